@@ -1,10 +1,13 @@
-//! What people and programs see: lines, bars, conversations. It consumes the engine's events and decides nothing.
+//! Text, progress bars and conversation views for people, NDJSON for programs. Consumes the engine's events and
+//! decides nothing.
 //!
 //! ```text
-//! keys ──► View::key ──► Wish ──► (whoever runs the view: the node, a fetch) ──► News ──► View::news ──► View::draw
+//! keys ──► TerminalView::handle_input ──► ViewCommand ──► the command that runs the view: a node, fetches
+//!                                                             │
+//! screen ◄── TerminalView::draw ◄── TerminalView::handle_update ◄── ViewUpdate
 //! ```
 //!
-//! Each view is a pure model of what it was told and what was typed, and a thin edge that has the terminal.
+//! Each view is a pure model, fed with updates and keys, and a thin edge that owns the terminal.
 
 mod ansi_writer;
 mod charset;

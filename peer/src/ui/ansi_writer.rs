@@ -1,4 +1,4 @@
-//! Styled text as bytes for a terminal.
+//! Writer of styled text to a terminal.
 
 use std::io::{self, Write};
 
@@ -8,12 +8,13 @@ use shared::safe_text::{is_bidi_control, safe_line};
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
-/// Puts a line where the cursor is, cut off where `columns` end: the terminal must not break it.
+/// Writes a line at the cursor, truncated to `columns`, so that the terminal never wraps it.
 pub(super) fn write_line(out: &mut impl Write, line: &Line<'_>, columns: usize) -> io::Result<()> {
     let mut left = columns;
     for span in &line.spans {
         let end = span
             .content
+            // By clusters, as one cut in half would be drawn as something else.
             .grapheme_indices(true)
             .scan(0, |used, (at, cluster)| {
                 *used += cluster.width();
@@ -30,9 +31,10 @@ pub(super) fn write_line(out: &mut impl Write, line: &Line<'_>, columns: usize) 
     Ok(())
 }
 
-/// Puts text in its style, and ends the style; nothing in it moves anything.
+/// Writes text in its style and resets the style; control characters in it are made visible.
 pub(super) fn write_styled(out: &mut impl Write, text: &str, style: Style) -> io::Result<()> {
-    // Only what is no text: parts of a word, cut between letters, may begin or end with a joiner.
+    // Checks for controls only: parts of a word may begin or end with a joiner, which `safe_line` would
+    // replace.
     let moves = |c: char| c.is_control() || is_bidi_control(c);
     let text = if text.contains(moves) { safe_line(text) } else { text.into() };
     let codes = sgr_codes(style);
@@ -42,7 +44,7 @@ pub(super) fn write_styled(out: &mut impl Write, text: &str, style: Style) -> io
     write!(out, "\u{1b}[{codes}m{text}\u{1b}[0m")
 }
 
-/// What a look may have: see `Look`.
+/// Returns the SGR codes for a style; covers exactly the colours and modifiers that `TerminalTheme` uses.
 fn sgr_codes(style: Style) -> String {
     let color = match style.fg {
         Some(Color::Red) => Some("31"),

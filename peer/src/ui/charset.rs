@@ -1,9 +1,9 @@
-//! The charset of the locale, for bytes of the keyboard that aren't UTF-8. Pure, but for the look at the environment.
+//! The locale's charset, to decode input that isn't UTF-8. Pure, except for [`locale`].
 
-/// How bytes that aren't UTF-8 are read.
+/// A charset for bytes that aren't UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Charset {
-    /// Not at all: marks stand for them.
+    /// UTF-8 or unknown: such bytes become replacement characters.
     Utf8,
     /// ISO 8859-1.
     Latin1,
@@ -11,14 +11,15 @@ pub(super) enum Charset {
     Latin9,
 }
 
-/// The locale that decides about letters, as for every program of the C library: the first variable that is set.
+/// Returns the locale for character types, as the C library determines it: the first of the variables that is set.
 pub(super) fn locale() -> String {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default()
 }
 
 impl Charset {
-    /// The charset that a locale names. Those of several bytes a letter count as unknown: marks are better than guesses.
+    /// Returns the charset of a locale. Unsupported multi-byte charsets count as unknown: replacement characters are
+    /// better than wrong letters.
     pub(super) fn of_locale(locale: &str) -> Self {
         let name: String = locale.to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
         let number = name.split_once("iso8859").map(|(_, rest)| {
@@ -28,13 +29,14 @@ impl Charset {
         match number {
             Some("1") => Self::Latin1,
             Some("15") => Self::Latin9,
+            // glibc's `@euro` locales without a charset (`de_DE@euro`) use ISO 8859-15.
             None if name.ends_with("euro") && !name.contains("utf8") => Self::Latin9,
             None if !locale.contains('.') && is_western(locale) => Self::Latin1,
             _ => Self::Utf8,
         }
     }
 
-    /// Bytes that are no UTF-8 as text.
+    /// Decodes bytes that aren't UTF-8; `None` if the charset is unknown.
     pub(super) fn decode(self, bytes: &[u8]) -> Option<String> {
         match self {
             Self::Utf8 => None,
@@ -43,7 +45,7 @@ impl Charset {
         }
     }
 
-    /// Text with whatever in it; marks stand for what can't be read.
+    /// Decodes text in which UTF-8 and the charset may be mixed; replacement characters stand for undecodable bytes.
     pub(super) fn decode_lossy(self, bytes: &[u8]) -> String {
         let part = |chunk: std::str::Utf8Chunk<'_>| match chunk.invalid() {
             [] => chunk.valid().to_owned(),
@@ -53,7 +55,7 @@ impl Charset {
     }
 }
 
-/// Whether the C library has ISO 8859-1 for a locale such as `pt_BR` that names no charset.
+/// True if the C library uses ISO 8859-1 for a locale such as `pt_BR` that names no charset.
 fn is_western(locale: &str) -> bool {
     const LANGUAGES: [&str; 16] =
         ["ca", "da", "de", "en", "es", "eu", "fi", "fr", "gl", "is", "it", "nb", "nl", "nn", "pt", "sv"];
@@ -61,6 +63,7 @@ fn is_western(locale: &str) -> bool {
 }
 
 const fn latin9(byte: u8) -> char {
+    // The eight bytes in which ISO 8859-15 differs from ISO 8859-1.
     match byte {
         0xa4 => '€',
         0xa6 => 'Š',

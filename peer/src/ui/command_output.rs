@@ -1,4 +1,6 @@
-//! Standard output and standard error, and what they can take.
+//! Standard output and standard error, and the capabilities of the terminal behind them.
+//!
+//! Everything printed goes through here, so that lines never break into a bar or a view that has the terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,31 +12,31 @@ use shared::safe_text::{safe_json, safe_styled};
 use super::TerminalTheme;
 use crate::sys::{ControlEchoGuard, job_control};
 
-/// When to use colour.
+/// The value of `--color`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR or TERM=dumb says otherwise.
+    /// On a terminal, unless `NO_COLOR` or `TERM=dumb` says otherwise.
     Auto,
-    /// Even off a terminal.
+    /// Also when the output is not a terminal.
     Always,
-    /// Not at all.
+    /// Never.
     Never,
 }
 
-/// What the user asked for.
+/// The command line's output options.
 #[derive(Debug, Clone, Copy)]
 pub struct OutputOptions {
     /// NDJSON on standard output instead of text.
     pub json: bool,
     /// Only data and errors.
     pub quiet: bool,
-    /// Plain lines, one after another: nothing is drawn again.
+    /// Plain lines in sequence; nothing is redrawn.
     pub plain: bool,
-    /// When to use colour.
+    /// The value of `--color`.
     pub color: ColorChoice,
 }
 
-/// Where text goes. Cheap to clone.
+/// A handle to standard output and standard error. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct CommandOutput {
     settings: Arc<OutputSettings>,
@@ -47,17 +49,17 @@ struct OutputSettings {
     color_err: bool,
     animated: bool,
     stepwise: bool,
-    /// An object that comes after everything else.
+    /// A JSON object printed by [`CommandOutput::close`].
     deferred: Mutex<Option<(String, Value)>>,
 }
 
 impl CommandOutput {
-    /// Looks at the terminal and the environment once.
+    /// Reads the terminal's properties and the environment once.
     pub fn new(options: OutputOptions) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-        // What people set who have their terminal read to them.
+        // A convention of programs used with screen readers.
         let accessible = std::env::var_os("ACCESSIBLE").is_some_and(|value| !value.is_empty() && value != "0");
         let plain = options.plain || accessible || dumb;
         let color = |terminal: bool| match options.color {
@@ -74,40 +76,40 @@ impl CommandOutput {
         }
     }
 
-    /// Whether data goes out as NDJSON.
+    /// True if data is printed as NDJSON.
     pub fn is_json(&self) -> bool {
         self.settings.options.json
     }
 
-    /// Whether bars may move on standard error.
+    /// True if bars may be drawn on standard error.
     pub fn is_animated(&self) -> bool {
         self.settings.animated
     }
 
-    /// Whether progress is told in steps, a line each.
+    /// True if progress is printed in steps, a line each.
     pub fn is_stepwise(&self) -> bool {
         self.settings.stepwise
     }
 
-    /// Whether nothing may be drawn again: no views, no bars.
+    /// True if nothing may be redrawn: no views, no bars.
     pub fn is_plain(&self) -> bool {
         self.settings.options.plain
     }
 
-    /// Whether notes are wanted.
+    /// True if notes are suppressed.
     pub fn is_quiet(&self) -> bool {
         self.settings.options.quiet
     }
 
-    /// What a view on standard output may draw with.
+    /// Returns the theme of a view on standard output.
     pub fn theme(&self) -> TerminalTheme {
         TerminalTheme::new(self.settings.color_out)
     }
 
-    /// A line of data; whatever is in it, it moves nothing on a terminal.
+    /// Prints a line of data, with control characters made visible so that it can't move the cursor.
     ///
     /// # Errors
-    /// As standard output says; a closed pipe is `BrokenPipe`.
+    /// The I/O error of standard output; `BrokenPipe` if its reader is gone.
     pub fn print_data(&self, line: &str) -> io::Result<()> {
         self.print_line(&safe_styled(line))
     }
@@ -117,11 +119,12 @@ impl CommandOutput {
         out.write_all(line.as_bytes())?;
         out.write_all(b"\n")?;
         out.flush()?;
+        // The write went through, so the terminal doesn't stop this process now and SIGTERM can end it in order.
         job_control::clear_stopped();
         Ok(())
     }
 
-    /// What is for the terminal itself, not for its reader.
+    /// Writes control sequences for the terminal itself, unescaped.
     ///
     /// # Errors
     /// As [`CommandOutput::print_data`].
@@ -131,7 +134,7 @@ impl CommandOutput {
         out.flush()
     }
 
-    /// A JSON object of data: `{"v":1,"type":kind,…fields}`.
+    /// Prints a JSON object of data: `{"v":1,"type":kind,…fields}`.
     ///
     /// # Errors
     /// As [`CommandOutput::print_data`].
@@ -142,15 +145,17 @@ impl CommandOutput {
         if let Value::Object(fields) = fields {
             object.extend(fields.clone());
         }
+        // JSON escapes C0 controls by itself; the rest (C1, bidi) is escaped too, as the line may be seen on
+        // a terminal.
         self.print_line(&safe_json(Value::Object(object).to_string()))
     }
 
-    /// Keeps a JSON object for the end: nothing comes after it, not even what went wrong.
+    /// Keeps a JSON object for [`CommandOutput::close`]: it is the last line, even after an error's object.
     pub fn defer_object(&self, kind: &str, fields: Value) {
         *self.deferred() = Some((kind.to_owned(), fields));
     }
 
-    /// Says what was kept for the end.
+    /// Prints the deferred object.
     ///
     /// # Errors
     /// As [`CommandOutput::print_data`].
@@ -163,49 +168,49 @@ impl CommandOutput {
         self.settings.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A line for people on standard error, unless they want it quiet.
+    /// Prints a line for people on standard error, unless `--quiet` is given.
     pub fn note(&self, line: &str) {
         if !self.settings.options.quiet {
             write_stderr_line(line);
         }
     }
 
-    /// An error for people on standard error.
+    /// Prints an error on standard error.
     pub fn error(&self, message: &str) {
         let label = if self.settings.color_err { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" };
         write_stderr_line(&format!("{label} {message}"));
     }
 
-    /// Something that went wrong and doesn't stop the command, even if it is to be quiet.
+    /// Prints a warning on standard error, even with `--quiet`.
     pub fn warning(&self, message: &str) {
         let label = if self.settings.color_err { "\u{1b}[1;33mwarning:\u{1b}[0m" } else { "warning:" };
         write_stderr_line(&format!("{label} {message}"));
     }
 
-    /// A prompt on standard error, without a line end.
+    /// Prints a prompt on standard error, without a line end.
     pub fn prompt(&self, text: &str) {
         let mut err = io::stderr().lock();
         let _ = err.write_all(safe_styled(text).as_bytes()).and_then(|()| err.flush());
     }
 
-    /// `text` made dim where standard output shows colour.
+    /// Returns `text` in dim style if standard output shows colour.
     pub fn dim(&self, text: &str) -> String {
         if self.settings.color_out { format!("\u{1b}[2m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
-    /// `text` made bold where standard output shows colour.
+    /// Returns `text` in bold if standard output shows colour.
     pub fn bold(&self, text: &str) -> String {
         if self.settings.color_out { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 }
 
-/// Who has the terminal.
+/// The part of the program that draws on the terminal now.
 #[derive(Debug)]
 enum TerminalOwner {
     Free,
-    /// A view: what standard error would have got is kept for it.
+    /// A view; lines for standard error are held for it.
     View(Vec<String>),
-    /// Bars, which make way for a line.
+    /// Bars, which are cleared while a line is printed and redrawn below it.
     Bars(MultiProgress),
 }
 
@@ -215,11 +220,11 @@ fn terminal_owner() -> MutexGuard<'static, TerminalOwner> {
     TERMINAL_OWNER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A line for standard error, or for the view that has the terminal; whatever is in it, it moves nothing there. Not to be
-/// called while bars are suspended.
+/// Prints a line on standard error, or holds it for the view that has the terminal; control characters are made
+/// visible. Deadlocks if called while bars are suspended.
 pub(super) fn write_stderr_line(line: &str) {
     let line = safe_styled(line);
-    // Nobody is left to tell when standard error is closed.
+    // A closed standard error has no reader left to inform.
     let write = || {
         let _ = writeln!(io::stderr().lock(), "{line}");
         job_control::clear_stopped();
@@ -231,21 +236,23 @@ pub(super) fn write_stderr_line(line: &str) {
     }
 }
 
-/// Holds back what is told: a view takes the terminal.
+/// Starts to hold lines for a view that takes the terminal.
 pub(super) fn hold_stderr() {
     let mut terminal = terminal_owner();
+    // A view that resumes keeps the lines held so far.
     if !matches!(*terminal, TerminalOwner::View(_)) {
         *terminal = TerminalOwner::View(Vec::new());
     }
 }
 
-/// What was held back so far.
+/// Returns the lines held so far, and removes them.
 pub(super) fn take_held_lines() -> Vec<String> {
     if let TerminalOwner::View(held) = &mut *terminal_owner() { std::mem::take(held) } else { Vec::new() }
 }
 
-/// The terminal is free again: what was held back is told.
+/// Marks the terminal as free and prints the lines held so far.
 pub(super) fn release_stderr() {
+    // The lock is released first: printing takes it again.
     let had = std::mem::replace(&mut *terminal_owner(), TerminalOwner::Free);
     if let TerminalOwner::View(held) = had {
         for line in held {
@@ -254,10 +261,10 @@ pub(super) fn release_stderr() {
     }
 }
 
-/// Bars have the terminal until this is dropped.
+/// Reserves the terminal for bars until it is dropped.
 #[derive(Debug)]
 pub(super) struct TerminalBarsGuard {
-    /// A `^C` behind a bar, which is as wide as the terminal, would take a line that is never taken away again.
+    /// An echoed `^C` behind a bar of full width would wrap into a row that is never cleared.
     _no_echo: Option<ControlEchoGuard>,
 }
 
@@ -274,7 +281,7 @@ impl Drop for TerminalBarsGuard {
     }
 }
 
-/// Standard error for the log: whole lines, held back while a view has the terminal.
+/// Standard error for the log: each drop prints one record, held while a view has the terminal.
 #[derive(Debug, Default)]
 pub struct LogWriter(Vec<u8>);
 

@@ -1,4 +1,4 @@
-//! What Tab makes of a line. Pure: names and paths are asked for and come later.
+//! Tab completion. Pure: the names and paths it needs are requested and arrive later.
 
 use shared::UserName;
 use shared::names::matching_key;
@@ -7,29 +7,27 @@ use super::line_editor::LineEditor;
 use super::slash_command::{SLASH_COMMANDS, quote_word, split_words};
 use super::view::ViewCommand;
 
-/// What is to be completed.
+/// The word to complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CompletionTarget {
-    /// A command.
     Command { start: String },
-    /// A file of the other one; it begins there in the line.
+    /// A share or offer of the user; it begins at the byte `at` of the line.
     Name { start: String, at: usize },
-    /// A path; it begins there in the line.
+    /// A local path; it begins at the byte `at` of the line.
     Path { start: String, at: usize },
 }
 
-/// How a line goes on.
+/// The result of a completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CompletionResult {
-    /// Nothing fits.
     NoMatch,
-    /// The line has been changed.
+    /// The line was extended.
     Changed,
-    /// There are several, and no more that they have in common.
+    /// Several candidates without a longer common beginning.
     Several(Vec<String>),
 }
 
-/// What the word before the cursor may become.
+/// Returns the completable word before the cursor.
 pub(super) fn completion_target(line: &LineEditor) -> Option<CompletionTarget> {
     let before = line.before_cursor();
     if !before.starts_with('/') || before.starts_with("//") {
@@ -45,6 +43,7 @@ pub(super) fn completion_target(line: &LineEditor) -> Option<CompletionTarget> {
             at: before.len() - rest.trim_start().len(),
         }),
         "/offer" => {
+            // A blank behind the word ends it, unless it is escaped.
             let word = split_words(rest).pop().filter(|_| !rest.ends_with(' ') || rest.ends_with("\\ "));
             let (start, from) = word.map_or((String::new(), rest.len()), |word| (word.text, word.start));
             Some(CompletionTarget::Path { start, at: at + from })
@@ -54,7 +53,7 @@ pub(super) fn completion_target(line: &LineEditor) -> Option<CompletionTarget> {
 }
 
 impl CompletionTarget {
-    /// What has to be known for it.
+    /// Returns the command that requests the candidates.
     pub(super) fn lookup_command(&self, with: &UserName) -> Option<ViewCommand> {
         match self {
             Self::Command { .. } => None,
@@ -63,7 +62,7 @@ impl CompletionTarget {
         }
     }
 
-    /// Goes on with what there is.
+    /// Completes the word, given all candidates.
     pub(super) fn complete<'a>(&self, line: &mut LineEditor, there: impl Iterator<Item = &'a str>) -> CompletionResult {
         match self {
             Self::Command { start } => {
@@ -88,15 +87,18 @@ fn complete_word<'a>(
     let mut fitting: Vec<&str> = there.iter().copied().filter(|one| one.starts_with(start)).collect();
     let key = matching_key(start);
     if fitting.is_empty() {
-        // In another normal form, or as they are shown.
+        // Tries again by matching key: keys are equal for names that look alike on a screen.
         fitting.extend(there.into_iter().filter(|one| matching_key(one).starts_with(&*key)));
     }
     let Some(first) = fitting.first() else { return CompletionResult::NoMatch };
     let common = fitting.iter().fold(*first, |common, one| common_start(common, one));
     let is_only = fitting.len() == 1;
+    // Compared as keys: a beginning that only differs in its normal form would replace text and complete
+    // nothing.
     if !is_only && (common.len() == start.len() || matching_key(common).len() <= key.len()) {
         return CompletionResult::Several(fitting.into_iter().map(str::to_owned).collect());
     }
+    // A folder's slash stays open, so that the next Tab goes on inside it.
     let is_whole = is_only && !common.ends_with('/');
     line.replace_before_cursor(at, &format!("{}{}", written(common), if is_whole { end } else { "" }));
     CompletionResult::Changed

@@ -1,5 +1,5 @@
-//! The line being written to somebody, with what belongs to it: completion, the question before many lines are sent.
-//! Pure, and the same in both views.
+//! The line being written in a conversation, with completion and the confirmation of multi-line pastes. Pure, and
+//! shared by both views.
 
 use std::time::{Duration, Instant};
 
@@ -18,60 +18,59 @@ use super::theme::TerminalTheme;
 use super::view::ViewCommand;
 use super::view_input::InputAction;
 
-/// How often the other one is told that they are being written to.
+/// Time between two typing notices to the same user.
 const TYPING_INTERVAL: Duration = Duration::from_secs(4);
-/// Rows of what Tab found.
+/// Rows of completion candidates.
 const MAX_CANDIDATE_ROWS: usize = 5;
-/// What stands before the line.
+/// The prompt in front of the line.
 pub(super) const PROMPT: &str = "> ";
 
-/// A line to somebody.
+/// The state of one conversation's input line.
 #[derive(Debug, Default)]
 pub(super) struct MessageComposer {
     editor: LineEditor,
     files: NumberedFiles,
     popup: ComposerPopup,
     last_typing_notice: Option<Instant>,
-    /// All that the other one shares was listed.
+    /// The user's complete share list has arrived.
     is_listed: bool,
-    /// The number of a file to fetch as soon as that is so.
+    /// The number given to `/get` before the share list was known; fetched once it is.
     deferred_get: Option<String>,
 }
 
-/// The line being written, as it is drawn.
+/// The visible part of the line, split at the cursor.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct DraftLine {
-    /// What stands before the cursor.
     pub(super) before: String,
     pub(super) after: String,
 }
 
-/// What is shown beside the line.
+/// The rows shown below the line.
 #[derive(Debug, Default)]
 enum ComposerPopup {
     #[default]
     Hidden,
-    /// What to complete when it is known.
+    /// A completion that waits for names or paths.
     Completing(CompletionTarget),
-    /// What Tab found.
+    /// Completions of the word before the cursor.
     Candidates(Vec<String>),
-    /// A pasted text that is not sent without a word.
+    /// A multi-line paste that waits for the user's confirmation.
     Pasted(String),
 }
 
-/// What a key came to.
+/// The effect of a key on the composer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ComposerAction {
-    /// The line may have changed.
+    /// At most the line has changed.
     Nothing,
     Command(ViewCommand),
-    /// A wish whose answer is to be looked at.
+    /// A command whose answer the user wants to see listed.
     Listing(ViewCommand),
     Help,
-    /// To look further back.
+    /// The user asked for older messages.
     LookBack(HistoryRange),
     Problem(String),
-    /// The key is not for the line.
+    /// The key has no meaning for the line.
     Unhandled,
 }
 
@@ -88,6 +87,7 @@ impl MessageComposer {
             return self.answer_paste(press, text, with);
         }
         let had_found = matches!(self.popup, ComposerPopup::Candidates(_));
+        // Tab keeps the popup: a second press must not hide the candidates.
         if !matches!(press, InputAction::Tab) {
             self.popup = ComposerPopup::Hidden;
         }
@@ -102,11 +102,12 @@ impl MessageComposer {
                 self.paste(text);
                 ComposerAction::Nothing
             }
+            // Ctrl-D deletes forward as in a shell; on an empty line it is left to the view, which leaves.
             InputAction::EndOfInput if !self.editor.is_empty() => {
                 self.editor.apply(&EditCommand::Delete);
                 ComposerAction::Nothing
             }
-            // Ctrl-Y brings it back.
+            // The cleared line can be pasted back with Ctrl-Y.
             InputAction::Interrupt if !self.editor.is_empty() => {
                 self.editor.clear();
                 ComposerAction::Nothing
@@ -116,22 +117,20 @@ impl MessageComposer {
         }
     }
 
-    /// Paths that were asked for.
+    /// Completes with the paths that [`ViewCommand::CompletePath`] asked for.
     pub(super) fn handle_paths(&mut self, paths: &[String]) {
         self.finish_completion(Some(paths));
     }
 
-    /// The other one's files.
     pub(super) const fn files(&self) -> &NumberedFiles {
         &self.files
     }
 
-    /// The same, to learn more of them.
     pub(super) const fn files_mut(&mut self) -> &mut NumberedFiles {
         &mut self.files
     }
 
-    /// More is known of the other one's files, or all of them: Tab may have waited for that, or a fetch.
+    /// Completes or fetches what waited for names; `are_all` is true if the list is the user's complete share list.
     pub(super) fn handle_files_listed(&mut self, with: &UserName, are_all: bool) -> Option<ViewCommand> {
         self.is_listed |= are_all;
         if matches!(self.popup, ComposerPopup::Completing(CompletionTarget::Name { .. })) {
@@ -141,23 +140,24 @@ impl MessageComposer {
         self.files.find(Some(&wanted)).ok().map(|name| ViewCommand::Fetch { from: with.clone(), name })
     }
 
-    /// As much of the line as fits, around the cursor.
+    /// Returns the part of the line around the cursor that fits into `columns`.
     pub(super) fn visible_line(&self, columns: usize) -> DraftLine {
         let VisibleText { before, after } = self.editor.visible_text(columns.saturating_sub(2));
         DraftLine { before, after }
     }
 
-    /// The line as a row, and in which column the cursor is.
+    /// Returns the line as a row, and the cursor's column.
     pub(super) fn render(&self, theme: TerminalTheme, columns: usize) -> (Line<'static>, usize) {
         let DraftLine { before, after } = self.visible_line(columns);
         let cursor = PROMPT.width() + before.width();
         (Line::from(vec![Span::styled(PROMPT, theme.bold()), Span::raw(before + &after)]), cursor)
     }
 
-    /// What is asked, or was found, in at most so many rows; none when there is nothing.
+    /// Returns the popup's rows, at most `most`; empty without a popup.
     pub(super) fn popup_rows(&self, theme: TerminalTheme, columns: usize, most: usize) -> Vec<Line<'static>> {
         let (text, most, style) = match &self.popup {
             ComposerPopup::Hidden | ComposerPopup::Completing(_) => return Vec::new(),
+            // A question is shown even on a screen without room for other popups.
             ComposerPopup::Pasted(text) => (paste_question(text), most.max(1), theme.bold()),
             ComposerPopup::Candidates(found) => (found.join("  "), MAX_CANDIDATE_ROWS.min(most), theme.dim()),
         };
@@ -167,6 +167,7 @@ impl MessageComposer {
     fn submit(&mut self, with: &UserName) -> ComposerAction {
         let line = slash_command::parse_line(self.editor.text());
         if let slash_command::ParsedLine::Text(text) = &line
+            // The line stays, so that the text can still be cut down to size.
             && text.len() > MAX_CHAT_TEXT_BYTES
         {
             return ComposerAction::Problem(too_long(text.len()));
@@ -185,12 +186,14 @@ impl MessageComposer {
 
     fn command(&mut self, command: SlashCommand, with: UserName) -> ComposerAction {
         ComposerAction::Command(match command {
+            // `/get 12` before anything was listed: the numbers are assigned by the list, so it is requested
+            // first.
             SlashCommand::Get(Some(which)) if !self.is_listed && self.files.is_unknown_number(&which) => {
                 self.deferred_get = Some(which);
                 ViewCommand::ListFiles { user: with, prefix: String::new() }
             }
             SlashCommand::Stop(which) => {
-                // Without a name, it is the only one that goes on.
+                // `None` means the only running download; so does a name that isn't found.
                 let name = which.and_then(|which| self.files.find(Some(&which)).ok());
                 ViewCommand::StopFetch { from: with, name }
             }
@@ -230,10 +233,10 @@ impl MessageComposer {
         ComposerAction::Nothing
     }
 
-    /// Completes what Tab was pressed for, now that it is known how it may go on.
+    /// Completes the word for which Tab was pressed, after names or paths have arrived.
     fn finish_completion(&mut self, paths: Option<&[String]>) {
         let ComposerPopup::Completing(wanted) = std::mem::take(&mut self.popup) else { return };
-        // The line may be another one by now.
+        // The user may have edited the line while the answer was on its way.
         if completion::completion_target(&self.editor).as_ref() != Some(&wanted) {
             return;
         }
@@ -249,20 +252,22 @@ impl MessageComposer {
     fn paste(&mut self, text: &str) {
         let text = text.trim_end_matches('\n');
         if text.contains('\n') {
+            // A line end in a paste would act as Enter and send each line as its own message: ask first.
             self.popup = ComposerPopup::Pasted(text.to_owned());
         } else {
             self.editor.apply(&EditCommand::Insert(text.to_owned()));
         }
     }
 
-    /// What becomes of a pasted text.
+    /// Handles the answer to the paste question.
     fn answer_paste(&mut self, press: &InputAction, text: String, with: &UserName) -> ComposerAction {
         match press {
             InputAction::Suspend | InputAction::Redraw | InputAction::Resized(_) | InputAction::Unreadable => {
                 return ComposerAction::Unhandled;
             }
+            // A second paste is no answer; taking it as one could send unseen text.
             InputAction::Paste(_) => return ComposerAction::Nothing,
-            // Whatever else is pressed, nothing is sent.
+            // Any key but Enter and `e` cancels: nothing is sent by accident.
             _ => self.popup = ComposerPopup::Hidden,
         }
         match press {
@@ -273,7 +278,7 @@ impl MessageComposer {
                 if keys.next().is_some_and(|key| key.eq_ignore_ascii_case(&'e')) {
                     self.editor.apply(&EditCommand::Insert(text));
                 }
-                // What was typed behind the answer is no part of it.
+                // Keys typed behind the answer arrive in the same insert; they belong to the line.
                 self.editor.apply(&EditCommand::Insert(keys.as_str().to_owned()));
                 ComposerAction::Nothing
             }
@@ -282,6 +287,7 @@ impl MessageComposer {
     }
 
     fn typing_notice(&mut self, edit: &EditCommand, with: &UserName, online: bool, now: Instant) -> ComposerAction {
+        // A command is not a message in the making.
         let is_text = matches!(edit, EditCommand::Insert(_)) && !self.editor.text().starts_with('/');
         let is_due = self.last_typing_notice.is_none_or(|told| now.saturating_duration_since(told) >= TYPING_INTERVAL);
         if !is_text || !is_due || !online {

@@ -1,4 +1,4 @@
-//! Events as lines for people.
+//! Events and messages as text for people.
 
 use shared::account_name::shell_operand;
 use shared::names::name_encoding::display_name;
@@ -9,9 +9,10 @@ use super::human_format::{date_and_time, format_size};
 use crate::engine::Notice;
 use crate::engine::node_event::{NodeEvent, OtherSession};
 
-/// What happened in a node, on one line; `None` for what nobody needs to read.
+/// Returns an event as one line; `None` for events that nobody needs to read.
 pub fn event_line(event: &NodeEvent) -> Option<String> {
     Some(match event {
+        // Behind a NAT or with an announced address: the port there must be forwarded to the local one.
         NodeEvent::Online { user, address, port, .. } if address.port() != *port => {
             format!("online as {user} at {address}, which has to lead to UDP port {port} here")
         }
@@ -82,24 +83,24 @@ pub fn event_line(event: &NodeEvent) -> Option<String> {
     })
 }
 
-/// What to do about somebody who wrote and isn't accepted, outside of a view.
+/// Returns the advice about a message request, as commands of the shell.
 pub fn request_commands(from: &UserName) -> String {
     let who = shell_operand(from);
     format!("`peer inbox --accept {who}` takes more from them, `peer block {who}` ignores them")
 }
 
-/// The same in a view.
+/// Returns the advice about a message request, as commands of a view.
 pub(super) fn request_note(from: &UserName) -> String {
     format!("{from} wants to talk: /accept, /ignore")
 }
 
-/// Where else an account is online.
+/// Describes the other place where an account is online.
 pub fn elsewhere_words(elsewhere: &OtherSession) -> String {
     let since = elsewhere.since.map(|since| format!(" since {}", date_and_time(since))).unwrap_or_default();
     format!("this account is online with the same key at {}{since}, and messages go there", elsewhere.ip)
 }
 
-/// A notice on one line.
+/// Returns a notice as one line.
 pub fn notice_line(notice: &Notice) -> String {
     match notice {
         Notice::NewTracker { address, fingerprint } => {
@@ -117,12 +118,12 @@ pub fn notice_line(notice: &Notice) -> String {
     }
 }
 
-/// A message by itself, its further lines indented so that none can pass for another message.
+/// Returns a message's text, with further lines indented so that none can pass for another message.
 pub fn message_lines(text: &UntrustedText) -> String {
     text.safe_block().replace('\n', "\n    ").replace('\t', "    ")
 }
 
-/// A message, its further lines indented so that none can pass for another message.
+/// Returns a message with its sender, with further lines indented so that none can pass for another message.
 pub fn message_line(from: &str, text: &UntrustedText) -> String {
     format!("{from}: {}", message_lines(text))
 }

@@ -1,4 +1,4 @@
-//! Bars for fetching; off a terminal, one line a file.
+//! Progress of a fetch: bars on a terminal, otherwise one line per file, or NDJSON.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -22,38 +22,38 @@ use crate::engine::Error;
 use crate::engine::fetch::{FetchEvent, FetchSummary, FileNo, FileOutcome, FileReport};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-/// A rate is told of what took longer.
+/// The shortest fetch for which a rate is shown.
 const MIN_RATED_TIME: Duration = Duration::from_millis(100);
-/// From so many columns on it is said from whom files come.
+/// The width from which sources are named on a bar.
 const SOURCES_MIN_COLUMNS: usize = 60;
 
-/// Shows a fetch.
+/// The progress display of a fetch.
 #[derive(Debug)]
 pub struct FetchBars {
     output: CommandOutput,
     is_single: bool,
-    /// Failures that are told only if they turn out not to be the only thing to tell.
+    /// Failures shown only if the summary has other files to report; alone, the failure is the command's error.
     deferred_failures: Vec<String>,
     // The bars end before what they are drawn on does.
     total: Option<ByteProgressBar>,
     file_bars: Option<FileBars>,
     multi: MultiProgress,
     terminal: Option<TerminalBarsGuard>,
-    /// Until it is known what there is to fetch.
+    /// Shown until the number of files is known.
     spinner: Option<ProgressBar>,
-    /// Who is being fetched from.
+    /// The users that serve this fetch now.
     sources: Vec<UserName>,
     files: usize,
     finished_files: usize,
     bytes: u64,
     done_bytes: u64,
     steps: ProgressSteps,
-    /// Lines of files that are here, to be told together.
+    /// Lines about finished files, printed in batches.
     lines: Vec<String>,
     lines_printed: Instant,
-    /// What is being looked at of what is there already: its name, and how many of its bytes were hashed.
+    /// The name of the local file being verified, and the number of its bytes hashed so far.
     verifying: Option<(String, u64)>,
-    /// Files that are not there because all of it ended early.
+    /// Files left unfinished because the whole fetch ended early.
     unfinished_files: usize,
     started: Instant,
     last_progress: Instant,
@@ -61,7 +61,8 @@ pub struct FetchBars {
 }
 
 impl FetchBars {
-    /// Nothing is shown yet. The failure of what is `alone` is the command's own error, and told by it.
+    /// Creates a display that shows nothing yet. If `is_single`, the failure of the only file is the command's own
+    /// error, which the command prints.
     pub fn new(output: &CommandOutput, is_single: bool) -> Self {
         let target = if output.is_animated() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let started = Instant::now();
@@ -91,7 +92,7 @@ impl FetchBars {
         }
     }
 
-    /// Takes an event.
+    /// Handles an event.
     pub fn handle_event(&mut self, event: &FetchEvent<'_>) {
         if self.lines_printed.elapsed() >= PROGRESS_INTERVAL {
             self.print_lines();
@@ -153,10 +154,10 @@ impl FetchBars {
         }
     }
 
-    /// Ends the bars and sums up; `error` is what went wrong with all of it.
+    /// Removes the bars and prints the summary; `error` is the error of the whole fetch.
     ///
     /// # Errors
-    /// What standard output said meanwhile.
+    /// The I/O error of standard output, from here or from an earlier event.
     pub fn end(mut self, summary: &FetchSummary, error: Option<&Error>) -> std::io::Result<()> {
         self.clear();
         if let Some(failure) = self.failure.take() {
@@ -166,6 +167,7 @@ impl FetchBars {
             self.output.defer_object("summary", summary_json(summary, error, self.started.elapsed()));
             return Ok(());
         }
+        // Whoever closed the pipe wants no summary either.
         if error.is_some_and(Error::is_closed_pipe) {
             return Ok(());
         }
@@ -185,7 +187,7 @@ impl FetchBars {
         if fetched > 0 {
             let elapsed = self.started.elapsed();
             let (amount, time) = (format_size(summary.placed_fetched), short_duration(elapsed));
-            // Of less, the rate would be that of saying hello.
+            // The rate of a shorter fetch would measure the handshake.
             let speed = if elapsed < MIN_RATED_TIME {
                 String::new()
             } else {
@@ -217,7 +219,7 @@ impl FetchBars {
         parts
     }
 
-    /// Takes the bars away.
+    /// Removes the bars.
     pub fn clear(&mut self) {
         self.print_lines();
         if let Some(bars) = &mut self.file_bars {
@@ -227,11 +229,11 @@ impl FetchBars {
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
         }
-        // What is told from here on comes where the bars were.
+        // From here on, lines may be printed where the bars were.
         self.terminal = None;
     }
 
-    /// Verified bytes so far, of all.
+    /// Returns the number of verified bytes, and of all bytes.
     pub const fn progress(&self) -> (u64, u64) {
         (self.done_bytes, self.bytes)
     }
@@ -254,7 +256,7 @@ impl FetchBars {
         self.print_line(&format!("{one} and {other} differ only by case or spelling of accents"));
     }
 
-    /// What is there already is hashed: on the bar of the file, or before there is one, beside the spinner.
+    /// Shows the verification of a local file: on its bar, or beside the spinner if the file has none yet.
     fn checking(&mut self, file: Option<FileNo>, name: &str, bytes: u64, hashed: u64) {
         let before = self.verifying.take().filter(|(checked, _)| checked == name);
         let is_new = before.is_none();
@@ -306,7 +308,7 @@ impl FetchBars {
         self.update_source_label();
     }
 
-    /// On the total, or on the bar of the only file.
+    /// Shows the sources on the total's bar, or on the bar of the only file.
     fn update_source_label(&mut self) {
         let note = if self.sources.is_empty() { "waiting" } else { "" };
         match (&self.total, &mut self.file_bars) {
@@ -353,7 +355,7 @@ impl FetchBars {
         }
     }
 
-    /// Bytes of a file came.
+    /// Advances a file by verified bytes.
     fn verified(&mut self, file: FileNo, bytes: u64) {
         if let Some(bars) = &mut self.file_bars {
             bars.advance(file, bytes, self.total.as_ref());
@@ -361,7 +363,7 @@ impl FetchBars {
         self.advance(bytes, false);
     }
 
-    /// Bytes came, or were there before.
+    /// Advances the total; `were_there` marks bytes that are not part of the rate.
     fn advance(&mut self, bytes: u64, were_there: bool) {
         self.done_bytes += bytes;
         if let Some(total) = &self.total {
@@ -383,7 +385,7 @@ impl FetchBars {
                 format_size(self.bytes)
             ));
         }
-        // What is resumed is told at once: it may be all there is to tell for a while.
+        // Resumed bytes are reported at once: on a slow connection, no other report may follow for a while.
         if self.output.is_json() && (self.last_progress.elapsed() >= PROGRESS_INTERVAL || were_there && bytes > 0) {
             self.last_progress = Instant::now();
             let (bytes, total, files) = (self.done_bytes, self.bytes, self.files);
@@ -408,12 +410,13 @@ impl FetchBars {
         }
         let name = name_encoding::display_name(&report.name);
         let line = match &report.outcome {
-            // Whoever reads standard output had enough.
+            // A closed pipe means that the reader of standard output had enough.
             FileOutcome::Failed(error) if error.is_closed_pipe() => return,
-            // Told once, for all of them.
+            // Reported once for all files, by the error of the fetch.
             FileOutcome::Aborted(_) => return,
             FileOutcome::Failed(error) => {
                 let line = format!("{name}: {error}");
+                // A single file's failure is the command's error; printing it here would repeat it.
                 if self.is_single && self.files <= 1 {
                     self.deferred_failures.push(line);
                     return;
@@ -432,14 +435,14 @@ impl FetchBars {
             FileOutcome::Skipped(path) => format!("{} is there already", path_text(path)),
             FileOutcome::Streamed => format!("{name} ({})", format_size(report.size)),
         };
-        // A thousand small files are drawn around a few times, not a thousand times.
+        // With thousands of small files, each line would make all bars be redrawn: lines are batched.
         self.lines.push(line);
         if !self.output.is_animated() || self.lines_printed.elapsed() >= PROGRESS_INTERVAL {
             self.print_lines();
         }
     }
 
-    /// Tells which files are here, above the bars.
+    /// Prints the batched lines above the bars.
     fn print_lines(&mut self) {
         if !self.lines.is_empty() {
             self.output.note(&std::mem::take(&mut self.lines).join("\n"));
@@ -460,19 +463,19 @@ impl FetchBars {
     }
 }
 
-/// From whom files come, behind a name.
+/// Returns the suffix that names the sources.
 fn sources_suffix(sources: &[UserName]) -> String {
     let names: Vec<&str> = sources.iter().map(UserName::as_str).collect();
     if names.is_empty() { String::new() } else { format!(" from {}", names.join(", ")) }
 }
 
-/// A path as people write it.
+/// Returns a path as people write it, without a leading `./`.
 fn path_text(path: &Path) -> String {
     let path = path.strip_prefix(".").unwrap_or(path);
     safe_path(path)
 }
 
-/// The name that `path` has a number for, because something else has it.
+/// Returns the name that was taken, if `path` got a number because of it.
 fn taken_name(path: &Path) -> Option<String> {
     let given = path.file_name().and_then(OsStr::to_str)?;
     let at = given.rfind(" (")?;

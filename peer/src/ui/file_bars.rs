@@ -1,4 +1,4 @@
-//! The bars of files on their way: for those that come, as many as there is room for.
+//! Bars of single files: for those that make progress, as many as there is room for.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,29 +10,30 @@ use super::progress_bar::{ByteProgressBar, LastActivity, terminal_rows};
 use super::theme::TerminalTheme;
 use crate::engine::fetch::FileNo;
 
-/// Files that have a bar of their own at once.
+/// Files with a bar at the same time, at most.
 const MAX_BARS: usize = 8;
-/// Rows of the terminal that are left to what scrolls by.
+/// Terminal rows left free for printed lines.
 const RESERVED_ROWS: usize = 3;
-/// Of more files than these, only those have a bar that take a while to come: small ones go by too fast to be looked at.
+/// Beyond this number of files, only slow ones get a bar: a small file's bar vanishes before it can be read, and
+/// drawing one for each made a fetch of a thousand files take a fifth longer.
 const MAX_FEW_FILES: usize = 20;
-/// A file that takes so long from its first byte on is worth a bar.
+/// A file whose first byte is older than this is slow.
 const MIN_BAR_AGE: Duration = Duration::from_millis(200);
-/// Between two looks at who could have a bar.
+/// Time between two searches for files that could get a bar.
 const FILL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Files that are begun and not finished, and the bars that some of them have.
+/// The unfinished files, and the bars of some of them.
 #[derive(Debug)]
 pub(super) struct FileBars {
     bars: MultiProgress,
     theme: TerminalTheme,
     active: HashMap<FileNo, ActiveFile>,
-    /// How many of them have a bar: there may be a hundred thousand to look through.
+    /// The number of files with a bar; kept because counting would scan up to a hundred thousand files.
     bar_count: usize,
-    /// Files that were begun, ever.
+    /// Files started so far.
     started_count: usize,
     is_many: bool,
-    /// Said behind each name.
+    /// The text behind each name: the sources.
     suffix: String,
     last_activity: LastActivity,
     last_fill: Instant,
@@ -40,18 +41,18 @@ pub(super) struct FileBars {
 
 #[derive(Debug)]
 struct ActiveFile {
-    /// Files are shown in the order in which they were begun.
+    /// The order of start, in which bars are given.
     number: usize,
     name: String,
     size: u64,
     bytes: u64,
-    /// When the first of it came.
+    /// Time of the first byte in this run; `None` while nothing arrives.
     first_byte_at: Option<Instant>,
     bar: Option<ByteProgressBar>,
 }
 
 impl FileBars {
-    /// None yet.
+    /// Creates a set without bars.
     pub(super) fn new(bars: &MultiProgress, theme: TerminalTheme) -> Self {
         let (active, suffix) = (HashMap::new(), String::new());
         let (bar_count, started_count, is_many, last_activity) = (0, 0, false, LastActivity::default());
@@ -68,12 +69,12 @@ impl FileBars {
         }
     }
 
-    /// So many files will come in all.
+    /// Sets the total number of files.
     pub(super) const fn set_file_count(&mut self, files: usize) {
         self.is_many = files > MAX_FEW_FILES;
     }
 
-    /// A file is begun, with so many bytes from before.
+    /// Starts a file, of which `bytes` are there from an earlier run.
     pub(super) fn start(&mut self, file: FileNo, name: &str, size: u64, bytes: u64, total: Option<&ByteProgressBar>) {
         let active = self.activate(file, name, size);
         (active.bytes, active.first_byte_at) = (bytes, None);
@@ -83,7 +84,7 @@ impl FileBars {
         }
     }
 
-    /// So many bytes of a file that is there already were looked at.
+    /// Shows that `bytes` of a local file were verified.
     pub(super) fn check(&mut self, file: FileNo, name: &str, size: u64, bytes: u64, total: Option<&ByteProgressBar>) {
         self.activate(file, name, size);
         if let Some(bar) = self.ensure_bar(file, total) {
@@ -92,13 +93,13 @@ impl FileBars {
         }
     }
 
-    /// Bytes of a file came.
+    /// Advances a file.
     pub(super) fn advance(&mut self, file: FileNo, bytes: u64, total: Option<&ByteProgressBar>) {
         let Some(active) = self.active.get_mut(&file) else { return };
         self.last_activity.record(Instant::now());
         active.bytes += bytes;
         active.first_byte_at.get_or_insert_with(Instant::now);
-        // Not done before it is durable and has its name.
+        // A complete file is only done once it is durable and has its name.
         let (bytes, is_all) = (active.bytes, active.bytes >= active.size);
         if let Some(bar) = self.ensure_bar(file, total) {
             bar.set_bytes(bytes, Instant::now());
@@ -106,22 +107,24 @@ impl FileBars {
         }
     }
 
-    /// A file is here, or is not to be had; its bar goes to another one.
+    /// Ends a file; another file may get its bar.
     pub(super) fn end(&mut self, file: FileNo, total: Option<&ByteProgressBar>) {
         let ended = self.active.remove(&file);
         self.bar_count -= usize::from(ended.is_some_and(|ended| ended.bar.is_some()));
+        // With many files, `tick` fills the free bar: sorting all files for each finished one would take
+        // quadratic time.
         if !self.is_many {
             self.fill(total);
         }
     }
 
-    /// Takes all bars away.
+    /// Removes all bars.
     pub(super) fn clear(&mut self) {
         self.active.clear();
         self.bar_count = 0;
     }
 
-    /// Says this behind each name, and what they wait for.
+    /// Sets the text behind each name, and the note of each bar.
     pub(super) fn describe(&mut self, suffix: &str, note: &'static str) {
         suffix.clone_into(&mut self.suffix);
         for active in self.active.values() {
@@ -132,7 +135,7 @@ impl FileBars {
         }
     }
 
-    /// Time went by: files that take longer than thought have a bar now.
+    /// Gives bars to files that have become slow.
     pub(super) fn tick(&mut self, total: Option<&ByteProgressBar>) {
         if self.last_fill.elapsed() >= FILL_INTERVAL {
             self.fill(total);
@@ -148,7 +151,7 @@ impl FileBars {
         })
     }
 
-    /// The bar of a file. When there are as many as may be, one whose file doesn't move makes room for one whose file does.
+    /// Returns the file's bar. If all bars are in use, a file that makes progress takes the bar of one that doesn't.
     fn ensure_bar(&mut self, file: FileNo, total: Option<&ByteProgressBar>) -> Option<&ByteProgressBar> {
         let active = self.active.get(&file)?;
         if active.bar.is_none() {
@@ -158,9 +161,10 @@ impl FileBars {
             }
             let most = MAX_BARS.min(terminal_rows().saturating_sub(RESERVED_ROWS)).max(1);
             if self.bar_count >= most {
-                // Of many, none has a bar that doesn't move.
+                // Among many files, only those that make progress have a bar, so no bar can be taken.
                 if !moves || self.is_many {
                     return None;
+                // Bars are given in order of start, so of the idle files the one started last loses its bar.
                 }
                 let idle =
                     self.active.values_mut().filter(|other| other.bar.is_some() && other.first_byte_at.is_none());
@@ -178,7 +182,7 @@ impl FileBars {
         self.active.get(&file)?.bar.as_ref()
     }
 
-    /// Gives bars to files that have none, as far as there is room: those first that move, and were begun first.
+    /// Gives free bars to files without one: first those that make progress, then in order of start.
     fn fill(&mut self, total: Option<&ByteProgressBar>) {
         self.last_fill = Instant::now();
         let may_have = |active: &ActiveFile| active.bar.is_none() && (!self.is_many || active.first_byte_at.is_some());

@@ -1,4 +1,4 @@
-//! Everybody at once, on a screen of its own: people, the conversation with one of them, their files, what is on its way.
+//! The full view: users, one conversation, the user's files and all transfers, on the alternate screen.
 //!
 //! ```text
 //!  [People]            bob                                  bob's files
@@ -40,10 +40,10 @@ pub struct FullViewTerminal {
 }
 
 impl FullViewTerminal {
-    /// Takes the terminal.
+    /// Takes the terminal and starts the key reader.
     ///
     /// # Errors
-    /// As the terminal says.
+    /// The I/O error of the terminal.
     pub fn open(mut model: FullViewModel) -> io::Result<(Self, mpsc::Receiver<ViewInput>)> {
         model.resize(terminal_size());
         let raw = RawTerminal::enter(ScreenKind::Alternate)?;
@@ -55,7 +55,7 @@ impl FullViewTerminal {
 }
 
 impl FullViewTerminal {
-    /// Takes the terminal again, unless others have it.
+    /// Takes the terminal back, unless this process is in the background.
     fn retake_terminal(&mut self) -> io::Result<()> {
         self.is_suspended = !self.raw.reacquire()?;
         self.painter.forget();
@@ -78,7 +78,7 @@ impl TerminalView for FullViewTerminal {
                 self.painter.forget();
                 Ok(Vec::new())
             }
-            // Drawing looks at the size by itself.
+            // `draw` reads the terminal's size every time.
             InputAction::Resized(_) => Ok(Vec::new()),
             press => Ok(self.model.handle_input(press, now)),
         }
@@ -91,7 +91,8 @@ impl TerminalView for FullViewTerminal {
                 Ok(Vec::new())
             }
             news => {
-                // A shell brings a process to the front that was running behind it without a signal.
+                // A shell that moves a background process to the foreground sends no signal, so every tick
+                // checks.
                 if self.is_suspended && matches!(news, ViewUpdate::Tick) {
                     self.retake_terminal()?;
                 }

@@ -1,4 +1,4 @@
-//! Numbers and times for people.
+//! Numbers and times as text for people.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use shared::safe_text::safe_line;
 pub use crate::engine::size_format::format_size;
 use crate::sys::time_zone;
 
-/// Characters by which a text is recognised.
+/// Characters in an excerpt: enough to recognise a text.
 const MAX_EXCERPT_CHARS: usize = 40;
 
-/// `1 file`, `2 files`.
+/// Returns `1 file`, `2 files`.
 pub fn file_count(count: usize) -> String {
     if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }
 
-/// Returns the beginning of a text, in quotes, by which a person recognises it.
+/// Returns the beginning of a text in quotes, enough to recognise it.
 pub fn excerpt(text: &str) -> String {
     let line = safe_line(text);
     let mut beginning: String = line.chars().take(MAX_EXCERPT_CHARS).collect();
@@ -26,14 +26,14 @@ pub fn excerpt(text: &str) -> String {
     format!("\"{beginning}\"")
 }
 
-/// How fast, for people.
+/// Returns a rate for people.
 pub(super) fn transfer_rate(bytes: u64, time: Duration) -> String {
     let micros = time.as_micros().max(1);
     let per_second = u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX);
     format!("{}/s", format_size(per_second))
 }
 
-/// How long, for people.
+/// Returns a duration for people.
 pub(super) fn short_duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -44,7 +44,7 @@ pub(super) fn short_duration(time: Duration) -> String {
     }
 }
 
-/// How long something is kept, in the largest unit that says it exactly.
+/// Returns a duration in the largest unit that expresses it exactly.
 pub fn exact_duration(ms: i64) -> String {
     let seconds = ms / 1000;
     let units = [(24 * 3600, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
@@ -55,30 +55,30 @@ pub fn exact_duration(ms: i64) -> String {
     if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
 }
 
-/// The time of day here, of milliseconds since 1970.
+/// Returns the local time of day of a Unix time in milliseconds.
 pub fn time_of_day(ms: i64) -> String {
     format_local(ms, "%H:%M:%S")
 }
 
-/// The same without the seconds.
+/// Returns the local time of day without seconds.
 pub(super) fn hour_and_minute(ms: i64) -> String {
     format_local(ms, "%H:%M")
 }
 
-/// The day and the time of day here, of milliseconds since 1970.
+/// Returns the local date and time of day of a Unix time in milliseconds.
 pub fn date_and_time(ms: i64) -> String {
     format_local(ms, "%Y-%m-%d %H:%M:%S")
 }
 
-/// The day here, of seconds since 1970.
+/// Returns the local date of a Unix time in seconds.
 pub fn date(s: i64) -> String {
     format_local(s.saturating_mul(1000), "%Y-%m-%d")
 }
 
-/// `90s`, `30m`, `12h`, `2d`, `3w`: milliseconds.
+/// Parses an age such as `90s`, `30m`, `12h`, `2d`, `3w` into milliseconds.
 ///
 /// # Errors
-/// In words, when it is not an age.
+/// A message for the user, if the text is no age.
 pub fn parse_age(text: &str) -> Result<i64, String> {
     let wrong = || format!("{text:?} is not an age: say 30m, 12h, 2d or 3w");
     let unit = text.chars().next_back().ok_or_else(wrong)?;
@@ -95,7 +95,7 @@ pub fn parse_age(text: &str) -> Result<i64, String> {
 }
 
 fn format_local(ms: i64, format: &str) -> String {
-    // Another one's clock may say anything.
+    // The time may come from another machine's clock and be out of range.
     let moment = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
     moment.to_zoned(time_zone()).strftime(format).to_string()
 }

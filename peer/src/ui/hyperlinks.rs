@@ -1,21 +1,21 @@
-//! Links in a text. Pure.
+//! Detection of hyperlinks in text. Pure.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Where links may lead.
+/// The schemes of detected links.
 const SCHEMES: [&str; 3] = ["https://", "http://", "ftp://"];
-/// The longest link; browsers take no longer ones.
+/// The longest link in bytes; longer ones fail in some browsers.
 const MAX_LINK_BYTES: usize = 2083;
-/// Ends a sentence, or encloses a link, and is no part of it.
+/// Characters that end a sentence or enclose a link, so at its end they don't belong to it.
 const TRAILING: &[char] = &[
     '.', ',', ';', ':', '!', '?', '"', '\'', '*', '…', '’', '”', '»', '。', '、', '，', '；', '：', '！', '？', '」',
     '』', '】', '）', '》',
 ];
-/// Brackets end a link unless it opens them itself.
+/// A closing bracket at the end belongs to the link only if the link contains its opening bracket.
 const BRACKETS: [(char, char); 3] = [('(', ')'), ('[', ']'), ('{', '}')];
 
-/// A link: its bytes in the text, and where it leads.
+/// A detected link: its byte range in the text, and its target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HyperlinkMatch {
     pub(super) range: Range<usize>,
@@ -23,7 +23,7 @@ pub(super) struct HyperlinkMatch {
     pub(super) target: Arc<str>,
 }
 
-/// Finds the links of a line.
+/// Returns the links in a line.
 pub(super) fn find_hyperlinks(line: &str) -> Vec<HyperlinkMatch> {
     let mut links = Vec::new();
     let mut from = 0;
@@ -38,7 +38,7 @@ pub(super) fn find_hyperlinks(line: &str) -> Vec<HyperlinkMatch> {
     links
 }
 
-/// Finds where the next link begins, and how long its scheme is. One inside a word is none.
+/// Returns the position of the next link and the length of its scheme. A scheme inside a word is ignored.
 fn next_scheme(line: &str, from: usize) -> Option<(usize, usize)> {
     let bytes = line.as_bytes();
     let is_scheme = |at: usize, scheme: &str| {
@@ -51,7 +51,7 @@ fn next_scheme(line: &str, from: usize) -> Option<(usize, usize)> {
         .next()
 }
 
-/// Finds the end of the link with which a text begins.
+/// Returns the end of the link with which a text begins.
 fn end_of(text: &str) -> usize {
     let is_outside = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"' | '`');
     let mut link = &text[..text.find(is_outside).unwrap_or(text.len())];
@@ -69,7 +69,7 @@ fn end_of(text: &str) -> usize {
     link.len()
 }
 
-/// Spells a link so that every terminal takes it; `None` when it is too long.
+/// Returns the link in printable ASCII, which every terminal accepts; `None` if it is too long.
 fn target_of(link: &str, scheme: usize) -> Option<Arc<str>> {
     let mut target = link[..scheme].to_ascii_lowercase();
     for byte in link[scheme..].bytes() {

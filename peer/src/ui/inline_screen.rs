@@ -1,9 +1,10 @@
-//! A few rows at the lower end of the conversation that are drawn again and again, while everything above them is the
-//! terminal's own: its scrollback, its selection, its breaking of long words.
+//! The live rows at the bottom of the terminal, redrawn in place. Everything above them belongs to the terminal:
+//! scrollback, selection, wrapping of long words.
 //!
-//! Nothing is asked in the middle of things, since only the key reader may read from the terminal: what it found out is
-//! told. Rows are written whole from their beginning, and where the cursor stands after the written text the terminal
-//! knows best: how wide a flag or a Devanagari syllable is differs from one to the next.
+//! Nothing here queries the terminal, since only the key reader may read from it: the key reader reports the cursor's
+//! position, and the caller passes it on. Rows are always written from their first column. The cursor behind the
+//! written text is placed by the terminal (save, restore), because terminals differ in the width of flags and of
+//! Devanagari syllables.
 
 use std::io::{self, Write};
 
@@ -16,28 +17,28 @@ use super::ansi_writer;
 use super::composer::{DraftLine, PROMPT};
 use super::text_rows::TextRow;
 
-/// Puts the cursor where it was saved, saves it.
+/// DECSC and DECRC: save and restore the cursor.
 const SAVE: &str = "\u{1b}7";
 const RESTORE: &str = "\u{1b}8";
-/// The terminal breaks no row, and does again: what is wider than we think must not take the next one.
+/// DECAWM off and on. A row that is wider than computed here must not run into the next one.
 const NO_WRAP: &str = "\u{1b}[?7l";
 const WRAP: &str = "\u{1b}[?7h";
 const TO_END_OF_ROW: &str = "\u{1b}[K";
 const TO_END_OF_SCREEN: &str = "\u{1b}[J";
 const SHOW_CURSOR: &str = "\u{1b}[?25h";
 
-/// The rows at the lower end, and what scrolls by above them.
+/// The live rows, and the bookkeeping of the scrollback above them.
 #[derive(Debug)]
 pub(super) struct InlineScreen<W> {
     out: W,
     size: Size,
-    /// The row of the line being written.
+    /// The screen row of the line being written, which is the first live row.
     draft_row: u16,
-    /// What is drawn from there on.
+    /// The live rows on the screen; `None` if they have to be drawn again.
     drawn: Option<DrawnRows>,
-    /// Rows that were put above, ever.
+    /// Rows written to the scrollback so far.
     inserted_rows: u64,
-    /// Those before it are no longer where they were put.
+    /// Scrollback rows before this number may have moved, so they can't be patched.
     first_known_row: u64,
 }
 
@@ -47,12 +48,12 @@ struct DrawnRows {
     below: Vec<Line<'static>>,
 }
 
-/// A row that was put above.
+/// The number of a scrollback row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ScrollbackRowId(u64);
 
 impl<W: Write> InlineScreen<W> {
-    /// Nothing is drawn before it is known where: see [`InlineScreen::begin_again`].
+    /// Creates a screen of unknown position: call [`InlineScreen::restart`] before the first drawing.
     pub(super) const fn new(out: W, size: Size) -> Self {
         Self { out, size, draft_row: 0, drawn: None, inserted_rows: 0, first_known_row: 0 }
     }
@@ -61,7 +62,7 @@ impl<W: Write> InlineScreen<W> {
         self.size
     }
 
-    /// Puts rows above, for good. What is drawn below has to be drawn again.
+    /// Writes rows to the scrollback. The live rows are erased and have to be drawn again.
     pub(super) fn insert(&mut self, rows: &[TextRow]) -> io::Result<ScrollbackRowId> {
         let first = ScrollbackRowId(self.inserted_rows);
         if rows.is_empty() {
@@ -70,6 +71,8 @@ impl<W: Write> InlineScreen<W> {
         self.clear()?;
         for row in rows {
             ansi_writer::write_line(&mut self.out, &row.line, self.size.width.into())?;
+            // A continued row is wrapped by the terminal, which then treats both rows as one line when it is
+            // copied.
             if !row.continues {
                 self.out.write_all(b"\r\n")?;
             }
@@ -80,7 +83,7 @@ impl<W: Write> InlineScreen<W> {
         Ok(first)
     }
 
-    /// Draws over the beginning of a row that was put above; false when it is no longer on the screen.
+    /// Overwrites the beginning of a scrollback row; returns false if it has left the screen.
     pub(super) fn patch(&mut self, row: ScrollbackRowId, span: &Span<'_>) -> io::Result<bool> {
         let back = self.inserted_rows.saturating_sub(row.0);
         if row.0 < self.first_known_row || back > u64::from(self.draft_row) {
@@ -94,7 +97,7 @@ impl<W: Write> InlineScreen<W> {
         Ok(true)
     }
 
-    /// Draws the line being written and the rows below it, as many as there is room for.
+    /// Draws the line being written and as many rows below it as fit.
     pub(super) fn draw(&mut self, prompt: Style, written: DraftLine, below: Vec<Line<'static>>) -> io::Result<()> {
         let mut below = below;
         below.truncate(self.last_row().into());
@@ -106,6 +109,7 @@ impl<W: Write> InlineScreen<W> {
         let is_same = |number: usize, row: &Line<'_>| {
             before.as_ref().and_then(|before| before.below.get(number)).is_some_and(|before| before == row)
         };
+        // Without a change nothing is written, so a frame costs nothing while the view is idle.
         if is_same_line && had == height && below.iter().enumerate().all(|(number, row)| is_same(number, row)) {
             self.drawn = before;
             return Ok(());
@@ -116,7 +120,7 @@ impl<W: Write> InlineScreen<W> {
         } else {
             self.move_to_row(self.draft_row)?;
             self.out.write_all(TO_END_OF_ROW.as_bytes())?;
-            // In a terminal of one column there is no room for the sign.
+            // A terminal with two columns or less has no room for the prompt.
             if self.size.width > 2 {
                 ansi_writer::write_styled(&mut self.out, PROMPT, prompt)?;
             }
@@ -138,28 +142,29 @@ impl<W: Write> InlineScreen<W> {
         Ok(())
     }
 
-    /// The terminal has another size now, and the cursor is there; unknown where it can't tell.
+    /// Adapts to a new terminal size. `cursor` is `None` if the terminal doesn't report it.
     pub(super) fn resized(&mut self, size: Size, cursor: Option<Position>) -> io::Result<()> {
         let old = std::mem::replace(&mut self.size, size);
         let written = self.drawn.as_ref().map_or(0, |drawn| PROMPT.width() + drawn.draft.before.width());
         let written = u16::try_from(written).unwrap_or(u16::MAX);
         let at = cursor.unwrap_or_else(|| Position::new(written, self.draft_row.min(self.last_row())));
-        // A terminal that wraps again what has become too long for it has put the cursor further down.
+        // A terminal that rewraps the line being written has moved the cursor down by the rows it added.
         let columns = size.width.max(1);
         let wrapped = if written >= columns && at.x == written % columns { written / columns } else { 0 };
         self.draft_row = at.y.saturating_sub(wrapped).min(self.last_row());
+        // With another width, everything above may have been rewrapped.
         if old.width != size.width {
             self.first_known_row = self.inserted_rows;
         }
         self.clear()
     }
 
-    /// Somebody else has written to the terminal, or it is new: begins again below.
+    /// Begins anew below the cursor, after other output or on an unknown screen.
     pub(super) fn restart(&mut self, size: Size, cursor: Option<Position>) -> io::Result<()> {
         self.size = size;
         self.first_known_row = self.inserted_rows;
         self.drawn = None;
-        // Where the terminal doesn't tell, the last row is the only one to begin below of that is certainly free.
+        // Without a report, only below the last row there is certainly nothing.
         let at = cursor.unwrap_or_else(|| Position::new(1, self.last_row()));
         self.draft_row = at.y.min(self.last_row());
         if at.x > 0 {
@@ -170,7 +175,7 @@ impl<W: Write> InlineScreen<W> {
         Ok(())
     }
 
-    /// Takes the rows away; the cursor is left where they began.
+    /// Erases the live rows and leaves the cursor where they began.
     pub(super) fn close(&mut self) -> io::Result<()> {
         self.clear()?;
         self.out.write_all(SHOW_CURSOR.as_bytes())
@@ -182,13 +187,13 @@ impl<W: Write> InlineScreen<W> {
         self.out.write_all(TO_END_OF_SCREEN.as_bytes())
     }
 
-    /// Scrolls what is above up, until so many rows have room from the top on.
+    /// Scrolls up until `height` rows fit from the line being written on.
     fn make_room(&mut self, height: u16) -> io::Result<()> {
         let missing = (self.draft_row + height).saturating_sub(self.size.height.max(1));
         if missing > 0 {
             self.move_to_row(self.last_row())?;
             self.out.write_all("\n".repeat(missing.into()).as_bytes())?;
-            // What was drawn has moved along.
+            // The live rows moved up with the rest.
             self.draft_row = self.draft_row.saturating_sub(missing);
         }
         Ok(())

@@ -1,9 +1,9 @@
-//! Lines of standard input, as text.
+//! Lines of standard input, decoded.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | a line | [`LINE`] bytes | the rest of it is left out, up to its end |
-//! | lines that nobody took yet | [`AHEAD`] | no more are read |
+//! | a line | [`MAX_LINE_BYTES`] bytes | the rest is dropped, up to its end |
+//! | lines not taken yet | [`MAX_QUEUED_LINES`] | no more are read |
 
 use std::io::{self, BufRead, IsTerminal};
 use std::os::fd::AsFd;
@@ -13,28 +13,29 @@ use tokio::sync::mpsc;
 use super::charset::{Charset, locale};
 use crate::sys::job_control;
 
-/// Longest line that is kept: many times what a message may have.
+/// The longest line that is kept; many times the size of a message.
 const MAX_LINE_BYTES: usize = 1 << 20;
 const MAX_QUEUED_LINES: usize = 16;
 
-/// A line without its end.
+/// A line without its line end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputLine {
-    /// The text; what isn't UTF-8 is in the locale's charset.
+    /// The text; bytes that aren't UTF-8 are decoded in the locale's charset.
     pub text: String,
-    /// Bytes came that are no text there either; marks (U+FFFD) stand for them.
+    /// True if some bytes could not be decoded; replacement characters (U+FFFD) stand for them.
     pub has_replacements: bool,
 }
 
-/// Reads standard input on a thread of its own, where reading may block. It ends with the input or with the process.
+/// Reads standard input on a thread of its own, as reading may block. The thread ends with the input or the process.
 ///
 /// # Errors
-/// When there is no thread to be had. What reading fails with comes as a line, the last one.
+/// If no thread can be started. A read error is delivered as the last line.
 pub fn spawn_line_reader() -> io::Result<mpsc::Receiver<io::Result<InputLine>>> {
     let (lines, receiver) = mpsc::channel(MAX_QUEUED_LINES);
     let input = io::stdin();
     if job_control::is_controlled_by_others(input.as_fd(), input.is_terminal()) {
-        // To read would stop this process, and its node with it: there is no input.
+        // A read from the background would stop this process (SIGTTIN), and its node with it: treat it as no
+        // input.
         return Ok(receiver);
     }
     let charset = Charset::of_locale(&locale());
@@ -65,6 +66,7 @@ fn read_line(input: &mut impl BufRead, charset: Charset) -> io::Result<Option<In
         has_begun = true;
         let end = memchr::memchr(b'\n', bytes);
         let part = &bytes[..end.unwrap_or(bytes.len())];
+        // Beyond the bound the line is read on, but dropped, so that its rest isn't taken for the next line.
         line.extend_from_slice(&part[..part.len().min(MAX_LINE_BYTES - line.len())]);
         let taken = end.map_or(bytes.len(), |end| end + 1);
         input.consume(taken);
@@ -80,6 +82,7 @@ fn read_line(input: &mut impl BufRead, charset: Charset) -> io::Result<Option<In
 
 impl InputLine {
     fn decode(bytes: &[u8], charset: Charset) -> Self {
+        // In a single-byte charset every byte is a letter.
         let is_text = std::str::from_utf8(bytes).is_ok() || charset != Charset::Utf8;
         Self { text: charset.decode_lossy(bytes), has_replacements: !is_text }
     }

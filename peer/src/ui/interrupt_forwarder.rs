@@ -1,4 +1,4 @@
-//! Ctrl-C where the terminal makes a signal of it and a view decides what it means.
+//! Forwarding of Ctrl-C to a view, when the terminal turns it into SIGINT.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,17 +6,17 @@ use tokio::sync::mpsc;
 
 use super::view_input::{InputAction, ViewInput};
 
-/// The view that hears of Ctrl-C, if there is one: then it ends nothing by itself.
+/// The view that handles Ctrl-C, if any. While it listens, SIGINT doesn't end the process.
 #[derive(Debug, Clone, Default)]
 pub struct InterruptForwarder(Arc<Mutex<Option<mpsc::WeakSender<ViewInput>>>>);
 
 impl InterruptForwarder {
-    /// Has Ctrl-C told as a key, for as long as somebody else has the sender and listens.
+    /// Forwards Ctrl-C as a key, as long as another owner of `keys` exists.
     pub(super) fn forward_to(&self, keys: &mpsc::Sender<ViewInput>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys.downgrade());
     }
 
-    /// Tells the view; false when there is none, or it listens no more.
+    /// Forwards a Ctrl-C; returns false if no view listens.
     pub fn forward(&self) -> bool {
         let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = keys.as_ref().and_then(mpsc::WeakSender::upgrade);

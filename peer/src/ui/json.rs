@@ -1,4 +1,4 @@
-//! Events and reports as programs read them: stable keys, stable codes.
+//! Events and reports as JSON for programs: keys and codes are stable.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::engine::chat::{MessageDirection, MessageState, StoredMessage};
 use crate::engine::fetch::{FetchSummary, FileOutcome, FileReport, SourceReport};
 use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
 
-/// What became of a fetched file.
+/// Returns the report of a fetched file.
 pub fn file_json(report: &FileReport) -> Value {
     let (status, path, code, message) = match &report.outcome {
         FileOutcome::Done(path) => ("done", Some(path), None, None),
@@ -38,7 +38,7 @@ pub fn file_json(report: &FileReport) -> Value {
     value
 }
 
-/// What became of a fetch; `error` is what went wrong with it.
+/// Returns the summary of a fetch; `error` is the error of the whole fetch.
 pub(super) fn summary_json(summary: &FetchSummary, error: Option<&Error>, time: Duration) -> Value {
     json!({
         "done": summary.done,
@@ -53,7 +53,7 @@ pub(super) fn summary_json(summary: &FetchSummary, error: Option<&Error>, time: 
     })
 }
 
-/// A message of a conversation; `me` wrote what went out.
+/// Returns a stored message; `me` is the sender of outgoing ones.
 pub fn message_json(stored: &StoredMessage, me: &UserName) -> Value {
     let StoredMessage { peer, direction, message, state, .. } = stored;
     let from = if *direction == MessageDirection::In { peer } else { me };
@@ -71,9 +71,10 @@ pub fn message_json(stored: &StoredMessage, me: &UserName) -> Value {
     value
 }
 
-/// What happened in a node of `me`, as `peer events` tells it: its type and its fields.
+/// Returns an event of `me`'s node as `peer events` prints it: its type and its fields. `None` if it isn't printed.
 pub fn ndjson_event(event: &NodeEvent, me: &UserName) -> Option<(&'static str, Value)> {
     let message = |peer: &UserName, direction, state, message: &ChatMessage| {
+        // Neither the sequence number nor the time of storage is part of the JSON.
         let stored = StoredMessage { seq: 0, peer: peer.clone(), direction, message: message.clone(), state, at: 0 };
         let kind = if message.offer.is_some() { "offer" } else { "message" };
         (kind, message_json(&stored, me))
@@ -112,7 +113,7 @@ fn source_json(source: &SourceReport) -> Value {
     value
 }
 
-/// Something that happened in a node.
+/// Returns an event with all its fields, as `peer serve --json` prints it.
 pub fn event_json(event: &NodeEvent) -> Value {
     serde_json::to_value(event).unwrap_or_default()
 }

@@ -1,45 +1,45 @@
-//! Bytes of a terminal as what they mean. Pure.
+//! Decoder of a terminal's input. Pure.
 //!
-//! No byte can cost another one: the parsers of crossterm and termina throw away all that they hold when a byte doesn't
-//! fit, and with it the Enter behind a letter that isn't UTF-8. Here a byte that doesn't fit ends what was begun, and is
-//! then looked at by itself.
+//! No byte is lost because of another: the parsers of crossterm and termina discard their whole buffer when a byte
+//! doesn't fit, and with it the Enter behind a letter that isn't UTF-8. Here such a byte ends the sequence that was
+//! begun and is then decoded by itself.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | a sequence | [`SEQUENCE`] bytes | it is given up, what follows is text |
-//! | a paste | [`PASTE`] bytes | the rest is left out, up to its end |
+//! | a sequence | [`MAX_SEQUENCE_BYTES`] bytes | the sequence is dropped, the rest is text |
+//! | a paste | [`MAX_PASTE_BYTES`] bytes | the rest is dropped, up to its end |
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::charset::Charset;
 
-/// Longest sequence; those of terminals have at most some twenty bytes.
+/// The longest sequence; terminals send at most some twenty bytes.
 const MAX_SEQUENCE_BYTES: usize = 64;
-/// Largest paste that is kept: many times what a message may have.
+/// The largest paste; many times the size of a message.
 const MAX_PASTE_BYTES: usize = 8 << 20;
-/// What ends a paste.
+/// The sequence that ends a bracketed paste.
 const PASTE_END: &[u8] = b"\x1b[201~";
 
-/// What the terminal says.
+/// A unit of decoded input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DecodedInput {
-    /// Letters, as many as came together.
+    /// Consecutive letters of one read.
     Text(String),
     Key(KeyEvent),
-    /// Text that came in one piece.
+    /// A bracketed paste.
     Paste(String),
-    /// The cursor is in this column and row, from 0.
+    /// A cursor position report: column and row, from 0.
     Cursor(u16, u16),
-    /// Bytes came that are no text here; marks stand for them.
+    /// Undecodable bytes; replacement characters stand for them in the text before.
     Unreadable,
 }
 
-/// Decodes what comes, byte by byte.
+/// The state of the decoder.
 #[derive(Debug)]
 pub(super) struct KeyDecoder {
     charset: Charset,
     state: DecoderState,
-    /// The beginning of a letter.
+    /// The bytes of an incomplete letter.
     partial_char: Vec<u8>,
     text: String,
     unreadable: bool,
@@ -57,37 +57,37 @@ enum DecoderState {
     LinuxConsole,
     /// After `ESC O`.
     Ss3,
-    /// So many bytes of an old report of the mouse are still to come.
+    /// The number of bytes left in an X10 mouse report.
     Mouse(u8),
     Paste(Vec<u8>),
 }
 
 impl KeyDecoder {
-    /// Nothing came yet; what isn't UTF-8 is in this charset.
+    /// Creates a decoder; bytes that aren't UTF-8 are decoded in `charset`.
     pub(super) fn new(charset: Charset) -> Self {
         let (partial_char, text, decoded) = (Vec::new(), String::new(), Vec::new());
         Self { charset, state: DecoderState::Text, partial_char, text, unreadable: false, decoded }
     }
 
-    /// Takes bytes; returns what is whole.
+    /// Decodes bytes and returns everything complete.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<DecodedInput> {
         bytes.iter().for_each(|byte| self.decode_byte(*byte));
         self.flush_text();
         std::mem::take(&mut self.decoded)
     }
 
-    /// Returns whether something was begun that time decides about: a paste has its end, and the rest of a letter in
-    /// UTF-8 comes whenever the line brings it.
+    /// True if a pause would decide what the last bytes mean. A paste has an explicit end, and the rest of a UTF-8
+    /// letter comes as soon as the connection delivers it.
     pub(super) fn has_pending(&self) -> bool {
         self.is_char_complete() || !matches!(self.state, DecoderState::Text | DecoderState::Paste(_))
     }
 
-    /// Returns whether a letter that was begun is one of a single byte unless more comes at once.
+    /// True if the incomplete letter is a single byte of the charset unless more follows at once.
     fn is_char_complete(&self) -> bool {
         !self.partial_char.is_empty() && self.charset != Charset::Utf8
     }
 
-    /// Nothing followed for a while: what was begun is all there is.
+    /// Ends the pending sequence after a pause: ESC alone is the Escape key.
     pub(super) fn flush_pending(&mut self) -> Vec<DecodedInput> {
         if self.is_char_complete() {
             self.flush_partial_char();
@@ -139,7 +139,7 @@ impl KeyDecoder {
         }
     }
 
-    /// Takes letters that are whole out of what was begun, and marks what can't be the beginning of one.
+    /// Moves complete letters to the text, and decodes bytes that can't begin a letter.
     fn decode_partial_char(&mut self) {
         while !self.partial_char.is_empty() {
             match std::str::from_utf8(&self.partial_char) {
@@ -160,14 +160,14 @@ impl KeyDecoder {
         }
     }
 
-    /// No more of a letter comes.
+    /// Ends an incomplete letter.
     fn flush_partial_char(&mut self) {
         while !self.partial_char.is_empty() {
             self.push_undecodable(self.partial_char.len());
         }
     }
 
-    /// So many bytes are no UTF-8.
+    /// Takes `wrong` bytes that aren't UTF-8.
     fn push_undecodable(&mut self, wrong: usize) {
         let rest = self.partial_char.split_off(wrong.clamp(1, self.partial_char.len()));
         let wrong = std::mem::replace(&mut self.partial_char, rest);
@@ -197,9 +197,10 @@ impl KeyDecoder {
                 self.push_key(KeyCode::Esc, KeyModifiers::NONE);
                 self.state = DecoderState::Escape;
             }
+            // Alt is sent as an ESC prefix.
             0..0x20 | 0x7f => self.push_control_key(byte, KeyModifiers::ALT),
             b' '..=b'~' => self.push_key(KeyCode::Char(char::from(byte)), KeyModifiers::ALT),
-            // A letter that no command is on: Escape, and then the letter.
+            // A letter with Alt that has no meaning here: Escape, followed by the letter.
             _ => {
                 self.push_key(KeyCode::Esc, KeyModifiers::NONE);
                 self.decode_text(byte);
@@ -214,6 +215,7 @@ impl KeyDecoder {
                 self.state = DecoderState::Csi(parameters);
             }
             b'[' if parameters.is_empty() => self.state = DecoderState::LinuxConsole,
+            // X10 mouse reports have three raw bytes after the final one; they must not become text.
             b'M' if parameters.is_empty() => self.state = DecoderState::Mouse(3),
             b'@'..=b'~' => self.dispatch_csi(&parameters, byte),
             _ => self.decode_text(byte),
@@ -229,14 +231,14 @@ impl KeyDecoder {
                 self.flush_text();
                 self.state = DecoderState::Paste(Vec::new());
             }
-            // modifyOtherKeys of xterm.
+            // xterm's modifyOtherKeys.
             (b'~', Some(27)) => self.push_coded_key(number(2), held),
             (b'~', Some(code)) => {
                 if let Some(key) = numbered_key(code) {
                     self.push_key(key, held);
                 }
             }
-            // The protocol of kitty. Of a release, which is its third kind of event, nothing is made.
+            // The kitty keyboard protocol. Releases, event type 3, are ignored.
             (b'u', code)
                 if !parameters.split(|byte| *byte == b';').nth(1).is_some_and(|held| held.ends_with(b":3")) =>
             {
@@ -260,7 +262,7 @@ impl KeyDecoder {
         match byte {
             b'M' => self.push_key(KeyCode::Enter, KeyModifiers::NONE),
             b'I' => self.push_key(KeyCode::Tab, KeyModifiers::NONE),
-            // The digits and signs of a keypad.
+            // The keypad's digits and signs, in application mode.
             b'j'..=b'y' => self.text.push(char::from(byte - 0x40)),
             b'X' => self.text.push('='),
             _ => match named_key(byte) {
@@ -275,7 +277,7 @@ impl KeyDecoder {
         if text.ends_with(PASTE_END) {
             text.truncate(text.len() - PASTE_END.len());
             text.truncate(MAX_PASTE_BYTES);
-            // Where it was cut there may be half a letter.
+            // The truncation may have cut a letter in half.
             let paste = self.charset.decode_lossy(&text);
             self.unreadable |= paste.contains(char::REPLACEMENT_CHARACTER);
             self.flush_text();
@@ -283,7 +285,7 @@ impl KeyDecoder {
             return;
         }
         if text.len() > MAX_PASTE_BYTES + 2 * PASTE_END.len() {
-            // What is left out, but for what may be the beginning of its end.
+            // Keeps the last bytes, which may be the beginning of the end sequence.
             text.drain(MAX_PASTE_BYTES..text.len() - PASTE_END.len());
         }
         self.state = DecoderState::Paste(text);
@@ -305,13 +307,13 @@ impl KeyDecoder {
         }
     }
 
-    /// A key that came as the number of its letter.
+    /// Pushes a key that was sent as its code point.
     fn push_coded_key(&mut self, code: Option<u16>, held: KeyModifiers) {
         let Some(letter) = code.and_then(|code| char::from_u32(code.into())) else { return };
         match letter {
             '\u{1b}' => self.push_key(KeyCode::Esc, held),
             '\u{0}'..'\u{20}' | '\u{7f}' => self.push_control_key(u8::try_from(letter).unwrap_or(0), held),
-            // The private area has keys that type nothing.
+            // kitty encodes keys without text (keypad, media, modifiers) in the private use area.
             '\u{e000}'..='\u{f8ff}' => {}
             _ if held.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => {
                 self.push_key(KeyCode::Char(letter), held);
@@ -322,7 +324,7 @@ impl KeyDecoder {
     }
 }
 
-/// Numbers between semicolons; of those with parts, the first. What is none counts as left out.
+/// Returns the parameters, separated by semicolons; of subparameters only the first. Invalid ones count as 0.
 fn numbers(parameters: &[u8]) -> Vec<u16> {
     let text = String::from_utf8_lossy(parameters);
     let number = |part: &str| part.split(':').next().and_then(|number| number.parse().ok()).unwrap_or(0);
@@ -330,6 +332,7 @@ fn numbers(parameters: &[u8]) -> Vec<u16> {
 }
 
 fn modifiers(held: Option<u16>) -> KeyModifiers {
+    // The parameter is the modifiers' bit set plus 1.
     let bits = held.unwrap_or(1).saturating_sub(1);
     let names = [(1, KeyModifiers::SHIFT), (2, KeyModifiers::ALT), (4, KeyModifiers::CONTROL)];
     names.into_iter().filter(|(bit, _)| bits & bit != 0).fold(KeyModifiers::NONE, |all, (_, name)| all | name)

@@ -1,27 +1,27 @@
-//! One line of input: text, a cursor, and what of it fits the screen. Pure.
+//! An editable input line: text, cursor, history, and the part that fits on the screen. Pure.
 //!
-//! The cursor stands between what people see as characters (grapheme clusters): a letter and its accents, a family of
-//! emoji and a flag are one each.
+//! The cursor moves by grapheme clusters, the characters as people see them: a letter with its accents, a flag or a
+//! family emoji is one each.
 
 use shared::safe_text::safe_line;
 use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
 use unicode_width::UnicodeWidthStr;
 
-/// Lines that Up and Down go through.
+/// Lines in the history.
 const MAX_HISTORY: usize = 100;
-/// Bytes of a line; what goes beyond is left out. No message has a thousandth of it.
+/// Bytes in the line; input beyond is dropped. No message has a thousandth of it.
 const MAX_LINE_BYTES: usize = 8 << 20;
 
-/// The line being written.
+/// The state of the input line.
 #[derive(Debug, Default, Clone)]
 pub(super) struct LineEditor {
     text: String,
-    /// In bytes, at the start of a cluster or at the end.
+    /// A byte index, at a cluster boundary.
     cursor: usize,
-    /// What was cut out last.
+    /// The text that [`EditCommand::Yank`] inserts.
     cut: String,
     history: Vec<String>,
-    /// Which line of the history is shown, counted from the newest, and the line that was being written before.
+    /// While the history is browsed: the index of the shown line, counted from the newest, and the draft to return to.
     recalled: Option<(usize, String)>,
 }
 
@@ -37,22 +37,21 @@ pub(super) enum EditCommand {
     WordRight,
     Home,
     End,
-    /// Back to the last blank.
+    /// Cuts back to the previous blank (Ctrl-W).
     CutBlankWord,
     CutWordLeft,
     CutWordRight,
     CutToStart,
     CutToEnd,
-    /// Puts back what was cut.
+    /// Inserts the text that was cut last.
     Yank,
     Older,
     Newer,
 }
 
-/// What to draw of a line.
+/// The visible part of the line, split at the cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VisibleText {
-    /// What stands before the cursor.
     pub(super) before: String,
     pub(super) after: String,
 }
@@ -80,7 +79,7 @@ impl LineEditor {
         }
     }
 
-    /// The line, which is then empty; it goes into the history.
+    /// Returns the line, adds it to the history and clears it.
     pub(super) fn take_line(&mut self) -> String {
         let line = std::mem::take(&mut self.text);
         self.cursor = 0;
@@ -94,13 +93,12 @@ impl LineEditor {
         line
     }
 
-    /// Cuts the whole line out.
+    /// Cuts the whole line, so that Yank can restore it.
     pub(super) fn clear(&mut self) {
         self.cut(0, self.text.len());
         self.recalled = None;
     }
 
-    /// The line as it is.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
@@ -109,12 +107,12 @@ impl LineEditor {
         self.text.is_empty()
     }
 
-    /// What stands before the cursor.
+    /// Returns the text before the cursor.
     pub(super) fn before_cursor(&self) -> &str {
         &self.text[..self.cursor]
     }
 
-    /// Puts `text` in place of what stands between `from` (in bytes) and the cursor.
+    /// Replaces the text between the byte `from` and the cursor.
     pub(super) fn replace_before_cursor(&mut self, from: usize, text: &str) {
         if self.text.is_char_boundary(from) && from <= self.cursor {
             self.remove(from, self.cursor);
@@ -122,12 +120,12 @@ impl LineEditor {
         }
     }
 
-    /// What to draw in `columns` cells: the part of the line around the cursor.
+    /// Returns the part around the cursor that fits in `columns` cells.
     pub(super) fn visible_text(&self, columns: usize) -> VisibleText {
         let columns = columns.max(2);
         let (mut before, mut after) = (Vec::new(), String::new());
         let mut used = 0;
-        // One cell stays free for the cursor itself.
+        // One cell is reserved for the cursor.
         for cluster in self.text[..self.cursor].graphemes(true).rev() {
             let drawn = render_cluster(cluster);
             if used + drawn.width() >= columns {
@@ -152,11 +150,13 @@ impl LineEditor {
         new.truncate(new.floor_char_boundary(MAX_LINE_BYTES.saturating_sub(self.text.len())));
         self.text.insert_str(self.cursor, &new);
         self.cursor += new.len();
-        // An accent by itself joins the letter before it, and what follows may join it.
+        // A combining mark joins the letter before it, and may be joined by what follows: the cursor moves to
+        // the next boundary.
         self.cursor = self.boundary_from(self.cursor);
     }
 
     fn cut(&mut self, from: usize, to: usize) {
+        // An empty cut keeps the previous text for Yank.
         if from < to {
             self.text[from..to].clone_into(&mut self.cut);
         }
@@ -240,13 +240,13 @@ fn is_no_blank(cluster: &str) -> bool {
     !cluster.starts_with(char::is_whitespace)
 }
 
-/// A cluster as it is drawn: what can't be seen is shown as what it is.
+/// Returns a cluster as it is drawn; invisible characters become visible.
 fn render_cluster(cluster: &str) -> String {
     if cluster == "\t" {
         return "    ".to_owned();
     }
     let safe = safe_line(cluster);
-    // Something that takes no cell could not be gone over with the cursor.
+    // A cluster without width would be invisible, and the cursor would not seem to move over it.
     if safe.width() == 0 {
         format!("<U+{:04X}>", cluster.chars().next().map_or(0, u32::from))
     } else {

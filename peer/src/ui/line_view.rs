@@ -1,11 +1,11 @@
-//! A conversation whose past is the terminal's own: what is said goes into the scrollback, a few rows stay below.
+//! The line view: one conversation whose messages go into the terminal's scrollback, with a few live rows below.
 //!
 //! ```text
-//! ✓ 14:03:07 you: lunch?                          above: the terminal's, to scroll and to select; a mark is drawn
-//!   14:03:09 bob: at one                          over while its row can be seen
-//! > see you th█                                   below: the line being written,
-//! ↓ menu.pdf from bob  ━━━━━━───── 52%  11 MB/s   what is on its way, what Tab found, what is asked,
-//! ● bob online · 1 waiting · carol 2 unread       how things stand
+//! ✓ 14:03:07 you: lunch?                          scrollback: scrolled and selected by the terminal; a delivery mark
+//!   14:03:09 bob: at one                          is updated in place while its row is still on the screen
+//! > see you th█                                   live rows: the line being written,
+//! ↓ menu.pdf from bob  ━━━━━━───── 52%  11 MB/s   running transfers, completions, questions,
+//! ● bob online · 1 waiting · carol 2 unread       the status line
 //! ```
 
 mod catch_up_buffer;
@@ -32,7 +32,7 @@ use super::theme::DeliveryMark;
 use super::view::{TerminalView, ViewCommand, ViewUpdate};
 use super::view_input::{self, InputAction, ViewInput};
 
-/// Messages that are put above with one picture: no key waits for more.
+/// Messages printed per frame. Keys are handled between frames, so a long history doesn't delay them.
 const MAX_ITEMS_PER_FRAME: usize = 25;
 
 /// The line view in a terminal.
@@ -44,21 +44,21 @@ pub struct LineViewTerminal {
     raw: RawTerminal,
 }
 
-/// Whether it is known where things are on the screen.
+/// The view's knowledge of its position on the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScreenState {
     Known,
-    /// Somebody else wrote to the terminal: a place is found when the terminal tells where the cursor is.
+    /// Unknown, because another process wrote to the terminal; the next cursor report tells the position.
     Lost,
-    /// The terminal is the shell's.
+    /// The shell has the terminal.
     Suspended,
 }
 
 impl LineViewTerminal {
-    /// Takes the terminal.
+    /// Takes the terminal and starts the key reader.
     ///
     /// # Errors
-    /// As the terminal says.
+    /// The I/O error of the terminal.
     pub fn open(model: LineViewModel) -> io::Result<(Self, mpsc::Receiver<ViewInput>)> {
         let raw = RawTerminal::enter(ScreenKind::Inline)?;
         let pen = TerminalBuffer::default();
@@ -67,7 +67,7 @@ impl LineViewTerminal {
         Ok((Self { model, screen, buffer: pen, screen_state: ScreenState::Lost, raw }, keys))
     }
 
-    /// Takes the terminal again, unless others have it.
+    /// Takes the terminal back, unless this process is in the background.
     fn retake_terminal(&mut self) -> io::Result<()> {
         if self.raw.reacquire()? {
             self.screen_state = ScreenState::Lost;
@@ -83,6 +83,7 @@ impl LineViewTerminal {
                 ScrollbackItem::Mark { mark, row, ts } => {
                     let span = Span::styled(self.model.look().mark(mark), self.model.look().mark_style(mark));
                     let is_seen = row.is_some_and(|row| self.screen.patch(row, &span).unwrap_or(false));
+                    // The mark's row has left the screen, so delivery is reported by a note instead.
                     if !is_seen && mark == DeliveryMark::Stored {
                         late.push(ts);
                     }
@@ -123,6 +124,7 @@ impl TerminalView for LineViewTerminal {
                 self.screen_state = ScreenState::Known;
                 Ok(Vec::new())
             }
+            // The cursor's position comes back as `Resized`, which restores the live rows.
             InputAction::Redraw => request_cursor_position().map(|()| Vec::new()),
             press => Ok(self.model.handle_input(press, now)),
         }
@@ -136,7 +138,8 @@ impl TerminalView for LineViewTerminal {
                 Ok(Vec::new())
             }
             ViewUpdate::Tick if self.screen_state == ScreenState::Suspended => {
-                // A shell brings a process to the front that was running behind it without a signal.
+                // A shell that moves a background process to the foreground sends no signal, so every tick
+                // checks.
                 self.retake_terminal()?;
                 Ok(self.model.handle_update(news, now))
             }
@@ -145,7 +148,8 @@ impl TerminalView for LineViewTerminal {
     }
 
     fn draw(&mut self) -> io::Result<bool> {
-        // With another size, the key reader is about to tell where everything is now.
+        // The size has changed: the key reader is about to report the cursor, and nothing can be placed
+        // before that.
         let known = self.screen.size();
         if self.screen_state != ScreenState::Known || terminal_size() != known {
             return Ok(false);
@@ -171,6 +175,7 @@ impl TerminalView for LineViewTerminal {
         self.raw.suspend()
     }
 
+    // Where the live rows are is only known in `Known`; clearing them otherwise could erase others' output.
     fn close(&mut self) -> io::Result<()> {
         if self.screen_state == ScreenState::Known {
             let items = self.model.take_items();

@@ -10,19 +10,19 @@ use super::text_rows::{TextRow, WrapOptions, layout_rows};
 use super::theme::{DeliveryMark, TerminalTheme};
 use crate::engine::chat::{MessageDirection, MessageState, StoredMessage};
 
-/// From here on there is room for seconds, and for text that is set in below them.
+/// The width from which rows have seconds, and text indented behind the head.
 const WIDE_COLUMNS: usize = 40;
-/// Between what was written and what came, milliseconds that nobody needs to know of.
+/// The difference in milliseconds up to which writing and arrival count as the same time.
 const CLOCK_TOLERANCE_MS: u64 = 2 * 60 * 1000;
 
-/// A message as it is shown.
+/// A message for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MessageEntry {
     pub(super) id: MessageId,
     pub(super) seq: i64,
-    /// When, by the clock here, milliseconds since 1970.
+    /// Unix time in milliseconds by the local clock: of storage for received messages, of writing for own ones.
     pub(super) at: i64,
-    /// When it was written, by its author's clock, if that is another time.
+    /// Time of writing by the author's clock, if it differs from `at`.
     pub(super) written_at: Option<i64>,
     pub(super) is_mine: bool,
     pub(super) text: UntrustedText,
@@ -36,7 +36,7 @@ impl MessageEntry {
         Self::new(&stored.message, stored.seq, mine, mark, stored.at)
     }
 
-    /// What somebody wrote, that was stored here at this time.
+    /// Creates the entry of a message received and stored at `at`.
     pub(super) fn from_received(message: &ChatMessage, seq: i64, at: i64) -> Self {
         Self::new(message, seq, false, DeliveryMark::NotOurs, at)
     }
@@ -50,8 +50,8 @@ impl MessageEntry {
         Self { id: message.id, seq, at, written_at, is_mine, text: message.text.clone(), mark }
     }
 
-    /// Its rows: a mark, the time, who, and the text, whose further rows are set in so that none can pass for another
-    /// message. `joins` is whether a long word may go from edge to edge.
+    /// Returns the message as rows: mark, time, sender, text. Further rows are indented so that none can pass for
+    /// another message. If `joins`, a long word may use the full width.
     pub(super) fn rows(&self, with: &UserName, theme: TerminalTheme, columns: usize, joins: bool) -> Vec<TextRow> {
         let is_wide = columns >= WIDE_COLUMNS;
         let time = if is_wide { time_of_day(self.at) } else { hour_and_minute(self.at) };
@@ -66,23 +66,23 @@ impl MessageEntry {
         layout_rows(head, &text, Style::new(), WrapOptions { columns, indent, joins_words: joins })
     }
 
-    /// The day it is of, as people write it.
+    /// Returns the local date of the message.
     pub(super) fn day(&self) -> String {
         date(self.at.div_euclid(1000))
     }
 
-    /// When it was written, where that says more than when it came.
+    /// Returns the note with the time of writing, if it differs from the time shown.
     fn written_note(&self) -> String {
         let Some(written) = self.written_at else { return String::new() };
         let day = date(written.div_euclid(1000));
         let when =
             if day == self.day() { hour_and_minute(written) } else { format!("{day} {}", hour_and_minute(written)) };
-        // One that is ahead is a clock that is wrong; one that is behind may have waited.
+        // A time in the future means a wrong clock; one in the past may mean a delayed delivery.
         if written > self.at { format!(" (their clock: {when})") } else { format!(" (written {when})") }
     }
 }
 
-/// What a state looks like.
+/// Returns the mark of a delivery state.
 pub(super) const fn delivery_mark(state: MessageState) -> DeliveryMark {
     match state {
         MessageState::Waiting => DeliveryMark::Waiting,

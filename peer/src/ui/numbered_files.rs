@@ -1,17 +1,17 @@
-//! Files of somebody that can be fetched by a number: the number stays with the name for as long as a view lives. Pure.
+//! Files of a user that can be fetched by number. A number stays with its name as long as the view lives. Pure.
 
 use shared::peer::FileStat;
 
-/// Files that were listed or offered, in the order in which they were first seen.
+/// Listed and offered files, in the order in which they were first seen.
 #[derive(Debug, Default)]
 pub(super) struct NumberedFiles {
     files: Vec<(String, u64)>,
-    /// The last one that was offered, by its place.
+    /// The index of the latest offer.
     offered: Option<usize>,
 }
 
 impl NumberedFiles {
-    /// Adds a file; its number.
+    /// Adds a file and returns its number.
     pub(super) fn add(&mut self, name: &str, size: u64, offered: bool) -> usize {
         let index = match self.files.iter().position(|(known, _)| known == name) {
             Some(place) => {
@@ -29,8 +29,9 @@ impl NumberedFiles {
         index + 1
     }
 
-    /// Adds what somebody shares.
+    /// Adds the files of a list.
     pub(super) fn add_all(&mut self, files: &[FileStat]) {
+        // The map makes a list of 100,000 names take linear time.
         let mut known: std::collections::HashMap<String, usize> =
             self.files.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect();
         for file in files {
@@ -44,7 +45,7 @@ impl NumberedFiles {
         }
     }
 
-    /// Number, name and bytes of each.
+    /// Returns the number, name and size of each file.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &str, u64)> {
         (1..).zip(&self.files).map(|(number, (name, size))| (number, name.as_str(), *size))
     }
@@ -53,12 +54,12 @@ impl NumberedFiles {
         self.files.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Whether it is a number that no file has yet.
+    /// True if it is a number without a file.
     pub(super) fn is_unknown_number(&self, which: &str) -> bool {
         which.parse::<usize>().is_ok_and(|number| number > self.files.len())
     }
 
-    /// The name that is meant: by a number, by itself, or the last one offered.
+    /// Returns the name meant by a number, by the name itself, or by nothing: the latest offer.
     pub(super) fn find(&self, which: Option<&str>) -> Result<String, String> {
         let Some(which) = which else {
             let offered = self.offered.and_then(|place| self.files.get(place));
@@ -66,6 +67,7 @@ impl NumberedFiles {
                 .map(|(name, _)| name.clone())
                 .ok_or_else(|| "nothing was offered: /files shows what there is, then /get N or /get NAME".to_owned());
         };
+        // Anything but a known number is a name: files may be called `12`.
         let numbered = which.parse::<usize>().ok().and_then(|number| self.files.get(number.checked_sub(1)?));
         Ok(numbered.map_or_else(|| which.to_owned(), |(name, _)| name.clone()))
     }

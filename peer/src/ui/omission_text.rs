@@ -1,14 +1,14 @@
-//! What is not shared, in words for people.
+//! Text about files that were left out of a share.
 
 use shared::names::name_encoding;
 use shared::safe_text::safe_line;
 
 use crate::engine::share::{OmissionGroup, OmissionReason, OmissionReport};
 
-/// Failures that are told one by one; what there is beyond is counted.
+/// Failures listed one by one; the others are counted.
 const MAX_LISTED: usize = 3;
 
-/// Lines that name what was asked for and is not shared, a few at most.
+/// Returns lines about requested files that aren't shared: the first failures by name, the others by number.
 pub fn failure_lines(left_out: &OmissionReport) -> Vec<String> {
     let mut lines = Vec::new();
     let mut beyond = Vec::new();
@@ -27,12 +27,13 @@ pub fn failure_lines(left_out: &OmissionReport) -> Vec<String> {
     lines
 }
 
-/// The line about one of them.
+/// Returns the line about one failure.
 pub fn failure_line(name: &str, why: &str) -> String {
     format!("not shared: {}: {}", name_encoding::display_name(name), safe_line(why))
 }
 
-/// One line that counts what is never shared with a folder, by reason and with the first names; `None` for nothing.
+/// Returns a line that counts the files a folder never shares, by reason and with the first names; `None` if there are
+/// none.
 pub fn by_design_line(left_out: &OmissionReport) -> Option<String> {
     let groups: Vec<String> = left_out.by_design().map(|(omission, group)| describe_group(omission, group)).collect();
     (!groups.is_empty()).then(|| format!("left out: {}", groups.join(", ")))

@@ -1,5 +1,6 @@
-//! A conversation in lines, for a terminal that is read aloud or can't move its cursor: each thing is said once, nothing is
-//! drawn again, and the system edits the line. The commands are those of the other views.
+//! The plain view: a conversation printed line by line, for screen readers and for terminals that can't move their
+//! cursor. Nothing is redrawn, and the kernel's line discipline edits the input. The commands are those of the other
+//! views.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -23,28 +24,27 @@ use super::view_input::{InputAction, ViewInput};
 use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
 use crate::sys::job_control;
 
-/// Presses that wait to be looked at. Beyond, the terminal waits.
+/// Queued actions. A full queue leaves further input in the terminal's buffer.
 const MAX_QUEUED_INPUTS: usize = 256;
-/// Rows are as long as their text: the terminal breaks them.
+/// Rows have no width limit: the terminal wraps them.
 const UNLIMITED_COLUMNS: usize = 1 << 20;
 
-/// The plain view in a terminal.
+/// The plain view on a terminal.
 pub struct PlainViewTerminal {
     with: UserName,
     model: LineViewModel,
     output: CommandOutput,
-    /// What was written here and stands on the screen already.
+    /// Messages typed here, which the terminal has echoed already.
     echoed: VecDeque<String>,
-    /// Messages of which it was said that they wait.
+    /// Own messages in the outbox.
     undelivered: HashSet<MessageId>,
-    /// It was said why nothing goes.
+    /// True after the reason for queued messages was printed.
     has_reported_held: bool,
     steps: HashMap<FileName, ProgressSteps>,
 }
 
 impl PlainViewTerminal {
-    /// Shows a conversation in lines; `lines` are what is typed, and end with the input. The terminal makes a signal of
-    /// Ctrl-C, which is a key here.
+    /// Opens the view; `lines` is the input, which ends the view with its own end. SIGINT is forwarded as a key.
     pub fn open(
         model: LineViewModel,
         with: &UserName,
@@ -74,12 +74,13 @@ impl PlainViewTerminal {
             }
             ScrollbackItem::Rule(text) | ScrollbackItem::Note(text) => self.output.print_data(&safe_block(text)),
             ScrollbackItem::Problem(text) => self.output.print_data(&format!("! {}", safe_block(text))),
-            // Where the message stands can't be drawn over.
+            // A printed message can't be changed.
             ScrollbackItem::Mark { .. } => Ok(()),
         }
     }
 
-    /// Tells whether a message was written here; those before it that never came will not come.
+    /// Returns true if the message was typed here. Earlier echoes are dropped: messages come back in order, so those
+    /// were refused.
     fn is_echoed(&mut self, text: &str) -> bool {
         let index = self.echoed.iter().position(|echoed| echoed == text);
         if let Some(place) = index {
@@ -90,7 +91,7 @@ impl PlainViewTerminal {
 
     fn print_event(&mut self, event: &NodeEvent, now: Instant) -> io::Result<()> {
         match event {
-            // Another reason is told elsewhere: a changed key, above all.
+            // A changed key is reported by the model.
             NodeEvent::DeliveryHeld { user, why, frozen: false }
                 if *user == self.with && !std::mem::replace(&mut self.has_reported_held, true) =>
             {
@@ -114,7 +115,7 @@ impl PlainViewTerminal {
         }
     }
 
-    /// Tells how far a file is, now and then.
+    /// Prints the progress of a download, in steps.
     fn print_step(&mut self, transfer: &FileTransfer, now: Instant) -> io::Result<()> {
         let FileTransfer { peer, name, direction, bytes, size: all, state } = transfer;
         if *direction != TransferDirection::Down || *state != TransferState::Running {
@@ -142,7 +143,7 @@ impl TerminalView for PlainViewTerminal {
     }
 
     fn handle_input(&mut self, key: &ViewInput, now: Instant) -> io::Result<Vec<ViewCommand>> {
-        // The input has ended: nothing could be answered any more.
+        // Without further input, no question could be answered: leave even while transfers run.
         let is_over = key.0 == InputAction::EndOfInput;
         let wishes = if is_over { vec![ViewCommand::Leave] } else { self.model.handle_input(&key.0, now) };
         for wish in &wishes {
@@ -174,19 +175,19 @@ impl TerminalView for PlainViewTerminal {
     }
 }
 
-/// Turns lines into what pressing their letters would be.
+/// Translates each line to the keys that would have typed it.
 fn spawn_input_translator(
     mut lines: mpsc::Receiver<io::Result<InputLine>>,
     interrupts: &InterruptForwarder,
 ) -> io::Result<mpsc::Receiver<ViewInput>> {
     let (keys, receiver) = mpsc::channel(MAX_QUEUED_INPUTS);
     interrupts.forward_to(&keys);
-    // It ends with the input or with the process.
+    // The thread is never joined; it ends with the input or the process.
     std::thread::Builder::new().name("lines".to_owned()).spawn(move || {
         while let Some(line) = lines.blocking_recv() {
             let Ok(line) = line else { break };
             let presses = [
-                // What was too long to be sent stays in the line otherwise.
+                // A line that was too long to be sent is still in the editor.
                 InputAction::Edit(EditCommand::End),
                 InputAction::Edit(EditCommand::CutToStart),
                 InputAction::Edit(EditCommand::Insert(line.text)),
@@ -197,7 +198,7 @@ fn spawn_input_translator(
                 return;
             }
         }
-        // Nobody listens any more when the view was left otherwise.
+        // After the view has ended, nobody receives it.
         let _ = keys.blocking_send(ViewInput(InputAction::EndOfInput));
     })?;
     Ok(receiver)

@@ -1,11 +1,11 @@
-//! Questions that are asked again until they are answered, less and less often. Pure.
+//! Polls with a growing interval. Pure.
 
 use std::time::{Duration, Instant};
 
-/// Between the first question and the second.
+/// Time between the first poll and the second.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When a question was last asked, and how long to wait until it is asked again.
+/// The time of the last poll and the interval after it. The interval doubles with each poll.
 #[derive(Debug)]
 pub(super) struct PollBackoff {
     max_interval: Duration,
@@ -13,12 +13,12 @@ pub(super) struct PollBackoff {
 }
 
 impl PollBackoff {
-    /// Nothing was asked yet; later at least every `longest`.
+    /// Creates a backoff whose first poll is due at once.
     pub(super) const fn new(max_interval: Duration) -> Self {
         Self { max_interval, last: None }
     }
 
-    /// Whether to ask now; whoever hears so does.
+    /// Returns true and starts the next interval, if a poll is due.
     pub(super) fn try_poll(&mut self, now: Instant) -> bool {
         let pause = match self.last {
             Some((asked, pause)) if now.saturating_duration_since(asked) < pause => return false,

@@ -1,4 +1,4 @@
-//! A bar on standard error. What it shows is set when it changes, and drawn now and then.
+//! A progress bar on standard error. Its state is set at any time and drawn by a timer.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,12 +11,12 @@ use super::progress_row::ProgressRow;
 use super::rate_meter::RateMeter;
 use super::theme::TerminalTheme;
 
-/// A bar beside one that moved so lately waits for its turn.
+/// Time after a group's last progress during which a bar without progress counts as waiting, not as stalled.
 const ACTIVITY_WINDOW: Duration = Duration::from_secs(3);
-/// Between two drawings.
+/// Time between two drawings.
 const FRAME_INTERVAL: Duration = Duration::from_millis(150);
 
-/// One bar; it is taken away when this is dropped.
+/// A progress bar; dropping it removes it from the terminal.
 #[derive(Debug)]
 pub(super) struct ByteProgressBar {
     bars: MultiProgress,
@@ -31,16 +31,17 @@ struct BarState {
     size: u64,
     note: &'static str,
     meter: RateMeter,
-    /// More came than there was when it began.
+    /// True if bytes were added since the last reset.
     has_moved: bool,
 }
 
-/// When one of several bars moved last: those beside it that stand still wait for their turn.
+/// Time of the last progress in a group of bars. Streams share the sender's queue, so one idle bar beside others is
+/// normal.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastActivity(Arc<Mutex<Option<Instant>>>);
 
 impl LastActivity {
-    /// One of the bars moves.
+    /// Notes progress of one of the bars.
     pub(super) fn record(&self, now: Instant) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
@@ -52,12 +53,12 @@ impl LastActivity {
 }
 
 impl ByteProgressBar {
-    /// A bar that stands for itself.
+    /// Creates a bar outside any group.
     pub(super) fn new(bars: &MultiProgress, theme: TerminalTheme, label: &str, size: u64) -> Self {
         Self::insert(bars, None, theme, label, size, None)
     }
 
-    /// A bar above `below`, or the last one; it is one of those whose moves `last_move` tells.
+    /// Creates a bar above `below`, or at the end. `last_move` is shared by the bars of its group.
     pub(super) fn new_in_group(
         bars: &MultiProgress,
         below: Option<&Self>,
@@ -91,7 +92,7 @@ impl ByteProgressBar {
         Self { bars: bars.clone(), widget, state }
     }
 
-    /// So many bytes are there; the first time, from before.
+    /// Sets the number of bytes; a first call sets the meter's start.
     pub(super) fn set_bytes(&self, bytes: u64, now: Instant) {
         let mut facts = lock(&self.state);
         facts.has_moved |= bytes > facts.bytes;
@@ -99,14 +100,14 @@ impl ByteProgressBar {
         facts.meter.advance(bytes, now);
     }
 
-    /// So many bytes are there, from before: they are no speed.
+    /// Sets the number of bytes without counting the difference towards the rate.
     pub(super) fn reset_to(&self, bytes: u64, now: Instant) {
         lock(&self.state).meter = RateMeter::default();
         self.set_bytes(bytes, now);
         lock(&self.state).has_moved = false;
     }
 
-    /// All that there is to come.
+    /// Sets the total number of bytes.
     pub(super) fn set_size(&self, size: u64) {
         lock(&self.state).size = size;
     }
@@ -115,7 +116,7 @@ impl ByteProgressBar {
         label.clone_into(&mut lock(&self.state).label);
     }
 
-    /// What it does, in a word, while it has no speed.
+    /// Sets the word shown while there is no rate.
     pub(super) fn set_note(&self, note: &'static str) {
         lock(&self.state).note = note;
     }
@@ -128,12 +129,12 @@ impl Drop for ByteProgressBar {
     }
 }
 
-/// Columns of the terminal; a console that knows of none says 0.
+/// Returns the terminal's width; 80 if it is unknown or, as on serial consoles, 0.
 pub(super) fn terminal_columns() -> usize {
     crossterm::terminal::size().map_or(80, |(columns, _)| if columns == 0 { 80 } else { columns.into() })
 }
 
-/// Rows of the terminal, likewise.
+/// Returns the terminal's height; 24 if it is unknown or 0.
 pub(super) fn terminal_rows() -> usize {
     crossterm::terminal::size().map_or(24, |(_, rows)| if rows == 0 { 24 } else { rows.into() })
 }
@@ -161,12 +162,12 @@ impl ProgressTracker for BarRenderer {
         let others_move = self.last_activity.as_ref().map(|last| last.is_recent(now));
         let note = if is_idle { idle_word(*has_moved, others_move) } else { note };
         let row = ProgressRow { label, bytes: *bytes, size: *size, rate: meter.rate(now), note };
-        // It is a string that is written to.
+        // Writing to the string can't fail.
         let _ = write!(out, "{}", row.line(self.theme, terminal_columns()));
     }
 }
 
-/// What a bar says that stands still, beside others or alone.
+/// Returns the word for a bar without progress; `others_move` is `None` outside a group.
 const fn idle_word(has_moved: bool, others_move: Option<bool>) -> &'static str {
     match others_move {
         Some(true) => "waiting",

@@ -1,4 +1,4 @@
-//! How far something is, as one row: the same for a fetch, for what is hashed, and in the views. Pure.
+//! A progress row, the same for bars on standard error and for the views. Pure.
 
 use std::time::Duration;
 
@@ -10,27 +10,27 @@ use super::rate_meter::MeasuredRate;
 use super::text_wrap::{truncate, truncate_middle};
 use super::theme::TerminalTheme;
 
-/// From so many columns on there is room for the amounts, for the time left and a bar, for the speed.
+/// The widths from which amounts, bar with time left, and rate are shown.
 const AMOUNTS_MIN_COLUMNS: usize = 100;
 const BAR_MIN_COLUMNS: usize = 60;
 const RATE_MIN_COLUMNS: usize = 40;
-/// The longest time left that is told.
+/// The longest time left that is shown: 99:59:59 hours.
 const MAX_TIME_LEFT: Duration = Duration::from_secs(359_999);
 
-/// How far something is.
+/// The values of a progress row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ProgressRow<'a> {
-    /// Its name, cut in the middle where there is no room for it.
+    /// The name, truncated in the middle if necessary.
     pub(super) label: &'a str,
     pub(super) bytes: u64,
     pub(super) size: u64,
     pub(super) rate: Option<MeasuredRate>,
-    /// What it does, in a word, where there is no speed to tell.
+    /// The word shown while there is no rate.
     pub(super) note: &'a str,
 }
 
 impl ProgressRow<'_> {
-    /// The row, at most so wide.
+    /// Returns the row, at most `columns` wide.
     pub(super) fn line(&self, theme: TerminalTheme, columns: usize) -> Line<'static> {
         let percent = u128::from(self.bytes) * 100 / u128::from(self.size).max(1);
         let mut right = String::new();
@@ -50,6 +50,7 @@ impl ProgressRow<'_> {
         let bar = if columns >= BAR_MIN_COLUMNS { left / 3 } else { 0 };
         let name = truncate_middle(self.label, left.saturating_sub(bar + usize::from(bar > 0)), theme.ellipsis());
         let gap = " ".repeat(left.saturating_sub(name.width() + bar));
+        // In 128 bits: cells times bytes may overflow 64.
         let full = u128::try_from(bar).unwrap_or(0) * u128::from(self.bytes) / u128::from(self.size).max(1);
         let full = usize::try_from(full).unwrap_or(bar).min(bar);
         let (done, open) = theme.bar();

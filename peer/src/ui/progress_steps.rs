@@ -1,13 +1,13 @@
-//! Progress in steps, for those who have their terminal read to them. Pure.
+//! Progress reported in steps, for screen readers. Pure.
 
 use std::time::{Duration, Instant};
 
-/// Percent between two steps.
+/// Percent per step.
 const STEP_PERCENT: u64 = 25;
-/// What goes faster is told when it is there.
+/// Steps reached sooner after the last report are skipped.
 const MIN_STEP_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Which step was told.
+/// The last step reported.
 #[derive(Debug)]
 pub(super) struct ProgressSteps {
     last_step: u64,
@@ -15,12 +15,13 @@ pub(super) struct ProgressSteps {
 }
 
 impl ProgressSteps {
-    /// None was.
+    /// Creates the state before the first step.
     pub(super) const fn new(now: Instant) -> Self {
         Self { last_step: 0, last_reported: now }
     }
 
-    /// The step that was reached, in percent, if it is to be told. The end is told by others.
+    /// Returns the percentage of a step that is to be reported now. The end isn't a step: the file's own report
+    /// follows.
     pub(super) fn next_step(&mut self, bytes: u64, size: u64, now: Instant) -> Option<u64> {
         let percent = u128::from(bytes) * 100 / u128::from(size).max(1);
         let step = u64::try_from(percent).unwrap_or(100) / STEP_PERCENT * STEP_PERCENT;

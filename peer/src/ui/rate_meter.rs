@@ -1,36 +1,36 @@
-//! How fast something goes: over the last seconds, and not at all when nothing came in them. Pure.
+//! A transfer rate over a sliding window; none if nothing arrived in the window. Pure.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The speed shown is that of so long.
+/// The length of the window.
 const WINDOW: Duration = Duration::from_secs(3);
-/// Between two marks.
+/// Time between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
-/// Of a shorter time there is no speed to speak of.
+/// The shortest time from which a rate is computed.
 const MIN_SAMPLE_TIME: Duration = Duration::from_millis(400);
 
-/// Bytes that came in a time.
+/// A number of bytes and the time they took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MeasuredRate {
     pub(super) bytes: u64,
     pub(super) time: Duration,
 }
 
-/// Measures the speed of something that is told how far it is.
+/// A meter that is fed with absolute progress.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RateMeter {
-    /// When there were how many bytes; the oldest one is where the window begins.
+    /// Progress at certain times, at most one window old but for the first.
     samples: VecDeque<(Instant, u64)>,
-    /// When more came for the last time, and how much there was then.
+    /// Time and value of the last increase.
     last: Option<(Instant, u64)>,
 }
 
 impl RateMeter {
-    /// So many bytes are there now. Those that are there the first time were there before.
+    /// Notes the number of bytes so far. The first value is the starting point and not part of the rate.
     pub(super) fn advance(&mut self, bytes: u64, now: Instant) {
         match self.last {
-            // Begun anew.
+            // The transfer began again.
             Some((_, before)) if bytes < before => self.samples.clear(),
             Some((_, before)) if bytes == before => return,
             _ => {}
@@ -44,7 +44,7 @@ impl RateMeter {
         }
     }
 
-    /// The speed, if anything came lately.
+    /// Returns the rate; `None` if nothing arrived in the window.
     pub(super) fn rate(&self, now: Instant) -> Option<MeasuredRate> {
         let (came, bytes) = self.last?;
         let (since, before) = self
@@ -58,7 +58,7 @@ impl RateMeter {
         (is_lately && time >= MIN_SAMPLE_TIME && bytes > *before).then(|| MeasuredRate { bytes: bytes - before, time })
     }
 
-    /// Whether something came once, and nothing lately.
+    /// True if progress was noted before, but none within the window.
     pub(super) fn is_stalled(&self, now: Instant) -> bool {
         self.last.is_some_and(|(came, _)| now.saturating_duration_since(came) >= WINDOW)
     }

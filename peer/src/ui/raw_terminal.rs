@@ -1,4 +1,4 @@
-//! The terminal while a view has it: raw, and given back however the process ends.
+//! The terminal while a view has it: raw mode, restored however the process ends.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,58 +15,61 @@ use ratatui_core::layout::Size;
 use super::command_output;
 use crate::sys::{job_control, restore_echo};
 
-/// Which screen of the terminal.
+/// A terminal's screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ScreenKind {
-    /// The one with the scrollback.
+    /// The main screen, which has the scrollback.
     Inline,
-    /// The other one.
+    /// The alternate screen.
     Alternate,
 }
 
-/// Raw mode for as long as it lives.
+/// A guard of raw mode: dropping it restores the terminal.
 #[derive(Debug)]
 pub(super) struct RawTerminal {
     kind: ScreenKind,
 }
 
-/// Whether a view has the terminal now.
+/// True while a view has the terminal.
 static IS_VIEW_ACTIVE: AtomicBool = AtomicBool::new(false);
-/// Whether that is the other screen.
+/// True if that view uses the alternate screen.
 static IS_ALTERNATE_SCREEN: AtomicBool = AtomicBool::new(false);
 
 impl RawTerminal {
-    /// Enters raw mode. What others print on standard error is held back until it is left.
+    /// Enters raw mode and holds lines for standard error until it is left.
     ///
     /// # Errors
-    /// As the terminal says.
+    /// The I/O error of the terminal.
     pub(super) fn enter(kind: ScreenKind) -> io::Result<Self> {
         let this = Self { kind };
         this.acquire()?;
         command_output::hold_stderr();
         let view = std::thread::current().id();
         let previous = std::panic::take_hook();
+        // A panic message printed in raw mode would be lost in the view: the hook restores the terminal
+        // first.
         std::panic::set_hook(Box::new(move |panic| {
             if std::thread::current().id() == view {
                 leave_raw_mode(kind);
                 previous(panic);
             } else {
-                // The view goes on; whoever owns that thread tells what became of it.
+                // Another thread panicked: the view goes on, and the owner of that thread reports the
+                // failure.
                 command_output::write_stderr_line(&panic.to_string());
             }
         }));
         Ok(this)
     }
 
-    /// Takes the terminal again, whatever happened to it meanwhile; false while others have it.
+    /// Takes the terminal again after a stop; returns false while this process is in the background.
     ///
     /// # Errors
-    /// As the terminal says.
+    /// The I/O error of the terminal.
     pub(super) fn reacquire(&self) -> io::Result<bool> {
         if job_control::is_in_background() {
             return Ok(false);
         }
-        // Raw mode is remembered as a fact: it has to be left to be entered.
+        // crossterm remembers that raw mode is on and ignores a second call, although the shell has reset it.
         terminal::disable_raw_mode()?;
         self.acquire()?;
         command_output::hold_stderr();
@@ -74,15 +77,15 @@ impl RawTerminal {
         Ok(true)
     }
 
-    /// Whether there is a shell that could let us go on after we stopped.
+    /// True if a shell exists that can continue this process after a stop.
     pub(super) fn can_suspend() -> bool {
         !job_control::is_orphaned()
     }
 
-    /// Gives the terminal back and stops this process; returns when it goes on.
+    /// Restores the terminal and stops this process; returns when it is continued.
     ///
     /// # Errors
-    /// As the system says.
+    /// The error of the system call.
     pub(super) fn suspend(&self) -> io::Result<()> {
         leave_raw_mode(self.kind);
         job_control::stop_process()
@@ -106,27 +109,28 @@ impl Drop for RawTerminal {
     }
 }
 
-/// Lets the key reader find out where the cursor is: it comes as a change of size.
+/// Has the key reader report the cursor's position, as a change of size.
 pub(super) fn request_cursor_position() -> io::Result<()> {
     job_control::raise_resize_signal()
 }
 
-/// The terminal's size. Consoles that know of none say 0: that is no size but the usual one, until they say more.
+/// Returns the terminal's size. Serial consoles report 0; 80 × 24 is assumed for them.
 pub(super) fn terminal_size() -> Size {
     let or = |size: u16, usual: u16| if size == 0 { usual } else { size };
     terminal::size().map_or(Size::new(80, 24), |(columns, rows)| Size::new(or(columns, 80), or(rows, 24)))
 }
 
-/// Gives the terminal back in whatever state it is, for a process that is about to end without a word.
+/// Restores the terminal from any state, for a process that is about to exit.
 pub fn restore_terminal() {
     if job_control::is_in_background() {
-        // Others have the terminal and set it as they need it: to touch it would stop this process instead.
+        // Another process has the terminal; a change of its settings from the background would stop this one
+        // (SIGTTOU).
         IS_VIEW_ACTIVE.store(false, Ordering::SeqCst);
         return;
     }
     restore_echo();
     if IS_VIEW_ACTIVE.load(Ordering::SeqCst) && !IS_ALTERNATE_SCREEN.load(Ordering::SeqCst) {
-        // The line being written and what is below it.
+        // Clears the line being written and the rows below it.
         let _ = io::stdout().write_all(b"\r\x1b[J");
     }
     if IS_ALTERNATE_SCREEN.load(Ordering::SeqCst) {
@@ -137,12 +141,13 @@ pub fn restore_terminal() {
 }
 
 fn leave_raw_mode(kind: ScreenKind) {
-    // Once: to leave the other screen again would put the cursor where it was before, over what was printed since.
+    // Only once: leaving the alternate screen again would restore an old cursor position, over later output.
     if !IS_VIEW_ACTIVE.swap(false, Ordering::SeqCst) {
         return;
     }
     if job_control::is_in_background() {
-        // Others have the terminal and set it as they need it: to touch it would stop this process instead.
+        // Another process has the terminal; a change of its settings from the background would stop this one
+        // (SIGTTOU).
         command_output::release_stderr();
         return;
     }
@@ -156,22 +161,23 @@ fn leave_raw_mode(kind: ScreenKind) {
     command_output::release_stderr();
 }
 
-/// Collects what is drawn until it is put on the terminal in one piece: nothing else can get in between.
+/// A buffer for drawing. A frame reaches the terminal in one write, so that no other output gets in between.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TerminalBuffer(std::sync::Arc<Mutex<Vec<u8>>>);
 
 impl TerminalBuffer {
-    /// Puts it on the terminal.
+    /// Writes the buffered frame to the terminal.
     ///
     /// # Errors
-    /// As the terminal says.
+    /// The I/O error of the terminal.
     pub(super) fn write_out(&self) -> io::Result<()> {
         let mut drawn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if drawn.is_empty() {
             return Ok(());
         }
         let mut out = io::stdout().lock();
-        // Past standard output's own buffer, which would write the whole lines first and the row being written after them.
+        // Bypasses standard output's line buffer, which would write whole lines first and the last, partial
+        // row later.
         let put = out.flush().and_then(|()| File::from(out.as_fd().try_clone_to_owned()?).write_all(&drawn));
         drawn.clear();
         job_control::clear_stopped();

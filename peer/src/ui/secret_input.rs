@@ -1,4 +1,4 @@
-//! A line that isn't shown: a password.
+//! Input of a secret, without echo.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -10,23 +10,23 @@ use super::line_editor::LineEditor;
 use super::view_input::{ESCAPE_TIMEOUT, InputAction, input_action};
 use crate::sys::KeyboardReader;
 
-/// What was typed.
+/// The result of reading a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretInput {
-    /// A line.
+    /// A line, without its line end.
     Line(Zeroizing<String>),
-    /// A line with bytes in it that are no text.
+    /// A line with bytes that can't be decoded.
     Unreadable,
-    /// Nothing: the end of the input.
+    /// The end of the input, before any text.
     EndOfInput,
     /// Ctrl-C.
     Interrupted,
 }
 
-/// Puts a prompt on the terminal itself: it is seen even where standard error goes elsewhere.
+/// Writes a prompt to the controlling terminal, so that it is seen even if standard error is redirected.
 ///
 /// # Errors
-/// As the terminal says.
+/// The I/O error of the terminal.
 pub fn write_prompt(text: &str) -> io::Result<()> {
     match std::fs::OpenOptions::new().write(true).open("/dev/tty") {
         Ok(mut terminal) => terminal.write_all(text.as_bytes()),
@@ -34,14 +34,14 @@ pub fn write_prompt(text: &str) -> io::Result<()> {
     }
 }
 
-/// Reads a line of a terminal that shows nothing; blocks until it is there.
+/// Reads a line from the terminal without echo; blocks until it is complete.
 ///
 /// # Errors
-/// As the terminal says.
+/// The I/O error of the terminal.
 pub fn read_secret() -> io::Result<SecretInput> {
     let mut keyboard = KeyboardReader::open()?;
     let mut reading = SecretReader::new(Charset::of_locale(&locale()));
-    // Byte by byte: what comes behind the line is for whoever reads next.
+    // Byte by byte: input behind the line belongs to the next reader.
     let mut byte = [0; 1];
     loop {
         let at_most = reading.decoder.has_pending().then_some(ESCAPE_TIMEOUT);
@@ -67,7 +67,7 @@ impl SecretReader {
         Self { decoder: KeyDecoder::new(charset), line: LineEditor::default(), unreadable: false }
     }
 
-    /// Takes bytes, or that none came for a while.
+    /// Handles bytes; an empty slice is a pause.
     fn handle_bytes(&mut self, bytes: &[u8]) -> Option<SecretInput> {
         let typed = if bytes.is_empty() { self.decoder.flush_pending() } else { self.decoder.feed(bytes) };
         for press in typed.into_iter().filter_map(input_action) {

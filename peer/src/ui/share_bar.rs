@@ -1,4 +1,4 @@
-//! A bar for hashing what is to be shared.
+//! The progress bar of hashing files to be shared.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use super::progress_bar::ByteProgressBar;
 use super::progress_steps::ProgressSteps;
 use crate::engine::share::ShareEvent;
 
-/// Shows files being hashed.
+/// The progress display of a share command.
 #[derive(Debug)]
 pub struct ShareBar {
     output: CommandOutput,
@@ -24,7 +24,7 @@ pub struct ShareBar {
     steps: ProgressSteps,
 }
 
-/// The bar, and what it is drawn on; the bar ends first.
+/// The bar and its claim on the terminal. Fields are dropped in order: the bar must go first.
 #[derive(Debug)]
 struct ActiveShareBar {
     bar: ByteProgressBar,
@@ -32,16 +32,16 @@ struct ActiveShareBar {
 }
 
 impl ShareBar {
-    /// Nothing is shown yet.
+    /// Creates a display that shows nothing yet.
     pub fn new(output: &CommandOutput) -> Self {
         let steps = ProgressSteps::new(Instant::now());
         Self { output: output.clone(), active: None, name: String::new(), bytes: 0, to_hash: 0, steps }
     }
 
-    /// Takes an event.
+    /// Handles an event.
     ///
     /// # Errors
-    /// As standard output says.
+    /// The I/O error of standard output.
     pub fn handle_event(&mut self, event: &ShareEvent<'_>) -> std::io::Result<()> {
         match event {
             ShareEvent::Found { to_hash, .. } => self.found(*to_hash),
@@ -62,7 +62,7 @@ impl ShareBar {
         Ok(())
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn end(self) {
         drop(self.active);
     }

@@ -1,27 +1,27 @@
-//! What a line that was written means: something to say, or a command. Pure.
+//! Parser for the input line: a message, or a command that begins with `/`. Pure.
 
 use std::path::PathBuf;
 
 use super::human_format::parse_age;
 
-/// Messages of the past that are shown when it isn't said how many.
+/// Messages shown by `/history` without an argument.
 const DEFAULT_MESSAGES_BACK: usize = 50;
-/// So many at most, at once.
+/// Messages shown by one `/history`, at most.
 pub(super) const MAX_MESSAGES_BACK: usize = 1000;
 
-/// A command of a conversation.
+/// A command of the input line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SlashCommand {
-    /// Fetch a file: by its number in what was listed or offered, or by name; without, the last one offered.
+    /// `/get`: by number or name; `None`: the latest offer.
     Get(Option<String>),
     Offer(Vec<PathBuf>),
-    /// The other one's files, those that start with this.
+    /// `/files`: the user's shares with this prefix.
     Files(String),
     Who,
     Search(String),
-    /// Further back.
+    /// `/history`: older messages.
     History(HistoryRange),
-    /// Break off a fetch: by the number or the name of the file; without, the only one.
+    /// `/stop`: by number or name; `None`: the only download.
     Stop(Option<String>),
     Accept,
     Ignore,
@@ -30,26 +30,26 @@ pub(super) enum SlashCommand {
     Help,
 }
 
-/// How far back.
+/// The range of a `/history`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HistoryRange {
-    /// So many messages.
+    /// The number of messages.
     Messages(usize),
-    /// So many milliseconds.
+    /// The age in milliseconds.
     Age(i64),
 }
 
-/// What a line means.
+/// A parsed input line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ParsedLine {
     Empty,
     Text(String),
     Command(SlashCommand),
-    /// No such command, or not so: what is wrong.
+    /// Holds the error message.
     Invalid(String),
 }
 
-/// Every command: its name, what follows it, what it does.
+/// Each command: name, argument, help text.
 pub(super) const SLASH_COMMANDS: [(&str, &str, &str); 12] = [
     ("/get", "N|NAME", "fetch a file that was offered or listed"),
     ("/stop", "[N|NAME]", "stop a download; /get resumes it"),
@@ -65,15 +65,16 @@ pub(super) const SLASH_COMMANDS: [(&str, &str, &str); 12] = [
     ("/quit", "", "leave; so does Ctrl-D"),
 ];
 
-/// A name, which may have blanks in it; in quotes as a shell has them where it begins with one.
+/// Parses a name, which may contain blanks. Shell quoting applies only if it begins with a quote.
 fn parse_name(rest: &str) -> Option<String> {
     let is_quoted = rest.starts_with(['\'', '"']);
     let mut words = if is_quoted { split_words(rest) } else { Vec::new() };
+    // More than one word after a quoted one: the quotes are part of the name.
     let quoted = words.pop().filter(|_| words.is_empty()).map(|word| word.text);
     Some(quoted.unwrap_or_else(|| rest.to_owned())).filter(|name| !name.is_empty())
 }
 
-/// What `line` means; `//` at its start is one `/` to say.
+/// Parses `line`; a leading `//` stands for a message that begins with `/`.
 pub(super) fn parse_line(line: &str) -> ParsedLine {
     let text = line.trim();
     if text.is_empty() {
@@ -129,14 +130,14 @@ fn parse_history_range(text: &str) -> Option<HistoryRange> {
     }
 }
 
-/// A word of a command: without quotes, and where it begins with them.
+/// A word with its quotes removed, and the byte of the line at which it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ShellWord {
     pub(super) text: String,
     pub(super) start: usize,
 }
 
-/// The words of a command as a shell has them: blanks part them, quotes and `\` keep blanks.
+/// Splits a line into words as a shell does: blanks separate, quotes and `\` protect.
 pub(super) fn split_words(line: &str) -> Vec<ShellWord> {
     let mut words: Vec<ShellWord> = Vec::new();
     let mut open: Option<ShellWord> = None;
@@ -166,7 +167,7 @@ pub(super) fn split_words(line: &str) -> Vec<ShellWord> {
     words
 }
 
-/// A word as [`words`] reads it back.
+/// Escapes a word so that [`split_words`] returns it unchanged.
 pub(super) fn quote_word(word: &str) -> String {
     let mut out = String::with_capacity(word.len());
     for c in word.chars() {

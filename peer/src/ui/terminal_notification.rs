@@ -1,23 +1,24 @@
-//! Calling for attention: the bell, and what some terminals make a notification of.
+//! Notifications through the terminal: the bell, and the escape sequences of some terminals.
 
 use shared::{UntrustedText, UserName};
 
-/// Longest text of a notification, in characters.
+/// Characters of a notification, at most.
 const MAX_TEXT_CHARS: usize = 200;
 
-/// Which notifications a terminal understands.
+/// A terminal's notification protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotificationProtocol {
-    /// None.
+    /// Only the bell.
     BellOnly,
-    /// OSC 9.
+    /// OSC 9, text only.
     Osc9,
-    /// OSC 777.
+    /// OSC 777, title and text.
     Osc777,
 }
 
 impl NotificationProtocol {
-    /// What the terminal that is named so understands; one that isn't known to understand anything gets nothing.
+    /// Returns the protocol of a terminal, given `TERM` and `TERM_PROGRAM`. Unknown terminals get the bell only, as
+    /// some print unknown sequences.
     pub fn for_terminal(term: Option<&str>, program: Option<&str>) -> Self {
         match (term.unwrap_or_default(), program.unwrap_or_default()) {
             (_, "iTerm.app" | "WezTerm" | "ghostty") => Self::Osc9,
@@ -27,19 +28,19 @@ impl NotificationProtocol {
         }
     }
 
-    /// The same of the terminal of this process.
+    /// Returns the protocol of this process's terminal.
     pub fn detect() -> Self {
         let variable = |name| std::env::var(name).ok();
         Self::for_terminal(variable("TERM").as_deref(), variable("TERM_PROGRAM").as_deref())
     }
 
-    /// The bytes that call for attention because `from` wrote `text`.
+    /// Returns the bytes that announce a message.
     pub fn escape_sequence(self, from: &UserName, text: &UntrustedText) -> String {
         let text: String = text.safe_line().chars().take(MAX_TEXT_CHARS).collect();
         match self {
             Self::BellOnly => "\u{7}".to_owned(),
             Self::Osc9 => format!("\u{7}\u{1b}]9;{from}: {text}\u{1b}\\"),
-            // No name has a semicolon, which would end the title.
+            // User names contain no semicolon, which would end the title.
             Self::Osc777 => format!("\u{7}\u{1b}]777;notify;{from};{text}\u{1b}\\"),
         }
     }

@@ -1,5 +1,5 @@
-//! Text as rows of a terminal, and what a terminal may make of it: a word that it joins again when it is copied, a link
-//! that it opens. Pure.
+//! Text laid out in rows, with long words that the terminal joins again when they are copied, and with hyperlinks.
+//! Pure.
 
 use std::sync::Arc;
 
@@ -11,37 +11,37 @@ use unicode_width::UnicodeWidthStr;
 use super::hyperlinks::{HyperlinkMatch, find_hyperlinks};
 use super::text_wrap::split_pieces;
 
-/// Fewer columns than these are no place to join words over.
+/// With fewer columns, words are not joined across rows.
 const MIN_JOIN_COLUMNS: usize = 8;
-/// Room that a text wants beside its head; with less it begins below.
+/// The room that text needs behind its head; with less, it begins in the next row.
 const MIN_TEXT_COLUMNS: usize = 4;
 
-/// One row.
+/// A row of a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct TextRow {
     pub(super) line: Line<'static>,
-    /// It is full, and its last word goes on at the beginning of the next one: the terminal is to break it there itself,
-    /// for it then knows that it is one word.
+    /// True if the row is full and its last word continues at the beginning of the next row. The terminal has to break
+    /// it itself (no line end is written), so that it knows both rows as one word.
     pub(super) continues: bool,
     pub(super) links: Vec<RowHyperlink>,
 }
 
-/// Part of a row that belongs to a link.
+/// A hyperlink's part in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RowHyperlink {
-    /// The first cell, and the one behind the last.
+    /// The first cell and the one after the last.
     pub(super) cells: (usize, usize),
     /// Printable ASCII.
     pub(super) target: Arc<str>,
 }
 
-/// How text is broken into rows.
+/// The rules for breaking text into rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WrapOptions {
     pub(super) columns: usize,
-    /// Where further rows begin.
+    /// The column at which rows after the first begin.
     pub(super) indent: usize,
-    /// Whether the rows are the terminal's own lines, so that it may break a word that is longer than a row.
+    /// True if the rows go to the scrollback, where the terminal itself may break a word longer than a row.
     pub(super) joins_words: bool,
 }
 
@@ -51,8 +51,8 @@ impl From<Line<'static>> for TextRow {
     }
 }
 
-/// `text`, whose line breaks are kept, in rows: it begins behind `head`, and no row but the first does so at the edge,
-/// unless it has nothing but the rest of a word.
+/// Lays out `text`, whose line breaks are kept. The first row begins behind `head`. Further rows are indented, except
+/// those that only contain the rest of a word.
 pub(super) fn layout_rows(head: Vec<Span<'static>>, text: &str, style: Style, wrapping: WrapOptions) -> Vec<TextRow> {
     let columns = wrapping.columns.max(2);
     let indent = wrapping.indent.min(columns - 2);
@@ -68,7 +68,7 @@ pub(super) fn layout_rows(head: Vec<Span<'static>>, text: &str, style: Style, wr
         if number > 0 || (rows.row.used + MIN_TEXT_COLUMNS > columns && rows.row.used > indent && !line.is_empty()) {
             rows.end_row(false);
         }
-        // Found before the text is broken: a row may end anywhere in a link.
+        // Links are detected before the text is broken: a row may end inside a link.
         let links = find_hyperlinks(line);
         let mut at = 0;
         for piece in split_pieces(line) {
@@ -96,8 +96,8 @@ struct OpenRow {
     text: String,
     links: Vec<RowHyperlink>,
     used: usize,
-    /// It has the end of a joined word, and takes nothing more: a row that begins at the edge has no blanks, so that none
-    /// can pass for a message.
+    /// True behind the end of a joined word: nothing more goes into this row. A row without indentation then has no
+    /// blanks, so that it can't pass for a message.
     is_closed: bool,
 }
 
@@ -133,7 +133,7 @@ impl RowLayout {
         let is_blank = piece.trim().is_empty();
         if self.row.is_closed || self.row.used + width > self.columns {
             if is_blank {
-                // The blank at which a line is broken is not seen.
+                // The blank at which a line is broken is dropped.
                 return self.end_row(false);
             }
             if self.row.is_closed {
@@ -155,13 +155,16 @@ impl RowLayout {
         self.row.push(&piece[done..], None);
     }
 
-    /// A word that no row has room for.
+    /// Lays out a word that is longer than a row.
     fn push_long_word(&mut self, piece: &str, links: &[HyperlinkMatch]) {
         let joins = self.joins_words && self.columns >= MIN_JOIN_COLUMNS && piece.graphemes(true).all(is_joinable);
+        // A joined word has to begin in this row; on a full one, its first row would not be continued by the
+        // terminal.
         if joins && self.row.used >= self.columns {
             self.end_row(false);
         }
         for (at, cluster) in piece.grapheme_indices(true) {
+            // A row that continues a word begins at column 0, any other one behind the indentation.
             let is_begun =
                 self.row.used > if self.done.last().is_some_and(|row| row.continues) { 0 } else { self.indent };
             if self.row.used + cluster.width() > self.columns && (is_begun || self.row.used > 0 && joins) {
@@ -174,7 +177,7 @@ impl RowLayout {
     }
 }
 
-/// The parts of links that are in a piece of the text, which begins at this place.
+/// Returns the parts of links inside a piece of text that begins at the byte `at`.
 fn links_within(piece: &str, at: usize, links: &[HyperlinkMatch]) -> Vec<HyperlinkMatch> {
     let end = at + piece.len();
     let part = |link: &HyperlinkMatch| {
@@ -184,7 +187,8 @@ fn links_within(piece: &str, at: usize, links: &[HyperlinkMatch]) -> Vec<Hyperli
     links.iter().filter(|link| link.range.start < end && link.range.end > at).map(part).collect()
 }
 
-/// Whether a terminal surely breaks between this and the next one where we say so, and nobody takes it for a blank.
+/// True for clusters of width 1 without combining marks: every terminal wraps them at the same column. Blanks and
+/// lookalikes don't count, so that a joined row can't pass for several words.
 fn is_joinable(cluster: &str) -> bool {
     cluster.width() == 1 && cluster.chars().all(|c| c.is_ascii_graphic() || c.is_alphanumeric())
 }

@@ -1,15 +1,15 @@
-//! Text broken into rows of a terminal. Pure.
+//! Wrapping and truncation of text by terminal cells. Pure.
 
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
-/// `text`, whose line breaks are kept, in rows of at most `columns` cells: broken at blanks where there are any.
+/// Wraps text to `columns` cells, at blanks where possible; keeps its line breaks.
 pub(super) fn wrap_text(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(2);
     text.split('\n').flat_map(|line| wrap_line(line, columns)).collect()
 }
 
-/// As much of `text` as `columns` cells take, with `ellipsis` at the end where something is left out.
+/// Truncates text to `columns` cells, with `ellipsis` in place of the omitted end.
 pub(super) fn truncate(text: &str, columns: usize, ellipsis: &str) -> String {
     if text.width() <= columns {
         return text.to_owned();
@@ -30,13 +30,13 @@ pub(super) fn truncate(text: &str, columns: usize, ellipsis: &str) -> String {
     out
 }
 
-/// The same, with what is left out in the middle: a file is known by how its name begins and by its extension.
+/// Truncates text in the middle: a file is recognised by the beginning of its name and by its extension.
 pub(super) fn truncate_middle(text: &str, columns: usize, ellipsis: &str) -> String {
     if text.width() <= columns {
         return text.to_owned();
     }
     let room = columns.saturating_sub(ellipsis.width());
-    // More than an extension where there is room for more; an extension that is none may be long.
+    // The tail has at least the extension, but never more than half: text behind a dot may be no extension.
     let extension = text.rfind('.').map_or(0, |at| text[at..].width());
     let tail_room = (room / 3).max(extension + 1).min(room / 2);
     let mut tail = String::new();
@@ -51,7 +51,7 @@ pub(super) fn truncate_middle(text: &str, columns: usize, ellipsis: &str) -> Str
     format!("{}{tail}", truncate(text, head, ellipsis))
 }
 
-/// The same of a name among others: where those would look alike, what they have in common at the beginning is left out.
+/// Truncates a name among other names: if several would look alike, their common beginning is left out.
 pub(super) fn truncate_distinct<'a>(
     text: &str,
     others: impl Iterator<Item = &'a str>,
@@ -89,7 +89,7 @@ fn wrap_line(line: &str, columns: usize) -> Vec<String> {
         }
         if width <= columns {
             rows.push(std::mem::take(&mut row));
-            // The blank at which the line is broken is not seen.
+            // The blank at which a line is broken is dropped.
             used = if piece.trim().is_empty() { 0 } else { width };
             row.push_str(if used == 0 { "" } else { piece });
             continue;
@@ -107,7 +107,7 @@ fn wrap_line(line: &str, columns: usize) -> Vec<String> {
     rows
 }
 
-/// What a line is not broken within, if it can be helped: blanks, what stands between them, and each wide character.
+/// Splits a line into the pieces between which it may be broken: runs of blanks, words, and single wide characters.
 pub(super) fn split_pieces(line: &str) -> impl Iterator<Item = &str> {
     #[derive(PartialEq)]
     enum ClusterKind {
@@ -116,6 +116,7 @@ pub(super) fn split_pieces(line: &str) -> impl Iterator<Item = &str> {
         Other,
     }
     let kind = |cluster: &str| match cluster {
+        // East Asian text has no blanks between its words and may be broken between any two characters.
         blank if blank.trim().is_empty() => ClusterKind::Blank,
         wide if wide.width() > 1 => ClusterKind::Wide,
         _ => ClusterKind::Other,

@@ -1,35 +1,34 @@
-//! What the views may draw with: colour or not, Unicode or not.
+//! The glyphs and styles of the views, with and without colour and Unicode.
 
 use ratatui_core::style::{Color, Modifier, Style};
 
 use super::charset::locale;
 
-/// What a terminal can take.
+/// The capabilities of a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TerminalTheme {
-    /// Whether colour is wanted.
     pub color: bool,
-    /// Whether it shows more than ASCII.
+    /// False restricts the glyphs to ASCII.
     pub unicode: bool,
 }
 
-/// What became of a message of ours, as one sign that needs no colour.
+/// The delivery state of a message, shown as one glyph that is legible without colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DeliveryMark {
     /// In the outbox.
     Waiting,
-    /// On its way.
+    /// Sent and not yet acked.
     Sent,
-    /// Stored by the other side.
+    /// Acked: stored by the receiver.
     Stored,
-    /// It will not arrive.
+    /// Given up.
     Failed,
-    /// Not ours.
+    /// A received message, which has no mark.
     NotOurs,
 }
 
 impl TerminalTheme {
-    /// Looks at the environment: `color` if that is wanted, Unicode if the locale says so.
+    /// Reads the locale from the environment: Unicode is used if its charset is UTF-8.
     pub fn new(color: bool) -> Self {
         Self { color, unicode: is_utf8(&locale()) }
     }
@@ -47,7 +46,7 @@ impl TerminalTheme {
         }
     }
 
-    /// The sign of somebody who is there, or not.
+    /// Returns the glyph of a user's presence.
     pub(super) const fn presence(self, online: bool) -> &'static str {
         match (online, self.unicode) {
             (true, true) => "●",
@@ -57,12 +56,12 @@ impl TerminalTheme {
         }
     }
 
-    /// Full, half and empty parts of a bar.
+    /// Returns the filled and the empty glyph of a bar.
     pub(super) const fn bar(self) -> (&'static str, &'static str) {
         if self.unicode { ("━", "─") } else { ("#", "-") }
     }
 
-    /// That there is more below.
+    /// Returns the glyph for further rows below.
     pub(super) const fn more_below(self) -> &'static str {
         if self.unicode { "↓" } else { "v" }
     }
@@ -71,7 +70,7 @@ impl TerminalTheme {
         if self.unicode { " · " } else { " | " }
     }
 
-    /// The sign that something was left out.
+    /// Returns the glyph for omitted text.
     pub(super) const fn ellipsis(self) -> &'static str {
         if self.unicode { "…" } else { "~" }
     }
@@ -101,7 +100,7 @@ impl TerminalTheme {
         self.colored(Color::Green)
     }
 
-    /// What is selected; without colour a sign beside it says so.
+    /// Returns the style of the selected row; the `>` in front of it marks it without colour.
     pub(super) fn selected(self) -> Style {
         self.with(Modifier::REVERSED)
     }
@@ -117,6 +116,7 @@ impl TerminalTheme {
 
 fn is_utf8(locale: &str) -> bool {
     let locale = locale.to_ascii_lowercase();
+    // glibc allows a modifier behind the charset, as in `ca_ES.UTF-8@valencia`.
     locale.ends_with("utf-8") || locale.ends_with("utf8") || locale.contains("utf-8@") || locale.contains("utf8@")
 }
 

@@ -1,4 +1,4 @@
-//! Files on their way, as bars. Pure.
+//! Running and ended transfers as rows. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -13,31 +13,31 @@ use super::text_wrap::{truncate, truncate_middle};
 use super::theme::TerminalTheme;
 use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
 
-/// A transfer that nobody told anything about for so long is over: its process was killed.
+/// Without an event for this long, a transfer counts as over: its process was killed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Ended transfers that are kept to look at.
+/// Ended transfers kept for the transfers pane.
 const MAX_ENDED: usize = 50;
 
-/// The transfers that are known.
+/// The known transfers.
 #[derive(Debug, Default)]
 pub(super) struct TransferList {
     running: Vec<RunningTransfer>,
     ended: Vec<FileTransfer>,
-    /// When something was told last, also that time went by.
+    /// The time of the last event or tick; rates are computed for it.
     last_update: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct RunningTransfer {
     transfer: FileTransfer,
-    /// It is being hashed to be offered, and doesn't go anywhere yet.
+    /// A file being hashed to be offered; nothing is transferred yet.
     is_hashing: bool,
     meter: RateMeter,
     last_update: Instant,
 }
 
 impl TransferList {
-    /// Takes what the event tells of a transfer, if it does.
+    /// Updates a transfer, if the event concerns one.
     pub(super) fn handle_event(&mut self, event: &NodeEvent, now: Instant) {
         match event {
             NodeEvent::Transfer(told) => self.update(told, now),
@@ -70,7 +70,7 @@ impl TransferList {
         }
     }
 
-    /// Takes how far a file is hashed that is to be offered.
+    /// Updates the progress of hashing a file that is to be offered.
     pub(super) fn update_hashing(&mut self, told: &FileTransfer, now: Instant) {
         let index = self.running.iter().position(|moving| moving.is_hashing && is_same(&moving.transfer, told));
         match (told.state, index) {
@@ -81,7 +81,7 @@ impl TransferList {
         }
     }
 
-    /// Forgets those that nothing was heard of; true when there were any.
+    /// Removes transfers without recent events; returns true if there were any.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
         self.last_update = Some(now);
         let before = self.running.len();
@@ -93,12 +93,11 @@ impl TransferList {
         self.running.is_empty() && self.ended.is_empty()
     }
 
-    /// How many are on their way.
     pub(super) const fn running_count(&self) -> usize {
         self.running.len()
     }
 
-    /// A row each for what is on its way, at most `most`; what is left out is counted in the last one.
+    /// Returns a row per running transfer, at most `most`; the last row counts the transfers without one.
     pub(super) fn rows(&self, theme: TerminalTheme, columns: usize, most: usize) -> Vec<Line<'static>> {
         let shown = if self.running.len() > most { most.saturating_sub(1) } else { self.running.len() };
         let mut rows: Vec<Line<'static>> =
@@ -110,7 +109,7 @@ impl TransferList {
         rows
     }
 
-    /// A row each for those that ended, the last one first.
+    /// Returns a row per ended transfer, the latest first.
     pub(super) fn ended_rows(&self, theme: TerminalTheme, columns: usize) -> Vec<Line<'static>> {
         self.ended.iter().rev().map(|transfer| ended_row(transfer, theme, columns)).collect()
     }

@@ -1,4 +1,4 @@
-//! What the two views have in common: what they are told, and what they ask for. They decide nothing else.
+//! The interface between the views and the commands that run them: [`ViewCommand`] out, [`ViewUpdate`] in.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,224 +12,210 @@ use crate::engine::chat::StoredMessage;
 use crate::engine::node::control::UserSummary;
 use crate::engine::node_event::{FileTransfer, NodeEvent};
 
-/// Messages that a view is shown at once of what it missed.
+/// Messages in one [`ViewUpdate::CaughtUp`], at most.
 pub const MAX_CATCH_UP_MESSAGES: usize = 500;
-/// Messages that a search finds, the last ones.
+/// Messages in one [`ViewUpdate::SearchResults`], at most; the latest ones.
 pub const MAX_SEARCH_RESULTS: usize = 500;
 
-/// What the user of a view wants; whoever runs the view sees to it.
+/// A request of the view's user, carried out by the command that runs the view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ViewCommand {
-    /// To say something.
+    /// Sends a chat message.
     Send {
-        /// To whom.
         to: UserName,
-        /// What.
         text: String,
     },
-    /// To let somebody know that they are being written to.
+    /// Sends a typing notice.
     Typing {
-        /// Whom.
         to: UserName,
     },
-    /// To have a file.
+    /// Starts a download.
     Fetch {
-        /// From whom.
         from: UserName,
-        /// Which.
+        /// The name of a share or an offer.
         name: String,
     },
-    /// To let somebody have files.
+    /// Hashes files and offers them to one user.
     Offer {
-        /// Whom.
         to: UserName,
-        /// Which.
         paths: Vec<PathBuf>,
     },
-    /// To see what somebody shares: [`ViewUpdate::Files`].
+    /// Asks for a user's shares: [`ViewUpdate::Files`].
     ListFiles {
-        /// Who.
         user: UserName,
         /// Only names that start with this.
         prefix: String,
     },
-    /// To break off a fetch that was begun here.
+    /// Stops a download that this view started.
     StopFetch {
-        /// From whom.
         from: UserName,
-        /// Which; the only one when there is no name.
+        /// The file's name; `None`: the only download from this user.
         name: Option<String>,
     },
-    /// To see who is there: [`ViewUpdate::Users`].
+    /// Asks for all users: [`ViewUpdate::Users`].
     ListUsers,
-    /// To know whether somebody has an account: [`ViewUpdate::Account`].
+    /// Asks whether a user has an account: [`ViewUpdate::Account`].
     FindAccount {
-        /// Who.
         user: UserName,
     },
-    /// To look further back: [`ViewUpdate::History`].
+    /// Asks for stored messages: [`ViewUpdate::History`].
     LoadHistory {
-        /// The conversation with whom.
+        /// The other side of the conversation.
         with: UserName,
-        /// Before this place, else the end.
+        /// Only messages before this sequence number; `None`: up to the latest.
         before: Option<i64>,
-        /// Not longer ago than this, milliseconds.
+        /// Only messages that are at most so many milliseconds old.
         age: Option<i64>,
-        /// At most so many messages.
         limit: usize,
     },
-    /// To see what was said and not shown: [`ViewUpdate::CaughtUp`], at most [`MAX_CATCH_UP_MESSAGES`].
+    /// Asks for messages the view missed: [`ViewUpdate::CaughtUp`], at most [`MAX_CATCH_UP_MESSAGES`].
     CatchUp {
-        /// The conversation with whom.
+        /// The other side of the conversation.
         with: UserName,
-        /// Behind this place.
+        /// Only messages after this sequence number.
         after: i64,
     },
-    /// To find messages: [`ViewUpdate::SearchResults`], at most [`MAX_SEARCH_RESULTS`].
+    /// Searches messages: [`ViewUpdate::SearchResults`], at most [`MAX_SEARCH_RESULTS`].
     Search {
-        /// In the conversation with whom.
+        /// The other side of the conversation.
         with: UserName,
-        /// With all of these.
+        /// Every one of these words must occur.
         words: String,
     },
-    /// What somebody wrote was seen.
+    /// Marks received messages as read.
     MarkRead {
-        /// Who.
+        /// The other side of the conversation.
         with: UserName,
-        /// Up to this place.
+        /// The sequence number of the last message that was seen.
         up_to: i64,
     },
-    /// To take nothing more from somebody, or to take things again.
+    /// Blocks a user, or lifts the block.
     Block {
-        /// Whom.
         user: UserName,
-        /// Nothing more, or again.
+        /// False lifts the block.
         blocked: bool,
     },
-    /// To take what somebody writes as from anybody with whom one talks.
+    /// Accepts a user's message request.
     Accept {
-        /// Whom.
         user: UserName,
     },
-    /// To see how paths go on: [`ViewUpdate::Paths`].
+    /// Asks how a path can be completed: [`ViewUpdate::Paths`].
     CompletePath {
-        /// That begin like this.
+        /// The path as far as it was typed.
         start: String,
     },
-    /// To go back to the shell for a while.
+    /// Stops the process until the shell continues it (Ctrl-Z).
     Suspend,
-    /// To leave, whatever is on its way.
+    /// Leaves at once, even while transfers run.
     Leave,
-    /// To leave, by the end of the input.
+    /// Leaves at the end of the input (Ctrl-D); has to be repeated while transfers run.
     EndOfInput,
-    /// To break off.
+    /// Leaves (Ctrl-C); has to be repeated while transfers run.
     Interrupt,
 }
 
-/// What a view is told.
+/// News for a view: an event of the node, or the answer to a [`ViewCommand`].
 #[derive(Debug, Clone)]
 pub enum ViewUpdate {
-    /// Something happened in the node.
+    /// An event of the node.
     Event(NodeEvent),
-    /// Who is there.
+    /// All known users.
     Users(Vec<UserSummary>),
-    /// Whether somebody has an account.
+    /// The answer to [`ViewCommand::FindAccount`].
     Account {
-        /// Who.
         user: UserName,
-        /// It is so.
+        /// True if the account exists.
         exists: bool,
-        /// Who has a name like that.
+        /// Accounts with a similar name.
         similar: Vec<UserName>,
     },
-    /// A file is hashed to be offered to somebody, or no longer.
+    /// The progress of hashing a file that is to be offered; its state tells when hashing has ended.
     Hashing(FileTransfer),
-    /// What was said.
+    /// The answer to [`ViewCommand::LoadHistory`].
     History {
-        /// With whom.
+        /// The other side of the conversation.
         with: UserName,
-        /// Before this place, as was asked.
+        /// The bound that was requested.
         before: Option<i64>,
         /// Oldest first.
         messages: Vec<StoredMessage>,
     },
-    /// What was said behind a place.
+    /// The answer to [`ViewCommand::CatchUp`].
     CaughtUp {
-        /// With whom.
+        /// The other side of the conversation.
         with: UserName,
-        /// Oldest first; there are more when there are [`MAX_CATCH_UP_MESSAGES`].
+        /// Oldest first. Exactly [`MAX_CATCH_UP_MESSAGES`] of them mean that more may follow.
         messages: Vec<StoredMessage>,
     },
-    /// What was found.
+    /// The answer to [`ViewCommand::Search`].
     SearchResults {
-        /// With whom.
+        /// The other side of the conversation.
         with: UserName,
-        /// What was looked for.
+        /// The words that were searched.
         words: String,
         /// Oldest first.
         messages: Vec<StoredMessage>,
     },
-    /// What somebody shares.
+    /// The answer to [`ViewCommand::ListFiles`].
     Files {
-        /// Who.
         user: UserName,
-        /// Names that start with this.
+        /// The prefix that was requested.
         prefix: String,
-        /// In the order of their names.
+        /// Sorted by name.
         files: Vec<FileStat>,
     },
-    /// How paths go on.
+    /// The answer to [`ViewCommand::CompletePath`].
     Paths {
-        /// As was asked.
+        /// The text that was to be completed.
         start: String,
         /// Whole paths; those of folders end with `/`.
         paths: Vec<String>,
     },
-    /// Something worth a line.
+    /// A line for the user.
     Note(String),
-    /// Something that went wrong.
+    /// An error for the user.
     Problem(String),
-    /// The process goes on after it was stopped, or somebody else wrote to the terminal.
+    /// The process was continued after a stop, or another process wrote to the terminal.
     Resumed,
-    /// Time went by.
+    /// A regular tick: timeouts and polls are due for a check.
     Tick,
 }
 
-/// A view of conversations in a terminal.
+/// A view of conversations on a terminal.
 pub trait TerminalView {
-    /// What it wants to begin with.
+    /// Returns the commands with which the view begins.
     fn start(&mut self) -> Vec<ViewCommand>;
 
-    /// Returns with whom the conversation is that is open, where the user looks.
+    /// Returns the other side of the conversation that the user is looking at.
     fn open_conversation(&self) -> Option<&UserName>;
 
-    /// Takes a key.
+    /// Handles a key.
     ///
     /// # Errors
-    /// As the terminal says.
+    /// The I/O error of the terminal.
     fn handle_input(&mut self, key: &ViewInput, now: Instant) -> io::Result<Vec<ViewCommand>>;
 
-    /// Takes news.
+    /// Handles news.
     ///
     /// # Errors
-    /// As the terminal says.
+    /// The I/O error of the terminal.
     fn handle_update(&mut self, news: &ViewUpdate, now: Instant) -> io::Result<Vec<ViewCommand>>;
 
-    /// Draws what changed, or so much of it that no key has to wait; true when there is more.
+    /// Draws changes. Returns true if more is left to draw, so that a key can be handled in between.
     ///
     /// # Errors
-    /// As the terminal says.
+    /// The I/O error of the terminal.
     fn draw(&mut self) -> io::Result<bool>;
 
-    /// Gives the terminal back and stops the process until it is continued; [`ViewUpdate::Resumed`] follows that.
+    /// Releases the terminal and stops the process until it is continued; [`ViewUpdate::Resumed`] comes next.
     ///
     /// # Errors
-    /// As the terminal says.
+    /// The I/O error of the terminal.
     fn suspend(&mut self) -> io::Result<()>;
 
-    /// Takes away what should not stay on the screen.
+    /// Removes from the screen whatever must not stay there after the view ends.
     ///
     /// # Errors
-    /// As the terminal says.
+    /// The I/O error of the terminal.
     fn close(&mut self) -> io::Result<()>;
 }

@@ -1,4 +1,4 @@
-//! Keys as what they mean.
+//! Keys, mapped to the actions of a view.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -11,32 +11,32 @@ use super::key_decoder::{DecodedInput, KeyDecoder};
 use super::line_editor::EditCommand;
 use crate::sys::KeyboardReader;
 
-/// Presses that wait to be looked at; text counts as one, however much came at once. Beyond, the terminal waits.
+/// Queued actions; a run of text counts as one. A full queue leaves further input in the terminal's buffer.
 const MAX_QUEUED_INPUTS: usize = 256;
-/// Bytes that are read at once.
+/// Bytes per read.
 const READ_BYTES: usize = 4096;
-/// What follows ESC sooner belongs to it: also over a slow line.
+/// Bytes that follow ESC within this time belong to its sequence; long enough for a slow connection.
 pub(super) const ESCAPE_TIMEOUT: Duration = Duration::from_millis(50);
-/// A terminal that didn't tell by then where its cursor is never does.
+/// After this time without an answer, the terminal counts as one that doesn't report its cursor.
 const CURSOR_TIMEOUT: Duration = Duration::from_secs(2);
-/// Asks the terminal where its cursor is.
+/// Requests a cursor position report (DSR 6).
 const CURSOR_QUERY: &[u8] = b"\x1b[6n";
 
-/// What a view says once of [`Press::Unreadable`].
+/// The message for the first [`InputAction::Unreadable`].
 pub(super) const UNREADABLE_NOTICE: &str =
     "what was typed is not UTF-8 (shown as \u{fffd}): set the terminal's encoding to UTF-8, nothing else is understood";
 
-/// What the user did.
+/// An action of the user, for [`TerminalView::handle_input`](super::TerminalView::handle_input).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewInput(pub(super) InputAction);
 
 impl ViewInput {
-    /// Whether it is Ctrl-C.
+    /// True for Ctrl-C.
     pub fn is_interrupt(&self) -> bool {
         self.0 == InputAction::Interrupt
     }
 
-    /// Whether it is Ctrl-C or Ctrl-D, which leave a view.
+    /// True for Ctrl-C and Ctrl-D, which leave a view.
     pub fn is_exit(&self) -> bool {
         matches!(self.0, InputAction::Interrupt | InputAction::EndOfInput)
     }
@@ -52,6 +52,7 @@ pub(super) enum InputAction {
     EndOfInput,
     /// Ctrl-Z.
     Suspend,
+    // Ctrl-L.
     Redraw,
     /// Ctrl-R.
     Reload,
@@ -62,18 +63,19 @@ pub(super) enum InputAction {
     PageDown,
     /// F1.
     Help,
-    /// Text that came in one piece.
+    /// A bracketed paste.
     Paste(String),
-    /// The terminal has another size, or may have; the cursor is in this column and row, unless that isn't known.
+    /// The terminal's size has or may have changed. Holds the cursor's column and row, if the terminal reports them.
     Resized(Option<(u16, u16)>),
-    /// Bytes came that are no text; marks stand for them.
+    /// Input that isn't text in the terminal's charset; replacement characters stand for it.
     Unreadable,
 }
 
-/// Starts to read keys on a thread of its own; `placed`, it is told where the cursor is: now, and with each change of size.
+/// Starts the key reader on a thread of its own. With `tracks_cursor` it asks for the cursor's position now and after
+/// every change of size.
 ///
 /// # Errors
-/// When there is no terminal, or no thread to be had.
+/// Without a controlling terminal, or if no thread can be started.
 pub(super) fn spawn_key_reader(tracks_cursor: bool) -> io::Result<mpsc::Receiver<ViewInput>> {
     let keyboard = KeyboardReader::open()?;
     let (keys, receiver) = mpsc::channel(MAX_QUEUED_INPUTS);
@@ -83,7 +85,7 @@ pub(super) fn spawn_key_reader(tracks_cursor: bool) -> io::Result<mpsc::Receiver
         keys,
         cursor: CursorQuery::new(tracks_cursor),
     };
-    // It ends with the process: nothing else may read from the terminal meanwhile.
+    // The thread is never joined: it is the only reader of the terminal and ends with the process.
     std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
         if let Err(why) = reader.run() {
             tracing::debug!("the terminal is gone: {why}");
@@ -99,13 +101,13 @@ struct KeyReader {
     cursor: CursorQuery,
 }
 
-/// What is known of the cursor's place.
+/// The state of cursor position reports.
 #[derive(Debug)]
 enum CursorQuery {
-    /// It doesn't matter, or the terminal doesn't tell.
+    /// Not needed, or the terminal doesn't answer.
     Disabled,
     Answered,
-    /// So many questions are on their way, the last one until then.
+    /// The number of unanswered queries, and the deadline of the last one.
     Pending(usize, Instant),
 }
 
@@ -130,6 +132,7 @@ impl KeyReader {
             let at_most = soon.into_iter().chain(told).min();
             let looked = self.keyboard.poll_input(&mut buffer, at_most)?;
             let typed = match looked.read {
+                // Nothing followed an ESC in time: it was the key itself, not the beginning of a sequence.
                 0 if !looked.is_resized && self.decoder.has_pending() => self.decoder.flush_pending(),
                 read => self.decoder.feed(&buffer[..read]),
             };
@@ -145,6 +148,8 @@ impl KeyReader {
                     CursorQuery::Answered | CursorQuery::Pending(..) => self.query_cursor()?,
                 }
             }
+            // Terminals that never answer (some serial consoles) get `Resized(None)`: the view then places
+            // itself at the bottom.
             if matches!(self.cursor, CursorQuery::Pending(_, until) if Instant::now() >= until) {
                 self.cursor = CursorQuery::Disabled;
                 if !self.send_action(InputAction::Resized(None)) {
@@ -154,7 +159,7 @@ impl KeyReader {
         }
     }
 
-    /// The answer comes among the keys.
+    /// Requests the cursor's position; the report arrives among the keys.
     fn query_cursor(&mut self) -> io::Result<()> {
         let before = if let CursorQuery::Pending(before, _) = self.cursor { before } else { 0 };
         self.cursor = CursorQuery::Pending(before + 1, Instant::now() + CURSOR_TIMEOUT);
@@ -165,7 +170,7 @@ impl KeyReader {
     fn send(&mut self, typed: DecodedInput) -> bool {
         let press = match typed {
             DecodedInput::Cursor(column, row) => match self.cursor {
-                // The size changed again since: where the cursor was then doesn't matter.
+                // The answer to a query before the last resize: the position is outdated.
                 CursorQuery::Pending(questions @ 2.., until) => {
                     self.cursor = CursorQuery::Pending(questions - 1, until);
                     return true;
@@ -174,6 +179,7 @@ impl KeyReader {
                     self.cursor = CursorQuery::Answered;
                     Some(InputAction::Resized(Some((column, row))))
                 }
+                // Nobody asked: a modified F3 has the same form in some terminals.
                 CursorQuery::Disabled | CursorQuery::Answered => None,
             },
             typed => input_action(typed),
@@ -181,13 +187,13 @@ impl KeyReader {
         press.is_none_or(|press| self.send_action(press))
     }
 
-    /// False when nobody listens any more.
+    /// Returns false if the view no longer listens.
     fn send_action(&self, press: InputAction) -> bool {
         self.keys.blocking_send(ViewInput(press)).is_ok()
     }
 }
 
-/// What is meant by what was typed, if anything.
+/// Maps decoded input to an action; `None` if it has no meaning for a view.
 pub(super) fn input_action(typed: DecodedInput) -> Option<InputAction> {
     match typed {
         DecodedInput::Text(text) => Some(InputAction::Edit(EditCommand::Insert(text))),
@@ -198,7 +204,8 @@ pub(super) fn input_action(typed: DecodedInput) -> Option<InputAction> {
     }
 }
 
-/// Pasted text with plain line ends.
+/// Converts all line ends to `\n`.
+// Terminals send a carriage return for a line end inside a bracketed paste.
 fn normalize_line_ends(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }
@@ -240,6 +247,8 @@ fn control_action(c: char) -> Option<InputAction> {
         'z' => return Some(InputAction::Suspend),
         'l' => return Some(InputAction::Redraw),
         'r' => return Some(InputAction::Reload),
+        // Legacy encodings can't tell Ctrl-J and Ctrl-M from Enter, nor Ctrl-I from Tab; newer ones can, and
+        // mean the same.
         'j' | 'm' => return Some(InputAction::Submit),
         'i' => return Some(InputAction::Tab),
         'a' => EditCommand::Home,

@@ -1,4 +1,4 @@
-//! The conversation with one person, as far as it was looked back at. Pure.
+//! One conversation of the full view: loaded messages, scroll position, input line, files. Pure.
 
 use std::time::Instant;
 
@@ -13,55 +13,54 @@ use crate::ui::message_entry::MessageEntry;
 use crate::ui::text_rows::{TextRow, WrapOptions, layout_rows};
 use crate::ui::theme::{DeliveryMark, TerminalTheme};
 
-/// Rows that are kept of what was said while nobody looked back.
+/// Rows kept while the view is at the end of the conversation; beyond, the older half is dropped.
 const MAX_ROWS: usize = 2000;
 
 /// A conversation.
 #[derive(Debug, Default)]
 pub(super) struct ConversationPane {
     rows: Vec<ConversationRow>,
-    /// The place of the earliest message that is here.
+    /// The lowest sequence number loaded.
     first_seq: Option<i64>,
     history: HistoryState,
     pub(super) composer: MessageComposer,
-    /// Rows of the screen between the end and what is shown.
+    /// Screen rows between the end of the conversation and the last shown row.
     pub(super) scroll_back: usize,
     pub(super) typing_until: Option<Instant>,
     pub(super) files: FileListState,
     unread: Option<UnreadMarker>,
 }
 
-/// What was unread when the conversation was entered.
+/// The unread messages at the time the conversation was opened.
 #[derive(Debug)]
 struct UnreadMarker {
     count: usize,
-    /// The place of the first of it, when that is here.
+    /// The sequence number of the first one, once it is loaded.
     first_seq: Option<i64>,
 }
 
-/// How much of the past is here.
+/// The state of loading older messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum HistoryState {
     #[default]
     NotLoaded,
-    /// It was asked for.
     Requested,
     Partial,
     Complete,
 }
 
-/// What the other one shares.
+/// The state of the user's share list.
 #[derive(Debug, Default)]
 pub(super) enum FileListState {
     #[default]
     Unknown,
     Requested,
-    /// Those whose names start so.
+    /// The shares whose names begin with `start`.
     Listed {
         start: String,
         files: Vec<FileStat>,
     },
-    /// They could not be had.
+    /// The request failed.
     Failed,
 }
 
@@ -73,7 +72,7 @@ enum ConversationRow {
 }
 
 impl ConversationPane {
-    /// Whether the past is to be asked for, and before which place; from then on it is on its way.
+    /// Returns the bound of the next page (messages before it), if a page is due, and marks it as requested.
     pub(super) fn request_page(&mut self, further: bool) -> Option<Option<i64>> {
         let is_due = match self.history {
             HistoryState::NotLoaded => true,
@@ -87,7 +86,7 @@ impl ConversationPane {
         Some(self.first_seq)
     }
 
-    /// Takes a page of the past; `limit` were asked for.
+    /// Inserts a page of older messages; `limit` is the number that was requested.
     pub(super) fn insert_page(&mut self, messages: &[StoredMessage], limit: usize) {
         self.history = if messages.len() < limit { HistoryState::Complete } else { HistoryState::Partial };
         if let Some(first) = messages.first() {
@@ -97,7 +96,8 @@ impl ConversationPane {
             self.add_offer(stored);
         }
         if let (Some(first), Some(last)) = (messages.first(), messages.last()) {
-            // Of what came meanwhile, the page has all that is in between, and in order.
+            // Rows inside the page's range came as events meanwhile. The page holds all of them in order, but
+            // their marks are newer.
             let is_in = |row: &ConversationRow| matches!(row, ConversationRow::Entry(entry) if (first.seq..=last.seq).contains(&entry.seq));
             let (known, rest) = std::mem::take(&mut self.rows).into_iter().partition::<Vec<_>, _>(is_in);
             let page = messages.iter().map(|stored| {
@@ -113,24 +113,24 @@ impl ConversationPane {
         self.locate_unread();
     }
 
-    /// So much was unread when it was entered: a rule shows where that begins.
+    /// Notes the number of unread messages; a separator marks the first one.
     pub(super) fn mark_unread(&mut self, unread: usize) {
         self.unread = (unread > 0).then_some(UnreadMarker { count: unread, first_seq: None });
         self.locate_unread();
     }
 
-    /// Whether so many messages of the other one are here, or all there are.
+    /// True if at least `count` received messages are loaded, or the whole conversation is.
     pub(super) fn has_received(&self, count: usize) -> bool {
         self.history == HistoryState::Complete || self.entries().filter(|entry| !entry.is_mine).count() >= count
     }
 
-    /// The place of the last message, when none before it is still to come.
+    /// Returns the highest sequence number, if no older page is still on its way.
     pub(super) fn last_seq(&self) -> Option<i64> {
         let is_here = matches!(self.history, HistoryState::Partial | HistoryState::Complete);
         self.entries().next_back().filter(|_| is_here).map(|entry| entry.seq)
     }
 
-    /// Forgets what was said: it has to be asked for again.
+    /// Drops all messages, so that they are loaded again.
     pub(super) fn forget(&mut self) {
         self.rows.clear();
         (self.first_seq, self.history) = (None, HistoryState::NotLoaded);
@@ -140,6 +140,8 @@ impl ConversationPane {
         if self.entries().rev().any(|known| known.seq == entry.seq) {
             return;
         }
+        // Until the first unread message is located, it is counted from the end, which moves with each
+        // arrival.
         if let Some(UnreadMarker { count, first_seq: None }) = self.unread.as_mut().filter(|_| !entry.is_mine) {
             *count += 1;
         }
@@ -164,7 +166,7 @@ impl ConversationPane {
         }
     }
 
-    /// The last rows, as many as fit, as far back as is wished.
+    /// Returns the rows on the screen, at most `most`.
     pub(super) fn rows(&self, with: &UserName, theme: TerminalTheme, columns: usize, most: usize) -> Vec<TextRow> {
         let wanted = self.scroll_back + most;
         let mut blocks = Vec::new();
@@ -187,7 +189,7 @@ impl ConversationPane {
         all[end.saturating_sub(most)..end].to_vec()
     }
 
-    /// Looks no further back than there is something; true when that is where the past ends that is here.
+    /// Limits scrolling to the loaded rows; returns true if the first loaded row is reached.
     pub(super) fn clamp_scroll(&mut self, with: &UserName, theme: TerminalTheme, columns: usize, most: usize) -> bool {
         let mut count = 0;
         for (place, row) in self.rows.iter().enumerate().rev() {
@@ -208,8 +210,9 @@ impl ConversationPane {
 
     fn push(&mut self, row: ConversationRow) {
         self.rows.push(row);
-        // Whoever looks back goes on seeing the same.
+        // Keeps the shown rows in place while the user looks back.
         self.scroll_back += usize::from(self.scroll_back > 0);
+        // Never while the user looks back: the shown rows could be among the dropped ones.
         if self.rows.len() > MAX_ROWS && self.scroll_back == 0 {
             let gone = self.rows.len() - MAX_ROWS / 2;
             self.rows.drain(..gone);
@@ -229,14 +232,14 @@ impl ConversationPane {
         }
     }
 
-    /// What stands above a message: its day, that what is new begins.
+    /// Returns the separators above a row: a new day, the first unread message.
     fn separators_above(&self, index: usize) -> Vec<String> {
         let is_first = |new: &&UnreadMarker| matches!(&self.rows[index], ConversationRow::Entry(entry) if new.first_seq == Some(entry.seq));
         let new = self.unread.as_ref().filter(is_first).map(|new| format!("{} new", new.count));
         self.day_separator(index).into_iter().chain(new).collect()
     }
 
-    /// The day of a message, if the one before it is of another.
+    /// Returns the day of a message, if the message before it is from another day.
     fn day_separator(&self, index: usize) -> Option<String> {
         let ConversationRow::Entry(entry) = &self.rows[index] else { return None };
         let before = self.rows[..index].iter().rev().find_map(|row| match row {

@@ -1,4 +1,4 @@
-//! What the full view knows and what it makes of news. Pure.
+//! The full view's model: turns updates into panes and [`ViewCommand`]s; keys are in `input_handling`. Pure.
 
 mod input_handling;
 
@@ -21,14 +21,14 @@ use crate::ui::theme::TerminalTheme;
 use crate::ui::transfer_list::TransferList;
 use crate::ui::view::{ViewCommand, ViewUpdate};
 
-/// Messages of a page of the past.
+/// Messages loaded per page.
 const PAGE_MESSAGES: usize = 100;
-/// How long somebody who typed is taken to go on.
+/// Time after which a typing notice counts as outdated.
 const TYPING_TIMEOUT: Duration = Duration::from_secs(7);
-/// Between two questions who is online, at most.
+/// The longest pause between two polls of the user list.
 const MAX_USERS_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Everybody, and the conversation with one of them.
+/// The state of the full view.
 #[derive(Debug)]
 pub struct FullViewModel {
     pub(super) theme: TerminalTheme,
@@ -39,20 +39,19 @@ pub struct FullViewModel {
     pub(super) transfers: TransferList,
     pub(super) focus: FocusedPane,
     pub(super) overlay: Option<ViewOverlay>,
-    /// Which file is selected.
+    /// The index of the selected file.
     pub(super) selected_file: usize,
-    /// What was said last that belongs to no conversation.
+    /// The latest notice, shown in the help row until the next key.
     pub(super) notice: Option<StatusNotice>,
-    /// When it was asked last who is online, and how long until it is asked again.
     users_poll: PollBackoff,
-    /// A message could not be stored here; it was said.
+    /// True after the first [`NodeEvent::NotStored`] was shown; reset by a received message.
     has_reported_not_stored: bool,
-    /// Something was typed that is no text; it was said.
+    /// True after the first unreadable input was reported.
     has_reported_unreadable: bool,
     size: Size,
 }
 
-/// Which pane has the keys.
+/// The pane that gets the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FocusedPane {
     Users,
@@ -61,11 +60,11 @@ pub(super) enum FocusedPane {
     Transfers,
 }
 
-/// Something that is looked at for a moment.
+/// A page shown over the panes.
 #[derive(Debug)]
 pub(super) enum ViewOverlay {
     Help {
-        /// Rows that are scrolled off above.
+        /// The number of rows scrolled off at the top.
         scroll_down: usize,
     },
     Found {
@@ -83,7 +82,7 @@ pub(super) struct StatusNotice {
 }
 
 impl FullViewModel {
-    /// Everybody that `me` knows of.
+    /// Creates the model from the node's user list.
     pub fn new(theme: TerminalTheme, me: &UserName, people: &[UserSummary]) -> Self {
         let mut view = Self {
             theme,
@@ -109,7 +108,7 @@ impl FullViewModel {
         self.load_selected()
     }
 
-    /// The screen has this size now.
+    /// Adapts scroll positions and the selected file to the screen's size.
     pub(super) fn resize(&mut self, size: Size) {
         self.size = size;
         let Some(with) = self.selected_user.clone() else { return };
@@ -140,8 +139,8 @@ impl FullViewModel {
         self.conversations.get(self.selected_user.as_ref()?)
     }
 
-    /// Returns with whom the conversation is that the user went to; one that is only shown beside the list is none: who
-    /// is first on that is for others to say.
+    /// Returns the conversation that has the focus. One that is merely shown beside the user list doesn't count: file
+    /// transfers make room for an open conversation, and browsing the list must not slow them.
     pub(super) fn open_conversation(&self) -> Option<&UserName> {
         self.selected_user.as_ref().filter(|_| self.focus == FocusedPane::Conversation)
     }
@@ -179,7 +178,7 @@ impl FullViewModel {
                 for talk in self.conversations.values_mut() {
                     talk.typing_until = talk.typing_until.filter(|until| *until > now);
                 }
-                // A node that has just begun doesn't know yet.
+                // A node that has just started doesn't know any presence yet.
                 let mut wishes = self.poll_users(now);
                 if self.layout().files.is_some() {
                     wishes.extend(self.request_files(false));
@@ -201,6 +200,7 @@ impl FullViewModel {
                 talk.add(MessageEntry::from_received(message, *seq, *at));
                 if let Some(offer) = &message.offer {
                     talk.composer.files_mut().add(offer.name.as_str(), offer.size, true);
+                    // An offer extends the list of files, so the list is requested again.
                     talk.files = FileListState::Unknown;
                 }
                 self.has_reported_not_stored = false;
@@ -253,7 +253,7 @@ impl FullViewModel {
                     self.conversation_mut(user).add_problem(why);
                 }
             }
-            // It comes again and again until there is room: once is enough.
+            // The sender repeats the message until it can be stored; one report is enough.
             NodeEvent::NotStored { from, .. } => {
                 if !std::mem::replace(&mut self.has_reported_not_stored, true)
                     && let Some(line) = event_line(event)
@@ -264,6 +264,7 @@ impl FullViewModel {
             }
             NodeEvent::Transfer(_) => {}
             NodeEvent::EventsMissed { .. } => {
+                // Missed events may have changed every conversation; all are loaded again.
                 self.conversations.values_mut().for_each(ConversationPane::forget);
                 let mut wishes = self.load_selected();
                 wishes.push(ViewCommand::ListUsers);
@@ -280,7 +281,7 @@ impl FullViewModel {
         }
     }
 
-    /// Tells what happened: in the conversation with whom it is about, else for a moment in the last row.
+    /// Shows an event in the conversation it belongs to, or else as a notice.
     fn show_event(&mut self, event: &NodeEvent) {
         let Some(line) = event_line(event) else { return };
         match event {
@@ -313,19 +314,19 @@ impl FullViewModel {
                 self.mark_read(&with)
             }
             (FocusedPane::Files, Some(_)) => self.request_files(false),
-            // Somebody may have come, or been blocked elsewhere.
+            // Users may have come, or been blocked by another command.
             (FocusedPane::Users, _) => vec![ViewCommand::ListUsers],
             _ => Vec::new(),
         }
     }
 
-    /// What somebody wrote is read as far as it is here, if it is looked at.
+    /// Marks the received messages of `with` as read, if their end is on the screen and all unread ones are loaded.
     fn mark_read(&mut self, with: &UserName) -> Vec<ViewCommand> {
         if !self.is_visible(with) {
             return Vec::new();
         }
         let unread = self.summary_mut(with).map_or(0, |person| person.unread);
-        // What is further back than what is here was not seen.
+        // Unread messages before the loaded part have not been seen.
         if !self.conversation_mut(with).has_received(unread) {
             return Vec::new();
         }
@@ -336,7 +337,7 @@ impl FullViewModel {
         last.map(|up_to| ViewCommand::MarkRead { with: with.clone(), up_to }).into_iter().collect()
     }
 
-    /// Whether the end of the conversation with `with` is what is shown.
+    /// True if the end of the conversation with `with` is on the screen.
     fn is_visible(&self, with: &UserName) -> bool {
         let is_shown = self.focus == FocusedPane::Conversation
             && self.overlay.is_none()
@@ -353,7 +354,7 @@ impl FullViewModel {
         self.load_selected()
     }
 
-    /// Asks for what is to be shown of the one who is chosen.
+    /// Requests the first page and the files of the selected user.
     fn load_selected(&mut self) -> Vec<ViewCommand> {
         let Some(with) = self.selected_user.clone() else { return Vec::new() };
         let is_seen = self.layout().files.is_some();
@@ -381,7 +382,7 @@ impl FullViewModel {
             .collect()
     }
 
-    /// Asks what the one who is chosen shares: again, or only if it isn't known.
+    /// Requests the selected user's files if they are online; a known list is requested only `again`.
     fn request_files(&mut self, again: bool) -> Vec<ViewCommand> {
         let Some(person) = self.selected_summary() else { return Vec::new() };
         let (of, is_there) = (person.user.clone(), person.online == Some(true));
@@ -393,14 +394,14 @@ impl FullViewModel {
         vec![ViewCommand::ListFiles { user: of, prefix: String::new() }]
     }
 
-    /// Asks who is online when that isn't known: less and less often.
+    /// Polls the user list while any presence is unknown, with growing pauses.
     fn poll_users(&mut self, now: Instant) -> Vec<ViewCommand> {
         let is_known = self.users.iter().all(|person| person.online.is_some());
         if !is_known && self.users_poll.try_poll(now) { vec![ViewCommand::ListUsers] } else { Vec::new() }
     }
 
     fn move_file_selection(&mut self, step: isize) -> Vec<ViewCommand> {
-        // How many there are is looked at when it is drawn.
+        // `resize` clamps it to the number of files before the next drawing.
         self.selected_file = self.selected_file.saturating_add_signed(step);
         Vec::new()
     }
@@ -424,6 +425,7 @@ impl FullViewModel {
         people.clone_into(&mut self.users);
         if let Some(with) = self.selected_user.clone()
             && let Some(unread) = self.summary_mut(&with).map(|person| person.unread)
+            // The node's count may be older than what is on the screen.
             && self.is_visible(&with)
             && self.conversation_mut(&with).has_received(unread)
             && let Some(person) = self.summary_mut(&with)
@@ -436,7 +438,7 @@ impl FullViewModel {
         }
     }
 
-    /// Those who are there first.
+    /// Sorts online users first and blocked ones last in each group, then by name.
     fn sort(&mut self) {
         self.users.sort_by(|one, other| {
             let key = |person: &UserSummary| (person.online != Some(true), person.blocked);
@@ -452,7 +454,7 @@ impl FullViewModel {
             true => talk.add_problem(text),
             false => talk.add_note(text),
         }
-        // Asking for files may have been what failed.
+        // The problem may be the answer to the request for files, which would otherwise stay pending.
         if is_problem && matches!(talk.files, FileListState::Requested) {
             talk.files = FileListState::Failed;
         }

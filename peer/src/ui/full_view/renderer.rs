@@ -1,4 +1,4 @@
-//! The full view's picture. Pure.
+//! The drawing of the full view: panes, overlays, help row. Pure.
 
 use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::{Position, Rect, Size};
@@ -20,15 +20,14 @@ use crate::ui::text_wrap::{truncate, truncate_distinct, wrap_text};
 use crate::ui::theme::{DeliveryMark, TerminalTheme};
 use crate::ui::view::MAX_SEARCH_RESULTS;
 
-/// From so many columns on, people, conversation and files stand side by side.
+/// The width from which users, conversation and files are shown side by side.
 const THREE_PANE_COLUMNS: u16 = 96;
-/// From so many on, people stand beside the rest; below, one pane is all there is.
+/// The width from which users are shown beside one other pane; below, only the focused pane is shown.
 const TWO_PANE_COLUMNS: u16 = 56;
 const USERS_PANE_COLUMNS: u16 = 20;
-/// Rows of transfers below the panes.
 const MAX_TRANSFER_ROWS: u16 = 4;
 
-/// Which pane is where; what is nowhere is not shown.
+/// The area of each pane; `None` if it isn't shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PaneLayout {
     users: Option<Rect>,
@@ -43,6 +42,7 @@ impl PaneLayout {
         let help = Rect { y: area.bottom().saturating_sub(1), height: area.height.min(1), ..area };
         let mut rest = Rect { height: area.height.saturating_sub(1), ..area };
         let mut layout = Self { users: None, conversation: None, files: None, transfers: None, help };
+        // The transfers pane takes the whole screen: its list of ended transfers is long.
         if focus == FocusedPane::Transfers {
             layout.transfers = Some(rest);
             return layout;
@@ -76,7 +76,8 @@ impl PaneLayout {
     }
 }
 
-/// Columns and rows that the conversation has, without its title and its line; nothing when it isn't shown.
+/// Returns the columns and rows of the conversation's messages, without title and input line; `None` if it isn't
+/// shown.
 pub(super) fn conversation_size(view: &FullViewModel, area: Rect) -> Option<(usize, usize)> {
     let pane = PaneLayout::arrange(area, view.focus, view.transfers.running_count()).conversation?;
     let columns = usize::from(pane.width);
@@ -84,12 +85,12 @@ pub(super) fn conversation_size(view: &FullViewModel, area: Rect) -> Option<(usi
     Some((columns, usize::from(pane.height).saturating_sub(2 + beside)))
 }
 
-/// The rows below the line that is written: what is asked there, else what a stranger wants.
+/// Returns the rows below the input line: the composer's popup, or else a message request.
 fn popup_rows(view: &FullViewModel, columns: usize) -> Vec<Line<'static>> {
     let asked =
         view.selected_conversation().map(|talk| talk.composer.popup_rows(view.theme, columns, 3)).unwrap_or_default();
     match view.selected_summary().filter(|person| person.request && asked.is_empty()) {
-        // Not in the heading, which may be cut off.
+        // The title may be truncated, and the request would be lost with it.
         Some(person) => {
             let rows = wrap_text(&request_note(&person.user), columns).into_iter().take(2);
             rows.map(|row| Line::styled(row, view.theme.bold())).collect()
@@ -98,13 +99,13 @@ fn popup_rows(view: &FullViewModel, columns: usize) -> Vec<Line<'static>> {
     }
 }
 
-/// Draws all of it.
+/// Draws the whole view.
 pub(super) fn draw(view: &FullViewModel, picture: &mut ScreenFrame) {
     let area = picture.area();
     let layout = PaneLayout::arrange(area, view.focus, view.transfers.running_count());
     if let Some(overlay) = &view.overlay {
         draw_overlay(view, overlay, picture, Rect { height: area.height.saturating_sub(1), ..area });
-        // How to get back is what has to be seen.
+        // The way back matters most, so it is kept on a narrow screen.
         let keys = "any other key: back  PgUp, PgDn, Up, Down: the rest";
         let keys = if usize::from(layout.help.width) < keys.width() { "any other key: back" } else { keys };
         let help = truncate(keys, layout.help.width.into(), view.theme.ellipsis());
@@ -131,6 +132,7 @@ fn draw_users(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     draw_title(view, buffer, pane, FocusedPane::Users, &format!("People, you: {}", view.me));
     let rows = usize::from(pane.height.saturating_sub(1));
     let chosen = view.users.iter().position(|person| Some(&person.user) == view.selected_user.as_ref()).unwrap_or(0);
+    // The list scrolls only as far as the selected user requires.
     let first = chosen.saturating_sub(rows.saturating_sub(1));
     for (y, person) in (1..pane.height).zip(view.users.iter().skip(first)) {
         let is_chosen = Some(&person.user) == view.selected_user.as_ref();
@@ -160,7 +162,7 @@ fn draw_users(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     }
 }
 
-/// A name, with what is unread first: that must not be cut off.
+/// Returns a user's label; the number of unread messages is in front, where it can't be truncated.
 fn user_label(view: &FullViewModel, person: &UserSummary) -> String {
     let mut text =
         if person.unread > 0 { format!("({}) {}", person.unread, person.user) } else { person.user.to_string() };
@@ -197,12 +199,12 @@ fn draw_conversation(view: &FullViewModel, picture: &mut ScreenFrame, pane: Rect
     let ignored = if person.blocked { ", ignored" } else { "" };
     let unread = match person.unread {
         0 => String::new(),
-        // It begins further back than what is here.
+        // The unread messages begin before the loaded ones.
         unread if !talk.has_received(unread) => format!(", {unread} unread: PgUp"),
         new if talk.scroll_back > 0 => format!(", {} {new} new", view.theme.more_below()),
         _ => String::new(),
     };
-    // What is new comes before what may be cut off.
+    // The unread count stands before the part that may be truncated.
     let back = if talk.scroll_back > 0 { ", looking back" } else { "" };
     let heading = format!("{} {word}{ignored}{unread}{back}", person.user);
     draw_title(view, &mut picture.cells, pane, FocusedPane::Conversation, &heading);
@@ -262,6 +264,7 @@ fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     }
     let rows = usize::from(pane.height.saturating_sub(1));
     let first = view.selected_file.saturating_sub(rows.saturating_sub(1));
+    // Names are compared among the shown rows: a folder's files often differ only in the middle.
     let names: Vec<_> = files.iter().skip(first).take(rows).map(|file| display_name(file.name.as_str())).collect();
     for (y, (place, file)) in (1..pane.height).zip(files.iter().enumerate().skip(first)) {
         let is_chosen = place == view.selected_file && view.focus == FocusedPane::Files;
@@ -319,6 +322,7 @@ fn draw_help(view: &FullViewModel, buffer: &mut Buffer, row: Rect) {
         FocusedPane::Files => &["?: help", "Enter: fetch", "Tab: next pane", "Ctrl-R: refresh", "Ctrl-D: leave"],
         FocusedPane::Transfers => &["?: help", "Tab: next pane", "Ctrl-D: leave"],
     };
+    // Parts that don't fit are left out, so each list is sorted by importance.
     let mut text = String::new();
     for part in parts {
         let longer = if text.is_empty() { (*part).to_owned() } else { format!("{text}  {part}") };
@@ -356,7 +360,7 @@ fn draw_overlay(view: &FullViewModel, overlay: &ViewOverlay, picture: &mut Scree
     }
 }
 
-/// Rows of the help on a screen of this size.
+/// Returns the number of rows of the help page.
 pub(super) fn help_rows(size: Size, theme: TerminalTheme) -> usize {
     help_lines(size.width.into(), theme).len()
 }
@@ -418,7 +422,7 @@ fn draw_line(buffer: &mut Buffer, pane: Rect, y: u16, line: &Line<'_>) {
     }
 }
 
-/// The same of a row that may have links.
+/// Draws a row that may contain links.
 fn draw_row(picture: &mut ScreenFrame, pane: Rect, y: u16, row: &TextRow) {
     draw_line(&mut picture.cells, pane, y, &row.line);
     let column = |cell: usize| pane.x + u16::try_from(cell).unwrap_or(u16::MAX).min(pane.width);

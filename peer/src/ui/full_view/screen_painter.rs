@@ -1,7 +1,7 @@
-//! Pictures of the whole screen, of which only what changed is put on the terminal.
+//! Screen frames, written to the terminal as differences.
 //!
-//! A row that has, or had, a letter of several parts (a flag, a family, a syllable of Devanagari) is put there whole: how
-//! wide such a letter is differs between terminals, and what they drew of it would stay beside what is drawn over it.
+//! A row that has, or had, a cluster of several code points (a flag, a family, a Devanagari syllable) is rewritten
+//! completely: terminals differ in the width of such clusters, and leftovers would stay beside the new text.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use ratatui_core::layout::{Position, Rect, Size};
 use ratatui_crossterm::CrosstermBackend;
 use unicode_width::UnicodeWidthStr;
 
-/// What is to be seen.
+/// The contents of the whole screen.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ScreenFrame {
     pub(super) cells: Buffer,
     pub(super) links: Vec<PlacedHyperlink>,
-    /// Where the cursor is, if it is to be seen.
+    /// `None` hides the cursor.
     pub(super) cursor: Option<Position>,
 }
 
-/// A link, or as much of it as is in one row.
+/// The part of a hyperlink in one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PlacedHyperlink {
     pub(super) row: u16,
-    /// The first column, and the one behind the last.
+    /// The first column and the one after the last.
     pub(super) columns: (u16, u16),
     pub(super) target: Arc<str>,
 }
 
 impl ScreenFrame {
-    /// An empty one.
+    /// Creates an empty frame.
     pub(super) fn new(size: Size) -> Self {
         let area = Rect::new(0, 0, size.width, size.height);
         Self { cells: Buffer::empty(area), links: Vec::new(), cursor: None }
@@ -41,7 +41,7 @@ impl ScreenFrame {
         self.cells.area
     }
 
-    /// The cells of a row that are drawn: those behind the beginning of a wide letter are not.
+    /// Returns the cells that are drawn; the cells covered by a wide character are left out.
     fn row(&self, y: u16) -> Vec<(u16, &Cell)> {
         let area = self.area();
         let mut row = Vec::with_capacity(area.width.into());
@@ -64,34 +64,34 @@ impl ScreenFrame {
     }
 }
 
-/// Puts pictures on the terminal.
+/// Writes frames to a terminal.
 #[derive(Debug)]
 pub(super) struct ScreenPainter<W: Write> {
     out: W,
     backend: CrosstermBackend<W>,
-    /// What is on the terminal, as far as that is known.
+    /// The frame on the terminal; `None` if unknown.
     last_frame: Option<ScreenFrame>,
 }
 
 impl<W: Write + Clone> ScreenPainter<W> {
-    /// Nothing is known of what is on the terminal.
+    /// Creates a painter that knows nothing of the screen.
     pub(super) fn new(out: W) -> Self {
         Self { backend: CrosstermBackend::new(out.clone()), out, last_frame: None }
     }
 
-    /// Somebody else wrote to the terminal: the next picture is put there whole.
+    /// Forgets the screen's contents, after other output: the next frame is written completely.
     pub(super) fn forget(&mut self) {
         self.last_frame = None;
     }
 
-    /// Puts what changed.
+    /// Writes the difference to the last frame.
     pub(super) fn paint(&mut self, picture: ScreenFrame) -> io::Result<()> {
         let shown = self.last_frame.take().filter(|shown| shown.area() == picture.area());
         if shown.as_ref() == Some(&picture) {
             self.last_frame = shown;
             return Ok(());
         }
-        // It jumps about while things are drawn.
+        // The cursor would be seen jumping between the changed cells.
         self.backend.hide_cursor()?;
         if shown.is_none() {
             self.out.write_all(b"\x1b[0m\x1b[2J")?;
@@ -121,14 +121,15 @@ impl<W: Write + Clone> ScreenPainter<W> {
         let blank = Cell::default();
         let is_changed = |x: u16, cell: &Cell| match is_whole {
             true => *cell != blank,
-            // A cell that was behind a wide letter has been drawn over by it.
+            // A cell that was covered by a wide character has no old contents: it is always written.
             false => old.iter().find(|(at, _)| *at == x).is_none_or(|(_, before)| *before != cell),
         };
         let mut link: Option<&Arc<str>> = None;
         let mut run: Vec<(u16, u16, &Cell)> = Vec::new();
         for (x, cell) in new.into_iter().filter(|(x, cell)| is_changed(*x, cell)) {
             let here = picture.link_at(x, y);
-            // Behind a letter of several parts the terminal's cursor may be anywhere: a new run is put where it belongs.
+            // Behind a multi-code-point cluster the cursor's column is unknown; a new run begins with an
+            // explicit position.
             if here != link || run.last().is_some_and(|(_, _, last)| is_multi_char(last)) {
                 self.draw_run(&mut run)?;
             }
@@ -146,7 +147,8 @@ impl<W: Write + Clone> ScreenPainter<W> {
         if run.is_empty() { Ok(()) } else { self.backend.draw(run.drain(..)) }
     }
 
-    /// What follows belongs to a link (OSC 8), or to none. All parts of one have the same id.
+    /// Begins a hyperlink (OSC 8) or ends it. The id, a hash of the target, joins the parts of one link in several
+    /// rows.
     fn set_hyperlink(&mut self, link: Option<&Arc<str>>) -> io::Result<()> {
         match link {
             Some(target) => {

@@ -1,4 +1,4 @@
-//! What a view missed, until it has caught up with it. Pure.
+//! Events held while a view loads the messages it missed. Pure.
 
 use std::collections::HashMap;
 
@@ -7,11 +7,11 @@ use shared::peer::{ChatMessage, MessageId};
 use crate::ui::message_entry::MessageEntry;
 use crate::ui::theme::DeliveryMark;
 
-/// What happens while the view catches up: it is shown behind that.
+/// Messages and delivery states that arrived during a catch-up; they are shown after it.
 #[derive(Debug, Default)]
 pub(super) struct CatchUpBuffer {
     queued: Vec<(MessageEntry, ChatMessage)>,
-    /// What became of messages whose state may have been looked up before.
+    /// Delivery states that may be newer than the loaded messages'.
     marks: HashMap<MessageId, DeliveryMark>,
 }
 
@@ -24,7 +24,7 @@ impl CatchUpBuffer {
         self.marks.insert(id, mark);
     }
 
-    /// The entry as it stands now.
+    /// Returns the entry with its latest delivery mark.
     pub(super) fn with_latest_mark(&self, entry: MessageEntry) -> MessageEntry {
         match self.marks.get(&entry.id) {
             Some(mark) if entry.is_mine => MessageEntry { mark: *mark, ..entry },
@@ -32,7 +32,7 @@ impl CatchUpBuffer {
         }
     }
 
-    /// What came meanwhile and is behind `last`, in order.
+    /// Returns the held entries after `last`, in order.
     pub(super) fn into_entries_after(mut self, last: i64) -> Vec<(MessageEntry, ChatMessage)> {
         let mut held = std::mem::take(&mut self.queued);
         held.retain(|(entry, _)| entry.seq > last);

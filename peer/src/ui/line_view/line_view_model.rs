@@ -1,4 +1,4 @@
-//! What the line view knows and what it makes of keys and news. Pure.
+//! The line view's model: turns keys and updates into scrollback items and [`ViewCommand`]s. Pure.
 
 mod message_updates;
 mod query_results;
@@ -30,14 +30,13 @@ use crate::ui::transfer_list::TransferList;
 use crate::ui::view::{ViewCommand, ViewUpdate};
 use crate::ui::view_input::{InputAction, UNREADABLE_NOTICE};
 
-/// How long somebody who typed is taken to go on.
+/// Time after which a typing notice counts as outdated.
 const TYPING_TIMEOUT: Duration = Duration::from_secs(7);
-/// Between two questions who is online, at most.
+/// The longest pause between two polls of the user list.
 const MAX_USERS_POLL_INTERVAL: Duration = Duration::from_secs(300);
-/// Rows of transfers.
 const MAX_TRANSFER_ROWS: usize = 3;
 
-/// The conversation with one person, line by line.
+/// The state of the line view: one conversation, printed line by line.
 #[derive(Debug)]
 pub struct LineViewModel {
     pub(super) theme: TerminalTheme,
@@ -45,46 +44,45 @@ pub struct LineViewModel {
     pub(super) online: Option<bool>,
     pub(super) typing_until: Option<Instant>,
     pub(super) frozen: bool,
-    /// Nothing is taken from them.
+    /// The user is blocked.
     pub(super) blocked: bool,
-    /// They wrote, and were neither accepted nor ignored.
+    /// The user's message request is open: neither accepted nor ignored.
     pub(super) request: bool,
-    /// Unread messages of others.
+    /// The number of unread messages in each other conversation.
     pub(super) unread_elsewhere: BTreeMap<UserName, usize>,
     pub(super) transfers: TransferList,
-    /// Messages of ours that are not stored over there, and where they stand above.
+    /// Own messages without an ack that were shown here.
     undelivered: HashMap<MessageId, UndeliveredMessage>,
-    /// The same, from before what was shown.
+    /// The number of own messages without an ack that are older than any shown message.
     pub(super) undelivered_before: usize,
     composer: MessageComposer,
     pending_items: Vec<ScrollbackItem>,
     day: String,
-    /// What was asked for to be looked at, and is on its way.
+    /// Requested lists that are to be printed on arrival.
     pending_listings: PendingListings,
-    /// The place of the earliest message that is shown; all from there on are.
+    /// The lowest sequence number shown; every message from there on is shown.
     first_seq: Option<i64>,
-    /// The place of the last message that is shown.
+    /// The highest sequence number shown.
     last_seq: i64,
-    /// The first unread message, when it is before what is shown: nothing is marked as read while that is so.
+    /// The first unread message, if it is older than any shown message. While set, nothing is marked as read.
     first_unseen: Option<i64>,
-    /// Something was missed, and is on its way.
+    /// Events held while missed messages are being loaded.
     catch_up: Option<CatchUpBuffer>,
     account: AccountState,
-    /// When it was asked last who is online, and how long until it is asked again.
     users_poll: PollBackoff,
-    /// Somebody's message could not be stored here; it was said.
+    /// True after the first [`NodeEvent::NotStored`] was shown; reset by a received message.
     has_reported_not_stored: bool,
-    /// Something was typed that is no text; it was said.
+    /// True after the first unreadable input was reported.
     has_reported_unreadable: bool,
 }
 
-/// Whether the other one has an account.
+/// The tracker's answer on whether the user has an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AccountState {
     Unknown,
     Requested,
     Exists,
-    /// Nobody is called so.
+    /// The tracker knows no account of this name.
     Missing,
 }
 
@@ -92,7 +90,7 @@ pub(super) enum AccountState {
 struct PendingListings {
     files: bool,
     users: bool,
-    /// So many messages of the past; an age has no number.
+    /// The requested range; it tells whether fewer messages than requested arrived.
     history: Option<HistoryRange>,
 }
 
@@ -103,15 +101,15 @@ struct UndeliveredMessage {
     seq: i64,
 }
 
-/// Something to be put above, or a mark to be drawn over.
+/// An entry for the scrollback, or a change to one that is there.
 #[derive(Debug, Clone)]
 pub(in crate::ui) enum ScrollbackItem {
     Entry(MessageEntry),
-    /// Between two days, or before what is new.
+    /// A separator: a new day, or the first unread message.
     Rule(String),
     Note(String),
     Problem(String),
-    /// A message of ours, of then, is marked so: above, where it may still be seen.
+    /// A new delivery mark for an own message; `row` is the message's row, if it was printed, and `ts` its time.
     Mark {
         mark: DeliveryMark,
         row: Option<ScrollbackRowId>,
@@ -120,8 +118,8 @@ pub(in crate::ui) enum ScrollbackItem {
 }
 
 impl LineViewModel {
-    /// The conversation with `with`, as the node knows them, and what was said `before`; the first message that is
-    /// unread has the place `unread_from`.
+    /// Creates the model from the node's user list and the latest stored messages (`before`). `unread_from` is the
+    /// sequence number of the first unread message.
     pub fn new(
         theme: TerminalTheme,
         with: &UserName,
@@ -185,12 +183,11 @@ impl LineViewModel {
         self.theme
     }
 
-    /// Returns the other side of the conversation.
     pub(in crate::ui) const fn with(&self) -> &UserName {
         &self.with
     }
 
-    /// What came since the past was looked at is told by nobody else.
+    /// Returns the first command: messages stored since `before` was read are announced by no event.
     pub(in crate::ui) fn start(&mut self) -> Vec<ViewCommand> {
         vec![self.request_catch_up()]
     }
@@ -199,7 +196,7 @@ impl LineViewModel {
         std::mem::take(&mut self.pending_items)
     }
 
-    /// The first of them, at most `most`.
+    /// Removes and returns the first items, at most `most`.
     pub(super) fn take_first_items(&mut self, most: usize) -> Vec<ScrollbackItem> {
         self.pending_items.drain(..most.min(self.pending_items.len())).collect()
     }
@@ -208,17 +205,17 @@ impl LineViewModel {
         !self.pending_items.is_empty()
     }
 
-    /// Whether it is known that nobody is called so.
+    /// True if the tracker knows no such account.
     pub(super) fn is_unknown_user(&self) -> bool {
         self.account == AccountState::Missing
     }
 
-    /// How many messages of ours are not stored over there.
+    /// Returns the number of own messages without an ack.
     pub(super) fn undelivered_count(&self) -> usize {
         self.undelivered.len() + self.undelivered_before
     }
 
-    /// Where a message stands above, so that its mark can be drawn over.
+    /// Remembers the row of a message, so that its mark can be changed later.
     pub(super) fn set_row(&mut self, id: MessageId, row: ScrollbackRowId) {
         if let Some(open) = self.undelivered.get_mut(&id) {
             open.row = Some(row);
@@ -291,9 +288,10 @@ impl LineViewModel {
         Vec::new()
     }
 
-    /// The line being written, and the rows below it.
+    /// Returns the line being written, and the live rows below it.
     pub(super) fn rows_below(&self, columns: usize, screen_rows: usize) -> (DraftLine, Vec<Line<'static>>) {
         let line = self.composer.visible_line(columns);
+        // One row each for the line itself, the status line and at least one message above.
         let most = screen_rows.saturating_sub(3);
         let mut rows = self.composer.popup_rows(self.theme, columns, most);
         if rows.is_empty() {
@@ -305,7 +303,7 @@ impl LineViewModel {
         (line, rows)
     }
 
-    /// What an item looks like above.
+    /// Lays out an item as rows.
     pub(in crate::ui) fn rows_of(&self, item: &ScrollbackItem, columns: usize) -> Vec<TextRow> {
         let plain = |text: &str, style| {
             let wrapping = WrapOptions { columns, indent: 2, joins_words: true };
@@ -323,7 +321,7 @@ impl LineViewModel {
         }
     }
 
-    /// Says that messages arrived whose marks can't be seen any more.
+    /// Returns a note about acked messages whose marks have left the screen.
     pub(super) fn delivered_note(&self, late: &[i64]) -> Option<ScrollbackItem> {
         let ts = late.first()?;
         let what = if late.len() == 1 { "your message".to_owned() } else { format!("{} messages", late.len()) };
@@ -360,12 +358,13 @@ impl LineViewModel {
                 self.settle(*id, delivery_mark(*state), why.as_deref());
             }
             NodeEvent::Typing { from } if *from == self.with => self.typing_until = Some(now + TYPING_TIMEOUT),
+            // The presence is announced on every reconnect, so only a change is shown.
             NodeEvent::Presence { user, online }
                 if *user == self.with && self.online.replace(*online) != Some(*online) =>
             {
                 self.show_event(event);
             }
-            // That somebody is offline can be seen below; that their key changed has to be said.
+            // The status line shows that a user is offline, but a changed key needs its instructions printed.
             NodeEvent::DeliveryHeld { user, frozen: true, .. }
                 if *user == self.with && !std::mem::replace(&mut self.frozen, true) =>
             {
@@ -373,7 +372,7 @@ impl LineViewModel {
             }
             NodeEvent::Fetched { by, .. } if *by == self.with => self.show_event(event),
             NodeEvent::EventsMissed { .. } => return vec![self.request_catch_up(), ViewCommand::ListUsers],
-            // It comes again and again until there is room: once is enough.
+            // The sender repeats the message until it can be stored; one report is enough.
             NodeEvent::NotStored { .. } if !std::mem::replace(&mut self.has_reported_not_stored, true) => {
                 self.pending_items.extend(event_line(event).map(ScrollbackItem::Problem));
             }
@@ -388,7 +387,7 @@ impl LineViewModel {
         Vec::new()
     }
 
-    /// Learns how things stand with everybody; tells how much is unread from the other one, and waits for them.
+    /// Takes the user list over. Returns the numbers of unread and of unacked messages of this conversation.
     fn update_users(&mut self, people: &[UserSummary]) -> (usize, usize) {
         let others = people.iter().filter(|person| person.user != self.with && person.unread > 0);
         self.unread_elsewhere = others.map(|person| (person.user.clone(), person.unread)).collect();

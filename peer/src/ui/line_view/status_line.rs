@@ -1,4 +1,4 @@
-//! How things stand, in one row. Pure.
+//! The status line of the line view. Pure.
 
 use ratatui_core::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
@@ -8,7 +8,8 @@ use crate::engine::node::control::UserSummary;
 use crate::ui::text_wrap::truncate;
 use crate::ui::theme::{DeliveryMark, TerminalTheme};
 
-/// The last row: who, whether they are there, what waits, who else wrote. What doesn't fit is said shorter, or not.
+/// Returns the last row: the user's presence, waiting messages, unread messages of others. Parts without room are
+/// shortened or left out.
 pub(super) fn status_line(view: &LineViewModel, columns: usize) -> Line<'static> {
     let theme = view.theme;
     let is_wide = columns >= 40;
@@ -54,7 +55,7 @@ pub(super) fn status_line(view: &LineViewModel, columns: usize) -> Line<'static>
     let mut text = String::new();
     for part in parts {
         let longer = if text.is_empty() { part } else { format!("{text}{}{part}", theme.separator()) };
-        // The first says with whom one talks: rather cut than left out.
+        // The first part names the user and is truncated rather than left out.
         if longer.width() > room && !text.is_empty() {
             continue;
         }
@@ -69,7 +70,7 @@ pub(super) fn status_line(view: &LineViewModel, columns: usize) -> Line<'static>
     Line::from(spans)
 }
 
-/// Somebody, on one line.
+/// Returns one line about a user, for `/who`.
 pub(super) fn user_line(person: &UserSummary, theme: TerminalTheme) -> String {
     let word = match person.online {
         Some(true) => "online",

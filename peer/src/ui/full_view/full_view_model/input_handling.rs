@@ -1,4 +1,4 @@
-//! What the full view makes of keys. Pure.
+//! The effect of keys on the full view. Pure.
 
 use std::time::Instant;
 
@@ -40,7 +40,7 @@ impl FullViewModel {
             InputAction::Edit(EditCommand::Insert(text)) if text == "?" => {
                 self.open_overlay(ViewOverlay::Help { scroll_down: 0 })
             }
-            // What is written goes into the line, wherever one is.
+            // Text typed in any pane goes into the conversation's input line.
             InputAction::Edit(EditCommand::Insert(_)) | InputAction::Paste(_) if self.selected_user.is_some() => {
                 let mut wishes = self.focus_pane(FocusedPane::Conversation);
                 wishes.extend(self.handle_conversation_input(press, now).into_iter().flatten());
@@ -50,13 +50,14 @@ impl FullViewModel {
         }
     }
 
-    /// Keys for the line; nothing when they are for the view.
+    /// Handles a key in the conversation; `None` if it has no meaning there.
     fn handle_conversation_input(&mut self, press: &InputAction, now: Instant) -> Option<Vec<ViewCommand>> {
         let with = self.selected_user.clone()?;
         let online = self.selected_summary().is_some_and(|person| person.online == Some(true));
         let (_, page) = renderer::conversation_size(self, self.area()).unwrap_or((1, 1));
         let page = page.saturating_sub(1).max(1);
         let talk = self.conversation_mut(&with);
+        // A page overlaps by one row, so that the reader keeps the context.
         match press {
             InputAction::PageUp => talk.scroll_back += page,
             InputAction::PageDown => {
@@ -66,7 +67,8 @@ impl FullViewModel {
             _ => match talk.composer.handle_input(press, &with, online, now) {
                 ComposerAction::Nothing => {}
                 ComposerAction::Command(wish) => {
-                    // That somebody is told of the typing, or that Tab asks for names, moves nothing.
+                    // Only Enter scrolls to the end: typing notices and completion requests are commands,
+                    // too.
                     let comes_back = *press == InputAction::Submit && std::mem::take(&mut talk.scroll_back) > 0;
                     let mut wishes = if comes_back { self.mark_read(&with) } else { Vec::new() };
                     wishes.push(wish);
@@ -106,7 +108,7 @@ impl FullViewModel {
         }
     }
 
-    /// Clears what stands in the line, or goes back from what is looked at for a moment; else it is for the whole view.
+    /// Handles Ctrl-C: closes an overlay, else clears the input line, else leaves.
     fn handle_interrupt(&mut self, now: Instant) -> Vec<ViewCommand> {
         if self.overlay.is_some() {
             return self.handle_overlay_input(&InputAction::Interrupt, now);
@@ -128,7 +130,8 @@ impl FullViewModel {
             _ => {
                 self.overlay = None;
                 let mut wishes = self.selected_user.clone().map(|with| self.mark_read(&with)).unwrap_or_default();
-                // The first key goes back, those that were typed behind it are for what is seen then.
+                // The first key closes the overlay; keys typed after it in the same read go to the pane
+                // below.
                 if let InputAction::Edit(EditCommand::Insert(keys)) = press
                     && let Some((at, _)) = keys.char_indices().nth(1)
                 {

@@ -1,4 +1,4 @@
-//! What was asked for, as it is listed above: files, people, what was found, the past. Pure.
+//! Answers to the user's queries, printed into the scrollback: files, users, search results, history. Pure.
 
 use std::time::Instant;
 
@@ -16,9 +16,9 @@ use crate::ui::slash_command::{HistoryRange, MAX_MESSAGES_BACK, SLASH_COMMANDS};
 use crate::ui::theme::DeliveryMark;
 use crate::ui::view::{MAX_SEARCH_RESULTS, ViewCommand};
 
-/// Files of a list.
+/// Files printed per list.
 const MAX_LISTED: usize = 200;
-/// Of what was found, the last ones that are shown.
+/// Search results printed, the latest ones.
 const MAX_FOUND_SHOWN: usize = 20;
 
 impl LineViewModel {
@@ -74,7 +74,7 @@ impl LineViewModel {
         self.add_rule("now".to_owned());
     }
 
-    /// Asks for what was said before what is shown.
+    /// Requests messages older than the shown ones.
     pub(super) fn request_history(&mut self, back: HistoryRange) -> Vec<ViewCommand> {
         self.pending_listings.history = Some(back);
         let (limit, age) = match back {
@@ -84,10 +84,11 @@ impl LineViewModel {
         vec![ViewCommand::LoadHistory { with: self.with.clone(), before: self.first_seq, age, limit }]
     }
 
-    /// What was said before what is shown.
+    /// Prints messages older than the shown ones.
     pub(super) fn show_history(&mut self, messages: &[StoredMessage]) -> Vec<ViewCommand> {
         let Some(back) = self.pending_listings.history.take() else { return Vec::new() };
         let is_all = match back {
+            // By age, a short answer doesn't mean that the conversation begins there.
             HistoryRange::Messages(count) => messages.len() < count,
             HistoryRange::Age(_) => false,
         };
@@ -114,7 +115,7 @@ impl LineViewModel {
         self.mark_read()
     }
 
-    /// Asks whether the other one has an account, once, when nobody has met them and they are not online.
+    /// Asks whether the user has an account, once, if the node has no record of them and they are not online.
     pub(super) fn request_account(&mut self) -> Vec<ViewCommand> {
         if self.online.is_some() || self.account != AccountState::Unknown {
             return Vec::new();
@@ -135,12 +136,12 @@ impl LineViewModel {
         self.pending_items.push(ScrollbackItem::Problem(format!("there is no user \"{}\"{meant}", self.with)));
     }
 
-    /// Asks who is online when it isn't known of the other one: less and less often.
+    /// Polls the user list while the user's presence is unknown, with growing pauses.
     pub(super) fn poll_users(&mut self, now: Instant) -> Vec<ViewCommand> {
         if self.online.is_none() && self.users_poll.try_poll(now) { vec![ViewCommand::ListUsers] } else { Vec::new() }
     }
 
-    /// Messages that are not the last ones.
+    /// Prints messages out of order, under their own day separators.
     fn show_past(&mut self, messages: &[StoredMessage]) {
         let mut day = String::new();
         for stored in messages {
