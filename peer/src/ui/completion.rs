@@ -10,6 +10,7 @@ use super::view::ViewCommand;
 /// The word to complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CompletionTarget {
+    /// A command; it begins with the line.
     Command { start: String },
     /// A share or offer of the user; it begins at the byte `at` of the line.
     Name { start: String, at: usize },

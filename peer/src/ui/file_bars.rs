@@ -164,8 +164,8 @@ impl FileBars {
                 // Among many files, only those that make progress have a bar, so no bar can be taken.
                 if !moves || self.is_many {
                     return None;
-                // Bars are given in order of start, so of the idle files the one started last loses its bar.
                 }
+                // Bars are given in order of start, so of the idle files the one started last loses its bar.
                 let idle =
                     self.active.values_mut().filter(|other| other.bar.is_some() && other.first_byte_at.is_none());
                 idle.max_by_key(|other| other.number)?.bar = None;

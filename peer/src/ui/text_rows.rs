@@ -158,8 +158,7 @@ impl RowLayout {
     /// Lays out a word that is longer than a row.
     fn push_long_word(&mut self, piece: &str, links: &[HyperlinkMatch]) {
         let joins = self.joins_words && self.columns >= MIN_JOIN_COLUMNS && piece.graphemes(true).all(is_joinable);
-        // A joined word has to begin in this row; on a full one, its first row would not be continued by the
-        // terminal.
+        // Begun on a full row, the word would be joined to the text before it.
         if joins && self.row.used >= self.columns {
             self.end_row(false);
         }

@@ -22,11 +22,13 @@ pub const MAX_SEARCH_RESULTS: usize = 500;
 pub enum ViewCommand {
     /// Sends a chat message.
     Send {
+        /// The recipient.
         to: UserName,
         text: String,
     },
     /// Sends a typing notice.
     Typing {
+        /// The user to whom the message is being written.
         to: UserName,
     },
     /// Starts a download.
@@ -37,6 +39,7 @@ pub enum ViewCommand {
     },
     /// Hashes files and offers them to one user.
     Offer {
+        /// The only user who may fetch the files.
         to: UserName,
         paths: Vec<PathBuf>,
     },
@@ -56,6 +59,7 @@ pub enum ViewCommand {
     ListUsers,
     /// Asks whether a user has an account: [`ViewUpdate::Account`].
     FindAccount {
+        /// The name to look up.
         user: UserName,
     },
     /// Asks for stored messages: [`ViewUpdate::History`].
@@ -97,6 +101,7 @@ pub enum ViewCommand {
     },
     /// Accepts a user's message request.
     Accept {
+        /// The sender of the request.
         user: UserName,
     },
     /// Asks how a path can be completed: [`ViewUpdate::Paths`].
