@@ -1,10 +1,13 @@
-//! The wire: QUIC to other peers, TLS to the tracker.
+//! The network protocols: QUIC to other peers, TLS to the tracker.
 //!
-//! [`endpoint`] owns the UDP socket and the transport's settings; [`link`] is one authenticated connection to a peer,
-//! after hello and welcome; [`stream`] carries frames and bulk data on it,
-//! [`frame_receiver`] reads what others ask; [`tracker`] is the client of the tracker, and
-//! [`discovery`] hears of trackers that nobody named; [`addresses`] puts addresses in the order in which they are tried.
-//! Nothing here knows what a file share, a conversation or a terminal is.
+//! * [`endpoint`]: the UDP socket and the transport settings, with `udp_batching`, `handshake_slots` and
+//!   `amplification_limit`.
+//! * [`link`]: an authenticated connection to a peer, after hello and welcome.
+//! * [`stream`]: frames and bulk data on a link; [`frame_receiver`]: incoming requests, with bounded memory.
+//! * [`tracker`]: the client of the tracker; [`discovery`]: trackers announced on the local network (mDNS).
+//! * [`addresses`]: the addresses to announce, and the order in which a peer's addresses are dialled.
+//!
+//! Nothing here knows shares, conversations or terminals.
 
 pub mod addresses;
 mod amplification_limit;

@@ -1,11 +1,11 @@
-//! Addresses of this machine that are announced, and addresses of others in the order in which they are dialled.
+//! The addresses of this machine to announce, and the order in which a peer's addresses are dialled.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | addresses announced | [`MAX_ADDRESSES_PER_USER`] | the likeliest are |
-//! | interfaces on which a link-local address without one is tried | `SCOPES` | the likeliest are |
-//! | addresses of one peer that are dialled | `DIALLED` | the likeliest are |
-//! | ports that are dialled | [`MIN_PEER_PORT`] and above: those below belong to services of other kinds | not dialled |
+//! | addresses announced | [`MAX_ADDRESSES_PER_USER`] | the likeliest are announced |
+//! | interfaces on which a link-local address of unknown interface is dialled | `SCOPES` | the likeliest are used |
+//! | addresses of one peer that are dialled | `MAX_DIALED` | the likeliest are dialled |
+//! | ports that are dialled | [`MIN_PEER_PORT`] and above; those below belong to other services | not dialled |
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -14,16 +14,16 @@ use shared::limits::{MAX_ADDRESSES_PER_USER, MIN_PEER_PORT};
 
 use crate::sys::{InterfaceKind, LocalAddress, link_local_interfaces};
 
-/// Interfaces on which a link-local address is tried when nothing says which of them is meant.
+/// Interfaces on which a link-local address is tried if nothing tells the right one.
 const SCOPES: usize = 4;
 /// Addresses of one peer that are dialled.
 const MAX_DIALED: usize = 16;
 
-/// The addresses to announce for `port`: that of the route to the tracker first, then those of network cards, of tunnels,
-/// and of bridges that lead to nobody but this machine's own containers.
+/// Returns the addresses to announce for `port`. The one of the route to the tracker comes first, then those of
+/// network cards, of tunnels, and of bridges to this machine's own containers.
 ///
-/// Of each interface the lasting addresses come first, families in turn. A link-local address is of use to nobody who can
-/// have another one of the same interface, and that of an inner bridge to nobody at all.
+/// Within an interface, permanent addresses come first and the families alternate. A link-local address is left out if
+/// its interface has any other address, or is an inner bridge.
 pub fn announced_addresses(local: &[LocalAddress], route: IpAddr, port: u16) -> Vec<SocketAddr> {
     let is_announced = |one: &&LocalAddress| {
         let has_better = || {
@@ -33,6 +33,7 @@ pub fn announced_addresses(local: &[LocalAddress], route: IpAddr, port: u16) -> 
         one.kind != InterfaceKind::Loopback && !one.ip.is_loopback() && !(is_link_local(one.ip) && has_better())
     };
     let mut all: Vec<&LocalAddress> = local.iter().filter(is_announced).collect();
+    // The sort is stable: among permanent addresses, the system's order stays.
     all.sort_by_key(|one| !one.is_permanent);
     let mut ranked: Vec<_> = Vec::with_capacity(all.len());
     for (position, one) in all.iter().enumerate() {
@@ -53,15 +54,15 @@ pub fn announced_addresses(local: &[LocalAddress], route: IpAddr, port: u16) -> 
     addresses
 }
 
-/// Returns those of this machine's addresses by which others reach it, in no order: inner bridges come and go with every
-/// container, and the order is no more than a hint, so that neither is worth a word to others.
+/// Returns the addresses by which others reach this machine. Inner bridges come and go with every container, and the
+/// order is only a hint, so changes of neither are worth telling others.
 pub fn reachable_addresses(announced: &[SocketAddr], local: &[LocalAddress]) -> BTreeSet<SocketAddr> {
     let is_inner = |ip: IpAddr| local.iter().any(|one| one.kind == InterfaceKind::Internal && one.ip == ip);
     announced.iter().copied().filter(|address| !is_inner(address.ip())).collect()
 }
 
-/// Returns the ways by which this machine reaches others: its interfaces with a carrier, and their addresses. What was
-/// sent by one that is gone, or before one came, may be answered by nobody.
+/// Returns the interfaces with a carrier, and their addresses, by which this machine reaches others. After a change,
+/// packets already sent may never be answered.
 pub fn outbound_interfaces(local: &[LocalAddress]) -> BTreeSet<(u32, IpAddr)> {
     let is_way = |one: &&LocalAddress| {
         one.is_running
@@ -71,12 +72,12 @@ pub fn outbound_interfaces(local: &[LocalAddress]) -> BTreeSet<(u32, IpAddr)> {
     local.iter().filter(is_way).map(|one| (one.index, one.ip)).collect()
 }
 
-/// The addresses of a peer in the order in which they are dialled: where the tracker saw it first, then what it
-/// announced. Last come addresses that this machine has as well, and those behind its own inner bridges: they lead to
-/// somebody here.
+/// Returns the addresses of a peer in the order in which they are dialled: the one that the tracker observed, then the
+/// announced ones. Addresses that this machine also has, and those behind its own inner bridges, come last: they lead
+/// to this machine.
 ///
-/// A link-local address is dialled on the interface of `near`, this end of the connection to whoever named it, and where
-/// that says nothing on each that has such addresses.
+/// A link-local address is dialled on the interface of `local_end`, the local address of the connection on which the
+/// addresses were received. Without one, it is dialled on every interface with link-local addresses.
 pub fn dial_order(addresses: &[SocketAddr], local: &[LocalAddress], local_end: Option<SocketAddr>) -> Vec<SocketAddr> {
     let scopes = link_local_scopes(local, local_end);
     let mut all: Vec<SocketAddr> = Vec::new();
@@ -90,6 +91,7 @@ pub fn dial_order(addresses: &[SocketAddr], local: &[LocalAddress], local_end: O
     let (last, first): (Vec<SocketAddr>, Vec<SocketAddr>) =
         dialable.partition(|address| Some(*address) != observed && is_own_address(address.ip(), local));
     for address in first.into_iter().chain(last) {
+        // The observed address may be this machine's own: two users of one machine.
         match address {
             SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
                 scopes.iter().for_each(|scope| push(SocketAddrV6::new(*v6.ip(), v6.port(), 0, *scope).into()));
@@ -101,7 +103,7 @@ pub fn dial_order(addresses: &[SocketAddr], local: &[LocalAddress], local_end: O
     all
 }
 
-/// The same address without the interface, as others know it.
+/// Returns the address without its interface, which means nothing to other machines.
 pub const fn without_scope(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -127,7 +129,7 @@ fn link_local_scopes(local: &[LocalAddress], local_end: Option<SocketAddr>) -> V
     }
 }
 
-/// Means nothing without the interface, or is what a machine makes up when nobody gives it an address.
+/// True for an address without meaning beyond its interface; in IPv4, the one a machine assigns itself without DHCP.
 const fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),

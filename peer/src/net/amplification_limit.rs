@@ -1,13 +1,14 @@
-//! Datagrams to addresses that have not answered.
+//! A limit on datagrams to addresses that haven't answered.
 //!
-//! Whoever is dialled has named the addresses, and may have named those of others. So an address gets few datagrams
-//! until one comes from there: QUIC takes those that are not sent for lost. They are apart, so that a moment in which a
-//! path loses everything takes only one of them.
+//! The dialled peer names its addresses itself and may name those of a victim. So an address gets few datagrams until
+//! one arrives from it; QUIC treats the suppressed ones as lost. The datagrams are spaced out, so that a short outage
+//! of the path takes only one of them.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | datagrams of one dial to an address that has not answered | `DATAGRAMS`, `APART` at least from one to the next | not sent |
-//! | addresses that are dialled within `REMEMBERED` | `ADDRESSES` | the next dial fails |
+//! | datagrams of one dial to an address that hasn't answered | `DATAGRAMS`, at least `MIN_INTERVAL` apart | not sent
+//! |
+//! | addresses dialled within `DIAL_TTL` | `ADDRESSES` | the next dial fails |
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,24 +18,24 @@ use std::time::{Duration, Instant};
 
 use super::addresses::without_scope;
 
-/// Datagrams of one dial to an address that has not answered.
+/// Datagrams of one dial to an address that hasn't answered.
 const DATAGRAMS: usize = 3;
-/// The time between them, at least: quinn probes twice at once (RFC 9002, section 6.2.4).
+/// The least time between two of them: quinn sends two probes at once (RFC 9002, section 6.2.4).
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
-/// The time for which an address is remembered after it was dialled: longer than the attempt and the words that end it.
+/// The time a dial is remembered: longer than the attempt and its closing packets.
 const DIAL_TTL: Duration = Duration::from_secs(20);
-/// Addresses that are remembered at once.
+/// Addresses remembered at the same time.
 const ADDRESSES: usize = 4096;
 
-/// The addresses that were dialled and have not answered.
+/// The dialled addresses that haven't answered.
 #[derive(Debug, Default)]
 pub(super) struct AmplificationLimiter {
     dialled: Mutex<HashMap<SocketAddr, UnansweredDial>>,
-    /// How many there are: whoever sends much to somebody who answers looks no further than here.
+    /// The size of the map, readable without its lock: bulk transfers check it for every burst.
     count: AtomicUsize,
 }
 
-/// What one address got.
+/// The datagrams sent to one address.
 #[derive(Debug)]
 struct UnansweredDial {
     datagrams: usize,
@@ -43,7 +44,7 @@ struct UnansweredDial {
 }
 
 impl AmplificationLimiter {
-    /// Notes that an address is dialled. Says whether it may be: not when too many others are.
+    /// Notes a dial; returns false if too many addresses are being dialled.
     pub(super) fn note_dial(&self, address: SocketAddr, now: Instant) -> bool {
         let mut dialled = self.dialled();
         let address = without_scope(address);
@@ -58,7 +59,7 @@ impl AmplificationLimiter {
         may
     }
 
-    /// Notes that a datagram came from an address.
+    /// Notes a datagram from an address, which ends its limit.
     pub(super) fn note_received(&self, address: SocketAddr) {
         if self.count.load(Ordering::Acquire) > 0 {
             let mut dialled = self.dialled();
@@ -67,7 +68,7 @@ impl AmplificationLimiter {
         }
     }
 
-    /// Whether so many datagrams may go to an address now; they count.
+    /// Returns whether this number of datagrams may be sent now, and counts them if so.
     pub(super) fn may_send(&self, address: SocketAddr, datagrams: usize, now: impl FnOnce() -> Instant) -> bool {
         if self.count.load(Ordering::Acquire) == 0 {
             return true;
@@ -89,7 +90,7 @@ impl AmplificationLimiter {
         may
     }
 
-    /// Notes that the system did not take what was counted last: it is tried again.
+    /// Undoes the count of datagrams that the kernel didn't take: they are sent again.
     pub(super) fn undo_send(&self, address: SocketAddr, datagrams: usize) {
         if self.count.load(Ordering::Acquire) > 0
             && let Some(sent) = self.dialled().get_mut(&without_scope(address))

@@ -1,20 +1,19 @@
-//! Trackers that tell of themselves on the local network (mDNS/DNS-SD, `_vizinho._tcp.local.`).
+//! Discovery of trackers announced on the local network (mDNS/DNS-SD, `_vizinho._tcp.local.`).
 //!
-//! Anybody on the network can announce anything, as often as they like, and take back what others announced: what is
-//! heard is a hint. Of an announcement its addresses, port, protocol version (TXT `v`) and fingerprint (TXT `fp`) are
-//! looked at, and only once they are parsed; its name is text from a stranger. Whoever believes one demands that
-//! fingerprint of the tracker's certificate.
+//! Anybody on the network can announce anything, at any rate, and withdraw the announcements of others: an
+//! announcement is a hint. Only its addresses, port, protocol version (TXT `v`) and fingerprint (TXT `fp`) are used,
+//! after they were parsed; its name is untrusted text. A client that uses an announcement pins its fingerprint.
 //!
-//! Listening goes on while the announced addresses are looked at: whether there is one tracker is decided on all keys
-//! that were heard until the end, and not on those that answer ([`DiscoveryResult::is_settled`]).
+//! Listening continues while the announced addresses are probed. Whether there is exactly one tracker is decided by
+//! all keys heard until the end, not only by those that answer ([`DiscoveryResult::is_settled`]).
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | keys | 32, and the one that is wanted | left out; the list counts as cut off |
-//! | announcements of one key | 32, of 8 addresses each | left out |
-//! | names that were heard without a key | 64 | the list counts as cut off |
-//! | connections at a time to announced addresses | 64, the keys in turn | they wait |
-//! | time for all of these connections | 6 s, and again for keys that are heard meanwhile | the rest counts as silent |
+//! | keys | 32, and the expected one | dropped; the result counts as cut off |
+//! | announcements of one key | 32, of 8 addresses each | dropped |
+//! | names heard without a key | 64 | the result counts as cut off |
+//! | parallel connections to announced addresses | 64, the keys in turn | the others wait |
+//! | time for all these connections | 6 s, and again for keys heard meanwhile | the rest counts as silent |
 
 mod announcements;
 mod reachability_probe;
@@ -30,64 +29,64 @@ use shared::Fingerprint;
 use self::announcements::Announcements;
 use self::reachability_probe::probe_candidates;
 
-/// The service's type.
+/// The DNS-SD service type.
 const SERVICE: &str = "_vizinho._tcp.local.";
-/// How long is listened before anything is looked at; somebody who answers sooner than all others wins nothing by it.
+/// Time of listening before the first probe: answering first gives no advantage.
 pub const LISTEN_DURATION: Duration = Duration::from_secs(2);
-/// Between two looks of the listener whether it is to end.
+/// Time between two checks of the listener's stop flag.
 const STOP_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// All that tells of itself on the local network.
+/// The trackers announced on the local network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiscoveryResult {
-    /// Each key once, those that answer before the silent ones, ordered by address.
+    /// One entry per key; those that answer come first, then ordered by address.
     pub trackers: Vec<AnnouncedTracker>,
-    /// Whether there may be more than is listed.
+    /// True if entries were dropped, so that there may be more trackers.
     pub is_cut_off: bool,
-    /// Whether the list was the same when it was made and when all of it had been looked at.
+    /// True if nothing was announced or withdrawn while the addresses were probed.
     pub is_settled: bool,
 }
 
-/// A tracker as it was announced, and what is there.
+/// An announced tracker and the result of its probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnnouncedTracker {
-    /// The key its certificate is said to have.
+    /// The announced fingerprint.
     pub fingerprint: Fingerprint,
-    /// The best of the addresses at which it is said to be.
+    /// The best of its addresses.
     pub address: SocketAddr,
-    /// What whoever announced that address calls it: any text.
+    /// The announced name: untrusted text.
     pub name: String,
-    /// What was found there.
+    /// The best result of all its addresses.
     pub reachability: Reachability,
 }
 
-/// What is found at an announced address; the better comes first.
+/// The result of probing an announced address, ordered from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reachability {
-    /// Somebody who has the key.
+    /// A server presented the announced key.
     Proved,
-    /// Somebody who takes connections and doesn't show the key.
+    /// A server accepted the connection and didn't present the key.
     Unproved,
-    /// Nobody.
+    /// Nothing answered.
     Silent,
 }
 
-/// Why nothing can be heard.
+/// The reason why discovery isn't possible.
 #[derive(Debug, thiserror::Error)]
 #[error("the local network can't be listened to: {0}")]
 pub struct DiscoveryError(String);
 
-/// Listens for [`LISTEN_DURATION`], and on while it looks who is there. Where one key is `wanted`, that one is heard whatever
-/// else is announced, and nobody else is looked at.
+/// Listens for [`LISTEN_DURATION`] and probes the announced trackers, still listening. With an `expected_key`, that
+/// key is always heard, however many others are announced, and only its addresses are probed.
 ///
 /// # Errors
-/// [`DiscoveryError`].
+/// [`DiscoveryError`] if mDNS can't be started.
 pub async fn discover_trackers(expected_key: Option<Fingerprint>) -> Result<DiscoveryResult, DiscoveryError> {
     let listener = AnnouncementListener::start(expected_key)?;
     tokio::time::sleep(LISTEN_DURATION).await;
     let first = listener.announcements().candidates();
     let mut trackers = probe_candidates(&first).await;
-    // Who came meanwhile is looked at as well, once: the list is for somebody to choose from.
+    // Keys heard meanwhile are probed once: the user chooses from this list, so it should be complete.
     let late_candidates = listener.announcements().new_candidates(&first);
     trackers.extend(probe_candidates(&late_candidates).await);
     let announcements = listener.finish().await;
@@ -97,7 +96,7 @@ pub async fn discover_trackers(expected_key: Option<Fingerprint>) -> Result<Disc
     Ok(DiscoveryResult { trackers, is_cut_off: announcements.is_cut_off(), is_settled })
 }
 
-/// A thread that takes note of announcements until it is told to end.
+/// A thread that records announcements until it is stopped.
 struct AnnouncementListener {
     announcements: Arc<Mutex<Announcements>>,
     stop: Arc<AtomicBool>,
@@ -106,7 +105,7 @@ struct AnnouncementListener {
 
 impl AnnouncementListener {
     fn start(expected_key: Option<Fingerprint>) -> Result<Self, DiscoveryError> {
-        // The library counts milliseconds since 1970, and panics where there are none.
+        // The mdns-sd crate computes milliseconds since 1970 and panics before.
         if SystemTime::now() < UNIX_EPOCH {
             return Err(DiscoveryError("this machine's clock is before 1970".to_owned()));
         }
@@ -118,7 +117,7 @@ impl AnnouncementListener {
         let (noted, ends) = (Arc::clone(&announcements), Arc::clone(&stop));
         let listen = move || {
             record_announcements(&events, &noted, &ends);
-            // It ends by itself when nobody holds it any more; asked, it does so now.
+            // The daemon would end with its last handle; the shutdown ends it now.
             let _ = daemon.shutdown();
         };
         let thread = std::thread::Builder::new().name("mdns".to_owned()).spawn(listen);
@@ -133,7 +132,8 @@ impl AnnouncementListener {
     async fn finish(mut self) -> Announcements {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take();
-        // What it leaves is complete as soon as it ended; a panic of it is that of its library.
+        // The record is complete once the thread has ended. A panic there comes from the library and loses
+        // nothing.
         let _ = tokio::task::spawn_blocking(move || thread.map(std::thread::JoinHandle::join)).await;
         self.announcements().clone()
     }
@@ -149,7 +149,7 @@ fn record_announcements(events: &Receiver<ServiceEvent>, announcements: &Mutex<A
     while !stop.load(Ordering::Relaxed) {
         match events.recv_timeout(STOP_POLL_INTERVAL) {
             Ok(event) => announcements.lock().unwrap_or_else(PoisonError::into_inner).record(event),
-            // Nothing within that time, or nothing any more: the pause keeps the latter from spinning.
+            // A time-out, or the daemon's end: after the latter, the pause prevents a busy loop.
             Err(_) if events.is_disconnected() => std::thread::sleep(STOP_POLL_INTERVAL),
             Err(_) => {}
         }

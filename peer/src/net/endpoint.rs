@@ -1,6 +1,6 @@
-//! The UDP socket, and how QUIC behaves on it.
+//! The QUIC endpoint: UDP socket, transport settings, incoming handshakes.
 //!
-//! Each setting that differs from quinn's default was measured; change one only with a measurement.
+//! Each setting that differs from quinn's default was measured. Change one only with a new measurement.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -24,79 +24,79 @@ use super::handshake_slots::{HandshakeSlot, HandshakeSlots};
 use super::udp_batching::{BatchingRuntime, BatchingSocket};
 use crate::sys;
 
-/// Streams that the other side may have open at once, and before it is identified.
+/// Streams that the other side may have open at a time, after and before its identification.
 const MAX_STREAMS: u32 = 32;
 const STRANGER_STREAMS: u32 = 1;
-/// What one bulk stream may have in flight towards us.
+/// Bytes one bulk stream may have in flight towards this side.
 const STREAM_WINDOW: u32 = 3 << 20;
-/// Less than this starves a stream even on a slow network.
+/// The smallest useful stream window; less starves a stream even on a slow network.
 const MIN_STREAM_WINDOW: u32 = 64 * 1024;
-/// What all streams of one link may have in flight towards us: more than all bulk streams together, so that a full
-/// bulk stream can't keep a chat message waiting.
+/// Bytes all streams of a link may have in flight towards this side. More than all bulk streams together, so that a
+/// full bulk stream can't block a chat message.
 const LINK_WINDOW: u32 = 24 << 20;
-/// What a link may have in flight, in either direction, while it makes room for others: the queue on a path of 100 Mbit/s
-/// is then 5 ms long, and a path of 1 Gbit/s is still full.
+/// Bytes a throttled link may have in flight, in either direction: a queue of 5 ms on a path of 100 Mbit/s, and still
+/// enough to fill a path of 1 Gbit/s.
 const THROTTLED_WINDOW: u32 = 64 * 1024;
-/// What the other side of a node's link may have in flight towards us, on a stream and on the link: questions and messages,
-/// never bulk.
+/// Bytes in flight towards a node, per stream and per link: a node receives requests and messages, never bulk data.
 const NODE_STREAM_WINDOW: u32 = 64 * 1024;
 const NODE_LINK_WINDOW: u32 = 256 * 1024;
-/// The same for each of very many links.
+/// Bytes in flight towards a node per link, if there are very many links.
 const CROWDED_LINK_WINDOW: u32 = 64 * 1024;
-/// The same before it is identified: a hello.
+/// Bytes in flight from a caller before its identification; enough for a hello.
 const STRANGER_WINDOW: u32 = 8 * 1024;
-/// What we keep in memory until it is acknowledged.
+/// Bytes kept for retransmission until they are acked.
 const SEND_WINDOW: u64 = 8 << 20;
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// Below this a fast sender overruns the socket.
+/// With a smaller receive buffer, a fast sender overruns the socket.
 const RECEIVE_BUFFER_HINT: usize = 1 << 20;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const DIALER_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_UDP_PAYLOAD: u16 = 65_527;
-/// Packets on loopback: two of these are one segmented send of 64 kB.
+/// The packet size on loopback; two packets make one segmented send of 64 kB.
 const LOOPBACK_MTU: u16 = 32_000;
 const INITIAL_WINDOW: u64 = 256 * 1024;
-/// Callers that are turned away and hear why, at once.
+/// Refused callers that are told the reason, at the same time.
 const MAX_REJECTIONS: usize = 64;
-/// First packets that wait to be looked at, and bytes behind each of them and behind all.
+/// Initial packets waiting for `accept`, and the bytes buffered behind each of them and behind all.
 const MAX_INCOMING: usize = 1024;
 const INCOMING_BYTES: u64 = 16 * 1024;
 const ALL_INCOMING_BYTES: u64 = 2 << 20;
 
-/// A bound socket that dials and, if it was made to, accepts.
+/// A bound UDP socket that dials and, for a node, accepts.
 #[derive(Clone)]
 pub struct Endpoint {
     inner: quinn::Endpoint,
     identity: Arc<Identity>,
     server: Option<Arc<QuicServerConfig>>,
     stream_window: u32,
-    /// New links have little under way.
+    /// Applied to new links.
     is_bulk_throttled: Arc<AtomicBool>,
     handshake_slots: HandshakeSlots,
     rejection_permits: Arc<Semaphore>,
     amplification_limiter: Arc<AmplificationLimiter>,
 }
 
-/// A call that came in; its handshake is under way.
+/// An incoming connection whose handshake is under way.
 #[derive(Debug)]
 pub struct IncomingCall {
     pub(super) connecting: quinn::Connecting,
     pub(super) slot: HandshakeSlot,
-    /// When its first packet was looked at.
+    /// The time of acceptance, from which the caller's deadline counts.
     pub(super) begun: Instant,
     pub(super) rejection_permits: Arc<Semaphore>,
 }
 
 impl Endpoint {
-    /// For a process that only dials; with `limit` bytes a second that it wants to receive, its windows are made to
-    /// fit, or the first burst would be far over it.
+    /// Binds an endpoint that only dials. With a `limit` in bytes per second, its windows are reduced: the first burst
+    /// would otherwise exceed the limit by far.
     ///
     /// # Errors
-    /// [`LinkError::Local`] when there is no socket to be had.
+    /// [`LinkError::Local`] if no socket can be opened.
     pub fn client(identity: &Arc<Identity>, limit: Option<u64>) -> Result<Self, LinkError> {
         let amplification_limiter = Arc::default();
         let inner = bind_endpoint(0, EndpointConfig::default(), None, &amplification_limiter)?;
+        // A window of 50 ms at the limit.
         let fitting = |limit| u32::try_from(limit / 20).unwrap_or(u32::MAX).clamp(MIN_STREAM_WINDOW, STREAM_WINDOW);
         let stream_window = limit.map_or(STREAM_WINDOW, fitting);
         Ok(Self {
@@ -111,13 +111,13 @@ impl Endpoint {
         })
     }
 
-    /// For a node: accepts on `port` (0: any) and dials from there.
+    /// Binds an endpoint that dials and accepts on `port` (0: any).
     ///
-    /// Stateless resets and connection ids are keyed by the identity, so that a node that starts again on its port
-    /// ends its old links at once instead of letting the others wait for their time-out (RFC 9000, section 10.3).
+    /// Stateless resets and connection ids are keyed by the identity. A restarted node on the same port thus resets
+    /// its old links at once, and the other sides needn't wait for a time-out (RFC 9000, section 10.3).
     ///
     /// # Errors
-    /// [`LinkError::Local`] when the port is taken or there is no socket to be had.
+    /// [`LinkError::Local`] if the port is taken or no socket can be opened.
     pub fn server(identity: &Arc<Identity>, port: u16) -> Result<Self, LinkError> {
         let crypto = QuicServerConfig::try_from(certs::peer_server_config(identity)?);
         let crypto = Arc::new(crypto.map_err(|why| LinkError::Local(why.to_string()))?);
@@ -141,29 +141,28 @@ impl Endpoint {
         })
     }
 
-    /// The UDP port.
+    /// Returns the UDP port.
     ///
     /// # Errors
-    /// [`LinkError::Local`] when the socket is gone.
+    /// [`LinkError::Local`] if the socket is gone.
     pub fn port(&self) -> Result<u16, LinkError> {
         Ok(self.inner.local_addr()?.port())
     }
 
-    /// The identity that it shows.
+    /// Returns the identity that the endpoint presents.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Whether others may call it.
+    /// True if the endpoint accepts connections.
     pub const fn accepts(&self) -> bool {
         self.server.is_some()
     }
 
-    /// Starts a handshake with whoever is at `address`, demanding what `pin` demands. Until somebody answers, little is
-    /// sent there.
+    /// Starts a handshake with `address`, pinned by `pin`. Until an answer comes, the number of packets is limited.
     ///
     /// # Errors
-    /// [`LinkError`] when it can't even be started.
+    /// [`LinkError::Local`] if it can't be started.
     pub fn connect(&self, address: SocketAddr, pin: &Arc<ServerPin>) -> Result<quinn::Connecting, LinkError> {
         let crypto = QuicClientConfig::try_from(certs::peer_client_config(&self.identity, pin)?);
         let mut config = ClientConfig::new(Arc::new(crypto.map_err(|why| LinkError::Local(why.to_string()))?));
@@ -173,9 +172,9 @@ impl Endpoint {
         } else {
             transport.stream_receive_window(self.stream_window.into());
             transport.receive_window(link_window(self.is_bulk_throttled.load(Ordering::Relaxed)).into());
-            // Nobody here would ever read what the other side opens.
+            // Nothing here accepts streams, so the other side may not open any.
             transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
-            // The dialler's packets tell the other side that our address changed: the sooner the better.
+            // After a change of address, only a packet from the dialer tells the acceptor where to send.
             transport.keep_alive_interval(Some(DIALER_KEEP_ALIVE_INTERVAL));
         }
         config.transport_config(Arc::new(transport));
@@ -187,23 +186,24 @@ impl Endpoint {
             .map_err(|why| LinkError::Local(why.to_string()))
     }
 
-    /// From now on, new links are made as by [`super::link::Link::throttle_bulk`].
+    /// Sets whether new links begin as after [`super::link::Link::throttle_bulk`].
     pub fn throttle_bulk(&self, is_throttled: bool) {
         self.is_bulk_throttled.store(is_throttled, Ordering::Relaxed);
     }
 
-    /// The next incoming handshake; `None` when the endpoint was closed.
+    /// Accepts the next handshake; `None` after [`Endpoint::close`].
     ///
-    /// Under load callers must first prove that they are where they say they are.
+    /// Under load, callers must first prove their address (a Retry packet).
     pub async fn accept(&self) -> Option<IncomingCall> {
         let server = self.server.as_ref()?;
         loop {
             let incoming = self.inner.accept().await?;
             if self.handshake_slots.is_retry_needed() && incoming.may_retry() {
-                // Fails only for one that was validated, which may_retry excludes.
+                // Fails only for a validated caller, which `may_retry` excludes.
                 let _ = incoming.retry();
                 continue;
             }
+            // The transport settings depend on the path's MTU, so each caller gets its own configuration.
             let (from, begun) = (incoming.remote_address(), Instant::now());
             match incoming.accept_with(Arc::new(server_config(server, Some(from)))) {
                 Ok(connecting) => {
@@ -216,12 +216,12 @@ impl Endpoint {
         }
     }
 
-    /// Closes all links with `code` and takes no more.
+    /// Closes all links with `code` and accepts no more.
     pub fn close(&self, code: shared::peer::PeerErrorCode) {
         self.inner.close(VarInt::from_u32(code.into()), b"");
     }
 
-    /// Waits until the closes have been sent, at most a few milliseconds: nobody waits for our exit.
+    /// Waits, for a few milliseconds at most, until the close frames are sent: an exit must not be delayed.
     pub async fn drain(&self) {
         let _ = tokio::time::timeout(Duration::from_millis(5), self.inner.wait_idle()).await;
     }
@@ -237,7 +237,7 @@ pub(super) const fn link_window(is_throttled: bool) -> u32 {
     if is_throttled { THROTTLED_WINDOW } else { LINK_WINDOW }
 }
 
-/// Lets a caller that was identified do what the other side of a link may; less where there are very many links.
+/// Raises the limits of an identified caller to those of a link; less if there are very many links.
 pub(super) fn raise_caller_limits(connection: &quinn::Connection, is_crowded: bool) {
     let window = if is_crowded { CROWDED_LINK_WINDOW } else { NODE_LINK_WINDOW };
     connection.set_receive_window(window.into());
@@ -254,9 +254,10 @@ fn bind_endpoint(
     server: Option<ServerConfig>,
     amplification_limiter: &Arc<AmplificationLimiter>,
 ) -> Result<quinn::Endpoint, LinkError> {
+    // A kernel without IPv6 gets an IPv4 socket.
     let socket = bind_dual_stack(port).or_else(|_| bind_socket(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into()));
     let socket = socket.map_err(|why| LinkError::Local(format!("can't open UDP port {port}: {why}")))?;
-    // Send buffers stay at their default: large ones make chat wait behind bulk data in the kernel.
+    // The send buffer keeps its default size: in a large one, chat waits behind bulk data in the kernel.
     if let Err(why) = socket.set_recv_buffer_size(RECEIVE_BUFFER) {
         tracing::debug!("the receive buffer keeps its size: {why}");
     }
@@ -299,9 +300,10 @@ fn server_config(crypto: &Arc<QuicServerConfig>, remote: Option<SocketAddr>) -> 
     config
 }
 
-/// The settings for a path to `remote`.
+/// Returns the settings for a path to `remote`.
 fn transport(remote: Option<SocketAddr>) -> TransportConfig {
     let mut config = TransportConfig::default();
+    // Unidirectional streams and datagrams are not part of the protocol, so the other side can't use any.
     config
         .max_concurrent_bidi_streams(MAX_STREAMS.into())
         .max_concurrent_uni_streams(VarInt::from_u32(0))
@@ -316,7 +318,7 @@ fn transport(remote: Option<SocketAddr>) -> TransportConfig {
     config.congestion_controller_factory(Arc::new(cubic));
     match remote.map(|remote| path_kind(remote.ip())) {
         Some(PathKind::Loopback) => {
-            // Nothing to discover: the kernel takes any size.
+            // Loopback takes packets of any size, so nothing needs to be discovered.
             config.initial_mtu(LOOPBACK_MTU).mtu_discovery_config(None);
         }
         Some(PathKind::Network { udp_payload }) => {
@@ -340,10 +342,11 @@ fn path_kind(ip: IpAddr) -> PathKind {
     const ETHERNET: u32 = 1500;
     let ip = ip.to_canonical();
     let mtu = sys::route_mtu(ip).unwrap_or(ETHERNET);
-    // A machine's own LAN address is routed over its loopback, with that one's MTU.
+    // A machine's own LAN address is routed over loopback and has its MTU.
     if ip.is_loopback() || mtu > 32_768 {
         return PathKind::Loopback;
     }
     let headers = if ip.is_ipv4() { IPV4_AND_UDP } else { IPV6_AND_UDP };
+    // QUIC requires 1,200 bytes; narrower paths are reported by `path_mtu`.
     PathKind::Network { udp_payload: u16::try_from(mtu.saturating_sub(headers)).unwrap_or(u16::MAX).max(1200) }
 }

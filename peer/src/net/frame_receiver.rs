@@ -1,14 +1,15 @@
-//! The receiving direction of a stream that somebody else opened: frames, and no more of them in memory than they may have.
+//! The receiver of streams that the other side opened: frames, with bounded memory per user.
 //!
-//! What is not read stays with its sender, by QUIC's flow control. So what a user can make this side hold depends on what is
-//! read, and that is:
+//! Unread data stays with its sender by QUIC's flow control. The memory that a user can occupy here thus depends on
+//! what is read:
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | a frame that has begun | 10 s, the time apart that it waits for memory; the same for the first one of a stream | the stream is given up |
-//! | memory of a stream between its frames | 1 KiB | read when that was dealt with |
-//! | short frames of a stream that are dealt with together | 16 KiB, on 4 streams of a user at once | one after another |
-//! | long frames in memory | 2 of a user | the next waits for one of them |
+//! | a frame that has begun, and the first frame of a stream | 10 s, not counting the wait for memory | the stream is
+//! given up |
+//! | memory of a stream between its frames | 1 KiB | read after the current frame was handled |
+//! | short frames of a stream handled together | 16 KiB, on 4 streams of a user at a time | handled one by one |
+//! | long frames in memory | 2 per user | the next one waits |
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,51 +26,52 @@ use tokio::time::{Instant, timeout_at};
 
 use super::StreamError;
 
-/// How long a frame may take that has begun.
+/// The time limit for a frame that has begun.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes that each stream may hold: more than almost every request has.
+/// Bytes that every stream may hold; almost every request fits.
 const SMALL_BYTES: usize = 1024;
-/// Bytes of frames that are dealt with together.
+/// Bytes of frames that are handled together.
 const BATCH_BYTES: usize = 16 * 1024;
 const BATCHES_PER_USER: usize = 4;
 const LONG_FRAMES_PER_USER: usize = 2;
 
-/// What the frames of one user may hold in memory, over all streams and links. Cheap to clone.
+/// The memory quota of one user's frames, over all streams and links. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct FrameQuota {
     batches: Arc<Semaphore>,
     long: Arc<Semaphore>,
 }
 
-/// The receiving direction of a stream that the other side opened. Dropped before its end it tells the other side to stop.
+/// The receiving direction of a stream opened by the other side. Dropping it before the end asks the other side to
+/// stop.
 #[derive(Debug)]
 pub struct FrameReceiver {
     stream: quinn::RecvStream,
     decoder: FrameDecoder,
     quota: FrameQuota,
     memory: FrameMemory,
-    /// Bytes of the frames that were taken since the last wait.
+    /// Bytes of the frames returned since the last call of [`FrameReceiver::next_frame`].
     bytes_decoded: usize,
     is_first: bool,
 }
 
-/// How much a stream may hold now.
+/// The memory that a stream has reserved.
 #[derive(Debug)]
 enum FrameMemory {
     Small,
     Batch(#[expect(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit),
-    /// The frame that has begun, and nothing behind it.
+    /// For the current frame only, not for anything behind it.
     Long(#[expect(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit),
 }
 
 impl FrameQuota {
-    /// The allowance of one user.
+    /// Creates the quota of a user.
     pub fn for_user() -> Self {
         let permits = |count| Arc::new(Semaphore::new(count));
         Self { batches: permits(BATCHES_PER_USER), long: permits(LONG_FRAMES_PER_USER) }
     }
 
-    /// That of somebody who is not identified yet: nothing but short frames.
+    /// Creates the quota of an unidentified caller: short frames only.
     pub(super) fn for_stranger() -> Self {
         let permits = || Arc::new(Semaphore::new(0));
         let none = Self { batches: permits(), long: permits() };
@@ -90,11 +92,11 @@ impl FrameReceiver {
         }
     }
 
-    /// The next frame; `None` when the other side ended its direction cleanly. All frames before it were dealt with: their
-    /// memory counts no longer.
+    /// Reads the next frame; `None` if the other side has finished its direction. The caller has handled all earlier
+    /// frames, so their memory is released.
     ///
     /// # Errors
-    /// [`StreamError`], a time-out of a frame that has begun included.
+    /// [`StreamError`]; [`StreamError::Timeout`] if a frame takes too long.
     pub async fn next_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         self.release_memory();
         let mut begun: Option<Instant> = None;
@@ -102,6 +104,7 @@ impl FrameReceiver {
             if let Some(message) = self.decode_frame()? {
                 return Ok(Some(message));
             }
+            // A wait for memory is not the sender's fault, so the time limit starts anew.
             if self.reserve_memory().await? {
                 begun = None;
             }
@@ -124,10 +127,10 @@ impl FrameReceiver {
         }
     }
 
-    /// The next frame if all of it is here already, and may be dealt with together with the one before.
+    /// Returns the next frame, if it has been received completely and may be handled together with the one before.
     ///
     /// # Errors
-    /// [`StreamError`] for one that can't be read; [`FrameReceiver::next_frame`] then says so as well.
+    /// [`StreamError::Frame`] for a malformed frame; [`FrameReceiver::next_frame`] returns the same error.
     pub fn buffered_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         loop {
             if let Some(message) = self.decode_frame()? {
@@ -140,7 +143,7 @@ impl FrameReceiver {
             }
             let room = match self.memory {
                 FrameMemory::Batch(_) => self.free_bytes(),
-                // One more short frame would be one more of which nobody knows.
+                // Without a batch permit, another frame in memory would be outside the quota.
                 FrameMemory::Small | FrameMemory::Long(_) => 0,
             };
             match self.read_buffered(room) {
@@ -150,7 +153,7 @@ impl FrameReceiver {
         }
     }
 
-    /// Tells the other side that no more is wanted.
+    /// Asks the other side to stop sending.
     pub fn stop(mut self, code: PeerErrorCode) {
         let _ = self.stream.stop(VarInt::from_u32(code.into()));
     }
@@ -172,7 +175,7 @@ impl FrameReceiver {
         }
     }
 
-    /// Sees to it that the frame that has begun fits; true if that was waited for.
+    /// Reserves memory for the frame that has begun; true if it had to wait.
     async fn reserve_memory(&mut self) -> Result<bool, StreamError> {
         let needed = self.decoder.frame_len().unwrap_or(0);
         let fits = match self.memory {
@@ -190,7 +193,7 @@ impl FrameReceiver {
             return Ok(false);
         }
         let permit = self.quota.long.clone().acquire_owned().await;
-        // Closed for those who may not have any.
+        // The semaphore is closed for unidentified callers.
         self.memory = FrameMemory::Long(permit.map_err(|_| FrameError::TooLarge(needed))?);
         Ok(true)
     }
@@ -204,13 +207,13 @@ impl FrameReceiver {
         }
     }
 
-    /// Up to `max` bytes if some are here.
+    /// Returns up to `max` bytes, if any have arrived.
     fn read_buffered(&mut self, max: usize) -> Option<Bytes> {
         if max == 0 {
             return None;
         }
         let read = pin!(self.stream.read_chunk(max, true));
-        // Whoever waits next leaves a waker of its own; an error comes then as well.
+        // The no-op waker is safe: the next awaited read registers its own waker and sees any error.
         match read.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(Some(chunk))) => Some(chunk.bytes),
             Poll::Ready(_) | Poll::Pending => None,

@@ -1,16 +1,17 @@
-//! Places for callers that are not identified yet.
+//! Slots for callers that are not identified yet.
 //!
-//! Whoever comes gets a place; where there are too many, the one that has been on its way for the longest loses its own. A
-//! caller that means it needs a few round trips, so that it is never the oldest among those who only keep places.
+//! Every caller gets a slot. If there are too many, the caller that has been in the handshake for the longest is
+//! evicted. An honest caller needs a few round trips only, so it is never the oldest among callers that merely occupy
+//! slots.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | from the first packet to being identified | 5 s | closed |
 //! | callers of one address | 96 | the oldest of them is closed |
 //! | callers of one IPv6 network (/64) | 192 | the same |
-//! | callers in all | 256 | the oldest of the address that has the most is closed |
-//! | callers in all, before further ones must prove their address (RFC 9000, section 8.1.2) | 48 | |
-//! | callers that are turned away and hear why | 64, for 1 s | closed at once, with the reason |
+//! | callers in all | 256 | the oldest one of the address with the most callers is closed |
+//! | callers in all, before new ones must prove their address (RFC 9000, section 8.1.2) | 48 | a Retry packet |
+//! | refused callers that are told the reason | 64, for 1 s | closed at once, with the reason in the close frame |
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -24,11 +25,11 @@ const PER_NETWORK: usize = 192;
 const MAX_CALLERS: usize = 256;
 const RETRY_THRESHOLD: usize = 48;
 
-/// The places. Cheap to clone.
+/// The slots. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HandshakeSlots(Arc<Mutex<HandshakeQueue>>);
 
-/// A caller's place, given back when it is dropped.
+/// A caller's slot, released when it is dropped.
 #[derive(Debug)]
 pub(super) struct HandshakeSlot {
     slots: HandshakeSlots,
@@ -36,30 +37,30 @@ pub(super) struct HandshakeSlot {
     evicted: CancellationToken,
 }
 
-/// Callers in the order in which they came. Pure.
+/// The callers in the order of arrival. Pure.
 #[derive(Debug, Default)]
 struct HandshakeQueue {
     next: u64,
     callers: BTreeMap<u64, (CallerOrigin, CancellationToken)>,
 }
 
-/// Where a caller is.
+/// The origin of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct CallerOrigin {
     address: IpAddr,
-    /// The network of which one machine may have any number of addresses.
+    /// The /64 network, of which one machine may have any number of addresses.
     network: Option<Ipv6Addr>,
 }
 
 impl HandshakeSlots {
-    /// A place for one more caller from there, perhaps that of another one.
+    /// Returns a slot for a caller from `ip`, evicting another caller if necessary.
     pub(super) fn acquire(&self, ip: IpAddr) -> HandshakeSlot {
         let evicted = CancellationToken::new();
         let number = self.queue().push(CallerOrigin::of(ip), evicted.clone());
         HandshakeSlot { slots: self.clone(), number, evicted }
     }
 
-    /// Whether so many are on their way that the next one has to prove its address.
+    /// True if so many callers are in the handshake that the next one has to prove its address.
     pub(super) fn is_retry_needed(&self) -> bool {
         self.queue().callers.len() >= RETRY_THRESHOLD
     }
@@ -70,7 +71,7 @@ impl HandshakeSlots {
 }
 
 impl HandshakeSlot {
-    /// Waits until it is another's.
+    /// Waits until the slot is given to another caller.
     pub(super) async fn evicted(&self) {
         self.evicted.cancelled().await;
     }
@@ -100,8 +101,9 @@ impl HandshakeQueue {
         number
     }
 
-    /// Ends the oldest of those who are meant, if there are `bound` of them or more.
+    /// Evicts the oldest affected caller, if there are at least `bound` of them.
     fn evict_oldest(&mut self, bound: usize, is_affected: impl Fn(&CallerOrigin) -> bool) {
+        // The numbers increase with arrival, so the map's first entry is the oldest.
         let mut meant = self.callers.iter().filter(|(_, (origin, _))| is_affected(origin));
         let Some((oldest, _)) = meant.next() else { return };
         if 1 + meant.count() >= bound {
@@ -112,7 +114,7 @@ impl HandshakeQueue {
         }
     }
 
-    /// The address that has the most callers; of several, that of the oldest.
+    /// Returns the address with the most callers; of several, the one with the oldest caller.
     fn heaviest(&self) -> Option<IpAddr> {
         let mut counts: HashMap<IpAddr, (usize, Reverse<u64>)> = HashMap::new();
         for (number, (origin, _)) in &self.callers {

@@ -1,16 +1,16 @@
-//! Trying several addresses of one place without waiting for each of them (RFC 8305, "happy eyeballs").
+//! Staggered connection attempts to several addresses of one host (RFC 8305, "happy eyeballs").
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-/// Tries `addresses` in their order and returns the first success; the attempts that are under way then are given up.
+/// Tries `addresses` in order and returns the first success; attempts still under way are cancelled.
 ///
-/// The next one begins when the one before has failed, or has said nothing for `stagger`.
+/// Each attempt begins when the one before has failed or has taken `delay`.
 ///
 /// # Errors
-/// Why each address failed, in the order of the addresses.
+/// The failure of each address, in the order of the addresses.
 pub(super) async fn first_success<T, E, F>(
     addresses: &[SocketAddr],
     delay: Duration,
@@ -33,12 +33,13 @@ where
         let has_more = left.len() > 0;
         tokio::select! {
             ended = attempts.join_next() => match ended {
+                // Returning drops the join set, which aborts the other attempts.
                 Some(Ok((_, _, Ok(success)))) => return Ok(success),
                 Some(Ok((place, address, Err(why)))) => {
                     failures.push((place, address, why));
                     waiting = left.next();
                 }
-                // An attempt that panicked says nothing about its address.
+                // A panic in an attempt says nothing about its address.
                 Some(Err(_)) => waiting = left.next(),
                 None => break,
             },
@@ -49,7 +50,8 @@ where
     Err(failures.into_iter().map(|(_, address, why)| (address, why)).collect())
 }
 
-/// The same addresses, families in turn, beginning with that of the first: one that leads nowhere costs one turn.
+/// Returns the addresses with alternating families, beginning with the first one's: a family without connectivity then
+/// delays every second attempt only.
 pub(super) fn interleave_families(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut all: Vec<SocketAddr> = Vec::new();
     for address in addresses {

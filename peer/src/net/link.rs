@@ -1,4 +1,12 @@
-//! An authenticated connection between two peers, after hello and welcome.
+//! Links: authenticated connections between two peers, after hello and welcome.
+//!
+//! ```text
+//! dialer                                          acceptor
+//!   dial ── TLS, the acceptor's key is pinned ──►   accept_caller   UnidentifiedCaller: key proved, name claimed
+//!   hello ───────────────────────────────────────►  identified_as   IdentifiedCaller: the key's user is known
+//!   Link ◄───────────────────────────── welcome ──  welcome         Link
+//!        ◄──────────────────────── error, close ──  refuse          at either stage, with a code and words
+//! ```
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,34 +34,34 @@ use super::path_mtu::{self, PathMtuProblem};
 use super::stream::{StreamPriority, StreamReceiver, StreamSender, with_timeout};
 use super::{LinkError, StreamError};
 
-/// For a handshake, and again for hello and welcome; a caller has it once for all of them.
+/// Bounds the TLS handshake, and again hello and welcome. A caller gets it once for everything.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between one address and the next: the first that answers wins (RFC 8305 calls this happy eyeballs).
+/// Time between two attempts at different addresses of a peer; the first to succeed wins (RFC 8305).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(150);
-/// For a caller that is turned away to read why.
+/// Time for a refused caller to read the reason and close.
 const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
-/// So long nobody answered when the cause begins to be looked for.
+/// Time without any answer after which the path's MTU is probed.
 const MTU_PROBE_DELAY: Duration = Duration::from_secs(2);
 
-/// One link to one peer. Cheap to clone; all clones are the same connection.
+/// A link to a peer. Cheap to clone; all clones are the same connection.
 #[derive(Debug, Clone)]
 pub struct Link {
     connection: quinn::Connection,
     peer: Arc<LinkPeer>,
     is_outbound: bool,
-    /// Files come over it.
+    /// True if this process downloads over the link, so that its receive window matters.
     takes_bulk: bool,
     activity: Arc<LinkActivity>,
 }
 
-/// What goes on over a link, as far as it says who may have its place and how much may be under way.
+/// The use of a link, as far as it decides about eviction and windows.
 #[derive(Debug)]
 struct LinkActivity {
     carries_chat: AtomicBool,
     is_bulk_throttled: AtomicBool,
-    /// Of what all links may have under way.
+    /// This link's share of the bytes that all links may have in flight, in bytes.
     send_window_limit: AtomicU64,
-    /// Since when the other side has no stream open that is served here.
+    /// Since when no stream of the other side is served; `None` while one is.
     idle_since: Mutex<Option<Instant>>,
 }
 
@@ -64,20 +72,19 @@ struct LinkPeer {
     capabilities: Vec<String>,
 }
 
-/// Whom to dial, and where.
+/// The peer to dial and its addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DialTarget {
-    /// Whom.
     pub user: UserName,
-    /// The key that must be there.
+    /// The key that the peer must have.
     pub fingerprint: Fingerprint,
-    /// Where, the likeliest first.
+    /// The likeliest first.
     pub addresses: Vec<SocketAddr>,
-    /// Which of them the tracker itself saw; the others are what was named, and may be those of other machines.
+    /// The address that the tracker observed. The others were announced by the peer and may belong to other machines.
     pub observed: Option<SocketAddr>,
 }
 
-/// A caller whose key is proved and who said hello; not yet let in.
+/// A caller with a proved key who has sent a hello; the user name is only claimed.
 #[derive(Debug)]
 pub struct UnidentifiedCaller {
     connection: quinn::Connection,
@@ -89,7 +96,7 @@ pub struct UnidentifiedCaller {
     rejection_permits: Arc<Semaphore>,
 }
 
-/// A caller of whom it is known who it is.
+/// A caller whose user is known; not admitted yet.
 #[derive(Debug)]
 pub struct IdentifiedCaller {
     link: Link,
@@ -97,10 +104,10 @@ pub struct IdentifiedCaller {
     rejection_permits: Arc<Semaphore>,
 }
 
-/// Said by a side that answers requests and takes messages; a process that only fetches doesn't.
+/// The capability of a side that answers requests and accepts messages. A process that only fetches lacks it.
 pub const ANSWERS: &str = "answers";
 
-/// What this side says of itself.
+/// Returns the hello or welcome of this side.
 fn own_hello(user: UserName, capabilities: &[&str]) -> Hello {
     let capabilities = capabilities
         .iter()
@@ -110,12 +117,12 @@ fn own_hello(user: UserName, capabilities: &[&str]) -> Hello {
     Hello { user, agent: concat!("vizinho/", env!("CARGO_PKG_VERSION")).into(), capabilities }
 }
 
-/// Dials all addresses of `target`, one after another without waiting for failures, and says hello on the first that
-/// holds the right key.
+/// Dials all addresses of `target`, with staggered starts, and sends a hello on the first connection with the right
+/// key.
 ///
 /// # Errors
-/// [`LinkError::OtherKey`] when nobody right answered, and somebody else where the tracker saw the one that was dialled;
-/// [`LinkError::NoAnswer`], [`LinkError::MtuTooSmall`], [`LinkError::Refused`].
+/// [`LinkError::OtherKey`] if another key answers at the address that the tracker observed and none has the right key;
+/// otherwise [`LinkError::NoAnswer`], [`LinkError::MtuTooSmall`] or [`LinkError::Refused`].
 pub async fn dial(
     endpoint: &Endpoint,
     target: &DialTarget,
@@ -124,6 +131,7 @@ pub async fn dial(
 ) -> Result<Link, LinkError> {
     let connection = race_addresses(endpoint, target).await?;
     let peer = LinkPeer { user: target.user.clone(), fingerprint: target.fingerprint, capabilities: Vec::new() };
+    // A node serves and never downloads over its own links; fetches have endpoints that don't accept.
     let takes_bulk = !endpoint.accepts();
     let mut link = Link { connection, peer: Arc::new(peer), is_outbound: true, takes_bulk, activity: Arc::default() };
     let greeted = with_timeout(HANDSHAKE_TIMEOUT, exchange_hello(&link, own_hello(me.clone(), capabilities))).await;
@@ -147,10 +155,10 @@ pub async fn dial(
     }
 }
 
-/// Finishes an incoming handshake and reads the hello.
+/// Completes an incoming handshake and reads the hello.
 ///
 /// # Errors
-/// [`LinkError`]; the connection is closed.
+/// [`LinkError`] if the caller is too slow, breaks the protocol or is evicted; the connection is closed.
 pub async fn accept_caller(call: IncomingCall) -> Result<UnidentifiedCaller, LinkError> {
     let IncomingCall { connecting, slot, begun, rejection_permits } = call;
     let connection = await_before_deadline(begun, &slot, async { Ok(connecting.await?) }).await?;
@@ -171,7 +179,7 @@ pub async fn accept_caller(call: IncomingCall) -> Result<UnidentifiedCaller, Lin
     }
 }
 
-/// Waits for something that a caller owes, as long as it has time and its place.
+/// Waits for `due` until the caller's deadline or its eviction.
 async fn await_before_deadline<T>(
     begun: Instant,
     slot: &HandshakeSlot,
@@ -188,30 +196,30 @@ async fn await_before_deadline<T>(
 }
 
 impl UnidentifiedCaller {
-    /// Whose key it is.
+    /// Returns the caller's key.
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// What the caller claims.
+    /// Returns the caller's hello; its user name is only a claim.
     pub const fn hello(&self) -> &Hello {
         &self.hello
     }
 
-    /// Where the call comes from.
+    /// Returns the caller's address.
     pub fn address(&self) -> SocketAddr {
         without_scope(self.connection.remote_address())
     }
 
-    /// Finds out who it is, as long as it has time.
+    /// Runs `identify` within the caller's deadline.
     ///
     /// # Errors
-    /// [`LinkError`] when that takes too long.
+    /// [`LinkError::NoAnswer`] after the deadline, [`LinkError::Lost`] if the caller is evicted.
     pub async fn within_deadline<T>(&self, identify: impl Future<Output = T>) -> Result<T, LinkError> {
         await_before_deadline(self.begun, &self.slot, async { Ok(identify.await) }).await
     }
 
-    /// The caller as `user`, which somebody trusted says it is.
+    /// Returns the caller as `user`, whom the tracker or the record of known keys has named.
     pub fn identified_as(self, user: UserName) -> IdentifiedCaller {
         let Self { connection, fingerprint, hello, sender, rejection_permits, .. } = self;
         let peer = Arc::new(LinkPeer { user, fingerprint, capabilities: known_capabilities(hello.capabilities) });
@@ -219,27 +227,28 @@ impl UnidentifiedCaller {
         IdentifiedCaller { link, sender, rejection_permits }
     }
 
-    /// Turns the caller away, in words.
+    /// Refuses the caller with a code and words.
     pub async fn refuse(self, code: PeerErrorCode, message: &str) {
         let Self { connection, sender, slot, rejection_permits, .. } = self;
-        // Others come meanwhile.
+        // The slot is free for others while the refusal is on its way.
         drop(slot);
         reject_caller(&connection, sender, &rejection_permits, code, message).await;
     }
 }
 
 impl IdentifiedCaller {
-    /// The link to it.
+    /// Returns the link, on which nothing may be sent before the welcome.
     pub const fn link(&self) -> &Link {
         &self.link
     }
 
-    /// Lets the caller in; where there are very many links, to do less at once.
+    /// Admits the caller. If `is_crowded`, the link gets a smaller window, as there are very many links.
     ///
     /// # Errors
-    /// [`LinkError`] when it is gone already, or doesn't take it.
+    /// [`LinkError::Lost`] if the caller is gone or doesn't take the welcome.
     pub async fn welcome(self, me: UserName, is_crowded: bool) -> Result<Link, LinkError> {
         let Self { link, mut sender, .. } = self;
+        // Raised before the welcome is sent: the caller may open streams as soon as it has read it.
         raise_caller_limits(&link.connection, is_crowded);
         let welcome = PeerReply::Welcome(own_hello(me, &[ANSWERS, ZEROS_CAPABILITY]));
         if let Err(error) = with_timeout(HANDSHAKE_TIMEOUT, sender.send_frame(&welcome)).await {
@@ -250,7 +259,7 @@ impl IdentifiedCaller {
         Ok(link)
     }
 
-    /// Turns the caller away, in words.
+    /// Refuses the caller with a code and words.
     pub async fn refuse(self, code: PeerErrorCode, message: &str) {
         reject_caller(&self.link.connection, self.sender, &self.rejection_permits, code, message).await;
     }
@@ -263,12 +272,14 @@ async fn reject_caller(
     code: PeerErrorCode,
     message: &str,
 ) {
+    // Without a permit (a flood of callers) the reason is only in the close frame, which may get lost.
     if let Ok(_farewell) = rejection_permits.try_acquire() {
         let answer = PeerReply::Error { code, message: message.into() };
         let delivered = async {
             if sender.send_frame(&answer).await.is_ok() {
                 sender.finish();
-                // The caller closes when it has read why; one that doesn't is closed on.
+                // Closing at once would drop the reply; the caller closes after reading it, and one that
+                // doesn't is closed.
                 connection.closed().await;
             }
         };
@@ -289,46 +300,46 @@ impl Default for LinkActivity {
 }
 
 impl Link {
-    /// Who is on the other side.
+    /// Returns the user on the other side.
     pub fn user(&self) -> &UserName {
         &self.peer.user
     }
 
-    /// The other side's key.
+    /// Returns the other side's key.
     pub fn fingerprint(&self) -> Fingerprint {
         self.peer.fingerprint
     }
 
-    /// Whether the other side answers requests and takes messages.
+    /// True if the other side answers requests and accepts messages.
     pub fn is_serving(&self) -> bool {
-        // Whoever was called does.
+        // Only nodes accept links, so a dialled side always serves.
         self.is_outbound || self.has_capability(ANSWERS)
     }
 
-    /// Whether the other side said that it has this capability.
+    /// True if the other side announced this capability.
     pub fn has_capability(&self, capability: &str) -> bool {
         self.peer.capabilities.iter().any(|known| known == capability)
     }
 
-    /// Where the other side is now.
+    /// Returns the other side's current address, which may change while the link lives.
     pub fn address(&self) -> SocketAddr {
         without_scope(self.connection.remote_address())
     }
 
-    /// The address of this machine that it uses, as far as the system says.
+    /// Returns this machine's address on the link, if the system tells it.
     pub fn local_ip(&self) -> Option<IpAddr> {
         self.connection.local_ip().map(|ip| ip.to_canonical())
     }
 
-    /// Whether it was dialled from here.
+    /// True if this side dialled.
     pub const fn is_outbound(&self) -> bool {
         self.is_outbound
     }
 
-    /// Opens a stream by saying what it is for.
+    /// Opens a stream with its first request.
     ///
     /// # Errors
-    /// [`StreamError`] when the link is gone.
+    /// [`StreamError::Link`] if the link is closed.
     pub async fn open_stream(
         &self,
         first: &PeerRequest,
@@ -339,31 +350,32 @@ impl Link {
         }
         let (send, receive) = self.connection.open_bi().await?;
         let (mut sender, receiver) = (StreamSender::new(send), StreamReceiver::new(receive));
+        // Before the first write, which queues the stream at its priority.
         sender.set_priority(priority);
         sender.send_frame(first).await?;
         Ok((sender, receiver))
     }
 
-    /// The next stream that the other side opens; its frames count towards `allowance`.
+    /// Waits for the next stream opened by the other side; its frames count towards `quota`.
     ///
     /// # Errors
-    /// [`LinkError`] when the link is gone.
+    /// The reason why the link is closed.
     pub async fn accept_stream(&self, quota: &FrameQuota) -> Result<(StreamSender, FrameReceiver), LinkError> {
         let (send, receive) = self.connection.accept_bi().await?;
         Ok((StreamSender::new(send), FrameReceiver::new(receive, quota.clone())))
     }
 
-    /// Notes that a conversation goes over it.
+    /// Marks the link as used for chat.
     pub fn note_chat(&self) {
         self.activity.carries_chat.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a conversation goes over it, or went.
+    /// True if the link is or was used for chat.
     pub fn carries_chat(&self) -> bool {
         self.activity.carries_chat.load(Ordering::Relaxed)
     }
 
-    /// Notes whether streams are served over it.
+    /// Notes that streams of the other side are being served, or none.
     pub fn note_served_streams(&self, is_served: bool) {
         let mut quiet_since = self.activity.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
         if is_served {
@@ -373,15 +385,15 @@ impl Link {
         }
     }
 
-    /// Since when no stream is served over it; `None` while one is.
+    /// Returns since when no stream is served; `None` while one is.
     pub fn idle_since(&self) -> Option<Instant> {
         *self.activity.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One request, one answer, on a stream of its own.
+    /// Sends a request on a stream of its own and waits for the reply.
     ///
     /// # Errors
-    /// [`StreamError`], a time-out of a few seconds included.
+    /// [`StreamError`]; [`StreamError::Timeout`] after [`HANDSHAKE_TIMEOUT`].
     pub async fn request(&self, ask: &PeerRequest) -> Result<PeerReply, StreamError> {
         with_timeout(HANDSHAKE_TIMEOUT, async {
             let (sender, mut receiver) = self.open_stream(ask, StreamPriority::Request).await?;
@@ -391,8 +403,8 @@ impl Link {
         .await
     }
 
-    /// From now on, has little under way in either direction, so that others on the same path don't queue behind it; or
-    /// as much as fits again.
+    /// Reduces the bytes in flight in both directions, so that chat and other users of the path don't queue behind
+    /// bulk data; or restores them.
     pub fn throttle_bulk(&self, is_throttled: bool) {
         self.activity.is_bulk_throttled.store(is_throttled, Ordering::Relaxed);
         self.set_send_window();
@@ -401,7 +413,7 @@ impl Link {
         }
     }
 
-    /// From now on, has no more than this under way to the other side.
+    /// Limits the bytes in flight to the other side: this link's share of the total of all links.
     pub fn limit_send_window(&self, share: u64) {
         if self.activity.send_window_limit.swap(share, Ordering::Relaxed) != share {
             self.set_send_window();
@@ -414,22 +426,22 @@ impl Link {
             .set_send_window(send_window(self.activity.is_bulk_throttled.load(Ordering::Relaxed)).min(share));
     }
 
-    /// Ends the link. What was sent and not yet received is lost: only the last receiver may call this.
+    /// Closes the link. Undelivered data is lost, so only the last receiver may call this.
     pub fn close(&self, code: PeerErrorCode) {
         self.connection.close(VarInt::from_u32(code.into()), b"");
     }
 
-    /// Waits for the link's end and tells why.
+    /// Waits until the link is closed and returns the reason.
     pub async fn closed(&self) -> LinkError {
         self.connection.closed().await.into()
     }
 
-    /// Whether the link has ended.
+    /// True if the link is closed.
     pub fn is_closed(&self) -> bool {
         self.connection.close_reason().is_some()
     }
 
-    /// Whether both are the same connection.
+    /// True if both are the same connection.
     pub fn is_same(&self, other: &Self) -> bool {
         self.connection.stable_id() == other.connection.stable_id()
     }
@@ -444,7 +456,7 @@ async fn race_addresses(endpoint: &Endpoint, target: &DialTarget) -> Result<quin
         async move { connect_pinned(&endpoint, address, expected).await }
     });
     let mut narrow = None;
-    // Beside the attempts: whoever waited for them has waited long enough.
+    // Runs beside the attempts, so that the cause is known by the time they fail.
     let mtu_probe = async {
         tokio::time::sleep(MTU_PROBE_DELAY).await;
         narrow = path_mtu::probe_path(target.observed).await;
@@ -464,6 +476,7 @@ async fn connect_pinned(
 ) -> Result<quinn::Connection, LinkError> {
     let pin = ServerPin::expecting(expected);
     let connected = tokio::time::timeout(HANDSHAKE_TIMEOUT, endpoint.connect(address, &pin)?).await;
+    // TLS reports a refused certificate as any other failure; the pin knows which key was presented.
     match (connected, pin.mismatch()) {
         (Ok(Ok(connection)), _) => Ok(connection),
         (_, Some(presented)) => Err(LinkError::OtherKey { address, expected, presented }),
@@ -472,7 +485,7 @@ async fn connect_pinned(
     }
 }
 
-/// What the failures at all its addresses say of the one that was dialled; `own` is our own key.
+/// Returns the error for failures at all addresses; `own` is this machine's key.
 fn dial_error(
     target: &DialTarget,
     own: Fingerprint,
@@ -483,8 +496,8 @@ fn dial_error(
     let mut elsewhere = Vec::new();
     for (address, failure) in failures {
         match failure {
-            // This machine, or the machine of somebody who has an address that was only named: it says nothing about the
-            // one that was dialled.
+            // This machine itself, or another machine at an address that was only announced: neither says
+            // anything about the peer that was dialled.
             LinkError::OtherKey { presented, .. } if presented == own || Some(address) != target.observed => {
                 elsewhere.push(address);
             }
@@ -503,7 +516,7 @@ fn dial_error(
     }
 }
 
-/// Which of several failures tells most about the one that was dialled.
+/// Ranks failures by what they say about the peer; the highest is reported.
 const fn failure_rank(error: &LinkError) -> u8 {
     match error {
         LinkError::OtherKey { .. } => 3,
@@ -513,7 +526,7 @@ const fn failure_rank(error: &LinkError) -> u8 {
     }
 }
 
-/// Nobody answered, or somebody else at these addresses.
+/// Returns the error for a peer without an answer; `elsewhere` are the addresses of other machines.
 fn no_answer(target: &DialTarget, elsewhere: &[SocketAddr]) -> LinkError {
     let mut addresses = silent_addresses(target, elsewhere);
     if !elsewhere.is_empty() {
@@ -523,14 +536,14 @@ fn no_answer(target: &DialTarget, elsewhere: &[SocketAddr]) -> LinkError {
     LinkError::NoAnswer { addresses, within: HANDSHAKE_TIMEOUT }
 }
 
-/// The addresses at which nobody answered, for people.
+/// Returns the silent addresses as text.
 fn silent_addresses(target: &DialTarget, elsewhere: &[SocketAddr]) -> String {
     let silent = target.addresses.iter().filter(|address| !elsewhere.contains(address));
     let texts: Vec<_> = silent.map(ToString::to_string).collect();
     if texts.is_empty() { format!("{} (no known address)", target.user) } else { texts.join(", ") }
 }
 
-/// Says hello; tells what the other side can do.
+/// Sends the hello and returns the other side's capabilities.
 async fn exchange_hello(link: &Link, hello: Hello) -> Result<Vec<String>, StreamError> {
     let (sender, mut receiver) = link.open_stream(&PeerRequest::Hello(hello), StreamPriority::Request).await?;
     sender.finish();
@@ -540,7 +553,7 @@ async fn exchange_hello(link: &Link, hello: Hello) -> Result<Vec<String>, Stream
     }
 }
 
-/// Of the other side's capabilities, those that mean something here: it may say as many as fit a frame.
+/// Keeps the capabilities that mean something here: a hostile list may fill a whole frame.
 fn known_capabilities(mut capabilities: Vec<String>) -> Vec<String> {
     capabilities.retain(|text| {
         [
@@ -562,6 +575,7 @@ async fn read_hello(connection: &quinn::Connection) -> Result<(Hello, StreamSend
     let (send, receive) = connection.accept_bi().await?;
     let first = FrameReceiver::new(receive, FrameQuota::for_stranger()).next_frame().await;
     match first.map_err(|error| LinkError::Protocol(error.to_string()))? {
+        // The agent is kept and shown, so its length is bounded like the user name's.
         Some(PeerRequest::Hello(hello)) if hello.agent.len() <= MAX_AGENT_BYTES => Ok((hello, StreamSender::new(send))),
         _ => Err(LinkError::Protocol("a hello was due".to_owned())),
     }

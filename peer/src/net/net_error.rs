@@ -1,4 +1,4 @@
-//! What can go wrong on the wire, by blame.
+//! The errors of the network protocols, by blame.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,136 +12,128 @@ use shared::{Fingerprint, UntrustedText};
 
 use super::path_mtu::PathMtuProblem;
 
-/// Why there is no link to a peer, or no longer.
+/// The reason why a link can't be opened, or has closed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// Nobody answered at any address.
+    /// No answer from any address.
     #[error("no answer from {addresses} within {} s", .within.as_secs())]
     NoAnswer {
-        /// The addresses that were tried, for people.
+        /// As text for people.
         addresses: String,
-        /// How long.
         within: Duration,
     },
-    /// Somebody answered who isn't the one that was dialled.
+    /// The wrong key at the peer's address.
     #[error("somebody else answers at {address}: expected {expected}, found {presented}")]
     OtherKey {
-        /// Where.
         address: SocketAddr,
-        /// The key that was demanded.
+        /// The pinned key.
         expected: Fingerprint,
-        /// The key that was shown.
+        /// The presented key.
         presented: Fingerprint,
     },
-    /// No packet of QUIC gets there.
+    /// The path's MTU is too small for QUIC.
     #[error("{0}")]
     MtuTooSmall(PathMtuProblem),
-    /// The other side doesn't want this link.
+    /// Refused or closed by the other side.
     #[error("{}", refusal_message(*.code, .message))]
     Refused {
-        /// Why, for programs.
         code: PeerErrorCode,
-        /// Why, for people, in the other side's words.
+        /// In the other side's words.
         message: UntrustedText,
     },
-    /// The link was there and is gone.
+    /// Lost after it was established.
     #[error("the connection was lost: {0}")]
     Lost(String),
-    /// The other side doesn't speak the protocol.
+    /// A violation of the protocol by the other side.
     #[error("the other side broke the protocol: {0}")]
     Protocol(String),
-    /// This side can't open a socket or set up TLS.
+    /// A failure of this machine: no socket, no TLS configuration.
     #[error("{0}")]
     Local(String),
 }
 
-/// Why a stream did not do what it should.
+/// The reason why a stream failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// The other side gave up on this stream.
+    /// Reset or stopped by the other side.
     #[error("the other side stopped: {0}")]
     Reset(PeerErrorCode),
-    /// The whole link is gone.
+    /// The link has closed.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The stream ended before what it promised.
+    /// Ended before all announced data was received.
     #[error("the stream ended too early")]
     Truncated,
-    /// What came is not the protocol.
+    /// A malformed or oversized frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// What came is the protocol, but not an answer to what was asked.
+    /// A valid frame that is no answer to the request.
     #[error("unexpected answer: {0}")]
     Unexpected(&'static str),
-    /// The other side says that it can't.
+    /// Refused by an `error` frame.
     #[error("{message}")]
     Refused {
-        /// Why, for programs.
         code: PeerErrorCode,
-        /// Why, for people, in the other side's words.
+        /// In the other side's words.
         message: UntrustedText,
     },
-    /// Nothing came for too long.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
 }
 
-/// Why the tracker did not do what it should.
+/// The reason why a call to the tracker failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TrackerError {
-    /// It can't be reached.
+    /// No connection, or none any more.
     #[error("the tracker {address} can't be reached: {why}")]
     Unreachable {
-        /// As the user named it.
+        /// As the user wrote it.
         address: String,
-        /// Why.
         why: String,
     },
-    /// Something else listens there.
+    /// Something else listens at the address.
     #[error("{address} is not a Vizinho tracker: {}", safe_line(.why))]
     NotATracker {
-        /// As the user named it.
+        /// As the user wrote it.
         address: String,
-        /// Why not.
         why: String,
     },
-    /// It is another one than before.
+    /// The tracker presents another key than before.
     #[error(
         "the identity of the tracker {address} changed\n  on record: {expected}\n  now:       {presented}\n\
          Somebody may be pretending to be your tracker. Ask whoever runs it; if the new one is right, run\n  \
          peer trust --the-tracker --replace {presented}"
     )]
     IdentityChanged {
-        /// As the user named it.
+        /// As the user wrote it.
         address: String,
-        /// The key on record.
+        /// The recorded key.
         expected: Fingerprint,
-        /// The key that was shown.
+        /// The presented key.
         presented: Fingerprint,
     },
-    /// A secret was to go to it, and nobody said that its key is the right one.
+    /// A secret was to be sent to a key that nobody confirmed.
     #[error(
         "the key of the tracker {address} isn't confirmed, so no password goes there\n  its key: {fingerprint}\n\
          If whoever runs it says that this is its key, run\n  peer trust --the-tracker --replace {fingerprint}"
     )]
     Unconfirmed {
-        /// As the user named it.
+        /// As the user wrote it.
         address: String,
-        /// Its key.
+        /// The presented key.
         fingerprint: Fingerprint,
     },
-    /// It said no.
+    /// Refused by the tracker.
     #[error("{}{}", .refusal.message, next_step(.refusal.code))]
     Refused {
-        /// Its code and words.
         refusal: TrackerRefusal,
-        /// When to try again, if it said so.
+        /// The time to wait before a retry, if the tracker named one.
         retry_after: Option<Duration>,
     },
 }
 
 impl TrackerError {
-    /// The tracker's code, when it was the tracker that said no.
+    /// Returns the tracker's error code, if the tracker refused.
     pub fn code(&self) -> Option<TrackerErrorCode> {
         match self {
             Self::Refused { refusal, .. } => Some(refusal.code),
@@ -149,13 +141,13 @@ impl TrackerError {
         }
     }
 
-    /// Whether the connection on which it came is of no more use.
+    /// True if the connection is unusable after this error.
     pub const fn ends_connection(&self) -> bool {
         !matches!(self, Self::Refused { .. } | Self::Unconfirmed { .. })
     }
 }
 
-/// The other side's words, or what its code says.
+/// Returns the other side's words, or else the meaning of its code.
 fn refusal_message(code: PeerErrorCode, message: &UntrustedText) -> String {
     match code {
         _ if !message.is_empty() => message.to_string(),
@@ -164,12 +156,12 @@ fn refusal_message(code: PeerErrorCode, message: &UntrustedText) -> String {
     }
 }
 
-/// An error of QUIC, which may have words of the other side in it.
+/// Returns a QUIC error as text; it may contain words of the other side, which are made safe.
 fn untrusted_message(error: &dyn std::fmt::Display) -> String {
     UntrustedText::from(error.to_string()).to_string()
 }
 
-/// What to do about a refusal, where the tracker's own words, which are for every client, don't say it.
+/// Returns the command to run after a refusal. The tracker's own words are for all clients and name no command.
 const fn next_step(code: TrackerErrorCode) -> &'static str {
     match code {
         TrackerErrorCode::NotLoggedIn => ": run `peer login NAME`",

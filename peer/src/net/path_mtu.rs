@@ -1,8 +1,8 @@
-//! Paths that are too narrow for QUIC, whose least packet has 1,200 bytes (RFC 9000, section 14).
+//! Detection of paths too narrow for QUIC, which needs packets of 1,200 bytes (RFC 9000, section 14).
 //!
-//! Such a packet vanishes without a word, so that whoever is behind such a path seems to be gone. An interface of this
-//! machine says how much it takes. Of the rest of the path nobody tells: there, a machine that answers a short packet for
-//! a port that nobody has, and doesn't answer a long one, is behind a path that is too narrow.
+//! Such packets vanish without an error, so a peer behind such a path seems to be gone. The MTU of a local interface
+//! is known. The rest of the path has to be probed: if the machine answers a short packet to a closed port, but no
+//! long one, the path is too narrow.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,32 +12,31 @@ use tokio::net::UdpSocket;
 
 use crate::sys;
 
-/// The least packet of QUIC, without the headers of IP and UDP.
+/// QUIC's smallest maximum packet size, without the headers of IP and UDP.
 const MIN_QUIC_PAYLOAD: u32 = 1200;
-/// A port that nobody has: its machine says so (RFC 863 gives it to a service that is extinct).
+/// The discard service's port (RFC 863), closed practically everywhere: the machine answers with an ICMP error.
 const DISCARD_PORT: u16 = 9;
-/// For a machine to say that nobody has a port.
+/// Time for the ICMP error to arrive.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(600);
-/// Long packets before they are taken for lost.
+/// Long packets sent before they count as dropped.
 const LONG_PROBES: usize = 2;
 
-/// A path that is too narrow.
+/// A path that is too narrow for QUIC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathMtuProblem {
-    /// Already where it begins.
+    /// The local interface is too narrow.
     LocalInterface {
-        /// The interface's name.
         interface: String,
-        /// The bytes that go through it at once.
+        /// In bytes.
         mtu: u32,
-        /// So many there should be.
+        /// The smallest sufficient MTU, in bytes.
         needed: u32,
     },
-    /// Somewhere on the way to this address.
+    /// A link on the way to the address is too narrow.
     AlongPath {
-        /// Whose address.
+        /// The peer's address.
         ip: IpAddr,
-        /// So many bytes should go through it at once.
+        /// The smallest sufficient MTU, in bytes.
         needed: u32,
     },
 }
@@ -62,7 +61,7 @@ impl fmt::Display for PathMtuProblem {
     }
 }
 
-/// The path, if for each of these addresses it is known to be too narrow before anything is sent.
+/// Returns the problem, if every address is known to be unreachable for QUIC before anything is sent.
 pub(super) fn local_problem(addresses: &[SocketAddr]) -> Option<PathMtuProblem> {
     let paths: Option<Vec<PathMtuProblem>> = addresses.iter().map(|address| first_hop_problem(address.ip())).collect();
     paths?.into_iter().next()
@@ -73,7 +72,8 @@ fn first_hop_problem(ip: IpAddr) -> Option<PathMtuProblem> {
     let mtu = sys::route_mtu(ip).filter(|mtu| *mtu < needed)?;
     let source = sys::route_source((ip, DISCARD_PORT).into())?;
     let interface = sys::local_addresses().into_iter().find(|local| local.ip == source)?.interface;
-    // What a router on the way said of the path counts as well.
+    // The route's MTU includes what a router on the way has reported; then the interface itself is wide
+    // enough.
     let is_wide = sys::interface_mtu(&interface).is_some_and(|own| own >= needed);
     Some(if is_wide {
         PathMtuProblem::AlongPath { ip, needed }
@@ -82,12 +82,14 @@ fn first_hop_problem(ip: IpAddr) -> Option<PathMtuProblem> {
     })
 }
 
-/// The path to `address`, if it is known to be too narrow, or short packets get there and long ones don't.
+/// Probes the path to `address`; returns the problem, if it is known or if short packets are answered and long ones
+/// aren't.
 pub(super) async fn probe_path(address: Option<SocketAddr>) -> Option<PathMtuProblem> {
     let address = address?;
     if let Some(narrow) = first_hop_problem(address.ip()) {
         return Some(narrow);
     }
+    // Without an answer to a short packet, the missing answer to a long one proves nothing.
     if address.ip().is_loopback() || !is_probe_answered(address, 1).await {
         return None;
     }
@@ -99,7 +101,7 @@ pub(super) async fn probe_path(address: Option<SocketAddr>) -> Option<PathMtuPro
     Some(PathMtuProblem::AlongPath { ip: address.ip(), needed: needed_mtu(address.ip()) })
 }
 
-/// Whether a packet of so many bytes gets to the machine at `address` and its answer back.
+/// True if the machine at `address` answers a packet of `bytes` bytes to a closed port.
 async fn is_probe_answered(address: SocketAddr, bytes: u32) -> bool {
     let mut nobody = address;
     nobody.set_port(DISCARD_PORT);
@@ -109,6 +111,7 @@ async fn is_probe_answered(address: SocketAddr, bytes: u32) -> bool {
         socket.send(&vec![0; bytes as usize]).await?;
         socket.recv(&mut [0; 16]).await
     };
+    // The ICMP error "port unreachable" arrives as this error of the connected socket.
     match tokio::time::timeout(PROBE_TIMEOUT, heard).await {
         Ok(Err(why)) => why.kind() == std::io::ErrorKind::ConnectionRefused,
         Ok(Ok(_)) => true,
@@ -116,13 +119,14 @@ async fn is_probe_answered(address: SocketAddr, bytes: u32) -> bool {
     }
 }
 
-/// A socket whose packets are sent whole or not at all, as those of QUIC.
+/// Returns a socket whose packets are never fragmented, like QUIC's.
 async fn unfragmented_socket(to: IpAddr) -> std::io::Result<UdpSocket> {
     use rustix::net::sockopt::{
         Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
     };
     if to.is_ipv4() {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+        // `PROBE` sets DF and ignores the kernel's path MTU, so that the long packet is really sent.
         set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?;
         Ok(socket)
     } else {

@@ -1,4 +1,4 @@
-//! One bidirectional stream: frames and bulk data, each direction by itself.
+//! Bidirectional streams of a link: frames and bulk data, per direction.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -13,15 +13,15 @@ use shared::peer::{PeerErrorCode, PeerReply};
 
 use super::StreamError;
 
-/// Packets' data taken from a connection at once.
+/// Chunks taken from the connection per read; each is at most one packet's data.
 const CHUNKS: usize = 32;
-/// Raw bytes so few are sent in one piece with their frame.
+/// Bulk data up to this size is copied behind its frame and sent with one write.
 const COPIED_BYTES: usize = 4096;
 
-/// The sending direction.
+/// The sending direction of a stream.
 ///
-/// Dropped without [`StreamSender::finish`] it resets the stream, so that a sender that was cancelled never looks like one
-/// that was done.
+/// Dropping it without [`StreamSender::finish`] resets the stream, so that a cancelled sender never looks like a
+/// complete one.
 #[derive(Debug)]
 pub struct StreamSender {
     stream: quinn::SendStream,
@@ -29,23 +29,20 @@ pub struct StreamSender {
     is_open: bool,
 }
 
-/// The receiving direction. Dropped before its end it tells the other side to stop.
+/// The receiving direction of a stream. Dropping it before the end asks the other side to stop.
 #[derive(Debug)]
 pub struct StreamReceiver {
     stream: quinn::RecvStream,
     decoder: FrameDecoder,
-    /// Taken from the connection and not yet asked for: one visit there brings many packets' data.
+    /// Chunks not consumed yet. One lock of the connection fetches many of them.
     buffered: VecDeque<Bytes>,
 }
 
-/// How urgent a stream is.
+/// The priority of a stream's data within its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamPriority {
-    /// Bulk data.
     Bulk,
-    /// Questions and answers.
     Request,
-    /// Conversations.
     Chat,
 }
 
@@ -54,20 +51,20 @@ impl StreamSender {
         Self { stream, buffer: Vec::new(), is_open: true }
     }
 
-    /// Sends one frame.
+    /// Sends a frame.
     ///
     /// # Errors
-    /// [`StreamError`] when it is too large or the stream is gone.
+    /// [`StreamError::Frame`] if it is too large, otherwise the failure of the stream.
     pub async fn send_frame<T: Serialize>(&mut self, message: &T) -> Result<(), StreamError> {
         self.buffer.clear();
         frame::encode(message, &mut self.buffer)?;
         Ok(self.stream.write_all(&self.buffer).await?)
     }
 
-    /// Sends frames with one write.
+    /// Sends several frames with one write.
     ///
     /// # Errors
-    /// [`StreamError`] when one is too large or the stream is gone.
+    /// [`StreamError::Frame`] if one is too large, otherwise the failure of the stream.
     pub async fn send_frames<T: Serialize>(&mut self, messages: &[T]) -> Result<(), StreamError> {
         self.buffer.clear();
         for message in messages {
@@ -76,10 +73,10 @@ impl StreamSender {
         Ok(self.stream.write_all(&self.buffer).await?)
     }
 
-    /// Sends one frame and the raw bytes that it announces; `moved` as with [`StreamSender::send_bulk`].
+    /// Sends a frame and the bulk data it announces; `moved` as in [`StreamSender::send_bulk`].
     ///
     /// # Errors
-    /// [`StreamError`] when the frame is too large or the stream is gone.
+    /// [`StreamError::Frame`] if the frame is too large, otherwise the failure of the stream.
     pub async fn send_frame_and_bulk<T: Serialize>(
         &mut self,
         message: &T,
@@ -89,7 +86,7 @@ impl StreamSender {
         self.buffer.clear();
         frame::encode(message, &mut self.buffer)?;
         if bytes.len() <= COPIED_BYTES {
-            // One visit to the connection costs more than copying little.
+            // A second lock of the connection costs more than copying a few bytes.
             self.buffer.extend_from_slice(&bytes);
             return Ok(self.stream.write_all(&self.buffer).await?);
         }
@@ -97,11 +94,11 @@ impl StreamSender {
         self.send_bulk(bytes, moved).await
     }
 
-    /// Sends raw bytes that a frame announced. `moved` hears of every part of them that is on its way, in bytes: on a slow
-    /// network the whole takes its time.
+    /// Sends bulk data that a frame announced. `moved` is called with the number of bytes after each part, as the
+    /// whole may take long on a slow network.
     ///
     /// # Errors
-    /// [`StreamError`] when the stream is gone.
+    /// The failure of the stream.
     pub async fn send_bulk(&mut self, bytes: Bytes, moved: impl Fn(usize)) -> Result<(), StreamError> {
         let mut left = [bytes];
         while !left[0].is_empty() {
@@ -110,24 +107,25 @@ impl StreamSender {
         Ok(())
     }
 
-    /// Says how urgent what is sent from here on is.
+    /// Sets the priority of all data sent from here on.
     pub fn set_priority(&self, priority: StreamPriority) {
+        // quinn sends higher levels first, across all streams of the connection.
         let level = match priority {
             StreamPriority::Bulk => -1,
             StreamPriority::Request => 0,
             StreamPriority::Chat => 1,
         };
-        // Fails only on a stream that is closed, where it doesn't matter.
+        // Fails only on a closed stream, which needs no priority.
         let _ = self.stream.set_priority(level);
     }
 
-    /// Ends this direction: everything was said.
+    /// Ends this direction: all data was sent.
     pub fn finish(mut self) {
         self.is_open = false;
         let _ = self.stream.finish();
     }
 
-    /// Gives up with a reason.
+    /// Resets this direction with a reason.
     pub fn reset(mut self, code: PeerErrorCode) {
         self.is_open = false;
         let _ = self.stream.reset(VarInt::from_u32(code.into()));
@@ -147,16 +145,16 @@ impl StreamReceiver {
         Self { stream, decoder: FrameDecoder::default(), buffered: VecDeque::new() }
     }
 
-    /// The next frame; `None` when the other side ended its direction cleanly. May be cancelled and called again.
+    /// Reads the next frame; `None` if the other side has finished its direction. Cancel-safe.
     ///
     /// # Errors
-    /// [`StreamError`].
+    /// [`StreamError`], also if the stream ends inside a frame.
     pub async fn next_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         loop {
             if let Some(message) = self.decoder.next_frame()? {
                 return Ok(Some(message));
             }
-            // No more than the frame: bulk data behind it is never copied here.
+            // At most the frame's bytes go into the decoder: bulk data behind it is never copied.
             if let Some(bytes) = self.take_buffered(self.decoder.bytes_needed()) {
                 self.decoder.extend(&bytes);
             } else if !self.fill_buffer().await? {
@@ -165,10 +163,10 @@ impl StreamReceiver {
         }
     }
 
-    /// The next frame if all of it was taken from the connection already.
+    /// Returns the next frame, if it has been received completely.
     ///
     /// # Errors
-    /// [`StreamError`] for one that can't be read; [`StreamReceiver::next_frame`] then says so as well.
+    /// [`StreamError::Frame`] for a malformed frame; [`StreamReceiver::next_frame`] returns the same error.
     pub fn buffered_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         loop {
             if let Some(message) = self.decoder.next_frame()? {
@@ -181,10 +179,10 @@ impl StreamReceiver {
         }
     }
 
-    /// The answer to a request that was sent: a frame must come, and an `error` frame is an error.
+    /// Reads the reply to a request; an `error` frame becomes an error.
     ///
     /// # Errors
-    /// [`StreamError`].
+    /// [`StreamError::Refused`] for an `error` frame, [`StreamError::Truncated`] without a reply.
     pub async fn next_answer(&mut self) -> Result<PeerReply, StreamError> {
         match self.next_frame().await?.ok_or(StreamError::Truncated)? {
             PeerReply::Error { code, message } => Err(StreamError::Refused { code, message }),
@@ -192,10 +190,10 @@ impl StreamReceiver {
         }
     }
 
-    /// 1 to `max` of the raw bytes that a frame announced. May be cancelled and called again.
+    /// Reads 1 to `max` bytes of bulk data that a frame announced. Cancel-safe.
     ///
     /// # Errors
-    /// [`StreamError`]; the stream must not end here.
+    /// [`StreamError::Truncated`] at the end of the stream.
     pub async fn next_bulk(&mut self, max: usize) -> Result<Bytes, StreamError> {
         loop {
             if let Some(bytes) = self.take_buffered(max) {
@@ -207,7 +205,7 @@ impl StreamReceiver {
         }
     }
 
-    /// Up to `max` of the raw bytes that are here already.
+    /// Returns up to `max` bytes of bulk data received already.
     pub fn take_buffered(&mut self, max: usize) -> Option<Bytes> {
         let front = self.buffered.front_mut()?;
         if front.len() > max {
@@ -216,10 +214,10 @@ impl StreamReceiver {
         self.buffered.pop_front()
     }
 
-    /// Exactly `len` raw bytes that a frame announced, in one piece.
+    /// Reads exactly `len` bytes of bulk data.
     ///
     /// # Errors
-    /// [`StreamError`].
+    /// [`StreamError::Truncated`] if the stream ends before.
     pub async fn read_bulk_exact(&mut self, len: usize) -> Result<Vec<u8>, StreamError> {
         let mut bytes = Vec::with_capacity(len);
         while bytes.len() < len {
@@ -229,7 +227,7 @@ impl StreamReceiver {
         Ok(bytes)
     }
 
-    /// Fetches what the connection has, or waits for something; false at the stream's clean end.
+    /// Reads what has arrived, or waits for data; false at the end of the stream.
     async fn fill_buffer(&mut self) -> Result<bool, StreamError> {
         let mut chunks = [const { Bytes::new() }; CHUNKS];
         let Some(count) = self.stream.read_chunks(&mut chunks).await? else { return Ok(false) };
@@ -237,16 +235,16 @@ impl StreamReceiver {
         Ok(true)
     }
 
-    /// Tells the other side that no more is wanted.
+    /// Asks the other side to stop sending.
     pub fn stop(mut self, code: PeerErrorCode) {
         let _ = self.stream.stop(VarInt::from_u32(code.into()));
     }
 }
 
-/// `future`, but no longer than `within`.
+/// Runs `future` for at most `limit`.
 ///
 /// # Errors
-/// [`StreamError::Timeout`], or what the future says.
+/// [`StreamError::Timeout`], or the future's error.
 pub async fn with_timeout<T>(
     limit: Duration,
     future: impl Future<Output = Result<T, StreamError>>,
@@ -254,7 +252,7 @@ pub async fn with_timeout<T>(
     tokio::time::timeout(limit, future).await.unwrap_or(Err(StreamError::Timeout(limit)))
 }
 
-/// Whether an error is the other side's breach of the protocol, to be answered by [`PeerErrorCode::Protocol`].
+/// True if the other side violated the protocol, which is answered by [`PeerErrorCode::Protocol`].
 pub const fn is_protocol_violation(error: &StreamError) -> bool {
     matches!(
         error,

@@ -1,17 +1,17 @@
 //! The client of the tracker: TLS over TCP, JSON lines.
 //!
-//! # Where secrets go
+//! # Secrets
 //!
-//! A secret ([`TrackerRequest::carries_secret`]) goes only over a connection whose key was confirmed ([`KeyDemand::Confirmed`],
-//! [`TrackerConnection::confirm`]); [`TrackerConnection::call`] refuses all others before a byte of it is written. Everything else
-//! may go to a key that was only seen.
+//! A secret ([`TrackerRequest::carries_secret`]) is sent only over a connection with a confirmed key
+//! ([`KeyDemand::Confirmed`], [`TrackerConnection::confirm`]). On others, [`TrackerConnection::call`] fails before it
+//! writes a byte. Everything else may go to a key that was only seen.
 //!
-//! The password itself is sent, inside TLS, and neither OPAQUE nor SCRAM with channel binding is spoken. SCRAM hands
-//! whoever poses as the tracker something to guess passwords by, and its crate is the last user of ring 0.16. OPAQUE
-//! does not, but costs 20 further crates (curve25519-dalek, voprf, elliptic-curve …), a second verifier for each
-//! account beside the Argon2id one that clients of the exercise, `tracker user add` and browsers need, and a migration
-//! at which every password is sent once more. What it would save is one message a machine: after LOGIN it is the key
-//! that proves who somebody is. A confirmed key says the same of the tracker, for all that follows as well.
+//! The password itself is sent, inside TLS; neither OPAQUE nor SCRAM with channel binding is used. SCRAM gives an
+//! impostor material for guessing passwords offline, and its crate depends on the obsolete ring 0.16. OPAQUE doesn't,
+//! but it needs 20 more crates (curve25519-dalek, voprf, elliptic-curve …), a second verifier per account beside the
+//! Argon2id one (which clients of the exercise, `tracker user add` and browsers need), and a migration that sends
+//! every password once more. It would save one message per machine: after LOGIN the key proves the identity. A
+//! confirmed key proves the tracker's identity as well, for everything that follows.
 
 use std::collections::VecDeque;
 use std::io;
@@ -42,10 +42,10 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3)).with_retries(3);
 const READ_BYTES: usize = 16 * 1024;
-/// Events kept while a reply is awaited; a tracker that sends more has itself to blame.
+/// Events kept while a reply is awaited; more count as a protocol failure.
 const MAX_EVENTS: usize = 10_000;
 
-/// One connection to a tracker.
+/// A connection to a tracker.
 #[derive(Debug)]
 pub struct TrackerConnection {
     address: String,
@@ -57,30 +57,30 @@ pub struct TrackerConnection {
     fingerprint: Fingerprint,
     local: SocketAddr,
     features: FeatureSet,
-    /// Whether the key is the right one, and no more than the one that was shown.
+    /// True if a user or a record confirmed the key; false if it was merely presented.
     is_confirmed: bool,
 }
 
-/// What is demanded of a tracker's key.
+/// The demand on a tracker's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyDemand {
-    /// Nothing: the first meeting.
+    /// Any key, at the first contact.
     Nothing,
-    /// The key that was seen there before, or is announced; nobody said that it is the right one.
+    /// The key that was seen before or announced, but never confirmed.
     Seen(Fingerprint),
-    /// The key that somebody said is the right one.
+    /// The confirmed key.
     Confirmed(Fingerprint),
 }
 
-/// Why one of a tracker's addresses leads nowhere.
+/// The failure of one of a tracker's addresses.
 enum TrackerConnectFailure {
     Unreachable(String),
     NotATracker(String),
-    /// Another tracker.
+    /// A tracker with another key.
     OtherKey(Fingerprint),
 }
 
-/// A finished handshake.
+/// A completed TLS handshake.
 struct TlsConnection {
     stream: TlsStream<TcpStream>,
     local: SocketAddr,
@@ -88,9 +88,9 @@ struct TlsConnection {
 }
 
 impl TrackerConnection {
-    /// Connects, showing `identity` if there is one.
+    /// Connects, with a client certificate if `identity` is given.
     ///
-    /// All addresses of a name are tried, a little apart; the first that has the key wins.
+    /// All addresses of a name are tried, with staggered starts; the first with the right key wins.
     ///
     /// # Errors
     /// [`TrackerError::Unreachable`], [`TrackerError::NotATracker`] or [`TrackerError::IdentityChanged`].
@@ -102,6 +102,7 @@ impl TrackerConnection {
         let known = demand.key();
         let text = address.to_string();
         let unreachable = |why: String| TrackerError::Unreachable { address: text.clone(), why };
+        // Only a pinned key allows further interfaces: without one, any machine there could answer.
         let addresses = address.resolve(known.is_some()).await.map_err(unreachable)?;
         let connected = first_success(&addresses, ATTEMPT_DELAY, |address| {
             let pin = known.map_or_else(ServerPin::trust_on_first_use, ServerPin::expecting);
@@ -118,47 +119,46 @@ impl TrackerConnection {
         Ok(Self { address: text, stream, incoming, scanned: 0, events, fingerprint, local, features, is_confirmed })
     }
 
-    /// Whether somebody said that the tracker's key is the right one.
+    /// True if the tracker's key is confirmed.
     pub const fn is_confirmed(&self) -> bool {
         self.is_confirmed
     }
 
-    /// Says that the tracker's key is the right one: secrets may go there.
+    /// Marks the tracker's key as confirmed: secrets may be sent.
     pub const fn confirm(&mut self) {
         self.is_confirmed = true;
     }
 
-    /// The tracker's key.
+    /// Returns the tracker's key.
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// This end of the connection: the address of this machine that it uses, and its interface if that is link-local.
+    /// Returns the local address, with its interface if it is link-local.
     pub const fn local(&self) -> SocketAddr {
         self.local
     }
 
-    /// The other end.
+    /// Returns the tracker's address.
     pub fn remote(&self) -> Option<SocketAddr> {
         self.stream.get_ref().0.peer_addr().ok()
     }
 
-    /// Returns the features that the tracker listed in its last reply to LOGIN, RESUME or SUBSCRIBE on this connection;
-    /// none before that.
+    /// Returns the features in the last reply to LOGIN, RESUME or SUBSCRIBE on this connection; none before that.
     pub const fn features(&self) -> FeatureSet {
         self.features
     }
 
-    /// Sends a request and waits for its reply; events that come before it are kept.
+    /// Sends a request and waits for its reply; events that arrive before it are kept.
     ///
     /// # Errors
-    /// [`TrackerError::Refused`] when the tracker says no, [`TrackerError::Unconfirmed`] when a secret may not go there;
-    /// otherwise the connection is of no more use.
+    /// [`TrackerError::Refused`] if the tracker refuses, [`TrackerError::Unconfirmed`] if a secret may not be sent.
+    /// After any other error the connection is unusable.
     pub async fn call<T: DeserializeOwned>(&mut self, request: &TrackerRequest) -> Result<T, TrackerError> {
         self.call_within(REPLY_TIMEOUT, request).await
     }
 
-    /// The same with less patience.
+    /// Does the same as [`TrackerConnection::call`] with another time limit.
     ///
     /// # Errors
     /// As [`TrackerConnection::call`].
@@ -171,6 +171,7 @@ impl TrackerConnection {
             return Err(TrackerError::Unconfirmed { address: self.address.clone(), fingerprint: self.fingerprint });
         }
         let line = serde_json::to_vec(request).map_err(|why| self.protocol_failure(&why.to_string()))?;
+        // The line may hold a password.
         let mut line = Zeroizing::new(line);
         line.push(b'\n');
         let round_trip = async {
@@ -204,15 +205,16 @@ impl TrackerConnection {
         })
     }
 
-    /// The next event after a SUBSCRIBE. May be cancelled and called again.
+    /// Waits for the next event after a SUBSCRIBE. Cancel-safe.
     ///
     /// # Errors
-    /// [`TrackerError`] when the connection is gone.
+    /// [`TrackerError`] if the connection is unusable.
     pub async fn next_event(&mut self) -> Result<TrackerEvent, TrackerError> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(event);
             }
+            // The event is queued first: a cancelled call must not lose it.
             let line = self.next_line().await?;
             match parse_event(&line) {
                 Some(event) => self.events.push_back(event),
@@ -221,7 +223,7 @@ impl TrackerConnection {
         }
     }
 
-    /// The next line. May be cancelled and called again.
+    /// Reads the next line. Cancel-safe: partial lines stay in `incoming`.
     async fn next_line(&mut self) -> Result<String, TrackerError> {
         loop {
             let found = self.incoming[self.scanned..].iter().position(|byte| *byte == b'\n');
@@ -258,7 +260,7 @@ impl TrackerConnection {
 }
 
 impl KeyDemand {
-    /// Returns the one key that is taken, if not any is.
+    /// Returns the only acceptable key; `None` if any is.
     pub const fn key(self) -> Option<Fingerprint> {
         match self {
             Self::Nothing => None,
@@ -277,13 +279,14 @@ async fn connect_tls(
     let silent = |_| TrackerConnectFailure::Unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()));
     let tcp = tcp.map_err(silent)?.map_err(unreachable)?;
     let _ = tcp.set_nodelay(true);
-    // A path that died in silence shows sooner than at the next heartbeat.
+    // Detects a dead path within about 20 s, sooner than a heartbeat without a reply would.
     if let Err(why) = SockRef::from(&tcp).set_tcp_keepalive(&KEEP_ALIVE) {
         tracing::debug!("the connection to the tracker is not kept alive: {why}");
     }
     let local = tcp.local_addr().map_err(unreachable)?;
     let handshake = TlsConnector::from(Arc::new(config)).connect(certs::placeholder_server_name(), tcp);
     let handshake = tokio::time::timeout(CONNECT_TIMEOUT, handshake).await;
+    // The pin first: TLS reports a refused key as any other handshake failure.
     if let Some(presented) = pin.mismatch() {
         return Err(TrackerConnectFailure::OtherKey(presented));
     }
@@ -294,12 +297,12 @@ async fn connect_tls(
     Ok(TlsConnection { stream, local, fingerprint: pin.presented().ok_or_else(no_key)? })
 }
 
-/// Says that somebody takes connections and says nothing: the system does so for a program that is stopped.
+/// Returns the message for a server that accepts and never answers; the kernel does so for a stopped process.
 pub fn silence_message(limit: Duration) -> String {
     format!("it takes connections but doesn't answer within {} s (stopped or overloaded?)", limit.as_secs())
 }
 
-/// What a handshake that failed says of the other end: only words that aren't those of TLS show that it is something else.
+/// Interprets a failed handshake: only bytes that aren't TLS show that something else listens.
 fn handshake_failure(why: &io::Error) -> TrackerConnectFailure {
     match why.kind() {
         io::ErrorKind::UnexpectedEof => {
@@ -312,7 +315,7 @@ fn handshake_failure(why: &io::Error) -> TrackerConnectFailure {
     }
 }
 
-/// What the failures of all its addresses say of a tracker.
+/// Combines the failures of all addresses.
 fn connect_error(
     address: &TrackerAddress,
     known: Option<Fingerprint>,
@@ -323,7 +326,8 @@ fn connect_error(
         ([(_, TrackerConnectFailure::NotATracker(why))], _) => {
             return TrackerError::NotATracker { address: text, why: why.clone() };
         }
-        // One that can't be reached may be the right one still: then the others are wrong addresses and no alarm.
+        // An unreachable address may be the right tracker's; then the other addresses are merely wrong, and
+        // no alarm is due.
         ([(_, TrackerConnectFailure::OtherKey(presented)), rest @ ..], Some(expected))
             if rest.iter().all(|(_, failure)| matches!(failure, TrackerConnectFailure::OtherKey(_))) =>
         {
@@ -331,7 +335,7 @@ fn connect_error(
         }
         _ => {}
     }
-    // Addresses that nobody wrote are told apart.
+    // With several addresses, or those of a name, each failure names its address.
     let is_named = address.is_name() || failures.len() > 1;
     let words = |(at, failure): (SocketAddr, TrackerConnectFailure)| {
         let why = match failure {
@@ -349,7 +353,7 @@ fn connect_error(
     TrackerError::Unreachable { address: text, why: why.join("; ") }
 }
 
-/// Where a peer can be dialled: the address its socket came from first, then what it named.
+/// Returns the addresses for dialling a peer: first the one the tracker observed, then the announced ones.
 pub fn dial_candidates(ip: IpAddr, port: Option<u16>, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut all: Vec<SocketAddr> = port.map(|port| SocketAddr::new(ip, port)).into_iter().collect();
     for address in addresses {
@@ -361,6 +365,7 @@ pub fn dial_candidates(ip: IpAddr, port: Option<u16>, addresses: &[SocketAddr]) 
 }
 
 fn parse_event(line: &str) -> Option<TrackerEvent> {
+    // An event is recognised by its `event` field; a reply has none.
     #[derive(Deserialize)]
     struct EventTag {
         #[serde(rename = "event")]

@@ -1,4 +1,4 @@
-//! Where a tracker is, as people write it and as it is reached.
+//! A tracker's address: its spellings, and the socket addresses to try.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -11,14 +11,14 @@ use tokio::net::TcpStream;
 use super::happy_eyeballs::{first_success, interleave_families};
 use crate::sys::{self, LocalAddress};
 
-/// For a name to be resolved, and for a connection.
+/// Bounds name resolution, and each connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between one address of a tracker and the next (RFC 8305, section 5).
+/// Time between attempts at two addresses (RFC 8305, section 5).
 pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// Addresses of one name that are tried.
+/// Addresses of one name that are tried, at most.
 const MAX_RESOLVED_ADDRESSES: usize = 8;
 
-/// A tracker's place: `HOST` or `HOST:PORT`, port 8000 unless given.
+/// A tracker's address: `HOST` or `HOST:PORT`; the default port is 8000.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackerAddress {
     host: TrackerHost,
@@ -28,7 +28,7 @@ pub struct TrackerAddress {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum TrackerHost {
     Ip(IpAddr),
-    /// Means something together with one of this machine's interfaces.
+    /// A link-local address, which needs an interface of this machine.
     LinkLocal {
         ip: Ipv6Addr,
         interface: String,
@@ -43,7 +43,7 @@ impl FromStr for TrackerAddress {
         let wrong = || format!("{text:?} is not HOST or HOST:PORT");
         if let Some(rest) = text.strip_prefix('[') {
             let (inside, behind) = rest.split_once(']').ok_or_else(wrong)?;
-            // `[fe80::1]%eth0` is how some programs show it.
+            // Some programs print `[fe80::1]%eth0`.
             let (zone, port) = match behind.split_once(':') {
                 Some((zone, port)) => (zone, parse_port(port).ok_or_else(wrong)?),
                 None => (behind, TRACKER_PORT),
@@ -54,7 +54,7 @@ impl FromStr for TrackerAddress {
             let host = parse_ip(&format!("{inside}{zone}")).ok_or_else(wrong)??;
             return Ok(Self { host, port });
         }
-        // Behind the interface only a port can follow.
+        // Interface names contain no colon, so a colon behind `%` begins the port.
         let zone = text.find('%').unwrap_or(text.len());
         if let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| host.len() > zone) {
             let host = parse_ip(host).ok_or_else(wrong)??;
@@ -62,6 +62,7 @@ impl FromStr for TrackerAddress {
         }
         if let Some(host) = parse_ip(text) {
             let host = host?;
+            // `fe80::1:8000` is a valid address, and also one with a port: ask instead of guessing.
             if let Some(before) = text.strip_suffix(":8000").filter(|before| parse_ip(before).is_some()) {
                 return Err(format!("{text} can be read in two ways: write [{before}]:8000 or [{text}]:8000"));
             }
@@ -84,7 +85,7 @@ fn parse_port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| *port != 0)
 }
 
-/// An IP address, with the interface if it is a link-local one; `None` when it is none.
+/// Parses an IP address, with its interface if it is link-local; `None` if the text is no IP address.
 fn parse_ip(text: &str) -> Option<Result<TrackerHost, String>> {
     let (ip, zone) = match text.split_once('%') {
         Some((ip, zone)) => (ip.parse().ok()?, Some(zone)),
@@ -98,7 +99,7 @@ fn parse_ip(text: &str) -> Option<Result<TrackerHost, String>> {
 }
 
 fn parse_link_local(ip: Ipv6Addr, zone: Option<&str>) -> Result<TrackerHost, String> {
-    // `%25` is the `%` of addresses in URLs (RFC 6874).
+    // RFC 6874 writes `%` as `%25` in URLs.
     let zone = zone.map(|zone| zone.strip_prefix("25").filter(|rest| !rest.is_empty()).unwrap_or(zone));
     let is_name = |zone: &&str| {
         let may_stand = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '@');
@@ -113,7 +114,7 @@ fn parse_link_local(ip: Ipv6Addr, zone: Option<&str>) -> Result<TrackerHost, Str
     }
 }
 
-/// A link-local address on the interface that was named, then on the others that have such addresses.
+/// Returns a link-local address on the given interface, then on the other interfaces that have link-local addresses.
 fn scoped_addresses(address: SocketAddrV6, named: Option<u32>, local: &[LocalAddress]) -> Vec<SocketAddr> {
     let others = sys::link_local_interfaces(local).into_iter().map(|(index, _)| index);
     let scopes = named.into_iter().chain(others.filter(|index| Some(*index) != named));
@@ -150,12 +151,12 @@ impl From<SocketAddr> for TrackerAddress {
 }
 
 impl TrackerAddress {
-    /// The usual port of this machine.
+    /// Returns the default address on this machine.
     pub fn on_this_machine() -> Self {
         SocketAddr::from((Ipv4Addr::LOCALHOST, TRACKER_PORT)).into()
     }
 
-    /// Whether something listens there.
+    /// True if something listens at the address.
     pub async fn is_listening(&self) -> bool {
         let Ok(addresses) = self.resolve(false).await else { return false };
         let connected = first_success(&addresses, ATTEMPT_DELAY, |address| async move {
@@ -164,16 +165,17 @@ impl TrackerAddress {
         connected.await.is_ok()
     }
 
-    /// Whether it is a name, which stands for addresses that nobody wrote.
+    /// True for a host name, whose addresses the user didn't write.
     pub(super) const fn is_name(&self) -> bool {
         matches!(self.host, TrackerHost::Name(_))
     }
 
-    /// The addresses to try, the likeliest first, at least one. A link-local address whose key `is_known` is tried on the
-    /// other interfaces, too: a machine that goes from cable to wireless reaches the same tracker by another one.
+    /// Returns the addresses to try, the likeliest first, at least one. If the tracker's key `is_known`, a link-local
+    /// address is tried on other interfaces, too: a machine that moves from cable to wireless reaches the same tracker
+    /// on another one.
     ///
     /// # Errors
-    /// Why there are none, for people.
+    /// The reason as text for people, if there are none.
     pub(super) async fn resolve(&self, is_known: bool) -> Result<Vec<SocketAddr>, String> {
         match &self.host {
             TrackerHost::Ip(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),
@@ -194,7 +196,7 @@ impl TrackerAddress {
                     resolved.map_err(|_| format!("its name is not resolved within {} s", CONNECT_TIMEOUT.as_secs()))?;
                 let local = sys::local_addresses();
                 let resolved = resolved.map_err(|why| sys::plain_message(&why))?.flat_map(|address| match address {
-                    // Files of hosts and resolvers know no interfaces.
+                    // Host files and DNS carry no interfaces.
                     SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
                         scoped_addresses(v6, None, &local)
                     }

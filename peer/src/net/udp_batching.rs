@@ -1,12 +1,12 @@
-//! A UDP socket that sends as much in one system call as the kernel takes, whatever the path's MTU.
+//! A UDP socket that sends as much per system call as the kernel takes, whatever the path's MTU.
 //!
-//! quinn hands over up to ten segments of one size at a time. Of packets that fill an Ethernet frame the kernel takes four
-//! times as many in one call, which then travel through it as one; of loopback's large packets ten are more than a
-//! UDP payload can be, and such a call fails without an error that anybody sees. So what comes from quinn is gathered
-//! here, or cut. The segments stay as they are; only the calls are others.
+//! quinn hands over up to ten segments of one size at a time. That fits neither of two cases. Of Ethernet-sized
+//! packets the kernel takes four times as many per call, and passes them through its stack as one. Of loopback's large
+//! packets, ten exceed the largest UDP payload, and such a call fails without a visible error. So transmits from quinn
+//! are merged or split here; the segments themselves don't change.
 //!
-//! What is gathered waits for more of the same only while the task that sends has more to do: [`BatchingRuntime`] sees
-//! that its end is never held back.
+//! Merged segments wait only while the sending task still has work to do: [`BatchingRuntime`] flushes them before the
+//! task sleeps.
 
 use std::future::Future;
 use std::io::{self, IoSliceMut};
@@ -22,31 +22,31 @@ use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, UdpPoller};
 
 use super::amplification_limit::AmplificationLimiter;
 
-/// The largest UDP payload over IPv4; with segmentation offload the kernel counts the whole burst.
+/// The largest UDP payload over IPv4; with segmentation offload (GSO) the limit applies to the whole burst.
 const MAX_BURST_BYTES: usize = 65_507;
-/// Segments that every kernel with segmentation offload takes in one call (`UDP_MAX_SEGMENTS`).
+/// Segments per call that every kernel with GSO takes (`UDP_MAX_SEGMENTS`).
 const MAX_BURST_SEGMENTS: usize = 64;
 
-/// Gathers and cuts bursts of segments to what one system call takes.
+/// A UDP socket that merges and splits bursts of segments.
 #[derive(Debug)]
 pub(super) struct BatchingSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     held: Mutex<SegmentBurst>,
-    /// Of the size of those that were sent last, how many fit one call: what quinn makes beyond that would grow cold in the
-    /// cache before it is sent.
+    /// The number of segments per call, from the size of the last ones. More of them, produced by quinn at once, would
+    /// leave the CPU's cache before they are sent.
     segments_per_call: AtomicUsize,
-    /// The addresses that get little until they answer.
+    /// Limits datagrams to addresses that haven't answered.
     amplification_limiter: Arc<AmplificationLimiter>,
 }
 
-/// Segments to one address that were not sent yet.
+/// Segments to one address that wait to be sent.
 #[derive(Debug)]
 struct SegmentBurst {
     destination: SocketAddr,
     ecn: Option<EcnCodepoint>,
     src_ip: Option<IpAddr>,
     segment_size: usize,
-    /// Whole segments, but perhaps for the last; empty when nothing waits.
+    /// Only the last segment may be short; empty if nothing waits.
     bytes: Vec<u8>,
 }
 
@@ -62,7 +62,7 @@ impl BatchingSocket {
         }
     }
 
-    /// Sends what waits.
+    /// Sends the waiting burst.
     fn flush(&self) -> io::Result<()> {
         self.send_held(&mut self.held())
     }
@@ -82,10 +82,11 @@ impl BatchingSocket {
     fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let mut held = self.held();
         let len = transmit.contents.len();
-        // Segments that are all whole may be followed by more; a short one ends what was to be sent.
+        // Full segments may be followed by more; a short one ends quinn's burst.
         let segment = transmit.segment_size.filter(|segment| *segment > 0);
         if let Some(segment) = segment {
-            // Never one alone: nothing would tell that smaller ones come again.
+            // At least two: with one segment per call, quinn would pass no segment size, and the value could
+            // never rise again.
             self.segments_per_call.store((MAX_BURST_BYTES / segment).max(2), Ordering::Relaxed);
         }
         let goes_on = segment.is_some_and(|segment| len.is_multiple_of(segment) && len * 2 <= MAX_BURST_BYTES);
@@ -103,7 +104,8 @@ impl BatchingSocket {
         if goes_on && held.has_room_for(len) {
             return Ok(());
         }
-        // It is taken now; if the socket is full, it goes with whatever comes next, or when there is room.
+        // The data counts as sent now. If the socket is full, it goes with the next call or when the socket
+        // is writable.
         match self.send_held(&mut held) {
             Err(why) if why.kind() != io::ErrorKind::WouldBlock => Err(why),
             _ => Ok(()),
@@ -112,7 +114,7 @@ impl BatchingSocket {
 
     fn send_split(&self, transmit: &Transmit<'_>, segment: usize) -> io::Result<()> {
         let burst = (MAX_BURST_BYTES / segment.max(1)).max(1) * segment;
-        // If the socket is full in the middle, quinn sends all of it again: QUIC drops what came twice.
+        // If the socket fills up in the middle, quinn sends everything again; QUIC drops duplicates.
         transmit.contents.chunks(burst).try_for_each(|contents| {
             let segment_size = (contents.len() > segment).then_some(segment);
             let Transmit { destination, ecn, src_ip, .. } = *transmit;
@@ -132,7 +134,7 @@ impl SegmentBurst {
         }
     }
 
-    /// Whether `transmit` can go in the same call, behind what waits.
+    /// True if `transmit` can follow the waiting burst in the same call.
     fn can_append(&self, transmit: &Transmit<'_>) -> bool {
         let more = transmit.contents.len();
         let alike = match transmit.segment_size {
@@ -141,7 +143,7 @@ impl SegmentBurst {
         };
         let same_way =
             (self.destination, self.src_ip) == (transmit.destination, transmit.src_ip) && self.ecn == transmit.ecn;
-        // Only the last segment may be short.
+        // In a GSO call, only the last segment may be short.
         let is_open = !self.bytes.is_empty() && self.bytes.len().is_multiple_of(self.segment_size);
         is_open && alike && same_way && self.has_room_for(more)
     }
@@ -165,6 +167,7 @@ impl AsyncUdpSocket for BatchingSocket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let datagrams = transmit.segment_size.map_or(1, |segment| transmit.contents.len().div_ceil(segment.max(1)));
         if !self.amplification_limiter.may_send(transmit.destination, datagrams, Instant::now) {
+            // Dropped silently: QUIC treats it as loss and retransmits.
             return Ok(());
         }
         self.send(transmit).inspect_err(|_| self.amplification_limiter.undo_send(transmit.destination, datagrams))
@@ -200,7 +203,7 @@ impl AsyncUdpSocket for BatchingSocket {
     }
 }
 
-/// A runtime whose tasks send what they gathered in a [`BatchingSocket`] before they wait for anything.
+/// A runtime whose tasks flush the [`BatchingSocket`] before they wait.
 #[derive(Debug)]
 pub(super) struct BatchingRuntime<R> {
     pub(super) inner: R,
@@ -229,17 +232,17 @@ impl<R: Runtime> Runtime for BatchingRuntime<R> {
     }
 }
 
-/// A task that sends; whenever it has no more to do for now, nothing of it waits in the socket.
+/// A task that flushes the socket whenever it has nothing more to do.
 struct FlushingTask {
     task: Pin<Box<dyn Future<Output = ()> + Send>>,
     socket: Arc<BatchingSocket>,
     poller: Pin<Box<dyn UdpPoller>>,
     wake_recorder: Arc<WakeRecorder>,
-    /// Of `again`.
+    /// The waker of `wake_recorder`, which the inner task gets.
     waker: Waker,
 }
 
-/// Notes whether a task was woken, and passes it on.
+/// A waker that records whether the task was woken, and wakes the outer task.
 struct WakeRecorder {
     is_woken: AtomicBool,
     outer: Mutex<Waker>,
@@ -253,13 +256,14 @@ impl Future for FlushingTask {
         again.outer.lock().unwrap_or_else(PoisonError::into_inner).clone_from(cx.waker());
         again.is_woken.store(false, Ordering::Release);
         let polled = task.as_mut().poll(&mut Context::from_waker(waker));
+        // The task has woken itself and will be polled again at once: more segments may follow.
         if polled.is_pending() && again.is_woken.load(Ordering::Acquire) {
             return Poll::Pending;
         }
         while socket.flush().is_err_and(|why| why.kind() == io::ErrorKind::WouldBlock) {
             match poller.as_mut().poll_writable(cx) {
                 Poll::Ready(Ok(())) => {}
-                // A socket that fails says so to the task itself.
+                // The task gets the socket's error from its own calls.
                 Poll::Ready(Err(_)) | Poll::Pending => break,
             }
         }

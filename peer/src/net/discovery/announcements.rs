@@ -1,4 +1,4 @@
-//! What was announced, as far as it is kept.
+//! The record of announcements, with bounded memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -6,39 +6,39 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use mdns_sd::{ResolvedService, ScopedIp, ServiceEvent};
 use shared::Fingerprint;
 
-/// The protocol's version.
+/// The protocol version announced by compatible trackers.
 const VERSION: &str = "1";
-/// Keys that are taken note of; a network with more has somebody who makes them up.
+/// Keys recorded; a network with more of them has an attacker who invents keys.
 pub(super) const MAX_KEYS: usize = 32;
-/// Addresses of one announcement that are taken note of.
+/// Addresses recorded per announcement.
 const MAX_ADDRESSES: usize = 8;
-/// Announcements of one key that are taken note of: whoever repeats another's key can't crowd out its addresses.
+/// Announcements recorded per key: an attacker who repeats a key can't displace its true addresses.
 const MAX_ANNOUNCEMENTS_PER_KEY: usize = 32;
-/// Names of announcements whose key wasn't heard yet.
+/// Names recorded without a key.
 const MAX_UNRESOLVED_NAMES: usize = 64;
 
-/// Everything that was heard.
+/// The record of all announcements.
 #[derive(Debug, Clone)]
 pub(super) struct Announcements {
     expected_key: Option<Fingerprint>,
-    /// The addresses of each key by the names of its announcements. Nothing is ever taken out.
+    /// The addresses of each key, by announcement name. Nothing is ever removed.
     keys: BTreeMap<Fingerprint, BTreeMap<String, Vec<SocketAddr>>>,
-    /// Names of which no more was heard.
+    /// Names of announcements that are not resolved yet.
     unresolved_names: BTreeSet<String>,
     is_cut_off: bool,
-    /// Whether somebody took an announcement back.
+    /// True if an announcement was withdrawn.
     has_withdrawal: bool,
 }
 
-/// A key, and where to look for it.
+/// A key and the addresses to probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyCandidate {
     pub(super) fingerprint: Fingerprint,
-    /// The addresses with the name of whoever announced them: the first of each announcement, then the second ones.
+    /// Addresses with the announced name: the first address of each announcement, then the second ones.
     pub(super) addresses: Vec<(SocketAddr, String)>,
 }
 
-/// What an announcement comes to.
+/// A parsed announcement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ParsedAnnouncement {
     fingerprint: Fingerprint,
@@ -68,25 +68,25 @@ impl Announcements {
         }
     }
 
-    /// Returns the keys to look at: the wanted one, or all.
+    /// Returns the keys to probe: the expected one, or all.
     pub(super) fn candidates(&self) -> Vec<KeyCandidate> {
         let is_wanted = |key: &Fingerprint| self.expected_key.is_none_or(|wanted| wanted == *key);
         let all = self.keys.iter().filter(|(key, _)| is_wanted(key));
         all.map(|(fingerprint, announcements)| KeyCandidate::new(*fingerprint, announcements)).collect()
     }
 
-    /// Returns those that are not among `known`.
+    /// Returns the candidates whose key isn't among `known`.
     pub(super) fn new_candidates(&self, known: &[KeyCandidate]) -> Vec<KeyCandidate> {
         let is_new = |one: &KeyCandidate| known.iter().all(|other| other.fingerprint != one.fingerprint);
         self.candidates().into_iter().filter(is_new).collect()
     }
 
-    /// Whether there may be more than was taken note of.
+    /// True if entries were dropped.
     pub(super) const fn is_cut_off(&self) -> bool {
         self.is_cut_off
     }
 
-    /// Whether something was taken back, or told only in part.
+    /// True if an announcement was withdrawn or is still unresolved.
     pub(super) fn has_changed(&self) -> bool {
         self.has_withdrawal || !self.unresolved_names.is_empty()
     }
@@ -110,6 +110,7 @@ impl Announcements {
             return;
         }
         let announcements = self.keys.entry(fingerprint).or_default();
+        // A known name may still add addresses, as mDNS delivers them in parts.
         if announcements.len() < MAX_ANNOUNCEMENTS_PER_KEY || announcements.contains_key(name) {
             let known = announcements.entry(name.to_owned()).or_default();
             known.extend(addresses);
@@ -135,7 +136,7 @@ impl KeyCandidate {
     }
 }
 
-/// What a service is called, without its type.
+/// Returns the instance name of a service, without its type.
 fn instance_name(name: &str) -> &str {
     name.strip_suffix(super::SERVICE).unwrap_or(name).trim_end_matches('.')
 }
@@ -149,8 +150,8 @@ fn parse_service(service: &ResolvedService) -> Option<ParsedAnnouncement> {
     parse_announcement(service.get_port(), ips, text("v"), text("fp"))
 }
 
-/// What an announcement comes to, of addresses with the numbers of the interfaces on which they were heard; `None` when
-/// it is none of a tracker that this peer can talk to.
+/// Parses an announcement; each address comes with the index of the interface on which it was heard. `None` if it
+/// announces no tracker of a compatible version.
 fn parse_announcement(
     port: u16,
     ips: impl Iterator<Item = (IpAddr, u32)>,
@@ -168,8 +169,8 @@ fn parse_announcement(
     (!addresses.is_empty()).then_some(ParsedAnnouncement { fingerprint, addresses })
 }
 
-/// Nobody else's loopback, nothing that is many machines at once, and link-local addresses only together with their
-/// interface.
+/// Returns the address, unless it is a loopback address (of another machine), stands for many machines, or is
+/// link-local without an interface.
 fn usable_address(ip: IpAddr, interface: u32, port: u16) -> Option<SocketAddr> {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {

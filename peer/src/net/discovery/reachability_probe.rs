@@ -1,4 +1,4 @@
-//! Who is at the announced addresses.
+//! Probes of announced addresses.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,29 +15,29 @@ use tokio_rustls::TlsConnector;
 use super::announcements::KeyCandidate;
 use super::{AnnouncedTracker, Reachability};
 
-/// For an announced address to take a connection, and as long again to show the key.
+/// Bounds the TCP connection, and again the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections at a time.
+/// Parallel connections.
 const MAX_PARALLEL: usize = 64;
-/// For all of them.
+/// Bounds all connections together.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// The best that was found of one candidate.
+/// The best result for one candidate so far.
 struct CandidateProgress<'a> {
     candidate: &'a KeyCandidate,
     best: (Reachability, usize),
-    /// Which of its addresses nobody looked at yet, or answered for.
+    /// For each address: true until its probe has ended.
     unanswered: Vec<bool>,
 }
 
-/// One address to look at.
+/// An address to probe.
 struct ProbeAttempt {
     candidate: usize,
     rank: usize,
 }
 
-/// Looks for each candidate at its addresses: the first of its addresses at which somebody has its key counts; if nobody
-/// has, the first that takes a connection. The candidates take turns, so that nobody is kept waiting by another's.
+/// Probes the candidates' addresses. Per candidate, the first address with the announced key counts, or else the first
+/// one that accepts a connection. Candidates take turns, so that none delays another.
 pub(super) async fn probe_candidates(candidates: &[KeyCandidate]) -> Vec<AnnouncedTracker> {
     let (deadline, mut running) = (Instant::now() + TOTAL_TIMEOUT, JoinSet::new());
     let mut waiting = interleave_candidates(candidates);
@@ -65,7 +65,7 @@ pub(super) async fn probe_candidates(candidates: &[KeyCandidate]) -> Vec<Announc
     all.iter().filter_map(CandidateProgress::tracker).collect()
 }
 
-/// The first addresses of all candidates, then the second ones.
+/// Returns the first address of every candidate, then the second ones.
 fn interleave_candidates(candidates: &[KeyCandidate]) -> VecDeque<ProbeAttempt> {
     let longest = candidates.iter().map(|candidate| candidate.addresses.len()).max().unwrap_or(0);
     let of_rank = |rank| (0..candidates.len()).map(move |candidate| ProbeAttempt { candidate, rank });
@@ -79,7 +79,7 @@ impl<'a> CandidateProgress<'a> {
         Self { candidate, best: (Reachability::Silent, 0), unanswered: vec![true; candidate.addresses.len()] }
     }
 
-    /// The address of this rank and the key to show there, unless a better one is found already.
+    /// Returns the address at this rank and the key expected there, unless a better address is decided already.
     fn target_at(&self, rank: usize) -> Option<(SocketAddr, Fingerprint)> {
         let (address, _) = self.candidate.addresses.get(rank)?;
         (!self.is_decided()).then_some((*address, self.candidate.fingerprint))
@@ -89,10 +89,11 @@ impl<'a> CandidateProgress<'a> {
         if let Some(open) = self.unanswered.get_mut(rank) {
             *open = false;
         }
+        // A lower rank is preferred among equal results: announcements list the better address first.
         self.best = self.best.min((reachability, rank));
     }
 
-    /// Whether nothing better can come.
+    /// True if no open probe can improve the result.
     fn is_decided(&self) -> bool {
         let until = if self.best.0 == Reachability::Proved { self.best.1 } else { self.unanswered.len() };
         self.unanswered.iter().take(until).all(|open| !open)
