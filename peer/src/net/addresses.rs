@@ -40,6 +40,7 @@ pub fn announced_addresses(local: &[LocalAddress], route: IpAddr, port: u16) -> 
         let same = |other: &&&LocalAddress| other.index == one.index && other.ip.is_ipv4() == one.ip.is_ipv4();
         let before = all.iter().take(position).filter(same).count();
         let is_route = one.ip == route;
+        // `before` makes interfaces take turns: many addresses of one card don't crowd out another card.
         ranked.push(((!is_route, is_link_local(one.ip), one.kind, before, one.ip.is_ipv6()), one.ip));
     }
     ranked.sort_by_key(|(rank, _)| *rank);
@@ -87,6 +88,7 @@ pub fn dial_order(addresses: &[SocketAddr], local: &[LocalAddress], local_end: O
         }
     };
     let observed = addresses.first().copied();
+    // A peer chooses its addresses, and must not aim this machine's packets at other services.
     let dialable = addresses.iter().copied().filter(|address| address.port() >= MIN_PEER_PORT);
     let (last, first): (Vec<SocketAddr>, Vec<SocketAddr>) =
         dialable.partition(|address| Some(*address) != observed && is_own_address(address.ip(), local));

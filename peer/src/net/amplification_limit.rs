@@ -48,6 +48,8 @@ impl AmplificationLimiter {
     pub(super) fn note_dial(&self, address: SocketAddr, now: Instant) -> bool {
         let mut dialled = self.dialled();
         let address = without_scope(address);
+        // Expired entries are removed only when the map is full: doing it on each dial would scan the whole
+        // map.
         if dialled.len() >= ADDRESSES && !dialled.contains_key(&address) {
             dialled.retain(|_, sent| sent.expires_at > now);
         }
@@ -96,6 +98,7 @@ impl AmplificationLimiter {
             && let Some(sent) = self.dialled().get_mut(&without_scope(address))
         {
             sent.datagrams = sent.datagrams.saturating_sub(datagrams);
+            // Otherwise the repeated send would count as too close to the failed one.
             sent.last_sent = None;
         }
     }

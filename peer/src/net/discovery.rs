@@ -91,6 +91,8 @@ pub async fn discover_trackers(expected_key: Option<Fingerprint>) -> Result<Disc
     trackers.extend(probe_candidates(&late_candidates).await);
     let announcements = listener.finish().await;
     trackers.sort_by_key(|tracker| (tracker.reachability, tracker.address, tracker.fingerprint));
+    // A tracker is chosen without asking only if nothing changed meanwhile: an impostor can crowd out or
+    // withdraw the announcements of others.
     let is_settled =
         late_candidates.is_empty() && announcements.candidates().len() == first.len() && !announcements.has_changed();
     Ok(DiscoveryResult { trackers, is_cut_off: announcements.is_cut_off(), is_settled })

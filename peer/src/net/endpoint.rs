@@ -182,6 +182,7 @@ impl Endpoint {
             return Err(LinkError::Local("too many addresses are being dialled at once".to_owned()));
         }
         self.inner
+            // TLS requires a server name; with a pinned key it means nothing.
             .connect_with(config, address, &certs::placeholder_server_name().to_str())
             .map_err(|why| LinkError::Local(why.to_string()))
     }
@@ -282,6 +283,7 @@ fn bind_dual_stack(port: u16) -> std::io::Result<Socket> {
 
 fn bind_socket(domain: Domain, address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    // One socket serves both families, whatever `net.ipv6.bindv6only` says.
     if domain == Domain::IPV6 {
         socket.set_only_v6(false)?;
     }
@@ -291,6 +293,7 @@ fn bind_socket(domain: Domain, address: SocketAddr) -> std::io::Result<Socket> {
 
 fn server_config(crypto: &Arc<QuicServerConfig>, remote: Option<SocketAddr>) -> ServerConfig {
     let mut config = ServerConfig::with_crypto(crypto.clone());
+    // First packets occupy memory before the caller's address is proved, so their number is bounded.
     config.max_incoming(MAX_INCOMING);
     config.incoming_buffer_size(INCOMING_BYTES).incoming_buffer_size_total(ALL_INCOMING_BYTES);
     let mut transport = transport(remote);
@@ -312,6 +315,7 @@ fn transport(remote: Option<SocketAddr>) -> TransportConfig {
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
+        // Three keep-alives fit into the idle time-out, so two lost ones end no link.
         .keep_alive_interval(Some(KEEP_ALIVE_INTERVAL));
     let mut cubic = quinn::congestion::CubicConfig::default();
     cubic.initial_window(INITIAL_WINDOW);

@@ -5,8 +5,7 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | a frame that has begun, and the first frame of a stream | 10 s, not counting the wait for memory | the stream is
-//! given up |
+//! | a frame begun, and a stream's first frame | 10 s, not counting the wait for memory | the stream is given up |
 //! | memory of a stream between its frames | 1 KiB | read after the current frame was handled |
 //! | short frames of a stream handled together | 16 KiB, on 4 streams of a user at a time | handled one by one |
 //! | long frames in memory | 2 per user | the next one waits |
@@ -75,6 +74,7 @@ impl FrameQuota {
     pub(super) fn for_stranger() -> Self {
         let permits = || Arc::new(Semaphore::new(0));
         let none = Self { batches: permits(), long: permits() };
+        // Closed, not merely empty: a long frame then fails at once instead of waiting for a permit.
         none.long.close();
         none
     }
@@ -108,9 +108,11 @@ impl FrameReceiver {
             if self.reserve_memory().await? {
                 begun = None;
             }
+            // A stream may be silent between its frames, but a new one has to begin.
             if self.is_first || !self.decoder.is_empty() {
                 begun = begun.or_else(|| Some(Instant::now()));
             }
+            // Never more than the reserved memory: the rest stays with the sender.
             let read = self.stream.read_chunk(self.free_bytes(), true);
             let chunk = match begun {
                 Some(begun) => {
@@ -170,6 +172,7 @@ impl FrameReceiver {
 
     fn release_memory(&mut self) {
         self.bytes_decoded = 0;
+        // With more of the next frame in memory already, the permit has to stay.
         if self.decoder.len() <= SMALL_BYTES {
             self.memory = FrameMemory::Small;
         }
@@ -186,6 +189,7 @@ impl FrameReceiver {
         if fits {
             return Ok(false);
         }
+        // Not awaited: if all batch permits are in use, a long permit serves as well.
         if needed <= BATCH_BYTES
             && let Ok(permit) = self.quota.batches.clone().try_acquire_owned()
         {

@@ -86,10 +86,12 @@ impl Drop for HandshakeSlot {
 impl HandshakeQueue {
     fn push(&mut self, origin: CallerOrigin, evicted: CancellationToken) -> u64 {
         let of_address = |other: &CallerOrigin| other.address == origin.address;
+        // Per address first: a flood from one address then evicts only its own callers.
         self.evict_oldest(PER_ADDRESS, of_address);
         if origin.network.is_some() {
             self.evict_oldest(PER_NETWORK, |other| other.network == origin.network);
         }
+        // From the heaviest address, as a flood from there must not evict everybody else.
         if self.callers.len() >= MAX_CALLERS
             && let Some(heaviest) = self.heaviest()
         {

@@ -133,6 +133,7 @@ pub async fn dial(
     let peer = LinkPeer { user: target.user.clone(), fingerprint: target.fingerprint, capabilities: Vec::new() };
     // A node serves and never downloads over its own links; fetches have endpoints that don't accept.
     let takes_bulk = !endpoint.accepts();
+    // A provisional link carries the hello; the capabilities come with the welcome.
     let mut link = Link { connection, peer: Arc::new(peer), is_outbound: true, takes_bulk, activity: Arc::default() };
     let greeted = with_timeout(HANDSHAKE_TIMEOUT, exchange_hello(&link, own_hello(me.clone(), capabilities))).await;
     match greeted {
@@ -186,6 +187,7 @@ async fn await_before_deadline<T>(
     due: impl Future<Output = Result<T, LinkError>>,
 ) -> Result<T, LinkError> {
     tokio::select! {
+        // The result first: a caller that has just answered isn't evicted.
         biased;
         done = timeout_at(begun + HANDSHAKE_TIMEOUT, due) => {
             let late = || LinkError::NoAnswer { addresses: "the caller".to_owned(), within: HANDSHAKE_TIMEOUT };
@@ -367,6 +369,7 @@ impl Link {
 
     /// Marks the link as used for chat.
     pub fn note_chat(&self) {
+        // Never cleared: a user's only chat link isn't evicted for being idle.
         self.activity.carries_chat.store(true, Ordering::Relaxed);
     }
 
@@ -408,6 +411,7 @@ impl Link {
     pub fn throttle_bulk(&self, is_throttled: bool) {
         self.activity.is_bulk_throttled.store(is_throttled, Ordering::Relaxed);
         self.set_send_window();
+        // A node's receive window is small anyway, and LINK_WINDOW would let callers occupy its memory.
         if self.takes_bulk {
             self.connection.set_receive_window(link_window(is_throttled).into());
         }
@@ -421,6 +425,7 @@ impl Link {
     }
 
     fn set_send_window(&self) {
+        // Both limits apply: the throttle while people chat, and the link's share of all memory for sending.
         let share = self.activity.send_window_limit.load(Ordering::Relaxed);
         self.connection
             .set_send_window(send_window(self.activity.is_bulk_throttled.load(Ordering::Relaxed)).min(share));
@@ -448,6 +453,7 @@ impl Link {
 }
 
 async fn race_addresses(endpoint: &Endpoint, target: &DialTarget) -> Result<quinn::Connection, LinkError> {
+    // Known without sending anything, so the user needn't wait for the time-out.
     if let Some(narrow) = path_mtu::local_problem(&target.addresses) {
         return Err(LinkError::MtuTooSmall(narrow));
     }
@@ -507,6 +513,7 @@ fn dial_error(
             _ => {}
         }
     }
+    // Silence is reported once for all addresses, so only stronger failures are returned by themselves.
     if let Some(told) = worst.filter(|told| failure_rank(told) > 1) {
         return told;
     }
@@ -573,6 +580,7 @@ fn known_capabilities(mut capabilities: Vec<String>) -> Vec<String> {
 
 async fn read_hello(connection: &quinn::Connection) -> Result<(Hello, StreamSender), LinkError> {
     let (send, receive) = connection.accept_bi().await?;
+    // Short frames only: an unidentified caller must not occupy memory.
     let first = FrameReceiver::new(receive, FrameQuota::for_stranger()).next_frame().await;
     match first.map_err(|error| LinkError::Protocol(error.to_string()))? {
         // The agent is kept and shown, so its length is bounded like the user name's.

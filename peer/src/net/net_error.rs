@@ -172,6 +172,7 @@ const fn next_step(code: TrackerErrorCode) -> &'static str {
 impl From<quinn::ConnectionError> for LinkError {
     fn from(error: quinn::ConnectionError) -> Self {
         match error {
+            // The reason is text of the other side and stays untrusted until it is shown.
             quinn::ConnectionError::ApplicationClosed(close) => Self::Refused {
                 code: PeerErrorCode::from(close.error_code.into_inner()),
                 message: UntrustedText::from(&*String::from_utf8_lossy(&close.reason)),

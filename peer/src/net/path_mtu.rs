@@ -93,6 +93,7 @@ pub(super) async fn probe_path(address: Option<SocketAddr>) -> Option<PathMtuPro
     if address.ip().is_loopback() || !is_probe_answered(address, 1).await {
         return None;
     }
+    // A single long packet may be lost by chance.
     for _ in 0..LONG_PROBES {
         if is_probe_answered(address, MIN_QUIC_PAYLOAD).await {
             return None;

@@ -67,6 +67,7 @@ impl StreamSender {
     /// [`StreamError::Frame`] if one is too large, otherwise the failure of the stream.
     pub async fn send_frames<T: Serialize>(&mut self, messages: &[T]) -> Result<(), StreamError> {
         self.buffer.clear();
+        // One write for all of them: each write locks the connection.
         for message in messages {
             frame::encode(message, &mut self.buffer)?;
         }
@@ -134,6 +135,7 @@ impl StreamSender {
 
 impl Drop for StreamSender {
     fn drop(&mut self) {
+        // quinn finishes a stream that is merely dropped; a partial transfer would look complete.
         if self.is_open {
             let _ = self.stream.reset(VarInt::from_u32(PeerErrorCode::Cancelled.into()));
         }
@@ -158,6 +160,7 @@ impl StreamReceiver {
             if let Some(bytes) = self.take_buffered(self.decoder.bytes_needed()) {
                 self.decoder.extend(&bytes);
             } else if !self.fill_buffer().await? {
+                // An end inside a frame is an interrupted sender, not a clean end.
                 return if self.decoder.is_empty() { Ok(None) } else { Err(StreamError::Truncated) };
             }
         }
@@ -209,6 +212,7 @@ impl StreamReceiver {
     pub fn take_buffered(&mut self, max: usize) -> Option<Bytes> {
         let front = self.buffered.front_mut()?;
         if front.len() > max {
+            // With a `max` of 0 nothing is returned: callers take an empty chunk for progress.
             return Some(front.split_to(max)).filter(|bytes| !bytes.is_empty());
         }
         self.buffered.pop_front()

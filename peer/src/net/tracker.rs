@@ -177,6 +177,7 @@ impl TrackerConnection {
         let round_trip = async {
             let written = async {
                 self.stream.write_all(&line).await?;
+                // tokio-rustls may keep written bytes in its buffer until a flush.
                 self.stream.flush().await
             };
             written.await.map_err(|why| self.io_failure(&why))?;
@@ -195,6 +196,7 @@ impl TrackerConnection {
             request,
             TrackerRequest::Login { .. } | TrackerRequest::Resume(_) | TrackerRequest::Subscribe { .. }
         ) {
+            // Only these replies list features.
             self.features = parse_features(&line).unwrap_or(self.features);
         }
         parse_reply(&line).map_err(|error| match error {
@@ -226,6 +228,7 @@ impl TrackerConnection {
     /// Reads the next line. Cancel-safe: partial lines stay in `incoming`.
     async fn next_line(&mut self) -> Result<String, TrackerError> {
         loop {
+            // Only new bytes are searched: a long reply arrives in many reads.
             let found = self.incoming[self.scanned..].iter().position(|byte| *byte == b'\n');
             if let Some(found) = found {
                 let rest = self.incoming.split_off(self.scanned + found + 1);
@@ -234,6 +237,7 @@ impl TrackerConnection {
                 return String::from_utf8(line).map_err(|_| self.protocol_failure("a line that isn't UTF-8"));
             }
             self.scanned = self.incoming.len();
+            // No length is announced, so a line without an end has to be cut off here.
             if self.scanned > MAX_REPLY_BYTES {
                 return Err(self.protocol_failure("a line without end"));
             }
@@ -278,6 +282,7 @@ async fn connect_tls(
     let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
     let silent = |_| TrackerConnectFailure::Unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()));
     let tcp = tcp.map_err(silent)?.map_err(unreachable)?;
+    // Each request is a small write followed by a wait, which Nagle's algorithm would delay.
     let _ = tcp.set_nodelay(true);
     // Detects a dead path within about 20 s, sooner than a heartbeat without a reply would.
     if let Err(why) = SockRef::from(&tcp).set_tcp_keepalive(&KEEP_ALIVE) {

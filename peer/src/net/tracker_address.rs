@@ -72,6 +72,7 @@ impl FromStr for TrackerAddress {
             Some((host, port)) => (host, parse_port(port).ok_or_else(wrong)?),
             None => (text, TRACKER_PORT),
         };
+        // An IPv6 address with a port needs brackets.
         if let Some(host) = parse_ip(host).filter(|_| !host.contains(':')) {
             return Ok(Self { host: host?, port });
         }
@@ -103,10 +104,12 @@ fn parse_link_local(ip: Ipv6Addr, zone: Option<&str>) -> Result<TrackerHost, Str
     let zone = zone.map(|zone| zone.strip_prefix("25").filter(|rest| !rest.is_empty()).unwrap_or(zone));
     let is_name = |zone: &&str| {
         let may_stand = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '@');
+        // Linux interface names have at most 15 bytes (IFNAMSIZ).
         !zone.is_empty() && zone.len() < 16 && zone.chars().all(may_stand)
     };
     match zone.filter(is_name) {
         Some(zone) => {
+            // Kept by name: an interface that is created again gets another number.
             let by_number = zone.parse().ok().and_then(sys::interface_name);
             Ok(TrackerHost::LinkLocal { ip, interface: by_number.unwrap_or_else(|| zone.to_owned()) })
         }

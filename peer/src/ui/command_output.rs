@@ -68,6 +68,7 @@ impl CommandOutput {
             ColorChoice::Auto => terminal && !plain && !no_color,
         };
         let options = OutputOptions { plain, ..options };
+        // Bars go to standard error, so that standard output can be redirected.
         let is_shown = err && !options.quiet && !options.json;
         let (animated, stepwise) = (is_shown && !options.plain, is_shown && options.plain);
         let (color_out, color_err, last) = (color(out), color(err), Mutex::default());

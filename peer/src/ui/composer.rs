@@ -173,6 +173,7 @@ impl MessageComposer {
             return ComposerAction::Problem(too_long(text.len()));
         }
         self.editor.take_line();
+        // The next message is announced from its first letter on.
         (self.last_typing_notice, self.deferred_get) = (None, None);
         match line {
             slash_command::ParsedLine::Empty => ComposerAction::Nothing,
@@ -245,11 +246,13 @@ impl MessageComposer {
             None => wanted.complete(&mut self.editor, self.files.names()),
         };
         if let CompletionResult::Several(several) = completed {
+            // The names come from the other side.
             self.popup = ComposerPopup::Candidates(several.iter().map(|one| safe_line(one).into_owned()).collect());
         }
     }
 
     fn paste(&mut self, text: &str) {
+        // A copied line usually includes its line end and is still one line.
         let text = text.trim_end_matches('\n');
         if text.contains('\n') {
             // A line end in a paste would act as Enter and send each line as its own message: ask first.

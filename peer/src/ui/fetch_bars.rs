@@ -94,6 +94,7 @@ impl FetchBars {
 
     /// Handles an event.
     pub fn handle_event(&mut self, event: &FetchEvent<'_>) {
+        // Any event may print the waiting batch, as the last file of a batch may be followed by a long one.
         if self.lines_printed.elapsed() >= PROGRESS_INTERVAL {
             self.print_lines();
         }
@@ -258,6 +259,7 @@ impl FetchBars {
 
     /// Shows the verification of a local file: on its bar, or beside the spinner if the file has none yet.
     fn checking(&mut self, file: Option<FileNo>, name: &str, bytes: u64, hashed: u64) {
+        // The event counts bytes since the last one; another name starts from 0.
         let before = self.verifying.take().filter(|(checked, _)| checked == name);
         let is_new = before.is_none();
         let done = before.map_or(0, |(_, done)| done) + hashed;
@@ -455,6 +457,7 @@ impl FetchBars {
     }
 
     fn print_object(&mut self, kind: &str, fields: &serde_json::Value) {
+        // Events can't fail, so the first error is kept for `end`.
         if self.failure.is_none()
             && let Err(why) = self.output.print_object(kind, fields)
         {

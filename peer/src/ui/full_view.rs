@@ -49,6 +49,7 @@ impl FullViewTerminal {
         let raw = RawTerminal::enter(ScreenKind::Alternate)?;
         let pen = TerminalBuffer::default();
         let painter = ScreenPainter::new(pen.clone());
+        // Frames are drawn at absolute positions, so the cursor's doesn't matter.
         let keys = view_input::spawn_key_reader(false)?;
         Ok((Self { model, painter, buffer: pen, is_suspended: false, raw }, keys))
     }
@@ -105,10 +106,12 @@ impl TerminalView for FullViewTerminal {
         if self.is_suspended {
             return Ok(false);
         }
+        // The lines of other threads, such as the log's, appear as notes.
         for line in command_output::take_held_lines() {
             self.model.handle_update(&ViewUpdate::Note(line), Instant::now());
         }
         let size = terminal_size();
+        // Also clamps the scroll positions, on which drawing relies.
         self.model.resize(size);
         let mut picture = ScreenFrame::new(size);
         renderer::draw(&self.model, &mut picture);

@@ -29,6 +29,7 @@ pub(super) fn find_hyperlinks(line: &str) -> Vec<HyperlinkMatch> {
     let mut from = 0;
     while let Some((start, scheme)) = next_scheme(line, from) {
         let end = start + end_of(&line[start..]);
+        // Past the scheme in any case: one without a link would be found again and again.
         from = end.max(start + scheme);
         if end <= start + scheme {
             continue;
@@ -53,6 +54,7 @@ fn next_scheme(line: &str, from: usize) -> Option<(usize, usize)> {
 
 /// Returns the end of the link with which a text begins.
 fn end_of(text: &str) -> usize {
+    // Quotes and angle brackets enclose links in running text.
     let is_outside = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"' | '`');
     let mut link = &text[..text.find(is_outside).unwrap_or(text.len())];
     while let Some(last) = link.chars().next_back() {

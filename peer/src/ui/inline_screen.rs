@@ -78,6 +78,7 @@ impl<W: Write> InlineScreen<W> {
             }
         }
         let count = u16::try_from(rows.len()).unwrap_or(u16::MAX);
+        // At the bottom the terminal scrolls and the row stays the same.
         self.draft_row = self.draft_row.saturating_add(count).min(self.last_row());
         self.inserted_rows += u64::try_from(rows.len()).unwrap_or(0);
         Ok(first)
@@ -115,6 +116,7 @@ impl<W: Write> InlineScreen<W> {
             return Ok(());
         }
         self.out.write_all(NO_WRAP.as_bytes())?;
+        // An unchanged line isn't rewritten, so the cursor only has to return to it.
         if is_same_line {
             self.out.write_all(SAVE.as_bytes())?;
         } else {
@@ -192,6 +194,7 @@ impl<W: Write> InlineScreen<W> {
         let missing = (self.draft_row + height).saturating_sub(self.size.height.max(1));
         if missing > 0 {
             self.move_to_row(self.last_row())?;
+            // A line feed in the last row scrolls; the rows at the top enter the scrollback.
             self.out.write_all("\n".repeat(missing.into()).as_bytes())?;
             // The live rows moved up with the rest.
             self.draft_row = self.draft_row.saturating_sub(missing);

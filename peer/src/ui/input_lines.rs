@@ -57,6 +57,7 @@ fn read_line(input: &mut impl BufRead, charset: Charset) -> io::Result<Option<In
     let mut has_begun = false;
     loop {
         let bytes = match input.fill_buf() {
+            // A signal, such as a resize or a continue, interrupts the read.
             Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
             bytes => bytes?,
         };

@@ -13,6 +13,7 @@ pub struct InterruptForwarder(Arc<Mutex<Option<mpsc::WeakSender<ViewInput>>>>);
 impl InterruptForwarder {
     /// Forwards Ctrl-C as a key, as long as another owner of `keys` exists.
     pub(super) fn forward_to(&self, keys: &mpsc::Sender<ViewInput>) {
+        // Weak: after the view has ended, Ctrl-C has to end the process again.
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys.downgrade());
     }
 

@@ -96,6 +96,7 @@ pub fn ndjson_event(event: &NodeEvent, me: &UserName) -> Option<(&'static str, V
         NodeEvent::AccountMoved { user, since } => ("account_moved", json!({ "user": user, "since": since })),
         NodeEvent::Presence { user, online } => ("presence", json!({ "user": user, "online": online })),
         NodeEvent::Fetched { by, name, bytes, size } => {
+            // An upload that ended early counts as failed, although the peer may resume it later.
             let state = if bytes >= size { TransferState::Done } else { TransferState::Failed };
             let (peer, name, direction) = (by.clone(), name.clone(), TransferDirection::Up);
             ("transfer", json!(FileTransfer { peer, name, direction, bytes: *bytes, size: *size, state }))

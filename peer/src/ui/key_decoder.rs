@@ -94,6 +94,7 @@ impl KeyDecoder {
         }
         match std::mem::replace(&mut self.state, DecoderState::Text) {
             DecoderState::Escape => self.push_key(KeyCode::Esc, KeyModifiers::NONE),
+            // A paste has an end sequence, however slowly it arrives.
             paste @ DecoderState::Paste(_) => self.state = paste,
             DecoderState::Text
             | DecoderState::Csi(_)
@@ -301,6 +302,7 @@ impl KeyDecoder {
             b'\r' => self.push_key(KeyCode::Enter, held),
             b'\t' => self.push_key(KeyCode::Tab, held),
             0x7f => self.push_key(KeyCode::Backspace, held),
+            // Terminals send Ctrl-Space as NUL.
             0 => self.push_key(KeyCode::Char(' '), held | KeyModifiers::CONTROL),
             letter @ 1..=0x1a => self.push_key(KeyCode::Char(char::from(letter + 0x60)), held | KeyModifiers::CONTROL),
             other => self.push_key(KeyCode::Char(char::from(other + 0x40)), held | KeyModifiers::CONTROL),
@@ -318,6 +320,7 @@ impl KeyDecoder {
             _ if held.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => {
                 self.push_key(KeyCode::Char(letter), held);
             }
+            // kitty reports the unshifted code point.
             _ if held.contains(KeyModifiers::SHIFT) => self.text.extend(letter.to_uppercase()),
             _ => self.text.push(letter),
         }
@@ -340,6 +343,7 @@ fn modifiers(held: Option<u16>) -> KeyModifiers {
 
 const fn numbered_key(code: u16) -> Option<KeyCode> {
     Some(match code {
+        // 1 and 4 come from xterm and the Linux console, 7 and 8 from rxvt.
         1 | 7 => KeyCode::Home,
         3 => KeyCode::Delete,
         4 | 8 => KeyCode::End,

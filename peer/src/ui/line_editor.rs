@@ -122,6 +122,7 @@ impl LineEditor {
 
     /// Returns the part around the cursor that fits in `columns` cells.
     pub(super) fn visible_text(&self, columns: usize) -> VisibleText {
+        // A wide character needs two cells.
         let columns = columns.max(2);
         let (mut before, mut after) = (Vec::new(), String::new());
         let mut used = 0;
@@ -146,6 +147,7 @@ impl LineEditor {
     }
 
     fn insert(&mut self, text: &str) {
+        // A paste keeps its line ends and tabs; other control characters mean nothing in a message.
         let mut new: String = text.chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect();
         new.truncate(new.floor_char_boundary(MAX_LINE_BYTES.saturating_sub(self.text.len())));
         self.text.insert_str(self.cursor, &new);
@@ -215,6 +217,7 @@ impl LineEditor {
             Some((now, draft)) => (Some(now), draft),
             None => (None, self.text.clone()),
         };
+        // Index -1 stands for the draft.
         let next = now.map_or(-1, usize::cast_signed) + step;
         if next < 0 {
             self.text = draft;

@@ -63,6 +63,7 @@ impl LineViewTerminal {
         let raw = RawTerminal::enter(ScreenKind::Inline)?;
         let pen = TerminalBuffer::default();
         let screen = InlineScreen::new(pen.clone(), terminal_size());
+        // The live rows begin below the shell's output, and only the terminal knows where that ends.
         let keys = view_input::spawn_key_reader(true)?;
         Ok((Self { model, screen, buffer: pen, screen_state: ScreenState::Lost, raw }, keys))
     }
@@ -154,6 +155,7 @@ impl TerminalView for LineViewTerminal {
         if self.screen_state != ScreenState::Known || terminal_size() != known {
             return Ok(false);
         }
+        // The lines of other threads, such as the log's, appear as notes.
         for line in command_output::take_held_lines() {
             self.model.handle_update(&ViewUpdate::Note(line), Instant::now());
         }

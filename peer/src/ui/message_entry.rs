@@ -46,6 +46,7 @@ impl MessageEntry {
     }
 
     fn new(message: &ChatMessage, seq: i64, is_mine: bool, mark: DeliveryMark, at: i64) -> Self {
+        // Own messages show the time of writing already.
         let written_at = Some(message.ts).filter(|ts| !is_mine && ts.abs_diff(at) >= CLOCK_TOLERANCE_MS);
         Self { id: message.id, seq, at, written_at, is_mine, text: message.text.clone(), mark }
     }
@@ -57,6 +58,7 @@ impl MessageEntry {
         let time = if is_wide { time_of_day(self.at) } else { hour_and_minute(self.at) };
         let who = if self.is_mine { "you" } else { with.as_str() };
         let indent = if is_wide { 4 + time.len() } else { 4 };
+        // The terminal's tab stops would break the indentation.
         let text = format!("{}{}", self.text.safe_block().replace('\t', "    "), self.written_note());
         let head = vec![
             Span::styled(theme.mark(self.mark), theme.mark_style(self.mark)),

@@ -87,6 +87,7 @@ impl ByteProgressBar {
             Some(below) => bars.insert_before(&below.widget, bar),
             None => bars.add(bar),
         };
+        // Drawn at once; the timer's first tick comes an interval later.
         widget.tick();
         widget.enable_steady_tick(FRAME_INTERVAL);
         Self { bars: bars.clone(), widget, state }

@@ -39,6 +39,7 @@ impl RateMeter {
         if self.samples.back().is_none_or(|(marked, _)| now.saturating_duration_since(*marked) >= SAMPLE_INTERVAL) {
             self.samples.push_back((now, bytes));
         }
+        // One sample older than the window stays: the rate is measured from it.
         while self.samples.get(1).is_some_and(|(marked, _)| now.saturating_duration_since(*marked) >= WINDOW) {
             self.samples.pop_front();
         }
@@ -47,6 +48,7 @@ impl RateMeter {
     /// Returns the rate; `None` if nothing arrived in the window.
     pub(super) fn rate(&self, now: Instant) -> Option<MeasuredRate> {
         let (came, bytes) = self.last?;
+        // The newest sample older than the window, so that the rate covers the whole window.
         let (since, before) = self
             .samples
             .iter()

@@ -73,6 +73,7 @@ impl RawTerminal {
         terminal::disable_raw_mode()?;
         self.acquire()?;
         command_output::hold_stderr();
+        // The shell has moved the cursor.
         request_cursor_position()?;
         Ok(true)
     }
@@ -128,6 +129,7 @@ pub fn restore_terminal() {
         IS_VIEW_ACTIVE.store(false, Ordering::SeqCst);
         return;
     }
+    // The process may end inside a password prompt.
     restore_echo();
     if IS_VIEW_ACTIVE.load(Ordering::SeqCst) && !IS_ALTERNATE_SCREEN.load(Ordering::SeqCst) {
         // Clears the line being written and the rows below it.

@@ -77,6 +77,7 @@ impl SecretReader {
                 InputAction::Submit => return Some(SecretInput::Line(Zeroizing::new(self.line.take_line()))),
                 InputAction::EndOfInput if self.line.is_empty() => return Some(SecretInput::EndOfInput),
                 InputAction::Interrupt => return Some(SecretInput::Interrupted),
+                // Reported at Enter: until then the rest of the line would go to the next reader, the shell.
                 InputAction::Unreadable => self.unreadable = true,
                 _ => {}
             }

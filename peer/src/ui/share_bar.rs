@@ -69,6 +69,7 @@ impl ShareBar {
 
     fn found(&mut self, to_hash: u64) {
         self.to_hash = to_hash;
+        // Files with a hash on record are not hashed again, so there may be nothing to show.
         if !self.output.is_animated() || to_hash == 0 {
             return;
         }

@@ -84,6 +84,7 @@ pub(super) fn parse_line(line: &str) -> ParsedLine {
         return ParsedLine::Text(format!("/{literal}"));
     }
     if !text.starts_with('/') {
+        // Leading blanks stay: they may be an indentation.
         return ParsedLine::Text(line.trim_end().to_owned());
     }
     let (command, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
@@ -151,6 +152,7 @@ pub(super) fn split_words(line: &str) -> Vec<ShellWord> {
             }
             (None, '"' | '\'') => quote = Some(c),
             (Some(open), c) if c == open => quote = None,
+            // Inside single quotes a backslash is an ordinary character, as in a shell.
             (None | Some('"'), '\\') => {
                 let next = chars.next().map_or('\\', |(_, next)| next);
                 open.get_or_insert_with(|| ShellWord { text: String::new(), start: at }).text.push(next);
@@ -161,6 +163,7 @@ pub(super) fn split_words(line: &str) -> Vec<ShellWord> {
                 continue;
             }
         }
+        // A quote begins a word even without a character inside.
         open.get_or_insert_with(|| ShellWord { text: String::new(), start: at });
     }
     words.extend(open);

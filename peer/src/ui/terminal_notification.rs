@@ -36,6 +36,7 @@ impl NotificationProtocol {
 
     /// Returns the bytes that announce a message.
     pub fn escape_sequence(self, from: &UserName, text: &UntrustedText) -> String {
+        // An escape character would end the notification, and the terminal would obey the rest.
         let text: String = text.safe_line().chars().take(MAX_TEXT_CHARS).collect();
         match self {
             Self::BellOnly => "\u{7}".to_owned(),

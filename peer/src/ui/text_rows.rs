@@ -55,6 +55,7 @@ impl From<Line<'static>> for TextRow {
 /// those that only contain the rest of a word.
 pub(super) fn layout_rows(head: Vec<Span<'static>>, text: &str, style: Style, wrapping: WrapOptions) -> Vec<TextRow> {
     let columns = wrapping.columns.max(2);
+    // Two cells are left for a wide character.
     let indent = wrapping.indent.min(columns - 2);
     let mut rows = RowLayout {
         columns,
@@ -110,6 +111,7 @@ impl OpenRow {
     fn push(&mut self, text: &str, link: Option<&Arc<str>>) {
         let end = self.used + text.width();
         if let Some(target) = link {
+            // The pieces of a link are joined, so that the terminal treats them as one.
             match self.links.last_mut().filter(|last| last.cells.1 == self.used && last.target == *target) {
                 Some(last) => last.cells.1 = end,
                 None => self.links.push(RowHyperlink { cells: (self.used, end), target: target.clone() }),

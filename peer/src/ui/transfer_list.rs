@@ -41,6 +41,7 @@ impl TransferList {
     pub(super) fn handle_event(&mut self, event: &NodeEvent, now: Instant) {
         match event {
             NodeEvent::Transfer(told) => self.update(told, now),
+            // The end of an upload comes as this event, not as a `Transfer`.
             NodeEvent::Fetched { by, name, bytes, size } => {
                 let state = if bytes >= size { TransferState::Done } else { TransferState::Failed };
                 let (peer, name, direction) = (by.clone(), name.clone(), TransferDirection::Up);

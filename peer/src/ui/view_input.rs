@@ -120,6 +120,7 @@ impl CursorQuery {
 impl KeyReader {
     fn run(mut self) -> io::Result<()> {
         let mut buffer = [0; READ_BYTES];
+        // The view's first position; `Answered` is also the initial state.
         if matches!(self.cursor, CursorQuery::Answered) {
             self.query_cursor()?;
         }
@@ -129,6 +130,7 @@ impl KeyReader {
                 CursorQuery::Pending(_, until) => Some(until.saturating_duration_since(Instant::now())),
                 CursorQuery::Disabled | CursorQuery::Answered => None,
             };
+            // Without a deadline the thread sleeps until there is input or a resize.
             let at_most = soon.into_iter().chain(told).min();
             let looked = self.keyboard.poll_input(&mut buffer, at_most)?;
             let typed = match looked.read {
@@ -200,6 +202,7 @@ pub(super) fn input_action(typed: DecodedInput) -> Option<InputAction> {
         DecodedInput::Key(key) => key_action(key),
         DecodedInput::Paste(text) => Some(InputAction::Paste(normalize_line_ends(&text))),
         DecodedInput::Unreadable => Some(InputAction::Unreadable),
+        // The key reader handles reports before.
         DecodedInput::Cursor(..) => None,
     }
 }

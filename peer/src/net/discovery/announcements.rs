@@ -61,6 +61,7 @@ impl Announcements {
                     self.record_key(service.get_fullname(), announced);
                 }
             }
+            // mDNS isn't authenticated: anybody can withdraw anything, so nothing is removed.
             ServiceEvent::ServiceRemoved(_, name) => {
                 self.has_withdrawal |= self.keys.values().any(|announcements| announcements.contains_key(&name));
             }
@@ -105,6 +106,7 @@ impl Announcements {
 
     fn record_key(&mut self, name: &str, ParsedAnnouncement { fingerprint, addresses }: ParsedAnnouncement) {
         let is_wanted = self.expected_key == Some(fingerprint);
+        // The expected key always finds a place, so a flood of invented keys can't hide it.
         if !is_wanted && self.keys.len() >= MAX_KEYS && !self.keys.contains_key(&fingerprint) {
             self.is_cut_off = true;
             return;
@@ -123,6 +125,7 @@ impl Announcements {
 impl KeyCandidate {
     fn new(fingerprint: Fingerprint, announcements: &BTreeMap<String, Vec<SocketAddr>>) -> Self {
         let mut addresses: Vec<(SocketAddr, String)> = Vec::new();
+        // By rank: false addresses in one announcement then don't delay the true one of another.
         for rank in 0..MAX_ADDRESSES {
             for (name, announced) in announcements {
                 if let Some(address) =

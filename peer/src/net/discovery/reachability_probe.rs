@@ -49,6 +49,7 @@ pub(super) async fn probe_candidates(candidates: &[KeyCandidate]) -> Vec<Announc
             let Some((address, key)) = all.get(candidate).and_then(|one| one.target_at(rank)) else { continue };
             running.spawn(async move { (candidate, rank, probe(address, key).await) });
         }
+        // Returning drops the set and cancels the probes that can't improve a result.
         if all.iter().all(CandidateProgress::is_decided) {
             break;
         }
@@ -113,6 +114,7 @@ async fn probe(address: SocketAddr, key: Fingerprint) -> Reachability {
     };
     let handshake = TlsConnector::from(Arc::new(config)).connect(certs::placeholder_server_name(), tcp);
     let shaken = timeout(CONNECT_TIMEOUT, handshake).await;
+    // With the pin, the handshake succeeds only for the announced key.
     if matches!(shaken, Ok(Ok(_))) { Reachability::Proved } else { Reachability::Unproved }
 }
 

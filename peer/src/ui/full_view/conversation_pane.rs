@@ -137,6 +137,7 @@ impl ConversationPane {
     }
 
     pub(super) fn add(&mut self, entry: MessageEntry) {
+        // A page and an event may bring the same message.
         if self.entries().rev().any(|known| known.seq == entry.seq) {
             return;
         }
@@ -172,6 +173,7 @@ impl ConversationPane {
         let mut blocks = Vec::new();
         let mut count = 0;
         let mut rest = self.rows.iter().enumerate().rev();
+        // From the end backwards, so that only rows up to the scroll position are laid out.
         while count < wanted
             && let Some((place, row)) = rest.next()
         {
@@ -218,6 +220,7 @@ impl ConversationPane {
             self.rows.drain(..gone);
             let first = self.entries().next().map(|entry| entry.seq);
             self.first_seq = first;
+            // The dropped rows can be loaded again as a page.
             if self.history == HistoryState::Complete {
                 self.history = HistoryState::Partial;
             }
@@ -260,6 +263,7 @@ impl ConversationPane {
 
 impl ConversationRow {
     fn lines(&self, with: &UserName, theme: TerminalTheme, columns: usize) -> Vec<TextRow> {
+        // Further rows are indented, so that no line of a note can pass for a message.
         let plain = |text: &str, style| {
             let wrapping = WrapOptions { columns, indent: 2, joins_words: false };
             layout_rows(vec![Span::raw("  ")], &safe_block(text).replace('\t', "    "), style, wrapping)

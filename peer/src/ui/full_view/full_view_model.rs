@@ -151,6 +151,7 @@ impl FullViewModel {
             ViewUpdate::Users(people) => {
                 let had_nobody = self.selected_user.is_none();
                 self.update_users(people);
+                // The first user has just become the selected one.
                 if had_nobody {
                     return self.load_selected();
                 }
@@ -309,6 +310,7 @@ impl FullViewModel {
         self.focus = focus;
         match (focus, self.selected_user.clone()) {
             (FocusedPane::Conversation, Some(with)) => {
+                // Read here, because `mark_read` resets it.
                 let unread = self.summary_mut(&with).map_or(0, |person| person.unread);
                 self.conversation_mut(&with).mark_unread(unread);
                 self.mark_read(&with)
@@ -357,6 +359,7 @@ impl FullViewModel {
     /// Requests the first page and the files of the selected user.
     fn load_selected(&mut self) -> Vec<ViewCommand> {
         let Some(with) = self.selected_user.clone() else { return Vec::new() };
+        // A hidden pane requests nothing: browsing the list would query every user.
         let is_seen = self.layout().files.is_some();
         let before = self.conversation_mut(&with).request_page(false);
         let mut wishes: Vec<ViewCommand> = before
@@ -374,6 +377,7 @@ impl FullViewModel {
         let Some((columns, rows)) = renderer::conversation_size(self, self.area()) else { return Vec::new() };
         let theme = self.theme;
         let talk = self.conversation_mut(&with);
+        // More is requested only if the first loaded row is on the screen.
         let is_at_the_end = talk.scroll_back > 0 && talk.clamp_scroll(&with, theme, columns, rows);
         let before = if is_at_the_end { talk.request_page(true) } else { None };
         before

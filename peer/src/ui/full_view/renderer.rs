@@ -47,6 +47,7 @@ impl PaneLayout {
             layout.transfers = Some(rest);
             return layout;
         }
+        // A quarter of the screen at most: the conversation matters more.
         let below = u16::try_from(running).unwrap_or(u16::MAX).min(MAX_TRANSFER_ROWS).min(rest.height / 4);
         if below > 0 {
             rest.height -= below;
@@ -300,6 +301,7 @@ fn draw_help(view: &FullViewModel, buffer: &mut Buffer, row: Rect) {
     let columns = usize::from(row.width);
     if let Some(StatusNotice { text, is_problem }) = &view.notice {
         let style = if *is_problem { view.theme.problem() } else { view.theme.bold() };
+        // The row has room for one line only, without signs for line ends.
         let text = safe_line(text).replace('␊', " ");
         let sign = if *is_problem { "! " } else { "" };
         draw_line(
@@ -345,10 +347,12 @@ fn draw_overlay(view: &FullViewModel, overlay: &ViewOverlay, picture: &mut Scree
         ViewOverlay::Found { with, words, entries, scroll_back: back } => {
             let rows = entries.iter().flat_map(|entry| {
                 let mut rows = entry.rows(with, view.theme, columns, false);
+                // Results may be far apart in time, so each one shows its day.
                 rows.insert(0, Line::styled(entry.day(), view.theme.dim()).into());
                 rows
             });
             let rows: Vec<TextRow> = rows.collect();
+            // The latest results are at the bottom, as in a conversation.
             let first = rows.len().saturating_sub(most).saturating_sub(*back);
             (format!("{}: {}", found_heading(entries.len()), safe_line(words)), rows, first)
         }

@@ -86,6 +86,7 @@ impl<W: Write + Clone> ScreenPainter<W> {
 
     /// Writes the difference to the last frame.
     pub(super) fn paint(&mut self, picture: ScreenFrame) -> io::Result<()> {
+        // Taken out: after a failed write the screen is unknown, and the next frame is written completely.
         let shown = self.last_frame.take().filter(|shown| shown.area() == picture.area());
         if shown.as_ref() == Some(&picture) {
             self.last_frame = shown;
@@ -116,6 +117,7 @@ impl<W: Write + Clone> ScreenPainter<W> {
         }
         let is_whole = !has_same_links || old.iter().chain(&new).any(|(_, cell)| is_multi_char(cell));
         if is_whole {
+            // The style is reset first, as terminals erase with the current background colour.
             write!(self.out, "\x1b[{};1H\x1b[0m\x1b[2K", y + 1)?;
         }
         let blank = Cell::default();
@@ -152,6 +154,7 @@ impl<W: Write + Clone> ScreenPainter<W> {
     fn set_hyperlink(&mut self, link: Option<&Arc<str>>) -> io::Result<()> {
         match link {
             Some(target) => {
+                // A hash (djb2) is the same in every frame, which a counter wouldn't be.
                 let id = target.bytes().fold(5381_u32, |id, byte| id.wrapping_mul(33) ^ u32::from(byte));
                 write!(self.out, "\x1b]8;id={id:08x};{target}\x1b\\")
             }

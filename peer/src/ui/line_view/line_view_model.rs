@@ -164,6 +164,7 @@ impl LineViewModel {
             view.show_entry(entry);
             view.show_stored_offer(stored);
         }
+        // The node counts all unacked messages; the shown ones are counted on their own.
         view.undelivered_before = waiting.saturating_sub(view.undelivered.len());
         view.add_note(format!("talking to {with}; /help shows what there is, Ctrl-D leaves"));
         if view.request {
@@ -294,6 +295,7 @@ impl LineViewModel {
         // One row each for the line itself, the status line and at least one message above.
         let most = screen_rows.saturating_sub(3);
         let mut rows = self.composer.popup_rows(self.theme, columns, most);
+        // A popup replaces the transfers, which keeps the live rows few.
         if rows.is_empty() {
             rows.extend(self.transfers.rows(self.theme, columns, MAX_TRANSFER_ROWS.min(most)));
         }
@@ -305,6 +307,7 @@ impl LineViewModel {
 
     /// Lays out an item as rows.
     pub(in crate::ui) fn rows_of(&self, item: &ScrollbackItem, columns: usize) -> Vec<TextRow> {
+        // Further rows are indented, so that no line of a note can pass for a message.
         let plain = |text: &str, style| {
             let wrapping = WrapOptions { columns, indent: 2, joins_words: true };
             layout_rows(vec![Span::raw("  ")], &safe_block(text).replace('\t', "    "), style, wrapping)
@@ -371,6 +374,8 @@ impl LineViewModel {
                 self.show_event(event);
             }
             NodeEvent::Fetched { by, .. } if *by == self.with => self.show_event(event),
+            // The node dropped events that this view was too slow to take; everything they said is loaded
+            // again.
             NodeEvent::EventsMissed { .. } => return vec![self.request_catch_up(), ViewCommand::ListUsers],
             // The sender repeats the message until it can be stored; one report is enough.
             NodeEvent::NotStored { .. } if !std::mem::replace(&mut self.has_reported_not_stored, true) => {
@@ -407,6 +412,7 @@ impl LineViewModel {
 
     fn show_entry(&mut self, entry: MessageEntry) {
         self.start_day(&entry);
+        // Only unacked messages are remembered, as only their marks still change.
         if matches!(entry.mark, DeliveryMark::Waiting | DeliveryMark::Sent) {
             self.undelivered.insert(entry.id, UndeliveredMessage { row: None, ts: entry.at, seq: entry.seq });
         }

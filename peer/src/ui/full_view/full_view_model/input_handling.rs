@@ -11,6 +11,7 @@ use crate::ui::view_input::{InputAction, UNREADABLE_NOTICE};
 
 impl FullViewModel {
     pub(in crate::ui::full_view) fn handle_input(&mut self, press: &InputAction, now: Instant) -> Vec<ViewCommand> {
+        // With the next key, the user has seen the notice.
         self.notice = None;
         match press {
             InputAction::Interrupt => return self.handle_interrupt(now),
@@ -79,6 +80,7 @@ impl FullViewModel {
                     self.focus = FocusedPane::Files;
                     return Some(vec![wish]);
                 }
+                // Pages are loaded while scrolling, so the range of `/history` doesn't matter here.
                 ComposerAction::LookBack(_) => talk.scroll_back += page,
                 ComposerAction::Help => return Some(self.open_overlay(ViewOverlay::Help { scroll_down: 0 })),
                 ComposerAction::Problem(what) => talk.add_problem(&what),
@@ -114,6 +116,7 @@ impl FullViewModel {
             return self.handle_overlay_input(&InputAction::Interrupt, now);
         }
         let Some(with) = self.selected_user.clone() else { return vec![ViewCommand::Interrupt] };
+        // `online` matters for typing notices only.
         match self.conversation_mut(&with).composer.handle_input(&InputAction::Interrupt, &with, false, now) {
             ComposerAction::Unhandled => vec![ViewCommand::Interrupt],
             _ => Vec::new(),
