@@ -192,7 +192,7 @@ mod tests {
     fn containers_that_come_and_go_change_no_address() {
         let (before, route) = (machine(), "10.0.0.7".parse().unwrap());
         let announce = |local: &[LocalAddress]| reachable_addresses(&announced_addresses(local, route, 9), local);
-        // A container's end of its cable, and the order in which the system tells of everything.
+        // A container's end of its veth pair; the kernel lists interfaces in any order.
         let mut now = machine();
         now.push(local("fe80::42", 9, InterfaceKind::Internal));
         now.rotate_left(4);
@@ -247,7 +247,7 @@ mod tests {
         ]);
         let order = ["10.0.0.9:4000", "[fd00::9]:4000", "172.17.0.1:4000", "10.0.0.7:4000", "172.17.0.5:4000"];
         assert_eq!(texts(&dial_order(&theirs, &machine(), None)), order);
-        // Somebody on this machine.
+        // Another user on this machine.
         let here = parsed(&["10.0.0.7:4000", "172.17.0.1:4000"]);
         assert_eq!(dial_order(&here, &machine(), None), here);
     }

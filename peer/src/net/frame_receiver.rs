@@ -1,7 +1,7 @@
 //! The receiver of streams that the other side opened: frames, with bounded memory per user.
 //!
-//! Unread data stays with its sender by QUIC's flow control. The memory that a user can occupy here thus depends on
-//! what is read:
+//! Unread data stays with its sender by QUIC's flow control. The bounds on reading therefore bound the memory that a
+//! user can occupy here:
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|

@@ -60,7 +60,7 @@ impl HandshakeSlots {
         HandshakeSlot { slots: self.clone(), number, evicted }
     }
 
-    /// True if so many callers are in the handshake that the next one has to prove its address.
+    /// True if the number of callers in the handshake requires the next one to prove its address.
     pub(super) fn is_retry_needed(&self) -> bool {
         self.queue().callers.len() >= RETRY_THRESHOLD
     }

@@ -112,7 +112,7 @@ pub enum TrackerError {
         /// The presented key.
         presented: Fingerprint,
     },
-    /// A secret was to be sent to a key that nobody confirmed.
+    /// A secret was to be sent, but the tracker's key isn't confirmed.
     #[error(
         "the key of the tracker {address} isn't confirmed, so no password goes there\n  its key: {fingerprint}\n\
          If whoever runs it says that this is its key, run\n  peer trust --the-tracker --replace {fingerprint}"

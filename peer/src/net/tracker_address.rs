@@ -286,7 +286,7 @@ mod tests {
     fn what_can_be_read_in_two_ways_is_asked_about() {
         let why = "fd00::1:8000".parse::<TrackerAddress>().unwrap_err();
         assert!(why.contains("[fd00::1]:8000 or [fd00::1:8000]:8000"), "{why}");
-        // Without brackets there is nothing else that it could be.
+        // Without brackets, no other reading is possible.
         assert_eq!("1:2:3:4:5:6:7:8000".parse::<TrackerAddress>().unwrap().to_string(), "[1:2:3:4:5:6:7:8000]:8000");
     }
 
@@ -307,7 +307,7 @@ mod tests {
             scoped_addresses(address, named, local).iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(texts(Some(4), &all), ["[fe80::9%4]:8000", "[fe80::9%2]:8000"]);
-        // The one that was named is gone.
+        // The named interface is gone.
         assert_eq!(texts(None, &all), ["[fe80::9%2]:8000", "[fe80::9%4]:8000"]);
         assert_eq!(texts(Some(4), &[]), ["[fe80::9%4]:8000"]);
         assert!(texts(None, &[]).is_empty());

@@ -9,7 +9,7 @@ use super::human_format::{date_and_time, format_size};
 use crate::engine::Notice;
 use crate::engine::node_event::{NodeEvent, OtherSession};
 
-/// Returns an event as one line; `None` for events that nobody needs to read.
+/// Returns an event as one line; `None` for events of no interest to people.
 pub fn event_line(event: &NodeEvent) -> Option<String> {
     Some(match event {
         // Behind a NAT or with an announced address: the port there must be forwarded to the local one.

@@ -74,7 +74,7 @@ impl FileBars {
         self.is_many = files > MAX_FEW_FILES;
     }
 
-    /// Starts a file, of which `bytes` are there from an earlier run.
+    /// Starts a file; `bytes` of it are there from an earlier run.
     pub(super) fn start(&mut self, file: FileNo, name: &str, size: u64, bytes: u64, total: Option<&ByteProgressBar>) {
         let active = self.activate(file, name, size);
         (active.bytes, active.first_byte_at) = (bytes, None);

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     fn lines(bytes: &[u8], charset: Charset) -> Vec<InputLine> {
-        // Of a small buffer, lines come in several parts.
+        // A small buffer delivers lines in several parts.
         let mut input = io::BufReader::with_capacity(3, bytes);
         std::iter::from_fn(|| read_line(&mut input, charset).unwrap()).collect()
     }

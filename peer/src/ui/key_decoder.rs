@@ -449,7 +449,7 @@ mod tests {
         );
         assert_eq!(typed(b"\x1b[97u\x1b[97;1:3u\x1b[13u"), [text("a"), key(KeyCode::Enter)]);
         assert_eq!(typed(b"\x1b[12;40R"), [DecodedInput::Cursor(39, 11)]);
-        // What nothing is made of: the mouse, the focus, what a terminal says of itself.
+        // Ignored reports: mouse, focus, the terminal's attributes.
         assert_eq!(typed(b"\x1b[M !!\x1b[<0;3;4M\x1b[I\x1b[?62;c\x1b[99~x"), [text("x")]);
     }
 
@@ -495,7 +495,7 @@ mod tests {
                 typed.extend(decoder.feed(b"ok\r"));
                 prop_assert_eq!(&typed[typed.len() - 2..], &[text("ok"), key(KeyCode::Enter)]);
             }
-            // Text may be in other pieces.
+            // The text may be split elsewhere.
             let joined = |typed: &[DecodedInput]| typed.iter().fold(String::new(), |all, one| match one {
                 DecodedInput::Text(text) => all + text,
                 DecodedInput::Unreadable => all,

@@ -198,7 +198,7 @@ fn spawn_input_translator(
                 return;
             }
         }
-        // After the view has ended, nobody receives it.
+        // After the view has ended, the channel is closed.
         let _ = keys.blocking_send(ViewInput(InputAction::EndOfInput));
     })?;
     Ok(receiver)

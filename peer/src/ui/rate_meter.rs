@@ -79,7 +79,7 @@ mod tests {
         let begun = Instant::now();
         let mut meter = RateMeter::default();
         assert_eq!(meter.rate(begun), None);
-        // 500 bytes were there before; then 1 byte a millisecond, then ten.
+        // 500 bytes at the start; then 1 byte per millisecond, then ten.
         for ms in 0..10_000 {
             meter.advance(500 + ms, at(begun, ms));
         }

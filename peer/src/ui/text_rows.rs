@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(texts(&rows), ["bob: see http://\\", "example.org/abcd\\", "efgh", "    now"]);
         let rows = wrapped("bob: ", "see http://example.org/abcdefgh now", 16, 4, false);
         assert_eq!(texts(&rows), ["bob: see http://", "    example.org/", "    abcdefgh now"]);
-        // What may be taken for a blank, or may be as wide as the terminal likes, is not joined.
+        // Characters that look like blanks, or whose width differs between terminals, are not joined.
         let rows = wrapped("bob: ", &"⠀".repeat(20), 16, 4, true);
         assert!(rows.iter().all(|row| !row.continues), "{:?}", texts(&rows));
     }

@@ -68,7 +68,7 @@ pub enum ViewCommand {
         with: UserName,
         /// Only messages before this sequence number; `None`: up to the latest.
         before: Option<i64>,
-        /// Only messages that are at most so many milliseconds old.
+        /// The greatest age of a message, in milliseconds.
         age: Option<i64>,
         limit: usize,
     },

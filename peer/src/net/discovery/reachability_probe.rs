@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    /// One tracker's end of a handshake, or somebody who takes the connection and has another key.
+    /// Serves TLS handshakes with the certificate of `identity`.
     async fn listener(identity: Identity) -> (SocketAddr, JoinSet<()>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What reached the system: contents and segment size of each call; `full` calls are turned away first.
+/// A recording socket: contents and segment size of each call. `full` tells which of the next calls are refused, the last entry first.
 #[derive(Debug, Default)]
 struct Recorder {
     calls: Mutex<Vec<(Vec<u8>, Option<usize>)>>,
@@ -41,7 +41,7 @@ impl UdpPoller for Writable {
 }
 
 impl Recorder {
-    /// The datagrams that reached the system, by their first byte, and how many calls they took.
+    /// Returns the datagrams that were sent, by their first byte, and the number of calls.
     fn datagrams(&self) -> (Vec<(u8, usize)>, usize) {
         let calls = self.calls.lock().unwrap();
         let cut = |(contents, segment): &(Vec<u8>, Option<usize>)| {
@@ -54,7 +54,7 @@ impl Recorder {
     }
 }
 
-/// Sends these many bytes in segments of that size, each byte `mark`; like quinn, as often as it must.
+/// Sends `len` bytes of the value `mark` in segments of the given size, and repeats refused calls as quinn does.
 fn send(socket: &BatchingSocket, port: u16, segment: usize, len: usize, mark: u8) {
     let contents = vec![mark; len];
     let segment_size = (len > segment).then_some(segment);
@@ -75,7 +75,7 @@ proptest! {
         let socket = BatchingSocket::new(recorder.clone(), Arc::default());
         let mut wanted = Vec::new();
         for ((port, size, segments, short), mark) in bursts.into_iter().zip(0..) {
-            // Sizes that are gathered and not cut: a piece that is turned away in the middle may come twice.
+            // Sizes that are merged and never split: a part refused in the middle may be sent twice.
             let segment = [1_200, 1_472, 3_000][size];
             let len = segment * segments - short.min(segment - 1);
             send(&socket, port, segment, len, mark);
@@ -115,7 +115,7 @@ fn bursts_go_together_until_the_kernel_takes_no_more_and_a_short_one_ends_them()
     assert_eq!(recorder.datagrams().1, 5, "what goes elsewhere goes in another call");
 }
 
-/// Sends a burst at each poll, and wants to go on for as long as it says.
+/// A task that sends a burst per poll and wakes itself as often as it says.
 struct SendingTask {
     socket: Arc<BatchingSocket>,
     goes_on: u8,

@@ -210,7 +210,7 @@ mod tests {
             Self { painter: ScreenPainter::new(paper.clone()), paper, terminal: vt100::Parser::new(3, 20, 0) }
         }
 
-        /// What was put on the terminal.
+        /// Returns the bytes written to the terminal.
         fn paint(&mut self, picture: ScreenFrame) -> String {
             self.painter.paint(picture).unwrap();
             let bytes = std::mem::take(&mut *self.paper.0.borrow_mut());

@@ -161,7 +161,7 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
     tell(&mut view, &received("bob", 3, "message 3"));
     above(&mut view, 60);
     let missed = tell(&mut view, &ViewUpdate::Event(NodeEvent::EventsMissed { count: 5 }));
-    // From before the one that may have been stored over there meanwhile.
+    // Starts before the message that may have been acked meanwhile.
     assert_eq!(missed, [ViewCommand::CatchUp { with: bob(), after: 1 }, ViewCommand::ListUsers]);
     assert_eq!(tell(&mut view, &received("bob", 6, "message 6")), [], "five is not shown yet");
     tell(&mut view, &said(7, "message 7"));
@@ -315,7 +315,7 @@ fn a_stranger_wants_to_talk_until_there_is_an_answer() {
     tell(&mut view, &ViewUpdate::Event(NodeEvent::Accepted { user: bob() }));
     assert!(!below(&view, 80).concat().contains("wants to talk"));
 
-    // One who comes while one looks; an answer accepts.
+    // A request that arrives while the view is open; an answer accepts it.
     let mut view = begun();
     tell(&mut view, &received("bob", 9, "hi"));
     for _ in 0..2 {
