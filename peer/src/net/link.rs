@@ -583,7 +583,7 @@ async fn read_hello(connection: &quinn::Connection) -> Result<(Hello, StreamSend
     // Short frames only: an unidentified caller must not occupy memory.
     let first = FrameReceiver::new(receive, FrameQuota::for_stranger()).next_frame().await;
     match first.map_err(|error| LinkError::Protocol(error.to_string()))? {
-        // The agent is kept and shown, so its length is bounded like the user name's.
+        // The agent is free text of a stranger, so its length is bounded.
         Some(PeerRequest::Hello(hello)) if hello.agent.len() <= MAX_AGENT_BYTES => Ok((hello, StreamSender::new(send))),
         _ => Err(LinkError::Protocol("a hello was due".to_owned())),
     }

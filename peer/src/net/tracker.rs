@@ -216,7 +216,6 @@ impl TrackerConnection {
             if let Some(event) = self.events.pop_front() {
                 return Ok(event);
             }
-            // The event is queued first: a cancelled call must not lose it.
             let line = self.next_line().await?;
             match parse_event(&line) {
                 Some(event) => self.events.push_back(event),

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A recording socket: contents and segment size of each call. `full` tells which of the next calls are refused, the last entry first.
+/// A recording socket: contents and segment size of each call. `full` tells which of the next calls are refused, the
+/// last entry first.
 #[derive(Debug, Default)]
 struct Recorder {
     calls: Mutex<Vec<(Vec<u8>, Option<usize>)>>,

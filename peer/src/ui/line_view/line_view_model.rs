@@ -361,7 +361,7 @@ impl LineViewModel {
                 self.settle(*id, delivery_mark(*state), why.as_deref());
             }
             NodeEvent::Typing { from } if *from == self.with => self.typing_until = Some(now + TYPING_TIMEOUT),
-            // The presence is announced on every reconnect, so only a change is shown.
+            // Presence may be announced more than once; only a change is shown.
             NodeEvent::Presence { user, online }
                 if *user == self.with && self.online.replace(*online) != Some(*online) =>
             {
