@@ -194,7 +194,7 @@ impl MessageComposer {
                 ViewCommand::ListFiles { user: with, prefix: String::new() }
             }
             SlashCommand::Stop(which) => {
-                // `None` means the only running download; so does a name that isn't found.
+                // `None` means the only running download.
                 let name = which.and_then(|which| self.files.find(Some(&which)).ok());
                 ViewCommand::StopFetch { from: with, name }
             }

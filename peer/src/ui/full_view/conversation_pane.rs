@@ -212,7 +212,7 @@ impl ConversationPane {
 
     fn push(&mut self, row: ConversationRow) {
         self.rows.push(row);
-        // Keeps the shown rows in place while the user looks back.
+        // While the user looks back, the shown rows stay in place (exactly so for a new message of one row).
         self.scroll_back += usize::from(self.scroll_back > 0);
         // Never while the user looks back: the shown rows could be among the dropped ones.
         if self.rows.len() > MAX_ROWS && self.scroll_back == 0 {
