@@ -1,23 +1,23 @@
-//! The actions: what a request does, given who sent it.
+//! The actions: each request is answered here, given its sender.
 //!
 //! ```text
-//! Parsed ──► Service::answer(&mut Client) ──► Reply (one line)
-//!               │ registry: a mutex held for microseconds, never across an await
-//!               │ accounts: the store's thread         passwords: one hash per core
+//! ParsedRequest ──► TrackerService::answer(&mut ClientState) ──► EncodedReply (one line)
+//!                      │ registry: a mutex held for microseconds, never across an await
+//!                      │ accounts: the store's thread         passwords: one hash per core
 //! ```
 //!
 //! Bindings are stored first and then told to the registry. A login that relied on a binding which changed in
-//! between is refused by the registry (`BindingMoved`) or by the store (`Changed`), and told to try again.
+//! between is refused by the registry (`BindingChanged`) or by the store (`Changed`), and told to try again.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | live sessions made on one connection | [`SESSIONS_PER_CONNECTION`] | the oldest is treated as if its connection dropped |
 //! | attempts with a password, and REGISTER | [`crate::rate_limits`] | `rate_limited` |
-//! | a disk that takes nothing | | `busy` for changes of accounts, which did not happen; everything else goes on |
-//! | pieces of FIND, and of LIST_PEERS with fields, at a time | `SEARCHES`; origins have their turns one after another | they wait |
-//! | those that wait | `SEARCHES_WAITING` | the newest of the origin that has most waiting: `busy` |
-//! | requests parsed on the runtime's threads | `PARSED_AT_ONCE` bytes | parsed on the thread for long work, one after another; origins have their turns |
-//! | work on a list of files on the runtime's threads | `FILES_AT_ONCE` files, `BYTES_AT_ONCE` bytes gone through | on the thread for long work; the registry's lock is held only to put the new list in the old one's place |
+//! | space on the accounts' disk | | `busy` for changes of accounts, which are not made; everything else goes on |
+//! | pieces of FIND, and of LIST_PEERS with fields, at a time | `MAX_SEARCHES`; origins take turns | they wait |
+//! | waiting pieces | `MAX_WAITING_SEARCHES` | the newest of the origin that has most waiting: `busy` |
+//! | requests parsed on the runtime's threads | `MAX_INLINE_PARSE_BYTES` | parsed on the worker thread, one after another; origins take turns |
+//! | work on a list of files on the runtime's threads | `MAX_INLINE_FILES` files, `MAX_INLINE_BYTES` bytes gone through | done on the worker thread; the registry's lock is held only to replace the old list |
 
 mod account_actions;
 mod account_administration;
@@ -59,21 +59,21 @@ use worker_thread::WorkerThread;
 pub use account_administration::AccountAdminError;
 pub use client_state::{ClientState, SESSIONS_PER_CONNECTION, TransportSecurity};
 
-/// Requests longer than this many bytes are parsed on the thread for long work.
+/// Requests longer than this many bytes are parsed on the worker thread.
 const MAX_INLINE_PARSE_BYTES: usize = 64 * 1024;
 
-/// Pieces of FIND, and of LIST_PEERS with fields, that are worked on at a time.
+/// Pieces of FIND, and of LIST_PEERS with fields, that run at a time.
 const MAX_SEARCHES: usize = 2;
-/// Those that wait.
+/// Bounds the pieces that wait for one of [`MAX_SEARCHES`] permits.
 const MAX_WAITING_SEARCHES: usize = 4096;
 
-/// When to try again after too much long work waited.
+/// Advice to clients after too much long work waited.
 const LONG_WORK_RETRY_MS: u64 = 2000;
 
-/// Lines longer than this are counted as long as they are on their way.
+/// Reply lines longer than this count towards the memory of replies until they are sent.
 const COUNTED_LINE_BYTES: usize = 16 * 1024;
 
-/// What all connections share.
+/// The tracker's state, shared by all connections.
 #[derive(Debug)]
 pub struct TrackerService {
     registry: Mutex<PresenceRegistry>,
@@ -86,36 +86,36 @@ pub struct TrackerService {
     started: Instant,
     first_event: u64,
     is_presence_failing: AtomicBool,
-    /// What is made of a long request takes several times the memory of its text.
+    /// Parses long requests and merges long lists, one at a time: each takes several times the memory of its text.
     long_work: WorkerThread,
-    /// Turns at going through lists of files.
+    /// Permits to go through lists of files.
     search_permits: Arc<FairSemaphore>,
-    /// Held while presence is stored.
+    /// Held while presence is stored, so that two stores never overlap.
     store_lock: Arc<tokio::sync::Mutex<()>>,
     /// The number of the last event: subscribers wait for it to change.
     last_event: watch::Sender<u64>,
-    /// When an event that is held back is to be told.
+    /// The time at which a coalesced event is due; `None`: no event is held back.
     due_event: watch::Sender<Option<Instant>>,
-    /// Changes when somebody is expelled: connections look whether it is theirs.
+    /// Changes when a user's sessions are revoked: each connection then looks whether one of them is its own.
     last_revocation: watch::Sender<SessionId>,
 }
 
-/// What the service goes by.
+/// The settings that the service runs with. They can change while it runs.
 #[derive(Debug, Clone)]
 pub struct ServicePolicy {
-    /// Of presence.
+    /// Leases, and whether an IP address proves anything.
     pub rules: PresenceRules,
-    /// How often somebody may try.
+    /// Rates of passwords, registrations and changes.
     pub rates: RateSettings,
-    /// Who may make an account.
+    /// Decides who may make an account.
     pub registration: RegistrationMode,
-    /// Keys of machines through which many people come and that tell them apart.
+    /// Keys of trusted gateways that name the person of each connection.
     pub trusted_doors: Vec<Fingerprint>,
-    /// Addresses beyond the local network that may be passed on.
+    /// Addresses beyond the local network that may be passed on to peers.
     pub announceable: Vec<AddressBlock>,
 }
 
-/// Who may make an account.
+/// The people who may make accounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegistrationMode {
     /// Everybody, with REGISTER.
@@ -124,7 +124,7 @@ pub enum RegistrationMode {
     Closed,
 }
 
-/// Who may try, and how often.
+/// The rates and permissions in force. Replaced as a whole by [`TrackerService::set_policy`].
 #[derive(Debug)]
 struct AccessPolicy {
     rates: RateSettings,
@@ -135,7 +135,7 @@ struct AccessPolicy {
     legacy_lease: Duration,
 }
 
-/// Why there is no service.
+/// A reason why the service can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceStartError {
     /// The account store can't be read.
@@ -149,16 +149,16 @@ pub enum ServiceStartError {
     Thread(#[from] std::io::Error),
 }
 
-/// What goes back to the client.
+/// A reply, ready to be sent.
 #[derive(Debug)]
 pub enum EncodedReply {
     /// One line.
     Line(Vec<u8>),
-    /// One line whose long middle others may get too.
+    /// One line whose long middle is shared with the replies to others.
     List {
         /// The line's beginning.
         head: Vec<u8>,
-        /// Fields, no brace around them.
+        /// JSON fields without the braces around them.
         fields: PeerListText,
     },
 }
@@ -169,10 +169,10 @@ pub const LIST_END: &[u8] = b"}\n";
 type ActionResult = Result<ActionReply, RequestError>;
 
 impl TrackerService {
-    /// Reads the bindings, and begins with those present who were so before.
+    /// Starts the service: reads the bindings, and restores the stored presences.
     ///
     /// # Errors
-    /// [`ServiceStartError`].
+    /// [`ServiceStartError`] when the account store can't be read or a thread can't be started.
     pub async fn start(
         policy: ServicePolicy,
         accounts: AccountStoreHandle,
@@ -184,6 +184,7 @@ impl TrackerService {
             accounts.read(Requester::Administrator, |store| store.bindings()).await?.into_iter().collect();
         let first_event = first_event();
         let mut registry = PresenceRegistry::new(policy.rules, first_event);
+        // Bindings come first: a presence is restored only if its account is still bound as it was stored.
         for (user, binding) in &known {
             binding.iter().for_each(|fingerprint| registry.bind(user, *fingerprint));
         }
@@ -193,6 +194,7 @@ impl TrackerService {
             .into_iter()
             .for_each(|former| registry.record_former_key(former));
         presence_writer::restore_all(&mut registry, &memory, &known);
+        // The events of the restore count as earlier ones: nobody waits for them.
         let first_event = registry.last_event();
         Ok(Self {
             registry: Mutex::new(registry),
@@ -214,7 +216,7 @@ impl TrackerService {
         })
     }
 
-    /// Answers one request; `object` is one object as the scanner hands it out.
+    /// Answers one request; `object` is one JSON object as the scanner hands it out.
     pub async fn answer(&self, client: &mut ClientState, object: &[u8]) -> EncodedReply {
         let began = Instant::now();
         let (parsed, turn) = match self.parse(client, object).await {
@@ -236,6 +238,7 @@ impl TrackerService {
                 let answered = self.dispatch(client, id, request, left_out, turn).await;
                 match answered.and_then(|answer| self.encode(dialect, id, answer, client.from())) {
                     Ok(reply) => {
+                        // Renewed after the action, so that the session of a login is included.
                         self.renew_leases(client);
                         client.record_granted(action, began.elapsed());
                         return reply;
@@ -259,7 +262,7 @@ impl TrackerService {
         EncodedReply::Line(line)
     }
 
-    /// From now on goes by this. What was used of rates that stay the same stays used.
+    /// Replaces the policy. Rates that stay the same keep their buckets, so that a reload refills nothing.
     pub fn set_policy(&self, policy: ServicePolicy) {
         self.with_registry(|registry, _| registry.set_rules(policy.rules));
         let mut gate = self.access_policy.write().unwrap_or_else(PoisonError::into_inner);
@@ -270,13 +273,14 @@ impl TrackerService {
         *gate = Arc::new(new);
     }
 
-    /// How long a client of the exercise is present without a request, as of now.
+    /// Returns how long a client of the exercise stays present without a request.
     pub fn legacy_lease(&self) -> Duration {
         self.access_policy().legacy_lease
     }
 
-    /// Ends every presence whose time has come, and tells what the log left out.
+    /// Ends the presences whose leases ran out, and logs how many lines were suppressed.
     pub fn expire(&self) {
+        // `with_registry` expires leases before it runs its closure.
         self.with_registry(|_, _| ());
         for SuppressedLines { from, kind, count } in self.log_throttle.take_suppressed(Instant::now()) {
             let from = from.map_or_else(|| "everywhere".to_owned(), |ip| ip.to_string());
@@ -284,23 +288,23 @@ impl TrackerService {
         }
     }
 
-    /// Whether a client of the exercise is logged in from there: then a connection of its own may bring a
-    /// long list of files without a login of its own.
+    /// True if a client of the exercise is logged in from this origin. A second connection of that client may then
+    /// send a long list of files without a login of its own.
     pub fn has_legacy_from(&self, from: ClientOrigin) -> bool {
         self.with_registry(|registry, _| registry.has_legacy_from(from))
     }
 
-    /// What is counted.
+    /// Returns the counters.
     pub fn metrics(&self) -> &TrackerMetrics {
         &self.metrics
     }
 
-    /// What may be logged.
+    /// Returns the throttle of the log's lines.
     pub const fn log_throttle(&self) -> &LogThrottle {
         &self.log_throttle
     }
 
-    /// How things stand.
+    /// Returns the current figures of the registry and of the password pool.
     pub fn snapshot(&self) -> MetricsSnapshot {
         let hashes = self.passwords.pending_count();
         self.with_registry(|registry, _| MetricsSnapshot {
@@ -313,24 +317,24 @@ impl TrackerService {
         })
     }
 
-    /// The number of the last event, and news of the next.
+    /// Watches the number of the last event.
     pub fn watch_events(&self) -> watch::Receiver<u64> {
         self.last_event.subscribe()
     }
 
-    /// When [`TrackerService::expire`] is to be called so that subscribers hear of what is held back.
+    /// Watches the time at which [`TrackerService::expire`] must be called so that held-back events are sent.
     pub fn watch_due_events(&self) -> watch::Receiver<Option<Instant>> {
         self.due_event.subscribe()
     }
 
-    /// News of somebody's being expelled, see [`ClientState::is_revoked`].
+    /// Watches revocations of sessions; see [`ClientState::is_revoked`].
     pub fn watch_revocations(&self) -> watch::Receiver<SessionId> {
         self.last_revocation.subscribe()
     }
 
-    /// `work` with the registry as it is now; subscribers hear of what it does.
+    /// Runs `work` with the registry after expiring leases, and wakes subscribers if it made events.
     pub(crate) fn with_registry<T>(&self, work: impl FnOnce(&mut PresenceRegistry, Instant) -> T) -> T {
-        // A panic in between is a bug that the log tells; refusing everybody from then on would not mend it.
+        // A panic while the lock is held is a bug that the log shows; refusing everybody afterwards wouldn't mend it.
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let (before, was_due) = (registry.last_event(), registry.next_event_due());
         let now = Instant::now();
@@ -339,7 +343,9 @@ impl TrackerService {
         let (last, last_expulsion) = (registry.last_event(), registry.last_revocation());
         let (discarded, due) = (registry.take_discarded(), registry.next_event_due());
         drop(registry);
+        // Freed outside the lock: a long list takes a while to drop.
         drop_in_background(discarded);
+        // Threads leave the lock in one order and arrive here in another: the watched numbers must never go back.
         self.last_revocation.send_if_modified(|told| {
             let newer = last_expulsion > *told;
             *told = last_expulsion.max(*told);
@@ -362,7 +368,7 @@ impl TrackerService {
         Arc::clone(&self.access_policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What a request says; where it is long, its turn at long work goes on.
+    /// Parses a request. A long one is parsed on the worker thread, and its permit is returned for later work.
     async fn parse(
         &self,
         client: &ClientState,
@@ -373,20 +379,21 @@ impl TrackerService {
             return Ok((parse_object(object, usual), None));
         }
         let turn = self.long_work_permit(client.from()).await?;
-        // Copied only now: those who wait need no memory for it.
+        // Copied only now, so that requests that wait take no memory for the copy.
         let object = object.to_owned();
         let (parsed, turn) = self.long_work.run(turn, move || parse_object(&object, usual)).await?;
         Ok((parsed, Some(turn)))
     }
 
-    /// A turn at long work, each origin in its own.
+    /// Waits for a permit to use the worker thread; origins take turns.
     async fn long_work_permit(&self, from: ClientOrigin) -> Result<FairPermit, RequestError> {
         let turn = self.long_work.acquire_permit(from.into()).await;
         turn.ok_or_else(|| busy(RefusalReason::TooManyLongRequests, LONG_WORK_RETRY_MS))
     }
 
-    /// A name that REGISTER can't take, offering one that is free as long as REGISTER may be tried.
+    /// Adds a free name to the refusal of an unusable one, as long as this origin may try REGISTER.
     async fn with_suggested_name(&self, client: &ClientState, name: UnusableName) -> UnusableName {
+        // Charged like a REGISTER: the suggestions would otherwise list the names that are taken, without a limit.
         let may_try = self.access_policy().limits.charge_registration(client.from(), Instant::now()).is_ok();
         if may_try { self.with_free_alternative(client, name).await } else { name }
     }
@@ -420,7 +427,7 @@ impl TrackerService {
         }
     }
 
-    /// Writes the answer. A long line is kept account of as long as it is on its way.
+    /// Encodes the reply. A long line counts towards the memory of replies until it is sent.
     fn encode(
         &self,
         dialect: Dialect,
@@ -438,7 +445,7 @@ impl TrackerService {
         })
     }
 
-    /// Any request on a connection is a word from those who logged in on it.
+    /// Renews the leases of all sessions of this connection: any request is a sign of life.
     fn renew_leases(&self, client: &ClientState) {
         if client.sessions().is_empty() {
             return;
@@ -460,7 +467,7 @@ impl AccessPolicy {
     }
 }
 
-/// Drops long lists where that holds up nobody.
+/// Drops long lists on the blocking pool.
 fn drop_in_background(mut files: Vec<FileList>) {
     files.retain(FileList::is_long);
     if let (false, Ok(runtime)) = (files.is_empty(), Handle::try_current()) {
@@ -472,7 +479,8 @@ fn new_token() -> SessionToken {
     SessionToken::from_bytes(rand::random())
 }
 
-/// Above every number an earlier process used, unless it had a million events a second; and exact in JSON.
+/// Returns a number above every number that an earlier process used, unless it made a million events a second.
+/// It is below 2^53, so JSON numbers carry it exactly.
 fn first_event() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! REGISTER, LOGIN, RESUME, PASSWD: accounts, and which certificate they belong to.
+//! The actions on accounts: REGISTER, LOGIN, RESUME, PASSWD and FORWARDED.
 
 use std::time::{Instant, SystemTime};
 
@@ -19,15 +19,15 @@ use crate::passwords::PasswordCheck;
 use crate::rate_limits::ClientOrigin;
 use crate::registry::{AuthenticatedLogin, FormerKey, LoginTime, PresenceRegistry, SessionId, dialable_addresses};
 
-/// When to try again after too many were present from one origin.
+/// Advice to clients after too many users were present from one origin.
 const PRESENCE_RETRY_MS: u64 = 60_000;
 
-/// What a login with the right password does about the binding.
+/// The effect of a login with the right password on the account's binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BindingDecision {
-    /// It stays as it is.
+    /// The binding stays as it is.
     Keep(Option<Fingerprint>),
-    /// The certificate shown takes the place of the old one, or of none.
+    /// The certificate shown becomes the binding.
     Replace { old: Option<Fingerprint>, new: Fingerprint },
 }
 
@@ -50,12 +50,15 @@ impl TrackerService {
         if let Some(owner) = self.owner(binding).filter(|owner| *owner != user) {
             return Err(key_of_other_account(&owner));
         }
-        // Asked before the hash, which is dear; that the name is taken is answered anyway.
+        // Checked before hashing, which takes a core for a while; `create` checks again. The reply reveals the
+        // name anyway.
         let name = user.clone();
         self.ensure_name_free(client, name).await?;
         gate.limits.charge_account(client.from(), Instant::now())?;
         let made = self.make_account(client, &user, &password, binding).await;
+        // The day's quota counts accounts that exist: a failed creation gives the place back.
         made.inspect_err(|_| gate.limits.refund_account(client.from()))?;
+        // Stored first, then told to the registry: a crash in between leaves nothing that isn't stored.
         if let Some(fingerprint) = binding {
             self.with_registry(|registry, _| registry.bind(&user, fingerprint));
         }
@@ -75,7 +78,7 @@ impl TrackerService {
         Ok(self.accounts.commit(client.from().into(), move |store| store.create(&account)).await?)
     }
 
-    /// Refuses a name that isn't free, and names one that is.
+    /// Refuses a name that is taken, and suggests a free one.
     async fn ensure_name_free(&self, client: &ClientState, name: UserName) -> Result<(), RequestError> {
         let refused = self.accounts.read(client.from().into(), move |store| {
             let taken = match store.ensure_name_free(&name) {
@@ -93,7 +96,7 @@ impl TrackerService {
         refused.await?.map_or(Ok(()), |reason| Err(reason.into()))
     }
 
-    /// The same name, offering one that is free in place of one that may not be.
+    /// Replaces the suggestion by a name that is free.
     pub(super) async fn with_free_alternative(&self, client: &ClientState, name: UnusableName) -> UnusableName {
         let Some(like) = name.suggestion().cloned() else { return name };
         match self.accounts.read(client.from().into(), move |store| find_free_name(store, &like)).await {
@@ -109,11 +112,12 @@ impl TrackerService {
         presence: &AnnouncedPresence,
         rebind: bool,
     ) -> ActionResult {
+        // Taken before the password check, which waits for its turn: a revocation meanwhile must count.
         let began = self.with_registry(|registry, _| registry.newest_session());
         let account = self.authenticate(client, credentials).await?;
         let user = account.user;
         let (bound, owner) = self.with_registry(|registry, _| {
-            // A password that was right before the account's sessions were ended says nothing now.
+            // The password may have been changed or reset after it was checked.
             if registry.was_revoked_since(&user, began) {
                 return Err(changed_meanwhile());
             }
@@ -175,11 +179,11 @@ impl TrackerService {
         Ok(ActionReply::LoggedIn { reply, again: true })
     }
 
-    /// From now on the connection is that of the person whom the door calls so.
+    /// Makes the connection that of the person whom the door names.
     pub(super) fn forward(&self, client: &mut ClientState, person: &ForwardedPerson) -> ActionResult {
         let door = match client.transport() {
             TransportSecurity::Plain => return Err(RefusalReason::NeedsTls.into()),
-            // Nobody comes through two doors: a person's connection shows no certificate.
+            // A person behind a door shows no certificate, so a door behind a door gets this answer.
             TransportSecurity::Tls => return Err(RefusalReason::NeedsCertificate.into()),
             TransportSecurity::Certified(fingerprint) => fingerprint,
         };
@@ -198,7 +202,7 @@ impl TrackerService {
     ) -> ActionResult {
         let Account { user, password_hash: old, .. } = self.authenticate(client, credentials).await?;
         self.require_tls_if_bound(client, &user)?;
-        // As dear as a guess, though it is none: every connection will look whether its sessions are over.
+        // Charged like a guess: every connection then looks whether its sessions are revoked, which is expensive.
         self.access_policy().limits.charge_password(&user, client.from(), Instant::now())?;
         let new = self.passwords.hash(&new_password, client.from().into()).await?;
         let name = user.clone();
@@ -213,7 +217,8 @@ impl TrackerService {
         Ok(ActionReply::PasswordChanged)
     }
 
-    /// The account, if that is its password. Wrong password and unknown user get the same answer after the same time.
+    /// Returns the account if the password is right. A wrong password and an unknown user get the same reply after the
+    /// same time.
     pub(super) async fn authenticate(
         &self,
         client: &ClientState,
@@ -230,6 +235,7 @@ impl TrackerService {
         match checked {
             Ok(Some(_)) => gate.limits.record_correct_password(&user, from),
             Ok(None) => {}
+            // A check that didn't happen (too many wait, a fault) is no guess.
             Err(_) => gate.limits.refund_guess(&user, from),
         }
         checked?.ok_or_else(|| {
@@ -246,6 +252,7 @@ impl TrackerService {
         password: &Password,
         from: ClientOrigin,
     ) -> Result<Option<Account>, RequestError> {
+        // An unknown user is checked as well, against a hash that no password has: the time tells nothing.
         let name = user.clone();
         let account = self.accounts.read(from.into(), move |store| store.find(&name)).await?;
         let stored = account.as_ref().map(|account| account.password_hash.as_str());
@@ -257,13 +264,13 @@ impl TrackerService {
         })
     }
 
-    /// A bound account is never reachable in plaintext.
+    /// Refuses plaintext connections to a bound account.
     pub(super) fn require_tls_if_bound(&self, client: &ClientState, user: &UserName) -> Result<(), RequestError> {
         let bound = self.with_registry(|registry, _| registry.binding(user)).is_some();
         if bound && !client.is_secure() { Err(tls_required(user)) } else { Ok(()) }
     }
 
-    /// The account that the connection's certificate is bound to.
+    /// Returns the account that the connection's certificate is bound to.
     pub(super) fn certified_user(&self, client: &ClientState) -> Result<(UserName, Fingerprint), RequestError> {
         let fingerprint = match client.transport() {
             TransportSecurity::Plain => return Err(RefusalReason::NeedsTls.into()),
@@ -285,7 +292,7 @@ impl TrackerService {
         self.with_registry(|registry, _| registry.owner(&certificate?).cloned())
     }
 
-    /// The new hash is an improvement, not a promise: if it can't be stored, the old one goes on being good.
+    /// Stores a hash with the current parameters. If that fails, the old hash stays valid.
     async fn store_rehashed(&self, from: ClientOrigin, mut account: Account, new: String) -> Account {
         let (name, old, hash) = (account.user.clone(), account.password_hash.clone(), new.clone());
         match self.accounts.commit(from.into(), move |store| store.set_password(&name, &old, &hash)).await {
@@ -331,7 +338,7 @@ impl TrackerService {
     }
 }
 
-/// What becomes of the binding when the password is right.
+/// Decides what a login with the right password does about the binding.
 fn decide_binding(
     user: &UserName,
     transport: TransportSecurity,

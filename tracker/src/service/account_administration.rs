@@ -1,4 +1,4 @@
-//! What an administrator does to accounts, while everybody else goes on.
+//! The administrator's actions on accounts; clients are served meanwhile.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,25 +12,25 @@ use crate::accounts::{Account, AccountStoreError};
 use crate::passwords::{PasswordError, Requester};
 use crate::registry::PeerSnapshot;
 
-/// How long the account store may take to answer while all is well.
+/// The longest time that a healthy account store takes to answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why it was not done.
+/// A reason why an administrator's action failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountAdminError {
-    /// The store.
+    /// The account store refused or failed.
     #[error(transparent)]
     Store(#[from] AccountStoreError),
-    /// The hash.
+    /// The password can't be hashed.
     #[error(transparent)]
     Password(#[from] PasswordError),
 }
 
 impl TrackerService {
-    /// All accounts by name, what they are bound to, and whether they are present.
+    /// Returns all accounts by name, with their bindings and whether they are present.
     ///
     /// # Errors
-    /// [`AccountAdminError`].
+    /// [`AccountAdminError::Store`] when the store can't be read.
     pub async fn all_accounts(&self) -> Result<Vec<(UserName, Option<Fingerprint>, bool)>, AccountAdminError> {
         let all = self.accounts.read(Requester::Administrator, |store| store.bindings()).await?;
         Ok(self.with_registry(|registry, _| {
@@ -42,13 +42,13 @@ impl TrackerService {
         }))
     }
 
-    /// Whether all is well: the registry and the account store answer, and what was to be stored last was stored.
+    /// Checks that the registry and the account store answer, and that the last writes succeeded.
     ///
     /// # Errors
-    /// What is not well, in words.
+    /// A sentence that says what is wrong.
     pub async fn health(&self) -> Result<(), String> {
         self.expire();
-        // A name nobody looks for costs as much as any other: one step in the index.
+        // Any name does: a lookup is one step in the index.
         let Ok(nobody) = "healthz".parse::<UserName>() else { return Ok(()) };
         let found =
             timeout(STORE_TIMEOUT, self.accounts.read(Requester::Administrator, move |store| store.find(&nobody)));
@@ -66,34 +66,34 @@ impl TrackerService {
         Ok(())
     }
 
-    /// Whether the registry and the account store's thread come to what they are asked, however that ends.
+    /// True if the registry and the account store's thread respond, even with an error.
     pub async fn is_alive(&self) -> bool {
         self.expire();
         self.accounts.is_alive().await
     }
 
-    /// After a change of accounts that could not be stored: tries whether one can be now.
+    /// Tries a write after one failed, so that [`Self::health`] recovers without a client's request.
     pub async fn probe_accounts(&self) {
         if self.accounts.last_write_error().is_some() {
-            // What comes of it is remembered where it is tried.
+            // `commit` records the outcome itself.
             let _ = self.accounts.commit(Requester::Administrator, |store| store.probe()).await;
         }
     }
 
-    /// Makes an account, whether registration is open or not.
+    /// Makes an account, even while registration is closed.
     ///
     /// # Errors
-    /// [`AccountAdminError`].
+    /// [`AccountAdminError`] when the name is taken, or the store or the hash fails.
     pub async fn add_account(&self, user: &UserName, password: &Password) -> Result<(), AccountAdminError> {
         let password_hash = self.passwords.hash(password, Requester::Administrator).await?;
         let account = Account { user: user.clone(), password_hash, binding: None };
         Ok(self.accounts.commit(Requester::Administrator, move |store| store.create(&account)).await?)
     }
 
-    /// Removes an account; its sessions and connections are over.
+    /// Removes an account, and ends its sessions and connections.
     ///
     /// # Errors
-    /// [`AccountAdminError`].
+    /// [`AccountAdminError::Store`] when there is no such account or the store fails.
     pub async fn remove_account(&self, user: &UserName) -> Result<(), AccountAdminError> {
         let name = user.clone();
         self.accounts.commit(Requester::Administrator, move |store| store.remove(&name)).await?;
@@ -101,10 +101,10 @@ impl TrackerService {
         Ok(())
     }
 
-    /// Gives an account another password; its sessions and connections are over.
+    /// Replaces an account's password, and ends its sessions and connections.
     ///
     /// # Errors
-    /// [`AccountAdminError`].
+    /// [`AccountAdminError`] when there is no such account, or the store or the hash fails.
     pub async fn reset_password(&self, user: &UserName, password: &Password) -> Result<(), AccountAdminError> {
         let (name, hash) = (user.clone(), self.passwords.hash(password, Requester::Administrator).await?);
         self.accounts.commit(Requester::Administrator, move |store| store.reset_password(&name, &hash)).await?;
@@ -112,10 +112,10 @@ impl TrackerService {
         Ok(())
     }
 
-    /// Forgets what an account is bound to; its sessions and connections are over.
+    /// Removes an account's binding, and ends its sessions and connections.
     ///
     /// # Errors
-    /// [`AccountAdminError`].
+    /// [`AccountAdminError::Store`] when there is no such account or the store fails.
     pub async fn unbind_account(&self, user: &UserName) -> Result<(), AccountAdminError> {
         let name = user.clone();
         self.accounts.commit(Requester::Administrator, move |store| store.unbind(&name)).await?;
@@ -123,20 +123,20 @@ impl TrackerService {
         Ok(())
     }
 
-    /// All accounts' hashes.
+    /// Returns the password hashes of all accounts.
     ///
     /// # Errors
-    /// [`AccountAdminError`].
+    /// [`AccountAdminError::Store`] when the store can't be read.
     pub async fn password_hashes(&self) -> Result<Vec<(UserName, String)>, AccountAdminError> {
         Ok(self.accounts.read(Requester::Administrator, |store| store.password_hashes()).await?)
     }
 
-    /// Some of those who are present, by name from behind `after` on; nobody when there are no more.
+    /// Returns the next present users by name after `after`; empty at the end.
     pub fn peers_after(&self, after: Option<&UserName>) -> Vec<PeerSnapshot> {
         self.with_registry(|registry, _| registry.peers_after(after))
     }
 
-    /// Since the start.
+    /// Returns the time since the start.
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }

@@ -1,4 +1,4 @@
-//! Answers, and the words that each dialect has for them.
+//! Replies to granted requests, encoded in either dialect.
 
 use serde::Serialize;
 use shared::UserName;
@@ -12,13 +12,13 @@ use super::request_error::{RequestError, internal};
 use super::{EncodedReply, LIST_END};
 use crate::registry::PeerListText;
 
-/// A request that was granted.
+/// A granted request's reply.
 #[derive(Debug)]
 pub(super) enum ActionReply {
     Registered(UserName),
     LoggedIn {
         reply: LoginReply,
-        /// Whether the user was present before.
+        /// The user was present before.
         again: bool,
     },
     PasswordChanged,
@@ -27,7 +27,7 @@ pub(super) enum ActionReply {
         count: usize,
         left_out: RejectedFiles,
     },
-    /// A list whose head was written with [`list_head`].
+    /// A list whose head [`list_head`] wrote.
     Peers {
         head: Vec<u8>,
         fields: PeerListText,
@@ -44,7 +44,7 @@ pub(super) enum ActionReply {
 }
 
 impl ActionReply {
-    /// Writes the answer in `dialect`.
+    /// Encodes the reply in `dialect`.
     pub(super) fn encode(self, dialect: Dialect, id: Option<&str>) -> Result<EncodedReply, RequestError> {
         let text = match dialect {
             Dialect::Action => self.english(),
@@ -53,7 +53,7 @@ impl ActionReply {
         let line = match self {
             Self::Peers { head, fields } => return Ok(EncodedReply::List { head, fields }),
             Self::LoggedIn { reply, .. } if dialect == Dialect::Action => encode_line(dialect, id, &text, &reply),
-            // Clients that say cmd have no use for a token.
+            // Clients that speak `cmd` have no use for a token.
             Self::Registered(_)
             | Self::LoggedIn { .. }
             | Self::PasswordChanged
@@ -122,11 +122,11 @@ impl ActionReply {
     }
 }
 
-/// Begins the reply to LIST_PEERS, up to its list.
+/// Encodes the beginning of the reply to LIST_PEERS, up to its list.
 pub(super) fn list_head(dialect: Dialect, id: Option<&str>, online: usize) -> Result<Vec<u8>, RequestError> {
     let mut head = match dialect {
         Dialect::Action => encode_ok(id, &format!("{online} online"), &EmptyReply {}).map_err(|why| internal(&why))?,
-        // As the exercise's own tracker has it: no text, and no byte that a peer could have.
+        // The exercise's own tracker sends no text here; each byte saved leaves room for peers in the client's 4 KiB read.
         Dialect::Cmd => id.map_or_else(
             || b"{\"status\":\"OK\"}\n".to_vec(),
             |id| format!("{{\"id\":{id},\"status\":\"OK\"}}\n").into_bytes(),
@@ -137,7 +137,7 @@ pub(super) fn list_head(dialect: Dialect, id: Option<&str>, online: usize) -> Re
     Ok(head)
 }
 
-/// Writes a refusal in the words of `dialect`.
+/// Encodes a refusal in `dialect`.
 pub(crate) fn encode_reason(
     dialect: Dialect,
     id: Option<&str>,
@@ -155,7 +155,7 @@ pub(crate) fn encode_reason(
     }
 }
 
-/// Writes a refusal that is in the words of `dialect` already.
+/// Encodes a refusal whose message is in `dialect` already.
 pub(super) fn encode_refusal(dialect: Dialect, id: Option<&str>, refusal: &TrackerRefusal) -> Vec<u8> {
     match dialect {
         Dialect::Action => encode_error(id, refusal, None),

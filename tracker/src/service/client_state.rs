@@ -1,4 +1,4 @@
-//! What the tracker knows of one connection's other end.
+//! The state of one connection's client: its origin, certificate, sessions and subscription.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,43 +14,43 @@ use crate::registry::{AuthorityClaim, ConnectionUsers, EventBacklog, SessionId};
 
 /// Live sessions that one connection may hold.
 pub const SESSIONS_PER_CONNECTION: usize = 16;
-/// Event lines that go out in one piece.
+/// Event lines that are sent in one batch. Requests are answered between two batches.
 const EVENTS_PER_BATCH: usize = 256;
 
-/// How the connection is protected.
+/// The protection of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransportSecurity {
-    /// Not at all.
+    /// No TLS.
     Plain,
-    /// TLS, the client showed no certificate.
+    /// TLS without a client certificate.
     Tls,
-    /// TLS, and the client proved that it has this key.
+    /// TLS, and the client proved that it owns this key.
     Certified(Fingerprint),
 }
 
-/// One connection. Dropping it tells the registry that the connection is gone.
+/// The client of one connection. Dropping it tells the registry that the connection is gone.
 #[derive(Debug)]
 pub struct ClientState {
     service: Arc<TrackerService>,
     ip: IpAddr,
     from: ClientOrigin,
     transport: TransportSecurity,
-    /// The sessions made here, the newest last; some may be over.
+    /// The sessions made on this connection, the newest last; some may have ended.
     sessions: Vec<(UserName, SessionId)>,
     users: ConnectionUsers,
     subscription: EventSubscription,
     refusals: RefusalStreak,
-    /// The features that the client listed, once it did.
+    /// The features that the client listed; `None` until it lists some.
     features: Option<FeatureSet>,
     /// The dialect of the last request.
     dialect: Dialect,
 }
 
-/// Whether events go out on this connection.
+/// The events that this connection gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum EventSubscription {
     Inactive,
-    /// All events after this one.
+    /// All events after `seen`. Sessions of `by` that are revoked after `then` end the subscription.
     Active {
         seen: u64,
         by: UserName,
@@ -59,7 +59,7 @@ enum EventSubscription {
 }
 
 impl ClientState {
-    /// A connection that said nothing yet.
+    /// Creates the state of a new connection.
     pub fn new(service: Arc<TrackerService>, ip: IpAddr, transport: TransportSecurity) -> Self {
         Self {
             service,
@@ -81,58 +81,59 @@ impl ClientState {
         service.answer(self, object).await
     }
 
-    /// What all connections share.
+    /// Returns the service.
     pub const fn service(&self) -> &Arc<TrackerService> {
         &self.service
     }
 
-    /// Where the connection came from.
+    /// Returns the socket's address, IPv4 in its own form.
     pub const fn ip(&self) -> IpAddr {
         self.ip
     }
 
-    /// Where the client is, as what it may do is counted.
+    /// Returns the origin that the limits count this client by.
     pub const fn from(&self) -> ClientOrigin {
         self.from
     }
 
-    /// How it is protected.
+    /// Returns the protection of the connection.
     pub const fn transport(&self) -> TransportSecurity {
         self.transport
     }
 
-    /// What was refused since something was granted.
+    /// Returns the refusals in a row since the last granted request.
     pub const fn refusals(&self) -> RefusalStreak {
         self.refusals
     }
 
-    /// A request was refused: counted and logged.
+    /// Counts and logs a refused request.
     pub fn record_refused(&mut self, action: Option<&'static str>, code: TrackerErrorCode, took: Duration) {
         self.refusals.record(Some(code));
         self.service.metrics().record_request(action, code.as_str(), took);
+        // `not_found` is the everyday answer to WHOIS and says nothing about the client.
         if code != TrackerErrorCode::NotFound && self.service.log_throttle().try_admit(self.ip, code.as_str()) {
             info!(ip = %self.ip, action = action.unwrap_or("?"), %code, "refused");
         }
     }
 
-    /// A request was granted.
+    /// Counts a granted request.
     pub(super) fn record_granted(&mut self, action: Option<&'static str>, took: Duration) {
         self.refusals.record(None);
         self.service.metrics().record_request(action, "ok", took);
     }
 
-    /// From now on stands for the person whom this door calls so, and for no certificate.
+    /// Makes this the connection of a person behind a door. The door's certificate proves nothing for that person.
     pub(super) fn forward(&mut self, door: Fingerprint, person: &ForwardedPerson) {
         self.from = ClientOrigin::behind(door, person.as_str());
         self.transport = TransportSecurity::Tls;
     }
 
-    /// Returns the dialect of the last request; what shows no dialect of its own is answered in it.
+    /// Returns the dialect of the last request; requests that can't be parsed are answered in it.
     pub const fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// Notes the dialect of a request.
+    /// Sets the dialect of the last request.
     pub const fn set_dialect(&mut self, dialect: Dialect) {
         self.dialect = dialect;
     }
@@ -142,17 +143,17 @@ impl ClientState {
         self.features.unwrap_or_default()
     }
 
-    /// Notes the features that the client lists, in the place of those listed before.
+    /// Sets the features that the client lists; earlier lists are forgotten.
     pub(super) const fn set_features(&mut self, features: FeatureSet) {
         self.features = Some(features);
     }
 
-    /// Returns the tracker's features as this client is told of them: in plaintext only if it listed its own.
+    /// Returns the features offered to this client: none in plaintext unless it listed its own.
     pub(super) fn offered_features(&self) -> FeatureSet {
         if self.is_secure() || self.features.is_some() { FeatureSet::all() } else { FeatureSet::default() }
     }
 
-    /// Who logged in here, or gets events here.
+    /// Returns the user who logged in or subscribed last.
     pub fn latest_user(&self) -> Option<&UserName> {
         let subscriber = match &self.subscription {
             EventSubscription::Inactive => None,
@@ -161,17 +162,17 @@ impl ClientState {
         self.sessions.last().map(|(user, _)| user).or(subscriber)
     }
 
-    /// Whether somebody logged in here.
+    /// True if a user logged in on this connection.
     pub fn has_logged_in(&self) -> bool {
         !self.sessions.is_empty()
     }
 
-    /// Whether events go out on this connection.
+    /// True if this connection gets events.
     pub fn is_subscribed(&self) -> bool {
         self.subscription != EventSubscription::Inactive
     }
 
-    /// The lines of events that are due, appended to `out`. Says whether there may be more.
+    /// Appends the lines of due events to `out`. Returns whether there may be more.
     pub fn push_events(&mut self, out: &mut Vec<u8>) -> bool {
         let EventSubscription::Active { seen, .. } = &mut self.subscription else { return false };
         let backlog = self.service.with_registry(|registry, _| registry.events_after(*seen, EVENTS_PER_BATCH));
@@ -183,7 +184,7 @@ impl ClientState {
             EventBacklog::Lost { line, seen: last } => {
                 let metrics = self.service.metrics();
                 metrics.resyncs.inc();
-                // Of those before a `since` of another life nothing is known.
+                // A `since` of an earlier process is above every number here: the difference saturates to 0.
                 metrics.events_dropped.inc_by(last.saturating_sub(*seen));
                 out.extend_from_slice(&line);
                 (last, false)
@@ -193,7 +194,7 @@ impl ClientState {
         more
     }
 
-    /// Whether one of those who were authenticated here was expelled since.
+    /// True if the sessions of a user who was authenticated here were revoked since.
     pub fn is_revoked(&self) -> bool {
         let subscriber = match &self.subscription {
             EventSubscription::Inactive => None,
@@ -231,7 +232,7 @@ impl ClientState {
         }
     }
 
-    /// A session was made here; older ones of the same user on this connection are forgotten.
+    /// Records a new session. It replaces an older one of the same user, or the oldest of a full connection.
     pub(super) fn add_session(&mut self, user: UserName, session: SessionId) {
         self.users.record(&user);
         let older = self.sessions.iter().position(|(name, _)| *name == user);
@@ -240,6 +241,7 @@ impl ClientState {
             None if self.sessions.len() == SESSIONS_PER_CONNECTION => Some(self.sessions.remove(0)),
             None => None,
         };
+        // As if its connection had dropped: if it is a presence, the grace period begins.
         if let Some((_, evicted)) = evicted {
             self.service.with_registry(|registry, now| registry.connection_dropped(evicted, now));
         }
@@ -250,8 +252,8 @@ impl ClientState {
         self.sessions.retain(|(name, _)| name != user);
     }
 
-    /// Everybody else who was this user is expelled; this connection goes on, and its session of that user, if it
-    /// had one, goes by `kept` from now on.
+    /// Follows the revocation of the user's other sessions: this connection continues with the session `kept`, if it
+    /// had one, and its subscription counts as begun at `now`.
     pub(super) fn replace_session(&mut self, user: &UserName, kept: Option<SessionId>, now: SessionId) {
         self.sessions.retain(|(name, _)| name != user);
         self.sessions.extend(kept.map(|session| (user.clone(), session)));

@@ -1,4 +1,4 @@
-//! REGISTER_FILES, LIST_PEERS, LOGOUT, HEARTBEAT, WHOIS, FIND, SUBSCRIBE: who is here, and with what.
+//! The actions on presence and files: REGISTER_FILES, LIST_PEERS, LOGOUT, HEARTBEAT, WHOIS, FIND, SUBSCRIBE.
 
 use std::time::Instant;
 
@@ -22,25 +22,25 @@ use crate::registry::{
     PresenceRegistry, SearchPosition, SessionEndReason, SessionId, cursor_after,
 };
 
-/// Lists longer than this are brought into order on the thread for long work.
+/// Lists longer than this are sorted and indexed on the worker thread.
 const MAX_INLINE_FILES: usize = 500;
-/// Changes that go through more bytes of lists than this are worked out on the thread for long work.
+/// Changes that go through more bytes of lists than this are made on the worker thread.
 const MAX_INLINE_BYTES: usize = 256 * 1024;
-/// How often a list is worked out anew because it changed in the meantime.
+/// Attempts to change a list that others change at the same time.
 const MAX_CHANGE_ATTEMPTS: usize = 5;
-/// When to try again after the catalogue was full.
+/// Advice to clients after the catalogue was full.
 const CATALOGUE_RETRY_MS: u64 = 60_000;
-/// FIND's reply ends when it is about as long as this.
+/// FIND's reply ends at about this size.
 const MAX_PAGE_BYTES: usize = 256 * 1024;
-/// What a file has in FIND's reply beside its texts.
+/// Bytes of a file in FIND's reply without its texts, about.
 const ENTRY_OVERHEAD_BYTES: usize = 60;
-/// When to try again after too many searches waited.
+/// Advice to clients after too many searches waited.
 const SEARCH_RETRY_MS: u64 = 1000;
-/// When to try again after too many long replies were on their way.
+/// Advice to clients after too many long replies were unsent.
 const REPLIES_RETRY_MS: u64 = 2000;
-/// Files that FIND lists unless told otherwise.
+/// Files in a page of FIND by default.
 const DEFAULT_PAGE_FILES: usize = 100;
-/// Files that FIND lists at most.
+/// Files in a page of FIND at most.
 const MAX_PAGE_FILES: usize = 1000;
 
 impl TrackerService {
@@ -50,6 +50,7 @@ impl TrackerService {
         id: Option<&str>,
         wanted: &ListPeersRequest,
     ) -> ActionResult {
+        // Checked before any work: an origin that reads slowly must not have more replies made.
         self.with_registry(|registry, _| registry.can_send_reply(client.from()))
             .then_some(())
             .ok_or_else(too_many_replies_error)?;
@@ -60,6 +61,7 @@ impl TrackerService {
             (Dialect::Action, false) => ListView::Compact,
             (Dialect::Action, true) => ListView::Full,
         };
+        // Most requests are for the plain list, which is ready and needs no permit.
         let fields = self.with_registry(|registry, _| registry.ready_list(view, wanted, room, client.from()));
         let fields = match fields {
             Some(fields) => fields,
@@ -82,12 +84,12 @@ impl TrackerService {
             if !has_more {
                 return Ok(page.finish());
             }
-            // Others have their turn between two pieces.
+            // Lets other tasks run between two pieces.
             tokio::task::yield_now().await;
         }
     }
 
-    /// A turn at going through lists, each origin in its own.
+    /// Waits for a permit to go through lists; origins take turns.
     async fn search_permit(&self, client: &ClientState) -> Result<FairPermit, RequestError> {
         let turn = self.search_permits.acquire(client.from().into()).await;
         turn.ok_or_else(|| busy(RefusalReason::TooManySearches, SEARCH_RETRY_MS))
@@ -101,6 +103,7 @@ impl TrackerService {
         turn: Option<FairPermit>,
     ) -> ActionResult {
         let RegisterFilesRequest { user, files, mode, proof } = request;
+        // The password is checked before the change is charged, so that nobody can use up the rate of another user.
         self.check_authority(client, &user, &proof).await?;
         self.access_policy().limits.charge_change(&user, client.from(), Instant::now())?;
         let (changes, turn) = self.prepare_files(files, turn, client.from()).await?;
@@ -123,7 +126,7 @@ impl TrackerService {
         Ok((files, Some(turn)))
     }
 
-    /// Changes a list beside the registry, which takes the outcome in one step.
+    /// Changes a list without the registry's lock. The registry then takes the result if the list is still the same.
     async fn change_files(
         &self,
         user: &UserName,
@@ -152,6 +155,7 @@ impl TrackerService {
                 let is_as_before = registry.files(user).is_some_and(|now| now.is_copy_of(&before));
                 is_as_before.then(|| put_files(registry, now, user, after, shown))
             });
+            // `before` may be the last copy of the replaced list.
             super::drop_in_background(vec![before]);
             if let Some(count) = count {
                 return count;
@@ -165,7 +169,7 @@ impl TrackerService {
         self.access_policy().limits.charge_change(&user, client.from(), Instant::now())?;
         let held = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
         let was_present = self.with_registry(|registry, _| {
-            // Checked again: the password took its time, and only this look and the change are one step.
+            // Checked again: hashing the password took a while, and only this check and the change are one step.
             if registry.is_present(&user) {
                 speaking_session(registry, &user, &client.claim(&proof))?;
             }
@@ -195,7 +199,7 @@ impl TrackerService {
             let (name, session) = match (held, token.and_then(|token| registry.session_of_token(&token)), &user) {
                 (Some((name, session)), _, _) => (name.clone(), *session),
                 (None, Some((session, name)), _) => (name.clone(), session),
-                // A client of the exercise with a connection for each request.
+                // A client of the exercise, which opens a connection for each request.
                 (None, None, Some(user)) => match registry.authority(user, &client.claim(&SpeakerProof::default())) {
                     AuthorityDecision::Session(session) => (user.clone(), session),
                     AuthorityDecision::IfPasswordIsRight => return Err(denied(user, AuthorityDenial::NotLoggedIn)),
@@ -245,7 +249,7 @@ impl TrackerService {
         Ok(self.accounts.read(client.from().into(), move |store| store.find(&name)).await?.is_some())
     }
 
-    /// The name itself where somebody has it, else the only one that differs in the case of its letters.
+    /// Returns `name` if an account has it, else the only account whose name differs from it in letter case alone.
     async fn named_like(&self, client: &ClientState, name: UserName) -> Result<UserName, RequestError> {
         let wanted = name.clone();
         let mut all = self.accounts.read(client.from().into(), move |store| store.names_ignoring_case(&wanted)).await?;
@@ -277,7 +281,7 @@ impl TrackerService {
                 Some(_) if files.len() == limit => cursor_after(&files),
                 Some(rest) => {
                     position = rest;
-                    // Others have their turn between two pieces.
+                    // Lets other tasks run between two pieces.
                     tokio::task::yield_now().await;
                     continue;
                 }
@@ -292,14 +296,14 @@ impl TrackerService {
             let kept = |seen: &u64| matches!(registry.events_after(*seen, 0), EventBacklog::Lines { .. });
             (registry.last_event(), since.filter(kept), registry.newest_session())
         });
-        // What can't be continued begins after an event that never was: the first line sent is then a resync.
+        // A position that can't be continued becomes one after all events: the first line sent is then a `resync`.
         client.subscribe(continued.unwrap_or(if since.is_some() { u64::MAX } else { last }), user, then);
         let seq = continued.unwrap_or(last);
         Ok(ActionReply::Subscribed(SubscribeReply { seq, features: client.offered_features() }))
     }
 
-    /// Refuses a request on behalf of `user` unless its sender may speak for it. The password, if it comes to that,
-    /// is checked here, and is right when this returns.
+    /// Refuses a request on behalf of `user` unless its sender may speak for that user. A password that decides it is
+    /// checked here.
     async fn check_authority(
         &self,
         client: &ClientState,
@@ -320,7 +324,7 @@ impl TrackerService {
     }
 }
 
-/// Puts the list that a change made in the place of the one before; `None` when it is the same.
+/// Replaces the user's list by `after` (`None`: the change had no effect), and returns the length of the list.
 fn put_files(
     registry: &mut PresenceRegistry,
     now: Instant,
@@ -333,7 +337,7 @@ fn put_files(
         Some(after) => registry.put_files(user, after).map_err(|why| files_refused(user, why))?,
         None => registry.files(user).map(FileList::len),
     };
-    // An attached session, or one proved by password, has no lease of its own: the presence's is renewed.
+    // An attached session, and one proved by a password, have no lease: the presence's lease is renewed.
     let presence = registry.presence_session(user).unwrap_or(session);
     let _ = registry.renew(presence, now);
     count.ok_or_else(|| not_online(user))
@@ -343,7 +347,7 @@ fn not_online(user: &UserName) -> RequestError {
     RefusalReason::NotOnline(user.clone()).into()
 }
 
-/// The session that may speak for `user`, once a password in the claim is known to be right.
+/// Returns the session that may speak for `user`, given that a password in the claim is right.
 fn speaking_session(
     registry: &PresenceRegistry,
     user: &UserName,
@@ -381,7 +385,7 @@ fn files_refused(user: &UserName, why: FileListError) -> RequestError {
     }
 }
 
-/// Leaves as many as fit a page; says whether those were not all.
+/// Truncates the files to one page. Returns whether some were cut off.
 fn truncate_to_page(files: &mut Vec<FoundFile>) -> bool {
     let mut bytes = 0;
     let fit = files.iter().take_while(|FoundFile { user, name, hash, .. }| {

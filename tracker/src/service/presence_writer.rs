@@ -1,4 +1,4 @@
-//! Presence that outlasts the process: taken from the registry and stored, and back.
+//! Presence across restarts: the registry's changes are stored, and restored at the start.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::metrics::StoreKind;
 use crate::presence_store::PresenceStore;
 use crate::registry::PresenceRegistry;
 
-/// Users whose state is taken in one hold of the registry's lock.
+/// Users whose state is taken under one hold of the registry's lock.
 const CHANGES_PER_LOCK: usize = 512;
 
-/// Makes everybody present whose lease has not run out, if the account is still there and bound as it was.
+/// Restores the presences whose leases have not run out and whose accounts are still bound as they were.
 pub(super) fn restore_all(
     registry: &mut PresenceRegistry,
     memory: &PresenceStore,
@@ -30,6 +30,7 @@ pub(super) fn restore_all(
         if accounts.get(&user) == Some(&one.entry.fingerprint) && registry.restore_presence(one, now) {
             revived += 1;
         } else {
+            // Its entry in the store is outdated and must be removed.
             registry.mark_dirty(&user, true);
         }
     });
@@ -42,10 +43,10 @@ pub(super) fn restore_all(
 }
 
 impl TrackerService {
-    /// Stores what changed until now. What changes meanwhile has its turn the next time, so that nobody waits for
-    /// those who change something all the time.
+    /// Stores the changes made until now. Later changes wait for the next call, so that a user who changes all the time
+    /// can't keep this one from ending.
     pub async fn store_presence(&self) {
-        // One after the other, even if the one before was given up.
+        // The guard moves into the blocking task: if this future is dropped, the next store still waits for that task.
         let turn = Arc::clone(&self.store_lock).lock_owned().await;
         let mut left = self.with_registry(|registry, _| registry.dirty_count());
         let mut changes = Vec::new();
@@ -68,6 +69,7 @@ impl TrackerService {
         let failed = match stored.await {
             Ok((Ok(()), _)) => None,
             Ok((Err(why), changes)) => {
+                // Their order in the queue is lost: they are marked behind the changes that came meanwhile.
                 self.with_registry(|registry, _| registry.mark_unstored(changes));
                 Some(why.to_string())
             }
@@ -81,7 +83,7 @@ impl TrackerService {
         }
     }
 
-    /// The tracker goes away: connections that end from now on say nothing about their users.
+    /// Begins the stop: connections that end from now on say nothing about their users.
     pub fn begin_stop(&self) {
         self.with_registry(|registry, _| registry.begin_stop());
     }

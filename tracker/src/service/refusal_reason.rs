@@ -1,6 +1,6 @@
-//! Reasons why something is not granted, in the words of both dialects.
+//! The reasons for refusals and their texts in both dialects.
 //!
-//! Both languages say the same: each is written from the reason, none from the code alone.
+//! Each text is made from the reason, not from the code: both dialects say equally much.
 
 use shared::UserName;
 use shared::account_name::shell_operand;
@@ -11,55 +11,55 @@ use shared::tracker::{Dialect, TrackerErrorCode, UnusableName};
 use crate::rate_limits::LimitKind;
 use crate::registry::SessionEndReason;
 
-/// A reason why a request is not granted, or a connection ends.
+/// A reason why a request is refused, or a connection ends.
 #[derive(Debug)]
 pub(crate) enum RefusalReason {
-    /// What came is no request.
+    /// The bytes are no JSON object.
     Scan(ScanError),
     TruncatedRequest,
     SlowRequest,
     RefusedTooOften,
-    /// There is no place for the connection of somebody behind a door.
+    /// A person behind a door has too many connections.
     NoConnectionSlot,
-    /// There is no memory for a long request.
+    /// No memory is left for a long request.
     TooManyLongRequests,
-    /// A long request that didn't come on gave its memory to others.
+    /// A long request came too slowly, and its memory was given to others.
     MemoryReclaimed,
     UnusableName(UnusableName),
     NameTaken {
         user: UserName,
-        /// A name that is free.
+        /// A similar name that is free; `None` if none was found.
         free: Option<UserName>,
     },
     NameLike {
         wanted: UserName,
         taken: UserName,
-        /// A name that is free.
+        /// A similar name that is free; `None` if none was found.
         free: Option<UserName>,
     },
     RegistrationClosed,
     WrongPassword,
     RateLimited(LimitKind),
-    /// The certificate's key is bound to this account.
+    /// The certificate shown is bound to this account, which isn't the one of the request.
     KeyOfOtherAccount(UserName),
-    /// The certificate's key is bound to another account.
+    /// The store found the certificate bound to another account.
     KeyTaken,
     TlsRequired(UserName),
-    /// The action is for those with a certificate.
+    /// The action needs a client certificate, and the connection is plaintext.
     NeedsTls,
     NeedsCertificate,
-    /// The certificate's key is no door's, or the connection is somebody's already.
+    /// The certificate is no trusted door's, or a user already logged in on the connection.
     NotATrustedDoor,
     UnknownKey,
-    /// The key was this account's once.
+    /// The certificate was this account's until a rebind.
     AccountMoved {
         user: UserName,
-        /// For how many seconds it has had another one.
+        /// Seconds since the rebind.
         moved_for_s: u64,
     },
-    /// The account has a key, and none was shown.
+    /// The account is bound, and no certificate was shown.
     KeyRequired(UserName),
-    /// The account has a key, and another was shown.
+    /// The account is bound, and another certificate was shown.
     BoundToOtherKey(UserName),
     NotOnline(UserName),
     NotLoggedInAs(UserName),
@@ -80,7 +80,7 @@ pub(crate) enum RefusalReason {
     TooManyPresent,
     /// Too many searches wait.
     TooManySearches,
-    /// More than the user's, or the origin's, part of the catalogue.
+    /// The list exceeds the user's, or the origin's, quota of the catalogue.
     CatalogueShareExceeded,
     ListChanged,
     AccountChanged,
@@ -137,7 +137,7 @@ impl RefusalReason {
         }
     }
 
-    /// Returns for how many seconds the account of the key shown has had another one, where that is the reason.
+    /// Returns the seconds since the rebind that took the account from the key shown.
     pub(super) const fn moved_for_s(&self) -> Option<u64> {
         match self {
             Self::AccountMoved { moved_for_s, .. } => Some(*moved_for_s),
@@ -145,7 +145,7 @@ impl RefusalReason {
         }
     }
 
-    /// Returns the text for people, in the words of `dialect`.
+    /// Returns the text for people in `dialect`.
     pub(super) fn text(&self, dialect: Dialect, retry_after_ms: Option<u64>) -> String {
         let seconds = retry_after_ms.map(|ms| ms.div_ceil(1000).max(1));
         match (dialect, self, seconds) {
@@ -357,7 +357,7 @@ fn listed(names: &[UserName]) -> String {
     names.iter().map(UserName::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the option that sets the limit; some have none.
+/// Returns the command-line option that sets the limit; the limit of changes has none.
 const fn option_of(limit: LimitKind) -> Option<&'static str> {
     match limit {
         LimitKind::GuessesAtUser | LimitKind::Guesses | LimitKind::Passwords => Some("--rate-limit-logins"),

@@ -1,4 +1,4 @@
-//! What a request that is not granted is answered with, and what of inside is told outside.
+//! Errors of requests, and their conversion from the errors of the modules below. Internal causes are only logged.
 
 use shared::safe_text::safe_path;
 
@@ -9,12 +9,12 @@ use crate::passwords::PasswordError;
 use crate::rate_limits::RateLimitExceeded;
 use crate::registry::BindingChanged;
 
-/// When to try again after somebody else changed the same account.
+/// Advice to clients after the account was changed at the same time.
 pub(super) const RETRY_AFTER_CHANGE_MS: u64 = 100;
-/// When to try again after there was no room on the disk.
+/// Advice to clients after the disk was full.
 const RETRY_AFTER_FULL_MS: u64 = 60_000;
 
-/// A request that was not granted.
+/// A refused request.
 #[derive(Debug)]
 pub(crate) struct RequestError {
     pub(super) reason: RefusalReason,
@@ -79,7 +79,7 @@ impl From<PasswordError> for RequestError {
 
 impl From<RateLimitExceeded> for RequestError {
     fn from(RateLimitExceeded { limit, wait }: RateLimitExceeded) -> Self {
-        // Rounded up: who comes back then is not too early.
+        // Rounded up: a client that comes back exactly then is not too early.
         let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         Self { reason: RefusalReason::RateLimited(limit), retry_after_ms: Some(ms) }
     }

@@ -1,5 +1,5 @@
-//! What takes long, one piece after another on a thread of its own: the runtime's threads stay free for everybody
-//! else, and the memory that such a piece needs on its way is needed once.
+//! A thread for long work, one job at a time: the runtime's threads stay free for short requests, and the memory
+//! that such a job needs is needed once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 
 use crate::fair_semaphore::{FairPermit, FairSemaphore, Requester};
 
-/// Those that wait.
+/// Jobs that may wait; beyond, the newest of the busiest origin is refused.
 const MAX_WAITING: usize = 4096;
 
-/// The thread. Dropping this ends it, after the piece it is at.
+/// A thread that runs jobs in order. Dropping it waits for the running job.
 #[derive(Debug)]
 pub(super) struct WorkerThread {
     permits: Arc<FairSemaphore>,
@@ -20,7 +20,7 @@ pub(super) struct WorkerThread {
     thread: Option<JoinHandle<()>>,
 }
 
-/// It was not done: there was a fault in it, or the tracker ends.
+/// A job that was not done: it panicked, or the tracker stops.
 #[derive(Debug, thiserror::Error)]
 #[error("a long piece of work was not done")]
 pub(super) struct WorkerError;
@@ -36,19 +36,20 @@ impl WorkerThread {
         let (work, waiting) = mpsc::channel::<WorkerJob>();
         let thread = std::thread::Builder::new().name("long work".to_owned()).spawn(move || {
             for work in waiting {
-                // A fault in one piece is told to whoever waits for it, who gets no answer; the next is another's.
+                // A panic drops the job's sender, so that its requester gets `WorkerError`; later jobs are unaffected.
                 let _ = catch_unwind(AssertUnwindSafe(work));
             }
         })?;
         Ok(Self { permits: Arc::new(FairSemaphore::new(1, MAX_WAITING, 0)), jobs: Some(work), thread: Some(thread) })
     }
 
-    /// Waits for a turn: whoever has it may have several things done, and nobody else meanwhile. `None` when too many wait.
+    /// Waits for the permit, with which several jobs may be run in a row. `None` when too many wait.
     pub(super) async fn acquire_permit(&self, requester: Requester) -> Option<FairPermit> {
         self.permits.acquire(requester).await
     }
 
-    /// Has `work` done on the thread. The turn ends with it when nobody waits for it any more.
+    /// Runs `work` on the thread. The permit travels with the job: a requester that goes away frees it only when the
+    /// job is done.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         turn: FairPermit,
@@ -57,7 +58,7 @@ impl WorkerThread {
         let (done, outcome) = oneshot::channel();
         let work = Box::new(move || {
             let made = work();
-            // If nobody waits any more, both are dropped here.
+            // The receiver may be gone; the result and the permit are then dropped here, on this thread.
             let _ = done.send((made, turn));
         });
         self.jobs.as_ref().ok_or(WorkerError)?.send(work).map_err(|_| WorkerError)?;
@@ -67,9 +68,10 @@ impl WorkerThread {
 
 impl Drop for WorkerThread {
     fn drop(&mut self) {
+        // The channel must be closed first: the thread ends when it has no sender left.
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take() {
-            // It ends by itself; a panic was told where it happened.
+            // A panic of the thread was reported when it happened.
             let _ = thread.join();
         }
     }
