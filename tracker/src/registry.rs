@@ -1,43 +1,43 @@
-//! Who is present, what they share, and who may speak for whom: pure, with the time as an argument.
+//! Presence, sessions, bindings and the catalogue: pure, with the time as an argument.
 //!
 //! ```text
-//!            login                    renew (any word from the client)
+//!            login                    renew (any request of the client)
 //! (absent) ────────► present ──────────┐
 //!     ▲                │  ▲            │ deadline = now + lease
 //!     │                │  └────────────┘
 //!     │                │ connection dropped (bound accounts): deadline = now + grace
 //!     └────────────────┘ logout | deadline passed | another binding
-//!                        (login again: replaced, the old session is over, the files are forgotten)
+//!                        (login again: replaced, the old session ends, the files are forgotten)
 //! ```
 //!
-//! A *session* is one authenticated relation. The one made by a login is the user's presence; those made by
+//! A *session* is one authenticated relation. The session of a login is the user's presence. Sessions made by
 //! [`PresenceRegistry::attach`] only authenticate, live as long as their connection, and never disturb the presence.
 //!
-//! A *legacy* session is one of an account without a binding: a client of the original exercise, which may use a
+//! A *legacy* session belongs to an account without a binding: a client of the original exercise, which may use a
 //! connection for each request, so that the end of a connection says nothing about it.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | presence | 90 s without a word; legacy: `--legacy-ttl` | absent, files forgotten, `offline` |
+//! | presence | 90 s without a request; legacy: `--legacy-ttl` | absent, files forgotten, `offline` |
 //! | presence after its connection dropped | 10 s; legacy: unchanged | as above |
-//! | sessions a user is present with | 1 | the older one is over |
+//! | sessions a user is present with | 1 | the older one ends |
 //! | users present from one origin, this machine itself apart | 1,024; 16 times as many from one IPv6 network (/64) | `busy` |
 //! | sessions from one origin | those of its connections, see `service` | |
-//! | files a user | 100,000 | `too_large`, nothing changed |
-//! | memory of all files of all users, their texts and words as they were allocated, of lists that have changed while somebody is still reading them, and of pages made for one asker | `--max-catalogue-mib` | `busy`, nothing changed; lists that shrink are taken |
-//! | the part of it that a user, an origin and an IPv6 network have | the table in `registry::room` | `busy` |
-//! | words of a file's name that it is found by | all of them, about 3 times the name's bytes in memory | |
+//! | files of one user | 100,000 | `too_large`, nothing changed |
+//! | memory of all users' files: their texts and words as allocated, replaced lists that are still being sent, and pages made for one requester | `--max-catalogue-mib` | `busy`, nothing changed; lists that shrink are accepted |
+//! | share of it for a user, an origin and an IPv6 network | the table in `registry::catalogue_quota` | `busy` |
+//! | words by which a file's name is found | all of them, about 3 times the name's bytes in memory | |
 //! | users looked at for FIND or a page of LIST_PEERS in one hold of the lock | 256 | others have their turn, then the next 256 |
 //! | FIND between two turns of others, the lock not held | about 32,768 names and words looked at | others have their turn, then the next |
 //! | a page of LIST_PEERS or FIND | 256 KiB (one entry more than fits in any case) | the page ends, `next` |
 //! | files of one user listed by name or hash | 1,000 | `file_count` says how many there are |
-//! | the plain list in plaintext | 4,095 bytes for the whole reply while all entries fit; files share what entries leave | `file_count`; in the `cmd` dialect also `total`, and origins take turns |
-//! | addresses a user | 8, and where they lead: the table in `registry::addresses` | refused by the request's parser; dropped |
-//! | accounts whose sessions an administrator or another key ended | one number an account | |
-//! | keys whose place another one took | 1,024 | the oldest is forgotten, and its owner told less |
-//! | events of one user | 10 at once, then what became of it each 100 ms | put together |
-//! | `online` of a user whose login changes nothing | one each 10 s | none |
-//! | events kept for subscribers | [`KEPT_EVENTS`] | a reader further behind gets `resync` |
+//! | the plain list in plaintext | 4,095 bytes for the whole reply while all entries fit; files share the rest | `file_count`; in the `cmd` dialect also `total`, and origins take turns |
+//! | addresses a user | 8, and their targets: the table in `registry::address_filter` | refused by the request's parser; dropped |
+//! | accounts whose sessions were revoked | one number an account | |
+//! | replaced keys | 1,024 | the oldest is forgotten, and its owner is told less |
+//! | events of one user | 10 at once, then one merged event each 100 ms | merged |
+//! | `online` of a user whose login changes nothing | one each 10 s | not sent |
+//! | events kept for subscribers | [`KEPT_EVENTS`] | a subscriber further behind gets `resync` |
 
 mod address_filter;
 mod authority;
@@ -86,48 +86,48 @@ use presence_changes::DirtyUsers;
 use recent_logins::RecentLogins;
 use sessions::{Session, TokenHash};
 
-/// Users who are present from one origin.
+/// Users present from one origin. Loopback is exempt: proxies and forwarders connect from this machine.
 const MAX_PRESENT_AT_ORIGIN: usize = 1024;
-/// Users who are present from one IPv6 network.
+/// Users present from one IPv6 network (/64).
 const MAX_PRESENT_IN_NETWORK: usize = 16 * MAX_PRESENT_AT_ORIGIN;
 
-/// How long presence lasts, and whether an IP address proves anything.
+/// The settings of presence. They can change while the tracker runs.
 #[derive(Debug, Clone, Copy)]
 pub struct PresenceRules {
-    /// Presence of a bound account without a word from it.
+    /// Time for which a bound account stays present without a request.
     pub lease: Duration,
-    /// Presence of a bound account after its connection dropped.
+    /// Time for which a bound account stays present after its connection dropped.
     pub grace: Duration,
-    /// Presence of an account without a binding, without a request from it.
+    /// Time for which an account without a binding stays present without a request.
     pub legacy_lease: Duration,
-    /// Whether the IP address that logged in may speak for an account without a binding.
+    /// The IP address that logged in may speak for an account without a binding.
     pub legacy_auth: bool,
-    /// About how much memory all files of all users may take.
+    /// Memory that the files of all users may take, about.
     pub catalogue_bytes: usize,
 }
 
-/// A login that was authenticated.
+/// An authenticated login, not yet applied.
 #[derive(Debug, Clone)]
 pub struct AuthenticatedLogin {
-    /// Who.
+    /// The account.
     pub user: UserName,
-    /// Where the socket came from.
+    /// The socket's address.
     pub ip: IpAddr,
-    /// Where the client is.
+    /// The origin that the limits count.
     pub from: ClientOrigin,
-    /// Where it wants to be reached.
+    /// The port on which the client accepts links; `None` if it accepts none.
     pub port: Option<u16>,
-    /// Further candidates.
+    /// Further addresses at which the client may be reached.
     pub addresses: Vec<SocketAddr>,
-    /// Made for this session, random.
+    /// A fresh random token.
     pub token: SessionToken,
-    /// The binding the authentication relied on.
+    /// The binding on which the authentication relied.
     pub binding: Option<Fingerprint>,
-    /// When it happened.
+    /// The time of the login.
     pub at: LoginTime,
 }
 
-/// The state; see the module.
+/// The tracker's state in memory; see the module.
 #[derive(Debug)]
 pub struct PresenceRegistry {
     rules: PresenceRules,
@@ -137,35 +137,35 @@ pub struct PresenceRegistry {
     deadlines: BTreeSet<(Instant, UserName)>,
     bindings: HashMap<UserName, Fingerprint>,
     owners: HashMap<Fingerprint, UserName>,
-    /// Keys whose place others took, the latest last.
+    /// Replaced keys, the latest last.
     former_keys: VecDeque<FormerKey>,
     events: EventLog,
-    /// The plain list's text, as those have it who come over TLS.
+    /// The plain list for TLS connections.
     full_list: PeerListCache,
-    /// The same without files, as those have it who come in plaintext.
+    /// The plain list for plaintext connections, without files.
     compact_list: PeerListCache,
     recent_logins: RecentLogins,
     last_session: u64,
-    /// The newest session at the time that a user was last expelled.
+    /// The newest session at the user's last revocation: earlier sessions are revoked.
     revoked: HashMap<UserName, SessionId>,
     last_revocation: SessionId,
-    /// The memory of lists of files and of texts that are told.
+    /// The memory of lists of files and of replies that are being sent.
     quota: CatalogueQuota,
     /// Users whose state is not stored yet.
     dirty: DirtyUsers,
     is_stopping: bool,
-    /// Long lists of those who went.
+    /// Replaced long lists that wait to be freed outside the lock.
     discarded: Vec<FileList>,
-    /// How many clients of the exercise are present from each origin.
+    /// Clients of the exercise that are present, by origin.
     legacy_at: HashMap<ClientOrigin, usize>,
 }
 
 #[derive(Debug)]
 struct PresentUser {
     session: SessionId,
-    /// The process, if it said which.
+    /// The process that logged in; `None` if it sent no instance id.
     instance: Option<InstanceId>,
-    /// When it became present.
+    /// The first login of this instance.
     since: Instant,
     ip: IpAddr,
     from: ClientOrigin,
@@ -173,11 +173,11 @@ struct PresentUser {
     at: LoginTime,
     bound: bool,
     deadline: Instant,
-    /// When the deadline is looked at next: never after it.
+    /// The entry's key in the queue of deadlines: never later than `deadline`.
     queued_deadline: Instant,
-    /// The deadline that was stored last.
+    /// The deadline as it was stored last.
     stored_deadline: Instant,
-    /// When subscribers were told that the user is here.
+    /// The time of the last `online` event.
     announced_at: Instant,
     files: FileList,
     /// The entry's JSON text up to its list of files.
@@ -185,7 +185,7 @@ struct PresentUser {
 }
 
 impl PresenceRegistry {
-    /// Nobody present, the events numbered from `first_event`, which should be above all that an earlier process used.
+    /// Creates an empty registry. `first_event` should be above all event numbers of earlier processes.
     pub fn new(rules: PresenceRules, first_event: u64) -> Self {
         Self {
             rules,
@@ -211,12 +211,13 @@ impl PresenceRegistry {
         }
     }
 
-    /// From now on goes by these.
+    /// Replaces the rules. Deadlines that are already set stay.
     pub const fn set_rules(&mut self, rules: PresenceRules) {
         self.rules = rules;
     }
 
-    /// Ends every presence whose deadline has passed. To be called before anything else at that time.
+    /// Ends the presences whose deadlines passed, and releases events that are due. To be called before anything
+    /// else at that time.
     pub fn expire(&mut self, now: Instant) {
         self.events.tick(now);
         while let Some((deadline, user)) = self.deadlines.first() {
@@ -224,6 +225,8 @@ impl PresenceRegistry {
                 break;
             }
             let user = user.clone();
+            // A renewed deadline keeps its place in the queue until then: every request renews it, so moving the
+            // entry here is cheaper.
             match self.present.get_mut(&user) {
                 Some(present) if present.deadline > now => {
                     self.deadlines.remove(&(present.queued_deadline, user.clone()));
@@ -238,14 +241,15 @@ impl PresenceRegistry {
     /// Makes the user present; an older presence of the same user is replaced.
     ///
     /// # Errors
-    /// [`BindingChanged`] when the account is bound otherwise than the authentication relied on.
+    /// [`BindingChanged`] when the binding changed since the authentication.
     pub fn login(&mut self, arrival: AuthenticatedLogin, now: Instant) -> Result<SessionId, BindingChanged> {
         let AuthenticatedLogin { user, ip, from, port, addresses, token, binding, at } = arrival;
         let session = self.attach(user.clone(), token, binding)?;
         let head = peer_list::entry_head(&user, ip, port, &addresses, binding);
         let old = self.forget_presence(&user);
         let had_files = old.as_ref().is_some_and(|old| !old.files.is_empty());
-        // Told again after a while, or when the old connection is gone: who comes back so may have been out of reach.
+        // A login that repeats the last one makes no event, unless the last is long ago or its connection dropped: then
+        // subscribers may have found the user unreachable.
         let grace = self.rules.grace;
         let is_as_told =
             |old: &PresentUser| old.head == head && now < old.announced_at + grace && old.deadline > now + grace;
@@ -290,10 +294,10 @@ impl PresenceRegistry {
         Ok(session)
     }
 
-    /// The client of this session said something: its lease begins anew. Says how long it is.
+    /// Renews the lease of the presence that this session is, and returns the lease.
     ///
     /// # Errors
-    /// [`SessionEndReason`] when no presence hangs on this session.
+    /// [`SessionEndReason`] when the session ended or is no presence.
     pub fn renew(&mut self, session: SessionId, now: Instant) -> Result<Duration, SessionEndReason> {
         let Some(Session { user, .. }) = self.sessions.get(&session) else { return Err(SessionEndReason::Over) };
         let user = user.clone();
@@ -305,7 +309,7 @@ impl PresenceRegistry {
         Ok(lease)
     }
 
-    /// The connection that held this session is gone.
+    /// Handles the end of the session's connection: a bound presence gets the grace period, an attached session ends.
     pub fn connection_dropped(&mut self, session: SessionId, now: Instant) {
         let Some(Session { user, .. }) = self.sessions.get(&session) else { return };
         let user = user.clone();
@@ -319,22 +323,22 @@ impl PresenceRegistry {
         }
     }
 
-    /// Ends the user's presence and forgets its files. Says whether there was one.
+    /// Ends the user's presence and forgets its files. Returns whether there was one.
     pub fn logout(&mut self, user: &UserName) -> bool {
         self.end_presence(user)
     }
 
-    /// How long a presence lasts without a word.
+    /// Returns the time for which a presence lasts without a request.
     pub fn lease(&self, bound: bool) -> Duration {
         if bound { self.rules.lease } else { self.rules.legacy_lease }
     }
 
-    /// Whether the user is present.
+    /// True if the user is present.
     pub fn is_present(&self, user: &UserName) -> bool {
         self.present.contains_key(user)
     }
 
-    /// Whether the user may become present from there: not when too many others are.
+    /// True if the user may become present from this origin: false when too many others are.
     pub fn can_become_present(&self, user: &UserName, from: ClientOrigin) -> bool {
         let is_here = self.present.get(user).is_some_and(|present| present.from == from);
         let in_network = from.network().map_or(0, |network| self.recent_logins.count_in_network(network));
@@ -343,42 +347,42 @@ impl PresenceRegistry {
         is_here || from.is_loopback() || is_free
     }
 
-    /// The session the user is present by.
+    /// Returns the session that is the user's presence.
     pub fn presence_session(&self, user: &UserName) -> Option<SessionId> {
         self.present.get(user).map(|present| present.session)
     }
 
-    /// How many users are present.
+    /// Returns the number of present users.
     pub fn present_count(&self) -> usize {
         self.present.len()
     }
 
-    /// How many sessions there are, present or only authenticated.
+    /// Returns the number of sessions, attached ones included.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
     }
 
-    /// How many files the present users share.
+    /// Returns the number of files that present users share.
     pub fn file_count(&self) -> usize {
         self.present.values().map(|present| present.files.len()).sum()
     }
 
-    /// Whether a client of the exercise is present from there.
+    /// True if a client of the exercise is present from this origin.
     pub fn has_legacy_from(&self, from: ClientOrigin) -> bool {
         self.rules.legacy_auth && self.legacy_at.contains_key(&from)
     }
 
-    /// The number of the last event.
+    /// Returns the number of the last event.
     pub fn last_event(&self) -> u64 {
         self.events.last()
     }
 
-    /// When [`PresenceRegistry::expire`] is to be called again so that subscribers hear of what is held back.
+    /// Returns the time at which [`PresenceRegistry::expire`] must be called so that held-back events are sent.
     pub fn next_event_due(&self) -> Option<Instant> {
         self.events.next_due()
     }
 
-    /// At most `limit` events after the one numbered `seen`, as lines.
+    /// Returns at most `limit` events after the one numbered `seen`.
     pub fn events_after(&self, seen: u64, limit: usize) -> EventBacklog {
         self.events.after(seen, limit)
     }
@@ -407,6 +411,7 @@ impl PresenceRegistry {
                 count.remove();
             }
         }
+        // The queue's key is `queued_deadline`, which may be earlier than `deadline`.
         self.deadlines.remove(&(present.queued_deadline, user.clone()));
         self.forget_session(present.session);
         Some(present)

@@ -1,10 +1,10 @@
-//! Which of the addresses that a client claims may be passed on: others will send packets there.
+//! A filter for the addresses that a client claims: other peers will send packets to them.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | addresses of one user | 8 | refused by the request's parser |
-//! | where they lead | the local network (private, link-local, shared by a carrier), the address that the tracker sees and its IPv6 network, what `--allow-announce` names | dropped |
-//! | ports there | [`FIRST_USER_PORT`] and above | dropped |
+//! | targets | the local network (private, link-local, shared by a carrier), the address that the tracker sees and its IPv6 network, blocks of `--allow-announce` | dropped |
+//! | ports | [`MIN_PEER_PORT`] and above | dropped |
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -16,9 +16,9 @@ use crate::rate_limits::ClientOrigin;
 /// A block of addresses: `192.0.2.0/24`, `2001:db8::/32`, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressBlock {
-    /// The first address, IPv4 as it is mapped into IPv6.
+    /// The first address, IPv4 in its IPv6-mapped form.
     first: u128,
-    /// Bits of it that all have.
+    /// The length of the common prefix, in bits of the IPv6 form.
     prefix: u32,
 }
 
@@ -27,10 +27,10 @@ pub struct AddressBlock {
 #[error("no address and no network, such as 192.0.2.0/24, 2001:db8::/32 or 192.0.2.7")]
 pub struct ParseAddressBlockError;
 
-/// The claimed addresses that others may dial: nothing that reaches many, nobody, or the dialler itself, and nothing
-/// beyond the local network but what `allowed` has.
+/// Returns the claimed addresses that others may dial: no multicast, broadcast, unspecified or foreign loopback
+/// address, and none beyond the local network except in `allowed`.
 ///
-/// `from` is where the client's socket came from; only a client of this machine may name loopback.
+/// `from` is the address of the client's socket; only a client on this machine may claim loopback.
 pub fn dialable_addresses(claimed: &[SocketAddr], from: IpAddr, allowed: &[AddressBlock]) -> Vec<SocketAddr> {
     let mut useful = Vec::with_capacity(claimed.len());
     for address in claimed {
@@ -51,7 +51,7 @@ fn is_dialable(address: SocketAddr, from: IpAddr, allowed: &[AddressBlock]) -> b
     address.port() >= MIN_PEER_PORT && is_of_one_machine && (is_near(ip, from) || is_allowed())
 }
 
-/// Whether the address is this machine's, on a local network, or where the client is seen.
+/// True if the address is loopback, on a local network, or at the client's own origin or IPv6 network.
 fn is_near(ip: IpAddr, from: IpAddr) -> bool {
     let (here, there) = (ClientOrigin::of(from), ClientOrigin::of(ip));
     let is_seen = here == there || here.network().is_some_and(|network| there.network() == Some(network));
@@ -62,7 +62,7 @@ fn is_near(ip: IpAddr, from: IpAddr) -> bool {
     ip.is_loopback() || is_local || is_seen
 }
 
-/// 100.64.0.0/10 (RFC 6598), as overlay networks have it, too.
+/// True for 100.64.0.0/10 (RFC 6598), which overlay networks use as well.
 const fn is_shared_by_carrier(ip: Ipv4Addr) -> bool {
     ip.to_bits() >> 22 == 0x6440_0000 >> 22
 }

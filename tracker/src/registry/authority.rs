@@ -1,10 +1,11 @@
-//! Who may speak for a user in REGISTER_FILES and LOGOUT.
+//! The authority to speak for a user in REGISTER_FILES and LOGOUT.
 //!
-//! In this order: this connection logged in as that user; a valid token; the password; and, only for accounts without
-//! a binding, the origin that logged in within the lease: an address, or a person behind a door. A bound account is never reachable in plaintext.
+//! In this order: a login as that user on this connection; a valid token; the password; and, only for accounts without
+//! a binding, the origin that logged in within the lease: an address, or a person behind a door. A bound account is
+//! never reachable in plaintext.
 //!
-//! The address stands for a client of the exercise that uses a connection for each request. A connection on which
-//! somebody logged in is no such one, whether that session is over or not: it speaks by its address for nobody else.
+//! The address stands for a client of the exercise that uses a connection for each request. A connection with a login
+//! is no such client, even if its session ended: its address speaks for no other user.
 
 use shared::UserName;
 use shared::tracker::SessionToken;
@@ -12,32 +13,32 @@ use shared::tracker::SessionToken;
 use super::{PresenceRegistry, PresentUser, SessionEndReason, SessionId};
 use crate::rate_limits::ClientOrigin;
 
-/// What a request and its connection bring along.
+/// The evidence that a request and its connection offer.
 #[derive(Debug, Clone, Copy)]
 pub struct AuthorityClaim<'a> {
-    /// The sessions made on this connection, whether they are over or not.
+    /// The sessions made on this connection, ended ones included.
     pub sessions: &'a [(UserName, SessionId)],
-    /// Everybody who ever logged in on this connection.
+    /// All users who ever logged in on this connection.
     pub logged_in: &'a ConnectionUsers,
-    /// Whether the connection is TLS.
+    /// The connection is TLS.
     pub is_secure: bool,
-    /// Where the client is.
+    /// The client's origin.
     pub from: ClientOrigin,
-    /// The request's token.
+    /// The request's token, if it has one.
     pub token: Option<SessionToken>,
-    /// Whether the request has a password, right or wrong.
+    /// The request has a password, right or wrong.
     pub has_password: bool,
 }
 
-/// Everybody who ever logged in on one connection.
+/// The users who ever logged in on one connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ConnectionUsers {
-    /// Nobody.
+    /// No user.
     #[default]
     Nobody,
     /// This user alone.
     Only(UserName),
-    /// More than one.
+    /// More than one user.
     Several,
 }
 
@@ -51,7 +52,7 @@ impl ConnectionUsers {
         };
     }
 
-    /// Returns whether somebody other than `user` did.
+    /// True if a user other than `user` logged in.
     fn has_other_than(&self, user: &UserName) -> bool {
         match self {
             Self::Nobody => false,
@@ -61,32 +62,32 @@ impl ConnectionUsers {
     }
 }
 
-/// Whether the sender may speak for the user.
+/// The decision whether a request's sender may speak for a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthorityDecision {
-    /// Yes, and by this session, whose lease this request renews.
+    /// Yes, by this session, whose lease the request renews.
     Session(SessionId),
-    /// If the password is right, and the account not bound or the connection TLS.
+    /// Yes if the password is right, and the connection TLS or the account not bound.
     IfPasswordIsRight,
     /// No.
     Denied(AuthorityDenial),
 }
 
-/// Why not.
+/// The reason of a denial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthorityDenial {
-    /// Nothing shows that the sender is the user.
+    /// Nothing proves that the sender is the user.
     NotLoggedIn,
-    /// A session that was good once.
+    /// The sender's session of that user ended.
     SessionEnded(SessionEndReason),
-    /// The sender is somebody else.
+    /// The sender is another user.
     Forbidden,
     /// The account is bound and the connection plaintext.
     TlsRequired,
 }
 
 impl PresenceRegistry {
-    /// Whether the one who makes this claim may speak for `user`.
+    /// Decides whether the sender of this claim may speak for `user`.
     pub fn authority(&self, user: &UserName, claim: &AuthorityClaim<'_>) -> AuthorityDecision {
         let reachable = claim.is_secure || self.binding(user).is_none();
         let by_session = |session| {

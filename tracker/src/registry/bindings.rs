@@ -1,4 +1,4 @@
-//! Which account belongs to which key, and what ends when that changes.
+//! Bindings of accounts to keys, and the revocation of sessions when they change.
 
 use std::time::SystemTime;
 
@@ -8,32 +8,32 @@ use shared::{Fingerprint, UserName};
 use super::sessions::TokenHash;
 use super::{PresenceRegistry, SessionId};
 
-/// Keys that are remembered after others took their place.
+/// Replaced keys that are remembered.
 pub const FORMER_KEYS: usize = 1024;
 
-/// A key whose place another one took.
+/// A key that was replaced by another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormerKey {
-    /// The key.
+    /// The replaced key.
     pub fingerprint: Fingerprint,
     /// The account that was bound to it.
     pub user: UserName,
-    /// When the other one took its place.
+    /// The time of the rebind.
     pub since: SystemTime,
 }
 
 impl PresenceRegistry {
-    /// The key the account is bound to.
+    /// Returns the key that the account is bound to.
     pub fn binding(&self, user: &UserName) -> Option<Fingerprint> {
         self.bindings.get(user).copied()
     }
 
-    /// The account that is bound to the key.
+    /// Returns the account that is bound to the key.
     pub fn owner(&self, fingerprint: &Fingerprint) -> Option<&UserName> {
         self.owners.get(fingerprint)
     }
 
-    /// Takes note of a binding that is already stored. Sessions that relied on another one are over.
+    /// Records a binding that is already stored. Sessions that relied on another binding end.
     pub fn bind(&mut self, user: &UserName, fingerprint: Fingerprint) {
         let old = self.bindings.insert(user.clone(), fingerprint);
         if old == Some(fingerprint) {
@@ -45,16 +45,17 @@ impl PresenceRegistry {
             self.revoke_sessions(user);
             self.events.push(TrackerEventKind::KeyChanged { user: user.clone(), fingerprint: Some(fingerprint) });
         } else {
+            // The first binding: sessions made without a key end, but their connections need not close.
             self.end_sessions(user);
         }
     }
 
-    /// The key as it was bound until another one took its place, if that is remembered.
+    /// Returns the rebind that replaced this key, if it is remembered.
     pub fn former_key(&self, fingerprint: &Fingerprint) -> Option<&FormerKey> {
         self.former_keys.iter().rev().find(|former| former.fingerprint == *fingerprint)
     }
 
-    /// Takes note that another key took this one's place, which is already stored.
+    /// Records a rebind that is already stored.
     pub fn record_former_key(&mut self, former: FormerKey) {
         if self.former_keys.len() == FORMER_KEYS {
             self.former_keys.pop_front();
@@ -62,7 +63,7 @@ impl PresenceRegistry {
         self.former_keys.push_back(former);
     }
 
-    /// Takes note that the account is bound to nothing, or is no more. Whoever was this user is expelled.
+    /// Records that the account has no binding any more, or was removed. Its sessions are revoked.
     pub fn unbind(&mut self, user: &UserName) {
         let old = self.bindings.remove(user);
         self.revoke_sessions(user);
@@ -72,19 +73,21 @@ impl PresenceRegistry {
         }
     }
 
-    /// Ends the user's presence and every session; connections that were authenticated as this user are to be closed,
-    /// and logins that are under way count no more.
+    /// Ends the user's presence and sessions. Connections that were authenticated as this user must close, and logins
+    /// that began before this fail.
     pub fn revoke_sessions(&mut self, user: &UserName) {
         self.end_sessions(user);
+        // A fresh number: a login that noted `newest_session` before this is older than the revocation.
         self.last_session += 1;
         self.revoked.insert(user.clone(), self.newest_session());
         self.last_revocation = self.newest_session();
     }
 
-    /// As [`PresenceRegistry::revoke_sessions`], but for one session of the user, which goes on, as another one.
+    /// Revokes the user's sessions as [`PresenceRegistry::revoke_sessions`] does, except `kept`, which continues under
+    /// the returned id: its old id counts as revoked.
     pub fn revoke_other_sessions(&mut self, user: &UserName, kept: Option<SessionId>) -> Option<SessionId> {
         let is_presence = kept.is_some() && kept == self.presence_session(user);
-        // Out of the way of what ends all the others.
+        // Taken out so that `end_sessions` doesn't end it, too.
         let session = kept.and_then(|kept| self.sessions.remove(&kept));
         if is_presence {
             self.forget_sessions(user);
@@ -107,12 +110,12 @@ impl PresenceRegistry {
         Some(renewed)
     }
 
-    /// Whether whoever was authenticated as this user when `then` was the newest session was expelled since.
+    /// True if the user's sessions were revoked since `then` was the newest session.
     pub fn was_revoked_since(&self, user: &UserName, then: SessionId) -> bool {
         self.revoked.get(user).is_some_and(|expelled| then < *expelled)
     }
 
-    /// Changes whenever somebody is expelled.
+    /// Returns the newest session at the last revocation. It changes with every revocation.
     pub const fn last_revocation(&self) -> SessionId {
         self.last_revocation
     }

@@ -1,4 +1,4 @@
-//! Lists of peers that fit into so many bytes: the readers of the exercise's clients take a reply in one piece of 4,096.
+//! Lists of peers within a limit of bytes: the exercise's clients read a reply with one call, of 4,096 bytes.
 //!
 //! ```text
 //! entries, origins in turn, ─► counts of files ─► files, one of each peer in turn ─► ordered by name
@@ -13,46 +13,46 @@ use shared::UserName;
 use super::peer_list::{ListView, push_json};
 use super::{PresenceRegistry, PresentUser};
 
-/// Fewer bytes have no entry in any view.
+/// The shortest entry in any view.
 const ENTRY_BYTES_MIN: usize = r#"{"user":"a","ip":"::1"}"#.len();
 
-/// A list that fits, and what is not in it.
+/// A list within the limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BoundedList {
     /// The entries with commas between them.
     pub(super) text: Vec<u8>,
-    /// How many there are.
+    /// The number of entries.
     pub(super) users: usize,
 }
 
-/// One entry in the making.
+/// One entry under construction.
 struct BoundedEntry<'a> {
     user: &'a UserName,
     head: Cow<'a, [u8]>,
-    /// How many files there are.
+    /// The number of the user's files.
     count: usize,
-    /// Whether `file_count` is written, should not all files be.
+    /// `file_count` is written unless all files are shown.
     is_counted: bool,
-    /// The files that are shown, with commas between them.
+    /// The files shown, with commas between them.
     files: Vec<u8>,
     shown: usize,
-    /// The text of the file that is next, and those behind it; `None` when no more will be shown.
+    /// The next file's text and the rest; `None` when no more will be shown.
     next: Option<(&'a [u8], FileTextIter<'a>)>,
 }
 
-/// The files of one user, each as it stands in the list.
+/// The texts of one user's files, in the list's order.
 type FileTextIter<'a> = Box<dyn Iterator<Item = &'a [u8]> + 'a>;
 
 impl PresenceRegistry {
-    /// Returns the entries of those who logged in last, origins in turn, as many as fit into `room` bytes, and what of
-    /// their files does.
+    /// Returns the entries of the latest logins, origins in turn, as many as fit into `room` bytes, with as many files
+    /// as fit then.
     pub(super) fn bounded_list(&self, view: ListView, room: usize, with_files: bool) -> BoundedList {
         let mut left = room;
         let mut entries = Vec::new();
         for user in self.recent_logins.round_robin() {
             let Some(present) = self.present.get(user) else { continue };
             let entry = BoundedEntry::new(view, user, present, with_files);
-            // The comma before it.
+            // With the comma before it.
             let bytes = entry.bytes(view) + usize::from(!entries.is_empty());
             if bytes > left {
                 break;
@@ -60,6 +60,7 @@ impl PresenceRegistry {
             left -= bytes;
             entries.push(entry);
         }
+        // Counts come before files: a client that sees a count knows that there is more to ask for.
         for entry in entries.iter_mut().filter(|entry| entry.count > 0) {
             let bytes = count_bytes(entry.count);
             entry.is_counted = bytes <= left;
@@ -84,7 +85,7 @@ impl PresenceRegistry {
         BoundedList { text, users: entries.len() }
     }
 
-    /// Returns false when the entries of all who are present surely don't fit into `room` bytes.
+    /// False if the entries of all present users surely don't fit into `room` bytes.
     pub(super) fn can_fit(&self, room: usize) -> bool {
         self.present.len() <= room / ENTRY_BYTES_MIN
     }
@@ -105,16 +106,16 @@ impl<'a> BoundedEntry<'a> {
         }
     }
 
-    /// Bytes of the entry while no file is shown and none counted.
+    /// Returns the bytes of the entry without files and count.
     fn bytes(&self, view: ListView) -> usize {
         self.head.len() + list_bytes(view, true) + 1
     }
 
-    /// Shows one more file if there is room for it; says whether another may follow.
+    /// Adds one more file if it fits. Returns whether another may follow.
     fn add_file(&mut self, view: ListView, left: &mut usize) -> bool {
         let Some((text, mut rest)) = self.next.take().filter(|_| self.is_counted) else { return false };
         let more = if self.shown == 0 { list_bytes(view, false) - list_bytes(view, true) } else { 1 };
-        // Who shows all of them needs no count.
+        // With its last file shown the entry needs no count, whose bytes become free.
         let is_last = self.shown + 1 == self.count;
         let available = *left + if is_last { count_bytes(self.count) } else { 0 };
         let Some(remaining) = available.checked_sub(text.len() + more) else { return false };
@@ -143,7 +144,7 @@ impl<'a> BoundedEntry<'a> {
     }
 }
 
-/// Appends how many files there are.
+/// Appends the `file_count` field.
 pub(super) fn write_count(text: &mut Vec<u8>, count: usize) {
     text.extend_from_slice(b",\"file_count\":");
     push_json(text, &count);

@@ -1,12 +1,12 @@
-//! How much memory is taken by texts that are on their way: those of lists that have changed while somebody is still
-//! reading them, and those that were made for one asker.
+//! Counters for the memory of texts that are being sent: replaced lists that somebody still reads, and texts made
+//! for one requester.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-/// The bytes of all counted texts that somebody has. An account may be part of another one.
+/// The bytes of all live counted texts. A counter may be nested in another one, which then counts them as well.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ByteCounter(Arc<CounterState>);
 
@@ -16,7 +16,7 @@ struct CounterState {
     parent: Option<ByteCounter>,
 }
 
-/// A text that may be counted, from some moment on until nobody has it any more.
+/// A text that can be counted from some moment on until its last owner drops it.
 #[derive(Debug)]
 pub(super) struct CountedText {
     text: Box<[u8]>,
@@ -26,7 +26,7 @@ pub(super) struct CountedText {
 struct SharedText(Arc<CountedText>);
 
 impl ByteCounter {
-    /// An account whose texts are counted in `whole` as well.
+    /// Creates a counter whose texts are counted in `whole` as well.
     pub(super) fn nested_in(whole: &Self) -> Self {
         Self(Arc::new(CounterState { bytes: AtomicUsize::new(0), parent: Some(whole.clone()) }))
     }
@@ -35,12 +35,12 @@ impl ByteCounter {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody else has this account, or a text that is counted in it.
+    /// True if a counter or a counted text elsewhere refers to this counter.
     pub(super) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 
-    /// A text that is counted from its beginning.
+    /// Creates a text that is counted from the start.
     pub(super) fn counted_text(&self, text: Vec<u8>) -> Bytes {
         let (text, bytes) = CountedText::new(text);
         text.count_in(self);
@@ -57,13 +57,13 @@ impl ByteCounter {
 }
 
 impl CountedText {
-    /// The text, not counted yet, and what everybody gets of it.
+    /// Creates an uncounted text, and the shared bytes of it that replies hold.
     pub(super) fn new(text: Vec<u8>) -> (Arc<Self>, Bytes) {
         let text = Arc::new(Self { text: text.into_boxed_slice(), counted_in: OnceLock::new() });
         (Arc::clone(&text), Bytes::from_owner(SharedText(text)))
     }
 
-    /// From now on it is counted; in one account only, and once.
+    /// Counts the text until it is freed. Only the first call has an effect.
     pub(super) fn count_in(&self, counter: &ByteCounter) {
         if self.counted_in.get().is_none() && self.counted_in.set(counter.clone()).is_ok() {
             counter.update_all(|bytes| bytes.fetch_add(self.text.len(), Ordering::Relaxed));
@@ -79,6 +79,7 @@ impl AsRef<[u8]> for SharedText {
 
 impl Drop for CountedText {
     fn drop(&mut self) {
+        // The last reply that holds the bytes may be dropped on any thread, without the registry's lock: hence atomics.
         if let Some(account) = self.counted_in.get() {
             account.update_all(|bytes| bytes.fetch_sub(self.text.len(), Ordering::Relaxed));
         }

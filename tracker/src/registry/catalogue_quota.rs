@@ -1,25 +1,25 @@
-//! The catalogue's memory, and who has which part of it.
+//! Quotas of the catalogue's memory for users, origins and networks.
 //!
-//! A list of files grows as long as enough is left behind it for everybody else: the fuller the catalogue is, the less
-//! one user, one origin and one network may have, and something is always left for whoever comes next (a *dynamic
-//! threshold*, as switches have it for the queues that share a buffer). Of what is left a part is kept for short
-//! lists: the floor that each user has, however much others share.
+//! A list of files may grow as long as enough is left for everybody else: the fuller the catalogue is, the less one
+//! user, one origin and one network may have, so that something is always left for newcomers (a *dynamic threshold*, as
+//! switches use it for queues that share a buffer). Of the rest a part is reserved for short lists: the floor that
+//! each user has, however much others share.
 //!
-//! What counts is the memory of the lists and of the texts that are still on their way to somebody: those of lists that
-//! have changed since are their user's, those that were made for one asker are the asker's.
+//! The memory of lists counts, and that of texts in flight: texts of replaced lists are charged to their user's origin,
+//! texts made for one requester to the requester's.
 //!
-//! With `left` for what is free then, without what is kept for short lists:
+//! With `left` for the free memory after the change, without the part reserved for short lists:
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | memory of a user's list | `left`, and a thousandth of `--max-catalogue-mib` in any case | `busy`, nothing changed |
-//! | memory of the lists of one origin and of its texts on their way | 2 × `left` | the same |
+//! | memory of a user's list | `left`, and at least 1/1024 of `--max-catalogue-mib` | `busy`, nothing changed |
+//! | memory of the lists of one origin and of its texts in flight | 2 × `left` | the same |
 //! | memory of one IPv6 network (/64) | 3 × `left` | the same |
-//! | texts on their way of one origin | as much as is left of half of `--max-catalogue-mib` | its changes, LIST_PEERS and FIND are `busy` |
-//! | texts on their way of one IPv6 network | 3 × as much | the same |
+//! | texts in flight of one origin | the rest of half of `--max-catalogue-mib` | its changes, LIST_PEERS and FIND are `busy` |
+//! | texts in flight of one IPv6 network | 3 × as much | the same |
 //!
-//! So one user alone may have 3/8 of it, one origin half and with short lists 2/3, one network 9/16 and 3/4. Forty people behind one address have
-//! half of it together, each with at least the floor; whoever came first has more than whoever comes last.
+//! So one user alone may have 3/8 of it, one origin half and with short lists 2/3, one network 9/16 and 3/4. Forty
+//! people behind one address have half of it together, each with at least the floor; the first have more than the last.
 
 use std::collections::HashMap;
 
@@ -27,43 +27,43 @@ use super::FileListError;
 use super::byte_counter::ByteCounter;
 use crate::rate_limits::{ClientOrigin, Ipv6Network};
 
-/// The floor of a user is the catalogue divided by this.
+/// A user's floor is the catalogue divided by this.
 const FLOOR_DIVISOR: usize = 1024;
-/// What is kept for short lists is the catalogue divided by this.
+/// The reserve for short lists is the catalogue divided by this.
 const SHORT_LISTS_DIVISOR: usize = 4;
-/// What texts on their way may take is the catalogue divided by this.
+/// The limit of texts in flight is the catalogue divided by this.
 const IN_FLIGHT_DIVISOR: usize = 2;
-/// What an origin may have for each byte that is left.
+/// Bytes that an origin may have for each byte left.
 const ORIGIN_FACTOR: usize = 2;
-/// What a network may have for each byte that is left.
+/// Bytes that a network may have for each byte left.
 const NETWORK_FACTOR: usize = 3;
-/// Origins and networks that are remembered before those that have nothing are looked for.
+/// Origins and networks that are remembered before unused ones are swept.
 const MIN_SWEEP_SIZE: usize = 1024;
 
-/// The parts of the catalogue's memory.
+/// The catalogue's memory by origin and network.
 #[derive(Debug)]
 pub(super) struct CatalogueQuota {
     all: CatalogueUsage,
     origins: HashMap<ClientOrigin, CatalogueUsage>,
     networks: HashMap<Ipv6Network, CatalogueUsage>,
-    /// How many of them are remembered before those that have nothing are looked for again.
+    /// The number of origins and networks at which unused ones are swept next.
     sweep_at: usize,
 }
 
-/// What a list of files takes.
+/// The memory of a list of files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ListSize {
-    /// The memory of all of it.
+    /// All of it.
     pub(super) bytes: usize,
-    /// Of its texts alone.
+    /// Its texts alone, a part of `bytes`.
     pub(super) text: usize,
 }
 
-/// One part.
+/// The memory of the catalogue, one origin or one network.
 #[derive(Debug, Default)]
 struct CatalogueUsage {
     lists: ListSize,
-    /// The texts that somebody has, those of the lists included.
+    /// Counts the texts that are alive, those of current lists included.
     text_counter: ByteCounter,
 }
 
@@ -73,11 +73,12 @@ impl CatalogueQuota {
         Self { all: CatalogueUsage::default(), origins, networks, sweep_at: MIN_SWEEP_SIZE }
     }
 
-    /// The account of the texts that are there because of whoever is at this origin.
+    /// Returns the counter of the texts that are charged to this origin.
     pub(super) fn text_counter(&mut self, from: ClientOrigin) -> ByteCounter {
         if self.origins.len() + self.networks.len() >= self.sweep_at {
             self.origins.retain(|_, part| part.is_in_use());
             self.networks.retain(|_, part| part.is_in_use());
+            // Twice the rest: sweeps stay rare even if most entries are in use.
             self.sweep_at = MIN_SWEEP_SIZE.max(2 * (self.origins.len() + self.networks.len()));
         }
         let whole = match from.network() {
@@ -93,9 +94,9 @@ impl CatalogueQuota {
         self.origins.entry(from).or_insert_with(|| CatalogueUsage::nested_in(whole)).text_counter.clone()
     }
 
-    /// Puts a list in the place of another one of the same user.
+    /// Replaces the size of a user's list.
     pub(super) fn replace(&mut self, from: ClientOrigin, before: ListSize, after: ListSize) {
-        // Remembers the origin, if it isn't.
+        // Creates the origin's entry if it has none.
         drop(self.text_counter(from));
         let network = from.network().and_then(|network| self.networks.get_mut(&network));
         for part in [Some(&mut self.all), self.origins.get_mut(&from), network].into_iter().flatten() {
@@ -104,10 +105,10 @@ impl CatalogueQuota {
         }
     }
 
-    /// Checks that a user's list may grow so.
+    /// Checks whether a user's list may grow from `before` to `after`.
     ///
     /// # Errors
-    /// [`FilesRefused::CatalogueFull`], [`FilesRefused::BeyondPart`].
+    /// [`FileListError::CatalogueFull`] or [`FileListError::ShareExceeded`].
     pub(super) fn check_growth(
         &self,
         from: ClientOrigin,
@@ -130,24 +131,24 @@ impl CatalogueQuota {
         is_within.then_some(()).ok_or(FileListError::ShareExceeded)
     }
 
-    /// Whether a list of a user who has none fits, however the parts are then: it was taken before.
+    /// True if the list of a user who has none fits, regardless of quotas: it was accepted before the restart.
     pub(super) fn has_space(&self, list: ListSize, capacity: usize) -> bool {
         self.all.used_bytes() + list.bytes <= capacity
     }
 
-    /// Whether there may be more texts on their way because of whoever is at this origin.
+    /// True if more texts may be sent to this origin.
     pub(super) fn can_send(&self, from: ClientOrigin, capacity: usize) -> bool {
         let left = (capacity / IN_FLIGHT_DIVISOR).saturating_sub(self.all.in_flight_bytes());
         self.origin(from).map_or(0, CatalogueUsage::in_flight_bytes) <= left
             && self.network(from).map_or(0, CatalogueUsage::in_flight_bytes) <= NETWORK_FACTOR * left
     }
 
-    /// The memory of all lists.
+    /// Returns the memory of all lists.
     pub(super) const fn list_bytes(&self) -> usize {
         self.all.lists.bytes
     }
 
-    /// Bytes of texts that somebody has and that are not what is told now.
+    /// Returns the bytes of texts that replies still hold and that belong to no current list.
     #[cfg(test)]
     pub(super) fn in_flight_bytes(&self) -> usize {
         self.all.in_flight_bytes()

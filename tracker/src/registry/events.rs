@@ -1,10 +1,10 @@
-//! The last events, numbered: one queue that every subscriber reads at its own pace.
+//! The log of the last events, numbered, which every subscriber reads at its own pace.
 //!
-//! No subscriber has a queue of its own, only the number of the event it saw last. So a slow one costs nothing and
-//! holds up nobody: when the log no longer has the event after that number, the subscriber gets `resync`.
+//! A subscriber has no queue, only the number of the last event it saw. So a slow one costs no memory and delays
+//! nobody: when the log no longer has the event after that number, the subscriber gets `resync`.
 //!
-//! An event goes to thousands. So whoever comes and goes without end is told of at a pace: after [`AT_ONCE`] events of
-//! one user what follows is held back, put together, and told once each [`EVERY`].
+//! An event goes to thousands of connections, so one user's events are limited: after a burst of 10 the following
+//! ones are held back, merged, and sent once each 100 ms.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,30 +13,30 @@ use std::time::{Duration, Instant};
 use shared::UserName;
 use shared::tracker::{TrackerEvent, TrackerEventKind};
 
-/// Events that are kept for those who read behind.
+/// Events kept for subscribers that are behind.
 pub const KEPT_EVENTS: usize = 4096;
-/// Events of one user that are told as they come.
+/// Events of one user that are sent without delay.
 const EVENT_BURST: u32 = 10;
-/// How often, after that, what became of the user is told.
+/// The interval at which merged events of one user are sent.
 const MERGE_INTERVAL: Duration = Duration::from_millis(100);
-/// How often users who are back at rest are forgotten.
+/// The interval at which paces of quiet users are forgotten.
 const PACE_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a subscriber has missed.
+/// The events that a subscriber hasn't seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventBacklog {
-    /// The next events as lines, and the number of the last of them.
+    /// The next events as lines, and the number of the last one.
     Lines {
-        /// In order, each ended by a line feed.
+        /// Lines in order, each ended by a line feed.
         lines: Vec<Arc<[u8]>>,
-        /// The number of the last one; unchanged when there is none.
+        /// The number of the last line; unchanged when there is none.
         seen: u64,
     },
-    /// Some are gone: a `resync` line, and the number to go on from.
+    /// Some events are no longer kept: a `resync` line, and the number to continue from.
     Lost {
-        /// The line.
+        /// The `resync` line.
         line: Vec<u8>,
-        /// The number.
+        /// The number of the last event.
         seen: u64,
     },
 }
@@ -45,22 +45,22 @@ pub enum EventBacklog {
 pub(super) struct EventLog {
     last: u64,
     lines: VecDeque<Arc<[u8]>>,
-    /// The time; `None` before the first look at the clock.
+    /// The time of the last tick; `None` before the first.
     now: Option<Instant>,
     last_sweep: Option<Instant>,
     paces: HashMap<UserName, EventPace>,
-    /// When what is held back is to be told.
+    /// Users with pending events, by the time at which those are sent.
     due: BTreeSet<(Instant, UserName)>,
 }
 
 #[derive(Debug)]
 struct EventPace {
-    /// When the user is as good as one of whom nothing was told yet.
+    /// The time at which the user has its full burst again.
     rested_at: Instant,
     pending: Option<PendingEvents>,
 }
 
-/// What several events come to.
+/// Several events of one user, merged into their net effect.
 #[derive(Debug, Default)]
 struct PendingEvents {
     offline: bool,
@@ -78,7 +78,7 @@ impl EventLog {
         self.last
     }
 
-    /// It is this late now: what is due is told.
+    /// Advances the clock, and sends pending events that are due.
     pub(super) fn tick(&mut self, now: Instant) {
         self.now = Some(now);
         while let Some((due, _)) = self.due.first()
@@ -94,7 +94,7 @@ impl EventLog {
         }
     }
 
-    /// When something is to be told next that is held back now.
+    /// Returns the time at which the next pending events are due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.due.first().map(|(due, _)| *due)
     }
@@ -108,7 +108,7 @@ impl EventLog {
                 Some(now),
             ) => (user.clone(), now),
             (TrackerEventKind::KeyChanged { user, .. }, Some(now)) => {
-                // Nobody waits to hear of this, and what was before it is told before it.
+                // Changes of keys matter for security and aren't delayed; earlier events of the user go first.
                 let user = user.clone();
                 self.due.retain(|(_, other)| *other != user);
                 self.flush_pending(user, now);
@@ -121,6 +121,7 @@ impl EventLog {
             return held.merge(kind);
         }
         let rested_at = pace.rested_at.max(now);
+        // A token bucket in terms of time: each event moves `rested_at` by one interval.
         if rested_at <= now + MERGE_INTERVAL * (EVENT_BURST - 1) {
             pace.rested_at = rested_at + MERGE_INTERVAL;
             return self.append(kind);

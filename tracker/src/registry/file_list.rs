@@ -1,8 +1,8 @@
-//! What one user shares: at most one file of each name, found by name, hash or words, and the list's JSON text.
+//! The files that one user shares: at most one of each name, found by name, hash or words, with their JSON text.
 //!
-//! The list is kept in chunks of neighbouring names. Whoever has a copy of it shares the chunks, and what changes makes
-//! only its own chunk anew: so a long list is copied, changed and told in a moment, and can be changed much while
-//! nobody has to wait for it.
+//! The list consists of chunks of neighbouring names. Copies of a list share the chunks, and a change makes only its
+//! own chunk anew: a long list is copied, changed and sent fast, and a change is prepared on a copy while others
+//! use the list.
 
 mod file_chunk;
 #[cfg(test)]
@@ -21,69 +21,69 @@ use super::byte_counter::ByteCounter;
 use super::catalogue_quota::ListSize;
 use file_chunk::{ChunkBuilder, ChunkEntry, FileChunk, HashQuery, MAX_FILES, MAX_TEXT_BYTES};
 
-/// Files of one user that are listed at most for one asker.
+/// Files of one user in a LIST_PEERS reply filtered by name or hash.
 const MAX_FILES_LISTED: usize = 1000;
-/// Lists that take more memory than this take a while to be thrown away.
+/// Lists that take more memory than this take a while to drop.
 const LONG_LIST_BYTES: usize = 1024 * 1024;
-/// Texts longer than this stay where they are instead of being copied into a text that tells of several users.
+/// Longer texts are sent as parts of their own instead of being copied into a text with other users' entries.
 pub(super) const MAX_COPIED_TEXT_BYTES: usize = 64 * 1024;
-/// What a file that is found costs, in looks at one that isn't.
+/// The effort of a file that is found, in looks at names: it is parsed and sent.
 const EFFORT_PER_FOUND: usize = 32;
 
-/// One user's files, by name. Copying it is cheap.
+/// The files of one user, ordered by name. A clone shares the chunks.
 #[derive(Debug, Clone, Default)]
 pub struct FileList {
-    /// None of them empty, each name behind all names of the chunk before.
+    /// Non-empty chunks; each begins behind the last name of the chunk before it.
     chunks: Arc<[Arc<FileChunk>]>,
     count: usize,
     bytes: usize,
     text_bytes: usize,
 }
 
-/// Why a list of files was not taken.
+/// The reason why a list of files was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileListError {
-    /// More than [`MAX_FILES_PER_USER`].
+    /// More than [`MAX_FILES_PER_USER`] files.
     TooMany,
-    /// Together with everybody else's they would take more memory than [`super::PresenceRules`] allow.
+    /// All lists together would take more memory than [`super::PresenceRules`] allow.
     CatalogueFull,
-    /// With it the user, or the origin, would have more of that memory than its part.
+    /// The user, the origin or its network would exceed its quota of that memory.
     ShareExceeded,
-    /// Too many lists of this origin that have changed are still being read.
+    /// Too many replaced lists of this origin are still being sent.
     TooManyInFlight,
 }
 
-/// Files as text for one asker.
+/// Files as JSON text for one requester.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FileListText {
-    /// A JSON list.
+    /// A JSON list of the first [`MAX_FILES_LISTED`] of them.
     pub(super) text: Bytes,
-    /// How many of them are in it.
+    /// The number of files in `text`.
     pub(super) listed: usize,
-    /// How many there are.
+    /// The number of files found.
     pub(super) count: usize,
 }
 
-/// What to find, in a form in which it is found fast.
+/// A prepared search criterion.
 #[derive(Debug)]
 pub(super) struct FileQuery(QueryKind);
 
 #[derive(Debug)]
 enum QueryKind {
     Hash(HashQuery),
-    /// As the index has them.
+    /// Words, folded as the index has them.
     Words(Vec<String>),
 }
 
-/// Chunks in the making, ordered by name.
+/// A list of chunks under construction, ordered by name.
 #[derive(Debug, Default)]
 struct FileListBuilder(Vec<Arc<FileChunk>>);
 
 impl FileList {
-    /// Those files; of several with one name the last counts.
+    /// Builds a list; of several files with one name the last one counts.
     pub fn from_list(mut list: Vec<SharedFile>) -> Self {
         if !list.is_sorted_by(|one, next| one.name < next.name) {
-            // The last of a name comes first.
+            // The sort is stable: after reversing, the last file of a name comes first, which is the one `dedup` keeps.
             list.reverse();
             list.sort_by(|one, other| one.name.cmp(&other.name));
             list.dedup_by(|later, first| later.name == first.name);
@@ -96,8 +96,8 @@ impl FileList {
         chunks.into()
     }
 
-    /// As [`FileList::from_list`], of the lists that [`FileList::pieces`] gave, in any order: if nobody changed them, they are
-    /// the same pieces again.
+    /// Builds a list from the [`FileList::pieces`] of one, in any order. Unchanged pieces become the same chunks again,
+    /// so that their digests match the stored ones.
     pub fn from_pieces(mut pieces: Vec<Vec<SharedFile>>) -> Self {
         pieces.sort_by(|one, other| one.first().map(|file| &file.name).cmp(&other.first().map(|file| &file.name)));
         if !pieces.iter().flatten().is_sorted_by(|one, next| one.name < next.name) {
@@ -108,44 +108,43 @@ impl FileList {
         chunks.into()
     }
 
-    /// The list in pieces that stay as they are when others change: what tells each from all others, and its files as
-    /// JSON, with commas between them.
+    /// Returns the chunks' digests and their files as JSON with commas between them. Only changed chunks change theirs.
     pub fn pieces(&self) -> impl Iterator<Item = (ContentHash, Bytes)> {
         self.chunks.iter().map(|chunk| (chunk.digest(), chunk.text().slice(1..)))
     }
 
-    /// How many.
+    /// Returns the number of files.
     pub const fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there are none.
+    /// True if there are no files.
     pub const fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Whether to throw them away takes a while.
+    /// True if dropping the list takes a while.
     pub const fn is_long(&self) -> bool {
         self.bytes > LONG_LIST_BYTES
     }
 
-    /// The memory they take, a copy of a short list's text for LIST_PEERS included.
+    /// Returns the memory the list takes, with the copy of a short list's text that LIST_PEERS makes.
     pub const fn bytes(&self) -> usize {
         self.bytes + if self.text_bytes > MAX_COPIED_TEXT_BYTES { 0 } else { self.text_bytes }
     }
 
-    /// Whether nothing changed since one was a copy of the other.
+    /// True if neither list changed since one was cloned from the other.
     pub fn is_copy_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.chunks, &other.chunks) || self.is_empty() && other.is_empty()
     }
 
-    /// Each of them, ordered by name.
+    /// Returns all files, ordered by name.
     #[cfg(test)]
     pub(super) fn to_list(&self) -> Vec<SharedFile> {
         self.entries().filter_map(|entry| entry.file()).collect()
     }
 
-    /// About how many bytes are gone through by [`FileList::with_changes`].
+    /// Returns about how many bytes [`FileList::with_changes`] goes through.
     pub fn effort(&self, mode: FilesMode, other: &Self) -> usize {
         if mode == FilesMode::Replace {
             return if self.count == other.count { self.bytes } else { 0 };
@@ -156,10 +155,10 @@ impl FileList {
         other.bytes + touched.into_iter().map(bytes).sum::<usize>()
     }
 
-    /// These files, changed by `other`; `None` when that changes nothing.
+    /// Returns the list changed by `other`; `None` when that changes nothing.
     ///
     /// # Errors
-    /// [`FileListError::TooMany`].
+    /// [`FileListError::TooMany`] when the result has more than [`MAX_FILES_PER_USER`] files.
     pub fn with_changes(&self, mode: FilesMode, other: &Self) -> Result<Option<Self>, FileListError> {
         let changed = match mode {
             FilesMode::Replace if self.count == other.count && self.entries().eq(other.entries()) => None,
@@ -172,37 +171,37 @@ impl FileList {
         }
     }
 
-    /// What they take of the catalogue's memory.
+    /// Returns the list's part of the catalogue's memory.
     pub(super) const fn size(&self) -> ListSize {
         ListSize { bytes: self.bytes(), text: self.text_bytes }
     }
 
-    /// From now on their texts are counted.
+    /// Counts the texts of all chunks until they are freed.
     pub(super) fn count_in(&self, counter: &ByteCounter) {
         self.chunks.iter().for_each(|chunk| chunk.count_in(counter));
     }
 
-    /// Bytes of the JSON list of all files, about.
+    /// Returns the size of the JSON list of all files, about.
     pub(super) const fn text_bytes(&self) -> usize {
         self.text_bytes
     }
 
-    /// The pieces of the JSON list of all files, ordered by name.
+    /// Returns the JSON list of all files, ordered by name, in pieces.
     pub(super) fn text(&self) -> impl Iterator<Item = Bytes> {
         let texts = self.chunks.iter().enumerate().map(|(number, chunk)| {
             let text = chunk.text();
-            // Each file has a comma before it, but the first.
+            // Every file has a comma before it; the first one's is cut off.
             if number == 0 { text.slice(1..) } else { text }
         });
         [Bytes::from_static(b"[")].into_iter().chain(texts).chain([Bytes::from_static(b"]")])
     }
 
-    /// Each file as JSON, ordered by name.
+    /// Returns each file as JSON, ordered by name.
     pub(super) fn texts(&self) -> impl Iterator<Item = &[u8]> {
         self.entries().map(|entry| entry.text())
     }
 
-    /// The files of this name and this hash, as text only if it is `shown`; `None` when there is no such file.
+    /// Returns the files of this name and hash, as text only if `shown`; `None` when there is none.
     pub(super) fn matching(
         &self,
         name: Option<&FileName>,
@@ -215,6 +214,8 @@ impl FileList {
                 let has_hash = |entry: &ChunkEntry<'_>| hash.as_ref().is_none_or(|hash| hash.matches(entry));
                 let mut found = self.find_by_name(name.as_str()).filter(has_hash).into_iter().collect::<Vec<_>>();
                 if found.is_empty() {
+                    // macOS decomposes the names of files and other systems compose them: the name may be here in the
+                    // other form.
                     let others = normalization_variants(name.as_str());
                     found.extend(others.iter().filter_map(|other| self.find_by_name(other)).filter(has_hash));
                 }
@@ -232,8 +233,8 @@ impl FileList {
         Some(FileListText { text: [b"[", &*list, b"]"].concat().into(), listed, count })
     }
 
-    /// At most `limit` of the files that are wanted, in the order of their names, from behind `after` on. What is
-    /// looked at is taken from `effort`; soon after that ends the search does, and says behind which file to go on.
+    /// Returns at most `limit` matching files in the order of their names, from behind `after` on. Looks are subtracted
+    /// from `effort`; soon after it reaches 0 the search stops and returns the name behind which to continue.
     pub(super) fn find(
         &self,
         sought: &FileQuery,
@@ -249,6 +250,7 @@ impl FileList {
             let left = limit - before;
             match &sought.0 {
                 QueryKind::Hash(hash) => {
+                    // Comparing short hashes is cheaper than looking at names.
                     *effort = effort.saturating_sub(chunk.len() / 8);
                     found.extend(chunk.with_hash(hash).filter(is_behind).filter_map(|entry| entry.file()).take(left));
                 }
@@ -276,12 +278,12 @@ impl FileList {
         self.chunks.iter().flat_map(|chunk| chunk.entries())
     }
 
-    /// The place of the chunk that has this name, if one has.
+    /// Returns the number of the chunk whose range of names includes this name.
     fn chunk_index(&self, name: &str) -> usize {
         self.chunks.partition_point(|chunk| chunk.first() <= name).saturating_sub(1)
     }
 
-    /// These files, changed by those in `changes`, which are ordered by name; chunks that don't change are shared.
+    /// Returns the list with sorted `changes` applied; `None` when they change nothing. Unchanged chunks are shared.
     fn merged(&self, mode: FilesMode, mut changes: &[ChunkEntry<'_>]) -> Option<Self> {
         let (mut merged, mut changed) = (FileListBuilder::default(), false);
         for (number, chunk) in self.chunks.iter().enumerate() {
@@ -298,7 +300,7 @@ impl FileList {
             }
         }
         if mode == FilesMode::Add && !changes.is_empty() {
-            // There was no chunk at all.
+            // The list was empty: no chunk took the changes.
             changed = true;
             merged.push_all(changes.to_vec());
         }
@@ -306,8 +308,8 @@ impl FileList {
     }
 }
 
-/// The name with each component in either normal form; of a name with many components that may differ, with all in the
-/// same.
+/// Returns the other Unicode normalizations of a name, each component by itself. Beyond a few combinations, only the
+/// names with all components in the same form are returned.
 fn normalization_variants(name: &str) -> Vec<String> {
     const LOOKED_UP: usize = 32;
     if name.is_ascii() {
@@ -332,14 +334,15 @@ fn normalization_variants(name: &str) -> Vec<String> {
 }
 
 impl FileListBuilder {
-    /// As [`Chunks::push_all`].
+    /// As [`FileListBuilder::push_all`], for files that are not in a chunk yet.
     fn push_files(&mut self, files: impl Iterator<Item = SharedFile>) {
         let mut draft = ChunkBuilder::default();
         files.for_each(|file| draft.push(&file));
         self.push_all(draft.entries().collect());
     }
 
-    /// Appends files that are ordered by name and behind all that are here.
+    /// Appends files that are sorted and behind all others. They join the last chunk if it is small, and are divided
+    /// into chunks.
     fn push_all(&mut self, files: Vec<ChunkEntry<'_>>) {
         let bytes = |files: &[ChunkEntry<'_>]| files.iter().map(ChunkEntry::len).sum::<usize>();
         let more = bytes(&files);
@@ -349,7 +352,7 @@ impl FileListBuilder {
         let small = self.0.pop_if(is_small);
         let joined: Vec<_> = small.iter().flat_map(|small| small.entries()).chain(files).collect();
         let bytes = bytes(&joined);
-        // All of about the same size: none is full at once.
+        // Chunks of equal size instead of full ones: a full chunk would be divided by the next added file.
         let pieces = joined.len().div_ceil(MAX_FILES).max(bytes.div_ceil(MAX_TEXT_BYTES)).max(1);
         let (most, most_bytes) = (joined.len().div_ceil(pieces), bytes.div_ceil(pieces));
         let (mut draft, mut count, mut bytes) = (ChunkBuilder::default(), 0, 0);
@@ -380,7 +383,7 @@ impl From<FileListBuilder> for FileList {
     fn from(FileListBuilder(chunks): FileListBuilder) -> Self {
         let sum = |of: fn(&FileChunk) -> usize| chunks.iter().map(|chunk| of(chunk)).sum();
         let (count, text_bytes) = (sum(FileChunk::len), sum(FileChunk::text_bytes));
-        // With what refers to the chunks.
+        // The references to the chunks count as well.
         let bytes = sum(FileChunk::bytes) + chunks.len() * size_of::<Arc<FileChunk>>();
         Self { chunks: chunks.into(), count, bytes, text_bytes }
     }

@@ -1,6 +1,6 @@
-//! FIND: files of all present users, ordered by user and name, in pieces that are short even when users are many.
+//! FIND: the files of all present users, ordered by user and name, searched in short pieces.
 //!
-//! Only the lists are taken while others wait, which copies nothing; they are gone through afterwards.
+//! The registry's lock is held only to clone the lists, which copies no files; they are searched afterwards.
 
 use std::ops::Bound;
 
@@ -12,41 +12,41 @@ use super::{FileList, PresenceRegistry};
 
 /// Users looked at in one piece.
 const USERS_PER_BATCH: usize = 256;
-/// Files of the users whose lists are taken at once: those of one user, or about so many.
+/// Files whose lists are cloned in one piece: those of one user, or about this many.
 const FILES_PER_BATCH: usize = 32_768;
 /// Names and words looked at in one piece, about.
 const EFFORT_PER_BATCH: usize = 32_768;
 
-/// Where a piece begins.
+/// The position at which a piece begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SearchPosition {
-    /// With the first user.
+    /// The first user.
     Start,
-    /// With all files of this user.
+    /// The first file of this user.
     At(UserName),
-    /// Behind this file.
+    /// The file behind this one.
     After(FindCursor),
 }
 
-/// What one piece found.
+/// The result of one piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchBatch {
-    /// Ordered by user and name.
+    /// Files ordered by user and name.
     pub files: Vec<FoundFile>,
-    /// Where to go on when it did not come to the end.
+    /// The position of the next piece; `None` at the end.
     pub next: Option<SearchPosition>,
 }
 
-/// Some users' lists, as they were at one moment.
+/// The lists of some users at one moment.
 #[derive(Debug)]
 pub struct FileListSnapshot {
     lists: Vec<(UserName, FileList)>,
-    /// The user behind them.
+    /// The user behind them; `None` at the end.
     next: Option<UserName>,
 }
 
 impl PresenceRegistry {
-    /// The lists of some users from `position` on.
+    /// Returns the lists of the next users from `position` on.
     pub fn snapshot_lists(&self, position: &SearchPosition) -> FileListSnapshot {
         let start = match position {
             SearchPosition::Start => Bound::Unbounded,
@@ -68,7 +68,7 @@ impl PresenceRegistry {
 }
 
 impl FileListSnapshot {
-    /// At most `limit` (at least one) of the files that are wanted, from `position` on.
+    /// Returns at most `limit` (at least one) of the matching files from `position` on.
     pub fn find(&self, wanted: &FindCriterion, position: &SearchPosition, limit: usize) -> SearchBatch {
         let sought = FileQuery::new(wanted);
         let mut files: Vec<FoundFile> = Vec::new();
@@ -81,7 +81,7 @@ impl FileListSnapshot {
                 SearchPosition::After(cursor) if cursor.user == *user => Some(&cursor.name),
                 _ => None,
             };
-            // One more than fits, to know whether there are more.
+            // One more than fits, which tells whether there are more.
             let (found, stopped) = list.find(&sought, after, limit - files.len() + 1, &mut effort);
             let entry = |SharedFile { name, size, hash }| FoundFile { user: user.clone(), name, size, hash };
             files.extend(found.into_iter().map(entry));
@@ -96,13 +96,14 @@ impl FileListSnapshot {
                     next: Some(SearchPosition::After(FindCursor { user: user.clone(), name })),
                 };
             }
+            // A user without a match costs something, too.
             effort = effort.saturating_sub(1);
         }
         SearchBatch { files, next: self.next.clone().map(SearchPosition::At) }
     }
 }
 
-/// The cursor that goes on behind these files.
+/// Returns the cursor that continues behind these files.
 pub fn cursor_after(files: &[FoundFile]) -> Option<FindCursor> {
     files.last().map(|file| FindCursor { user: file.user.clone(), name: file.name.clone() })
 }

@@ -1,4 +1,4 @@
-//! Processes with one key, of which one at a time is present.
+//! Instances: several processes with one key, of which one at a time is present.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use shared::tracker::InstanceId;
 use super::{AuthenticatedLogin, BindingChanged, PresenceRegistry, SessionId};
 
 impl PresenceRegistry {
-    /// As [`PresenceRegistry::login`], by a process that may say which it is.
+    /// As [`PresenceRegistry::login`], for a process that may send its instance id.
     ///
     /// # Errors
     /// As [`PresenceRegistry::login`].
@@ -29,8 +29,8 @@ impl PresenceRegistry {
         Ok(session)
     }
 
-    /// Returns where another instance of the user is present, and for how long; `None` when none is, or one that
-    /// doesn't say which it is.
+    /// Returns the address of another present instance of the user and the time since its first login. `None` when
+    /// there is none, or when it sent no id.
     pub fn other_instance(&self, user: &UserName, instance: InstanceId, now: Instant) -> Option<(IpAddr, Duration)> {
         let other = |present: &&super::PresentUser| present.instance.is_some_and(|other| other != instance);
         let present = self.present.get(user).filter(other)?;

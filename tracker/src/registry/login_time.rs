@@ -1,11 +1,11 @@
-//! The moment of a login, as clocks on walls have it.
+//! The wall-clock time of a login.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// When somebody logged in: to be stored, and as text.
+/// The time of a login, for the store and as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginTime {
     unix_ms: i64,
@@ -13,16 +13,16 @@ pub struct LoginTime {
 }
 
 impl LoginTime {
-    /// Returns this moment in the time of this machine.
+    /// Converts a system time.
     pub fn at(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::at_unix_ms(i64::try_from(since.as_millis()).unwrap_or_default())
     }
 
-    /// Returns the moment so many milliseconds after 1970.
+    /// Converts milliseconds since 1970.
     pub fn at_unix_ms(unix_ms: i64) -> Self {
         let time = Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH);
-        // As the exercise's tracker writes it: local, and without an offset, which older readers don't know.
+        // As the exercise's tracker writes it: local time without an offset, which its clients can't parse.
         let text = time.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S").to_string();
         Self { unix_ms, text: text.into() }
     }
@@ -32,12 +32,12 @@ impl LoginTime {
         self.unix_ms
     }
 
-    /// Returns the moment as ISO 8601 has it, in local time to the second.
+    /// Returns the time as ISO 8601 text, local, to the second.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Returns the moment as a system's time.
+    /// Returns the system time.
     pub fn system_time(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(u64::try_from(self.unix_ms).unwrap_or_default())
     }

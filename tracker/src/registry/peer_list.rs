@@ -1,8 +1,8 @@
 //! The text of LIST_PEERS.
 //!
-//! The plain list is kept ready ([`super::segments`]) and handed out without being copied; in plaintext, and to those
-//! who say `cmd`, it is a short one ([`super::bounded_list`]). Lists that are asked for with a filter, a page or without
-//! files are made for the asker, in pieces: others have their turn in between.
+//! The plain list is cached ([`super::peer_list_cache`]) and sent without being copied; in plaintext and in the `cmd`
+//! dialect it is a short one ([`super::bounded_list`]). Lists with a filter, a page or without files are made for the
+//! requester, in pieces between which others have their turn.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -20,46 +20,46 @@ use super::file_list::FileListText;
 use super::{FileList, PresenceRegistry, PresentUser};
 use crate::rate_limits::ClientOrigin;
 
-/// The fields of a LIST_PEERS reply, no brace around them: `"peers":[...],"total":n`, and `,"next":"user"` when there
-/// is more. The parts may belong to many replies at once.
+/// The fields of a LIST_PEERS reply without the braces: `"peers":[...],"total":n`, and `,"next":"user"` when there is
+/// more. Replies may share the parts.
 pub type PeerListText = Arc<[Bytes]>;
 
-/// The shape of a list of peers.
+/// The format of a list of peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListView {
     /// Every field of every entry.
     Full,
-    /// Only fields that say something, and no addresses or keys.
+    /// Only non-empty fields, and neither addresses nor keys: for plaintext connections.
     Compact,
-    /// As the exercise's own clients know it: an object by name.
+    /// The exercise's format: an object with one field a user.
     Cmd,
 }
 
 /// Users looked at for a page in one hold of the lock.
 const USERS_PER_BATCH: usize = 256;
-/// A page that was made for one asker ends when it is as long as this.
+/// A page ends at about this size.
 const MAX_PAGE_BYTES: usize = 256 * 1024;
-/// Lists of files longer than this are not copied into a page.
+/// Longer lists of files are not copied into a page.
 const MAX_COPIED_BYTES: usize = 16 * 1024;
 
-/// What is told of one user.
+/// One present user's entry and files.
 #[derive(Debug)]
 pub struct PeerSnapshot {
-    /// Who.
+    /// The account.
     pub user: UserName,
     head: Vec<u8>,
     files: FileList,
 }
 
-/// A page in the making.
+/// A page under construction.
 #[derive(Debug)]
 pub struct PeerListPage {
     view: ListView,
     parts: Vec<Bytes>,
     text: Vec<u8>,
-    /// What is made is counted there.
+    /// Counts the texts made for this page.
     counter: ByteCounter,
-    /// Made for this page alone, and handed on to `parts` already.
+    /// Bytes made for this page alone that are in `parts` already.
     flushed_bytes: usize,
     users: usize,
     total: usize,
@@ -67,12 +67,12 @@ pub struct PeerListPage {
     last: Option<UserName>,
     is_full: bool,
     has_more: bool,
-    /// The last user that was looked at.
+    /// The last user looked at, where the next piece continues.
     looked_at: Option<UserName>,
 }
 
 impl PresenceRegistry {
-    /// Some of those who are present, by name from behind `after` on; nobody when there are no more.
+    /// Returns the next present users by name after `after`; empty at the end.
     pub fn peers_after(&self, after: Option<&UserName>) -> Vec<PeerSnapshot> {
         let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
         let users = self.present.range::<UserName, _>((begin, Bound::Unbounded)).take(USERS_PER_BATCH);
@@ -84,7 +84,7 @@ impl PresenceRegistry {
         users.map(told).collect()
     }
 
-    /// Everybody who is present, with files.
+    /// Returns all present users with files.
     #[cfg(test)]
     pub(super) fn peers(&self) -> Vec<ListedPeer> {
         let all = std::iter::successors(Some(self.peers_after(None)), |some| {
@@ -94,13 +94,13 @@ impl PresenceRegistry {
         all.flatten().filter_map(entry).collect()
     }
 
-    /// The plain list: everybody, with files. What is made for it is made for this asker.
+    /// Returns the plain list of all users with files. New texts are charged to this requester.
     pub fn plain_list(&mut self, requester: ClientOrigin) -> PeerListText {
         self.full_list.list(&self.present, &self.quota.text_counter(requester))
     }
 
-    /// Returns the list that is wanted if it is one that needs no page. In plaintext it has at most `room` bytes as long
-    /// as all entries fit; in the `cmd` dialect it always has.
+    /// Returns the requested list if it needs no page. In plaintext it has at most `room` bytes as long as all entries
+    /// fit; in the `cmd` dialect it always has.
     pub fn ready_list(
         &mut self,
         view: ListView,
@@ -117,7 +117,7 @@ impl PresenceRegistry {
         }
     }
 
-    /// Returns everybody, with as many files as there is room for.
+    /// Returns all users, with as many files as fit.
     fn compact_list(&mut self, room: usize, with_files: bool, requester: ClientOrigin) -> PeerListText {
         let (begin, end) = (ListView::Compact.opening(), ListView::Compact.ending(Some(self.present.len())));
         let room = room.saturating_sub(begin.len() + end.len());
@@ -130,7 +130,7 @@ impl PresenceRegistry {
         self.compact_list.list(&self.present, &self.quota.text_counter(requester))
     }
 
-    /// Returns as many of those who logged in last as there is room for, origins in turn, and their files.
+    /// Returns as many of the latest logins as fit, origins in turn, and their files.
     fn cmd_list(&self, room: usize, with_files: bool) -> PeerListText {
         let total = self.present.len();
         let list_with = |end: Vec<u8>| {
@@ -139,13 +139,14 @@ impl PresenceRegistry {
             ([begin, &list.text, &end].concat(), list.users)
         };
         let (mut text, users) = list_with(ListView::Cmd.ending(None));
+        // Only an incomplete list says how many there are: the field takes space from it, so the list is made again.
         if users < total {
             (text, _) = list_with(ListView::Cmd.ending(Some(total)));
         }
         [text.into()].into()
     }
 
-    /// Looks at some more users for `page`; says whether there are any left to look at.
+    /// Looks at more users for `page`. Returns whether there are more to look at.
     pub fn add_to_page(&self, wanted: &ListPeersRequest, page: &mut PeerListPage) -> bool {
         let is_filtered = wanted.name.is_some() || wanted.hash.is_some();
         if wanted.user.is_none() && !is_filtered {
@@ -154,13 +155,14 @@ impl PresenceRegistry {
         let begin = match (&wanted.user, &page.looked_at, &wanted.cursor) {
             (Some(user), _, _) => Bound::Included(user.clone()),
             (None, Some(behind), _) => Bound::Excluded(behind.clone()),
-            // All who match are counted, those on the pages before as well.
+            // A filtered list's `total` counts all matches, those on earlier pages as well.
             (None, None, Some(cursor)) if !is_filtered => Bound::Excluded(cursor.clone()),
             (None, None, _) => Bound::Unbounded,
         };
         let end = wanted.user.as_ref().map_or(Bound::Unbounded, Bound::Included);
         let before = page.len();
         for (looked_at, (user, present)) in self.present.range::<UserName, _>((begin.as_ref(), end)).enumerate() {
+            // Either bound ends the hold of the lock, which is meant to last microseconds.
             if looked_at == USERS_PER_BATCH || page.len() - before > MAX_PAGE_BYTES {
                 return true;
             }
@@ -175,12 +177,12 @@ impl PresenceRegistry {
 }
 
 impl PeerSnapshot {
-    /// Who and where; its list of files is empty. `None` only if what was written can't be read.
+    /// Parses the entry, without its files. `None` only for text that this module didn't write.
     pub fn entry(&self) -> Option<ListedPeer> {
         serde_json::from_slice(&[self.head.as_slice(), b"[]}"].concat()).ok()
     }
 
-    /// The pieces of the JSON list of the files.
+    /// Returns the JSON list of the files in pieces.
     pub fn files(&self) -> impl Iterator<Item = Bytes> {
         self.files.text()
     }
@@ -198,7 +200,7 @@ impl ListView {
         head.extend_from_slice(if self == Self::Cmd { b":{\"connection\":{\"ip\":" } else { b",\"ip\":" });
         push_json(&mut head, &present.ip);
         match (self, present.port) {
-            // Those clients need a number, and take 0 for none.
+            // The exercise's clients need a number, and take 0 for none.
             (Self::Cmd, port) => {
                 head.extend_from_slice(b",\"porta\":");
                 push_json(&mut head, &port.unwrap_or(0));
@@ -215,7 +217,7 @@ impl ListView {
         head.into()
     }
 
-    /// Returns the text between an entry's head and its list of files; `None` when a list that is empty isn't written.
+    /// Returns the text between an entry's head and its list of files; `None` when an empty list isn't written.
     pub(super) const fn list_opening(self, is_empty: bool) -> Option<&'static [u8]> {
         match self {
             Self::Full => Some(b""),
@@ -224,7 +226,7 @@ impl ListView {
         }
     }
 
-    /// Returns the text of a list of no files.
+    /// Returns the text of an empty list of files.
     pub(super) const fn empty_list(self) -> &'static [u8] {
         match self {
             Self::Full => b"[]",
@@ -251,7 +253,7 @@ impl ListView {
 }
 
 impl PeerListPage {
-    /// Nobody was looked at; what is made is counted in `account`.
+    /// Creates an empty page, whose texts are counted in `counter`.
     pub(super) fn new(view: ListView, counter: ByteCounter) -> Self {
         Self {
             view,
@@ -268,7 +270,7 @@ impl PeerListPage {
         }
     }
 
-    /// Nobody is left to look at.
+    /// Completes the page.
     pub fn finish(mut self) -> PeerListText {
         self.text.extend_from_slice(&self.view.ending(Some(self.total)));
         if let Some(next) = self.last.filter(|_| self.has_more) {
@@ -311,6 +313,7 @@ impl PeerListPage {
         if let Some(opening) = self.view.list_opening(bytes <= "[]".len()) {
             self.text.extend_from_slice(opening);
             if bytes > MAX_COPIED_BYTES {
+                // Long lists of files stay shared with their users and are no part of `flushed_bytes`.
                 self.flushed_bytes += self.text.len();
                 self.parts.push(self.counter.counted_text(std::mem::take(&mut self.text)));
                 self.parts.extend(files);
@@ -325,8 +328,8 @@ impl PeerListPage {
     }
 }
 
-/// The pieces of the list of a user's files to show, and how many there are when those are not all; `None` when the user is not
-/// asked for. When nothing `is_shown` the list may be any.
+/// Returns the text of a user's files to show, and their number if not all are shown; `None` when the user doesn't
+/// match. Unless `is_shown`, the text is arbitrary.
 fn shown_files(files: &FileList, wanted: &ListPeersRequest, is_shown: bool) -> Option<(Vec<Bytes>, Option<usize>)> {
     const NONE: Bytes = Bytes::from_static(b"[]");
     let with_files = is_shown && wanted.with_files != Some(false);
@@ -338,7 +341,7 @@ fn shown_files(files: &FileList, wanted: &ListPeersRequest, is_shown: bool) -> O
     Some(if with_files { (files.text().collect(), None) } else { (vec![NONE], Some(files.len())) })
 }
 
-/// A peer's entry up to, and without, its list of files.
+/// Returns a peer's entry up to its list of files.
 pub(super) fn entry_head(
     user: &UserName,
     ip: IpAddr,
@@ -359,7 +362,7 @@ pub(super) fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
     text
 }
 
-/// Appends `value`; plain data written into memory can't fail, and if it did the reply would still be JSON.
+/// Appends `value` as JSON. Writing plain data into memory can't fail; if it did, `null` would keep the reply valid.
 pub(super) fn push_json<T: Serialize>(text: &mut Vec<u8>, value: &T) {
     let before = text.len();
     if serde_json::to_writer(&mut *text, value).is_err() {

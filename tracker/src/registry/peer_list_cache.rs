@@ -1,10 +1,10 @@
-//! The plain list's text, in segments of neighbouring users. What changes makes only its own segment's text anew, and
-//! whoever gets the list shares the segments with everybody else who does.
+//! The plain list's text, cached in segments of neighbouring users. A change makes only its own segment's text anew,
+//! and replies share the segments.
 //!
 //! ```text
-//! users     a … f │ g … m │ n … z        at most MOST users a segment; one that grows beyond is cut in two,
-//! texts     ready │ ─     │ ready        one that shrinks below FEW joins its neighbour
-//!                    └ login, logout or files of h: made anew when somebody asks
+//! users     a … f │ g … m │ n … z        a segment beyond MAX_SEGMENT_USERS is cut in two,
+//! texts     ready │ ─     │ ready        one below MIN_SEGMENT_USERS joins the segment before it
+//!                    └ login, logout or files of h: made anew at the next request
 //! ```
 
 use std::collections::BTreeMap;
@@ -22,27 +22,27 @@ use super::peer_list::{ListView, PeerListText, push_json};
 
 /// Users in one segment.
 const MAX_SEGMENT_USERS: usize = 64;
-/// A segment with fewer joins the one before it, if that has room.
+/// A segment with fewer users joins the one before it, if that has room.
 const MIN_SEGMENT_USERS: usize = MAX_SEGMENT_USERS / 4;
 
-/// Which segments there are, and the texts that are ready.
+/// The segments of one view and their texts.
 #[derive(Debug)]
 pub(super) struct PeerListCache {
     view: ListView,
-    /// By the first name that may be in it: `None` comes before all names and is always there.
+    /// By the first name that may be in the segment. `None`, which comes before all names, is always there.
     by_start: BTreeMap<Option<UserName>, ListSegment>,
-    /// All of it, until something changes.
+    /// The whole list, until something changes.
     complete_text: Option<PeerListText>,
 }
 
 #[derive(Debug, Default)]
 struct ListSegment {
     users: usize,
-    /// Each entry with a comma before it.
+    /// The entries, each with a comma before it; `None` when they have to be made anew.
     text: Option<Vec<Bytes>>,
-    /// The texts of it that were made here.
+    /// The parts of `text` that were made here. Lists of files belong to their users.
     own_texts: Vec<Arc<CountedText>>,
-    /// The account of the asker for whom they were made.
+    /// The counter of the requester for whom `own_texts` were made.
     charged_to: ByteCounter,
 }
 
@@ -53,14 +53,14 @@ impl PeerListCache {
         Self { view, by_start: BTreeMap::from([(None, ListSegment::default())]), complete_text: None }
     }
 
-    /// What is told of this user is no longer what it was.
+    /// Invalidates the text of this user's segment.
     pub(super) fn user_changed(&mut self, user: &UserName) {
         self.complete_text = None;
         let Some((_, segment)) = self.segment_of(user) else { return };
         segment.invalidate();
     }
 
-    /// This user is among `users` now.
+    /// Adds a user, who is among `users` already.
     pub(super) fn user_added(&mut self, user: &UserName, users: &PresentUsers) {
         self.user_changed(user);
         let Some((start, segment)) = self.segment_of(user) else { return };
@@ -78,7 +78,7 @@ impl PeerListCache {
         }
     }
 
-    /// This user is gone.
+    /// Removes a user.
     pub(super) fn user_removed(&mut self, user: &UserName) {
         self.user_changed(user);
         let Some((start, segment)) = self.segment_of(user) else { return };
@@ -95,7 +95,7 @@ impl PeerListCache {
         }
     }
 
-    /// The whole list of `users`. What has to be made for it is counted in `asker` once it is outdated.
+    /// Returns the whole list of `users`. Texts made for it are charged to `requester_counter` when they are outdated.
     pub(super) fn list(&mut self, users: &PresentUsers, requester_counter: &ByteCounter) -> PeerListText {
         if let Some(whole) = &self.complete_text {
             return Arc::clone(whole);
@@ -110,7 +110,7 @@ impl PeerListCache {
             }));
         }
         if let Some(first) = parts.get_mut(1) {
-            // Its comma.
+            // Without its comma: the list begins here.
             *first = first.slice(1..);
         }
         let mut end = b"],\"total\":".to_vec();
@@ -125,14 +125,14 @@ impl PeerListCache {
 }
 
 impl ListSegment {
-    /// Counts what is outdated now, for as long as somebody still has it.
+    /// Drops the text, and counts it for as long as a reply still holds it.
     fn invalidate(&mut self) {
         self.text = None;
         self.own_texts.drain(..).for_each(|text| text.count_in(&self.charged_to));
     }
 }
 
-/// The text; adds to `own` what of it was made.
+/// Makes the text of `users`. The parts that are new are added to `own` as well.
 fn render_entries<'a>(
     view: ListView,
     users: impl Iterator<Item = (&'a UserName, &'a PresentUser)>,
@@ -148,12 +148,13 @@ fn render_entries<'a>(
         text.push(b',');
         text.extend_from_slice(&view.head(user, present));
         if view != ListView::Full {
-            // What room there is for files, only a list that is short enough has.
+            // Files appear only in `bounded_list`, where the whole reply fits; this longer list has their number alone.
             text.extend_from_slice(view.empty_list());
             if !present.files.is_empty() {
                 write_count(&mut text, present.files.len());
             }
         } else if present.files.text_bytes() > MAX_COPIED_TEXT_BYTES {
+            // A long list of files is shared with its user; a copy would take as much memory again.
             parts.push(made(&mut text));
             parts.extend(present.files.text());
         } else {

@@ -1,8 +1,8 @@
-//! What should outlast the process: who was present by which token, and with what.
+//! Changes of presence to be stored, so that presences outlast the process.
 //!
-//! Every change of a presence marks its user. [`Registry::take_changes`] hands out the marked users' state and unmarks
-//! them, the one who waits longest first; whoever fails to store it marks them again. Leases renewed by a tenth or less
-//! are not worth a mark.
+//! Every change of a presence marks its user. [`PresenceRegistry::take_changes`] returns the state of the marked users
+//! and unmarks them, in the order in which they were marked; a caller that fails to store it marks them again. A
+//! deadline that moved by a tenth of the lease or less marks nobody: each heartbeat would cost a write.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -13,61 +13,61 @@ use shared::tracker::{ListedPeer, SessionToken};
 use super::{AuthenticatedLogin, FileList, LoginTime, PresenceRegistry};
 use crate::rate_limits::ClientOrigin;
 
-/// One user's state since it was last taken.
+/// The state of one marked user.
 #[derive(Debug, Clone)]
 pub struct PresenceChange {
-    /// Who.
+    /// The account.
     pub user: UserName,
-    /// `None` when the user is not present any more.
+    /// `None` when the user is absent: the stored presence is to be removed.
     pub presence: Option<StoredPresence>,
 }
 
-/// A presence as it is stored.
+/// A presence to be stored.
 #[derive(Debug, Clone)]
 pub struct StoredPresence {
-    /// Speaks for the user.
+    /// The token of its session.
     pub token: SessionToken,
-    /// How long the presence lasts from now on without a word.
+    /// The rest of the lease.
     pub remaining: Duration,
     /// The entry's JSON text, without files.
     pub entry: Vec<u8>,
-    /// When the user logged in.
+    /// The time of the login.
     pub at: LoginTime,
-    /// The files, if they may have changed.
+    /// The files; `None` when they didn't change since they were stored.
     pub files: Option<FileList>,
 }
 
-/// A presence as it comes back from the store.
+/// A presence read from the store.
 #[derive(Debug)]
 pub struct RestoredPresence {
-    /// Who and where; its list of files is empty.
+    /// The user and its addresses; its list of files is empty.
     pub entry: ListedPeer,
-    /// With what.
+    /// The shared files.
     pub files: FileList,
-    /// Speaks for the user.
+    /// The token of its session.
     pub token: SessionToken,
-    /// What is left of the presence.
+    /// The rest of the lease.
     pub remaining: Duration,
-    /// When the user logged in.
+    /// The time of the login.
     pub at: LoginTime,
 }
 
 /// Users whose state is not stored yet.
 #[derive(Debug, Default)]
 pub(super) struct DirtyUsers {
-    /// Whether the files are what changed.
+    /// True for users whose files changed.
     files: HashMap<UserName, bool>,
-    /// Each of them once, in the order in which they were marked.
+    /// The same users, in the order in which they were marked.
     order: VecDeque<UserName>,
 }
 
 impl PresenceRegistry {
-    /// How many users are marked.
+    /// Returns the number of marked users.
     pub fn dirty_count(&self) -> usize {
         self.dirty.order.len()
     }
 
-    /// The state of at most so many users that changed, those first who were marked first.
+    /// Returns the state of up to `at_most` marked users, the longest marked first, and unmarks them.
     pub fn take_changes(&mut self, at_most: usize, now: Instant) -> Vec<PresenceChange> {
         let users: Vec<_> = self.dirty.order.drain(..at_most.min(self.dirty.order.len())).collect();
         let change = |user: UserName| {
@@ -78,7 +78,7 @@ impl PresenceRegistry {
         users.into_iter().map(change).collect()
     }
 
-    /// These changes were not stored: they are to be taken again.
+    /// Marks the users of changes that were not stored.
     pub fn mark_unstored(&mut self, changes: Vec<PresenceChange>) {
         for PresenceChange { user, presence } in changes {
             let files = presence.is_none_or(|presence| presence.files.is_some());
@@ -86,11 +86,11 @@ impl PresenceRegistry {
         }
     }
 
-    /// Makes a user present who was so before the process began. Says whether that was possible.
+    /// Makes a user present again after a restart. Returns whether that was possible.
     pub fn restore_presence(&mut self, revived: RestoredPresence, now: Instant) -> bool {
         let RestoredPresence { entry, files, token, remaining, at } = revived;
         let ListedPeer { user, ip, port, addresses, fingerprint: binding, files: _, file_count: _ } = entry;
-        // Who came through a door names themselves anew.
+        // A person behind a door counts at the door's address until its next login names it again.
         let arrival = AuthenticatedLogin {
             user: user.clone(),
             ip,
@@ -107,19 +107,19 @@ impl PresenceRegistry {
         if !files.is_empty() && !self.restore_files(&user, files) {
             tracing::warn!(%user, "the files shared before don't fit any more");
         }
-        // Peers of ours lost their connection and need a moment to come back; others say nothing by themselves.
+        // Our peers come back by themselves, but need the usual lease for it; legacy clients only send requests.
         if binding.is_none() {
             self.set_deadline(&user, now + remaining.min(self.rules.legacy_lease));
         }
         true
     }
 
-    /// From now on the end of a connection says nothing about its user: it is the tracker that goes away.
+    /// Begins the stop: from now on the end of a connection says nothing about its user, since the tracker closes all.
     pub const fn begin_stop(&mut self) {
         self.is_stopping = true;
     }
 
-    /// What is stored of this user is not right any more.
+    /// Marks a user whose stored state is outdated.
     pub fn mark_dirty(&mut self, user: &UserName, files: bool) {
         match self.dirty.files.get_mut(user) {
             Some(marked) => *marked |= files,
@@ -132,7 +132,7 @@ impl PresenceRegistry {
 
     pub(super) fn set_deadline(&mut self, user: &UserName, deadline: Instant) {
         let Some(present) = self.present.get_mut(user) else { return };
-        // A later one needs no new place in the queue: when the old one has come, it is put off.
+        // A later deadline keeps its place in the queue: `expire` moves the entry when its time comes.
         if deadline < present.queued_deadline {
             self.deadlines.remove(&(present.queued_deadline, user.clone()));
             self.deadlines.insert((deadline, user.clone()));

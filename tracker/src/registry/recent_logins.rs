@@ -1,4 +1,4 @@
-//! Those who are present, by their logins and by where they are.
+//! The present users by origin and login: for limits, and for short lists that are fair to all origins.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,10 +7,10 @@ use shared::UserName;
 use super::SessionId;
 use crate::rate_limits::{ClientOrigin, Ipv6Network};
 
-/// Origins that take turns in one list; those with the latest logins.
+/// Origins that take turns in one list, those with the latest logins. It bounds the work for a list of 4 KiB.
 const MAX_ROUND_ROBIN_ORIGINS: usize = 256;
 
-/// The logins by which users are present, newest last.
+/// The logins of present users by origin, in the order of the logins.
 #[derive(Debug, Default)]
 pub(super) struct RecentLogins {
     by_origin: HashMap<ClientOrigin, BTreeMap<SessionId, UserName>>,
@@ -58,18 +58,18 @@ impl RecentLogins {
         }
     }
 
-    /// How many users are present from there.
+    /// Returns the number of users present from this origin.
     pub(super) fn count_at(&self, from: ClientOrigin) -> usize {
         self.by_origin.get(&from).map_or(0, BTreeMap::len)
     }
 
-    /// How many users are present from that network.
+    /// Returns the number of users present from this network.
     pub(super) fn count_in_network(&self, network: Ipv6Network) -> usize {
         self.by_network.get(&network).copied().unwrap_or_default()
     }
 
-    /// The newest of each origin, then the next of each, and so on: many accounts at one origin push nobody out of a list
-    /// that has not room for all.
+    /// Iterates over the newest user of each origin, then the next of each, and so on: an origin with many accounts
+    /// can't push the others out of a list that is too short for all.
     pub(super) fn round_robin(&self) -> impl Iterator<Item = &UserName> {
         let origins =
             self.newest.iter().rev().take(MAX_ROUND_ROBIN_ORIGINS).filter_map(|(_, from)| self.by_origin.get(from));

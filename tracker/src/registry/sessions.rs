@@ -1,30 +1,31 @@
-//! Sessions: who authenticated, and is it still good.
+//! Sessions: authenticated relations and their tokens.
 
 use shared::tracker::SessionToken;
 use shared::{Fingerprint, UserName};
 
 use super::PresenceRegistry;
 
-/// Names one session for as long as the process lives; never used twice, and newer ones are greater.
+/// The id of a session, unique while the process runs. Ids increase, so they also serve as a logical clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(u64);
 
-/// The account was bound to another key since the authentication began.
+/// The error of an authentication that relied on a binding which has changed since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BindingChanged;
 
-/// Why a session is no longer what its holder thinks.
+/// The reason why a session can't be used as its holder expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEndReason {
-    /// A newer login of the same user took its place.
+    /// A newer login of the same user replaced it.
     Replaced,
-    /// Logged out, run out, or bound to another key.
+    /// It was logged out, expired, or revoked.
     Over,
-    /// It authenticates, but nobody is present by it.
+    /// It authenticates, but is no presence.
     NotPresent,
 }
 
-/// The hash of a token, by which its session is found: the time that takes says nothing about anybody's token.
+/// The hash of a token, the key of the lookup. The lookup's time then depends on the hash, which reveals nothing
+/// about any token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct TokenHash([u8; 32]);
 
@@ -41,10 +42,10 @@ pub(super) struct Session {
 }
 
 impl PresenceRegistry {
-    /// Makes a session that only authenticates.
+    /// Creates a session that only authenticates.
     ///
     /// # Errors
-    /// As [`PresenceRegistry::login`].
+    /// [`BindingChanged`] when the account's binding is not `binding`.
     pub fn attach(
         &mut self,
         user: UserName,
@@ -61,30 +62,30 @@ impl PresenceRegistry {
         Ok(id)
     }
 
-    /// Ends a session that a newer one of the same connection takes the place of.
+    /// Ends an attached session. A presence stays as it is.
     pub fn detach(&mut self, session: SessionId) {
         if !self.is_presence(session) {
             self.forget_session(session);
         }
     }
 
-    /// The newest session, whether it is over or not: a moment among the sessions.
+    /// Returns the newest session ever made, a moment of the logical clock.
     pub const fn newest_session(&self) -> SessionId {
         SessionId(self.last_session)
     }
 
-    /// The token of a session that is not over, and whether it is its user's presence.
+    /// Returns the session's user and token; `None` when it ended.
     pub fn session(&self, session: SessionId) -> Option<(&UserName, SessionToken)> {
         self.sessions.get(&session).map(|session| (&session.user, session.token))
     }
 
-    /// The session this token belongs to.
+    /// Returns the session of this token and its user.
     pub fn session_of_token(&self, token: &SessionToken) -> Option<(SessionId, &UserName)> {
         let id = *self.tokens.get(&TokenHash::from(token))?;
         self.sessions.get(&id).map(|session| (id, &session.user))
     }
 
-    /// Why a session of this user that once was good is not any more.
+    /// Returns the reason why a session of this user ended.
     pub fn end_reason(&self, user: &UserName) -> SessionEndReason {
         if self.present.contains_key(user) { SessionEndReason::Replaced } else { SessionEndReason::Over }
     }

@@ -1,4 +1,4 @@
-//! What the present users share, and the memory that all of it may take.
+//! The files of present users, and the memory they may take.
 
 use bytes::Bytes;
 use shared::UserName;
@@ -8,10 +8,10 @@ use super::{FileList, FileListError, ListView, PeerListPage, PresenceRegistry};
 use crate::rate_limits::ClientOrigin;
 
 impl PresenceRegistry {
-    /// Changes what the user shares; says how many files that makes, or `None` when the user is not present.
+    /// Changes the user's files. Returns their new number, or `None` when the user is absent.
     ///
     /// # Errors
-    /// [`FileListError`], and then nothing changed.
+    /// [`FileListError`]; then nothing changed.
     pub fn set_files(
         &mut self,
         user: &UserName,
@@ -25,15 +25,15 @@ impl PresenceRegistry {
         }
     }
 
-    /// As [`PresenceRegistry::set_files`], with the whole list, which is not what it was before.
+    /// Replaces the user's list by `after`, which differs from it. Returns as [`PresenceRegistry::set_files`] does.
     ///
     /// # Errors
-    /// [`FileListError`], and then nothing changed.
+    /// [`FileListError`]; then nothing changed.
     pub fn put_files(&mut self, user: &UserName, after: FileList) -> Result<Option<usize>, FileListError> {
         let capacity = self.rules.catalogue_bytes;
         let Some(present) = self.present.get(user) else { return Ok(None) };
         let from = present.from;
-        // What doesn't grow is taken even when it is full, so that it can become less full.
+        // A list that doesn't grow is accepted even when the catalogue is full: that is how it gets space again.
         self.quota.check_growth(from, present.files.size(), after.size(), capacity)?;
         if !after.is_empty() && !self.quota.can_send(from, capacity) {
             return Err(FileListError::TooManyInFlight);
@@ -43,7 +43,7 @@ impl PresenceRegistry {
         Ok(Some(count))
     }
 
-    /// Puts a list back that was taken before the process began, whoever has which part now; says whether it fits.
+    /// Restores a list after a restart, regardless of quotas. Returns whether the catalogue has space for it.
     pub(super) fn restore_files(&mut self, user: &UserName, files: FileList) -> bool {
         let fits = self.quota.has_space(files.size(), self.rules.catalogue_bytes);
         if fits {
@@ -65,37 +65,37 @@ impl PresenceRegistry {
         self.events.push(TrackerEventKind::Files { user: user.clone(), count });
     }
 
-    /// What the user shares, if it is present.
+    /// Returns the user's files; `None` when it is absent.
     pub fn files(&self, user: &UserName) -> Option<&FileList> {
         self.present.get(user).map(|present| &present.files)
     }
 
-    /// Long lists that are no longer needed: whoever drops them should hold up nobody meanwhile.
+    /// Returns replaced long lists, to be dropped outside the lock.
     pub fn take_discarded(&mut self) -> Vec<FileList> {
         std::mem::take(&mut self.discarded)
     }
 
-    /// About how much memory all files of all users take.
+    /// Returns the memory that all lists take, about.
     pub const fn catalogue_bytes(&self) -> usize {
         self.quota.list_bytes()
     }
 
-    /// A text for an asker at this origin, counted as long as it is on its way.
+    /// Creates a text for a requester at this origin, counted until it is sent.
     pub fn counted_text(&mut self, text: Vec<u8>, requester: ClientOrigin) -> Bytes {
         self.quota.text_counter(requester).counted_text(text)
     }
 
-    /// Whether another long reply may be made for this origin; those that were made are read too slowly.
+    /// True if another long reply may be made for this origin; false while its earlier ones are read too slowly.
     pub fn can_send_reply(&self, requester: ClientOrigin) -> bool {
         self.quota.can_send(requester, self.rules.catalogue_bytes)
     }
 
-    /// An empty page for an asker at this origin.
+    /// Creates an empty page for a requester at this origin.
     pub fn page(&mut self, view: ListView, requester: ClientOrigin) -> PeerListPage {
         PeerListPage::new(view, self.quota.text_counter(requester))
     }
 
-    /// What takes a while to be thrown away is left to others.
+    /// Keeps a long list for [`PresenceRegistry::take_discarded`].
     pub(super) fn discard(&mut self, files: FileList) {
         if files.is_long() {
             self.discarded.push(files);

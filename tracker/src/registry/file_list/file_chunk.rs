@@ -1,13 +1,12 @@
-//! Neighbouring files of a list, which never change: made once with all that is looked for in them.
+//! Immutable chunks of neighbouring files, built with everything that searches and replies need.
 //!
 //! ```text
-//! names  a.txtb/c.txtd.pdf…            hashes  a short hash of each hash
-//! text   ,{"name":"a.txt","size":1,…   ends    where each file's name and text end
-//! index  the words of the names, see [`super::index`]
+//! names  a.txtb/c.txtd.pdf…            hashes  a short hash of each content hash
+//! text   ,{"name":"a.txt","size":1,…   ends    the ends of each file's name and text
+//! index  the words of the names, see [`super::word_index`]
 //! ```
-//!
-//! A few long texts instead of a few short ones a file: they take a third of the memory, and are made, copied and
-//! thrown away at once.
+//! A few long texts instead of several short ones a file take a third of the memory, and are allocated, copied and
+//! freed in one go.
 
 use std::cmp::Ordering;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -24,18 +23,18 @@ use super::word_index::{PositionSet, WordIndex};
 
 /// Files in one chunk.
 pub(super) const MAX_FILES: usize = 512;
-/// Bytes of text in one chunk, unless it is a single file's.
+/// Bytes of text in one chunk of several files.
 pub(super) const MAX_TEXT_BYTES: usize = 96 * 1024;
-/// About what the allocator keeps beside each of a chunk's parts, and what it takes to share the text.
+/// The allocator's overhead for a chunk's parts and its shared text, about.
 const ALLOCATION_OVERHEAD: usize = 10 * 16 + 128;
 
-/// Between one and [`MOST`] files, ordered by name.
+/// One to [`MAX_FILES`] files, ordered by name.
 #[derive(Debug)]
 pub(super) struct FileChunk {
     names: Box<str>,
     /// The files as JSON, each with a comma before it.
     text: Bytes,
-    /// What all who have the text share.
+    /// The same text, for counting its memory when the chunk is replaced.
     counted_text: Arc<CountedText>,
     ends: Box<[EntryEnds]>,
     hashes: Box<[u32]>,
@@ -43,31 +42,31 @@ pub(super) struct FileChunk {
     digest: OnceLock<ContentHash>,
 }
 
-/// Where one file's parts end.
+/// The ends of one file's name and text.
 #[derive(Debug, Clone, Copy)]
 struct EntryEnds {
     name: u32,
     text: u32,
 }
 
-/// One file, where it lies.
+/// One file, borrowed from its chunk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ChunkEntry<'a> {
     pub(super) name: &'a str,
-    /// As JSON with a comma before it.
+    /// JSON with a comma before it.
     text: &'a [u8],
     hash: u32,
 }
 
-/// A hash to look for.
+/// A content hash to search for.
 #[derive(Debug)]
 pub(super) struct HashQuery {
     short: u32,
-    /// How the text of a file that has it ends.
+    /// The end of the text of every file with this hash.
     ending: Vec<u8>,
 }
 
-/// Files that are written into a chunk.
+/// A chunk under construction.
 #[derive(Debug, Default)]
 pub(super) struct ChunkBuilder {
     names: String,
@@ -81,7 +80,7 @@ impl FileChunk {
         self.ends.len()
     }
 
-    /// The memory it takes, allocations included.
+    /// Returns the memory the chunk takes, with the allocator's overhead.
     pub(super) fn bytes(&self) -> usize {
         let arrays = size_of_val(&*self.ends) + size_of_val(&*self.hashes);
         size_of::<Self>() + self.names.len() + self.text.len() + arrays + self.index.bytes() + ALLOCATION_OVERHEAD
@@ -117,12 +116,12 @@ impl FileChunk {
         self.text.clone()
     }
 
-    /// From now on its text is counted.
+    /// Counts the text until it is freed.
     pub(super) fn count_in(&self, counter: &ByteCounter) {
         self.counted_text.count_in(counter);
     }
 
-    /// Of the text.
+    /// Returns the hash of the text, computed at the first call.
     pub(super) fn digest(&self) -> ContentHash {
         *self.digest.get_or_init(|| ContentHash::of(&self.text))
     }
@@ -131,13 +130,13 @@ impl FileChunk {
         self.text.len()
     }
 
-    /// The files with this hash.
+    /// Returns the files with this hash.
     pub(super) fn with_hash(&self, hash: &HashQuery) -> impl Iterator<Item = ChunkEntry<'_>> {
         let same = self.hashes.iter().enumerate().filter(|(_, short)| **short == hash.short);
         same.filter_map(|(place, _)| self.at(place)).filter(|entry| hash.matches(entry))
     }
 
-    /// The files whose names have these words; what was looked at is taken from `effort`.
+    /// Returns the files whose names have all these words. Looks are subtracted from `effort`.
     pub(super) fn with_words(&self, words: &[String], effort: &mut usize) -> impl Iterator<Item = ChunkEntry<'_>> {
         let mut places = PositionSet::all();
         for word in words {
@@ -149,7 +148,7 @@ impl FileChunk {
         places.into_iter().filter_map(|place| self.at(place))
     }
 
-    /// These files with, or without, those in `changes`, which are ordered by name; `None` when that changes nothing.
+    /// Returns the files after adding or removing sorted `changes`; `None` when nothing changes.
     pub(super) fn merged_with<'a>(
         &'a self,
         mode: FilesMode,
@@ -187,23 +186,23 @@ impl FileChunk {
 }
 
 impl<'a> ChunkEntry<'a> {
-    /// As JSON.
+    /// Returns the file as JSON.
     pub(super) fn text(&self) -> &'a [u8] {
         self.text.get(1..).unwrap_or_default()
     }
 
-    /// Bytes of its text.
+    /// Returns the bytes of its text, the comma included.
     pub(super) const fn len(&self) -> usize {
         self.text.len()
     }
 
-    /// `None` only if what was written can't be read.
+    /// Parses the text. `None` only for text that this module didn't write.
     pub(super) fn file(&self) -> Option<SharedFile> {
         serde_json::from_slice(self.text()).ok()
     }
 }
 
-/// The text says it all.
+/// Compares the texts, which have all fields.
 impl PartialEq for ChunkEntry<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -219,18 +218,19 @@ impl HashQuery {
     }
 
     pub(super) fn matches(&self, entry: &ChunkEntry<'_>) -> bool {
+        // Short hashes may collide; the text decides.
         entry.hash == self.short && entry.text.ends_with(&self.ending)
     }
 }
 
 impl ChunkBuilder {
-    /// `file`'s name is behind all names before.
+    /// Appends a file whose name is behind all others.
     pub(super) fn push(&mut self, SharedFile { name, size, hash }: &SharedFile) {
         #[derive(Serialize)]
         struct FileJson<'a> {
             name: &'a FileName,
             size: u64,
-            // The last: files with a hash are known by the end of their texts.
+            // Must be the last field: `HashQuery` matches the end of the text.
             hash: &'a HashText,
         }
         self.text.push(b',');
@@ -238,7 +238,7 @@ impl ChunkBuilder {
         self.finish_entry(name.as_str(), short_hash(hash));
     }
 
-    /// As [`Draft::push`].
+    /// Appends a file of another chunk; see [`ChunkBuilder::push`].
     pub(super) fn push_entry(&mut self, entry: &ChunkEntry<'_>) {
         self.text.extend_from_slice(entry.text);
         self.finish_entry(entry.name, entry.hash);
@@ -264,7 +264,7 @@ impl ChunkBuilder {
 
     fn finish_entry(&mut self, name: &str, hash: u32) {
         self.names.push_str(name);
-        // A chunk is far below 4 GiB.
+        // A chunk has about `MAX_TEXT_BYTES`, or a single file: the conversion never saturates.
         let end = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         self.ends.push(EntryEnds { name: end(self.names.len()), text: end(self.text.len()) });
         self.hashes.push(hash);

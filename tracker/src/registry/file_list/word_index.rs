@@ -1,12 +1,12 @@
-//! The words of a chunk's names: each once, in order, with the places of the names that have it.
+//! The index of a chunk's names by word: each word once, in order, with the positions of the names that have it.
 //!
 //! ```text
-//! words   2023|2024|final|report        dictionary  where each word, and its places, end
+//! words   2023|2024|final|report        dictionary  the ends of each word and of its positions
 //! places  0 3 | 1 | 1 3 | 0 1 2 3
 //! ```
 //!
-//! A word of a name costs two bytes, and its text where it is the first: about three times the name at most, whatever
-//! the names are made of. So there is no bound on the words of a name.
+//! A word of a name costs two bytes, and its text where it is new: about three times the name at most, whatever the
+//! names are made of. So the words of a name need no limit.
 
 use std::collections::HashMap;
 use std::mem::size_of_val;
@@ -15,7 +15,7 @@ use shared::tracker::{push_folded, segment_words};
 
 use super::file_chunk::MAX_FILES;
 
-/// What to look at a word costs beside its places.
+/// The effort of looking up one word, its positions apart.
 const EFFORT_PER_WORD: usize = 16;
 
 #[derive(Debug)]
@@ -25,19 +25,19 @@ pub(super) struct WordIndex {
     places: Box<[u16]>,
 }
 
-/// Where one word's parts end.
+/// The ends of one word and of its positions.
 #[derive(Debug, Clone, Copy)]
 struct WordEnds {
     word: u32,
     places: u32,
 }
 
-/// Some of the places in a chunk.
+/// A set of positions in a chunk, one bit each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PositionSet([u64; MAX_FILES / 64]);
 
 impl WordIndex {
-    /// Of at most [`MOST`] names.
+    /// Indexes at most [`MAX_FILES`] names.
     pub(super) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         let (mut lower, mut ends) = (String::new(), Vec::new());
         for name in names {
@@ -45,7 +45,7 @@ impl WordIndex {
             ends.push(lower.len());
         }
         let mut words: HashMap<&str, usize> = HashMap::new();
-        // Which word, by the order in which they came, is where.
+        // Pairs of word number, in the order of first occurrence, and position.
         let (mut found, mut last_place, mut begin) = (Vec::new(), Vec::new(), 0);
         for (place, end) in (0_u16..).zip(ends) {
             for word in segment_words(lower.get(begin..end).unwrap_or_default()) {
@@ -54,6 +54,7 @@ impl WordIndex {
                 if number == next {
                     last_place.push(None);
                 }
+                // A name may have a word twice but is listed once: positions come in order, so the last one tells.
                 if last_place.get(number) != Some(&Some(place)) {
                     last_place[number] = Some(place);
                     found.push((number, place));
@@ -64,14 +65,15 @@ impl WordIndex {
         Self::of(words.into_iter().collect(), &found)
     }
 
-    /// The memory it takes.
+    /// Returns the memory the index takes.
     pub(super) fn bytes(&self) -> usize {
         self.words.len() + size_of_val(&*self.dictionary) + size_of_val(&*self.places)
     }
 
-    /// Where words begin so; what was looked at is taken from `effort`.
+    /// Returns the positions of names with a word that begins with `prefix`. Looks are subtracted from `effort`.
     pub(super) fn with_prefix(&self, prefix: &str, effort: &mut usize) -> PositionSet {
         let mut places = PositionSet([0; MAX_FILES / 64]);
+        // Words with a common prefix are neighbours, and so are their positions.
         let begin = self.first_behind(|word| word < prefix);
         let end = self.first_behind(|word| word < prefix || word.starts_with(prefix));
         let from = |number: usize| number.checked_sub(1).and_then(|before| self.dictionary.get(before));
@@ -82,7 +84,7 @@ impl WordIndex {
         places
     }
 
-    /// The number of the first word that is not `before`.
+    /// Returns the number of the first word that is not `before`.
     fn first_behind(&self, before: impl Fn(&str) -> bool) -> usize {
         let (mut low, mut high) = (0, self.dictionary.len());
         while low < high {
@@ -99,8 +101,9 @@ impl WordIndex {
         self.words.get(begin..end).unwrap_or_default()
     }
 
-    /// `words` are numbered; `found` tells which is where, ordered by place.
+    /// Builds the index from numbered words and from `found`, their positions in order.
     fn of(mut words: Vec<(&str, usize)>, found: &[(usize, u16)]) -> Self {
+        // A counting sort: the positions of each word are counted, then filled in.
         words.sort_unstable();
         let mut begins = vec![0; words.len()];
         found.iter().for_each(|(number, _)| begins[*number] += 1);
@@ -131,12 +134,12 @@ impl PositionSet {
         self.0.iter().all(|some| *some == 0)
     }
 
-    /// Only those that are in `others`, too.
+    /// Keeps only the positions that are in `others` as well.
     pub(super) fn intersect(&mut self, others: &Self) {
         self.0.iter_mut().zip(&others.0).for_each(|(some, others)| *some &= others);
     }
 
-    /// In order.
+    /// Returns the positions in order.
     pub(super) fn into_iter(self) -> impl Iterator<Item = usize> {
         (0..MAX_FILES).filter(move |place| self.0[place / 64] >> (place % 64) & 1 == 1)
     }
