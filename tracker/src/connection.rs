@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its last.
+//! Connections, each served from its first byte to its last.
 //!
 //! ```text
 //! accepted ─► first byte ─┬─ 0x16 ─────────────► TLS handshake ─┐
@@ -9,19 +9,20 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | time for the TLS handshake | 10 s | closed |
+//! | time for the TLS handshake | 10 s | closed |
 //! | time for one request, from its first byte | 30 s; 120 s once logged in | `bad_request`, closed |
 //! | time to the first byte, and between requests | 10 min; once logged in the longer of that and `--legacy-ttl` | closed |
-//! | time for the client to take anything of a reply | 30 s | closed |
-//! | time for the client to take replies | 30 s, and 1 s more for each 64 KiB | closed |
+//! | time without any progress in taking a reply | 30 s | closed |
+//! | time to take a reply | 30 s, and 1 s more for each 64 KiB | closed |
 //! | a request | 16 KiB; 16 MiB once logged in (or where a client of the exercise is logged in from this address) | `too_large`, closed |
-//! | requests longer than 16 KiB on their way, all together | 128 MiB, of which 34 MiB for one address of the network, 96 MiB for one IPv6 network (/64) | not read on; after 10 s `busy`, the rest of the request is skipped |
-//! | pace of such a request while somebody waits for memory | 64 KiB/s, at most 3 s ahead | the one furthest behind: `busy`, the rest of it is skipped |
-//! | replies gathered before they are written | 64 KiB, and one list that is shared; in plaintext one reply | written first |
-//! | memory kept for a connection that is quiet | 4 KiB for reading, 4 KiB for requests, 4 KiB for replies | given back |
+//! | unfinished requests longer than 16 KiB, all together | 128 MiB, of which 34 MiB for one address of the network, 96 MiB for one IPv6 network (/64) | reading pauses; after 10 s `busy`, the rest of the request is skipped |
+//! | pace of such a request while others wait for memory | 64 KiB/s, at most 3 s ahead | the one furthest behind: `busy`, the rest of it is skipped |
+//! | replies buffered before they are written | 64 KiB, and one list that is shared; in plaintext one reply | written first |
+//! | memory kept for an idle connection | 4 KiB for reading, 4 KiB for requests, 4 KiB for replies | freed |
 //!
-//! All of it ends when the place is given to somebody else, see [`crate::connection_slots`]: silence costs others nothing, and a
-//! person who is asked for a name before anything is sent has the time to type it. Whatever the tracker ends by itself
-//! has a line in the log and a reason in `tracker_closed_total`.
+//! The times of silence are long because [`crate::connection_slots`] ends idle connections when slots run out: until
+//! then they cost others nothing, and a person who is asked for a name has the time to type it. Every connection that
+//! the tracker closes has a line in the log and a reason in `tracker_closed_total`.
 
 mod close_reason;
 mod conversation;
@@ -47,27 +48,27 @@ use close_reason::CloseReason;
 use conversation::Conversation;
 pub use memory_quota::MemoryQuota;
 
-/// How long after the stop bytes are taken that were on their way before it.
+/// Time after the stop in which bytes that were on their way are still accepted.
 const STOP_GRACE: Duration = Duration::from_millis(100);
 
-/// How long the other side may take for what.
+/// The times that a client may take.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionTimeouts {
-    /// The TLS handshake.
+    /// For the TLS handshake.
     pub handshake: Duration,
-    /// A request that has begun.
+    /// For a request, from its first byte.
     pub request: Duration,
-    /// A request that has begun, once logged in.
+    /// For a request once logged in, when it may be long.
     pub large_request: Duration,
-    /// Memory for a long request.
+    /// For memory to become free for a long request.
     pub memory_wait: Duration,
-    /// Silence before the first byte, and between requests.
+    /// Without a first byte, and between requests.
     pub idle: Duration,
-    /// Silence between requests, once logged in.
+    /// Between requests once logged in.
     pub idle_logged_in: Duration,
-    /// Taking nothing of a reply, or all of it beside the time its length takes.
+    /// Without progress in taking a reply; the time for a whole reply is this and what its length adds.
     pub stalled_write: Duration,
-    /// Saying nothing more, after the tracker said its last word.
+    /// For the client to close after the tracker's last line.
     pub linger: Duration,
 }
 
@@ -86,18 +87,18 @@ impl Default for ConnectionTimeouts {
     }
 }
 
-/// What every connection needs.
+/// The state that all connections share.
 #[derive(Clone)]
 pub struct ConnectionContext {
     /// The actions.
     pub service: Arc<TrackerService>,
-    /// The tracker's certificate.
+    /// The tracker's certificate and its check of client certificates.
     pub tls: TlsAcceptor,
-    /// How long the other side may take.
+    /// The times that a client may take.
     pub timeouts: ConnectionTimeouts,
-    /// Memory for long requests.
+    /// The memory for long requests.
     pub memory_quota: Arc<MemoryQuota>,
-    /// When cancelled: answer what was read, then close.
+    /// Cancelled at the stop: requests that arrived are answered, then connections close.
     pub stop: CancellationToken,
 }
 
@@ -120,16 +121,17 @@ pub async fn serve_connection(stream: TcpStream, remote: SocketAddr, context: Co
 }
 
 async fn serve_stream(stream: TcpStream, ip: IpAddr, context: ConnectionContext, slot: ConnectionSlot) -> CloseReason {
+    // Replies are written in one piece each; Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
     let mut first = [0; 2];
-    // A person may be asked for a name first. Where places run out, the silent give theirs to others.
+    // Generous, since a person may have to type a name first. When slots run out, silent connections lose theirs.
     let peeked = tokio::select! {
         peeked = timeout(context.timeouts.idle, stream.peek(&mut first)) => peeked,
         () = stop_grace_over(&context.stop) => return CloseReason::Stop,
     };
     match (peeked, first) {
         (Ok(Ok(0)), _) => CloseReason::Client,
-        // A TLS record, whose next byte is its version's; or the length of a request in four bytes, the lowest first.
+        // A TLS record, whose next byte is 0x03; or a length prefix of four bytes, lowest first, that begins with 0x16.
         (Ok(Ok(1)), [0x16, _]) | (Ok(Ok(_)), [0x16, 0x03]) => serve_tls(stream, ip, context, slot).await,
         (Ok(Ok(_)), _) => new_conversation(stream, ip, TransportSecurity::Plain, context, slot).run().await,
         (Ok(Err(why)), _) => CloseReason::Broken(why),
@@ -137,7 +139,7 @@ async fn serve_stream(stream: TcpStream, ip: IpAddr, context: ConnectionContext,
     }
 }
 
-/// Ready when the tracker stops and what was on its way before that has had its time.
+/// Waits for the stop and for the grace period after it.
 async fn stop_grace_over(stop: &CancellationToken) {
     stop.cancelled().await;
     sleep(STOP_GRACE).await;
@@ -156,7 +158,7 @@ async fn serve_tls(stream: TcpStream, ip: IpAddr, context: ConnectionContext, sl
     };
     let certificate = certs::fingerprint_of_chain(stream.get_ref().1.peer_certificates());
     let transport = certificate.map_or(TransportSecurity::Tls, TransportSecurity::Certified);
-    // A TLS stream is large, and idle connections are many.
+    // Boxed: a TLS stream is large, and the enclosing future of each idle connection would be as large.
     new_conversation(Box::new(stream), ip, transport, context, slot).run().await
 }
 
@@ -169,6 +171,7 @@ fn new_conversation<S>(
 ) -> Conversation<S> {
     let client = ClientState::new(context.service, ip, transport);
     let objects = shared::json_scanner::JsonScanner::new(MAX_REQUEST_BYTES_BEFORE_LOGIN, MAX_REQUEST_DEPTH);
+    // Counted by address until a door names the person.
     let share = context.memory_quota.lease(ClientOrigin::of(ip));
     Conversation::new(stream, client, objects, share, slot, context.timeouts, context.stop)
 }

@@ -1,16 +1,17 @@
-//! Places for connections: so many in all, so many for one address, so many for one IPv6 network.
+//! Slots for connections, bounded in total, for one address and for one IPv6 network.
 //!
-//! Whoever logged in keeps the place, up to a number for each user, origin and network, and never all places together.
-//! When there is none left, one that isn't kept gives way to the newcomer: the quietest of the address that
-//! holds most, as long as the newcomer's address holds fewer; or else one that has been quiet for `QUIET`. So a few
-//! addresses that hold many connections can't keep others out, and who was only slow is let be.
+//! A connection with a login reserves its slot, up to a number for each user, origin and network, and never all slots.
+//! When no slot is free, one without a reservation is evicted for the newcomer: the longest idle one of the
+//! address that holds most, if the newcomer's address holds fewer; else one that has been idle for
+//! `EVICTION_IDLE_TIME`. So a few addresses with many connections can't keep others out, and connections that are
+//! merely slow are not evicted.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | connections | `--max-connections` | the quietest that isn't kept gives way: of the address that holds most, if that is more than the newcomer's, or after 5 s; else one `busy` line, closed |
+//! | connections | `--max-connections` | the longest idle one without a reservation is evicted: of the address that holds most, if that is more than the newcomer's, or after 5 s; else one `busy` line, closed |
 //! | connections from one address, or of one person behind a door | `--max-connections-per-ip` | likewise |
 //! | connections from one IPv6 network (/64) | three quarters of `--max-connections` | likewise |
-//! | connections that are kept because somebody logged in | 16 for a user, 256 at an origin, half of `--max-connections` in an IPv6 network, three quarters in all | they give way as others do |
+//! | slots reserved by logins | 16 for a user, 256 at an origin, half of `--max-connections` in an IPv6 network, three quarters in all | those connections may be evicted like others |
 
 mod slot_activity;
 
@@ -26,56 +27,56 @@ use shared::UserName;
 use crate::rate_limits::{ClientOrigin, Ipv6Network};
 pub use slot_activity::SlotActivity;
 
-/// Places that are kept for one user.
+/// Slots reserved for one user.
 const RESERVED_PER_USER: usize = 16;
-/// Places that are kept for those who logged in at one origin.
+/// Slots reserved for the logins of one origin.
 const RESERVED_PER_ORIGIN: usize = 256;
-/// How long a connection is quiet before it gives way to one from an address that holds as many.
+/// The idle time after which a connection is evicted even for an address that holds as many.
 const EVICTION_IDLE_TIME: Duration = Duration::from_secs(5);
-/// Addresses that are looked at for a place that can be given to somebody else.
+/// Addresses searched for a connection to evict, those with most connections first.
 const MAX_EVICTION_CANDIDATES: usize = 64;
 
-/// Most connections from one address.
+/// The limits of connections from one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PerAddressLimits {
-    /// From an address of the network.
+    /// For an address of the network.
     pub remote: usize,
-    /// From this machine itself: proxies and forwarders come from here.
+    /// For this machine itself, where proxies and forwarders connect from.
     pub loopback: usize,
 }
 
-/// Why there is no place.
+/// The limit that leaves no slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SlotsExhausted {
-    /// In all.
+    /// The total.
     #[error("the tracker has too many connections")]
     Total,
-    /// From one address.
+    /// The limit of the address.
     #[error("the tracker has too many connections from this address")]
     PerOrigin,
-    /// From one IPv6 network.
+    /// The limit of the IPv6 network.
     #[error("the tracker has too many connections from this network")]
     PerNetwork,
 }
 
-/// All places.
+/// All slots.
 #[derive(Debug)]
 pub struct ConnectionSlots {
     table: Arc<Mutex<SlotTable>>,
 }
 
-/// One place, free again when this is dropped.
+/// One connection's slot, free again when this is dropped.
 #[derive(Debug)]
 pub struct ConnectionSlot {
     number: u64,
     from: ClientOrigin,
     activity: Arc<SlotActivity>,
-    /// For whom it is kept.
+    /// The login that reserved the slot; `None` while the connection may be evicted.
     reservation: Option<SlotReservation>,
     table: Arc<Mutex<SlotTable>>,
 }
 
-/// Somebody for whom a place is kept.
+/// A login that reserves a slot.
 #[derive(Debug)]
 struct SlotReservation {
     user: UserName,
@@ -90,12 +91,12 @@ struct SlotTable {
     last_number: u64,
     by_address: HashMap<ClientOrigin, BTreeMap<u64, Arc<SlotActivity>>>,
     by_network: HashMap<Ipv6Network, usize>,
-    /// The addresses by how many places they have.
+    /// The addresses by their number of slots.
     by_count: BTreeSet<(usize, ClientOrigin)>,
     reservations: ReservationCounts,
 }
 
-/// How many places are kept for whom.
+/// The numbers of reserved slots.
 #[derive(Debug, Default)]
 struct ReservationCounts {
     total: usize,
@@ -105,7 +106,7 @@ struct ReservationCounts {
 }
 
 impl ConnectionSlots {
-    /// So many.
+    /// Creates the slots, all of them free.
     pub fn new(limit: usize, per_address: PerAddressLimits) -> Self {
         let taken = SlotTable {
             limit,
@@ -120,19 +121,20 @@ impl ConnectionSlots {
         Self { table: Arc::new(Mutex::new(taken)) }
     }
 
-    /// From now on so many; those who have a place keep it.
+    /// Changes the limits; slots in use stay in use.
     pub fn set_limits(&self, limit: usize, per_address: PerAddressLimits) {
         let mut taken = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         (taken.limit, taken.per_address) = (limit, per_address);
     }
 
-    /// A place for a connection from there. Somebody may have to go for it.
+    /// Acquires a slot for a connection from this address, by evicting another one if necessary.
     ///
     /// # Errors
-    /// [`SlotsExhausted`].
+    /// [`SlotsExhausted`] when a limit is reached and no connection may be evicted.
     pub fn acquire(&self, from: IpAddr, now: Instant) -> Result<ConnectionSlot, SlotsExhausted> {
         let from = ClientOrigin::of(from);
         let mut taken = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        // Eviction frees the slot at once; the evicted connection ends a moment later by itself.
         if let Some(full) = taken.exhausted_limit(from) {
             let (number, other) = taken.eviction_candidate(full, from, now).ok_or(full)?;
             if let Some(seat) = taken.remove(number, other) {
@@ -146,7 +148,7 @@ impl ConnectionSlots {
 }
 
 impl ConnectionSlot {
-    /// Keeps the place for this user, who logged in, unless enough are kept.
+    /// Reserves the slot for a user who logged in, unless too many are reserved.
     pub fn reserve_for(&mut self, user: &UserName) {
         if self.reservation.is_some() {
             return;
@@ -160,13 +162,13 @@ impl ConnectionSlot {
         }
     }
 
-    /// Counts the connection for this origin from now on, which its client turned out to be at.
+    /// Counts the connection for another origin, once a door has named its person.
     ///
     /// # Errors
-    /// [`SlotsExhausted`], and then it has no place any more.
+    /// [`SlotsExhausted`] when that origin has no slot left; the connection then has none any more.
     pub fn move_to(&mut self, from: ClientOrigin) -> Result<(), SlotsExhausted> {
         let mut taken = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else has the place already.
+        // Evicted in the meantime: the connection is about to end.
         if taken.remove(self.number, self.from).is_none() {
             return Ok(());
         }
@@ -175,7 +177,7 @@ impl ConnectionSlot {
         Ok(())
     }
 
-    /// For the connection that has it.
+    /// Returns the activity, which the connection updates.
     pub fn activity(&self) -> Arc<SlotActivity> {
         Arc::clone(&self.activity)
     }
@@ -190,11 +192,11 @@ impl Drop for ConnectionSlot {
 }
 
 impl ReservationCounts {
-    /// Says whether it may be kept.
+    /// Adds a reservation if the limits allow it. Returns whether they do.
     fn add(&mut self, kept: &SlotReservation, limit: usize) -> bool {
         let SlotReservation { user, from } = kept;
         let network = from.network();
-        // Proxies and forwarders come from this machine itself.
+        // Proxies and forwarders connect from this machine.
         let at_origin = if from.is_loopback() { limit } else { RESERVED_PER_ORIGIN };
         let may = self.total < limit - limit / 4
             && self.by_user.get(user).is_none_or(|count| *count < RESERVED_PER_USER)
@@ -231,7 +233,7 @@ impl SlotTable {
         let PerAddressLimits { remote: elsewhere, loopback } = self.per_address;
         let per_address = if from.is_loopback() { loopback } else { elsewhere };
         let from_network = from.network().and_then(|network| self.by_network.get(&network)).copied();
-        // Whatever one network does, others have a quarter.
+        // A quarter is left to others, whatever one network does.
         let per_network = (self.limit - self.limit / 4).max(per_address.min(self.limit));
         if self.count_of(from) >= per_address {
             Some(SlotsExhausted::PerOrigin)
@@ -250,7 +252,7 @@ impl SlotTable {
     ) -> Option<(u64, ClientOrigin)> {
         let here = self.count_of(from);
         let may_go = |count: usize, origin: ClientOrigin| {
-            // To give a place to somebody who then has as many would only turn things round.
+            // If the newcomer's address then held as many, the evicted client could come back and evict in turn.
             let quiet = if count > here + 1 { Duration::ZERO } else { EVICTION_IDLE_TIME };
             self.longest_idle(origin, now, quiet).map(|number| (number, origin))
         };
@@ -291,7 +293,7 @@ impl SlotTable {
         self.last_number
     }
 
-    /// Nothing, if somebody else has that place already.
+    /// Removes a slot; `None` if it was evicted already.
     fn remove(&mut self, number: u64, from: ClientOrigin) -> Option<Arc<SlotActivity>> {
         let seats = self.by_address.get_mut(&from)?;
         let seat = seats.remove(&number)?;

@@ -1,9 +1,9 @@
-//! How often somebody may try: pure, with the time as an argument.
+//! Rate limits of attempts and changes: pure, with the time as an argument.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | wrong passwords for one user from one address | `--rate-limit-logins` a minute, 2.5 times that at once | `rate_limited` |
-//! | wrong passwords from one address | 50 times as many; users who gave their right password from there lately don't count | `rate_limited` |
+//! | wrong passwords from one address | 50 times as many; users whose right password came from there lately don't count | `rate_limited` |
 //! | passwords for one user from one address, right or wrong | 15 times as many, twice that at once | `rate_limited` |
 //! | REGISTER from one address | `--rate-limit-registrations` a minute, 5 times that at once | `rate_limited` |
 //! | accounts made from one address | 20 times as many a day, and at once | `rate_limited` |
@@ -11,13 +11,13 @@
 //! | RESUME with a port, REGISTER_FILES and LOGOUT from one address | 5 times as many | `rate_limited` |
 //! | each of these from all addresses of one IPv6 network (/64) together | 16 times as much as from one of them | `rate_limited` |
 //! | requests refused in a row on one connection; `busy` and `rate_limited` count for ten, `not_found` is an answer | 100, then one each 100 ms; 1,000 | one `rate_limited` line, closed |
-//! | log lines of one kind about one address, and of all | 20 and 500 in 10 s | counted, and told in one line |
-//! | keys remembered | 65,536 for each of these | those that are nearest to being free again are forgotten |
+//! | log lines of one kind about one address, and of all | 20 and 500 in 10 s | counted, and summed up in one line |
+//! | keys remembered | 65,536 for each of these | those whose buckets are fullest are forgotten |
 //!
 //! # Forty people behind one address
 //!
-//! A class behind one router (NAT) is one origin, with the usual options as follows. Behind a door that tells them apart
-//! (`--trusted-door`), each of them has all of it.
+//! A class behind one router (NAT) is one origin, with the default options as follows. Behind a door that names each
+//! person (`--trusted-door`), each of them has all of it.
 //!
 //! | limit of an address | for each of forty people |
 //! |---|---|
@@ -27,20 +27,20 @@
 //! | connections ([`crate::connection_slots`]) | 25 |
 //! | users present, sessions ([`crate::registry`]) | 25 users; 16 sessions on each connection |
 //! | subscriptions | one on each connection |
-//! | long requests on their way ([`crate::connection`]) | 850 KiB at once, the next waits |
-//! | lists of files (the table in `registry::room`) | 6 MiB of the 512, about 20,000 files; the floor in any case while there is room |
-//! | long replies on their way (the same table) | 3 MiB that are not read |
+//! | unfinished long requests ([`crate::connection`]) | 850 KiB at once, the next waits |
+//! | lists of files (the table in `registry::catalogue_quota`) | 6 MiB of the 512, about 20,000 files; the floor in any case while there is space |
+//! | long replies in flight (the same table) | 3 MiB that are not read |
 //! | passwords ([`crate::passwords`]), searches ([`crate::service`]) | one turn of forty for each turn of any other address |
-//! | work for the account store ([`crate::accounts`]) | 3 pieces at once |
+//! | jobs for the account store ([`crate::accounts`]) | 3 at once |
 //! | an address that speaks for accounts without a key (`registry::authority`) | each of them may speak for the others' accounts that have none: `--no-legacy-auth` ends that |
-//! | places that are kept once logged in ([`crate::connection_slots`]) | 6; further ones give way when all are taken |
+//! | slots reserved by logins ([`crate::connection_slots`]) | 6; others may be evicted when all are in use |
 //! | the short list of the exercise | their entries take turns with those of other addresses; 24 always fit |
 //!
-//! An attempt is charged before the password is looked at, so that many at a time win nothing, and a right password
-//! gets back what it was charged as a guess. Nothing is counted for a user alone: guessing at somebody's account from
-//! one address never locks out its owner at another, and whoever gave the right password from an address lately goes on
-//! there whatever others guess. In an IPv6 network, where one machine may use any number of
-//! addresses, whoever gave the right password from an address lately goes on being counted there alone.
+//! An attempt is charged before the password is checked, so that many at a time gain nothing; a right password gets
+//! the charge for a guess back. Nothing is counted for a user alone: guessing at an account from one address never
+//! locks out its owner at another. A user whose right password came from an address lately can go on logging in there,
+//! whatever others guess. In an IPv6 network, where one machine may use any number of addresses, such a user is counted
+//! at that address alone.
 
 mod keyed_limiter;
 mod known_logins;
@@ -61,23 +61,23 @@ pub use log_throttle::{LogThrottle, SuppressedLines};
 pub use origin::{ClientOrigin, Ipv6Network};
 pub use refusal_streak::RefusalStreak;
 
-/// How many changes an address has for each that it has for one user.
+/// Changes that an address may make, as a multiple of those of one user.
 const USER_SHARES_PER_ADDRESS: NonZeroU32 = nonzero(5);
-/// How many wrong passwords an address has for each that it has for one user: a whole class may be behind it.
+/// Wrong passwords that an address may send, as a multiple of those for one user: a whole class may share it.
 const GUESSES_PER_ADDRESS: NonZeroU32 = nonzero(50);
-/// How many passwords there may be for each wrong one.
+/// Passwords for one user, as a multiple of the wrong ones.
 const PASSWORDS_PER_GUESS: NonZeroU32 = nonzero(15);
 /// Changes a second of one user from one address.
 const CHANGES_A_SECOND: NonZeroU32 = nonzero(100);
 /// Changes of one user from one address at once.
 const CHANGES_AT_ONCE: NonZeroU32 = nonzero(2000);
-/// Accounts that an address may make in a day for each REGISTER that it has a minute.
+/// Accounts that an address may make in a day, as a multiple of its REGISTER requests a minute.
 const ACCOUNTS_A_DAY: NonZeroU32 = nonzero(20);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How much an IPv6 network has for each that one of its addresses has.
+/// The limits of an IPv6 network, as a multiple of those of one address.
 const ADDRESSES_PER_NETWORK: NonZeroU32 = nonzero(16);
 
-/// How much is too much; `None` is never.
+/// The configured rates; `None` disables a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateSettings {
     /// Wrong passwords a minute for one user from one address.
@@ -86,7 +86,7 @@ pub struct RateSettings {
     pub registrations: Option<NonZeroU32>,
 }
 
-/// The limits, and what was used of them.
+/// The limits and their buckets.
 #[derive(Debug)]
 pub struct RateLimits {
     guesses_at_user: Option<OriginLimiter<UserName>>,
@@ -99,16 +99,16 @@ pub struct RateLimits {
     known_logins: KnownLogins,
 }
 
-/// Too often: try again after `wait`.
+/// The refusal of an attempt: try again after `wait`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimitExceeded {
     /// The limit that was reached.
     pub limit: LimitKind,
-    /// Until it can be tried again.
+    /// The time until an attempt is possible.
     pub wait: Duration,
 }
 
-/// A limit that was reached.
+/// The kinds of limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitKind {
     /// Wrong passwords for one user from one address.
@@ -121,12 +121,12 @@ pub enum LimitKind {
     Registrations,
     /// New accounts from one address within a day.
     Accounts,
-    /// Changes of what others hear of one user.
+    /// Changes of one user's presence and files.
     Changes,
 }
 
 impl RateLimits {
-    /// Nothing is used yet.
+    /// Creates the limits with full buckets.
     pub fn new(rates: RateSettings, now: Instant) -> Self {
         let logins = |times: NonZeroU32, halves_at_once: u32| {
             rates.logins.map(|rate| per_minute_quota(rate, times, halves_at_once))
@@ -149,9 +149,10 @@ impl RateLimits {
     /// Charges one attempt with a password.
     ///
     /// # Errors
-    /// [`RateLimitExceeded`], and then nothing is charged as a guess.
+    /// [`RateLimitExceeded`]; then nothing is charged as a guess.
     pub fn charge_password(&self, user: &UserName, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
         let (guesses, payer) = (self.shared_guess_limiter(user, from), self.charge_target(user, from));
+        // Never refunded: this limit counts right passwords as well, since each costs a hash.
         charge_if_limited(self.passwords.as_ref(), user, payer, now)
             .map_err(|wait| RateLimitExceeded { limit: LimitKind::Passwords, wait })?;
         charge_if_limited(guesses, &(), payer, now)
@@ -162,14 +163,14 @@ impl RateLimits {
         })
     }
 
-    /// The attempt was never looked at: it is no guess.
+    /// Refunds an attempt that was not checked: it is no guess.
     pub fn refund_guess(&self, user: &UserName, from: ClientOrigin) {
         let payer = self.charge_target(user, from);
         refund_if_limited(self.shared_guess_limiter(user, from), &(), payer);
         refund_if_limited(self.guesses_at_user.as_ref(), user, payer);
     }
 
-    /// The attempt was with the right password.
+    /// Records an attempt with the right password: it is no guess, and the user becomes known at this origin.
     pub fn record_correct_password(&self, user: &UserName, from: ClientOrigin) {
         self.refund_guess(user, from);
         self.known_logins.insert(user, from);
@@ -178,39 +179,39 @@ impl RateLimits {
     /// Charges one REGISTER.
     ///
     /// # Errors
-    /// [`RateLimitExceeded`].
+    /// [`RateLimitExceeded`] when the origin registers too often.
     pub fn charge_registration(&self, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
         let limit = LimitKind::Registrations;
         charge_if_limited(self.registrations.as_ref(), &(), ChargeTarget::of(from), now)
             .map_err(|wait| RateLimitExceeded { limit, wait })
     }
 
-    /// Charges one account that is to be made.
+    /// Charges one account that is about to be made.
     ///
     /// # Errors
-    /// [`RateLimitExceeded`].
+    /// [`RateLimitExceeded`] when the origin made too many accounts today.
     pub fn charge_account(&self, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
         let limit = LimitKind::Accounts;
         charge_if_limited(self.accounts.as_ref(), &(), ChargeTarget::of(from), now)
             .map_err(|wait| RateLimitExceeded { limit, wait })
     }
 
-    /// The account was not made.
+    /// Refunds an account that was not made.
     pub fn refund_account(&self, from: ClientOrigin) {
         refund_if_limited(self.accounts.as_ref(), &(), ChargeTarget::of(from));
     }
 
-    /// Charges one change of what others hear of the user, by somebody who may speak for it.
+    /// Charges one change of a user's presence or files, requested with authority.
     ///
     /// # Errors
-    /// [`RateLimitExceeded`].
+    /// [`RateLimitExceeded`] when the user or the origin changes too often.
     pub fn charge_change(&self, user: &UserName, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
         let changed = self.changes_of_user.charge(user, ChargeTarget::of(from), now);
         let too_often = |wait| RateLimitExceeded { limit: LimitKind::Changes, wait };
         changed.and_then(|()| self.changes.charge(&(), ChargeTarget::of(from), now)).map_err(too_often)
     }
 
-    /// What the origin may guess at all users together; `None` for a user who is at home there.
+    /// Returns the limiter of all guesses from one origin; `None` for a user who is known there.
     fn shared_guess_limiter(&self, user: &UserName, from: ClientOrigin) -> Option<&OriginLimiter<()>> {
         self.guesses.as_ref().filter(|_| !self.known_logins.contains(user, from))
     }
@@ -221,7 +222,7 @@ impl RateLimits {
     }
 }
 
-/// What an attempt is charged to.
+/// The origin and the network to which an attempt is charged.
 #[derive(Debug, Clone, Copy)]
 struct ChargeTarget {
     origin: ClientOrigin,
@@ -234,7 +235,7 @@ impl ChargeTarget {
     }
 }
 
-/// One limit for each origin, and one for each IPv6 network.
+/// A limiter for each origin and, with wider limits, for each IPv6 network.
 #[derive(Debug)]
 struct OriginLimiter<K: Hash + Eq + Clone> {
     origins: KeyedLimiter<(K, ClientOrigin)>,

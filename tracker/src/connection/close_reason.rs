@@ -1,58 +1,58 @@
-//! Why a connection ended: what is logged, and what is counted.
+//! The reasons why connections end, for the log and for metrics.
 
 use std::io;
 
 use shared::tracker::TrackerErrorCode;
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CloseReason {
-    /// Its client ended it.
+    /// The client closed it.
     #[error("its client ended it")]
     Client,
     /// The tracker stops.
     #[error("the tracker stops")]
     Stop,
-    /// An administrator or another key ended its sessions.
+    /// An administrator, a new password or a rebind revoked its sessions.
     #[error("the administrator or another key ended its sessions")]
     SessionsRevoked,
-    /// Another connection has its place.
+    /// Its slot was given to another connection.
     #[error("it made way for another address")]
     Evicted,
-    /// No first byte.
+    /// No byte came in time.
     #[error("it said nothing")]
     NoFirstByte,
-    /// No TLS in time.
+    /// The TLS handshake didn't finish in time.
     #[error("its TLS handshake took too long")]
     SlowHandshake,
-    /// No TLS at all, a certificate that is none, and the like.
+    /// The TLS handshake failed.
     #[error("its TLS handshake failed: {0}")]
     FailedHandshake(io::Error),
-    /// Nothing said between requests.
+    /// No request came in time.
     #[error("it was quiet for too long")]
     IdleTooLong,
-    /// A request that didn't end.
+    /// A request didn't end in time.
     #[error("a request took too long to arrive")]
     SlowRequest,
-    /// Replies not taken.
+    /// Replies were not taken in time.
     #[error("it didn't take its replies")]
     SlowReader,
-    /// No place for somebody behind a door.
+    /// A person behind a door has too many connections.
     #[error("whoever is behind the door has too many connections")]
     NoConnectionSlot,
-    /// Too many requests in a row that were refused.
+    /// Too many requests in a row were refused.
     #[error("too many of its requests in a row were refused")]
     RefusedTooOften,
-    /// Nothing that could be a request.
+    /// It sent something else than a request.
     #[error("what it sent is no request ({0})")]
     NotARequest(TrackerErrorCode),
-    /// The network.
+    /// The network failed.
     #[error("{0}")]
     Broken(io::Error),
 }
 
 impl CloseReason {
-    /// For metrics.
+    /// Returns the label in metrics; dashboards rely on it.
     pub(super) const fn label(&self) -> &'static str {
         match self {
             Self::Client => "client",
@@ -72,7 +72,7 @@ impl CloseReason {
         }
     }
 
-    /// Whether it is the tracker that ended it and its client that is to blame.
+    /// True if the tracker closed it because of its client.
     pub(super) const fn is_refusal(&self) -> bool {
         !matches!(self, Self::Client | Self::Stop | Self::Broken(_))
     }
@@ -80,7 +80,7 @@ impl CloseReason {
 
 impl From<io::Error> for CloseReason {
     fn from(why: io::Error) -> Self {
-        // The only time that is measured in there is the one for taking replies.
+        // The only timeouts inside these calls are those of writing.
         if why.kind() == io::ErrorKind::TimedOut { Self::SlowReader } else { Self::Broken(why) }
     }
 }

@@ -1,11 +1,11 @@
-//! Requests in, replies and events out, in order, until one side has enough.
+//! The loop of one connection: requests in, replies and events out, in order, until one side ends it.
 //!
 //! ```text
 //!        ┌─────────────────────────────────────────────────────────────┐
 //!        ▼                                                             │
 //! answer all whole requests ─► due events ─► write ─► wait for bytes ──┤
 //!        │                                               events ───────┘
-//!        │ not JSON, too large, refused too often        end, stop, too slow, expelled
+//!        │ not JSON, too large, refused too often        end, stop, too slow, revoked
 //!        └────────► one error line ─► closed ◄───────────────┘
 //! ```
 
@@ -33,24 +33,24 @@ use crate::rate_limits::ClientOrigin;
 use crate::registry::SessionId;
 use crate::service::{ClientState, RefusalReason, TransportSecurity, encode_reason};
 
-/// Read at once, at first and while little comes.
+/// The read buffer of a connection with little traffic.
 const MIN_READ_BUFFER: usize = 4 * 1024;
-/// Read at once while much comes.
+/// The read buffer while much arrives.
 const MAX_READ_BUFFER: usize = 64 * 1024;
-/// When to try again after there was no memory.
+/// Advice to clients after no memory was free.
 const BUSY_RETRY_MS: u64 = 2000;
-/// When to try again after too many requests were refused.
+/// Advice to clients after too many requests were refused.
 const REFUSED_RETRY_MS: u64 = 10_000;
 
 pub(super) struct Conversation<S> {
     stream: S,
     client: ClientState,
     objects: JsonScanner,
-    /// Of the memory for long requests.
+    /// Memory for long requests.
     memory_lease: MemoryLease,
     slot: ConnectionSlot,
     activity: Arc<SlotActivity>,
-    /// Where the connection is counted.
+    /// The origin that the connection is counted for.
     from: ClientOrigin,
     timeouts: ConnectionTimeouts,
     stop: CancellationToken,
@@ -58,13 +58,13 @@ pub(super) struct Conversation<S> {
     revocations: watch::Receiver<SessionId>,
     replies: ReplyWriter,
     input: Vec<u8>,
-    /// When the last request was answered, or the connection began.
+    /// The time of the last answer, or of the connection's beginning.
     idle_since: Instant,
-    /// When the request that is incomplete began.
+    /// The time at which the unfinished request began.
     request_began: Option<Instant>,
-    /// Whether requests may be as long as after a login.
+    /// Requests may be as long as after a login.
     allows_large_requests: bool,
-    /// Until when bytes are still taken, once the tracker stops.
+    /// The end of the grace period, once the tracker stops.
     stop_deadline: Option<Instant>,
 }
 
@@ -92,6 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                 self.replies.flush(&mut self.stream).await?;
             }
             self.replies.flush(&mut self.stream).await?;
+            // Before reading on: a long request must hold memory for what comes next.
             self.track_incomplete_request();
             if !self.reserve_memory().await {
                 self.skip_request(&RefusalReason::TooManyLongRequests);
@@ -114,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                     return Ok(CloseReason::Stop);
                 }
                 ConversationEvent::SessionsRevoked => {
-                    // Why, if it listens: another key took the place of its own.
+                    // A subscriber is told the reason: a `key_changed` event.
                     self.gather_events();
                     self.replies.flush(&mut self.stream).await?;
                     self.close().await?;
@@ -132,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         }
     }
 
-    /// Answers every whole request that is here; says why, when no other can follow.
+    /// Answers every whole request in the buffer. Returns the reason if the connection must end.
     async fn answer_whole_requests(&mut self) -> io::Result<Option<CloseReason>> {
         loop {
             let object = match self.objects.next_object() {
@@ -144,6 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                     return Ok(Some(CloseReason::NotARequest(reason.code())));
                 }
             };
+            // A connection that is being answered can't be evicted, and its long request can't lose its memory.
             self.activity.mark_busy();
             self.memory_lease.mark_complete();
             let reply = self.client.answer(object).await;
@@ -153,6 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             if !self.allows_large_requests && self.client.has_logged_in() {
                 self.allow_large_requests();
             }
+            // After each request: a login reserves the slot, and FORWARDED moves it to another origin.
             if let Some(user) = self.client.latest_user() {
                 self.slot.reserve_for(user);
             }
@@ -162,13 +165,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             }
             self.replies.write_reply(&mut self.stream, reply).await?;
             if self.client.transport() == TransportSecurity::Plain {
-                // The exercise's clients read a reply in one piece, and parse that.
+                // The exercise's clients read once for each reply, and parse what that read returned.
                 self.replies.flush(&mut self.stream).await?;
             }
             if self.client.refusals().is_over_limit() {
                 self.send_final_error(&RefusalReason::RefusedTooOften, Some(REFUSED_RETRY_MS)).await?;
                 return Ok(Some(CloseReason::RefusedTooOften));
             }
+            // Written before the pause: the client is to see its refusals.
             if let Some(pause) = self.client.refusals().pause() {
                 self.replies.flush(&mut self.stream).await?;
                 tokio::select! {
@@ -179,15 +183,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         }
     }
 
-    /// Counts the connection for whom it turned out to be.
+    /// Counts the connection for another origin.
     fn move_to(&mut self, from: ClientOrigin) -> Result<(), SlotsExhausted> {
         self.from = from;
         self.memory_lease.move_to(from);
         self.slot.move_to(from)
     }
 
-    /// Puts the events that are due where replies are gathered; says whether there may be more.
+    /// Adds due events to the buffered replies. Returns whether there may be more.
     fn gather_events(&mut self) -> bool {
+        // Marked as seen before the events are read: those that come in between wake the next wait.
         self.events.borrow_and_update();
         self.client.push_events(&mut self.replies.buffer)
     }
@@ -201,15 +206,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             return;
         }
         self.request_began = Some(Instant::now());
+        // A client of the exercise may log in on one connection and send its list of files on another.
         if !self.allows_large_requests && self.client.service().has_legacy_from(self.client.from()) {
             self.allow_large_requests();
         }
     }
 
-    /// Whether there is memory for the rest of the request that is incomplete, at once or soon.
+    /// Waits for memory for the rest of the unfinished request. Returns false when none becomes free in time.
     async fn reserve_memory(&mut self) -> bool {
         let held = self.objects.len();
+        // Short requests need none: the fixed buffers of each connection hold them.
         let needed = if held > MAX_REQUEST_BYTES_BEFORE_LOGIN { held + MAX_READ_BUFFER } else { 0 };
+        // Biased: shrinking is immediate, and must happen even while the tracker stops.
         tokio::select! {
             biased;
             () = self.memory_lease.resize(needed) => true,
@@ -218,7 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         }
     }
 
-    /// The request that is incomplete is answered by this; the rest of it is not kept.
+    /// Refuses the unfinished request; the rest of it is skipped as it arrives.
     fn skip_request(&mut self, reason: &RefusalReason) {
         if !self.objects.is_inside_object() {
             return;
@@ -230,7 +238,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         self.replies.buffer.extend_from_slice(&line);
     }
 
-    /// Has what can't be read answered in the dialect that it seems to be in.
+    /// Takes the dialect of an unreadable request from its beginning.
     fn detect_dialect(&mut self) {
         if let Some(dialect) = guess_dialect(self.objects.pending()) {
             self.client.set_dialect(dialect);
@@ -259,12 +267,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             if self.stop_deadline.is_some_and(|moment| moment <= Instant::now()) {
                 return Ok(ConversationEvent::Stop);
             }
+            // The order matters: nothing of a revoked session is answered any more, and bytes come before the stop.
             tokio::select! {
                 biased;
                 Ok(()) = self.revocations.changed() => if self.client.is_revoked() {
                     return Ok(ConversationEvent::SessionsRevoked);
                 },
-                // Bytes first: what is here when the tracker is told to stop is answered.
+                // Bytes before the stop: requests that arrived before it are answered.
                 read = read_available(&mut self.stream, &mut self.input, inside) => return read_event(read),
                 () = self.memory_lease.wait_for_reclaim() => return Ok(ConversationEvent::MemoryReclaimed),
                 Ok(()) = self.events.changed(), if subscribed => return Ok(ConversationEvent::Events),
@@ -279,6 +288,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     fn receive_bytes(&mut self, count: usize) {
         self.memory_lease.record_arrival(count, Instant::now());
         self.objects.extend(self.input.get(..count).unwrap_or_default());
+        // A full buffer suggests that more is waiting.
         if count == self.input.len() && count < MAX_READ_BUFFER {
             self.input.resize(count * 2, 0);
         }
@@ -293,8 +303,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         self.close().await
     }
 
-    /// Ends our side and lets the client end its own: closing with bytes unread would reset the connection, and the
-    /// client might never see the last replies.
+    /// Closes our side and waits for the client to close its own. Closing a socket with unread bytes makes the kernel
+    /// send a reset, and the client might lose the last replies.
     async fn close(&mut self) -> io::Result<()> {
         self.stream.shutdown().await?;
         let until = Instant::now() + self.timeouts.linger;
@@ -335,7 +345,7 @@ impl<S> Conversation<S> {
     }
 }
 
-/// Reads what is there. While there is nothing, whoever is not inside a request holds little memory.
+/// Reads what is available. While a connection waits outside a request, its buffer shrinks to the minimum.
 async fn read_available<S: AsyncRead + Unpin>(stream: &mut S, input: &mut Vec<u8>, inside: bool) -> io::Result<usize> {
     poll_fn(|context| {
         let mut buffer = ReadBuf::new(input);
@@ -356,7 +366,7 @@ fn read_event(read: io::Result<usize>) -> io::Result<ConversationEvent> {
     match read {
         Ok(0) => Ok(ConversationEvent::End),
         Ok(count) => Ok(ConversationEvent::Bytes(count)),
-        // TLS cut off without its goodbye: nothing that could be answered is lost.
+        // A TLS client that closed without `close_notify`: no request is lost by it, so it counts as an ordinary end.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(ConversationEvent::End),
         Err(error) => Err(error),
     }

@@ -1,7 +1,7 @@
-//! Memory for requests on their way: all connections together have so much, and one address a part of it.
+//! The memory quota for unfinished requests: a total, and a part of it for each origin.
 //!
-//! A request may be long, and connections are many: together they would be more than any machine has. What arrives
-//! keeps its memory as long as it arrives at `PACE`; what doesn't gives way when somebody else needs the memory.
+//! A request may be long and connections are many: together they would exceed any machine's memory. A request keeps
+//! its memory as long as it arrives at [`MIN_BYTES_PER_SECOND`]; a slower one loses it when another needs memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,20 +12,20 @@ use tokio::time::{Instant, timeout};
 
 use crate::rate_limits::{ClientOrigin, Ipv6Network};
 
-/// What is taken at a time.
+/// The unit in which memory is acquired.
 const UNIT_BYTES: usize = 64 * 1024;
-/// Pieces that all connections have together.
+/// Units for all connections together.
 const TOTAL_UNITS: usize = 128 * 1024 * 1024 / UNIT_BYTES;
-/// Pieces that the connections of one address of the network have together: two of the longest requests.
+/// Units for the connections of one origin: two of the longest requests.
 const ORIGIN_UNITS: usize = 34 * 1024 * 1024 / UNIT_BYTES;
-/// The pace at which a request has to arrive to keep its memory when others need it, bytes a second.
+/// The pace in bytes a second at which a request must arrive to keep its memory while others wait.
 const MIN_BYTES_PER_SECOND: u64 = 64 * 1024;
-/// How far ahead of that it can be: what came at once excuses nobody for longer than this.
+/// The longest time that a burst can put a request ahead of the pace.
 const MAX_TIME_AHEAD: Duration = Duration::from_secs(3);
-/// How often whoever waits looks for those who are behind.
+/// The interval at which a waiting request looks for slow ones.
 const RECLAIM_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The memory there is.
+/// The memory for long requests of all connections.
 #[derive(Debug)]
 pub struct MemoryQuota {
     total_units: usize,
@@ -46,12 +46,12 @@ struct QuotaUsage {
 #[derive(Debug)]
 struct LeaseHolder {
     from: ClientOrigin,
-    /// When it is behind, unless more comes; `None` while its request is whole and being answered.
+    /// The time at which it falls behind unless more arrives; `None` while its whole request is being answered.
     behind_at: Option<Instant>,
     reclaimed: Arc<Notify>,
 }
 
-/// What would have to be freed.
+/// The limit that has to be relieved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum QuotaShortage {
     Total,
@@ -59,7 +59,7 @@ enum QuotaShortage {
     PerNetwork(Ipv6Network),
 }
 
-/// What one connection holds of it, free again when this is dropped.
+/// The memory that one connection holds, freed when this is dropped.
 #[derive(Debug)]
 pub struct MemoryLease {
     quota: Arc<MemoryQuota>,
@@ -75,17 +75,17 @@ struct HolderTicket {
 }
 
 impl MemoryQuota {
-    /// Nothing is taken yet.
+    /// Creates the quota with the usual limits.
     pub fn new() -> Self {
         Self::with_bounds(TOTAL_UNITS, ORIGIN_UNITS)
     }
 
-    /// So many pieces of 64 KiB for all, and so many for one address of the network.
+    /// Creates a quota of units of 64 KiB: in total, and for one origin.
     pub fn with_bounds(total_units: usize, origin_units: usize) -> Self {
         Self { total_units, origin_units, usage: Mutex::default(), freed: Notify::const_new() }
     }
 
-    /// A share of it for a connection from there, which holds nothing yet.
+    /// Creates an empty lease for a connection of this origin.
     pub fn lease(self: &Arc<Self>, from: ClientOrigin) -> MemoryLease {
         MemoryLease { quota: Arc::clone(self), from, units: 0, ticket: None }
     }
@@ -95,9 +95,9 @@ impl MemoryQuota {
         let mut taken = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         let from_there = taken.by_address.get(&from).copied().unwrap_or_default();
         let network = from.network().map(|it| (it, taken.by_network.get(&it).copied().unwrap_or_default()));
-        // Proxies and forwarders come from this machine itself.
+        // Proxies and forwarders connect from this machine.
         let from_one = if from.is_loopback() { self.total_units } else { self.origin_units };
-        // Whatever one network does, others have a quarter.
+        // A quarter is left to others, whatever one network does.
         let from_network = (self.total_units - self.total_units / 4).max(from_one);
         if from_there + more > from_one {
             return Err(QuotaShortage::PerOrigin(from));
@@ -117,6 +117,7 @@ impl MemoryQuota {
         }
         lease.units += more;
         let behind_at = Some(now + MAX_TIME_AHEAD);
+        // `or`: a holder that asks for more keeps its pace.
         if let Some(holder) = lease.ticket.as_ref().and_then(|held| taken.holders.get_mut(&held.number)) {
             holder.behind_at = holder.behind_at.or(behind_at);
         } else {
@@ -146,9 +147,10 @@ impl MemoryQuota {
         self.freed.notify_waiters();
     }
 
-    /// Asks whoever is furthest behind to give way, if that helps.
+    /// Asks the holder furthest behind to give up its memory, if that relieves this limit.
     fn reclaim(&self, lack: QuotaShortage, now: Instant) {
         let mut taken = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        // Cleared, so that the next waiter doesn't choose the same holder again while it gives up its memory.
         if let Some(holder) = taken.furthest_behind(lack, now) {
             holder.behind_at = None;
             holder.reclaimed.notify_one();
@@ -183,8 +185,7 @@ impl QuotaUsage {
 }
 
 impl MemoryLease {
-    /// Holds as much as `bytes` need: gives back what is too much at once, and waits for what is missing. It may be
-    /// given up at any moment.
+    /// Holds the memory for this many bytes: frees the surplus at once, and waits for the rest. Cancel-safe.
     pub async fn resize(&mut self, bytes: usize) {
         let needed = bytes.div_ceil(UNIT_BYTES);
         if needed <= self.units {
@@ -193,6 +194,7 @@ impl MemoryLease {
         }
         let budget = Arc::clone(&self.quota);
         loop {
+            // Registered before the attempt: memory freed in between still wakes this task.
             let mut freed = std::pin::pin!(budget.freed.notified());
             freed.as_mut().enable();
             let now = Instant::now();
@@ -200,12 +202,12 @@ impl MemoryLease {
                 Ok(()) => return,
                 Err(lack) => budget.reclaim(lack, now),
             }
-            // Whether it came or not, the next look says.
+            // Both a release and a timeout lead to another attempt, which also looks for slow holders again.
             let _ = timeout(RECLAIM_INTERVAL, freed).await;
         }
     }
 
-    /// So many bytes of the request came.
+    /// Records that bytes of the request arrived.
     pub fn record_arrival(&self, bytes: usize, now: Instant) {
         self.quota.update_holder(self, |holder| {
             if let Some(behind_at) = &mut holder.behind_at {
@@ -215,17 +217,17 @@ impl MemoryLease {
         });
     }
 
-    /// From now on counts for this origin, beginning with nothing.
+    /// Counts for another origin from now on, with nothing held.
     pub fn move_to(&mut self, from: ClientOrigin) {
         *self = self.quota.lease(from);
     }
 
-    /// The request is whole: it is the tracker that takes its time now.
+    /// Marks the request as complete: while the tracker answers it, its client can't be too slow.
     pub fn mark_complete(&self) {
         self.quota.update_holder(self, |holder| holder.behind_at = None);
     }
 
-    /// Ready once somebody else is to have the memory.
+    /// Waits until this connection must give up its memory.
     pub async fn wait_for_reclaim(&self) {
         match &self.ticket {
             Some(held) => held.reclaimed.notified().await,

@@ -1,4 +1,4 @@
-//! Replies on their way: gathered, and written as long as the client takes them.
+//! A buffer for replies, and deadlines for the client to take them.
 
 use std::io;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::service::{EncodedReply, LIST_END};
 
-/// Replies gathered before they are written; lists longer than this are written from where they lie.
+/// Bytes buffered before they are written; longer parts of lists are written from the shared text.
 const FLUSH_BYTES: usize = 64 * 1024;
-/// Kept for the next replies.
+/// Capacity kept for later replies.
 const KEPT_CAPACITY: usize = 4 * 1024;
-/// The slowest pace at which a client may take a long reply, bytes a second.
+/// The slowest pace in bytes a second at which a client may take a long reply.
 const MIN_BYTES_PER_SECOND: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct ReplyWriter {
     pub(super) buffer: Vec<u8>,
-    /// How long the client may take nothing.
+    /// The longest time without progress.
     stall_timeout: Duration,
 }
 
@@ -28,7 +28,7 @@ impl ReplyWriter {
         Self { buffer: Vec::new(), stall_timeout }
     }
 
-    /// Gathers the reply, and writes when that is much.
+    /// Buffers a reply, and writes when the buffer is full.
     pub(super) async fn write_reply<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
@@ -53,7 +53,7 @@ impl ReplyWriter {
         if self.buffer.len() >= FLUSH_BYTES { self.flush(stream).await } else { Ok(()) }
     }
 
-    /// Writes what is gathered.
+    /// Writes the buffered replies.
     ///
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] when the client takes nothing, or too little, for too long.
@@ -65,6 +65,7 @@ impl ReplyWriter {
         if self.buffer.is_empty() {
             return Ok(());
         }
+        // On an error the replies are dropped: the connection ends.
         let mut gathered = std::mem::take(&mut self.buffer);
         self.write_all(stream, &gathered, deadline).await?;
         gathered.clear();
@@ -78,6 +79,7 @@ impl ReplyWriter {
         S: AsyncWrite + Unpin,
     {
         while !bytes.is_empty() {
+            // Two deadlines: the whole reply has its pace, and each write must make progress.
             let until = deadline.min(Instant::now() + self.stall_timeout);
             let count = timeout_at(until, stream.write(bytes)).await??;
             if count == 0 {
@@ -88,7 +90,7 @@ impl ReplyWriter {
         timeout_at(deadline.min(Instant::now() + self.stall_timeout), stream.flush()).await?
     }
 
-    /// Until when the client has to have taken what is gathered and `more` bytes.
+    /// Returns the time by which the client must have taken the buffered replies and `more` bytes.
     fn deadline(&self, more: usize) -> Instant {
         let extra = Duration::from_secs(((self.buffer.len() + more) / MIN_BYTES_PER_SECOND) as u64);
         Instant::now() + self.stall_timeout + extra

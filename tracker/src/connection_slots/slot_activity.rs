@@ -1,39 +1,40 @@
-//! What whoever hands out places has to know of a connection: since when it is quiet, and whether it may be asked to go.
+//! The activity of one connection, as far as eviction depends on it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// Stands for "is being answered".
+/// Stands for a connection that is being answered.
 const BUSY: u64 = u64::MAX;
 
-/// One connection's place, as the connection and whoever hands out places both see it.
+/// One connection's activity, updated by the connection and read by the slots.
 #[derive(Debug)]
 pub struct SlotActivity {
     began: Instant,
-    /// Milliseconds after the beginning, or [`ANSWERING`].
+    /// Milliseconds from `began` to the last answer, or [`BUSY`].
     idle_since_ms: AtomicU64,
     is_reserved: AtomicBool,
     evicted: Notify,
 }
 
 impl SlotActivity {
-    /// Of a connection that begins now and said nothing yet.
+    /// Creates the activity of a connection that begins now.
     pub const fn new(now: Instant) -> Self {
         let (idle_since_ms, is_reserved) = (AtomicU64::new(0), AtomicBool::new(false));
         Self { began: now, idle_since_ms, is_reserved, evicted: Notify::const_new() }
     }
 
-    /// Since when the connection waits for its client; `None` while it may not be asked to go, because the client is
-    /// being answered, or has logged in.
+    /// Returns the time since which the connection waits for its client. `None` while it can't be evicted: it is being
+    /// answered, or its slot is reserved.
     pub fn evictable_since(&self) -> Option<Instant> {
+        // Relaxed: a value that is a moment old only makes the choice slightly worse.
         let quiet_since = self.idle_since_ms.load(Ordering::Relaxed);
         let may_go = quiet_since != BUSY && !self.is_reserved.load(Ordering::Relaxed);
         may_go.then(|| self.began + Duration::from_millis(quiet_since))
     }
 
-    /// The place is given to somebody else.
+    /// Tells the connection that its slot was given to another.
     pub fn evict(&self) {
         self.evicted.notify_one();
     }
@@ -47,12 +48,12 @@ impl SlotActivity {
         self.idle_since_ms.store(u64::try_from(quiet_since).unwrap_or(BUSY - 1), Ordering::Relaxed);
     }
 
-    /// Its client has logged in: it keeps its place.
+    /// Marks the slot as reserved: it won't be evicted.
     pub fn mark_reserved(&self) {
         self.is_reserved.store(true, Ordering::Relaxed);
     }
 
-    /// Ready once the place is given to somebody else.
+    /// Waits until the slot is given to another connection.
     pub(crate) async fn wait_for_eviction(&self) {
         self.evicted.notified().await;
     }

@@ -1,4 +1,4 @@
-//! One limit for each of many keys, and a bounded table of them.
+//! A rate limiter for many keys, with a bounded table.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,21 +12,21 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
 
-/// Keys that one limit remembers.
+/// Keys that one limiter remembers.
 pub(super) const MAX_KEYS: usize = 65_536;
 
-/// One limit for many keys.
+/// One quota for each of many keys.
 pub(super) struct KeyedLimiter<K: Hash + Eq + Clone> {
     limiter: RateLimiter<K, BucketTable<K>, ManualClock, NoOpMiddleware<Nanos>>,
     table: BucketTable<K>,
-    /// What one cell is worth in the table.
+    /// The time that one cell is worth in the table.
     cell: Nanos,
 }
 
-/// The table that governor keeps its one number a key in: the time at which the key is as good as new.
+/// The table behind governor: for each key the time at which its bucket is full again.
 struct BucketTable<K>(Arc<Mutex<HashMap<K, Nanos>>>);
 
-/// A clock that shows what it was told.
+/// A clock that is set by hand.
 #[derive(Clone)]
 struct ManualClock {
     start: Instant,
@@ -41,13 +41,14 @@ impl<K: Hash + Eq + Clone> KeyedLimiter<K> {
         Self { limiter, table, cell: quota.replenish_interval().into() }
     }
 
-    /// Takes one, or says how long to wait for one.
+    /// Takes one cell, or returns the time until one is free.
     pub(super) fn charge(&self, key: &K, now: Instant) -> Result<(), Duration> {
         self.limiter.clock().advance_to(now);
         self.limiter.check_key(key).map_err(|not_until| not_until.wait_time_from(self.limiter.clock().now()))
     }
 
     pub(super) fn refund(&self, key: &K) {
+        // Governor has no refund. Its state is the time at which the bucket is full: one cell less undoes a charge.
         if let Some(free_at) = self.table.lock().get_mut(key) {
             *free_at = free_at.saturating_sub(self.cell);
         }
@@ -77,7 +78,7 @@ impl<K: Hash + Eq + Clone> StateStore for BucketTable<K> {
     }
 }
 
-/// Forgets the keys that are nearest to being as good as new.
+/// Forgets the half of the keys whose buckets are fullest: forgetting those changes least.
 fn forget_half<K: Hash + Eq>(table: &mut HashMap<K, Nanos>) {
     let mut times: Vec<Nanos> = table.values().copied().collect();
     let middle = times.len() / 2;
@@ -89,6 +90,7 @@ fn forget_half<K: Hash + Eq>(table: &mut HashMap<K, Nanos>) {
 impl ManualClock {
     fn advance_to(&self, now: Instant) {
         let nanos = u64::try_from(now.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX);
+        // `fetch_max`: callers on several threads bring their times in any order, and the clock must not go back.
         self.since_start.fetch_max(nanos, Ordering::Relaxed);
     }
 }

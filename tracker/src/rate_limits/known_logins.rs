@@ -1,4 +1,4 @@
-//! Who gave the right password where, lately.
+//! Users whose right password came from an origin lately.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -7,10 +7,10 @@ use shared::UserName;
 
 use super::ClientOrigin;
 
-/// Half of what is remembered at most.
+/// Pairs in one of the two generations.
 const GENERATION_SIZE: usize = 32_768;
 
-/// The newest at least 32,768 pairs of user and address, at most twice as many.
+/// Between 32,768 and 65,536 of the latest pairs of user and origin.
 #[derive(Debug, Default)]
 pub(super) struct KnownLogins(Mutex<LoginGenerations>);
 
@@ -24,6 +24,7 @@ impl KnownLogins {
     pub(super) fn insert(&self, user: &UserName, from: ClientOrigin) {
         let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if halves.newer.len() >= GENERATION_SIZE {
+            // The older generation is dropped as a whole: no order or time has to be kept for each pair.
             halves.older = std::mem::take(&mut halves.newer);
         }
         halves.newer.insert((user.clone(), from));

@@ -1,36 +1,36 @@
-//! How many lines of a kind the log gets.
+//! A throttle for the log.
 //!
-//! Each refusal has its line, unless there are too many of a kind from one address within ten seconds: then the rest
-//! is counted, and told in one line at the end of these.
+//! Each refusal has its line, unless there are too many of a kind from one address within ten seconds: the rest is
+//! counted, and summed up in one line at the end of the window.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For how long lines are counted together.
+/// The length of a window.
 const WINDOW_LENGTH: Duration = Duration::from_secs(10);
 /// Lines of one kind from one address in a window.
 const MAX_LINES_PER_KIND: u32 = 20;
-/// Lines in a window, from all addresses.
+/// Lines of all kinds and addresses in a window.
 const MAX_LINES_TOTAL: u32 = 500;
-/// Kinds and addresses that are counted apart.
+/// Pairs of kind and address that are counted separately.
 const MAX_KINDS: usize = 4096;
-/// Those of them that have a line at the end of the window.
+/// Summaries at the end of a window.
 const MAX_SUMMARIES: usize = 50;
 
-/// What may be told.
+/// The counts of the current window.
 #[derive(Debug)]
 pub struct LogThrottle(Mutex<ThrottleWindow>);
 
-/// Lines that were left out.
+/// The summary of suppressed lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SuppressedLines {
-    /// From where; `None` for the rest of all together.
+    /// Their address; `None` for the rest of all together.
     pub from: Option<IpAddr>,
-    /// Of which kind.
+    /// Their kind.
     pub kind: &'static str,
-    /// How many.
+    /// Their number.
     pub count: u64,
 }
 
@@ -49,12 +49,12 @@ struct LineCounts {
 }
 
 impl LogThrottle {
-    /// Nothing is told yet.
+    /// Creates an empty window.
     pub fn new(now: Instant) -> Self {
         Self(Mutex::new(ThrottleWindow { began: now, logged: 0, kinds: HashMap::new(), others: 0 }))
     }
 
-    /// Whether there may be one more line of this kind about this address; counted, if not.
+    /// Returns whether one more line of this kind about this address may be logged. If not, it is counted.
     pub fn try_admit(&self, from: IpAddr, kind: &'static str) -> bool {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ThrottleWindow { logged: told, kinds, others, .. } = &mut *window;
@@ -74,7 +74,7 @@ impl LogThrottle {
         may
     }
 
-    /// What was left out, once the time is over in which it is counted. To be asked now and then.
+    /// Returns the summaries once the window is over. To be called now and then.
     pub fn take_suppressed(&self, now: Instant) -> Vec<SuppressedLines> {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(window.began) < WINDOW_LENGTH {
@@ -88,6 +88,7 @@ impl LogThrottle {
             .filter(|(_, kind)| kind.suppressed > 0)
             .map(|((from, what), kind)| SuppressedLines { from: Some(from), kind: what, count: kind.suppressed })
             .collect();
+        // The largest first, as only `MAX_SUMMARIES` are logged.
         left_out.sort_unstable_by_key(|one| (std::cmp::Reverse(one.count), one.from, one.kind));
         let rest: u64 = left_out.iter().skip(MAX_SUMMARIES).map(|one| one.count).sum::<u64>() + others;
         left_out.truncate(MAX_SUMMARIES);

@@ -1,18 +1,17 @@
-//! Where a client is.
+//! Origins: the units by which limits count clients.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use shared::Fingerprint;
 
-/// Where a client is: its address, and the IPv6 network of which it may have any number of addresses; or a person behind
-/// a door.
+/// The origin of a client: its address, or a person behind a door.
 ///
-/// On a local network everybody is in the same network of 2^64 addresses, so that each address counts alone; and one
-/// machine may take as many of them as it likes, so that all of them together count as well, with a wider bound.
+/// On a local network all IPv6 addresses share a network of 2^64, so each address counts by itself. One machine may
+/// take as many of them as it likes, so the network counts as well, with wider limits.
 ///
-/// A door is a machine through which many people come and that the administrator trusts to tell them apart: behind it
-/// each person counts alone, as if each had an address.
+/// A door is a machine through which many people connect and that the administrator trusts to name them: each person
+/// counts as if with an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientOrigin(OriginKind);
 
@@ -22,17 +21,17 @@ enum OriginKind {
     Person(PersonHash),
 }
 
-/// A person behind a door, by the hash of the door's key and of what the door calls them.
+/// A person behind a door: the hash of the door's key and of the name that the door gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct PersonHash([u8; 16]);
 
 impl ClientOrigin {
-    /// The address, however it was written.
+    /// Returns the origin of an address; an IPv4-mapped address counts as IPv4.
     pub const fn of(ip: IpAddr) -> Self {
         Self(OriginKind::Address(ip.to_canonical()))
     }
 
-    /// The person whom the door with this key calls so.
+    /// Returns the origin of the person whom the door with this key names.
     pub fn behind(door: Fingerprint, person: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 person behind a door v1");
         hasher.update(door.as_bytes()).update(person.as_bytes());
@@ -41,12 +40,12 @@ impl ClientOrigin {
         Self(OriginKind::Person(PersonHash(hash)))
     }
 
-    /// Whether it is this machine itself: proxies and forwarders come from here.
+    /// True for this machine itself, where proxies and forwarders connect from.
     pub const fn is_loopback(self) -> bool {
         matches!(self.0, OriginKind::Address(ip) if ip.is_loopback())
     }
 
-    /// The IPv6 network, unless it is this machine itself.
+    /// Returns the IPv6 network (/64); `None` for loopback, IPv4 and persons.
     pub fn network(self) -> Option<Ipv6Network> {
         match self.0 {
             OriginKind::Address(IpAddr::V6(v6)) if !v6.is_loopback() => Some(Ipv6Network(v6.to_bits() >> 64 << 64)),

@@ -1,39 +1,39 @@
-//! How many requests of one connection were refused in a row, and what that means for it.
+//! The number of requests refused in a row on one connection, and its consequences.
 
 use std::time::Duration;
 
 use shared::tracker::TrackerErrorCode;
 
-/// So many have no consequence.
+/// Refusals without consequences.
 const FREE_REFUSALS: u32 = 100;
-/// So many are too many.
+/// Refusals at which the connection ends.
 const MAX_REFUSALS: u32 = 1000;
-/// How often these count that say when to come back.
+/// The weight of refusals that tell the client when to come back: a client that repeats those ignores the advice.
 const RETRY_HINT_WEIGHT: u32 = 10;
-/// Between each refusal and the next request, after too many.
+/// The pause after each further refusal.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 
-/// The refusals of one connection since something was granted.
+/// The refusals on one connection since the last granted request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RefusalStreak(u32);
 
 impl RefusalStreak {
-    /// A request was answered: granted, or refused with this.
+    /// Records an answer: `None` for a granted request, else the refusal's code.
     pub const fn record(&mut self, refused: Option<TrackerErrorCode>) {
         self.0 = match refused {
-            // That there is no such thing is what was asked.
+            // `not_found` answers the question, and so ends the streak.
             None | Some(TrackerErrorCode::NotFound) => 0,
             Some(TrackerErrorCode::Busy | TrackerErrorCode::RateLimited) => self.0.saturating_add(RETRY_HINT_WEIGHT),
             Some(_) => self.0.saturating_add(1),
         };
     }
 
-    /// How long the connection is to wait before its next request is looked at.
+    /// Returns the time to wait before the next request is answered.
     pub fn pause(self) -> Option<Duration> {
         (self.0 > FREE_REFUSALS).then_some(REFUSAL_PAUSE)
     }
 
-    /// Whether it is to end.
+    /// True if the connection must end.
     pub const fn is_over_limit(self) -> bool {
         self.0 > MAX_REFUSALS
     }
