@@ -9,7 +9,6 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | time for the TLS handshake | 10 s | closed |
-//! | time for the TLS handshake | 10 s | closed |
 //! | time for one request, from its first byte | 30 s; 120 s once logged in | `bad_request`, closed |
 //! | time to the first byte, and between requests | 10 min; once logged in the longer of that and `--legacy-ttl` | closed |
 //! | time without any progress in taking a reply | 30 s | closed |
