@@ -1,15 +1,16 @@
-//! Accounts that survive the process: who exists, the password's hash, the bound certificate.
+//! Accounts that survive the process: names, password hashes, bound certificates.
 //!
-//! [`AccountStore`] is what the rest needs of a store; [`AccountStoreHandle`] gives one store a thread of its own, so that a
-//! commit, which waits for the disk, never holds up the runtime. What a write answered with `Ok` is on the disk.
+//! [`AccountStore`] is the interface of a store. [`AccountStoreHandle`] gives a store a thread of its own, so that
+//! commits, which wait for the disk, never hold up the runtime. A write that returned `Ok` is on the disk.
 //!
-//! A change that failed for want of room or of a working disk is remembered until one succeeds: [`AccountStoreHandle::last_write_error`].
+//! A change that failed because the disk is full or broken is remembered until one succeeds:
+//! [`AccountStoreHandle::last_write_error`].
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | work waiting for the store's thread | `QUEUE` | `busy` |
-//! | of that, for one origin | an eighth; three quarters for one IPv6 network (/64) | `busy` |
-//! | keys whose place others took | [`crate::registry::FORMER_KEYS`] | the oldest is forgotten, and its owner told less |
+//! | jobs waiting for the store's thread | `QUEUE_CAPACITY` | `busy` |
+//! | of those, for one origin | an eighth; three quarters for one IPv6 network (/64) | `busy` |
+//! | replaced keys | [`crate::registry::FORMER_KEYS`] | the oldest is forgotten, and its owner is told less |
 
 mod sqlite_store;
 
@@ -34,154 +35,155 @@ use crate::registry::FormerKey;
 
 pub use sqlite_store::{AccountDatabaseError, SqliteAccountStore};
 
-/// Work that may wait for the store's thread.
+/// Jobs that may wait for the store's thread.
 const QUEUE_CAPACITY: usize = 1024;
-/// Work of one origin that may wait.
+/// Jobs of one origin that may wait.
 const ORIGIN_QUEUE_CAPACITY: usize = QUEUE_CAPACITY / 8;
-/// Work of one IPv6 network that may wait: whatever it does, others have a quarter.
+/// Jobs of one IPv6 network that may wait: a quarter is left to others, whatever one network does.
 const NETWORK_QUEUE_CAPACITY: usize = QUEUE_CAPACITY - QUEUE_CAPACITY / 4;
 
 /// One account.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Account {
-    /// Its name.
+    /// The name, unique in this spelling and against similar ones.
     pub user: UserName,
-    /// The password's hash, as a PHC string.
+    /// The password's hash, a PHC string.
     pub password_hash: String,
-    /// The key it is bound to.
+    /// The key that the account is bound to; `None` for clients of the exercise.
     pub binding: Option<Fingerprint>,
 }
 
-/// What is asked of a store. Each write is durable when it returns, and happens whole or not at all.
+/// A store of accounts. Each write is atomic, and durable when it returns.
 pub trait AccountStore: Send {
-    /// The account of this name.
+    /// Returns the account of this name.
     ///
     /// # Errors
-    /// [`AccountStoreError::Failed`].
+    /// [`AccountStoreError::Failed`] when the store can't be read.
     fn find(&mut self, user: &UserName) -> Result<Option<Account>, AccountStoreError>;
 
-    /// All accounts, by name, and what they are bound to.
+    /// Returns the names of all accounts in order, with their bindings.
     ///
     /// # Errors
-    /// [`AccountStoreError::Failed`].
+    /// [`AccountStoreError::Failed`] when the store can't be read.
     fn bindings(&mut self) -> Result<Vec<(UserName, Option<Fingerprint>)>, AccountStoreError>;
 
-    /// Refuses a name that an account has, or that can be taken for one's, as [`shared::account_name`] says.
+    /// Refuses a name that an account has, or that looks like one, as [`shared::account_name`] defines.
     ///
     /// # Errors
     /// [`AccountStoreError::NameTaken`], [`AccountStoreError::NameLike`], [`AccountStoreError::Failed`].
     fn ensure_name_free(&mut self, user: &UserName) -> Result<(), AccountStoreError>;
 
-    /// Returns all names that differ from this one in the case of their letters at most.
+    /// Returns all names that equal this one apart from letter case.
     ///
     /// # Errors
-    /// [`AccountStoreError::Failed`].
+    /// [`AccountStoreError::Failed`] when the store can't be read.
     fn names_ignoring_case(&mut self, user: &UserName) -> Result<Vec<UserName>, AccountStoreError>;
 
-    /// Makes an account, which claims its name and what can be taken for it.
+    /// Makes an account, which claims its name and all names that look like it.
     ///
     /// # Errors
     /// As [`AccountStore::ensure_name_free`]; [`AccountStoreError::KeyTaken`].
     fn create(&mut self, account: &Account) -> Result<(), AccountStoreError>;
 
-    /// Puts `new` in the place of the hash `old`.
+    /// Replaces the hash `old` by `new`.
     ///
     /// # Errors
-    /// [`AccountStoreError::Changed`] when it isn't `old` any more, [`AccountStoreError::Failed`].
+    /// [`AccountStoreError::Changed`] when the hash is not `old` any more, [`AccountStoreError::Failed`].
     fn set_password(&mut self, user: &UserName, old: &str, new: &str) -> Result<(), AccountStoreError>;
 
-    /// Puts `new` in the place of the binding `old`.
+    /// Replaces the binding `old` by `new`.
     ///
     /// # Errors
-    /// [`AccountStoreError::Changed`] when it isn't `old` any more, [`AccountStoreError::KeyTaken`], [`AccountStoreError::Failed`].
+    /// [`AccountStoreError::Changed`] when the binding is not `old` any more; [`AccountStoreError::KeyTaken`] when
+    /// another account has `new`; [`AccountStoreError::Failed`].
     fn bind(&mut self, user: &UserName, old: Option<Fingerprint>, new: Fingerprint) -> Result<(), AccountStoreError>;
 
-    /// Remembers a key whose place another one took; of more than [`crate::registry::FORMER_KEYS`] the latest.
+    /// Records a replaced key; only the latest [`crate::registry::FORMER_KEYS`] are kept.
     ///
     /// # Errors
-    /// [`AccountStoreError::Failed`].
+    /// [`AccountStoreError::Failed`] when the store can't be written.
     fn record_former_key(&mut self, former: &FormerKey) -> Result<(), AccountStoreError>;
 
-    /// All keys whose place others took, the latest last.
+    /// Returns all recorded replaced keys, the latest last.
     ///
     /// # Errors
-    /// [`AccountStoreError::Failed`].
+    /// [`AccountStoreError::Failed`] when the store can't be read.
     fn former_keys(&mut self) -> Result<Vec<FormerKey>, AccountStoreError>;
 
-    /// Makes the account's hash this one, whatever it was.
+    /// Replaces the account's hash, whatever it was.
     ///
     /// # Errors
     /// [`AccountStoreError::NoAccount`], [`AccountStoreError::Failed`].
     fn reset_password(&mut self, user: &UserName, new: &str) -> Result<(), AccountStoreError>;
 
-    /// Forgets what the account is bound to.
+    /// Removes the account's binding.
     ///
     /// # Errors
     /// [`AccountStoreError::NoAccount`], [`AccountStoreError::Failed`].
     fn unbind(&mut self, user: &UserName) -> Result<(), AccountStoreError>;
 
-    /// Forgets the account. What it claimed is free, unless another account's name is like that, too.
+    /// Removes the account. Its claims become free unless another account's name looks like it as well.
     ///
     /// # Errors
     /// [`AccountStoreError::NoAccount`], [`AccountStoreError::Failed`].
     fn remove(&mut self, user: &UserName) -> Result<(), AccountStoreError>;
 
-    /// All accounts with their hashes, by name.
+    /// Returns all accounts' names in order, with their hashes.
     ///
     /// # Errors
-    /// [`AccountStoreError::Failed`].
+    /// [`AccountStoreError::Failed`] when the store can't be read.
     fn password_hashes(&mut self) -> Result<Vec<(UserName, String)>, AccountStoreError>;
 
-    /// Commits something that changes nothing: whether the store can be written.
+    /// Commits a write without effect, to find out whether the store can be written.
     ///
     /// # Errors
     /// [`AccountStoreError::Busy`], [`AccountStoreError::Failed`].
     fn probe(&mut self) -> Result<(), AccountStoreError>;
 }
 
-/// Why a store didn't do it; then it did nothing.
+/// The reason why a store refused or failed; then it changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountStoreError {
-    /// There is an account of that name.
+    /// An account has this name.
     #[error("the name {0} is taken: choose another, or log in as {0} if it is yours")]
     NameTaken(UserName),
-    /// The name can be taken for that of another account.
+    /// The name looks like that of another account.
     #[error(
         "the name {wanted} can be taken for {taken}, which is somebody's: choose another, or log in as {taken} if it is yours"
     )]
     NameLike {
-        /// The name that was asked for.
+        /// The requested name.
         wanted: UserName,
-        /// The name of the account there is.
+        /// The account's name.
         taken: UserName,
     },
-    /// Another account is bound to that key.
+    /// Another account is bound to the key.
     #[error("another account is bound to that key")]
     KeyTaken,
-    /// There is no account of that name.
+    /// No account has this name.
     #[error("there is no account of that name")]
     NoAccount,
-    /// Somebody changed it in the meantime.
+    /// The value was changed in the meantime.
     #[error("it was changed in the meantime")]
     Changed,
-    /// Too much work is waiting.
+    /// Too many jobs wait.
     #[error("too much work is waiting for the account store")]
     Busy,
-    /// There is no room for it on the disk.
+    /// The disk is full.
     #[error("the tracker's disk is full")]
     Full,
-    /// Its file is not there any more: what would be written now would be gone at the next start.
+    /// The file was removed or replaced while it was open: writes to it would be lost at the next start.
     #[error("the account database {} was removed or replaced while the tracker ran", safe_path(.0))]
     Lost(PathBuf),
-    /// The store itself is in trouble.
+    /// The store failed; the text is for the log.
     #[error("the account store failed: {0}")]
     Failed(String),
 }
 
-/// Returns a name that is free for somebody who wants this one: itself, or one like it.
+/// Returns a free name for a user who wants this one: itself or a similar one. `None` if no suggestion is free.
 ///
 /// # Errors
-/// As [`AccountStore::ensure_name_free`], apart from names that are not free.
+/// As [`AccountStore::ensure_name_free`], except for names that aren't free.
 pub fn find_free_name(
     store: &mut dyn AccountStore,
     wanted: &UserName,
@@ -196,7 +198,7 @@ pub fn find_free_name(
     Ok(None)
 }
 
-/// A store behind a thread that owns it. Dropping this ends the thread, after the work that was waiting.
+/// A store behind a thread that owns it. Dropping this waits for the jobs in the queue.
 #[derive(Debug)]
 pub struct AccountStoreHandle {
     jobs: Option<mpsc::Sender<StoreJob>>,
@@ -205,7 +207,7 @@ pub struct AccountStoreHandle {
     queue_usage: Arc<QueueUsage>,
 }
 
-/// How much work waits for whom.
+/// The waiting jobs, counted by origin and network.
 #[derive(Debug, Default)]
 struct QueueUsage(Mutex<QueueCounts>);
 
@@ -215,18 +217,18 @@ struct QueueCounts {
     by_network: HashMap<Ipv6Network, usize>,
 }
 
-/// A place in the queue for somebody's work, free again when this is dropped.
+/// A place in the queue for one job, free again when this is dropped.
 #[derive(Debug)]
 struct QueueSlot {
     queue_usage: Arc<QueueUsage>,
     from: ClientOrigin,
 }
 
-/// What is known of how the store does.
+/// The store's condition, updated by its thread.
 #[derive(Debug, Default)]
 struct StoreHealth {
     metrics: OnceLock<Arc<TrackerMetrics>>,
-    /// Why the last change could not be stored.
+    /// The reason why the last change failed; `None` after a success.
     last_write_error: Mutex<Option<String>>,
 }
 
@@ -236,7 +238,7 @@ impl AccountStoreHandle {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When the system has no thread left.
+    /// The system's error when it has no thread left.
     pub fn start(mut store: impl AccountStore + 'static) -> std::io::Result<Self> {
         let (work, mut waiting) = mpsc::channel::<StoreJob>(QUEUE_CAPACITY);
         let thread = std::thread::Builder::new().name("accounts".to_owned()).spawn(move || {
@@ -247,12 +249,12 @@ impl AccountStoreHandle {
         Ok(Self { jobs: Some(work), thread: Some(thread), health: Arc::default(), queue_usage: Arc::default() })
     }
 
-    /// From now on tells `metrics` how long each piece of work took.
+    /// Records the duration of each job in `metrics` from now on.
     pub fn set_metrics(&self, metrics: Arc<TrackerMetrics>) {
         let _ = self.health.metrics.set(metrics);
     }
 
-    /// Lets the thread do `job`, which only reads.
+    /// Runs a `job` that only reads on the thread.
     ///
     /// # Errors
     /// `job`'s own, [`AccountStoreError::Busy`], or [`AccountStoreError::Failed`] when the thread is gone.
@@ -264,8 +266,7 @@ impl AccountStoreHandle {
         self.queue(requester, job, |watch, _, took| watch.record_read(took)).await
     }
 
-    /// Lets the thread do `job`, which changes something. Once it waits in the queue it is done, even if the caller
-    /// goes away.
+    /// Runs a `job` that changes something on the thread. From the queue on it is done, even if the caller goes away.
     ///
     /// # Errors
     /// `job`'s own, [`AccountStoreError::Busy`], or [`AccountStoreError::Failed`] when the thread is gone.
@@ -277,17 +278,16 @@ impl AccountStoreHandle {
         self.queue(requester, job, |watch, done, took| watch.record_commit(done.as_ref().err(), took)).await
     }
 
-    /// Why the last change could not be stored; `None` when it could, or there was none yet.
+    /// Returns the reason why the last change failed; `None` after a success, or before any change.
     pub fn last_write_error(&self) -> Option<String> {
         self.health.last_write_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the thread is there and comes to what waits for it; waits as long as that takes, even for a place in
-    /// the queue.
+    /// True if the thread works through its queue. Waits as long as that takes, even for a place in the queue.
     pub async fn is_alive(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         let work: StoreJob = Box::new(move |_| {
-            // Nobody waits for the answer any more.
+            // The caller may have given up.
             let _ = answer.send(());
         });
         match &self.jobs {
@@ -304,6 +304,7 @@ impl AccountStoreHandle {
     ) -> Result<T, AccountStoreError> {
         let gone = || AccountStoreError::Failed("its thread is gone".to_owned());
         let (answer, answered) = oneshot::channel();
+        // The administrator's few jobs need no quota: clients can't keep them out.
         let place = match requester {
             Requester::Administrator => None,
             Requester::Client(from) => {
@@ -312,11 +313,12 @@ impl AccountStoreHandle {
         };
         let watch = Arc::clone(&self.health);
         let work: StoreJob = Box::new(move |store| {
+            // Freed when the job starts: the quota is for waiting jobs.
             drop(place);
             let began = Instant::now();
             let done = job(store);
             note(&watch, &done, began.elapsed());
-            // Nobody waits for the answer any more: the work is done all the same.
+            // The caller may have given up; the change is made nevertheless.
             let _ = answer.send(done);
         });
         match self.jobs.as_ref().ok_or_else(gone)?.try_send(work) {
@@ -332,7 +334,7 @@ impl QueueUsage {
         let mut work = waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_origin = work.by_origin.get(&from).copied().unwrap_or_default();
         let network = from.network().map(|it| (it, work.by_network.get(&it).copied().unwrap_or_default()));
-        // Proxies and forwarders come from this machine itself.
+        // Proxies and forwarders connect from this machine.
         let most = if from.is_loopback() { QUEUE_CAPACITY } else { ORIGIN_QUEUE_CAPACITY };
         if of_origin >= most || network.is_some_and(|(_, count)| count >= NETWORK_QUEUE_CAPACITY) {
             return None;
@@ -372,7 +374,7 @@ impl StoreHealth {
         }
     }
 
-    /// A change that was refused for what it says shows nothing of the disk.
+    /// Records a commit. A refusal for the change's content says nothing about the disk.
     fn record_commit(&self, why: Option<&AccountStoreError>, took: Duration) {
         let trouble = match why {
             None => None,
@@ -394,6 +396,7 @@ impl StoreHealth {
 
 impl Drop for AccountStoreHandle {
     fn drop(&mut self) {
+        // The channel must close first: the thread ends when the queue is empty and has no sender left.
         self.jobs = None;
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the account store's thread panicked");
@@ -403,6 +406,7 @@ impl Drop for AccountStoreHandle {
 
 impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without the hash, which must not reach a log.
         f.debug_struct("Account").field("user", &self.user).field("binding", &self.binding).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Turns at something dear, such as a core that hashes passwords: they go round by origin.
+//! A semaphore whose permits go round by origin, for expensive work such as hashing passwords.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,16 +7,16 @@ use tokio::sync::oneshot;
 
 use crate::rate_limits::ClientOrigin;
 
-/// Who wants something.
+/// The party that requests work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Requester {
-    /// The administrator, on the local socket: comes first.
+    /// The administrator on the local socket, who comes first.
     Administrator,
     /// A client.
     Client(ClientOrigin),
 }
 
-/// Turns at the cores.
+/// A semaphore with a bounded queue for each origin.
 #[derive(Debug)]
 pub(crate) struct FairSemaphore {
     permits: usize,
@@ -31,17 +31,17 @@ struct SemaphoreState {
     administrator_bound: usize,
 }
 
-/// One turn. The next one's begins when this is dropped.
+/// One permit. Dropping it gives it to the next in turn.
 #[derive(Debug)]
 pub(crate) struct FairPermit(Option<Arc<FairSemaphore>>);
 
-/// Those who wait, each address in a row of its own, and the rows have their turns one after another.
+/// The waiting requests: a queue for each origin, and turns among the origins.
 #[derive(Debug)]
 struct RoundRobinQueue<T> {
     bound: usize,
     len: usize,
     queues: HashMap<ClientOrigin, VecDeque<T>>,
-    /// The addresses of rows that aren't empty.
+    /// The origins with a non-empty queue, in the order of their turns.
     origins: VecDeque<ClientOrigin>,
 }
 
@@ -59,7 +59,7 @@ impl FairSemaphore {
         Self { permits, state: Mutex::new(state) }
     }
 
-    /// A turn, when it is there; `None` when too many wait. It may be given up at any moment.
+    /// Waits for a permit; `None` when too many wait. Cancel-safe.
     pub(crate) async fn acquire(self: &Arc<Self>, requester: Requester) -> Option<FairPermit> {
         let turn = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,14 +68,14 @@ impl FairSemaphore {
                 return Some(FairPermit(Some(Arc::clone(self))));
             }
             let (ticket, turn) = oneshot::channel();
-            // Whose ticket is dropped is told so by that.
+            // The refused ticket may be another origin's; dropping it wakes its owner with `None`.
             drop(state.enqueue(requester, ticket));
             turn
         };
         turn.await.ok()
     }
 
-    /// Turns that are used or waited for.
+    /// Returns the number of permits in use and of requests that wait.
     pub(crate) fn used_or_awaited(&self) -> usize {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.permits - state.free_permits + state.clients.len + state.administrator.len()
@@ -83,7 +83,7 @@ impl FairSemaphore {
 }
 
 impl SemaphoreState {
-    /// Hands back the ticket for which there is no room.
+    /// Adds a ticket. Returns the ticket for which there is no place.
     fn enqueue(
         &mut self,
         requester: Requester,
@@ -91,6 +91,7 @@ impl SemaphoreState {
     ) -> Option<oneshot::Sender<FairPermit>> {
         match requester {
             Requester::Client(from) => {
+                // Cancelled requests leave closed tickets behind, which are only removed when space is needed.
                 if self.clients.is_full() {
                     self.clients.retain(|ticket| !ticket.is_closed());
                 }
@@ -118,11 +119,12 @@ impl Drop for FairPermit {
     fn drop(&mut self) {
         let Some(turns) = self.0.take() else { return };
         loop {
+            // Locked for this line only: a permit that `send` returns must not be dropped under the lock.
             let next = turns.state.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(ticket) = next else { return };
             match ticket.send(Self(Some(Arc::clone(&turns)))) {
                 Ok(()) => return,
-                // Given up meanwhile; this turn is still to be given.
+                // The requester has given up: the permit goes to the next one. Emptied, so that its drop does nothing.
                 Err(mut turn) => turn.0 = None,
             }
         }
@@ -134,11 +136,12 @@ impl<T> RoundRobinQueue<T> {
         self.len >= self.bound
     }
 
-    /// Hands back the one for which there is no room: the newest of the longest row.
+    /// Adds a request. Returns the one for which there is no place: the newest of the longest queue.
     fn push(&mut self, from: ClientOrigin, one: T) -> Option<T> {
         let mut without_place = None;
         if self.is_full() {
             let here = self.queues.get(&from).map_or(0, VecDeque::len);
+            // `here + 1`: an origin whose queue would then be as long can't push out another one.
             let longest = self.queues.iter().max_by_key(|(_, row)| row.len()).map(|(origin, row)| (*origin, row.len()));
             match longest {
                 Some((longest, len)) if len > here + 1 => without_place = self.pop_newest(longest),
@@ -167,7 +170,7 @@ impl<T> RoundRobinQueue<T> {
         Some(one)
     }
 
-    /// Only from rows that have more than one.
+    /// Removes the newest request of an origin that has more than one.
     fn pop_newest(&mut self, from: ClientOrigin) -> Option<T> {
         let newest = self.queues.get_mut(&from)?.pop_back()?;
         self.len -= 1;

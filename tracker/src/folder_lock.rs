@@ -1,7 +1,7 @@
-//! The lock of a data folder: one tracker at a time.
+//! The lock of a data folder, which one tracker at a time holds.
 //!
-//! The folder itself is locked: nobody can put another lock in that one's place without putting another folder there.
-//! The file `lock` in it is locked as well, for trackers that know only that, and put back when somebody removes it.
+//! The folder itself is locked: another lock can't take that one's place unless the folder is replaced. The file `lock`
+//! in it is locked as well, for trackers that know only the file, and put back if it is removed.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -14,14 +14,14 @@ use rustix::io::Errno;
 use shared::safe_text::safe_path;
 use tracing::warn;
 
-/// The name of the lock's file, which holds the number of the process that has it.
+/// The lock's file, which holds the process id of its holder.
 const LOCK_FILE: &str = "lock";
-/// How often a lock that somebody has is tried again: whoever only looks whether it is held has it for a moment.
+/// Attempts to lock: a process that only checks the lock holds it for a moment.
 const LOCK_ATTEMPTS: u32 = 4;
-/// The pause between two tries.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A folder's lock, held for as long as this lives.
+/// A folder's lock, held while this lives.
 #[derive(Debug)]
 pub(crate) struct FolderLock {
     path: PathBuf,
@@ -31,18 +31,18 @@ pub(crate) struct FolderLock {
     file: Mutex<Option<File>>,
 }
 
-/// Why a lock is not ours.
+/// The reason why a lock can't be acquired.
 pub(crate) enum LockError {
-    /// Another process has it: this one, where that is known.
+    /// Another process holds it; `None` if its id can't be read.
     Held { by: Option<u32> },
-    /// There are no locks on this file system.
+    /// The file system has no locks.
     NoLocks(io::Error),
     /// The folder or the file can't be opened.
     Unusable(io::Error),
 }
 
 impl FolderLock {
-    /// Takes the lock of the folder at `path`, which exists.
+    /// Acquires the lock of the folder at `path`, which exists.
     pub(crate) fn acquire(path: &Path) -> Result<Self, LockError> {
         let held = |error| match error {
             TryLockError::WouldBlock => LockError::Held { by: holder_pid(path) },
@@ -51,7 +51,7 @@ impl FolderLock {
         };
         let folder = match lock_with_retry(|| File::open(path)) {
             Ok(folder) => Some(folder),
-            // Network file systems lock only what can be written.
+            // Network file systems lock only files that are open for writing, so folders can't be locked there.
             Err(TryLockError::Error(_)) => None,
             Err(taken) => return Err(held(taken)),
         };
@@ -66,7 +66,7 @@ impl FolderLock {
         Ok(Self { path: path.to_owned(), _folder: folder, file: Mutex::new(file) })
     }
 
-    /// Sees that the lock's file is still the one that is locked, and puts one back where it is not.
+    /// Checks that the lock's file is still the locked one, and puts it back if not.
     pub(crate) fn maintain(&self) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(held) = file.as_ref() else { return };
@@ -83,25 +83,25 @@ impl FolderLock {
             Err(TryLockError::WouldBlock) => {
                 warn!(path = %safe_path(path), "another tracker holds the data folder's lock: stop one of the two");
             }
-            // Whatever else can't be written there tells of it; tried again the next time.
+            // Other parts report a disk that can't be written; this is tried again at the next check.
             Err(TryLockError::Error(_)) => {}
         }
     }
 }
 
-/// Returns the number of the process that holds the folder's lock, where it can be read.
+/// Returns the id of the process that holds the folder's lock, if it can be read.
 pub(crate) fn holder_pid(folder: &Path) -> Option<u32> {
     std::fs::read_to_string(folder.join(LOCK_FILE)).ok()?.trim().parse().ok()
 }
 
-/// Returns whether a process was stopped (Ctrl-Z, SIGSTOP) and doesn't go on by itself; false when that can't be told.
+/// True if a process is stopped (Ctrl-Z, SIGSTOP); false if that is unknown.
 pub(crate) fn is_stopped(pid: u32) -> bool {
-    // The state stands behind the program's name, which may have anything in it.
+    // The state follows the program's name in parentheses, which may itself contain any character.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }
 
-/// Returns whether a tracker runs on the folder. The lock is taken for a moment at most, and only shared.
+/// True if a tracker runs on the folder. The check takes a shared lock for a moment.
 pub(crate) fn is_locked(folder: &Path) -> bool {
     [folder.to_owned(), folder.join(LOCK_FILE)].iter().any(|path| {
         let held = File::open(path).map(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
@@ -109,14 +109,15 @@ pub(crate) fn is_locked(folder: &Path) -> bool {
     })
 }
 
-/// Opens a file that only its owner may read, made if there is none.
+/// Opens or creates a file that only its owner may read.
 pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Locks what `open` opens.
+/// Locks the file that `open` opens, with several attempts.
 fn lock_with_retry(open: impl Fn() -> io::Result<File>) -> Result<File, TryLockError> {
     for _ in 1..LOCK_ATTEMPTS {
+        // Opened anew each time: the holder may have replaced the file.
         let file = open().map_err(TryLockError::Error)?;
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -134,7 +135,7 @@ fn open_file(folder: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Root takes the lock to restore a backup; the tracker's own user has to open it afterwards.
+/// Gives the file to the folder's owner: root locks it to restore a backup, and the tracker's user must open it later.
 fn give_to_owner(file: &File, folder: &Path) -> io::Result<()> {
     let (mine, owner) = (file.metadata()?, folder.metadata()?);
     if mine.uid() != owner.uid() && rustix::process::geteuid().is_root() {
@@ -143,7 +144,7 @@ fn give_to_owner(file: &File, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes into the lock's file who has it. It is a hint for people: what can't be written is left out.
+/// Writes this process's id into the lock's file. It is a hint for people, so errors are ignored.
 fn write_own_pid(mut file: &File) {
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
 }
@@ -153,7 +154,7 @@ fn is_file_at(file: &File, path: &Path) -> bool {
     (held.dev(), held.ino()) == (there.dev(), there.ino())
 }
 
-/// Whether the system says that there are no locks.
+/// True if the error means that the file system has no locks.
 pub(crate) fn is_locking_unsupported(why: &io::Error) -> bool {
     let codes = [Errno::NOLCK, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL, Errno::IO];
     Errno::from_io_error(why).is_some_and(|code| codes.contains(&code))

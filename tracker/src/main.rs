@@ -9,7 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 use tracker::daemon::{self, LogFormat, LogSetter, SettingsError, TrackerSettings};
 
-/// What can't be written, or is lost: the same code as of `peer`.
+/// The exit code for files and output that can't be written, the same as that of `peer`.
 const DISK_EXIT_CODE: u8 = 9;
 
 fn main() -> ExitCode {
@@ -53,13 +53,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Begins to log to standard error; what is returned changes how much, and in what form.
+/// Starts logging to standard error. The returned function changes level and format.
 fn init_log(settings: &TrackerSettings) -> LogSetter {
     let (level, level_handle) = reload::Layer::new(settings.args.log_level());
     let (lines, lines_handle) = reload::Layer::new(log_layer(settings.args.log_format()));
     tracing_subscriber::registry().with(lines).with(level).init();
     Box::new(move |level, format| {
-        // Without a log there is nobody to tell.
+        // A failed reload can't be logged anywhere.
         let _ = level_handle.reload(level);
         let _ = lines_handle.reload(log_layer(format));
     })

@@ -1,21 +1,21 @@
-//! Passwords: Argon2id, off the runtime, on all cores but one.
+//! Password hashing with Argon2id, on threads of its own, on all cores but one.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | hashes at a time | one for each core but the last (19 MiB each), at least one | they wait |
-//! | hashes that wait | `WAITING_PER_CORE` for each of those cores | the newest of the address that has most waiting gives way: `busy` with a time to come back |
-//! | hashes that wait for the local administrator | `ADMINISTRATOR`, beside the others | `busy` |
+//! | waiting hashes | `WAITING_PER_CORE` for each of those cores | the newest of the address that has most waiting is refused: `busy` with a time to come back |
+//! | waiting hashes of the local administrator | `ADMINISTRATOR_QUEUE`, besides the others | `busy` |
 //!
-//! Turns go round by address, and the administrator comes first: however many one address asks for, whoever is at
-//! another waits for about as many hashes as there are addresses that ask.
+//! Addresses take turns and the administrator comes first: however many hashes one address requests, a client at
+//! another waits for about as many hashes as there are addresses that request some.
 //!
-//! One core is left to those who ask for anything else, however many passwords are guessed at: a system's scheduler may
-//! let whoever computes go on for milliseconds before somebody who was asked a question has a turn. For machines with
-//! one core or two, the threads that hash have the lowest of the usual priorities as well, which still leaves logins a
-//! share of a seventieth beside a flood of other requests.
+//! One core stays free for everything else, however many passwords are guessed: a scheduler may let a computing thread
+//! run for milliseconds before a thread with a request gets its turn. For machines with one or two cores, the
+//! hashing threads also have the lowest ordinary priority, which still gives logins about a seventieth of a core
+//! during a flood of other requests.
 //!
-//! The turn moves into the blocking task: a client that goes away can't make room for more hashes than cores. An
-//! unknown user costs a hash too, against a dummy, so that neither answer nor time tells whether a name exists.
+//! The permit moves into the blocking task, so that clients that go away can't cause more hashes than cores. An unknown
+//! user costs a hash as well, against a dummy: neither answer nor time reveals whether a name exists.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -29,78 +29,78 @@ use tokio::runtime::{Builder, Runtime};
 use crate::fair_semaphore::FairSemaphore;
 pub use crate::fair_semaphore::Requester;
 
-/// Hashes that may wait, for each core.
+/// Waiting hashes for each core.
 const WAITING_PER_CORE: usize = 128;
-/// Hashes that may wait for the local administrator.
+/// Waiting hashes of the local administrator.
 const ADMINISTRATOR_QUEUE: usize = 16;
-/// When to come back if too many wait; about the time in which the queue empties.
+/// Advice to clients when too many wait: about the time in which the queue empties.
 const RETRY_AFTER: Duration = Duration::from_millis(2000);
 
-/// How far the threads that hash stand back (nice).
+/// The nice value of the hashing threads.
 const HASH_THREAD_NICENESS: i32 = 19;
 
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// Hashes and checks passwords.
+/// A pool of threads that hash and check passwords.
 #[derive(Debug)]
 pub struct PasswordHashPool {
-    /// Only for its blocking threads; there until this is dropped.
+    /// Used for its blocking threads only; `None` while this is dropped.
     threads: Option<Runtime>,
     permits: Arc<FairSemaphore>,
     dummy_hash: Arc<str>,
 }
 
-/// What became of a check.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PasswordCheck {
-    /// Not the password, or no such user.
+    /// The password is wrong, or there is no such user.
     Wrong,
-    /// The password.
+    /// The password is right.
     Correct,
-    /// The password, whose stored hash was made with other parameters: store this one instead.
+    /// The password is right, and its hash has outdated parameters: this one should be stored instead.
     CorrectRehashed(String),
 }
 
-/// Why there is neither hash nor check.
+/// The reason why a password was neither hashed nor checked.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
     /// Too many wait.
     #[error("too many passwords are being checked")]
     Busy {
-        /// When to come back.
+        /// The time to wait before another attempt.
         retry_after: Duration,
     },
-    /// A fault of this program.
+    /// A fault of this program or a malformed stored hash.
     #[error("a password can't be hashed: {0}")]
     Failed(String),
 }
 
 impl PasswordHashPool {
-    /// Uses all cores but one, or the only one.
+    /// Creates a pool for all cores but one, or for the only one.
     ///
     /// # Errors
-    /// [`PasswordError::Failed`] when not even a dummy can be hashed.
+    /// [`PasswordError::Failed`] when the dummy can't be hashed.
     pub fn new() -> Result<Self, PasswordError> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let ours = cores.saturating_sub(1).max(1);
         Self::with_bounds(ours, ours * WAITING_PER_CORE)
     }
 
-    /// Makes the hash to store, as a PHC string.
+    /// Hashes a password; the result is a PHC string.
     ///
     /// # Errors
-    /// [`PasswordError`].
+    /// [`PasswordError::Busy`] when too many wait; [`PasswordError::Failed`].
     pub async fn hash(&self, password: &Password, requester: Requester) -> Result<String, PasswordError> {
         let password = password.clone();
         self.run_on_hash_thread(requester, move || hash(&password)).await
     }
 
-    /// Whether this is the password of the account with the stored hash. Without an account it takes as long.
+    /// Checks a password against a stored hash. Without one the check takes as long and fails.
     ///
     /// # Errors
-    /// [`PasswordError`].
+    /// [`PasswordError::Busy`] when too many wait; [`PasswordError::Failed`].
     pub async fn check(
         &self,
         password: &Password,
@@ -114,7 +114,7 @@ impl PasswordHashPool {
         Ok(if exists { check } else { PasswordCheck::Wrong })
     }
 
-    /// How many passwords are being hashed or wait for it.
+    /// Returns the number of passwords that are being hashed or wait for it.
     pub fn pending_count(&self) -> usize {
         self.permits.used_or_awaited()
     }
@@ -152,13 +152,13 @@ impl PasswordHashPool {
 impl Drop for PasswordHashPool {
     fn drop(&mut self) {
         if let Some(threads) = self.threads.take() {
-            // A hash that nobody waits for any more is not worth waiting for either.
+            // Not awaited: nobody waits for the results any more.
             threads.shutdown_background();
         }
     }
 }
 
-/// Makes this thread stand back; elsewhere than on Linux a thread has no priority of its own.
+/// Lowers this thread's priority. Only Linux has priorities by thread.
 fn lower_thread_priority() {
     #[cfg(target_os = "linux")]
     if let Err(why) = rustix::process::setpriority_process(None, HASH_THREAD_NICENESS) {
@@ -172,12 +172,12 @@ fn hasher() -> Result<Argon2<'static>, PasswordError> {
 }
 
 thread_local! {
-    /// What the last hash on this thread worked in. To give 19 MiB back to the system and take them again for each hash
-    /// would hold up the whole process, whose memory it is.
+    /// The memory of this thread's last hash. Returning 19 MiB to the system and taking them again for each hash would
+    /// hold up the whole process: both change the memory map, which all threads share.
     static WORKSPACE: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The hash of `password` with this salt and today's parameters, as long as `out`.
+/// Hashes `password` with this salt and the current parameters into `out`.
 fn hash_into(password: &Password, salt: &[u8], out: &mut [u8]) -> Result<(), PasswordError> {
     let hasher = hasher()?;
     WORKSPACE.with_borrow_mut(|blocks| {
@@ -202,10 +202,11 @@ fn check_hash(password: &Password, stored: &str) -> Result<PasswordCheck, Passwo
         let salt = salt.decode_b64(&mut buffer).map_err(|why| hashing_error(&why))?;
         let out = out.get_mut(..right.len()).ok_or_else(|| hashing_error(&"a stored hash is too long"))?;
         hash_into(password, salt, out)?;
-        // Outputs are compared in constant time.
+        // `Output` compares in constant time.
         let is_right = Output::new(out).map_err(|why| hashing_error(&why))? == right;
         return Ok(if is_right { PasswordCheck::Correct } else { PasswordCheck::Wrong });
     }
+    // Hashes with other parameters or algorithms are verified as stored, without the reused memory.
     match hasher()?.verify_password(password.reveal().as_bytes(), &stored) {
         Ok(()) => hash(password).map(PasswordCheck::CorrectRehashed),
         Err(_) => Ok(PasswordCheck::Wrong),

@@ -1,22 +1,22 @@
-//! Who was present when the process ended, kept in a SQLite file of its own and written behind.
+//! The present users, stored behind the registry in a SQLite file of its own, for the next process.
 //!
 //! ```text
-//! registry ─ marks users that changed ─► every second: one transaction ─► presence.db
-//! start    ◄─ whose lease has not run out and whose account is as it was ◄─┘
+//! registry ─ marks changed users ─► every second: transactions ─► presence.db
+//! start    ◄─ leases that have not run out, of accounts that are as they were ◄─┘
 //! ```
 //!
-//! It is a convenience, not a promise: accounts and bindings are in [`crate::accounts`], synced at every commit. Here a
-//! crash of the machine may cost the last moments, a kill of the process at most two seconds, and a damaged file is
-//! put aside and begun anew, so that it never keeps the tracker from starting.
+//! It is a convenience without a promise: accounts and bindings are in [`crate::accounts`], synced at every commit.
+//! Here a crash of the machine may cost the last moments and a kill of the process at most two seconds; a damaged file
+//! is set aside and replaced by an empty one, so that it never keeps the tracker from starting.
 //!
-//! A list of files is stored in the pieces it is kept in, so that a small change writes little.
+//! A list of files is stored in its chunks, so that a small change writes little.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | changes not stored | one mark a user | |
-//! | one second's changes | each user once, first who and where, then the lists; in the order in which they came | what changed meanwhile is the next second's |
+//! | unstored changes | one mark a user | |
+//! | one second's changes | each user once, first the presences, then the lists; in the order of the marks | later changes wait for the next second |
 //! | one transaction | 512 users, or about 16 MiB of file lists | the next one follows at once |
-//! | a disk that takes nothing | | logged once; tried again each second; nobody is refused anything |
+//! | a disk that can't be written | | logged once; tried again each second; no request is refused |
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ use tracing::warn;
 use crate::registry::{FileList, LoginTime, PresenceChange, RestoredPresence, StoredPresence};
 use crate::sqlite_file::{self, TOO_MANY_OPEN};
 
-/// The schema's version; the contents of one that is not known are not worth keeping.
+/// The schema's version. A file of an unknown version is set aside.
 const SCHEMA_VERSION: u32 = 3;
 const SCHEMA: &str = "CREATE TABLE presence (
     user TEXT NOT NULL PRIMARY KEY,
@@ -47,7 +47,7 @@ CREATE TABLE list (
     files TEXT NOT NULL,
     PRIMARY KEY (user, digest)
 ) STRICT;";
-/// Version 1 had each list in one piece, beside its user.
+/// Version 1 had each list in one piece, in its user's row.
 const MIGRATE_1_TO_2: &str = "CREATE TABLE list (
     user TEXT NOT NULL,
     digest BLOB NOT NULL,
@@ -56,7 +56,7 @@ const MIGRATE_1_TO_2: &str = "CREATE TABLE list (
 ) STRICT;
 INSERT INTO list SELECT user, x'', substr(files, 2, length(files) - 2) FROM presence WHERE files <> '[]';
 ALTER TABLE presence DROP COLUMN files;";
-/// Version 2 didn't know when somebody logged in; a login without that is one at the time of the change.
+/// Version 2 had no times of logins; those stored then count as logins at the time of the migration.
 const MIGRATE_2_TO_3: &str = "ALTER TABLE presence ADD COLUMN login_ms INTEGER NOT NULL DEFAULT 0;
 UPDATE presence SET login_ms = CAST(strftime('%s', 'now') AS INTEGER) * 1000;";
 
@@ -65,25 +65,25 @@ const USERS_PER_TRANSACTION: usize = 512;
 /// Bytes of lists after which a transaction ends.
 const BYTES_PER_TRANSACTION: usize = 16 * 1024 * 1024;
 
-/// The file.
+/// The file. Clones share one connection.
 #[derive(Debug, Clone)]
 pub struct PresenceStore {
     db: Arc<Mutex<Connection>>,
 }
 
-/// Why it was not stored; then nothing of it was.
+/// The reason why presence can't be stored.
 #[derive(Debug, thiserror::Error)]
 #[error("who is present can't be stored: {0}")]
 pub struct PresenceStoreError(String);
 
 impl PresenceStore {
-    /// Opens the file, or begins a new one. A file that can't be used is put aside.
+    /// Opens or creates the file. A file that can't be used is set aside.
     ///
     /// # Errors
-    /// When not even a new one can be made.
+    /// [`PresenceStoreError`] when not even a new one can be created.
     pub fn open(path: &Path) -> Result<Self, PresenceStoreError> {
         let db = open(path).or_else(|why| {
-            // The file is not to blame.
+            // The file itself may be intact.
             if sqlite_file::is_out_of_descriptors() {
                 return Err(PresenceStoreError(format!("{}: {TOO_MANY_OPEN}", safe_path(path))));
             }
@@ -94,7 +94,7 @@ impl PresenceStore {
         Ok(Self { db: Arc::new(Mutex::new(db?)) })
     }
 
-    /// Hands out, one by one, those whose lease has not run out. What can't be read is left out.
+    /// Calls `each` with every presence whose lease has not run out. Unreadable ones are left out.
     ///
     /// # Errors
     /// [`PresenceStoreError`] when the file can't be read at all.
@@ -102,6 +102,7 @@ impl PresenceStore {
         let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
         db.execute("DELETE FROM presence WHERE until_ms <= ?1", [unix_ms(now)])?;
         db.execute("DELETE FROM list WHERE user NOT IN (SELECT user FROM presence)", [])?;
+        // By login, so that the registry's order of logins is as it was.
         let mut query = db.prepare("SELECT user, token, until_ms, entry, login_ms FROM presence ORDER BY login_ms")?;
         let mut lists = db.prepare("SELECT files FROM list WHERE user = ?1")?;
         let mut rows = query.query([])?;
@@ -117,12 +118,13 @@ impl PresenceStore {
         Ok(())
     }
 
-    /// Stores these: who is present where, and then with what. When that fails, some of it may have been stored.
+    /// Stores changes: first all presences, then their lists. After an error some of them may be stored.
     ///
     /// # Errors
     /// [`PresenceStoreError`].
     pub fn store(&self, changes: &[PresenceChange], now: SystemTime) -> Result<(), PresenceStoreError> {
         let mut db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+        // Presences first: they are small, and matter more than the lists if the process is killed in between.
         for some in changes.chunks(USERS_PER_TRANSACTION) {
             let batch = db.transaction()?;
             some.iter().try_for_each(|change| store_presence(&batch, change, now))?;
@@ -162,7 +164,7 @@ fn store_presence(batch: &Transaction<'_>, change: &PresenceChange, now: SystemT
     Ok(())
 }
 
-/// Stores the pieces that are not there; says how many bytes they have.
+/// Stores the chunks of a list that are not there yet and removes outdated ones. Returns the bytes written.
 fn store_list(batch: &Transaction<'_>, user: &UserName, files: &FileList) -> Result<usize, PresenceStoreError> {
     let user = user.as_str();
     let mut known = batch.prepare_cached("SELECT digest FROM list WHERE user = ?1")?;
@@ -184,6 +186,7 @@ fn store_list(batch: &Transaction<'_>, user: &UserName, files: &FileList) -> Res
 
 fn open(path: &Path) -> Result<Connection, PresenceStoreError> {
     let db = sqlite_file::open(path)?;
+    // NORMAL doesn't sync each commit: a crash of the machine may cost the last ones, but never damages the file.
     db.pragma_update(None, "synchronous", "NORMAL")?;
     let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
@@ -209,7 +212,7 @@ fn set_aside_damaged(path: &Path) {
             name.push(more);
             PathBuf::from(name)
         };
-        // What isn't there needs no new name, and what can't be moved is told by the next attempt to open it.
+        // A missing file needs no new name; one that can't be moved is reported by the next attempt to open it.
         let _ = std::fs::rename(with(ending), with(&format!(".damaged{ending}")));
     }
 }

@@ -1,17 +1,17 @@
-//! The listeners and all that they own.
+//! The accept loop, the connections and the periodic tasks.
 //!
 //! ```text
 //! serve ─┬─ accept loop: awaits nothing but the next connection
 //!        ├─ connections: a JoinSet; a panic in one is logged and harms no other
-//!        └─ once a second: presences whose time has come end, and what changed is stored
+//!        └─ once a second: leases that ran out end, and changes are stored
 //! shutdown ─► stop accepting ─► connections answer what was read and close ─► after 3 s the rest is cut off
-//!          ─► what changed is stored
+//!          ─► changes are stored
 //! ```
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | memory of the kernel for one connection | 512 KiB each way | not written, not read on |
-//! | connections being told `busy` | `REFUSALS` | closed |
+//! | kernel memory for one connection | 512 KiB each way | not written, not read on |
+//! | connections being told `busy` | `MAX_REFUSALS` | closed |
 //! | failed accepts (no descriptors left) | one try each 100 ms | |
 
 use std::future::{Future, poll_fn};
@@ -36,41 +36,41 @@ use crate::connection::{self, ConnectionContext, ConnectionTimeouts, MemoryQuota
 use crate::connection_slots::{ConnectionSlots, SlotsExhausted};
 use crate::service::TrackerService;
 
-/// Connections over the cap that are told so in full; for those beyond, the line is only tried.
+/// Refused connections that get the reason reliably; beyond, one attempt to write it is made.
 const MAX_REFUSALS: usize = 64;
-/// How long a client over the cap may take to read why.
+/// The time for a refused client to read the reason.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time that connections have to end by themselves at shutdown.
+/// The time for connections to end by themselves at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-/// Wait after an accept that failed for want of something.
+/// The pause after an accept that failed for lack of a resource.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// How often presences are looked through for those whose time has come.
+/// The interval at which leases are checked.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often what changed is stored.
+/// The interval at which changes are stored.
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
-/// Time to store what changed at the very end.
+/// The time to store changes at the very end.
 const FINAL_STORE_TIMEOUT: Duration = Duration::from_millis(700);
-/// What the kernel may hold of a connection each way; it takes twice that for its own accounts. Enough for any local
-/// network; what it would take otherwise, several MiB, is too much for thousands who don't read.
+/// Socket buffer of the kernel in each direction; Linux doubles it for its bookkeeping. Enough for any local network,
+/// while the default of several MiB would be too much for thousands of clients that don't read.
 const KERNEL_BUFFER: usize = 256 * 1024;
-/// When a client over the cap should try again.
+/// Advice to refused clients.
 const BUSY_RETRY_MS: u64 = 5000;
 
-/// What [`serve`] needs beside the listener.
+/// The parts of the tracker that [`serve`] connects.
 pub struct ServerContext {
-    /// The actions.
+    /// The actions on requests.
     pub service: Arc<TrackerService>,
     /// The tracker's side of TLS.
     pub tls: Arc<ServerConfig>,
-    /// How long clients may take.
+    /// The times that clients may take.
     pub timeouts: ConnectionTimeouts,
-    /// Memory for long requests.
+    /// The memory for long requests.
     pub memory_quota: Arc<MemoryQuota>,
-    /// Places for connections.
+    /// The slots for connections.
     pub slots: Arc<ConnectionSlots>,
 }
 
-/// The sockets on which clients come, each having its turn.
+/// The listening sockets, which take turns.
 #[derive(Debug)]
 pub struct ListenerSet {
     all: Vec<TcpListener>,
@@ -90,7 +90,7 @@ impl From<TcpListener> for ListenerSet {
 }
 
 impl ListenerSet {
-    /// Accepts the next connection. May be cancelled and called again.
+    /// Accepts the next connection. Cancel-safe.
     async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         poll_fn(|context| {
             let count = self.all.len();
@@ -106,7 +106,7 @@ impl ListenerSet {
     }
 }
 
-/// Serves clients until `shutdown` is ready, then lets them go.
+/// Serves clients until `shutdown` is ready, then closes all connections in good order.
 pub async fn serve(mut listeners: ListenerSet, tracker: ServerContext, shutdown: impl Future<Output = ()>) {
     listeners.all.iter().for_each(bound_kernel_buffers);
     let stop = CancellationToken::new();
@@ -162,7 +162,7 @@ pub async fn serve(mut listeners: ListenerSet, tracker: ServerContext, shutdown:
     }
 }
 
-/// Connections inherit it from their listener.
+/// Bounds the kernel's buffers; accepted connections inherit them from their listener.
 fn bound_kernel_buffers(listener: &TcpListener) {
     let bounded = sockopt::set_socket_send_buffer_size(listener, KERNEL_BUFFER)
         .and_then(|()| sockopt::set_socket_recv_buffer_size(listener, KERNEL_BUFFER));
@@ -171,7 +171,7 @@ fn bound_kernel_buffers(listener: &TcpListener) {
     }
 }
 
-/// The next connection, however many accepts fail before.
+/// Accepts the next connection, however many accepts fail before it.
 async fn next_connection(listeners: &mut ListenerSet, not_before: &mut Option<Instant>) -> (TcpStream, SocketAddr) {
     loop {
         if let Some(time) = *not_before {
@@ -189,7 +189,7 @@ async fn next_connection(listeners: &mut ListenerSet, not_before: &mut Option<In
     }
 }
 
-/// One open connection, as long as this lives.
+/// Counts one open connection while it lives.
 struct OpenConnectionCount(Arc<TrackerService>);
 
 impl OpenConnectionCount {
@@ -214,6 +214,7 @@ fn is_client_fault(why: &io::Error) -> bool {
 
 fn refuse_connection(mut stream: TcpStream, full: SlotsExhausted, refusals: &mut JoinSet<()>) {
     let line = encode_error(None, &TrackerRefusal::new(TrackerErrorCode::Busy, full.to_string()), Some(BUSY_RETRY_MS));
+    // A flood of connections must not hold tasks: most clients get the line from the first write anyway.
     if refusals.len() >= MAX_REFUSALS {
         let _ = stream.try_write(&line);
         return;
@@ -223,10 +224,11 @@ fn refuse_connection(mut stream: TcpStream, full: SlotsExhausted, refusals: &mut
             stream.write_all(&line).await?;
             stream.shutdown().await?;
             let mut rest = [0; 1024];
+            // Read to the end: closing a socket with unread bytes sends a reset, which can overtake the line.
             while stream.read(&mut rest).await? > 0 {}
             io::Result::Ok(())
         };
-        // Whether the client read it is its own affair.
+        // A client that doesn't read the line in time is closed without it.
         let _ = timeout(REFUSAL_TIMEOUT, told).await;
     });
 }
@@ -240,7 +242,7 @@ async fn expire_periodically(service: Arc<TrackerService>) {
         tokio::select! {
             _ = ticks.tick() => {}
             () = sleep_until(due.unwrap_or_else(std::time::Instant::now).into()), if due.is_some() => {}
-            // Its sender lives as long as the service.
+            // The sender lives as long as the service, so this never fails.
             Ok(()) = due_events.changed() => continue,
         }
         service.expire();

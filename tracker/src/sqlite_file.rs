@@ -1,7 +1,7 @@
-//! SQLite files on whatever file system the data folder is on.
+//! Opening SQLite files on any file system.
 //!
-//! A write-ahead log needs memory that processes share through a file, which some network and FUSE file systems don't
-//! give. There the rollback journal does the same work, only slower.
+//! A write-ahead log needs memory that processes share through a file, which some network and FUSE file systems lack.
+//! There the rollback journal is used, which is only slower.
 
 use std::io;
 use std::path::Path;
@@ -16,23 +16,23 @@ use tracing::info;
 
 use crate::folder_lock::{is_locking_unsupported, private_file};
 
-/// Said where a file can't be opened for want of descriptors.
+/// The message for a file that can't be opened because no descriptor is left.
 pub(crate) const TOO_MANY_OPEN: &str =
     "too many open files; raise the limit with `ulimit -n 4096` (LimitNOFILE= in a unit) and start the tracker again";
-/// How long to wait for another connection that holds the file.
+/// The time to wait for another connection that locks the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The bytes of a database's header. SQLite takes a file of a single byte for a database with nothing in it.
+/// The size of a database's header. SQLite takes a file of a single byte for an empty database.
 const HEADER_BYTES: u64 = 100;
 
-/// Opens a database, made if there is none, with a write-ahead log where the file system can have one.
+/// Opens or creates a database, with a write-ahead log if the file system supports one.
 ///
 /// # Errors
-/// Those of SQLite.
+/// SQLite's error.
 pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let with_log = || {
         let db = connect(path)?;
         let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-        // The log's shared memory is mapped at the first read.
+        // The log's shared memory is mapped at the first read, so only that shows whether it works.
         db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
         Ok::<_, rusqlite::Error>((db, mode == "wal"))
     };
@@ -49,26 +49,26 @@ pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
     }
 }
 
-/// Returns whether there is no database: no file, or one too short for a header. A log alone is none: SQLite begins it
-/// after the header is written, and throws it away where there is none.
+/// True if there is no database: no file, or one too short for a header. A log without one doesn't count: SQLite begins
+/// it after the header is written, and discards it where there is none.
 pub(crate) fn is_missing_or_empty(path: &Path) -> bool {
     path.metadata().map_or(true, |metadata| metadata.len() < HEADER_BYTES)
 }
 
-/// Why SQLite can't lock anything in the folder, if that is so: it takes a file system without locks for one on which
-/// somebody else has the lock.
+/// Returns the error if files in the folder can't be locked. SQLite itself reports such a file system as one on which
+/// another process holds the lock.
 pub(crate) fn locking_error(folder: &Path) -> Option<io::Error> {
     let probe = folder.join(format!(".lock-{}", std::process::id()));
     let locked = private_file(&probe).and_then(|file| Ok(fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)?));
-    // An empty file that is left behind harms nobody.
+    // An empty file that can't be removed is harmless.
     let _ = std::fs::remove_file(&probe);
     locked.err().filter(is_locking_unsupported)
 }
 
-/// Whether this process has no descriptor left, which SQLite tells as a file that it can't open.
+/// True if this process has no descriptor left, which SQLite reports as a file that can't be opened.
 pub(crate) fn is_out_of_descriptors() -> bool {
     let full = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
-    // SQLite opens two at once, and may have given one back by now.
+    // SQLite opens two at once, and may have closed one by now.
     let opened: Vec<_> = (0..2).map(|_| std::fs::File::open("/")).collect();
     let is_full = |why: &io::Error| why.raw_os_error().is_some_and(|why| full.contains(&why));
     opened.iter().any(|opened| opened.as_ref().is_err_and(is_full))
@@ -77,21 +77,21 @@ pub(crate) fn is_out_of_descriptors() -> bool {
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open(path)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
-    // Whoever made a backup may be an enemy: what its schema says does nothing but keep data.
+    // A restored backup may come from an attacker: nothing in its schema may run code.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.pragma_update(None, "trusted_schema", false)?;
     db.pragma_update(None, "cell_size_check", true)?;
     Ok(db)
 }
 
-/// A log that is there is read with memory of this process alone, and done away with.
+/// Opens a database with a rollback journal. An existing log is read with this process's own memory, and removed.
 fn open_with_rollback_journal(path: &Path) -> rusqlite::Result<Connection> {
     let db = connect(path)?;
     db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
     db.query_row("PRAGMA journal_mode = TRUNCATE", [], |row| row.get::<_, String>(0))?;
     db.pragma_update(None, "locking_mode", "NORMAL")?;
-    // The lock is given up at the end of a read that follows: a backup reads the file, too.
+    // Leaving exclusive mode releases the lock only at the next read; a backup needs to read the file, too.
     db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
     Ok(db)
 }

@@ -12,7 +12,7 @@ use super::{Account, AccountStore, AccountStoreError};
 use crate::registry::{FORMER_KEYS, FormerKey};
 use crate::sqlite_file::{self, TOO_MANY_OPEN};
 
-/// The steps that bring the schema from version `n` to `n + 1`, in order. Never change one that was released: append.
+/// The steps that bring the schema from version `n` to `n + 1`, in order. Released steps never change: append new ones.
 const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 4] = [
     |step| {
         step.execute_batch(
@@ -47,24 +47,24 @@ const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 4] = [
             CREATE INDEX former_key_moved ON former_key (moved_ms);",
         )
     },
-    // Names are read in another way than before.
+    // The readings of names' looks changed: claims are made anew.
     |step| {
         step.execute("DELETE FROM name_claim WHERE kind = 'look'", [])?;
         claim_free_names(step)
     },
 ];
 
-/// The accounts in one file.
+/// Accounts in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteAccountStore {
     db: Connection,
     file_place: FileLossDetector,
 }
 
-/// Why the file can't be used. Every message says what to do.
+/// The reason why the file can't be used. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountDatabaseError {
-    /// It is not a database, or not a whole one.
+    /// It is no database, or a damaged one.
     #[error(
         "the account database {path} is damaged ({why}): put back a copy of it \
          (`tracker restore FILE`), or move it away and begin without accounts (`tracker new accounts`)"
@@ -72,7 +72,7 @@ pub enum AccountDatabaseError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// SQLite's finding.
         why: String,
     },
     /// A later version of the tracker wrote it.
@@ -83,12 +83,12 @@ pub enum AccountDatabaseError {
     TooNew {
         /// The file.
         path: PathBuf,
-        /// Its version.
+        /// The file's version.
         found: usize,
-        /// Ours.
+        /// The latest version that this tracker knows.
         known: usize,
     },
-    /// No descriptor is left to open it.
+    /// The process has no file descriptor left.
     #[error("can't use the account database {path}: {TOO_MANY_OPEN}")]
     TooManyOpen {
         /// The file.
@@ -102,23 +102,25 @@ pub enum AccountDatabaseError {
     Unusable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of SQLite or the system.
         why: String,
     },
 }
 
 impl SqliteAccountStore {
-    /// Opens the file, makes it if there is none, and brings its schema up to date.
+    /// Opens the file, creates it if necessary, and migrates its schema.
     ///
     /// # Errors
-    /// [`AccountDatabaseError`].
+    /// [`AccountDatabaseError`] when the file is damaged, too new or unusable.
     pub fn open(path: &Path) -> Result<Self, AccountDatabaseError> {
         let failed = |error: rusqlite::Error| open_error(path, &error);
         let mut db = sqlite_file::open(path).map_err(failed)?;
+        // `quick_check` doesn't compare the indices with the tables, and so is fast enough for each start.
         let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
         if verdict != "ok" {
             return Err(AccountDatabaseError::Damaged { path: path.to_owned(), why: verdict });
         }
+        // FULL syncs the log at each commit: a change that was answered survives a crash of the machine.
         db.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
         let found: usize = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
         let known = MIGRATIONS.len();
@@ -131,24 +133,24 @@ impl SqliteAccountStore {
         Ok(Self { db, file_place: FileLossDetector::new(path) })
     }
 
-    /// Returns whether there is no account.
+    /// True if there is no account.
     ///
     /// # Errors
-    /// [`AccountStoreError::Failed`].
+    /// [`AccountStoreError::Failed`] when the file can't be read.
     pub fn is_empty(&self) -> Result<bool, AccountStoreError> {
         let any = "SELECT EXISTS (SELECT 1 FROM account)";
         self.db.query_row(any, [], |row| row.get::<_, bool>(0)).map(|any| !any).map_err(store_error)
     }
 
-    /// Returns the place of its file.
+    /// Returns the detector that notices when the file is removed or replaced.
     pub(crate) fn file_place(&self) -> FileLossDetector {
         self.file_place.clone()
     }
 
-    /// Looks at all of a file that is to become the account database, and counts its accounts.
+    /// Checks a file completely before it becomes the account database, and counts its accounts.
     ///
     /// # Errors
-    /// [`AccountDatabaseError`].
+    /// [`AccountDatabaseError`] when it is empty, damaged, too new or unusable.
     pub fn check(path: &Path) -> Result<usize, AccountDatabaseError> {
         let damaged = |why: String| AccountDatabaseError::Damaged { path: path.to_owned(), why };
         if sqlite_file::is_missing_or_empty(path) {
@@ -196,6 +198,7 @@ impl AccountStore for SqliteAccountStore {
     fn create(&mut self, account: &Account) -> Result<(), AccountStoreError> {
         let Account { user, password_hash, binding } = account;
         let fingerprint = binding.as_ref().map(Fingerprint::as_bytes);
+        // Checked and inserted in one transaction: a second tracker process can't come in between.
         let step = self.begin()?;
         ensure_name_free(&step, user)?;
         step.prepare_cached("INSERT INTO account (user, password_hash, fingerprint) VALUES (?1, ?2, ?3)")
@@ -279,7 +282,7 @@ impl AccountStore for SqliteAccountStore {
         }
         step.execute("DELETE FROM name_claim WHERE user = ?1", [user.as_str()]).map_err(store_error)?;
         step.execute("DELETE FROM former_key WHERE user = ?1", [user.as_str()]).map_err(store_error)?;
-        // Of older accounts that are like each other, only one had the claim.
+        // Accounts older than the claims may look alike: then only one had the claim, and the other gets it now.
         claim_free_names(&step).map_err(store_error)?;
         step.commit().map_err(store_error)
     }
@@ -293,18 +296,18 @@ impl AccountStore for SqliteAccountStore {
 
     fn probe(&mut self) -> Result<(), AccountStoreError> {
         self.ensure_file_in_place()?;
-        // Written even when it is the same, and so a commit like any other.
+        // SQLite writes the version even if it is the same, so this commits like a change.
         self.db.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(store_error)
     }
 }
 
 impl SqliteAccountStore {
-    /// Refuses to write to a file that is no longer at its place.
+    /// Refuses to write to a file that is no longer at its path.
     fn ensure_file_in_place(&self) -> Result<(), AccountStoreError> {
         if self.file_place.is_lost() { Err(AccountStoreError::Lost(self.file_place.path().to_owned())) } else { Ok(()) }
     }
 
-    /// Begins a change that nobody else's change comes in between.
+    /// Begins a transaction that takes the write lock at once.
     fn begin(&mut self) -> Result<Transaction<'_>, AccountStoreError> {
         self.ensure_file_in_place()?;
         self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)
@@ -342,7 +345,7 @@ fn ensure_name_free(db: &Connection, user: &UserName) -> Result<(), AccountStore
     Ok(())
 }
 
-/// Claims for one account what nobody else has.
+/// Claims the account's names that no other account claims.
 fn claim(db: &Connection, user: &UserName) -> rusqlite::Result<()> {
     let mut insert = db.prepare_cached("INSERT OR IGNORE INTO name_claim (kind, key, user) VALUES (?1, ?2, ?3)")?;
     for NameClaim { kind, key } in name_claims(user) {
@@ -351,11 +354,11 @@ fn claim(db: &Connection, user: &UserName) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Claims for all accounts, by name, what nobody else has.
+/// Claims the names of all accounts that are not claimed yet, in the order of the names.
 fn claim_free_names(db: &Connection) -> rusqlite::Result<()> {
     let mut query = db.prepare("SELECT user FROM account ORDER BY user")?;
     let users = query.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
-    // A name that is none is told where the accounts are read.
+    // A stored name that isn't valid is reported when the accounts are read.
     users.iter().filter_map(|user| user.parse().ok()).try_for_each(|user| claim(db, &user))
 }
 
