@@ -1,16 +1,16 @@
-//! What an administrator asks of the running tracker, over a socket that only its own user and root can open.
+//! The administrator's socket: requests to the running tracker, for its own user and root only.
 //!
 //! ```text
 //! tracker user add bob ─► DIR/control.sock (0600): one line of JSON ─► service
 //!                      ◄─ one line of JSON ◄──────────────────────────┘
 //! ```
 //!
-//! Where the data folder's file system has no sockets, the socket is in the runtime folder of the tracker's user. The
-//! tracker looks each second whether it is still there, and puts it back.
+//! If the data folder's file system has no sockets, the socket is in the runtime folder of the tracker's user. The
+//! tracker checks each second that it is in place, and restores it.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | who may connect | the tracker's own user, and root | closed without a word |
+//! | peers | the tracker's own user, and root | closed without an answer |
 //! | conversations at a time | [`MAX_ADMIN_CONNECTIONS`] | they wait |
 //! | one conversation | one request of 16 KiB, 10 s to send it, 10 s to take the reply, or each 64 KiB of a backup | closed |
 
@@ -28,47 +28,47 @@ pub use control_socket::{AdminContext, serve};
 /// Conversations at a time.
 pub const MAX_ADMIN_CONNECTIONS: usize = 8;
 
-/// One request. It may hold a password, so that it has no `Debug` form.
+/// One request. It has no `Debug` form, since it may hold a password.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum AdminRequest {
-    /// All accounts.
+    /// Returns all accounts.
     Users {},
     /// Makes an account.
     AddUser {
-        /// Its name.
+        /// The new account's name.
         user: String,
         /// Its first password.
         password: String,
     },
     /// Removes an account.
     RemoveUser {
-        /// Which.
+        /// The account's name.
         user: String,
     },
-    /// Gives an account another password and ends its sessions.
+    /// Replaces an account's password and ends its sessions.
     ResetPassword {
-        /// Which.
+        /// The account's name.
         user: String,
-        /// The new one.
+        /// The new password.
         password: String,
     },
-    /// Forgets the certificate an account is bound to.
+    /// Removes an account's binding.
     Unbind {
-        /// Which.
+        /// The account's name.
         user: String,
     },
-    /// How things stand.
+    /// Returns the tracker's figures.
     Status {},
-    /// Everything that the tracker keeps. The reply's `bytes` says how many bytes of it follow the line.
+    /// Makes a backup. The reply's `bytes` is the length of the archive that follows the line.
     Backup {},
-    /// All accounts as the exercise's `users.json` had them.
+    /// Returns all accounts in the format of the exercise's `users.json`.
     ExportUsers {},
-    /// Who is present as the exercise's `peers.json` had it.
+    /// Returns all present users in the format of the exercise's `peers.json`.
     ExportPeers {},
 }
 
-/// One reply.
+/// The reply to one request.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum AdminReply {
@@ -76,18 +76,18 @@ enum AdminReply {
     Failed(String),
 }
 
-/// One account.
+/// One account in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountSummary {
-    /// Its name.
+    /// The account's name.
     pub user: String,
-    /// The certificate it is bound to.
+    /// The fingerprint of its key; `None` if it has none.
     pub fingerprint: Option<String>,
-    /// Whether it is present.
+    /// The user is present.
     pub online: bool,
 }
 
-/// How things stand.
+/// The tracker's figures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it all, and the text form explains them")]
 pub struct TrackerStatus {

@@ -1,23 +1,23 @@
-//! All that a tracker is, in one file: accounts, key, who is present.
+//! Backups: a tracker's accounts, key and presences in one file.
 //!
-//! A backup is a tar archive, so that what is in it can be seen and taken out without a tracker:
+//! A backup is a tar archive, so that it can be inspected and unpacked without a tracker:
 //!
-//! | entry | what |
+//! | entry | content |
 //! |---|---|
-//! | `manifest.json` | the format's number, and of every entry that follows its length and its BLAKE3 |
-//! | `tracker.db` | the accounts, a whole SQLite database |
+//! | `manifest.json` | the format's number, and the length and BLAKE3 hash of every following entry |
+//! | `tracker.db` | the accounts, a complete SQLite database |
 //! | `identity.pem` | the tracker's certificate and its secret key |
-//! | `presence.db` | who is present, and the tokens of their sessions; a whole SQLite database |
+//! | `presence.db` | the present users, and the tokens of their sessions; a complete SQLite database |
 //!
-//! Whoever reads it can pose as this tracker, and try passwords at leisure: it is made with mode 0600.
+//! Whoever reads it can pose as this tracker and guess passwords offline: it is made with mode 0600.
 //!
 //! ```text
-//! make:    databases ─ copied by SQLite ─► drafts ─► archive without a name ─► to the administrator
+//! create:  databases ─ copied by SQLite ─► drafts ─► archive without a name ─► to the administrator
 //! restore: archive ─ lengths, hashes, SQLite's checks, the key ─► restore.tmp ─ renamed ─► restore.ready
-//!          ─ each old file out, each new one in ─► in place; what was there is in before-restore-N
+//!          ─ each old file out, each new one in ─► in place; the previous files are in before-restore-N
 //! ```
 //!
-//! From `restore.ready` on there is no way back: whoever opens the folder next finishes what a crash interrupted.
+//! From `restore.ready` on, the restoration can only go forward: the next process finishes an interrupted one.
 
 mod backup_archive;
 mod restore;
@@ -33,20 +33,20 @@ pub use restore::{RestoreError, RestoreReport, finish_interrupted, restore};
 
 /// The account database's name in the data folder.
 pub const ACCOUNT_DATABASE: &str = "tracker.db";
-/// The name of the memory of who was present.
+/// The presence database's name in the data folder.
 pub const PRESENCE_DATABASE: &str = "presence.db";
-/// The folder of the tracker's key in the data folder.
+/// The key's folder in the data folder.
 pub const IDENTITY_FOLDER: &str = "identity";
-/// The key's name in it.
+/// The key's name in its folder.
 pub const KEY_FILE: &str = "identity.pem";
 
-/// How the folders of drafts of backups begin and end.
+/// The prefix and suffix of folders with drafts of backups.
 const DRAFT_AFFIXES: (&str, &str) = ("backup-", ".tmp");
 
-/// Why there is no backup.
+/// The reason why a backup can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// The system.
+    /// The system's error.
     #[error("the backup can't be made: {0}")]
     Io(#[from] io::Error),
     /// A database can't be copied.
@@ -54,11 +54,11 @@ pub enum BackupError {
     Database(#[from] rusqlite::Error),
 }
 
-/// Makes a backup of the data folder, while its tracker runs or not. The file has no name: it is gone when it is
+/// Makes a backup of the data folder, whether its tracker runs or not. The file has no name and disappears when it is
 /// closed.
 ///
 /// # Errors
-/// [`BackupError`]; then nothing is left of it.
+/// [`BackupError`]; then no file is left behind.
 pub fn create_backup(data_folder: &Path) -> Result<File, BackupError> {
     let drafts = tempfile::Builder::new().prefix(DRAFT_AFFIXES.0).suffix(DRAFT_AFFIXES.1).tempdir_in(data_folder)?;
     for name in [ACCOUNT_DATABASE, PRESENCE_DATABASE] {
@@ -75,10 +75,10 @@ pub fn create_backup(data_folder: &Path) -> Result<File, BackupError> {
     Ok(file)
 }
 
-/// Removes what backups and restorations that were cut off left in the data folder, which must be locked.
+/// Removes the remains of interrupted backups and restorations from the data folder, which must be locked.
 ///
 /// # Errors
-/// When the folder can't be read. What can't be removed harms nobody.
+/// The system's error when the folder can't be read. Remains that can't be removed are harmless.
 pub fn remove_leftovers(data_folder: &Path) -> io::Result<()> {
     for entry in data_folder.read_dir()? {
         let (entry, (begin, end)) = (entry?, DRAFT_AFFIXES);
@@ -92,9 +92,10 @@ pub fn remove_leftovers(data_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A whole copy as of one moment, whoever writes meanwhile.
+/// Copies a database as of one moment, even while others write to it.
 fn copy_database(from: &Path, to: &Path) -> Result<(), BackupError> {
     let to = to.to_str().ok_or_else(|| io::Error::other("the data folder's path is not UTF-8"))?;
+    // `VACUUM INTO` reads in one transaction and includes the write-ahead log, which copying the file would miss.
     let db = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     db.execute("VACUUM INTO ?1", [to])?;
     Ok(())

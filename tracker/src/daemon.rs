@@ -1,4 +1,4 @@
-//! The program around the server: arguments, the data folder, signals, what is printed.
+//! The daemon around the server: arguments, the data folder, signals and output.
 
 mod args;
 mod commands;
@@ -52,102 +52,102 @@ use data_folder::DataFolder;
 use listeners::ListenAddress;
 use mdns_announcement::MdnsAnnouncement;
 
-/// Changes how much is logged, and in what form.
+/// Changes the log's level and format.
 pub type LogSetter = Box<dyn Fn(LevelFilter, LogFormat) + Send + Sync>;
 
-/// File descriptors that are not connections: the database, the log, the runtime, refusals.
+/// File descriptors besides those of connections: database, log, runtime, refused connections.
 const RESERVED_DESCRIPTORS: u64 = 128;
 
-/// How often the account store is tried again after a change could not be stored.
+/// The interval at which the account store is tried again after a failed change.
 const PROBE_INTERVAL: Duration = Duration::from_secs(3);
 
-/// How often the tracker looks whether its lock's file and its account database are still there.
+/// The interval at which the lock's file and the account database are checked.
 const FOLDER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the daemon runs with, checked.
+/// The daemon's configuration, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaemonConfig {
-    /// Where to listen.
+    /// The addresses to listen on.
     pub listen: Vec<SocketAddr>,
-    /// Where everything that lasts is kept.
+    /// The folder of the lock, the key and the databases.
     pub data_folder: PathBuf,
-    /// Presence of a client of the exercise without a request.
+    /// Time for which a client of the exercise stays present without a request.
     pub legacy_ttl: Duration,
-    /// Whether an IP address may speak for an account without a certificate.
+    /// The IP address that logged in may speak for an account without a certificate.
     pub legacy_auth: bool,
-    /// Most connections at a time.
+    /// The limit of connections in total.
     pub max_connections: usize,
-    /// Most connections from one address at a time.
+    /// The limits of connections from one address.
     pub per_address: PerAddressLimits,
-    /// How often somebody may try.
+    /// The rate limits.
     pub rates: RateSettings,
-    /// Who may make an account.
+    /// The people who may make accounts.
     pub registration: RegistrationMode,
-    /// Keys of machines through which many people come and that tell them apart.
+    /// Keys of trusted gateways that name the person of each connection.
     pub trusted_doors: Vec<Fingerprint>,
-    /// Addresses beyond the local network that may be passed on.
+    /// Addresses beyond the local network that may be passed on to peers.
     pub announceable: Vec<AddressBlock>,
-    /// About how much memory all shared files' entries may take.
+    /// Memory that all users' lists of files may take, about.
     pub catalogue_bytes: usize,
-    /// Where to serve metrics.
+    /// The address of the metrics server; `None`: no metrics.
     pub metrics: Option<SocketAddr>,
-    /// Whether to announce the tracker on the local network.
+    /// Announce the tracker on the local network.
     pub mdns: bool,
 }
 
-/// Why the daemon doesn't run. Every message says what to do.
+/// The reason why the daemon can't run. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// Nowhere to keep anything.
+    /// No data folder is given, and the user has no home.
     #[error("there is no home folder to keep the accounts in: choose a folder with --data-dir")]
     NoFolder,
-    /// The data folder.
+    /// The data folder can't be used.
     #[error(transparent)]
     DataFolder(#[from] DataFolderError),
-    /// The tracker's key.
+    /// The tracker's key is missing or damaged.
     #[error(transparent)]
     Identity(IdentityError),
-    /// The tracker's key can't be kept there.
+    /// The folder can't keep the tracker's key.
     #[error("{0}; choose another folder with --data-dir")]
     KeyFolder(SecretStorageError),
-    /// TLS.
+    /// TLS can't be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The account database.
+    /// The account database can't be opened.
     #[error(transparent)]
     Accounts(#[from] AccountDatabaseError),
-    /// The accounts in it.
+    /// The accounts can't be read.
     #[error(transparent)]
     Store(#[from] AccountStoreError),
-    /// The account database went while the tracker ran.
+    /// The account database was removed or replaced while the tracker ran.
     #[error(
         "the account database {0} was removed or replaced while the tracker ran: put back a copy of it (`tracker restore \
          FILE`), or begin without accounts with `tracker new accounts`"
     )]
     AccountsLost(PathBuf),
-    /// The memory of who was present.
+    /// The database of presence can't be created.
     #[error("{0}; check the data folder's permissions and the space on its disk")]
     PresenceStore(#[from] PresenceStoreError),
-    /// The service could not begin.
+    /// The service can't start.
     #[error(transparent)]
     Start(#[from] ServiceStartError),
-    /// Somebody else listens there.
+    /// Another program listens on the port.
     #[error("can't listen on {0}: the port is in use; stop the program that uses it, or choose another with --listen")]
     PortInUse(SocketAddr),
-    /// Can't listen there at all.
+    /// The address can't be listened on.
     #[error("can't listen on {address}: {why}; choose an address of this machine and a free port with --listen")]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         why: io::Error,
     },
-    /// Metrics can't be served there.
+    /// The metrics server can't listen.
     #[error("can't serve metrics on {address}: {why}; choose another address with --metrics")]
     Metrics {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         why: io::Error,
     },
     /// The system refuses a thread, a signal handler or the like.
@@ -156,7 +156,7 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
-    /// Whether what is on the disk went.
+    /// True if data on the disk was lost.
     pub const fn is_disk_failure(&self) -> bool {
         matches!(self, Self::AccountsLost(_))
     }
@@ -173,16 +173,16 @@ impl From<IdentityError> for DaemonError {
     }
 }
 
-/// Runs until SIGTERM or SIGINT. SIGHUP brings the settings together again from `command_line`.
+/// Runs until SIGTERM or SIGINT. SIGHUP resolves the settings anew from `command_line`.
 ///
 /// # Errors
-/// [`DaemonError`].
+/// [`DaemonError`] when the tracker can't start, or when its account database disappears.
 pub fn run(settings: TrackerSettings, command_line: Vec<OsString>, set_log: LogSetter) -> Result<(), DaemonError> {
     let config = settings.args.to_config().ok_or(DaemonError::NoFolder)?;
     let activated = service_manager::activated_listeners()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config, activated, settings, command_line, set_log));
-    // A hash that nobody waits for any more is not worth waiting for either.
+    // Password hashes that nobody waits for are not awaited long.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
@@ -194,13 +194,13 @@ async fn serve(
     command_line: Vec<OsString>,
     set_log: LogSetter,
 ) -> Result<(), DaemonError> {
-    // Before anything is printed, so that whoever saw the ready line may end us in good order.
+    // Before the ready line is printed: whoever reads it may send SIGTERM at once and expects an ordered shutdown.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hangup = signal(SignalKind::hangup())?;
     let places = Arc::new(ConnectionSlots::new(affordable_connections(config.max_connections), config.per_address));
     let folder = DataFolder::lock(&config.data_folder)?;
     folder.prepare()?;
-    // The accounts before the key: a key without accounts then shows that they were lost.
+    // Accounts before the key: a key without accounts then means that the accounts were lost.
     let store = folder.open_accounts()?;
     let place = store.file_place();
     let identity = tracker_identity::open_identity(&config.data_folder, &store)?;
@@ -278,8 +278,8 @@ impl DaemonConfig {
     }
 }
 
-/// Puts the lock's file back when somebody removes it. Ends when the account database is gone, which can't be put back;
-/// one that is away for a moment only (a backup, a file system that is mounted anew) is waited for.
+/// Keeps the lock's file in place, and returns when the account database is gone. A database that is missing for a
+/// moment (a backup, a file system that is mounted again) is waited for.
 async fn watch_folder(folder: &DataFolder, accounts: &FileLossDetector) -> PathBuf {
     let mut ticks = interval(FOLDER_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -287,6 +287,7 @@ async fn watch_folder(folder: &DataFolder, accounts: &FileLossDetector) -> PathB
     loop {
         ticks.tick().await;
         let is_lost = accounts.is_lost();
+        // Twice in a row: once may be the moment of a rename.
         if is_lost && was_lost {
             return accounts.path().to_owned();
         }
@@ -295,7 +296,7 @@ async fn watch_folder(folder: &DataFolder, accounts: &FileLossDetector) -> PathB
     }
 }
 
-/// After trouble with the disk notices by itself when it is over, though nobody asks for a change.
+/// Tries the account store after failed changes, so that a recovered disk is noticed without a client's request.
 async fn probe_periodically(service: Arc<TrackerService>) {
     let mut ticks = interval(PROBE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -305,7 +306,7 @@ async fn probe_periodically(service: Arc<TrackerService>) {
     }
 }
 
-/// Says to everybody who waits for it that the tracker is ready. A closed standard output is nobody's error.
+/// Announces that the tracker is ready. A closed standard output is no error.
 fn report_ready(addresses: &[SocketAddr], fingerprint: Fingerprint, data_folder: &Path) {
     if let Err(why) = ready_message::print(addresses, &fingerprint)
         && why.kind() != io::ErrorKind::BrokenPipe
@@ -318,13 +319,13 @@ fn report_ready(addresses: &[SocketAddr], fingerprint: Fingerprint, data_folder:
     info!(%addresses, %fingerprint, data_folder = %safe_path(data_folder), "ready");
 }
 
-/// As many connections as asked for, if the system gives that many descriptors; else as many as it gives.
+/// Returns the number of connections for which the system grants descriptors, at most `wanted`.
 fn affordable_connections(wanted: usize) -> usize {
     let needed = (wanted as u64).saturating_add(RESERVED_DESCRIPTORS);
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < needed) {
         limit.current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
-        // What counts is what is granted, read again below.
+        // Only the limit that is granted matters; it is read again below.
         let _ = setrlimit(Resource::Nofile, limit);
     }
     let granted = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);

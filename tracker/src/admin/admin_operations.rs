@@ -1,4 +1,4 @@
-//! What each request does.
+//! The operations behind the administrator's requests.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,10 +12,10 @@ use tracing::info;
 use super::{AccountSummary, AdminContext, AdminRequest, TrackerStatus};
 use crate::backup;
 
-/// What is sent back.
+/// The result of an operation.
 pub(super) enum AdminOutput {
     Value(Value),
-    /// A file of this many bytes.
+    /// A file, and its length in bytes.
     Backup(File, u64),
 }
 
@@ -57,7 +57,7 @@ impl AdminContext {
                     hashes.into_iter().map(|(user, hash)| (user.to_string(), json!({ "password": hash }))).collect();
                 Ok(json!(users).into())
             }
-            // As long as the catalogue: written by [`super::export`].
+            // As long as the catalogue: `peers_export` writes it instead.
             AdminRequest::ExportPeers {} => Ok(Value::Null.into()),
         }
     }
@@ -95,7 +95,7 @@ impl AdminContext {
         .into())
     }
 
-    /// With everybody who is present by now.
+    /// Makes a backup, after storing the users who are present now.
     async fn backup(&self) -> AdminResult {
         self.service.store_presence().await;
         let folder = self.data_folder.clone();

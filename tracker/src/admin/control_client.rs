@@ -1,4 +1,4 @@
-//! The asking side: one line there, one line back.
+//! The client of the administrator's socket: one line to the tracker, one line back.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,23 +9,23 @@ use super::control_socket_path::ControlSocketPath;
 use super::{AdminReply, AdminRequest};
 use crate::folder_lock::{holder_pid, is_locked, is_stopped};
 
-/// How long the tracker may take: a backup of many accounts takes its time.
+/// The time for a reply: a backup of many accounts takes a while.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long nothing may come before the tracker's process is looked at, and between two looks.
+/// The silence after which the tracker's process is checked, and the interval of further checks.
 const FIRST_LIVENESS_CHECK: Duration = Duration::from_millis(1500);
 const LIVENESS_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long a tracker that runs may take to put back a socket that somebody removed, or to begin.
+/// The time for a running tracker to restore its socket, or to start.
 const SOCKET_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why it was not done. Every message says what to do.
+/// The reason why a request failed. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// Nobody listens there.
+    /// No tracker runs on the folder.
     #[error("no tracker runs on the data folder {0}: start it, or choose its folder with --data-dir")]
     NotRunning(PathBuf),
-    /// One runs there, and can't be asked.
+    /// A tracker runs on the folder, but has no socket.
     #[error(
         "a tracker{by} runs on the data folder {folder}, but its socket for commands is gone: \
          its log says why it can't put it back"
@@ -33,10 +33,10 @@ pub enum AdminError {
     NoSocket {
         /// The data folder.
         folder: PathBuf,
-        /// The process, in words; nothing where it is not known.
+        /// The process, in words; empty if it is unknown.
         by: String,
     },
-    /// One runs there, and its process is stopped.
+    /// A tracker runs on the folder, and its process is stopped.
     #[error(
         "process {pid} holds the data folder {folder} and is stopped: continue it with `kill -CONT {pid}`, or end it with \
          `kill -KILL {pid}`"
@@ -44,10 +44,10 @@ pub enum AdminError {
     Stopped {
         /// The data folder.
         folder: PathBuf,
-        /// The process.
+        /// The process id.
         pid: u32,
     },
-    /// Not for everybody.
+    /// This user may not use the socket.
     #[error("only the tracker's own user and root may ask the tracker on {0}: try sudo")]
     NotAllowed(PathBuf),
     /// The connection failed.
@@ -55,33 +55,33 @@ pub enum AdminError {
     Failed {
         /// The data folder.
         folder: PathBuf,
-        /// What the system says.
+        /// The system's error.
         why: io::Error,
     },
-    /// The tracker said no.
+    /// The tracker refused the request.
     #[error("{0}")]
     Refused(String),
 }
 
-/// A backup that the tracker is sending.
+/// A backup that is being received.
 pub struct BackupStream {
     folder: PathBuf,
     reader: BufReader<UnixStream>,
     missing: u64,
 }
 
-/// Asks the tracker that runs on this data folder.
+/// Sends a request to the tracker that runs on this data folder, and returns its reply.
 ///
 /// # Errors
-/// [`AdminError`].
+/// [`AdminError`] when no tracker answers, or when it refuses.
 pub fn send_request(data_folder: &Path, command: &AdminRequest) -> Result<serde_json::Value, AdminError> {
     request_reply(data_folder, command).map(|(value, _)| value)
 }
 
-/// Lets the tracker that runs on this data folder make a backup and send it.
+/// Asks the tracker that runs on this data folder for a backup.
 ///
 /// # Errors
-/// [`AdminError`].
+/// [`AdminError`] when no tracker answers, or when it refuses.
 pub fn open_backup(data_folder: &Path) -> Result<BackupStream, AdminError> {
     let (value, reader) = request_reply(data_folder, &AdminRequest::Backup {})?;
     let folder = data_folder.to_owned();
@@ -92,10 +92,10 @@ pub fn open_backup(data_folder: &Path) -> Result<BackupStream, AdminError> {
 }
 
 impl BackupStream {
-    /// The next bytes, in `buffer`; none when the backup is whole.
+    /// Reads the next bytes into `buffer`; the result is empty when the backup is complete.
     ///
     /// # Errors
-    /// [`AdminError::Failed`], also when it ends too early.
+    /// [`AdminError::Failed`] when the connection fails or ends too early.
     pub fn next<'a>(&mut self, buffer: &'a mut [u8]) -> Result<&'a [u8], AdminError> {
         let failed = |why| AdminError::Failed { folder: self.folder.clone(), why };
         let count = (&mut self.reader).take(self.missing).read(buffer).map_err(failed)?;
@@ -134,7 +134,7 @@ fn request_reply(
     }
 }
 
-/// Connects to a tracker that runs, though its socket may have to be put back first.
+/// Connects, and waits for the socket while a tracker holds the folder's lock.
 fn connect_with_retry(data_folder: &Path) -> io::Result<UnixStream> {
     let until = Instant::now() + SOCKET_WAIT_TIMEOUT;
     loop {
@@ -166,7 +166,7 @@ fn stopped_holder(data_folder: &Path) -> Option<u32> {
     holder_pid(data_folder).filter(|pid| is_stopped(*pid))
 }
 
-/// Reads the answer's line. A tracker that is stopped is not waited for: it would say nothing until it goes on.
+/// Reads the reply's line. Gives up on a stopped tracker, which would stay silent until it continues.
 fn read_reply_line(reader: &mut BufReader<UnixStream>, data_folder: &Path) -> io::Result<Vec<u8>> {
     let (mut answer, begun, mut was_stopped) = (Vec::new(), Instant::now(), false);
     reader.get_ref().set_read_timeout(Some(FIRST_LIVENESS_CHECK))?;
@@ -177,7 +177,7 @@ fn read_reply_line(reader: &mut BufReader<UnixStream>, data_folder: &Path) -> io
                 if begun.elapsed() >= REPLY_TIMEOUT || (is_stopped && was_stopped) {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                // At two looks: not for a moment only.
+                // Two checks in a row: a process may be stopped for a moment.
                 was_stopped = is_stopped;
                 reader.get_ref().set_read_timeout(Some(LIVENESS_CHECK_INTERVAL))?;
             }
@@ -198,6 +198,7 @@ fn exchange(data_folder: &Path, command: &AdminRequest) -> io::Result<(AdminRepl
     stream.write_all(&line)?;
     let mut reader = BufReader::new(stream);
     let answer = read_reply_line(&mut reader, data_folder)?;
+    // The tracker closes the connections of other users without an answer.
     if answer.is_empty() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }

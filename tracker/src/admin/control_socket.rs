@@ -1,4 +1,4 @@
-//! The answering side.
+//! The server of the administrator's socket.
 
 use std::fs::Permissions;
 use std::io;
@@ -24,41 +24,41 @@ use crate::service::TrackerService;
 
 const MAX_REQUEST_BYTES: u64 = 16 * 1024;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the tracker looks whether its socket is still there.
+/// The interval at which the socket's file is checked.
 const SOCKET_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Of a backup, sent at a time.
+/// Bytes of a backup sent at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// What the administrator's side needs to know of the tracker.
+/// The tracker as the administrator's requests need it.
 #[derive(Debug)]
 pub struct AdminContext {
     /// The actions.
     pub service: Arc<TrackerService>,
-    /// Where the socket is, and what backups are made of.
+    /// The folder of the socket, and the source of backups.
     pub data_folder: PathBuf,
-    /// Where clients connect.
+    /// The addresses on which clients connect.
     pub addresses: Vec<SocketAddr>,
-    /// The tracker's key.
+    /// The fingerprint of the tracker's key.
     pub fingerprint: Fingerprint,
 }
 
-/// Listens at once; the future that is returned answers until it is dropped.
+/// Binds the socket. The returned future answers requests until it is dropped.
 ///
 /// # Errors
-/// When there can be no socket.
+/// The system's error when no socket can be bound.
 pub fn serve(control: AdminContext) -> io::Result<impl Future<Output = ()> + Send> {
     let listener = ControlListener::bind(&control.data_folder)?;
     Ok(accept_connections(listener, Arc::new(control)))
 }
 
-/// The socket and the file that it is reached by.
+/// The socket and its file.
 struct ControlListener {
     socket: UnixListener,
     path: PathBuf,
     file: FileId,
 }
 
-/// Tells one file from another that has its name.
+/// Identifies a file whatever its name: device and inode.
 type FileId = (u64, u64);
 
 impl ControlListener {
@@ -76,7 +76,7 @@ impl ControlListener {
     }
 
     fn bind_at(place: &ControlSocketPath) -> io::Result<Self> {
-        // The data folder's lock is ours, so that what lies there is left over from a process that was killed.
+        // The data folder is locked by this process, so an existing socket is left over from a process that was killed.
         match std::fs::remove_file(&place.address) {
             Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
             _ => {}
@@ -88,7 +88,7 @@ impl ControlListener {
         Ok(Self { socket, path, file })
     }
 
-    /// Whether its file is still the one that was made.
+    /// True if the file is still this socket's.
     fn is_in_place(&self) -> bool {
         id_of(&self.path).is_ok_and(|file| file == self.file)
     }
@@ -96,8 +96,9 @@ impl ControlListener {
 
 impl Drop for ControlListener {
     fn drop(&mut self) {
+        // Another file at this path belongs to somebody else and stays.
         if self.is_in_place() {
-            // What stays there is taken for what a killed process left.
+            // A file that can't be removed is replaced at the next start.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -113,6 +114,7 @@ async fn accept_connections(mut listener: ControlListener, control: Arc<AdminCon
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_failure_logged = false;
     loop {
+        // Waiting connections stay in the kernel's queue meanwhile.
         while conversations.len() >= MAX_ADMIN_CONNECTIONS {
             conversations.join_next().await;
         }
@@ -143,7 +145,7 @@ async fn accept_connections(mut listener: ControlListener, control: Arc<AdminCon
     }
 }
 
-/// Makes the socket again that somebody removed. What fails is told once, and tried again at the next look.
+/// Binds the socket again after its removal. A failure is logged once, and tried again at the next check.
 fn restore_socket(listener: &mut ControlListener, data_folder: &Path, is_failure_logged: &mut bool) {
     match ControlListener::bind(data_folder) {
         Ok(again) => {
@@ -159,7 +161,7 @@ fn restore_socket(listener: &mut ControlListener, data_folder: &Path, is_failure
     }
 }
 
-/// Between the making of the socket and its mode there is a moment: who came then is told apart here.
+/// True for the tracker's own user and root. Others could connect in the moment between `bind` and the change of mode.
 fn is_authorized(stream: &UnixStream) -> bool {
     let ours = rustix::process::geteuid().as_raw();
     stream.peer_cred().is_ok_and(|peer| peer.uid() == ours || peer.uid() == 0)

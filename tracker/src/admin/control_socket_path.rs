@@ -1,4 +1,4 @@
-//! Places where the socket may be.
+//! The paths at which the socket may be.
 
 use std::fs::File;
 use std::io;
@@ -8,25 +8,25 @@ use std::path::{Path, PathBuf};
 
 /// The socket's name in the data folder.
 const SOCKET_NAME: &str = "control.sock";
-/// Bytes that a socket's path may have.
+/// The longest path of a socket: `sun_path` has 108 bytes, one for the final zero.
 const PATH_BYTES: usize = 107;
 
-/// A path that a socket can be bound to, or found at, for as long as this lives.
+/// A path at which a socket can be bound or found, while this lives.
 pub(super) struct ControlSocketPath {
-    /// The path as it is shown.
+    /// The path for people.
     pub(super) path: PathBuf,
-    /// The path as it is used.
+    /// The path for system calls; it may go through an open descriptor.
     pub(super) address: PathBuf,
     _open_meanwhile: Option<File>,
 }
 
 impl ControlSocketPath {
-    /// The socket in the data folder.
+    /// Returns the path in the data folder.
     pub(super) fn in_data_folder(data_folder: &Path) -> io::Result<Self> {
         Self::in_folder(data_folder, SOCKET_NAME)
     }
 
-    /// The socket in the runtime folder; `None` for a user without one.
+    /// Returns the path in the runtime folder; `None` for a user without one.
     pub(super) fn in_runtime_folder(data_folder: &Path) -> Option<io::Result<Self>> {
         let folder = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         let for_root = || rustix::process::geteuid().is_root().then(|| PathBuf::from("/run"));
@@ -38,7 +38,7 @@ impl ControlSocketPath {
         )
     }
 
-    /// A long path is reached through the folder's descriptor.
+    /// Returns a path in `folder`. One that is too long for a socket goes through the folder's descriptor.
     fn in_folder(folder: &Path, name: &str) -> io::Result<Self> {
         let path = folder.join(name);
         if path.as_os_str().as_bytes().len() <= PATH_BYTES {
@@ -50,7 +50,7 @@ impl ControlSocketPath {
     }
 }
 
-/// Names the socket of one data folder among those of others.
+/// Returns the socket's name in the runtime folder, which other data folders may share.
 fn runtime_socket_name(data_folder: &Path) -> String {
     let hash = blake3::hash(data_folder.as_os_str().as_bytes()).to_hex();
     format!("vizinho-tracker-{}.sock", hash.get(..16).unwrap_or_default())

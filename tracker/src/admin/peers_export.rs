@@ -1,5 +1,5 @@
-//! Who is present as the exercise's `peers.json` had it, written while it is gathered: it may be long, and nobody
-//! waits for it.
+//! The export of present users in the format of the exercise's `peers.json`. It is written while it is gathered, since
+//! it may be as long as the catalogue, and in batches, so that no client waits for it.
 
 use std::io;
 
@@ -11,14 +11,15 @@ use tokio::io::AsyncWrite;
 use super::control_socket::send;
 use crate::service::TrackerService;
 
-/// Bytes gathered before they are written.
+/// Bytes buffered before they are written.
 const FLUSH_BYTES: usize = 64 * 1024;
 
-/// Writes the reply to [`super::Command::ExportPeers`].
+/// Writes the reply to [`super::AdminRequest::ExportPeers`].
 pub(super) async fn write_peers(service: &TrackerService, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     let mut text = br#"{"done":{"#.to_vec();
     let (mut after, mut is_first): (Option<UserName>, bool) = (None, true);
     loop {
+        // Each batch is taken under a short hold of the registry's lock; the list may change in between.
         let some = service.peers_after(after.as_ref());
         let Some(last) = some.last() else { break };
         after = Some(last.user.clone());

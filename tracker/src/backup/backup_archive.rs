@@ -1,4 +1,4 @@
-//! The file's format.
+//! The format of a backup's file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,27 +9,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
 
-/// The format's number.
+/// The format's number in the manifest.
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const MANIFEST_BYTES: u64 = 64 * 1024;
 const MODE: u32 = 0o600;
-/// Hashed and written at a time.
+/// Bytes hashed and written at a time.
 const CHUNK: usize = 256 * 1024;
 
-/// Why a file is not taken for a backup.
+/// The reason why a file is refused as a backup.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// Something else.
+    /// It is no backup of a tracker.
     #[error("it is not a tracker's backup")]
     NotABackup,
-    /// Made by a later version.
+    /// A later version made it; the number is its format.
     #[error("a newer tracker made it (format {0}, this one knows {FORMAT}): use that one")]
     TooNew(u32),
-    /// Not as it was made.
+    /// It is not as it was made.
     #[error("it is damaged: {0}")]
     Damaged(String),
-    /// It can't be read, or what is in it can't be written.
+    /// It can't be read, or its entries can't be written.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -47,13 +47,14 @@ struct ManifestEntry {
     blake3: String,
 }
 
-/// Writes these files, each under its name, into an archive.
+/// Packs these files under their names into an archive.
 pub(super) fn pack(parts: &[(&str, PathBuf)], into: &File) -> io::Result<()> {
     let mut manifest = BackupManifest {
         vizinho_tracker_backup: FORMAT,
         tracker: env!("CARGO_PKG_VERSION").to_owned(),
         parts: BTreeMap::new(),
     };
+    // Hashed before they are written: the manifest comes first in the archive.
     for (name, path) in parts {
         manifest.parts.insert((*name).to_owned(), copy_and_hash(File::open(path)?, io::sink())?);
     }
@@ -68,13 +69,14 @@ pub(super) fn pack(parts: &[(&str, PathBuf)], into: &File) -> io::Result<()> {
     (&*into).seek(SeekFrom::Start(0)).map(drop)
 }
 
-/// Writes each part of the archive to where `place` says, for its name, and checks that it is whole. Says which parts
-/// there were.
+/// Unpacks each entry to the path that `place` returns for its name, and checks lengths and hashes. Returns the
+/// entries' names.
 pub(super) fn unpack(from: File, place: impl Fn(&str) -> Option<PathBuf>) -> Result<Vec<String>, ArchiveError> {
     let mut archive = Archive::new(BufReader::new(from));
     let mut entries = archive.entries().map_err(|_| ArchiveError::NotABackup)?;
     let manifest = match entries.next() {
         Some(Ok(entry)) if entry.path().is_ok_and(|path| path == Path::new(MANIFEST)) => {
+            // Bounded: the file may come from anybody.
             let mut text = Vec::new();
             entry.take(MANIFEST_BYTES).read_to_end(&mut text)?;
             text
@@ -95,6 +97,7 @@ pub(super) fn unpack(from: File, place: impl Fn(&str) -> Option<PathBuf>) -> Res
         if entry.header().entry_type() != EntryType::Regular || found.contains(&name) {
             return Err(strange());
         }
+        // `create_new` follows no link, and the names come from `place`: an archive can't choose paths.
         let mut file = File::create_new(path)?;
         if copy_and_hash(entry, &mut file)? != *part {
             return Err(ArchiveError::Damaged(format!("{name} is not as it was made")));

@@ -1,4 +1,4 @@
-//! A backup put in the place of what a data folder has.
+//! Restoring a backup into a data folder.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
@@ -15,72 +15,72 @@ use crate::accounts::{AccountDatabaseError, SqliteAccountStore};
 use crate::presence_store::PresenceStore;
 use crate::sqlite_file::TOO_MANY_OPEN;
 
-/// Where a backup is unpacked and checked.
+/// The folder in which a backup is unpacked and checked.
 pub(super) const DRAFT_FOLDER: &str = "restore.tmp";
-/// The same once it is whole and right.
+/// The same folder when the backup is complete and checked.
 const READY_FOLDER: &str = "restore.ready";
-/// What was there before, within [`READY`] until all of it is there.
+/// The previous files, within [`READY_FOLDER`] until all of them are there.
 const PREVIOUS_FOLDER: &str = "old";
-/// How the folder that keeps it is called, with a number.
+/// The prefix of the folder that keeps the previous files; a number follows.
 const PREVIOUS_FOLDER_PREFIX: &str = "before-restore-";
-/// How every SQLite database begins.
+/// The first bytes of every SQLite database.
 const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// What belongs to a database: its log must never meet another database of the same name.
+/// The files of a database: its log must never meet another database of the same name.
 const DATABASE_FILE_SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
-/// What is in place now.
+/// The result of a restoration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreReport {
-    /// How many accounts.
+    /// The number of accounts.
     pub accounts: usize,
-    /// The tracker's key; `None` when the file had none and the folder's own stays.
+    /// The tracker's key; `None` when the backup had none and the folder's own stays.
     pub fingerprint: Option<Fingerprint>,
-    /// The folder with what was there before, if there was something.
+    /// The folder with the previous files, if there were any.
     pub previous_folder: Option<PathBuf>,
 }
 
-/// Why nothing was restored; then everything is as it was.
+/// The reason why nothing was restored; then the folder is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The file.
+    /// The file is no intact backup.
     #[error("{path} can't be restored: {why}")]
     Archive {
-        /// Which.
+        /// The backup.
         path: PathBuf,
-        /// What is wrong.
+        /// The defect.
         why: ArchiveError,
     },
-    /// The accounts in it.
+    /// Its accounts can't be used.
     #[error("{path} can't be restored: {why}")]
     Accounts {
-        /// Which.
+        /// The backup.
         path: PathBuf,
-        /// What is wrong.
+        /// The defect.
         why: String,
     },
-    /// The key in it.
+    /// Its key can't be used.
     #[error("{path} can't be restored: its key can't be used ({why})")]
     Identity {
-        /// Which.
+        /// The backup.
         path: PathBuf,
-        /// What is wrong.
+        /// The defect.
         why: IdentityError,
     },
-    /// The data folder.
+    /// The data folder can't be written.
     #[error("can't restore into {path}: {why}")]
     Folder {
-        /// Which.
+        /// The data folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         why: io::Error,
     },
 }
 
-/// Puts what is in the backup in the place of what is in the data folder, which must be locked: all of it or nothing.
-/// A plain copy of the account database is taken, too; then the key stays.
+/// Replaces the files of the data folder, which must be locked, by those of the backup: all or nothing. A plain copy of
+/// the account database is accepted as well; then the key stays.
 ///
 /// # Errors
-/// [`RestoreError`].
+/// [`RestoreError`] when the backup is damaged or the folder can't be written.
 pub fn restore(data_folder: &Path, backup: &Path) -> Result<RestoreReport, RestoreError> {
     let failed = |why| RestoreError::Folder { path: data_folder.to_owned(), why };
     finish_interrupted(data_folder).map_err(failed)?;
@@ -89,10 +89,11 @@ pub fn restore(data_folder: &Path, backup: &Path) -> Result<RestoreReport, Resto
     let checked = unpack_backup(&draft, backup).and_then(|()| check_draft(&draft, backup));
     let (accounts, fingerprint) = checked.inspect_err(|_| drop(fs::remove_dir_all(&draft)))?;
     let put_in_place = || {
-        // Root restores; the tracker has to read it.
+        // Root may restore; the tracker's own user must be able to read the files.
         let owner = data_folder.metadata()?;
         chown_recursively(&draft, &owner)?;
         sync(&draft)?;
+        // This rename commits the restoration: everything before can be discarded, everything after can be repeated.
         fs::rename(&draft, data_folder.join(READY_FOLDER))?;
         sync(data_folder)?;
         finish_interrupted(data_folder)
@@ -101,11 +102,11 @@ pub fn restore(data_folder: &Path, backup: &Path) -> Result<RestoreReport, Resto
     Ok(RestoreReport { accounts, fingerprint, previous_folder: before })
 }
 
-/// Finishes a restoration that came as far as `restore.ready`; to be called before anything in the folder, which must be
-/// locked, is opened. Says where what was there before is, if there was something.
+/// Finishes a restoration that came as far as `restore.ready`. To be called with the folder locked and before anything
+/// in it is opened. Returns the folder with the previous files, if there were any.
 ///
 /// # Errors
-/// What the system says; calling it again goes on.
+/// The system's error; another call continues.
 pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
     let ready = data_folder.join(READY_FOLDER);
     if !ready.exists() {
@@ -119,7 +120,7 @@ pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
         (IDENTITY_FOLDER, &[""][..]),
     ] {
         let new = ready.join(name);
-        // What is not there any more is in its place already.
+        // Already in its place: an earlier call was interrupted after this part.
         if !new.exists() {
             continue;
         }
@@ -135,6 +136,7 @@ pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
         None
     } else {
         chown_recursively(&old, &data_folder.metadata()?)?;
+        // The lowest free number: earlier restorations keep their folders.
         let free =
             (1..).map(|n: u64| data_folder.join(format!("{PREVIOUS_FOLDER_PREFIX}{n}"))).find(|path| !path.exists());
         let before = free.ok_or(io::ErrorKind::AlreadyExists)?;
@@ -146,7 +148,7 @@ pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
     Ok(before)
 }
 
-/// Unpacks into a folder of its own, laid out as a data folder is.
+/// Unpacks into a draft with the layout of a data folder.
 fn unpack_backup(draft: &Path, backup: &Path) -> Result<(), RestoreError> {
     let unpack_all = || {
         let mut file = File::open(backup)?;
@@ -167,7 +169,7 @@ fn unpack_backup(draft: &Path, backup: &Path) -> Result<(), RestoreError> {
             }
         }
         if !draft.join(PRESENCE_DATABASE).exists() {
-            // Who was present by other accounts is not present by these.
+            // Without presences, as those in the folder belong to other accounts.
             PresenceStore::open(&draft.join(PRESENCE_DATABASE)).map_err(io::Error::other)?;
         }
         make_file_private(&draft.join(ACCOUNT_DATABASE))?;
@@ -180,7 +182,8 @@ fn unpack_backup(draft: &Path, backup: &Path) -> Result<(), RestoreError> {
     unpack_all().map_err(|why: ArchiveError| RestoreError::Archive { path: backup.to_owned(), why })
 }
 
-/// How many accounts and whose key: what the tracker would say at its start, it says now.
+/// Opens the draft's accounts and key: a defect shows now instead of at the tracker's start. Returns their number and
+/// the key's fingerprint.
 fn check_draft(draft: &Path, backup: &Path) -> Result<(usize, Option<Fingerprint>), RestoreError> {
     let path = || backup.to_owned();
     let accounts = SqliteAccountStore::check(&draft.join(ACCOUNT_DATABASE)).map_err(|why| {
@@ -229,7 +232,7 @@ fn make_file_private(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Makes a folder and all in it that of `owner`, where that is needed.
+/// Gives a folder and all its contents to `owner`, where necessary.
 fn chown_recursively(path: &Path, owner: &fs::Metadata) -> io::Result<()> {
     let metadata = path.symlink_metadata()?;
     if metadata.is_symlink() {

@@ -1,4 +1,4 @@
-//! The command line; everything behind it sees only [`Config`].
+//! The command line; the rest of the tracker sees only [`DaemonConfig`].
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -16,7 +16,7 @@ use crate::rate_limits::RateSettings;
 use crate::registry::AddressBlock;
 use crate::service::RegistrationMode;
 
-/// Connections from one address of the network, unless told otherwise.
+/// The default limit of connections from one address of the network.
 const DEFAULT_CONNECTIONS_PER_IP: usize = 1024;
 
 /// Keeps track of who is online on this network and what they share.
@@ -30,17 +30,17 @@ const DEFAULT_CONNECTIONS_PER_IP: usize = 1024;
 pub struct TrackerArgs {
     #[command(flatten)]
     options: TrackerOptions,
-    /// What to do instead of running the tracker.
+    /// The command; `None` runs the tracker.
     #[command(subcommand)]
     pub command: Option<TrackerCommand>,
 }
 
-/// What the running tracker may be asked.
+/// The commands, most of them for the running tracker.
 #[derive(Debug, Subcommand)]
 pub enum TrackerCommand {
     /// List, make, change and remove accounts
     User {
-        /// What.
+        /// The operation on accounts.
         #[command(subcommand)]
         command: UserCommand,
     },
@@ -68,19 +68,19 @@ pub enum TrackerCommand {
     },
     /// Begin anew with a part of the data folder that is lost for good, while no tracker runs on it
     New {
-        /// Which
+        /// The lost part
         what: LostPart,
     },
     /// Write users or peers as the JSON files of the original exercise
     Export {
-        /// Which
+        /// The list to write
         what: ExportKind,
     },
     /// Print the effective configuration and where each value comes from
     Config,
 }
 
-/// What may be done with accounts.
+/// The operations on accounts.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
     /// All accounts, whether they are online, and the certificates they are bound to
@@ -117,7 +117,7 @@ pub enum UserCommand {
     },
 }
 
-/// What may be begun anew.
+/// The parts that can be made anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LostPart {
     /// The tracker's key: the accounts stay, and everybody has to trust the tracker again
@@ -126,7 +126,7 @@ pub enum LostPart {
     Accounts,
 }
 
-/// What may be exported.
+/// The lists that can be exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportKind {
     /// Names and password hashes
@@ -135,7 +135,7 @@ pub enum ExportKind {
     Peers,
 }
 
-/// In what form to log.
+/// The formats of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// One line for people
@@ -231,32 +231,33 @@ enum RegistrationArg {
 }
 
 impl TrackerArgs {
-    /// How much to log.
+    /// Returns the log's level.
     pub const fn log_level(&self) -> LevelFilter {
         self.options.log
     }
 
-    /// In what form.
+    /// Returns the log's format.
     pub const fn log_format(&self) -> LogFormat {
         self.options.log_format
     }
 
-    /// The configuration file.
+    /// Returns the path of the configuration file.
     pub const fn config_file(&self) -> Option<&PathBuf> {
         self.options.config.as_ref()
     }
 
-    /// Where everything that lasts is kept; `None` for a user without a home.
+    /// Returns the data folder; `None` for a user without a home.
     pub fn data_folder(&self) -> Option<PathBuf> {
         self.options.data_dir.clone().or_else(data_folder::default_folder)
     }
 
-    /// What the daemon runs with; `None` when there is no folder to keep anything in.
+    /// Returns the daemon's configuration; `None` when there is no data folder.
     pub fn to_config(&self) -> Option<DaemonConfig> {
         let options = &self.options;
         let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
         let max_connections = count(options.max_connections);
         let per_address = match options.max_connections_per_ip.map(count) {
+            // One number given for all addresses includes loopback; by default proxies there get everything.
             Some(limit) => PerAddressLimits { remote: limit, loopback: limit },
             None => PerAddressLimits { remote: DEFAULT_CONNECTIONS_PER_IP, loopback: max_connections },
         };

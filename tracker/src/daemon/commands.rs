@@ -1,4 +1,4 @@
-//! The commands: each asks the running tracker and prints what it says; `restore` and `new` do their work while none runs.
+//! The commands: most ask the running tracker and print its reply; `restore` and `new` work while none runs.
 
 mod backup_command;
 mod new_command;
@@ -19,59 +19,59 @@ use crate::accounts::AccountDatabaseError;
 use crate::admin::{self, AccountSummary, AdminError, TrackerStatus};
 use crate::backup::RestoreError;
 
-/// Letters that are not taken for one another, 32 of them: five bits each.
+/// Letters and digits that can't be mistaken for one another, 32 of them: five bits each.
 const PASSWORD_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-/// Letters of a password that is made up: a hundred bits.
+/// The length of generated passwords: a hundred bits.
 const GENERATED_PASSWORD_LENGTH: usize = 20;
 
-/// Why a command was not done.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// The running tracker.
+    /// The running tracker can't be asked, or refused.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// No folder, no tracker.
+    /// No data folder is given, and the user has no home.
     #[error("there is no home folder to look for the tracker in: choose its folder with --data-dir")]
     NoFolder,
-    /// A file that is named on the command line.
+    /// A file named on the command line can't be used.
     #[error("can't use {path}: {why}")]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         why: io::Error,
     },
-    /// Where the backup should go is a file, perhaps an older backup.
+    /// The backup's file exists already, perhaps as an older backup.
     #[error("{0} exists: move it away, or give the backup another name")]
     Exists(PathBuf),
-    /// Nothing can be restored below a running tracker.
+    /// A tracker runs on the data folder, so nothing can be restored there.
     #[error(
         "a tracker runs on the data folder {0}: stop it first (as a service: \
          systemctl stop vizinho-tracker.socket vizinho-tracker.service)"
     )]
     Running(PathBuf),
-    /// The data folder.
+    /// The data folder can't be used.
     #[error(transparent)]
     DataFolder(DataFolderError),
-    /// There is nothing to begin anew.
+    /// The part to be made anew is not lost.
     #[error("{0} is there: move it away first, if another is to take its place")]
     StillPresent(PathBuf),
-    /// There is no data folder.
+    /// The data folder doesn't exist.
     #[error("there is no folder {0}: name the tracker's with --data-dir DIR")]
     NoDataFolder(PathBuf),
-    /// The key.
+    /// The key can't be made or read.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The account database.
+    /// The account database can't be made or read.
     #[error(transparent)]
     Accounts(#[from] AccountDatabaseError),
-    /// Nothing was restored.
+    /// The backup was not restored.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// The password file.
+    /// The password file has no valid password.
     #[error("{0} has no password: 1 to {MAX_PASSWORD_BYTES} bytes on one line")]
     NoPassword(String),
-    /// The tracker speaks another version of this protocol.
+    /// The running tracker's reply can't be understood.
     #[error("the running tracker is of another version: restart it ({0})")]
     OtherVersion(#[from] serde_json::Error),
     /// Standard output is closed or full.
@@ -80,7 +80,7 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// Whether standard output could not take what was to be said.
+    /// True if standard output can't be written, except for a closed pipe.
     pub fn is_disk_failure(&self) -> bool {
         matches!(self, Self::Output(why) if why.kind() != io::ErrorKind::BrokenPipe)
     }
@@ -95,10 +95,10 @@ impl From<DataFolderError> for CommandError {
     }
 }
 
-/// Does what the command line says.
+/// Runs one command.
 ///
 /// # Errors
-/// [`CommandError`].
+/// [`CommandError`] when the command fails.
 pub fn run_command(command: &TrackerCommand, settings: &TrackerSettings) -> Result<(), CommandError> {
     if matches!(command, TrackerCommand::Config) {
         return print_text(settings.to_toml().trim_end());
@@ -218,6 +218,7 @@ impl PasswordSource {
 
 fn read_or_generate_password(file: Option<&Path>) -> Result<PasswordSource, CommandError> {
     let Some(path) = file else {
+        // 256 is a multiple of 32: the remainder has no bias.
         let letter = |byte: u8| char::from(PASSWORD_ALPHABET[usize::from(byte) % PASSWORD_ALPHABET.len()]);
         return Ok(PasswordSource::Generated(
             rand::random::<[u8; GENERATED_PASSWORD_LENGTH]>().into_iter().map(letter).collect(),
@@ -230,6 +231,7 @@ fn read_or_generate_password(file: Option<&Path>) -> Result<PasswordSource, Comm
         Box::new(std::fs::File::open(path).map_err(failed)?)
     };
     let mut text = String::new();
+    // One byte more than a password with its line ending shows that the file is too long.
     source.take(MAX_PASSWORD_BYTES as u64 + 3).read_to_string(&mut text).map_err(failed)?;
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     if line.is_empty() || line.len() > MAX_PASSWORD_BYTES || line.contains('\n') {
@@ -246,7 +248,7 @@ fn print_json(value: &Value) -> Result<(), CommandError> {
 fn print_text(text: &str) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{}", safe_styled(text)).and_then(|()| stdout.flush()) {
-        // Who closed the pipe has read enough.
+        // A reader that closed the pipe has read enough.
         Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }

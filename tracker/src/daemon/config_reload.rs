@@ -1,4 +1,4 @@
-//! SIGHUP: the settings are brought together again, and what can change in a running tracker changes.
+//! Reloading on SIGHUP: the settings are resolved anew, and those that can change in a running tracker are applied.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use super::{DaemonConfig, LogSetter, TrackerSettings, affordable_connections};
 use crate::connection_slots::ConnectionSlots;
 use crate::service::TrackerService;
 
-/// Keys that change only with a restart: what they are about is opened or begun once. Every other one changes at once.
+/// Keys that change only with a restart: they concern things that are opened once. All others change at once.
 const RESTART_ONLY_KEYS: [&str; 4] = ["data-dir", "listen", "metrics", "no-mdns"];
 
-/// What can change.
+/// The parts of the tracker that a reload changes.
 pub(super) struct ConfigReloader {
     pub(super) service: Arc<TrackerService>,
     pub(super) slots: Arc<ConnectionSlots>,
@@ -21,7 +21,7 @@ pub(super) struct ConfigReloader {
 }
 
 impl ConfigReloader {
-    /// Follows each SIGHUP.
+    /// Reloads at each SIGHUP.
     pub(super) async fn run_on_hangup(
         self,
         mut hangup: Signal,
@@ -43,7 +43,7 @@ impl ConfigReloader {
 
     fn apply(&self, new: &TrackerSettings, now: &[String], later: &[String]) {
         let Some(config) = new.args.to_config() else { return };
-        // Taken apart, so that what is added to it is not forgotten here, or in the policy.
+        // Destructured field by field, so that the compiler asks for a decision about each new field.
         let DaemonConfig { listen: _, data_folder: _, metrics: _, mdns: _, .. } = &config;
         let DaemonConfig { legacy_ttl: _, legacy_auth: _, rates: _, registration: _, catalogue_bytes: _, .. } = &config;
         let DaemonConfig { trusted_doors: _, announceable: _, .. } = &config;
@@ -58,10 +58,10 @@ impl ConfigReloader {
     }
 }
 
-/// A key and its value, as text.
+/// A key and its value as text.
 type SettingValue = (String, Option<String>);
 
-/// Which keys change now, and which are other than what the tracker began with and change only with a restart.
+/// Returns the keys whose values change now, and those that differ from the start and need a restart.
 fn changed_keys(old: &[SettingValue], new: &[SettingValue], begun_with: &[SettingValue]) -> (Vec<String>, Vec<String>) {
     let differing = |from: &[SettingValue], with_a_restart: bool| {
         let keys = new.iter().filter(|value| !from.contains(value)).map(|(key, _)| key.clone());

@@ -1,6 +1,6 @@
-//! The folder that outlives the process: private, and one tracker's at a time.
+//! The data folder: private, and used by one tracker at a time.
 //!
-//! What only Unix has (modes, the superuser) is in this module.
+//! Everything specific to Unix (modes, the superuser) is in this module.
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;
@@ -16,18 +16,18 @@ use crate::backup::{self, ACCOUNT_DATABASE, IDENTITY_FOLDER, KEY_FILE, PRESENCE_
 use crate::folder_lock::{FolderLock, LockError, private_file};
 use crate::sqlite_file;
 
-/// Why the folder can't be used.
+/// The reason why the folder can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataFolderError {
-    /// It can't be made, or written to.
+    /// It can't be created or written.
     #[error("can't use the data folder {path}: {why}; check its permissions, or choose another with --data-dir")]
     Unusable {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         why: io::Error,
     },
-    /// Nothing keeps two trackers from running on it.
+    /// Its file system has no locks, so two trackers could use it at once.
     #[error(
         "the data folder {path} is on a file system without locks ({why}), where two trackers could run at once: \
          choose a folder on a local disk with --data-dir"
@@ -35,29 +35,29 @@ pub enum DataFolderError {
     NoLocks {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         why: io::Error,
     },
-    /// Another tracker runs on it.
+    /// Another tracker uses it.
     #[error("another tracker{by} is using the data folder {path}: stop it, or choose another folder with --data-dir")]
     InUse {
         /// The folder.
         path: PathBuf,
-        /// The process, in words; nothing where it is not known.
+        /// The process, in words; empty if it is unknown.
         by: String,
     },
-    /// A tracker ran on it, and its accounts are gone.
+    /// A tracker used it, and its accounts are gone.
     #[error(
         "the account database {database} is {state}: put back a copy of it (`tracker restore FILE`), or begin without \
          accounts with `tracker new accounts`"
     )]
     NoAccounts {
-        /// The file that should have them.
+        /// The path of the missing database.
         database: PathBuf,
-        /// "empty", or "missing" and what is there.
+        /// "empty", or "missing" and the file that shows the loss.
         state: String,
     },
-    /// Others could read what is put into it.
+    /// Other users could read the files in it.
     #[error(
         "others on this machine could read the secret key in {path}, for its file system keeps no permissions \
          (mode {mode:o}); choose another folder with --data-dir"
@@ -65,12 +65,12 @@ pub enum DataFolderError {
     NoPermissions {
         /// The folder.
         path: PathBuf,
-        /// The permissions that a private folder has there.
+        /// The mode that a private folder gets there.
         mode: u32,
     },
 }
 
-/// A data folder that is this process's own for as long as this lives.
+/// A locked data folder, this process's own while this lives.
 #[derive(Debug)]
 pub(super) struct DataFolder {
     path: PathBuf,
@@ -78,15 +78,16 @@ pub(super) struct DataFolder {
 }
 
 impl DataFolder {
-    /// Makes the folder if need be, closes it to others, and locks it.
+    /// Creates the folder if necessary, makes it private, and locks it.
     pub(super) fn lock(path: &Path) -> Result<Self, DataFolderError> {
+        // Noted before they are made: they are removed again if the file system turns out to be unsuitable.
         let unusable = |why| DataFolderError::Unusable { path: path.to_owned(), why };
         let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
         let made: Vec<PathBuf> = missing.map(Into::into).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
         let mode = effective_mode(path).map_err(unusable)?;
         if mode & 0o077 != 0 {
-            // Only what has nothing in it goes.
+            // Only empty folders are removed.
             made.iter().for_each(|path| drop(std::fs::remove_dir(path)));
             return Err(DataFolderError::NoPermissions { path: path.to_owned(), mode });
         }
@@ -112,7 +113,7 @@ impl DataFolder {
         Ok(Self { path: path.to_owned(), lock })
     }
 
-    /// Makes the folder ready to be served from: what was cut off in it is finished or removed.
+    /// Prepares the folder for serving: finishes or removes interrupted backups and restorations.
     pub(super) fn prepare(&self) -> Result<(), DataFolderError> {
         let path = &self.path;
         let unusable = |why| DataFolderError::Unusable { path: path.clone(), why };
@@ -126,27 +127,27 @@ impl DataFolder {
         if sqlite_file::is_missing_or_empty(&presence) && !sqlite_file::is_missing_or_empty(&accounts) {
             warn!(path = %safe_path(presence), "missing or empty: who was online before is forgotten and has to log in again");
         }
-        // Made before SQLite makes it, so that nobody else ever reads it; its helpers inherit the mode.
+        // Created before SQLite does it, so that nobody else can ever read it; SQLite's other files inherit the mode.
         for name in [ACCOUNT_DATABASE, PRESENCE_DATABASE] {
             private_file(&path.join(name)).map_err(unusable)?;
         }
         Ok(())
     }
 
-    /// Opens the account database of a folder that is ready. A new one that can't be begun, as on a full disk, goes again:
-    /// it would be taken for one that was lost.
+    /// Opens the account database of a prepared folder. A new database that can't be written, as on a full disk, is
+    /// removed again: at the next start it would look like a loss.
     pub(super) fn open_accounts(&self) -> Result<SqliteAccountStore, AccountDatabaseError> {
         let database = self.path.join(ACCOUNT_DATABASE);
         SqliteAccountStore::open(&database).inspect_err(|_| {
             if sqlite_file::is_missing_or_empty(&database) {
-                // What can't be removed is told at the next start.
+                // A file that can't be removed is reported at the next start.
                 self.remove_database();
                 let _ = std::fs::remove_file(self.path.join(PRESENCE_DATABASE));
             }
         })
     }
 
-    /// Begins without accounts. What is left of a database that has none goes.
+    /// Creates an empty account database. Remains of an empty one are removed.
     pub(super) fn create_accounts(&self) -> Result<SqliteAccountStore, CommandError> {
         self.remove_database();
         let database = self.path.join(ACCOUNT_DATABASE);
@@ -160,13 +161,13 @@ impl DataFolder {
         }
     }
 
-    /// Sees that the lock can still be found by others.
+    /// Keeps the lock's file in place, where other trackers look for it.
     pub(super) fn maintain_lock(&self) {
         self.lock.maintain();
     }
 
-    /// Refuses a folder whose accounts were lost. The account database is the first file that a tracker makes, so that any
-    /// other one without it tells of a loss, and so does one that is there and empty.
+    /// Refuses a folder whose accounts were lost. The account database is the first file that a tracker makes: any
+    /// other file without it shows a loss, and so does an empty database.
     fn ensure_accounts_not_lost(&self) -> Result<(), DataFolderError> {
         let database = self.path.join(ACCOUNT_DATABASE);
         if !sqlite_file::is_missing_or_empty(&database) {
@@ -191,7 +192,7 @@ impl DataFolder {
     }
 }
 
-/// Where the folder is unless told otherwise; `None` for a user without a home.
+/// Returns the default folder; `None` for a user without a home.
 pub(super) fn default_folder() -> Option<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return Some(PathBuf::from("/var/lib/vizinho-tracker"));
@@ -200,8 +201,9 @@ pub(super) fn default_folder() -> Option<PathBuf> {
     Some(folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_owned())
 }
 
-/// The permissions that a private folder in `path` really has.
+/// Returns the mode that a private folder in `path` really gets.
 fn effective_mode(path: &Path) -> io::Result<u32> {
+    // File systems without permissions accept any mode and report another: only a probe shows it.
     let probe =
         tempfile::Builder::new().prefix(".probe-").permissions(Permissions::from_mode(0o700)).tempdir_in(path)?;
     let mode = probe.path().metadata()?.permissions().mode() & 0o777;
@@ -209,7 +211,7 @@ fn effective_mode(path: &Path) -> io::Result<u32> {
     Ok(mode)
 }
 
-/// Whether the folder holds nothing, or a tracker's database: a folder like `/tmp` must not be closed to others.
+/// True if the folder is empty or has a tracker's database. Others, such as `/tmp`, must stay open to everybody.
 fn is_tracker_folder(path: &Path) -> io::Result<bool> {
     Ok(path.join(ACCOUNT_DATABASE).exists() || path.read_dir()?.next().is_none())
 }

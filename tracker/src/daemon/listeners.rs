@@ -1,7 +1,7 @@
-//! The sockets the tracker listens on.
+//! The listening sockets.
 //!
-//! Each address that was asked for must be had. Only where both families' "every address" are asked for with one port,
-//! as by default, one of them is enough: a machine may have no IPv6, or no IPv4.
+//! All requested addresses must be available. Only where the wildcard addresses of both families are requested with one
+//! port, as by default, one of them is enough: a machine may lack IPv6, or IPv4.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -16,15 +16,15 @@ use super::DaemonError;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// How often a free port is sought that all listeners can have.
+/// Attempts to find a free port that all listeners can have.
 const FREE_PORT_TRIES: usize = 16;
 
-/// A socket that listens, and what is reached by it.
+/// A listening socket's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ListenAddress {
     /// Its address.
     pub(super) address: SocketAddr,
-    /// Whether an IPv6 socket takes IPv4 as well.
+    /// An IPv6 socket that takes IPv4 as well.
     pub(super) is_dual: bool,
 }
 
@@ -36,7 +36,7 @@ impl ListenAddress {
     }
 }
 
-/// Reads `IP:PORT`. The scope of a link-local address may be an interface's name: `[fe80::1%eth0]:8000`.
+/// Parses `IP:PORT`. The scope of a link-local address may be an interface's name: `[fe80::1%eth0]:8000`.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     match text.parse() {
         Ok(SocketAddr::V6(v6)) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
@@ -50,12 +50,12 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Listens on all of these.
+/// Listens on all of these addresses.
 pub(super) fn listen(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, DaemonError> {
     let mut tries = 1..FREE_PORT_TRIES;
     loop {
         match listen_once(wanted, bind) {
-            // The port that was free for the first one wasn't for another.
+            // The free port that the first listener got was in use for another one: try with a new one.
             Err(DaemonError::PortInUse(_))
                 if wanted.iter().any(|address| address.port() == 0) && tries.next().is_some() => {}
             other => return other,
@@ -84,6 +84,7 @@ fn listen_once(
                 }
                 listeners.push(listener);
             }
+            // Reported only if no family is left: a machine without IPv6 is no error.
             Err(why) if has_partner && is_family_unavailable(&why) => {
                 info!(%address, %why, "not to be had on this machine: the other family of addresses is served");
                 refused = refused.or(Some(DaemonError::Listen { address, why }));
@@ -98,12 +99,13 @@ fn listen_once(
     }
 }
 
-/// An IPv6 socket for every address takes IPv4 too, whatever the system's habit, unless another one is to have that.
+/// Binds one address. A wildcard IPv6 socket takes IPv4 as well, whatever the system's default, unless `has_v4`.
 fn bind(address: SocketAddr, has_v4: bool) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         sockopt::set_ipv6_v6only(&socket, has_v4)?;
     }
+    // Without it, a restart fails while connections of the previous process are in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -113,7 +115,7 @@ fn is_wildcard(address: SocketAddr) -> bool {
     address.ip().is_unspecified()
 }
 
-/// Whether the two are every address of the two families, with one port.
+/// True if both are wildcard addresses, of different families and with one port.
 fn is_other_family_wildcard(one: SocketAddr, other: SocketAddr) -> bool {
     is_wildcard(other) && one.is_ipv4() != other.is_ipv4() && one.port() == other.port()
 }
@@ -129,7 +131,7 @@ fn is_family_unavailable(why: &io::Error) -> bool {
 
 fn missing_scope_message(address: SocketAddrV6) -> String {
     let (ip, port) = (address.ip(), address.port());
-    // Linux lists address and interface, the first and the last word of a line.
+    // Each line of Linux's table begins with the address and ends with the interface's name.
     let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
     let all: Vec<(Ipv6Addr, &str)> = table
         .lines()
@@ -143,7 +145,7 @@ fn missing_scope_message(address: SocketAddrV6) -> String {
     format!("{ip} needs the interface it is on: write [{ip}%{name}]:{port}")
 }
 
-/// An address as people write it, the scope of a link-local one by its interface's name.
+/// Formats an address for people, the scope of a link-local one as an interface's name.
 pub(super) fn display_address(address: SocketAddr) -> String {
     match address {
         SocketAddr::V6(v6) if v6.scope_id() != 0 => {
@@ -163,12 +165,13 @@ fn scoped(text: &str) -> Option<SocketAddr> {
     let (host, port) = text.strip_prefix('[')?.split_once("]:")?;
     let (ip, interface) = host.split_once('%')?;
     let (ip, port): (Ipv6Addr, u16) = (ip.parse().ok()?, port.parse().ok()?);
+    // Names first: an interface may have a number as its name.
     let by_number = || interface.parse().ok();
     let scope = netdevice::name_to_index(any_socket()?, interface).ok().or_else(by_number)?;
     Some(SocketAddrV6::new(ip, port, 0, scope).into())
 }
 
-/// Whether others on the network can reach it.
+/// True if other machines can reach this address.
 pub(super) fn is_reachable_by_others(ip: IpAddr) -> bool {
     !ip.to_canonical().is_loopback()
 }

@@ -1,7 +1,8 @@
-//! The tracker's place on the local network, told by mDNS as `_vizinho._tcp.local.`.
+//! The announcement of the tracker on the local network, by mDNS as `_vizinho._tcp.local.`.
 //!
-//! TXT: `v` is the protocol's version, `fp` the fingerprint of the tracker's certificate. A hint and no proof: whoever
-//! believes it pins what it chose. Nothing waits for it, and no fault of it stops the tracker.
+//! TXT: `v` is the protocol's version, `fp` the fingerprint of the tracker's certificate. Both are hints without
+//! proof: a peer pins the key that it chose. Nothing waits for the announcement, and its failure doesn't stop the
+//! tracker.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,23 +14,23 @@ use tracing::{debug, info};
 
 use super::listeners::{self, ListenAddress};
 
-/// The service's type.
+/// The DNS-SD service type.
 const SERVICE_TYPE: &str = "_vizinho._tcp.local.";
-/// The protocol's version.
+/// The protocol's version in the TXT record.
 const PROTOCOL_VERSION: &str = "1";
-/// How long the goodbye may take.
+/// The time for the goodbye packets.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Announced as long as this lives.
+/// A running announcement, to be ended with [`MdnsAnnouncement::end`].
 pub(super) struct MdnsAnnouncement {
     daemon: ServiceDaemon,
     names: Vec<String>,
 }
 
-/// The services of one tracker: what it listens on, and nothing else.
+/// The addresses announced with one port: those that the tracker listens on, and no others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct AnnouncedAddresses {
-    /// Families of which every address of this machine is reachable.
+    /// All addresses of this family are announced.
     every_v4: bool,
     every_v6: bool,
     /// Further addresses.
@@ -37,13 +38,13 @@ struct AnnouncedAddresses {
 }
 
 impl MdnsAnnouncement {
-    /// Announces a tracker that others can reach; `None` for one that only this machine can, or when it fails.
+    /// Announces a tracker that other machines can reach; `None` for one on loopback, or on failure.
     pub(super) fn begin(reachable: &[ListenAddress], fingerprint: Fingerprint) -> Option<Self> {
         let places = addresses_by_port(reachable);
         if places.is_empty() {
             return None;
         }
-        // The library counts milliseconds since 1970, and panics where there are none.
+        // The library counts milliseconds since 1970, and panics if the clock is earlier.
         if SystemTime::now() < UNIX_EPOCH {
             info!(why = "this machine's clock is before 1970", "not announced on the local network");
             return None;
@@ -57,7 +58,7 @@ impl MdnsAnnouncement {
         }
     }
 
-    /// Says goodbye.
+    /// Sends the goodbye, which removes the tracker from others' caches.
     pub(super) fn end(self) {
         let begun: Vec<_> = self.names.iter().filter_map(|name| self.daemon.unregister(name).ok()).collect();
         let unregistered = begun.iter().filter(|answer| answer.recv_timeout(GOODBYE_TIMEOUT).is_ok()).count();
@@ -66,7 +67,7 @@ impl MdnsAnnouncement {
     }
 }
 
-/// Which addresses others can reach on which port.
+/// Groups the addresses that other machines can reach by port.
 fn addresses_by_port(reachable: &[ListenAddress]) -> BTreeMap<u16, AnnouncedAddresses> {
     let mut places: BTreeMap<u16, AnnouncedAddresses> = BTreeMap::new();
     for ListenAddress { address, is_dual } in
@@ -91,12 +92,12 @@ fn register_services(
 ) -> Result<MdnsAnnouncement, mdns_sd::Error> {
     let daemon = ServiceDaemon::new()?;
     let fingerprint = fingerprint.to_string();
-    // Two trackers on one network are told apart by their keys.
+    // The fingerprint makes the names of several trackers on one network distinct.
     let short = fingerprint.get(..12).unwrap_or_default();
     let properties = [("v", PROTOCOL_VERSION), ("fp", fingerprint.as_str())];
     let mut names = Vec::new();
     for (port, AnnouncedAddresses { every_v4, every_v6, ips }) in places {
-        // A second port is a service of its own, on a host of its own: each host's addresses are told as a whole.
+        // Each port has a host name of its own, as a host's addresses are announced as a whole.
         let number = if names.is_empty() { String::new() } else { format!("-{port}") };
         let (instance, host) = (format!("Vizinho tracker {short}{number}"), format!("vizinho-{short}{number}.local."));
         let mut service = ServiceInfo::new(SERVICE_TYPE, &instance, &host, ips.as_slice(), port, &properties[..])?;

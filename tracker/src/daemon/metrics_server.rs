@@ -1,9 +1,9 @@
-//! `/metrics` and `/healthz`, for those who watch the tracker. Off unless an address is given.
+//! The HTTP server of `/metrics` and `/healthz`. Off unless an address is given.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | connections | [`CONNECTIONS`] | closed at once |
-//! | a connection's whole life | [`LIFE`] | closed |
+//! | connections | [`MAX_CONNECTIONS`] | closed at once |
+//! | a connection's whole life | [`CONNECTION_LIFETIME`] | closed |
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,12 +27,12 @@ use tracing::{debug, error};
 use crate::metrics;
 use crate::service::TrackerService;
 
-/// Connections at a time: those who watch are few.
+/// Connections at a time: monitoring needs few.
 pub(super) const MAX_CONNECTIONS: usize = 32;
-/// How long one connection may last, whatever goes over it.
+/// The longest life of a connection, whatever it transfers.
 pub(super) const CONNECTION_LIFETIME: Duration = Duration::from_secs(30);
 
-/// Serves until it is dropped.
+/// Serves until the future is dropped.
 pub(super) async fn serve(listener: TcpListener, service: Arc<TrackerService>) {
     let routes = Router::new().route("/metrics", get(all_metrics)).route("/healthz", get(health)).with_state(service);
     if let Err(why) = axum::serve(BoundedListener::new(listener, MAX_CONNECTIONS, CONNECTION_LIFETIME), routes).await {
@@ -44,7 +44,7 @@ async fn all_metrics(State(service): State<Arc<TrackerService>>) -> impl IntoRes
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], service.metrics().to_openmetrics(service.snapshot()))
 }
 
-/// Well when the registry and the account store answer and what was stored last could be stored.
+/// Answers 200 while the registry and the account store work and the last writes succeeded, else 503.
 async fn health(State(service): State<Arc<TrackerService>>) -> impl IntoResponse {
     use axum::http::StatusCode;
     match service.health().await {
@@ -53,7 +53,7 @@ async fn health(State(service): State<Arc<TrackerService>>) -> impl IntoResponse
     }
 }
 
-/// A listener whose connections are few and end in time.
+/// A listener that bounds the number and the life of connections.
 struct BoundedListener {
     listener: TcpListener,
     slots: Arc<Semaphore>,
@@ -79,7 +79,7 @@ impl Listener for BoundedListener {
 
     async fn accept(&mut self) -> (ExpiringStream, SocketAddr) {
         loop {
-            // It waits by itself when the system has no descriptor left.
+            // This `accept` pauses by itself when the system has no descriptor left.
             let (stream, from) = Listener::accept(&mut self.listener).await;
             match Arc::clone(&self.slots).try_acquire_owned() {
                 Ok(place) => {
@@ -113,6 +113,7 @@ impl AsyncRead for ExpiringStream {
 
 impl AsyncWrite for ExpiringStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        // Checked here as well as in `poll_read`: a client that reads nothing is noticed only by writing.
         self.check_deadline(context)?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

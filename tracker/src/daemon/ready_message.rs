@@ -1,7 +1,7 @@
-//! The lines that say that the tracker is ready, and with which command people make their accounts.
+//! The lines that say that the tracker is ready, with the command for making an account.
 //!
-//! That command names the tracker's key: whoever pastes it is asked nothing, and sends a password to nobody else. A
-//! terminal shows it as a QR code, too, and the key in rows that are easy to compare with those that `peer` shows.
+//! The command has the tracker's key: whoever pastes it is asked nothing, and sends the password to no other tracker. A
+//! terminal also shows it as a QR code, and the key in rows that are easy to compare with those that `peer` shows.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -14,25 +14,25 @@ use shared::Fingerprint;
 
 use super::listeners;
 
-/// Black on white, whatever colours the terminal has: cameras don't read it the other way round.
+/// Black on white, whatever the terminal's colours: many cameras can't read inverted codes.
 const BLACK_ON_WHITE: &str = "\u{1b}[30;107m";
 const USUAL_COLORS: &str = "\u{1b}[0m";
 
-/// Returns the command with which somebody makes an account at the tracker that listens on these addresses.
+/// Returns the command for making an account at the tracker that listens on these addresses.
 pub(super) fn register_command(listening: &[SocketAddr], fingerprint: &str) -> String {
     let address = listeners::display_address(best_address(listening, &if_addrs::get_if_addrs().unwrap_or_default()));
     format!("peer register NAME --tracker {address} --tracker-key {fingerprint}")
 }
 
-/// Says that the tracker is ready. A closed standard output is nobody's error.
+/// Prints that the tracker is ready.
 ///
 /// # Errors
-/// As the system says of standard output.
+/// The error of writing to standard output.
 pub(super) fn print(listening: &[SocketAddr], fingerprint: &Fingerprint) -> io::Result<()> {
     let command = register_command(listening, &fingerprint.to_string());
     let mut stdout = io::stdout().lock();
     let columns = terminal_columns();
-    // First, so that it doesn't push what people read off the screen.
+    // Printed first, so that it doesn't push the lines for people off the screen.
     if let Some(code) = columns.and_then(|columns| qr_code(&command, columns)) {
         writeln!(stdout, "{code}")?;
     }
@@ -47,7 +47,7 @@ pub(super) fn print(listening: &[SocketAddr], fingerprint: &Fingerprint) -> io::
     stdout.flush()
 }
 
-/// The width of the terminal that is standard output, if that is one that can draw.
+/// Returns the width of the terminal on standard output, if it is one that can draw.
 fn terminal_columns() -> Option<usize> {
     let stdout = io::stdout();
     let draws = std::env::var_os("NO_COLOR").is_none() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
@@ -55,14 +55,14 @@ fn terminal_columns() -> Option<usize> {
     if draws && stdout.is_terminal() { columns() } else { None }
 }
 
-/// The key in two rows of two groups.
+/// Formats the key in two rows of two groups.
 fn rows(fingerprint: &Fingerprint) -> String {
     let text = fingerprint.to_string();
     let quarters: Vec<&str> = (0..4).filter_map(|quarter| text.get(quarter * 16..(quarter + 1) * 16)).collect();
     quarters.chunks(2).map(|row| format!("  {}", row.join(" "))).collect::<Vec<_>>().join("\n")
 }
 
-/// A QR code of the text; `None` where a terminal of this width would break its lines.
+/// Draws a QR code of the text; `None` if it is wider than the terminal.
 fn qr_code(text: &str, columns: usize) -> Option<String> {
     let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
     let drawn = code.render::<Dense1x2>().build();
@@ -71,14 +71,14 @@ fn qr_code(text: &str, columns: usize) -> Option<String> {
     is_whole.then(|| drawn.lines().map(colored).collect::<Vec<_>>().join("\n"))
 }
 
-/// Where others reach a tracker that listens on these addresses: one that was named before one of this machine, and any
-/// of those before loopback.
+/// Returns the address at which others reach the tracker: a configured one if possible, else one of this machine, else
+/// loopback.
 fn best_address(listening: &[SocketAddr], interfaces: &[Interface]) -> SocketAddr {
     let is_everywhere = |address: &&SocketAddr| address.ip().is_unspecified();
     let named =
         || listening.iter().find(|address| !is_everywhere(address) && listeners::is_reachable_by_others(address.ip()));
     let own = || {
-        // Of both families IPv4 is the one that is easier to type.
+        // IPv4 first: it is easier to type.
         let everywhere = listening.iter().filter(is_everywhere);
         let ips = everywhere.filter_map(|any| Some(SocketAddr::new(own_ip(any.ip(), interfaces)?, any.port())));
         ips.min_by_key(SocketAddr::is_ipv6)
@@ -88,7 +88,7 @@ fn best_address(listening: &[SocketAddr], interfaces: &[Interface]) -> SocketAdd
     named().copied().or_else(own).or_else(here).unwrap_or_else(loopback)
 }
 
-/// This machine's address of the same family as `any`: the one that is used on the way out, else the first there is.
+/// Returns this machine's address of the same family as `any`: that of the default route, else the first one.
 fn own_ip(any: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
     let is_lasting = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => !ip.is_link_local(),
@@ -103,9 +103,9 @@ fn own_ip(any: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
     source_of_default_route(any).filter(|ip| listeners::is_reachable_by_others(*ip)).or_else(|| usable.next())
 }
 
-/// Nothing is sent: connecting only looks at the routes.
+/// Returns the source address of the default route. Connecting a UDP socket sends nothing.
 fn source_of_default_route(any: IpAddr) -> Option<IpAddr> {
-    // Documentation addresses (RFC 5737, RFC 3849): no route leads to them but the default one.
+    // Documentation addresses (RFC 5737, RFC 3849): only the default route leads to them.
     let far: IpAddr = if any.is_ipv4() {
         Ipv4Addr::new(198, 51, 100, 1).into()
     } else {

@@ -1,4 +1,4 @@
-//! The service manager: sockets that it opened, and what it wants to be told (systemd's protocols).
+//! The service manager's protocols (systemd): socket activation, notifications and the watchdog.
 
 use std::future::pending;
 use std::net::TcpListener as StdListener;
@@ -12,7 +12,7 @@ use tracing::{error, warn};
 
 use crate::service::TrackerService;
 
-/// Takes the listening sockets that the service manager handed over, if it did.
+/// Takes the listening sockets that the service manager passed, if any.
 pub(super) fn activated_listeners() -> std::io::Result<Vec<StdListener>> {
     let mut sockets = ListenFd::from_env();
     let mut listeners = Vec::new();
@@ -25,19 +25,20 @@ pub(super) fn activated_listeners() -> std::io::Result<Vec<StdListener>> {
     Ok(listeners)
 }
 
-/// Ready to serve.
+/// Notifies that the tracker is ready.
 pub(super) fn notify_ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// About to end.
+/// Notifies that the tracker stops.
 pub(super) fn notify_stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Says in time that all is well, as long as the registry and the account store's thread answer. Never ends.
+/// Feeds the watchdog as long as the registry and the account store's thread respond. Never returns.
 pub(super) async fn feed_watchdog(service: Arc<TrackerService>) {
     match sd_notify::watchdog_enabled() {
+        // A third of the timeout: one late notification doesn't restart the tracker.
         Some(patience) => notify_while_alive(&service, patience / 3, || notify(&[NotifyState::Watchdog])).await,
         None => pending().await,
     }

@@ -1,7 +1,7 @@
-//! Command line, environment and configuration file, brought together.
+//! Settings from command line, environment and configuration file.
 //!
-//! The file's values become options put before those of the command line, unless the command line or the environment
-//! has them: so one parser checks all of them, and every long option is a key.
+//! The file's values become options in front of those of the command line, unless the command line or the environment
+//! sets them: so one parser validates all values, and every long option is a key.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,16 +12,16 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use super::TrackerArgs;
 
-/// Keys that make no sense in the file.
+/// Options that are no keys of the file.
 const KEYS_NOT_IN_FILE: [&str; 3] = ["config", "help", "version"];
 
-/// Stands between the values of an option that takes several.
+/// Separates the values of an option that takes several.
 const VALUE_SEPARATOR: char = ',';
 
-/// Why there is no configuration.
+/// The reason why there are no settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The command line; it prints itself.
+    /// The command line is wrong or asks for help; the error prints itself.
     #[error(transparent)]
     Usage(#[from] clap::Error),
     /// The file can't be read.
@@ -29,35 +29,36 @@ pub enum SettingsError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         why: io::Error,
     },
-    /// The file is not right.
+    /// The file has a mistake.
     #[error("the configuration file {path}: {why}")]
     Wrong {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The mistake, with its place.
         why: String,
     },
 }
 
-/// What is in force, and where it comes from.
+/// The settings in force and their origins.
 #[derive(Debug)]
 pub struct TrackerSettings {
-    /// All options, and the command.
+    /// The options and the command.
     pub args: TrackerArgs,
     origins: Vec<(String, Option<String>, &'static str)>,
 }
 
 impl TrackerSettings {
-    /// Brings together what there is. `command_line` begins with the program's name.
+    /// Combines all sources. `command_line` begins with the program's name.
     ///
     /// # Errors
-    /// [`SettingsError`].
+    /// [`SettingsError`] when an option or the file is wrong.
     pub fn resolve(command_line: &[OsString]) -> Result<Self, SettingsError> {
         let mut command = TrackerArgs::command();
         let given = command.try_get_matches_from_mut(command_line)?;
+        // Parsed twice: the first pass finds the file, the second validates its values with all others.
         let file = match TrackerArgs::from_arg_matches(&given)?.config_file() {
             Some(path) => read_config_file(path)?,
             None => Vec::new(),
@@ -93,12 +94,12 @@ impl TrackerSettings {
         Ok(Self { args: TrackerArgs::from_arg_matches(&matches)?, origins })
     }
 
-    /// Every key that the file may have, and its value as text.
+    /// Returns every key of the file with its value as text.
     pub fn values(&self) -> Vec<(String, Option<String>)> {
         self.origins.iter().map(|(key, value, _)| (key.clone(), value.clone())).collect()
     }
 
-    /// The effective configuration as a TOML file, each value with where it comes from.
+    /// Formats the effective configuration as TOML, each value with its origin.
     pub fn to_toml(&self) -> String {
         let line = |(key, value, origin): &(String, Option<String>, &'static str)| match value {
             Some(value) => format!("{key} = {} # {origin}\n", as_toml(value)),
@@ -112,7 +113,7 @@ fn given_config(given: &ArgMatches) -> Option<PathBuf> {
     given.get_one::<PathBuf>("config").cloned()
 }
 
-/// Whether the command line or the environment has it. What the file has and no option is named so is not given.
+/// True if the command line or the environment sets the option; false for unknown keys of the file.
 fn is_given(given: &ArgMatches, id: &str) -> bool {
     let known = given.ids().any(|known| known.as_str() == id);
     known && matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
@@ -158,7 +159,7 @@ fn as_option(key: &str, value: &toml::Value) -> Option<OsString> {
 }
 
 fn raw_value(matches: &ArgMatches, id: &str) -> Option<String> {
-    // A flag's value is whether it is there.
+    // A flag's raw value is "true" or "false".
     let all: Vec<_> = matches.get_raw(id)?.map(|raw| raw.to_string_lossy()).collect();
     Some(all.join(&VALUE_SEPARATOR.to_string()))
 }

@@ -1,4 +1,4 @@
-//! The tracker's key: made at the first start, and never again by itself.
+//! The tracker's key: made at the first start, and never again without the administrator's command.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::DaemonError;
 use crate::accounts::SqliteAccountStore;
 use crate::backup::IDENTITY_FOLDER;
 
-/// Opens the key of a data folder whose accounts these are. It is made only while there are none.
+/// Opens the key of a data folder with these accounts. It is made only if there are no accounts.
 pub(super) fn open_identity(data_folder: &Path, accounts: &SqliteAccountStore) -> Result<Identity, DaemonError> {
     let reliance = MissingIdentityAdvice {
         reason: "everybody who has an account here knows this tracker by it",

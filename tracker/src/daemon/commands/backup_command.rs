@@ -1,4 +1,4 @@
-//! `tracker backup` and `tracker restore`.
+//! The commands `tracker backup` and `tracker restore`.
 
 use std::fs::{File, Permissions};
 use std::io::{self, IsTerminal, Write};
@@ -13,10 +13,10 @@ use crate::admin;
 use crate::backup;
 use crate::daemon::data_folder::DataFolder;
 
-/// Received at a time.
+/// Bytes received at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// The file has its name when all of it is there and safe, and never takes another one's place.
+/// Writes a backup. The file gets its name only when it is complete and synced, and never replaces another file.
 pub(super) fn write_backup(folder: &Path, file: &Path) -> Result<(), CommandError> {
     let failed = |why| CommandError::File { path: file.to_owned(), why };
     if file.symlink_metadata().is_ok() {
@@ -27,6 +27,7 @@ pub(super) fn write_backup(folder: &Path, file: &Path) -> Result<(), CommandErro
         _ => Path::new("."),
     };
     let (mut draft, mut buffer) = (create_draft(parent_folder).map_err(failed)?, vec![0; CHUNK]);
+    // The draft comes first: a folder that can't be written is noticed before the tracker makes the backup.
     let mut backup = admin::open_backup(folder)?;
     while let some @ [_, ..] = backup.next(&mut buffer)? {
         draft.write_all(some).map_err(failed)?;
@@ -36,6 +37,7 @@ pub(super) fn write_backup(folder: &Path, file: &Path) -> Result<(), CommandErro
         io::ErrorKind::AlreadyExists => CommandError::Exists(file.to_owned()),
         _ => failed(why.error),
     })?;
+    // The folder is synced as well: without that a crash can lose the new name.
     File::open(parent_folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     if io::stderr().is_terminal() {
         let shown = safe_path(file);

@@ -1,4 +1,4 @@
-//! `tracker new key` and `tracker new accounts`: what is lost for good is begun anew.
+//! The commands `tracker new key` and `tracker new accounts`, for parts that are lost for good.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ pub(super) fn create_key(folder: &Path) -> Result<(), CommandError> {
     print_text(&format!("made a new key with the fingerprint {fingerprint}{kept}"))
 }
 
-/// Where no folder is nothing was lost: its path is misspelled.
+/// Refuses a missing folder: nothing was lost there, its path is misspelled.
 fn ensure_folder_exists(folder: &Path) -> Result<(), CommandError> {
     if folder.is_dir() { Ok(()) } else { Err(CommandError::NoDataFolder(folder.to_owned())) }
 }
