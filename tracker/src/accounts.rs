@@ -321,6 +321,7 @@ impl AccountStoreHandle {
             // The caller may have given up; the change is made nevertheless.
             let _ = answer.send(done);
         });
+        // `try_send`: a full queue is answered at once, since the client can come back.
         match self.jobs.as_ref().ok_or_else(gone)?.try_send(work) {
             Ok(()) => answered.await.map_err(|_| gone())?,
             Err(mpsc::error::TrySendError::Full(_)) => Err(AccountStoreError::Busy),
@@ -435,7 +436,7 @@ mod tests {
         assert_eq!(won, 1);
     }
 
-    /// The store's thread at work on a job that ends when something is sent; and that job.
+    /// Occupies the store's thread with a job that ends when something is sent. Returns that sender and the job.
     async fn occupied(
         accounts: &AccountStoreHandle,
     ) -> (std::sync::mpsc::Sender<()>, std::pin::Pin<Box<impl Future<Output = Result<(), AccountStoreError>>>>) {
@@ -500,7 +501,7 @@ mod tests {
         assert_eq!(accounts.last_write_error(), None);
         let full = accounts.commit(Requester::Administrator, |_| Err::<(), _>(AccountStoreError::Full)).await;
         assert!(matches!(full, Err(AccountStoreError::Full)));
-        // A refusal for what was asked, and a read, say nothing about the disk.
+        // A refusal for the request's content, and a read, say nothing about the disk.
         assert!(
             accounts
                 .commit(Requester::Administrator, |_| Err::<(), _>(AccountStoreError::NameTaken(account("bob").user)))

@@ -69,6 +69,7 @@ pub fn create_backup(data_folder: &Path) -> Result<File, BackupError> {
         (KEY_FILE, data_folder.join(IDENTITY_FOLDER).join(KEY_FILE)),
         (PRESENCE_DATABASE, drafts.path().join(PRESENCE_DATABASE)),
     ];
+    // Without a name: a crash leaves no file with the secret key behind.
     let file = tempfile::tempfile_in(drafts.path())?;
     backup_archive::pack(&parts, &file)?;
     drafts.close()?;

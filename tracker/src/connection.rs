@@ -107,6 +107,7 @@ pub async fn serve_connection(stream: TcpStream, remote: SocketAddr, context: Co
     let seat = slot.activity();
     let ending = tokio::select! {
         ending = serve_stream(stream, ip, context, slot) => ending,
+        // Dropping the other future closes the socket: there is no time for a last line.
         () = seat.wait_for_eviction() => CloseReason::Evicted,
     };
     service.metrics().record_close(ending.label());

@@ -233,7 +233,7 @@ impl SlotTable {
         let PerAddressLimits { remote: elsewhere, loopback } = self.per_address;
         let per_address = if from.is_loopback() { loopback } else { elsewhere };
         let from_network = from.network().and_then(|network| self.by_network.get(&network)).copied();
-        // A quarter is left to others, whatever one network does.
+        // A quarter is left to others, whatever one network does; but one address may always have its own limit.
         let per_network = (self.limit - self.limit / 4).max(per_address.min(self.limit));
         if self.count_of(from) >= per_address {
             Some(SlotsExhausted::PerOrigin)
@@ -258,6 +258,7 @@ impl SlotTable {
         };
         let addresses = self.by_count.iter().rev().copied();
         match full {
+            // Only the address's own connections can relieve its limit.
             SlotsExhausted::PerOrigin => may_go(here, from),
             SlotsExhausted::PerNetwork => addresses
                 .filter(|(_, origin)| origin.network() == from.network())
@@ -270,6 +271,7 @@ impl SlotTable {
     }
 
     fn longest_idle(&self, origin: ClientOrigin, now: Instant, at_least: Duration) -> Option<u64> {
+        // A scan of one address's connections, which only happens when a limit is reached.
         let seats = self.by_address.get(&origin)?.iter();
         let quiet = seats.filter_map(|(number, seat)| Some((seat.evictable_since()?, *number)));
         let (since, number) = quiet.min()?;
@@ -422,7 +424,7 @@ mod tests {
         let newcomers: Vec<ConnectionSlot> =
             (0..12).map(|n| places.acquire([10, 0, 2, n].into(), now).unwrap()).collect();
         assert_eq!(places.table.lock().unwrap().total, 20);
-        // Who went is no longer counted, however long its connection takes to end.
+        // An evicted connection is no longer counted, however long it takes to end.
         hoard.clear();
         assert_eq!(places.table.lock().unwrap().total, 13);
         hoard.extend((0..7).map(|_| places.acquire(ip("10.0.1.1"), now).unwrap()));

@@ -240,6 +240,7 @@ async fn serve(
     let tracker =
         ServerContext { service, tls, timeouts: patience, memory_quota: Arc::new(MemoryQuota::new()), slots: places };
     report_ready(&addresses, fingerprint, &config.data_folder);
+    // Announced last: peers connect as soon as they see it.
     let announcement = if config.mdns { MdnsAnnouncement::begin(&reachable, fingerprint) } else { None };
     let mut lost = None;
     let shutdown = async {

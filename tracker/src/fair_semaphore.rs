@@ -165,6 +165,7 @@ impl<T> RoundRobinQueue<T> {
         if row.is_empty() {
             self.queues.remove(&from);
         } else {
+            // Behind all others: each of them has its turn first.
             self.origins.push_back(from);
         }
         Some(one)

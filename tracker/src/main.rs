@@ -18,6 +18,8 @@ fn main() -> ExitCode {
     let settings = match TrackerSettings::resolve(&command_line) {
         Ok(settings) => settings,
         Err(SettingsError::Usage(usage)) => {
+            // Help and version come here as well: they fail if standard output can't be written, except for a
+            // closed pipe.
             let printed = usage.print().and_then(|()| io::stdout().flush());
             if let Err(why) = printed
                 && !usage.use_stderr()

@@ -142,6 +142,7 @@ impl PasswordHashPool {
         let turn = self.permits.acquire(requester).await.ok_or(PasswordError::Busy { retry_after: RETRY_AFTER })?;
         let threads = self.threads.as_ref().ok_or_else(|| hashing_error(&"it ends"))?;
         let task = threads.spawn_blocking(move || {
+            // The permit lasts as long as the hash, even if the requester goes away.
             let _held_until_done = turn;
             work()
         });

@@ -100,6 +100,7 @@ impl PresenceStore {
     /// [`PresenceStoreError`] when the file can't be read at all.
     pub fn load(&self, now: SystemTime, mut each: impl FnMut(RestoredPresence)) -> Result<(), PresenceStoreError> {
         let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+        // By the wall clock: leases also run out while no tracker runs.
         db.execute("DELETE FROM presence WHERE until_ms <= ?1", [unix_ms(now)])?;
         db.execute("DELETE FROM list WHERE user NOT IN (SELECT user FROM presence)", [])?;
         // By login, so that the registry's order of logins is as it was.
@@ -157,6 +158,7 @@ fn store_presence(batch: &Transaction<'_>, change: &PresenceChange, now: SystemT
     } else {
         batch.prepare_cached("DELETE FROM presence WHERE user = ?1")?.execute([user])?;
     }
+    // `store_list` only sees lists with files: an empty one is removed here.
     let has_none = |presence: &StoredPresence| presence.files.as_ref().is_some_and(FileList::is_empty);
     if change.presence.as_ref().is_none_or(has_none) {
         batch.prepare_cached("DELETE FROM list WHERE user = ?1")?.execute([user])?;
@@ -190,6 +192,7 @@ fn open(path: &Path) -> Result<Connection, PresenceStoreError> {
     db.pragma_update(None, "synchronous", "NORMAL")?;
     let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
+        // A first read finds a damaged file before the tracker relies on it.
         SCHEMA_VERSION => db.query_row("SELECT count(*) FROM presence", [], |row| row.get::<_, i64>(0)).map(drop)?,
         0 => run_schema_change(&db, SCHEMA)?,
         1 => run_schema_change(&db, &[MIGRATE_1_TO_2, MIGRATE_2_TO_3].concat())?,
@@ -202,6 +205,7 @@ fn open(path: &Path) -> Result<Connection, PresenceStoreError> {
 }
 
 fn run_schema_change(db: &Connection, statements: &str) -> Result<(), PresenceStoreError> {
+    // One transaction: an interrupted migration is repeated at the next start.
     Ok(db.execute_batch(&format!("BEGIN; {statements} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))?)
 }
 
@@ -325,7 +329,7 @@ mod tests {
         let one_more = before.with_changes(FilesMode::Add, &list([500_000])).unwrap().unwrap();
         let fewer = one_more.with_changes(FilesMode::Remove, &list([25_000, 49_000])).unwrap().unwrap();
         for files in [&one_more, &fewer] {
-            // The row of the presence, and those of the pieces before and after.
+            // The rows of the presence, of the old chunks and of the new ones.
             assert!(written(files) <= 7);
             let revived = loaded(&memory, now);
             assert_eq!(

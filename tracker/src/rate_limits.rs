@@ -158,6 +158,7 @@ impl RateLimits {
         charge_if_limited(guesses, &(), payer, now)
             .map_err(|wait| RateLimitExceeded { limit: LimitKind::Guesses, wait })?;
         charge_if_limited(self.guesses_at_user.as_ref(), user, payer, now).map_err(|wait| {
+            // The attempt won't be checked, so it is no guess at all users together either.
             refund_if_limited(guesses, &(), payer);
             RateLimitExceeded { limit: LimitKind::GuessesAtUser, wait }
         })
@@ -218,6 +219,7 @@ impl RateLimits {
 
     fn charge_target(&self, user: &UserName, from: ClientOrigin) -> ChargeTarget {
         let payer = ChargeTarget::of(from);
+        // A known user isn't slowed down by other addresses of the network.
         if self.known_logins.contains(user, from) { ChargeTarget { network: None, ..payer } } else { payer }
     }
 }
@@ -252,6 +254,7 @@ impl<K: Hash + Eq + Clone> OriginLimiter<K> {
         let origin = (key.clone(), payer.origin);
         self.origins.charge(&origin, now)?;
         payer.network.map_or(Ok(()), |network| {
+            // Refused by one of the two limits: neither is charged.
             self.networks.charge(&(key.clone(), network), now).inspect_err(|_| self.origins.refund(&origin))
         })
     }
@@ -354,7 +357,7 @@ mod tests {
         let RateLimitExceeded { limit, .. } = limits.charge_password(&name("alice"), here, now).unwrap_err();
         assert_eq!(limit, LimitKind::Guesses);
         assert_eq!(limits.charge_password(&name("u1"), ip("10.0.0.2"), now), Ok(()));
-        // Who is at home there goes on, and is guessed at no more often than before.
+        // A known user can still log in, and guesses at it are no more frequent than before.
         assert_eq!((0..100).filter(|_| limits.charge_password(&bob, here, now).is_ok()).count(), 50);
     }
 
@@ -397,7 +400,7 @@ mod tests {
         assert_eq!((0..10_000).filter(|_| log_in(&bob, now).is_ok()).count(), 600);
         now += 60 * SECOND;
         assert_eq!((0..10_000).filter(|_| log_in(&bob, now).is_ok()).count(), 300);
-        // Others behind the same address have their own.
+        // Other users behind the same address have limits of their own.
         for n in 0..1000 {
             assert_eq!(log_in(&name(&format!("u{n}")), now), Ok(()));
         }

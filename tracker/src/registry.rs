@@ -244,8 +244,10 @@ impl PresenceRegistry {
     /// [`BindingChanged`] when the binding changed since the authentication.
     pub fn login(&mut self, arrival: AuthenticatedLogin, now: Instant) -> Result<SessionId, BindingChanged> {
         let AuthenticatedLogin { user, ip, from, port, addresses, token, binding, at } = arrival;
+        // First, so that a login with an outdated binding changes nothing.
         let session = self.attach(user.clone(), token, binding)?;
         let head = peer_list::entry_head(&user, ip, port, &addresses, binding);
+        // Without an `offline` event: for subscribers the user stays online.
         let old = self.forget_presence(&user);
         let had_files = old.as_ref().is_some_and(|old| !old.files.is_empty());
         // A login that repeats the last one makes no event, unless the last is long ago or its connection dropped: then
@@ -288,6 +290,7 @@ impl PresenceRegistry {
             let online = TrackerEventKind::Online { user: user.clone(), ip, port, addresses, fingerprint: binding };
             self.events.push(online);
         }
+        // A login begins with an empty list, and subscribers may have seen the old one.
         if had_files {
             self.events.push(TrackerEventKind::Files { user, count: 0 });
         }
@@ -315,9 +318,11 @@ impl PresenceRegistry {
         let user = user.clone();
         match self.present.get(&user).filter(|present| present.session == session) {
             Some(present) if present.bound && !self.is_stopping => {
+                // `min`: the grace period never prolongs a lease.
                 let deadline = present.deadline.min(now + self.rules.grace);
                 self.set_deadline(&user, deadline);
             }
+            // A legacy client may use a connection for each request: the end of one means nothing.
             Some(_) => {}
             None => self.forget_session(session),
         }

@@ -151,10 +151,13 @@ pub async fn serve(mut listeners: ListenerSet, tracker: ServerContext, shutdown:
             }
         }
     }
+    // First of all: clients that come now are refused instead of waiting for nothing.
     drop(listeners);
+    // Before connections end, so that their ends don't shorten leases.
     service.begin_stop();
     stop.cancel();
     refusals.abort_all();
+    // Ended before the final store, so that it is the only one.
     maintenance.shutdown().await;
     drain_connections(connections).await;
     if timeout(FINAL_STORE_TIMEOUT, service.store_presence()).await.is_err() {
@@ -174,6 +177,7 @@ fn bound_kernel_buffers(listener: &TcpListener) {
 /// Accepts the next connection, however many accepts fail before it.
 async fn next_connection(listeners: &mut ListenerSet, not_before: &mut Option<Instant>) -> (TcpStream, SocketAddr) {
     loop {
+        // The time survives cancellation: `select!` drops this future at every other event.
         if let Some(time) = *not_before {
             sleep_until(time).await;
             *not_before = None;

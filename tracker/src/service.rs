@@ -229,6 +229,7 @@ impl TrackerService {
         };
         let ParsedRequest { id, dialect, action, features, left_out, unusable_name, request } = parsed;
         let id = id.as_deref();
+        // Kept on the connection: errors outside any request are written in it as well.
         client.set_dialect(dialect);
         if let Some(features) = features {
             client.set_features(features);
@@ -270,6 +271,7 @@ impl TrackerService {
         if new.rates == gate.rates {
             new.limits = Arc::clone(&gate.limits);
         }
+        // Requests under way keep the policy with which they began.
         *gate = Arc::new(new);
     }
 
@@ -306,6 +308,7 @@ impl TrackerService {
 
     /// Returns the current figures of the registry and of the password pool.
     pub fn snapshot(&self) -> MetricsSnapshot {
+        // Read first: the pool's lock is not taken under the registry's.
         let hashes = self.passwords.pending_count();
         self.with_registry(|registry, _| MetricsSnapshot {
             sessions: registry.session_count(),
@@ -338,6 +341,7 @@ impl TrackerService {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let (before, was_due) = (registry.last_event(), registry.next_event_due());
         let now = Instant::now();
+        // So that no action sees a presence whose lease has run out.
         registry.expire(now);
         let result = work(&mut registry, now);
         let (last, last_expulsion) = (registry.last_event(), registry.last_revocation());
@@ -436,6 +440,7 @@ impl TrackerService {
         requester: ClientOrigin,
     ) -> Result<EncodedReply, RequestError> {
         Ok(match answer.encode(dialect, id)? {
+            // A long page of FIND stays in memory until the client has read it, as a list does.
             EncodedReply::Line(mut line) if line.len() > COUNTED_LINE_BYTES && line.ends_with(LIST_END) => {
                 line.truncate(line.len() - LIST_END.len());
                 let fields = [self.with_registry(|registry, _| registry.counted_text(line, requester))].into();
@@ -447,6 +452,7 @@ impl TrackerService {
 
     /// Renews the leases of all sessions of this connection: any request is a sign of life.
     fn renew_leases(&self, client: &ClientState) {
+        // Many connections never log in: they spare the registry's lock.
         if client.sessions().is_empty() {
             return;
         }
@@ -469,6 +475,7 @@ impl AccessPolicy {
 
 /// Drops long lists on the blocking pool.
 fn drop_in_background(mut files: Vec<FileList>) {
+    // Short lists are freed right here, which is cheaper than a task.
     files.retain(FileList::is_long);
     if let (false, Ok(runtime)) = (files.is_empty(), Handle::try_current()) {
         drop(runtime.spawn_blocking(move || drop(files)));

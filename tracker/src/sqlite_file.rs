@@ -42,6 +42,7 @@ pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
         Err(why) if may_lack_shared_memory(&why) && !is_out_of_descriptors() => {
             match open_with_rollback_journal(path) {
                 Ok(db) => log_rollback_journal(path, db),
+                // The first error says more about the file.
                 Err(_) => Err(why),
             }
         }

@@ -156,6 +156,7 @@ impl SqliteAccountStore {
         if sqlite_file::is_missing_or_empty(path) {
             return Err(damaged("it is empty".to_owned()));
         }
+        // Opening migrates the schema: a backup of an older tracker is fit for this one.
         let mut store = Self::open(path)?;
         let verdict: String = store
             .db
@@ -232,6 +233,7 @@ impl AccountStore for SqliteAccountStore {
         self.ensure_file_in_place()?;
         let mut update = self
             .db
+            // `IS` also matches a missing binding, which `=` never does.
             .prepare_cached("UPDATE account SET fingerprint = ?3 WHERE user = ?1 AND fingerprint IS ?2")
             .map_err(store_error)?;
         let old = old.as_ref().map(Fingerprint::as_bytes);
@@ -387,6 +389,7 @@ fn store_error(error: rusqlite::Error) -> AccountStoreError {
 
 fn conflict_error(error: rusqlite::Error, user: &UserName) -> AccountStoreError {
     match error.sqlite_error().map(|inner| inner.extended_code) {
+        // The name is the primary key; the fingerprint is the only other unique column.
         Some(rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY) => AccountStoreError::NameTaken(user.clone()),
         Some(rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE) => AccountStoreError::KeyTaken,
         _ => store_error(error),
@@ -519,7 +522,7 @@ mod tests {
             let created = store.create(&account("boB", None));
             assert!(matches!(created, Err(AccountStoreError::NameLike { .. })), "{created:?}");
         };
-        // Whoever of them goes, the name stays claimed by the others.
+        // The name stays claimed by the remaining accounts, whichever is removed.
         for user in ["BOB", "bob", "Bob", "b0b"] {
             refused(&mut store);
             store.remove(&user.parse().unwrap()).unwrap();
@@ -537,7 +540,7 @@ mod tests {
         store.create(&account("vl-2", None)).unwrap();
         store.create(&account("mary", None)).unwrap();
         drop(store);
-        // As version 3 had them.
+        // Claims as schema version 3 made them.
         let old = Connection::open(&path).unwrap();
         old.execute_batch(
             "DELETE FROM name_claim WHERE kind = 'look';

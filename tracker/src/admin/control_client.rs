@@ -154,6 +154,7 @@ fn connect_with_retry(data_folder: &Path) -> io::Result<UnixStream> {
 fn connect(data_folder: &Path) -> io::Result<UnixStream> {
     let place = ControlSocketPath::in_data_folder(data_folder)?;
     UnixStream::connect(&place.address).or_else(|why| match ControlSocketPath::in_runtime_folder(data_folder) {
+        // A socket that this user may not open is the right one: no other is tried.
         Some(Ok(place)) if why.kind() != io::ErrorKind::PermissionDenied => {
             UnixStream::connect(&place.address).map_err(|_| why)
         }

@@ -139,6 +139,7 @@ async fn accept_connections(mut listener: ControlListener, control: Arc<AdminCon
             Ok(_) => warn!("refused: not the tracker's own user, nor root"),
             Err(why) => {
                 warn!(%why, "can't accept the administrator's connection");
+                // No descriptor may be left: another attempt at once would only fill the log.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }

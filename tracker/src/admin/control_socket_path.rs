@@ -45,6 +45,7 @@ impl ControlSocketPath {
             return Ok(Self { address: path.clone(), path, _open_meanwhile: None });
         }
         let folder = File::open(folder)?;
+        // Linux resolves the descriptor's link, so the path is short enough.
         let address = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
         Ok(Self { path, address, _open_meanwhile: Some(folder) })
     }

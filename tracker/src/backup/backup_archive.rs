@@ -63,6 +63,7 @@ pub(super) fn pack(parts: &[(&str, PathBuf)], into: &File) -> io::Result<()> {
     archive.append_data(&mut header(text.len() as u64), MANIFEST, text.as_slice())?;
     for (name, path) in parts {
         let bytes = manifest.parts.get(*name).map_or(0, |part| part.bytes);
+        // `take`: a file that has grown since it was hashed must not break the archive.
         archive.append_data(&mut header(bytes), name, File::open(path)?.take(bytes))?;
     }
     archive.into_inner()?.flush()?;
@@ -94,6 +95,7 @@ pub(super) fn unpack(from: File, place: impl Fn(&str) -> Option<PathBuf>) -> Res
         let name = entry.path()?.to_string_lossy().into_owned();
         let strange = || ArchiveError::Damaged(format!("{name:?} is none of its parts"));
         let (part, path) = parts.get(&name).zip(place(&name)).ok_or_else(strange)?;
+        // Links and repeated names have no place in a backup.
         if entry.header().entry_type() != EntryType::Regular || found.contains(&name) {
             return Err(strange());
         }

@@ -129,6 +129,7 @@ pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
         }
         fs::rename(new, data_folder.join(name))?;
     }
+    // The new files are durable before `restore.ready` disappears.
     sync(&old)?;
     sync(data_folder)?;
     let before = if old.read_dir()?.next().is_none() {
@@ -235,6 +236,7 @@ fn make_file_private(path: &Path) -> io::Result<()> {
 /// Gives a folder and all its contents to `owner`, where necessary.
 fn chown_recursively(path: &Path, owner: &fs::Metadata) -> io::Result<()> {
     let metadata = path.symlink_metadata()?;
+    // A link may lead out of the folder.
     if metadata.is_symlink() {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Backups made, spoilt, and restored into folders that have something already.
+//! Backups that are made, damaged, and restored into folders with data.
 
 use std::fs;
 use std::io::Write;
@@ -89,7 +89,7 @@ fn all_of_it_comes_back_and_what_was_there_is_kept() {
 fn a_log_that_was_left_behind_does_not_change_what_is_restored() {
     let folder = Folder::with(&["alice"]);
     let backup = folder.back_up();
-    // As after a kill: what the log has is not in the database yet.
+    // As after a kill: the log's changes are not in the database yet.
     let mut store = SqliteAccountStore::open(&folder.path(ACCOUNT_DATABASE)).unwrap();
     for n in 0..50 {
         let user = format!("late{n}").parse().unwrap();
@@ -132,7 +132,7 @@ fn what_is_not_a_whole_backup_changes_nothing() {
     for position in (600..bytes.len() - 1024).step_by(997) {
         let mut flipped = bytes.clone();
         flipped[position] ^= 1;
-        // Padding and the times in the headers mean nothing; whatever is restored is as it was made.
+        // Padding and times in headers mean nothing; a backup that is restored has its original content.
         if let Ok(restored) = restore(folder.0.path(), spoilt(&flipped).path()) {
             assert_eq!((restored.accounts, restored.fingerprint), (2, Some(source.fingerprint())), "{position}");
             assert_eq!(folder.users(), ["alice", "bob"]);
@@ -169,7 +169,7 @@ fn newer_ones_are_left_to_newer_trackers() {
 fn wherever_a_restoration_was_cut_off_it_is_finished() {
     let source = Folder::with(&["alice"]);
     let backup = source.back_up();
-    // Each of these is one step further; the first is where it becomes certain.
+    // Each state is one step further; the first is the point of no return.
     for step in 0..6 {
         let folder = Folder::with(&["carol", "dave"]);
         let other = Folder::with(&[]);

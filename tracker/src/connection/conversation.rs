@@ -88,6 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             if let Some(ending) = self.answer_whole_requests().await? {
                 return Ok(ending);
             }
+            // Written batch by batch: a backlog of events must not pile up in memory.
             while self.client.is_subscribed() && self.gather_events() {
                 self.replies.flush(&mut self.stream).await?;
             }
@@ -125,6 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                     self.send_final_error(&RefusalReason::SlowRequest, None).await?;
                     return Ok(CloseReason::SlowRequest);
                 }
+                // An idle client waits for no reply, so it gets no line that it could take for one.
                 ConversationEvent::DeadlinePassed => {
                     self.stream.shutdown().await?;
                     return Ok(CloseReason::IdleTooLong);
@@ -232,6 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             return;
         }
         self.detect_dialect();
+        // The connection stays usable: the scanner finds the end of the object.
         self.objects.skip_object();
         self.client.record_refused(None, reason.code(), Duration::ZERO);
         let line = encode_reason(self.client.dialect(), None, reason, Some(BUSY_RETRY_MS));
@@ -261,6 +264,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         };
         let (subscribed, inside) = (self.client.is_subscribed(), self.objects.is_inside_object());
         loop {
+            // Set once: bytes that keep arriving don't prolong the grace period.
             if self.stop_deadline.is_none() && self.stop.is_cancelled() {
                 self.stop_deadline = Some(Instant::now() + STOP_GRACE);
             }

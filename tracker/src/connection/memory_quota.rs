@@ -144,6 +144,7 @@ impl MemoryQuota {
             taken.holders.remove(&held.number);
         }
         drop(taken);
+        // All waiters: they wait for different limits, and any of them may fit now.
         self.freed.notify_waiters();
     }
 
@@ -212,6 +213,7 @@ impl MemoryLease {
         self.quota.update_holder(self, |holder| {
             if let Some(behind_at) = &mut holder.behind_at {
                 let paid_for = Duration::from_micros(bytes as u64 * 1_000_000 / MIN_BYTES_PER_SECOND);
+                // `max`: a request that fell behind starts afresh with what has arrived.
                 *behind_at = ((*behind_at).max(now) + paid_for).min(now + MAX_TIME_AHEAD);
             }
         });
@@ -310,7 +312,7 @@ mod tests {
         let (mut late, mut now) = (share("10.0.0.4"), Instant::now());
         assert!(at_once(&mut stalled, 1) && at_once(&mut slow, 2) && at_once(&mut whole, 1));
         now += Duration::from_secs(1);
-        // Much at once excuses nobody for long.
+        // A burst puts a request ahead for a limited time only.
         stalled.record_arrival(100 << 20, now);
         whole.mark_complete();
         for _ in 0..30 {

@@ -87,6 +87,7 @@ impl ReplyWriter {
             }
             bytes = bytes.get(count..).unwrap_or_default();
         }
+        // TLS buffers records: without a flush the last one could stay behind.
         timeout_at(deadline.min(Instant::now() + self.stall_timeout), stream.flush()).await?
     }
 

@@ -100,6 +100,7 @@ impl From<DataFolderError> for CommandError {
 /// # Errors
 /// [`CommandError`] when the command fails.
 pub fn run_command(command: &TrackerCommand, settings: &TrackerSettings) -> Result<(), CommandError> {
+    // The only command that needs no data folder.
     if matches!(command, TrackerCommand::Config) {
         return print_text(settings.to_toml().trim_end());
     }

@@ -34,6 +34,8 @@ impl ConfigReloader {
                 Ok(new) => {
                     let (now, later) = changed_keys(&current, &new.values(), &begun_with.values());
                     self.apply(&new, &now, &later);
+                    // Changes are reported against the last reload, those that need a restart against the
+                    // start.
                     current = new.values();
                 }
                 Err(why) => error!(why = %why.to_string().trim(), "SIGHUP: the configuration stays as it was"),
@@ -102,7 +104,7 @@ mod tests {
                 continue;
             }
             assert_eq!((now, later), (vec![key.clone()], vec![]));
-            // It is one of those that are put in force: all of Config but what needs a restart, and the log.
+            // One of the keys that `apply` handles: all of `DaemonConfig` except those for a restart, and the log.
             let (before, after) = (&before.args, &after.args);
             let in_force = before.to_config() != after.to_config()
                 || before.log_level() != after.log_level()

@@ -99,6 +99,8 @@ impl DataFolder {
                 warn!(path = %safe_path(path), "others may look into the data folder: give the tracker one of its own");
             }
         }
+        // SQLite uses another kind of lock (`fcntl`) than the folder (`flock`): a file system may lack one of
+        // them.
         if let Some(why) = sqlite_file::locking_error(path) {
             return Err(DataFolderError::NoLocks { path: path.to_owned(), why });
         }
@@ -117,6 +119,7 @@ impl DataFolder {
     pub(super) fn prepare(&self) -> Result<(), DataFolderError> {
         let path = &self.path;
         let unusable = |why| DataFolderError::Unusable { path: path.clone(), why };
+        // Before anything is opened: it replaces the databases.
         let finished = backup::finish_interrupted(path).map_err(unusable)?;
         if let Some(before) = finished {
             info!(before = %safe_path(before), "a restoration that was cut off is finished");

@@ -69,6 +69,7 @@ fn listen_once(
 ) -> Result<Vec<TcpListener>, DaemonError> {
     let (mut listeners, mut free_port, mut refused) = (Vec::new(), 0, None);
     for (at, &asked) in wanted.iter().enumerate() {
+        // A repeated address would be in use, by this process.
         if wanted[..at].contains(&asked) {
             continue;
         }
@@ -208,7 +209,7 @@ mod tests {
             assert!(is_had(&listeners[0].local_addr().unwrap()));
         }
         assert!(matches!(listen_once(&both, only(|_| false)), Err(DaemonError::Listen { .. })));
-        // Who asks for one of them alone wants that one.
+        // One family requested alone must be available.
         let refused = listen_once(&both[1..], only(SocketAddr::is_ipv4));
         assert!(matches!(refused, Err(DaemonError::Listen { .. })));
     }

@@ -151,7 +151,7 @@ mod tests {
     }
 
     async fn reply(mut stream: TcpStream) -> String {
-        // One that is closed at once may not even take the question.
+        // A connection that is closed at once may not even accept the request.
         let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
         let mut text = Vec::new();
         let _ = timeout(AT_MOST, stream.read_to_end(&mut text)).await.unwrap();

@@ -90,6 +90,7 @@ fn best_address(listening: &[SocketAddr], interfaces: &[Interface]) -> SocketAdd
 
 /// Returns this machine's address of the same family as `any`: that of the default route, else the first one.
 fn own_ip(any: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
+    // A link-local address may change, or needs a scope that other machines name differently.
     let is_lasting = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => !ip.is_link_local(),
         IpAddr::V6(ip) => !ip.is_unicast_link_local(),

@@ -18,6 +18,7 @@ pub(super) fn activated_listeners() -> std::io::Result<Vec<StdListener>> {
     let mut listeners = Vec::new();
     for at in 0..sockets.len() {
         if let Some(listener) = sockets.take_tcp_listener(at)? {
+            // Tokio needs it, and not every service manager sets it.
             listener.set_nonblocking(true)?;
             listeners.push(listener);
         }
@@ -82,12 +83,12 @@ mod tests {
         let feeding = notify_while_alive(&service, Duration::from_millis(20), || well.send_replace(()));
         let watched = async {
             heard.changed().await.unwrap();
-            // As a disk that doesn't come back from a sync would: another writer has the file.
+            // Another writer holds the file, which blocks the store as a disk that never finishes a sync would.
             let other = rusqlite::Connection::open(folder.path().join("db")).unwrap();
             other.execute_batch("BEGIN IMMEDIATE").unwrap();
             let (user, password) = ("bob".parse().unwrap(), shared::tracker::Password::new("x").unwrap());
             let quiet = async {
-                // Until the change has come to the store, all is well.
+                // Until the change reaches the store, the tracker counts as alive.
                 while timeout(Duration::from_millis(300), heard.changed()).await.is_ok() {}
                 other.execute_batch("COMMIT").unwrap();
             };

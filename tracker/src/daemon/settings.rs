@@ -72,6 +72,7 @@ impl TrackerSettings {
                 from_file.push(id);
             }
         }
+        // Behind the file's options, which must come before a subcommand.
         words.extend(command_line.iter().skip(1).cloned());
         let matches = command.try_get_matches_from_mut(&words).map_err(|why| match given_config(&given) {
             Some(path) if !from_file.is_empty() => SettingsError::Wrong { path, why: first_paragraph(&why) },
@@ -149,6 +150,7 @@ fn as_option(key: &str, value: &toml::Value) -> Option<OsString> {
     match value {
         toml::Value::Boolean(false) => None,
         toml::Value::Boolean(true) => Some(format!("--{key}").into()),
+        // With `=`, since a value may begin with a dash.
         toml::Value::String(text) => Some(format!("--{key}={text}").into()),
         toml::Value::Array(values) => {
             let all: Vec<&str> = values.iter().filter_map(toml::Value::as_str).collect();

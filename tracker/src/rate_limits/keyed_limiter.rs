@@ -69,6 +69,7 @@ impl<K: Hash + Eq + Clone> StateStore for BucketTable<K> {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let mut table = self.lock();
+        // A refusal stores nothing, and so can't fill the table.
         let (answer, free_at) = decide(table.get(key).copied())?;
         if table.len() >= MAX_KEYS && !table.contains_key(key) {
             forget_half(&mut table);

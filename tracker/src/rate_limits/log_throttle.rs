@@ -59,6 +59,7 @@ impl LogThrottle {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ThrottleWindow { logged: told, kinds, others, .. } = &mut *window;
         let key = (from, kind);
+        // The table is bounded: further pairs are only counted together.
         if kinds.len() >= MAX_KINDS && !kinds.contains_key(&key) {
             *others += 1;
             return false;

@@ -105,6 +105,7 @@ impl PresenceRegistry {
         if let Some((session, _)) = token.filter(|(_, owner)| *owner == user) {
             return by_session(session);
         }
+        // Before the address: a wrong password is refused, whatever the address.
         if claim.has_password {
             return AuthorityDecision::IfPasswordIsRight;
         }

@@ -100,9 +100,11 @@ impl PresenceRegistry {
         let session = session?;
         self.last_session += 1;
         let renewed = self.newest_session();
+        // The client keeps its token.
         self.tokens.insert(TokenHash::from(&session.token), renewed);
         self.sessions.insert(renewed, session);
         if let Some(present) = self.present.get_mut(user).filter(|_| is_presence) {
+            // Logins are ordered by session id, which changes here.
             self.recent_logins.remove(present.from, present.session);
             self.recent_logins.add(present.from, renewed, user.clone());
             present.session = renewed;
@@ -126,6 +128,7 @@ impl PresenceRegistry {
     }
 
     fn forget_sessions(&mut self, user: &UserName) {
+        // A scan of all sessions: revocations are rare.
         let over: Vec<SessionId> =
             self.sessions.iter().filter(|(_, session)| session.user == *user).map(|(id, _)| *id).collect();
         for id in over {

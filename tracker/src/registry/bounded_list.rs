@@ -66,6 +66,7 @@ impl PresenceRegistry {
             entry.is_counted = bytes <= left;
             left -= if entry.is_counted { bytes } else { 0 };
         }
+        // One file of each user in turn: a user with many files leaves room for the others.
         let mut may_show_more = true;
         while may_show_more {
             may_show_more = false;

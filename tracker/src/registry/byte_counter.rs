@@ -57,7 +57,7 @@ impl ByteCounter {
 }
 
 impl CountedText {
-    /// Creates an uncounted text, and the shared bytes of it that replies hold.
+    /// Creates an uncounted text, and the shared bytes that replies hold.
     pub(super) fn new(text: Vec<u8>) -> (Arc<Self>, Bytes) {
         let text = Arc::new(Self { text: text.into_boxed_slice(), counted_in: OnceLock::new() });
         (Arc::clone(&text), Bytes::from_owner(SharedText(text)))

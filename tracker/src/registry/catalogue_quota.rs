@@ -53,7 +53,7 @@ pub(super) struct CatalogueQuota {
 /// The memory of a list of files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ListSize {
-    /// All of it.
+    /// The whole list.
     pub(super) bytes: usize,
     /// Its texts alone, a part of `bytes`.
     pub(super) text: usize,
@@ -121,6 +121,7 @@ impl CatalogueQuota {
             return Ok(());
         }
         let left = capacity.checked_sub(self.all.used_bytes() + more).ok_or(FileListError::CatalogueFull)?;
+        // Short lists may use the reserve; long ones must leave it.
         let is_short = after.bytes <= capacity / FLOOR_DIVISOR;
         let left = if is_short { left } else { left.saturating_sub(capacity / SHORT_LISTS_DIVISOR) };
         let of_origin = self.origin(from).map_or(0, CatalogueUsage::used_bytes) + more;
@@ -177,6 +178,7 @@ impl CatalogueUsage {
     }
 
     fn is_in_use(&self) -> bool {
+        // A counter that a text refers to must stay: the text is subtracted from it at the end.
         self.lists != ListSize::default() || self.text_counter.is_shared()
     }
 }
@@ -200,7 +202,7 @@ mod tests {
         ClientOrigin::of([0xfd00, 0, 0, 0, 0, 0, 0, n].into())
     }
 
-    /// The longest list that a new user from there may have, which is there then; the texts of lists are not made.
+    /// Adds the longest list that a new user at this origin may have; texts are not made.
     fn greedy(room: &mut CatalogueQuota, from: ClientOrigin) -> usize {
         let fits = |bytes| room.check_growth(from, list(0), ListSize { bytes, text: 0 }, CAPACITY).is_ok();
         let (mut fitting, mut beyond) = (0, CAPACITY + 1);

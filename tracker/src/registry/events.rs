@@ -90,6 +90,7 @@ impl EventLog {
         }
         if self.last_sweep.is_none_or(|forgot| now >= forgot + PACE_SWEEP_INTERVAL) {
             self.last_sweep = Some(now);
+            // A rested user without pending events is as good as an unknown one.
             self.paces.retain(|_, pace| pace.pending.is_some() || pace.rested_at > now);
         }
     }
@@ -114,6 +115,7 @@ impl EventLog {
                 self.flush_pending(user, now);
                 return self.append(kind);
             }
+            // Also any event before the first tick, such as those of a restore: there is no clock yet.
             _ => return self.append(kind),
         };
         let pace = self.paces.entry(user.clone()).or_insert(EventPace { rested_at: now, pending: None });
@@ -156,6 +158,7 @@ impl EventLog {
     }
 
     pub(super) fn after(&self, seen: u64, limit: usize) -> EventBacklog {
+        // A number above the last one is another process's: nothing is known about it.
         let missed = self.last.checked_sub(seen).and_then(|missed| usize::try_from(missed).ok());
         let Some(first) = missed.and_then(|missed| self.lines.len().checked_sub(missed)) else {
             let line = line(&TrackerEvent { seq: self.last, kind: TrackerEventKind::Resync {} });
@@ -170,7 +173,10 @@ impl EventLog {
 impl PendingEvents {
     fn merge(&mut self, kind: TrackerEventKind) {
         match kind {
+            // Everything before the logout is over.
             TrackerEventKind::Offline { .. } => *self = Self { offline: true, online: None, files: None },
+            // A login empties the list of files. An `offline` before it stays: it tells that the presence is
+            // new.
             TrackerEventKind::Online { .. } => (self.online, self.files) = (Some(kind), None),
             TrackerEventKind::Files { count, .. } => self.files = Some(count),
             TrackerEventKind::KeyChanged { .. } | TrackerEventKind::Resync {} | TrackerEventKind::Unknown => {}

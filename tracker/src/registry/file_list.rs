@@ -100,6 +100,7 @@ impl FileList {
     /// so that their digests match the stored ones.
     pub fn from_pieces(mut pieces: Vec<Vec<SharedFile>>) -> Self {
         pieces.sort_by(|one, other| one.first().map(|file| &file.name).cmp(&other.first().map(|file| &file.name)));
+        // Pieces that overlap come from a damaged store: the list is built from the files instead.
         if !pieces.iter().flatten().is_sorted_by(|one, next| one.name < next.name) {
             return Self::from_list(pieces.into_iter().flatten().collect());
         }
@@ -147,6 +148,7 @@ impl FileList {
     /// Returns about how many bytes [`FileList::with_changes`] goes through.
     pub fn effort(&self, mode: FilesMode, other: &Self) -> usize {
         if mode == FilesMode::Replace {
+            // Lists of different lengths differ without being compared.
             return if self.count == other.count { self.bytes } else { 0 };
         }
         let mut touched: Vec<usize> = other.entries().map(|entry| self.chunk_index(entry.name)).collect();
@@ -161,6 +163,7 @@ impl FileList {
     /// [`FileListError::TooMany`] when the result has more than [`MAX_FILES_PER_USER`] files.
     pub fn with_changes(&self, mode: FilesMode, other: &Self) -> Result<Option<Self>, FileListError> {
         let changed = match mode {
+            // A client may repeat its list: an unchanged one makes no event and no write.
             FilesMode::Replace if self.count == other.count && self.entries().eq(other.entries()) => None,
             FilesMode::Replace => Some(other.clone()),
             FilesMode::Add | FilesMode::Remove => self.merged(mode, &other.entries().collect::<Vec<_>>()),
@@ -242,6 +245,7 @@ impl FileList {
         limit: usize,
         effort: &mut usize,
     ) -> (Vec<SharedFile>, Option<FileName>) {
+        // Chunks that end before the cursor are skipped without a look.
         let begin = self.chunks.partition_point(|chunk| after.is_some_and(|after| chunk.last() <= after.as_str()));
         let is_behind = |entry: &ChunkEntry<'_>| after.is_none_or(|after| entry.name > after.as_str());
         let mut found = Vec::new();
@@ -263,6 +267,7 @@ impl FileList {
             if found.len() >= limit {
                 break;
             }
+            // The search stops between chunks only, so that a name is enough to continue.
             if *effort == 0 && number + 1 < self.chunks.len() {
                 return (found, chunk.last().parse().ok());
             }
@@ -326,6 +331,7 @@ fn normalization_variants(name: &str) -> Vec<String> {
         }
         forms = longer;
     }
+    // Beyond the limit components keep their composed form, so the decomposed whole is added.
     forms.push(to_nfd(name).into_owned());
     forms.retain(|form| form != name);
     forms.sort_unstable();
@@ -346,6 +352,7 @@ impl FileListBuilder {
     fn push_all(&mut self, files: Vec<ChunkEntry<'_>>) {
         let bytes = |files: &[ChunkEntry<'_>]| files.iter().map(ChunkEntry::len).sum::<usize>();
         let more = bytes(&files);
+        // At most half full, so that a joined chunk leaves room for later additions.
         let is_small = |last: &mut Arc<FileChunk>| {
             last.len() + files.len() <= MAX_FILES / 2 && last.text_bytes() + more <= MAX_TEXT_BYTES / 2
         };

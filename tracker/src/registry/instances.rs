@@ -1,4 +1,4 @@
-//! Instances: several processes with one key, of which one at a time is present.
+//! Instances: several processes with one key. One at a time is present.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -121,6 +121,7 @@ impl PresenceRegistry {
     fn compact_list(&mut self, room: usize, with_files: bool, requester: ClientOrigin) -> PeerListText {
         let (begin, end) = (ListView::Compact.opening(), ListView::Compact.ending(Some(self.present.len())));
         let room = room.saturating_sub(begin.len() + end.len());
+        // A cheap bound first: a short list of thousands of users would be made in vain.
         if self.can_fit(room) {
             let list = self.bounded_list(ListView::Compact, room, with_files);
             if list.users == self.present.len() {
@@ -168,6 +169,7 @@ impl PresenceRegistry {
             }
             page.looked_at = Some(user.clone());
             page.add_if_matching(user, present, wanted);
+            // A filtered list goes on after the page is full, only to count the matches.
             if page.has_more && !is_filtered {
                 return false;
             }

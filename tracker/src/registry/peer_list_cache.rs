@@ -42,7 +42,7 @@ struct ListSegment {
     text: Option<Vec<Bytes>>,
     /// The parts of `text` that were made here. Lists of files belong to their users.
     own_texts: Vec<Arc<CountedText>>,
-    /// The counter of the requester for whom `own_texts` were made.
+    /// The counter of the requester whose request made `own_texts`.
     charged_to: ByteCounter,
 }
 
@@ -68,6 +68,7 @@ impl PeerListCache {
         if segment.users <= MAX_SEGMENT_USERS {
             return;
         }
+        // Two halves, so that neither is near a bound again.
         let (keep, start) = (segment.users / 2, start.clone());
         let begin = start.as_ref().map_or(Bound::Unbounded, Bound::Included);
         let middle = users.range::<UserName, _>((begin, Bound::Unbounded)).nth(keep);
@@ -84,6 +85,7 @@ impl PeerListCache {
         let Some((start, segment)) = self.segment_of(user) else { return };
         segment.users = segment.users.saturating_sub(1);
         let (users, start) = (segment.users, start.clone());
+        // The first segment has no other before it to join.
         if users >= MIN_SEGMENT_USERS || start.is_none() {
             return;
         }
@@ -280,7 +282,7 @@ mod tests {
         share(&mut registry, 2500, 3);
         let after = registry.plain_list(ASKER);
         let kept = |part: &&Bytes| after.iter().any(|other| other.as_ptr() == part.as_ptr());
-        // All but the changed segment and the end.
+        // All parts except the changed segment and the end.
         assert_eq!(before.iter().filter(kept).count(), before.len() - 2);
         assert!(before.len() > 5000 / MAX_SEGMENT_USERS);
     }

@@ -140,6 +140,7 @@ impl PresenceRegistry {
         }
         present.deadline = deadline;
         let lease = if present.bound { self.rules.lease } else { self.rules.legacy_lease };
+        // In either direction: a deadline comes closer when a connection drops.
         let moved = deadline
             .saturating_duration_since(present.stored_deadline)
             .max(present.stored_deadline - deadline.min(present.stored_deadline));

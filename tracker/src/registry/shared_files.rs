@@ -35,6 +35,7 @@ impl PresenceRegistry {
         let from = present.from;
         // A list that doesn't grow is accepted even when the catalogue is full: that is how it gets space again.
         self.quota.check_growth(from, present.files.size(), after.size(), capacity)?;
+        // Each change may leave an old text with slow readers, charged to this origin.
         if !after.is_empty() && !self.quota.can_send(from, capacity) {
             return Err(FileListError::TooManyInFlight);
         }

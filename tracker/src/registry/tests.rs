@@ -245,14 +245,14 @@ fn behind_one_address_a_connection_speaks_for_whom_it_logged_in_as() {
     ["alice", "carol"].iter().for_each(|user| twice.record(&name(user)));
     let mine = [(name("alice"), alice)];
     for sessions in [&mine[..], &[]] {
-        // Its session may be over, and forgotten after a logout: it is nobody else's connection all the same.
+        // Even after its session ended and was forgotten, the connection speaks for no other user.
         let claim = AuthorityClaim { sessions, logged_in: &once, ..from(ALICE_IP) };
         assert_eq!(world.authority("bob", &claim), forbidden);
         assert_eq!(world.authority("alice", &claim), AuthorityDecision::Session(alice));
         let claim = AuthorityClaim { logged_in: &twice, ..claim };
         assert_eq!(world.authority("bob", &claim), forbidden);
     }
-    // A connection of its own for each request, as the exercise's clients may use.
+    // One connection for each request, as the exercise's clients may use.
     assert_eq!(world.authority("bob", &from(ALICE_IP)), AuthorityDecision::Session(bob));
     // A token or a password is a proof of its own.
     let (_, token) = world.registry.session(bob).unwrap();
@@ -401,7 +401,7 @@ fn lists_that_are_still_being_read_are_counted_until_nobody_has_them() {
         drop(readers);
         assert_eq!(world.registry.quota.in_flight_bytes(), 0);
     }
-    // Who doesn't read is refused, and nobody else.
+    // Only the origin that doesn't read is refused.
     let page = world.registry.counted_text(vec![0; catalogue_bytes / 4 + 1], from_ip(BOB_IP));
     assert!(!world.registry.can_send_reply(from_ip(BOB_IP)));
     assert!(world.registry.can_send_reply(from_ip(ALICE_IP)));

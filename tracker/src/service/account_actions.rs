@@ -35,6 +35,7 @@ impl TrackerService {
     pub(super) async fn register(&self, client: &ClientState, credentials: Credentials) -> ActionResult {
         let Credentials { user, password } = credentials;
         let gate = self.access_policy();
+        // Charged before any other answer: refusals reveal which names are taken.
         gate.limits.charge_registration(client.from(), Instant::now())?;
         if gate.registration == RegistrationMode::Closed {
             return Err(RefusalReason::RegistrationClosed.into());
@@ -47,6 +48,7 @@ impl TrackerService {
             }
         };
         let binding = client.certificate();
+        // A repeated REGISTER of the same user goes on, and is refused because the name is taken.
         if let Some(owner) = self.owner(binding).filter(|owner| *owner != user) {
             return Err(key_of_other_account(&owner));
         }
@@ -132,6 +134,7 @@ impl TrackerService {
                 let former = old.map(|fingerprint| FormerKey { fingerprint, user: user.clone(), since });
                 let remembered = former.clone();
                 let bound = move |store: &mut dyn AccountStore| {
+                    // `bind` compares with `old`: another login may have changed the binding meanwhile.
                     store.bind(&name, old, new)?;
                     if let Some(Err(why)) = remembered.map(|former| store.record_former_key(&former)) {
                         // The binding holds; only its former owner is told less after a restart.
@@ -157,12 +160,15 @@ impl TrackerService {
             let other = self.with_registry(|registry, now| registry.other_instance(&user, instance, now));
             other.map(|(ip, time)| OtherInstance { ip, for_s: time.as_secs() })
         });
+        // Without a port the client only authenticates. With another instance present, one that yields does
+        // so, too.
         if presence.has_port() && elsewhere.is_none() {
             self.access_policy().limits.charge_change(&user, client.from(), Instant::now())?;
             return self.become_present(client, user, Some(fingerprint), presence);
         }
         let held = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
         let (token, made) = self.with_registry(|registry, _| {
+            // A repeated RESUME on one connection gets the same session.
             if let Some((_, token)) = held.and_then(|session| registry.session(session)) {
                 return Ok((token, None));
             }
@@ -187,6 +193,7 @@ impl TrackerService {
             TransportSecurity::Tls => return Err(RefusalReason::NeedsCertificate.into()),
             TransportSecurity::Certified(fingerprint) => fingerprint,
         };
+        // Only on a fresh connection: earlier logins and subscriptions belong to the door itself.
         if !self.access_policy().trusted_doors.contains(&door) || client.has_logged_in() || client.is_subscribed() {
             return Err(RefusalReason::NotATrustedDoor.into());
         }
@@ -201,12 +208,14 @@ impl TrackerService {
         new_password: Password,
     ) -> ActionResult {
         let Account { user, password_hash: old, .. } = self.authenticate(client, credentials).await?;
+        // After the password: only the owner learns that the account is bound.
         self.require_tls_if_bound(client, &user)?;
         // Charged like a guess: every connection then looks whether its sessions are revoked, which is expensive.
         self.access_policy().limits.charge_password(&user, client.from(), Instant::now())?;
         let new = self.passwords.hash(&new_password, client.from().into()).await?;
         let name = user.clone();
         self.accounts.commit(client.from().into(), move |store| store.set_password(&name, &old, &new)).await?;
+        // This connection's session continues: its user is the one who changed the password.
         let asked_from = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
         let (kept, now) = self.with_registry(|registry, _| {
             let kept = registry.revoke_other_sessions(&user, asked_from);
@@ -318,6 +327,7 @@ impl TrackerService {
             ip,
             from: client.from(),
             port: presence.port.map(Into::into),
+            // Others will send packets there: a client must not direct them at third parties.
             addresses: dialable_addresses(&presence.addresses, ip, &self.access_policy().announceable),
             token,
             binding,
@@ -354,6 +364,7 @@ fn decide_binding(
         (Some(_), TransportSecurity::Certified(_)) if !rebind => {
             Err(RefusalReason::BoundToOtherKey(user.clone()).into())
         }
+        // An account without a binding is bound by its first login with a certificate.
         (old, TransportSecurity::Certified(new)) => match owner_of_shown {
             Some(owner) => Err(key_of_other_account(owner)),
             None => Ok(BindingDecision::Replace { old, new }),

@@ -126,7 +126,7 @@ impl ActionReply {
 pub(super) fn list_head(dialect: Dialect, id: Option<&str>, online: usize) -> Result<Vec<u8>, RequestError> {
     let mut head = match dialect {
         Dialect::Action => encode_ok(id, &format!("{online} online"), &EmptyReply {}).map_err(|why| internal(&why))?,
-        // The exercise's own tracker sends no text here; each byte saved leaves room for peers in the client's 4 KiB read.
+        // The exercise's own tracker sends no text here, and its clients read 4 KiB: each byte saved is left to peers.
         Dialect::Cmd => id.map_or_else(
             || b"{\"status\":\"OK\"}\n".to_vec(),
             |id| format!("{{\"id\":{id},\"status\":\"OK\"}}\n").into_bytes(),

@@ -63,6 +63,7 @@ impl ClientState {
     pub fn new(service: Arc<TrackerService>, ip: IpAddr, transport: TransportSecurity) -> Self {
         Self {
             service,
+            // A dual-stack socket shows IPv4 clients with IPv4-mapped addresses.
             ip: ip.to_canonical(),
             from: ClientOrigin::of(ip),
             transport,
@@ -179,6 +180,7 @@ impl ClientState {
         let (last, more) = match backlog {
             EventBacklog::Lines { lines, seen } => {
                 lines.iter().for_each(|line| out.extend_from_slice(line));
+                // A full batch may be the last one; the next call then finds nothing.
                 (seen, lines.len() == EVENTS_PER_BATCH)
             }
             EventBacklog::Lost { line, seen: last } => {
@@ -265,6 +267,7 @@ impl ClientState {
     }
 
     pub(super) fn subscribe(&mut self, seen: u64, by: UserName, then: SessionId) {
+        // A repeated SUBSCRIBE replaces the position; the gauge counts connections.
         if !self.is_subscribed() {
             self.service.metrics().subscribers.inc();
         }
@@ -277,6 +280,7 @@ impl Drop for ClientState {
         if self.is_subscribed() {
             self.service.metrics().subscribers.dec();
         }
+        // Many connections never log in: they spare the registry's lock.
         if self.sessions.is_empty() {
             return;
         }

@@ -54,6 +54,7 @@ impl TrackerService {
         self.with_registry(|registry, _| registry.can_send_reply(client.from()))
             .then_some(())
             .ok_or_else(too_many_replies_error)?;
+        // The head comes first: in plaintext the list gets the room that the head leaves.
         let head = list_head(client.dialect(), id, self.with_registry(|registry, _| registry.present_count()))?;
         let room = MAX_PLAIN_REPLY_BYTES.saturating_sub(head.len() + super::LIST_END.len());
         let view = match (client.dialect(), client.is_secure()) {
@@ -135,6 +136,7 @@ impl TrackerService {
         shown: &AuthorityClaim<'_>,
         mut turn: Option<FairPermit>,
     ) -> Result<usize, RequestError> {
+        // Optimistic: a copy is changed, and put back only if the list is still the one that was copied.
         for _ in 0..MAX_CHANGE_ATTEMPTS {
             let before = self.with_registry(|registry, _| registry.files(user).cloned());
             let before = before.ok_or_else(|| not_online(user))?;
@@ -210,6 +212,7 @@ impl TrackerService {
             if user.is_some_and(|user| user != name) {
                 return Err(RefusalReason::ForeignToken.into());
             }
+            // A bound account is never reachable in plaintext, not even by token.
             if registry.binding(&name).is_some() && !client.is_secure() {
                 return Err(tls_required(&name));
             }
@@ -237,6 +240,7 @@ impl TrackerService {
         };
         let look = |registry: &mut PresenceRegistry, _| (registry.binding(&user), registry.is_present(&user));
         let (fingerprint, online) = self.with_registry(look);
+        // Only clients with this feature understand a reply without a fingerprint.
         let understands_none = client.features().has(Feature::KeylessUsers);
         if fingerprint.is_none() && !(understands_none && self.has_account(client, &user).await?) {
             return Err(not_bound());
@@ -276,6 +280,7 @@ impl TrackerService {
             drop((lists, turn));
             files.extend(piece.files);
             let next = match piece.next {
+                // Cut by size: the next page begins behind the last file that stayed.
                 _ if truncate_to_page(&mut files) => cursor_after(&files),
                 None => None,
                 Some(_) if files.len() == limit => cursor_after(&files),
@@ -293,6 +298,7 @@ impl TrackerService {
     pub(super) fn subscribe(&self, client: &mut ClientState, since: Option<u64>) -> ActionResult {
         let (user, _) = self.certified_user(client)?;
         let (last, continued, then) = self.with_registry(|registry, _| {
+            // A limit of 0 asks only whether the following events are still kept.
             let kept = |seen: &u64| matches!(registry.events_after(*seen, 0), EventBacklog::Lines { .. });
             (registry.last_event(), since.filter(kept), registry.newest_session())
         });

@@ -48,8 +48,10 @@ impl TrackerService {
     pub async fn store_presence(&self) {
         // The guard moves into the blocking task: if this future is dropped, the next store still waits for that task.
         let turn = Arc::clone(&self.store_lock).lock_owned().await;
+        // Counted once: users who change again later are left for the next call.
         let mut left = self.with_registry(|registry, _| registry.dirty_count());
         let mut changes = Vec::new();
+        // The lock is released between the pieces, so that requests are answered meanwhile.
         while left > 0 {
             let some = self.with_registry(|registry, now| registry.take_changes(left.min(CHANGES_PER_LOCK), now));
             left = left.saturating_sub(CHANGES_PER_LOCK);

@@ -162,6 +162,7 @@ impl RefusalReason {
                 }
                 None => format!("{}: tente de novo em {s} s", self.portuguese()),
             },
+            // The `cmd` dialect has no field for the time, so the text has it.
             (Dialect::Cmd, _, Some(s)) => format!("{}: tente de novo em {s} s", self.portuguese()),
             (Dialect::Cmd, _, None) => self.portuguese(),
         }

@@ -50,6 +50,7 @@ impl From<AccountStoreError> for RequestError {
                 RefusalReason::NameLike { wanted, taken, free: None }.into()
             }
             AccountStoreError::KeyTaken => RefusalReason::KeyTaken.into(),
+            // The account was there a moment ago: somebody changed or removed it meanwhile.
             AccountStoreError::NoAccount | AccountStoreError::Changed => changed_meanwhile(),
             AccountStoreError::Busy => busy(RefusalReason::TooManyChanges, 1000),
             AccountStoreError::Full => {

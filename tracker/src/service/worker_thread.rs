@@ -1,5 +1,5 @@
-//! A thread for long work, one job at a time: the runtime's threads stay free for short requests, and the memory
-//! that such a job needs is needed once.
+//! A thread for long work, one job at a time: the runtime's threads stay free for short requests, and only one job
+//! at a time needs the memory for a long request.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(made, 8);
     }
 
-    /// What it has come to, looked at once.
+    /// Polls once, and returns the result if there is one.
     async fn looked_at_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         tokio::select! {
             biased;

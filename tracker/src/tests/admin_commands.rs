@@ -1,4 +1,4 @@
-//! What the administrator does to accounts, as those who are connected see it.
+//! The administrator's changes of accounts, as connected clients see them.
 
 use shared::tracker::Password;
 
@@ -7,7 +7,7 @@ use super::tracker_harness::{Conn, World, login, register};
 
 const SUBSCRIBE: &str = r#"{"action":"SUBSCRIBE"}"#;
 
-/// Somebody else, who hears of everything and whom nothing here concerns.
+/// A subscriber whose account nobody changes.
 async fn watcher(world: &World) -> Conn {
     let (_, mut watcher) = registered(world, "alice").await;
     assert_eq!(watcher.code(SUBSCRIBE).await, "ok");
@@ -27,7 +27,7 @@ async fn whoever_is_unbound_is_disconnected_and_everybody_hears_of_it() {
     assert_eq!(told.each_ref().map(event), [("online", "bob"), ("offline", "bob"), ("key_changed", "bob")]);
     assert!(told[2]["fingerprint"].is_null() && told[2].as_object().unwrap().contains_key("fingerprint"));
     assert!(present.rest().await.is_empty());
-    // What it hears before is as true as ever.
+    // Events before the expected one still hold.
     assert!(listening.rest().await.iter().all(|line| line["event"] != "resync"));
     let mut again = world.tls(Some(&identity)).await;
     assert_eq!(again.code(RESUME).await, "not_logged_in");
@@ -81,7 +81,7 @@ async fn a_login_that_is_under_way_meanwhile_counts_no_more() {
     assert_eq!(conn.code(&register("bob")).await, "ok");
     let bob = "bob".parse().unwrap();
     let remove = async {
-        // The password is looked at now.
+        // The password is being checked now.
         while world.service.snapshot().hashes == 0 {
             tokio::task::yield_now().await;
         }
@@ -115,7 +115,7 @@ async fn another_password_ends_all_sessions_but_the_one_that_asked() {
     assert_eq!(reply["code"], "ok");
     assert!(other.rest().await.is_empty());
     assert!(listening.rest().await.iter().all(|line| line["event"] == "online"));
-    // The one that asked is present as before, by the same token, and still hears of everything.
+    // The connection that asked stays present with the same token, and still gets events.
     assert_eq!(asking.code(r#"{"action":"HEARTBEAT"}"#).await, "ok");
     assert_eq!(world.users().await, ["bob"]);
     let mut third = world.tls(Some(&identity)).await;

@@ -1,4 +1,4 @@
-//! Clients that say `cmd`: the dialect of the programs that were really written for the exercise.
+//! Clients in the `cmd` dialect, that of the programs that were written for the exercise.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use super::tls_clients::{RESUME, registered};
 use super::tracker_harness::{World, files, login, register};
 
-/// What those programs read at once.
+/// The bytes that those programs read with one call.
 const RECV: usize = 4096;
 
 /// A program of the exercise: one `send`, one `recv`, one JSON text.
@@ -104,7 +104,7 @@ async fn both_dialects_see_the_same_peers() {
     assert_eq!(plain["peers"][0], json!({"user": "ana", "ip": "127.0.0.1", "port": 5002}));
     let bob = json!({"user": "bob", "ip": "127.0.0.1", "port": 7000, "files": full["peers"][1]["files"]});
     assert_eq!(plain["peers"][1], bob);
-    // Who logs in without a port has 0 there: those clients need a number.
+    // A login without a port shows 0, since those clients need a number.
     ana.ok(json!({"cmd": "LOGIN", "user": "ana", "password": 12345})).await;
     assert_eq!(ana.ok(json!({"cmd": "LIST_PEERS"})).await["peers"]["ana"]["connection"]["porta"], 0);
 }
@@ -140,7 +140,7 @@ async fn heartbeats_are_for_those_who_are_there() {
     let world = World::new().await;
     let mut ana = Student::of(&world).await;
     ana.arrives("ana", 5001).await;
-    // A connection of its own from the same address, as the exercise's tracker allows it.
+    // Another connection from the same address, which the exercise's tracker allows.
     Student::of(&world).await.ok(json!({"cmd": "HEARTBEAT", "user": "ana"})).await;
     let mut nobody = Student::of(&world).await;
     for user in ["nobody", "a b", ""] {
@@ -150,7 +150,7 @@ async fn heartbeats_are_for_those_who_are_there() {
     let (_, mut bob) = registered(&world, "bob").await;
     assert_eq!(bob.code(RESUME).await, "ok");
     assert!(nobody.error(json!({"cmd": "HEARTBEAT", "user": "bob"})).await.contains("TLS"));
-    // Without any user it is the connection's own.
+    // Without `user` the connection's own user is meant.
     ana.ok(json!({"cmd": "HEARTBEAT"})).await;
 }
 
@@ -203,7 +203,7 @@ async fn a_class_of_24_fits_into_one_recv_in_both_dialects() {
     let peers = action["peers"].as_array().unwrap();
     assert_eq!((peers.len(), &action["total"]), (24, &json!(24)));
     assert!(peers.iter().all(|peer| peer["file_count"] == 400 && peer["fingerprint"].is_null()));
-    // Who asks for all of it gets all of it.
+    // A client that asks for everything gets everything.
     let all = world.once(r#"{"action":"LIST_PEERS","with_files":true}"#).await;
     assert!(all["peers"].as_array().unwrap().iter().all(|peer| peer["files"].as_array().unwrap().len() == 400));
     let user = format!("{}07", "n".repeat(30));
@@ -300,7 +300,7 @@ async fn what_can_t_be_read_is_answered_in_its_own_dialect() {
     }
 }
 
-/// Sends it, and gets one error that says how it should be, and the end.
+/// Sends a malformed request, and expects one error that explains the format, and the end.
 async fn one_error(world: &World, bytes: &[u8]) {
     let mut conn = world.plain().await;
     conn.send(bytes).await;

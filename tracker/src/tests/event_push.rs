@@ -1,4 +1,4 @@
-//! Events to many, and to those who don't read them.
+//! Events to many subscribers, some of which don't read them.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn stir(world: &World, count: usize) {
     let first = world.service.with_registry(|registry, _| registry.last_event());
     for n in 0..count {
         world.service.with_registry(|registry, now| {
-            // Nobody comes and goes so often that not all of it is told.
+            // Slow enough that no events are merged.
             let user = format!("visitor-{:020}", first + n as u64 / 2).parse().unwrap();
             if n % 2 == 1 {
                 registry.logout(&user);

@@ -1,4 +1,4 @@
-//! Hostile and unlucky clients, too many of them, and the end.
+//! Hostile and unlucky clients, too many connections, and the shutdown.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn what_is_not_json_gets_one_line_and_the_end() {
         conn.end().await;
         assert_eq!(codes(&conn.rest().await), expected, "{bytes:.40}");
     }
-    // What isn't UTF-8 costs its request, and not the connection.
+    // Invalid UTF-8 costs the request, but not the connection.
     let mut conn = world.plain().await;
     conn.send(b"{\"user\":\"\xff\"}").await;
     assert_eq!(conn.line().await["code"], "bad_json");
@@ -79,12 +79,12 @@ async fn long_requests_that_never_end_leave_room_for_others_or_are_told_to_come_
     let refused = honest.line().await;
     assert_eq!(refused["code"], "busy", "{refused}");
     assert!(refused["retry_after_ms"].is_u64());
-    // Only the request is refused, not whoever sent it.
+    // Only the request is refused; the connection stays.
     assert_eq!(honest.code(LIST).await, "ok");
     drop(hoarder);
     world.once(&login("bob")).await;
     assert_eq!(world.once(&long).await["count"], 4000);
-    // What was read is no longer held, by whoever is still there.
+    // Memory of requests that were read is free again, though their connections stay.
     for _ in 0..20 {
         let mut silent = world.plain().await;
         assert_eq!(silent.code(&login("bob")).await, "ok");
@@ -207,7 +207,7 @@ async fn those_who_never_said_anything_make_way() {
     until_closed(&world, "made_way", 9).await;
 }
 
-/// Waits until so many connections ended for this reason.
+/// Waits until this number of connections ended for this reason.
 async fn until_closed(world: &World, reason: &str, count: usize) {
     let line = format!(r#"tracker_closed_total{{reason="{reason}"}} {count}"#);
     let started = Instant::now();
@@ -262,7 +262,7 @@ async fn who_was_let_in_just_before_a_stop_is_answered() {
         tokio::task::yield_now().await;
     }
     world.begin_stop();
-    // The others have been told.
+    // The other clients got their reasons.
     tokio::time::sleep(Duration::from_millis(20)).await;
     silent.send(LIST).await;
     assert_eq!(codes(&silent.rest().await), ["ok"]);

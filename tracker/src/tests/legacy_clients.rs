@@ -148,7 +148,7 @@ async fn behind_one_address_a_connection_speaks_only_for_whom_it_logged_in_as() 
     for _ in 0..2 {
         assert_eq!(alice.code(&files("bob", 1)).await, "forbidden");
         assert_eq!(alice.code(&logout("bob")).await, "forbidden");
-        // The second time after its own logout.
+        // The second round comes after this logout.
         assert_ne!(alice.code(&logout("alice")).await, "forbidden");
     }
     assert_eq!(world.users().await, ["bob"]);
@@ -156,7 +156,7 @@ async fn behind_one_address_a_connection_speaks_only_for_whom_it_logged_in_as() 
     assert_eq!(alice.code(&files("bob", 1).replacen('{', r#"{"password":"s3nha","#, 1)).await, "ok");
     assert_eq!(alice.code(&login("bob")).await, "ok");
     assert_eq!(alice.code(&files("bob", 2)).await, "ok");
-    // A connection of its own for each request goes on as before.
+    // One connection for each request still works.
     assert_eq!(world.once(&files("bob", 1)).await["code"], "ok");
     assert_eq!(world.once(&logout("bob")).await["code"], "ok");
 }
@@ -181,7 +181,7 @@ async fn names_that_can_t_be_used_come_with_one_that_can() {
         let message = reply["message"].as_str().unwrap();
         assert!(reply["code"] == code && message.contains(offered), "{name}: {reply}");
     }
-    // What is offered is free.
+    // The suggested name is free.
     for name in ["Joao", "Lara", "aluno1"] {
         assert_eq!(world.once(&register(name)).await["code"], "ok");
     }

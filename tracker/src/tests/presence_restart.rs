@@ -1,4 +1,4 @@
-//! What outlasts a process, ended well or killed.
+//! Presence across restarts, after an ordered end and after a kill.
 
 use std::time::Duration;
 

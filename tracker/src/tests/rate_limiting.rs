@@ -1,4 +1,4 @@
-//! Guessing and flooding, and those who do neither.
+//! Guessing and flooding, and bystanders who do neither.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};

@@ -173,7 +173,7 @@ async fn whois_tells_bindings_to_those_who_have_one() {
     assert_eq!(by_user["fingerprint"], key.to_string());
     assert_eq!(conn.code(r#"{"action":"WHOIS","user":"legacy"}"#).await, "not_found");
     assert_eq!(conn.code(r#"{"action":"WHOIS","user":"nobody"}"#).await, "not_found");
-    // To those who say that they understand it, an account without a key is one as well.
+    // Clients that announce the feature find accounts without a key as well.
     let legacy = r#"{"action":"WHOIS","features":["keyless_users"],"user":"legacy"}"#;
     let found = conn.ask(legacy).await;
     assert_eq!((&found["user"], &found["online"]), (&json!("legacy"), &json!(false)), "{found}");

@@ -42,7 +42,7 @@ pub(crate) const POLICY: ServicePolicy = ServicePolicy {
 
 const PER_ADDRESS: PerAddressLimits = PerAddressLimits { remote: 100, loopback: usize::MAX };
 
-/// Long for a test, short for whoever waits for one that hangs.
+/// Far longer than any test needs, and short enough to wait for one that hangs.
 const AT_MOST: Duration = Duration::from_secs(20);
 
 pub(super) struct World {
@@ -114,7 +114,7 @@ impl World {
         Self { address, service, identity, policy, stop: Some(stop), server, folder }
     }
 
-    /// The next process on the same folder, after a good end or as after a kill.
+    /// Starts the next process on the same folder, after an ordered end or as after a kill.
     pub(super) async fn restarted(mut self, killed: bool) -> Self {
         if killed {
             self.server.shutdown().await;

@@ -1,4 +1,4 @@
-//! Machines through which many people come.
+//! Doors: trusted gateways for many people.
 
 use std::num::NonZeroU32;
 
@@ -10,7 +10,7 @@ use crate::connection::ConnectionTimeouts;
 use crate::rate_limits::RateSettings;
 use crate::service::ServicePolicy;
 
-/// A tracker with a door, and little patience with whoever is at one address.
+/// A tracker with a door and low limits for one address.
 async fn world() -> (World, Identity) {
     let door = Identity::generate().unwrap();
     let rates = RateSettings { logins: NonZeroU32::new(4), registrations: NonZeroU32::new(2) };
@@ -36,7 +36,7 @@ async fn a_class_behind_a_door_is_counted_one_by_one() {
         assert_eq!(conn.code(&register(&user)).await, "ok", "{user}");
         assert_eq!(conn.code(&login(&user)).await, "ok", "{user}");
     }
-    // The same many from one address are too many.
+    // The same number from one address is refused.
     let mut alone = world.tls(Some(&door)).await;
     let mut refused = Vec::new();
     for n in 0..40 {
@@ -70,7 +70,7 @@ async fn an_address_that_is_everybody_s_speaks_for_nobody() {
     assert_eq!(mallory.code(&files("bob", 1)).await, "not_logged_in");
     assert_eq!(mallory.code(&logout("bob")).await, "not_logged_in");
     assert_eq!(world.once(&logout("bob")).await["code"], "not_logged_in");
-    // Another connection of the same person is as one from the same address.
+    // Another connection of the same person counts like one from the same address.
     assert_eq!(through(&world, &door, "bob").await.code(&files("bob", 1)).await, "ok");
 }
 

@@ -158,6 +158,7 @@ impl FileChunk {
             (FilesMode::Remove, found) => found.is_some(),
             (FilesMode::Add | FilesMode::Replace, found) => found != Some(*entry),
         };
+        // Such a chunk is shared by the old list and the new one.
         if !changes.iter().any(changes_anything) {
             return None;
         }

@@ -19,7 +19,7 @@ fn text(files: &FileList) -> String {
     String::from_utf8(files.text().collect::<Vec<_>>().concat()).unwrap()
 }
 
-/// Says whether anything changed.
+/// Returns whether anything changed.
 fn change(files: &mut FileList, mode: FilesMode, by: &FileList) -> Result<bool, FileListError> {
     let after = files.with_changes(mode, by)?;
     let is_changed = after.is_some();
@@ -105,7 +105,7 @@ fn names_of_nothing_but_short_words_take_a_bounded_multiple_of_their_bytes() {
     }
 }
 
-/// All that is found, in pieces of so much effort.
+/// Returns all results, searched in pieces of this effort.
 fn found(files: &FileList, wanted: &FindCriterion, after: Option<&FileName>, effort: usize) -> Vec<String> {
     let (mut all, mut after) = (Vec::new(), after.cloned());
     loop {

@@ -5,12 +5,12 @@ use shared::limits::MAX_PLAIN_REPLY_BYTES;
 
 use super::*;
 
-/// About what stands around the fields.
+/// The bytes around the fields, about.
 const AROUND: usize = r#"{"status":"ok","code":"ok","message":"100 online",}"#.len() + 1;
 const ROOM: usize = MAX_PLAIN_REPLY_BYTES - AROUND;
 
 impl World {
-    /// A user whose entry is as long as can be.
+    /// A user with the longest possible entry.
     fn longest(&mut self, number: u16) -> String {
         let user = format!("{number:0>32}");
         let ip = [0x2001, 0xdb8, 0xaaaa, 0xbbbb, 0xcccc, 0xdddd, 0xeeee, 0x1000 + number];
@@ -60,7 +60,7 @@ fn a_class_of_24_fits_whatever_its_names_and_addresses() {
         assert!(bytes <= ROOM, "{bytes}");
         let counts = counts(&list);
         assert_eq!(counts.len(), 24);
-        // The longest names and addresses that there can be leave no room for all counts in the longer dialect.
+        // The longest names and addresses leave no room for all counts in the longer dialect.
         let counted = counts.iter().filter(|(_, count)| *count == 2_000).count();
         assert!(counted == 24 || view == ListView::Cmd && counted >= 10, "{view:?} {counted}");
         assert_eq!(list["total"].as_u64(), (view == ListView::Compact).then_some(24));
@@ -79,7 +79,7 @@ fn with_addresses_of_today_there_is_room_for_counts_and_files() {
         let counts = counts(&world.ready(view, ROOM).0);
         assert_eq!((counts.len(), counts[23]), (24, (1, 1)), "{view:?}");
         assert!(counts[..23].iter().all(|(_, count)| *count == 30));
-        // In turn: nobody has two before everybody has one.
+        // In turn: each origin has one entry before any has two.
         let shown: Vec<usize> = counts[..23].iter().map(|(shown, _)| *shown).collect();
         assert!(shown.iter().max().unwrap() - shown.iter().min().unwrap() <= 1, "{shown:?}");
     }
@@ -98,7 +98,7 @@ fn beyond_what_fits_the_exercise_s_dialect_lists_who_came_last_and_ours_everybod
     assert_eq!(list["total"], 300);
     let newest: Vec<String> = (0..300).rev().take(listed.len()).map(|number| format!("{number:0>32}")).rev().collect();
     assert!(newest.iter().eq(listed));
-    // Who logs in again is the newest.
+    // A user who logs in again is the newest.
     let oldest = world.longest(0);
     assert!(world.ready(ListView::Cmd, ROOM).0["peers"].get(&oldest).is_some());
 
@@ -201,7 +201,7 @@ proptest! {
             let counts = counts(&list);
             let is_complete = counts.len() == total;
             prop_assert!(is_complete || view == ListView::Cmd && list["total"] == total);
-            // An empty list with its total is the least there can be.
+            // An empty list with its total is the minimum.
             prop_assert!(bytes <= room.max(30) || view == ListView::Compact && counts.iter().all(|(shown, _)| *shown == 0));
             let list = list["peers"].clone();
             for (number, (count, _)) in files.iter().enumerate() {
