@@ -1,4 +1,4 @@
-//! What is installed beside the binary: the man pages say what the command line says, and the files fit together.
+//! The installed files: the man pages match the command line, and the files match each other.
 
 #![expect(clippy::unwrap_used, reason = "a test says by a panic what is wrong")]
 
@@ -13,7 +13,7 @@ fn packaging(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)
 }
 
-/// What every page says beside what the command line says.
+/// The sections that every page has besides those of the command line.
 const MORE: &str = r#".SH ENVIRONMENT
 .TP
 \fBVIZINHO_TRACKER_LOG\fR
@@ -95,7 +95,7 @@ fn the_man_pages_are_current() {
     for (name, page) in &pages {
         let current = read_to_string(folder.join(name)).unwrap_or_default();
         assert_eq!(current, *page, "{name}: see above how to write it anew");
-        // Whatever it refers to is a page, too.
+        // Every page that it refers to exists.
         for word in page.replace('\\', "").split(|c: char| !(c.is_alphanumeric() || "-()".contains(c))) {
             if let Some(other) = word.strip_suffix("(1)") {
                 assert!(pages.iter().any(|(name, _)| *name == format!("{other}.1")), "{name} refers to {word}");
@@ -107,7 +107,7 @@ fn the_man_pages_are_current() {
     assert_eq!(old.next(), None, "of no command any more");
 }
 
-/// The service manager's own word, where it is installed; elsewhere nothing is tested.
+/// Checks the units with the service manager, where it is installed; elsewhere nothing is tested.
 #[test]
 fn the_units_are_right_to_systemd() {
     let verify = std::process::Command::new("systemd-analyze")
@@ -130,7 +130,7 @@ fn the_installed_configuration_is_one() {
     let words = ["tracker".into(), "--config".into(), path.clone().into_os_string()];
     let settings = TrackerSettings::resolve(&words).unwrap();
     assert_eq!(settings.args.data_folder(), Some("/var/lib/vizinho-tracker".into()));
-    // What is commented out is right, too.
+    // Values that are commented out must be valid as well.
     let all: String = read_to_string(path)
         .unwrap()
         .lines()

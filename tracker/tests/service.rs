@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 const TRACKER: &str = env!("CARGO_BIN_EXE_tracker");
 
-/// Long for a test, short for whoever waits for one that hangs.
+/// Far longer than any test needs, and short enough to wait for one that hangs.
 const AT_MOST: Duration = Duration::from_secs(20);
 
 struct Daemon {
@@ -48,7 +48,7 @@ impl Daemon {
         Self { child, address, fingerprint, log }
     }
 
-    /// Waits for a line of its log that has all of these, and gives it back.
+    /// Waits for a line of the log that contains all of these words, and returns it.
     fn logged(&self, parts: &[&str]) -> String {
         let began = Instant::now();
         loop {
@@ -92,7 +92,7 @@ fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(AT_MOST)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
-    // HTTP says by itself when it is over, and takes a half-close for a client that went away.
+    // No half-close: HTTP marks the end by itself, and takes a half-close for a client that went away.
     if request.starts_with('{') {
         stream.shutdown(std::net::Shutdown::Write).unwrap();
     }
@@ -156,7 +156,7 @@ fn a_socket_that_was_handed_over_is_used_and_refuses_nobody_meanwhile() {
     second.end();
 }
 
-/// A shell in a network namespace of its own, with loopback; `None` where there are no namespaces to be had.
+/// Starts a shell in a network namespace of its own, with loopback; `None` where namespaces are not available.
 fn in_a_network_of_its_own(script: &str) -> Option<Command> {
     let can = Command::new("unshare").args(["--net", "true"]).output().is_ok_and(|done| done.status.success());
     if !can {
@@ -176,7 +176,7 @@ fn it_listens_on_both_families_of_addresses_or_on_the_one_there_is() {
         ("true".to_owned(), "0.0.0.0:0,[::]:0", &["127.0.0.1", "[::1]"][..]),
         (sysctl("conf/all/disable_ipv6"), "0.0.0.0:0,[::]:0", &["127.0.0.1"]),
         (sysctl("bindv6only"), "0.0.0.0:0,[::]:0", &["127.0.0.1", "[::1]"]),
-        // One socket for both, whatever the system's habit.
+        // One socket for both families, whatever the system's default.
         (sysctl("bindv6only"), "[::]:0", &["[::1]", "127.0.0.1"]),
         ("true".to_owned(), "127.0.0.1:0,[::1]:0", &["127.0.0.1", "[::1]"]),
     ] {
@@ -231,7 +231,7 @@ fn accounts_are_administered_while_it_runs() {
     daemon.end();
 }
 
-/// Waits until something is so.
+/// Waits until the condition is true.
 fn until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -249,7 +249,7 @@ fn a_socket_and_a_lock_that_somebody_removes_are_put_back() {
     let second = || tracker(path, &["--listen", "127.0.0.1:0"]);
     std::fs::remove_file(&socket).unwrap();
     std::fs::remove_file(&lock).unwrap();
-    // Nobody else gets in, and who asks waits until the socket is back.
+    // The socket stays private, and a request waits until the socket is back.
     let refused = second();
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("another tracker"), "{}", text(&refused.stderr));
@@ -260,7 +260,7 @@ fn a_socket_and_a_lock_that_somebody_removes_are_put_back() {
     daemon.logged(&["lock", "put back"]);
     let refused = second();
     assert!(text(&refused.stderr).contains(&format!("(process {})", daemon.child.id())), "{}", text(&refused.stderr));
-    // Something else in its place is no socket of ours either.
+    // Another file in its place is replaced as well.
     std::fs::remove_file(&socket).unwrap();
     drop(std::fs::File::create(&socket).unwrap());
     until("the socket", || tracker(path, &["status"]).status.success());
@@ -271,7 +271,7 @@ fn a_socket_and_a_lock_that_somebody_removes_are_put_back() {
 fn a_folder_that_can_t_hold_the_socket_has_it_elsewhere_or_says_so() {
     let folder = TempDir::new().unwrap();
     let (path, runtime) = (&folder.path().join("data"), &folder.path().join("runtime"));
-    // A folder with something in it can't be removed, and is no socket.
+    // A folder that isn't empty can't be removed, so there is no socket.
     std::fs::create_dir_all(path.join("control.sock/full")).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
     let command = |words: &[&str]| {
@@ -347,7 +347,7 @@ fn a_key_or_accounts_that_are_gone_are_never_made_anew_by_themselves() {
     let daemon = Daemon::on(path);
     assert_eq!(daemon.fingerprint, fingerprint);
     daemon.logged(&["presence.db", "forgotten"]);
-    // Nothing is begun anew below a running tracker, nor where nothing is lost.
+    // Refused while a tracker runs, and where nothing is lost.
     assert!(text(&tracker(path, &["new", "key"]).stderr).contains("stop it first"));
     daemon.end();
     assert!(text(&tracker(path, &["new", "key"]).stderr).contains("identity.pem is there"));
@@ -408,7 +408,7 @@ fn what_is_restored_is_what_was_backed_up_key_and_sessions_too() {
     assert!(tracker(path, &words("backup")).status.success());
     assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     (3..20).for_each(|n| assert!(daemon.ask(&register(n)).contains(r#""status":"ok""#)));
-    // While it runs, nothing; after a kill, with the log of what came later beside the database, all of it.
+    // Nothing is restored while the tracker runs; after a kill, with a log of later changes, everything is.
     let refused = tracker(path, &words("restore"));
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("stop it first"), "{}", text(&refused.stderr));
@@ -427,7 +427,7 @@ fn what_is_restored_is_what_was_backed_up_key_and_sessions_too() {
         assert!(daemon.ask(r#"{"action":"LIST_PEERS"}"#).contains(r#""user":"u0""#));
         daemon.end();
     }
-    // The state before the first restoration is kept, whole.
+    // The complete state before the first restoration is kept.
     let daemon = Daemon::on(&path.join("before-restore-1"));
     assert_eq!(users(&path.join("before-restore-1")), 20);
     daemon.end();
@@ -449,7 +449,7 @@ fn a_backup_that_can_t_be_written_leaves_nothing_behind() {
     assert!(daemon.ask(&register(0)).contains(r#""status":"ok""#));
     let nowhere = tracker(data, &["backup", "/nowhere/at/all"]);
     assert!(text(&nowhere.stderr).contains("/nowhere/at/all"), "{}", text(&nowhere.stderr));
-    // Larger than it may be: as on a full disk, the copy ends in the middle.
+    // Above the limit of a file's size: the copy ends in the middle, as on a full disk.
     let copy = folder.path().join("copy.tar");
     let mut command = Command::new("sh");
     command.args(["-c", r#"ulimit -f 8; trap '' XFSZ; exec "$0" "$@""#, TRACKER, "backup"]).arg(&copy);
@@ -517,7 +517,7 @@ fn sighup_changes_every_key_or_says_that_it_needs_a_restart() {
         "{data}listen = '127.0.0.1:1'\nmetrics = 9\nno-mdns = true\nlegacy-ttl = 77\nlog-format = 'json'\n"
     ));
     daemon.signal(Signal::HUP);
-    // The log is in the new form already.
+    // The log has the new format already.
     let line = daemon.logged(&["{", "change only with a restart"]);
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["keys"], "listen, metrics, no-mdns");

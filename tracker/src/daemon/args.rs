@@ -68,12 +68,12 @@ pub enum TrackerCommand {
     },
     /// Begin anew with a part of the data folder that is lost for good, while no tracker runs on it
     New {
-        /// The lost part
+        /// Which
         what: LostPart,
     },
     /// Write users or peers as the JSON files of the original exercise
     Export {
-        /// The list to write
+        /// Which
         what: ExportKind,
     },
     /// Print the effective configuration and where each value comes from
