@@ -285,6 +285,7 @@ impl SlotTable {
     fn add(&mut self, from: ClientOrigin, seat: Arc<SlotActivity>) -> u64 {
         self.last_number += 1;
         let seats = self.by_address.entry(from).or_default();
+        // The set is ordered by count, so the entry has to move.
         self.by_count.remove(&(seats.len(), from));
         seats.insert(self.last_number, seat);
         self.by_count.insert((seats.len(), from));

@@ -197,6 +197,7 @@ async fn serve(
     // Before the ready line is printed: whoever reads it may send SIGTERM at once and expects an ordered shutdown.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hangup = signal(SignalKind::hangup())?;
+    // No more slots than descriptors: a connection without a descriptor could not even be refused.
     let places = Arc::new(ConnectionSlots::new(affordable_connections(config.max_connections), config.per_address));
     let folder = DataFolder::lock(&config.data_folder)?;
     folder.prepare()?;
@@ -229,6 +230,7 @@ async fn serve(
     };
     match admin::serve(control) {
         Ok(answers) => drop(side_tasks.spawn(answers)),
+        // Clients are served without it.
         Err(why) => warn!(%why, "there is no socket for the administrator"),
     }
     let live = ConfigReloader { service: Arc::clone(&service), slots: Arc::clone(&places), set_log };

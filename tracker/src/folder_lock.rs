@@ -60,6 +60,7 @@ impl FolderLock {
                 write_own_pid(&file);
                 Some(file)
             }
+            // The folder's lock alone is enough.
             (Err(TryLockError::Error(why)), Some(_)) if is_locking_unsupported(&why) => None,
             (Err(error), _) => return Err(held(error)),
         };

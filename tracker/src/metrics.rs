@@ -128,6 +128,7 @@ impl TrackerMetrics {
 
     /// Records one answered request. `action` is `None` for a request without a known action.
     pub fn record_request(&self, action: Option<&'static str>, code: &'static str, took: Duration) {
+        // One label for all unknown actions: clients must not be able to create series.
         let action = ("action", action.unwrap_or("other"));
         self.requests.get_or_create(&[action, ("code", code)]).inc();
         self.request_seconds.get_or_create(&[action]).observe(took.as_secs_f64());

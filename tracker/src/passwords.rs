@@ -39,6 +39,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(2000);
 /// The nice value of the hashing threads.
 const HASH_THREAD_NICENESS: i32 = 19;
 
+// The parameters that OWASP recommends as a minimum for Argon2id: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
@@ -123,6 +124,7 @@ impl PasswordHashPool {
         let nobody = Password::new("nobody").ok_or_else(|| PasswordError::Failed("no dummy".to_owned()))?;
         let threads = Builder::new_current_thread()
             .thread_name("passwords")
+            // As many threads as permits: a hash with a permit never waits for a thread.
             .max_blocking_threads(cores)
             .on_thread_start(lower_thread_priority)
             .build()

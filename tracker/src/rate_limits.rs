@@ -128,6 +128,7 @@ pub enum LimitKind {
 impl RateLimits {
     /// Creates the limits with full buckets.
     pub fn new(rates: RateSettings, now: Instant) -> Self {
+        // Bursts are given in halves of a minute's rate, for 2.5 is no integer.
         let logins = |times: NonZeroU32, halves_at_once: u32| {
             rates.logins.map(|rate| per_minute_quota(rate, times, halves_at_once))
         };

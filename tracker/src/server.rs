@@ -127,6 +127,7 @@ pub async fn serve(mut listeners: ListenerSet, tracker: ServerContext, shutdown:
     loop {
         tokio::select! {
             () = &mut shutdown => break,
+            // Collected as they end, so that the set stays small and panics are logged at once.
             Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
             Some(ended) = refusals.join_next(), if !refusals.is_empty() => log_panic(ended),
             Some(ended) = maintenance.join_next(), if !maintenance.is_empty() => log_panic(ended),
@@ -239,6 +240,7 @@ fn refuse_connection(mut stream: TcpStream, full: SlotsExhausted, refusals: &mut
 
 async fn expire_periodically(service: Arc<TrackerService>) {
     let mut ticks = interval(EXPIRE_INTERVAL);
+    // After a stall one tick follows, not a burst of them.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut due_events = service.watch_due_events();
     loop {

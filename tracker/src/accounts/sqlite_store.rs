@@ -247,6 +247,7 @@ impl AccountStore for SqliteAccountStore {
         let moved_ms = i64::try_from(moved_ms).unwrap_or(i64::MAX);
         let (key, user) = (former.fingerprint.as_bytes(), former.user.as_str());
         let step = self.begin()?;
+        // A key may be bound again and replaced again: the last time counts.
         step.execute("INSERT OR REPLACE INTO former_key VALUES (?1, ?2, ?3)", params![key, user, moved_ms])
             .map_err(store_error)?;
         let oldest = "DELETE FROM former_key WHERE fingerprint IN
@@ -369,6 +370,7 @@ fn migrate(
     version: usize,
     migration: fn(&Transaction<'_>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
+    // The version changes in the same transaction, so that no step is done twice.
     let step = db.transaction()?;
     migration(&step)?;
     step.pragma_update(None, "user_version", version)?;

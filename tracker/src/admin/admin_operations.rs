@@ -26,6 +26,7 @@ impl AdminContext {
         match command {
             AdminRequest::Users {} => self.users().await,
             AdminRequest::AddUser { user, password } => {
+                // Stricter than for existing accounts, which may have names from before these rules.
                 let (user, password) = (parse_new_user_name(&user)?, parse_password(&password)?);
                 self.service.add_account(&user, &password).await.map_err(|why| why.to_string())?;
                 info!(%user, "account made by the administrator");

@@ -184,6 +184,7 @@ fn read_reply_line(reader: &mut BufReader<UnixStream>, data_folder: &Path) -> io
             }
             read => {
                 read?;
+                // The bytes of a backup may follow, each read with the full time.
                 reader.get_ref().set_read_timeout(Some(REPLY_TIMEOUT))?;
                 return Ok(answer);
             }

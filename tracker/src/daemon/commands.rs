@@ -172,6 +172,7 @@ fn print_status(folder: &Path, json: bool) -> Result<(), CommandError> {
         return print_json(&value);
     }
     let it: TrackerStatus = serde_json::from_value(value)?;
+    // An older tracker sends only the first address.
     let addresses = if it.addresses.is_empty() { vec![it.address.clone()] } else { it.addresses.clone() };
     let listening: Vec<_> = addresses.iter().filter_map(|text| listeners::address(text).ok()).collect();
     print_text(&format!(

@@ -66,6 +66,7 @@ impl TrackerSettings {
         let mut words: Vec<OsString> = command_line.iter().take(1).cloned().collect();
         let mut from_file = Vec::new();
         for (key, value) in file {
+            // clap's ids are the names of the fields.
             let id = key.replace('-', "_");
             if !is_given(&given, &id) {
                 words.extend(as_option(&key, &value));
@@ -84,6 +85,8 @@ impl TrackerSettings {
             .map(|arg| {
                 let id = arg.get_id().as_str();
                 let origin = match matches.value_source(id) {
+                    // First: the file's values were passed as options, which clap takes for the command
+                    // line's.
                     _ if from_file.iter().any(|key| key == id) => "configuration file",
                     Some(ValueSource::CommandLine) => "command line",
                     Some(ValueSource::EnvVariable) => "environment",

@@ -83,6 +83,7 @@ impl LogThrottle {
         }
         let new = ThrottleWindow { began: now, logged: 0, kinds: HashMap::new(), others: 0 };
         let ThrottleWindow { kinds, others, .. } = std::mem::replace(&mut *window, new);
+        // Unlocked before sorting, so that lines are admitted meanwhile.
         drop(window);
         let mut left_out: Vec<SuppressedLines> = kinds
             .into_iter()

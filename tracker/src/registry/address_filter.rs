@@ -34,6 +34,7 @@ pub struct ParseAddressBlockError;
 pub fn dialable_addresses(claimed: &[SocketAddr], from: IpAddr, allowed: &[AddressBlock]) -> Vec<SocketAddr> {
     let mut useful = Vec::with_capacity(claimed.len());
     for address in claimed {
+        // An IPv4-mapped address must not evade the rules for IPv4.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         if is_dialable(address, from, allowed) && !useful.contains(&address) {
             useful.push(address);
@@ -44,6 +45,7 @@ pub fn dialable_addresses(claimed: &[SocketAddr], from: IpAddr, allowed: &[Addre
 
 fn is_dialable(address: SocketAddr, from: IpAddr, allowed: &[AddressBlock]) -> bool {
     let ip = address.ip();
+    // 0.0.0.0/8 is "this network" (RFC 1122): Linux dials 0.0.0.0 as the machine itself.
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] == 0);
     let foreign_loopback = ip.is_loopback() && !from.is_loopback();
     let is_of_one_machine = !ip.is_unspecified() && !ip.is_multicast() && !broadcast && !foreign_loopback;
@@ -96,6 +98,7 @@ const fn mapped(ip: IpAddr) -> u128 {
 }
 
 fn has_common_prefix(one: u128, other: u128, bits: u32) -> bool {
+    // A prefix of 0 bits would shift by 128, which `checked_shr` refuses: everything matches it.
     (one ^ other).checked_shr(Ipv6Addr::BITS - bits).unwrap_or(0) == 0
 }
 

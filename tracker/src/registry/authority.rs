@@ -111,6 +111,7 @@ impl PresenceRegistry {
         }
         let present = self.present.get(user);
         let is_somebody_else = claim.logged_in.has_other_than(user);
+        // Only while the user is present: its lease bounds the time for which the address counts.
         let same_address =
             |present: &&PresentUser| self.rules.legacy_auth && !present.bound && present.from == claim.from;
         if let Some(present) = present.filter(same_address).filter(|_| !is_somebody_else) {

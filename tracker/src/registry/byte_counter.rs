@@ -37,6 +37,7 @@ impl ByteCounter {
 
     /// True if a counter or a counted text elsewhere refers to this counter.
     pub(super) fn is_shared(&self) -> bool {
+        // Texts and nested counters hold a reference each.
         Arc::strong_count(&self.0) > 1
     }
 
@@ -65,6 +66,7 @@ impl CountedText {
 
     /// Counts the text until it is freed. Only the first call has an effect.
     pub(super) fn count_in(&self, counter: &ByteCounter) {
+        // `set` decides between two threads: the bytes are added once.
         if self.counted_in.get().is_none() && self.counted_in.set(counter.clone()).is_ok() {
             counter.update_all(|bytes| bytes.fetch_add(self.text.len(), Ordering::Relaxed));
         }

@@ -120,6 +120,7 @@ impl CatalogueQuota {
         if more == 0 {
             return Ok(());
         }
+        // After the change: a list's own growth lessens what it may have, which keeps something free.
         let left = capacity.checked_sub(self.all.used_bytes() + more).ok_or(FileListError::CatalogueFull)?;
         // Short lists may use the reserve; long ones must leave it.
         let is_short = after.bytes <= capacity / FLOOR_DIVISOR;

@@ -70,6 +70,7 @@ impl PresenceRegistry {
 impl FileListSnapshot {
     /// Returns at most `limit` (at least one) of the matching files from `position` on.
     pub fn find(&self, wanted: &FindCriterion, position: &SearchPosition, limit: usize) -> SearchBatch {
+        // The lists are a snapshot: what changes meanwhile shows in a later piece or not at all.
         let sought = FileQuery::new(wanted);
         let mut files: Vec<FoundFile> = Vec::new();
         let mut effort = EFFORT_PER_BATCH;

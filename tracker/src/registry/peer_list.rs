@@ -354,6 +354,7 @@ pub(super) fn entry_head(
     let (user, addresses) = (user.clone(), addresses.to_vec());
     let entry = ListedPeer { user, ip, port, addresses, fingerprint, files: Vec::new(), file_count: None };
     let mut head = to_json(&entry);
+    // The entry was made without files: the empty list and the closing brace are cut off.
     head.truncate(head.len().saturating_sub("[]}".len()));
     head
 }

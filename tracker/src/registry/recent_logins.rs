@@ -21,6 +21,7 @@ pub(super) struct RecentLogins {
 
 impl RecentLogins {
     pub(super) fn add(&mut self, from: ClientOrigin, session: SessionId, user: UserName) {
+        // Session ids increase with time: the last key is the newest login.
         let logins = self.by_origin.entry(from).or_default();
         if let Some((newest, _)) = logins.last_key_value() {
             self.newest.remove(&(*newest, from));
@@ -46,6 +47,7 @@ impl RecentLogins {
         if let Some((newest, _)) = logins.last_key_value() {
             self.newest.insert((*newest, from));
         } else {
+            // Empty entries would pile up: an IPv6 network has no end of origins.
             self.by_origin.remove(&from);
         }
         if let Some(network) = from.network()

@@ -52,6 +52,7 @@ impl PresenceRegistry {
         token: SessionToken,
         binding: Option<Fingerprint>,
     ) -> Result<SessionId, BindingChanged> {
+        // Authentication takes a while without the lock: the binding may have changed since.
         if self.binding(&user) != binding {
             return Err(BindingChanged);
         }

@@ -58,6 +58,7 @@ impl PresenceRegistry {
         after.count_in(&self.quota.text_counter(present.from));
         self.quota.replace(present.from, present.files.size(), after.size());
         let count = after.len();
+        // The old list may be long: it is freed after the lock is released.
         let before = std::mem::replace(&mut present.files, after);
         self.discard(before);
         self.mark_dirty(user, true);

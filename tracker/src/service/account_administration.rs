@@ -96,6 +96,7 @@ impl TrackerService {
     /// [`AccountAdminError::Store`] when there is no such account or the store fails.
     pub async fn remove_account(&self, user: &UserName) -> Result<(), AccountAdminError> {
         let name = user.clone();
+        // Stored first: sessions must not end for a change that fails.
         self.accounts.commit(Requester::Administrator, move |store| store.remove(&name)).await?;
         self.with_registry(|registry, _| registry.unbind(user));
         Ok(())

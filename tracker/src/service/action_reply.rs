@@ -132,6 +132,7 @@ pub(super) fn list_head(dialect: Dialect, id: Option<&str>, online: usize) -> Re
             |id| format!("{{\"id\":{id},\"status\":\"OK\"}}\n").into_bytes(),
         ),
     };
+    // Without the closing brace and the line feed: the list follows.
     head.truncate(head.len().saturating_sub(LIST_END.len()));
     head.push(b',');
     Ok(head)

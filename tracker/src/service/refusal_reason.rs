@@ -258,6 +258,7 @@ impl RefusalReason {
             Self::Scan(ScanError::NotAnObject(_)) => {
                 "o servidor esperava um objeto JSON em UTF-8, sem comprimento nem cabeçalho antes dele".to_owned()
             }
+            // The limit before a login: logging in raises it.
             Self::Scan(ScanError::TooLarge { limit }) if *limit <= MAX_REQUEST_BYTES_BEFORE_LOGIN => {
                 format!("o pedido tem mais de {limit} bytes: faça LOGIN primeiro, depois cabem mais")
             }

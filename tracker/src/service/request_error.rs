@@ -26,6 +26,7 @@ pub(super) const fn busy(reason: RefusalReason, retry_after_ms: u64) -> RequestE
 }
 
 pub(super) fn internal(why: &dyn std::fmt::Display) -> RequestError {
+    // The cause is for the log only: strangers must not learn paths or errors of the system.
     tracing::error!(%why, "a request failed");
     RefusalReason::Internal.into()
 }

@@ -171,6 +171,7 @@ impl FileChunk {
                 (None, Some(_)) => Ordering::Greater,
                 (None, None) => return Some(files),
             };
+            // `Equal` takes one from both: the change replaces the file, or removes it.
             let replaced = if order.is_ge() { new.next() } else { None };
             let kept = if order.is_le() { old.next() } else { None };
             files.extend(if mode == FilesMode::Remove {
@@ -212,6 +213,7 @@ impl PartialEq for ChunkEntry<'_> {
 
 impl HashQuery {
     pub(super) fn new(hash: &HashText) -> Self {
+        // The hash is the last field of a file's text, see `ChunkBuilder::push`.
         let mut ending = br#","hash":"#.to_vec();
         super::super::peer_list::push_json(&mut ending, hash);
         ending.push(b'}');
@@ -291,5 +293,6 @@ fn entry_at<'a>(
 fn short_hash(hash: &HashText) -> u32 {
     let mut hasher = DefaultHasher::new();
     hash.hash(&mut hasher);
+    // For speed only: a match is confirmed by the text.
     (hasher.finish() >> 32) as u32
 }
