@@ -1,4 +1,4 @@
-//! One function a command: each wires the engine to a view.
+//! Command functions, one for each [`CliCommand`]: each wires the engine to a view.
 
 mod account;
 mod background_fetch;
@@ -55,174 +55,174 @@ use crate::ui::{CommandOutput, InterruptForwarder, notice_line};
 /// A command with checked arguments.
 #[derive(Debug)]
 pub enum CliCommand {
-    /// Make an account.
+    /// Registers an account.
     Register {
-        /// Its name.
+        /// The account's name.
         user: UserName,
-        /// Where its password comes from.
+        /// The source of the new password, `Prompt` if no file is given.
         password: PasswordSource,
     },
-    /// Enter an account.
+    /// Logs in to an account and binds it to this profile.
     Login {
-        /// Its name.
+        /// The account's name.
         user: UserName,
-        /// Where its password comes from.
+        /// The source of the account's password.
         password: PasswordSource,
-        /// Take the place of another key.
+        /// Replaces the binding to another profile's key.
         rebind: bool,
     },
     /// Change the account's password.
     Passwd {
-        /// Where the present one and the new one come from.
+        /// The source of the present and the new password.
         passwords: PasswordSource,
     },
-    /// Forget the account here.
+    /// Ends the session and removes the account from this profile.
     Logout,
-    /// Who am I?
+    /// Shows the account, the tracker and the profile.
     Whoami,
-    /// Offer files.
+    /// Shares files and folders.
     Share {
-        /// Files and folders.
+        /// The files and folders to share.
         paths: Vec<PathBuf>,
-        /// Another name for one of them.
+        /// Another name to share a single path under.
         name: Option<FileName>,
     },
-    /// Offer no longer.
+    /// Ends shares.
     Unshare {
-        /// Names, folders, paths.
+        /// Shared names, folders or paths.
         names: Vec<String>,
     },
-    /// What is offered.
+    /// Lists the shares.
     Shares,
     /// Run the node.
     Serve {
-        /// Where it listens and is found.
+        /// The addresses to listen on and to announce.
         place: ListenConfig,
-        /// How fast others may fetch.
+        /// The rate limits of uploads.
         limits: UploadLimits,
     },
-    /// Who is online.
+    /// Lists the users who are online.
     List {
-        /// Who of them.
+        /// The filter for the tracker.
         query: ListPeersRequest,
-        /// At most so many.
+        /// The largest number of users to print.
         limit: usize,
     },
-    /// Who shares what.
+    /// Finds shared files by name or hash.
     Find {
-        /// By what.
+        /// The pattern or hash to look for.
         query: FindCriterion,
-        /// At most so many files.
+        /// The largest number of files to print.
         limit: usize,
     },
-    /// What somebody offers.
+    /// Lists the files that a user shares.
     Files {
-        /// Who.
+        /// The user to ask.
         user: UserName,
-        /// Only names that start with this.
+        /// The start that names must have; empty for all.
         prefix: String,
     },
-    /// Get files.
+    /// Fetches files.
     Fetch(FetchCommand),
-    /// Talk.
+    /// Opens a conversation, or sends one message.
     Chat {
-        /// To whom.
+        /// The recipient.
         user: UserName,
-        /// One thing to say, else a conversation.
+        /// The message to send; `None` opens the conversation.
         text: Option<String>,
-        /// What can't be delivered now is not kept for later.
+        /// Fails instead of queueing a message that can't be delivered now.
         now: bool,
     },
-    /// Look at everything in one view.
+    /// Opens the full-screen view.
     Ui,
-    /// Look back.
+    /// Prints stored messages.
     History(HistoryOptions),
-    /// Forget what was said.
+    /// Deletes stored messages.
     Forget(ForgetOptions),
-    /// Keep history so long.
+    /// Sets the retention time of the history.
     KeepHistory {
-        /// Milliseconds; for ever when there are none.
+        /// Milliseconds; `None` keeps messages until they are deleted by hand.
         kept_ms: Option<i64>,
     },
-    /// Show what is unread; it is read then.
+    /// Prints unread messages and marks them as read.
     Inbox,
-    /// Take what somebody writes as from anybody with whom one talks.
+    /// Accepts a stranger's message requests.
     Accept {
-        /// From whom.
+        /// The stranger.
         user: UserName,
     },
-    /// Show what waits.
+    /// Lists the messages that wait for delivery.
     Outbox,
-    /// Take something out of what waits.
+    /// Removes a message from the outbox.
     OutboxDrop {
-        /// How its id begins.
+        /// The start of the message's id.
         id: String,
     },
-    /// Offer files to one person.
+    /// Offers files to one user.
     Offer {
-        /// To whom.
+        /// The recipient.
         to: UserName,
-        /// Which.
+        /// The files to offer.
         paths: Vec<PathBuf>,
         /// Another name for one of them.
         name: Option<FileName>,
     },
-    /// Take offers back.
+    /// Withdraws offers.
     Withdraw {
-        /// From whom.
+        /// The recipient of the offers.
         to: UserName,
-        /// Which.
+        /// The names of the offers.
         names: Vec<FileName>,
     },
-    /// What is offered to whom.
+    /// Lists the offers.
     Offers {
-        /// To this one.
+        /// Limits the list to this recipient.
         to: Option<UserName>,
     },
-    /// Take nothing more from somebody.
+    /// Blocks a user.
     Block {
-        /// From whom.
+        /// The user to block.
         user: UserName,
     },
-    /// Take things from somebody again.
+    /// Unblocks a user.
     Unblock {
-        /// From whom.
+        /// The user to unblock.
         user: UserName,
     },
-    /// Who is blocked.
+    /// Lists the blocked users.
     Blocked,
-    /// How the user is told of messages.
+    /// Shows or changes how the user is notified of messages.
     Notify(NotifyChange),
-    /// Everything that happens, as NDJSON.
+    /// Prints all events of the node as NDJSON.
     Events,
-    /// Look at a key on record, or replace it.
+    /// Shows a key on record, or replaces it.
     Trust {
-        /// Whose.
+        /// The owner of the key.
         owner: KeyOwner,
         /// The new key.
         replace: Option<Fingerprint>,
-        /// It is the right one: don't ask.
+        /// Replaces the key without asking.
         yes: bool,
     },
-    /// Compare keys aloud.
+    /// Shows the numbers that two users compare to verify their keys.
     Verify {
-        /// With whom.
+        /// The other user.
         user: UserName,
-        /// They match: don't ask.
+        /// Records the keys as verified without asking.
         yes: bool,
     },
 }
 
-/// Whose key.
+/// The owner of a pinned key.
 #[derive(Debug)]
 pub enum KeyOwner {
-    /// A user's.
+    /// A user, whose pin this profile keeps.
     User(UserName),
-    /// The tracker's.
+    /// The tracker that was named or used last.
     Tracker,
 }
 
-/// Where a password comes from; never the arguments, never the environment.
+/// The source of a password; never an argument or the environment, which other processes can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PasswordSource {
     /// A prompt without echo.
@@ -231,24 +231,24 @@ pub enum PasswordSource {
     File(PathBuf),
 }
 
-/// What all commands have in common.
+/// The options and streams that all commands share.
 #[derive(Debug, Clone)]
 pub struct CommandContext {
     /// The profile's folder.
     pub home: PathBuf,
-    /// The tracker, if it was named.
+    /// The tracker's address, if it was given.
     pub tracker: Option<TrackerAddress>,
-    /// What was said of its key.
+    /// The expected fingerprint of the tracker, if it was given, and how an unknown one is treated.
     pub key_policy: TrackerKeyPolicy,
-    /// Where text goes.
+    /// The writer for standard output and standard error.
     pub output: CommandOutput,
-    /// Whether nothing may be asked.
+    /// True if the command must not ask the user.
     pub no_input: bool,
-    /// Whether no tracker is looked for on the local network.
+    /// True if no tracker is looked for on the local network.
     pub no_mdns: bool,
-    /// Cancelled at the first Ctrl-C, unless a view takes that as a key.
+    /// Cancelled at the first Ctrl-C, unless a view takes Ctrl-C as a key.
     pub cancel: CancellationToken,
-    /// The view that does.
+    /// Forwards Ctrl-C to the view that takes it as a key.
     pub interrupts: InterruptForwarder,
 }
 
@@ -258,7 +258,7 @@ pub struct CommandContext {
 /// [`Error`]; the caller prints it and picks the exit code.
 pub async fn run(context: &CommandContext, command: CliCommand) -> Result<(), Error> {
     match run_command(context, command).await {
-        // Given up because the user didn't want to wait any longer.
+        // The user's Ctrl-C while the profile's database was locked ended the wait: report the interrupt.
         Err(Error::Profile(error)) if error.is_database_held() && job_control::requested_termination().is_some() => {
             Err(Error::Interrupted)
         }
@@ -266,7 +266,7 @@ pub async fn run(context: &CommandContext, command: CliCommand) -> Result<(), Er
     }
 }
 
-/// Says of whom this machine was signed out, where the tracker says only that it was.
+/// Adds the user's name to an error that only says that this machine was signed out.
 fn name_signed_out_user(context: &CommandContext, error: Error) -> Error {
     match error {
         Error::Tracker(TrackerError::Refused { refusal, retry_after })
@@ -287,7 +287,7 @@ async fn run_command(context: &CommandContext, command: CliCommand) -> Result<()
         () = context.cancel.cancelled() => return Err(Error::Interrupted),
         resolved = user_resolution::resolve_users(context, command) => resolved?,
     };
-    // These end by themselves when they are cancelled, and have something to say then.
+    // These watch the cancellation themselves: they end in order and print a last line.
     let command = match command {
         CliCommand::Fetch(wanted) => return fetch::run(context, wanted).await,
         CliCommand::Serve { place, limits } => return serve::run(context, place, limits).await,
@@ -342,17 +342,18 @@ async fn run_cancellable(context: &CommandContext, command: CliCommand) -> Resul
         | CliCommand::Events
         | CliCommand::Ui
         | CliCommand::Share { .. }
+        // `run_command` has returned for all of these.
         | CliCommand::Offer { .. } => Err(Error::Internal("this command runs by itself".to_owned())),
     }
 }
 
 impl CommandContext {
-    /// The profile, made if there is none.
+    /// Opens the profile, and creates it if there is none.
     fn profile(&self) -> Result<Profile, Error> {
         Ok(Profile::open(&self.home)?)
     }
 
-    /// The profile, for what makes no sense without one: nothing is made.
+    /// Opens the profile without creating one, for commands that need an account.
     fn existing_profile(&self) -> Result<Profile, Error> {
         Profile::open_existing(&self.home)?.ok_or(Error::NotLoggedIn)
     }
@@ -361,8 +362,8 @@ impl CommandContext {
         LocalUser::load(self.existing_profile()?, self.tracker.clone(), self.key_policy, self.notify())
     }
 
-    /// The tracker that was named, or used last, or is found; its key is confirmed, so that a password may go there.
-    /// `again` is the command that asks.
+    /// Returns the given tracker, the one used last, or one found on the network. Its key is confirmed, so that a
+    /// password may be sent to it. `again` is the command line that hints tell the user to run again.
     async fn tracker_for_password(&self, profile: &Profile, again: &str) -> Result<TrackerAddress, Error> {
         let choice = match self.known_tracker(profile)? {
             Some(address) => TrackerChoice { address, announced: None, policy: self.key_policy },
@@ -372,7 +373,7 @@ impl CommandContext {
         Ok(choice.address)
     }
 
-    /// The tracker that was named, or used last.
+    /// Returns the tracker that was given, or used last.
     fn known_tracker(&self, profile: &Profile) -> Result<Option<TrackerAddress>, Error> {
         if self.tracker.is_some() {
             return Ok(self.tracker.clone());
@@ -384,7 +385,7 @@ impl CommandContext {
         let output = self.output.clone();
         Arc::new(move |notice: Notice| {
             if output.is_json() {
-                // A closed pipe shows again at the data that follows.
+                // A closed pipe fails again at the data that follows, and is reported there.
                 let _ = output.print_object("notice", &json!(notice));
             } else {
                 output.note(&notice_line(&notice));

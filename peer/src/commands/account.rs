@@ -1,4 +1,4 @@
-//! `peer register`, `login`, `passwd`, `logout`, `whoami`.
+//! The commands `peer register`, `login`, `passwd`, `logout` and `whoami`.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::net::tracker::TrackerAddress;
 use crate::profile::Profile;
 use crate::ui::elsewhere_words;
 
-/// For the tracker to say whether this machine still is the account's; without its word all is as far as it is known here.
+/// Time for the tracker to say whether this machine still has the account; without an answer the local state is shown.
 const LOSS_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) async fn register(context: &CommandContext, user: UserName, source: &PasswordSource) -> Result<(), Error> {
@@ -46,7 +46,7 @@ pub(super) async fn login(
     print_account(context, "logged in as", &user, &tracker, fingerprint)
 }
 
-/// Through the node where one runs: its session is the one that asks, and stays.
+/// Changes the password through the node, if one runs, so that the node's session is the one that asks and stays valid.
 pub(super) async fn passwd(context: &CommandContext, source: &PasswordSource) -> Result<(), Error> {
     let me = context.me()?;
     let choice = TrackerChoice { address: me.tracker.clone(), announced: None, policy: context.key_policy };
@@ -72,9 +72,10 @@ pub(super) async fn passwd(context: &CommandContext, source: &PasswordSource) ->
 pub(super) async fn logout(context: &CommandContext) -> Result<(), Error> {
     let profile = context.existing_profile()?;
     let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
-    // Before the node ends: those who listen to it would begin another one of their own.
+    // Before the node ends: views that listen to it would start a node of their own.
     tracker_account::logout(&profile)?;
     if let Err(error) = stop_node(&profile).await {
+        // The node still runs with the account: put it back, so that the profile agrees with it.
         profile.set_account(&account)?;
         return Err(error);
     }
@@ -90,7 +91,7 @@ pub(super) async fn logout(context: &CommandContext) -> Result<(), Error> {
 async fn stop_node(profile: &Profile) -> Result<(), Error> {
     if let Some(node) = NodeClient::connect(profile).await? {
         node.stop().await?;
-        // It still has to leave the tracker; whoever starts another node next must find this one gone.
+        // The node still has to leave the tracker; the next command must be able to start another one.
         profile.wait_for_node_exit().await?;
     }
     Ok(())
@@ -102,6 +103,7 @@ pub(super) async fn whoami(context: &CommandContext) -> Result<(), Error> {
         Some(mut node) => Some(node.status().await?),
         None => None,
     };
+    // A running node knows this from its session.
     let loss = if node.is_none() { tracker_account::detect_key_loss(&me, LOSS_CHECK_TIMEOUT).await } else { None };
     let (fingerprint, shares) = (me.identity.fingerprint(), me.profile.share_count()?);
     let elsewhere = node.as_ref().and_then(|node| node.elsewhere);
@@ -143,7 +145,7 @@ pub(super) async fn whoami(context: &CommandContext) -> Result<(), Error> {
     Ok(())
 }
 
-/// Which account this profile has from now on.
+/// Prints the account that the profile now has.
 fn print_account(
     context: &CommandContext,
     how: &str,
@@ -159,7 +161,7 @@ fn print_account(
     Ok(())
 }
 
-/// An account can't be changed under a node that is using it.
+/// Rejects a change of the account while a node uses it.
 async fn require_no_node(profile: &Profile) -> Result<(), Error> {
     match NodeClient::connect(profile).await? {
         None => Ok(()),

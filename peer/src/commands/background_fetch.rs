@@ -1,4 +1,4 @@
-//! Fetches that go on beside a conversation, each on a thread and a runtime of its own.
+//! Fetches of a view, each on its own thread and runtime so that hashing and disk writes don't delay key presses.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -22,41 +22,41 @@ use crate::engine::node_event::FileTransfer;
 use crate::engine::{Error, LocalUser, shell_quote};
 use crate::ui::format_size;
 
-/// At once; more would only share the same wire.
+/// Fetches at the same time; more would only share the same network link.
 const MAX_FETCHES: usize = 4;
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(90);
-/// For what was fetched to be put away when the view ends.
+/// Time for fetches to store what they have when the view ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is told of the fetches, and of what else is done beside a view.
+/// An event of a fetch, or of another job of a view.
 #[derive(Debug)]
 pub(super) enum BackgroundEvent {
-    /// A file is on its way, or was.
+    /// Progress or end of a file's transfer.
     Transfer(FileTransfer),
-    /// Something worth a line.
+    /// A line for the user.
     Note(String),
-    /// Something that went wrong.
+    /// An error for the user.
     Problem(String),
-    /// A fetch was broken off; what it has is kept.
+    /// The user stopped a fetch; its partial files are kept.
     Interrupted(InterruptedFetch),
-    /// A file is hashed to be offered, or no longer.
+    /// Progress or end of the hashing of an offer.
     Hashing(FileTransfer),
-    /// What comes next tells of the last file of the fetch of this number: then it only takes leave of its sources.
+    /// The next event is the report of the last file of this fetch: only its connections are left to close.
     AllFilesReported(u64),
     /// The fetch of this number has ended.
     Ended(u64),
 }
 
-/// A fetch that was broken off.
+/// A fetch that the user stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct InterruptedFetch {
-    /// From whom.
+    /// The user it fetched from.
     pub(super) from: UserName,
-    /// What was asked for.
+    /// The names that were asked for, separated by spaces.
     pub(super) name: String,
-    /// Bytes that are here.
+    /// Verified bytes on disk.
     pub(super) bytes: u64,
-    /// All of its bytes; nothing when that isn't known yet.
+    /// Bytes of all files; 0 if not yet known.
     pub(super) size: u64,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct BackgroundFetches {
     started_count: u64,
     running: Vec<RunningFetch>,
     threads: Vec<JoinHandle<()>>,
-    /// Every thread has one of these for as long as it goes on.
+    /// Held as a clone by every thread: `all_ended` closes when the last one has ended.
     alive: mpsc::Sender<Infallible>,
     all_ended: mpsc::Receiver<Infallible>,
 }
@@ -80,12 +80,12 @@ struct RunningFetch {
     from: UserName,
     name: String,
     cancel: CancellationToken,
-    /// Nothing is lost with it any more.
+    /// True if all files were reported, so that stopping the fetch loses nothing.
     is_reported: bool,
 }
 
 impl BackgroundFetches {
-    /// None yet; what is told comes through the receiver.
+    /// Returns no fetches yet, and the receiver of their events.
     pub(super) fn new(me: LocalUser) -> (Self, mpsc::UnboundedReceiver<BackgroundEvent>) {
         let (tell, told) = mpsc::unbounded_channel();
         let (alive, all_ended) = mpsc::channel(1);
@@ -97,7 +97,7 @@ impl BackgroundFetches {
     /// Fetches a file, a folder or a pattern into the working folder.
     ///
     /// # Errors
-    /// When enough is fetched already, or there are no threads.
+    /// [`Error::Usage`] if [`MAX_FETCHES`] run already; an I/O error if no thread can be started.
     pub(super) fn start(&mut self, from: &UserName, name: &str) -> Result<(), Error> {
         if self.running.len() >= MAX_FETCHES {
             return Err(Error::Usage(format!("{MAX_FETCHES} fetches are on their way: wait for one of them")));
@@ -123,12 +123,13 @@ impl BackgroundFetches {
         let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(move || {
             let ending = FetchEndGuard(number, tell.clone());
             let last_word = run_fetch(number, &me, &request, &cancel, &tell);
-            // Whoever reads why it has ended may leave at once, and is not to be told that it goes on.
+            // `Ended` first: a user who reads the reason may leave at once, and must not be warned.
             drop(ending);
             if let Some(last_word) = last_word {
                 // The view is gone when nobody listens.
                 let _ = tell.send(last_word);
             }
+            // Last, so that `shut_down` has every event in its channel when the threads have ended.
             drop(alive);
         })?;
         self.threads.retain(|thread| !thread.is_finished());
@@ -137,10 +138,10 @@ impl BackgroundFetches {
         Ok(())
     }
 
-    /// Breaks one of them off: that of `name`, or the only one.
+    /// Stops the fetch of `name`, or the only one from that user.
     ///
     /// # Errors
-    /// When there is none, or more than one and no name.
+    /// [`Error::Usage`] if there is none, or more than one and no name.
     pub(super) fn stop(&self, from: &UserName, name: Option<&str>) -> Result<(), Error> {
         let key = name.map(matching_key);
         let is_named = |running: &RunningFetch| key.as_ref().is_none_or(|key| matching_key(&running.name) == *key);
@@ -162,39 +163,40 @@ impl BackgroundFetches {
         }
     }
 
-    /// How many would lose something if they ended now.
+    /// Returns the number of fetches that would lose something if they ended now.
     pub(super) fn unfinished_count(&self) -> usize {
         self.running.iter().filter(|running| !running.is_reported).count()
     }
 
-    /// Where else something is told that is done beside the view.
+    /// Returns a sender for events of other jobs of the view.
     pub(super) fn event_sender(&self) -> mpsc::UnboundedSender<BackgroundEvent> {
         self.events.clone()
     }
 
-    /// All files of one of them were told of.
+    /// Marks a fetch whose files were all reported.
     pub(super) fn mark_reported(&mut self, number: u64) {
         let told = self.running.iter_mut().filter(|running| running.number == number);
         told.for_each(|running| running.is_reported = true);
     }
 
-    /// One of them has ended.
+    /// Removes a fetch that has ended.
     pub(super) fn remove(&mut self, number: u64) {
         self.running.retain(|running| running.number != number);
     }
 
-    /// Breaks all of them off; parts are kept.
+    /// Stops all fetches; partial files are kept.
     pub(super) fn cancel(&self) {
         self.cancel.cancel();
     }
 
-    /// Breaks them off, and waits until what they have is put away; not for ever. Tells what was broken off.
+    /// Stops all fetches and waits up to [`SHUTDOWN_TIMEOUT`] until their files are stored. Returns lines for the user.
     pub(super) async fn shut_down(self, told: &mut mpsc::UnboundedReceiver<BackgroundEvent>) -> Vec<String> {
         let Self { cancel, threads, alive, mut all_ended, mut running, .. } = self;
         cancel.cancel();
+        // A disk that doesn't answer must not hold the terminal: threads that hang are left behind.
         drop(alive);
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, all_ended.recv()).await.is_ok() {
-            // They have nothing left to do.
+            // All threads have dropped `alive`, so that no join blocks.
             threads.into_iter().for_each(|thread| drop(thread.join()));
         }
         let mut said = Vec::new();
@@ -206,13 +208,14 @@ impl BackgroundFetches {
                 BackgroundEvent::Transfer(_) | BackgroundEvent::Hashing(_) | BackgroundEvent::AllFilesReported(_) => {}
             }
         }
+        // Those still in the list have not reported their end: at least name the command that resumes them.
         said.extend(
             running.iter().map(|one| format!("`{}` goes on with what is kept", resume_command(&one.from, &one.name))),
         );
         said
     }
 
-    /// What can be said of them when nothing is waited for.
+    /// Stops all fetches without waiting. Returns lines for the user.
     pub(super) fn abandon(self) -> Vec<String> {
         self.cancel.cancel();
         self.running
@@ -222,7 +225,7 @@ impl BackgroundFetches {
     }
 }
 
-/// Tells that a fetch has ended, even if its thread failed.
+/// Sends [`BackgroundEvent::Ended`] when dropped, even if the thread panics.
 struct FetchEndGuard(u64, mpsc::UnboundedSender<BackgroundEvent>);
 
 impl Drop for FetchEndGuard {
@@ -231,7 +234,7 @@ impl Drop for FetchEndGuard {
     }
 }
 
-/// Fetches; gives back what is to be said of its end.
+/// Runs a fetch to its end; returns the event to send after it, if any.
 fn run_fetch(
     number: u64,
     me: &LocalUser,
@@ -265,9 +268,10 @@ fn run_fetch(
     };
     let ended = runtime.block_on(telling.publish_during(hears, fetch(me, request, &mut report, cancel)));
     match ended.error {
-        // What went wrong with one of several was told when it did.
+        // Each failed file was reported when it failed.
         Some(Error::SomeFailed { .. }) | None => None,
         Some(Error::Interrupted) => Some(BackgroundEvent::Interrupted(words.broken_off(request))),
+        // The same error was already shown for the file that it failed.
         Some(error) if told => {
             tracing::debug!("{error}");
             None
@@ -276,16 +280,16 @@ fn run_fetch(
     }
 }
 
-/// Says what a person should read of what a fetch reports.
+/// Translates fetch events into lines for the user.
 struct FetchEventTranslator {
-    /// The fetch's.
+    /// The number of the fetch.
     number: u64,
-    /// Files that were not told of; nothing while it isn't known how many there are.
+    /// Files without a report; `None` until their number is known.
     unreported_files: Option<usize>,
     events: mpsc::UnboundedSender<BackgroundEvent>,
-    /// Of the files on their way, what is still to come.
+    /// Bytes that each running file still lacks.
     remaining_bytes: HashMap<FileNo, u64>,
-    /// Verified bytes, of all files.
+    /// Verified bytes of all files.
     bytes: u64,
     size: u64,
 }
@@ -305,10 +309,11 @@ impl FetchEventTranslator {
             }
             FetchEvent::Finished { file, report } => {
                 let left = file.and_then(|file| self.remaining_bytes.remove(&file)).unwrap_or(report.size);
+                // A skipped file was never `Started` or `Verified`: its size is added here.
                 self.bytes +=
                     if matches!(report.outcome, FileOutcome::Failed(_) | FileOutcome::Aborted(_)) { 0 } else { left };
                 self.unreported_files = self.unreported_files.map(|files| files.saturating_sub(1));
-                // Whoever reads of the last one may leave at once.
+                // Before the report: a user who reads it may leave at once, and must not be warned.
                 if self.unreported_files.is_none_or(|files| files == 0) {
                     self.send(BackgroundEvent::AllFilesReported(self.number));
                 }
@@ -360,7 +365,7 @@ impl FetchEventTranslator {
             }
             FileOutcome::Skipped(path) => self.note(format!("{name} is there already: {}", path_text(path))),
             FileOutcome::Streamed => {}
-            // What is told of the whole fetch says it.
+            // The event at the end of the fetch says it once for all files.
             FileOutcome::Aborted(_) => {}
             FileOutcome::Failed(error) => self.send(BackgroundEvent::Problem(format!("{name}: {error}"))),
         }
@@ -377,13 +382,13 @@ impl FetchEventTranslator {
 }
 
 impl InterruptedFetch {
-    /// While the view goes on.
+    /// Returns the line for a view that stays open.
     pub(super) fn view_notice(&self) -> String {
         let name = name_encoding::display_name(&self.name);
         format!("{name}: stopped, {}; /get {name} resumes it", self.kept_share())
     }
 
-    /// When the view is over.
+    /// Returns the line for a view that has ended.
     pub(super) fn exit_notice(&self) -> String {
         format!(
             "{}: {}; `{}` goes on with it",
@@ -401,7 +406,7 @@ impl InterruptedFetch {
     }
 }
 
-/// The command that goes on.
+/// Returns the command line that resumes a fetch.
 fn resume_command(from: &UserName, name: &str) -> String {
     safe_line(&format!("peer fetch {}", shell_quote(&[from.as_str(), name]))).into_owned()
 }

@@ -1,4 +1,4 @@
-//! The bell, and what some terminals make a notification of.
+//! Terminal bell and desktop notification for messages.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -10,20 +10,20 @@ use crate::engine::chat::ConversationStatus;
 use crate::engine::node_event::NodeEvent;
 use crate::ui::{CommandOutput, NotificationProtocol};
 
-/// Between two calls: whoever writes a hundred times a second calls no louder than others.
+/// Least time between two rings, however many messages arrive.
 const MIN_RING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Calls for attention when somebody writes.
+/// Rings when a message arrives.
 #[derive(Debug, Default)]
 pub(super) struct MessageBell {
     last_ring: Option<Instant>,
 }
 
 impl MessageBell {
-    /// Rings if this is a message, and where somebody may hear it and wants to.
+    /// Rings if the event is a message, the output is a terminal and the user has enabled the bell.
     ///
     /// # Errors
-    /// As standard output says.
+    /// Fails if standard output can't be written.
     pub(super) fn handle_event(
         &mut self,
         output: &CommandOutput,
@@ -33,7 +33,7 @@ impl MessageBell {
         let words = UntrustedText::from("wants to talk");
         let (from, text) = match event {
             NodeEvent::Received { from, message, .. } => (from, &message.text),
-            // It came behind what they wrote.
+            // Follows the stranger's messages, which rang no bell themselves.
             NodeEvent::ContactRequest { from } => (from, &words),
             _ => return Ok(()),
         };
@@ -41,7 +41,7 @@ impl MessageBell {
         if !is_heard || self.last_ring.is_some_and(|rang| rang.elapsed() < MIN_RING_INTERVAL) {
             return Ok(());
         }
-        // Whoever isn't accepted calls once.
+        // Strangers ring for their request only, not for each message.
         let is_request = matches!(me.profile.conversation_status(from), Ok(ConversationStatus::Request(_)));
         if is_request != matches!(event, NodeEvent::ContactRequest { .. }) {
             return Ok(());

@@ -1,4 +1,4 @@
-//! `peer block`, `unblock`, `notify`.
+//! The commands `peer block`, `unblock`, `accept` and `notify`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::engine::chat::ConversationStatus;
 use crate::engine::node::control::{ControlAction, NodeClient};
 use crate::engine::{Error, ErrorKind, LocalUser, now_s};
 
-/// How long the tracker is asked whether there is somebody.
+/// Time for the tracker to say whether a user exists.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) async fn block(context: &CommandContext, user: &UserName) -> Result<(), Error> {
@@ -19,6 +19,7 @@ pub(super) async fn block(context: &CommandContext, user: &UserName) -> Result<(
         return Err(Error::Usage(format!("{user} is you: you can't block yourself")));
     }
     require_known_user(&me, user).await?;
+    // Through the node, which closes the links of that user.
     match NodeClient::connect(&me.profile).await? {
         Some(mut node) => node.perform(ControlAction::Block { user: user.clone() }).await?,
         None => me.profile.block(user, now_s()).map(|_| ())?,
@@ -27,8 +28,8 @@ pub(super) async fn block(context: &CommandContext, user: &UserName) -> Result<(
     Ok(())
 }
 
-/// Blocking nobody blocks nobody: a name that is mistyped is refused, if the tracker can be asked. Whoever was met may have
-/// no account any more.
+/// Rejects a mistyped name, if the tracker can be asked: a block of nobody would look like success. Users that the
+/// profile has met need no account any more.
 async fn require_known_user(me: &LocalUser, user: &UserName) -> Result<(), Error> {
     let is_met = me.profile.known_people()?.iter().any(|(met, _)| met == user);
     if is_met || me.profile.blocked()?.contains(user) {
@@ -41,6 +42,7 @@ async fn require_known_user(me: &LocalUser, user: &UserName) -> Result<(), Error
             let message = format!("there is no user \"{user}\"{meant}");
             Err(Error::Relayed { kind: ErrorKind::Unavailable, message })
         }
+        // Without the tracker's word the name is taken as it is.
         _ => Ok(()),
     }
 }
@@ -50,6 +52,7 @@ pub(super) async fn accept(context: &CommandContext, user: &UserName) -> Result<
     if *user == me.user {
         return Err(Error::Usage("that is you".to_owned()));
     }
+    // Without a pending request nothing proves that the name is right.
     if me.profile.conversation_status(user)? == ConversationStatus::Request(0) {
         require_known_user(&me, user).await?;
     }
@@ -85,18 +88,18 @@ pub(super) fn blocked(context: &CommandContext) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is to change in how the user is told of messages.
+/// A change of how the user is notified of messages; `None` keeps a setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NotifyChange {
-    /// Whether the terminal rings.
+    /// True if the terminal rings.
     pub bell: Option<bool>,
-    /// The program that is run; no arguments means none.
+    /// The program to run for each message and its arguments; empty for none.
     pub hook: Option<Vec<String>>,
 }
 
 pub(super) fn notify(context: &CommandContext, change: &NotifyChange) -> Result<(), Error> {
     let profile = match change {
-        // Whoever only looks leaves no folder behind.
+        // Showing the settings must not create a profile.
         NotifyChange { bell: None, hook: None } => context.existing_profile()?,
         _ => context.profile()?,
     };

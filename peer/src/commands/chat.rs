@@ -1,4 +1,4 @@
-//! `peer chat`.
+//! The command `peer chat`.
 
 use std::io::IsTerminal;
 
@@ -13,9 +13,9 @@ use crate::engine::{Error, LocalUser};
 use crate::sys::job_control;
 use crate::ui::{LineViewModel, LineViewTerminal, PlainViewTerminal, spawn_line_reader};
 
-/// Messages of the past that a conversation begins with.
+/// Messages shown before the first unread one, or at the end of the history if all are read.
 const READ_MESSAGES_SHOWN: usize = 20;
-/// From the first unread one on, at most.
+/// Largest number of unread messages shown, the latest of them.
 const MAX_UNREAD_SHOWN: usize = 500;
 
 pub(super) async fn run(context: &CommandContext, user: &UserName, text: Option<&str>, now: bool) -> Result<(), Error> {
@@ -33,22 +33,22 @@ pub(super) async fn run(context: &CommandContext, user: &UserName, text: Option<
     }
 }
 
-/// Whether a person reads and writes: on a terminal, whatever that can do.
+/// True if a person reads and writes, on a terminal of any kind.
 pub(super) fn is_interactive(context: &CommandContext) -> bool {
     let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     is_terminal && !context.no_input && !context.output.is_json()
 }
 
-/// Whether a view can be drawn: on a terminal that can move its cursor.
+/// True if the terminal can move its cursor, so that a view can be drawn.
 pub(super) fn can_draw_view(context: &CommandContext) -> bool {
     let is_unknown = std::env::var_os("TERM").is_none_or(|term| term.is_empty());
     is_interactive(context) && !is_unknown && !context.output.is_plain()
 }
 
-/// A view in the background would be stopped as soon as it touched the terminal, and with it a node that it owns.
+/// Rejects a view in the background: the kernel would stop it as soon as it touched the terminal, and its node with it.
 ///
 /// # Errors
-/// [`Error::Usage`] when others have the terminal.
+/// [`Error::Usage`] if another process group has the terminal.
 pub(super) fn refuse_in_background(command: &str, instead: &str) -> Result<(), Error> {
     if job_control::is_in_background() {
         let why = format!(
@@ -69,12 +69,13 @@ async fn unless_cancelled<T>(
     }
 }
 
-/// A conversation in the terminal, over the running node or one of its own.
+/// Runs a conversation in the terminal, with the running node or one of its own.
 async fn run_conversation(context: &CommandContext, me: &LocalUser, user: &UserName) -> Result<(), Error> {
     let mut station = NodeHandle::open(context, me, NodeLifetime::View).await?;
     let model = match load_line_view(context, user, &mut station).await {
         Ok(model) => model,
         Err(error) => {
+            // A node of our own must leave the tracker before the error is printed.
             station.close().await?;
             return Err(error);
         }
@@ -105,8 +106,8 @@ async fn load_line_view(
     Ok(LineViewModel::new(context.output.theme(), user, &people, &before, unread_from))
 }
 
-/// What a conversation begins with: what is unread, or the end of it, and a little before that; and where the unread
-/// begins, which is before all of it when there is too much.
+/// Returns the messages that a conversation begins with, and the place of the first unread one. That place lies before
+/// all of them if there are more than [`MAX_UNREAD_SHOWN`].
 async fn load_recent_messages(
     client: &mut NodeClient,
     user: &UserName,
@@ -118,6 +119,7 @@ async fn load_recent_messages(
     };
     let unread = HistoryQuery { after: Some(unread_from - 1), ..HistoryQuery::with(user, MAX_UNREAD_SHOWN) };
     let unread = client.history(unread).await?;
+    // The first unread message is cut off: no earlier context fits before the gap.
     if unread.first().is_none_or(|stored| stored.seq > unread_from) {
         return Ok((unread, Some(unread_from)));
     }

@@ -1,7 +1,7 @@
-//! `peer chat` between pipes: lines in are messages, lines out are what arrives.
+//! Filter mode of `peer chat`: each input line is sent as a message, each received message is printed.
 //!
-//! Each line is a message with an id from the start. A node that ends takes nothing with it: what it did not answer is said
-//! again to the next one, under the same id, and is stored once.
+//! Each line gets its message id when it is read. If the node ends, messages without a reply are sent to the next node
+//! under the same id, so that they are stored once.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io::IsTerminal;
@@ -22,19 +22,19 @@ use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
 use crate::ui::{InputLine, excerpt, message_lines, spawn_line_reader};
 
-/// Lines that are stored before the node has said so of the first of them.
+/// Messages sent to the node before the first of them is answered.
 const MAX_IN_FLIGHT: usize = 64;
 
-/// Lines that follow each other sooner belong together.
+/// Pause after which no further line is read when no node is left.
 const BATCH_PAUSE: Duration = Duration::from_secs(1);
 
-/// The lines of standard input, as they come.
+/// The lines of standard input.
 type InputLineReceiver = mpsc::Receiver<std::io::Result<InputLine>>;
 
-/// Filters until the input has ended and was tried.
+/// Runs until the input has ended and its messages were stored or tried.
 pub(super) async fn run(context: &CommandContext, me: &LocalUser, user: &UserName, now: bool) -> Result<(), Error> {
     let mut input = spawn_line_reader()?;
-    // What comes from here on is told, even if it comes before there is a node to hear it from.
+    // Everything after this place is printed, even if it arrives before there is a node to report it.
     let last = read_history(me, HistoryQuery::with(user, 1)).await?.last().map_or(0, |stored| stored.seq);
     let station = NodeHandle::open(context, me, NodeLifetime::Command).await?;
     if std::io::stdin().is_terminal() {
@@ -43,10 +43,10 @@ pub(super) async fn run(context: &CommandContext, me: &LocalUser, user: &UserNam
     ChatFilter::new(context, me, user, now, last).run(station, &mut input).await
 }
 
-/// Makes a message of a line.
+/// Makes a message of an input line.
 ///
 /// # Errors
-/// What is wrong with the line alone, and which one it is: the others are sent.
+/// [`Error::Usage`] with an excerpt of the line, which alone is rejected.
 fn parse_message(line: &InputLine) -> Result<ChatMessage, Error> {
     let composed = match line.has_replacements {
         true => Err(Error::Usage("it is not UTF-8".to_owned())),
@@ -55,7 +55,7 @@ fn parse_message(line: &InputLine) -> Result<ChatMessage, Error> {
     composed.map_err(|why| Error::Usage(format!("a line was not sent ({}): {why}", excerpt(&line.text))))
 }
 
-/// The filter of lines.
+/// State of the filter, kept across nodes.
 struct ChatFilter<'a> {
     context: &'a CommandContext,
     me: &'a LocalUser,
@@ -63,13 +63,13 @@ struct ChatFilter<'a> {
     now: bool,
     is_input_open: bool,
     has_sent: bool,
-    /// The place of the last message that was told, or was there before.
+    /// The place in the history of the last message printed, or present at the start.
     last_seq: i64,
-    /// What is to be said before the next line: a node ended that may not have stored it.
+    /// Messages that a node ended without storing for certain; they are sent before the next line.
     resend: VecDeque<ChatMessage>,
-    /// Messages by the command whose reply is still to come.
+    /// Sent messages by the id of the request that is not yet answered.
     in_flight: BTreeMap<u64, ChatMessage>,
-    /// Messages of which it was not told what became of them.
+    /// Messages whose outcome was not yet printed.
     undelivered: HashSet<MessageId>,
     flush: Option<u64>,
     failure: Option<Error>,
@@ -113,6 +113,7 @@ impl<'a> ChatFilter<'a> {
         self.catch_up(client).await?;
         let mut is_patient = true;
         loop {
+            // With `--now` one at a time: an interruption then leaves at most one message in doubt.
             let ahead = if self.now { 1 } else { MAX_IN_FLIGHT };
             while self.in_flight.len() < ahead
                 && let Some(message) = self.resend.pop_front()
@@ -120,11 +121,13 @@ impl<'a> ChatFilter<'a> {
                 self.send(client, message)?;
             }
             if !self.is_input_open && self.in_flight.is_empty() && self.flush.is_none() {
+                // An empty input is a script's mistake more often than a wish.
                 if !self.has_sent {
                     return Err(Error::Usage("there is nothing to send".to_owned()));
                 }
                 self.flush = Some(client.send(ControlAction::Flush { to: self.user.clone() }).await?);
             }
+            // While the input is open a quiet tracker is no news; at its end the user waits for the exit.
             let is_waiting = is_patient && !self.is_input_open;
             tokio::select! {
                 () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
@@ -155,7 +158,7 @@ impl<'a> ChatFilter<'a> {
         match parse_message(line) {
             Ok(message) => self.send(client, message)?,
             Err(error) => {
-                // This line is lost, the others are not.
+                // Only this line is lost: the others are still sent.
                 self.context.output.warning(&error.to_string());
                 self.failure.get_or_insert(error);
             }
@@ -163,7 +166,7 @@ impl<'a> ChatFilter<'a> {
         Ok(())
     }
 
-    /// Hands a message to the node, or keeps it for the next one.
+    /// Sends a message to the node, or keeps it for the next one.
     fn send(&mut self, client: &mut NodeClient, message: ChatMessage) -> Result<(), Error> {
         let (to, text, id) = (self.user.clone(), message.text.as_received().to_owned(), Some(message.id));
         let action = match self.now {
@@ -173,6 +176,7 @@ impl<'a> ChatFilter<'a> {
         self.undelivered.insert(message.id);
         match client.queue_request(action) {
             Ok(command) => drop(self.in_flight.insert(command, message)),
+            // At the front, where it was: the next node gets the lines in their order.
             Err(error) => {
                 self.resend.push_front(message);
                 return Err(error);
@@ -182,7 +186,7 @@ impl<'a> ChatFilter<'a> {
     }
 
     fn handle_reply(&mut self, id: u64, outcome: ControlOutcome) -> Result<(), Error> {
-        // Of a command whose outcome says nothing, there is no message.
+        // Replies to requests that carry no message, such as read marks, need no handling.
         let Some(message) = self.in_flight.remove(&id) else { return Ok(()) };
         let told = outcome.into_result().map(|_| ());
         if told.is_err() {
@@ -197,7 +201,7 @@ impl<'a> ChatFilter<'a> {
                 let (direction, state) = (MessageDirection::In, MessageState::Received);
                 self.print_received(StoredMessage { seq, peer: from, direction, message, state, at }, client).await?;
             }
-            // The next one that comes says that all before it was read: what came too fast has to be told first.
+            // Print missed messages before the next one: its read mark covers everything before it.
             NodeEvent::EventsMissed { .. } => self.catch_up(client).await?,
             NodeEvent::MessageStateChanged { to, id, state, why, kind } if to == *self.user && !state.is_queued() => {
                 self.handle_settled(id, state, why, kind)?;
@@ -225,7 +229,7 @@ impl<'a> ChatFilter<'a> {
         Ok(())
     }
 
-    /// Tells what was not told: what came, and what became of what was said.
+    /// Prints from the history the messages and outcomes whose events were missed.
     async fn catch_up(&mut self, client: &mut NodeClient) -> Result<(), Error> {
         let missed = HistoryQuery { after: Some(self.last_seq), ..HistoryQuery::with(self.user, usize::MAX) };
         for stored in read_history(self.me, missed).await? {
@@ -250,8 +254,8 @@ impl<'a> ChatFilter<'a> {
         client.send(ControlAction::MarkRead { with: stored.peer, up_to: Some(stored.seq) }).await.map(|_| ())
     }
 
-    /// Finds another node when the one in use has ended, and goes on with that; when none is to be had, stores what was said
-    /// and names the first line that is lost.
+    /// Finds another node after the one in use has ended. If there is none, stores the messages in the profile and
+    /// names the first line that is lost.
     async fn switch_node(
         &mut self,
         station: NodeHandle,
@@ -259,10 +263,12 @@ impl<'a> ChatFilter<'a> {
         input: &mut InputLineReceiver,
     ) -> Result<NodeHandle, Error> {
         let unanswered = std::mem::take(&mut self.in_flight);
+        // In front of the unsent lines, in their order: the map is sorted by request id.
         unanswered.into_values().rev().for_each(|message| self.resend.push_front(message));
+        // Its request ended with the node: the next node gets another one.
         self.flush = None;
         let found = async {
-            // What a node of our own ended with is why it ended.
+            // If this process ran the node, the node's error is the reason.
             match station.embedded_result().await {
                 Some(own) => own.and(Err(ended)),
                 None => node_connection::open_replacement(self.context, self.me, NodeLifetime::Command).await,
@@ -278,9 +284,10 @@ impl<'a> ChatFilter<'a> {
         }
     }
 
-    /// Stores what was said, and what comes without a pause; tells of it, and of the first line that was not sent.
+    /// Stores the messages that are left; returns the error with their number and the first line that was not sent.
     async fn finish_without_node(&mut self, error: &Error, input: &mut InputLineReceiver) -> Error {
         let unsent = match self.now {
+            // Lines for `--now` must not be delivered later: nothing is stored.
             true => match self.resend.pop_front() {
                 Some(message) => Some(message.text.into_received()),
                 // What was piped in with a message may still be on its way here.
@@ -304,12 +311,13 @@ impl<'a> ChatFilter<'a> {
         Error::Relayed { kind: error.kind(), message: format!("{error}{queued}{rest}") }
     }
 
-    /// Stores what was said, and the lines that come without a pause; the first that can't be stored ends it.
+    /// Stores messages and the lines that follow without a pause; returns the first line that can't be stored.
     async fn store_lines(&mut self, input: &mut InputLineReceiver) -> Option<String> {
         loop {
             let message = match self.resend.pop_front() {
                 Some(message) => message,
                 None => match tokio::time::timeout(BATCH_PAUSE, input.recv()).await {
+                    // Only a pause tells that the writer is done: the pipe may stay open for ever.
                     Ok(Some(Ok(line))) => match parse_message(&line) {
                         Ok(message) => message,
                         Err(_) if line.text.trim().is_empty() => continue,
@@ -330,7 +338,7 @@ impl<'a> ChatFilter<'a> {
         }
     }
 
-    /// Tells what becomes of what was said, at Ctrl-C.
+    /// Reports at Ctrl-C which messages stay queued.
     async fn handle_interrupt(&mut self) -> Error {
         if self.now {
             let last = self.in_flight.pop_first().map(|(_, message)| message).or_else(|| self.resend.pop_front());
@@ -339,6 +347,7 @@ impl<'a> ChatFilter<'a> {
                 None => Error::Interrupted,
             };
         }
+        // The node may have stored them or not: storing them again under the same ids is harmless.
         let unanswered = std::mem::take(&mut self.in_flight).into_values().chain(std::mem::take(&mut self.resend));
         for message in unanswered {
             let text = message.text.clone();
@@ -359,7 +368,7 @@ impl<'a> ChatFilter<'a> {
         Error::Interrupted
     }
 
-    /// Counts what waits for the other one.
+    /// Returns the number of messages queued for the user.
     async fn queued_count(&self) -> usize {
         let (profile, user) = (self.me.profile.clone(), self.user.clone());
         run_blocking(move || Ok(profile.queued_for(&user, 0, usize::MAX)?.len())).await.unwrap_or_default()

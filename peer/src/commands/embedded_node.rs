@@ -1,4 +1,4 @@
-//! A node for as long as a view lives, on a thread of its own: whatever it does, no key press is late.
+//! Node inside a view's process, on its own thread and runtime so that its work doesn't delay key presses.
 
 use std::thread::JoinHandle;
 
@@ -20,22 +20,23 @@ pub(super) struct EmbeddedNode {
 }
 
 impl EmbeddedNode {
-    /// Starts it and waits until it is online.
+    /// Starts a node and waits until it is online.
     ///
     /// # Errors
-    /// As [`Node::start`].
+    /// The errors of [`Node::start`].
     pub(super) async fn start(me: &LocalUser, lifetime: NodeLifetime) -> Result<Self, Error> {
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let (me, token) = (me.clone(), stop.clone());
         let thread = std::thread::Builder::new().name("node".to_owned()).spawn(move || {
-            // Nobody waits for it when the view was given up.
+            // The receiver is gone if the view was abandoned.
             let _ = end.send(run(&me, &token, ready, lifetime));
         })?;
         let this = Self { stop, thread: Some(thread), ended };
         match is_ready.await {
             Ok(()) => Ok(this),
+            // The thread dropped `ready` without sending: its result says why.
             Err(_) => Err(match this.end().await {
                 Ok(()) => Error::Internal("the node did not start".to_owned()),
                 Err(error) => error,
@@ -43,16 +44,17 @@ impl EmbeddedNode {
         }
     }
 
-    /// Ends it and waits until it has left the tracker.
+    /// Stops the node and waits until it has left the tracker.
     ///
     /// # Errors
-    /// What it could not go on for.
+    /// The error that ended the node.
     pub(super) async fn end(mut self) -> Result<(), Error> {
         self.stop.cancel();
         let ended = (&mut self.ended).await;
         let joined = self.thread.take().map(JoinHandle::join);
         match (ended, joined) {
             (Ok(result), _) => result,
+            // The sender was dropped without a result: the thread panicked.
             (Err(_), _) => Err(Error::Internal("the node failed".to_owned())),
         }
     }
@@ -78,6 +80,7 @@ fn run(
         };
         let inner = node.stop_token();
         let _ = ready.send(());
+        // Forward the stop to the running node, and never complete: `node.run` has to shut down in order.
         let passes_on = async {
             stop.cancelled().await;
             inner.cancel();

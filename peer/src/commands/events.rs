@@ -1,39 +1,39 @@
-//! `peer events`: everything that happens as NDJSON, and commands as NDJSON.
+//! The command `peer events`: prints all events as NDJSON, and takes commands as NDJSON.
 //!
-//! Every line that comes out is an object of version 1 with a `type`:
+//! Every output line is an object of version 1 with a `type`:
 //!
 //! | type | fields |
 //! |---|---|
 //! | `message` | `id`, `peer`, `from`, `ts`, `text`, `state`: `received`, or `waiting` for one of ours |
 //! | `offer` | the same, and `offer`: `name`, `size`, `hash` of a file that its receiver may fetch |
-//! | `request` | `from`: somebody to whom we never wrote wants to talk; little of theirs is taken until they are accepted. Told at the beginning, and behind the first that they write |
-//! | `ack` | `peer`, `id`, `state`: what became of a message of ours (`sent`, `stored`, `failed`, `expired`, `dropped`); `why?` |
+//! | `request` | `from`: a stranger wants to talk; little is kept of them until they are accepted. Printed at the start for each pending request, and after a stranger's first message |
+//! | `ack` | `peer`, `id`, `state`: the outcome of one of our messages (`sent`, `stored`, `failed`, `expired`, `dropped`); `why?` |
 //! | `presence` | `user`, `online` |
-//! | `tracker` | `reachable`, `why?`: who is online is not known while the tracker is away; told when that changes; `elsewhere?`: `ip`, `since?` of a copy of this profile that is online in our place |
+//! | `tracker` | `reachable`, `why?`: printed at each change; while the tracker can't be reached nobody's presence is known; `elsewhere?`: `ip`, `since?` of a copy of this profile that is online in our place |
 //! | `transfer` | `peer`, `name`, `direction` (`up`, `down`), `bytes`, `size`, `state` (`running`, `done`, `failed`) |
-//! | `done` | `ref`: a command with a `ref` was done; `id?` of the message that it made |
-//! | `error` | `code`, `message`; `ref?` of the command, and `line` when it is none |
+//! | `done` | `ref`: the command with this `ref` was done; `id?` of the message that it created |
+//! | `error` | `code`, `message`; `ref?` of the command; `line` if the line is no command |
 //!
-//! Every line that goes in is a command; `ref` may be anything and comes back:
+//! Every input line is a command; `ref` may be any value and comes back:
 //!
 //! | type | fields |
 //! |---|---|
-//! | `send` | `to`, `text`, `id?`: the message is stored, and delivered as soon as it can be; what they wrote so far counts as read |
-//! | `read` | `from`: what they wrote so far counts as read |
+//! | `send` | `to`, `text`, `id?`: the message is stored, and delivered as soon as possible; the user's earlier messages count as read |
+//! | `read` | `from`: the user's messages so far count as read |
 //! | `typing` | `to` |
-//! | `accept` | `from`: what they write is taken as from anybody else; so it is after a `send` to them |
-//! | `ignore` | `from`: they are blocked |
+//! | `accept` | `from`: the user's messages are no longer requests; a `send` to the user accepts as well |
+//! | `ignore` | `from`: the user is blocked |
 //!
-//! A name in other letters is taken for the only user whom it can mean. When it may be one of several, the command is
-//! answered by an `error` that names them.
+//! A name in other letters is taken for the only user whom it can mean. If it may mean several, the command is answered
+//! by an `error` that names them.
 //!
-//! The `id` of a message is 32 hexadecimal digits, made up here unless it is given. Whoever gives it may send the same line
-//! again when they don't know whether it was heard: a message that is there already is not stored twice, and the answer is
-//! the same.
+//! The `id` of a message is 32 hexadecimal digits, made here unless it is given. A client that gives the id may send
+//! the same line again if it doesn't know whether the line was read: the message is stored once, and the answer is the
+//! same.
 //!
-//! A line that is no command is answered by an `error`, and the next one is looked at as if nothing had happened. The end of
-//! the input ends nothing: what happens is still told. When the node ends, the one that is there next is listened to, or one
-//! of this process's own; what happened in between is told from the history, once, and commands that were not answered are
+//! A line that is no command is answered by an `error`, and the next line is read. The end of the input doesn't end the
+//! process: events are still printed. When the node ends, the process uses the next one, or one of its own. Events in
+//! between are printed from the history, once, and commands without a reply are done once.
 //! done once.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -56,12 +56,12 @@ use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::ui::{InputLine, message_json, ndjson_event, spawn_line_reader};
 
-/// Commands that are under way before another one is read.
+/// Commands sent to the node before the first of them is answered.
 const MAX_IN_FLIGHT: usize = 64;
-/// Names that are remembered with whom they mean; beyond that all are forgotten.
+/// Names whose resolution is cached; beyond, the cache is emptied.
 const MAX_RESOLVED_NAMES: usize = 1024;
 
-/// A command of the input.
+/// A command of the input with its `ref`.
 #[derive(Debug)]
 struct PendingCommand {
     r#ref: Value,
@@ -74,7 +74,7 @@ enum NdjsonCommand {
     Send {
         to: UserName,
         text: String,
-        /// Made here unless it is given: a message that may not have reached the node is said again with the same one.
+        /// Made here unless given: a message that may not have reached the node is sent again under the same id.
         #[serde(default = "new_id")]
         id: MessageId,
     },
@@ -108,7 +108,7 @@ fn new_id() -> MessageId {
 pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     let me = context.me()?;
     let mut input = spawn_line_reader()?;
-    // What comes from here on is told, even if it comes before there is a node to hear it from.
+    // Everything after this place is printed, even if it arrives before there is a node to report it.
     let last = last_seq(&me)?;
     let station = NodeHandle::open(context, &me, NodeLifetime::View).await?;
     let mut listener = NdjsonSession {
@@ -125,12 +125,12 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
         lookups: JoinSet::new(),
     };
     let ended = listener.run(&mut input).await;
-    // What a node of our own ended with is why this did.
+    // If this process ran the node, the node's error is the reason why the listener ended.
     listener.connection.close().await?;
     ended
 }
 
-/// The place of the last message.
+/// Returns the place of the last message in the history.
 fn last_seq(me: &LocalUser) -> Result<i64, Error> {
     Ok(me.profile.history(&HistoryQuery::last(1))?.last().map_or(0, |stored| stored.seq))
 }
@@ -139,21 +139,21 @@ struct NdjsonSession<'a> {
     context: &'a CommandContext,
     me: &'a LocalUser,
     connection: NodeConnection,
-    /// Commands whose reply is still to come, in their order.
+    /// Commands without a reply yet, by request id and so in their order.
     in_flight: BTreeMap<u64, PendingCommand>,
-    /// Commands that no node took, or of which it is not known: they go to the next one.
+    /// Commands that no node has done for certain; they go to the next one.
     unsent: VecDeque<PendingCommand>,
-    /// The question to a node to tell what happens, until it is answered.
+    /// The id of the subscription request, until it is answered.
     watch_request: Option<u64>,
-    /// The place of the last message that was told.
+    /// The place in the history of the last message printed.
     last_seq: i64,
-    /// The places of messages of ours that were told, and not what became of them.
+    /// The places of printed messages of ours whose outcome was not yet printed.
     undelivered: HashMap<MessageId, i64>,
-    /// Those of whom it was told that they want to talk.
+    /// Strangers whose request was printed.
     reported_requests: HashSet<UserName>,
-    /// Names as commands gave them, and whom they mean.
+    /// Cached resolution of names, from the spelling in a command to the user.
     resolved_names: HashMap<UserName, UserName>,
-    /// The command whose name is being looked up. No other is read meanwhile, so that they stay in their order.
+    /// The command whose name is being looked up. No other line is read meanwhile, so that commands keep their order.
     lookups: JoinSet<(PendingCommand, Result<UserName, Error>)>,
 }
 
@@ -164,6 +164,7 @@ impl NdjsonSession<'_> {
         loop {
             let is_free =
                 self.watch_request.is_none() && self.lookups.is_empty() && self.in_flight.len() < MAX_IN_FLIGHT;
+            // Without a node no line is read: the sender feels it, and nothing piles up in memory.
             let has_room = self.connection.is_connected() && is_free;
             tokio::select! {
                 () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
@@ -190,13 +191,14 @@ impl NdjsonSession<'_> {
         }
     }
 
-    /// There is a node, which is to tell what happens.
+    /// Subscribes to the node's events.
     fn watch(&mut self) {
         self.watch_request = self.connection.send(ControlAction::Watch { with: None });
     }
 
-    /// It does from here on: tells what happened before, and has done what no other node did.
+    /// Prints, after the subscription, the events that were missed, and sends the commands that no other node did.
     fn handle_watching(&mut self) -> Result<(), Error> {
+        // The subscription came first: the history then closes the gap before it without losing an event.
         self.watch_request = None;
         for from in self.me.profile.message_requests()? {
             self.print_request(&NodeEvent::ContactRequest { from })?;
@@ -208,10 +210,11 @@ impl NdjsonSession<'_> {
         Ok(())
     }
 
-    /// The node has ended: what it didn't answer may be done, or not, and is done once if it is asked for again.
+    /// Finds another node; commands without a reply are sent again, and done once.
     async fn handle_node_lost(&mut self, why: &Error) -> Result<(), Error> {
         tracing::debug!("another node is looked for: {why}");
         let asked = std::mem::take(&mut self.in_flight).into_values();
+        // A typing notice is worthless by the time another node is there.
         let is_late = |line: &PendingCommand| matches!(line.command, NdjsonCommand::Typing { .. });
         self.unsent = asked.filter(|line| !is_late(line)).chain(std::mem::take(&mut self.unsent)).collect();
         self.connection.reconnect(self.context, self.me).await
@@ -227,6 +230,7 @@ impl NdjsonSession<'_> {
             Ok(command) => command,
             Err(why) => return Ok(self.print_invalid_line(&r#ref, text, &why.to_string())?),
         };
+        // Checked here, so that a bad text is answered even while its recipient's name can't be looked up.
         if let NdjsonCommand::Send { text, .. } = &command
             && let Err(error) = chat::compose(text)
         {
@@ -254,7 +258,7 @@ impl NdjsonSession<'_> {
                 if self.resolved_names.len() >= MAX_RESOLVED_NAMES {
                     self.resolved_names.clear();
                 }
-                // A name that nobody has may be somebody's later.
+                // Don't cache a name that nobody has: an account may be registered under it later.
                 if asked != user || self.me.profile.known_people()?.iter().any(|(met, _)| *met == user) {
                     self.resolved_names.insert(asked, user);
                 }
@@ -262,9 +266,10 @@ impl NdjsonSession<'_> {
             Err(error @ Error::SimilarUsers(_)) => {
                 return self.print_error(&line.r#ref, error.kind(), &error.to_string());
             }
-            // Sending it says what is wrong.
+            // The node's answer to the command says what is wrong.
             Err(why) => tracing::debug!("a name can't be looked up: {why}"),
         }
+        // The node ended during the lookup: keep the command behind those that wait for the next one.
         if self.watch_request.is_some() {
             self.unsent.push_back(line);
         } else {
@@ -331,7 +336,7 @@ impl NdjsonSession<'_> {
         self.print_event(event)
     }
 
-    /// Tells of somebody who wants to talk, once.
+    /// Prints a stranger's request, once.
     fn print_request(&mut self, event: &NodeEvent) -> Result<(), Error> {
         let NodeEvent::ContactRequest { from } = event else { return Ok(()) };
         if self.reported_requests.insert(from.clone()) { self.print_event(event) } else { Ok(()) }
@@ -344,8 +349,9 @@ impl NdjsonSession<'_> {
         Ok(())
     }
 
-    /// Tells from the history what came too fast: messages, and what became of ours.
+    /// Prints from the history the messages and outcomes whose events were lost.
     fn catch_up(&mut self) -> Result<(), Error> {
+        // From the oldest message without an outcome: its state may have changed in between.
         let first_open = self.undelivered.values().map(|seq| seq - 1).min();
         let after = first_open.map_or(self.last_seq, |first| first.min(self.last_seq));
         let missed = HistoryQuery { after: Some(after), ..HistoryQuery::last(usize::MAX) };
@@ -369,6 +375,7 @@ impl NdjsonSession<'_> {
     }
 
     fn print_invalid_line(&self, r#ref: &Value, line: &str, why: &str) -> std::io::Result<()> {
+        // Enough to find the line; it may have any length.
         let line: String = line.chars().take(200).collect();
         let message = format!("not a command such as {{\"type\":\"send\",\"to\":\"bob\",\"text\":\"hi\"}}: {why}");
         let error = json!({ "code": ErrorKind::Usage.as_str(), "message": message, "ref": r#ref, "line": line });

@@ -1,4 +1,4 @@
-//! `peer fetch`.
+//! The command `peer fetch`.
 
 mod fetched_shares;
 mod retry_record;
@@ -21,35 +21,36 @@ use crate::profile::Profile;
 use crate::sys::is_stdout_closed;
 use crate::ui::{FetchBars, format_size};
 
-/// What to fetch.
+/// A fetch that the user asks for.
 #[derive(Debug)]
 pub enum FetchCommand {
-    /// What the user names.
+    /// A fetch of the names on the command line.
     New {
-        /// Which, from whom.
+        /// The names, the user to ask and the options.
         request: FetchRequest,
-        /// Offer them as well once they are here.
+        /// True if the files are shared as well.
         share: bool,
     },
-    /// What is missing of the last fetch.
+    /// A fetch of the files that the last fetch did not complete.
     Retry(RetryOptions),
 }
 
-/// How to fetch what is missing, where it is not to be as the last time.
+/// Options of a retry that differ from those of the last fetch; `None` keeps the old value.
 #[derive(Debug, Default)]
 pub struct RetryOptions {
-    /// Streams that pull at once from each source.
+    /// Parallel streams for each source.
     pub streams: Option<usize>,
     /// Bytes a second.
     pub limit: Option<u64>,
-    /// How long sources that are gone are waited for.
+    /// Time to wait for sources that are gone.
     pub patience: Option<Duration>,
-    /// Offer them as well, even if that was not wanted then.
+    /// True if the files are shared, even if the last fetch did not share them.
     pub share: bool,
 }
 
 pub(super) async fn run(context: &CommandContext, wanted: FetchCommand) -> Result<(), Error> {
     if let FetchCommand::New { request, share } = &wanted {
+        // Before the profile is opened: a wrong combination is reported even where nobody is logged in.
         check_output(context, request, *share)?;
     }
     let is_retry = matches!(wanted, FetchCommand::Retry(_));
@@ -69,7 +70,7 @@ pub(super) async fn run(context: &CommandContext, wanted: FetchCommand) -> Resul
         ended = fetch_with_progress(&me, &request, &mut bars, &mut offering, context) => ended,
         never = memory.record_start() => match never {},
     };
-    // What the disk refuses was said already.
+    // After a disk error a record that can't be written either is no news.
     let is_disk = ended.error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Disk);
     if let Err(why) = memory.record_end(&ended)
         && !is_disk
@@ -80,7 +81,7 @@ pub(super) async fn run(context: &CommandContext, wanted: FetchCommand) -> Resul
     if interrupted {
         print_interruption(context, &mut bars, &request);
     }
-    // Whoever reads standard output may have had enough; the files are here all the same.
+    // A reader that closed standard output is an error only after the files were shared.
     let told = bars.end(&ended.summary, ended.error.as_ref());
     if let Some(offering) = offering.filter(|_| !interrupted) {
         share::share_fetched(context, offering.into_arrived()).await;
@@ -114,18 +115,19 @@ async fn fetch_with_progress(
     telling.publish_during(async |transfers| node.publish(transfers).await, fetched).await
 }
 
-/// Lets the profile's node, if one runs, tell the tracker of each further part.
+/// Has the profile's node, if one runs, announce each new partial file to the tracker. Never returns.
 async fn announce_partial_files(profile: &Profile, changed: Option<&Notify>) -> Infallible {
     let Some(changed) = changed else { return std::future::pending().await };
     loop {
         changed.notified().await;
+        // Not lost: the node's next registration of its shares includes all partial files.
         if let Err(why) = share::notify_node(profile).await {
             tracing::debug!("the node was not told: {why}");
         }
     }
 }
 
-/// Files for standard output need it for themselves; those for any stream are not kept.
+/// Rejects options that contradict the destination: standard output carries only the file, and streams can't be shared.
 fn check_output(context: &CommandContext, request: &FetchRequest, share: bool) -> Result<(), Error> {
     if share && request.destination.is_stream() {
         return Err(Error::Usage(

@@ -1,4 +1,4 @@
-//! `peer history --forget` and `--keep`.
+//! The commands `peer history --forget` and `--keep`.
 
 use std::io::{self, IsTerminal};
 
@@ -12,14 +12,14 @@ use crate::engine::{Error, now_ms, run_blocking};
 use crate::profile::ForgetQuery;
 use crate::ui::{exact_duration, format_size};
 
-/// What is to be forgotten.
+/// Selection of the messages to delete.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForgetOptions {
-    /// With whom; with everybody when there is nobody.
+    /// The other user; `None` for all conversations.
     pub with: Option<UserName>,
-    /// Only what is older than this, milliseconds.
+    /// Only messages older than this, in milliseconds; `None` for all.
     pub older_ms: Option<i64>,
-    /// It is not asked.
+    /// True if the user is not asked (`--yes`).
     pub is_confirmed: bool,
 }
 
@@ -38,6 +38,7 @@ pub(super) async fn forget(context: &CommandContext, options: &ForgetOptions) ->
         return Ok(());
     }
     let (profile, forgetting) = (me.profile.clone(), what.clone());
+    // Deletion overwrites and compacts the file, which takes time.
     let forgotten = run_blocking(move || Ok(profile.forget(&forgetting, now_ms())?)).await?;
     if context.output.is_json() {
         let fields = json!({ "with": options.with, "messages": forgotten.messages, "bytes": forgotten.bytes });
@@ -65,7 +66,7 @@ pub(super) fn set_retention(context: &CommandContext, kept_ms: Option<i64>) -> R
     Ok(())
 }
 
-/// Whether somebody at the terminal agrees; where nobody can be asked, `--yes` says so.
+/// Returns whether the user at the terminal agrees; without a terminal, rejects with the command that has `--yes`.
 async fn confirm_forgetting(context: &CommandContext, options: &ForgetOptions, question: &str) -> Result<bool, Error> {
     if context.no_input || !io::stdin().is_terminal() {
         let user = options.with.as_ref().map(|user| format!(" {}", shell_operand(user))).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A message whose sending was interrupted: with `--now` it is taken back, else the user learns that it is queued.
+//! Interrupted sending of a message: with `--now` the message is withdrawn, else the user learns that it is queued.
 
 use std::time::Duration;
 
@@ -11,30 +11,30 @@ use super::{CommandContext, message_commands};
 use crate::engine::chat::{self, MessageState};
 use crate::engine::{Error, LocalUser, run_blocking};
 
-/// Longest time for a message to be taken back; a node that is stopped says so within two seconds.
+/// Time for a message to be withdrawn; a node whose process is stopped reports that within two seconds.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(4);
-/// Longest time for a message that was handed over to be stored.
+/// Time for the node to store a message that it was given.
 const STORE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between two looks whether it is stored.
+/// Time between two checks whether the message is stored.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What became of an interrupted message.
+/// The outcome of an interrupted message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InterruptedSend {
-    /// It was never stored, or was given up before.
+    /// Never stored, or given up before.
     NotSent,
-    /// It waits in the outbox.
+    /// Waiting in the outbox.
     Queued,
-    /// It was taken out of the outbox.
+    /// Removed from the outbox.
     Cancelled {
-        /// It was on its way before.
+        /// True if the message had been sent without an ack, so that the recipient may have it.
         was_sent: bool,
     },
-    /// The other side has it.
+    /// Stored at the recipient.
     Delivered,
 }
 
-/// Takes an interrupted message back if it was to go `now`, tells what became of it, and returns the error to end with.
+/// Withdraws an interrupted message if it was sent with `now`, prints its outcome and returns the error to end with.
 pub(super) async fn report_interrupted_send(
     context: &CommandContext,
     me: &LocalUser,
@@ -67,7 +67,7 @@ pub(super) async fn report_interrupted_send(
         && let Some(state) = state
     {
         let ack = json!({ "to": to, "peer": to, "id": id, "state": state, "why": words });
-        // The process ends with an error in any case.
+        // Ignored: the process ends with an error in any case.
         let _ = context.output.print_object("ack", &ack);
     }
     context.output.note(&words);
@@ -84,7 +84,7 @@ async fn settle_interrupted_send(
     loop {
         let (profile, user) = (me.profile.clone(), to.clone());
         match run_blocking(move || Ok(profile.outgoing_state(&user, id)?)).await? {
-            // What was handed over may be stored at any moment.
+            // The node has the message and may store it at any moment.
             None if begun.elapsed() >= STORE_TIMEOUT => return Ok(InterruptedSend::NotSent),
             None => sleep(POLL_INTERVAL).await,
             Some(state) if state.is_given_up() => return Ok(InterruptedSend::NotSent),
@@ -93,7 +93,7 @@ async fn settle_interrupted_send(
             Some(state) => {
                 let taken = match message_commands::cancel_message(me, to, id).await {
                     Ok(taken) => taken,
-                    // Whoever has the node, the outbox is the profile's.
+                    // The outbox belongs to the profile: it can be changed without the node's help.
                     Err(why) => {
                         tracing::debug!("the node doesn't take the message out: {why}");
                         chat::cancel_message(me, to, id).await?

@@ -1,4 +1,4 @@
-//! `peer list`, `find`, `files`.
+//! The commands `peer list`, `find` and `files`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,6 +27,7 @@ pub(super) async fn list(context: &CommandContext, query: ListPeersRequest, limi
         Ok(())
     })
     .await?;
+    // The tracker's own list says nothing about absent users: ask why the user is not in it.
     if let (Some(user), []) = (&only, peers.as_slice()) {
         return Err(peer_lookup::absence_error(&mut tracker, user).await);
     }
@@ -44,13 +45,14 @@ pub(super) async fn list(context: &CommandContext, query: ListPeersRequest, limi
         0 => {}
         more => context.output.note(&format!("and {more} more")),
     }
+    // A filtered or cut list doesn't show who is offline.
     if is_everybody && all == peers.len() {
         print_offline_users(context, &me, &peers, &unread)?;
     }
     Ok(())
 }
 
-/// Those who are not online, and wrote what is unread or are waited for.
+/// Prints users who are offline and have unread messages here or messages waiting for them.
 fn print_offline_users(
     context: &CommandContext,
     me: &LocalUser,
@@ -148,7 +150,7 @@ pub(super) async fn find(context: &CommandContext, query: FindCriterion, limit: 
     Ok(())
 }
 
-/// Names the first of the entries that can't be files, and counts the others: their owner says how many there are.
+/// Warns of the first few entries that can't be file names, and counts the others: their number is up to the owner.
 fn warn_of_invalid_names(context: &CommandContext, names: &[UntrustedText]) {
     const NAMED: usize = 8;
     for name in names.iter().take(NAMED) {
@@ -161,7 +163,7 @@ fn warn_of_invalid_names(context: &CommandContext, names: &[UntrustedText]) {
 
 pub(super) async fn files(context: &CommandContext, user: &UserName, prefix: &str) -> Result<(), Error> {
     let me = context.me()?;
-    // One's own key is no contact's.
+    // The profile pins no key for its own user, so the lookup would fail with a misleading error.
     if *user == me.user {
         return Err(Error::Usage("that is you: `peer shares` shows what you share".to_owned()));
     }
@@ -181,7 +183,7 @@ pub(super) async fn files(context: &CommandContext, user: &UserName, prefix: &st
             }
             files
         }
-        // A client of another kind: the tracker's catalogue is all there is.
+        // The user's client accepts no links: the tracker's catalogue is all there is.
         Err(Error::Unreachable(_)) => {
             let only = ListPeersRequest { user: Some(user.clone()), ..ListPeersRequest::default() };
             let peers: ListPeersReply = me.connect_tracker().await?.call(&TrackerRequest::ListPeers(only)).await?;

@@ -1,4 +1,4 @@
-//! `peer history`, `inbox`, `outbox`: what was said, what is unread, what waits.
+//! The commands `peer history`, `inbox` and `outbox`.
 
 use serde_json::json;
 use shared::UserName;
@@ -13,19 +13,19 @@ use crate::profile::ProfileError;
 use crate::sys::is_stdout_closed;
 use crate::ui::{date_and_time, message_json, message_line, request_commands};
 
-/// Digits of a message's id by which it is named.
+/// Digits of a message's id that are shown and suffice to name it.
 pub(super) const SHORT_ID_DIGITS: usize = 8;
 
-/// What of the past is wanted.
+/// Selection of messages to print.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryOptions {
-    /// With whom; with everybody when there is nothing here.
+    /// The other user; `None` for all conversations.
     pub with: Option<UserName>,
-    /// Words that are in it.
+    /// Words that the text contains.
     pub search: Option<String>,
-    /// Not older than this, milliseconds.
+    /// Only messages younger than this, in milliseconds.
     pub since_ms: Option<i64>,
-    /// At most this many: the last ones.
+    /// Largest number of messages, the last ones; `None` for all.
     pub limit: Option<usize>,
 }
 
@@ -54,6 +54,7 @@ pub(super) async fn inbox(context: &CommandContext) -> Result<(), Error> {
     if unread.is_empty() {
         context.output.note("no unread messages");
     }
+    // Marking messages as read that nobody could see would lose them for the user.
     let is_shown = !is_stdout_closed();
     if !is_shown && !unread.is_empty() {
         context.output.warning("standard output is closed: the messages stay unread");
@@ -64,7 +65,7 @@ pub(super) async fn inbox(context: &CommandContext) -> Result<(), Error> {
         for stored in &messages {
             print_message(context, &me, stored)?;
         }
-        // What comes from here on was not shown.
+        // Up to the last one printed: messages that arrive meanwhile stay unread.
         if let Some(last) = messages.last().filter(|_| is_shown) {
             mark_read(&me, &conversation.user, last.seq).await?;
         }
@@ -82,7 +83,8 @@ pub(super) async fn inbox(context: &CommandContext) -> Result<(), Error> {
 async fn mark_read(me: &LocalUser, with: &UserName, up_to: i64) -> Result<(), Error> {
     match NodeClient::connect(&me.profile).await {
         Ok(Some(mut node)) => node.perform(ControlAction::MarkRead { with: with.clone(), up_to: Some(up_to) }).await,
-        // They were shown: whoever watches a node that is stopped hears of it some other time.
+        // A stopped node must not block the inbox: write the mark directly, and its watchers learn of it
+        // later.
         Ok(None) | Err(Error::Profile(ProfileError::NodeStopped { .. })) => {
             Ok(me.profile.mark_read(with, Some(up_to)).map(|_| ())?)
         }
@@ -139,8 +141,8 @@ pub(super) async fn drop_queued(context: &CommandContext, id: &str) -> Result<()
     Ok(())
 }
 
-/// Takes a message of ours out of what waits, through the node if one runs: it tells whoever watches. False when it doesn't
-/// wait any more.
+/// Removes a message from the outbox, through the node if one runs, so that views are told. Returns false if the
+/// message no longer waits.
 pub(super) async fn cancel_message(me: &LocalUser, to: &UserName, id: MessageId) -> Result<bool, Error> {
     match NodeClient::connect(&me.profile).await? {
         Some(mut node) => node.call(ControlAction::Drop { to: to.clone(), message: id }).await,

@@ -1,4 +1,4 @@
-//! `peer chat` with one message, and what all messages without a view have in common.
+//! Sending of one message by `peer chat`, and functions that all commands without a view share.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -14,10 +14,11 @@ use crate::engine::node::control::{DeliveryReport, NodeClient};
 use crate::engine::node::{expire_outbox, expiry_message};
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
 
-/// What is done within this time needs no word in between.
+/// Time after which a command says that it is waiting.
 pub(super) const WAIT_NOTICE_DELAY: Duration = Duration::from_secs(2);
 
-/// Says one thing; what can't go now waits, unless it is to go `now` or not at all. An interruption takes it back then.
+/// Sends one message. If it can't be delivered now it is queued, or fails with `now`; an interruption then withdraws
+/// it.
 pub(super) async fn send_message(
     context: &CommandContext,
     me: &LocalUser,
@@ -27,7 +28,7 @@ pub(super) async fn send_message(
 ) -> Result<(), Error> {
     let message = chat::compose(text)?;
     let id = message.id;
-    // Whether the message may be stored by now.
+    // True once the message may be stored.
     let is_begun = Cell::new(false);
     let delivering = async {
         let node = NodeClient::connect(&me.profile).await?;
@@ -70,7 +71,7 @@ pub(super) fn note_queued(context: &CommandContext, user: &UserName, why: &str) 
     ));
 }
 
-/// Without a node: over a link of our own, together with whatever else waits for them.
+/// Delivers over a link of this process, together with everything else that waits for the user.
 pub(super) async fn deliver_without_node(
     context: &CommandContext,
     me: &LocalUser,
@@ -78,6 +79,7 @@ pub(super) async fn deliver_without_node(
     message: ChatMessage,
     now: bool,
 ) -> Result<DeliveryReport, Error> {
+    // Without a node nobody else expires messages: an old one must not be sent along.
     for late in expire_outbox(me, Duration::ZERO).await? {
         context.output.warning(&format!("a message to {} was given up: {}", late.peer, expiry_message(&late)));
     }
@@ -97,6 +99,7 @@ pub(super) async fn deliver_without_node(
         flushed
     }
     .await;
+    // The message's own outcome counts first: another message may have made the flush fail.
     match (outcome, tried) {
         (Some(settled), _) if settled.state == MessageState::Stored => {
             Ok(DeliveryReport { message, state: MessageState::Stored, why: None })
@@ -115,7 +118,7 @@ pub(super) async fn deliver_without_node(
                 return chat::queued_report(message, error.kind(), error.to_string());
             }
             let (profile, to) = (me.profile.clone(), user.clone());
-            // Nothing was said to somebody who was never met.
+            // Remove the message instead of keeping it as failed: the user may not exist.
             run_blocking(move || chat::fail_messages(&profile, &to, vec![message], !met)).await?;
             Err(chat::with_not_kept_hint(error))
         }
@@ -123,7 +126,7 @@ pub(super) async fn deliver_without_node(
     }
 }
 
-/// Tells what another process of the profile did with a message: delivered it, gave it up or took it out.
+/// Returns what another process of the profile did with a message: delivered it, gave it up or removed it.
 async fn find_outcome(me: &LocalUser, user: &UserName, message: ChatMessage) -> Result<DeliveryReport, Error> {
     let (profile, to, id) = (me.profile.clone(), user.clone(), message.id);
     match run_blocking(move || Ok(profile.outgoing_state(&to, id)?)).await? {
@@ -138,7 +141,7 @@ async fn find_outcome(me: &LocalUser, user: &UserName, message: ChatMessage) -> 
     }
 }
 
-/// Says what is waited for when that takes longer than a moment.
+/// Runs `work`, and says that it waits if that takes longer than [`WAIT_NOTICE_DELAY`].
 pub(super) async fn with_wait_notice<T>(context: &CommandContext, user: &UserName, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     tokio::select! {

@@ -1,4 +1,4 @@
-//! The connection to the node that a view or a program listens to; when that ends, another one is found beside it.
+//! Connection to the node of a view or an event listener; when the node ends, another one is found in the background.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -12,30 +12,30 @@ use crate::engine::node::control::{ControlAction, NodeLifetime, NodeMessage};
 use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::profile::ProfileError;
 
-/// How long a node that ended may take to be there again.
+/// Time for a node that ended to be started again by its service manager.
 const RESTART_GRACE: Duration = Duration::from_secs(5);
-/// Between two looks for it.
+/// Time between two attempts to connect to it.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A node, or the search for one.
+/// A connected node, or the search for one.
 pub(super) enum NodeConnection {
     Connected(NodeHandle),
     Reconnecting(Pin<Box<dyn Future<Output = Result<NodeHandle, Error>>>>),
 }
 
-/// What comes next.
+/// The next event of a connection.
 pub(super) enum ConnectionEvent {
-    /// From the node.
+    /// A reply or an event of the node.
     Message(NodeMessage),
     /// The node has ended.
     Lost(Error),
-    /// There is a node again.
+    /// Another node is connected.
     Restored,
 }
 
 impl NodeConnection {
-    /// Has the node do something; the reply comes with the id returned. Never waits. A node that is gone shows when the
-    /// next thing is heard.
+    /// Sends a request without waiting and returns the id of its reply; `None` while there is no node. A broken
+    /// connection shows at the next [`Self::next_event`].
     pub(super) fn send(&mut self, action: ControlAction) -> Option<u64> {
         match self {
             Self::Connected(station) => station.client.queue_request(action).ok(),
@@ -43,17 +43,17 @@ impl NodeConnection {
         }
     }
 
-    /// Whether there is a node.
+    /// True if a node is connected.
     pub(super) const fn is_connected(&self) -> bool {
         matches!(self, Self::Connected(_))
     }
 
-    /// Whether the node is ours and ends with the view.
+    /// True if this process runs the node, so that it ends with the view.
     pub(super) const fn owns_node(&self) -> bool {
         matches!(self, Self::Connected(station) if station.owns_node())
     }
 
-    /// Why nothing comes from the node of another process, when that is stopped.
+    /// Returns the error to show if the node's process is stopped (`SIGSTOP`), unless that is this process.
     pub(super) fn stopped_node_error(&self) -> Option<Error> {
         match self {
             Self::Connected(station) if !station.owns_node() => {
@@ -64,10 +64,10 @@ impl NodeConnection {
         }
     }
 
-    /// Looks for another node when this one has ended. A node of our own that was told to make way is no failure.
+    /// Starts the search for another node. It is no error if this process's own node was told to make way.
     ///
     /// # Errors
-    /// What a node of our own ended with.
+    /// The error that ended this process's own node.
     pub(super) async fn reconnect(&mut self, context: &CommandContext, me: &LocalUser) -> Result<(), Error> {
         let sought = Self::Reconnecting(Box::pin(search_for_node(context.clone(), me.clone())));
         if let Self::Connected(station) = std::mem::replace(self, sought)
@@ -78,7 +78,7 @@ impl NodeConnection {
         Ok(())
     }
 
-    /// What comes next. May be cancelled and called again.
+    /// Waits for the next event. Cancel-safe.
     pub(super) async fn next_event(&mut self) -> Result<ConnectionEvent, Error> {
         match self {
             Self::Connected(station) => {
@@ -91,7 +91,7 @@ impl NodeConnection {
         }
     }
 
-    /// Ends the node if it is ours, in good order.
+    /// Ends the node in order if this process runs it.
     pub(super) async fn close(self) -> Result<(), Error> {
         match self {
             Self::Connected(station) => station.close().await,
@@ -100,10 +100,10 @@ impl NodeConnection {
     }
 }
 
-/// Finds another node when the one in use has ended: the one that is started in its place, else one of our own.
+/// Finds a node after the one in use has ended: the one started in its place, else one of this process.
 ///
 /// # Errors
-/// [`Error`]: there is none, and none can be started.
+/// The reason why no node runs and none can be started.
 pub(super) async fn open_replacement(
     context: &CommandContext,
     me: &LocalUser,
@@ -121,9 +121,10 @@ pub(super) async fn open_replacement(
 
 /// Waits for the node that is started in the place of the one that ended.
 async fn await_restart(me: &LocalUser) -> Result<Option<NodeHandle>, Error> {
-    // One that is started again, as services are, comes back: whoever takes its place would keep it out.
+    // A service manager restarts a lasting node within seconds: starting our own at once would lock it out.
     let patience = tokio::time::Instant::now() + RESTART_GRACE;
     while tokio::time::Instant::now() < patience {
+        // On every round: the user may log out meanwhile, and the node must not come back then.
         require_account(me)?;
         match NodeHandle::attach(me).await {
             Ok(Some(station)) => return Ok(Some(station)),
@@ -140,11 +141,12 @@ async fn search_for_node(context: CommandContext, me: LocalUser) -> Result<NodeH
     if let Some(station) = await_restart(&me).await? {
         return Ok(station);
     }
+    // Endless, unlike `open_replacement`: a view stays open, and its messages wait in the profile.
     let mut backoff = Backoff::with_bounds(Duration::from_secs(1), Duration::from_secs(10));
     loop {
         require_account(&me)?;
         match NodeHandle::open(&context, &me, NodeLifetime::View).await {
-            // The tracker may be gone as well, or whoever has the profile be slow to begin or to end.
+            // The tracker may be gone as well, or the holder of the profile be slow to begin or to end.
             Err(error) if is_transient(&error) => tracing::debug!("still without a node: {error}"),
             found => return found,
         }
@@ -152,7 +154,7 @@ async fn search_for_node(context: CommandContext, me: LocalUser) -> Result<NodeH
     }
 }
 
-/// Who logged out doesn't go online again.
+/// Fails if the user logged out or changed the account: a view must not bring the old one online again.
 fn require_account(me: &LocalUser) -> Result<(), Error> {
     let is_mine = me.profile.account()?.is_some_and(|account| account.user == me.user);
     if is_mine { Ok(()) } else { Err(Error::NotLoggedIn) }

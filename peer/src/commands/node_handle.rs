@@ -1,4 +1,4 @@
-//! The node that a conversation needs: the one that runs, or one of our own for as long as the conversation lasts.
+//! Handle of the node that a view or command uses: the running one, or one of its own.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use crate::engine::node::control::{NodeClient, NodeLifetime};
 use crate::engine::{Error, LocalUser};
 use crate::profile::ProfileError;
 
-/// Times that a node which is just beginning or ending is looked at again.
+/// Attempts while another node is starting or ending: 100 at 50 ms are 5 s.
 const MAX_ATTEMPTS: u32 = 100;
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A connection to a node, and the node itself if it is ours.
+/// A connection to a node, and the node itself if this process runs it.
 #[derive(Debug)]
 pub(super) struct NodeHandle {
-    /// The connection.
+    /// The control connection.
     pub(super) client: NodeClient,
     embedded: Option<EmbeddedNode>,
 }
 
 impl NodeHandle {
-    /// Connects to the running node, or starts one that lives so long.
+    /// Connects to the running node, or starts one with the given lifetime.
     ///
     /// # Errors
-    /// [`Error`]: there is none and none can be started.
+    /// The reason why no node runs and none can be started, or [`Error::Interrupted`].
     pub(super) async fn open(context: &CommandContext, me: &LocalUser, lifetime: NodeLifetime) -> Result<Self, Error> {
         tokio::select! {
             () = context.cancel.cancelled() => Err(Error::Interrupted),
@@ -32,20 +32,20 @@ impl NodeHandle {
         }
     }
 
-    /// Connects to the running node; `None` when there is none.
+    /// Connects to the running node; `None` if there is none.
     ///
     /// # Errors
-    /// When it can't be talked to.
+    /// Fails if a node runs that can't be talked to.
     pub(super) async fn attach(me: &LocalUser) -> Result<Option<Self>, Error> {
         Ok(NodeClient::connect(&me.profile).await?.map(|client| Self { client, embedded: None }))
     }
 
-    /// Whether the node is ours and ends with the conversation.
+    /// True if this process runs the node.
     pub(super) const fn owns_node(&self) -> bool {
         self.embedded.is_some()
     }
 
-    /// Takes what the node ended with, when it is ours.
+    /// Ends the node if this process runs it, and returns its result.
     pub(super) async fn embedded_result(self) -> Option<Result<(), Error>> {
         match self.embedded {
             Some(own) => Some(own.end().await),
@@ -53,10 +53,10 @@ impl NodeHandle {
         }
     }
 
-    /// Ends the node if it is ours, in good order.
+    /// Ends the node in order if this process runs it.
     ///
     /// # Errors
-    /// What the node ended with.
+    /// The error that ended the node.
     pub(super) async fn close(self) -> Result<(), Error> {
         drop(self.client);
         match self.embedded {
@@ -76,7 +76,8 @@ impl NodeHandle {
                     let client = client.ok_or_else(|| Error::Internal("the node did not start".to_owned()))?;
                     return Ok(Self { client, embedded: Some(own) });
                 }
-                // It has the profile and not yet, or no longer, its socket.
+                // Another process holds the profile's lock, but has not opened its socket yet, or has closed
+                // it already.
                 Err(Error::Profile(ProfileError::NodeRuns { .. })) => tokio::time::sleep(RETRY_INTERVAL).await,
                 Err(error) => return Err(error),
             }

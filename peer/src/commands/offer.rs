@@ -1,4 +1,4 @@
-//! `peer offer`.
+//! The command `peer offer`.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -37,6 +37,7 @@ pub(super) async fn offer_files(
         let mut bar = ShareBar::new(&output);
         let sizes = paths.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len());
         bar.handle_event(&ShareEvent::Found { files: paths.len(), to_hash: sizes.sum() })?;
+        // The callback can't return an I/O error: keep it until hashing has ended.
         let mut failure = None;
         let offered = file_offers::add_offers(&profile, &user, &paths, name.as_ref(), &mut |bytes| {
             failure = bar.handle_event(&ShareEvent::Hashed(bytes)).err().or(failure.take());
@@ -60,6 +61,7 @@ pub(super) async fn offer_files(
         };
         let delivery = match told {
             Ok(delivery) => delivery,
+            // Without an announcement the recipient would never learn of the rest.
             Err(error) => {
                 withdraw_unannounced(&me, to, offered[number..].to_vec()).await?;
                 return Err(error);
@@ -79,8 +81,8 @@ pub(super) async fn offer_files(
     Ok(())
 }
 
-/// Says what becomes of offers whose telling was interrupted: the first may be told already, or waits; of the others nobody
-/// learns.
+/// Reports an interruption while offers were being announced. The first one may be announced already, or its message
+/// waits; the others are withdrawn.
 async fn report_interruption(context: &CommandContext, me: &LocalUser, to: &UserName, offers: &[FileOffer]) -> Error {
     if let Some((first, rest)) = offers.split_first() {
         if let Err(why) = withdraw_unannounced(me, to, rest.to_vec()).await {
@@ -97,7 +99,7 @@ async fn report_interruption(context: &CommandContext, me: &LocalUser, to: &User
     Error::Interrupted
 }
 
-/// Nobody was told of these, and nobody will be.
+/// Withdraws offers that were never announced.
 async fn withdraw_unannounced(me: &LocalUser, to: &UserName, offers: Vec<FileOffer>) -> Result<(), Error> {
     let (profile, to) = (me.profile.clone(), to.clone());
     run_blocking(move || {
@@ -129,7 +131,7 @@ pub(super) async fn withdraw(context: &CommandContext, to: &UserName, names: &[F
     for name in names {
         let name = file_offers::resolve_offer_name(&me.profile, to, name)?;
         file_offers::withdraw(&me.profile, to, &name)?;
-        // Nobody is told of what they can't have.
+        // A queued announcement would point to a file that the recipient can't fetch any more.
         for untold in file_offers::undelivered_messages(&me.profile, to, &name)? {
             message_commands::cancel_message(&me, to, untold).await?;
         }

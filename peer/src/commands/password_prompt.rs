@@ -1,8 +1,8 @@
 //! Asking for passwords and for consent.
 //!
-//! A password is what people see, not how it is written: one that is typed is the same as one in a file, whatever keyboard
-//! or editor it came from. It is prepared as RFC 8265 has it for passwords (OpaqueString): blanks of other scripts are
-//! blanks, accents are composed. Accounts made before that have their password as it came: that is tried as well.
+//! Two passwords that look alike are the same, whatever keyboard or editor they came from: the text is normalized as
+//! RFC 8265 does for passwords (OpaqueString): spaces of other scripts become spaces, accents are composed (NFC).
+//! Accounts of earlier releases have their password as it was typed, so that form is tried as well.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
@@ -20,20 +20,20 @@ use crate::engine::{Error, ErrorKind, run_blocking};
 use crate::sys::{HiddenInputGuard, TypeAheadPolicy, discard_typed_ahead, job_control};
 use crate::ui::{SecretInput, read_secret, write_prompt};
 
-/// A password as it may be known to the tracker, the likeliest way first.
+/// The spellings under which the tracker may know a password, the likeliest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PasswordCandidates(Vec<Password>);
 
-/// What was typed or read, before it is a password.
+/// Text that was typed or read, before it is checked as a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PasswordInput {
     text: Zeroizing<String>,
-    /// The same as earlier releases had it.
+    /// The text as earlier releases sent it, without normalization.
     legacy_text: Zeroizing<String>,
 }
 
 impl PasswordCandidates {
-    /// Does something with the password, and with its other spellings for as long as it is told that it's wrong.
+    /// Calls `attempt` with each spelling until one is not rejected as wrong; returns the last result.
     pub(super) async fn try_each<T>(
         &self,
         mut attempt: impl AsyncFnMut(Password) -> Result<T, Error>,
@@ -41,6 +41,7 @@ impl PasswordCandidates {
         let mut tried = Err(Error::Usage("there is no password".to_owned()));
         for password in &self.0 {
             tried = attempt(password.clone()).await;
+            // Any other failure, such as a rate limit, would hit the other spellings too.
             if !matches!(&tried, Err(error) if error.kind() == ErrorKind::NotLoggedIn) {
                 break;
             }
@@ -49,7 +50,7 @@ impl PasswordCandidates {
     }
 }
 
-/// The password of an account that exists.
+/// Reads the password of an existing account.
 pub(super) async fn read_password(
     context: &CommandContext,
     source: &PasswordSource,
@@ -64,7 +65,7 @@ pub(super) async fn read_password(
     spellings
 }
 
-/// The password of an account that is made, asked for twice.
+/// Reads the password of a new account; a prompt asks twice.
 pub(super) async fn read_new_password(context: &CommandContext, source: &PasswordSource) -> Result<Password, Error> {
     match source {
         PasswordSource::File(path) => {
@@ -75,7 +76,8 @@ pub(super) async fn read_new_password(context: &CommandContext, source: &Passwor
     }
 }
 
-/// The current password and the new one. Asked for, the current one is proved by `check` before the new one is asked for.
+/// Reads the current password and the new one. At a prompt, `check` verifies the current one before the new one is
+/// asked.
 pub(super) async fn read_password_change(
     context: &CommandContext,
     source: &PasswordSource,
@@ -92,6 +94,7 @@ pub(super) async fn read_password_change(
         }
         PasswordSource::Prompt => {
             let current =
+                // Verified first: nobody should think up a new password in vain.
                 password_candidates(ask_hidden(context, "Current password: ", TypeAheadPolicy::Discard).await?)?;
             let right = current.try_each(async |password| check(password).await).await?;
             Ok((PasswordCandidates(vec![right]), ask_twice(context, "New password: ").await?))
@@ -99,14 +102,15 @@ pub(super) async fn read_password_change(
     }
 }
 
-/// Asks a question whose answer is yes or no; the end of input means no.
+/// Asks a yes-or-no question; the end of input means no.
 pub(super) async fn ask_yes_no(context: &CommandContext, question: &str) -> Result<bool, Error> {
     if context.no_input || !io::stdin().is_terminal() || job_control::is_in_background() {
         return Ok(false);
     }
-    // A key that was pressed before is no answer.
+    // A key that was pressed before the question is no answer.
     discard_typed_ahead()?;
     context.output.prompt(&format!("{question} [y/N] "));
+    // Bounded: the input may be an endless line.
     run_blocking(|| {
         let mut answer = String::new();
         io::stdin().lock().take(64).read_line(&mut answer)?;
@@ -118,6 +122,7 @@ pub(super) async fn ask_yes_no(context: &CommandContext, question: &str) -> Resu
 async fn ask_twice(context: &CommandContext, label: &str) -> Result<Password, Error> {
     let given = ask_hidden(context, label, TypeAheadPolicy::Discard).await?;
     let password = parse_password(&given.text)?;
+    // Kept: users type the second one without waiting for its prompt.
     if ask_hidden(context, "Repeat the password: ", TypeAheadPolicy::Keep).await?.text != given.text {
         return Err(Error::Usage("the two passwords differ: nothing was done".to_owned()));
     }
@@ -133,11 +138,11 @@ async fn ask_hidden(
     if context.no_input || !io::stdin().is_terminal() {
         return Err(Error::Usage(format!("no terminal to ask for the password on: {instead}")));
     }
-    // Others have the terminal: to ask would stop this process.
+    // Reading from the terminal in the background would stop the process with SIGTTIN.
     if job_control::is_in_background() {
         return Err(Error::Usage(format!("a process in the background can't ask for the password: {instead}")));
     }
-    // Shown again however this ends: a thread that reads can't be called off.
+    // The guard shows input again however this ends: a blocked reader thread can't be cancelled.
     let hidden = HiddenInputGuard::start(typed_ahead)?;
     write_prompt(label)?;
     let secret = run_blocking(|| Ok(read_secret()?)).await?;
@@ -152,24 +157,26 @@ async fn ask_hidden(
     }
 }
 
-/// The first lines of a password file; those that it doesn't have are empty.
+/// Reads the first lines of a password file; missing lines are empty.
 async fn first_lines<const COUNT: usize>(
     context: &CommandContext,
     path: &Path,
 ) -> Result<[PasswordInput; COUNT], Error> {
     let path = path.to_owned();
     let output = context.output.clone();
-    // Reading may block for ever; an interruption must not.
+    // On a blocking thread: a pipe may never deliver, and Ctrl-C has to work meanwhile.
     run_blocking(move || {
         if path.as_os_str() == "-" {
             return read_lines(&mut io::stdin().lock(), &path);
         }
         let file = File::open(&path).map_err(Error::disk(&path))?;
+        // Of the open file, not of its path: the path may be replaced in between.
         let facts = file.metadata().map_err(Error::disk(&path))?;
         if facts.is_dir() {
             return Err(Error::Usage(format!("the password file {} is a folder", file_label(&path))));
         }
         let mode = facts.permissions().mode() & 0o777;
+        // Only regular files: the mode of a pipe says nothing about who can read the password.
         if facts.is_file() && mode & 0o044 != 0 {
             let name = file_label(&path);
             output.warning(&format!(
@@ -191,8 +198,9 @@ fn read_lines<const COUNT: usize>(reader: &mut dyn BufRead, path: &Path) -> Resu
         }
         let line = str::from_utf8(&line)
             .map_err(|_| Error::Usage(format!("the password file {} is not UTF-8 text", file_label(path))))?;
+        // Windows editors put a byte order mark in front.
         let seen = if is_begin { line.trim_start_matches('\u{feff}') } else { line };
-        // What an editor of any system ends a line with. At a prompt, too, the first of them ends it.
+        // Both kinds of line ends, as at a prompt, where the first of them ends the line.
         let text = seen.split(['\r', '\n']).next().unwrap_or_default();
         let as_before = line.trim_end_matches(['\r', '\n']);
         if is_begin && text.is_empty() {
@@ -200,7 +208,7 @@ fn read_lines<const COUNT: usize>(reader: &mut dyn BufRead, path: &Path) -> Resu
         }
         let mut rest = seen[text.len()..].trim_start_matches('\n').trim_start_matches('\r').trim_start_matches('\n');
         given.push(PasswordInput { text: normalize(text), legacy_text: Zeroizing::new(as_before.to_owned()) });
-        // Lines that end as those of old Macs come as one.
+        // Files with lone carriage returns have all their lines in one.
         while given.len() < COUNT && !rest.is_empty() {
             let text = rest.split(['\r', '\n']).next().unwrap_or_default();
             given.push(PasswordInput::new(text));
@@ -211,9 +219,10 @@ fn read_lines<const COUNT: usize>(reader: &mut dyn BufRead, path: &Path) -> Resu
     given.try_into().map_err(|_| Error::Internal("a password file has too many lines".to_owned()))
 }
 
-/// The next line with its end, as far as a password could go.
+/// Reads the next line with its end, at most a little more than the longest password.
 fn next_line(reader: &mut dyn BufRead) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut line = Zeroizing::new(Vec::new());
+    // Decomposed accents take more bytes than composed ones; the rest is for a BOM and the line end.
     let limit = u64::try_from(2 * MAX_PASSWORD_BYTES).unwrap_or(0) + 8;
     reader.take(limit).read_until(b'\n', &mut line)?;
     Ok(line)
@@ -225,14 +234,14 @@ impl PasswordInput {
     }
 }
 
-/// Text as a password: OpaqueString of RFC 8265, but that nothing is refused.
+/// Normalizes text as a password (OpaqueString of RFC 8265), but refuses nothing.
 fn normalize(text: &str) -> Zeroizing<String> {
     let is_blank =
         |c: char| matches!(c, '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}');
     Zeroizing::new(text.chars().map(|c| if is_blank(c) { ' ' } else { c }).nfc().collect())
 }
 
-/// How the tracker may know it: as it is prepared today, as it came, and as keyboards that decompose accents have it.
+/// Returns the likely spellings: normalized, as typed, and with decomposed accents as some keyboards send them.
 fn password_candidates(given: PasswordInput) -> Result<PasswordCandidates, Error> {
     let decomposed: Zeroizing<String> = Zeroizing::new(given.text.nfd().collect());
     let mut passwords = vec![parse_password(&given.text)?];

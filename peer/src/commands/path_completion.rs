@@ -1,4 +1,4 @@
-//! How a path that is being written may go on.
+//! Completion of a path that the user types in a view.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,10 @@ use shared::names::matching_key;
 
 use crate::ui::ViewUpdate;
 
-/// More than anybody looks through.
+/// Largest number of paths to show.
 const MAX_PATHS: usize = 200;
 
-/// The paths that begin with `start`; `~` is the home folder.
+/// Returns the paths that begin with `start`; `~` is the home folder.
 pub(super) async fn complete_path(start: String) -> ViewUpdate {
     let listed = tokio::task::spawn_blocking(move || {
         let paths = list_matching(&start);
@@ -18,7 +18,7 @@ pub(super) async fn complete_path(start: String) -> ViewUpdate {
     listed.await.unwrap_or_else(|failure| ViewUpdate::Problem(failure.to_string()))
 }
 
-/// The path that is meant where `~` is the home folder.
+/// Replaces a leading `~` by the home folder.
 pub(super) fn expand_home(path: &Path) -> PathBuf {
     match (path.strip_prefix("~"), std::env::home_dir()) {
         (Ok(rest), Some(home)) => home.join(rest),
@@ -31,6 +31,7 @@ fn list_matching(start: &str) -> Vec<String> {
     let place = if folder.is_empty() { PathBuf::from(".") } else { expand_home(Path::new(folder)) };
     let Ok(entries) = std::fs::read_dir(place) else { return Vec::new() };
     let key = matching_key(name);
+    // The shell's habit as well: hidden files only after a typed dot.
     let begins = |entry: &str| entry.starts_with(name) || matching_key(entry).starts_with(&*key);
     let fits = |entry: &str| begins(entry) && (name.starts_with('.') || !entry.starts_with('.'));
     let mut paths: Vec<String> = entries

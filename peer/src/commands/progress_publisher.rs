@@ -1,4 +1,4 @@
-//! Telling of a fetch while it goes on, at most ten times a second, and never at its cost.
+//! Publication of a fetch's progress, at most ten times a second and without delaying the fetch.
 
 use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,35 +13,35 @@ use crate::engine::node::control::{ControlAction, NodeClient};
 use crate::engine::node_event::FileTransfer;
 use crate::engine::progress_throttle::ProgressThrottle;
 
-/// Between two tellings.
+/// Least time between two publications.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
-/// What the last telling may take when the fetch itself is over.
+/// Time for the last publication after the fetch has ended.
 const FINAL_PUBLISH_TIMEOUT: Duration = Duration::from_millis(100);
-/// Between two looks for a node where there was none.
+/// Time between two searches for a node where there was none.
 const NODE_SEARCH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What is told of one fetch.
+/// The progress of one fetch, for publication.
 #[derive(Debug)]
 pub(super) struct ProgressPublisher {
-    /// Nothing any more when the fetch is over.
+    /// `None` after the fetch has ended.
     transfers: Mutex<Option<ProgressThrottle>>,
     changed: Notify,
 }
 
 impl ProgressPublisher {
-    /// Of a fetch that begins.
+    /// Prepares for a fetch that begins.
     pub(super) fn new(from: &UserName) -> Self {
         Self { transfers: Mutex::new(Some(ProgressThrottle::new(from, Instant::now()))), changed: Notify::new() }
     }
 
-    /// Takes what the fetch reports.
+    /// Updates the progress from an event of the fetch.
     pub(super) fn handle_event(&self, event: &FetchEvent<'_>) {
         if self.transfers().as_mut().is_some_and(|transfers| transfers.handle_event(event, Instant::now())) {
             self.changed.notify_one();
         }
     }
 
-    /// Does `work`, which reports to this, and tells of it meanwhile and at the end.
+    /// Runs `work`, which reports to this publisher, and publishes its progress meanwhile and at the end.
     pub(super) async fn publish_during<T>(
         &self,
         mut tell: impl AsyncFnMut(Vec<FileTransfer>),
@@ -55,6 +55,7 @@ impl ProgressPublisher {
             }
         };
         let done = tokio::select! {
+            // Biased: progress is never preferred to the fetch itself.
             biased;
             done = work => done,
             never = telling => {
@@ -64,7 +65,7 @@ impl ProgressPublisher {
         };
         let last = self.transfers().take().map(ProgressThrottle::final_updates).unwrap_or_default();
         if !last.is_empty() {
-            // Whoever takes longer to hear it will have to do without.
+            // A slow listener goes without the last update: the fetch's result must not wait.
             let _ = tokio::time::timeout(FINAL_PUBLISH_TIMEOUT, tell(last)).await;
         }
         done
@@ -79,7 +80,7 @@ impl ProgressPublisher {
     }
 }
 
-/// The running node of the profile, if there is one: it tells everybody who watches.
+/// The running node of the profile, if there is one, which forwards the progress to its watchers.
 #[derive(Debug)]
 pub(super) struct NodeProgressSink<'a> {
     me: &'a LocalUser,
@@ -88,14 +89,15 @@ pub(super) struct NodeProgressSink<'a> {
 }
 
 impl<'a> NodeProgressSink<'a> {
-    /// It is not looked for yet.
+    /// Starts without a connection; the node is looked for at the first publication.
     pub(super) const fn new(me: &'a LocalUser) -> Self {
         Self { me, client: None, last_search: None }
     }
 
-    /// Tells it, if it is there and listens.
+    /// Publishes the progress, if a node runs.
     pub(super) async fn publish(&mut self, transfers: Vec<FileTransfer>) {
-        // Taken out while it is used: what is broken off in the middle of a line is of no more use.
+        // Taken out while in use: if this future is dropped within a line, the connection can't be used
+        // again.
         let client = match self.client.take() {
             Some(client) => Some(client),
             None => self.find_node().await,

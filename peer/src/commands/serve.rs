@@ -1,4 +1,4 @@
-//! `peer serve`.
+//! The command `peer serve`, which runs a node until it is stopped.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::engine::{Error, LocalUser, now_ms};
 use crate::profile::ProfileError;
 use crate::ui::{CommandOutput, event_json, event_line, time_of_day};
 
-/// Between two looks whether the node that holds the profile has ended.
+/// Time between two checks whether the other node of the profile has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// For the last events to be read.
+/// Time for the printer to write the last events.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What becomes of `peer serve` where a node runs already.
+/// Result of a takeover from the node that already runs.
 enum TakeoverOutcome {
-    /// That one ended: this one takes its place.
+    /// The other node has ended, so this process starts its own.
     NodeEnded,
-    /// That one goes online again, and nothing else is to be done.
+    /// The other node goes online again, so this process has nothing to do.
     WentOnline,
 }
 
@@ -45,17 +45,18 @@ pub(super) async fn run(context: &CommandContext, place: ListenConfig, limits: U
         loop {
             tokio::select! {
                 ended = &mut running => break ended,
+                // Only ask: the node shuts down in order while `running` is polled further.
                 () = context.cancel.cancelled(), if !stop.is_cancelled() => stop.cancel(),
             }
         }
     };
-    // The last words; whoever reads none of them is not waited for.
+    // A reader that no longer reads standard output must not keep the process alive.
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, &mut told).await;
     ended?;
     if context.cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// Starts the node, in place of one that runs for a view or a command only.
+/// Starts the node, after ending one that runs for a view or a command only.
 async fn start(
     context: &CommandContext,
     me: &LocalUser,
@@ -74,17 +75,17 @@ async fn start(
     }
 }
 
-/// As [`come_to_terms`]; a node that ends in the middle of it has ended.
+/// Calls [`take_over`], and treats a node that ends during the exchange as ended.
 async fn take_over_with_retry(context: &CommandContext, me: &LocalUser) -> Result<TakeoverOutcome, Error> {
     match take_over(context, me).await {
         Err(Error::NodeGone { .. }) if !me.profile.is_node_running()? => Ok(TakeoverOutcome::NodeEnded),
-        // Another one took its place at that moment: that is the one to come to terms with.
+        // Another node took its place at that moment: take over from that one.
         Err(Error::NodeGone { .. }) => take_over(context, me).await,
         outcome => outcome,
     }
 }
 
-/// Comes to terms with the node that runs.
+/// Asks the node that runs to make way, or waits for it.
 async fn take_over(context: &CommandContext, me: &LocalUser) -> Result<TakeoverOutcome, Error> {
     let Some(mut node) = NodeClient::connect(&me.profile).await? else { return Ok(TakeoverOutcome::NodeEnded) };
     let status = node.status().await?;
@@ -105,18 +106,18 @@ async fn take_over(context: &CommandContext, me: &LocalUser) -> Result<TakeoverO
         NodeLifetime::Lasting => return Err(ProfileError::NodeRuns { pid: Some(pid) }.into()),
     }
     drop(node);
-    // Another one may take its place first, and is not waited for.
+    // Compare the pid: another node may take the place first, and the caller has to talk to that one.
     while me.profile.is_node_running()? && me.profile.node_holder().pid == Some(pid) {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(TakeoverOutcome::NodeEnded)
 }
 
-/// Tells what happens, from a thread of its own: a pipe that nobody reads holds up the words and not the node. Beyond the
-/// events that are kept for it, those that were not shown are counted. Ends with the node's events.
+/// Prints events on a thread of its own, so that a pipe that nobody reads delays the output and not the node. Events
+/// beyond the channel's capacity are lost and counted in a note. The thread ends with the channel.
 ///
 /// # Errors
-/// As the system says.
+/// Fails if the thread can't be started.
 fn spawn_event_printer(
     output: CommandOutput,
     me: LocalUser,
@@ -127,7 +128,7 @@ fn spawn_event_printer(
         let mut bell = MessageBell::default();
         loop {
             match incoming.blocking_recv() {
-                // A closed pipe ends the talking, not the serving.
+                // A closed pipe ends the output, not the node.
                 Ok(event) => {
                     match print_event(&output, &event).and_then(|()| bell.handle_event(&output, &me, &event)) {
                         Ok(()) => {}
@@ -140,7 +141,7 @@ fn spawn_event_printer(
                 Err(broadcast::error::RecvError::Closed) => break,
             }
         }
-        // The node may be gone.
+        // The receiver is gone if the drain timed out.
         let _ = is_over.send(());
     };
     std::thread::Builder::new().name("events".to_owned()).spawn(tell_all)?;
@@ -153,9 +154,9 @@ fn print_event(output: &CommandOutput, event: &NodeEvent) -> std::io::Result<()>
     }
     let Some(line) = event_line(event) else { return Ok(()) };
     match event {
-        // The one line that scripts wait for.
+        // The one line that scripts wait for, so that it is printed even with `--quiet`.
         NodeEvent::Online { .. } => output.print_data(&line),
-        // What the node ends with says it, and more.
+        // The error that ends the node says this, and more.
         NodeEvent::AccountMoved { .. } => Ok(()),
         _ if output.is_quiet() => Ok(()),
         _ => output.print_data(&format!("{} {line}", output.dim(&time_of_day(now_ms())))),

@@ -1,4 +1,4 @@
-//! `peer share`, `unshare`, `shares`.
+//! The commands `peer share`, `unshare` and `shares`.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -19,7 +19,7 @@ use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, file_coun
 
 const NOTHING_SHARED: &str = "nothing is shared: `peer share PATH` offers a file or a folder";
 
-/// Longest time for work to notice that it is interrupted.
+/// Time for hashing to notice an interruption.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) async fn share(context: &CommandContext, paths: Vec<PathBuf>, name: Option<FileName>) -> Result<(), Error> {
@@ -41,15 +41,16 @@ pub(super) async fn share(context: &CommandContext, paths: Vec<PathBuf>, name: O
     outcome
 }
 
-/// `.` by the name that the shell shows: the folder may have been entered through a link.
+/// Replaces `.` by the name that the shell shows: the folder may have been entered through a symbolic link.
 fn resolve_working_folder(path: PathBuf) -> PathBuf {
     let is_here = path.components().eq([Component::CurDir]);
     let here = std::env::var_os("PWD").map(PathBuf::from).filter(|_| is_here);
+    // PWD is only a hint: it may be inherited from another process.
     here.filter(|here| here.is_absolute() && here.canonicalize().ok() == path.canonicalize().ok()).unwrap_or(path)
 }
 
-/// What was asked for and is not shared is an error; a folder of which hidden files and links are left out is none, as
-/// long as anything of it is shared.
+/// Returns an error if a requested file is not shared. Hidden files and links left out of a folder are no error, as
+/// long as at least one file of it is shared.
 fn outcome_of(summary: &ShareSummary) -> Result<(), Error> {
     let told = |message| Err(Error::Relayed { kind: ErrorKind::Partial, message });
     let failed = summary.omissions.failure_count();
@@ -80,6 +81,7 @@ fn summary_json(summary: &ShareSummary, error: Option<&Error>) -> Value {
     let all = || summary.omissions.by_design().chain(summary.omissions.failures());
     let mut counts = Map::new();
     for (omission, more) in all().map(count) {
+        // The same reason may stand in both lists: add the counts.
         let before = counts.get(&omission).and_then(Value::as_u64).unwrap_or(0);
         counts.insert(omission, json!(before + more.as_u64().unwrap_or(0)));
     }
@@ -96,7 +98,7 @@ fn summary_json(summary: &ShareSummary, error: Option<&Error>) -> Value {
 }
 
 fn print_summary(context: &CommandContext, summary: &ShareSummary) {
-    // One alone is what the error says.
+    // A single failure is the error itself.
     if summary.omissions.failure_count() > 1 {
         failure_lines(&summary.omissions).iter().for_each(|line| context.output.note(line));
     }
@@ -110,13 +112,13 @@ fn print_summary(context: &CommandContext, summary: &ShareSummary) {
     }
 }
 
-/// Says how far it went, and how to go on.
+/// Returns the line after an interruption: the progress, and that a repeated command goes on.
 fn interrupted_words(shared: usize, found: usize) -> String {
     format!("interrupted: {shared} of {} shared; run it again to go on", file_count(found))
 }
 
-/// Hashes with a bar and lets the node know. An interruption ends it at the next piece of a file; what was hashed before is
-/// shared.
+/// Hashes with a progress bar and notifies the node. An interruption ends it at the next piece of a file; files hashed
+/// before are shared.
 async fn hash_with_bar(
     context: &CommandContext,
     share: impl FnOnce(&Profile, &mut share::ShareEventHandler<'_>) -> Result<ShareSummary, Error> + Send + 'static,
@@ -142,14 +144,14 @@ async fn hash_with_bar(
     let summary = with_stop_timeout(context, sharing).await?;
     let told = notify_node(&profile);
     match summary.interrupted_total {
-        // The node looks through the shares by itself, later.
+        // The node re-registers its shares by itself later, so that the exit need not wait longer.
         Some(_) => drop(tokio::time::timeout(STOP_TIMEOUT, told).await),
         None => told.await?,
     }
     Ok(summary)
 }
 
-/// Waits for work that notices an interruption by itself, but not for ever: a disk may hang, or a folder be endless.
+/// Waits for work that notices an interruption by itself, up to [`STOP_TIMEOUT`]: a disk may hang.
 pub(super) async fn with_stop_timeout<T>(
     context: &CommandContext,
     work: impl Future<Output = Result<T, Error>>,
@@ -162,7 +164,7 @@ pub(super) async fn with_stop_timeout<T>(
     tokio::time::timeout(STOP_TIMEOUT, work).await.unwrap_or(Err(Error::Interrupted))
 }
 
-/// Offers what was fetched, under these names. What goes wrong with that is told and no more: the files are here.
+/// Shares fetched files under these names. A failure is only a warning: the files were fetched.
 pub(super) async fn share_fetched(context: &CommandContext, files: Vec<(PathBuf, FileName)>) {
     if files.is_empty() {
         return;
@@ -185,6 +187,7 @@ pub(super) async fn unshare(context: &CommandContext, names: &[String]) -> Resul
     let Some(profile) = Profile::open_existing(&context.home)? else {
         return Err(Error::Usage(NOTHING_SHARED.to_owned()));
     };
+    // Before the change: with a node that doesn't answer, the profile and the catalogue would differ.
     require_reachable_node(&profile).await?;
     let removed = share::unshare(&profile, names)?;
     notify_node(&profile).await?;
@@ -193,7 +196,7 @@ pub(super) async fn unshare(context: &CommandContext, names: &[String]) -> Resul
             context.output.print_object("unshare", &json!({ "name": name }))?;
         }
     }
-    // A name and a path may be spelled alike: what it was is said.
+    // A name and a path may be spelled alike: show what was removed.
     let named = match removed.as_slice() {
         names @ [_, ..] if names.len() <= UnavailableShares::NAMED => {
             let names = names.iter().map(|name| display_name(name.as_str())).collect::<Vec<_>>();
@@ -268,7 +271,7 @@ pub(super) fn shares(context: &CommandContext) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says behind the name of a file in a list why it can't be had, or not as it was hashed.
+/// Returns the remark after a listed file: why it can't be fetched, or not as it was hashed.
 pub(super) fn freshness_remark(state: &ShareFreshness, is_private: bool) -> String {
     match state {
         _ if is_private => "  (never given to anybody: it belongs to a profile or holds a key)".to_owned(),
@@ -279,7 +282,7 @@ pub(super) fn freshness_remark(state: &ShareFreshness, is_private: bool) -> Stri
     }
 }
 
-/// Shares that nobody can get any more, by the first component of their names.
+/// Shares that can't be fetched any more, by the first component of their names.
 #[derive(Debug, Default)]
 struct UnavailableShares {
     top_level: BTreeMap<String, TopLevelShares>,
@@ -290,12 +293,12 @@ struct TopLevelShares {
     is_folder: bool,
     shares: usize,
     gone: usize,
-    /// The first few.
+    /// The first [`UnavailableShares::NAMED`] + 1 names.
     names: Vec<String>,
 }
 
 impl UnavailableShares {
-    /// More than this many names make no command that anybody reads.
+    /// Largest number of names in the suggested command.
     const NAMED: usize = 3;
 
     fn add(&mut self, name: &str, is_gone: bool) {
@@ -309,7 +312,7 @@ impl UnavailableShares {
         }
     }
 
-    /// How they are forgotten, if there are any.
+    /// Returns the command that removes them; `None` if there are none.
     fn advice(&self) -> Option<String> {
         let gone = self.top_level.values().map(|top| top.gone).sum();
         if gone == 0 {
@@ -319,6 +322,7 @@ impl UnavailableShares {
         for (name, top) in &self.top_level {
             match top {
                 TopLevelShares { gone: 0, .. } => {}
+                // A folder whose files are all gone is removed by its own name.
                 TopLevelShares { gone, shares, is_folder: true, .. } if gone == shares => {
                     names.push(format!("{name}/"));
                 }
@@ -335,12 +339,12 @@ impl UnavailableShares {
     }
 }
 
-/// Whether a running node can be told at all, asked before anything is changed behind its back.
+/// Fails if a running node can't be told; called before the profile is changed.
 async fn require_reachable_node(profile: &Profile) -> Result<(), Error> {
     NodeClient::connect(profile).await.map(drop)
 }
 
-/// A running node puts the change into the tracker's catalogue.
+/// Has a running node update the tracker's catalogue.
 pub(super) async fn notify_node(profile: &Profile) -> Result<(), Error> {
     match NodeClient::connect(profile).await? {
         Some(mut node) => node.shares_changed().await,

@@ -1,4 +1,4 @@
-//! The first contact with a tracker: somebody says that its key is the right one before a password goes there.
+//! First contact with a tracker: the user confirms its key before a password is sent.
 
 use std::io::{self, BufRead, IsTerminal, Read};
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use crate::net::tracker::TrackerAddress;
 use crate::profile::Profile;
 use crate::sys::{discard_typed_ahead, job_control};
 
-/// Bytes of an answer that are read: the line that a tracker prints fits several times.
+/// Bytes read of an answer; the line that a tracker prints fits several times.
 const MAX_ANSWER_BYTES: u64 = 1024;
 
-/// What to compare a key with, and why. No line is longer than 40 columns.
+/// Advice how to compare a key, and why. No line is longer than 40 columns.
 pub(super) const KEY_ADVICE: &str = "Only the right tracker may get your
 password. When it started, it printed
 its key after --tracker-key. Compare:
 look there, or ask whoever runs it.";
 
-/// What somebody answers when a key is shown.
+/// The user's answer to a shown key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum KeyAnswer {
     Yes,
@@ -30,22 +30,23 @@ enum KeyAnswer {
     Unclear,
 }
 
-/// A tracker that a password is to go to.
+/// A tracker that a password is to be sent to.
 #[derive(Debug)]
 pub(super) struct TrackerChoice {
-    /// Where it is.
+    /// The address to connect to.
     pub(super) address: TrackerAddress,
-    /// The key that was announced there.
+    /// The fingerprint that was announced on the network for this address.
     pub(super) announced: Option<Fingerprint>,
-    /// What was said of its key.
+    /// The expected fingerprint, or how an unknown one is treated.
     pub(super) policy: TrackerKeyPolicy,
 }
 
-/// Demands that the key of the tracker there is confirmed; asks where it isn't. `again` is the command that is to run
-/// again where nobody can be asked.
+/// Makes sure that the tracker's key is confirmed, and asks the user if it isn't. `again` is the command line that the
+/// error suggests where nobody can be asked.
 ///
 /// # Errors
-/// [`Error::KeyToConfirm`], [`Error::KeyDeclined`], and those of [`KeyCheck::unconfirmed_key`].
+/// [`Error::TrackerKeyUnconfirmed`], [`Error::TrackerKeyMismatch`], [`Error::TrackerKeyDeclined`], and the errors of
+/// [`TrackerKeyCheck::unconfirmed_key`].
 pub(super) async fn confirm_tracker(
     context: &CommandContext,
     profile: &Profile,
@@ -63,25 +64,26 @@ pub(super) async fn confirm_tracker(
     loop {
         match ask_line(context, &question).await?.as_deref().map_or(KeyAnswer::No, parse_answer) {
             KeyAnswer::Yes => break,
+            // Pasting the right key confirms it as well as a yes.
             KeyAnswer::Key(given) if given == key => break,
             KeyAnswer::Key(expected) => return Err(Error::TrackerKeyMismatch { address, expected, presented: key }),
             KeyAnswer::No => return Err(Error::TrackerKeyDeclined { address }),
             KeyAnswer::Unclear => "Please answer yes or no, or paste\nthe key: ".clone_into(&mut question),
         }
     }
-    // What was shown and answered needs no further word.
+    // The user has just seen the key: no further notice.
     let in_silence: NoticeHandler = Arc::new(|_| {});
     check.confirm(key, &in_silence)
 }
 
-/// Whether somebody is there to answer.
+/// True if a person can answer a question.
 pub(super) fn can_ask(context: &CommandContext) -> bool {
     !(context.no_input || context.output.is_json() || !io::stdin().is_terminal() || job_control::is_in_background())
 }
 
-/// Asks, and reads one line; `None` at the end of input.
+/// Asks a question and reads one line; `None` at the end of input.
 pub(super) async fn ask_line(context: &CommandContext, question: &str) -> Result<Option<String>, Error> {
-    // A key that was pressed before is no answer.
+    // A key that was pressed before the question is no answer.
     discard_typed_ahead()?;
     context.output.prompt(question);
     run_blocking(|| {
@@ -92,21 +94,21 @@ pub(super) async fn ask_line(context: &CommandContext, question: &str) -> Result
     .await
 }
 
-/// Finds a key in what somebody pasted: the key, in groups or in one piece, or the line that the tracker printed.
+/// Finds a key in pasted text: the key in groups or in one piece, or the line that the tracker printed.
 pub(super) fn pasted_key(text: &str) -> Option<Fingerprint> {
     let whole: String = text.split_whitespace().collect();
     let in_line = || text.split(|c: char| c.is_whitespace() || c == '=').find_map(|word| word.parse().ok());
     whole.parse().ok().or_else(in_line)
 }
 
-/// A key as it is easiest to compare by eye, in two rows.
+/// Formats a key in two rows of two groups, to compare by eye.
 pub(super) fn key_rows(key: &Fingerprint) -> String {
     let text = key.to_string();
     let quarters: Vec<&str> = (0..4).filter_map(|quarter| text.get(quarter * 16..(quarter + 1) * 16)).collect();
     quarters.chunks(2).map(|row| format!("  {}\n", row.join(" "))).collect()
 }
 
-/// No line is longer than 40 columns.
+/// Returns the question; no line is longer than 40 columns.
 fn question(address: &str, key: &Fingerprint) -> String {
     format!(
         "First contact with the tracker\n  {address}\nIts key is\n{}\
@@ -116,6 +118,7 @@ fn question(address: &str, key: &Fingerprint) -> String {
 }
 
 fn parse_answer(text: &str) -> KeyAnswer {
+    // A lone `y` is not enough: an answer by habit must not confirm a key.
     match text.trim() {
         "yes" | "Yes" | "YES" => KeyAnswer::Yes,
         "no" | "No" | "NO" | "n" | "N" => KeyAnswer::No,

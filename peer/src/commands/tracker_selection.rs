@@ -1,4 +1,4 @@
-//! Which tracker, when none was named and none was used before.
+//! Selection of a tracker when none was given and none was used before.
 
 use std::fmt::Write;
 
@@ -13,15 +13,15 @@ use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::net::discovery::{AnnouncedTracker, DiscoveryResult, Reachability};
 use crate::net::tracker::TrackerAddress;
 
-/// Silent trackers that are shown; the others are counted.
+/// Largest number of unproved trackers shown; the others are counted.
 const MAX_UNPROVED_SHOWN: usize = 4;
-/// Characters of an announced name that are shown: a tracker calls itself no more than that.
+/// Largest number of characters shown of an announced name.
 const MAX_NAME_CHARS: usize = 32;
-/// Attempts to answer.
+/// Attempts of the user to answer.
 const MAX_ATTEMPTS: usize = 3;
 
-/// The one tracker of this network, or the one that is chosen; else one on this machine. `again` is the command that
-/// asks, for whoever is to run it again with a tracker named.
+/// Returns the only tracker of this network, the one that the user chooses, or one on this machine. `again` is the
+/// command line that an error suggests to run with a tracker given.
 pub(super) async fn select_tracker(context: &CommandContext, again: &str) -> Result<TrackerChoice, Error> {
     let policy = context.key_policy;
     let here = || TrackerChoice { address: TrackerAddress::on_this_machine(), announced: None, policy };
@@ -33,6 +33,7 @@ pub(super) async fn select_tracker(context: &CommandContext, again: &str) -> Res
         TrackerKeyPolicy::Only(key) => Some(key),
         TrackerKeyPolicy::Ask | TrackerKeyPolicy::AcceptNew => None,
     };
+    // Without multicast a tracker on this machine may still answer.
     let found = tracker_discovery::discover(wanted).await.unwrap_or_else(|why| {
         context.output.warning(&why.to_string());
         DiscoveredTrackers::NotFound
@@ -50,8 +51,7 @@ pub(super) async fn select_tracker(context: &CommandContext, again: &str) -> Res
     }
 }
 
-/// The one that the person at the terminal chooses. To choose it is to say that its key is the right one: all keys are
-/// shown.
+/// Lets the user choose a tracker. All keys are shown, so that the choice also confirms the key.
 async fn ask_which_tracker(context: &CommandContext, heard: &DiscoveryResult) -> Result<TrackerChoice, Error> {
     let last = proved_trackers(heard).len();
     let mut question = question(heard);
@@ -66,7 +66,7 @@ async fn ask_which_tracker(context: &CommandContext, heard: &DiscoveryResult) ->
     Err(Error::Usage(format!("no tracker was chosen: give a number from 1 to {last}, or --tracker")))
 }
 
-/// Looks once more, for one key: what else is announced may have kept it off the list.
+/// Searches once more, for one key: other announcements may have kept it off the list.
 async fn find_by_key(key: Fingerprint) -> Result<TrackerChoice, Error> {
     match tracker_discovery::discover(Some(key)).await {
         Ok(DiscoveredTrackers::One(one)) => Ok(choice_of(&one)),
@@ -81,11 +81,11 @@ fn choice_of(one: &AnnouncedTracker) -> TrackerChoice {
     TrackerChoice { address: one.address.into(), announced: None, policy }
 }
 
-/// What somebody chose.
+/// The user's choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum SelectionAnswer<'a> {
     Listed(&'a AnnouncedTracker),
-    /// One that isn't shown, or doesn't answer.
+    /// A tracker that isn't shown, or doesn't answer.
     Key(Fingerprint),
 }
 
@@ -101,7 +101,7 @@ impl<'a> SelectionAnswer<'a> {
     }
 }
 
-/// Those that can be chosen: somebody there has the announced key.
+/// Returns the trackers that can be chosen: those that proved to have the announced key.
 fn proved_trackers(heard: &DiscoveryResult) -> Vec<&AnnouncedTracker> {
     heard.trackers.iter().filter(|tracker| tracker.reachability == Reachability::Proved).collect()
 }
@@ -110,8 +110,8 @@ fn unproved_trackers(heard: &DiscoveryResult) -> Vec<&AnnouncedTracker> {
     heard.trackers.iter().filter(|tracker| tracker.reachability != Reachability::Proved).collect()
 }
 
-/// The list and the question below it, where those that answer are nearest to the question. No line of ours is longer
-/// than 40 columns.
+/// Returns the list and the question. Trackers that answer are nearest to the question; no line of ours is longer than
+/// 40 columns.
 fn question(heard: &DiscoveryResult) -> String {
     let (here, others) = (proved_trackers(heard), unproved_trackers(heard));
     let mut text = String::new();
@@ -135,17 +135,18 @@ fn write_entry(text: &mut String, mark: &str, tracker: &AnnouncedTracker, why: &
     let _ = write!(text, "{mark}  {name}\n     {address}{why}\n{rows}");
 }
 
-/// What it is called by whoever announced it. It stands beside commands that are pasted into a shell: nothing that a
-/// shell or a terminal understands is left of it.
+/// Returns the announced name for display. It stands next to commands that are pasted into a shell, so every character
+/// that a shell or a terminal interprets is replaced.
 fn shown_name(tracker: &AnnouncedTracker) -> String {
     let harmless = |c: char| if c.is_alphanumeric() || matches!(c, ' ' | '.' | '-') { c } else { '_' };
     let short: String = tracker.name.chars().take(MAX_NAME_CHARS).map(harmless).collect();
     format!("\"{}\"", safe_line(&short))
 }
 
-/// How many there are, and why none of them is taken without a question.
+/// Returns the number of trackers, and why none of them is taken without a question.
 fn summary(heard: &DiscoveryResult) -> String {
     let count = heard.trackers.len();
+    // Only a forger announces more than the discovery keeps.
     if heard.is_cut_off {
         format!("more than {count} trackers are announced\nhere: somebody makes them up")
     } else if count == 1 {
@@ -155,7 +156,7 @@ fn summary(heard: &DiscoveryResult) -> String {
     }
 }
 
-/// The same where nobody can be asked: what to run instead.
+/// Returns the list for a caller that can't be asked, with the command to run for each tracker.
 fn selection_help(heard: &DiscoveryResult, again: &str) -> String {
     let others = unproved_trackers(heard);
     let mut text = format!("{}: say which one", summary(heard).replace('\n', " "));

@@ -1,4 +1,4 @@
-//! `peer trust`, `verify`.
+//! The commands `peer trust` and `verify`.
 
 use std::io::{self, IsTerminal};
 
@@ -30,7 +30,7 @@ pub(super) async fn trust_user(
             return Ok(());
         }
         me.profile.trust(user, fingerprint, false, now_s())?;
-        // What was held back because of the change may go.
+        // Messages held back because of the changed key may now be delivered.
         if let Some(mut node) = NodeClient::connect(&me.profile).await? {
             node.perform(ControlAction::Wake { user: Some(user.clone()) }).await?;
         }
@@ -42,6 +42,7 @@ pub(super) async fn trust_user(
     }
     let friend = match me.profile.known_user(user)? {
         Some(friend) => friend,
+        // Never met: a connection pins the user's key, which is then shown.
         None => {
             peer_lookup::find_target(&me, user).await?;
             me.profile.known_user(user)?.ok_or_else(|| Error::UnknownUser(user.clone()))?
@@ -57,7 +58,7 @@ pub(super) async fn trust_user(
     Ok(context.output.print_data(&format!("{user} {fingerprint} first met {}, {state}", date(first_seen)))?)
 }
 
-/// One's own key is no matter of trust.
+/// Rejects the profile's own user, whose key is never pinned.
 fn reject_own_name(me: &LocalUser, user: &UserName) -> Result<(), Error> {
     if *user == me.user {
         return Err(Error::Usage(format!("{user} is you: `peer whoami` shows your key")));
@@ -133,8 +134,7 @@ pub(super) async fn verify_user(context: &CommandContext, user: &UserName, yes: 
     Ok(())
 }
 
-/// Whether somebody at the terminal agrees. Where nobody can be asked, `yes` says so: what pastes a line by itself is no
-/// judgement on a key.
+/// Returns whether the user agrees. Without a terminal only `yes` agrees: a script that pastes lines can't judge a key.
 async fn confirm_key(context: &CommandContext, question: &str, yes: bool, again: &str) -> Result<bool, Error> {
     if yes {
         return Ok(true);

@@ -1,4 +1,4 @@
-//! `peer ui`, and `peer` alone in a terminal.
+//! The command `peer ui`, also run by `peer` alone in a terminal.
 
 use tokio::sync::mpsc;
 
@@ -20,6 +20,7 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     let ended = match open_full_view(context, &me, &mut station).await {
         Ok((view, keys)) => view_session::run_view(context, &me, view, keys, station).await?,
         Err(error) => {
+            // A node of our own must leave the tracker before the error is printed.
             station.close().await?;
             return Err(error);
         }
@@ -27,7 +28,7 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     view_session::report_exit(context, &ended)
 }
 
-/// Tells why the view can't be drawn, and what does without.
+/// Returns why the view can't be drawn, and the commands that work without it.
 fn unavailable_reason(context: &CommandContext) -> &'static str {
     match is_interactive(context) {
         true if context.output.is_plain() => {

@@ -1,7 +1,7 @@
-//! Names of users as they were typed, and as they are: the exact name first, else the only one in other letters.
+//! Resolution of user names as typed: the exact name first, else the only one that differs in case alone.
 //!
-//! Two new accounts never differ only in the case of their letters, so that `BOB` can mean nobody but bob. Where older
-//! accounts do, nothing is guessed.
+//! Two new accounts never differ only in case, so `BOB` can mean nobody but bob. Where older accounts do, the name is
+//! rejected as ambiguous.
 
 use std::collections::BTreeSet;
 
@@ -16,25 +16,25 @@ use crate::engine::fetch::SourcePolicy;
 use crate::engine::{Error, LocalUser, Notice, tracker_search};
 use crate::net::TrackerError;
 
-/// Those who may be asked for a name that this profile doesn't know.
+/// The places where a name is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LookupScope {
-    /// What the command looks at is all here.
+    /// This profile only.
     Local,
-    /// The tracker as well.
+    /// This profile and the tracker.
     Tracker,
 }
 
-/// Puts the names of users in place of what was typed for them.
+/// Replaces the user names in a command by the names of the users they mean.
 ///
 /// # Errors
-/// [`Error::SimilarUsers`] when it may be one of several.
+/// [`Error::SimilarUsers`] if a name may mean several users.
 pub(super) async fn resolve_users(context: &CommandContext, mut command: CliCommand) -> Result<CliCommand, Error> {
     let (reach, names) = users_in(&mut command);
     if names.is_empty() {
         return Ok(command);
     }
-    // Without an account there is nobody to be found; the command says so itself.
+    // Without an account no user is known: the command itself reports that.
     let Ok(me) = context.me() else { return Ok(command) };
     let known = known_users(&me)?;
     for name in names {
@@ -46,16 +46,16 @@ pub(super) async fn resolve_users(context: &CommandContext, mut command: CliComm
     Ok(command)
 }
 
-/// Returns the user whom a name means that was given to a command in its course: the name itself where nobody has it.
+/// Returns the user whom a name in a command's input means; the name itself if nobody has it.
 ///
 /// # Errors
-/// [`Error::SimilarUsers`] when it may be one of several.
+/// [`Error::SimilarUsers`] if the name may mean several users.
 pub(super) async fn resolve_user(me: &LocalUser, name: UserName) -> Result<UserName, Error> {
     let known = known_users(me)?;
     Ok(find_match(me, &known, LookupScope::Tracker, &name).await?.unwrap_or(name))
 }
 
-/// The names in a command, and who may be asked for them.
+/// Returns the names in a command, and where to look them up.
 fn users_in(command: &mut CliCommand) -> (LookupScope, Vec<&mut UserName>) {
     match command {
         CliCommand::Files { user, .. }
@@ -82,7 +82,7 @@ fn users_in(command: &mut CliCommand) -> (LookupScope, Vec<&mut UserName>) {
     }
 }
 
-/// Everybody this profile has something of, and its own user.
+/// Returns every user that this profile has a record of, its own included.
 fn known_users(me: &LocalUser) -> Result<BTreeSet<UserName>, Error> {
     let met = me.profile.known_people()?.into_iter().map(|(user, _)| user);
     let offered = me.profile.offers()?.into_iter().map(|(user, _)| user);
@@ -91,23 +91,26 @@ fn known_users(me: &LocalUser) -> Result<BTreeSet<UserName>, Error> {
     Ok(all)
 }
 
-/// The name to take in place of `name`; `None` where it stays.
+/// Returns the name to use in place of `name`; `None` if it stays.
 async fn find_match(
     me: &LocalUser,
     known: &BTreeSet<UserName>,
     reach: LookupScope,
     name: &UserName,
 ) -> Result<Option<UserName>, Error> {
+    // The common case needs no tracker.
     if known.contains(name) {
         return Ok(None);
     }
     let mut here = known.iter().filter(|other| is_same_ignoring_case(name, other));
     let (first, second) = (here.next(), here.next());
+    // A name like one's own needs no question: two accounts don't differ in case only.
     if reach == LookupScope::Tracker && first != Some(&me.user) {
         match ask_tracker(me, name).await {
             Ok(user) if user == *name => return Ok(None),
             Ok(user) => return Ok(Some(user)),
             Err(error @ (Error::SimilarUsers(_) | Error::KeyOfAnotherAccount { .. })) => return Err(error),
+            // Offline the profile's own records decide.
             Err(why) => tracing::debug!("the tracker doesn't say who {name} is: {why}"),
         }
     }
@@ -120,11 +123,11 @@ async fn find_match(
     }
 }
 
-/// The tracker's word: the name itself where somebody has it, else the only one in other letters. An earlier tracker has
-/// no word on those without a key, and on nobody's in other letters; it lists them while they are online.
+/// Asks the tracker for the exact name, else for the only one in another case. Trackers without
+/// [`Feature::KeylessUsers`] don't know users without a key by `whois`; those are looked for among the users online.
 async fn ask_tracker(me: &LocalUser, name: &UserName) -> Result<UserName, Error> {
     let mut link = me.connect_tracker().await?;
-    // It says with this what it can do; nobody gets present by it.
+    // A resumed session reveals the tracker's features without making this client present.
     let reply: LoginReply = link.call(&TrackerRequest::Resume(AnnouncedPresence::default())).await?;
     me.check_key_owner(&reply.user)?;
     let features = link.features();
@@ -141,10 +144,10 @@ async fn ask_tracker(me: &LocalUser, name: &UserName) -> Result<UserName, Error>
     }
 }
 
-/// Returns the name itself if it is among these, else the only one in other letters.
+/// Returns the name itself if it is in the list, else the only one that differs in case alone.
 ///
 /// # Errors
-/// [`Error::SimilarUsers`] when it may be one of several.
+/// [`Error::SimilarUsers`] if several differ in case alone.
 fn unique_match(name: &UserName, all: Vec<UserName>) -> Result<Option<UserName>, Error> {
     let mut same: Vec<UserName> = all.into_iter().filter(|other| is_same_ignoring_case(name, other)).collect();
     match same.as_slice() {

@@ -1,7 +1,7 @@
-//! A view, the node it shows, and what the user wishes: they meet here.
+//! Event loop of a view: connects the view, the node behind it and the user's commands.
 //!
-//! Keys come before everything else, and what happens is drawn at most sixty times a second: a flood of events makes
-//! neither wait, nor does a node that is slow, or gone.
+//! Keys come before everything else, and the view is drawn at most sixty times a second. So neither a flood of events
+//! nor a node that is slow or gone delays the user.
 
 mod background_jobs;
 mod command_dispatch;
@@ -37,16 +37,16 @@ use crate::engine::{Error, LocalUser};
 use crate::sys::job_control;
 use crate::ui::{TerminalView, ViewInput, ViewUpdate};
 
-/// Between two pictures.
+/// Least time between two drawings.
 const FRAME_INTERVAL: Duration = Duration::from_millis(16);
-/// Keys that are taken before something else has its turn; text that came together counts as one.
+/// Keys taken in one turn before other events are handled; pasted text counts as one key.
 const MAX_INPUTS_PER_TURN: usize = 64;
-/// For the signal of a terminal that is gone.
+/// Time for the hangup signal to arrive after the terminal closed.
 const HANGUP_TIMEOUT: Duration = Duration::from_millis(200);
-/// For what is said to arrive before the node it goes through ends.
+/// Time for unsent messages to be stored before the view's own node ends.
 const EXIT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a reply of the node is to.
+/// The request that a reply of the node answers.
 #[derive(Debug)]
 enum PendingRequest {
     Say {
@@ -72,7 +72,7 @@ enum PendingRequest {
     Accept {
         user: UserName,
     },
-    /// What is lost if our own node ends before.
+    /// Lost if this view's own node ends before the reply.
     Offer {
         to: UserName,
         name: FileName,
@@ -88,39 +88,39 @@ struct ViewSession<'a, V> {
     pending: HashMap<u64, PendingRequest>,
     jobs: JoinSet<JobOutcome>,
     fetches: BackgroundFetches,
-    /// What was said here and is not stored over there.
+    /// Messages stored but not yet acked by their recipients.
     undelivered: HashSet<MessageId>,
     unstored: UnstoredMessages,
-    /// The first of them is being stored.
+    /// True while the first of `unstored` is being stored.
     is_storing: bool,
-    /// The user knows that it can't be stored.
+    /// True after the user was told that messages can't be stored.
     has_reported_unstored: bool,
-    /// It won't get there before the farewell is over.
+    /// True if the node holds delivery back, so that leaving doesn't wait for it.
     is_delivery_held: bool,
-    /// The user knows that the node's process is stopped.
+    /// True if the user knows that the node's process is stopped.
     is_node_stopped: bool,
-    /// What ends for others when our own node does.
+    /// Uploads that end with this view's own node.
     uploads: RunningUploads,
     read_marks: HashMap<UserName, i64>,
-    /// With whom a conversation is open, as the node was told.
+    /// The open conversation, as last told to the node.
     announced_open: Option<UserName>,
     bell: MessageBell,
-    /// What is being hashed to be offered, in words.
+    /// Descriptions of the offers that are being hashed, by number.
     hashing_offers: HashMap<u64, String>,
     offer_count: u64,
-    /// What is said when the view is over.
+    /// Lines for the user, printed after the view has closed.
     exit_notes: Vec<String>,
     exit_reason: Option<ExitReason>,
-    /// Nothing is waited for any more.
+    /// True if the user interrupted the exit: nothing is awaited any more.
     is_exit_forced: bool,
-    /// It was said that leaving stops what is on its way: the next Ctrl-C means it.
+    /// True after the warning that leaving stops transfers: the next Ctrl-C leaves.
     has_warned_busy: bool,
 }
 
-/// Runs a view until its user leaves, then ends what it began: fetches, the terminal, the node if that is ours.
+/// Runs a view until the user leaves, then ends the fetches, the terminal and, if this process started it, the node.
 ///
 /// # Errors
-/// [`Error`]: the terminal fails, or the node is gone and no other can be had.
+/// An I/O error if the terminal fails, or the reason why no node can be reached or started.
 pub(super) async fn run_view<V: TerminalView>(
     context: &CommandContext,
     me: &LocalUser,
@@ -177,13 +177,15 @@ pub(super) async fn run_view<V: TerminalView>(
     }
     said.extend(lost);
     said.extend(offering.into_values().map(|what| format!("not offered, it was still being hashed: {what}")));
+    // The terminal is restored before the node ends: from here on output goes to the user's shell.
     jobs.shutdown().await;
     let closed = view.close();
     drop(view);
     let is_last_node = connection.owns_node();
-    // What a node of our own ended with is why the view did.
+    // If this process ran the node, the node's error is the reason why the view ended.
     let node_ended = if at_once { Ok(()) } else { connection.close().await };
     let how = match node_ended.and(how).and_then(|how| Ok(closed.map(|()| how)?)) {
+        // The notes name messages and fetches that are left: print them even if the view failed.
         Ok(how) => how,
         Err(error) => {
             said.iter().for_each(|line| context.output.note(line));
@@ -208,6 +210,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         let mut stop = signal(SignalKind::from_raw(job_control::STOP_SIGNAL))?;
         let mut go_on = signal(SignalKind::from_raw(job_control::CONTINUE_SIGNAL))?;
         let mut tick = tokio::time::interval(Duration::from_secs(1));
+        // After a suspension one tick is enough: the default would send one for every second missed.
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.watch();
         let wishes = self.view.start();
@@ -219,6 +222,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
             if self.is_exit_forced {
                 return Ok(ExitReason::Interrupted);
             }
+            // Leaving: stay in the loop until all messages are stored, so that events are still handled.
             if let Some(how) = self.exit_reason {
                 let by = *farewell.get_or_insert_with(|| tokio::time::Instant::now() + EXIT_FLUSH_TIMEOUT);
                 if self.has_flushed() || tokio::time::Instant::now() >= by {
@@ -226,11 +230,12 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 }
             }
             tokio::select! {
+                // Biased: an interrupt and the keys win over any number of events.
                 biased;
                 () = self.context.cancel.cancelled() => return Ok(ExitReason::Interrupted),
                 key = keys.recv() => {
                     let Some(key) = key else {
-                        // The terminal is gone. The signal that says so tells with which exit code to end.
+                        // The terminal is gone. Wait for the hangup signal: it decides the exit code.
                         let _ = tokio::time::timeout(HANGUP_TIMEOUT, self.context.cancel.cancelled()).await;
                         return Ok(ExitReason::Interrupted);
                     };
@@ -239,13 +244,14 @@ impl<V: TerminalView> ViewSession<'_, V> {
                         continue;
                     }
                     self.handle_input(&key)?;
+                    // Take the keys that are queued already: a burst is drawn once, not key by key.
                     let mut more = MAX_INPUTS_PER_TURN;
                     while more > 0 && let Ok(key) = keys.try_recv() {
                         self.handle_input(&key)?;
                         more -= 1;
                     }
                     changed = true;
-                    // A key is seen at once. Of a flood of them, what is seen is a picture now and then.
+                    // Draw a single key at once; a flood of keys is drawn at the frame rate.
                     if drawn.elapsed() >= FRAME_INTERVAL {
                         changed = self.view.draw()?;
                         drawn = tokio::time::Instant::now();
@@ -263,6 +269,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     changed = true;
                 }
                 Some(done) = self.jobs.join_next() => {
+                    // A join error means that the job panicked: show it and go on.
                     let done = done.unwrap_or_else(|failure| JobOutcome::Update(ViewUpdate::Problem(failure.to_string())));
                     self.handle_job_outcome(done)?;
                     changed = true;
@@ -281,6 +288,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     self.update_view(&ViewUpdate::Tick)?;
                     changed = true;
                 }
+                // Only wakes the loop, which checks the deadline at its top.
                 () = sleep_until(farewell), if farewell.is_some() => {}
             }
         }
@@ -296,13 +304,13 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.dispatch(wishes)
     }
 
-    /// Has the node tell what happens, and tells it which conversation is open here.
+    /// Subscribes to the node's events, and tells it which conversation is open.
     fn watch(&mut self) {
         self.announced_open = self.view.open_conversation().cloned();
         self.send_request(ControlAction::Watch { with: self.announced_open.clone() }, PendingRequest::Ignored);
     }
 
-    /// Whether nothing that was said is lost with our own node.
+    /// True if no message or offer would be lost by leaving now.
     fn has_flushed(&self) -> bool {
         let is_said =
             |asked: &PendingRequest| matches!(asked, PendingRequest::Say { .. } | PendingRequest::Offer { .. });
@@ -317,7 +325,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.dispatch(wishes)
     }
 
-    /// Tells when another process, which has the node, is stopped, and when it goes on.
+    /// Reports when the process that runs the node is stopped, and when it continues.
     fn check_node_stopped(&mut self) -> Result<(), Error> {
         let stopped = self.connection.stopped_node_error();
         if stopped.is_some() == self.is_node_stopped {
@@ -330,7 +338,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         }
     }
 
-    /// Has the node do something; false when there is none that takes it.
+    /// Sends a request to the node; returns false if no node takes it.
     fn send_request(&mut self, action: ControlAction, asked: PendingRequest) -> bool {
         let id = self.connection.send(action);
         id.is_some_and(|id| self.pending.insert(id, asked).is_none())
@@ -389,7 +397,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.update_view(&news)
     }
 
-    /// What is on its way when the user leaves.
+    /// Tracks uploads and undelivered messages, for the time when the user leaves.
     fn track_event(&mut self, event: &NodeEvent) {
         self.uploads.handle_event(event, Instant::now());
         match event {
@@ -404,7 +412,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         }
     }
 
-    /// The same, from the history.
+    /// Removes delivered messages, by the history, from the undelivered ones.
     fn track_history(&mut self, messages: Vec<StoredMessage>) -> Vec<StoredMessage> {
         for stored in &messages {
             if stored.direction == MessageDirection::Out && !stored.state.is_queued() {
@@ -431,7 +439,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
 
     fn handle_background_event(&mut self, from: BackgroundEvent) -> Result<(), Error> {
         match from {
-            // It comes back as an event, to all views alike; without a node there is only this one.
+            // The node sends it back as an event to all views; without a node only this view can show it.
             BackgroundEvent::Transfer(transfer) if !self.connection.is_connected() => {
                 self.update_view(&ViewUpdate::Event(NodeEvent::Transfer(transfer)))
             }
@@ -458,7 +466,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         }
     }
 
-    /// The node has ended: what it didn't answer may be done, or not.
+    /// Handles the end of the node: requests without a reply may or may not have been done.
     async fn handle_node_lost(&mut self, why: Error) -> Result<(), Error> {
         tracing::debug!("the node has ended: {why}");
         let catching_up = self.pending.values().filter_map(|asked| match asked {
@@ -469,7 +477,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.requeue_unanswered();
         self.store_next();
         self.connection.reconnect(self.context, self.me).await?;
-        // What is said meanwhile would be held back until that is answered; it is asked for again.
+        // The view holds new messages back until it has caught up; it asks again after the reconnect.
         for with in catching_up {
             self.update_view(&ViewUpdate::CaughtUp { with, messages: Vec::new() })?;
         }
@@ -479,12 +487,12 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.update_view(&ViewUpdate::Note("the node that was running has ended: looking for another one".to_owned()))
     }
 
-    /// There is a node again: what happened meanwhile is in the history.
+    /// Subscribes to the new node; events that were missed are in the history.
     fn handle_node_restored(&mut self) -> Result<(), Error> {
         self.watch();
         self.send_request(ControlAction::People, PendingRequest::Users);
         self.store_next();
-        // It may have looked through the outbox before the last of what was said was in it.
+        // The node may have read the outbox before the last message was stored in it.
         self.send_request(ControlAction::Wake { user: None }, PendingRequest::Ignored);
         self.update_view(&ViewUpdate::Event(NodeEvent::EventsMissed { count: 0 }))?;
         let whose = if self.connection.owns_node() { "a node of its own" } else { "the node that runs now" };
@@ -499,12 +507,13 @@ async fn sleep_until(when: Option<tokio::time::Instant>) {
     }
 }
 
-/// The user can't wait any longer.
+/// Waits for the next interrupt key.
 async fn await_interrupt(keys: &mut mpsc::Receiver<ViewInput>) {
     while let Some(key) = keys.recv().await {
         if key.is_interrupt() {
             return;
         }
     }
+    // The terminal is gone, so no interrupt will come: let the other branch of the select finish.
     std::future::pending::<()>().await;
 }

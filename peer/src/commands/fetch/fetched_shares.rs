@@ -1,4 +1,4 @@
-//! `--share`: offers what is fetched, its parts while it comes, and it itself once it is here.
+//! Shares of fetched files (`--share`): partial files during the fetch, whole files after it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,18 +14,18 @@ use crate::sys::disk_name;
 #[derive(Debug)]
 pub(super) struct FetchedShares {
     profile: Profile,
-    /// What names are below.
+    /// The folder that shared names are relative to; empty for a stream.
     root: PathBuf,
-    /// What is there already is what was wanted.
+    /// True if a skipped file has the wanted content, so that it is shared as well.
     skipped_is_same: bool,
     parts: HashMap<FileNo, PathBuf>,
     arrived: Vec<(PathBuf, FileName)>,
-    /// There is another part.
+    /// Notified after each new or failed partial share.
     changed: Arc<Notify>,
 }
 
 impl FetchedShares {
-    /// Nothing is offered yet.
+    /// Starts without shares.
     pub(super) fn new(profile: &Profile, request: &FetchRequest) -> Self {
         let root = match &request.destination {
             FetchDestination::Folder(path) | FetchDestination::FileOrFolder(path) => path.clone(),
@@ -36,12 +36,12 @@ impl FetchedShares {
         Self { profile: profile.clone(), root, skipped_is_same, parts, arrived, changed: Arc::default() }
     }
 
-    /// Tells when there is another part.
+    /// Returns the notification of further partial shares.
     pub(super) fn changed(&self) -> Arc<Notify> {
         self.changed.clone()
     }
 
-    /// What is here, and the names that it is offered under.
+    /// Returns the complete files with the names that they are shared under.
     pub(super) fn into_arrived(self) -> Vec<(PathBuf, FileName)> {
         self.arrived
     }
@@ -50,6 +50,7 @@ impl FetchedShares {
         match event {
             FetchEvent::Opened { file, stat, name, partial_path: part } => {
                 let name = offered_name(&self.root, &part.with_file_name(&*disk_name(name)));
+                // The node serves the file from another working folder: the path must be absolute.
                 let (Some(name), Some(layout), Ok(part)) = (name, GroupLayout::of(stat.size), part.canonicalize())
                 else {
                     return;
@@ -57,6 +58,7 @@ impl FetchedShares {
                 let (mtime, executable, hash) = (stat.mtime, stat.executable, stat.hash);
                 let partial = PartialShare { name, path: part.clone(), layout, mtime, executable, hash };
                 match self.profile.put_partial(&partial) {
+                    // Sharing is a courtesy: the fetch goes on without it.
                     Ok(()) => drop(self.parts.insert(*file, part)),
                     Err(why) => tracing::warn!("{} is offered only when it is whole: {why}", partial.name.display()),
                 }
@@ -88,7 +90,7 @@ impl FetchedShares {
     }
 }
 
-/// What a file is called below the destination; one that was given its own path has only its own name.
+/// Returns the path relative to the destination, or the file name alone if the destination is the file itself.
 fn offered_name(root: &Path, path: &Path) -> Option<FileName> {
     let below = path.strip_prefix(root).ok().filter(|below| !below.as_os_str().is_empty());
     let name = below.or_else(|| path.file_name().map(Path::new))?;

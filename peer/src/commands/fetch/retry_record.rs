@@ -1,4 +1,4 @@
-//! What `peer fetch --retry` will fetch: what was begun, until it is known what came of it.
+//! Record for `peer fetch --retry`: the whole request when a fetch begins, and what is missing when it ends.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -10,42 +10,42 @@ use crate::engine::Error;
 use crate::engine::fetch::{FetchDestination, FetchReport, FetchRequest};
 use crate::profile::Profile;
 
-/// What ends sooner is not written down before its end: to write something that lasts takes longer than to fetch
-/// something small.
+/// A fetch that ends sooner is recorded only at its end: a durable write takes longer than a small fetch.
 const RECORD_DELAY: Duration = Duration::from_millis(200);
 
-/// A fetch as the profile remembers it.
+/// A fetch as the profile stores it, in JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct FetchRecord {
-    /// What to fetch.
+    /// The names, the user to ask and the options.
     pub(super) request: FetchRequest,
-    /// Offer it as well.
+    /// True if the files are shared as well.
     pub(super) share: bool,
 }
 
-/// What is remembered of a fetch that is under way.
+/// Writes the record of a fetch that runs.
 #[derive(Debug)]
 pub(super) struct RetryRecorder<'a> {
     profile: &'a Profile,
     started: FetchRecord,
 }
 
-/// What is missing of the last fetch.
+/// Returns the fetch of the files that are missing of the last one.
 pub(super) fn load_last(profile: &Profile) -> Result<FetchRecord, Error> {
     let nothing = || Error::Usage("nothing failed the last time: there is nothing to retry".to_owned());
     let text = profile.last_failed_fetch()?.ok_or_else(nothing)?;
+    // A record that this version can't read is as good as none: the user repeats the command.
     serde_json::from_str(&text).map_err(|_| nothing())
 }
 
 impl<'a> RetryRecorder<'a> {
-    /// Of a fetch that begins.
+    /// Prepares the record of a fetch that begins.
     pub(super) fn new(profile: &'a Profile, request: &FetchRequest, share: bool) -> Self {
         Self { profile, started: FetchRecord { request: request.clone(), share } }
     }
 
-    /// Writes down what was begun, should it end without a word. To be dropped when it ends.
+    /// Records the whole request, in case that the process is killed. Never returns: the caller drops it at the end.
     pub(super) async fn record_start(&self) -> Infallible {
-        // What an earlier one left would be taken for what this one did.
+        // A record that an earlier fetch left would be taken for this one's: replace it at once.
         let is_worth_it = self.profile.last_failed_fetch().is_ok_and(|last| last.is_some());
         if !is_worth_it {
             tokio::time::sleep(RECORD_DELAY).await;
@@ -56,18 +56,18 @@ impl<'a> RetryRecorder<'a> {
         std::future::pending().await
     }
 
-    /// Writes down what is missing, if anything is.
+    /// Records the files that are missing, or removes the record if none are.
     pub(super) fn record_end(&self, ended: &FetchReport) -> Result<(), Error> {
         match (&ended.remaining, &ended.error) {
             (Some(rest), _) => self.write(&FetchRecord { request: rest.clone(), share: self.started.share }),
-            // It made no sense: what is remembered is still what is missing.
+            // A rejected request fetched nothing: the record of the fetch before it still holds.
             (None, Some(Error::Usage(_))) => Ok(()),
             (None, _) => Ok(self.profile.set_last_failed_fetch(None)?),
         }
     }
 
     fn write(&self, what: &FetchRecord) -> Result<(), Error> {
-        // Whatever the working folder of the retry.
+        // A retry may run in another working folder.
         let whole = |path: &Path| std::path::absolute(path).map_err(Error::disk(path));
         let destination = match &what.request.destination {
             FetchDestination::Folder(path) => FetchDestination::Folder(whole(path)?),

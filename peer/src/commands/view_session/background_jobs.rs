@@ -1,4 +1,4 @@
-//! What is done beside a view, because it takes its time.
+//! Jobs of a view that take time: disk, tracker and peer lookups, run beside its event loop.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -18,21 +18,21 @@ use crate::engine::{Error, LocalUser, file_offers, peer_lookup, remote_files, ru
 use crate::net::TrackerError;
 use crate::ui::ViewUpdate;
 
-/// Between two tellings of how far a file is hashed, and before the first.
+/// Time before the first report of hashing progress, and between two reports.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
-/// Of those that are like it, so many are named.
+/// Largest number of similar names to suggest.
 const MAX_SUGGESTIONS: usize = 3;
 
-/// What came of it.
+/// The result of a job, handled by the event loop.
 pub(super) enum JobOutcome {
     Update(ViewUpdate),
-    /// Files are among what somebody may get, and they are to be told so; or not.
+    /// Offered files are hashed and stored, and the recipient is to be told; or why not.
     OfferHashed {
         number: u64,
         to: UserName,
         offered: Result<Vec<FileName>, Error>,
     },
-    /// A message is stored, or not.
+    /// A message is stored, or why not.
     MessageStored {
         message: ChatMessage,
         stored: Result<StoredMessage, Error>,
@@ -40,13 +40,13 @@ pub(super) enum JobOutcome {
     Nothing,
 }
 
-/// Stores a message of ours, which the next node sends.
+/// Stores an outgoing message in the profile; the next node delivers it.
 pub(super) async fn store_message(me: LocalUser, to: UserName, message: ChatMessage) -> JobOutcome {
     let stored = chat::store_outgoing(&me, &to, message.clone(), |_| {}).await;
     JobOutcome::MessageStored { message, stored }
 }
 
-/// What somebody shares, by asking them.
+/// Asks a user's node for the files that it shares.
 pub(super) async fn list_files(me: LocalUser, of: UserName, start: String) -> JobOutcome {
     let found = async {
         let target = peer_lookup::find_target(&me, &of).await?;
@@ -59,7 +59,7 @@ pub(super) async fn list_files(me: LocalUser, of: UserName, start: String) -> Jo
     })
 }
 
-/// Puts files among what somebody may get, and tells how far they are hashed if that takes its time.
+/// Hashes files and stores them as offers; reports progress if that takes longer than [`REPORT_INTERVAL`].
 pub(super) async fn hash_offer(
     me: LocalUser,
     number: u64,
@@ -84,9 +84,9 @@ pub(super) async fn hash_offer(
     JobOutcome::OfferHashed { number, to, offered }
 }
 
-/// How far files are hashed.
+/// Progress of hashing offered files; sends the end when dropped.
 struct OfferHashProgress {
-    /// Nothing when it can't be named.
+    /// `None` if the first path has no valid file name to show.
     transfer: Option<FileTransfer>,
     last_report: Option<Instant>,
     events: mpsc::UnboundedSender<BackgroundEvent>,
@@ -103,6 +103,7 @@ impl OfferHashProgress {
         let name = name.and_then(|name| format!("{name}{more}").parse().ok());
         let (direction, state) = (TransferDirection::Up, TransferState::Running);
         let transfer = name.map(|name| FileTransfer { peer: to.clone(), name, direction, bytes: 0, size, state });
+        // As if a report was just sent: files that are hashed at once never show a progress line.
         Self { transfer, last_report: Some(Instant::now()), events }
     }
 
@@ -125,7 +126,7 @@ impl Drop for OfferHashProgress {
     }
 }
 
-/// Whether somebody has an account; the tracker knows.
+/// Asks the tracker whether a user has an account.
 pub(super) async fn find_account(me: LocalUser, of: UserName) -> JobOutcome {
     match look_up_user(&me, &of).await {
         Ok((exists, like)) => JobOutcome::Update(ViewUpdate::Account { user: of, exists, similar: like }),
@@ -136,8 +137,8 @@ pub(super) async fn find_account(me: LocalUser, of: UserName) -> JobOutcome {
     }
 }
 
-/// The same, and whose names are like it. An earlier tracker has no word on those without a key; it lists them while they
-/// are online.
+/// Returns whether a user has an account, and otherwise similar names. Trackers without the feature for keyless users
+/// don't find those by `whois`; they are looked for among the users online.
 pub(in crate::commands) async fn look_up_user(me: &LocalUser, of: &UserName) -> Result<(bool, Vec<UserName>), Error> {
     let mut tracker = me.connect_tracker().await?;
     let known: Result<WhoisReply, TrackerError> =
@@ -155,9 +156,10 @@ pub(in crate::commands) async fn look_up_user(me: &LocalUser, of: &UserName) -> 
     Ok((false, similar_names(of, online.into_iter().chain(met).collect::<BTreeSet<_>>())))
 }
 
-/// Those names that may have been meant, the likeliest first.
+/// Returns the names that may have been meant, the most similar first.
 fn similar_names(of: &UserName, names: impl IntoIterator<Item = UserName>) -> Vec<UserName> {
     let wrong = |name: &UserName| strsim::osa_distance(name.as_str(), of.as_str());
+    // One edit in three characters, at most three: beyond that every short name resembles every other.
     let may_be = |name: &UserName| wrong(name) <= (of.as_str().len() / 3).clamp(1, 3);
     let mut like: Vec<UserName> = names.into_iter().filter(may_be).collect();
     like.sort_by_key(wrong);
@@ -165,7 +167,7 @@ fn similar_names(of: &UserName, names: impl IntoIterator<Item = UserName>) -> Ve
     like
 }
 
-/// How a path goes on.
+/// Completes a path that the user types.
 pub(super) async fn complete_path(start: String) -> JobOutcome {
     JobOutcome::Update(written::complete_path(start).await)
 }

@@ -1,4 +1,4 @@
-//! What the user of a view wishes, and who sees to it.
+//! Execution of the commands that a view returns.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -50,6 +50,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                         HistoryQuery { search: Some(words.clone()), ..HistoryQuery::with(&with, MAX_SEARCH_RESULTS) };
                     self.send_request(ControlAction::History(query), PendingRequest::Search { with, words });
                 }
+                // Kept here until a node is there: only the newest mark of each conversation counts.
                 ViewCommand::MarkRead { with, up_to } => {
                     let seen = self.read_marks.entry(with).or_insert(up_to);
                     *seen = up_to.max(*seen);
@@ -80,7 +81,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 ViewCommand::CompletePath { start } => drop(self.jobs.spawn(background_jobs::complete_path(start))),
                 ViewCommand::Suspend => self.suspend()?,
                 ViewCommand::Leave => self.leave(ExitReason::Left),
-                // The second one.
+                // The second interrupt.
                 ViewCommand::Interrupt if self.exit_reason.is_some() => self.is_exit_forced = true,
                 ViewCommand::Interrupt => self.leave_unless_busy(ExitReason::Interrupted)?,
                 ViewCommand::EndOfInput => self.leave_unless_busy(ExitReason::Left)?,
@@ -113,9 +114,10 @@ impl<V: TerminalView> ViewSession<'_, V> {
         Ok(())
     }
 
-    /// Leaves, but not with the first Ctrl-C or Ctrl-D while something is on its way that would end with that.
+    /// Leaves, except for the first Ctrl-C or Ctrl-D while transfers run that would end with this process.
     fn leave_unless_busy(&mut self, how: ExitReason) -> Result<(), Error> {
         let (fetches, offers) = (self.fetches.unfinished_count(), self.hashing_offers.len());
+        // Uploads go on in another process's node.
         let uploads = self.uploads.describe(Instant::now()).filter(|_| self.connection.owns_node());
         if self.has_warned_busy || (fetches + offers == 0 && uploads.is_none()) {
             self.leave(how);
@@ -141,8 +143,8 @@ impl<V: TerminalView> ViewSession<'_, V> {
         }))
     }
 
-    /// Stops the process, unless its node would stop with it: then nobody would reach the user, and no other process of
-    /// the profile the node.
+    /// Suspends the process, unless it runs the node: a suspended node would be unreachable for peers and for other
+    /// processes of the profile.
     pub(super) fn suspend(&mut self) -> Result<(), Error> {
         if !self.connection.owns_node() {
             return Ok(self.view.suspend()?);
@@ -154,6 +156,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
     }
 
     pub(super) fn leave(&mut self, how: ExitReason) {
+        // At once, so that fetches store their state while messages are still being flushed.
         self.fetches.cancel();
         self.exit_reason = Some(how);
     }
@@ -167,7 +170,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
     }
 }
 
-/// For the test of what becomes of the terminal; not in what people get.
+/// Panics on a given message, for the test that the terminal is restored; only in debug builds.
 #[cfg(debug_assertions)]
 #[expect(clippy::panic, reason = "it is what it is for")]
 fn panic_if_requested(text: &str) {

@@ -1,13 +1,13 @@
-//! Saying something: through the node when there is one, else into the profile, whose next node sends it.
+//! Submission of messages: through the node if there is one, else into the profile, where the next node finds them.
 //!
 //! ```text
 //! Enter ── a node is there ──► `say` with the message's id ── its reply ──► stored
 //!   │                              └── none, the node has ended ──┐
-//!   └───── no node ────────────────────────────────────────────► UnsaidMessages ── stored here, one after another
+//!   └───── no node ────────────────────────────────────────────► UnstoredMessages ── stored here, one after another
 //! ```
 //!
-//! The id makes it harmless to store one twice. What can't be stored stays in memory and is tried again every second, when
-//! there is a node again, and when the view ends; what is lost then is named.
+//! The id makes it harmless to store a message twice. A message that can't be stored stays in memory and is tried again
+//! every second, when a node is there again, and when the view ends; messages that are lost then are named.
 
 use shared::peer::ChatMessage;
 use shared::{FileName, UserName};
@@ -22,7 +22,7 @@ use crate::engine::{Error, file_offers};
 use crate::ui::{TerminalView, ViewUpdate, excerpt};
 
 impl<V: TerminalView> ViewSession<'_, V> {
-    /// Says a text to somebody.
+    /// Sends a text to a user.
     pub(super) fn submit_text(&mut self, to: UserName, text: &str) -> Result<(), Error> {
         match chat::compose(text) {
             Ok(message) => self.submit_message(to, message),
@@ -31,7 +31,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         Ok(())
     }
 
-    /// Tells somebody of a file that is offered to them.
+    /// Announces an offered file to its recipient.
     pub(super) fn submit_offer(&mut self, to: UserName, name: &FileName) -> Result<(), Error> {
         let is_sent = self.unstored.is_empty() && self.connection.is_connected() && {
             let action = ControlAction::Offer { to: to.clone(), name: name.clone(), wait: false };
@@ -48,7 +48,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
     }
 
     fn submit_message(&mut self, to: UserName, message: ChatMessage) {
-        // What was said before comes before.
+        // Keep the order: a message must not overtake earlier ones that no node has stored.
         let is_sent = self.unstored.is_empty() && {
             let action = ControlAction::Say {
                 to: to.clone(),
@@ -67,7 +67,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.store_next();
     }
 
-    /// Stores the first of what no node has stored, unless one is being stored.
+    /// Starts to store the first unstored message, unless one is being stored.
     pub(super) fn store_next(&mut self) {
         if !self.is_storing
             && let Some((to, message)) = self.unstored.first()
@@ -77,7 +77,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         }
     }
 
-    /// Learns what came of storing a message.
+    /// Handles the result of storing a message.
     pub(super) fn handle_stored(
         &mut self,
         message: &ChatMessage,
@@ -88,7 +88,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
             Ok(stored) => {
                 self.unstored.remove(message.id);
                 self.has_reported_unstored = false;
-                // A node that began meanwhile may have looked through the outbox before.
+                // A node that began meanwhile may have read the outbox before the message was in it.
                 self.send_request(ControlAction::Wake { user: None }, PendingRequest::Ignored);
                 self.store_next();
                 let event = NodeEvent::MessageQueued { to: stored.peer, message: stored.message, seq: stored.seq };
@@ -100,6 +100,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 self.store_next();
                 self.show_problem(format!("not sent: {error}"))
             }
+            // Reported once: it is retried every second.
             Err(error) if !std::mem::replace(&mut self.has_reported_unstored, true) => self.show_problem(format!(
                 "not stored: {error}; it is tried again for as long as this view is open, and lost after that"
             )),
@@ -107,9 +108,10 @@ impl<V: TerminalView> ViewSession<'_, V> {
         }
     }
 
-    /// Takes back what the node was told and may not have stored: it has ended, or the view ends.
+    /// Moves messages and offers without a reply back to the unstored ones: the node has ended, or the view ends.
     pub(super) fn requeue_unanswered(&mut self) {
         let mut asked: Vec<(u64, PendingRequest)> = self.pending.drain().collect();
+        // Ids rise with every request: this restores the order in which the user wrote.
         asked.sort_unstable_by_key(|(id, _)| *id);
         let said = asked.into_iter().filter_map(|(_, asked)| match asked {
             PendingRequest::Say { to, message } => Some((to, message)),
@@ -123,12 +125,13 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.unstored.prepend(said);
     }
 
-    /// Stores what is left when the view ends, and names what can't be.
+    /// Stores the remaining messages when the view ends; returns a line for each that is lost.
     pub(super) async fn store_remaining(&mut self) -> Vec<String> {
         self.requeue_unanswered();
         let by = Instant::now() + EXIT_FLUSH_TIMEOUT;
         let mut lost = Vec::new();
         while let Some((to, message)) = self.unstored.first().cloned() {
+            // Removed first, so that each message is tried once and the loop ends.
             self.unstored.remove(message.id);
             match timeout_at(by, chat::store_outgoing(self.me, &to, message.clone(), |_| {})).await {
                 Ok(Ok(stored)) => {
@@ -145,7 +148,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
     }
 }
 
-/// Tells whether trying again is no use.
+/// True if another attempt can't succeed.
 const fn is_permanent(error: &Error) -> bool {
     matches!(error, Error::OutboxFull(..) | Error::Usage(_))
 }

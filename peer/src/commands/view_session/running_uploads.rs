@@ -1,4 +1,4 @@
-//! What others fetch from the node of a view: they lose it when the view is left. Pure.
+//! Uploads of the view's own node: they end when the view is left. No I/O.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,19 +8,19 @@ use shared::{FileName, UserName};
 
 use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
 
-/// An upload of which nothing was told for so long has ended; while it goes on, it is told several times a second.
+/// Time without an event after which an upload counts as ended; running ones report several times a second.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Uploads that are followed; beyond, the oldest are forgotten.
+/// Uploads that are tracked; beyond, the ones with the oldest events are forgotten.
 const MAX_TRACKED: usize = 256;
 
-/// The files that others are fetching.
+/// The files that other users are fetching.
 #[derive(Debug, Default)]
 pub(super) struct RunningUploads {
     last_seen: HashMap<(UserName, FileName), Instant>,
 }
 
 impl RunningUploads {
-    /// Takes what happened in the node.
+    /// Updates the uploads from an event of the node.
     pub(super) fn handle_event(&mut self, event: &NodeEvent, now: Instant) {
         match event {
             NodeEvent::Transfer(FileTransfer { peer, name, direction: TransferDirection::Up, state, .. }) => {
@@ -43,11 +43,12 @@ impl RunningUploads {
         }
     }
 
-    /// Says who is fetching what, if anybody is.
+    /// Returns a description of the running uploads; `None` if there are none.
     pub(super) fn describe(&self, now: Instant) -> Option<String> {
         let is_running = |told: &Instant| now.saturating_duration_since(*told) < IDLE_TIMEOUT;
         let mut running: Vec<_> =
             self.last_seen.iter().filter(|(_, told)| is_running(told)).map(|(key, _)| key).collect();
+        // The map's order is random: sorted, so that the same uploads give the same text.
         running
             .sort_unstable_by(|one, other| (one.0.as_str(), one.1.as_str()).cmp(&(other.0.as_str(), other.1.as_str())));
         let (first, _) = *running.first()?;

@@ -1,11 +1,11 @@
-//! Messages that no node is known to have stored, in the order in which they were written. Pure.
+//! Messages that no node is known to have stored, in the order in which they were written. No I/O.
 
 use std::collections::VecDeque;
 
 use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
 
-/// A queue of messages that are still to be stored. Storing one twice is harmless: its id tells.
+/// A queue of messages that are still to be stored. To store one twice is harmless: its id identifies it.
 #[derive(Debug, Default)]
 pub(super) struct UnstoredMessages {
     queue: VecDeque<(UserName, ChatMessage)>,
@@ -27,12 +27,12 @@ impl UnstoredMessages {
         self.queue.front()
     }
 
-    /// Forgets a message that is stored, or never will be.
+    /// Removes a message that is stored, or that can't ever be.
     pub(super) fn remove(&mut self, id: MessageId) {
         self.queue.retain(|(_, message)| message.id != id);
     }
 
-    /// Tells whether nothing is to be stored.
+    /// True if no message is left to store.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

@@ -1,30 +1,30 @@
-//! What is left to say when a view has ended.
+//! Last lines for the user after a view has ended.
 
 use super::super::CommandContext;
 use crate::engine::{Error, LocalUser};
 
-/// How a view ended.
+/// The reason why a view ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ExitReason {
-    /// The user left.
+    /// The user left with a command or at the end of input.
     Left,
-    /// The user broke it off, or the terminal is gone.
+    /// The user interrupted the view, or the terminal is gone.
     Interrupted,
 }
 
-/// How a view ended, and what is left to say.
+/// The end of a view: its reason and the lines to print.
 #[derive(Debug)]
 #[must_use]
 pub(in crate::commands) struct ViewExit {
     pub(super) reason: ExitReason,
-    /// A line each.
+    /// One line each, printed after the terminal is restored.
     pub(super) notes: Vec<String>,
 }
 
-/// Says it.
+/// Prints the notes of a view that has ended.
 ///
 /// # Errors
-/// [`Error::Interrupted`] when the view was.
+/// [`Error::Interrupted`] if the view was interrupted.
 pub(in crate::commands) fn report_exit(context: &CommandContext, ended: &ViewExit) -> Result<(), Error> {
     ended.notes.iter().for_each(|line| context.output.note(line));
     match ended.reason {
@@ -33,7 +33,8 @@ pub(in crate::commands) fn report_exit(context: &CommandContext, ended: &ViewExi
     }
 }
 
-/// What waits when no node is left that would deliver it: also from long ago.
+/// Describes the whole outbox, old messages included, for the case that no node is left to deliver it.
+// Only a courtesy at the exit: a profile that can't be read gives no summary.
 pub(super) fn queued_summary(me: &LocalUser) -> Option<String> {
     let waiting = me.profile.queued_counts().unwrap_or_default();
     let of = |(count, user): (usize, &str)| format!("{count} for {user}");
@@ -41,10 +42,11 @@ pub(super) fn queued_summary(me: &LocalUser) -> Option<String> {
     queued_words(waiting.iter().map(|one| one.count).sum(), &each)
 }
 
-/// What waits of so many messages.
+/// Describes `count` queued messages; `each` holds "N for USER" for every recipient.
 pub(super) fn queued_words(count: usize, each: &[String]) -> Option<String> {
     let whom = match each {
         [] => String::new(),
+        // With one recipient its count is the total: only "for USER" is kept.
         [only] => only.split_once(' ').map_or_else(String::new, |(_, whom)| format!(" {whom}")),
         [some @ .., last] if each.len() <= MAX_NAMED => format!(" ({} and {last})", some.join(", ")),
         _ => format!(" for {} people", each.len()),
@@ -57,7 +59,7 @@ pub(super) fn queued_words(count: usize, each: &[String]) -> Option<String> {
     Some(format!("{what} and will go while a node of this profile runs (`peer serve`, `peer chat`)"))
 }
 
-/// For whom something waits is told by name of so many.
+/// Largest number of recipients that are named.
 const MAX_NAMED: usize = 4;
 
 #[cfg(test)]
