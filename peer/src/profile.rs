@@ -1,11 +1,11 @@
-//! One user's state on one machine: identity, account, friends, shares, messages.
+//! State of one user on one machine: identity, account, known users, shares, messages.
 //!
 //! A folder (0700) with `identity/identity.pem`, `profile.db` (SQLite) and, while a node runs, `node.lock` and
 //! `node.sock`. Several processes of one profile may use it at the same time.
 //!
-//! What a file system can't do is done without where that is safe: a journal that is rolled back where there is no memory
-//! to share for a write-ahead log, a socket elsewhere, looks but no changes where nothing can be written. Where nothing
-//! can be locked, or where others could read the key, there is no profile.
+//! Limits of the file system are tolerated where that is safe: a rollback journal without shared memory for a
+//! write-ahead log, a socket in another folder, a read-only profile on a read-only disk. A file system without locks,
+//! or one where others could read the key, can't hold a profile.
 
 mod conversations;
 mod database_file;
@@ -54,14 +54,14 @@ pub use schema::APPLICATION_ID;
 pub use share_store::{HashedFile, HashedShare, Share, SharePage};
 pub use shared_folders::SharedFolder;
 
-/// The database's name in the profile's folder.
+/// The name of the database in the profile's folder.
 const DATABASE_FILE: &str = "profile.db";
 /// The name of the folder with the key.
 const IDENTITY_FOLDER: &str = "identity";
-/// The key's name in it.
+/// The name of the key in that folder.
 const KEY: &str = "identity.pem";
 
-/// One user's state on one machine. Cheap to clone.
+/// The state of one user on one machine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Profile {
     inner: Arc<ProfileInner>,
@@ -70,18 +70,18 @@ pub struct Profile {
 #[derive(Debug)]
 struct ProfileInner {
     home: PathBuf,
-    /// The database's.
+    /// Detects that the database file was removed or replaced.
     database_file: FileLossDetector,
-    /// For looks at what is shared and who is known.
+    /// Reads shares and users.
     reader: Mutex<Connection>,
-    /// For looks at messages, which may take longer.
+    /// Reads messages, which may take longer.
     message_reader: OnceLock<Mutex<Connection>>,
-    /// For whatever is written. It may wait for the disk, or for another program that holds the database; in WAL mode
-    /// the looks over the other connections never wait for it.
+    /// Writes everything. It may wait for the disk, or for another process that holds the database; in WAL mode the
+    /// other two connections never wait for it.
     writer: OnceLock<Mutex<Connection>>,
 }
 
-/// Who this profile is, and where.
+/// The account that a profile belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProfileAccount {
     /// The account's name.
@@ -93,14 +93,14 @@ pub struct ProfileAccount {
 /// The identity that an account is to be bound to.
 #[derive(Debug)]
 pub enum BindingIdentity {
-    /// The one that the profile has.
+    /// The profile's identity.
     Existing(Identity),
-    /// One that takes its place once the account is bound to it.
+    /// A new identity that becomes the profile's after the account is bound to it.
     New(IdentityReplacement),
 }
 
 impl BindingIdentity {
-    /// Returns the identity.
+    /// Returns the identity to bind.
     pub const fn identity(&self) -> &Identity {
         match self {
             Self::Existing(identity) => identity,
@@ -108,10 +108,10 @@ impl BindingIdentity {
         }
     }
 
-    /// Makes it the profile's; returns where the key that was there before is kept.
+    /// Makes it the profile's identity; returns the path of the backup of the key that was there before, if any.
     ///
     /// # Errors
-    /// [`ProfileError::Identity`].
+    /// [`ProfileError::Identity`] if the key can't be stored.
     pub fn commit(self) -> Result<Option<PathBuf>, ProfileError> {
         match self {
             Self::Existing(_) => Ok(None),
@@ -119,10 +119,10 @@ impl BindingIdentity {
         }
     }
 
-    /// Leaves the profile as it was: the account isn't bound to it.
+    /// Leaves the profile's identity as it was, after the account could not be bound.
     ///
     /// # Errors
-    /// [`ProfileError::Identity`].
+    /// [`ProfileError::Identity`] if the new key can't be removed.
     pub fn discard(self) -> Result<(), ProfileError> {
         match self {
             Self::Existing(_) => Ok(()),
@@ -134,7 +134,7 @@ impl BindingIdentity {
 const PUT_SETTING: &str = "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
 
 impl Profile {
-    /// Opens the profile in `home`, made if it isn't there. What is made and can't be used is removed again.
+    /// Opens the profile in `home`, and creates it if there is none. A new profile that can't be used is removed again.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -145,7 +145,7 @@ impl Profile {
         }
     }
 
-    /// Opens the profile in `home`; `None` when there is none, and nothing is made.
+    /// Opens the profile in `home`; `None` if there is none, and nothing is created.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -154,6 +154,7 @@ impl Profile {
     }
 
     fn open_in(home: &Path) -> Result<Self, ProfileError> {
+        // One spelling for all processes: locks, errors and the list of databases compare paths.
         let home = home.canonicalize().map_err(|source| ProfileError::Io { path: home.to_owned(), source })?;
         let database = Mutex::new(schema::open(&home.join(DATABASE_FILE))?);
         let place = FileLossDetector::new(&home.join(DATABASE_FILE));
@@ -168,29 +169,31 @@ impl Profile {
         })
     }
 
-    /// Demands that the database that is open is the one at its path.
+    /// Checks that the open database is still the file at its path.
     ///
     /// # Errors
-    /// [`ProfileError::DatabaseLost`].
+    /// [`ProfileError::DatabaseLost`] if it was removed or replaced.
     pub fn check_database_file(&self) -> Result<(), ProfileError> {
         let place = &self.inner.database_file;
         if place.is_lost() { Err(ProfileError::DatabaseLost { path: place.path().to_owned() }) } else { Ok(()) }
     }
 
-    /// Looks through the database for damage, for at most `patience`: what is not found by then may show later.
+    /// Checks the database for damage, for at most `patience`; in a large database some may remain undetected.
     ///
     /// # Errors
-    /// [`ProfileError`] when there is some.
+    /// [`ProfileError::Damaged`] if damage is found.
     pub fn check_integrity(&self, patience: Duration) -> Result<(), ProfileError> {
         let writer = self.writer()?;
         let (handle, (done, is_done)) = (writer.get_interrupt_handle(), mpsc::channel::<()>());
         let found = std::thread::scope(|scope| {
+            // SQLite has no time limit for a statement: another thread interrupts it.
             scope.spawn(move || {
                 if let Err(mpsc::RecvTimeoutError::Timeout) = is_done.recv_timeout(patience) {
                     handle.interrupt();
                 }
             });
             let found = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+            // Ends the thread: its receiver sees the closed channel at once.
             drop(done);
             found
         });
@@ -205,22 +208,23 @@ impl Profile {
         }
     }
 
-    /// The profile's folder.
+    /// Returns the profile's folder.
     pub fn home(&self) -> &Path {
         &self.inner.home
     }
 
-    /// Whether the profile lies where nothing can be written: it can be looked at.
+    /// True if the profile can only be read, because its disk is mounted read-only.
     pub fn is_read_only(&self) -> bool {
         self.reader().is_readonly(rusqlite::MAIN_DB).unwrap_or(false)
     }
 
-    /// Returns the identity; it is made if there is none and no account that belongs to it.
+    /// Returns the identity. It is created if there is none, unless an account is bound to the missing one.
     ///
     /// # Errors
-    /// [`ProfileError::Identity`].
+    /// [`ProfileError::Identity`] if it is missing, damaged, or can't be created.
     pub fn identity(&self) -> Result<Identity, ProfileError> {
         let folder = self.inner.home.join(IDENTITY_FOLDER);
+        // Before the first login no account can be lost by a new key.
         let Some(ProfileAccount { user, .. }) = self.account()? else {
             return Ok(Identity::open(&folder, MissingIdentityPolicy::Create)?);
         };
@@ -230,11 +234,11 @@ impl Profile {
         Ok(Identity::open(&folder, MissingIdentityPolicy::Fail(reliance))?)
     }
 
-    /// Returns the identity for an account that is to belong to it from now on: a new one where the one that is kept is
-    /// missing, empty or damaged.
+    /// Returns the identity for an account that is to be bound to it: a new one if the present one is missing, empty or
+    /// damaged.
     ///
     /// # Errors
-    /// [`ProfileError::Identity`].
+    /// [`ProfileError::Identity`] if the key can't be read, or a new one can't be created.
     pub fn binding_identity(&self) -> Result<BindingIdentity, ProfileError> {
         let folder = self.inner.home.join(IDENTITY_FOLDER);
         match Identity::load(&folder) {
@@ -246,49 +250,50 @@ impl Profile {
         }
     }
 
-    /// The file of the key.
+    /// Returns the path of the key.
     pub fn key_path(&self) -> PathBuf {
         self.inner.home.join(IDENTITY_FOLDER).join(KEY)
     }
 
-    /// Whether there is a key that can be used.
+    /// True if there is a usable key.
     pub fn has_key(&self) -> bool {
         Identity::load(&self.inner.home.join(IDENTITY_FOLDER)).is_ok_and(|key| key.is_some())
     }
 
-    /// Where a node listens to other processes of this profile, if its file system can hold a socket there.
+    /// Returns the path of the node's control socket, if the file system can hold a socket there.
     pub fn socket_path(&self) -> PathBuf {
         self.inner.home.join("node.sock")
     }
 
-    /// Becomes the profile's one node.
+    /// Takes the lock of the profile's one node.
     ///
     /// # Errors
-    /// [`ProfileError::NodeRuns`], [`ProfileError::NoLocks`], or as the system says.
+    /// [`ProfileError::NodeRuns`] if another node holds it, [`ProfileError::NoLocks`], or [`ProfileError::Io`].
     pub fn lock_node(&self) -> Result<NodeLock, ProfileError> {
         NodeLock::acquire(&self.inner.home)
     }
 
-    /// Whether a node holds the profile.
+    /// Returns whether a node holds the profile.
     ///
     /// # Errors
-    /// As the system says.
+    /// [`ProfileError::Io`] if the locks can't be tested.
     pub fn is_node_running(&self) -> Result<bool, ProfileError> {
         node_lock::is_node_locked(&self.inner.home)
     }
 
-    /// The node that holds the profile, or held it last, as it said itself.
+    /// Returns the node that holds the profile, or held it last, from its lock file.
     pub fn node_holder(&self) -> NodeHolder {
         node_lock::read_node_holder(&self.inner.home)
     }
 
-    /// Waits until no node holds the profile, or for some seconds.
+    /// Waits until no node holds the profile, for at most 5 s.
     ///
     /// # Errors
-    /// As the system says.
+    /// [`ProfileError::NodeRuns`] after that time, or [`ProfileError::Io`].
     pub async fn wait_for_node_exit(&self) -> Result<(), ProfileError> {
         const NODE_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
         const POLL_INTERVAL: Duration = Duration::from_millis(20);
+        // Polled: a blocking lock would occupy a thread and could not be cancelled.
         let wait = async {
             loop {
                 match self.is_node_running() {
@@ -302,7 +307,7 @@ impl Profile {
         tokio::time::timeout(NODE_EXIT_TIMEOUT, wait).await.unwrap_or_else(|_| Err(runs()))
     }
 
-    /// Who this profile is, if it ever registered or logged in.
+    /// Returns the account of the profile, if it ever registered or logged in.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -312,13 +317,13 @@ impl Profile {
         Ok(Some(ProfileAccount { user, tracker }))
     }
 
-    /// Records who this profile is.
+    /// Records the account of the profile.
     ///
     /// # Errors
     /// [`ProfileError`].
     pub fn set_account(&self, account: &ProfileAccount) -> Result<(), ProfileError> {
         let mut writer = self.writer()?;
-        // Both or none: half an account is none.
+        // Both or none: a user without a tracker is no account.
         let transaction = self.db_result(writer.transaction())?;
         for (key, value) in [("user", account.user.as_str()), ("tracker", &account.tracker)] {
             self.db_result(transaction.execute(PUT_SETTING, [key, value]))?;
@@ -326,15 +331,16 @@ impl Profile {
         self.db_result(transaction.commit())
     }
 
-    /// Forgets who this profile is; the identity stays.
+    /// Removes the account; the identity stays.
     ///
     /// # Errors
     /// [`ProfileError`].
     pub fn clear_account(&self) -> Result<(), ProfileError> {
+        // The tracker's setting stays: it is the default of the next login.
         self.set_setting("user", None)
     }
 
-    /// The tracker that was used last, if any.
+    /// Returns the tracker used last, if any.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -342,7 +348,7 @@ impl Profile {
         self.setting("tracker")
     }
 
-    /// The UDP port that the node had last, so that others find it there again.
+    /// Returns the UDP port that the node had last; using it again keeps addresses valid that other peers remember.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -358,7 +364,7 @@ impl Profile {
         self.set_setting("port", Some(&port.to_string()))
     }
 
-    /// What failed in the last fetch, as the fetch wrote it.
+    /// Returns the record of the last incomplete fetch, as the fetch wrote it.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -366,18 +372,19 @@ impl Profile {
         self.setting("failed_fetch")
     }
 
-    /// Records what failed in a fetch, if anything did.
+    /// Records an incomplete fetch, or removes the record.
     ///
     /// # Errors
     /// [`ProfileError`].
     pub fn set_last_failed_fetch(&self, what: Option<&str>) -> Result<(), ProfileError> {
+        // The common case writes nothing, and so never waits for the database.
         if what.is_none() && self.setting("failed_fetch")?.is_none() {
             return Ok(());
         }
         self.set_setting("failed_fetch", what)
     }
 
-    /// The program that is run for every message that comes, and its arguments.
+    /// Returns the program that runs for every received message, and its arguments.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -387,7 +394,7 @@ impl Profile {
         hook.map(|text| serde_json::from_str(&text).map_err(|_| damaged(&text))).transpose()
     }
 
-    /// Records the program that is run for every message that comes.
+    /// Sets the program that runs for every received message; `None` for none.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -396,7 +403,7 @@ impl Profile {
         self.set_setting("hook", text.as_deref())
     }
 
-    /// Whether a terminal rings when a message comes.
+    /// Returns whether a terminal rings when a message arrives; on unless turned off.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -404,7 +411,7 @@ impl Profile {
         Ok(self.setting("bell")?.as_deref() != Some("off"))
     }
 
-    /// Records whether a terminal rings when a message comes.
+    /// Sets whether a terminal rings when a message arrives.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -428,19 +435,19 @@ impl Profile {
     }
 
     fn reader(&self) -> MutexGuard<'_, Connection> {
-        // A panic elsewhere leaves no transaction half done: rusqlite rolls back on drop.
+        // A panic in another thread leaves no open transaction: rusqlite rolls back on drop.
         self.inner.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection for looks at messages.
+    /// Returns the connection for reading messages.
     fn message_reader(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
         self.lock_connection(&self.inner.message_reader)
     }
 
-    /// The connection for whatever is written.
+    /// Returns the connection for all writes.
     ///
     /// # Errors
-    /// [`ProfileError::DatabaseLost`] when that would be lost.
+    /// [`ProfileError::DatabaseLost`] if the file was removed or replaced, so that the write would be lost.
     fn writer(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
         self.check_database_file()?;
         self.lock_connection(&self.inner.writer)
@@ -453,7 +460,7 @@ impl Profile {
         let connection = match connection.get() {
             Some(connection) => connection,
             None => {
-                // To open it would make another one.
+                // Opening a removed database would create an empty one in its place.
                 self.check_database_file()?;
                 let opened = schema::open(&self.inner.home.join(DATABASE_FILE))?;
                 connection.get_or_init(|| Mutex::new(opened))

@@ -1,32 +1,32 @@
-//! What this profile knows of its conversations as a whole: what is unread, and who may not have any.
+//! Conversations as a whole: unread counts, waiting counts, and blocked users.
 
 use rusqlite::{TransactionBehavior, params};
 use shared::UserName;
 
 use super::{Profile, ProfileError};
 
-/// How much of a conversation is unread.
+/// The number of unread messages of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct UnreadCount {
-    /// With whom.
+    /// The other user.
     pub user: UserName,
-    /// How many messages.
+    /// The number of messages.
     pub count: usize,
 }
 
-/// How much waits for somebody.
+/// The number of messages that wait for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuedCount {
-    /// For whom.
+    /// The recipient.
     pub user: UserName,
-    /// How many messages.
+    /// The number of messages.
     pub count: usize,
-    /// Whether they are held back because their key changed.
+    /// True if they are held back because the recipient's key changed.
     pub frozen: bool,
 }
 
 impl Profile {
-    /// Everybody met or talked with, and when something was last said, milliseconds since 1970.
+    /// Returns everybody met or talked with, and the time of the last message in milliseconds since 1970.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -34,7 +34,7 @@ impl Profile {
         let rows: Vec<(String, Option<i64>)> = {
             let ledger = self.message_reader()?;
             let mut query = self.db_result(ledger.prepare_cached(
-                // Not the peers of all messages, to find which the whole index would have to be read.
+                // Not `SELECT DISTINCT peer FROM message`: that would scan the whole index.
                 "SELECT user, (SELECT at FROM message WHERE peer = user ORDER BY seq DESC LIMIT 1)
                  FROM (SELECT user FROM friend UNION SELECT peer FROM outbox UNION SELECT peer FROM conversation
                        -- Not who only was written to in vain.
@@ -47,7 +47,7 @@ impl Profile {
         rows.into_iter().map(|(user, last)| Ok((self.user_name(&user)?, last))).collect()
     }
 
-    /// For whom something waits, and how much.
+    /// Returns the number of waiting messages for each recipient.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -67,7 +67,7 @@ impl Profile {
         rows.into_iter().map(count).collect()
     }
 
-    /// The conversations in which something is unread.
+    /// Returns the conversations with unread messages.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -87,7 +87,7 @@ impl Profile {
         rows.into_iter().map(unread).collect()
     }
 
-    /// Everything in the conversation with `with` is read, up to this place or to its end; false when it was before.
+    /// Marks the conversation with `with` as read, up to a place or to its end; returns false if it was read before.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -95,7 +95,7 @@ impl Profile {
         let mut writer = self.writer()?;
         let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
         let last = transaction.query_row("SELECT coalesce(max(seq), 0) FROM message", [], |row| row.get(0));
-        // A place that is yet to come would make what is yet to come read.
+        // Capped below: a mark beyond the last message would cover messages that arrive later.
         let last: i64 = self.db_result(last)?;
         let changed = transaction.execute(
             "UPDATE conversation SET
@@ -112,7 +112,7 @@ impl Profile {
         Ok(changed > 0)
     }
 
-    /// Takes nothing more from `user`; false when that was so before.
+    /// Blocks `user`; returns false if the user was blocked already.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -124,7 +124,7 @@ impl Profile {
         self.db_result(changed).map(|rows| rows > 0)
     }
 
-    /// Takes things from `user` again; false when that was so before.
+    /// Unblocks `user`; returns false if the user was not blocked.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -133,7 +133,7 @@ impl Profile {
         self.db_result(changed).map(|rows| rows > 0)
     }
 
-    /// Whether nothing is taken from `user`.
+    /// Returns whether `user` is blocked.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -143,7 +143,7 @@ impl Profile {
         self.db_result(query.exists([user.as_str()]))
     }
 
-    /// Those from whom nothing is taken.
+    /// Returns the blocked users.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -157,7 +157,7 @@ impl Profile {
         names.iter().map(|name| self.user_name(name)).collect()
     }
 
-    /// A name that was a user's when it was written.
+    /// Parses a user name of the database.
     pub(super) fn user_name(&self, name: &str) -> Result<UserName, ProfileError> {
         name.parse().map_err(|_| self.damaged_error(format!("the user {name:?}")))
     }

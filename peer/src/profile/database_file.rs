@@ -1,4 +1,4 @@
-//! The database's place in the file system: whether there is one.
+//! Check whether a profile's folder has a database.
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 
 use super::{DATABASE_FILE, IDENTITY_FOLDER, KEY, ProfileError, node_lock};
 
-/// The bytes of a database's header. SQLite takes a file of a single byte for a database with nothing in it.
+/// Size of a database's header. SQLite takes a shorter file for an empty database.
 const HEADER_BYTES: u64 = 100;
-/// How long another process may take from the file to its header.
+/// Time that another process may take from creating the file to writing its header.
 const CREATION_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between two looks at it.
+/// Time between two checks of the file.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Looks whether there is a database in `home`.
+/// Returns whether there is a database in `home`.
 ///
 /// # Errors
-/// [`ProfileError::EmptyDatabase`] for one that lost its content, [`ProfileError::DatabaseLost`] for one that was removed
-/// under the node that runs, or as the system says.
+/// [`ProfileError::EmptyDatabase`] if it lost its content, [`ProfileError::DatabaseLost`] if it was removed while a
+/// node runs, or [`ProfileError::Io`].
 pub(super) fn has_database(home: &Path) -> Result<bool, ProfileError> {
     let (path, begun) = (home.join(DATABASE_FILE), Instant::now());
     loop {
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                // Another one in its place would be taken for the node's.
+                // A new database would be taken for the one that the node still has open.
                 return if node_lock::is_node_locked(home).unwrap_or(false) {
                     Err(ProfileError::DatabaseLost { path })
                 } else {
@@ -45,7 +45,7 @@ pub(super) fn has_database(home: &Path) -> Result<bool, ProfileError> {
     }
 }
 
-/// Whether another process may be making it. The clock may have been set back since it was made.
+/// True if another process may be creating it. A time in the future counts: the clock may have been set back.
 fn is_being_created(metadata: &Metadata) -> bool {
     metadata.modified().is_ok_and(|at| at.elapsed().map_or(true, |age| age < CREATION_TIMEOUT))
 }

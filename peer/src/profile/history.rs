@@ -1,4 +1,4 @@
-//! Looking back: pages of a conversation, and messages found by their words.
+//! History queries: pages of a conversation, and full-text search.
 
 use rusqlite::params_from_iter;
 use rusqlite::types::Value;
@@ -8,48 +8,48 @@ use unicode_width::UnicodeWidthChar;
 use super::message_store::MessageRow;
 use super::{Profile, ProfileError, StoredMessage};
 
-/// Which messages are wanted: the last ones, or the earliest, for which all of this is true.
+/// A selection of messages: the last ones, or the earliest, that match all conditions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HistoryQuery {
-    /// With whom; everybody when there is nothing here.
+    /// The other user; `None` for all conversations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub with: Option<UserName>,
-    /// All of these words are in it, whatever their case and accents.
+    /// Words that the text contains, regardless of case and accents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<String>,
-    /// Stored here at this time or later, milliseconds since 1970.
+    /// The earliest time of storing, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<i64>,
-    /// Its place is before this one.
+    /// The place before which messages are wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<i64>,
-    /// Its place is after this one.
+    /// The place after which messages are wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<i64>,
-    /// Only what others wrote and was not read yet.
+    /// True for unread messages of others only.
     #[serde(default)]
     pub unread: bool,
-    /// At most this many: the last ones, or the earliest.
+    /// The largest number of messages.
     pub limit: usize,
-    /// Whether the earliest ones are wanted when there are more.
+    /// True if the earliest ones are wanted when there are more, instead of the last.
     #[serde(default)]
     pub earliest: bool,
 }
 
 impl HistoryQuery {
-    /// The last `limit` messages.
+    /// Selects the last `limit` messages.
     pub fn last(limit: usize) -> Self {
         Self { limit, ..Self::default() }
     }
 
-    /// The last `limit` messages with `peer`.
+    /// Selects the last `limit` messages with `peer`.
     pub fn with(peer: &UserName, limit: usize) -> Self {
         Self { with: Some(peer.clone()), ..Self::last(limit) }
     }
 }
 
 impl Profile {
-    /// The messages that are asked for, oldest first.
+    /// Returns the selected messages, oldest first.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -61,6 +61,7 @@ impl Profile {
             let rows = query.query_map(params_from_iter(values), MessageRow::read);
             self.db_result(self.db_result(rows)?.collect())?
         };
+        // The last messages are read newest first, so that the limit cuts off the oldest.
         if !query.earliest {
             rows.reverse();
         }
@@ -87,6 +88,7 @@ impl HistoryQuery {
                     fts_query(&indexed).into(),
                 );
             }
+            // A scan of all texts, for the few words that the index can't find.
             for word in others {
                 condition("message.text LIKE '%' || ? || '%' ESCAPE '\\'", like_pattern(word).into());
             }
@@ -119,21 +121,21 @@ impl HistoryQuery {
     }
 }
 
-/// The words as a question to the index in which none of them means anything but itself.
+/// Quotes words for the full-text index, so that none of them is an operator.
 fn fts_query(words: &[&str]) -> String {
     let quoted = |word: &&str| format!("\"{}\"*", word.replace('"', "\"\"").replace('\0', " "));
     let question = words.iter().map(quoted).collect::<Vec<_>>().join(" ");
-    // No words are no question to the index; these are one, which nothing answers.
+    // An empty query is a syntax error; an empty phrase is valid and matches nothing.
     if question.is_empty() { "\"\"".to_owned() } else { question }
 }
 
-/// Whether the index can find a word by its beginning: it has words of letters and digits between blanks and signs,
-/// and whoever writes without blanks, or with pictures, has none.
+/// True if the index can find the word by its beginning. Its words are letters and digits between spaces and
+/// punctuation, which scripts without spaces and emoji don't have.
 fn is_indexed(word: &str) -> bool {
     word.chars().any(char::is_alphanumeric) && !word.chars().any(|c| c.width() == Some(2))
 }
 
-/// A word of which no character means anything but itself to LIKE.
+/// Escapes a word for `LIKE`.
 fn like_pattern(word: &str) -> String {
     let mut like = String::with_capacity(word.len());
     for c in word.chars() {

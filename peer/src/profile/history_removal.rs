@@ -1,12 +1,12 @@
-//! Forgetting what was said, so that it is gone from the disk.
+//! Removal of messages, so that nothing of them stays on the disk.
 //!
-//! Its bytes are overwritten where they were (`secure_delete`), the index of words is written anew without them, and the
-//! pages they leave are given back: by an incremental vacuum, for which a database made before there was one is written
-//! anew once. A full vacuum each time would take as much room again as all shares' manifests do, and lock out the node for
-//! as long. At last the log is cut off.
+//! Their bytes are overwritten in place (`secure_delete`), the full-text index is rewritten without them, and the free
+//! pages are returned by an incremental vacuum; a database older than that setting is rewritten once. A full vacuum
+//! each time would need as much room again as the manifests of all shares, and lock out the node for as long. Finally
+//! the log is truncated.
 //!
-//! The id of what is forgotten is kept, for a message may be delivered again whose acknowledgement was lost: it is not
-//! new then. It is kept for half a year, by when nobody waits for an acknowledgement any more.
+//! The ids of removed messages are kept for half a year: a message whose ack was lost is delivered again, and must not
+//! count as new. After that time no sender waits for an ack any more.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use shared::UserName;
@@ -14,35 +14,35 @@ use shared::UserName;
 use super::message_store::SEQ_FLOOR_KEY;
 use super::{PUT_SETTING, Profile, ProfileError};
 
-/// Messages that are forgotten with one write to the disk: others have their turn in between.
+/// Messages removed in one transaction; other writers get their turn in between.
 const BATCH: usize = 500;
-/// How long the id of a message that was forgotten is kept after the message was stored, in milliseconds.
+/// Time for which the id of a removed message is kept, from the storing of the message, in milliseconds.
 const FORGOTTEN_ID_RETENTION_MS: i64 = 180 * 24 * 3600 * 1000;
-/// The setting that says how long history is kept, in milliseconds.
+/// The setting with the retention time, in milliseconds.
 const KEEP_HISTORY_KEY: &str = "keep_history_ms";
-/// The number by which SQLite says that a database gives room back piece by piece.
+/// The value of `PRAGMA auto_vacuum` for incremental mode.
 const INCREMENTAL: i64 = 2;
 
-/// Messages to forget. What waits to be delivered is no history yet, and stays.
+/// Selection of messages to remove. Messages in the outbox never match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForgetQuery {
-    /// Those of the conversation with this person; of all when there is nobody.
+    /// The other user; `None` for all conversations.
     pub with: Option<UserName>,
-    /// Those that were stored before this time, milliseconds since 1970; of any time when there is none, and then the
-    /// person is one with whom there was no conversation.
+    /// Only messages stored before this time, in milliseconds since 1970. `None` for all; with a user, the conversation
+    /// then ends, so that the user is a stranger again.
     pub before: Option<i64>,
 }
 
-/// What was forgotten.
+/// The result of a removal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ForgetSummary {
-    /// How many messages.
+    /// The number of removed messages.
     pub messages: usize,
-    /// Bytes of the disk that were given back.
+    /// Bytes returned to the disk.
     pub bytes: u64,
 }
 
-/// A message that is to be forgotten.
+/// A message to remove, with the columns that its removal needs.
 struct ForgottenRow {
     seq: i64,
     peer: String,
@@ -53,16 +53,17 @@ struct ForgottenRow {
 }
 
 impl Profile {
-    /// Forgets messages for good.
+    /// Removes messages for good.
     ///
     /// # Errors
-    /// [`ProfileError`]; what was forgotten before stays so.
+    /// [`ProfileError`]; messages removed before the error stay removed.
     pub fn forget(&self, what: &ForgetQuery, now_ms: i64) -> Result<ForgetSummary, ProfileError> {
         let before = self.bytes_on_disk();
         let mut messages = 0;
         loop {
-            // Taken anew for each batch: a node's own writes go between.
+            // The lock is taken anew for each batch, so that a node's writes go between.
             let mut writer = self.writer()?;
+            // Only while removing: overwriting would slow down all other deletions for nothing.
             self.db_result(writer.pragma_update(None, "secure_delete", true))?;
             let forgotten = self.db_result(forget_batch(&mut writer, what, now_ms));
             self.db_result(writer.pragma_update(None, "secure_delete", false))?;
@@ -78,7 +79,7 @@ impl Profile {
         Ok(ForgetSummary { messages, bytes: before.saturating_sub(self.bytes_on_disk()) })
     }
 
-    /// Counts what [`Profile::forget`] would forget.
+    /// Returns the number of messages that [`Profile::forget`] would remove.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -93,7 +94,7 @@ impl Profile {
         self.db_result(count).map(|count| usize::try_from(count).unwrap_or(0))
     }
 
-    /// Returns how long history is kept, milliseconds; `None`: for ever.
+    /// Returns the retention time of the history in milliseconds; `None` keeps everything.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -101,7 +102,7 @@ impl Profile {
         Ok(self.setting(KEEP_HISTORY_KEY)?.and_then(|text| text.parse().ok()).filter(|kept: &i64| *kept > 0))
     }
 
-    /// Records how long history is kept.
+    /// Sets the retention time of the history.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -117,28 +118,29 @@ impl Profile {
 }
 
 impl ForgetQuery {
-    /// The condition, of which `?1` is the person and `?2` the time.
+    /// Returns the SQL condition with the values of `?1` (user, empty for all) and `?2` (time).
     fn sql(&self) -> (&'static str, &str, i64) {
         let conditions = "(?1 = '' OR peer = ?1) AND at < ?2 AND seq NOT IN (SELECT seq FROM outbox)";
         (conditions, self.with.as_ref().map_or("", UserName::as_str), self.before.unwrap_or(i64::MAX))
     }
 
-    /// Whether the person is to be a stranger again.
+    /// True if the user becomes a stranger again.
     const fn is_whole_conversation(&self) -> bool {
         self.with.is_some() && self.before.is_none()
     }
 }
 
-/// Forgets as much as goes with one write to the disk; tells how many messages that were.
+/// Removes one batch in a transaction; returns the number of messages.
 fn forget_batch(writer: &mut Connection, what: &ForgetQuery, now_ms: i64) -> rusqlite::Result<usize> {
     let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let rows = select_batch(&transaction, what)?;
     for row in &rows {
-        // The index of words holds no text of its own: it has to be told what it knew.
+        // The index keeps no copy of the text (external content), so it needs the text to remove its words.
         transaction
             .prepare_cached("INSERT INTO message_words (message_words, rowid, text) VALUES ('delete', ?1, ?2)")?
             .execute(params![row.seq, row.text])?;
         transaction.prepare_cached("DELETE FROM message WHERE seq = ?1")?.execute([row.seq])?;
+        // An older id would be deleted right away by the statement below.
         if row.at > now_ms.saturating_sub(FORGOTTEN_ID_RETENTION_MS) {
             transaction
                 .prepare_cached("INSERT OR IGNORE INTO forgotten (peer, direction, id, at) VALUES (?1, ?2, ?3, ?4)")?
@@ -175,7 +177,7 @@ fn select_batch(transaction: &Transaction<'_>, what: &ForgetQuery) -> rusqlite::
     rows.collect()
 }
 
-/// Whoever reads on from a place would overlook a message that is given the same one.
+/// Raises the floor of places: a reader that continues after a place would miss a message that got a used one.
 pub(super) fn raise_seq_floor(transaction: &Transaction<'_>, last: i64) -> rusqlite::Result<()> {
     let floor: Option<String> = transaction
         .query_row("SELECT value FROM setting WHERE key = ?1", [SEQ_FLOOR_KEY], |row| row.get(0))
@@ -184,7 +186,7 @@ pub(super) fn raise_seq_floor(transaction: &Transaction<'_>, last: i64) -> rusql
     transaction.execute(PUT_SETTING, [SEQ_FLOOR_KEY, &floor.to_string()]).map(|_| ())
 }
 
-/// What is unread, and what is kept of a request, is less now.
+/// Recounts the unread messages and the used quota of a message request.
 fn recount_conversation(transaction: &Transaction<'_>, peer: &str) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
@@ -203,7 +205,7 @@ fn recount_conversation(transaction: &Transaction<'_>, peer: &str) -> rusqlite::
         .map(|_| ())
 }
 
-/// With whom nothing is left that was said, and for whom nothing waits, there was no conversation.
+/// Ends a conversation without messages, unless it is frozen; a stranger's quota then starts anew.
 fn end_conversation(transaction: &Transaction<'_>, with: &UserName) -> rusqlite::Result<()> {
     transaction
         .execute(
@@ -214,25 +216,26 @@ fn end_conversation(transaction: &Transaction<'_>, with: &UserName) -> rusqlite:
         .map(|_| ())
 }
 
-/// Gives back the room of what was forgotten, with no trace of it in the index, the free pages and the log.
+/// Returns the free space to the disk and removes traces from the index, the free pages and the log.
 fn reclaim_space(writer: &Connection) -> rusqlite::Result<()> {
     writer.pragma_update(None, "secure_delete", true)?;
     let given_back = optimize(writer);
     writer.pragma_update(None, "secure_delete", false)?;
     given_back?;
-    // As far as nobody reads from it at this moment; the next one to write goes on with that.
+    // Truncates as far as no reader uses the log at this moment; the next writer reuses the rest.
     writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 fn optimize(writer: &Connection) -> rusqlite::Result<()> {
     writer.execute("INSERT INTO message_words (message_words) VALUES ('optimize')", [])?;
     if writer.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))? == INCREMENTAL {
-        // It gives a row for each page, and ends with the last of them.
+        // The statement returns a row for each page and stops when the rows are not read to the end.
         let mut vacuum = writer.prepare("PRAGMA incremental_vacuum")?;
         let mut pages = vacuum.query([])?;
         while pages.next()?.is_some() {}
         return Ok(());
     }
+    // Made by an old release: the mode takes effect with a full vacuum only, once.
     writer.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     writer.execute_batch("VACUUM")
 }

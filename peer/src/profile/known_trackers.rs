@@ -1,34 +1,34 @@
-//! The trackers that the profile met.
+//! Known trackers: their keys, addresses, and the trust in each key.
 //!
-//! A tracker is its key: one key at three addresses is one tracker. Beside the key stands how it came here:
+//! A tracker is known by its key: one key at three addresses is one tracker.
 //!
-//! | standing | how it came | what goes there |
+//! | trust | origin of the key | sent there |
 //! |---|---|---|
-//! | [`KeyStanding::Seen`] | shown at a first contact, and looked at by nobody | what is no secret |
-//! | [`KeyStanding::Confirmed`] | a person or an option said that it is the right one, or an account's password went there before there were standings | secrets, too |
+//! | [`TrackerKeyTrust::Seen`] | shown at a first contact, checked by nobody | no secrets |
+//! | [`TrackerKeyTrust::Confirmed`] | confirmed by the user or an option, or an account's password went there before trust was recorded | secrets as well |
 //!
-//! An address leads to one key; whoever shows another one there is refused.
+//! An address has one key; a tracker that shows another key there is refused.
 
 use rusqlite::{OptionalExtension, Transaction};
 use shared::Fingerprint;
 
 use super::{Profile, ProfileError};
 
-/// How a tracker's key came on record.
+/// The trust in a tracker's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrackerKeyTrust {
-    /// It was shown at a first contact.
+    /// Shown at a first contact.
     Seen,
-    /// Somebody said that it is the right one.
+    /// Confirmed by the user or an option.
     Confirmed,
 }
 
 /// A tracker on record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownTracker {
-    /// Its key.
+    /// The tracker's key.
     pub fingerprint: Fingerprint,
-    /// How that came here.
+    /// The trust in that key.
     pub trust: TrackerKeyTrust,
 }
 
@@ -37,7 +37,7 @@ const PUT_ADDRESS: &str = "INSERT INTO tracker_address (address, fingerprint) VA
 const PUT_SEEN: &str = "INSERT INTO tracker_key (fingerprint, confirmed) VALUES (?1, 0) ON CONFLICT DO NOTHING";
 const PUT_CONFIRMED: &str = "INSERT INTO tracker_key (fingerprint, confirmed) VALUES (?1, 1)
     ON CONFLICT (fingerprint) DO UPDATE SET confirmed = 1";
-/// A key that no address leads to any more was replaced: it must not be trusted anywhere else.
+/// A key without an address was replaced, and must not be trusted at any other address.
 const FORGET_REPLACED: &str =
     "DELETE FROM tracker_key WHERE fingerprint NOT IN (SELECT fingerprint FROM tracker_address)";
 
@@ -48,7 +48,7 @@ impl TrackerKeyTrust {
 }
 
 impl Profile {
-    /// Returns the tracker to which `address` leads.
+    /// Returns the tracker at `address`.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -64,7 +64,7 @@ impl Profile {
         Ok(Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::from_confirmed(is_confirmed) }))
     }
 
-    /// Returns how a tracker's key came on record, if it is.
+    /// Returns the trust in a tracker's key, if the key is on record.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -76,7 +76,7 @@ impl Profile {
         Ok(self.db_result(found)?.map(TrackerKeyTrust::from_confirmed))
     }
 
-    /// Records that `address` leads to the tracker with this key. A key that was confirmed stays so.
+    /// Records the key of the tracker at `address`. A confirmed key stays confirmed.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -88,7 +88,7 @@ impl Profile {
         })
     }
 
-    /// Records that the tracker at `address` has this key, and that it is the right one.
+    /// Records the key of the tracker at `address` as confirmed.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -100,8 +100,7 @@ impl Profile {
         })
     }
 
-    /// Puts another key in the place of the one that the tracker at `address` had, at all addresses of that tracker. The
-    /// new one is confirmed.
+    /// Replaces the key of the tracker at `address`, at all addresses of that tracker. The new key is confirmed.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -114,6 +113,7 @@ impl Profile {
                  WHERE fingerprint = (SELECT fingerprint FROM tracker_address WHERE address = ?1)",
                 [address, &key],
             )?;
+            // An address without a record was not part of the update.
             transaction.execute(PUT_ADDRESS, [address, &key])
         })
     }

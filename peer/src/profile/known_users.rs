@@ -1,4 +1,4 @@
-//! People met before: the key each showed first, and where they were.
+//! Known users: the pinned key of each, and their last addresses.
 
 use std::net::SocketAddr;
 
@@ -7,37 +7,37 @@ use shared::{Fingerprint, UserName};
 
 use super::{Profile, ProfileError};
 
-/// Somebody met before.
+/// A user met before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownUser {
     /// The account's name.
     pub user: UserName,
-    /// The key on record.
+    /// The pinned key.
     pub fingerprint: Fingerprint,
-    /// When they were first met, seconds since 1970.
+    /// The time of the first meeting, in seconds since 1970.
     pub first_seen: i64,
-    /// Whether the key was compared by other means.
+    /// True if the key was verified outside the program.
     pub verified: bool,
-    /// Where they were last, the likeliest first.
+    /// The last known addresses, the likeliest first.
     pub addresses: Vec<SocketAddr>,
 }
 
-/// How a key compares with the record.
+/// The result of comparing a key with the pinned one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyComparison {
-    /// The first time; the key is on record now.
+    /// No key was pinned; this one is from now on.
     First,
-    /// The key on record.
+    /// The pinned key.
     Known,
-    /// Another key than the one on record, which stays.
+    /// Another key than the pinned one, which stays.
     Changed {
-        /// The key on record.
+        /// The pinned key.
         recorded: Fingerprint,
     },
 }
 
 impl Profile {
-    /// Compares a user's key with the record; at the first meeting it becomes the record.
+    /// Compares a user's key with the pinned one, or pins it at the first meeting.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -59,11 +59,11 @@ impl Profile {
             "INSERT INTO friend (user, fingerprint, first_seen) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
             (user.as_str(), fingerprint.to_string(), now_s),
         ))?;
-        // Another process met them in between: its record counts.
+        // Another process may have pinned a key in between: compare with that one.
         if inserted == 1 { Ok(KeyComparison::First) } else { self.compare_or_pin_key(user, fingerprint, now_s) }
     }
 
-    /// Takes `fingerprint` as the key of `user` from now on.
+    /// Pins `fingerprint` as the key of `user`, in place of any other.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -80,11 +80,11 @@ impl Profile {
             (user.as_str(), fingerprint.to_string(), now_s, verified),
         );
         self.db_result(changed)?;
-        // What waits for them may go to the new key.
+        // Messages held back because of the change may go to the new key.
         self.set_frozen(user, false).map(|_| ())
     }
 
-    /// What is on record of `user`.
+    /// Returns the record of `user`.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -92,7 +92,7 @@ impl Profile {
         self.known_user_where("user = ?1", user.as_str())
     }
 
-    /// Whether the owner of this profile ever wrote to `user`.
+    /// Returns whether this profile's user ever wrote to `user`.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -103,7 +103,7 @@ impl Profile {
         self.db_result(written)
     }
 
-    /// Who of those met before has this key.
+    /// Returns the known user with this key.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -111,7 +111,7 @@ impl Profile {
         self.known_user_where("fingerprint = ?1", &fingerprint.to_string())
     }
 
-    /// Whose key this is on record, if it is that of somebody other than `user`.
+    /// Returns the user with this pinned key, if it is anybody other than `user`.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -127,12 +127,12 @@ impl Profile {
         owner.map(|owner| self.user_name(&owner)).transpose()
     }
 
-    /// Records where a friend was reached, for the time when the tracker can't say.
+    /// Records the addresses of a user, for the time when the tracker can't be asked.
     ///
     /// # Errors
     /// [`ProfileError`].
     pub fn remember_addresses(&self, user: &UserName, addresses: &[SocketAddr]) -> Result<(), ProfileError> {
-        // Nothing is written, and nobody waited for, when it is where it was; nor where nothing can be written.
+        // Unchanged addresses cost no write, which may wait for the disk or another process.
         if self.known_user(user)?.is_none_or(|friend| friend.addresses == addresses) || self.is_read_only() {
             return Ok(());
         }
@@ -162,6 +162,7 @@ impl Profile {
             fingerprint: fingerprint.parse().map_err(|_| damaged())?,
             first_seen,
             verified,
+            // An address in a format of a later release is left out: it is only a hint.
             addresses: addresses.split_whitespace().filter_map(|text| text.parse().ok()).collect(),
         }))
     }

@@ -1,14 +1,14 @@
-//! Waiting for a database that another process holds: in short steps, so that whoever is asked to end does, and with a
-//! word about whom is waited for.
+//! Waits for a database that another process holds, in short steps that notice a request to end, with a notice that
+//! names the holder.
 //!
-//! Who holds it stands in the system's table of locks. To ask for the lock itself would want the file opened once more,
-//! and to close that again would give up all locks that SQLite has on it in this process (fcntl(2)).
+//! The holder is found in the system's table of locks. Testing the lock itself would open the file once more, and
+//! closing that would drop all locks that SQLite has on it in this process (fcntl(2)).
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | a wait for the database | `PATIENCE` | an error that names the holder |
-//! | the same when the holder is stopped | `STOPPED_FOR` | as above |
-//! | the same when this process is asked to end | `ONCE_ENDING` | as above |
+//! | a wait for the database | `LOCK_TIMEOUT` | an error that names the holder |
+//! | the same when the holder is stopped | `STOPPED_HOLDER_TIMEOUT` | as above |
+//! | the same when this process is asked to end | `TERMINATION_TIMEOUT` | as above |
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,22 +24,22 @@ use shared::safe_text::{safe_line, safe_path};
 use super::node_lock;
 use crate::sys::{self, job_control, process_command};
 
-/// How long another process may hold the database.
+/// Time that another process may hold the database.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one that is stopped may.
+/// Time that a stopped process may hold it.
 const STOPPED_HOLDER_TIMEOUT: Duration = Duration::from_millis(1500);
-/// How long one may when this process is asked to end: most hold it for some milliseconds.
+/// Time that a process may hold it when this one is asked to end; most hold it for some milliseconds.
 const TERMINATION_TIMEOUT: Duration = Duration::from_millis(500);
-/// From when on it is told who is waited for.
+/// Time after which the user is told about the wait.
 const NOTICE_DELAY: Duration = Duration::from_secs(2);
-/// Between two looks.
+/// Time of one step.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// When it is looked whether the file system has locks at all: SQLite takes one without for a file that is locked.
+/// Time after which the file system is probed for locks: SQLite reports a missing lock support as a held lock.
 const LOCK_PROBE_DELAY: Duration = Duration::from_millis(200);
 
-/// Databases of this process, as a rule one.
+/// Databases of this process, as a rule one: SQLite calls a busy handler without saying for which file.
 static DATABASES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-/// Tells the user whom is waited for.
+/// Tells the user about a wait.
 static WAIT_NOTIFIER: OnceLock<WaitNotifier> = OnceLock::new();
 
 type WaitNotifier = Box<dyn Fn(&str) + Send + Sync>;
@@ -48,24 +48,24 @@ type WaitNotifier = Box<dyn Fn(&str) + Send + Sync>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LockHolder {
     pub(super) pid: u32,
-    /// What it runs, as it can be shown.
+    /// The command line, safe to print.
     pub(super) command: Option<String>,
     pub(super) is_stopped: bool,
 }
 
-/// Sets what tells the user that a wait takes long.
+/// Sets the function that tells the user about a long wait.
 pub fn set_wait_notifier(tell: impl Fn(&str) + Send + Sync + 'static) {
-    // Only the first counts: a process has one user.
+    // A later call is ignored: a process has one user.
     let _ = WAIT_NOTIFIER.set(Box::new(tell));
 }
 
-/// Waits for the database at `path` in this module's way wherever `connection` finds it held.
+/// Makes `connection` wait with [`wait_step`] when the database at `path` is held.
 pub(super) fn install_busy_handler(connection: &rusqlite::Connection, path: &Path) -> rusqlite::Result<()> {
     databases().insert(path.to_owned());
     connection.busy_handler(Some(wait_step))
 }
 
-/// Waits one step of a wait that has gone on for so many; false when that is enough.
+/// Waits one step; `steps` is the number of steps before. Returns false when the wait is over.
 pub(super) fn wait_step(steps: i32) -> bool {
     let waited = POLL_INTERVAL * u32::try_from(steps).unwrap_or(u32::MAX);
     let goes_on = can_wait_longer(waited);
@@ -75,13 +75,14 @@ pub(super) fn wait_step(steps: i32) -> bool {
     goes_on
 }
 
-/// Whether a wait that has lasted so long goes on; tells of it when it is time to.
+/// Returns whether a wait of this length goes on, and tells the user about it once.
 fn can_wait_longer(waited: Duration) -> bool {
-    // Counted in steps: each of these moments comes once.
+    // The time is counted in steps, so that each of these moments occurs exactly once.
     let is_moment = |moment: Duration| (moment..moment + POLL_INTERVAL).contains(&waited);
     if waited >= LOCK_TIMEOUT || (waited >= TERMINATION_TIMEOUT && job_control::requested_termination().is_some()) {
         return false;
     }
+    // Every second only: reading the table of locks costs more than a step.
     let each_second = waited >= STOPPED_HOLDER_TIMEOUT
         && (waited.as_millis() - STOPPED_HOLDER_TIMEOUT.as_millis()) % 1000 < POLL_INTERVAL.as_millis();
     let (looks_for_locks, tells) = (is_moment(LOCK_PROBE_DELAY), is_moment(NOTICE_DELAY));
@@ -102,7 +103,7 @@ fn can_wait_longer(waited: Duration) -> bool {
     true
 }
 
-/// A process for people, with its command where that is known.
+/// Describes a process for the user, with its command if known.
 pub(super) fn describe_process(pid: u32, command: Option<&str>) -> String {
     let command = command.map(|command| format!(" ({command})")).unwrap_or_default();
     format!("process {pid}{command}")
@@ -120,14 +121,14 @@ fn databases() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
 }
 
 impl LockHolder {
-    /// The process with this number.
+    /// Returns the process of this id as a holder.
     pub(super) fn from_pid(pid: u32) -> Self {
         let command = process_command(pid).map(|command| safe_line(&command).into_owned());
         Self { pid, command, is_stopped: sys::is_process_stopped(pid) }
     }
 }
 
-/// The other process that holds the database at `path`, if that can be found out.
+/// Finds the other process that holds the database at `path`.
 pub(super) fn find_lock_holder(path: &Path) -> Option<LockHolder> {
     let in_table = || {
         let table = fs::read_to_string("/proc/locks").ok()?;
@@ -136,7 +137,7 @@ pub(super) fn find_lock_holder(path: &Path) -> Option<LockHolder> {
         files.into_iter().find_map(|(part, metadata, path)| {
             let device = (major(metadata.dev()), minor(metadata.dev()));
             let held = parse_write_locks(&table, part, metadata.ino());
-            // Some file systems have other numbers there than they tell.
+            // Some file systems (btrfs) have other device numbers in the table than in stat(2).
             let is_there = |lock: &&FileLock| lock.device == device || has_file_open(lock.pid, &path);
             held.iter()
                 .filter(|lock| lock.pid != std::process::id())
@@ -144,7 +145,7 @@ pub(super) fn find_lock_holder(path: &Path) -> Option<LockHolder> {
                 .map(|lock| LockHolder::from_pid(lock.pid))
         })
     };
-    // A node may be stopped where no table of locks can be read.
+    // On systems without a readable table, a stopped node is the likeliest holder.
     let stopped_node = || {
         let home = path.parent()?;
         let pid = node_lock::read_node_holder(home).pid.filter(|pid| sys::is_process_stopped(*pid))?;
@@ -153,13 +154,13 @@ pub(super) fn find_lock_holder(path: &Path) -> Option<LockHolder> {
     in_table().or_else(stopped_node)
 }
 
-/// Why nothing beside `path` can be locked, if that is so.
+/// Returns the error if the file system of `path` supports no locks.
 pub(super) fn probe_lock_support(path: &Path) -> Option<io::Error> {
-    // Not the database itself: see the module.
+    // A file of its own: closing the database would drop SQLite's locks (see the module).
     let probe = sibling_path(path, &format!("-lock-{}", std::process::id()));
     let opened = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&probe);
     let locked = opened.and_then(|file| Ok(fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)?));
-    // What is left is an empty file, and swept up by the next look.
+    // A probe that stays behind is an empty file, and the next probe of this process removes it.
     let _ = fs::remove_file(&probe);
     locked.err().filter(sys::is_file_locking_unsupported)
 }
@@ -170,32 +171,32 @@ fn sibling_path(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// The files of a database in which locks stand for something.
+/// A file of a database on which locks have a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LockedFile {
     Database,
-    /// What the processes of a write-ahead log share.
+    /// The shared memory of a write-ahead log (`-shm`).
     SharedMemory,
 }
 
-/// One line of the system's table.
+/// A lock in the system's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileLock {
     pid: u32,
     device: (u32, u32),
 }
 
-/// The locks in the system's table that keep others from writing to a database, of whose files one has this inode.
+/// Returns the locks in the table that keep others from writing to the database file with this inode.
 fn parse_write_locks(table: &str, part: LockedFile, inode: u64) -> Vec<FileLock> {
-    // Bytes that SQLite locks: in the database from its pending byte on; in the memory to write, to put the log into the
-    // database, and to recover (os_unix.c, wal.c).
+    // Byte ranges that SQLite locks: in the database, from its pending byte on (os_unix.c); in the shared
+    // memory, the locks for writing, checkpointing and recovery (wal.c).
     let (first, last) = match part {
         LockedFile::Database => (0x4000_0000, 0x4000_0000 + 511),
         LockedFile::SharedMemory => (120, 122),
     };
     let lock = |line: &str| {
         let mut words = line.split_whitespace().skip(1);
-        // A line with an arrow is of somebody who waits.
+        // A line with an arrow is a process that waits for the lock.
         if words.next()? != "POSIX" || words.nth(1)? != "WRITE" {
             return None;
         }

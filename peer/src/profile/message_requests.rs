@@ -1,12 +1,12 @@
-//! People whom the user neither wrote to nor accepted: what they write is a request, of which little is kept.
+//! Message requests: messages of strangers, whom the user neither wrote to nor accepted, and their quotas.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | messages kept of one of them, read or not | 100, and 1 MiB | refused for now, until they are accepted |
-//! | bytes kept of all of them together, without who is blocked | 16 MiB, the last 4 MiB of it only for those of whom less than 4 KiB is kept | the same |
+//! | messages of one stranger, read or not | 100, and 1 MiB | refused until the stranger is accepted |
+//! | bytes of all strangers together, without blocked ones | 16 MiB, the last 4 MiB of it only for strangers with less than 4 KiB | the same |
 //!
-//! A message counts its text, what it says of an offer, and 1 KiB for what it takes besides. The last part is for first
-//! words: however many accounts one person makes to fill the rest, others can still say who they are.
+//! A message counts its text, the name of its offer, and 1 KiB of overhead. The reserve is for first contacts: however
+//! many accounts one person creates to fill the rest, others can still introduce themselves.
 
 use rusqlite::{OptionalExtension, Transaction, params};
 use shared::UserName;
@@ -19,17 +19,17 @@ use shared::peer::ChatMessage;
 use super::message_store::{charged_bytes, to_i64};
 use super::{Profile, ProfileError};
 
-/// How a conversation stands with who wrote a message.
+/// The status of a conversation, as its quota depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConversationStatus {
     /// The user wrote in it, or accepted it.
     Accepted,
-    /// Neither; so many messages are kept.
+    /// Neither; holds the number of stored messages.
     Request(usize),
 }
 
-/// What is kept of somebody who isn't accepted, and of all of them. Pure.
+/// The used quota of one stranger and of all strangers. No I/O.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct RequestQuota {
     pub(super) count: usize,
@@ -38,7 +38,7 @@ pub(super) struct RequestQuota {
 }
 
 impl RequestQuota {
-    /// Returns the room there is for `from`; `None` when they are accepted.
+    /// Loads the quota of `from`; `None` if accepted.
     pub(super) fn load(transaction: &Transaction<'_>, from: &UserName) -> rusqlite::Result<Option<Self>> {
         let mut query = transaction
             .prepare_cached("SELECT accepted, request_count, request_bytes FROM conversation WHERE peer = ?1")?;
@@ -47,6 +47,7 @@ impl RequestQuota {
         if is_accepted {
             return Ok(None);
         }
+        // Blocked strangers don't count: blocking the one who fills the quota makes room at once.
         let mut sum = transaction.prepare_cached(
             "SELECT coalesce(sum(request_bytes), 0) FROM conversation
              WHERE accepted = 0 AND peer NOT IN (SELECT user FROM blocked)",
@@ -56,20 +57,21 @@ impl RequestQuota {
         Ok(Some(Self { count: size(count), bytes: size(bytes), total_bytes: size(of_all) }))
     }
 
-    /// Tells whether a message can be kept.
+    /// True if a message fits the quotas.
     pub(super) fn can_admit(&self, message: &ChatMessage) -> bool {
         let cost = Self::cost(message);
         let theirs = self.bytes + cost;
+        // The reserve is open only for a stranger's first few KiB.
         let bound = if theirs <= MAX_FIRST_CONTACT_BYTES {
             MAX_BYTES_OF_STRANGERS
         } else {
             MAX_BYTES_OF_STRANGERS - FIRST_CONTACT_RESERVE_BYTES
         };
-        // One message of the greatest length always fits a request.
+        // A stranger's first message fits `MAX_BYTES_PER_STRANGER` even at the greatest length.
         self.count < MAX_MESSAGES_PER_STRANGER && theirs <= MAX_BYTES_PER_STRANGER && self.total_bytes + cost <= bound
     }
 
-    /// Counts a message that is kept.
+    /// Counts a stored message.
     pub(super) fn add(&mut self, message: &ChatMessage) {
         let cost = Self::cost(message);
         self.count += 1;
@@ -77,7 +79,7 @@ impl RequestQuota {
         self.total_bytes += cost;
     }
 
-    /// Records what is kept of `from`.
+    /// Stores the quota used by `from`.
     pub(super) fn store(&self, transaction: &Transaction<'_>, from: &UserName) -> rusqlite::Result<()> {
         let mut update = transaction
             .prepare_cached("UPDATE conversation SET request_count = ?2, request_bytes = ?3 WHERE peer = ?1")?;
@@ -89,7 +91,7 @@ impl RequestQuota {
     }
 }
 
-/// Records that the user takes part in the conversation with `peer`.
+/// Marks the conversation with `peer` as accepted; returns false if it was.
 pub(super) fn accept(transaction: &Transaction<'_>, peer: &UserName) -> rusqlite::Result<bool> {
     let mut accept = transaction.prepare_cached(
         "INSERT INTO conversation (peer, accepted) VALUES (?1, 1)
@@ -99,7 +101,7 @@ pub(super) fn accept(transaction: &Transaction<'_>, peer: &UserName) -> rusqlite
 }
 
 impl Profile {
-    /// Takes what `user` writes as from anybody with whom one talks; false when that was so.
+    /// Accepts the messages of `user`; returns false if they were accepted already.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -111,7 +113,7 @@ impl Profile {
         Ok(changed)
     }
 
-    /// Returns how the conversation with `user` stands.
+    /// Returns the status of the conversation with `user`.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -129,7 +131,7 @@ impl Profile {
         })
     }
 
-    /// Returns those who wrote and are neither accepted nor blocked.
+    /// Returns the strangers with pending requests who are not blocked.
     ///
     /// # Errors
     /// [`ProfileError`].

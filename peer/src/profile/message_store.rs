@@ -1,4 +1,4 @@
-//! The messages of all conversations: keeping them, each once, in the order in which they came.
+//! Messages of all conversations: each is stored once, in the order of arrival.
 
 use std::time::Duration;
 
@@ -11,66 +11,66 @@ use super::message_requests::{self, RequestQuota};
 use super::outbox::load_steady_clock;
 use super::{Profile, ProfileError};
 
-/// The setting with the last place of a message that was forgotten: no other one is given it.
+/// The setting with the highest place of a forgotten message; places up to it are never used again.
 pub(super) const SEQ_FLOOR_KEY: &str = "message_floor";
 
-/// Who wrote a message.
+/// The direction of a message, which tells its author.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageDirection {
-    /// The other one.
+    /// Written by the other user.
     In,
-    /// This profile.
+    /// Written by this profile's user.
     Out,
 }
 
-/// What became of a message so far.
+/// The delivery state of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageState {
     /// Ours, in the outbox.
     Waiting,
-    /// Ours, still in the outbox: it was sent, and the other side has not said yet that it is stored.
+    /// Ours, still in the outbox: sent, but not acked by the other side.
     Sent,
     /// Ours, stored by the other side.
     Stored,
-    /// Theirs.
+    /// The other user's, stored here.
     Received,
-    /// Ours, refused by the other side: it is not sent again.
+    /// Ours, refused by the other side and not sent again.
     Failed,
-    /// Ours, given up after it waited too long.
+    /// Ours, given up after 14 days in the outbox.
     Expired,
-    /// Ours, taken out of the outbox by its author.
+    /// Ours, removed from the outbox by its author.
     Dropped,
 }
 
 /// A message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StoredMessage {
-    /// Its place among all messages of this profile; later ones have greater ones.
+    /// The place among all messages of this profile; it increases with each stored message.
     pub seq: i64,
-    /// With whom.
+    /// The other user.
     pub peer: UserName,
-    /// Who wrote it.
+    /// Tells the author.
     pub direction: MessageDirection,
-    /// What was written.
+    /// The message itself, with its id and text.
     pub message: ChatMessage,
-    /// What became of it.
+    /// The delivery state so far.
     pub state: MessageState,
-    /// When it was stored here by this machine's clock, milliseconds since 1970.
+    /// The time when it was stored here, by this machine's clock, in milliseconds since 1970.
     pub at: i64,
 }
 
-/// What became of a message that was to be kept.
+/// The result of storing a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreOutcome {
-    /// It is new, and has this place.
+    /// Stored under this place.
     New(i64),
-    /// It was there already.
+    /// Stored earlier, or forgotten since.
     Duplicate,
-    /// There is no room for it now.
+    /// Rejected: the outbox, or the unread messages of its author, are at their quota.
     Full,
-    /// There is none while its author is not accepted.
+    /// Rejected: the quota of a stranger's message request is used up.
     StrangerQuotaFull,
 }
 
@@ -84,11 +84,11 @@ impl MessageDirection {
 }
 
 impl MessageState {
-    /// All of them.
+    /// All states, for parsing.
     const ALL: [Self; 7] =
         [Self::Waiting, Self::Sent, Self::Stored, Self::Received, Self::Failed, Self::Expired, Self::Dropped];
 
-    /// The state as programs read it.
+    /// Returns the state's name in the database and in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -101,12 +101,12 @@ impl MessageState {
         }
     }
 
-    /// Whether a message of ours in this state waits in the outbox.
+    /// True if a message of ours in this state waits in the outbox.
     pub const fn is_queued(self) -> bool {
         matches!(self, Self::Waiting | Self::Sent)
     }
 
-    /// Whether a message of ours in this state never got there.
+    /// True if a message of ours in this state was never delivered.
     pub const fn is_given_up(self) -> bool {
         matches!(self, Self::Failed | Self::Expired | Self::Dropped)
     }
@@ -117,7 +117,7 @@ impl MessageState {
 }
 
 impl Profile {
-    /// Keeps a message of ours, and puts it into the outbox.
+    /// Stores a message of ours and puts it into the outbox. Writing to a stranger accepts them.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -128,6 +128,8 @@ impl Profile {
         now_ms: i64,
     ) -> Result<StoreOutcome, ProfileError> {
         let mut writer = self.writer()?;
+        // Immediate: counting first and writing later would fail at once if another process writes in
+        // between.
         let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
         let waiting = transaction
             .query_row("SELECT count(*) FROM outbox WHERE peer = ?1", [to.as_str()], |row| row.get::<_, i64>(0));
@@ -140,6 +142,7 @@ impl Profile {
         let Some(seq) = self.db_result(insert(&transaction, to, MessageDirection::Out, message, now_ms))? else {
             return Ok(StoreOutcome::Duplicate);
         };
+        // By the steady clock, so that a jump of the machine's clock doesn't expire the message.
         let since = self.db_result(load_steady_clock(&transaction, now_ms))?.advance(now_ms, Duration::ZERO).now_ms();
         let queued = transaction
             .prepare_cached("INSERT INTO outbox (seq, peer, since) VALUES (?1, ?2, ?3)")
@@ -150,11 +153,11 @@ impl Profile {
         Ok(StoreOutcome::New(seq))
     }
 
-    /// Keeps messages of somebody else, all with one write to the disk. The first for which there is no room ends it:
-    /// those behind it are not kept either, so that none overtakes it.
+    /// Stores messages of another user in one transaction. The first without room ends it: later ones are not stored
+    /// either, so that none overtakes it.
     ///
     /// # Errors
-    /// [`ProfileError`]; then none of them is kept.
+    /// [`ProfileError`]; then none of them is stored.
     pub fn store_incoming(
         &self,
         from: &UserName,
@@ -176,6 +179,7 @@ impl Profile {
                 Some(room) if !room.can_admit(message) => Some(StoreOutcome::StrangerQuotaFull),
                 _ => is_full.then_some(StoreOutcome::Full),
             };
+            // A duplicate needs no room: it has to be acked, or its author would send it for ever.
             if let Some(refusal) = refusal
                 && !self.db_result(is_known(&transaction, from, message.id))?
             {
@@ -233,7 +237,7 @@ impl Profile {
     }
 }
 
-/// A row of the messages, as [`RawMessage::COLUMNS`] names it.
+/// A row of the messages with the columns of [`MessageRow::COLUMNS`].
 pub(super) struct MessageRow {
     seq: i64,
     peer: String,
@@ -264,7 +268,7 @@ impl MessageRow {
     }
 }
 
-/// Keeps a message; its place, or `None` when it is there already.
+/// Stores a message; returns its place, or `None` if it is stored already.
 fn insert(
     transaction: &Transaction<'_>,
     peer: &UserName,
@@ -277,6 +281,8 @@ fn insert(
         MessageDirection::Out => MessageState::Waiting,
     };
     let offer = message.offer.as_ref().and_then(|offer| serde_json::to_string(offer).ok());
+    // A place is never used twice, even if the last message is deleted: readers continue after the last they
+    // saw.
     let mut insert = transaction.prepare_cached(
         "INSERT INTO message (seq, peer, direction, id, ts, text, state, at, offer) VALUES (1 + max(
              coalesce((SELECT max(seq) FROM message), 0),
@@ -304,7 +310,7 @@ fn is_known(transaction: &Transaction<'_>, from: &UserName, id: MessageId) -> ru
     query.exists(params![from.as_str(), id.to_string()])
 }
 
-/// Tells whether a message was here and was forgotten.
+/// True if a message was stored once and then forgotten.
 fn is_forgotten(
     transaction: &Transaction<'_>,
     peer: &UserName,
@@ -316,12 +322,12 @@ fn is_forgotten(
     query.exists(params![peer.as_str(), direction.as_str(), id.to_string()])
 }
 
-/// Bytes of a message that its author chooses.
+/// Returns the bytes of a message that its author chooses, which count against the quota.
 pub(super) fn charged_bytes(message: &ChatMessage) -> usize {
     message.text.len() + message.offer.as_ref().map_or(0, |offer| offer.name.as_str().len())
 }
 
-/// How many messages of somebody are unread, and their bytes.
+/// Returns the number and the bytes of a user's unread messages.
 fn unread_totals(transaction: &Transaction<'_>, from: &UserName) -> rusqlite::Result<(usize, usize)> {
     let mut query = transaction.prepare_cached("SELECT unread, unread_bytes FROM conversation WHERE peer = ?1")?;
     let found =

@@ -1,12 +1,12 @@
-//! The lock of a profile's one node.
+//! Lock of a profile's one node.
 //!
-//! Two locks, both given back by the system whatever becomes of the process: one on the profile's folder itself, which
-//! nobody can replace without moving the whole profile, and one on `node.lock` in it, for file systems that lock no
-//! folders and for versions that know only that one. The file says who holds it: the process number on its first line,
-//! the path of the node's socket on its second.
+//! Two locks, which the system releases when the process ends in any way: one on the profile's folder, which nobody can
+//! replace without moving the whole profile; and one on `node.lock` in it, for file systems that can't lock folders and
+//! for versions that know only the file. The file names the holder: the process id on the first line, the path of the
+//! node's socket on the second.
 //!
-//! A file can be removed and made anew under its holder, so whoever locked it looks whether it is still the one at that
-//! path, and the node looks again and again ([`NodeLock::look`]).
+//! A file can be removed and created anew under its holder. So a process checks, after locking, that its file is still
+//! the one at the path, and the node checks this regularly ([`NodeLock::verify_or_restore`]).
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -21,31 +21,31 @@ use super::ProfileError;
 use crate::sys;
 
 const LOCK_FILE: &str = "node.lock";
-/// Longest text of a lock that is read.
+/// Largest number of bytes read of a lock file.
 const MAX_LOCK_TEXT_BYTES: u64 = 8 * 1024;
-/// Times that a lock file which is another one after it was locked is opened again.
+/// Attempts to lock a file that is replaced at the same time.
 const TRIES: u32 = 10;
 
-/// Held by the one node of a profile.
+/// The lock held by the one node of a profile.
 #[derive(Debug)]
 pub struct NodeLock {
     home: PathBuf,
-    /// Nothing where the file system locks no folders.
+    /// `None` if the file system can't lock folders.
     _folder: Option<File>,
     file: Mutex<File>,
     socket: Mutex<Option<PathBuf>>,
 }
 
-/// The node that holds a profile, as its lock file says.
+/// The node that holds a profile, from its lock file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeHolder {
-    /// Its process.
+    /// The process id; `None` if the file is missing or unreadable.
     pub pid: Option<u32>,
-    /// Where it listens.
+    /// The path of the control socket; `None` until the node listens.
     pub socket: Option<PathBuf>,
 }
 
-/// What became of an attempt to lock.
+/// The result of an attempt to lock.
 enum LockOutcome {
     Acquired,
     HeldByOther,
@@ -54,10 +54,10 @@ enum LockOutcome {
 }
 
 impl NodeLock {
-    /// Becomes the one node of the profile in `home`.
+    /// Takes the node lock of the profile in `home`.
     ///
     /// # Errors
-    /// [`ProfileError::NodeRuns`], [`ProfileError::NoLocks`], or as the system says.
+    /// [`ProfileError::NodeRuns`], [`ProfileError::NoLocks`], or [`ProfileError::Io`].
     pub(super) fn acquire(home: &Path) -> Result<Self, ProfileError> {
         let folder = File::open(home).map_err(io_error_at(home))?;
         let folder = match lock(&folder, File::try_lock).map_err(io_error_at(home))? {
@@ -66,6 +66,7 @@ impl NodeLock {
             LockOutcome::Unsupported(_) => None,
         };
         let (file, unsupported) = lock_file(home)?;
+        // One of the two locks suffices.
         match unsupported {
             Some(source) if folder.is_none() => return Err(ProfileError::NoLocks { home: home.to_owned(), source }),
             _ => {}
@@ -75,19 +76,19 @@ impl NodeLock {
         Ok(lock)
     }
 
-    /// Records where the node listens.
+    /// Records the path of the node's control socket.
     ///
     /// # Errors
-    /// As the system says.
+    /// [`ProfileError::Io`] if the lock file can't be written.
     pub fn set_socket(&self, socket: &Path) -> Result<(), ProfileError> {
         *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket.to_owned());
         self.write()
     }
 
-    /// Looks whether the lock file is still ours, and puts it back when it was removed.
+    /// Checks that the lock file is still ours, and restores it if it was removed.
     ///
     /// # Errors
-    /// [`ProfileError::NodeRuns`] when another node has locked what is there now, or as the system says.
+    /// [`ProfileError::NodeRuns`] if another node has locked the file that is there now, or [`ProfileError::Io`].
     pub fn verify_or_restore(&self) -> Result<(), ProfileError> {
         let path = self.home.join(LOCK_FILE);
         let is_ours = {
@@ -98,7 +99,8 @@ impl NodeLock {
             return Ok(());
         }
         let (file, _) = match lock_file(&self.home) {
-            // Some file systems give one file several numbers: what has our own word in it is ours.
+            // Some file systems report several inode numbers for one file: a file with our own process id is
+            // ours.
             Err(ProfileError::NodeRuns { pid }) if pid == Some(std::process::id()) => return Ok(()),
             locked => locked?,
         };
@@ -119,12 +121,12 @@ impl NodeLock {
     }
 }
 
-/// Whether a node holds the profile in `home`.
+/// Returns whether a node holds the profile in `home`.
 ///
 /// # Errors
-/// As the system says.
+/// [`ProfileError::Io`] if the locks can't be tested.
 pub(super) fn is_node_locked(home: &Path) -> Result<bool, ProfileError> {
-    // Shared: two that look don't keep each other out, and a node that begins at this moment tries again.
+    // Shared locks: two tests don't exclude each other, and a node that starts at this moment tries again.
     for path in [home.to_owned(), home.join(LOCK_FILE)] {
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -138,7 +140,7 @@ pub(super) fn is_node_locked(home: &Path) -> Result<bool, ProfileError> {
     Ok(false)
 }
 
-/// The node that held the profile in `home` last; it may be gone.
+/// Returns the node that held the profile in `home` last; it may have ended.
 pub(super) fn read_node_holder(home: &Path) -> NodeHolder {
     let mut text = Vec::new();
     let read = File::open(home.join(LOCK_FILE)).and_then(|file| file.take(MAX_LOCK_TEXT_BYTES).read_to_end(&mut text));
@@ -152,7 +154,7 @@ pub(super) fn read_node_holder(home: &Path) -> NodeHolder {
     NodeHolder { pid, socket: socket.filter(|path| path.is_absolute()) }
 }
 
-/// Locks the lock file that is at its path; with why it isn't locked where the file system has no such locks.
+/// Locks the lock file at its path; the error is set if the file system has no such locks.
 fn lock_file(home: &Path) -> Result<(File, Option<io::Error>), ProfileError> {
     let path = home.join(LOCK_FILE);
     let mut tries = 0..TRIES;
@@ -164,7 +166,8 @@ fn lock_file(home: &Path) -> Result<(File, Option<io::Error>), ProfileError> {
             LockOutcome::HeldByOther => return Err(node_runs_error(home)),
             LockOutcome::Unsupported(why) => Some(why),
         };
-        // It may have been removed between the two; one that seems to be so again and again has no number to go by.
+        // The file may have been removed before it was locked. After the last attempt, the file system's
+        // inode numbers are taken as unreliable.
         if tries.next().is_none() || is_at(&file, &path).map_err(io_error_at(&path))? {
             return Ok((file, unsupported));
         }
@@ -180,7 +183,7 @@ fn lock(file: &File, how: impl Fn(&File) -> Result<(), TryLockError>) -> io::Res
     }
 }
 
-/// Whether `file` is what is found at `path`.
+/// True if `file` is the file at `path`.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let key = |metadata: &Metadata| (metadata.dev(), metadata.ino());
     match std::fs::metadata(path) {

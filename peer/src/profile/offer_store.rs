@@ -1,4 +1,4 @@
-//! Files that only one person may get.
+//! Offers: files that one user only may fetch.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -9,7 +9,7 @@ use super::share_store::{SHARE_COLUMNS, ShareRow, encode_zeros};
 use super::{HashedFile, HashedShare, Profile, ProfileError, Share, SharePage};
 
 impl Profile {
-    /// Offers a file to `to` alone, in place of what they were offered under its name before.
+    /// Stores an offer for `to`, replacing the one of the same name.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -36,7 +36,7 @@ impl Profile {
         self.db_result(inserted).map(|_| ())
     }
 
-    /// Takes an offer back; false when there is none.
+    /// Removes an offer; returns false if there is none.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -47,7 +47,7 @@ impl Profile {
         self.db_result(removed).map(|rows| rows > 0)
     }
 
-    /// What is offered, to whom, ordered by both.
+    /// Returns all offers with their recipients, ordered by both.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -55,7 +55,7 @@ impl Profile {
         self.offers_where("?1 = ''", "")
     }
 
-    /// Everybody to whom something is offered under this name.
+    /// Returns the offers of this name with their recipients.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -63,7 +63,7 @@ impl Profile {
         self.offers_where("name = ?1", name.as_str())
     }
 
-    /// What is offered to `to` under this name.
+    /// Returns the offer of this name for `to`.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -71,7 +71,7 @@ impl Profile {
         Ok(self.offers_named(name)?.into_iter().find(|(user, _)| user == to).map(|(_, share)| share))
     }
 
-    /// What is offered to `to` with this content.
+    /// Returns the offers for `to` with this content hash.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -86,7 +86,7 @@ impl Profile {
         rows.into_iter().map(|row| self.checked_share(row)).collect()
     }
 
-    /// What was computed for a file that is offered to `to` with this content.
+    /// Returns the stored hashes of an offer for `to` with this content hash.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -94,7 +94,7 @@ impl Profile {
         self.hashed_file_where("offer WHERE hash = ?1 AND peer = ?2 LIMIT 1", params![hash.as_bytes(), to.as_str()])
     }
 
-    /// As [`Profile::shares_page`], with what is offered to `to` among them, in place of shares of the same names.
+    /// Returns a page as [`Profile::shares_page`] does, with the offers for `to` in place of shares of the same names.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -114,6 +114,7 @@ impl Profile {
                  SELECT {SHARE_COLUMNS} FROM share WHERE {range} AND name NOT IN (SELECT name FROM offer WHERE peer = ?4)
                  ORDER BY name LIMIT ?3"
             )))?;
+            // One more than asked for tells whether more follow.
             let limit_and_one = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
             let rows = query.query_map(params![prefix, after, limit_and_one, to.as_str()], ShareRow::read);
             self.db_result(self.db_result(rows)?.collect())?

@@ -1,4 +1,4 @@
-//! What waits to be delivered.
+//! Outbox: messages that wait for delivery, and the clock by which they expire.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use super::message_store::MessageRow;
 use super::steady_clock::SteadyClock;
 use super::{MessageState, Profile, ProfileError, StoredMessage};
 
-/// The setting under which the clock is remembered.
+/// The setting that stores the clock.
 const CLOCK_KEY: &str = "outbox_clock";
 
-/// A message that waits.
+/// A message in the outbox.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct QueuedMessage {
-    /// The message.
+    /// The message itself.
     pub stored: StoredMessage,
-    /// Since when by the clock of [`Profile::outbox_now`], milliseconds.
+    /// The time of storing by the clock of [`Profile::outbox_now`], in milliseconds.
     pub since: i64,
-    /// Whether it is held back because its receiver's key changed.
+    /// True if it is held back because the recipient's key changed.
     pub frozen: bool,
 }
 
 impl Profile {
-    /// Up to `limit` messages that wait for `to`, after the place `after`, in the order in which they were written.
+    /// Returns up to `limit` messages that wait for `to`, after the place `after`, in the order of writing.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -34,7 +34,7 @@ impl Profile {
         Ok(waiting.into_iter().map(|waiting| waiting.stored).collect())
     }
 
-    /// Everything that waits, oldest first.
+    /// Returns the whole outbox, oldest message first.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -42,7 +42,7 @@ impl Profile {
         self.queued_where("?1 = '' AND outbox.seq > ?2", "", 0, usize::MAX)
     }
 
-    /// Those for whom something waits.
+    /// Returns the users for whom messages wait.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -56,7 +56,7 @@ impl Profile {
         names.iter().map(|name| self.user_name(name)).collect()
     }
 
-    /// What became of a message of ours to `to`; `None` when there is no such message.
+    /// Returns the state of a message of ours to `to`; `None` if there is no such message.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -72,7 +72,7 @@ impl Profile {
         state.map(|state| MessageState::parse(&state).ok_or_else(|| damaged(&state))).transpose()
     }
 
-    /// A message of ours to `to`; `None` when there is no such message.
+    /// Returns a message of ours to `to`; `None` if there is no such message.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -88,8 +88,8 @@ impl Profile {
         row.map(|row| self.checked_message(row)).transpose()
     }
 
-    /// Records what became of messages of ours that wait for `to`, all with one write to the disk. Those that don't
-    /// wait any more stay as they are. Tells which were changed.
+    /// Records the outcomes of messages that wait for `to`, in one transaction; messages that no longer wait stay as
+    /// they are. Returns the changed ones.
     ///
     /// # Errors
     /// [`ProfileError`]; then none is changed.
@@ -102,6 +102,7 @@ impl Profile {
         let transaction = self.db_result(writer.transaction())?;
         let mut changed = Vec::with_capacity(outcomes.len());
         {
+            // Only what is still in the outbox: another process may have delivered or dropped it already.
             let mut update = self.db_result(transaction.prepare_cached(
                 "UPDATE message SET state = ?3 WHERE peer = ?1 AND direction = 'out' AND id = ?2 AND state <> ?3
                  AND seq IN (SELECT seq FROM outbox) RETURNING seq",
@@ -122,7 +123,7 @@ impl Profile {
         Ok(changed)
     }
 
-    /// The time by which messages grow old, milliseconds, when this machine's clock says `now_ms`.
+    /// Returns the outbox's time in milliseconds, when this machine's clock says `now_ms`.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -131,7 +132,7 @@ impl Profile {
         self.db_result(load_steady_clock(&ledger, now_ms)).map(|clock| clock.advance(now_ms, Duration::ZERO).now_ms())
     }
 
-    /// The same, remembered for the next look: `ran` is how long this process has run since its last one.
+    /// Advances and stores the outbox's clock; `ran` is the time that this process ran since its last call.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -148,8 +149,8 @@ impl Profile {
         Ok(clock.now_ms())
     }
 
-    /// Gives up what has waited since before `before`, and tells what that was. What claims to wait since later than
-    /// `now_ms` was stored by another clock: it waits since now. Both as of [`Profile::outbox_now`].
+    /// Expires messages that have waited since before `before`, and returns them. A message with a start after `now_ms`
+    /// was stored by another clock: it is set to `now_ms`. Both are times of [`Profile::outbox_now`].
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -158,12 +159,13 @@ impl Profile {
         for waiting in &late {
             self.record_delivery_states(&waiting.stored.peer, &[(waiting.stored.message.id, MessageState::Expired)])?;
         }
+        // Without this, a message from a wrong future date would wait for years.
         let restamped = self.writer()?.execute("UPDATE outbox SET since = ?1 WHERE since > ?1", [now_ms]);
         self.db_result(restamped)?;
         Ok(late.into_iter().map(|waiting| StoredMessage { state: MessageState::Expired, ..waiting.stored }).collect())
     }
 
-    /// Records whether what waits for `user` is held back because their key changed; false when that was known.
+    /// Records whether messages for `user` are held back because the key changed; false if that was recorded already.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -201,7 +203,7 @@ impl Profile {
     }
 }
 
-/// The clock as it was at the last look; at the first it goes with the machine's.
+/// Loads the clock as it was last stored; without one it starts at the machine's time.
 pub(super) fn load_steady_clock(connection: &Connection, now_ms: i64) -> rusqlite::Result<SteadyClock> {
     let mut query = connection.prepare_cached("SELECT value FROM setting WHERE key = ?1")?;
     let text: Option<String> = query.query_row([CLOCK_KEY], |row| row.get(0)).optional()?;

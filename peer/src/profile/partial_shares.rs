@@ -1,4 +1,4 @@
-//! Files that are offered while they are still being fetched.
+//! Partial shares: files that are shared while they are being fetched.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,25 +9,25 @@ use shared::{ContentHash, FileName, GroupLayout};
 
 use super::{Profile, ProfileError};
 
-/// A file of which some groups are here, and offered.
+/// A partial file whose verified groups are shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartialShare {
-    /// The name it is offered under.
+    /// The shared name.
     pub name: FileName,
-    /// Where its part lies, absolute.
+    /// The absolute path of the partial file.
     pub path: PathBuf,
-    /// How the whole file is cut.
+    /// The groups of the whole file.
     pub layout: GroupLayout,
-    /// Last modification at its source, seconds since 1970.
+    /// The modification time at the source, in seconds since 1970.
     pub mtime: i64,
-    /// Whether its owner there may execute it.
+    /// True if the source's owner may execute it.
     pub executable: bool,
-    /// BLAKE3 of the whole.
+    /// The BLAKE3 hash of the whole file.
     pub hash: ContentHash,
 }
 
 impl Profile {
-    /// Offers a part, in place of what was offered from there before.
+    /// Stores a partial share, replacing the one of the same path.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -46,7 +46,7 @@ impl Profile {
         self.db_result(inserted).map(|_| ())
     }
 
-    /// Offers the part that lies there no longer; false when it was not offered.
+    /// Removes the partial share at this path; returns false if there is none.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -55,7 +55,7 @@ impl Profile {
         self.db_result(removed).map(|rows| rows > 0)
     }
 
-    /// All parts that are offered, ordered by name.
+    /// Returns all partial shares, ordered by name.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -63,7 +63,7 @@ impl Profile {
         self.partials_where("?1 = ''", "")
     }
 
-    /// The parts that are offered under this name.
+    /// Returns the partial shares of this name.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -71,7 +71,7 @@ impl Profile {
         self.partials_where("name = ?1", name.as_str())
     }
 
-    /// The parts of the file with this content.
+    /// Returns the partial shares of the file with this content hash.
     ///
     /// # Errors
     /// [`ProfileError`].

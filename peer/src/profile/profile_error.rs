@@ -1,4 +1,4 @@
-//! Why a profile can't be used, in words that say what to do.
+//! Errors of a profile, with messages that tell the user what to do.
 
 use std::path::{Path, PathBuf};
 
@@ -9,53 +9,53 @@ use shared::safe_text::safe_path;
 use super::lock_wait;
 use crate::sys::{is_descriptor_limit_reached, is_disk_full, is_read_only_mount, open_files_limit, plain_message};
 
-/// Why the profile can't be used.
+/// The reason why a profile can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
-    /// The folder or a file in it.
+    /// An I/O error of the folder or a file in it.
     #[error("can't use {path}: {source}")]
     Io {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The database.
+    /// An error of the database.
     #[error("{}", describe_database_error(.path, .source))]
     Database {
-        /// Which.
+        /// The database.
         path: PathBuf,
-        /// Why.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
-    /// The database, because its disk is full.
+    /// The disk of the database is full.
     #[error("the profile's database {} can't be used: the disk is full: free some space and try again", safe_path(.path))]
     DiskFull {
-        /// Which.
+        /// The database.
         path: PathBuf,
     },
-    /// The database was made by a later version.
+    /// The database was made by a later release.
     #[error("{path} was made by a newer version (schema {found}, this one knows {known}): use that version")]
     TooNew {
-        /// Which.
+        /// The database.
         path: PathBuf,
-        /// Its schema.
+        /// The schema version of the database.
         found: i64,
-        /// Ours.
+        /// The latest schema version of this release.
         known: i64,
     },
-    /// What was read back is not what is ever written.
+    /// A stored value is not one that any release writes.
     #[error("the profile's database {path} is damaged: {what}; put back a copy of it or move it away")]
     Damaged {
-        /// Which.
+        /// The database.
         path: PathBuf,
-        /// What is wrong.
+        /// The damaged value.
         what: String,
     },
-    /// The key.
+    /// An error of the key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The database has nothing in it.
+    /// The database is an empty file.
     #[error(
         "the profile's database {path} is empty{}: put back a copy of the database, or remove the empty file to begin anew{}",
         .key.as_ref().map(|key| format!(", but its key {} is there", safe_path(key))).unwrap_or_default(),
@@ -64,10 +64,10 @@ pub enum ProfileError {
     EmptyDatabase {
         /// The database.
         path: PathBuf,
-        /// The key, if there is one.
+        /// The key beside it, if there is one.
         key: Option<PathBuf>,
     },
-    /// The database is not the one any more that is open.
+    /// The open database is no longer the file at its path.
     #[error(
         "the profile's database {path} was removed or replaced while a node or another command used it: put it back, or \
          a copy of it, and start again"
@@ -76,15 +76,15 @@ pub enum ProfileError {
         /// The database.
         path: PathBuf,
     },
-    /// There is no profile in the folder, and none can be made.
+    /// There is no profile in the folder, and none can be created.
     #[error("can't make a profile in {home} ({}): give another folder with --home DIR", plain_message(.source))]
     CannotCreate {
         /// The folder.
         home: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Others could read whatever is put into the folder.
+    /// The file system keeps no permissions, so that others could read the key.
     #[error(
         "{home} can't hold a profile: its file system keeps no permissions (mode {mode:o}), so that others on this \
          machine could read the secret key; use --home with a folder on another disk, or mount this one with umask=077"
@@ -92,27 +92,27 @@ pub enum ProfileError {
     NoPermissions {
         /// The folder.
         home: PathBuf,
-        /// The permissions that a private folder has there.
+        /// The mode that a private folder has there.
         mode: u32,
     },
-    /// Another node has it.
+    /// Another node holds the profile.
     #[error("a node of this profile is already running{}: `peer whoami` shows it, `peer logout` stops it", process_suffix(*.pid))]
     NodeRuns {
-        /// Its process, if it said so.
+        /// Its process id, if its lock file names it.
         pid: Option<u32>,
     },
-    /// The process that has it, most often a node, is stopped, and answers nobody until it goes on.
+    /// The process that holds the profile, most often a node, is stopped and can't answer until it continues.
     #[error(
         "{} holds this profile and is stopped: continue it with `fg` in its terminal or `kill -CONT {pid}`, \
          or end it with `kill -KILL {pid}`", lock_wait::describe_process(*.pid, .command.as_deref())
     )]
     NodeStopped {
-        /// Its process.
+        /// Its process id.
         pid: u32,
-        /// The command that it runs.
+        /// Its command line, if known.
         command: Option<String>,
     },
-    /// Another process held the database for longer than it was waited for.
+    /// Another process held the database for longer than the wait.
     #[error(
         "{} holds the profile's database {path}; nothing was changed: wait until it is done, or end it with \
          `kill {pid}`, and try again", lock_wait::describe_process(*.pid, .command.as_deref())
@@ -120,9 +120,9 @@ pub enum ProfileError {
     DatabaseHeld {
         /// The database.
         path: PathBuf,
-        /// The process.
+        /// The process id of the holder.
         pid: u32,
-        /// The command that it runs.
+        /// Its command line, if known.
         command: Option<String>,
     },
     /// Too many files are open to open the database.
@@ -132,10 +132,10 @@ pub enum ProfileError {
         describe_descriptor_limit()
     )]
     TooManyOpenFiles {
-        /// Which.
+        /// The database.
         path: PathBuf,
     },
-    /// Nothing in the folder can be locked.
+    /// The file system supports no locks.
     #[error(
         "the file system of {home} has no locks ({source}), so that two nodes could run at once: \
          use --home with a folder on a local disk"
@@ -143,7 +143,7 @@ pub enum ProfileError {
     NoLocks {
         /// The profile's folder.
         home: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
 }
@@ -152,12 +152,12 @@ fn describe_descriptor_limit() -> String {
     open_files_limit().map(|limit| format!(" ({limit} at once)")).unwrap_or_default()
 }
 
-/// Names a process, where it is known.
+/// Returns the process in parentheses, if known.
 fn process_suffix(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }
 
-/// What is wrong with the database, and what to do about it.
+/// Describes a database error and the next step for the user.
 fn describe_database_error(path: &Path, source: &rusqlite::Error) -> String {
     let mut outcome = "; nothing was changed";
     let advice = match source.sqlite_error_code() {
@@ -165,7 +165,7 @@ fn describe_database_error(path: &Path, source: &rusqlite::Error) -> String {
             "another program holds it: end that one (a backup, a database browser?) and try again"
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            // Whatever is damaged may have been found in the middle of something.
+            // Damage may be found in the middle of a change.
             outcome = "";
             "it is damaged: put back a copy, or move it away to begin anew; the key is in a file of its own"
         }
@@ -185,13 +185,13 @@ fn describe_database_error(path: &Path, source: &rusqlite::Error) -> String {
 }
 
 impl ProfileError {
-    /// That the node's process was stopped, and what to do about it.
+    /// Returns the error for a node whose process is stopped.
     pub(crate) fn node_stopped(pid: u32) -> Self {
         let lock_wait::LockHolder { pid, command, .. } = lock_wait::LockHolder::from_pid(pid);
         Self::NodeStopped { pid, command }
     }
 
-    /// Whether somebody else held the database for longer than it was waited for.
+    /// True if another process held the database for longer than the wait.
     pub(crate) fn is_database_held(&self) -> bool {
         match self {
             Self::Database { source, .. } => {
@@ -202,7 +202,7 @@ impl ProfileError {
         }
     }
 
-    /// Why the database at `path` is held, as far as that can be found out.
+    /// Finds the reason why the database at `path` is held.
     fn from_held_database(path: PathBuf, source: rusqlite::Error) -> Self {
         if let (Some(source), Some(home)) = (lock_wait::probe_lock_support(&path), path.parent()) {
             return Self::NoLocks { home: home.to_owned(), source };
@@ -214,16 +214,17 @@ impl ProfileError {
         }
     }
 
-    /// What `source` says of the database at `path`.
+    /// Maps SQLite's error for the database at `path`.
     pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            // Before the disk: with no descriptor left SQLite reports the same codes.
             Some(ErrorCode::DatabaseBusy) => Self::from_held_database(path, source),
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_descriptor_limit_reached() => {
                 Self::TooManyOpenFiles { path }
             }
-            // What SQLite keeps in memory that it shares is a file as well, and fails in other words.
+            // SQLite's shared memory is a file too; on a full disk it fails with an I/O error.
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_disk_full(&path) => Self::DiskFull { path },
             _ => Self::Database { path, source },
         }

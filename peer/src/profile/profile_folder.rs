@@ -1,4 +1,4 @@
-//! Making the folder of a profile, and taking it away again where it can't be one.
+//! Creation of a profile's folder, and its removal if it can't hold a profile.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 
 use super::{DATABASE_FILE, ProfileError};
 
-/// A folder in which a profile is being made.
+/// A folder in which a profile is being created.
 #[derive(Debug)]
 pub(super) struct NewProfileFolder {
     home: PathBuf,
-    /// Folders that were made for it, the innermost first.
+    /// Folders created for it, the innermost first.
     created_folders: Vec<PathBuf>,
 }
 
 impl NewProfileFolder {
-    /// Makes the folder, and looks whether it keeps what is put into it from others.
+    /// Creates the folder, and checks that its files are private.
     ///
     /// # Errors
-    /// [`ProfileError::NoPermissions`], or as the system says.
+    /// [`ProfileError::NoPermissions`] if others could read them, or [`ProfileError::CannotCreate`].
     pub(super) fn create(home: &Path) -> Result<Self, ProfileError> {
         let made: Vec<PathBuf> = home
             .ancestors()
@@ -42,16 +42,16 @@ impl NewProfileFolder {
         }
     }
 
-    /// Does something with the folder, which goes again when that fails.
+    /// Runs `work` in the folder, and removes the folder if that fails.
     ///
     /// # Errors
-    /// What went wrong with that.
+    /// The error of `work`.
     pub(super) fn keep_on_success<T>(
         self,
         work: impl FnOnce(&Path) -> Result<T, ProfileError>,
     ) -> Result<T, ProfileError> {
         work(&self.home).inspect_err(|_| {
-            // Only what has nothing in it: another process may have begun the same and be further.
+            // Only an empty database: another process may be creating the same profile and be further.
             let database = self.home.join(DATABASE_FILE);
             if fs::metadata(&database).is_ok_and(|metadata| metadata.len() == 0) {
                 for end in ["", "-journal", "-wal", "-shm"] {
@@ -62,16 +62,18 @@ impl NewProfileFolder {
         })
     }
 
-    /// Removes what was made, if there is nothing in it.
+    /// Removes the created folders that are empty.
     fn remove(&self) {
+        // `remove_dir` fails for a folder with files, which is what protects them.
         for path in &self.created_folders {
             let _ = fs::remove_dir(path);
         }
     }
 }
 
-/// The permissions that a private folder in `home` really has.
+/// Returns the mode that a private folder in `home` really has.
 fn probe_mode(home: &Path) -> io::Result<u32> {
+    // FAT, for one, accepts the mode and ignores it: only an entry on the disk tells.
     let probe = home.join(format!(".probe.{}.{:?}", std::process::id(), std::thread::current().id()));
     DirBuilder::new().mode(0o700).create(&probe)?;
     let mode = fs::metadata(&probe).map(|metadata| metadata.mode() & 0o777);

@@ -1,4 +1,4 @@
-//! Taking back what was written to somebody who doesn't exist, or offered to somebody who never heard of it.
+//! Retraction of messages to users who don't exist, and of offers that were never announced.
 
 use rusqlite::{OptionalExtension, TransactionBehavior, params};
 use shared::UserName;
@@ -8,10 +8,10 @@ use super::history_removal::raise_seq_floor;
 use super::{MessageState, Profile, ProfileError};
 
 impl Profile {
-    /// Forgets messages of ours to `to`, as if they had never been written; tells which there were.
+    /// Removes messages of ours to `to`, as if they had never been written; returns those that existed.
     ///
     /// # Errors
-    /// [`ProfileError`]; then none is forgotten.
+    /// [`ProfileError`]; then none is removed.
     pub fn retract_messages(&self, to: &UserName, ids: &[MessageId]) -> Result<Vec<MessageId>, ProfileError> {
         let mut writer = self.writer()?;
         let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
@@ -27,7 +27,8 @@ impl Profile {
             let removed = transaction
                 .execute("DELETE FROM outbox WHERE seq = ?1", [seq])
                 .and_then(|_| {
-                    // The index of words holds no text of its own: it has to be told what it knew.
+                    // The index keeps no copy of the text (external content), so it needs the text to remove
+                    // its words.
                     let unlearn = "INSERT INTO message_words (message_words, rowid, text) VALUES ('delete', ?1, ?2)";
                     transaction.execute(unlearn, params![seq, text])
                 })
@@ -37,6 +38,7 @@ impl Profile {
             forgotten.push(*id);
         }
         if last > 0 {
+            // Without a message left, the user must not show up among the known people.
             self.db_result(raise_seq_floor(&transaction, last))?;
             let ended = transaction.execute(
                 "DELETE FROM conversation WHERE peer = ?1 AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)",
@@ -48,7 +50,7 @@ impl Profile {
         Ok(forgotten)
     }
 
-    /// Takes back an offer of which `to` was never told and will not be; false when they were, or may be.
+    /// Removes an offer that was never announced to `to` and won't be; returns false if it was, or may be.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -68,6 +70,7 @@ impl Profile {
         if told.iter().any(is_about_it) {
             return Ok(false);
         }
+        // A newer offer of the same name with another content is not touched.
         let is_this = self.offer(to, &offer.name)?.is_some_and(|share| share.hash == offer.hash);
         Ok(is_this && self.remove_offer(to, &offer.name)?)
     }

@@ -1,4 +1,4 @@
-//! The database's schema and its versions.
+//! Database schema, its migrations, and the opening of the database.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,7 +11,7 @@ use shared::safe_text::safe_path;
 use super::{ProfileError, lock_wait};
 use crate::sys;
 
-/// Each entry takes the schema one version further; entries are never changed once released.
+/// Entry N takes the schema from version N to N + 1; a released entry is never changed.
 const MIGRATIONS: [&str; 8] = [V1, V2, V3, V4, V5, V6, V7, V8];
 
 const V1: &str = "
@@ -58,7 +58,7 @@ const V1: &str = "
     ) STRICT;
 ";
 
-/// Conversations with read markers, an outbox, an index of words, offers, people who are blocked.
+/// Conversations with read markers, the outbox, the full-text index, offers, blocked users.
 const V2: &str = r#"
     ALTER TABLE message ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE message ADD COLUMN offer TEXT;
@@ -112,7 +112,7 @@ const V2: &str = r#"
     CREATE INDEX offer_by_hash ON offer (hash);
 "#;
 
-/// Parts of files that are offered while they are fetched; a further mark of a file's version.
+/// Partial files that are shared while they are fetched; the change time as part of a file's version.
 const V3: &str = "
     CREATE TABLE partial (
         part BLOB PRIMARY KEY,
@@ -129,7 +129,7 @@ const V3: &str = "
     ALTER TABLE offer ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;
 ";
 
-/// All folders of what is shared, with their times; those of which nothing else tells are marked.
+/// All folders of the shares with their times; those without files are marked as empty.
 const V4: &str = "
     CREATE TABLE folder (
         name TEXT PRIMARY KEY,
@@ -141,21 +141,21 @@ const V4: &str = "
     DROP TABLE empty_folder;
 ";
 
-/// Groups of zeros, which are neither read nor sent; files are found again where they were moved to.
+/// Runs of zero groups, which are neither read nor sent; an index to find moved files by their inode.
 const V5: &str = "
     ALTER TABLE share ADD COLUMN zeros BLOB;
     ALTER TABLE offer ADD COLUMN zeros BLOB;
     CREATE INDEX share_by_inode ON share (inode);
 ";
 
-/// The mark in the database's header by which a copy of it is known, whatever it is called ([`APPLICATION_ID`]).
+/// The mark in the header that identifies a copy of the database under any name ([`APPLICATION_ID`]).
 const V6: &str = "PRAGMA application_id = 1449753198;";
 
-/// What V6 writes at offset 68 (<https://www.sqlite.org/fileformat2.html#application_id>): `Vizn`.
+/// The bytes that V6 writes at offset 68 (<https://www.sqlite.org/fileformat2.html#application_id>): `Vizn`.
 pub const APPLICATION_ID: [u8; 4] = 1_449_753_198_u32.to_be_bytes();
 
-/// Trackers by their keys. An account's password went to the tracker of its account, and so that one's key counts as
-/// confirmed; what else was met was only seen.
+/// Trackers by their keys. The key of the account's tracker counts as confirmed, because the password went there; the
+/// others were only seen.
 const V7: &str = "
     CREATE TABLE tracker_key (
         fingerprint TEXT PRIMARY KEY,
@@ -173,7 +173,7 @@ const V7: &str = "
     DELETE FROM setting WHERE key GLOB 'tracker_pin *';
 ";
 
-/// People whom the user neither wrote to nor accepted, and what is kept of them; ids of messages that were forgotten.
+/// Message requests of strangers, and ids of forgotten messages.
 const V8: &str = "
     ALTER TABLE conversation ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE conversation ADD COLUMN request_count INTEGER NOT NULL DEFAULT 0;
@@ -193,19 +193,19 @@ const V8: &str = "
     CREATE INDEX forgotten_by_time ON forgotten (at);
 ";
 
-/// How what is written survives a loss of power.
+/// The journal that protects writes against a loss of power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum JournalMode {
-    /// A write-ahead log, which needs memory that processes share: nobody who reads waits for who writes.
+    /// A write-ahead log: readers never wait for writers, but processes need shared memory.
     WriteAhead,
-    /// A journal that is rolled back, for file systems that share no memory, as those of FUSE and of networks.
+    /// A rollback journal, for file systems without shared memory, such as FUSE and network ones.
     Rollback,
 }
 
-/// Opens the database, making or migrating it.
+/// Opens the database, and creates or migrates it.
 pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
     match open_with(path, JournalMode::WriteAhead) {
-        // It may also come from a disk on which it had a log.
+        // A database that was copied from another disk may also be in WAL mode already.
         Err(ProfileError::Database { source, .. }) if has_no_shared_memory(&source) => {
             tracing::debug!("the file system of {} takes no write-ahead log", safe_path(path));
             disable_wal(path).map_err(|source| ProfileError::from_sqlite(path, source))?;
@@ -218,31 +218,34 @@ pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
 fn open_with(path: &Path, journal: JournalMode) -> Result<Connection, ProfileError> {
     let broken = |source| ProfileError::from_sqlite(path, source);
     if !path.exists() {
-        // SQLite would make it with the umask's mode; messages are nobody else's business.
+        // SQLite would create it with the umask's mode, and messages must not be readable by others.
         let made = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
         made.map_err(|source| ProfileError::Io { path: path.to_owned(), source })?;
     }
     let mut connection = connect(path).map_err(broken)?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let found = schema_version(&connection).map_err(broken)?;
+    // A newer release may have changed the meaning of what this one would write.
     if found > known {
         return Err(ProfileError::TooNew { path: path.to_owned(), found, known });
     }
+    // A current schema can be read as it is; an older one would need a migration.
     if connection.is_readonly(MAIN_DB).map_err(broken)? {
         return match found {
             found if found == known => Ok(connection),
             _ => Err(ProfileError::from_sqlite(path, read_only_error())),
         };
     }
-    // One that was made with another journal is where there is no memory to share, or comes from there. To try again
-    // would fail everybody else who reads it at that moment.
+    // An existing database keeps its journal: another mode means that it is, or was, on a disk without shared
+    // memory. Trying to switch again would fail every other process that reads at that moment.
     if found == 0 {
-        // So that what is forgotten gives its room back piece by piece. It has to be said before there is anything in it.
+        // Lets deleted pages be returned bit by bit; it has no effect after the first table is created.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(broken)?;
     }
     if found == 0 && journal == JournalMode::WriteAhead {
         enable_wal(&connection).map_err(broken)?;
     }
+    // In WAL mode NORMAL may lose the last commits at a power loss, and stored messages were acked already.
     connection.pragma_update(None, "synchronous", "FULL").map_err(broken)?;
     if found < known {
         migrate(&mut connection).map_err(broken)?;
@@ -250,13 +253,13 @@ fn open_with(path: &Path, journal: JournalMode) -> Result<Connection, ProfileErr
     Ok(connection)
 }
 
-/// A connection that can read; on a file system that is mounted for reading only it can do nothing else.
+/// Returns a connection, which can only read if the file system is mounted read-only.
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let usual = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let log = path.with_extension("db-wal");
     let has_log = std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0);
     if sys::is_read_only_mount(path) && !has_log {
-        // Without this word SQLite wants to write its notes beside it; with it, it would overlook a log.
+        // Without `immutable` SQLite wants to create files beside it; with it, a log would be ignored.
         let uri = format!("file:{}?immutable=1", escape_uri_path(path));
         return configure_connection(path, Connection::open_with_flags(uri, usual | OpenFlags::SQLITE_OPEN_READ_ONLY)?);
     }
@@ -265,7 +268,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 
 fn configure_connection(path: &Path, connection: Connection) -> rusqlite::Result<Connection> {
     lock_wait::install_busy_handler(&connection, path)?;
-    // Whoever made the file may not be its owner: what its schema says does nothing but keep data.
+    // The file may come from somebody else: its schema must not be able to run functions or corrupt the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
@@ -273,7 +276,7 @@ fn configure_connection(path: &Path, connection: Connection) -> rusqlite::Result
     Ok(connection)
 }
 
-/// The path as a URI has it.
+/// Escapes a path for a URI.
 fn escape_uri_path(path: &Path) -> String {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_');
     let escaped = |byte: &u8| {
@@ -286,11 +289,11 @@ fn read_only_error() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY), None)
 }
 
-/// Switches to a write-ahead log. Where another process does so at the same moment, SQLite doesn't wait by itself.
+/// Switches to a write-ahead log. SQLite calls no busy handler if another process switches at the same moment.
 fn enable_wal(connection: &Connection) -> rusqlite::Result<()> {
     let mut steps = 0;
     loop {
-        // The switch alone doesn't use the memory yet.
+        // The switch alone doesn't map the shared memory: read something to find out whether it works.
         match connection.pragma_update(None, "journal_mode", "WAL").and_then(|()| schema_version(connection)) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && lock_wait::wait_step(steps) => {
                 steps += 1;
@@ -300,16 +303,16 @@ fn enable_wal(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// Switches to a journal that is rolled back, over a connection of its own: one that once asked for shared memory in vain
-/// does so for ever.
+/// Switches to a rollback journal, over a new connection: one that failed to map shared memory never tries anything
+/// else.
 fn disable_wal(path: &Path) -> rusqlite::Result<()> {
     let connection = connect(path)?;
-    // Alone with the file, SQLite keeps what the log needs in its own memory.
+    // With an exclusive lock, SQLite keeps the log's index in its own memory.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     connection.pragma_update(None, "journal_mode", "DELETE")
 }
 
-/// Whether the error says that the file system can't share memory between processes.
+/// True if the file system can't share memory between processes.
 fn has_no_shared_memory(error: &rusqlite::Error) -> bool {
     use rusqlite::ffi::{SQLITE_IOERR_SHMLOCK, SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE};
     let none = [SQLITE_IOERR_SHMLOCK, SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE];
@@ -325,6 +328,8 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
 }
 
 fn migrate_to(connection: &mut Connection, to: usize) -> rusqlite::Result<()> {
+    // Immediate: a read lock that is upgraded later fails at once, without the busy handler, when both
+    // migrate.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have migrated while this one waited for the lock.
     let from = usize::try_from(schema_version(&transaction)?).unwrap_or(0);

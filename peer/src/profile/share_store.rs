@@ -1,4 +1,4 @@
-//! What this profile offers, and the hashes that were computed for it.
+//! Shares of the profile, and the hashes computed for them.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -11,63 +11,64 @@ use shared::{ContentHash, FileName, GroupLayout, ZeroRuns};
 use super::{Profile, ProfileError};
 use crate::sys::{FileVersion, VersionChange};
 
-/// A file that is offered under a name, as it was when it was hashed.
+/// A file shared under a name, as it was when it was hashed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
-    /// The name it is offered under.
+    /// The shared name.
     pub name: FileName,
-    /// Where it is, absolute.
+    /// The file's absolute path.
     pub path: PathBuf,
-    /// Which version of it was hashed.
+    /// The version that was hashed.
     pub version: FileVersion,
-    /// Whether its owner may execute it.
+    /// True if its owner may execute it.
     pub executable: bool,
-    /// BLAKE3 of its content.
+    /// The BLAKE3 hash of the content.
     pub hash: ContentHash,
-    /// Its groups that hold nothing but zeros, as far as they are known.
+    /// The groups known to hold only zeros.
     pub zeros: ZeroRuns,
 }
 
-/// What was computed for one version of a file.
+/// The result of hashing one version of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HashedFile {
-    /// Which version.
+    /// The version that was hashed.
     pub version: FileVersion,
-    /// BLAKE3 of its content.
+    /// The BLAKE3 hash of the content.
     pub hash: ContentHash,
-    /// The chaining values of its groups.
+    /// The chaining values of the groups.
     pub manifest: Manifest,
-    /// Its groups that hold nothing but zeros.
+    /// The groups that hold only zeros.
     pub zeros: ZeroRuns,
 }
 
-/// A share as it comes from being hashed.
+/// A share with its manifest, as hashing returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HashedShare {
-    /// The share.
+    /// The share to store.
     pub share: Share,
-    /// The chaining values of its groups.
+    /// The chaining values of the groups.
     pub manifest: Manifest,
 }
 
-/// Some shares in the order of their names.
+/// A page of shares in the order of their names.
 #[derive(Debug)]
 pub struct SharePage {
-    /// The shares.
+    /// The shares of this page.
     pub shares: Vec<Share>,
-    /// Whether there are more behind the last.
+    /// True if more follow.
     pub more: bool,
 }
 
 pub(super) const SHARE_COLUMNS: &str = "name, path, size, mtime_ns, inode, executable, hash, ctime_ns, zeros";
 
 impl Profile {
-    /// Offers these files, each in place of what had its name before; all or none.
+    /// Stores shares, each replacing the one of the same name; all or none.
     ///
     /// # Errors
     /// [`ProfileError`].
     pub fn put_shares(&self, shares: &[HashedShare]) -> Result<(), ProfileError> {
         let mut writer = self.writer()?;
+        // One transaction: every commit waits for the disk.
         let transaction = self.db_result(writer.transaction())?;
         {
             let mut insert = self.db_result(transaction.prepare_cached(
@@ -92,7 +93,7 @@ impl Profile {
         self.db_result(transaction.commit())
     }
 
-    /// Offers no longer what has one of these names; tells how many there were.
+    /// Removes the shares of these names; returns how many there were.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -107,7 +108,7 @@ impl Profile {
         Ok(removed)
     }
 
-    /// What is offered under this name.
+    /// Returns the share of this name.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -115,7 +116,7 @@ impl Profile {
         self.share_where("name = ?1", name.as_str())
     }
 
-    /// Up to `limit` files that are offered with this content, behind the row `after`, each with its row.
+    /// Returns up to `limit` shares with this content hash, after the row `after`, each with its row number.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -127,7 +128,7 @@ impl Profile {
     ) -> Result<Vec<(i64, Share)>, ProfileError> {
         let rows: Vec<(i64, ShareRow)> = {
             let database = self.reader();
-            // By row: the index of hashes has them in that order.
+            // Ordered by row, as the index on hashes is: no sorting.
             let query = format!(
                 "SELECT {SHARE_COLUMNS}, rowid FROM share WHERE hash = ?1 AND rowid > ?2 ORDER BY rowid LIMIT ?3"
             );
@@ -140,7 +141,7 @@ impl Profile {
         rows.into_iter().map(|(number, row)| Ok((number, self.checked_share(row)?))).collect()
     }
 
-    /// What was computed for a file that is offered with this content, if any is.
+    /// Returns the stored hashes of a share with this content hash.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -148,8 +149,8 @@ impl Profile {
         self.hashed_file_where("share WHERE hash = ?1 LIMIT 1", [hash.as_bytes()])
     }
 
-    /// What was computed for this file, under whatever name, unless its content may be another since: what is sent is
-    /// compared where anything else of its metadata differs.
+    /// Returns the stored hashes of a file at this path, under any name, unless its content may have changed since. If
+    /// only other metadata differ, the content is compared when it is sent.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -159,7 +160,7 @@ impl Profile {
         Ok(found.filter(|known| known.version.change_to(&id) != VersionChange::Content))
     }
 
-    /// The files that are offered with this inode, size and modification time, wherever; of many only some.
+    /// Returns up to 8 shares with this inode, size and modification time, at any path.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -176,7 +177,7 @@ impl Profile {
         rows.into_iter().map(|row| self.checked_share(row)).collect()
     }
 
-    /// Records these metadata for files whose content turned out to be what was hashed, each by its name and its hash.
+    /// Records new metadata of files whose content turned out to be unchanged, each by its name and hash.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -186,6 +187,7 @@ impl Profile {
     ) -> Result<(), ProfileError> {
         let mut writer = self.writer()?;
         let transaction = self.db_result(writer.transaction())?;
+        // The hash in the condition leaves a share alone that was replaced in the meantime.
         for (name, hash, id) in versions {
             for table in ["share", "offer"] {
                 let update = format!(
@@ -200,16 +202,18 @@ impl Profile {
         self.db_result(transaction.commit())
     }
 
-    /// Up to `limit` shares whose names start with `prefix` and come after `after`.
+    /// Returns up to `limit` shares whose names start with `prefix` and follow `after`.
     ///
     /// # Errors
     /// [`ProfileError`].
     pub fn shares_page(&self, prefix: &str, after: &str, limit: usize) -> Result<SharePage, ProfileError> {
+        // All names with the prefix sort below the prefix followed by U+10FFFF, the last code point.
         let database = self.reader();
         let mut query = self.db_result(database.prepare_cached(&format!(
             "SELECT {SHARE_COLUMNS} FROM share
              WHERE name > ?2 AND name >= ?1 AND name < ?1 || char(1114111) ORDER BY name LIMIT ?3"
         )))?;
+        // One more than asked for tells whether more follow.
         let limit_and_one = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
         let rows = query.query_map(params![prefix, after, limit_and_one], ShareRow::read);
         let rows: Vec<ShareRow> = self.db_result(self.db_result(rows)?.collect())?;
@@ -218,7 +222,7 @@ impl Profile {
         Ok(SharePage { shares, more })
     }
 
-    /// How many files are offered.
+    /// Returns the number of shares.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -238,7 +242,7 @@ impl Profile {
         row.map(|row| self.checked_share(row)).transpose()
     }
 
-    /// What was computed for a file of a table, which `place` says with its condition.
+    /// Returns the stored hashes of a file in a table; `place` is the table with its condition.
     pub(super) fn hashed_file_where(
         &self,
         place: &str,
@@ -263,6 +267,7 @@ impl Profile {
         let hash = ContentHash::from_bytes(hash);
         let damaged = || self.damaged_error(format!("the manifest of {hash}"));
         let layout = GroupLayout::of(id.size).ok_or_else(damaged)?;
+        // The manifest's length has to fit the size: a damaged row must not reach other peers.
         let manifest = Manifest::from_bytes(&layout, &manifest).ok_or_else(damaged)?;
         Ok(Some(HashedFile { version: id, hash, manifest, zeros: decode_zeros(&layout, zeros.as_deref()) }))
     }
@@ -290,15 +295,15 @@ pub(super) struct ShareRow {
     zeros: Option<Vec<u8>>,
 }
 
-/// A version, its hash, its manifest, and its groups of zeros.
+/// The version, hash, manifest and zero groups of a file.
 type HashedFileRow = (FileVersion, [u8; 32], Vec<u8>, Option<Vec<u8>>);
 
-/// Nothing for the many files that have none.
+/// Encodes runs of zeros; `None` for the many files without any.
 pub(super) fn encode_zeros(zeros: &ZeroRuns) -> Option<Vec<u8>> {
     Some(zeros.to_bytes()).filter(|bytes| !bytes.is_empty())
 }
 
-/// They only save work: what can't be read is none.
+/// Decodes runs of zeros. They only save work, so unreadable ones count as none.
 fn decode_zeros(layout: &GroupLayout, bytes: Option<&[u8]>) -> ZeroRuns {
     bytes.and_then(|bytes| ZeroRuns::from_bytes(layout, bytes)).unwrap_or_default()
 }

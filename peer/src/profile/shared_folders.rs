@@ -1,23 +1,23 @@
-//! The folders of what this profile offers: their times, and which of them have nothing in them.
+//! Folders of the shares: their modification times, and the empty ones.
 
 use rusqlite::params;
 use shared::FileName;
 
 use super::{Profile, ProfileError};
 
-/// A folder of which something is offered, or which is itself all that there is to offer.
+/// A folder with shared files, or an empty one that is shared itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedFolder {
-    /// The name it is offered under.
+    /// The shared name.
     pub name: FileName,
-    /// Last modification, nanoseconds since 1970.
+    /// The modification time, in nanoseconds since 1970.
     pub mtime_ns: i64,
-    /// No name of a file or of another folder tells of it.
+    /// True if no shared file or folder lies in it, so that its own entry is the only trace of it.
     pub is_empty: bool,
 }
 
 impl Profile {
-    /// Remembers these folders as they are now.
+    /// Stores these folders as they are now.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -32,13 +32,14 @@ impl Profile {
         self.db_result(transaction.commit())
     }
 
-    /// Forgets `folder` and those below it; tells how many of them had nothing in them.
+    /// Removes `folder` and those below it; returns how many of them were empty.
     ///
     /// # Errors
     /// [`ProfileError`].
     pub fn remove_folders(&self, folder: &str) -> Result<usize, ProfileError> {
         let below = format!("{folder}/");
         let writer = self.writer()?;
+        // `substr` instead of LIKE: names may hold `%` and `_`.
         let mut remove = self.db_result(writer.prepare_cached(
             "DELETE FROM folder WHERE name = ?1 OR substr(name, 1, length(?2)) = ?2 RETURNING empty",
         ))?;
@@ -47,7 +48,7 @@ impl Profile {
         Ok(removed.into_iter().filter(|empty| *empty).count())
     }
 
-    /// Up to `limit` folders with nothing in them whose names start with `prefix` and come after `after`.
+    /// Returns up to `limit` empty folders whose names start with `prefix` and follow `after`.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -56,8 +57,8 @@ impl Profile {
         Ok(found.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// Up to `limit` folders whose times are known, whose names start with `prefix` and come after `after`; with their
-    /// last modification, nanoseconds since 1970.
+    /// Returns up to `limit` folders with known times whose names start with `prefix` and follow `after`, with their
+    /// modification times in nanoseconds since 1970.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -79,6 +80,7 @@ impl Profile {
         limit: usize,
     ) -> Result<Vec<(FileName, Option<i64>)>, ProfileError> {
         let database = self.reader();
+        // All names with the prefix sort below the prefix followed by U+10FFFF, the last code point.
         let mut query = self.db_result(database.prepare_cached(&format!(
             "SELECT name, mtime_ns FROM folder
              WHERE name > ?2 AND name >= ?1 AND name < ?1 || char(1114111) AND {condition} ORDER BY name LIMIT ?3",

@@ -1,41 +1,41 @@
-//! The clock by which messages grow old: that of the machine, except where that jumps. Pure.
+//! Clock by which messages expire: the machine's, without its jumps. No I/O.
 //!
-//! A machine whose clock is wrong for once, by weeks or by decades, must not give up what waits; nor may it wait for ever
-//! when the clock is put back. So the age of a message is what was observed of it: this clock goes on with the machine's
-//! from one look to the next, and takes at most [`JUMP_MS`] more than the program is known to have run meanwhile. It never
-//! goes back. A machine that is off for longer counts as off for that long; what waits there waits longer for it.
+//! A clock that is wrong once, by weeks or decades, must not expire messages; nor may messages wait for ever when it is
+//! set back. So this clock follows the machine's from one call to the next, but by at most [`MAX_JUMP_MS`] more than
+//! the program is known to have run in between, and it never goes back. A machine that is off for longer counts as off
+//! for that long only; its messages wait longer.
 
 use std::time::Duration;
 
-/// The most that is believed to have gone by unseen, milliseconds: a weekend.
+/// The longest unobserved time that is believed, in milliseconds: a weekend.
 const MAX_JUMP_MS: i64 = 2 * 24 * 3600 * 1000;
 
-/// The clock as it was at a look.
+/// The clock at its last update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SteadyClock {
-    /// What it said, milliseconds since 1970 for as long as the machine's clock was always right.
+    /// This clock's time in milliseconds; since 1970, if the machine's clock was always right.
     at_ms: i64,
-    /// What the machine's clock said, milliseconds since 1970.
+    /// The machine's time at that update, in milliseconds since 1970.
     machine_ms: i64,
 }
 
 impl SteadyClock {
-    /// Goes with the machine's clock from now on.
+    /// Starts at the machine's time.
     pub(super) const fn starting_at(machine_ms: i64) -> Self {
         Self { at_ms: machine_ms, machine_ms }
     }
 
-    /// What it says.
+    /// Returns this clock's time.
     pub(super) const fn now_ms(self) -> i64 {
         self.at_ms
     }
 
-    /// Another look, when the machine's clock says `machine_ms` and the program that looks has run for `ran` since its last
-    /// one, none before its first.
+    /// Advances to the machine's time `machine_ms`; `ran` is the time that the calling program ran since its last
+    /// update, zero at its first.
     pub(super) fn advance(self, machine_ms: i64, ran: Duration) -> Self {
         let ran = i64::try_from(ran.as_millis()).unwrap_or(i64::MAX);
         let went_by = match machine_ms.saturating_sub(self.machine_ms) {
-            // It was put back.
+            // The machine's clock was set back: only the time that the program ran is certain.
             ..0 => ran,
             went_by => went_by.min(ran.saturating_add(MAX_JUMP_MS)),
         };
