@@ -1,4 +1,4 @@
-//! From arguments to a command, and from its result to an exit code. The one place that does either.
+//! Command line entry: parses arguments into a command, and maps its result to an exit code. Nothing else does either.
 
 mod args;
 
@@ -21,12 +21,12 @@ use crate::sys::job_control;
 use crate::ui::{ColorChoice, CommandOutput, LogWriter, OutputOptions, restore_terminal};
 
 const SIGINT: u8 = 2;
-/// On Linux and macOS alike.
+/// Signal number of an exceeded file size limit, equal on Linux and macOS.
 const SIGXFSZ: i32 = 25;
-/// Added to a signal's number, as shells do.
+/// Base of the exit code for a signal, as in shells.
 const SIGNAL_EXIT_BASE: u8 = 128;
 
-/// Runs the command that the arguments say.
+/// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let in_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let args = match CliArgs::read(std::env::args_os(), in_terminal) {
@@ -39,6 +39,7 @@ pub fn main() -> ExitCode {
     let cancel = CancellationToken::new();
     let output = args.output();
     let told = output.clone();
+    // A wait for the database may begin while the profile is opened, before there is a runtime.
     set_wait_notifier(move |words| told.note(words));
     let ConfiguredCommand { context, command } = match args.configure(output.clone(), cancel.clone()) {
         Ok(configured) => configured,
@@ -50,16 +51,17 @@ pub fn main() -> ExitCode {
     };
     let signalled = Arc::new(AtomicU8::new(0));
     let result = runtime.block_on(async {
-        // Before anything runs: a prompt must not be left with a terminal that doesn't echo.
+        // First: Ctrl-C at a password prompt must not leave the terminal without echo.
         let signals = ExitSignals::install()?;
-        // Once handled, a file over the limit is an error of its write (EFBIG) and no longer the process's end.
+        // With a handler installed, a write over the file size limit fails with EFBIG instead of ending the
+        // process.
         let _over_the_limit = signal(SignalKind::from_raw(SIGXFSZ));
         tokio::select! {
             result = commands::run(&context, command) => result,
             second = signals.await_second_signal(&context, &signalled) => second,
         }
     });
-    // What still blocks a thread, such as a read of standard input, ends with the process.
+    // A thread that blocks, such as in a read of standard input, can't be joined: it ends with the process.
     runtime.shutdown_timeout(Duration::ZERO);
     match result.and_then(|()| Ok(output.close()?)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -67,7 +69,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The signal that ended the command; one that came while everything waited was heard by nobody else.
+/// Returns the signal that ended the command, or one that arrived while the only thread waited for the database.
 fn terminating_signal(heard: &AtomicU8) -> u8 {
     match heard.load(Ordering::Relaxed) {
         0 => job_control::requested_termination().unwrap_or(0),
@@ -75,20 +77,21 @@ fn terminating_signal(heard: &AtomicU8) -> u8 {
     }
 }
 
-/// Prints help, the version, or what is wrong with the arguments.
+/// Prints help, the version, or the error in the arguments.
 fn print_clap_error(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
+    // The arguments were not parsed, so look for `--json` in their text.
     let for_programs = || std::env::args_os().take_while(|argument| argument != "--").any(|word| word == "--json");
     if error.use_stderr() && for_programs() {
         let options = OutputOptions { json: true, quiet: false, plain: false, color: ColorChoice::Never };
         let (output, message) = (CommandOutput::new(options), error.to_string());
         let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        // Nobody reads it when the pipe is closed.
+        // Ignored: with a closed pipe nobody reads the error.
         let _ = output.print_object("error", &json!({ "code": ErrorKind::Usage.as_str(), "message": message }));
         let _ = output.close();
     }
     match printed {
-        // Help and version are data, and lost like any other.
+        // Help and version are the requested output: losing them is an error.
         Err(why) if !error.use_stderr() => {
             let options = OutputOptions { json: false, quiet: false, plain: false, color: ColorChoice::Auto };
             report_error(&CommandOutput::new(options), &why.into(), 0)
@@ -97,15 +100,15 @@ fn print_clap_error(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// The signals that end a command.
+/// Handlers of the signals that end a command.
 struct ExitSignals {
     orderly: Vec<(i32, Signal)>,
     fatal: Vec<(i32, Signal)>,
 }
 
 impl ExitSignals {
-    /// Handles them from now on. What `nohup` has ignored stays ignored; SIGINT, which a script has ignored in whatever it
-    /// starts in the background, is the way to end a node there all the same.
+    /// Installs the handlers. Signals ignored by `nohup` stay ignored. SIGINT is handled even where a script's
+    /// background job ignores it, because it is the way to stop a node there.
     fn install() -> std::io::Result<Self> {
         job_control::allow_termination_while_stopped()?;
         let is_wanted =
@@ -115,13 +118,14 @@ impl ExitSignals {
             wanted.map(|number| Ok((*number, signal(SignalKind::from_raw(*number))?))).collect::<std::io::Result<_>>()
         };
         let orderly: Vec<(i32, Signal)> =
+            // Also outside the runtime: the only thread may block in a wait for the database.
             handled(&[job_control::INTERRUPT_SIGNAL, job_control::TERMINATE_SIGNAL, job_control::HANG_UP_SIGNAL])?;
         job_control::watch_termination_signals(&orderly.iter().map(|(number, _)| *number).collect::<Vec<_>>())?;
         Ok(Self { orderly, fatal: handled(&job_control::FATAL_SIGNALS)? })
     }
 
-    /// The first signal asks for an orderly end; the second gives up on it. Ctrl-C asks a view first, if there is one that
-    /// wants to know. A signal that is fatal ends the process as it does by itself, once the terminal is as it was before.
+    /// Cancels the command at the first signal and returns at the second. A view may take Ctrl-C as a key instead. A
+    /// fatal signal ends the process with its default action, after the terminal is restored.
     async fn await_second_signal(self, context: &CommandContext, signalled: &AtomicU8) -> Result<(), Error> {
         let (tell, mut told) = mpsc::unbounded_channel();
         let is_fatal = |number: i32| job_control::FATAL_SIGNALS.contains(&number);
@@ -129,7 +133,7 @@ impl ExitSignals {
             let tell = tell.clone();
             async move {
                 while signal.recv().await.is_some() {
-                    // The other end is there for as long as this is waited for.
+                    // The receiver lives as long as this function is polled.
                     let _ = tell.send(number);
                 }
             }
@@ -143,6 +147,7 @@ impl ExitSignals {
                 job_control::terminate_by_signal(number);
             }
             if number == job_control::INTERRUPT_SIGNAL && context.interrupts.forward() {
+                // The view has taken this Ctrl-C: a later wait for the database must not end because of it.
                 job_control::clear_termination_request();
                 continue;
             }
@@ -155,8 +160,9 @@ impl ExitSignals {
     }
 }
 
-/// Says what went wrong and picks the exit code.
+/// Prints the error and returns the exit code.
 fn report_error(output: &CommandOutput, error: &Error, signalled: u8) -> ExitCode {
+    // The reader of a pipe has had enough (`| head`): that is success.
     if error.is_closed_pipe() {
         return ExitCode::SUCCESS;
     }
@@ -170,7 +176,7 @@ fn report_error(output: &CommandOutput, error: &Error, signalled: u8) -> ExitCod
             fields["tracker"] = json!(address);
             fields["fingerprint"] = json!(fingerprint);
         }
-        // Nobody reads it when the pipe is closed.
+        // Ignored: with a closed pipe nobody reads the error.
         let _ = output.print_object("error", &fields);
         let _ = output.close();
     }
@@ -199,7 +205,7 @@ fn start_log(verbosity: u8) {
         2 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };
-    // A level and not a filter of targets: cheap at start-up.
+    // A maximum level instead of a filter by target: the filter's parser costs start-up time.
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(LogWriter::default)

@@ -1,4 +1,4 @@
-//! The command line.
+//! Arguments of the command line, as clap parses them.
 
 mod command_conversion;
 mod help_text;
@@ -366,7 +366,7 @@ enum ExistingFileAction {
     Fail,
 }
 
-/// What the arguments come to.
+/// A command with its context, both checked.
 #[derive(Debug)]
 pub(super) struct ConfiguredCommand {
     pub(super) context: CommandContext,
@@ -374,10 +374,10 @@ pub(super) struct ConfiguredCommand {
 }
 
 impl CliArgs {
-    /// Reads the arguments; `in_terminal`, the command may be left out.
+    /// Parses the arguments. With `in_terminal`, the command may be left out.
     ///
     /// # Errors
-    /// What is wrong with them, or what they ask to be shown.
+    /// The error to print, or the help or version that was asked for.
     pub(super) fn read(
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
         in_terminal: bool,
@@ -402,13 +402,14 @@ impl CliArgs {
         CommandOutput::new(OutputOptions { json, quiet, plain, color })
     }
 
-    /// Checks what clap can't.
+    /// Checks what clap can't, and builds the command.
     pub(super) fn configure(
         self,
         output: CommandOutput,
         cancel: CancellationToken,
     ) -> Result<ConfiguredCommand, Error> {
         let home = match self.global.home {
+            // An empty `--home` comes from an unset shell variable.
             Some(home) if home.as_os_str().is_empty() => return Err(Error::Usage("--home is empty".to_owned())),
             Some(home) => home,
             None => default_home()?,
@@ -426,7 +427,7 @@ impl CliArgs {
     }
 }
 
-/// The profile's folder where none is named. Relative, it would be another one in each folder.
+/// Returns the default folder of the profile. A relative one is rejected: it would differ in each working folder.
 fn default_home() -> Result<PathBuf, Error> {
     let usage = |why: String| Error::Usage(format!("{why}: give the profile's folder with --home DIR"));
     let folders = directories::ProjectDirs::from("", "", "vizinho");
@@ -436,6 +437,7 @@ fn default_home() -> Result<PathBuf, Error> {
         return Err(usage(format!("the home folder {} is relative", data.to_string_lossy())));
     }
     let home = directories::BaseDirs::new().map(|folders| folders.home_dir().to_owned());
+    // A home folder that doesn't exist must not be created on the way to the profile.
     match home.filter(|home| data.starts_with(home)) {
         Some(home) if !home.is_dir() => Err(usage(format!("there is no home folder {}", home.to_string_lossy()))),
         _ => Ok(data.to_owned()),

@@ -1,4 +1,4 @@
-//! What the arguments of a subcommand come to.
+//! Conversion of subcommand arguments to commands.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::engine::fetch::{FetchRequest, IfExists, RequestedName, SourcePolicy};
 use crate::engine::node::ListenConfig;
 use crate::engine::serve::UploadLimits;
 
-/// Streams of a fetch that pull at once.
+/// Parallel streams of a fetch for each source.
 const DEFAULT_STREAMS: u8 = 2;
-/// How long a fetch waits for sources that are gone.
+/// Seconds that a fetch waits for sources that are gone.
 const DEFAULT_PATIENCE_S: u32 = 90;
 
 impl SubcommandArgs {
@@ -40,6 +40,7 @@ impl SubcommandArgs {
             },
             Self::List { user, sharing: name, hash, limit } => {
                 let wanted =
+                    // The tracker need not send file lists: only their number is printed.
                     ListPeersRequest { user, name, hash, with_files: Some(false), ..ListPeersRequest::default() };
                 CliCommand::List { query: wanted, limit: limit.map_or(usize::MAX, count) }
             }
@@ -95,6 +96,7 @@ impl SubcommandArgs {
                     HistoryRetention::For(kept) => Some(kept),
                 },
             },
+            // Everything at once is too much for one word: ask for a user or an age.
             Self::History { user: None, forget: true, older: None, .. } => {
                 let which = "what is to be forgotten? `peer history --forget USER`, or `--forget --older 30d`, or both";
                 return Err(Error::Usage(which.to_owned()));
@@ -125,6 +127,7 @@ impl SubcommandArgs {
             Self::Unblock { user } => CliCommand::Unblock { user },
             Self::Notify { bell, no_hook, hook } => CliCommand::Notify(NotifyChange {
                 bell: bell.map(|bell| matches!(bell, OnOff::On)),
+                // An empty hook removes it, which only `--no-hook` asks for.
                 hook: Some(hook)
                     .filter(|hook| no_hook || !hook.is_empty())
                     .map(super::value_parsers::resolve_hook)

@@ -1,4 +1,4 @@
-//! What the help and the errors of the command line say beyond what clap says by itself.
+//! Texts of the help and of errors that add to clap's own.
 
 use std::ffi::OsString;
 
@@ -33,7 +33,7 @@ Examples:
   peer chat bob \"lunch?\"
   uptime | peer chat bob";
 
-/// Commands of other programs, and ours that does the same.
+/// Commands of other programs with the equivalent of this one.
 pub(super) const FOREIGN_COMMANDS: [(&str, &str); 14] = [
     ("get", "peer fetch USER NAME"),
     ("download", "peer fetch USER NAME"),
@@ -51,13 +51,13 @@ pub(super) const FOREIGN_COMMANDS: [(&str, &str); 14] = [
     ("stop", "peer logout"),
 ];
 
-/// An error with what clap doesn't say: which argument isn't text, what a command of other programs is called here.
+/// Adds facts that clap leaves out: the argument that isn't text, or this program's name for a foreign command.
 pub(super) fn explain_error(error: clap::Error, args: &[OsString]) -> clap::Error {
     match error.kind() {
         ErrorKind::InvalidUtf8 => {
             let is_wrong = |(_, arg): &(usize, &OsString)| arg.to_str().is_none();
             let Some((number, arg)) = args.iter().enumerate().find(is_wrong) else { return error };
-            // As it would be pasted, with its bytes.
+            // Escaped, so that the bytes can be pasted into a shell.
             let shown = arg.as_encoded_bytes().escape_ascii();
             let why = format!(
                 "argument {number}, \"{shown}\", is not UTF-8 text: a path may be anything, the rest is text\n"

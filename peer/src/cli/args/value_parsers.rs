@@ -1,4 +1,4 @@
-//! The values that arguments have.
+//! Parsers of argument values.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,11 +15,11 @@ use crate::engine::node::PortForwarding;
 use crate::sys::{OutputTarget, classify_output, is_executable};
 use crate::ui::parse_age;
 
-/// Reads where to fetch to: a folder if it is one or ends like one, `-` for standard output, a pipe or a device as a stream;
-/// else what is fetched decides.
+/// Parses the destination of a fetch: a folder if it is one or ends with `/`, `-` for standard output, a pipe or device
+/// as a stream; otherwise the fetched entry decides.
 ///
 /// # Errors
-/// [`Error::Disk`] for what can't be written to like that.
+/// [`Error::Disk`] if nothing can be written there.
 pub(super) fn parse_destination(path: PathBuf) -> Result<FetchDestination, Error> {
     if path.as_os_str() == "-" {
         return Ok(FetchDestination::Stdout);
@@ -39,7 +39,7 @@ pub(super) fn parse_destination(path: PathBuf) -> Result<FetchDestination, Error
     }
 }
 
-/// `40000`, `192.0.2.7:40000` or `[2001:db8::7]:40000`.
+/// Parses `40000`, `192.0.2.7:40000` or `[2001:db8::7]:40000`.
 pub(super) fn parse_announced_address(text: &str) -> Result<PortForwarding, String> {
     let wrong =
         || format!("{text:?} is neither PORT nor IP:PORT, such as 40000, 192.0.2.7:40000 or [2001:db8::7]:40000");
@@ -59,8 +59,9 @@ pub(super) fn parse_announced_address(text: &str) -> Result<PortForwarding, Stri
     Ok(PortForwarding { ip, port })
 }
 
-/// By what to find files: one hash, or words.
+/// Parses a search: one content hash, or words.
 pub(super) fn parse_find_query(words: &[String]) -> Result<FindCriterion, Error> {
+    // A single argument in the form of a hash is never meant as a word.
     if let [only] = words
         && let Ok(hash) = only.parse::<ContentHash>()
     {
@@ -72,16 +73,16 @@ pub(super) fn parse_find_query(words: &[String]) -> Result<FindCriterion, Error>
     SearchWords::new(&words.join(" ")).map(FindCriterion::Words).ok_or_else(none)
 }
 
-/// How long history is kept.
+/// The retention time of the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HistoryRetention {
-    /// For ever.
+    /// No message is deleted for its age.
     Forever,
-    /// So many milliseconds.
+    /// Milliseconds.
     For(i64),
 }
 
-/// Reads an age, or `all`.
+/// Parses an age, or `all`.
 pub(super) fn parse_retention(text: &str) -> Result<HistoryRetention, String> {
     match text {
         "all" => Ok(HistoryRetention::Forever),
@@ -92,12 +93,12 @@ pub(super) fn parse_retention(text: &str) -> Result<HistoryRetention, String> {
     }
 }
 
-/// A hash of whatever kind: those of other programs' clients aren't ours.
+/// Parses a hash of any kind: clients of other programs register other hashes than BLAKE3.
 pub(super) fn parse_hash(text: &str) -> Result<HashText, String> {
     let is_hash =
         matches!(text.len(), 32 | 40 | 56 | 64 | 96 | 128) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let wrong = || format!("{text:?} is not a hash: 64 hex digits, as `peer find` and `--json` print them");
-    // What we print is in small letters.
+    // The tracker compares text: our own hashes are registered in lower case.
     let text = text.parse::<ContentHash>().map_or_else(|_| text.to_owned(), |hash| hash.to_string());
     HashText::new(&text).filter(|_| is_hash).ok_or_else(wrong)
 }
@@ -106,10 +107,11 @@ pub(super) fn count(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-/// `500k`, `10M`, `10 MB/s`, `1.5 MiB`, `80 Mbit/s`: bytes a second, in powers of ten as networks count.
+/// Parses a rate such as `500k`, `10M`, `10 MB/s`, `1.5 MiB` or `80 Mbit/s`; in bytes a second, with decimal prefixes.
 pub(super) fn parse_rate(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a rate: say 500k, 10M, 10 MB/s or 1G (bytes a second), or 80 Mbit/s");
     let text = text.trim();
+    // A decimal comma is accepted as well.
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ',')).unwrap_or(text.len());
     let (digits, unit) = text.split_at(unit_at);
     let number: f64 = digits.replace(',', ".").parse().map_err(|_| wrong())?;
@@ -130,6 +132,7 @@ pub(super) fn parse_rate(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     let rate = number * scale / bits;
+    // Below 1 kB/s a fetch would look stalled; NaN is out of range too.
     if !(1000.0..=1e12).contains(&rate) {
         return Err(format!("{text} is out of range: from 1k to 1000G bytes a second"));
     }
@@ -137,8 +140,8 @@ pub(super) fn parse_rate(text: &str) -> Result<u64, String> {
     Ok(rate as u64)
 }
 
-/// A program that can be run, and its arguments. One that is named by its path is kept by its whole path: the node that
-/// runs it is in another folder.
+/// Checks the program of a hook and keeps its arguments. A path is made absolute: the node that runs the program has
+/// another working folder.
 pub(super) fn resolve_hook(mut argv: Vec<String>) -> Result<Vec<String>, Error> {
     let Some(program) = argv.first_mut() else { return Ok(argv) };
     let found = if program.contains('/') {
@@ -152,6 +155,7 @@ pub(super) fn resolve_hook(mut argv: Vec<String>) -> Result<Vec<String>, Error> 
             Err(Error::Usage(format!("{program} can't be run: it is a folder, or `chmod +x` is missing")))
         }
         None => Err(Error::Usage(format!("there is no program {program}: name one in the PATH, or its whole path"))),
+        // A bare name stays bare: the node looks it up in its own PATH.
         Some(path) if program.contains('/') => {
             let not_text = || Error::Usage("the path of the program is not UTF-8".to_owned());
             *program = path.into_os_string().into_string().map_err(|_| not_text())?;
@@ -165,13 +169,14 @@ fn is_program(path: &std::path::Path) -> bool {
     std::fs::metadata(path).is_ok_and(|facts| facts.is_file() && is_executable(&facts))
 }
 
-/// The name of a file, or what stands in for one that can't travel as it is.
+/// Parses a file name; one that isn't valid as it is gets its escaped form.
 pub(super) fn parse_file_name(text: &str) -> Result<FileName, String> {
     text.parse().or_else(|_| FileName::from_raw(text.as_bytes())).map_err(|why| why.to_string())
 }
 
-/// A name, folder or pattern; what isn't UTF-8 in it as it travels.
+/// Converts a name, folder or pattern; bytes that aren't UTF-8 are escaped as on the wire.
 pub(super) fn parse_share_pattern(text: OsString) -> String {
+    // The slash marks a folder and is no part of the name: escaping must not touch it.
     text.into_string().unwrap_or_else(|text| {
         let raw = text.as_encoded_bytes();
         let end = if raw.ends_with(b"/") { "/" } else { "" };
@@ -180,7 +185,7 @@ pub(super) fn parse_share_pattern(text: OsString) -> String {
     })
 }
 
-/// The name of an offer.
+/// Parses the name of an offer.
 pub(super) fn parse_offered_name(text: &std::path::Path) -> Result<FileName, Error> {
     let name = FileName::from_raw(text.as_os_str().as_encoded_bytes());
     let text = text.to_string_lossy();
