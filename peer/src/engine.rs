@@ -1,7 +1,7 @@
-//! What a peer does: sharing, serving, fetching and talking, free of terminals and arguments.
+//! Engine of a peer: sharing, serving, fetching and chat, independent of terminals and arguments.
 //!
-//! Each part reports what happens as events or notices; a view shows them. [`node`] is the one running process of a
-//! profile that is online; [`fetch`] needs none.
+//! Each part reports events or notices, which a view shows. [`node`] is the one process of a profile that is online;
+//! [`fetch`] works without it.
 
 pub mod active_conversations;
 pub mod chat;
@@ -41,22 +41,22 @@ pub use shell_quoting::shell_quote;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since 1970 by this machine's clock.
+/// Returns milliseconds since 1970 by this machine's clock.
 pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Nanoseconds since 1970 by this machine's clock.
+/// Returns nanoseconds since 1970 by this machine's clock.
 pub(crate) fn now_ns() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// Seconds since 1970 by this machine's clock.
+/// Returns seconds since 1970 by this machine's clock.
 pub fn now_s() -> i64 {
     now_ms() / 1000
 }
 
-/// Runs `work` where it may block.
+/// Runs `work` on a thread that may block; a panic in it becomes [`Error::Internal`].
 pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {

@@ -1,7 +1,7 @@
-//! Conversations in which the user takes part: what moves files makes room for these and for no others.
+//! Conversations in which the user takes part: file transfers are slowed for these and for no others.
 //!
-//! Nobody gets in by writing. The user opens a conversation in a view, or writes in it; that it was left alone for some
-//! minutes ends it.
+//! Messages of others don't count, so that nobody can slow a transfer by writing. A conversation becomes active when
+//! the user opens it in a view or writes in it, and ends some minutes after the last sign of the user.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use shared::UserName;
 
-/// How long after the user's last word a conversation goes on.
+/// Time that a conversation stays active after the user's last message.
 const PARTICIPATION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The conversations in which the user takes part. Cheap to clone.
@@ -24,13 +24,13 @@ pub struct ActiveConversations {
 
 #[derive(Debug, Default)]
 struct ConversationState {
-    /// When the user wrote last.
+    /// Time of the user's last message.
     last_written: HashMap<UserName, Instant>,
-    /// In how many views each is open.
+    /// Number of views in which each conversation is open.
     open_views: HashMap<UserName, usize>,
 }
 
-/// A conversation that is open in a view until this is dropped.
+/// A conversation that counts as open in a view until this is dropped.
 #[derive(Debug)]
 pub struct OpenConversation {
     with: UserName,
@@ -41,17 +41,18 @@ impl ActiveConversations {
     /// Records that the user writes, or wrote, to `to`.
     pub fn record_written(&self, to: &UserName, now: Instant) {
         let mut inner = self.state();
+        // Old entries go here, so that the map needs no timer.
         inner.last_written.retain(|_, wrote| is_recent(*wrote, now));
         inner.last_written.insert(to.clone(), now);
     }
 
-    /// Records that the conversation with `with` is open in a view.
+    /// Records that the conversation with `with` is open in a view, until the returned value is dropped.
     pub fn open(&self, with: &UserName) -> OpenConversation {
         *self.state().open_views.entry(with.clone()).or_default() += 1;
         OpenConversation { with: with.clone(), all: self.clone() }
     }
 
-    /// Tells whether the user takes part in the conversation with `with`.
+    /// True if the user takes part in the conversation with `with`.
     pub fn is_active(&self, with: &UserName, now: Instant) -> bool {
         let inner = self.state();
         inner.open_views.contains_key(with) || inner.last_written.get(with).is_some_and(|wrote| is_recent(*wrote, now))
@@ -63,7 +64,7 @@ impl ActiveConversations {
 }
 
 impl OpenConversation {
-    /// Returns the other side of the conversation.
+    /// Returns the other user of the conversation.
     pub const fn with(&self) -> &UserName {
         &self.with
     }

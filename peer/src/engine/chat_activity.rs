@@ -1,9 +1,9 @@
-//! Whether people are talking, in conversations in which the user takes part
+//! Chat activity: whether people are writing in conversations in which the user takes part
 //! ([`super::active_conversations::ActiveConversations`]).
 //!
-//! What moves files then makes room: it leaves most of the processor, the disk and the queues on the way to the messages.
-//! The rates are absolute because what else they could be a share of, the speed of the machine or of the network, is
-//! known only to somebody who uses it up.
+//! During chat activity, file transfers leave most of the processor, the disk and the network queues to messages. Their
+//! rate is then an absolute one: the speed of the machine or network, of which it could be a share, can only be
+//! measured by using it up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// Bytes a second that may go beside it: two fifths of what a gigabit network carries. With twice as much both ways at
-/// once, two cores are too busy for messages to come as soon as without.
+/// Bytes a second for transfers during chat: two fifths of a gigabit network. With twice as much in both directions at
+/// once, two cores are too busy to deliver messages without delay.
 pub const BULK_RATE_DURING_CHAT: u64 = 50_000_000;
-/// How long after its last sign a conversation goes on.
+/// Time after the last sign of activity until chat counts as idle.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Whether people are talking here. Cheap to clone.
+/// A detector of chat activity. Cheap to clone; clones share their state.
 #[derive(Debug, Clone)]
 pub struct ChatActivity {
-    /// When it will have fallen silent.
+    /// The time when activity ends, unless there is more; `None` before the first.
     active_until: Arc<watch::Sender<Option<Instant>>>,
 }
 
@@ -31,27 +31,28 @@ impl Default for ChatActivity {
 }
 
 impl ChatActivity {
-    /// Somebody writes, or wrote.
+    /// Records that somebody writes, or wrote.
     pub fn record_activity(&self) {
         let now = Instant::now();
         self.active_until.send_if_modified(|until| {
             let was_silent = !is_active_at(*until, now);
             *until = Some(now + IDLE_TIMEOUT);
-            // Those who wait for silence look again when they thought it would come.
+            // Wakes only those who wait for activity: those who wait for silence sleep until the old end and
+            // look again.
             was_silent
         });
     }
 
-    /// Whether they are talking now.
+    /// True if people are writing now.
     pub fn is_active(&self) -> bool {
         is_active_at(*self.active_until.borrow(), Instant::now())
     }
 
-    /// Waits until they talk, or until they don't.
+    /// Waits until people are writing (`talking`), or until they are not.
     pub async fn wait_for(&self, talking: bool) {
         let mut until = self.active_until.subscribe();
         if talking {
-            // Fails only without a sender, and this is one.
+            // Fails only when the sender is gone, and `self` holds it.
             let _ = until.wait_for(|until| is_active_at(*until, Instant::now())).await;
             return;
         }
@@ -64,14 +65,14 @@ impl ChatActivity {
         }
     }
 
-    /// Whether somebody else holds it as well.
+    /// True if another clone exists.
     pub(super) fn has_other_handles(&self) -> bool {
         Arc::strong_count(&self.active_until) > 1
     }
 }
 
-/// Whether room is to be made on the way to one person: people talk here, or that person writes. Whoever writes to a user
-/// who takes no part makes only what they are sent themselves slower. Cheap to clone.
+/// Chat activity as it concerns the transfers to one user: overall activity, or messages of that user. A user who
+/// writes without the owner taking part slows only the files sent to that same user. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PeerChatActivity {
     overall: ChatActivity,
@@ -79,18 +80,19 @@ pub struct PeerChatActivity {
 }
 
 impl PeerChatActivity {
-    /// Room is made while `all` talk, and while `own` does.
+    /// Combines the overall activity with that of one user.
     pub const fn new(overall: ChatActivity, peer: ChatActivity) -> Self {
         Self { overall, peer }
     }
 
-    /// Whether it is to be made now.
+    /// True if transfers to the user are to be slowed now.
     pub fn is_active(&self) -> bool {
         self.overall.is_active() || self.peer.is_active()
     }
 
-    /// Waits until it is, or until it isn't.
+    /// Waits until transfers are to be slowed (`talking`), or until they are not.
     pub async fn wait_for(&self, talking: bool) {
+        // A loop: while one of the two is awaited, the other may change.
         while self.is_active() != talking {
             if talking {
                 tokio::select! {

@@ -1,4 +1,4 @@
-//! What the disk says, in words that tell the next step.
+//! Texts for disk errors, with the next step for the user.
 
 use std::fmt;
 use std::io;
@@ -9,21 +9,21 @@ use shared::safe_text::safe_path;
 use super::size_format::format_size;
 use crate::sys::{UnwritableReason, is_device_failure, is_out_of_inodes, is_too_many_open_files, plain_message};
 
-/// The shortage on a disk that is too full.
+/// A shortage on a disk that is too full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpaceShortage {
-    /// Room for bytes.
+    /// Too few free bytes.
     Bytes {
-        /// Needed.
+        /// The bytes that are needed.
         needed: u64,
-        /// Free.
+        /// The bytes that are free.
         free: u64,
     },
-    /// Room for files, whatever their sizes.
+    /// Too few free inodes, whatever the sizes of the files.
     Files {
-        /// Needed.
+        /// The number of new files.
         needed: u64,
-        /// Still to be had.
+        /// The number of free inodes.
         free: u64,
     },
 }
@@ -37,7 +37,7 @@ impl fmt::Display for SpaceShortage {
     }
 }
 
-/// Says why a folder takes no files, and what to do.
+/// Returns why a folder takes no files, and what to do.
 pub(super) const fn obstacle_text(obstacle: UnwritableReason) -> &'static str {
     match obstacle {
         UnwritableReason::Removed => "the folder was removed: go to another, or give one with -o",
@@ -52,13 +52,14 @@ pub(super) const fn obstacle_text(obstacle: UnwritableReason) -> &'static str {
     }
 }
 
-/// The error of the file or folder at `path`, in words without the system's number.
+/// Returns the text for an error of the file or folder at `path`, without the system's error number.
 pub(super) fn disk_error_text(path: &Path, why: &io::Error) -> String {
     if why.raw_os_error().is_none() {
-        // In our own words already.
+        // Made by this program, with its own text.
         return why.to_string();
     }
     match why.kind() {
+        // Checked first: a disk without inodes reports ENOSPC, although it shows free space.
         io::ErrorKind::StorageFull if is_out_of_inodes(path) => {
             "the disk holds no further files (no free inodes): remove some files there and run the same command again"
         }
@@ -86,7 +87,7 @@ pub(super) fn disk_error_text(path: &Path, why: &io::Error) -> String {
     .to_owned()
 }
 
-/// Tells whether standard output failed for what its file lies on.
+/// True if standard output failed because of the disk that its file lies on.
 pub(super) fn is_disk_error(why: &io::Error) -> bool {
     matches!(
         why.kind(),
@@ -97,13 +98,13 @@ pub(super) fn is_disk_error(why: &io::Error) -> bool {
     )
 }
 
-/// The error of standard input or output in words.
+/// Returns the text for an error of standard input or output.
 pub(super) fn stream_error_text(why: &io::Error) -> String {
     let path = Path::new("standard output");
     if is_disk_error(why) { format!("{}: {}", safe_path(path), disk_error_text(path, why)) } else { plain_message(why) }
 }
 
-/// A path for people: nothing in it can change the terminal, and the current folder has its name.
+/// Formats a path for the user: without control characters, and with the name of the current folder for `.`.
 pub(super) fn shown_path(path: &Path) -> String {
     let named;
     let path = match path.strip_prefix(".").unwrap_or(path) {

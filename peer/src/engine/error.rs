@@ -1,4 +1,4 @@
-//! The one error of everything that a command does, and its kinds.
+//! Error type of all commands, its texts, and its kinds, which decide the exit code.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,122 +18,123 @@ use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
 use crate::sys::{UnwritableReason, is_too_many_open_files, time_zone};
 
-/// Why something was not done. Every message says what to do next where there is something to be done.
+/// The reason why a command failed. Where the user can do something, the text says what.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The words of the command don't make sense together.
+    /// The arguments contradict each other, or a value is not possible.
     #[error("{0}")]
     Usage(String),
     /// The profile has no account.
     #[error("not logged in: run `peer register NAME` for a new account or `peer login NAME` for one that exists")]
     NotLoggedIn,
-    /// The tracker said no, can't be reached, or isn't the one it was.
+    /// The tracker refused a request, can't be reached, or shows another key than before.
     #[error(transparent)]
     Tracker(#[from] TrackerError),
-    /// The account to be entered has another key than this profile's.
+    /// The account is bound to another key than this profile's.
     #[error("the account {user} is tied to another machine; to move it here: `peer login {user} --rebind`")]
     AccountElsewhere {
-        /// Whose.
+        /// The account.
         user: UserName,
     },
-    /// This profile's key has another account than the one to be entered.
+    /// This profile's key is bound to another account.
     #[error("this profile already belongs to {owner}; use --home DIR for a second account")]
     ProfileOfAnotherAccount {
-        /// Whose it is.
+        /// The account that the key is bound to.
         owner: UserName,
     },
-    /// The key in the profile's folder is that of another account than the profile's.
+    /// The key in the profile's folder is bound to another account than the profile's, for instance after a mixed-up
+    /// backup.
     #[error(
         "the key {} belongs to {owner}, not {user}: put back the key of {user}, or move this one away and give {user} a \
          new one with `peer login {user} --rebind`",
         shown_path(.path)
     )]
     KeyOfAnotherAccount {
-        /// The key's file.
+        /// The path of the key.
         path: PathBuf,
-        /// Whose key it is.
+        /// The account that the key is bound to.
         owner: UserName,
-        /// Whose profile it is.
+        /// The profile's account.
         user: UserName,
     },
-    /// The account has another key than this profile's, since some time.
+    /// The account was bound to another key by a login elsewhere.
     #[error(
         "the account {user} lives on another machine since {}; `peer login {user} --rebind` moves it back here. If it \
          wasn't you who moved it, somebody knows your password: move it back and change it with `peer passwd`",
         format_local_time(*.since)
     )]
     AccountMoved {
-        /// Whose.
+        /// The account.
         user: UserName,
-        /// When, milliseconds since 1970 by this machine's clock.
+        /// The time of that login, in milliseconds since 1970 by this machine's clock.
         since: i64,
     },
-    /// The tracker doesn't know this profile's key any more.
+    /// The tracker no longer knows this profile's key, and doesn't say since when.
     #[error(
         "this machine was signed out of {user} ({}): `peer login {user} --rebind` brings the account here",
         .why
     )]
     SignedOut {
-        /// Of which account.
+        /// The account.
         user: UserName,
-        /// In the tracker's words.
+        /// The tracker's text.
         why: UntrustedText,
     },
-    /// No tracker is known, and none was found.
+    /// No tracker is known, and none was found on the network.
     #[error(
         "no tracker{} was found on this network within {seconds} s, and none runs on this machine: name it with \
          --tracker HOST[:PORT]",
         .key.map_or_else(String::new, |key| format!(" with the key {key}"))
     )]
     NoTracker {
-        /// How long it was looked for.
+        /// The duration of the search.
         seconds: u64,
-        /// The one key that was looked for.
+        /// The only key that was looked for, if one was given.
         key: Option<Fingerprint>,
     },
-    /// What was announced as a tracker isn't the one that was announced.
+    /// A tracker shows another key than was announced for its address.
     #[error(
         "the tracker at {address} doesn't have the key that is announced for it\n  announced: {announced}\n  \
          shown:     {presented}\nSomebody may be pretending. Ask whoever runs the tracker for its address and key, and \
          name it with --tracker"
     )]
     FalseAnnouncement {
-        /// Where.
+        /// The announced address.
         address: String,
-        /// The key that was announced.
+        /// The announced key.
         announced: Fingerprint,
-        /// The key that was shown.
+        /// The shown key.
         presented: Fingerprint,
     },
-    /// The tracker has another key than the one that was given for it.
+    /// The tracker shows another key than the given one.
     #[error(
         "the tracker {address} doesn't have the key that was given for it\n  given: {expected}\n  shown: {presented}\n\
          Nothing was sent. Somebody may be pretending to be the tracker: look at the line that it printed when it started, \
          or ask whoever runs it"
     )]
     TrackerKeyMismatch {
-        /// Where.
+        /// The tracker's address.
         address: String,
-        /// The key that was given.
+        /// The given key.
         expected: Fingerprint,
-        /// The key that was shown.
+        /// The shown key.
         presented: Fingerprint,
     },
-    /// The key that was given for the tracker isn't the one on record.
+    /// The given key differs from the confirmed one on record.
     #[error(
         "the tracker {address} is on record with another key than --tracker-key says\n  on record: {known}\n  \
          given:     {given}\nNothing was sent. If whoever runs it says that it has a new key, run\n  \
          peer trust --the-tracker --replace {given} --tracker {address}"
     )]
     TrackerKeyConflict {
-        /// Where.
+        /// The tracker's address.
         address: String,
-        /// The key on record, which was confirmed.
+        /// The confirmed key on record.
         known: Fingerprint,
-        /// The key that was given.
+        /// The given key.
         given: Fingerprint,
     },
-    /// Nobody said yet that the tracker's key is the right one, and nobody can be asked.
+    /// The tracker's key is not confirmed, and the user can't be asked.
     #[error(
         "this is the first contact with the tracker {address}, and nobody can be asked here whether its key is right\n  \
          its key: {fingerprint}\nNo password was sent. If that is the key in the line that the tracker printed when it \
@@ -141,57 +142,57 @@ pub enum Error {
          or add --accept-new (VIZINHO_ACCEPT_NEW=1) to take the first key that is shown"
     )]
     TrackerKeyUnconfirmed {
-        /// Where.
+        /// The tracker's address.
         address: String,
-        /// The key that was shown.
+        /// The shown key.
         fingerprint: Fingerprint,
-        /// The command, without its options.
+        /// The command line without the program's name and options.
         again: String,
     },
-    /// Somebody said that the tracker's key is the wrong one.
+    /// The user rejected the tracker's key.
     #[error(
         "the tracker {address} was not trusted, and no password was sent: ask whoever runs the tracker for the line that it \
          printed when it started"
     )]
     TrackerKeyDeclined {
-        /// Where.
+        /// The tracker's address.
         address: String,
     },
     /// The tracker has no such account.
     #[error("there is no user \"{0}\": `peer list` shows who is online")]
     UnknownUser(UserName),
-    /// Several users may be meant. The text, the tracker's or ours, names them.
+    /// The name may mean several users, which the text names; it comes from the tracker or from this program.
     #[error("{0}")]
     SimilarUsers(UntrustedText),
-    /// The user isn't there.
+    /// The user is offline.
     #[error("{0} is offline")]
     Offline(UserName),
-    /// The user is there, but not with a peer that can be reached.
+    /// The user is online with a client that accepts no links.
     #[error("{0} is logged in with a client that other peers can't connect to")]
     Unreachable(UserName),
-    /// The user isn't there, and never was with a peer of ours: nobody could deliver anything to them.
+    /// The user is offline and has no key, so that no message could be delivered later.
     #[error("{0} has only a client that other peers can't connect to, and is offline")]
     OfflineWithoutKey(UserName),
-    /// Too much waits for the user already.
+    /// The outbox holds its largest number of messages for the user.
     #[error("{0} messages wait for {1} already: `peer outbox` shows them, `peer outbox drop ID` takes one out")]
     OutboxFull(usize, UserName),
     /// There is no link to the user.
     #[error("{user}: {source}")]
     Link {
-        /// Who.
+        /// The user.
         user: UserName,
-        /// Why.
+        /// The error of the link.
         source: LinkError,
     },
-    /// The user's peer did not do what was asked.
+    /// A request to the user's peer failed.
     #[error("{user}: {source}")]
     Stream {
-        /// Who.
+        /// The user.
         user: UserName,
-        /// Why.
+        /// The error of the stream.
         source: StreamError,
     },
-    /// The user's key isn't the one on record.
+    /// The user's key differs from the pinned one.
     #[error(
         "the identity of {user} changed\n  on record: {expected}\n  now:       {presented}\n\
          Somebody may be pretending to be {user}. Ask them by other means whether they have a new key; if so, run\n  \
@@ -199,175 +200,175 @@ pub enum Error {
         replace_command(user, presented)
     )]
     PeerKeyChanged {
-        /// Who.
+        /// The user.
         user: UserName,
-        /// The key on record.
+        /// The pinned key.
         expected: Fingerprint,
-        /// The key that was shown.
+        /// The new key.
         presented: Fingerprint,
     },
-    /// Somebody of whom nobody knows anything answers where the tracker saw the user.
+    /// A key that neither this profile nor the tracker knows answers at the user's address.
     #[error(
         "somebody else answers at {address}, where {user} was last\n  on record: {expected}\n  there:     {presented}\n\
          Nothing was sent. The tracker knows no such key: the address may have gone to another machine, or somebody may be \
          pretending to be {user}. Try again when `peer list` shows {user} elsewhere"
     )]
     UnknownPeerKey {
-        /// Who.
+        /// The user.
         user: UserName,
-        /// Where.
+        /// The address that was dialled.
         address: SocketAddr,
-        /// The key on record.
+        /// The user's pinned key.
         expected: Fingerprint,
-        /// The key that was shown.
+        /// The key that answered.
         presented: Fingerprint,
     },
-    /// A key that is said to be the user's is somebody else's.
+    /// The key for a user is pinned, or bound, for another user.
     #[error("the key {key} is {owner}'s, so it can't be {user}'s: nothing was changed")]
     KeyOwnedByOther {
-        /// Who.
+        /// The user it should belong to.
         user: UserName,
-        /// Whose it is.
+        /// The user it belongs to.
         owner: UserName,
-        /// The key.
+        /// The key in question.
         key: Fingerprint,
     },
-    /// The user offers no such file.
+    /// The user shares no such file.
     #[error("{user} doesn't share {}: see `peer files {}`", name_encoding::display_name(.name), shell_operand(user))]
     NotShared {
-        /// Who.
+        /// The user.
         user: UserName,
-        /// What was asked for.
+        /// The requested name or pattern.
         name: String,
     },
-    /// The user offered the file when its fetch began, and doesn't any more.
+    /// The user stopped sharing the file during the fetch.
     #[error("{user} doesn't share {} any more{}", name_encoding::display_name(.name), kept_text(.kept.as_ref()))]
     NoLongerShared {
-        /// Who.
+        /// The user.
         user: UserName,
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// Where the part of it lies that was fetched, and how many bytes of it are right.
+        /// The path of the partial file and the number of its verified bytes, if one was kept.
         kept: Option<(PathBuf, u64)>,
     },
-    /// Nobody who is online offers such a file.
+    /// Nobody online shares such a file.
     #[error("nobody who is online shares {}", name_encoding::display_name(.0))]
     NobodyShares(String),
-    /// The file changed at its owner's side and isn't hashed again yet.
+    /// The file changed at the owner's side and isn't hashed again yet.
     #[error("{} can't be had from {user} now: {}; try again when it is at rest", name_encoding::display_name(.name), .why)]
     Stale {
-        /// Who.
+        /// The owner.
         user: UserName,
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// In the owner's words.
+        /// The owner's text.
         why: UntrustedText,
     },
-    /// The file changed again and again while it was fetched.
+    /// The file changed too often during the fetch.
     #[error("{} changed {times} times at {user}'s side while it was fetched: try again when it is at rest", name_encoding::display_name(.name))]
     KeepsChanging {
-        /// Who.
+        /// The owner.
         user: UserName,
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// How often.
+        /// The number of changes.
         times: u32,
     },
-    /// The file changed while it went to standard output, where nothing can be taken back.
+    /// The file changed after a part of it was written to a stream, which can't be taken back.
     #[error(
         "{} changed at {user}'s side while it was fetched: what was written is of the version before, and not all of \
          it; run the same command again",
         name_encoding::display_name(.name)
     )]
     ChangedInStream {
-        /// Who.
+        /// The owner.
         user: UserName,
-        /// What was asked for.
+        /// The requested name.
         name: String,
     },
-    /// The file can't be read at its owner's side.
+    /// The owner's node can't read the file.
     #[error("{user} can't send {}: {}", name_encoding::display_name(.name), .why)]
     Unreadable {
-        /// Who.
+        /// The owner.
         user: UserName,
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// In the owner's words.
+        /// The owner's text.
         why: UntrustedText,
     },
-    /// Data is not what it claims to be.
+    /// Data of another peer is wrong: a hash, a name or a size.
     #[error("{0}")]
     Integrity(String),
-    /// The local disk or a local file.
+    /// An I/O error of a local file or folder.
     #[error("{}: {}", shown_path(.path), disk_error_text(.path, .source))]
     Disk {
-        /// Which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// Files can't be put there.
+    /// No files can be created in the destination.
     #[error("{}: {}", shown_path(.folder), obstacle_text(*.obstacle))]
     FolderUnwritable {
-        /// Where.
+        /// The destination folder.
         folder: PathBuf,
-        /// Why.
+        /// The obstacle that was found.
         obstacle: UnwritableReason,
     },
-    /// There is too little room for them.
+    /// The destination has too little space for the files.
     #[error("not enough space in {}: {shortage}; free some space, then run the same command again", shown_path(.folder))]
     InsufficientSpace {
-        /// Where.
+        /// The destination folder.
         folder: PathBuf,
-        /// Of bytes or files.
+        /// The missing bytes or inodes.
         shortage: SpaceShortage,
     },
-    /// The destination is there already.
+    /// The destination exists.
     #[error("{} exists: give another destination with -o, or --if-exists rename|overwrite|skip", shown_path(.0))]
     DestinationExists(PathBuf),
-    /// Another process writes there.
+    /// Another process fetches to the destination.
     #[error("{} is being fetched by another process", shown_path(.0))]
     DestinationInUse(PathBuf),
-    /// The profile.
+    /// The profile can't be used.
     #[error(transparent)]
     Profile(#[from] ProfileError),
-    /// The profile's node runs and nobody can talk to it.
+    /// The profile's node runs, but its control socket is missing.
     #[error(
         "{} holds this profile, and its socket {} is gone: wait some seconds until it is put back, or end the process",
         .pid.map_or_else(|| "a node".to_owned(), |pid| format!("process {pid}")), shown_path(.socket)
     )]
     NodeWithoutSocket {
-        /// Its process.
+        /// The node's process id, if known.
         pid: Option<u32>,
-        /// Where it should listen.
+        /// The path where the socket should be.
         socket: PathBuf,
     },
-    /// The running node ended, or says nothing any more.
+    /// The running node ended, or doesn't answer any more.
     #[error("the running node of this profile: {why}")]
     NodeGone {
-        /// What became of it.
+        /// The error of the connection to it.
         why: String,
     },
-    /// Some of several things failed; each was told when it did.
+    /// Some items failed; each was reported when it failed.
     #[error("{failed} of {total} failed")]
     SomeFailed {
-        /// How many failed.
+        /// The number of failed items.
         failed: usize,
-        /// Of how many.
+        /// The number of all items.
         total: usize,
     },
-    /// What was told elsewhere: by the running node of this profile, or of several files at once.
+    /// An error in the words of another process, or a summary of several errors.
     #[error("{message}")]
     Relayed {
-        /// What kind of error it was there.
+        /// The kind of the original error.
         kind: ErrorKind,
-        /// In its words.
+        /// The original text.
         message: String,
     },
-    /// The user ended it.
+    /// The user interrupted the command.
     #[error("interrupted")]
     Interrupted,
-    /// Standard input or output failed.
+    /// An error of standard input or output.
     #[error("{}", stream_error_text(.0))]
     StandardIo(#[from] io::Error),
     /// A fault of this program.
@@ -375,40 +376,40 @@ pub enum Error {
     Internal(String),
 }
 
-/// What kind of error it is: one exit code each.
+/// The kind of an error; each has an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
-    /// None of the others.
+    /// Any error of no other kind.
     Other,
-    /// The command's words.
+    /// Wrong arguments.
     Usage,
-    /// Not logged in, wrong password.
+    /// Not logged in, or a wrong password.
     NotLoggedIn,
-    /// The user is unknown or not there.
+    /// The user is unknown or offline.
     Unavailable,
     /// The file isn't shared.
     NotShared,
-    /// The other side doesn't want to.
+    /// The other side refused.
     Refused,
-    /// The network, a time-out, the tracker.
+    /// The network, a timeout, or the tracker.
     Network,
-    /// Data is not what it claims to be.
+    /// Data doesn't match its hash, or changed.
     Integrity,
-    /// The local disk or a local file.
+    /// A local disk or file.
     Disk,
     /// The destination exists.
     Exists,
-    /// Somebody's identity changed.
+    /// A key differs from the known one.
     IdentityChanged,
-    /// Some of several failed.
+    /// Some of several items failed.
     Partial,
-    /// The user ended it.
+    /// The user interrupted the command.
     Interrupted,
 }
 
 impl ErrorKind {
-    /// The kind as programs read it.
+    /// Returns the kind's name in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Other => "other",
@@ -429,7 +430,7 @@ impl ErrorKind {
 }
 
 impl Error {
-    /// What it means that the tracker doesn't know this profile's key, which is on record as that of `user`.
+    /// Returns the error for a tracker that doesn't know this profile's key, which was bound to `user`.
     pub fn signed_out(user: UserName, refusal: TrackerRefusal) -> Self {
         match refusal.moved_for_s {
             Some(ago) => {
@@ -440,9 +441,10 @@ impl Error {
         }
     }
 
-    /// An error of a link to `user`.
+    /// Wraps an error of a link to `user`.
     pub fn link(user: &UserName, source: LinkError) -> Self {
         match source {
+            // A wrong key needs the user's name in its text, which the link doesn't know.
             LinkError::OtherKey { address, expected, presented } => {
                 Self::UnknownPeerKey { user: user.clone(), address, expected, presented }
             }
@@ -450,7 +452,7 @@ impl Error {
         }
     }
 
-    /// An error of a stream to `user`.
+    /// Wraps an error of a stream to `user`.
     pub fn stream(user: &UserName, source: StreamError) -> Self {
         match source {
             StreamError::Link(source) => Self::link(user, source),
@@ -458,28 +460,28 @@ impl Error {
         }
     }
 
-    /// An error of the file or folder at `path`.
+    /// Returns a function that wraps an I/O error of the file or folder at `path`.
     pub fn disk(path: &Path) -> impl FnOnce(io::Error) -> Self {
         |source| Self::Disk { path: path.to_owned(), source }
     }
 
-    /// Whether a file could not be opened because too many are open.
+    /// True if a file can't be opened because too many are open.
     pub fn is_out_of_descriptors(&self) -> bool {
         matches!(self, Self::Disk { source, .. } if is_too_many_open_files(source))
     }
 
-    /// Returns whether there is no room for anything else either.
+    /// True if the disk has no room for any other file either.
     pub fn is_disk_full(&self) -> bool {
         let is_full = |why: &io::Error| matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         matches!(self, Self::Disk { source, .. } if is_full(source))
     }
 
-    /// Whether whoever read standard output had enough, which is no error to anybody.
+    /// True if the reader of standard output closed the pipe, which counts as success.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::StandardIo(why) if why.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// What kind of error it is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Usage(_) | Self::TrackerKeyUnconfirmed { .. } => ErrorKind::Usage,
@@ -582,7 +584,8 @@ fn stream_kind(error: &StreamError) -> ErrorKind {
     }
 }
 
-/// The command that takes another key for a user, to be pasted as it is.
+/// Returns the command that replaces a user's pinned key, ready to be pasted.
+// A name with a leading dash has to be the last operand, behind `--`.
 fn replace_command(user: &UserName, key: &Fingerprint) -> String {
     if user.as_str().starts_with('-') {
         format!("peer trust --replace {key} {}", shell_operand(user))
@@ -591,7 +594,7 @@ fn replace_command(user: &UserName, key: &Fingerprint) -> String {
     }
 }
 
-/// A moment by this machine's clock and time zone.
+/// Formats a time in this machine's time zone.
 fn format_local_time(ms: i64) -> String {
     let moment = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
     moment.to_zoned(time_zone()).strftime("%Y-%m-%d %H:%M").to_string()

@@ -1,27 +1,27 @@
-//! A queue for what many people cause, in which each has a turn. Pure.
+//! Bounded queue with a turn for each user. No I/O.
 
 use std::collections::{HashMap, VecDeque};
 
 use shared::UserName;
 
-/// Bounds of a [`FairQueue`].
+/// The bounds of a [`FairQueue`].
 #[derive(Debug, Clone, Copy)]
 pub struct QueueBounds {
-    /// Most of one person.
+    /// The largest number of entries of one user.
     pub per_user: usize,
-    /// Most of all together.
+    /// The largest number of entries of all users.
     pub total: usize,
 }
 
-/// A bounded queue a person, emptied in turn: nobody waits behind more than one entry of each other person.
+/// A bounded queue for each user, emptied in turn: nobody waits behind more than one entry of each other user.
 ///
-/// When it is full, the longest queue loses its last entry to whoever has a shorter one. So a person with much to say takes
-/// nothing from one with little, and many small accounts nothing from each other.
+/// When the total is reached, the longest queue loses its last entry to a user with a shorter one. So a user with many
+/// entries takes nothing from one with few, and many small accounts take nothing from each other.
 #[derive(Debug)]
 pub struct FairQueue<T> {
     bounds: QueueBounds,
     queues: HashMap<UserName, UserQueue<T>>,
-    /// Those of whom something waits, the next one first.
+    /// Users with entries or drops, the next one first.
     turns: VecDeque<UserName>,
     len: usize,
 }
@@ -29,16 +29,16 @@ pub struct FairQueue<T> {
 #[derive(Debug)]
 struct UserQueue<T> {
     entries: VecDeque<T>,
-    /// Entries that found no room since the last that was taken out.
+    /// Entries dropped since the last one was taken out.
     dropped: u64,
 }
 
-/// What is next.
+/// The next item of a queue.
 #[derive(Debug, PartialEq, Eq)]
 pub enum QueueItem<T> {
-    /// Something of this person.
+    /// An entry of this user.
     Entry(UserName, T),
-    /// So much of this person found no room; nothing more of theirs waits.
+    /// The number of dropped entries of this user, who has no other entries waiting.
     Dropped(UserName, u64),
 }
 
@@ -48,8 +48,8 @@ impl<T> FairQueue<T> {
         Self { bounds, queues: HashMap::new(), turns: VecDeque::new(), len: 0 }
     }
 
-    /// Puts something of `from` behind what waits of theirs, or counts it as left out; that of the newest is not even
-    /// counted where as many people wait as entries may.
+    /// Queues an entry of `from`, or counts it as dropped. A drop isn't even counted for a new user if as many users
+    /// wait as entries may: the number of users has to be bounded as well.
     pub fn push(&mut self, from: UserName, entry: T) {
         let theirs = self.queues.get(&from).map_or(0, |queue| queue.entries.len());
         let has_room =
@@ -69,7 +69,8 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Takes out what is next, of those of whom `may_go` says so. They have their next turn behind all others.
+    /// Takes out the next item among the users for whom `may_go` is true. Such a user's next turn comes after all
+    /// others.
     pub fn pop(&mut self, mut may_go: impl FnMut(&UserName) -> bool) -> Option<QueueItem<T>> {
         let at = self.turns.iter().position(&mut may_go)?;
         let from = self.turns.remove(at)?;
@@ -81,23 +82,25 @@ impl<T> FairQueue<T> {
             } else {
                 self.turns.push_back(from.clone());
             }
+            // Reported after the last entry, so that the count covers the whole burst.
             return Some(QueueItem::Entry(from, entry));
         }
         let left_out = self.queues.remove(&from).map_or(0, |queue| queue.dropped);
         Some(QueueItem::Dropped(from, left_out))
     }
 
-    /// Forgets all that waits.
+    /// Removes all entries.
     pub fn clear(&mut self) {
         self.queues.clear();
         self.turns.clear();
         self.len = 0;
     }
 
-    /// Takes an entry from whoever has most, if that is more than `than` and one.
+    /// Drops an entry of the longest queue, if it is longer than `than` + 1: equal queues don't evict each other.
     fn evict_from_longest(&mut self, than: usize) -> bool {
         let longest = self.queues.values_mut().max_by_key(|queue| queue.entries.len());
         let Some(longest) = longest.filter(|queue| queue.entries.len() > than + 1) else { return false };
+        // The newest: the earlier ones have waited longer.
         longest.entries.pop_back();
         longest.dropped += 1;
         self.len -= 1;

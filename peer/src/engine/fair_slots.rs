@@ -1,8 +1,8 @@
-//! Places that are given out to keys in turn.
+//! Slots that are granted to keys in turn.
 //!
-//! Whoever asks gets a place at once while there is one to be had; else the next free place goes to the waiting key that
-//! holds the fewest, and of these to the one whose turn is longest ago. So many requests of one key keep nobody else waiting, and
-//! many keys together only as long as each of them uses a place.
+//! A request gets a free slot at once if no one waits for it. Otherwise the next free slot goes to the waiting key that
+//! holds the fewest, among these to the one whose turn is longest ago. So many requests of one key delay nobody else,
+//! and many keys together only as long as each of them uses a slot.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -10,37 +10,37 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// How many places there are.
+/// The numbers of slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FairSlotBounds {
-    /// For all keys together.
+    /// Slots of all keys together.
     pub(super) total: usize,
-    /// For each of them.
+    /// Slots of each key.
     pub(super) per_key: usize,
 }
 
-/// Places for tasks that wait for them. Cheap to clone.
+/// Slots that tasks can wait for. Cheap to clone.
 #[derive(Debug)]
 pub(super) struct FairSlots<K>(Arc<Mutex<SlotState<K>>>);
 
-/// A place; free again when it is dropped.
+/// A held slot; dropping it frees the slot.
 #[derive(Debug)]
 pub(super) struct FairSlot<K: Hash + Eq + Clone> {
     slots: FairSlots<K>,
     key: K,
 }
 
-/// One request for a place.
+/// The number of one request for a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct SlotTicket(u64);
 
-/// Who holds places and who waits for them. Pure.
+/// The holders of slots and the requests that wait. No I/O.
 #[derive(Debug)]
 struct SlotScheduler<K> {
     bounds: FairSlotBounds,
     in_use: usize,
     held: HashMap<K, usize>,
-    /// Keys that wait, the next one first, each with its requests.
+    /// Waiting keys in the order of their turns, each with its requests.
     waiting: VecDeque<(K, VecDeque<SlotTicket>)>,
     next_ticket: u64,
 }
@@ -48,23 +48,23 @@ struct SlotScheduler<K> {
 #[derive(Debug)]
 struct SlotState<K> {
     scheduler: SlotScheduler<K>,
-    /// Those who wait, by their tickets.
+    /// The channels to the waiting tasks, by their tickets.
     wakers: HashMap<SlotTicket, oneshot::Sender<()>>,
 }
 
 impl<K: Hash + Eq + Clone> FairSlots<K> {
-    /// Nobody holds any.
+    /// Creates the slots, all free.
     pub(super) fn new(bounds: FairSlotBounds) -> Self {
         Self(Arc::new(Mutex::new(SlotState { scheduler: SlotScheduler::new(bounds), wakers: HashMap::new() })))
     }
 
-    /// Takes a place for `key`, if one is free for it.
+    /// Takes a slot for `key`, if one is free for it.
     pub(super) fn try_acquire(&self, key: &K) -> Option<FairSlot<K>> {
         let is_taken = self.state().scheduler.try_take(key);
         is_taken.then(|| self.slot(key))
     }
 
-    /// Waits for a place for `key`.
+    /// Waits for a slot for `key`. Cancel-safe: a dropped future withdraws its request.
     pub(super) async fn acquire(&self, key: &K) -> FairSlot<K> {
         let (ticket, granted) = {
             let mut hall = self.state();
@@ -78,13 +78,13 @@ impl<K: Hash + Eq + Clone> FairSlots<K> {
             (ticket, granted)
         };
         let mut request = SlotWaiter { slots: self, key, ticket, is_granted: false };
-        // The door is dropped only together with the places, which are here.
+        // The sender is dropped only together with the slots, which `self` holds.
         let _ = granted.await;
         request.is_granted = true;
         self.slot(key)
     }
 
-    /// Returns how many places are held.
+    /// Returns the number of held slots.
     pub(super) fn in_use(&self) -> usize {
         self.state().scheduler.in_use
     }
@@ -105,17 +105,17 @@ impl<K> Clone for FairSlots<K> {
 }
 
 impl<K: Hash + Eq + Clone> FairSlot<K> {
-    /// Returns how many places this one's key holds.
+    /// Returns the number of slots that this one's key holds.
     pub(super) fn held(&self) -> usize {
         self.slots.state().scheduler.held(&self.key)
     }
 
-    /// Whether more requests of this one's key wait.
+    /// True if more requests of this one's key wait.
     pub(super) fn has_own_waiting(&self) -> bool {
         self.slots.state().scheduler.waiting.iter().any(|(key, _)| *key == self.key)
     }
 
-    /// Returns the fewest places that another key holds which waits and may have more; `None` if no other waits.
+    /// Returns the fewest slots held by another waiting key that may have more; `None` if none waits.
     pub(super) fn fewest_held_by_waiting(&self) -> Option<usize> {
         self.slots.state().scheduler.fewest_held_by_waiting(&self.key)
     }
@@ -133,14 +133,14 @@ impl<K: Hash + Eq + Clone> SlotState<K> {
     fn wake_granted(&mut self) {
         while let Some(ticket) = self.scheduler.grant() {
             if let Some(door) = self.wakers.remove(&ticket) {
-                // One that doesn't wait any more gives it back itself.
+                // A task that stopped waiting withdraws in its `Drop`, and gives the slot back there.
                 let _ = door.send(());
             }
         }
     }
 }
 
-/// A request that waits; withdrawn when it is dropped.
+/// A waiting request; dropping it withdraws the request.
 struct SlotWaiter<'a, K: Hash + Eq + Clone> {
     slots: &'a FairSlots<K>,
     key: &'a K,
@@ -156,7 +156,7 @@ impl<K: Hash + Eq + Clone> Drop for SlotWaiter<'_, K> {
         let mut hall = self.slots.state();
         hall.wakers.remove(&self.ticket);
         if !hall.scheduler.withdraw(self.key, self.ticket) {
-            // It was granted in the same moment.
+            // Granted between the last poll and the drop: pass the slot on.
             hall.scheduler.give_back(self.key);
             hall.wake_granted();
         }
@@ -176,8 +176,8 @@ impl<K: Hash + Eq + Clone> SlotScheduler<K> {
         self.in_use < self.bounds.total && self.held(key) < self.bounds.per_key
     }
 
-    /// Takes a place unless somebody waits for it: a place that is free for one key while others wait is one that none of
-    /// them may have.
+    /// Takes a slot, unless another key waits that could take it. A free slot for which none of the waiting keys is
+    /// eligible (each at its own bound) may be taken.
     fn try_take(&mut self, key: &K) -> bool {
         let is_free = self.can_hold(key) && !self.waiting.iter().any(|(other, _)| self.can_hold(other));
         if is_free {
@@ -201,7 +201,7 @@ impl<K: Hash + Eq + Clone> SlotScheduler<K> {
         ticket
     }
 
-    /// Takes back a request; false when it doesn't wait any more.
+    /// Withdraws a request; returns false if it doesn't wait any more.
     fn withdraw(&mut self, key: &K, ticket: SlotTicket) -> bool {
         let Some((_, tickets)) = self.waiting.iter_mut().find(|(other, _)| other == key) else { return false };
         let before = tickets.len();
@@ -221,14 +221,15 @@ impl<K: Hash + Eq + Clone> SlotScheduler<K> {
         }
     }
 
-    /// Gives one free place to whose turn it is.
+    /// Grants one free slot to the next request.
     fn grant(&mut self) -> Option<SlotTicket> {
         let eligible = self.waiting.iter().enumerate().filter(|(_, (key, _))| self.can_hold(key));
-        // The first of those with the fewest: they stand in the order of their turns.
+        // The first among those with the fewest slots: the queue is in the order of turns.
         let (at, _) = eligible.min_by_key(|(at, (key, _))| (self.held(key), *at))?;
         let (key, mut tickets) = self.waiting.remove(at)?;
         let ticket = tickets.pop_front();
         self.record_taken(&key);
+        // To the end: the key's other requests wait for its next turn.
         if !tickets.is_empty() {
             self.waiting.push_back((key, tickets));
         }

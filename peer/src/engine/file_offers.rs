@@ -1,4 +1,4 @@
-//! Offers: files that one person may get, and nobody else learns of.
+//! File offers: files that one user may fetch and nobody else learns of.
 
 use std::path::PathBuf;
 
@@ -11,17 +11,17 @@ use super::share::{HashProgressCallback, hash_path};
 use super::{Error, LocalUser, shell_quote};
 use crate::profile::{Profile, Share, StoredMessage};
 
-/// Warns of an offer that can't be fetched, blocking: its receiver is blocked.
+/// Returns a warning if the recipient of an offer is blocked, and so can't fetch it. Blocking.
 pub fn blocked_warning(profile: &Profile, to: &UserName) -> Result<Option<String>, Error> {
     let is_blocked = profile.is_blocked(to)?;
     Ok(is_blocked.then(|| format!("you block {to}, who can't fetch what you offer: run `peer unblock {to}`")))
 }
 
-/// Puts files among what `to` may get, blocking: it hashes them. Gives back what they are offered as.
+/// Hashes files and stores them as offers to `to`. Blocking.
 ///
 /// # Errors
-/// [`Error::Usage`] when something is no file, can't be read, or would take another offer's name, [`Error::Interrupted`]
-/// when `progress` breaks it off; then nothing is offered that was not before.
+/// [`Error::Usage`] if a path is no readable file, or its name is taken by another offer; [`Error::Interrupted`] if
+/// `progress` breaks it off. Then no offer was added.
 pub fn add_offers(
     profile: &Profile,
     to: &UserName,
@@ -43,6 +43,7 @@ pub fn add_offers(
         if !path.exists() {
             return Err(Error::Usage(format!("{}: no such file", path.to_string_lossy())));
         }
+        // `hash_path` reports a break like any other error: remember which it was.
         let mut is_broken_off = false;
         let mut follow = |bytes| {
             let flow = progress(bytes);
@@ -65,25 +66,26 @@ pub fn add_offers(
         }
         hashed.push(one);
     }
+    // After the loop, so that an error above leaves no part of the offers behind.
     for one in &hashed {
         profile.put_offer(to, one)?;
     }
     Ok(hashed.into_iter().map(|one| offer_from_share(&one.share)).collect())
 }
 
-/// An offer as its receiver is told of it.
+/// Returns an offer as it is announced to its recipient.
 ///
 /// # Errors
-/// [`Error::Usage`] when there is no such offer.
+/// [`Error::Usage`] if there is no such offer.
 pub fn find_offer(me: &LocalUser, to: &UserName, name: &FileName) -> Result<FileOffer, Error> {
     let found = me.profile.offer(to, name)?;
     found.as_ref().map(offer_from_share).ok_or_else(|| no_such_offer(to, name))
 }
 
-/// The name of the offer that is meant: that one, or one that looks the same.
+/// Returns the exact name of an offer, or of the only one whose name looks the same.
 ///
 /// # Errors
-/// [`Error::Usage`] when there is no such offer, or more than one that looks so.
+/// [`Error::Usage`] if there is no such offer, or several look the same.
 pub fn resolve_offer_name(profile: &Profile, to: &UserName, name: &FileName) -> Result<FileName, Error> {
     if profile.offer(to, name)?.is_some() {
         return Ok(name.clone());
@@ -97,18 +99,18 @@ pub fn resolve_offer_name(profile: &Profile, to: &UserName, name: &FileName) -> 
     }
 }
 
-/// Takes an offer back.
+/// Withdraws an offer.
 ///
 /// # Errors
-/// [`Error::Usage`] when there is no such offer.
+/// [`Error::Usage`] if there is no such offer.
 pub fn withdraw(profile: &Profile, to: &UserName, name: &FileName) -> Result<(), Error> {
     if profile.remove_offer(to, name)? { Ok(()) } else { Err(no_such_offer(to, name)) }
 }
 
-/// The messages about an offer that wait and were not delivered yet.
+/// Returns the ids of the messages about an offer that wait in the outbox.
 ///
 /// # Errors
-/// What is wrong with the profile.
+/// [`Error::Profile`] if the profile can't be read.
 pub fn undelivered_messages(profile: &Profile, to: &UserName, name: &FileName) -> Result<Vec<MessageId>, Error> {
     let waiting = profile.queued_for(to, 0, usize::MAX)?;
     let about = |stored: &StoredMessage| stored.message.offer.as_ref().is_some_and(|offer| offer.name == *name);

@@ -1,4 +1,4 @@
-//! Who acts: a profile with an account, its identity and its tracker.
+//! Local user: a profile with an account, its identity and its tracker.
 
 use std::sync::Arc;
 
@@ -11,28 +11,29 @@ use crate::net::TrackerError;
 use crate::net::tracker::{TrackerAddress, TrackerConnection};
 use crate::profile::{Profile, ProfileError, TrackerKeyTrust};
 
-/// The acting user. Cheap to clone.
+/// The user of this profile. Cheap to clone.
 #[derive(Clone)]
 pub struct LocalUser {
-    /// The profile.
+    /// The profile of the user.
     pub profile: Profile,
-    /// The identity.
+    /// The profile's identity.
     pub identity: Arc<Identity>,
-    /// The account.
+    /// The account's name.
     pub user: UserName,
-    /// The tracker.
+    /// The address of the account's tracker, or the one given in its place.
     pub tracker: TrackerAddress,
-    /// What was said of its key.
+    /// The expected fingerprint of the tracker, or how an unknown one is treated.
     pub key_policy: TrackerKeyPolicy,
-    /// Where notices go.
+    /// Receives the notices of all operations.
     pub notify: NoticeHandler,
 }
 
 impl LocalUser {
-    /// The account of `profile`; `tracker` in place of the recorded one if given.
+    /// Loads the account of `profile`; `tracker`, if given, replaces the recorded one.
     ///
     /// # Errors
-    /// [`Error::NotLoggedIn`], or what is wrong with the profile.
+    /// [`Error::NotLoggedIn`] without an account, [`Error::Usage`] if its tracker's address is wrong, or
+    /// [`Error::Profile`].
     pub fn load(
         profile: Profile,
         tracker: Option<TrackerAddress>,
@@ -48,10 +49,10 @@ impl LocalUser {
         Ok(Self { profile, identity, user: account.user, tracker, key_policy, notify })
     }
 
-    /// Demands that the account that the tracker knows this profile's key by is the profile's.
+    /// Checks that the tracker binds this profile's key to the profile's account.
     ///
     /// # Errors
-    /// [`Error::KeyOfAnotherAccount`].
+    /// [`Error::KeyOfAnotherAccount`] if the key is bound to another one.
     pub fn check_key_owner(&self, owner: &UserName) -> Result<(), Error> {
         if *owner == self.user {
             return Ok(());
@@ -60,15 +61,16 @@ impl LocalUser {
         Err(Error::KeyOfAnotherAccount { path, owner, user })
     }
 
-    /// A connection to the tracker, whose key must be the one on record.
+    /// Connects to the tracker, whose key must match the record.
     ///
     /// # Errors
-    /// [`Error::Tracker`], [`Error::TrackerKeyMismatch`], [`Error::TrackerKeyConflict`].
+    /// [`Error::Tracker`] if it can't be reached or shows another key, [`Error::TrackerKeyMismatch`] or
+    /// [`Error::TrackerKeyConflict`] if the given key differs.
     pub async fn connect_tracker(&self) -> Result<TrackerConnection, Error> {
         tracker_key::connect(&self.profile, &self.identity, &self.tracker, self.key_policy, &self.notify).await
     }
 
-    /// Whether the key of the tracker at the other end was confirmed since that connection began.
+    /// Returns whether the key of the connected tracker is confirmed by now.
     pub(super) fn is_tracker_confirmed(&self, link: &TrackerConnection) -> Result<bool, ProfileError> {
         Ok(self.profile.tracker_key_trust(&link.fingerprint())? == Some(TrackerKeyTrust::Confirmed))
     }
@@ -80,7 +82,7 @@ impl std::fmt::Debug for LocalUser {
     }
 }
 
-/// Whether the tracker can't be asked at all, as opposed to having said no.
+/// True if the tracker can't be reached, as opposed to having refused.
 pub(super) fn is_unreachable(error: &Error) -> bool {
     matches!(error, Error::Tracker(TrackerError::Unreachable { .. }))
 }

@@ -1,15 +1,15 @@
-//! The hook: a program of the user's that is run for every message that comes.
+//! Message hook: a program of the user's choice that runs for every received message.
 //!
-//! It is run without a shell. Its environment has `VIZINHO_EVENT` (`message`, `offer` or `left_out`), `VIZINHO_FROM`,
-//! `VIZINHO_TEXT` (made safe for a terminal), `VIZINHO_ID`, `VIZINHO_TS` and `VIZINHO_HOME`; its standard input is the text
-//! as it came. `left_out` tells once, in words, how many messages of one person it was not run for; it has no id.
+//! It runs without a shell. Its environment has `VIZINHO_EVENT` (`message`, `offer` or `left_out`), `VIZINHO_FROM`,
+//! `VIZINHO_TEXT` (made safe for a terminal), `VIZINHO_ID`, `VIZINHO_TS` and `VIZINHO_HOME`; its standard input is the
+//! text as received. `left_out` reports once, in words, for how many messages of a user it did not run; it has no id.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | hooks that run at once | 4, 2 of them for one person | they wait, each person in turn |
-//! | messages that wait | 100 of one person, 1000 in all | of who has most the last is left out; that is told once |
-//! | how long one runs | 30 s | it is killed |
-//! | its output | none is read | |
+//! | hooks that run at once | 4, 2 of them for one user | they wait, each user in turn |
+//! | messages that wait | 100 of one user, 1000 in all | the longest queue loses its last message, which is reported once |
+//! | run time | 30 s | the hook is killed |
+//! | output | none is read | |
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -29,21 +29,21 @@ use super::fair_queue::{FairQueue, QueueBounds, QueueItem};
 use super::node_event::NodeEvent;
 use super::{Error, LocalUser, run_blocking};
 
-/// Hooks that run at once.
+/// Largest number of running hooks.
 const MAX_RUNNING: usize = 4;
-/// Of these, for the messages of one person: however slow their texts make a program, others have their turn.
+/// Largest number of running hooks for one user: texts that slow the program down must not delay others.
 const MAX_RUNNING_PER_USER: usize = 2;
-/// Messages that wait for their hook.
+/// Bounds of the messages that wait for a hook.
 const QUEUE_BOUNDS: QueueBounds = QueueBounds { per_user: 100, total: 1000 };
-/// How long one may run.
+/// Run time of a hook.
 const RUN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long those may take that run when the node ends.
+/// Time for running hooks to end when the node ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs the hook, if there is one, for every message that comes until `stop`.
+/// Runs the hook, if one is set, for every received message until `stop`.
 ///
 /// # Errors
-/// What is wrong with the profile.
+/// [`Error::Profile`] if the profile can't be read.
 pub async fn run(
     me: LocalUser,
     mut events: broadcast::Receiver<NodeEvent>,
@@ -58,7 +58,8 @@ pub async fn run(
             event = events.recv() => match event {
                 Ok(NodeEvent::Received { from, message, seq, .. }) => hooks.enqueue(from, message, seq),
                 Ok(_) => {}
-                // Whoever made so much happen that it was missed takes nothing from the others: all of it is in the history.
+                // The missed messages are all in the history: a flood of one user takes no hook from the
+                // others.
                 Err(broadcast::error::RecvError::Lagged(_)) => if let Err(why) = hooks.catch_up().await {
                     tracing::error!("the hook doesn't hear what it missed: {why}");
                 },
@@ -66,7 +67,7 @@ pub async fn run(
             },
         }
     }
-    // What came before the end has its hook as well; it is not waited for for long.
+    // Messages received before the end get their hook too, within `SHUTDOWN_TIMEOUT`.
     while let Ok(event) = events.try_recv() {
         if let NodeEvent::Received { from, message, seq, .. } = event {
             hooks.enqueue(from, message, seq);
@@ -86,24 +87,25 @@ pub async fn run(
     ended
 }
 
-/// Hooks that run, and what waits for one.
+/// The running hooks and the messages that wait for one.
 struct HookRunner {
     me: LocalUser,
     waiting: FairQueue<ChatMessage>,
     running: JoinSet<()>,
-    /// For whose message each of them runs.
+    /// The sender of the message of each running hook.
     senders: HashMap<Id, UserName>,
-    /// The place of the last message that was heard of.
+    /// The place of the last message that was queued for a hook.
     last_seq: i64,
 }
 
-/// What a hook is run for.
+/// The reason for a run of the hook.
 enum HookTrigger {
     Message(ChatMessage),
     Dropped(u64),
 }
 
 impl HookRunner {
+    // The place at the start: older messages had their chance in an earlier node.
     async fn begin(me: LocalUser) -> Result<Self, Error> {
         let profile = me.profile.clone();
         let last = run_blocking(move || Ok(profile.history(&HistoryQuery::last(1))?)).await?;
@@ -113,14 +115,14 @@ impl HookRunner {
     }
 
     fn enqueue(&mut self, from: UserName, message: ChatMessage, seq: i64) {
-        // Told in the order of their places: what is not behind the last was found in the history.
+        // Events come in the order of places; an earlier place was queued by `catch_up` already.
         if seq > self.last_seq {
             self.last_seq = seq;
             self.waiting.push(from, message);
         }
     }
 
-    /// Hears from the history what was missed.
+    /// Queues the messages whose events were missed, from the history.
     async fn catch_up(&mut self) -> Result<(), Error> {
         const PAGE: usize = 1000;
         loop {
@@ -140,7 +142,7 @@ impl HookRunner {
         }
     }
 
-    /// Runs as many as may run at once.
+    /// Starts hooks up to the bounds.
     fn start_queued(&mut self) -> Result<(), Error> {
         while self.running.len() < MAX_RUNNING {
             let whose = &self.senders;
@@ -150,6 +152,7 @@ impl HookRunner {
                 Some(QueueItem::Dropped(from, count)) => (from, HookTrigger::Dropped(count)),
                 None => return Ok(()),
             };
+            // Read for each run: the user may change or remove the hook while the node runs.
             let Some(argv) = self.me.profile.message_hook()? else {
                 self.waiting.clear();
                 return Ok(());
@@ -177,7 +180,7 @@ impl HookRunner {
 }
 
 impl HookTrigger {
-    /// Sets what the hook is told; returns what it reads.
+    /// Sets the environment of the hook; returns its standard input.
     fn set_environment(self, from: &UserName, command: &mut Command) -> String {
         match self {
             Self::Message(message) => {
@@ -218,7 +221,7 @@ async fn run_hook(argv: Vec<String>, home: PathBuf, from: UserName, occasion: Ho
     let stdin = child.stdin.take();
     let finished = tokio::time::timeout(RUN_TIMEOUT, async {
         if let Some(mut stdin) = stdin {
-            // One that reads nothing is not at fault.
+            // A hook that doesn't read its input gets a broken pipe, which is no error.
             let _ = stdin.write_all(text.as_bytes()).await;
         }
         child.wait().await
@@ -227,7 +230,7 @@ async fn run_hook(argv: Vec<String>, home: PathBuf, from: UserName, occasion: Ho
         Ok(Ok(status)) if status.success() => {}
         Ok(Ok(status)) => tracing::warn!("the hook {program}: {status}"),
         Ok(Err(why)) => tracing::warn!("the hook {program}: {why}"),
-        // Dropped, it is killed.
+        // The future is dropped, and the child with it, which kills the hook.
         Err(_) => tracing::warn!("the hook {program} ran for more than {} s and was ended", RUN_TIMEOUT.as_secs()),
     }
 }

@@ -1,4 +1,4 @@
-//! What happens in a node, as its views and the other processes of the profile are told.
+//! Node events, as views and other processes of the profile receive them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,264 +15,265 @@ use super::chat::MessageState;
 use super::chat_activity::{ChatActivity, PeerChatActivity};
 use super::{ErrorKind, Notice};
 
-/// Events kept for a view that is slow; one that falls further behind misses some.
+/// Events buffered for a slow receiver; one that falls further behind misses some.
 const CHANNEL_CAPACITY: usize = 4096;
 
-/// Something that happened in a node.
+/// An event in a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum NodeEvent {
     /// The node is present at the tracker.
     Online {
-        /// As whom.
+        /// The user who is present.
         user: UserName,
-        /// Where others find it.
+        /// The address at which other peers find the node.
         address: SocketAddr,
-        /// The UDP port that it listens on; another than theirs where a forwarding leads here.
+        /// The UDP port that the node listens on; with a port forwarding it differs from the address's.
         port: u16,
-        /// How many files it shares.
+        /// The number of shared files.
         shares: usize,
     },
-    /// The account is online elsewhere with the same key, so this node is not: it waits to be told, or for that to end.
+    /// The account is online elsewhere with the same key. This node waits until that ends, or until it is told to take
+    /// over.
     Displaced(OtherSession),
-    /// The account has another key than this node's since some time: the node ends.
+    /// The account was bound to another key; the node ends.
     AccountMoved {
-        /// Whose.
+        /// The account.
         user: UserName,
-        /// When, milliseconds since 1970 by this machine's clock.
+        /// The time of the change, in milliseconds since 1970 by this machine's clock.
         since: i64,
     },
-    /// The tracker is gone; the node tries again by itself.
+    /// The tracker can't be reached; the node retries by itself.
     TrackerLost {
-        /// Why.
+        /// The error of the connection.
         why: String,
     },
-    /// Another number of files is shared than before.
+    /// The number of shared files changed.
     SharesChanged {
-        /// How many now.
+        /// The new number.
         count: usize,
     },
-    /// The tracker doesn't list what is shared; it is asked again by itself. Whoever knows a name can fetch it meanwhile.
+    /// The tracker refused the list of shares; the node retries by itself. Files can still be fetched by name.
     SharesRefused {
-        /// Why.
+        /// The tracker's text.
         why: String,
     },
-    /// The tracker doesn't tell others of the address at which the user wants to be found.
+    /// The tracker doesn't announce the address that the user asked for.
     AddressDropped {
-        /// Which.
+        /// The dropped address.
         address: SocketAddr,
     },
-    /// Somebody else came or went.
+    /// Another user came online or went offline.
     Presence {
-        /// Who.
+        /// The other user.
         user: UserName,
-        /// Whether they are online now.
+        /// True if the user is online now.
         online: bool,
     },
-    /// A message came and is stored.
+    /// A message was received and stored.
     Received {
-        /// From whom.
+        /// The sender.
         from: UserName,
-        /// What they wrote.
+        /// The message with its id and text.
         message: ChatMessage,
         /// Its place among all messages of the profile.
         seq: i64,
-        /// When it was stored here by this machine's clock, milliseconds since 1970, as history has it.
+        /// The time of storing in milliseconds since 1970, equal to the one in the history.
         #[serde(default)]
         at: i64,
     },
-    /// Somebody wrote for the first time whom we neither wrote to nor accepted; told behind what they wrote.
+    /// A stranger wrote for the first time; sent after the event of the message.
     #[serde(rename = "request")]
     ContactRequest {
-        /// Who.
+        /// The stranger.
         from: UserName,
     },
-    /// Somebody is accepted: what they write is taken as from anybody with whom we talk.
+    /// A stranger was accepted.
     Accepted {
-        /// Who.
+        /// The accepted user.
         user: UserName,
     },
-    /// A message of ours is stored here and waits to be delivered.
+    /// A message of ours was stored and waits for delivery.
     #[serde(rename = "said")]
     MessageQueued {
-        /// To whom.
+        /// The recipient.
         to: UserName,
-        /// What was written.
+        /// The message with its id and text.
         message: ChatMessage,
         /// Its place among all messages of the profile.
         seq: i64,
     },
-    /// Something became of a message of ours.
+    /// The state of a message of ours changed.
     #[serde(rename = "state")]
     MessageStateChanged {
-        /// To whom it was written.
+        /// The recipient.
         to: UserName,
-        /// Which.
+        /// The message's id.
         id: MessageId,
-        /// What became of it.
+        /// The new state.
         state: MessageState,
-        /// Why, when it was given up.
+        /// The reason, if it was given up.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
-        /// What kind of failure that is.
+        /// The kind of that reason.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         kind: Option<ErrorKind>,
     },
-    /// What waits for somebody can't be delivered now; it is tried again by itself.
+    /// Messages for a user can't be delivered now; the node retries by itself.
     #[serde(rename = "held")]
     DeliveryHeld {
-        /// For whom.
+        /// The recipient.
         user: UserName,
-        /// Why.
+        /// The error of the last attempt.
         why: String,
-        /// Their key changed: nothing goes before `peer trust`.
+        /// True if the recipient's key changed: nothing is delivered before `peer trust`.
         frozen: bool,
     },
-    /// A message could not be stored here, and was not acked: it comes again later.
+    /// A message could not be stored and was not acked; its sender delivers it again.
     NotStored {
-        /// From whom.
+        /// The sender.
         from: UserName,
-        /// Why.
+        /// The error of the profile.
         why: String,
     },
-    /// Somebody is writing to us, in a conversation in which we take part.
+    /// A user is writing, in a conversation in which we take part.
     Typing {
-        /// Who.
+        /// The writing user.
         from: UserName,
     },
-    /// What somebody wrote was read, in whatever view.
+    /// A conversation was read, in any view.
     Read {
-        /// What who wrote.
+        /// The other user.
         with: UserName,
     },
-    /// A file is on its way, or was; told again and again while it is.
+    /// Progress or end of a file's transfer; repeated while it runs.
     Transfer(FileTransfer),
-    /// This many events came too fast and were left out: what matters is in the history.
+    /// Events were lost because the receiver was too slow; messages are in the history.
     #[serde(rename = "missed")]
     EventsMissed {
-        /// How many.
+        /// The number of lost events; 0 if unknown.
         count: u64,
     },
-    /// Somebody fetched a file, or part of one.
+    /// Another user fetched a file, or a part of one.
     Fetched {
-        /// Who.
+        /// The other user.
         by: UserName,
-        /// What.
+        /// The shared name.
         name: FileName,
         /// Bytes that were sent.
         bytes: u64,
-        /// Bytes of the file.
+        /// Size of the file in bytes.
         size: u64,
     },
-    /// Somebody fetched more files than were told of one by one.
+    /// Further fetches of a user, summed up because there were too many to report each.
     FetchedMore {
-        /// Who.
+        /// The other user.
         by: UserName,
-        /// How many, within ten seconds.
+        /// The number of files within ten seconds.
         count: u64,
-        /// Bytes that were sent of them.
+        /// Bytes that were sent.
         bytes: u64,
     },
-    /// A caller was turned away.
+    /// A connection was refused.
     Refused {
-        /// Where it called from.
+        /// The caller's address.
         address: SocketAddr,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// More callers were turned away than were told of one by one.
+    /// Further refused connections, summed up because there were too many to report each.
     RefusedMore {
-        /// How many, within ten seconds.
+        /// The number within ten seconds.
         count: u64,
-        /// From where; of several addresses if it is left out.
+        /// Their address; `None` if there were several.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<IpAddr>,
     },
-    /// A shared file is no longer what it was.
+    /// A shared file changed since it was hashed.
     Stale {
-        /// Which.
+        /// The shared name.
         name: FileName,
     },
-    /// Something worth saying.
+    /// A notice for the user.
     Notice(Notice),
 }
 
-/// Where else an account is online with the same key.
+/// The other session of an account that is online elsewhere with the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherSession {
-    /// At which address.
+    /// The address of the other machine.
     pub ip: IpAddr,
-    /// Since when by this machine's clock, milliseconds since 1970, if the tracker says so.
+    /// The start of that session in milliseconds since 1970 by this machine's clock, if the tracker says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<i64>,
 }
 
-/// A file on its way.
+/// The progress of a file's transfer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileTransfer {
-    /// With whom.
+    /// The other user.
     pub peer: UserName,
-    /// Which file.
+    /// The shared name.
     pub name: FileName,
-    /// From here or to here.
+    /// Upload or download.
     pub direction: TransferDirection,
-    /// Bytes so far.
+    /// Bytes transferred so far.
     pub bytes: u64,
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// How it stands.
+    /// Running or ended.
     pub state: TransferState,
 }
 
-/// Which way a file goes.
+/// The direction of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransferDirection {
-    /// From here.
+    /// From this machine.
     Up,
-    /// To here.
+    /// To this machine.
     Down,
 }
 
-/// How a transfer stands.
+/// The state of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransferState {
-    /// It goes on.
+    /// Not ended yet.
     Running,
-    /// All of it is there.
+    /// Ended with all bytes.
     Done,
-    /// It ended before.
+    /// Ended before.
     Failed,
 }
 
-/// Where events go, and where views get them from. Cheap to clone.
+/// The channel from the node's parts to its views, with the chat activity that the events show. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct EventBus {
     sender: broadcast::Sender<NodeEvent>,
     chat_activity: ChatActivity,
-    /// Of those to whom there are links.
+    /// The activity of users with a link.
     peer_activity: Arc<sync::Mutex<HashMap<UserName, ChatActivity>>>,
     conversations: ActiveConversations,
     order_lock: Arc<Mutex<()>>,
 }
 
 impl EventBus {
-    /// Nobody listens yet.
+    /// Creates a channel without receivers.
     pub fn new() -> Self {
         let (chat_activity, conversations) = (ChatActivity::default(), ActiveConversations::default());
         let (peer_activity, order_lock) = (Arc::default(), Arc::default());
         Self { sender: broadcast::channel(CHANNEL_CAPACITY).0, chat_activity, peer_activity, conversations, order_lock }
     }
 
-    /// Tells everybody who listens.
+    /// Sends an event to all receivers.
     pub fn send(&self, event: NodeEvent) {
         match &event {
             NodeEvent::MessageQueued { to, .. } => self.record_own_writing(to),
             NodeEvent::Typing { from } | NodeEvent::Received { from, .. } if self.is_participating(from) => {
                 self.chat_activity.record_activity();
             }
-            // Whoever only writes to the user makes nothing slower but what they fetch themselves.
+            // A user who writes without our taking part slows only the files sent to that same user.
             NodeEvent::Typing { from } | NodeEvent::Received { from, .. } => {
                 if let Some(talk) = self.peer_activity().get(from) {
                     talk.record_activity();
@@ -280,28 +281,28 @@ impl EventBus {
             }
             _ => {}
         }
-        // An error means that nobody listens.
+        // An error means that there is no receiver.
         let _ = self.sender.send(event);
     }
 
-    /// Held from before a message is stored until it was told: so messages are told in the order of their places, and whoever
-    /// heard of one has heard of all before it.
+    /// Locks the order of message events. Held from before a message is stored until its event is sent, so that events
+    /// come in the order of places, and a receiver of one has received all before it.
     pub async fn lock_order(&self) -> OwnedMutexGuard<()> {
         self.order_lock.clone().lock_owned().await
     }
 
-    /// All events from now on.
+    /// Returns a receiver of all events from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<NodeEvent> {
         self.sender.subscribe()
     }
 
-    /// Records that the user writes to `to`: what moves files makes room.
+    /// Records that the user writes to `to`: transfers are slowed.
     pub fn record_own_writing(&self, to: &UserName) {
         self.conversations.record_written(to, Instant::now());
         self.chat_activity.record_activity();
     }
 
-    /// Tells whether the user takes part in the conversation with `with`.
+    /// True if the user takes part in the conversation with `with`.
     pub fn is_participating(&self, with: &UserName) -> bool {
         self.conversations.is_active(with, Instant::now())
     }
@@ -311,14 +312,15 @@ impl EventBus {
         &self.conversations
     }
 
-    /// Whether people talk, as the events say.
+    /// Returns the overall chat activity.
     pub const fn chat_activity(&self) -> &ChatActivity {
         &self.chat_activity
     }
 
-    /// Returns whether room is to be made on the way to `user`; remembered for as long as somebody holds it.
+    /// Returns the chat activity that concerns transfers to `user`; kept as long as the result, or a clone, is held.
     pub fn peer_chat_activity(&self, user: &UserName) -> PeerChatActivity {
         let mut talk_of = self.peer_activity();
+        // Users without a link left go here, so that the map stays as small as the number of links.
         talk_of.retain(|_, talk| talk.has_other_handles());
         PeerChatActivity::new(self.chat_activity.clone(), talk_of.entry(user.clone()).or_default().clone())
     }

@@ -1,46 +1,46 @@
-//! Things worth saying that are no errors.
+//! Notices to the user that are no errors.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shared::{Fingerprint, UserName};
 
-/// Something worth saying while a command goes on.
+/// A notice while a command goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "notice", rename_all = "snake_case")]
 pub enum Notice {
-    /// A tracker was met for the first time; its key is on record now.
+    /// A tracker was met for the first time, and its key recorded.
     NewTracker {
-        /// Where.
+        /// The tracker's address.
         address: String,
-        /// Its key.
+        /// The tracker's key.
         fingerprint: Fingerprint,
     },
-    /// A user was met for the first time; their key is on record now.
+    /// A user was met for the first time, and the key pinned.
     NewFriend {
-        /// Who.
+        /// The new user.
         user: UserName,
-        /// Their key.
+        /// The pinned key.
         fingerprint: Fingerprint,
     },
-    /// Nobody has the name that was asked for, and one user has it in other letters, who is meant.
+    /// Nobody has the given name; the one user whose name differs in case only is meant.
     OtherLetters {
-        /// The name that was asked for.
+        /// The name as given.
         asked: UserName,
         /// The user who is meant.
         user: UserName,
     },
-    /// A key that can't be read is kept beside the new one that took its place.
+    /// An unreadable key was moved aside for a new one.
     KeyPutAside {
-        /// Where.
+        /// The path of the old key.
         path: String,
     },
-    /// The tracker can't be asked; what is on record is used.
+    /// The tracker can't be asked; recorded addresses are used.
     WithoutTracker {
-        /// Why.
+        /// The error of the tracker.
         why: String,
     },
 }
 
-/// Where notices go.
+/// A function that receives notices.
 pub type NoticeHandler = Arc<dyn Fn(Notice) + Send + Sync>;

@@ -1,15 +1,15 @@
-//! What is known of a file that is not whole: which of its groups are there, and what proves them.
+//! State of a partial file: its manifest and which of its groups are present.
 //!
-//! Beside `.NAME.HASH8.part` lies `.NAME.HASH8.state`:
+//! Next to `.NAME.HASH8.part` lies `.NAME.HASH8.state`:
 //!
 //! ```text
-//! 8 bytes "vzpart4\n" | 32 bytes content hash | 32 bytes: whose file it is, with zeros behind the name
-//! 8 bytes: its last modification there, seconds since 1970 | 4 bytes: nanoseconds beyond | 1 byte: 1 if it can be executed
-//! 32 bytes a group: the manifest | 1 byte a group: 1 where it is there
+//! 8 bytes "vzpart4\n" | 32 bytes content hash | 32 bytes: the owner's name, padded with zeros
+//! 8 bytes: modification time at the owner, seconds since 1970 | 4 bytes: nanoseconds | 1 byte: 1 if executable
+//! 32 bytes a group: the manifest | 1 byte a group: 1 if present
 //! ```
 //!
-//! Numbers are little-endian. Manifest and flags are hints. The manifest counts only if it folds to the hash, and a group
-//! only after it was hashed again.
+//! Numbers are little-endian. Manifest and flags are hints: the manifest counts only if it merges to the content hash,
+//! and a group only after it was hashed again.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -26,33 +26,33 @@ const USER_BYTES: usize = 32;
 const ORIGIN_BYTES: usize = USER_BYTES + 8 + 4 + 1;
 const HEADER_BYTES: usize = MAGIC.len() + 32 + ORIGIN_BYTES;
 const VALUE_BYTES: usize = 32;
-/// How the two names end.
+/// Endings of the two names.
 pub(super) const PARTIAL_SUFFIX: &str = ".part";
 pub(super) const STATE_SUFFIX: &str = ".state";
 
-/// Whose file it is, and what it is there beside its content.
+/// The owner of a file, and its metadata there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FileOrigin {
     pub(super) user: UserName,
-    /// Last modification, seconds since 1970.
+    /// Modification time in seconds since 1970.
     pub(super) mtime: i64,
-    /// Nanoseconds beyond those.
+    /// Nanoseconds to add to it.
     pub(super) mtime_ns: u32,
     pub(super) executable: bool,
 }
 
-/// A state as it was read.
+/// A state as it was read, with a checked manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PartialState {
     pub(super) origin: FileOrigin,
-    /// Folds to the hash.
+    /// The manifest, which merges to the content hash.
     pub(super) manifest: Manifest,
-    /// What it says is there.
+    /// The groups that are claimed to be present.
     pub(super) present: GroupSet,
 }
 
 impl PartialState {
-    /// Reads the state of the file with this hash; `None` for anything else.
+    /// Reads the state of the file with this hash; `None` for any other or invalid content.
     pub(super) fn read(file: &File, hash: &ContentHash, layout: &GroupLayout) -> Option<Self> {
         let mut bytes = vec![0; state_len(layout)];
         file.read_exact_at(&mut bytes, 0).ok()?;
@@ -85,11 +85,12 @@ impl PartialState {
         bytes
     }
 
-    /// Writes all of it.
+    /// Writes the whole state.
     pub(super) fn write(&self, file: &File, hash: &ContentHash, layout: &GroupLayout) -> io::Result<()> {
         let bytes = self.to_bytes(hash, layout);
         file.write_all_at(&bytes, 0)?;
-        // Only ever shorter: making a file longer is slow on some systems.
+        // The new state is written first, so that the file is only ever cut: extending a file is slow on some
+        // systems.
         if file.metadata()?.len() == bytes.len() as u64 { Ok(()) } else { file.set_len(bytes.len() as u64) }
     }
 }
@@ -116,7 +117,7 @@ impl FileOrigin {
     }
 }
 
-/// Of which file a state says that it is.
+/// Reads the hash and origin that a state file claims.
 pub(super) fn read_header(file: &File) -> Option<(ContentHash, FileOrigin)> {
     let mut bytes = [0; HEADER_BYTES];
     file.read_exact_at(&mut bytes, 0).ok()?;
@@ -124,13 +125,14 @@ pub(super) fn read_header(file: &File) -> Option<(ContentHash, FileOrigin)> {
     Some((ContentHash::from_bytes(*hash), FileOrigin::from_bytes(origin)?))
 }
 
-/// Notes in a state that was written that one more group is there.
+/// Marks one more group as present in a written state.
 pub(super) fn mark_present(file: &File, layout: &GroupLayout, group: u32) -> io::Result<()> {
+    // One byte, in place: rewriting the state for each group would cost its whole manifest every time.
     let flags = HEADER_BYTES as u64 + u64::from(layout.group_count()) * VALUE_BYTES as u64;
     file.write_all_at(&[1], flags + u64::from(group))
 }
 
-/// Where the state of this part lies.
+/// Returns the path of the state of a partial file; `None` if the name isn't one of a partial file.
 pub(super) fn state_path(part: &Path) -> Option<PathBuf> {
     let name = part.file_name()?.as_bytes().strip_suffix(PARTIAL_SUFFIX.as_bytes())?;
     Some(part.with_file_name(OsStr::from_bytes(&[name, STATE_SUFFIX.as_bytes()].concat())))

@@ -1,4 +1,4 @@
-//! Finding people: who is online, and where and with which key one of them can be reached.
+//! Lookup of peers: their presence, addresses and keys, checked against the pinned keys.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use crate::net::{LinkError, TrackerError};
 use crate::profile::{KeyComparison, KnownUser};
 use crate::sys;
 
-/// For the tracker to say where somebody is whose addresses are on record: those are likely enough to be right.
+/// Time for the tracker to answer if addresses are on record, which are likely to be right.
 const TRACKER_TIMEOUT_WITH_RECORD: Duration = Duration::from_secs(2);
-/// For the tracker to say where somebody is of whom nothing else is known.
+/// Time for the tracker to answer if nothing is on record.
 const TRACKER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whoever can put a question to the tracker: a connection, or a node that keeps one.
+/// A client that can send requests to the tracker: a connection, or a node that keeps one.
 pub trait TrackerClient: Send {
     /// Sends a request and waits for its reply.
     fn call<T: DeserializeOwned + Send>(
@@ -33,7 +33,7 @@ pub trait TrackerClient: Send {
         request: &TrackerRequest,
     ) -> impl Future<Output = Result<T, TrackerError>> + Send;
 
-    /// This end of the connection to the tracker: it tells which loopback and which interface the tracker means.
+    /// Returns our end of the tracker's connection: it tells whose loopback and interface the tracker's addresses mean.
     fn local_address(&self) -> Option<SocketAddr>;
 }
 
@@ -50,21 +50,21 @@ impl TrackerClient for TrackerConnection {
     }
 }
 
-/// Where `user` can be reached, and the key that must be there: the tracker's word, checked against the record.
-///
-/// Without the tracker, or with one that says nothing, the record alone.
+/// Returns where `user` can be reached and with which key: the tracker's answer, checked against the record. If the
+/// tracker doesn't answer, the record alone.
 ///
 /// # Errors
-/// [`Error::Offline`], [`Error::OfflineWithoutKey`], [`Error::UnknownUser`], [`Error::PeerKeyChanged`], [`Error::Tracker`].
+/// [`Error::Offline`], [`Error::OfflineWithoutKey`], [`Error::UnknownUser`] or [`Error::Unreachable`] if there is no
+/// address; [`Error::PeerKeyChanged`] if the key differs from the pinned one; [`Error::Tracker`].
 pub async fn find_target(me: &LocalUser, user: &UserName) -> Result<DialTarget, Error> {
     let asked = async { find_target_via(me, &mut me.connect_tracker().await?, user).await };
     or_recorded_target(me, user, asked).await
 }
 
-/// As [`find_target`], over a connection that is there.
+/// Finds a target as [`find_target`] does, over an existing connection.
 ///
 /// # Errors
-/// As [`find_target`].
+/// The errors of [`find_target`].
 pub async fn find_target_or_recorded(
     me: &LocalUser,
     link: &mut impl TrackerClient,
@@ -73,7 +73,7 @@ pub async fn find_target_or_recorded(
     or_recorded_target(me, user, find_target_via(me, link, user)).await
 }
 
-/// The tracker's word, or the record where that doesn't come or not in time.
+/// Returns the tracker's answer, or the record if there is no answer in time.
 async fn or_recorded_target(
     me: &LocalUser,
     user: &UserName,
@@ -95,10 +95,10 @@ fn tracker_timeout_error(me: &LocalUser, timeout: Duration) -> Error {
     TrackerError::Unreachable { address: me.tracker.to_string(), why: silence_message(timeout) }.into()
 }
 
-/// The tracker's word alone, over a connection that is there.
+/// Returns the tracker's answer alone, over an existing connection.
 ///
 /// # Errors
-/// As [`find_target`].
+/// The errors of [`find_target`].
 pub async fn find_target_via(
     me: &LocalUser,
     link: &mut impl TrackerClient,
@@ -113,22 +113,23 @@ pub async fn find_target_via(
     run_blocking(move || target_from_entry(&me, &entry, local)).await
 }
 
-/// Where the user of `entry` can be reached, its key checked against the record; `local` is this end of the connection to
-/// the tracker. Blocking: it looks at the profile.
+/// Returns the target for a tracker's entry, with its key checked against the record; `local` is our end of the
+/// tracker's connection. Blocking.
 ///
 /// # Errors
-/// [`Error::Unreachable`], [`Error::PeerKeyChanged`].
+/// [`Error::Unreachable`] without a key or an address, [`Error::PeerKeyChanged`].
 pub fn target_from_entry(me: &LocalUser, entry: &ListedPeer, local: Option<SocketAddr>) -> Result<DialTarget, Error> {
     let fingerprint = entry.fingerprint.ok_or_else(|| Error::Unreachable(entry.user.clone()))?;
     let is_near = local.is_some_and(|local| local.ip().to_canonical().is_loopback());
     let named: Vec<SocketAddr> = dial_candidates(entry.ip, entry.port, &entry.addresses)
         .into_iter()
-        // Somebody on the tracker's own machine: that loopback is not ours.
+        // The loopback of the tracker's machine, unless that is this machine.
         .filter(|address| is_near || !address.ip().is_loopback())
         .collect();
     if named.is_empty() {
         return Err(Error::Unreachable(entry.user.clone()));
     }
+    // Before the addresses are recorded: those of a wrong key must not replace the right ones.
     check_key(me, &entry.user, fingerprint)?;
     me.profile.remember_addresses(&entry.user, &named)?;
     let addresses = dial_order(&named, &sys::local_addresses(), local);
@@ -137,10 +138,10 @@ pub fn target_from_entry(me: &LocalUser, entry: &ListedPeer, local: Option<Socke
     Ok(DialTarget { user: entry.user.clone(), fingerprint, addresses, observed })
 }
 
-/// Checks a user's key against the record; at the first meeting it goes on record. Blocking: it looks at the profile.
+/// Checks a user's key against the pinned one, or pins it at the first meeting. Blocking.
 ///
 /// # Errors
-/// [`Error::PeerKeyChanged`], or [`Error::KeyOwnedByOther`] when the new key is on record as somebody else's.
+/// [`Error::PeerKeyChanged`], or [`Error::KeyOwnedByOther`] if the new key is another user's.
 pub fn check_key(me: &LocalUser, user: &UserName, fingerprint: Fingerprint) -> Result<(), Error> {
     match me.profile.compare_or_pin_key(user, fingerprint, now_s())? {
         KeyComparison::Known => Ok(()),
@@ -152,10 +153,10 @@ pub fn check_key(me: &LocalUser, user: &UserName, fingerprint: Fingerprint) -> R
     }
 }
 
-/// What it means that the tracker has another key for `user` than the record. Blocking: it looks at the profile.
+/// Returns the error for a key from the tracker that differs from the pinned one. Blocking.
 ///
 /// # Errors
-/// What is wrong with the profile.
+/// [`Error::Profile`] if the profile can't be read.
 pub fn key_change_error(
     me: &LocalUser,
     user: &UserName,
@@ -170,10 +171,10 @@ pub fn key_change_error(
     })
 }
 
-/// Checks that `key` may go on record as that of `user`: it must not be somebody else's, as far as we or the tracker know.
+/// Checks that `key` may be pinned for `user`: neither we nor the tracker know it as another user's.
 ///
 /// # Errors
-/// [`Error::KeyOwnedByOther`], or what is wrong with the profile. A tracker that can't be asked is no error.
+/// [`Error::KeyOwnedByOther`], or [`Error::Profile`]. A tracker that can't be asked is no error.
 pub async fn check_key_replacement(me: &LocalUser, user: &UserName, key: Fingerprint) -> Result<(), Error> {
     let another = |owner| Error::KeyOwnedByOther { user: user.clone(), owner, key };
     if key == me.identity.fingerprint() {
@@ -190,6 +191,7 @@ pub async fn check_key_replacement(me: &LocalUser, user: &UserName, key: Fingerp
     match bound {
         Ok(Some(owner)) if owner != *user => Err(another(owner)),
         Ok(_) => Ok(()),
+        // A key must be replaceable without a tracker: the user has to compare it by other means anyway.
         Err(error) => {
             tracing::info!("the tracker can't be asked whose key it is: {error}");
             Ok(())
@@ -197,10 +199,10 @@ pub async fn check_key_replacement(me: &LocalUser, user: &UserName, key: Fingerp
     }
 }
 
-/// A link to `target`. Whoever else answers where the tracker saw them is judged by a connection of its own to the tracker.
+/// Dials `target`. If somebody else answers, a separate connection to the tracker decides which error it is.
 ///
 /// # Errors
-/// [`Error::Link`], and [`Error::PeerKeyChanged`] or [`Error::UnknownPeerKey`] when somebody else answers.
+/// [`Error::Link`], and [`Error::PeerKeyChanged`] or [`Error::UnknownPeerKey`] if another key answers.
 pub async fn dial(
     me: &LocalUser,
     endpoint: &Endpoint,
@@ -223,10 +225,10 @@ pub async fn dial(
     }
 }
 
-/// The same where the tracker can be asked over `tracker`.
+/// Dials `target` as [`dial`] does, and asks over `tracker` if somebody else answers.
 ///
 /// # Errors
-/// As [`dial`].
+/// The errors of [`dial`].
 pub async fn dial_via(
     me: &LocalUser,
     endpoint: &Endpoint,
@@ -243,15 +245,16 @@ pub async fn dial_via(
     }
 }
 
-/// Whether only the tracker can tell what it means.
+/// True if only the tracker can tell the cause of the failure.
 const fn needs_tracker_lookup(failure: &LinkError) -> bool {
     matches!(failure, LinkError::OtherKey { .. } | LinkError::Refused { code: PeerErrorCode::Unauthorised, .. })
 }
 
-/// What it means that somebody else answers where the tracker saw the one that was dialled, or that the one doesn't know
-/// us. Somebody we or the tracker know is there by a wrong address; a key to which the tracker binds the dialled one now
-/// has changed; of any other nobody can tell. Whoever isn't known to the tracker any more is told that, and not what
-/// strangers are told.
+/// Returns the error for another key at the target's address, or for a target that doesn't know us.
+///
+/// A key that we or the tracker know belongs to another user, at an outdated address. A key that the tracker now binds
+/// to the target has changed. Any other key stays unknown. If it is we who are unknown to the tracker, the error says
+/// that, and not what the target tells strangers.
 async fn classify_dial_failure(
     me: &LocalUser,
     tracker: &mut impl TrackerClient,
@@ -302,7 +305,7 @@ async fn classify_dial_failure(
     }
 }
 
-/// The user to whom the tracker binds this key now, if there is one.
+/// Returns the user to whom the tracker binds this key.
 async fn key_owner(tracker: &mut impl TrackerClient, key: Fingerprint) -> Result<Option<UserName>, Error> {
     match tracker.call::<WhoisReply>(&TrackerRequest::Whois(WhoisRequest::Fingerprint(key))).await {
         Ok(reply) => Ok(Some(reply.user)),
@@ -311,33 +314,33 @@ async fn key_owner(tracker: &mut impl TrackerClient, key: Fingerprint) -> Result
     }
 }
 
-/// Where a friend was last, when the tracker can't be asked.
+/// Returns the recorded target of a user, for the case that the tracker can't be asked.
 ///
 /// # Errors
-/// `error` when nothing is on record.
+/// `error` if no address is on record.
 async fn recorded_target(me: &LocalUser, user: &UserName, error: Error) -> Result<DialTarget, Error> {
     match recorded_user(me, user).await? {
         Some(friend) if !friend.addresses.is_empty() => {
             (me.notify)(Notice::WithoutTracker { why: error.to_string() });
             let addresses = dial_order(&friend.addresses, &sys::local_addresses(), None);
-            // The tracker saw them there once; whoever is there now is not for it to say.
+            // `observed` is only for an address that the tracker sees now: this one is out of date.
             Ok(DialTarget { user: friend.user, fingerprint: friend.fingerprint, addresses, observed: None })
         }
         _ => Err(error),
     }
 }
 
-/// Why a user isn't listed.
+/// Returns why the tracker doesn't list a user.
 pub async fn absence_error(link: &mut impl TrackerClient, user: &UserName) -> Error {
     match whois(link, user).await {
         Err(error) if error.code() == Some(TrackerErrorCode::NotFound) => Error::UnknownUser(user.clone()),
-        // Who asks isn't who they were: that is no word on the other one.
+        // The asking session has ended: that says nothing about the user.
         Err(error) if error.code() == Some(TrackerErrorCode::NotLoggedIn) => error.into(),
         _ => Error::Offline(user.clone()),
     }
 }
 
-/// The same, held against the record: the key may have changed while they were away.
+/// Returns why the tracker doesn't list a user, checked against the record: the key may have changed meanwhile.
 async fn known_user_absence_error(me: &LocalUser, link: &mut impl TrackerClient, user: &UserName) -> Error {
     match (whois(link, user).await, recorded_user(me, user).await) {
         (_, Err(error)) => error,

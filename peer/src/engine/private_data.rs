@@ -1,20 +1,20 @@
-//! Files that are never offered to anybody, whatever is shared above them.
+//! Private files that are never given to anybody, whatever is shared above them.
 //!
-//! | what | how it is recognised |
+//! | file | recognised by |
 //! |---|---|
-//! | this profile's folder | by its path, and by device and inode of the folder and of all in it: links, hard links and bind mounts lead to the same inodes |
-//! | another profile's folder, a tracker's data folder | by its content: `identity/identity.pem`, or a database of ours beside a further file of ours |
-//! | a copy of a key, a tracker's backup | by the first bytes of the file; this profile's key anywhere in what is hashed to be shared |
-//! | a copy of a profile's or a tracker's database | by its first bytes and its name, or by the mark that a profile's bears |
-//! | a file that is still being fetched, and its state | by its name, `.NAME.HASH8.part` and `.state` |
+//! | this profile's folder | its path, and device and inode of the folder and its entries: links, hard links and bind mounts lead to the same inodes |
+//! | another profile's folder, a tracker's data folder | its content: `identity/identity.pem`, or a database of ours next to a further file of ours |
+//! | a copy of a key, a tracker's backup | the first bytes of the file; this profile's key anywhere in a file that is hashed to be shared |
+//! | a copy of a profile's or a tracker's database | its first bytes and its name, or the mark of a profile's database |
+//! | a partial file and its state | its name, `.NAME.HASH8.part` and `.state` |
 //!
-//! A file is looked at when it is shared and again each time it is served: a catalogue may be older than these rules, and
-//! a profile younger than the share above it.
+//! A file is checked when it is shared and each time it is served: a catalogue may be older than these rules, and a
+//! profile younger than the share above it.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | folders remembered | 4,096, for 5 s | all are forgotten and looked at again |
-//! | inodes of this profile | 4,096, three folders deep | further ones are known by their path alone |
+//! | folders in the cache | 4,096, for 5 s | all are dropped and checked again |
+//! | inodes of this profile | 4,096, three folders deep | further ones are recognised by their path alone |
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -31,60 +31,61 @@ use super::partial_state::{PARTIAL_SUFFIX, STATE_SUFFIX};
 use crate::profile::{self, Profile, Share};
 use crate::sys::{InodeKey, inode_key};
 
-/// How long an earlier look holds.
+/// Lifetime of the cache.
 const CACHE_LIFETIME: Duration = Duration::from_secs(5);
 const MAX_CACHED: usize = 4096;
 const OWN_DEPTH: usize = 3;
-/// A key with its certificate has less than 1 KiB; somebody may keep it with some words beside it.
+/// Largest file that is searched for a key. A key with its certificate has less than 1 KiB; notes may be added to a
+/// copy.
 const KEY_BYTES: u64 = 16 << 10;
-/// The first blocks of a tar archive.
+/// Bytes read of the start of a file: the first blocks of a tar archive.
 const HEAD_BYTES: usize = 4096;
 const KEY_BEGINS: &str = "PRIVATE KEY-----";
-/// Names of databases, as profiles and trackers have them.
+/// Names of the databases of profiles and trackers.
 const DATABASES: [&str; 3] = ["profile.db", "tracker.db", "presence.db"];
 
-/// The files of one machine that belong to nobody but their owner.
+/// A detector of private files, from the view of one profile.
 #[derive(Debug)]
 pub struct PrivateData {
     home: PathBuf,
     cache: Mutex<PrivateDataCache>,
 }
 
-/// The result of the last look.
+/// The facts of the last check.
 #[derive(Debug)]
 struct PrivateDataCache {
     since: Option<Instant>,
     own: HashSet<InodeKey>,
-    /// The file of this profile's secret key.
+    /// This profile's key.
     key: Option<KeyFile>,
-    /// By path: whether it is, or lies in, a data folder of ours.
+    /// True for a folder that is a data folder of ours, or lies in one.
     folders: HashMap<PathBuf, bool>,
 }
 
 #[derive(Debug)]
 struct KeyFile {
     hash: ContentHash,
-    /// The first line of the key itself, which has all that is secret of it.
+    /// The first line of the key's encoding, which holds the secret.
     key: String,
 }
 
 /// The reason why a file is private.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrivacyReason {
-    /// It belongs to this profile.
+    /// The file belongs to this profile.
     OwnProfile,
-    /// It belongs to another profile, or to a tracker.
+    /// The file belongs to another profile, or to a tracker.
     DataFolder,
-    /// It holds a secret key.
+    /// The file holds a secret key.
     Key,
-    /// It is a database of a profile or a tracker.
+    /// The file is a database of a profile or a tracker.
     Database,
-    /// It is a part of a file that is being fetched, or the state of one.
+    /// The file is a partial file, or the state of one.
     PartialFile,
 }
 
 impl PrivacyReason {
-    /// The reason, for people.
+    /// Returns the text for the user.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OwnProfile => "it belongs to this profile, which holds your secret key",
@@ -97,13 +98,13 @@ impl PrivacyReason {
 }
 
 impl PrivateData {
-    /// The private files as `profile` knows them.
+    /// Creates the detector of `profile`.
     pub fn of(profile: &Profile) -> Self {
         let known = PrivateDataCache { since: None, own: HashSet::new(), key: None, folders: HashMap::new() };
         Self { home: profile.home().to_owned(), cache: Mutex::new(known) }
     }
 
-    /// Tells why a file or folder is private; `path` is absolute and has no link in it.
+    /// Returns why a file or folder is private; `path` is absolute and without symbolic links.
     pub fn reason(&self, path: &Path, metadata: &fs::Metadata) -> Option<PrivacyReason> {
         let known = self.refreshed_cache();
         if path.starts_with(&self.home) || known.own.contains(&inode_key(metadata)) {
@@ -112,10 +113,11 @@ impl PrivateData {
         self.reason_of_path(known, path, metadata.is_dir())
     }
 
-    /// The same of a share, by what is on record; [`PrivateData::reason_of_open`] is the last word.
+    /// Returns whether a share is private, by its record alone; [`PrivateData::reason_of_open`] decides for certain.
     pub fn is_private_share(&self, share: &Share) -> bool {
         let known = self.refreshed_cache();
         let is_own = |own: &InodeKey| own.inode() == share.version.inode;
+        // Most inodes differ already: only a match is worth a look at the disk.
         let may_be_own = known.own.iter().any(is_own);
         let is_private = known.key.as_ref().is_some_and(|own| own.hash == share.hash)
             || share.path.starts_with(&self.home)
@@ -123,9 +125,9 @@ impl PrivateData {
         is_private || self.reason_of_path(known, &share.path, false).is_some()
     }
 
-    /// Tells why an open file is private.
+    /// Returns why an open file is private.
     pub fn reason_of_open(&self, path: &Path, file: &File) -> Option<PrivacyReason> {
-        // Unreadable is no secret.
+        // A file that can't be read gives no secret away.
         let metadata = file.metadata().ok()?;
         let has_secret = || {
             let head = head_of(file);
@@ -137,7 +139,7 @@ impl PrivateData {
         self.reason(path, &metadata).or_else(has_secret)
     }
 
-    /// The line of this profile's key file that holds the secret, to be searched for.
+    /// Returns the line of this profile's key that holds the secret, to be searched for.
     pub fn own_key(&self) -> Option<String> {
         self.refreshed_cache().key.as_ref().map(|own| own.key.clone())
     }
@@ -152,6 +154,7 @@ impl PrivateData {
         if folder.is_some_and(|folder| known.is_in_data_folder(folder)) {
             return Some(PrivacyReason::DataFolder);
         }
+        // The name needs no cache: free it for other threads.
         drop(known);
         path.file_name()
             .is_some_and(|name| is_partial_name(name.as_encoded_bytes()))
@@ -182,13 +185,14 @@ impl PrivateDataCache {
         if let Some(known) = self.folders.get(folder) {
             return *known;
         }
+        // Recursion ends at the root; each folder on the way is cached for its other files.
         let is_inside = is_data_folder(folder) || folder.parent().is_some_and(|above| self.is_in_data_folder(above));
         self.folders.insert(folder.to_owned(), is_inside);
         is_inside
     }
 }
 
-/// Recognises the folder of a profile or of a tracker by its content.
+/// True for a folder with the content of a profile or a tracker.
 pub fn is_data_folder(folder: &Path) -> bool {
     let has = |name: &str| fs::symlink_metadata(folder.join(name)).is_ok();
     if has("identity/identity.pem") {
@@ -199,24 +203,24 @@ pub fn is_data_folder(folder: &Path) -> bool {
     is_profile || is_tracker()
 }
 
-/// The folder and what is in it, as far as that is a profile's: whatever else somebody keeps there lies deeper or is
-/// known by its path.
+/// Returns the inodes of the profile's own files. Other files that a user keeps there lie deeper, or are recognised by
+/// their path.
 fn own_inodes(home: &Path) -> HashSet<InodeKey> {
     let entries = WalkDir::new(home).max_depth(OWN_DEPTH).into_iter().flatten().take(MAX_CACHED);
     entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| inode_key(&metadata)).collect()
 }
 
-/// The first bytes of a file.
+/// Returns the first bytes of a file.
 fn head_of(file: &File) -> Vec<u8> {
     let mut head = vec![0; HEAD_BYTES];
-    // Unreadable is no secret.
+    // A file that can't be read gives no secret away.
     let read = file.read_at(&mut head, 0).unwrap_or(0);
     head.truncate(read);
     head
 }
 
-/// Recognises an identity of this program, of whomever, a copy of `own` key, and the backup of a tracker, which has an
-/// identity in it.
+/// True if the file holds anybody's identity, a copy of the `own` key, or a tracker's backup, which has an identity in
+/// it.
 fn holds_key(file: &File, head: &[u8], size: u64, own: Option<&str>) -> bool {
     if is_backup(head) {
         return true;
@@ -225,25 +229,28 @@ fn holds_key(file: &File, head: &[u8], size: u64, own: Option<&str>) -> bool {
         return false;
     }
     let mut text = vec![0; usize::try_from(size).unwrap_or(0)];
-    // One that is read at another length is being written to, and is looked at again when it is opened to be sent.
+    // A file that changes its length meanwhile is checked again when it is opened to be sent.
     let read = file.read_at(&mut text, 0).unwrap_or(0);
     let text = &text[..read];
     let is_identity = || contains_bytes(text, KEY_BEGINS.as_bytes()) && certs::is_identity_pem(text);
     own.is_some_and(|own| contains_bytes(text, own.as_bytes())) || is_identity()
 }
 
-/// Recognises a database of a profile or a tracker, and the log beside one.
+/// True for a database of a profile or a tracker, and for a write-ahead log of one.
+// The application id in SQLite's header.
 fn is_database(path: &Path, head: &[u8]) -> bool {
     const MARK: std::ops::Range<usize> = 68..72;
     let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
     let is_ours = |name: &[u8]| DATABASES.iter().any(|ours| ours.as_bytes() == name);
     if let Some(database) = name.strip_suffix(b"-wal") {
+        // The magic number of a write-ahead log, without its last byte, which tells the byte order.
         return is_ours(database) && head.starts_with(&[0x37, 0x7f, 0x06]);
     }
     head.starts_with(b"SQLite format 3\0") && (is_ours(name) || head.get(MARK) == Some(&profile::APPLICATION_ID))
 }
 
-/// A tar archive that begins with the list of what a tracker's backup has.
+/// True for a tar archive that begins with the entries of a tracker's backup.
+// The place of the magic number in a tar header.
 fn is_backup(head: &[u8]) -> bool {
     const MAGIC: std::ops::Range<usize> = 257..262;
     head.starts_with(b"manifest.json\0") && head.get(MAGIC) == Some(b"ustar") && contains_bytes(head, b"identity.pem")
@@ -253,7 +260,7 @@ fn contains_bytes(text: &[u8], wanted: &[u8]) -> bool {
     text.windows(wanted.len()).any(|window| window == wanted)
 }
 
-/// `.NAME.HASH8.part` or `.state`.
+/// True for `.NAME.HASH8.part` and `.NAME.HASH8.state`.
 fn is_partial_name(name: &[u8]) -> bool {
     let stem = [PARTIAL_SUFFIX, STATE_SUFFIX].iter().find_map(|ending| name.strip_suffix(ending.as_bytes()));
     let Some((rest, hash)) = stem.and_then(|stem| stem.split_last_chunk::<8>()) else { return false };

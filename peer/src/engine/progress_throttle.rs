@@ -1,7 +1,7 @@
-//! What is worth telling of the files of a fetch, and how often. Pure.
+//! Throttle for the progress of a fetch's files: which updates are sent, and how often. No I/O.
 //!
-//! A file that was told of as being on its way is always told of again when it ends. One that comes and goes between two
-//! tellings is told of once, and of thousands of them only some: nobody reads a line a file.
+//! A file that was reported as running is always reported again when it ends. A file that begins and ends between two
+//! updates is reported once; of thousands of such files only some are, because nobody reads a line for each.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,14 +11,14 @@ use shared::{FileName, UserName};
 use super::fetch::{FetchEvent, FileNo, FileOutcome, FileReport};
 use super::node_event::{FileTransfer, TransferDirection, TransferState};
 
-/// Files that are followed at once; the others are told of when they end.
+/// Files reported as running at the same time; the others are reported when they end.
 const MAX_FOLLOWED: usize = 32;
-/// Files that are told of as they come.
+/// Files reported without delay.
 const BURST_FILES: f64 = 200.0;
-/// Files that are told of in a second, once that is used up.
+/// Files reported in a second after that.
 const FILES_PER_SECOND: f64 = 20.0;
 
-/// The files of one fetch.
+/// The progress of the files of one fetch.
 #[derive(Debug)]
 pub struct ProgressThrottle {
     from: UserName,
@@ -34,18 +34,18 @@ struct TransferProgress {
     name: FileName,
     size: u64,
     bytes: u64,
-    /// How many bytes it had when it was told of, if it was.
+    /// The bytes in the last report; `None` before the first.
     reported_bytes: Option<u64>,
 }
 
 impl ProgressThrottle {
-    /// Of a fetch that begins.
+    /// Prepares for a fetch that begins.
     pub fn new(from: &UserName, now: Instant) -> Self {
         let (active, finished) = (HashMap::new(), Vec::new());
         Self { from: from.clone(), active, finished, followed: 0, allowance: BURST_FILES, refilled_at: now }
     }
 
-    /// Takes what the fetch reports; true when something may have to be told.
+    /// Updates the progress from an event of the fetch; returns true if there may be something to report.
     pub fn handle_event(&mut self, event: &FetchEvent<'_>, now: Instant) -> bool {
         match event {
             FetchEvent::Started { file, name, size, resumed } => {
@@ -73,7 +73,7 @@ impl ProgressThrottle {
         }
     }
 
-    /// What is to be told now.
+    /// Returns the updates to report now.
     pub fn due_updates(&mut self, now: Instant) -> Vec<FileTransfer> {
         let mut due = std::mem::take(&mut self.finished);
         let mut fresh: Vec<FileNo> = Vec::new();
@@ -87,6 +87,7 @@ impl ProgressThrottle {
                 None => fresh.push(*no),
             }
         }
+        // In the order of their numbers: a map has none.
         fresh.sort_unstable();
         for no in fresh {
             if self.followed >= MAX_FOLLOWED || !self.take_allowance(now) {
@@ -101,7 +102,7 @@ impl ProgressThrottle {
         due
     }
 
-    /// What is to be told at the end: what was on its way isn't any more.
+    /// Returns the last updates: files reported as running have failed.
     pub fn final_updates(mut self) -> Vec<FileTransfer> {
         let told = self.active.values().filter(|running| running.reported_bytes.is_some());
         self.finished.extend(told.map(|running| transfer(&self.from, running, TransferState::Failed)));
@@ -128,7 +129,7 @@ impl ProgressThrottle {
         true
     }
 
-    /// Whether one more file may be told of.
+    /// Returns whether one more file may be reported.
     fn take_allowance(&mut self, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.refilled_at).min(Duration::from_secs(60));
         self.refilled_at = now;

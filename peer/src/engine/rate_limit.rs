@@ -1,59 +1,59 @@
-//! Limits on bytes a second. Pure: `now` is an argument, and what comes back is how long to wait.
+//! Rate limits on bytes a second. No I/O: `now` is an argument, and the result is how long to wait.
 
 use std::time::{Duration, Instant};
 
-/// How much may be used at once after a pause, as time at the full rate.
+/// Allowance after a pause, as time at the full rate.
 const BURST: Duration = Duration::from_millis(100);
-/// Waits shorter than this are left to the next one: timers are coarser than a packet at full speed.
+/// Shortest wait; shorter ones are added to the next: timers are coarser than a packet at full speed.
 const MIN_WAIT: Duration = Duration::from_millis(5);
-/// The same where what is used at once must stay small; timers are no finer.
+/// Shortest wait if bursts must stay small; timers are no finer.
 const MIN_WAIT_SMOOTH: Duration = Duration::from_millis(1);
 
-/// A token bucket that may go into debt: what was used is always granted, and the next one waits the longer.
+/// A token bucket that may go into debt: a use is always granted, and the next one waits longer.
 #[derive(Debug)]
 pub struct TokenBucket {
     per_second: f64,
-    /// Bytes that may be used at once after a pause.
+    /// Largest credit after a pause, in bytes.
     burst: f64,
-    /// Bytes that may be used now; negative while there is debt.
+    /// Current credit in bytes; negative while in debt.
     credit: f64,
     last: Instant,
     min_wait: Duration,
 }
 
 impl TokenBucket {
-    /// A bucket of `per_second` bytes a second, at least one.
+    /// Creates a bucket of `per_second` bytes a second, at least 1.
     pub fn new(per_second: u64, now: Instant) -> Self {
         let per_second = bytes_of(per_second.max(1));
         let burst = per_second * BURST.as_secs_f64();
-        // Nothing was saved up before the beginning: the first seconds keep the rate as well.
+        // No initial credit, so that the rate holds in the first second as well.
         Self { per_second, burst, credit: 0.0, last: now, min_wait: MIN_WAIT }
     }
 
-    /// One that lets little pass at a time, at the price of more waits.
+    /// Creates a bucket with small bursts, at the price of more waits.
     pub fn smooth(per_second: u64, now: Instant) -> Self {
         Self { min_wait: MIN_WAIT_SMOOTH, ..Self::new(per_second, now) }
     }
 
-    /// A bucket of `per_second` bytes a second from which `burst` bytes can be used at once.
+    /// Creates a bucket of `per_second` bytes a second with `burst` bytes of credit at once.
     pub fn with_burst(per_second: u64, burst: u64, now: Instant) -> Self {
         let burst = bytes_of(burst);
         Self { per_second: bytes_of(per_second.max(1)), burst, credit: burst, last: now, min_wait: MIN_WAIT }
     }
 
-    /// Whether so long nothing was used that it holds all it can.
+    /// True if the bucket has been unused long enough to be full.
     pub fn is_full(&self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.last).as_secs_f64();
         self.credit + passed * self.per_second >= self.burst
     }
 
-    /// Whether all of it was used.
+    /// True if there is no credit.
     pub fn is_spent(&self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.last).as_secs_f64();
         self.credit + passed * self.per_second <= 0.0
     }
 
-    /// Uses `bytes` if it holds as many; false, and nothing is used, if it doesn't.
+    /// Uses `bytes` if the credit covers them; otherwise uses nothing and returns false.
     pub fn try_consume(&mut self, bytes: usize, now: Instant) -> bool {
         self.refill(now);
         let (bytes, held) = (bytes_of(bytes as u64), self.credit);
@@ -63,10 +63,11 @@ impl TokenBucket {
         held >= bytes
     }
 
-    /// Uses `bytes`, and tells how long to wait before using more; often not at all, and then a little longer.
+    /// Uses `bytes` and returns how long to wait before the next use: often zero, then a little longer.
     pub fn consume(&mut self, bytes: usize, now: Instant) -> Duration {
         self.refill(now);
         self.credit -= bytes_of(bytes as u64);
+        // Clamped: `from_secs_f64` panics on negative and huge values.
         let wait = Duration::from_secs_f64((-self.credit / self.per_second).clamp(0.0, 3600.0));
         if wait < self.min_wait { Duration::ZERO } else { wait }
     }
@@ -83,7 +84,7 @@ const fn bytes_of(count: u64) -> f64 {
     count as f64
 }
 
-/// Waits as long as a [`TokenBucket`] says; not at all costs nothing, where a timer would still take its tick.
+/// Waits as long as a [`TokenBucket`] says. Zero returns at once, where a timer would still take a tick.
 pub async fn sleep_if_positive(wait: Duration) {
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;

@@ -1,4 +1,4 @@
-//! Looking at what somebody shares, live.
+//! Listing of the files that another user shares now.
 
 use shared::UntrustedText;
 use shared::names::matching_key;
@@ -9,11 +9,11 @@ use super::{Error, LocalUser, peer_lookup};
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{DialTarget, Link};
 
-/// Everything that `target` shares under names that start with `prefix`, or else with what looks the same; what can't be a
-/// file by the name it has there.
+/// Lists the files of `target` whose names start with `prefix`, or else look as if they did. The inner `Err` is a name
+/// that can't be a file name here.
 ///
 /// # Errors
-/// [`Error`]: no link, no answer.
+/// [`Error::Link`] or [`Error::Stream`] if the peer can't be reached or doesn't answer.
 pub async fn list_remote_files(
     me: &LocalUser,
     target: &DialTarget,
@@ -27,13 +27,14 @@ pub async fn list_remote_files(
     files
 }
 
-/// What is shared under names that start with `prefix`; where nothing is, what looks the same.
+/// Lists names that start with `prefix`; if there are none, names that look as if they did.
 async fn list_lookalikes(link: &Link, prefix: &str) -> Result<Vec<Result<FileStat, UntrustedText>>, Error> {
     let files = list_files(link, prefix).await?;
     if !files.is_empty() || prefix.is_empty() {
         return Ok(files);
     }
-    // Where in a name something can't be seen isn't known: it may be before all that was typed.
+    // Invisible characters may stand anywhere, even in front: only the whole list can be searched for
+    // lookalikes.
     let mut files = list_files(link, "").await?;
     let key = matching_key(prefix);
     files.retain(|file| file.as_ref().is_ok_and(|file| matching_key(file.name.as_str()).starts_with(&*key)));

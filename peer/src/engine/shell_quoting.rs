@@ -1,12 +1,13 @@
-//! Words of commands that are printed to be pasted into a shell.
+//! Quoting of words in commands that are printed for pasting into a shell.
 
-/// Returns the words as a shell takes each of them for one, and none for an option.
+/// Joins words so that a shell takes each of them as one, and the program none as an option.
 pub fn shell_quote(words: &[&str]) -> String {
     let quoted = words.iter().map(|word| quote_word(word)).collect::<Vec<_>>().join(" ");
     if words.iter().any(|word| word.starts_with('-')) { format!("-- {quoted}") } else { quoted }
 }
 
 fn quote_word(word: &str) -> String {
+    // No `~` here, and no `=` in front (zsh): both are expanded.
     let is_plain = |c: char| c.is_alphanumeric() || "._-+/,:@%=".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) && !word.starts_with('=') {
         return word.to_owned();

@@ -1,4 +1,4 @@
-//! Amounts for people.
+//! Formatting of sizes for the user.
 
 /// Returns `1.23 MB` for `1234567`: three digits, rounded, in powers of ten as file managers and networks count.
 pub fn format_size(bytes: u64) -> String {

@@ -1,5 +1,5 @@
-//! Making, entering and leaving an account. Its password goes to a tracker whose key is confirmed
-//! ([`super::tracker_key`]), and to nobody else.
+//! Registration, login, password change and logout. The password is sent only to a tracker whose key is confirmed
+//! ([`super::tracker_key`]).
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::net::TrackerError;
 use crate::net::tracker::{TrackerAddress, TrackerConnection};
 use crate::profile::{BindingIdentity, Profile, ProfileAccount};
 
-/// Makes an account bound to this profile's key.
+/// Registers an account and binds it to this profile's key.
 ///
 /// # Errors
-/// [`Error::Tracker`] when the name is taken or the tracker can't be reached.
+/// [`Error::Tracker`] if the name is taken or the tracker can't be reached.
 pub async fn register(
     profile: &Profile,
     tracker: &TrackerAddress,
@@ -35,11 +35,12 @@ pub async fn register(
     Ok(identity.fingerprint())
 }
 
-/// Enters an account that exists, binding it to this profile's key when it isn't bound; `rebind` takes another key's
-/// place. A key that has to be made for that becomes the profile's when the account is bound to it, and not before.
+/// Logs in to an account and binds it to this profile's key if it isn't bound; `rebind` replaces a binding to another
+/// key. A key created for this becomes the profile's only after the account is bound to it.
 ///
 /// # Errors
-/// [`Error::Tracker`]: wrong password, or bound to another key.
+/// [`Error::Tracker`] for a wrong password; [`Error::AccountElsewhere`], [`Error::ProfileOfAnotherAccount`] or
+/// [`Error::KeyOfAnotherAccount`] if the account or the key is bound otherwise.
 pub async fn login(
     profile: &Profile,
     tracker: &TrackerAddress,
@@ -69,20 +70,21 @@ pub async fn login(
             to_bind.discard()?;
             return Err(error.into());
         }
-        // The account may be bound all the same: the next attempt shows the same key.
+        // After a lost reply the account may be bound already: keep the new key, which the next attempt shows
+        // again.
         reply => drop(reply?),
     }
     if let Some(aside) = to_bind.commit()? {
         notify(Notice::KeyPutAside { path: aside.to_string_lossy().into_owned() });
     }
-    // Nobody can be reached yet: a node says that, when it runs.
+    // End the presence that a login begins: no node runs yet that could be reached.
     let EmptyReply {} =
         link.call(&TrackerRequest::Logout { user: user.clone(), proof: SpeakerProof::default() }).await?;
     profile.set_account(&ProfileAccount { user, tracker: tracker.to_string() })?;
     Ok(fingerprint)
 }
 
-/// Why an account can't be entered with this profile's key: the account has another one, or the key another account.
+/// Returns why the login was refused: the account has another key, or the key another account.
 async fn login_conflict(profile: &Profile, link: &mut TrackerConnection, user: UserName, error: TrackerError) -> Error {
     let is_of_profile = profile.account().is_ok_and(|account| account.is_some_and(|account| account.user == user));
     match link.call::<LoginReply>(&TrackerRequest::Resume(AnnouncedPresence::default())).await {
@@ -95,19 +97,19 @@ async fn login_conflict(profile: &Profile, link: &mut TrackerConnection, user: U
     }
 }
 
-/// One password in the place of another.
+/// The two passwords of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PasswordChange {
-    /// The one there is.
+    /// The present password.
     pub current: Password,
-    /// The one there is to be.
+    /// The new password.
     pub new: Password,
 }
 
-/// Changes the account's password. All its sessions end but the one that this tracker's connection has.
+/// Changes the account's password. All its sessions end, except the one of this connection.
 ///
 /// # Errors
-/// [`Error::Tracker`]: the present password is wrong, or the tracker can't be asked.
+/// [`Error::Tracker`] if the present password is wrong, or the tracker can't be reached.
 pub async fn change_password(
     tracker: &mut impl TrackerClient,
     user: UserName,
@@ -118,25 +120,25 @@ pub async fn change_password(
     Ok(())
 }
 
-/// Proves that a password is the account's, and changes nothing: it goes along with a list of no files, on a connection
-/// that can speak for nobody without it.
+/// Verifies a password without changing anything: sends it with an empty list of files, over a connection that has no
+/// session.
 ///
 /// # Errors
-/// [`Error::Tracker`]: it is wrong, or the tracker can't be asked.
+/// [`Error::Tracker`] if the password is wrong, or the tracker can't be reached.
 pub async fn check_password(me: &LocalUser, password: Password) -> Result<(), Error> {
     let proof = SpeakerProof { token: None, password: Some(password) };
     let (user, files, mode) = (me.user.clone(), Vec::new(), FilesMode::Add);
     let request = TrackerRequest::RegisterFiles(RegisterFilesRequest { user, files, mode, proof });
     match me.connect_tracker().await?.call::<RegisterFilesReply>(&request).await {
         Ok(RegisterFilesReply { .. }) => Ok(()),
-        // Whoever isn't online has no list: that is looked at when the password was right.
+        // The tracker checks the password first, and only then that the user is online.
         Err(TrackerError::Refused { refusal, .. }) if refusal.code == TrackerErrorCode::NotLoggedIn => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Asks the tracker, for at most `patience`, whether this profile's key still is the account's; `None` where it is, or
-/// nobody says otherwise.
+/// Asks the tracker, for at most `timeout`, whether this profile's key is still the account's; `None` if it is, or if
+/// there is no answer.
 pub async fn detect_key_loss(me: &LocalUser, timeout: Duration) -> Option<Error> {
     let ask = async {
         let whois = TrackerRequest::Whois(WhoisRequest::Fingerprint(me.identity.fingerprint()));
@@ -152,10 +154,10 @@ pub async fn detect_key_loss(me: &LocalUser, timeout: Duration) -> Option<Error>
     }
 }
 
-/// Forgets the account on this machine; the identity and the shares stay. A running node goes on until it is stopped.
+/// Removes the account from this machine; identity and shares stay. A running node goes on until it is stopped.
 ///
 /// # Errors
-/// What is wrong with the profile.
+/// [`Error::Profile`] if the profile can't be written.
 pub fn logout(profile: &Profile) -> Result<(), Error> {
     Ok(profile.clear_account()?)
 }

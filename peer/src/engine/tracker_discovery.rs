@@ -1,4 +1,4 @@
-//! Finding a tracker when none is known.
+//! Discovery of trackers on the local network.
 
 use shared::Fingerprint;
 
@@ -6,27 +6,27 @@ use crate::net::discovery::{AnnouncedTracker, DiscoveryResult, Reachability};
 
 pub use crate::net::discovery::{DiscoveryError, LISTEN_DURATION};
 
-/// The trackers that were heard, and what that comes to.
+/// The trackers that were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiscoveredTrackers {
-    /// Nobody is there.
+    /// No tracker answers.
     NotFound,
-    /// One alone, or the one that was wanted.
+    /// The only tracker, or the wanted one.
     One(AnnouncedTracker),
-    /// Somebody has to choose.
+    /// Several, among which the user has to choose.
     Several(DiscoveryResult),
 }
 
-/// Looks for trackers on the local network; where one key is `wanted`, only for that one.
+/// Looks for trackers on the local network; with `wanted`, only for the one with that key.
 ///
 /// # Errors
-/// [`DiscoveryError`] when the network can't be listened to.
+/// [`DiscoveryError`] if the network can't be listened to.
 pub async fn discover(wanted: Option<Fingerprint>) -> Result<DiscoveredTrackers, DiscoveryError> {
     Ok(choose(crate::net::discovery::discover_trackers(wanted).await?, wanted))
 }
 
-/// Decides on the keys that were heard, whether they answer or not: whoever makes the others silent, or crowds them out,
-/// must not be the only one by that. A key that is wanted needs no decision.
+/// Chooses by the announced keys, whether they answer or not: a tracker must not become the only one by silencing the
+/// others or crowding them out. A wanted key needs no choice.
 fn choose(heard: DiscoveryResult, wanted: Option<Fingerprint>) -> DiscoveredTrackers {
     let mut there = heard.trackers.iter().filter(|tracker| tracker.reachability != Reachability::Silent);
     match (there.next(), wanted) {

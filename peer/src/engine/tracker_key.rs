@@ -1,14 +1,14 @@
-//! The tracker's key: which one is demanded, and whether it is the right one before a secret goes there.
+//! Keys of trackers: which key is demanded, and the confirmation that is needed before a password is sent.
 //!
 //! | on record at the address | demanded | with `--tracker-key K` |
 //! |---|---|---|
-//! | nothing | any key, or the one that was announced; it is recorded as seen | K |
-//! | a key S that was seen | S, or one that is confirmed at another address | K, which takes the place of S |
-//! | a key C that was confirmed | C | C, where that is K; else nobody is asked |
+//! | none | any key, or the announced one; recorded as seen | K |
+//! | a seen key S | S, or a key confirmed at another address | K, which replaces S |
+//! | a confirmed key C | C | C if equal to K; otherwise no connection |
 //!
-//! A key that is confirmed at one address is so at all others. Whatever is demanded and not shown is
-//! [`super::ErrorKind::IdentityChanged`], before anything was sent. [`TrackerKeyCheck`] is for the commands that send a
-//! password: it ends with a key that is confirmed, or with one that somebody has to look at.
+//! A key confirmed at one address is confirmed at all. Another key than demanded is
+//! [`super::ErrorKind::IdentityChanged`], before anything was sent. [`TrackerKeyCheck`] is for commands that send a
+//! password: it ends with a confirmed key, or with one that the user has to confirm.
 
 use certs::Identity;
 use shared::Fingerprint;
@@ -18,37 +18,37 @@ use crate::net::TrackerError;
 use crate::net::tracker::{KeyDemand, TrackerAddress, TrackerConnection};
 use crate::profile::{KnownTracker, Profile, TrackerKeyTrust};
 
-/// What was said beforehand of the key of a tracker that is met for the first time.
+/// The policy for the key of a tracker that is met for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrackerKeyPolicy {
-    /// Nothing: somebody is asked before a secret goes there.
+    /// The user is asked before a password is sent.
     Ask,
-    /// The first key that is shown is the right one.
+    /// The first shown key is confirmed without asking.
     AcceptNew,
-    /// This is the right one, and no other.
+    /// Only this key is accepted.
     Only(Fingerprint),
 }
 
-/// A tracker to which a secret is to go.
+/// A tracker that a password is to be sent to.
 #[derive(Debug)]
 pub struct TrackerKeyCheck<'a> {
-    /// Where its key is on record.
+    /// The profile with the recorded keys.
     pub profile: &'a Profile,
-    /// Where it is.
+    /// The tracker's address.
     pub address: &'a TrackerAddress,
-    /// The key that was announced for it on the local network.
+    /// The key announced for the address on the local network.
     pub announced: Option<Fingerprint>,
-    /// What was said of its key.
+    /// The policy for an unknown key.
     pub policy: TrackerKeyPolicy,
 }
 
 impl TrackerKeyCheck<'_> {
-    /// Returns the key that somebody has to look at; `None` where it is confirmed already. Nothing is asked of the
-    /// tracker but its key, and one that has to be looked at goes on no record.
+    /// Returns the key that the user has to confirm; `None` if it is confirmed already. Nothing but the key is asked of
+    /// the tracker, and an unconfirmed key is not recorded.
     ///
     /// # Errors
-    /// [`Error::Tracker`] when it can't be reached, or is another than on record; [`Error::FalseAnnouncement`],
-    /// [`Error::TrackerKeyMismatch`], [`Error::TrackerKeyConflict`].
+    /// [`Error::Tracker`] if it can't be reached, or shows another key than recorded; [`Error::FalseAnnouncement`],
+    /// [`Error::TrackerKeyMismatch`] or [`Error::TrackerKeyConflict`].
     pub async fn unconfirmed_key(&self, notify: &NoticeHandler) -> Result<Option<Fingerprint>, Error> {
         let Self { profile, address, announced, policy } = *self;
         let known = profile.tracker_at(&address.to_string())?;
@@ -57,6 +57,7 @@ impl TrackerKeyCheck<'_> {
         {
             return Ok(None);
         }
+        // Without an identity: an unconfirmed tracker need not learn who asks.
         let link = dial(profile, None, address, announced, policy).await?;
         let key = link.fingerprint();
         if link.is_confirmed() || policy == TrackerKeyPolicy::AcceptNew {
@@ -66,16 +67,16 @@ impl TrackerKeyCheck<'_> {
         Ok(Some(key))
     }
 
-    /// Records that this is the tracker's key.
+    /// Records the key as confirmed.
     ///
     /// # Errors
-    /// What is wrong with the profile.
+    /// [`Error::Profile`] if the profile can't be written.
     pub fn confirm(&self, key: Fingerprint, notify: &NoticeHandler) -> Result<(), Error> {
         record_key(self.profile, self.address, key, TrackerKeyTrust::Confirmed, notify)
     }
 }
 
-/// Connects to the tracker at `address`; at the first meeting its key goes on record.
+/// Connects to the tracker at `address`; at the first meeting its key is recorded.
 pub(super) async fn connect(
     profile: &Profile,
     identity: &Identity,
@@ -111,10 +112,11 @@ async fn dial(
         {
             return Err(Error::TrackerKeyMismatch { address: text, expected, presented });
         }
-        // What was only seen or announced yields to a tracker that is known from elsewhere.
+        // A key that was only seen or announced yields to one confirmed at another address.
         Err(TrackerError::IdentityChanged { presented, .. })
             if matches!(demand, KeyDemand::Seen(_)) && is_confirmed(&presented)? =>
         {
+            // A second connection: the first ended before anything was sent over it.
             TrackerConnection::connect(address, identity, KeyDemand::Confirmed(presented)).await?
         }
         Err(TrackerError::IdentityChanged { expected, presented, .. }) if known.is_none() => {
@@ -128,7 +130,7 @@ async fn dial(
     Ok(link)
 }
 
-/// What is demanded of the tracker's key; `Err` with the key on record and the one that was given where those differ.
+/// Returns the demanded key; `Err` holds the recorded and the given key if those contradict each other.
 fn key_demand(
     known: Option<KnownTracker>,
     announced: Option<Fingerprint>,
@@ -155,7 +157,7 @@ fn record_key(
     notify: &NoticeHandler,
 ) -> Result<(), Error> {
     let text = address.to_string();
-    // Most commands change nothing, and a profile may lie where nothing can be written.
+    // Most commands change nothing, and a profile on a read-only disk can't be written.
     if profile.tracker_at(&text)? == Some(KnownTracker { fingerprint: key, trust: standing }) {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Looking around at the tracker, page by page: who is there, and who shares what.
+//! Searches at the tracker, page by page: users, and shared files.
 
 use shared::UserName;
 use shared::tracker::{
@@ -9,15 +9,15 @@ use super::Error;
 use super::peer_lookup::TrackerClient;
 use crate::net::TrackerError;
 
-/// Users or files asked for at once.
+/// Users or files of one page.
 const PAGE_SIZE: usize = 1000;
-/// People who are online among whom one is looked for by name.
+/// Largest number of online users whose names are compared.
 const MAX_COMPARED_NAMES: usize = 2000;
 
-/// Shows the users that are wanted, in order, at most `most` of them. Says how many there are in all.
+/// Passes the matching users to `show`, in order, at most `most`. Returns the total number of matches.
 ///
 /// # Errors
-/// [`Error::Tracker`], or what `show` says.
+/// [`Error::Tracker`], or the error of `show`.
 pub async fn search_users(
     link: &mut impl TrackerClient,
     mut wanted: ListPeersRequest,
@@ -39,10 +39,10 @@ pub async fn search_users(
     }
 }
 
-/// Returns the names of those who are online, of the first `COMPARED` of them.
+/// Returns the names of the first [`MAX_COMPARED_NAMES`] users online.
 ///
 /// # Errors
-/// [`Error::Tracker`].
+/// [`Error::Tracker`] if the tracker can't be asked.
 pub async fn online_names(link: &mut impl TrackerClient) -> Result<Vec<UserName>, Error> {
     let wanted = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
     let mut names = Vec::new();
@@ -54,10 +54,10 @@ pub async fn online_names(link: &mut impl TrackerClient) -> Result<Vec<UserName>
     Ok(names)
 }
 
-/// Shows the files that are wanted, ordered by user and name, at most `most` of them. Says whether there are more.
+/// Passes the matching files to `show`, ordered by user and name, at most `most`. Returns whether there are more.
 ///
 /// # Errors
-/// [`Error::Tracker`], or what `show` says.
+/// [`Error::Tracker`], or the error of `show`.
 pub async fn search_files(
     link: &mut impl TrackerClient,
     mut wanted: FindRequest,
@@ -79,7 +79,7 @@ pub async fn search_files(
     }
 }
 
-/// A cursor that leads on, and not in a circle.
+/// Checks that a cursor advances: a faulty tracker must not keep the search going for ever.
 fn advancing_cursor<T: Ord>(old: Option<&T>, new: T) -> Result<T, Error> {
     if old.is_none_or(|old| *old < new) {
         return Ok(new);

@@ -1,14 +1,14 @@
-//! The chaining values of zeros, on all processors: nothing is read for them.
+//! Chaining values of zero groups, computed on several threads without reading anything.
 
 use shared::GroupLayout;
 use shared::content::ChainingValue;
 
-/// Threads at most: sharing and fetching leave a large machine its other work.
+/// Largest number of threads, so that a large machine keeps cores for other work.
 const MAX_THREADS: usize = 8;
-/// Bytes that are worth a thread.
+/// Bytes that are worth another thread.
 const MIN_BYTES_PER_THREAD: u64 = 4 << 20;
 
-/// The values of these groups of a file, in their order, when all of them hold nothing but zeros.
+/// Returns the chaining values of these groups of a file, in their order, if all of them hold only zeros.
 pub(super) fn zero_values(layout: &GroupLayout, groups: &[u32]) -> Vec<ChainingValue> {
     let bytes = groups.iter().map(|group| layout.group_len(*group)).fold(0, u64::saturating_add);
     let worth = usize::try_from(bytes / MIN_BYTES_PER_THREAD).unwrap_or(usize::MAX);
@@ -25,7 +25,7 @@ pub(super) fn zero_values(layout: &GroupLayout, groups: &[u32]) -> Vec<ChainingV
             .collect();
         let mut all = values(first);
         for (some, thread) in others {
-            // A thread that could not be begun is only help that didn't come.
+            // A thread that could not be started only helps less: its part is computed here.
             all.extend(thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| values(some)));
         }
         all
