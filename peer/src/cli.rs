@@ -167,6 +167,7 @@ fn report_error(output: &CommandOutput, error: &Error, signalled: u8) -> ExitCod
         return ExitCode::SUCCESS;
     }
     let kind = error.kind();
+    // An interrupted command has printed its last line itself.
     if kind != ErrorKind::Interrupted {
         output.error(&error.to_string());
     }
@@ -180,6 +181,7 @@ fn report_error(output: &CommandOutput, error: &Error, signalled: u8) -> ExitCod
         let _ = output.print_object("error", &fields);
         let _ = output.close();
     }
+    // Scripts depend on these numbers; the help lists them (`help_text::EXIT_CODES`).
     ExitCode::from(match kind {
         ErrorKind::Other => 1,
         ErrorKind::Usage => 2,

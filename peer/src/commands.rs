@@ -272,6 +272,7 @@ fn name_signed_out_user(context: &CommandContext, error: Error) -> Error {
         Error::Tracker(TrackerError::Refused { refusal, retry_after })
             if refusal.code == TrackerErrorCode::NotLoggedIn =>
         {
+            // Only to improve the text: if the profile can't be read, the tracker's own text stays.
             let account = context.existing_profile().ok().and_then(|profile| profile.account().ok()?);
             match account {
                 Some(account) => Error::signed_out(account.user, refusal),
@@ -283,6 +284,7 @@ fn name_signed_out_user(context: &CommandContext, error: Error) -> Error {
 }
 
 async fn run_command(context: &CommandContext, command: CliCommand) -> Result<(), Error> {
+    // Before anything else: every command below works with exact user names.
     let command = tokio::select! {
         () = context.cancel.cancelled() => return Err(Error::Interrupted),
         resolved = user_resolution::resolve_users(context, command) => resolved?,
@@ -295,6 +297,7 @@ async fn run_command(context: &CommandContext, command: CliCommand) -> Result<()
         CliCommand::Ui => return ui::run(context).await,
         CliCommand::Events => return events::run(context).await,
         CliCommand::Share { paths, name } => return share::share(context, paths, name).await,
+        // Boxed, as in other places: the future is over the size limit of clippy's `large_futures`.
         CliCommand::Offer { to, paths, name } => return Box::pin(offer::offer_files(context, &to, paths, name)).await,
         command => command,
     };

@@ -382,6 +382,7 @@ impl CliArgs {
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
         in_terminal: bool,
     ) -> Result<Self, clap::Error> {
+        // `peer` alone opens the full-screen view, which needs a terminal.
         let command = Self::command().subcommand_required(!in_terminal).arg_required_else_help(!in_terminal);
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         let matches = command.try_get_matches_from(&args).map_err(|error| explain_error(error, &args))?;

@@ -24,6 +24,7 @@ pub(super) async fn register(context: &CommandContext, user: UserName, source: &
     let profile = context.profile()?;
     require_no_node(&profile).await?;
     let tracker = context.tracker_for_password(&profile, &format!("register {user}")).await?;
+    // After the tracker's key is confirmed: nobody should type a password for a wrong tracker.
     let password = read_new_password(context, source).await?;
     let fingerprint = tracker_account::register(&profile, &tracker, &context.notify(), user.clone(), password).await?;
     print_account(context, "registered", &user, &tracker, fingerprint)

@@ -114,6 +114,7 @@ impl BackgroundFetches {
             folder_times: Vec::new(),
             arrived: Vec::new(),
         };
+        // A child token: one fetch can be stopped alone, and all of them together.
         let (me, cancel, tell) = (self.me.clone(), self.cancel.child_token(), self.events.clone());
         let alive = self.alive.clone();
         self.started_count += 1;
@@ -132,6 +133,7 @@ impl BackgroundFetches {
             // Last, so that `shut_down` has every event in its channel when the threads have ended.
             drop(alive);
         })?;
+        // A view may run for weeks: forget the threads that have ended.
         self.threads.retain(|thread| !thread.is_finished());
         self.threads.push(thread);
         self.running.push(running);
@@ -143,6 +145,7 @@ impl BackgroundFetches {
     /// # Errors
     /// [`Error::Usage`] if there is none, or more than one and no name.
     pub(super) fn stop(&self, from: &UserName, name: Option<&str>) -> Result<(), Error> {
+        // Names that look alike on the screen mean the same fetch.
         let key = name.map(matching_key);
         let is_named = |running: &RunningFetch| key.as_ref().is_none_or(|key| matching_key(&running.name) == *key);
         let is_meant = |running: &&RunningFetch| running.from == *from && is_named(running);
@@ -399,6 +402,7 @@ impl InterruptedFetch {
     }
 
     fn kept_share(&self) -> String {
+        // In 128 bits: the product of a large size overflows 64.
         match u128::from(self.bytes) * 100 / u128::from(self.size.max(1)) {
             0 if self.bytes == 0 => "nothing of it was here yet".to_owned(),
             percent => format!("{percent} % kept"),

@@ -24,6 +24,7 @@ pub(super) async fn run(context: &CommandContext, user: &UserName, text: Option<
         return Err(Error::Usage("that is you".to_owned()));
     }
     match text {
+        // Boxed because of its size.
         Some(text) => Box::pin(message_sending::send_message(context, &me, user, text, now)).await,
         None if !now && is_interactive(context) => {
             refuse_in_background(&format!("chat {user}"), &format!("`peer chat {user} TEXT` sends one message"))?;

@@ -109,6 +109,7 @@ impl<'a> ChatFilter<'a> {
     }
 
     async fn relay(&mut self, client: &mut NodeClient, input: &mut InputLineReceiver) -> Result<ControlOutcome, Error> {
+        // Subscribe before reading the history, so that no message falls between the two.
         client.perform(ControlAction::Watch { with: Some(self.user.clone()) }).await?;
         self.catch_up(client).await?;
         let mut is_patient = true;
@@ -190,6 +191,7 @@ impl<'a> ChatFilter<'a> {
         let Some(message) = self.in_flight.remove(&id) else { return Ok(()) };
         let told = outcome.into_result().map(|_| ());
         if told.is_err() {
+            // It was never stored, so no event about its outcome will follow.
             self.undelivered.remove(&message.id);
         }
         told

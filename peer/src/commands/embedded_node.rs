@@ -60,6 +60,7 @@ impl EmbeddedNode {
     }
 }
 
+// A view that ends with an error must not leave its node running.
 impl Drop for EmbeddedNode {
     fn drop(&mut self) {
         self.stop.cancel();

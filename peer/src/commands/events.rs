@@ -281,6 +281,7 @@ impl NdjsonSession<'_> {
     fn send(&mut self, line: PendingCommand) {
         let action = match &line.command {
             NdjsonCommand::Send { to, text, id } => {
+                // An answer shows that the user's earlier messages were read.
                 self.connection.send(ControlAction::MarkRead { with: to.clone(), up_to: None });
                 ControlAction::Say { to: to.clone(), text: text.clone(), message: Some(*id) }
             }

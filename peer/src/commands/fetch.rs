@@ -68,6 +68,7 @@ pub(super) async fn run(context: &CommandContext, wanted: FetchCommand) -> Resul
     let mut offering = share.then(|| FetchedShares::new(&me.profile, &request));
     let ended = tokio::select! {
         ended = fetch_with_progress(&me, &request, &mut bars, &mut offering, context) => ended,
+        // Beside the fetch, which must not wait for a durable write.
         never = memory.record_start() => match never {},
     };
     // After a disk error a record that can't be written either is no news.
@@ -83,9 +84,11 @@ pub(super) async fn run(context: &CommandContext, wanted: FetchCommand) -> Resul
     }
     // A reader that closed standard output is an error only after the files were shared.
     let told = bars.end(&ended.summary, ended.error.as_ref());
+    // After an interruption nothing is hashed any more: the user waits for the prompt.
     if let Some(offering) = offering.filter(|_| !interrupted) {
         share::share_fetched(context, offering.into_arrived()).await;
     }
+    // The fetch's own error counts more than that of the output.
     ended.error.or(told.err().map(Error::from)).map_or(Ok(()), Err)
 }
 

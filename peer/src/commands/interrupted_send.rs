@@ -99,6 +99,7 @@ async fn settle_interrupted_send(
                         chat::cancel_message(me, to, id).await?
                     }
                 };
+                // If it was not removed, its state changed in between: look again.
                 if taken {
                     return Ok(InterruptedSend::Cancelled { was_sent: state == MessageState::Sent });
                 }

@@ -122,6 +122,7 @@ pub(super) async fn deliver_without_node(
             run_blocking(move || chat::fail_messages(&profile, &to, vec![message], !met)).await?;
             Err(chat::with_not_kept_hint(error))
         }
+        // The flush did not see this message: another process of the profile has handled it.
         (_, Ok(())) => find_outcome(me, user, message).await,
     }
 }

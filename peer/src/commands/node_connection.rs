@@ -85,6 +85,7 @@ impl NodeConnection {
                 Ok(station.client.next_message().await.map_or_else(ConnectionEvent::Lost, ConnectionEvent::Message))
             }
             Self::Reconnecting(search) => {
+                // The search lives in `self`: a dropped call is resumed by the next one.
                 *self = Self::Connected(search.as_mut().await?);
                 Ok(ConnectionEvent::Restored)
             }

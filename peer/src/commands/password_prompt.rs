@@ -97,6 +97,7 @@ pub(super) async fn read_password_change(
                 // Verified first: nobody should think up a new password in vain.
                 password_candidates(ask_hidden(context, "Current password: ", TypeAheadPolicy::Discard).await?)?;
             let right = current.try_each(async |password| check(password).await).await?;
+            // The tracker has accepted this spelling: the change needs no others.
             Ok((PasswordCandidates(vec![right]), ask_twice(context, "New password: ").await?))
         }
     }

@@ -11,6 +11,7 @@ const MAX_PATHS: usize = 200;
 
 /// Returns the paths that begin with `start`; `~` is the home folder.
 pub(super) async fn complete_path(start: String) -> ViewUpdate {
+    // A network folder may take seconds to list.
     let listed = tokio::task::spawn_blocking(move || {
         let paths = list_matching(&start);
         ViewUpdate::Paths { start, paths }
@@ -38,6 +39,7 @@ fn list_matching(start: &str) -> Vec<String> {
         .flatten()
         .filter_map(|entry| {
             let found = entry.file_name().into_string().ok().filter(|found| fits(found))?;
+            // Also for a link to a folder: the next completion goes on inside.
             let end = if entry.path().is_dir() { "/" } else { "" };
             Some(format!("{folder}{found}{end}"))
         })

@@ -31,6 +31,7 @@ enum TakeoverOutcome {
 pub(super) async fn run(context: &CommandContext, place: ListenConfig, limits: UploadLimits) -> Result<(), Error> {
     let me = context.me()?;
     let events = EventBus::new();
+    // Before the node starts, so that its first events are not missed.
     let incoming = events.subscribe();
     let started = tokio::select! {
         () = context.cancel.cancelled() => return Err(Error::Interrupted),
@@ -53,6 +54,7 @@ pub(super) async fn run(context: &CommandContext, place: ListenConfig, limits: U
     // A reader that no longer reads standard output must not keep the process alive.
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, &mut told).await;
     ended?;
+    // A signal stops the node in order, but the exit code still names the signal.
     if context.cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
@@ -95,6 +97,7 @@ async fn take_over(context: &CommandContext, me: &LocalUser) -> Result<TakeoverO
             context.output.note(&format!("taking over from the window that was online as {} (process {pid})", me.user));
             node.perform(ControlAction::HandOver).await?;
         }
+        // That command can't go on without its node: wait for its end instead of stopping it.
         NodeLifetime::Command => {
             context.output.note(&format!("process {pid} is online as {} until its command ends: waiting", me.user));
         }

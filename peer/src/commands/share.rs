@@ -34,6 +34,7 @@ pub(super) async fn share(context: &CommandContext, paths: Vec<PathBuf>, name: O
         None => outcome_of(&summary),
     };
     if context.output.is_json() {
+        // Deferred: the summary is the last object, after the error that it names.
         context.output.defer_object("summary", summary_json(&summary, outcome.as_ref().err()));
     } else {
         print_summary(context, &summary);
@@ -219,6 +220,7 @@ pub(super) fn shares(context: &CommandContext) -> Result<(), Error> {
     let mut gone = UnavailableShares::default();
     share::for_each_share(&profile, "", |share| {
         any = true;
+        // The iteration can't be stopped: skip the rest after a failed write.
         if outcome.is_err() {
             return;
         }

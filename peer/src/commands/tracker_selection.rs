@@ -39,6 +39,7 @@ pub(super) async fn select_tracker(context: &CommandContext, again: &str) -> Res
         DiscoveredTrackers::NotFound
     });
     match found {
+        // A tracker on this machine may run without announcing itself.
         DiscoveredTrackers::NotFound if here().address.is_listening().await => Ok(here()),
         DiscoveredTrackers::NotFound => {
             Err(Error::NoTracker { seconds: tracker_discovery::LISTEN_DURATION.as_secs(), key: wanted })

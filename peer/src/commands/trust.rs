@@ -24,6 +24,7 @@ pub(super) async fn trust_user(
     let me = context.me()?;
     reject_own_name(&me, user)?;
     if let Some(fingerprint) = replace {
+        // Before the question: a key that belongs to another user is wrong in any case.
         peer_lookup::check_key_replacement(&me, user, fingerprint).await?;
         let again = format!("peer trust --yes --replace {fingerprint} {}", shell_operand(user));
         if !confirm_key(context, &format!("Trust the key {fingerprint} for {user} from now on?"), yes, &again).await? {

@@ -129,6 +129,7 @@ async fn ask_tracker(me: &LocalUser, name: &UserName) -> Result<UserName, Error>
     let mut link = me.connect_tracker().await?;
     // A resumed session reveals the tracker's features without making this client present.
     let reply: LoginReply = link.call(&TrackerRequest::Resume(AnnouncedPresence::default())).await?;
+    // With another account's key the tracker would answer as for another user.
     me.check_key_owner(&reply.user)?;
     let features = link.features();
     let whois = if features.has(Feature::SimilarNames) { WhoisRequest::Like } else { WhoisRequest::User };

@@ -155,6 +155,7 @@ pub(super) async fn run_view<V: TerminalView>(
         has_warned_busy: false,
     };
     let how = session.run(&mut keys, &mut told).await;
+    // Before the connection is closed: the node is told to look at the outbox again.
     let lost = session.store_remaining().await;
     let ViewSession {
         mut view,
@@ -257,9 +258,11 @@ impl<V: TerminalView> ViewSession<'_, V> {
                         drawn = tokio::time::Instant::now();
                     }
                 }
+                // Handled instead of stopping at once: the terminal has to be restored first.
                 _ = stop.recv() => self.suspend()?,
                 _ = go_on.recv() => self.update_view(&ViewUpdate::Resumed)?,
                 () = tokio::time::sleep_until(drawn + FRAME_INTERVAL), if changed => {
+                    // With the frame, so that scrolling doesn't send a mark for each message.
                     self.send_read_marks();
                     changed = self.view.draw()?;
                     drawn = tokio::time::Instant::now();
@@ -299,6 +302,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
             self.is_exit_forced |= key.is_interrupt();
             return Ok(());
         }
+        // Any other key shows that the user stays: the next Ctrl-C warns again.
         self.has_warned_busy &= key.is_exit();
         let wishes = self.view.handle_input(key, Instant::now())?;
         self.dispatch(wishes)
@@ -494,6 +498,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.store_next();
         // The node may have read the outbox before the last message was stored in it.
         self.send_request(ControlAction::Wake { user: None }, PendingRequest::Ignored);
+        // The view reloads the history, as after lost events.
         self.update_view(&ViewUpdate::Event(NodeEvent::EventsMissed { count: 0 }))?;
         let whose = if self.connection.owns_node() { "a node of its own" } else { "the node that runs now" };
         self.update_view(&ViewUpdate::Note(format!("this view goes on with {whose}")))

@@ -76,6 +76,7 @@ pub(super) fn disk_error_text(path: &Path, why: &io::Error) -> String {
         io::ErrorKind::StaleNetworkFileHandle => {
             "the network file system lost it: mount that again and run the same command"
         }
+        // EIO and the descriptor limit have no `ErrorKind` of their own.
         _ if is_device_failure(why) => {
             "the disk failed (input/output error): check it, or give a folder on another one"
         }

@@ -179,7 +179,6 @@ pub enum Error {
     /// There is no link to the user.
     #[error("{user}: {source}")]
     Link {
-        /// The user.
         user: UserName,
         /// The error of the link.
         source: LinkError,
@@ -187,7 +186,6 @@ pub enum Error {
     /// A request to the user's peer failed.
     #[error("{user}: {source}")]
     Stream {
-        /// The user.
         user: UserName,
         /// The error of the stream.
         source: StreamError,
@@ -200,7 +198,6 @@ pub enum Error {
         replace_command(user, presented)
     )]
     PeerKeyChanged {
-        /// The user.
         user: UserName,
         /// The pinned key.
         expected: Fingerprint,
@@ -214,7 +211,6 @@ pub enum Error {
          pretending to be {user}. Try again when `peer list` shows {user} elsewhere"
     )]
     UnknownPeerKey {
-        /// The user.
         user: UserName,
         /// The address that was dialled.
         address: SocketAddr,
@@ -236,7 +232,6 @@ pub enum Error {
     /// The user shares no such file.
     #[error("{user} doesn't share {}: see `peer files {}`", name_encoding::display_name(.name), shell_operand(user))]
     NotShared {
-        /// The user.
         user: UserName,
         /// The requested name or pattern.
         name: String,
@@ -244,7 +239,6 @@ pub enum Error {
     /// The user stopped sharing the file during the fetch.
     #[error("{user} doesn't share {} any more{}", name_encoding::display_name(.name), kept_text(.kept.as_ref()))]
     NoLongerShared {
-        /// The user.
         user: UserName,
         /// The requested name.
         name: String,
@@ -484,6 +478,7 @@ impl Error {
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            // The same command succeeds with a further option.
             Self::Usage(_) | Self::TrackerKeyUnconfirmed { .. } => ErrorKind::Usage,
             Self::NotLoggedIn | Self::AccountMoved { .. } | Self::SignedOut { .. } => ErrorKind::NotLoggedIn,
             Self::Tracker(error) => tracker_kind(error),
@@ -514,6 +509,7 @@ impl Error {
             Self::Disk { .. } | Self::FolderUnwritable { .. } | Self::InsufficientSpace { .. } => ErrorKind::Disk,
             Self::DestinationExists(_) | Self::DestinationInUse(_) => ErrorKind::Exists,
             Self::NodeWithoutSocket { .. } | Self::NodeGone { .. } => ErrorKind::Network,
+            // A stopped node is silent like a dead network, and may continue.
             Self::Profile(ProfileError::NodeStopped { .. }) => ErrorKind::Network,
             Self::Profile(ProfileError::NodeRuns { .. }) | Self::Internal(_) => ErrorKind::Other,
             Self::Profile(_) => ErrorKind::Disk,

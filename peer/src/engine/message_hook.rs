@@ -210,6 +210,8 @@ async fn run_hook(argv: Vec<String>, home: PathBuf, from: UserName, occasion: Ho
         .env("VIZINHO_FROM", from.as_str())
         .env("VIZINHO_HOME", home)
         .stdin(Stdio::piped())
+        // Unread output in a pipe would block the hook; on the node's terminal it would mix with the node's
+        // lines.
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)

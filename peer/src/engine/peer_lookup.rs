@@ -133,6 +133,8 @@ pub fn target_from_entry(me: &LocalUser, entry: &ListedPeer, local: Option<Socke
     check_key(me, &entry.user, fingerprint)?;
     me.profile.remember_addresses(&entry.user, &named)?;
     let addresses = dial_order(&named, &sys::local_addresses(), local);
+    // Only the address that the tracker itself saw is evidence: one that was merely named may be another
+    // machine's.
     let seen = entry.port.map(|port| SocketAddr::new(entry.ip, port));
     let observed = addresses.iter().copied().find(|address| Some(without_scope(*address)) == seen);
     Ok(DialTarget { user: entry.user.clone(), fingerprint, addresses, observed })

@@ -79,6 +79,7 @@ impl ProgressThrottle {
         let mut fresh: Vec<FileNo> = Vec::new();
         for (no, running) in &mut self.active {
             match running.reported_bytes {
+                // A file without progress since its last report needs no update.
                 Some(told) if told != running.bytes => {
                     running.reported_bytes = Some(running.bytes);
                     due.push(transfer(&self.from, running, TransferState::Running));

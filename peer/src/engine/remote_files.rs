@@ -23,6 +23,7 @@ pub async fn list_remote_files(
     let link = peer_lookup::dial(me, &endpoint, target, &[]).await?;
     let files = list_lookalikes(&link, prefix).await;
     link.close(PeerErrorCode::Done);
+    // Without draining, the peer would learn of the end only by a timeout.
     endpoint.drain().await;
     files
 }

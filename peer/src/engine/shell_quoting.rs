@@ -3,6 +3,7 @@
 /// Joins words so that a shell takes each of them as one, and the program none as an option.
 pub fn shell_quote(words: &[&str]) -> String {
     let quoted = words.iter().map(|word| quote_word(word)).collect::<Vec<_>>().join(" ");
+    // One `--` protects all operands behind it.
     if words.iter().any(|word| word.starts_with('-')) { format!("-- {quoted}") } else { quoted }
 }
 

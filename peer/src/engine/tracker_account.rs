@@ -28,6 +28,7 @@ pub async fn register(
     password: Password,
 ) -> Result<Fingerprint, Error> {
     let identity = profile.identity()?;
+    // The command has confirmed the key already, so that the record decides.
     let mut link = tracker_key::connect(profile, &identity, tracker, TrackerKeyPolicy::Ask, notify).await?;
     let request = TrackerRequest::Register(Credentials { user: user.clone(), password });
     let EmptyReply {} = link.call(&request).await?;

@@ -28,6 +28,7 @@ pub async fn search_users(
     loop {
         wanted.limit = Some(left.min(PAGE_SIZE));
         let ListPeersReply { peers, total, next } = link.call(&TrackerRequest::ListPeers(wanted.clone())).await?;
+        // A tracker may send more than it was asked for.
         for peer in peers.into_iter().take(left) {
             left -= 1;
             show(peer)?;
@@ -39,7 +40,7 @@ pub async fn search_users(
     }
 }
 
-/// Returns the names of the first [`MAX_COMPARED_NAMES`] users online.
+/// Returns the names of the first `MAX_COMPARED_NAMES` users online.
 ///
 /// # Errors
 /// [`Error::Tracker`] if the tracker can't be asked.

@@ -97,6 +97,7 @@ impl Profile {
         let last = transaction.query_row("SELECT coalesce(max(seq), 0) FROM message", [], |row| row.get(0));
         // Capped below: a mark beyond the last message would cover messages that arrive later.
         let last: i64 = self.db_result(last)?;
+        // The marker never moves back: marks of several views may arrive out of order.
         let changed = transaction.execute(
             "UPDATE conversation SET
                  read_up_to = max(read_up_to, ?2),

@@ -83,6 +83,7 @@ impl Profile {
     pub fn record_tracker(&self, address: &str, key: &Fingerprint) -> Result<(), ProfileError> {
         self.change_trackers(|transaction| {
             let key = key.to_string();
+            // The key first: the address refers to it.
             transaction.execute(PUT_SEEN, [&key])?;
             transaction.execute(PUT_ADDRESS, [address, &key])
         })

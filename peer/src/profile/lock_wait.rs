@@ -140,6 +140,7 @@ pub(super) fn find_lock_holder(path: &Path) -> Option<LockHolder> {
             // Some file systems (btrfs) have other device numbers in the table than in stat(2).
             let is_there = |lock: &&FileLock| lock.device == device || has_file_open(lock.pid, &path);
             held.iter()
+                // This process's other connections hold locks as well, and are not to be waited for.
                 .filter(|lock| lock.pid != std::process::id())
                 .find(is_there)
                 .map(|lock| LockHolder::from_pid(lock.pid))
@@ -157,6 +158,7 @@ pub(super) fn find_lock_holder(path: &Path) -> Option<LockHolder> {
 /// Returns the error if the file system of `path` supports no locks.
 pub(super) fn probe_lock_support(path: &Path) -> Option<io::Error> {
     // A file of its own: closing the database would drop SQLite's locks (see the module).
+    // Named by process: two processes must not remove each other's probe.
     let probe = sibling_path(path, &format!("-lock-{}", std::process::id()));
     let opened = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&probe);
     let locked = opened.and_then(|file| Ok(fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)?));

@@ -199,6 +199,8 @@ impl Profile {
             });
         }
         if kept.iter().any(|kept| matches!(kept, StoreOutcome::New(_))) {
+            // Counters in one row: counting the unread messages anew for each batch would get slower with
+            // every message.
             let counted = transaction.execute(
                 "INSERT INTO conversation (peer, unread, unread_bytes) VALUES (?1, ?2, ?3)
                  ON CONFLICT (peer) DO UPDATE SET unread = ?2, unread_bytes = ?3",

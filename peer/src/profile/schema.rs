@@ -271,6 +271,7 @@ fn configure_connection(path: &Path, connection: Connection) -> rusqlite::Result
     // The file may come from somebody else: its schema must not be able to run functions or corrupt the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
+    // Detects damaged pages when they are read, before the damage spreads.
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)

@@ -79,6 +79,7 @@ impl Profile {
                 self.db_result(insert.execute(params![
                     share.name.as_str(),
                     share.path.as_os_str().as_bytes(),
+                    // SQLite has no unsigned integers: the bits are kept and cast back when they are read.
                     share.version.size.cast_signed(),
                     share.version.mtime_ns,
                     share.version.inode.cast_signed(),
@@ -165,6 +166,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn shares_with_version(&self, id: FileVersion) -> Result<Vec<Share>, ProfileError> {
+        // Collected before the rows are checked, so that the shared connection is free again.
         let rows: Vec<ShareRow> = {
             let database = self.reader();
             let query =

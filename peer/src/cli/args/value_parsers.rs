@@ -96,6 +96,7 @@ pub(super) fn parse_retention(text: &str) -> Result<HistoryRetention, String> {
 /// Parses a hash of any kind: clients of other programs register other hashes than BLAKE3.
 pub(super) fn parse_hash(text: &str) -> Result<HashText, String> {
     let is_hash =
+        // Hex digits of digests from MD5 (32) to SHA-512 (128).
         matches!(text.len(), 32 | 40 | 56 | 64 | 96 | 128) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let wrong = || format!("{text:?} is not a hash: 64 hex digits, as `peer find` and `--json` print them");
     // The tracker compares text: our own hashes are registered in lower case.

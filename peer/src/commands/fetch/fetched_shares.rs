@@ -64,6 +64,7 @@ impl FetchedShares {
                 }
                 self.changed.notify_one();
             }
+            // The content is outdated at its source: nobody should get more of it from here.
             FetchEvent::Paused { file, .. } => {
                 if let Some(part) = self.parts.remove(file)
                     && let Err(why) = self.profile.remove_partial(&part)

@@ -69,6 +69,7 @@ pub(super) async fn hash_offer(
 ) -> JobOutcome {
     let user = to.clone();
     let put = run_blocking(move || {
+        // Typed in a view, where no shell has expanded `~`.
         let paths: Vec<PathBuf> = paths.iter().map(|path| written::expand_home(path)).collect();
         if let Some(warning) = file_offers::blocked_warning(&me.profile, &user)? {
             // The view is gone when nobody listens.

@@ -88,6 +88,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
             }
         }
         self.send_read_marks();
+        // The node slows transfers for the open conversation, so it has to know every change.
         if self.view.open_conversation() != self.announced_open.as_ref() && self.connection.is_connected() {
             self.watch();
         }

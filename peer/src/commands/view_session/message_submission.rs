@@ -34,6 +34,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
     /// Announces an offered file to its recipient.
     pub(super) fn submit_offer(&mut self, to: UserName, name: &FileName) -> Result<(), Error> {
         let is_sent = self.unstored.is_empty() && self.connection.is_connected() && {
+            // Without `wait` the reply comes when the message is stored: delivery may take days.
             let action = ControlAction::Offer { to: to.clone(), name: name.clone(), wait: false };
             self.send_request(action, PendingRequest::Offer { to: to.clone(), name: name.clone() })
         };
