@@ -118,8 +118,8 @@ impl ExitSignals {
             wanted.map(|number| Ok((*number, signal(SignalKind::from_raw(*number))?))).collect::<std::io::Result<_>>()
         };
         let orderly: Vec<(i32, Signal)> =
-            // Also outside the runtime: the only thread may block in a wait for the database.
             handled(&[job_control::INTERRUPT_SIGNAL, job_control::TERMINATE_SIGNAL, job_control::HANG_UP_SIGNAL])?;
+        // Also outside the runtime: the only thread may block in a wait for the database.
         job_control::watch_termination_signals(&orderly.iter().map(|(number, _)| *number).collect::<Vec<_>>())?;
         Ok(Self { orderly, fatal: handled(&job_control::FATAL_SIGNALS)? })
     }

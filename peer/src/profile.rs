@@ -163,6 +163,7 @@ impl Profile {
                 home,
                 database_file: place,
                 reader: database,
+                // The other connections are opened at the first use: many commands read a few settings only.
                 message_reader: OnceLock::new(),
                 writer: OnceLock::new(),
             }),

@@ -51,6 +51,7 @@ impl EmbeddedNode {
     pub(super) async fn end(mut self) -> Result<(), Error> {
         self.stop.cancel();
         let ended = (&mut self.ended).await;
+        // The thread has sent its result, or panicked: joining takes no time.
         let joined = self.thread.take().map(JoinHandle::join);
         match (ended, joined) {
             (Ok(result), _) => result,

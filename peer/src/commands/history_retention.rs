@@ -30,6 +30,7 @@ pub(super) async fn forget(context: &CommandContext, options: &ForgetOptions) ->
     let count = me.profile.count_forgettable(&what)?;
     let messages = message_count(count);
     let with = options.with.as_ref().map(|user| format!(" with {user}")).unwrap_or_default();
+    // Nothing to delete needs no question, so that a script's repeated run succeeds without `--yes`.
     if count > 0
         && !options.is_confirmed
         && !confirm_forgetting(context, options, &format!("Forget {messages}{with} for good?")).await?

@@ -123,6 +123,7 @@ pub(super) async fn drop_queued(context: &CommandContext, id: &str) -> Result<()
         return Err(Error::Usage("which one? `peer outbox` shows the id of each".to_owned()));
     }
     let waiting = me.profile.outbox()?;
+    // Ids are shown by their first digits, so a start suffices as long as it is unique.
     let mut named = waiting.iter().filter(|waiting| waiting.stored.message.id.to_string().starts_with(&id));
     let found = match (named.next(), named.next()) {
         (Some(only), None) => &only.stored,

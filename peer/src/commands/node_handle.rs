@@ -72,6 +72,8 @@ impl NodeHandle {
             }
             match EmbeddedNode::start(me, lifetime).await {
                 Ok(own) => {
+                    // Over the socket as for a node of another process: the view needs one kind of connection
+                    // only.
                     let client = NodeClient::connect(&me.profile).await?;
                     let client = client.ok_or_else(|| Error::Internal("the node did not start".to_owned()))?;
                     return Ok(Self { client, embedded: Some(own) });

@@ -35,6 +35,7 @@ pub(super) async fn offer_files(
         (me.profile.clone(), to.clone(), context.output.clone(), context.cancel.clone());
     let offering = run_blocking(move || {
         let mut bar = ShareBar::new(&output);
+        // Unreadable files count as empty here: hashing reports their errors.
         let sizes = paths.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len());
         bar.handle_event(&ShareEvent::Found { files: paths.len(), to_hash: sizes.sum() })?;
         // The callback can't return an I/O error: keep it until hashing has ended.

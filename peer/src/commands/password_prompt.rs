@@ -94,8 +94,8 @@ pub(super) async fn read_password_change(
         }
         PasswordSource::Prompt => {
             let current =
-                // Verified first: nobody should think up a new password in vain.
                 password_candidates(ask_hidden(context, "Current password: ", TypeAheadPolicy::Discard).await?)?;
+            // Verified first: nobody should think up a new password in vain.
             let right = current.try_each(async |password| check(password).await).await?;
             // The tracker has accepted this spelling: the change needs no others.
             Ok((PasswordCandidates(vec![right]), ask_twice(context, "New password: ").await?))
@@ -148,6 +148,7 @@ async fn ask_hidden(
     write_prompt(label)?;
     let secret = run_blocking(|| Ok(read_secret()?)).await?;
     drop(hidden);
+    // The user's Enter was not echoed either.
     write_prompt("\n")?;
     let nothing = |why: &str| Err(Error::Usage(format!("{why}: nothing was done")));
     match secret {

@@ -32,8 +32,8 @@ fn list_matching(start: &str) -> Vec<String> {
     let place = if folder.is_empty() { PathBuf::from(".") } else { expand_home(Path::new(folder)) };
     let Ok(entries) = std::fs::read_dir(place) else { return Vec::new() };
     let key = matching_key(name);
-    // The shell's habit as well: hidden files only after a typed dot.
     let begins = |entry: &str| entry.starts_with(name) || matching_key(entry).starts_with(&*key);
+    // The shell's habit as well: hidden files only after a typed dot.
     let fits = |entry: &str| begins(entry) && (name.starts_with('.') || !entry.starts_with('.'));
     let mut paths: Vec<String> = entries
         .flatten()

@@ -37,6 +37,7 @@ impl ProgressPublisher {
     /// Updates the progress from an event of the fetch.
     pub(super) fn handle_event(&self, event: &FetchEvent<'_>) {
         if self.transfers().as_mut().is_some_and(|transfers| transfers.handle_event(event, Instant::now())) {
+            // Keeps a permit if nobody waits: an event during a publication is not lost.
             self.changed.notify_one();
         }
     }

@@ -78,6 +78,7 @@ async fn find_by_key(key: Fingerprint) -> Result<TrackerChoice, Error> {
 }
 
 fn choice_of(one: &AnnouncedTracker) -> TrackerChoice {
+    // The user has seen this key in the list, so that choosing the tracker confirms it.
     let policy = TrackerKeyPolicy::Only(one.fingerprint);
     TrackerChoice { address: one.address.into(), announced: None, policy }
 }

@@ -72,6 +72,7 @@ pub(super) async fn trust_tracker(
     replace: Option<Fingerprint>,
     yes: bool,
 ) -> Result<(), Error> {
+    // Created if missing: a tracker's key can be set before the first login.
     let profile = context.profile()?;
     let address = context.known_tracker(&profile)?.unwrap_or_else(TrackerAddress::on_this_machine).to_string();
     if let Some(fingerprint) = replace {

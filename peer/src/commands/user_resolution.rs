@@ -104,7 +104,7 @@ async fn find_match(
     }
     let mut here = known.iter().filter(|other| is_same_ignoring_case(name, other));
     let (first, second) = (here.next(), here.next());
-    // A name like one's own needs no question: two accounts don't differ in case only.
+    // The user's own name in another case needs no question to the tracker.
     if reach == LookupScope::Tracker && first != Some(&me.user) {
         match ask_tracker(me, name).await {
             Ok(user) if user == *name => return Ok(None),
@@ -132,6 +132,7 @@ async fn ask_tracker(me: &LocalUser, name: &UserName) -> Result<UserName, Error>
     // With another account's key the tracker would answer as for another user.
     me.check_key_owner(&reply.user)?;
     let features = link.features();
+    // A tracker without this feature answers for exact names only.
     let whois = if features.has(Feature::SimilarNames) { WhoisRequest::Like } else { WhoisRequest::User };
     match link.call::<WhoisReply>(&TrackerRequest::Whois(whois(name.clone()))).await {
         Ok(reply) => Ok(reply.user),

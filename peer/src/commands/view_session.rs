@@ -178,16 +178,16 @@ pub(super) async fn run_view<V: TerminalView>(
     }
     said.extend(lost);
     said.extend(offering.into_values().map(|what| format!("not offered, it was still being hashed: {what}")));
-    // The terminal is restored before the node ends: from here on output goes to the user's shell.
     jobs.shutdown().await;
+    // The terminal is restored before the node ends: from here on output goes to the user's shell.
     let closed = view.close();
     drop(view);
     let is_last_node = connection.owns_node();
     // If this process ran the node, the node's error is the reason why the view ended.
     let node_ended = if at_once { Ok(()) } else { connection.close().await };
     let how = match node_ended.and(how).and_then(|how| Ok(closed.map(|()| how)?)) {
-        // The notes name messages and fetches that are left: print them even if the view failed.
         Ok(how) => how,
+        // The notes name messages and fetches that are left: print them even if the view failed.
         Err(error) => {
             said.iter().for_each(|line| context.output.note(line));
             return Err(error);

@@ -48,6 +48,7 @@ impl ActiveConversations {
 
     /// Records that the conversation with `with` is open in a view, until the returned value is dropped.
     pub fn open(&self, with: &UserName) -> OpenConversation {
+        // Counted, because several views may have the same conversation open.
         *self.state().open_views.entry(with.clone()).or_default() += 1;
         OpenConversation { with: with.clone(), all: self.clone() }
     }

@@ -428,6 +428,7 @@ impl Error {
     pub fn signed_out(user: UserName, refusal: TrackerRefusal) -> Self {
         match refusal.moved_for_s {
             Some(ago) => {
+                // The tracker sends a duration, because its clock may differ from ours.
                 let ago_ms = i64::try_from(ago).unwrap_or(i64::MAX).saturating_mul(1000);
                 Self::AccountMoved { user, since: now_ms().saturating_sub(ago_ms) }
             }
@@ -478,7 +479,7 @@ impl Error {
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            // The same command succeeds with a further option.
+            // An unconfirmed key is a matter of usage: the same command succeeds with a further option.
             Self::Usage(_) | Self::TrackerKeyUnconfirmed { .. } => ErrorKind::Usage,
             Self::NotLoggedIn | Self::AccountMoved { .. } | Self::SignedOut { .. } => ErrorKind::NotLoggedIn,
             Self::Tracker(error) => tracker_kind(error),
@@ -540,6 +541,7 @@ fn tracker_kind(error: &TrackerError) -> ErrorKind {
             TrackerErrorCode::KeyMismatch => ErrorKind::IdentityChanged,
             TrackerErrorCode::InvalidUser | TrackerErrorCode::InvalidPassword => ErrorKind::Usage,
             TrackerErrorCode::NotFound => ErrorKind::Unavailable,
+            // Temporary, like a network failure.
             TrackerErrorCode::RateLimited | TrackerErrorCode::Busy => ErrorKind::Network,
             _ => ErrorKind::Refused,
         },
@@ -573,6 +575,7 @@ fn stream_kind(error: &StreamError) -> ErrorKind {
         StreamError::Reset(code) | StreamError::Refused { code, .. } => match code {
             PeerErrorCode::NotFound => ErrorKind::NotShared,
             PeerErrorCode::Stale => ErrorKind::Integrity,
+            // Temporary: the peer may answer again on a new link.
             PeerErrorCode::ShuttingDown | PeerErrorCode::Replaced | PeerErrorCode::Internal => ErrorKind::Network,
             _ => ErrorKind::Refused,
         },
@@ -581,8 +584,8 @@ fn stream_kind(error: &StreamError) -> ErrorKind {
 }
 
 /// Returns the command that replaces a user's pinned key, ready to be pasted.
-// A name with a leading dash has to be the last operand, behind `--`.
 fn replace_command(user: &UserName, key: &Fingerprint) -> String {
+    // A name with a leading dash has to be the last operand, behind `--`.
     if user.as_str().starts_with('-') {
         format!("peer trust --replace {key} {}", shell_operand(user))
     } else {

@@ -57,6 +57,7 @@ impl<T> FairQueue<T> {
         if !has_room && self.turns.len() >= self.bounds.total && !self.queues.contains_key(&from) {
             return;
         }
+        // A user is in `turns` exactly as long as in `queues`.
         let queue = self.queues.entry(from.clone()).or_insert_with(|| {
             self.turns.push_back(from);
             UserQueue { entries: VecDeque::new(), dropped: 0 }
@@ -82,9 +83,9 @@ impl<T> FairQueue<T> {
             } else {
                 self.turns.push_back(from.clone());
             }
-            // Reported after the last entry, so that the count covers the whole burst.
             return Some(QueueItem::Entry(from, entry));
         }
+        // Reported after the last entry, so that the count covers the whole burst.
         let left_out = self.queues.remove(&from).map_or(0, |queue| queue.dropped);
         Some(QueueItem::Dropped(from, left_out))
     }

@@ -68,6 +68,7 @@ impl<K: Hash + Eq + Clone> FairSlots<K> {
     pub(super) async fn acquire(&self, key: &K) -> FairSlot<K> {
         let (ticket, granted) = {
             let mut hall = self.state();
+            // Under the same lock as `enqueue`: a slot freed in between would wake nobody.
             if hall.scheduler.try_take(key) {
                 drop(hall);
                 return self.slot(key);
@@ -281,8 +282,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is asked for, given back and withdrawn: the bounds hold, nothing is lost, and a place is free only
-        /// while nobody waits who may have it.
+        /// For any order of requests, returns and withdrawals: the bounds hold, no slot is lost, and a slot is free only
+        /// while no waiting key may take it.
         #[test]
         fn bounds_hold(steps in proptest::collection::vec((0..6_u8, 0..3_u8, any::<prop::sample::Index>()), 1..300)) {
             let mut turns = SlotScheduler::new(BOUNDS);

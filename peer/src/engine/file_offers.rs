@@ -56,6 +56,7 @@ pub fn add_offers(
         }
         let one =
             hashed_path.map_err(|why| Error::Usage(format!("{} can't be offered: {why}", path.to_string_lossy())))?;
+        // The same file may be offered again: that renews its hash.
         let elsewhere = |share: &Share| share.name == one.share.name && share.path != one.share.path;
         let taken = profile.offer(to, &one.share.name)?.is_some_and(|offered| elsewhere(&offered));
         if taken || hashed.iter().any(|other: &crate::profile::HashedShare| elsewhere(&other.share)) {

@@ -83,6 +83,7 @@ pub async fn run(
         }
     };
     let ended = tokio::time::timeout(SHUTDOWN_TIMEOUT, last).await.unwrap_or(Ok(()));
+    // Ends the hooks that still run: a dropped child is killed.
     hooks.running.shutdown().await;
     ended
 }
@@ -105,9 +106,9 @@ enum HookTrigger {
 }
 
 impl HookRunner {
-    // The place at the start: older messages had their chance in an earlier node.
     async fn begin(me: LocalUser) -> Result<Self, Error> {
         let profile = me.profile.clone();
+        // The place at the start: older messages had their chance in an earlier node.
         let last = run_blocking(move || Ok(profile.history(&HistoryQuery::last(1))?)).await?;
         let last = last.last().map_or(0, |stored| stored.seq);
         let (waiting, running, whose) = (FairQueue::new(QUEUE_BOUNDS), JoinSet::new(), HashMap::new());

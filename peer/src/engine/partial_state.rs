@@ -69,6 +69,7 @@ impl PartialState {
         if magic != MAGIC || of != hash.as_bytes() || flags.len() != groups {
             return None;
         }
+        // A wrong manifest would let wrong groups pass: it has to merge to the requested hash.
         let manifest = Manifest::from_bytes(layout, values).filter(|manifest| manifest.content_hash() == *hash)?;
         let mut present = GroupSet::empty(layout.group_count());
         (0..).zip(flags).filter(|(_, flag)| **flag == 1).for_each(|(group, _)| present.insert(group));
@@ -183,7 +184,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is wrong with a state, what is read of it is what proves the file's groups, or nothing.
+        /// A damaged state is either rejected, or read with a manifest that proves the file's groups.
         #[test]
         fn a_state_that_was_changed_proves_nothing_else(at: proptest::sample::Index, to: u8, cut in 0_usize..5) {
             let (hash, layout, state) = sample();

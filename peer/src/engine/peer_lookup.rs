@@ -104,6 +104,7 @@ pub async fn find_target_via(
     link: &mut impl TrackerClient,
     user: &UserName,
 ) -> Result<DialTarget, Error> {
+    // Without the list of files, which may be large.
     let only = ListPeersRequest { user: Some(user.clone()), with_files: Some(false), ..ListPeersRequest::default() };
     let peers: ListPeersReply = link.call(&TrackerRequest::ListPeers(only)).await?;
     let Some(entry) = peers.peers.into_iter().find(|entry| entry.user == *user) else {
@@ -136,6 +137,7 @@ pub fn target_from_entry(me: &LocalUser, entry: &ListedPeer, local: Option<Socke
     // Only the address that the tracker itself saw is evidence: one that was merely named may be another
     // machine's.
     let seen = entry.port.map(|port| SocketAddr::new(entry.ip, port));
+    // `dial_order` adds our interface as a scope, which the tracker doesn't know.
     let observed = addresses.iter().copied().find(|address| Some(without_scope(*address)) == seen);
     Ok(DialTarget { user: entry.user.clone(), fingerprint, addresses, observed })
 }

@@ -154,7 +154,7 @@ impl PrivateData {
         if folder.is_some_and(|folder| known.is_in_data_folder(folder)) {
             return Some(PrivacyReason::DataFolder);
         }
-        // The name needs no cache: free it for other threads.
+        // The check of the name below needs no cache: free it for other threads.
         drop(known);
         path.file_name()
             .is_some_and(|name| is_partial_name(name.as_encoded_bytes()))
@@ -237,8 +237,8 @@ fn holds_key(file: &File, head: &[u8], size: u64, own: Option<&str>) -> bool {
 }
 
 /// True for a database of a profile or a tracker, and for a write-ahead log of one.
-// The application id in SQLite's header.
 fn is_database(path: &Path, head: &[u8]) -> bool {
+    // The application id in SQLite's header.
     const MARK: std::ops::Range<usize> = 68..72;
     let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
     let is_ours = |name: &[u8]| DATABASES.iter().any(|ours| ours.as_bytes() == name);
@@ -250,8 +250,8 @@ fn is_database(path: &Path, head: &[u8]) -> bool {
 }
 
 /// True for a tar archive that begins with the entries of a tracker's backup.
-// The place of the magic number in a tar header.
 fn is_backup(head: &[u8]) -> bool {
+    // The place of the magic number in a tar header.
     const MAGIC: std::ops::Range<usize> = 257..262;
     head.starts_with(b"manifest.json\0") && head.get(MAGIC) == Some(b"ustar") && contains_bytes(head, b"identity.pem")
 }

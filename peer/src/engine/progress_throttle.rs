@@ -57,11 +57,13 @@ impl ProgressThrottle {
             FetchEvent::Verified { file, bytes } => match self.active.get_mut(file) {
                 Some(running) => {
                     running.bytes = running.bytes.saturating_add(*bytes).min(running.size);
+                    // A file that was not reported as running has nothing to update until it ends.
                     running.reported_bytes.is_some()
                 }
                 None => false,
             },
             FetchEvent::Paused { file, .. } => {
+                // For listeners it is over; if the fetch takes the file up again, it is reported anew.
                 if let Some(running) = self.active.remove(file).filter(|running| running.reported_bytes.is_some()) {
                     self.followed -= 1;
                     self.finished.push(transfer(&self.from, &running, TransferState::Failed));

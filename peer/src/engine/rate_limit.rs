@@ -69,6 +69,7 @@ impl TokenBucket {
         self.credit -= bytes_of(bytes as u64);
         // Clamped: `from_secs_f64` panics on negative and huge values.
         let wait = Duration::from_secs_f64((-self.credit / self.per_second).clamp(0.0, 3600.0));
+        // The debt stays, so that skipped waits add up to one that a timer can keep.
         if wait < self.min_wait { Duration::ZERO } else { wait }
     }
 

@@ -52,6 +52,7 @@ impl TrackerKeyCheck<'_> {
     pub async fn unconfirmed_key(&self, notify: &NoticeHandler) -> Result<Option<Fingerprint>, Error> {
         let Self { profile, address, announced, policy } = *self;
         let known = profile.tracker_at(&address.to_string())?;
+        // Another given key goes on to `dial`, which reports the conflict.
         if let Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Confirmed }) = known
             && (policy == TrackerKeyPolicy::Only(fingerprint) || !matches!(policy, TrackerKeyPolicy::Only(_)))
         {
@@ -125,6 +126,7 @@ async fn dial(
         linked => linked?,
     };
     if is_confirmed(&link.fingerprint())? {
+        // Also a key that was confirmed at another address.
         link.confirm();
     }
     Ok(link)

@@ -73,6 +73,7 @@ impl HistoryQuery {
     fn sql(&self) -> (String, Vec<Value>) {
         let mut conditions = Vec::new();
         let mut values: Vec<Value> = Vec::new();
+        // Values are bound, never part of the SQL text, so that the statement can be cached.
         let mut condition = |text: &str, value: Value| {
             values.push(value);
             conditions.push(text.replace('?', &format!("?{}", values.len())));

@@ -113,6 +113,7 @@ impl Profile {
     fn bytes_on_disk(&self) -> u64 {
         let path = self.home().join(super::DATABASE_FILE);
         let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        // The log counts as well: until a checkpoint, removed text may lie there.
         size(&path) + size(&path.with_extension("db-wal"))
     }
 }

@@ -173,7 +173,7 @@ mod tests {
         for address in ["10.0.0.1:8000", "tracker.lan:8000", "[fd00::1]:8000"] {
             assert_eq!(profile.tracker_at(address).unwrap(), known(OTHER, TrackerKeyTrust::Confirmed));
         }
-        // Whoever has the key that was replaced is nobody.
+        // The replaced key is trusted nowhere.
         assert_eq!(profile.tracker_key_trust(&ONE).unwrap(), None);
     }
 

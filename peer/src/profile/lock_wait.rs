@@ -90,9 +90,11 @@ fn can_wait_longer(waited: Duration) -> bool {
         return true;
     }
     let all = databases().clone();
+    // There is nothing to wait for: the error names the missing lock support.
     if looks_for_locks && all.iter().any(|path| probe_lock_support(path).is_some()) {
         return false;
     }
+    // A stopped holder releases nothing before somebody continues it.
     if each_second && all.iter().filter_map(|path| find_lock_holder(path)).any(|holder| holder.is_stopped) {
         return false;
     }

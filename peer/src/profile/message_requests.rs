@@ -43,6 +43,7 @@ impl RequestQuota {
         let mut query = transaction
             .prepare_cached("SELECT accepted, request_count, request_bytes FROM conversation WHERE peer = ?1")?;
         let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        // No row: a stranger who never wrote.
         let (is_accepted, count, bytes) = query.query_row([from.as_str()], read).optional()?.unwrap_or_default();
         if is_accepted {
             return Ok(None);
@@ -190,7 +191,7 @@ mod tests {
         assert!(profile.accept(&user(1)).unwrap() && !profile.accept(&user(1)).unwrap());
         assert_eq!(profile.conversation_status(&user(1)).unwrap(), ConversationStatus::Accepted);
         assert_eq!(kept(&profile, &user(1), 200, 5), 100, "the rest");
-        // Whoever is written to is accepted, even if nothing of theirs is there yet.
+        // A recipient is accepted, even if nothing of theirs is stored yet.
         profile.store_outgoing(&user(3), &message(1, 5), 1).unwrap();
         assert_eq!(kept(&profile, &user(3), 200, 5), 200);
         profile.block(&user(2), 1).unwrap();

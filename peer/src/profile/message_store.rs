@@ -383,7 +383,7 @@ mod tests {
         let kept = profile.store_incoming(&bob, &all, 1).unwrap();
         assert_eq!(kept.len(), MAX_UNREAD_BYTES_PER_USER / (16 * 1024) + 1);
         assert_eq!(kept.last(), Some(&StoreOutcome::Full));
-        // What is known is known even then, and reading makes room.
+        // A duplicate is recognised even then, and reading makes room.
         assert_eq!(profile.store_incoming(&bob, &all[5..6], 1).unwrap(), [StoreOutcome::Duplicate]);
         profile.mark_read(&bob, None).unwrap();
         assert!(matches!(profile.store_incoming(&bob, &all[1050..1051], 1).unwrap()[0], StoreOutcome::New(_)));

@@ -116,6 +116,7 @@ impl NodeLock {
             text.push(b'\n');
         }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        // Rewritten in place: a file renamed over it would not carry the lock.
         let written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(&text));
         written.map_err(io_error_at(&self.home.join(LOCK_FILE)))
     }
@@ -143,6 +144,7 @@ pub(super) fn is_node_locked(home: &Path) -> Result<bool, ProfileError> {
 /// Returns the node that held the profile in `home` last; it may have ended.
 pub(super) fn read_node_holder(home: &Path) -> NodeHolder {
     let mut text = Vec::new();
+    // Bounded: anybody who can write to the folder may have put any file there.
     let read = File::open(home.join(LOCK_FILE)).and_then(|file| file.take(MAX_LOCK_TEXT_BYTES).read_to_end(&mut text));
     if read.is_err() {
         return NodeHolder::default();

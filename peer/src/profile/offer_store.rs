@@ -107,6 +107,7 @@ impl Profile {
     ) -> Result<SharePage, ProfileError> {
         let rows: Vec<ShareRow> = {
             let database = self.reader();
+            // `UNION ALL`: `NOT IN` keeps names unique already, and `UNION` would compare whole rows.
             let range = "name > ?2 AND name >= ?1 AND name < ?1 || char(1114111)";
             let mut query = self.db_result(database.prepare_cached(&format!(
                 "SELECT {SHARE_COLUMNS} FROM offer WHERE peer = ?4 AND {range}

@@ -113,6 +113,8 @@ impl Profile {
                 let rows = update.query_map(values, |row| row.get::<_, i64>(0));
                 let found: Vec<i64> = self.db_result(self.db_result(rows)?.collect())?;
                 let Some(seq) = found.first() else { continue };
+                // A message marked `Sent` stays: only an outcome takes it out, so that a lost ack leads to
+                // another delivery.
                 if !state.is_queued() {
                     self.db_result(remove.execute([seq]))?;
                 }
@@ -129,6 +131,7 @@ impl Profile {
     /// [`ProfileError`].
     pub fn outbox_now(&self, now_ms: i64) -> Result<i64, ProfileError> {
         let ledger = self.message_reader()?;
+        // Only read, so that the outbox can be looked at while another process writes.
         self.db_result(load_steady_clock(&ledger, now_ms)).map(|clock| clock.advance(now_ms, Duration::ZERO).now_ms())
     }
 

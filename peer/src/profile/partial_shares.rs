@@ -32,6 +32,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn put_partial(&self, partial: &PartialShare) -> Result<(), ProfileError> {
+        // A resumed fetch shares the same partial file again.
         let inserted = self.writer()?.execute(
             "INSERT OR REPLACE INTO partial (part, name, size, mtime, executable, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
@@ -82,6 +83,7 @@ impl Profile {
     fn partials_where(&self, condition: &str, value: impl rusqlite::ToSql) -> Result<Vec<PartialShare>, ProfileError> {
         let rows: Vec<PartialRow> = {
             let database = self.reader();
+            // Ordered by name: the registration at the tracker skips neighbours of the same name.
             let query = format!(
                 "SELECT part, name, size, mtime, executable, hash FROM partial WHERE {condition} ORDER BY name, part"
             );

@@ -204,6 +204,7 @@ impl ProfileError {
 
     /// Finds the reason why the database at `path` is held.
     fn from_held_database(path: PathBuf, source: rusqlite::Error) -> Self {
+        // First: on a file system without locks SQLite reports every database as held.
         if let (Some(source), Some(home)) = (lock_wait::probe_lock_support(&path), path.parent()) {
             return Self::NoLocks { home: home.to_owned(), source };
         }
@@ -219,8 +220,8 @@ impl ProfileError {
         let path = path.to_owned();
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::DiskFull { path },
-            // Before the disk: with no descriptor left SQLite reports the same codes.
             Some(ErrorCode::DatabaseBusy) => Self::from_held_database(path, source),
+            // Before the disk: with no descriptor left SQLite reports the same codes.
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_descriptor_limit_reached() => {
                 Self::TooManyOpenFiles { path }
             }

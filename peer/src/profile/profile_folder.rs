@@ -96,7 +96,7 @@ mod tests {
             Err(ProfileError::NodeRuns { pid: None })
         });
         assert!(failed.is_err() && !home.path().join("a").exists());
-        // What was there before stays.
+        // Folders that existed before stay.
         let place = NewProfileFolder::create(home.path()).unwrap();
         assert!(place.keep_on_success(|_| -> Result<(), _> { Err(ProfileError::NodeRuns { pid: None }) }).is_err());
         assert!(home.path().is_dir());

@@ -38,8 +38,8 @@ impl Profile {
             forgotten.push(*id);
         }
         if last > 0 {
-            // Without a message left, the user must not show up among the known people.
             self.db_result(raise_seq_floor(&transaction, last))?;
+            // Without a message left, the user must not show up among the known people.
             let ended = transaction.execute(
                 "DELETE FROM conversation WHERE peer = ?1 AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)",
                 [to.as_str()],

@@ -337,6 +337,7 @@ fn migrate_to(connection: &mut Connection, to: usize) -> rusqlite::Result<()> {
     for migration in MIGRATIONS.iter().take(to).skip(from) {
         transaction.execute_batch(migration)?;
     }
+    // In the same transaction: a crash leaves the old version with the old tables.
     transaction.pragma_update(None, "user_version", to)?;
     transaction.commit()
 }
@@ -396,7 +397,7 @@ mod tests {
             ('tracker_pin 10.0.0.1:8000', 'aa'), ('tracker_pin tracker.lan:8000', 'aa'),
             ('tracker_pin 10.0.0.66:8000', 'bb'), ('bell', 'off');";
         let account = "INSERT INTO setting VALUES ('tracker', '10.0.0.1:8000'), ('user', 'alice');";
-        // What is left of an account after `peer logout`: its password went there all the same.
+        // The tracker's setting stays after `peer logout`: the password went to that tracker all the same.
         let logged_out = "INSERT INTO setting VALUES ('tracker', '10.0.0.1:8000');";
         let elsewhere = "INSERT INTO setting VALUES ('tracker', '10.0.0.9:8000'), ('user', 'alice');";
         for (settings, confirmed) in [(account, 1), (logged_out, 1), (elsewhere, 0), ("", 0)] {

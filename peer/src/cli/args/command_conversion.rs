@@ -46,6 +46,7 @@ impl SubcommandArgs {
             }
             Self::Find { words, limit } => CliCommand::Find { query: parse_find_query(&words)?, limit: count(limit) },
             Self::Files { user, prefix } => CliCommand::Files { user, prefix },
+            // clap lets the user be missing only with `--retry`.
             Self::Fetch { user: None, limit, patience, share, jobs, .. } => {
                 let (streams, patience) = (jobs.map(usize::from), patience.map(seconds));
                 CliCommand::Fetch(FetchCommand::Retry(RetryOptions { streams, limit, patience, share }))
@@ -88,6 +89,7 @@ impl SubcommandArgs {
                 };
                 CliCommand::Fetch(FetchCommand::New { request, share })
             }
+            // The shell has split the words: quotes around a message are optional.
             Self::Chat { user, text, now } => CliCommand::Chat { user, text: text.map(|words| words.join(" ")), now },
             Self::Ui => CliCommand::Ui,
             Self::History { keep: Some(keep), .. } => CliCommand::KeepHistory {
@@ -96,7 +98,7 @@ impl SubcommandArgs {
                     HistoryRetention::For(kept) => Some(kept),
                 },
             },
-            // Everything at once is too much for one word: ask for a user or an age.
+            // Without a user or an age, `--forget` alone would delete the whole history.
             Self::History { user: None, forget: true, older: None, .. } => {
                 let which = "what is to be forgotten? `peer history --forget USER`, or `--forget --older 30d`, or both";
                 return Err(Error::Usage(which.to_owned()));

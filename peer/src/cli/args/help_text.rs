@@ -57,7 +57,7 @@ pub(super) fn explain_error(error: clap::Error, args: &[OsString]) -> clap::Erro
         ErrorKind::InvalidUtf8 => {
             let is_wrong = |(_, arg): &(usize, &OsString)| arg.to_str().is_none();
             let Some((number, arg)) = args.iter().enumerate().find(is_wrong) else { return error };
-            // Escaped, so that the bytes can be pasted into a shell.
+            // Escaped: the bytes may be anything, control codes of the terminal included.
             let shown = arg.as_encoded_bytes().escape_ascii();
             let why = format!(
                 "argument {number}, \"{shown}\", is not UTF-8 text: a path may be anything, the rest is text\n"

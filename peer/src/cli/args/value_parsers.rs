@@ -133,7 +133,7 @@ pub(super) fn parse_rate(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     let rate = number * scale / bits;
-    // Below 1 kB/s a fetch would look stalled; NaN is out of range too.
+    // NaN is out of range as well.
     if !(1000.0..=1e12).contains(&rate) {
         return Err(format!("{text} is out of range: from 1k to 1000G bytes a second"));
     }
@@ -156,12 +156,12 @@ pub(super) fn resolve_hook(mut argv: Vec<String>) -> Result<Vec<String>, Error> 
             Err(Error::Usage(format!("{program} can't be run: it is a folder, or `chmod +x` is missing")))
         }
         None => Err(Error::Usage(format!("there is no program {program}: name one in the PATH, or its whole path"))),
-        // A bare name stays bare: the node looks it up in its own PATH.
         Some(path) if program.contains('/') => {
             let not_text = || Error::Usage("the path of the program is not UTF-8".to_owned());
             *program = path.into_os_string().into_string().map_err(|_| not_text())?;
             Ok(argv)
         }
+        // A bare name stays bare: the node looks it up in its own PATH.
         Some(_) => Ok(argv),
     }
 }

@@ -58,8 +58,8 @@ impl FetchedShares {
                 let (mtime, executable, hash) = (stat.mtime, stat.executable, stat.hash);
                 let partial = PartialShare { name, path: part.clone(), layout, mtime, executable, hash };
                 match self.profile.put_partial(&partial) {
-                    // Sharing is a courtesy: the fetch goes on without it.
                     Ok(()) => drop(self.parts.insert(*file, part)),
+                    // Sharing is a courtesy: the fetch goes on without it.
                     Err(why) => tracing::warn!("{} is offered only when it is whole: {why}", partial.name.display()),
                 }
                 self.changed.notify_one();

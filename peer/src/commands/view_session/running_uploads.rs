@@ -31,6 +31,7 @@ impl RunningUploads {
                 }
             }
             NodeEvent::Fetched { by, name, .. } => drop(self.last_seen.remove(&(by.clone(), name.clone()))),
+            // The links of that user are gone, and no last event may come.
             NodeEvent::Presence { user, online: false } => self.last_seen.retain(|(peer, _), _| peer != user),
             _ => {}
         }

@@ -34,8 +34,8 @@ pub(in crate::commands) fn report_exit(context: &CommandContext, ended: &ViewExi
 }
 
 /// Describes the whole outbox, old messages included, for the case that no node is left to deliver it.
-// Only a courtesy at the exit: a profile that can't be read gives no summary.
 pub(super) fn queued_summary(me: &LocalUser) -> Option<String> {
+    // Only a courtesy at the exit: a profile that can't be read gives no summary.
     let waiting = me.profile.queued_counts().unwrap_or_default();
     let of = |(count, user): (usize, &str)| format!("{count} for {user}");
     let each: Vec<String> = waiting.iter().map(|one| of((one.count, one.user.as_str()))).collect();
