@@ -9,8 +9,8 @@ use rustls::sign::CertifiedKey;
 use shared::Fingerprint;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::crypto::crypto_provider;
 use crate::secret_storage::{self, SecretStorageError};
-use crate::tls_config::crypto_provider;
 use crate::verifier::fingerprint_of;
 
 pub(crate) const IDENTITY_FILE: &str = "identity.pem";

@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 mod core_dump;
+mod crypto;
 mod file_loss;
 mod identity;
 mod identity_replacement;

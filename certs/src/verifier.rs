@@ -20,7 +20,7 @@ use rustls::{
 };
 use shared::Fingerprint;
 
-use crate::tls_config::{FIXED_TIME, sha256};
+use crate::crypto::{FIXED_TIME, sha256};
 
 /// The error for a certificate that can't be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

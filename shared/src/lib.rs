@@ -50,7 +50,6 @@
 
 #![warn(missing_docs)]
 
-pub mod account_name;
 pub mod content;
 pub mod fingerprint;
 pub mod frame;
@@ -65,10 +64,10 @@ pub mod tracker;
 mod untrusted_text;
 mod zero_runs;
 
-pub use account_name::NewUserName;
 pub use content::{ContentHash, GroupLayout, Manifest};
 pub use fingerprint::Fingerprint;
 pub use group_set::GroupSet;
+pub use names::account_name::{self, NewUserName};
 pub use names::{FileName, UserName};
 pub use untrusted_text::UntrustedText;
 pub use zero_runs::ZeroRuns;

@@ -1,5 +1,6 @@
 //! Names of users and files, validated on construction.
 
+pub mod account_name;
 pub mod name_encoding;
 mod normalization;
 
@@ -10,9 +11,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::account_name::UserNameError;
 use crate::limits::{MAX_FILE_NAME_BYTES, MAX_FILE_NAME_COMPONENT_BYTES, MAX_USER_NAME_BYTES};
 use crate::safe_text::{is_bidi_control, safe_line};
+use account_name::UserNameError;
 
 pub use normalization::{matching_key, to_nfc, to_nfd};
 

@@ -9,8 +9,10 @@ use shared::peer::ChatMessage;
 
 use super::CommandContext;
 use super::interrupted_send::report_interrupted_send;
-use crate::engine::chat::{self, DirectDelivery, MessageState, RetryPolicy, StoredMessage, retry_policy};
-use crate::engine::node::control::{DeliveryReport, NodeClient};
+use crate::engine::chat::{
+    self, DeliveryReport, DirectDelivery, MessageState, RetryPolicy, StoredMessage, retry_policy,
+};
+use crate::engine::node::control::NodeClient;
 use crate::engine::node::{expire_outbox, expiry_message};
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
 

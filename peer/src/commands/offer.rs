@@ -11,8 +11,8 @@ use shared::{FileName, UserName};
 
 use super::share::{freshness_remark, with_stop_timeout};
 use super::{CommandContext, message_commands, message_sending};
-use crate::engine::chat;
-use crate::engine::node::control::{ControlAction, DeliveryReport, NodeClient};
+use crate::engine::chat::{self, DeliveryReport};
+use crate::engine::node::control::{ControlAction, NodeClient};
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{ShareEvent, ShareFreshness, freshness};
 use crate::engine::{Error, LocalUser, file_offers, run_blocking, shell_quote};

@@ -15,6 +15,7 @@ pub mod delivery_state;
 mod direct_delivery;
 
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 use shared::UserName;
 use shared::limits::{MAX_CHAT_TEXT_BYTES, MAX_MESSAGES_PER_USER};
 use shared::peer::{ChatMessage, FileOffer, MessageId, PeerErrorCode};
@@ -22,7 +23,6 @@ use shared::peer::{ChatMessage, FileOffer, MessageId, PeerErrorCode};
 pub use self::chat_receiver::{ChatRateLimiter, receive_messages};
 pub use self::chat_sender::{ChatSender, SettledMessage};
 pub use self::direct_delivery::{DirectDelivery, unreachable_is_offline};
-use super::node::control::DeliveryReport;
 use super::size_format::format_size;
 use super::{Error, ErrorKind, LocalUser, now_ms, run_blocking, shell_quote};
 use crate::net::{LinkError, StreamError};
@@ -194,6 +194,18 @@ pub const fn may_stay_queued(kind: ErrorKind, is_key_recorded: bool, is_key_chan
         ErrorKind::Unavailable => true,
         _ => is_key_recorded,
     }
+}
+
+/// The outcome of a message's first delivery attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryReport {
+    /// The message.
+    pub message: ChatMessage,
+    /// Stored by the recipient, or waiting.
+    pub state: MessageState,
+    /// The reason if it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// Returns the report on a message that stays in the outbox.

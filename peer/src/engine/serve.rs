@@ -9,6 +9,7 @@ mod link_uploads;
 mod offered_partial;
 mod range_reader;
 mod read_faults;
+mod request_refusal;
 mod served_versions;
 mod share_opener;
 mod stale_shares;
@@ -29,9 +30,9 @@ use shared::peer::{
 use tokio::task::JoinSet;
 
 pub use library::ShareLibrary;
-use library::{RequestRefusal, unauthorised_refusal};
 use link_uploads::{LinkUploads, UploadInterruption};
 use range_reader::{OpenShare, ReadFailure};
+use request_refusal::{RequestRefusal, unauthorised_refusal};
 pub use served_versions::{ProvedVersion, ProvedVersions};
 use share_opener::GroupRequest;
 pub use stale_shares::{StaleReason, StaleShares};

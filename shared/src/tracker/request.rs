@@ -1,6 +1,7 @@
 //! Requests: parsed from hostile text into a checked [`TrackerRequest`] or a [`TrackerRefusal`], and written for our
 //! own peers.
 
+mod action_names;
 mod bounded_list;
 mod json_repair;
 mod lenient_value;

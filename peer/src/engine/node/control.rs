@@ -46,7 +46,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::peer::{ChatMessage, MessageId};
+use shared::peer::MessageId;
 use shared::tracker::Password;
 use shared::{FileName, UserName};
 use zeroize::Zeroize;
@@ -56,7 +56,6 @@ pub use node_client::{NodeClient, NodeMessage};
 pub use node_process::NodeProcess;
 
 use crate::engine::ErrorKind;
-use crate::engine::chat::MessageState;
 use crate::engine::node_event::{FileTransfer, OtherSession};
 use crate::profile::HistoryQuery;
 
@@ -296,18 +295,6 @@ pub struct UserSummary {
     pub request: bool,
     /// Time of the last message in either direction, milliseconds since 1970.
     pub last: Option<i64>,
-}
-
-/// The outcome of a message's first delivery attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeliveryReport {
-    /// The message.
-    pub message: ChatMessage,
-    /// Stored by the recipient, or waiting.
-    pub state: MessageState,
-    /// The reason if it waits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
 }
 
 /// The outcome of an attempt to deliver the messages queued for a user.

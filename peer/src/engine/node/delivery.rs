@@ -15,10 +15,10 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::control::{DeliveryReport, FlushReport};
+use super::control::FlushReport;
 use super::delivery_worker::{DeliveryOutcome, DeliveryWorker, Mailbox};
 use super::link_pool::LinkPool;
-use crate::engine::chat::{self, MessageState, StoredMessage, delivery_state};
+use crate::engine::chat::{self, DeliveryReport, MessageState, StoredMessage, delivery_state};
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::{Error, ErrorKind, LocalUser, now_ms, run_blocking};
 use crate::profile::ForgetQuery;

@@ -18,27 +18,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::NodeServices;
+use super::revalidation_trigger::RevalidationTrigger;
 use super::tracker_session::TrackerHandle;
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::peer_lookup::{TrackerClient, key_change_error};
 use crate::engine::{Error, LocalUser, run_blocking};
 use crate::net::link::Link;
 use crate::sys;
-
-/// The reason for a revalidation, and the links that it concerns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum RevalidationTrigger {
-    /// The tracker said something about this user's key: all links to the user.
-    UserKey(UserName),
-    /// Another node of our account is present, and messages to us go there: all links.
-    OwnDisplacement,
-    /// Key changes may have been missed: all links.
-    AllKeys,
-    /// The user is at these addresses now: outbound links to other addresses.
-    UserMoved(UserName, Vec<IpAddr>),
-    /// Addresses of this machine may be gone: inbound links that use them.
-    LocalNetwork,
-}
 
 /// The task that revalidates links.
 #[derive(Debug)]
@@ -197,25 +183,5 @@ impl LinkRevalidator {
                 TrackerKeyAnswer::Unavailable
             }
         }
-    }
-}
-
-/// A handle that sends triggers to the [`LinkRevalidator`]. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(super) struct RevalidationHandle {
-    triggers: mpsc::UnboundedSender<RevalidationTrigger>,
-}
-
-impl RevalidationHandle {
-    /// Returns a handle and the receiver for the revalidator.
-    pub(super) fn channel() -> (Self, mpsc::UnboundedReceiver<RevalidationTrigger>) {
-        let (triggers, trigger_receiver) = mpsc::unbounded_channel();
-        (Self { triggers }, trigger_receiver)
-    }
-
-    /// Requests a revalidation; returns at once.
-    pub(super) fn request(&self, trigger: RevalidationTrigger) {
-        // Fails only when the node is ending.
-        let _ = self.triggers.send(trigger);
     }
 }

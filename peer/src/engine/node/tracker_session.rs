@@ -36,7 +36,7 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use super::PortForwarding;
-use super::link_revalidation::{RevalidationHandle, RevalidationTrigger};
+use super::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
 use super::share_registration::{RegistrationRetry, is_list_refusal, refusal_of, register_shares};
 use crate::engine::node_event::{EventBus, NodeEvent, OtherSession};
 use crate::engine::peer_lookup::TrackerClient;

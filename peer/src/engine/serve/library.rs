@@ -18,6 +18,7 @@ use super::copy_search::{ContentQuery, RecordedCopy};
 use super::gone_folders::GoneFolders;
 use super::offered_partial::OfferedPartial;
 use super::range_reader::{OpenShare, ReadFailure};
+use super::request_refusal::{RequestRefusal, internal_refusal, not_found_refusal, unauthorised_refusal};
 use super::served_versions::ProvedVersions;
 use super::share_opener::{GroupRequest, OfferedManifest, OpenFailure, ShareOpener};
 use super::stale_shares::{StaleAnswer, StaleReason, StaleShares};
@@ -32,9 +33,6 @@ const PAGE: usize = 200;
 const MAX_EXAMINED: usize = 1000;
 /// Folders of one page.
 const FOLDERS: usize = 500;
-
-/// The error reply to a request: a code, and words for the other side.
-pub(super) type RequestRefusal = (PeerErrorCode, String);
 
 /// The result of looking up a name.
 enum NameLookup {
@@ -416,19 +414,4 @@ fn stat_of(share: &Share, owner_only: bool) -> FileStat {
 
 fn read_refusal(failure: &ReadFailure) -> RequestRefusal {
     (failure.code(), failure.message())
-}
-
-/// Returns the reply to a blocked user, which says nothing about the shares.
-pub(super) fn unauthorised_refusal() -> RequestRefusal {
-    (PeerErrorCode::Unauthorised, "refused".to_owned())
-}
-
-pub(super) fn not_found_refusal() -> RequestRefusal {
-    (PeerErrorCode::NotFound, "no such file is shared".to_owned())
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it ends here: the other side learns only that it happened")]
-fn internal_refusal(error: Error) -> RequestRefusal {
-    tracing::error!("{error}");
-    (PeerErrorCode::Internal, "a fault on the sharing side".to_owned())
 }

@@ -13,12 +13,12 @@ use shared::{ContentHash, FileName, GroupLayout, Manifest, UserName, ZeroRuns};
 
 use super::buffer_pool::BufferPool;
 use super::copy_search::{ContentQuery, CopySearch, PastSearches, RecordedCopy};
-use super::library::{RequestRefusal, not_found_refusal};
 use super::offered_partial::OfferedPartial;
 use super::range_reader::{
     ContentProof, ManifestSource, OpenShare, ProofNote, RangeReader, ReadAhead, ReadFailure, read_failure,
 };
 use super::read_faults::ReadFaultLog;
+use super::request_refusal::{RequestRefusal, not_found_refusal};
 use super::served_versions::{ProvedVersions, ServedVersion, ServedVersions};
 use super::stale_shares::StaleReason;
 use crate::engine::Error;

@@ -1,14 +1,15 @@
 //! Reasons to refuse a request or to leave out a file, in the words of both dialects.
 
+use super::action_names::{action_names, exercise_action_names};
 use super::request_fields::FieldName;
 use super::{TrackerRefusal, excerpt};
 use crate::UserName;
-use crate::account_name::{NewUserName, UserNameError, UserNameFault};
 use crate::limits::{
     MAX_FILE_NAME_BYTES, MAX_FILE_SIZE, MAX_FILES_PER_USER, MAX_FIND_WORDS, MAX_FORWARDED_FOR_BYTES,
     MAX_HASH_TEXT_CHARS, MAX_PASSWORD_BYTES,
 };
 use crate::names::NameError;
+use crate::names::account_name::{NewUserName, UserNameError, UserNameFault};
 use crate::tracker::{Dialect, TrackerErrorCode};
 
 /// Number of left-out files that are named in a reply.
@@ -113,10 +114,10 @@ impl RequestFault {
                 format!("the request is not JSON: something is wrong at line {line} column {column}")
             }
             Self::NoAction => {
-                format!("the field \"action\" is missing: it is one of {}", super::validation::action_names())
+                format!("the field \"action\" is missing: it is one of {}", action_names())
             }
             Self::UnknownAction(other) => {
-                format!("there is no action {:?}; there are {}", excerpt(other), super::validation::action_names())
+                format!("there is no action {:?}; there are {}", excerpt(other), action_names())
             }
             Self::NoRooms => "this tracker has no rooms".to_owned(),
             Self::Missing(key) => format!("the field {:?} is missing", name(key)),
@@ -137,14 +138,10 @@ impl RequestFault {
                 format!("o pedido não é JSON: há algo errado na linha {line}, coluna {column}")
             }
             Self::NoAction => {
-                format!("falta o campo \"cmd\": ele é um de {}", super::validation::exercise_action_names())
+                format!("falta o campo \"cmd\": ele é um de {}", exercise_action_names())
             }
             Self::UnknownAction(other) => {
-                format!(
-                    "não existe o comando {:?}; existem {}",
-                    excerpt(other),
-                    super::validation::exercise_action_names()
-                )
+                format!("não existe o comando {:?}; existem {}", excerpt(other), exercise_action_names())
             }
             Self::NoRooms => "este servidor ainda não tem salas".to_owned(),
             Self::Missing(key) => format!("falta o campo {:?}", name(key)),

@@ -19,7 +19,7 @@ use super::control_socket::ControlSocket;
 use super::{ControlAction, ControlOutcome, ControlReply, ControlRequest, MAX_REQUEST_BYTES, NodeLifetime, NodeStatus};
 use crate::engine::active_conversations::OpenConversation;
 use crate::engine::chat;
-use crate::engine::node::link_revalidation::RevalidationTrigger;
+use crate::engine::node::revalidation_trigger::RevalidationTrigger;
 use crate::engine::node::tracker_session::PresenceState;
 use crate::engine::node::{NodeServices, user_list};
 use crate::engine::node_event::{EventBus, NodeEvent};

@@ -16,10 +16,11 @@ use tokio::time::Instant;
 
 use super::node_process::NodeProcess;
 use super::{
-    ControlAction, ControlOutcome, ControlReply, ControlRequest, DeliveryReport, FlushReport, MAX_REQUEST_BYTES,
-    NodeStatus, REPLY_BYTES, UserSummary,
+    ControlAction, ControlOutcome, ControlReply, ControlRequest, FlushReport, MAX_REQUEST_BYTES, NodeStatus,
+    REPLY_BYTES, UserSummary,
 };
 use crate::engine::Error;
+use crate::engine::chat::DeliveryReport;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::tracker_account::PasswordChange;
 use crate::profile::{HistoryQuery, Profile, StoredMessage};
