@@ -27,6 +27,7 @@ mod schema;
 mod share_store;
 mod shared_folders;
 mod steady_clock;
+mod stored_message;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
@@ -45,7 +46,7 @@ pub use known_trackers::{KnownTracker, TrackerKeyTrust};
 pub use known_users::{KeyComparison, KnownUser};
 pub use lock_wait::set_wait_notifier;
 pub use message_requests::ConversationStatus;
-pub use message_store::{MessageDirection, MessageState, StoreOutcome, StoredMessage};
+pub use message_store::StoreOutcome;
 pub use node_lock::{NodeHolder, NodeLock};
 pub use outbox::QueuedMessage;
 pub use partial_shares::PartialShare;
@@ -53,6 +54,7 @@ pub use profile_error::ProfileError;
 pub use schema::APPLICATION_ID;
 pub use share_store::{HashedFile, HashedShare, Share, SharePage};
 pub use shared_folders::SharedFolder;
+pub use stored_message::{MessageDirection, MessageState, StoredMessage};
 
 /// The name of the database in the profile's folder.
 const DATABASE_FILE: &str = "profile.db";

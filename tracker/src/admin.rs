@@ -20,13 +20,20 @@ mod control_socket;
 mod control_socket_path;
 mod peers_export;
 
+use std::io;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 pub use control_client::{AdminError, BackupStream, open_backup, send_request};
 pub use control_socket::{AdminContext, serve};
 
 /// Conversations at a time.
 pub const MAX_ADMIN_CONNECTIONS: usize = 8;
+/// Time for a request, and for each part of a reply.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One request. It has no `Debug` form, since it may hold a password.
 #[derive(Serialize, Deserialize)]
@@ -112,3 +119,8 @@ pub struct TrackerStatus {
 
 #[cfg(test)]
 mod tests;
+
+/// Sends a part of a reply.
+async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    timeout(REQUEST_TIMEOUT, stream.write_all(bytes)).await?
+}

@@ -49,6 +49,7 @@ mod events;
 mod file_list;
 mod file_search;
 mod instances;
+mod json_text;
 mod login_time;
 mod peer_list;
 mod peer_list_cache;

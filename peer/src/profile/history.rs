@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 use shared::UserName;
 use unicode_width::UnicodeWidthChar;
 
-use super::message_store::MessageRow;
+use super::stored_message::MessageRow;
 use super::{Profile, ProfileError, StoredMessage};
 
 /// A selection of messages: the last ones, or the earliest, that match all conditions.

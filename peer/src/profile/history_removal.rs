@@ -202,7 +202,7 @@ fn recount_conversation(transaction: &Transaction<'_>, peer: &str) -> rusqlite::
                       WHERE peer = ?1 AND direction = 'in') END
              WHERE peer = ?1",
         )?
-        .execute(params![peer, super::message_store::to_i64(shared::limits::MESSAGE_OVERHEAD_BYTES)])
+        .execute(params![peer, super::stored_message::to_i64(shared::limits::MESSAGE_OVERHEAD_BYTES)])
         .map(|_| ())
 }
 

@@ -16,7 +16,7 @@ use shared::limits::{
 };
 use shared::peer::ChatMessage;
 
-use super::message_store::{charged_bytes, to_i64};
+use super::stored_message::{charged_bytes, to_i64};
 use super::{Profile, ProfileError};
 
 /// The status of a conversation, as its quota depends on it.

@@ -2,64 +2,18 @@
 
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 use shared::UserName;
 use shared::limits::{MAX_MESSAGES_PER_USER, MAX_UNREAD_BYTES_PER_USER};
 use shared::peer::{ChatMessage, MessageId};
 
 use super::message_requests::{self, RequestQuota};
-use super::outbox::load_steady_clock;
+use super::steady_clock::load_steady_clock;
+use super::stored_message::{MessageDirection, MessageState, charged_bytes, to_i64};
 use super::{Profile, ProfileError};
 
 /// The setting with the highest place of a forgotten message; places up to it are never used again.
 pub(super) const SEQ_FLOOR_KEY: &str = "message_floor";
-
-/// The direction of a message, which tells its author.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MessageDirection {
-    /// Written by the other user.
-    In,
-    /// Written by this profile's user.
-    Out,
-}
-
-/// The delivery state of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MessageState {
-    /// Ours, in the outbox.
-    Waiting,
-    /// Ours, still in the outbox: sent, but not acked by the other side.
-    Sent,
-    /// Ours, stored by the other side.
-    Stored,
-    /// The other user's, stored here.
-    Received,
-    /// Ours, refused by the other side and not sent again.
-    Failed,
-    /// Ours, given up after 14 days in the outbox.
-    Expired,
-    /// Ours, removed from the outbox by its author.
-    Dropped,
-}
-
-/// A message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct StoredMessage {
-    /// The place among all messages of this profile; it increases with each stored message.
-    pub seq: i64,
-    /// The other user.
-    pub peer: UserName,
-    /// Tells the author.
-    pub direction: MessageDirection,
-    /// The message itself, with its id and text.
-    pub message: ChatMessage,
-    /// The delivery state so far.
-    pub state: MessageState,
-    /// The time when it was stored here, by this machine's clock, in milliseconds since 1970.
-    pub at: i64,
-}
 
 /// The result of storing a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,48 +26,6 @@ pub enum StoreOutcome {
     Full,
     /// Rejected: the quota of a stranger's message request is used up.
     StrangerQuotaFull,
-}
-
-impl MessageDirection {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::In => "in",
-            Self::Out => "out",
-        }
-    }
-}
-
-impl MessageState {
-    /// All states, for parsing.
-    const ALL: [Self; 7] =
-        [Self::Waiting, Self::Sent, Self::Stored, Self::Received, Self::Failed, Self::Expired, Self::Dropped];
-
-    /// Returns the state's name in the database and in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Sent => "sent",
-            Self::Stored => "stored",
-            Self::Received => "received",
-            Self::Failed => "failed",
-            Self::Expired => "expired",
-            Self::Dropped => "dropped",
-        }
-    }
-
-    /// True if a message of ours in this state waits in the outbox.
-    pub const fn is_queued(self) -> bool {
-        matches!(self, Self::Waiting | Self::Sent)
-    }
-
-    /// True if a message of ours in this state was never delivered.
-    pub const fn is_given_up(self) -> bool {
-        matches!(self, Self::Failed | Self::Expired | Self::Dropped)
-    }
-
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text)
-    }
 }
 
 impl Profile {
@@ -214,60 +126,6 @@ impl Profile {
         self.db_result(transaction.commit())?;
         Ok(kept)
     }
-
-    pub(super) fn checked_message(&self, row: MessageRow) -> Result<StoredMessage, ProfileError> {
-        let damaged = || self.damaged_error(format!("the message {:?}", row.id));
-        let offer = row.offer.as_deref().map(serde_json::from_str).transpose().map_err(|_| damaged())?;
-        Ok(StoredMessage {
-            seq: row.seq,
-            peer: row.peer.parse().map_err(|_| damaged())?,
-            direction: if row.direction == MessageDirection::In.as_str() {
-                MessageDirection::In
-            } else {
-                MessageDirection::Out
-            },
-            state: MessageState::parse(&row.state).ok_or_else(damaged)?,
-            at: row.at,
-            message: ChatMessage {
-                id: row.id.parse().map_err(|_| damaged())?,
-                ts: row.ts,
-                text: row.text.into(),
-                offer,
-                room: None,
-            },
-        })
-    }
-}
-
-/// A row of the messages with the columns of [`MessageRow::COLUMNS`].
-pub(super) struct MessageRow {
-    seq: i64,
-    peer: String,
-    direction: String,
-    id: String,
-    ts: i64,
-    text: String,
-    state: String,
-    at: i64,
-    offer: Option<String>,
-}
-
-impl MessageRow {
-    pub(super) const COLUMNS: &str = "message.seq, message.peer, direction, id, ts, message.text, state, at, offer";
-
-    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            seq: row.get(0)?,
-            peer: row.get(1)?,
-            direction: row.get(2)?,
-            id: row.get(3)?,
-            ts: row.get(4)?,
-            text: row.get(5)?,
-            state: row.get(6)?,
-            at: row.get(7)?,
-            offer: row.get(8)?,
-        })
-    }
 }
 
 /// Stores a message; returns its place, or `None` if it is stored already.
@@ -324,11 +182,6 @@ fn is_forgotten(
     query.exists(params![peer.as_str(), direction.as_str(), id.to_string()])
 }
 
-/// Returns the bytes of a message that its author chooses, which count against the quota.
-pub(super) fn charged_bytes(message: &ChatMessage) -> usize {
-    message.text.len() + message.offer.as_ref().map_or(0, |offer| offer.name.as_str().len())
-}
-
 /// Returns the number and the bytes of a user's unread messages.
 fn unread_totals(transaction: &Transaction<'_>, from: &UserName) -> rusqlite::Result<(usize, usize)> {
     let mut query = transaction.prepare_cached("SELECT unread, unread_bytes FROM conversation WHERE peer = ?1")?;
@@ -336,10 +189,6 @@ fn unread_totals(transaction: &Transaction<'_>, from: &UserName) -> rusqlite::Re
         query.query_row([from.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))).optional()?;
     let (unread, bytes) = found.unwrap_or_default();
     Ok((usize::try_from(unread).unwrap_or(0), usize::try_from(bytes).unwrap_or(0)))
-}
-
-pub(super) fn to_i64(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

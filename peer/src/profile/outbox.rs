@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{OptionalExtension, TransactionBehavior, params};
 use shared::UserName;
 use shared::peer::MessageId;
 
-use super::message_store::MessageRow;
-use super::steady_clock::SteadyClock;
+use super::steady_clock::{CLOCK_KEY, load_steady_clock};
+use super::stored_message::MessageRow;
 use super::{MessageState, Profile, ProfileError, StoredMessage};
-
-/// The setting that stores the clock.
-const CLOCK_KEY: &str = "outbox_clock";
 
 /// A message in the outbox.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -204,13 +201,6 @@ impl Profile {
         let check = |(row, since, frozen)| Ok(QueuedMessage { stored: self.checked_message(row)?, since, frozen });
         rows.into_iter().map(check).collect()
     }
-}
-
-/// Loads the clock as it was last stored; without one it starts at the machine's time.
-pub(super) fn load_steady_clock(connection: &Connection, now_ms: i64) -> rusqlite::Result<SteadyClock> {
-    let mut query = connection.prepare_cached("SELECT value FROM setting WHERE key = ?1")?;
-    let text: Option<String> = query.query_row([CLOCK_KEY], |row| row.get(0)).optional()?;
-    Ok(text.and_then(|text| text.parse().ok()).unwrap_or_else(|| SteadyClock::starting_at(now_ms)))
 }
 
 #[cfg(test)]

@@ -7,6 +7,11 @@
 
 use std::time::Duration;
 
+use rusqlite::{Connection, OptionalExtension};
+
+/// The setting that stores the clock.
+pub(super) const CLOCK_KEY: &str = "outbox_clock";
+
 /// The longest unobserved time that is believed, in milliseconds: a weekend.
 const MAX_JUMP_MS: i64 = 2 * 24 * 3600 * 1000;
 
@@ -56,6 +61,13 @@ impl std::str::FromStr for SteadyClock {
         let (at, machine) = text.split_once(' ').unwrap_or((text, ""));
         Ok(Self { at_ms: at.parse()?, machine_ms: machine.parse()? })
     }
+}
+
+/// Loads the clock as it was last stored; without one it starts at the machine's time.
+pub(super) fn load_steady_clock(connection: &Connection, now_ms: i64) -> rusqlite::Result<SteadyClock> {
+    let mut query = connection.prepare_cached("SELECT value FROM setting WHERE key = ?1")?;
+    let text: Option<String> = query.query_row([CLOCK_KEY], |row| row.get(0)).optional()?;
+    Ok(text.and_then(|text| text.parse().ok()).unwrap_or_else(|| SteadyClock::starting_at(now_ms)))
 }
 
 #[cfg(test)]

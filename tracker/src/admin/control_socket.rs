@@ -11,7 +11,7 @@ use std::time::Duration;
 use shared::Fingerprint;
 use shared::safe_text::safe_path;
 use tokio::fs::File;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -19,11 +19,10 @@ use tracing::{info, warn};
 
 use super::admin_operations::AdminOutput;
 use super::control_socket_path::ControlSocketPath;
-use super::{AdminReply, AdminRequest, MAX_ADMIN_CONNECTIONS, peers_export};
+use super::{AdminReply, AdminRequest, MAX_ADMIN_CONNECTIONS, REQUEST_TIMEOUT, peers_export, send};
 use crate::service::TrackerService;
 
 const MAX_REQUEST_BYTES: u64 = 16 * 1024;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval at which the socket's file is checked.
 const SOCKET_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a backup sent at a time.
@@ -192,10 +191,6 @@ async fn serve_connection(stream: UnixStream, control: &AdminContext) -> io::Res
         Some(file) => send_file(file.into(), &mut stream).await,
         None => Ok(()),
     }
-}
-
-pub(super) async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
-    timeout(REQUEST_TIMEOUT, stream.write_all(bytes)).await?
 }
 
 async fn send_file(mut file: File, stream: &mut BufReader<UnixStream>) -> io::Result<()> {

@@ -8,7 +8,7 @@ use shared::UserName;
 use shared::tracker::ListedPeer;
 use tokio::io::AsyncWrite;
 
-use super::control_socket::send;
+use super::send;
 use crate::service::TrackerService;
 
 /// Bytes buffered before they are written.

@@ -114,7 +114,7 @@ async fn a_long_path_and_a_backup() {
         let (mut backup, mut file) = (open_backup(&from).unwrap(), std::fs::File::create(to).unwrap());
         let mut buffer = [0; 1000];
         while let some @ [_, ..] = backup.next(&mut buffer).unwrap() {
-            std::io::Write::write_all(&mut file, some).unwrap();
+            io::Write::write_all(&mut file, some).unwrap();
         }
     };
     spawn_blocking(receive).await.unwrap();

@@ -10,7 +10,8 @@ use std::borrow::Cow;
 
 use shared::UserName;
 
-use super::peer_list::{ListView, push_json};
+use super::json_text::write_count;
+use super::peer_list::ListView;
 use super::{PresenceRegistry, PresentUser};
 
 /// The shortest entry in any view.
@@ -143,12 +144,6 @@ impl<'a> BoundedEntry<'a> {
         }
         text.push(b'}');
     }
-}
-
-/// Appends the `file_count` field.
-pub(super) fn write_count(text: &mut Vec<u8>, count: usize) {
-    text.extend_from_slice(b",\"file_count\":");
-    push_json(text, &count);
 }
 
 fn list_bytes(view: ListView, is_empty: bool) -> usize {

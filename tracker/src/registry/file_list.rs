@@ -19,8 +19,10 @@ use shared::{ContentHash, FileName};
 
 use super::byte_counter::ByteCounter;
 use super::catalogue_quota::ListSize;
-use file_chunk::{ChunkBuilder, ChunkEntry, FileChunk, HashQuery, MAX_FILES, MAX_TEXT_BYTES};
+use file_chunk::{ChunkBuilder, ChunkEntry, FileChunk, HashQuery, MAX_TEXT_BYTES};
 
+/// Files in one chunk.
+const MAX_FILES: usize = 512;
 /// Files of one user in a LIST_PEERS reply filtered by name or hash.
 const MAX_FILES_LISTED: usize = 1000;
 /// Lists that take more memory than this take a while to drop.

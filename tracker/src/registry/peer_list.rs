@@ -14,9 +14,9 @@ use serde::Serialize;
 use shared::tracker::{ListPeersRequest, ListedPeer};
 use shared::{Fingerprint, UserName};
 
-use super::bounded_list::write_count;
 use super::byte_counter::ByteCounter;
 use super::file_list::FileListText;
+use super::json_text::{push_json, write_count};
 use super::{FileList, PresenceRegistry, PresentUser};
 use crate::rate_limits::ClientOrigin;
 
@@ -363,13 +363,4 @@ pub(super) fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
     let mut text = Vec::with_capacity(128);
     push_json(&mut text, value);
     text
-}
-
-/// Appends `value` as JSON. Writing plain data into memory can't fail; if it did, `null` would keep the reply valid.
-pub(super) fn push_json<T: Serialize>(text: &mut Vec<u8>, value: &T) {
-    let before = text.len();
-    if serde_json::to_writer(&mut *text, value).is_err() {
-        text.truncate(before);
-        text.extend_from_slice(b"null");
-    }
 }

@@ -15,10 +15,10 @@ use bytes::Bytes;
 use shared::UserName;
 
 use super::PresentUser;
-use super::bounded_list::write_count;
 use super::byte_counter::{ByteCounter, CountedText};
 use super::file_list::MAX_COPIED_TEXT_BYTES;
-use super::peer_list::{ListView, PeerListText, push_json};
+use super::json_text::{push_json, write_count};
+use super::peer_list::{ListView, PeerListText};
 
 /// Users in one segment.
 const MAX_SEGMENT_USERS: usize = 64;

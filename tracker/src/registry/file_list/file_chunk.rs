@@ -19,10 +19,9 @@ use shared::tracker::{FilesMode, HashText, SharedFile};
 use shared::{ContentHash, FileName};
 
 use super::super::byte_counter::{ByteCounter, CountedText};
+use super::super::json_text::push_json;
 use super::word_index::{PositionSet, WordIndex};
 
-/// Files in one chunk.
-pub(super) const MAX_FILES: usize = 512;
 /// Bytes of text in one chunk of several files.
 pub(super) const MAX_TEXT_BYTES: usize = 96 * 1024;
 /// The allocator's overhead for a chunk's parts and its shared text, about.
@@ -215,7 +214,7 @@ impl HashQuery {
     pub(super) fn new(hash: &HashText) -> Self {
         // The hash is the last field of a file's text, see `ChunkBuilder::push`.
         let mut ending = br#","hash":"#.to_vec();
-        super::super::peer_list::push_json(&mut ending, hash);
+        push_json(&mut ending, hash);
         ending.push(b'}');
         Self { short: short_hash(hash), ending }
     }
@@ -237,7 +236,7 @@ impl ChunkBuilder {
             hash: &'a HashText,
         }
         self.text.push(b',');
-        super::super::peer_list::push_json(&mut self.text, &FileJson { name, size: *size, hash });
+        push_json(&mut self.text, &FileJson { name, size: *size, hash });
         self.finish_entry(name.as_str(), short_hash(hash));
     }
 

@@ -13,7 +13,7 @@ use std::mem::size_of_val;
 
 use shared::tracker::{push_folded, segment_words};
 
-use super::file_chunk::MAX_FILES;
+use super::MAX_FILES;
 
 /// The effort of looking up one word, its positions apart.
 const EFFORT_PER_WORD: usize = 16;
