@@ -43,6 +43,6 @@ pub use network_watch::{NetworkChange, NetworkWatch};
 pub use outlet::{Outlet, is_stdout_closed, open_stream, outlet};
 pub use private_folder::{has_no_locks, is_this_user, runtime_folder};
 pub use process_state::{command_of, is_stopped};
-pub use room::{is_full, is_out_of_inodes, is_read_only};
+pub use room::{RoomLimit, exhausted_room, is_out_of_inodes, is_read_only};
 pub use route::route_mtu;
 pub use time_zone::time_zone;

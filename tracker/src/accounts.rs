@@ -137,6 +137,10 @@ pub trait AccountStore: Send {
     /// # Errors
     /// [`StoreError::Full`], [`StoreError::Failed`].
     fn probe(&mut self) -> Result<(), StoreError>;
+
+    /// Returns whether there is no room for anything more where the store keeps its data; a quota shows in no error of
+    /// the database.
+    fn is_out_of_room(&self) -> bool;
 }
 
 /// Why a store didn't do it; then it did nothing.
@@ -168,7 +172,7 @@ pub enum StoreError {
     #[error("too much work is waiting for the account store")]
     Busy,
     /// There is no room for it on the disk.
-    #[error("the tracker's disk is full")]
+    #[error("the tracker's disk is full, or its quota is used up")]
     Full,
     /// Its file is not there any more: what would be written now would be gone at the next start.
     #[error("the account database {} was removed or replaced while the tracker ran", safe_path(.0))]
@@ -309,7 +313,13 @@ impl Accounts {
         let work: Work = Box::new(move |store| {
             drop(place);
             let began = Instant::now();
-            let done = job(store);
+            let done = match job(store) {
+                Err(StoreError::Failed(why)) if store.is_out_of_room() => {
+                    tracing::warn!("no room for the account store: {why}");
+                    Err(StoreError::Full)
+                }
+                done => done,
+            };
             note(&watch, &done, began.elapsed());
             // Nobody waits for the answer any more: the work is done all the same.
             let _ = answer.send(done);

@@ -16,7 +16,7 @@ use super::disk_error::{Shortage, is_of_disk, obstacle_words, shown, stream_word
 use super::now_ms;
 use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
-use crate::sys::{FolderObstacle, is_out_of_descriptors, time_zone};
+use crate::sys::{FolderObstacle, RoomLimit, is_out_of_descriptors, time_zone};
 
 /// Why something was not done. Every message says what to do next where there is something to be done.
 #[derive(Debug, thiserror::Error)]
@@ -470,8 +470,7 @@ impl Error {
 
     /// Returns whether there is no room for anything else either.
     pub fn is_disk_full(&self) -> bool {
-        let is_full = |why: &io::Error| matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        matches!(self, Self::Disk { source, .. } if is_full(source))
+        matches!(self, Self::Disk { source, .. } if RoomLimit::of(source).is_some())
     }
 
     /// Whether whoever read standard output had enough, which is no error to anybody.

@@ -7,7 +7,7 @@ use rusqlite::ErrorCode;
 use shared::safe_text::safe_path;
 
 use super::busy;
-use crate::sys::{is_full, is_read_only, is_without_descriptors, open_files_limit, plain_message};
+use crate::sys::{RoomLimit, exhausted_room, is_read_only, is_without_descriptors, open_files_limit, plain_message};
 
 /// Why the profile can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +28,13 @@ pub enum ProfileError {
         /// Why.
         source: rusqlite::Error,
     },
-    /// The database, because its disk is full.
-    #[error("the profile's database {} can't be used: the disk is full: free some space and try again", safe_path(.path))]
+    /// The database, because there is no room for anything more.
+    #[error("the profile's database {} can't be used: {}", safe_path(.path), room_words(*.limit))]
     DiskFull {
         /// Which.
         path: PathBuf,
+        /// The limit that was reached.
+        limit: RoomLimit,
     },
     /// The database was made by a later version.
     #[error("{path} was made by a newer version (schema {found}, this one knows {known}): use that version")]
@@ -148,6 +150,13 @@ pub enum ProfileError {
     },
 }
 
+const fn room_words(limit: RoomLimit) -> &'static str {
+    match limit {
+        RoomLimit::Disk => "the disk is full: free some space and try again",
+        RoomLimit::Quota => "your disk quota is used up: remove some of your files there and try again",
+    }
+}
+
 fn limit_words() -> String {
     open_files_limit().map(|limit| format!(" ({limit} at once)")).unwrap_or_default()
 }
@@ -218,13 +227,19 @@ impl ProfileError {
     pub(super) fn database(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         match source.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path, limit: RoomLimit::Disk },
             Some(ErrorCode::DatabaseBusy) => Self::held(path, source),
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_without_descriptors() => {
                 Self::TooManyOpen { path }
             }
-            // What SQLite keeps in memory that it shares is a file as well, and fails in other words.
-            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_full(&path) => Self::DiskFull { path },
+            // What SQLite keeps in memory that it shares is a file as well, and fails in other words; so does every write for
+            // want of quota. A connection that was opened to look can't write at all.
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
+                match exhausted_room(&path) {
+                    Some(limit) => Self::DiskFull { path, limit },
+                    None => Self::Database { path, source },
+                }
+            }
             _ => Self::Database { path, source },
         }
     }

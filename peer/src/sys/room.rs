@@ -1,12 +1,47 @@
 //! Room on a disk.
 
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
 
-/// Whether the disk on which `path` lies has no room left; false when that can't be told.
-pub fn is_full(path: &Path) -> bool {
-    rustix::fs::statvfs(folder_of(path)).is_ok_and(|disk| disk.f_bavail == 0 || disk.f_favail == 0 && disk.f_files > 0)
+/// Bytes that are written to find out whether there is room: as many as the memory has that SQLite shares by a file.
+const PROBE_BYTES: usize = 32 * 1024;
+
+/// The limit that leaves no room for anything more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoomLimit {
+    /// The disk's size, in bytes or in files.
+    Disk,
+    /// The quota of the user, the group or the project.
+    Quota,
+}
+
+impl RoomLimit {
+    /// Returns the limit that an error tells of; `None` for one that has nothing to do with room.
+    pub fn of(why: &io::Error) -> Option<Self> {
+        match why.kind() {
+            io::ErrorKind::StorageFull => Some(Self::Disk),
+            io::ErrorKind::QuotaExceeded => Some(Self::Quota),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the limit that leaves no room beside `path`. Something is written there to find out: a quota shows in no number
+/// of the disk. `None` where there is room, or that can't be told.
+pub fn exhausted_room(path: &Path) -> Option<RoomLimit> {
+    let probe = folder_of(path).join(format!(".room-{}", std::process::id()));
+    let written =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe).and_then(|mut file| {
+            file.write_all(&[0; PROBE_BYTES])?;
+            // On a network the other end may say so no sooner.
+            file.sync_all()
+        });
+    let _ = fs::remove_file(&probe);
+    written.err().and_then(|why| RoomLimit::of(&why))
 }
 
 /// Tells whether the disk on which `path` lies holds no further files, whatever room there is for bytes.
@@ -28,4 +63,23 @@ fn folder_of(path: &Path) -> PathBuf {
 pub fn is_read_only(path: &Path) -> bool {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
     rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_a_want_of_room() {
+        let limit = |number| RoomLimit::of(&io::Error::from_raw_os_error(number));
+        // ENOSPC, EDQUOT, EIO.
+        assert_eq!([28, 122, 5].map(limit), [Some(RoomLimit::Disk), Some(RoomLimit::Quota), None]);
+    }
+
+    #[test]
+    fn a_look_for_room_leaves_nothing_behind() {
+        let home = tempfile::tempdir().unwrap();
+        assert_eq!(exhausted_room(&home.path().join("profile.db")), None);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
 }

@@ -290,6 +290,10 @@ impl AccountStore for SqliteStore {
         // Written even when it is the same, and so a commit like any other.
         self.db.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(failed)
     }
+
+    fn is_out_of_room(&self) -> bool {
+        self.place.path().parent().is_some_and(sqlite_file::is_out_of_room)
+    }
 }
 
 impl SqliteStore {
