@@ -48,7 +48,7 @@ use crate::engine::tracker_key::KeyPolicy;
 use crate::engine::{Error, Me, Notice, Notify};
 use crate::net::TrackerError;
 use crate::net::tracker::TrackerAddress;
-use crate::profile::Profile;
+use crate::profile::{Access, Profile};
 use crate::sys::job;
 use crate::ui::{Interrupts, Output, notice_line};
 
@@ -236,6 +236,8 @@ pub enum PasswordSource {
 pub struct Context {
     /// The profile's folder.
     pub home: PathBuf,
+    /// The use that the command makes of the profile.
+    pub access: Access,
     /// The tracker, if it was named.
     pub tracker: Option<TrackerAddress>,
     /// What was said of its key.
@@ -338,6 +340,28 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
     }
 }
 
+impl Command {
+    /// Returns the use that the command makes of the profile. One that only shows what is there goes without room on the disk.
+    pub const fn access(&self) -> Access {
+        match self {
+            Self::Whoami
+            | Self::Shares
+            | Self::List { .. }
+            | Self::Find { .. }
+            | Self::Files { .. }
+            | Self::History(_)
+            | Self::Inbox
+            | Self::Outbox
+            | Self::Offers { .. }
+            | Self::Blocked
+            | Self::Notify(NotifyChange { rings: None, hook: None })
+            | Self::Trust { replace: None, .. }
+            | Self::Verify { .. } => Access::Look,
+            _ => Access::Use,
+        }
+    }
+}
+
 impl Context {
     /// The profile, made if there is none.
     fn profile(&self) -> Result<Profile, Error> {
@@ -346,7 +370,7 @@ impl Context {
 
     /// The profile, for what makes no sense without one: nothing is made.
     fn existing_profile(&self) -> Result<Profile, Error> {
-        Profile::open_existing(&self.home)?.ok_or(Error::NotLoggedIn)
+        Profile::open_existing(&self.home, self.access)?.ok_or(Error::NotLoggedIn)
     }
 
     fn me(&self) -> Result<Me, Error> {

@@ -4,8 +4,8 @@
 //! `node.sock`. Several processes of one profile may use it at the same time.
 //!
 //! What a file system can't do is done without where that is safe: a journal that is rolled back where there is no memory
-//! to share for a write-ahead log, a socket elsewhere, looks but no changes where nothing can be written. Where nothing
-//! can be locked, or where others could read the key, there is no profile.
+//! to share for a write-ahead log, a socket elsewhere, looks but no changes where nothing can be written or there is no
+//! room. Where nothing can be locked, or where others could read the key, there is no profile.
 
 mod busy;
 mod database_place;
@@ -70,6 +70,7 @@ struct Inner {
     home: PathBuf,
     /// The database's.
     place: FilePlace,
+    access: Access,
     /// For looks at what is shared and who is known.
     database: Mutex<Connection>,
     /// For looks at messages, which may take longer.
@@ -77,6 +78,24 @@ struct Inner {
     /// For whatever is written. It may wait for the disk, or for another program that holds the database; in WAL mode
     /// the looks over the other connections never wait for it.
     writer: OnceLock<Mutex<Connection>>,
+}
+
+/// The use that is made of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anything.
+    Use,
+    /// To be looked at for a moment: nothing has to be written for that, so that a full disk is no hindrance.
+    Look,
+}
+
+impl Access {
+    fn connect(self, path: &Path) -> Result<Connection, ProfileError> {
+        match self {
+            Self::Use => schema::open(path),
+            Self::Look => schema::open_to_look(path),
+        }
+    }
 }
 
 /// Who this profile is, and where.
@@ -137,9 +156,9 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn open(home: &Path) -> Result<Self, ProfileError> {
-        match Self::open_existing(home)? {
+        match Self::open_existing(home, Access::Use)? {
             Some(profile) => Ok(profile),
-            None => place::Place::make(home)?.keep_if(Self::open_in),
+            None => place::Place::make(home)?.keep_if(|home| Self::open_in(home, Access::Use)),
         }
     }
 
@@ -147,15 +166,16 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn open_existing(home: &Path) -> Result<Option<Self>, ProfileError> {
-        if database_place::is_there(home)? { Self::open_in(home).map(Some) } else { Ok(None) }
+    pub fn open_existing(home: &Path, access: Access) -> Result<Option<Self>, ProfileError> {
+        if database_place::is_there(home)? { Self::open_in(home, access).map(Some) } else { Ok(None) }
     }
 
-    fn open_in(home: &Path) -> Result<Self, ProfileError> {
+    fn open_in(home: &Path, access: Access) -> Result<Self, ProfileError> {
         let home = home.canonicalize().map_err(|source| ProfileError::Io { path: home.to_owned(), source })?;
-        let database = Mutex::new(schema::open(&home.join(DATABASE))?);
+        let database = Mutex::new(access.connect(&home.join(DATABASE))?);
         let place = FilePlace::of(&home.join(DATABASE));
-        Ok(Self { inner: Arc::new(Inner { home, place, database, ledger: OnceLock::new(), writer: OnceLock::new() }) })
+        let (ledger, writer) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { inner: Arc::new(Inner { home, place, access, database, ledger, writer }) })
     }
 
     /// Demands that the database that is open is the one at its path.
@@ -422,7 +442,7 @@ impl Profile {
 
     /// The connection for looks at messages.
     fn ledger(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
-        self.opened(&self.inner.ledger)
+        self.opened(&self.inner.ledger, self.inner.access)
     }
 
     /// The connection for whatever is written.
@@ -431,19 +451,20 @@ impl Profile {
     /// [`ProfileError::DatabaseLost`] when that would be lost.
     fn writer(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
         self.demand_database()?;
-        self.opened(&self.inner.writer)
+        self.opened(&self.inner.writer, Access::Use)
     }
 
     fn opened<'a>(
         &self,
         connection: &'a OnceLock<Mutex<Connection>>,
+        access: Access,
     ) -> Result<MutexGuard<'a, Connection>, ProfileError> {
         let connection = match connection.get() {
             Some(connection) => connection,
             None => {
                 // To open it would make another one.
                 self.demand_database()?;
-                let opened = schema::open(&self.inner.home.join(DATABASE))?;
+                let opened = access.connect(&self.inner.home.join(DATABASE))?;
                 connection.get_or_init(|| Mutex::new(opened))
             }
         };

@@ -414,7 +414,8 @@ impl Args {
             None => KeyPolicy::Ask,
         };
         let interrupts = Interrupts::default();
-        let context = Context { home, tracker, key_policy, output, no_input, no_mdns, cancel, interrupts };
+        let access = command.access();
+        let context = Context { home, access, tracker, key_policy, output, no_input, no_mdns, cancel, interrupts };
         Ok(Configured { context, command })
     }
 }

@@ -8,7 +8,7 @@ use super::Context;
 use crate::engine::chat::ledger::time_left;
 use crate::engine::chat::{self, Direction, HistoryQuery, MessageState, StoredMessage, Waiting};
 use crate::engine::node::control::{Action, NodeClient};
-use crate::engine::{Error, Me, now_ms};
+use crate::engine::{Error, ErrorKind, Me, now_ms};
 use crate::profile::ProfileError;
 use crate::sys::is_stdout_closed;
 use crate::ui::{message_json, message_line, moment, request_commands};
@@ -58,6 +58,7 @@ pub(super) async fn inbox(context: &Context) -> Result<(), Error> {
     if !is_shown && !unread.is_empty() {
         context.output.warning("standard output is closed: the messages stay unread");
     }
+    let mut unmarked = None;
     for conversation in unread {
         let query = HistoryQuery { unread: true, ..HistoryQuery::with(&conversation.user, usize::MAX) };
         let messages = me.profile.history(&query)?;
@@ -65,9 +66,16 @@ pub(super) async fn inbox(context: &Context) -> Result<(), Error> {
             show(context, &me, stored)?;
         }
         // What comes from here on was not shown.
-        if let Some(last) = messages.last().filter(|_| is_shown) {
-            mark_read(&me, &conversation.user, last.seq).await?;
+        if let Some(last) = messages.last().filter(|_| is_shown && unmarked.is_none()) {
+            match mark_read(&me, &conversation.user, last.seq).await {
+                // They were shown, and so are the others.
+                Err(why) if why.kind() == ErrorKind::Disk => unmarked = Some(why),
+                marked => marked?,
+            }
         }
+    }
+    if let Some(why) = unmarked {
+        context.output.warning(&format!("the messages stay unread: {why}"));
     }
     for from in me.profile.requests()? {
         if context.output.is_json() {

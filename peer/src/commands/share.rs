@@ -14,7 +14,7 @@ use crate::engine::node::control::NodeClient;
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{self, Freshness, Group, Omission, Summary, freshness};
 use crate::engine::{Error, ErrorKind, blocking, words};
-use crate::profile::Profile;
+use crate::profile::{Access, Profile};
 use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, files, size};
 
 const NOTHING_SHARED: &str = "nothing is shared: `peer share PATH` offers a file or a folder";
@@ -179,7 +179,7 @@ pub(super) async fn share_fetched(context: &Context, files: Vec<(PathBuf, FileNa
 }
 
 pub(super) async fn unshare(context: &Context, names: &[String]) -> Result<(), Error> {
-    let Some(profile) = Profile::open_existing(&context.home)? else {
+    let Some(profile) = Profile::open_existing(&context.home, Access::Use)? else {
         return Err(Error::Usage(NOTHING_SHARED.to_owned()));
     };
     find_node(&profile).await?;
@@ -203,7 +203,7 @@ pub(super) async fn unshare(context: &Context, names: &[String]) -> Result<(), E
 }
 
 pub(super) fn shares(context: &Context) -> Result<(), Error> {
-    let Some(profile) = Profile::open_existing(&context.home)? else {
+    let Some(profile) = Profile::open_existing(&context.home, Access::Look)? else {
         context.output.note(NOTHING_SHARED);
         return Ok(());
     };

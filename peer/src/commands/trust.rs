@@ -12,7 +12,7 @@ use super::password::confirm;
 use crate::engine::node::control::{Action, NodeClient};
 use crate::engine::{Error, Me, contacts, now_s};
 use crate::net::tracker::TrackerAddress;
-use crate::profile::{Friend, KeyStanding, KnownTracker};
+use crate::profile::{Friend, KeyStanding, KnownTracker, Profile};
 use crate::ui::date;
 
 pub(super) async fn user(
@@ -66,7 +66,10 @@ fn refuse_oneself(me: &Me, user: &UserName) -> Result<(), Error> {
 }
 
 pub(super) async fn tracker(context: &Context, replace: Option<Fingerprint>, yes: bool) -> Result<(), Error> {
-    let profile = context.profile()?;
+    let profile = match Profile::open_existing(&context.home, context.access)? {
+        Some(profile) => profile,
+        None => context.profile()?,
+    };
     let address = context.known_tracker(&profile)?.unwrap_or_else(TrackerAddress::on_this_machine).to_string();
     if let Some(fingerprint) = replace {
         let again = format!("peer trust --the-tracker --replace {fingerprint} --yes");

@@ -120,7 +120,11 @@ pub fn target_of(me: &Me, entry: &PeerEntry, local: Option<SocketAddr>) -> Resul
         return Err(Error::Unreachable(entry.user.clone()));
     }
     check_key(me, &entry.user, fingerprint)?;
-    me.profile.remember_addresses(&entry.user, &named)?;
+    match me.profile.remember_addresses(&entry.user, &named) {
+        // They can be reached all the same.
+        Err(why) if why.is_unwritable() => tracing::info!("where {} is goes on no record: {why}", entry.user),
+        remembered => remembered?,
+    }
     let addresses = dialled(&named, &sys::local_addresses(), local);
     let seen = entry.port.map(|port| SocketAddr::new(entry.ip, port));
     let observed = addresses.iter().copied().find(|address| Some(without_scope(*address)) == seen);

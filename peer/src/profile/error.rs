@@ -200,6 +200,15 @@ impl ProfileError {
         Self::NodeStopped { pid, command }
     }
 
+    /// Returns whether there is no room for what was to be written, or nothing can be written there at all.
+    pub(crate) fn is_unwritable(&self) -> bool {
+        match self {
+            Self::DiskFull { .. } => true,
+            Self::Database { source, .. } => source.sqlite_error_code() == Some(ErrorCode::ReadOnly),
+            _ => false,
+        }
+    }
+
     /// Whether somebody else held the database for longer than it was waited for.
     pub(crate) fn is_busy(&self) -> bool {
         match self {

@@ -6,6 +6,7 @@ fold           names that differ by case or normal form are one; numbers of file
 no-links       no hard links, no RENAME_NOREPLACE, as exFAT has it
 small-files    no file is larger than 2 MiB
 quota          what is written is refused for want of quota
+quota-later    the same while there is a BEHIND.quota
 truncates      BEHIND.truncates notes that a file was made longer by truncate
 broken         while there is a BEHIND.broken, nothing can be read behind the second MiB of a file
 no-locks       nothing can be locked by byte ranges (ENOLCK), which is how SQLite locks
@@ -99,6 +100,8 @@ class View(Operations):
 
     def write(self, path, data, offset, fh):
         if "quota" in oddities and not path.endswith(".state"):
+            raise FuseOSError(errno.EDQUOT)
+        if "quota-later" in oddities and os.path.exists(behind + ".quota"):
             raise FuseOSError(errno.EDQUOT)
         if "small-files" in oddities and offset + len(data) > 2 << 20:
             raise FuseOSError(errno.EFBIG)
