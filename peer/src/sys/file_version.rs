@@ -3,6 +3,7 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 /// A file's size, times and inode: what changes when its content does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,23 @@ impl FileId {
         } else {
             VersionChange::None
         }
+    }
+
+    /// Returns whether nothing was written between this state, which was recorded, and `now`: nobody can set the time of the last
+    /// change back. The inode may have another number, as some network file systems give them anew.
+    pub fn is_unwritten_at(&self, now: &Self) -> bool {
+        self.ctime_ns != 0 && Self { inode: now.inode, ..*self } == *now
+    }
+
+    /// Returns the time until any change leaves other times than these, seen from `now_ns`: a moment for a file that was just
+    /// written. `None` where that is past, or never comes soon.
+    pub fn settles_in(&self, now_ns: i64) -> Option<Duration> {
+        if self.ctime_ns == 0 || self.has_coarse_times() || self.is_settled_at(now_ns) {
+            return None;
+        }
+        let left = self.mtime_ns.max(self.ctime_ns).saturating_add(FINE_STEP_NS).saturating_sub(now_ns);
+        // Later than that, a clock was set back, or the time is one that somebody set.
+        u64::try_from(left).ok().filter(|_| left <= FINE_STEP_NS).map(Duration::from_nanos)
     }
 
     /// This state as it is to be recorded of a file that is read from `now_ns` on. Times that are too young, or in a future
@@ -151,8 +169,11 @@ mod tests {
         assert!(!id.is_settled_at(5_000_000_010), "it was just written");
         assert!(id.is_settled_at(5_100_000_000));
         assert!(!id.is_settled_at(4_000_000_000), "the clock was set back");
+        assert_eq!(id.settles_in(5_000_000_010), Some(Duration::from_nanos(49_999_999)));
+        assert_eq!([5_100_000_000, 4_000_000_000].map(|now| id.settles_in(now)), [None, None]);
         let coarse = FileId { mtime_ns: 4 * SECOND_NS, ctime_ns: 4 * SECOND_NS, ..id };
         assert!(!coarse.is_settled_at(6 * SECOND_NS) && coarse.is_settled_at(7 * SECOND_NS));
+        assert_eq!(coarse.settles_in(4 * SECOND_NS), None, "nobody waits for seconds");
         let timeless = FileId { mtime_ns: 0, ctime_ns: 0, ..id };
         assert!(!timeless.is_settled_at(i64::MAX), "a file system that keeps no times");
         assert_eq!(timeless.change_to(&timeless), VersionChange::Attributes);
@@ -175,6 +196,7 @@ mod tests {
                 assert_eq!(after.modified().unwrap(), before.modified().unwrap());
                 let change = file_id(&before).change_to(&file_id(&after));
                 assert_eq!(change, VersionChange::Attributes);
+                assert!(!file_id(&before).is_unwritten_at(&file_id(&after)));
                 return;
             }
         }

@@ -13,9 +13,10 @@ use super::known::{HardLinks, known_hash, linked_hash};
 use super::left_out::{LeftOut, Omission};
 use super::walk::{Found, Refused, Walked, Walker, refusal};
 use super::{Report, ShareEvent, hashed_share};
+use crate::engine::now_ns;
 use crate::engine::private_data::PrivateData;
 use crate::profile::{FileHash, HashedShare, Profile};
-use crate::sys::{FileId, file_id, hard_link, is_executable, open_regular};
+use crate::sys::{FileId, file_id, hard_link, id_of, is_executable, open_regular};
 
 /// A file that was found and is to be offered.
 pub(super) struct Candidate {
@@ -79,6 +80,10 @@ impl Candidate {
             return Err(Unshared::BrokenOff);
         }
         let file = opened.map_err(|why| Unshared::Refused(refusal(&why)))?;
+        // A hash whose times prove nothing would be computed once more the next time.
+        if let Some(moment) = id_of(&file).ok().flatten().and_then(|id| id.settles_in(now_ns())) {
+            std::thread::sleep(moment);
+        }
         let key = private.own_key();
         let mut search = KeySearch::new(key.as_deref());
         let hashed = hash_file(&file, &mut search, &mut |bytes| report(ShareEvent::Hashed(bytes)));

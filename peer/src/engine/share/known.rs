@@ -13,6 +13,9 @@ use crate::sys::{FileId, VersionChange, file_id, hard_link, is_same_file, open_r
 pub(super) type HardLinks = HashMap<(u64, u64), FileHash>;
 
 /// A hash that is on record for the file at `path`, as long as nothing says that its content changed since.
+///
+/// Size and modification time can be set back, the time of the last change of anything can't: where that is another, a mode
+/// or a link may be all that changed, and only reading the file tells.
 pub(super) fn known_hash(
     profile: &Profile,
     path: &Path,
@@ -20,13 +23,16 @@ pub(super) fn known_hash(
 ) -> Result<Option<FileHash>, ProfileError> {
     let id = file_id(metadata);
     if let Some(known) = profile.hashed_before(path, id)? {
-        return Ok(Some(known));
+        let is_same = known.id.is_unwritten_at(&id) || known.id.ctime_ns == 0 && has_ends_at(path, &known);
+        return Ok(is_same.then_some(known));
     }
     for share in profile.shares_like(id)? {
         if let Some(known) = profile.hashed_before(&share.path, id)?
             && is_same(path, metadata, &share, &known)
         {
-            return Ok(Some(known));
+            // What only the ends tell is no proof for the next time.
+            let id = if known.id.is_unwritten_at(&id) { known.id } else { FileId { ctime_ns: 0, ..known.id } };
+            return Ok(Some(FileHash { id, ..known }));
         }
     }
     Ok(None)
@@ -41,11 +47,20 @@ pub(super) fn linked_hash(links: &HardLinks, link: Option<(u64, u64)>, id: &File
 /// Whether `path` is another name of the file that was recorded as `share`, or the one that it was moved to.
 fn is_same(path: &Path, metadata: &Metadata, share: &Share, known: &FileHash) -> bool {
     match fs::symlink_metadata(&share.path) {
-        Ok(there) => hard_link(metadata).is_some() && is_same_file(metadata, &there),
+        Ok(there) => {
+            hard_link(metadata).is_some()
+                && is_same_file(metadata, &there)
+                && known.id.is_unwritten_at(&file_id(metadata))
+        }
         Err(why) if is_gone(&why) => {
-            // Elsewhere another file may have the same number; not with the same time to the nanosecond.
-            !known.id.has_coarse_times() || open_regular(path).is_ok_and(|file| has_same_ends(&file, known))
+            // A new name alone gives some file systems a new time, and elsewhere another file may have the same number.
+            known.id.is_unwritten_at(&file_id(metadata)) || has_ends_at(path, known)
         }
         Err(_) => false,
     }
+}
+
+/// Returns whether the file at `path` has the ends of `known`: a doubt where no times tell more.
+fn has_ends_at(path: &Path, known: &FileHash) -> bool {
+    open_regular(path).is_ok_and(|file| has_same_ends(&file, known))
 }
