@@ -61,5 +61,5 @@ pub use plain_view::PlainTerminal;
 pub use raw::give_back;
 pub use secret::{Secret, prompt, read_secret};
 pub use share_bar::ShareBar;
-pub use text::{age, date, duration_words, excerpt, files, moment, size, time};
+pub use text::{age, date, duration_words, excerpt, files, moment, silent_words, size, slow_words, time};
 pub use view::{CAUGHT_UP_AT_ONCE, FOUND_AT_ONCE, News, View, Wish};

@@ -17,7 +17,7 @@ use super::telling::Telling;
 use crate::engine::event::Transfer;
 use crate::engine::fetch::{Asked, Destination, FetchEvent, FileNo, IfExists, Report, Request, Sources, Status, fetch};
 use crate::engine::{Error, Me, words};
-use crate::ui::size;
+use crate::ui::{silent_words, size, slow_words};
 
 /// At once; more would only share the same wire.
 const FETCHES: usize = 4;
@@ -301,6 +301,8 @@ impl Words {
             FetchEvent::Joined { user } => self.note(format!("{user} has the same and is asked as well")),
             FetchEvent::NotAsked { user, why } => self.note(format!("{user} is not asked: {}", safe_line(why))),
             FetchEvent::Lost { user, why } => self.note(format!("{user} went offline ({}); retrying", safe_line(why))),
+            FetchEvent::Silent { user, time } => self.note(format!("{}; retrying", silent_words(user, *time))),
+            FetchEvent::Slow { user, slowdown, seeks } => self.note(slow_words(user, *slowdown, *seeks)),
             FetchEvent::Back { user } => self.note(format!("{user} is back")),
             FetchEvent::Banned { user, why } => {
                 let what = format!("{user} {}: nothing more is taken from {user}", safe_line(why));

@@ -23,6 +23,7 @@ mod puller;
 mod pulse;
 mod resolve;
 mod seeker;
+mod slowdown;
 mod sources;
 mod tree;
 mod writer;
@@ -40,6 +41,7 @@ use self::coordinator::{Account, Coordinator};
 pub use self::plan::bench;
 use self::resolve::Resolved;
 pub(super) use self::resolve::list;
+pub use self::slowdown::Slowdown;
 use self::sources::Caller;
 use super::{Error, Me, blocking};
 use crate::sys::path_text;
@@ -241,6 +243,22 @@ pub enum FetchEvent<'a> {
         user: &'a UserName,
         /// Why.
         why: &'a str,
+    },
+    /// A source is there and sends nothing, as when its disk hangs; it is called again.
+    Silent {
+        /// Who.
+        user: &'a UserName,
+        /// Time in which nothing to speak of came.
+        time: Duration,
+    },
+    /// A source that was fast sends at a crawl; others are looked for, unless the user named those that may be asked.
+    Slow {
+        /// Who.
+        user: &'a UserName,
+        /// Its rates.
+        slowdown: Slowdown,
+        /// Whether others are looked for.
+        seeks: bool,
     },
     /// A source that was gone is back.
     Back {

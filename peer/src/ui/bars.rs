@@ -17,9 +17,9 @@ use super::file_bars::FileBars;
 use super::json::{file_json, summary_json};
 use super::output::BarsOnTerminal;
 use super::steps::Steps;
-use super::text::{duration, files, rate, size};
+use super::text::{duration, files, rate, silent_words, size, slow_words};
 use crate::engine::Error;
-use crate::engine::fetch::{FetchEvent, FileNo, Report, Status, Summary};
+use crate::engine::fetch::{FetchEvent, FileNo, Report, Slowdown, Status, Summary};
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// A rate is told of what took longer.
@@ -131,6 +131,15 @@ impl FetchBars {
                     safe_line(why)
                 ));
             }
+            FetchEvent::Silent { user, time } => {
+                self.source_object(user, "silent", json!({ "seconds": time.as_secs() }));
+                self.line(&format!("{}; retrying (Ctrl-C stops, nothing is lost)", silent_words(user, *time)));
+            }
+            FetchEvent::Slow { user, slowdown, seeks } => {
+                let Slowdown { rate, before } = slowdown;
+                self.source_object(user, "slow", json!({ "bytes_per_s": rate, "bytes_per_s_before": before }));
+                self.line(&slow_words(user, *slowdown, *seeks));
+            }
             FetchEvent::Back { user } => {
                 self.come(user);
                 self.line(&format!("{user} is back"));
@@ -212,6 +221,14 @@ impl FetchBars {
             parts.push(format!("{} not fetched", files(self.broken_off)));
         }
         parts
+    }
+
+    /// Tells programs how a source stands.
+    fn source_object(&mut self, user: &UserName, state: &str, mut fields: serde_json::Value) {
+        if self.output.is_json() {
+            (fields["user"], fields["state"]) = (json!(user), json!(state));
+            self.object("source", &fields);
+        }
     }
 
     /// Takes the bars away.

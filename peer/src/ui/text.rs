@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use shared::UserName;
 use shared::safe_text::safe_line;
 
 pub use crate::engine::amount::size;
+use crate::engine::fetch::Slowdown;
 use crate::sys::time_zone;
 
 /// Characters by which a text is recognised.
@@ -31,6 +33,20 @@ pub(super) fn rate(bytes: u64, time: Duration) -> String {
     let micros = time.as_micros().max(1);
     let per_second = u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX);
     format!("{}/s", size(per_second))
+}
+
+/// Says that somebody is there and sends nothing.
+pub fn silent_words(user: &UserName, time: Duration) -> String {
+    let seconds = time.as_secs();
+    format!("{user} is still connected, but sent next to nothing for {seconds} s (does a disk hang there?)")
+}
+
+/// Says that somebody who was fast sends slowly.
+pub fn slow_words(user: &UserName, slowdown: Slowdown, seeks: bool) -> String {
+    const SECOND: Duration = Duration::from_secs(1);
+    let Slowdown { rate: now, before } = slowdown;
+    let others = if seeks { "; others who have it are looked for" } else { "" };
+    format!("{user} became slow: {}, after {}{others}", rate(now, SECOND), rate(before, SECOND))
 }
 
 /// How long, for people.

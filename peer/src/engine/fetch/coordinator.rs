@@ -9,12 +9,15 @@ use shared::peer::Code;
 use shared::{UntrustedText, UserName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::plan::SourceNo;
 use super::puller::{News, Pull};
+use super::pulse::{Pulse, PulseReading};
 use super::resolve::Resolved;
 use super::seeker::{Sought, Taken};
+use super::slowdown::SlowdownDetector;
 use super::sources::Caller;
 use super::writer::{Job, Order, Outcome};
 use super::{FetchEvent, FileNo, Request, Status};
@@ -33,6 +36,10 @@ pub(super) use account::Account;
 use copies::{Copied, Copies, LOCAL};
 use ending::{asked_again, brought, remember, told_of};
 
+/// Between two looks at how fast the sources are.
+const LOOK: Duration = Duration::from_secs(1);
+/// Sources that give more answers between two looks send small files: their rate says nothing about the path.
+const FEW_ANSWERS: u64 = 3;
 /// For the writer to put away what it has after an interruption.
 const WRITE_OUT: Duration = Duration::from_secs(2);
 
@@ -66,6 +73,12 @@ struct Source {
     link_no: u32,
     /// It is being called again.
     coming: bool,
+    /// The traffic of its link, and the reading of the last look.
+    pulse: Arc<Pulse>,
+    reading: PulseReading,
+    slowdown: SlowdownDetector,
+    /// It is there and sent nothing, which was told.
+    silent: bool,
     /// When it went, if nothing right came from it since: one that comes back only to go again isn't back.
     gone_since: Option<Instant>,
     banned: bool,
@@ -145,6 +158,8 @@ impl Running<'_> {
         report: Reporter<'_>,
         cancel: &CancellationToken,
     ) -> Ending {
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.shared.plan().is_done() {
             // Behind a stream that broke off, nothing else makes sense.
             if self.in_order && self.account.first_error().is_some() {
@@ -156,6 +171,7 @@ impl Running<'_> {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Ending::Interrupted,
+                _ = looks.tick() => self.look_at_rates(report),
                 Some(news) = news.recv() => self.hear(news, report).await,
                 outcome = outcomes.recv() => match outcome {
                     Some(outcome) => self.take(outcome, report).await,
@@ -243,6 +259,9 @@ impl Running<'_> {
             Outcome::Verified { file, bytes, source } => {
                 if let Some(state) = self.source_mut(source) {
                     state.gone_since = None;
+                    if std::mem::take(&mut state.silent) {
+                        report(FetchEvent::Back { user: &state.user });
+                    }
                 }
                 if let Some(progress) = self.progress.get_mut(file) {
                     progress.add(bytes, source);

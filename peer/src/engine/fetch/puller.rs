@@ -212,7 +212,7 @@ impl Puller<'_> {
     async fn take_answer(&mut self, work: &Work) -> Result<(), StreamError> {
         let Some((_, receiver)) = &mut self.stream else { return Ok(()) };
         let answer = self.pulse.patience().wait(receiver.answer()).await;
-        self.pulse.beat(0);
+        self.pulse.answered();
         let answer = match answer {
             // It is short of something that others give back soon.
             Err(StreamError::Answered { code: Code::Busy, .. }) if self.busy < BUSY_TRIES => {

@@ -17,6 +17,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// A link over which less than this comes in [`TRICKLE_TIME`] is as good as silent.
 const TRICKLE_BYTES: u64 = 8 * 1024;
 const TRICKLE_TIME: Duration = Duration::from_secs(30);
+/// To hand a group on takes a moment, which keeps nobody waiting.
+const SHORT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two looks at the other streams.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -26,9 +28,33 @@ pub(super) struct Pulse {
     /// Answers and pieces of data that came.
     signs: AtomicU64,
     bytes: AtomicU64,
+    /// Answers, whatever came with them.
+    answers: AtomicU64,
+    /// Streams that wait for the source now.
+    waiting: AtomicUsize,
     /// Streams that this side keeps waiting now, and how often it did.
     paused: AtomicUsize,
     pauses: AtomicU64,
+    /// Microseconds that the ended ones of those took.
+    paused_for: AtomicU64,
+}
+
+/// The traffic of a link and the state of its streams, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct PulseReading {
+    pub(super) bytes: u64,
+    pub(super) answers: u64,
+    paused_for: u64,
+    is_waiting: bool,
+    is_paused: bool,
+}
+
+impl PulseReading {
+    /// Tells whether streams wait for the source, and this side kept it waiting neither now nor since `before`.
+    pub(super) fn waits_since(&self, before: &Self) -> bool {
+        let paused = Duration::from_micros(self.paused_for.saturating_sub(before.paused_for));
+        self.is_waiting && !self.is_paused && paused < SHORT_PAUSE
+    }
 }
 
 /// A stream's patience with one answer, or one group.
@@ -48,19 +74,32 @@ impl Pulse {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// An answer came, and perhaps data with it.
+    pub(super) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        self.beat(0);
+    }
+
+    /// Reads how it stands now.
+    pub(super) fn read(&self) -> PulseReading {
+        PulseReading {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            answers: self.answers.load(Ordering::Relaxed),
+            paused_for: self.paused_for.load(Ordering::Relaxed),
+            is_waiting: self.waiting.load(Ordering::Relaxed) > 0,
+            is_paused: self.paused.load(Ordering::Relaxed) > 0,
+        }
+    }
+
     /// Waits for something here. As long as that takes, it may be us who keeps the source waiting, also on other streams:
     /// what isn't read takes the room of what is.
     pub(super) async fn pause<T>(&self, here: impl Future<Output = T>) -> T {
-        struct Paused<'a>(&'a AtomicUsize);
-        impl Drop for Paused<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
         self.pauses.fetch_add(1, Ordering::Relaxed);
-        self.paused.fetch_add(1, Ordering::Relaxed);
-        let _paused = Paused(&self.paused);
-        here.await
+        let (_paused, begun) = (Counted::among(&self.paused), Instant::now());
+        let came = here.await;
+        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.paused_for.fetch_add(micros, Ordering::Relaxed);
+        came
     }
 
     /// Waits until so many bytes more may be taken from `bucket`.
@@ -81,6 +120,22 @@ impl Pulse {
     }
 }
 
+/// One of those that are counted, until this is dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn among(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Patience<'_> {
     /// Waits for something from the source.
     ///
@@ -91,6 +146,7 @@ impl Patience<'_> {
         due: impl Future<Output = Result<T, StreamError>>,
     ) -> Result<T, StreamError> {
         let mut due = pin!(due);
+        let _waiting = Counted::among(&self.pulse.waiting);
         let mut silent = Duration::ZERO;
         loop {
             if self.trickles() {
@@ -192,6 +248,31 @@ mod tests {
             }
         };
         assert!(trickle.await < TRICKLE_TIME + Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_this_side_holds_up_shows_in_a_reading() {
+        let pulse = Pulse::default();
+        let (mut before, due) = (pulse.read(), pending::<Result<(), _>>());
+        let mut waits_after = async |pause: Duration| {
+            pulse.pause(sleep(pause)).await;
+            let reading = pulse.read();
+            let waits = reading.waits_since(&before);
+            before = reading;
+            waits
+        };
+        assert!(!waits_after(Duration::ZERO).await, "nothing is due");
+        let mut patience = pulse.patience();
+        let waiting = patience.wait(due);
+        tokio::select! {
+            biased;
+            _ = waiting => unreachable!(),
+            () = async {
+                assert!(waits_after(Duration::from_millis(10)).await);
+                assert!(!waits_after(Duration::from_secs(2)).await);
+                assert!(waits_after(Duration::ZERO).await);
+            } => {}
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ending, Reporter, Running, Source, Trouble};
+use super::{Ending, FEW_ANSWERS, Reporter, Running, Source, Trouble};
 use crate::engine::fetch::parts::watch;
 use crate::engine::fetch::plan::SourceNo;
 use crate::engine::fetch::puller::pull;
-use crate::engine::fetch::pulse::Pulse;
+use crate::engine::fetch::pulse::{Pulse, PulseReading};
 use crate::engine::fetch::seeker::{Seeker, Sought};
+use crate::engine::fetch::slowdown::{Look, SlowdownDetector};
 use crate::engine::fetch::sources::{Found, may_come_back};
 use crate::engine::fetch::{FetchEvent, FileNo, Sources};
 use crate::engine::{Error, ErrorKind};
@@ -117,6 +118,10 @@ impl Running<'_> {
             link: found.link.clone(),
             link_no: 0,
             coming: false,
+            pulse: Arc::default(),
+            reading: PulseReading::default(),
+            slowdown: SlowdownDetector::default(),
+            silent: false,
             gone_since: None,
             banned: false,
         });
@@ -132,6 +137,8 @@ impl Running<'_> {
         state.link = link.clone();
         state.coming = false;
         let (link_no, pulse) = (state.link_no, Arc::new(Pulse::default()));
+        (state.pulse, state.reading) = (pulse.clone(), PulseReading::default());
+        state.slowdown.begin_again();
         for _ in 0..self.streams {
             let (shared, link, pulse) = (self.shared.clone(), link.clone(), pulse.clone());
             self.pullers.spawn(async move { (source, link_no, pull(shared, link, pulse, source).await) });
@@ -165,6 +172,11 @@ impl Running<'_> {
         if state.link_no != link_no || state.coming {
             return;
         }
+        // One that is gone would have been noticed by the link itself.
+        let silence = match &error {
+            StreamError::Timeout(time) if !state.link.is_closed() => Some(*time),
+            _ => None,
+        };
         // Its other pullers must not go on beside those of a new link.
         state.link.close(Code::Cancelled);
         let user = state.user.clone();
@@ -177,6 +189,7 @@ impl Running<'_> {
         let patience = all_patience.saturating_sub(gone_for);
         state.coming = !state.banned && comes_back && !patience.is_zero();
         let (coming, banned) = (state.coming, state.banned);
+        let is_silent = std::mem::replace(&mut state.silent, silence.is_some());
         self.shared.plan().lose_source(source);
         let why = error.to_string();
         if !banned {
@@ -184,7 +197,11 @@ impl Running<'_> {
         }
         self.wanted.send_modify(|times| *times += 1);
         if coming {
-            report(FetchEvent::Lost { user: &user, why: &why });
+            match silence {
+                Some(time) if !is_silent => report(FetchEvent::Silent { user: &user, time }),
+                Some(_) => {}
+                None => report(FetchEvent::Lost { user: &user, why: &why }),
+            }
             let caller = self.caller.clone();
             self.calls.spawn(async move { (source, caller.call_again(&user, patience).await) });
         }
@@ -193,7 +210,10 @@ impl Running<'_> {
 
     pub(super) async fn welcome_back(&mut self, source: SourceNo, link: &Link, report: Reporter<'_>) {
         if self.shared.plan().restore_source(source, Instant::now()) {
-            report(FetchEvent::Back { user: link.user() });
+            // One that was silent isn't back before something comes.
+            if self.source_mut(source).is_some_and(|state| !state.silent) {
+                report(FetchEvent::Back { user: link.user() });
+            }
             self.start_pullers(source, link);
         } else {
             link.close(Code::Cancelled);
@@ -209,6 +229,24 @@ impl Running<'_> {
         self.taken.remove(&user);
         self.trouble = Some(Trouble::of(error));
         self.fail_stranded(report).await;
+    }
+
+    /// Looks how fast the sources are, and tells of one that became slow.
+    pub(super) fn look_at_rates(&mut self, report: Reporter<'_>) {
+        let seeks = !matches!(self.request.sources, Sources::Only(_));
+        for state in self.sources.iter_mut().filter(|state| !state.coming && !state.banned) {
+            let (reading, before) = (state.pulse.read(), state.reading);
+            state.reading = reading;
+            let is_of_large = reading.answers.saturating_sub(before.answers) <= FEW_ANSWERS;
+            let waits = reading.waits_since(&before) && is_of_large;
+            let look = Look { at: Instant::now(), bytes: reading.bytes, waits };
+            if let Some(slowdown) = state.slowdown.take(look) {
+                report(FetchEvent::Slow { user: &state.user, slowdown, seeks });
+                if seeks {
+                    self.wanted.send_modify(|times| *times += 1);
+                }
+            }
+        }
     }
 
     /// Whether others may still be found.
