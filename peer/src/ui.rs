@@ -9,6 +9,7 @@
 mod asking;
 mod attention;
 mod bar;
+mod bar_screen;
 mod bars;
 mod catalogue;
 mod charset;

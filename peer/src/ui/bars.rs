@@ -13,6 +13,7 @@ use shared::safe_text::{safe_line, safe_path};
 
 use super::Output;
 use super::bar::{Bar, columns};
+use super::bar_screen::bars_on_terminal;
 use super::file_bars::FileBars;
 use super::json::{file_json, summary_json};
 use super::output::BarsOnTerminal;
@@ -63,7 +64,7 @@ pub struct FetchBars {
 impl FetchBars {
     /// Nothing is shown yet. The failure of what is `alone` is the command's own error, and told by it.
     pub fn new(output: &Output, alone: bool) -> Self {
-        let target = if output.is_animated() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if output.is_animated() { bars_on_terminal() } else { ProgressDrawTarget::hidden() };
         let begun = Instant::now();
         let multi = MultiProgress::with_draw_target(target);
         Self {

@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use indicatif::{MultiProgress, ProgressDrawTarget};
+use indicatif::MultiProgress;
 use serde_json::json;
 use shared::names::stand_in;
 
 use super::Output;
 use super::bar::Bar;
+use super::bar_screen::bars_on_terminal;
 use super::output::BarsOnTerminal;
 use super::steps::Steps;
 use super::text::size;
@@ -74,7 +75,7 @@ impl ShareBar {
         match &self.shown {
             Some(shown) => shown.bar.set_size(to_hash),
             None => {
-                let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+                let bars = MultiProgress::with_draw_target(bars_on_terminal());
                 let terminal = BarsOnTerminal::new(&bars);
                 let bar = Bar::new(&bars, self.output.look(), &self.name, to_hash);
                 bar.begin_at(self.bytes, Instant::now());
