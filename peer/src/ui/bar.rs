@@ -1,5 +1,6 @@
 //! A bar on standard error. What it shows is set when it changes, and drawn now and then.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ pub(super) struct Bar {
     bars: MultiProgress,
     shown: ProgressBar,
     facts: Arc<Mutex<Facts>>,
+    /// Those that it is shown with, and its number among them.
+    member: Option<(BarGroup, u64)>,
 }
 
 #[derive(Debug)]
@@ -35,19 +38,39 @@ struct Facts {
     has_moved: bool,
 }
 
-/// When one of several bars moved last: those beside it that stand still wait for their turn.
+/// Bars that stand below each other.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastMove(Arc<Mutex<Option<Instant>>>);
+pub(super) struct BarGroup(Arc<Mutex<GroupFacts>>);
 
-impl LastMove {
+#[derive(Debug, Default)]
+struct GroupFacts {
+    /// When one of them moved last: those beside it that stand still wait for their turn.
+    last_move: Option<Instant>,
+    /// Their labels, by their numbers: names that are cut are told from each other.
+    labels: BTreeMap<u64, String>,
+    begun: u64,
+}
+
+impl BarGroup {
     /// One of the bars moves.
-    pub(super) fn put(&self, now: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    pub(super) fn put_move(&self, now: Instant) {
+        lock(&self.0).last_move = Some(now);
     }
 
     fn is_lately(&self, now: Instant) -> bool {
-        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_some_and(|last| now.saturating_duration_since(last) < LATELY)
+        lock(&self.0).last_move.is_some_and(|last| now.saturating_duration_since(last) < LATELY)
+    }
+
+    fn add(&self, label: &str) -> u64 {
+        let mut facts = lock(&self.0);
+        facts.begun += 1;
+        let number = facts.begun;
+        facts.labels.insert(number, label.to_owned());
+        number
+    }
+
+    fn labels(&self) -> Vec<String> {
+        lock(&self.0).labels.values().cloned().collect()
     }
 }
 
@@ -57,16 +80,16 @@ impl Bar {
         Self::put(bars, None, look, label, size, None)
     }
 
-    /// A bar above `below`, or the last one; it is one of those whose moves `last_move` tells.
+    /// A bar of `group` above `below`, or the last one.
     pub(super) fn among(
         bars: &MultiProgress,
         below: Option<&Self>,
         look: Look,
         label: &str,
         size: u64,
-        last_move: &LastMove,
+        group: &BarGroup,
     ) -> Self {
-        Self::put(bars, below, look, label, size, Some(last_move.clone()))
+        Self::put(bars, below, look, label, size, Some(group.clone()))
     }
 
     fn put(
@@ -75,11 +98,12 @@ impl Bar {
         look: Look,
         label: &str,
         size: u64,
-        last_move: Option<LastMove>,
+        group: Option<BarGroup>,
     ) -> Self {
+        let member = group.as_ref().map(|group| group.add(label));
         let (label, meter) = (label.to_owned(), RateMeter::default());
         let facts = Arc::new(Mutex::new(Facts { label, bytes: 0, size, note: "", meter, has_moved: false }));
-        let row = Row { facts: facts.clone(), look, last_move };
+        let row = Row { facts: facts.clone(), look, group: group.clone() };
         let style = ProgressStyle::with_template("{row}").unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(size).with_style(style.with_key("row", row));
         let shown = match below {
@@ -88,7 +112,7 @@ impl Bar {
         };
         shown.tick();
         shown.enable_steady_tick(FRAME);
-        Self { bars: bars.clone(), shown, facts }
+        Self { bars: bars.clone(), shown, facts, member: group.zip(member) }
     }
 
     /// So many bytes are there; the first time, from before.
@@ -113,6 +137,9 @@ impl Bar {
 
     pub(super) fn set_label(&self, label: &str) {
         label.clone_into(&mut lock(&self.facts).label);
+        if let Some((group, number)) = &self.member {
+            lock(&group.0).labels.insert(*number, label.to_owned());
+        }
     }
 
     /// What it does, in a word, while it has no speed.
@@ -123,6 +150,9 @@ impl Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
+        if let Some((group, number)) = &self.member {
+            lock(&group.0).labels.remove(number);
+        }
         self.shown.finish_and_clear();
         self.bars.remove(&self.shown);
     }
@@ -142,7 +172,7 @@ pub(super) fn screen_rows() -> usize {
 struct Row {
     facts: Arc<Mutex<Facts>>,
     look: Look,
-    last_move: Option<LastMove>,
+    group: Option<BarGroup>,
 }
 
 impl ProgressTracker for Row {
@@ -158,9 +188,10 @@ impl ProgressTracker for Row {
         let now = Instant::now();
         let Facts { label, bytes, size, note, meter, has_moved } = &*lock(&self.facts);
         let is_idle = note.is_empty() && meter.is_stalled(now) && bytes < size;
-        let others_move = self.last_move.as_ref().map(|last| last.is_lately(now));
+        let others_move = self.group.as_ref().map(|group| group.is_lately(now));
+        let others = self.group.as_ref().map(BarGroup::labels).unwrap_or_default();
         let note = if is_idle { idle_word(*has_moved, others_move) } else { note };
-        let row = ProgressRow { label, bytes: *bytes, size: *size, speed: meter.speed(now), note };
+        let row = ProgressRow { label, others: &others, bytes: *bytes, size: *size, speed: meter.speed(now), note };
         // It is a string that is written to.
         let _ = write!(out, "{}", row.line(self.look, columns()));
     }
@@ -175,7 +206,7 @@ const fn idle_word(has_moved: bool, others_move: Option<bool>) -> &'static str {
     }
 }
 
-fn lock(facts: &Mutex<Facts>) -> MutexGuard<'_, Facts> {
+fn lock<T>(facts: &Mutex<T>) -> MutexGuard<'_, T> {
     facts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -190,9 +221,9 @@ mod tests {
         assert_eq!(idle_word(true, Some(true)), "waiting");
         assert_eq!(idle_word(true, Some(false)), "stalled");
         assert_eq!(idle_word(true, None), "stalled");
-        let (last, now) = (LastMove::default(), Instant::now());
+        let (last, now) = (BarGroup::default(), Instant::now());
         assert!(!last.is_lately(now));
-        last.put(now);
+        last.put_move(now);
         assert!(last.is_lately(now + LATELY / 2) && !last.is_lately(now + LATELY));
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::MultiProgress;
 use shared::names::stand_in;
 
-use super::bar::{Bar, LastMove, screen_rows};
+use super::bar::{Bar, BarGroup, screen_rows};
 use super::look::Look;
 use crate::engine::fetch::FileNo;
 
@@ -34,7 +34,7 @@ pub(super) struct FileBars {
     is_many: bool,
     /// Said behind each name.
     suffix: String,
-    last_move: LastMove,
+    group: BarGroup,
     filled: Instant,
 }
 
@@ -54,8 +54,8 @@ impl FileBars {
     /// None yet.
     pub(super) fn new(bars: &MultiProgress, look: Look) -> Self {
         let (active, suffix) = (HashMap::new(), String::new());
-        let (shown, begun, is_many, last_move) = (0, 0, false, LastMove::default());
-        Self { bars: bars.clone(), look, active, shown, begun, is_many, suffix, last_move, filled: Instant::now() }
+        let (shown, begun, is_many, group) = (0, 0, false, BarGroup::default());
+        Self { bars: bars.clone(), look, active, shown, begun, is_many, suffix, group, filled: Instant::now() }
     }
 
     /// So many files will come in all.
@@ -85,7 +85,7 @@ impl FileBars {
     /// Bytes of a file came.
     pub(super) fn advance(&mut self, file: FileNo, bytes: u64, total: Option<&Bar>) {
         let Some(active) = self.active.get_mut(&file) else { return };
-        self.last_move.put(Instant::now());
+        self.group.put_move(Instant::now());
         active.bytes += bytes;
         active.moves.get_or_insert_with(Instant::now);
         // Not done before it is durable and has its name.
@@ -158,7 +158,7 @@ impl FileBars {
             }
             let active = self.active.get_mut(&file)?;
             let label = format!("{}{}", active.name, self.suffix);
-            let bar = Bar::among(&self.bars, total, self.look, &label, active.size, &self.last_move);
+            let bar = Bar::among(&self.bars, total, self.look, &label, active.size, &self.group);
             bar.begin_at(active.bytes, Instant::now());
             active.bar = Some(bar);
             self.shown += 1;

@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 use super::look::Look;
 use super::rate_meter::Speed;
 use super::text::{duration, rate, size};
-use super::wrap::{cut, cut_middle};
+use super::wrap::{cut, cut_apart};
 
 /// From so many columns on there is room for the amounts, for the time left and a bar, for the speed.
 const AMOUNTS: usize = 100;
@@ -22,6 +22,8 @@ const LONGEST: Duration = Duration::from_secs(359_999);
 pub(super) struct ProgressRow<'a> {
     /// Its name, cut in the middle where there is no room for it.
     pub(super) label: &'a str,
+    /// The names in the rows beside it, from which it is to be told.
+    pub(super) others: &'a [String],
     pub(super) bytes: u64,
     pub(super) size: u64,
     pub(super) speed: Option<Speed>,
@@ -48,7 +50,8 @@ impl ProgressRow<'_> {
         let right = if right.width() > columns { cut(right.trim_start(), columns, "") } else { right };
         let left = columns - right.width();
         let bar = if columns >= BAR { left / 3 } else { 0 };
-        let name = cut_middle(self.label, left.saturating_sub(bar + usize::from(bar > 0)), look.ellipsis());
+        let room = left.saturating_sub(bar + usize::from(bar > 0));
+        let name = cut_apart(self.label, self.others.iter().map(String::as_str), room, look.ellipsis());
         let gap = " ".repeat(left.saturating_sub(name.width() + bar));
         let full = u128::try_from(bar).unwrap_or(0) * u128::from(self.bytes) / u128::from(self.size).max(1);
         let full = usize::try_from(full).unwrap_or(bar).min(bar);
@@ -80,8 +83,14 @@ mod tests {
     #[test]
     fn rows_fit_and_say_the_most_important() {
         let speed = Some(Speed { bytes: 20_000_000, time: Duration::from_secs(2) });
-        let row =
-            ProgressRow { label: "a long name of a song.flac", bytes: 20_971_520, size: 104_857_600, speed, note: "" };
+        let row = ProgressRow {
+            label: "a long name of a song.flac",
+            others: &[],
+            bytes: 20_971_520,
+            size: 104_857_600,
+            speed,
+            note: "",
+        };
         let text = |columns| row.line(LOOK, columns).to_string();
         assert_eq!(text(20), "a long n…g.flac  20%");
         assert_eq!(text(40), "a long name of a…ng.flac  20%  10.0 MB/s");
@@ -89,6 +98,10 @@ mod tests {
         assert!(text(120).contains("  21.0 MB of   105 MB  20%  10.0 MB/s     8.4 s"), "{}", text(120));
         let stalled = ProgressRow { speed: None, note: "stalled", ..row };
         assert!(stalled.line(LOOK, 70).to_string().ends_with("  20%    stalled          "));
+        let others = ["a long name of that song.flac".to_owned()];
+        let (one, other) = (ProgressRow { others: &others, ..row }, ProgressRow { label: &others[0], ..row });
+        assert_eq!(one.line(LOOK, 20).to_string(), "…a song.flac     20%");
+        assert_eq!(other.line(LOOK, 20).to_string(), "a long n…g.flac  20%");
         for columns in 0..220 {
             assert!(text(columns).width() <= columns.max(1), "{columns}: {}", text(columns));
             assert!(columns < 4 || text(columns).contains("20%"), "{columns}: {}", text(columns));

@@ -101,8 +101,10 @@ impl Transfers {
     /// A row each for what is on its way, at most `most`; what is left out is counted in the last one.
     pub(super) fn rows(&self, look: Look, columns: usize, most: usize) -> Vec<Line<'static>> {
         let shown = if self.running.len() > most { most.saturating_sub(1) } else { self.running.len() };
-        let mut rows: Vec<Line<'static>> =
-            self.running.iter().take(shown).map(|moving| moving.row(look, columns, self.now)).collect();
+        let shown_ones = self.running.iter().take(shown);
+        let labels: Vec<String> = shown_ones.clone().map(|moving| moving.label(look, columns)).collect();
+        let row = |(moving, label): (&Moving, &String)| moving.row(label, &labels, look, columns, self.now);
+        let mut rows: Vec<Line<'static>> = shown_ones.zip(&labels).map(row).collect();
         if shown < self.running.len() && most > 0 {
             let more = format!("  and {} more on their way", self.running.len() - shown);
             rows.push(Line::styled(cut(&more, columns, look.ellipsis()), look.dim()));
@@ -129,16 +131,20 @@ impl Moving {
         self.meter.advance(told.bytes, now);
     }
 
-    fn row(&self, look: Look, columns: usize, now: Option<Instant>) -> Line<'static> {
-        let Transfer { peer, name, direction, bytes, size, .. } = &self.transfer;
-        let label = if self.is_hashed {
+    fn label(&self, look: Look, columns: usize) -> String {
+        let Transfer { peer, name, direction, .. } = &self.transfer;
+        if self.is_hashed {
             format!("hashing {} for {peer}", stand_in::shown(name.as_str()))
         } else {
             label(name.as_str(), peer, *direction, look, columns)
-        };
+        }
+    }
+
+    fn row(&self, label: &str, others: &[String], look: Look, columns: usize, now: Option<Instant>) -> Line<'static> {
+        let Transfer { bytes, size, .. } = &self.transfer;
         let now = now.unwrap_or(self.heard);
         let note = if self.meter.is_stalled(now) { "stalled" } else { "" };
-        let row = ProgressRow { label: &label, bytes: *bytes, size: *size, speed: self.meter.speed(now), note };
+        let row = ProgressRow { label, others, bytes: *bytes, size: *size, speed: self.meter.speed(now), note };
         row.line(look, columns)
     }
 }
