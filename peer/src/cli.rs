@@ -17,7 +17,7 @@ use self::args::{Args, Configured};
 use crate::commands::{self, Context};
 use crate::engine::{Error, ErrorKind};
 use crate::profile::tell_waits_with;
-use crate::sys::job;
+use crate::sys::{job, tell_unknown_zone_with};
 use crate::ui::{ColorChoice, LogLine, Output, OutputOptions, give_back};
 
 const SIGINT: u8 = 2;
@@ -40,6 +40,8 @@ pub fn main() -> ExitCode {
     let output = args.output();
     let told = output.clone();
     tell_waits_with(move |words| told.note(words));
+    let told = output.clone();
+    tell_unknown_zone_with(move |words| told.warning(words));
     let Configured { context, command } = match args.configure(output.clone(), cancel.clone()) {
         Ok(configured) => configured,
         Err(error) => return report(&output, &error, 0),

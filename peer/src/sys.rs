@@ -45,4 +45,4 @@ pub use private_folder::{has_no_locks, is_this_user, runtime_folder};
 pub use process_state::{command_of, is_stopped};
 pub use room::{RoomLimit, exhausted_room, is_out_of_inodes, is_read_only};
 pub use route::route_mtu;
-pub use time_zone::time_zone;
+pub use time_zone::{tell_unknown_zone_with, time_zone};
