@@ -325,6 +325,9 @@ pub enum Error {
     /// The destination is there already.
     #[error("{} exists: give another destination with -o, or --if-exists rename|overwrite|skip", shown(.0))]
     Exists(PathBuf),
+    /// A file or a link is where a folder is to be.
+    #[error("{} is in the way of a folder of that name: move it away, or give another folder with -o", shown(.0))]
+    InTheWay(PathBuf),
     /// Another process writes there.
     #[error("{} is being fetched by another process", shown(.0))]
     InUse(PathBuf),
@@ -509,7 +512,7 @@ impl Error {
                 ErrorKind::Integrity
             }
             Self::Disk { .. } | Self::Closed { .. } | Self::NoRoom { .. } => ErrorKind::Disk,
-            Self::Exists(_) | Self::InUse(_) => ErrorKind::Exists,
+            Self::Exists(_) | Self::InTheWay(_) | Self::InUse(_) => ErrorKind::Exists,
             Self::NodeWithoutSocket { .. } | Self::NodeGone { .. } => ErrorKind::Network,
             Self::Profile(ProfileError::NodeStopped { .. }) => ErrorKind::Network,
             Self::Profile(ProfileError::NodeRuns { .. }) | Self::Internal(_) => ErrorKind::Other,

@@ -1,5 +1,6 @@
 //! The destination and the folders below it, by handles.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -14,7 +15,7 @@ use shared::safe_text::safe_path;
 
 use super::ArrivedFile;
 use super::arrivals::Arrivals;
-use super::naming::Spelling;
+use super::naming::{Spelling, folded};
 use super::partial::is_state;
 use crate::engine::Error;
 use crate::sys::{Folder, FolderObstacle, FreeRoom, is_name_refused, on_disk};
@@ -182,6 +183,9 @@ impl Tree {
         for component in below.split('/') {
             let entered = enter_spelled(&folder, component, make).map_err(|why| match folder.is_removed() {
                 true => Closed { folder: path.clone(), obstacle: FolderObstacle::Removed }.into(),
+                false if why.kind() == io::ErrorKind::NotADirectory => {
+                    Error::InTheWay(path.join(&*on_disk(&listed_name(&folder, component))))
+                }
                 false => Error::disk(&path.join(component))(why),
             })?;
             let Some((inner, spelled)) = entered else { return Ok(None) };
@@ -222,6 +226,16 @@ fn enter_spelled(folder: &Folder, component: &str, make: bool) -> io::Result<Opt
         }
     }
     refusal.filter(|_| make).map_or(Ok(None), Err)
+}
+
+/// Returns the name of what is found by `component`, as the folder lists it: its case may be another.
+fn listed_name<'a>(folder: &Folder, component: &'a str) -> Cow<'a, str> {
+    let names = folder.names().unwrap_or_default();
+    let alike = || names.iter().find(|name| folded(name) == folded(component));
+    match names.iter().find(|name| *name == component).or_else(alike) {
+        Some(name) => Cow::Owned(name.clone()),
+        None => Cow::Borrowed(component),
+    }
 }
 
 impl Place {
