@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use self::args::{Args, Configured};
 use crate::commands::{self, Context};
 use crate::engine::{Error, ErrorKind};
+use crate::net::tell_tracker_waits_with;
 use crate::profile::tell_waits_with;
 use crate::sys::{job, tell_unknown_zone_with};
 use crate::ui::{ColorChoice, LogLine, Output, OutputOptions, give_back};
@@ -46,6 +47,10 @@ pub fn main() -> ExitCode {
         Ok(configured) => configured,
         Err(error) => return report(&output, &error, 0),
     };
+    if !command.tells_waits() {
+        let told = output.clone();
+        tell_tracker_waits_with(move |words| told.note(words));
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&output, &error.into(), 0),

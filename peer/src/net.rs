@@ -20,6 +20,8 @@ pub mod stream;
 pub mod tracker;
 mod tracker_address;
 mod unanswered;
+mod waiting;
 
 pub use error::{LinkError, StreamError, TrackerError};
 pub use narrow::NarrowPath;
+pub use waiting::tell_tracker_waits_with;

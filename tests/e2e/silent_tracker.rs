@@ -59,6 +59,7 @@ fn it_is_no_other_program() {
     let alice = lab.stranger("alice");
     let register = alice.peer(["--tracker", &address, "register", "alice", "--password-file"]);
     let outcome = register.arg(alice.password_file()).run();
-    outcome.exits(7).says("can't be reached").says(SILENT).says("stopped or overloaded?");
+    outcome.exits(7).says(&format!("waiting for the tracker {address} to answer"));
+    outcome.says("can't be reached").says(SILENT).says("stopped or overloaded?");
     assert!(!outcome.err().contains("not a Vizinho tracker"), "{outcome}");
 }

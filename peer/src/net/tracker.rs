@@ -36,6 +36,7 @@ use super::TrackerError;
 use super::race::first_success;
 pub use super::tracker_address::TrackerAddress;
 use super::tracker_address::{CONNECT, STAGGER};
+use super::waiting::patiently;
 use crate::sys::plain_message;
 
 const REPLY: Duration = Duration::from_secs(30);
@@ -102,7 +103,7 @@ impl TrackerLink {
         let known = demand.key();
         let text = address.to_string();
         let unreachable = |why: String| TrackerError::Unreachable { address: text.clone(), why };
-        let addresses = address.resolve(known.is_some()).await.map_err(unreachable)?;
+        let addresses = patiently(&text, address.resolve(known.is_some())).await.map_err(unreachable)?;
         let connected = first_success(&addresses, STAGGER, |address| {
             let pin = known.map_or_else(ServerPin::first_contact, ServerPin::exactly);
             let config = certs::tracker_client(identity, &pin);
@@ -112,7 +113,7 @@ impl TrackerLink {
             }
         });
         let Connected { stream, local, fingerprint } =
-            connected.await.map_err(|failures| error_of(address, known, failures))?;
+            patiently(&text, connected).await.map_err(|failures| error_of(address, known, failures))?;
         let (incoming, events) = (Vec::new(), VecDeque::new());
         let (features, is_confirmed) = (Features::default(), matches!(demand, KeyDemand::Confirmed(_)));
         Ok(Self { address: text, stream, incoming, searched: 0, events, fingerprint, local, features, is_confirmed })
@@ -173,6 +174,7 @@ impl TrackerLink {
         let line = serde_json::to_vec(request).map_err(|why| self.garbled(&why.to_string()))?;
         let mut line = Zeroizing::new(line);
         line.push(b'\n');
+        let address = self.address.clone();
         let exchange = async {
             let written = async {
                 self.stream.write_all(&line).await?;
@@ -188,7 +190,7 @@ impl TrackerLink {
                 }
             }
         };
-        let line = tokio::time::timeout(patience, exchange).await;
+        let line = tokio::time::timeout(patience, patiently(&address, exchange)).await;
         let line = line.map_err(|_| self.unreachable(format!("no reply within {} s", patience.as_secs())))??;
         if matches!(request, Request::Login { .. } | Request::Resume(_) | Request::Subscribe { .. }) {
             self.features = features_in(&line).unwrap_or(self.features);
