@@ -218,6 +218,8 @@ enum Subcommands {
         if_exists: Option<Existing>,
     },
     /// Talk to somebody: one message, standard input line by line, or a conversation in the terminal.
+    ///
+    /// Of standard input, each line is a message; lines with nothing but blanks are left out, as there is nothing to send.
     #[command(after_help = CHAT_EXAMPLES)]
     Chat {
         /// To whom.
