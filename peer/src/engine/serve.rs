@@ -5,7 +5,7 @@ mod copy_search;
 mod deliveries;
 mod delivery_digest;
 mod gate;
-mod gone_folders;
+mod gone_paths;
 mod library;
 mod opening;
 mod part;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | shares that are looked at for one page | 1,000, 200 at a time | the page ends; for a reader that takes no empty page, others have the disk in between |
 //! | folders that are remembered to be gone | 64, for 5 s | looked for again |
+//! | files that are remembered to be gone, of folders in which more than 16 are | 16,384, for 5 s | the same |
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use shared::peer::{Answer, Code, Entry, FileStat, FolderTime};
 use shared::{ContentHash, FileName, GroupSet, Layout, UserName, ZeroRuns};
 
 use super::copy_search::{RecordedCopy, Wanted};
-use super::gone_folders::GoneFolders;
+use super::gone_paths::GonePaths;
 use super::opening::{Get, OfferedManifest, Opener, Unopened};
 use super::part::Part;
 use super::reading::{OpenShare, ReadFailure};
@@ -56,7 +57,7 @@ pub struct Library {
     /// Shares found to have changed go here, to be hashed again.
     stale: Arc<StaleShares>,
     opener: Opener,
-    gone: Arc<GoneFolders>,
+    gone: Arc<GonePaths>,
 }
 
 impl Library {
@@ -328,7 +329,7 @@ struct LiveShare {
 
 /// What is there of the next shares.
 fn live_page(
-    (profile, opener, gone): &(Profile, Opener, Arc<GoneFolders>),
+    (profile, opener, gone): &(Profile, Opener, Arc<GonePaths>),
     to: &UserName,
     prefix: &str,
     after: String,
