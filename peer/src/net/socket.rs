@@ -187,7 +187,9 @@ impl AsyncUdpSocket for BatchingSocket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.inner.max_receive_segments()
+        // quinn multiplies this by the largest packet. Segments that the kernel puts together are one UDP payload at most, and
+        // packets may be that large: it would be 134 MB of addresses, and with transparent huge pages as many of memory.
+        1
     }
 
     fn may_fragment(&self) -> bool {
