@@ -59,6 +59,14 @@ struct Author {
     typed: Option<Instant>,
 }
 
+impl Author {
+    /// Whether nothing changes when this is forgotten.
+    fn is_quiet(&self, now: Instant) -> bool {
+        let may_type = self.typed.is_none_or(|last| now.saturating_duration_since(last) >= TYPING_PAUSE);
+        may_type && self.bucket.is_full(now) && self.lasting.is_full(now)
+    }
+}
+
 /// What becomes of something that somebody wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Admission {
@@ -103,7 +111,7 @@ impl Intake {
     fn with<T>(&self, user: &UserName, now: Instant, act: impl FnOnce(&mut Author) -> T) -> T {
         let mut authors = self.authors.lock().unwrap_or_else(PoisonError::into_inner);
         if authors.len() >= REMEMBERED && !authors.contains_key(user) {
-            authors.retain(|_, author| !(author.bucket.is_full(now) && author.lasting.is_full(now)));
+            authors.retain(|_, author| !author.is_quiet(now));
         }
         let (rate, lasting) = ((RATE, BURST), (LASTING_RATE, LASTING_BURST));
         let bucket = |(rate, burst)| Bucket::with_burst(rate, burst, now);
@@ -326,5 +334,11 @@ mod tests {
         let told = (0..5000_u64).filter(|ms| intake.may_tell_typing(&mallory, begin + Duration::from_millis(*ms)));
         assert_eq!(told.count(), 5);
         assert!(intake.may_tell_typing(&bob, begin), "each for themselves");
+        // Nor is it forgotten for the sake of many others.
+        assert!(intake.may_tell_typing(&mallory, begin + Duration::from_secs(5)));
+        for number in 0..REMEMBERED * 2 {
+            intake.admit(&format!("sybil{number}").parse().unwrap(), 1, begin + Duration::from_millis(5500));
+        }
+        assert!(!intake.may_tell_typing(&mallory, begin + Duration::from_millis(5900)));
     }
 }
