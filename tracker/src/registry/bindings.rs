@@ -43,10 +43,14 @@ impl Registry {
         if let Some(old) = old {
             self.owners.remove(&old);
             self.expel(user);
-            self.events.push(EventKind::KeyChanged { user: user.clone(), fingerprint: Some(fingerprint) });
+            self.tell_key_change(user, Some(fingerprint));
         } else {
             self.end_sessions(user);
         }
+    }
+
+    fn tell_key_change(&mut self, user: &UserName, fingerprint: Option<Fingerprint>) {
+        self.events.push_key_change(user, EventKind::KeyChanged { user: user.clone(), fingerprint });
     }
 
     /// The key as it was bound until another one took its place, if that is remembered.
@@ -68,7 +72,7 @@ impl Registry {
         self.expel(user);
         if let Some(old) = old {
             self.owners.remove(&old);
-            self.events.push(EventKind::KeyChanged { user: user.clone(), fingerprint: None });
+            self.tell_key_change(user, None);
         }
     }
 

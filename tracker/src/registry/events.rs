@@ -4,7 +4,8 @@
 //! holds up nobody: when the log no longer has the event after that number, the subscriber gets `resync`.
 //!
 //! An event goes to thousands. So whoever comes and goes without end is told of at a pace: after [`AT_ONCE`] events of
-//! one user what follows is held back, put together, and told once each [`EVERY`].
+//! one user what follows is held back, put together, and told once each [`EVERY`]. The same pace has each origin and each
+//! IPv6 network, however many users come and go there: their users have turns, each with its newest state.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,13 +14,20 @@ use std::time::{Duration, Instant};
 use shared::UserName;
 use shared::tracker::{Event, EventKind};
 
+use crate::limits::{Network, Origin};
+
 /// Events that are kept for those who read behind.
 pub const KEPT_EVENTS: usize = 4096;
 /// Events of one user that are told as they come.
 const AT_ONCE: u32 = 10;
 /// How often, after that, what became of the user is told.
 const EVERY: Duration = Duration::from_millis(100);
-/// How often users who are back at rest are forgotten.
+/// The same of one origin: a tracker that starts again is told of hundreds of users behind one address.
+const AT_ONCE_OF_ORIGIN: u32 = 1000;
+const EVERY_OF_ORIGIN: Duration = Duration::from_millis(20);
+/// How much an IPv6 network has for each that one of its addresses has.
+const ORIGINS_OF_NETWORK: u32 = 4;
+/// How often users and origins that are back at rest are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
 
 /// What a subscriber has missed.
@@ -49,8 +57,17 @@ pub(super) struct EventLog {
     now: Option<Instant>,
     forgot: Option<Instant>,
     paces: HashMap<UserName, Pace>,
+    origins: HashMap<Origin, Turns>,
+    networks: HashMap<Network, Turns>,
     /// When what is held back is to be told.
     due: BTreeSet<(Instant, UserName)>,
+}
+
+/// Turns at being told, at an origin or in a network.
+#[derive(Debug)]
+struct Turns {
+    /// When it is as good as one of which nothing was told yet.
+    rested_at: Instant,
 }
 
 #[derive(Debug)]
@@ -61,8 +78,10 @@ struct Pace {
 }
 
 /// What several events come to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Held {
+    /// Where the last of them was made.
+    from: Origin,
     offline: bool,
     online: Option<EventKind>,
     files: Option<usize>,
@@ -70,8 +89,8 @@ struct Held {
 
 impl EventLog {
     pub(super) fn new(last: u64) -> Self {
-        let (paces, due) = (HashMap::new(), BTreeSet::new());
-        Self { last, lines: VecDeque::new(), now: None, forgot: None, paces, due }
+        let (paces, origins, networks, due) = (HashMap::new(), HashMap::new(), HashMap::new(), BTreeSet::new());
+        Self { last, lines: VecDeque::new(), now: None, forgot: None, paces, origins, networks, due }
     }
 
     pub(super) const fn last(&self) -> u64 {
@@ -91,6 +110,8 @@ impl EventLog {
         if self.forgot.is_none_or(|forgot| now >= forgot + FORGET_EVERY) {
             self.forgot = Some(now);
             self.paces.retain(|_, pace| pace.held.is_some() || pace.rested_at > now);
+            self.origins.retain(|_, turns| turns.rested_at > now);
+            self.networks.retain(|_, turns| turns.rested_at > now);
         }
     }
 
@@ -99,40 +120,58 @@ impl EventLog {
         self.due.first().map(|(due, _)| *due)
     }
 
-    pub(super) fn push(&mut self, kind: EventKind) {
-        let (user, now) = match (&kind, self.now) {
-            (
-                EventKind::Online { user, .. } | EventKind::Offline { user } | EventKind::Files { user, .. },
-                Some(now),
-            ) => (user.clone(), now),
-            (EventKind::KeyChanged { user, .. }, Some(now)) => {
-                // Nobody waits to hear of this, and what was before it is told before it.
-                let user = user.clone();
-                self.due.retain(|(_, other)| *other != user);
-                self.tell_held(user, now);
-                return self.tell(kind);
-            }
-            _ => return self.tell(kind),
-        };
+    /// Tells of a user who is, or was, at this origin: now, or when it is its turn.
+    pub(super) fn push(&mut self, from: Origin, kind: EventKind) {
+        let (Some(user), Some(now)) = (user_of(&kind).cloned(), self.now) else { return self.tell(kind) };
         let pace = self.paces.entry(user.clone()).or_insert(Pace { rested_at: now, held: None });
         if let Some(held) = &mut pace.held {
-            return held.add(kind);
+            return held.add(from, kind);
         }
         let rested_at = pace.rested_at.max(now);
-        if rested_at <= now + EVERY * (AT_ONCE - 1) {
+        let is_rested = rested_at <= now + EVERY * (AT_ONCE - 1);
+        let mut wait = self.wait_for_turn(from, now);
+        let Some(pace) = self.paces.get_mut(&user) else { return };
+        if is_rested {
             pace.rested_at = rested_at + EVERY;
-            return self.tell(kind);
+            if wait.is_zero() {
+                return self.tell(kind);
+            }
+        } else {
+            wait = wait.max(EVERY);
         }
-        let mut held = Held::default();
-        held.add(kind);
-        pace.held = Some(held);
-        self.due.insert((now + EVERY, user));
+        pace.held = Some(Held::new(from, kind));
+        self.due.insert((now + wait, user));
+    }
+
+    /// Tells that a user has another key: nobody waits to hear of this, and what was before it is told before it.
+    pub(super) fn push_key_change(&mut self, user: &UserName, kind: EventKind) {
+        if let Some(now) = self.now {
+            self.due.retain(|(_, other)| other != user);
+            self.tell_held(user.clone(), now);
+        }
+        self.tell(kind);
+    }
+
+    /// Takes the next turn of an origin; returns how long it is until then.
+    fn wait_for_turn(&mut self, from: Origin, now: Instant) -> Duration {
+        let new = || Turns { rested_at: now };
+        let of_origin = self.origins.entry(from).or_insert_with(new).take(EVERY_OF_ORIGIN, now);
+        let of_network = from.network().map(|network| {
+            let turns = self.networks.entry(network).or_insert_with(new);
+            turns.take(EVERY_OF_ORIGIN / ORIGINS_OF_NETWORK, now)
+        });
+        of_origin.max(of_network.unwrap_or_default())
     }
 
     fn tell_held(&mut self, user: UserName, now: Instant) {
         let Some(pace) = self.paces.get_mut(&user) else { return };
-        let Some(Held { offline, online, files }) = pace.held.take() else { return };
+        let Some(Held { from, offline, online, files }) = pace.held.take() else { return };
         pace.rested_at = pace.rested_at.max(now) + EVERY;
+        let lines = usize::from(offline) + usize::from(online.is_some()) + usize::from(files.is_some());
+        // One turn it had.
+        for _ in 1..lines {
+            self.wait_for_turn(from, now);
+        }
         if offline {
             self.tell(EventKind::Offline { user: user.clone() });
         }
@@ -164,14 +203,39 @@ impl EventLog {
     }
 }
 
+impl Turns {
+    /// Takes the next turn of one each `every`; returns how long it is until then.
+    fn take(&mut self, every: Duration, now: Instant) -> Duration {
+        // What is had at once is counted in time: as turns are shorter in a network, it has more of them.
+        let ahead = self.rested_at.saturating_duration_since(now);
+        self.rested_at = self.rested_at.max(now) + every;
+        ahead.saturating_sub(EVERY_OF_ORIGIN * (AT_ONCE_OF_ORIGIN - 1))
+    }
+}
+
 impl Held {
-    fn add(&mut self, kind: EventKind) {
+    fn new(from: Origin, kind: EventKind) -> Self {
+        let mut held = Self { from, offline: false, online: None, files: None };
+        held.add(from, kind);
+        held
+    }
+
+    fn add(&mut self, from: Origin, kind: EventKind) {
+        self.from = from;
         match kind {
-            EventKind::Offline { .. } => *self = Self { offline: true, online: None, files: None },
+            EventKind::Offline { .. } => (self.offline, self.online, self.files) = (true, None, None),
             EventKind::Online { .. } => (self.online, self.files) = (Some(kind), None),
             EventKind::Files { count, .. } => self.files = Some(count),
             EventKind::KeyChanged { .. } | EventKind::Resync {} | EventKind::Unknown => {}
         }
+    }
+}
+
+/// The user whose events these are, if they are told at a pace.
+const fn user_of(kind: &EventKind) -> Option<&UserName> {
+    match kind {
+        EventKind::Online { user, .. } | EventKind::Offline { user } | EventKind::Files { user, .. } => Some(user),
+        EventKind::KeyChanged { .. } | EventKind::Resync {} | EventKind::Unknown => None,
     }
 }
 
@@ -190,9 +254,26 @@ mod tests {
     fn log(events: u64) -> EventLog {
         let mut log = EventLog::new(1000);
         for _ in 0..events {
-            log.push(EventKind::Offline { user: "bob".parse().unwrap() });
+            log.push(address(1), EventKind::Offline { user: "bob".parse().unwrap() });
         }
         log
+    }
+
+    fn address(n: u8) -> Origin {
+        Origin::of([10, 0, 0, n].into())
+    }
+
+    fn user(name: &str) -> UserName {
+        name.parse().unwrap()
+    }
+
+    fn online(name: &str) -> EventKind {
+        let (ip, addresses) = ([10, 0, 0, 1].into(), Vec::new());
+        EventKind::Online { user: user(name), ip, port: None, addresses, fingerprint: None }
+    }
+
+    fn offline(name: &str) -> EventKind {
+        EventKind::Offline { user: user(name) }
     }
 
     #[test]
@@ -222,34 +303,91 @@ mod tests {
 
     #[test]
     fn a_user_who_comes_and_goes_without_end_is_told_of_at_a_pace() {
-        let user = |name: &str| name.parse::<UserName>().unwrap();
-        let online = |name: &str| {
-            let (ip, addresses) = ([10, 0, 0, 1].into(), Vec::new());
-            EventKind::Online { user: user(name), ip, port: None, addresses, fingerprint: None }
-        };
         let (mut log, mut now) = (EventLog::new(0), Instant::now());
         for _ in 0..2000 {
             log.tick(now);
-            log.push(online("bob"));
-            log.push(EventKind::Offline { user: user("bob") });
+            log.push(address(1), online("bob"));
+            log.push(address(1), offline("bob"));
             now += Duration::from_millis(1);
         }
         let events = log.last();
         assert!((20..=80).contains(&events), "{events}");
-        log.push(online("alice"));
-        log.push(online("bob"));
-        log.push(EventKind::Files { user: user("bob"), count: 3 });
-        log.push(EventKind::Files { user: user("bob"), count: 4 });
+        log.push(address(1), online("alice"));
+        log.push(address(1), online("bob"));
+        log.push(address(1), EventKind::Files { user: user("bob"), count: 3 });
+        log.push(address(1), EventKind::Files { user: user("bob"), count: 4 });
         assert_eq!(told(&log, events), ["online alice"]);
         log.tick(log.next_due().unwrap());
         assert_eq!(told(&log, events + 1), ["offline bob", "online bob", "files bob"]);
         assert_eq!(log.next_due(), None);
         let events = log.last();
-        log.push(EventKind::Offline { user: user("bob") });
-        log.push(EventKind::KeyChanged { user: user("bob"), fingerprint: None });
+        log.push(address(1), offline("bob"));
+        log.push_key_change(&user("bob"), EventKind::KeyChanged { user: user("bob"), fingerprint: None });
         assert_eq!(told(&log, events), ["offline bob", "key_changed bob"]);
         log.tick(now + Duration::from_secs(60));
         assert!(log.paces.is_empty() && log.due.is_empty());
+    }
+
+    /// Many users at one origin, or in one network, who come and go without end: subscribers hear of them at a pace, of
+    /// others at once, and in the end of how each is.
+    #[test]
+    fn many_who_come_and_go_at_one_place_are_told_of_at_a_pace() {
+        let neighbour = |n: u16| Origin::of([0xfd00, 0, 0, 0, 0, 0, 0, n].into());
+        let ways: [(&dyn Fn(u16) -> Origin, u32); 2] = [(&|_| address(1), 1), (&neighbour, ORIGINS_OF_NETWORK)];
+        for (way, times) in ways {
+            let (mut log, begun, mut random) = (EventLog::new(0), Instant::now(), 1_u64);
+            let (mut truth, mut heard, mut seen) = (HashMap::new(), HashMap::new(), 0);
+            let mut hear = |log: &EventLog, seen: &mut u64| {
+                for event in told(log, *seen) {
+                    let (kind, name) = event.split_once(' ').unwrap();
+                    if kind != "files" {
+                        heard.insert(name.to_owned(), kind.to_owned());
+                    }
+                }
+                *seen = log.last();
+            };
+            let seconds = 4;
+            for ms in 0..seconds * 1000 {
+                log.tick(begun + Duration::from_millis(ms.into()));
+                for _ in 0..8 {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let n = u16::try_from((random >> 33) % 900).unwrap();
+                    let (name, comes) = (format!("sybil{n}"), random >> 63 == 1);
+                    log.push(way(n), if comes { online(&name) } else { offline(&name) });
+                    truth.insert(name, if comes { "online" } else { "offline" }.to_owned());
+                }
+                hear(&log, &mut seen);
+            }
+            // Whoever has a turn is told with up to two lines here.
+            let most = u64::from(times * (AT_ONCE_OF_ORIGIN + seconds * 50 * 2));
+            assert!((most / 2..=most).contains(&log.last()), "{} and at most {most}", log.last());
+            let before = log.last();
+            log.push(address(2), online("alice"));
+            assert_eq!(told(&log, before), ["online alice"]);
+            seen = log.last();
+            // Everybody has a turn: 900 of them at 50 a second, of up to two lines each.
+            let mut last = begun;
+            while let Some(due) = log.next_due() {
+                log.tick(due);
+                last = due;
+                hear(&log, &mut seen);
+            }
+            assert!(last < begun + Duration::from_secs(60), "{:?}", last.duration_since(begun));
+            assert_eq!(heard, truth);
+            log.tick(last + Duration::from_secs(120));
+            assert!(log.paces.is_empty() && log.origins.is_empty() && log.networks.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_class_behind_one_address_comes_online_at_once() {
+        let mut log = EventLog::new(0);
+        log.tick(Instant::now());
+        for n in 0..400 {
+            log.push(address(1), online(&format!("pupil{n}")));
+            log.push(address(1), EventKind::Files { user: user(&format!("pupil{n}")), count: 3 });
+        }
+        assert_eq!((log.last(), log.next_due()), (800, None));
     }
 
     proptest! {

@@ -56,13 +56,13 @@ impl Registry {
         let Some(present) = self.present.get_mut(user) else { return };
         after.count_in(&self.room.account(present.from));
         self.room.replace(present.from, present.files.size(), after.size());
-        let count = after.len();
+        let (from, count) = (present.from, after.len());
         let before = std::mem::replace(&mut present.files, after);
         self.discard(before);
         self.mark(user, true);
         self.segments.changed(user);
         self.compact_segments.changed(user);
-        self.events.push(EventKind::Files { user: user.clone(), count });
+        self.events.push(from, EventKind::Files { user: user.clone(), count });
     }
 
     /// What the user shares, if it is present.

@@ -33,14 +33,15 @@ fn stir(world: &World, count: usize) {
     let first = world.service.with_registry(|registry, _| registry.last_event());
     for n in 0..count {
         world.service.with_registry(|registry, now| {
-            // Nobody comes and goes so often that not all of it is told.
+            // Nobody comes and goes so often that not all of it is told, at no place so many.
             let user = format!("visitor-{:020}", first + n as u64 / 2).parse().unwrap();
             if n % 2 == 1 {
                 registry.logout(&user);
                 return;
             }
             let token = Token::from_bytes(rand::random());
-            let ip = [10, 0, 0, 1].into();
+            let place = (first + n as u64) / 500;
+            let ip = [10, 0, u8::try_from(place % 250).unwrap(), 1].into();
             // Long lines fill the sockets' buffers sooner.
             let addresses = vec!["[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap(); 16];
             let at = LoginTime::at_unix_ms(0);
