@@ -84,11 +84,6 @@ impl<K: Hash + Eq + Clone> FairPlaces<K> {
         self.place(key)
     }
 
-    /// Returns how many places are held.
-    pub(super) fn in_use(&self) -> usize {
-        self.hall().turns.in_use
-    }
-
     fn place(&self, key: &K) -> FairPlace<K> {
         FairPlace { places: self.clone(), key: key.clone() }
     }
@@ -327,7 +322,7 @@ mod tests {
         assert_eq!(first.poorest_waiting(), Some(0));
         drop(first);
         drop(granted);
-        assert_eq!(places.in_use(), 0);
+        assert_eq!(places.hall().turns.in_use, 0);
         assert!(places.try_take(&"c").is_some());
     }
 

@@ -209,54 +209,50 @@ async fn send_files(
 ) -> Result<(), StreamError> {
     let _request = uploads.request().await;
     while !gets.is_empty() {
-        // For one large file, or for small ones that are read already; then others have their turn.
-        let mut turn = match uploads.places().large_now(uploads.user()) {
-            Some(turn) => turn,
-            None => {
-                send_small(serving, uploads, sender, &mut gets).await?;
-                if gets.is_empty() {
-                    break;
-                }
-                uploads.places().large(uploads.user()).await
-            }
-        };
+        // Without a place: a disk that hangs keeps none.
         let (opened, rest) = open(serving, uploads, gets).await?;
         gets = rest;
-        for opened in opened {
-            match opened {
-                Ok(open) => send_file(&serving.library, uploads, sender, open, &mut turn).await?,
-                // Nor may one that reads no answer keep the place.
-                Err(refusal) => uploads.patiently(refuse(sender, refusal)).await?,
+        let mut opened: VecDeque<_> = opened.into();
+        let mut turn = None;
+        while let Some(next) = opened.pop_front() {
+            match next {
+                Ok(mut open) => {
+                    let mut has_turn = take_turn(uploads, turn.take(), &mut open, &mut opened).await;
+                    send_file(&serving.library, uploads, sender, open, &mut has_turn).await?;
+                    turn = Some(has_turn);
+                }
+                // Nor may one that reads no answer keep a place.
+                Err(refusal) => {
+                    turn = None;
+                    uploads.patiently(refuse(sender, refusal)).await?;
+                }
             }
         }
     }
     Ok(())
 }
 
-/// Sends the files at the front of `gets` that are read in one piece, which don't wait for a place behind large ones.
-async fn send_small(
-    serving: &Serving,
-    uploads: &Uploads,
-    sender: &mut Sender,
-    gets: &mut VecDeque<Get>,
-) -> Result<(), StreamError> {
-    loop {
-        let mut turn = uploads.places().small(uploads.user()).await;
-        let (opened, rest) = open(serving, uploads, gets.clone()).await?;
-        for opened in opened {
-            match opened {
-                Ok(open) if open.pieces.is_all_here() => {
-                    send_file(&serving.library, uploads, sender, open, &mut turn).await?;
-                }
-                Ok(_) => return Ok(()),
-                Err(refusal) => uploads.patiently(refuse(sender, refusal)).await?,
-            }
-            gets.pop_front();
-        }
-        if rest.is_empty() {
-            return Ok(());
-        }
+/// The turn that an opened file has, the one before it if that will do. Files that are read in one piece don't wait behind
+/// large ones; those that wait keep nothing in memory.
+async fn take_turn<'a>(
+    uploads: &'a Uploads,
+    before: Option<UploadTurn<'a>>,
+    open: &mut OpenShare,
+    behind: &mut VecDeque<Result<OpenShare, Refusal>>,
+) -> UploadTurn<'a> {
+    let is_small = open.pieces.is_one_piece();
+    if let Some(turn) = before.filter(|turn| is_small || !turn.is_for_small()) {
+        return turn;
     }
+    let (places, user) = (uploads.places(), uploads.user());
+    if let Some(turn) = places.now(user) {
+        return turn;
+    }
+    open.pieces.park(0).await;
+    for behind in behind.iter_mut().flatten() {
+        behind.pieces.park(0).await;
+    }
+    if is_small { places.small(user).await } else { places.large(user).await }
 }
 
 async fn open(

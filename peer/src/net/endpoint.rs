@@ -47,6 +47,8 @@ const CROWDED_LINK_WINDOW: u32 = 64 * 1024;
 const STRANGER_WINDOW: u32 = 8 * 1024;
 /// What we keep in memory until it is acknowledged.
 const SEND_WINDOW: u64 = 8 << 20;
+/// The same at first, until something was taken.
+pub const FIRST_SEND_WINDOW: u64 = 128 * 1024;
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Below this a fast sender overruns the socket.
 const RECEIVE_BUFFER_HINT: usize = 1 << 20;
@@ -305,7 +307,7 @@ fn transport(remote: Option<SocketAddr>) -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(LINK_WINDOW.into())
-        .send_window(SEND_WINDOW)
+        .send_window(FIRST_SEND_WINDOW)
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
         .keep_alive_interval(Some(KEEP_ALIVE));

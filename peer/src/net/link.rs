@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::addresses::without_scope;
+pub use super::endpoint::FIRST_SEND_WINDOW;
 use super::endpoint::{Call, Endpoint, link_window, open_up, send_window};
 use super::frame_receiver::{FrameAllowance, FrameReceiver};
 use super::handshake_places::HandshakePlace;
@@ -277,7 +278,7 @@ impl Default for LinkActivity {
         Self {
             carries_chat: AtomicBool::new(false),
             makes_room: AtomicBool::new(false),
-            send_share: AtomicU64::new(u64::MAX),
+            send_share: AtomicU64::new(FIRST_SEND_WINDOW),
             quiet_since: Mutex::new(Some(Instant::now())),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use quinn::VarInt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ use super::StreamError;
 /// Packets' data taken from a connection at once.
 const CHUNKS: usize = 32;
 /// Raw bytes so few are sent in one piece with their frame.
-const COPIED_BYTES: usize = 4096;
+pub const COPIED_BYTES: usize = 4096;
 
 /// The sending direction.
 ///
@@ -106,6 +106,21 @@ impl Sender {
         let mut left = [bytes];
         while !left[0].is_empty() {
             moved(self.stream.write_chunks(&mut left).await?.bytes);
+        }
+        Ok(())
+    }
+
+    /// Sends some of the raw bytes that a frame announced, and takes them out of `left`. May be cancelled and called again.
+    /// What is `copied` keeps no more in memory than what is not acknowledged yet; else all that `left` is a part of stays.
+    ///
+    /// # Errors
+    /// [`StreamError`] when the stream is gone.
+    pub async fn some_bulk(&mut self, left: &mut Bytes, copied: bool) -> Result<(), StreamError> {
+        if copied {
+            let count = self.stream.write(left).await?;
+            left.advance(count);
+        } else {
+            self.stream.write_chunks(std::slice::from_mut(left)).await?;
         }
         Ok(())
     }

@@ -16,10 +16,11 @@ use super::library::{Refusal, not_found};
 use super::part::Part;
 use super::pieces::Pieces;
 use super::read_faults::ReadFaultLog;
-use super::reading::{ManifestSource, OpenShare, Proof, ProofNote, Ranges, ReadAhead, ReadFailure, failure};
+use super::reading::{ManifestSource, OpenShare, Proof, ProofNote, READERS, Ranges, ReadAhead, ReadFailure, failure};
 use super::stale::StaleReason;
 use super::versions::{ProvedVersions, ServedVersion, ServedVersions};
 use crate::engine::Error;
+use crate::engine::fair_places::FairPlaces;
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{Freshness, freshness, is_gone};
 use crate::profile::{FileHash, Profile, ProfileError, Share};
@@ -70,6 +71,7 @@ pub(super) struct Opener {
     /// When a lack of descriptors was last told.
     told: Arc<Mutex<Option<Instant>>>,
     faults: ReadFaultLog,
+    readers: FairPlaces<UserName>,
 }
 
 /// What proves a file that is offered.
@@ -84,8 +86,8 @@ impl Opener {
     pub(super) fn new(profile: Profile) -> Self {
         let (versions, proved, pieces, searches) = (Arc::default(), Arc::default(), Pieces::default(), Arc::default());
         let private = Arc::new(PrivateData::of(&profile));
-        let faults = ReadFaultLog::default();
-        Self { profile, versions, proved, pieces, searches, private, told: Arc::default(), faults }
+        let (faults, readers) = (ReadFaultLog::default(), FairPlaces::new(READERS));
+        Self { profile, versions, proved, pieces, searches, private, told: Arc::default(), faults, readers }
     }
 
     /// Whether a share is never served, whatever the catalogue says.
@@ -204,7 +206,7 @@ impl Opener {
             return Err(Unopened::Refused((failure.code(), failure.message())));
         }
         match Part::find(&self.profile, &get.hash).map_err(failed)?.filter(|part| part.has(&get.groups)) {
-            Some(part) => self.begin_part(part, get, piece_bytes),
+            Some(part) => self.begin_part(to, part, get, piece_bytes),
             None if outdated => Err(Unopened::Refused((Code::Stale, ReadFailure::Changed.message()))),
             None => Err(Unopened::Refused(not_found())),
         }
@@ -282,7 +284,7 @@ impl Opener {
         let proved = Some(ProofNote { name: share.name.clone(), hash: get.hash, versions: self.proved.clone() });
         let proof = Proof { layout, manifest, trusted, proved };
         let (name, path, zeros) = (share.name.clone(), share.path.clone(), share.zeros);
-        match self.read(share.name, true, share.path, file, proof, get, piece_bytes).map_err(Unopened::Refused)? {
+        match self.read(to, share.name, true, share.path, file, proof, get, piece_bytes).map_err(Unopened::Refused)? {
             Ok(open) => return Ok(Some(OpenShare { zeros, ..open })),
             Err(ReadFailure::Changed) => match reason {
                 Some(reason) => failures.changed.push((name, reason)),
@@ -293,11 +295,11 @@ impl Opener {
         Ok(None)
     }
 
-    fn begin_part(&self, part: Part, get: &Get, piece_bytes: u64) -> Result<OpenShare, Unopened> {
+    fn begin_part(&self, to: &UserName, part: Part, get: &Get, piece_bytes: u64) -> Result<OpenShare, Unopened> {
         let Part { share, file, state } = part;
         let manifest = ManifestSource::Known(Arc::new(state.manifest));
         let proof = Proof { layout: share.layout, manifest, trusted: None, proved: None };
-        let opened = self.read(share.name, false, share.part, file, proof, get, piece_bytes);
+        let opened = self.read(to, share.name, false, share.part, file, proof, get, piece_bytes);
         let opened = opened.map_err(Unopened::Refused)?;
         opened.map_err(|failure| Unopened::Refused((failure.code(), failure.message())))
     }
@@ -305,6 +307,7 @@ impl Opener {
     #[expect(clippy::too_many_arguments, reason = "the parts of one thing, each of another kind")]
     fn read(
         &self,
+        to: &UserName,
         name: FileName,
         is_whole: bool,
         path: PathBuf,
@@ -322,7 +325,7 @@ impl Opener {
             Some(Err(failure)) => return Ok(Err(failure)),
             first => first,
         };
-        let pieces = ReadAhead::new(first, rest);
+        let pieces = ReadAhead::new(first, rest, self.readers.clone(), to.clone());
         let (zeros, groups) = (ZeroRuns::default(), get.groups.clone());
         Ok(Ok(OpenShare { name, hash: get.hash, is_whole, layout, zeros, groups, bytes, pieces }))
     }

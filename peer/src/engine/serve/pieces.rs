@@ -1,24 +1,32 @@
 //! Buffers that go round between the disk and the network.
 //!
 //! A fresh buffer for every piece costs more than reading into it: the kernel maps and clears each of its pages.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | emptied buffers that are kept | 16 of each size: 64, 128 and 256 KiB | given back to the system |
+//! | what a piece takes | twice its bytes | |
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// Emptied buffers that are kept: what a fast link has under way.
+/// Emptied buffers of one size that are kept: what a fast link has under way.
 const KEPT: usize = 16;
 /// Smaller ones come cheaper from the allocator, and a kept one would hold more memory than its data.
 const MIN_BYTES: usize = 64 * 1024;
+/// How often the smallest size is doubled.
+const SIZES: usize = 3;
 
-/// The buffers that nobody uses now. Cheap to clone.
+/// The buffers that nobody uses now, by their sizes. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Pieces(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(super) struct Pieces(Arc<Mutex<[Vec<Vec<u8>>; SIZES]>>);
 
 /// A filled buffer; the last to drop it gives it back.
 struct Piece {
     buffer: Vec<u8>,
     len: usize,
+    size: usize,
     home: Pieces,
 }
 
@@ -28,16 +36,19 @@ impl Pieces {
     /// # Errors
     /// What `fill` says.
     pub(super) fn fill<E>(&self, len: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Bytes, E> {
-        if len < MIN_BYTES {
+        let size = (0..SIZES).find(|size| len >= MIN_BYTES && len <= MIN_BYTES << size);
+        let Some(size) = size else {
             let mut buffer = vec![0; len];
             return fill(&mut buffer).map(|()| buffer.into());
-        }
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut piece = Piece { buffer: kept.unwrap_or_default(), len, home: self.clone() };
-        if piece.buffer.len() < len {
-            piece.buffer.resize(len, 0);
-        }
+        };
+        let kept = self.kept()[size].pop();
+        let buffer = kept.unwrap_or_else(|| vec![0; MIN_BYTES << size]);
+        let mut piece = Piece { buffer, len, size, home: self.clone() };
         fill(&mut piece.buffer[..len]).map(|()| Bytes::from_owner(piece))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, [Vec<Vec<u8>>; SIZES]> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,9 +60,9 @@ impl AsRef<[u8]> for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        let mut kept = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT {
-            kept.push(std::mem::take(&mut self.buffer));
+        let mut kept = self.home.kept();
+        if kept[self.size].len() < KEPT {
+            kept[self.size].push(std::mem::take(&mut self.buffer));
         }
     }
 }
@@ -74,12 +85,12 @@ mod tests {
         let one = filled(1, MIN_BYTES * 2);
         let (address, kept) = (one.as_ptr(), one.slice(5..9));
         drop(one);
-        let two = filled(2, MIN_BYTES);
+        let two = filled(2, MIN_BYTES + 1);
         assert_ne!(two.as_ptr(), address);
         assert_eq!(kept, [1; 4].as_slice());
         drop(kept);
-        let three = filled(3, MIN_BYTES);
-        assert_eq!((three.as_ptr(), three.len()), (address, MIN_BYTES));
+        let three = filled(3, MIN_BYTES + 1);
+        assert_eq!((three.as_ptr(), three.len()), (address, MIN_BYTES + 1));
         assert_eq!((&two[..3], &three[..3]), ([2; 3].as_slice(), [3; 3].as_slice()));
     }
 
@@ -87,6 +98,19 @@ mod tests {
     fn what_could_not_be_filled_is_an_error_and_the_buffer_is_not_lost() {
         let pieces = Pieces::default();
         assert_eq!(pieces.fill(MIN_BYTES, |_| Err("no")), Err("no"));
-        assert_eq!(pieces.0.lock().unwrap().len(), 1);
+        assert_eq!(pieces.kept()[0].len(), 1);
+    }
+
+    #[test]
+    fn what_is_kept_is_little_however_much_there_was() {
+        let pieces = Pieces::default();
+        let filled = |len| pieces.fill(len, |_| Ok::<_, ()>(())).unwrap();
+        let sizes = [1, MIN_BYTES, MIN_BYTES * 2, MIN_BYTES * 3, MIN_BYTES * 4, MIN_BYTES * 4 + 1, 16 << 20];
+        drop((0..KEPT * 2).flat_map(|_| sizes).map(filled).collect::<Vec<_>>());
+        let kept: usize = pieces.kept().iter().flatten().map(Vec::len).sum();
+        assert_eq!(kept, KEPT * MIN_BYTES * 7);
+        // A small piece takes no large buffer.
+        drop(filled(MIN_BYTES));
+        assert_eq!(pieces.kept().each_ref().map(Vec::len), [KEPT; SIZES]);
     }
 }

@@ -3,6 +3,13 @@
 //! As long as a file has the metadata that were recorded when it was hashed, nothing is hashed again: that would cost more
 //! than sending it. From the first difference on, each group is compared with the manifest before it is sent. Most of them
 //! are still the same: only the mode changed, or the file only grew.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | pieces in memory of each file that has a place | 3 read ahead, one that waits behind them, one that is written | the reader waits |
+//! | memory of a group that is compared | 4 pieces | the group is read twice, the second time as it is sent |
+//! | the same of a file without a place | nothing | |
+//! | files that a thread reads, also from a disk that hangs | 128, of them 16 for one user | the next one waits |
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -21,14 +28,21 @@ use tokio::task::JoinHandle;
 use super::pieces::Pieces;
 use super::read_faults::ReadFaultLog;
 use super::versions::ProvedVersions;
+use crate::engine::fair_places::{FairPlace, FairPlaces, PlaceBounds};
 use crate::profile::Profile;
 use crate::sys::{FileId, id_of, plain_message};
 
 /// Pieces read ahead of the network.
 const READ_AHEAD: usize = 3;
-/// A group up to this size is in memory as a whole when it is compared; of a larger one, its end is held back until then.
-const WHOLE_GROUP_BYTES: u64 = 16 << 20;
-const SKIPPED_AT_ONCE: usize = 1 << 20;
+/// A group of so many pieces is in memory as a whole when it is compared. Each of its pieces keeps all of it there.
+const WHOLE_GROUP_PIECES: u64 = 4;
+/// A group up to this size is compared before any of it is sent; of a larger one, its end is held back until then.
+const COMPARED_FIRST_BYTES: u64 = 16 << 20;
+/// What is only hashed is read in parts of this size.
+const HASHED_AT_ONCE: u64 = 64 << 10;
+
+/// Threads that read.
+pub(super) const READERS: PlaceBounds = PlaceBounds { total: 128, per_key: 16 };
 
 /// Why there is no piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +131,8 @@ enum InHand {
         group: u32,
         hasher: Box<GroupHasher>,
         up_to: u64,
+        /// The file's metadata before any of it was read.
+        before: Option<FileId>,
     },
 }
 
@@ -126,14 +142,21 @@ pub(super) struct ReadAhead {
     /// Read while the file was being opened: of a small file, that is all.
     first: Option<Read>,
     rest: Rest,
+    /// Whether the first piece was all there is.
+    is_one_piece: bool,
     /// Bytes of the pieces that were taken.
     taken: u64,
+    readers: FairPlaces<UserName>,
+    to: UserName,
 }
 
 /// What comes behind the first piece.
 #[derive(Debug)]
 enum Rest {
+    /// The first piece could not be read.
     Nothing,
+    /// Nothing that was not read.
+    AllRead(Box<Ranges>),
     Unread(Box<Ranges>),
     /// The thread that read has failed.
     Failed,
@@ -228,12 +251,17 @@ impl Ranges {
         }
         let layout = self.proof.layout;
         let group = u32::try_from(start / layout.group_bytes()).unwrap_or(u32::MAX);
-        let end = end.min(start + self.piece_bytes).min(layout.offset(group) + layout.len_of(group));
-        if layout.len_of(group) <= WHOLE_GROUP_BYTES {
-            self.read_compared(group, start, end)
-        } else {
-            self.read_hashed(group, start, end)
+        let (offset, len) = (layout.offset(group), layout.len_of(group));
+        let end = end.min(start + self.piece_bytes).min(offset + len);
+        if len <= self.piece_bytes * WHOLE_GROUP_PIECES {
+            return self.read_compared(group, start, end);
         }
+        if start == offset && len <= COMPARED_FIRST_BYTES {
+            let mut hasher = layout.hasher(group);
+            self.hash(&mut hasher, offset, offset + len)?;
+            self.compare(group, hasher.finish())?;
+        }
+        self.read_hashed(group, start, end)
     }
 
     /// A piece of a group that was compared as a whole.
@@ -253,36 +281,51 @@ impl Ranges {
         let before = self.id()?;
         let bytes = self.bytes(offset, layout.len_of(group))?;
         self.compare(group, layout.value_of(group, &bytes))?;
-        if let (Some(id), Some(note)) = (before, &self.proof.proved)
-            && self.id()? == before
-        {
-            note.versions.add(&note.name, &note.hash, &layout, id, group);
-        }
+        self.note_proved(group, before)?;
         let piece = part(&bytes);
         self.in_hand = InHand::Right { group, bytes };
         Ok(piece)
     }
 
-    /// A piece of a group that is too large for that: its last piece comes only when all of it was right.
+    /// A piece of a group that is too large for that: its last piece comes only when all of what was sent was right.
     fn read_hashed(&mut self, group: u32, start: u64, end: u64) -> Read {
         let layout = self.proof.layout;
-        let (mut hasher, mut up_to) = match std::mem::replace(&mut self.in_hand, InHand::Nothing) {
-            InHand::Hashing { group: known, hasher, up_to } if known == group && up_to <= start => (hasher, up_to),
-            _ => (Box::new(layout.hasher(group)), layout.offset(group)),
+        let (mut hasher, up_to, before) = match std::mem::replace(&mut self.in_hand, InHand::Nothing) {
+            InHand::Hashing { group: known, hasher, up_to, before } if known == group && up_to <= start => {
+                (hasher, up_to, before)
+            }
+            _ => (Box::new(layout.hasher(group)), layout.offset(group), self.id()?),
         };
-        while up_to < start {
-            let skipped = self.bytes(up_to, (start - up_to).min(SKIPPED_AT_ONCE as u64))?;
-            hasher.update(&skipped);
-            up_to += skipped.len() as u64;
-        }
+        self.hash(&mut hasher, up_to, start)?;
         let piece = self.bytes(start, end - start)?;
         hasher.update(&piece);
         if end == layout.offset(group) + layout.len_of(group) {
             self.compare(group, (*hasher).finish())?;
+            self.note_proved(group, before)?;
         } else {
-            self.in_hand = InHand::Hashing { group, hasher, up_to: end };
+            self.in_hand = InHand::Hashing { group, hasher, up_to: end, before };
         }
         Ok(piece)
+    }
+
+    /// Hashes these bytes of the file, few of them at a time.
+    fn hash(&self, hasher: &mut GroupHasher, mut start: u64, end: u64) -> Result<(), ReadFailure> {
+        while start < end {
+            let some = self.bytes(start, (end - start).min(HASHED_AT_ONCE))?;
+            hasher.update(&some);
+            start += some.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Notes that a group was right, if the file has the same metadata as before it was read.
+    fn note_proved(&self, group: u32, before: Option<FileId>) -> Result<(), ReadFailure> {
+        if let (Some(id), Some(note)) = (before, &self.proof.proved)
+            && self.id()? == before
+        {
+            note.versions.add(&note.name, &note.hash, &self.proof.layout, id, group);
+        }
+        Ok(())
     }
 
     fn compare(&mut self, group: u32, value: GroupValue) -> Result<(), ReadFailure> {
@@ -309,40 +352,54 @@ pub(super) fn failure(why: &io::Error) -> ReadFailure {
 }
 
 impl ReadAhead {
-    /// `first` and then what is left of `rest`.
-    pub(super) fn new(first: Option<Read>, rest: Ranges) -> Self {
-        let goes_on = !rest.left.is_empty() && matches!(first, Some(Ok(_)));
-        Self { first, rest: if goes_on { Rest::Unread(Box::new(rest)) } else { Rest::Nothing }, taken: 0 }
+    /// `first` and then what is left of `rest`; a thread reads only while it has one of `readers`, where `to` has a part.
+    pub(super) fn new(first: Option<Read>, rest: Ranges, readers: FairPlaces<UserName>, to: UserName) -> Self {
+        let is_readable = !matches!(first, Some(Err(_)));
+        let is_one_piece = rest.left.is_empty();
+        let rest = if is_readable { Rest::of(Box::new(rest)) } else { Rest::Nothing };
+        Self { first, rest, is_one_piece, taken: 0, readers, to }
     }
 
-    /// Lets nothing be read ahead for now: neither a thread nor memory is kept until the next piece is asked for.
-    pub(super) async fn park(&mut self) {
-        self.rest = match std::mem::replace(&mut self.rest, Rest::Nothing) {
+    /// Takes back the last `bytes` of what was taken, and keeps neither a thread nor memory until the next piece is asked for.
+    pub(super) async fn park(&mut self, bytes: u64) {
+        self.first = None;
+        self.taken -= bytes;
+        let ranges = match std::mem::replace(&mut self.rest, Rest::Failed) {
             Rest::Reading(ready, reader) => {
                 drop(ready);
-                match reader.await {
-                    Ok(mut ranges) => {
-                        ranges.go_back(self.taken);
-                        Rest::Unread(ranges)
-                    }
-                    Err(_) => Rest::Failed,
-                }
+                reader.await.ok()
             }
-            other => other,
+            Rest::AllRead(ranges) | Rest::Unread(ranges) => Some(ranges),
+            Rest::Nothing | Rest::Failed => None,
         };
+        if let Some(mut ranges) = ranges {
+            ranges.go_back(self.taken);
+            self.rest = Rest::of(ranges);
+        }
     }
 
-    /// Whether nothing is left to be read.
-    pub(super) const fn is_all_here(&self) -> bool {
-        matches!(self.rest, Rest::Nothing)
+    /// From here on, reads in pieces of this size, unless a thread reads already.
+    pub(super) fn set_piece_bytes(&mut self, bytes: u64) {
+        if let Rest::Unread(ranges) = &mut self.rest {
+            ranges.piece_bytes = bytes;
+        }
     }
 
-    /// The next piece; `None` behind the last. A thread reads the further ones from the first call on.
+    /// Whether the first piece was all there is.
+    pub(super) const fn is_one_piece(&self) -> bool {
+        self.is_one_piece
+    }
+
+    /// The next piece; `None` behind the last. A thread reads the further ones from the first call on. May be cancelled and
+    /// called again.
     pub(super) async fn next(&mut self) -> Option<Read> {
-        self.rest = match std::mem::replace(&mut self.rest, Rest::Nothing) {
-            Rest::Unread(ranges) => read_on(*ranges),
-            other => other,
-        };
+        if matches!(self.rest, Rest::Unread(_)) {
+            let place = self.readers.take(&self.to).await;
+            self.rest = match std::mem::replace(&mut self.rest, Rest::Failed) {
+                Rest::Unread(ranges) => read_on(*ranges, place),
+                other => other,
+            };
+        }
         let piece = match (self.first.take(), &mut self.rest) {
             (None, Rest::Reading(ready, _)) => ready.recv().await,
             (first, _) => first,
@@ -360,15 +417,23 @@ impl ReadAhead {
                 drop(ready);
                 reader.await.is_ok()
             }
-            Rest::Nothing | Rest::Unread(_) => true,
+            Rest::Nothing | Rest::AllRead(_) | Rest::Unread(_) => true,
             Rest::Failed => false,
         }
     }
 }
 
-fn read_on(mut ranges: Ranges) -> Rest {
+impl Rest {
+    fn of(ranges: Box<Ranges>) -> Self {
+        if ranges.left.is_empty() { Self::AllRead(ranges) } else { Self::Unread(ranges) }
+    }
+}
+
+fn read_on(mut ranges: Ranges, place: FairPlace<UserName>) -> Rest {
     let (pieces, ready) = mpsc::channel(READ_AHEAD);
     let reader = tokio::task::spawn_blocking(move || {
+        // Held for as long as the disk takes, whoever still waits for it.
+        let _place = place;
         while let Some(piece) = ranges.read() {
             let last = piece.is_err();
             if pieces.blocking_send(piece).is_err() || last {
@@ -439,7 +504,7 @@ mod tests {
         let case = case(3 * MIB + 5);
         let ranges = [(0, MIB), (2 * MIB, 3 * MIB + 5)];
         let expected = [&case.content[..1 << 20], &case.content[2 << 20..]].concat();
-        for piece_bytes in [MIB / 4, 1000, 5 * MIB] {
+        for piece_bytes in [MIB / 4, MIB / 16, 1000, 5 * MIB] {
             for trusted in [case.id(), None] {
                 assert_eq!(all(case.ranges(trusted, &ranges, piece_bytes)), (expected.clone(), None));
             }
@@ -461,9 +526,9 @@ mod tests {
 
     #[test]
     fn nothing_of_a_group_that_changed_is_sent() {
-        for trusted in [true, false] {
+        for (trusted, piece_bytes) in [(true, MIB / 4), (false, MIB / 4), (true, MIB / 16), (false, MIB / 16)] {
             let case = case(4 * MIB);
-            let ranges = case.ranges(case.id().filter(|_| trusted), &[(0, 4 * MIB)], MIB / 4);
+            let ranges = case.ranges(case.id().filter(|_| trusted), &[(0, 4 * MIB)], piece_bytes);
             case.file.write_all_at(b"other", 2 * MIB + 700_000).unwrap();
             case.file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
             assert_eq!(all(ranges), (case.content[..2 << 20].to_vec(), Some(ReadFailure::Changed)));
@@ -496,21 +561,34 @@ mod tests {
         assert_eq!(read(&mut ranges, 3), Err(ReadFailure::Changed));
     }
 
+    fn read_ahead(mut ranges: Ranges) -> ReadAhead {
+        let first = ranges.read();
+        ReadAhead::new(first, ranges, FairPlaces::new(READERS), "alice".parse().unwrap())
+    }
+
     #[tokio::test]
     async fn what_is_parked_goes_on_where_it_was() {
-        for (bytes, trusted) in [(5 * MIB + 3, true), (5 * MIB + 3, false)] {
+        for (bytes, trusted, piece_bytes) in [
+            (5 * MIB + 3, true, MIB / 8),
+            (5 * MIB + 3, false, MIB / 8),
+            (5 * MIB + 3, false, MIB / 4),
+            (4 * MIB + 3, true, 5 * MIB),
+        ] {
             let case = case(bytes);
             let left = [(MIB, 3 * MIB), (4 * MIB, bytes)];
-            let mut ranges = case.ranges(case.id().filter(|_| trusted), &left, MIB / 8);
-            let first = ranges.read();
-            let mut pieces = ReadAhead::new(first, ranges);
+            let mut pieces = read_ahead(case.ranges(case.id().filter(|_| trusted), &left, piece_bytes));
             let (mut sent, mut count) = (Vec::new(), 0);
+            pieces.park(0).await;
             while let Some(piece) = pieces.next().await {
                 sent.extend_from_slice(&piece.unwrap());
                 count += 1;
                 if count % 3 == 0 {
-                    pieces.park().await;
-                    pieces.park().await;
+                    // The end of it was not sent after all.
+                    let bytes = if count % 2 == 0 { 700 } else { 0 };
+                    sent.truncate(sent.len() - bytes);
+                    pieces.park(bytes as u64).await;
+                    pieces.park(0).await;
+                    pieces.set_piece_bytes(MIB / 16);
                 }
             }
             let whole = |at: u64| usize::try_from(at).unwrap();
@@ -519,5 +597,26 @@ mod tests {
             assert!(sent == expected, "{} of {} bytes", sent.len(), expected.len());
             assert!(pieces.end().await);
         }
+    }
+
+    #[tokio::test]
+    async fn a_small_file_is_read_again_if_its_only_piece_is_given_back() {
+        let case = case(1000);
+        let mut pieces = read_ahead(case.ranges(case.id(), &[(0, 1000)], MIB));
+        assert!(pieces.is_one_piece());
+        let piece = pieces.next().await.unwrap().unwrap();
+        pieces.park(900).await;
+        assert_eq!((piece.len(), pieces.next().await.unwrap().unwrap()), (1000, case.content[100..].to_vec().into()));
+        assert!(pieces.next().await.is_none() && pieces.end().await);
+    }
+
+    /// A piece of a group that is compared keeps little more than itself in memory.
+    #[test]
+    fn pieces_of_large_groups_that_are_compared_lie_apart() {
+        let case = case(4 * MIB);
+        let mut ranges = case.ranges(None, &[(0, 4 * MIB)], MIB / 16);
+        let pieces: Vec<Bytes> = std::iter::from_fn(|| ranges.read()).map(Result::unwrap).collect();
+        assert_eq!(pieces.len(), 64);
+        assert!(matches!(ranges.in_hand, InHand::Nothing), "not in one buffer");
     }
 }

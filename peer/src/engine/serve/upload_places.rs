@@ -2,7 +2,9 @@
 //!
 //! A place goes to the user that holds the fewest, in turn. Whoever has one keeps it while nobody waits; while somebody does,
 //! it is given back by those who take less than a pace, by those who hold more than others, and after a turn by everybody.
-//! What is being written then goes on: only the next piece waits for a place.
+//! What was not written by then is read again when it has a place again: whoever waits keeps nothing in memory.
+//!
+//! What is under way to somebody grows with what they took: one that acknowledges nothing has little of it.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
@@ -11,16 +13,17 @@
 //! | requests for data of one user that are answered at once, with or without a place | 24 | one after another |
 //! | pace below which a place is given back while others wait | 512 KiB a second, over half a second | |
 //! | time that a place is kept while others wait | 2 s | |
-//! | bytes that are sent and not yet acknowledged | 32 MiB over the files that are sent at once, 256 KiB to 8 MiB for each link | the next piece waits |
-//! | time in which one piece is taken | 60 s, or 30 s in which nothing moves over its link | the stream is given up |
+//! | bytes that a link was sent and did not acknowledge | 128 KiB and half of what it took, its part of 32 MiB (64 KiB at least), 8 MiB | the next piece waits |
+//! | time in which one piece is taken, with a place | 60 s, or 30 s in which nothing moves over its link | the stream is given up |
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use shared::UserName;
 use tokio::time::Instant;
 
 use crate::engine::fair_places::{FairPlace, FairPlaces, PlaceBounds};
+use crate::net::link::FIRST_SEND_WINDOW;
 
 const LARGE: PlaceBounds = PlaceBounds { total: 48, per_key: 16 };
 const SMALL: PlaceBounds = PlaceBounds { total: 32, per_key: 4 };
@@ -34,13 +37,24 @@ const TURN: Duration = Duration::from_secs(2);
 const PACE: u64 = 512 * 1024;
 /// What all links that files are sent over may have unacknowledged.
 const UNACKNOWLEDGED: u64 = 32 << 20;
-const UNACKNOWLEDGED_LEAST: u64 = 256 * 1024;
+const UNACKNOWLEDGED_LEAST: u64 = 64 * 1024;
 
 /// The places.
 #[derive(Debug)]
 pub(super) struct UploadPlaces {
     large: FairPlaces<UserName>,
     small: FairPlaces<UserName>,
+    /// Links over which data was asked for that is not sent yet, and how often that was.
+    links: AtomicUsize,
+    requests: AtomicUsize,
+}
+
+/// Held as long as a request for data over a link is answered.
+#[derive(Debug)]
+pub(super) struct SendingLink<'a> {
+    places: &'a UploadPlaces,
+    /// Those of the link.
+    requests: &'a AtomicUsize,
 }
 
 /// One stream's way to a place: held, or given back for now.
@@ -49,6 +63,7 @@ pub(super) struct UploadTurn<'a> {
     places: &'a FairPlaces<UserName>,
     user: &'a UserName,
     held: Option<HeldPlace>,
+    is_for_small: bool,
     /// Bytes that the other side took.
     moved: AtomicU64,
 }
@@ -75,11 +90,12 @@ struct Rivals {
 
 impl UploadPlaces {
     pub(super) fn new() -> Self {
-        Self { large: FairPlaces::new(LARGE), small: FairPlaces::new(SMALL) }
+        let (large, small) = (FairPlaces::new(LARGE), FairPlaces::new(SMALL));
+        Self { large, small, links: AtomicUsize::new(0), requests: AtomicUsize::new(0) }
     }
 
-    /// A place for a large file, if one is free.
-    pub(super) fn large_now<'a>(&'a self, user: &'a UserName) -> Option<UploadTurn<'a>> {
+    /// A place for a file of any size, if one is free.
+    pub(super) fn now<'a>(&'a self, user: &'a UserName) -> Option<UploadTurn<'a>> {
         self.large.try_take(user).map(|place| UploadTurn::new(&self.large, user, place))
     }
 
@@ -90,29 +106,58 @@ impl UploadPlaces {
 
     /// Waits for a place for small files.
     pub(super) async fn small<'a>(&'a self, user: &'a UserName) -> UploadTurn<'a> {
-        UploadTurn::new(&self.small, user, self.small.take(user).await)
+        UploadTurn { is_for_small: true, ..UploadTurn::new(&self.small, user, self.small.take(user).await) }
     }
 
-    /// Whether so many files are sent at once that each has little in memory.
+    /// Counts a link among those that are sent data while one of its `requests` is answered.
+    pub(super) fn sending<'a>(&'a self, requests: &'a AtomicUsize) -> SendingLink<'a> {
+        if requests.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.links.fetch_add(1, Ordering::Relaxed);
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        SendingLink { places: self, requests }
+    }
+
+    /// Whether so many files are to be sent at once that each has little in memory.
     pub(super) fn are_many(&self) -> bool {
-        self.large.in_use() > MANY
+        self.requests.load(Ordering::Relaxed) > MANY
     }
 
-    /// What a link may have unacknowledged now.
-    pub(super) fn send_window(&self, most: u64) -> u64 {
-        let files = u64::try_from(self.large.in_use()).unwrap_or(u64::MAX).max(1);
-        (UNACKNOWLEDGED / files).clamp(UNACKNOWLEDGED_LEAST, most)
+    /// What a link may have unacknowledged now that so much was written to it. Of one that acknowledges nothing, no more than
+    /// twice the first window was written.
+    pub(super) fn send_window(&self, written: u64) -> u64 {
+        let links = u64::try_from(self.links.load(Ordering::Relaxed)).unwrap_or(u64::MAX).max(1);
+        (FIRST_SEND_WINDOW + written / 2).min((UNACKNOWLEDGED / links).max(UNACKNOWLEDGED_LEAST))
+    }
+}
+
+impl Drop for SendingLink<'_> {
+    fn drop(&mut self) {
+        if self.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.places.links.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.places.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl<'a> UploadTurn<'a> {
     fn new(places: &'a FairPlaces<UserName>, user: &'a UserName, place: FairPlace<UserName>) -> Self {
-        Self { places, user, held: Some(HeldPlace::new(place, 0)), moved: AtomicU64::new(0) }
+        Self { places, user, held: Some(HeldPlace::new(place, 0)), is_for_small: false, moved: AtomicU64::new(0) }
     }
 
     /// Counts what the other side took.
     pub(super) fn note_moved(&self, bytes: usize) {
         self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether only small files may be sent with it.
+    pub(super) const fn is_for_small(&self) -> bool {
+        self.is_for_small
+    }
+
+    /// Gives the place back.
+    pub(super) fn give_back(&mut self) {
+        self.held = None;
     }
 
     /// Gives the place back if others are to have it; true if it did.
@@ -187,12 +232,39 @@ mod tests {
     #[test]
     fn what_is_unacknowledged_is_shared_out() {
         let places = UploadPlaces::new();
-        assert_eq!(places.send_window(8 << 20), 8 << 20);
-        let users: Vec<UserName> = (0..10).map(|number| user(&format!("user{number}"))).collect();
-        let turns: Vec<_> = users.iter().flat_map(|user| (0..4).map(|_| places.large_now(user).unwrap())).collect();
+        assert_eq!(places.send_window(1 << 30), UNACKNOWLEDGED);
+        let links: Vec<AtomicUsize> = (0..1000).map(|_| AtomicUsize::new(0)).collect();
+        let mut requests: Vec<_> = links[..40].iter().flat_map(|link| [link; 4]).map(|l| places.sending(l)).collect();
+        assert_eq!(places.send_window(1 << 30), UNACKNOWLEDGED / 40);
+        requests.extend(links.iter().map(|link| places.sending(link)));
+        assert_eq!(places.send_window(1 << 30), UNACKNOWLEDGED_LEAST);
+        drop(requests);
+        assert_eq!(places.send_window(1 << 30), UNACKNOWLEDGED);
+    }
+
+    #[test]
+    fn a_link_that_acknowledges_nothing_is_sent_little() {
+        let (places, mut written) = (UploadPlaces::new(), 0);
+        // Each time, the window is filled.
+        for _ in 0..100 {
+            written = places.send_window(written);
+        }
+        assert!((FIRST_SEND_WINDOW..=2 * FIRST_SEND_WINDOW).contains(&written), "{written}");
+        // One that takes all of it has the whole window soon.
+        let rounds = (0..).take_while(|_| {
+            let window = places.send_window(written);
+            written += window;
+            window < UNACKNOWLEDGED
+        });
+        assert!(rounds.count() < 20);
+    }
+
+    #[test]
+    fn files_are_many_when_more_than_eight_are_asked_for() {
+        let (places, link) = (UploadPlaces::new(), AtomicUsize::new(0));
+        let mut requests: Vec<_> = (0..=MANY).map(|_| places.sending(&link)).collect();
         assert!(places.are_many());
-        assert_eq!(places.send_window(8 << 20), UNACKNOWLEDGED / 40);
-        drop(turns);
+        requests.pop();
         assert!(!places.are_many());
     }
 

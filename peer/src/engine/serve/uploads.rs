@@ -3,6 +3,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | names of files that were described over a link | 64 | the oldest is forgotten: a file that is asked for by its content alone is told of under any of its names |
+//! | what waits for a place, or for a disk that hangs | nothing in memory, and no place | |
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -20,12 +21,12 @@ use super::Serving;
 use super::deliveries::{Delivered, Deliveries, SentFile};
 use super::delivery_digest::DeliveryDigest;
 use super::gate::{Gate, Lane};
-use super::reading::{OpenShare, ReadAhead, ReadFailure};
-use super::upload_places::{UploadPlaces, UploadTurn};
+use super::reading::{OpenShare, Read, ReadAhead, ReadFailure};
+use super::upload_places::{SendingLink, UploadPlaces, UploadTurn};
 use crate::engine::event::{Course, Event, Events, Transfer, TransferState};
 use crate::net::StreamError;
 use crate::net::link::Link;
-use crate::net::stream::{Sender, within};
+use crate::net::stream::{COPIED_BYTES, Sender, within};
 
 /// How long the other side may take nothing.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -52,6 +53,8 @@ pub(super) struct Uploads {
     digest: Arc<Mutex<DeliveryDigest>>,
     /// Bytes of pieces that are on their way, on all streams.
     moved: AtomicU64,
+    /// Requests for data that are answered.
+    requests: AtomicUsize,
     sent: Mutex<Deliveries>,
     /// The files that were described, the latest last.
     described: Mutex<VecDeque<SentFile>>,
@@ -65,6 +68,16 @@ pub(super) struct Interruption {
     pub(super) answered: bool,
 }
 
+/// How long a piece has been waited for, as long as it had a place.
+#[derive(Debug, Default)]
+struct PiecePatience {
+    /// Since a piece was taken.
+    piece: Duration,
+    /// Since anything moved over the link.
+    silence: Duration,
+    moved: u64,
+}
+
 impl Uploads {
     /// Over `link`.
     pub(super) fn new(link: &Link, serving: &Serving) -> Self {
@@ -72,8 +85,8 @@ impl Uploads {
         let (events, gate, digest) = (serving.events.clone(), serving.gate.clone(), serving.digest.clone());
         let (lane, link) = (gate.lane(&user, serving.events.talk_with(&user)), link.clone());
         let sent = Mutex::new(Deliveries::new(user.clone(), serving.unfinished.clone()));
-        let (moved, described) = (AtomicU64::new(0), Mutex::default());
-        Self { user, knows_zeros, events, gate, lane, link, digest, moved, sent, described }
+        let (moved, requests, described) = (AtomicU64::new(0), AtomicUsize::new(0), Mutex::default());
+        Self { user, knows_zeros, events, gate, lane, link, digest, moved, requests, sent, described }
     }
 
     /// To whom.
@@ -92,27 +105,48 @@ impl Uploads {
         let (file, zeros) = (SentFile { name, hash }, if self.knows_zeros { zeros } else { ZeroRuns::default() });
         let before = self.sent().begin(&file, &layout, &zeros);
         let header = Answer::Data { bytes: total };
-        let (mut outcome, mut bytes, mut failure) = (Ok(()), 0, None);
-        let mut told = Instant::now();
-        loop {
+        // What is so small goes together with its header.
+        let is_tiny = total <= COPIED_BYTES as u64 && pieces.is_one_piece();
+        let (mut bytes, mut failure) = (0, None);
+        let mut outcome = Ok(());
+        if !is_tiny {
+            outcome = self.beside_others(sender.frame(&header), turn, &mut pieces).await;
+        }
+        let (mut told, mut patience) = (Instant::now(), PiecePatience::default());
+        while outcome.is_ok() {
             if turn.yields() {
-                pieces.park().await;
+                pieces.park(0).await;
             }
             turn.regain().await;
-            self.link.share_send_window(self.gate.places().send_window(u64::MAX));
-            let Some(piece) = pieces.next().await else { break };
-            match piece {
-                Ok(piece) => {
-                    let begins = bytes == 0;
-                    bytes += piece.len() as u64;
-                    self.gate.pass(&self.lane, piece.len(), piece.len() as u64 == total).await;
-                    let header = begins.then_some(&header);
-                    outcome = self.write(sender, header, piece, turn, &mut pieces).await;
-                }
-                Err(why) => failure = Some(Interruption { failure: why, answered: bytes > 0 }),
+            if !is_tiny {
+                pieces.set_piece_bytes(self.piece_bytes());
             }
-            if outcome.is_err() || failure.is_some() {
-                break;
+            self.share_send_window();
+            let Some(piece) = self.next_piece(&mut pieces, turn).await else { break };
+            match piece {
+                Ok(piece) if is_tiny => {
+                    bytes += piece.len() as u64;
+                    self.gate.pass(&self.lane, piece.len(), true).await;
+                    let write = sender.frame_and_bulk(&header, piece, |count| self.note_moved(count));
+                    outcome = self.beside_others(write, turn, &mut pieces).await;
+                }
+                Ok(piece) => {
+                    let len = piece.len() as u64;
+                    self.gate.pass(&self.lane, piece.len(), len == total).await;
+                    match self.write(sender, piece, turn, &mut patience).await {
+                        Ok(left) => {
+                            bytes += len - left;
+                            if left > 0 {
+                                pieces.park(left).await;
+                            }
+                        }
+                        Err(error) => outcome = Err(error),
+                    }
+                }
+                Err(why) => {
+                    failure = Some(Interruption { failure: why, answered: !is_tiny || bytes > 0 });
+                    break;
+                }
             }
             if told.elapsed() >= TOLD_EVERY {
                 told = Instant::now();
@@ -120,49 +154,86 @@ impl Uploads {
             }
         }
         if total == 0 && outcome.is_ok() && failure.is_none() {
-            outcome = self.patiently(sender.frame(&header)).await;
+            outcome = self.beside_others(sender.frame(&header), turn, &mut pieces).await;
         }
         let complete = self.sent().end(&file, &layout, &groups, bytes);
         self.tell_sent(complete);
         let is_short = outcome.is_ok() && failure.is_none() && bytes != total;
-        if !pieces.end().await || is_short {
+        if !ended(pieces, turn).await || is_short {
             return Err(StreamError::Reset(Code::Internal));
         }
         outcome.map(|()| failure)
     }
 
-    /// Writes one piece, behind the header if that is due. Others may have the place meanwhile; nothing is read then.
-    async fn write(
+    /// Waits for the write of a header, or of a file that goes with it. Whoever doesn't take it keeps no place, and nothing of
+    /// what is behind it in memory, once others are to have the place.
+    async fn beside_others(
         &self,
-        sender: &mut Sender,
-        header: Option<&Answer>,
-        piece: Bytes,
+        write: impl Future<Output = Result<(), StreamError>>,
         turn: &mut UploadTurn<'_>,
         pieces: &mut ReadAhead,
     ) -> Result<(), StreamError> {
-        // One that is slow beside others is seen from outside of the write.
-        let taken = AtomicUsize::new(0);
-        let moved = |bytes: usize| {
-            self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
-            taken.fetch_add(bytes, Ordering::Relaxed);
-        };
-        let write = async {
-            match header {
-                Some(header) => sender.frame_and_bulk(header, piece, moved).await,
-                None => sender.bulk(piece, moved).await,
-            }
-        };
         let mut write = pin!(self.patiently(write));
         loop {
-            let written = tokio::time::timeout(LOOK, write.as_mut()).await;
-            turn.note_moved(taken.swap(0, Ordering::Relaxed));
-            if let Ok(written) = written {
-                return written;
-            }
-            if turn.yields() {
-                pieces.park().await;
+            match tokio::time::timeout(LOOK, write.as_mut()).await {
+                Ok(written) => return written,
+                Err(_) if turn.yields() => pieces.park(0).await,
+                Err(_) => {}
             }
         }
+    }
+
+    /// The next piece. Others may have the place while the disk takes its time.
+    async fn next_piece(&self, pieces: &mut ReadAhead, turn: &mut UploadTurn<'_>) -> Option<Read> {
+        let piece = loop {
+            match tokio::time::timeout(LOOK, pieces.next()).await {
+                Ok(piece) => break piece,
+                Err(_) => drop(turn.yields()),
+            }
+        };
+        turn.regain().await;
+        piece
+    }
+
+    /// Writes a piece for as long as it has its turn; gives back how many bytes at its end were not written.
+    async fn write(
+        &self,
+        sender: &mut Sender,
+        piece: Bytes,
+        turn: &mut UploadTurn<'_>,
+        patience: &mut PiecePatience,
+    ) -> Result<u64, StreamError> {
+        let mut left = piece;
+        loop {
+            let (begun, before) = (Instant::now(), left.len());
+            // Where many files are sent, what one reader doesn't acknowledge keeps nothing else.
+            let is_copied = self.gate.places().are_many();
+            let write = async {
+                while !left.is_empty() {
+                    sender.some_bulk(&mut left, is_copied).await?;
+                }
+                Ok(())
+            };
+            let written: Result<(), StreamError> = tokio::time::timeout(LOOK, write).await.unwrap_or(Ok(()));
+            let taken = before - left.len();
+            self.note_moved(taken);
+            turn.note_moved(taken);
+            written?;
+            if left.is_empty() {
+                patience.renew();
+                return Ok(0);
+            }
+            patience.wait(begun.elapsed(), self.moved.load(Ordering::Relaxed))?;
+            self.share_send_window();
+            if turn.yields() {
+                return Ok(left.len() as u64);
+            }
+        }
+    }
+
+    /// Lets as much be under way over the link as is due to it.
+    fn share_send_window(&self) {
+        self.link.share_send_window(self.gate.places().send_window(self.moved.load(Ordering::Relaxed)));
     }
 
     /// Bytes of the pieces that files are read and sent in.
@@ -176,8 +247,8 @@ impl Uploads {
     }
 
     /// Waits until one more request for data of this user may be answered.
-    pub(super) async fn request(&self) -> Option<SemaphorePermit<'_>> {
-        self.lane.request().await
+    pub(super) async fn request(&self) -> (Option<SemaphorePermit<'_>>, SendingLink<'_>) {
+        (self.lane.request().await, self.gate.places().sending(&self.requests))
     }
 
     /// Waits for a write as long as anything moves over the link: its streams wait for each other before a slow network.
@@ -245,5 +316,58 @@ impl Uploads {
 
     fn sent(&self) -> MutexGuard<'_, Deliveries> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PiecePatience {
+    /// A piece was taken.
+    fn renew(&mut self) {
+        *self = Self::default();
+    }
+
+    /// So long it was waited, and so much has moved over the link until now.
+    fn wait(&mut self, time: Duration, moved: u64) -> Result<(), StreamError> {
+        self.piece += time;
+        self.silence = if moved == self.moved { self.silence + time } else { Duration::ZERO };
+        self.moved = moved;
+        if self.silence >= SILENCE {
+            return Err(StreamError::Timeout(SILENCE));
+        }
+        if self.piece >= PIECE_TIME { Err(StreamError::Timeout(PIECE_TIME)) } else { Ok(()) }
+    }
+}
+
+/// Waits until nothing is read any more; others have the place if the disk takes its time. False when the reader failed.
+async fn ended(pieces: ReadAhead, turn: &mut UploadTurn<'_>) -> bool {
+    let mut ended = pin!(pieces.end());
+    match tokio::time::timeout(LOOK, ended.as_mut()).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            turn.give_back();
+            ended.await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_takes_nothing_or_next_to_nothing_is_given_up() {
+        let second = Duration::from_secs(1);
+        let waits = |takes: u64| {
+            let (mut patience, mut moved) = (PiecePatience::default(), 0);
+            (0..).find(|_| {
+                moved += takes;
+                patience.wait(second, moved).is_err()
+            })
+        };
+        assert_eq!((waits(0), waits(1)), (Some(29), Some(59)));
+        let mut patience = PiecePatience::default();
+        for _ in 0..100 {
+            assert!(patience.wait(second * 20, 0).is_ok());
+            patience.renew();
+        }
     }
 }
