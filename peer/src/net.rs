@@ -13,6 +13,7 @@ mod error;
 pub mod frame_receiver;
 mod handshake_places;
 pub mod link;
+mod moved_callers;
 mod narrow;
 mod race;
 mod socket;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::LinkError;
 use super::handshake_places::{HandshakePlace, HandshakePlaces};
+use super::moved_callers::MovedCallers;
 use super::socket::{BatchingRuntime, BatchingSocket};
 use super::unanswered::Unanswered;
 use crate::sys;
@@ -78,6 +79,8 @@ pub struct Endpoint {
     places: HandshakePlaces,
     farewells: Arc<Semaphore>,
     unanswered: Arc<Unanswered>,
+    /// Who called, where somebody may.
+    callers: Option<Arc<MovedCallers>>,
 }
 
 /// A call that came in; its handshake is under way.
@@ -98,7 +101,7 @@ impl Endpoint {
     /// [`LinkError::Local`] when there is no socket to be had.
     pub fn dialling(identity: &Arc<Identity>, limit: Option<u64>) -> Result<Self, LinkError> {
         let unanswered = Arc::default();
-        let inner = bind(0, EndpointConfig::default(), None, &unanswered)?;
+        let inner = bind(0, EndpointConfig::default(), None, &unanswered, None)?;
         let fitting = |limit| u32::try_from(limit / 20).unwrap_or(u32::MAX).clamp(MIN_STREAM_WINDOW, STREAM_WINDOW);
         let stream_window = limit.map_or(STREAM_WINDOW, fitting);
         Ok(Self {
@@ -110,6 +113,7 @@ impl Endpoint {
             places: HandshakePlaces::default(),
             farewells: Arc::new(Semaphore::new(FAREWELLS)),
             unanswered,
+            callers: None,
         })
     }
 
@@ -130,7 +134,8 @@ impl Endpoint {
         let id_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
         let unanswered = Arc::default();
-        let inner = bind(port, config, Some(server_config(&crypto, None)), &unanswered)?;
+        let callers = Some(Arc::new(MovedCallers::new()));
+        let inner = bind(port, config, Some(server_config(&crypto, None)), &unanswered, callers.clone())?;
         Ok(Self {
             inner,
             identity: identity.clone(),
@@ -140,6 +145,7 @@ impl Endpoint {
             places: HandshakePlaces::default(),
             farewells: Arc::new(Semaphore::new(FAREWELLS)),
             unanswered,
+            callers,
         })
     }
 
@@ -181,9 +187,11 @@ impl Endpoint {
             transport.keep_alive_interval(Some(KEEP_ALIVE_DIALLING));
         }
         config.transport_config(Arc::new(transport));
-        if !self.unanswered.dial(address, std::time::Instant::now()) {
+        let now = std::time::Instant::now();
+        if !self.unanswered.dial(address, now) {
             return Err(LinkError::Local("too many addresses are being dialled at once".to_owned()));
         }
+        self.callers.iter().for_each(|callers| callers.note_call(address, now));
         self.inner
             .connect_with(config, address, &certs::server_name().to_str())
             .map_err(|why| LinkError::Local(why.to_string()))
@@ -207,6 +215,7 @@ impl Endpoint {
                 continue;
             }
             let (from, begun) = (incoming.remote_address(), Instant::now());
+            self.callers.iter().for_each(|callers| callers.note_call(from, begun.into_std()));
             match incoming.accept_with(Arc::new(server_config(server, Some(from)))) {
                 Ok(connecting) => {
                     let (place, farewells) = (self.places.enter(from.ip()), self.farewells.clone());
@@ -254,6 +263,7 @@ fn bind(
     config: EndpointConfig,
     server: Option<ServerConfig>,
     unanswered: &Arc<Unanswered>,
+    callers: Option<Arc<MovedCallers>>,
 ) -> Result<quinn::Endpoint, LinkError> {
     let socket = bind_dual_stack(port).or_else(|_| bind_one(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into()));
     let socket = socket.map_err(|why| LinkError::Local(format!("can't open UDP port {port}: {why}")))?;
@@ -270,7 +280,8 @@ fn bind(
     }
     let mut config = config;
     config.max_udp_payload_size(MAX_UDP_PAYLOAD).map_err(|why| LinkError::Local(why.to_string()))?;
-    let socket = Arc::new(BatchingSocket::new(TokioRuntime.wrap_udp_socket(socket.into())?, unanswered.clone()));
+    let socket = TokioRuntime.wrap_udp_socket(socket.into())?;
+    let socket = Arc::new(BatchingSocket::new(socket, unanswered.clone(), callers));
     let runtime = Arc::new(BatchingRuntime { inner: TokioRuntime, socket: socket.clone() });
     Ok(quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?)
 }

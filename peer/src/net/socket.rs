@@ -20,6 +20,7 @@ use std::time::Instant;
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, UdpPoller};
 
+use super::moved_callers::MovedCallers;
 use super::unanswered::Unanswered;
 
 /// The largest UDP payload over IPv4; with segmentation offload the kernel counts the whole burst.
@@ -37,6 +38,8 @@ pub(super) struct BatchingSocket {
     fitting: AtomicUsize,
     /// The addresses that get little until they answer.
     unanswered: Arc<Unanswered>,
+    /// Where somebody may call from, those are who did.
+    callers: Option<Arc<MovedCallers>>,
 }
 
 /// Segments to one address that were not sent yet.
@@ -51,10 +54,15 @@ struct Burst {
 }
 
 impl BatchingSocket {
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, unanswered: Arc<Unanswered>) -> Self {
+    pub(super) fn new(
+        inner: Arc<dyn AsyncUdpSocket>,
+        unanswered: Arc<Unanswered>,
+        callers: Option<Arc<MovedCallers>>,
+    ) -> Self {
         let nowhere = SocketAddr::from(([0; 4], 0));
         let held = Burst { destination: nowhere, ecn: None, src_ip: None, segment: 0, bytes: Vec::new() };
-        Self { fitting: AtomicUsize::new(inner.max_transmit_segments()), inner, held: Mutex::new(held), unanswered }
+        let fitting = AtomicUsize::new(inner.max_transmit_segments());
+        Self { inner, held: Mutex::new(held), fitting, unanswered, callers }
     }
 
     /// Sends what waits.
@@ -174,6 +182,14 @@ impl AsyncUdpSocket for BatchingSocket {
         let received = self.inner.poll_recv(cx, bufs, meta);
         if let Poll::Ready(Ok(count)) = &received {
             meta.iter().take(*count).for_each(|datagram| self.unanswered.heard(datagram.addr));
+            if let Some(callers) = &self.callers {
+                let now = Instant::now();
+                for datagram in meta.iter_mut().take(*count) {
+                    if !callers.takes(datagram.addr, shortest(datagram), now) {
+                        datagram.len = 0;
+                    }
+                }
+            }
         }
         received
     }
@@ -194,6 +210,14 @@ impl AsyncUdpSocket for BatchingSocket {
 
     fn may_fragment(&self) -> bool {
         self.inner.may_fragment()
+    }
+}
+
+/// Bytes of the shortest of the segments that the kernel put together.
+const fn shortest(received: &RecvMeta) -> usize {
+    match received.len.checked_rem(received.stride) {
+        None | Some(0) => received.stride,
+        Some(rest) => rest,
     }
 }
 
