@@ -343,7 +343,7 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
 impl Command {
     /// Returns whether the command says by itself what it waits for, or nobody waits for it.
     pub const fn tells_waits(&self) -> bool {
-        matches!(self, Self::Serve { .. } | Self::Chat { .. } | Self::Ui | Self::Events | Self::Fetch(_))
+        matches!(self, Self::Serve { .. } | Self::Chat { .. } | Self::Ui | Self::Events)
     }
 
     /// Returns the use that the command makes of the profile. One that only shows what is there goes without room on the disk.

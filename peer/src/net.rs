@@ -25,4 +25,4 @@ mod waiting;
 
 pub use error::{LinkError, StreamError, TrackerError};
 pub use narrow::NarrowPath;
-pub use waiting::tell_tracker_waits_with;
+pub use waiting::{tell_no_tracker_waits, tell_tracker_waits_with};

@@ -28,7 +28,9 @@ fn who_was_met_before_is_reached_without_it() {
     println!("a message after {:?}", began.elapsed());
     assert!(began.elapsed() < AT_MOST, "{:?}", began.elapsed());
     let here = lab.empty_folder("here");
-    alice.fetch("bob", ["film.mkv"], &here).run().exits(0).says(SILENT);
+    let fetched = alice.fetch("bob", ["film.mkv"], &here).run();
+    fetched.exits(0).says(SILENT);
+    assert!(!fetched.err().contains("waiting for the tracker"), "{fetched}");
     assert_same(here.join("film.mkv"), &film);
     tracker.thaw();
 }

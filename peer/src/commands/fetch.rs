@@ -17,6 +17,7 @@ use super::telling::{NodeHears, Telling};
 use super::{Context, share};
 use crate::engine::fetch::{Destination, Ended, FetchEvent, IfExists, Request, fetch};
 use crate::engine::{Error, ErrorKind, Me};
+use crate::net::tell_no_tracker_waits;
 use crate::profile::Profile;
 use crate::sys::is_stdout_closed;
 use crate::ui::{FetchBars, size};
@@ -98,6 +99,10 @@ async fn watched(
     let offered = offering.as_ref().map(Offering::changed);
     let telling = Telling::new(&request.from);
     let mut report = |event: FetchEvent<'_>| {
+        if matches!(event, FetchEvent::Resolved { .. }) {
+            // From here on only others are asked for, while the files come.
+            tell_no_tracker_waits();
+        }
         if let Some(offering) = offering {
             offering.take(&event);
         }

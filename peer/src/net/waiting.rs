@@ -8,7 +8,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// A wait that is no longer needs no word.
-const MOMENT: Duration = Duration::from_secs(2);
+///
+/// A little longer than those who know another way wait for the tracker: they say so themselves.
+const MOMENT: Duration = Duration::from_millis(2200);
 
 /// Tells the user what is waited for.
 static TELL: OnceLock<Tell> = OnceLock::new();
@@ -20,6 +22,11 @@ type Tell = Box<dyn Fn(&str) + Send + Sync>;
 pub fn tell_tracker_waits_with(tell: impl Fn(&str) + Send + Sync + 'static) {
     // Only the first counts: a process has one user.
     let _ = TELL.set(Box::new(tell));
+}
+
+/// Tells nobody from now on: there is something else to see.
+pub fn tell_no_tracker_waits() {
+    IS_TOLD.store(true, Ordering::Relaxed);
 }
 
 /// Does `work`, which waits for the tracker at `address`, and says so when that takes longer than a moment.
