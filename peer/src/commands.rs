@@ -48,7 +48,7 @@ use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::engine::{Error, LocalUser, Notice, NoticeHandler};
 use crate::net::TrackerError;
 use crate::net::tracker::TrackerAddress;
-use crate::profile::Profile;
+use crate::profile::{Access, Profile};
 use crate::sys::job_control;
 use crate::ui::{CommandOutput, InterruptForwarder, notice_line};
 
@@ -236,7 +236,9 @@ pub enum PasswordSource {
 pub struct CommandContext {
     /// The profile's folder.
     pub home: PathBuf,
-    /// The tracker's address, if it was given.
+    /// The use that the command makes of the profile.
+    pub access: Access,
+    /// The tracker, if it was named.
     pub tracker: Option<TrackerAddress>,
     /// The expected fingerprint of the tracker, if it was given, and how an unknown one is treated.
     pub key_policy: TrackerKeyPolicy,
@@ -350,6 +352,33 @@ async fn run_cancellable(context: &CommandContext, command: CliCommand) -> Resul
     }
 }
 
+impl CliCommand {
+    /// Returns whether the command says by itself what it waits for, or nobody waits for it.
+    pub const fn tells_waits(&self) -> bool {
+        matches!(self, Self::Serve { .. } | Self::Chat { .. } | Self::Ui | Self::Events)
+    }
+
+    /// Returns the use that the command makes of the profile. One that only shows what is there goes without room on the disk.
+    pub const fn access(&self) -> Access {
+        match self {
+            Self::Whoami
+            | Self::Shares
+            | Self::List { .. }
+            | Self::Find { .. }
+            | Self::Files { .. }
+            | Self::History(_)
+            | Self::Inbox
+            | Self::Outbox
+            | Self::Offers { .. }
+            | Self::Blocked
+            | Self::Notify(NotifyChange { bell: None, hook: None })
+            | Self::Trust { replace: None, .. }
+            | Self::Verify { .. } => Access::Look,
+            _ => Access::Use,
+        }
+    }
+}
+
 impl CommandContext {
     /// Opens the profile, and creates it if there is none.
     fn profile(&self) -> Result<Profile, Error> {
@@ -358,7 +387,7 @@ impl CommandContext {
 
     /// Opens the profile without creating one, for commands that need an account.
     fn existing_profile(&self) -> Result<Profile, Error> {
-        Profile::open_existing(&self.home)?.ok_or(Error::NotLoggedIn)
+        Profile::open_existing(&self.home, self.access)?.ok_or(Error::NotLoggedIn)
     }
 
     fn me(&self) -> Result<LocalUser, Error> {

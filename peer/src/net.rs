@@ -17,12 +17,15 @@ pub mod frame_receiver;
 mod handshake_slots;
 mod happy_eyeballs;
 pub mod link;
+mod moved_callers;
 mod net_error;
 mod path_mtu;
 pub mod stream;
 pub mod tracker;
 mod tracker_address;
 mod udp_batching;
+mod waiting;
 
 pub use net_error::{LinkError, StreamError, TrackerError};
 pub use path_mtu::PathMtuProblem;
+pub use waiting::{tell_no_tracker_waits, tell_tracker_waits_with};

@@ -74,7 +74,8 @@ struct ProfileInner {
     home: PathBuf,
     /// Detects that the database file was removed or replaced.
     database_file: FileLossDetector,
-    /// Reads shares and users.
+    access: Access,
+    /// For looks at what is shared and who is known.
     reader: Mutex<Connection>,
     /// Reads messages, which may take longer.
     message_reader: OnceLock<Mutex<Connection>>,
@@ -83,7 +84,25 @@ struct ProfileInner {
     writer: OnceLock<Mutex<Connection>>,
 }
 
-/// The account that a profile belongs to.
+/// The use that is made of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anything.
+    Use,
+    /// To be looked at for a moment: nothing has to be written for that, so that a full disk is no hindrance.
+    Look,
+}
+
+impl Access {
+    fn connect(self, path: &Path) -> Result<Connection, ProfileError> {
+        match self {
+            Self::Use => schema::open(path),
+            Self::Look => schema::open_to_look(path),
+        }
+    }
+}
+
+/// Who this profile is, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProfileAccount {
     /// The account's name.
@@ -141,9 +160,11 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn open(home: &Path) -> Result<Self, ProfileError> {
-        match Self::open_existing(home)? {
+        match Self::open_existing(home, Access::Use)? {
             Some(profile) => Ok(profile),
-            None => profile_folder::NewProfileFolder::create(home)?.keep_on_success(Self::open_in),
+            None => {
+                profile_folder::NewProfileFolder::create(home)?.keep_on_success(|home| Self::open_in(home, Access::Use))
+            }
         }
     }
 
@@ -151,23 +172,23 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn open_existing(home: &Path) -> Result<Option<Self>, ProfileError> {
-        if database_file::has_database(home)? { Self::open_in(home).map(Some) } else { Ok(None) }
+    pub fn open_existing(home: &Path, access: Access) -> Result<Option<Self>, ProfileError> {
+        if database_file::has_database(home)? { Self::open_in(home, access).map(Some) } else { Ok(None) }
     }
 
-    fn open_in(home: &Path) -> Result<Self, ProfileError> {
-        // One spelling for all processes: locks, errors and the list of databases compare paths.
+    fn open_in(home: &Path, access: Access) -> Result<Self, ProfileError> {
         let home = home.canonicalize().map_err(|source| ProfileError::Io { path: home.to_owned(), source })?;
-        let database = Mutex::new(schema::open(&home.join(DATABASE_FILE))?);
+        let database = Mutex::new(access.connect(&home.join(DATABASE_FILE))?);
         let place = FileLossDetector::new(&home.join(DATABASE_FILE));
+        let (ledger, writer) = (OnceLock::new(), OnceLock::new());
         Ok(Self {
             inner: Arc::new(ProfileInner {
                 home,
                 database_file: place,
+                access,
                 reader: database,
-                // The other connections are opened at the first use: many commands read a few settings only.
-                message_reader: OnceLock::new(),
-                writer: OnceLock::new(),
+                message_reader: ledger,
+                writer,
             }),
         })
     }
@@ -444,7 +465,7 @@ impl Profile {
 
     /// Returns the connection for reading messages.
     fn message_reader(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
-        self.lock_connection(&self.inner.message_reader)
+        self.lock_connection(&self.inner.message_reader, self.inner.access)
     }
 
     /// Returns the connection for all writes.
@@ -453,19 +474,20 @@ impl Profile {
     /// [`ProfileError::DatabaseLost`] if the file was removed or replaced, so that the write would be lost.
     fn writer(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
         self.check_database_file()?;
-        self.lock_connection(&self.inner.writer)
+        self.lock_connection(&self.inner.writer, Access::Use)
     }
 
     fn lock_connection<'a>(
         &self,
         connection: &'a OnceLock<Mutex<Connection>>,
+        access: Access,
     ) -> Result<MutexGuard<'a, Connection>, ProfileError> {
         let connection = match connection.get() {
             Some(connection) => connection,
             None => {
                 // Opening a removed database would create an empty one in its place.
                 self.check_database_file()?;
-                let opened = schema::open(&self.inner.home.join(DATABASE_FILE))?;
+                let opened = access.connect(&self.inner.home.join(DATABASE_FILE))?;
                 connection.get_or_init(|| Mutex::new(opened))
             }
         };

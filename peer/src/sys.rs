@@ -24,7 +24,7 @@ mod time_zone;
 
 pub use control_echo::ControlEchoGuard;
 pub use descriptor_limit::{is_descriptor_limit_reached, open_files_limit};
-pub use disk_space::{is_disk_full, is_out_of_inodes, is_read_only_mount};
+pub use disk_space::{RoomLimit, exhausted_room, is_out_of_inodes, is_read_only_mount};
 pub use durability::{is_locking_unsupported, reserve_space, sync_all, zero_range};
 pub use file_holes::holes;
 pub use file_system::{InodeKey, device, inode_key, is_pseudo_file_system};
@@ -45,4 +45,4 @@ pub use process_state::{is_process_stopped, process_command};
 pub use route::route_mtu;
 pub use runtime_folder::{is_file_locking_unsupported, is_trusted_uid, runtime_folder};
 pub use system_error::{is_device_failure, is_too_many_open_files, plain_message};
-pub use time_zone::time_zone;
+pub use time_zone::{tell_unknown_zone_with, time_zone};

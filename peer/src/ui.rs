@@ -10,6 +10,7 @@
 //! Each view is a pure model, fed with updates and keys, and a thin edge that owns the terminal.
 
 mod ansi_writer;
+mod bar_screen;
 mod charset;
 mod command_output;
 mod completion;
@@ -52,7 +53,10 @@ pub use command_output::{ColorChoice, CommandOutput, LogWriter, OutputOptions};
 pub use event_text::{elsewhere_words, event_line, message_line, message_lines, notice_line, request_commands};
 pub use fetch_bars::FetchBars;
 pub use full_view::{FullViewModel, FullViewTerminal};
-pub use human_format::{date, date_and_time, exact_duration, excerpt, file_count, format_size, parse_age, time_of_day};
+pub use human_format::{
+    date, date_and_time, exact_duration, excerpt, file_count, format_size, parse_age, silent_words, slow_words,
+    time_of_day,
+};
 pub use input_lines::{InputLine, spawn_line_reader};
 pub use interrupt_forwarder::InterruptForwarder;
 pub use json::{event_json, file_json, message_json, ndjson_event};

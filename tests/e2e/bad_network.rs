@@ -177,3 +177,24 @@ fn the_address_changes_under_way() {
     let pause = longest_pause(&steps);
     assert!(pause < Duration::from_secs(3), "it stood still for {pause:?}");
 }
+
+#[test]
+fn a_path_that_becomes_a_crawl_is_named_once() {
+    let lab = Lab::start();
+    let fast = Bottleneck { rate: 8_000_000, queue: 300_000 };
+    let crawl = Bottleneck { rate: 30_000, queue: 30_000 };
+    let scene = scene(&lab, &Weather { bottleneck: Some(fast), ..Weather::delayed(MS) }, 30_000_000);
+    let fetching = scene.fetch().start();
+    wait_for_bytes(&fetching, 10_000_000);
+    scene.relay.change_both(|weather| weather.bottleneck = Some(crawl));
+    fetching.wait_for("bob became slow: ");
+    fetching.wait_for("; others who have it are looked for");
+    scene.relay.change_both(|weather| weather.bottleneck = Some(fast));
+    let outcome = fetching.finish();
+    scene.is_right(&outcome);
+    assert_eq!(outcome.err().matches("became slow").count(), 1, "{outcome}");
+    assert!(!outcome.err().contains("offline"), "{outcome}");
+    let told = outcome.object("source");
+    assert_eq!((&told["user"], &told["state"]), (&json!("bob"), &json!("slow")));
+    assert!(told["bytes_per_s"].as_u64() < told["bytes_per_s_before"].as_u64(), "{told}");
+}

@@ -116,6 +116,22 @@ fn a_file_and_a_folder_that_differ_by_case_both_arrive() {
 }
 
 #[test]
+fn a_file_in_the_way_of_a_folder_is_named_and_the_rest_arrives() {
+    let files = [("photos/p1", "one"), ("PHOTOS", "a file"), ("other/o", "two")];
+    let lab = Lab::start();
+    let (alice, _bob) = (lab.user("alice"), bob_shares(&lab, "mix", &files));
+    for (here, _mount) in folding(&lab) {
+        alice.fetch("bob", ["mix/PHOTOS"], &here.join("mix/")).run().exits(0);
+        let in_the_way = here.join("mix/PHOTOS").display().to_string();
+        let all = alice.fetch("bob", ["mix/"], &here).run();
+        all.exits(12).says(&format!("{in_the_way} is in the way of a folder of that name"));
+        holds_each(&here, &files[1..]);
+        // Alone, it is a destination that exists.
+        alice.fetch("bob", ["mix/photos/"], &here.join("mix")).run().exits(10).says("is in the way");
+    }
+}
+
+#[test]
 fn to_skip_means_that_very_name() {
     let files = [("README", "1"), ("Readme", "22"), ("readme", "333"), ("a_b", "4444"), ("a:b", "55555")];
     let lab = Lab::start();

@@ -52,6 +52,13 @@ fn a_time_is_that_of_the_place_that_tz_names() {
     // As in a container without the system's files.
     let bare = alice.peer(["history", "bob"]).env("TZ", "America/Sao_Paulo").env("TZDIR", lab.join("none")).run();
     assert!(bare.exits(0).out().contains(&format!("{there:02}:")), "{bare}");
+    for known in ["", "UTC", "posix/America/Sao_Paulo", "<-03>3"] {
+        assert_eq!(alice.peer(["history", "bob"]).env("TZ", known).run().exits(0).err(), "", "{known}");
+    }
+    alice.peer(["chat", "bob", "hi again"]).run().exits(0);
+    let unknown = alice.peer(["history", "bob"]).env("TZ", "America/Sao_Paolo").run();
+    unknown.exits(0).says("TZ=America/Sao_Paolo names no time zone that is known here: times are in UTC");
+    assert_eq!(unknown.err().lines().count(), 1, "{unknown}");
 }
 
 #[test]

@@ -98,6 +98,24 @@ fn a_blocked_one_is_not_heard_typing_over_a_link_that_was_dialled() {
     assert!(since.iter().all(|line| line["event"] != "typing"), "{since:?}");
 }
 
+/// Attack: somebody with whom one talks says all the time that they are typing. Bound: it is told once a second.
+#[test]
+fn a_flood_of_typing_is_heard_once_a_second() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let _node = bob.serve();
+    let _mallory = HostilePeer::join(&lab, "mallory", Vec::new(), Trick::Typing);
+    let mut control = Control::of(&bob);
+    control.send(&json!({ "id": 1, "do": "watch", "with": "mallory" }));
+    control.until(1);
+    control.send(&json!({ "id": 2, "do": "say", "to": "mallory", "text": "hi" }));
+    let mut told = std::iter::repeat_with(|| control.next()).filter(|line| line["event"] == "typing");
+    told.next();
+    let begun = Instant::now();
+    told.nth(2);
+    assert!(begun.elapsed().as_millis() > 2900, "{:?}", begun.elapsed());
+}
+
 #[test]
 fn a_flood_of_one_person_leaves_the_hook_to_the_others() {
     let lab = Lab::start();

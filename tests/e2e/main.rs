@@ -37,6 +37,7 @@ mod hostile_chat;
 mod hostile_discovery;
 mod hostile_links;
 mod hostile_names;
+mod hostile_paths;
 mod hostile_peer;
 mod hostile_sharers;
 mod hostile_tracker;

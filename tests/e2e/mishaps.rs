@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tests::files::{assert_content, assert_same, names_in, noise, write};
+use tests::hostile::{HostilePeer, Offer, Trick};
 use tests::progress::wait_for_bytes;
 use tests::{Invocation, Lab, Outcome, Process, Tmpfs, User};
 
@@ -223,4 +224,21 @@ fn sources_that_are_all_gone_for_a_while_are_waited_for() {
     assert_eq!(outcome.exits(0).object("summary")["bytes_fetched"], SIZE);
     assert_same(here.join("film.mkv"), &film);
     assert_eq!(names_in(&here), ["film.mkv"]);
+}
+
+#[test]
+fn a_source_that_sends_nothing_over_a_link_that_is_there_is_not_called_offline() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let offers = vec![Offer::new("film.mkv", noise(3, SIZE))];
+    let source = HostilePeer::join(&lab, "mallory", offers, Trick::Gate);
+    let here = lab.empty_folder("here");
+    let fetching = alice.peer(["--json", "fetch", "mallory", "film.mkv", "-o"]).arg(&here).start();
+    source.wait_until_stalled(1);
+    fetching.wait_for("mallory is still connected, but sent next to nothing for 15 s");
+    source.open_gate();
+    let outcome = fetching.finish();
+    outcome.exits(0).says("mallory is back");
+    assert!(!outcome.err().contains("offline"), "{outcome}");
+    assert_eq!(outcome.object("source")["state"], "silent");
 }

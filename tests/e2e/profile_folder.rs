@@ -209,6 +209,76 @@ fn a_profile_that_can_only_be_read_is_looked_at() {
     alice.peer(["serve"]).run().exits(9).says("node.lock");
 }
 
+/// Commands that only show something, and a part of what they print: alice shares a.txt, and bob, who is online, wrote to her.
+const LOOKS: [(&[&str], &str); 9] = [
+    (&["whoami"], "user     alice"),
+    (&["list"], "bob"),
+    (&["history"], "bob: hello"),
+    (&["inbox"], "bob: hello"),
+    (&["outbox"], "to carol: later"),
+    (&["shares"], "a.txt"),
+    (&["files", "bob"], "b.txt"),
+    (&["trust", "bob"], "bob "),
+    (&["notify"], "bell"),
+];
+
+/// Makes a copy of a profile in `home`, in which all of [`LOOKS`] find something.
+fn lived_in<'a>(lab: &'a Lab, home: &Path) -> (User<'a>, User<'a>, tests::Process) {
+    let (alice, bob, _carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    bob.share([lab.file("b.txt", 10)]);
+    let his = bob.serve();
+    alice.share([lab.file("a.txt", 10)]);
+    alice.peer(["chat", "bob", "I am here"]).run().exits(0);
+    let hers = alice.serve();
+    bob.peer(["chat", "alice", "hello"]).run().exits(0);
+    hers.terminate();
+    hers.finish();
+    alice.peer(["chat", "carol", "later"]).run().exits(0);
+    assert!(Command::new("cp").arg("-a").arg(alice.home()).arg(home).status().unwrap().success());
+    (alice, bob, his)
+}
+
+#[test]
+fn what_is_there_is_shown_on_a_full_disk() {
+    let lab = Lab::start();
+    let small = lab.empty_folder("small");
+    let Some(_mounted) = tests::Tmpfs::mount(&small, "size=2m") else {
+        println!("skipped: nothing can be mounted here");
+        return;
+    };
+    let home = small.join("alice");
+    let (alice, _bob, _his) = lived_in(&lab, &home);
+    let peer = |args: &[&str]| alice.peer(args).env("VIZINHO_HOME", &home).run();
+    let rest = std::fs::File::create(small.join("rest")).unwrap();
+    while std::io::Write::write(&mut &rest, &[0; 4096]).is_ok() {}
+    for (command, shown) in LOOKS {
+        peer(command).exits(0).prints(shown);
+    }
+    peer(&["inbox"]).exits(0).says("the messages stay unread").says("the disk is full");
+    peer(&["chat", "bob", "no room"]).exits(9).says("the disk is full: free some space").is_plain();
+    std::fs::remove_file(small.join("rest")).unwrap();
+    drop(rest);
+    peer(&["inbox"]).exits(0).prints("bob: hello");
+    peer(&["inbox"]).exits(0).says("no unread messages");
+}
+
+#[test]
+fn what_is_there_is_shown_when_the_quota_is_used_up() {
+    let lab = Lab::start();
+    let (behind, at) = (lab.empty_folder("behind"), lab.empty_folder("at"));
+    let Some(_mounted) = OddMount::odd(&at, &behind, &["quota-later"]) else { return };
+    let home = at.join("alice");
+    let (alice, _bob, _his) = lived_in(&lab, &home);
+    let peer = |args: &[&str]| alice.peer(args).env("VIZINHO_HOME", &home).run();
+    files::write(lab.join("behind.quota"), "");
+    for (command, shown) in LOOKS {
+        peer(command).exits(0).prints(shown);
+    }
+    peer(&["chat", "bob", "no room"]).exits(9).says("your disk quota is used up").is_plain();
+    std::fs::remove_file(lab.join("behind.quota")).unwrap();
+    peer(&["chat", "bob", "room"]).exits(0);
+}
+
 /// A stick with a file system that knows neither sockets, links nor permissions; `None` where there can be none.
 fn stick(lab: &Lab, options: &str) -> Option<(Mount, std::path::PathBuf)> {
     let (image, at) = (lab.join("stick.img"), lab.empty_folder("stick"));

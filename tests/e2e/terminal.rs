@@ -58,6 +58,37 @@ fn bars_survive_a_terminal_of_twenty_columns() {
 }
 
 #[test]
+fn bars_follow_the_terminals_width() {
+    let lab = Lab::start();
+    let offers = NAMES.map(|name| Offer::new(name, noise(name.len() as u64, 20_000_000)));
+    let source = HostilePeer::join(&lab, "mallory", offers.to_vec(), Trick::Gate);
+    let (alice, here) = (lab.user("alice"), lab.empty_folder("here"));
+    // The screen here cuts rows off, as xterm does.
+    let terminal = alice.fetch("mallory", NAMES, &here).env("XTERM_VERSION", "XTerm(390)").in_terminal(100, 24);
+    source.wait_until_stalled(1);
+    terminal.wait_for_screen("two bars", is_held);
+    for columns in [40, 90, 25, 60] {
+        // What was drawn for the width before is to be on the screen before that is another: nothing tells when it is.
+        terminal.process().freeze();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        terminal.resize(columns, 24);
+        terminal.process().thaw();
+        terminal.wait_for_screen("two bars of that width", |screen| {
+            let widths: Vec<usize> =
+                screen.lines().iter().filter(|line| is_bar(line)).map(|line| line.chars().count()).collect();
+            let bounds = usize::from(columns) * 2 / 3..=usize::from(columns);
+            is_held(screen) && widths.iter().all(|width| bounds.contains(width))
+        });
+        let screen = terminal.screen();
+        assert!(screen.text().contains("/here/f"), "what was told stays: {}", screen.text());
+    }
+    source.open_gate();
+    let (outcome, screen) = terminal.finish();
+    outcome.exits(0);
+    assert!(!screen.lines().iter().any(|line| is_bar(line)), "{}", screen.text());
+}
+
+#[test]
 fn of_many_files_those_that_come_have_bars_and_those_that_are_here_lines() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));

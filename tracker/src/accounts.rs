@@ -139,6 +139,10 @@ pub trait AccountStore: Send {
     /// # Errors
     /// [`AccountStoreError::Busy`], [`AccountStoreError::Failed`].
     fn probe(&mut self) -> Result<(), AccountStoreError>;
+
+    /// Returns whether there is no room for anything more where the store keeps its data; a quota shows in no error of
+    /// the database.
+    fn is_out_of_room(&self) -> bool;
 }
 
 /// The reason why a store refused or failed; then it changed nothing.
@@ -169,8 +173,8 @@ pub enum AccountStoreError {
     /// Too many jobs wait.
     #[error("too much work is waiting for the account store")]
     Busy,
-    /// The disk is full.
-    #[error("the tracker's disk is full")]
+    /// There is no room for it on the disk.
+    #[error("the tracker's disk is full, or its quota is used up")]
     Full,
     /// The file was removed or replaced while it was open: writes to it would be lost at the next start.
     #[error("the account database {} was removed or replaced while the tracker ran", safe_path(.0))]
@@ -316,7 +320,13 @@ impl AccountStoreHandle {
             // Freed when the job starts: the quota is for waiting jobs.
             drop(place);
             let began = Instant::now();
-            let done = job(store);
+            let done = match job(store) {
+                Err(AccountStoreError::Failed(why)) if store.is_out_of_room() => {
+                    tracing::warn!("no room for the account store: {why}");
+                    Err(AccountStoreError::Full)
+                }
+                done => done,
+            };
             note(&watch, &done, began.elapsed());
             // The caller may have given up; the change is made nevertheless.
             let _ = answer.send(done);

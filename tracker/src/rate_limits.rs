@@ -25,6 +25,7 @@
 //! | REGISTER, accounts a day | 12 at once, then 2 a minute; 50 accounts a day |
 //! | changes | 12 a second |
 //! | connections ([`crate::connection_slots`]) | 25 |
+//! | events that others are told ([`crate::registry`]) | 25 at once, then one a second or so: what comes faster is put together |
 //! | users present, sessions ([`crate::registry`]) | 25 users; 16 sessions on each connection |
 //! | subscriptions | one on each connection |
 //! | unfinished long requests ([`crate::connection`]) | 850 KiB at once, the next waits |

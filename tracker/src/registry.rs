@@ -289,11 +289,11 @@ impl PresenceRegistry {
         self.mark_dirty(&user, true);
         if told_before.is_none() {
             let online = TrackerEventKind::Online { user: user.clone(), ip, port, addresses, fingerprint: binding };
-            self.events.push(online);
+            self.events.push(from, online);
         }
         // A login begins with an empty list, and subscribers may have seen the old one.
         if had_files {
-            self.events.push(TrackerEventKind::Files { user, count: 0 });
+            self.events.push(from, TrackerEventKind::Files { user, count: 0 });
         }
         Ok(session)
     }
@@ -394,10 +394,11 @@ impl PresenceRegistry {
     }
 
     fn end_presence(&mut self, user: &UserName) -> bool {
-        let was_present = self.forget_presence(user).is_some();
-        if was_present {
+        let from = self.forget_presence(user).map(|present| present.from);
+        let was_present = from.is_some();
+        if let Some(from) = from {
             self.mark_dirty(user, true);
-            self.events.push(TrackerEventKind::Offline { user: user.clone() });
+            self.events.push(from, TrackerEventKind::Offline { user: user.clone() });
         }
         was_present
     }

@@ -3,7 +3,7 @@
 //! A write-ahead log needs memory that processes share through a file, which some network and FUSE file systems lack.
 //! There the rollback journal is used, which is only slower.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,7 +21,9 @@ pub(crate) const TOO_MANY_OPEN: &str =
     "too many open files; raise the limit with `ulimit -n 4096` (LimitNOFILE= in a unit) and start the tracker again";
 /// The time to wait for another connection that locks the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The size of a database's header. SQLite takes a file of a single byte for an empty database.
+/// Bytes that are written to find out whether there is room: as many as the memory has that SQLite shares by a file.
+const PROBE_BYTES: usize = 32 * 1024;
+/// The bytes of a database's header. SQLite takes a file of a single byte for a database with nothing in it.
 const HEADER_BYTES: u64 = 100;
 
 /// Opens or creates a database, with a write-ahead log if the file system supports one.
@@ -66,7 +68,23 @@ pub(crate) fn locking_error(folder: &Path) -> Option<io::Error> {
     locked.err().filter(is_locking_unsupported)
 }
 
-/// True if this process has no descriptor left, which SQLite reports as a file that can't be opened.
+/// Returns whether nothing more can be written to the folder for want of room: its disk is full, or a quota is used up,
+/// of which SQLite says no more than that a write failed.
+pub(crate) fn is_out_of_room(folder: &Path) -> bool {
+    let probe = folder.join(format!(".room-{}", std::process::id()));
+    let written = private_file(&probe).and_then(|mut file| {
+        file.write_all(&[0; PROBE_BYTES])?;
+        file.sync_all()
+    });
+    let _ = std::fs::remove_file(&probe);
+    written.is_err_and(|why| is_want_of_room(&why))
+}
+
+fn is_want_of_room(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether this process has no descriptor left, which SQLite tells as a file that it can't open.
 pub(crate) fn is_out_of_descriptors() -> bool {
     let full = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     // SQLite opens two at once, and may have closed one by now.
@@ -123,6 +141,16 @@ mod tests {
 
     fn mode(db: &Connection) -> String {
         db.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_quota_is_a_want_of_room_and_a_look_for_it_leaves_nothing_behind() {
+        // ENOSPC, EDQUOT, EIO.
+        let is_want = |number| is_want_of_room(&io::Error::from_raw_os_error(number));
+        assert_eq!([28, 122, 5].map(is_want), [true, true, false]);
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_out_of_room(folder.path()));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -221,6 +221,8 @@ enum SubcommandArgs {
         if_exists: Option<ExistingFileAction>,
     },
     /// Talk to somebody: one message, standard input line by line, or a conversation in the terminal.
+    ///
+    /// Of standard input, each line is a message; lines with nothing but blanks are left out, as there is nothing to send.
     #[command(after_help = CHAT_EXAMPLES)]
     Chat {
         /// To whom.
@@ -423,7 +425,9 @@ impl CliArgs {
             None => TrackerKeyPolicy::Ask,
         };
         let interrupts = InterruptForwarder::default();
-        let context = CommandContext { home, tracker, key_policy, output, no_input, no_mdns, cancel, interrupts };
+        let access = command.access();
+        let context =
+            CommandContext { home, access, tracker, key_policy, output, no_input, no_mdns, cancel, interrupts };
         Ok(ConfiguredCommand { context, command })
     }
 }

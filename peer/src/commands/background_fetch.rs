@@ -20,7 +20,7 @@ use crate::engine::fetch::{
 };
 use crate::engine::node_event::FileTransfer;
 use crate::engine::{Error, LocalUser, shell_quote};
-use crate::ui::format_size;
+use crate::ui::{format_size, silent_words, slow_words};
 
 /// Fetches at the same time; more would only share the same network link.
 const MAX_FETCHES: usize = 4;
@@ -335,6 +335,8 @@ impl FetchEventTranslator {
             FetchEvent::SourceLost { user, why } => {
                 self.note(format!("{user} went offline ({}); retrying", safe_line(why)));
             }
+            FetchEvent::Silent { user, time } => self.note(format!("{}; retrying", silent_words(user, *time))),
+            FetchEvent::Slow { user, slowdown, seeks } => self.note(slow_words(user, *slowdown, *seeks)),
             FetchEvent::SourceReturned { user } => self.note(format!("{user} is back")),
             FetchEvent::SourceBanned { user, why } => {
                 let what = format!("{user} {}: nothing more is taken from {user}", safe_line(why));

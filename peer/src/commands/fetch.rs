@@ -17,6 +17,7 @@ use super::progress_publisher::{NodeProgressSink, ProgressPublisher};
 use super::{CommandContext, share};
 use crate::engine::fetch::{FetchDestination, FetchEvent, FetchReport, FetchRequest, IfExists, fetch};
 use crate::engine::{Error, ErrorKind, LocalUser};
+use crate::net::tell_no_tracker_waits;
 use crate::profile::Profile;
 use crate::sys::is_stdout_closed;
 use crate::ui::{FetchBars, format_size};
@@ -102,6 +103,10 @@ async fn fetch_with_progress(
     let offered = offering.as_ref().map(FetchedShares::changed);
     let telling = ProgressPublisher::new(&request.from);
     let mut report = |event: FetchEvent<'_>| {
+        if matches!(event, FetchEvent::Resolved { .. }) {
+            // From here on only others are asked for, while the files come.
+            tell_no_tracker_waits();
+        }
         if let Some(offering) = offering {
             offering.handle_event(&event);
         }

@@ -8,7 +8,7 @@ use super::CommandContext;
 use crate::engine::chat::delivery_state::time_left;
 use crate::engine::chat::{self, HistoryQuery, MessageDirection, MessageState, QueuedMessage, StoredMessage};
 use crate::engine::node::control::{ControlAction, NodeClient};
-use crate::engine::{Error, LocalUser, now_ms};
+use crate::engine::{Error, ErrorKind, LocalUser, now_ms};
 use crate::profile::ProfileError;
 use crate::sys::is_stdout_closed;
 use crate::ui::{date_and_time, message_json, message_line, request_commands};
@@ -59,16 +59,24 @@ pub(super) async fn inbox(context: &CommandContext) -> Result<(), Error> {
     if !is_shown && !unread.is_empty() {
         context.output.warning("standard output is closed: the messages stay unread");
     }
+    let mut unmarked = None;
     for conversation in unread {
         let query = HistoryQuery { unread: true, ..HistoryQuery::with(&conversation.user, usize::MAX) };
         let messages = me.profile.history(&query)?;
         for stored in &messages {
             print_message(context, &me, stored)?;
         }
-        // Up to the last one printed: messages that arrive meanwhile stay unread.
-        if let Some(last) = messages.last().filter(|_| is_shown) {
-            mark_read(&me, &conversation.user, last.seq).await?;
+        // What comes from here on was not shown.
+        if let Some(last) = messages.last().filter(|_| is_shown && unmarked.is_none()) {
+            match mark_read(&me, &conversation.user, last.seq).await {
+                // They were shown, and so are the others.
+                Err(why) if why.kind() == ErrorKind::Disk => unmarked = Some(why),
+                marked => marked?,
+            }
         }
+    }
+    if let Some(why) = unmarked {
+        context.output.warning(&format!("the messages stay unread: {why}"));
     }
     for from in me.profile.message_requests()? {
         if context.output.is_json() {

@@ -14,7 +14,7 @@ use crate::engine::node::control::NodeClient;
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{self, OmissionGroup, OmissionReason, ShareFreshness, ShareSummary, freshness};
 use crate::engine::{Error, ErrorKind, run_blocking, shell_quote};
-use crate::profile::Profile;
+use crate::profile::{Access, Profile};
 use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, file_count, format_size};
 
 const NOTHING_SHARED: &str = "nothing is shared: `peer share PATH` offers a file or a folder";
@@ -185,7 +185,7 @@ pub(super) async fn share_fetched(context: &CommandContext, files: Vec<(PathBuf,
 }
 
 pub(super) async fn unshare(context: &CommandContext, names: &[String]) -> Result<(), Error> {
-    let Some(profile) = Profile::open_existing(&context.home)? else {
+    let Some(profile) = Profile::open_existing(&context.home, Access::Use)? else {
         return Err(Error::Usage(NOTHING_SHARED.to_owned()));
     };
     // Before the change: with a node that doesn't answer, the profile and the catalogue would differ.
@@ -210,7 +210,7 @@ pub(super) async fn unshare(context: &CommandContext, names: &[String]) -> Resul
 }
 
 pub(super) fn shares(context: &CommandContext) -> Result<(), Error> {
-    let Some(profile) = Profile::open_existing(&context.home)? else {
+    let Some(profile) = Profile::open_existing(&context.home, Access::Look)? else {
         context.output.note(NOTHING_SHARED);
         return Ok(());
     };

@@ -12,7 +12,7 @@ use super::password_prompt::ask_yes_no;
 use crate::engine::node::control::{ControlAction, NodeClient};
 use crate::engine::{Error, LocalUser, now_s, peer_lookup};
 use crate::net::tracker::TrackerAddress;
-use crate::profile::{KnownTracker, KnownUser, TrackerKeyTrust};
+use crate::profile::{KnownTracker, KnownUser, Profile, TrackerKeyTrust};
 use crate::ui::date;
 
 pub(super) async fn trust_user(
@@ -72,8 +72,10 @@ pub(super) async fn trust_tracker(
     replace: Option<Fingerprint>,
     yes: bool,
 ) -> Result<(), Error> {
-    // Created if missing: a tracker's key can be set before the first login.
-    let profile = context.profile()?;
+    let profile = match Profile::open_existing(&context.home, context.access)? {
+        Some(profile) => profile,
+        None => context.profile()?,
+    };
     let address = context.known_tracker(&profile)?.unwrap_or_else(TrackerAddress::on_this_machine).to_string();
     if let Some(fingerprint) = replace {
         let again = format!("peer trust --the-tracker --replace {fingerprint} --yes");

@@ -16,7 +16,7 @@ use super::now_ms;
 use super::size_format::format_size;
 use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
-use crate::sys::{UnwritableReason, is_too_many_open_files, time_zone};
+use crate::sys::{RoomLimit, UnwritableReason, is_too_many_open_files, time_zone};
 
 /// The reason why a command failed. Where the user can do something, the text says what.
 #[derive(Debug, thiserror::Error)]
@@ -320,7 +320,10 @@ pub enum Error {
     /// The destination exists.
     #[error("{} exists: give another destination with -o, or --if-exists rename|overwrite|skip", shown_path(.0))]
     DestinationExists(PathBuf),
-    /// Another process fetches to the destination.
+    /// A file or a link is where a folder is to be.
+    #[error("{} is in the way of a folder of that name: move it away, or give another folder with -o", shown_path(.0))]
+    InTheWay(PathBuf),
+    /// Another process writes there.
     #[error("{} is being fetched by another process", shown_path(.0))]
     DestinationInUse(PathBuf),
     /// The profile can't be used.
@@ -467,8 +470,7 @@ impl Error {
 
     /// True if the disk has no room for any other file either.
     pub fn is_disk_full(&self) -> bool {
-        let is_full = |why: &io::Error| matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        matches!(self, Self::Disk { source, .. } if is_full(source))
+        matches!(self, Self::Disk { source, .. } if RoomLimit::of(source).is_some())
     }
 
     /// True if the reader of standard output closed the pipe, which counts as success.
@@ -508,7 +510,7 @@ impl Error {
                 ErrorKind::Integrity
             }
             Self::Disk { .. } | Self::FolderUnwritable { .. } | Self::InsufficientSpace { .. } => ErrorKind::Disk,
-            Self::DestinationExists(_) | Self::DestinationInUse(_) => ErrorKind::Exists,
+            Self::DestinationExists(_) | Self::InTheWay(_) | Self::DestinationInUse(_) => ErrorKind::Exists,
             Self::NodeWithoutSocket { .. } | Self::NodeGone { .. } => ErrorKind::Network,
             // A stopped node is silent like a dead network, and may continue.
             Self::Profile(ProfileError::NodeStopped { .. }) => ErrorKind::Network,

@@ -85,11 +85,6 @@ impl<K: Hash + Eq + Clone> FairSlots<K> {
         self.slot(key)
     }
 
-    /// Returns the number of held slots.
-    pub(super) fn in_use(&self) -> usize {
-        self.state().scheduler.in_use
-    }
-
     fn slot(&self, key: &K) -> FairSlot<K> {
         FairSlot { slots: self.clone(), key: key.clone() }
     }
@@ -329,7 +324,7 @@ mod tests {
         assert_eq!(first.fewest_held_by_waiting(), Some(0));
         drop(first);
         drop(granted);
-        assert_eq!(places.in_use(), 0);
+        assert_eq!(places.state().scheduler.in_use, 0);
         assert!(places.try_acquire(&"c").is_some());
     }
 

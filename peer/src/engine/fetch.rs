@@ -22,6 +22,7 @@ mod partial_file;
 mod placed_files;
 mod plan;
 mod resume_state;
+mod slowdown;
 mod source_dialer;
 mod source_finder;
 mod stall_detector;
@@ -40,6 +41,7 @@ use self::name_resolution::ResolvedRequest;
 pub(super) use self::name_resolution::list_files;
 #[doc(hidden)]
 pub use self::plan::plan_bench;
+pub use self::slowdown::Slowdown;
 use self::source_dialer::SourceDialer;
 use super::{Error, LocalUser, run_blocking};
 use crate::sys::path_text;
@@ -244,7 +246,23 @@ pub enum FetchEvent<'a> {
         /// The reason, in words for the user.
         why: &'a str,
     },
-    /// A lost source is connected again.
+    /// A source is there and sends nothing, as when its disk hangs; it is called again.
+    Silent {
+        /// Who.
+        user: &'a UserName,
+        /// Time in which nothing to speak of came.
+        time: Duration,
+    },
+    /// A source that was fast sends at a crawl; others are looked for, unless the user named those that may be asked.
+    Slow {
+        /// Who.
+        user: &'a UserName,
+        /// Its rates.
+        slowdown: Slowdown,
+        /// Whether others are looked for.
+        seeks: bool,
+    },
+    /// A source that was gone is back.
     SourceReturned {
         /// The returned source.
         user: &'a UserName,

@@ -132,7 +132,11 @@ pub fn target_from_entry(me: &LocalUser, entry: &ListedPeer, local: Option<Socke
     }
     // Before the addresses are recorded: those of a wrong key must not replace the right ones.
     check_key(me, &entry.user, fingerprint)?;
-    me.profile.remember_addresses(&entry.user, &named)?;
+    match me.profile.remember_addresses(&entry.user, &named) {
+        // They can be reached all the same.
+        Err(why) if why.is_unwritable() => tracing::info!("where {} is goes on no record: {why}", entry.user),
+        remembered => remembered?,
+    }
     let addresses = dial_order(&named, &sys::local_addresses(), local);
     // Only the address that the tracker itself saw is evidence: one that was merely named may be another
     // machine's.

@@ -3,7 +3,7 @@
 
 mod buffer_pool;
 mod copy_search;
-mod gone_folders;
+mod gone_paths;
 mod library;
 mod link_uploads;
 mod offered_partial;
@@ -241,55 +241,50 @@ async fn send_files(
     // Held for all rounds: a peer with many streams has a bounded number of requests handled.
     let _request = uploads.acquire_request().await;
     while !gets.is_empty() {
-        // One slot for each round: other users get their turn between two rounds.
-        let mut slot = match uploads.slots().try_acquire_large(uploads.user()) {
-            Some(turn) => turn,
-            None => {
-                send_small(context, uploads, sender, &mut gets).await?;
-                if gets.is_empty() {
-                    break;
-                }
-                uploads.slots().acquire_large(uploads.user()).await
-            }
-        };
+        // Without a place: a disk that hangs keeps none.
         let (opened, rest) = open_files(context, uploads, gets).await?;
         gets = rest;
-        for opened in opened {
-            match opened {
-                Ok(open) => send_file(&context.library, uploads, sender, open, &mut slot).await?,
-                // Bounded as well: a peer that reads no answer must not keep the slot.
-                Err(refusal) => uploads.with_stall_timeout(send_refusal(sender, refusal)).await?,
+        let mut opened: VecDeque<_> = opened.into();
+        let mut slot = None;
+        while let Some(next) = opened.pop_front() {
+            match next {
+                Ok(mut open) => {
+                    let mut has_turn = take_turn(uploads, slot.take(), &mut open, &mut opened).await;
+                    send_file(&context.library, uploads, sender, open, &mut has_turn).await?;
+                    slot = Some(has_turn);
+                }
+                // Nor may one that reads no answer keep a place.
+                Err(refusal) => {
+                    slot = None;
+                    uploads.with_stall_timeout(send_refusal(sender, refusal)).await?;
+                }
             }
         }
     }
     Ok(())
 }
 
-/// Sends those files at the front of `gets` that are read in one piece. They don't wait for a slot behind large files.
-async fn send_small(
-    context: &ServeContext,
-    uploads: &LinkUploads,
-    sender: &mut StreamSender,
-    gets: &mut VecDeque<GroupRequest>,
-) -> Result<(), StreamError> {
-    loop {
-        let mut slot = uploads.slots().acquire_small(uploads.user()).await;
-        let (opened, rest) = open_files(context, uploads, gets.clone()).await?;
-        for opened in opened {
-            match opened {
-                Ok(open) if open.pieces.is_fully_read() => {
-                    send_file(&context.library, uploads, sender, open, &mut slot).await?;
-                }
-                // A larger file: it is opened again with a large slot, and keeps no descriptor until then.
-                Ok(_) => return Ok(()),
-                Err(refusal) => uploads.with_stall_timeout(send_refusal(sender, refusal)).await?,
-            }
-            gets.pop_front();
-        }
-        if rest.is_empty() {
-            return Ok(());
-        }
+/// The turn that an opened file has, the one before it if that will do. Files that are read in one piece don't wait behind
+/// large ones; those that wait keep nothing in memory.
+async fn take_turn<'a>(
+    uploads: &'a LinkUploads,
+    before: Option<UploadSlot<'a>>,
+    open: &mut OpenShare,
+    behind: &mut VecDeque<Result<OpenShare, RequestRefusal>>,
+) -> UploadSlot<'a> {
+    let is_small = open.pieces.is_one_piece();
+    if let Some(turn) = before.filter(|turn| is_small || !turn.is_for_small()) {
+        return turn;
     }
+    let (places, user) = (uploads.slots(), uploads.user());
+    if let Some(turn) = places.now(user) {
+        return turn;
+    }
+    open.pieces.pause(0).await;
+    for behind in behind.iter_mut().flatten() {
+        behind.pieces.pause(0).await;
+    }
+    if is_small { places.acquire_small(user).await } else { places.acquire_large(user).await }
 }
 
 async fn open_files(

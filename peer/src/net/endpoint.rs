@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::LinkError;
 use super::amplification_limit::AmplificationLimiter;
 use super::handshake_slots::{HandshakeSlot, HandshakeSlots};
+use super::moved_callers::MovedCallers;
 use super::udp_batching::{BatchingRuntime, BatchingSocket};
 use crate::sys;
 
@@ -46,6 +47,8 @@ const CROWDED_LINK_WINDOW: u32 = 64 * 1024;
 const STRANGER_WINDOW: u32 = 8 * 1024;
 /// Bytes kept for retransmission until they are acked.
 const SEND_WINDOW: u64 = 8 << 20;
+/// The same at first, until something was taken.
+pub const FIRST_SEND_WINDOW: u64 = 128 * 1024;
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// With a smaller receive buffer, a fast sender overruns the socket.
 const RECEIVE_BUFFER_HINT: usize = 1 << 20;
@@ -75,6 +78,8 @@ pub struct Endpoint {
     handshake_slots: HandshakeSlots,
     rejection_permits: Arc<Semaphore>,
     amplification_limiter: Arc<AmplificationLimiter>,
+    /// Who called, where somebody may.
+    callers: Option<Arc<MovedCallers>>,
 }
 
 /// An incoming connection whose handshake is under way.
@@ -95,8 +100,7 @@ impl Endpoint {
     /// [`LinkError::Local`] if no socket can be opened.
     pub fn client(identity: &Arc<Identity>, limit: Option<u64>) -> Result<Self, LinkError> {
         let amplification_limiter = Arc::default();
-        let inner = bind_endpoint(0, EndpointConfig::default(), None, &amplification_limiter)?;
-        // A window of 50 ms at the limit.
+        let inner = bind_endpoint(0, EndpointConfig::default(), None, &amplification_limiter, None)?;
         let fitting = |limit| u32::try_from(limit / 20).unwrap_or(u32::MAX).clamp(MIN_STREAM_WINDOW, STREAM_WINDOW);
         let stream_window = limit.map_or(STREAM_WINDOW, fitting);
         Ok(Self {
@@ -108,6 +112,7 @@ impl Endpoint {
             handshake_slots: HandshakeSlots::default(),
             rejection_permits: Arc::new(Semaphore::new(MAX_REJECTIONS)),
             amplification_limiter,
+            callers: None,
         })
     }
 
@@ -128,7 +133,9 @@ impl Endpoint {
         let id_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
         let amplification_limiter = Arc::default();
-        let inner = bind_endpoint(port, config, Some(server_config(&crypto, None)), &amplification_limiter)?;
+        let callers = Some(Arc::new(MovedCallers::new()));
+        let inner =
+            bind_endpoint(port, config, Some(server_config(&crypto, None)), &amplification_limiter, callers.clone())?;
         Ok(Self {
             inner,
             identity: identity.clone(),
@@ -138,6 +145,7 @@ impl Endpoint {
             handshake_slots: HandshakeSlots::default(),
             rejection_permits: Arc::new(Semaphore::new(MAX_REJECTIONS)),
             amplification_limiter,
+            callers,
         })
     }
 
@@ -178,9 +186,11 @@ impl Endpoint {
             transport.keep_alive_interval(Some(DIALER_KEEP_ALIVE_INTERVAL));
         }
         config.transport_config(Arc::new(transport));
-        if !self.amplification_limiter.note_dial(address, std::time::Instant::now()) {
+        let now = std::time::Instant::now();
+        if !self.amplification_limiter.note_dial(address, now) {
             return Err(LinkError::Local("too many addresses are being dialled at once".to_owned()));
         }
+        self.callers.iter().for_each(|callers| callers.note_call(address, now));
         self.inner
             // TLS requires a server name; with a pinned key it means nothing.
             .connect_with(config, address, &certs::placeholder_server_name().to_str())
@@ -206,6 +216,7 @@ impl Endpoint {
             }
             // The transport settings depend on the path's MTU, so each caller gets its own configuration.
             let (from, begun) = (incoming.remote_address(), Instant::now());
+            self.callers.iter().for_each(|callers| callers.note_call(from, begun.into_std()));
             match incoming.accept_with(Arc::new(server_config(server, Some(from)))) {
                 Ok(connecting) => {
                     let (slot, rejection_permits) =
@@ -254,6 +265,7 @@ fn bind_endpoint(
     config: EndpointConfig,
     server: Option<ServerConfig>,
     amplification_limiter: &Arc<AmplificationLimiter>,
+    callers: Option<Arc<MovedCallers>>,
 ) -> Result<quinn::Endpoint, LinkError> {
     // A kernel without IPv6 gets an IPv4 socket.
     let socket = bind_dual_stack(port).or_else(|_| bind_socket(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into()));
@@ -271,8 +283,8 @@ fn bind_endpoint(
     }
     let mut config = config;
     config.max_udp_payload_size(MAX_UDP_PAYLOAD).map_err(|why| LinkError::Local(why.to_string()))?;
-    let socket =
-        Arc::new(BatchingSocket::new(TokioRuntime.wrap_udp_socket(socket.into())?, amplification_limiter.clone()));
+    let socket = TokioRuntime.wrap_udp_socket(socket.into())?;
+    let socket = Arc::new(BatchingSocket::new(socket, amplification_limiter.clone(), callers));
     let runtime = Arc::new(BatchingRuntime { inner: TokioRuntime, socket: socket.clone() });
     Ok(quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?)
 }
@@ -312,7 +324,7 @@ fn transport(remote: Option<SocketAddr>) -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(LINK_WINDOW.into())
-        .send_window(SEND_WINDOW)
+        .send_window(FIRST_SEND_WINDOW)
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
         // Three keep-alives fit into the idle time-out, so two lost ones end no link.

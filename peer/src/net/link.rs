@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::addresses::without_scope;
+pub use super::endpoint::FIRST_SEND_WINDOW;
 use super::endpoint::{Endpoint, IncomingCall, link_window, raise_caller_limits, send_window};
 use super::frame_receiver::{FrameQuota, FrameReceiver};
 use super::handshake_slots::HandshakeSlot;
@@ -295,7 +296,7 @@ impl Default for LinkActivity {
         Self {
             carries_chat: AtomicBool::new(false),
             is_bulk_throttled: AtomicBool::new(false),
-            send_window_limit: AtomicU64::new(u64::MAX),
+            send_window_limit: AtomicU64::new(FIRST_SEND_WINDOW),
             idle_since: Mutex::new(Some(Instant::now())),
         }
     }

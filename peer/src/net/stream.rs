@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use quinn::VarInt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,8 +15,8 @@ use super::StreamError;
 
 /// Chunks taken from the connection per read; each is at most one packet's data.
 const CHUNKS: usize = 32;
-/// Bulk data up to this size is copied behind its frame and sent with one write.
-const COPIED_BYTES: usize = 4096;
+/// Raw bytes so few are sent in one piece with their frame.
+pub const COPIED_BYTES: usize = 4096;
 
 /// The sending direction of a stream.
 ///
@@ -108,7 +108,22 @@ impl StreamSender {
         Ok(())
     }
 
-    /// Sets the priority of all data sent from here on.
+    /// Sends some of the raw bytes that a frame announced, and takes them out of `left`. May be cancelled and called again.
+    /// What is `copied` keeps no more in memory than what is not acknowledged yet; else all that `left` is a part of stays.
+    ///
+    /// # Errors
+    /// [`StreamError`] when the stream is gone.
+    pub async fn some_bulk(&mut self, left: &mut Bytes, copied: bool) -> Result<(), StreamError> {
+        if copied {
+            let count = self.stream.write(left).await?;
+            left.advance(count);
+        } else {
+            self.stream.write_chunks(std::slice::from_mut(left)).await?;
+        }
+        Ok(())
+    }
+
+    /// Says how urgent what is sent from here on is.
     pub fn set_priority(&self, priority: StreamPriority) {
         // quinn sends higher levels first, across all streams of the connection.
         let level = match priority {

@@ -23,6 +23,7 @@ use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, UdpPoller};
 
 use super::amplification_limit::AmplificationLimiter;
+use super::moved_callers::MovedCallers;
 
 /// The largest UDP payload over IPv4; with segmentation offload (GSO) the limit applies to the whole burst.
 const MAX_BURST_BYTES: usize = 65_507;
@@ -39,6 +40,8 @@ pub(super) struct BatchingSocket {
     segments_per_call: AtomicUsize,
     /// Limits datagrams to addresses that haven't answered.
     amplification_limiter: Arc<AmplificationLimiter>,
+    /// Where somebody may call from, those are who did.
+    callers: Option<Arc<MovedCallers>>,
 }
 
 /// Segments to one address that wait to be sent.
@@ -53,15 +56,15 @@ struct SegmentBurst {
 }
 
 impl BatchingSocket {
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, amplification_limiter: Arc<AmplificationLimiter>) -> Self {
+    pub(super) fn new(
+        inner: Arc<dyn AsyncUdpSocket>,
+        amplification_limiter: Arc<AmplificationLimiter>,
+        callers: Option<Arc<MovedCallers>>,
+    ) -> Self {
         let nowhere = SocketAddr::from(([0; 4], 0));
         let held = SegmentBurst { destination: nowhere, ecn: None, src_ip: None, segment_size: 0, bytes: Vec::new() };
-        Self {
-            segments_per_call: AtomicUsize::new(inner.max_transmit_segments()),
-            inner,
-            held: Mutex::new(held),
-            amplification_limiter,
-        }
+        let segments_per_call = AtomicUsize::new(inner.max_transmit_segments());
+        Self { inner, held: Mutex::new(held), segments_per_call, amplification_limiter, callers }
     }
 
     /// Sends the waiting burst.
@@ -185,6 +188,14 @@ impl AsyncUdpSocket for BatchingSocket {
         let received = self.inner.poll_recv(cx, bufs, meta);
         if let Poll::Ready(Ok(count)) = &received {
             meta.iter().take(*count).for_each(|datagram| self.amplification_limiter.note_received(datagram.addr));
+            if let Some(callers) = &self.callers {
+                let now = Instant::now();
+                for datagram in meta.iter_mut().take(*count) {
+                    if !callers.takes(datagram.addr, shortest(datagram), now) {
+                        datagram.len = 0;
+                    }
+                }
+            }
         }
         received
     }
@@ -200,7 +211,9 @@ impl AsyncUdpSocket for BatchingSocket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.inner.max_receive_segments()
+        // quinn multiplies this by the largest packet. Segments that the kernel puts together are one UDP payload at most, and
+        // packets may be that large: it would be 134 MB of addresses, and with transparent huge pages as many of memory.
+        1
     }
 
     fn may_fragment(&self) -> bool {
@@ -208,7 +221,15 @@ impl AsyncUdpSocket for BatchingSocket {
     }
 }
 
-/// A runtime whose tasks flush the [`BatchingSocket`] before they wait.
+/// Bytes of the shortest of the segments that the kernel put together.
+const fn shortest(received: &RecvMeta) -> usize {
+    match received.len.checked_rem(received.stride) {
+        None | Some(0) => received.stride,
+        Some(rest) => rest,
+    }
+}
+
+/// A runtime whose tasks send what they gathered in a [`BatchingSocket`] before they wait for anything.
 #[derive(Debug)]
 pub(super) struct BatchingRuntime<R> {
     pub(super) inner: R,

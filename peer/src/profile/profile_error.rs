@@ -7,7 +7,9 @@ use rusqlite::ErrorCode;
 use shared::safe_text::safe_path;
 
 use super::lock_wait;
-use crate::sys::{is_descriptor_limit_reached, is_disk_full, is_read_only_mount, open_files_limit, plain_message};
+use crate::sys::{
+    RoomLimit, exhausted_room, is_descriptor_limit_reached, is_read_only_mount, open_files_limit, plain_message,
+};
 
 /// The reason why a profile can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +30,13 @@ pub enum ProfileError {
         /// SQLite's error.
         source: rusqlite::Error,
     },
-    /// The disk of the database is full.
-    #[error("the profile's database {} can't be used: the disk is full: free some space and try again", safe_path(.path))]
+    /// The database, because there is no room for anything more.
+    #[error("the profile's database {} can't be used: {}", safe_path(.path), room_words(*.limit))]
     DiskFull {
         /// The database.
         path: PathBuf,
+        /// The limit that was reached.
+        limit: RoomLimit,
     },
     /// The database was made by a later release.
     #[error("{path} was made by a newer version (schema {found}, this one knows {known}): use that version")]
@@ -148,6 +152,13 @@ pub enum ProfileError {
     },
 }
 
+const fn room_words(limit: RoomLimit) -> &'static str {
+    match limit {
+        RoomLimit::Disk => "the disk is full: free some space and try again",
+        RoomLimit::Quota => "your disk quota is used up: remove some of your files there and try again",
+    }
+}
+
 fn describe_descriptor_limit() -> String {
     open_files_limit().map(|limit| format!(" ({limit} at once)")).unwrap_or_default()
 }
@@ -191,7 +202,16 @@ impl ProfileError {
         Self::NodeStopped { pid, command }
     }
 
-    /// True if another process held the database for longer than the wait.
+    /// Returns whether there is no room for what was to be written, or nothing can be written there at all.
+    pub(crate) fn is_unwritable(&self) -> bool {
+        match self {
+            Self::DiskFull { .. } => true,
+            Self::Database { source, .. } => source.sqlite_error_code() == Some(ErrorCode::ReadOnly),
+            _ => false,
+        }
+    }
+
+    /// Whether somebody else held the database for longer than it was waited for.
     pub(crate) fn is_database_held(&self) -> bool {
         match self {
             Self::Database { source, .. } => {
@@ -219,14 +239,20 @@ impl ProfileError {
     pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         match source.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path, limit: RoomLimit::Disk },
             Some(ErrorCode::DatabaseBusy) => Self::from_held_database(path, source),
             // Before the disk: with no descriptor left SQLite reports the same codes.
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_descriptor_limit_reached() => {
                 Self::TooManyOpenFiles { path }
             }
-            // SQLite's shared memory is a file too; on a full disk it fails with an I/O error.
-            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_disk_full(&path) => Self::DiskFull { path },
+            // What SQLite keeps in memory that it shares is a file as well, and fails in other words; so does every write for
+            // want of quota. A connection that was opened to look can't write at all.
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
+                match exhausted_room(&path) {
+                    Some(limit) => Self::DiskFull { path, limit },
+                    None => Self::Database { path, source },
+                }
+            }
             _ => Self::Database { path, source },
         }
     }

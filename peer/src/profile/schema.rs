@@ -215,6 +215,21 @@ pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
     }
 }
 
+/// Opens the database to look at it; where there is no room for the files that SQLite wants beside it, as it is on the disk.
+///
+/// Such a connection never learns of later changes: it is for commands that end soon.
+pub(super) fn open_to_look(path: &Path) -> Result<Connection, ProfileError> {
+    match open(path) {
+        // What is in a log that nobody can read is not to be overlooked.
+        Err(full @ ProfileError::DiskFull { .. }) if !has_log(path) => {
+            let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+            let is_current = |connection: &Connection| schema_version(connection).is_ok_and(|found| found == known);
+            connect_unchanging(path).ok().filter(is_current).ok_or(full)
+        }
+        opened => opened,
+    }
+}
+
 fn open_with(path: &Path, journal: JournalMode) -> Result<Connection, ProfileError> {
     let broken = |source| ProfileError::from_sqlite(path, source);
     if !path.exists() {
@@ -255,15 +270,26 @@ fn open_with(path: &Path, journal: JournalMode) -> Result<Connection, ProfileErr
 
 /// Returns a connection, which can only read if the file system is mounted read-only.
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let usual = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let log = path.with_extension("db-wal");
-    let has_log = std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0);
-    if sys::is_read_only_mount(path) && !has_log {
-        // Without `immutable` SQLite wants to create files beside it; with it, a log would be ignored.
-        let uri = format!("file:{}?immutable=1", escape_uri_path(path));
-        return configure_connection(path, Connection::open_with_flags(uri, usual | OpenFlags::SQLITE_OPEN_READ_ONLY)?);
+    if sys::is_read_only_mount(path) && !has_log(path) {
+        return connect_unchanging(path);
     }
-    configure_connection(path, Connection::open_with_flags(path, usual | OpenFlags::SQLITE_OPEN_READ_WRITE)?)
+    configure_connection(path, Connection::open_with_flags(path, usual_flags() | OpenFlags::SQLITE_OPEN_READ_WRITE)?)
+}
+
+/// A connection that reads and needs nothing else, neither locks nor files beside the database.
+fn connect_unchanging(path: &Path) -> rusqlite::Result<Connection> {
+    // Without this word SQLite wants to write its notes beside it; with it, it would overlook a log.
+    let uri = format!("file:{}?immutable=1", escape_uri_path(path));
+    configure_connection(path, Connection::open_with_flags(uri, usual_flags() | OpenFlags::SQLITE_OPEN_READ_ONLY)?)
+}
+
+fn usual_flags() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI
+}
+
+/// Returns whether something stands in the write-ahead log.
+fn has_log(path: &Path) -> bool {
+    std::fs::metadata(path.with_extension("db-wal")).is_ok_and(|log| log.len() > 0)
 }
 
 fn configure_connection(path: &Path, connection: Connection) -> rusqlite::Result<Connection> {

@@ -3,6 +3,7 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 /// A file's size, times and inode. At least one of them changes with the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +50,25 @@ impl FileVersion {
         }
     }
 
-    /// Returns this version as it is to be recorded for a file that is read from `now_ns` on. If the times are too
-    /// recent, or in the future of a clock that was set back, a later change could have the same ones: then the change
-    /// time is cleared.
+    /// Returns whether nothing was written between this state, which was recorded, and `now`: nobody can set the time of the last
+    /// change back. The inode may have another number, as some network file systems give them anew.
+    pub fn is_unwritten_at(&self, now: &Self) -> bool {
+        self.ctime_ns != 0 && Self { inode: now.inode, ..*self } == *now
+    }
+
+    /// Returns the time until any change leaves other times than these, seen from `now_ns`: a moment for a file that was just
+    /// written. `None` where that is past, or never comes soon.
+    pub fn settles_in(&self, now_ns: i64) -> Option<Duration> {
+        if self.ctime_ns == 0 || self.has_coarse_times() || self.is_settled_at(now_ns) {
+            return None;
+        }
+        let left = self.mtime_ns.max(self.ctime_ns).saturating_add(FINE_STEP_NS).saturating_sub(now_ns);
+        // Later than that, a clock was set back, or the time is one that somebody set.
+        u64::try_from(left).ok().filter(|_| left <= FINE_STEP_NS).map(Duration::from_nanos)
+    }
+
+    /// This state as it is to be recorded of a file that is read from `now_ns` on. Times that are too young, or in a future
+    /// that a clock was set back from, could be those of a later change as well.
     #[must_use]
     pub fn recorded_at(self, now_ns: i64) -> Self {
         if self.is_settled_at(now_ns) { self } else { Self { ctime_ns: 0, ..self } }
@@ -154,8 +171,11 @@ mod tests {
         assert!(!id.is_settled_at(5_000_000_010), "it was just written");
         assert!(id.is_settled_at(5_100_000_000));
         assert!(!id.is_settled_at(4_000_000_000), "the clock was set back");
+        assert_eq!(id.settles_in(5_000_000_010), Some(Duration::from_nanos(49_999_999)));
+        assert_eq!([5_100_000_000, 4_000_000_000].map(|now| id.settles_in(now)), [None, None]);
         let coarse = FileVersion { mtime_ns: 4 * SECOND_NS, ctime_ns: 4 * SECOND_NS, ..id };
         assert!(!coarse.is_settled_at(6 * SECOND_NS) && coarse.is_settled_at(7 * SECOND_NS));
+        assert_eq!(coarse.settles_in(4 * SECOND_NS), None, "nobody waits for seconds");
         let timeless = FileVersion { mtime_ns: 0, ctime_ns: 0, ..id };
         assert!(!timeless.is_settled_at(i64::MAX), "a file system that keeps no times");
         assert_eq!(timeless.change_to(&timeless), VersionChange::Attributes);
@@ -178,6 +198,7 @@ mod tests {
                 assert_eq!(after.modified().unwrap(), before.modified().unwrap());
                 let change = file_version(&before).change_to(&file_version(&after));
                 assert_eq!(change, VersionChange::Attributes);
+                assert!(!file_version(&before).is_unwritten_at(&file_version(&after)));
                 return;
             }
         }

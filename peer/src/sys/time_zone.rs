@@ -1,22 +1,46 @@
 //! The user's time zone.
 
+use std::ffi::OsStr;
 use std::sync::OnceLock;
 
 use jiff::tz::TimeZone;
+use shared::safe_text::safe_line;
 
 /// Prefixes of zone names that the compiled-in database doesn't have: the folder itself, its copy in `posix/`, and the
 /// zones with leap seconds in `right/`.
 const ZONE_PREFIXES: [&str; 3] = ["./", "posix/", "right/"];
 
-/// Returns the time zone named by `TZ`, or else that of the machine.
+/// Tells the user what is wrong with `TZ`.
+static TELL: OnceLock<Tell> = OnceLock::new();
+
+type Tell = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Sets what tells the user, at the first time that is shown, that `TZ` names no time zone.
+pub fn tell_unknown_zone_with(tell: impl Fn(&str) + Send + Sync + 'static) {
+    // Only the first counts: a process has one user.
+    let _ = TELL.set(Box::new(tell));
+}
+
+/// Returns the time zone that `TZ` names, else that of the machine.
 pub fn time_zone() -> TimeZone {
     // Determined once, so that all times in one run agree.
     static ZONE: OnceLock<TimeZone> = OnceLock::new();
-    let named = || {
-        let name = std::env::var("TZ").ok()?;
-        TimeZone::get(strip_zone_prefixes(&name)?).ok()
+    let zone = || {
+        let name = std::env::var_os("TZ").filter(|name| !name.is_empty());
+        let bare = name.as_deref().and_then(OsStr::to_str).and_then(strip_zone_prefixes);
+        match bare.and_then(|bare| TimeZone::get(bare).ok()).map_or_else(TimeZone::try_system, Ok) {
+            Ok(zone) => zone,
+            Err(why) => {
+                if let (Some(name), Some(tell)) = (&name, TELL.get()) {
+                    tracing::debug!("{why}");
+                    let name = name.to_string_lossy();
+                    tell(&format!("TZ={} names no time zone that is known here: times are in UTC", safe_line(&name)));
+                }
+                TimeZone::UTC
+            }
+        }
     };
-    ZONE.get_or_init(|| named().unwrap_or_else(TimeZone::system)).clone()
+    ZONE.get_or_init(zone).clone()
 }
 
 /// Returns the name of a zone without prefixes; `None` if it has none.

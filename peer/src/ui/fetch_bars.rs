@@ -12,14 +12,15 @@ use shared::names::numbered_component;
 use shared::safe_text::{safe_line, safe_path};
 
 use super::CommandOutput;
+use super::bar_screen::bars_on_terminal;
 use super::command_output::TerminalBarsGuard;
 use super::file_bars::FileBars;
-use super::human_format::{file_count, format_size, short_duration, transfer_rate};
+use super::human_format::{file_count, format_size, short_duration, silent_words, slow_words, transfer_rate};
 use super::json::{file_json, summary_json};
 use super::progress_bar::{ByteProgressBar, terminal_columns};
 use super::progress_steps::ProgressSteps;
 use crate::engine::Error;
-use crate::engine::fetch::{FetchEvent, FetchSummary, FileNo, FileOutcome, FileReport};
+use crate::engine::fetch::{FetchEvent, FetchSummary, FileNo, FileOutcome, FileReport, Slowdown};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// The shortest fetch for which a rate is shown.
@@ -64,7 +65,7 @@ impl FetchBars {
     /// Creates a display that shows nothing yet. If `is_single`, the failure of the only file is the command's own
     /// error, which the command prints.
     pub fn new(output: &CommandOutput, is_single: bool) -> Self {
-        let target = if output.is_animated() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if output.is_animated() { bars_on_terminal() } else { ProgressDrawTarget::hidden() };
         let started = Instant::now();
         let multi = MultiProgress::with_draw_target(target);
         Self {
@@ -135,6 +136,15 @@ impl FetchBars {
                     "{user} went offline ({}); retrying (Ctrl-C stops, nothing is lost)",
                     safe_line(why)
                 ));
+            }
+            FetchEvent::Silent { user, time } => {
+                self.source_object(user, "silent", json!({ "seconds": time.as_secs() }));
+                self.print_line(&format!("{}; retrying (Ctrl-C stops, nothing is lost)", silent_words(user, *time)));
+            }
+            FetchEvent::Slow { user, slowdown, seeks } => {
+                let Slowdown { rate, before } = slowdown;
+                self.source_object(user, "slow", json!({ "bytes_per_s": rate, "bytes_per_s_before": before }));
+                self.print_line(&slow_words(user, *slowdown, *seeks));
             }
             FetchEvent::SourceReturned { user } => {
                 self.add_source(user);
@@ -220,7 +230,15 @@ impl FetchBars {
         parts
     }
 
-    /// Removes the bars.
+    /// Tells programs how a source stands.
+    fn source_object(&mut self, user: &UserName, state: &str, mut fields: serde_json::Value) {
+        if self.output.is_json() {
+            (fields["user"], fields["state"]) = (json!(user), json!(state));
+            self.print_object("source", &fields);
+        }
+    }
+
+    /// Takes the bars away.
     pub fn clear(&mut self) {
         self.print_lines();
         if let Some(bars) = &mut self.file_bars {

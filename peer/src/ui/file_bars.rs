@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::MultiProgress;
 use shared::names::name_encoding;
 
-use super::progress_bar::{ByteProgressBar, LastActivity, terminal_rows};
+use super::progress_bar::{BarGroup, ByteProgressBar, terminal_rows};
 use super::theme::TerminalTheme;
 use crate::engine::fetch::FileNo;
 
@@ -35,7 +35,7 @@ pub(super) struct FileBars {
     is_many: bool,
     /// The text behind each name: the sources.
     suffix: String,
-    last_activity: LastActivity,
+    group: BarGroup,
     last_fill: Instant,
 }
 
@@ -55,7 +55,7 @@ impl FileBars {
     /// Creates a set without bars.
     pub(super) fn new(bars: &MultiProgress, theme: TerminalTheme) -> Self {
         let (active, suffix) = (HashMap::new(), String::new());
-        let (bar_count, started_count, is_many, last_activity) = (0, 0, false, LastActivity::default());
+        let (bar_count, started_count, is_many, group) = (0, 0, false, BarGroup::default());
         Self {
             bars: bars.clone(),
             theme,
@@ -64,7 +64,7 @@ impl FileBars {
             started_count,
             is_many,
             suffix,
-            last_activity,
+            group,
             last_fill: Instant::now(),
         }
     }
@@ -96,7 +96,7 @@ impl FileBars {
     /// Advances a file.
     pub(super) fn advance(&mut self, file: FileNo, bytes: u64, total: Option<&ByteProgressBar>) {
         let Some(active) = self.active.get_mut(&file) else { return };
-        self.last_activity.record(Instant::now());
+        self.group.put_move(Instant::now());
         active.bytes += bytes;
         active.first_byte_at.get_or_insert_with(Instant::now);
         // A complete file is only done once it is durable and has its name.
@@ -173,8 +173,7 @@ impl FileBars {
             }
             let active = self.active.get_mut(&file)?;
             let label = format!("{}{}", active.name, self.suffix);
-            let bar =
-                ByteProgressBar::new_in_group(&self.bars, total, self.theme, &label, active.size, &self.last_activity);
+            let bar = ByteProgressBar::new_in_group(&self.bars, total, self.theme, &label, active.size, &self.group);
             bar.reset_to(active.bytes, Instant::now());
             active.bar = Some(bar);
             self.bar_count += 1;

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use shared::UserName;
 use shared::safe_text::safe_line;
 
+use crate::engine::fetch::Slowdown;
 pub use crate::engine::size_format::format_size;
 use crate::sys::time_zone;
 
@@ -33,7 +35,21 @@ pub(super) fn transfer_rate(bytes: u64, time: Duration) -> String {
     format!("{}/s", format_size(per_second))
 }
 
-/// Returns a duration for people.
+/// Says that somebody is there and sends nothing.
+pub fn silent_words(user: &UserName, time: Duration) -> String {
+    let seconds = time.as_secs();
+    format!("{user} is still connected, but sent next to nothing for {seconds} s (does a disk hang there?)")
+}
+
+/// Says that somebody who was fast sends slowly.
+pub fn slow_words(user: &UserName, slowdown: Slowdown, seeks: bool) -> String {
+    const SECOND: Duration = Duration::from_secs(1);
+    let Slowdown { rate: now, before } = slowdown;
+    let others = if seeks { "; others who have it are looked for" } else { "" };
+    format!("{user} became slow: {}, after {}{others}", transfer_rate(now, SECOND), transfer_rate(before, SECOND))
+}
+
+/// How long, for people.
 pub(super) fn short_duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {

@@ -1,5 +1,6 @@
 //! A progress bar on standard error. Its state is set at any time and drawn by a timer.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ pub(super) struct ByteProgressBar {
     bars: MultiProgress,
     widget: ProgressBar,
     state: Arc<Mutex<BarState>>,
+    /// Those that it is shown with, and its number among them.
+    member: Option<(BarGroup, u64)>,
 }
 
 #[derive(Debug)]
@@ -38,24 +41,44 @@ struct BarState {
 /// Time of the last progress in a group of bars. Streams share the sender's queue, so one idle bar beside others is
 /// normal.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastActivity(Arc<Mutex<Option<Instant>>>);
+pub(super) struct BarGroup(Arc<Mutex<GroupFacts>>);
 
-impl LastActivity {
-    /// Notes progress of one of the bars.
-    pub(super) fn record(&self, now: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+#[derive(Debug, Default)]
+struct GroupFacts {
+    /// When one of them moved last: those beside it that stand still wait for their turn.
+    last_activity: Option<Instant>,
+    /// Their labels, by their numbers: names that are cut are told from each other.
+    labels: BTreeMap<u64, String>,
+    begun: u64,
+}
+
+impl BarGroup {
+    /// One of the bars moves.
+    pub(super) fn put_move(&self, now: Instant) {
+        lock(&self.0).last_activity = Some(now);
     }
 
     fn is_recent(&self, now: Instant) -> bool {
-        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_some_and(|last| now.saturating_duration_since(last) < ACTIVITY_WINDOW)
+        lock(&self.0).last_activity.is_some_and(|last| now.saturating_duration_since(last) < ACTIVITY_WINDOW)
+    }
+
+    fn add(&self, label: &str) -> u64 {
+        let mut facts = lock(&self.0);
+        facts.begun += 1;
+        let number = facts.begun;
+        facts.labels.insert(number, label.to_owned());
+        number
+    }
+
+    fn labels(&self) -> Vec<String> {
+        lock(&self.0).labels.values().cloned().collect()
     }
 }
 
 impl ByteProgressBar {
     /// Creates a bar outside any group.
     pub(super) fn new(bars: &MultiProgress, theme: TerminalTheme, label: &str, size: u64) -> Self {
-        Self::insert(bars, None, theme, label, size, None)
+        Self::record(bars, None, theme, label, size, None)
     }
 
     /// Creates a bar above `below`, or at the end. `last_move` is shared by the bars of its group.
@@ -65,22 +88,23 @@ impl ByteProgressBar {
         theme: TerminalTheme,
         label: &str,
         size: u64,
-        last_move: &LastActivity,
+        group: &BarGroup,
     ) -> Self {
-        Self::insert(bars, below, theme, label, size, Some(last_move.clone()))
+        Self::record(bars, below, theme, label, size, Some(group.clone()))
     }
 
-    fn insert(
+    fn record(
         bars: &MultiProgress,
         below: Option<&Self>,
         theme: TerminalTheme,
         label: &str,
         size: u64,
-        last_move: Option<LastActivity>,
+        group: Option<BarGroup>,
     ) -> Self {
+        let member = group.as_ref().map(|group| group.add(label));
         let (label, meter) = (label.to_owned(), RateMeter::default());
         let state = Arc::new(Mutex::new(BarState { label, bytes: 0, size, note: "", meter, has_moved: false }));
-        let row = BarRenderer { state: state.clone(), theme, last_activity: last_move };
+        let row = BarRenderer { state: state.clone(), theme, group: group.clone() };
         let style = ProgressStyle::with_template("{row}").unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(size).with_style(style.with_key("row", row));
         let widget = match below {
@@ -90,7 +114,7 @@ impl ByteProgressBar {
         // Drawn at once; the timer's first tick comes an interval later.
         widget.tick();
         widget.enable_steady_tick(FRAME_INTERVAL);
-        Self { bars: bars.clone(), widget, state }
+        Self { bars: bars.clone(), widget, state, member: group.zip(member) }
     }
 
     /// Sets the number of bytes; a first call sets the meter's start.
@@ -115,6 +139,9 @@ impl ByteProgressBar {
 
     pub(super) fn set_label(&self, label: &str) {
         label.clone_into(&mut lock(&self.state).label);
+        if let Some((group, number)) = &self.member {
+            lock(&group.0).labels.insert(*number, label.to_owned());
+        }
     }
 
     /// Sets the word shown while there is no rate.
@@ -125,6 +152,9 @@ impl ByteProgressBar {
 
 impl Drop for ByteProgressBar {
     fn drop(&mut self) {
+        if let Some((group, number)) = &self.member {
+            lock(&group.0).labels.remove(number);
+        }
         self.widget.finish_and_clear();
         self.bars.remove(&self.widget);
     }
@@ -144,7 +174,7 @@ pub(super) fn terminal_rows() -> usize {
 struct BarRenderer {
     state: Arc<Mutex<BarState>>,
     theme: TerminalTheme,
-    last_activity: Option<LastActivity>,
+    group: Option<BarGroup>,
 }
 
 impl ProgressTracker for BarRenderer {
@@ -160,10 +190,11 @@ impl ProgressTracker for BarRenderer {
         let now = Instant::now();
         let BarState { label, bytes, size, note, meter, has_moved } = &*lock(&self.state);
         let is_idle = note.is_empty() && meter.is_stalled(now) && bytes < size;
-        let others_move = self.last_activity.as_ref().map(|last| last.is_recent(now));
+        let others_move = self.group.as_ref().map(|group| group.is_recent(now));
+        let others = self.group.as_ref().map(BarGroup::labels).unwrap_or_default();
         let note = if is_idle { idle_word(*has_moved, others_move) } else { note };
-        let row = ProgressRow { label, bytes: *bytes, size: *size, rate: meter.rate(now), note };
-        // Writing to the string can't fail.
+        let row = ProgressRow { label, others: &others, bytes: *bytes, size: *size, rate: meter.rate(now), note };
+        // It is a string that is written to.
         let _ = write!(out, "{}", row.line(self.theme, terminal_columns()));
     }
 }
@@ -177,7 +208,7 @@ const fn idle_word(has_moved: bool, others_move: Option<bool>) -> &'static str {
     }
 }
 
-fn lock(facts: &Mutex<BarState>) -> MutexGuard<'_, BarState> {
+fn lock<T>(facts: &Mutex<T>) -> MutexGuard<'_, T> {
     facts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -192,9 +223,9 @@ mod tests {
         assert_eq!(idle_word(true, Some(true)), "waiting");
         assert_eq!(idle_word(true, Some(false)), "stalled");
         assert_eq!(idle_word(true, None), "stalled");
-        let (last, now) = (LastActivity::default(), Instant::now());
+        let (last, now) = (BarGroup::default(), Instant::now());
         assert!(!last.is_recent(now));
-        last.record(now);
+        last.put_move(now);
         assert!(last.is_recent(now + ACTIVITY_WINDOW / 2) && !last.is_recent(now + ACTIVITY_WINDOW));
     }
 }

@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::human_format::{format_size, short_duration, transfer_rate};
 use super::rate_meter::MeasuredRate;
-use super::text_wrap::{truncate, truncate_middle};
+use super::text_wrap::{truncate, truncate_distinct};
 use super::theme::TerminalTheme;
 
 /// The widths from which amounts, bar with time left, and rate are shown.
@@ -22,6 +22,8 @@ const MAX_TIME_LEFT: Duration = Duration::from_secs(359_999);
 pub(super) struct ProgressRow<'a> {
     /// The name, truncated in the middle if necessary.
     pub(super) label: &'a str,
+    /// The names in the rows beside it, from which it is to be told.
+    pub(super) others: &'a [String],
     pub(super) bytes: u64,
     pub(super) size: u64,
     pub(super) rate: Option<MeasuredRate>,
@@ -48,7 +50,8 @@ impl ProgressRow<'_> {
         let right = if right.width() > columns { truncate(right.trim_start(), columns, "") } else { right };
         let left = columns - right.width();
         let bar = if columns >= BAR_MIN_COLUMNS { left / 3 } else { 0 };
-        let name = truncate_middle(self.label, left.saturating_sub(bar + usize::from(bar > 0)), theme.ellipsis());
+        let room = left.saturating_sub(bar + usize::from(bar > 0));
+        let name = truncate_distinct(self.label, self.others.iter().map(String::as_str), room, theme.ellipsis());
         let gap = " ".repeat(left.saturating_sub(name.width() + bar));
         // In 128 bits: cells times bytes may overflow 64.
         let full = u128::try_from(bar).unwrap_or(0) * u128::from(self.bytes) / u128::from(self.size).max(1);
@@ -83,6 +86,7 @@ mod tests {
         let speed = Some(MeasuredRate { bytes: 20_000_000, time: Duration::from_secs(2) });
         let row = ProgressRow {
             label: "a long name of a song.flac",
+            others: &[],
             bytes: 20_971_520,
             size: 104_857_600,
             rate: speed,
@@ -95,6 +99,10 @@ mod tests {
         assert!(text(120).contains("  21.0 MB of   105 MB  20%  10.0 MB/s     8.4 s"), "{}", text(120));
         let stalled = ProgressRow { rate: None, note: "stalled", ..row };
         assert!(stalled.line(LOOK, 70).to_string().ends_with("  20%    stalled          "));
+        let others = ["a long name of that song.flac".to_owned()];
+        let (one, other) = (ProgressRow { others: &others, ..row }, ProgressRow { label: &others[0], ..row });
+        assert_eq!(one.line(LOOK, 20).to_string(), "…a song.flac     20%");
+        assert_eq!(other.line(LOOK, 20).to_string(), "a long n…g.flac  20%");
         for columns in 0..220 {
             assert!(text(columns).width() <= columns.max(1), "{columns}: {}", text(columns));
             assert!(columns < 4 || text(columns).contains("20%"), "{columns}: {}", text(columns));

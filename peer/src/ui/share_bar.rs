@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use indicatif::{MultiProgress, ProgressDrawTarget};
+use indicatif::MultiProgress;
 use serde_json::json;
 use shared::names::name_encoding;
 
 use super::CommandOutput;
+use super::bar_screen::bars_on_terminal;
 use super::command_output::TerminalBarsGuard;
 use super::human_format::format_size;
 use super::progress_bar::ByteProgressBar;
@@ -76,7 +77,7 @@ impl ShareBar {
         match &self.active {
             Some(shown) => shown.bar.set_size(to_hash),
             None => {
-                let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+                let bars = MultiProgress::with_draw_target(bars_on_terminal());
                 let terminal = TerminalBarsGuard::new(&bars);
                 let bar = ByteProgressBar::new(&bars, self.output.theme(), &self.name, to_hash);
                 bar.reset_to(self.bytes, Instant::now());

@@ -101,8 +101,11 @@ impl TransferList {
     /// Returns a row per running transfer, at most `most`; the last row counts the transfers without one.
     pub(super) fn rows(&self, theme: TerminalTheme, columns: usize, most: usize) -> Vec<Line<'static>> {
         let shown = if self.running.len() > most { most.saturating_sub(1) } else { self.running.len() };
-        let mut rows: Vec<Line<'static>> =
-            self.running.iter().take(shown).map(|moving| moving.row(theme, columns, self.last_update)).collect();
+        let shown_ones = self.running.iter().take(shown);
+        let labels: Vec<String> = shown_ones.clone().map(|moving| moving.label(theme, columns)).collect();
+        let row =
+            |(moving, label): (&RunningTransfer, &String)| moving.row(label, &labels, theme, columns, self.last_update);
+        let mut rows: Vec<Line<'static>> = shown_ones.zip(&labels).map(row).collect();
         if shown < self.running.len() && most > 0 {
             let more = format!("  and {} more on their way", self.running.len() - shown);
             rows.push(Line::styled(truncate(&more, columns, theme.ellipsis()), theme.dim()));
@@ -129,17 +132,28 @@ impl RunningTransfer {
         self.meter.advance(told.bytes, now);
     }
 
-    fn row(&self, theme: TerminalTheme, columns: usize, now: Option<Instant>) -> Line<'static> {
-        let FileTransfer { peer, name, direction, bytes, size, .. } = &self.transfer;
-        let label = if self.is_hashing {
+    fn label(&self, theme: TerminalTheme, columns: usize) -> String {
+        let FileTransfer { peer, name, direction, .. } = &self.transfer;
+        if self.is_hashing {
             format!("hashing {} for {peer}", name_encoding::display_name(name.as_str()))
         } else {
             label(name.as_str(), peer, *direction, theme, columns)
-        };
+        }
+    }
+
+    fn row(
+        &self,
+        label: &str,
+        others: &[String],
+        look: TerminalTheme,
+        columns: usize,
+        now: Option<Instant>,
+    ) -> Line<'static> {
+        let FileTransfer { bytes, size, .. } = &self.transfer;
         let now = now.unwrap_or(self.last_update);
         let note = if self.meter.is_stalled(now) { "stalled" } else { "" };
-        let row = ProgressRow { label: &label, bytes: *bytes, size: *size, rate: self.meter.rate(now), note };
-        row.line(theme, columns)
+        let row = ProgressRow { label, others, bytes: *bytes, size: *size, rate: self.meter.rate(now), note };
+        row.line(look, columns)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -66,6 +67,14 @@ struct State {
 struct Caller {
     socket: Arc<UdpSocket>,
     listener: AbortHandle,
+    traffic: Arc<Traffic>,
+}
+
+/// Bytes of datagrams that came to a socket, whatever became of them.
+#[derive(Default)]
+struct Traffic {
+    up: AtomicU64,
+    down: AtomicU64,
 }
 
 /// A datagram that is due, and where it goes out.
@@ -148,6 +157,14 @@ impl Relay {
         }
     }
 
+    /// How many bytes came from the callers since they have their ports, and how many came for them at these.
+    pub fn bytes_at_ports(&self) -> (u64, u64) {
+        let state = self.shared.state();
+        let of_caller =
+            |caller: &Caller| (caller.traffic.up.load(Ordering::Relaxed), caller.traffic.down.load(Ordering::Relaxed));
+        state.callers.values().map(of_caller).fold((0, 0), |sum, of_caller| (sum.0 + of_caller.0, sum.1 + of_caller.1))
+    }
+
     /// Everything that went to the callers.
     pub fn delivered(&self) -> Vec<Passed> {
         self.shared.state().delivered.clone()
@@ -192,9 +209,10 @@ impl Shared {
 impl Caller {
     fn new(shared: &Arc<Shared>, address: SocketAddr) -> std::io::Result<Self> {
         let socket = Arc::new(open_socket()?);
-        let hearing = hear_peer(shared.clone(), socket.clone(), address);
+        let traffic = Arc::<Traffic>::default();
+        let hearing = hear_peer(shared.clone(), socket.clone(), address, traffic.clone());
         let listener = tokio::runtime::Handle::current().spawn(hearing).abort_handle();
-        Ok(Self { socket, listener })
+        Ok(Self { socket, listener, traffic })
     }
 }
 
@@ -209,13 +227,16 @@ async fn hear_callers(shared: Arc<Shared>) {
                 let Ok(caller) = Caller::new(&shared, from) else { continue };
                 place.insert(caller);
             }
+            if let Some(caller) = state.callers.get(&from) {
+                caller.traffic.up.fetch_add(len as u64, Ordering::Relaxed);
+            }
             state.up.send(Instant::now(), from, buffer[..len].to_vec());
         }
         shared.changed.notify_one();
     }
 }
 
-async fn hear_peer(shared: Arc<Shared>, socket: Arc<UdpSocket>, caller: SocketAddr) {
+async fn hear_peer(shared: Arc<Shared>, socket: Arc<UdpSocket>, caller: SocketAddr, traffic: Arc<Traffic>) {
     let mut buffer = vec![0; LONGEST_DATAGRAM];
     loop {
         let Ok((len, from)) = socket.recv_from(&mut buffer).await else { continue };
@@ -224,6 +245,7 @@ async fn hear_peer(shared: Arc<Shared>, socket: Arc<UdpSocket>, caller: SocketAd
             if state.peer != Some(from) {
                 continue;
             }
+            traffic.down.fetch_add(len as u64, Ordering::Relaxed);
             state.down.send(Instant::now(), caller, buffer[..len].to_vec());
         }
         shared.changed.notify_one();

@@ -22,7 +22,7 @@ use crate::{Lab, PATIENCE};
 const NO_CREDIT: Duration = Duration::from_millis(500);
 
 const A_BYTE_TAKES: Duration = Duration::from_millis(200);
-/// What a stream takes without being read.
+/// What a stream takes without being read, so that it holds the other side up soon.
 const WINDOW: u32 = 16 * 1024;
 
 /// Callers from one address. They are gone when it is dropped.
@@ -30,6 +30,8 @@ pub struct Crowd {
     runtime: Runtime,
     endpoint: quinn::Endpoint,
     links: Vec<Connection>,
+    /// What a stream takes without being read.
+    window: u32,
 }
 
 impl Crowd {
@@ -43,12 +45,18 @@ impl Crowd {
             let _inside = runtime.enter();
             quinn::Endpoint::client(SocketAddr::new(ip, 0)).unwrap()
         };
-        Self { runtime, endpoint, links: Vec::new() }
+        Self { runtime, endpoint, links: Vec::new(), window: WINDOW }
     }
 
     /// The same at the address that everybody in a lab has.
     pub fn new() -> Self {
         Self::at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same, but each stream takes so many bytes without being read.
+    #[must_use]
+    pub fn taking(self, window: u32) -> Self {
+        Self { window, ..self }
     }
 
     /// Registers accounts over one connection after another.
@@ -67,7 +75,7 @@ impl Crowd {
 
     /// Makes `count` calls at once with one key that end with the handshake: nobody says hello. Returns how many got so far.
     pub fn call_silently(&mut self, address: SocketAddr, identity: &Identity, count: usize) -> usize {
-        let config = config(identity);
+        let config = config(identity, self.window);
         let calls = (0..count).map(|_| connect(self.endpoint.clone(), config.clone(), address));
         let connected = self.all(calls);
         let before = self.links.len();
@@ -78,7 +86,7 @@ impl Crowd {
     /// Makes `count` calls at once as a user, and says hello on each. Keeps those that were let in, and returns what became of
     /// all.
     pub fn call(&mut self, address: SocketAddr, (user, identity): &(String, Identity), count: usize) -> Vec<Ending> {
-        let config = config(identity);
+        let config = config(identity, self.window);
         let calls = (0..count).map(|_| greet(self.endpoint.clone(), config.clone(), address, user.clone()));
         let greeted = self.all(calls);
         self.keep(greeted)
@@ -88,7 +96,7 @@ impl Crowd {
     pub fn call_with_unknown_keys(&mut self, address: SocketAddr, count: usize) -> Vec<Ending> {
         let calls: Vec<_> = (0..count)
             .map(|_| {
-                let config = config(&Identity::generate().unwrap());
+                let config = config(&Identity::generate().unwrap(), self.window);
                 greet(self.endpoint.clone(), config, address, "nobody".to_owned())
             })
             .collect();
@@ -206,12 +214,11 @@ impl Default for Crowd {
     }
 }
 
-fn config(identity: &Identity) -> ClientConfig {
+fn config(identity: &Identity, window: u32) -> ClientConfig {
     let crypto = certs::peer_client_config(identity, &ServerPin::trust_on_first_use()).unwrap();
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(crypto).unwrap()));
     let mut transport = quinn::TransportConfig::default();
-    // What isn't read holds the other side up soon.
-    transport.keep_alive_interval(Some(Duration::from_secs(3))).stream_receive_window(WINDOW.into());
+    transport.keep_alive_interval(Some(Duration::from_secs(3))).stream_receive_window(window.into());
     config.transport_config(Arc::new(transport));
     config
 }

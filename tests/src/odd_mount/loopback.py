@@ -6,8 +6,11 @@ fold           names that differ by case or normal form are one; numbers of file
 no-links       no hard links, no RENAME_NOREPLACE, as exFAT has it
 small-files    no file is larger than 2 MiB
 quota          what is written is refused for want of quota
+quota-later    the same while there is a BEHIND.quota
 truncates      BEHIND.truncates notes that a file was made longer by truncate
 broken         while there is a BEHIND.broken, nothing can be read behind the second MiB of a file
+hangs          while there is a BEHIND.hangs, no file can be opened whose name does not start with begun,
+               and none can be read between its second and its 16th MiB: both take as long as it is there
 no-locks       nothing can be locked by byte ranges (ENOLCK), which is how SQLite locks
 new-inodes     each look at a file finds another number, as on network file systems that forget them
 """
@@ -28,6 +31,11 @@ behind, mountpoint, oddities = sys.argv[1], sys.argv[2], set(sys.argv[3:])
 
 def folded(name):
     return unicodedata.normalize("NFD", name).casefold()
+
+
+def hang():
+    while "hangs" in oddities and os.path.exists(behind + ".hangs"):
+        time.sleep(0.05)
 
 
 class View(Operations):
@@ -87,6 +95,8 @@ class View(Operations):
         os.utime(self.real(path), times)
 
     def open(self, path, flags):
+        if not os.path.basename(path).startswith("begun"):
+            hang()
         return os.open(self.real(path), flags & ~os.O_APPEND)
 
     def create(self, path, mode, fi=None):
@@ -95,10 +105,14 @@ class View(Operations):
     def read(self, path, length, offset, fh):
         if "broken" in oddities and offset + length > 2 << 20 and os.path.exists(behind + ".broken"):
             raise FuseOSError(errno.EIO)
+        if 2 << 20 < offset + length <= 16 << 20:
+            hang()
         return os.pread(fh, length, offset)
 
     def write(self, path, data, offset, fh):
         if "quota" in oddities and not path.endswith(".state"):
+            raise FuseOSError(errno.EDQUOT)
+        if "quota-later" in oddities and os.path.exists(behind + ".quota"):
             raise FuseOSError(errno.EDQUOT)
         if "small-files" in oddities and offset + len(data) > 2 << 20:
             raise FuseOSError(errno.EFBIG)

@@ -302,6 +302,10 @@ impl AccountStore for SqliteAccountStore {
         // SQLite writes the version even if it is the same, so this commits like a change.
         self.db.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(store_error)
     }
+
+    fn is_out_of_room(&self) -> bool {
+        self.file_place.path().parent().is_some_and(sqlite_file::is_out_of_room)
+    }
 }
 
 impl SqliteAccountStore {

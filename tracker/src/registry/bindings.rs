@@ -43,14 +43,18 @@ impl PresenceRegistry {
         if let Some(old) = old {
             self.owners.remove(&old);
             self.revoke_sessions(user);
-            self.events.push(TrackerEventKind::KeyChanged { user: user.clone(), fingerprint: Some(fingerprint) });
+            self.tell_key_change(user, Some(fingerprint));
         } else {
             // The first binding: sessions made without a key end, but their connections need not close.
             self.end_sessions(user);
         }
     }
 
-    /// Returns the rebind that replaced this key, if it is remembered.
+    fn tell_key_change(&mut self, user: &UserName, fingerprint: Option<Fingerprint>) {
+        self.events.push_key_change(user, TrackerEventKind::KeyChanged { user: user.clone(), fingerprint });
+    }
+
+    /// The key as it was bound until another one took its place, if that is remembered.
     pub fn former_key(&self, fingerprint: &Fingerprint) -> Option<&FormerKey> {
         self.former_keys.iter().rev().find(|former| former.fingerprint == *fingerprint)
     }
@@ -69,7 +73,7 @@ impl PresenceRegistry {
         self.revoke_sessions(user);
         if let Some(old) = old {
             self.owners.remove(&old);
-            self.events.push(TrackerEventKind::KeyChanged { user: user.clone(), fingerprint: None });
+            self.tell_key_change(user, None);
         }
     }
 

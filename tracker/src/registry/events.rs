@@ -13,13 +13,20 @@ use std::time::{Duration, Instant};
 use shared::UserName;
 use shared::tracker::{TrackerEvent, TrackerEventKind};
 
-/// Events kept for subscribers that are behind.
+use crate::rate_limits::{ClientOrigin, Ipv6Network};
+
+/// Events that are kept for those who read behind.
 pub const KEPT_EVENTS: usize = 4096;
 /// Events of one user that are sent without delay.
 const EVENT_BURST: u32 = 10;
 /// The interval at which merged events of one user are sent.
 const MERGE_INTERVAL: Duration = Duration::from_millis(100);
-/// The interval at which paces of quiet users are forgotten.
+/// The same of one origin: a tracker that starts again is told of hundreds of users behind one address.
+const AT_ONCE_OF_ORIGIN: u32 = 1000;
+const EVERY_OF_ORIGIN: Duration = Duration::from_millis(20);
+/// How much an IPv6 network has for each that one of its addresses has.
+const ORIGINS_OF_NETWORK: u32 = 4;
+/// How often users and origins that are back at rest are forgotten.
 const PACE_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The events that a subscriber hasn't seen.
@@ -49,8 +56,17 @@ pub(super) struct EventLog {
     now: Option<Instant>,
     last_sweep: Option<Instant>,
     paces: HashMap<UserName, EventPace>,
-    /// Users with pending events, by the time at which those are sent.
+    origins: HashMap<ClientOrigin, Turns>,
+    networks: HashMap<Ipv6Network, Turns>,
+    /// When what is held back is to be told.
     due: BTreeSet<(Instant, UserName)>,
+}
+
+/// Turns at being told, at an origin or in a network.
+#[derive(Debug)]
+struct Turns {
+    /// When it is as good as one of which nothing was told yet.
+    rested_at: Instant,
 }
 
 #[derive(Debug)]
@@ -60,9 +76,11 @@ struct EventPace {
     pending: Option<PendingEvents>,
 }
 
-/// Several events of one user, merged into their net effect.
-#[derive(Debug, Default)]
+/// What several events come to.
+#[derive(Debug)]
 struct PendingEvents {
+    /// Where the last of them was made.
+    from: ClientOrigin,
     offline: bool,
     online: Option<TrackerEventKind>,
     files: Option<usize>,
@@ -70,8 +88,8 @@ struct PendingEvents {
 
 impl EventLog {
     pub(super) fn new(last: u64) -> Self {
-        let (paces, due) = (HashMap::new(), BTreeSet::new());
-        Self { last, lines: VecDeque::new(), now: None, last_sweep: None, paces, due }
+        let (paces, origins, networks, due) = (HashMap::new(), HashMap::new(), HashMap::new(), BTreeSet::new());
+        Self { last, lines: VecDeque::new(), now: None, last_sweep: None, paces, origins, networks, due }
     }
 
     pub(super) const fn last(&self) -> u64 {
@@ -92,6 +110,8 @@ impl EventLog {
             self.last_sweep = Some(now);
             // A rested user without pending events is as good as an unknown one.
             self.paces.retain(|_, pace| pace.pending.is_some() || pace.rested_at > now);
+            self.origins.retain(|_, turns| turns.rested_at > now);
+            self.networks.retain(|_, turns| turns.rested_at > now);
         }
     }
 
@@ -100,44 +120,58 @@ impl EventLog {
         self.due.first().map(|(due, _)| *due)
     }
 
-    pub(super) fn push(&mut self, kind: TrackerEventKind) {
-        let (user, now) = match (&kind, self.now) {
-            (
-                TrackerEventKind::Online { user, .. }
-                | TrackerEventKind::Offline { user }
-                | TrackerEventKind::Files { user, .. },
-                Some(now),
-            ) => (user.clone(), now),
-            (TrackerEventKind::KeyChanged { user, .. }, Some(now)) => {
-                // Changes of keys matter for security and aren't delayed; earlier events of the user go first.
-                let user = user.clone();
-                self.due.retain(|(_, other)| *other != user);
-                self.flush_pending(user, now);
-                return self.append(kind);
-            }
-            // Also any event before the first tick, such as those of a restore: there is no clock yet.
-            _ => return self.append(kind),
-        };
+    /// Tells of a user who is, or was, at this origin: now, or when it is its turn.
+    pub(super) fn push(&mut self, from: ClientOrigin, kind: TrackerEventKind) {
+        let (Some(user), Some(now)) = (user_of(&kind).cloned(), self.now) else { return self.append(kind) };
         let pace = self.paces.entry(user.clone()).or_insert(EventPace { rested_at: now, pending: None });
         if let Some(held) = &mut pace.pending {
-            return held.merge(kind);
+            return held.merge(from, kind);
         }
         let rested_at = pace.rested_at.max(now);
-        // A token bucket in terms of time: each event moves `rested_at` by one interval.
-        if rested_at <= now + MERGE_INTERVAL * (EVENT_BURST - 1) {
+        let is_rested = rested_at <= now + MERGE_INTERVAL * (EVENT_BURST - 1);
+        let mut wait = self.wait_for_turn(from, now);
+        let Some(pace) = self.paces.get_mut(&user) else { return };
+        if is_rested {
             pace.rested_at = rested_at + MERGE_INTERVAL;
-            return self.append(kind);
+            if wait.is_zero() {
+                return self.append(kind);
+            }
+        } else {
+            wait = wait.max(MERGE_INTERVAL);
         }
-        let mut held = PendingEvents::default();
-        held.merge(kind);
-        pace.pending = Some(held);
-        self.due.insert((now + MERGE_INTERVAL, user));
+        pace.pending = Some(PendingEvents::new(from, kind));
+        self.due.insert((now + wait, user));
+    }
+
+    /// Tells that a user has another key: nobody waits to hear of this, and what was before it is told before it.
+    pub(super) fn push_key_change(&mut self, user: &UserName, kind: TrackerEventKind) {
+        if let Some(now) = self.now {
+            self.due.retain(|(_, other)| other != user);
+            self.flush_pending(user.clone(), now);
+        }
+        self.append(kind);
+    }
+
+    /// Takes the next turn of an origin; returns how long it is until then.
+    fn wait_for_turn(&mut self, from: ClientOrigin, now: Instant) -> Duration {
+        let new = || Turns { rested_at: now };
+        let of_origin = self.origins.entry(from).or_insert_with(new).take(EVERY_OF_ORIGIN, now);
+        let of_network = from.network().map(|network| {
+            let turns = self.networks.entry(network).or_insert_with(new);
+            turns.take(EVERY_OF_ORIGIN / ORIGINS_OF_NETWORK, now)
+        });
+        of_origin.max(of_network.unwrap_or_default())
     }
 
     fn flush_pending(&mut self, user: UserName, now: Instant) {
         let Some(pace) = self.paces.get_mut(&user) else { return };
-        let Some(PendingEvents { offline, online, files }) = pace.pending.take() else { return };
+        let Some(PendingEvents { from, offline, online, files }) = pace.pending.take() else { return };
         pace.rested_at = pace.rested_at.max(now) + MERGE_INTERVAL;
+        let lines = usize::from(offline) + usize::from(online.is_some()) + usize::from(files.is_some());
+        // One turn it had.
+        for _ in 1..lines {
+            self.wait_for_turn(from, now);
+        }
         if offline {
             self.append(TrackerEventKind::Offline { user: user.clone() });
         }
@@ -170,17 +204,41 @@ impl EventLog {
     }
 }
 
+impl Turns {
+    /// Takes the next turn of one each `every`; returns how long it is until then.
+    fn take(&mut self, every: Duration, now: Instant) -> Duration {
+        // What is had at once is counted in time: as turns are shorter in a network, it has more of them.
+        let ahead = self.rested_at.saturating_duration_since(now);
+        self.rested_at = self.rested_at.max(now) + every;
+        ahead.saturating_sub(EVERY_OF_ORIGIN * (AT_ONCE_OF_ORIGIN - 1))
+    }
+}
+
 impl PendingEvents {
-    fn merge(&mut self, kind: TrackerEventKind) {
+    fn new(from: ClientOrigin, kind: TrackerEventKind) -> Self {
+        let mut held = Self { from, offline: false, online: None, files: None };
+        held.merge(from, kind);
+        held
+    }
+
+    fn merge(&mut self, from: ClientOrigin, kind: TrackerEventKind) {
+        self.from = from;
         match kind {
-            // Everything before the logout is over.
-            TrackerEventKind::Offline { .. } => *self = Self { offline: true, online: None, files: None },
-            // A login empties the list of files. An `offline` before it stays: it tells that the presence is
-            // new.
+            TrackerEventKind::Offline { .. } => (self.offline, self.online, self.files) = (true, None, None),
             TrackerEventKind::Online { .. } => (self.online, self.files) = (Some(kind), None),
             TrackerEventKind::Files { count, .. } => self.files = Some(count),
             TrackerEventKind::KeyChanged { .. } | TrackerEventKind::Resync {} | TrackerEventKind::Unknown => {}
         }
+    }
+}
+
+/// The user whose events these are, if they are told at a pace.
+const fn user_of(kind: &TrackerEventKind) -> Option<&UserName> {
+    match kind {
+        TrackerEventKind::Online { user, .. }
+        | TrackerEventKind::Offline { user }
+        | TrackerEventKind::Files { user, .. } => Some(user),
+        TrackerEventKind::KeyChanged { .. } | TrackerEventKind::Resync {} | TrackerEventKind::Unknown => None,
     }
 }
 
@@ -199,9 +257,26 @@ mod tests {
     fn log(events: u64) -> EventLog {
         let mut log = EventLog::new(1000);
         for _ in 0..events {
-            log.push(TrackerEventKind::Offline { user: "bob".parse().unwrap() });
+            log.push(address(1), TrackerEventKind::Offline { user: "bob".parse().unwrap() });
         }
         log
+    }
+
+    fn address(n: u8) -> ClientOrigin {
+        ClientOrigin::of([10, 0, 0, n].into())
+    }
+
+    fn user(name: &str) -> UserName {
+        name.parse().unwrap()
+    }
+
+    fn online(name: &str) -> TrackerEventKind {
+        let (ip, addresses) = ([10, 0, 0, 1].into(), Vec::new());
+        TrackerEventKind::Online { user: user(name), ip, port: None, addresses, fingerprint: None }
+    }
+
+    fn offline(name: &str) -> TrackerEventKind {
+        TrackerEventKind::Offline { user: user(name) }
     }
 
     #[test]
@@ -231,34 +306,91 @@ mod tests {
 
     #[test]
     fn a_user_who_comes_and_goes_without_end_is_told_of_at_a_pace() {
-        let user = |name: &str| name.parse::<UserName>().unwrap();
-        let online = |name: &str| {
-            let (ip, addresses) = ([10, 0, 0, 1].into(), Vec::new());
-            TrackerEventKind::Online { user: user(name), ip, port: None, addresses, fingerprint: None }
-        };
         let (mut log, mut now) = (EventLog::new(0), Instant::now());
         for _ in 0..2000 {
             log.tick(now);
-            log.push(online("bob"));
-            log.push(TrackerEventKind::Offline { user: user("bob") });
+            log.push(address(1), online("bob"));
+            log.push(address(1), offline("bob"));
             now += Duration::from_millis(1);
         }
         let events = log.last();
         assert!((20..=80).contains(&events), "{events}");
-        log.push(online("alice"));
-        log.push(online("bob"));
-        log.push(TrackerEventKind::Files { user: user("bob"), count: 3 });
-        log.push(TrackerEventKind::Files { user: user("bob"), count: 4 });
+        log.push(address(1), online("alice"));
+        log.push(address(1), online("bob"));
+        log.push(address(1), TrackerEventKind::Files { user: user("bob"), count: 3 });
+        log.push(address(1), TrackerEventKind::Files { user: user("bob"), count: 4 });
         assert_eq!(told(&log, events), ["online alice"]);
         log.tick(log.next_due().unwrap());
         assert_eq!(told(&log, events + 1), ["offline bob", "online bob", "files bob"]);
         assert_eq!(log.next_due(), None);
         let events = log.last();
-        log.push(TrackerEventKind::Offline { user: user("bob") });
-        log.push(TrackerEventKind::KeyChanged { user: user("bob"), fingerprint: None });
+        log.push(address(1), offline("bob"));
+        log.push_key_change(&user("bob"), TrackerEventKind::KeyChanged { user: user("bob"), fingerprint: None });
         assert_eq!(told(&log, events), ["offline bob", "key_changed bob"]);
         log.tick(now + Duration::from_secs(60));
         assert!(log.paces.is_empty() && log.due.is_empty());
+    }
+
+    /// Many users at one origin, or in one network, who come and go without end: subscribers hear of them at a pace, of
+    /// others at once, and in the end of how each is.
+    #[test]
+    fn many_who_come_and_go_at_one_place_are_told_of_at_a_pace() {
+        let neighbour = |n: u16| ClientOrigin::of([0xfd00, 0, 0, 0, 0, 0, 0, n].into());
+        let ways: [(&dyn Fn(u16) -> ClientOrigin, u32); 2] = [(&|_| address(1), 1), (&neighbour, ORIGINS_OF_NETWORK)];
+        for (way, times) in ways {
+            let (mut log, begun, mut random) = (EventLog::new(0), Instant::now(), 1_u64);
+            let (mut truth, mut heard, mut seen) = (HashMap::new(), HashMap::new(), 0);
+            let mut hear = |log: &EventLog, seen: &mut u64| {
+                for event in told(log, *seen) {
+                    let (kind, name) = event.split_once(' ').unwrap();
+                    if kind != "files" {
+                        heard.insert(name.to_owned(), kind.to_owned());
+                    }
+                }
+                *seen = log.last();
+            };
+            let seconds = 4;
+            for ms in 0..seconds * 1000 {
+                log.tick(begun + Duration::from_millis(ms.into()));
+                for _ in 0..8 {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let n = u16::try_from((random >> 33) % 900).unwrap();
+                    let (name, comes) = (format!("sybil{n}"), random >> 63 == 1);
+                    log.push(way(n), if comes { online(&name) } else { offline(&name) });
+                    truth.insert(name, if comes { "online" } else { "offline" }.to_owned());
+                }
+                hear(&log, &mut seen);
+            }
+            // Whoever has a turn is told with up to two lines here.
+            let most = u64::from(times * (AT_ONCE_OF_ORIGIN + seconds * 50 * 2));
+            assert!((most / 2..=most).contains(&log.last()), "{} and at most {most}", log.last());
+            let before = log.last();
+            log.push(address(2), online("alice"));
+            assert_eq!(told(&log, before), ["online alice"]);
+            seen = log.last();
+            // Everybody has a turn: 900 of them at 50 a second, of up to two lines each.
+            let mut last = begun;
+            while let Some(due) = log.next_due() {
+                log.tick(due);
+                last = due;
+                hear(&log, &mut seen);
+            }
+            assert!(last < begun + Duration::from_secs(60), "{:?}", last.duration_since(begun));
+            assert_eq!(heard, truth);
+            log.tick(last + Duration::from_secs(120));
+            assert!(log.paces.is_empty() && log.origins.is_empty() && log.networks.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_class_behind_one_address_comes_online_at_once() {
+        let mut log = EventLog::new(0);
+        log.tick(Instant::now());
+        for n in 0..400 {
+            log.push(address(1), online(&format!("pupil{n}")));
+            log.push(address(1), TrackerEventKind::Files { user: user(&format!("pupil{n}")), count: 3 });
+        }
+        assert_eq!((log.last(), log.next_due()), (800, None));
     }
 
     proptest! {

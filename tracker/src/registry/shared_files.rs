@@ -57,14 +57,13 @@ impl PresenceRegistry {
         let Some(present) = self.present.get_mut(user) else { return };
         after.count_in(&self.quota.text_counter(present.from));
         self.quota.replace(present.from, present.files.size(), after.size());
-        let count = after.len();
-        // The old list may be long: it is freed after the lock is released.
+        let (from, count) = (present.from, after.len());
         let before = std::mem::replace(&mut present.files, after);
         self.discard(before);
         self.mark_dirty(user, true);
         self.full_list.user_changed(user);
         self.compact_list.user_changed(user);
-        self.events.push(TrackerEventKind::Files { user: user.clone(), count });
+        self.events.push(from, TrackerEventKind::Files { user: user.clone(), count });
     }
 
     /// Returns the user's files; `None` when it is absent.

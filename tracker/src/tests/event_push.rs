@@ -40,7 +40,8 @@ fn stir(world: &World, count: usize) {
                 return;
             }
             let token = SessionToken::from_bytes(rand::random());
-            let ip = [10, 0, 0, 1].into();
+            let place = (first + n as u64) / 500;
+            let ip = [10, 0, u8::try_from(place % 250).unwrap(), 1].into();
             // Long lines fill the sockets' buffers sooner.
             let addresses = vec!["[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap(); 16];
             let at = LoginTime::at_unix_ms(0);

@@ -31,7 +31,8 @@ pub(super) const CHAT_EXAMPLES: &str = "\
 Examples:
   peer chat bob
   peer chat bob \"lunch?\"
-  uptime | peer chat bob";
+  uptime | peer chat bob
+  peer chat bob \"$(cat letter.txt)\"    all of it as one message, with its blank lines";
 
 /// Commands of other programs with the equivalent of this one.
 pub(super) const FOREIGN_COMMANDS: [(&str, &str); 14] = [

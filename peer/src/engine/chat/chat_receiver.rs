@@ -59,7 +59,15 @@ struct AuthorRate {
     last_typing: Option<Instant>,
 }
 
-/// The decision on a batch of frames.
+impl AuthorRate {
+    /// Whether nothing changes when this is forgotten.
+    fn is_quiet(&self, now: Instant) -> bool {
+        let may_type = self.last_typing.is_none_or(|last| now.saturating_duration_since(last) >= TYPING_INTERVAL);
+        may_type && self.bucket.is_full(now) && self.long_term.is_full(now)
+    }
+}
+
+/// What becomes of something that somebody wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RateDecision {
     /// The batch is handled after this time.
@@ -104,8 +112,7 @@ impl ChatRateLimiter {
     fn with_author<T>(&self, user: &UserName, now: Instant, act: impl FnOnce(&mut AuthorRate) -> T) -> T {
         let mut authors = self.authors.lock().unwrap_or_else(PoisonError::into_inner);
         if authors.len() >= MAX_TRACKED_USERS && !authors.contains_key(user) {
-            // Only full buckets: forgetting another one would give its user a new burst.
-            authors.retain(|_, author| !(author.bucket.is_full(now) && author.long_term.is_full(now)));
+            authors.retain(|_, author| !author.is_quiet(now));
         }
         let (rate, lasting) = ((RATE, BURST), (LASTING_RATE, LASTING_BURST));
         let bucket = |(rate, burst)| TokenBucket::with_burst(rate, burst, now);
@@ -344,5 +351,11 @@ mod tests {
         let told = (0..5000_u64).filter(|ms| intake.may_report_typing(&mallory, begin + Duration::from_millis(*ms)));
         assert_eq!(told.count(), 5);
         assert!(intake.may_report_typing(&bob, begin), "each for themselves");
+        // Nor is it forgotten for the sake of many others.
+        assert!(intake.may_report_typing(&mallory, begin + Duration::from_secs(5)));
+        for number in 0..MAX_TRACKED_USERS * 2 {
+            intake.reserve(&format!("sybil{number}").parse().unwrap(), 1, begin + Duration::from_millis(5500));
+        }
+        assert!(!intake.may_report_typing(&mallory, begin + Duration::from_millis(5900)));
     }
 }

@@ -13,13 +13,16 @@ use shared::peer::PeerErrorCode;
 use shared::{UntrustedText, UserName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::downloader::{DownloadContext, DownloadEvent};
 use super::name_resolution::ResolvedRequest;
 use super::plan::SourceNo;
+use super::slowdown::SlowdownDetector;
 use super::source_dialer::SourceDialer;
 use super::source_finder::{ExcludedUsers, SearchEvent};
+use super::stall_detector::{PulseReading, StallDetector};
 use super::writer::{FileJob, WriterCommand, WriterEvent};
 use super::{FetchEvent, FetchRequest, FileNo, FileOutcome};
 use crate::engine::{Error, ErrorKind};
@@ -37,7 +40,11 @@ use local_copies::{CopyOutcome, LOCAL_SOURCE, PendingCopies};
 pub(super) use report_builder::FetchReportBuilder;
 use round_drain::{file_report, merge_earlier_rounds, record_placed, retry_name_of_job};
 
-/// The longest wait for the writer after an interruption.
+/// Between two looks at how fast the sources are.
+const LOOK: Duration = Duration::from_secs(1);
+/// Sources that give more answers between two looks send small files: their rate says nothing about the path.
+const FEW_ANSWERS: u64 = 3;
+/// For the writer to put away what it has after an interruption.
 const WRITER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 type FetchEventHandler<'a> = &'a mut (dyn FnMut(FetchEvent<'_>) + Send);
@@ -70,8 +77,13 @@ struct SourceState {
     link_generation: u32,
     /// A redial is under way.
     is_reconnecting: bool,
-    /// Time of the loss, kept until a group from the source is verified: a source that reconnects and leaves again
-    /// without delivering doesn't get a new timeout.
+    /// The traffic of its link, and the reading of the last look.
+    pulse: Arc<StallDetector>,
+    reading: PulseReading,
+    slowdown: SlowdownDetector,
+    /// It is there and sent nothing, which was told.
+    silent: bool,
+    /// When it went, if nothing right came from it since: one that comes back only to go again isn't back.
     lost_since: Option<Instant>,
     is_banned: bool,
 }
@@ -150,6 +162,8 @@ impl FetchRound<'_> {
         report: FetchEventHandler<'_>,
         cancel: &CancellationToken,
     ) -> RoundEnd {
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.context.plan().is_done() {
             // Bytes behind a gap in a stream are useless: the first failure ends it.
             if self.in_order && self.report_builder.first_error().is_some() {
@@ -163,6 +177,7 @@ impl FetchRound<'_> {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return RoundEnd::Interrupted,
+                _ = looks.tick() => self.look_at_rates(report),
                 Some(event) = news.recv() => self.handle_download_event(event, report).await,
                 outcome = outcomes.recv() => match outcome {
                     Some(event) => self.handle_writer_event(event, report).await,
@@ -262,6 +277,9 @@ impl FetchRound<'_> {
             WriterEvent::GroupVerified { file, bytes, source } => {
                 if let Some(state) = self.source_mut(source) {
                     state.lost_since = None;
+                    if std::mem::take(&mut state.silent) {
+                        report(FetchEvent::SourceReturned { user: &state.user });
+                    }
                 }
                 if let Some(progress) = self.progress.get_mut(file) {
                     progress.add(bytes, source);

@@ -1,5 +1,6 @@
 //! Folders of the destination, by handle.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,7 +14,7 @@ use shared::peer::FolderTime;
 use shared::safe_text::safe_path;
 
 use super::PlacedFile;
-use super::local_names::NameSpelling;
+use super::local_names::{NameSpelling, case_folded};
 use super::partial_file::is_state;
 use super::placed_files::PlacedFiles;
 use crate::engine::Error;
@@ -184,6 +185,9 @@ impl DestinationTree {
         for component in below.split('/') {
             let entered = enter_respelled(&folder, component, make).map_err(|why| match folder.is_removed() {
                 true => UnwritableFolder { folder: path.clone(), obstacle: UnwritableReason::Removed }.into(),
+                false if why.kind() == io::ErrorKind::NotADirectory => {
+                    Error::InTheWay(path.join(&*disk_name(&listed_name(&folder, component))))
+                }
                 false => Error::disk(&path.join(component))(why),
             })?;
             let Some((inner, spelled)) = entered else { return Ok(None) };
@@ -225,6 +229,16 @@ fn enter_respelled(folder: &FolderHandle, component: &str, make: bool) -> io::Re
     }
     // Without `make`, a refused name only means that the folder doesn't exist.
     refusal.filter(|_| make).map_or(Ok(None), Err)
+}
+
+/// Returns the name of what is found by `component`, as the folder lists it: its case may be another.
+fn listed_name<'a>(folder: &FolderHandle, component: &'a str) -> Cow<'a, str> {
+    let names = folder.names().unwrap_or_default();
+    let alike = || names.iter().find(|name| case_folded(name) == case_folded(component));
+    match names.iter().find(|name| *name == component).or_else(alike) {
+        Some(name) => Cow::Owned(name.clone()),
+        None => Cow::Borrowed(component),
+    }
 }
 
 impl DestinationFolder {

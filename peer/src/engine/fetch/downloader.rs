@@ -236,7 +236,7 @@ impl StreamDownloader<'_> {
     async fn read_answer(&mut self, work: &WorkItem) -> Result<(), StreamError> {
         let Some((_, receiver)) = &mut self.stream else { return Ok(()) };
         let answer = self.stall_detector.start_timer().wait(receiver.next_answer()).await;
-        self.stall_detector.record_progress(0);
+        self.stall_detector.answered();
         let answer = match answer {
             // The source lacks a slot or a descriptor for the moment: the same request may succeed soon.
             Err(StreamError::Refused { code: PeerErrorCode::Busy, .. }) if self.busy_answers < MAX_BUSY_RETRIES => {

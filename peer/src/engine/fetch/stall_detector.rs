@@ -17,7 +17,9 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A link that brings less than this in [`TRICKLE_TIMEOUT`] counts as stalled, too.
 const TRICKLE_BYTES: u64 = 8 * 1024;
 const TRICKLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The interval at which a waiting stream looks at the progress of the others.
+/// To hand a group on takes a moment, which keeps nobody waiting.
+const SHORT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks at the other streams.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The progress counters that all streams of one link share.
@@ -26,10 +28,34 @@ pub(super) struct StallDetector {
     /// Number of answers and chunks of data that arrived.
     progress_count: AtomicU64,
     bytes: AtomicU64,
-    /// Streams that this side keeps waiting now.
+    /// Answers, whatever came with them.
+    answers: AtomicU64,
+    /// Streams that wait for the source now.
+    waiting: AtomicUsize,
+    /// Streams that this side keeps waiting now, and how often it did.
     paused_now: AtomicUsize,
     /// Number of such pauses so far: shows a pause that began and ended between two looks.
     pause_count: AtomicU64,
+    /// Microseconds that the ended ones of those took.
+    paused_for: AtomicU64,
+}
+
+/// The traffic of a link and the state of its streams, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct PulseReading {
+    pub(super) bytes: u64,
+    pub(super) answers: u64,
+    paused_for: u64,
+    is_waiting: bool,
+    is_paused: bool,
+}
+
+impl PulseReading {
+    /// Tells whether streams wait for the source, and this side kept it waiting neither now nor since `before`.
+    pub(super) fn waits_since(&self, before: &Self) -> bool {
+        let paused = Duration::from_micros(self.paused_for.saturating_sub(before.paused_for));
+        self.is_waiting && !self.is_paused && paused < SHORT_PAUSE
+    }
 }
 
 /// The timer of one stream for one answer or one group.
@@ -49,20 +75,32 @@ impl StallDetector {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Awaits something local. Meanwhile this side may keep the source waiting, also on other streams: unread data
-    /// takes their share of the receive window.
-    pub(super) async fn pause_during<T>(&self, here: impl Future<Output = T>) -> T {
-        struct PauseGuard<'a>(&'a AtomicUsize);
-        impl Drop for PauseGuard<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
-            }
+    /// An answer came, and perhaps data with it.
+    pub(super) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        self.record_progress(0);
+    }
+
+    /// Reads how it stands now.
+    pub(super) fn read(&self) -> PulseReading {
+        PulseReading {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            answers: self.answers.load(Ordering::Relaxed),
+            paused_for: self.paused_for.load(Ordering::Relaxed),
+            is_waiting: self.waiting.load(Ordering::Relaxed) > 0,
+            is_paused: self.paused_now.load(Ordering::Relaxed) > 0,
         }
+    }
+
+    /// Waits for something here. As long as that takes, it may be us who keeps the source waiting, also on other streams:
+    /// what isn't read takes the room of what is.
+    pub(super) async fn pause_during<T>(&self, here: impl Future<Output = T>) -> T {
         self.pause_count.fetch_add(1, Ordering::Relaxed);
-        self.paused_now.fetch_add(1, Ordering::Relaxed);
-        // A guard, so that a downloader that is cancelled during the pause doesn't count as paused for ever.
-        let _paused = PauseGuard(&self.paused_now);
-        here.await
+        let (_paused, begun) = (Counted::among(&self.paused_now), Instant::now());
+        let came = here.await;
+        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.paused_for.fetch_add(micros, Ordering::Relaxed);
+        came
     }
 
     /// Waits until `bytes` more may be taken from `bucket`.
@@ -87,6 +125,22 @@ impl StallDetector {
     }
 }
 
+/// One of those that are counted, until this is dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn among(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl StallTimer<'_> {
     /// Awaits something from the source.
     ///
@@ -97,6 +151,7 @@ impl StallTimer<'_> {
         due: impl Future<Output = Result<T, StreamError>>,
     ) -> Result<T, StreamError> {
         let mut due = pin!(due);
+        let _waiting = Counted::among(&self.detector.waiting);
         let mut silent = Duration::ZERO;
         loop {
             if self.is_trickling() {
@@ -203,6 +258,31 @@ mod tests {
             }
         };
         assert!(trickle.await < TRICKLE_TIMEOUT + Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_this_side_holds_up_shows_in_a_reading() {
+        let pulse = StallDetector::default();
+        let (mut before, due) = (pulse.read(), pending::<Result<(), _>>());
+        let mut waits_after = async |pause: Duration| {
+            pulse.pause_during(sleep(pause)).await;
+            let reading = pulse.read();
+            let waits = reading.waits_since(&before);
+            before = reading;
+            waits
+        };
+        assert!(!waits_after(Duration::ZERO).await, "nothing is due");
+        let mut patience = pulse.start_timer();
+        let waiting = patience.wait(due);
+        tokio::select! {
+            biased;
+            _ = waiting => unreachable!(),
+            () = async {
+                assert!(waits_after(Duration::from_millis(10)).await);
+                assert!(!waits_after(Duration::from_secs(2)).await);
+                assert!(waits_after(Duration::ZERO).await);
+            } => {}
+        }
     }
 
     #[tokio::test(start_paused = true)]

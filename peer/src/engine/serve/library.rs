@@ -15,7 +15,7 @@ use shared::peer::{FileStat, FolderTime, ListEntry, PeerErrorCode, PeerReply};
 use shared::{ContentHash, FileName, GroupLayout, GroupSet, UserName, ZeroRuns};
 
 use super::copy_search::{ContentQuery, RecordedCopy};
-use super::gone_folders::GoneFolders;
+use super::gone_paths::GonePaths;
 use super::offered_partial::OfferedPartial;
 use super::range_reader::{OpenShare, ReadFailure};
 use super::request_refusal::{RequestRefusal, internal_refusal, not_found_refusal, unauthorised_refusal};
@@ -54,7 +54,7 @@ pub struct ShareLibrary {
     /// Gets the shares that were found changed, to be hashed again.
     stale: Arc<StaleShares>,
     opener: ShareOpener,
-    gone_folders: Arc<GoneFolders>,
+    gone_folders: Arc<GonePaths>,
 }
 
 impl ShareLibrary {
@@ -347,7 +347,7 @@ struct LiveShare {
 
 /// Returns those of the next shares that are on the disk. Blocking.
 fn live_page(
-    (profile, opener, gone): &(Profile, ShareOpener, Arc<GoneFolders>),
+    (profile, opener, gone): &(Profile, ShareOpener, Arc<GonePaths>),
     to: &UserName,
     prefix: &str,
     after: String,

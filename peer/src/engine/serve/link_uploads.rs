@@ -17,15 +17,15 @@ use shared::{ContentHash, FileName, UserName, ZeroRuns};
 use tokio::sync::SemaphorePermit;
 
 use super::ServeContext;
-use super::range_reader::{OpenShare, ReadAhead, ReadFailure};
+use super::range_reader::{OpenShare, PieceResult, ReadAhead, ReadFailure};
 use super::upload_digest::UploadDigest;
 use super::upload_progress::{LinkUploadProgress, SentFile, UploadStatus};
 use super::upload_scheduler::{UploadScheduler, UserThrottle};
-use super::upload_slots::{UploadSlot, UploadSlots};
+use super::upload_slots::{SendingLink, UploadSlot, UploadSlots};
 use crate::engine::node_event::{EventBus, FileTransfer, NodeEvent, TransferDirection, TransferState};
 use crate::net::StreamError;
 use crate::net::link::Link;
-use crate::net::stream::{StreamSender, with_timeout};
+use crate::net::stream::{COPIED_BYTES, StreamSender, with_timeout};
 
 /// Time in which the other side may take nothing over the whole link.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,6 +52,8 @@ pub(super) struct LinkUploads {
     digest: Arc<Mutex<UploadDigest>>,
     /// Bytes written to the link so far, over all streams: shows whether anything moves.
     bytes_moved: AtomicU64,
+    /// Requests for data that are answered.
+    requests: AtomicUsize,
     progress: Mutex<LinkUploadProgress>,
     /// The files that were described over this link, the latest last.
     described: Mutex<VecDeque<SentFile>>,
@@ -65,6 +67,16 @@ pub(super) struct UploadInterruption {
     pub(super) is_header_sent: bool,
 }
 
+/// How long a piece has been waited for, as long as it had a place.
+#[derive(Debug, Default)]
+struct PiecePatience {
+    /// Since a piece was taken.
+    piece: Duration,
+    /// Since anything moved over the link.
+    silence: Duration,
+    moved: u64,
+}
+
 impl LinkUploads {
     /// Returns the uploads of `link`, which has sent nothing yet.
     pub(super) fn new(link: &Link, context: &ServeContext) -> Self {
@@ -72,8 +84,20 @@ impl LinkUploads {
         let (events, scheduler, digest) = (context.events.clone(), context.scheduler.clone(), context.digest.clone());
         let (throttle, link) = (scheduler.throttle_for(&user, context.events.peer_chat_activity(&user)), link.clone());
         let progress = Mutex::new(LinkUploadProgress::new(user.clone(), context.unfinished_uploads.clone()));
-        let (bytes_moved, described) = (AtomicU64::new(0), Mutex::default());
-        Self { user, knows_zeros, events, scheduler, throttle, link, digest, bytes_moved, progress, described }
+        let (bytes_moved, requests, described) = (AtomicU64::new(0), AtomicUsize::new(0), Mutex::default());
+        Self {
+            user,
+            knows_zeros,
+            events,
+            scheduler,
+            throttle,
+            link,
+            digest,
+            bytes_moved,
+            requests,
+            progress,
+            described,
+        }
     }
 
     /// Returns the user on the other side.
@@ -93,30 +117,48 @@ impl LinkUploads {
         let (file, zeros) = (SentFile { name, hash }, if self.knows_zeros { zeros } else { ZeroRuns::default() });
         let before = self.progress().begin(&file, &layout, &zeros);
         let header = PeerReply::Data { bytes: total };
-        let (mut outcome, mut bytes, mut failure) = (Ok(()), 0, None);
-        let mut last_report = Instant::now();
-        loop {
+        // What is so small goes together with its header.
+        let is_tiny = total <= COPIED_BYTES as u64 && pieces.is_one_piece();
+        let (mut bytes, mut failure) = (0, None);
+        let mut outcome = Ok(());
+        if !is_tiny {
+            outcome = self.beside_others(sender.send_frame(&header), slot, &mut pieces).await;
+        }
+        let (mut last_report, mut patience) = (Instant::now(), PiecePatience::default());
+        while outcome.is_ok() {
             if slot.yield_if_due() {
-                pieces.pause().await;
+                pieces.pause(0).await;
             }
             slot.reacquire().await;
-            // For each piece: the share of a link depends on how many files are sent now.
-            self.link.limit_send_window(self.scheduler.slots().send_window(u64::MAX));
-            let Some(piece) = pieces.next_piece().await else { break };
-            match piece {
-                Ok(piece) => {
-                    let begins = bytes == 0;
-                    bytes += piece.len() as u64;
-                    self.scheduler.wait_to_send(&self.throttle, piece.len(), piece.len() as u64 == total).await;
-                    // The header travels with the first piece, so that a failure before it can still be an
-                    // error reply.
-                    let header = begins.then_some(&header);
-                    outcome = self.write(sender, header, piece, slot, &mut pieces).await;
-                }
-                Err(why) => failure = Some(UploadInterruption { failure: why, is_header_sent: bytes > 0 }),
+            if !is_tiny {
+                pieces.set_piece_bytes(self.piece_bytes());
             }
-            if outcome.is_err() || failure.is_some() {
-                break;
+            self.share_send_window();
+            let Some(piece) = self.next_piece(&mut pieces, slot).await else { break };
+            match piece {
+                Ok(piece) if is_tiny => {
+                    bytes += piece.len() as u64;
+                    self.scheduler.wait_to_send(&self.throttle, piece.len(), true).await;
+                    let write = sender.send_frame_and_bulk(&header, piece, |count| self.note_moved(count));
+                    outcome = self.beside_others(write, slot, &mut pieces).await;
+                }
+                Ok(piece) => {
+                    let len = piece.len() as u64;
+                    self.scheduler.wait_to_send(&self.throttle, piece.len(), len == total).await;
+                    match self.write(sender, piece, slot, &mut patience).await {
+                        Ok(left) => {
+                            bytes += len - left;
+                            if left > 0 {
+                                pieces.pause(left).await;
+                            }
+                        }
+                        Err(error) => outcome = Err(error),
+                    }
+                }
+                Err(why) => {
+                    failure = Some(UploadInterruption { failure: why, is_header_sent: !is_tiny || bytes > 0 });
+                    break;
+                }
             }
             if last_report.elapsed() >= PROGRESS_INTERVAL {
                 last_report = Instant::now();
@@ -126,54 +168,91 @@ impl LinkUploads {
         }
         // A request for nothing (an empty file) has no piece to carry the header.
         if total == 0 && outcome.is_ok() && failure.is_none() {
-            outcome = self.with_stall_timeout(sender.send_frame(&header)).await;
+            outcome = self.beside_others(sender.send_frame(&header), slot, &mut pieces).await;
         }
         let complete = self.progress().finish(&file, &layout, &groups, bytes);
         self.report_uploads(complete);
         // The reading thread died without an error: a clean end would pass for a complete file.
         let is_short = outcome.is_ok() && failure.is_none() && bytes != total;
-        if !pieces.finish().await || is_short {
+        if !ended(pieces, slot).await || is_short {
             return Err(StreamError::Reset(PeerErrorCode::Internal));
         }
         outcome.map(|()| failure)
     }
 
-    /// Writes one piece, behind the header if there is one. While it waits the slot may go to others, and nothing more
-    /// is read.
-    async fn write(
+    /// Waits for the write of a header, or of a file that goes with it. Whoever doesn't take it keeps no place, and nothing of
+    /// what is behind it in memory, once others are to have the place.
+    async fn beside_others(
         &self,
-        sender: &mut StreamSender,
-        header: Option<&PeerReply>,
-        piece: Bytes,
-        slot: &mut UploadSlot<'_>,
+        write: impl Future<Output = Result<(), StreamError>>,
+        turn: &mut UploadSlot<'_>,
         pieces: &mut ReadAhead,
     ) -> Result<(), StreamError> {
-        // Counted while the write goes on: a slow reader must be noticed before its write ends.
-        let taken = AtomicUsize::new(0);
-        let moved = |bytes: usize| {
-            self.bytes_moved.fetch_add(bytes as u64, Ordering::Relaxed);
-            taken.fetch_add(bytes, Ordering::Relaxed);
-        };
-        let write = async {
-            match header {
-                Some(header) => sender.send_frame_and_bulk(header, piece, moved).await,
-                None => sender.send_bulk(piece, moved).await,
-            }
-        };
         let mut write = pin!(self.with_stall_timeout(write));
         loop {
-            let written = tokio::time::timeout(YIELD_CHECK_INTERVAL, write.as_mut()).await;
-            slot.note_moved(taken.swap(0, Ordering::Relaxed));
-            if let Ok(written) = written {
-                return written;
-            }
-            if slot.yield_if_due() {
-                pieces.pause().await;
+            match tokio::time::timeout(YIELD_CHECK_INTERVAL, write.as_mut()).await {
+                Ok(written) => return written,
+                Err(_) if turn.yield_if_due() => pieces.pause(0).await,
+                Err(_) => {}
             }
         }
     }
 
-    /// Returns the size of the pieces in which files are read and sent.
+    /// The next piece. Others may have the place while the disk takes its time.
+    async fn next_piece(&self, pieces: &mut ReadAhead, turn: &mut UploadSlot<'_>) -> Option<PieceResult> {
+        let piece = loop {
+            match tokio::time::timeout(YIELD_CHECK_INTERVAL, pieces.next_piece()).await {
+                Ok(piece) => break piece,
+                Err(_) => drop(turn.yield_if_due()),
+            }
+        };
+        turn.reacquire().await;
+        piece
+    }
+
+    /// Writes a piece for as long as it has its turn; gives back how many bytes at its end were not written.
+    async fn write(
+        &self,
+        sender: &mut StreamSender,
+        piece: Bytes,
+        slot: &mut UploadSlot<'_>,
+        patience: &mut PiecePatience,
+    ) -> Result<u64, StreamError> {
+        let mut left = piece;
+        loop {
+            let (begun, before) = (Instant::now(), left.len());
+            // Where many files are sent, what one reader doesn't acknowledge keeps nothing else.
+            let is_copied = self.scheduler.slots().is_crowded();
+            let write = async {
+                while !left.is_empty() {
+                    sender.some_bulk(&mut left, is_copied).await?;
+                }
+                Ok(())
+            };
+            let written: Result<(), StreamError> =
+                tokio::time::timeout(YIELD_CHECK_INTERVAL, write).await.unwrap_or(Ok(()));
+            let taken = before - left.len();
+            self.note_moved(taken);
+            slot.note_moved(taken);
+            written?;
+            if left.is_empty() {
+                patience.renew();
+                return Ok(0);
+            }
+            patience.wait(begun.elapsed(), self.bytes_moved.load(Ordering::Relaxed))?;
+            self.share_send_window();
+            if slot.yield_if_due() {
+                return Ok(left.len() as u64);
+            }
+        }
+    }
+
+    /// Lets as much be under way over the link as is due to it.
+    fn share_send_window(&self) {
+        self.link.limit_send_window(self.scheduler.slots().send_window(self.bytes_moved.load(Ordering::Relaxed)));
+    }
+
+    /// Bytes of the pieces that files are read and sent in.
     pub(super) fn piece_bytes(&self) -> u64 {
         self.scheduler.piece_bytes(&self.throttle)
     }
@@ -183,9 +262,9 @@ impl LinkUploads {
         self.scheduler.slots()
     }
 
-    /// Waits until one more request of this user for data may be handled.
-    pub(super) async fn acquire_request(&self) -> Option<SemaphorePermit<'_>> {
-        self.throttle.acquire_request().await
+    /// Waits until one more request for data of this user may be answered.
+    pub(super) async fn acquire_request(&self) -> (Option<SemaphorePermit<'_>>, SendingLink<'_>) {
+        (self.throttle.acquire_request().await, self.scheduler.slots().sending(&self.requests))
     }
 
     /// Waits for a write while anything moves over the link, whose streams wait for each other on a slow network. The
@@ -255,5 +334,58 @@ impl LinkUploads {
 
     fn progress(&self) -> MutexGuard<'_, LinkUploadProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PiecePatience {
+    /// A piece was taken.
+    fn renew(&mut self) {
+        *self = Self::default();
+    }
+
+    /// So long it was waited, and so much has moved over the link until now.
+    fn wait(&mut self, time: Duration, moved: u64) -> Result<(), StreamError> {
+        self.piece += time;
+        self.silence = if moved == self.moved { self.silence + time } else { Duration::ZERO };
+        self.moved = moved;
+        if self.silence >= STALL_TIMEOUT {
+            return Err(StreamError::Timeout(STALL_TIMEOUT));
+        }
+        if self.piece >= PIECE_TIMEOUT { Err(StreamError::Timeout(PIECE_TIMEOUT)) } else { Ok(()) }
+    }
+}
+
+/// Waits until nothing is read any more; others have the place if the disk takes its time. False when the reader failed.
+async fn ended(pieces: ReadAhead, turn: &mut UploadSlot<'_>) -> bool {
+    let mut ended = pin!(pieces.finish());
+    match tokio::time::timeout(YIELD_CHECK_INTERVAL, ended.as_mut()).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            turn.give_back();
+            ended.await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_takes_nothing_or_next_to_nothing_is_given_up() {
+        let second = Duration::from_secs(1);
+        let waits = |takes: u64| {
+            let (mut patience, mut moved) = (PiecePatience::default(), 0);
+            (0..).find(|_| {
+                moved += takes;
+                patience.wait(second, moved).is_err()
+            })
+        };
+        assert_eq!((waits(0), waits(1)), (Some(29), Some(59)));
+        let mut patience = PiecePatience::default();
+        for _ in 0..100 {
+            assert!(patience.wait(second * 20, 0).is_ok());
+            patience.renew();
+        }
     }
 }

@@ -21,15 +21,21 @@ use tokio::task::JoinHandle;
 use super::buffer_pool::BufferPool;
 use super::read_faults::ReadFaultLog;
 use super::served_versions::ProvedVersions;
+use crate::engine::fair_slots::{FairSlot, FairSlotBounds, FairSlots};
 use crate::profile::Profile;
 use crate::sys::{FileVersion, open_file_version, plain_message};
 
 /// Pieces that are read ahead of the network.
 const READ_AHEAD: usize = 3;
-/// Largest group that is held in memory and compared as a whole. Of a larger one only the end is held back until the
-/// comparison.
-const MAX_BUFFERED_GROUP: u64 = 16 << 20;
-const SKIP_CHUNK_BYTES: usize = 1 << 20;
+/// A group of so many pieces is in memory as a whole when it is compared. Each of its pieces keeps all of it there.
+const WHOLE_GROUP_PIECES: u64 = 4;
+/// A group up to this size is compared before any of it is sent; of a larger one, its end is held back until then.
+const COMPARED_FIRST_BYTES: u64 = 16 << 20;
+/// What is only hashed is read in parts of this size.
+const HASHED_AT_ONCE: u64 = 64 << 10;
+
+/// Threads that read.
+pub(super) const READERS: FairSlotBounds = FairSlotBounds { total: 128, per_key: 16 };
 
 /// The reason why a piece can't be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +123,8 @@ enum CurrentGroup {
         group: u32,
         hasher: Box<GroupHasher>,
         up_to: u64,
+        /// The file's metadata before any of it was read.
+        before: Option<FileVersion>,
     },
 }
 
@@ -126,14 +134,21 @@ pub(super) struct ReadAhead {
     /// The first piece, which was read while the file was opened: a small file has no other.
     first: Option<PieceResult>,
     state: ReadAheadState,
-    /// Bytes of the pieces that were taken so far.
+    /// Whether the first piece was all there is.
+    is_one_piece: bool,
+    /// Bytes of the pieces that were taken.
     bytes_taken: u64,
+    readers: FairSlots<UserName>,
+    to: UserName,
 }
 
 /// The source of the pieces behind the first.
 #[derive(Debug)]
 enum ReadAheadState {
+    /// The first piece could not be read.
     Finished,
+    /// Nothing that was not read.
+    AllRead(Box<RangeReader>),
     Unread(Box<RangeReader>),
     /// The reading thread has panicked.
     Failed,
@@ -230,12 +245,17 @@ impl RangeReader {
         }
         let layout = self.proof.layout;
         let group = u32::try_from(start / layout.group_bytes()).unwrap_or(u32::MAX);
-        let end = end.min(start + self.piece_bytes).min(layout.offset(group) + layout.group_len(group));
-        if layout.group_len(group) <= MAX_BUFFERED_GROUP {
-            self.read_compared(group, start, end)
-        } else {
-            self.read_hashed(group, start, end)
+        let (offset, len) = (layout.offset(group), layout.group_len(group));
+        let end = end.min(start + self.piece_bytes).min(offset + len);
+        if len <= self.piece_bytes * WHOLE_GROUP_PIECES {
+            return self.read_compared(group, start, end);
         }
+        if start == offset && len <= COMPARED_FIRST_BYTES {
+            let mut hasher = layout.hasher(group);
+            self.hash(&mut hasher, offset, offset + len)?;
+            self.compare(group, hasher.finish())?;
+        }
+        self.read_hashed(group, start, end)
     }
 
     /// Returns a piece of a group that was compared as a whole.
@@ -255,13 +275,7 @@ impl RangeReader {
         let before = self.id()?;
         let bytes = self.bytes(offset, layout.group_len(group))?;
         self.compare(group, layout.chaining_value(group, &bytes))?;
-        // Counts as proved only if the metadata are the same after the read: else the bytes may be of two
-        // versions.
-        if let (Some(id), Some(note)) = (before, &self.proof.proved)
-            && self.id()? == before
-        {
-            note.versions.add_group(&note.name, &note.hash, &layout, id, group);
-        }
+        self.note_proved(group, before)?;
         let piece = part(&bytes);
         self.current = CurrentGroup::Verified { group, bytes };
         Ok(piece)
@@ -271,26 +285,42 @@ impl RangeReader {
     /// matched.
     fn read_hashed(&mut self, group: u32, start: u64, end: u64) -> PieceResult {
         let layout = self.proof.layout;
-        let (mut hasher, mut up_to) = match std::mem::replace(&mut self.current, CurrentGroup::Empty) {
-            CurrentGroup::Hashing { group: known, hasher, up_to } if known == group && up_to <= start => {
-                (hasher, up_to)
+        let (mut hasher, up_to, before) = match std::mem::replace(&mut self.current, CurrentGroup::Empty) {
+            CurrentGroup::Hashing { group: known, hasher, up_to, before } if known == group && up_to <= start => {
+                (hasher, up_to, before)
             }
-            _ => (Box::new(layout.hasher(group)), layout.offset(group)),
+            _ => (Box::new(layout.hasher(group)), layout.offset(group), self.id()?),
         };
-        while up_to < start {
-            // Skipped bytes are hashed too, or the group's value could not be computed.
-            let skipped = self.bytes(up_to, (start - up_to).min(SKIP_CHUNK_BYTES as u64))?;
-            hasher.update(&skipped);
-            up_to += skipped.len() as u64;
-        }
+        self.hash(&mut hasher, up_to, start)?;
         let piece = self.bytes(start, end - start)?;
         hasher.update(&piece);
         if end == layout.offset(group) + layout.group_len(group) {
             self.compare(group, (*hasher).finish())?;
+            self.note_proved(group, before)?;
         } else {
-            self.current = CurrentGroup::Hashing { group, hasher, up_to: end };
+            self.current = CurrentGroup::Hashing { group, hasher, up_to: end, before };
         }
         Ok(piece)
+    }
+
+    /// Hashes these bytes of the file, few of them at a time.
+    fn hash(&self, hasher: &mut GroupHasher, mut start: u64, end: u64) -> Result<(), ReadFailure> {
+        while start < end {
+            let some = self.bytes(start, (end - start).min(HASHED_AT_ONCE))?;
+            hasher.update(&some);
+            start += some.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Notes that a group was right, if the file has the same metadata as before it was read.
+    fn note_proved(&self, group: u32, before: Option<FileVersion>) -> Result<(), ReadFailure> {
+        if let (Some(id), Some(note)) = (before, &self.proof.proved)
+            && self.id()? == before
+        {
+            note.versions.add_group(&note.name, &note.hash, &self.proof.layout, id, group);
+        }
+        Ok(())
     }
 
     fn compare(&mut self, group: u32, value: ChainingValue) -> Result<(), ReadFailure> {
@@ -317,45 +347,58 @@ pub(super) fn read_failure(why: &io::Error) -> ReadFailure {
 }
 
 impl ReadAhead {
-    /// Returns `first` and then the pieces of `rest`.
-    pub(super) fn new(first: Option<PieceResult>, rest: RangeReader) -> Self {
-        let goes_on = !rest.remaining.is_empty() && matches!(first, Some(Ok(_)));
-        Self {
-            first,
-            state: if goes_on { ReadAheadState::Unread(Box::new(rest)) } else { ReadAheadState::Finished },
-            bytes_taken: 0,
+    /// `first` and then what is left of `rest`; a thread reads only while it has one of `readers`, where `to` has a part.
+    pub(super) fn new(
+        first: Option<PieceResult>,
+        rest: RangeReader,
+        readers: FairSlots<UserName>,
+        to: UserName,
+    ) -> Self {
+        let is_readable = !matches!(first, Some(Err(_)));
+        let is_one_piece = rest.remaining.is_empty();
+        let state = if is_readable { ReadAheadState::of(Box::new(rest)) } else { ReadAheadState::Finished };
+        Self { first, state, is_one_piece, bytes_taken: 0, readers, to }
+    }
+
+    /// Takes back the last `bytes` of what was taken, and keeps neither a thread nor memory until the next piece is asked for.
+    pub(super) async fn pause(&mut self, bytes: u64) {
+        self.first = None;
+        self.bytes_taken -= bytes;
+        let ranges = match std::mem::replace(&mut self.state, ReadAheadState::Failed) {
+            ReadAheadState::Reading(ready, reader) => {
+                drop(ready);
+                reader.await.ok()
+            }
+            ReadAheadState::AllRead(ranges) | ReadAheadState::Unread(ranges) => Some(ranges),
+            ReadAheadState::Finished | ReadAheadState::Failed => None,
+        };
+        if let Some(mut ranges) = ranges {
+            ranges.rewind(self.bytes_taken);
+            self.state = ReadAheadState::of(ranges);
         }
     }
 
-    /// Stops reading ahead: neither a thread nor memory is held until the next piece is requested.
-    pub(super) async fn pause(&mut self) {
-        self.state = match std::mem::replace(&mut self.state, ReadAheadState::Finished) {
-            ReadAheadState::Reading(ready, reader) => {
-                drop(ready);
-                // Pieces that were read and not taken are dropped with the channel, and read again later.
-                match reader.await {
-                    Ok(mut ranges) => {
-                        ranges.rewind(self.bytes_taken);
-                        ReadAheadState::Unread(ranges)
-                    }
-                    Err(_) => ReadAheadState::Failed,
-                }
-            }
-            other => other,
-        };
+    /// From here on, reads in pieces of this size, unless a thread reads already.
+    pub(super) fn set_piece_bytes(&mut self, bytes: u64) {
+        if let ReadAheadState::Unread(ranges) = &mut self.state {
+            ranges.piece_bytes = bytes;
+        }
     }
 
-    /// True if there is nothing to read behind the first piece.
-    pub(super) const fn is_fully_read(&self) -> bool {
-        matches!(self.state, ReadAheadState::Finished)
+    /// Whether the first piece was all there is.
+    pub(super) const fn is_one_piece(&self) -> bool {
+        self.is_one_piece
     }
 
     /// Returns the next piece; `None` behind the last. From the first call on, a thread reads ahead.
     pub(super) async fn next_piece(&mut self) -> Option<PieceResult> {
-        self.state = match std::mem::replace(&mut self.state, ReadAheadState::Finished) {
-            ReadAheadState::Unread(ranges) => spawn_reader(*ranges),
-            other => other,
-        };
+        if matches!(self.state, ReadAheadState::Unread(_)) {
+            let place = self.readers.acquire(&self.to).await;
+            self.state = match std::mem::replace(&mut self.state, ReadAheadState::Failed) {
+                ReadAheadState::Unread(ranges) => spawn_reader(*ranges, place),
+                other => other,
+            };
+        }
         let piece = match (self.first.take(), &mut self.state) {
             (None, ReadAheadState::Reading(ready, _)) => ready.recv().await,
             (first, _) => first,
@@ -373,15 +416,23 @@ impl ReadAhead {
                 drop(ready);
                 reader.await.is_ok()
             }
-            ReadAheadState::Finished | ReadAheadState::Unread(_) => true,
+            ReadAheadState::Finished | ReadAheadState::AllRead(_) | ReadAheadState::Unread(_) => true,
             ReadAheadState::Failed => false,
         }
     }
 }
 
-fn spawn_reader(mut ranges: RangeReader) -> ReadAheadState {
+impl ReadAheadState {
+    fn of(ranges: Box<RangeReader>) -> Self {
+        if ranges.remaining.is_empty() { Self::AllRead(ranges) } else { Self::Unread(ranges) }
+    }
+}
+
+fn spawn_reader(mut ranges: RangeReader, place: FairSlot<UserName>) -> ReadAheadState {
     let (pieces, ready) = mpsc::channel(READ_AHEAD);
     let reader = tokio::task::spawn_blocking(move || {
+        // Held for as long as the disk takes, whoever still waits for it.
+        let _place = place;
         while let Some(piece) = ranges.next_piece() {
             let last = piece.is_err();
             // Sending fails when the receiver was dropped: the upload is paused or over.
@@ -453,7 +504,7 @@ mod tests {
         let case = case(3 * MIB + 5);
         let ranges = [(0, MIB), (2 * MIB, 3 * MIB + 5)];
         let expected = [&case.content[..1 << 20], &case.content[2 << 20..]].concat();
-        for piece_bytes in [MIB / 4, 1000, 5 * MIB] {
+        for piece_bytes in [MIB / 4, MIB / 16, 1000, 5 * MIB] {
             for trusted in [case.id(), None] {
                 assert_eq!(all(case.ranges(trusted, &ranges, piece_bytes)), (expected.clone(), None));
             }
@@ -475,9 +526,9 @@ mod tests {
 
     #[test]
     fn nothing_of_a_group_that_changed_is_sent() {
-        for trusted in [true, false] {
+        for (trusted, piece_bytes) in [(true, MIB / 4), (false, MIB / 4), (true, MIB / 16), (false, MIB / 16)] {
             let case = case(4 * MIB);
-            let ranges = case.ranges(case.id().filter(|_| trusted), &[(0, 4 * MIB)], MIB / 4);
+            let ranges = case.ranges(case.id().filter(|_| trusted), &[(0, 4 * MIB)], piece_bytes);
             case.file.write_all_at(b"other", 2 * MIB + 700_000).unwrap();
             case.file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
             assert_eq!(all(ranges), (case.content[..2 << 20].to_vec(), Some(ReadFailure::Changed)));
@@ -510,21 +561,34 @@ mod tests {
         assert_eq!(read(&mut ranges, 3), Err(ReadFailure::Changed));
     }
 
+    fn read_ahead(mut ranges: RangeReader) -> ReadAhead {
+        let first = ranges.next_piece();
+        ReadAhead::new(first, ranges, FairSlots::new(READERS), "alice".parse().unwrap())
+    }
+
     #[tokio::test]
     async fn what_is_parked_goes_on_where_it_was() {
-        for (bytes, trusted) in [(5 * MIB + 3, true), (5 * MIB + 3, false)] {
+        for (bytes, trusted, piece_bytes) in [
+            (5 * MIB + 3, true, MIB / 8),
+            (5 * MIB + 3, false, MIB / 8),
+            (5 * MIB + 3, false, MIB / 4),
+            (4 * MIB + 3, true, 5 * MIB),
+        ] {
             let case = case(bytes);
             let left = [(MIB, 3 * MIB), (4 * MIB, bytes)];
-            let mut ranges = case.ranges(case.id().filter(|_| trusted), &left, MIB / 8);
-            let first = ranges.next_piece();
-            let mut pieces = ReadAhead::new(first, ranges);
+            let mut pieces = read_ahead(case.ranges(case.id().filter(|_| trusted), &left, piece_bytes));
             let (mut sent, mut count) = (Vec::new(), 0);
+            pieces.pause(0).await;
             while let Some(piece) = pieces.next_piece().await {
                 sent.extend_from_slice(&piece.unwrap());
                 count += 1;
                 if count % 3 == 0 {
-                    pieces.pause().await;
-                    pieces.pause().await;
+                    // The end of it was not sent after all.
+                    let bytes = if count % 2 == 0 { 700 } else { 0 };
+                    sent.truncate(sent.len() - bytes);
+                    pieces.pause(bytes as u64).await;
+                    pieces.pause(0).await;
+                    pieces.set_piece_bytes(MIB / 16);
                 }
             }
             let whole = |at: u64| usize::try_from(at).unwrap();
@@ -533,5 +597,29 @@ mod tests {
             assert!(sent == expected, "{} of {} bytes", sent.len(), expected.len());
             assert!(pieces.finish().await);
         }
+    }
+
+    #[tokio::test]
+    async fn a_small_file_is_read_again_if_its_only_piece_is_given_back() {
+        let case = case(1000);
+        let mut pieces = read_ahead(case.ranges(case.id(), &[(0, 1000)], MIB));
+        assert!(pieces.is_one_piece());
+        let piece = pieces.next_piece().await.unwrap().unwrap();
+        pieces.pause(900).await;
+        assert_eq!(
+            (piece.len(), pieces.next_piece().await.unwrap().unwrap()),
+            (1000, case.content[100..].to_vec().into())
+        );
+        assert!(pieces.next_piece().await.is_none() && pieces.finish().await);
+    }
+
+    /// A piece of a group that is compared keeps little more than itself in memory.
+    #[test]
+    fn pieces_of_large_groups_that_are_compared_lie_apart() {
+        let case = case(4 * MIB);
+        let mut ranges = case.ranges(None, &[(0, 4 * MIB)], MIB / 16);
+        let pieces: Vec<Bytes> = std::iter::from_fn(|| ranges.next_piece()).map(Result::unwrap).collect();
+        assert_eq!(pieces.len(), 64);
+        assert!(matches!(ranges.current, CurrentGroup::Empty), "not in one buffer");
     }
 }

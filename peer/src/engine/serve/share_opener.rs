@@ -15,13 +15,14 @@ use super::buffer_pool::BufferPool;
 use super::copy_search::{ContentQuery, CopySearch, PastSearches, RecordedCopy};
 use super::offered_partial::OfferedPartial;
 use super::range_reader::{
-    ContentProof, ManifestSource, OpenShare, ProofNote, RangeReader, ReadAhead, ReadFailure, read_failure,
+    ContentProof, ManifestSource, OpenShare, ProofNote, READERS, RangeReader, ReadAhead, ReadFailure, read_failure,
 };
 use super::read_faults::ReadFaultLog;
 use super::request_refusal::{RequestRefusal, not_found_refusal};
 use super::served_versions::{ProvedVersions, ServedVersion, ServedVersions};
 use super::stale_shares::StaleReason;
 use crate::engine::Error;
+use crate::engine::fair_slots::FairSlots;
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{ShareFreshness, freshness, is_gone};
 use crate::profile::{HashedFile, Profile, ProfileError, Share};
@@ -74,6 +75,7 @@ pub(super) struct ShareOpener {
     /// Time of the last log line about a lack of descriptors.
     last_logged: Arc<Mutex<Option<Instant>>>,
     faults: ReadFaultLog,
+    readers: FairSlots<UserName>,
 }
 
 /// A manifest, with the layout and zero groups of its file.
@@ -89,8 +91,8 @@ impl ShareOpener {
         let (versions, proved, buffers, searches) =
             (Arc::default(), Arc::default(), BufferPool::default(), Arc::default());
         let private = Arc::new(PrivateData::of(&profile));
-        let faults = ReadFaultLog::default();
-        Self { profile, versions, proved, buffers, searches, private, last_logged: Arc::default(), faults }
+        let (faults, readers) = (ReadFaultLog::default(), FairSlots::new(READERS));
+        Self { profile, versions, proved, buffers, searches, private, last_logged: Arc::default(), faults, readers }
     }
 
     /// True if a share is never served, even if it is on record.
@@ -222,7 +224,7 @@ impl ShareOpener {
             return Err(OpenFailure::Refused((failure.code(), failure.message())));
         }
         match OfferedPartial::find(&self.profile, &get.hash).map_err(failed)?.filter(|part| part.has(&get.groups)) {
-            Some(part) => self.open_partial(part, get, piece_bytes),
+            Some(part) => self.open_partial(to, part, get, piece_bytes),
             None if outdated => Err(OpenFailure::Refused((PeerErrorCode::Stale, ReadFailure::Changed.message()))),
             None => Err(OpenFailure::Refused(not_found_refusal())),
         }
@@ -304,7 +306,7 @@ impl ShareOpener {
         let proof = ContentProof { layout, manifest, trusted, proved };
         let (name, path, zeros) = (share.name.clone(), share.path.clone(), share.zeros);
         match self
-            .open_ranges(share.name, true, share.path, file, proof, get, piece_bytes)
+            .open_ranges(to, share.name, true, share.path, file, proof, get, piece_bytes)
             .map_err(OpenFailure::Refused)?
         {
             Ok(open) => return Ok(Some(OpenShare { zeros, ..open })),
@@ -319,6 +321,7 @@ impl ShareOpener {
 
     fn open_partial(
         &self,
+        to: &UserName,
         part: OfferedPartial,
         get: &GroupRequest,
         piece_bytes: u64,
@@ -327,7 +330,7 @@ impl ShareOpener {
         let manifest = ManifestSource::Known(Arc::new(state.manifest));
         // Compared always: a partial file is being written to.
         let proof = ContentProof { layout: share.layout, manifest, trusted: None, proved: None };
-        let opened = self.open_ranges(share.name, false, share.path, file, proof, get, piece_bytes);
+        let opened = self.open_ranges(to, share.name, false, share.path, file, proof, get, piece_bytes);
         let opened = opened.map_err(OpenFailure::Refused)?;
         opened.map_err(|failure| OpenFailure::Refused((failure.code(), failure.message())))
     }
@@ -335,6 +338,7 @@ impl ShareOpener {
     #[expect(clippy::too_many_arguments, reason = "the parts of one thing, each of another kind")]
     fn open_ranges(
         &self,
+        to: &UserName,
         name: FileName,
         is_whole: bool,
         path: PathBuf,
@@ -352,7 +356,7 @@ impl ShareOpener {
             Some(Err(failure)) => return Ok(Err(failure)),
             first => first,
         };
-        let pieces = ReadAhead::new(first, rest);
+        let pieces = ReadAhead::new(first, rest, self.readers.clone(), to.clone());
         let (zeros, groups) = (ZeroRuns::default(), get.groups.clone());
         Ok(Ok(OpenShare { name, hash: get.hash, is_whole, layout, zeros, groups, bytes, pieces }))
     }

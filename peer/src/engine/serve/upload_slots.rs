@@ -14,13 +14,14 @@
 //! | bytes that are sent and not yet acknowledged | 32 MiB over all large files, 256 KiB to 8 MiB for each link | the next piece waits |
 //! | time in which a piece is taken | 60 s, or 30 s in which nothing moves over its link | the stream is given up |
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use shared::UserName;
 use tokio::time::Instant;
 
 use crate::engine::fair_slots::{FairSlot, FairSlotBounds, FairSlots};
+use crate::net::link::FIRST_SEND_WINDOW;
 
 const LARGE: FairSlotBounds = FairSlotBounds { total: 48, per_key: 16 };
 const SMALL: FairSlotBounds = FairSlotBounds { total: 32, per_key: 4 };
@@ -34,13 +35,24 @@ const TURN: Duration = Duration::from_secs(2);
 const MIN_RATE: u64 = 512 * 1024;
 /// Bytes that all uploading links together may have unacknowledged.
 const TOTAL_SEND_WINDOW: u64 = 32 << 20;
-const MIN_SEND_WINDOW: u64 = 256 * 1024;
+const MIN_SEND_WINDOW: u64 = 64 * 1024;
 
 /// The slots for large and for small files.
 #[derive(Debug)]
 pub(super) struct UploadSlots {
     large: FairSlots<UserName>,
     small: FairSlots<UserName>,
+    /// Links over which data was asked for that is not sent yet, and how often that was.
+    links: AtomicUsize,
+    requests: AtomicUsize,
+}
+
+/// Held as long as a request for data over a link is answered.
+#[derive(Debug)]
+pub(super) struct SendingLink<'a> {
+    places: &'a UploadSlots,
+    /// Those of the link.
+    requests: &'a AtomicUsize,
 }
 
 /// A stream's slot: held, or given back for now.
@@ -49,7 +61,8 @@ pub(super) struct UploadSlot<'a> {
     slots: &'a FairSlots<UserName>,
     user: &'a UserName,
     held: Option<HeldUploadSlot>,
-    /// Bytes that the other side took, over the slot's whole life.
+    is_for_small: bool,
+    /// Bytes that the other side took.
     bytes_moved: AtomicU64,
 }
 
@@ -75,11 +88,12 @@ struct SlotContention {
 
 impl UploadSlots {
     pub(super) fn new() -> Self {
-        Self { large: FairSlots::new(LARGE), small: FairSlots::new(SMALL) }
+        let (large, small) = (FairSlots::new(LARGE), FairSlots::new(SMALL));
+        Self { large, small, links: AtomicUsize::new(0), requests: AtomicUsize::new(0) }
     }
 
-    /// Returns a slot for a large file, if one is free.
-    pub(super) fn try_acquire_large<'a>(&'a self, user: &'a UserName) -> Option<UploadSlot<'a>> {
+    /// A place for a file of any size, if one is free.
+    pub(super) fn now<'a>(&'a self, user: &'a UserName) -> Option<UploadSlot<'a>> {
         self.large.try_acquire(user).map(|place| UploadSlot::new(&self.large, user, place))
     }
 
@@ -90,24 +104,49 @@ impl UploadSlots {
 
     /// Waits for a slot for small files.
     pub(super) async fn acquire_small<'a>(&'a self, user: &'a UserName) -> UploadSlot<'a> {
-        UploadSlot::new(&self.small, user, self.small.acquire(user).await)
+        UploadSlot { is_for_small: true, ..UploadSlot::new(&self.small, user, self.small.acquire(user).await) }
+    }
+
+    /// Counts a link among those that are sent data while one of its `requests` is answered.
+    pub(super) fn sending<'a>(&'a self, requests: &'a AtomicUsize) -> SendingLink<'a> {
+        if requests.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.links.fetch_add(1, Ordering::Relaxed);
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        SendingLink { places: self, requests }
     }
 
     /// True if so many files are sent at once that each gets little memory.
     pub(super) fn is_crowded(&self) -> bool {
-        self.large.in_use() > CROWDED_FILES
+        self.requests.load(Ordering::Relaxed) > CROWDED_FILES
     }
 
-    /// Returns the bytes that a link may have unacknowledged now, at most `most`.
-    pub(super) fn send_window(&self, most: u64) -> u64 {
-        let files = u64::try_from(self.large.in_use()).unwrap_or(u64::MAX).max(1);
-        (TOTAL_SEND_WINDOW / files).clamp(MIN_SEND_WINDOW, most)
+    /// What a link may have unacknowledged now that so much was written to it. Of one that acknowledges nothing, no more than
+    /// twice the first window was written.
+    pub(super) fn send_window(&self, written: u64) -> u64 {
+        let links = u64::try_from(self.links.load(Ordering::Relaxed)).unwrap_or(u64::MAX).max(1);
+        (FIRST_SEND_WINDOW + written / 2).min((TOTAL_SEND_WINDOW / links).max(MIN_SEND_WINDOW))
+    }
+}
+
+impl Drop for SendingLink<'_> {
+    fn drop(&mut self) {
+        if self.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.places.links.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.places.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl<'a> UploadSlot<'a> {
     fn new(slots: &'a FairSlots<UserName>, user: &'a UserName, slot: FairSlot<UserName>) -> Self {
-        Self { slots, user, held: Some(HeldUploadSlot::new(slot, 0)), bytes_moved: AtomicU64::new(0) }
+        Self {
+            slots,
+            user,
+            held: Some(HeldUploadSlot::new(slot, 0)),
+            is_for_small: false,
+            bytes_moved: AtomicU64::new(0),
+        }
     }
 
     /// Counts bytes that the other side took.
@@ -115,7 +154,17 @@ impl<'a> UploadSlot<'a> {
         self.bytes_moved.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Gives the slot back if others are to have it; returns true if it did.
+    /// Whether only small files may be sent with it.
+    pub(super) const fn is_for_small(&self) -> bool {
+        self.is_for_small
+    }
+
+    /// Gives the place back.
+    pub(super) fn give_back(&mut self) {
+        self.held = None;
+    }
+
+    /// Gives the place back if others are to have it; true if it did.
     pub(super) fn yield_if_due(&mut self) -> bool {
         let moved = self.bytes_moved.load(Ordering::Relaxed);
         let is_due = self.held.as_mut().is_some_and(|held| held.is_due(moved, Instant::now()));
@@ -198,13 +247,39 @@ mod tests {
     #[test]
     fn what_is_unacknowledged_is_shared_out() {
         let places = UploadSlots::new();
-        assert_eq!(places.send_window(8 << 20), 8 << 20);
-        let users: Vec<UserName> = (0..10).map(|number| user(&format!("user{number}"))).collect();
-        let turns: Vec<_> =
-            users.iter().flat_map(|user| (0..4).map(|_| places.try_acquire_large(user).unwrap())).collect();
+        assert_eq!(places.send_window(1 << 30), TOTAL_SEND_WINDOW);
+        let links: Vec<AtomicUsize> = (0..1000).map(|_| AtomicUsize::new(0)).collect();
+        let mut requests: Vec<_> = links[..40].iter().flat_map(|link| [link; 4]).map(|l| places.sending(l)).collect();
+        assert_eq!(places.send_window(1 << 30), TOTAL_SEND_WINDOW / 40);
+        requests.extend(links.iter().map(|link| places.sending(link)));
+        assert_eq!(places.send_window(1 << 30), MIN_SEND_WINDOW);
+        drop(requests);
+        assert_eq!(places.send_window(1 << 30), TOTAL_SEND_WINDOW);
+    }
+
+    #[test]
+    fn a_link_that_acknowledges_nothing_is_sent_little() {
+        let (places, mut written) = (UploadSlots::new(), 0);
+        // Each time, the window is filled.
+        for _ in 0..100 {
+            written = places.send_window(written);
+        }
+        assert!((FIRST_SEND_WINDOW..=2 * FIRST_SEND_WINDOW).contains(&written), "{written}");
+        // One that takes all of it has the whole window soon.
+        let rounds = (0..).take_while(|_| {
+            let window = places.send_window(written);
+            written += window;
+            window < TOTAL_SEND_WINDOW
+        });
+        assert!(rounds.count() < 20);
+    }
+
+    #[test]
+    fn files_are_many_when_more_than_eight_are_asked_for() {
+        let (places, link) = (UploadSlots::new(), AtomicUsize::new(0));
+        let mut requests: Vec<_> = (0..=CROWDED_FILES).map(|_| places.sending(&link)).collect();
         assert!(places.is_crowded());
-        assert_eq!(places.send_window(8 << 20), TOTAL_SEND_WINDOW / 40);
-        drop(turns);
+        requests.pop();
         assert!(!places.is_crowded());
     }
 

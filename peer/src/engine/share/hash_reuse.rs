@@ -20,14 +20,21 @@ pub(super) fn recorded_hash(
 ) -> Result<Option<HashedFile>, ProfileError> {
     let id = file_version(metadata);
     if let Some(known) = profile.hashed_file_at(path, id)? {
-        return Ok(Some(known));
+        let is_same = known.version.is_unwritten_at(&id) || known.version.ctime_ns == 0 && has_ends_at(path, &known);
+        return Ok(is_same.then_some(known));
     }
     // Another hard link or a moved file keeps inode, size and modification time.
     for share in profile.shares_with_version(id)? {
         if let Some(known) = profile.hashed_file_at(&share.path, id)?
             && is_same_content(path, metadata, &share, &known)
         {
-            return Ok(Some(known));
+            // What only the ends tell is no proof for the next time.
+            let id = if known.version.is_unwritten_at(&id) {
+                known.version
+            } else {
+                FileVersion { ctime_ns: 0, ..known.version }
+            };
+            return Ok(Some(HashedFile { version: id, ..known }));
         }
     }
     Ok(None)
@@ -42,13 +49,20 @@ pub(super) fn linked_hash(links: &HardLinkHashes, link: Option<(u64, u64)>, id: 
 /// True if `path` is another name of the file recorded as `share`, or the path that it was moved to.
 fn is_same_content(path: &Path, metadata: &Metadata, share: &Share, known: &HashedFile) -> bool {
     match fs::symlink_metadata(&share.path) {
-        // Both names exist: the same version at another path counts only for one inode with several links.
-        Ok(there) => hard_link(metadata).is_some() && is_same_file(metadata, &there),
+        Ok(there) => {
+            hard_link(metadata).is_some()
+                && is_same_file(metadata, &there)
+                && known.version.is_unwritten_at(&file_version(metadata))
+        }
         Err(why) if is_gone(&why) => {
-            // Another file may have got the old inode, but not the same time to the nanosecond. Where times
-            // are coarse, the content at both ends decides.
-            !known.version.has_coarse_times() || open_regular(path).is_ok_and(|file| has_same_ends(&file, known))
+            // A new name alone gives some file systems a new time, and elsewhere another file may have the same number.
+            known.version.is_unwritten_at(&file_version(metadata)) || has_ends_at(path, known)
         }
         Err(_) => false,
     }
+}
+
+/// Returns whether the file at `path` has the ends of `known`: a doubt where no times tell more.
+fn has_ends_at(path: &Path, known: &HashedFile) -> bool {
+    open_regular(path).is_ok_and(|file| has_same_ends(&file, known))
 }

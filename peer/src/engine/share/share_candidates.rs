@@ -13,9 +13,10 @@ use super::hashing::{HashError, hash_file};
 use super::key_search::KeySearch;
 use super::omissions::{OmissionReason, OmissionReport};
 use super::{ShareEvent, ShareEventHandler, hashed_share};
+use crate::engine::now_ns;
 use crate::engine::private_data::PrivateData;
 use crate::profile::{HashedFile, HashedShare, Profile};
-use crate::sys::{FileVersion, file_version, hard_link, is_executable, open_regular};
+use crate::sys::{FileVersion, file_version, hard_link, is_executable, open_file_version, open_regular};
 
 /// A file that was found and is to be shared.
 pub(super) struct ShareCandidate {
@@ -81,6 +82,10 @@ impl ShareCandidate {
             return Err(CandidateError::Interrupted);
         }
         let file = opened.map_err(|why| CandidateError::Refused(omission_of_error(&why)))?;
+        // A hash whose times prove nothing would be computed once more the next time.
+        if let Some(moment) = open_file_version(&file).ok().flatten().and_then(|id| id.settles_in(now_ns())) {
+            std::thread::sleep(moment);
+        }
         let key = private.own_key();
         let mut search = KeySearch::new(key.as_deref());
         let hashed = hash_file(&file, &mut search, &mut |bytes| report(ShareEvent::Hashed(bytes)));

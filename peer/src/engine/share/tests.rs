@@ -181,8 +181,7 @@ fn a_changed_share_is_noticed_and_refreshed() {
     put(&path, b"one");
     share(&home.profile, std::slice::from_ref(&path), None, &mut quiet).unwrap();
     let before = home.profile.share(&"a".parse().unwrap()).unwrap().unwrap();
-    // It is so young that a change right after it could have the same time.
-    assert_eq!(freshness(&before), ShareFreshness::Touched);
+    assert_eq!(freshness(&before), ShareFreshness::Fresh);
     put(&path, b"three");
     assert_eq!(freshness(&before), ShareFreshness::Changed { grown: true });
     assert_eq!(refresh(&home.profile, &before).unwrap(), RefreshOutcome::Done);
@@ -233,7 +232,25 @@ fn what_was_hashed_before_an_interruption_is_shared() {
 }
 
 #[test]
-fn another_mode_name_or_inode_is_no_other_content() {
+fn what_has_its_size_and_time_set_back_is_hashed_again() {
+    let home = home();
+    let path = home.data.join("a");
+    put(&path, &vec![1; 3 << 20]);
+    assert_eq!(hashed_bytes(&home.profile, &path), 3 << 20);
+    let time = fs::metadata(&path).unwrap().modified().unwrap();
+    let mut content = vec![1; 3 << 20];
+    // Neither at the beginning nor at the end.
+    content[(3 << 19) + 1] = 2;
+    put(&path, &content);
+    File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    assert_eq!(hashed_bytes(&home.profile, &path), 3 << 20);
+    let stored = home.profile.share(&"a".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(stored.hash, ContentHash::of(&content));
+    assert_eq!(hashed_bytes(&home.profile, &path), 0);
+}
+
+#[test]
+fn another_mode_name_or_inode_costs_one_look() {
     let home = home();
     let docs = home.data.join("docs");
     let (one, two) = (docs.join("one"), docs.join("two"));
@@ -244,18 +261,25 @@ fn another_mode_name_or_inode_is_no_other_content() {
     fs::set_permissions(&one, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     fs::hard_link(&one, docs.join("three")).unwrap();
     fs::rename(&two, docs.join("sub/moved")).unwrap();
+    assert_eq!(hashed_bytes(&home.profile, &docs), 3 << 20, "the file whose mode is another, once by all its names");
     assert_eq!(hashed_bytes(&home.profile, &docs), 0);
+    fs::rename(docs.join("other"), docs.join("renamed")).unwrap();
+    assert_eq!(hashed_bytes(&home.profile, &docs), 0);
+    fs::rename(docs.join("renamed"), docs.join("other")).unwrap();
     let moved = home.data.join("moved");
     fs::rename(&docs, &moved).unwrap();
     assert_eq!(hashed_bytes(&home.profile, &moved), 0);
-    // As a backup that is played back, or a file system that numbers its inodes anew.
-    let copy = home.data.join("copy");
-    fs::copy(moved.join("other"), &copy).unwrap();
-    let time = fs::metadata(moved.join("other")).unwrap().modified().unwrap();
+    // As a backup that is played back.
+    let (saved, copy) = (moved.join("saved"), home.data.join("copy"));
+    put(&saved, &vec![4; 2 << 20]);
+    assert_eq!(hashed_bytes(&home.profile, &moved), 2 << 20);
+    fs::copy(&saved, &copy).unwrap();
+    let time = fs::metadata(&saved).unwrap().modified().unwrap();
     File::options().write(true).open(&copy).unwrap().set_modified(time).unwrap();
-    fs::rename(&copy, moved.join("other")).unwrap();
-    let before = home.profile.share(&"moved/other".parse().unwrap()).unwrap().unwrap();
+    fs::rename(&copy, &saved).unwrap();
+    let before = home.profile.share(&"moved/saved".parse().unwrap()).unwrap().unwrap();
     assert_eq!(freshness(&before), ShareFreshness::Touched);
+    assert_eq!(hashed_bytes(&home.profile, &moved), 2 << 20);
     assert_eq!(hashed_bytes(&home.profile, &moved), 0);
     // Another file with a name that was another's.
     put(&moved.join("one"), &vec![3; 3 << 20]);

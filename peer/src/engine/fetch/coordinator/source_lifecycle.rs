@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{FailureReason, FetchEventHandler, FetchRound, RoundEnd, SourceState};
+use super::{FEW_ANSWERS, FailureReason, FetchEventHandler, FetchRound, RoundEnd, SourceState};
 use crate::engine::fetch::downloader::download;
 use crate::engine::fetch::group_availability::watch_availability;
 use crate::engine::fetch::plan::SourceNo;
+use crate::engine::fetch::slowdown::{Look, SlowdownDetector};
 use crate::engine::fetch::source_dialer::{ConnectedSource, is_retryable};
 use crate::engine::fetch::source_finder::{SearchEvent, SourceFinder};
-use crate::engine::fetch::stall_detector::StallDetector;
+use crate::engine::fetch::stall_detector::{PulseReading, StallDetector};
 use crate::engine::fetch::{FetchEvent, FileNo, SourcePolicy};
 use crate::engine::{Error, ErrorKind};
 use crate::net::link::Link;
@@ -123,6 +124,10 @@ impl FetchRound<'_> {
             link: found.link.clone(),
             link_generation: 0,
             is_reconnecting: false,
+            pulse: Arc::default(),
+            reading: PulseReading::default(),
+            slowdown: SlowdownDetector::default(),
+            silent: false,
             lost_since: None,
             is_banned: false,
         });
@@ -143,6 +148,8 @@ impl FetchRound<'_> {
         state.is_reconnecting = false;
         // One detector for all streams of a link: they share its queues, so silence is judged per link.
         let (link_no, detector) = (state.link_generation, Arc::new(StallDetector::default()));
+        (state.pulse, state.reading) = (detector.clone(), PulseReading::default());
+        state.slowdown.begin_again();
         for _ in 0..self.streams_per_source {
             let (shared, link, detector) = (self.context.clone(), link.clone(), detector.clone());
             self.downloaders.spawn(async move { (source, link_no, download(shared, link, detector, source).await) });
@@ -189,7 +196,12 @@ impl FetchRound<'_> {
         if state.link_generation != link_no || state.is_reconnecting {
             return;
         }
-        // The other downloaders of this link would run beside those of the new one.
+        // One that is gone would have been noticed by the link itself.
+        let silence = match &error {
+            StreamError::Timeout(time) if !state.link.is_closed() => Some(*time),
+            _ => None,
+        };
+        // Its other pullers must not go on beside those of a new link.
         state.link.close(PeerErrorCode::Cancelled);
         let user = state.user.clone();
         let comes_back = match &error {
@@ -202,7 +214,7 @@ impl FetchRound<'_> {
         let timeout = all_patience.saturating_sub(gone_for);
         state.is_reconnecting = !state.is_banned && comes_back && !timeout.is_zero();
         let (coming, banned) = (state.is_reconnecting, state.is_banned);
-        // What the source held in flight is returned by its downloaders, which end with the link.
+        let is_silent = std::mem::replace(&mut state.silent, silence.is_some());
         self.context.plan().lose_source(source);
         let why = error.to_string();
         // The ban is the reason; the closed link is only its consequence.
@@ -211,7 +223,11 @@ impl FetchRound<'_> {
         }
         self.searches_requested.send_modify(|times| *times += 1);
         if coming {
-            report(FetchEvent::SourceLost { user: &user, why: &why });
+            match silence {
+                Some(time) if !is_silent => report(FetchEvent::Silent { user: &user, time }),
+                Some(_) => {}
+                None => report(FetchEvent::SourceLost { user: &user, why: &why }),
+            }
             let dialer = self.dialer.clone();
             self.redials.spawn(async move { (source, dialer.reconnect(&user, timeout).await) });
         }
@@ -220,7 +236,10 @@ impl FetchRound<'_> {
 
     pub(super) async fn restore_source(&mut self, source: SourceNo, link: &Link, report: FetchEventHandler<'_>) {
         if self.context.plan().restore_source(source, Instant::now()) {
-            report(FetchEvent::SourceReturned { user: link.user() });
+            // One that was silent isn't back before something comes.
+            if self.source_mut(source).is_some_and(|state| !state.silent) {
+                report(FetchEvent::SourceReturned { user: link.user() });
+            }
             self.start_downloaders(source, link);
         } else {
             link.close(PeerErrorCode::Cancelled);
@@ -238,7 +257,25 @@ impl FetchRound<'_> {
         self.fail_stranded(report).await;
     }
 
-    /// True while a search for other sources is requested and not completed.
+    /// Looks how fast the sources are, and tells of one that became slow.
+    pub(super) fn look_at_rates(&mut self, report: FetchEventHandler<'_>) {
+        let seeks = !matches!(self.request.sources, SourcePolicy::Only(_));
+        for state in self.sources.iter_mut().filter(|state| !state.is_reconnecting && !state.is_banned) {
+            let (reading, before) = (state.pulse.read(), state.reading);
+            state.reading = reading;
+            let is_of_large = reading.answers.saturating_sub(before.answers) <= FEW_ANSWERS;
+            let waits = reading.waits_since(&before) && is_of_large;
+            let look = Look { at: Instant::now(), bytes: reading.bytes, waits };
+            if let Some(slowdown) = state.slowdown.take(look) {
+                report(FetchEvent::Slow { user: &state.user, slowdown, seeks });
+                if seeks {
+                    self.searches_requested.send_modify(|times| *times += 1);
+                }
+            }
+        }
+    }
+
+    /// Whether others may still be found.
     fn is_search_pending(&self) -> bool {
         self.searches_completed < *self.searches_requested.borrow()
     }

@@ -184,8 +184,6 @@ impl PlannedJobs {
                         self.report_builder.settle(None, FileReport::skipped(name, size, path), || None, report);
                     }
                     Err(Error::FolderUnwritable { folder, obstacle }) => {
-                        // Kept for the end: one unwritable folder can fail
-                        // thousands of files, and is reported once.
                         closed.push((name, size, again(), folder, obstacle));
                     }
                     Err(error @ Error::Interrupted) => self.report_builder.abort(name, size, again(), &error, report),
