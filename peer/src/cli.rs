@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use self::args::{CliArgs, ConfiguredCommand};
 use crate::commands::{self, CommandContext};
 use crate::engine::{Error, ErrorKind};
-use crate::net::tell_tracker_waits_with;
+use crate::net::set_tracker_wait_notifier;
 use crate::profile::set_wait_notifier;
-use crate::sys::{job_control, tell_unknown_zone_with};
+use crate::sys::{job_control, set_zone_notifier};
 use crate::ui::{ColorChoice, CommandOutput, LogWriter, OutputOptions, restore_terminal};
 
 const SIGINT: u8 = 2;
@@ -43,14 +43,14 @@ pub fn main() -> ExitCode {
     // A wait for the database may begin while the profile is opened, before there is a runtime.
     set_wait_notifier(move |words| told.note(words));
     let told = output.clone();
-    tell_unknown_zone_with(move |words| told.warning(words));
+    set_zone_notifier(move |words| told.warning(words));
     let ConfiguredCommand { context, command } = match args.configure(output.clone(), cancel.clone()) {
         Ok(configured) => configured,
         Err(error) => return report_error(&output, &error, 0),
     };
     if !command.tells_waits() {
         let told = output.clone();
-        tell_tracker_waits_with(move |words| told.note(words));
+        set_tracker_wait_notifier(move |words| told.note(words));
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

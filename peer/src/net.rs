@@ -23,9 +23,9 @@ mod path_mtu;
 pub mod stream;
 pub mod tracker;
 mod tracker_address;
+mod tracker_wait_notice;
 mod udp_batching;
-mod waiting;
 
 pub use net_error::{LinkError, StreamError, TrackerError};
 pub use path_mtu::PathMtuProblem;
-pub use waiting::{tell_no_tracker_waits, tell_tracker_waits_with};
+pub use tracker_wait_notice::{set_tracker_wait_notifier, silence_wait_notice};

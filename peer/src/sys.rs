@@ -45,4 +45,4 @@ pub use process_state::{is_process_stopped, process_command};
 pub use route::route_mtu;
 pub use runtime_folder::{is_file_locking_unsupported, is_trusted_uid, runtime_folder};
 pub use system_error::{is_device_failure, is_too_many_open_files, plain_message};
-pub use time_zone::{tell_unknown_zone_with, time_zone};
+pub use time_zone::{set_zone_notifier, time_zone};

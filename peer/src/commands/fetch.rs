@@ -17,7 +17,7 @@ use super::progress_publisher::{NodeProgressSink, ProgressPublisher};
 use super::{CommandContext, share};
 use crate::engine::fetch::{FetchDestination, FetchEvent, FetchReport, FetchRequest, IfExists, fetch};
 use crate::engine::{Error, ErrorKind, LocalUser};
-use crate::net::tell_no_tracker_waits;
+use crate::net::silence_wait_notice;
 use crate::profile::Profile;
 use crate::sys::is_stdout_closed;
 use crate::ui::{FetchBars, format_size};
@@ -105,7 +105,7 @@ async fn fetch_with_progress(
     let mut report = |event: FetchEvent<'_>| {
         if matches!(event, FetchEvent::Resolved { .. }) {
             // From here on only others are asked for, while the files come.
-            tell_no_tracker_waits();
+            silence_wait_notice();
         }
         if let Some(offering) = offering {
             offering.handle_event(&event);

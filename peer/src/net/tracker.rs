@@ -36,7 +36,7 @@ use super::TrackerError;
 use super::happy_eyeballs::first_success;
 pub use super::tracker_address::TrackerAddress;
 use super::tracker_address::{ATTEMPT_DELAY, CONNECT_TIMEOUT};
-use super::waiting::patiently;
+use super::tracker_wait_notice::notify_if_slow;
 use crate::sys::plain_message;
 
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -103,7 +103,7 @@ impl TrackerConnection {
         let known = demand.key();
         let text = address.to_string();
         let unreachable = |why: String| TrackerError::Unreachable { address: text.clone(), why };
-        let addresses = patiently(&text, address.resolve(known.is_some())).await.map_err(unreachable)?;
+        let addresses = notify_if_slow(&text, address.resolve(known.is_some())).await.map_err(unreachable)?;
         let connected = first_success(&addresses, ATTEMPT_DELAY, |address| {
             let pin = known.map_or_else(ServerPin::trust_on_first_use, ServerPin::expecting);
             let config = certs::tracker_client_config(identity, &pin);
@@ -113,7 +113,7 @@ impl TrackerConnection {
             }
         });
         let TlsConnection { stream, local, fingerprint } =
-            patiently(&text, connected).await.map_err(|failures| connect_error(address, known, failures))?;
+            notify_if_slow(&text, connected).await.map_err(|failures| connect_error(address, known, failures))?;
         let (incoming, events) = (Vec::new(), VecDeque::new());
         let (features, is_confirmed) = (FeatureSet::default(), matches!(demand, KeyDemand::Confirmed(_)));
         Ok(Self { address: text, stream, incoming, scanned: 0, events, fingerprint, local, features, is_confirmed })
@@ -191,7 +191,7 @@ impl TrackerConnection {
                 }
             }
         };
-        let line = tokio::time::timeout(limit, patiently(&address, round_trip)).await;
+        let line = tokio::time::timeout(limit, notify_if_slow(&address, round_trip)).await;
         let line = line.map_err(|_| self.unreachable(format!("no reply within {} s", limit.as_secs())))??;
         if matches!(
             request,

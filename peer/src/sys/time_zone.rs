@@ -11,14 +11,14 @@ use shared::safe_text::safe_line;
 const ZONE_PREFIXES: [&str; 3] = ["./", "posix/", "right/"];
 
 /// Tells the user what is wrong with `TZ`.
-static TELL: OnceLock<Tell> = OnceLock::new();
+static NOTIFIER: OnceLock<ZoneNotifier> = OnceLock::new();
 
-type Tell = Box<dyn Fn(&str) + Send + Sync>;
+type ZoneNotifier = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Sets what tells the user, at the first time that is shown, that `TZ` names no time zone.
-pub fn tell_unknown_zone_with(tell: impl Fn(&str) + Send + Sync + 'static) {
+pub fn set_zone_notifier(tell: impl Fn(&str) + Send + Sync + 'static) {
     // Only the first counts: a process has one user.
-    let _ = TELL.set(Box::new(tell));
+    let _ = NOTIFIER.set(Box::new(tell));
 }
 
 /// Returns the time zone that `TZ` names, else that of the machine.
@@ -31,7 +31,7 @@ pub fn time_zone() -> TimeZone {
         match bare.and_then(|bare| TimeZone::get(bare).ok()).map_or_else(TimeZone::try_system, Ok) {
             Ok(zone) => zone,
             Err(why) => {
-                if let (Some(name), Some(tell)) = (&name, TELL.get()) {
+                if let (Some(name), Some(tell)) = (&name, NOTIFIER.get()) {
                     tracing::debug!("{why}");
                     let name = name.to_string_lossy();
                     tell(&format!("TZ={} names no time zone that is known here: times are in UTC", safe_line(&name)));

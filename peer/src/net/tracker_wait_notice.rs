@@ -1,4 +1,4 @@
-//! Word about a wait for the tracker that takes long, for commands that have nothing else to say meanwhile.
+//! A notice that a command waits for the tracker, for commands that have nothing else to say meanwhile.
 
 use std::pin::pin;
 use std::sync::OnceLock;
@@ -12,30 +12,30 @@ use tokio::time::timeout;
 /// A little longer than those who know another way wait for the tracker: they say so themselves.
 const MOMENT: Duration = Duration::from_millis(2200);
 
-/// Tells the user what is waited for.
-static TELL: OnceLock<Tell> = OnceLock::new();
+/// Prints the notice.
+static NOTIFIER: OnceLock<WaitNotifier> = OnceLock::new();
 static IS_TOLD: AtomicBool = AtomicBool::new(false);
 
-type Tell = Box<dyn Fn(&str) + Send + Sync>;
+type WaitNotifier = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Sets what tells the user, once, that the tracker is waited for. Without it, nobody is told.
-pub fn tell_tracker_waits_with(tell: impl Fn(&str) + Send + Sync + 'static) {
+pub fn set_tracker_wait_notifier(tell: impl Fn(&str) + Send + Sync + 'static) {
     // Only the first counts: a process has one user.
-    let _ = TELL.set(Box::new(tell));
+    let _ = NOTIFIER.set(Box::new(tell));
 }
 
 /// Tells nobody from now on: there is something else to see.
-pub fn tell_no_tracker_waits() {
+pub fn silence_wait_notice() {
     IS_TOLD.store(true, Ordering::Relaxed);
 }
 
 /// Does `work`, which waits for the tracker at `address`, and says so when that takes longer than a moment.
-pub(super) async fn patiently<T>(address: &str, work: impl Future<Output = T>) -> T {
+pub(super) async fn notify_if_slow<T>(address: &str, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     if let Ok(done) = timeout(MOMENT, &mut work).await {
         return done;
     }
-    if let Some(tell) = TELL.get()
+    if let Some(tell) = NOTIFIER.get()
         && !IS_TOLD.swap(true, Ordering::Relaxed)
     {
         tell(&format!("waiting for the tracker {address} to answer"));
@@ -55,11 +55,11 @@ mod tests {
     async fn a_long_wait_is_told_once() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = told.clone();
-        tell_tracker_waits_with(move |words| heard.lock().unwrap().push(words.to_owned()));
-        patiently("t:1", sleep(MOMENT / 2)).await;
+        set_tracker_wait_notifier(move |words| heard.lock().unwrap().push(words.to_owned()));
+        notify_if_slow("t:1", sleep(MOMENT / 2)).await;
         assert!(told.lock().unwrap().is_empty());
         for _ in 0..2 {
-            patiently("t:1", sleep(MOMENT * 2)).await;
+            notify_if_slow("t:1", sleep(MOMENT * 2)).await;
         }
         assert_eq!(*told.lock().unwrap(), ["waiting for the tracker t:1 to answer"]);
     }
