@@ -22,7 +22,7 @@ use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::net::tracker::TrackerAddress;
 use crate::ui::{ColorChoice, CommandOutput, InterruptForwarder, OutputOptions, parse_age};
 
-use help_text::{CHAT_EXAMPLES, EXIT_CODES, FETCH_EXAMPLES, SHARE_EXAMPLES, explain_error};
+use help_text::explain_error;
 use value_parsers::{
     HistoryRetention, parse_announced_address, parse_file_name, parse_hash, parse_rate, parse_retention,
     parse_share_pattern,
@@ -30,7 +30,7 @@ use value_parsers::{
 
 /// Chat and file exchange with the people on your local network.
 #[derive(Debug, Parser)]
-#[command(name = "peer", version, after_help = EXIT_CODES, styles = Styles::plain(), max_term_width = 100, args_override_self = true)]
+#[command(name = "peer", version, after_help = help_text::PEER.examples, after_long_help = help_text::PEER.long(), styles = Styles::plain(), max_term_width = 100, args_override_self = true)]
 pub(super) struct CliArgs {
     #[command(flatten)]
     global: GlobalArgs,
@@ -45,23 +45,24 @@ struct GlobalArgs {
     /// The tracker; port 8000 unless given [default: the one used last, else one found on this network].
     #[arg(long, global = true, value_name = "HOST[:PORT]", env = "VIZINHO_TRACKER")]
     tracker: Option<TrackerAddress>,
-    /// Its key, as it prints it when it starts: no other is talked to, and nobody is asked at the first contact.
+    /// The tracker's key, from the line that it printed when it started: no other tracker is talked to.
     #[arg(long, global = true, value_name = "FINGERPRINT", env = "VIZINHO_TRACKER_KEY")]
     tracker_key: Option<Fingerprint>,
-    /// Take the key that a tracker shows at the first contact, without a question; later it may not change. Whoever is on
-    /// the network can be that tracker: prefer --tracker-key.
+    /// Accept the key that the tracker shows at the first contact, without a question. Anybody on the network can pose as
+    /// that tracker: prefer --tracker-key.
     #[arg(long, global = true, env = "VIZINHO_ACCEPT_NEW", value_parser = FalseyValueParser::new())]
     accept_new: bool,
-    /// The profile's folder [default: vizinho in the XDG data folder].
+    /// The folder of the account, its key and messages; another folder is another account [default: vizinho in the XDG data
+    /// folder].
     #[arg(long, global = true, value_name = "DIR", env = "VIZINHO_HOME")]
     home: Option<PathBuf>,
-    /// Print NDJSON for programs.
+    /// Print one JSON object a line, for programs.
     #[arg(long, global = true)]
     json: bool,
     /// Print only data and errors.
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// Log what happens inside; again for more.
+    /// Log what happens inside; -vv logs more.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
     /// Don't look for a tracker on the local network (mDNS) when none is known.
@@ -87,62 +88,70 @@ enum ColorMode {
 
 #[derive(Debug, Subcommand)]
 enum SubcommandArgs {
-    /// Make an account at the tracker, bound to this machine's key.
+    /// Make an account at the tracker, for this machine.
+    #[command(after_help = help_text::REGISTER.examples, after_long_help = help_text::REGISTER.long())]
     Register {
         /// A letter or a digit, then up to 31 of A-Z a-z 0-9 _ . -
         user: NewUserName,
         #[command(flatten)]
         password: PasswordArgs,
     },
-    /// Enter an account that exists, from this machine.
+    /// Sign in to an account that exists.
+    #[command(after_help = help_text::LOGIN.examples, after_long_help = help_text::LOGIN.long())]
     Login {
         /// The account.
         user: UserName,
         #[command(flatten)]
         password: PasswordArgs,
-        /// The account has another machine's key: put this one's in its place.
+        /// Move the account to this machine; the one where it was is signed out.
         #[arg(long)]
         rebind: bool,
     },
-    /// Change the account's password; its sessions end, but for this profile's own.
+    /// Change the password; the account stays signed in only here.
+    #[command(after_help = help_text::PASSWD.examples, after_long_help = help_text::PASSWD.long())]
     Passwd {
         /// File with two lines, the current password and the new one; `-` is standard input.
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
-    /// Stop the node and forget the account on this machine; the key and the shares stay.
+    /// Go offline and sign out on this machine; the key and the shares stay.
+    #[command(after_help = help_text::LOGOUT.examples, after_long_help = help_text::LOGOUT.long())]
     Logout,
-    /// Show who this profile is.
+    /// Show the account of this machine, and whether it is online.
+    #[command(after_help = help_text::WHOAMI.examples, after_long_help = help_text::WHOAMI.long())]
     Whoami,
     /// Share files and folders with everybody.
     ///
-    /// A folder is shared as it is now: files that come later need another `peer share`. Hidden files, links and what is
-    /// no file are left out of a folder unless they are named; profiles and keys always. Exit code 12 when something that
-    /// was asked for, or all of it, can't be shared.
-    #[command(after_help = SHARE_EXAMPLES)]
+    /// A folder is shared as it is now: files that come later need another `peer share`. Hidden files, links, devices and
+    /// the like in a folder are left out and counted, unless you name them; secret keys and the folders of accounts are
+    /// never shared. Exit code 12 when something that was asked for, or all of it, can't be shared.
+    #[command(after_help = help_text::SHARE.examples, after_long_help = help_text::SHARE.long())]
     Share {
         /// Files and folders.
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
-        /// Offer it under another name.
+        /// Share it under another name.
         #[arg(long = "as", value_name = "NAME", value_parser = parse_file_name)]
         name: Option<FileName>,
     },
     /// Stop sharing files or folders.
+    #[command(after_help = help_text::UNSHARE.examples, after_long_help = help_text::UNSHARE.long())]
     Unshare {
         /// Names, folders (docs/) or paths.
         #[arg(required = true, value_name = "NAME", value_parser = OsStringValueParser::new().map(parse_share_pattern))]
         names: Vec<String>,
     },
-    /// Show what is shared; files that came into a folder later are not, before another `peer share`.
+    /// Show what you share.
+    #[command(after_help = help_text::SHARES.examples, after_long_help = help_text::SHARES.long())]
     Shares,
-    /// Be online: serve the shares, take messages, show both.
+    /// Go online: share files and receive messages.
+    #[command(after_help = help_text::SERVE.examples, after_long_help = help_text::SERVE.long())]
     Serve {
         /// The UDP port, 1024 or above [default: the one of last time, else any].
         #[arg(long, value_parser = clap::value_parser!(u16).range(i64::from(MIN_PEER_PORT)..))]
         port: Option<u16>,
-        /// Where others find this node instead of at its own addresses: a port of the router or container host that
-        /// is forwarded to --port. An address beyond the local network has to be allowed by the tracker.
+        /// Where others reach this machine instead of at its own addresses: a port of the router or container host that is
+        /// forwarded to --port. An address beyond the local network has to be allowed by the tracker.
         #[arg(long, value_name = "[IP:]PORT", value_parser = parse_announced_address)]
         announce: Option<PortForwarding>,
         /// Send at most this many bytes a second, to all together (10M, 500k, 10 MB/s).
@@ -153,6 +162,7 @@ enum SubcommandArgs {
         limit_per_peer: Option<u64>,
     },
     /// Show who is online.
+    #[command(after_help = help_text::LIST.examples, after_long_help = help_text::LIST.long())]
     List {
         /// Only this user.
         user: Option<UserName>,
@@ -167,6 +177,7 @@ enum SubcommandArgs {
         limit: Option<u32>,
     },
     /// Find files of everybody who is online, by words of their names or by hash.
+    #[command(after_help = help_text::FIND.examples, after_long_help = help_text::FIND.long())]
     Find {
         /// Words that begin words of the file's name, or one hash of 64 hex digits.
         #[arg(required = true, value_name = "WORDS|HASH")]
@@ -176,6 +187,7 @@ enum SubcommandArgs {
         limit: u32,
     },
     /// Show what somebody shares.
+    #[command(after_help = help_text::FILES.examples, after_long_help = help_text::FILES.long())]
     Files {
         /// Who.
         user: UserName,
@@ -184,7 +196,7 @@ enum SubcommandArgs {
         prefix: String,
     },
     /// Download files (verified, parallel, resumable).
-    #[command(after_help = FETCH_EXAMPLES)]
+    #[command(after_help = help_text::FETCH.examples, after_long_help = help_text::FETCH.long())]
     Fetch {
         /// From whom.
         #[arg(required_unless_present = "retry")]
@@ -192,7 +204,7 @@ enum SubcommandArgs {
         /// Names, folders (docs/) and patterns ('*.pdf').
         #[arg(value_name = "NAME", value_parser = OsStringValueParser::new().map(parse_share_pattern))]
         names: Vec<String>,
-        /// Fetch what is missing of the last fetch, to where and as it said; --limit, --patience, -j and --share may differ.
+        /// Fetch what is missing of the last fetch, to the same place; --limit, --patience, -j and --share may differ.
         #[arg(long, conflicts_with_all = ["user", "names", "from", "only", "output", "if_exists"])]
         retry: bool,
         /// Ask these as well, whether or not the tracker says that they have it.
@@ -204,16 +216,16 @@ enum SubcommandArgs {
         /// Receive at most this many bytes a second (10M, 500k, 10 MB/s).
         #[arg(long, value_name = "RATE", value_parser = parse_rate)]
         limit: Option<u64>,
-        /// Wait this long for sources that are gone [default: 90].
+        /// Wait this long for people who went offline [default: 90].
         #[arg(long, value_name = "SECONDS")]
         patience: Option<u32>,
-        /// Offer what was fetched as well.
+        /// Share what is fetched as well.
         #[arg(long)]
         share: bool,
         /// A folder, a file's new name, a pipe or a device, or - for standard output.
         #[arg(short, long, value_name = "DIR|FILE|-", default_value = ".")]
         output: PathBuf,
-        /// Streams that pull at once [default: 2].
+        /// Streams to each source at once [default: 2].
         #[arg(short = 'j', long = "jobs", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
         jobs: Option<u8>,
         /// What to do where a file exists [default: skip one with the same content, else rename].
@@ -223,58 +235,63 @@ enum SubcommandArgs {
     /// Talk to somebody: one message, standard input line by line, or a conversation in the terminal.
     ///
     /// Of standard input, each line is a message; lines with nothing but blanks are left out, as there is nothing to send.
-    #[command(after_help = CHAT_EXAMPLES)]
+    #[command(after_help = help_text::CHAT.examples, after_long_help = help_text::CHAT.long())]
     Chat {
         /// To whom.
         user: UserName,
         /// The message; several words are one.
         #[arg(num_args = 1..)]
         text: Option<Vec<String>>,
-        /// Fail when it can't be delivered now, instead of keeping it for later.
+        /// Fail when the message can't be delivered now, instead of queueing it.
         #[arg(long)]
         now: bool,
     },
-    /// See people, conversations, files and transfers in one view; `peer` alone in a terminal does the same.
+    /// Open people, conversations, files and transfers in one view; so does `peer` alone in a terminal.
+    #[command(after_help = help_text::UI.examples, after_long_help = help_text::UI.long())]
     Ui,
-    /// Show what was said, oldest first, or forget it.
+    /// Show old messages, oldest first, or delete them.
+    #[command(after_help = help_text::HISTORY.examples, after_long_help = help_text::HISTORY.long())]
     History {
         /// With whom [default: everybody].
         user: Option<UserName>,
-        /// Only what is not older (90s, 30m, 12h, 2d, 3w).
+        /// Only messages that are not older (90s, 30m, 12h, 2d, 3w).
         #[arg(long, value_name = "AGE", value_parser = parse_age)]
         since: Option<i64>,
         /// At most this many: the last ones.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         limit: Option<u32>,
-        /// Only what has words in it that begin with each of these, whatever their case and accents.
+        /// Only messages in which each of these begins a word, whatever case and accents.
         #[arg(long, value_name = "WORDS", num_args = 1..)]
         search: Option<Vec<String>>,
-        /// Forget all messages with the user, or those of --older, for good; what waits to be delivered stays.
+        /// Delete all messages with the user, or those of --older, for good; queued messages stay.
         #[arg(long, conflicts_with_all = ["since", "limit", "search"])]
         forget: bool,
-        /// Forget only what is older (90s, 30m, 12h, 2d, 3w).
+        /// Delete only messages that are older (90s, 30m, 12h, 2d, 3w).
         #[arg(long, value_name = "AGE", value_parser = parse_age, requires = "forget")]
         older: Option<i64>,
-        /// Don't ask whether to forget.
+        /// Delete without a question.
         #[arg(long, requires = "forget")]
         yes: bool,
-        /// Keep history so long from now on (30d), or for ever (all): the node forgets what is older once a day.
+        /// Delete messages of this age once a day from now on (30d), or never (all).
         #[arg(long, value_name = "AGE|all", value_parser = parse_retention,
               conflicts_with_all = ["user", "since", "limit", "search", "forget"])]
         keep: Option<HistoryRetention>,
     },
-    /// Show what is unread; it is read then.
+    /// Show unread messages and mark them read.
+    #[command(after_help = help_text::INBOX.examples, after_long_help = help_text::INBOX.long())]
     Inbox {
-        /// Take what this person writes, whom you never wrote to, as from anybody else.
+        /// Accept this stranger: receive all their messages from now on.
         #[arg(long, value_name = "USER")]
         accept: Option<UserName>,
     },
-    /// Show what waits to be delivered.
+    /// Show queued messages, or drop one.
+    #[command(after_help = help_text::OUTBOX.examples, after_long_help = help_text::OUTBOX.long())]
     Outbox {
         #[command(subcommand)]
         command: Option<OutboxCommand>,
     },
-    /// Offer files to one person alone, and tell them; without files show what is offered.
+    /// Offer files to one person alone; without files show what is offered.
+    #[command(after_help = help_text::OFFER.examples, after_long_help = help_text::OFFER.long())]
     Offer {
         /// To whom.
         user: Option<UserName>,
@@ -284,21 +301,24 @@ enum SubcommandArgs {
         /// Offer it under another name.
         #[arg(long = "as", value_name = "NAME", value_parser = parse_file_name, conflicts_with = "withdraw")]
         name: Option<FileName>,
-        /// Take back what is offered under these names.
+        /// Withdraw what is offered under these names.
         #[arg(long, requires = "files")]
         withdraw: bool,
     },
-    /// Refuse messages, offers and fetches of somebody; without a name show who is blocked.
+    /// Block somebody: no messages, offers or downloads; without a name show who is blocked.
+    #[command(after_help = help_text::BLOCK.examples, after_long_help = help_text::BLOCK.long())]
     Block {
         /// Who.
         user: Option<UserName>,
     },
     /// Unblock somebody.
+    #[command(after_help = help_text::UNBLOCK.examples, after_long_help = help_text::UNBLOCK.long())]
     Unblock {
         /// Who.
         user: UserName,
     },
-    /// Show or set how you are told of messages: the terminal's bell, and a program that is run for each.
+    /// Set how you are told of messages: the terminal's bell, and a program that runs for each.
+    #[command(after_help = help_text::NOTIFY.examples, after_long_help = help_text::NOTIFY.long())]
     Notify {
         /// Whether a terminal rings.
         #[arg(long, value_name = "on|off")]
@@ -306,14 +326,16 @@ enum SubcommandArgs {
         /// Run no program.
         #[arg(long, conflicts_with = "hook")]
         no_hook: bool,
-        /// The program and its arguments, after --; it is run without a shell. Its environment has VIZINHO_FROM and
-        /// VIZINHO_TEXT, its standard input the text: -- sh -c 'notify-send -- "$VIZINHO_FROM" "$VIZINHO_TEXT"'
+        /// The program and its arguments, after --. Its environment has VIZINHO_FROM and VIZINHO_TEXT, its standard input
+        /// the text.
         #[arg(last = true, value_name = "CMD")]
         hook: Vec<String>,
     },
-    /// Tell everything that happens as NDJSON, and take commands as NDJSON from standard input.
+    /// Print everything that happens as NDJSON, and take commands from standard input.
+    #[command(after_help = help_text::EVENTS.examples, after_long_help = help_text::EVENTS.long())]
     Events,
-    /// Show the key on record of somebody, or replace it.
+    /// Show the key on record for somebody, or replace it.
+    #[command(after_help = help_text::TRUST.examples, after_long_help = help_text::TRUST.long())]
     Trust {
         /// Whose.
         #[arg(required_unless_present = "the_tracker", conflicts_with = "the_tracker")]
@@ -324,15 +346,16 @@ enum SubcommandArgs {
         /// Trust this key from now on.
         #[arg(long, value_name = "FINGERPRINT")]
         replace: Option<Fingerprint>,
-        /// The key is right: don't ask.
+        /// Replace it without a question.
         #[arg(long, requires = "replace")]
         yes: bool,
     },
-    /// Show a number that both can read aloud, to be sure of each other's keys.
+    /// Compare keys with somebody by a number to read aloud.
+    #[command(after_help = help_text::VERIFY.examples, after_long_help = help_text::VERIFY.long())]
     Verify {
         /// With whom.
         user: UserName,
-        /// They are the same: don't ask.
+        /// The numbers are the same: record it without a question.
         #[arg(long)]
         yes: bool,
     },
@@ -340,9 +363,10 @@ enum SubcommandArgs {
 
 #[derive(Debug, Subcommand)]
 enum OutboxCommand {
-    /// Take a message out.
+    /// Drop a queued message: it is not sent.
+    #[command(after_help = help_text::OUTBOX_DROP)]
     Drop {
-        /// Its id, or how that begins.
+        /// Its id, or the beginning of it.
         id: String,
     },
 }
@@ -434,7 +458,7 @@ impl CliArgs {
 
 /// Returns the default folder of the profile. A relative one is rejected: it would differ in each working folder.
 fn default_home() -> Result<PathBuf, Error> {
-    let usage = |why: String| Error::Usage(format!("{why}: give the profile's folder with --home DIR"));
+    let usage = |why: String| Error::Usage(format!("{why}: give the account's folder with --home DIR"));
     let folders = directories::ProjectDirs::from("", "", "vizinho");
     let folders = folders.ok_or_else(|| usage("there is no home folder".to_owned()))?;
     let data = folders.data_dir();

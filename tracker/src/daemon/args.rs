@@ -1,5 +1,7 @@
 //! The command line; the rest of the tracker sees only [`DaemonConfig`].
 
+mod help_text;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -21,12 +23,13 @@ const DEFAULT_CONNECTIONS_PER_IP: usize = 1024;
 
 /// Keeps track of who is online on this network and what they share.
 ///
-/// Without a command it runs the tracker: it prints `tracker listening on ADDRESS:PORT`, its certificate's fingerprint
-/// and the command with which people make their accounts when it is ready; logs go to standard error. SIGTERM or SIGINT
-/// ends it in good order, SIGHUP reads the configuration file again. The commands ask the tracker that runs on the same
+/// Without a command it runs the tracker: it prints `tracker listening on ADDRESS:PORT`, its key's fingerprint and
+/// the command with which people make their accounts when it is ready; logs go to standard error. SIGTERM or SIGINT
+/// shuts it down cleanly, SIGHUP reads the configuration file again. The commands ask the tracker that runs on the same
 /// data folder.
 #[derive(Debug, Parser)]
 #[command(name = "tracker", version, max_term_width = 100, subcommand_help_heading = "Commands")]
+#[command(after_help = help_text::TRACKER.examples, after_long_help = help_text::TRACKER.long())]
 pub struct TrackerArgs {
     #[command(flatten)]
     options: TrackerOptions,
@@ -39,57 +42,66 @@ pub struct TrackerArgs {
 #[derive(Debug, Subcommand)]
 pub enum TrackerCommand {
     /// List, make, change and remove accounts
+    #[command(after_help = help_text::USER.examples, after_long_help = help_text::USER.long())]
     User {
         /// The operation on accounts.
         #[command(subcommand)]
         command: UserCommand,
     },
-    /// Say how the tracker does
+    /// Show how the running tracker does
+    #[command(after_help = help_text::STATUS.examples, after_long_help = help_text::STATUS.long())]
     Status {
         /// As one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Write all that the tracker keeps to a new file while it runs: accounts, key, who is online
+    /// Write everything that the tracker keeps to a new file, while it runs: accounts, key, who is online
     ///
     /// The file is a tar archive that only its owner may read: it holds the tracker's secret key, with which anybody
     /// can pose as this tracker, everybody's password hashes, and the tokens of their sessions.
+    #[command(after_help = help_text::BACKUP.examples, after_long_help = help_text::BACKUP.long())]
     Backup {
         /// The new file
         file: PathBuf,
     },
-    /// Put what a backup holds in the place of what the data folder has, while no tracker runs on it
+    /// Put a backup into the data folder, while no tracker runs on it
     ///
     /// The file is checked first, and it is all or nothing. What was there before is kept in the folder
     /// before-restore-N within the data folder. A plain copy of tracker.db is taken, too; then the key stays as it is.
+    #[command(after_help = help_text::RESTORE.examples, after_long_help = help_text::RESTORE.long())]
     Restore {
         /// The backup
         file: PathBuf,
     },
-    /// Begin anew with a part of the data folder that is lost for good, while no tracker runs on it
+    /// Begin anew without the key or the accounts when they are lost for good, while no tracker runs on it
+    #[command(after_help = help_text::NEW.examples, after_long_help = help_text::NEW.long())]
     New {
         /// Which
         what: LostPart,
     },
     /// Write users or peers as the JSON files of the original exercise
+    #[command(after_help = help_text::EXPORT.examples, after_long_help = help_text::EXPORT.long())]
     Export {
         /// Which
         what: ExportKind,
     },
     /// Print the effective configuration and where each value comes from
+    #[command(after_help = help_text::CONFIG.examples, after_long_help = help_text::CONFIG.long())]
     Config,
 }
 
 /// The operations on accounts.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// All accounts, whether they are online, and the certificates they are bound to
+    /// Show all accounts, whether they are online, and their keys
+    #[command(after_help = help_text::USER_LIST)]
     List {
         /// As one JSON list
         #[arg(long)]
         json: bool,
     },
     /// Make an account; without --password-file its password is made up and printed, to be handed on as an invitation
+    #[command(after_help = help_text::USER_ADD)]
     Add {
         /// Its name
         name: String,
@@ -98,11 +110,13 @@ pub enum UserCommand {
         password_file: Option<PathBuf>,
     },
     /// Remove an account; its sessions end
+    #[command(after_help = help_text::USER_REMOVE)]
     Remove {
         /// Its name
         name: String,
     },
-    /// Give an account another password, made up and printed without --password-file; its sessions end
+    /// Give an account another password; without --password-file it is made up and printed; its sessions end
+    #[command(after_help = help_text::USER_RESET_PASSWORD)]
     ResetPassword {
         /// Its name
         name: String,
@@ -110,7 +124,8 @@ pub enum UserCommand {
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
-    /// Forget the certificate an account is bound to, so that its next login binds another; its sessions end
+    /// Release an account from its machine: the next login ties it to another one; its sessions end
+    #[command(after_help = help_text::USER_UNBIND)]
     Unbind {
         /// Its name
         name: String,
@@ -162,12 +177,12 @@ struct TrackerOptions {
     #[arg(long, value_name = "DIR", verbatim_doc_comment, global = true)]
     data_dir: Option<PathBuf>,
 
-    /// How long a user without a certificate stays listed without a request
+    /// How long a user of the exercise's clients stays listed without a request
     #[arg(long, value_name = "SECONDS", default_value_t = LEGACY_LEASE_DURATION.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     legacy_ttl: u64,
 
-    /// Don't let the IP address that logged in speak for a user without a certificate
+    /// Don't let the IP address that logged in speak for a user of the exercise's clients
     #[arg(long)]
     no_legacy_auth: bool,
 

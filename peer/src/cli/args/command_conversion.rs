@@ -100,7 +100,8 @@ impl SubcommandArgs {
             },
             // Without a user or an age, `--forget` alone would delete the whole history.
             Self::History { user: None, forget: true, older: None, .. } => {
-                let which = "what is to be forgotten? `peer history --forget USER`, or `--forget --older 30d`, or both";
+                let which =
+                    "say what to forget: `peer history --forget USER`, `peer history --forget --older 30d`, or both";
                 return Err(Error::Usage(which.to_owned()));
             }
             Self::History { user: with, forget: true, older: older_ms, yes, .. } => {

@@ -1,0 +1,141 @@
+//! What the help of the tracker says below the options: examples, and in the long form what an administrator needs.
+
+/// What the help of a command says below its options.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CommandHelp {
+    pub(super) examples: &'static str,
+    notes: &'static str,
+}
+
+impl CommandHelp {
+    /// Returns the text of `tracker help COMMAND` and `tracker --help`.
+    pub(super) fn long(self) -> String {
+        if self.notes.is_empty() { self.examples.to_owned() } else { format!("{}\n\n{}", self.examples, self.notes) }
+    }
+}
+
+pub(super) const TRACKER: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  tracker
+  tracker --data-dir /var/lib/vizinho-tracker --registration closed
+  tracker status
+
+`tracker --help` says more about the configuration, accounts, addresses, metrics and lost keys.",
+    notes: "\
+Configuration: each long option is a key of the TOML file given with --config; SIGHUP reads it again and cuts \
+nobody off. `tracker config` with the same options prints every setting and where its value comes from. The \
+commands need the --data-dir of the tracker where it isn't the default; root's is /var/lib/vizinho-tracker.
+
+Accounts: with --registration closed, `tracker user add NAME` makes an account and prints its password, which is \
+the invitation: who gets it runs `peer login NAME`, then `peer passwd`. A name that can be taken for somebody \
+else's is refused: BOB, b0b and b.ob once there is a bob.
+
+Addresses: what one machine may take is bounded by its address, or its /64. Where many people come through one \
+machine that tells them apart, --trusted-door names its key, and each of them is counted alone. Peers hear of each \
+other's addresses on the local network only; --allow-announce 192.0.2.0/24 allows others, for `peer serve \
+--announce`. --no-mdns keeps the tracker from announcing itself.
+
+Watching: --metrics 9100 serves Prometheus figures at /metrics on this machine, and /healthz, which is 503 and \
+says why while anything can't be stored. --log-format json is for collectors. Who was online stays so through a \
+restart.
+
+Lost files: a key that is missing beside accounts, or accounts that are missing where a tracker ran, are never \
+made anew by themselves: the tracker stops and says which file it is. Restore a backup (`tracker help restore`); \
+with none left, begin anew with `tracker new key` or `tracker new accounts`.
+
+Clients of the exercise (JSON over TCP) are served on the same port. One that says `cmd` is answered in \
+Portuguese, one that says `action` in English. Lists fit into the 4,096 bytes that those programs read at once, \
+with as many files as there is room for; `file_count` and `total` say how much there is. Rooms don't exist here. \
+An account that `peer` ever used is never reachable in plaintext again.",
+};
+
+pub(super) const USER: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  tracker user list
+  tracker user add bob
+  tracker user reset-password bob",
+    notes: "",
+};
+
+pub(super) const USER_LIST: &str = "\
+Examples:
+  tracker user list
+  tracker user list --json | jq -r '.[].user'";
+
+pub(super) const USER_ADD: &str = "\
+Examples:
+  tracker user add bob
+  tracker user add bob --password-file secret.txt";
+
+pub(super) const USER_REMOVE: &str = "\
+Examples:
+  tracker user remove bob
+  tracker user remove --data-dir /srv/tracker bob";
+
+pub(super) const USER_RESET_PASSWORD: &str = "\
+Examples:
+  tracker user reset-password bob
+  tracker user reset-password bob --password-file secret.txt";
+
+pub(super) const USER_UNBIND: &str = "\
+Examples:
+  tracker user unbind bob
+  tracker user unbind --data-dir /srv/tracker bob";
+
+pub(super) const STATUS: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  tracker status
+  tracker status --json | jq .",
+    notes: "It also prints the line with which people make their accounts again.",
+};
+
+pub(super) const BACKUP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  tracker backup tracker.tar
+  sudo tracker backup /root/tracker-$(date +%F).tar",
+    notes: "Keep it where nobody else can read it. `tracker restore` puts it back, also on another machine.",
+};
+
+pub(super) const RESTORE: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  tracker restore tracker.tar
+  tracker restore tracker.tar --data-dir /srv/tracker",
+    notes: "\
+As a service:
+  sudo systemctl stop vizinho-tracker.socket vizinho-tracker.service
+  sudo tracker restore tracker.tar
+  sudo systemctl start vizinho-tracker.service
+
+Nobody is logged out, and no peer has to trust anything anew.",
+};
+
+pub(super) const NEW: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  tracker new key
+  tracker new accounts",
+    notes: "\
+Use it only when no copy is left: with a backup use `tracker restore FILE`. After `new key` everybody runs the \
+line that `peer` shows, after they asked whether the key is right.",
+};
+
+pub(super) const EXPORT: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  tracker export users
+  tracker export peers > peers.json",
+    notes: "",
+};
+
+pub(super) const CONFIG: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  tracker config
+  tracker --config /etc/vizinho/tracker.toml config",
+    notes: "",
+};
