@@ -152,7 +152,7 @@ fn a_file_that_is_another_all_the_time_is_given_up_and_named() {
         let outcome = repeatedly(Duration::from_millis(300), |times| act(&scene.file, times), || scene.fetch());
         assert_eq!(outcome.code, 8, "{what}: {outcome}");
         outcome.says("app.log").says("at rest");
-        assert!(!outcome.err().contains("nothing more is taken"), "it is no lie: {what}: {outcome}");
+        assert!(!outcome.err().contains("fetching nothing more from"), "it is no lie: {what}: {outcome}");
         assert!(!scene.here.join("app.log").exists(), "{what}");
     }
     scene.bob.share([&scene.file]);

@@ -35,7 +35,7 @@ fn a_message_can_have_any_text() {
     node.wait_for(&longest);
     alice.peer(["chat", "bob", &format!("{longest}x")]).run().exits(2).says("share it as a file");
     for empty in ["", "  \n "] {
-        alice.peer(["chat", "bob", empty]).run().exits(2).says("nothing to send");
+        alice.peer(["chat", "bob", empty]).run().exits(2).says("the message is empty");
     }
 }
 

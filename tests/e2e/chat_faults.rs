@@ -96,7 +96,7 @@ fn messages_of_any_size_and_any_text() {
     let with_a_huge_one = format!("before\n{}\nbehind\n", "y".repeat(1 << 20));
     alice.peer(["chat", "bob"]).stdin(with_a_huge_one).run().exits(2).says("share it as a file");
     his.wait_for("alice: behind");
-    alice.peer(["chat", "bob", ""]).run().exits(2).says("nothing to send");
+    alice.peer(["chat", "bob", ""]).run().exits(2).says("the message is empty");
     let tricks = "\u{1b}]52;c;cm0=\u{7}\u{1b}[2J\rbob: yes\u{202e}\u{200b}\u{9b}31m\u{2066}x\u{2069}\u{ad}";
     alice.peer(["chat", "bob", "--", tricks]).run().exits(0);
     alice.peer(["chat", "bob", "after it"]).run().exits(0);
@@ -120,7 +120,7 @@ fn a_database_that_is_locked_damaged_or_newer_is_named_and_kept() {
         .peer(["chat", "bob", "hi"])
         .run()
         .exits(9)
-        .says("holds the profile's database")
+        .says("holds the account's database")
         .says(&std::process::id().to_string());
     locked.execute_batch("ROLLBACK; PRAGMA user_version = 99").unwrap();
     drop(locked);
@@ -217,7 +217,7 @@ fn nothing_is_acked_that_a_full_disk_could_not_store() {
     let text = "z".repeat(16 * 1000);
     let lines: String = (0..100).map(|number| format!("{number} {text}\n")).collect();
     alice.peer(["chat", "bob"]).stdin(lines).run().exits(0).says("message queued");
-    his.wait_for("could not be stored and will come again");
+    his.wait_for("could not be stored, and is sent again");
     let stored = |user: &User<'_>| {
         let all = user.peer(["--json", "history", "bob"]).run();
         all.json().iter().filter(|line| line["state"] == "stored").count()

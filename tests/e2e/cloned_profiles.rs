@@ -46,7 +46,7 @@ fn of_two_copies_the_later_one_is_online_until_the_other_is_told_to_be() {
     second.wait_for_nth("online as bob at ", 2);
     first.wait_for_nth("not online here: ", 2);
     let [alice, bob, copy] = names.map(|name| lab.stranger(name));
-    bob.peer(["serve"]).run().exits(0).says("bob goes online here again");
+    bob.peer(["serve"]).run().exits(0).says("bob goes online again");
     first.wait_for_nth("online as bob at ", 2);
     second.wait_for("not online here: ");
     // Nor is the end of the one that is not online the end of the other's being so.

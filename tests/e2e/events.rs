@@ -64,7 +64,7 @@ fn a_program_s_names_are_taken_as_those_of_commands() {
     program.write("{\"type\":\"typing\",\"to\":\"NewBie\",\"ref\":4}\n");
     program.write("{\"type\":\"send\",\"to\":\"ALICE\",\"text\":\"me\",\"ref\":5}\n");
     let error = next(&program, "error", 1);
-    assert_eq!((&error["ref"], &error["message"]), (&json!(5), &json!("that is you")));
+    assert_eq!((&error["ref"], &error["message"]), (&json!(5), &json!("you can't message yourself")));
     assert_eq!(next(&program, "message", 1)["peer"], "newbie");
     assert_eq!(next(&program, "message", 2)["text"], "two");
     let done: BTreeSet<u64> = (1..=4).filter_map(|nth| next(&program, "done", nth)["ref"].as_u64()).collect();

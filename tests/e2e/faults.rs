@@ -47,7 +47,7 @@ fn somebody_unknown_and_somebody_offline_are_exit_4() {
 fn oneself_is_nobody_to_talk_to_or_fetch_from() {
     let lab = Lab::start();
     let alice = lab.user("alice");
-    alice.peer(["chat", "alice", "hi"]).run().exits(2).says("that is you");
+    alice.peer(["chat", "alice", "hi"]).run().exits(2).says("you can't message yourself");
     alice.peer(["fetch", "alice", "x"]).run().exits(2).says("alice is you");
 }
 
@@ -216,7 +216,7 @@ fn closed_standard_input_is_nobodys_trouble() {
     let here = lab.empty_folder("here");
     alice.fetch("bob", ["a.txt"], &here).through_shell(r#""$@" <&-"#).run().exits(0);
     assert_same(here.join("a.txt"), lab.join("a.txt"));
-    alice.peer(["chat", "bob"]).through_shell(r#""$@" <&-"#).run().exits(2).says("nothing to send");
+    alice.peer(["chat", "bob"]).through_shell(r#""$@" <&-"#).run().exits(2).says("the message is empty");
     alice.peer(["register", "x", "--password-file", "-"]).through_shell(r#""$@" <&-"#).run().exits(2);
 }
 

@@ -49,7 +49,7 @@ fn where_nobody_can_be_asked_a_flag_is_needed() {
     login.arg(alice.password_file()).run().exits(2).says("peer login alice --tracker");
     assert_eq!(rogue.requests(), [json!(null); 0], "nothing was sent");
     // Nothing of it is on record either.
-    alice.peer(["--tracker", &address, "trust", "--the-tracker"]).run().exits(0).prints("not met yet");
+    alice.peer(["--tracker", &address, "trust", "--the-tracker"]).run().exits(0).prints("not contacted yet");
     register(&alice, &["--tracker", &address, "--accept-new"]).run().exits(0).says("remembering its key");
 }
 

@@ -81,7 +81,7 @@ fn peer_alone_is_the_view_in_a_terminal_and_help_without() {
     view.press(CTRL_D);
     view.finish().0.exits(0);
     alice.peer([""; 0]).run().exits(2).says("Usage: peer");
-    alice.peer(["ui"]).run().exits(2).says("wants a terminal");
+    alice.peer(["ui"]).run().exits(2).says("needs a terminal");
     alice.peer(["ui"]).env("TERM", "dumb").in_terminal(80, 12).finish().0.exits(2);
     let nobody = lab.stranger("nobody").peer([""; 0]).in_terminal(80, 12);
     let (outcome, screen) = nobody.finish();

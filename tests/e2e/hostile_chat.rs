@@ -177,7 +177,7 @@ fn a_strangers_first_message_is_a_request_and_bounded_until_it_is_accepted() {
     let mallory = calls(&lab, &bob, "mallory");
     let (count, words) = taken(&mallory, 0, 150, 10);
     assert_eq!((count, words.contains("not accepted")), (100, true), "{words}");
-    node.wait_for("mallory wants to talk: `peer inbox --accept mallory` takes more from them, `peer block mallory`");
+    node.wait_for("mallory wants to talk: `peer inbox --accept mallory` accepts them, `peer block mallory`");
     events.wait_for("\"type\":\"request\"");
     let inbox = bob.peer(["inbox"]).run();
     inbox.exits(0).says("mallory wants to talk");

@@ -46,7 +46,7 @@ fn a_refusal_is_words_within_a_line() {
     events.wait_for("mallory refused it");
     let told = events.said();
     assert!(told.is_ascii() || !told.contains(['\u{9b}', '\u{202e}']), "{told:?}");
-    node.wait_for("a message to mallory was given up");
+    node.wait_for("a message to mallory was not delivered");
     node.terminate();
     has_no_forged_line(&node.finish());
 }

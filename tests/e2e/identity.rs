@@ -90,7 +90,7 @@ fn a_link_to_the_old_key_ends_with_the_key() {
     tests::files::write(new.password_file(), "whatever\n");
     new.peer(["login", "olga", "--rebind", "--password-file"]).arg(new.password_file()).run().exits(0);
     assert_eq!(old.ending(), tests::hostile::Ending::Closed(10));
-    node.wait_for("what waits for olga is held back: the identity of olga changed");
+    node.wait_for("messages for olga are held back: the identity of olga changed");
     let new_node = new.serve();
     demands_no_delivery(&paul, &new_node);
     paul.peer(["trust", "olga", "--replace", &new.fingerprint(), "--yes"]).run().exits(0);

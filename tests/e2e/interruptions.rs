@@ -59,14 +59,14 @@ fn what_is_said_without_a_node_is_kept_however_the_view_is_left() {
                 view.wait_for("talking to bob");
             }
             ends(hers);
-            view.wait_for("the node that was running has ended");
+            view.wait_for("the app that kept you online has ended");
             // Another one each time: what was said before is on the screen as well.
             let text = format!("LOST by {name} in {}", arguments[0]);
             leave(&mut view, &text);
             let (outcome, screen) = view.finish();
             outcome.exits(code);
             assert!(waits(&alice).contains(&text), "{arguments:?}, {name}: {}", screen.text());
-            assert!(screen.text().contains("1 message waits"), "{arguments:?}, {name}: {}", screen.text());
+            assert!(screen.text().contains("1 message is queued"), "{arguments:?}, {name}: {}", screen.text());
             let hers = alice.serve();
             his.wait_for(&format!("alice: {text}"));
             ends(hers);
@@ -84,16 +84,16 @@ fn what_is_said_without_a_node_is_seen_at_once_and_goes_once_and_in_order() {
     view.press("zero\r");
     his.wait_for("alice: zero");
     ends(hers);
-    view.wait_for("the node that was running has ended");
+    view.wait_for("the app that kept you online has ended");
     view.press("one\rtwo\r");
     let screen = view.wait_for_screen("both, waiting", |screen| {
         ["you: one", "you: two"]
             .iter()
             .all(|text| screen.lines().iter().any(|line| line.starts_with('…') && line.ends_with(text)))
     });
-    assert!(!screen.text().contains("this view goes on with"), "{}", screen.text());
+    assert!(!screen.text().contains("reconnected:"), "{}", screen.text());
     view.press("three\r");
-    view.wait_for("this view goes on with");
+    view.wait_for("reconnected:");
     view.press("four\r");
     his.wait_for("alice: four");
     view.wait_for_screen("all of them stored", |screen| {
@@ -139,7 +139,7 @@ fn a_message_that_was_to_go_now_is_taken_back_at_ctrl_c() {
             let sending = alice.peer(["chat", "bob", "now or never", "--now"]).start();
             until_queued(&alice, "now or never");
             ends(&sending);
-            sending.finish().exits(code).says("interrupted: the message was given up");
+            sending.finish().exits(code).says("interrupted: the message was dropped");
             assert_eq!(waits(&alice), "");
         }
         let sending = alice.peer(["chat", "bob", "whenever"]).start();
@@ -175,7 +175,7 @@ fn a_filter_goes_on_when_its_node_ends() {
     his.wait_for("alice: one");
     ends(hers);
     filter.write("two\nthree\n");
-    filter.wait_for("going on with another one");
+    filter.wait_for("the app that kept you online has ended");
     his.wait_for("alice: three");
     filter.write("four\n");
     filter.close_stdin();
@@ -227,7 +227,7 @@ fn an_interrupted_share_says_how_far_it_went() {
     let (outcome, screen) = sharing.finish();
     outcome.exits(130);
     let text = screen.text();
-    assert!(text.contains("interrupted: 1 of 3 files shared; run it again to go on"), "{text}");
+    assert!(text.contains("interrupted: 1 of 3 files shared; run it again to resume"), "{text}");
     assert!(!screen.visible().contains('%'), "the bar is gone: {text}");
     let shares = alice.peer(["shares"]).run();
     shares.exits(0).prints("1 small.bin");

@@ -36,13 +36,13 @@ fn leaving_says_what_is_kept_of_a_fetch() {
         let mut view = fetching(&lab, &alice, folder);
         view.press(keys);
         if let Some(key) = key {
-            view.wait_for(&format!("{key} again stops that and leaves"));
+            view.wait_for(&format!("{key} again stops and leaves"));
             view.press(keys);
         }
         let (outcome, screen) = view.finish();
         outcome.exits(code);
         let text = screen.text();
-        assert!(text.contains("% kept; `peer fetch bob 'a film.mkv'` goes on with it"), "{text}");
+        assert!(text.contains("% kept; `peer fetch bob 'a film.mkv'` resumes it"), "{text}");
         let parts = tests::files::names_in(lab.join(folder));
         assert!(parts.iter().any(|name| name.starts_with(".a film.mkv.")), "{parts:?}");
     }
@@ -55,12 +55,12 @@ fn a_fetch_is_stopped_without_leaving() {
     let _node = slow_node(&lab, &bob);
     let mut view = fetching(&lab, &alice, "here");
     view.press("/stop film\r");
-    view.wait_for("film is not being fetched here");
+    view.wait_for("film is not being downloaded here");
     view.press("/stop\r");
     view.wait_for("% kept; /get a film.mkv resumes it");
     view.wait_for_screen("no bar", |screen| !screen.visible().contains("a film.mkv from bob"));
     view.press("/stop\r");
-    view.wait_for("nothing is being fetched from bob here");
+    view.wait_for("nothing is being downloaded from bob here");
     view.press("/get a film.mkv\r");
     view.wait_for("a film.mkv from bob");
     view.press("/quit\r");
@@ -93,11 +93,11 @@ fn what_waits_from_before_is_told_again() {
     let (alice, _bob) = (lab.user("alice"), lab.user("bob"));
     alice.peer(["chat", "bob", "one"]).run().exits(0);
     let mut view = alice.peer(["chat", "bob"]).in_terminal(100, 12);
-    view.wait_for("1 waiting");
+    view.wait_for("1 queued");
     view.press(CTRL_D);
     let (outcome, screen) = view.finish();
     outcome.exits(0);
-    assert!(screen.text().contains("1 message for bob waits and will go while a node"), "{}", screen.text());
+    assert!(screen.text().contains("1 message for bob is queued: it is sent while `peer serve`"), "{}", screen.text());
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn plain_lines_ask_before_a_fetch_is_given_up() {
     talk.press("/get big.bin\n");
     talk.wait_for("25 % of ");
     talk.press(CTRL_C);
-    talk.wait_for("a fetch is on its way: Ctrl-C again stops that and leaves");
+    talk.wait_for("a download is running: Ctrl-C again stops and leaves");
     talk.press("still here\n");
     node.wait_for("alice: still here");
     talk.press(CTRL_C);
@@ -158,7 +158,7 @@ fn plain_lines_ask_before_a_fetch_is_given_up() {
     talk.press(CTRL_C);
     let (outcome, screen) = talk.finish();
     outcome.exits(130);
-    assert!(screen.text().contains("`peer fetch bob big.bin` goes on with it"), "{}", screen.text());
+    assert!(screen.text().contains("`peer fetch bob big.bin` resumes it"), "{}", screen.text());
     // With nothing under way there is nothing to ask.
     let mut talk = alice.peer(["--plain", "chat", "bob"]).in_terminal(100, 30);
     talk.wait_for("talking to bob");
@@ -181,7 +181,7 @@ fn who_fetches_from_a_view_is_named_before_that_is_left() {
         tests::progress::wait_for_bytes(&fetch, 1);
         view.wait_for_screen("the upload", |screen| screen.text().contains("big.bin"));
         view.press(keys);
-        view.wait_for(&format!("bob is fetching big.bin from you: {name} again leaves and stops that"));
+        view.wait_for(&format!("bob is fetching big.bin from you: {name} again stops and leaves"));
         view.press(keys);
         view.finish().0.exits(if keys == CTRL_D { 0 } else { 130 });
         fetch.interrupt();

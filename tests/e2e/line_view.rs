@@ -84,14 +84,14 @@ fn a_message_has_a_mark_that_changes_where_it_stands() {
     let waiting =
         |screen: &Screen| screen.lines().iter().any(|line| line.starts_with('…') && line.ends_with("are you there?"));
     view.wait_for_screen("a message that waits", waiting);
-    view.wait_for("bob offline · 1 waiting");
+    view.wait_for("bob offline · 1 queued");
     let node = bob.serve();
     node.wait_for("alice: are you there?");
     let screen = view.wait_for_screen("the same message, stored", |screen| {
         screen.lines().iter().any(|line| line.starts_with('✓') && line.ends_with("are you there?"))
     });
     assert_eq!(screen.text().matches("are you there?").count(), 1, "{}", screen.text());
-    view.wait_for_screen("nothing waiting", |screen| !screen.text().contains("waiting"));
+    view.wait_for_screen("nothing waiting", |screen| !screen.text().contains("queued"));
     leaves(view);
 }
 

@@ -77,7 +77,7 @@ fn a_shared_file_that_is_replaced_is_never_mixed_with_the_old_one() {
         let scene = scene(&lab);
         let outcome = scene.meanwhile(|| replace(&scene.film));
         // It isn't the source's lie.
-        assert!(!outcome.err().contains("nothing more is taken"), "{what}: {outcome}");
+        assert!(!outcome.err().contains("fetching nothing more from"), "{what}: {outcome}");
         if scene.film.exists() {
             // Waits for bob to have hashed the new one.
             outcome.exits(0);

@@ -64,7 +64,7 @@ fn a_name_in_other_letters_is_the_person_whom_it_can_only_mean() {
     alice.peer(["offer", "BOB"]).arg(&file).run().exits(0).says(note);
     alice.peer(["chat", "b0b", "hello"]).run().exits(4).says("b0b");
     alice.peer(["chat", "ALICE", "hello"]).run().exits(2).says("you");
-    alice.peer(["files", "ALICE"]).run().exits(2).says("that is you: `peer shares`");
+    alice.peer(["files", "ALICE"]).run().exits(2).says("these are your own files: `peer shares`");
     alice.peer(["--json", "register", "João"]).run().exits(2).says("use Joao").prints("\"code\":\"usage\"");
     alice.peer(["--json", "files", "BOB"]).run().exits(0).prints(r#""notice":"other_letters""#);
 }

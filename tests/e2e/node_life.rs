@@ -62,7 +62,7 @@ fn serve_takes_over_from_a_conversation_which_goes_on() {
     let node = bob.peer(["serve"]).start();
     node.wait_for("taking over from the window");
     node.wait_for("online as bob at ");
-    view.wait_for("this view goes on with the node that runs now");
+    view.wait_for("reconnected: another `peer` keeps you online now");
     view.press("through the other node\r");
     hers.wait_for("bob: through the other node");
     view.press("\u{4}");
@@ -105,7 +105,7 @@ fn serve_waits_for_a_command_that_needs_its_own_node() {
     lines.write("one\n");
     hers.wait_for("bob: one");
     let node = bob.peer(["serve"]).start();
-    node.wait_for("until its command ends: waiting");
+    node.wait_for("waiting until it ends");
     lines.write("two\n");
     hers.wait_for("bob: two");
     lines.finish().exits(0);

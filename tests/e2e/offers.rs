@@ -165,7 +165,7 @@ fn an_offer_whose_message_is_taken_out_is_none() {
         alice.peer(["offer", "bob"]).arg(lab.file("f", 10)).run().exits(0).says("queued");
         let waiting = alice.peer(["--json", "outbox"]).run().object("outbox");
         let taken = alice.peer(["outbox", "drop", waiting["id"].as_str().unwrap()]).run();
-        taken.exits(0).says("the message to bob will not be sent, and its file isn't offered to them any more");
+        taken.exits(0).says("dropped the message to bob: it is not sent, and its offer is withdrawn");
         alice.peer(["offer"]).run().exits(0).prints_exactly("");
     }
 }

@@ -43,7 +43,7 @@ fn who_is_absent_is_listed_when_there_is_something_to_do() {
     bob.peer(["chat", "alice", "two"]).run().exits(0);
     alice.peer(["chat", "carol", "for later"]).run().exits(0);
     let list = alice.peer(["list"]).run();
-    list.exits(0).says("bob is offline: 2 unread (`peer inbox`)").says("carol is offline: 1 waiting");
+    list.exits(0).says("bob is offline: 2 unread (`peer inbox`)").says("carol is offline: 1 queued");
     assert!(!list.out().contains("bob"), "{list}");
     let absent = alice.peer(["--json", "list"]).run();
     let bobs: Vec<_> = absent.json().into_iter().filter(|line| line["user"] == "bob").collect();
@@ -119,7 +119,7 @@ fn a_changed_key_holds_back_what_waits_until_it_is_trusted() {
     new_bob.peer(["login", "bob", "--rebind", "--password-file"]).arg(bob.password_file()).run().exits(0);
     let new = new_bob.peer(["serve"]).start();
     new.wait_for("online as bob at ");
-    hers.wait_for("what waits for bob is held back: the identity of bob changed");
+    hers.wait_for("messages for bob are held back: the identity of bob changed");
     alice.peer(["outbox"]).run().exits(0).prints("held back: the key of bob changed");
     assert!(!new.said().contains("a secret"));
     let said = || alice.peer(["chat", "bob", "said meanwhile"]).run();
@@ -173,7 +173,7 @@ fn what_waited_for_two_weeks_is_given_up_aloud() {
     let long_ago = "UPDATE outbox SET since = since - 15 * 86400000 WHERE seq = (SELECT min(seq) FROM outbox)";
     lab.sqlite(alice.home(), long_ago);
     let hers = alice.serve();
-    hers.wait_for("a message to bob was given up: it waited for 14 days: too late for this");
+    hers.wait_for("a message to bob was not delivered: it waited for 14 days: too late for this");
     let his = bob.serve();
     his.wait_for("alice: in time");
     assert!(!his.said().contains("too late"));

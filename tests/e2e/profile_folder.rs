@@ -145,7 +145,7 @@ fn a_key_of_somebody_else_is_named() {
     // What is said of a key that is lost is not that it stays.
     std::fs::remove_file(key_of(carol.home())).unwrap();
     carol.peer(["logout"]).run().exits(0).says("its key is lost").says("`peer login carol --rebind`");
-    bob.peer(["logout"]).run().exits(0).says("the key and the shares stay");
+    bob.peer(["logout"]).run().exits(0).says("their key and shares stay");
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn nodes_begin_without_the_tracker_and_come_back_by_themselves() {
         his.wait_for("alice: without it");
         bob.peer(["chat", "--now", "alice", "and back"]).run().exits(0);
         hers.wait_for("bob: and back");
-        alice.peer(["whoami"]).run().exits(0).prints("no: a node runs");
+        alice.peer(["whoami"]).run().exits(0).prints("no: waiting for the tracker");
         alice.peer(["chat", "zoe", "who are you?"]).run().exits(7).says("can't be reached");
         assert!(!hers.said().contains("online as"));
         (hers, his)

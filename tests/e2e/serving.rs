@@ -114,10 +114,7 @@ fn an_offer_whose_file_is_gone_is_listed_as_such() {
     bob.peer(["offer", "alice"]).arg(&plan).run().exits(0);
     fs::remove_file(&plan).unwrap();
     let listed = bob.peer(["offer"]).run();
-    listed
-        .exits(0)
-        .prints("my plan.pdf  (not there)")
-        .says("`peer offer alice --withdraw 'my plan.pdf'` takes it back");
+    listed.exits(0).prints("my plan.pdf  (not there)").says("`peer offer alice --withdraw 'my plan.pdf'` withdraws");
     assert_eq!(bob.peer(["--json", "offer"]).run().object("offer")["there"], false);
 }
 
@@ -136,7 +133,7 @@ fn a_full_disk_is_named_as_whose_it_is() {
     let said = alice.peer(["chat", "eve", "hi"]).run();
     said.says("eve's disk is full");
     assert!(!said.err().contains("this side"), "{said}");
-    hers.wait_for("was turned away: the profile's database");
+    hers.wait_for("was turned away: the account's database");
 }
 
 #[test]

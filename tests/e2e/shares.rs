@@ -101,7 +101,7 @@ fn what_is_gone_from_the_disk_is_forgotten_by_the_command_that_is_shown() {
     bob.share([lab.join("new name")]);
     let shares = bob.peer(["shares"]).run();
     shares.exits(0).prints("old name/a.txt  (not there)");
-    shares.says("2 files are not to be had any more: `peer unshare 'old name/'` forgets them");
+    shares.says("2 shared files are gone: `peer unshare 'old name/'` stops sharing them");
     bob.peer(["unshare", "old name/"]).run().exits(0).says("stopped sharing 2 files");
     assert_eq!(shared_names(&bob), ["new name/a.txt", "new name/b.txt"]);
 }

@@ -426,7 +426,7 @@ fn a_conversation_beside_a_running_node_uses_that() {
     let mut alone = alice.peer(["chat", "bob"]).in_terminal(60, 24);
     alone.wait_for("talking to bob");
     alone.press("hello?\r");
-    alone.wait_for("bob offline · 1 waiting");
+    alone.wait_for("bob offline · 1 queued");
     alone.press("\u{4}");
     alone.finish().0.exits(0);
 }

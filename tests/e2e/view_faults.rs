@@ -42,7 +42,7 @@ fn what_a_view_fetches_is_put_away_however_it_ends() {
         }),
         ("Ctrl-C", |mut view| {
             view.press(CTRL_C);
-            view.wait_for("Ctrl-C again stops that and leaves");
+            view.wait_for("Ctrl-C again stops and leaves");
             view.press(CTRL_C);
             view.finish().0.exits(130);
         }),
@@ -143,7 +143,7 @@ fn no_key_is_late_and_nothing_lost_while_the_node_is_gone() {
     hers.kill();
     hers.finish().exits(137);
     for view in [&line, &full] {
-        view.wait_for("the node that was running has ended");
+        view.wait_for("the app that kept you online has ended");
     }
     for view in [&mut line, &mut full] {
         let slowest = slowest_echo(view, "while there is none");
@@ -156,7 +156,7 @@ fn no_key_is_late_and_nothing_lost_while_the_node_is_gone() {
     let asking = bob.peer(["chat", "alice", "are you there?"]).start();
     tracker.thaw();
     for view in [&line, &full] {
-        view.wait_for("this view goes on with");
+        view.wait_for("reconnected:");
         view.wait_for("bob: are you there?");
     }
     asking.finish();

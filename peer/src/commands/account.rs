@@ -66,7 +66,7 @@ pub(super) async fn passwd(context: &CommandContext, source: &PasswordSource) ->
     if context.output.is_json() {
         return Ok(context.output.print_object("password_changed", &json!({ "user": me.user }))?);
     }
-    context.output.note(&format!("the password of {} is changed", me.user));
+    context.output.note(&format!("changed the password of {}", me.user));
     Ok(())
 }
 
@@ -82,9 +82,9 @@ pub(super) async fn logout(context: &CommandContext) -> Result<(), Error> {
     }
     let user = account.user;
     context.output.note(&if profile.has_key() {
-        format!("logged out {user}; the key and the shares stay on this machine")
+        format!("logged out {user}; their key and shares stay on this machine")
     } else {
-        format!("logged out {user}; the shares stay on this machine, its key is lost: `peer login {user} --rebind` makes another")
+        format!("logged out {user}; its key is lost: `peer login {user} --rebind` makes a new one")
     });
     Ok(())
 }
@@ -130,14 +130,14 @@ pub(super) async fn whoami(context: &CommandContext) -> Result<(), Error> {
         (Some(NodeStatus { elsewhere: Some(elsewhere), .. }), None) => {
             format!("no: {} (`peer serve` takes over here)", elsewhere_words(&elsewhere))
         }
-        (Some(_), None) => "no: a node runs and waits for the tracker".to_owned(),
+        (Some(_), None) => "no: waiting for the tracker".to_owned(),
         (None, None) => loss.map_or_else(|| "no".to_owned(), |loss| format!("no: {loss}")),
     };
     for (label, value) in [
         ("user", me.user.to_string()),
         ("key", fingerprint.to_string()),
         ("tracker", me.tracker.to_string()),
-        ("profile", safe_path(me.profile.home())),
+        ("home", safe_path(me.profile.home())),
         ("shares", shares.to_string()),
         ("online", online),
     ] {
@@ -159,6 +159,7 @@ fn print_account(
         return Ok(context.output.print_object("account", &fields)?);
     }
     context.output.note(&format!("{how} {user} at {tracker}; your key is {fingerprint}"));
+    context.output.note("next: `peer share PATH`, then `peer serve`; `peer list` shows who is online");
     Ok(())
 }
 
@@ -169,7 +170,7 @@ async fn require_no_node(profile: &Profile) -> Result<(), Error> {
         Some(mut node) => {
             let status = node.status().await?;
             Err(Error::Usage(format!(
-                "this profile is online as {} (process {}): run `peer logout` first, or use another profile with --home",
+                "{} is online on this machine (process {}): run `peer logout` first, or use --home DIR for a second account",
                 status.user, status.pid
             )))
         }

@@ -100,7 +100,7 @@ impl BackgroundFetches {
     /// [`Error::Usage`] if [`MAX_FETCHES`] run already; an I/O error if no thread can be started.
     pub(super) fn start(&mut self, from: &UserName, name: &str) -> Result<(), Error> {
         if self.running.len() >= MAX_FETCHES {
-            return Err(Error::Usage(format!("{MAX_FETCHES} fetches are on their way: wait for one of them")));
+            return Err(Error::Usage(format!("{MAX_FETCHES} downloads are running: wait for one, or /stop one")));
         }
         let request = FetchRequest {
             from: from.clone(),
@@ -152,9 +152,9 @@ impl BackgroundFetches {
         let meant: Vec<&RunningFetch> = self.running.iter().filter(is_meant).collect();
         match (&meant[..], name) {
             ([], Some(name)) => {
-                Err(Error::Usage(format!("{} is not being fetched here", name_encoding::display_name(name))))
+                Err(Error::Usage(format!("{} is not being downloaded here", name_encoding::display_name(name))))
             }
-            ([], None) => Err(Error::Usage(format!("nothing is being fetched from {from} here"))),
+            ([], None) => Err(Error::Usage(format!("nothing is being downloaded from {from} here"))),
             ([_, _, ..], None) => {
                 let names: Vec<_> = meant.iter().map(|one| name_encoding::display_name(&one.name)).collect();
                 Err(Error::Usage(format!("which one? /stop NAME: {}", names.join(", "))))
@@ -212,19 +212,14 @@ impl BackgroundFetches {
             }
         }
         // Those still in the list have not reported their end: at least name the command that resumes them.
-        said.extend(
-            running.iter().map(|one| format!("`{}` goes on with what is kept", resume_command(&one.from, &one.name))),
-        );
+        said.extend(running.iter().map(|one| format!("`{}` resumes it", resume_command(&one.from, &one.name))));
         said
     }
 
     /// Stops all fetches without waiting. Returns lines for the user.
     pub(super) fn abandon(self) -> Vec<String> {
         self.cancel.cancel();
-        self.running
-            .iter()
-            .map(|one| format!("`{}` goes on with what is kept", resume_command(&one.from, &one.name)))
-            .collect()
+        self.running.iter().map(|one| format!("`{}` resumes it", resume_command(&one.from, &one.name))).collect()
     }
 }
 
@@ -339,7 +334,7 @@ impl FetchEventTranslator {
             FetchEvent::Slow { user, slowdown, seeks } => self.note(slow_words(user, *slowdown, *seeks)),
             FetchEvent::SourceReturned { user } => self.note(format!("{user} is back")),
             FetchEvent::SourceBanned { user, why } => {
-                let what = format!("{user} {}: nothing more is taken from {user}", safe_line(why));
+                let what = format!("{user} {}: fetching nothing more from {user}", safe_line(why));
                 self.send(BackgroundEvent::Problem(what));
             }
             FetchEvent::Connecting { .. }
@@ -368,7 +363,7 @@ impl FetchEventTranslator {
             FileOutcome::Renamed(path) => {
                 self.note(format!("{name}: {bytes} fetched and verified, in {} (the name was taken)", path_text(path)));
             }
-            FileOutcome::Skipped(path) => self.note(format!("{name} is there already: {}", path_text(path))),
+            FileOutcome::Skipped(path) => self.note(format!("{name} exists already: {}", path_text(path))),
             FileOutcome::Streamed => {}
             // The event at the end of the fetch says it once for all files.
             FileOutcome::Aborted(_) => {}
@@ -396,7 +391,7 @@ impl InterruptedFetch {
     /// Returns the line for a view that has ended.
     pub(super) fn exit_notice(&self) -> String {
         format!(
-            "{}: {}; `{}` goes on with it",
+            "{}: {}; `{}` resumes it",
             name_encoding::display_name(&self.name),
             self.kept_share(),
             resume_command(&self.from, &self.name)
@@ -406,7 +401,7 @@ impl InterruptedFetch {
     fn kept_share(&self) -> String {
         // In 128 bits: the product of a large size overflows 64.
         match u128::from(self.bytes) * 100 / u128::from(self.size.max(1)) {
-            0 if self.bytes == 0 => "nothing of it was here yet".to_owned(),
+            0 if self.bytes == 0 => "nothing was downloaded yet".to_owned(),
             percent => format!("{percent} % kept"),
         }
     }
@@ -435,9 +430,9 @@ mod tests {
         };
         let big = broken("share/big.bin", 12, 100);
         assert_eq!(big.view_notice(), "share/big.bin: stopped, 12 % kept; /get share/big.bin resumes it");
-        assert_eq!(big.exit_notice(), "share/big.bin: 12 % kept; `peer fetch bob share/big.bin` goes on with it");
+        assert_eq!(big.exit_notice(), "share/big.bin: 12 % kept; `peer fetch bob share/big.bin` resumes it");
         let odd = broken("it's $(mine)", 0, 0).exit_notice();
-        assert!(odd.ends_with(r"`peer fetch bob 'it'\''s $(mine)'` goes on with it"), "{odd}");
-        assert!(odd.contains("nothing of it was here yet"));
+        assert!(odd.ends_with(r"`peer fetch bob 'it'\''s $(mine)'` resumes it"), "{odd}");
+        assert!(odd.contains("nothing was downloaded yet"));
     }
 }

@@ -50,7 +50,7 @@ async fn require_known_user(me: &LocalUser, user: &UserName) -> Result<(), Error
 pub(super) async fn accept(context: &CommandContext, user: &UserName) -> Result<(), Error> {
     let me = context.me()?;
     if *user == me.user {
-        return Err(Error::Usage("that is you".to_owned()));
+        return Err(Error::Usage("you can't accept yourself".to_owned()));
     }
     // Without a pending request nothing proves that the name is right.
     if me.profile.conversation_status(user)? == ConversationStatus::Request(0) {
@@ -60,7 +60,7 @@ pub(super) async fn accept(context: &CommandContext, user: &UserName) -> Result<
         Some(mut node) => node.perform(ControlAction::Accept { user: user.clone() }).await?,
         None => me.profile.accept(user).map(|_| ())?,
     }
-    context.output.note(&format!("accepted {user}: messages are taken as from anybody with whom you talk"));
+    context.output.note(&format!("accepted {user}: you receive all their messages from now on"));
     Ok(())
 }
 

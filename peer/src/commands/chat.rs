@@ -21,7 +21,7 @@ const MAX_UNREAD_SHOWN: usize = 500;
 pub(super) async fn run(context: &CommandContext, user: &UserName, text: Option<&str>, now: bool) -> Result<(), Error> {
     let me = context.me()?;
     if *user == me.user {
-        return Err(Error::Usage("that is you".to_owned()));
+        return Err(Error::Usage("you can't message yourself".to_owned()));
     }
     match text {
         // Boxed because of its size.
@@ -53,7 +53,7 @@ pub(super) fn can_draw_view(context: &CommandContext) -> bool {
 pub(super) fn refuse_in_background(command: &str, instead: &str) -> Result<(), Error> {
     if job_control::is_in_background() {
         let why = format!(
-            "`peer {command}` wants the terminal and was started in the background: run it in the foreground; {instead}"
+            "`peer {command}` needs the terminal and was started in the background: run it in the foreground; {instead}"
         );
         return Err(Error::Usage(why));
     }

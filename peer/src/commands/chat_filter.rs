@@ -38,7 +38,7 @@ pub(super) async fn run(context: &CommandContext, me: &LocalUser, user: &UserNam
     let last = read_history(me, HistoryQuery::with(user, 1)).await?.last().map_or(0, |stored| stored.seq);
     let station = NodeHandle::open(context, me, NodeLifetime::Command).await?;
     if std::io::stdin().is_terminal() {
-        context.output.note(&format!("talking to {user}: each line is a message, Ctrl-D ends"));
+        context.output.note(&format!("talking to {user}: each line is a message, Ctrl-D leaves"));
     }
     ChatFilter::new(context, me, user, now, last).run(station, &mut input).await
 }
@@ -124,7 +124,7 @@ impl<'a> ChatFilter<'a> {
             if !self.is_input_open && self.in_flight.is_empty() && self.flush.is_none() {
                 // An empty input is a script's mistake more often than a wish.
                 if !self.has_sent {
-                    return Err(Error::Usage("there is nothing to send".to_owned()));
+                    return Err(Error::Usage("the message is empty".to_owned()));
                 }
                 self.flush = Some(client.send(ControlAction::Flush { to: self.user.clone() }).await?);
             }
@@ -278,7 +278,7 @@ impl<'a> ChatFilter<'a> {
         };
         match found.await {
             Ok(station) => {
-                self.context.output.note("the node that was running has ended: going on with another one");
+                self.context.output.note("the app that kept you online has ended: reconnecting");
                 Ok(station)
             }
             Err(Error::Interrupted) => Err(self.handle_interrupt().await),

@@ -38,7 +38,7 @@ impl EmbeddedNode {
             Ok(()) => Ok(this),
             // The thread dropped `ready` without sending: its result says why.
             Err(_) => Err(match this.end().await {
-                Ok(()) => Error::Internal("the node did not start".to_owned()),
+                Ok(()) => Error::Internal("going online failed at once".to_owned()),
                 Err(error) => error,
             }),
         }
@@ -56,7 +56,7 @@ impl EmbeddedNode {
         match (ended, joined) {
             (Ok(result), _) => result,
             // The sender was dropped without a result: the thread panicked.
-            (Err(_), _) => Err(Error::Internal("the node failed".to_owned())),
+            (Err(_), _) => Err(Error::Internal("the part that keeps you online failed".to_owned())),
         }
     }
 }

@@ -47,21 +47,21 @@ pub(super) async fn report_interrupted_send(
     let (words, state) = match outcome {
         Ok(Ok(InterruptedSend::NotSent)) => ("interrupted: the message was not sent".to_owned(), None),
         Ok(Ok(InterruptedSend::Queued)) => {
-            let words = format!("interrupted: the message stays queued (`peer outbox drop {short}` takes it out)");
+            let words = format!("interrupted: the message stays queued (`peer outbox drop {short}` drops it)");
             (words, Some(MessageState::Waiting))
         }
         Ok(Ok(InterruptedSend::Cancelled { was_sent: false })) => {
-            ("interrupted: the message was given up".to_owned(), Some(MessageState::Dropped))
+            ("interrupted: the message was dropped".to_owned(), Some(MessageState::Dropped))
         }
         Ok(Ok(InterruptedSend::Cancelled { was_sent: true })) => {
-            let words = format!("interrupted: the message was given up, but {to} may have it: it was on its way");
+            let words = format!("interrupted: the message was dropped, but {to} may have it: it was on its way");
             (words, Some(MessageState::Dropped))
         }
         Ok(Ok(InterruptedSend::Delivered)) => {
             (format!("interrupted: {to} has the message already"), Some(MessageState::Stored))
         }
-        Ok(Err(why)) => (format!("interrupted: {why}; `peer outbox drop {short}` takes the message out"), None),
-        Err(_) => (format!("interrupted: `peer outbox drop {short}` takes the message out"), None),
+        Ok(Err(why)) => (format!("interrupted: {why}; `peer outbox drop {short}` drops the message"), None),
+        Err(_) => (format!("interrupted: `peer outbox drop {short}` drops the message"), None),
     };
     if context.output.is_json()
         && let Some(state) = state

@@ -73,7 +73,7 @@ fn print_offline_users(
             continue;
         }
         let unread = (unread > 0).then(|| format!("{unread} unread (`peer inbox`)"));
-        let waiting = (waiting > 0).then(|| format!("{waiting} waiting for them (`peer outbox`)"));
+        let waiting = (waiting > 0).then(|| format!("{waiting} queued (`peer outbox`)"));
         let what: Vec<String> = [unread, waiting].into_iter().flatten().collect();
         context.output.note(&format!("{user} is offline: {}", what.join(", ")));
     }
@@ -165,7 +165,7 @@ pub(super) async fn files(context: &CommandContext, user: &UserName, prefix: &st
     let me = context.me()?;
     // The profile pins no key for its own user, so the lookup would fail with a misleading error.
     if *user == me.user {
-        return Err(Error::Usage("that is you: `peer shares` shows what you share".to_owned()));
+        return Err(Error::Usage("these are your own files: `peer shares` lists them".to_owned()));
     }
     let files = match peer_lookup::find_target(&me, user).await {
         Ok(target) => {

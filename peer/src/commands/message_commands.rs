@@ -143,10 +143,10 @@ pub(super) async fn drop_queued(context: &CommandContext, id: &str) -> Result<()
     }
     let to = &found.peer;
     let withdrawn = match &found.message.offer {
-        Some(offer) if me.profile.offer(to, &offer.name)?.is_none() => ", and its file isn't offered to them any more",
+        Some(offer) if me.profile.offer(to, &offer.name)?.is_none() => ", and its offer is withdrawn",
         _ => "",
     };
-    context.output.note(&format!("the message to {to} will not be sent{withdrawn}"));
+    context.output.note(&format!("dropped the message to {to}: it is not sent{withdrawn}"));
     Ok(())
 }
 

@@ -69,7 +69,7 @@ pub(super) fn print_delivery(
 
 pub(super) fn note_queued(context: &CommandContext, user: &UserName, why: &str) {
     context.output.note(&format!(
-        "{why}: message queued. It goes when {user} can be reached, as long as `peer serve` runs (see `peer outbox`)"
+        "{why}: message queued. It is sent when {user} can be reached, as long as `peer serve` runs (see `peer outbox`)"
     ));
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn deliver_without_node(
 ) -> Result<DeliveryReport, Error> {
     // Without a node nobody else expires messages: an old one must not be sent along.
     for late in expire_outbox(me, Duration::ZERO).await? {
-        context.output.warning(&format!("a message to {} was given up: {}", late.peer, expiry_message(&late)));
+        context.output.warning(&format!("a message to {} was not delivered: {}", late.peer, expiry_message(&late)));
     }
     let StoredMessage { message, .. } = chat::store_outgoing(me, user, message, |_| {}).await?;
     let mut outcome = None;
@@ -139,7 +139,7 @@ async fn find_outcome(me: &LocalUser, user: &UserName, message: ChatMessage) -> 
         }
         _ => Err(Error::Relayed {
             kind: ErrorKind::Unavailable,
-            message: format!("the message to {user} was given up or taken out by another command"),
+            message: format!("the message to {user} was dropped by another command, or has expired"),
         }),
     }
 }

@@ -75,7 +75,7 @@ impl NodeHandle {
                     // Over the socket as for a node of another process: the view needs one kind of connection
                     // only.
                     let client = NodeClient::connect(&me.profile).await?;
-                    let client = client.ok_or_else(|| Error::Internal("the node did not start".to_owned()))?;
+                    let client = client.ok_or_else(|| Error::Internal("going online failed at once".to_owned()))?;
                     return Ok(Self { client, embedded: Some(own) });
                 }
                 // Another process holds the profile's lock, but has not opened its socket yet, or has closed

@@ -26,7 +26,7 @@ pub(super) async fn offer_files(
 ) -> Result<(), Error> {
     let me = context.me()?;
     if *to == me.user {
-        return Err(Error::Usage("that is you".to_owned()));
+        return Err(Error::Usage("you can't offer files to yourself".to_owned()));
     }
     if let Some(warning) = file_offers::blocked_warning(&me.profile, to)? {
         context.output.warning(&warning);
@@ -49,7 +49,7 @@ pub(super) async fn offer_files(
     });
     let offered = match with_stop_timeout(context, offering).await {
         Err(Error::Interrupted) => {
-            context.output.note("interrupted: nothing was offered; run it again to offer it");
+            context.output.note("interrupted: nothing was offered; run it again");
             return Err(Error::Interrupted);
         }
         offered => offered?,
@@ -94,7 +94,7 @@ async fn report_interruption(context: &CommandContext, me: &LocalUser, to: &User
         let more = if rest.is_empty() { String::new() } else { format!("; {} not offered", file_count(rest.len())) };
         context.output.note(&format!(
             "interrupted: {name} is offered, and {to} is told of it as soon as they can be (`peer offer --withdraw {word}` \
-             takes it back){more}"
+             withdraws it){more}"
         ));
     }
     Error::Interrupted
@@ -171,12 +171,12 @@ pub(super) fn list(context: &CommandContext, to: Option<&UserName>) -> Result<()
     match gone.as_slice() {
         [] => {}
         [(user, name)] => context.output.note(&format!(
-            "1 file is not to be had any more: `peer offer {} --withdraw {}` takes it back",
+            "1 offered file is gone: `peer offer {} --withdraw {}` withdraws the offer",
             shell_operand(user),
             shell_quote(&[name.as_str()])
         )),
         gone => context.output.note(&format!(
-            "{} are not to be had any more: `peer offer USER --withdraw NAME` takes one back",
+            "{} that you offered are gone: `peer offer USER --withdraw NAME` withdraws one",
             file_count(gone.len())
         )),
     }

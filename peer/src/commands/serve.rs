@@ -99,11 +99,11 @@ async fn take_over(context: &CommandContext, me: &LocalUser) -> Result<TakeoverO
         }
         // That command can't go on without its node: wait for its end instead of stopping it.
         NodeLifetime::Command => {
-            context.output.note(&format!("process {pid} is online as {} until its command ends: waiting", me.user));
+            context.output.note(&format!("process {pid} keeps {} online: waiting until it ends", me.user));
         }
         NodeLifetime::Lasting if status.elsewhere.is_some() => {
             node.perform(ControlAction::GoOnline).await?;
-            context.output.note(&format!("{} goes online here again, in the node that runs (process {pid})", me.user));
+            context.output.note(&format!("{} goes online again on this machine (process {pid})", me.user));
             return Ok(TakeoverOutcome::WentOnline);
         }
         NodeLifetime::Lasting => return Err(ProfileError::NodeRuns { pid: Some(pid) }.into()),

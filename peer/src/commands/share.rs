@@ -17,7 +17,7 @@ use crate::engine::{Error, ErrorKind, run_blocking, shell_quote};
 use crate::profile::{Access, Profile};
 use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, file_count, format_size};
 
-const NOTHING_SHARED: &str = "nothing is shared: `peer share PATH` offers a file or a folder";
+const NOTHING_SHARED: &str = "nothing is shared: `peer share PATH` shares a file or a folder";
 
 /// Time for hashing to notice an interruption.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,6 +38,9 @@ pub(super) async fn share(context: &CommandContext, paths: Vec<PathBuf>, name: O
         context.output.defer_object("summary", summary_json(&summary, outcome.as_ref().err()));
     } else {
         print_summary(context, &summary);
+        if summary.shared > 0 && NodeClient::connect(&context.profile()?).await.is_ok_and(|node| node.is_none()) {
+            context.output.note("next: `peer serve` goes online, so that others can fetch what you share");
+        }
     }
     outcome
 }
@@ -115,7 +118,7 @@ fn print_summary(context: &CommandContext, summary: &ShareSummary) {
 
 /// Returns the line after an interruption: the progress, and that a repeated command goes on.
 fn interrupted_words(shared: usize, found: usize) -> String {
-    format!("interrupted: {shared} of {} shared; run it again to go on", file_count(found))
+    format!("interrupted: {shared} of {} shared; run it again to resume", file_count(found))
 }
 
 /// Hashes with a progress bar and notifies the node. An interruption ends it at the next piece of a file; files hashed
@@ -276,7 +279,7 @@ pub(super) fn shares(context: &CommandContext) -> Result<(), Error> {
 /// Returns the remark after a listed file: why it can't be fetched, or not as it was hashed.
 pub(super) fn freshness_remark(state: &ShareFreshness, is_private: bool) -> String {
     match state {
-        _ if is_private => "  (never given to anybody: it belongs to a profile or holds a key)".to_owned(),
+        _ if is_private => "  (never given to anybody: it belongs to an account's folder or holds a key)".to_owned(),
         ShareFreshness::Fresh | ShareFreshness::Touched => String::new(),
         ShareFreshness::Changed { .. } => "  (changed since it was hashed)".to_owned(),
         ShareFreshness::Missing => "  (not there)".to_owned(),
@@ -316,7 +319,7 @@ impl UnavailableShares {
 
     /// Returns the command that removes them; `None` if there are none.
     fn advice(&self) -> Option<String> {
-        let gone = self.top_level.values().map(|top| top.gone).sum();
+        let gone: usize = self.top_level.values().map(|top| top.gone).sum();
         if gone == 0 {
             return None;
         }
@@ -336,8 +339,11 @@ impl UnavailableShares {
         } else {
             shell_quote(&names.iter().map(String::as_str).collect::<Vec<_>>())
         };
-        let (are, them) = if gone == 1 { ("is", "it") } else { ("are", "them") };
-        Some(format!("{} {are} not to be had any more: `peer unshare {which}` forgets {them}", file_count(gone)))
+        Some(if gone == 1 {
+            format!("1 shared file is gone: `peer unshare {which}` stops sharing it")
+        } else {
+            format!("{gone} shared files are gone: `peer unshare {which}` stops sharing them")
+        })
     }
 }
 
@@ -376,9 +382,9 @@ mod tests {
         };
         assert_eq!(advice(&[("a", false), ("b/c", false)]), None);
         let whole = advice(&[("old/a", true), ("old/b c", true), ("new/a", false)]).unwrap();
-        assert_eq!(whole, "2 files are not to be had any more: `peer unshare old/` forgets them");
+        assert_eq!(whole, "2 shared files are gone: `peer unshare old/` stops sharing them");
         let one = advice(&[("old/a b", true), ("old/c", false)]).unwrap();
-        assert_eq!(one, "1 file is not to be had any more: `peer unshare 'old/a b'` forgets it");
+        assert_eq!(one, "1 shared file is gone: `peer unshare 'old/a b'` stops sharing it");
         let many: Vec<String> = (0..9).map(|number| format!("x/{number}")).collect();
         let mut many: Vec<(&str, bool)> = many.iter().map(|name| (name.as_str(), true)).collect();
         many.push(("x/there", false));

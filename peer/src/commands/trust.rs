@@ -95,7 +95,7 @@ pub(super) async fn trust_tracker(
         return Ok(context.output.print_object("trust", &fields)?);
     }
     let standing = match known {
-        None => "not met yet".to_owned(),
+        None => "not contacted yet".to_owned(),
         Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Confirmed }) => format!("{fingerprint} confirmed"),
         Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Seen }) => {
             format!("{fingerprint} seen, not confirmed: no password goes there")

@@ -32,14 +32,12 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
 fn unavailable_reason(context: &CommandContext) -> &'static str {
     match is_interactive(context) {
         true if context.output.is_plain() => {
-            "the view of everything draws all over the terminal, which ACCESSIBLE=1, --plain and TERM=dumb rule out: \
+            "`peer ui` draws all over the terminal, which ACCESSIBLE=1, --plain and TERM=dumb rule out: \
              `peer chat USER` talks line by line, `peer list` shows who is online, `peer files USER` what they share, \
              `peer inbox` what is unread"
         }
-        true => {
-            "the view of everything wants a terminal that can move its cursor, and TERM is not set: `peer chat` does without"
-        }
-        false => "the view of everything wants a terminal: `peer chat`, `peer list` and `peer events` do without",
+        true => "`peer ui` needs a terminal that can move its cursor, and TERM is not set: use `peer chat USER`",
+        false => "`peer ui` needs a terminal: use `peer chat USER`, `peer list` or `peer events`",
     }
 }
 

@@ -337,8 +337,10 @@ impl<V: TerminalView> ViewSession<'_, V> {
         }
         self.is_node_stopped = stopped.is_some();
         match stopped {
-            Some(why) => self.update_view(&ViewUpdate::Problem(format!("{why}; until then nothing is sent"))),
-            None => self.update_view(&ViewUpdate::Note("the node goes on".to_owned())),
+            Some(why) => self.update_view(&ViewUpdate::Problem(format!("{why}; nothing is sent until then"))),
+            None => {
+                self.update_view(&ViewUpdate::Note("the stopped app continues: messages are sent again".to_owned()))
+            }
         }
     }
 
@@ -394,7 +396,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 })
             }
             PendingRequest::Accept { user } => {
-                ViewUpdate::Note(format!("{user} is accepted; /ignore takes nothing more from them"))
+                ViewUpdate::Note(format!("{user} is accepted; /ignore refuses their messages"))
             }
             PendingRequest::Say { .. } | PendingRequest::Offer { .. } | PendingRequest::Ignored => return Ok(()),
         };
@@ -488,7 +490,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         if self.exit_reason.is_some() {
             return Ok(());
         }
-        self.update_view(&ViewUpdate::Note("the node that was running has ended: looking for another one".to_owned()))
+        self.update_view(&ViewUpdate::Note("the app that kept you online has ended: reconnecting".to_owned()))
     }
 
     /// Subscribes to the new node; events that were missed are in the history.
@@ -500,8 +502,12 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.send_request(ControlAction::Wake { user: None }, PendingRequest::Ignored);
         // The view reloads the history, as after lost events.
         self.update_view(&ViewUpdate::Event(NodeEvent::EventsMissed { count: 0 }))?;
-        let whose = if self.connection.owns_node() { "a node of its own" } else { "the node that runs now" };
-        self.update_view(&ViewUpdate::Note(format!("this view goes on with {whose}")))
+        let note = if self.connection.owns_node() {
+            "reconnected: this window keeps you online now"
+        } else {
+            "reconnected: another `peer` keeps you online now"
+        };
+        self.update_view(&ViewUpdate::Note(note.to_owned()))
     }
 }
 

@@ -40,7 +40,7 @@ pub fn compose(text: &str) -> Result<ChatMessage, Error> {
     // Lines from a pipe end in a line break, which is no part of the message.
     let text = text.trim_end_matches(['\r', '\n']);
     if text.trim().is_empty() {
-        return Err(Error::Usage("there is nothing to send".to_owned()));
+        return Err(Error::Usage("the message is empty".to_owned()));
     }
     if text.len() > MAX_CHAT_TEXT_BYTES {
         let len = text.len();
@@ -75,7 +75,7 @@ pub async fn store_outgoing(
     on_stored: impl FnOnce(&StoredMessage) + Send + 'static,
 ) -> Result<StoredMessage, Error> {
     if *to == me.user {
-        return Err(Error::Usage("that is you".to_owned()));
+        return Err(Error::Usage("you can't message yourself".to_owned()));
     }
     let (profile, peer) = (me.profile.clone(), to.clone());
     run_blocking(move || {

@@ -37,7 +37,7 @@ pub enum Error {
         user: UserName,
     },
     /// This profile's key is bound to another account.
-    #[error("this profile already belongs to {owner}; use --home DIR for a second account")]
+    #[error("this machine's account is {owner} already; use --home DIR for a second account")]
     ProfileOfAnotherAccount {
         /// The account that the key is bound to.
         owner: UserName,
@@ -174,7 +174,7 @@ pub enum Error {
     #[error("{0} has only a client that other peers can't connect to, and is offline")]
     OfflineWithoutKey(UserName),
     /// The outbox holds its largest number of messages for the user.
-    #[error("{0} messages wait for {1} already: `peer outbox` shows them, `peer outbox drop ID` takes one out")]
+    #[error("{0} messages are queued for {1} already: `peer outbox` shows them, `peer outbox drop ID` drops one")]
     OutboxFull(usize, UserName),
     /// There is no link to the user.
     #[error("{user}: {source}")]
@@ -249,7 +249,7 @@ pub enum Error {
     #[error("nobody who is online shares {}", name_encoding::display_name(.0))]
     NobodyShares(String),
     /// The file changed at the owner's side and isn't hashed again yet.
-    #[error("{} can't be had from {user} now: {}; try again when it is at rest", name_encoding::display_name(.name), .why)]
+    #[error("{} can't be fetched from {user} now: {}; try again when nobody writes to it", name_encoding::display_name(.name), .why)]
     Stale {
         /// The owner.
         user: UserName,
@@ -259,7 +259,7 @@ pub enum Error {
         why: UntrustedText,
     },
     /// The file changed too often during the fetch.
-    #[error("{} changed {times} times at {user}'s side while it was fetched: try again when it is at rest", name_encoding::display_name(.name))]
+    #[error("{} changed {times} times at {user}'s side while it was fetched: try again when nobody writes to it", name_encoding::display_name(.name))]
     KeepsChanging {
         /// The owner.
         user: UserName,
@@ -331,8 +331,8 @@ pub enum Error {
     Profile(#[from] ProfileError),
     /// The profile's node runs, but its control socket is missing.
     #[error(
-        "{} holds this profile, and its socket {} is gone: wait some seconds until it is put back, or end the process",
-        .pid.map_or_else(|| "a node".to_owned(), |pid| format!("process {pid}")), shown_path(.socket)
+        "{} keeps this account, and its socket {} is gone: wait some seconds until it is put back, or end the process",
+        .pid.map_or_else(|| "another `peer`".to_owned(), |pid| format!("process {pid}")), shown_path(.socket)
     )]
     NodeWithoutSocket {
         /// The node's process id, if known.
@@ -341,7 +341,7 @@ pub enum Error {
         socket: PathBuf,
     },
     /// The running node ended, or doesn't answer any more.
-    #[error("the running node of this profile: {why}")]
+    #[error("lost touch with the `peer` that runs on this machine: {why}")]
     NodeGone {
         /// The error of the connection to it.
         why: String,

@@ -194,7 +194,7 @@ impl HookTrigger {
             }
             Self::Dropped(count) => {
                 let messages = if count == 1 { "message" } else { "messages" };
-                let text = format!("{count} more {messages} of {from}: peer inbox");
+                let text = format!("{count} more {messages} from {from}: peer inbox");
                 command.env("VIZINHO_EVENT", "left_out").env("VIZINHO_TEXT", &text);
                 text
             }

@@ -394,5 +394,5 @@ async fn first_error(tasks: &mut JoinSet<Result<(), Error>>) -> Error {
             Err(failure) => return Error::Internal(failure.to_string()),
         }
     }
-    Error::Internal("the node ended before it was online".to_owned())
+    Error::Internal("`peer` ended before it was online".to_owned())
 }

@@ -88,8 +88,8 @@ impl PrivacyReason {
     /// Returns the text for the user.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::OwnProfile => "it belongs to this profile, which holds your secret key",
-            Self::DataFolder => "it belongs to a profile or a tracker, which holds a secret key",
+            Self::OwnProfile => "it belongs to your account's folder, which holds your secret key",
+            Self::DataFolder => "it belongs to the folder of an account or a tracker, which holds a secret key",
             Self::Key => "it holds a secret key of Vizinho",
             Self::Database => "it is a database of Vizinho, with messages or passwords in it",
             Self::PartialFile => "it is a part of a file that is being fetched: use `peer fetch --share`",

@@ -151,7 +151,7 @@ impl TrackerError {
 fn refusal_message(code: PeerErrorCode, message: &UntrustedText) -> String {
     match code {
         _ if !message.is_empty() => message.to_string(),
-        PeerErrorCode::ShuttingDown => "their peer was ended".to_owned(),
+        PeerErrorCode::ShuttingDown => "the app there was closed".to_owned(),
         code => format!("refused: {code}"),
     }
 }

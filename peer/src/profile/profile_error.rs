@@ -31,7 +31,7 @@ pub enum ProfileError {
         source: rusqlite::Error,
     },
     /// The database, because there is no room for anything more.
-    #[error("the profile's database {} can't be used: {}", safe_path(.path), room_words(*.limit))]
+    #[error("the account's database {} can't be used: {}", safe_path(.path), room_words(*.limit))]
     DiskFull {
         /// The database.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum ProfileError {
         known: i64,
     },
     /// A stored value is not one that any release writes.
-    #[error("the profile's database {path} is damaged: {what}; put back a copy of it or move it away")]
+    #[error("the account's database {path} is damaged: {what}; put back a copy of it or move it away")]
     Damaged {
         /// The database.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum ProfileError {
     Identity(#[from] IdentityError),
     /// The database is an empty file.
     #[error(
-        "the profile's database {path} is empty{}: put back a copy of the database, or remove the empty file to begin anew{}",
+        "the account's database {path} is empty{}: put back a copy of the database, or remove the empty file to begin anew{}",
         .key.as_ref().map(|key| format!(", but its key {} is there", safe_path(key))).unwrap_or_default(),
         if .key.is_some() { " with the same key" } else { "" }
     )]
@@ -73,15 +73,15 @@ pub enum ProfileError {
     },
     /// The open database is no longer the file at its path.
     #[error(
-        "the profile's database {path} was removed or replaced while a node or another command used it: put it back, or \
-         a copy of it, and start again"
+        "the account's database {path} was removed or replaced while it was used: put it back, or a copy of it, and \
+         start again"
     )]
     DatabaseLost {
         /// The database.
         path: PathBuf,
     },
     /// There is no profile in the folder, and none can be created.
-    #[error("can't make a profile in {home} ({}): give another folder with --home DIR", plain_message(.source))]
+    #[error("can't keep an account in {home} ({}): give another folder with --home DIR", plain_message(.source))]
     CannotCreate {
         /// The folder.
         home: PathBuf,
@@ -90,7 +90,7 @@ pub enum ProfileError {
     },
     /// The file system keeps no permissions, so that others could read the key.
     #[error(
-        "{home} can't hold a profile: its file system keeps no permissions (mode {mode:o}), so that others on this \
+        "{home} can't hold an account: its file system keeps no permissions (mode {mode:o}), so that others on this \
          machine could read the secret key; use --home with a folder on another disk, or mount this one with umask=077"
     )]
     NoPermissions {
@@ -100,14 +100,14 @@ pub enum ProfileError {
         mode: u32,
     },
     /// Another node holds the profile.
-    #[error("a node of this profile is already running{}: `peer whoami` shows it, `peer logout` stops it", process_suffix(*.pid))]
+    #[error("`peer` is already running for this account{}: `peer whoami` shows it, `peer logout` stops it", process_suffix(*.pid))]
     NodeRuns {
         /// Its process id, if its lock file names it.
         pid: Option<u32>,
     },
     /// The process that holds the profile, most often a node, is stopped and can't answer until it continues.
     #[error(
-        "{} holds this profile and is stopped: continue it with `fg` in its terminal or `kill -CONT {pid}`, \
+        "{} keeps this account and is stopped: continue it with `fg` in its terminal or `kill -CONT {pid}`, \
          or end it with `kill -KILL {pid}`", lock_wait::describe_process(*.pid, .command.as_deref())
     )]
     NodeStopped {
@@ -118,7 +118,7 @@ pub enum ProfileError {
     },
     /// Another process held the database for longer than the wait.
     #[error(
-        "{} holds the profile's database {path}; nothing was changed: wait until it is done, or end it with \
+        "{} holds the account's database {path}; nothing was changed: wait until it is done, or end it with \
          `kill {pid}`, and try again", lock_wait::describe_process(*.pid, .command.as_deref())
     )]
     DatabaseHeld {
@@ -131,7 +131,7 @@ pub enum ProfileError {
     },
     /// Too many files are open to open the database.
     #[error(
-        "the profile's database {path} can't be opened: too many open files{}; raise the limit with `ulimit -n 4096` and \
+        "the account's database {path} can't be opened: too many open files{}; raise the limit with `ulimit -n 4096` and \
          run the same command again",
         describe_descriptor_limit()
     )]
@@ -141,7 +141,7 @@ pub enum ProfileError {
     },
     /// The file system supports no locks.
     #[error(
-        "the file system of {home} has no locks ({source}), so that two nodes could run at once: \
+        "the file system of {home} has no locks ({source}), so that this account could go online twice: \
          use --home with a folder on a local disk"
     )]
     NoLocks {
@@ -192,7 +192,7 @@ fn describe_database_error(path: &Path, source: &rusqlite::Error) -> String {
         }
         _ => "try again",
     };
-    format!("the profile's database {} can't be used ({source}){outcome}: {advice}", safe_path(path))
+    format!("the account's database {} can't be used ({source}){outcome}: {advice}", safe_path(path))
 }
 
 impl ProfileError {

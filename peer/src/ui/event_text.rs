@@ -42,14 +42,14 @@ pub fn event_line(event: &NodeEvent) -> Option<String> {
         NodeEvent::ContactRequest { from } => format!("{from} wants to talk: {}", request_commands(from)),
         NodeEvent::MessageQueued { to, message, .. } => message_line(&format!("to {to}"), &message.text),
         NodeEvent::MessageStateChanged { to, state, why: Some(why), .. } if state.is_given_up() => {
-            format!("a message to {to} was given up: {}", safe_line(why))
+            format!("a message to {to} was not delivered: {}", safe_line(why))
         }
         NodeEvent::DeliveryHeld { user, why, frozen: true } => {
-            format!("what waits for {user} is held back: {}", safe_block(why).replace('\n', "\n    "))
+            format!("messages for {user} are held back: {}", safe_block(why).replace('\n', "\n    "))
         }
         NodeEvent::DeliveryHeld { user, why, .. } => format!("messages for {user} are queued: {}", safe_line(why)),
         NodeEvent::NotStored { from, why } => {
-            format!("a message of {from} could not be stored and will come again: {}", safe_line(why))
+            format!("a message of {from} could not be stored, and is sent again later: {}", safe_line(why))
         }
         NodeEvent::EventsMissed { count } => format!("({count} events were not shown)"),
         NodeEvent::MessageStateChanged { .. }
@@ -86,7 +86,7 @@ pub fn event_line(event: &NodeEvent) -> Option<String> {
 /// Returns the advice about a message request, as commands of the shell.
 pub fn request_commands(from: &UserName) -> String {
     let who = shell_operand(from);
-    format!("`peer inbox --accept {who}` takes more from them, `peer block {who}` ignores them")
+    format!("`peer inbox --accept {who}` accepts them, `peer block {who}` ignores them")
 }
 
 /// Returns the advice about a message request, as commands of a view.

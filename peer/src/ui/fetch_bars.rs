@@ -152,7 +152,7 @@ impl FetchBars {
             }
             FetchEvent::SourceBanned { user, why } => {
                 self.remove_source(user);
-                let line = format!("{user} {}: nothing more is taken from {user}", safe_line(why));
+                let line = format!("{user} {}: fetching nothing more from {user}", safe_line(why));
                 self.output.warning(&line);
             }
             FetchEvent::CollidingNames { one, other } => self.report_collision(one, other),

@@ -96,7 +96,7 @@ impl PlainViewTerminal {
                 if *user == self.with && !std::mem::replace(&mut self.has_reported_held, true) =>
             {
                 self.output
-                    .print_data(&format!("{}: message queued; it goes when {user} can be reached", safe_block(why)))
+                    .print_data(&format!("{}: message queued; it is sent when {user} can be reached", safe_block(why)))
             }
             NodeEvent::MessageQueued { to, message, .. } if *to == self.with => {
                 self.undelivered.insert(message.id);

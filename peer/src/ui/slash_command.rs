@@ -53,12 +53,12 @@ pub(super) enum ParsedLine {
 pub(super) const SLASH_COMMANDS: [(&str, &str, &str); 12] = [
     ("/get", "N|NAME", "fetch a file that was offered or listed"),
     ("/stop", "[N|NAME]", "stop a download; /get resumes it"),
-    ("/offer", "PATH…", "let them fetch a file"),
-    ("/files", "[START]", "what they share"),
-    ("/who", "", "who is there"),
+    ("/offer", "PATH…", "offer a file to this person alone"),
+    ("/files", "[START]", "list what this person shares"),
+    ("/who", "", "show who is online"),
     ("/search", "WORDS", "search messages"),
-    ("/history", "[N|AGE]", "look further back: so many messages, or 2d"),
-    ("/accept", "", "take what this person writes; so does an answer"),
+    ("/history", "[N|AGE]", "show older messages: a number of them, or 2d"),
+    ("/accept", "", "accept this person's messages; an answer does, too"),
     ("/ignore", "", "ignore this person (same as `peer block`)"),
     ("/unignore", "", "no longer ignore this person"),
     ("/help", "", "this"),
@@ -89,7 +89,7 @@ pub(super) fn parse_line(line: &str) -> ParsedLine {
     }
     let (command, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let rest = rest.trim();
-    let needs = |what: &str| ParsedLine::Invalid(format!("{command} wants {what}"));
+    let needs = |what: &str| ParsedLine::Invalid(format!("{command} needs {what}"));
     ParsedLine::Command(match command {
         "/get" => SlashCommand::Get(parse_name(rest)),
         "/offer" => {

@@ -42,7 +42,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 ViewCommand::Block { .. } | ViewCommand::Accept { .. } | ViewCommand::Search { .. }
                     if !self.connection.is_connected() =>
                 {
-                    let what = "there is no node at the moment: try again when there is".to_owned();
+                    let what = "this window is reconnecting: try again in a moment".to_owned();
                     self.view.handle_update(&ViewUpdate::Problem(what), Instant::now())?;
                 }
                 ViewCommand::Search { with, words } => {
@@ -127,19 +127,19 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.has_warned_busy = true;
         let ours = match (fetches, offers) {
             (0, 0) => None,
-            (1, 0) => Some("a fetch is on its way".to_owned()),
-            (fetches, 0) => Some(format!("{fetches} fetches are on their way")),
+            (1, 0) => Some("a download is running".to_owned()),
+            (fetches, 0) => Some(format!("{fetches} downloads are running")),
             (0, _) => Some("a file is being hashed to be offered".to_owned()),
-            (fetches, _) => Some(format!("{} files are on their way", fetches + offers)),
+            (fetches, _) => Some(format!("{} files are being downloaded or offered", fetches + offers)),
         };
         let key = if how == ExitReason::Interrupted { "Ctrl-C" } else { "Ctrl-D" };
         self.update_view(&ViewUpdate::Note(match (ours, uploads) {
             (Some(ours), None) => {
-                format!("{ours}: {key} again stops that and leaves, /stop stops a fetch alone")
+                format!("{ours}: {key} again stops and leaves, /stop stops one download")
             }
             (ours, uploads) => {
                 let all: Vec<String> = uploads.into_iter().chain(ours).collect();
-                format!("{}: {key} again leaves and stops that", all.join(", and "))
+                format!("{}: {key} again stops and leaves", all.join(", and "))
             }
         }))
     }

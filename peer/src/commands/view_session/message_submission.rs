@@ -102,9 +102,9 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 self.show_problem(format!("not sent: {error}"))
             }
             // Reported once: it is retried every second.
-            Err(error) if !std::mem::replace(&mut self.has_reported_unstored, true) => self.show_problem(format!(
-                "not stored: {error}; it is tried again for as long as this view is open, and lost after that"
-            )),
+            Err(error) if !std::mem::replace(&mut self.has_reported_unstored, true) => {
+                self.show_problem(format!("message not stored: {error}; trying again: it is lost if you leave before"))
+            }
             Err(_) => Ok(()),
         }
     }
@@ -142,7 +142,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     self.send_request(ControlAction::Wake { user: None }, PendingRequest::Ignored);
                 }
                 Ok(Err(error)) => lost.push(lost_words(&to, message.text.as_received(), &error.to_string())),
-                Err(_) => lost.push(lost_words(&to, message.text.as_received(), "the profile's disk doesn't answer")),
+                Err(_) => lost.push(lost_words(&to, message.text.as_received(), "the account's disk doesn't answer")),
             }
         }
         lost
@@ -155,5 +155,5 @@ const fn is_permanent(error: &Error) -> bool {
 }
 
 fn lost_words(to: &UserName, text: &str, why: &str) -> String {
-    format!("not sent to {to} and not kept: {} ({why})", excerpt(text))
+    format!("message to {to} not sent and not stored: {} ({why})", excerpt(text))
 }

@@ -51,12 +51,11 @@ pub(super) fn queued_words(count: usize, each: &[String]) -> Option<String> {
         [some @ .., last] if each.len() <= MAX_NAMED => format!(" ({} and {last})", some.join(", ")),
         _ => format!(" for {} people", each.len()),
     };
-    let what = match count {
-        0 => return None,
-        1 => format!("1 message{whom} waits"),
-        _ => format!("{count} messages{whom} wait"),
-    };
-    Some(format!("{what} and will go while a node of this profile runs (`peer serve`, `peer chat`)"))
+    match count {
+        0 => None,
+        1 => Some(format!("1 message{whom} is queued: it is sent while `peer serve` or `peer chat` runs")),
+        _ => Some(format!("{count} messages{whom} are queued: they are sent while `peer serve` or `peer chat` runs")),
+    }
 }
 
 /// Largest number of recipients that are named.
@@ -71,9 +70,9 @@ mod tests {
         let each = |users: &[&str]| users.iter().map(|user| format!("2 for {user}")).collect::<Vec<_>>();
         let said = |count, users: &[&str]| queued_words(count, &each(users)).unwrap();
         assert_eq!(queued_words(0, &[]), None);
-        assert!(said(2, &["bob"]).starts_with("2 messages for bob wait and"));
-        assert!(said(4, &["bob", "eve"]).starts_with("4 messages (2 for bob and 2 for eve) wait and"));
-        assert!(said(10, &["a", "b", "c", "d", "e"]).starts_with("10 messages for 5 people wait and"));
-        assert!(queued_words(1, &[]).unwrap().starts_with("1 message waits and"));
+        assert!(said(2, &["bob"]).starts_with("2 messages for bob are queued:"));
+        assert!(said(4, &["bob", "eve"]).starts_with("4 messages (2 for bob and 2 for eve) are queued:"));
+        assert!(said(10, &["a", "b", "c", "d", "e"]).starts_with("10 messages for 5 people are queued:"));
+        assert!(queued_words(1, &[]).unwrap().starts_with("1 message is queued:"));
     }
 }

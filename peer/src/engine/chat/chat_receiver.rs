@@ -197,7 +197,7 @@ pub async fn receive_messages(
 
 /// Returns the refusal of a message beyond the rate, after which the stream ends.
 fn rate_refusal(message: &ChatMessage) -> ChatReply {
-    let words = "you wrote so much there lately that nothing more is taken for now";
+    let words = "you wrote too much there lately: try again later";
     ChatReply::Refused { id: message.id, code: PeerErrorCode::Busy, message: words.into() }
 }
 

@@ -159,12 +159,12 @@ pub fn replies_to(messages: &[ChatMessage], kept: &[StoreOutcome]) -> (Vec<ChatR
         StoreOutcome::Full => ChatReply::Refused {
             id: message.id,
             code: PeerErrorCode::Busy,
-            message: "too much of yours is unread there: it can go when that was read".into(),
+            message: "too many of your messages are unread there: it is sent when they are read".into(),
         },
         StoreOutcome::StrangerQuotaFull => ChatReply::Refused {
             id: message.id,
             code: PeerErrorCode::Busy,
-            message: "your messages are not accepted there yet: more can go when they are".into(),
+            message: "your messages are not accepted there yet: more are sent when they are".into(),
         },
     };
     let is_refused = kept.iter().any(|kept| matches!(kept, StoreOutcome::Full | StoreOutcome::StrangerQuotaFull));

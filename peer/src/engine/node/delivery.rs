@@ -106,7 +106,7 @@ impl MessageOutbox {
                 self.fail_message(to, message, kind, &why, false).await?;
                 Err(Error::Relayed { kind, message: why })
             }
-            Err(oneshot::error::RecvError { .. }) => Err(Error::Internal("the node is ending".to_owned())),
+            Err(oneshot::error::RecvError { .. }) => Err(Error::Internal("`peer` is going offline".to_owned())),
         }
     }
 
@@ -126,7 +126,7 @@ impl MessageOutbox {
             }) => Err(Error::Relayed { kind, message: why }),
             Ok(DeliveryOutcome::Queued { why, .. }) => Ok(FlushReport { why: Some(why) }),
             Ok(DeliveryOutcome::Failed { kind, why }) => Err(Error::Relayed { kind, message: why }),
-            Err(oneshot::error::RecvError { .. }) => Err(Error::Internal("the node is ending".to_owned())),
+            Err(oneshot::error::RecvError { .. }) => Err(Error::Internal("`peer` is going offline".to_owned())),
         }
     }
 

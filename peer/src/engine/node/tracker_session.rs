@@ -230,7 +230,7 @@ async fn send_query<T: DeserializeOwned>(
     let gone = |why: &str| TrackerError::Unreachable { address: "the tracker".to_owned(), why: why.to_owned() };
     let (reply, answered) = oneshot::channel();
     let query = TrackerQuery { request: request.clone(), reply };
-    queries.send(query).await.map_err(|_| gone("the node is ending"))?;
+    queries.send(query).await.map_err(|_| gone("`peer` is going offline"))?;
     let value = answered.await.map_err(|_| gone("the connection to it was given up"))??;
     let malformed =
         |why: serde_json::Error| TrackerError::NotATracker { address: "the tracker".to_owned(), why: why.to_string() };

@@ -28,7 +28,7 @@ pub enum HashError {
     #[error("{}", plain_message(.0))]
     Unreadable(#[from] io::Error),
     /// Its content changes during each pass.
-    #[error("it changes while it is read: share it again when it is at rest")]
+    #[error("it changes while it is read: share it again when nobody writes to it")]
     Changing,
     /// Its size isn't that of its content, as with files in /proc and /sys, which are generated when they are read.
     #[error("its size is said to be {claimed} bytes, and it has {}: copy it, and share the copy", if *.more { "more" } else { "fewer" })]

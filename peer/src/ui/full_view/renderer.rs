@@ -248,7 +248,7 @@ fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     let files = match talk.map(|talk| &talk.files) {
         Some(FileListState::Listed { files, .. }) => files,
         Some(FileListState::Requested) => return nothing(buffer, "asking"),
-        Some(FileListState::Failed) => return nothing(buffer, "they could not be had; Ctrl-R: refresh"),
+        Some(FileListState::Failed) => return nothing(buffer, "the list could not be loaded; Ctrl-R: refresh"),
         _ if is_away => {
             return nothing(
                 buffer,
@@ -396,7 +396,7 @@ fn help_lines(columns: usize, theme: TerminalTheme) -> Vec<Line<'static>> {
     let keys = keys.iter().map(|(key, what)| format!("{key:<16} {what}"));
     let mark = |mark| theme.mark(mark);
     let signs = format!(
-        "{} waiting   {} sent   {} stored by the other side   {} not delivered",
+        "{} queued   {} sent   {} stored by the other side   {} not delivered",
         mark(DeliveryMark::Waiting),
         mark(DeliveryMark::Sent),
         mark(DeliveryMark::Stored),

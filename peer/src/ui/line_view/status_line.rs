@@ -38,7 +38,7 @@ pub(super) fn status_line(view: &LineViewModel, columns: usize) -> Line<'static>
     let waiting = view.undelivered_count();
     if waiting > 0 {
         let mark = theme.mark(DeliveryMark::Waiting);
-        parts.push(if is_wide { format!("{waiting} waiting") } else { format!("{mark}{waiting}") });
+        parts.push(if is_wide { format!("{waiting} queued") } else { format!("{mark}{waiting}") });
     }
     if view.typing_until.is_some() {
         parts.push(if is_wide { format!("typing{}", theme.mark(DeliveryMark::Waiting)) } else { "typing".to_owned() });
@@ -84,7 +84,7 @@ pub(super) fn user_line(person: &UserSummary, theme: TerminalTheme) -> String {
         }
     };
     add(person.unread, "unread");
-    add(person.waiting, "waiting");
+    add(person.waiting, "queued");
     if person.frozen {
         line.push_str(&format!("{}key changed", theme.separator()));
     }

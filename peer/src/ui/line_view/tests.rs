@@ -117,7 +117,7 @@ fn the_status_fits_and_says_the_most_important() {
     view.unread_elsewhere.insert("carol".parse().unwrap(), 3);
     assert_eq!(below(&view, 20)[1], "● bob online · …12");
     let wide = &below(&view, 80)[1];
-    assert!(wide.starts_with("● bob online · 12 waiting · typing… · carol 3 unread"), "{wide}");
+    assert!(wide.starts_with("● bob online · 12 queued · typing… · carol 3 unread"), "{wide}");
     for columns in 2..120 {
         for row in below(&view, columns) {
             assert!(unicode_width::UnicodeWidthStr::width(row.as_str()) <= columns, "{columns}: {row}");

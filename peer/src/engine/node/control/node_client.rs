@@ -200,7 +200,7 @@ impl NodeClient {
         let mut line = serde_json::to_vec(&command).map_err(|why| Error::Internal(why.to_string()))?;
         line.push(b'\n');
         if line.len() > MAX_REQUEST_BYTES {
-            return Err(Error::Usage(format!("{} bytes are too much for the running node at once", line.len())));
+            return Err(Error::Usage(format!("{} bytes are too much at once", line.len())));
         }
         if self.outgoing.len() + line.len() > MAX_OUTGOING_BYTES {
             return Err(node_gone("it takes nothing any more"));
@@ -296,7 +296,8 @@ impl NodeClient {
         let credentials = stream.peer_cred().map_err(|why| node_gone(&why.to_string()))?;
         // Another user's socket in this place must get neither messages nor passwords.
         if !sys::is_trusted_uid(credentials.uid()) {
-            let message = format!("the socket of this profile's node belongs to user {}", credentials.uid());
+            let message =
+                format!("the socket of the `peer` that keeps this account belongs to user {}", credentials.uid());
             return Err(Error::Relayed { kind: crate::engine::ErrorKind::Refused, message });
         }
         let holder =
