@@ -45,7 +45,7 @@ Environment:
   VIZINHO_TRACKER=HOST[:PORT]      like --tracker
   VIZINHO_TRACKER_KEY=FINGERPRINT  like --tracker-key
   VIZINHO_ACCEPT_NEW=1             like --accept-new
-  ACCESSIBLE=1, TERM=dumb          like --plain: nothing is drawn again, progress comes in steps of 25 %
+  ACCESSIBLE=1, TERM=dumb          like --plain: nothing is drawn again
   NO_COLOR=1                       like --color never
 
 With --json each line is one object: {\"v\":1,\"type\":\"…\",…}.",
@@ -191,7 +191,7 @@ Examples:
     notes: "\
 What to fetch: names, folders (docs/), everything (/) and patterns. As in a shell, * stops at a / and ** doesn't, \
 and what matches may be a folder: '**/*.jpg'. Folders keep their empty ones, times and executable bits; what only \
-its owner may read stays so, and holes stay holes.  A name is found as it is shown, and in whatever normal form it \
+its owner may read stays so, and holes stay holes. A name is found as it is shown, and in whatever normal form it \
 is typed.
 
 Where to: one name with -o PATH becomes a file of that path; several names, a pattern or a folder go into a folder \
