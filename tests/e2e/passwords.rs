@@ -29,7 +29,7 @@ fn an_invitation_becomes_a_password_of_ones_own() {
     let change = |input: String| bob.peer(["passwd", "--password-file", "-"]).stdin(input).run();
     change(format!("{invitation}\n")).exits(2).says("second line");
     change("wrong\nmine\n".to_owned()).exits(3);
-    change(format!("{invitation}\nmine\n")).exits(0).says("the password of bob is changed");
+    change(format!("{invitation}\nmine\n")).exits(0).says("changed the password of bob");
     change(format!("{invitation}\nother\n")).exits(3);
     let elsewhere = lab.stranger("elsewhere");
     let login =
