@@ -120,5 +120,9 @@ fn a_node_of_the_account_that_moved_away_says_so() {
     says_since_when(&bob);
     // A profile has one account.
     let alices = lab.stranger("alice");
-    new.peer(["login", "alice", "--password-file"]).arg(alices.password_file()).run().exits(11).says("account is bob already");
+    new.peer(["login", "alice", "--password-file"])
+        .arg(alices.password_file())
+        .run()
+        .exits(11)
+        .says("account is bob already");
 }
