@@ -209,8 +209,9 @@ sends a wrong byte is named and left out, and the others complete the file. With
 the same name, from its first verified part on. While you talk with somebody, transfers keep to 50 MB/s.
 
 With --json: `progress` (phase verifying or fetching), one `file` for each file (status done, renamed, skipped, or \
-failed with a code), `collision` for two names that differ only by case or accents, `error`, and last a `summary` \
-that counts the files by status, with the code of the error or null.
+failed with a code), `source` when somebody goes offline, comes back or is slow, `collision` for two names that \
+differ only by case or accents, `error`, and last a `summary` that counts the files by status, with the code of \
+the error or null.
 
 Exit code 0 when all files are there, 12 when some of several failed, else that of the error: see `peer --help`.",
 };
