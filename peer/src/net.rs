@@ -23,6 +23,7 @@ mod path_mtu;
 pub mod stream;
 pub mod tracker;
 mod tracker_address;
+mod tracker_reply_buffer;
 mod tracker_wait_notice;
 mod udp_batching;
 

@@ -32,8 +32,12 @@ pub const MAX_REQUEST_BYTES_AFTER_LOGIN: usize = 16 * 1024 * 1024;
 pub const MAX_PLAIN_REPLY_BYTES: usize = 4095;
 /// Deepest nesting of objects and arrays in a tracker request.
 pub const MAX_REQUEST_DEPTH: usize = 16;
-/// Longest line that a peer accepts from a tracker. Larger than any list that a tracker is expected to send.
-pub const MAX_REPLY_BYTES: usize = 256 * 1024 * 1024;
+/// Longest reply that a peer accepts from a tracker: a page of about 256 KiB and one more entry with 1,000 files.
+pub const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
+/// Longest reply with all files of one user, which has no pages.
+pub const MAX_CATALOGUE_REPLY_BYTES: usize = 32 * 1024 * 1024;
+/// Most users in one reply that a peer accepts.
+pub const MAX_USERS_PER_REPLY: usize = 10_000;
 
 /// Lowest UDP port at which peers are dialled. Ports below it belong to system services, which an announced address
 /// must not reach.

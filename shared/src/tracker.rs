@@ -234,6 +234,7 @@
 //! | `for` | 1 to 128 bytes | `bad_request` |
 //! | left-out files that are named | 3, 40 characters each | counted |
 //! | a reply to `LIST_PEERS` without fields, in plaintext | 4,095 bytes if all entries fit; in the `cmd` dialect always | `file_count`, `total` |
+//! | a reply that a peer reads | 4 MiB, 10,000 users; 32 MiB for all files of one user | the peer ends the connection |
 //! | search words | 16 | `bad_request` |
 //! | a request | 16 KiB; 16 MiB after a login (or if a client of the exercise is logged in from the same address) | `too_large`, closed |
 //! | nesting of a request | 16 | `too_large`, closed |
@@ -244,6 +245,7 @@ mod event;
 mod feature;
 mod file_search;
 mod reply;
+mod reply_list;
 mod request;
 
 use std::fmt;
@@ -259,7 +261,7 @@ pub use file_search::{
 };
 pub use reply::{
     EmptyReply, HeartbeatReply, ListPeersReply, ListedPeer, LoginReply, OtherInstance, RegisterFilesReply, ReplyError,
-    SubscribeReply, WhoisReply, encode_error, encode_ok, parse_features, parse_reply,
+    SubscribeReply, UserFilesReply, WhoisReply, encode_error, encode_ok, parse_features, parse_reply,
 };
 pub use request::{
     AnnouncedPresence, Credentials, FilesMode, ForwardedPerson, ListPeersRequest, ParsedRequest, Password,

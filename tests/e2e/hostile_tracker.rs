@@ -77,9 +77,9 @@ fn a_reply_without_end_is_exit_7() {
     let tracker = HostileTracker::with_tls(|_| vec![b'x'; 64 << 20]);
     let lab = Lab::without_tracker();
     let alice = lab.stranger("alice");
-    // 64 MiB of one line, then nothing.
+    // 64 MiB of one line, then nothing: it isn't read to its end, nor waited for.
     let register = alice.peer(["--tracker", &tracker.address(), "register", "alice", "--password-file"]);
-    register.arg(alice.password_file()).run().exits(7).is_plain();
+    register.arg(alice.password_file()).run().exits(7).says("a line without end").is_plain();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 use shared::names::name_encoding::display_name;
 use shared::tracker::{
-    FindCriterion, FindRequest, FoundFile, ListPeersReply, ListPeersRequest, ListedPeer, TrackerRequest,
+    FindCriterion, FindRequest, FoundFile, ListPeersRequest, ListedPeer, TrackerRequest, UserFilesReply,
 };
 use shared::{UntrustedText, UserName};
 
@@ -186,8 +186,8 @@ pub(super) async fn files(context: &CommandContext, user: &UserName, prefix: &st
         // The user's client accepts no links: the tracker's catalogue is all there is.
         Err(Error::Unreachable(_)) => {
             let only = ListPeersRequest { user: Some(user.clone()), ..ListPeersRequest::default() };
-            let peers: ListPeersReply = me.connect_tracker().await?.call(&TrackerRequest::ListPeers(only)).await?;
-            let files = peers.peers.into_iter().flat_map(|peer| peer.files);
+            let listed: UserFilesReply = me.connect_tracker().await?.call(&TrackerRequest::ListPeers(only)).await?;
+            let files = listed.into_files().into_iter();
             let matching = files.filter(|file| file.name.as_str().starts_with(prefix));
             matching.map(|file| (file.name, file.size, file.hash.as_str().to_owned())).collect::<Vec<_>>()
         }

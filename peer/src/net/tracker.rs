@@ -13,7 +13,6 @@
 //! every password once more. It would save one message per machine: after LOGIN the key proves the identity. A
 //! confirmed key proves the tracker's identity as well, for everything that follows.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,7 +22,6 @@ use certs::{Identity, ServerPin};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use shared::Fingerprint;
-use shared::limits::MAX_REPLY_BYTES;
 use shared::tracker::{FeatureSet, ReplyError, TrackerEvent, TrackerRequest, parse_features, parse_reply};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,6 +34,7 @@ use super::TrackerError;
 use super::happy_eyeballs::first_success;
 pub use super::tracker_address::TrackerAddress;
 use super::tracker_address::{ATTEMPT_DELAY, CONNECT_TIMEOUT};
+use super::tracker_reply_buffer::{EventQueue, LineBuffer, MAX_EVENT_BYTES, reply_limit};
 use super::tracker_wait_notice::notify_if_slow;
 use crate::sys::plain_message;
 
@@ -43,18 +42,14 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3)).with_retries(3);
 const READ_BYTES: usize = 16 * 1024;
-/// Events kept while a reply is awaited; more count as a protocol failure.
-const MAX_EVENTS: usize = 10_000;
 
 /// A connection to a tracker.
 #[derive(Debug)]
 pub struct TrackerConnection {
     address: String,
     stream: TlsStream<TcpStream>,
-    incoming: Vec<u8>,
-    /// Bytes of `incoming` known to hold no line end.
-    scanned: usize,
-    events: VecDeque<TrackerEvent>,
+    incoming: LineBuffer,
+    events: EventQueue,
     fingerprint: Fingerprint,
     local: SocketAddr,
     features: FeatureSet,
@@ -114,9 +109,9 @@ impl TrackerConnection {
         });
         let TlsConnection { stream, local, fingerprint } =
             notify_if_slow(&text, connected).await.map_err(|failures| connect_error(address, known, failures))?;
-        let (incoming, events) = (Vec::new(), VecDeque::new());
+        let (incoming, events) = (LineBuffer::default(), EventQueue::default());
         let (features, is_confirmed) = (FeatureSet::default(), matches!(demand, KeyDemand::Confirmed(_)));
-        Ok(Self { address: text, stream, incoming, scanned: 0, events, fingerprint, local, features, is_confirmed })
+        Ok(Self { address: text, stream, incoming, events, fingerprint, local, features, is_confirmed })
     }
 
     /// True if the tracker's key is confirmed.
@@ -183,12 +178,10 @@ impl TrackerConnection {
             };
             written.await.map_err(|why| self.io_failure(&why))?;
             loop {
-                let line = self.next_line().await?;
-                match parse_event(&line) {
-                    Some(event) if self.events.len() < MAX_EVENTS => self.events.push_back(event),
-                    Some(_) => return Err(self.protocol_failure("it floods us with events")),
-                    None => return Ok(line),
-                }
+                let line = self.next_line(reply_limit(request)).await?;
+                let Some(event) = parse_event(&line) else { return Ok(line) };
+                let kept = self.events.push(event, line.len());
+                kept.map_err(|_| self.protocol_failure("it floods us with events"))?;
             }
         };
         let line = tokio::time::timeout(limit, notify_if_slow(&address, round_trip)).await;
@@ -213,36 +206,21 @@ impl TrackerConnection {
     /// # Errors
     /// [`TrackerError`] if the connection is unusable.
     pub async fn next_event(&mut self) -> Result<TrackerEvent, TrackerError> {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Ok(event);
-            }
-            let line = self.next_line().await?;
-            match parse_event(&line) {
-                Some(event) => self.events.push_back(event),
-                None => return Err(self.protocol_failure("a line that nobody asked for")),
-            }
+        if let Some(event) = self.events.pop() {
+            return Ok(event);
         }
+        let line = self.next_line(MAX_EVENT_BYTES).await?;
+        parse_event(&line).ok_or_else(|| self.protocol_failure("a line that nobody asked for"))
     }
 
-    /// Reads the next line. Cancel-safe: partial lines stay in `incoming`.
-    async fn next_line(&mut self) -> Result<String, TrackerError> {
+    /// Reads the next line, of at most `limit` bytes. Cancel-safe: partial lines stay in `incoming`.
+    async fn next_line(&mut self, limit: usize) -> Result<String, TrackerError> {
         loop {
-            // Only new bytes are searched: a long reply arrives in many reads.
-            let found = self.incoming[self.scanned..].iter().position(|byte| *byte == b'\n');
-            if let Some(found) = found {
-                let rest = self.incoming.split_off(self.scanned + found + 1);
-                let line = std::mem::replace(&mut self.incoming, rest);
-                self.scanned = 0;
+            let line = self.incoming.next_line(limit).map_err(|_| self.protocol_failure("a line without end"))?;
+            if let Some(line) = line {
                 return String::from_utf8(line).map_err(|_| self.protocol_failure("a line that isn't UTF-8"));
             }
-            self.scanned = self.incoming.len();
-            // No length is announced, so a line without an end has to be cut off here.
-            if self.scanned > MAX_REPLY_BYTES {
-                return Err(self.protocol_failure("a line without end"));
-            }
-            self.incoming.reserve(READ_BYTES);
-            match self.stream.read_buf(&mut self.incoming).await {
+            match self.stream.read_buf(self.incoming.reserve(READ_BYTES)).await {
                 Ok(0) => return Err(self.unreachable("it closed the connection".to_owned())),
                 Ok(_) => {}
                 Err(why) => return Err(self.io_failure(&why)),
@@ -370,6 +348,10 @@ pub fn dial_candidates(ip: IpAddr, port: Option<u16>, addresses: &[SocketAddr]) 
 }
 
 fn parse_event(line: &str) -> Option<TrackerEvent> {
+    // A longer line is no event, and parsed as one it would take many times its length.
+    if line.len() > MAX_EVENT_BYTES {
+        return None;
+    }
     // An event is recognised by its `event` field; a reply has none.
     #[derive(Deserialize)]
     struct EventTag {

@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::reply_list::reply_list;
 use super::request::SharedFile;
 use super::{FeatureSet, SessionToken, TrackerErrorCode, TrackerRefusal};
+use crate::limits::{MAX_FILES_PER_USER, MAX_USERS_PER_REPLY};
 use crate::{Fingerprint, UntrustedText, UserName};
 
 /// The body of a reply without fields of its own.
@@ -55,6 +57,7 @@ pub struct RegisterFilesReply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListPeersReply {
     /// Present users, ordered by name.
+    #[serde(deserialize_with = "reply_list::<_, _, MAX_USERS_PER_REPLY>")]
     pub peers: Vec<ListedPeer>,
     /// Number of matching users on all pages.
     pub total: usize,
@@ -62,6 +65,24 @@ pub struct ListPeersReply {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<UserName>,
 }
+
+/// The reply to `LIST_PEERS` with all files of one user; nothing else is read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct UserFilesReply {
+    /// The user, if present.
+    #[serde(deserialize_with = "reply_list::<_, _, 1>")]
+    peers: Vec<ListedPeer>,
+}
+
+impl UserFilesReply {
+    /// Returns the files.
+    pub fn into_files(self) -> Vec<SharedFile> {
+        self.peers.into_iter().next().map(|peer| peer.files).unwrap_or_default()
+    }
+}
+
+/// Most addresses of one user in a reply.
+const MAX_LISTED_ADDRESSES: usize = 64;
 
 /// A present user, as `LIST_PEERS` describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,12 +94,12 @@ pub struct ListedPeer {
     /// The user's UDP port for peers, if there is one.
     pub port: Option<u16>,
     /// Further candidate addresses.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "reply_list::<_, _, MAX_LISTED_ADDRESSES>")]
     pub addresses: Vec<SocketAddr>,
     /// The key the account is bound to, if any.
     pub fingerprint: Option<Fingerprint>,
     /// Shared files, ordered by name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "reply_list::<_, _, MAX_FILES_PER_USER>")]
     pub files: Vec<SharedFile>,
     /// Number of shared files (with the requested name or hash) if `files` doesn't list all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -324,6 +345,25 @@ mod tests {
         assert_eq!(serde_json::to_string(&counted).unwrap(), text);
         assert_eq!(serde_json::from_str::<ListedPeer>(text).unwrap(), counted);
         assert_eq!(counted.total_file_count(), 3);
+    }
+
+    #[test]
+    fn a_reply_with_more_entries_than_there_can_be_is_none() {
+        let entry = r#"{"user":"bob","ip":"10.0.0.1","port":1,"fingerprint":null}"#;
+        let entry_with = |list: &str| entry.replace('}', &format!(",{list}}}"));
+        let reply = |entries: &str| format!(r#"{{"status":"ok","total":1,"peers":[{entries}]}}"#);
+        let many = |text: &str, count| vec![text; count].join(",");
+        let listed = |entries: &str| parse_reply::<ListPeersReply>(&reply(entries)).map(|reply| reply.peers.len());
+        assert_eq!(listed(&many(entry, 10_000)), Ok(10_000));
+        assert!(listed(&many(entry, 10_001)).is_err());
+        let address = r#""10.0.0.1:1""#;
+        assert_eq!(listed(&entry_with(&format!(r#""addresses":[{}]"#, many(address, 64)))), Ok(1));
+        assert!(listed(&entry_with(&format!(r#""addresses":[{}]"#, many(address, 65)))).is_err());
+        let files = |count| entry_with(&format!(r#""files":[{}]"#, many(r#"{"name":"a","size":1,"hash":""}"#, count)));
+        let shared =
+            |entries: &str| parse_reply::<UserFilesReply>(&reply(entries)).map(|reply| reply.into_files().len());
+        assert_eq!((shared(""), shared(&files(100_000))), (Ok(0), Ok(100_000)));
+        assert!(shared(&files(100_001)).is_err() && shared(&many(entry, 2)).is_err());
     }
 
     #[test]

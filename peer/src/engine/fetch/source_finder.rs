@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shared::UserName;
 use shared::peer::PeerErrorCode;
-use shared::tracker::{HashText, ListPeersReply, ListPeersRequest, ListedPeer, TrackerRequest};
+use shared::tracker::{HashText, ListPeersReply, ListPeersRequest, ListedPeer, TrackerRequest, UserFilesReply};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -16,8 +16,8 @@ use super::writer::FileJob;
 use super::{FileNo, SourcePolicy};
 use crate::engine::peer_lookup::{self, TrackerClient};
 use crate::engine::{Error, LocalUser};
-use crate::net::link;
 use crate::net::tracker::TrackerConnection;
+use crate::net::{TrackerError, link};
 
 /// Files whose hashes the tracker is asked about in one search, the
 /// largest first. A user who has one of them is asked about all.
@@ -189,15 +189,18 @@ impl SourceFinder {
     async fn find_candidates(&self, due: &[FileNo]) -> Result<Vec<(UserName, Result<SourceCandidate, Error>)>, Error> {
         let me: &LocalUser = self.dialer.local_user();
         let mut tracker = me.connect_tracker().await?;
-        let mut entries: HashMap<UserName, ListedPeer> = HashMap::new();
+        let mut entries: HashMap<UserName, (ListedPeer, HashSet<FileNo>)> = HashMap::new();
         // One small query per hash, then one full list per user found: most hashes have no other source.
-        for job in due.iter().take(MAX_HASH_QUERIES).filter_map(|no| self.context.jobs.get(*no)) {
+        let asked = due.iter().take(MAX_HASH_QUERIES).filter_map(|no| Some((*no, self.context.jobs.get(*no)?)));
+        for (no, job) in asked {
             let same = ListPeersRequest {
                 hash: Some(job.stat.hash.into()),
                 with_files: Some(false),
                 ..ListPeersRequest::default()
             };
-            entries.extend(list_peers(&mut tracker, same).await?.into_iter().map(|entry| (entry.user.clone(), entry)));
+            for entry in list_peers(&mut tracker, same).await? {
+                entries.entry(entry.user.clone()).or_insert_with(|| (entry, HashSet::new())).1.insert(no);
+            }
         }
         let mut others = Vec::new();
         let new = |entry: &ListedPeer| {
@@ -205,8 +208,15 @@ impl SourceFinder {
                 && !self.excluded_users.contains(&entry.user)
                 && !self.named_users().contains(&entry.user)
         };
-        for entry in entries.into_values().filter(new) {
-            let has = catalogued_files(&mut tracker, &entry.user, due, &self.context.jobs).await?;
+        for (entry, found) in entries.into_values().filter(|(entry, _)| new(entry)) {
+            let has = match catalogued_files(&mut tracker, &entry.user, due, &self.context.jobs).await {
+                // A list that is too long to be read counts against its user alone.
+                Err(Error::Tracker(TrackerError::NotATracker { .. })) => {
+                    tracker = me.connect_tracker().await?;
+                    found
+                }
+                listed => listed?,
+            };
             let target = peer_lookup::target_from_entry(me, &entry, TrackerClient::local_address(&tracker));
             others.push((entry.user, target.map(|target| (target, has))));
         }
@@ -222,8 +232,8 @@ async fn catalogued_files(
     jobs: &[FileJob],
 ) -> Result<HashSet<FileNo>, Error> {
     let all = ListPeersRequest { user: Some(user.clone()), ..ListPeersRequest::default() };
-    let hashes: HashSet<HashText> =
-        list_peers(tracker, all).await?.into_iter().flat_map(|entry| entry.files).map(|file| file.hash).collect();
+    let listed: UserFilesReply = tracker.call(&TrackerRequest::ListPeers(all)).await?;
+    let hashes: HashSet<HashText> = listed.into_files().into_iter().map(|file| file.hash).collect();
     let has = |no: &FileNo| jobs.get(*no).is_some_and(|job| hashes.contains(&HashText::from(job.stat.hash)));
     Ok(due.iter().copied().filter(has).collect())
 }

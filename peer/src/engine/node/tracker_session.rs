@@ -24,9 +24,9 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use shared::UserName;
-use shared::limits::HEARTBEAT_INTERVAL;
+use shared::limits::{HEARTBEAT_INTERVAL, MAX_USERS_PER_REPLY};
 use shared::tracker::{
     AnnouncedPresence, EmptyReply, Feature, HeartbeatReply, InstanceId, ListPeersReply, ListPeersRequest, LoginReply,
     SpeakerProof, SubscribeReply, TrackerErrorCode, TrackerEventKind, TrackerRequest, WhoisReply, WhoisRequest,
@@ -40,7 +40,7 @@ use super::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
 use super::share_registration::{RegistrationRetry, is_list_refusal, refusal_of, register_shares};
 use crate::engine::node_event::{EventBus, NodeEvent, OtherSession};
 use crate::engine::peer_lookup::TrackerClient;
-use crate::engine::{Error, ErrorKind, LocalUser, now_ms};
+use crate::engine::{Error, ErrorKind, LocalUser, now_ms, tracker_search};
 use crate::net::TrackerError;
 use crate::net::addresses::{announced_addresses, outbound_interfaces, reachable_addresses};
 use crate::net::tracker::TrackerConnection;
@@ -105,7 +105,7 @@ pub(super) enum QueryOrigin {
 #[derive(Debug)]
 struct TrackerQuery {
     request: TrackerRequest,
-    reply: oneshot::Sender<Result<Value, TrackerError>>,
+    reply: oneshot::Sender<Result<Box<RawValue>, TrackerError>>,
 }
 
 /// The task that keeps the node present at the tracker.
@@ -231,10 +231,10 @@ async fn send_query<T: DeserializeOwned>(
     let (reply, answered) = oneshot::channel();
     let query = TrackerQuery { request: request.clone(), reply };
     queries.send(query).await.map_err(|_| gone("`peer` is going offline"))?;
-    let value = answered.await.map_err(|_| gone("the connection to it was given up"))??;
+    let text = answered.await.map_err(|_| gone("the connection to it was given up"))??;
     let malformed =
         |why: serde_json::Error| TrackerError::NotATracker { address: "the tracker".to_owned(), why: why.to_string() };
-    serde_json::from_value(value).map_err(malformed)
+    serde_json::from_str(text.get()).map_err(malformed)
 }
 
 impl TrackerHandle {
@@ -717,8 +717,11 @@ impl TrackerSession {
             TrackerEventKind::Resync {} => {
                 self.invalidate_keys(RevalidationTrigger::AllKeys);
                 let all = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
-                let all: ListPeersReply = link.call(&TrackerRequest::ListPeers(all)).await?;
-                all.peers.into_iter().for_each(|peer| self.emit_presence(peer.user, true));
+                let told = tracker_search::search_users(link, all, MAX_USERS_PER_REPLY, |peer| {
+                    self.emit_presence(peer.user, true);
+                    Ok(())
+                });
+                told.await.map_err(SessionEnd::from_error)?;
             }
             TrackerEventKind::Files { .. } | TrackerEventKind::Unknown => {}
         }

@@ -1,0 +1,164 @@
+//! What came from a tracker, cut into lines, and how long these may be. Pure.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | an event | 64 KiB | the connection ends |
+//! | events that wait while a reply is awaited | 10,000, and 4 MiB of text | the connection ends |
+//! | a reply | 4 MiB: pages end after 256 KiB and one entry | the connection ends |
+//! | a reply with all files of one user | 32 MiB: 100,000 files | the connection ends |
+//! | users and files in one reply ([`shared::limits`]) | 10,000 and 100,000 | the connection ends |
+//! | time for a whole reply | 30 s, however many bytes come meanwhile | the connection ends |
+
+use std::collections::VecDeque;
+
+use shared::limits::{MAX_CATALOGUE_REPLY_BYTES, MAX_REPLY_BYTES};
+use shared::tracker::{ListPeersRequest, TrackerEvent, TrackerRequest};
+
+/// Longest line that is taken where nothing was asked.
+pub(super) const MAX_EVENT_BYTES: usize = 64 * 1024;
+const MAX_WAITING_EVENTS: usize = 10_000;
+const MAX_WAITING_EVENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of which the last line may not be whole.
+#[derive(Debug, Default)]
+pub(super) struct LineBuffer {
+    bytes: Vec<u8>,
+    /// Bytes known to hold no line end.
+    scanned: usize,
+}
+
+/// Events that came before a reply.
+#[derive(Debug, Default)]
+pub(super) struct EventQueue {
+    events: VecDeque<(TrackerEvent, usize)>,
+    bytes: usize,
+}
+
+/// A line, or more events, than are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooMuch;
+
+impl LineBuffer {
+    /// Where the next bytes go, with room for so many.
+    pub(super) fn reserve(&mut self, bytes: usize) -> &mut Vec<u8> {
+        self.bytes.reserve(bytes);
+        &mut self.bytes
+    }
+
+    /// Returns the next line with its end, if it is whole.
+    ///
+    /// # Errors
+    /// [`TooMuch`] when it is longer than `limit`, whole or not.
+    pub(super) fn next_line(&mut self, limit: usize) -> Result<Option<Vec<u8>>, TooMuch> {
+        let end = self.bytes[self.scanned..].iter().position(|byte| *byte == b'\n');
+        match end.map(|end| self.scanned + end + 1) {
+            Some(length) if length <= limit => {
+                let rest = self.bytes.split_off(length);
+                self.scanned = 0;
+                Ok(Some(std::mem::replace(&mut self.bytes, rest)))
+            }
+            None if self.bytes.len() <= limit => {
+                self.scanned = self.bytes.len();
+                Ok(None)
+            }
+            _ => Err(TooMuch),
+        }
+    }
+}
+
+impl EventQueue {
+    /// Keeps an event that took so many bytes.
+    ///
+    /// # Errors
+    /// [`TooMuch`], of events or of their bytes.
+    pub(super) fn push(&mut self, event: TrackerEvent, bytes: usize) -> Result<(), TooMuch> {
+        let has_room = bytes <= MAX_EVENT_BYTES
+            && self.events.len() < MAX_WAITING_EVENTS
+            && self.bytes + bytes <= MAX_WAITING_EVENT_BYTES;
+        if !has_room {
+            return Err(TooMuch);
+        }
+        self.bytes += bytes;
+        self.events.push_back((event, bytes));
+        Ok(())
+    }
+
+    /// Takes the oldest.
+    pub(super) fn pop(&mut self) -> Option<TrackerEvent> {
+        let (event, bytes) = self.events.pop_front()?;
+        self.bytes -= bytes;
+        Some(event)
+    }
+}
+
+/// Returns how long the reply to a request may be.
+pub(super) const fn reply_limit(request: &TrackerRequest) -> usize {
+    match request {
+        // What one user shares has no pages.
+        TrackerRequest::ListPeers(ListPeersRequest {
+            user: Some(_),
+            name: None,
+            hash: None,
+            with_files: None | Some(true),
+            ..
+        }) => MAX_CATALOGUE_REPLY_BYTES,
+        _ => MAX_REPLY_BYTES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::tracker::TrackerEventKind;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_wherever_they_break() {
+        let mut buffer = LineBuffer::default();
+        buffer.reserve(3).extend_from_slice(b"one\ntw");
+        assert_eq!(buffer.next_line(4), Ok(Some(b"one\n".to_vec())));
+        assert_eq!(buffer.next_line(4), Ok(None));
+        buffer.reserve(3).extend_from_slice(b"o\n\n");
+        assert_eq!(buffer.next_line(4), Ok(Some(b"two\n".to_vec())));
+        assert_eq!(buffer.next_line(4), Ok(Some(b"\n".to_vec())));
+        assert_eq!(buffer.next_line(4), Ok(None));
+    }
+
+    #[test]
+    fn a_line_without_end_ends_at_the_limit() {
+        for chunk in [&b"a"[..], &[b'a'; 16 * 1024]] {
+            let (mut buffer, mut taken) = (LineBuffer::default(), 0);
+            while buffer.next_line(100_000).is_ok() {
+                buffer.reserve(chunk.len()).extend_from_slice(chunk);
+                taken += chunk.len();
+            }
+            assert!(taken <= 100_000 + chunk.len(), "{taken}");
+        }
+        // Nor is one taken that is whole.
+        let mut buffer = LineBuffer::default();
+        buffer.reserve(0).extend_from_slice(b"too long\n");
+        assert_eq!(buffer.next_line(4), Err(TooMuch));
+    }
+
+    #[test]
+    fn events_wait_in_bounds() {
+        let event = |seq| TrackerEvent { seq, kind: TrackerEventKind::Resync {} };
+        let filled = |bytes| {
+            let mut queue = EventQueue::default();
+            let kept = (0..20_000).take_while(|seq| queue.push(event(*seq), bytes).is_ok()).count();
+            assert_eq!(queue.pop(), (kept > 0).then(|| event(0)));
+            assert_eq!(queue.push(event(0), bytes).is_ok(), kept > 0);
+            kept
+        };
+        assert_eq!((filled(30), filled(64 * 1024), filled(64 * 1024 + 1)), (10_000, 64, 0));
+    }
+
+    #[test]
+    fn only_all_files_of_one_user_are_long() {
+        let one = || ListPeersRequest { user: Some("bob".parse().unwrap()), ..ListPeersRequest::default() };
+        let limit = |request: ListPeersRequest| reply_limit(&TrackerRequest::ListPeers(request));
+        assert_eq!(limit(one()), MAX_CATALOGUE_REPLY_BYTES);
+        assert_eq!(limit(ListPeersRequest { with_files: Some(false), ..one() }), MAX_REPLY_BYTES);
+        assert_eq!(limit(ListPeersRequest::default()), MAX_REPLY_BYTES);
+    }
+}
