@@ -16,6 +16,7 @@ pub mod endpoint;
 pub mod frame_receiver;
 mod handshake_slots;
 mod happy_eyeballs;
+mod ipv4_number;
 pub mod link;
 mod moved_callers;
 mod net_error;

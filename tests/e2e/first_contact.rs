@@ -78,6 +78,21 @@ fn a_wrong_key_is_exit_11_and_nothing_is_sent() {
 }
 
 #[test]
+fn another_spelling_of_a_known_address_is_no_first_contact() {
+    let lab = Lab::with_restarts();
+    let alice = lab.user("alice");
+    lab.kill_tracker();
+    let rogue = HostileTracker::with_tls_at(lab.address(), |_| b"{}\n".to_vec());
+    let port = lab.address().rsplit(':').next().unwrap();
+    for host in ["[::ffff:127.0.0.1]", "0x7f000001", "127.1", "0.0.0.0", "localhost"] {
+        let place = format!("{host}:{port}");
+        let login = alice.cautious_peer(["--tracker", &place, "--accept-new", "login", "alice", "--password-file"]);
+        login.arg(alice.password_file()).run().exits(11).says(rogue.fingerprint()).is_plain();
+    }
+    assert_eq!(rogue.requests(), [json!(null); 0], "nothing was sent");
+}
+
+#[test]
 fn in_a_terminal_the_key_is_shown_and_asked_about_once() {
     let lab = Lab::start();
     let key = lab.tracker_key();

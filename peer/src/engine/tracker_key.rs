@@ -6,6 +6,9 @@
 //! | a seen key S | S, or a key confirmed at another address | K, which replaces S |
 //! | a confirmed key C | C | C if equal to K; otherwise no connection |
 //!
+//! All spellings of an address are one address. A name without a record stands for the address that it resolved to: if
+//! another key is on record there, this is no first contact, whatever the policy.
+//!
 //! A key confirmed at one address is confirmed at all. Another key than demanded is
 //! [`super::ErrorKind::IdentityChanged`], before anything was sent. [`TrackerKeyCheck`] is for commands that send a
 //! password: it ends with a confirmed key, or with one that the user has to confirm.
@@ -51,7 +54,7 @@ impl TrackerKeyCheck<'_> {
     /// [`Error::TrackerKeyMismatch`] or [`Error::TrackerKeyConflict`].
     pub async fn unconfirmed_key(&self, notify: &NoticeHandler) -> Result<Option<Fingerprint>, Error> {
         let Self { profile, address, announced, policy } = *self;
-        let known = profile.tracker_at(&address.to_string())?;
+        let known = known_at(profile, address)?;
         // Another given key goes on to `dial`, which reports the conflict.
         if let Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Confirmed }) = known
             && (policy == TrackerKeyPolicy::Only(fingerprint) || !matches!(policy, TrackerKeyPolicy::Only(_)))
@@ -99,7 +102,7 @@ async fn dial(
     policy: TrackerKeyPolicy,
 ) -> Result<TrackerConnection, Error> {
     let text = address.to_string();
-    let known = profile.tracker_at(&text)?;
+    let known = known_at(profile, address)?;
     let demand = key_demand(known, announced, policy).map_err(|(known, given)| Error::TrackerKeyConflict {
         address: text.clone(),
         known,
@@ -128,8 +131,24 @@ async fn dial(
     if is_confirmed(&link.fingerprint())? {
         // Also a key that was confirmed at another address.
         link.confirm();
+    } else if known.is_none() && !matches!(policy, TrackerKeyPolicy::Only(_)) {
+        let place = link.remote().map(TrackerAddress::from);
+        let there = place.map_or(Ok(None), |place| known_at(profile, &place))?;
+        let presented = link.fingerprint();
+        if let Some(KnownTracker { fingerprint: expected, .. }) = there.filter(|it| it.fingerprint != presented) {
+            return Err(TrackerError::IdentityChanged { address: text, expected, presented }.into());
+        }
     }
     Ok(link)
+}
+
+/// Returns the tracker on record at an address, in whichever spelling it was recorded.
+fn known_at(profile: &Profile, address: &TrackerAddress) -> Result<Option<KnownTracker>, Error> {
+    if let Some(known) = profile.tracker_at(&address.to_string())? {
+        return Ok(Some(known));
+    }
+    let is_same = |text: &str| text.parse::<TrackerAddress>().is_ok_and(|other| other == *address);
+    Ok(profile.known_trackers()?.into_iter().find(|(text, _)| is_same(text)).map(|(_, known)| known))
 }
 
 /// Returns the demanded key; `Err` holds the recorded and the given key if those contradict each other.
@@ -180,6 +199,20 @@ mod tests {
 
     const ONE: Fingerprint = Fingerprint::from_bytes([1; 32]);
     const OTHER: Fingerprint = Fingerprint::from_bytes([2; 32]);
+
+    #[test]
+    fn what_is_known_is_found_however_it_was_spelled() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        profile.record_tracker("[::ffff:10.0.0.1]:8000", &OTHER).unwrap();
+        profile.confirm_tracker("0x0a000001:8000", &ONE).unwrap();
+        profile.confirm_tracker("Tracker.Lan:9000", &ONE).unwrap();
+        let at = |text: &str| known_at(&profile, &text.parse().unwrap()).unwrap().map(|known| known.fingerprint);
+        for text in ["10.0.0.1", "::ffff:10.0.0.1", "10.1", "tracker.LAN:9000"] {
+            assert_eq!(at(text), Some(ONE), "{text}");
+        }
+        assert_eq!((at("10.0.0.1:9000"), at("10.0.0.2")), (None, None));
+    }
 
     fn known(standing: TrackerKeyTrust) -> Option<KnownTracker> {
         Some(KnownTracker { fingerprint: ONE, trust: standing })

@@ -9,6 +9,7 @@ use shared::limits::TRACKER_PORT;
 use tokio::net::TcpStream;
 
 use super::happy_eyeballs::{first_success, interleave_families};
+use super::ipv4_number::parse_ipv4_number;
 use crate::sys::{self, LocalAddress};
 
 /// Bounds name resolution, and each connection.
@@ -76,9 +77,12 @@ impl FromStr for TrackerAddress {
         if let Some(host) = parse_ip(host).filter(|_| !host.contains(':')) {
             return Ok(Self { host: host?, port });
         }
+        if let Some(ip) = parse_ipv4_number(host) {
+            return Ok(Self { host: TrackerHost::Ip(canonical_ip(ip.into())), port });
+        }
         let is_plausible =
             !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'));
-        if is_plausible { Ok(Self { host: TrackerHost::Name(host.to_owned()), port }) } else { Err(wrong()) }
+        if is_plausible { Ok(Self { host: TrackerHost::Name(host.to_ascii_lowercase()), port }) } else { Err(wrong()) }
     }
 }
 
@@ -95,7 +99,17 @@ fn parse_ip(text: &str) -> Option<Result<TrackerHost, String>> {
     match (ip, zone) {
         (IpAddr::V6(v6), zone) if v6.is_unicast_link_local() => Some(parse_link_local(v6, zone)),
         (_, Some(_)) => None,
-        (ip, None) => Some(Ok(TrackerHost::Ip(ip))),
+        (ip, None) => Some(Ok(TrackerHost::Ip(canonical_ip(ip)))),
+    }
+}
+
+/// The one of an address's spellings under which it is on record: a key that is known there must be found.
+fn canonical_ip(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        // Where the system connects to instead.
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
     }
 }
 
@@ -147,7 +161,7 @@ impl From<SocketAddr> for TrackerAddress {
                     interface: sys::interface_name(v6.scope_id()).unwrap_or_else(number),
                 }
             }
-            address => TrackerHost::Ip(address.ip()),
+            address => TrackerHost::Ip(canonical_ip(address.ip())),
         };
         Self { host, port: address.port() }
     }
@@ -272,6 +286,26 @@ mod tests {
         ] {
             assert!(wrong.parse::<TrackerAddress>().is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn one_address_has_one_spelling() {
+        let spellings =
+            ["10.66.0.1", "[::ffff:10.66.0.1]:8000", "::ffff:a42:1", "0x0a420001:8000", "10.66.1", "172097537"];
+        for text in spellings {
+            assert_eq!(text.parse::<TrackerAddress>().unwrap().to_string(), "10.66.0.1:8000", "{text}");
+        }
+        for (text, shown) in [
+            ("Tracker.LAN", "tracker.lan:8000"),
+            ("0.0.0.0:9000", "127.0.0.1:9000"),
+            ("0", "127.0.0.1:8000"),
+            ("[::]:9000", "[::1]:9000"),
+            ("[::ffff:0.0.0.0]", "127.0.0.1:8000"),
+        ] {
+            assert_eq!(text.parse::<TrackerAddress>().unwrap().to_string(), shown, "{text}");
+        }
+        let mapped: SocketAddr = "[::ffff:10.66.0.1]:8000".parse().unwrap();
+        assert_eq!(TrackerAddress::from(mapped).to_string(), "10.66.0.1:8000");
     }
 
     #[test]

@@ -64,6 +64,25 @@ impl Profile {
         Ok(Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::from_confirmed(is_confirmed) }))
     }
 
+    /// Returns all recorded addresses, as they were written, with their trackers. Confirmed keys come first.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn known_trackers(&self) -> Result<Vec<(String, KnownTracker)>, ProfileError> {
+        let database = self.reader();
+        let query = "SELECT address, fingerprint, confirmed FROM tracker_address JOIN tracker_key USING (fingerprint)
+            ORDER BY confirmed DESC, address";
+        let mut query = self.db_result(database.prepare_cached(query))?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?)));
+        let rows = self.db_result(rows)?.map(|row| {
+            let (address, text, is_confirmed) = self.db_result(row)?;
+            let damaged = |_| self.damaged_error(format!("the tracker's fingerprint {text:?}"));
+            let fingerprint = text.parse().map_err(damaged)?;
+            Ok((address, KnownTracker { fingerprint, trust: TrackerKeyTrust::from_confirmed(is_confirmed) }))
+        });
+        rows.collect()
+    }
+
     /// Returns the trust in a tracker's key, if the key is on record.
     ///
     /// # Errors
