@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 pub use library::ShareLibrary;
 use link_uploads::{LinkUploads, UploadInterruption};
 use range_reader::{OpenShare, ReadFailure};
-use request_refusal::{RequestRefusal, unauthorised_refusal};
+use request_refusal::{RequestRefusal, internal_refusal, unauthorised_refusal};
 pub use served_versions::{ProvedVersion, ProvedVersions};
 use share_opener::GroupRequest;
 pub use stale_shares::{StaleReason, StaleShares};
@@ -375,8 +375,10 @@ async fn answer_request(
 ) -> Result<Result<(PeerReply, Bytes), RequestRefusal>, StreamError> {
     let (user, library) = (link.user(), &context.library);
     // Checked for each request: a blocked user may have an outbound link, or one from before the block.
-    if context.me.profile.is_blocked(user).unwrap_or(true) {
-        return Ok(Err(unauthorised_refusal()));
+    match context.me.profile.is_blocked(user) {
+        Ok(false) => {}
+        Ok(true) => return Ok(Err(unauthorised_refusal())),
+        Err(error) => return Ok(Err(internal_refusal(error.into()))),
     }
     let without_bytes = |answer: Result<PeerReply, RequestRefusal>| answer.map(|answer| (answer, Bytes::new()));
     Ok(match ask {

@@ -220,8 +220,16 @@ async fn store_messages(
     let refuse =
         |message: &ChatMessage, code, why: &str| ChatReply::Refused { id: message.id, code, message: why.into() };
     let (profile, peer) = (me.profile.clone(), from.clone());
-    // A profile that can't be read refuses everything: a block must hold.
-    let is_blocked = run_blocking(move || Ok(profile.is_blocked(&peer)?)).await.unwrap_or(true);
+    let is_blocked = match run_blocking(move || Ok(profile.is_blocked(&peer)?)).await {
+        Ok(is_blocked) => is_blocked,
+        Err(error) => {
+            // A block must hold, but the refusal of a blocked user is final: this sender tries again.
+            tracing::error!("{error}");
+            let first = messages.first();
+            let refused = first.map(|first| refuse(first, PeerErrorCode::Internal, "it could not be stored there"));
+            return (refused.into_iter().collect(), false);
+        }
+    };
     let refusal_of = |message: &ChatMessage| match check_message(message) {
         _ if is_blocked => Some(refuse(message, PeerErrorCode::Unauthorised, "refused")),
         Err((code, why)) => Some(refuse(message, code, &why)),
@@ -315,6 +323,25 @@ mod tests {
         let mut batch = FrameBatch::default();
         (0..count).for_each(|_| batch.add_frame(frame.clone()));
         batch
+    }
+
+    #[tokio::test]
+    async fn what_can_t_be_looked_up_is_refused_for_now_and_not_for_good() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = crate::profile::Profile::open(home.path()).unwrap();
+        let identity = std::sync::Arc::new(certs::Identity::generate().unwrap());
+        let (tracker, key_policy) = ("10.0.0.1".parse().unwrap(), crate::engine::tracker_key::TrackerKeyPolicy::Ask);
+        let (user, notify) = ("bob".parse().unwrap(), std::sync::Arc::new(|_| {}));
+        let me = LocalUser { profile, identity, user, tracker, key_policy, notify };
+        let database = rusqlite::Connection::open(home.path().join("profile.db")).unwrap();
+        database.execute_batch("ALTER TABLE blocked RENAME TO hidden").unwrap();
+        let ChatFrame::Message(message) = message(10) else { panic!("a message") };
+        let (replies, goes_on) = store_messages(&mallory(), &me, &EventBus::new(), vec![message.clone()]).await;
+        assert!(matches!(&replies[..], [ChatReply::Refused { code: PeerErrorCode::Internal, .. }]), "{replies:?}");
+        assert!(!goes_on);
+        database.execute_batch("ALTER TABLE hidden RENAME TO blocked").unwrap();
+        let (replies, goes_on) = store_messages(&mallory(), &me, &EventBus::new(), vec![message]).await;
+        assert!(matches!(&replies[..], [ChatReply::Ack { .. }]) && goes_on, "{replies:?}");
     }
 
     #[test]

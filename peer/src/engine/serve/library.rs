@@ -288,8 +288,8 @@ impl ShareLibrary {
     ) -> Result<(Vec<Result<OpenShare, RequestRefusal>>, VecDeque<GroupRequest>), PeerErrorCode> {
         let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
         let opened = run_blocking(move || {
-            // A profile that can't be read refuses: a block must hold.
-            if profile.is_blocked(&to).unwrap_or(true) {
+            // An error refuses as well, but not for good.
+            if profile.is_blocked(&to)? {
                 return Ok((
                     gets.iter().map(|_| Err(OpenFailure::Refused(unauthorised_refusal()))).collect(),
                     VecDeque::new(),
