@@ -167,8 +167,8 @@ pub enum NodeEvent {
     },
     /// Further fetches of a user, summed up because there were too many to report each.
     FetchedMore {
-        /// The other user.
-        by: UserName,
+        /// The other user; `None` if there were several.
+        by: Option<UserName>,
         /// The number of files within ten seconds.
         count: u64,
         /// Bytes that were sent.

@@ -69,6 +69,7 @@ pub fn event_line(event: &NodeEvent) -> Option<String> {
             )
         }
         NodeEvent::FetchedMore { by, count, bytes } => {
+            let by = by.as_ref().map_or("others", UserName::as_str);
             format!("{by} fetched {count} more files ({})", format_size(*bytes))
         }
         NodeEvent::Refused { address, why } => format!("a caller at {address} was turned away: {}", safe_line(why)),
