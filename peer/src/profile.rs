@@ -9,6 +9,7 @@
 
 mod conversations;
 mod database_file;
+mod folder_trust;
 mod history;
 mod history_removal;
 mod known_trackers;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use certs::{
     FileLossDetector, Identity, IdentityError, IdentityReplacement, MissingIdentityAdvice, MissingIdentityPolicy,
 };
+use folder_trust::ProfileUse;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use shared::UserName;
 
@@ -178,6 +180,7 @@ impl Profile {
 
     fn open_in(home: &Path, access: Access) -> Result<Self, ProfileError> {
         let home = home.canonicalize().map_err(|source| ProfileError::Io { path: home.to_owned(), source })?;
+        folder_trust::ensure_private(&home, ProfileUse::Access)?;
         let database = Mutex::new(access.connect(&home.join(DATABASE_FILE))?);
         let place = FileLossDetector::new(&home.join(DATABASE_FILE));
         let (ledger, writer) = (OnceLock::new(), OnceLock::new());
@@ -294,6 +297,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError::NodeRuns`] if another node holds it, [`ProfileError::NoLocks`], or [`ProfileError::Io`].
     pub fn lock_node(&self) -> Result<NodeLock, ProfileError> {
+        folder_trust::ensure_private(&self.inner.home, ProfileUse::Node)?;
         NodeLock::acquire(&self.inner.home)
     }
 

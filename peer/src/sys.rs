@@ -43,6 +43,6 @@ pub use network_monitor::{NetworkChange, NetworkMonitor};
 pub use output_target::{OutputTarget, classify_output, is_stdout_closed, open_stream};
 pub use process_state::{is_process_stopped, process_command};
 pub use route::route_mtu;
-pub use runtime_folder::{is_file_locking_unsupported, is_trusted_uid, runtime_folder};
+pub use runtime_folder::{current_uid, is_file_locking_unsupported, is_trusted_uid, runtime_folder};
 pub use system_error::{is_device_failure, is_too_many_open_files, plain_message};
 pub use time_zone::{set_zone_notifier, time_zone};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shared::safe_text::safe_line;
 use tokio::sync::{broadcast, oneshot};
 
 use super::CommandContext;
@@ -38,6 +39,9 @@ pub(super) async fn run(context: &CommandContext, place: ListenConfig, limits: U
         started = start(context, &me, place, limits, events) => started?,
     };
     let Some(node) = started else { return Ok(()) };
+    if let Some(hook) = me.profile.message_hook()? {
+        context.output.note(&format!("each message that comes runs {}", safe_line(&hook.join(" "))));
+    }
     let mut told = spawn_event_printer(context.output.clone(), me.clone(), incoming)?;
     let stop = node.stop_token();
     let ended = {

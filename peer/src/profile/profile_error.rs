@@ -99,6 +99,28 @@ pub enum ProfileError {
         /// The mode that a private folder has there.
         mode: u32,
     },
+    /// The profile belongs to another user.
+    #[error(
+        "{} belongs to another user ({owner}), who could run programs in your name by it: use --home with a folder of your \
+         own, or make this one yours with `chown -R \"$(id -u)\" {}`", safe_path(.path), quoted(.path)
+    )]
+    ForeignOwner {
+        /// The folder, or the database.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// Other users may write to the profile.
+    #[error(
+        "others on this machine may write to {} (mode {mode:o}) and could run programs in your name by it: if nobody did, \
+         run `chmod go-w {}`", safe_path(.path), quoted(.path)
+    )]
+    WritableByOthers {
+        /// The folder, or the database.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// Another node holds the profile.
     #[error("`peer` is already running for this account{}: `peer whoami` shows it, `peer logout` stops it", process_suffix(*.pid))]
     NodeRuns {
@@ -166,6 +188,11 @@ fn describe_descriptor_limit() -> String {
 /// Returns the process in parentheses, if known.
 fn process_suffix(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+/// Quotes a path for a shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", safe_path(path).replace('\'', r"'\''"))
 }
 
 /// Describes a database error and the next step for the user.

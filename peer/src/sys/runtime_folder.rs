@@ -43,6 +43,11 @@ fn first_private_folder(candidates: impl IntoIterator<Item = PathBuf>) -> io::Re
     Err(io::Error::new(kind, words))
 }
 
+/// Returns the user id that the program runs as.
+pub fn current_uid() -> u32 {
+    geteuid().as_raw()
+}
+
 /// Returns true if the process at a socket's other end belongs to this user or to root.
 pub fn is_trusted_uid(uid: u32) -> bool {
     let own = geteuid();
