@@ -10,8 +10,10 @@
 //! |---|---|---|
 //! | jobs waiting for the store's thread | `QUEUE_CAPACITY` | `busy` |
 //! | of those, for one origin | an eighth; three quarters for one IPv6 network (/64) | `busy` |
+//! | accounts on the disk | [`MAX_ACCOUNTS`], each at most 3 KiB with its claims | REGISTER is refused; `tracker user add` makes more |
 //! | replaced keys | [`crate::registry::FORMER_KEYS`] | the oldest is forgotten, and its owner is told less |
 
+mod claim_key;
 mod sqlite_store;
 
 use std::collections::HashMap;
@@ -42,6 +44,9 @@ const ORIGIN_QUEUE_CAPACITY: usize = QUEUE_CAPACITY / 8;
 /// Jobs of one IPv6 network that may wait: a quarter is left to others, whatever one network does.
 const NETWORK_QUEUE_CAPACITY: usize = QUEUE_CAPACITY - QUEUE_CAPACITY / 4;
 
+/// Most accounts that `REGISTER` makes; an administrator may add more.
+pub const MAX_ACCOUNTS: usize = 30_000;
+
 /// One account.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Account {
@@ -66,6 +71,12 @@ pub trait AccountStore: Send {
     /// # Errors
     /// [`AccountStoreError::Failed`] when the store can't be read.
     fn bindings(&mut self) -> Result<Vec<(UserName, Option<Fingerprint>)>, AccountStoreError>;
+
+    /// Returns the number of accounts.
+    ///
+    /// # Errors
+    /// [`AccountStoreError::Failed`].
+    fn count(&mut self) -> Result<usize, AccountStoreError>;
 
     /// Refuses a name that an account has, or that looks like one, as [`shared::account_name`] defines.
     ///

@@ -8,12 +8,13 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, Transactio
 use shared::account_name::{NameClaim, name_claims};
 use shared::{Fingerprint, UserName};
 
+use super::claim_key::claim_key;
 use super::{Account, AccountStore, AccountStoreError};
 use crate::registry::{FORMER_KEYS, FormerKey};
 use crate::sqlite_file::{self, TOO_MANY_OPEN};
 
 /// The steps that bring the schema from version `n` to `n + 1`, in order. Released steps never change: append new ones.
-const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 4] = [
+const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 5] = [
     |step| {
         step.execute_batch(
             "CREATE TABLE account (
@@ -34,7 +35,7 @@ const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 4] = [
             CREATE INDEX name_claim_user ON name_claim (user);
             CREATE INDEX account_user_nocase ON account (user COLLATE NOCASE);",
         )?;
-        claim_free_names(step)
+        claim_free_names_as_text(step)
     },
     |step| {
         step.execute_batch(
@@ -50,7 +51,24 @@ const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 4] = [
     // The readings of names' looks changed: claims are made anew.
     |step| {
         step.execute("DELETE FROM name_claim WHERE kind = 'look'", [])?;
-        claim_free_names(step)
+        claim_free_names_as_text(step)
+    },
+    // Keys of claims take eight bytes each, however long the name is.
+    |step| {
+        step.execute_batch(
+            "ALTER TABLE name_claim RENAME TO old_claim;
+            CREATE TABLE name_claim (key INTEGER NOT NULL PRIMARY KEY, user TEXT NOT NULL) STRICT;",
+        )?;
+        {
+            let mut old = step.prepare("SELECT kind, key, user FROM old_claim")?;
+            let mut insert = step.prepare("INSERT OR IGNORE INTO name_claim (key, user) VALUES (?1, ?2)")?;
+            let mut rows = old.query([])?;
+            while let Some(row) = rows.next()? {
+                let (kind, key): (String, String) = (row.get(0)?, row.get(1)?);
+                insert.execute(params![claim_key(&kind, &key), row.get::<_, String>(2)?])?;
+            }
+        }
+        step.execute_batch("DROP TABLE old_claim")
     },
 ];
 
@@ -209,6 +227,11 @@ impl AccountStore for SqliteAccountStore {
         step.commit().map_err(store_error)
     }
 
+    fn count(&mut self) -> Result<usize, AccountStoreError> {
+        let mut query = self.db.prepare_cached("SELECT count(*) FROM account").map_err(store_error)?;
+        query.query_row([], |row| row.get(0)).map_err(store_error)
+    }
+
     fn ensure_name_free(&mut self, user: &UserName) -> Result<(), AccountStoreError> {
         ensure_name_free(&self.db, user)
     }
@@ -283,7 +306,10 @@ impl AccountStore for SqliteAccountStore {
         if removed == 0 {
             return Err(AccountStoreError::NoAccount);
         }
-        step.execute("DELETE FROM name_claim WHERE user = ?1", [user.as_str()]).map_err(store_error)?;
+        for NameClaim { kind, key } in name_claims(user) {
+            let claim = params![claim_key(kind.as_str(), &key), user.as_str()];
+            step.execute("DELETE FROM name_claim WHERE key = ?1 AND user = ?2", claim).map_err(store_error)?;
+        }
         step.execute("DELETE FROM former_key WHERE user = ?1", [user.as_str()]).map_err(store_error)?;
         // Accounts older than the claims may look alike: then only one had the claim, and the other gets it now.
         claim_free_names(&step).map_err(store_error)?;
@@ -340,11 +366,10 @@ fn ensure_name_free(db: &Connection, user: &UserName) -> Result<(), AccountStore
     {
         return Err(AccountStoreError::NameTaken(user.clone()));
     }
-    let mut holder =
-        db.prepare_cached("SELECT user FROM name_claim WHERE kind = ?1 AND key = ?2").map_err(store_error)?;
+    let mut holder = db.prepare_cached("SELECT user FROM name_claim WHERE key = ?1").map_err(store_error)?;
     for NameClaim { kind, key } in name_claims(user) {
-        let held =
-            holder.query_row([kind.as_str(), &key], |row| row.get::<_, String>(0)).optional().map_err(store_error)?;
+        let key = claim_key(kind.as_str(), &key);
+        let held = holder.query_row([key], |row| row.get::<_, String>(0)).optional().map_err(store_error)?;
         if let Some(taken) = held {
             return Err(AccountStoreError::NameLike { wanted: user.clone(), taken: parsed_user(&taken)? });
         }
@@ -354,19 +379,35 @@ fn ensure_name_free(db: &Connection, user: &UserName) -> Result<(), AccountStore
 
 /// Claims the account's names that no other account claims.
 fn claim(db: &Connection, user: &UserName) -> rusqlite::Result<()> {
-    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO name_claim (kind, key, user) VALUES (?1, ?2, ?3)")?;
+    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO name_claim (key, user) VALUES (?1, ?2)")?;
     for NameClaim { kind, key } in name_claims(user) {
-        insert.execute([kind.as_str(), &key, user.as_str()])?;
+        insert.execute(params![claim_key(kind.as_str(), &key), user.as_str()])?;
+    }
+    Ok(())
+}
+
+/// Claims free names in the schema of versions 2 to 4, in which a key is its text.
+fn claim_free_names_as_text(db: &Connection) -> rusqlite::Result<()> {
+    let mut insert = db.prepare("INSERT OR IGNORE INTO name_claim (kind, key, user) VALUES (?1, ?2, ?3)")?;
+    for user in parsable_users(db)? {
+        for NameClaim { kind, key } in name_claims(&user) {
+            insert.execute([kind.as_str(), &key, user.as_str()])?;
+        }
     }
     Ok(())
 }
 
 /// Claims the names of all accounts that are not claimed yet, in the order of the names.
 fn claim_free_names(db: &Connection) -> rusqlite::Result<()> {
+    parsable_users(db)?.iter().try_for_each(|user| claim(db, user))
+}
+
+/// Returns the users, ordered by name.
+fn parsable_users(db: &Connection) -> rusqlite::Result<Vec<UserName>> {
     let mut query = db.prepare("SELECT user FROM account ORDER BY user")?;
     let users = query.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
     // A stored name that isn't valid is reported when the accounts are read.
-    users.iter().filter_map(|user| user.parse().ok()).try_for_each(|user| claim(db, &user))
+    Ok(users.iter().filter_map(|user| user.parse().ok()).collect())
 }
 
 fn migrate(
@@ -549,7 +590,11 @@ mod tests {
         // Claims as schema version 3 made them.
         let old = Connection::open(&path).unwrap();
         old.execute_batch(
-            "DELETE FROM name_claim WHERE kind = 'look';
+            "DROP TABLE name_claim;
+            CREATE TABLE name_claim (kind TEXT NOT NULL, key TEXT NOT NULL, user TEXT NOT NULL, PRIMARY KEY (kind, key))
+                STRICT, WITHOUT ROWID;
+            CREATE INDEX name_claim_user ON name_claim (user);
+            INSERT INTO name_claim VALUES ('case', 'vl-2', 'vl-2'), ('case', 'mary', 'mary');
             INSERT INTO name_claim VALUES ('look', 'vl2', 'vl-2'), ('look', 'mary', 'mary');
             PRAGMA user_version = 3;",
         )
@@ -564,6 +609,59 @@ mod tests {
             );
         }
         store.create(&account("bob", None)).unwrap();
+    }
+
+    #[test]
+    fn the_claims_of_version_4_stay_with_those_who_had_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let mut store = SqliteAccountStore::open(&path).unwrap();
+        store.create(&account("bob", None)).unwrap();
+        drop(store);
+        let old = Connection::open(&path).unwrap();
+        // Both are older than claims; the later one has them.
+        old.execute_batch(
+            "DROP TABLE name_claim;
+            CREATE TABLE name_claim (kind TEXT NOT NULL, key TEXT NOT NULL, user TEXT NOT NULL, PRIMARY KEY (kind, key))
+                STRICT, WITHOUT ROWID;
+            CREATE INDEX name_claim_user ON name_claim (user);
+            INSERT INTO account VALUES ('b0b', 'hash of b0b', NULL);
+            INSERT INTO name_claim VALUES ('case', 'bob', 'bob'), ('look', 'bob', 'bob'), ('case', 'b0b', 'b0b');
+            PRAGMA user_version = 4;",
+        )
+        .unwrap();
+        drop(old);
+        let mut store = SqliteAccountStore::open(&path).unwrap();
+        let taken = |store: &mut SqliteAccountStore, wanted: &str| match store.create(&account(wanted, None)) {
+            Err(AccountStoreError::NameLike { taken, .. }) => taken.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((taken(&mut store, "b.o.b"), taken(&mut store, "B0B")), ("bob".to_owned(), "b0b".to_owned()));
+        store.remove(&"bob".parse().unwrap()).unwrap();
+        assert_eq!(taken(&mut store, "b.o.b"), "b0b");
+        assert_eq!(SqliteAccountStore::check(&path).unwrap(), 1);
+    }
+
+    #[test]
+    fn an_account_takes_little_of_the_disk_whatever_its_name_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let mut store = SqliteAccountStore::open(&path).unwrap();
+        store.db.execute_batch("PRAGMA synchronous = OFF").unwrap();
+        let empty: i64 = store.db.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        let mut created = 0;
+        // Names with as many readings as there can be.
+        for number in 0..2000_u32 {
+            let letters: String = (0..11).map(|bit| if number >> bit & 1 == 1 { 'x' } else { 'y' }).collect();
+            let user = format!("1I1I1I1I1I1I1I1I1I1I{letters}");
+            let password_hash = "h".repeat(97);
+            store.create(&Account { user: user.parse().unwrap(), password_hash, binding: None }).unwrap();
+            created += 1;
+        }
+        let pages: i64 = store.db.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        assert_eq!(store.count().unwrap(), created);
+        let each = (pages - empty) * 4096 / 2000;
+        assert!(each <= 3072, "{each} bytes an account");
     }
 
     #[test]
@@ -633,7 +731,7 @@ mod tests {
         Connection::open(&newer).unwrap().pragma_update(None, "user_version", 9).unwrap();
         assert!(matches!(
             SqliteAccountStore::open(&newer),
-            Err(AccountDatabaseError::TooNew { found: 9, known: 4, .. })
+            Err(AccountDatabaseError::TooNew { found: 9, known: 5, .. })
         ));
         assert!(matches!(
             SqliteAccountStore::open(&folder.path().join("no/db")),
