@@ -7,6 +7,7 @@
 //! | passwords for one user from one address, right or wrong | 15 times as many, twice that at once | `rate_limited` |
 //! | REGISTER from one address | `--rate-limit-registrations` a minute, 5 times that at once | `rate_limited` |
 //! | accounts made from one address | 20 times as many a day, and at once | `rate_limited` |
+//! | accounts made from one IPv4 network (/24) | 4 times as many as from one address | `rate_limited` |
 //! | RESUME with a port, REGISTER_FILES and LOGOUT of one user from one address | 100 a second, 2,000 at once | `rate_limited` |
 //! | RESUME with a port, REGISTER_FILES and LOGOUT from one address | 5 times as many | `rate_limited` |
 //! | each of these from all addresses of one IPv6 network (/64) together | 16 times as much as from one of them | `rate_limited` |
@@ -59,6 +60,7 @@ use shared::UserName;
 use keyed_limiter::KeyedLimiter;
 use known_logins::KnownLogins;
 pub use log_throttle::{LogThrottle, SuppressedLines};
+use origin::Ipv4Network;
 pub use origin::{ClientOrigin, Ipv6Network};
 pub use refusal_streak::RefusalStreak;
 
@@ -75,6 +77,8 @@ const CHANGES_AT_ONCE: NonZeroU32 = nonzero(2000);
 /// Accounts that an address may make in a day, as a multiple of its REGISTER requests a minute.
 const ACCOUNTS_A_DAY: NonZeroU32 = nonzero(20);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The accounts that an IPv4 network of 256 addresses may make, as a multiple of those of one address.
+const ACCOUNTS_PER_IPV4_NETWORK: NonZeroU32 = nonzero(4);
 /// The limits of an IPv6 network, as a multiple of those of one address.
 const ADDRESSES_PER_NETWORK: NonZeroU32 = nonzero(16);
 
@@ -95,6 +99,7 @@ pub struct RateLimits {
     passwords: Option<OriginLimiter<UserName>>,
     registrations: Option<OriginLimiter<()>>,
     accounts: Option<OriginLimiter<()>>,
+    network_accounts: Option<KeyedLimiter<Ipv4Network>>,
     changes_of_user: OriginLimiter<UserName>,
     changes: OriginLimiter<()>,
     known_logins: KnownLogins,
@@ -122,6 +127,8 @@ pub enum LimitKind {
     Registrations,
     /// New accounts from one address within a day.
     Accounts,
+    /// New accounts from one network within a day.
+    NetworkAccounts,
     /// Changes of one user's presence and files.
     Changes,
 }
@@ -142,6 +149,8 @@ impl RateLimits {
             passwords: logins(PASSWORDS_PER_GUESS, 4).map(|quota| OriginLimiter::new(quota, now)),
             registrations: registrations.map(|quota| OriginLimiter::new(quota, now)),
             accounts: accounts.map(|quota| OriginLimiter::new(quota, now)),
+            network_accounts: accounts
+                .map(|quota| KeyedLimiter::new(multiply_quota(quota, ACCOUNTS_PER_IPV4_NETWORK), now)),
             changes_of_user: OriginLimiter::new(changes, now),
             changes: OriginLimiter::new(multiply_quota(changes, USER_SHARES_PER_ADDRESS), now),
             known_logins: KnownLogins::default(),
@@ -196,12 +205,20 @@ impl RateLimits {
     pub fn charge_account(&self, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
         let limit = LimitKind::Accounts;
         charge_if_limited(self.accounts.as_ref(), &(), ChargeTarget::of(from), now)
-            .map_err(|wait| RateLimitExceeded { limit, wait })
+            .map_err(|wait| RateLimitExceeded { limit, wait })?;
+        let Some((limiter, network)) = self.network_accounts.as_ref().zip(from.ipv4_network()) else { return Ok(()) };
+        limiter.charge(&network, now).map_err(|wait| {
+            refund_if_limited(self.accounts.as_ref(), &(), ChargeTarget::of(from));
+            RateLimitExceeded { limit: LimitKind::NetworkAccounts, wait }
+        })
     }
 
     /// Refunds an account that was not made.
     pub fn refund_account(&self, from: ClientOrigin) {
         refund_if_limited(self.accounts.as_ref(), &(), ChargeTarget::of(from));
+        if let Some((limiter, network)) = self.network_accounts.as_ref().zip(from.ipv4_network()) {
+            limiter.refund(&network);
+        }
     }
 
     /// Charges one change of a user's presence or files, requested with authority.
@@ -447,6 +464,25 @@ mod tests {
         assert_eq!(limits.charge_account(ip("10.0.0.2"), now), Ok(()));
         now += DAY;
         assert_eq!((0..5000).filter(|_| limits.charge_account(here, now).is_ok()).count(), 1200);
+    }
+
+    #[test]
+    fn many_addresses_of_one_network_make_no_more_accounts_than_a_few() {
+        let mut now = Instant::now();
+        let limits = limits(now);
+        let made = |network: u8, now| {
+            let addresses = (0..=255).map(|host| ip(&format!("10.0.{network}.{host}")));
+            addresses.map(|from| (0..100).filter(|_| limits.charge_account(from, now).is_ok()).count()).sum::<usize>()
+        };
+        assert_eq!(made(1, now), 4800);
+        let refused = limits.charge_account(ip("10.0.1.200"), now).unwrap_err();
+        assert_eq!(refused.limit, LimitKind::NetworkAccounts);
+        // What was refused there is not charged to the address, and other networks go on.
+        limits.refund_account(ip("10.0.1.200"));
+        assert_eq!(limits.charge_account(ip("10.0.1.200"), now), Ok(()));
+        assert_eq!(limits.charge_account(ip("10.0.2.1"), now), Ok(()));
+        now += DAY;
+        assert_eq!(made(1, now), 4800);
     }
 
     #[test]

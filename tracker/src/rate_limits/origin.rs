@@ -46,6 +46,14 @@ impl ClientOrigin {
         matches!(self.0, OriginKind::Address(ip) if ip.is_loopback())
     }
 
+    /// Returns the IPv4 network (/24); `None` for loopback, IPv6 and persons.
+    pub(super) const fn ipv4_network(self) -> Option<Ipv4Network> {
+        match self.0 {
+            OriginKind::Address(IpAddr::V4(v4)) if !v4.is_loopback() => Some(Ipv4Network(v4.to_bits() >> 8)),
+            OriginKind::Address(_) | OriginKind::Person(_) => None,
+        }
+    }
+
     /// Returns the IPv6 network (/64); `None` for loopback, IPv4 and persons.
     pub fn network(self) -> Option<Ipv6Network> {
         match self.0 {
@@ -69,6 +77,10 @@ impl fmt::Display for ClientOrigin {
         }
     }
 }
+
+/// An IPv4 network of 256 addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Ipv4Network(u32);
 
 /// An IPv6 network of 2^64 addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

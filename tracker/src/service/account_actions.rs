@@ -14,7 +14,7 @@ use super::{
     ActionReply, ActionResult, RefusalReason, RegistrationMode, RequestError, TrackerService, busy, changed_meanwhile,
     new_token,
 };
-use crate::accounts::{Account, AccountStore, AccountStoreError, find_free_name};
+use crate::accounts::{Account, AccountStore, AccountStoreError, MAX_ACCOUNTS, find_free_name};
 use crate::passwords::PasswordCheck;
 use crate::rate_limits::ClientOrigin;
 use crate::registry::{AuthenticatedLogin, FormerKey, LoginTime, PresenceRegistry, SessionId, dialable_addresses};
@@ -56,6 +56,9 @@ impl TrackerService {
         // name anyway.
         let name = user.clone();
         self.ensure_name_free(client, name).await?;
+        if self.accounts.read(client.from().into(), |store| store.count()).await? >= MAX_ACCOUNTS {
+            return Err(RefusalReason::TooManyAccounts.into());
+        }
         gate.limits.charge_account(client.from(), Instant::now())?;
         let made = self.make_account(client, &user, &password, binding).await;
         // The day's quota counts accounts that exist: a failed creation gives the place back.

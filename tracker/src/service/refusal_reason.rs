@@ -38,6 +38,8 @@ pub(crate) enum RefusalReason {
         free: Option<UserName>,
     },
     RegistrationClosed,
+    /// There are as many accounts as people may make by themselves.
+    TooManyAccounts,
     WrongPassword,
     RateLimited(LimitKind),
     /// The certificate shown is bound to this account, which isn't the one of the request.
@@ -103,9 +105,11 @@ impl RefusalReason {
             Self::RefusedTooOften | Self::RateLimited(_) => TrackerErrorCode::RateLimited,
             Self::UnusableName(_) => TrackerErrorCode::InvalidUser,
             Self::NameTaken { .. } | Self::NameLike { .. } => TrackerErrorCode::UserExists,
-            Self::RegistrationClosed | Self::NotUser(_) | Self::ForeignToken | Self::NotATrustedDoor => {
-                TrackerErrorCode::Forbidden
-            }
+            Self::RegistrationClosed
+            | Self::TooManyAccounts
+            | Self::NotUser(_)
+            | Self::ForeignToken
+            | Self::NotATrustedDoor => TrackerErrorCode::Forbidden,
             Self::WrongPassword => TrackerErrorCode::AuthFailed,
             Self::KeyOfOtherAccount(_) | Self::KeyTaken | Self::KeyRequired(_) | Self::BoundToOtherKey(_) => {
                 TrackerErrorCode::KeyMismatch
@@ -225,6 +229,7 @@ impl RefusalReason {
             Self::NoConnectionSlot => "there are too many connections of this person",
             Self::MemoryReclaimed => "the request came too slowly while others waited for its memory",
             Self::RegistrationClosed => "registration is closed: ask the administrator for an account",
+            Self::TooManyAccounts => "the tracker has no room for further accounts: ask the administrator for one",
             Self::WrongPassword => "wrong user or password",
             Self::KeyTaken => "this certificate already belongs to another account",
             Self::NeedsTls => "this action needs TLS with a client certificate",
@@ -326,6 +331,7 @@ impl RefusalReason {
             Self::NoConnectionSlot => "conexões demais desta pessoa",
             Self::MemoryReclaimed => "o pedido chegou devagar demais enquanto outros esperavam pela memória dele",
             Self::RegistrationClosed => "o registro está fechado: peça uma conta a quem administra o servidor",
+            Self::TooManyAccounts => "não há espaço para mais contas: peça uma a quem administra o servidor",
             Self::WrongPassword => "Usuário ou senha incorretos",
             Self::KeyTaken => "esse certificado já é de outra conta",
             Self::NeedsTls => "esse comando precisa de TLS com um certificado de cliente",
@@ -363,7 +369,9 @@ fn listed(names: &[UserName]) -> String {
 const fn option_of(limit: LimitKind) -> Option<&'static str> {
     match limit {
         LimitKind::GuessesAtUser | LimitKind::Guesses | LimitKind::Passwords => Some("--rate-limit-logins"),
-        LimitKind::Registrations | LimitKind::Accounts => Some("--rate-limit-registrations"),
+        LimitKind::Registrations | LimitKind::Accounts | LimitKind::NetworkAccounts => {
+            Some("--rate-limit-registrations")
+        }
         LimitKind::Changes => None,
     }
 }
@@ -375,6 +383,7 @@ const fn english_limit(limit: LimitKind) -> &'static str {
         LimitKind::Passwords => "logins of this user from this address",
         LimitKind::Registrations => "new accounts from this address",
         LimitKind::Accounts => "new accounts from this address today",
+        LimitKind::NetworkAccounts => "new accounts from this network today",
         LimitKind::Changes => "changes of one user from this address",
     }
 }
@@ -386,6 +395,7 @@ const fn portuguese_limit(limit: LimitKind) -> &'static str {
         LimitKind::Passwords => "logins deste usuário a partir deste endereço",
         LimitKind::Registrations => "contas novas a partir deste endereço",
         LimitKind::Accounts => "contas novas a partir deste endereço hoje",
+        LimitKind::NetworkAccounts => "contas novas a partir desta rede hoje",
         LimitKind::Changes => "mudanças de um usuário a partir deste endereço",
     }
 }
