@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use shared::UserName;
+use shared::account_name::speaker_label;
 use shared::peer::MessageId;
 
 use super::CommandContext;
@@ -164,7 +165,7 @@ fn print_message(context: &CommandContext, me: &LocalUser, stored: &StoredMessag
         return Ok(context.output.print_object("message", &message_json(stored, &me.user))?);
     }
     let who = match stored.direction {
-        MessageDirection::In => stored.peer.to_string(),
+        MessageDirection::In => speaker_label(&stored.peer).into_owned(),
         MessageDirection::Out => format!("to {}", stored.peer),
     };
     let state = match stored.state {

@@ -1,6 +1,6 @@
 //! Events and messages as text for people.
 
-use shared::account_name::shell_operand;
+use shared::account_name::{shell_operand, speaker_label};
 use shared::names::name_encoding::display_name;
 use shared::safe_text::{safe_block, safe_line};
 use shared::{UntrustedText, UserName};
@@ -36,10 +36,12 @@ pub fn event_line(event: &NodeEvent) -> Option<String> {
             "the tracker does not tell others of {address}: whoever runs it allows that with `tracker --allow-announce {}`",
             address.ip()
         ),
-        NodeEvent::Presence { user, online: true } => format!("{user} is online"),
-        NodeEvent::Presence { user, online: false } => format!("{user} went offline"),
-        NodeEvent::Received { from, message, .. } => message_line(from.as_str(), &message.text),
-        NodeEvent::ContactRequest { from } => format!("{from} wants to talk: {}", request_commands(from)),
+        NodeEvent::Presence { user, online: true } => format!("{} is online", speaker_label(user)),
+        NodeEvent::Presence { user, online: false } => format!("{} went offline", speaker_label(user)),
+        NodeEvent::Received { from, message, .. } => message_line(&speaker_label(from), &message.text),
+        NodeEvent::ContactRequest { from } => {
+            format!("{} wants to talk: {}", speaker_label(from), request_commands(from))
+        }
         NodeEvent::MessageQueued { to, message, .. } => message_line(&format!("to {to}"), &message.text),
         NodeEvent::MessageStateChanged { to, state, why: Some(why), .. } if state.is_given_up() => {
             format!("a message to {to} was not delivered: {}", safe_line(why))

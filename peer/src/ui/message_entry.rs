@@ -2,6 +2,7 @@
 
 use ratatui_core::style::Style;
 use ratatui_core::text::Span;
+use shared::account_name::speaker_label;
 use shared::peer::{ChatMessage, MessageId};
 use shared::{UntrustedText, UserName};
 
@@ -56,7 +57,7 @@ impl MessageEntry {
     pub(super) fn rows(&self, with: &UserName, theme: TerminalTheme, columns: usize, joins: bool) -> Vec<TextRow> {
         let is_wide = columns >= WIDE_COLUMNS;
         let time = if is_wide { time_of_day(self.at) } else { hour_and_minute(self.at) };
-        let who = if self.is_mine { "you" } else { with.as_str() };
+        let who = if self.is_mine { "you".into() } else { speaker_label(with) };
         let indent = if is_wide { 4 + time.len() } else { 4 };
         // The terminal's tab stops would break the indentation.
         let text = format!("{}{}", self.text.safe_block().replace('\t', "    "), self.written_note());
@@ -114,5 +115,15 @@ mod tests {
             assert!(row(ts).contains(&time_of_day(noon)) && row(ts).contains(word), "{}", row(ts));
         }
         assert!(row(i64::MIN).contains("(written "), "whatever they say");
+    }
+
+    #[test]
+    fn somebody_who_is_called_you_is_not_the_user() {
+        let (you, look): (UserName, _) = ("you".parse().unwrap(), TerminalTheme { color: false, unicode: true });
+        let message =
+            ChatMessage { id: MessageId::from_bytes([1; 16]), ts: 0, text: "hi".into(), offer: None, room: None };
+        let row = |entry: MessageEntry| entry.rows(&you, look, 70, true)[0].line.to_string();
+        assert!(row(MessageEntry::from_received(&message, 1, 0)).ends_with("<you>: hi"));
+        assert!(row(MessageEntry::from_sent(&message, 1)).ends_with(" you: hi"));
     }
 }

@@ -25,6 +25,8 @@
 //! [`MAX_AMBIGUOUS_CHARS`] ambiguous characters are read in both ways independently. All others are read in the first
 //! way, or all in the second, so a name has at most 32 readings.
 
+mod reserved_words;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -36,6 +38,8 @@ use crate::UserName;
 use crate::limits::MAX_USER_NAME_BYTES;
 use crate::names::NameError;
 use crate::safe_text::safe_line;
+
+pub use reserved_words::{is_reserved, speaker_label};
 
 /// The largest number appended to a name to make an alternative.
 const MAX_NAME_SUFFIX: u32 = 9;
@@ -60,6 +64,8 @@ pub(crate) enum UserNameFault {
     /// The first character is `.`, `_` or `-`.
     BadFirstChar,
     ConsecutiveDots,
+    /// It is a word of our own.
+    Reserved,
 }
 
 /// The kind of a claim.
@@ -137,7 +143,11 @@ impl UserNameError {
     }
 
     fn new(reason: UserNameFault, text: &str) -> Self {
-        Self { reason, suggestion: NewUserName::suggested_for(text) }
+        let suggestion = match reason {
+            UserNameFault::Reserved => with_number(text, 2).parse().ok(),
+            _ => NewUserName::suggested_for(text),
+        };
+        Self { reason, suggestion }
     }
 }
 
@@ -181,6 +191,7 @@ impl fmt::Display for UserNameFault {
             Self::Syntax(other) => write!(f, "{other}"),
             Self::BadFirstChar => f.write_str("a new name begins with a letter or a digit"),
             Self::ConsecutiveDots => f.write_str("a new name has no two dots in a row"),
+            Self::Reserved => f.write_str("that name is reserved"),
         }
     }
 }
@@ -259,7 +270,10 @@ fn find_fault(name: &UserName) -> Option<UserNameFault> {
     if !name.as_str().starts_with(|first: char| first.is_ascii_alphanumeric()) {
         return Some(UserNameFault::BadFirstChar);
     }
-    name.as_str().contains("..").then_some(UserNameFault::ConsecutiveDots)
+    if name.as_str().contains("..") {
+        return Some(UserNameFault::ConsecutiveDots);
+    }
+    is_reserved(name).then_some(UserNameFault::Reserved)
 }
 
 fn push_separator(name: &mut String) {

@@ -184,6 +184,7 @@ impl UnusableName {
             (Dialect::Cmd, UserNameFault::Syntax(why)) => portuguese_name_fault(why),
             (Dialect::Cmd, UserNameFault::BadFirstChar) => "um nome novo começa com letra ou dígito".to_owned(),
             (Dialect::Cmd, UserNameFault::ConsecutiveDots) => "um nome novo não tem dois pontos seguidos".to_owned(),
+            (Dialect::Cmd, UserNameFault::Reserved) => "esse nome é reservado".to_owned(),
         };
         let advice = match why.suggestion() {
             Some(instead) => format!("use {instead}, por exemplo"),
