@@ -35,6 +35,7 @@ mod hostile_addresses;
 mod hostile_caller;
 mod hostile_chat;
 mod hostile_discovery;
+mod hostile_lines;
 mod hostile_links;
 mod hostile_names;
 mod hostile_paths;

@@ -1,19 +1,20 @@
 //! The command `peer serve`, which runs a node until it is stopped.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::safe_text::safe_line;
 use tokio::sync::{broadcast, oneshot};
 
 use super::CommandContext;
 use super::bell::MessageBell;
+use super::serve_output::EventPrinter;
 use crate::engine::node::control::{ControlAction, NodeClient, NodeLifetime};
 use crate::engine::node::{ListenConfig, Node};
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::serve::UploadLimits;
-use crate::engine::{Error, LocalUser, now_ms};
+use crate::engine::{Error, LocalUser};
 use crate::profile::ProfileError;
-use crate::ui::{CommandOutput, event_json, event_line, time_of_day};
+use crate::ui::CommandOutput;
 
 /// Time between two checks whether the other node of the profile has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -33,7 +34,7 @@ pub(super) async fn run(context: &CommandContext, place: ListenConfig, limits: U
     let me = context.me()?;
     let events = EventBus::new();
     // Before the node starts, so that its first events are not missed.
-    let incoming = events.subscribe();
+    let (incoming, conversations) = (events.subscribe(), events.conversations().clone());
     let started = tokio::select! {
         () = context.cancel.cancelled() => return Err(Error::Interrupted),
         started = start(context, &me, place, limits, events) => started?,
@@ -42,7 +43,8 @@ pub(super) async fn run(context: &CommandContext, place: ListenConfig, limits: U
     if let Some(hook) = me.profile.message_hook()? {
         context.output.note(&format!("each message that comes runs {}", safe_line(&hook.join(" "))));
     }
-    let mut told = spawn_event_printer(context.output.clone(), me.clone(), incoming)?;
+    let printer = EventPrinter::new(context.output.clone(), me.clone(), conversations);
+    let mut told = spawn_event_printer(context.output.clone(), me.clone(), printer, incoming)?;
     let stop = node.stop_token();
     let ended = {
         let running = node.run();
@@ -128,6 +130,7 @@ async fn take_over(context: &CommandContext, me: &LocalUser) -> Result<TakeoverO
 fn spawn_event_printer(
     output: CommandOutput,
     me: LocalUser,
+    mut printer: EventPrinter,
     mut incoming: broadcast::Receiver<NodeEvent>,
 ) -> Result<oneshot::Receiver<()>, Error> {
     let (is_over, over) = oneshot::channel();
@@ -137,7 +140,7 @@ fn spawn_event_printer(
             match incoming.blocking_recv() {
                 // A closed pipe ends the output, not the node.
                 Ok(event) => {
-                    match print_event(&output, &event).and_then(|()| bell.handle_event(&output, &me, &event)) {
+                    match printer.print(&event, Instant::now()).and_then(|()| bell.handle_event(&output, &me, &event)) {
                         Ok(()) => {}
                         Err(_) => break,
                     }
@@ -153,19 +156,4 @@ fn spawn_event_printer(
     };
     std::thread::Builder::new().name("events".to_owned()).spawn(tell_all)?;
     Ok(over)
-}
-
-fn print_event(output: &CommandOutput, event: &NodeEvent) -> std::io::Result<()> {
-    if output.is_json() {
-        return output.print_object("event", &event_json(event));
-    }
-    let Some(line) = event_line(event) else { return Ok(()) };
-    match event {
-        // The one line that scripts wait for, so that it is printed even with `--quiet`.
-        NodeEvent::Online { .. } => output.print_data(&line),
-        // The error that ends the node says this, and more.
-        NodeEvent::AccountMoved { .. } => Ok(()),
-        _ if output.is_quiet() => Ok(()),
-        _ => output.print_data(&format!("{} {line}", output.dim(&time_of_day(now_ms())))),
-    }
 }

@@ -1,0 +1,115 @@
+//! What `peer serve` writes.
+//!
+//! To programs (`--json`) every event is told. People are told in lines, of which others cause no more than
+//! [`super::line_budget`] says.
+
+use std::io;
+use std::time::Instant;
+
+use shared::UserName;
+use shared::account_name::{shell_operand, speaker_label};
+use shared::peer::ChatMessage;
+
+use super::line_budget::{LineBudgets, LineDecision, MESSAGE_LIMITS, STRANGER_MESSAGE_LIMITS};
+use crate::engine::active_conversations::ActiveConversations;
+use crate::engine::chat::ConversationStatus;
+use crate::engine::node_event::NodeEvent;
+use crate::engine::{LocalUser, now_ms};
+use crate::ui::{CommandOutput, event_json, event_line, message_excerpt, time_of_day};
+
+/// Writes the events of a node.
+pub(super) struct EventPrinter {
+    output: CommandOutput,
+    me: LocalUser,
+    /// Those in which the user takes part now.
+    conversations: ActiveConversations,
+    budgets: LineBudgets,
+}
+
+impl EventPrinter {
+    pub(super) fn new(output: CommandOutput, me: LocalUser, conversations: ActiveConversations) -> Self {
+        Self { output, me, conversations, budgets: LineBudgets::default() }
+    }
+
+    /// Writes what is to be said of an event.
+    ///
+    /// # Errors
+    /// As standard output says.
+    pub(super) fn print(&mut self, event: &NodeEvent, now: Instant) -> io::Result<()> {
+        if self.output.is_json() {
+            return self.output.print_object("event", &event_json(event));
+        }
+        match event {
+            // The one line that scripts wait for.
+            NodeEvent::Online { .. } => event_line(event).map_or(Ok(()), |line| self.output.print_data(&line)),
+            // What the node ends with says it, and more.
+            NodeEvent::AccountMoved { .. } => Ok(()),
+            _ if self.output.is_quiet() => Ok(()),
+            NodeEvent::Presence { user, .. } if !self.is_accepted(user) && !self.conversations.is_active(user, now) => {
+                let decision = self.budgets.presence.record(now);
+                self.print_bounded(
+                    decision,
+                    event_line(event),
+                    |hidden| format!("others came or went {hidden} more times"),
+                    "others come and go as well: `peer list` shows who is online",
+                )
+            }
+            NodeEvent::Received { from, message, .. } if self.is_accepted(from) => {
+                let whole = format!("peer history {}", shell_operand(from));
+                let text = message_excerpt(&message.text, MESSAGE_LIMITS, &whole);
+                self.print_line(&format!("{}: {text}", speaker_label(from)))
+            }
+            NodeEvent::Received { from, message, .. } => self.print_stranger_message(from, message, now),
+            NodeEvent::ContactRequest { .. } => {
+                let decision = self.budgets.requests.record(now);
+                self.print_bounded(
+                    decision,
+                    event_line(event),
+                    |hidden| format!("{hidden} more people want to talk: `peer inbox`"),
+                    "more people want to talk: `peer inbox`",
+                )
+            }
+            event => event_line(event).map_or(Ok(()), |line| self.print_line(&line)),
+        }
+    }
+
+    fn print_stranger_message(&mut self, from: &UserName, message: &ChatMessage, now: Instant) -> io::Result<()> {
+        let text = message_excerpt(&message.text, STRANGER_MESSAGE_LIMITS, "peer inbox");
+        let decision = self.budgets.messages.record(now);
+        self.print_bounded(
+            decision,
+            Some(format!("{}: {text}", speaker_label(from))),
+            |hidden| format!("{hidden} more messages of people who are not accepted: `peer inbox`"),
+            "people who are not accepted write more: `peer inbox`",
+        )
+    }
+
+    /// Tells whether the user wrote to `user`, or accepted them.
+    fn is_accepted(&self, user: &UserName) -> bool {
+        matches!(self.me.profile.conversation_status(user), Ok(ConversationStatus::Accepted))
+    }
+
+    fn print_bounded(
+        &self,
+        decision: LineDecision,
+        line: Option<String>,
+        summary: impl FnOnce(u64) -> String,
+        announcement: &str,
+    ) -> io::Result<()> {
+        let Some(line) = line else { return Ok(()) };
+        match decision {
+            LineDecision::Show { hidden } => {
+                if hidden > 0 {
+                    self.print_line(&summary(hidden))?;
+                }
+                self.print_line(&line)
+            }
+            LineDecision::Announce => self.print_line(announcement),
+            LineDecision::Hide => Ok(()),
+        }
+    }
+
+    fn print_line(&self, line: &str) -> io::Result<()> {
+        self.output.print_data(&format!("{} {line}", self.output.dim(&time_of_day(now_ms()))))
+    }
+}
