@@ -140,6 +140,7 @@ fn a_hook_runs_once_for_each_message_whoever_has_the_node() {
     let heard = lab.join("heard");
     // Long enough to be cut off by a view that ends.
     let script = format!("sleep 0.3; printf '%s\\n' \"$VIZINHO_TEXT\" >> {}", heard.display());
+    alice.accept(["bob"]);
     alice.peer(["notify", "--", "bash", "-c", &script]).run().exits(0);
     // The first has a node of its own, which the second uses.
     let open = || {

@@ -1,4 +1,5 @@
-//! Message hook: a program of the user's choice that runs for every received message.
+//! Message hook: a program of the user's choice that runs for every received message, and for the first message of a
+//! user who is not accepted.
 //!
 //! It runs without a shell. Its environment has `VIZINHO_EVENT` (`message`, `offer` or `left_out`), `VIZINHO_FROM`,
 //! `VIZINHO_TEXT` (made safe for a terminal), `VIZINHO_ID`, `VIZINHO_TS` and `VIZINHO_HOME`; its standard input is the
@@ -6,10 +7,13 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | hooks that run at once | 4, 2 of them for one user | they wait, each user in turn |
+//! | hooks that run at once | 4, 2 of them for one user; 1 more for all users who are not accepted | they wait, each user in turn |
 //! | messages that wait | 100 of one user, 1000 in all | the longest queue loses its last message, which is reported once |
+//! | waiting messages of users who are not accepted | the first of each of 100 | dropped |
 //! | run time | 30 s | the hook is killed |
 //! | output | none is read | |
+
+mod hook_queue;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,17 +28,12 @@ use tokio::sync::broadcast;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::chat::{HistoryQuery, MessageDirection};
-use super::fair_queue::{FairQueue, QueueBounds, QueueItem};
+use self::hook_queue::{HookQueue, HookSlot, SenderStanding};
+use super::chat::{ConversationStatus, HistoryQuery, MessageDirection};
+use super::fair_queue::QueueItem;
 use super::node_event::NodeEvent;
 use super::{Error, LocalUser, run_blocking};
 
-/// Largest number of running hooks.
-const MAX_RUNNING: usize = 4;
-/// Largest number of running hooks for one user: texts that slow the program down must not delay others.
-const MAX_RUNNING_PER_USER: usize = 2;
-/// Bounds of the messages that wait for a hook.
-const QUEUE_BOUNDS: QueueBounds = QueueBounds { per_user: 100, total: 1000 };
 /// Run time of a hook.
 const RUN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for running hooks to end when the node ends.
@@ -91,10 +90,10 @@ pub async fn run(
 /// The running hooks and the messages that wait for one.
 struct HookRunner {
     me: LocalUser,
-    waiting: FairQueue<ChatMessage>,
+    queue: HookQueue<ChatMessage>,
     running: JoinSet<()>,
-    /// The sender of the message of each running hook.
-    senders: HashMap<Id, UserName>,
+    /// The slot of each running hook.
+    slots: HashMap<Id, HookSlot>,
     /// The place of the last message that was queued for a hook.
     last_seq: i64,
 }
@@ -111,16 +110,36 @@ impl HookRunner {
         // The place at the start: older messages had their chance in an earlier node.
         let last = run_blocking(move || Ok(profile.history(&HistoryQuery::last(1))?)).await?;
         let last = last.last().map_or(0, |stored| stored.seq);
-        let (waiting, running, whose) = (FairQueue::new(QUEUE_BOUNDS), JoinSet::new(), HashMap::new());
-        Ok(Self { me, waiting, running, senders: whose, last_seq: last })
+        let (queue, running, slots) = (HookQueue::new(), JoinSet::new(), HashMap::new());
+        Ok(Self { me, queue, running, slots, last_seq: last })
     }
 
     fn enqueue(&mut self, from: UserName, message: ChatMessage, seq: i64) {
         // Events come in the order of places; an earlier place was queued by `catch_up` already.
         if seq > self.last_seq {
             self.last_seq = seq;
-            self.waiting.push(from, message);
+            match self.standing(&from) {
+                SenderStanding::Stranger if !self.is_first(&from, seq) => {}
+                standing => self.queue.push(from, standing, message),
+            }
         }
+    }
+
+    fn standing(&self, from: &UserName) -> SenderStanding {
+        match self.me.profile.conversation_status(from) {
+            Ok(ConversationStatus::Accepted) => SenderStanding::Accepted,
+            Ok(ConversationStatus::Request(_)) => SenderStanding::Stranger,
+            Err(why) => {
+                tracing::warn!("whether {from} is accepted is not known: {why}");
+                SenderStanding::Stranger
+            }
+        }
+    }
+
+    /// Tells whether nothing is kept of `from` that came before this.
+    fn is_first(&self, from: &UserName, seq: i64) -> bool {
+        let query = HistoryQuery { with: Some(from.clone()), before: Some(seq), ..HistoryQuery::last(1) };
+        self.me.profile.history(&query).is_ok_and(|earlier| earlier.is_empty())
     }
 
     /// Queues the messages whose events were missed, from the history.
@@ -145,25 +164,23 @@ impl HookRunner {
 
     /// Starts hooks up to the bounds.
     fn start_queued(&mut self) -> Result<(), Error> {
-        while self.running.len() < MAX_RUNNING {
-            let whose = &self.senders;
-            let has_room = |user: &UserName| whose.values().filter(|of| *of == user).count() < MAX_RUNNING_PER_USER;
-            let (from, occasion) = match self.waiting.pop(has_room) {
-                Some(QueueItem::Entry(from, message)) => (from, HookTrigger::Message(message)),
-                Some(QueueItem::Dropped(from, count)) => (from, HookTrigger::Dropped(count)),
-                None => return Ok(()),
+        while let Some((item, slot)) = self.queue.start_next() {
+            let (from, occasion) = match item {
+                QueueItem::Entry(from, message) => (from, HookTrigger::Message(message)),
+                QueueItem::Dropped(from, count) => (from, HookTrigger::Dropped(count)),
             };
             // Read for each run: the user may change or remove the hook while the node runs.
             let Some(argv) = self.me.profile.message_hook()? else {
-                self.waiting.clear();
+                self.queue.finish(&slot);
+                self.queue.clear();
                 return Ok(());
             };
             if let HookTrigger::Dropped(count) = &occasion {
                 tracing::warn!("{from} writes faster than the hook runs: it was not run for {count} messages");
             }
-            let hook = run_hook(argv, self.me.profile.home().to_owned(), from.clone(), occasion);
+            let hook = run_hook(argv, self.me.profile.home().to_owned(), from, occasion);
             let running = self.running.spawn(hook);
-            self.senders.insert(running.id(), from);
+            self.slots.insert(running.id(), slot);
         }
         Ok(())
     }
@@ -176,7 +193,9 @@ impl HookRunner {
                 failure.id()
             }
         };
-        self.senders.remove(&id);
+        if let Some(slot) = self.slots.remove(&id) {
+            self.queue.finish(&slot);
+        }
     }
 }
 
