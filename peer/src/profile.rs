@@ -23,6 +23,7 @@ mod outbox;
 mod partial_shares;
 mod profile_error;
 mod profile_folder;
+mod request_eviction;
 mod retraction;
 mod schema;
 mod share_store;

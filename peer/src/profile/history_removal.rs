@@ -188,7 +188,7 @@ pub(super) fn raise_seq_floor(transaction: &Transaction<'_>, last: i64) -> rusql
 }
 
 /// Recounts the unread messages and the used quota of a message request.
-fn recount_conversation(transaction: &Transaction<'_>, peer: &str) -> rusqlite::Result<()> {
+pub(super) fn recount_conversation(transaction: &Transaction<'_>, peer: &str) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "UPDATE conversation SET

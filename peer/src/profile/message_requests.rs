@@ -3,7 +3,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | messages of one stranger, read or not | 100, and 1 MiB | refused until the stranger is accepted |
-//! | bytes of all strangers together, without blocked ones | 16 MiB, the last 4 MiB of it only for strangers with less than 4 KiB | the same |
+//! | bytes of all strangers together, without blocked ones | 16 MiB, the last 4 MiB of it only for strangers with less than 4 KiB | the same; first words replace all that whoever left most has left ([`super::request_eviction`]) |
 //!
 //! A message counts its text, the name of its offer, and 1 KiB of overhead. The reserve is for first contacts: however
 //! many accounts one person creates to fill the rest, others can still introduce themselves.
@@ -16,6 +16,7 @@ use shared::limits::{
 };
 use shared::peer::ChatMessage;
 
+use super::request_eviction::evict_largest_request;
 use super::stored_message::{charged_bytes, to_i64};
 use super::{Profile, ProfileError};
 
@@ -70,6 +71,21 @@ impl RequestQuota {
         };
         // A stranger's first message fits `MAX_BYTES_PER_STRANGER` even at the greatest length.
         self.count < MAX_MESSAGES_PER_STRANGER && theirs <= MAX_BYTES_PER_STRANGER && self.total_bytes + cost <= bound
+    }
+
+    /// Makes room for first words. Returns whether there is room for the message now.
+    pub(super) fn make_room(
+        &mut self,
+        transaction: &Transaction<'_>,
+        from: &UserName,
+        message: &ChatMessage,
+    ) -> rusqlite::Result<bool> {
+        let theirs = self.bytes + Self::cost(message);
+        while theirs <= MAX_FIRST_CONTACT_BYTES && self.count < MAX_MESSAGES_PER_STRANGER && !self.can_admit(message) {
+            let Some(freed) = evict_largest_request(transaction, from, theirs)? else { break };
+            self.total_bytes = self.total_bytes.saturating_sub(freed);
+        }
+        Ok(self.can_admit(message))
     }
 
     /// Counts a stored message.

@@ -95,8 +95,16 @@ impl Profile {
             if let Some(refusal) = refusal
                 && !self.db_result(is_known(&transaction, from, message.id))?
             {
-                kept.push(refusal);
-                break;
+                let has_made_room = match &mut request {
+                    Some(quota) if refusal == StoreOutcome::StrangerQuotaFull && !is_full => {
+                        self.db_result(quota.make_room(&transaction, from, message))?
+                    }
+                    _ => false,
+                };
+                if !has_made_room {
+                    kept.push(refusal);
+                    break;
+                }
             }
             kept.push(match self.db_result(insert(&transaction, from, MessageDirection::In, message, now_ms))? {
                 Some(seq) => {
