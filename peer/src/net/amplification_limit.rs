@@ -6,12 +6,12 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | datagrams of one dial to an address that hasn't answered | `DATAGRAMS`, at least `MIN_INTERVAL` apart | not sent
-//! |
+//! | datagrams of one dial to an address that hasn't answered | `DATAGRAMS`, at least `MIN_INTERVAL` apart | not sent |
+//! | datagrams to one machine that hasn't answered, over all dials and ports, this machine excepted | `HOST_BURST`, then one each `HOST_INTERVAL` | not sent |
 //! | addresses dialled within `DIAL_TTL` | `ADDRESSES` | the next dial fails |
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,6 +24,10 @@ const DATAGRAMS: usize = 3;
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
 /// The time a dial is remembered: longer than the attempt and its closing packets.
 const DIAL_TTL: Duration = Duration::from_secs(20);
+/// Datagrams to one machine that hasn't answered: those of two dials.
+const HOST_BURST: u32 = 6;
+/// The time between two after that: enough to find a peer that starts anew.
+const HOST_INTERVAL: Duration = Duration::from_secs(2);
 /// Addresses remembered at the same time.
 const ADDRESSES: usize = 4096;
 
@@ -31,6 +35,8 @@ const ADDRESSES: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct AmplificationLimiter {
     dialled: Mutex<HashMap<SocketAddr, UnansweredDial>>,
+    /// The time at which each machine has its full burst again.
+    hosts: Mutex<HashMap<IpAddr, Instant>>,
     /// The size of the map, readable without its lock: bulk transfers check it for every burst.
     count: AtomicUsize,
 }
@@ -53,6 +59,7 @@ impl AmplificationLimiter {
         if dialled.len() >= ADDRESSES && !dialled.contains_key(&address) {
             dialled.retain(|_, sent| sent.expires_at > now);
         }
+        self.hosts().retain(|_, rested_at| *rested_at > now);
         let may = dialled.len() < ADDRESSES || dialled.contains_key(&address);
         if may {
             dialled.insert(address, UnansweredDial { datagrams: 0, last_sent: None, expires_at: now + DIAL_TTL });
@@ -67,6 +74,7 @@ impl AmplificationLimiter {
             let mut dialled = self.dialled();
             dialled.remove(&without_scope(address));
             self.count.store(dialled.len(), Ordering::Release);
+            self.hosts().remove(&without_scope(address).ip());
         }
     }
 
@@ -84,7 +92,9 @@ impl AmplificationLimiter {
             return true;
         }
         let is_apart = sent.last_sent.is_none_or(|last| now >= last + MIN_INTERVAL);
-        let may = is_apart && sent.datagrams + datagrams <= DATAGRAMS;
+        let may = is_apart
+            && sent.datagrams + datagrams <= DATAGRAMS
+            && self.may_send_to_host(without_scope(address).ip(), datagrams, now);
         if may {
             sent.datagrams += datagrams;
             sent.last_sent = Some(now);
@@ -100,12 +110,39 @@ impl AmplificationLimiter {
             sent.datagrams = sent.datagrams.saturating_sub(datagrams);
             // Otherwise the repeated send would count as too close to the failed one.
             sent.last_sent = None;
+            if let Some(rested_at) = self.hosts().get_mut(&without_scope(address).ip()) {
+                *rested_at = rested_at.checked_sub(host_time(datagrams)).unwrap_or(*rested_at);
+            }
         }
+    }
+
+    /// Whether so many datagrams may go to a machine now; they count.
+    fn may_send_to_host(&self, host: IpAddr, datagrams: usize, now: Instant) -> bool {
+        // Nobody is flooded from their own machine, and many peers may be on it.
+        if host.is_loopback() {
+            return true;
+        }
+        let mut hosts = self.hosts();
+        let rested_at = hosts.get(&host).copied().unwrap_or(now).max(now) + host_time(datagrams);
+        let may = rested_at <= now + HOST_INTERVAL * HOST_BURST;
+        if may {
+            hosts.insert(host, rested_at);
+        }
+        may
+    }
+
+    /// Those that are dialled are locked before.
+    fn hosts(&self) -> MutexGuard<'_, HashMap<IpAddr, Instant>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn dialled(&self) -> MutexGuard<'_, HashMap<SocketAddr, UnansweredDial>> {
         self.dialled.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn host_time(datagrams: usize) -> Duration {
+    HOST_INTERVAL * u32::try_from(datagrams).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -131,6 +168,35 @@ mod tests {
         assert!(unanswered.note_dial(victim, now));
         assert!(!unanswered.may_send(victim, DATAGRAMS + 1, || now), "segments are datagrams");
         assert!(unanswered.may_send(victim, 1, || now));
+    }
+
+    #[test]
+    fn a_machine_that_does_not_answer_gets_few_datagrams_over_however_many_ports() {
+        let (unanswered, began) = (AmplificationLimiter::default(), Instant::now());
+        let sent_to = |host: &str, seconds: u64| {
+            let mut sent = 0;
+            for ms in (0..seconds * 1000).step_by(100) {
+                let now = began + Duration::from_millis(ms);
+                for port in 9000..9392 {
+                    let address = at(&format!("{host}:{port}"));
+                    if ms % 5000 == 0 {
+                        assert!(unanswered.note_dial(address, now));
+                    }
+                    sent += usize::from(unanswered.may_send(address, 1, || now));
+                }
+            }
+            sent
+        };
+        assert_eq!(sent_to("10.66.0.3", 20), 6 + 9);
+        assert!(sent_to("127.0.0.1", 5) > 392, "this machine itself");
+        // Of one that answers nothing is held back.
+        let address = at("10.66.0.4:9000");
+        (9000..9010).for_each(|port| assert!(unanswered.note_dial(at(&format!("10.66.0.4:{port}")), began)));
+        let one_each =
+            || (9000..9010).filter(|port| unanswered.may_send(at(&format!("10.66.0.4:{port}")), 1, || began));
+        assert_eq!(one_each().count(), 6);
+        unanswered.note_received(address);
+        assert_eq!(one_each().count(), 1 + 4, "one that answered, and four that had none");
     }
 
     #[test]
