@@ -120,6 +120,35 @@ pub async fn find_target_via(
 /// # Errors
 /// [`Error::Unreachable`] without a key or an address, [`Error::PeerKeyChanged`].
 pub fn target_from_entry(me: &LocalUser, entry: &ListedPeer, local: Option<SocketAddr>) -> Result<DialTarget, Error> {
+    let (target, named) = listed_target(entry, local)?;
+    // Before the addresses are recorded: those of a wrong key must not replace the right ones.
+    check_key(me, &entry.user, target.fingerprint)?;
+    match me.profile.remember_addresses(&entry.user, &named) {
+        // They can be reached all the same.
+        Err(why) if why.is_unwritable() => tracing::info!("where {} is goes on no record: {why}", entry.user),
+        remembered => remembered?,
+    }
+    Ok(target)
+}
+
+/// As [`target_from_entry`], of somebody whom the user did not name: at the first meeting nothing goes on record. Whoever
+/// dials them does that when they answered ([`check_key`]).
+///
+/// # Errors
+/// As [`target_from_entry`].
+pub fn candidate_from_entry(
+    me: &LocalUser,
+    entry: &ListedPeer,
+    local: Option<SocketAddr>,
+) -> Result<DialTarget, Error> {
+    if me.profile.known_user(&entry.user)?.is_some() {
+        return target_from_entry(me, entry, local);
+    }
+    listed_target(entry, local).map(|(target, _)| target)
+}
+
+/// Returns where somebody can be dialled, and the addresses as the tracker named them.
+fn listed_target(entry: &ListedPeer, local: Option<SocketAddr>) -> Result<(DialTarget, Vec<SocketAddr>), Error> {
     let fingerprint = entry.fingerprint.ok_or_else(|| Error::Unreachable(entry.user.clone()))?;
     let is_near = local.is_some_and(|local| local.ip().to_canonical().is_loopback());
     let named: Vec<SocketAddr> = dial_candidates(entry.ip, entry.port, &entry.addresses)
@@ -130,20 +159,13 @@ pub fn target_from_entry(me: &LocalUser, entry: &ListedPeer, local: Option<Socke
     if named.is_empty() {
         return Err(Error::Unreachable(entry.user.clone()));
     }
-    // Before the addresses are recorded: those of a wrong key must not replace the right ones.
-    check_key(me, &entry.user, fingerprint)?;
-    match me.profile.remember_addresses(&entry.user, &named) {
-        // They can be reached all the same.
-        Err(why) if why.is_unwritable() => tracing::info!("where {} is goes on no record: {why}", entry.user),
-        remembered => remembered?,
-    }
     let addresses = dial_order(&named, &sys::local_addresses(), local);
     // Only the address that the tracker itself saw is evidence: one that was merely named may be another
     // machine's.
     let seen = entry.port.map(|port| SocketAddr::new(entry.ip, port));
     // `dial_order` adds our interface as a scope, which the tracker doesn't know.
     let observed = addresses.iter().copied().find(|address| Some(without_scope(*address)) == seen);
-    Ok(DialTarget { user: entry.user.clone(), fingerprint, addresses, observed })
+    Ok((DialTarget { user: entry.user.clone(), fingerprint, addresses, observed }, named))
 }
 
 /// Checks a user's key against the pinned one, or pins it at the first meeting. Blocking.

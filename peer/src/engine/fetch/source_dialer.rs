@@ -13,7 +13,7 @@ use super::chat_priority::ChatPriority;
 use super::group_availability::{self, GroupAvailability};
 use super::writer::FileJob;
 use crate::engine::peer_lookup;
-use crate::engine::{Error, LocalUser};
+use crate::engine::{Error, LocalUser, run_blocking};
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{self, Link};
 use crate::net::{LinkError, StreamError};
@@ -129,6 +129,9 @@ impl SourceDialer {
         jobs: &[FileJob],
     ) -> Result<ConnectedSource, Error> {
         let link = self.dial(target).await?;
+        // Whoever never answers leaves nothing on record.
+        let (me, user, fingerprint) = (self.local_user.clone(), target.user.clone(), target.fingerprint);
+        run_blocking(move || peer_lookup::check_key(&me, &user, fingerprint)).await?;
         // The catalogue lists partial files, too. A file of one group is never shared in part.
         let several = |file: &FileNo| jobs.get(*file).is_some_and(|job| job.layout.group_count() > 1);
         let unsure: Vec<FileNo> = has.iter().copied().filter(several).collect();

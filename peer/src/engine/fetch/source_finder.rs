@@ -7,7 +7,7 @@ use std::time::Duration;
 use shared::UserName;
 use shared::peer::PeerErrorCode;
 use shared::tracker::{HashText, ListPeersReply, ListPeersRequest, ListedPeer, TrackerRequest, UserFilesReply};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::downloader::DownloadContext;
@@ -26,6 +26,8 @@ const MAX_HASH_QUERIES: usize = 256;
 const MIN_SEARCH_BYTES: u64 = 4 << 20;
 /// The pause between two searches without a request.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(15);
+/// Those who are dialled at once of whom nothing but the tracker's list is known: the addresses are what they say themselves.
+const MAX_CANDIDATE_DIALS: usize = 8;
 
 /// An event of a search.
 #[derive(Debug)]
@@ -142,9 +144,13 @@ impl SourceFinder {
         if !matches!(self.policy, SourcePolicy::Only(_)) {
             match self.find_candidates(due).await {
                 Ok(others) => {
+                    let turns = Arc::new(Semaphore::new(MAX_CANDIDATE_DIALS));
                     for (user, candidate) in others {
                         let (dialer, context) = (self.dialer.clone(), self.context.clone());
+                        let turns = turns.clone();
                         calls.spawn(async move {
+                            // It is never closed.
+                            let _turn = turns.acquire().await;
                             let called = match candidate {
                                 Ok((target, has)) => dialer.connect_candidate(&target, has, &context.jobs).await,
                                 Err(error) => Err(error),
@@ -217,7 +223,7 @@ impl SourceFinder {
                 }
                 listed => listed?,
             };
-            let target = peer_lookup::target_from_entry(me, &entry, TrackerClient::local_address(&tracker));
+            let target = peer_lookup::candidate_from_entry(me, &entry, TrackerClient::local_address(&tracker));
             others.push((entry.user, target.map(|target| (target, has))));
         }
         Ok(others)
