@@ -14,27 +14,23 @@
 //! | names heard without a key | 64 | the result counts as cut off |
 //! | parallel connections to announced addresses | 64, the keys in turn | the others wait |
 //! | time for all these connections | 6 s, and again for keys heard meanwhile | the rest counts as silent |
+//! | packets | none is kept: [`mdns`] has no cache | |
 
 mod announcements;
 mod reachability_probe;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use mdns_sd::{Receiver, ServiceDaemon, ServiceEvent};
+use mdns::{Browser, StopHandle, stop_pair};
 use shared::Fingerprint;
 
 use self::announcements::Announcements;
 use self::reachability_probe::probe_candidates;
 
-/// The DNS-SD service type.
-const SERVICE: &str = "_vizinho._tcp.local.";
 /// Time of listening before the first probe: answering first gives no advantage.
 pub const LISTEN_DURATION: Duration = Duration::from_secs(2);
-/// Time between two checks of the listener's stop flag.
-const STOP_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The trackers announced on the local network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +70,7 @@ pub enum Reachability {
 /// The reason why discovery isn't possible.
 #[derive(Debug, thiserror::Error)]
 #[error("the local network can't be listened to: {0}")]
-pub struct DiscoveryError(String);
+pub struct DiscoveryError(#[from] std::io::Error);
 
 /// Listens for [`LISTEN_DURATION`] and probes the announced trackers, still listening. With an `expected_key`, that
 /// key is always heard, however many others are announced, and only its addresses are probed.
@@ -101,59 +97,32 @@ pub async fn discover_trackers(expected_key: Option<Fingerprint>) -> Result<Disc
 /// A thread that records announcements until it is stopped.
 struct AnnouncementListener {
     announcements: Arc<Mutex<Announcements>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    stop: StopHandle,
+    thread: std::thread::JoinHandle<()>,
 }
 
 impl AnnouncementListener {
     fn start(expected_key: Option<Fingerprint>) -> Result<Self, DiscoveryError> {
-        // The mdns-sd crate computes milliseconds since 1970 and panics before.
-        if SystemTime::now() < UNIX_EPOCH {
-            return Err(DiscoveryError("this machine's clock is before 1970".to_owned()));
-        }
-        let failed = |why: mdns_sd::Error| DiscoveryError(why.to_string());
-        let daemon = ServiceDaemon::new().map_err(failed)?;
-        let events = daemon.browse(SERVICE).map_err(failed)?;
+        let browser = Browser::open()?;
+        let (stop, signal) = stop_pair()?;
         let announcements = Arc::new(Mutex::new(Announcements::new(expected_key)));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (noted, ends) = (Arc::clone(&announcements), Arc::clone(&stop));
+        let noted = Arc::clone(&announcements);
         let listen = move || {
-            record_announcements(&events, &noted, &ends);
-            // The daemon would end with its last handle; the shutdown ends it now.
-            let _ = daemon.shutdown();
+            browser.run(&signal, |event| noted.lock().unwrap_or_else(PoisonError::into_inner).record(event));
         };
-        let thread = std::thread::Builder::new().name("mdns".to_owned()).spawn(listen);
-        let thread = thread.map_err(|why| DiscoveryError(why.to_string()))?;
-        Ok(Self { announcements, stop, thread: Some(thread) })
+        let thread = std::thread::Builder::new().name("mdns".to_owned()).spawn(listen)?;
+        Ok(Self { announcements, stop, thread })
     }
 
     fn announcements(&self) -> MutexGuard<'_, Announcements> {
         self.announcements.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn finish(mut self) -> Announcements {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take();
-        // The record is complete once the thread has ended. A panic there comes from the library and loses
-        // nothing.
-        let _ = tokio::task::spawn_blocking(move || thread.map(std::thread::JoinHandle::join)).await;
-        self.announcements().clone()
-    }
-}
-
-impl Drop for AnnouncementListener {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-fn record_announcements(events: &Receiver<ServiceEvent>, announcements: &Mutex<Announcements>, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        match events.recv_timeout(STOP_POLL_INTERVAL) {
-            Ok(event) => announcements.lock().unwrap_or_else(PoisonError::into_inner).record(event),
-            // A time-out, or the daemon's end: after the latter, the pause prevents a busy loop.
-            Err(_) if events.is_disconnected() => std::thread::sleep(STOP_POLL_INTERVAL),
-            Err(_) => {}
-        }
+    async fn finish(self) -> Announcements {
+        let Self { announcements, stop, thread } = self;
+        drop(stop);
+        // The record is complete once the thread has ended.
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        announcements.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

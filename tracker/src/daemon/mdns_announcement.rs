@@ -6,35 +6,24 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mdns_sd::{IfKind, ServiceDaemon, ServiceInfo};
+use mdns::{AddressSelection, AnnouncedService, Announcer, InvalidService, MAX_SERVICES, Service};
 use shared::Fingerprint;
 use tracing::{debug, info};
 
 use super::listeners::{self, ListenAddress};
 
-/// The DNS-SD service type.
-const SERVICE_TYPE: &str = "_vizinho._tcp.local.";
 /// The protocol's version in the TXT record.
 const PROTOCOL_VERSION: &str = "1";
-/// The time for the goodbye packets.
-const GOODBYE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// A running announcement, to be ended with [`MdnsAnnouncement::end`].
-pub(super) struct MdnsAnnouncement {
-    daemon: ServiceDaemon,
-    names: Vec<String>,
-}
+pub(super) struct MdnsAnnouncement(Announcer);
 
-/// The addresses announced with one port: those that the tracker listens on, and no others.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct AnnouncedAddresses {
-    /// All addresses of this family are announced.
-    every_v4: bool,
-    every_v6: bool,
-    /// Further addresses.
-    ips: Vec<IpAddr>,
+/// A service with what it is called.
+struct NamedService {
+    name: String,
+    port: u16,
+    service: AnnouncedService,
 }
 
 impl MdnsAnnouncement {
@@ -44,15 +33,19 @@ impl MdnsAnnouncement {
         if places.is_empty() {
             return None;
         }
-        // The library counts milliseconds since 1970, and panics if the clock is earlier.
-        if SystemTime::now() < UNIX_EPOCH {
-            info!(why = "this machine's clock is before 1970", "not announced on the local network");
-            return None;
-        }
-        match register_services(places, fingerprint) {
-            Ok(announcement) => Some(announcement),
+        let started = services_of(places, fingerprint).map_err(|why| why.to_string()).and_then(|services| {
+            let announced = services.iter().map(|one| one.service.clone()).collect();
+            Ok((Announcer::start(announced).map_err(|why| why.to_string())?, services))
+        });
+        match started {
+            Ok((announcer, services)) => {
+                for NamedService { name, port, .. } in services {
+                    info!(name, port, "announced on the local network");
+                }
+                Some(Self(announcer))
+            }
             Err(why) => {
-                info!(%why, "not announced on the local network");
+                info!(why, "not announced on the local network");
                 None
             }
         }
@@ -60,16 +53,14 @@ impl MdnsAnnouncement {
 
     /// Sends the goodbye, which removes the tracker from others' caches.
     pub(super) fn end(self) {
-        let begun: Vec<_> = self.names.iter().filter_map(|name| self.daemon.unregister(name).ok()).collect();
-        let unregistered = begun.iter().filter(|answer| answer.recv_timeout(GOODBYE_TIMEOUT).is_ok()).count();
-        let ended = self.daemon.shutdown().map(|answer| answer.recv_timeout(GOODBYE_TIMEOUT));
-        debug!(unregistered, ended = ended.is_ok(), "no longer announced");
+        self.0.end();
+        debug!("no longer announced");
     }
 }
 
-/// Groups the addresses that other machines can reach by port.
-fn addresses_by_port(reachable: &[ListenAddress]) -> BTreeMap<u16, AnnouncedAddresses> {
-    let mut places: BTreeMap<u16, AnnouncedAddresses> = BTreeMap::new();
+/// Which addresses others can reach on which port.
+fn addresses_by_port(reachable: &[ListenAddress]) -> BTreeMap<u16, AddressSelection> {
+    let mut places: BTreeMap<u16, AddressSelection> = BTreeMap::new();
     for ListenAddress { address, is_dual } in
         reachable.iter().filter(|one| listeners::is_reachable_by_others(one.address.ip()))
     {
@@ -86,39 +77,24 @@ fn addresses_by_port(reachable: &[ListenAddress]) -> BTreeMap<u16, AnnouncedAddr
     places
 }
 
-fn register_services(
-    places: BTreeMap<u16, AnnouncedAddresses>,
+/// The services of one tracker: what it listens on, and nothing else.
+fn services_of(
+    places: BTreeMap<u16, AddressSelection>,
     fingerprint: Fingerprint,
-) -> Result<MdnsAnnouncement, mdns_sd::Error> {
-    let daemon = ServiceDaemon::new()?;
+) -> Result<Vec<NamedService>, InvalidService> {
     let fingerprint = fingerprint.to_string();
     // The fingerprint makes the names of several trackers on one network distinct.
     let short = fingerprint.get(..12).unwrap_or_default();
     let properties = [("v", PROTOCOL_VERSION), ("fp", fingerprint.as_str())];
-    let mut names = Vec::new();
-    for (port, AnnouncedAddresses { every_v4, every_v6, ips }) in places {
-        // Each port has a host name of its own, as a host's addresses are announced as a whole.
-        let number = if names.is_empty() { String::new() } else { format!("-{port}") };
-        let (instance, host) = (format!("Vizinho tracker {short}{number}"), format!("vizinho-{short}{number}.local."));
-        let mut service = ServiceInfo::new(SERVICE_TYPE, &instance, &host, ips.as_slice(), port, &properties[..])?;
-        match (every_v4, every_v6) {
-            (true, true) => service = service.enable_addr_auto(),
-            (true, false) => {
-                service.set_interfaces(vec![IfKind::IPv4]);
-                service = service.enable_addr_auto();
-            }
-            (false, true) => {
-                service.set_interfaces(vec![IfKind::IPv6]);
-                service = service.enable_addr_auto();
-            }
-            (false, false) => {}
-        }
-        let name = service.get_fullname().to_owned();
-        daemon.register(service)?;
-        info!(name, port, "announced on the local network");
-        names.push(name);
-    }
-    Ok(MdnsAnnouncement { daemon, names })
+    let named = |(place, (port, addresses)): (usize, (u16, AddressSelection))| {
+        // A second port is a service of its own, on a host of its own: each host's addresses are told as a whole.
+        let number = if place == 0 { String::new() } else { format!("-{port}") };
+        let (name, host) = (format!("Vizinho tracker {short}{number}"), format!("vizinho-{short}{number}"));
+        let service = Service::new(&name, &host, port, &properties)?;
+        Ok(NamedService { name, port, service: AnnouncedService { service, addresses } })
+    };
+    // Whoever listens on more ports is found all the same.
+    places.into_iter().take(MAX_SERVICES).enumerate().map(named).collect()
 }
 
 #[cfg(test)]
@@ -137,7 +113,7 @@ mod tests {
 
     #[test]
     fn what_is_announced_is_what_is_listened_on() {
-        let place = |every_v4, every_v6, ips: &[&str]| AnnouncedAddresses {
+        let place = |every_v4, every_v6, ips: &[&str]| AddressSelection {
             every_v4,
             every_v6,
             ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),

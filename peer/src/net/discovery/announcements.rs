@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-use mdns_sd::{ResolvedService, ScopedIp, ServiceEvent};
+use mdns::{AdvertisedState, Advertisement, BrowseEvent, ServiceDetails};
 use shared::Fingerprint;
 
 /// The protocol version announced by compatible trackers.
@@ -52,20 +52,23 @@ impl Announcements {
         Self { expected_key, keys, unresolved_names, is_cut_off: false, has_withdrawal: false }
     }
 
-    pub(super) fn record(&mut self, event: ServiceEvent) {
-        match event {
-            ServiceEvent::ServiceFound(_, name) => self.record_name(name),
-            ServiceEvent::ServiceResolved(service) => {
-                self.unresolved_names.remove(service.get_fullname());
-                if let Some(announced) = parse_service(&service) {
-                    self.record_key(service.get_fullname(), announced);
+    pub(super) fn record(&mut self, event: BrowseEvent) {
+        let BrowseEvent::Advertised(Advertisement { instance, state }, interface) = event else {
+            self.is_cut_off = true;
+            return;
+        };
+        match state {
+            AdvertisedState::Named => self.record_name(instance),
+            AdvertisedState::Described(details) => {
+                self.unresolved_names.remove(&instance);
+                if let Some(announced) = parse_announcement(&details, interface) {
+                    self.record_key(&instance, announced);
                 }
             }
             // mDNS isn't authenticated: anybody can withdraw anything, so nothing is removed.
-            ServiceEvent::ServiceRemoved(_, name) => {
-                self.has_withdrawal |= self.keys.values().any(|announcements| announcements.contains_key(&name));
+            AdvertisedState::Withdrawn => {
+                self.has_withdrawal |= self.keys.values().any(|announcements| announcements.contains_key(&instance));
             }
-            _ => {}
         }
     }
 
@@ -131,7 +134,7 @@ impl KeyCandidate {
                 if let Some(address) =
                     announced.get(rank).filter(|one| addresses.iter().all(|(other, _)| other != *one))
                 {
-                    addresses.push((*address, instance_name(name).to_owned()));
+                    addresses.push((*address, name.clone()));
                 }
             }
         }
@@ -139,34 +142,16 @@ impl KeyCandidate {
     }
 }
 
-/// Returns the instance name of a service, without its type.
-fn instance_name(name: &str) -> &str {
-    name.strip_suffix(super::SERVICE).unwrap_or(name).trim_end_matches('.')
-}
-
-fn parse_service(service: &ResolvedService) -> Option<ParsedAnnouncement> {
-    let ips = service.get_addresses().iter().map(|ip| match ip {
-        ScopedIp::V6(v6) => (ip.to_ip_addr(), v6.scope_id().index),
-        ip => (ip.to_ip_addr(), 0),
-    });
-    let text = |key| service.get_property_val_str(key);
-    parse_announcement(service.get_port(), ips, text("v"), text("fp"))
-}
-
-/// Parses an announcement; each address comes with the index of the interface on which it was heard. `None` if it
-/// announces no tracker of a compatible version.
-fn parse_announcement(
-    port: u16,
-    ips: impl Iterator<Item = (IpAddr, u32)>,
-    version: Option<&str>,
-    fingerprint: Option<&str>,
-) -> Option<ParsedAnnouncement> {
-    if version != Some(VERSION) || port == 0 {
+/// Parses an announcement heard on the interface with this index. `None` if it announces no tracker of a compatible
+/// version.
+fn parse_announcement(details: &ServiceDetails, interface: u32) -> Option<ParsedAnnouncement> {
+    let ServiceDetails { port, addresses, version, fingerprint } = details;
+    if version.as_deref() != Some(VERSION) || *port == 0 {
         return None;
     }
-    let fingerprint = fingerprint?.parse().ok()?;
+    let fingerprint = fingerprint.as_ref()?.parse().ok()?;
     let mut addresses: Vec<SocketAddr> =
-        ips.filter_map(|(ip, interface)| usable_address(ip, interface, port)).collect();
+        addresses.iter().filter_map(|ip| usable_address(*ip, interface, *port)).collect();
     sort_addresses(&mut addresses);
     addresses.truncate(MAX_ADDRESSES);
     (!addresses.is_empty()).then_some(ParsedAnnouncement { fingerprint, addresses })
@@ -204,12 +189,18 @@ mod tests {
         Fingerprint::from_bytes([n; 32]).to_string()
     }
 
-    fn parsed(ips: &[&str], version: &str, fingerprint: &str) -> Option<ParsedAnnouncement> {
-        parse_announcement(8000, ips.iter().map(|ip| (ip.parse().unwrap(), 0)), Some(version), Some(fingerprint))
+    fn details(ips: &[&str], version: &str, fingerprint: &str) -> ServiceDetails {
+        let addresses = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        let (version, fingerprint) = (Some(version.to_owned()), Some(fingerprint.to_owned()));
+        ServiceDetails { port: 8000, addresses, version, fingerprint }
     }
 
-    fn found(name: &str) -> ServiceEvent {
-        ServiceEvent::ServiceFound(super::super::SERVICE.to_owned(), name.to_owned())
+    fn parsed(ips: &[&str], version: &str, fingerprint: &str) -> Option<ParsedAnnouncement> {
+        parse_announcement(&details(ips, version, fingerprint), 0)
+    }
+
+    fn heard_of(instance: &str, state: AdvertisedState) -> BrowseEvent {
+        BrowseEvent::Advertised(Advertisement { instance: instance.to_owned(), state }, 0)
     }
 
     #[test]
@@ -226,17 +217,21 @@ mod tests {
         ] {
             assert_eq!(parsed(ips, version, &fingerprint), None, "{ips:?} {version} {fingerprint}");
         }
-        assert_eq!(parse_announcement(0, [([10, 0, 0, 7].into(), 2)].into_iter(), Some("1"), Some(&key(1))), None);
-        assert_eq!(parse_announcement(8000, [([10, 0, 0, 7].into(), 2)].into_iter(), None, None), None);
+        let good = details(&["10.0.0.7"], "1", &key(1));
+        assert_eq!(parse_announcement(&ServiceDetails { port: 0, ..good.clone() }, 2), None);
+        assert_eq!(parse_announcement(&ServiceDetails { version: None, ..good.clone() }, 2), None);
+        assert_eq!(parse_announcement(&ServiceDetails { fingerprint: None, ..good }, 2), None);
     }
 
     #[test]
     fn link_local_addresses_are_of_use_with_their_interface_and_last() {
-        let ips = [("fe80::1", 3), ("fd00::1", 3), ("fe80::2", 0), ("10.0.0.7", 3)];
-        let ips = ips.map(|(ip, interface)| (ip.parse().unwrap(), interface));
-        let found = parse_announcement(8000, ips.into_iter(), Some("1"), Some(&key(1))).unwrap();
-        let shown: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
-        assert_eq!(shown, ["10.0.0.7:8000", "[fd00::1]:8000", "[fe80::1%3]:8000"]);
+        let announced = details(&["fe80::1", "fd00::1", "10.0.0.7"], "1", &key(1));
+        let shown = |interface| -> Vec<String> {
+            let found = parse_announcement(&announced, interface).unwrap();
+            found.addresses.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(shown(3), ["10.0.0.7:8000", "[fd00::1]:8000", "[fe80::1%3]:8000"]);
+        assert_eq!(shown(0), ["10.0.0.7:8000", "[fd00::1]:8000"]);
     }
 
     #[test]
@@ -273,8 +268,8 @@ mod tests {
         let mut heard = Announcements::new(None);
         let many: Vec<String> = (0..50).map(|n| format!("10.0.0.{n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        heard.record_key("false._vizinho._tcp.local.", parsed(&many, "1", &key(1)).unwrap());
-        heard.record_key("true._vizinho._tcp.local.", parsed(&["10.1.0.1"], "1", &key(1)).unwrap());
+        heard.record_key("false", parsed(&many, "1", &key(1)).unwrap());
+        heard.record_key("true", parsed(&["10.1.0.1"], "1", &key(1)).unwrap());
         let [candidate] = &heard.candidates()[..] else { panic!("{heard:?}") };
         let place = |address: &str, name: &str| (address.parse().unwrap(), name.to_owned());
         assert_eq!(candidate.addresses[..2], [place("10.0.0.0:8000", "false"), place("10.1.0.1:8000", "true")]);
@@ -283,21 +278,23 @@ mod tests {
     #[test]
     fn what_is_told_in_part_or_taken_back_is_no_settled_list() {
         let mut heard = Announcements::new(None);
-        heard.record(found("one"));
+        heard.record(heard_of("one", AdvertisedState::Named));
         assert!(heard.has_changed(), "its key wasn't heard");
-        heard.unresolved_names.remove("one");
-        heard.record_key("one", parsed(&["10.0.0.7"], "1", &key(1)).unwrap());
-        heard.record(found("one"));
+        heard.record(heard_of("one", AdvertisedState::Described(details(&["10.0.0.7"], "1", &key(1)))));
+        heard.record(heard_of("one", AdvertisedState::Named));
         assert!(!heard.has_changed());
-        heard.record(ServiceEvent::ServiceRemoved(super::super::SERVICE.to_owned(), "unheard of".to_owned()));
+        heard.record(heard_of("unheard of", AdvertisedState::Withdrawn));
         assert!(!heard.has_changed());
-        heard.record(ServiceEvent::ServiceRemoved(super::super::SERVICE.to_owned(), "one".to_owned()));
+        heard.record(heard_of("one", AdvertisedState::Withdrawn));
         assert!(heard.has_changed());
         assert_eq!(heard.candidates().len(), 1, "it may be there all the same");
         for n in 0..=MAX_UNRESOLVED_NAMES {
             assert!(!heard.is_cut_off());
-            heard.record(found(&format!("bare {n}")));
+            heard.record(heard_of(&format!("bare {n}"), AdvertisedState::Named));
         }
+        assert!(heard.is_cut_off());
+        let mut heard = Announcements::new(None);
+        heard.record(BrowseEvent::CutOff);
         assert!(heard.is_cut_off());
     }
 
@@ -314,8 +311,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(port: u16, ips: Vec<(IpAddr, u32)>, version: Option<String>, fingerprint: Option<String>) {
-            let found = parse_announcement(port, ips.into_iter(), version.as_deref(), fingerprint.as_deref());
+        fn never_panics(port: u16, addresses: Vec<IpAddr>, interface: u32, version: Option<String>, fingerprint: Option<String>) {
+            let found = parse_announcement(&ServiceDetails { port, addresses, version, fingerprint }, interface);
             prop_assert!(found.is_none_or(|found| found.addresses.len() <= MAX_ADDRESSES));
         }
     }
