@@ -139,7 +139,7 @@ fn a_false_announcement_is_found_out_and_harmless() {
 }
 
 #[test]
-fn before_1970_nobody_is_found_and_nothing_breaks() {
+fn before_1970_a_tracker_is_found_as_at_any_time() {
     let Some(mut scene) = Scene::make() else { return };
     let host = scene.network.host("tracker", &["10.79.0.2/24"]);
     let tracker = Invocation::new(binaries::binary("tracker"), scene.lab.path());
@@ -147,11 +147,23 @@ fn before_1970_nobody_is_found_and_nothing_breaks() {
     let Some(tracker) = tracker.on(&host).at_time("1969-12-31 23:00:00") else { return };
     let tracker = tracker.start();
     tracker.wait_for("tracker listening on");
-    tracker.wait_for("not announced on the local network");
-    let unheard = scene.register("alice", &[]).at_time("1969-12-31 23:00:00").unwrap().run();
-    unheard.exits(7).says("no tracker was found on this network").says("clock").is_plain();
-    scene.register("alice", &["--tracker", "10.79.0.2"]).run().exits(0);
+    let found = scene.register("alice", &[]).at_time("1969-12-31 23:00:00").unwrap().run();
+    found.exits(0).says("10.79.0.2:8000").is_plain();
     tracker.interrupt();
     let ended = tracker.finish();
     assert!(!ended.err().contains("panicked"), "{ended}");
+}
+
+#[test]
+fn a_tracker_is_found_on_an_interface_that_comes_later() {
+    let Some(mut scene) = Scene::make() else { return };
+    let host = scene.network.host("tracker", &[]);
+    let tracker = Invocation::new(binaries::binary("tracker"), scene.lab.path());
+    let tracker = tracker.args(["--listen", "0.0.0.0:8000", "--data-dir"]).arg(scene.lab.join("tracker"));
+    let tracker = tracker.on(&host).start();
+    tracker.wait_for("announced on the local network");
+    scene.network.plug(&host, "eth1", &["10.79.0.2/24"]);
+    // Interfaces are looked at every few seconds.
+    let found = (0..8).map(|_| scene.register("alice", &[]).run()).find(|run| run.code == 0);
+    found.expect("it is found").says("10.79.0.2:8000");
 }

@@ -4,6 +4,8 @@
 //! In each case the real tracker is there, and somebody who has its key reaches it through all of it.
 
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -14,6 +16,14 @@ use crate::discovery::Scene;
 
 /// Between two packets of the attack.
 const PACE: Duration = Duration::from_millis(4);
+/// As fast as one sender gets on.
+const FLOOD_PACE: Duration = Duration::from_micros(20);
+/// What a tracker or a newcomer may have in memory.
+const MAX_MIB: u64 = 64;
+/// Between two looks at the memory.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Packets of a flood, 8 KiB each: several times the memory that is allowed.
+const FLOOD_PACKETS: usize = 40_000;
 const TRACKER: &str = "10.79.0.2";
 const ROGUE: &str = "10.79.0.66";
 
@@ -21,7 +31,7 @@ const ROGUE: &str = "10.79.0.66";
 struct Attack {
     // The rogue listens in the scene's network.
     rogue: HostileTracker,
-    _tracker: Process,
+    tracker: Process,
     key: String,
     scene: Scene,
     rogue_address: String,
@@ -42,7 +52,7 @@ impl Attack {
         let rogue = HostileTracker::with_tls_on(listener, |_| {
             format!("{}\n", json!({ "status": "ok", "code": "ok", "message": "fine" })).into_bytes()
         });
-        Some(Self { rogue, _tracker: tracker, key, scene, rogue_address })
+        Some(Self { rogue, tracker, key, scene, rogue_address })
     }
 
     /// Begins to say what `script` has, from the rogue's machine.
@@ -179,5 +189,38 @@ fn with_the_sixth_version_it_is_the_same() {
     });
     let careless = attack.careless("careless");
     careless.exits(2).says("say which one").says("[fd79::66]:8000 --tracker-key").says(&attack.key).is_plain();
+    attack.ends_well();
+}
+
+/// Texts of instances that are listed nowhere, and, every eighth time, whole announcements; all for a day and more. `sent`
+/// counts.
+fn flood(sent: Arc<AtomicUsize>) -> impl FnMut(usize) -> Option<Vec<u8>> + Send + 'static {
+    move |number| {
+        sent.store(number, Ordering::Relaxed);
+        let instance = format!("flood {number}");
+        let one = Announcement { instance, ttl: 100_000, ..dead(number) };
+        Some(if number % 8 == 7 { one.packet() } else { one.bare_text() })
+    }
+}
+
+#[test]
+fn a_flood_of_responses_takes_no_memory_of_tracker_or_newcomer_and_hides_nobody() {
+    let Some(attack) = Attack::make(&[]) else { return };
+    let sent = Arc::new(AtomicUsize::new(0));
+    let host = attack.scene.network.host_called("rogue").unwrap();
+    let _flood = HostileResponder::begin(&host, ROGUE, FLOOD_PACE, flood(Arc::clone(&sent)));
+    attack.scene.register("beside", &["--tracker-key", &attack.key]).run().exits(0);
+    while sent.load(Ordering::Relaxed) < FLOOD_PACKETS {
+        assert!(attack.tracker.resident_mib() < MAX_MIB, "{} MiB", attack.tracker.resident_mib());
+        std::thread::sleep(POLL_INTERVAL);
+    }
+    // At the question, all that a newcomer heard has been heard.
+    let mut terminal = attack.asked("asked").in_terminal(80, 40);
+    terminal.wait_for("or paste its line]");
+    let newcomer = terminal.process().resident_mib();
+    assert!(newcomer < MAX_MIB, "{newcomer} MiB");
+    terminal.press("\u{4}");
+    terminal.finish().0.exits(2);
+    assert!(attack.tracker.resident_mib() < MAX_MIB, "{} MiB", attack.tracker.resident_mib());
     attack.ends_well();
 }

@@ -75,6 +75,15 @@ impl Announcement {
         [header, records.concat()].concat()
     }
 
+    /// A text of several kilobytes for an instance that nothing else tells of; a cache would keep it for `ttl`.
+    pub fn bare_text(&self) -> Vec<u8> {
+        let service = ["_vizinho", "_tcp", "local"].into_iter().map(str::as_bytes);
+        let full = name(std::iter::once(self.instance.as_bytes()).chain(service));
+        let text: Vec<u8> = (0..32).flat_map(|_| label_of(&[b'x'; 250])).collect();
+        let header = [0, RESPONSE, 0, 1, 0, 0].into_iter().flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
+        [header, self.record(&full, TXT, &text)].concat()
+    }
+
     fn record(&self, owner: &[u8], kind: u16, data: &[u8]) -> Vec<u8> {
         let length = u16::try_from(data.len()).expect("short records");
         let (kind, class) = (kind.to_be_bytes(), INTERNET.to_be_bytes());
