@@ -13,10 +13,10 @@ use tokio::time::timeout;
 const MOMENT: Duration = Duration::from_millis(2200);
 
 /// Prints the notice.
-static NOTIFIER: OnceLock<WaitNotifier> = OnceLock::new();
+static NOTIFIER: OnceLock<TrackerWaitNotifier> = OnceLock::new();
 static IS_TOLD: AtomicBool = AtomicBool::new(false);
 
-type WaitNotifier = Box<dyn Fn(&str) + Send + Sync>;
+type TrackerWaitNotifier = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Sets what tells the user, once, that the tracker is waited for. Without it, nobody is told.
 pub fn set_tracker_wait_notifier(tell: impl Fn(&str) + Send + Sync + 'static) {
