@@ -36,7 +36,7 @@
 //! | processes of one profile talk | `engine/node/control/`, `commands/node_handle.rs` |
 //! | conversation in the scrollback, full screen | `ui/line_view/`, `ui/full_view/`, `commands/view_session/` |
 //! | progress | `engine/progress_throttle.rs`, `ui/{fetch_bars,progress_row,transfer_list}.rs` |
-//! | discovery of trackers (mDNS) | `net/discovery/`, `engine/tracker_discovery.rs`, the `mdns` crate |
+//! | discovery of trackers (mDNS) | `net/discovery/`, `engine/tracker_discovery.rs`, the `mdns` crate (`shared/mdns`) |
 //!
 //! # Two walks
 //!

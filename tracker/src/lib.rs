@@ -30,7 +30,7 @@
 //! | LIST_PEERS, FIND | `registry/{peer_list,peer_list_cache,bounded_list,file_search}.rs` |
 //! | quotas by user and origin | `registry/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
 //! | events to subscribers | `registry/events.rs` |
-//! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate |
+//! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate (`shared/mdns`) |
 //! | restart without logouts | `presence_store.rs`, `service/presence_writer.rs` |
 //!
 //! Modules that bound a resource have a table: resource, bound, and what happens beyond it.
