@@ -151,7 +151,7 @@ fn a_file_that_is_another_all_the_time_is_given_up_and_named() {
     for (what, act) in [("renamed over", &rename as &(dyn Fn(&Path, u64) + Sync)), ("written over", &in_place)] {
         let outcome = repeatedly(Duration::from_millis(300), |times| act(&scene.file, times), || scene.fetch());
         assert_eq!(outcome.code, 8, "{what}: {outcome}");
-        outcome.says("app.log").says("at rest");
+        outcome.says("app.log").says("nobody writes to it");
         assert!(!outcome.err().contains("fetching nothing more from"), "it is no lie: {what}: {outcome}");
         assert!(!scene.here.join("app.log").exists(), "{what}");
     }
