@@ -22,6 +22,7 @@ fn a_message_is_sent_when_it_is_stored() {
 fn a_message_can_have_any_text() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.accept(["alice"]);
     let node = bob.serve();
     for text in ["Grüße aus Köln 👋🏽", "日本語", "  spaces  ", "\"quoted\" \\ and {\"json\":1}", "--help"] {
         alice.peer(["chat", "bob", "--", text]).run().exits(0);
@@ -32,7 +33,8 @@ fn a_message_can_have_any_text() {
     assert!(!node.said().contains("\nsecond"), "a second line is never at the start of one: {}", node.said());
     let longest = "x".repeat(16 * 1024);
     alice.peer(["chat", "bob", &longest]).run().exits(0);
-    node.wait_for(&longest);
+    node.wait_for(&longest[..1000]);
+    bob.peer(["history"]).run().exits(0).prints(&longest);
     alice.peer(["chat", "bob", &format!("{longest}x")]).run().exits(2).says("share it as a file");
     for empty in ["", "  \n "] {
         alice.peer(["chat", "bob", empty]).run().exits(2).says("the message is empty");

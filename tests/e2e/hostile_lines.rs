@@ -54,7 +54,7 @@ fn accounts_that_come_and_go_without_end_are_few_lines() {
     node.wait_for("alice went offline");
     let said = node.said();
     let count = |what: &str| said.lines().filter(|line| line.contains(what)).count();
-    assert_eq!(count(" syb"), 3, "{said}");
+    assert_eq!(count(" syb"), 6, "{said}");
     assert_eq!(count("others come and go as well: `peer list` shows who is online"), 1, "{said}");
 }
 

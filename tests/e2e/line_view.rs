@@ -98,7 +98,8 @@ fn a_message_has_a_mark_that_changes_where_it_stands() {
 #[test]
 fn many_pasted_lines_are_not_sent_without_a_word() {
     let lab = Lab::start();
-    let (alice, _bob, node) = online_pair(&lab);
+    let (alice, bob, node) = online_pair(&lab);
+    bob.accept(["alice"]);
     let mut view = view(&alice, "bob", 70, 14);
     view.press(&format!("{PASTE}rm -rf x\rsudo reboot\r{PASTED}"));
     view.wait_for("2 lines pasted");

@@ -34,7 +34,7 @@ pub fn message_excerpt(text: &UntrustedText, limits: ExcerptLimits, whole: &str)
             shown.push_str("\n    ");
         }
         rows += 1;
-        for c in row.trim_end().chars() {
+        for c in if is_empty { "" } else { row }.chars() {
             if shown.len() >= limits.bytes {
                 is_cut = true;
                 break;
