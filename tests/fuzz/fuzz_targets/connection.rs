@@ -47,7 +47,7 @@ async fn context() -> ConnectionContext {
         announceable: Vec::new(),
     };
     let identity = certs::Identity::generate().expect("an identity");
-    let tls = TlsAcceptor::from(Arc::new(certs::tracker_server(&identity).expect("TLS")));
+    let tls = TlsAcceptor::from(Arc::new(certs::tracker_server_config(&identity).expect("TLS")));
     let service = Arc::new(TrackerService::start(policy, accounts, presence_store).await.expect("a service"));
     let soon = Duration::from_millis(5);
     let timeouts = ConnectionTimeouts {
