@@ -103,7 +103,7 @@ impl IdentityReplacement {
 
 impl std::fmt::Debug for IdentityReplacement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Replacement").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("IdentityReplacement").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 

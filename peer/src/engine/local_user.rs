@@ -79,7 +79,7 @@ impl LocalUser {
 impl std::fmt::Debug for LocalUser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Without the identity, which must not get into a log.
-        f.debug_struct("Me").field("user", &self.user).field("tracker", &self.tracker).finish_non_exhaustive()
+        f.debug_struct("LocalUser").field("user", &self.user).field("tracker", &self.tracker).finish_non_exhaustive()
     }
 }
 

@@ -106,7 +106,7 @@ impl Clock for ManualClock {
 
 impl<K: Hash + Eq + Clone> std::fmt::Debug for KeyedLimiter<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Buckets").field("cell", &self.cell).finish_non_exhaustive()
+        f.debug_struct("KeyedLimiter").field("cell", &self.cell).finish_non_exhaustive()
     }
 }
 

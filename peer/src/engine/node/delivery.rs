@@ -309,7 +309,7 @@ impl DeliveryDispatcher {
                     workers.spawn(worker.run());
                 }
                 Some(ended) = workers.join_next() => if let Err(failure) = ended {
-                    tracing::error!("a courier's task failed: {failure}");
+                    tracing::error!("a delivery worker failed: {failure}");
                 },
                 _ = prune_tick.tick() => if prune_tasks.is_empty() {
                     prune_tasks.spawn(prune_history(self.outbox.me.clone()));

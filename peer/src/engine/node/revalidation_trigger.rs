@@ -20,7 +20,7 @@ pub(super) enum RevalidationTrigger {
     LocalNetwork,
 }
 
-/// A handle that sends triggers to the [`LinkRevalidator`]. Cheap to clone.
+/// A handle that sends triggers to the [`super::link_revalidation::LinkRevalidator`]. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct RevalidationHandle {
     triggers: mpsc::UnboundedSender<RevalidationTrigger>,
