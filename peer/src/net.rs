@@ -11,6 +11,7 @@
 
 pub mod addresses;
 mod amplification_limit;
+mod burst_limit;
 pub mod discovery;
 pub mod endpoint;
 pub mod frame_receiver;

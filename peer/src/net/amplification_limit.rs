@@ -7,7 +7,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | datagrams of one dial to an address that hasn't answered | `DATAGRAMS`, at least `MIN_INTERVAL` apart | not sent |
-//! | datagrams to one machine that hasn't answered, over all dials and ports, this machine excepted | `HOST_BURST`, then one each `HOST_INTERVAL` | not sent |
+//! | datagrams to one machine that hasn't answered, over all dials and ports, this machine excepted | `HOST_LIMIT` | not sent |
 //! | addresses dialled within `DIAL_TTL` | `ADDRESSES` | the next dial fails |
 
 use std::collections::HashMap;
@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::addresses::without_scope;
+use super::burst_limit::BurstLimit;
 
 /// Datagrams of one dial to an address that hasn't answered.
 const DATAGRAMS: usize = 3;
@@ -24,10 +25,8 @@ const DATAGRAMS: usize = 3;
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
 /// The time a dial is remembered: longer than the attempt and its closing packets.
 const DIAL_TTL: Duration = Duration::from_secs(20);
-/// Datagrams to one machine that hasn't answered: those of two dials.
-const HOST_BURST: u32 = 6;
-/// The time between two after that: enough to find a peer that starts anew.
-const HOST_INTERVAL: Duration = Duration::from_secs(2);
+/// Datagrams to one machine that hasn't answered: those of two dials, then enough to find a peer that starts anew.
+const HOST_LIMIT: BurstLimit = BurstLimit { burst: 6, interval: Duration::from_secs(2) };
 /// Addresses remembered at the same time.
 const ADDRESSES: usize = 4096;
 
@@ -111,7 +110,7 @@ impl AmplificationLimiter {
             // Otherwise the repeated send would count as too close to the failed one.
             sent.last_sent = None;
             if let Some(rested_at) = self.hosts().get_mut(&without_scope(address).ip()) {
-                *rested_at = rested_at.checked_sub(host_time(datagrams)).unwrap_or(*rested_at);
+                *rested_at = HOST_LIMIT.give_back(*rested_at, count_of(datagrams));
             }
         }
     }
@@ -123,12 +122,11 @@ impl AmplificationLimiter {
             return true;
         }
         let mut hosts = self.hosts();
-        let rested_at = hosts.get(&host).copied().unwrap_or(now).max(now) + host_time(datagrams);
-        let may = rested_at <= now + HOST_INTERVAL * HOST_BURST;
-        if may {
+        let taken = HOST_LIMIT.try_take(hosts.get(&host).copied(), count_of(datagrams), now);
+        if let Some(rested_at) = taken {
             hosts.insert(host, rested_at);
         }
-        may
+        taken.is_some()
     }
 
     /// Those that are dialled are locked before.
@@ -141,8 +139,8 @@ impl AmplificationLimiter {
     }
 }
 
-fn host_time(datagrams: usize) -> Duration {
-    HOST_INTERVAL * u32::try_from(datagrams).unwrap_or(u32::MAX)
+fn count_of(datagrams: usize) -> u32 {
+    u32::try_from(datagrams).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

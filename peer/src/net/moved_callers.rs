@@ -18,12 +18,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::addresses::without_scope;
+use super::burst_limit::BurstLimit;
 
 /// What a packet has that begins a call (RFC 9000, section 14.1).
 const FIRST_PACKET_BYTES: usize = 1200;
-/// Addresses that are new without a call: at once, and how long it takes until there may be one more.
-const AT_ONCE: u32 = 64;
-const EVERY: Duration = Duration::from_millis(125);
+/// Addresses that are new without a call.
+const NEW_ADDRESSES: BurstLimit = BurstLimit { burst: 64, interval: Duration::from_millis(125) };
 /// Addresses that are remembered, and how long one may be silent: longer than a link may.
 const ADDRESSES: usize = 16 * 1024;
 const SILENT: Duration = Duration::from_secs(30);
@@ -70,12 +70,9 @@ impl MovedCallers {
 
 impl Known {
     fn may_be_new(&mut self, now: Instant) -> bool {
-        let rested_at = self.rested_at.unwrap_or(now).max(now);
-        let may = rested_at <= now + EVERY * (AT_ONCE - 1);
-        if may {
-            self.rested_at = Some(rested_at + EVERY);
-        }
-        may
+        let taken = NEW_ADDRESSES.try_take(self.rested_at, 1, now);
+        self.rested_at = taken.or(self.rested_at);
+        taken.is_some()
     }
 
     fn remember(&mut self, address: SocketAddr, now: Instant) -> bool {
