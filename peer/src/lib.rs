@@ -12,8 +12,8 @@
 //!          └► ui       └► profile, sys
 //! ```
 //!
-//! * [`cli`]: arguments in, exit code out. The clap types end here.
-//! * [`commands`]: one function a command; joins the engine to a view.
+//! * [`cli`]: arguments in, exit code out.
+//! * [`commands`]: a file a command, with its arguments and its `run`; joins the engine to a view.
 //! * [`ui`]: views, bars, text and JSON. Consumes the engine's events and knows no sockets.
 //! * [`engine`]: everything a peer does, without a terminal.
 //! * [`net`]: the wire protocols of the `shared` crate over QUIC and TLS.
@@ -24,8 +24,9 @@
 //!
 //! | capability | folder or file |
 //! |---|---|
-//! | arguments, help, exit codes | `cli/args.rs`, `cli/args/help_text.rs`, `engine/error.rs` |
-//! | account, tracker's key, first contact | `commands/account.rs`, `engine/tracker_key.rs`, `commands/tracker_confirmation.rs` |
+//! | a command: arguments, help, `run` | `commands/NAME.rs`; options of all commands: `cli/args.rs` |
+//! | exit codes | `cli/exit_code.rs`, `engine/error.rs` |
+//! | account, tracker's key, first contact | `engine/tracker_account.rs`, `engine/tracker_key.rs`, `commands/tracker_confirmation.rs` |
 //! | being online: session, heartbeat, reconnect | `engine/node/tracker_session.rs` |
 //! | callers: handshake, identity, admission | `net/endpoint.rs`, `net/link.rs`, `engine/node/{caller_identity,link_admission}.rs` |
 //! | chat: send window, delivery, receiving | `engine/chat/`, `engine/node/delivery*.rs` |

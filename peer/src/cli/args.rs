@@ -1,45 +1,65 @@
-//! Arguments of the command line, as clap parses them.
-
-mod command_conversion;
-mod help_text;
-mod value_parsers;
+//! Arguments of the command line: the command, and the options that all commands have.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::builder::styling::Styles;
-use clap::builder::{FalseyValueParser, OsStringValueParser, TypedValueParser};
-use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use shared::limits::MIN_PEER_PORT;
-use shared::tracker::HashText;
-use shared::{FileName, Fingerprint, NewUserName, UserName};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use shared::Fingerprint;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::{CliCommand, CommandContext};
+use super::argument_error::explain_error;
+use crate::commands::CliCommand;
+use crate::commands::command_help::CommandHelp;
+use crate::commands::context::CommandContext;
 use crate::engine::Error;
-use crate::engine::node::PortForwarding;
 use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::net::tracker::TrackerAddress;
-use crate::ui::{ColorChoice, CommandOutput, InterruptForwarder, OutputOptions, parse_age};
+use crate::ui::{ColorChoice, CommandOutput, InterruptForwarder, OutputOptions};
 
-use help_text::explain_error;
-use value_parsers::{
-    HistoryRetention, parse_announced_address, parse_file_name, parse_hash, parse_rate, parse_retention,
-    parse_share_pattern,
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer register bob
+  peer share report.pdf ~/photos
+  peer serve
+  peer fetch bob report.pdf
+  peer chat bob \"lunch?\"
+
+`peer help COMMAND` has all options, examples and details of a command.
+
+Exit codes:
+  0 done            3 not logged in, wrong password   8 data was not what it claimed to be
+  1 something else  4 user unknown or offline         9 local disk or file
+  2 usage           5 that file is not shared        10 the destination exists
+                    6 refused by the other side      11 an identity changed
+                    7 network, time-out, tracker     12 some of several failed
+  129, 130 and 143: the terminal is gone, interrupted, terminated",
+    notes: "\
+Environment:
+  VIZINHO_HOME=DIR                 like --home: another folder is another account
+  VIZINHO_TRACKER=HOST[:PORT]      like --tracker
+  VIZINHO_TRACKER_KEY=FINGERPRINT  like --tracker-key
+  VIZINHO_ACCEPT_NEW=1             like --accept-new
+  ACCESSIBLE=1, TERM=dumb          like --plain: nothing is drawn again
+  NO_COLOR=1                       like --color never
+
+With --json each line is one object: {\"v\":1,\"type\":\"…\",…}.",
 };
 
 /// Chat and file exchange with the people on your local network.
 #[derive(Debug, Parser)]
-#[command(name = "peer", version, after_help = help_text::PEER.examples, after_long_help = help_text::PEER.long(), styles = Styles::plain(), max_term_width = 100, args_override_self = true)]
+#[command(name = "peer", version, after_help = HELP.examples, after_long_help = HELP.long(), styles = Styles::plain(), max_term_width = 100, args_override_self = true)]
 pub(super) struct CliArgs {
     #[command(flatten)]
     global: GlobalArgs,
     /// Alone in a terminal, `peer` is `peer ui`.
     #[command(subcommand)]
-    command: Option<SubcommandArgs>,
+    command: Option<CliCommand>,
 }
 
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 struct GlobalArgs {
     /// The tracker; port 8000 unless given [default: the one used last, else one found on this network].
@@ -86,319 +106,6 @@ enum ColorMode {
     Never,
 }
 
-#[derive(Debug, Subcommand)]
-enum SubcommandArgs {
-    /// Make an account at the tracker, for this machine.
-    #[command(after_help = help_text::REGISTER.examples, after_long_help = help_text::REGISTER.long())]
-    Register {
-        /// A letter or a digit, then up to 31 of A-Z a-z 0-9 _ . -
-        user: NewUserName,
-        #[command(flatten)]
-        password: PasswordArgs,
-    },
-    /// Sign in to an account that exists.
-    #[command(after_help = help_text::LOGIN.examples, after_long_help = help_text::LOGIN.long())]
-    Login {
-        /// The account.
-        user: UserName,
-        #[command(flatten)]
-        password: PasswordArgs,
-        /// Move the account to this machine; the one where it was is signed out.
-        #[arg(long)]
-        rebind: bool,
-    },
-    /// Change the password; the account stays signed in only here.
-    #[command(after_help = help_text::PASSWD.examples, after_long_help = help_text::PASSWD.long())]
-    Passwd {
-        /// File with two lines, the current password and the new one; `-` is standard input.
-        #[arg(long, value_name = "FILE")]
-        password_file: Option<PathBuf>,
-    },
-    /// Go offline and sign out on this machine; the key and the shares stay.
-    #[command(after_help = help_text::LOGOUT.examples, after_long_help = help_text::LOGOUT.long())]
-    Logout,
-    /// Show the account of this machine, and whether it is online.
-    #[command(after_help = help_text::WHOAMI.examples, after_long_help = help_text::WHOAMI.long())]
-    Whoami,
-    /// Share files and folders with everybody.
-    ///
-    /// A folder is shared as it is now: files that come later need another `peer share`. Hidden files, links, devices and
-    /// the like in a folder are left out and counted, unless you name them; secret keys and the folders of accounts are
-    /// never shared. Exit code 12 when something that was asked for, or all of it, can't be shared.
-    #[command(after_help = help_text::SHARE.examples, after_long_help = help_text::SHARE.long())]
-    Share {
-        /// Files and folders.
-        #[arg(required = true, value_name = "PATH")]
-        paths: Vec<PathBuf>,
-        /// Share it under another name.
-        #[arg(long = "as", value_name = "NAME", value_parser = parse_file_name)]
-        name: Option<FileName>,
-    },
-    /// Stop sharing files or folders.
-    #[command(after_help = help_text::UNSHARE.examples, after_long_help = help_text::UNSHARE.long())]
-    Unshare {
-        /// Names, folders (docs/) or paths.
-        #[arg(required = true, value_name = "NAME", value_parser = OsStringValueParser::new().map(parse_share_pattern))]
-        names: Vec<String>,
-    },
-    /// Show what you share.
-    #[command(after_help = help_text::SHARES.examples, after_long_help = help_text::SHARES.long())]
-    Shares,
-    /// Go online: share files and receive messages.
-    #[command(after_help = help_text::SERVE.examples, after_long_help = help_text::SERVE.long())]
-    Serve {
-        /// The UDP port, 1024 or above [default: the one of last time, else any].
-        #[arg(long, value_parser = clap::value_parser!(u16).range(i64::from(MIN_PEER_PORT)..))]
-        port: Option<u16>,
-        /// Where others reach this machine instead of at its own addresses: a port of the router or container host that is
-        /// forwarded to --port. An address beyond the local network has to be allowed by the tracker.
-        #[arg(long, value_name = "[IP:]PORT", value_parser = parse_announced_address)]
-        announce: Option<PortForwarding>,
-        /// Send at most this many bytes a second, to all together (10M, 500k, 10 MB/s).
-        #[arg(long, value_name = "RATE", value_parser = parse_rate)]
-        limit: Option<u64>,
-        /// Send at most this many bytes a second to each peer.
-        #[arg(long, value_name = "RATE", value_parser = parse_rate)]
-        limit_per_peer: Option<u64>,
-    },
-    /// Show who is online.
-    #[command(after_help = help_text::LIST.examples, after_long_help = help_text::LIST.long())]
-    List {
-        /// Only this user.
-        user: Option<UserName>,
-        /// Only who shares a file of this name.
-        #[arg(long, value_name = "NAME", value_parser = parse_file_name)]
-        sharing: Option<FileName>,
-        /// Only who shares a file of this hash.
-        #[arg(long, value_name = "HASH", value_parser = parse_hash)]
-        hash: Option<HashText>,
-        /// At most this many.
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        limit: Option<u32>,
-    },
-    /// Find files of everybody who is online, by words of their names or by hash.
-    #[command(after_help = help_text::FIND.examples, after_long_help = help_text::FIND.long())]
-    Find {
-        /// Words that begin words of the file's name, or one hash of 64 hex digits.
-        #[arg(required = true, value_name = "WORDS|HASH")]
-        words: Vec<String>,
-        /// At most this many.
-        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
-        limit: u32,
-    },
-    /// Show what somebody shares.
-    #[command(after_help = help_text::FILES.examples, after_long_help = help_text::FILES.long())]
-    Files {
-        /// Who.
-        user: UserName,
-        /// Only names that start with this.
-        #[arg(default_value = "", hide_default_value = true, value_parser = OsStringValueParser::new().map(parse_share_pattern))]
-        prefix: String,
-    },
-    /// Download files (verified, parallel, resumable).
-    #[command(after_help = help_text::FETCH.examples, after_long_help = help_text::FETCH.long())]
-    Fetch {
-        /// From whom.
-        #[arg(required_unless_present = "retry")]
-        user: Option<UserName>,
-        /// Names, folders (docs/) and patterns ('*.pdf').
-        #[arg(value_name = "NAME", value_parser = OsStringValueParser::new().map(parse_share_pattern))]
-        names: Vec<String>,
-        /// Fetch what is missing of the last fetch, to the same place; --limit, --patience, -j and --share may differ.
-        #[arg(long, conflicts_with_all = ["user", "names", "from", "only", "output", "if_exists"])]
-        retry: bool,
-        /// Ask these as well, whether or not the tracker says that they have it.
-        #[arg(long, value_name = "USER,…", value_delimiter = ',')]
-        from: Vec<UserName>,
-        /// Ask nobody but the user, and those named with --from.
-        #[arg(long)]
-        only: bool,
-        /// Receive at most this many bytes a second (10M, 500k, 10 MB/s).
-        #[arg(long, value_name = "RATE", value_parser = parse_rate)]
-        limit: Option<u64>,
-        /// Wait this long for people who went offline [default: 90].
-        #[arg(long, value_name = "SECONDS")]
-        patience: Option<u32>,
-        /// Share what is fetched as well.
-        #[arg(long)]
-        share: bool,
-        /// A folder, a file's new name, a pipe or a device, or - for standard output.
-        #[arg(short, long, value_name = "DIR|FILE|-", default_value = ".")]
-        output: PathBuf,
-        /// Streams to each source at once [default: 2].
-        #[arg(short = 'j', long = "jobs", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
-        jobs: Option<u8>,
-        /// What to do where a file exists [default: skip one with the same content, else rename].
-        #[arg(long, value_name = "WHAT")]
-        if_exists: Option<ExistingFileAction>,
-    },
-    /// Talk to somebody: one message, standard input line by line, or a conversation in the terminal.
-    ///
-    /// Of standard input, each line is a message; lines with nothing but blanks are left out, as there is nothing to send.
-    #[command(after_help = help_text::CHAT.examples, after_long_help = help_text::CHAT.long())]
-    Chat {
-        /// To whom.
-        user: UserName,
-        /// The message; several words are one.
-        #[arg(num_args = 1..)]
-        text: Option<Vec<String>>,
-        /// Fail when the message can't be delivered now, instead of queueing it.
-        #[arg(long)]
-        now: bool,
-    },
-    /// Open people, conversations, files and transfers in one view; so does `peer` alone in a terminal.
-    #[command(after_help = help_text::UI.examples, after_long_help = help_text::UI.long())]
-    Ui,
-    /// Show old messages, oldest first, or delete them.
-    #[command(after_help = help_text::HISTORY.examples, after_long_help = help_text::HISTORY.long())]
-    History {
-        /// With whom [default: everybody].
-        user: Option<UserName>,
-        /// Only messages that are not older (90s, 30m, 12h, 2d, 3w).
-        #[arg(long, value_name = "AGE", value_parser = parse_age)]
-        since: Option<i64>,
-        /// At most this many: the last ones.
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        limit: Option<u32>,
-        /// Only messages in which each of these begins a word, whatever case and accents.
-        #[arg(long, value_name = "WORDS", num_args = 1..)]
-        search: Option<Vec<String>>,
-        /// Delete all messages with the user, or those of --older, for good; queued messages stay.
-        #[arg(long, conflicts_with_all = ["since", "limit", "search"])]
-        forget: bool,
-        /// Delete only messages that are older (90s, 30m, 12h, 2d, 3w).
-        #[arg(long, value_name = "AGE", value_parser = parse_age, requires = "forget")]
-        older: Option<i64>,
-        /// Delete without a question.
-        #[arg(long, requires = "forget")]
-        yes: bool,
-        /// Delete messages of this age once a day from now on (30d), or never (all).
-        #[arg(long, value_name = "AGE|all", value_parser = parse_retention,
-              conflicts_with_all = ["user", "since", "limit", "search", "forget"])]
-        keep: Option<HistoryRetention>,
-    },
-    /// Show unread messages and mark them read.
-    #[command(after_help = help_text::INBOX.examples, after_long_help = help_text::INBOX.long())]
-    Inbox {
-        /// Accept this stranger: receive all their messages from now on.
-        #[arg(long, value_name = "USER")]
-        accept: Option<UserName>,
-    },
-    /// Show queued messages, or drop one.
-    #[command(after_help = help_text::OUTBOX.examples, after_long_help = help_text::OUTBOX.long())]
-    Outbox {
-        #[command(subcommand)]
-        command: Option<OutboxCommand>,
-    },
-    /// Offer files to one person alone; without files show what is offered.
-    #[command(after_help = help_text::OFFER.examples, after_long_help = help_text::OFFER.long())]
-    Offer {
-        /// To whom.
-        user: Option<UserName>,
-        /// Files; names with --withdraw.
-        #[arg(value_name = "FILE")]
-        files: Vec<PathBuf>,
-        /// Offer it under another name.
-        #[arg(long = "as", value_name = "NAME", value_parser = parse_file_name, conflicts_with = "withdraw")]
-        name: Option<FileName>,
-        /// Withdraw what is offered under these names.
-        #[arg(long, requires = "files")]
-        withdraw: bool,
-    },
-    /// Block somebody: no messages, offers or downloads; without a name show who is blocked.
-    #[command(after_help = help_text::BLOCK.examples, after_long_help = help_text::BLOCK.long())]
-    Block {
-        /// Who.
-        user: Option<UserName>,
-    },
-    /// Unblock somebody.
-    #[command(after_help = help_text::UNBLOCK.examples, after_long_help = help_text::UNBLOCK.long())]
-    Unblock {
-        /// Who.
-        user: UserName,
-    },
-    /// Set how you are told of messages: the terminal's bell, and a program that runs for each.
-    #[command(after_help = help_text::NOTIFY.examples, after_long_help = help_text::NOTIFY.long())]
-    Notify {
-        /// Whether a terminal rings.
-        #[arg(long, value_name = "on|off")]
-        bell: Option<OnOff>,
-        /// Run no program.
-        #[arg(long, conflicts_with = "hook")]
-        no_hook: bool,
-        /// The program and its arguments, after --. Its environment has VIZINHO_FROM and VIZINHO_TEXT, its standard input
-        /// the text.
-        #[arg(last = true, value_name = "CMD")]
-        hook: Vec<String>,
-    },
-    /// Print everything that happens as NDJSON, and take commands from standard input.
-    #[command(after_help = help_text::EVENTS.examples, after_long_help = help_text::EVENTS.long())]
-    Events,
-    /// Show the key on record for somebody, or replace it.
-    #[command(after_help = help_text::TRUST.examples, after_long_help = help_text::TRUST.long())]
-    Trust {
-        /// Whose.
-        #[arg(required_unless_present = "the_tracker", conflicts_with = "the_tracker")]
-        user: Option<UserName>,
-        /// The tracker's key, not a user's.
-        #[arg(long)]
-        the_tracker: bool,
-        /// Trust this key from now on.
-        #[arg(long, value_name = "FINGERPRINT")]
-        replace: Option<Fingerprint>,
-        /// Replace it without a question.
-        #[arg(long, requires = "replace")]
-        yes: bool,
-    },
-    /// Compare keys with somebody by a number to read aloud.
-    #[command(after_help = help_text::VERIFY.examples, after_long_help = help_text::VERIFY.long())]
-    Verify {
-        /// With whom.
-        user: UserName,
-        /// The numbers are the same: record it without a question.
-        #[arg(long)]
-        yes: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum OutboxCommand {
-    /// Drop a queued message: it is not sent.
-    #[command(after_help = help_text::OUTBOX_DROP)]
-    Drop {
-        /// Its id, or the beginning of it.
-        id: String,
-    },
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum OnOff {
-    On,
-    Off,
-}
-
-#[derive(Debug, ClapArgs)]
-struct PasswordArgs {
-    /// Read the password from the first line of a file; - is standard input [default: ask].
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ExistingFileAction {
-    Skip,
-    Rename,
-    Overwrite,
-    Fail,
-}
-
-/// A command with its context, both checked.
-#[derive(Debug)]
-pub(super) struct ConfiguredCommand {
-    pub(super) context: CommandContext,
-    pub(super) command: CliCommand,
-}
-
 impl CliArgs {
     /// Parses the arguments. With `in_terminal`, the command may be left out.
     ///
@@ -411,7 +118,8 @@ impl CliArgs {
         // `peer` alone opens the full-screen view, which needs a terminal.
         let command = Self::command().subcommand_required(!in_terminal).arg_required_else_help(!in_terminal);
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-        let matches = command.try_get_matches_from(&args).map_err(|error| explain_error(error, &args))?;
+        let matches =
+            command.try_get_matches_from(&args).map_err(|error| explain_error(Self::command(), error, &args))?;
         Self::from_arg_matches(&matches)
     }
 
@@ -429,19 +137,18 @@ impl CliArgs {
         CommandOutput::new(OutputOptions { json, quiet, plain, color })
     }
 
-    /// Checks what clap can't, and builds the command.
+    /// Checks what clap can't, and returns the command with its context.
     pub(super) fn configure(
         self,
         output: CommandOutput,
         cancel: CancellationToken,
-    ) -> Result<ConfiguredCommand, Error> {
+    ) -> Result<(CommandContext, CliCommand), Error> {
         let home = match self.global.home {
             // An empty `--home` comes from an unset shell variable.
             Some(home) if home.as_os_str().is_empty() => return Err(Error::Usage("--home is empty".to_owned())),
             Some(home) => home,
             None => default_home()?,
         };
-        let command = self.command.unwrap_or(SubcommandArgs::Ui).into_command()?;
         let GlobalArgs { tracker, tracker_key, accept_new, no_input, no_mdns, .. } = self.global;
         let key_policy = match tracker_key {
             Some(key) => TrackerKeyPolicy::Only(key),
@@ -449,10 +156,8 @@ impl CliArgs {
             None => TrackerKeyPolicy::Ask,
         };
         let interrupts = InterruptForwarder::default();
-        let access = command.access();
-        let context =
-            CommandContext { home, access, tracker, key_policy, output, no_input, no_mdns, cancel, interrupts };
-        Ok(ConfiguredCommand { context, command })
+        let context = CommandContext { home, tracker, key_policy, output, no_input, no_mdns, cancel, interrupts };
+        Ok((context, self.command.unwrap_or_default()))
     }
 }
 
@@ -472,37 +177,17 @@ fn default_home() -> Result<PathBuf, Error> {
         _ => Ok(data.to_owned()),
     }
 }
+
 #[cfg(test)]
 mod tests {
     use clap::error::ErrorKind;
 
-    use super::help_text::FOREIGN_COMMANDS;
+    use super::super::argument_error::FOREIGN_COMMANDS;
     use super::*;
-    use crate::commands::FetchCommand;
-    use crate::engine::fetch::{FetchDestination, SourcePolicy};
 
     #[test]
     fn the_command_line_is_consistent() {
         CliArgs::command().debug_assert();
-    }
-
-    fn command(args: &[&str]) -> CliCommand {
-        CliArgs::read(args, false).unwrap().command.unwrap().into_command().unwrap()
-    }
-
-    #[test]
-    fn fetch_arguments() {
-        let home = tempfile::tempdir().unwrap();
-        let folder = home.path().to_str().unwrap();
-        let destination = |output: &str| match command(&["peer", "fetch", "bob", "a", "-o", output]) {
-            CliCommand::Fetch(FetchCommand::New { request, .. }) => request.destination,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(destination(folder), FetchDestination::Folder(folder.into()));
-        assert_eq!(destination("new/"), FetchDestination::Folder("new/".into()));
-        assert_eq!(destination("new"), FetchDestination::FileOrFolder("new".into()));
-        assert_eq!(destination("."), FetchDestination::Folder(".".into()));
-        assert_eq!(destination(".."), FetchDestination::Folder("..".into()));
     }
 
     #[test]
@@ -510,11 +195,11 @@ mod tests {
         assert!(CliArgs::read(["peer"], true).unwrap().command.is_none());
         assert!(CliArgs::read(["peer", "--home", "x"], true).unwrap().command.is_none());
         assert_eq!(CliArgs::read(["peer", "--home", "x"], false).unwrap_err().exit_code(), 2);
-        assert!(matches!(command(&["peer", "ui"]), CliCommand::Ui));
+        assert!(matches!(CliArgs::read(["peer", "ui"], false).unwrap().command, Some(CliCommand::Ui(_))));
     }
 
     #[test]
-    fn the_last_of_several_counts_and_lists_go_on() {
+    fn the_last_of_several_counts() {
         let read = |args: &[&str]| CliArgs::read(args, false).unwrap();
         let home = |args: &[&str]| read(args).global.home.unwrap();
         assert_eq!(home(&["peer", "--home", "a", "--home", "b", "list"]), PathBuf::from("b"));
@@ -522,15 +207,6 @@ mod tests {
         assert_eq!(home(&["peer", "list", "--home", "a", "--home", "b"]), PathBuf::from("b"));
         read(&["peer", "--json", "--json", "--no-input", "--color", "never", "--color", "auto", "list", "--json"]);
         read(&["peer", "--tracker", "a", "list", "--limit", "1", "--limit", "2", "--tracker", "b"]);
-        match command(&[
-            "peer", "fetch", "bob", "a", "b", "--from", "carol", "--from", "dave,eve", "-j", "1", "-j", "2",
-        ]) {
-            CliCommand::Fetch(FetchCommand::New { request, .. }) => {
-                assert_eq!((request.names.len(), request.streams), (2, 2));
-                assert!(matches!(request.sources, SourcePolicy::Also(also) if also.len() == 3));
-            }
-            other => panic!("{other:?}"),
-        }
     }
 
     #[test]
@@ -578,7 +254,5 @@ mod tests {
         ] {
             assert_eq!(CliArgs::read(args.iter(), false).unwrap_err().exit_code(), 2, "{args:?}");
         }
-        let nothing = CliArgs::read(["peer", "fetch", "bob"], false).unwrap().command.unwrap().into_command();
-        assert!(matches!(nothing, Err(Error::Usage(_))), "{nothing:?}");
     }
 }

@@ -1,16 +1,18 @@
 //! The command `peer chat`.
 
-use std::io::IsTerminal;
-
+use clap::Args;
 use shared::UserName;
 
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
 use super::node_handle::NodeHandle;
-use super::view_session;
-use super::{CommandContext, chat_filter, message_sending};
+use super::user_resolution::{LookupScope, resolve_arguments};
+use super::view_session::{self, refuse_in_background};
+use super::{chat_filter, message_sending};
 use crate::engine::chat::{HistoryQuery, StoredMessage};
 use crate::engine::node::control::{NodeClient, NodeLifetime};
 use crate::engine::{Error, LocalUser};
-use crate::sys::job_control;
+use crate::profile::Access;
 use crate::ui::{LineViewModel, LineViewTerminal, PlainViewTerminal, spawn_line_reader};
 
 /// Messages shown before the first unread one, or at the end of the history if all are read.
@@ -18,55 +20,71 @@ const READ_MESSAGES_SHOWN: usize = 20;
 /// Largest number of unread messages shown, the latest of them.
 const MAX_UNREAD_SHOWN: usize = 500;
 
-pub(super) async fn run(context: &CommandContext, user: &UserName, text: Option<&str>, now: bool) -> Result<(), Error> {
-    let me = context.me()?;
-    if *user == me.user {
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer chat bob
+  peer chat bob \"lunch?\"
+  uptime | peer chat bob
+  peer chat bob \"$(cat letter.txt)\"    all of it as one message, with its blank lines",
+    notes: "\
+One message returns when it is stored by the other side. When bob is offline it is queued, and sent while `peer \
+serve` runs; --now fails with exit code 4 instead. In a pipe each line of standard input is a message, and each \
+line of output one of his.
+
+In a terminal the conversation stays in the scrollback. Each message of yours has a mark: … queued, → sent, ✓ \
+stored by the other side, ! failed (. > + ! where the locale isn't UTF-8). Only what was shown counts as read. A \
+message is stored before it is sent: nothing that was entered is lost.
+
+  /files [START]    list what bob shares
+  /get 2, /get NAME fetch a file while you talk
+  /stop [N|NAME]    stop a download; /get resumes it
+  /offer PATH…      offer files to bob alone
+  /search WORDS     search messages
+  /history [N|AGE]  show older messages
+  /accept, /ignore  answer a stranger, or ignore bob
+  /who, /help       show who is online; all commands
+  //…               a line that begins with a slash
+
+Tab completes commands, names and paths. Ctrl-C clears the line and leaves when it is empty, as Ctrl-D does; while \
+files are being transferred, only the second time. Ctrl-Z goes to the shell and `fg` comes back, while `peer \
+serve` runs. Many pasted lines are sent only after a question. Twenty columns are enough; the terminal has to \
+speak UTF-8. With --plain it reads line by line, and the commands work in a terminal all the same.",
+};
+
+/// Talk to somebody: one message, standard input line by line, or a conversation in the terminal.
+///
+/// Of standard input, each line is a message; lines with nothing but blanks are left out, as there is nothing to send.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct ChatArgs {
+    /// To whom.
+    user: UserName,
+    /// The message; several words are one.
+    #[arg(num_args = 1..)]
+    text: Option<Vec<String>>,
+    /// Fail when the message can't be delivered now, instead of queueing it.
+    #[arg(long)]
+    now: bool,
+}
+
+pub(super) async fn run(context: &CommandContext, args: ChatArgs) -> Result<(), Error> {
+    let ChatArgs { mut user, text, now } = args;
+    // The shell has split the words: quotes around a message are optional.
+    let text = text.map(|words| words.join(" "));
+    let me = context.me(Access::Use)?;
+    resolve_arguments(context, &me, LookupScope::Tracker, [&mut user]).await?;
+    if user == me.user {
         return Err(Error::Usage("you can't message yourself".to_owned()));
     }
     match text {
         // Boxed because of its size.
-        Some(text) => Box::pin(message_sending::send_message(context, &me, user, text, now)).await,
-        None if !now && is_interactive(context) => {
+        Some(text) => Box::pin(message_sending::send_message(context, &me, &user, &text, now)).await,
+        None if !now && context.is_interactive() => {
             refuse_in_background(&format!("chat {user}"), &format!("`peer chat {user} TEXT` sends one message"))?;
-            run_conversation(context, &me, user).await
+            run_conversation(context, &me, &user).await
         }
-        None => chat_filter::run(context, &me, user, now).await,
-    }
-}
-
-/// True if a person reads and writes, on a terminal of any kind.
-pub(super) fn is_interactive(context: &CommandContext) -> bool {
-    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    is_terminal && !context.no_input && !context.output.is_json()
-}
-
-/// True if the terminal can move its cursor, so that a view can be drawn.
-pub(super) fn can_draw_view(context: &CommandContext) -> bool {
-    let is_unknown = std::env::var_os("TERM").is_none_or(|term| term.is_empty());
-    is_interactive(context) && !is_unknown && !context.output.is_plain()
-}
-
-/// Rejects a view in the background: the kernel would stop it as soon as it touched the terminal, and its node with it.
-///
-/// # Errors
-/// [`Error::Usage`] if another process group has the terminal.
-pub(super) fn refuse_in_background(command: &str, instead: &str) -> Result<(), Error> {
-    if job_control::is_in_background() {
-        let why = format!(
-            "`peer {command}` needs the terminal and was started in the background: run it in the foreground; {instead}"
-        );
-        return Err(Error::Usage(why));
-    }
-    Ok(())
-}
-
-async fn unless_cancelled<T>(
-    context: &CommandContext,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    tokio::select! {
-        () = context.cancel.cancelled() => Err(Error::Interrupted),
-        done = work => done,
+        None => chat_filter::run(context, &me, &user, now).await,
     }
 }
 
@@ -81,7 +99,7 @@ async fn run_conversation(context: &CommandContext, me: &LocalUser, user: &UserN
             return Err(error);
         }
     };
-    let ended = if can_draw_view(context) {
+    let ended = if context.can_draw_view() {
         match LineViewTerminal::open(model) {
             Ok((view, keys)) => view_session::run_view(context, me, view, keys, station).await?,
             Err(why) => return station.close().await.and(Err(why.into())),
@@ -102,8 +120,8 @@ async fn load_line_view(
     station: &mut NodeHandle,
 ) -> Result<LineViewModel, Error> {
     let client = &mut station.client;
-    let people = unless_cancelled(context, client.people()).await?;
-    let (before, unread_from) = unless_cancelled(context, load_recent_messages(client, user)).await?;
+    let people = context.until_cancelled(client.people()).await?;
+    let (before, unread_from) = context.until_cancelled(load_recent_messages(client, user)).await?;
     Ok(LineViewModel::new(context.output.theme(), user, &people, &before, unread_from))
 }
 

@@ -34,10 +34,10 @@
 //! A line that is no command is answered by an `error`, and the next line is read. The end of the input doesn't end the
 //! process: events are still printed. When the node ends, the process uses the next one, or one of its own. Events in
 //! between are printed from the history, once, and commands without a reply are done once.
-//! done once.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use clap::Args;
 use rand::Rng;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -46,7 +46,8 @@ use shared::peer::MessageId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::CommandContext;
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
 use super::node_connection::{ConnectionEvent, NodeConnection};
 use super::node_handle::NodeHandle;
 use super::user_resolution;
@@ -54,6 +55,7 @@ use crate::engine::chat::{self, HistoryQuery};
 use crate::engine::node::control::{ControlAction, ControlOutcome, ControlReply, NodeLifetime, NodeMessage};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, ErrorKind, LocalUser};
+use crate::profile::Access;
 use crate::ui::{InputLine, message_json, ndjson_event, spawn_line_reader};
 
 /// Commands sent to the node before the first of them is answered.
@@ -105,8 +107,35 @@ fn new_id() -> MessageId {
     MessageId::from_bytes(rand::rng().random())
 }
 
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer events
+  peer events | jq -r 'select(.type == \"message\") | \"\\(.from): \\(.text)\"'
+  peer events < commands.ndjson",
+    notes: "\
+Commands, one object a line on standard input:
+  {\"type\":\"send\",\"to\":\"bob\",\"text\":\"…\"}   send a message; its \"id\" may be given: 32 hex digits
+  {\"type\":\"read\",\"from\":\"bob\"}             mark his messages read
+  {\"type\":\"typing\",\"to\":\"bob\"}             show that you are typing
+  {\"type\":\"accept\",\"from\":\"mallory\"}       accept a stranger
+  {\"type\":\"ignore\",\"from\":\"mallory\"}       block somebody
+
+A \"ref\" in a command comes back in its `done` or `error`. A `send` with an \"id\" can be repeated: it is sent \
+once. A bad line is answered by an `error` and changes nothing.
+
+What is printed: `message`, `offer`, `request`, `ack`, `presence`, `tracker`, `transfer`, `account_moved`, `done` \
+and `error` objects. It goes on when `peer serve` starts or ends beside it. All fields are in the documentation of \
+peer::commands::events.",
+};
+
+/// Print everything that happens as NDJSON, and take commands from standard input.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct EventsArgs {}
+
 pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
-    let me = context.me()?;
+    let me = context.me(Access::Use)?;
     let mut input = spawn_line_reader()?;
     // Everything after this place is printed, even if it arrives before there is a node to report it.
     let last = last_seq(&me)?;

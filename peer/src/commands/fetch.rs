@@ -5,76 +5,168 @@ mod retry_record;
 
 use std::convert::Infallible;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use shared::UserName;
 use shared::safe_text::safe_path;
 use tokio::sync::Notify;
 
 use self::fetched_shares::FetchedShares;
-use self::retry_record::{FetchRecord, RetryRecorder};
+use self::retry_record::{FetchRecord, RetryRecorder, load_last};
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
 use super::progress_publisher::{NodeProgressSink, ProgressPublisher};
-use super::{CommandContext, share};
-use crate::engine::fetch::{FetchDestination, FetchEvent, FetchReport, FetchRequest, IfExists, fetch};
+use super::share::{notify_node, share_fetched};
+use super::user_resolution::{LookupScope, resolve_arguments};
+use super::value_parsers::{parse_rate, parse_share_pattern};
+use crate::engine::fetch::{
+    FetchDestination, FetchEvent, FetchReport, FetchRequest, IfExists, RequestedName, SourcePolicy, fetch,
+};
 use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::net::silence_wait_notice;
-use crate::profile::Profile;
-use crate::sys::is_stdout_closed;
+use crate::profile::{Access, Profile};
+use crate::sys::{OutputTarget, classify_output, is_stdout_closed};
 use crate::ui::{FetchBars, format_size};
 
-/// A fetch that the user asks for.
-#[derive(Debug)]
-pub enum FetchCommand {
-    /// A fetch of the names on the command line.
-    New {
-        /// The names, the user to ask and the options.
-        request: FetchRequest,
-        /// True if the files are shared as well.
-        share: bool,
-    },
-    /// A fetch of the files that the last fetch did not complete.
-    Retry(RetryOptions),
+/// Parallel streams of a fetch for each source.
+const DEFAULT_STREAMS: u8 = 2;
+/// Seconds that a fetch waits for sources that are gone.
+const DEFAULT_PATIENCE_S: u32 = 90;
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer fetch bob report.pdf
+  peer fetch bob photos/ '*.iso' -o ~/from-bob
+  peer fetch bob backup.tar -o - | tar x",
+    notes: "\
+What to fetch: names, folders (docs/), everything (/) and patterns. As in a shell, * stops at a / and ** doesn't, \
+and what matches may be a folder: '**/*.jpg'. Folders keep their empty ones, times and executable bits; what only \
+its owner may read stays so, and holes stay holes. A name is found as it is shown, and in whatever normal form it \
+is typed.
+
+Where to: one name with -o PATH becomes a file of that path; several names, a pattern or a folder go into a folder \
+of that path. Nothing is made there before it is known what comes and that there is room for it. A file that \
+exists with the same content is skipped; else, and when the file system can't hold a name, the new file is \
+renamed, and that is told. Two files of one fetch never take each other's place. -o -, a pipe, a device or \
+/dev/stdout gets the bytes in order, verified as they come.
+
+Resuming: interrupt it wherever you like and run the same line again, or `peer fetch --retry`. Unfinished files \
+lie beside the destination as .NAME.HASH.part and are verified again; no file has its name before it is whole. \
+When the user goes offline, the fetch calls again for --patience seconds.
+
+Sources: whoever else shares the same content is asked as well, without being named; --only asks nobody else. Who \
+sends a wrong byte is named and left out, and the others complete the file. With --share each file is shared under \
+the same name, from its first verified part on. While you talk with somebody, transfers keep to 50 MB/s.
+
+With --json: `progress` (phase verifying or fetching), one `file` for each file (status done, renamed, skipped, or \
+failed with a code), `source` when somebody goes offline, comes back or is slow, `collision` for two names that \
+differ only by case or accents, `error`, and last a `summary` that counts the files by status, with the code of \
+the error or null.
+
+Exit code 0 when all files are there, 12 when some of several failed, else that of the error: see `peer --help`.",
+};
+
+/// Download files (verified, parallel, resumable).
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct FetchArgs {
+    /// From whom.
+    #[arg(required_unless_present = "retry")]
+    user: Option<UserName>,
+    /// Names, folders (docs/) and patterns ('*.pdf').
+    #[arg(value_name = "NAME", value_parser = OsStringValueParser::new().map(parse_share_pattern))]
+    names: Vec<String>,
+    /// Fetch what is missing of the last fetch, to the same place; --limit, --patience, -j and --share may differ.
+    #[arg(long, conflicts_with_all = ["user", "names", "from", "only", "output", "if_exists"])]
+    retry: bool,
+    /// Ask these as well, whether or not the tracker says that they have it.
+    #[arg(long, value_name = "USER,…", value_delimiter = ',')]
+    from: Vec<UserName>,
+    /// Ask nobody but the user, and those named with --from.
+    #[arg(long)]
+    only: bool,
+    /// Receive at most this many bytes a second (10M, 500k, 10 MB/s).
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    limit: Option<u64>,
+    /// Wait this long for people who went offline [default: 90].
+    #[arg(long, value_name = "SECONDS")]
+    patience: Option<u32>,
+    /// Share what is fetched as well.
+    #[arg(long)]
+    share: bool,
+    /// A folder, a file's new name, a pipe or a device, or - for standard output.
+    #[arg(short, long, value_name = "DIR|FILE|-", default_value = ".")]
+    output: PathBuf,
+    /// Streams to each source at once [default: 2].
+    #[arg(short = 'j', long = "jobs", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
+    jobs: Option<u8>,
+    /// What to do where a file exists [default: skip one with the same content, else rename].
+    #[arg(long, value_name = "WHAT")]
+    if_exists: Option<ExistingFileAction>,
 }
 
-/// Options of a retry that differ from those of the last fetch; `None` keeps the old value.
-#[derive(Debug, Default)]
-pub struct RetryOptions {
-    /// Parallel streams for each source.
-    pub streams: Option<usize>,
-    /// Bytes a second.
-    pub limit: Option<u64>,
-    /// Time to wait for sources that are gone.
-    pub patience: Option<Duration>,
-    /// True if the files are shared, even if the last fetch did not share them.
-    pub share: bool,
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ExistingFileAction {
+    Skip,
+    Rename,
+    Overwrite,
+    Fail,
 }
 
-pub(super) async fn run(context: &CommandContext, wanted: FetchCommand) -> Result<(), Error> {
-    if let FetchCommand::New { request, share } = &wanted {
-        // Before the profile is opened: a wrong combination is reported even where nobody is logged in.
-        check_output(context, request, *share)?;
+impl ExistingFileAction {
+    const fn policy(self) -> IfExists {
+        match self {
+            Self::Skip => IfExists::Skip,
+            Self::Rename => IfExists::Rename,
+            Self::Overwrite => IfExists::Overwrite,
+            Self::Fail => IfExists::Fail,
+        }
     }
-    let is_retry = matches!(wanted, FetchCommand::Retry(_));
-    let me = context.me()?;
-    let FetchRecord { request, share } = match wanted {
-        FetchCommand::New { request, share } => FetchRecord { request, share },
-        FetchCommand::Retry(differently) => differently.apply_to(retry_record::load_last(&me.profile)?),
+}
+
+pub(super) async fn run(context: &CommandContext, mut args: FetchArgs) -> Result<(), Error> {
+    let (me, record) = match args.user.take() {
+        Some(user) => {
+            let mut record = args.into_record(user)?;
+            // Before the profile is opened: a wrong combination is reported even where nobody is logged in.
+            check_output(context, &record)?;
+            let me = context.me(Access::Use)?;
+            let request = &mut record.request;
+            let others = match &mut request.sources {
+                SourcePolicy::Everybody => &mut [],
+                SourcePolicy::Also(users) | SourcePolicy::Only(users) => users.as_mut_slice(),
+            };
+            let users = std::iter::once(&mut request.from).chain(others);
+            resolve_arguments(context, &me, LookupScope::Tracker, users).await?;
+            (me, record)
+        }
+        // clap lets the user be missing only with `--retry`.
+        None => {
+            let me = context.me(Access::Use)?;
+            let record = args.apply_to(load_last(&me.profile)?);
+            check_output(context, &record)?;
+            if record.request.destination == FetchDestination::Stdout {
+                context.output.note("it goes to standard output, as the last time");
+            }
+            (me, record)
+        }
     };
-    check_output(context, &request, share)?;
-    if is_retry && request.destination == FetchDestination::Stdout {
-        context.output.note("it goes to standard output, as the last time");
-    }
-    let memory = RetryRecorder::new(&me.profile, &request, share);
+    let FetchRecord { request, share } = record;
+    let recorder = RetryRecorder::new(&me.profile, &request, share);
     let mut bars = FetchBars::new(&context.output, request.names.len() == 1);
-    let mut offering = share.then(|| FetchedShares::new(&me.profile, &request));
+    let mut fetched_shares = share.then(|| FetchedShares::new(&me.profile, &request));
     let ended = tokio::select! {
-        ended = fetch_with_progress(&me, &request, &mut bars, &mut offering, context) => ended,
+        ended = fetch_with_progress(&me, &request, &mut bars, &mut fetched_shares, context) => ended,
         // Beside the fetch, which must not wait for a durable write.
-        never = memory.record_start() => match never {},
+        never = recorder.record_start() => match never {},
     };
     // After a disk error a record that can't be written either is no news.
     let is_disk = ended.error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Disk);
-    if let Err(why) = memory.record_end(&ended)
+    if let Err(why) = recorder.record_end(&ended)
         && !is_disk
     {
         context.output.warning(&format!("`peer fetch --retry` will not know of this fetch: {why}"));
@@ -86,8 +178,8 @@ pub(super) async fn run(context: &CommandContext, wanted: FetchCommand) -> Resul
     // A reader that closed standard output is an error only after the files were shared.
     let told = bars.end(&ended.summary, ended.error.as_ref());
     // After an interruption nothing is hashed any more: the user waits for the prompt.
-    if let Some(offering) = offering.filter(|_| !interrupted) {
-        share::share_fetched(context, offering.into_arrived()).await;
+    if let Some(fetched_shares) = fetched_shares.filter(|_| !interrupted) {
+        share_fetched(context, fetched_shares.into_arrived()).await;
     }
     // The fetch's own error counts more than that of the output.
     ended.error.or(told.err().map(Error::from)).map_or(Ok(()), Err)
@@ -97,20 +189,20 @@ async fn fetch_with_progress(
     me: &LocalUser,
     request: &FetchRequest,
     bars: &mut FetchBars,
-    offering: &mut Option<FetchedShares>,
+    fetched_shares: &mut Option<FetchedShares>,
     context: &CommandContext,
 ) -> FetchReport {
-    let offered = offering.as_ref().map(FetchedShares::changed);
-    let telling = ProgressPublisher::new(&request.from);
+    let offered = fetched_shares.as_ref().map(FetchedShares::changed);
+    let publisher = ProgressPublisher::new(&request.from);
     let mut report = |event: FetchEvent<'_>| {
         if matches!(event, FetchEvent::Resolved { .. }) {
             // From here on only others are asked for, while the files come.
             silence_wait_notice();
         }
-        if let Some(offering) = offering {
-            offering.handle_event(&event);
+        if let Some(fetched_shares) = fetched_shares {
+            fetched_shares.handle_event(&event);
         }
-        telling.handle_event(&event);
+        publisher.handle_event(&event);
         bars.handle_event(&event);
     };
     let mut node = NodeProgressSink::new(me);
@@ -120,7 +212,7 @@ async fn fetch_with_progress(
             never = announce_partial_files(&me.profile, offered.as_deref()) => match never {},
         }
     };
-    telling.publish_during(async |transfers| node.publish(transfers).await, fetched).await
+    publisher.publish_during(async |transfers| node.publish(transfers).await, fetched).await
 }
 
 /// Has the profile's node, if one runs, announce each new partial file to the tracker. Never returns.
@@ -129,15 +221,16 @@ async fn announce_partial_files(profile: &Profile, changed: Option<&Notify>) -> 
     loop {
         changed.notified().await;
         // Not lost: the node's next registration of its shares includes all partial files.
-        if let Err(why) = share::notify_node(profile).await {
+        if let Err(why) = notify_node(profile).await {
             tracing::debug!("the node was not told: {why}");
         }
     }
 }
 
 /// Rejects options that contradict the destination: standard output carries only the file, and streams can't be shared.
-fn check_output(context: &CommandContext, request: &FetchRequest, share: bool) -> Result<(), Error> {
-    if share && request.destination.is_stream() {
+fn check_output(context: &CommandContext, record: &FetchRecord) -> Result<(), Error> {
+    let request = &record.request;
+    if record.share && request.destination.is_stream() {
         return Err(Error::Usage(
             "-o leads to no file that could be shared: leave out --share, or give it the path of a file".into(),
         ));
@@ -173,15 +266,116 @@ fn print_interruption(context: &CommandContext, bars: &mut FetchBars, request: &
     context.output.note(&text);
 }
 
-impl RetryOptions {
-    fn apply_to(self, last: FetchRecord) -> FetchRecord {
+impl FetchArgs {
+    /// Builds the request for the names on the command line.
+    fn into_record(self, user: UserName) -> Result<FetchRecord, Error> {
+        if self.names.is_empty() {
+            let which =
+                format!("which files? `peer files {user}` lists them, and `peer fetch {user} /` gets all of them");
+            return Err(Error::Usage(which));
+        }
+        let sources = match (self.only, self.from.is_empty()) {
+            (true, _) => SourcePolicy::Only(self.from),
+            (false, true) => SourcePolicy::Everybody,
+            (false, false) => SourcePolicy::Also(self.from),
+        };
+        let request = FetchRequest {
+            from: user,
+            names: self.names.into_iter().map(RequestedName::for_text).collect(),
+            destination: parse_destination(self.output)?,
+            if_exists: self.if_exists.map_or(IfExists::SkipSame, ExistingFileAction::policy),
+            streams: usize::from(self.jobs.unwrap_or(DEFAULT_STREAMS)),
+            sources,
+            limit: self.limit,
+            source_timeout: seconds(self.patience.unwrap_or(DEFAULT_PATIENCE_S)),
+            folder_times: Vec::new(),
+            arrived: Vec::new(),
+        };
+        Ok(FetchRecord { request, share: self.share })
+    }
+
+    /// Returns the last fetch with the options that differ now.
+    fn apply_to(&self, last: FetchRecord) -> FetchRecord {
         let FetchRecord { request, share } = last;
-        let streams = self.streams.unwrap_or(request.streams);
-        let patience = self.patience.unwrap_or(request.source_timeout);
+        let streams = self.jobs.map_or(request.streams, usize::from);
+        let patience = self.patience.map_or(request.source_timeout, seconds);
         let limit = self.limit.or(request.limit);
         FetchRecord {
             request: FetchRequest { streams, source_timeout: patience, limit, ..request },
             share: share || self.share,
         }
+    }
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(count.into())
+}
+
+/// Parses the destination of a fetch: a folder if it is one or ends with `/`, `-` for standard output, a pipe or device
+/// as a stream; otherwise the fetched entry decides.
+///
+/// # Errors
+/// [`Error::Disk`] if nothing can be written there.
+fn parse_destination(path: PathBuf) -> Result<FetchDestination, Error> {
+    if path.as_os_str() == "-" {
+        return Ok(FetchDestination::Stdout);
+    }
+    let ends_like_a_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if ends_like_a_folder || path.is_dir() || path.file_name().is_none() {
+        return Ok(FetchDestination::Folder(path));
+    }
+    match classify_output(&path) {
+        OutputTarget::Files => Ok(FetchDestination::FileOrFolder(path)),
+        OutputTarget::Stdout => Ok(FetchDestination::Stdout),
+        OutputTarget::Stream => Ok(FetchDestination::Stream(path)),
+        OutputTarget::Unusable(why) => {
+            let why = format!("{why}: give a file, a folder, a pipe, or - for standard output");
+            Err(Error::disk(&path)(std::io::Error::other(why)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    #[command(args_override_self = true)]
+    struct FetchLine {
+        #[command(flatten)]
+        args: FetchArgs,
+    }
+
+    fn record(words: &[&str]) -> Result<FetchRecord, Error> {
+        let mut args = FetchLine::try_parse_from([&["fetch"], words].concat()).unwrap().args;
+        let user = args.user.take().unwrap();
+        args.into_record(user)
+    }
+
+    #[test]
+    fn the_destination_is_a_folder_if_it_is_one_or_ends_like_one() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().to_str().unwrap();
+        let destination = |output: &str| record(&["bob", "a", "-o", output]).unwrap().request.destination;
+        assert_eq!(destination(folder), FetchDestination::Folder(folder.into()));
+        assert_eq!(destination("new/"), FetchDestination::Folder("new/".into()));
+        assert_eq!(destination("new"), FetchDestination::FileOrFolder("new".into()));
+        assert_eq!(destination("."), FetchDestination::Folder(".".into()));
+        assert_eq!(destination(".."), FetchDestination::Folder("..".into()));
+    }
+
+    #[test]
+    fn lists_go_on_and_the_last_number_counts() {
+        let request =
+            record(&["bob", "a", "b", "--from", "carol", "--from", "dave,eve", "-j", "1", "-j", "2"]).unwrap().request;
+        assert_eq!((request.names.len(), request.streams), (2, 2));
+        assert!(matches!(request.sources, SourcePolicy::Also(also) if also.len() == 3));
+    }
+
+    #[test]
+    fn a_fetch_of_nothing_is_a_usage_error() {
+        assert!(matches!(record(&["bob"]), Err(Error::Usage(_))));
     }
 }

@@ -7,7 +7,8 @@ use shared::UserName;
 use shared::peer::MessageId;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{CommandContext, message_commands};
+use super::context::CommandContext;
+use super::outbox;
 use crate::engine::chat::{self, MessageState};
 use crate::engine::{Error, LocalUser, run_blocking};
 
@@ -42,7 +43,7 @@ pub(super) async fn report_interrupted_send(
     id: MessageId,
     now: bool,
 ) -> Error {
-    let short: String = id.to_string().chars().take(message_commands::SHORT_ID_DIGITS).collect();
+    let short: String = id.to_string().chars().take(outbox::SHORT_ID_DIGITS).collect();
     let outcome = timeout(CANCEL_TIMEOUT, settle_interrupted_send(me, to, id, now)).await;
     let (words, state) = match outcome {
         Ok(Ok(InterruptedSend::NotSent)) => ("interrupted: the message was not sent".to_owned(), None),
@@ -91,7 +92,7 @@ async fn settle_interrupted_send(
             Some(state) if !state.is_queued() => return Ok(InterruptedSend::Delivered),
             Some(_) if !now => return Ok(InterruptedSend::Queued),
             Some(state) => {
-                let taken = match message_commands::cancel_message(me, to, id).await {
+                let taken = match outbox::cancel_message(me, to, id).await {
                     Ok(taken) => taken,
                     // The outbox belongs to the profile: it can be changed without the node's help.
                     Err(why) => {

@@ -7,7 +7,7 @@ use serde_json::json;
 use shared::UserName;
 use shared::peer::ChatMessage;
 
-use super::CommandContext;
+use super::context::CommandContext;
 use super::interrupted_send::report_interrupted_send;
 use crate::engine::chat::{
     self, DeliveryReport, DirectDelivery, MessageState, RetryPolicy, StoredMessage, retry_policy,

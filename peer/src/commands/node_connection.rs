@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use super::CommandContext;
+use super::context::CommandContext;
 use super::node_handle::NodeHandle;
 use crate::engine::chat::delivery_state::Backoff;
 use crate::engine::node::control::{ControlAction, NodeLifetime, NodeMessage};

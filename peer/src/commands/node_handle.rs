@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::CommandContext;
+use super::context::CommandContext;
 use super::embedded_node::EmbeddedNode;
 use crate::engine::node::control::{NodeClient, NodeLifetime};
 use crate::engine::{Error, LocalUser};

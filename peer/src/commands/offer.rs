@@ -1,30 +1,81 @@
 //! The command `peer offer`.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde_json::json;
 use shared::account_name::shell_operand;
 use shared::names::name_encoding::display_name;
 use shared::peer::FileOffer;
 use shared::{FileName, UserName};
 
-use super::share::{freshness_remark, with_stop_timeout};
-use super::{CommandContext, message_commands, message_sending};
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
+use super::share::with_stop_timeout;
+use super::shares::freshness_remark;
+use super::user_resolution::{LookupScope, resolve_arguments};
+use super::value_parsers::parse_file_name;
+use super::{message_sending, outbox};
 use crate::engine::chat::{self, DeliveryReport};
 use crate::engine::node::control::{ControlAction, NodeClient};
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{ShareEvent, ShareFreshness, freshness};
 use crate::engine::{Error, LocalUser, file_offers, run_blocking, shell_quote};
+use crate::profile::Access;
 use crate::ui::{ShareBar, file_count, format_size};
 
-pub(super) async fn offer_files(
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer offer bob plan.pdf
+  peer offer
+  peer offer bob --withdraw plan.pdf",
+    notes: "\
+Nobody else sees or gets the file. The person is told in a message, and fetches it with `peer fetch YOU NAME` \
+while `peer serve` runs. --withdraw also drops that message if it is still queued.",
+};
+
+/// Offer files to one person alone; without files show what is offered.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct OfferArgs {
+    /// To whom.
+    user: Option<UserName>,
+    /// Files; names with --withdraw.
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Offer it under another name.
+    #[arg(long = "as", value_name = "NAME", value_parser = parse_file_name, conflicts_with = "withdraw")]
+    name: Option<FileName>,
+    /// Withdraw what is offered under these names.
+    #[arg(long, requires = "files")]
+    withdraw: bool,
+}
+
+pub(super) async fn run(context: &CommandContext, args: OfferArgs) -> Result<(), Error> {
+    match args {
+        OfferArgs { user: Some(to), files, withdraw: true, .. } => {
+            context.until_cancelled(withdraw(context, to, &files)).await
+        }
+        OfferArgs { user: Some(to), files, name, .. } if !files.is_empty() => {
+            // Boxed because of its size.
+            Box::pin(offer_files(context, to, files, name)).await
+        }
+        OfferArgs { user, .. } => context.until_cancelled(list(context, user)).await,
+    }
+}
+
+/// Hashes the files, and tells the person of each offer in a message.
+async fn offer_files(
     context: &CommandContext,
-    to: &UserName,
+    mut to: UserName,
     paths: Vec<PathBuf>,
     name: Option<FileName>,
 ) -> Result<(), Error> {
-    let me = context.me()?;
+    let me = context.me(Access::Use)?;
+    resolve_arguments(context, &me, LookupScope::Tracker, [&mut to]).await?;
+    let to = &to;
     if *to == me.user {
         return Err(Error::Usage("you can't offer files to yourself".to_owned()));
     }
@@ -127,25 +178,31 @@ async fn announce_offer(
     }
 }
 
-pub(super) async fn withdraw(context: &CommandContext, to: &UserName, names: &[FileName]) -> Result<(), Error> {
-    let me = context.me()?;
-    for name in names {
-        let name = file_offers::resolve_offer_name(&me.profile, to, name)?;
-        file_offers::withdraw(&me.profile, to, &name)?;
+async fn withdraw(context: &CommandContext, mut to: UserName, files: &[PathBuf]) -> Result<(), Error> {
+    let names: Vec<FileName> = files.iter().map(|file| parse_offered_name(file)).collect::<Result<_, _>>()?;
+    let me = context.me(Access::Use)?;
+    resolve_arguments(context, &me, LookupScope::Local, [&mut to]).await?;
+    for name in &names {
+        let name = file_offers::resolve_offer_name(&me.profile, &to, name)?;
+        file_offers::withdraw(&me.profile, &to, &name)?;
         // A queued announcement would point to a file that the recipient can't fetch any more.
-        for untold in file_offers::undelivered_messages(&me.profile, to, &name)? {
-            message_commands::cancel_message(&me, to, untold).await?;
+        for untold in file_offers::undelivered_messages(&me.profile, &to, &name)? {
+            outbox::cancel_message(&me, &to, untold).await?;
         }
         context.output.note(&format!("offer withdrawn: {}", display_name(name.as_str())));
     }
     Ok(())
 }
 
-pub(super) fn list(context: &CommandContext, to: Option<&UserName>) -> Result<(), Error> {
-    let profile = context.existing_profile()?;
+async fn list(context: &CommandContext, mut to: Option<UserName>) -> Result<(), Error> {
+    let profile = context.existing_profile(Access::Look)?;
+    // Without an account no other name is known.
+    if let Ok(me) = context.me(Access::Look) {
+        resolve_arguments(context, &me, LookupScope::Local, &mut to).await?;
+    }
     let (all, private) = (profile.offers()?, PrivateData::of(&profile));
     let (mut any, mut gone) = (false, Vec::new());
-    for (user, share) in all.iter().filter(|(user, _)| to.is_none_or(|to| to == user)) {
+    for (user, share) in all.iter().filter(|(user, _)| to.as_ref().is_none_or(|to| to == user)) {
         any = true;
         let (state, is_private) = (freshness(share), private.is_private_share(share));
         let remark = freshness_remark(&state, is_private);
@@ -181,4 +238,11 @@ pub(super) fn list(context: &CommandContext, to: Option<&UserName>) -> Result<()
         )),
     }
     Ok(())
+}
+
+/// Parses the name of an offer.
+fn parse_offered_name(text: &Path) -> Result<FileName, Error> {
+    let name = FileName::from_raw(text.as_os_str().as_encoded_bytes());
+    let text = text.to_string_lossy();
+    text.parse().or(name).map_err(|why| Error::Usage(format!("{text}: {why}")))
 }

@@ -7,18 +7,47 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use shared::limits::MAX_PASSWORD_BYTES;
 use shared::safe_text::safe_path;
 use shared::tracker::Password;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use super::{CommandContext, PasswordSource};
+use super::context::CommandContext;
 use crate::engine::{Error, ErrorKind, run_blocking};
 use crate::sys::{HiddenInputGuard, TypeAheadPolicy, discard_typed_ahead, job_control};
 use crate::ui::{SecretInput, read_secret, write_prompt};
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswordArgs {
+    /// Read the password from the first line of a file; - is standard input [default: ask].
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+impl PasswordArgs {
+    pub(super) fn source(self) -> PasswordSource {
+        PasswordSource::new(self.password_file)
+    }
+}
+
+/// The source of a password; never an argument or the environment, which other processes can read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PasswordSource {
+    /// A prompt without echo.
+    Prompt,
+    /// A file's first line; `-` is standard input.
+    File(PathBuf),
+}
+
+impl PasswordSource {
+    pub(super) fn new(file: Option<PathBuf>) -> Self {
+        file.map_or(Self::Prompt, Self::File)
+    }
+}
 
 /// The spellings under which the tracker may know a password, the likeliest first.
 #[derive(Debug, Clone, PartialEq, Eq)]

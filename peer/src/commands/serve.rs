@@ -1,19 +1,25 @@
 //! The command `peer serve`, which runs a node until it is stopped.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
+use clap::Args;
+use shared::limits::MIN_PEER_PORT;
 use shared::safe_text::safe_line;
 use tokio::sync::{broadcast, oneshot};
 
-use super::CommandContext;
 use super::bell::MessageBell;
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
 use super::serve_output::EventPrinter;
+use super::value_parsers::parse_rate;
 use crate::engine::node::control::{ControlAction, NodeClient, NodeLifetime};
-use crate::engine::node::{ListenConfig, Node};
+use crate::engine::node::{ListenConfig, Node, PortForwarding};
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::serve::UploadLimits;
 use crate::engine::{Error, LocalUser};
-use crate::profile::ProfileError;
+use crate::profile::{Access, ProfileError};
 use crate::ui::CommandOutput;
 
 /// Time between two checks whether the other node of the profile has ended.
@@ -30,8 +36,47 @@ enum TakeoverOutcome {
     WentOnline,
 }
 
-pub(super) async fn run(context: &CommandContext, place: ListenConfig, limits: UploadLimits) -> Result<(), Error> {
-    let me = context.me()?;
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer serve
+  peer serve --limit 20M --limit-per-peer 5M
+  peer serve --port 40000 --announce 192.0.2.7:5000",
+    notes: "\
+It shows messages, and who fetched what; Ctrl-C ends it. What --limit leaves goes round between those who fetch. \
+While you talk with somebody, transfers keep to 50 MB/s until three seconds after the last message or key, so that \
+no message waits behind them.
+
+In a container or behind a router, forward a UDP port and name it with --announce. For an address beyond the local \
+network, whoever runs the tracker allows that: `tracker --allow-announce 192.0.2.0/24`.
+
+If a copy of this account is online on another machine, `peer serve` takes over here. `peer -v serve` says when \
+the system's UDP buffer is small, and the `sysctl` line that helps.",
+};
+
+/// Go online: share files and receive messages.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct ServeArgs {
+    /// The UDP port, 1024 or above [default: the one of last time, else any].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(i64::from(MIN_PEER_PORT)..))]
+    port: Option<u16>,
+    /// Where others reach this machine instead of at its own addresses: a port of the router or container host that is
+    /// forwarded to --port. An address beyond the local network has to be allowed by the tracker.
+    #[arg(long, value_name = "[IP:]PORT", value_parser = parse_announced_address)]
+    announce: Option<PortForwarding>,
+    /// Send at most this many bytes a second, to all together (10M, 500k, 10 MB/s).
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    limit: Option<u64>,
+    /// Send at most this many bytes a second to each peer.
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    limit_per_peer: Option<u64>,
+}
+
+pub(super) async fn run(context: &CommandContext, args: ServeArgs) -> Result<(), Error> {
+    let place = ListenConfig { port: args.port, forwarded: args.announce };
+    let limits = UploadLimits { total: args.limit, per_peer: args.limit_per_peer };
+    let me = context.me(Access::Use)?;
     let events = EventBus::new();
     // Before the node starts, so that its first events are not missed.
     let (incoming, conversations) = (events.subscribe(), events.conversations().clone());
@@ -156,4 +201,49 @@ fn spawn_event_printer(
     };
     std::thread::Builder::new().name("events".to_owned()).spawn(tell_all)?;
     Ok(over)
+}
+
+/// Parses `40000`, `192.0.2.7:40000` or `[2001:db8::7]:40000`.
+fn parse_announced_address(text: &str) -> Result<PortForwarding, String> {
+    let wrong =
+        || format!("{text:?} is neither PORT nor IP:PORT, such as 40000, 192.0.2.7:40000 or [2001:db8::7]:40000");
+    let (ip, port) = match text.parse::<SocketAddr>() {
+        Ok(address) => (Some(address.ip()), address.port()),
+        Err(_) => (None, text.parse().map_err(|_| wrong())?),
+    };
+    if ip.is_some_and(|ip| ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)) {
+        return Err(format!(
+            "{text:?} is no address of one machine: say the one at which others reach this one, or the port alone"
+        ));
+    }
+    let port = NonZeroU16::new(port).ok_or_else(wrong)?;
+    if port.get() < MIN_PEER_PORT {
+        return Err(format!("nobody dials port {port}: forward one from {MIN_PEER_PORT} to 65535"));
+    }
+    Ok(PortForwarding { ip, port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwardings() {
+        let port = NonZeroU16::new(40_000).unwrap();
+        for (text, ip) in
+            [("40000", None), ("192.0.2.7:40000", Some("192.0.2.7")), ("[2001:db8::7]:40000", Some("2001:db8::7"))]
+        {
+            assert_eq!(
+                parse_announced_address(text),
+                Ok(PortForwarding { ip: ip.map(|ip| ip.parse().unwrap()), port }),
+                "{text}"
+            );
+        }
+        let nobodys = ["0.0.0.0:1", "[::]:1", "224.0.0.251:1", "[ff02::1]:1", "255.255.255.255:1"];
+        for wrong in
+            ["", "0", "1023", "65536", "192.0.2.7", "192.0.2.7:0", "host:1", "1:2:3"].into_iter().chain(nobodys)
+        {
+            assert!(parse_announced_address(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

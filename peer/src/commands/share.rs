@@ -1,28 +1,61 @@
-//! The commands `peer share`, `unshare` and `shares`.
+//! The command `peer share`.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Component, PathBuf};
 use std::time::Duration;
 
+use clap::Args;
 use serde_json::{Map, Value, json};
 use shared::FileName;
-use shared::names::name_encoding::display_name;
 
-use super::CommandContext;
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
+use super::value_parsers::parse_file_name;
 use crate::engine::node::control::NodeClient;
-use crate::engine::private_data::PrivateData;
-use crate::engine::share::{self, OmissionGroup, OmissionReason, ShareFreshness, ShareSummary, freshness};
-use crate::engine::{Error, ErrorKind, run_blocking, shell_quote};
-use crate::profile::{Access, Profile};
+use crate::engine::share::{self, OmissionGroup, OmissionReason, ShareSummary};
+use crate::engine::{Error, ErrorKind, run_blocking};
+use crate::profile::Profile;
 use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, file_count, format_size};
-
-const NOTHING_SHARED: &str = "nothing is shared: `peer share PATH` shares a file or a folder";
 
 /// Time for hashing to notice an interruption.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) async fn share(context: &CommandContext, paths: Vec<PathBuf>, name: Option<FileName>) -> Result<(), Error> {
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer share report.pdf ~/photos
+  peer share build/out.iso --as debian.iso
+  peer share ~/photos/.hidden.jpg",
+    notes: "\
+A file is hashed once, and again only when it changed. A link that you name is followed. `peer shares` lists what \
+is shared, `peer serve` puts it online, `peer offer` gives a file to one person alone.
+
+A name that turns the text around it (bidi overrides) or is far too long can't be shared: give another with --as. \
+Line breaks, \\, other control characters and bytes that aren't UTF-8 travel as stand-ins such as Icon␛0D␛ and \
+arrive as they were; an older peer keeps the stand-in.
+
+With --json the last line is a summary: shared, unchanged, bytes, failed, left_out by reason, and the code of the \
+error or null.",
+};
+
+/// Share files and folders with everybody.
+///
+/// A folder is shared as it is now: files that come later need another `peer share`. Hidden files, links, devices and
+/// the like in a folder are left out and counted, unless you name them; secret keys and the folders of accounts are
+/// never shared. Exit code 12 when something that was asked for, or all of it, can't be shared.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct ShareArgs {
+    /// Files and folders.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Share it under another name.
+    #[arg(long = "as", value_name = "NAME", value_parser = parse_file_name)]
+    name: Option<FileName>,
+}
+
+pub(super) async fn run(context: &CommandContext, args: ShareArgs) -> Result<(), Error> {
+    let ShareArgs { paths, name } = args;
     if name.is_some() && paths.len() > 1 {
         return Err(Error::Usage("--as names one file or folder".to_owned()));
     }
@@ -116,6 +149,15 @@ fn print_summary(context: &CommandContext, summary: &ShareSummary) {
     }
 }
 
+fn summary_line(summary: &ShareSummary) -> String {
+    let known = match summary.unchanged {
+        0 => String::new(),
+        unchanged if unchanged == summary.shared => " (already hashed)".to_owned(),
+        unchanged => format!(" ({unchanged} already hashed)"),
+    };
+    format!("{} shared, {}{known}", file_count(summary.shared), format_size(summary.bytes))
+}
+
 /// Returns the line after an interruption: the progress, and that a repeated command goes on.
 fn interrupted_words(shared: usize, found: usize) -> String {
     format!("interrupted: {shared} of {} shared; run it again to resume", file_count(found))
@@ -187,168 +229,8 @@ pub(super) async fn share_fetched(context: &CommandContext, files: Vec<(PathBuf,
     }
 }
 
-pub(super) async fn unshare(context: &CommandContext, names: &[String]) -> Result<(), Error> {
-    let Some(profile) = Profile::open_existing(&context.home, Access::Use)? else {
-        return Err(Error::Usage(NOTHING_SHARED.to_owned()));
-    };
-    // Before the change: with a node that doesn't answer, the profile and the catalogue would differ.
-    require_reachable_node(&profile).await?;
-    let removed = share::unshare(&profile, names)?;
-    notify_node(&profile).await?;
-    for name in &removed {
-        if context.output.is_json() {
-            context.output.print_object("unshare", &json!({ "name": name }))?;
-        }
-    }
-    // A name and a path may be spelled alike: show what was removed.
-    let named = match removed.as_slice() {
-        names @ [_, ..] if names.len() <= UnavailableShares::NAMED => {
-            let names = names.iter().map(|name| display_name(name.as_str())).collect::<Vec<_>>();
-            format!(": {}", names.join(", "))
-        }
-        _ => String::new(),
-    };
-    context.output.note(&format!("stopped sharing {}{named}", file_count(removed.len())));
-    Ok(())
-}
-
-pub(super) fn shares(context: &CommandContext) -> Result<(), Error> {
-    let Some(profile) = Profile::open_existing(&context.home, Access::Look)? else {
-        context.output.note(NOTHING_SHARED);
-        return Ok(());
-    };
-    let private = PrivateData::of(&profile);
-    let mut outcome = Ok(());
-    let mut any = false;
-    let mut gone = UnavailableShares::default();
-    share::for_each_share(&profile, "", |share| {
-        any = true;
-        // The iteration can't be stopped: skip the rest after a failed write.
-        if outcome.is_err() {
-            return;
-        }
-        let (state, is_private) = (freshness(&share), private.is_private_share(&share));
-        let remark = freshness_remark(&state, is_private);
-        gone.add(share.name.as_str(), is_private || state == ShareFreshness::Missing);
-        outcome = if context.output.is_json() {
-            context.output.print_object(
-                "share",
-                &json!({
-                    "name": share.name,
-                    "size": share.version.size,
-                    "hash": share.hash,
-                    "path": share.path.to_string_lossy(),
-                    "fresh": remark.is_empty(),
-                    "there": state != ShareFreshness::Missing,
-                    "private": is_private,
-                }),
-            )
-        } else {
-            let name = display_name(share.name.as_str());
-            context.output.print_data(&format!(
-                "{:>9}  {name}{}",
-                format_size(share.version.size),
-                context.output.dim(&remark)
-            ))
-        };
-    })?;
-    outcome?;
-    for part in profile.partials()? {
-        any = true;
-        let bytes = part.layout.size();
-        if context.output.is_json() {
-            let path = part.path.to_string_lossy();
-            let told = json!({
-                "name": part.name, "size": bytes, "hash": part.hash, "path": path, "fresh": true, "partial": true,
-            });
-            context.output.print_object("share", &told)?;
-        } else {
-            let (name, note) = (display_name(part.name.as_str()), context.output.dim("  (as far as it is fetched)"));
-            context.output.print_data(&format!("{:>9}  {name}{note}", format_size(bytes)))?;
-        }
-    }
-    if !any {
-        context.output.note(NOTHING_SHARED);
-    }
-    if let Some(advice) = gone.advice() {
-        context.output.note(&advice);
-    }
-    Ok(())
-}
-
-/// Returns the remark after a listed file: why it can't be fetched, or not as it was hashed.
-pub(super) fn freshness_remark(state: &ShareFreshness, is_private: bool) -> String {
-    match state {
-        _ if is_private => "  (never given to anybody: it belongs to an account's folder or holds a key)".to_owned(),
-        ShareFreshness::Fresh | ShareFreshness::Touched => String::new(),
-        ShareFreshness::Changed { .. } => "  (changed since it was hashed)".to_owned(),
-        ShareFreshness::Missing => "  (not there)".to_owned(),
-        ShareFreshness::Unreadable(why) => format!("  (can't be read: {why})"),
-    }
-}
-
-/// Shares that can't be fetched any more, by the first component of their names.
-#[derive(Debug, Default)]
-struct UnavailableShares {
-    top_level: BTreeMap<String, TopLevelShares>,
-}
-
-#[derive(Debug, Default)]
-struct TopLevelShares {
-    is_folder: bool,
-    shares: usize,
-    gone: usize,
-    /// The first [`UnavailableShares::NAMED`] + 1 names.
-    names: Vec<String>,
-}
-
-impl UnavailableShares {
-    /// Largest number of names in the suggested command.
-    const NAMED: usize = 3;
-
-    fn add(&mut self, name: &str, is_gone: bool) {
-        let (top, is_folder) = name.split_once('/').map_or((name, false), |(top, _)| (top, true));
-        let top = self.top_level.entry(top.to_owned()).or_default();
-        top.is_folder = is_folder;
-        top.shares += 1;
-        top.gone += usize::from(is_gone);
-        if is_gone && top.names.len() <= Self::NAMED {
-            top.names.push(name.to_owned());
-        }
-    }
-
-    /// Returns the command that removes them; `None` if there are none.
-    fn advice(&self) -> Option<String> {
-        let gone: usize = self.top_level.values().map(|top| top.gone).sum();
-        if gone == 0 {
-            return None;
-        }
-        let mut names: Vec<String> = Vec::new();
-        for (name, top) in &self.top_level {
-            match top {
-                TopLevelShares { gone: 0, .. } => {}
-                // A folder whose files are all gone is removed by its own name.
-                TopLevelShares { gone, shares, is_folder: true, .. } if gone == shares => {
-                    names.push(format!("{name}/"));
-                }
-                top => names.extend(top.names.iter().cloned()),
-            }
-        }
-        let which = if names.len() > Self::NAMED {
-            "NAME or FOLDER/".to_owned()
-        } else {
-            shell_quote(&names.iter().map(String::as_str).collect::<Vec<_>>())
-        };
-        Some(if gone == 1 {
-            format!("1 shared file is gone: `peer unshare {which}` stops sharing it")
-        } else {
-            format!("{gone} shared files are gone: `peer unshare {which}` stops sharing them")
-        })
-    }
-}
-
 /// Fails if a running node can't be told; called before the profile is changed.
-async fn require_reachable_node(profile: &Profile) -> Result<(), Error> {
+pub(super) async fn require_reachable_node(profile: &Profile) -> Result<(), Error> {
     NodeClient::connect(profile).await.map(drop)
 }
 
@@ -357,37 +239,5 @@ pub(super) async fn notify_node(profile: &Profile) -> Result<(), Error> {
     match NodeClient::connect(profile).await? {
         Some(mut node) => node.shares_changed().await,
         None => Ok(()),
-    }
-}
-
-fn summary_line(summary: &ShareSummary) -> String {
-    let known = match summary.unchanged {
-        0 => String::new(),
-        unchanged if unchanged == summary.shared => " (already hashed)".to_owned(),
-        unchanged => format!(" ({unchanged} already hashed)"),
-    };
-    format!("{} shared, {}{known}", file_count(summary.shared), format_size(summary.bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_gone_is_forgotten_by_a_command_that_can_be_pasted() {
-        let advice = |shares: &[(&str, bool)]| {
-            let mut gone = UnavailableShares::default();
-            shares.iter().for_each(|(name, is_gone)| gone.add(name, *is_gone));
-            gone.advice()
-        };
-        assert_eq!(advice(&[("a", false), ("b/c", false)]), None);
-        let whole = advice(&[("old/a", true), ("old/b c", true), ("new/a", false)]).unwrap();
-        assert_eq!(whole, "2 shared files are gone: `peer unshare old/` stops sharing them");
-        let one = advice(&[("old/a b", true), ("old/c", false)]).unwrap();
-        assert_eq!(one, "1 shared file is gone: `peer unshare 'old/a b'` stops sharing it");
-        let many: Vec<String> = (0..9).map(|number| format!("x/{number}")).collect();
-        let mut many: Vec<(&str, bool)> = many.iter().map(|name| (name.as_str(), true)).collect();
-        many.push(("x/there", false));
-        assert!(advice(&many).unwrap().contains("`peer unshare NAME or FOLDER/`"));
     }
 }

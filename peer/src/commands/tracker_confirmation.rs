@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use shared::Fingerprint;
 
-use super::CommandContext;
+use super::context::CommandContext;
 use crate::engine::tracker_key::{TrackerKeyCheck, TrackerKeyPolicy};
 use crate::engine::{Error, NoticeHandler, run_blocking};
 use crate::net::tracker::TrackerAddress;

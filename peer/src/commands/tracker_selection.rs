@@ -5,13 +5,16 @@ use std::fmt::Write;
 use shared::Fingerprint;
 use shared::safe_text::safe_line;
 
-use super::CommandContext;
-use super::tracker_confirmation::{self, KEY_ADVICE, TrackerChoice, ask_line, can_ask, pasted_key};
+use super::context::CommandContext;
+use super::tracker_confirmation::{
+    KEY_ADVICE, TrackerChoice, ask_line, can_ask, confirm_tracker, key_rows, pasted_key,
+};
 use crate::engine::Error;
 use crate::engine::tracker_discovery::{self, DiscoveredTrackers};
 use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::net::discovery::{AnnouncedTracker, DiscoveryResult, Reachability};
 use crate::net::tracker::TrackerAddress;
+use crate::profile::Profile;
 
 /// Largest number of unproved trackers shown; the others are counted.
 const MAX_UNPROVED_SHOWN: usize = 4;
@@ -20,9 +23,24 @@ const MAX_NAME_CHARS: usize = 32;
 /// Attempts of the user to answer.
 const MAX_ATTEMPTS: usize = 3;
 
+/// Returns the given tracker, the one used last, or one found on the network. Its key is confirmed, so that a password
+/// may be sent to it. `again` is the command line that hints tell the user to run again.
+pub(super) async fn tracker_for_password(
+    context: &CommandContext,
+    profile: &Profile,
+    again: &str,
+) -> Result<TrackerAddress, Error> {
+    let choice = match context.known_tracker(profile)? {
+        Some(address) => TrackerChoice { address, announced: None, policy: context.key_policy },
+        None => select_tracker(context, again).await?,
+    };
+    confirm_tracker(context, profile, &choice, again).await?;
+    Ok(choice.address)
+}
+
 /// Returns the only tracker of this network, the one that the user chooses, or one on this machine. `again` is the
 /// command line that an error suggests to run with a tracker given.
-pub(super) async fn select_tracker(context: &CommandContext, again: &str) -> Result<TrackerChoice, Error> {
+async fn select_tracker(context: &CommandContext, again: &str) -> Result<TrackerChoice, Error> {
     let policy = context.key_policy;
     let here = || TrackerChoice { address: TrackerAddress::on_this_machine(), announced: None, policy };
     if context.no_mdns {
@@ -133,7 +151,7 @@ fn question(heard: &DiscoveryResult) -> String {
 
 fn write_entry(text: &mut String, mark: &str, tracker: &AnnouncedTracker, why: &str) {
     let (name, address) = (shown_name(tracker), TrackerAddress::from(tracker.address));
-    let rows = tracker_confirmation::key_rows(&tracker.fingerprint).replace("  ", "     ");
+    let rows = key_rows(&tracker.fingerprint).replace("  ", "     ");
     let _ = write!(text, "{mark}  {name}\n     {address}{why}\n{rows}");
 }
 

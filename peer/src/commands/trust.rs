@@ -1,27 +1,72 @@
-//! The commands `peer trust` and `verify`.
+//! The command `peer trust`.
 
 use std::io::{self, IsTerminal};
 
+use clap::Args;
 use serde_json::json;
 use shared::account_name::shell_operand;
-use shared::fingerprint::safety_number;
 use shared::{Fingerprint, UserName};
 
-use super::CommandContext;
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
 use super::password_prompt::ask_yes_no;
+use super::user_resolution::{LookupScope, resolve_arguments};
 use crate::engine::node::control::{ControlAction, NodeClient};
 use crate::engine::{Error, LocalUser, now_s, peer_lookup};
 use crate::net::tracker::TrackerAddress;
-use crate::profile::{KnownTracker, KnownUser, Profile, TrackerKeyTrust};
+use crate::profile::{Access, KnownTracker, KnownUser, Profile, TrackerKeyTrust};
 use crate::ui::date;
 
-pub(super) async fn trust_user(
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer trust bob
+  peer trust bob --replace FINGERPRINT
+  peer trust --the-tracker",
+    notes: "\
+A key is remembered at the first contact. Replace it only after bob said by other means that he has a new one; in \
+scripts add --yes. For the tracker it also says whether the key was confirmed or only seen: a password goes only \
+to a confirmed one.",
+};
+
+/// Show the key on record for somebody, or replace it.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct TrustArgs {
+    /// Whose.
+    #[arg(required_unless_present = "the_tracker", conflicts_with = "the_tracker")]
+    user: Option<UserName>,
+    /// The tracker's key, not a user's.
+    #[arg(long)]
+    the_tracker: bool,
+    /// Trust this key from now on.
+    #[arg(long, value_name = "FINGERPRINT")]
+    replace: Option<Fingerprint>,
+    /// Replace it without a question.
+    #[arg(long, requires = "replace")]
+    yes: bool,
+}
+
+pub(super) async fn run(context: &CommandContext, args: TrustArgs) -> Result<(), Error> {
+    match args.user {
+        Some(user) => trust_user(context, user, args.replace, args.yes).await,
+        None => trust_tracker(context, args.replace, args.yes).await,
+    }
+}
+
+const fn access(replace: Option<Fingerprint>) -> Access {
+    if replace.is_some() { Access::Use } else { Access::Look }
+}
+
+async fn trust_user(
     context: &CommandContext,
-    user: &UserName,
+    mut user: UserName,
     replace: Option<Fingerprint>,
     yes: bool,
 ) -> Result<(), Error> {
-    let me = context.me()?;
+    let me = context.me(access(replace))?;
+    resolve_arguments(context, &me, LookupScope::Tracker, [&mut user]).await?;
+    let user = &user;
     reject_own_name(&me, user)?;
     if let Some(fingerprint) = replace {
         // Before the question: a key that belongs to another user is wrong in any case.
@@ -60,19 +105,15 @@ pub(super) async fn trust_user(
 }
 
 /// Rejects the profile's own user, whose key is never pinned.
-fn reject_own_name(me: &LocalUser, user: &UserName) -> Result<(), Error> {
+pub(super) fn reject_own_name(me: &LocalUser, user: &UserName) -> Result<(), Error> {
     if *user == me.user {
         return Err(Error::Usage(format!("{user} is you: `peer whoami` shows your key")));
     }
     Ok(())
 }
 
-pub(super) async fn trust_tracker(
-    context: &CommandContext,
-    replace: Option<Fingerprint>,
-    yes: bool,
-) -> Result<(), Error> {
-    let profile = match Profile::open_existing(&context.home, context.access)? {
+async fn trust_tracker(context: &CommandContext, replace: Option<Fingerprint>, yes: bool) -> Result<(), Error> {
+    let profile = match Profile::open_existing(&context.home, access(replace))? {
         Some(profile) => profile,
         None => context.profile()?,
     };
@@ -102,40 +143,6 @@ pub(super) async fn trust_tracker(
         }
     };
     Ok(context.output.print_data(&format!("{address} {standing}"))?)
-}
-
-pub(super) async fn verify_user(context: &CommandContext, user: &UserName, yes: bool) -> Result<(), Error> {
-    let me = context.me()?;
-    reject_own_name(&me, user)?;
-    let Some(friend) = me.profile.known_user(user)? else {
-        return Err(Error::Usage(format!(
-            "you haven't connected to {user} yet: `peer trust {}` does, while {user} is online",
-            shell_operand(user)
-        )));
-    };
-    let number = safety_number((&me.user, &me.identity.fingerprint()), (user, &friend.fingerprint));
-    if context.output.is_json() {
-        context
-            .output
-            .print_object("verify", &json!({ "user": user, "number": number, "verified": friend.verified || yes }))?;
-    } else {
-        let groups: Vec<&str> = number.split(' ').collect();
-        for row in groups.chunks(4) {
-            context.output.print_data(&row.join(" "))?;
-        }
-        context.output.note(&format!(
-            "{user} sees the same number with `peer verify {}`: compare them aloud",
-            shell_operand(&me.user)
-        ));
-    }
-    let matches = yes || (!friend.verified && ask_yes_no(context, "Are they the same?").await?);
-    if matches {
-        me.profile.trust(user, friend.fingerprint, true, now_s())?;
-        context.output.note(&format!("{user} is verified"));
-    } else if friend.verified {
-        context.output.note(&format!("{user} was verified before"));
-    }
-    Ok(())
 }
 
 /// Returns whether the user agrees. Without a terminal only `yes` agrees: a script that pastes lines can't judge a key.

@@ -1,21 +1,38 @@
 //! The command `peer ui`, also run by `peer` alone in a terminal.
 
+use clap::Args;
 use tokio::sync::mpsc;
 
-use super::CommandContext;
-use super::chat::{can_draw_view, is_interactive, refuse_in_background};
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
 use super::node_handle::NodeHandle;
-use super::view_session;
+use super::view_session::{self, refuse_in_background};
 use crate::engine::node::control::NodeLifetime;
 use crate::engine::{Error, LocalUser};
+use crate::profile::Access;
 use crate::ui::{FullViewModel, FullViewTerminal, ViewInput};
 
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer
+  peer --home ~/second ui",
+    notes: "\
+Tab goes from pane to pane. What you type goes into the line to the chosen person. ? (in the line F1) shows all \
+keys. A narrow terminal shows one pane at a time. With --plain use `peer chat USER`.",
+};
+
+/// Open people, conversations, files and transfers in one view; so does `peer` alone in a terminal.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct UiArgs {}
+
 pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
-    if !can_draw_view(context) {
+    if !context.can_draw_view() {
         return Err(Error::Usage(unavailable_reason(context).to_owned()));
     }
     refuse_in_background("ui", "`peer events` and `peer list` need no terminal")?;
-    let me = context.me()?;
+    let me = context.me(Access::Use)?;
     let mut station = NodeHandle::open(context, &me, NodeLifetime::View).await?;
     let ended = match open_full_view(context, &me, &mut station).await {
         Ok((view, keys)) => view_session::run_view(context, &me, view, keys, station).await?,
@@ -30,7 +47,7 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
 
 /// Returns why the view can't be drawn, and the commands that work without it.
 fn unavailable_reason(context: &CommandContext) -> &'static str {
-    match is_interactive(context) {
+    match context.is_interactive() {
         true if context.output.is_plain() => {
             "`peer ui` draws all over the terminal, which ACCESSIBLE=1, --plain and TERM=dumb rule out: \
              `peer chat USER` talks line by line, `peer list` shows who is online, `peer files USER` what they share, \

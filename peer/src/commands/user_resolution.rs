@@ -4,6 +4,7 @@
 //! rejected as ambiguous.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use shared::UserName;
 use shared::account_name::is_same_ignoring_case;
@@ -11,39 +12,45 @@ use shared::tracker::{
     AnnouncedPresence, Feature, LoginReply, TrackerErrorCode, TrackerRequest, WhoisReply, WhoisRequest,
 };
 
-use super::{CliCommand, CommandContext, FetchCommand, KeyOwner};
-use crate::engine::fetch::SourcePolicy;
-use crate::engine::{Error, LocalUser, Notice, tracker_search};
+use super::context::CommandContext;
+use super::view_session;
+use crate::engine::{Error, ErrorKind, LocalUser, Notice, tracker_search};
 use crate::net::TrackerError;
+
+/// Time for the tracker to say whether a user exists.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The places where a name is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LookupScope {
+pub(super) enum LookupScope {
     /// This profile only.
     Local,
     /// This profile and the tracker.
     Tracker,
 }
 
-/// Replaces the user names in a command by the names of the users they mean.
+/// Replaces the user names in a command's arguments by the names of the users they mean.
 ///
 /// # Errors
-/// [`Error::SimilarUsers`] if a name may mean several users.
-pub(super) async fn resolve_users(context: &CommandContext, mut command: CliCommand) -> Result<CliCommand, Error> {
-    let (reach, names) = users_in(&mut command);
-    if names.is_empty() {
-        return Ok(command);
+/// [`Error::SimilarUsers`] if a name may mean several users, [`Error::Interrupted`] at the first Ctrl-C.
+pub(super) async fn resolve_arguments(
+    context: &CommandContext,
+    me: &LocalUser,
+    scope: LookupScope,
+    names: impl IntoIterator<Item = &mut UserName>,
+) -> Result<(), Error> {
+    let mut names = names.into_iter().peekable();
+    if names.peek().is_none() {
+        return Ok(());
     }
-    // Without an account no user is known: the command itself reports that.
-    let Ok(me) = context.me() else { return Ok(command) };
-    let known = known_users(&me)?;
+    let known = known_users(me)?;
     for name in names {
-        if let Some(user) = find_match(&me, &known, reach, name).await? {
+        if let Some(user) = context.until_cancelled(find_match(me, &known, scope, name)).await? {
             (me.notify)(Notice::OtherLetters { asked: name.clone(), user: user.clone() });
             *name = user;
         }
     }
-    Ok(command)
+    Ok(())
 }
 
 /// Returns the user whom a name in a command's input means; the name itself if nobody has it.
@@ -55,30 +62,22 @@ pub(super) async fn resolve_user(me: &LocalUser, name: UserName) -> Result<UserN
     Ok(find_match(me, &known, LookupScope::Tracker, &name).await?.unwrap_or(name))
 }
 
-/// Returns the names in a command, and where to look them up.
-fn users_in(command: &mut CliCommand) -> (LookupScope, Vec<&mut UserName>) {
-    match command {
-        CliCommand::Files { user, .. }
-        | CliCommand::Chat { user, .. }
-        | CliCommand::Offer { to: user, .. }
-        | CliCommand::Block { user }
-        | CliCommand::Trust { owner: KeyOwner::User(user), .. }
-        | CliCommand::Verify { user, .. } => (LookupScope::Tracker, vec![user]),
-        CliCommand::List { query: wanted, .. } => (LookupScope::Tracker, wanted.user.iter_mut().collect()),
-        CliCommand::Fetch(FetchCommand::New { request, .. }) => {
-            let others = match &mut request.sources {
-                SourcePolicy::Everybody => &mut [],
-                SourcePolicy::Also(users) | SourcePolicy::Only(users) => users.as_mut_slice(),
-            };
-            (LookupScope::Tracker, std::iter::once(&mut request.from).chain(others).collect())
+/// Rejects a mistyped name, if the tracker can be asked: a block of nobody would look like success. Users that the
+/// profile has met need no account any more.
+pub(super) async fn require_known_user(me: &LocalUser, user: &UserName) -> Result<(), Error> {
+    let is_met = me.profile.known_people()?.iter().any(|(met, _)| met == user);
+    if is_met || me.profile.blocked()?.contains(user) {
+        return Ok(());
+    }
+    match tokio::time::timeout(LOOKUP_TIMEOUT, view_session::look_up_user(me, user)).await {
+        Ok(Ok((false, like))) => {
+            let like: Vec<&str> = like.iter().map(UserName::as_str).collect();
+            let meant = if like.is_empty() { String::new() } else { format!("; did you mean {}?", like.join(" or ")) };
+            let message = format!("there is no user \"{user}\"{meant}");
+            Err(Error::Relayed { kind: ErrorKind::Unavailable, message })
         }
-        CliCommand::History(past) => (LookupScope::Local, past.with.iter_mut().collect()),
-        CliCommand::Forget(wanted) => (LookupScope::Local, wanted.with.iter_mut().collect()),
-        CliCommand::Unblock { user } | CliCommand::Accept { user } | CliCommand::Withdraw { to: user, .. } => {
-            (LookupScope::Local, vec![user])
-        }
-        CliCommand::Offers { to } => (LookupScope::Local, to.iter_mut().collect()),
-        _ => (LookupScope::Local, Vec::new()),
+        // Without the tracker's word the name is taken as it is.
+        _ => Ok(()),
     }
 }
 

@@ -25,9 +25,9 @@ use self::running_uploads::RunningUploads;
 use self::unstored_messages::UnstoredMessages;
 use self::view_exit::ExitReason;
 pub(super) use self::view_exit::{ViewExit, report_exit};
-use super::CommandContext;
 use super::background_fetch::{BackgroundEvent, BackgroundFetches};
 use super::bell::MessageBell;
+use super::context::CommandContext;
 use super::node_connection::{ConnectionEvent, NodeConnection};
 use super::node_handle::NodeHandle;
 use crate::engine::chat::{MessageDirection, StoredMessage};
@@ -115,6 +115,20 @@ struct ViewSession<'a, V> {
     is_exit_forced: bool,
     /// True after the warning that leaving stops transfers: the next Ctrl-C leaves.
     has_warned_busy: bool,
+}
+
+/// Rejects a view in the background: the kernel would stop it as soon as it touched the terminal, and its node with it.
+///
+/// # Errors
+/// [`Error::Usage`] if another process group has the terminal.
+pub(super) fn refuse_in_background(command: &str, instead: &str) -> Result<(), Error> {
+    if job_control::is_in_background() {
+        let why = format!(
+            "`peer {command}` needs the terminal and was started in the background: run it in the foreground; {instead}"
+        );
+        return Err(Error::Usage(why));
+    }
+    Ok(())
 }
 
 /// Runs a view until the user leaves, then ends the fetches, the terminal and, if this process started it, the node.

@@ -1,6 +1,6 @@
 //! Last lines for the user after a view has ended.
 
-use super::super::CommandContext;
+use super::super::context::CommandContext;
 use crate::engine::{Error, LocalUser};
 
 /// The reason why a view ended.

@@ -1,0 +1,76 @@
+//! Errors in the arguments: they name the wrong one, or this program's name for another one's command.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
+use serde_json::json;
+
+use super::exit_code::report_error;
+use crate::engine::ErrorKind;
+use crate::ui::{ColorChoice, CommandOutput, OutputOptions};
+
+/// Commands of other programs with the equivalent of this one.
+pub(super) const FOREIGN_COMMANDS: [(&str, &str); 14] = [
+    ("get", "peer fetch USER NAME"),
+    ("download", "peer fetch USER NAME"),
+    ("send", "peer offer USER FILE"),
+    ("put", "peer offer USER FILE"),
+    ("upload", "peer share PATH"),
+    ("ls", "peer files USER"),
+    ("who", "peer list"),
+    ("users", "peer list"),
+    ("peers", "peer list"),
+    ("msg", "peer chat USER TEXT"),
+    ("message", "peer chat USER TEXT"),
+    ("status", "peer whoami"),
+    ("search", "peer find WORDS"),
+    ("stop", "peer logout"),
+];
+
+/// Adds facts that clap leaves out: the argument that isn't text, or this program's name for a foreign command.
+pub(super) fn explain_error(mut command: clap::Command, error: clap::Error, args: &[OsString]) -> clap::Error {
+    match error.kind() {
+        ClapErrorKind::InvalidUtf8 => {
+            let is_wrong = |(_, arg): &(usize, &OsString)| arg.to_str().is_none();
+            let Some((number, arg)) = args.iter().enumerate().find(is_wrong) else { return error };
+            // Escaped: the bytes may be anything, control codes of the terminal included.
+            let shown = arg.as_encoded_bytes().escape_ascii();
+            let why = format!(
+                "argument {number}, \"{shown}\", is not UTF-8 text: a path may be anything, the rest is text\n"
+            );
+            command.error(ClapErrorKind::InvalidUtf8, why)
+        }
+        ClapErrorKind::InvalidSubcommand => {
+            let Some(ContextValue::String(tried)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+            let Some((_, ours)) = FOREIGN_COMMANDS.iter().find(|(theirs, _)| theirs == tried) else { return error };
+            let why = format!("there is no `peer {tried}`: you may mean `{ours}`; `peer --help` lists all commands\n");
+            command.error(ClapErrorKind::InvalidSubcommand, why)
+        }
+        _ => error,
+    }
+}
+
+/// Prints help, the version, or the error in the arguments.
+pub(super) fn print_clap_error(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    // The arguments were not parsed, so look for `--json` in their text.
+    let for_programs = || std::env::args_os().take_while(|argument| argument != "--").any(|word| word == "--json");
+    if error.use_stderr() && for_programs() {
+        let options = OutputOptions { json: true, quiet: false, plain: false, color: ColorChoice::Never };
+        let (output, message) = (CommandOutput::new(options), error.to_string());
+        let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        // Ignored: with a closed pipe nobody reads the error.
+        let _ = output.print_object("error", &json!({ "code": ErrorKind::Usage.as_str(), "message": message }));
+        let _ = output.close();
+    }
+    match printed {
+        // Help and version are the requested output: losing them is an error.
+        Err(why) if !error.use_stderr() => {
+            let options = OutputOptions { json: false, quiet: false, plain: false, color: ColorChoice::Auto };
+            report_error(&CommandOutput::new(options), &why.into(), 0)
+        }
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
+    }
+}

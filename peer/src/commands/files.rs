@@ -1,0 +1,95 @@
+//! The command `peer files`.
+
+use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use serde_json::json;
+use shared::names::name_encoding::display_name;
+use shared::tracker::{ListPeersRequest, TrackerRequest, UserFilesReply};
+use shared::{UntrustedText, UserName};
+
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
+use super::user_resolution::{LookupScope, resolve_arguments};
+use super::value_parsers::parse_share_pattern;
+use crate::engine::{Error, peer_lookup, remote_files};
+use crate::profile::Access;
+use crate::ui::format_size;
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer files bob
+  peer files bob photos/",
+    notes: "",
+};
+
+/// Show what somebody shares.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct FilesArgs {
+    /// Who.
+    user: UserName,
+    /// Only names that start with this.
+    #[arg(default_value = "", hide_default_value = true, value_parser = OsStringValueParser::new().map(parse_share_pattern))]
+    prefix: String,
+}
+
+pub(super) async fn run(context: &CommandContext, args: FilesArgs) -> Result<(), Error> {
+    let FilesArgs { mut user, prefix } = args;
+    let me = context.me(Access::Look)?;
+    resolve_arguments(context, &me, LookupScope::Tracker, [&mut user]).await?;
+    // The profile pins no key for its own user, so the lookup would fail with a misleading error.
+    if user == me.user {
+        return Err(Error::Usage("these are your own files: `peer shares` lists them".to_owned()));
+    }
+    let files = match peer_lookup::find_target(&me, &user).await {
+        Ok(target) => {
+            let entries = remote_files::list_remote_files(&me, &target, &prefix).await?;
+            let (listed, mut files, mut unfit) = (entries.len(), Vec::with_capacity(entries.len()), Vec::new());
+            for entry in entries {
+                match entry {
+                    Ok(file) => files.push((file.name, file.size, file.hash.to_string())),
+                    Err(name) => unfit.push(name),
+                }
+            }
+            warn_of_invalid_names(context, &unfit);
+            if files.is_empty() && listed > 0 {
+                return Err(Error::Integrity(format!("{user} shares nothing that can be a file")));
+            }
+            files
+        }
+        // The user's client accepts no links: the tracker's catalogue is all there is.
+        Err(Error::Unreachable(_)) => {
+            let only = ListPeersRequest { user: Some(user.clone()), ..ListPeersRequest::default() };
+            let listed: UserFilesReply = me.connect_tracker().await?.call(&TrackerRequest::ListPeers(only)).await?;
+            let files = listed.into_files().into_iter();
+            let matching = files.filter(|file| file.name.as_str().starts_with(&prefix));
+            matching.map(|file| (file.name, file.size, file.hash.as_str().to_owned())).collect::<Vec<_>>()
+        }
+        Err(error) => return Err(error),
+    };
+    for (name, bytes, hash) in &files {
+        if context.output.is_json() {
+            context.output.print_object("file", &json!({ "user": user, "name": name, "size": bytes, "hash": hash }))?;
+        } else {
+            context.output.print_data(&format!("{:>9}  {}", format_size(*bytes), display_name(name.as_str())))?;
+        }
+    }
+    match files.as_slice() {
+        [] if !prefix.is_empty() => return Err(Error::NotShared { user, name: prefix }),
+        [] => context.output.note(&format!("{user} shares nothing")),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Warns of the first few entries that can't be file names, and counts the others: their number is up to the owner.
+fn warn_of_invalid_names(context: &CommandContext, names: &[UntrustedText]) {
+    const NAMED: usize = 8;
+    for name in names.iter().take(NAMED) {
+        context.output.warning(&format!("left out: \"{name}\" can't be a file"));
+    }
+    if let Some(more @ 1..) = names.len().checked_sub(NAMED) {
+        context.output.warning(&format!("left out: {more} more that can't be files"));
+    }
+}

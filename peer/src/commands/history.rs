@@ -1,0 +1,202 @@
+//! The command `peer history`: prints messages, deletes them, or sets how long they are kept.
+
+use std::io::{self, IsTerminal};
+
+use clap::Args;
+use serde_json::json;
+use shared::UserName;
+use shared::account_name::{shell_operand, speaker_label};
+
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
+use super::password_prompt::ask_yes_no;
+use super::user_resolution::{LookupScope, resolve_arguments};
+use super::value_parsers::count;
+use crate::engine::chat::{HistoryQuery, MessageDirection, MessageState, StoredMessage};
+use crate::engine::{Error, LocalUser, now_ms, run_blocking};
+use crate::profile::{Access, ForgetQuery};
+use crate::ui::{date_and_time, exact_duration, format_size, message_json, message_line, parse_age};
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer history bob --since 2d --limit 20
+  peer history --search orcam
+  peer history --forget --older 90d",
+    notes: "\
+--search looks for words that begin so, whatever case and accents: orcam finds Orçamento.
+
+--forget deletes for good, also on the disk. Queued messages stay, and a deleted message that is delivered again \
+doesn't come back. --keep 90d has `peer serve` do so once a day, --keep all never.",
+};
+
+/// Show old messages, oldest first, or delete them.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct HistoryArgs {
+    /// With whom [default: everybody].
+    user: Option<UserName>,
+    /// Only messages that are not older (90s, 30m, 12h, 2d, 3w).
+    #[arg(long, value_name = "AGE", value_parser = parse_age)]
+    since: Option<i64>,
+    /// At most this many: the last ones.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Only messages in which each of these begins a word, whatever case and accents.
+    #[arg(long, value_name = "WORDS", num_args = 1..)]
+    search: Option<Vec<String>>,
+    /// Delete all messages with the user, or those of --older, for good; queued messages stay.
+    #[arg(long, conflicts_with_all = ["since", "limit", "search"])]
+    forget: bool,
+    /// Delete only messages that are older (90s, 30m, 12h, 2d, 3w).
+    #[arg(long, value_name = "AGE", value_parser = parse_age, requires = "forget")]
+    older: Option<i64>,
+    /// Delete without a question.
+    #[arg(long, requires = "forget")]
+    yes: bool,
+    /// Delete messages of this age once a day from now on (30d), or never (all).
+    #[arg(long, value_name = "AGE|all", value_parser = parse_retention,
+          conflicts_with_all = ["user", "since", "limit", "search", "forget"])]
+    keep: Option<HistoryRetention>,
+}
+
+/// The retention time of the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HistoryRetention {
+    /// No message is deleted for its age.
+    Forever,
+    /// Milliseconds.
+    For(i64),
+}
+
+pub(super) async fn run(context: &CommandContext, mut args: HistoryArgs) -> Result<(), Error> {
+    if let Some(keep) = args.keep {
+        return set_retention(context, keep);
+    }
+    // Without a user or an age, `--forget` alone would delete the whole history.
+    if args.forget && args.user.is_none() && args.older.is_none() {
+        let which = "say what to forget: `peer history --forget USER`, `peer history --forget --older 30d`, or both";
+        return Err(Error::Usage(which.to_owned()));
+    }
+    let me = context.me(if args.forget { Access::Use } else { Access::Look })?;
+    resolve_arguments(context, &me, LookupScope::Local, &mut args.user).await?;
+    if args.forget { forget(context, &me, args).await } else { print_history(context, &me, args) }
+}
+
+fn print_history(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> Result<(), Error> {
+    let query = HistoryQuery {
+        with: args.user,
+        search: args.search.map(|words| words.join(" ")),
+        since: args.since.map(|ago| now_ms().saturating_sub(ago)),
+        limit: args.limit.map_or(usize::MAX, count),
+        ..HistoryQuery::default()
+    };
+    let found = me.profile.history(&query)?;
+    for stored in &found {
+        print_message(context, me, stored)?;
+    }
+    if found.is_empty() {
+        context.output.note("no messages found");
+    }
+    Ok(())
+}
+
+pub(super) fn print_message(context: &CommandContext, me: &LocalUser, stored: &StoredMessage) -> Result<(), Error> {
+    if context.output.is_json() {
+        return Ok(context.output.print_object("message", &message_json(stored, &me.user))?);
+    }
+    let who = match stored.direction {
+        MessageDirection::In => speaker_label(&stored.peer).into_owned(),
+        MessageDirection::Out => format!("to {}", stored.peer),
+    };
+    let state = match stored.state {
+        MessageState::Stored | MessageState::Received => String::new(),
+        state => format!("  ({})", state.as_str()),
+    };
+    let line = format!(
+        "{} {}{state}",
+        context.output.dim(&date_and_time(stored.at)),
+        message_line(&who, &stored.message.text)
+    );
+    Ok(context.output.print_data(&line)?)
+}
+
+/// Deletes the selected messages for good, after a question.
+async fn forget(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> Result<(), Error> {
+    let HistoryArgs { user, older, yes, .. } = args;
+    let before = older.map(|age| now_ms().saturating_sub(age));
+    let what = ForgetQuery { with: user.clone(), before };
+    let count = me.profile.count_forgettable(&what)?;
+    let messages = message_count(count);
+    let with = user.as_ref().map(|user| format!(" with {user}")).unwrap_or_default();
+    // Nothing to delete needs no question, so that a script's repeated run succeeds without `--yes`.
+    if count > 0
+        && !yes
+        && !confirm_forgetting(context, user.as_ref(), older, &format!("Forget {messages}{with} for good?")).await?
+    {
+        context.output.note("nothing was forgotten");
+        return Ok(());
+    }
+    let (profile, forgetting) = (me.profile.clone(), what.clone());
+    // Deletion overwrites and compacts the file, which takes time.
+    let forgotten = run_blocking(move || Ok(profile.forget(&forgetting, now_ms())?)).await?;
+    if context.output.is_json() {
+        let fields = json!({ "with": user, "messages": forgotten.messages, "bytes": forgotten.bytes });
+        return Ok(context.output.print_object("forgotten", &fields)?);
+    }
+    match forgotten.messages {
+        0 => context.output.note(&format!("no messages{with} to forget")),
+        _ => context
+            .output
+            .note(&format!("forgot {messages}{with}: {} of the disk are free again", format_size(forgotten.bytes))),
+    }
+    Ok(())
+}
+
+/// Returns whether the user at the terminal agrees; without a terminal, rejects with the command that has `--yes`.
+async fn confirm_forgetting(
+    context: &CommandContext,
+    with: Option<&UserName>,
+    older_ms: Option<i64>,
+    question: &str,
+) -> Result<bool, Error> {
+    if context.no_input || !io::stdin().is_terminal() {
+        let user = with.map(|user| format!(" {}", shell_operand(user))).unwrap_or_default();
+        let older = older_ms.map(|age| format!(" --older {}s", age / 1000)).unwrap_or_default();
+        let again = format!("peer history --forget{older} --yes{user}");
+        return Err(Error::Usage(format!("nobody can be asked here: `{again}` forgets them for good")));
+    }
+    ask_yes_no(context, question).await
+}
+
+fn message_count(count: usize) -> String {
+    if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
+}
+
+fn set_retention(context: &CommandContext, keep: HistoryRetention) -> Result<(), Error> {
+    let kept_ms = match keep {
+        HistoryRetention::Forever => None,
+        HistoryRetention::For(kept) => Some(kept),
+    };
+    context.me(Access::Use)?.profile.set_history_retention_ms(kept_ms)?;
+    context.output.note(&match kept_ms {
+        None => "history is kept for ever".to_owned(),
+        Some(kept) => format!(
+            "history is kept for {}: what is older is forgotten once a day while `peer serve` runs, and by \
+             `peer history --forget --older AGE` at once",
+            exact_duration(kept)
+        ),
+    });
+    Ok(())
+}
+
+/// Parses an age, or `all`.
+fn parse_retention(text: &str) -> Result<HistoryRetention, String> {
+    match text {
+        "all" => Ok(HistoryRetention::Forever),
+        text => match parse_age(text)? {
+            0 => Err("history that is kept for no time is forgotten: peer history --forget --older 0s".to_owned()),
+            kept => Ok(HistoryRetention::For(kept)),
+        },
+    }
+}

@@ -1,0 +1,114 @@
+//! The command `peer inbox`.
+
+use clap::Args;
+use serde_json::json;
+use shared::UserName;
+
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
+use super::history;
+use super::user_resolution::{LookupScope, require_known_user, resolve_arguments};
+use crate::engine::chat::{ConversationStatus, HistoryQuery};
+use crate::engine::node::control::{ControlAction, NodeClient};
+use crate::engine::{Error, ErrorKind, LocalUser};
+use crate::profile::{Access, ProfileError};
+use crate::sys::is_stdout_closed;
+use crate::ui::request_commands;
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer inbox
+  peer inbox --accept mallory",
+    notes: "\
+The first message of a stranger is a request to talk: little more is received until you answer, or accept them. \
+`peer block mallory` ignores them.",
+};
+
+/// Show unread messages and mark them read.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct InboxArgs {
+    /// Accept this stranger: receive all their messages from now on.
+    #[arg(long, value_name = "USER")]
+    accept: Option<UserName>,
+}
+
+pub(super) async fn run(context: &CommandContext, args: InboxArgs) -> Result<(), Error> {
+    match args.accept {
+        Some(user) => accept(context, user).await,
+        None => print_inbox(context).await,
+    }
+}
+
+/// Prints the unread messages and requests, and marks the messages as read.
+async fn print_inbox(context: &CommandContext) -> Result<(), Error> {
+    let me = context.me(Access::Look)?;
+    let unread = me.profile.unread_counts()?;
+    if unread.is_empty() {
+        context.output.note("no unread messages");
+    }
+    // Marking messages as read that nobody could see would lose them for the user.
+    let is_shown = !is_stdout_closed();
+    if !is_shown && !unread.is_empty() {
+        context.output.warning("standard output is closed: the messages stay unread");
+    }
+    let mut unmarked = None;
+    for conversation in unread {
+        let query = HistoryQuery { unread: true, ..HistoryQuery::with(&conversation.user, usize::MAX) };
+        let messages = me.profile.history(&query)?;
+        for stored in &messages {
+            history::print_message(context, &me, stored)?;
+        }
+        // What comes from here on was not shown.
+        if let Some(last) = messages.last().filter(|_| is_shown && unmarked.is_none()) {
+            match mark_read(&me, &conversation.user, last.seq).await {
+                // They were shown, and so are the others.
+                Err(why) if why.kind() == ErrorKind::Disk => unmarked = Some(why),
+                marked => marked?,
+            }
+        }
+    }
+    if let Some(why) = unmarked {
+        context.output.warning(&format!("the messages stay unread: {why}"));
+    }
+    for from in me.profile.message_requests()? {
+        if context.output.is_json() {
+            context.output.print_object("request", &json!({ "from": from }))?;
+        } else {
+            context.output.note(&format!("{from} wants to talk: {}", request_commands(&from)));
+        }
+    }
+    Ok(())
+}
+
+async fn mark_read(me: &LocalUser, with: &UserName, up_to: i64) -> Result<(), Error> {
+    match NodeClient::connect(&me.profile).await {
+        Ok(Some(mut node)) => node.perform(ControlAction::MarkRead { with: with.clone(), up_to: Some(up_to) }).await,
+        // A stopped node must not block the inbox: write the mark directly, and its watchers learn of it
+        // later.
+        Ok(None) | Err(Error::Profile(ProfileError::NodeStopped { .. })) => {
+            Ok(me.profile.mark_read(with, Some(up_to)).map(|_| ())?)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Accepts a stranger's requests to talk.
+async fn accept(context: &CommandContext, mut user: UserName) -> Result<(), Error> {
+    let me = context.me(Access::Use)?;
+    resolve_arguments(context, &me, LookupScope::Local, [&mut user]).await?;
+    if user == me.user {
+        return Err(Error::Usage("you can't accept yourself".to_owned()));
+    }
+    // Without a pending request nothing proves that the name is right.
+    if me.profile.conversation_status(&user)? == ConversationStatus::Request(0) {
+        require_known_user(&me, &user).await?;
+    }
+    match NodeClient::connect(&me.profile).await? {
+        Some(mut node) => node.perform(ControlAction::Accept { user: user.clone() }).await?,
+        None => me.profile.accept(&user).map(|_| ())?,
+    }
+    context.output.note(&format!("accepted {user}: you receive all their messages from now on"));
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! The command `peer outbox`.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use shared::UserName;
+use shared::peer::MessageId;
+
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
+use crate::engine::chat::delivery_state::time_left;
+use crate::engine::chat::{self, QueuedMessage};
+use crate::engine::node::control::{ControlAction, NodeClient};
+use crate::engine::{Error, LocalUser, now_ms};
+use crate::profile::Access;
+use crate::ui::{date_and_time, message_json, message_line};
+
+/// Digits of a message's id that are shown and suffice to name it.
+pub(super) const SHORT_ID_DIGITS: usize = 8;
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer outbox
+  peer outbox drop 3f2a",
+    notes: "\
+Queued messages are sent while `peer serve` runs. One that can't be delivered for 14 days expires, and you are \
+told; the days of a machine that is off count two at a time.",
+};
+
+/// Show queued messages, or drop one.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct OutboxArgs {
+    #[command(subcommand)]
+    command: Option<OutboxCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum OutboxCommand {
+    /// Drop a queued message: it is not sent.
+    #[command(after_help = HELP.examples)]
+    Drop {
+        /// Its id, or the beginning of it.
+        id: String,
+    },
+}
+
+pub(super) async fn run(context: &CommandContext, args: OutboxArgs) -> Result<(), Error> {
+    match args.command {
+        Some(OutboxCommand::Drop { id }) => drop_queued(context, &id).await,
+        None => print_outbox(context),
+    }
+}
+
+/// Prints the queued messages.
+fn print_outbox(context: &CommandContext) -> Result<(), Error> {
+    let me = context.me(Access::Look)?;
+    let (waiting, now) = (me.profile.outbox()?, me.profile.outbox_now(now_ms())?);
+    for QueuedMessage { stored, since, frozen } in &waiting {
+        let left = time_left(*since, now);
+        if context.output.is_json() {
+            let mut object = message_json(stored, &me.user);
+            object["frozen"] = json!(frozen);
+            object["expires_in_s"] = json!(left.as_secs());
+            context.output.print_object("outbox", &object)?;
+            continue;
+        }
+        let id = &stored.message.id.to_string()[..SHORT_ID_DIGITS];
+        let remark = if *frozen { format!("  (held back: the key of {} changed)", stored.peer) } else { String::new() };
+        let line = message_line(&format!("to {}", stored.peer), &stored.message.text);
+        let days = left.as_secs().div_ceil(24 * 3600);
+        context.output.print_data(&format!("{id}  {}  {days:>2} d left  {line}{remark}", date_and_time(stored.at)))?;
+    }
+    if waiting.is_empty() {
+        context.output.note("the outbox is empty");
+    }
+    Ok(())
+}
+
+/// Drops the queued message whose id begins like this.
+async fn drop_queued(context: &CommandContext, id: &str) -> Result<(), Error> {
+    let me = context.me(Access::Use)?;
+    let id = id.to_ascii_lowercase();
+    if id.is_empty() {
+        return Err(Error::Usage("which one? `peer outbox` shows the id of each".to_owned()));
+    }
+    let waiting = me.profile.outbox()?;
+    // Ids are shown by their first digits, so a start suffices as long as it is unique.
+    let mut named = waiting.iter().filter(|waiting| waiting.stored.message.id.to_string().starts_with(&id));
+    let found = match (named.next(), named.next()) {
+        (Some(only), None) => &only.stored,
+        (None, _) => return Err(Error::Usage(format!("no queued message {id} — see `peer outbox`"))),
+        (Some(_), Some(_)) => return Err(Error::Usage(format!("{id} begins more than one: give more of it"))),
+    };
+    if !cancel_message(&me, &found.peer, found.message.id).await? {
+        return Err(Error::Usage("it was delivered just now".to_owned()));
+    }
+    let to = &found.peer;
+    let withdrawn = match &found.message.offer {
+        Some(offer) if me.profile.offer(to, &offer.name)?.is_none() => ", and its offer is withdrawn",
+        _ => "",
+    };
+    context.output.note(&format!("dropped the message to {to}: it is not sent{withdrawn}"));
+    Ok(())
+}
+
+/// Removes a message from the outbox, through the node if one runs, so that views are told. Returns false if the
+/// message no longer waits.
+pub(super) async fn cancel_message(me: &LocalUser, to: &UserName, id: MessageId) -> Result<bool, Error> {
+    match NodeClient::connect(&me.profile).await? {
+        Some(mut node) => node.call(ControlAction::Drop { to: to.clone(), message: id }).await,
+        None => chat::cancel_message(me, to, id).await,
+    }
+}

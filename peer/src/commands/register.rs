@@ -1,0 +1,81 @@
+//! The command `peer register`.
+
+use clap::Args;
+use serde_json::json;
+use shared::{Fingerprint, NewUserName, UserName};
+
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
+use super::password_prompt::{PasswordArgs, read_new_password};
+use super::tracker_selection::tracker_for_password;
+use crate::engine::node::control::NodeClient;
+use crate::engine::{Error, tracker_account};
+use crate::net::tracker::TrackerAddress;
+use crate::profile::Profile;
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer register bob
+  peer register bob --tracker 192.0.2.7:8000 --tracker-key FINGERPRINT
+  pass show vizinho | peer register bob --password-file - --tracker-key FINGERPRINT",
+    notes: "\
+The tracker prints the line to use when it starts, and `tracker status` prints it again. Without --tracker the \
+tracker is looked for on the local network, and you are asked whether its key is the one in that line: the \
+password goes to no other tracker.
+
+A name that can be taken for somebody else's is refused: BOB, b0b and b.ob once there is a bob. So `peer chat BOB` \
+finds bob.",
+};
+
+/// Make an account at the tracker, for this machine.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct RegisterArgs {
+    /// A letter or a digit, then up to 31 of A-Z a-z 0-9 _ . -
+    user: NewUserName,
+    #[command(flatten)]
+    password: PasswordArgs,
+}
+
+pub(super) async fn run(context: &CommandContext, args: RegisterArgs) -> Result<(), Error> {
+    let (user, source) = (UserName::from(args.user), args.password.source());
+    let profile = context.profile()?;
+    require_no_node(&profile).await?;
+    let tracker = tracker_for_password(context, &profile, &format!("register {user}")).await?;
+    // After the tracker's key is confirmed: nobody should type a password for a wrong tracker.
+    let password = read_new_password(context, &source).await?;
+    let fingerprint = tracker_account::register(&profile, &tracker, &context.notify(), user.clone(), password).await?;
+    print_account(context, "registered", &user, &tracker, fingerprint)
+}
+
+/// Rejects a change of the account while a node uses it.
+pub(super) async fn require_no_node(profile: &Profile) -> Result<(), Error> {
+    match NodeClient::connect(profile).await? {
+        None => Ok(()),
+        Some(mut node) => {
+            let status = node.status().await?;
+            Err(Error::Usage(format!(
+                "{} is online on this machine (process {}): run `peer logout` first, or use --home DIR for a second account",
+                status.user, status.pid
+            )))
+        }
+    }
+}
+
+/// Prints the account that the profile now has.
+pub(super) fn print_account(
+    context: &CommandContext,
+    how: &str,
+    user: &UserName,
+    tracker: &TrackerAddress,
+    fingerprint: Fingerprint,
+) -> Result<(), Error> {
+    if context.output.is_json() {
+        let fields = json!({ "user": user, "fingerprint": fingerprint, "tracker": tracker.to_string() });
+        return Ok(context.output.print_object("account", &fields)?);
+    }
+    context.output.note(&format!("{how} {user} at {tracker}; your key is {fingerprint}"));
+    context.output.note("next: `peer share PATH`, then `peer serve`; `peer list` shows who is online");
+    Ok(())
+}

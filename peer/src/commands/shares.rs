@@ -1,0 +1,190 @@
+//! The command `peer shares`.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde_json::json;
+use shared::names::name_encoding::display_name;
+
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
+use crate::engine::private_data::PrivateData;
+use crate::engine::share::{self, ShareFreshness, freshness};
+use crate::engine::{Error, shell_quote};
+use crate::profile::{Access, Profile};
+use crate::ui::format_size;
+
+pub(super) const NOTHING_SHARED: &str = "nothing is shared: `peer share PATH` shares a file or a folder";
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer shares
+  peer --json shares | jq -r .name",
+    notes: "\
+Files that came into a folder later are shared with another `peer share`. Files that are gone, have changed or \
+can't be read are marked.",
+};
+
+/// Show what you share.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct SharesArgs {}
+
+pub(super) fn run(context: &CommandContext) -> Result<(), Error> {
+    let Some(profile) = Profile::open_existing(&context.home, Access::Look)? else {
+        context.output.note(NOTHING_SHARED);
+        return Ok(());
+    };
+    let private = PrivateData::of(&profile);
+    let mut outcome = Ok(());
+    let mut any = false;
+    let mut gone = UnavailableShares::default();
+    share::for_each_share(&profile, "", |share| {
+        any = true;
+        // The iteration can't be stopped: skip the rest after a failed write.
+        if outcome.is_err() {
+            return;
+        }
+        let (state, is_private) = (freshness(&share), private.is_private_share(&share));
+        let remark = freshness_remark(&state, is_private);
+        gone.add(share.name.as_str(), is_private || state == ShareFreshness::Missing);
+        outcome = if context.output.is_json() {
+            context.output.print_object(
+                "share",
+                &json!({
+                    "name": share.name,
+                    "size": share.version.size,
+                    "hash": share.hash,
+                    "path": share.path.to_string_lossy(),
+                    "fresh": remark.is_empty(),
+                    "there": state != ShareFreshness::Missing,
+                    "private": is_private,
+                }),
+            )
+        } else {
+            let name = display_name(share.name.as_str());
+            context.output.print_data(&format!(
+                "{:>9}  {name}{}",
+                format_size(share.version.size),
+                context.output.dim(&remark)
+            ))
+        };
+    })?;
+    outcome?;
+    for part in profile.partials()? {
+        any = true;
+        let bytes = part.layout.size();
+        if context.output.is_json() {
+            let path = part.path.to_string_lossy();
+            let told = json!({
+                "name": part.name, "size": bytes, "hash": part.hash, "path": path, "fresh": true, "partial": true,
+            });
+            context.output.print_object("share", &told)?;
+        } else {
+            let (name, note) = (display_name(part.name.as_str()), context.output.dim("  (as far as it is fetched)"));
+            context.output.print_data(&format!("{:>9}  {name}{note}", format_size(bytes)))?;
+        }
+    }
+    if !any {
+        context.output.note(NOTHING_SHARED);
+    }
+    if let Some(advice) = gone.advice() {
+        context.output.note(&advice);
+    }
+    Ok(())
+}
+
+/// Returns the remark after a listed file: why it can't be fetched, or not as it was hashed.
+pub(super) fn freshness_remark(state: &ShareFreshness, is_private: bool) -> String {
+    match state {
+        _ if is_private => "  (never given to anybody: it belongs to an account's folder or holds a key)".to_owned(),
+        ShareFreshness::Fresh | ShareFreshness::Touched => String::new(),
+        ShareFreshness::Changed { .. } => "  (changed since it was hashed)".to_owned(),
+        ShareFreshness::Missing => "  (not there)".to_owned(),
+        ShareFreshness::Unreadable(why) => format!("  (can't be read: {why})"),
+    }
+}
+
+/// Shares that can't be fetched any more, by the first component of their names.
+#[derive(Debug, Default)]
+struct UnavailableShares {
+    top_level: BTreeMap<String, TopLevelShares>,
+}
+
+#[derive(Debug, Default)]
+struct TopLevelShares {
+    is_folder: bool,
+    shares: usize,
+    gone: usize,
+    /// The first [`UnavailableShares::NAMED`] + 1 names.
+    names: Vec<String>,
+}
+
+impl UnavailableShares {
+    /// Largest number of names in the suggested command.
+    const NAMED: usize = 3;
+
+    fn add(&mut self, name: &str, is_gone: bool) {
+        let (top, is_folder) = name.split_once('/').map_or((name, false), |(top, _)| (top, true));
+        let top = self.top_level.entry(top.to_owned()).or_default();
+        top.is_folder = is_folder;
+        top.shares += 1;
+        top.gone += usize::from(is_gone);
+        if is_gone && top.names.len() <= Self::NAMED {
+            top.names.push(name.to_owned());
+        }
+    }
+
+    /// Returns the command that removes them; `None` if there are none.
+    fn advice(&self) -> Option<String> {
+        let gone: usize = self.top_level.values().map(|top| top.gone).sum();
+        if gone == 0 {
+            return None;
+        }
+        let mut names: Vec<String> = Vec::new();
+        for (name, top) in &self.top_level {
+            match top {
+                TopLevelShares { gone: 0, .. } => {}
+                // A folder whose files are all gone is removed by its own name.
+                TopLevelShares { gone, shares, is_folder: true, .. } if gone == shares => {
+                    names.push(format!("{name}/"));
+                }
+                top => names.extend(top.names.iter().cloned()),
+            }
+        }
+        let which = if names.len() > Self::NAMED {
+            "NAME or FOLDER/".to_owned()
+        } else {
+            shell_quote(&names.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        Some(if gone == 1 {
+            format!("1 shared file is gone: `peer unshare {which}` stops sharing it")
+        } else {
+            format!("{gone} shared files are gone: `peer unshare {which}` stops sharing them")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_forgotten_by_a_command_that_can_be_pasted() {
+        let advice = |shares: &[(&str, bool)]| {
+            let mut gone = UnavailableShares::default();
+            shares.iter().for_each(|(name, is_gone)| gone.add(name, *is_gone));
+            gone.advice()
+        };
+        assert_eq!(advice(&[("a", false), ("b/c", false)]), None);
+        let whole = advice(&[("old/a", true), ("old/b c", true), ("new/a", false)]).unwrap();
+        assert_eq!(whole, "2 shared files are gone: `peer unshare old/` stops sharing them");
+        let one = advice(&[("old/a b", true), ("old/c", false)]).unwrap();
+        assert_eq!(one, "1 shared file is gone: `peer unshare 'old/a b'` stops sharing it");
+        let many: Vec<String> = (0..9).map(|number| format!("x/{number}")).collect();
+        let mut many: Vec<(&str, bool)> = many.iter().map(|name| (name.as_str(), true)).collect();
+        many.push(("x/there", false));
+        assert!(advice(&many).unwrap().contains("`peer unshare NAME or FOLDER/`"));
+    }
+}

@@ -1,0 +1,61 @@
+//! The command `peer unshare`.
+
+use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use serde_json::json;
+use shared::names::name_encoding::display_name;
+
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
+use super::share::{notify_node, require_reachable_node};
+use super::shares::NOTHING_SHARED;
+use super::value_parsers::parse_share_pattern;
+use crate::engine::{Error, share};
+use crate::profile::{Access, Profile};
+use crate::ui::file_count;
+
+/// Largest number of removed names in the closing line.
+const MAX_NAMES_SHOWN: usize = 3;
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer unshare report.pdf
+  peer unshare photos/",
+    notes: "",
+};
+
+/// Stop sharing files or folders.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct UnshareArgs {
+    /// Names, folders (docs/) or paths.
+    #[arg(required = true, value_name = "NAME", value_parser = OsStringValueParser::new().map(parse_share_pattern))]
+    names: Vec<String>,
+}
+
+pub(super) async fn run(context: &CommandContext, args: UnshareArgs) -> Result<(), Error> {
+    let UnshareArgs { names } = args;
+    let Some(profile) = Profile::open_existing(&context.home, Access::Use)? else {
+        return Err(Error::Usage(NOTHING_SHARED.to_owned()));
+    };
+    // Before the change: with a node that doesn't answer, the profile and the catalogue would differ.
+    require_reachable_node(&profile).await?;
+    let removed = share::unshare(&profile, &names)?;
+    notify_node(&profile).await?;
+    for name in &removed {
+        if context.output.is_json() {
+            context.output.print_object("unshare", &json!({ "name": name }))?;
+        }
+    }
+    // A name and a path may be spelled alike: show what was removed.
+    let named = match removed.as_slice() {
+        names @ [_, ..] if names.len() <= MAX_NAMES_SHOWN => {
+            let names = names.iter().map(|name| display_name(name.as_str())).collect::<Vec<_>>();
+            format!(": {}", names.join(", "))
+        }
+        _ => String::new(),
+    };
+    context.output.note(&format!("stopped sharing {}{named}", file_count(removed.len())));
+    Ok(())
+}

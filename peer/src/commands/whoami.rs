@@ -1,0 +1,78 @@
+//! The command `peer whoami`.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use shared::safe_text::safe_path;
+
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
+use crate::engine::node::control::{NodeClient, NodeStatus};
+use crate::engine::{Error, tracker_account};
+use crate::profile::Access;
+use crate::ui::elsewhere_words;
+
+/// Time for the tracker to say whether this machine still has the account; without an answer the local state is shown.
+const LOSS_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer whoami
+  peer --json whoami | jq .online",
+    notes: "",
+};
+
+/// Show the account of this machine, and whether it is online.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct WhoamiArgs {}
+
+pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
+    let me = context.me(Access::Look)?;
+    let node = match NodeClient::connect(&me.profile).await? {
+        Some(mut node) => Some(node.status().await?),
+        None => None,
+    };
+    // A running node knows this from its session.
+    let loss = if node.is_none() { tracker_account::detect_key_loss(&me, LOSS_CHECK_TIMEOUT).await } else { None };
+    let (fingerprint, shares) = (me.identity.fingerprint(), me.profile.share_count()?);
+    let elsewhere = node.as_ref().and_then(|node| node.elsewhere);
+    let address = node.as_ref().and_then(|node| node.address).map(|address| address.to_string());
+    if context.output.is_json() {
+        return Ok(context.output.print_object(
+            "account",
+            &json!({
+                "user": me.user,
+                "fingerprint": fingerprint,
+                "tracker": me.tracker.to_string(),
+                "home": me.profile.home().to_string_lossy(),
+                "shares": shares,
+                "online": address.is_some(),
+                "address": address,
+                "elsewhere": elsewhere,
+                "signed_out": loss.map(|loss| loss.to_string()),
+            }),
+        )?);
+    }
+    let online = match (node, address) {
+        (_, Some(address)) => format!("yes, at {address}"),
+        (Some(NodeStatus { elsewhere: Some(elsewhere), .. }), None) => {
+            format!("no: {} (`peer serve` takes over here)", elsewhere_words(&elsewhere))
+        }
+        (Some(_), None) => "no: waiting for the tracker".to_owned(),
+        (None, None) => loss.map_or_else(|| "no".to_owned(), |loss| format!("no: {loss}")),
+    };
+    for (label, value) in [
+        ("user", me.user.to_string()),
+        ("key", fingerprint.to_string()),
+        ("tracker", me.tracker.to_string()),
+        ("home", safe_path(me.profile.home())),
+        ("shares", shares.to_string()),
+        ("online", online),
+    ] {
+        context.output.print_data(&format!("{label:8} {value}"))?;
+    }
+    Ok(())
+}
