@@ -27,21 +27,14 @@ mod verify;
 mod whoami;
 
 // What several of them need.
-mod background_fetch;
 mod bell;
-mod chat_filter;
 pub(crate) mod command_help;
 pub(crate) mod context;
 mod embedded_node;
-mod interrupted_send;
-mod line_budget;
-mod message_sending;
 mod node_connection;
 mod node_handle;
 mod password_prompt;
-mod path_completion;
 mod progress_publisher;
-mod serve_output;
 mod tracker_confirmation;
 mod tracker_selection;
 mod user_resolution;

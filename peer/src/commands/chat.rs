@@ -1,5 +1,9 @@
 //! The command `peer chat`.
 
+mod chat_filter;
+mod interrupted_send;
+pub(super) mod message_sending;
+
 use clap::Args;
 use shared::UserName;
 
@@ -8,7 +12,6 @@ use super::context::CommandContext;
 use super::node_handle::NodeHandle;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::view_session::{self, refuse_in_background};
-use super::{chat_filter, message_sending};
 use crate::engine::chat::{HistoryQuery, StoredMessage};
 use crate::engine::node::control::{NodeClient, NodeLifetime};
 use crate::engine::{Error, LocalUser};

@@ -10,13 +10,14 @@ use shared::names::name_encoding::display_name;
 use shared::peer::FileOffer;
 use shared::{FileName, UserName};
 
+use super::chat::message_sending;
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
+use super::outbox;
 use super::share::with_stop_timeout;
 use super::shares::freshness_remark;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::value_parsers::parse_file_name;
-use super::{message_sending, outbox};
 use crate::engine::chat::{self, DeliveryReport};
 use crate::engine::node::control::{ControlAction, NodeClient};
 use crate::engine::private_data::PrivateData;

@@ -1,5 +1,8 @@
 //! The command `peer serve`, which runs a node until it is stopped.
 
+mod line_budget;
+mod serve_output;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
@@ -9,10 +12,10 @@ use shared::limits::MIN_PEER_PORT;
 use shared::safe_text::safe_line;
 use tokio::sync::{broadcast, oneshot};
 
+use self::serve_output::EventPrinter;
 use super::bell::MessageBell;
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::serve_output::EventPrinter;
 use super::value_parsers::parse_rate;
 use crate::engine::node::control::{ControlAction, NodeClient, NodeLifetime};
 use crate::engine::node::{ListenConfig, Node, PortForwarding};

@@ -13,12 +13,14 @@ use shared::tracker::{
 };
 
 use super::context::CommandContext;
-use super::view_session;
 use crate::engine::{Error, ErrorKind, LocalUser, Notice, tracker_search};
 use crate::net::TrackerError;
 
 /// Time for the tracker to say whether a user exists.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Largest number of similar names to suggest.
+const MAX_SUGGESTIONS: usize = 3;
 
 /// The places where a name is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +47,9 @@ pub(super) async fn resolve_arguments(
     }
     let known = known_users(me)?;
     for name in names {
-        if let Some(user) = context.until_cancelled(find_match(me, &known, scope, name)).await? {
+        // Boxed because of its size: it is a part of nearly every command's future.
+        let found = Box::pin(find_match(me, &known, scope, name));
+        if let Some(user) = context.until_cancelled(found).await? {
             (me.notify)(Notice::OtherLetters { asked: name.clone(), user: user.clone() });
             *name = user;
         }
@@ -69,7 +73,7 @@ pub(super) async fn require_known_user(me: &LocalUser, user: &UserName) -> Resul
     if is_met || me.profile.blocked()?.contains(user) {
         return Ok(());
     }
-    match tokio::time::timeout(LOOKUP_TIMEOUT, view_session::look_up_user(me, user)).await {
+    match tokio::time::timeout(LOOKUP_TIMEOUT, look_up_user(me, user)).await {
         Ok(Ok((false, like))) => {
             let like: Vec<&str> = like.iter().map(UserName::as_str).collect();
             let meant = if like.is_empty() { String::new() } else { format!("; did you mean {}?", like.join(" or ")) };
@@ -162,6 +166,36 @@ fn unique_match(name: &UserName, all: Vec<UserName>) -> Result<Option<UserName>,
     }
 }
 
+/// Returns whether a user has an account, and otherwise similar names. Trackers without the feature for keyless users
+/// don't find those by `whois`; they are looked for among the users online.
+pub(super) async fn look_up_user(me: &LocalUser, of: &UserName) -> Result<(bool, Vec<UserName>), Error> {
+    let mut tracker = me.connect_tracker().await?;
+    let known: Result<WhoisReply, TrackerError> =
+        tracker.call(&TrackerRequest::Whois(WhoisRequest::User(of.clone()))).await;
+    match known {
+        Ok(_) => return Ok((true, Vec::new())),
+        Err(error) if error.code() == Some(TrackerErrorCode::NotFound) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let online = tracker_search::online_names(&mut tracker).await?;
+    if online.contains(of) {
+        return Ok((true, Vec::new()));
+    }
+    let met = me.profile.known_people()?.into_iter().map(|(user, _)| user).filter(|user| user != of);
+    Ok((false, similar_names(of, online.into_iter().chain(met).collect::<BTreeSet<_>>())))
+}
+
+/// Returns the names that may have been meant, the most similar first.
+fn similar_names(of: &UserName, names: impl IntoIterator<Item = UserName>) -> Vec<UserName> {
+    let wrong = |name: &UserName| strsim::osa_distance(name.as_str(), of.as_str());
+    // One edit in three characters, at most three: beyond that every short name resembles every other.
+    let may_be = |name: &UserName| wrong(name) <= (of.as_str().len() / 3).clamp(1, 3);
+    let mut like: Vec<UserName> = names.into_iter().filter(may_be).collect();
+    like.sort_by_key(wrong);
+    like.truncate(MAX_SUGGESTIONS);
+    like
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,5 +211,15 @@ mod tests {
         assert_eq!(only_one("zoe", &["alice", "bob"]).unwrap(), None);
         let ambiguous = only_one("BOB", &["Bob", "bob"]).unwrap_err().to_string();
         assert!(ambiguous.contains("Bob, bob: say which"), "{ambiguous}");
+    }
+
+    #[test]
+    fn a_name_with_a_slip_is_recognised() {
+        let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<UserName>>();
+        let there = names(&["alice", "bob", "carol", "caroline", "karol"]);
+        let like = |of: &str| similar_names(&of.parse().unwrap(), there.clone());
+        assert_eq!(like("bbo"), names(&["bob"]));
+        assert_eq!(like("carrol"), names(&["carol", "karol"]));
+        assert_eq!(like("zoe"), names(&[]));
     }
 }

@@ -3,9 +3,11 @@
 //! Keys come before everything else, and the view is drawn at most sixty times a second. So neither a flood of events
 //! nor a node that is slow or gone delays the user.
 
+mod background_fetch;
 mod background_jobs;
 mod command_dispatch;
 mod message_submission;
+mod path_completion;
 mod running_uploads;
 mod unstored_messages;
 mod view_exit;
@@ -19,13 +21,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::background_fetch::{BackgroundEvent, BackgroundFetches};
 use self::background_jobs::JobOutcome;
-pub(super) use self::background_jobs::look_up_user;
 use self::running_uploads::RunningUploads;
 use self::unstored_messages::UnstoredMessages;
 use self::view_exit::ExitReason;
 pub(super) use self::view_exit::{ViewExit, report_exit};
-use super::background_fetch::{BackgroundEvent, BackgroundFetches};
 use super::bell::MessageBell;
 use super::context::CommandContext;
 use super::node_connection::{ConnectionEvent, NodeConnection};

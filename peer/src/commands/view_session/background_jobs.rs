@@ -1,27 +1,23 @@
 //! Jobs of a view that take time: disk, tracker and peer lookups, run beside its event loop.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use shared::peer::ChatMessage;
-use shared::tracker::{TrackerErrorCode, TrackerRequest, WhoisReply, WhoisRequest};
 use shared::{FileName, UserName};
 use tokio::sync::mpsc;
 
-use super::super::background_fetch::BackgroundEvent;
-use super::super::path_completion as written;
+use super::super::user_resolution::look_up_user;
+use super::background_fetch::BackgroundEvent;
+use super::path_completion;
 use crate::engine::chat::{self, StoredMessage};
 use crate::engine::node_event::{FileTransfer, TransferDirection, TransferState};
-use crate::engine::{Error, LocalUser, file_offers, peer_lookup, remote_files, run_blocking, tracker_search};
-use crate::net::TrackerError;
+use crate::engine::{Error, LocalUser, file_offers, peer_lookup, remote_files, run_blocking};
 use crate::ui::ViewUpdate;
 
 /// Time before the first report of hashing progress, and between two reports.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
-/// Largest number of similar names to suggest.
-const MAX_SUGGESTIONS: usize = 3;
 
 /// The result of a job, handled by the event loop.
 pub(super) enum JobOutcome {
@@ -70,7 +66,7 @@ pub(super) async fn hash_offer(
     let user = to.clone();
     let put = run_blocking(move || {
         // Typed in a view, where no shell has expanded `~`.
-        let paths: Vec<PathBuf> = paths.iter().map(|path| written::expand_home(path)).collect();
+        let paths: Vec<PathBuf> = paths.iter().map(|path| path_completion::expand_home(path)).collect();
         if let Some(warning) = file_offers::blocked_warning(&me.profile, &user)? {
             // The view is gone when nobody listens.
             let _ = tell.send(BackgroundEvent::Problem(warning));
@@ -138,52 +134,7 @@ pub(super) async fn find_account(me: LocalUser, of: UserName) -> JobOutcome {
     }
 }
 
-/// Returns whether a user has an account, and otherwise similar names. Trackers without the feature for keyless users
-/// don't find those by `whois`; they are looked for among the users online.
-pub(in crate::commands) async fn look_up_user(me: &LocalUser, of: &UserName) -> Result<(bool, Vec<UserName>), Error> {
-    let mut tracker = me.connect_tracker().await?;
-    let known: Result<WhoisReply, TrackerError> =
-        tracker.call(&TrackerRequest::Whois(WhoisRequest::User(of.clone()))).await;
-    match known {
-        Ok(_) => return Ok((true, Vec::new())),
-        Err(error) if error.code() == Some(TrackerErrorCode::NotFound) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let online = tracker_search::online_names(&mut tracker).await?;
-    if online.contains(of) {
-        return Ok((true, Vec::new()));
-    }
-    let met = me.profile.known_people()?.into_iter().map(|(user, _)| user).filter(|user| user != of);
-    Ok((false, similar_names(of, online.into_iter().chain(met).collect::<BTreeSet<_>>())))
-}
-
-/// Returns the names that may have been meant, the most similar first.
-fn similar_names(of: &UserName, names: impl IntoIterator<Item = UserName>) -> Vec<UserName> {
-    let wrong = |name: &UserName| strsim::osa_distance(name.as_str(), of.as_str());
-    // One edit in three characters, at most three: beyond that every short name resembles every other.
-    let may_be = |name: &UserName| wrong(name) <= (of.as_str().len() / 3).clamp(1, 3);
-    let mut like: Vec<UserName> = names.into_iter().filter(may_be).collect();
-    like.sort_by_key(wrong);
-    like.truncate(MAX_SUGGESTIONS);
-    like
-}
-
 /// Completes a path that the user types.
 pub(super) async fn complete_path(start: String) -> JobOutcome {
-    JobOutcome::Update(written::complete_path(start).await)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_with_a_slip_is_recognised() {
-        let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<UserName>>();
-        let there = names(&["alice", "bob", "carol", "caroline", "karol"]);
-        let like = |of: &str| similar_names(&of.parse().unwrap(), there.clone());
-        assert_eq!(like("bbo"), names(&["bob"]));
-        assert_eq!(like("carrol"), names(&["carol", "karol"]));
-        assert_eq!(like("zoe"), names(&[]));
-    }
+    JobOutcome::Update(path_completion::complete_path(start).await)
 }

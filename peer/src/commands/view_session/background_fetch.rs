@@ -13,7 +13,7 @@ use shared::safe_text::{safe_line, safe_path};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::progress_publisher::ProgressPublisher;
+use super::super::progress_publisher::ProgressPublisher;
 use crate::engine::fetch::{
     FetchDestination, FetchEvent, FetchRequest, FileNo, FileOutcome, FileReport, IfExists, RequestedName, SourcePolicy,
     fetch,

@@ -7,7 +7,7 @@ use serde_json::json;
 use shared::UserName;
 use shared::peer::ChatMessage;
 
-use super::context::CommandContext;
+use super::super::context::CommandContext;
 use super::interrupted_send::report_interrupted_send;
 use crate::engine::chat::{
     self, DeliveryReport, DirectDelivery, MessageState, RetryPolicy, StoredMessage, retry_policy,
@@ -51,7 +51,7 @@ pub(super) async fn send_message(
     }
 }
 
-pub(super) fn print_delivery(
+pub(in crate::commands) fn print_delivery(
     context: &CommandContext,
     user: &UserName,
     delivery: &DeliveryReport,
@@ -74,7 +74,7 @@ pub(super) fn note_queued(context: &CommandContext, user: &UserName, why: &str) 
 }
 
 /// Delivers over a link of this process, together with everything else that waits for the user.
-pub(super) async fn deliver_without_node(
+pub(in crate::commands) async fn deliver_without_node(
     context: &CommandContext,
     me: &LocalUser,
     user: &UserName,
@@ -145,7 +145,11 @@ async fn find_outcome(me: &LocalUser, user: &UserName, message: ChatMessage) -> 
 }
 
 /// Runs `work`, and says that it waits if that takes longer than [`WAIT_NOTICE_DELAY`].
-pub(super) async fn with_wait_notice<T>(context: &CommandContext, user: &UserName, work: impl Future<Output = T>) -> T {
+pub(in crate::commands) async fn with_wait_notice<T>(
+    context: &CommandContext,
+    user: &UserName,
+    work: impl Future<Output = T>,
+) -> T {
     tokio::pin!(work);
     tokio::select! {
         done = &mut work => return done,

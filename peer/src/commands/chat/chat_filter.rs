@@ -12,11 +12,11 @@ use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
 use tokio::sync::mpsc;
 
-use super::context::CommandContext;
+use super::super::context::CommandContext;
+use super::super::node_connection;
+use super::super::node_handle::NodeHandle;
 use super::interrupted_send::report_interrupted_send;
 use super::message_sending::{WAIT_NOTICE_DELAY, note_queued, note_waiting};
-use super::node_connection;
-use super::node_handle::NodeHandle;
 use crate::engine::chat::{self, HistoryQuery, MessageDirection, MessageState, StoredMessage};
 use crate::engine::node::control::{ControlAction, ControlOutcome, NodeClient, NodeLifetime, NodeMessage};
 use crate::engine::node_event::NodeEvent;

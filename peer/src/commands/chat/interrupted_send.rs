@@ -7,8 +7,8 @@ use shared::UserName;
 use shared::peer::MessageId;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::context::CommandContext;
-use super::outbox;
+use super::super::context::CommandContext;
+use super::super::outbox;
 use crate::engine::chat::{self, MessageState};
 use crate::engine::{Error, LocalUser, run_blocking};
 
