@@ -15,6 +15,7 @@ mod history_removal;
 mod known_trackers;
 mod known_users;
 mod lock_wait;
+mod message_deletion;
 mod message_requests;
 mod message_store;
 mod node_lock;

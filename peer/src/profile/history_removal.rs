@@ -8,11 +8,11 @@
 //! The ids of removed messages are kept for half a year: a message whose ack was lost is delivered again, and must not
 //! count as new. After that time no sender waits for an ack any more.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use shared::UserName;
 
-use super::message_store::SEQ_FLOOR_KEY;
-use super::{PUT_SETTING, Profile, ProfileError};
+use super::message_deletion::{delete_messages, recount_conversation};
+use super::{Profile, ProfileError};
 
 /// Messages removed in one transaction; other writers get their turn in between.
 const BATCH: usize = 500;
@@ -48,7 +48,6 @@ struct ForgottenRow {
     peer: String,
     direction: String,
     id: String,
-    text: String,
     at: i64,
 }
 
@@ -135,12 +134,8 @@ impl ForgetQuery {
 fn forget_batch(writer: &mut Connection, what: &ForgetQuery, now_ms: i64) -> rusqlite::Result<usize> {
     let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let rows = select_batch(&transaction, what)?;
+    delete_messages(&transaction, rows.iter().map(|row| row.seq))?;
     for row in &rows {
-        // The index keeps no copy of the text (external content), so it needs the text to remove its words.
-        transaction
-            .prepare_cached("INSERT INTO message_words (message_words, rowid, text) VALUES ('delete', ?1, ?2)")?
-            .execute(params![row.seq, row.text])?;
-        transaction.prepare_cached("DELETE FROM message WHERE seq = ?1")?.execute([row.seq])?;
         // An older id would be deleted right away by the statement below.
         if row.at > now_ms.saturating_sub(FORGOTTEN_ID_RETENTION_MS) {
             transaction
@@ -149,9 +144,6 @@ fn forget_batch(writer: &mut Connection, what: &ForgetQuery, now_ms: i64) -> rus
         }
     }
     transaction.execute("DELETE FROM forgotten WHERE at <= ?1", [now_ms.saturating_sub(FORGOTTEN_ID_RETENTION_MS)])?;
-    if let Some(last) = rows.iter().map(|row| row.seq).max() {
-        raise_seq_floor(&transaction, last)?;
-    }
     let mut peers: Vec<&str> = rows.iter().map(|row| row.peer.as_str()).collect();
     peers.sort_unstable();
     peers.dedup();
@@ -168,42 +160,14 @@ fn forget_batch(writer: &mut Connection, what: &ForgetQuery, now_ms: i64) -> rus
 fn select_batch(transaction: &Transaction<'_>, what: &ForgetQuery) -> rusqlite::Result<Vec<ForgottenRow>> {
     let (conditions, peer, before) = what.sql();
     let mut query = transaction.prepare(&format!(
-        "SELECT seq, peer, direction, id, text, at FROM message WHERE {conditions} ORDER BY seq LIMIT ?3"
+        "SELECT seq, peer, direction, id, at FROM message WHERE {conditions} ORDER BY seq LIMIT ?3"
     ))?;
     let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
     let rows = query.query_map(params![peer, before, limit], |row| {
         let (seq, peer, direction) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(ForgottenRow { seq, peer, direction, id: row.get(3)?, text: row.get(4)?, at: row.get(5)? })
+        Ok(ForgottenRow { seq, peer, direction, id: row.get(3)?, at: row.get(4)? })
     })?;
     rows.collect()
-}
-
-/// Raises the floor of places: a reader that continues after a place would miss a message that got a used one.
-pub(super) fn raise_seq_floor(transaction: &Transaction<'_>, last: i64) -> rusqlite::Result<()> {
-    let floor: Option<String> = transaction
-        .query_row("SELECT value FROM setting WHERE key = ?1", [SEQ_FLOOR_KEY], |row| row.get(0))
-        .optional()?;
-    let floor = floor.and_then(|text| text.parse().ok()).unwrap_or(0).max(last);
-    transaction.execute(PUT_SETTING, [SEQ_FLOOR_KEY, &floor.to_string()]).map(|_| ())
-}
-
-/// Recounts the unread messages and the used quota of a message request.
-pub(super) fn recount_conversation(transaction: &Transaction<'_>, peer: &str) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached(
-            "UPDATE conversation SET
-                 unread = (SELECT count(*) FROM message WHERE peer = ?1 AND direction = 'in' AND seq > read_up_to),
-                 unread_bytes = (SELECT coalesce(sum(octet_length(text)), 0) FROM message
-                                 WHERE peer = ?1 AND direction = 'in' AND seq > read_up_to),
-                 request_count = CASE accepted WHEN 1 THEN 0 ELSE
-                     (SELECT count(*) FROM message WHERE peer = ?1 AND direction = 'in') END,
-                 request_bytes = CASE accepted WHEN 1 THEN 0 ELSE
-                     (SELECT coalesce(sum(octet_length(text) + coalesce(octet_length(offer), 0) + ?2), 0) FROM message
-                      WHERE peer = ?1 AND direction = 'in') END
-             WHERE peer = ?1",
-        )?
-        .execute(params![peer, super::stored_message::to_i64(shared::limits::MESSAGE_OVERHEAD_BYTES)])
-        .map(|_| ())
 }
 
 /// Ends a conversation without messages, unless it is frozen; a stranger's quota then starts anew.

@@ -7,13 +7,11 @@ use shared::UserName;
 use shared::limits::{MAX_MESSAGES_PER_USER, MAX_UNREAD_BYTES_PER_USER};
 use shared::peer::{ChatMessage, MessageId};
 
+use super::message_deletion::SEQ_FLOOR_KEY;
 use super::message_requests::{self, RequestQuota};
 use super::steady_clock::load_steady_clock;
 use super::stored_message::{MessageDirection, MessageState, charged_bytes, to_i64};
 use super::{Profile, ProfileError};
-
-/// The setting with the highest place of a forgotten message; places up to it are never used again.
-pub(super) const SEQ_FLOOR_KEY: &str = "message_floor";
 
 /// The result of storing a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 use shared::UserName;
 
-use super::history_removal::{raise_seq_floor, recount_conversation};
+use super::message_deletion::{delete_messages, recount_conversation};
 use super::stored_message::to_i64;
 
 /// Forgets all that somebody left who left more than `bytes`, and is neither accepted nor blocked nor `newcomer`; returns how
@@ -30,19 +30,11 @@ pub(super) fn evict_largest_request(
         })
         .optional()?;
     let Some((peer, freed)) = largest else { return Ok(None) };
-    // The index of words holds no text of its own: it has to be told what it knew.
-    transaction
-        .prepare_cached(
-            "INSERT INTO message_words (message_words, rowid, text)
-             SELECT 'delete', seq, text FROM message WHERE peer = ?1 AND direction = 'in'",
-        )?
-        .execute([&peer])?;
-    let last: Option<i64> =
-        transaction.query_row("SELECT max(seq) FROM message WHERE peer = ?1", [&peer], |row| row.get(0))?;
-    transaction.prepare_cached("DELETE FROM message WHERE peer = ?1 AND direction = 'in'")?.execute([&peer])?;
-    if let Some(last) = last {
-        raise_seq_floor(transaction, last)?;
-    }
+    let left: Vec<i64> = transaction
+        .prepare_cached("SELECT seq FROM message WHERE peer = ?1 AND direction = 'in'")?
+        .query_map([&peer], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    delete_messages(transaction, left)?;
     recount_conversation(transaction, &peer)?;
     Ok(Some(usize::try_from(freed).unwrap_or(0)))
 }

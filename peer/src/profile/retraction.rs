@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, TransactionBehavior, params};
 use shared::UserName;
 use shared::peer::{FileOffer, MessageId};
 
-use super::history_removal::raise_seq_floor;
+use super::message_deletion::delete_messages;
 use super::{MessageState, Profile, ProfileError};
 
 impl Profile {
@@ -16,29 +16,20 @@ impl Profile {
         let mut writer = self.writer()?;
         let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
         let mut forgotten = Vec::with_capacity(ids.len());
-        let mut last = 0;
         for id in ids {
             let found = transaction.query_row(
-                "SELECT seq, text FROM message WHERE peer = ?1 AND direction = 'out' AND id = ?2",
+                "SELECT seq FROM message WHERE peer = ?1 AND direction = 'out' AND id = ?2",
                 params![to.as_str(), id.to_string()],
-                |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
+                |row| row.get::<_, i64>(0),
             );
-            let Some((seq, text)) = self.db_result(found.optional())? else { continue };
+            let Some(seq) = self.db_result(found.optional())? else { continue };
             let removed = transaction
                 .execute("DELETE FROM outbox WHERE seq = ?1", [seq])
-                .and_then(|_| {
-                    // The index keeps no copy of the text (external content), so it needs the text to remove
-                    // its words.
-                    let unlearn = "INSERT INTO message_words (message_words, rowid, text) VALUES ('delete', ?1, ?2)";
-                    transaction.execute(unlearn, params![seq, text])
-                })
-                .and_then(|_| transaction.execute("DELETE FROM message WHERE seq = ?1", [seq]));
+                .and_then(|_| delete_messages(&transaction, [seq]));
             self.db_result(removed)?;
-            last = last.max(seq);
             forgotten.push(*id);
         }
-        if last > 0 {
-            self.db_result(raise_seq_floor(&transaction, last))?;
+        if !forgotten.is_empty() {
             // Without a message left, the user must not show up among the known people.
             let ended = transaction.execute(
                 "DELETE FROM conversation WHERE peer = ?1 AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)",

@@ -1,0 +1,57 @@
+//! Deletion of stored messages, with all that is kept about them elsewhere in the database.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+use shared::limits::MESSAGE_OVERHEAD_BYTES;
+
+use super::PUT_SETTING;
+use super::stored_message::to_i64;
+
+/// The setting with the highest place of a deleted message; places up to it are never used again.
+pub(super) const SEQ_FLOOR_KEY: &str = "message_floor";
+
+/// Deletes the messages at these places, and their words in the full-text index. Their places are not used again.
+pub(super) fn delete_messages(
+    transaction: &Transaction<'_>,
+    seqs: impl IntoIterator<Item = i64>,
+) -> rusqlite::Result<()> {
+    // The index keeps no copy of the text (external content), so it needs the text to remove its words.
+    let mut unindex = transaction.prepare_cached(
+        "INSERT INTO message_words (message_words, rowid, text) SELECT 'delete', seq, text FROM message WHERE seq = ?1",
+    )?;
+    let mut delete = transaction.prepare_cached("DELETE FROM message WHERE seq = ?1")?;
+    let mut last = None;
+    for seq in seqs {
+        unindex.execute([seq])?;
+        delete.execute([seq])?;
+        last = last.max(Some(seq));
+    }
+    last.map_or(Ok(()), |last| raise_seq_floor(transaction, last))
+}
+
+/// Recounts the unread messages and the used quota of a message request.
+pub(super) fn recount_conversation(transaction: &Transaction<'_>, peer: &str) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "UPDATE conversation SET
+                 unread = (SELECT count(*) FROM message WHERE peer = ?1 AND direction = 'in' AND seq > read_up_to),
+                 unread_bytes = (SELECT coalesce(sum(octet_length(text)), 0) FROM message
+                                 WHERE peer = ?1 AND direction = 'in' AND seq > read_up_to),
+                 request_count = CASE accepted WHEN 1 THEN 0 ELSE
+                     (SELECT count(*) FROM message WHERE peer = ?1 AND direction = 'in') END,
+                 request_bytes = CASE accepted WHEN 1 THEN 0 ELSE
+                     (SELECT coalesce(sum(octet_length(text) + coalesce(octet_length(offer), 0) + ?2), 0) FROM message
+                      WHERE peer = ?1 AND direction = 'in') END
+             WHERE peer = ?1",
+        )?
+        .execute(params![peer, to_i64(MESSAGE_OVERHEAD_BYTES)])
+        .map(|_| ())
+}
+
+/// Raises the floor of places: a reader that continues after a place would miss a message that got a used one.
+fn raise_seq_floor(transaction: &Transaction<'_>, last: i64) -> rusqlite::Result<()> {
+    let floor: Option<String> = transaction
+        .query_row("SELECT value FROM setting WHERE key = ?1", [SEQ_FLOOR_KEY], |row| row.get(0))
+        .optional()?;
+    let floor = floor.and_then(|text| text.parse().ok()).unwrap_or(0).max(last);
+    transaction.execute(PUT_SETTING, [SEQ_FLOOR_KEY, &floor.to_string()]).map(|_| ())
+}
