@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tests::binaries::workspace;
-use tests::{Invocation, Outcome};
+use tests::{Invocation, ModuleGraph, Outcome};
 
 fn cargo(args: &[&str]) -> Outcome {
     let root = workspace();
@@ -158,6 +158,25 @@ fn no_type_name_stands_twice_in_a_crate() {
         assert!(types.len() > 10, "{types:?}");
         let twice: Vec<_> = types.iter().filter(|(_, files)| files.len() > 1).collect();
         assert!(twice.is_empty(), "{twice:#?}");
+    }
+}
+
+/// Modules below which circles are known; none is added here.
+const KNOWN_CIRCLES: [&str; 3] = ["engine::fetch::", "engine::node::", "ui::full_view::"];
+
+#[test]
+fn modules_import_each_other_in_no_circle() {
+    for name in ["shared", "certs", "shared/mdns", "tracker", "peer", "tests"] {
+        let root = workspace().join(name).join("src");
+        let files = sources(&format!("{name}/src"));
+        let relative =
+            files.iter().filter_map(|(path, text)| Some((path.strip_prefix(&root).ok()?.to_str()?, &**text)));
+        let graph = ModuleGraph::from_sources(relative);
+        assert!(graph.module_count() > 5, "{graph:?}");
+        let mut circles = graph.circles();
+        circles.retain(|circle| !KNOWN_CIRCLES.iter().any(|known| circle.starts_with(known)));
+        let lines: Vec<&str> = circles.iter().map(String::as_str).collect();
+        assert!(lines.is_empty(), "modules of {name} import each other in a circle:\n{}", lines.join("\n"));
     }
 }
 

@@ -12,6 +12,7 @@
 //! * [`Tmpfs`] and [`OddMount`]: small, odd file systems, where root allows it.
 //! * [`emulator`]: the network between, failing.
 //! * [`earlier`] and [`transcript`]: an earlier version beside this one.
+//! * [`ModuleGraph`]: which modules of a crate import which.
 //!
 //! A longer look: `VIZINHO_TEST_KILLS=100` kills a fetch that often, `VIZINHO_TEST_GONE_SECONDS=60` keeps all sources
 //! away for so long, `VIZINHO_TEST_SEED=N` is another fate for everything that chance decides, `VIZINHO_LONG=1` runs what takes long.
@@ -32,6 +33,7 @@ pub mod files;
 pub mod hostile;
 mod invocation;
 mod lab;
+mod module_graph;
 mod network;
 mod odd_mount;
 mod outcome;
@@ -44,6 +46,7 @@ pub mod transcript;
 
 pub use invocation::Invocation;
 pub use lab::{Lab, LabOptions, User};
+pub use module_graph::ModuleGraph;
 pub use network::{Host, Network};
 pub use odd_mount::OddMount;
 pub use outcome::Outcome;

@@ -11,9 +11,9 @@ use shared::{FileName, UserName};
 use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
 
 use super::active_conversations::ActiveConversations;
-use super::chat::MessageState;
 use super::chat_activity::{ChatActivity, PeerChatActivity};
 use super::{ErrorKind, Notice};
+use crate::profile::MessageState;
 
 /// Events buffered for a slow receiver; one that falls further behind misses some.
 const CHANNEL_CAPACITY: usize = 4096;
