@@ -1,5 +1,6 @@
 //! The format of a backup's file.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -26,6 +27,9 @@ pub enum ArchiveError {
     /// A later version made it; the number is its format.
     #[error("a newer tracker made it (format {0}, this one knows {FORMAT}): use that one")]
     TooNew(u32),
+    /// An earlier version made it, in a format that is no longer read; the number is its format.
+    #[error("an older tracker made it (format {0}, this one knows {FORMAT}): restore it with that one")]
+    TooOld(u32),
     /// It is not as it was made.
     #[error("it is damaged: {0}")]
     Damaged(String),
@@ -86,8 +90,10 @@ pub(super) fn unpack(from: File, place: impl Fn(&str) -> Option<PathBuf>) -> Res
     };
     let BackupManifest { vizinho_tracker_backup: format, parts, .. } =
         serde_json::from_slice(&manifest).map_err(|_| ArchiveError::NotABackup)?;
-    if format != FORMAT {
-        return Err(ArchiveError::TooNew(format));
+    match format.cmp(&FORMAT) {
+        Ordering::Less => return Err(ArchiveError::TooOld(format)),
+        Ordering::Greater => return Err(ArchiveError::TooNew(format)),
+        Ordering::Equal => {}
     }
     let mut found = Vec::new();
     for entry in entries {

@@ -155,6 +155,23 @@ fn a_plain_copy_of_the_accounts_leaves_the_key() {
 }
 
 #[test]
+fn another_format_is_left_to_the_tracker_that_made_it() {
+    let folder = Folder::with(&[]);
+    let refused = |format: u32| {
+        let manifest = format!(r#"{{"vizinho_tracker_backup":{format},"tracker":"x","parts":{{}}}}"#);
+        let mut header = tar::Header::new_gnu();
+        header.set_size(manifest.len() as u64);
+        let mut archive = tar::Builder::new(Vec::new());
+        archive.append_data(&mut header, "manifest.json", manifest.as_bytes()).unwrap();
+        restore(folder.0.path(), spoilt(&archive.into_inner().unwrap()).path()).unwrap_err().to_string()
+    };
+    for (format, told) in [(0, "an older tracker made it (format 0"), (2, "a newer tracker made it (format 2")] {
+        let why = refused(format);
+        assert!(why.contains(told), "{why}");
+    }
+}
+
+#[test]
 fn newer_ones_are_left_to_newer_trackers() {
     let source = Folder::with(&["alice"]);
     let db = Connection::open(source.path(ACCOUNT_DATABASE)).unwrap();
