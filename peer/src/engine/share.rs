@@ -200,8 +200,9 @@ fn hash_and_store(
 /// # Errors
 /// [`Error::Usage`] if a text names nothing that is shared; then no share is removed.
 pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Error> {
-    let mut names = Vec::new();
+    let (mut names, mut parts) = (Vec::new(), Vec::new());
     let mut folders = BTreeSet::new();
+    // Looks first and removes last: a later text that names nothing must leave all as it was.
     for text in texts {
         let before = names.len();
         let meant = ShareSelector::new(text);
@@ -217,21 +218,22 @@ pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Err
                 break;
             }
         }
-        // Empty folders have no shares that could match.
-        let empty = profile.remove_folders(meant.folder)?;
-        let parts = profile.partials()?.into_iter().filter(|part| part.name.as_str() == text);
-        for part in parts {
-            profile.remove_partial(&part.path)?;
+        for part in profile.partials()?.into_iter().filter(|part| part.name.as_str() == text) {
+            parts.push(part.path);
             names.push(part.name);
         }
-        if names.len() == before && empty == 0 {
+        folders.insert(meant.folder.to_owned());
+        // Empty folders have no shares that could match.
+        if names.len() == before && !profile.has_empty_folder(meant.folder)? {
             return Err(Error::Usage(format!("nothing is shared as {text:?}: `peer shares` shows what is")));
         }
     }
     for folder in folders {
         profile.remove_folders(&folder)?;
     }
-    // After the loop: a later text that names nothing must leave all shares as they were.
+    for part in parts {
+        profile.remove_partial(&part)?;
+    }
     profile.remove_shares(&names)?;
     Ok(names)
 }

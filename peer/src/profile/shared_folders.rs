@@ -5,6 +5,9 @@ use shared::FileName;
 
 use super::{Profile, ProfileError};
 
+/// The condition for the folder `?1` and those below it: `substr` instead of LIKE, as names may hold `%` and `_`.
+const AT_OR_BELOW: &str = "name = ?1 OR substr(name, 1, length(?1) + 1) = ?1 || '/'";
+
 /// A folder with shared files, or an empty one that is shared itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedFolder {
@@ -32,20 +35,25 @@ impl Profile {
         self.db_result(transaction.commit())
     }
 
-    /// Removes `folder` and those below it; returns how many of them were empty.
+    /// Returns true if `folder` or one below it is empty.
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn remove_folders(&self, folder: &str) -> Result<usize, ProfileError> {
-        let below = format!("{folder}/");
+    pub fn has_empty_folder(&self, folder: &str) -> Result<bool, ProfileError> {
+        let database = self.reader();
+        let query = format!("SELECT 1 FROM folder WHERE empty AND ({AT_OR_BELOW})");
+        let mut query = self.db_result(database.prepare_cached(&query))?;
+        self.db_result(query.exists([folder]))
+    }
+
+    /// Removes `folder` and those below it.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn remove_folders(&self, folder: &str) -> Result<(), ProfileError> {
         let writer = self.writer()?;
-        // `substr` instead of LIKE: names may hold `%` and `_`.
-        let mut remove = self.db_result(writer.prepare_cached(
-            "DELETE FROM folder WHERE name = ?1 OR substr(name, 1, length(?2)) = ?2 RETURNING empty",
-        ))?;
-        let removed = remove.query_map([folder, below.as_str()], |row| row.get::<_, bool>(0));
-        let removed: Vec<bool> = self.db_result(self.db_result(removed)?.collect())?;
-        Ok(removed.into_iter().filter(|empty| *empty).count())
+        let mut remove = self.db_result(writer.prepare_cached(&format!("DELETE FROM folder WHERE {AT_OR_BELOW}")))?;
+        self.db_result(remove.execute([folder]).map(|_| ()))
     }
 
     /// Returns up to `limit` empty folders whose names start with `prefix` and follow `after`.

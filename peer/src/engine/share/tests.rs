@@ -301,6 +301,21 @@ fn unshare_finds_names_in_another_normal_form_and_as_they_are_shown() {
 }
 
 #[test]
+fn a_text_that_names_nothing_leaves_all_as_it_was() {
+    let home = home();
+    put(&home.data.join("docs/a"), b"a");
+    fs::create_dir_all(home.data.join("docs/empty")).unwrap();
+    share(&home.profile, &[home.data.join("docs")], None, &mut quiet).unwrap();
+    let folders = || home.profile.folder_times_page("", "", 9).unwrap().len();
+    let before = folders();
+    assert!(before > 1, "the empty folder is one");
+    assert!(unshare(&home.profile, &["docs/empty".into(), "docs/".into(), "nothing".into()]).is_err());
+    assert_eq!((names(&home.profile).len(), folders()), (1, before));
+    unshare(&home.profile, &["docs/empty".into(), "docs/".into()]).unwrap();
+    assert_eq!((names(&home.profile).len(), folders()), (0, 0));
+}
+
+#[test]
 fn unshare_by_name_folder_and_path() {
     let home = home();
     for name in ["docs/a", "docs/b", "docs/sub/c", "docs/sub/d"] {
