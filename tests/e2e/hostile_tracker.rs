@@ -147,6 +147,24 @@ fn a_list_of_nonsense_is_exit_7() {
 }
 
 #[test]
+fn pages_without_end_are_exit_7() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let tracker = HostileTracker::with_tls(|request| {
+        // The next name after the cursor, with a place for more behind it.
+        let cursor = request["cursor"].as_str().unwrap_or("bob/a");
+        match request["action"].as_str() {
+            Some("FIND") => ok(&json!({ "files": [], "next": format!("{cursor}a") })),
+            _ => ok(&json!({ "peers": [], "total": 1, "next": format!("{}a", cursor.replace('/', "")) })),
+        }
+    });
+    for command in [&["list"][..], &["find", "film"]] {
+        let outcome = alice.peer(["--tracker", &tracker.address()]).args(command).run();
+        outcome.exits(7).says("a page is empty, and is not the last").is_plain();
+    }
+}
+
+#[test]
 fn a_connection_that_breaks_in_the_middle_of_a_reply_is_exit_7() {
     let lab = Lab::start();
     let alice = lab.user("alice");

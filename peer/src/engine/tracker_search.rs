@@ -1,9 +1,18 @@
 //! Searches at the tracker, page by page: users, and shared files.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | a page before the last | one entry at least, and a cursor behind the one before | the search fails |
+//! | users in all pages | 100,000, and no more than the caller wants | the search fails |
+//! | time for all pages | 300 s | the search fails |
+
+use std::time::Duration;
 
 use shared::UserName;
 use shared::tracker::{
     FindReply, FindRequest, FoundFile, ListPeersReply, ListPeersRequest, ListedPeer, TrackerRequest,
 };
+use tokio::time::{Instant, timeout_at};
 
 use super::Error;
 use super::peer_lookup::TrackerClient;
@@ -11,6 +20,10 @@ use crate::net::TrackerError;
 
 /// Users or files of one page.
 const PAGE_SIZE: usize = 1000;
+/// Users taken at most, whoever is wanted; a local network has fewer.
+const MAX_USERS: usize = 100_000;
+/// Time for all pages of a search: a million files come in less.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(300);
 /// Largest number of online users whose names are compared.
 const MAX_COMPARED_NAMES: usize = 2000;
 
@@ -24,17 +37,20 @@ pub async fn search_users(
     most: usize,
     mut show: impl FnMut(ListedPeer) -> Result<(), Error>,
 ) -> Result<usize, Error> {
-    let mut left = most;
+    let (mut left, pages) = (most.min(MAX_USERS), PageProgress::new());
     loop {
         wanted.limit = Some(left.min(PAGE_SIZE));
-        let ListPeersReply { peers, total, next } = link.call(&TrackerRequest::ListPeers(wanted.clone())).await?;
+        let request = TrackerRequest::ListPeers(wanted.clone());
+        let ListPeersReply { peers, total, next } = pages.read(link.call(&request)).await?;
+        let is_empty = peers.is_empty();
         // A tracker may send more than it was asked for.
         for peer in peers.into_iter().take(left) {
             left -= 1;
             show(peer)?;
         }
         match next {
-            Some(next) if left > 0 => wanted.cursor = Some(advancing_cursor(wanted.cursor.as_ref(), next)?),
+            Some(next) if left > 0 => wanted.cursor = Some(pages.advance(wanted.cursor.as_ref(), next, is_empty)?),
+            Some(_) if most > MAX_USERS => return Err(endless(&format!("it lists more than {MAX_USERS} users"))),
             _ => return Ok(total),
         }
     }
@@ -65,28 +81,54 @@ pub async fn search_files(
     most: usize,
     mut show: impl FnMut(FoundFile) -> Result<(), Error>,
 ) -> Result<bool, Error> {
-    let mut left = most;
+    let (mut left, pages) = (most, PageProgress::new());
     loop {
         wanted.limit = Some(left.min(PAGE_SIZE));
-        let FindReply { files, next } = link.call(&TrackerRequest::Find(wanted.clone())).await?;
+        let request = TrackerRequest::Find(wanted.clone());
+        let FindReply { files, next } = pages.read(link.call(&request)).await?;
+        let is_empty = files.is_empty();
         for file in files.into_iter().take(left) {
             left -= 1;
             show(file)?;
         }
         match next {
-            Some(next) if left > 0 => wanted.cursor = Some(advancing_cursor(wanted.cursor.as_ref(), next)?),
+            Some(next) if left > 0 => wanted.cursor = Some(pages.advance(wanted.cursor.as_ref(), next, is_empty)?),
             next => return Ok(next.is_some()),
         }
     }
 }
 
-/// Checks that a cursor advances: a faulty tracker must not keep the search going for ever.
-fn advancing_cursor<T: Ord>(old: Option<&T>, new: T) -> Result<T, Error> {
-    if old.is_none_or(|old| *old < new) {
-        return Ok(new);
+/// The progress of a search through its pages: a hostile tracker must not keep it going for ever.
+struct PageProgress {
+    deadline: Instant,
+}
+
+impl PageProgress {
+    fn new() -> Self {
+        Self { deadline: Instant::now() + SEARCH_TIMEOUT }
     }
-    let (address, why) = ("the tracker".to_owned(), "its pages go in a circle".to_owned());
-    Err(TrackerError::NotATracker { address, why }.into())
+
+    /// Waits for a page, no longer than until the end of the search.
+    async fn read<T>(&self, page: impl Future<Output = Result<T, TrackerError>>) -> Result<T, Error> {
+        let page = timeout_at(self.deadline, page).await;
+        Ok(page.map_err(|_| endless(&format!("its pages don't end within {} s", SEARCH_TIMEOUT.as_secs())))??)
+    }
+
+    /// Returns the cursor of the next page if it leads further.
+    fn advance<T: Ord>(&self, old: Option<&T>, new: T, is_empty: bool) -> Result<T, Error> {
+        match old {
+            // Only the last page of a tracker may be empty.
+            _ if is_empty => Err(endless("a page is empty, and is not the last")),
+            Some(old) if *old >= new => Err(endless("its pages go in a circle")),
+            // Pages may come without a wait between them, which a timeout alone would not notice.
+            _ if Instant::now() >= self.deadline => Err(endless("its pages don't end")),
+            _ => Ok(new),
+        }
+    }
+}
+
+fn endless(why: &str) -> Error {
+    TrackerError::NotATracker { address: "the tracker".to_owned(), why: why.to_owned() }.into()
 }
 
 #[cfg(test)]
@@ -150,8 +192,55 @@ mod tests {
     #[tokio::test]
     async fn a_tracker_can_t_lead_in_a_circle() {
         for next in ["bob/a1", "bob/a0", "abe/z"] {
-            let mut script = Script(vec![page(&["a1"], Some("bob/a1")), page(&[], Some(next))], Vec::new());
+            let mut script = Script(vec![page(&["a1"], Some("bob/a1")), page(&["a2"], Some(next))], Vec::new());
             assert!(matches!(found(&mut script, 9).await, Err(Error::Tracker(TrackerError::NotATracker { .. }))));
         }
+    }
+    #[tokio::test]
+    async fn an_empty_page_with_another_behind_it_is_refused() {
+        let mut script = Script(vec![page(&["a1"], Some("bob/a1")), page(&[], Some("bob/a2"))], Vec::new());
+        let error = found(&mut script, 9).await.unwrap_err();
+        assert!(error.to_string().contains("a page is empty"), "{error}");
+    }
+
+    /// Gives out one more entry and a new cursor for ever, each page after this time.
+    struct Endless(Duration, u32);
+
+    impl TrackerClient for Endless {
+        async fn call<T: DeserializeOwned + Send>(&mut self, request: &TrackerRequest) -> Result<T, TrackerError> {
+            tokio::time::sleep(self.0).await;
+            self.1 += 1;
+            let name = format!("u{:09}", self.1);
+            let peer = json!({ "user": name, "ip": "10.0.0.1", "port": 1, "fingerprint": null, "files": [] });
+            let reply = match request {
+                TrackerRequest::Find(_) => page(&[&name], Some(&format!("bob/{name}"))),
+                _ => json!({ "peers": [peer], "total": 1, "next": name }),
+            };
+            Ok(serde_json::from_value(reply).unwrap())
+        }
+
+        fn local_address(&self) -> Option<std::net::SocketAddr> {
+            None
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ever_new_cursors_end() {
+        let mut seen = 0;
+        let count = |_| {
+            seen += 1;
+            Ok(())
+        };
+        let error = search_files(&mut Endless(Duration::from_secs(40), 0), wanted(), usize::MAX, count).await;
+        assert!(error.unwrap_err().to_string().contains("don't end within 300 s"));
+        assert_eq!(seen, 7);
+        let mut seen = 0;
+        let count = |_| {
+            seen += 1;
+            Ok(())
+        };
+        let all = search_users(&mut Endless(Duration::ZERO, 0), ListPeersRequest::default(), usize::MAX, count);
+        assert!(all.await.unwrap_err().to_string().contains("more than 100000 users"));
+        assert_eq!(seen, MAX_USERS);
     }
 }
