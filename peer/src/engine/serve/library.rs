@@ -12,7 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use shared::limits::MAX_FRAME_BYTES;
 use shared::peer::{FileStat, FolderTime, ListEntry, PeerErrorCode, PeerReply};
-use shared::{ContentHash, FileName, GroupLayout, GroupSet, UserName, ZeroRuns};
+use shared::{ContentHash, FileName, GroupLayout, GroupSet, Manifest, UserName};
 
 use super::copy_search::{ContentQuery, RecordedCopy};
 use super::gone_paths::GonePaths;
@@ -45,6 +45,15 @@ enum NameLookup {
     Partial(OfferedPartial),
     Unreadable(String),
     NotShared,
+}
+
+/// The wire form of a manifest that others use as well.
+struct ManifestBytes(Arc<Manifest>);
+
+impl AsRef<[u8]> for ManifestBytes {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
 }
 
 /// The shares and offers of a profile, checked against the disk whenever one is requested.
@@ -233,21 +242,17 @@ impl ShareLibrary {
         hash: ContentHash,
         name: Option<FileName>,
     ) -> Result<(PeerReply, Bytes), RequestRefusal> {
-        let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
-        let found = run_blocking(move || {
-            if let Some(offered) = opener.manifest(&to, ContentQuery { hash: &hash, name: name.as_ref() })? {
-                return Ok(Some(offered));
-            }
-            Ok(OfferedPartial::find(&profile, &hash)?.map(|part| OfferedManifest {
-                layout: part.share.layout,
-                manifest: Arc::new(part.state.manifest),
-                zeros: ZeroRuns::default(),
-            }))
-        });
+        let (opener, to) = (self.opener.clone(), to.clone());
+        let found =
+            run_blocking(move || match opener.manifest(&to, ContentQuery { hash: &hash, name: name.as_ref() })? {
+                None => Ok(opener.offered_partial(&hash)?),
+                offered => Ok(offered),
+            });
         let found = found.await.map_err(internal_refusal)?;
         let OfferedManifest { layout, manifest, zeros } = found.ok_or_else(not_found_refusal)?;
         let (size, group_size, groups) = (layout.size(), layout.group_bytes(), layout.group_count());
-        let bytes = Bytes::copy_from_slice(manifest.as_bytes());
+        // Not copied: however many ask for a large file, its manifest is in memory once.
+        let bytes = Bytes::from_owner(ManifestBytes(manifest));
         Ok((PeerReply::Manifest { hash, size, group_size, groups, zeros: zeros.runs().to_vec() }, bytes))
     }
 
@@ -414,4 +419,29 @@ fn stat_of(share: &Share, owner_only: bool) -> FileStat {
 
 fn read_refusal(failure: &ReadFailure) -> RequestRefusal {
     (failure.code(), failure.message())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use super::*;
+    use crate::engine::share::share;
+
+    #[tokio::test]
+    async fn many_who_ask_for_a_manifest_share_one() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(&home.path().join("home")).unwrap();
+        let file = home.path().join("film");
+        std::fs::write(&file, vec![7; 3 << 20]).unwrap();
+        share(&profile, &[file], None, &mut |_| ControlFlow::Continue(())).unwrap();
+        let hash = profile.share(&"film".parse().unwrap()).unwrap().unwrap().hash;
+        let library = ShareLibrary::new(profile, Arc::default());
+        let mut answers = Vec::new();
+        for user in ["alice", "bob"] {
+            answers.push(library.manifest(&user.parse().unwrap(), hash, None).await.unwrap().1);
+        }
+        assert_eq!(answers[0].len(), 3 * 32);
+        assert_eq!(answers[0].as_ptr(), answers[1].as_ptr());
+    }
 }

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::buffer_pool::BufferPool;
 use super::read_faults::ReadFaultLog;
-use super::served_versions::ProvedVersions;
+use super::served_versions::{ProvedVersions, ServedVersions};
 use crate::engine::fair_slots::{FairSlot, FairSlotBounds, FairSlots};
 use crate::profile::Profile;
 use crate::sys::{FileVersion, open_file_version, plain_message};
@@ -82,7 +82,7 @@ pub(super) struct ContentProof {
 #[derive(Debug)]
 pub(super) enum ManifestSource {
     Known(Arc<Manifest>),
-    Recorded { profile: Profile, to: UserName, hash: ContentHash },
+    Recorded { profile: Profile, versions: Arc<ServedVersions>, to: UserName, hash: ContentHash },
 }
 
 /// The file for which matching groups are recorded, and the record.
@@ -177,12 +177,12 @@ impl ReadFailure {
 impl ManifestSource {
     /// Returns the chaining value of a group; `None` if there is no manifest.
     fn group_value(&mut self, group: u32) -> Option<ChainingValue> {
-        if let Self::Recorded { profile, to, hash } = self {
+        if let Self::Recorded { profile, versions, to, hash } = self {
             // Without a manifest the group counts as changed; the database's fault is reported by other
             // queries.
             let shared = profile.hashed_file(hash).ok().flatten();
             let known = shared.or_else(|| profile.offered_manifest(to, hash).ok().flatten())?;
-            *self = Self::Known(Arc::new(known.manifest));
+            *self = Self::Known(versions.share_manifest(*hash, known.manifest));
         }
         match self {
             Self::Known(manifest) => manifest.chaining_value(group).copied(),

@@ -3,12 +3,13 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
+//! | manifests in memory, however many ask | one for each content | |
 //! | versions that are remembered | 64, with 16 MiB of manifests | the longest unused is forgotten, which only fetches of versions that aren't on record notice |
 //! | files that are being proved | 256 | all proofs begin anew |
 //! | files that are proved and not yet recorded | 4,096 | further ones are proved when they are sent again |
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use shared::{ContentHash, FileName, GroupLayout, GroupSet, Manifest, UserName};
 use tokio::sync::Notify;
@@ -31,11 +32,32 @@ pub(super) struct ServedVersion {
     pub(super) manifest: Arc<Manifest>,
 }
 
-/// The versions that were described last, the latest last.
+/// The versions that were described last, and the manifests in use.
 #[derive(Debug, Default)]
-pub(super) struct ServedVersions(Mutex<VecDeque<ServedVersion>>);
+pub(super) struct ServedVersions {
+    /// The latest last.
+    versions: Mutex<VecDeque<ServedVersion>>,
+    manifests: Mutex<HashMap<ContentHash, Weak<Manifest>>>,
+}
 
 impl ServedVersions {
+    /// Returns the manifest of a content that is in memory already, whoever asked for it.
+    pub(super) fn manifest_of(&self, hash: &ContentHash) -> Option<Arc<Manifest>> {
+        self.manifests().get(hash).and_then(Weak::upgrade)
+    }
+
+    /// Shares a manifest with all who ask for this content while one of them uses it.
+    pub(super) fn share_manifest(&self, hash: ContentHash, manifest: Manifest) -> Arc<Manifest> {
+        let mut manifests = self.manifests();
+        if let Some(known) = manifests.get(&hash).and_then(Weak::upgrade) {
+            return known;
+        }
+        manifests.retain(|_, manifest| manifest.strong_count() > 0);
+        let manifest = Arc::new(manifest);
+        manifests.insert(hash, Arc::downgrade(&manifest));
+        manifest
+    }
+
     /// Remembers a version; forgets the oldest beyond the bounds.
     pub(super) fn insert(&self, version: ServedVersion) {
         let mut versions = self.versions();
@@ -61,7 +83,11 @@ impl ServedVersions {
     }
 
     fn versions(&self) -> MutexGuard<'_, VecDeque<ServedVersion>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn manifests(&self) -> MutexGuard<'_, HashMap<ContentHash, Weak<Manifest>>> {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -164,6 +190,20 @@ mod tests {
         add(6, 1);
         assert_eq!(proofs.take_proved(), [ProvedVersion { name: name.clone(), hash, id: id(6) }]);
         assert_eq!(proofs.take_proved(), []);
+    }
+
+    #[test]
+    fn a_manifest_is_in_memory_once() {
+        let (versions, hash) = (ServedVersions::default(), ContentHash::of(b"a"));
+        let manifest = || Manifest::new(vec![[1; 32]; 3]);
+        let first = versions.share_manifest(hash, manifest());
+        let second = versions.share_manifest(hash, manifest());
+        assert!(Arc::ptr_eq(&first, &second));
+        assert!(versions.manifest_of(&hash).is_some_and(|known| Arc::ptr_eq(&first, &known)));
+        drop((first, second));
+        assert_eq!(versions.manifest_of(&hash), None, "nobody uses it");
+        drop(versions.share_manifest(ContentHash::of(b"b"), manifest()));
+        assert_eq!(versions.manifests().len(), 1);
     }
 
     #[test]

@@ -166,15 +166,15 @@ impl ShareOpener {
         query: ContentQuery<'_>,
     ) -> Result<Option<OfferedManifest>, ProfileError> {
         let hash = query.hash;
-        if let Some((RecordedCopy { share, offered_to }, _)) = self.find_copy(to, query)? {
-            let known = match &offered_to {
-                Some(user) => self.profile.offered_manifest(user, hash)?,
-                None => self.profile.hashed_file(hash)?,
+        if let Some((RecordedCopy { share, offered_to }, _)) = self.find_copy(to, query)?
+            && let Some(layout) = GroupLayout::of(share.version.size)
+        {
+            let manifest = match self.versions.manifest_of(hash) {
+                None => self.recorded_manifest(offered_to.as_ref(), hash)?,
+                known => known,
             };
-            if let Some(HashedFile { version: id, manifest, zeros, .. }) = known
-                && let Some(layout) = GroupLayout::of(id.size)
-            {
-                let manifest = Arc::new(manifest);
+            if let Some(manifest) = manifest {
+                let zeros = share.zeros.clone();
                 self.versions.insert(ServedVersion { share, offered_to, layout, manifest: manifest.clone() });
                 return Ok(Some(OfferedManifest { layout, manifest, zeros }));
             }
@@ -184,6 +184,28 @@ impl ShareOpener {
             layout,
             manifest,
             zeros: share.zeros,
+        }))
+    }
+
+    /// Reads a manifest of up to 1 MiB from the database.
+    fn recorded_manifest(
+        &self,
+        offered_to: Option<&UserName>,
+        hash: &ContentHash,
+    ) -> Result<Option<Arc<Manifest>>, ProfileError> {
+        let known = match offered_to {
+            Some(user) => self.profile.offered_manifest(user, hash)?,
+            None => self.profile.hashed_file(hash)?,
+        };
+        Ok(known.map(|HashedFile { manifest, .. }| self.versions.share_manifest(*hash, manifest)))
+    }
+
+    /// Returns a partial file of this content, with its manifest as it is served.
+    pub(super) fn offered_partial(&self, hash: &ContentHash) -> Result<Option<OfferedManifest>, ProfileError> {
+        Ok(OfferedPartial::find(&self.profile, hash)?.map(|part| OfferedManifest {
+            layout: part.share.layout,
+            manifest: self.versions.share_manifest(*hash, part.state.manifest),
+            zeros: ZeroRuns::default(),
         }))
     }
 
@@ -296,10 +318,15 @@ impl ShareOpener {
         let known = match manifest {
             // The hash of a file of one group is its only chaining value.
             None if layout.group_count() == 1 => Some(Arc::new(Manifest::new(vec![*get.hash.as_bytes()]))),
-            None => self.versions.with_hash(to, &get.hash).into_iter().next().map(|version| version.manifest),
+            None => self.versions.manifest_of(&get.hash),
             known => known,
         };
-        let recorded = || ManifestSource::Recorded { profile: self.profile.clone(), to: to.clone(), hash: get.hash };
+        let recorded = || ManifestSource::Recorded {
+            profile: self.profile.clone(),
+            versions: self.versions.clone(),
+            to: to.clone(),
+            hash: get.hash,
+        };
         // Read from the database only if a group must be compared, which is rare.
         let manifest = known.map_or_else(recorded, ManifestSource::Known);
         let proved = Some(ProofNote { name: share.name.clone(), hash: get.hash, versions: self.proved.clone() });
@@ -327,7 +354,7 @@ impl ShareOpener {
         piece_bytes: u64,
     ) -> Result<OpenShare, OpenFailure> {
         let OfferedPartial { share, file, state } = part;
-        let manifest = ManifestSource::Known(Arc::new(state.manifest));
+        let manifest = ManifestSource::Known(self.versions.share_manifest(get.hash, state.manifest));
         // Compared always: a partial file is being written to.
         let proof = ContentProof { layout: share.layout, manifest, trusted: None, proved: None };
         let opened = self.open_ranges(to, share.name, false, share.path, file, proof, get, piece_bytes);
