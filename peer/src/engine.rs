@@ -21,11 +21,9 @@ mod partial_state;
 pub mod peer_lookup;
 pub mod private_data;
 pub mod progress_throttle;
-pub mod rate_limit;
 pub mod remote_files;
 pub mod serve;
 pub mod share;
-mod shell_quoting;
 pub mod size_format;
 pub mod tracker_account;
 pub mod tracker_discovery;
@@ -37,7 +35,6 @@ pub use disk_error::SpaceShortage;
 pub use error::{Error, ErrorKind};
 pub use local_user::LocalUser;
 pub use notice::{Notice, NoticeHandler};
-pub use shell_quoting::shell_quote;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -9,7 +9,7 @@
 //! ```text
 //! cli → commands → engine (node, chat, fetch, serve, share) → net (endpoint, links, streams, tracker)
 //!          │           │
-//!          └► ui       └► profile, sys
+//!          └► ui       └► profile, sys                  (util below them all)
 //! ```
 //!
 //! * [`cli`]: arguments in, exit code out.
@@ -19,6 +19,7 @@
 //! * [`net`]: the wire protocols of the `shared` crate over QUIC and TLS.
 //! * [`profile`]: one user's state on one machine: key, SQLite databases, locks.
 //! * [`sys`]: what differs between operating systems.
+//! * [`util`]: tools without a subject, below all others: back-off, rate limits, shell words, lines of JSON.
 //!
 //! # Where is …?
 //!
@@ -55,3 +56,4 @@ pub mod net;
 pub mod profile;
 pub mod sys;
 pub mod ui;
+pub mod util;

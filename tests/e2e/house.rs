@@ -129,6 +129,8 @@ fn a_layer_of_the_peer_names_none_above_it() {
     never_names("peer/src/profile", &above);
     never_names("peer/src/sys", &above);
     never_names("peer/src/sys", &["crate::profile"]);
+    never_names("peer/src/util", &above);
+    never_names("peer/src/util", &["crate::profile", "crate::sys"]);
 }
 
 /// The names of a crate's types, tests apart, each with the files that define it.

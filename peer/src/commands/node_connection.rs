@@ -7,10 +7,10 @@ use rand::Rng;
 
 use super::context::CommandContext;
 use super::node_handle::NodeHandle;
-use crate::engine::chat::delivery_state::Backoff;
 use crate::engine::node::control::{ControlAction, NodeLifetime, NodeMessage};
 use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::profile::ProfileError;
+use crate::util::Backoff;
 
 /// Time for a node that ended to be started again by its service manager.
 const RESTART_GRACE: Duration = Duration::from_secs(5);
@@ -143,7 +143,7 @@ async fn search_for_node(context: CommandContext, me: LocalUser) -> Result<NodeH
         return Ok(station);
     }
     // Endless, unlike `open_replacement`: a view stays open, and its messages wait in the profile.
-    let mut backoff = Backoff::with_bounds(Duration::from_secs(1), Duration::from_secs(10));
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
     loop {
         require_account(&me)?;
         match NodeHandle::open(&context, &me, NodeLifetime::View).await {
@@ -151,7 +151,7 @@ async fn search_for_node(context: CommandContext, me: LocalUser) -> Result<NodeH
             Err(error) if is_transient(&error) => tracing::debug!("still without a node: {error}"),
             found => return found,
         }
-        tokio::time::sleep(backoff.next_delay(rand::rng().random())).await;
+        tokio::time::sleep(backoff.next_jittered(rand::rng().random())).await;
     }
 }
 

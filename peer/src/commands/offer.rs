@@ -22,9 +22,10 @@ use crate::engine::chat::{self, DeliveryReport};
 use crate::engine::node::control::{ControlAction, NodeClient};
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{ShareEvent, ShareFreshness, freshness};
-use crate::engine::{Error, LocalUser, file_offers, run_blocking, shell_quote};
+use crate::engine::{Error, LocalUser, file_offers, run_blocking};
 use crate::profile::Access;
 use crate::ui::{ShareBar, file_count, format_size};
+use crate::util::shell_words::shell_quote;
 
 const HELP: CommandHelp = CommandHelp {
     examples: "\

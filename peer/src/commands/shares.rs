@@ -10,9 +10,10 @@ use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{self, ShareFreshness, freshness};
-use crate::engine::{Error, shell_quote};
+use crate::engine::Error;
 use crate::profile::{Access, Profile};
 use crate::ui::format_size;
+use crate::util::shell_words::shell_quote;
 
 pub(super) const NOTHING_SHARED: &str = "nothing is shared: `peer share PATH` shares a file or a folder";
 

@@ -24,13 +24,14 @@ pub use self::chat_receiver::{ChatRateLimiter, receive_messages};
 pub use self::chat_sender::{ChatSender, SettledMessage};
 pub use self::direct_delivery::{DirectDelivery, unreachable_is_offline};
 use super::size_format::format_size;
-use super::{Error, ErrorKind, LocalUser, now_ms, run_blocking, shell_quote};
+use super::{Error, ErrorKind, LocalUser, now_ms, run_blocking};
 use crate::net::{LinkError, StreamError};
 use crate::profile::Profile;
 pub use crate::profile::{
     ConversationStatus, HistoryQuery, MessageDirection, MessageState, QueuedMessage, StoreOutcome, StoredMessage,
     UnreadCount,
 };
+use crate::util::shell_words::shell_quote;
 
 /// Returns a new message with this text.
 ///

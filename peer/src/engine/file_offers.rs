@@ -8,8 +8,9 @@ use shared::peer::{FileOffer, MessageId};
 use shared::{FileName, UserName};
 
 use super::share::{HashProgressCallback, hash_path};
-use super::{Error, LocalUser, shell_quote};
+use super::{Error, LocalUser};
 use crate::profile::{Profile, Share, StoredMessage};
+use crate::util::shell_words::shell_quote;
 
 /// Returns a warning if the recipient of an offer is blocked, and so can't fetch it. Blocking.
 pub fn blocked_warning(profile: &Profile, to: &UserName) -> Result<Option<String>, Error> {

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use shared::Fingerprint;
 use shared::tracker::{FeatureSet, ReplyError, TrackerEvent, TrackerRequest, parse_features, parse_reply};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -34,14 +34,14 @@ use super::TrackerError;
 use super::happy_eyeballs::first_success;
 pub use super::tracker_address::TrackerAddress;
 use super::tracker_address::{ATTEMPT_DELAY, CONNECT_TIMEOUT};
-use super::tracker_reply_buffer::{EventQueue, LineBuffer, MAX_EVENT_BYTES, reply_limit};
+use super::tracker_reply_buffer::{EventQueue, MAX_EVENT_BYTES, reply_limit};
 use super::tracker_wait_notice::notify_if_slow;
 use crate::sys::plain_message;
+use crate::util::json_lines::{LineBuffer, LineError};
 
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3)).with_retries(3);
-const READ_BYTES: usize = 16 * 1024;
 
 /// A connection to a tracker.
 #[derive(Debug)]
@@ -215,16 +215,11 @@ impl TrackerConnection {
 
     /// Reads the next line, of at most `limit` bytes. Cancel-safe: partial lines stay in `incoming`.
     async fn next_line(&mut self, limit: usize) -> Result<String, TrackerError> {
-        loop {
-            let line = self.incoming.next_line(limit).map_err(|_| self.protocol_failure("a line without end"))?;
-            if let Some(line) = line {
-                return String::from_utf8(line).map_err(|_| self.protocol_failure("a line that isn't UTF-8"));
-            }
-            match self.stream.read_buf(self.incoming.reserve(READ_BYTES)).await {
-                Ok(0) => return Err(self.unreachable("it closed the connection".to_owned())),
-                Ok(_) => {}
-                Err(why) => return Err(self.io_failure(&why)),
-            }
+        match self.incoming.read_line(&mut self.stream, limit).await {
+            Ok(Some(line)) => String::from_utf8(line).map_err(|_| self.protocol_failure("a line that isn't UTF-8")),
+            Ok(None) => Err(self.unreachable("it closed the connection".to_owned())),
+            Err(LineError::TooLong) => Err(self.protocol_failure("a line without end")),
+            Err(LineError::Io(why)) => Err(self.io_failure(&why)),
         }
     }
 

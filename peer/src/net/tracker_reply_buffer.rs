@@ -1,4 +1,4 @@
-//! What came from a tracker, cut into lines, and how long these may be. Pure.
+//! Bounds of what comes from a tracker, and the events that wait while a reply is awaited. Pure.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
@@ -19,14 +19,6 @@ pub(super) const MAX_EVENT_BYTES: usize = 64 * 1024;
 const MAX_WAITING_EVENTS: usize = 10_000;
 const MAX_WAITING_EVENT_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes of which the last line may not be whole.
-#[derive(Debug, Default)]
-pub(super) struct LineBuffer {
-    bytes: Vec<u8>,
-    /// Bytes known to hold no line end.
-    scanned: usize,
-}
-
 /// Events that came before a reply.
 #[derive(Debug, Default)]
 pub(super) struct EventQueue {
@@ -34,37 +26,9 @@ pub(super) struct EventQueue {
     bytes: usize,
 }
 
-/// A line, or more events, than are taken.
+/// More events than are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooMuch;
-
-impl LineBuffer {
-    /// Where the next bytes go, with room for so many.
-    pub(super) fn reserve(&mut self, bytes: usize) -> &mut Vec<u8> {
-        self.bytes.reserve(bytes);
-        &mut self.bytes
-    }
-
-    /// Returns the next line with its end, if it is whole.
-    ///
-    /// # Errors
-    /// [`TooMuch`] when it is longer than `limit`, whole or not.
-    pub(super) fn next_line(&mut self, limit: usize) -> Result<Option<Vec<u8>>, TooMuch> {
-        let end = self.bytes[self.scanned..].iter().position(|byte| *byte == b'\n');
-        match end.map(|end| self.scanned + end + 1) {
-            Some(length) if length <= limit => {
-                let rest = self.bytes.split_off(length);
-                self.scanned = 0;
-                Ok(Some(std::mem::replace(&mut self.bytes, rest)))
-            }
-            None if self.bytes.len() <= limit => {
-                self.scanned = self.bytes.len();
-                Ok(None)
-            }
-            _ => Err(TooMuch),
-        }
-    }
-}
 
 impl EventQueue {
     /// Keeps an event that took so many bytes.
@@ -111,34 +75,6 @@ mod tests {
     use shared::tracker::TrackerEventKind;
 
     use super::*;
-
-    #[test]
-    fn lines_are_cut_wherever_they_break() {
-        let mut buffer = LineBuffer::default();
-        buffer.reserve(3).extend_from_slice(b"one\ntw");
-        assert_eq!(buffer.next_line(4), Ok(Some(b"one\n".to_vec())));
-        assert_eq!(buffer.next_line(4), Ok(None));
-        buffer.reserve(3).extend_from_slice(b"o\n\n");
-        assert_eq!(buffer.next_line(4), Ok(Some(b"two\n".to_vec())));
-        assert_eq!(buffer.next_line(4), Ok(Some(b"\n".to_vec())));
-        assert_eq!(buffer.next_line(4), Ok(None));
-    }
-
-    #[test]
-    fn a_line_without_end_ends_at_the_limit() {
-        for chunk in [&b"a"[..], &[b'a'; 16 * 1024]] {
-            let (mut buffer, mut taken) = (LineBuffer::default(), 0);
-            while buffer.next_line(100_000).is_ok() {
-                buffer.reserve(chunk.len()).extend_from_slice(chunk);
-                taken += chunk.len();
-            }
-            assert!(taken <= 100_000 + chunk.len(), "{taken}");
-        }
-        // Nor is one taken that is whole.
-        let mut buffer = LineBuffer::default();
-        buffer.reserve(0).extend_from_slice(b"too long\n");
-        assert_eq!(buffer.next_line(4), Err(TooMuch));
-    }
 
     #[test]
     fn events_wait_in_bounds() {

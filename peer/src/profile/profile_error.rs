@@ -10,6 +10,7 @@ use super::lock_wait;
 use crate::sys::{
     RoomLimit, exhausted_room, is_descriptor_limit_reached, is_read_only_mount, open_files_limit, plain_message,
 };
+use crate::util::shell_words::single_quoted;
 
 /// The reason why a profile can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -192,7 +193,7 @@ fn process_suffix(pid: Option<u32>) -> String {
 
 /// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
-    format!("'{}'", safe_path(path).replace('\'', r"'\''"))
+    single_quoted(&safe_path(path))
 }
 
 /// Describes a database error and the next step for the user.

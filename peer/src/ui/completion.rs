@@ -4,8 +4,9 @@ use shared::UserName;
 use shared::names::matching_key;
 
 use super::line_editor::LineEditor;
-use super::slash_command::{SLASH_COMMANDS, quote_word, split_words};
+use super::slash_command::SLASH_COMMANDS;
 use super::view::ViewCommand;
+use crate::util::shell_words::{escape_word, split_words};
 
 /// The word to complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl CompletionTarget {
                 complete_word(line, 0, start, commands, str::to_owned, " ")
             }
             Self::Name { start, at } => complete_word(line, *at, start, there, str::to_owned, ""),
-            Self::Path { start, at } => complete_word(line, *at, start, there, quote_word, " "),
+            Self::Path { start, at } => complete_word(line, *at, start, there, escape_word, " "),
         }
     }
 }

@@ -2,31 +2,31 @@
 
 use std::time::{Duration, Instant};
 
+use crate::util::Backoff;
+
 /// Time between the first poll and the second.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The time of the last poll and the interval after it. The interval doubles with each poll.
+/// The time of the next poll. The interval doubles with each poll.
 #[derive(Debug)]
 pub(super) struct PollBackoff {
-    max_interval: Duration,
-    last: Option<(Instant, Duration)>,
+    intervals: Backoff,
+    due: Option<Instant>,
 }
 
 impl PollBackoff {
     /// Creates a backoff whose first poll is due at once.
     pub(super) const fn new(max_interval: Duration) -> Self {
-        Self { max_interval, last: None }
+        Self { intervals: Backoff::new(FIRST_INTERVAL, max_interval), due: None }
     }
 
     /// Returns true and starts the next interval, if a poll is due.
     pub(super) fn try_poll(&mut self, now: Instant) -> bool {
-        let pause = match self.last {
-            Some((asked, pause)) if now.saturating_duration_since(asked) < pause => return false,
-            Some((_, pause)) => (pause * 2).min(self.max_interval),
-            None => FIRST_INTERVAL,
-        };
-        self.last = Some((now, pause));
-        true
+        let is_due = self.due.is_none_or(|due| now >= due);
+        if is_due {
+            self.due = Some(now + self.intervals.next_delay());
+        }
+        is_due
     }
 }
 

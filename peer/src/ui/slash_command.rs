@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::human_format::parse_age;
+use crate::util::shell_words::split_words;
 
 /// Messages shown by `/history` without an argument.
 const DEFAULT_MESSAGES_BACK: usize = 50;
@@ -131,57 +132,6 @@ fn parse_history_range(text: &str) -> Option<HistoryRange> {
     }
 }
 
-/// A word with its quotes removed, and the byte of the line at which it begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ShellWord {
-    pub(super) text: String,
-    pub(super) start: usize,
-}
-
-/// Splits a line into words as a shell does: blanks separate, quotes and `\` protect.
-pub(super) fn split_words(line: &str) -> Vec<ShellWord> {
-    let mut words: Vec<ShellWord> = Vec::new();
-    let mut open: Option<ShellWord> = None;
-    let mut quote = None;
-    let mut chars = line.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match (quote, c) {
-            (None, ' ' | '\t') => {
-                words.extend(open.take());
-                continue;
-            }
-            (None, '"' | '\'') => quote = Some(c),
-            (Some(open), c) if c == open => quote = None,
-            // Inside single quotes a backslash is an ordinary character, as in a shell.
-            (None | Some('"'), '\\') => {
-                let next = chars.next().map_or('\\', |(_, next)| next);
-                open.get_or_insert_with(|| ShellWord { text: String::new(), start: at }).text.push(next);
-                continue;
-            }
-            (_, c) => {
-                open.get_or_insert_with(|| ShellWord { text: String::new(), start: at }).text.push(c);
-                continue;
-            }
-        }
-        // A quote begins a word even without a character inside.
-        open.get_or_insert_with(|| ShellWord { text: String::new(), start: at });
-    }
-    words.extend(open);
-    words
-}
-
-/// Escapes a word so that [`split_words`] returns it unchanged.
-pub(super) fn quote_word(word: &str) -> String {
-    let mut out = String::with_capacity(word.len());
-    for c in word.chars() {
-        if matches!(c, ' ' | '\t' | '"' | '\'' | '\\') {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -230,13 +180,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn what_is_quoted_is_one_word(word in "\\PC{1,12}") {
-            let read = split_words(&format!("x {} y", quote_word(&word)));
-            prop_assert_eq!(read.len(), 3);
-            prop_assert_eq!(&read[1].text, &word);
-        }
-
         #[test]
         fn no_line_is_too_odd(line: String) {
             let _ = parse_line(&line);

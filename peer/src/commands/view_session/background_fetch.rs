@@ -19,8 +19,9 @@ use crate::engine::fetch::{
     fetch,
 };
 use crate::engine::node_event::FileTransfer;
-use crate::engine::{Error, LocalUser, shell_quote};
+use crate::engine::{Error, LocalUser};
 use crate::ui::{format_size, silent_words, slow_words};
+use crate::util::shell_words::shell_quote;
 
 /// Fetches at the same time; more would only share the same network link.
 const MAX_FETCHES: usize = 4;

@@ -18,11 +18,11 @@ use shared::peer::{ChatFrame, ChatMessage, ChatReply, PeerErrorCode};
 use super::delivery_state::{check_message, replies_to};
 use super::{ConversationStatus, LocalUser, StoreOutcome};
 use crate::engine::node_event::{EventBus, NodeEvent};
-use crate::engine::rate_limit::{TokenBucket, sleep_if_positive};
 use crate::engine::{now_ms, run_blocking};
 use crate::net::StreamError;
 use crate::net::frame_receiver::FrameReceiver;
 use crate::net::stream::StreamSender;
+use crate::util::rate_limit::{TokenBucket, sleep_if_positive};
 
 /// Frames handled together, and messages stored with one write to the disk.
 const BATCH: usize = 256;

@@ -183,40 +183,5 @@ pub fn time_left(since_ms: i64, now_ms: i64) -> Duration {
     Duration::from_millis((MESSAGE_TTL_MS - waited).unsigned_abs())
 }
 
-/// Jittered pauses between attempts, doubled up to a bound.
-#[derive(Debug, Clone, Copy)]
-pub struct Backoff {
-    next: Duration,
-    max: Duration,
-}
-
-impl Backoff {
-    const MIN_DELAY: Duration = Duration::from_secs(2);
-    const MAX_DELAY: Duration = Duration::from_secs(300);
-
-    /// Returns pauses from 2 s to 5 min.
-    pub const fn new() -> Self {
-        Self::with_bounds(Self::MIN_DELAY, Self::MAX_DELAY)
-    }
-
-    /// Returns pauses that begin with `first` and are doubled up to `max`.
-    pub const fn with_bounds(first: Duration, max: Duration) -> Self {
-        Self { next: first, max }
-    }
-
-    /// Returns the next pause, half to all of its nominal length; `jitter` is from 0 to 1.
-    pub fn next_delay(&mut self, jitter: f64) -> Duration {
-        let pause = self.next.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
-        self.next = (self.next * 2).min(self.max);
-        pause
-    }
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests;

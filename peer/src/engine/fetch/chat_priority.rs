@@ -8,8 +8,8 @@ use super::source_dialer::SourceDialer;
 use super::stall_detector::StallDetector;
 use crate::engine::chat_activity::BULK_RATE_DURING_CHAT;
 use crate::engine::node::control::NodeClient;
-use crate::engine::rate_limit::TokenBucket;
 use crate::engine::{Error, LocalUser};
+use crate::util::rate_limit::TokenBucket;
 
 /// The pause before the next attempt to reach the node.
 const NODE_POLL_INTERVAL: Duration = Duration::from_secs(2);

@@ -14,10 +14,10 @@ use super::chat_priority::ChatPriority;
 use super::plan::{FetchPlan, SourceNo, WorkItem};
 use super::stall_detector::StallDetector;
 use super::writer::{FileJob, WriterCommand, WriterHandle};
-use crate::engine::rate_limit::TokenBucket;
 use crate::net::StreamError;
 use crate::net::link::Link;
 use crate::net::stream::{StreamPriority, StreamReceiver, StreamSender};
+use crate::util::rate_limit::TokenBucket;
 
 /// The most requests in flight per stream; without them, small files would each wait for a round trip.
 const MAX_REQUESTS_AHEAD: usize = 64;

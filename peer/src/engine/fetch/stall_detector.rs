@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::engine::rate_limit::TokenBucket;
 use crate::net::StreamError;
+use crate::util::rate_limit::TokenBucket;
 
 /// A link is stalled if nothing arrives on any of its streams for this long while an answer is due.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);

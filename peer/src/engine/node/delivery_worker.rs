@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rand::Rng;
 use shared::UserName;
@@ -10,12 +11,15 @@ use shared::peer::MessageId;
 use tokio::sync::{Notify, oneshot};
 
 use super::link_pool::LinkPool;
-use crate::engine::chat::delivery_state::Backoff;
 use crate::engine::chat::{
     ChatSender, MessageState, RetryPolicy, SettledMessage, fail_messages, is_key_recorded, retry_policy,
 };
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
+use crate::util::Backoff;
+
+/// Pauses between two attempts to deliver.
+const ATTEMPT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(300));
 
 /// The place where a worker is woken, and where those who wait for its outcomes register.
 #[derive(Debug)]
@@ -143,7 +147,7 @@ impl DeliveryWorker {
 
     /// Runs until it is aborted.
     pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::new();
+        let mut backoff = ATTEMPT_BACKOFF;
         loop {
             // Taken before the attempt, which may miss what is queued during it: later watchers get the next
             // attempt.
@@ -153,7 +157,7 @@ impl DeliveryWorker {
                 Ok(()) => {
                     report_to(queue_watchers, &DeliveryOutcome::Stored);
                     self.report_settled_elsewhere().await;
-                    backoff = Backoff::new();
+                    backoff.reset();
                     self.last_hold_reason = None;
                     if self.mailbox.has_queue_watchers() {
                         // These registered during the attempt, which may not have covered what they ask
@@ -167,7 +171,7 @@ impl DeliveryWorker {
                     report_to(queue_watchers, &outcome);
                     self.mailbox.report_all(&outcome);
                     // Jittered: recipients that come back together aren't dialed in the same moment.
-                    Some(backoff.next_delay(rand::rng().random()))
+                    Some(backoff.next_jittered(rand::rng().random()))
                 }
             };
             let again = async {

@@ -16,10 +16,11 @@ use crate::engine::serve::{ProvedVersions, StaleReason, StaleShares};
 use crate::engine::share::{self, RefreshOutcome, ShareFreshness, for_each_share, freshness};
 use crate::engine::{Error, LocalUser, now_ns, run_blocking};
 use crate::profile::{Profile, Share};
+use crate::util::Backoff;
 
 /// Pause between two rounds, so that a file that is being written to isn't hashed without end.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The first pause before a share is retried; doubled up to `MAX_RETRY_DELAY`.
+/// Bounds of the pause before a share is retried.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
 
@@ -30,7 +31,7 @@ struct RefreshRetries(HashMap<FileName, RefreshRetry>);
 #[derive(Debug, Clone, Copy)]
 struct RefreshRetry {
     due: Instant,
-    pause: Duration,
+    backoff: Backoff,
     reason: StaleReason,
 }
 
@@ -111,8 +112,8 @@ impl RefreshRetries {
     fn record_outcome(&mut self, name: &FileName, outcome: &RefreshOutcome, reason: StaleReason, now: Instant) {
         let before = self.0.remove(name);
         if matches!(outcome, RefreshOutcome::Changing | RefreshOutcome::Unreadable(_)) {
-            let pause = before.map_or(MIN_RETRY_DELAY, |before| (before.pause * 2).min(MAX_RETRY_DELAY));
-            self.0.insert(name.clone(), RefreshRetry { due: now + pause, pause, reason });
+            let mut backoff = before.map_or(Backoff::new(MIN_RETRY_DELAY, MAX_RETRY_DELAY), |before| before.backoff);
+            self.0.insert(name.clone(), RefreshRetry { due: now + backoff.next_delay(), backoff, reason });
         }
     }
 
@@ -166,7 +167,7 @@ mod tests {
             at += MAX_RETRY_DELAY;
             assert_eq!(retries.take_due(at).len(), 1);
         }
-        assert!(retries.0[&name].pause == MAX_RETRY_DELAY);
+        assert_eq!(retries.0[&name].due, at, "the longest pause");
         retries.record_outcome(&name, &RefreshOutcome::Done, StaleReason::Metadata, at);
         assert!(retries.take_due(at + MAX_RETRY_DELAY).is_empty());
     }

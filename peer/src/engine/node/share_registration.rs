@@ -19,12 +19,12 @@ use crate::engine::{Error, LocalUser, run_blocking};
 use crate::net::TrackerError;
 use crate::net::tracker::TrackerConnection;
 use crate::profile::Profile;
+use crate::util::Backoff;
 
 /// Files in one REGISTER_FILES: far below the tracker's limit of 16 MiB, whatever their names.
 const FILES_PER_REQUEST: usize = 4000;
-/// The shortest pause before a refused list is tried again.
+/// Bounds of the pause before a refused list is tried again.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(2);
-/// The longest pause before a refused list is tried again.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
 
 /// The schedule of retries of a refused list.
@@ -36,7 +36,7 @@ pub(super) struct RegistrationRetry {
 #[derive(Debug)]
 struct RefusedRegistration {
     retry_at: Instant,
-    delay: Duration,
+    backoff: Backoff,
 }
 
 impl RegistrationRetry {
@@ -52,13 +52,13 @@ impl RegistrationRetry {
 
     /// Records that the tracker refused the list. Returns true for the first refusal in a row, which is reported.
     pub(super) fn note_refused(&mut self, retry_after: Option<Duration>, now: Instant) -> bool {
-        let before = self.refused.as_ref().map(|refused| refused.delay);
-        // The tracker's own pause counts; without one, each pause is twice the one before.
-        let wait = retry_after
-            .or(before.map(|before| before * 2))
-            .unwrap_or(MIN_RETRY_DELAY)
-            .clamp(MIN_RETRY_DELAY, MAX_RETRY_DELAY);
-        self.refused = Some(RefusedRegistration { retry_at: now + wait, delay: wait });
+        let before = self.refused.take().map(|refused| refused.backoff);
+        let mut backoff = before.unwrap_or(Backoff::new(MIN_RETRY_DELAY, MAX_RETRY_DELAY));
+        // The tracker's own pause counts.
+        if let Some(asked) = retry_after {
+            backoff.continue_from(asked);
+        }
+        self.refused = Some(RefusedRegistration { retry_at: now + backoff.next_delay(), backoff });
         before.is_none()
     }
 }

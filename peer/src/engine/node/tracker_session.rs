@@ -45,9 +45,9 @@ use crate::net::TrackerError;
 use crate::net::addresses::{announced_addresses, outbound_interfaces, reachable_addresses};
 use crate::net::tracker::TrackerConnection;
 use crate::sys::{self, NetworkChange, NetworkMonitor};
+use crate::util::Backoff;
 
-const MIN_RECONNECT_DELAY: Duration = Duration::from_secs(1);
-const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(10);
+const RECONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 /// Deadline for the tracker's reply after a network change: a dead path drops packets silently.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Deadline for the reply to a heartbeat.
@@ -366,16 +366,15 @@ impl TrackerSession {
         };
         // The receiver is gone when the start was cancelled.
         let _ = ready.send(());
-        let mut wait = MIN_RECONNECT_DELAY;
+        let mut is_at_once = false;
         loop {
             let mut link = match open_link.take() {
                 Some(link) => link,
-                None => match self.reconnect(&mut network, wait).await? {
+                None => match self.reconnect(&mut network, std::mem::take(&mut is_at_once)).await? {
                     Some(link) => link,
                     None => return Ok(()),
                 },
             };
-            wait = MIN_RECONNECT_DELAY;
             match self.run_connection(&mut network, &mut link).await {
                 // A LOGOUT would end the presence of the other node, which has the same account.
                 SessionEnd::Leaving if self.displaced.is_some() => return Ok(()),
@@ -386,7 +385,7 @@ impl TrackerSession {
                     }
                     return Ok(());
                 }
-                SessionEnd::Reconnect => wait = Duration::ZERO,
+                SessionEnd::Reconnect => is_at_once = true,
                 SessionEnd::Lost(error) => self.report_lost(&error.to_string()),
                 SessionEnd::Fatal(error) => return Err(error),
             }
@@ -750,19 +749,22 @@ impl TrackerSession {
         }
     }
 
-    /// Reconnects until the node is present again, first after `wait`; `None` when the node leaves meanwhile.
+    /// Reconnects until the node is present again, the first time after a pause or at once; `None` when the node leaves
+    /// meanwhile.
     async fn reconnect(
         &mut self,
         network: &mut NetworkMonitor,
-        mut wait: Duration,
+        mut is_at_once: bool,
     ) -> Result<Option<TrackerConnection>, Error> {
+        let mut backoff = RECONNECT_BACKOFF;
         loop {
             // Jittered, so that the clients of a restarted tracker don't all come back at once.
-            let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
-            match self.wait_before_reconnect(network, jittered).await {
+            let pause = if is_at_once { Duration::ZERO } else { backoff.next_jittered(rand::rng().random()) };
+            is_at_once = false;
+            match self.wait_before_reconnect(network, pause).await {
                 ReconnectPauseEnd::Elapsed => {}
-                // The failures were those of the old network: back to the shortest wait.
-                ReconnectPauseEnd::NetworkChanged => wait = Duration::ZERO,
+                // The failures were those of the old network: back to the shortest pause.
+                ReconnectPauseEnd::NetworkChanged => backoff.reset(),
                 ReconnectPauseEnd::Leaving => return Ok(None),
             }
             let (leaving, claim) = (
@@ -775,7 +777,8 @@ impl TrackerSession {
                 entered = cancel_on_network_change(network, &revalidation, self.establish(claim)) => entered,
             };
             let Some(entered) = entered else {
-                wait = Duration::ZERO;
+                backoff.reset();
+                is_at_once = true;
                 continue;
             };
             match entered {
@@ -790,7 +793,6 @@ impl TrackerSession {
                     tracing::debug!("the tracker is still gone: {error}");
                 }
             }
-            wait = (wait * 2).clamp(MIN_RECONNECT_DELAY, MAX_RECONNECT_DELAY);
         }
     }
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use shared::UserName;
 use tokio::time::Instant;
 
-use crate::engine::rate_limit::TokenBucket;
+use crate::util::rate_limit::TokenBucket;
 
 /// Reports at once: enough for a large folder.
 const LINE_BURST: u64 = 10_000;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::upload_slots::UploadSlots;
 use crate::engine::chat_activity::{BULK_RATE_DURING_CHAT, PeerChatActivity};
-use crate::engine::rate_limit::{TokenBucket, sleep_if_positive};
+use crate::util::rate_limit::{TokenBucket, sleep_if_positive};
 
 /// Upload rate limits, in bytes a second; `None` for no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

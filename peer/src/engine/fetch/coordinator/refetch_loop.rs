@@ -28,9 +28,9 @@ use crate::engine::fetch::writer::{self, EarlierRounds, FileJob, StreamSink};
 use crate::engine::fetch::{
     FetchDestination, FetchEvent, FetchReport, FetchRequest, FileNo, REHASH_TIMEOUT, RequestedName,
 };
-use crate::engine::rate_limit::TokenBucket;
 use crate::engine::{Error, run_blocking};
 use crate::net::link::Link;
+use crate::util::rate_limit::TokenBucket;
 
 /// A file whose content changed this often during a fetch fails.
 const MAX_CHANGES: u32 = 2;

@@ -1,0 +1,8 @@
+//! Tools without a subject of their own, for every layer above. Nothing here knows a user, a file or the network.
+
+mod backoff;
+pub mod json_lines;
+pub mod rate_limit;
+pub mod shell_words;
+
+pub use backoff::Backoff;
