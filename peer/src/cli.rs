@@ -18,9 +18,9 @@ use self::args::CliArgs;
 use self::argument_error::print_clap_error;
 use self::exit_code::report_error;
 use self::exit_signals::{ExitSignals, terminating_signal};
-use crate::net::set_tracker_wait_notifier;
-use crate::profile::set_wait_notifier;
-use crate::sys::set_zone_notifier;
+use crate::net::TRACKER_WAIT_NOTIFIER;
+use crate::profile::LOCK_WAIT_NOTIFIER;
+use crate::sys::TIME_ZONE_NOTIFIER;
 use crate::ui::LogWriter;
 
 /// Signal number of an exceeded file size limit, equal on Linux and macOS.
@@ -38,16 +38,16 @@ pub fn main() -> ExitCode {
     let output = args.output();
     let told = output.clone();
     // A wait for the database may begin while the profile is opened, before there is a runtime.
-    set_wait_notifier(move |words| told.note(words));
+    LOCK_WAIT_NOTIFIER.set(move |words| told.note(words));
     let told = output.clone();
-    set_zone_notifier(move |words| told.warning(words));
+    TIME_ZONE_NOTIFIER.set(move |words| told.warning(words));
     let (context, command) = match args.configure(output.clone(), cancel.clone()) {
         Ok(configured) => configured,
         Err(error) => return report_error(&output, &error, 0),
     };
     if !command.tells_waits() {
         let told = output.clone();
-        set_tracker_wait_notifier(move |words| told.note(words));
+        TRACKER_WAIT_NOTIFIER.set(move |words| told.note(words));
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -31,4 +31,4 @@ mod udp_batching;
 
 pub use net_error::{LinkError, StreamError, TrackerError};
 pub use path_mtu::PathMtuProblem;
-pub use tracker_wait_notice::{set_tracker_wait_notifier, silence_wait_notice};
+pub use tracker_wait_notice::{TRACKER_WAIT_NOTIFIER, silence_wait_notice};

@@ -48,7 +48,7 @@ pub use history::HistoryQuery;
 pub use history_removal::{ForgetQuery, ForgetSummary};
 pub use known_trackers::{KnownTracker, TrackerKeyTrust};
 pub use known_users::{KeyComparison, KnownUser};
-pub use lock_wait::set_wait_notifier;
+pub use lock_wait::LOCK_WAIT_NOTIFIER;
 pub use message_requests::ConversationStatus;
 pub use message_store::StoreOutcome;
 pub use node_lock::{NodeHolder, NodeLock};

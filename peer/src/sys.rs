@@ -21,6 +21,7 @@ mod route;
 mod runtime_folder;
 mod system_error;
 mod time_zone;
+mod user_notifier;
 
 pub use control_echo::ControlEchoGuard;
 pub use descriptor_limit::{is_descriptor_limit_reached, open_files_limit};
@@ -45,4 +46,5 @@ pub use process_state::{is_process_stopped, process_command};
 pub use route::route_mtu;
 pub use runtime_folder::{current_uid, is_file_locking_unsupported, is_trusted_uid, runtime_folder};
 pub use system_error::{is_device_failure, is_too_many_open_files, plain_message};
-pub use time_zone::{set_zone_notifier, time_zone};
+pub use time_zone::{TIME_ZONE_NOTIFIER, time_zone};
+pub use user_notifier::UserNotifier;

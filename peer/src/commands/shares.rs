@@ -8,9 +8,9 @@ use shared::names::name_encoding::display_name;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
+use crate::engine::Error;
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{self, ShareFreshness, freshness};
-use crate::engine::Error;
 use crate::profile::{Access, Profile};
 use crate::ui::format_size;
 use crate::util::shell_words::shell_quote;

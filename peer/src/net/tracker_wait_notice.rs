@@ -1,28 +1,21 @@
 //! A notice that a command waits for the tracker, for commands that have nothing else to say meanwhile.
 
 use std::pin::pin;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::timeout;
+
+use crate::sys::UserNotifier;
 
 /// A wait that is no longer needs no word.
 ///
 /// A little longer than those who know another way wait for the tracker: they say so themselves.
 const MOMENT: Duration = Duration::from_millis(2200);
 
-/// Prints the notice.
-static NOTIFIER: OnceLock<TrackerWaitNotifier> = OnceLock::new();
+/// Tells the user, once, that the tracker is waited for.
+pub static TRACKER_WAIT_NOTIFIER: UserNotifier = UserNotifier::new();
 static IS_TOLD: AtomicBool = AtomicBool::new(false);
-
-type TrackerWaitNotifier = Box<dyn Fn(&str) + Send + Sync>;
-
-/// Sets what tells the user, once, that the tracker is waited for. Without it, nobody is told.
-pub fn set_tracker_wait_notifier(tell: impl Fn(&str) + Send + Sync + 'static) {
-    // Only the first counts: a process has one user.
-    let _ = NOTIFIER.set(Box::new(tell));
-}
 
 /// Tells nobody from now on: there is something else to see.
 pub fn silence_wait_notice() {
@@ -35,10 +28,8 @@ pub(super) async fn notify_if_slow<T>(address: &str, work: impl Future<Output = 
     if let Ok(done) = timeout(MOMENT, &mut work).await {
         return done;
     }
-    if let Some(tell) = NOTIFIER.get()
-        && !IS_TOLD.swap(true, Ordering::Relaxed)
-    {
-        tell(&format!("waiting for the tracker {address} to answer"));
+    if !IS_TOLD.swap(true, Ordering::Relaxed) {
+        TRACKER_WAIT_NOTIFIER.tell(&format!("waiting for the tracker {address} to answer"));
     }
     work.await
 }
@@ -55,7 +46,7 @@ mod tests {
     async fn a_long_wait_is_told_once() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = told.clone();
-        set_tracker_wait_notifier(move |words| heard.lock().unwrap().push(words.to_owned()));
+        TRACKER_WAIT_NOTIFIER.set(move |words| heard.lock().unwrap().push(words.to_owned()));
         notify_if_slow("t:1", sleep(MOMENT / 2)).await;
         assert!(told.lock().unwrap().is_empty());
         for _ in 0..2 {

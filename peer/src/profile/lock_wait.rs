@@ -15,14 +15,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, fcntl_lock, major, minor};
 use shared::safe_text::{safe_line, safe_path};
 
 use super::node_lock;
-use crate::sys::{self, job_control, process_command};
+use crate::sys::{self, UserNotifier, job_control, process_command};
 
 /// Time that another process may hold the database.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,10 +39,8 @@ const LOCK_PROBE_DELAY: Duration = Duration::from_millis(200);
 
 /// Databases of this process, as a rule one: SQLite calls a busy handler without saying for which file.
 static DATABASES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-/// Tells the user about a wait.
-static WAIT_NOTIFIER: OnceLock<WaitNotifier> = OnceLock::new();
-
-type WaitNotifier = Box<dyn Fn(&str) + Send + Sync>;
+/// Tells the user about a long wait.
+pub static LOCK_WAIT_NOTIFIER: UserNotifier = UserNotifier::new();
 
 /// A process that holds a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +49,6 @@ pub(super) struct LockHolder {
     /// The command line, safe to print.
     pub(super) command: Option<String>,
     pub(super) is_stopped: bool,
-}
-
-/// Sets the function that tells the user about a long wait.
-pub fn set_wait_notifier(tell: impl Fn(&str) + Send + Sync + 'static) {
-    // A later call is ignored: a process has one user.
-    let _ = WAIT_NOTIFIER.set(Box::new(tell));
 }
 
 /// Makes `connection` wait with [`wait_step`] when the database at `path` is held.
@@ -100,7 +92,7 @@ fn can_wait_longer(waited: Duration) -> bool {
     }
     if tells && let Some((path, holder)) = all.iter().find_map(|path| Some((path, find_lock_holder(path)?))) {
         let words = describe_process(holder.pid, holder.command.as_deref());
-        notify_wait(&format!("waiting for {words}, which holds {}", safe_path(path)));
+        LOCK_WAIT_NOTIFIER.tell(&format!("waiting for {words}, which holds {}", safe_path(path)));
     }
     true
 }
@@ -109,13 +101,6 @@ fn can_wait_longer(waited: Duration) -> bool {
 pub(super) fn describe_process(pid: u32, command: Option<&str>) -> String {
     let command = command.map(|command| format!(" ({command})")).unwrap_or_default();
     format!("process {pid}{command}")
-}
-
-fn notify_wait(words: &str) {
-    match WAIT_NOTIFIER.get() {
-        Some(tell) => tell(words),
-        None => tracing::info!("{words}"),
-    }
 }
 
 fn databases() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {

@@ -6,20 +6,14 @@ use std::sync::OnceLock;
 use jiff::tz::TimeZone;
 use shared::safe_text::safe_line;
 
+use super::user_notifier::UserNotifier;
+
 /// Prefixes of zone names that the compiled-in database doesn't have: the folder itself, its copy in `posix/`, and the
 /// zones with leap seconds in `right/`.
 const ZONE_PREFIXES: [&str; 3] = ["./", "posix/", "right/"];
 
-/// Tells the user what is wrong with `TZ`.
-static NOTIFIER: OnceLock<ZoneNotifier> = OnceLock::new();
-
-type ZoneNotifier = Box<dyn Fn(&str) + Send + Sync>;
-
-/// Sets what tells the user, at the first time that is shown, that `TZ` names no time zone.
-pub fn set_zone_notifier(tell: impl Fn(&str) + Send + Sync + 'static) {
-    // Only the first counts: a process has one user.
-    let _ = NOTIFIER.set(Box::new(tell));
-}
+/// Tells the user, at the first time that is shown, that `TZ` names no time zone.
+pub static TIME_ZONE_NOTIFIER: UserNotifier = UserNotifier::new();
 
 /// Returns the time zone that `TZ` names, else that of the machine.
 pub fn time_zone() -> TimeZone {
@@ -31,10 +25,13 @@ pub fn time_zone() -> TimeZone {
         match bare.and_then(|bare| TimeZone::get(bare).ok()).map_or_else(TimeZone::try_system, Ok) {
             Ok(zone) => zone,
             Err(why) => {
-                if let (Some(name), Some(tell)) = (&name, NOTIFIER.get()) {
+                if let Some(name) = &name {
                     tracing::debug!("{why}");
                     let name = name.to_string_lossy();
-                    tell(&format!("TZ={} names no time zone that is known here: times are in UTC", safe_line(&name)));
+                    TIME_ZONE_NOTIFIER.tell(&format!(
+                        "TZ={} names no time zone that is known here: times are in UTC",
+                        safe_line(&name)
+                    ));
                 }
                 TimeZone::UTC
             }

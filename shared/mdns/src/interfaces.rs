@@ -20,15 +20,20 @@ pub(crate) struct InterfaceAddress {
 }
 
 impl InterfaceAddress {
-    /// Whether `ip` is in the network behind this address.
+    /// Returns true if `ip` is in the network behind this address.
     pub(crate) fn has_in_network(&self, ip: IpAddr) -> bool {
-        let shared_bits = match (self.ip, ip) {
-            (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
-            (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
-            _ => return false,
-        };
-        shared_bits >= u32::from(self.prefix_len)
+        is_same_network(self.ip, ip, self.prefix_len)
     }
+}
+
+/// Returns true if two addresses have their first `prefix_len` bits in common.
+pub fn is_same_network(one: IpAddr, other: IpAddr, prefix_len: u8) -> bool {
+    let common_bits = match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        _ => return false,
+    };
+    common_bits >= u32::from(prefix_len)
 }
 
 /// The interfaces that are up, with their addresses: IPv4 first, link-local ones last.
@@ -59,6 +64,8 @@ mod tests {
     fn a_network_is_what_its_prefix_says() {
         let address = |ip: &str, prefix_len| InterfaceAddress { ip: ip.parse().unwrap(), prefix_len };
         for (own, prefix_len, other, expected) in [
+            ("172.17.0.1", 16, "172.17.200.3", true),
+            ("172.17.0.1", 16, "172.18.0.1", false),
             ("10.0.0.1", 24, "10.0.0.200", true),
             ("10.0.0.1", 24, "10.0.1.1", false),
             ("10.0.0.1", 32, "10.0.0.1", true),

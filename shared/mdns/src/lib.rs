@@ -40,6 +40,7 @@ mod sockets;
 
 pub use announcer::{Announcer, MAX_SERVICES};
 pub use browser::{BrowseEvent, Browser};
+pub use interfaces::is_same_network;
 pub use message::{AdvertisedState, Advertisement, InvalidService, Service, ServiceDetails};
 pub use responder::{AddressSelection, AnnouncedService};
 pub use sockets::{REFRESH_INTERVAL, StopHandle, StopSignal, stop_pair};
