@@ -1,14 +1,22 @@
 //! Somebody who says that he is found where others are: whoever dials him hardly troubles them.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use certs::Identity;
 use serde_json::{Value, json};
-use tests::hostile::{Caller, Session};
+use shared::ContentHash;
+use tests::hostile::{Caller, Crowd, Session};
 use tests::{Lab, LabOptions};
 
 /// Datagrams that an address may get before it answers.
 const DATAGRAMS: usize = 3;
+
+/// Listed sources that are dialled at once.
+const DIALS_AT_ONCE: usize = 8;
+/// Time that a dial to somebody who says nothing takes at least; it is given up after 5 s.
+const DIAL_TAKES: Duration = Duration::from_secs(3);
 
 /// Somebody's socket, who is nobody's peer.
 struct Bystander(UdpSocket);
@@ -59,6 +67,50 @@ fn whoever_dials_a_hostile_user_hardly_troubles_others() {
     for (n, bystander) in bystanders.iter().enumerate() {
         let got = bystander.got();
         assert!((1..=DATAGRAMS * dials).contains(&got), "{got} datagrams at address {n}");
+    }
+}
+
+#[test]
+fn few_listed_sources_are_dialled_at_once_and_only_who_answers_goes_on_record() {
+    let lab = Lab::start();
+    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    let film = lab.file("film.mkv", 24_000_000);
+    let _nodes = [&bob, &carol].map(|user| {
+        user.share([&film]);
+        let node = user.peer(["serve", "--limit", "2M"]).start();
+        node.wait_for("online as");
+        node
+    });
+    let content = std::fs::read(&film).unwrap();
+    let entry = json!({ "name": "film.mkv", "size": content.len(), "hash": ContentHash::of(&content) });
+    let sybils: Vec<(Session, Bystander)> = Crowd::register(&lab, (0..24).map(|number| format!("syb{number}")))
+        .into_iter()
+        .map(|(user, identity)| {
+            let bystander = Bystander::new();
+            let (mut session, _) = present(&lab, &identity, bystander.address().port(), &[]);
+            session.demand(&json!({ "action": "REGISTER_FILES", "user": user, "files": [entry] }));
+            (session, bystander)
+        })
+        .collect();
+
+    let fetch = alice.fetch("bob", ["film.mkv"], &lab.empty_folder("here")).start();
+    let mut dialled: Vec<Option<Instant>> = vec![None; sybils.len()];
+    while fetch.is_running() {
+        for ((_, bystander), first) in sybils.iter().zip(&mut dialled) {
+            if bystander.got() > 0 {
+                first.get_or_insert_with(Instant::now);
+            }
+        }
+        sleep(Duration::from_millis(20));
+    }
+    let outcome = fetch.finish();
+    outcome.exits(0).says("first contact with bob").says("first contact with carol");
+    assert!(!outcome.err().contains("syb"), "{outcome}");
+    let mut dialled: Vec<Instant> = dialled.into_iter().flatten().collect();
+    dialled.sort();
+    assert!(dialled.len() >= DIALS_AT_ONCE, "{} were dialled", dialled.len());
+    for (earlier, later) in dialled.iter().zip(dialled.iter().skip(DIALS_AT_ONCE)) {
+        assert!(*later >= *earlier + DIAL_TAKES, "more than {DIALS_AT_ONCE} were dialled at once");
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Path of a module below its crate; empty for the crate itself.
-pub type ModulePath = Vec<String>;
+type ModulePath = Vec<String>;
 
 /// The imports between the modules of one crate.
 #[derive(Debug, Default)]

@@ -239,8 +239,9 @@ mod tests {
             seen += 1;
             Ok(())
         };
-        let all = search_users(&mut Endless(Duration::ZERO, 0), ListPeersRequest::default(), usize::MAX, count);
-        assert!(all.await.unwrap_err().to_string().contains("more than 100000 users"));
+        let mut endless = Endless(Duration::ZERO, 0);
+        let all = search_users(&mut endless, ListPeersRequest::default(), usize::MAX, count).await;
+        assert!(all.unwrap_err().to_string().contains("more than 100000 users"));
         assert_eq!(seen, MAX_USERS);
     }
 }
