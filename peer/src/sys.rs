@@ -13,6 +13,7 @@ mod hidden_input;
 mod interfaces;
 pub mod job_control;
 mod keyboard;
+mod mount_points;
 mod network_monitor;
 mod output_target;
 pub mod path_text;
@@ -40,6 +41,7 @@ pub use interfaces::{
     local_addresses, route_source,
 };
 pub use keyboard::KeyboardReader;
+pub use mount_points::mount_points;
 pub use network_monitor::{NetworkChange, NetworkMonitor};
 pub use output_target::{OutputTarget, classify_output, is_stdout_closed, open_stream};
 pub use process_state::{is_process_stopped, process_command};

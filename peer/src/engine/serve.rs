@@ -3,6 +3,7 @@
 
 mod buffer_pool;
 mod copy_search;
+mod disk_slots;
 mod gone_paths;
 mod library;
 mod link_uploads;
@@ -23,7 +24,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use shared::UserName;
 use shared::peer::{
     EMPTY_PAGES_CAPABILITY, OWNER_ONLY_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest, ZEROS_CAPABILITY,
 };
@@ -44,7 +44,6 @@ use upload_slots::UploadSlot;
 use user_quota::{StreamPermit, UserQuota, UserQuotas};
 
 use super::chat::ChatRateLimiter;
-use super::fair_slots::{FairSlotBounds, FairSlots};
 use super::node_event::{EventBus, NodeEvent};
 use super::{LocalUser, chat};
 use crate::net::frame_receiver::FrameReceiver;
@@ -52,8 +51,6 @@ use crate::net::link::Link;
 use crate::net::stream::{StreamPriority, StreamSender, is_protocol_violation};
 use crate::net::{LinkError, StreamError};
 
-/// Database and disk accesses at once that peers may cause: each takes a thread, and a disk that hangs keeps it.
-const LOOKUP_SLOTS: FairSlotBounds = FairSlotBounds { total: 64, per_key: 4 };
 /// Requests of one stream that are handled together.
 const MAX_BATCHED_REQUESTS: usize = 32;
 
@@ -71,7 +68,6 @@ pub struct ServeContext {
     unfinished_uploads: Arc<UnfinishedUploads>,
     digest: Arc<Mutex<UploadDigest>>,
     user_quotas: Arc<UserQuotas>,
-    lookup_slots: FairSlots<UserName>,
 }
 
 impl ServeContext {
@@ -80,18 +76,8 @@ impl ServeContext {
         let scheduler = Arc::new(UploadScheduler::new(limits));
         let (chat_rate_limiter, unfinished_uploads) = (Arc::default(), Arc::default());
         let (digest, user_quotas) = (Arc::default(), Arc::default());
-        let (library, lookup_slots) = (Arc::new(library), FairSlots::new(LOOKUP_SLOTS));
-        Self {
-            me,
-            library,
-            events,
-            chat_rate_limiter,
-            scheduler,
-            unfinished_uploads,
-            digest,
-            user_quotas,
-            lookup_slots,
-        }
+        let library = Arc::new(library);
+        Self { me, library, events, chat_rate_limiter, scheduler, unfinished_uploads, digest, user_quotas }
     }
 
     /// Reports the uploads that were counted instead of reported. To be called periodically.
@@ -292,8 +278,6 @@ async fn open_files(
     uploads: &LinkUploads,
     gets: VecDeque<GroupRequest>,
 ) -> Result<(Vec<Result<OpenShare, RequestRefusal>>, VecDeque<GroupRequest>), StreamError> {
-    // Each access holds a blocking thread, also on a disk that hangs: no user may take them all.
-    let _look = context.lookup_slots.acquire(uploads.user()).await;
     context.library.open(uploads.user(), gets, uploads.piece_bytes()).await.map_err(StreamError::Reset)
 }
 
@@ -333,7 +317,6 @@ async fn answer(
     sender: &mut StreamSender,
     ask: PeerRequest,
 ) -> Result<(), StreamError> {
-    let user = link.user();
     let for_peer = |answer: PeerReply| {
         // A peer gets only the fields whose capability it announced.
         let answer = if link.has_capability(ZEROS_CAPABILITY) { answer } else { answer.without_zeros() };
@@ -341,12 +324,7 @@ async fn answer(
     };
     // Held until the answer is read: a peer that reads none has few of them in memory here.
     let _answer = quota.acquire_answer(is_list_request(&ask)).await;
-    let answered = {
-        // Free again before the answer is written, which may take as long as the peer reads slowly.
-        let _look = context.lookup_slots.acquire(user).await;
-        answer_request(context, link, uploads, ask).await?
-    };
-    match answered {
+    match answer_request(context, link, uploads, ask).await? {
         Ok((answer, bytes)) if bytes.is_empty() => {
             uploads.with_stall_timeout(sender.send_frame(&for_peer(answer))).await
         }
@@ -388,10 +366,10 @@ async fn answer_request(
             without_bytes(library.list(user, prefix, cursor, reads_empty_pages).await)
         }
         PeerRequest::Folders { prefix, cursor } => {
-            without_bytes(library.folders(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
+            without_bytes(library.folders(user, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
         }
         PeerRequest::FolderTimes { prefix, cursor } => {
-            without_bytes(library.folder_times(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
+            without_bytes(library.folder_times(user, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
         }
         PeerRequest::Stat { name } => {
             let answer = library.stat(user, name).await;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use shared::{ContentHash, FileName, UserName};
 
+use super::disk_slots::DiskVisit;
 use crate::engine::private_data::PrivateData;
 use crate::profile::{Profile, ProfileError, Share};
 
@@ -54,6 +55,7 @@ pub(super) struct CopySearch<'a> {
     private: &'a PrivateData,
     past: &'a PastSearches,
     recipient: &'a UserName,
+    visit: &'a DiskVisit<'a>,
     hash: &'a ContentHash,
     stage: SearchStage,
     ready: VecDeque<RecordedCopy>,
@@ -83,24 +85,38 @@ impl<'a> CopySearch<'a> {
         private: &'a PrivateData,
         past: &'a PastSearches,
         recipient: &'a UserName,
+        visit: &'a DiskVisit<'a>,
         ContentQuery { hash, name }: ContentQuery<'a>,
     ) -> Self {
         let stage = SearchStage::Named(name.cloned());
         let (ready, checked_names) = (VecDeque::new(), Vec::new());
-        Self { profile, private, past, recipient, hash, stage, ready, checked_names, seen: 0, is_thorough: false }
+        Self {
+            profile,
+            private,
+            past,
+            recipient,
+            visit,
+            hash,
+            stage,
+            ready,
+            checked_names,
+            seen: 0,
+            is_thorough: false,
+        }
     }
 
-    /// Returns the next file. The caller checks whether it is on the disk.
+    /// Returns the next file, and goes to its disk; files on full disks are passed over. The caller checks whether it is
+    /// there.
     pub(super) fn next(&mut self) -> Result<Option<RecordedCopy>, ProfileError> {
         loop {
             while let Some(copy) = self.ready.pop_front() {
-                if !self.private.is_private_share(&copy.share) {
+                if self.visit.enter(&copy.share.path) && !self.private.is_private_share(&copy.share) {
                     self.seen += 1;
                     return Ok(Some(copy));
                 }
             }
             if matches!(self.stage, SearchStage::Done) {
-                if std::mem::take(&mut self.is_thorough) {
+                if std::mem::take(&mut self.is_thorough) && !self.visit.is_blocked() {
                     // Only a long search in vain is worth remembering: the first page is tried each time
                     // anyway.
                     self.past.insert(*self.hash, PastSearch::NotFound(Instant::now()));
@@ -203,6 +219,8 @@ mod tests {
     use shared::{GroupLayout, Manifest, ZeroRuns};
 
     use super::*;
+    use crate::engine::fair_slots::FairSlotBounds;
+    use crate::engine::serve::disk_slots::DiskSlots;
     use crate::profile::HashedShare;
     use crate::sys::FileVersion;
 
@@ -225,7 +243,9 @@ mod tests {
         profile.put_shares(&copies).unwrap();
         profile.put_offer(&to, &copy("offered")).unwrap();
         let hash = ContentHash::of(b"abc");
-        let search = |name| CopySearch::new(&profile, &private, &past, &to, ContentQuery { hash: &hash, name });
+        let disks = DiskSlots::new(FairSlotBounds { total: 4, per_key: 4 });
+        let visit = DiskVisit::new(&disks, &to, None);
+        let search = |name| CopySearch::new(&profile, &private, &past, &to, &visit, ContentQuery { hash: &hash, name });
         let all = |mut search: CopySearch<'_>| {
             std::iter::from_fn(|| search.next().unwrap())
                 .map(|copy| copy.share.name.as_str().to_owned())

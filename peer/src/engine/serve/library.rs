@@ -2,6 +2,7 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
+//! | lookups at once: each takes a thread, and a disk that hangs keeps it | 128, 4 of one user; 32 of one disk ([`super::disk_slots`]) | the request waits |
 //! | shares that are checked for one page | 1,000, 200 at a time | the page ends; for a reader that takes no empty page, the walk goes on, and others get the disk in between |
 //! | missing folders that are remembered | 64, for 5 s | checked again |
 
@@ -15,6 +16,7 @@ use shared::peer::{FileStat, FolderTime, ListEntry, PeerErrorCode, PeerReply};
 use shared::{ContentHash, FileName, GroupLayout, GroupSet, Manifest, UserName};
 
 use super::copy_search::{ContentQuery, RecordedCopy};
+use super::disk_slots::{DiskSlots, DiskVisit};
 use super::gone_paths::GonePaths;
 use super::offered_partial::OfferedPartial;
 use super::range_reader::{OpenShare, ReadFailure};
@@ -22,6 +24,7 @@ use super::request_refusal::{RequestRefusal, internal_refusal, not_found_refusal
 use super::served_versions::ProvedVersions;
 use super::share_opener::{GroupRequest, OfferedManifest, OpenFailure, ShareOpener};
 use super::stale_shares::{StaleAnswer, StaleReason, StaleShares};
+use crate::engine::fair_slots::{FairSlotBounds, FairSlots};
 use crate::engine::share::{ShareFreshness, freshness, is_gone, is_owner_only};
 use crate::engine::{Error, run_blocking};
 use crate::profile::{Profile, Share, SharePage};
@@ -33,6 +36,10 @@ const PAGE: usize = 200;
 const MAX_EXAMINED: usize = 1000;
 /// Folders of one page.
 const FOLDERS: usize = 500;
+/// Database and disk accesses at once that peers may cause.
+const LOOKUP_SLOTS: FairSlotBounds = FairSlotBounds { total: 128, per_key: 4 };
+/// Those that touch one disk.
+const DISK_SLOTS: FairSlotBounds = FairSlotBounds { total: 32, per_key: 4 };
 
 /// The result of looking up a name.
 enum NameLookup {
@@ -64,13 +71,42 @@ pub struct ShareLibrary {
     stale: Arc<StaleShares>,
     opener: ShareOpener,
     gone_folders: Arc<GonePaths>,
+    lookup_slots: FairSlots<UserName>,
+    disk_slots: Arc<DiskSlots>,
 }
 
 impl ShareLibrary {
     /// Returns the library of `profile`; changed shares are reported to `stale`.
     pub fn new(profile: Profile, stale: Arc<StaleShares>) -> Self {
         let opener = ShareOpener::new(profile.clone());
-        Self { profile, stale, opener, gone_folders: Arc::default() }
+        let (lookup_slots, disk_slots) = (FairSlots::new(LOOKUP_SLOTS), Arc::new(DiskSlots::new(DISK_SLOTS)));
+        Self { profile, stale, opener, gone_folders: Arc::default(), lookup_slots, disk_slots }
+    }
+
+    /// Does `work` for a user on a thread that may block; again when a disk that it needs was full and has room.
+    async fn look<T: Send + 'static>(
+        &self,
+        to: &UserName,
+        work: impl Fn(&DiskVisit<'_>) -> Result<T, Error> + Send + Sync + 'static,
+    ) -> Result<T, Error> {
+        let work = Arc::new(work);
+        let mut held = None;
+        loop {
+            let look = self.lookup_slots.acquire(to).await;
+            let (work, disks, user, disk) = (work.clone(), self.disk_slots.clone(), to.clone(), held.take());
+            let done = run_blocking(move || {
+                let visit = DiskVisit::new(&disks, &user, disk);
+                let outcome = work(&visit);
+                Ok((outcome, visit.into_blocked()))
+            });
+            let (outcome, blocked) = done.await?;
+            // Free again before the wait for a disk: whoever waits keeps nothing from others.
+            drop(look);
+            match blocked {
+                Some(disk) if outcome.is_ok() => held = Some(self.disk_slots.acquire(disk, to).await),
+                _ => return outcome,
+            }
+        }
     }
 
     /// Returns the files whose content was proved although their metadata differ from the record.
@@ -93,9 +129,10 @@ impl ShareLibrary {
         let (mut after, mut looked_at) = (cursor, 0);
         let page = loop {
             let look = (self.profile.clone(), self.opener.clone(), self.gone_folders.clone());
-            let (to, prefix, cursor) = (to.clone(), prefix.clone(), after);
+            let (asks, to, prefix, cursor) = (to, to.clone(), prefix.clone(), after);
             // One blocking task for each step: other requests wait for one step only, not for the whole walk.
-            let page = run_blocking(move || live_page(&look, &to, &prefix, cursor)).await.map_err(internal_refusal)?;
+            let page = self.look(asks, move |visit| live_page(&look, &to, visit, &prefix, &cursor)).await;
+            let page = page.map_err(internal_refusal)?;
             looked_at += PAGE;
             let ends = !page.more || !page.shares.is_empty() || (reads_empty_pages && looked_at >= MAX_EXAMINED);
             if ends {
@@ -130,9 +167,9 @@ impl ShareLibrary {
     ///
     /// # Errors
     /// The code and words of the error reply.
-    pub async fn folders(&self, prefix: String, cursor: String) -> Result<PeerReply, RequestRefusal> {
+    pub async fn folders(&self, to: &UserName, prefix: String, cursor: String) -> Result<PeerReply, RequestRefusal> {
         let profile = self.profile.clone();
-        let found = run_blocking(move || Ok(profile.empty_folders_page(&prefix, &cursor, FOLDERS)?)).await;
+        let found = self.look(to, move |_| Ok(profile.empty_folders_page(&prefix, &cursor, FOLDERS)?)).await;
         let (folders, next) = fit_page(found.map_err(internal_refusal)?, |name| name);
         Ok(PeerReply::FolderList { folders, next })
     }
@@ -141,9 +178,14 @@ impl ShareLibrary {
     ///
     /// # Errors
     /// The code and words of the error reply.
-    pub async fn folder_times(&self, prefix: String, cursor: String) -> Result<PeerReply, RequestRefusal> {
+    pub async fn folder_times(
+        &self,
+        to: &UserName,
+        prefix: String,
+        cursor: String,
+    ) -> Result<PeerReply, RequestRefusal> {
         let profile = self.profile.clone();
-        let found = run_blocking(move || Ok(profile.folder_times_page(&prefix, &cursor, FOLDERS)?)).await;
+        let found = self.look(to, move |_| Ok(profile.folder_times_page(&prefix, &cursor, FOLDERS)?)).await;
         let described = |(name, mtime_ns)| {
             let (mtime, mtime_ns) = split_seconds(mtime_ns);
             FolderTime { name, mtime, mtime_ns }
@@ -158,14 +200,14 @@ impl ShareLibrary {
     /// # Errors
     /// The code and words of the error reply: not shared, changed or unreadable.
     pub async fn stat(&self, to: &UserName, name: FileName) -> Result<PeerReply, RequestRefusal> {
-        let (profile, opener, to, asks) = (self.profile.clone(), self.opener.clone(), to.clone(), to.clone());
-        let found = run_blocking(move || {
+        let (profile, opener, asks, to) = (self.profile.clone(), self.opener.clone(), to, to.clone());
+        let found = self.look(asks, move |visit| {
             let found = match profile.offer(&to, &name)? {
                 // What is offered to this user is meant for them, and hides a share of the same name.
                 None => profile.share(&name)?,
                 offered => offered,
             };
-            if found.as_ref().is_some_and(|share| opener.is_private(share)) {
+            if found.as_ref().is_some_and(|share| !visit.enter(&share.path) || opener.is_private(share)) {
                 return Ok((NameLookup::NotShared, false));
             }
             let owner_only = found.as_ref().is_some_and(is_owner_only);
@@ -187,6 +229,7 @@ impl ShareLibrary {
                 None => profile
                     .partials_named(&name)?
                     .into_iter()
+                    .filter(|part| visit.enter(&part.path))
                     .find_map(OfferedPartial::open)
                     .map_or(NameLookup::NotShared, NameLookup::Partial),
             };
@@ -203,7 +246,7 @@ impl ShareLibrary {
         match found {
             NameLookup::Whole(share) => Ok(PeerReply::Stat(stat_of(&share, owner_only))),
             NameLookup::Partial(part) => Ok(PeerReply::Stat(part.stat())),
-            NameLookup::Changed { share, grown } => self.answer_changed(&asks, share, grown, owner_only),
+            NameLookup::Changed { share, grown } => self.answer_changed(asks, share, grown, owner_only),
             NameLookup::Unreadable(why) => Err(read_refusal(&ReadFailure::Unreadable(why))),
             NameLookup::NotShared => Err(not_found_refusal()),
         }
@@ -242,12 +285,13 @@ impl ShareLibrary {
         hash: ContentHash,
         name: Option<FileName>,
     ) -> Result<(PeerReply, Bytes), RequestRefusal> {
-        let (opener, to) = (self.opener.clone(), to.clone());
-        let found =
-            run_blocking(move || match opener.manifest(&to, ContentQuery { hash: &hash, name: name.as_ref() })? {
-                None => Ok(opener.offered_partial(&hash)?),
+        let (opener, asks, to) = (self.opener.clone(), to, to.clone());
+        let found = self.look(asks, move |visit| {
+            match opener.manifest(&to, visit, ContentQuery { hash: &hash, name: name.as_ref() })? {
+                None => Ok(opener.offered_partial(visit, &hash)?),
                 offered => Ok(offered),
-            });
+            }
+        });
         let found = found.await.map_err(internal_refusal)?;
         let OfferedManifest { layout, manifest, zeros } = found.ok_or_else(not_found_refusal)?;
         let (size, group_size, groups) = (layout.size(), layout.group_bytes(), layout.group_count());
@@ -266,14 +310,15 @@ impl ShareLibrary {
         hash: ContentHash,
         name: Option<FileName>,
     ) -> Result<(PeerReply, Bytes), RequestRefusal> {
-        let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
-        let found = run_blocking(move || {
+        let (profile, opener, asks, to) = (self.profile.clone(), self.opener.clone(), to, to.clone());
+        let found = self.look(asks, move |visit| {
             let query = ContentQuery { hash: &hash, name: name.as_ref() };
-            if let Some((RecordedCopy { share, .. }, true)) = opener.find_copy(&to, query)? {
+            if let Some((RecordedCopy { share, .. }, true)) = opener.find_copy(&to, visit, query)? {
                 return Ok(GroupLayout::of(share.version.size)
                     .map(|layout| (layout.group_count(), GroupSet::full(layout.group_count()))));
             }
-            Ok(OfferedPartial::find(&profile, &hash)?.map(|part| (part.share.layout.group_count(), part.state.present)))
+            Ok(OfferedPartial::find(&profile, visit, &hash)?
+                .map(|part| (part.share.layout.group_count(), part.state.present)))
         });
         let (groups, set) = found.await.map_err(internal_refusal)?.ok_or_else(not_found_refusal)?;
         Ok((PeerReply::Have { hash, groups }, Bytes::copy_from_slice(set.as_bytes())))
@@ -288,11 +333,12 @@ impl ShareLibrary {
     pub(super) async fn open(
         &self,
         to: &UserName,
-        mut gets: VecDeque<GroupRequest>,
+        gets: VecDeque<GroupRequest>,
         piece_bytes: u64,
     ) -> Result<(Vec<Result<OpenShare, RequestRefusal>>, VecDeque<GroupRequest>), PeerErrorCode> {
-        let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
-        let opened = run_blocking(move || {
+        let (profile, opener, asks, to) = (self.profile.clone(), self.opener.clone(), to, to.clone());
+        let opened = self.look(asks, move |visit| {
+            let mut gets = gets.clone();
             // An error refuses as well, but not for good.
             if profile.is_blocked(&to)? {
                 return Ok((
@@ -305,7 +351,15 @@ impl ShareLibrary {
             while read < piece_bytes
                 && let Some(get) = gets.pop_front()
             {
-                let open = opener.open(&to, &get, piece_bytes);
+                let open = opener.open(&to, visit, &get, piece_bytes);
+                if open.is_ok() {
+                    visit.note_found();
+                } else if visit.is_blocked() && !opened.is_empty() {
+                    // What is open goes out first, and this one is asked for again.
+                    gets.push_front(get);
+                    visit.note_found();
+                    break;
+                }
                 read += open.as_ref().map_or(0, |open| open.bytes);
                 opened.push(open);
             }
@@ -354,13 +408,15 @@ struct LiveShare {
 fn live_page(
     (profile, opener, gone): &(Profile, ShareOpener, Arc<GonePaths>),
     to: &UserName,
+    visit: &DiskVisit<'_>,
     prefix: &str,
-    after: String,
+    after: &str,
 ) -> Result<LivePage, Error> {
-    let SharePage { shares, more } = profile.shares_page_for(to, prefix, &after, PAGE)?;
-    let last = shares.last().map_or(after, |last| last.name.as_str().to_owned());
+    let SharePage { shares, more } = profile.shares_page_for(to, prefix, after, PAGE)?;
+    let last = shares.last().map_or(after, |last| last.name.as_str()).to_owned();
     let live = |share: Share| {
-        if gone.covers(&share.path, Instant::now()) {
+        // The whole page is done again when the disk has room.
+        if visit.is_blocked() || gone.covers(&share.path, Instant::now()) || !visit.enter(&share.path) {
             return None;
         }
         let stale = match freshness(&share) {
@@ -443,5 +499,37 @@ mod tests {
         }
         assert_eq!(answers[0].len(), 3 * 32);
         assert_eq!(answers[0].as_ptr(), answers[1].as_ptr());
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_keeps_nobody_from_another() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(&home.path().join("home")).unwrap();
+        let disks = ["a", "b"].map(|name| home.path().join(name));
+        for disk in &disks {
+            std::fs::create_dir(disk).unwrap();
+            std::fs::write(disk.join("film"), b"film").unwrap();
+        }
+        share(&profile, &disks, None, &mut |_| ControlFlow::Continue(())).unwrap();
+        let slots = Arc::new(DiskSlots::with_disks(DISK_SLOTS, disks.to_vec()));
+        let library = ShareLibrary { disk_slots: slots.clone(), ..ShareLibrary::new(profile, Arc::default()) };
+        let library = Arc::new(library);
+        let user = |number: usize| -> UserName { format!("user{number}").parse().unwrap() };
+        let at_a = slots.of_path(&disks[0].join("film"));
+        let hanging: Vec<_> =
+            (0..DISK_SLOTS.total).map(|number| at_a.try_acquire(&user(number / 4)).unwrap()).collect();
+        let ask = |number: usize, name: &'static str| {
+            let library = library.clone();
+            tokio::spawn(async move { library.stat(&user(number), name.parse().unwrap()).await })
+        };
+        // As many as there are slots of all disks, twice.
+        let waiting: Vec<_> = (0..2 * LOOKUP_SLOTS.total).map(|number| ask(number / 2, "a/film")).collect();
+        assert!(ask(1000, "b/film").await.unwrap().is_ok());
+        assert!(ask(0, "b/film").await.unwrap().is_ok(), "nor those who wait");
+        assert!(waiting.iter().all(|asked| !asked.is_finished()));
+        drop(hanging);
+        for asked in waiting {
+            assert!(asked.await.unwrap().is_ok());
+        }
     }
 }

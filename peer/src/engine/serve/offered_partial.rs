@@ -5,6 +5,7 @@ use std::fs::File;
 use shared::ContentHash;
 use shared::peer::FileStat;
 
+use super::disk_slots::DiskVisit;
 use crate::engine::partial_state::{PartialState, state_path};
 use crate::profile::{PartialShare, Profile, ProfileError};
 use crate::sys::{is_owner_only, open_regular};
@@ -22,8 +23,13 @@ pub(super) struct OfferedPartial {
 
 impl OfferedPartial {
     /// Returns a partial file with this content, if one can be opened.
-    pub(super) fn find(profile: &Profile, hash: &ContentHash) -> Result<Option<Self>, ProfileError> {
-        Ok(profile.partials_with_hash(hash)?.into_iter().find_map(Self::open))
+    pub(super) fn find(
+        profile: &Profile,
+        visit: &DiskVisit<'_>,
+        hash: &ContentHash,
+    ) -> Result<Option<Self>, ProfileError> {
+        let mut parts = profile.partials_with_hash(hash)?.into_iter().filter(|part| visit.enter(&part.path));
+        Ok(parts.find_map(Self::open))
     }
 
     /// Opens a partial file; returns `None` when it is complete by now, or was given up.

@@ -34,8 +34,8 @@ const COMPARED_FIRST_BYTES: u64 = 16 << 20;
 /// What is only hashed is read in parts of this size.
 const HASHED_AT_ONCE: u64 = 64 << 10;
 
-/// Threads that read.
-pub(super) const READERS: FairSlotBounds = FairSlotBounds { total: 128, per_key: 16 };
+/// Threads that read from one disk.
+pub(super) const READERS: FairSlotBounds = FairSlotBounds { total: 96, per_key: 16 };
 
 /// The reason why a piece can't be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]

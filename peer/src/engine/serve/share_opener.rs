@@ -13,6 +13,7 @@ use shared::{ContentHash, FileName, GroupLayout, Manifest, UserName, ZeroRuns};
 
 use super::buffer_pool::BufferPool;
 use super::copy_search::{ContentQuery, CopySearch, PastSearches, RecordedCopy};
+use super::disk_slots::{DiskSlots, DiskVisit};
 use super::offered_partial::OfferedPartial;
 use super::range_reader::{
     ContentProof, ManifestSource, OpenShare, ProofNote, READERS, RangeReader, ReadAhead, ReadFailure, read_failure,
@@ -22,7 +23,6 @@ use super::request_refusal::{RequestRefusal, not_found_refusal};
 use super::served_versions::{ProvedVersions, ServedVersion, ServedVersions};
 use super::stale_shares::StaleReason;
 use crate::engine::Error;
-use crate::engine::fair_slots::FairSlots;
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{ShareFreshness, freshness, is_gone};
 use crate::profile::{HashedFile, Profile, ProfileError, Share};
@@ -75,7 +75,8 @@ pub(super) struct ShareOpener {
     /// Time of the last log line about a lack of descriptors.
     last_logged: Arc<Mutex<Option<Instant>>>,
     faults: ReadFaultLog,
-    readers: FairSlots<UserName>,
+    /// The threads that read: those of all users and disks that one hanging disk may keep are a part.
+    readers: Arc<DiskSlots>,
 }
 
 /// A manifest, with the layout and zero groups of its file.
@@ -91,7 +92,7 @@ impl ShareOpener {
         let (versions, proved, buffers, searches) =
             (Arc::default(), Arc::default(), BufferPool::default(), Arc::default());
         let private = Arc::new(PrivateData::of(&profile));
-        let (faults, readers) = (ReadFaultLog::default(), FairSlots::new(READERS));
+        let (faults, readers) = (ReadFaultLog::default(), Arc::new(DiskSlots::new(READERS)));
         Self { profile, versions, proved, buffers, searches, private, last_logged: Arc::default(), faults, readers }
     }
 
@@ -111,8 +112,8 @@ impl ShareOpener {
     }
 
     /// Returns a search for the files on record with this content that `to` may get.
-    fn search<'a>(&'a self, to: &'a UserName, query: ContentQuery<'a>) -> CopySearch<'a> {
-        CopySearch::new(&self.profile, &self.private, &self.searches, to, query)
+    fn search<'a>(&'a self, to: &'a UserName, visit: &'a DiskVisit<'a>, query: ContentQuery<'a>) -> CopySearch<'a> {
+        CopySearch::new(&self.profile, &self.private, &self.searches, to, visit, query)
     }
 
     /// Returns a file on record with this content: the first that is unchanged on the disk, else the first of all. The
@@ -120,13 +121,15 @@ impl ShareOpener {
     pub(super) fn find_copy(
         &self,
         to: &UserName,
+        visit: &DiskVisit<'_>,
         query: ContentQuery<'_>,
     ) -> Result<Option<(RecordedCopy, bool)>, ProfileError> {
-        let mut search = self.search(to, query);
+        let mut search = self.search(to, visit, query);
         let mut first = None;
         while let Some(copy) = search.next()? {
             if matches!(freshness(&copy.share), ShareFreshness::Fresh | ShareFreshness::Touched) {
                 search.note_found(&copy.share.name);
+                visit.note_found();
                 return Ok(Some((copy, true)));
             }
             first.get_or_insert(copy);
@@ -138,6 +141,7 @@ impl ShareOpener {
     pub(super) fn earlier_versions(
         &self,
         to: &UserName,
+        visit: &DiskVisit<'_>,
         hash: &ContentHash,
     ) -> Result<Vec<ServedVersion>, ProfileError> {
         let mut served = self.versions.with_hash(to, hash);
@@ -149,7 +153,11 @@ impl ShareOpener {
                 None => self.profile.share(&share.name),
             };
             match now {
-                Ok(now) => now.is_some_and(|now| now.path == share.path) && !self.private.is_private_share(share),
+                Ok(now) => {
+                    now.is_some_and(|now| now.path == share.path)
+                        && visit.enter(&share.path)
+                        && !self.private.is_private_share(share)
+                }
                 Err(why) => {
                     failure = Err(why);
                     false
@@ -163,10 +171,11 @@ impl ShareOpener {
     pub(super) fn manifest(
         &self,
         to: &UserName,
+        visit: &DiskVisit<'_>,
         query: ContentQuery<'_>,
     ) -> Result<Option<OfferedManifest>, ProfileError> {
         let hash = query.hash;
-        if let Some((RecordedCopy { share, offered_to }, _)) = self.find_copy(to, query)?
+        if let Some((RecordedCopy { share, offered_to }, _)) = self.find_copy(to, visit, query)?
             && let Some(layout) = GroupLayout::of(share.version.size)
         {
             let manifest = match self.versions.manifest_of(hash) {
@@ -179,7 +188,7 @@ impl ShareOpener {
                 return Ok(Some(OfferedManifest { layout, manifest, zeros }));
             }
         }
-        let served = self.earlier_versions(to, hash)?.into_iter().next();
+        let served = self.earlier_versions(to, visit, hash)?.into_iter().next();
         Ok(served.map(|ServedVersion { share, layout, manifest, .. }| OfferedManifest {
             layout,
             manifest,
@@ -201,8 +210,12 @@ impl ShareOpener {
     }
 
     /// Returns a partial file of this content, with its manifest as it is served.
-    pub(super) fn offered_partial(&self, hash: &ContentHash) -> Result<Option<OfferedManifest>, ProfileError> {
-        Ok(OfferedPartial::find(&self.profile, hash)?.map(|part| OfferedManifest {
+    pub(super) fn offered_partial(
+        &self,
+        visit: &DiskVisit<'_>,
+        hash: &ContentHash,
+    ) -> Result<Option<OfferedManifest>, ProfileError> {
+        Ok(OfferedPartial::find(&self.profile, visit, hash)?.map(|part| OfferedManifest {
             layout: part.share.layout,
             manifest: self.versions.share_manifest(*hash, part.state.manifest),
             zeros: ZeroRuns::default(),
@@ -211,11 +224,17 @@ impl ShareOpener {
 
     /// Opens a file and reads its first piece. Files with unchanged metadata come first, then those with changed
     /// metadata and earlier versions, then partial files.
-    pub(super) fn open(&self, to: &UserName, get: &GroupRequest, piece_bytes: u64) -> Result<OpenShare, OpenFailure> {
+    pub(super) fn open(
+        &self,
+        to: &UserName,
+        visit: &DiskVisit<'_>,
+        get: &GroupRequest,
+        piece_bytes: u64,
+    ) -> Result<OpenShare, OpenFailure> {
         let failed = |error: ProfileError| OpenFailure::Failed(error.into());
         let mut failures = FailureReasons::default();
         let mut differing = Vec::new();
-        let mut search = self.search(to, get.content_query());
+        let mut search = self.search(to, visit, get.content_query());
         while let Some(RecordedCopy { share, .. }) = search.next().map_err(failed)? {
             let Some(attempt) = self.try_file(share, None, true, &mut failures)? else { continue };
             if attempt.reason == Some(StaleReason::Metadata) {
@@ -229,8 +248,11 @@ impl ShareOpener {
                 return Ok(open);
             }
         }
-        self.add_earlier_versions(to, get, &mut differing, &mut failures)?;
+        self.add_earlier_versions(to, visit, get, &mut differing, &mut failures)?;
         for attempt in differing {
+            if !visit.enter(&attempt.share.path) {
+                continue;
+            }
             if let Some(open) = self.read_first_piece(to, attempt, get, piece_bytes, &mut failures)? {
                 return Ok(open);
             }
@@ -245,7 +267,10 @@ impl ShareOpener {
             let failure = ReadFailure::Unreadable(why);
             return Err(OpenFailure::Refused((failure.code(), failure.message())));
         }
-        match OfferedPartial::find(&self.profile, &get.hash).map_err(failed)?.filter(|part| part.has(&get.groups)) {
+        match OfferedPartial::find(&self.profile, visit, &get.hash)
+            .map_err(failed)?
+            .filter(|part| part.has(&get.groups))
+        {
             Some(part) => self.open_partial(to, part, get, piece_bytes),
             None if outdated => Err(OpenFailure::Refused((PeerErrorCode::Stale, ReadFailure::Changed.message()))),
             None => Err(OpenFailure::Refused(not_found_refusal())),
@@ -256,16 +281,18 @@ impl ShareOpener {
     fn add_earlier_versions(
         &self,
         to: &UserName,
+        visit: &DiskVisit<'_>,
         get: &GroupRequest,
         attempts: &mut Vec<OpenAttempt>,
         failures: &mut FailureReasons,
     ) -> Result<(), OpenFailure> {
-        let mut served = self.earlier_versions(to, &get.hash).map_err(|error| OpenFailure::Failed(error.into()))?;
+        let mut served =
+            self.earlier_versions(to, visit, &get.hash).map_err(|error| OpenFailure::Failed(error.into()))?;
         served.sort_by_key(|version| Some(&version.share.name) != get.name.as_ref());
         for ServedVersion { share, manifest, .. } in served {
             let is_tried = attempts.iter().any(|attempt| attempt.share.name == share.name)
                 || failures.changed.iter().any(|(name, _)| *name == share.name);
-            if !is_tried {
+            if !is_tried && visit.enter(&share.path) {
                 attempts.extend(self.try_file(share, Some(manifest), false, failures)?);
             }
         }
@@ -378,12 +405,13 @@ impl ShareOpener {
         let ranges = byte_ranges(&layout, &get.groups)?;
         let bytes = ranges.iter().map(|(start, end)| end - start).sum();
         let (buffers, faults) = (self.buffers.clone(), self.faults.clone());
+        let readers = self.readers.of_path(&path);
         let mut rest = RangeReader::new(file, path, proof, ranges, piece_bytes, buffers, faults);
         let first = match rest.next_piece() {
             Some(Err(failure)) => return Ok(Err(failure)),
             first => first,
         };
-        let pieces = ReadAhead::new(first, rest, self.readers.clone(), to.clone());
+        let pieces = ReadAhead::new(first, rest, readers, to.clone());
         let (zeros, groups) = (ZeroRuns::default(), get.groups.clone());
         Ok(Ok(OpenShare { name, hash: get.hash, is_whole, layout, zeros, groups, bytes, pieces }))
     }
