@@ -255,7 +255,8 @@ impl LineViewModel {
         match news {
             ViewUpdate::Event(event) => return self.handle_event(event, now),
             ViewUpdate::Users(people) => {
-                self.update_users(people);
+                let (_, waiting) = self.update_users(people);
+                self.undelivered_before = waiting.saturating_sub(self.undelivered.len());
                 if std::mem::take(&mut self.pending_listings.users) {
                     self.list_users(people);
                 }

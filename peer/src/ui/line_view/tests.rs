@@ -81,6 +81,20 @@ fn a_mark_changes_before_and_after_it_is_drawn() {
 }
 
 #[test]
+fn the_list_of_users_corrects_the_number_of_queued_messages() {
+    let before = [stored(1, MessageDirection::Out, MessageState::Waiting)];
+    let people = |waiting| vec![UserSummary { waiting, ..person(0) }];
+    let mut view = LineViewModel::new(LOOK, &bob(), &people(3), &before, None);
+    assert_eq!(view.undelivered_count(), 3);
+    // Two older ones were delivered while events were missed.
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::EventsMissed { count: 2 }));
+    tell(&mut view, &ViewUpdate::Users(people(1)));
+    assert_eq!(view.undelivered_count(), 1);
+    tell(&mut view, &state(1, MessageState::Stored));
+    assert_eq!(view.undelivered_count(), 0);
+}
+
+#[test]
 fn what_others_write_is_counted_until_it_is_read() {
     let mut view = begun();
     tell(&mut view, &received("carol", 1, "psst"));
