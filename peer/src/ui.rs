@@ -7,14 +7,18 @@
 //! screen ◄── TerminalView::draw ◄── TerminalView::handle_update ◄── ViewUpdate
 //! ```
 //!
-//! Each view is a pure model, fed with updates and keys, and a thin edge that owns the terminal.
+//! Both views show one model, `chat_model`: users, conversations, transfers and their changes by events. `line_view` prints
+//! it into the scrollback, `full_view` draws it in panes; each adds its places on the screen, and a thin edge that owns the
+//! terminal.
 
 mod ansi_writer;
 mod bar_screen;
 mod charset;
+mod chat_model;
 mod command_output;
 mod completion;
 mod composer;
+mod conversation_item;
 mod event_text;
 mod fetch_bars;
 mod file_bars;

@@ -11,6 +11,8 @@
 
 mod conversation_pane;
 mod full_view_model;
+mod help_page;
+mod pane_layout;
 mod renderer;
 mod screen_painter;
 #[cfg(test)]

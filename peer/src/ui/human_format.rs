@@ -71,6 +71,15 @@ pub fn exact_duration(ms: i64) -> String {
     if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
 }
 
+/// Describes a user's presence; `None` is one that the node doesn't know.
+pub(super) const fn presence_word(online: Option<bool>) -> &'static str {
+    match online {
+        Some(true) => "online",
+        Some(false) => "offline",
+        None => "not known to be online",
+    }
+}
+
 /// Returns the local time of day of a Unix time in milliseconds.
 pub fn time_of_day(ms: i64) -> String {
     format_local(ms, "%H:%M:%S")

@@ -26,6 +26,7 @@ pub use line_view_model::LineViewModel;
 
 pub(super) use self::line_view_model::ScrollbackItem;
 use super::command_output;
+use super::conversation_item::ConversationItem;
 use super::inline_screen::{InlineScreen, ScrollbackRowId};
 use super::raw_terminal::{RawTerminal, ScreenKind, TerminalBuffer, request_cursor_position, terminal_size};
 use super::theme::DeliveryMark;
@@ -91,7 +92,7 @@ impl LineViewTerminal {
                 }
                 item => {
                     let row: ScrollbackRowId = self.screen.insert(&self.model.rows_of(&item, columns))?;
-                    if let ScrollbackItem::Entry(entry) = item {
+                    if let ScrollbackItem::Item(ConversationItem::Entry(entry)) = item {
                         self.model.set_row(entry.id, row);
                     }
                 }

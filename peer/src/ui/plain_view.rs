@@ -13,6 +13,7 @@ use shared::safe_text::safe_block;
 use tokio::sync::mpsc;
 
 use super::command_output::CommandOutput;
+use super::conversation_item::ConversationItem;
 use super::human_format::format_size;
 use super::input_lines::InputLine;
 use super::interrupt_forwarder::InterruptForwarder;
@@ -67,13 +68,21 @@ impl PlainViewTerminal {
 
     fn print_item(&mut self, item: &ScrollbackItem) -> io::Result<()> {
         match item {
-            ScrollbackItem::Entry(entry) if entry.is_mine && self.is_echoed(entry.text.as_received()) => Ok(()),
-            ScrollbackItem::Entry(_) => {
+            ScrollbackItem::Item(ConversationItem::Entry(entry))
+                if entry.is_mine && self.is_echoed(entry.text.as_received()) =>
+            {
+                Ok(())
+            }
+            ScrollbackItem::Item(ConversationItem::Entry(_)) => {
                 let rows = self.model.rows_of(item, UNLIMITED_COLUMNS);
                 rows.iter().try_for_each(|row| self.output.print_data(row.line.to_string().trim()))
             }
-            ScrollbackItem::Rule(text) | ScrollbackItem::Note(text) => self.output.print_data(&safe_block(text)),
-            ScrollbackItem::Problem(text) => self.output.print_data(&format!("! {}", safe_block(text))),
+            ScrollbackItem::Rule(text) | ScrollbackItem::Item(ConversationItem::Note(text)) => {
+                self.output.print_data(&safe_block(text))
+            }
+            ScrollbackItem::Item(ConversationItem::Problem(text)) => {
+                self.output.print_data(&format!("! {}", safe_block(text)))
+            }
             // A printed message can't be changed.
             ScrollbackItem::Mark { .. } => Ok(()),
         }

@@ -1,32 +1,26 @@
-//! One conversation of the full view: loaded messages, scroll position, input line, files. Pure.
+//! One conversation in the full view: loaded messages, scroll position, files. Pure.
 
-use std::time::Instant;
-
-use ratatui_core::text::{Line, Span};
 use shared::UserName;
 use shared::peer::{FileStat, MessageId};
-use shared::safe_text::safe_block;
 
 use crate::engine::chat::StoredMessage;
-use crate::ui::composer::MessageComposer;
+use crate::ui::conversation_item::{ConversationItem, rule_row};
 use crate::ui::message_entry::MessageEntry;
-use crate::ui::text_rows::{TextRow, WrapOptions, layout_rows};
+use crate::ui::text_rows::TextRow;
 use crate::ui::theme::{DeliveryMark, TerminalTheme};
 
 /// Rows kept while the view is at the end of the conversation; beyond, the older half is dropped.
 const MAX_ROWS: usize = 2000;
 
-/// A conversation.
+/// The shown part of a conversation.
 #[derive(Debug, Default)]
 pub(super) struct ConversationPane {
-    rows: Vec<ConversationRow>,
+    rows: Vec<ConversationItem>,
     /// The lowest sequence number loaded.
     first_seq: Option<i64>,
     history: HistoryState,
-    pub(super) composer: MessageComposer,
     /// Screen rows between the end of the conversation and the last shown row.
     pub(super) scroll_back: usize,
-    pub(super) typing_until: Option<Instant>,
     pub(super) files: FileListState,
     unread: Option<UnreadMarker>,
 }
@@ -64,13 +58,6 @@ pub(super) enum FileListState {
     Failed,
 }
 
-#[derive(Debug)]
-enum ConversationRow {
-    Entry(MessageEntry),
-    Note(String),
-    Problem(String),
-}
-
 impl ConversationPane {
     /// Returns the bound of the next page (messages before it), if a page is due, and marks it as requested.
     pub(super) fn request_page(&mut self, further: bool) -> Option<Option<i64>> {
@@ -92,21 +79,18 @@ impl ConversationPane {
         if let Some(first) = messages.first() {
             self.first_seq = Some(first.seq);
         }
-        for stored in messages {
-            self.add_offer(stored);
-        }
         if let (Some(first), Some(last)) = (messages.first(), messages.last()) {
             // Rows inside the page's range came as events meanwhile. The page holds all of them in order, but
             // their marks are newer.
-            let is_in = |row: &ConversationRow| matches!(row, ConversationRow::Entry(entry) if (first.seq..=last.seq).contains(&entry.seq));
+            let is_in = |row: &ConversationItem| matches!(row, ConversationItem::Entry(entry) if (first.seq..=last.seq).contains(&entry.seq));
             let (known, rest) = std::mem::take(&mut self.rows).into_iter().partition::<Vec<_>, _>(is_in);
             let page = messages.iter().map(|stored| {
                 let entry = MessageEntry::from_stored(stored);
                 let known = known.iter().find_map(|row| match row {
-                    ConversationRow::Entry(known) if known.seq == entry.seq => Some(known.clone()),
+                    ConversationItem::Entry(known) if known.seq == entry.seq => Some(known.clone()),
                     _ => None,
                 });
-                ConversationRow::Entry(known.unwrap_or(entry))
+                ConversationItem::Entry(known.unwrap_or(entry))
             });
             self.rows = page.chain(rest).collect();
         }
@@ -146,20 +130,20 @@ impl ConversationPane {
         if let Some(UnreadMarker { count, first_seq: None }) = self.unread.as_mut().filter(|_| !entry.is_mine) {
             *count += 1;
         }
-        self.push(ConversationRow::Entry(entry));
+        self.push(ConversationItem::Entry(entry));
     }
 
     pub(super) fn add_note(&mut self, text: &str) {
-        self.push(ConversationRow::Note(text.to_owned()));
+        self.push(ConversationItem::Note(text.to_owned()));
     }
 
     pub(super) fn add_problem(&mut self, text: &str) {
-        self.push(ConversationRow::Problem(text.to_owned()));
+        self.push(ConversationItem::Problem(text.to_owned()));
     }
 
     pub(super) fn set_mark(&mut self, id: MessageId, mark: DeliveryMark) {
         let entry = self.rows.iter_mut().rev().find_map(|row| match row {
-            ConversationRow::Entry(entry) if entry.is_mine && entry.id == id => Some(entry),
+            ConversationItem::Entry(entry) if entry.is_mine && entry.id == id => Some(entry),
             _ => None,
         });
         if let Some(entry) = entry {
@@ -177,10 +161,9 @@ impl ConversationPane {
         while count < wanted
             && let Some((place, row)) = rest.next()
         {
-            let mut block = row.lines(with, theme, columns);
+            let mut block = row.rows(with, theme, columns, false);
             for rule in self.separators_above(place).into_iter().rev() {
-                let dash = if theme.unicode { "──" } else { "--" };
-                block.insert(0, Line::styled(format!("{dash} {rule} {dash}"), theme.dim()).into());
+                block.insert(0, rule_row(&rule, theme, columns));
             }
             count += block.len();
             blocks.push(block);
@@ -198,19 +181,13 @@ impl ConversationPane {
             if count >= self.scroll_back + most {
                 return false;
             }
-            count += row.lines(with, theme, columns).len() + self.separators_above(place).len();
+            count += row.rows(with, theme, columns, false).len() + self.separators_above(place).len();
         }
         self.scroll_back = self.scroll_back.min(count.saturating_sub(most));
         true
     }
 
-    fn add_offer(&mut self, stored: &StoredMessage) {
-        if let Some(offer) = &stored.message.offer {
-            self.composer.files_mut().add(offer.name.as_str(), offer.size, true);
-        }
-    }
-
-    fn push(&mut self, row: ConversationRow) {
+    fn push(&mut self, row: ConversationItem) {
         self.rows.push(row);
         // While the user looks back, the shown rows stay in place (exactly so for a new message of one row).
         self.scroll_back += usize::from(self.scroll_back > 0);
@@ -237,16 +214,16 @@ impl ConversationPane {
 
     /// Returns the separators above a row: a new day, the first unread message.
     fn separators_above(&self, index: usize) -> Vec<String> {
-        let is_first = |new: &&UnreadMarker| matches!(&self.rows[index], ConversationRow::Entry(entry) if new.first_seq == Some(entry.seq));
+        let is_first = |new: &&UnreadMarker| matches!(&self.rows[index], ConversationItem::Entry(entry) if new.first_seq == Some(entry.seq));
         let new = self.unread.as_ref().filter(is_first).map(|new| format!("{} new", new.count));
         self.day_separator(index).into_iter().chain(new).collect()
     }
 
     /// Returns the day of a message, if the message before it is from another day.
     fn day_separator(&self, index: usize) -> Option<String> {
-        let ConversationRow::Entry(entry) = &self.rows[index] else { return None };
+        let ConversationItem::Entry(entry) = &self.rows[index] else { return None };
         let before = self.rows[..index].iter().rev().find_map(|row| match row {
-            ConversationRow::Entry(entry) => Some(entry.day()),
+            ConversationItem::Entry(entry) => Some(entry.day()),
             _ => None,
         });
         let day = entry.day();
@@ -255,23 +232,8 @@ impl ConversationPane {
 
     fn entries(&self) -> impl DoubleEndedIterator<Item = &MessageEntry> {
         self.rows.iter().filter_map(|row| match row {
-            ConversationRow::Entry(entry) => Some(entry),
-            ConversationRow::Note(_) | ConversationRow::Problem(_) => None,
+            ConversationItem::Entry(entry) => Some(entry),
+            ConversationItem::Note(_) | ConversationItem::Problem(_) => None,
         })
-    }
-}
-
-impl ConversationRow {
-    fn lines(&self, with: &UserName, theme: TerminalTheme, columns: usize) -> Vec<TextRow> {
-        // Further rows are indented, so that no line of a note can pass for a message.
-        let plain = |text: &str, style| {
-            let wrapping = WrapOptions { columns, indent: 2, joins_words: false };
-            layout_rows(vec![Span::raw("  ")], &safe_block(text).replace('\t', "    "), style, wrapping)
-        };
-        match self {
-            Self::Entry(entry) => entry.rows(with, theme, columns, false),
-            Self::Note(text) => plain(text, theme.dim()),
-            Self::Problem(text) => plain(&format!("! {text}"), theme.problem()),
-        }
     }
 }

@@ -6,25 +6,25 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use ratatui_core::layout::{Rect, Size};
+use ratatui_core::text::Line;
 use shared::UserName;
 
 use super::conversation_pane::{ConversationPane, FileListState};
-use super::renderer::{self, PaneLayout};
+use super::help_page::help_lines;
+use super::pane_layout::{FocusedPane, PaneLayout};
 use crate::engine::Notice;
 use crate::engine::chat::StoredMessage;
 use crate::engine::node::control::UserSummary;
 use crate::engine::node_event::NodeEvent;
+use crate::ui::chat_model::{ChatChange, ChatModel, Conversation};
 use crate::ui::event_text::{event_line, request_note};
-use crate::ui::message_entry::{MessageEntry, delivery_mark};
-use crate::ui::poll_backoff::PollBackoff;
-use crate::ui::theme::TerminalTheme;
-use crate::ui::transfer_list::TransferList;
+use crate::ui::message_entry::MessageEntry;
+use crate::ui::text_wrap::wrap_text;
+use crate::ui::theme::{DeliveryMark, TerminalTheme};
 use crate::ui::view::{ViewCommand, ViewUpdate};
 
 /// Messages loaded per page.
 const PAGE_MESSAGES: usize = 100;
-/// Time after which a typing notice counts as outdated.
-const TYPING_TIMEOUT: Duration = Duration::from_secs(7);
 /// The longest pause between two polls of the user list.
 const MAX_USERS_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -33,31 +33,16 @@ const MAX_USERS_POLL_INTERVAL: Duration = Duration::from_secs(60);
 pub struct FullViewModel {
     pub(super) theme: TerminalTheme,
     pub(super) me: UserName,
-    pub(super) users: Vec<UserSummary>,
+    pub(super) chat: ChatModel,
     pub(super) selected_user: Option<UserName>,
-    pub(super) conversations: HashMap<UserName, ConversationPane>,
-    pub(super) transfers: TransferList,
+    panes: HashMap<UserName, ConversationPane>,
     pub(super) focus: FocusedPane,
     pub(super) overlay: Option<ViewOverlay>,
     /// The index of the selected file.
     pub(super) selected_file: usize,
     /// The latest notice, shown in the help row until the next key.
     pub(super) notice: Option<StatusNotice>,
-    users_poll: PollBackoff,
-    /// True after the first [`NodeEvent::NotStored`] was shown; reset by a received message.
-    has_reported_not_stored: bool,
-    /// True after the first unreadable input was reported.
-    has_reported_unreadable: bool,
     size: Size,
-}
-
-/// The pane that gets the keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FocusedPane {
-    Users,
-    Conversation,
-    Files,
-    Transfers,
 }
 
 /// A page shown over the panes.
@@ -87,17 +72,13 @@ impl FullViewModel {
         let mut view = Self {
             theme,
             me: me.clone(),
-            users: Vec::new(),
+            chat: ChatModel::new(MAX_USERS_POLL_INTERVAL),
             selected_user: None,
-            conversations: HashMap::new(),
-            transfers: TransferList::default(),
+            panes: HashMap::new(),
             focus: FocusedPane::Users,
             overlay: None,
             selected_file: 0,
             notice: None,
-            users_poll: PollBackoff::new(MAX_USERS_POLL_INTERVAL),
-            has_reported_not_stored: false,
-            has_reported_unreadable: false,
             size: Size::new(80, 24),
         };
         view.update_users(people);
@@ -112,31 +93,55 @@ impl FullViewModel {
     pub(super) fn resize(&mut self, size: Size) {
         self.size = size;
         let Some(with) = self.selected_user.clone() else { return };
-        let (theme, Some((columns, rows))) = (self.theme, renderer::conversation_size(self, self.area())) else {
-            return;
-        };
-        let talk = self.conversations.entry(with.clone()).or_default();
-        talk.clamp_scroll(&with, theme, columns, rows);
-        let files = if let FileListState::Listed { files, .. } = &talk.files { files.len() } else { 0 };
+        let (theme, Some((columns, rows))) = (self.theme, self.conversation_size()) else { return };
+        let pane = self.pane_mut(&with);
+        pane.clamp_scroll(&with, theme, columns, rows);
+        let files = if let FileListState::Listed { files, .. } = &pane.files { files.len() } else { 0 };
         self.selected_file = self.selected_file.min(files.saturating_sub(1));
         match &mut self.overlay {
             Some(ViewOverlay::Help { scroll_down: down }) => {
-                *down = (*down).min(renderer::help_rows(size, theme).saturating_sub(1));
+                *down = (*down).min(help_lines(size.width.into(), theme).len().saturating_sub(1));
             }
             Some(ViewOverlay::Found { .. }) | None => {}
         }
     }
 
     pub(super) fn layout(&self) -> PaneLayout {
-        PaneLayout::arrange(self.area(), self.focus, self.transfers.running_count())
+        PaneLayout::arrange(self.area(), self.focus, self.chat.transfers.running_count())
+    }
+
+    /// Returns the columns and rows of the conversation's messages, without title and input line; `None` if it isn't
+    /// shown.
+    pub(super) fn conversation_size(&self) -> Option<(usize, usize)> {
+        let pane = self.layout().conversation?;
+        let columns = usize::from(pane.width);
+        Some((columns, usize::from(pane.height).saturating_sub(2 + self.popup_rows(columns).len())))
+    }
+
+    /// Returns the rows below the input line: the composer's popup, or else a message request.
+    pub(super) fn popup_rows(&self, columns: usize) -> Vec<Line<'static>> {
+        let talk = self.selected_conversation();
+        let asked = talk.map(|talk| talk.composer.popup_rows(self.theme, columns, 3)).unwrap_or_default();
+        match self.selected_summary().filter(|person| person.request && asked.is_empty()) {
+            // The title may be truncated, and the request would be lost with it.
+            Some(person) => {
+                let rows = wrap_text(&request_note(&person.user), columns).into_iter().take(2);
+                rows.map(|row| Line::styled(row, self.theme.bold())).collect()
+            }
+            None => asked,
+        }
     }
 
     pub(super) fn selected_summary(&self) -> Option<&UserSummary> {
-        self.users.iter().find(|person| Some(&person.user) == self.selected_user.as_ref())
+        self.chat.summary(self.selected_user.as_ref()?)
     }
 
-    pub(super) fn selected_conversation(&self) -> Option<&ConversationPane> {
-        self.conversations.get(self.selected_user.as_ref()?)
+    pub(super) fn selected_conversation(&self) -> Option<&Conversation> {
+        self.chat.conversation(self.selected_user.as_ref()?)
+    }
+
+    pub(super) fn selected_pane(&self) -> Option<&ConversationPane> {
+        self.panes.get(self.selected_user.as_ref()?)
     }
 
     /// Returns the conversation that has the focus. One that is merely shown beside the user list doesn't count: file
@@ -157,129 +162,82 @@ impl FullViewModel {
                 }
             }
             ViewUpdate::History { with, messages, .. } => {
-                self.conversation_mut(with).insert_page(messages, PAGE_MESSAGES);
+                for offer in messages.iter().filter_map(|stored| stored.message.offer.as_ref()) {
+                    self.chat.conversation_mut(with).composer.files_mut().add(offer.name.as_str(), offer.size, true);
+                }
+                self.pane_mut(with).insert_page(messages, PAGE_MESSAGES);
                 return self.mark_read(with);
             }
             ViewUpdate::SearchResults { with, words, messages } => self.show_found(with, words, messages),
             ViewUpdate::Files { user: of, prefix: start, files } => {
-                let talk = self.conversation_mut(of);
-                talk.composer.files_mut().add_all(files);
-                talk.files = FileListState::Listed { start: start.clone(), files: files.clone() };
-                return talk.composer.handle_files_listed(of, start.is_empty()).into_iter().collect();
+                self.pane_mut(of).files = FileListState::Listed { start: start.clone(), files: files.clone() };
+                return self.chat.handle_files(of, start, files).into_iter().collect();
             }
             ViewUpdate::Paths { paths, .. } => {
                 if let Some(with) = self.selected_user.clone() {
-                    self.conversation_mut(&with).composer.handle_paths(paths);
+                    self.chat.conversation_mut(&with).composer.handle_paths(paths);
                 }
             }
             ViewUpdate::Note(text) => self.show_notice(text, false),
             ViewUpdate::Problem(text) => self.show_notice(text, true),
             ViewUpdate::Tick => {
-                self.transfers.expire(now);
-                for talk in self.conversations.values_mut() {
-                    talk.typing_until = talk.typing_until.filter(|until| *until > now);
-                }
-                // A node that has just started doesn't know any presence yet.
-                let mut wishes = self.poll_users(now);
+                self.chat.expire(now);
+                // With growing pauses: a node that has just started doesn't know any presence yet.
+                let is_known = self.chat.users().iter().all(|person| person.online.is_some());
+                let poll = if is_known { None } else { self.chat.poll_users(now) };
+                let mut wishes: Vec<ViewCommand> = poll.into_iter().collect();
                 if self.layout().files.is_some() {
                     wishes.extend(self.request_files(false));
                 }
                 return wishes;
             }
-            ViewUpdate::Hashing(file) => self.transfers.update_hashing(file, now),
+            ViewUpdate::Hashing(file) => self.chat.transfers.update_hashing(file, now),
             ViewUpdate::CaughtUp { .. } | ViewUpdate::Account { .. } | ViewUpdate::Resumed => {}
         }
         Vec::new()
     }
 
     fn handle_event(&mut self, event: &NodeEvent, now: Instant) -> Vec<ViewCommand> {
-        self.transfers.handle_event(event, now);
-        match event {
-            NodeEvent::Received { from, message, seq, at } => {
-                let talk = self.conversation_mut(from);
-                talk.typing_until = None;
-                talk.add(MessageEntry::from_received(message, *seq, *at));
-                if let Some(offer) = &message.offer {
-                    talk.composer.files_mut().add(offer.name.as_str(), offer.size, true);
+        let mut wishes = Vec::new();
+        match self.chat.handle_event(event, now) {
+            ChatChange::Message { with, entry, message } => {
+                let is_mine = entry.is_mine;
+                self.pane_mut(with).add(entry);
+                if let Some(offer) = message.offer.as_ref().filter(|_| !is_mine) {
+                    self.chat.conversation_mut(with).composer.files_mut().add(offer.name.as_str(), offer.size, true);
                     // An offer extends the list of files, so the list is requested again.
-                    talk.files = FileListState::Unknown;
+                    self.pane_mut(with).files = FileListState::Unknown;
                 }
-                self.has_reported_not_stored = false;
-                match self.summary_mut(from) {
-                    Some(person) => person.unread += 1,
-                    None => return vec![ViewCommand::ListUsers],
-                }
-                return self.mark_read(from);
-            }
-            NodeEvent::ContactRequest { from } => {
-                self.conversation_mut(from).add_note(&request_note(from));
-                match self.summary_mut(from) {
-                    Some(person) => person.request = true,
-                    None => return vec![ViewCommand::ListUsers],
+                if !is_mine {
+                    wishes.extend(self.mark_read(with));
                 }
             }
-            NodeEvent::Accepted { user } => self.clear_request(user),
-            NodeEvent::MessageQueued { to, message, seq } => {
-                self.clear_request(to);
-                self.conversation_mut(to).add(MessageEntry::from_sent(message, *seq));
-                self.adjust_waiting(to, 1);
-            }
-            NodeEvent::MessageStateChanged { to, id, state, why, .. } => {
-                self.conversation_mut(to).set_mark(*id, delivery_mark(*state));
-                if !state.is_queued() {
-                    self.adjust_waiting(to, -1);
-                }
-                if let (true, Some(why)) = (state.is_given_up(), why) {
-                    self.conversation_mut(to).add_problem(&format!("not delivered: {why}"));
+            ChatChange::Mark { with, id, mark, why, .. } => {
+                self.pane_mut(with).set_mark(id, mark);
+                if let (DeliveryMark::Failed, Some(why)) = (mark, why) {
+                    self.pane_mut(with).add_problem(&format!("not delivered: {why}"));
                 }
             }
-            NodeEvent::Read { with } => {
-                if let Some(person) = self.summary_mut(with) {
-                    person.unread = 0;
-                }
-            }
-            NodeEvent::Typing { from } => self.conversation_mut(from).typing_until = Some(now + TYPING_TIMEOUT),
-            NodeEvent::Presence { user, online } => match self.summary_mut(user) {
-                Some(person) => {
-                    person.online = Some(*online);
-                    self.sort();
-                }
-                None => return vec![ViewCommand::ListUsers],
-            },
-            NodeEvent::DeliveryHeld { user, frozen, why } => {
-                if let Some(person) = self.summary_mut(user)
-                    && std::mem::replace(&mut person.frozen, *frozen) != *frozen
-                    && *frozen
-                {
-                    self.conversation_mut(user).add_problem(why);
-                }
-            }
-            // The sender repeats the message until it can be stored; one report is enough.
-            NodeEvent::NotStored { from, .. } => {
-                if !std::mem::replace(&mut self.has_reported_not_stored, true)
-                    && let Some(line) = event_line(event)
-                {
-                    self.conversation_mut(from).add_problem(&line);
+            ChatChange::Request { from, .. } => self.pane_mut(from).add_note(&request_note(from)),
+            ChatChange::KeyChanged { user, why } => self.pane_mut(user).add_problem(why),
+            ChatChange::NotStored { from } => {
+                if let Some(line) = event_line(event) {
+                    self.pane_mut(from).add_problem(&line);
                     self.notice = Some(StatusNotice { text: line, is_problem: true });
                 }
             }
-            NodeEvent::Transfer(_) => {}
-            NodeEvent::EventsMissed { .. } => {
+            ChatChange::EventsMissed => {
                 // Missed events may have changed every conversation; all are loaded again.
-                self.conversations.values_mut().for_each(ConversationPane::forget);
-                let mut wishes = self.load_selected();
+                self.panes.values_mut().for_each(ConversationPane::forget);
+                self.chat.forget_undelivered();
+                wishes = self.load_selected();
                 wishes.push(ViewCommand::ListUsers);
-                return wishes;
             }
-            event => self.show_event(event),
+            ChatChange::Presence { .. } | ChatChange::Read { .. } | ChatChange::Silent => {}
+            ChatChange::Other => self.show_event(event),
         }
-        Vec::new()
-    }
-
-    fn clear_request(&mut self, user: &UserName) {
-        if let Some(person) = self.summary_mut(user) {
-            person.request = false;
-        }
+        wishes.extend(self.chat.request_unlisted());
+        wishes
     }
 
     /// Shows an event in the conversation it belongs to, or else as a notice.
@@ -287,7 +245,7 @@ impl FullViewModel {
         let Some(line) = event_line(event) else { return };
         match event {
             NodeEvent::Notice(Notice::NewFriend { user, .. }) | NodeEvent::Fetched { by: user, .. } => {
-                self.conversation_mut(user).add_note(&line);
+                self.pane_mut(user).add_note(&line);
             }
             _ => self.notice = Some(StatusNotice { text: line, is_problem: false }),
         }
@@ -300,7 +258,7 @@ impl FullViewModel {
 
     fn cycle_focus(&mut self, step: isize) -> Vec<ViewCommand> {
         let all = [FocusedPane::Users, FocusedPane::Conversation, FocusedPane::Files, FocusedPane::Transfers];
-        let count = if self.transfers.is_empty() { 3 } else { 4 };
+        let count = if self.chat.transfers.is_empty() { 3 } else { 4 };
         let here = all.iter().position(|focus| *focus == self.focus).unwrap_or(0);
         let next = (here.cast_signed() + step).rem_euclid(count);
         self.focus_pane(all[next.cast_unsigned()])
@@ -311,8 +269,8 @@ impl FullViewModel {
         match (focus, self.selected_user.clone()) {
             (FocusedPane::Conversation, Some(with)) => {
                 // Read here, because `mark_read` resets it.
-                let unread = self.summary_mut(&with).map_or(0, |person| person.unread);
-                self.conversation_mut(&with).mark_unread(unread);
+                let unread = self.unread_count(&with);
+                self.pane_mut(&with).mark_unread(unread);
                 self.mark_read(&with)
             }
             (FocusedPane::Files, Some(_)) => self.request_files(false),
@@ -327,15 +285,15 @@ impl FullViewModel {
         if !self.is_visible(with) {
             return Vec::new();
         }
-        let unread = self.summary_mut(with).map_or(0, |person| person.unread);
+        let unread = self.unread_count(with);
         // Unread messages before the loaded part have not been seen.
-        if !self.conversation_mut(with).has_received(unread) {
+        if !self.pane_mut(with).has_received(unread) {
             return Vec::new();
         }
-        if let Some(person) = self.summary_mut(with) {
-            person.unread = 0;
+        if unread > 0 {
+            self.chat.summary_mut(with).unread = 0;
         }
-        let last = self.conversations.get(with).and_then(ConversationPane::last_seq);
+        let last = self.panes.get(with).and_then(ConversationPane::last_seq);
         last.map(|up_to| ViewCommand::MarkRead { with: with.clone(), up_to }).into_iter().collect()
     }
 
@@ -344,14 +302,15 @@ impl FullViewModel {
         let is_shown = self.focus == FocusedPane::Conversation
             && self.overlay.is_none()
             && self.selected_user.as_ref() == Some(with);
-        is_shown && self.conversations.get(with).is_none_or(|talk| talk.scroll_back == 0)
+        is_shown && self.panes.get(with).is_none_or(|pane| pane.scroll_back == 0)
     }
 
     fn select_user(&mut self, step: isize) -> Vec<ViewCommand> {
-        let here = self.users.iter().position(|person| Some(&person.user) == self.selected_user.as_ref());
-        let last = self.users.len().saturating_sub(1);
+        let users = self.chat.users();
+        let here = users.iter().position(|person| Some(&person.user) == self.selected_user.as_ref());
+        let last = users.len().saturating_sub(1);
         let next = here.map_or(0, |here| here.saturating_add_signed(step).min(last));
-        self.selected_user = self.users.get(next).map(|person| person.user.clone());
+        self.selected_user = users.get(next).map(|person| person.user.clone());
         self.selected_file = 0;
         self.load_selected()
     }
@@ -361,7 +320,7 @@ impl FullViewModel {
         let Some(with) = self.selected_user.clone() else { return Vec::new() };
         // A hidden pane requests nothing: browsing the list would query every user.
         let is_seen = self.layout().files.is_some();
-        let before = self.conversation_mut(&with).request_page(false);
+        let before = self.pane_mut(&with).request_page(false);
         let mut wishes: Vec<ViewCommand> = before
             .map(|before| ViewCommand::LoadHistory { with, before, age: None, limit: PAGE_MESSAGES })
             .into_iter()
@@ -374,12 +333,12 @@ impl FullViewModel {
 
     fn load_older(&mut self) -> Vec<ViewCommand> {
         let Some(with) = self.selected_user.clone() else { return Vec::new() };
-        let Some((columns, rows)) = renderer::conversation_size(self, self.area()) else { return Vec::new() };
+        let Some((columns, rows)) = self.conversation_size() else { return Vec::new() };
         let theme = self.theme;
-        let talk = self.conversation_mut(&with);
+        let pane = self.pane_mut(&with);
         // More is requested only if the first loaded row is on the screen.
-        let is_at_the_end = talk.scroll_back > 0 && talk.clamp_scroll(&with, theme, columns, rows);
-        let before = if is_at_the_end { talk.request_page(true) } else { None };
+        let is_at_the_end = pane.scroll_back > 0 && pane.clamp_scroll(&with, theme, columns, rows);
+        let before = if is_at_the_end { pane.request_page(true) } else { None };
         before
             .map(|before| ViewCommand::LoadHistory { with, before, age: None, limit: PAGE_MESSAGES })
             .into_iter()
@@ -390,18 +349,12 @@ impl FullViewModel {
     fn request_files(&mut self, again: bool) -> Vec<ViewCommand> {
         let Some(person) = self.selected_summary() else { return Vec::new() };
         let (of, is_there) = (person.user.clone(), person.online == Some(true));
-        let talk = self.conversation_mut(&of);
-        if !is_there || (!again && !matches!(talk.files, FileListState::Unknown)) {
+        let pane = self.pane_mut(&of);
+        if !is_there || (!again && !matches!(pane.files, FileListState::Unknown)) {
             return Vec::new();
         }
-        talk.files = FileListState::Requested;
+        pane.files = FileListState::Requested;
         vec![ViewCommand::ListFiles { user: of, prefix: String::new() }]
-    }
-
-    /// Polls the user list while any presence is unknown, with growing pauses.
-    fn poll_users(&mut self, now: Instant) -> Vec<ViewCommand> {
-        let is_known = self.users.iter().all(|person| person.online.is_some());
-        if !is_known && self.users_poll.try_poll(now) { vec![ViewCommand::ListUsers] } else { Vec::new() }
     }
 
     fn move_file_selection(&mut self, step: isize) -> Vec<ViewCommand> {
@@ -411,10 +364,8 @@ impl FullViewModel {
     }
 
     fn fetch_selected(&self) -> Vec<ViewCommand> {
-        let (Some(from), Some(talk)) = (self.selected_user.clone(), self.selected_conversation()) else {
-            return Vec::new();
-        };
-        let FileListState::Listed { files, .. } = &talk.files else { return Vec::new() };
+        let (Some(from), Some(pane)) = (self.selected_user.clone(), self.selected_pane()) else { return Vec::new() };
+        let FileListState::Listed { files, .. } = &pane.files else { return Vec::new() };
         let wish = |name: String| ViewCommand::Fetch { from, name };
         files.get(self.selected_file).map(|file| file.name.as_str().to_owned()).map(wish).into_iter().collect()
     }
@@ -426,56 +377,39 @@ impl FullViewModel {
     }
 
     fn update_users(&mut self, people: &[UserSummary]) {
-        people.clone_into(&mut self.users);
-        if let Some(with) = self.selected_user.clone()
-            && let Some(unread) = self.summary_mut(&with).map(|person| person.unread)
+        self.chat.update_users(people, None);
+        if let Some(with) = self.selected_summary().map(|person| person.user.clone()) {
+            let unread = self.unread_count(&with);
             // The node's count may be older than what is on the screen.
-            && self.is_visible(&with)
-            && self.conversation_mut(&with).has_received(unread)
-            && let Some(person) = self.summary_mut(&with)
-        {
-            person.unread = 0;
+            if self.is_visible(&with) && self.pane_mut(&with).has_received(unread) {
+                self.chat.summary_mut(&with).unread = 0;
+            }
         }
-        self.sort();
         if self.selected_user.is_none() {
-            self.selected_user = self.users.first().map(|person| person.user.clone());
+            self.selected_user = self.chat.users().first().map(|person| person.user.clone());
         }
-    }
-
-    /// Sorts online users first and blocked ones last in each group, then by name.
-    fn sort(&mut self) {
-        self.users.sort_by(|one, other| {
-            let key = |person: &UserSummary| (person.online != Some(true), person.blocked);
-            key(one).cmp(&key(other)).then_with(|| one.user.as_str().cmp(other.user.as_str()))
-        });
     }
 
     fn show_notice(&mut self, text: &str, is_problem: bool) {
         self.notice = Some(StatusNotice { text: text.to_owned(), is_problem });
         let Some(with) = self.selected_user.clone() else { return };
-        let talk = self.conversation_mut(&with);
+        let pane = self.pane_mut(&with);
         match is_problem {
-            true => talk.add_problem(text),
-            false => talk.add_note(text),
+            true => pane.add_problem(text),
+            false => pane.add_note(text),
         }
         // The problem may be the answer to the request for files, which would otherwise stay pending.
-        if is_problem && matches!(talk.files, FileListState::Requested) {
-            talk.files = FileListState::Failed;
+        if is_problem && matches!(pane.files, FileListState::Requested) {
+            pane.files = FileListState::Failed;
         }
     }
 
-    fn adjust_waiting(&mut self, user: &UserName, change: isize) {
-        if let Some(person) = self.summary_mut(user) {
-            person.waiting = person.waiting.saturating_add_signed(change);
-        }
+    fn unread_count(&self, user: &UserName) -> usize {
+        self.chat.summary(user).map_or(0, |person| person.unread)
     }
 
-    fn summary_mut(&mut self, user: &UserName) -> Option<&mut UserSummary> {
-        self.users.iter_mut().find(|person| person.user == *user)
-    }
-
-    fn conversation_mut(&mut self, with: &UserName) -> &mut ConversationPane {
-        self.conversations.entry(with.clone()).or_default()
+    fn pane_mut(&mut self, with: &UserName) -> &mut ConversationPane {
+        self.panes.entry(with.clone()).or_default()
     }
 
     const fn area(&self) -> Rect {

@@ -1,7 +1,7 @@
 //! The drawing of the full view: panes, overlays, help row. Pure.
 
 use ratatui_core::buffer::Buffer;
-use ratatui_core::layout::{Position, Rect, Size};
+use ratatui_core::layout::{Position, Rect};
 use ratatui_core::style::Style;
 use ratatui_core::text::{Line, Span};
 use shared::names::name_encoding::display_name;
@@ -9,101 +9,22 @@ use shared::safe_text::safe_line;
 use unicode_width::UnicodeWidthStr;
 
 use super::conversation_pane::{ConversationPane, FileListState};
-use super::full_view_model::{FocusedPane, FullViewModel, StatusNotice, ViewOverlay};
+use super::full_view_model::{FullViewModel, StatusNotice, ViewOverlay};
+use super::help_page::help_lines;
+use super::pane_layout::FocusedPane;
 use super::screen_painter::{PlacedHyperlink, ScreenFrame};
 use crate::engine::node::control::UserSummary;
-use crate::ui::event_text::request_note;
-use crate::ui::human_format::format_size;
-use crate::ui::slash_command::SLASH_COMMANDS;
+use crate::ui::composer::MessageComposer;
+use crate::ui::human_format::{format_size, presence_word};
 use crate::ui::text_rows::{RowHyperlink, TextRow};
 use crate::ui::text_wrap::{truncate, truncate_distinct, wrap_text};
-use crate::ui::theme::{DeliveryMark, TerminalTheme};
+use crate::ui::theme::DeliveryMark;
 use crate::ui::view::MAX_SEARCH_RESULTS;
-
-/// The width from which users, conversation and files are shown side by side.
-const THREE_PANE_COLUMNS: u16 = 96;
-/// The width from which users are shown beside one other pane; below, only the focused pane is shown.
-const TWO_PANE_COLUMNS: u16 = 56;
-const USERS_PANE_COLUMNS: u16 = 20;
-const MAX_TRANSFER_ROWS: u16 = 4;
-
-/// The area of each pane; `None` if it isn't shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PaneLayout {
-    users: Option<Rect>,
-    conversation: Option<Rect>,
-    pub(super) files: Option<Rect>,
-    transfers: Option<Rect>,
-    help: Rect,
-}
-
-impl PaneLayout {
-    pub(super) fn arrange(area: Rect, focus: FocusedPane, running: usize) -> Self {
-        let help = Rect { y: area.bottom().saturating_sub(1), height: area.height.min(1), ..area };
-        let mut rest = Rect { height: area.height.saturating_sub(1), ..area };
-        let mut layout = Self { users: None, conversation: None, files: None, transfers: None, help };
-        // The transfers pane takes the whole screen: its list of ended transfers is long.
-        if focus == FocusedPane::Transfers {
-            layout.transfers = Some(rest);
-            return layout;
-        }
-        // A quarter of the screen at most: the conversation matters more.
-        let below = u16::try_from(running).unwrap_or(u16::MAX).min(MAX_TRANSFER_ROWS).min(rest.height / 4);
-        if below > 0 {
-            rest.height -= below;
-            layout.transfers = Some(Rect { y: rest.bottom(), height: below, ..rest });
-        }
-        let column = |x: u16, width: u16| Some(Rect { x, width, ..rest });
-        if area.width < TWO_PANE_COLUMNS {
-            match focus {
-                FocusedPane::Users => layout.users = Some(rest),
-                FocusedPane::Conversation | FocusedPane::Transfers => layout.conversation = Some(rest),
-                FocusedPane::Files => layout.files = Some(rest),
-            }
-            return layout;
-        }
-        layout.users = column(0, USERS_PANE_COLUMNS);
-        let (left, room) = (USERS_PANE_COLUMNS + 1, area.width - USERS_PANE_COLUMNS - 1);
-        if area.width >= THREE_PANE_COLUMNS {
-            let files = (room / 3).min(44);
-            layout.conversation = column(left, room - files - 1);
-            layout.files = column(area.width - files, files);
-        } else if focus == FocusedPane::Files {
-            layout.files = column(left, room);
-        } else {
-            layout.conversation = column(left, room);
-        }
-        layout
-    }
-}
-
-/// Returns the columns and rows of the conversation's messages, without title and input line; `None` if it isn't
-/// shown.
-pub(super) fn conversation_size(view: &FullViewModel, area: Rect) -> Option<(usize, usize)> {
-    let pane = PaneLayout::arrange(area, view.focus, view.transfers.running_count()).conversation?;
-    let columns = usize::from(pane.width);
-    let beside = popup_rows(view, columns).len();
-    Some((columns, usize::from(pane.height).saturating_sub(2 + beside)))
-}
-
-/// Returns the rows below the input line: the composer's popup, or else a message request.
-fn popup_rows(view: &FullViewModel, columns: usize) -> Vec<Line<'static>> {
-    let asked =
-        view.selected_conversation().map(|talk| talk.composer.popup_rows(view.theme, columns, 3)).unwrap_or_default();
-    match view.selected_summary().filter(|person| person.request && asked.is_empty()) {
-        // The title may be truncated, and the request would be lost with it.
-        Some(person) => {
-            let rows = wrap_text(&request_note(&person.user), columns).into_iter().take(2);
-            rows.map(|row| Line::styled(row, view.theme.bold())).collect()
-        }
-        None => asked,
-    }
-}
 
 /// Draws the whole view.
 pub(super) fn draw(view: &FullViewModel, picture: &mut ScreenFrame) {
     let area = picture.area();
-    let layout = PaneLayout::arrange(area, view.focus, view.transfers.running_count());
+    let layout = view.layout();
     if let Some(overlay) = &view.overlay {
         draw_overlay(view, overlay, picture, Rect { height: area.height.saturating_sub(1), ..area });
         // The way back matters most, so it is kept on a narrow screen.
@@ -132,10 +53,11 @@ fn draw_users(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     let theme = view.theme;
     draw_title(view, buffer, pane, FocusedPane::Users, &format!("People, you: {}", view.me));
     let rows = usize::from(pane.height.saturating_sub(1));
-    let chosen = view.users.iter().position(|person| Some(&person.user) == view.selected_user.as_ref()).unwrap_or(0);
+    let users = view.chat.users();
+    let chosen = users.iter().position(|person| Some(&person.user) == view.selected_user.as_ref()).unwrap_or(0);
     // The list scrolls only as far as the selected user requires.
     let first = chosen.saturating_sub(rows.saturating_sub(1));
-    for (y, person) in (1..pane.height).zip(view.users.iter().skip(first)) {
+    for (y, person) in (1..pane.height).zip(users.iter().skip(first)) {
         let is_chosen = Some(&person.user) == view.selected_user.as_ref();
         let style = if person.online == Some(true) { theme.good() } else { theme.dim() };
         let line = Line::from(vec![
@@ -153,7 +75,7 @@ fn draw_users(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
             style_row(buffer, pane, y, theme.bold());
         }
     }
-    if view.users.is_empty() {
+    if users.is_empty() {
         for (y, row) in (1..pane.height).zip(wrap_text(
             "nobody yet: whoever registers at the tracker and comes online is shown here",
             usize::from(pane.width),
@@ -167,10 +89,11 @@ fn draw_users(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
 fn user_label(view: &FullViewModel, person: &UserSummary) -> String {
     let mut text =
         if person.unread > 0 { format!("({}) {}", person.unread, person.user) } else { person.user.to_string() };
-    if person.waiting > 0 {
-        text.push_str(&format!(" {}{}", view.theme.mark(DeliveryMark::Waiting), person.waiting));
+    let undelivered = view.chat.undelivered_count(&person.user);
+    if undelivered > 0 {
+        text.push_str(&format!(" {}{undelivered}", view.theme.mark(DeliveryMark::Waiting)));
     }
-    if view.conversations.get(&person.user).is_some_and(|talk| talk.typing_until.is_some()) {
+    if view.chat.is_typing(&person.user) {
         text.push_str(" typing");
     }
     if person.frozen {
@@ -190,29 +113,25 @@ fn draw_conversation(view: &FullViewModel, picture: &mut ScreenFrame, pane: Rect
         draw_title(view, &mut picture.cells, pane, FocusedPane::Conversation, "nobody");
         return None;
     };
-    let word = match person.online {
-        Some(true) => "online",
-        Some(false) => "offline",
-        None => "not known to be online",
-    };
+    let word = presence_word(person.online);
     let empty = ConversationPane::default();
-    let talk = view.selected_conversation().unwrap_or(&empty);
+    let shown = view.selected_pane().unwrap_or(&empty);
     let ignored = if person.blocked { ", ignored" } else { "" };
     let unread = match person.unread {
         0 => String::new(),
         // The unread messages begin before the loaded ones.
-        unread if !talk.has_received(unread) => format!(", {unread} unread: PgUp"),
-        new if talk.scroll_back > 0 => format!(", {} {new} new", view.theme.more_below()),
+        unread if !shown.has_received(unread) => format!(", {unread} unread: PgUp"),
+        new if shown.scroll_back > 0 => format!(", {} {new} new", view.theme.more_below()),
         _ => String::new(),
     };
     // The unread count stands before the part that may be truncated.
-    let back = if talk.scroll_back > 0 { ", looking back" } else { "" };
+    let back = if shown.scroll_back > 0 { ", looking back" } else { "" };
     let heading = format!("{} {word}{ignored}{unread}{back}", person.user);
     draw_title(view, &mut picture.cells, pane, FocusedPane::Conversation, &heading);
     let columns = usize::from(pane.width);
-    let beside = popup_rows(view, columns);
+    let beside = view.popup_rows(columns);
     let room = usize::from(pane.height).saturating_sub(2 + beside.len());
-    let rows = talk.rows(&person.user, view.theme, columns, room);
+    let rows = shown.rows(&person.user, view.theme, columns, room);
     for (y, row) in (1..).zip(&rows) {
         draw_row(picture, pane, y, row);
     }
@@ -221,7 +140,10 @@ fn draw_conversation(view: &FullViewModel, picture: &mut ScreenFrame, pane: Rect
         return None;
     }
     let line_at = pane.height - 1 - u16::try_from(beside.len()).unwrap_or(0).min(pane.height - 1);
-    let (line, column) = talk.composer.render(view.theme, columns);
+    let (line, column) = match view.selected_conversation() {
+        Some(talk) => talk.composer.render(view.theme, columns),
+        None => MessageComposer::default().render(view.theme, columns),
+    };
     draw_line(buffer, pane, line_at, &line);
     for (y, row) in (line_at + 1..).zip(&beside) {
         draw_line(buffer, pane, y, row);
@@ -232,8 +154,8 @@ fn draw_conversation(view: &FullViewModel, picture: &mut ScreenFrame, pane: Rect
 
 fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     let theme = view.theme;
-    let talk = view.selected_conversation();
-    let of = match talk.map(|talk| &talk.files) {
+    let listed = view.selected_pane().map(|shown| &shown.files);
+    let of = match listed {
         Some(FileListState::Listed { start, .. }) if !start.is_empty() => format!(": {}", safe_line(start)),
         _ => String::new(),
     };
@@ -245,7 +167,7 @@ fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
         }
     };
     let is_away = view.selected_summary().is_some_and(|person| person.online == Some(false));
-    let files = match talk.map(|talk| &talk.files) {
+    let files = match listed {
         Some(FileListState::Listed { files, .. }) => files,
         Some(FileListState::Requested) => return nothing(buffer, "asking"),
         Some(FileListState::Failed) => return nothing(buffer, "the list could not be loaded; Ctrl-R: refresh"),
@@ -284,14 +206,14 @@ fn draw_transfers(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     let columns = usize::from(pane.width);
     let rows = usize::from(pane.height);
     if view.focus != FocusedPane::Transfers {
-        for (y, row) in (0..).zip(view.transfers.rows(view.theme, columns, rows)) {
+        for (y, row) in (0..).zip(view.chat.transfers.rows(view.theme, columns, rows)) {
             draw_line(buffer, pane, y, &row);
         }
         return;
     }
     draw_title(view, buffer, pane, FocusedPane::Transfers, "transfers");
-    let running = view.transfers.rows(view.theme, columns, rows.saturating_sub(1));
-    let ended = view.transfers.ended_rows(view.theme, columns);
+    let running = view.chat.transfers.rows(view.theme, columns, rows.saturating_sub(1));
+    let ended = view.chat.transfers.ended_rows(view.theme, columns);
     for (y, row) in (1..pane.height).zip(running.iter().chain(&ended)) {
         draw_line(buffer, pane, y, row);
     }
@@ -313,8 +235,8 @@ fn draw_help(view: &FullViewModel, buffer: &mut Buffer, row: Rect) {
         return;
     }
     let is_part = view
-        .selected_conversation()
-        .is_some_and(|talk| matches!(&talk.files, FileListState::Listed { start, .. } if !start.is_empty()));
+        .selected_pane()
+        .is_some_and(|shown| matches!(&shown.files, FileListState::Listed { start, .. } if !start.is_empty()));
     let parts: &[&str] = match view.focus {
         FocusedPane::Users => &["?: help", "Enter: talk", "Tab: next pane", "Up, Down: choose", "Ctrl-D: leave"],
         FocusedPane::Conversation => {
@@ -364,49 +286,12 @@ fn draw_overlay(view: &FullViewModel, overlay: &ViewOverlay, picture: &mut Scree
     }
 }
 
-/// Returns the number of rows of the help page.
-pub(super) fn help_rows(size: Size, theme: TerminalTheme) -> usize {
-    help_lines(size.width.into(), theme).len()
-}
-
 fn found_heading(found: usize) -> String {
     match found {
         0 => "no messages found".to_owned(),
         MAX_SEARCH_RESULTS => format!("the last {MAX_SEARCH_RESULTS} found"),
         count => format!("{count} found"),
     }
-}
-
-fn help_lines(columns: usize, theme: TerminalTheme) -> Vec<Line<'static>> {
-    let keys = [
-        ("Tab, Shift-Tab", "the next pane, the one before"),
-        ("Up, Down", "choose a person or a file; in the line: what was written before"),
-        ("Enter", "talk to the person, send the line, fetch the file"),
-        ("PgUp, PgDn", "look back in the conversation"),
-        ("Esc", "back to the people"),
-        ("Backspace", "in the files: all of them after /files START"),
-        ("Ctrl-R", "refresh people or files"),
-        ("?, F1", "this; in the line, F1 or /help"),
-        ("anything else", "goes into the line to the chosen person"),
-        ("Ctrl-Z", "to the shell; fg comes back"),
-        ("Ctrl-C", "clear the line; leave when it is empty (twice while files are on their way)"),
-        ("Ctrl-D", "leave when the line is empty (twice while files are on their way)"),
-        ("/quit", "leave at once"),
-    ];
-    let keys = keys.iter().map(|(key, what)| format!("{key:<16} {what}"));
-    let mark = |mark| theme.mark(mark);
-    let signs = format!(
-        "{} queued   {} sent   {} stored by the other side   {} not delivered",
-        mark(DeliveryMark::Waiting),
-        mark(DeliveryMark::Sent),
-        mark(DeliveryMark::Stored),
-        mark(DeliveryMark::Failed)
-    );
-    let signs = [String::new(), signs, String::new()];
-    let commands =
-        SLASH_COMMANDS.iter().map(|(name, argument, what)| format!("{:<16} {what}", format!("{name} {argument}")));
-    let all = keys.chain(signs).chain(commands);
-    all.flat_map(|line| wrap_text(&line, columns)).map(Line::raw).collect()
 }
 
 fn draw_title(view: &FullViewModel, buffer: &mut Buffer, pane: Rect, of: FocusedPane, text: &str) {

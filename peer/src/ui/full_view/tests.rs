@@ -4,7 +4,8 @@ use ratatui_core::layout::Size;
 use shared::peer::{ChatMessage, FileStat, MessageId};
 use shared::{ContentHash, GroupLayout, UserName};
 
-use super::full_view_model::{FocusedPane, FullViewModel};
+use super::full_view_model::FullViewModel;
+use super::pane_layout::FocusedPane;
 use super::renderer::draw;
 use super::screen_painter::ScreenFrame;
 use crate::engine::chat::{MessageDirection, MessageState, StoredMessage};

@@ -3,35 +3,31 @@
 mod message_updates;
 mod query_results;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use ratatui_core::text::{Line, Span};
+use ratatui_core::text::Line;
 use shared::UserName;
 use shared::peer::MessageId;
-use shared::safe_text::safe_block;
 
 use super::catch_up_buffer::CatchUpBuffer;
 use super::status_line;
 use crate::engine::chat::{MessageDirection, StoredMessage};
 use crate::engine::node::control::UserSummary;
 use crate::engine::node_event::NodeEvent;
+use crate::ui::chat_model::{ChatChange, ChatModel};
 use crate::ui::composer::{ComposerAction, DraftLine, MessageComposer};
+use crate::ui::conversation_item::{ConversationItem, rule_row};
 use crate::ui::event_text::{event_line, request_note};
 use crate::ui::human_format::hour_and_minute;
 use crate::ui::inline_screen::ScrollbackRowId;
-use crate::ui::message_entry::{MessageEntry, delivery_mark};
-use crate::ui::poll_backoff::PollBackoff;
+use crate::ui::message_entry::MessageEntry;
 use crate::ui::slash_command::HistoryRange;
-use crate::ui::text_rows::{TextRow, WrapOptions, layout_rows};
-use crate::ui::text_wrap::truncate;
+use crate::ui::text_rows::TextRow;
 use crate::ui::theme::{DeliveryMark, TerminalTheme};
-use crate::ui::transfer_list::TransferList;
 use crate::ui::view::{ViewCommand, ViewUpdate};
 use crate::ui::view_input::{InputAction, UNREADABLE_NOTICE};
 
-/// Time after which a typing notice counts as outdated.
-const TYPING_TIMEOUT: Duration = Duration::from_secs(7);
 /// The longest pause between two polls of the user list.
 const MAX_USERS_POLL_INTERVAL: Duration = Duration::from_secs(300);
 const MAX_TRANSFER_ROWS: usize = 3;
@@ -41,21 +37,9 @@ const MAX_TRANSFER_ROWS: usize = 3;
 pub struct LineViewModel {
     pub(super) theme: TerminalTheme,
     pub(super) with: UserName,
-    pub(super) online: Option<bool>,
-    pub(super) typing_until: Option<Instant>,
-    pub(super) frozen: bool,
-    /// The user is blocked.
-    pub(super) blocked: bool,
-    /// The user's message request is open: neither accepted nor ignored.
-    pub(super) request: bool,
-    /// The number of unread messages in each other conversation.
-    pub(super) unread_elsewhere: BTreeMap<UserName, usize>,
-    pub(super) transfers: TransferList,
-    /// Own messages without an ack that were shown here.
-    undelivered: HashMap<MessageId, UndeliveredMessage>,
-    /// The number of own messages without an ack that are older than any shown message.
-    pub(super) undelivered_before: usize,
-    composer: MessageComposer,
+    pub(super) chat: ChatModel,
+    /// The rows of own messages without an ack, as far as they are printed.
+    mark_rows: HashMap<MessageId, ScrollbackRowId>,
     pending_items: Vec<ScrollbackItem>,
     day: String,
     /// Requested lists that are to be printed on arrival.
@@ -69,11 +53,6 @@ pub struct LineViewModel {
     /// Events held while missed messages are being loaded.
     catch_up: Option<CatchUpBuffer>,
     account: AccountState,
-    users_poll: PollBackoff,
-    /// True after the first [`NodeEvent::NotStored`] was shown; reset by a received message.
-    has_reported_not_stored: bool,
-    /// True after the first unreadable input was reported.
-    has_reported_unreadable: bool,
 }
 
 /// The tracker's answer on whether the user has an account.
@@ -94,21 +73,12 @@ struct PendingListings {
     history: Option<HistoryRange>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct UndeliveredMessage {
-    row: Option<ScrollbackRowId>,
-    ts: i64,
-    seq: i64,
-}
-
 /// An entry for the scrollback, or a change to one that is there.
 #[derive(Debug, Clone)]
 pub(in crate::ui) enum ScrollbackItem {
-    Entry(MessageEntry),
+    Item(ConversationItem),
     /// A separator: a new day, or the first unread message.
     Rule(String),
-    Note(String),
-    Problem(String),
     /// A new delivery mark for an own message; `row` is the message's row, if it was printed, and `ts` its time.
     Mark {
         mark: DeliveryMark,
@@ -130,16 +100,8 @@ impl LineViewModel {
         let mut view = Self {
             theme,
             with: with.clone(),
-            online: None,
-            typing_until: None,
-            frozen: false,
-            blocked: false,
-            request: false,
-            unread_elsewhere: BTreeMap::new(),
-            transfers: TransferList::default(),
-            undelivered: HashMap::new(),
-            undelivered_before: 0,
-            composer: MessageComposer::default(),
+            chat: ChatModel::new(MAX_USERS_POLL_INTERVAL),
+            mark_rows: HashMap::new(),
             pending_items: Vec::new(),
             day: String::new(),
             pending_listings: PendingListings::default(),
@@ -148,11 +110,8 @@ impl LineViewModel {
             first_unseen: None,
             catch_up: None,
             account: AccountState::Unknown,
-            users_poll: PollBackoff::new(MAX_USERS_POLL_INTERVAL),
-            has_reported_not_stored: false,
-            has_reported_unreadable: false,
         };
-        let (unread, waiting) = view.update_users(people);
+        let unread = people.iter().find(|person| person.user == *with).map_or(0, |person| person.unread);
         let is_theirs = |stored: &&StoredMessage| stored.direction == MessageDirection::In;
         view.first_seq = before.first().map(|stored| stored.seq);
         for stored in before {
@@ -164,10 +123,10 @@ impl LineViewModel {
             view.show_entry(entry);
             view.show_stored_offer(stored);
         }
-        // The node counts all unacked messages; the shown ones are counted on their own.
-        view.undelivered_before = waiting.saturating_sub(view.undelivered.len());
+        // After the shown messages, which the node's counts include.
+        view.chat.update_users(people, Some(with));
         view.add_note(format!("talking to {with}; /help shows what there is, Ctrl-D leaves"));
-        if view.request {
+        if view.person().is_some_and(|person| person.request) {
             view.add_note(request_note(with));
         }
         view.first_unseen = unread_from.filter(|unread| view.first_seq.is_some_and(|first| *unread < first));
@@ -213,18 +172,35 @@ impl LineViewModel {
 
     /// Returns the number of own messages without an ack.
     pub(super) fn undelivered_count(&self) -> usize {
-        self.undelivered.len() + self.undelivered_before
+        self.chat.undelivered_count(&self.with)
+    }
+
+    fn is_undelivered(&self, id: MessageId) -> bool {
+        self.chat.conversation(&self.with).is_some_and(|talk| talk.is_undelivered(id))
+    }
+
+    /// Returns the summary of the other side.
+    pub(super) fn person(&self) -> Option<&UserSummary> {
+        self.chat.summary(&self.with)
+    }
+
+    pub(super) fn online(&self) -> Option<bool> {
+        self.person().and_then(|person| person.online)
+    }
+
+    fn composer_mut(&mut self) -> &mut MessageComposer {
+        &mut self.chat.conversation_mut(&self.with).composer
     }
 
     /// Remembers the row of a message, so that its mark can be changed later.
     pub(super) fn set_row(&mut self, id: MessageId, row: ScrollbackRowId) {
-        if let Some(open) = self.undelivered.get_mut(&id) {
-            open.row = Some(row);
+        if self.is_undelivered(id) {
+            self.mark_rows.insert(id, row);
         }
     }
 
     pub(in crate::ui) fn handle_input(&mut self, press: &InputAction, now: Instant) -> Vec<ViewCommand> {
-        match self.composer.handle_input(press, &self.with, self.online == Some(true), now) {
+        match self.chat.handle_line_input(&self.with, press, now) {
             ComposerAction::Nothing => {}
             ComposerAction::Command(wish) => return vec![wish],
             ComposerAction::Listing(wish) => {
@@ -236,14 +212,14 @@ impl LineViewModel {
             }
             ComposerAction::Help => self.show_help(),
             ComposerAction::LookBack(back) => return self.request_history(back),
-            ComposerAction::Problem(what) => self.pending_items.push(ScrollbackItem::Problem(what)),
+            ComposerAction::Problem(what) => self.add_problem(what),
             ComposerAction::Unhandled => match press {
                 InputAction::Help => self.show_help(),
                 InputAction::Interrupt => return vec![ViewCommand::Interrupt],
                 InputAction::EndOfInput => return vec![ViewCommand::EndOfInput],
                 InputAction::Suspend => return vec![ViewCommand::Suspend],
-                InputAction::Unreadable if !std::mem::replace(&mut self.has_reported_unreadable, true) => {
-                    self.pending_items.push(ScrollbackItem::Problem(UNREADABLE_NOTICE.to_owned()));
+                InputAction::Unreadable if self.chat.is_first_unreadable() => {
+                    self.add_problem(UNREADABLE_NOTICE.to_owned());
                 }
                 _ => {}
             },
@@ -255,8 +231,7 @@ impl LineViewModel {
         match news {
             ViewUpdate::Event(event) => return self.handle_event(event, now),
             ViewUpdate::Users(people) => {
-                let (_, waiting) = self.update_users(people);
-                self.undelivered_before = waiting.saturating_sub(self.undelivered.len());
+                self.chat.update_users(people, Some(&self.with));
                 if std::mem::take(&mut self.pending_listings.users) {
                     self.list_users(people);
                 }
@@ -268,22 +243,25 @@ impl LineViewModel {
             ViewUpdate::CaughtUp { messages, .. } => return self.handle_catch_up(messages),
             ViewUpdate::SearchResults { words, messages, .. } => self.show_found(words, messages),
             ViewUpdate::Files { files, prefix: start, .. } => {
-                self.composer.files_mut().add_all(files);
-                let wish = self.composer.handle_files_listed(&self.with, start.is_empty());
+                let wish = self.chat.handle_files(&self.with, start, files);
                 if std::mem::take(&mut self.pending_listings.files) {
                     self.list_files(start);
                 }
                 return wish.into_iter().collect();
             }
-            ViewUpdate::Paths { paths, .. } => self.composer.handle_paths(paths),
+            ViewUpdate::Paths { paths, .. } => self.composer_mut().handle_paths(paths),
             ViewUpdate::Note(text) => self.add_note(text.clone()),
-            ViewUpdate::Problem(text) => self.pending_items.push(ScrollbackItem::Problem(text.clone())),
+            ViewUpdate::Problem(text) => self.add_problem(text.clone()),
             ViewUpdate::Tick => {
-                self.typing_until = self.typing_until.filter(|until| *until > now);
-                self.transfers.expire(now);
-                return self.poll_users(now);
+                self.chat.expire(now);
+                // With growing pauses, while the presence is unknown.
+                return if self.online().is_none() {
+                    self.chat.poll_users(now).into_iter().collect()
+                } else {
+                    Vec::new()
+                };
             }
-            ViewUpdate::Hashing(file) => self.transfers.update_hashing(file, now),
+            ViewUpdate::Hashing(file) => self.chat.transfers.update_hashing(file, now),
             ViewUpdate::History { messages, .. } => return self.show_history(messages),
             ViewUpdate::Account { .. } | ViewUpdate::Resumed => {}
         }
@@ -292,13 +270,15 @@ impl LineViewModel {
 
     /// Returns the line being written, and the live rows below it.
     pub(super) fn rows_below(&self, columns: usize, screen_rows: usize) -> (DraftLine, Vec<Line<'static>>) {
-        let line = self.composer.visible_line(columns);
+        let composer = self.chat.conversation(&self.with).map(|talk| &talk.composer);
+        let line = composer.map(|composer| composer.visible_line(columns)).unwrap_or_default();
         // One row each for the line itself, the status line and at least one message above.
         let most = screen_rows.saturating_sub(3);
-        let mut rows = self.composer.popup_rows(self.theme, columns, most);
+        let popup = composer.map(|composer| composer.popup_rows(self.theme, columns, most));
+        let mut rows = popup.unwrap_or_default();
         // A popup replaces the transfers, which keeps the live rows few.
         if rows.is_empty() {
-            rows.extend(self.transfers.rows(self.theme, columns, MAX_TRANSFER_ROWS.min(most)));
+            rows.extend(self.chat.transfers.rows(self.theme, columns, MAX_TRANSFER_ROWS.min(most)));
         }
         if screen_rows > rows.len() + 1 {
             rows.push(status_line::status_line(self, columns));
@@ -308,19 +288,9 @@ impl LineViewModel {
 
     /// Lays out an item as rows.
     pub(in crate::ui) fn rows_of(&self, item: &ScrollbackItem, columns: usize) -> Vec<TextRow> {
-        // Further rows are indented, so that no line of a note can pass for a message.
-        let plain = |text: &str, style| {
-            let wrapping = WrapOptions { columns, indent: 2, joins_words: true };
-            layout_rows(vec![Span::raw("  ")], &safe_block(text).replace('\t', "    "), style, wrapping)
-        };
         match item {
-            ScrollbackItem::Entry(entry) => entry.rows(&self.with, self.theme, columns, true),
-            ScrollbackItem::Rule(text) => {
-                let dash = if self.theme.unicode { "──" } else { "--" };
-                vec![Line::styled(truncate(&format!("{dash} {text} {dash}"), columns, ""), self.theme.dim()).into()]
-            }
-            ScrollbackItem::Note(text) => plain(text, self.theme.dim()),
-            ScrollbackItem::Problem(text) => plain(&format!("! {text}"), self.theme.problem()),
+            ScrollbackItem::Item(item) => item.rows(&self.with, self.theme, columns, true),
+            ScrollbackItem::Rule(text) => vec![rule_row(text, self.theme, columns)],
             ScrollbackItem::Mark { .. } => Vec::new(),
         }
     }
@@ -329,78 +299,38 @@ impl LineViewModel {
     pub(super) fn delivered_note(&self, late: &[i64]) -> Option<ScrollbackItem> {
         let ts = late.first()?;
         let what = if late.len() == 1 { "your message".to_owned() } else { format!("{} messages", late.len()) };
-        Some(ScrollbackItem::Note(format!(
-            "{} delivered: {what} of {}",
-            self.theme.mark(DeliveryMark::Stored),
-            hour_and_minute(*ts)
-        )))
+        let mark = self.theme.mark(DeliveryMark::Stored);
+        Some(note(format!("{mark} delivered: {what} of {}", hour_and_minute(*ts))))
     }
 
     fn handle_event(&mut self, event: &NodeEvent, now: Instant) -> Vec<ViewCommand> {
-        self.transfers.handle_event(event, now);
-        match event {
-            NodeEvent::Received { from, message, seq, at } if *from == self.with => {
-                (self.typing_until, self.has_reported_not_stored) = (None, false);
-                return self.receive_message(MessageEntry::from_received(message, *seq, *at), message);
+        let is_here = |user: &UserName| *user == self.with;
+        match self.chat.handle_event(event, now) {
+            ChatChange::Message { with, entry, message } if is_here(with) => {
+                return self.receive_message(entry, message);
             }
-            NodeEvent::Received { from, .. } => {
-                *self.unread_elsewhere.entry(from.clone()).or_default() += 1;
-            }
-            NodeEvent::Read { with } if *with == self.with => self.first_unseen = None,
-            NodeEvent::Read { with } => {
-                self.unread_elsewhere.remove(with);
-            }
-            NodeEvent::ContactRequest { from } if *from == self.with && !std::mem::replace(&mut self.request, true) => {
-                self.add_note(request_note(from));
-            }
-            NodeEvent::Accepted { user } if *user == self.with => self.request = false,
-            NodeEvent::MessageQueued { to, message, seq } if *to == self.with => {
-                self.request = false;
-                return self.receive_message(MessageEntry::from_sent(message, *seq), message);
-            }
-            NodeEvent::MessageStateChanged { to, id, state, why, .. } if *to == self.with => {
-                self.settle(*id, delivery_mark(*state), why.as_deref());
-            }
-            NodeEvent::Typing { from } if *from == self.with => self.typing_until = Some(now + TYPING_TIMEOUT),
-            // Presence may be announced more than once; only a change is shown.
-            NodeEvent::Presence { user, online }
-                if *user == self.with && self.online.replace(*online) != Some(*online) =>
-            {
-                self.show_event(event);
-            }
+            ChatChange::Mark { with, id, mark, why, known } if is_here(with) => self.show_mark(id, mark, why, known),
+            ChatChange::Read { with } if is_here(with) => self.first_unseen = None,
+            ChatChange::Request { from, is_new: true } if is_here(from) => self.add_note(request_note(from)),
             // The status line shows that a user is offline, but a changed key needs its instructions printed.
-            NodeEvent::DeliveryHeld { user, frozen: true, .. }
-                if *user == self.with && !std::mem::replace(&mut self.frozen, true) =>
-            {
+            ChatChange::Presence { user } | ChatChange::KeyChanged { user, .. } if is_here(user) => {
                 self.show_event(event);
             }
-            NodeEvent::Fetched { by, .. } if *by == self.with => self.show_event(event),
+            ChatChange::NotStored { .. } => event_line(event).into_iter().for_each(|line| self.add_problem(line)),
             // The node dropped events that this view was too slow to take; everything they said is loaded
             // again.
-            NodeEvent::EventsMissed { .. } => return vec![self.request_catch_up(), ViewCommand::ListUsers],
-            // The sender repeats the message until it can be stored; one report is enough.
-            NodeEvent::NotStored { .. } if !std::mem::replace(&mut self.has_reported_not_stored, true) => {
-                self.pending_items.extend(event_line(event).map(ScrollbackItem::Problem));
-            }
-            NodeEvent::TrackerLost { .. }
-            | NodeEvent::SharesRefused { .. }
-            | NodeEvent::Displaced(_)
-            | NodeEvent::Notice(_) => {
-                self.show_event(event);
-            }
+            ChatChange::EventsMissed => return vec![self.request_catch_up(), ViewCommand::ListUsers],
+            ChatChange::Other => match event {
+                NodeEvent::Fetched { by, .. } if is_here(by) => self.show_event(event),
+                NodeEvent::TrackerLost { .. }
+                | NodeEvent::SharesRefused { .. }
+                | NodeEvent::Displaced(_)
+                | NodeEvent::Notice(_) => self.show_event(event),
+                _ => {}
+            },
             _ => {}
         }
         Vec::new()
-    }
-
-    /// Takes the user list over. Returns the numbers of unread and of unacked messages of this conversation.
-    fn update_users(&mut self, people: &[UserSummary]) -> (usize, usize) {
-        let others = people.iter().filter(|person| person.user != self.with && person.unread > 0);
-        self.unread_elsewhere = others.map(|person| (person.user.clone(), person.unread)).collect();
-        let Some(other) = people.iter().find(|person| person.user == self.with) else { return (0, 0) };
-        self.online = other.online;
-        (self.frozen, self.blocked, self.request) = (other.frozen, other.blocked, other.request);
-        (other.unread, other.waiting)
     }
 
     fn start_day(&mut self, entry: &MessageEntry) {
@@ -413,13 +343,10 @@ impl LineViewModel {
 
     fn show_entry(&mut self, entry: MessageEntry) {
         self.start_day(&entry);
-        // Only unacked messages are remembered, as only their marks still change.
-        if matches!(entry.mark, DeliveryMark::Waiting | DeliveryMark::Sent) {
-            self.undelivered.insert(entry.id, UndeliveredMessage { row: None, ts: entry.at, seq: entry.seq });
-        }
+        self.chat.track(&self.with, &entry);
         self.last_seq = self.last_seq.max(entry.seq);
         self.first_seq.get_or_insert(entry.seq);
-        self.pending_items.push(ScrollbackItem::Entry(entry));
+        self.pending_items.push(ScrollbackItem::Item(ConversationItem::Entry(entry)));
     }
 
     fn show_event(&mut self, event: &NodeEvent) {
@@ -433,6 +360,14 @@ impl LineViewModel {
     }
 
     fn add_note(&mut self, text: String) {
-        self.pending_items.push(ScrollbackItem::Note(text));
+        self.pending_items.push(note(text));
     }
+
+    fn add_problem(&mut self, text: String) {
+        self.pending_items.push(ScrollbackItem::Item(ConversationItem::Problem(text)));
+    }
+}
+
+const fn note(text: String) -> ScrollbackItem {
+    ScrollbackItem::Item(ConversationItem::Note(text))
 }

@@ -5,6 +5,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::LineViewModel;
 use crate::engine::node::control::UserSummary;
+use crate::ui::human_format::presence_word;
 use crate::ui::text_wrap::truncate;
 use crate::ui::theme::{DeliveryMark, TerminalTheme};
 
@@ -13,26 +14,26 @@ use crate::ui::theme::{DeliveryMark, TerminalTheme};
 pub(super) fn status_line(view: &LineViewModel, columns: usize) -> Line<'static> {
     let theme = view.theme;
     let is_wide = columns >= 40;
-    let (sign, word) = match view.online {
-        Some(true) => (theme.presence(true), "online"),
-        Some(false) => (theme.presence(false), "offline"),
+    let (online, has) = (view.online(), |flag: fn(&UserSummary) -> bool| view.person().is_some_and(flag));
+    let (sign, word) = match online {
+        Some(is_online) => (theme.presence(is_online), presence_word(online)),
         None if view.is_unknown_user() => (theme.presence(false), "unknown user"),
-        None => ("?", "not known to be online"),
+        None => ("?", presence_word(None)),
     };
-    let style = if view.online == Some(true) { theme.good() } else { theme.dim() };
+    let style = if online == Some(true) { theme.good() } else { theme.dim() };
     let mut spans = vec![Span::styled(sign, style)];
     let mut parts = vec![if is_wide || view.with.as_str().len() + 10 <= columns {
         format!("{} {word}", view.with)
     } else {
         view.with.to_string()
     }];
-    if view.frozen {
+    if has(|person| person.frozen) {
         parts.push("key changed".to_owned());
     }
-    if view.request && is_wide {
+    if is_wide && has(|person| person.request) {
         parts.push("wants to talk: /accept, /ignore".to_owned());
     }
-    if view.blocked {
+    if has(|person| person.blocked) {
         parts.push("ignored".to_owned());
     }
     let waiting = view.undelivered_count();
@@ -40,16 +41,20 @@ pub(super) fn status_line(view: &LineViewModel, columns: usize) -> Line<'static>
         let mark = theme.mark(DeliveryMark::Waiting);
         parts.push(if is_wide { format!("{waiting} queued") } else { format!("{mark}{waiting}") });
     }
-    if view.typing_until.is_some() {
+    if view.chat.is_typing(&view.with) {
         parts.push(if is_wide { format!("typing{}", theme.mark(DeliveryMark::Waiting)) } else { "typing".to_owned() });
     }
-    if !view.unread_elsewhere.is_empty() {
+    let mut others: Vec<&UserSummary> =
+        view.chat.users().iter().filter(|person| person.unread > 0 && person.user != view.with).collect();
+    if !others.is_empty() {
+        others.sort_by_key(|person| &person.user);
         let others: Vec<String> =
-            view.unread_elsewhere.iter().map(|(user, unread)| format!("{user} {unread}")).collect();
+            others.iter().map(|UserSummary { user, unread, .. }| format!("{user} {unread}")).collect();
         parts.push(if is_wide { format!("{} unread", others.join(", ")) } else { others.join(", ") });
     }
-    if view.transfers.running_count() > 0 && !is_wide {
-        parts.push(format!("{} on the way", view.transfers.running_count()));
+    let running = view.chat.transfers.running_count();
+    if running > 0 && !is_wide {
+        parts.push(format!("{running} on the way"));
     }
     let room = columns.saturating_sub(sign.width() + 1);
     let mut text = String::new();
@@ -72,12 +77,8 @@ pub(super) fn status_line(view: &LineViewModel, columns: usize) -> Line<'static>
 
 /// Returns one line about a user, for `/who`.
 pub(super) fn user_line(person: &UserSummary, theme: TerminalTheme) -> String {
-    let word = match person.online {
-        Some(true) => "online",
-        Some(false) => "offline",
-        None => "not known to be online",
-    };
-    let mut line = format!("{} {} {word}", theme.presence(person.online == Some(true)), person.user);
+    let (sign, word) = (theme.presence(person.online == Some(true)), presence_word(person.online));
+    let mut line = format!("{sign} {} {word}", person.user);
     let mut add = |count: usize, what: &str| {
         if count > 0 {
             line.push_str(&format!("{}{count} {what}", theme.separator()));

@@ -125,10 +125,9 @@ fn nothing_that_was_written_can_pass_for_a_message_or_move_the_cursor() {
 #[test]
 fn the_status_fits_and_says_the_most_important() {
     let mut view = begun();
-    view.online = Some(true);
-    view.undelivered_before = 12;
-    view.typing_until = Some(Instant::now());
-    view.unread_elsewhere.insert("carol".parse().unwrap(), 3);
+    let carol = UserSummary { user: "carol".parse().unwrap(), ..person(3) };
+    tell(&mut view, &ViewUpdate::Users(vec![UserSummary { waiting: 12, ..person(0) }, carol]));
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::Typing { from: bob() }));
     assert_eq!(below(&view, 20)[1], "● bob online · …12");
     let wide = &below(&view, 80)[1];
     assert!(wide.starts_with("● bob online · 12 queued · typing… · carol 3 unread"), "{wide}");

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::{FocusedPane, FullViewModel, ViewOverlay};
+use super::{FullViewModel, ViewOverlay};
 use crate::ui::composer::ComposerAction;
-use crate::ui::full_view::renderer;
+use crate::ui::full_view::pane_layout::FocusedPane;
 use crate::ui::line_editor::EditCommand;
 use crate::ui::view::ViewCommand;
 use crate::ui::view_input::{InputAction, UNREADABLE_NOTICE};
@@ -17,7 +17,7 @@ impl FullViewModel {
             InputAction::Interrupt => return self.handle_interrupt(now),
             InputAction::Suspend => return vec![ViewCommand::Suspend],
             InputAction::Unreadable => {
-                if !std::mem::replace(&mut self.has_reported_unreadable, true) {
+                if self.chat.is_first_unreadable() {
                     self.show_notice(UNREADABLE_NOTICE, true);
                 }
                 return Vec::new();
@@ -54,23 +54,23 @@ impl FullViewModel {
     /// Handles a key in the conversation; `None` if it has no meaning there.
     fn handle_conversation_input(&mut self, press: &InputAction, now: Instant) -> Option<Vec<ViewCommand>> {
         let with = self.selected_user.clone()?;
-        let online = self.selected_summary().is_some_and(|person| person.online == Some(true));
-        let (_, page) = renderer::conversation_size(self, self.area()).unwrap_or((1, 1));
+        let (_, page) = self.conversation_size().unwrap_or((1, 1));
         let page = page.saturating_sub(1).max(1);
-        let talk = self.conversation_mut(&with);
         // A page overlaps by one row, so that the reader keeps the context.
         match press {
-            InputAction::PageUp => talk.scroll_back += page,
+            InputAction::PageUp => self.pane_mut(&with).scroll_back += page,
             InputAction::PageDown => {
-                talk.scroll_back = talk.scroll_back.saturating_sub(page);
+                let pane = self.pane_mut(&with);
+                pane.scroll_back = pane.scroll_back.saturating_sub(page);
                 return Some(self.mark_read(&with));
             }
-            _ => match talk.composer.handle_input(press, &with, online, now) {
+            _ => match self.chat.handle_line_input(&with, press, now) {
                 ComposerAction::Nothing => {}
                 ComposerAction::Command(wish) => {
                     // Only Enter scrolls to the end: typing notices and completion requests are commands,
                     // too.
-                    let comes_back = *press == InputAction::Submit && std::mem::take(&mut talk.scroll_back) > 0;
+                    let comes_back =
+                        *press == InputAction::Submit && std::mem::take(&mut self.pane_mut(&with).scroll_back) > 0;
                     let mut wishes = if comes_back { self.mark_read(&with) } else { Vec::new() };
                     wishes.push(wish);
                     return Some(wishes);
@@ -81,9 +81,9 @@ impl FullViewModel {
                     return Some(vec![wish]);
                 }
                 // Pages are loaded while scrolling, so the range of `/history` doesn't matter here.
-                ComposerAction::LookBack(_) => talk.scroll_back += page,
+                ComposerAction::LookBack(_) => self.pane_mut(&with).scroll_back += page,
                 ComposerAction::Help => return Some(self.open_overlay(ViewOverlay::Help { scroll_down: 0 })),
-                ComposerAction::Problem(what) => talk.add_problem(&what),
+                ComposerAction::Problem(what) => self.pane_mut(&with).add_problem(&what),
                 ComposerAction::Unhandled => return None,
             },
         }
@@ -116,8 +116,7 @@ impl FullViewModel {
             return self.handle_overlay_input(&InputAction::Interrupt, now);
         }
         let Some(with) = self.selected_user.clone() else { return vec![ViewCommand::Interrupt] };
-        // `online` matters for typing notices only.
-        match self.conversation_mut(&with).composer.handle_input(&InputAction::Interrupt, &with, false, now) {
+        match self.chat.handle_line_input(&with, &InputAction::Interrupt, now) {
             ComposerAction::Unhandled => vec![ViewCommand::Interrupt],
             _ => Vec::new(),
         }

@@ -2,8 +2,10 @@
 
 use shared::peer::{ChatMessage, MessageId};
 
-use super::{LineViewModel, ScrollbackItem, UndeliveredMessage};
+use super::{LineViewModel, ScrollbackItem};
 use crate::engine::chat::StoredMessage;
+use crate::ui::chat_model::{Conversation, UndeliveredMessage};
+use crate::ui::conversation_item::ConversationItem;
 use crate::ui::message_entry::MessageEntry;
 use crate::ui::theme::DeliveryMark;
 use crate::ui::view::{MAX_CATCH_UP_MESSAGES, ViewCommand};
@@ -45,7 +47,7 @@ impl LineViewModel {
     pub(super) fn request_catch_up(&mut self) -> ViewCommand {
         self.catch_up.get_or_insert_default();
         // Starts before the oldest unacked message: its state may have changed unseen.
-        let open = self.undelivered.values().map(|open| open.seq - 1).min();
+        let open = self.chat.conversation(&self.with).and_then(Conversation::first_undelivered).map(|seq| seq - 1);
         ViewCommand::CatchUp {
             with: self.with.clone(),
             after: open.map_or(self.last_seq, |open| open.min(self.last_seq)),
@@ -59,8 +61,9 @@ impl LineViewModel {
             let entry = late.with_latest_mark(MessageEntry::from_stored(stored));
             if entry.seq > self.last_seq {
                 self.show_message(entry, &stored.message);
-            } else if self.undelivered.contains_key(&entry.id) {
-                self.settle(entry.id, entry.mark, None);
+            } else if self.is_undelivered(entry.id) {
+                let known = self.chat.settle(&self.with, entry.id, entry.mark);
+                self.show_mark(entry.id, entry.mark, None, known);
             }
         }
         // A full page: there may be more. New events stay held until the last page has come.
@@ -74,42 +77,34 @@ impl LineViewModel {
         self.mark_read()
     }
 
-    pub(super) fn settle(&mut self, id: MessageId, mark: DeliveryMark, why: Option<&str>) {
-        // The answer to a catch-up may be older than this event; the buffer keeps the later state.
-        if let Some(late) = &mut self.catch_up {
-            late.set_mark(id, mark);
-        }
-        let is_open = matches!(mark, DeliveryMark::Waiting | DeliveryMark::Sent);
-        let known = if is_open { self.undelivered.get(&id).copied() } else { self.undelivered.remove(&id) };
-        match known {
-            Some(open) => self.update_mark(id, mark, open),
-            // An unknown id belongs to a message that is older than the shown ones.
-            None if !is_open => self.undelivered_before = self.undelivered_before.saturating_sub(1),
-            None => {}
-        }
-        if mark == DeliveryMark::Failed {
-            let why = why.map_or_else(String::new, |why| format!(": {why}"));
-            self.pending_items.push(ScrollbackItem::Problem(format!("not delivered{why}")));
-        } else if mark == DeliveryMark::Stored {
-            // An ack proves that deliveries to this user work again.
-            self.frozen = false;
-        }
-    }
-
-    /// Changes a mark: in the pending entry, or by a [`ScrollbackItem::Mark`] if the entry is printed already.
-    pub(super) fn update_mark(
+    /// Shows a new delivery mark; `known` is the message, if it had no ack before. The mark changes in the pending
+    /// entry, or by a [`ScrollbackItem::Mark`] if the entry is printed already.
+    pub(super) fn show_mark(
         &mut self,
         id: MessageId,
         mark: DeliveryMark,
-        UndeliveredMessage { row, ts, .. }: UndeliveredMessage,
+        why: Option<&str>,
+        known: Option<UndeliveredMessage>,
     ) {
-        let pending = self.pending_items.iter_mut().find_map(|item| match item {
-            ScrollbackItem::Entry(entry) if entry.id == id => Some(entry),
-            _ => None,
-        });
-        match pending {
-            Some(entry) => entry.mark = mark,
-            None => self.pending_items.push(ScrollbackItem::Mark { mark, row, ts }),
+        // The answer to a catch-up may be older than this event; the buffer keeps the later state.
+        let is_held = self.catch_up.as_mut().is_some_and(|late| late.set_mark(id, mark));
+        if let Some(UndeliveredMessage { ts, .. }) = known.filter(|_| !is_held) {
+            let row = self.mark_rows.get(&id).copied();
+            let pending = self.pending_items.iter_mut().find_map(|item| match item {
+                ScrollbackItem::Item(ConversationItem::Entry(entry)) if entry.id == id => Some(entry),
+                _ => None,
+            });
+            match pending {
+                Some(entry) => entry.mark = mark,
+                None => self.pending_items.push(ScrollbackItem::Mark { mark, row, ts }),
+            }
+        }
+        if !self.is_undelivered(id) {
+            self.mark_rows.remove(&id);
+        }
+        if mark == DeliveryMark::Failed {
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            self.add_problem(format!("not delivered{why}"));
         }
     }
 }

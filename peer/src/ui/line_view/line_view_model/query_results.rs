@@ -1,7 +1,5 @@
 //! Answers to the user's queries, printed into the scrollback: files, users, search results, history. Pure.
 
-use std::time::Instant;
-
 use shared::UserName;
 use shared::names::name_encoding::display_name;
 use shared::safe_text::safe_line;
@@ -9,6 +7,7 @@ use shared::safe_text::safe_line;
 use super::{AccountState, LineViewModel, ScrollbackItem};
 use crate::engine::chat::StoredMessage;
 use crate::engine::node::control::UserSummary;
+use crate::ui::conversation_item::ConversationItem;
 use crate::ui::human_format::format_size;
 use crate::ui::line_view::status_line;
 use crate::ui::message_entry::MessageEntry;
@@ -23,7 +22,7 @@ const MAX_FOUND_SHOWN: usize = 20;
 
 impl LineViewModel {
     pub(super) fn show_offer(&mut self, name: &str, bytes: u64) {
-        let number = self.composer.files_mut().add(name, bytes, true);
+        let number = self.composer_mut().files_mut().add(name, bytes, true);
         self.add_note(format!("/get {number} fetches {} ({})", display_name(name), format_size(bytes)));
     }
 
@@ -36,7 +35,8 @@ impl LineViewModel {
     }
 
     pub(super) fn list_files(&mut self, start: &str) {
-        let mut fitting = self.composer.files().iter().filter(|(_, name, _)| name.starts_with(start));
+        let files = self.composer_mut().files();
+        let mut fitting = files.iter().filter(|(_, name, _)| name.starts_with(start));
         let listed: Vec<String> = fitting
             .by_ref()
             .take(MAX_LISTED)
@@ -117,7 +117,7 @@ impl LineViewModel {
 
     /// Asks whether the user has an account, once, if the node has no record of them and they are not online.
     pub(super) fn request_account(&mut self) -> Vec<ViewCommand> {
-        if self.online.is_some() || self.account != AccountState::Unknown {
+        if self.online().is_some() || self.account != AccountState::Unknown {
             return Vec::new();
         }
         self.account = AccountState::Requested;
@@ -127,18 +127,13 @@ impl LineViewModel {
     pub(super) fn show_account(&mut self, exists: bool, like: &[UserName]) {
         if exists {
             self.account = AccountState::Exists;
-            self.online.get_or_insert(false);
+            self.chat.summary_mut(&self.with).online.get_or_insert(false);
             return;
         }
         self.account = AccountState::Missing;
         let like: Vec<&str> = like.iter().map(UserName::as_str).collect();
         let meant = if like.is_empty() { String::new() } else { format!("; did you mean {}?", like.join(" or ")) };
-        self.pending_items.push(ScrollbackItem::Problem(format!("there is no user \"{}\"{meant}", self.with)));
-    }
-
-    /// Polls the user list while the user's presence is unknown, with growing pauses.
-    pub(super) fn poll_users(&mut self, now: Instant) -> Vec<ViewCommand> {
-        if self.online.is_none() && self.users_poll.try_poll(now) { vec![ViewCommand::ListUsers] } else { Vec::new() }
+        self.add_problem(format!("there is no user \"{}\"{meant}", self.with));
     }
 
     /// Prints messages out of order, under their own day separators.
@@ -150,7 +145,7 @@ impl LineViewModel {
                 day = entry.day();
                 self.add_rule(day.clone());
             }
-            self.pending_items.push(ScrollbackItem::Entry(entry));
+            self.pending_items.push(ScrollbackItem::Item(ConversationItem::Entry(entry)));
         }
     }
 

@@ -1,0 +1,353 @@
+//! Users, their conversations and all transfers, as both views show them. Pure.
+//!
+//! ```text
+//! NodeEvent ──► ChatModel::handle_event ──► ChatChange ──► rows of the scrollback, or of the panes
+//! ```
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use shared::UserName;
+use shared::peer::{ChatMessage, FileStat, MessageId};
+
+use super::composer::{ComposerAction, MessageComposer};
+use super::message_entry::{MessageEntry, delivery_mark};
+use super::poll_backoff::PollBackoff;
+use super::theme::DeliveryMark;
+use super::transfer_list::TransferList;
+use super::view::ViewCommand;
+use super::view_input::InputAction;
+use crate::engine::node::control::UserSummary;
+use crate::engine::node_event::NodeEvent;
+
+/// Time after which a typing notice counts as outdated.
+const TYPING_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// The state that the views share.
+#[derive(Debug)]
+pub(super) struct ChatModel {
+    /// Online users first, blocked ones last in each group, then by name.
+    users: Vec<UserSummary>,
+    conversations: HashMap<UserName, Conversation>,
+    pub(super) transfers: TransferList,
+    users_poll: PollBackoff,
+    /// True if an event named a user whom the node's list did not.
+    has_unlisted_user: bool,
+    /// True after the first [`NodeEvent::NotStored`] was shown; reset by a received message.
+    has_reported_not_stored: bool,
+    /// True after the first unreadable input was reported.
+    has_reported_unreadable: bool,
+}
+
+/// The state of one conversation, its shown messages apart.
+#[derive(Debug, Default)]
+pub(super) struct Conversation {
+    pub(super) composer: MessageComposer,
+    typing_until: Option<Instant>,
+    /// Own messages without an ack.
+    undelivered: HashMap<MessageId, UndeliveredMessage>,
+    /// The number of further ones, which this view has not seen.
+    undelivered_before: usize,
+}
+
+/// An own message without an ack.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UndeliveredMessage {
+    /// Unix time in milliseconds.
+    pub(super) ts: i64,
+    pub(super) seq: i64,
+}
+
+/// The change that an event makes, for a view to show.
+#[derive(Debug)]
+pub(super) enum ChatChange<'a> {
+    Message {
+        with: &'a UserName,
+        entry: MessageEntry,
+        message: &'a ChatMessage,
+    },
+    /// An own message has another delivery mark.
+    Mark {
+        with: &'a UserName,
+        id: MessageId,
+        mark: DeliveryMark,
+        why: Option<&'a str>,
+        /// The message, if it had no ack before and was seen.
+        known: Option<UndeliveredMessage>,
+    },
+    Request {
+        from: &'a UserName,
+        /// False if the request was known.
+        is_new: bool,
+    },
+    Presence {
+        user: &'a UserName,
+    },
+    Read {
+        with: &'a UserName,
+    },
+    /// Messages to the user are held back from now on.
+    KeyChanged {
+        user: &'a UserName,
+        why: &'a str,
+    },
+    /// The first message that could not be stored since one was received.
+    NotStored {
+        from: &'a UserName,
+    },
+    /// Events were lost: everything they said has to be loaded again.
+    EventsMissed,
+    /// At most the shared state has changed.
+    Silent,
+    /// An event that is shown as its line, or not at all.
+    Other,
+}
+
+impl ChatModel {
+    /// Creates a model without users. `max_poll_interval` is the longest pause between two polls of the user list.
+    pub(super) fn new(max_poll_interval: Duration) -> Self {
+        Self {
+            users: Vec::new(),
+            conversations: HashMap::new(),
+            transfers: TransferList::default(),
+            users_poll: PollBackoff::new(max_poll_interval),
+            has_unlisted_user: false,
+            has_reported_not_stored: false,
+            has_reported_unreadable: false,
+        }
+    }
+
+    pub(super) fn users(&self) -> &[UserSummary] {
+        &self.users
+    }
+
+    pub(super) fn summary(&self, user: &UserName) -> Option<&UserSummary> {
+        self.users.iter().find(|person| person.user == *user)
+    }
+
+    /// Returns the summary of a user, who is added if the node's list did not name them.
+    pub(super) fn summary_mut(&mut self, user: &UserName) -> &mut UserSummary {
+        let index = self.users.iter().position(|person| person.user == *user).unwrap_or_else(|| {
+            self.has_unlisted_user = true;
+            self.users.push(unlisted_user(user));
+            self.users.len() - 1
+        });
+        &mut self.users[index]
+    }
+
+    fn listed_mut(&mut self, user: &UserName) -> Option<&mut UserSummary> {
+        self.users.iter_mut().find(|person| person.user == *user)
+    }
+
+    pub(super) fn conversation(&self, with: &UserName) -> Option<&Conversation> {
+        self.conversations.get(with)
+    }
+
+    pub(super) fn conversation_mut(&mut self, with: &UserName) -> &mut Conversation {
+        self.conversations.entry(with.clone()).or_default()
+    }
+
+    /// Returns the number of own messages to a user without an ack.
+    pub(super) fn undelivered_count(&self, to: &UserName) -> usize {
+        self.conversations.get(to).map_or(0, |talk| talk.undelivered.len() + talk.undelivered_before)
+    }
+
+    pub(super) fn is_typing(&self, user: &UserName) -> bool {
+        self.conversations.get(user).is_some_and(|talk| talk.typing_until.is_some())
+    }
+
+    /// Takes the node's list over. `kept` stays, even if the list does not name this user.
+    pub(super) fn update_users(&mut self, people: &[UserSummary], kept: Option<&UserName>) {
+        let is_missing = |user: &&UserName| people.iter().all(|person| person.user != **user);
+        let kept =
+            kept.filter(is_missing).map(|user| self.summary(user).cloned().unwrap_or_else(|| unlisted_user(user)));
+        self.users = people.iter().cloned().chain(kept).collect();
+        self.has_unlisted_user = false;
+        for talk in self.conversations.values_mut() {
+            talk.undelivered_before = 0;
+        }
+        for person in people.iter().filter(|person| person.waiting > 0) {
+            let talk = self.conversation_mut(&person.user);
+            // The node counts all of them, the seen ones included.
+            talk.undelivered_before = person.waiting.saturating_sub(talk.undelivered.len());
+        }
+        self.sort_users();
+    }
+
+    /// Returns the command that asks for the users, if an event named one whom the list did not.
+    pub(super) fn request_unlisted(&mut self) -> Option<ViewCommand> {
+        std::mem::take(&mut self.has_unlisted_user).then_some(ViewCommand::ListUsers)
+    }
+
+    /// Returns the command that asks for the users, if a poll is due.
+    pub(super) fn poll_users(&mut self, now: Instant) -> Option<ViewCommand> {
+        self.users_poll.try_poll(now).then_some(ViewCommand::ListUsers)
+    }
+
+    /// Returns true for the first input that is no text.
+    pub(super) const fn is_first_unreadable(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_reported_unreadable, true)
+    }
+
+    /// Handles a key in the line to a user.
+    pub(super) fn handle_line_input(&mut self, with: &UserName, press: &InputAction, now: Instant) -> ComposerAction {
+        let is_online = self.summary(with).is_some_and(|person| person.online == Some(true));
+        self.conversation_mut(with).composer.handle_input(press, with, is_online, now)
+    }
+
+    /// Takes a list of a user's files over; returns the fetch that waited for it.
+    pub(super) fn handle_files(&mut self, of: &UserName, prefix: &str, files: &[FileStat]) -> Option<ViewCommand> {
+        let composer = &mut self.conversation_mut(of).composer;
+        composer.files_mut().add_all(files);
+        composer.handle_files_listed(of, prefix.is_empty())
+    }
+
+    /// Drops typing notices and transfers that are outdated.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.transfers.expire(now);
+        for talk in self.conversations.values_mut() {
+            talk.typing_until = talk.typing_until.filter(|until| *until > now);
+        }
+    }
+
+    /// Forgets which messages have no ack, and keeps their number until the users are listed again.
+    pub(super) fn forget_undelivered(&mut self) {
+        for talk in self.conversations.values_mut() {
+            talk.undelivered_before += talk.undelivered.drain().count();
+        }
+    }
+
+    /// Counts an own message, or stops counting it, depending on its mark.
+    pub(super) fn track(&mut self, with: &UserName, entry: &MessageEntry) {
+        let talk = self.conversation_mut(with);
+        if is_undelivered(entry.mark) {
+            talk.undelivered.insert(entry.id, UndeliveredMessage { ts: entry.at, seq: entry.seq });
+        } else {
+            talk.undelivered.remove(&entry.id);
+        }
+    }
+
+    /// Takes a new delivery mark over; returns the message, if it was counted by its id.
+    pub(super) fn settle(&mut self, with: &UserName, id: MessageId, mark: DeliveryMark) -> Option<UndeliveredMessage> {
+        // An ack proves that deliveries to this user work again.
+        if mark == DeliveryMark::Stored
+            && let Some(person) = self.listed_mut(with)
+        {
+            person.frozen = false;
+        }
+        let talk = self.conversation_mut(with);
+        if is_undelivered(mark) {
+            return talk.undelivered.get(&id).copied();
+        }
+        let known = talk.undelivered.remove(&id);
+        // An unknown id belongs to a message that is older than the seen ones.
+        talk.undelivered_before = talk.undelivered_before.saturating_sub(usize::from(known.is_none()));
+        known
+    }
+
+    pub(super) fn handle_event<'a>(&mut self, event: &'a NodeEvent, now: Instant) -> ChatChange<'a> {
+        self.transfers.handle_event(event, now);
+        match event {
+            NodeEvent::Received { from, message, seq, at } => {
+                self.conversation_mut(from).typing_until = None;
+                self.has_reported_not_stored = false;
+                self.summary_mut(from).unread += 1;
+                ChatChange::Message { with: from, entry: MessageEntry::from_received(message, *seq, *at), message }
+            }
+            NodeEvent::MessageQueued { to, message, seq } => {
+                self.clear_request(to);
+                let entry = MessageEntry::from_sent(message, *seq);
+                self.track(to, &entry);
+                ChatChange::Message { with: to, entry, message }
+            }
+            NodeEvent::MessageStateChanged { to, id, state, why, .. } => {
+                let mark = delivery_mark(*state);
+                let known = self.settle(to, *id, mark);
+                ChatChange::Mark { with: to, id: *id, mark, why: why.as_deref(), known }
+            }
+            NodeEvent::Read { with } => {
+                if let Some(person) = self.listed_mut(with) {
+                    person.unread = 0;
+                }
+                ChatChange::Read { with }
+            }
+            NodeEvent::ContactRequest { from } => {
+                let is_new = !std::mem::replace(&mut self.summary_mut(from).request, true);
+                ChatChange::Request { from, is_new }
+            }
+            NodeEvent::Accepted { user } => {
+                self.clear_request(user);
+                ChatChange::Silent
+            }
+            NodeEvent::Typing { from } => {
+                self.conversation_mut(from).typing_until = Some(now + TYPING_TIMEOUT);
+                ChatChange::Silent
+            }
+            NodeEvent::Presence { user, online } => {
+                // Presence may be announced more than once; only a change is shown.
+                if self.summary_mut(user).online.replace(*online) == Some(*online) {
+                    return ChatChange::Silent;
+                }
+                self.sort_users();
+                ChatChange::Presence { user }
+            }
+            NodeEvent::DeliveryHeld { user, frozen, why } => {
+                let was_frozen = self.listed_mut(user).map(|person| std::mem::replace(&mut person.frozen, *frozen));
+                if *frozen && was_frozen == Some(false) {
+                    ChatChange::KeyChanged { user, why }
+                } else {
+                    ChatChange::Silent
+                }
+            }
+            // The sender repeats the message until it can be stored; one report is enough.
+            NodeEvent::NotStored { from, .. } if !std::mem::replace(&mut self.has_reported_not_stored, true) => {
+                ChatChange::NotStored { from }
+            }
+            NodeEvent::NotStored { .. } | NodeEvent::Transfer(_) => ChatChange::Silent,
+            NodeEvent::EventsMissed { .. } => ChatChange::EventsMissed,
+            _ => ChatChange::Other,
+        }
+    }
+
+    fn clear_request(&mut self, user: &UserName) {
+        if let Some(person) = self.listed_mut(user) {
+            person.request = false;
+        }
+    }
+
+    fn sort_users(&mut self) {
+        self.users.sort_by(|one, other| {
+            let key = |person: &UserSummary| (person.online != Some(true), person.blocked);
+            key(one).cmp(&key(other)).then_with(|| one.user.as_str().cmp(other.user.as_str()))
+        });
+    }
+}
+
+impl Conversation {
+    /// Returns the oldest sequence number of an own message without an ack.
+    pub(super) fn first_undelivered(&self) -> Option<i64> {
+        self.undelivered.values().map(|message| message.seq).min()
+    }
+
+    pub(super) fn is_undelivered(&self, id: MessageId) -> bool {
+        self.undelivered.contains_key(&id)
+    }
+}
+
+const fn is_undelivered(mark: DeliveryMark) -> bool {
+    matches!(mark, DeliveryMark::Waiting | DeliveryMark::Sent)
+}
+
+/// Returns what is known of a user whom only an event has named.
+fn unlisted_user(user: &UserName) -> UserSummary {
+    UserSummary {
+        user: user.clone(),
+        online: None,
+        unread: 0,
+        waiting: 0,
+        frozen: false,
+        blocked: false,
+        request: false,
+        last: None,
+    }
+}
