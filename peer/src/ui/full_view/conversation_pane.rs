@@ -21,6 +21,8 @@ pub(super) struct ConversationPane {
     history: HistoryState,
     /// Screen rows between the end of the conversation and the last shown row.
     pub(super) scroll_back: usize,
+    /// The number of items at the end that `scroll_back` doesn't count yet.
+    uncounted: usize,
     pub(super) files: FileListState,
     unread: Option<UnreadMarker>,
 }
@@ -117,7 +119,7 @@ impl ConversationPane {
     /// Drops all messages, so that they are loaded again.
     pub(super) fn forget(&mut self) {
         self.rows.clear();
-        (self.first_seq, self.history) = (None, HistoryState::NotLoaded);
+        (self.first_seq, self.history, self.uncounted) = (None, HistoryState::NotLoaded, 0);
     }
 
     pub(super) fn add(&mut self, entry: MessageEntry) {
@@ -174,14 +176,20 @@ impl ConversationPane {
         all[end.saturating_sub(most)..end].to_vec()
     }
 
-    /// Limits scrolling to the loaded rows; returns true if the first loaded row is reached.
+    /// Limits scrolling to the loaded rows; returns true if the first loaded row is reached. What has come while the
+    /// user looks back is counted first, so that the shown rows stay in place.
     pub(super) fn clamp_scroll(&mut self, with: &UserName, theme: TerminalTheme, columns: usize, most: usize) -> bool {
+        let uncounted = std::mem::take(&mut self.uncounted);
+        if self.scroll_back > 0 {
+            let new = self.rows.len().saturating_sub(uncounted)..self.rows.len();
+            self.scroll_back += new.map(|place| self.row_count(place, with, theme, columns)).sum::<usize>();
+        }
         let mut count = 0;
-        for (place, row) in self.rows.iter().enumerate().rev() {
+        for place in (0..self.rows.len()).rev() {
             if count >= self.scroll_back + most {
                 return false;
             }
-            count += row.rows(with, theme, columns, false).len() + self.separators_above(place).len();
+            count += self.row_count(place, with, theme, columns);
         }
         self.scroll_back = self.scroll_back.min(count.saturating_sub(most));
         true
@@ -189,8 +197,7 @@ impl ConversationPane {
 
     fn push(&mut self, row: ConversationItem) {
         self.rows.push(row);
-        // While the user looks back, the shown rows stay in place (exactly so for a new message of one row).
-        self.scroll_back += usize::from(self.scroll_back > 0);
+        self.uncounted += usize::from(self.scroll_back > 0);
         // Never while the user looks back: the shown rows could be among the dropped ones.
         if self.rows.len() > MAX_ROWS && self.scroll_back == 0 {
             let gone = self.rows.len() - MAX_ROWS / 2;
@@ -202,6 +209,11 @@ impl ConversationPane {
                 self.history = HistoryState::Partial;
             }
         }
+    }
+
+    /// Returns the number of screen rows of an item, separators included.
+    fn row_count(&self, place: usize, with: &UserName, theme: TerminalTheme, columns: usize) -> usize {
+        self.rows[place].rows(with, theme, columns, false).len() + self.separators_above(place).len()
     }
 
     fn locate_unread(&mut self) {

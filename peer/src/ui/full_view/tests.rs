@@ -250,6 +250,27 @@ fn what_comes_while_one_looks_back_is_counted_and_not_read() {
 }
 
 #[test]
+fn what_comes_while_one_looks_back_moves_nothing() {
+    let mut view = view(80, 8);
+    page(&mut view, 1..50);
+    press(&mut view, &InputAction::Submit);
+    press(&mut view, &InputAction::PageUp);
+    view.resize(Size::new(80, 8));
+    let shown = |view: &FullViewModel| {
+        let rows = picture(view, 80, 8);
+        rows[1..6].iter().map(|row| row.split_once("bob: ").unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    let before = shown(&view);
+    // Many rows long, and on another day.
+    let long = StoredMessage { at: 500_000_000, ..stored(50, &"so on and so on ".repeat(30)) };
+    let (from, at) = (name("bob"), long.at);
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::Received { from, message: long.message, seq: 50, at }));
+    tell(&mut view, &ViewUpdate::Note("a line of several\nrows".to_owned()));
+    view.resize(Size::new(80, 8));
+    assert_eq!(shown(&view), before);
+}
+
+#[test]
 fn what_is_typed_goes_into_the_line() {
     let mut view = view(80, 8);
     page(&mut view, 1..3);

@@ -54,7 +54,10 @@ impl FullViewModel {
     /// Handles a key in the conversation; `None` if it has no meaning there.
     fn handle_conversation_input(&mut self, press: &InputAction, now: Instant) -> Option<Vec<ViewCommand>> {
         let with = self.selected_user.clone()?;
-        let (_, page) = self.conversation_size().unwrap_or((1, 1));
+        let (columns, page) = self.conversation_size().unwrap_or((1, 1));
+        let theme = self.theme;
+        // Before the key moves them: rows that came since the last drawing.
+        self.pane_mut(&with).clamp_scroll(&with, theme, columns, page);
         let page = page.saturating_sub(1).max(1);
         // A page overlaps by one row, so that the reader keeps the context.
         match press {
