@@ -2,11 +2,10 @@
 //! cursor. Nothing is redrawn, and the kernel's line discipline edits the input. The commands are those of the other
 //! views.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::time::Instant;
 
-use shared::FileName;
 use shared::UserName;
 use shared::peer::MessageId;
 use shared::safe_text::safe_block;
@@ -19,10 +18,10 @@ use super::input_lines::InputLine;
 use super::interrupt_forwarder::InterruptForwarder;
 use super::line_editor::EditCommand;
 use super::line_view::{LineViewModel, ScrollbackItem};
-use super::progress_steps::ProgressSteps;
+use super::progress_steps::DownloadSteps;
 use super::view::{TerminalView, ViewCommand, ViewUpdate};
 use super::view_input::{InputAction, ViewInput};
-use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
+use crate::engine::node_event::{FileTransfer, NodeEvent};
 use crate::sys::job_control;
 
 /// Queued actions. A full queue leaves further input in the terminal's buffer.
@@ -41,7 +40,7 @@ pub struct PlainViewTerminal {
     undelivered: HashSet<MessageId>,
     /// True after the reason for queued messages was printed.
     has_reported_held: bool,
-    steps: HashMap<FileName, ProgressSteps>,
+    steps: DownloadSteps,
 }
 
 impl PlainViewTerminal {
@@ -61,7 +60,7 @@ impl PlainViewTerminal {
             echoed: VecDeque::new(),
             undelivered: HashSet::new(),
             has_reported_held: false,
-            steps: HashMap::new(),
+            steps: DownloadSteps::default(),
         };
         Ok((this, keys))
     }
@@ -126,13 +125,8 @@ impl PlainViewTerminal {
 
     /// Prints the progress of a download, in steps.
     fn print_step(&mut self, transfer: &FileTransfer, now: Instant) -> io::Result<()> {
-        let FileTransfer { peer, name, direction, bytes, size: all, state } = transfer;
-        if *direction != TransferDirection::Down || *state != TransferState::Running {
-            self.steps.remove(name);
-            return Ok(());
-        }
-        let steps = self.steps.entry(name.clone()).or_insert_with(|| ProgressSteps::new(now));
-        match steps.next_step(*bytes, *all, now) {
+        let FileTransfer { peer, name, size: all, .. } = transfer;
+        match self.steps.next_step(transfer, now) {
             Some(percent) => {
                 let shown = shared::names::name_encoding::display_name(name.as_str());
                 self.output.print_data(&format!("{shown} from {peer}: {percent} % of {}", format_size(*all)))

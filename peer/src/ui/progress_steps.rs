@@ -1,6 +1,11 @@
 //! Progress reported in steps, for screen readers. Pure.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
+
+use shared::{FileName, UserName};
+
+use crate::engine::node_event::{FileTransfer, TransferDirection, TransferState};
 
 /// Percent per step.
 const STEP_PERCENT: u64 = 25;
@@ -36,9 +41,44 @@ impl ProgressSteps {
     }
 }
 
+/// The last step reported of each running download. Several users may share a file of the same name.
+#[derive(Debug, Default)]
+pub(super) struct DownloadSteps(HashMap<(UserName, FileName), ProgressSteps>);
+
+impl DownloadSteps {
+    /// Returns the percentage of a download's step that is to be reported now.
+    pub(super) fn next_step(&mut self, transfer: &FileTransfer, now: Instant) -> Option<u64> {
+        if transfer.direction != TransferDirection::Down {
+            return None;
+        }
+        let key = (transfer.peer.clone(), transfer.name.clone());
+        if transfer.state != TransferState::Running {
+            self.0.remove(&key);
+            return None;
+        }
+        let steps = self.0.entry(key).or_insert_with(|| ProgressSteps::new(now));
+        steps.next_step(transfer.bytes, transfer.size, now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_one_name_have_their_own_steps() {
+        let begun = Instant::now();
+        let mut steps = DownloadSteps::default();
+        let mut next = |peer: &str, bytes, after| {
+            let (peer, name) = (peer.parse().unwrap(), "film.mkv".parse().unwrap());
+            let (direction, state) = (TransferDirection::Down, TransferState::Running);
+            let transfer = FileTransfer { peer, name, direction, bytes, size: 100, state };
+            steps.next_step(&transfer, begun + MIN_STEP_INTERVAL * after)
+        };
+        assert_eq!((next("bob", 0, 0), next("carol", 0, 0)), (None, None));
+        assert_eq!((next("bob", 60, 1), next("carol", 30, 1)), (Some(50), Some(25)));
+        assert_eq!((next("bob", 61, 2), next("carol", 50, 2)), (None, Some(50)));
+    }
 
     #[test]
     fn each_step_is_told_once() {
