@@ -351,3 +351,99 @@ fn unlisted_user(user: &UserName) -> UserSummary {
         last: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::chat::MessageState;
+
+    fn name(name: &str) -> UserName {
+        name.parse().unwrap()
+    }
+
+    fn message(byte: u8) -> ChatMessage {
+        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: "hi".into(), offer: None, room: None }
+    }
+
+    fn queued(byte: u8) -> NodeEvent {
+        NodeEvent::MessageQueued { to: name("bob"), message: message(byte), seq: byte.into() }
+    }
+
+    fn received(from: &str, byte: u8) -> NodeEvent {
+        NodeEvent::Received { from: name(from), message: message(byte), seq: byte.into(), at: 0 }
+    }
+
+    fn state(byte: u8, state: MessageState) -> NodeEvent {
+        NodeEvent::MessageStateChanged { to: name("bob"), id: message(byte).id, state, why: None, kind: None }
+    }
+
+    fn waiting(count: usize) -> Vec<UserSummary> {
+        vec![UserSummary { waiting: count, ..unlisted_user(&name("bob")) }]
+    }
+
+    fn model() -> ChatModel {
+        ChatModel::new(Duration::from_secs(60))
+    }
+
+    fn tell(chat: &mut ChatModel, event: &NodeEvent) {
+        chat.handle_event(event, Instant::now());
+    }
+
+    #[test]
+    fn what_is_sent_is_counted_until_it_has_arrived() {
+        let (mut chat, bob) = (model(), name("bob"));
+        chat.update_users(&waiting(2), None);
+        tell(&mut chat, &queued(3));
+        tell(&mut chat, &state(3, MessageState::Sent));
+        assert_eq!(chat.undelivered_count(&bob), 3);
+        tell(&mut chat, &state(3, MessageState::Stored));
+        tell(&mut chat, &state(1, MessageState::Stored));
+        assert_eq!(chat.undelivered_count(&bob), 1, "one of those before");
+        tell(&mut chat, &queued(4));
+        chat.update_users(&waiting(1), None);
+        assert_eq!(chat.undelivered_count(&bob), 1, "the list counts the fourth, too");
+        chat.forget_undelivered();
+        assert_eq!(chat.undelivered_count(&bob), 1);
+        chat.update_users(&waiting(0), None);
+        assert_eq!(chat.undelivered_count(&bob), 0);
+    }
+
+    #[test]
+    fn who_is_not_listed_is_asked_for_once() {
+        let mut chat = model();
+        tell(&mut chat, &received("carol", 1));
+        tell(&mut chat, &received("carol", 2));
+        assert_eq!(chat.summary(&name("carol")).unwrap().unread, 2);
+        assert_eq!(chat.request_unlisted(), Some(ViewCommand::ListUsers));
+        assert_eq!(chat.request_unlisted(), None);
+        chat.update_users(&waiting(0), Some(&name("carol")));
+        assert_eq!(chat.summary(&name("carol")).unwrap().unread, 2, "kept though the list doesn't name her");
+        chat.update_users(&waiting(0), None);
+        assert!(chat.summary(&name("carol")).is_none());
+    }
+
+    #[test]
+    fn typing_ends_with_the_message_or_by_itself() {
+        let (mut chat, bob, now) = (model(), name("bob"), Instant::now());
+        chat.handle_event(&NodeEvent::Typing { from: bob.clone() }, now);
+        chat.expire(now + TYPING_TIMEOUT - Duration::from_millis(1));
+        assert!(chat.is_typing(&bob));
+        chat.expire(now + TYPING_TIMEOUT);
+        assert!(!chat.is_typing(&bob));
+        chat.handle_event(&NodeEvent::Typing { from: bob.clone() }, now);
+        chat.handle_event(&received("bob", 1), now);
+        assert!(!chat.is_typing(&bob));
+    }
+
+    #[test]
+    fn a_changed_key_is_told_once_until_it_is_trusted() {
+        let mut chat = model();
+        chat.update_users(&waiting(1), None);
+        let held = |frozen| NodeEvent::DeliveryHeld { user: name("bob"), why: "another key".to_owned(), frozen };
+        let mut is_told = |event| matches!(chat.handle_event(&event, Instant::now()), ChatChange::KeyChanged { .. });
+        assert_eq!([is_told(held(true)), is_told(held(true))], [true, false]);
+        assert_eq!([is_told(held(false)), is_told(held(true))], [false, true]);
+        assert!(!is_told(state(1, MessageState::Stored)));
+        assert!(is_told(held(true)), "what was delivered proves that the key is right again");
+    }
+}

@@ -11,7 +11,7 @@ use shared::UserName;
 use shared::peer::MessageId;
 
 use super::catch_up_buffer::CatchUpBuffer;
-use super::status_line;
+use super::status_line::status_line;
 use crate::engine::chat::{MessageDirection, StoredMessage};
 use crate::engine::node::control::UserSummary;
 use crate::engine::node_event::NodeEvent;
@@ -126,7 +126,7 @@ impl LineViewModel {
         // After the shown messages, which the node's counts include.
         view.chat.update_users(people, Some(with));
         view.add_note(format!("talking to {with}; /help shows what there is, Ctrl-D leaves"));
-        if view.person().is_some_and(|person| person.request) {
+        if view.chat.summary(with).is_some_and(|person| person.request) {
             view.add_note(request_note(with));
         }
         view.first_unseen = unread_from.filter(|unread| view.first_seq.is_some_and(|first| *unread < first));
@@ -166,26 +166,16 @@ impl LineViewModel {
     }
 
     /// True if the tracker knows no such account.
-    pub(super) fn is_unknown_user(&self) -> bool {
+    fn is_unknown_user(&self) -> bool {
         self.account == AccountState::Missing
-    }
-
-    /// Returns the number of own messages without an ack.
-    pub(super) fn undelivered_count(&self) -> usize {
-        self.chat.undelivered_count(&self.with)
     }
 
     fn is_undelivered(&self, id: MessageId) -> bool {
         self.chat.conversation(&self.with).is_some_and(|talk| talk.is_undelivered(id))
     }
 
-    /// Returns the summary of the other side.
-    pub(super) fn person(&self) -> Option<&UserSummary> {
-        self.chat.summary(&self.with)
-    }
-
-    pub(super) fn online(&self) -> Option<bool> {
-        self.person().and_then(|person| person.online)
+    fn online(&self) -> Option<bool> {
+        self.chat.summary(&self.with).and_then(|person| person.online)
     }
 
     fn composer_mut(&mut self) -> &mut MessageComposer {
@@ -281,7 +271,7 @@ impl LineViewModel {
             rows.extend(self.chat.transfers.rows(self.theme, columns, MAX_TRANSFER_ROWS.min(most)));
         }
         if screen_rows > rows.len() + 1 {
-            rows.push(status_line::status_line(self, columns));
+            rows.push(status_line(&self.chat, &self.with, self.is_unknown_user(), self.theme, columns));
         }
         (line, rows)
     }

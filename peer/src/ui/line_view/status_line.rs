@@ -1,32 +1,37 @@
 //! The status line of the line view. Pure.
 
 use ratatui_core::text::{Line, Span};
+use shared::UserName;
 use unicode_width::UnicodeWidthStr;
 
-use super::LineViewModel;
 use crate::engine::node::control::UserSummary;
+use crate::ui::chat_model::ChatModel;
 use crate::ui::human_format::presence_word;
 use crate::ui::text_wrap::truncate;
 use crate::ui::theme::{DeliveryMark, TerminalTheme};
 
 /// Returns the last row: the user's presence, waiting messages, unread messages of others. Parts without room are
 /// shortened or left out.
-pub(super) fn status_line(view: &LineViewModel, columns: usize) -> Line<'static> {
-    let theme = view.theme;
+pub(super) fn status_line(
+    chat: &ChatModel,
+    with: &UserName,
+    is_unknown_user: bool,
+    theme: TerminalTheme,
+    columns: usize,
+) -> Line<'static> {
     let is_wide = columns >= 40;
-    let (online, has) = (view.online(), |flag: fn(&UserSummary) -> bool| view.person().is_some_and(flag));
+    let person = chat.summary(with);
+    let online = person.and_then(|person| person.online);
+    let has = |flag: fn(&UserSummary) -> bool| person.is_some_and(flag);
     let (sign, word) = match online {
         Some(is_online) => (theme.presence(is_online), presence_word(online)),
-        None if view.is_unknown_user() => (theme.presence(false), "unknown user"),
+        None if is_unknown_user => (theme.presence(false), "unknown user"),
         None => ("?", presence_word(None)),
     };
     let style = if online == Some(true) { theme.good() } else { theme.dim() };
     let mut spans = vec![Span::styled(sign, style)];
-    let mut parts = vec![if is_wide || view.with.as_str().len() + 10 <= columns {
-        format!("{} {word}", view.with)
-    } else {
-        view.with.to_string()
-    }];
+    let mut parts =
+        vec![if is_wide || with.as_str().len() + 10 <= columns { format!("{with} {word}") } else { with.to_string() }];
     if has(|person| person.frozen) {
         parts.push("key changed".to_owned());
     }
@@ -36,23 +41,23 @@ pub(super) fn status_line(view: &LineViewModel, columns: usize) -> Line<'static>
     if has(|person| person.blocked) {
         parts.push("ignored".to_owned());
     }
-    let waiting = view.undelivered_count();
+    let waiting = chat.undelivered_count(with);
     if waiting > 0 {
         let mark = theme.mark(DeliveryMark::Waiting);
         parts.push(if is_wide { format!("{waiting} queued") } else { format!("{mark}{waiting}") });
     }
-    if view.chat.is_typing(&view.with) {
+    if chat.is_typing(with) {
         parts.push(if is_wide { format!("typing{}", theme.mark(DeliveryMark::Waiting)) } else { "typing".to_owned() });
     }
     let mut others: Vec<&UserSummary> =
-        view.chat.users().iter().filter(|person| person.unread > 0 && person.user != view.with).collect();
+        chat.users().iter().filter(|person| person.unread > 0 && person.user != *with).collect();
     if !others.is_empty() {
         others.sort_by_key(|person| &person.user);
         let others: Vec<String> =
             others.iter().map(|UserSummary { user, unread, .. }| format!("{user} {unread}")).collect();
         parts.push(if is_wide { format!("{} unread", others.join(", ")) } else { others.join(", ") });
     }
-    let running = view.chat.transfers.running_count();
+    let running = chat.transfers.running_count();
     if running > 0 && !is_wide {
         parts.push(format!("{running} on the way"));
     }

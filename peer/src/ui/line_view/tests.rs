@@ -74,10 +74,10 @@ fn a_mark_changes_before_and_after_it_is_drawn() {
     tell(&mut view, &state(1, MessageState::Sent));
     let rows = above(&mut view, 60);
     assert!(rows[1].starts_with('→') && rows[1].ends_with("you: hi"), "{rows:?}");
-    assert_eq!(view.undelivered_count(), 1);
+    assert_eq!(view.chat.undelivered_count(&bob()), 1);
     tell(&mut view, &state(1, MessageState::Stored));
     assert!(matches!(view.take_items()[..], [ScrollbackItem::Mark { mark: DeliveryMark::Stored, .. }]));
-    assert_eq!(view.undelivered_count(), 0);
+    assert_eq!(view.chat.undelivered_count(&bob()), 0);
 }
 
 #[test]
@@ -85,13 +85,13 @@ fn the_list_of_users_corrects_the_number_of_queued_messages() {
     let before = [stored(1, MessageDirection::Out, MessageState::Waiting)];
     let people = |waiting| vec![UserSummary { waiting, ..person(0) }];
     let mut view = LineViewModel::new(LOOK, &bob(), &people(3), &before, None);
-    assert_eq!(view.undelivered_count(), 3);
+    assert_eq!(view.chat.undelivered_count(&bob()), 3);
     // Two older ones were delivered while events were missed.
     tell(&mut view, &ViewUpdate::Event(NodeEvent::EventsMissed { count: 2 }));
     tell(&mut view, &ViewUpdate::Users(people(1)));
-    assert_eq!(view.undelivered_count(), 1);
+    assert_eq!(view.chat.undelivered_count(&bob()), 1);
     tell(&mut view, &state(1, MessageState::Stored));
-    assert_eq!(view.undelivered_count(), 0);
+    assert_eq!(view.chat.undelivered_count(&bob()), 0);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
     ];
     let caught_up = ViewUpdate::CaughtUp { with: bob(), messages };
     assert_eq!(tell(&mut view, &caught_up), [ViewCommand::MarkRead { with: bob(), up_to: 7 }]);
-    assert_eq!(view.undelivered_count(), 0, "the second and the seventh are stored over there");
+    assert_eq!(view.chat.undelivered_count(&bob()), 0, "the second and the seventh are stored over there");
     let rows = above(&mut view, 60);
     assert_eq!(texts(&rows), ["message 4", "message 5", "message 6", "message 7"], "{rows:?}");
     assert!(rows.last().unwrap().starts_with('✓'), "{rows:?}");
