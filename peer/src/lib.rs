@@ -35,14 +35,14 @@
 //! | fetch: names, sources, plan, download, disk | `engine/fetch/` (`name_resolution`, `source_dialer`, `plan`, `downloader`, `writer`) |
 //! | answering requests, upload slots and rates | `engine/serve/` (`library`, `upload_slots`, `upload_scheduler`, `range_reader`) |
 //! | sharing: walking, hashing, refreshing | `engine/share/`, `engine/node/share_refresher.rs` |
-//! | processes of one profile talk | `engine/node/control/`, `commands/node_handle.rs` |
+//! | what a node can be asked for, here or in another process | `engine/node/api.rs`, `engine/node/{node_core,control}` |
 //! | conversations: model, in the scrollback, in panes | `ui/chat_model.rs`, `ui/line_view/`, `ui/full_view/`, `commands/view_session/` |
 //! | progress | `engine/progress_throttle.rs`, `ui/{fetch_bars,progress_row,transfer_list}.rs` |
 //! | discovery of trackers (mDNS) | `net/discovery/`, `engine/tracker_discovery.rs`, the `mdns` crate (`shared/mdns`) |
 //!
 //! # Two walks
 //!
-//! A message: `ui/composer` → `commands/view_session` → `engine/node/control` → `engine/node/delivery` →
+//! A message: `ui/composer` → `commands/view_session` → `engine/node/api` → `engine/node/delivery` →
 //! `engine/chat/chat_sender` (with the pure `delivery_state`) → `net/link`; at the other side `engine/serve` →
 //! `engine/chat/chat_receiver` → `profile/message_store`, and the acknowledgement back.
 //!

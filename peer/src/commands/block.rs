@@ -7,8 +7,8 @@ use shared::UserName;
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::user_resolution::{LookupScope, require_known_user, resolve_arguments};
-use crate::engine::node::control::{ControlAction, NodeClient};
-use crate::engine::{Error, now_s};
+use crate::engine::Error;
+use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::profile::Access;
 
 const HELP: CommandHelp = CommandHelp {
@@ -41,11 +41,7 @@ async fn block(context: &CommandContext, mut user: UserName) -> Result<(), Error
         return Err(Error::Usage(format!("{user} is you: you can't block yourself")));
     }
     require_known_user(&me, &user).await?;
-    // Through the node, which closes the links of that user.
-    match NodeClient::connect(&me.profile).await? {
-        Some(mut node) => node.perform(ControlAction::Block { user: user.clone() }).await?,
-        None => me.profile.block(&user, now_s()).map(|_| ())?,
-    }
+    NodeHandle::open(&me, NodeNeed::Links).await?.block(&user).await?;
     context.output.note(&format!("blocked {user}: no messages, offers or downloads"));
     Ok(())
 }

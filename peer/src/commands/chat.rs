@@ -9,11 +9,11 @@ use shared::UserName;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::node_handle::NodeHandle;
+use super::node_connection::open_node;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::view_session::{self, refuse_in_background};
 use crate::engine::chat::{HistoryQuery, StoredMessage};
-use crate::engine::node::control::{NodeClient, NodeLifetime};
+use crate::engine::node::{NodeApi, NodeLifetime};
 use crate::engine::{Error, LocalUser};
 use crate::profile::Access;
 use crate::ui::{LineViewModel, LineViewTerminal, PlainViewTerminal, spawn_line_reader};
@@ -93,60 +93,52 @@ pub(super) async fn run(context: &CommandContext, args: ChatArgs) -> Result<(), 
 
 /// Runs a conversation in the terminal, with the running node or one of its own.
 async fn run_conversation(context: &CommandContext, me: &LocalUser, user: &UserName) -> Result<(), Error> {
-    let mut station = NodeHandle::open(context, me, NodeLifetime::View).await?;
-    let model = match load_line_view(context, user, &mut station).await {
+    let node = open_node(context, me, NodeLifetime::View).await?;
+    let model = match load_line_view(context, user, &node).await {
         Ok(model) => model,
         Err(error) => {
             // A node of our own must leave the tracker before the error is printed.
-            station.close().await?;
+            node.close().await?;
             return Err(error);
         }
     };
     let ended = if context.can_draw_view() {
         match LineViewTerminal::open(model) {
-            Ok((view, keys)) => view_session::run_view(context, me, view, keys, station).await?,
-            Err(why) => return station.close().await.and(Err(why.into())),
+            Ok((view, keys)) => view_session::run_view(context, me, view, keys, node).await?,
+            Err(why) => return node.close().await.and(Err(why.into())),
         }
     } else {
         let open = |lines| PlainViewTerminal::open(model, user, context.output.clone(), lines, &context.interrupts);
         match spawn_line_reader().and_then(open) {
-            Ok((view, keys)) => view_session::run_view(context, me, view, keys, station).await?,
-            Err(why) => return station.close().await.and(Err(why.into())),
+            Ok((view, keys)) => view_session::run_view(context, me, view, keys, node).await?,
+            Err(why) => return node.close().await.and(Err(why.into())),
         }
     };
     view_session::report_exit(context, &ended)
 }
 
-async fn load_line_view(
-    context: &CommandContext,
-    user: &UserName,
-    station: &mut NodeHandle,
-) -> Result<LineViewModel, Error> {
-    let client = &mut station.client;
-    let people = context.until_cancelled(client.people()).await?;
-    let (before, unread_from) = context.until_cancelled(load_recent_messages(client, user)).await?;
+async fn load_line_view(context: &CommandContext, user: &UserName, node: &NodeApi) -> Result<LineViewModel, Error> {
+    let people = context.until_cancelled(node.users()).await?;
+    let (before, unread_from) = context.until_cancelled(load_recent_messages(node, user)).await?;
     Ok(LineViewModel::new(context.output.theme(), user, &people, &before, unread_from))
 }
 
 /// Returns the messages that a conversation begins with, and the place of the first unread one. That place lies before
 /// all of them if there are more than [`MAX_UNREAD_SHOWN`].
-async fn load_recent_messages(
-    client: &mut NodeClient,
-    user: &UserName,
-) -> Result<(Vec<StoredMessage>, Option<i64>), Error> {
+async fn load_recent_messages(node: &NodeApi, user: &UserName) -> Result<(Vec<StoredMessage>, Option<i64>), Error> {
     let first = HistoryQuery { unread: true, earliest: true, ..HistoryQuery::with(user, 1) };
-    let unread_from = client.history(first).await?.first().map(|stored| stored.seq);
+    let unread_from = node.history(first).await?.first().map(|stored| stored.seq);
     let Some(unread_from) = unread_from else {
-        return Ok((client.history(HistoryQuery::with(user, READ_MESSAGES_SHOWN)).await?, None));
+        return Ok((node.history(HistoryQuery::with(user, READ_MESSAGES_SHOWN)).await?, None));
     };
     let unread = HistoryQuery { after: Some(unread_from - 1), ..HistoryQuery::with(user, MAX_UNREAD_SHOWN) };
-    let unread = client.history(unread).await?;
+    let unread = node.history(unread).await?;
     // The first unread message is cut off: no earlier context fits before the gap.
     if unread.first().is_none_or(|stored| stored.seq > unread_from) {
         return Ok((unread, Some(unread_from)));
     }
     let before = HistoryQuery { before: Some(unread_from), ..HistoryQuery::with(user, READ_MESSAGES_SHOWN) };
-    let mut before = client.history(before).await?;
+    let mut before = node.history(before).await?;
     before.extend(unread);
     Ok((before, Some(unread_from)))
 }

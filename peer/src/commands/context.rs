@@ -91,7 +91,9 @@ impl CommandContext {
     pub(super) fn notify(&self) -> NoticeHandler {
         let output = self.output.clone();
         Arc::new(move |notice: Notice| {
-            if output.is_json() {
+            if let Notice::MessageExpired { .. } = notice {
+                output.warning(&notice_line(&notice));
+            } else if output.is_json() {
                 // A closed pipe fails again at the data that follows, and is reported there.
                 let _ = output.print_object("notice", &json!(notice));
             } else {

@@ -42,17 +42,16 @@ use rand::Rng;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::UserName;
-use shared::peer::MessageId;
+use shared::peer::{ChatMessage, MessageId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::node_connection::{ConnectionEvent, NodeConnection};
-use super::node_handle::NodeHandle;
+use super::node_connection::{ConnectionEvent, NodeConnection, open_node};
 use super::user_resolution;
 use crate::engine::chat::{self, HistoryQuery};
-use crate::engine::node::control::{ControlAction, ControlOutcome, ControlReply, NodeLifetime, NodeMessage};
+use crate::engine::node::NodeLifetime;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::profile::Access;
@@ -70,7 +69,7 @@ struct PendingCommand {
     command: NdjsonCommand,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum NdjsonCommand {
     Send {
@@ -139,14 +138,16 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     let mut input = spawn_line_reader()?;
     // Everything after this place is printed, even if it arrives before there is a node to report it.
     let last = last_seq(&me)?;
-    let station = NodeHandle::open(context, &me, NodeLifetime::View).await?;
+    let node = open_node(context, &me, NodeLifetime::View).await?;
+    let connection = NodeConnection::begin(context, &me, node, None).await?;
     let mut listener = NdjsonSession {
         context,
         me: &me,
-        connection: NodeConnection::Connected(station),
+        connection,
         in_flight: BTreeMap::new(),
         unsent: VecDeque::new(),
-        watch_request: None,
+        sent_count: 0,
+        answers: JoinSet::new(),
         last_seq: last,
         undelivered: HashMap::new(),
         reported_requests: HashSet::new(),
@@ -168,12 +169,13 @@ struct NdjsonSession<'a> {
     context: &'a CommandContext,
     me: &'a LocalUser,
     connection: NodeConnection,
-    /// Commands without a reply yet, by request id and so in their order.
+    /// Commands without an answer yet, by number and so in their order.
     in_flight: BTreeMap<u64, PendingCommand>,
     /// Commands that no node has done for certain; they go to the next one.
     unsent: VecDeque<PendingCommand>,
-    /// The id of the subscription request, until it is answered.
-    watch_request: Option<u64>,
+    sent_count: u64,
+    /// The acts that the node was asked for; a message's id is in the answer.
+    answers: JoinSet<(u64, Result<Option<MessageId>, Error>)>,
     /// The place in the history of the last message printed.
     last_seq: i64,
     /// The places of printed messages of ours whose outcome was not yet printed.
@@ -188,11 +190,10 @@ struct NdjsonSession<'a> {
 
 impl NdjsonSession<'_> {
     async fn run(&mut self, input: &mut mpsc::Receiver<std::io::Result<InputLine>>) -> Result<(), Error> {
-        self.watch();
+        self.begin_with_node()?;
         let mut is_open = true;
         loop {
-            let is_free =
-                self.watch_request.is_none() && self.lookups.is_empty() && self.in_flight.len() < MAX_IN_FLIGHT;
+            let is_free = self.lookups.is_empty() && self.in_flight.len() < MAX_IN_FLIGHT;
             // Without a node no line is read: the sender feels it, and nothing piles up in memory.
             let has_room = self.connection.is_connected() && is_free;
             tokio::select! {
@@ -210,25 +211,26 @@ impl NdjsonSession<'_> {
                     let (line, meant) = named.map_err(|why| Error::Internal(why.to_string()))?;
                     self.handle_lookup(line, meant)?;
                 }
-                heard = self.connection.next_event() => match heard? {
-                    ConnectionEvent::Message(NodeMessage::Event(event)) => self.handle_event(&event)?,
-                    ConnectionEvent::Message(NodeMessage::Reply(reply)) => self.handle_reply(reply)?,
-                    ConnectionEvent::Lost(why) => self.handle_node_lost(&why).await?,
-                    ConnectionEvent::Restored => self.watch(),
-                },
+                heard = self.connection.next_event() => self.handle_connection_event(heard?).await?,
+                Some(answer) = self.answers.join_next() => {
+                    let (number, answer) = answer.map_err(|why| Error::Internal(why.to_string()))?;
+                    self.handle_answer(number, answer).await?;
+                }
             }
         }
     }
 
-    /// Subscribes to the node's events.
-    fn watch(&mut self) {
-        self.watch_request = self.connection.send(ControlAction::Watch { with: None });
+    async fn handle_connection_event(&mut self, event: ConnectionEvent) -> Result<(), Error> {
+        match event {
+            ConnectionEvent::Event(event) => self.handle_event(&event),
+            ConnectionEvent::Lost => self.handle_node_lost().await,
+            ConnectionEvent::Restored => self.begin_with_node(),
+        }
     }
 
-    /// Prints, after the subscription, the events that were missed, and sends the commands that no other node did.
-    fn handle_watching(&mut self) -> Result<(), Error> {
-        // The subscription came first: the history then closes the gap before it without losing an event.
-        self.watch_request = None;
+    /// Prints the events that were missed, and sends the commands that no other node did.
+    fn begin_with_node(&mut self) -> Result<(), Error> {
+        // The node is watched already: the history closes the gap before that without losing an event.
         for from in self.me.profile.message_requests()? {
             self.print_request(&NodeEvent::ContactRequest { from })?;
         }
@@ -240,8 +242,7 @@ impl NdjsonSession<'_> {
     }
 
     /// Finds another node; commands without a reply are sent again, and done once.
-    async fn handle_node_lost(&mut self, why: &Error) -> Result<(), Error> {
-        tracing::debug!("another node is looked for: {why}");
+    async fn handle_node_lost(&mut self) -> Result<(), Error> {
         let asked = std::mem::take(&mut self.in_flight).into_values();
         // A typing notice is worthless by the time another node is there.
         let is_late = |line: &PendingCommand| matches!(line.command, NdjsonCommand::Typing { .. });
@@ -299,7 +300,7 @@ impl NdjsonSession<'_> {
             Err(why) => tracing::debug!("a name can't be looked up: {why}"),
         }
         // The node ended during the lookup: keep the command behind those that wait for the next one.
-        if self.watch_request.is_some() {
+        if !self.connection.is_connected() {
             self.unsent.push_back(line);
         } else {
             self.send(line);
@@ -308,35 +309,48 @@ impl NdjsonSession<'_> {
     }
 
     fn send(&mut self, line: PendingCommand) {
-        let action = match &line.command {
-            NdjsonCommand::Send { to, text, id } => {
-                // An answer shows that the user's earlier messages were read.
-                self.connection.send(ControlAction::MarkRead { with: to.clone(), up_to: None });
-                ControlAction::Say { to: to.clone(), text: text.clone(), message: Some(*id) }
-            }
-            NdjsonCommand::Read { from } => ControlAction::MarkRead { with: from.clone(), up_to: None },
-            NdjsonCommand::Typing { to } => ControlAction::Typing { to: to.clone() },
-            NdjsonCommand::Accept { from } => ControlAction::Accept { user: from.clone() },
-            NdjsonCommand::Ignore { from } => ControlAction::Block { user: from.clone() },
-        };
-        match self.connection.send(action) {
-            Some(number) => drop(self.in_flight.insert(number, line)),
-            None => self.unsent.push_back(line),
+        let Some(node) = self.connection.api() else { return self.unsent.push_back(line) };
+        self.sent_count += 1;
+        let (number, command) = (self.sent_count, line.command.clone());
+        self.in_flight.insert(number, line);
+        if let NdjsonCommand::Send { to, .. } = &command {
+            // An answer shows that the user's earlier messages were read. Beside the message, which must keep its order.
+            let (node, to) = (node.clone(), to.clone());
+            self.answers.spawn(async move { (0, node.mark_read(&to, None).await.map(|()| None)) });
         }
+        // Tasks of this runtime begin in the order of their spawning, and with it messages are stored in order.
+        self.answers.spawn(async move {
+            let done = match command {
+                NdjsonCommand::Send { to, text, id } => match chat::compose(&text) {
+                    Ok(message) => {
+                        let stored = node.queue_message(&to, ChatMessage { id, ..message }).await;
+                        stored.map(|stored| Some(stored.message.id))
+                    }
+                    Err(error) => Err(error),
+                },
+                NdjsonCommand::Read { from } => node.mark_read(&from, None).await.map(|()| None),
+                NdjsonCommand::Typing { to } => node.typing(&to).await.map(|()| None),
+                NdjsonCommand::Accept { from } => node.accept(&from).await.map(|_| None),
+                NdjsonCommand::Ignore { from } => node.block(&from).await.map(|_| None),
+            };
+            (number, done)
+        });
     }
 
-    fn handle_reply(&mut self, reply: ControlReply) -> Result<(), Error> {
-        if self.watch_request == Some(reply.id) {
-            return self.handle_watching();
+    async fn handle_answer(&mut self, number: u64, answer: Result<Option<MessageId>, Error>) -> Result<(), Error> {
+        // Events that precede an answer are printed first.
+        while let Some(event) = self.connection.buffered_event() {
+            self.handle_connection_event(event).await?;
         }
-        let Some(PendingCommand { r#ref, .. }) = self.in_flight.remove(&reply.id) else { return Ok(()) };
-        match reply.outcome {
-            ControlOutcome::Done(_) if r#ref.is_null() => {}
-            ControlOutcome::Done(value) => {
-                let done = json!({ "ref": r#ref, "id": value.pointer("/message/id") });
-                self.context.output.print_object("done", &done)?;
-            }
-            ControlOutcome::Error { kind, message } => self.print_error(&r#ref, kind, &message)?,
+        // Without an answer the command stays: the next node gets it.
+        if matches!(answer, Err(Error::NodeGone { .. })) {
+            return Ok(());
+        }
+        let Some(PendingCommand { r#ref, .. }) = self.in_flight.remove(&number) else { return Ok(()) };
+        match answer {
+            Ok(_) if r#ref.is_null() => {}
+            Ok(id) => self.context.output.print_object("done", &json!({ "ref": r#ref, "id": id }))?,
+            Err(error) => self.print_error(&r#ref, error.kind(), &error.to_string())?,
         }
         Ok(())
     }

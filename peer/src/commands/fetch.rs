@@ -19,12 +19,13 @@ use self::retry_record::{FetchRecord, RetryRecorder, load_last};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::progress_publisher::{NodeProgressSink, ProgressPublisher};
-use super::share::{notify_node, share_fetched};
+use super::share::share_fetched;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::value_parsers::{parse_rate, parse_share_pattern};
 use crate::engine::fetch::{
     FetchDestination, FetchEvent, FetchReport, FetchRequest, IfExists, RequestedName, SourcePolicy, fetch,
 };
+use crate::engine::node::announce_shares;
 use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::net::silence_wait_notice;
 use crate::profile::{Access, Profile};
@@ -221,7 +222,7 @@ async fn announce_partial_files(profile: &Profile, changed: Option<&Notify>) -> 
     loop {
         changed.notified().await;
         // Not lost: the node's next registration of its shares includes all partial files.
-        if let Err(why) = notify_node(profile).await {
+        if let Err(why) = announce_shares(profile).await {
             tracing::debug!("the node was not told: {why}");
         }
     }

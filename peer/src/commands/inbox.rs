@@ -9,9 +9,9 @@ use super::context::CommandContext;
 use super::history;
 use super::user_resolution::{LookupScope, require_known_user, resolve_arguments};
 use crate::engine::chat::{ConversationStatus, HistoryQuery};
-use crate::engine::node::control::{ControlAction, NodeClient};
+use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::{Error, ErrorKind, LocalUser};
-use crate::profile::{Access, ProfileError};
+use crate::profile::Access;
 use crate::sys::is_stdout_closed;
 use crate::ui::request_commands;
 
@@ -83,15 +83,7 @@ async fn print_inbox(context: &CommandContext) -> Result<(), Error> {
 }
 
 async fn mark_read(me: &LocalUser, with: &UserName, up_to: i64) -> Result<(), Error> {
-    match NodeClient::connect(&me.profile).await {
-        Ok(Some(mut node)) => node.perform(ControlAction::MarkRead { with: with.clone(), up_to: Some(up_to) }).await,
-        // A stopped node must not block the inbox: write the mark directly, and its watchers learn of it
-        // later.
-        Ok(None) | Err(Error::Profile(ProfileError::NodeStopped { .. })) => {
-            Ok(me.profile.mark_read(with, Some(up_to)).map(|_| ())?)
-        }
-        Err(error) => Err(error),
-    }
+    NodeHandle::open(me, NodeNeed::Store).await?.mark_read(with, Some(up_to)).await
 }
 
 /// Accepts a stranger's requests to talk.
@@ -105,10 +97,7 @@ async fn accept(context: &CommandContext, mut user: UserName) -> Result<(), Erro
     if me.profile.conversation_status(&user)? == ConversationStatus::Request(0) {
         require_known_user(&me, &user).await?;
     }
-    match NodeClient::connect(&me.profile).await? {
-        Some(mut node) => node.perform(ControlAction::Accept { user: user.clone() }).await?,
-        None => me.profile.accept(&user).map(|_| ())?,
-    }
+    NodeHandle::open(&me, NodeNeed::Links).await?.accept(&user).await?;
     context.output.note(&format!("accepted {user}: you receive all their messages from now on"));
     Ok(())
 }

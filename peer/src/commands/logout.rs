@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use crate::engine::node::control::NodeClient;
+use crate::engine::node::stop_running;
 use crate::engine::{Error, tracker_account};
-use crate::profile::{Access, Profile};
+use crate::profile::Access;
 
 const HELP: CommandHelp = CommandHelp {
     examples: "\
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
     // Before the node ends: views that listen to it would start a node of their own.
     tracker_account::logout(&profile)?;
-    if let Err(error) = stop_node(&profile).await {
+    if let Err(error) = stop_running(&profile).await {
         // The node still runs with the account: put it back, so that the profile agrees with it.
         profile.set_account(&account)?;
         return Err(error);
@@ -37,14 +37,5 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     } else {
         format!("logged out {user}; its key is lost: `peer login {user} --rebind` makes a new one")
     });
-    Ok(())
-}
-
-async fn stop_node(profile: &Profile) -> Result<(), Error> {
-    if let Some(node) = NodeClient::connect(profile).await? {
-        node.stop().await?;
-        // The node still has to leave the tracker; the next command must be able to start another one.
-        profile.wait_for_node_exit().await?;
-    }
     Ok(())
 }

@@ -1,13 +1,14 @@
-//! Connection to the node of a view or an event listener; when the node ends, another one is found in the background.
+//! Connection of a view or an event listener to the node; when the node ends, another one is found in the background.
 
 use std::pin::Pin;
 use std::time::Duration;
 
 use rand::Rng;
+use shared::UserName;
 
 use super::context::CommandContext;
-use super::node_handle::NodeHandle;
-use crate::engine::node::control::{ControlAction, NodeLifetime, NodeMessage};
+use crate::engine::node::{NodeApi, NodeEvents, NodeHandle, NodeLifetime, NodeNeed};
+use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::profile::ProfileError;
 use crate::util::Backoff;
@@ -17,28 +18,67 @@ const RESTART_GRACE: Duration = Duration::from_secs(5);
 /// Time between two attempts to connect to it.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A connected node, or the search for one.
+/// A node and its events, or the search for one.
 pub(super) enum NodeConnection {
-    Connected(NodeHandle),
-    Reconnecting(Pin<Box<dyn Future<Output = Result<NodeHandle, Error>>>>),
+    Connected(ConnectedNode),
+    Reconnecting(Pin<Box<dyn Future<Output = Result<ConnectedNode, Error>>>>),
+}
+
+/// A node and its events.
+pub(super) struct ConnectedNode {
+    handle: NodeHandle,
+    events: NodeEvents,
 }
 
 /// The next event of a connection.
 pub(super) enum ConnectionEvent {
-    /// A reply or an event of the node.
-    Message(NodeMessage),
+    /// An event of the node.
+    Event(NodeEvent),
     /// The node has ended.
-    Lost(Error),
+    Lost,
     /// Another node is connected.
     Restored,
 }
 
+impl ConnectedNode {
+    /// Watches a node. The conversation with `with` counts as open.
+    async fn watch(handle: NodeHandle, with: Option<&UserName>) -> Result<Self, Error> {
+        match handle.watch(with).await {
+            Ok(events) => Ok(Self { handle, events }),
+            // A node of our own must leave the tracker before the error is printed.
+            Err(error) => handle.close().await.and(Err(error)),
+        }
+    }
+}
+
 impl NodeConnection {
-    /// Sends a request without waiting and returns the id of its reply; `None` while there is no node. A broken
-    /// connection shows at the next [`Self::next_event`].
-    pub(super) fn send(&mut self, action: ControlAction) -> Option<u64> {
+    /// Begins with an opened node. The conversation with `with` counts as open.
+    ///
+    /// # Errors
+    /// A node of this process failed, or refuses to be watched.
+    pub(super) async fn begin(
+        context: &CommandContext,
+        me: &LocalUser,
+        handle: NodeHandle,
+        with: Option<&UserName>,
+    ) -> Result<Self, Error> {
+        match ConnectedNode::watch(handle, with).await {
+            Ok(node) => Ok(Self::Connected(node)),
+            // It ended since it was opened.
+            Err(error) if is_transient(&error) => Ok(Self::search(context, me)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn search(context: &CommandContext, me: &LocalUser) -> Self {
+        Self::Reconnecting(Box::pin(search_for_node(context.clone(), me.clone())))
+    }
+
+    /// Returns the node's acts, without a time limit; `None` while there is no node. A node that has ended shows at the
+    /// next [`Self::next_event`].
+    pub(super) fn api(&self) -> Option<NodeApi> {
         match self {
-            Self::Connected(station) => station.client.queue_request(action).ok(),
+            Self::Connected(node) => Some(node.handle.without_timeout()),
             Self::Reconnecting(_) => None,
         }
     }
@@ -50,17 +90,21 @@ impl NodeConnection {
 
     /// True if this process runs the node, so that it ends with the view.
     pub(super) const fn owns_node(&self) -> bool {
-        matches!(self, Self::Connected(station) if station.owns_node())
+        matches!(self, Self::Connected(node) if node.handle.owns_node())
     }
 
     /// Returns the error to show if the node's process is stopped (`SIGSTOP`), unless that is this process.
     pub(super) fn stopped_node_error(&self) -> Option<Error> {
         match self {
-            Self::Connected(station) if !station.owns_node() => {
-                let holder = station.client.process();
-                holder.is_stopped().then(|| holder.stopped_error())
-            }
-            _ => None,
+            Self::Connected(node) => node.handle.stopped_error(),
+            Self::Reconnecting(_) => None,
+        }
+    }
+
+    /// Tells the node which conversation is open in the view.
+    pub(super) fn set_open_conversation(&mut self, with: Option<&UserName>) {
+        if let Self::Connected(node) = self {
+            node.events.set_open_conversation(with);
         }
     }
 
@@ -69,21 +113,13 @@ impl NodeConnection {
     /// # Errors
     /// The error that ended this process's own node.
     pub(super) async fn reconnect(&mut self, context: &CommandContext, me: &LocalUser) -> Result<(), Error> {
-        let sought = Self::Reconnecting(Box::pin(search_for_node(context.clone(), me.clone())));
-        if let Self::Connected(station) = std::mem::replace(self, sought)
-            && let Some(ended) = station.embedded_result().await
-        {
-            ended?;
-        }
-        Ok(())
+        std::mem::replace(self, Self::search(context, me)).close().await
     }
 
     /// Waits for the next event. Cancel-safe.
     pub(super) async fn next_event(&mut self) -> Result<ConnectionEvent, Error> {
         match self {
-            Self::Connected(station) => {
-                Ok(station.client.next_message().await.map_or_else(ConnectionEvent::Lost, ConnectionEvent::Message))
-            }
+            Self::Connected(node) => Ok(node.events.next().await.map_or(ConnectionEvent::Lost, ConnectionEvent::Event)),
             Self::Reconnecting(search) => {
                 // The search lives in `self`: a dropped call is resumed by the next one.
                 *self = Self::Connected(search.as_mut().await?);
@@ -92,12 +128,38 @@ impl NodeConnection {
         }
     }
 
+    /// Returns the next event that is there already.
+    pub(super) fn buffered_event(&mut self) -> Option<ConnectionEvent> {
+        match self {
+            Self::Connected(node) => node.events.next_buffered().map(ConnectionEvent::Event),
+            Self::Reconnecting(_) => None,
+        }
+    }
+
     /// Ends the node in order if this process runs it.
     pub(super) async fn close(self) -> Result<(), Error> {
         match self {
-            Self::Connected(station) => station.close().await,
+            Self::Connected(ConnectedNode { handle, events }) => {
+                drop(events);
+                handle.close().await
+            }
             Self::Reconnecting(_) => Ok(()),
         }
+    }
+}
+
+/// Opens the node of a view or command, until the first Ctrl-C.
+///
+/// # Errors
+/// The reason why no node runs and none can be started, or [`Error::Interrupted`].
+pub(super) async fn open_node(
+    context: &CommandContext,
+    me: &LocalUser,
+    lifetime: NodeLifetime,
+) -> Result<NodeHandle, Error> {
+    tokio::select! {
+        () = context.cancel.cancelled() => Err(Error::Interrupted),
+        opened = NodeHandle::open(me, NodeNeed::Online(lifetime)) => opened,
     }
 }
 
@@ -115,8 +177,8 @@ pub(super) async fn open_replacement(
         restarted = await_restart(me) => restarted?,
     };
     match restarted {
-        Some(station) => Ok(station),
-        None => NodeHandle::open(context, me, lifetime).await,
+        Some(node) => Ok(node),
+        None => open_node(context, me, lifetime).await,
     }
 }
 
@@ -127,8 +189,8 @@ async fn await_restart(me: &LocalUser) -> Result<Option<NodeHandle>, Error> {
     while tokio::time::Instant::now() < patience {
         // On every round: the user may log out meanwhile, and the node must not come back then.
         require_account(me)?;
-        match NodeHandle::attach(me).await {
-            Ok(Some(station)) => return Ok(Some(station)),
+        match NodeHandle::attach(&me.profile).await {
+            Ok(Some(node)) => return Ok(Some(node)),
             Ok(None) => {}
             Err(error) if is_transient(&error) => tracing::debug!("the node can't be talked to: {error}"),
             Err(error) => return Err(error),
@@ -138,15 +200,23 @@ async fn await_restart(me: &LocalUser) -> Result<Option<NodeHandle>, Error> {
     Ok(None)
 }
 
-async fn search_for_node(context: CommandContext, me: LocalUser) -> Result<NodeHandle, Error> {
-    if let Some(station) = await_restart(&me).await? {
-        return Ok(station);
-    }
+async fn search_for_node(context: CommandContext, me: LocalUser) -> Result<ConnectedNode, Error> {
+    let mut restarted = await_restart(&me).await?;
     // Endless, unlike `open_replacement`: a view stays open, and its messages wait in the profile.
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
     loop {
-        require_account(&me)?;
-        match NodeHandle::open(&context, &me, NodeLifetime::View).await {
+        let opened = match restarted.take() {
+            Some(node) => Ok(node),
+            None => {
+                require_account(&me)?;
+                open_node(&context, &me, NodeLifetime::View).await
+            }
+        };
+        let watched = match opened {
+            Ok(node) => ConnectedNode::watch(node, None).await,
+            Err(error) => Err(error),
+        };
+        match watched {
             // The tracker may be gone as well, or the holder of the profile be slow to begin or to end.
             Err(error) if is_transient(&error) => tracing::debug!("still without a node: {error}"),
             found => return found,

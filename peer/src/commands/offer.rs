@@ -18,8 +18,8 @@ use super::share::with_stop_timeout;
 use super::shares::freshness_remark;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::value_parsers::parse_file_name;
-use crate::engine::chat::{self, DeliveryReport};
-use crate::engine::node::control::{ControlAction, NodeClient};
+use crate::engine::chat::DeliveryReport;
+use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{ShareEvent, ShareFreshness, freshness};
 use crate::engine::{Error, LocalUser, file_offers, run_blocking};
@@ -110,7 +110,7 @@ async fn offer_files(
     for (number, offer) in offered.iter().enumerate() {
         let name = offer.name.clone();
         let told = tokio::select! {
-            told = message_sending::with_wait_notice(context, to, announce_offer(context, &me, to, &name)) => told,
+            told = message_sending::with_wait_notice(context, to, announce_offer(&me, to, &name)) => told,
             () = context.cancel.cancelled() => return Err(report_interruption(context, &me, to, &offered[number..]).await),
         };
         let delivery = match told {
@@ -165,19 +165,10 @@ async fn withdraw_unannounced(me: &LocalUser, to: &UserName, offers: Vec<FileOff
     .await
 }
 
-async fn announce_offer(
-    context: &CommandContext,
-    me: &LocalUser,
-    to: &UserName,
-    name: &FileName,
-) -> Result<DeliveryReport, Error> {
-    match NodeClient::connect(&me.profile).await? {
-        Some(mut node) => node.call(ControlAction::Offer { to: to.clone(), name: name.clone(), wait: true }).await,
-        None => {
-            let message = chat::compose_offer(&me.user, file_offers::find_offer(me, to, name)?);
-            message_sending::deliver_without_node(context, me, to, message, false).await
-        }
-    }
+async fn announce_offer(me: &LocalUser, to: &UserName, name: &FileName) -> Result<DeliveryReport, Error> {
+    let node = NodeHandle::open(me, NodeNeed::Links).await?;
+    let delivered = node.deliver_offer(to, name).await;
+    node.close().await.and(delivered)
 }
 
 async fn withdraw(context: &CommandContext, mut to: UserName, files: &[PathBuf]) -> Result<(), Error> {

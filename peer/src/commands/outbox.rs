@@ -7,9 +7,9 @@ use shared::peer::MessageId;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
+use crate::engine::chat::QueuedMessage;
 use crate::engine::chat::delivery_state::time_left;
-use crate::engine::chat::{self, QueuedMessage};
-use crate::engine::node::control::{ControlAction, NodeClient};
+use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::{Error, LocalUser, now_ms};
 use crate::profile::Access;
 use crate::ui::{date_and_time, message_json, message_line};
@@ -107,8 +107,5 @@ async fn drop_queued(context: &CommandContext, id: &str) -> Result<(), Error> {
 /// Removes a message from the outbox, through the node if one runs, so that views are told. Returns false if the
 /// message no longer waits.
 pub(super) async fn cancel_message(me: &LocalUser, to: &UserName, id: MessageId) -> Result<bool, Error> {
-    match NodeClient::connect(&me.profile).await? {
-        Some(mut node) => node.call(ControlAction::Drop { to: to.clone(), message: id }).await,
-        None => chat::cancel_message(me, to, id).await,
-    }
+    NodeHandle::open(me, NodeNeed::Links).await?.cancel(to, id).await
 }

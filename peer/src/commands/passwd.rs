@@ -10,7 +10,7 @@ use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::password_prompt::{PasswordSource, read_password_change};
 use super::tracker_confirmation::{TrackerChoice, confirm_tracker};
-use crate::engine::node::control::NodeClient;
+use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::tracker_account::PasswordChange;
 use crate::engine::{Error, tracker_account};
 use crate::profile::Access;
@@ -41,12 +41,9 @@ pub(super) async fn run(context: &CommandContext, args: PasswdArgs) -> Result<()
     let check =
         async |password: Password| tracker_account::check_password(&me, password.clone()).await.map(|()| password);
     let (current, new) = read_password_change(context, &source, check).await?;
-    let change = async |present| {
-        let change = PasswordChange { current: present, new: new.clone() };
-        match NodeClient::connect(&me.profile).await? {
-            Some(mut node) => node.change_password(&change).await,
-            None => tracker_account::change_password(&mut me.connect_tracker().await?, me.user.clone(), change).await,
-        }
+    let change = async |current| {
+        let change = PasswordChange { current, new: new.clone() };
+        NodeHandle::open(&me, NodeNeed::Links).await?.change_password(change).await
     };
     current.try_each(change).await?;
     if context.output.is_json() {

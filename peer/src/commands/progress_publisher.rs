@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::engine::LocalUser;
 use crate::engine::fetch::FetchEvent;
-use crate::engine::node::control::{ControlAction, NodeClient};
+use crate::engine::node::NodeHandle;
 use crate::engine::node_event::FileTransfer;
 use crate::engine::progress_throttle::ProgressThrottle;
 
@@ -85,39 +85,34 @@ impl ProgressPublisher {
 #[derive(Debug)]
 pub(super) struct NodeProgressSink<'a> {
     me: &'a LocalUser,
-    client: Option<NodeClient>,
+    node: Option<NodeHandle>,
     last_search: Option<Instant>,
 }
 
 impl<'a> NodeProgressSink<'a> {
     /// Starts without a connection; the node is looked for at the first publication.
     pub(super) const fn new(me: &'a LocalUser) -> Self {
-        Self { me, client: None, last_search: None }
+        Self { me, node: None, last_search: None }
     }
 
     /// Publishes the progress, if a node runs.
     pub(super) async fn publish(&mut self, transfers: Vec<FileTransfer>) {
-        // Taken out while in use: if this future is dropped within a line, the connection can't be used
-        // again.
-        let client = match self.client.take() {
-            Some(client) => Some(client),
-            None => self.find_node().await,
-        };
-        let Some(mut client) = client else { return };
-        for transfer in transfers {
-            if client.send(ControlAction::Transfer(transfer)).await.is_err() {
-                return;
-            }
+        if self.node.is_none() {
+            self.node = self.find_node().await;
         }
-        self.client = Some(client);
+        if let Some(node) = &self.node
+            && node.report_transfers(transfers).await.is_err()
+        {
+            self.node = None;
+        }
     }
 
-    async fn find_node(&mut self) -> Option<NodeClient> {
+    async fn find_node(&mut self) -> Option<NodeHandle> {
         if self.last_search.is_some_and(|looked| looked.elapsed() < NODE_SEARCH_INTERVAL) {
             return None;
         }
         self.last_search = Some(Instant::now());
-        NodeClient::connect(&self.me.profile).await.unwrap_or_else(|why| {
+        NodeHandle::attach(&self.me.profile).await.unwrap_or_else(|why| {
             tracing::debug!("the node is not told: {why}");
             None
         })

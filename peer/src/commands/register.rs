@@ -8,7 +8,7 @@ use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::password_prompt::{PasswordArgs, read_new_password};
 use super::tracker_selection::tracker_for_password;
-use crate::engine::node::control::NodeClient;
+use crate::engine::node::running_status;
 use crate::engine::{Error, tracker_account};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::Profile;
@@ -51,15 +51,12 @@ pub(super) async fn run(context: &CommandContext, args: RegisterArgs) -> Result<
 
 /// Rejects a change of the account while a node uses it.
 pub(super) async fn require_no_node(profile: &Profile) -> Result<(), Error> {
-    match NodeClient::connect(profile).await? {
+    match running_status(profile).await? {
         None => Ok(()),
-        Some(mut node) => {
-            let status = node.status().await?;
-            Err(Error::Usage(format!(
-                "{} is online on this machine (process {}): run `peer logout` first, or use --home DIR for a second account",
-                status.user, status.pid
-            )))
-        }
+        Some(status) => Err(Error::Usage(format!(
+            "{} is online on this machine (process {}): run `peer logout` first, or use --home DIR for a second account",
+            status.user, status.pid
+        ))),
     }
 }
 

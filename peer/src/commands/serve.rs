@@ -17,8 +17,8 @@ use super::bell::MessageBell;
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::value_parsers::parse_rate;
-use crate::engine::node::control::{ControlAction, NodeClient, NodeLifetime};
-use crate::engine::node::{ListenConfig, Node, PortForwarding};
+use crate::engine::node::control::{ControlAction, NodeClient};
+use crate::engine::node::{ListenConfig, Node, NodeLifetime, PortForwarding};
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::serve::UploadLimits;
 use crate::engine::{Error, LocalUser};
@@ -143,7 +143,7 @@ async fn take_over_with_retry(context: &CommandContext, me: &LocalUser) -> Resul
 
 /// Asks the node that runs to make way, or waits for it.
 async fn take_over(context: &CommandContext, me: &LocalUser) -> Result<TakeoverOutcome, Error> {
-    let Some(mut node) = NodeClient::connect(&me.profile).await? else { return Ok(TakeoverOutcome::NodeEnded) };
+    let Some(node) = NodeClient::connect(&me.profile).await? else { return Ok(TakeoverOutcome::NodeEnded) };
     let status = node.status().await?;
     let pid = status.pid;
     match status.lifetime {

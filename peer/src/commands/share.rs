@@ -11,7 +11,7 @@ use shared::FileName;
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::value_parsers::parse_file_name;
-use crate::engine::node::control::NodeClient;
+use crate::engine::node::{announce_shares, running_status};
 use crate::engine::share::{self, OmissionGroup, OmissionReason, ShareSummary};
 use crate::engine::{Error, ErrorKind, run_blocking};
 use crate::profile::Profile;
@@ -71,7 +71,7 @@ pub(super) async fn run(context: &CommandContext, args: ShareArgs) -> Result<(),
         context.output.defer_object("summary", summary_json(&summary, outcome.as_ref().err()));
     } else {
         print_summary(context, &summary);
-        if summary.shared > 0 && NodeClient::connect(&context.profile()?).await.is_ok_and(|node| node.is_none()) {
+        if summary.shared > 0 && running_status(&context.profile()?).await.is_ok_and(|status| status.is_none()) {
             context.output.note("next: `peer serve` goes online, so that others can fetch what you share");
         }
     }
@@ -188,7 +188,7 @@ async fn hash_with_bar(
         failure.map_or(summary, |failure| Err(failure.into()))
     });
     let summary = with_stop_timeout(context, sharing).await?;
-    let told = notify_node(&profile);
+    let told = announce_shares(&profile);
     match summary.interrupted_total {
         // The node re-registers its shares by itself later, so that the exit need not wait longer.
         Some(_) => drop(tokio::time::timeout(STOP_TIMEOUT, told).await),
@@ -231,13 +231,5 @@ pub(super) async fn share_fetched(context: &CommandContext, files: Vec<(PathBuf,
 
 /// Fails if a running node can't be told; called before the profile is changed.
 pub(super) async fn require_reachable_node(profile: &Profile) -> Result<(), Error> {
-    NodeClient::connect(profile).await.map(drop)
-}
-
-/// Has a running node update the tracker's catalogue.
-pub(super) async fn notify_node(profile: &Profile) -> Result<(), Error> {
-    match NodeClient::connect(profile).await? {
-        Some(mut node) => node.shares_changed().await,
-        None => Ok(()),
-    }
+    running_status(profile).await.map(drop)
 }

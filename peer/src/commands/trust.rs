@@ -11,7 +11,7 @@ use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::password_prompt::ask_yes_no;
 use super::user_resolution::{LookupScope, resolve_arguments};
-use crate::engine::node::control::{ControlAction, NodeClient};
+use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::{Error, LocalUser, now_s, peer_lookup};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::{Access, KnownTracker, KnownUser, Profile, TrackerKeyTrust};
@@ -77,9 +77,7 @@ async fn trust_user(
         }
         me.profile.trust(user, fingerprint, false, now_s())?;
         // Messages held back because of the changed key may now be delivered.
-        if let Some(mut node) = NodeClient::connect(&me.profile).await? {
-            node.perform(ControlAction::Wake { user: Some(user.clone()) }).await?;
-        }
+        NodeHandle::open(&me, NodeNeed::Links).await?.wake(Some(user)).await?;
         context.output.note(&format!(
             "the key of {user} is {fingerprint} from now on; `peer verify {}` to be sure",
             shell_operand(user)

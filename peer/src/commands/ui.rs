@@ -5,9 +5,9 @@ use tokio::sync::mpsc;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::node_handle::NodeHandle;
+use super::node_connection::open_node;
 use super::view_session::{self, refuse_in_background};
-use crate::engine::node::control::NodeLifetime;
+use crate::engine::node::{NodeApi, NodeLifetime};
 use crate::engine::{Error, LocalUser};
 use crate::profile::Access;
 use crate::ui::{FullViewModel, FullViewTerminal, ViewInput};
@@ -33,12 +33,12 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     }
     refuse_in_background("ui", "`peer events` and `peer list` need no terminal")?;
     let me = context.me(Access::Use)?;
-    let mut station = NodeHandle::open(context, &me, NodeLifetime::View).await?;
-    let ended = match open_full_view(context, &me, &mut station).await {
-        Ok((view, keys)) => view_session::run_view(context, &me, view, keys, station).await?,
+    let node = open_node(context, &me, NodeLifetime::View).await?;
+    let ended = match open_full_view(context, &me, &node).await {
+        Ok((view, keys)) => view_session::run_view(context, &me, view, keys, node).await?,
         Err(error) => {
             // A node of our own must leave the tracker before the error is printed.
-            station.close().await?;
+            node.close().await?;
             return Err(error);
         }
     };
@@ -61,9 +61,9 @@ fn unavailable_reason(context: &CommandContext) -> &'static str {
 async fn open_full_view(
     context: &CommandContext,
     me: &LocalUser,
-    station: &mut NodeHandle,
+    node: &NodeApi,
 ) -> Result<(FullViewTerminal, mpsc::Receiver<ViewInput>), Error> {
-    let people = station.client.people().await?;
+    let people = node.users().await?;
     let model = FullViewModel::new(context.output.theme(), &me.user, &people);
     Ok(FullViewTerminal::open(model)?)
 }

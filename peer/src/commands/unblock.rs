@@ -7,6 +7,7 @@ use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use crate::engine::Error;
+use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::profile::Access;
 
 const HELP: CommandHelp = CommandHelp {
@@ -29,7 +30,7 @@ pub(super) async fn run(context: &CommandContext, args: UnblockArgs) -> Result<(
     let mut user = args.user;
     let me = context.me(Access::Use)?;
     resolve_arguments(context, &me, LookupScope::Local, [&mut user]).await?;
-    if !me.profile.unblock(&user)? {
+    if !NodeHandle::open(&me, NodeNeed::Store).await?.unblock(&user).await? {
         return Err(Error::Usage(format!("{user} is not blocked: `peer block` shows who is")));
     }
     context.output.note(&format!("unblocked {user}"));

@@ -7,9 +7,10 @@ use shared::names::name_encoding::display_name;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::share::{notify_node, require_reachable_node};
+use super::share::require_reachable_node;
 use super::shares::NOTHING_SHARED;
 use super::value_parsers::parse_share_pattern;
+use crate::engine::node::announce_shares;
 use crate::engine::{Error, share};
 use crate::profile::{Access, Profile};
 use crate::ui::file_count;
@@ -42,7 +43,7 @@ pub(super) async fn run(context: &CommandContext, args: UnshareArgs) -> Result<(
     // Before the change: with a node that doesn't answer, the profile and the catalogue would differ.
     require_reachable_node(&profile).await?;
     let removed = share::unshare(&profile, &names)?;
-    notify_node(&profile).await?;
+    announce_shares(&profile).await?;
     for name in &removed {
         if context.output.is_json() {
             context.output.print_object("unshare", &json!({ "name": name }))?;

@@ -12,7 +12,7 @@ mod running_uploads;
 mod unstored_messages;
 mod view_exit;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use shared::peer::{ChatMessage, MessageId};
@@ -30,9 +30,8 @@ pub(super) use self::view_exit::{ViewExit, report_exit};
 use super::bell::MessageBell;
 use super::context::CommandContext;
 use super::node_connection::{ConnectionEvent, NodeConnection};
-use super::node_handle::NodeHandle;
 use crate::engine::chat::{MessageDirection, StoredMessage};
-use crate::engine::node::control::{ControlAction, ControlOutcome, ControlReply, NodeMessage};
+use crate::engine::node::{NodeApi, NodeHandle};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, LocalUser};
 use crate::sys::job_control;
@@ -47,38 +46,11 @@ const HANGUP_TIMEOUT: Duration = Duration::from_millis(200);
 /// Time for unsent messages to be stored before the view's own node ends.
 const EXIT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The request that a reply of the node answers.
+/// A message or an offer that the node has not said to have stored. Lost if this view's own node ends before.
 #[derive(Debug)]
-enum PendingRequest {
-    Say {
-        to: UserName,
-        message: ChatMessage,
-    },
-    Users,
-    History {
-        with: UserName,
-        before: Option<i64>,
-    },
-    CatchUp {
-        with: UserName,
-    },
-    Search {
-        with: UserName,
-        words: String,
-    },
-    Block {
-        user: UserName,
-        blocked: bool,
-    },
-    Accept {
-        user: UserName,
-    },
-    /// Lost if this view's own node ends before the reply.
-    Offer {
-        to: UserName,
-        name: FileName,
-    },
-    Ignored,
+enum UnansweredMessage {
+    Text { to: UserName, message: ChatMessage },
+    Offer { to: UserName, name: FileName },
 }
 
 struct ViewSession<'a, V> {
@@ -86,7 +58,9 @@ struct ViewSession<'a, V> {
     me: &'a LocalUser,
     view: V,
     connection: NodeConnection,
-    pending: HashMap<u64, PendingRequest>,
+    /// In the order in which they were entered.
+    unanswered: BTreeMap<u64, UnansweredMessage>,
+    submission_count: u64,
     jobs: JoinSet<JobOutcome>,
     fetches: BackgroundFetches,
     /// Messages stored but not yet acked by their recipients.
@@ -141,15 +115,18 @@ pub(super) async fn run_view<V: TerminalView>(
     me: &LocalUser,
     view: V,
     mut keys: mpsc::Receiver<ViewInput>,
-    station: NodeHandle,
+    node: NodeHandle,
 ) -> Result<ViewExit, Error> {
+    let announced_open = view.open_conversation().cloned();
+    let connection = NodeConnection::begin(context, me, node, announced_open.as_ref()).await?;
     let (fetches, mut told) = BackgroundFetches::new(me.clone());
     let mut session = ViewSession {
         context,
         me,
         view,
-        connection: NodeConnection::Connected(station),
-        pending: HashMap::new(),
+        connection,
+        unanswered: BTreeMap::new(),
+        submission_count: 0,
         jobs: JoinSet::new(),
         fetches,
         undelivered: HashSet::new(),
@@ -160,7 +137,7 @@ pub(super) async fn run_view<V: TerminalView>(
         is_node_stopped: false,
         uploads: RunningUploads::default(),
         read_marks: HashMap::new(),
-        announced_open: None,
+        announced_open,
         bell: MessageBell::default(),
         hashing_offers: HashMap::new(),
         offer_count: 0,
@@ -228,7 +205,6 @@ impl<V: TerminalView> ViewSession<'_, V> {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         // After a suspension one tick is enough: the default would send one for every second missed.
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.watch();
         let wishes = self.view.start();
         self.dispatch(wishes)?;
         let mut changed = self.view.draw()?;
@@ -286,18 +262,19 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     self.handle_background_event(from)?;
                     changed = true;
                 }
+                // Before the answers: an event that precedes an answer is handled first.
+                heard = self.connection.next_event() => {
+                    match heard? {
+                        ConnectionEvent::Event(event) => self.handle_event(event)?,
+                        ConnectionEvent::Lost => self.handle_node_lost().await?,
+                        ConnectionEvent::Restored => self.handle_node_restored()?,
+                    }
+                    changed = true;
+                }
                 Some(done) = self.jobs.join_next() => {
                     // A join error means that the job panicked: show it and go on.
                     let done = done.unwrap_or_else(|failure| JobOutcome::Update(ViewUpdate::Problem(failure.to_string())));
                     self.handle_job_outcome(done)?;
-                    changed = true;
-                }
-                heard = self.connection.next_event() => {
-                    match heard? {
-                        ConnectionEvent::Message(from) => self.handle_node_message(from)?,
-                        ConnectionEvent::Lost(why) => self.handle_node_lost(why).await?,
-                        ConnectionEvent::Restored => self.handle_node_restored()?,
-                    }
                     changed = true;
                 }
                 _ = tick.tick() => {
@@ -323,19 +300,17 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.dispatch(wishes)
     }
 
-    /// Subscribes to the node's events, and tells it which conversation is open.
-    fn watch(&mut self) {
+    /// Tells the node which conversation is open.
+    fn announce_open_conversation(&mut self) {
         self.announced_open = self.view.open_conversation().cloned();
-        self.send_request(ControlAction::Watch { with: self.announced_open.clone() }, PendingRequest::Ignored);
+        self.connection.set_open_conversation(self.announced_open.as_ref());
     }
 
     /// True if no message or offer would be lost by leaving now.
     fn has_flushed(&self) -> bool {
-        let is_said =
-            |asked: &PendingRequest| matches!(asked, PendingRequest::Say { .. } | PendingRequest::Offer { .. });
-        let is_saying = || !self.unstored.is_empty() || self.pending.values().any(is_said);
+        let is_saying = !self.unstored.is_empty() || !self.unanswered.is_empty();
         self.hashing_offers.is_empty()
-            && (self.is_delivery_held || !is_saying())
+            && (self.is_delivery_held || !is_saying)
             && (!self.connection.owns_node() || self.undelivered.is_empty())
     }
 
@@ -359,63 +334,41 @@ impl<V: TerminalView> ViewSession<'_, V> {
         }
     }
 
-    /// Sends a request to the node; returns false if no node takes it.
-    fn send_request(&mut self, action: ControlAction, asked: PendingRequest) -> bool {
-        let id = self.connection.send(action);
-        id.is_some_and(|id| self.pending.insert(id, asked).is_none())
+    /// Asks the node beside the event loop; returns false if there is none.
+    fn ask<F>(&mut self, act: impl FnOnce(NodeApi) -> F) -> bool
+    where
+        F: Future<Output = Result<JobOutcome, Error>> + Send + 'static,
+    {
+        let Some(node) = self.connection.api() else { return false };
+        let asked = act(node);
+        self.jobs.spawn(async move {
+            match asked.await {
+                Ok(outcome) => outcome,
+                // The loop learns by itself that the node has ended.
+                Err(Error::NodeGone { .. }) => JobOutcome::Nothing,
+                Err(error) => JobOutcome::Update(ViewUpdate::Problem(error.to_string())),
+            }
+        });
+        true
+    }
+
+    /// Makes the node look at the outbox again.
+    fn wake_node(&mut self) {
+        self.ask(|node| async move { node.wake(None).await.map(|()| JobOutcome::Nothing) });
+    }
+
+    fn list_users(&mut self) {
+        self.ask(|node| async move { Ok(JobOutcome::Update(ViewUpdate::Users(node.users().await?))) });
     }
 
     fn show_problem(&mut self, what: String) -> Result<(), Error> {
         self.update_view(&ViewUpdate::Problem(what))
     }
 
-    fn handle_node_message(&mut self, from: NodeMessage) -> Result<(), Error> {
-        match from {
-            NodeMessage::Event(event) => {
-                self.track_event(&event);
-                self.bell.handle_event(&self.context.output, self.me, &event)?;
-                self.update_view(&ViewUpdate::Event(event))
-            }
-            NodeMessage::Reply(reply) => self.handle_reply(reply),
-        }
-    }
-
-    fn handle_reply(&mut self, reply: ControlReply) -> Result<(), Error> {
-        let Some(asked) = self.pending.remove(&reply.id) else { return Ok(()) };
-        let value = match reply.outcome {
-            ControlOutcome::Done(value) => value,
-            ControlOutcome::Error { message, .. } => {
-                let what = if matches!(asked, PendingRequest::Say { .. }) { "not sent: " } else { "" };
-                return self.update_view(&ViewUpdate::Problem(format!("{what}{message}")));
-            }
-        };
-        let wrong = |why: serde_json::Error| Error::Internal(format!("the node's answer: {why}"));
-        let news = match asked {
-            PendingRequest::Users => ViewUpdate::Users(serde_json::from_value(value).map_err(wrong)?),
-            PendingRequest::History { with, before } => {
-                let messages = self.track_history(serde_json::from_value(value).map_err(wrong)?);
-                ViewUpdate::History { with, before, messages }
-            }
-            PendingRequest::CatchUp { with } => ViewUpdate::CaughtUp {
-                with,
-                messages: self.track_history(serde_json::from_value(value).map_err(wrong)?),
-            },
-            PendingRequest::Search { with, words } => {
-                ViewUpdate::SearchResults { with, words, messages: serde_json::from_value(value).map_err(wrong)? }
-            }
-            PendingRequest::Block { user, blocked } => {
-                self.send_request(ControlAction::People, PendingRequest::Users);
-                ViewUpdate::Note(match blocked {
-                    true => format!("{user} is ignored; /unignore undoes it"),
-                    false => format!("{user} is no longer ignored"),
-                })
-            }
-            PendingRequest::Accept { user } => {
-                ViewUpdate::Note(format!("{user} is accepted; /ignore refuses their messages"))
-            }
-            PendingRequest::Say { .. } | PendingRequest::Offer { .. } | PendingRequest::Ignored => return Ok(()),
-        };
-        self.update_view(&news)
+    fn handle_event(&mut self, event: NodeEvent) -> Result<(), Error> {
+        self.track_event(&event);
+        self.bell.handle_event(&self.context.output, self.me, &event)?;
+        self.update_view(&ViewUpdate::Event(event))
     }
 
     /// Tracks uploads and undelivered messages, for the time when the user leaves.
@@ -434,18 +387,27 @@ impl<V: TerminalView> ViewSession<'_, V> {
     }
 
     /// Removes delivered messages, by the history, from the undelivered ones.
-    fn track_history(&mut self, messages: Vec<StoredMessage>) -> Vec<StoredMessage> {
-        for stored in &messages {
+    fn track_history(&mut self, messages: &[StoredMessage]) {
+        for stored in messages {
             if stored.direction == MessageDirection::Out && !stored.state.is_queued() {
                 self.undelivered.remove(&stored.message.id);
             }
         }
-        messages
     }
 
     fn handle_job_outcome(&mut self, done: JobOutcome) -> Result<(), Error> {
         match done {
-            JobOutcome::Update(news) => self.update_view(&news),
+            JobOutcome::Update(news) => {
+                if let ViewUpdate::History { messages, .. } | ViewUpdate::CaughtUp { messages, .. } = &news {
+                    self.track_history(messages);
+                }
+                self.update_view(&news)
+            }
+            JobOutcome::BlockChanged(news) => {
+                self.list_users();
+                self.update_view(&news)
+            }
+            JobOutcome::Submitted { number, failure } => self.handle_submitted(number, failure),
             JobOutcome::OfferHashed { number, to, offered } => {
                 self.hashing_offers.remove(&number);
                 match offered {
@@ -465,7 +427,9 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 self.update_view(&ViewUpdate::Event(NodeEvent::Transfer(transfer)))
             }
             BackgroundEvent::Transfer(transfer) => {
-                self.connection.send(ControlAction::Transfer(transfer));
+                self.ask(
+                    |node| async move { node.report_transfers(vec![transfer]).await.map(|()| JobOutcome::Nothing) },
+                );
                 Ok(())
             }
             BackgroundEvent::Note(text) => self.update_view(&ViewUpdate::Note(text)),
@@ -487,34 +451,24 @@ impl<V: TerminalView> ViewSession<'_, V> {
         }
     }
 
-    /// Handles the end of the node: requests without a reply may or may not have been done.
-    async fn handle_node_lost(&mut self, why: Error) -> Result<(), Error> {
-        tracing::debug!("the node has ended: {why}");
-        let catching_up = self.pending.values().filter_map(|asked| match asked {
-            PendingRequest::CatchUp { with } => Some(with.clone()),
-            _ => None,
-        });
-        let catching_up: Vec<UserName> = catching_up.collect();
+    /// Handles the end of the node: acts without an answer may or may not have been done.
+    async fn handle_node_lost(&mut self) -> Result<(), Error> {
         self.requeue_unanswered();
         self.store_next();
         self.connection.reconnect(self.context, self.me).await?;
-        // The view holds new messages back until it has caught up; it asks again after the reconnect.
-        for with in catching_up {
-            self.update_view(&ViewUpdate::CaughtUp { with, messages: Vec::new() })?;
-        }
         if self.exit_reason.is_some() {
             return Ok(());
         }
         self.update_view(&ViewUpdate::Note("the app that kept you online has ended: reconnecting".to_owned()))
     }
 
-    /// Subscribes to the new node; events that were missed are in the history.
+    /// Begins with the new node; events that were missed are in the history.
     fn handle_node_restored(&mut self) -> Result<(), Error> {
-        self.watch();
-        self.send_request(ControlAction::People, PendingRequest::Users);
+        self.announce_open_conversation();
+        self.list_users();
         self.store_next();
         // The node may have read the outbox before the last message was stored in it.
-        self.send_request(ControlAction::Wake { user: None }, PendingRequest::Ignored);
+        self.wake_node();
         // The view reloads the history, as after lost events.
         self.update_view(&ViewUpdate::Event(NodeEvent::EventsMissed { count: 0 }))?;
         let note = if self.connection.owns_node() {

@@ -8,7 +8,7 @@ use shared::safe_text::safe_path;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use crate::engine::node::control::{NodeClient, NodeStatus};
+use crate::engine::node::{NodeStatus, running_status};
 use crate::engine::{Error, tracker_account};
 use crate::profile::Access;
 use crate::ui::elsewhere_words;
@@ -31,10 +31,7 @@ pub(crate) struct WhoamiArgs {}
 
 pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     let me = context.me(Access::Look)?;
-    let node = match NodeClient::connect(&me.profile).await? {
-        Some(mut node) => Some(node.status().await?),
-        None => None,
-    };
+    let node = running_status(&me.profile).await?;
     // A running node knows this from its session.
     let loss = if node.is_none() { tracker_account::detect_key_loss(&me, LOSS_CHECK_TIMEOUT).await } else { None };
     let (fingerprint, shares) = (me.identity.fingerprint(), me.profile.share_count()?);

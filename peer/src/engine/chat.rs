@@ -12,7 +12,6 @@
 mod chat_receiver;
 mod chat_sender;
 pub mod delivery_state;
-mod direct_delivery;
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -22,7 +21,6 @@ use shared::peer::{ChatMessage, FileOffer, MessageId, PeerErrorCode};
 
 pub use self::chat_receiver::{ChatRateLimiter, receive_messages};
 pub use self::chat_sender::{ChatSender, SettledMessage};
-pub use self::direct_delivery::{DirectDelivery, unreachable_is_offline};
 use super::size_format::format_size;
 use super::{Error, ErrorKind, LocalUser, now_ms, run_blocking};
 use crate::net::{LinkError, StreamError};

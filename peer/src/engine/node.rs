@@ -10,18 +10,25 @@
 //!            └ ControlServer: serves other processes of this profile over a local socket
 //! ```
 //!
+//! Commands and views reach it through the [`NodeApi`], whose table lists its acts; [`NodeCore`] performs them.
+//!
 //! All but the first are tasks of one `JoinSet`; an error of any of them ends the node. Everything that can fail
 //! locally (the lock, the database, the UDP socket, the local socket) is done before the tracker hears of the node. The
 //! shutdown order is: take no more callers and no more control clients, leave the tracker, close the links, wait for
 //! the tasks.
 
+mod api;
 mod caller_identity;
 pub mod control;
 mod delivery;
 mod delivery_worker;
+mod embedded_node;
 mod link_admission;
 mod link_pool;
 mod link_revalidation;
+mod node_core;
+mod node_events;
+mod node_values;
 mod refusal_digest;
 mod revalidation_trigger;
 mod share_refresher;
@@ -39,14 +46,17 @@ use shared::peer::PeerErrorCode;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use self::api::{NodeApi, NodeHandle, NodeNeed, announce_shares, running_status, stop_running};
 use self::caller_identity::{CallerIdentifier, CallerIdentity, CallerRejection};
-use self::control::NodeLifetime;
+use self::control::ControlServer;
 use self::delivery::MessageOutbox;
-pub use self::delivery::{expire_outbox, expiry_message};
 use self::link_pool::{LinkPool, OutboundLink};
 use self::link_revalidation::LinkRevalidator;
+pub use self::node_core::NodeCore;
+pub use self::node_events::NodeEvents;
+pub use self::node_values::{FlushReport, NodeLifetime, NodeStatus, UserSummary};
 use self::refusal_digest::{REPORT_WINDOW, RefusalDigest, UnreportedRefusals};
 use self::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
 use self::tracker_session::{TrackerHandle, TrackerSession};
@@ -109,7 +119,10 @@ pub struct Node {
     refusal_digest: Arc<Mutex<RefusalDigest>>,
     leaving: CancellationToken,
     stop: CancellationToken,
+    core: NodeCore,
     _lock: Arc<NodeLock>,
+    /// Last: cancelled after everything else of the node is gone.
+    _ended: DropGuard,
 }
 
 impl Node {
@@ -154,14 +167,10 @@ impl Node {
         let library = ShareLibrary::new(me.profile.clone(), stale.clone());
         let proved_versions = library.proved().clone();
         let serve_context = ServeContext::new(me.clone(), library, events.clone(), limits);
-        let control = control::ControlServer::bind(
-            me.clone(),
-            lock.clone(),
-            services.clone(),
-            events.clone(),
-            stop.clone(),
-            lifetime,
-        )?;
+        let ended = CancellationToken::new();
+        let core =
+            NodeCore::online(me.clone(), events.clone(), services.clone(), lifetime, stop.clone(), ended.clone());
+        let control = ControlServer::bind(&me.profile, lock.clone(), core.clone())?;
         // First, so that local clients are answered while the tracker is still awaited.
         tasks.spawn(control.run());
         let (ready, is_ready) = oneshot::channel();
@@ -199,13 +208,20 @@ impl Node {
             refusal_digest: Arc::new(Mutex::new(RefusalDigest::new(Instant::now()))),
             leaving,
             stop,
+            core,
             _lock: lock,
+            _ended: ended.drop_guard(),
         })
     }
 
     /// Returns the token whose cancellation stops the node; `peer logout` cancels it as well.
     pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
+    }
+
+    /// Returns the node's acts, for callers in this process.
+    pub fn core(&self) -> NodeCore {
+        self.core.clone()
     }
 
     /// Runs until the node is stopped or a task fails.

@@ -40,6 +40,13 @@ pub enum Notice {
         /// The error of the tracker.
         why: String,
     },
+    /// A queued message is given up.
+    MessageExpired {
+        /// The recipient.
+        to: UserName,
+        /// The time that it waited, and the beginning of its text.
+        why: String,
+    },
 }
 
 /// A function that receives notices.

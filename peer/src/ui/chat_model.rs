@@ -17,7 +17,7 @@ use super::theme::DeliveryMark;
 use super::transfer_list::TransferList;
 use super::view::ViewCommand;
 use super::view_input::InputAction;
-use crate::engine::node::control::UserSummary;
+use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
 
 /// Time after which a typing notice counts as outdated.

@@ -118,6 +118,7 @@ pub fn notice_line(notice: &Notice) -> String {
         Notice::OtherLetters { asked, user } => format!("nobody is called {asked}: this is for {user}"),
         Notice::KeyPutAside { path } => format!("the damaged key is kept as {}", safe_line(path)),
         Notice::WithoutTracker { why } => format!("{}; using what is on record", safe_line(why)),
+        Notice::MessageExpired { to, why } => format!("a message to {to} was not delivered: {why}"),
     }
 }
 

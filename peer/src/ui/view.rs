@@ -9,7 +9,7 @@ use shared::peer::FileStat;
 
 use super::view_input::ViewInput;
 use crate::engine::chat::StoredMessage;
-use crate::engine::node::control::UserSummary;
+use crate::engine::node::UserSummary;
 use crate::engine::node_event::{FileTransfer, NodeEvent};
 
 /// Messages in one [`ViewUpdate::CaughtUp`], at most.

@@ -11,14 +11,14 @@ use serde_json::json;
 use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::super::context::CommandContext;
 use super::super::node_connection;
-use super::super::node_handle::NodeHandle;
 use super::interrupted_send::report_interrupted_send;
 use super::message_sending::{WAIT_NOTICE_DELAY, note_queued, note_waiting};
 use crate::engine::chat::{self, HistoryQuery, MessageDirection, MessageState, StoredMessage};
-use crate::engine::node::control::{ControlAction, ControlOutcome, NodeClient, NodeLifetime, NodeMessage};
+use crate::engine::node::{FlushReport, NodeApi, NodeHandle, NodeLifetime};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
 use crate::ui::{InputLine, excerpt, message_lines, spawn_line_reader};
@@ -29,6 +29,19 @@ const MAX_IN_FLIGHT: usize = 64;
 /// Pause after which no further line is read when no node is left.
 const BATCH_PAUSE: Duration = Duration::from_secs(1);
 
+/// The acts that the node was asked for, with their outcomes.
+type NodeAnswers = JoinSet<NodeAnswer>;
+
+/// The answer of the node to one act.
+enum NodeAnswer {
+    /// To the message of this number.
+    Message(u64, Result<(), Error>),
+    /// To the delivery of everything at the end.
+    Flush(Result<FlushReport, Error>),
+    /// To a read mark.
+    ReadMark(Result<(), Error>),
+}
+
 /// The lines of standard input.
 type InputLineReceiver = mpsc::Receiver<std::io::Result<InputLine>>;
 
@@ -37,11 +50,11 @@ pub(super) async fn run(context: &CommandContext, me: &LocalUser, user: &UserNam
     let mut input = spawn_line_reader()?;
     // Everything after this place is printed, even if it arrives before there is a node to report it.
     let last = read_history(me, HistoryQuery::with(user, 1)).await?.last().map_or(0, |stored| stored.seq);
-    let station = NodeHandle::open(context, me, NodeLifetime::Command).await?;
+    let node = node_connection::open_node(context, me, NodeLifetime::Command).await?;
     if std::io::stdin().is_terminal() {
         context.output.note(&format!("talking to {user}: each line is a message, Ctrl-D leaves"));
     }
-    ChatFilter::new(context, me, user, now, last).run(station, &mut input).await
+    ChatFilter::new(context, me, user, now, last).run(node, &mut input).await
 }
 
 /// Makes a message of an input line.
@@ -68,11 +81,12 @@ struct ChatFilter<'a> {
     last_seq: i64,
     /// Messages that a node ended without storing for certain; they are sent before the next line.
     resend: VecDeque<ChatMessage>,
-    /// Sent messages by the id of the request that is not yet answered.
+    /// Sent messages without an answer yet, by number.
     in_flight: BTreeMap<u64, ChatMessage>,
+    sent_count: u64,
     /// Messages whose outcome was not yet printed.
     undelivered: HashSet<MessageId>,
-    flush: Option<u64>,
+    is_flushing: bool,
     failure: Option<Error>,
 }
 
@@ -88,31 +102,34 @@ impl<'a> ChatFilter<'a> {
             last_seq,
             resend: VecDeque::new(),
             in_flight: BTreeMap::new(),
+            sent_count: 0,
             undelivered: HashSet::new(),
-            flush: None,
+            is_flushing: false,
             failure: None,
         }
     }
 
-    async fn run(mut self, mut station: NodeHandle, input: &mut InputLineReceiver) -> Result<(), Error> {
+    async fn run(mut self, mut node: NodeHandle, input: &mut InputLineReceiver) -> Result<(), Error> {
         loop {
-            let flushed = match self.relay(&mut station.client, input).await {
+            let flushed = match self.relay(&node, input).await {
                 Err(ended @ Error::NodeGone { .. }) => {
-                    station = self.switch_node(station, ended, input).await?;
+                    node = self.switch_node(node, ended, input).await?;
                     continue;
                 }
                 Err(Error::Interrupted) => Err(self.handle_interrupt().await),
                 flushed => flushed,
             };
-            station.close().await?;
+            node.close().await?;
             return self.finish(flushed?);
         }
     }
 
-    async fn relay(&mut self, client: &mut NodeClient, input: &mut InputLineReceiver) -> Result<ControlOutcome, Error> {
-        // Subscribe before reading the history, so that no message falls between the two.
-        client.perform(ControlAction::Watch { with: Some(self.user.clone()) }).await?;
-        self.catch_up(client).await?;
+    async fn relay(&mut self, node: &NodeApi, input: &mut InputLineReceiver) -> Result<FlushReport, Error> {
+        // Watch before reading the history, so that no message falls between the two.
+        let mut events = node.watch(Some(self.user)).await?;
+        let node = &node.without_timeout();
+        let mut answers = JoinSet::new();
+        self.catch_up(node, &mut answers).await?;
         let mut is_patient = true;
         loop {
             // With `--now` one at a time: an interruption then leaves at most one message in doubt.
@@ -120,14 +137,16 @@ impl<'a> ChatFilter<'a> {
             while self.in_flight.len() < ahead
                 && let Some(message) = self.resend.pop_front()
             {
-                self.send(client, message)?;
+                self.send(node, &mut answers, message);
             }
-            if !self.is_input_open && self.in_flight.is_empty() && self.flush.is_none() {
+            if !self.is_input_open && self.in_flight.is_empty() && !self.is_flushing {
                 // An empty input is a script's mistake more often than a wish.
                 if !self.has_sent {
                     return Err(Error::Usage("the message is empty".to_owned()));
                 }
-                self.flush = Some(client.send(ControlAction::Flush { to: self.user.clone() }).await?);
+                self.is_flushing = true;
+                let (node, user) = (node.clone(), self.user.clone());
+                answers.spawn(async move { NodeAnswer::Flush(node.flush(&user).await) });
             }
             // While the input is open a quiet tracker is no news; at its end the user waits for the exit.
             let is_waiting = is_patient && !self.is_input_open;
@@ -135,14 +154,29 @@ impl<'a> ChatFilter<'a> {
                 () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
                 line = input.recv(), if self.is_input_open && self.in_flight.len() < ahead => {
                     match line.transpose()? {
-                        Some(line) => self.handle_line(client, &line)?,
+                        Some(line) => self.handle_line(node, &mut answers, &line)?,
                         None => self.is_input_open = false,
                     }
                 }
-                news = client.next_message() => match news? {
-                    NodeMessage::Reply(reply) if self.flush == Some(reply.id) => return Ok(reply.outcome),
-                    NodeMessage::Reply(reply) => self.handle_reply(reply.id, reply.outcome)?,
-                    NodeMessage::Event(event) => self.handle_event(event, client).await?,
+                Some(answer) = next_answer(&mut answers) => {
+                    // Events that precede an answer are handled first.
+                    while let Some(event) = events.next_buffered() {
+                        self.handle_event(event, node, &mut answers).await?;
+                    }
+                    match answer? {
+                        NodeAnswer::Flush(flushed) => {
+                            // The read marks of what was printed last.
+                            while answers.join_next().await.is_some() {}
+                            return flushed;
+                        }
+                        NodeAnswer::Message(number, stored) => self.handle_answer(number, stored)?,
+                        NodeAnswer::ReadMark(Err(ended @ Error::NodeGone { .. })) => return Err(ended),
+                        NodeAnswer::ReadMark(_) => {}
+                    }
+                }
+                event = events.next() => match event {
+                    Some(event) => self.handle_event(event, node, &mut answers).await?,
+                    None => return Err(Error::NodeGone { why: "it ended".to_owned() }),
                 },
                 () = tokio::time::sleep(WAIT_NOTICE_DELAY), if is_waiting => {
                     is_patient = false;
@@ -152,13 +186,13 @@ impl<'a> ChatFilter<'a> {
         }
     }
 
-    fn handle_line(&mut self, client: &mut NodeClient, line: &InputLine) -> Result<(), Error> {
+    fn handle_line(&mut self, node: &NodeApi, answers: &mut NodeAnswers, line: &InputLine) -> Result<(), Error> {
         if line.text.trim().is_empty() {
             return Ok(());
         }
         self.has_sent = true;
         match parse_message(line) {
-            Ok(message) => self.send(client, message)?,
+            Ok(message) => self.send(node, answers, message),
             Err(error) => {
                 // Only this line is lost: the others are still sent.
                 self.context.output.warning(&error.to_string());
@@ -168,44 +202,45 @@ impl<'a> ChatFilter<'a> {
         Ok(())
     }
 
-    /// Sends a message to the node, or keeps it for the next one.
-    fn send(&mut self, client: &mut NodeClient, message: ChatMessage) -> Result<(), Error> {
-        let (to, text, id) = (self.user.clone(), message.text.as_received().to_owned(), Some(message.id));
-        let action = match self.now {
-            true => ControlAction::Deliver { to, text, now: true, message: id },
-            false => ControlAction::Say { to, text, message: id },
-        };
+    /// Gives a message to the node, which takes them in this order.
+    fn send(&mut self, node: &NodeApi, answers: &mut NodeAnswers, message: ChatMessage) {
+        self.sent_count += 1;
+        let (number, now) = (self.sent_count, self.now);
         self.undelivered.insert(message.id);
-        match client.queue_request(action) {
-            Ok(command) => drop(self.in_flight.insert(command, message)),
-            // At the front, where it was: the next node gets the lines in their order.
-            Err(error) => {
-                self.resend.push_front(message);
-                return Err(error);
-            }
-        }
-        Ok(())
+        self.in_flight.insert(number, message.clone());
+        let (node, to) = (node.clone(), self.user.clone());
+        // Tasks of this runtime begin in the order of their spawning, and with it messages are stored in order.
+        answers.spawn(async move {
+            let taken = match now {
+                true => node.deliver(&to, message, true).await.map(|_| ()),
+                false => node.queue_message(&to, message).await.map(|_| ()),
+            };
+            NodeAnswer::Message(number, taken)
+        });
     }
 
-    fn handle_reply(&mut self, id: u64, outcome: ControlOutcome) -> Result<(), Error> {
-        // Replies to requests that carry no message, such as read marks, need no handling.
-        let Some(message) = self.in_flight.remove(&id) else { return Ok(()) };
-        let told = outcome.into_result().map(|_| ());
-        if told.is_err() {
+    fn handle_answer(&mut self, number: u64, stored: Result<(), Error>) -> Result<(), Error> {
+        // Without an answer it stays in flight: the next node gets it again.
+        if let Err(ended @ Error::NodeGone { .. }) = stored {
+            return Err(ended);
+        }
+        if let Some(message) = self.in_flight.remove(&number)
+            && stored.is_err()
+        {
             // It was never stored, so no event about its outcome will follow.
             self.undelivered.remove(&message.id);
         }
-        told
+        stored
     }
 
-    async fn handle_event(&mut self, event: NodeEvent, client: &mut NodeClient) -> Result<(), Error> {
+    async fn handle_event(&mut self, event: NodeEvent, node: &NodeApi, answers: &mut NodeAnswers) -> Result<(), Error> {
         match event {
             NodeEvent::Received { from, message, seq, at } if from == *self.user && seq > self.last_seq => {
                 let (direction, state) = (MessageDirection::In, MessageState::Received);
-                self.print_received(StoredMessage { seq, peer: from, direction, message, state, at }, client).await?;
+                self.print_received(StoredMessage { seq, peer: from, direction, message, state, at }, node, answers)?;
             }
             // Print missed messages before the next one: its read mark covers everything before it.
-            NodeEvent::EventsMissed { .. } => self.catch_up(client).await?,
+            NodeEvent::EventsMissed { .. } => self.catch_up(node, answers).await?,
             NodeEvent::MessageStateChanged { to, id, state, why, kind } if to == *self.user && !state.is_queued() => {
                 self.handle_settled(id, state, why, kind)?;
             }
@@ -233,11 +268,11 @@ impl<'a> ChatFilter<'a> {
     }
 
     /// Prints from the history the messages and outcomes whose events were missed.
-    async fn catch_up(&mut self, client: &mut NodeClient) -> Result<(), Error> {
+    async fn catch_up(&mut self, node: &NodeApi, answers: &mut NodeAnswers) -> Result<(), Error> {
         let missed = HistoryQuery { after: Some(self.last_seq), ..HistoryQuery::with(self.user, usize::MAX) };
         for stored in read_history(self.me, missed).await? {
             match stored.direction {
-                MessageDirection::In => self.print_received(stored, client).await?,
+                MessageDirection::In => self.print_received(stored, node, answers)?,
                 MessageDirection::Out if !stored.state.is_queued() && self.undelivered.contains(&stored.message.id) => {
                     self.handle_settled(stored.message.id, stored.state, None, None)?;
                 }
@@ -247,40 +282,47 @@ impl<'a> ChatFilter<'a> {
         Ok(())
     }
 
-    async fn print_received(&mut self, stored: StoredMessage, client: &mut NodeClient) -> Result<(), Error> {
+    fn print_received(
+        &mut self,
+        stored: StoredMessage,
+        node: &NodeApi,
+        answers: &mut NodeAnswers,
+    ) -> Result<(), Error> {
         self.last_seq = stored.seq;
         if self.context.output.is_json() {
             self.context.output.print_object("message", &crate::ui::message_json(&stored, self.user))?;
         } else {
             self.context.output.print_data(&message_lines(&stored.message.text))?;
         }
-        client.send(ControlAction::MarkRead { with: stored.peer, up_to: Some(stored.seq) }).await.map(|_| ())
+        let node = node.clone();
+        answers.spawn(async move { NodeAnswer::ReadMark(node.mark_read(&stored.peer, Some(stored.seq)).await) });
+        Ok(())
     }
 
     /// Finds another node after the one in use has ended. If there is none, stores the messages in the profile and
     /// names the first line that is lost.
     async fn switch_node(
         &mut self,
-        station: NodeHandle,
+        node: NodeHandle,
         ended: Error,
         input: &mut InputLineReceiver,
     ) -> Result<NodeHandle, Error> {
         let unanswered = std::mem::take(&mut self.in_flight);
         // In front of the unsent lines, in their order: the map is sorted by request id.
         unanswered.into_values().rev().for_each(|message| self.resend.push_front(message));
-        // Its request ended with the node: the next node gets another one.
-        self.flush = None;
+        // It ended with the node: the next node is asked again.
+        self.is_flushing = false;
         let found = async {
             // If this process ran the node, the node's error is the reason.
-            match station.embedded_result().await {
-                Some(own) => own.and(Err(ended)),
-                None => node_connection::open_replacement(self.context, self.me, NodeLifetime::Command).await,
+            if node.owns_node() {
+                return node.close().await.and(Err(ended));
             }
+            node_connection::open_replacement(self.context, self.me, NodeLifetime::Command).await
         };
         match found.await {
-            Ok(station) => {
+            Ok(node) => {
                 self.context.output.note("the app that kept you online has ended: reconnecting");
-                Ok(station)
+                Ok(node)
             }
             Err(Error::Interrupted) => Err(self.handle_interrupt().await),
             Err(error) => Err(self.finish_without_node(&error, input).await),
@@ -377,16 +419,20 @@ impl<'a> ChatFilter<'a> {
         run_blocking(move || Ok(profile.queued_for(&user, 0, usize::MAX)?.len())).await.unwrap_or_default()
     }
 
-    fn finish(self, outcome: ControlOutcome) -> Result<(), Error> {
-        let flushed = outcome.into_result()?;
+    fn finish(self, flushed: FlushReport) -> Result<(), Error> {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
-        if let Some(why) = flushed["why"].as_str() {
-            note_queued(self.context, self.user, why);
+        if let Some(why) = flushed.why {
+            note_queued(self.context, self.user, &why);
         }
         Ok(())
     }
+}
+
+/// Waits for the next answer; `None` while nothing is asked.
+async fn next_answer(answers: &mut NodeAnswers) -> Option<Result<NodeAnswer, Error>> {
+    Some(answers.join_next().await?.map_err(|failure| Error::Internal(failure.to_string())))
 }
 
 async fn read_history(me: &LocalUser, query: HistoryQuery) -> Result<Vec<StoredMessage>, Error> {

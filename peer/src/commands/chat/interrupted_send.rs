@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::context::CommandContext;
 use super::super::outbox;
-use crate::engine::chat::{self, MessageState};
+use crate::engine::chat::MessageState;
+use crate::engine::node::NodeHandle;
 use crate::engine::{Error, LocalUser, run_blocking};
 
 /// Time for a message to be withdrawn; a node whose process is stopped reports that within two seconds.
@@ -97,7 +98,7 @@ async fn settle_interrupted_send(
                     // The outbox belongs to the profile: it can be changed without the node's help.
                     Err(why) => {
                         tracing::debug!("the node doesn't take the message out: {why}");
-                        chat::cancel_message(me, to, id).await?
+                        NodeHandle::transient(me).cancel(to, id).await?
                     }
                 };
                 // If it was not removed, its state changed in between: look again.

@@ -22,6 +22,13 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 /// The result of a job, handled by the event loop.
 pub(super) enum JobOutcome {
     Update(ViewUpdate),
+    /// A user is blocked, or no longer; the list of users has changed.
+    BlockChanged(ViewUpdate),
+    /// The node has stored a message or an offer of this number, or why not.
+    Submitted {
+        number: u64,
+        failure: Option<Error>,
+    },
     /// Offered files are hashed and stored, and the recipient is to be told; or why not.
     OfferHashed {
         number: u64,

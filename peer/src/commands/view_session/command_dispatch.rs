@@ -6,10 +6,10 @@ use std::time::Instant;
 use shared::UserName;
 use shared::safe_text::safe_path;
 
+use super::ViewSession;
+use super::background_jobs::{self, JobOutcome};
 use super::view_exit::ExitReason;
-use super::{PendingRequest, ViewSession, background_jobs};
 use crate::engine::chat::HistoryQuery;
-use crate::engine::node::control::ControlAction;
 use crate::engine::{Error, now_ms};
 use crate::ui::{MAX_CATCH_UP_MESSAGES, MAX_SEARCH_RESULTS, TerminalView, ViewCommand, ViewUpdate};
 
@@ -23,13 +23,16 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     self.submit_text(to, &text)?;
                 }
                 ViewCommand::Typing { to } => {
-                    self.send_request(ControlAction::Typing { to }, PendingRequest::Ignored);
+                    self.ask(|node| async move { node.typing(&to).await.map(|()| JobOutcome::Nothing) });
                 }
-                ViewCommand::ListUsers => drop(self.send_request(ControlAction::People, PendingRequest::Users)),
+                ViewCommand::ListUsers => self.list_users(),
                 ViewCommand::LoadHistory { with, before, age, limit } => {
                     let since = age.map(|age| now_ms().saturating_sub(age));
                     let query = HistoryQuery { before, since, ..HistoryQuery::with(&with, limit) };
-                    self.send_request(ControlAction::History(query), PendingRequest::History { with, before });
+                    self.ask(|node| async move {
+                        let messages = node.history(query).await?;
+                        Ok(JobOutcome::Update(ViewUpdate::History { with, before, messages }))
+                    });
                 }
                 ViewCommand::CatchUp { with, after } => {
                     let query = HistoryQuery {
@@ -37,7 +40,14 @@ impl<V: TerminalView> ViewSession<'_, V> {
                         earliest: true,
                         ..HistoryQuery::with(&with, MAX_CATCH_UP_MESSAGES)
                     };
-                    self.send_request(ControlAction::History(query), PendingRequest::CatchUp { with });
+                    self.ask(|node| async move {
+                        let messages = match node.history(query).await {
+                            // The view holds new messages back until it has caught up; it asks the next node again.
+                            Err(Error::NodeGone { .. }) => Vec::new(),
+                            messages => messages?,
+                        };
+                        Ok(JobOutcome::Update(ViewUpdate::CaughtUp { with, messages }))
+                    });
                 }
                 ViewCommand::Block { .. } | ViewCommand::Accept { .. } | ViewCommand::Search { .. }
                     if !self.connection.is_connected() =>
@@ -48,20 +58,36 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 ViewCommand::Search { with, words } => {
                     let query =
                         HistoryQuery { search: Some(words.clone()), ..HistoryQuery::with(&with, MAX_SEARCH_RESULTS) };
-                    self.send_request(ControlAction::History(query), PendingRequest::Search { with, words });
+                    self.ask(|node| async move {
+                        let messages = node.history(query).await?;
+                        Ok(JobOutcome::Update(ViewUpdate::SearchResults { with, words, messages }))
+                    });
                 }
                 // Kept here until a node is there: only the newest mark of each conversation counts.
                 ViewCommand::MarkRead { with, up_to } => {
                     let seen = self.read_marks.entry(with).or_insert(up_to);
                     *seen = up_to.max(*seen);
                 }
-                ViewCommand::Block { user, blocked } => {
-                    let asked = PendingRequest::Block { user: user.clone(), blocked };
-                    let action = if blocked { ControlAction::Block { user } } else { ControlAction::Unblock { user } };
-                    self.send_request(action, asked);
+                ViewCommand::Block { user, blocked: true } => {
+                    self.ask(|node| async move {
+                        node.block(&user).await?;
+                        let words = format!("{user} is ignored; /unignore undoes it");
+                        Ok(JobOutcome::BlockChanged(ViewUpdate::Note(words)))
+                    });
+                }
+                ViewCommand::Block { user, blocked: false } => {
+                    self.ask(|node| async move {
+                        node.unblock(&user).await?;
+                        let words = format!("{user} is no longer ignored");
+                        Ok(JobOutcome::BlockChanged(ViewUpdate::Note(words)))
+                    });
                 }
                 ViewCommand::Accept { user } => {
-                    self.send_request(ControlAction::Accept { user: user.clone() }, PendingRequest::Accept { user });
+                    self.ask(|node| async move {
+                        node.accept(&user).await?;
+                        let words = format!("{user} is accepted; /ignore refuses their messages");
+                        Ok(JobOutcome::Update(ViewUpdate::Note(words)))
+                    });
                 }
                 ViewCommand::Fetch { from, name } => {
                     let begun = self.fetches.start(&from, &name);
@@ -90,7 +116,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.send_read_marks();
         // The node slows transfers for the open conversation, so it has to know every change.
         if self.view.open_conversation() != self.announced_open.as_ref() && self.connection.is_connected() {
-            self.watch();
+            self.announce_open_conversation();
         }
         Ok(())
     }
@@ -165,7 +191,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
     pub(super) fn send_read_marks(&mut self) {
         if self.connection.is_connected() {
             for (with, up_to) in std::mem::take(&mut self.read_marks) {
-                self.send_request(ControlAction::MarkRead { with, up_to: Some(up_to) }, PendingRequest::Ignored);
+                self.ask(|node| async move { node.mark_read(&with, Some(up_to)).await.map(|()| JobOutcome::Nothing) });
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Submission of messages: through the node if there is one, else into the profile, where the next node finds them.
 //!
 //! ```text
-//! Enter ── a node is there ──► `say` with the message's id ── its reply ──► stored
+//! Enter ── a node is there ──► `queue_message` with its id ── the answer ──► stored
 //!   │                              └── none, the node has ended ──┐
 //!   └───── no node ────────────────────────────────────────────► UnstoredMessages ── stored here, one after another
 //! ```
@@ -13,10 +13,9 @@ use shared::peer::ChatMessage;
 use shared::{FileName, UserName};
 use tokio::time::{Instant, timeout_at};
 
-use super::background_jobs;
-use super::{EXIT_FLUSH_TIMEOUT, PendingRequest, ViewSession};
+use super::background_jobs::{self, JobOutcome};
+use super::{EXIT_FLUSH_TIMEOUT, UnansweredMessage, ViewSession};
 use crate::engine::chat::{self, StoredMessage};
-use crate::engine::node::control::ControlAction;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, file_offers};
 use crate::ui::{TerminalView, ViewUpdate, excerpt};
@@ -33,12 +32,11 @@ impl<V: TerminalView> ViewSession<'_, V> {
 
     /// Announces an offered file to its recipient.
     pub(super) fn submit_offer(&mut self, to: UserName, name: &FileName) -> Result<(), Error> {
-        let is_sent = self.unstored.is_empty() && self.connection.is_connected() && {
-            // Without `wait` the reply comes when the message is stored: delivery may take days.
-            let action = ControlAction::Offer { to: to.clone(), name: name.clone(), wait: false };
-            self.send_request(action, PendingRequest::Offer { to: to.clone(), name: name.clone() })
-        };
-        if is_sent {
+        if self.unstored.is_empty() && self.connection.is_connected() {
+            let (number, asked) = (self.next_submission(), name.clone());
+            self.unanswered.insert(number, UnansweredMessage::Offer { to: to.clone(), name: asked.clone() });
+            // Only until the message is stored: delivery may take days.
+            self.ask(|node| async move { Ok(submitted(number, node.queue_offer(&to, &asked).await)) });
             return Ok(());
         }
         match file_offers::find_offer(self.me, &to, name) {
@@ -50,16 +48,26 @@ impl<V: TerminalView> ViewSession<'_, V> {
 
     fn submit_message(&mut self, to: UserName, message: ChatMessage) {
         // Keep the order: a message must not overtake earlier ones that no node has stored.
-        let is_sent = self.unstored.is_empty() && {
-            let action = ControlAction::Say {
-                to: to.clone(),
-                text: message.text.as_received().to_owned(),
-                message: Some(message.id),
-            };
-            self.send_request(action, PendingRequest::Say { to: to.clone(), message: message.clone() })
-        };
-        if !is_sent {
-            self.queue_unstored(to, message);
+        if !self.unstored.is_empty() || !self.connection.is_connected() {
+            return self.queue_unstored(to, message);
+        }
+        let number = self.next_submission();
+        self.unanswered.insert(number, UnansweredMessage::Text { to: to.clone(), message: message.clone() });
+        // Tasks of this runtime begin in the order of their spawning, and with it messages are stored in order.
+        self.ask(|node| async move { Ok(submitted(number, node.queue_message(&to, message).await)) });
+    }
+
+    const fn next_submission(&mut self) -> u64 {
+        self.submission_count += 1;
+        self.submission_count
+    }
+
+    /// Handles the node's answer to a message or an offer.
+    pub(super) fn handle_submitted(&mut self, number: u64, failure: Option<Error>) -> Result<(), Error> {
+        match (self.unanswered.remove(&number), failure) {
+            (Some(UnansweredMessage::Text { .. }), Some(error)) => self.show_problem(format!("not sent: {error}")),
+            (Some(UnansweredMessage::Offer { .. }), Some(error)) => self.show_problem(error.to_string()),
+            _ => Ok(()),
         }
     }
 
@@ -90,7 +98,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 self.unstored.remove(message.id);
                 self.has_reported_unstored = false;
                 // A node that began meanwhile may have read the outbox before the message was in it.
-                self.send_request(ControlAction::Wake { user: None }, PendingRequest::Ignored);
+                self.wake_node();
                 self.store_next();
                 let event = NodeEvent::MessageQueued { to: stored.peer, message: stored.message, seq: stored.seq };
                 self.track_event(&event);
@@ -111,16 +119,12 @@ impl<V: TerminalView> ViewSession<'_, V> {
 
     /// Moves messages and offers without a reply back to the unstored ones: the node has ended, or the view ends.
     pub(super) fn requeue_unanswered(&mut self) {
-        let mut asked: Vec<(u64, PendingRequest)> = self.pending.drain().collect();
-        // Ids rise with every request: this restores the order in which the user wrote.
-        asked.sort_unstable_by_key(|(id, _)| *id);
-        let said = asked.into_iter().filter_map(|(_, asked)| match asked {
-            PendingRequest::Say { to, message } => Some((to, message)),
-            PendingRequest::Offer { to, name } => {
+        let said = std::mem::take(&mut self.unanswered).into_values().filter_map(|asked| match asked {
+            UnansweredMessage::Text { to, message } => Some((to, message)),
+            UnansweredMessage::Offer { to, name } => {
                 let offer = file_offers::find_offer(self.me, &to, &name).ok()?;
                 Some((to, chat::compose_offer(&self.me.user, offer)))
             }
-            _ => None,
         });
         let said = said.collect();
         self.unstored.prepend(said);
@@ -139,13 +143,21 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     if stored.state.is_queued() {
                         self.undelivered.insert(stored.message.id);
                     }
-                    self.send_request(ControlAction::Wake { user: None }, PendingRequest::Ignored);
+                    self.wake_node();
                 }
                 Ok(Err(error)) => lost.push(lost_words(&to, message.text.as_received(), &error.to_string())),
                 Err(_) => lost.push(lost_words(&to, message.text.as_received(), "the account's disk doesn't answer")),
             }
         }
         lost
+    }
+}
+
+/// Returns the outcome of a submission. If the node is gone, the loop submits again what has no answer.
+fn submitted(number: u64, stored: Result<StoredMessage, Error>) -> JobOutcome {
+    match stored {
+        Err(Error::NodeGone { .. }) => JobOutcome::Nothing,
+        stored => JobOutcome::Submitted { number, failure: stored.err() },
     }
 }
 

@@ -15,12 +15,12 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::control::FlushReport;
 use super::delivery_worker::{DeliveryOutcome, DeliveryWorker, Mailbox};
 use super::link_pool::LinkPool;
+use super::node_values::FlushReport;
 use crate::engine::chat::{self, DeliveryReport, MessageState, StoredMessage, delivery_state};
 use crate::engine::node_event::{EventBus, NodeEvent};
-use crate::engine::{Error, ErrorKind, LocalUser, now_ms, run_blocking};
+use crate::engine::{Error, ErrorKind, LocalUser, Notice, now_ms, run_blocking};
 use crate::profile::ForgetQuery;
 
 /// Interval between checks for expired messages.
@@ -221,6 +221,18 @@ impl MessageOutbox {
             .clone()
     }
 
+    /// Expires messages, and gives the user a notice of each, who watches no events.
+    ///
+    /// # Errors
+    /// [`Error`] when the profile can't be written.
+    pub(super) async fn expire_with_notices(&self) -> Result<(), Error> {
+        for expired in expire_outbox(&self.me, Duration::ZERO).await? {
+            let why = expiry_message(&expired);
+            (self.me.notify)(Notice::MessageExpired { to: expired.peer, why });
+        }
+        Ok(())
+    }
+
     /// Expires messages and reports each as failed. `ran` is the time that the node has run since the last check.
     async fn report_expired(&self, ran: Duration) -> Result<(), Error> {
         for expired in expire_outbox(&self.me, ran).await? {
@@ -233,10 +245,7 @@ impl MessageOutbox {
 }
 
 /// Expires queued messages and returns them. `ran` is the time that this process has run since the last call.
-///
-/// # Errors
-/// [`Error`] when the profile can't be written.
-pub async fn expire_outbox(me: &LocalUser, ran: Duration) -> Result<Vec<StoredMessage>, Error> {
+async fn expire_outbox(me: &LocalUser, ran: Duration) -> Result<Vec<StoredMessage>, Error> {
     let profile = me.profile.clone();
     run_blocking(move || {
         let now = profile.advance_outbox_clock(now_ms(), ran)?;
@@ -266,7 +275,7 @@ async fn prune_history(me: LocalUser) -> Result<(), Error> {
 }
 
 /// Returns the words for a message that expired, with the beginning of its text.
-pub fn expiry_message(expired: &StoredMessage) -> String {
+fn expiry_message(expired: &StoredMessage) -> String {
     let text = expired.message.text.safe_line();
     let mut beginning: String = text.chars().take(40).collect();
     if beginning.len() < text.len() {
@@ -284,6 +293,18 @@ fn log_failure(outcome: Result<(), Error>) {
 }
 
 impl DeliveryDispatcher {
+    /// Runs only the workers that an act needs, for a node without presence: it delivers nothing unasked. Never returns.
+    pub(super) async fn run_workers(mut self) {
+        let mut workers = JoinSet::new();
+        while let Some(mailbox) = self.new_mailboxes.recv().await {
+            workers.spawn(self.worker(mailbox).run());
+        }
+    }
+
+    fn worker(&self, mailbox: Arc<Mailbox>) -> DeliveryWorker {
+        DeliveryWorker::new(self.outbox.me.clone(), self.outbox.events.clone(), self.link_pool.clone(), mailbox)
+    }
+
     /// Runs until the node stops.
     ///
     /// # Errors
@@ -304,9 +325,7 @@ impl DeliveryDispatcher {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 Some(mailbox) = self.new_mailboxes.recv() => {
-                    let worker =
-                        DeliveryWorker::new(self.outbox.me.clone(), self.outbox.events.clone(), self.link_pool.clone(), mailbox);
-                    workers.spawn(worker.run());
+                    workers.spawn(self.worker(mailbox).run());
                 }
                 Some(ended) = workers.join_next() => if let Err(failure) = ended {
                     tracing::error!("a delivery worker failed: {failure}");

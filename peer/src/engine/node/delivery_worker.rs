@@ -323,11 +323,15 @@ fn is_link_failure(error: &Error) -> bool {
 fn report_settled(mailbox: &Mailbox, events: &EventBus, settled: SettledMessage) {
     let SettledMessage { id, state, refusal: refused } = settled;
     let why = refused.map(|(_, why)| format!("{} refused it: {why}", mailbox.user));
-    match (state, &why) {
-        (MessageState::Stored, _) => mailbox.report(id, DeliveryOutcome::Stored),
-        (_, Some(why)) => mailbox.report(id, DeliveryOutcome::Failed { kind: ErrorKind::Refused, why: why.clone() }),
-        _ => {}
-    }
+    let outcome = match (state, &why) {
+        (MessageState::Stored, _) => Some(DeliveryOutcome::Stored),
+        (_, Some(why)) => Some(DeliveryOutcome::Failed { kind: ErrorKind::Refused, why: why.clone() }),
+        _ => None,
+    };
     let kind = why.is_some().then_some(ErrorKind::Refused);
+    // Before those who wait: whoever has an outcome finds the events before it in its channel.
     events.send(NodeEvent::MessageStateChanged { to: mailbox.user.clone(), id, state, why, kind });
+    if let Some(outcome) = outcome {
+        mailbox.report(id, outcome);
+    }
 }

@@ -1,30 +1,42 @@
 //! The node's links, inbound and outbound, by user. [`link_admission`](super::link_admission) decides which may stay.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use shared::UserName;
 use shared::peer::{PeerErrorCode, ZEROS_CAPABILITY};
+use shared::tracker::TrackerErrorCode;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::link_admission::{InboundLink, LinkAdmission, admit_link};
 use super::tracker_session::TrackerHandle;
-use crate::engine::chat::unreachable_is_offline;
 use crate::engine::peer_lookup;
 use crate::engine::{Error, LocalUser};
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{ANSWERS, Link};
+use crate::net::{LinkError, TrackerError};
 
 /// The open links of a node. A link stays in it from its admission, or its dial, until it has ended.
 #[derive(Debug)]
 pub(super) struct LinkPool {
     me: LocalUser,
-    endpoint: Endpoint,
-    tracker: TrackerHandle,
-    /// Takes dialed links to the node's loop, which serves them like inbound ones.
-    outbound_links: mpsc::UnboundedSender<OutboundLink>,
+    dialing: DialingMode,
     links: Mutex<HashMap<UserName, Vec<PooledLink>>>,
+}
+
+/// The way in which a pool dials users.
+#[derive(Debug)]
+enum DialingMode {
+    /// As a node that is present: from its port, with the words of its tracker session.
+    Present {
+        endpoint: Endpoint,
+        tracker: TrackerHandle,
+        /// Takes dialed links to the node's loop, which serves them like inbound ones.
+        outbound_links: mpsc::UnboundedSender<OutboundLink>,
+    },
+    /// Without presence: from any port, which is bound at the first dial, and with a tracker connection for each lookup.
+    OnDemand(OnceLock<Endpoint>),
 }
 
 /// A link and the facts on which its admission is decided.
@@ -48,13 +60,20 @@ pub(super) struct OutboundLink {
 }
 
 impl LinkPool {
+    /// Returns the pool of a node that is present at the tracker.
     pub(super) fn new(
         me: LocalUser,
         endpoint: Endpoint,
         tracker: TrackerHandle,
         outbound_links: mpsc::UnboundedSender<OutboundLink>,
     ) -> Self {
-        Self { me, endpoint, tracker, outbound_links, links: Mutex::default() }
+        let dialing = DialingMode::Present { endpoint, tracker, outbound_links };
+        Self { me, dialing, links: Mutex::default() }
+    }
+
+    /// Returns the pool of a node without presence. Its links carry only what this side asks for.
+    pub(super) fn on_demand(me: LocalUser) -> Self {
+        Self { me, dialing: DialingMode::OnDemand(OnceLock::new()), links: Mutex::default() }
     }
 
     /// Adds an inbound link, perhaps in place of another one, which is closed. Returns false when there is no room for
@@ -118,19 +137,59 @@ impl LinkPool {
         if let Some(link) = self.existing_link(user) {
             return Ok(link);
         }
-        // Read before the lookup: a key change that is announced meanwhile makes the link one to revalidate.
-        let key_epoch = self.tracker.key_epoch();
-        let target = peer_lookup::find_target_or_recorded(&self.me, &mut self.tracker.clone(), user).await?;
-        let mut tracker = self.tracker.clone();
-        // A displaced node doesn't announce that it answers: messages belong to the node that is present.
-        let capabilities: &[&str] =
-            if self.tracker.is_displaced() { &[ZEROS_CAPABILITY] } else { &[ANSWERS, ZEROS_CAPABILITY] };
-        let dialed = peer_lookup::dial_via(&self.me, &self.endpoint, &mut tracker, &target, capabilities).await;
-        let link = dialed.map_err(unreachable_is_offline)?;
-        self.add(&link);
-        // Fails only when the node is ending.
-        let _ = self.outbound_links.send(OutboundLink { link: link.clone(), key_epoch });
-        Ok(link)
+        match &self.dialing {
+            DialingMode::Present { endpoint, tracker, outbound_links } => {
+                // Read before the lookup: a key change that is announced meanwhile makes the link one to revalidate.
+                let key_epoch = tracker.key_epoch();
+                let target = peer_lookup::find_target_or_recorded(&self.me, &mut tracker.clone(), user).await?;
+                // A displaced node doesn't announce that it answers: messages belong to the node that is present.
+                let capabilities: &[&str] =
+                    if tracker.is_displaced() { &[ZEROS_CAPABILITY] } else { &[ANSWERS, ZEROS_CAPABILITY] };
+                let dialed =
+                    peer_lookup::dial_via(&self.me, endpoint, &mut tracker.clone(), &target, capabilities).await;
+                let link = dialed.map_err(unreachable_is_offline)?;
+                self.add(&link);
+                // Fails only when the node is ending.
+                let _ = outbound_links.send(OutboundLink { link: link.clone(), key_epoch });
+                Ok(link)
+            }
+            DialingMode::OnDemand(endpoint) => {
+                let target = peer_lookup::find_target(&self.me, user).await;
+                let target = target.map_err(|error| self.name_signed_out_user(error))?;
+                let endpoint = match endpoint.get() {
+                    Some(endpoint) => endpoint,
+                    None => {
+                        let bound = Endpoint::client(&self.me.identity, None).map_err(|why| Error::link(user, why))?;
+                        endpoint.get_or_init(|| bound)
+                    }
+                };
+                let dialed = peer_lookup::dial(&self.me, endpoint, &target, &[]).await;
+                let link = dialed.map_err(unreachable_is_offline)?;
+                self.add(&link);
+                Ok(link)
+            }
+        }
+    }
+
+    /// Adds the user's name to an error that only says that this machine was signed out: whoever waits for a delivery
+    /// gets no more than the words.
+    fn name_signed_out_user(&self, error: Error) -> Error {
+        match error {
+            Error::Tracker(TrackerError::Refused { refusal, .. }) if refusal.code == TrackerErrorCode::NotLoggedIn => {
+                Error::signed_out(self.me.user.clone(), refusal)
+            }
+            error => error,
+        }
+    }
+
+    /// Closes all links and the endpoint of a pool without presence, whose links nobody else closes.
+    pub(super) async fn close(&self) {
+        if let DialingMode::OnDemand(endpoint) = &self.dialing
+            && let Some(endpoint) = endpoint.get()
+        {
+            endpoint.close(PeerErrorCode::Done);
+            endpoint.drain().await;
+        }
     }
 
     /// Returns an open link to `user` over which requests are answered, if there is one.
@@ -190,6 +249,17 @@ impl PooledLink {
             carries_chat: self.link.carries_chat(),
             quiet_since: self.link.idle_since(),
         }
+    }
+}
+
+/// Converts "no answer" to [`Error::Offline`]: for chat, a listed user who doesn't answer is offline.
+fn unreachable_is_offline(error: Error) -> Error {
+    match error {
+        Error::Link { user, source: source @ LinkError::NoAnswer { .. } } => {
+            tracing::info!("{user}: {source}");
+            Error::Offline(user)
+        }
+        error => error,
     }
 }
 

@@ -5,28 +5,18 @@ use std::collections::BTreeMap;
 use shared::UserName;
 use shared::tracker::ListPeersRequest;
 
-use super::control::UserSummary;
-use super::tracker_session::TrackerHandle;
+use super::node_values::UserSummary;
+use crate::engine::peer_lookup::TrackerClient;
 use crate::engine::{Error, LocalUser, run_blocking, tracker_search};
 
 /// Online users listed at most: nobody reads further.
 const MAX_ONLINE_LISTED: usize = 10_000;
 
 /// Returns everybody met, online or written with, ordered by name, without this account.
-pub(super) async fn list_users(me: &LocalUser, mut tracker: TrackerHandle) -> Result<Vec<UserSummary>, Error> {
-    let query = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
-    let mut online = Vec::new();
-    let asked = tracker_search::search_users(&mut tracker, query, MAX_ONLINE_LISTED, |peer| {
-        online.push(peer.user);
-        Ok(())
-    });
-    let online = match asked.await {
-        // Without the tracker the list is still useful; `online` then says that it is unknown.
-        Ok(_) => Some(online),
-        Err(error) => {
-            tracing::debug!("who is online is not known: {error}");
-            None
-        }
+pub(super) async fn list_users(me: &LocalUser, tracker: Option<impl TrackerClient>) -> Result<Vec<UserSummary>, Error> {
+    let online = match tracker {
+        Some(tracker) => online_users(tracker).await,
+        None => None,
     };
     let profile = me.profile.clone();
     let mut people = run_blocking(move || {
@@ -58,6 +48,23 @@ pub(super) async fn list_users(me: &LocalUser, mut tracker: TrackerHandle) -> Re
     }
     people.remove(&me.user);
     Ok(people.into_values().collect())
+}
+
+/// Returns the users who are online; `None` if the tracker doesn't say. The list of all users is still useful then.
+async fn online_users(mut tracker: impl TrackerClient) -> Option<Vec<UserName>> {
+    let query = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
+    let mut online = Vec::new();
+    let asked = tracker_search::search_users(&mut tracker, query, MAX_ONLINE_LISTED, |peer| {
+        online.push(peer.user);
+        Ok(())
+    });
+    match asked.await {
+        Ok(_) => Some(online),
+        Err(error) => {
+            tracing::debug!("who is online is not known: {error}");
+            None
+        }
+    }
 }
 
 const fn unknown_user(user: UserName) -> UserSummary {

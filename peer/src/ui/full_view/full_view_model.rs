@@ -14,7 +14,7 @@ use super::help_page::help_lines;
 use super::pane_layout::{FocusedPane, PaneLayout};
 use crate::engine::Notice;
 use crate::engine::chat::StoredMessage;
-use crate::engine::node::control::UserSummary;
+use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
 use crate::ui::chat_model::{ChatChange, ChatModel, Conversation};
 use crate::ui::event_text::{event_line, request_note};

@@ -13,7 +13,7 @@ use super::full_view_model::{FullViewModel, StatusNotice, ViewOverlay};
 use super::help_page::help_lines;
 use super::pane_layout::FocusedPane;
 use super::screen_painter::{PlacedHyperlink, ScreenFrame};
-use crate::engine::node::control::UserSummary;
+use crate::engine::node::UserSummary;
 use crate::ui::composer::MessageComposer;
 use crate::ui::human_format::{format_size, presence_word};
 use crate::ui::text_rows::{RowHyperlink, TextRow};

@@ -9,7 +9,7 @@ use super::pane_layout::FocusedPane;
 use super::renderer::draw;
 use super::screen_painter::ScreenFrame;
 use crate::engine::chat::{MessageDirection, MessageState, StoredMessage};
-use crate::engine::node::control::UserSummary;
+use crate::engine::node::UserSummary;
 use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
 use crate::ui::line_editor::EditCommand;
 use crate::ui::theme::TerminalTheme;

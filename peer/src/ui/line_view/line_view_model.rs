@@ -13,7 +13,7 @@ use shared::peer::MessageId;
 use super::catch_up_buffer::CatchUpBuffer;
 use super::status_line::status_line;
 use crate::engine::chat::{MessageDirection, StoredMessage};
-use crate::engine::node::control::UserSummary;
+use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
 use crate::ui::chat_model::{ChatChange, ChatModel};
 use crate::ui::composer::{ComposerAction, DraftLine, MessageComposer};

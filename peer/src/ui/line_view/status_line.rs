@@ -4,7 +4,7 @@ use ratatui_core::text::{Line, Span};
 use shared::UserName;
 use unicode_width::UnicodeWidthStr;
 
-use crate::engine::node::control::UserSummary;
+use crate::engine::node::UserSummary;
 use crate::ui::chat_model::ChatModel;
 use crate::ui::human_format::presence_word;
 use crate::ui::text_wrap::truncate;

@@ -5,7 +5,7 @@ use shared::peer::{ChatMessage, MessageId};
 
 use super::line_view_model::{LineViewModel, ScrollbackItem};
 use crate::engine::chat::{MessageDirection, MessageState, StoredMessage};
-use crate::engine::node::control::UserSummary;
+use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
 use crate::ui::line_editor::EditCommand;
 use crate::ui::theme::{DeliveryMark, TerminalTheme};

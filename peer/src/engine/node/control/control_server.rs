@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use shared::peer::{ChatMessage, MessageId, PeerErrorCode};
+use shared::peer::{ChatMessage, MessageId};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
@@ -16,16 +16,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::client_transfers::ClientTransfers;
 use super::control_socket::ControlSocket;
-use super::{ControlAction, ControlOutcome, ControlReply, ControlRequest, MAX_REQUEST_BYTES, NodeLifetime, NodeStatus};
+use super::{ControlAction, ControlOutcome, ControlReply, ControlRequest, MAX_REQUEST_BYTES};
 use crate::engine::active_conversations::OpenConversation;
-use crate::engine::chat;
-use crate::engine::node::revalidation_trigger::RevalidationTrigger;
-use crate::engine::node::tracker_session::PresenceState;
-use crate::engine::node::{NodeServices, user_list};
-use crate::engine::node_event::{EventBus, NodeEvent};
-use crate::engine::tracker_account::{self, PasswordChange};
-use crate::engine::{Error, LocalUser, file_offers, now_s, run_blocking};
-use crate::profile::{NodeLock, ProfileError};
+use crate::engine::node::node_core::NodeCore;
+use crate::engine::node::node_values::NodeLifetime;
+use crate::engine::node_event::NodeEvent;
+use crate::engine::tracker_account::PasswordChange;
+use crate::engine::{Error, chat};
+use crate::profile::{NodeLock, Profile, ProfileError};
 
 /// Interval between checks that the socket, the lock and the database are still there.
 const HEALTH_CHECK_INTERVAL: Duration = Duration::from_secs(2);
@@ -36,20 +34,12 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 /// Clients at once: the views and scripts of one user.
 const CLIENTS: usize = 64;
 
-/// The listening socket and the parts of the node that requests act on.
+/// The listening socket and the acts of the node that clients ask for.
 #[derive(Debug)]
 pub(in crate::engine::node) struct ControlServer {
     socket: ControlSocket,
-    context: Arc<ControlContext>,
-}
-
-#[derive(Debug)]
-struct ControlContext {
-    me: LocalUser,
-    services: NodeServices,
-    events: EventBus,
+    core: NodeCore,
     stop: CancellationToken,
-    lifetime: NodeLifetime,
 }
 
 impl ControlServer {
@@ -57,16 +47,9 @@ impl ControlServer {
     ///
     /// # Errors
     /// [`Error::Disk`] when neither place takes a socket.
-    pub(in crate::engine::node) fn bind(
-        me: LocalUser,
-        lock: Arc<NodeLock>,
-        services: NodeServices,
-        events: EventBus,
-        stop: CancellationToken,
-        lifetime: NodeLifetime,
-    ) -> Result<Self, Error> {
-        let socket = ControlSocket::bind(&me.profile, lock)?;
-        Ok(Self { socket, context: Arc::new(ControlContext { me, services, events, stop, lifetime }) })
+    pub(in crate::engine::node) fn bind(profile: &Profile, lock: Arc<NodeLock>, core: NodeCore) -> Result<Self, Error> {
+        let stop = core.stop_token();
+        Ok(Self { socket: ControlSocket::bind(profile, lock)?, core, stop })
     }
 
     /// Serves clients until the node stops.
@@ -79,12 +62,12 @@ impl ControlServer {
             tokio::time::interval_at(tokio::time::Instant::now() + HEALTH_CHECK_INTERVAL, HEALTH_CHECK_INTERVAL);
         loop {
             tokio::select! {
-                () = self.context.stop.cancelled() => break,
+                () = self.stop.cancelled() => break,
                 _ = health_check.tick() => self.socket.check()?,
                 // A full server leaves further clients in the kernel's queue.
                 accepted = self.socket.listener().accept(), if clients.len() < CLIENTS => match accepted {
                     Ok((stream, _)) => {
-                        clients.spawn(serve_client(stream, self.context.clone()));
+                        clients.spawn(serve_client(stream, self.core.clone()));
                     }
                     Err(why) => {
                         // Most likely out of descriptors, which a retry at once would not bring back.
@@ -106,7 +89,8 @@ impl ControlServer {
     }
 }
 
-async fn serve_client(stream: UnixStream, context: Arc<ControlContext>) -> io::Result<()> {
+async fn serve_client(stream: UnixStream, core: NodeCore) -> io::Result<()> {
+    let stop = core.stop_token();
     let (reader, mut writer) = stream.into_split();
     let mut lines = BufReader::new(reader).take(MAX_REQUEST_BYTES as u64);
     let mut line = Vec::new();
@@ -116,7 +100,7 @@ async fn serve_client(stream: UnixStream, context: Arc<ControlContext>) -> io::R
     let mut activity_watches = JoinSet::new();
     // Dropped with the client, which closes the conversation.
     let mut open_conversation: Option<OpenConversation> = None;
-    let mut client_transfers = ClientTransfers::new(context.events.clone());
+    let mut client_transfers = ClientTransfers::new(core.events().clone());
     loop {
         tokio::select! {
             // Cancel-safe: read_until keeps its partial line in `line`.
@@ -132,37 +116,31 @@ async fn serve_client(stream: UnixStream, context: Arc<ControlContext>) -> io::R
                 line.clear();
                 match command.action {
                     ControlAction::Watch { with } => {
-                        drop(std::mem::replace(&mut open_conversation, with.map(|with| context.events.conversations().open(&with))));
+                        drop(std::mem::replace(&mut open_conversation, with.map(|with| core.events().conversations().open(&with))));
                         if event_receiver.is_some() {
                         // A second `watch` only changes the open conversation: the events must not come
                         // twice.
                             write_line(&mut writer, &done_reply(command.id, Value::Null)).await?;
                             continue;
                         }
-                        event_receiver.get_or_insert_with(|| context.events.subscribe());
+                        event_receiver.get_or_insert_with(|| core.events().subscribe());
                         write_line(&mut writer, &done_reply(command.id, Value::Null)).await?;
-                        match context.services.tracker.presence_state() {
-                            PresenceState::Offline { why } => {
-                                write_line(&mut writer, &NodeEvent::TrackerLost { why }).await?;
-                            }
-                            PresenceState::Displaced(elsewhere) => {
-                                write_line(&mut writer, &NodeEvent::Displaced(elsewhere)).await?;
-                            }
-                            PresenceState::Present { .. } => {}
+                        if let Some(event) = core.absence_event() {
+                            write_line(&mut writer, &event).await?;
                         }
                     }
                     ControlAction::Stop => {
                         write_line(&mut writer, &done_reply(command.id, Value::Null)).await?;
-                        context.stop.cancel();
+                        stop.cancel();
                     }
-                    ControlAction::HandOver if context.lifetime == NodeLifetime::View => {
+                    ControlAction::HandOver if core.lifetime() == NodeLifetime::View => {
                         write_line(&mut writer, &done_reply(command.id, Value::Null)).await?;
-                        context.stop.cancel();
+                        stop.cancel();
                     }
                     ControlAction::Transfer(transfer) => client_transfers.record(transfer),
-                    ControlAction::WatchChatActivity { .. } => drop(activity_watches.spawn(perform(command, context.clone()))),
+                    ControlAction::WatchChatActivity { .. } => drop(activity_watches.spawn(perform(command, core.clone()))),
                     _ => {
-                        pending.spawn(perform(command, context.clone()));
+                        pending.spawn(perform(command, core.clone()));
                     }
                 }
             }
@@ -175,7 +153,7 @@ async fn serve_client(stream: UnixStream, context: Arc<ControlContext>) -> io::R
                 write_line(&mut writer, &reply).await?;
             }
             event = next_event(&mut event_receiver) => write_line(&mut writer, &event).await?,
-            () = context.stop.cancelled() => {
+            () = stop.cancelled() => {
                 // The reason why the node ends may be among them.
                 while let Some(event) = event_receiver.as_mut().and_then(buffered_event) {
                     write_line(&mut writer, &event).await?;
@@ -203,9 +181,9 @@ async fn next_reply(
     }
 }
 
-async fn perform(command: ControlRequest, context: Arc<ControlContext>) -> ControlReply {
+async fn perform(command: ControlRequest, core: NodeCore) -> ControlReply {
     let id = command.id;
-    match execute(command.action, &context).await {
+    match execute(command.action, &core).await {
         Ok(value) => done_reply(id, value),
         Err(error) => {
             ControlReply { id, outcome: ControlOutcome::Error { kind: error.kind(), message: error.to_string() } }
@@ -213,94 +191,39 @@ async fn perform(command: ControlRequest, context: Arc<ControlContext>) -> Contr
     }
 }
 
-async fn execute(action: ControlAction, context: &ControlContext) -> Result<Value, Error> {
-    let (me, outbox) = (&context.me, &context.services.outbox);
+async fn execute(action: ControlAction, core: &NodeCore) -> Result<Value, Error> {
     Ok(match action {
-        ControlAction::Status => json!(node_status(context)),
-        ControlAction::Say { to, text, message } => json!(outbox.enqueue(&to, compose_message(&text, message)?).await?),
-        ControlAction::Drop { to, message } => json!(outbox.cancel_queued(&to, message).await?),
+        ControlAction::Status => json!(core.status()),
+        ControlAction::Say { to, text, message } => {
+            json!(core.queue_message(&to, compose_message(&text, message)?).await?)
+        }
+        ControlAction::Drop { to, message } => json!(core.cancel(&to, message).await?),
         ControlAction::Deliver { to, text, now, message } => {
-            json!(outbox.deliver(&to, compose_message(&text, message)?, now).await?)
+            json!(core.deliver(&to, compose_message(&text, message)?, now).await?)
         }
-        ControlAction::Offer { to, name, wait } => {
-            // As stored, not as the client says: the recipient must be able to fetch exactly this file.
-            let message = chat::compose_offer(&me.user, file_offers::find_offer(me, &to, &name)?);
-            if wait {
-                json!(outbox.deliver(&to, message, false).await?)
-            } else {
-                json!(outbox.enqueue(&to, message).await?)
-            }
-        }
-        ControlAction::Flush { to } => json!(outbox.flush(&to).await?),
-        ControlAction::Typing { to } => {
-            // Throttle transfers already now: a message follows soon.
-            context.events.record_own_writing(&to);
-            outbox.notify_typing(&to);
-            Value::Null
-        }
-        ControlAction::History(query) => {
-            let profile = me.profile.clone();
-            json!(run_blocking(move || Ok(profile.history(&query)?)).await?)
-        }
-        ControlAction::MarkRead { with, up_to } => {
-            let (profile, user) = (me.profile.clone(), with.clone());
-            if run_blocking(move || Ok(profile.mark_read(&user, up_to)?)).await? {
-                context.events.send(NodeEvent::Read { with });
-            }
-            Value::Null
-        }
-        ControlAction::People => json!(user_list::list_users(me, context.services.tracker.clone()).await?),
-        ControlAction::Block { user } => {
-            let (profile, blocked) = (me.profile.clone(), user.clone());
-            let changed = run_blocking(move || Ok(profile.block(&blocked, now_s())?)).await?;
-            // The block is on record before the links close, or the user could call again in between.
-            context.services.link_pool.close_links(&user, PeerErrorCode::Unauthorised);
-            json!(changed)
-        }
-        ControlAction::Unblock { user } => {
-            let profile = me.profile.clone();
-            json!(run_blocking(move || Ok(profile.unblock(&user)?)).await?)
-        }
-        ControlAction::Accept { user } => {
-            let (profile, accepted) = (me.profile.clone(), user.clone());
-            let changed = run_blocking(move || Ok(profile.accept(&accepted)?)).await?;
-            context.events.send(NodeEvent::Accepted { user });
-            json!(changed)
-        }
-        ControlAction::Wake { user: Some(user) } => {
-            // `peer trust` sends this: another key may be on record by now.
-            context.services.revalidation.request(RevalidationTrigger::UserKey(user.clone()));
-            outbox.wake(&user);
-            Value::Null
-        }
-        ControlAction::Wake { user: None } => {
-            outbox.wake_all().await?;
-            Value::Null
-        }
+        ControlAction::Offer { to, name, wait: true } => json!(core.deliver_offer(&to, &name).await?),
+        ControlAction::Offer { to, name, wait: false } => json!(core.queue_offer(&to, &name).await?),
+        ControlAction::Flush { to } => json!(core.flush(&to).await?),
+        ControlAction::Typing { to } => json!(core.typing(&to)),
+        ControlAction::History(query) => json!(core.history(query).await?),
+        ControlAction::MarkRead { with, up_to } => json!(core.mark_read(with, up_to).await?),
+        ControlAction::People => json!(core.users().await?),
+        ControlAction::Block { user } => json!(core.block(user).await?),
+        ControlAction::Unblock { user } => json!(core.unblock(user).await?),
+        ControlAction::Accept { user } => json!(core.accept(user).await?),
+        ControlAction::Wake { user } => json!(core.wake(user).await?),
         ControlAction::WatchChatActivity { talking } => {
-            context.events.chat_activity().wait_for(!talking).await;
+            core.events().chat_activity().wait_for(!talking).await;
             json!(!talking)
         }
         ControlAction::Passwd { present, new } => {
-            let (Some(present), Some(new)) = (present.password(), new.password()) else {
+            let (Some(current), Some(new)) = (present.password(), new.password()) else {
                 return Err(Error::Usage("that is not a password".to_owned()));
             };
-            tracker_account::change_password(
-                &mut context.services.tracker.clone(),
-                me.user.clone(),
-                PasswordChange { current: present, new },
-            )
-            .await?;
-            Value::Null
+            json!(core.change_password(PasswordChange { current, new }).await?)
         }
-        ControlAction::SharesChanged => {
-            context.services.tracker.shares_changed();
-            Value::Null
-        }
-        ControlAction::GoOnline => {
-            context.services.tracker.go_online();
-            Value::Null
-        }
+        ControlAction::SharesChanged => json!(core.shares_changed()),
+        ControlAction::GoOnline => json!(core.go_online()),
         ControlAction::HandOver => return Err(ProfileError::NodeRuns { pid: Some(std::process::id()) }.into()),
         // Handled by serve_client, which has the connection.
         ControlAction::Watch { .. } | ControlAction::Transfer(_) | ControlAction::Stop => Value::Null,
@@ -311,16 +234,6 @@ async fn execute(action: ControlAction, context: &ControlContext) -> Result<Valu
 fn compose_message(text: &str, id: Option<MessageId>) -> Result<ChatMessage, Error> {
     let message = chat::compose(text)?;
     Ok(ChatMessage { id: id.unwrap_or(message.id), ..message })
-}
-
-fn node_status(context: &ControlContext) -> NodeStatus {
-    let (address, elsewhere) = match context.services.tracker.presence_state() {
-        PresenceState::Present { address } => (Some(address), None),
-        PresenceState::Displaced(elsewhere) => (None, Some(elsewhere)),
-        PresenceState::Offline { .. } => (None, None),
-    };
-    let (user, lifetime) = (context.me.user.clone(), context.lifetime);
-    NodeStatus { user, address, pid: std::process::id(), lifetime, elsewhere }
 }
 
 const fn done_reply(id: u64, value: Value) -> ControlReply {

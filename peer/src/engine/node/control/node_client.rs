@@ -1,29 +1,33 @@
-//! The client's side of the local socket, for the other processes of the profile.
+//! The client's side of the local socket: the running node of another process.
+//!
+//! One task per connection writes requests and reads lines, both at the same time: waiting for only one of them could
+//! deadlock with a node that waits for this side to read. Replies go to those who wait for them, events to the watchers.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::UserName;
-use shared::peer::ChatMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::node_process::NodeProcess;
-use super::{
-    ControlAction, ControlOutcome, ControlReply, ControlRequest, FlushReport, MAX_REQUEST_BYTES, NodeStatus,
-    REPLY_BYTES, UserSummary,
-};
-use crate::engine::Error;
-use crate::engine::chat::DeliveryReport;
-use crate::engine::node_event::NodeEvent;
-use crate::engine::tracker_account::PasswordChange;
-use crate::profile::{HistoryQuery, Profile, StoredMessage};
+use super::{ControlAction, ControlReply, ControlRequest, MAX_REQUEST_BYTES, REPLY_BYTES};
+use crate::engine::node::node_events::NodeEvents;
+use crate::engine::node::node_values::NodeStatus;
+use crate::engine::node_event::{FileTransfer, NodeEvent};
+use crate::engine::{Error, ErrorKind};
+use crate::profile::Profile;
 use crate::sys;
 
 /// Longer than any request takes, which includes dialing, sending and storing a message.
@@ -34,33 +38,46 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(6);
 /// Interval between attempts to find a socket.
 const SOCKET_POLL_INTERVAL: Duration = Duration::from_millis(50);
-
 /// Bytes of requests that may wait to be written.
 const MAX_OUTGOING_BYTES: usize = 16 << 20;
+/// Events buffered for a slow watcher.
+const MAX_BUFFERED_EVENTS: usize = 4096;
 
-/// A connection to the running node of a profile.
-#[derive(Debug)]
+/// A connection to the running node of a profile. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct NodeClient {
-    stream: UnixStream,
     /// The process to name in an error when no reply comes.
     process: NodeProcess,
-    /// Requests that are not written yet.
-    outgoing: BytesMut,
-    incoming: BytesMut,
-    /// Length of the start of `incoming` that holds no line end.
-    scanned: usize,
-    /// Events that came while a reply was awaited.
-    pending_events: VecDeque<NodeEvent>,
-    next_id: u64,
+    /// Time limit of a call; `None` waits until the node replies or ends.
+    timeout: Option<Duration>,
+    connection: Arc<NodeConnectionState>,
 }
 
-/// A line from the node.
 #[derive(Debug)]
-pub enum NodeMessage {
-    /// The reply to a request.
-    Reply(ControlReply),
-    /// An event, after `watch`.
-    Event(NodeEvent),
+struct NodeConnectionState {
+    requests: mpsc::UnboundedSender<OutgoingRequest>,
+    last_id: AtomicU64,
+    /// Bytes in `requests` and in the driver's buffer.
+    unwritten: Arc<AtomicUsize>,
+    events: broadcast::Sender<NodeEvent>,
+    end: Arc<ConnectionEnd>,
+    /// Owns the driver, which ends with the last clone.
+    _driver: JoinSet<()>,
+}
+
+/// The end of a connection and its reason.
+#[derive(Debug, Default)]
+struct ConnectionEnd {
+    why: OnceLock<String>,
+    token: CancellationToken,
+}
+
+#[derive(Debug)]
+struct OutgoingRequest {
+    id: u64,
+    line: Vec<u8>,
+    /// `None` for a request whose reply nobody waits for.
+    reply: Option<oneshot::Sender<ControlReply>>,
 }
 
 impl NodeClient {
@@ -73,9 +90,9 @@ impl NodeClient {
         let begun = Instant::now();
         loop {
             if let Some(stream) = dial(profile).await? {
-                let mut client = Self::new(stream)?;
-                match client.greet().await {
-                    Ok(()) => return Ok(Some(client)),
+                let node = Self::new(stream)?;
+                match node.greet().await {
+                    Ok(()) => return Ok(Some(node)),
                     // That node just ended: another one may have begun.
                     Err(Error::NodeGone { .. }) if begun.elapsed() < SOCKET_TIMEOUT => {}
                     Err(error) => return Err(error),
@@ -95,201 +112,79 @@ impl NodeClient {
         }
     }
 
+    /// Returns a clone whose calls have no time limit: a view keeps its requests while the node's process is stopped.
+    pub fn without_timeout(&self) -> Self {
+        Self { timeout: None, ..self.clone() }
+    }
+
+    /// Returns the node's process.
+    pub const fn process(&self) -> &NodeProcess {
+        &self.process
+    }
+
     /// Returns the node's account, address and process.
     ///
     /// # Errors
     /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
-    pub async fn status(&mut self) -> Result<NodeStatus, Error> {
+    pub async fn status(&self) -> Result<NodeStatus, Error> {
         self.call(ControlAction::Status).await
-    }
-
-    /// Queues a message; its delivery is reported by events.
-    ///
-    /// # Errors
-    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
-    pub async fn send_message(&mut self, to: &UserName, text: &str) -> Result<StoredMessage, Error> {
-        self.call(ControlAction::Say { to: to.clone(), text: text.to_owned(), message: None }).await
-    }
-
-    /// Queues a message and waits for its first delivery attempt. With `now` it is not kept if that fails.
-    ///
-    /// # Errors
-    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
-    pub async fn deliver(&mut self, to: &UserName, message: &ChatMessage, now: bool) -> Result<DeliveryReport, Error> {
-        let (text, message) = (message.text.as_received().to_owned(), Some(message.id));
-        self.call(ControlAction::Deliver { to: to.clone(), text, now, message }).await
-    }
-
-    /// Attempts to deliver the messages queued for a user; returns the reason if that failed for now.
-    ///
-    /// # Errors
-    /// [`Error::Relayed`] when the messages will never be delivered.
-    pub async fn flush(&mut self, to: &UserName) -> Result<FlushReport, Error> {
-        self.call(ControlAction::Flush { to: to.clone() }).await
-    }
-
-    /// Returns messages of the history, the oldest first.
-    ///
-    /// # Errors
-    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
-    pub async fn history(&mut self, query: HistoryQuery) -> Result<Vec<StoredMessage>, Error> {
-        self.call(ControlAction::History(query)).await
-    }
-
-    /// Returns everybody met, online or written with.
-    ///
-    /// # Errors
-    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
-    pub async fn people(&mut self) -> Result<Vec<UserSummary>, Error> {
-        self.call(ControlAction::People).await
-    }
-
-    /// Performs an action whose reply carries no value.
-    ///
-    /// # Errors
-    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
-    pub async fn perform(&mut self, action: ControlAction) -> Result<(), Error> {
-        self.call::<Value>(action).await.map(|_| ())
-    }
-
-    /// Changes the account's password.
-    ///
-    /// # Errors
-    /// [`Error::Relayed`] with the words of the tracker or the node.
-    pub async fn change_password(&mut self, change: &PasswordChange) -> Result<(), Error> {
-        self.perform(ControlAction::Passwd { present: (&change.current).into(), new: (&change.new).into() }).await
-    }
-
-    /// Tells the node that shares changed.
-    ///
-    /// # Errors
-    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
-    pub async fn shares_changed(&mut self) -> Result<(), Error> {
-        self.perform(ControlAction::SharesChanged).await
     }
 
     /// Stops the node, and waits until its connection closes.
     ///
     /// # Errors
     /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
-    pub async fn stop(mut self) -> Result<(), Error> {
-        self.call::<Value>(ControlAction::Stop).await?;
-        while self.next_message().await.is_ok() {}
+    pub async fn stop(&self) -> Result<(), Error> {
+        self.perform(ControlAction::Stop).await?;
+        self.connection.end.token.cancelled().await;
         Ok(())
     }
 
-    /// Sends a request. Its reply comes through [`NodeClient::next_message`], with the returned id.
-    ///
-    /// # Errors
-    /// [`Error::NodeGone`] when the node ended.
-    pub async fn send(&mut self, action: ControlAction) -> Result<u64, Error> {
-        let id = self.queue_request(action)?;
-        while !self.outgoing.is_empty() {
-            self.transfer_some().await?;
-        }
-        Ok(id)
+    /// Asks for events and returns them from now on.
+    pub(in crate::engine::node) async fn watch(&self, with: Option<&UserName>) -> Result<NodeEvents, Error> {
+        // Subscribed first: events may come in the same moment as the reply.
+        let (receiver, ended) = (self.connection.events.subscribe(), self.connection.end.token.clone());
+        self.perform(ControlAction::Watch { with: with.cloned() }).await?;
+        Ok(NodeEvents::of_attached(self.clone(), receiver, ended))
     }
 
-    /// Queues a request, which is written while [`NodeClient::next_message`] waits.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] when the request is too large, [`Error::NodeGone`] when the node reads no requests any more.
-    pub fn queue_request(&mut self, action: ControlAction) -> Result<u64, Error> {
-        self.next_id += 1;
-        let command = ControlRequest { id: self.next_id, action };
-        let mut line = serde_json::to_vec(&command).map_err(|why| Error::Internal(why.to_string()))?;
-        line.push(b'\n');
-        if line.len() > MAX_REQUEST_BYTES {
-            return Err(Error::Usage(format!("{} bytes are too much at once", line.len())));
-        }
-        if self.outgoing.len() + line.len() > MAX_OUTGOING_BYTES {
-            return Err(node_gone("it takes nothing any more"));
-        }
-        self.outgoing.extend_from_slice(&line);
-        Ok(command.id)
+    /// Sets the conversation that is open in this client's view.
+    pub(in crate::engine::node) fn set_open_conversation(&self, with: Option<&UserName>) {
+        // A connection that has ended shows at the next event.
+        let _ = self.queue(ControlAction::Watch { with: with.cloned() }, None);
     }
 
-    /// Waits for the next reply or event. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`Error::NodeGone`] when the node ended.
-    pub async fn next_message(&mut self) -> Result<NodeMessage, Error> {
-        match self.pending_events.pop_front() {
-            Some(event) => Ok(NodeMessage::Event(event)),
-            None => self.read_message().await,
+    /// Reports transfers, which the node passes on as events, and waits until it has taken them.
+    pub(in crate::engine::node) async fn report_transfers(&self, transfers: Vec<FileTransfer>) -> Result<(), Error> {
+        for transfer in transfers {
+            self.queue(ControlAction::Transfer(transfer), None)?;
         }
+        // Reports have no replies: the one to this request shows that they were read.
+        self.status().await.map(|_| ())
     }
 
-    /// Writes a part of the queued requests, or reads a part of what comes: waiting for only one of them could deadlock
-    /// with a node that waits for this side to read. Cancel-safe.
-    async fn transfer_some(&mut self) -> Result<(), Error> {
-        let (mut reader, mut writer) = self.stream.split();
-        let done = tokio::select! {
-            written = writer.write(&self.outgoing), if !self.outgoing.is_empty() => {
-                written.map(|len| self.outgoing.advance(len))
-            }
-            read = reader.read_buf(&mut self.incoming) => match read {
-                Ok(0) => return Err(node_gone("it ended")),
-                read => read.map(|_| ()),
-            },
-        };
-        done.map_err(|why| node_gone(&why.to_string()))
-    }
-
-    async fn read_message(&mut self) -> Result<NodeMessage, Error> {
-        loop {
-            if let Some(end) = self.incoming[self.scanned..].iter().position(|byte| *byte == b'\n') {
-                let line = self.incoming.split_to(self.scanned + end + 1);
-                self.scanned = 0;
-                let value: Value = serde_json::from_slice(&line).map_err(|why| node_gone(&why.to_string()))?;
-                if value.get("event").is_none() {
-                    return serde_json::from_value(value)
-                        .map(NodeMessage::Reply)
-                        .map_err(|why| node_gone(&why.to_string()));
-                }
-                // A newer node may send events that this version doesn't know.
-                match serde_json::from_value(value) {
-                    Ok(event) => return Ok(NodeMessage::Event(event)),
-                    Err(why) => tracing::debug!("an unknown event: {why}"),
-                }
-                continue;
-            }
-            // Bytes without a line end are scanned once, or a long line would cost quadratic time.
-            self.scanned = self.incoming.len();
-            if self.incoming.len() > REPLY_BYTES {
-                return Err(node_gone("it sent a line without end"));
-            }
-            self.transfer_some().await?;
-        }
-    }
-
-    /// Waits, without a deadline, until chat activity differs from `is_active`, and returns it.
+    /// Waits, without a time limit, until chat activity differs from `is_active`, and returns it.
     ///
     /// # Errors
     /// [`Error::NodeGone`] when the node ends, [`Error::Relayed`] when it doesn't know the action.
     pub async fn watch_chat_activity(&mut self, is_active: bool) -> Result<bool, Error> {
-        let id = self.send(ControlAction::WatchChatActivity { talking: is_active }).await?;
-        loop {
-            match self.next_message().await? {
-                NodeMessage::Reply(reply) if reply.id == id => {
-                    return reply.outcome.into_result().map(|value| value == true);
-                }
-                NodeMessage::Reply(_) | NodeMessage::Event(_) => {}
-            }
-        }
+        self.call_within(None, ControlAction::WatchChatActivity { talking: is_active }).await
+    }
+
+    /// Performs an action whose reply carries no value.
+    ///
+    /// # Errors
+    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
+    pub async fn perform(&self, action: ControlAction) -> Result<(), Error> {
+        self.call::<Value>(action).await.map(|_| ())
     }
 
     /// Performs an action and returns the value of its reply.
     ///
     /// # Errors
     /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
-    pub async fn call<T: DeserializeOwned>(&mut self, action: ControlAction) -> Result<T, Error> {
-        self.call_within(CALL_TIMEOUT, action).await
-    }
-
-    /// Returns the node's process.
-    pub const fn process(&self) -> &NodeProcess {
-        &self.process
+    pub async fn call<T: DeserializeOwned>(&self, action: ControlAction) -> Result<T, Error> {
+        self.call_within(self.timeout, action).await
     }
 
     fn new(stream: UnixStream) -> Result<Self, Error> {
@@ -298,34 +193,157 @@ impl NodeClient {
         if !sys::is_trusted_uid(credentials.uid()) {
             let message =
                 format!("the socket of the `peer` that keeps this account belongs to user {}", credentials.uid());
-            return Err(Error::Relayed { kind: crate::engine::ErrorKind::Refused, message });
+            return Err(Error::Relayed { kind: ErrorKind::Refused, message });
         }
-        let holder =
         // The kernel says pid 0 for a process outside of this pid namespace.
-            NodeProcess::new(credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0));
-        let (outgoing, incoming, held) = (BytesMut::new(), BytesMut::new(), VecDeque::new());
-        Ok(Self { stream, process: holder, outgoing, incoming, scanned: 0, pending_events: held, next_id: 0 })
+        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0);
+        Ok(Self::over(stream, NodeProcess::new(pid)))
+    }
+
+    fn over(stream: UnixStream, process: NodeProcess) -> Self {
+        let (requests, queued) = mpsc::unbounded_channel();
+        let (events, end) = (broadcast::channel(MAX_BUFFERED_EVENTS).0, Arc::new(ConnectionEnd::default()));
+        let unwritten = Arc::new(AtomicUsize::new(0));
+        let driver = ConnectionDriver {
+            stream,
+            requests: queued,
+            unwritten: unwritten.clone(),
+            events: events.clone(),
+            waiting: HashMap::new(),
+            outgoing: BytesMut::new(),
+            incoming: BytesMut::new(),
+            scanned: 0,
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(driver.run(end.clone()));
+        let last_id = AtomicU64::new(0);
+        let connection = Arc::new(NodeConnectionState { requests, last_id, unwritten, events, end, _driver: tasks });
+        Self { process, timeout: Some(CALL_TIMEOUT), connection }
     }
 
     /// Waits for the first reply: the kernel completes connections even while the process behind the socket is stopped.
-    async fn greet(&mut self) -> Result<(), Error> {
-        self.call_within::<NodeStatus>(GREETING_TIMEOUT, ControlAction::Status).await.map(|_| ())
+    async fn greet(&self) -> Result<(), Error> {
+        self.call_within::<NodeStatus>(Some(GREETING_TIMEOUT), ControlAction::Status).await.map(|_| ())
     }
 
-    async fn call_within<T: DeserializeOwned>(&mut self, limit: Duration, action: ControlAction) -> Result<T, Error> {
-        let holder = self.process.clone();
+    async fn call_within<T: DeserializeOwned>(
+        &self,
+        timeout: Option<Duration>,
+        action: ControlAction,
+    ) -> Result<T, Error> {
+        let (sender, reply) = oneshot::channel();
+        self.queue(action, Some(sender))?;
         let reply = async {
-            let id = self.send(action).await?;
-            loop {
-                match self.read_message().await? {
-                    NodeMessage::Reply(reply) if reply.id == id => return reply.outcome.into_result(),
-                    NodeMessage::Reply(_) => {}
-                    NodeMessage::Event(event) => self.pending_events.push_back(event),
-                }
+            match reply.await {
+                Ok(reply) => reply.outcome.into_result(),
+                Err(_) => Err(self.gone_error()),
             }
         };
-        let value = holder.wait_for(limit, reply).await?;
+        let value = match timeout {
+            Some(timeout) => self.process.wait_for(timeout, reply).await?,
+            None => reply.await?,
+        };
         serde_json::from_value(value).map_err(|why| node_gone(&why.to_string()))
+    }
+
+    /// Gives a request to the driver; it is written even if nobody waits for its reply any more.
+    fn queue(&self, action: ControlAction, reply: Option<oneshot::Sender<ControlReply>>) -> Result<(), Error> {
+        let id = self.connection.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut line =
+            serde_json::to_vec(&ControlRequest { id, action }).map_err(|why| Error::Internal(why.to_string()))?;
+        line.push(b'\n');
+        if line.len() > MAX_REQUEST_BYTES {
+            return Err(Error::Usage(format!("{} bytes are too much at once", line.len())));
+        }
+        let len = line.len();
+        if self.connection.unwritten.fetch_add(len, Ordering::Relaxed) + len > MAX_OUTGOING_BYTES {
+            self.connection.unwritten.fetch_sub(len, Ordering::Relaxed);
+            return Err(node_gone("it takes nothing any more"));
+        }
+        self.connection.requests.send(OutgoingRequest { id, line, reply }).map_err(|_| self.gone_error())
+    }
+
+    fn gone_error(&self) -> Error {
+        node_gone(self.connection.end.why.get().map_or("it ended", String::as_str))
+    }
+}
+
+/// The task that reads and writes a connection.
+struct ConnectionDriver {
+    stream: UnixStream,
+    requests: mpsc::UnboundedReceiver<OutgoingRequest>,
+    unwritten: Arc<AtomicUsize>,
+    events: broadcast::Sender<NodeEvent>,
+    /// Those who wait for a reply, by the id of the request.
+    waiting: HashMap<u64, oneshot::Sender<ControlReply>>,
+    outgoing: BytesMut,
+    incoming: BytesMut,
+    /// Length of the start of `incoming` that holds no line end.
+    scanned: usize,
+}
+
+impl ConnectionDriver {
+    async fn run(mut self, end: Arc<ConnectionEnd>) {
+        let why = loop {
+            if let Err(why) = self.step().await {
+                break why;
+            }
+        };
+        // Before `self` is dropped, and with it the senders of those who wait.
+        let _ = end.why.set(why);
+        drop(self);
+        end.token.cancel();
+    }
+
+    /// Takes a request, writes a part of those taken, or reads a part of what comes. Fails with the reason of the end.
+    async fn step(&mut self) -> Result<(), String> {
+        let (mut reader, mut writer) = self.stream.split();
+        tokio::select! {
+            // A request is known before its reply is read.
+            biased;
+            request = self.requests.recv() => {
+                let OutgoingRequest { id, line, reply } = request.ok_or("nobody asks any more")?;
+                self.outgoing.extend_from_slice(&line);
+                reply.map(|reply| self.waiting.insert(id, reply));
+            }
+            written = writer.write(&self.outgoing), if !self.outgoing.is_empty() => {
+                let len = written.map_err(|why| why.to_string())?;
+                self.outgoing.advance(len);
+                self.unwritten.fetch_sub(len, Ordering::Relaxed);
+            }
+            read = reader.read_buf(&mut self.incoming) => {
+                if read.map_err(|why| why.to_string())? == 0 {
+                    return Err("it ended".to_owned());
+                }
+                self.handle_lines()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_lines(&mut self) -> Result<(), String> {
+        while let Some(end) = memchr::memchr(b'\n', &self.incoming[self.scanned..]) {
+            let line = self.incoming.split_to(self.scanned + end + 1);
+            self.scanned = 0;
+            let value: Value = serde_json::from_slice(&line).map_err(|why| why.to_string())?;
+            if value.get("event").is_none() {
+                let reply: ControlReply = serde_json::from_value(value).map_err(|why| why.to_string())?;
+                if let Some(waiting) = self.waiting.remove(&reply.id) {
+                    // Fails when the caller waits no longer.
+                    let _ = waiting.send(reply);
+                }
+                continue;
+            }
+            match serde_json::from_value(value) {
+                // Fails when nobody watches.
+                Ok(event) => drop(self.events.send(event)),
+                // A newer node may send events that this version doesn't know.
+                Err(why) => tracing::debug!("an unknown event: {why}"),
+            }
+        }
+        // Bytes without a line end are scanned once, or a long line would cost quadratic time.
+        self.scanned = self.incoming.len();
+        if self.incoming.len() > REPLY_BYTES { Err("it sent a line without end".to_owned()) } else { Ok(()) }
     }
 }
 
@@ -357,58 +375,61 @@ async fn connect_to(path: &Path) -> Result<Option<UnixStream>, Error> {
     }
 }
 
-impl ControlOutcome {
-    /// Converts the outcome to a result.
-    ///
-    /// # Errors
-    /// [`Error::Relayed`] with the node's words.
-    pub fn into_result(self) -> Result<Value, Error> {
-        match self {
-            Self::Done(value) => Ok(value),
-            Self::Error { kind, message } => Err(Error::Relayed { kind, message }),
-        }
-    }
-}
-
 fn node_gone(why: &str) -> Error {
     Error::NodeGone { why: why.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::ControlOutcome;
     use super::*;
 
     /// Far more than the system keeps for either direction.
-    const COMMANDS: u64 = 100;
+    const REQUESTS: u64 = 100;
 
     #[tokio::test]
     async fn a_node_that_has_much_to_tell_and_reads_nothing_meanwhile_is_heard() {
         let (stream, node) = UnixStream::pair().unwrap();
-        let mut client = NodeClient::new(stream).unwrap();
+        let client = NodeClient::over(stream, NodeProcess::new(None));
         let (reading, mut writing) = node.into_split();
         let told = async {
-            for id in 1..=COMMANDS {
+            for id in 1..=REQUESTS {
                 let reply = ControlReply { id, outcome: ControlOutcome::Done(Value::from("x".repeat(16 << 10))) };
                 let line = serde_json::to_string(&reply).unwrap() + "\n";
                 writing.write_all(line.as_bytes()).await.unwrap();
             }
             let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(reading));
-            for _ in 0..COMMANDS {
+            for _ in 0..REQUESTS {
                 lines.next_line().await.unwrap().unwrap();
             }
         };
-        let talk = async {
-            for _ in 0..COMMANDS {
-                client
-                    .send(ControlAction::Say { to: "bob".parse().unwrap(), text: "y".repeat(16 << 10), message: None })
-                    .await
-                    .unwrap();
-            }
-            for id in 1..=COMMANDS {
-                assert!(matches!(client.next_message().await, Ok(NodeMessage::Reply(reply)) if reply.id == id));
+        let mut asked = JoinSet::new();
+        for _ in 0..REQUESTS {
+            let (sender, reply) = oneshot::channel();
+            let action = ControlAction::Say { to: "bob".parse().unwrap(), text: "y".repeat(16 << 10), message: None };
+            client.queue(action, Some(sender)).unwrap();
+            asked.spawn(reply);
+        }
+        let replies = async {
+            while let Some(reply) = asked.join_next().await {
+                reply.unwrap().unwrap();
             }
         };
-        let both = async { tokio::join!(talk, told) };
+        let both = async { tokio::join!(replies, told) };
         tokio::time::timeout(Duration::from_secs(20), both).await.expect("neither waits for the other");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_learns_that_the_node_has_ended() {
+        let (stream, node) = UnixStream::pair().unwrap();
+        let client = NodeClient::over(stream, NodeProcess::new(None)).without_timeout();
+        let call = client.perform(ControlAction::People);
+        let ending = async {
+            tokio::task::yield_now().await;
+            drop(node);
+        };
+        let (called, ()) = tokio::join!(call, ending);
+        assert!(matches!(called, Err(Error::NodeGone { .. })), "{called:?}");
+        assert!(matches!(client.perform(ControlAction::People).await, Err(Error::NodeGone { .. })));
     }
 }

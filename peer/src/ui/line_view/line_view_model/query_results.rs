@@ -6,7 +6,7 @@ use shared::safe_text::safe_line;
 
 use super::{AccountState, LineViewModel, ScrollbackItem};
 use crate::engine::chat::StoredMessage;
-use crate::engine::node::control::UserSummary;
+use crate::engine::node::UserSummary;
 use crate::ui::conversation_item::ConversationItem;
 use crate::ui::human_format::format_size;
 use crate::ui::line_view::status_line;

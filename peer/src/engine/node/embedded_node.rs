@@ -1,17 +1,21 @@
-//! Node inside a view's process, on its own thread and runtime so that its work doesn't delay key presses.
+//! A node that this process runs for a view or command: a present one on its own thread and runtime, so that its work
+//! doesn't delay key presses, or one without presence.
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::node::control::NodeLifetime;
-use crate::engine::node::{ListenConfig, Node};
+use super::delivery::MessageOutbox;
+use super::link_pool::LinkPool;
+use super::{ListenConfig, Node, NodeCore, NodeLifetime};
 use crate::engine::node_event::EventBus;
 use crate::engine::serve::UploadLimits;
 use crate::engine::{Error, LocalUser};
 
-/// A node that this process runs.
+/// A present node on a thread of this process.
 #[derive(Debug)]
 pub(super) struct EmbeddedNode {
     stop: CancellationToken,
@@ -20,11 +24,11 @@ pub(super) struct EmbeddedNode {
 }
 
 impl EmbeddedNode {
-    /// Starts a node and waits until it is online.
+    /// Starts a node, waits until it is online or found no tracker, and returns its acts as well.
     ///
     /// # Errors
     /// The errors of [`Node::start`].
-    pub(super) async fn start(me: &LocalUser, lifetime: NodeLifetime) -> Result<Self, Error> {
+    pub(super) async fn start(me: &LocalUser, lifetime: NodeLifetime) -> Result<(Self, NodeCore), Error> {
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel();
@@ -35,7 +39,7 @@ impl EmbeddedNode {
         })?;
         let this = Self { stop, thread: Some(thread), ended };
         match is_ready.await {
-            Ok(()) => Ok(this),
+            Ok(core) => Ok((this, core)),
             // The thread dropped `ready` without sending: its result says why.
             Err(_) => Err(match this.end().await {
                 Ok(()) => Error::Internal("going online failed at once".to_owned()),
@@ -71,7 +75,7 @@ impl Drop for EmbeddedNode {
 fn run(
     me: &LocalUser,
     stop: &CancellationToken,
-    ready: oneshot::Sender<()>,
+    ready: oneshot::Sender<NodeCore>,
     lifetime: NodeLifetime,
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -81,7 +85,7 @@ fn run(
             node = Node::start(me, ListenConfig::default(), UploadLimits::default(), EventBus::new(), lifetime) => node?,
         };
         let inner = node.stop_token();
-        let _ = ready.send(());
+        let _ = ready.send(node.core());
         // Forward the stop to the running node, and never complete: `node.run` has to shut down in order.
         let passes_on = async {
             stop.cancelled().await;
@@ -93,4 +97,33 @@ fn run(
             () = passes_on => Ok(()),
         }
     })
+}
+
+/// A node without presence, for one command: it takes no lock and no port, dials only for what is asked of it, and lets
+/// any number of others of the profile work beside it.
+#[derive(Debug)]
+pub(super) struct TransientNode {
+    link_pool: Arc<LinkPool>,
+    /// Owns the delivery workers.
+    tasks: JoinSet<()>,
+}
+
+impl TransientNode {
+    /// Returns a node without presence and its acts.
+    pub(super) fn start(me: &LocalUser) -> (Self, NodeCore) {
+        let (events, link_pool) = (EventBus::new(), Arc::new(LinkPool::on_demand(me.clone())));
+        let (outbox, dispatcher) =
+            MessageOutbox::new(me.clone(), events.clone(), link_pool.clone(), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(dispatcher.run_workers());
+        let core = NodeCore::offline(me.clone(), events, &link_pool, outbox);
+        (Self { link_pool, tasks }, core)
+    }
+
+    /// Closes the links that were dialed.
+    pub(super) async fn end(mut self) {
+        // Before the workers are aborted: dropping a stream finishes it, as if everything had been sent.
+        self.link_pool.close().await;
+        self.tasks.shutdown().await;
+    }
 }

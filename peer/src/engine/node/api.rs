@@ -1,0 +1,412 @@
+//! The one way to a profile's node: [`NodeApi`].
+//!
+//! A command, view or page gets a [`NodeHandle`] from [`NodeHandle::open`] and never asks whether a node runs. There are
+//! two implementations: [`NodeApi::Embedded`] calls functions of this process, [`NodeApi::Attached`] asks the running
+//! node of another process over its local socket ([`super::control`]). Both report the same errors in the same order.
+//!
+//! | method | arguments | result | need |
+//! |---|---|---|---|
+//! | `queue_message` | to, message | the stored message, at once; events report its delivery | online |
+//! | `deliver` | to, message, now | the outcome of the first attempt; with `now` the message isn't kept if that fails | links |
+//! | `queue_offer`, `deliver_offer` | to, name | as above, for the message that announces an offer | online, links |
+//! | `flush` | to | the reason why the queued messages were not delivered | online |
+//! | `cancel` | to, message id | true if the message was queued; it is removed from the queue | links |
+//! | `typing` | to | nothing | online |
+//! | `history` | query | messages, oldest first | store |
+//! | `mark_read` | with, up to | nothing | store |
+//! | `unblock` | user | true if that changed anything | store |
+//! | `block`, `accept` | user | true if that changed anything | links |
+//! | `users` | | everybody met, online or written with | online |
+//! | `wake` | user? | nothing; delivery is attempted again, and links to the user are revalidated | links |
+//! | `report_transfers` | transfers | nothing; the events report them to all views | online |
+//! | `change_password` | both passwords | nothing | links |
+//! | `watch` | with? | the events from now on; `with` names the conversation that is open in a view | online |
+//!
+//! Three more concern only a node that runs, and do nothing where there is none: [`running_status`], [`stop_running`] and
+//! [`announce_shares`]. The need "links" is met without presence at the tracker: such a node takes no lock and no port,
+//! dials for what is asked of it, and any number of them work beside each other.
+//!
+//! A message that was stored stays stored if the caller drops the future; every other act ends with its future.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | events that a slow watcher has not received | 4,096 | it misses some, and is told how many |
+//! | requests to another process that are not written yet | 16 MiB | an error |
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use shared::peer::{ChatMessage, MessageId};
+use shared::{FileName, UserName};
+
+use super::control::{ControlAction, NodeClient};
+use super::embedded_node::{EmbeddedNode, TransientNode};
+use super::{FlushReport, NodeCore, NodeEvents, NodeLifetime, NodeStatus, UserSummary};
+use crate::engine::chat::DeliveryReport;
+use crate::engine::node_event::FileTransfer;
+use crate::engine::tracker_account::PasswordChange;
+use crate::engine::{Error, LocalUser};
+use crate::profile::{HistoryQuery, Profile, ProfileError, StoredMessage};
+
+/// Attempts while another node is starting or ending: 100 at 50 ms are 5 s.
+const MAX_ATTEMPTS: u32 = 100;
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The part of a node that a caller can't do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeNeed {
+    /// The profile's database. A node whose process is stopped is passed over.
+    Store,
+    /// Links to other users: those of the running node, or links that this process dials when it is asked to.
+    Links,
+    /// Presence at the tracker: if no node runs, this process runs one of this lifetime.
+    Online(NodeLifetime),
+}
+
+/// The acts of a node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum NodeApi {
+    /// Those of a node in this process.
+    Embedded(NodeCore),
+    /// Those of the running node of another process.
+    Attached(NodeClient),
+}
+
+/// The acts of a node, and the node itself if this process runs it.
+#[derive(Debug)]
+pub struct NodeHandle {
+    api: NodeApi,
+    own: OwnNode,
+}
+
+/// The node that this process runs.
+#[derive(Debug)]
+enum OwnNode {
+    None,
+    Transient(TransientNode),
+    Online(EmbeddedNode),
+}
+
+impl NodeHandle {
+    /// Attaches to the running node, or makes one in this process that meets the need.
+    ///
+    /// # Errors
+    /// The reason why a running node can't be reached, or why none can be started.
+    pub async fn open(me: &LocalUser, need: NodeNeed) -> Result<Self, Error> {
+        for _ in 0..MAX_ATTEMPTS {
+            match NodeClient::connect(&me.profile).await {
+                Ok(Some(running)) => return Ok(Self { api: NodeApi::Attached(running), own: OwnNode::None }),
+                Ok(None) => {}
+                Err(Error::Profile(ProfileError::NodeStopped { .. })) if need == NodeNeed::Store => {
+                    return Ok(Self::transient(me));
+                }
+                Err(error) => return Err(error),
+            }
+            let NodeNeed::Online(lifetime) = need else { return Ok(Self::transient(me)) };
+            match EmbeddedNode::start(me, lifetime).await {
+                Ok((own, core)) => return Ok(Self { api: NodeApi::Embedded(core), own: OwnNode::Online(own) }),
+                // Another process holds the profile's lock, but has not opened its socket yet, or has closed it already.
+                Err(Error::Profile(ProfileError::NodeRuns { .. })) => tokio::time::sleep(RETRY_INTERVAL).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ProfileError::NodeRuns { pid: me.profile.node_holder().pid }.into())
+    }
+
+    /// Attaches to the running node; `None` if there is none.
+    ///
+    /// # Errors
+    /// The reason why a running node can't be reached.
+    pub async fn attach(profile: &Profile) -> Result<Option<Self>, Error> {
+        let running = NodeClient::connect(profile).await?;
+        Ok(running.map(|running| Self { api: NodeApi::Attached(running), own: OwnNode::None }))
+    }
+
+    /// Returns a node without presence in this process, whether or not another one runs.
+    pub fn transient(me: &LocalUser) -> Self {
+        let (own, core) = TransientNode::start(me);
+        Self { api: NodeApi::Embedded(core), own: OwnNode::Transient(own) }
+    }
+
+    /// True if this process runs the node, which ends with the handle.
+    pub const fn owns_node(&self) -> bool {
+        !matches!(self.own, OwnNode::None)
+    }
+
+    /// Returns the error to show while the process of the node is stopped (`SIGSTOP`), unless that is this process.
+    pub fn stopped_error(&self) -> Option<Error> {
+        match &self.api {
+            NodeApi::Attached(node) => node.process().is_stopped().then(|| node.process().stopped_error()),
+            NodeApi::Embedded(_) => None,
+        }
+    }
+
+    /// Ends the node in order if this process runs it.
+    ///
+    /// # Errors
+    /// The error that ended the node.
+    pub async fn close(self) -> Result<(), Error> {
+        match self.own {
+            OwnNode::Online(own) => own.end().await,
+            OwnNode::Transient(own) => {
+                own.end().await;
+                Ok(())
+            }
+            OwnNode::None => Ok(()),
+        }
+    }
+}
+
+impl Deref for NodeHandle {
+    type Target = NodeApi;
+
+    fn deref(&self) -> &NodeApi {
+        &self.api
+    }
+}
+
+impl NodeApi {
+    /// Returns acts without a time limit: a view keeps its requests while the process of the node is stopped.
+    pub fn without_timeout(&self) -> Self {
+        match self {
+            Self::Embedded(core) => Self::Embedded(core.clone()),
+            Self::Attached(node) => Self::Attached(node.without_timeout()),
+        }
+    }
+
+    /// Stores a message in the outbox; its delivery is reported by events.
+    ///
+    /// # Errors
+    /// The message can't be stored.
+    pub async fn queue_message(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
+        match self {
+            Self::Embedded(core) => core.queue_message(to, message).await,
+            Self::Attached(node) => {
+                let (text, message) = (message.text.into_received(), Some(message.id));
+                node.call(ControlAction::Say { to: to.clone(), text, message }).await
+            }
+        }
+    }
+
+    /// Stores a message and waits for its first delivery attempt. With `now` it is not kept if that fails.
+    ///
+    /// # Errors
+    /// The message is given up.
+    pub async fn deliver(&self, to: &UserName, message: ChatMessage, now: bool) -> Result<DeliveryReport, Error> {
+        match self {
+            Self::Embedded(core) => core.deliver(to, message, now).await,
+            Self::Attached(node) => {
+                let (text, message) = (message.text.into_received(), Some(message.id));
+                node.call(ControlAction::Deliver { to: to.clone(), text, now, message }).await
+            }
+        }
+    }
+
+    /// Stores the message that announces an offer; its delivery is reported by events.
+    ///
+    /// # Errors
+    /// There is no such offer, or the message can't be stored.
+    pub async fn queue_offer(&self, to: &UserName, name: &FileName) -> Result<StoredMessage, Error> {
+        match self {
+            Self::Embedded(core) => core.queue_offer(to, name).await,
+            Self::Attached(node) => node.call(offer_action(to, name, false)).await,
+        }
+    }
+
+    /// Stores the message that announces an offer, and waits for its first delivery attempt.
+    ///
+    /// # Errors
+    /// There is no such offer, or the message is given up.
+    pub async fn deliver_offer(&self, to: &UserName, name: &FileName) -> Result<DeliveryReport, Error> {
+        match self {
+            Self::Embedded(core) => core.deliver_offer(to, name).await,
+            Self::Attached(node) => node.call(offer_action(to, name, true)).await,
+        }
+    }
+
+    /// Attempts to deliver the messages queued for a user; the report has the reason if that failed for now.
+    ///
+    /// # Errors
+    /// The messages will never be delivered, or only after the user did something.
+    pub async fn flush(&self, to: &UserName) -> Result<FlushReport, Error> {
+        match self {
+            Self::Embedded(core) => core.flush(to).await,
+            Self::Attached(node) => node.call(ControlAction::Flush { to: to.clone() }).await,
+        }
+    }
+
+    /// Removes a message from the outbox, so that it is not sent. Returns false if it was not queued.
+    ///
+    /// # Errors
+    /// The profile can't be written.
+    pub async fn cancel(&self, to: &UserName, id: MessageId) -> Result<bool, Error> {
+        match self {
+            Self::Embedded(core) => core.cancel(to, id).await,
+            Self::Attached(node) => node.call(ControlAction::Drop { to: to.clone(), message: id }).await,
+        }
+    }
+
+    /// Sends a typing notice, if there is a link to the user.
+    ///
+    /// # Errors
+    /// The node has ended.
+    pub async fn typing(&self, to: &UserName) -> Result<(), Error> {
+        match self {
+            Self::Embedded(core) => Ok(core.typing(to)),
+            Self::Attached(node) => node.perform(ControlAction::Typing { to: to.clone() }).await,
+        }
+    }
+
+    /// Returns messages of the history, the oldest first.
+    ///
+    /// # Errors
+    /// The profile can't be read.
+    pub async fn history(&self, query: HistoryQuery) -> Result<Vec<StoredMessage>, Error> {
+        match self {
+            Self::Embedded(core) => core.history(query).await,
+            Self::Attached(node) => node.call(ControlAction::History(query)).await,
+        }
+    }
+
+    /// Marks the messages of `with` as read, all or those up to a place.
+    ///
+    /// # Errors
+    /// The profile can't be written.
+    pub async fn mark_read(&self, with: &UserName, up_to: Option<i64>) -> Result<(), Error> {
+        match self {
+            Self::Embedded(core) => core.mark_read(with.clone(), up_to).await,
+            Self::Attached(node) => node.perform(ControlAction::MarkRead { with: with.clone(), up_to }).await,
+        }
+    }
+
+    /// Returns everybody met, online or written with.
+    ///
+    /// # Errors
+    /// The profile can't be read.
+    pub async fn users(&self) -> Result<Vec<UserSummary>, Error> {
+        match self {
+            Self::Embedded(core) => core.users().await,
+            Self::Attached(node) => node.call(ControlAction::People).await,
+        }
+    }
+
+    /// Blocks a user and closes the links to them. Returns false if they were blocked already.
+    ///
+    /// # Errors
+    /// The profile can't be written.
+    pub async fn block(&self, user: &UserName) -> Result<bool, Error> {
+        match self {
+            Self::Embedded(core) => core.block(user.clone()).await,
+            Self::Attached(node) => node.call(ControlAction::Block { user: user.clone() }).await,
+        }
+    }
+
+    /// Lifts a block. Returns false if there was none.
+    ///
+    /// # Errors
+    /// The profile can't be written.
+    pub async fn unblock(&self, user: &UserName) -> Result<bool, Error> {
+        match self {
+            Self::Embedded(core) => core.unblock(user.clone()).await,
+            Self::Attached(node) => node.call(ControlAction::Unblock { user: user.clone() }).await,
+        }
+    }
+
+    /// Accepts a stranger's messages. Returns false if that changed nothing.
+    ///
+    /// # Errors
+    /// The profile can't be written.
+    pub async fn accept(&self, user: &UserName) -> Result<bool, Error> {
+        match self {
+            Self::Embedded(core) => core.accept(user.clone()).await,
+            Self::Attached(node) => node.call(ControlAction::Accept { user: user.clone() }).await,
+        }
+    }
+
+    /// Makes a present node attempt the delivery to a user, or to everybody, again. Links to the user are revalidated.
+    ///
+    /// # Errors
+    /// The profile can't be read.
+    pub async fn wake(&self, user: Option<&UserName>) -> Result<(), Error> {
+        match self {
+            Self::Embedded(core) => core.wake(user.cloned()).await,
+            Self::Attached(node) => node.perform(ControlAction::Wake { user: user.cloned() }).await,
+        }
+    }
+
+    /// Reports transfers of this process to all who watch the node.
+    ///
+    /// # Errors
+    /// The node has ended.
+    pub async fn report_transfers(&self, transfers: Vec<FileTransfer>) -> Result<(), Error> {
+        match self {
+            Self::Embedded(core) => Ok(transfers.into_iter().for_each(|transfer| core.report_transfer(transfer))),
+            Self::Attached(node) => node.report_transfers(transfers).await,
+        }
+    }
+
+    /// Changes the account's password. All its sessions end, except the node's.
+    ///
+    /// # Errors
+    /// The present password is wrong, or the tracker can't be reached.
+    pub async fn change_password(&self, change: PasswordChange) -> Result<(), Error> {
+        match self {
+            Self::Embedded(core) => core.change_password(change).await,
+            Self::Attached(node) => {
+                let (present, new) = ((&change.current).into(), (&change.new).into());
+                node.perform(ControlAction::Passwd { present, new }).await
+            }
+        }
+    }
+
+    /// Returns the node's events from now on. If the node is not present at the tracker, the first one says why. The
+    /// conversation with `with` counts as open in a view.
+    ///
+    /// # Errors
+    /// The node has ended.
+    pub async fn watch(&self, with: Option<&UserName>) -> Result<NodeEvents, Error> {
+        match self {
+            Self::Embedded(core) => Ok(NodeEvents::of_core(core, with)),
+            Self::Attached(node) => node.watch(with).await,
+        }
+    }
+}
+
+fn offer_action(to: &UserName, name: &FileName, wait: bool) -> ControlAction {
+    ControlAction::Offer { to: to.clone(), name: name.clone(), wait }
+}
+
+/// Returns the state of the running node; `None` if there is none.
+///
+/// # Errors
+/// The reason why a running node can't be reached.
+pub async fn running_status(profile: &Profile) -> Result<Option<NodeStatus>, Error> {
+    match NodeClient::connect(profile).await? {
+        Some(node) => node.status().await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Stops the running node, if there is one, and waits until it has left the tracker.
+///
+/// # Errors
+/// The reason why a running node can't be reached, or doesn't end.
+pub async fn stop_running(profile: &Profile) -> Result<(), Error> {
+    if let Some(node) = NodeClient::connect(profile).await? {
+        node.stop().await?;
+        // The next command must be able to start another one.
+        profile.wait_for_node_exit().await?;
+    }
+    Ok(())
+}
+
+/// Has the running node, if there is one, announce the profile's shares to the tracker.
+///
+/// # Errors
+/// The reason why a running node can't be reached.
+pub async fn announce_shares(profile: &Profile) -> Result<(), Error> {
+    match NodeClient::connect(profile).await? {
+        Some(node) => node.perform(ControlAction::SharesChanged).await,
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,238 @@
+//! The acts of a node, performed in this process: for the views that run the node, for the clients of its local socket,
+//! and for commands while no node runs.
+
+use std::sync::{Arc, Weak};
+
+use shared::peer::{ChatMessage, MessageId, PeerErrorCode};
+use shared::{FileName, UserName};
+use tokio_util::sync::CancellationToken;
+
+use super::NodeServices;
+use super::delivery::MessageOutbox;
+use super::link_pool::LinkPool;
+use super::node_values::{FlushReport, NodeLifetime, NodeStatus, UserSummary};
+use super::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
+use super::tracker_session::{PresenceState, TrackerHandle};
+use super::user_list;
+use crate::engine::chat::{self, DeliveryReport};
+use crate::engine::node_event::{EventBus, FileTransfer, NodeEvent};
+use crate::engine::tracker_account::{self, PasswordChange};
+use crate::engine::{Error, LocalUser, file_offers, now_s, run_blocking};
+use crate::profile::{HistoryQuery, Profile, StoredMessage};
+
+/// The parts of a node that its acts use. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct NodeCore {
+    me: LocalUser,
+    events: EventBus,
+    /// Only the node itself keeps its links and its port: a caller may hold this for longer.
+    link_pool: Weak<LinkPool>,
+    outbox: Arc<MessageOutbox>,
+    /// `None` in a node without presence, which lasts as long as one command.
+    presence: Option<PresenceServices>,
+}
+
+/// The parts that only a node has which is present at the tracker.
+#[derive(Debug, Clone)]
+struct PresenceServices {
+    tracker: TrackerHandle,
+    revalidation: RevalidationHandle,
+    lifetime: NodeLifetime,
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl NodeCore {
+    /// Returns the acts of a node that is present at the tracker until `ended` is cancelled; `stop` ends it.
+    pub(super) fn online(
+        me: LocalUser,
+        events: EventBus,
+        services: NodeServices,
+        lifetime: NodeLifetime,
+        stop: CancellationToken,
+        ended: CancellationToken,
+    ) -> Self {
+        let NodeServices { link_pool, outbox, tracker, revalidation } = services;
+        let presence = Some(PresenceServices { tracker, revalidation, lifetime, stop, ended });
+        Self { me, events, link_pool: Arc::downgrade(&link_pool), outbox, presence }
+    }
+
+    /// Returns the acts of a node without presence.
+    pub(super) fn offline(
+        me: LocalUser,
+        events: EventBus,
+        link_pool: &Arc<LinkPool>,
+        outbox: Arc<MessageOutbox>,
+    ) -> Self {
+        Self { me, events, link_pool: Arc::downgrade(link_pool), outbox, presence: None }
+    }
+
+    pub(super) const fn events(&self) -> &EventBus {
+        &self.events
+    }
+
+    /// Returns the token whose cancellation stops the node.
+    pub(super) fn stop_token(&self) -> CancellationToken {
+        self.presence.as_ref().map(|presence| presence.stop.clone()).unwrap_or_default()
+    }
+
+    /// Returns the token that is cancelled when the node has ended.
+    pub(super) fn ended_token(&self) -> CancellationToken {
+        self.presence.as_ref().map(|presence| presence.ended.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn lifetime(&self) -> NodeLifetime {
+        self.presence.as_ref().map_or(NodeLifetime::Command, |presence| presence.lifetime)
+    }
+
+    /// Returns the event with which a watcher begins: the reason why the node is not present at the tracker.
+    pub(super) fn absence_event(&self) -> Option<NodeEvent> {
+        match self.presence.as_ref()?.tracker.presence_state() {
+            PresenceState::Offline { why } => Some(NodeEvent::TrackerLost { why }),
+            PresenceState::Displaced(elsewhere) => Some(NodeEvent::Displaced(elsewhere)),
+            PresenceState::Present { .. } => None,
+        }
+    }
+
+    pub(super) fn status(&self) -> NodeStatus {
+        let (address, elsewhere) = match self.presence.as_ref().map(|presence| presence.tracker.presence_state()) {
+            Some(PresenceState::Present { address }) => (Some(address), None),
+            Some(PresenceState::Displaced(elsewhere)) => (None, Some(elsewhere)),
+            Some(PresenceState::Offline { .. }) | None => (None, None),
+        };
+        let (user, lifetime) = (self.me.user.clone(), self.lifetime());
+        NodeStatus { user, address, pid: std::process::id(), lifetime, elsewhere }
+    }
+
+    pub(super) async fn queue_message(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
+        self.outbox.enqueue(to, message).await
+    }
+
+    pub(super) async fn deliver(
+        &self,
+        to: &UserName,
+        message: ChatMessage,
+        now: bool,
+    ) -> Result<DeliveryReport, Error> {
+        if self.presence.is_none() {
+            // No dispatcher expires messages: an old one must not be sent along.
+            self.outbox.expire_with_notices().await?;
+        }
+        self.outbox.deliver(to, message, now).await
+    }
+
+    pub(super) async fn queue_offer(&self, to: &UserName, name: &FileName) -> Result<StoredMessage, Error> {
+        self.outbox.enqueue(to, self.offer_message(to, name)?).await
+    }
+
+    pub(super) async fn deliver_offer(&self, to: &UserName, name: &FileName) -> Result<DeliveryReport, Error> {
+        self.deliver(to, self.offer_message(to, name)?, false).await
+    }
+
+    pub(super) async fn flush(&self, to: &UserName) -> Result<FlushReport, Error> {
+        self.outbox.flush(to).await
+    }
+
+    pub(super) async fn cancel(&self, to: &UserName, id: MessageId) -> Result<bool, Error> {
+        self.outbox.cancel_queued(to, id).await
+    }
+
+    pub(super) fn typing(&self, to: &UserName) {
+        // Throttle transfers already now: a message follows soon.
+        self.events.record_own_writing(to);
+        self.outbox.notify_typing(to);
+    }
+
+    pub(super) async fn history(&self, query: HistoryQuery) -> Result<Vec<StoredMessage>, Error> {
+        self.with_profile(move |profile| Ok(profile.history(&query)?)).await
+    }
+
+    pub(super) async fn mark_read(&self, with: UserName, up_to: Option<i64>) -> Result<(), Error> {
+        let user = with.clone();
+        if self.with_profile(move |profile| Ok(profile.mark_read(&user, up_to)?)).await? {
+            self.events.send(NodeEvent::Read { with });
+        }
+        Ok(())
+    }
+
+    pub(super) async fn users(&self) -> Result<Vec<UserSummary>, Error> {
+        match &self.presence {
+            Some(presence) => user_list::list_users(&self.me, Some(presence.tracker.clone())).await,
+            None => user_list::list_users(&self.me, self.me.connect_tracker().await.ok()).await,
+        }
+    }
+
+    pub(super) async fn block(&self, user: UserName) -> Result<bool, Error> {
+        let blocked = user.clone();
+        let changed = self.with_profile(move |profile| Ok(profile.block(&blocked, now_s())?)).await?;
+        // The block is on record before the links close, or the user could call again in between.
+        if let Some(link_pool) = self.link_pool.upgrade() {
+            link_pool.close_links(&user, PeerErrorCode::Unauthorised);
+        }
+        Ok(changed)
+    }
+
+    pub(super) async fn unblock(&self, user: UserName) -> Result<bool, Error> {
+        self.with_profile(move |profile| Ok(profile.unblock(&user)?)).await
+    }
+
+    pub(super) async fn accept(&self, user: UserName) -> Result<bool, Error> {
+        let accepted = user.clone();
+        let changed = self.with_profile(move |profile| Ok(profile.accept(&accepted)?)).await?;
+        self.events.send(NodeEvent::Accepted { user });
+        Ok(changed)
+    }
+
+    /// Attempts the delivery to `user`, or to everybody, again. A node without presence delivers nothing unasked.
+    pub(super) async fn wake(&self, user: Option<UserName>) -> Result<(), Error> {
+        let Some(presence) = &self.presence else { return Ok(()) };
+        match user {
+            Some(user) => {
+                // `peer trust` asks for this: another key may be on record by now.
+                presence.revalidation.request(RevalidationTrigger::UserKey(user.clone()));
+                self.outbox.wake(&user);
+                Ok(())
+            }
+            None => self.outbox.wake_all().await,
+        }
+    }
+
+    /// Reports a transfer to all watchers, with its byte count capped at the file's size.
+    pub(super) fn report_transfer(&self, transfer: FileTransfer) {
+        self.events.send(NodeEvent::Transfer(FileTransfer { bytes: transfer.bytes.min(transfer.size), ..transfer }));
+    }
+
+    pub(super) async fn change_password(&self, change: PasswordChange) -> Result<(), Error> {
+        let user = self.me.user.clone();
+        match &self.presence {
+            // The node's session is the one that asks, so that it stays valid.
+            Some(presence) => tracker_account::change_password(&mut presence.tracker.clone(), user, change).await,
+            None => tracker_account::change_password(&mut self.me.connect_tracker().await?, user, change).await,
+        }
+    }
+
+    pub(super) fn shares_changed(&self) {
+        if let Some(presence) = &self.presence {
+            presence.tracker.shares_changed();
+        }
+    }
+
+    pub(super) fn go_online(&self) {
+        if let Some(presence) = &self.presence {
+            presence.tracker.go_online();
+        }
+    }
+
+    /// Returns the message that announces an offer, as it is stored: the recipient must be able to fetch exactly that.
+    fn offer_message(&self, to: &UserName, name: &FileName) -> Result<ChatMessage, Error> {
+        Ok(chat::compose_offer(&self.me.user, file_offers::find_offer(&self.me, to, name)?))
+    }
+
+    async fn with_profile<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Profile) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let profile = self.me.profile.clone();
+        run_blocking(move || work(&profile)).await
+    }
+}
