@@ -56,6 +56,7 @@ mod machines;
 mod main_job;
 mod mishaps;
 mod names;
+mod node_api;
 mod node_life;
 mod offers;
 mod outbox;
