@@ -32,8 +32,9 @@ use tracing::info;
 
 use crate::fair_semaphore::Requester;
 use crate::metrics::{StoreKind, TrackerMetrics};
-use crate::rate_limits::{ClientOrigin, Ipv6Network};
+use crate::rate_limits::ClientOrigin;
 use crate::registry::FormerKey;
+use shared::Ipv6Network;
 
 pub use sqlite_store::{AccountDatabaseError, SqliteAccountStore};
 

@@ -24,7 +24,8 @@ use std::time::{Duration, Instant};
 
 use shared::UserName;
 
-use crate::rate_limits::{ClientOrigin, Ipv6Network};
+use crate::rate_limits::ClientOrigin;
+use shared::Ipv6Network;
 pub use slot_activity::SlotActivity;
 
 /// Slots reserved for one user.

@@ -55,13 +55,12 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use governor::Quota;
-use shared::UserName;
+use shared::{Ipv6Network, UserName};
 
 use keyed_limiter::KeyedLimiter;
 use known_logins::KnownLogins;
 pub use log_throttle::{LogThrottle, SuppressedLines};
 use origin::Ipv4Network;
-pub use origin::{ClientOrigin, Ipv6Network};
 pub use refusal_streak::RefusalStreak;
 
 /// Changes that an address may make, as a multiple of those of one user.

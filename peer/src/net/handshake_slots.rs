@@ -15,9 +15,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use shared::Ipv6Network;
 use tokio_util::sync::CancellationToken;
 
 const PER_ADDRESS: usize = 96;
@@ -48,8 +49,7 @@ struct HandshakeQueue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct CallerOrigin {
     address: IpAddr,
-    /// The /64 network, of which one machine may have any number of addresses.
-    network: Option<Ipv6Addr>,
+    network: Option<Ipv6Network>,
 }
 
 impl HandshakeSlots {
@@ -128,12 +128,7 @@ impl HandshakeQueue {
 
 impl CallerOrigin {
     const fn of(ip: IpAddr) -> Self {
-        let address = ip.to_canonical();
-        let network = match address {
-            IpAddr::V6(v6) if !v6.is_loopback() => Some(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-            IpAddr::V4(_) | IpAddr::V6(_) => None,
-        };
-        Self { address, network }
+        Self { address: ip.to_canonical(), network: Ipv6Network::of(ip) }
     }
 }
 

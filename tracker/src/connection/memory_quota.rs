@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use crate::rate_limits::{ClientOrigin, Ipv6Network};
+use crate::rate_limits::ClientOrigin;
+use shared::Ipv6Network;
 
 /// The unit in which memory is acquired.
 const UNIT_BYTES: usize = 64 * 1024;

@@ -25,7 +25,8 @@ use std::collections::HashMap;
 
 use super::FileListError;
 use super::byte_counter::ByteCounter;
-use crate::rate_limits::{ClientOrigin, Ipv6Network};
+use crate::rate_limits::ClientOrigin;
+use shared::Ipv6Network;
 
 /// A user's floor is the catalogue divided by this.
 const FLOOR_DIVISOR: usize = 1024;

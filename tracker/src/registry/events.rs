@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use shared::UserName;
 use shared::tracker::{TrackerEvent, TrackerEventKind};
 
-use crate::rate_limits::{ClientOrigin, Ipv6Network};
+use crate::rate_limits::ClientOrigin;
+use shared::Ipv6Network;
 
 /// Events that are kept for those who read behind.
 pub const KEPT_EVENTS: usize = 4096;

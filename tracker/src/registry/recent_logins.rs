@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use shared::UserName;
 
 use super::SessionId;
-use crate::rate_limits::{ClientOrigin, Ipv6Network};
+use crate::rate_limits::ClientOrigin;
+use shared::Ipv6Network;
 
 /// Origins that take turns in one list, those with the latest logins. It bounds the work for a list of 4 KiB.
 const MAX_ROUND_ROBIN_ORIGINS: usize = 256;
