@@ -241,11 +241,11 @@
 //! | time and memory of a client, connections, attempts | the tables in the tracker's modules | `rate_limited` or `busy` with `retry_after_ms`, or closed |
 
 mod dialect;
+mod bounded_list;
 mod event;
 mod feature;
 mod file_search;
 mod reply;
-mod reply_list;
 mod request;
 
 use std::fmt;

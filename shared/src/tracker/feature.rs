@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::bounded_list::BoundedList;
 
 /// An extension of the protocol beyond its first version, announced by a tracker or its client.
 ///
@@ -101,11 +103,14 @@ impl Serialize for FeatureSet {
 
 impl<'de> Deserialize<'de> for FeatureSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(FeatureListVisitor)
+        let BoundedList(items) = BoundedList::<FeatureListItem<'de>, MAX_LISTED_FEATURES>::deserialize(deserializer)?;
+        let name = |item: FeatureListItem<'de>| match item {
+            FeatureListItem::Name(name) => Feature::from_name(&name),
+            FeatureListItem::Other(IgnoredAny) => None,
+        };
+        Ok(items.into_iter().take(MAX_LISTED_FEATURES).filter_map(name).collect())
     }
 }
-
-struct FeatureListVisitor;
 
 /// An item of a list of features. Items other than names may come from a newer version and are ignored.
 #[derive(Deserialize)]
@@ -113,30 +118,6 @@ struct FeatureListVisitor;
 enum FeatureListItem<'a> {
     Name(#[serde(borrow)] std::borrow::Cow<'a, str>),
     Other(IgnoredAny),
-}
-
-impl<'de> Visitor<'de> for FeatureListVisitor {
-    type Value = FeatureSet;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of names")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<FeatureSet, A::Error> {
-        let mut features = FeatureSet::default();
-        for _ in 0..MAX_LISTED_FEATURES {
-            match list.next_element::<FeatureListItem<'de>>()? {
-                Some(FeatureListItem::Name(name)) => {
-                    Feature::from_name(&name).into_iter().for_each(|one| features.insert(one));
-                }
-                Some(FeatureListItem::Other(IgnoredAny)) => {}
-                None => return Ok(features),
-            }
-        }
-        // serde_json fails on a list that is not read to its end.
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(features)
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::reply_list::reply_list;
+use super::bounded_list::short_list;
 use super::request::SharedFile;
 use super::{FeatureSet, SessionToken, TrackerErrorCode, TrackerRefusal};
 use crate::limits::{MAX_FILES_PER_USER, MAX_USERS_PER_REPLY};
@@ -57,7 +57,7 @@ pub struct RegisterFilesReply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListPeersReply {
     /// Present users, ordered by name.
-    #[serde(deserialize_with = "reply_list::<_, _, MAX_USERS_PER_REPLY>")]
+    #[serde(deserialize_with = "short_list::<_, _, MAX_USERS_PER_REPLY>")]
     pub peers: Vec<ListedPeer>,
     /// Number of matching users on all pages.
     pub total: usize,
@@ -70,7 +70,7 @@ pub struct ListPeersReply {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct UserFilesReply {
     /// The user, if present.
-    #[serde(deserialize_with = "reply_list::<_, _, 1>")]
+    #[serde(deserialize_with = "short_list::<_, _, 1>")]
     peers: Vec<ListedPeer>,
 }
 
@@ -94,12 +94,12 @@ pub struct ListedPeer {
     /// The user's UDP port for peers, if there is one.
     pub port: Option<u16>,
     /// Further candidate addresses.
-    #[serde(default, deserialize_with = "reply_list::<_, _, MAX_LISTED_ADDRESSES>")]
+    #[serde(default, deserialize_with = "short_list::<_, _, MAX_LISTED_ADDRESSES>")]
     pub addresses: Vec<SocketAddr>,
     /// The key the account is bound to, if any.
     pub fingerprint: Option<Fingerprint>,
     /// Shared files, ordered by name.
-    #[serde(default, deserialize_with = "reply_list::<_, _, MAX_FILES_PER_USER>")]
+    #[serde(default, deserialize_with = "short_list::<_, _, MAX_FILES_PER_USER>")]
     pub files: Vec<SharedFile>,
     /// Number of shared files (with the requested name or hash) if `files` doesn't list all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,6 @@
 //! own peers.
 
 mod action_names;
-mod bounded_list;
 mod json_repair;
 mod lenient_value;
 mod request_fault;

@@ -6,10 +6,10 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::bounded_list::{BoundedList, BoundedListVisitor};
 use super::lenient_value::LenientValue;
 use crate::limits::MAX_FILES_PER_USER;
 use crate::tracker::Dialect;
+use crate::tracker::bounded_list::{BoundedList, BoundedListVisitor};
 
 /// A field that some action uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,6 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::action_names::known_action;
-use super::bounded_list::BoundedList;
 use super::lenient_value::{LenientValue, NotUnicode, WrongType};
 use super::request_fault::{FieldFault, FileFault, RejectedFiles, RequestFault, UnusableName, too_many_files_fault};
 use super::request_fields::{FieldName, FileFields, FileItem, FileItems, RequestFields};
@@ -18,6 +17,7 @@ use super::{
 };
 use crate::UserName;
 use crate::limits::{MAX_ADDRESSES_PER_USER, MAX_FILE_SIZE, MAX_FILES_PER_USER};
+use crate::tracker::bounded_list::BoundedList;
 use crate::tracker::{
     Dialect, FeatureSet, FindCriterion, FindRequest, HashText, InstanceId, SearchWords, SessionToken,
 };
