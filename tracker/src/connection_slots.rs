@@ -15,17 +15,15 @@
 
 mod slot_activity;
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::UserName;
 
+use crate::quota_table::{CountTable, ExhaustedQuota, QuotaLimits, QuotaTable};
 use crate::rate_limits::ClientOrigin;
-use shared::Ipv6Network;
 pub use slot_activity::SlotActivity;
 
 /// Slots reserved for one user.
@@ -88,10 +86,9 @@ struct SlotReservation {
 struct SlotTable {
     limit: usize,
     per_address: PerAddressLimits,
-    total: usize,
     last_number: u64,
+    counts: QuotaTable,
     by_address: HashMap<ClientOrigin, BTreeMap<u64, Arc<SlotActivity>>>,
-    by_network: HashMap<Ipv6Network, usize>,
     /// The addresses by their number of slots.
     by_count: BTreeSet<(usize, ClientOrigin)>,
     reservations: ReservationCounts,
@@ -100,10 +97,8 @@ struct SlotTable {
 /// The numbers of reserved slots.
 #[derive(Debug, Default)]
 struct ReservationCounts {
-    total: usize,
-    by_user: HashMap<UserName, usize>,
-    by_origin: HashMap<ClientOrigin, usize>,
-    by_network: HashMap<Ipv6Network, usize>,
+    all: QuotaTable,
+    by_user: CountTable<UserName>,
 }
 
 impl ConnectionSlots {
@@ -112,10 +107,9 @@ impl ConnectionSlots {
         let taken = SlotTable {
             limit,
             per_address,
-            total: 0,
             last_number: 0,
+            counts: QuotaTable::default(),
             by_address: HashMap::new(),
-            by_network: HashMap::new(),
             by_count: BTreeSet::new(),
             reservations: ReservationCounts::default(),
         };
@@ -196,53 +190,41 @@ impl ReservationCounts {
     /// Adds a reservation if the limits allow it. Returns whether they do.
     fn add(&mut self, kept: &SlotReservation, limit: usize) -> bool {
         let SlotReservation { user, from } = kept;
-        let network = from.network();
-        // Proxies and forwarders connect from this machine.
-        let at_origin = if from.is_loopback() { limit } else { RESERVED_PER_ORIGIN };
-        let may = self.total < limit - limit / 4
-            && self.by_user.get(user).is_none_or(|count| *count < RESERVED_PER_USER)
-            && self.by_origin.get(from).is_none_or(|count| *count < at_origin)
-            && network.is_none_or(|network| self.by_network.get(&network).is_none_or(|count| *count < limit / 2));
+        let limits = QuotaLimits {
+            total: limit - limit / 4,
+            per_origin: RESERVED_PER_ORIGIN,
+            loopback: limit,
+            per_network: limit / 2,
+        };
+        let may = self.by_user.get(user) < RESERVED_PER_USER && self.all.try_add(*from, 1, limits).is_ok();
         if may {
-            self.total += 1;
-            *self.by_user.entry(user.clone()).or_default() += 1;
-            *self.by_origin.entry(*from).or_default() += 1;
-            network.into_iter().for_each(|network| *self.by_network.entry(network).or_default() += 1);
+            self.by_user.add(user.clone(), 1);
         }
         may
     }
 
     fn remove(&mut self, kept: &SlotReservation) {
-        self.total -= 1;
-        decrement(&mut self.by_user, kept.user.clone());
-        decrement(&mut self.by_origin, kept.from);
-        kept.from.network().into_iter().for_each(|network| decrement(&mut self.by_network, network));
+        self.by_user.subtract(&kept.user, 1);
+        self.all.subtract(kept.from, 1);
     }
 }
 
-fn decrement<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
-    if let Entry::Occupied(mut count) = counts.entry(key) {
-        *count.get_mut() -= 1;
-        if *count.get() == 0 {
-            count.remove();
+impl From<ExhaustedQuota> for SlotsExhausted {
+    fn from(limit: ExhaustedQuota) -> Self {
+        match limit {
+            ExhaustedQuota::Total => Self::Total,
+            ExhaustedQuota::PerOrigin => Self::PerOrigin,
+            ExhaustedQuota::PerNetwork => Self::PerNetwork,
         }
     }
 }
 
 impl SlotTable {
     fn exhausted_limit(&self, from: ClientOrigin) -> Option<SlotsExhausted> {
-        let PerAddressLimits { remote: elsewhere, loopback } = self.per_address;
-        let per_address = if from.is_loopback() { loopback } else { elsewhere };
-        let from_network = from.network().and_then(|network| self.by_network.get(&network)).copied();
-        // A quarter is left to others, whatever one network does; but one address may always have its own limit.
-        let per_network = (self.limit - self.limit / 4).max(per_address.min(self.limit));
-        if self.count_of(from) >= per_address {
-            Some(SlotsExhausted::PerOrigin)
-        } else if from_network.is_some_and(|count| count >= per_network) {
-            Some(SlotsExhausted::PerNetwork)
-        } else {
-            (self.total >= self.limit).then_some(SlotsExhausted::Total)
-        }
+        let PerAddressLimits { remote, loopback } = self.per_address;
+        let shared = QuotaLimits::shared(self.limit, remote.min(self.limit));
+        let limits = QuotaLimits { per_origin: remote, loopback, ..shared };
+        self.counts.check(from, 1, limits).err().map(Into::into)
     }
 
     fn eviction_candidate(
@@ -280,7 +262,7 @@ impl SlotTable {
     }
 
     fn count_of(&self, from: ClientOrigin) -> usize {
-        self.by_address.get(&from).map_or(0, BTreeMap::len)
+        self.counts.at_origin(from)
     }
 
     fn add(&mut self, from: ClientOrigin, seat: Arc<SlotActivity>) -> u64 {
@@ -290,10 +272,7 @@ impl SlotTable {
         self.by_count.remove(&(seats.len(), from));
         seats.insert(self.last_number, seat);
         self.by_count.insert((seats.len(), from));
-        self.total += 1;
-        if let Some(network) = from.network() {
-            *self.by_network.entry(network).or_default() += 1;
-        }
+        self.counts.add(from, 1);
         self.last_number
     }
 
@@ -307,15 +286,7 @@ impl SlotTable {
         } else {
             self.by_count.insert((seats.len(), from));
         }
-        self.total -= 1;
-        if let Some(network) = from.network()
-            && let Some(count) = self.by_network.get_mut(&network)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.by_network.remove(&network);
-            }
-        }
+        self.counts.subtract(from, 1);
         Some(seat)
     }
 }
@@ -330,7 +301,7 @@ mod tests {
 
     fn is_empty(places: &ConnectionSlots) -> bool {
         let taken = places.table.lock().unwrap();
-        taken.total == 0 && taken.by_address.is_empty() && taken.by_network.is_empty() && taken.by_count.is_empty()
+        taken.counts.is_empty() && taken.by_address.is_empty() && taken.by_count.is_empty()
     }
 
     #[test]
@@ -379,7 +350,7 @@ mod tests {
         drop(hoard);
         assert!(is_empty(&places));
         let kept = &places.table.lock().unwrap().reservations;
-        assert!(kept.total == 0 && kept.by_user.is_empty() && kept.by_origin.is_empty());
+        assert!(kept.all.is_empty() && kept.by_user.is_empty());
     }
 
     #[test]
@@ -425,10 +396,10 @@ mod tests {
             (1..20).map(|n| places.acquire([10, 0, 1, n % 2].into(), now).unwrap()).collect();
         let newcomers: Vec<ConnectionSlot> =
             (0..12).map(|n| places.acquire([10, 0, 2, n].into(), now).unwrap()).collect();
-        assert_eq!(places.table.lock().unwrap().total, 20);
+        assert_eq!(places.table.lock().unwrap().counts.total(), 20);
         // An evicted connection is no longer counted, however long it takes to end.
         hoard.clear();
-        assert_eq!(places.table.lock().unwrap().total, 13);
+        assert_eq!(places.table.lock().unwrap().counts.total(), 13);
         hoard.extend((0..7).map(|_| places.acquire(ip("10.0.1.1"), now).unwrap()));
         assert_eq!(places.acquire(ip("10.0.1.1"), now).unwrap_err(), SlotsExhausted::Total);
         now += EVICTION_IDLE_TIME;

@@ -18,7 +18,8 @@
 //!                      ├► rate_limits     how often each origin may try: pure
 //!                      └► metrics         counters and histograms
 //!
-//! used by several: fair_semaphore (permits in turn), folder_lock (one tracker a data folder), sqlite_file
+//! used by several: quota_table (amounts in use, and their limits), fair_semaphore (permits in turn), folder_lock (one
+//! tracker a data folder), sqlite_file
 //! ```
 //!
 //! | capability | folder or file |
@@ -28,7 +29,7 @@
 //! | a request's way | `connection/conversation.rs` → `service.rs` → `service/*_actions.rs` → `connection/reply_writer.rs` |
 //! | refusals and their texts in both dialects | `service/refusal_reason.rs`, `shared::tracker::dialect` |
 //! | LIST_PEERS, FIND | `registry/{peer_list,peer_list_cache,bounded_list,file_search}.rs` |
-//! | quotas by user and origin | `registry/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
+//! | quotas by user and origin | `quota_table.rs`, `registry/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
 //! | events to subscribers | `registry/events.rs` |
 //! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate (`shared/mdns`) |
 //! | restart without logouts | `presence_store.rs`, `service/presence_writer.rs` |
@@ -48,6 +49,7 @@ mod folder_lock;
 pub mod metrics;
 pub mod passwords;
 pub mod presence_store;
+mod quota_table;
 pub mod rate_limits;
 pub mod registry;
 pub mod server;

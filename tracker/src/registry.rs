@@ -60,7 +60,6 @@ mod shared_files;
 #[cfg(test)]
 mod tests;
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -75,6 +74,7 @@ pub use events::{EventBacklog, KEPT_EVENTS};
 pub use file_list::{FileList, FileListError};
 pub use file_search::{FileListSnapshot, SearchBatch, SearchPosition, cursor_after};
 pub use login_time::LoginTime;
+use crate::quota_table::{CountTable, QuotaLimits};
 pub use peer_list::{ListView, PeerListPage, PeerListText, PeerSnapshot};
 pub use presence_changes::{PresenceChange, RestoredPresence, StoredPresence};
 pub use sessions::{BindingChanged, SessionEndReason, SessionId};
@@ -87,10 +87,9 @@ use presence_changes::DirtyUsers;
 use recent_logins::RecentLogins;
 use sessions::{Session, TokenHash};
 
-/// Users present from one origin. Loopback is exempt: proxies and forwarders connect from this machine.
-const MAX_PRESENT_AT_ORIGIN: usize = 1024;
-/// Users present from one IPv6 network (/64).
-const MAX_PRESENT_IN_NETWORK: usize = 16 * MAX_PRESENT_AT_ORIGIN;
+/// Users present at a time.
+const MAX_PRESENT: QuotaLimits =
+    QuotaLimits { total: usize::MAX, per_origin: 1024, loopback: usize::MAX, per_network: 16 * 1024 };
 
 /// The settings of presence. They can change while the tracker runs.
 #[derive(Debug, Clone, Copy)]
@@ -158,7 +157,7 @@ pub struct PresenceRegistry {
     /// Replaced long lists that wait to be freed outside the lock.
     discarded: Vec<FileList>,
     /// Clients of the exercise that are present, by origin.
-    legacy_at: HashMap<ClientOrigin, usize>,
+    legacy_at: CountTable<ClientOrigin>,
 }
 
 #[derive(Debug)]
@@ -208,7 +207,7 @@ impl PresenceRegistry {
             dirty: DirtyUsers::default(),
             is_stopping: false,
             discarded: Vec::new(),
-            legacy_at: HashMap::new(),
+            legacy_at: CountTable::default(),
         }
     }
 
@@ -284,7 +283,7 @@ impl PresenceRegistry {
         self.full_list.user_added(&user, &self.present);
         self.compact_list.user_added(&user, &self.present);
         if !bound {
-            *self.legacy_at.entry(from).or_default() += 1;
+            self.legacy_at.add(from, 1);
         }
         self.mark_dirty(&user, true);
         if told_before.is_none() {
@@ -347,10 +346,7 @@ impl PresenceRegistry {
     /// True if the user may become present from this origin: false when too many others are.
     pub fn can_become_present(&self, user: &UserName, from: ClientOrigin) -> bool {
         let is_here = self.present.get(user).is_some_and(|present| present.from == from);
-        let in_network = from.network().map_or(0, |network| self.recent_logins.count_in_network(network));
-        let is_free = self.recent_logins.count_at(from) < MAX_PRESENT_AT_ORIGIN && in_network < MAX_PRESENT_IN_NETWORK;
-        // Proxies and forwarders come from this machine.
-        is_here || from.is_loopback() || is_free
+        is_here || self.recent_logins.has_room_for(from, MAX_PRESENT)
     }
 
     /// Returns the session that is the user's presence.
@@ -375,7 +371,7 @@ impl PresenceRegistry {
 
     /// True if a client of the exercise is present from this origin.
     pub fn has_legacy_from(&self, from: ClientOrigin) -> bool {
-        self.rules.legacy_auth && self.legacy_at.contains_key(&from)
+        self.rules.legacy_auth && self.legacy_at.get(&from) > 0
     }
 
     /// Returns the number of the last event.
@@ -410,13 +406,8 @@ impl PresenceRegistry {
         self.recent_logins.remove(present.from, present.session);
         self.quota.replace(present.from, present.files.size(), ListSize::default());
         self.discard(present.files.clone());
-        if !present.bound
-            && let Entry::Occupied(mut count) = self.legacy_at.entry(present.from)
-        {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+        if !present.bound {
+            self.legacy_at.subtract(&present.from, 1);
         }
         // The queue's key is `queued_deadline`, which may be earlier than `deadline`.
         self.deadlines.remove(&(present.queued_deadline, user.clone()));

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use crate::quota_table::{ExhaustedQuota, QuotaLimits, QuotaTable};
 use crate::rate_limits::ClientOrigin;
-use shared::Ipv6Network;
 
 /// The unit in which memory is acquired.
 const UNIT_BYTES: usize = 64 * 1024;
@@ -29,17 +29,15 @@ const RECLAIM_INTERVAL: Duration = Duration::from_millis(500);
 /// The memory for long requests of all connections.
 #[derive(Debug)]
 pub struct MemoryQuota {
-    total_units: usize,
-    origin_units: usize,
+    /// In units of [`UNIT_BYTES`].
+    limits: QuotaLimits,
     usage: Mutex<QuotaUsage>,
     freed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct QuotaUsage {
-    total_units: usize,
-    by_address: HashMap<ClientOrigin, usize>,
-    by_network: HashMap<Ipv6Network, usize>,
+    units: QuotaTable,
     last_ticket: u64,
     holders: HashMap<u64, LeaseHolder>,
 }
@@ -50,14 +48,6 @@ struct LeaseHolder {
     /// The time at which it falls behind unless more arrives; `None` while its whole request is being answered.
     behind_at: Option<Instant>,
     reclaimed: Arc<Notify>,
-}
-
-/// The limit that has to be relieved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum QuotaShortage {
-    Total,
-    PerOrigin(ClientOrigin),
-    PerNetwork(Ipv6Network),
 }
 
 /// The memory that one connection holds, freed when this is dropped.
@@ -83,7 +73,8 @@ impl MemoryQuota {
 
     /// Creates a quota of units of 64 KiB: in total, and for one origin.
     pub fn with_bounds(total_units: usize, origin_units: usize) -> Self {
-        Self { total_units, origin_units, usage: Mutex::default(), freed: Notify::const_new() }
+        let limits = QuotaLimits::shared(total_units, origin_units);
+        Self { limits, usage: Mutex::default(), freed: Notify::const_new() }
     }
 
     /// Creates an empty lease for a connection of this origin.
@@ -91,31 +82,10 @@ impl MemoryQuota {
         MemoryLease { quota: Arc::clone(self), from, units: 0, ticket: None }
     }
 
-    fn try_acquire(&self, lease: &mut MemoryLease, more: usize, now: Instant) -> Result<(), QuotaShortage> {
+    fn try_acquire(&self, lease: &mut MemoryLease, more: usize, now: Instant) -> Result<(), ExhaustedQuota> {
         let from = lease.from;
         let mut taken = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        let from_there = taken.by_address.get(&from).copied().unwrap_or_default();
-        let network = from.network().map(|it| (it, taken.by_network.get(&it).copied().unwrap_or_default()));
-        // Proxies and forwarders connect from this machine.
-        let from_one = if from.is_loopback() { self.total_units } else { self.origin_units };
-        // A quarter is left to others, whatever one network does.
-        let from_network = (self.total_units - self.total_units / 4).max(from_one);
-        if from_there + more > from_one {
-            return Err(QuotaShortage::PerOrigin(from));
-        }
-        if let Some((network, count)) = network
-            && count + more > from_network
-        {
-            return Err(QuotaShortage::PerNetwork(network));
-        }
-        if taken.total_units + more > self.total_units {
-            return Err(QuotaShortage::Total);
-        }
-        taken.total_units += more;
-        taken.by_address.insert(from, from_there + more);
-        if let Some((network, count)) = network {
-            taken.by_network.insert(network, count + more);
-        }
+        taken.units.try_add(from, more, self.limits)?;
         lease.units += more;
         let behind_at = Some(now + MAX_TIME_AHEAD);
         // `or`: a holder that asks for more keeps its pace.
@@ -133,11 +103,7 @@ impl MemoryQuota {
 
     fn release(&self, lease: &mut MemoryLease, pieces: usize) {
         let mut taken = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.total_units -= pieces;
-        subtract(&mut taken.by_address, lease.from, pieces);
-        if let Some(network) = lease.from.network() {
-            subtract(&mut taken.by_network, network, pieces);
-        }
+        taken.units.subtract(lease.from, pieces);
         lease.units -= pieces;
         if lease.units == 0
             && let Some(held) = lease.ticket.take()
@@ -150,10 +116,10 @@ impl MemoryQuota {
     }
 
     /// Asks the holder furthest behind to give up its memory, if that relieves this limit.
-    fn reclaim(&self, lack: QuotaShortage, now: Instant) {
+    fn reclaim(&self, lack: ExhaustedQuota, from: ClientOrigin, now: Instant) {
         let mut taken = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         // Cleared, so that the next waiter doesn't choose the same holder again while it gives up its memory.
-        if let Some(holder) = taken.furthest_behind(lack, now) {
+        if let Some(holder) = taken.furthest_behind(lack, from, now) {
             holder.behind_at = None;
             holder.reclaimed.notify_one();
         }
@@ -175,11 +141,11 @@ impl Default for MemoryQuota {
 }
 
 impl QuotaUsage {
-    fn furthest_behind(&mut self, lack: QuotaShortage, now: Instant) -> Option<&mut LeaseHolder> {
+    fn furthest_behind(&mut self, lack: ExhaustedQuota, from: ClientOrigin, now: Instant) -> Option<&mut LeaseHolder> {
         let helps = |holder: &LeaseHolder| match lack {
-            QuotaShortage::Total => true,
-            QuotaShortage::PerOrigin(from) => holder.from == from,
-            QuotaShortage::PerNetwork(network) => holder.from.network() == Some(network),
+            ExhaustedQuota::Total => true,
+            ExhaustedQuota::PerOrigin => holder.from == from,
+            ExhaustedQuota::PerNetwork => holder.from.network() == from.network(),
         };
         let is_behind = |holder: &&mut LeaseHolder| holder.behind_at.is_some_and(|at| at <= now) && helps(holder);
         self.holders.values_mut().filter(is_behind).min_by_key(|holder| holder.behind_at)
@@ -202,7 +168,7 @@ impl MemoryLease {
             let now = Instant::now();
             match budget.try_acquire(self, needed - self.units, now) {
                 Ok(()) => return,
-                Err(lack) => budget.reclaim(lack, now),
+                Err(lack) => budget.reclaim(lack, self.from, now),
             }
             // Both a release and a timeout lead to another attempt, which also looks for slow holders again.
             let _ = timeout(RECLAIM_INTERVAL, freed).await;
@@ -252,15 +218,6 @@ impl Drop for MemoryLease {
     }
 }
 
-fn subtract<K: std::hash::Hash + Eq + Copy>(counts: &mut HashMap<K, usize>, key: K, pieces: usize) {
-    if let Some(count) = counts.get_mut(&key) {
-        *count -= pieces;
-        if *count == 0 {
-            counts.remove(&key);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,7 +249,7 @@ mod tests {
         drop((same, other));
         assert!(at_once(&mut share("127.0.0.1"), 5));
         let taken = budget.usage.lock().unwrap();
-        assert!(taken.total_units == 0 && taken.by_address.is_empty() && taken.holders.is_empty());
+        assert!(taken.units.is_empty() && taken.holders.is_empty());
     }
 
     #[tokio::test]
@@ -317,13 +274,13 @@ mod tests {
         stalled.record_arrival(100 << 20, now);
         whole.mark_complete();
         for _ in 0..30 {
-            budget.reclaim(budget.try_acquire(&mut late, 1, now).unwrap_err(), now);
+            budget.reclaim(budget.try_acquire(&mut late, 1, now).unwrap_err(), late.from, now);
             assert!(!gives_way(&stalled) && !gives_way(&slow) && !gives_way(&whole));
             now += Duration::from_millis(100);
             slow.record_arrival(MIN_BYTES_PER_SECOND as usize / 10 + 1, now);
         }
-        budget.reclaim(budget.try_acquire(&mut late, 1, now).unwrap_err(), now);
-        budget.reclaim(budget.try_acquire(&mut late, 1, now).unwrap_err(), now);
+        budget.reclaim(budget.try_acquire(&mut late, 1, now).unwrap_err(), late.from, now);
+        budget.reclaim(budget.try_acquire(&mut late, 1, now).unwrap_err(), late.from, now);
         assert!(gives_way(&stalled) && !gives_way(&slow) && !gives_way(&whole));
         drop(stalled);
         assert!(at_once(&mut late, 1));

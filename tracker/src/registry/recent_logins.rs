@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use shared::UserName;
 
 use super::SessionId;
+use crate::quota_table::{QuotaLimits, QuotaTable};
 use crate::rate_limits::ClientOrigin;
-use shared::Ipv6Network;
 
 /// Origins that take turns in one list, those with the latest logins. It bounds the work for a list of 4 KiB.
 const MAX_ROUND_ROBIN_ORIGINS: usize = 256;
@@ -15,7 +15,7 @@ const MAX_ROUND_ROBIN_ORIGINS: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct RecentLogins {
     by_origin: HashMap<ClientOrigin, BTreeMap<SessionId, UserName>>,
-    by_network: HashMap<Ipv6Network, usize>,
+    counts: QuotaTable,
     /// The newest login of each origin.
     newest: BTreeSet<(SessionId, ClientOrigin)>,
 }
@@ -27,12 +27,11 @@ impl RecentLogins {
         if let Some((newest, _)) = logins.last_key_value() {
             self.newest.remove(&(*newest, from));
         }
-        logins.insert(session, user);
+        if logins.insert(session, user).is_none() {
+            self.counts.add(from, 1);
+        }
         if let Some((newest, _)) = logins.last_key_value() {
             self.newest.insert((*newest, from));
-        }
-        if let Some(network) = from.network() {
-            *self.by_network.entry(network).or_default() += 1;
         }
     }
 
@@ -51,24 +50,12 @@ impl RecentLogins {
             // Empty entries would pile up: an IPv6 network has no end of origins.
             self.by_origin.remove(&from);
         }
-        if let Some(network) = from.network()
-            && let Some(count) = self.by_network.get_mut(&network)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.by_network.remove(&network);
-            }
-        }
+        self.counts.subtract(from, 1);
     }
 
-    /// Returns the number of users present from this origin.
-    pub(super) fn count_at(&self, from: ClientOrigin) -> usize {
-        self.by_origin.get(&from).map_or(0, BTreeMap::len)
-    }
-
-    /// Returns the number of users present from this network.
-    pub(super) fn count_in_network(&self, network: Ipv6Network) -> usize {
-        self.by_network.get(&network).copied().unwrap_or_default()
+    /// True if one more user may be present from this origin.
+    pub(super) fn has_room_for(&self, from: ClientOrigin, limits: QuotaLimits) -> bool {
+        self.counts.check(from, 1, limits).is_ok()
     }
 
     /// Iterates over the newest user of each origin, then the next of each, and so on: an origin with many accounts

@@ -415,7 +415,7 @@ fn lists_that_are_still_being_read_are_counted_until_nobody_has_them() {
 #[test]
 fn many_accounts_at_one_origin_are_bounded() {
     let mut world = World::new(RULES);
-    for n in 0..MAX_PRESENT_AT_ORIGIN {
+    for n in 0..MAX_PRESENT.per_origin {
         let user = format!("m{n}");
         assert!(world.registry.can_become_present(&name(&user), from_ip(ALICE_IP)));
         world.login(&user, ALICE_IP);
@@ -532,7 +532,7 @@ proptest! {
             let bytes: usize = registry.present.values().map(|present| present.files.bytes()).sum();
             prop_assert_eq!(registry.catalogue_bytes(), bytes);
             let legacy = registry.present.values().filter(|present| !present.bound).count();
-            prop_assert_eq!(registry.legacy_at.values().sum::<usize>(), legacy);
+            prop_assert_eq!(registry.legacy_at.sum(), legacy);
             prop_assert_eq!(registry.has_legacy_from(from_ip(ALICE_IP)), legacy > 0);
             prop_assert_eq!(registry.present.len(), registry.sessions.len());
             prop_assert_eq!(registry.tokens.len(), registry.sessions.len());
