@@ -142,8 +142,9 @@ mod registry {
     use shared::UserName;
     use shared::limits::MAX_FILES_PER_USER;
     use shared::tracker::{FilesMode, HashText, ListPeersRequest, SessionToken, SharedFile};
+    use tracker::catalogue::FileList;
     use tracker::rate_limits::ClientOrigin;
-    use tracker::registry::{AuthenticatedLogin, FileList, ListView, LoginTime, PresenceRegistry, PresenceRules};
+    use tracker::registry::{AuthenticatedLogin, ListView, LoginTime, PresenceRegistry, PresenceRules};
 
     const USERS: u32 = 1_000;
     const FILES_EACH: usize = 20;

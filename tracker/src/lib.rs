@@ -11,9 +11,9 @@
 //!              └► connection  first byte, TLS, requests in, replies out, timeouts
 //!                  ├► connection_slots  the limit of connections, and which one gives way
 //!                  └► service     the actions
-//!                      ├► registry        presence, sessions, catalogue, events: pure, `now` is an argument
-//!                      ├► accounts        the account store: SQLite behind a narrow trait, on a thread of its own
-//!                      ├► presence_store  present users, for the next process
+//!                      ├► registry        presence, sessions, events: pure, `now` is an argument
+//!                      │   └► catalogue   the lists of files, their search, their memory: pure
+//!                      ├► store           accounts, and present users for the next process: SQLite behind async methods
 //!                      ├► passwords       Argon2id off the runtime
 //!                      ├► rate_limits     how often each origin may try: pure
 //!                      └► metrics         counters and histograms
@@ -28,8 +28,8 @@
 //! | `tracker user`, `status`, `export` | `daemon/commands.rs`, `admin/`, `service/account_administration.rs` |
 //! | a request's way | `connection/conversation.rs` → `service.rs` → `service/*_actions.rs` → `connection/reply_writer.rs` |
 //! | refusals and their texts in both dialects | `service/refusal_reason.rs`, `shared::tracker::dialect` |
-//! | LIST_PEERS, FIND | `registry/{peer_list,peer_list_cache,bounded_list,file_search}.rs` |
-//! | quotas by user and origin | `quota_table.rs`, `registry/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
+//! | LIST_PEERS, FIND | `registry/{peer_list,peer_list_cache,bounded_list}.rs`, `catalogue/file_search.rs` |
+//! | quotas by user and origin | `quota_table.rs`, `catalogue/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
 //! | events to subscribers | `registry/events.rs` |
 //! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate (`shared/mdns`) |
 //! | restart without logouts | `presence_store.rs`, `service/presence_writer.rs` |
@@ -41,6 +41,7 @@
 pub mod accounts;
 pub mod admin;
 pub mod backup;
+pub mod catalogue;
 pub mod connection;
 pub mod connection_slots;
 pub mod daemon;

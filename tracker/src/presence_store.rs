@@ -29,7 +29,8 @@ use shared::safe_text::safe_path;
 use shared::tracker::{ListedPeer, SessionToken, SharedFile};
 use tracing::warn;
 
-use crate::registry::{FileList, LoginTime, PresenceChange, RestoredPresence, StoredPresence};
+use crate::catalogue::FileList;
+use crate::registry::{LoginTime, PresenceChange, RestoredPresence, StoredPresence};
 use crate::sqlite_file::{self, TOO_MANY_OPEN};
 
 /// The schema's version. A file of an unknown version is set aside.

@@ -30,7 +30,7 @@
 //! | users present, sessions ([`crate::registry`]) | 25 users; 16 sessions on each connection |
 //! | subscriptions | one on each connection |
 //! | unfinished long requests ([`crate::connection`]) | 850 KiB at once, the next waits |
-//! | lists of files (the table in `registry::catalogue_quota`) | 6 MiB of the 512, about 20,000 files; the floor in any case while there is space |
+//! | lists of files (the table in `catalogue::catalogue_quota`) | 6 MiB of the 512, about 20,000 files; the floor in any case while there is space |
 //! | long replies in flight (the same table) | 3 MiB that are not read |
 //! | passwords ([`crate::passwords`]), searches ([`crate::service`]) | one turn of forty for each turn of any other address |
 //! | jobs for the account store ([`crate::accounts`]) | 3 at once |

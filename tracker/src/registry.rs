@@ -1,4 +1,4 @@
-//! Presence, sessions, bindings and the catalogue: pure, with the time as an argument.
+//! Presence, sessions, bindings and events: pure, with the time as an argument.
 //!
 //! ```text
 //!            login                    renew (any request of the client)
@@ -25,7 +25,7 @@
 //! | sessions from one origin | those of its connections, see `service` | |
 //! | files of one user | 100,000 | `too_large`, nothing changed |
 //! | memory of all users' files: their texts and words as allocated, replaced lists that are still being sent, and pages made for one requester | `--max-catalogue-mib` | `busy`, nothing changed; lists that shrink are accepted |
-//! | share of it for a user, an origin and an IPv6 network | the table in `registry::catalogue_quota` | `busy` |
+//! | share of it for a user, an origin and an IPv6 network | the table in `catalogue::catalogue_quota` | `busy` |
 //! | words by which a file's name is found | all of them, about 3 times the name's bytes in memory | |
 //! | users looked at for FIND or a page of LIST_PEERS in one hold of the lock | 256 | others have their turn, then the next 256 |
 //! | FIND between two turns of others, the lock not held | about 32,768 names and words looked at | others have their turn, then the next |
@@ -43,13 +43,8 @@ mod address_filter;
 mod authority;
 mod bindings;
 mod bounded_list;
-mod byte_counter;
-mod catalogue_quota;
 mod events;
-mod file_list;
-mod file_search;
 mod instances;
-mod json_text;
 mod login_time;
 mod peer_list;
 mod peer_list_cache;
@@ -71,17 +66,17 @@ pub use address_filter::{AddressBlock, ParseAddressBlockError, dialable_addresse
 pub use authority::{AuthorityClaim, AuthorityDecision, AuthorityDenial, ConnectionUsers};
 pub use bindings::{FORMER_KEYS, FormerKey};
 pub use events::{EventBacklog, KEPT_EVENTS};
-pub use file_list::{FileList, FileListError};
-pub use file_search::{FileListSnapshot, SearchBatch, SearchPosition, cursor_after};
 pub use login_time::LoginTime;
-use crate::quota_table::{CountTable, QuotaLimits};
 pub use peer_list::{ListView, PeerListPage, PeerListText, PeerSnapshot};
 pub use presence_changes::{PresenceChange, RestoredPresence, StoredPresence};
 pub use sessions::{BindingChanged, SessionEndReason, SessionId};
 
 use crate::rate_limits::ClientOrigin;
-use catalogue_quota::{CatalogueQuota, ListSize};
 use events::EventLog;
+use crate::catalogue::FileList;
+use crate::catalogue::catalogue_quota::CatalogueQuota;
+use crate::catalogue::file_list::ListSize;
+use crate::quota_table::{CountTable, QuotaLimits};
 use peer_list_cache::PeerListCache;
 use presence_changes::DirtyUsers;
 use recent_logins::RecentLogins;

@@ -43,12 +43,13 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::accounts::{AccountStoreError, AccountStoreHandle};
+use crate::catalogue::FileList;
 use crate::fair_semaphore::{FairPermit, FairSemaphore, Requester};
 use crate::metrics::{MetricsSnapshot, TrackerMetrics};
 use crate::passwords::{PasswordError, PasswordHashPool};
 use crate::presence_store::PresenceStore;
 use crate::rate_limits::{ClientOrigin, LogThrottle, RateLimits, RateSettings, SuppressedLines};
-use crate::registry::{AddressBlock, FileList, PeerListText, PresenceRegistry, PresenceRules, SessionId};
+use crate::registry::{AddressBlock, PeerListText, PresenceRegistry, PresenceRules, SessionId};
 
 use action_reply::ActionReply;
 pub(crate) use action_reply::encode_reason;

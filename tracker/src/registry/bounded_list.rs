@@ -10,9 +10,9 @@ use std::borrow::Cow;
 
 use shared::UserName;
 
-use super::json_text::write_count;
 use super::peer_list::ListView;
 use super::{PresenceRegistry, PresentUser};
+use crate::catalogue::json_text::write_count;
 
 /// The shortest entry in any view.
 const ENTRY_BYTES_MIN: usize = r#"{"user":"a","ip":"::1"}"#.len();

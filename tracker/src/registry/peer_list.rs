@@ -14,10 +14,11 @@ use serde::Serialize;
 use shared::tracker::{ListPeersRequest, ListedPeer};
 use shared::{Fingerprint, UserName};
 
-use super::byte_counter::ByteCounter;
-use super::file_list::FileListText;
-use super::json_text::{push_json, write_count};
-use super::{FileList, PresenceRegistry, PresentUser};
+use super::{PresenceRegistry, PresentUser};
+use crate::catalogue::FileList;
+use crate::catalogue::byte_counter::ByteCounter;
+use crate::catalogue::file_list::FileListText;
+use crate::catalogue::json_text::{push_json, write_count};
 use crate::rate_limits::ClientOrigin;
 
 /// The fields of a LIST_PEERS reply without the braces: `"peers":[...],"total":n`, and `,"next":"user"` when there is

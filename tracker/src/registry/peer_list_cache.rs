@@ -15,10 +15,10 @@ use bytes::Bytes;
 use shared::UserName;
 
 use super::PresentUser;
-use super::byte_counter::{ByteCounter, CountedText};
-use super::file_list::MAX_COPIED_TEXT_BYTES;
-use super::json_text::{push_json, write_count};
 use super::peer_list::{ListView, PeerListText};
+use crate::catalogue::byte_counter::{ByteCounter, CountedText};
+use crate::catalogue::file_list::MAX_COPIED_TEXT_BYTES;
+use crate::catalogue::json_text::{push_json, write_count};
 
 /// Users in one segment.
 const MAX_SEGMENT_USERS: usize = 64;
@@ -179,8 +179,9 @@ mod tests {
     use proptest::prelude::*;
     use shared::tracker::{FilesMode, HashText, ListPeersReply, SessionToken, SharedFile};
 
-    use super::super::{AuthenticatedLogin, FileList, LoginTime, PresenceRegistry, PresenceRules};
+    use super::super::{AuthenticatedLogin, LoginTime, PresenceRegistry, PresenceRules};
     use super::*;
+    use crate::catalogue::FileList;
     use crate::rate_limits::ClientOrigin;
 
     const ASKER: ClientOrigin = ClientOrigin::of(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST));

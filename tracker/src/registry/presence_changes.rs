@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use shared::UserName;
 use shared::tracker::{ListedPeer, SessionToken};
 
-use super::{AuthenticatedLogin, FileList, LoginTime, PresenceRegistry};
+use super::{AuthenticatedLogin, LoginTime, PresenceRegistry};
+use crate::catalogue::FileList;
 use crate::rate_limits::ClientOrigin;
 
 /// The state of one marked user.

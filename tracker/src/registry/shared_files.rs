@@ -1,10 +1,13 @@
 //! The files of present users, and the memory they may take.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 use shared::UserName;
 use shared::tracker::{FilesMode, TrackerEventKind};
 
-use super::{FileList, FileListError, ListView, PeerListPage, PresenceRegistry};
+use super::{ListView, PeerListPage, PresenceRegistry};
+use crate::catalogue::{FileList, FileListError, FileListSnapshot, SearchPosition};
 use crate::rate_limits::ClientOrigin;
 
 impl PresenceRegistry {
@@ -69,6 +72,12 @@ impl PresenceRegistry {
     /// Returns the user's files; `None` when it is absent.
     pub fn files(&self, user: &UserName) -> Option<&FileList> {
         self.present.get(user).map(|present| &present.files)
+    }
+
+    /// Returns the lists of the next users from `position` on.
+    pub fn snapshot_lists(&self, position: &SearchPosition) -> FileListSnapshot {
+        let users = self.present.range::<UserName, _>((position.users_from(), Bound::Unbounded));
+        FileListSnapshot::take(users.map(|(user, present)| (user, &present.files)))
     }
 
     /// Returns replaced long lists, to be dropped outside the lock.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use shared::tracker::{FilesMode, FindCriterion, HashText, ListPeersReply, ListPeersRequest, SearchWords, SharedFile};
 
 use super::*;
+use crate::catalogue::{FileListError, SearchPosition};
 
 const ALICE_IP: [u8; 4] = [10, 0, 0, 1];
 const BOB_IP: [u8; 4] = [10, 0, 0, 2];

@@ -15,11 +15,12 @@ use super::account_actions::tls_required;
 use super::action_reply::list_head;
 use super::client_state::ClientState;
 use super::{ActionReply, ActionResult, RefusalReason, RequestError, TrackerService, busy};
+use crate::catalogue::{FileList, FileListError, SearchPosition, cursor_after};
 use crate::fair_semaphore::FairPermit;
 use crate::rate_limits::ClientOrigin;
 use crate::registry::{
-    AuthorityClaim, AuthorityDecision, AuthorityDenial, EventBacklog, FileList, FileListError, ListView, PeerListText,
-    PresenceRegistry, SearchPosition, SessionEndReason, SessionId, cursor_after,
+    AuthorityClaim, AuthorityDecision, AuthorityDenial, EventBacklog, ListView, PeerListText, PresenceRegistry,
+    SessionEndReason, SessionId,
 };
 
 /// Lists longer than this are sorted and indexed on the worker thread.

@@ -23,10 +23,11 @@
 
 use std::collections::HashMap;
 
-use super::FileListError;
-use super::byte_counter::ByteCounter;
-use crate::rate_limits::ClientOrigin;
 use shared::Ipv6Network;
+
+use super::byte_counter::ByteCounter;
+use super::file_list::{FileListError, ListSize};
+use crate::rate_limits::ClientOrigin;
 
 /// A user's floor is the catalogue divided by this.
 const FLOOR_DIVISOR: usize = 1024;
@@ -43,21 +44,12 @@ const MIN_SWEEP_SIZE: usize = 1024;
 
 /// The catalogue's memory by origin and network.
 #[derive(Debug)]
-pub(super) struct CatalogueQuota {
+pub(crate) struct CatalogueQuota {
     all: CatalogueUsage,
     origins: HashMap<ClientOrigin, CatalogueUsage>,
     networks: HashMap<Ipv6Network, CatalogueUsage>,
     /// The number of origins and networks at which unused ones are swept next.
     sweep_at: usize,
-}
-
-/// The memory of a list of files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct ListSize {
-    /// The whole list.
-    pub(super) bytes: usize,
-    /// Its texts alone, a part of `bytes`.
-    pub(super) text: usize,
 }
 
 /// The memory of the catalogue, one origin or one network.
@@ -69,13 +61,13 @@ struct CatalogueUsage {
 }
 
 impl CatalogueQuota {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (origins, networks) = (HashMap::new(), HashMap::new());
         Self { all: CatalogueUsage::default(), origins, networks, sweep_at: MIN_SWEEP_SIZE }
     }
 
     /// Returns the counter of the texts that are charged to this origin.
-    pub(super) fn text_counter(&mut self, from: ClientOrigin) -> ByteCounter {
+    pub(crate) fn text_counter(&mut self, from: ClientOrigin) -> ByteCounter {
         if self.origins.len() + self.networks.len() >= self.sweep_at {
             self.origins.retain(|_, part| part.is_in_use());
             self.networks.retain(|_, part| part.is_in_use());
@@ -96,7 +88,7 @@ impl CatalogueQuota {
     }
 
     /// Replaces the size of a user's list.
-    pub(super) fn replace(&mut self, from: ClientOrigin, before: ListSize, after: ListSize) {
+    pub(crate) fn replace(&mut self, from: ClientOrigin, before: ListSize, after: ListSize) {
         // Creates the origin's entry if it has none.
         drop(self.text_counter(from));
         let network = from.network().and_then(|network| self.networks.get_mut(&network));
@@ -110,7 +102,7 @@ impl CatalogueQuota {
     ///
     /// # Errors
     /// [`FileListError::CatalogueFull`] or [`FileListError::ShareExceeded`].
-    pub(super) fn check_growth(
+    pub(crate) fn check_growth(
         &self,
         from: ClientOrigin,
         before: ListSize,
@@ -135,25 +127,25 @@ impl CatalogueQuota {
     }
 
     /// True if the list of a user who has none fits, regardless of quotas: it was accepted before the restart.
-    pub(super) fn has_space(&self, list: ListSize, capacity: usize) -> bool {
+    pub(crate) fn has_space(&self, list: ListSize, capacity: usize) -> bool {
         self.all.used_bytes() + list.bytes <= capacity
     }
 
     /// True if more texts may be sent to this origin.
-    pub(super) fn can_send(&self, from: ClientOrigin, capacity: usize) -> bool {
+    pub(crate) fn can_send(&self, from: ClientOrigin, capacity: usize) -> bool {
         let left = (capacity / IN_FLIGHT_DIVISOR).saturating_sub(self.all.in_flight_bytes());
         self.origin(from).map_or(0, CatalogueUsage::in_flight_bytes) <= left
             && self.network(from).map_or(0, CatalogueUsage::in_flight_bytes) <= NETWORK_FACTOR * left
     }
 
     /// Returns the memory of all lists.
-    pub(super) const fn list_bytes(&self) -> usize {
+    pub(crate) const fn list_bytes(&self) -> usize {
         self.all.lists.bytes
     }
 
     /// Returns the bytes of texts that replies still hold and that belong to no current list.
     #[cfg(test)]
-    pub(super) fn in_flight_bytes(&self) -> usize {
+    pub(crate) fn in_flight_bytes(&self) -> usize {
         self.all.in_flight_bytes()
     }
 

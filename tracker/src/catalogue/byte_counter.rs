@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 /// The bytes of all live counted texts. A counter may be nested in another one, which then counts them as well.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ByteCounter(Arc<CounterState>);
+pub(crate) struct ByteCounter(Arc<CounterState>);
 
 #[derive(Debug, Default)]
 struct CounterState {
@@ -18,7 +18,7 @@ struct CounterState {
 
 /// A text that can be counted from some moment on until its last owner drops it.
 #[derive(Debug)]
-pub(super) struct CountedText {
+pub(crate) struct CountedText {
     text: Box<[u8]>,
     counted_in: OnceLock<ByteCounter>,
 }
@@ -27,22 +27,22 @@ struct SharedText(Arc<CountedText>);
 
 impl ByteCounter {
     /// Creates a counter whose texts are counted in `whole` as well.
-    pub(super) fn nested_in(whole: &Self) -> Self {
+    pub(crate) fn nested_in(whole: &Self) -> Self {
         Self(Arc::new(CounterState { bytes: AtomicUsize::new(0), parent: Some(whole.clone()) }))
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
     /// True if a counter or a counted text elsewhere refers to this counter.
-    pub(super) fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         // Texts and nested counters hold a reference each.
         Arc::strong_count(&self.0) > 1
     }
 
     /// Creates a text that is counted from the start.
-    pub(super) fn counted_text(&self, text: Vec<u8>) -> Bytes {
+    pub(crate) fn counted_text(&self, text: Vec<u8>) -> Bytes {
         let (text, bytes) = CountedText::new(text);
         text.count_in(self);
         bytes
@@ -59,13 +59,13 @@ impl ByteCounter {
 
 impl CountedText {
     /// Creates an uncounted text, and the shared bytes that replies hold.
-    pub(super) fn new(text: Vec<u8>) -> (Arc<Self>, Bytes) {
+    pub(crate) fn new(text: Vec<u8>) -> (Arc<Self>, Bytes) {
         let text = Arc::new(Self { text: text.into_boxed_slice(), counted_in: OnceLock::new() });
         (Arc::clone(&text), Bytes::from_owner(SharedText(text)))
     }
 
     /// Counts the text until it is freed. Only the first call has an effect.
-    pub(super) fn count_in(&self, counter: &ByteCounter) {
+    pub(crate) fn count_in(&self, counter: &ByteCounter) {
         // `set` decides between two threads: the bytes are added once.
         if self.counted_in.get().is_none() && self.counted_in.set(counter.clone()).is_ok() {
             counter.update_all(|bytes| bytes.fetch_add(self.text.len(), Ordering::Relaxed));

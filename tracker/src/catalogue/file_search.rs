@@ -7,8 +7,8 @@ use std::ops::Bound;
 use shared::UserName;
 use shared::tracker::{FindCriterion, FindCursor, FoundFile, SharedFile};
 
+use super::FileList;
 use super::file_list::FileQuery;
-use super::{FileList, PresenceRegistry};
 
 /// Users looked at in one piece.
 const USERS_PER_BATCH: usize = 256;
@@ -45,29 +45,32 @@ pub struct FileListSnapshot {
     next: Option<UserName>,
 }
 
-impl PresenceRegistry {
-    /// Returns the lists of the next users from `position` on.
-    pub fn snapshot_lists(&self, position: &SearchPosition) -> FileListSnapshot {
-        let start = match position {
-            SearchPosition::Start => Bound::Unbounded,
-            SearchPosition::At(user) | SearchPosition::After(FindCursor { user, .. }) => Bound::Included(user),
-        };
-        let (mut lists, mut files) = (Vec::new(), 0);
-        let users = self.present.range::<UserName, _>((start, Bound::Unbounded));
-        for (looked_at, (user, present)) in users.enumerate() {
-            if looked_at == USERS_PER_BATCH || files >= FILES_PER_BATCH {
-                return FileListSnapshot { lists, next: Some(user.clone()) };
-            }
-            if !present.files.is_empty() {
-                files += present.files.len();
-                lists.push((user.clone(), present.files.clone()));
-            }
+impl SearchPosition {
+    /// Returns the bound of the users who are to be searched.
+    pub fn users_from(&self) -> Bound<&UserName> {
+        match self {
+            Self::Start => Bound::Unbounded,
+            Self::At(user) | Self::After(FindCursor { user, .. }) => Bound::Included(user),
         }
-        FileListSnapshot { lists, next: None }
     }
 }
 
 impl FileListSnapshot {
+    /// Takes the lists of the next users, as many as are searched in one piece.
+    pub fn take<'a>(users: impl Iterator<Item = (&'a UserName, &'a FileList)>) -> Self {
+        let (mut lists, mut file_count) = (Vec::new(), 0);
+        for (looked_at, (user, files)) in users.enumerate() {
+            if looked_at == USERS_PER_BATCH || file_count >= FILES_PER_BATCH {
+                return Self { lists, next: Some(user.clone()) };
+            }
+            if !files.is_empty() {
+                file_count += files.len();
+                lists.push((user.clone(), files.clone()));
+            }
+        }
+        Self { lists, next: None }
+    }
+
     /// Returns at most `limit` (at least one) of the matching files from `position` on.
     pub fn find(&self, wanted: &FindCriterion, position: &SearchPosition, limit: usize) -> SearchBatch {
         // The lists are a snapshot: what changes meanwhile shows in a later piece or not at all.

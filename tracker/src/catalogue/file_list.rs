@@ -18,7 +18,6 @@ use shared::tracker::{FilesMode, FindCriterion, HashText, SharedFile};
 use shared::{ContentHash, FileName};
 
 use super::byte_counter::ByteCounter;
-use super::catalogue_quota::ListSize;
 use file_chunk::{ChunkBuilder, ChunkEntry, FileChunk, HashQuery, MAX_TEXT_BYTES};
 
 /// Files in one chunk.
@@ -28,7 +27,7 @@ const MAX_FILES_LISTED: usize = 1000;
 /// Lists that take more memory than this take a while to drop.
 const LONG_LIST_BYTES: usize = 1024 * 1024;
 /// Longer texts are sent as parts of their own instead of being copied into a text with other users' entries.
-pub(super) const MAX_COPIED_TEXT_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_COPIED_TEXT_BYTES: usize = 64 * 1024;
 /// The effort of a file that is found, in looks at names: it is parsed and sent.
 const EFFORT_PER_FOUND: usize = 32;
 
@@ -42,12 +41,21 @@ pub struct FileList {
     text_bytes: usize,
 }
 
+/// The memory of a list of files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ListSize {
+    /// The whole list.
+    pub(crate) bytes: usize,
+    /// Its texts alone, a part of `bytes`.
+    pub(crate) text: usize,
+}
+
 /// The reason why a list of files was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileListError {
     /// More than [`MAX_FILES_PER_USER`] files.
     TooMany,
-    /// All lists together would take more memory than [`super::PresenceRules`] allow.
+    /// All lists together would take more memory than [`crate::registry::PresenceRules`] allow.
     CatalogueFull,
     /// The user, the origin or its network would exceed its quota of that memory.
     ShareExceeded,
@@ -57,18 +65,18 @@ pub enum FileListError {
 
 /// Files as JSON text for one requester.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct FileListText {
+pub(crate) struct FileListText {
     /// A JSON list of the first [`MAX_FILES_LISTED`] of them.
-    pub(super) text: Bytes,
+    pub(crate) text: Bytes,
     /// The number of files in `text`.
-    pub(super) listed: usize,
+    pub(crate) listed: usize,
     /// The number of files found.
-    pub(super) count: usize,
+    pub(crate) count: usize,
 }
 
 /// A prepared search criterion.
 #[derive(Debug)]
-pub(super) struct FileQuery(QueryKind);
+pub(crate) struct FileQuery(QueryKind);
 
 #[derive(Debug)]
 enum QueryKind {
@@ -143,7 +151,7 @@ impl FileList {
 
     /// Returns all files, ordered by name.
     #[cfg(test)]
-    pub(super) fn to_list(&self) -> Vec<SharedFile> {
+    pub(crate) fn to_list(&self) -> Vec<SharedFile> {
         self.entries().filter_map(|entry| entry.file()).collect()
     }
 
@@ -177,22 +185,22 @@ impl FileList {
     }
 
     /// Returns the list's part of the catalogue's memory.
-    pub(super) const fn size(&self) -> ListSize {
+    pub(crate) const fn size(&self) -> ListSize {
         ListSize { bytes: self.bytes(), text: self.text_bytes }
     }
 
     /// Counts the texts of all chunks until they are freed.
-    pub(super) fn count_in(&self, counter: &ByteCounter) {
+    pub(crate) fn count_in(&self, counter: &ByteCounter) {
         self.chunks.iter().for_each(|chunk| chunk.count_in(counter));
     }
 
     /// Returns the size of the JSON list of all files, about.
-    pub(super) const fn text_bytes(&self) -> usize {
+    pub(crate) const fn text_bytes(&self) -> usize {
         self.text_bytes
     }
 
     /// Returns the JSON list of all files, ordered by name, in pieces.
-    pub(super) fn text(&self) -> impl Iterator<Item = Bytes> {
+    pub(crate) fn text(&self) -> impl Iterator<Item = Bytes> {
         let texts = self.chunks.iter().enumerate().map(|(number, chunk)| {
             let text = chunk.text();
             // Every file has a comma before it; the first one's is cut off.
@@ -202,12 +210,12 @@ impl FileList {
     }
 
     /// Returns each file as JSON, ordered by name.
-    pub(super) fn texts(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &[u8]> {
         self.entries().map(|entry| entry.text())
     }
 
     /// Returns the files of this name and hash, as text only if `shown`; `None` when there is none.
-    pub(super) fn matching(
+    pub(crate) fn matching(
         &self,
         name: Option<&FileName>,
         hash: Option<&HashText>,
@@ -240,7 +248,7 @@ impl FileList {
 
     /// Returns at most `limit` matching files in the order of their names, from behind `after` on. Looks are subtracted
     /// from `effort`; soon after it reaches 0 the search stops and returns the name behind which to continue.
-    pub(super) fn find(
+    pub(crate) fn find(
         &self,
         sought: &FileQuery,
         after: Option<&FileName>,
@@ -380,7 +388,7 @@ impl FileListBuilder {
 }
 
 impl FileQuery {
-    pub(super) fn new(wanted: &FindCriterion) -> Self {
+    pub(crate) fn new(wanted: &FindCriterion) -> Self {
         Self(match wanted {
             FindCriterion::Hash(hash) => QueryKind::Hash(HashQuery::new(hash)),
             FindCriterion::Words(words) => QueryKind::Words(words.folded().collect()),
