@@ -31,16 +31,15 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
-use crate::accounts::{AccountDatabaseError, AccountStoreError, AccountStoreHandle};
 use crate::admin::{self, AdminContext};
 use crate::backup::PRESENCE_DATABASE;
 use crate::connection::{ConnectionTimeouts, MemoryQuota};
 use crate::connection_slots::{ConnectionSlots, PerAddressLimits};
-use crate::presence_store::{PresenceStore, PresenceStoreError};
 use crate::rate_limits::RateSettings;
 use crate::registry::{AddressBlock, PresenceRules};
 use crate::server::{self, ServerContext};
 use crate::service::{RegistrationMode, ServicePolicy, ServiceStartError, TrackerService};
+use crate::store::{AccountDatabaseError, AccountStore, AccountStoreError, PresenceStore, PresenceStoreError};
 
 pub use args::{ExportKind, LogFormat, LostPart, TrackerArgs, TrackerCommand, UserCommand};
 pub use commands::{CommandError, run_command as command};
@@ -205,7 +204,7 @@ async fn serve(
     let store = folder.open_accounts()?;
     let place = store.file_place();
     let identity = tracker_identity::open_identity(&config.data_folder, &store)?;
-    let accounts = AccountStoreHandle::start(store)?;
+    let accounts = AccountStore::start(store)?;
     let memory = PresenceStore::open(&config.data_folder.join(PRESENCE_DATABASE))?;
     let listeners = if activated.is_empty() {
         listeners::listen(&config.listen)?

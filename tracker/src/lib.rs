@@ -19,7 +19,7 @@
 //!                      └► metrics         counters and histograms
 //!
 //! used by several: quota_table (amounts in use, and their limits), fair_semaphore (permits in turn), folder_lock (one
-//! tracker a data folder), sqlite_file
+//! tracker a data folder)
 //! ```
 //!
 //! | capability | folder or file |
@@ -32,13 +32,12 @@
 //! | quotas by user and origin | `quota_table.rs`, `catalogue/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
 //! | events to subscribers | `registry/events.rs` |
 //! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate (`shared/mdns`) |
-//! | restart without logouts | `presence_store.rs`, `service/presence_writer.rs` |
+//! | restart without logouts | `store/presence_store.rs`, `service/presence_writer.rs` |
 //!
 //! Modules that bound a resource have a table: resource, bound, and what happens beyond it.
 
 #![warn(missing_docs)]
 
-pub mod accounts;
 pub mod admin;
 pub mod backup;
 pub mod catalogue;
@@ -49,12 +48,11 @@ mod fair_semaphore;
 mod folder_lock;
 pub mod metrics;
 pub mod passwords;
-pub mod presence_store;
 mod quota_table;
 pub mod rate_limits;
 pub mod registry;
 pub mod server;
 pub mod service;
-mod sqlite_file;
+pub mod store;
 #[cfg(test)]
 mod tests;

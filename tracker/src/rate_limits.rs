@@ -33,7 +33,7 @@
 //! | lists of files (the table in `catalogue::catalogue_quota`) | 6 MiB of the 512, about 20,000 files; the floor in any case while there is space |
 //! | long replies in flight (the same table) | 3 MiB that are not read |
 //! | passwords ([`crate::passwords`]), searches ([`crate::service`]) | one turn of forty for each turn of any other address |
-//! | jobs for the account store ([`crate::accounts`]) | 3 at once |
+//! | jobs for the account store ([`crate::store`]) | 3 at once |
 //! | an address that speaks for accounts without a key (`registry::authority`) | each of them may speak for the others' accounts that have none: `--no-legacy-auth` ends that |
 //! | slots reserved by logins ([`crate::connection_slots`]) | 6; others may be evicted when all are in use |
 //! | the short list of the exercise | their entries take turns with those of other addresses; 24 always fit |
@@ -60,6 +60,7 @@ use shared::{Ipv6Network, UserName};
 use keyed_limiter::KeyedLimiter;
 use known_logins::KnownLogins;
 pub use log_throttle::{LogThrottle, SuppressedLines};
+pub use origin::ClientOrigin;
 use origin::Ipv4Network;
 pub use refusal_streak::RefusalStreak;
 

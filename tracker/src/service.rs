@@ -42,14 +42,13 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::accounts::{AccountStoreError, AccountStoreHandle};
 use crate::catalogue::FileList;
 use crate::fair_semaphore::{FairPermit, FairSemaphore, Requester};
 use crate::metrics::{MetricsSnapshot, TrackerMetrics};
 use crate::passwords::{PasswordError, PasswordHashPool};
-use crate::presence_store::PresenceStore;
 use crate::rate_limits::{ClientOrigin, LogThrottle, RateLimits, RateSettings, SuppressedLines};
 use crate::registry::{AddressBlock, PeerListText, PresenceRegistry, PresenceRules, SessionId};
+use crate::store::{AccountStore, AccountStoreError, PresenceStore};
 
 use action_reply::ActionReply;
 pub(crate) use action_reply::encode_reason;
@@ -78,7 +77,7 @@ const COUNTED_LINE_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct TrackerService {
     registry: Mutex<PresenceRegistry>,
-    accounts: AccountStoreHandle,
+    accounts: AccountStore,
     passwords: PasswordHashPool,
     access_policy: RwLock<Arc<AccessPolicy>>,
     presence_store: PresenceStore,
@@ -176,24 +175,20 @@ impl TrackerService {
     /// [`ServiceStartError`] when the account store can't be read or a thread can't be started.
     pub async fn start(
         policy: ServicePolicy,
-        accounts: AccountStoreHandle,
+        accounts: AccountStore,
         memory: PresenceStore,
     ) -> Result<Self, ServiceStartError> {
         let metrics = Arc::new(TrackerMetrics::new());
         accounts.set_metrics(Arc::clone(&metrics));
-        let known: HashMap<_, _> =
-            accounts.read(Requester::Administrator, |store| store.bindings()).await?.into_iter().collect();
+        let known: HashMap<_, _> = accounts.bindings(Requester::Administrator).await?.into_iter().collect();
         let first_event = first_event();
         let mut registry = PresenceRegistry::new(policy.rules, first_event);
         // Bindings come first: a presence is restored only if its account is still bound as it was stored.
         for (user, binding) in &known {
             binding.iter().for_each(|fingerprint| registry.bind(user, *fingerprint));
         }
-        accounts
-            .read(Requester::Administrator, |store| store.former_keys())
-            .await?
-            .into_iter()
-            .for_each(|former| registry.record_former_key(former));
+        let former_keys = accounts.former_keys(Requester::Administrator).await?;
+        former_keys.into_iter().for_each(|former| registry.record_former_key(former));
         presence_writer::restore_all(&mut registry, &memory, &known);
         // The events of the restore count as earlier ones: nobody waits for them.
         let first_event = registry.last_event();

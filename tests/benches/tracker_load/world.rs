@@ -78,7 +78,7 @@ for number in range(peers):
     accounts.execute("INSERT INTO account VALUES (?, ?, NULL)", (user, hashed))
     entry = {"user": user, "ip": "10.0.0.1", "port": 40000, "addresses": [], "fingerprint": None, "files": []}
     files = [{"name": f"folder {number}/file {i}.dat", "size": 1000 * i, "hash": hashlib.sha256(b"%d %d" % (number, i)).hexdigest()} for i in range(10)]
-    presence.execute("INSERT INTO presence VALUES (?, ?, ?, ?)", (user, os.urandom(32), until, json.dumps(entry)))
+    presence.execute("INSERT INTO presence (user, token, until_ms, entry) VALUES (?, ?, ?, ?)", (user, os.urandom(32), until, json.dumps(entry)))
     presence.execute("INSERT INTO list VALUES (?, x'', ?)", (user, ",".join(map(json.dumps, files))))
 accounts.commit(), presence.commit()
 "#;

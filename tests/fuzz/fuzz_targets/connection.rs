@@ -14,13 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracker::accounts::{AccountStoreHandle, SqliteAccountStore};
 use tracker::connection::{ConnectionContext, ConnectionTimeouts, MemoryQuota, serve_connection};
 use tracker::connection_slots::{ConnectionSlots, PerAddressLimits};
-use tracker::presence_store::PresenceStore;
 use tracker::rate_limits::RateSettings;
 use tracker::registry::PresenceRules;
 use tracker::service::{RegistrationMode, ServicePolicy, TrackerService};
+use tracker::store::{AccountStore, PresenceStore, SqliteAccountStore};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 static CONTEXT: LazyLock<ConnectionContext> = LazyLock::new(|| RUNTIME.block_on(context()));
@@ -28,7 +27,7 @@ static CONTEXT: LazyLock<ConnectionContext> = LazyLock::new(|| RUNTIME.block_on(
 async fn context() -> ConnectionContext {
     let folder = tempfile::tempdir().expect("a folder").keep();
     let accounts =
-        AccountStoreHandle::start(SqliteAccountStore::open(&folder.join("db")).expect("a store")).expect("a thread");
+        AccountStore::start(SqliteAccountStore::open(&folder.join("db")).expect("a store")).expect("a thread");
     let presence_store = PresenceStore::open(&folder.join("presence.db")).expect("a store");
     let second = Duration::from_secs(1);
     let rules = PresenceRules {

@@ -7,10 +7,9 @@ use serde_json::json;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::*;
-use crate::accounts::{AccountStoreHandle, SqliteAccountStore};
 use crate::backup::{ACCOUNT_DATABASE, IDENTITY_FOLDER, PRESENCE_DATABASE};
-use crate::presence_store::PresenceStore;
 use crate::service::{ClientState, TrackerService, TransportSecurity};
+use crate::store::{AccountStore, PresenceStore, SqliteAccountStore};
 use crate::tests::POLICY;
 
 struct Office {
@@ -25,7 +24,7 @@ impl Office {
         std::fs::create_dir_all(folder.path().join(below)).unwrap();
         let data_folder = folder.path().join(below);
         let accounts =
-            AccountStoreHandle::start(SqliteAccountStore::open(&data_folder.join(ACCOUNT_DATABASE)).unwrap()).unwrap();
+            AccountStore::start(SqliteAccountStore::open(&data_folder.join(ACCOUNT_DATABASE)).unwrap()).unwrap();
         let memory = PresenceStore::open(&data_folder.join(PRESENCE_DATABASE)).unwrap();
         let service = Arc::new(TrackerService::start(POLICY, accounts, memory).await.unwrap());
         Identity::load_or_create(&data_folder.join(IDENTITY_FOLDER)).unwrap();

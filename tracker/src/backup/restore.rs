@@ -11,9 +11,8 @@ use shared::Fingerprint;
 
 use super::backup_archive::{ArchiveError, unpack};
 use super::{ACCOUNT_DATABASE, IDENTITY_FOLDER, KEY_FILE, PRESENCE_DATABASE, remove_leftovers};
-use crate::accounts::{AccountDatabaseError, SqliteAccountStore};
-use crate::presence_store::PresenceStore;
-use crate::sqlite_file::TOO_MANY_OPEN;
+use crate::store::sqlite_file::TOO_MANY_OPEN;
+use crate::store::{AccountDatabaseError, PresenceStore, SqliteAccountStore};
 
 /// The folder in which a backup is unpacked and checked.
 pub(super) const DRAFT_FOLDER: &str = "restore.tmp";

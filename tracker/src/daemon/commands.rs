@@ -15,9 +15,9 @@ use super::args::{ExportKind, LostPart, TrackerCommand, UserCommand};
 use super::data_folder::DataFolderError;
 use super::settings::TrackerSettings;
 use super::{listeners, ready_message};
-use crate::accounts::AccountDatabaseError;
 use crate::admin::{self, AccountSummary, AdminError, TrackerStatus};
 use crate::backup::RestoreError;
+use crate::store::AccountDatabaseError;
 
 /// Letters and digits that can't be mistaken for one another, 32 of them: five bits each.
 const PASSWORD_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";

@@ -11,10 +11,10 @@ use shared::safe_text::safe_path;
 use tracing::{info, warn};
 
 use super::CommandError;
-use crate::accounts::{AccountDatabaseError, SqliteAccountStore};
 use crate::backup::{self, ACCOUNT_DATABASE, IDENTITY_FOLDER, KEY_FILE, PRESENCE_DATABASE};
 use crate::folder_lock::{FolderLock, LockError, private_file};
-use crate::sqlite_file;
+use crate::store::sqlite_file;
+use crate::store::{AccountDatabaseError, SqliteAccountStore};
 
 /// The reason why the folder can't be used.
 #[derive(Debug, thiserror::Error)]

@@ -69,14 +69,13 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::accounts::{AccountStoreHandle, SqliteAccountStore};
-    use crate::presence_store::PresenceStore;
+    use crate::store::{AccountStore, PresenceStore, SqliteAccountStore};
     use crate::tests::POLICY;
 
     #[tokio::test]
     async fn nothing_is_well_while_the_account_store_hangs() {
         let folder = tempfile::tempdir().unwrap();
-        let accounts = AccountStoreHandle::start(SqliteAccountStore::open(&folder.path().join("db")).unwrap()).unwrap();
+        let accounts = AccountStore::start(SqliteAccountStore::open(&folder.path().join("db")).unwrap()).unwrap();
         let memory = PresenceStore::open(&folder.path().join("presence.db")).unwrap();
         let service = TrackerService::start(POLICY, accounts, memory).await.unwrap();
         let (well, mut heard) = watch::channel(());

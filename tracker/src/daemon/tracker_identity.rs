@@ -5,8 +5,8 @@ use std::path::Path;
 use certs::{Identity, MissingIdentityAdvice, MissingIdentityPolicy};
 
 use super::DaemonError;
-use crate::accounts::SqliteAccountStore;
 use crate::backup::IDENTITY_FOLDER;
+use crate::store::SqliteAccountStore;
 
 /// Opens the key of a data folder with these accounts. It is made only if there are no accounts.
 pub(super) fn open_identity(data_folder: &Path, accounts: &SqliteAccountStore) -> Result<Identity, DaemonError> {

@@ -14,10 +14,10 @@ use super::{
     ActionReply, ActionResult, RefusalReason, RegistrationMode, RequestError, TrackerService, busy, changed_meanwhile,
     new_token,
 };
-use crate::accounts::{Account, AccountStore, AccountStoreError, MAX_ACCOUNTS, find_free_name};
 use crate::passwords::PasswordCheck;
 use crate::rate_limits::ClientOrigin;
 use crate::registry::{AuthenticatedLogin, FormerKey, LoginTime, PresenceRegistry, SessionId, dialable_addresses};
+use crate::store::{Account, MAX_ACCOUNTS};
 
 /// Advice to clients after too many users were present from one origin.
 const PRESENCE_RETRY_MS: u64 = 60_000;
@@ -54,9 +54,8 @@ impl TrackerService {
         }
         // Checked before hashing, which takes a core for a while; `create` checks again. The reply reveals the
         // name anyway.
-        let name = user.clone();
-        self.ensure_name_free(client, name).await?;
-        if self.accounts.read(client.from().into(), |store| store.count()).await? >= MAX_ACCOUNTS {
+        self.ensure_name_free(client, &user).await?;
+        if self.accounts.count(client.from().into()).await? >= MAX_ACCOUNTS {
             return Err(RefusalReason::TooManyAccounts.into());
         }
         gate.limits.charge_account(client.from(), Instant::now())?;
@@ -80,31 +79,24 @@ impl TrackerService {
     ) -> Result<(), RequestError> {
         let password_hash = self.passwords.hash(password, client.from().into()).await?;
         let account = Account { user: user.clone(), password_hash, binding };
-        Ok(self.accounts.commit(client.from().into(), move |store| store.create(&account)).await?)
+        Ok(self.accounts.create(client.from().into(), account, None).await?)
     }
 
     /// Refuses a name that is taken, and suggests a free one.
-    async fn ensure_name_free(&self, client: &ClientState, name: UserName) -> Result<(), RequestError> {
-        let refused = self.accounts.read(client.from().into(), move |store| {
-            let taken = match store.ensure_name_free(&name) {
-                Ok(()) => return Ok(None),
-                Err(taken @ (AccountStoreError::NameTaken(_) | AccountStoreError::NameLike { .. })) => taken,
-                Err(other) => return Err(other),
-            };
-            let free = find_free_name(store, &name)?.map(UserName::from);
-            Ok(match taken {
-                AccountStoreError::NameTaken(user) => Some(RefusalReason::NameTaken { user, free }),
-                AccountStoreError::NameLike { wanted, taken } => Some(RefusalReason::NameLike { wanted, taken, free }),
-                other => return Err(other),
-            })
-        });
-        refused.await?.map_or(Ok(()), |reason| Err(reason.into()))
+    async fn ensure_name_free(&self, client: &ClientState, name: &UserName) -> Result<(), RequestError> {
+        let requester = client.from().into();
+        let Err(taken) = self.accounts.ensure_name_free(requester, name).await else { return Ok(()) };
+        let mut refused = RequestError::from(taken);
+        if let RefusalReason::NameTaken { free, .. } | RefusalReason::NameLike { free, .. } = &mut refused.reason {
+            *free = self.accounts.find_free_name(requester, name).await?.map(UserName::from);
+        }
+        Err(refused)
     }
 
     /// Replaces the suggestion by a name that is free.
     pub(super) async fn with_free_alternative(&self, client: &ClientState, name: UnusableName) -> UnusableName {
         let Some(like) = name.suggestion().cloned() else { return name };
-        match self.accounts.read(client.from().into(), move |store| find_free_name(store, &like)).await {
+        match self.accounts.find_free_name(client.from().into(), &like).await {
             Ok(free) => name.with_suggestion(free),
             Err(_) => name,
         }
@@ -119,8 +111,7 @@ impl TrackerService {
     ) -> ActionResult {
         // Taken before the password check, which waits for its turn: a revocation meanwhile must count.
         let began = self.with_registry(|registry, _| registry.newest_session());
-        let account = self.authenticate(client, credentials).await?;
-        let user = account.user;
+        let user = self.authenticate(client, credentials).await?.user;
         let (bound, owner) = self.with_registry(|registry, _| {
             // The password may have been changed or reset after it was checked.
             if registry.was_revoked_since(&user, began) {
@@ -132,20 +123,10 @@ impl TrackerService {
         let binding = match decide_binding(&user, client.transport(), bound, owner.as_ref(), rebind)? {
             BindingDecision::Keep(binding) => binding,
             BindingDecision::Replace { old, new } => {
-                let name = user.clone();
                 let since = SystemTime::now();
                 let former = old.map(|fingerprint| FormerKey { fingerprint, user: user.clone(), since });
-                let remembered = former.clone();
-                let bound = move |store: &mut dyn AccountStore| {
-                    // `bind` compares with `old`: another login may have changed the binding meanwhile.
-                    store.bind(&name, old, new)?;
-                    if let Some(Err(why)) = remembered.map(|former| store.record_former_key(&former)) {
-                        // The binding holds; only its former owner is told less after a restart.
-                        warn!(%why, "a former key is not stored");
-                    }
-                    Ok(())
-                };
-                self.accounts.commit(client.from().into(), bound).await?;
+                // It compares with `old`: another login may have changed the binding meanwhile.
+                self.accounts.bind(client.from().into(), &user, former.clone(), new).await?;
                 self.with_registry(|registry, _| {
                     registry.bind(&user, new);
                     former.into_iter().for_each(|former| registry.record_former_key(former));
@@ -216,8 +197,7 @@ impl TrackerService {
         // Charged like a guess: every connection then looks whether its sessions are revoked, which is expensive.
         self.access_policy().limits.charge_password(&user, client.from(), Instant::now())?;
         let new = self.passwords.hash(&new_password, client.from().into()).await?;
-        let name = user.clone();
-        self.accounts.commit(client.from().into(), move |store| store.set_password(&name, &old, &new)).await?;
+        self.accounts.set_password(client.from().into(), &user, old, new).await?;
         // This connection's session continues: its user is the one who changed the password.
         let asked_from = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
         let (kept, now) = self.with_registry(|registry, _| {
@@ -265,8 +245,7 @@ impl TrackerService {
         from: ClientOrigin,
     ) -> Result<Option<Account>, RequestError> {
         // An unknown user is checked as well, against a hash that no password has: the time tells nothing.
-        let name = user.clone();
-        let account = self.accounts.read(from.into(), move |store| store.find(&name)).await?;
+        let account = self.accounts.find(from.into(), user).await?;
         let stored = account.as_ref().map(|account| account.password_hash.as_str());
         let check = self.passwords.check(password, stored, from.into()).await?;
         Ok(match (check, account) {
@@ -306,8 +285,8 @@ impl TrackerService {
 
     /// Stores a hash with the current parameters. If that fails, the old hash stays valid.
     async fn store_rehashed(&self, from: ClientOrigin, mut account: Account, new: String) -> Account {
-        let (name, old, hash) = (account.user.clone(), account.password_hash.clone(), new.clone());
-        match self.accounts.commit(from.into(), move |store| store.set_password(&name, &old, &hash)).await {
+        let old = account.password_hash.clone();
+        match self.accounts.set_password(from.into(), &account.user, old, new.clone()).await {
             Ok(()) => account.password_hash = new,
             Err(why) => warn!(user = %account.user, %why, "the password's hash stays on its old parameters"),
         }

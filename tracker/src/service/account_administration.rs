@@ -8,9 +8,9 @@ use shared::{Fingerprint, UserName};
 use tokio::time::timeout;
 
 use super::TrackerService;
-use crate::accounts::{Account, AccountStoreError};
 use crate::passwords::{PasswordError, Requester};
 use crate::registry::PeerSnapshot;
+use crate::store::{Account, AccountStoreError};
 
 /// The longest time that a healthy account store takes to answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ impl TrackerService {
     /// # Errors
     /// [`AccountAdminError::Store`] when the store can't be read.
     pub async fn all_accounts(&self) -> Result<Vec<(UserName, Option<Fingerprint>, bool)>, AccountAdminError> {
-        let all = self.accounts.read(Requester::Administrator, |store| store.bindings()).await?;
+        let all = self.accounts.bindings(Requester::Administrator).await?;
         Ok(self.with_registry(|registry, _| {
             let with_presence = |(user, binding)| {
                 let online = registry.is_present(&user);
@@ -50,9 +50,7 @@ impl TrackerService {
         self.expire();
         // Any name does: a lookup is one step in the index.
         let Ok(nobody) = "healthz".parse::<UserName>() else { return Ok(()) };
-        let found =
-            timeout(STORE_TIMEOUT, self.accounts.read(Requester::Administrator, move |store| store.find(&nobody)));
-        match found.await {
+        match timeout(STORE_TIMEOUT, self.accounts.find(Requester::Administrator, &nobody)).await {
             Ok(Ok(_)) => {}
             Ok(Err(why)) => return Err(why.to_string()),
             Err(_) => return Err(format!("the account store did not answer within {} s", STORE_TIMEOUT.as_secs())),
@@ -75,8 +73,8 @@ impl TrackerService {
     /// Tries a write after one failed, so that [`Self::health`] recovers without a client's request.
     pub async fn probe_accounts(&self) {
         if self.accounts.last_write_error().is_some() {
-            // `commit` records the outcome itself.
-            let _ = self.accounts.commit(Requester::Administrator, |store| store.probe()).await;
+            // The store records the outcome itself.
+            let _ = self.accounts.probe(Requester::Administrator).await;
         }
     }
 
@@ -87,7 +85,7 @@ impl TrackerService {
     pub async fn add_account(&self, user: &UserName, password: &Password) -> Result<(), AccountAdminError> {
         let password_hash = self.passwords.hash(password, Requester::Administrator).await?;
         let account = Account { user: user.clone(), password_hash, binding: None };
-        Ok(self.accounts.commit(Requester::Administrator, move |store| store.create(&account)).await?)
+        Ok(self.accounts.create(Requester::Administrator, account, None).await?)
     }
 
     /// Removes an account, and ends its sessions and connections.
@@ -95,9 +93,8 @@ impl TrackerService {
     /// # Errors
     /// [`AccountAdminError::Store`] when there is no such account or the store fails.
     pub async fn remove_account(&self, user: &UserName) -> Result<(), AccountAdminError> {
-        let name = user.clone();
         // Stored first: sessions must not end for a change that fails.
-        self.accounts.commit(Requester::Administrator, move |store| store.remove(&name)).await?;
+        self.accounts.remove(Requester::Administrator, user).await?;
         self.with_registry(|registry, _| registry.unbind(user));
         Ok(())
     }
@@ -107,8 +104,8 @@ impl TrackerService {
     /// # Errors
     /// [`AccountAdminError`] when there is no such account, or the store or the hash fails.
     pub async fn reset_password(&self, user: &UserName, password: &Password) -> Result<(), AccountAdminError> {
-        let (name, hash) = (user.clone(), self.passwords.hash(password, Requester::Administrator).await?);
-        self.accounts.commit(Requester::Administrator, move |store| store.reset_password(&name, &hash)).await?;
+        let hash = self.passwords.hash(password, Requester::Administrator).await?;
+        self.accounts.reset_password(Requester::Administrator, user, hash).await?;
         self.with_registry(|registry, _| registry.revoke_sessions(user));
         Ok(())
     }
@@ -118,8 +115,7 @@ impl TrackerService {
     /// # Errors
     /// [`AccountAdminError::Store`] when there is no such account or the store fails.
     pub async fn unbind_account(&self, user: &UserName) -> Result<(), AccountAdminError> {
-        let name = user.clone();
-        self.accounts.commit(Requester::Administrator, move |store| store.unbind(&name)).await?;
+        self.accounts.unbind(Requester::Administrator, user).await?;
         self.with_registry(|registry, _| registry.unbind(user));
         Ok(())
     }
@@ -129,7 +125,7 @@ impl TrackerService {
     /// # Errors
     /// [`AccountAdminError::Store`] when the store can't be read.
     pub async fn password_hashes(&self) -> Result<Vec<(UserName, String)>, AccountAdminError> {
-        Ok(self.accounts.read(Requester::Administrator, |store| store.password_hashes()).await?)
+        Ok(self.accounts.password_hashes(Requester::Administrator).await?)
     }
 
     /// Returns the next present users by name after `after`; empty at the end.

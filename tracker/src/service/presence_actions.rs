@@ -250,14 +250,12 @@ impl TrackerService {
     }
 
     async fn has_account(&self, client: &ClientState, user: &UserName) -> Result<bool, RequestError> {
-        let name = user.clone();
-        Ok(self.accounts.read(client.from().into(), move |store| store.find(&name)).await?.is_some())
+        Ok(self.accounts.find(client.from().into(), user).await?.is_some())
     }
 
     /// Returns `name` if an account has it, else the only account whose name differs from it in letter case alone.
     async fn named_like(&self, client: &ClientState, name: UserName) -> Result<UserName, RequestError> {
-        let wanted = name.clone();
-        let mut all = self.accounts.read(client.from().into(), move |store| store.names_ignoring_case(&wanted)).await?;
+        let mut all = self.accounts.names_ignoring_case(client.from().into(), &name).await?;
         match all.len() {
             _ if all.contains(&name) => Ok(name),
             0 => Err(RefusalReason::NoSuchName(name).into()),

@@ -10,8 +10,8 @@ use tracing::{info, warn};
 
 use super::TrackerService;
 use crate::metrics::StoreKind;
-use crate::presence_store::PresenceStore;
 use crate::registry::PresenceRegistry;
+use crate::store::PresenceStore;
 
 /// Users whose state is taken under one hold of the registry's lock.
 const CHANGES_PER_LOCK: usize = 512;

@@ -4,10 +4,10 @@ use shared::safe_text::safe_path;
 
 use super::refusal_reason::RefusalReason;
 use super::worker_thread::WorkerError;
-use crate::accounts::AccountStoreError;
 use crate::passwords::PasswordError;
 use crate::rate_limits::RateLimitExceeded;
 use crate::registry::BindingChanged;
+use crate::store::AccountStoreError;
 
 /// Advice to clients after the account was changed at the same time.
 pub(super) const RETRY_AFTER_CHANGE_MS: u64 = 100;
@@ -62,7 +62,7 @@ impl From<AccountStoreError> for RequestError {
                 tracing::error!(path = %safe_path(&path), "the account database was removed or replaced");
                 busy(RefusalReason::AccountsLost, RETRY_AFTER_FULL_MS)
             }
-            AccountStoreError::Failed(why) => internal(&why),
+            AccountStoreError::Failed(_) | AccountStoreError::Unknown(_) => internal(&error),
         }
     }
 }

@@ -15,14 +15,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::accounts::{AccountStoreHandle, SqliteAccountStore};
 use crate::connection::{ConnectionTimeouts, MemoryQuota};
 use crate::connection_slots::{ConnectionSlots, PerAddressLimits};
-use crate::presence_store::PresenceStore;
 use crate::rate_limits::RateSettings;
 use crate::registry::PresenceRules;
 use crate::server::{ServerContext, serve};
 use crate::service::{RegistrationMode, ServicePolicy, TrackerService};
+use crate::store::{AccountStore, PresenceStore, SqliteAccountStore};
 
 pub(super) const RULES: PresenceRules = PresenceRules {
     lease: Duration::from_secs(90),
@@ -92,9 +91,8 @@ impl World {
     ) -> Self {
         let store = SqliteAccountStore::open(&folder.path().join("db")).unwrap();
         let memory = PresenceStore::open(&folder.path().join("presence.db")).unwrap();
-        let service = Arc::new(
-            TrackerService::start(policy.clone(), AccountStoreHandle::start(store).unwrap(), memory).await.unwrap(),
-        );
+        let service =
+            Arc::new(TrackerService::start(policy.clone(), AccountStore::start(store).unwrap(), memory).await.unwrap());
         let identity = Identity::generate().unwrap();
         let tls = Arc::new(certs::tracker_server_config(&identity).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -8,7 +8,7 @@ use shared::safe_text::safe_path;
 use super::{CommandError, print_text};
 use crate::backup::{ACCOUNT_DATABASE, IDENTITY_FOLDER, KEY_FILE};
 use crate::daemon::data_folder::DataFolder;
-use crate::sqlite_file;
+use crate::store::sqlite_file;
 
 pub(super) fn create_key(folder: &Path) -> Result<(), CommandError> {
     ensure_folder_exists(folder)?;

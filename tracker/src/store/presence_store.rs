@@ -5,7 +5,7 @@
 //! start    ◄─ leases that have not run out, of accounts that are as they were ◄─┘
 //! ```
 //!
-//! It is a convenience without a promise: accounts and bindings are in [`crate::accounts`], synced at every commit.
+//! It is a convenience without a promise: accounts and bindings are in [`super::AccountStore`], synced at every commit.
 //! Here a crash of the machine may cost the last moments and a kill of the process at most two seconds; a damaged file
 //! is set aside and replaced by an empty one, so that it never keeps the tracker from starting.
 //!
@@ -29,9 +29,9 @@ use shared::safe_text::safe_path;
 use shared::tracker::{ListedPeer, SessionToken, SharedFile};
 use tracing::warn;
 
+use super::sqlite_file::{self, TOO_MANY_OPEN};
 use crate::catalogue::FileList;
 use crate::registry::{LoginTime, PresenceChange, RestoredPresence, StoredPresence};
-use crate::sqlite_file::{self, TOO_MANY_OPEN};
 
 /// The schema's version. A file of an unknown version is set aside.
 const SCHEMA_VERSION: u32 = 3;

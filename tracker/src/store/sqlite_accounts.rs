@@ -1,20 +1,20 @@
 //! The accounts in one SQLite file, in WAL mode, synced at every commit.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use certs::FileLossDetector;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, Transaction, TransactionBehavior, params};
-use shared::account_name::{NameClaim, name_claims};
+use shared::account_name::{NameClaim, NewUserName, name_claims, suggest_alternatives};
 use shared::{Fingerprint, UserName};
 
 use super::claim_key::claim_key;
-use super::{Account, AccountStore, AccountStoreError};
+use super::sqlite_file::{self, TOO_MANY_OPEN};
+use super::{Account, AccountStoreError};
 use crate::registry::{FORMER_KEYS, FormerKey};
-use crate::sqlite_file::{self, TOO_MANY_OPEN};
 
 /// The steps that bring the schema from version `n` to `n + 1`, in order. Released steps never change: append new ones.
-const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 5] = [
+const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 6] = [
     |step| {
         step.execute_batch(
             "CREATE TABLE account (
@@ -69,6 +69,18 @@ const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 5] = [
             }
         }
         step.execute_batch("DROP TABLE old_claim")
+    },
+    // Earlier versions didn't record logins: their accounts have a year to be used.
+    |step| {
+        step.execute_batch(
+            "CREATE TABLE unused_account (
+                user TEXT NOT NULL PRIMARY KEY,
+                -- When it is removed unless it is used until then, milliseconds since 1970.
+                lapses_ms INTEGER NOT NULL
+            ) STRICT, WITHOUT ROWID;
+            INSERT INTO unused_account
+                SELECT user, (CAST(strftime('%s', 'now') AS INTEGER) + 365 * 86400) * 1000 FROM account;",
+        )
     },
 ];
 
@@ -187,8 +199,9 @@ impl SqliteAccountStore {
     }
 }
 
-impl AccountStore for SqliteAccountStore {
-    fn find(&mut self, user: &UserName) -> Result<Option<Account>, AccountStoreError> {
+/// The statements behind [`super::AccountStore`], which documents them. Each write is one transaction.
+impl SqliteAccountStore {
+    pub(crate) fn find(&mut self, user: &UserName) -> Result<Option<Account>, AccountStoreError> {
         let mut query = self
             .db
             .prepare_cached("SELECT password_hash, fingerprint FROM account WHERE user = ?1")
@@ -200,86 +213,106 @@ impl AccountStore for SqliteAccountStore {
         query.query_row([user.as_str()], account).optional().map_err(store_error)
     }
 
-    fn bindings(&mut self) -> Result<Vec<(UserName, Option<Fingerprint>)>, AccountStoreError> {
+    pub(crate) fn bindings(&mut self) -> Result<Vec<(UserName, Option<Fingerprint>)>, AccountStoreError> {
         let mut query = self.db.prepare("SELECT user, fingerprint FROM account ORDER BY user").map_err(store_error)?;
         let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<_>>(1)?)));
         rows.map_err(store_error)?
             .map(|row| {
                 let (user, fingerprint) = row.map_err(store_error)?;
-                let user = user
-                    .parse()
-                    .map_err(|why| AccountStoreError::Failed(format!("the stored user {user:?}: {why}")))?;
-                Ok((user, fingerprint.map(Fingerprint::from_bytes)))
+                Ok((parsed_user(&user)?, fingerprint.map(Fingerprint::from_bytes)))
             })
             .collect()
     }
 
-    fn create(&mut self, account: &Account) -> Result<(), AccountStoreError> {
+    pub(crate) fn create(&mut self, account: &Account, lapses: Option<SystemTime>) -> Result<(), AccountStoreError> {
         let Account { user, password_hash, binding } = account;
         let fingerprint = binding.as_ref().map(Fingerprint::as_bytes);
         // Checked and inserted in one transaction: a second tracker process can't come in between.
         let step = self.begin()?;
+        // A hash has a salt of its own: an account with the same one is this one, made by the first attempt.
+        let same = "SELECT EXISTS (SELECT 1 FROM account WHERE user = ?1 AND password_hash = ?2 AND fingerprint IS ?3)";
+        let is_made = step
+            .prepare_cached(same)
+            .and_then(|mut query| query.query_row(params![user.as_str(), password_hash, fingerprint], |row| row.get(0)))
+            .map_err(store_error)?;
+        if is_made {
+            return Ok(());
+        }
         ensure_name_free(&step, user)?;
         step.prepare_cached("INSERT INTO account (user, password_hash, fingerprint) VALUES (?1, ?2, ?3)")
             .and_then(|mut insert| insert.execute(params![user.as_str(), password_hash, fingerprint]))
             .map_err(|error| conflict_error(error, user))?;
         claim(&step, user).map_err(store_error)?;
+        if let Some(lapses) = lapses {
+            step.prepare_cached("INSERT OR REPLACE INTO unused_account VALUES (?1, ?2)")
+                .and_then(|mut insert| insert.execute(params![user.as_str(), unix_ms(lapses)]))
+                .map_err(store_error)?;
+        }
         step.commit().map_err(store_error)
     }
 
-    fn count(&mut self) -> Result<usize, AccountStoreError> {
+    pub(crate) fn count(&mut self) -> Result<usize, AccountStoreError> {
         let mut query = self.db.prepare_cached("SELECT count(*) FROM account").map_err(store_error)?;
         query.query_row([], |row| row.get(0)).map_err(store_error)
     }
 
-    fn ensure_name_free(&mut self, user: &UserName) -> Result<(), AccountStoreError> {
+    pub(crate) fn ensure_name_free(&mut self, user: &UserName) -> Result<(), AccountStoreError> {
         ensure_name_free(&self.db, user)
     }
 
-    fn names_ignoring_case(&mut self, user: &UserName) -> Result<Vec<UserName>, AccountStoreError> {
+    pub(crate) fn find_free_name(&mut self, wanted: &UserName) -> Result<Option<NewUserName>, AccountStoreError> {
+        for name in suggest_alternatives(wanted) {
+            match self.ensure_name_free(name.as_user_name()) {
+                Ok(()) => return Ok(Some(name)),
+                Err(AccountStoreError::NameTaken(_) | AccountStoreError::NameLike { .. }) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn names_ignoring_case(&mut self, user: &UserName) -> Result<Vec<UserName>, AccountStoreError> {
         let sql = "SELECT user FROM account WHERE user = ?1 COLLATE NOCASE ORDER BY user";
         let mut query = self.db.prepare_cached(sql).map_err(store_error)?;
-        let rows = query.query_map([user.as_str()], |row| row.get::<_, String>(0)).map_err(store_error)?;
-        rows.map(|row| row.map_err(store_error).and_then(|user| parsed_user(&user))).collect()
+        users(query.query_map([user.as_str()], |row| row.get(0)))
     }
 
-    fn set_password(&mut self, user: &UserName, old: &str, new: &str) -> Result<(), AccountStoreError> {
-        self.ensure_file_in_place()?;
-        let mut update = self
-            .db
-            .prepare_cached("UPDATE account SET password_hash = ?3 WHERE user = ?1 AND password_hash = ?2")
-            .map_err(store_error)?;
-        changed_one(update.execute([user.as_str(), old, new]).map_err(store_error)?)
+    pub(crate) fn set_password(&mut self, user: &UserName, old: &str, new: &str) -> Result<(), AccountStoreError> {
+        let update = "UPDATE account SET password_hash = ?3 WHERE user = ?1 AND password_hash IN (?2, ?3)";
+        self.change_one(update, [user.as_str(), old, new], AccountStoreError::Changed)
     }
 
-    fn bind(&mut self, user: &UserName, old: Option<Fingerprint>, new: Fingerprint) -> Result<(), AccountStoreError> {
-        self.ensure_file_in_place()?;
-        let mut update = self
-            .db
-            // `IS` also matches a missing binding, which `=` never does.
-            .prepare_cached("UPDATE account SET fingerprint = ?3 WHERE user = ?1 AND fingerprint IS ?2")
-            .map_err(store_error)?;
-        let old = old.as_ref().map(Fingerprint::as_bytes);
-        changed_one(
-            update.execute(params![user.as_str(), old, new.as_bytes()]).map_err(|error| conflict_error(error, user))?,
-        )
-    }
-
-    fn record_former_key(&mut self, former: &FormerKey) -> Result<(), AccountStoreError> {
-        let moved_ms = former.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let moved_ms = i64::try_from(moved_ms).unwrap_or(i64::MAX);
-        let (key, user) = (former.fingerprint.as_bytes(), former.user.as_str());
+    pub(crate) fn bind(
+        &mut self,
+        user: &UserName,
+        old: Option<&FormerKey>,
+        new: Fingerprint,
+    ) -> Result<(), AccountStoreError> {
         let step = self.begin()?;
-        // A key may be bound again and replaced again: the last time counts.
-        step.execute("INSERT OR REPLACE INTO former_key VALUES (?1, ?2, ?3)", params![key, user, moved_ms])
-            .map_err(store_error)?;
-        let oldest = "DELETE FROM former_key WHERE fingerprint IN
-                      (SELECT fingerprint FROM former_key ORDER BY moved_ms DESC LIMIT -1 OFFSET ?1)";
-        step.execute(oldest, [FORMER_KEYS]).map_err(store_error)?;
+        let old_key = old.map(|former| former.fingerprint.as_bytes());
+        let rows = step
+            // `IS` also matches a missing binding, which `=` never does.
+            .prepare_cached(
+                "UPDATE account SET fingerprint = ?3 WHERE user = ?1 AND (fingerprint IS ?2 OR fingerprint = ?3)",
+            )
+            .and_then(|mut update| update.execute(params![user.as_str(), old_key, new.as_bytes()]))
+            .map_err(|error| conflict_error(error, user))?;
+        if rows != 1 {
+            return Err(AccountStoreError::Changed);
+        }
+        if let Some(FormerKey { fingerprint, user, since }) = old {
+            // A key may be bound again and replaced again: the last time counts.
+            let former = params![fingerprint.as_bytes(), user.as_str(), unix_ms(*since)];
+            let oldest = "DELETE FROM former_key WHERE fingerprint IN
+                          (SELECT fingerprint FROM former_key ORDER BY moved_ms DESC LIMIT -1 OFFSET ?1)";
+            step.execute("INSERT OR REPLACE INTO former_key VALUES (?1, ?2, ?3)", former)
+                .and_then(|_| step.execute(oldest, [FORMER_KEYS]))
+                .map_err(store_error)?;
+        }
         step.commit().map_err(store_error)
     }
 
-    fn former_keys(&mut self) -> Result<Vec<FormerKey>, AccountStoreError> {
+    pub(crate) fn former_keys(&mut self) -> Result<Vec<FormerKey>, AccountStoreError> {
         let sql = "SELECT fingerprint, user, moved_ms FROM former_key ORDER BY moved_ms";
         let mut query = self.db.prepare(sql).map_err(store_error)?;
         let columns = |row: &Row<'_>| Ok((row.get::<_, [u8; 32]>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?));
@@ -292,44 +325,73 @@ impl AccountStore for SqliteAccountStore {
         .collect()
     }
 
-    fn reset_password(&mut self, user: &UserName, new: &str) -> Result<(), AccountStoreError> {
-        self.change_one("UPDATE account SET password_hash = ?2 WHERE user = ?1", [user.as_str(), new])
+    pub(crate) fn reset_password(&mut self, user: &UserName, new: &str) -> Result<(), AccountStoreError> {
+        let update = "UPDATE account SET password_hash = ?2 WHERE user = ?1";
+        self.change_one(update, [user.as_str(), new], AccountStoreError::NoAccount)
     }
 
-    fn unbind(&mut self, user: &UserName) -> Result<(), AccountStoreError> {
-        self.change_one("UPDATE account SET fingerprint = NULL WHERE user = ?1", [user.as_str()])
+    pub(crate) fn unbind(&mut self, user: &UserName) -> Result<(), AccountStoreError> {
+        let update = "UPDATE account SET fingerprint = NULL WHERE user = ?1";
+        self.change_one(update, [user.as_str()], AccountStoreError::NoAccount)
     }
 
-    fn remove(&mut self, user: &UserName) -> Result<(), AccountStoreError> {
+    pub(crate) fn remove(&mut self, user: &UserName) -> Result<(), AccountStoreError> {
         let step = self.begin()?;
-        let removed = step.execute("DELETE FROM account WHERE user = ?1", [user.as_str()]).map_err(store_error)?;
-        if removed == 0 {
-            return Err(AccountStoreError::NoAccount);
-        }
-        for NameClaim { kind, key } in name_claims(user) {
-            let claim = params![claim_key(kind.as_str(), &key), user.as_str()];
-            step.execute("DELETE FROM name_claim WHERE key = ?1 AND user = ?2", claim).map_err(store_error)?;
-        }
-        step.execute("DELETE FROM former_key WHERE user = ?1", [user.as_str()]).map_err(store_error)?;
+        remove(&step, user)?;
         // Accounts older than the claims may look alike: then only one had the claim, and the other gets it now.
         claim_free_names(&step).map_err(store_error)?;
         step.commit().map_err(store_error)
     }
 
-    fn password_hashes(&mut self) -> Result<Vec<(UserName, String)>, AccountStoreError> {
+    pub(crate) fn unused(&mut self) -> Result<Vec<UserName>, AccountStoreError> {
+        let mut query = self.db.prepare("SELECT user FROM unused_account ORDER BY user").map_err(store_error)?;
+        users(query.query_map([], |row| row.get(0)))
+    }
+
+    pub(crate) fn mark_used(&mut self, user: &UserName) -> Result<(), AccountStoreError> {
+        self.ensure_file_in_place()?;
+        let delete = self.db.prepare_cached("DELETE FROM unused_account WHERE user = ?1");
+        delete.and_then(|mut delete| delete.execute([user.as_str()])).map(drop).map_err(store_error)
+    }
+
+    pub(crate) fn lapsed(&mut self, now: SystemTime, at_most: usize) -> Result<Vec<UserName>, AccountStoreError> {
+        let sql = "SELECT user FROM unused_account WHERE lapses_ms <= ?1 ORDER BY lapses_ms, user LIMIT ?2";
+        let mut query = self.db.prepare_cached(sql).map_err(store_error)?;
+        users(query.query_map(params![unix_ms(now), at_most], |row| row.get(0)))
+    }
+
+    pub(crate) fn remove_lapsed(&mut self, user: &UserName, now: SystemTime) -> Result<(), AccountStoreError> {
+        let step = self.begin()?;
+        let sql = "SELECT EXISTS (SELECT 1 FROM unused_account WHERE user = ?1 AND lapses_ms <= ?2)";
+        // Asked again: it may have been used since it was found.
+        let has_lapsed = step.query_row(sql, params![user.as_str(), unix_ms(now)], |row| row.get(0));
+        if !has_lapsed.map_err(store_error)? {
+            return Err(AccountStoreError::NoAccount);
+        }
+        remove(&step, user)?;
+        step.commit().map_err(store_error)
+    }
+
+    pub(crate) fn claim_free_names(&mut self) -> Result<(), AccountStoreError> {
+        let step = self.begin()?;
+        claim_free_names(&step).map_err(store_error)?;
+        step.commit().map_err(store_error)
+    }
+
+    pub(crate) fn password_hashes(&mut self) -> Result<Vec<(UserName, String)>, AccountStoreError> {
         let mut query =
             self.db.prepare("SELECT user, password_hash FROM account ORDER BY user").map_err(store_error)?;
         let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?))).map_err(store_error)?;
         rows.map(|row| row.map_err(store_error).and_then(|(user, hash)| Ok((parsed_user(&user)?, hash)))).collect()
     }
 
-    fn probe(&mut self) -> Result<(), AccountStoreError> {
+    pub(crate) fn probe(&mut self) -> Result<(), AccountStoreError> {
         self.ensure_file_in_place()?;
         // SQLite writes the version even if it is the same, so this commits like a change.
         self.db.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(store_error)
     }
 
-    fn is_out_of_room(&self) -> bool {
+    pub(crate) fn is_out_of_room(&self) -> bool {
         self.file_place.path().parent().is_some_and(sqlite_file::is_out_of_room)
     }
 }
@@ -346,11 +408,40 @@ impl SqliteAccountStore {
         self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)
     }
 
-    fn change_one(&self, sql: &str, params: impl Params) -> Result<(), AccountStoreError> {
+    fn change_one(
+        &self,
+        sql: &str,
+        params: impl Params,
+        otherwise: AccountStoreError,
+    ) -> Result<(), AccountStoreError> {
         self.ensure_file_in_place()?;
         let rows = self.db.prepare_cached(sql).and_then(|mut change| change.execute(params)).map_err(store_error)?;
-        if rows == 1 { Ok(()) } else { Err(AccountStoreError::NoAccount) }
+        if rows == 1 { Ok(()) } else { Err(otherwise) }
     }
+}
+
+fn users(
+    rows: rusqlite::Result<impl Iterator<Item = rusqlite::Result<String>>>,
+) -> Result<Vec<UserName>, AccountStoreError> {
+    rows.map_err(store_error)?.map(|row| row.map_err(store_error).and_then(|user| parsed_user(&user))).collect()
+}
+
+fn remove(step: &Transaction<'_>, user: &UserName) -> Result<(), AccountStoreError> {
+    let delete = |sql: &str| step.execute(sql, [user.as_str()]).map_err(store_error);
+    if delete("DELETE FROM account WHERE user = ?1")? == 0 {
+        return Err(AccountStoreError::NoAccount);
+    }
+    for NameClaim { kind, key } in name_claims(user) {
+        let claim = params![claim_key(kind.as_str(), &key), user.as_str()];
+        step.execute("DELETE FROM name_claim WHERE key = ?1 AND user = ?2", claim).map_err(store_error)?;
+    }
+    delete("DELETE FROM former_key WHERE user = ?1")?;
+    delete("DELETE FROM unused_account WHERE user = ?1").map(drop)
+}
+
+fn unix_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn parsed_user(user: &str) -> Result<UserName, AccountStoreError> {
@@ -422,14 +513,12 @@ fn migrate(
     step.commit()
 }
 
-fn changed_one(rows: usize) -> Result<(), AccountStoreError> {
-    if rows == 1 { Ok(()) } else { Err(AccountStoreError::Changed) }
-}
-
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn store_error(error: rusqlite::Error) -> AccountStoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => AccountStoreError::Full,
+        // A commit that can't be synced may be on the disk all the same.
+        Some(ErrorCode::SystemIoFailure) => AccountStoreError::Unknown(error.to_string()),
         _ => AccountStoreError::Failed(error.to_string()),
     }
 }
@@ -473,8 +562,8 @@ mod tests {
         let (alice, bob) = (account("alice", None), account("bob", Some(key(1))));
         {
             let mut store = SqliteAccountStore::open(&path).unwrap();
-            store.create(&alice).unwrap();
-            store.create(&bob).unwrap();
+            store.create(&alice, None).unwrap();
+            store.create(&bob, None).unwrap();
         }
         let mut store = SqliteAccountStore::open(&path).unwrap();
         assert_eq!(store.find(&alice.user).unwrap(), Some(alice.clone()));
@@ -491,11 +580,11 @@ mod tests {
         let path = folder.path().join("db");
         let mut store = SqliteAccountStore::open(&path).unwrap();
         let bob = account("bob", None);
-        store.create(&bob).unwrap();
+        store.create(&bob, None).unwrap();
         std::fs::remove_file(&path).unwrap();
         let lost =
             |done: Result<(), AccountStoreError>| assert!(matches!(done, Err(AccountStoreError::Lost(_))), "{done:?}");
-        lost(store.create(&account("eve", None)));
+        lost(store.create(&account("eve", None), None));
         lost(store.set_password(&bob.user, &bob.password_hash, "new"));
         lost(store.reset_password(&bob.user, "new"));
         lost(store.bind(&bob.user, None, key(1)));
@@ -510,15 +599,17 @@ mod tests {
     fn names_and_keys_are_taken_once() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = SqliteAccountStore::open(&folder.path().join("db")).unwrap();
-        store.create(&account("bob", Some(key(1)))).unwrap();
-        store.create(&account("eve", None)).unwrap();
+        store.create(&account("bob", Some(key(1))), None).unwrap();
+        store.create(&account("eve", None), None).unwrap();
         let eve: UserName = "eve".parse().unwrap();
-        assert!(matches!(store.create(&account("bob", None)), Err(AccountStoreError::NameTaken(_))));
-        assert!(matches!(store.create(&account("mallory", Some(key(1)))), Err(AccountStoreError::KeyTaken)));
+        assert!(matches!(store.create(&account("bob", None), None), Err(AccountStoreError::NameTaken(_))));
+        assert!(matches!(store.create(&account("mallory", Some(key(1))), None), Err(AccountStoreError::KeyTaken)));
         assert!(matches!(store.bind(&eve, None, key(1)), Err(AccountStoreError::KeyTaken)));
         store.bind(&eve, None, key(2)).unwrap();
         assert!(matches!(store.bind(&eve, None, key(3)), Err(AccountStoreError::Changed)));
-        store.bind(&eve, Some(key(2)), key(3)).unwrap();
+        let former = FormerKey { fingerprint: key(2), user: eve.clone(), since: UNIX_EPOCH + Duration::from_secs(7) };
+        store.bind(&eve, Some(&former), key(3)).unwrap();
+        assert_eq!(store.former_keys().unwrap(), [former]);
         assert!(matches!(store.set_password(&eve, "other", "new"), Err(AccountStoreError::Changed)));
         store.set_password(&eve, "hash of eve", "new").unwrap();
         let found = store.find(&eve).unwrap().unwrap();
@@ -526,29 +617,96 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_is_repeated_changes_nothing_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SqliteAccountStore::open(&folder.path().join("db")).unwrap();
+        let (bob, now) = (account("bob", None), UNIX_EPOCH + Duration::from_secs(7));
+        let former = FormerKey { fingerprint: key(1), user: bob.user.clone(), since: now };
+        for _ in 0..2 {
+            store.create(&bob, Some(now)).unwrap();
+        }
+        let other = Account { password_hash: "another salt".to_owned(), ..bob.clone() };
+        assert!(matches!(store.create(&other, None), Err(AccountStoreError::NameTaken(_))));
+        for _ in 0..2 {
+            store.set_password(&bob.user, &bob.password_hash, "new").unwrap();
+            store.mark_used(&bob.user).unwrap();
+        }
+        store.bind(&bob.user, None, key(1)).unwrap();
+        for _ in 0..2 {
+            store.bind(&bob.user, Some(&former), key(2)).unwrap();
+        }
+        assert_eq!((store.count().unwrap(), store.former_keys().unwrap()), (1, vec![former]));
+        assert_eq!(store.find(&bob.user).unwrap().unwrap().binding, Some(key(2)));
+        assert_eq!(store.unused().unwrap(), []);
+        for _ in 0..2 {
+            store.unbind(&bob.user).unwrap();
+        }
+    }
+
+    #[test]
+    fn accounts_that_were_never_used_lapse_and_free_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SqliteAccountStore::open(&folder.path().join("db")).unwrap();
+        let after = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let [alice, bob, eve, zoe] = ["alice", "bob", "eve", "zoe"].map(|user| account(user, None));
+        store.create(&alice, None).unwrap();
+        store.create(&bob, Some(after(10))).unwrap();
+        store.create(&eve, Some(after(9))).unwrap();
+        store.create(&zoe, Some(after(8))).unwrap();
+        store.mark_used(&zoe.user).unwrap();
+        assert_eq!(store.unused().unwrap(), [bob.user.clone(), eve.user.clone()]);
+        assert_eq!(store.lapsed(after(8), 9).unwrap(), []);
+        assert_eq!(store.lapsed(after(10), 9).unwrap(), [eve.user.clone(), bob.user.clone()]);
+        assert_eq!(store.lapsed(after(10), 1).unwrap(), [eve.user.clone()]);
+        for kept in [&alice, &zoe, &bob] {
+            assert!(matches!(store.remove_lapsed(&kept.user, after(9)), Err(AccountStoreError::NoAccount)));
+        }
+        store.remove_lapsed(&eve.user, after(9)).unwrap();
+        assert_eq!((store.find(&eve.user).unwrap(), store.count().unwrap()), (None, 3));
+        store.create(&account("EVE", None), None).unwrap();
+    }
+
+    #[test]
+    fn accounts_of_version_5_have_a_year_to_be_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let mut store = SqliteAccountStore::open(&path).unwrap();
+        let bob = account("bob", None);
+        store.create(&bob, None).unwrap();
+        drop(store);
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch("DROP TABLE unused_account; PRAGMA user_version = 5;").unwrap();
+        drop(old);
+        let mut store = SqliteAccountStore::open(&path).unwrap();
+        let after_days = |days: u64| SystemTime::now() + Duration::from_secs(days * 86_400);
+        assert_eq!(store.lapsed(after_days(364), 9).unwrap(), []);
+        assert_eq!(store.lapsed(after_days(366), 9).unwrap(), [bob.user]);
+    }
+
+    #[test]
     fn an_account_claims_what_can_be_taken_for_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = SqliteAccountStore::open(&folder.path().join("db")).unwrap();
         let is_like = |store: &mut SqliteAccountStore, wanted: &str, taken: &str| {
-            let created = store.create(&account(wanted, None));
+            let created = store.create(&account(wanted, None), None);
             let is_like =
                 matches!(&created, Err(AccountStoreError::NameLike { taken: it, .. }) if it.as_str() == taken);
             assert!(is_like, "{wanted}: {created:?}");
             assert_eq!(store.find(&wanted.parse().unwrap()).unwrap(), None);
         };
-        store.create(&account("bob", Some(key(1)))).unwrap();
+        store.create(&account("bob", Some(key(1))), None).unwrap();
         for other in ["BOB", "Bob", "b0b", "bob.", "b-o-b"] {
             is_like(&mut store, other, "bob");
         }
-        store.create(&account("alice", None)).unwrap();
+        store.create(&account("alice", None), None).unwrap();
         is_like(&mut store, "a11ce", "alice");
         // An account that was refused for its key claims nothing.
-        assert!(matches!(store.create(&account("carol", Some(key(1)))), Err(AccountStoreError::KeyTaken)));
-        store.create(&account("CAROL", None)).unwrap();
+        assert!(matches!(store.create(&account("carol", Some(key(1))), None), Err(AccountStoreError::KeyTaken)));
+        store.create(&account("CAROL", None), None).unwrap();
         assert_eq!(store.names_ignoring_case(&"BOB".parse().unwrap()).unwrap(), ["bob".parse().unwrap()]);
         assert_eq!(store.names_ignoring_case(&"b0b".parse().unwrap()).unwrap(), []);
         store.remove(&"bob".parse().unwrap()).unwrap();
-        store.create(&account("B0B", None)).unwrap();
+        store.create(&account("B0B", None), None).unwrap();
         is_like(&mut store, "bob", "B0B");
     }
 
@@ -566,7 +724,7 @@ mod tests {
         let like_bob = store.names_ignoring_case(&"bOb".parse().unwrap()).unwrap();
         assert_eq!(like_bob.iter().map(UserName::as_str).collect::<Vec<_>>(), ["BOB", "Bob", "bob"]);
         let refused = |store: &mut SqliteAccountStore| {
-            let created = store.create(&account("boB", None));
+            let created = store.create(&account("boB", None), None);
             assert!(matches!(created, Err(AccountStoreError::NameLike { .. })), "{created:?}");
         };
         // The name stays claimed by the remaining accounts, whichever is removed.
@@ -574,8 +732,8 @@ mod tests {
             refused(&mut store);
             store.remove(&user.parse().unwrap()).unwrap();
         }
-        store.create(&account("boB", None)).unwrap();
-        store.create(&account("x", None)).unwrap_err();
+        store.create(&account("boB", None), None).unwrap();
+        store.create(&account("x", None), None).unwrap_err();
         assert_eq!(SqliteAccountStore::check(&path).unwrap(), 5);
     }
 
@@ -584,13 +742,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         let mut store = SqliteAccountStore::open(&path).unwrap();
-        store.create(&account("vl-2", None)).unwrap();
-        store.create(&account("mary", None)).unwrap();
+        store.create(&account("vl-2", None), None).unwrap();
+        store.create(&account("mary", None), None).unwrap();
         drop(store);
         // Claims as schema version 3 made them.
         let old = Connection::open(&path).unwrap();
         old.execute_batch(
             "DROP TABLE name_claim;
+            DROP TABLE unused_account;
             CREATE TABLE name_claim (kind TEXT NOT NULL, key TEXT NOT NULL, user TEXT NOT NULL, PRIMARY KEY (kind, key))
                 STRICT, WITHOUT ROWID;
             CREATE INDEX name_claim_user ON name_claim (user);
@@ -602,13 +761,13 @@ mod tests {
         drop(old);
         let mut store = SqliteAccountStore::open(&path).unwrap();
         for (wanted, taken) in [("v1-2", "vl-2"), ("rnary", "mary"), ("MARY", "mary")] {
-            let created = store.create(&account(wanted, None));
+            let created = store.create(&account(wanted, None), None);
             assert!(
                 matches!(&created, Err(AccountStoreError::NameLike { taken: it, .. }) if it.as_str() == taken),
                 "{created:?}"
             );
         }
-        store.create(&account("bob", None)).unwrap();
+        store.create(&account("bob", None), None).unwrap();
     }
 
     #[test]
@@ -616,12 +775,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         let mut store = SqliteAccountStore::open(&path).unwrap();
-        store.create(&account("bob", None)).unwrap();
+        store.create(&account("bob", None), None).unwrap();
         drop(store);
         let old = Connection::open(&path).unwrap();
         // Both are older than claims; the later one has them.
         old.execute_batch(
             "DROP TABLE name_claim;
+            DROP TABLE unused_account;
             CREATE TABLE name_claim (kind TEXT NOT NULL, key TEXT NOT NULL, user TEXT NOT NULL, PRIMARY KEY (kind, key))
                 STRICT, WITHOUT ROWID;
             CREATE INDEX name_claim_user ON name_claim (user);
@@ -632,7 +792,7 @@ mod tests {
         .unwrap();
         drop(old);
         let mut store = SqliteAccountStore::open(&path).unwrap();
-        let taken = |store: &mut SqliteAccountStore, wanted: &str| match store.create(&account(wanted, None)) {
+        let taken = |store: &mut SqliteAccountStore, wanted: &str| match store.create(&account(wanted, None), None) {
             Err(AccountStoreError::NameLike { taken, .. }) => taken.to_string(),
             other => panic!("{other:?}"),
         };
@@ -655,7 +815,7 @@ mod tests {
             let letters: String = (0..11).map(|bit| if number >> bit & 1 == 1 { 'x' } else { 'y' }).collect();
             let user = format!("1I1I1I1I1I1I1I1I1I1I{letters}");
             let password_hash = "h".repeat(97);
-            store.create(&Account { user: user.parse().unwrap(), password_hash, binding: None }).unwrap();
+            store.create(&Account { user: user.parse().unwrap(), password_hash, binding: None }, None).unwrap();
             created += 1;
         }
         let pages: i64 = store.db.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
@@ -670,21 +830,25 @@ mod tests {
         let path = folder.path().join("db");
         let mut store = SqliteAccountStore::open(&path).unwrap();
         let bob: UserName = "bob".parse().unwrap();
-        store.create(&account("bob", None)).unwrap();
+        store.create(&account("bob", None), None).unwrap();
         let former = |n: u16| {
             let mut bytes = [0; 32];
             bytes[..2].copy_from_slice(&n.to_be_bytes());
             let since = UNIX_EPOCH + Duration::from_millis(1_000_000 + u64::from(n));
             FormerKey { fingerprint: Fingerprint::from_bytes(bytes), user: bob.clone(), since }
         };
-        store.record_former_key(&former(1)).unwrap();
-        store.record_former_key(&former(2)).unwrap();
+        let replace = |store: &mut SqliteAccountStore, n: u16| {
+            store.bind(&bob, Some(&former(n)), former(n + 1).fingerprint).unwrap();
+        };
+        store.bind(&bob, None, former(1).fingerprint).unwrap();
+        replace(&mut store, 1);
+        replace(&mut store, 2);
         drop(store);
         let mut store = SqliteAccountStore::open(&path).unwrap();
         assert_eq!(store.former_keys().unwrap(), [former(1), former(2)]);
         let all = u16::try_from(FORMER_KEYS).unwrap();
         store.db.execute_batch("PRAGMA synchronous = OFF").unwrap();
-        (3..=all + 2).for_each(|n| store.record_former_key(&former(n)).unwrap());
+        (3..=all + 2).for_each(|n| replace(&mut store, n));
         let kept = store.former_keys().unwrap();
         assert_eq!((kept.len(), &kept[0], kept.last()), (FORMER_KEYS, &former(3), Some(&former(all + 2))));
         store.remove(&bob).unwrap();
@@ -696,7 +860,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut store = SqliteAccountStore::open(&folder.path().join("db")).unwrap();
         let (bob, eve): (UserName, UserName) = ("bob".parse().unwrap(), "eve".parse().unwrap());
-        store.create(&account("bob", Some(key(1)))).unwrap();
+        store.create(&account("bob", Some(key(1))), None).unwrap();
         for missing in [store.reset_password(&eve, "x"), store.unbind(&eve), store.remove(&eve)] {
             assert!(matches!(missing, Err(AccountStoreError::NoAccount)));
         }
@@ -713,7 +877,7 @@ mod tests {
         let path = folder.path().join("db");
         let log = || folder.path().join("db-wal").metadata().unwrap().len();
         let mut store = SqliteAccountStore::open(&path).unwrap();
-        store.create(&account("bob", None)).unwrap();
+        store.create(&account("bob", None), None).unwrap();
         let before = log();
         store.probe().unwrap();
         assert!(log() > before);
@@ -731,7 +895,7 @@ mod tests {
         Connection::open(&newer).unwrap().pragma_update(None, "user_version", 9).unwrap();
         assert!(matches!(
             SqliteAccountStore::open(&newer),
-            Err(AccountDatabaseError::TooNew { found: 9, known: 5, .. })
+            Err(AccountDatabaseError::TooNew { found: 9, known: 6, .. })
         ));
         assert!(matches!(
             SqliteAccountStore::open(&folder.path().join("no/db")),

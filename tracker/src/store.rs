@@ -1,0 +1,277 @@
+//! The store: accounts that survive the process, and the present users for the next process.
+//!
+//! [`AccountStore`] is the interface for accounts: asynchronous methods over the domain's types. Behind it is one SQLite
+//! file on a thread of its own, so that commits, which wait for the disk, never hold up the runtime. Nothing above this
+//! module knows that: a database that several trackers share can take its place.
+//!
+//! A write that returned `Ok` is on the disk. After a lost answer it may be repeated without harm: names, keys, hashes and
+//! times are the caller's, and what is already as wanted is `Ok`. An error says whether the write is certainly not done
+//! ([`AccountStoreError::is_undone`]).
+//!
+//! A change that failed because the disk is full or broken is remembered until one succeeds:
+//! [`AccountStore::last_write_error`].
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | jobs waiting for the store's thread | `QUEUE_CAPACITY` | `busy` |
+//! | of those, for one origin | an eighth; three quarters for one IPv6 network (/64) | `busy` |
+//! | accounts on the disk | [`MAX_ACCOUNTS`], each at most 3 KiB with its claims | REGISTER is refused; `tracker user add` makes more |
+//! | accounts made by REGISTER whose owner never logged in | [`UNUSED_ACCOUNT_LIFETIME`] | removed, and the name is free |
+//! | replaced keys | [`crate::registry::FORMER_KEYS`] | the oldest is forgotten, and its owner is told less |
+//!
+//! An account is used from the first login by password or key on, and then never lapses; neither does one that the
+//! administrator made. Earlier versions did not record logins: accounts of theirs lapse a year after the migration unless
+//! they are used until then.
+
+mod account_thread;
+mod claim_key;
+mod presence_store;
+mod sqlite_accounts;
+pub(crate) mod sqlite_file;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use shared::account_name::NewUserName;
+use shared::safe_text::safe_path;
+use shared::{Fingerprint, UserName};
+
+use crate::fair_semaphore::Requester;
+use crate::metrics::TrackerMetrics;
+use crate::registry::FormerKey;
+
+use account_thread::AccountThread;
+pub use presence_store::{PresenceStore, PresenceStoreError};
+pub use sqlite_accounts::{AccountDatabaseError, SqliteAccountStore};
+
+/// Most accounts that `REGISTER` makes; an administrator may add more.
+pub const MAX_ACCOUNTS: usize = 30_000;
+
+/// The time after REGISTER within which an account must be used for the first time.
+pub const UNUSED_ACCOUNT_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// One account.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The name, unique in this spelling and against similar ones.
+    pub user: UserName,
+    /// The password's hash, a PHC string.
+    pub password_hash: String,
+    /// The key that the account is bound to; `None` for clients of the exercise.
+    pub binding: Option<Fingerprint>,
+}
+
+/// The reason why the store refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountStoreError {
+    /// An account has this name.
+    #[error("the name {0} is taken: choose another, or log in as {0} if it is yours")]
+    NameTaken(UserName),
+    /// The name looks like that of another account.
+    #[error(
+        "the name {wanted} can be taken for {taken}, which is somebody's: choose another, or log in as {taken} if it is yours"
+    )]
+    NameLike {
+        /// The requested name.
+        wanted: UserName,
+        /// The account's name.
+        taken: UserName,
+    },
+    /// Another account is bound to the key.
+    #[error("another account is bound to that key")]
+    KeyTaken,
+    /// No account has this name.
+    #[error("there is no account of that name")]
+    NoAccount,
+    /// The value was changed in the meantime.
+    #[error("it was changed in the meantime")]
+    Changed,
+    /// Too many jobs wait.
+    #[error("too much work is waiting for the account store")]
+    Busy,
+    /// There is no room for it on the disk.
+    #[error("the tracker's disk is full, or its quota is used up")]
+    Full,
+    /// The file was removed or replaced while it was open: writes to it would be lost at the next start.
+    #[error("the account database {} was removed or replaced while the tracker ran", safe_path(.0))]
+    Lost(PathBuf),
+    /// The store failed and changed nothing; the text is for the log.
+    #[error("the account store failed: {0}")]
+    Failed(String),
+    /// The store failed, and the write may be done nevertheless; the text is for the log.
+    #[error("the account store failed, and it is unknown whether the change is made: {0}")]
+    Unknown(String),
+}
+
+impl AccountStoreError {
+    /// True if the write is certainly not done. Otherwise it may be repeated.
+    pub const fn is_undone(&self) -> bool {
+        !matches!(self, Self::Unknown(_))
+    }
+}
+
+/// The accounts. Dropping this waits for the jobs in the queue.
+#[derive(Debug)]
+pub struct AccountStore(AccountThread);
+
+type StoreResult<T = ()> = Result<T, AccountStoreError>;
+
+/// Every method fails with [`AccountStoreError::Busy`] when too many jobs wait, and with [`AccountStoreError::Failed`]
+/// when the store can't be used; every write also with [`AccountStoreError::Full`], [`AccountStoreError::Lost`] and
+/// [`AccountStoreError::Unknown`]. Further errors are named. A write goes on even if its caller goes away.
+#[expect(clippy::missing_errors_doc, reason = "the errors that are common to all methods are described above")]
+impl AccountStore {
+    /// Starts the thread of a SQLite file.
+    ///
+    /// # Errors
+    /// The system's error when it has no thread left.
+    pub fn start(accounts: SqliteAccountStore) -> std::io::Result<Self> {
+        AccountThread::start(accounts).map(Self)
+    }
+
+    /// Returns the account of this name.
+    pub async fn find(&self, requester: Requester, user: &UserName) -> StoreResult<Option<Account>> {
+        let user = user.clone();
+        self.0.read(requester, move |accounts| accounts.find(&user)).await
+    }
+
+    /// Returns the names of all accounts in order, with their bindings.
+    pub async fn bindings(&self, requester: Requester) -> StoreResult<Vec<(UserName, Option<Fingerprint>)>> {
+        self.0.read(requester, |accounts| accounts.bindings()).await
+    }
+
+    /// Returns the number of accounts.
+    pub async fn count(&self, requester: Requester) -> StoreResult<usize> {
+        self.0.read(requester, |accounts| accounts.count()).await
+    }
+
+    /// Refuses a name that an account has, or that looks like one, as [`shared::account_name`] defines:
+    /// [`AccountStoreError::NameTaken`], [`AccountStoreError::NameLike`].
+    pub async fn ensure_name_free(&self, requester: Requester, user: &UserName) -> StoreResult {
+        let user = user.clone();
+        self.0.read(requester, move |accounts| accounts.ensure_name_free(&user)).await
+    }
+
+    /// Returns a free name for a user who wants this one: itself or a similar one. `None` if no suggestion is free.
+    pub async fn find_free_name(&self, requester: Requester, wanted: &UserName) -> StoreResult<Option<NewUserName>> {
+        let wanted = wanted.clone();
+        self.0.read(requester, move |accounts| accounts.find_free_name(&wanted)).await
+    }
+
+    /// Returns all names that equal this one apart from letter case.
+    pub async fn names_ignoring_case(&self, requester: Requester, user: &UserName) -> StoreResult<Vec<UserName>> {
+        let user = user.clone();
+        self.0.read(requester, move |accounts| accounts.names_ignoring_case(&user)).await
+    }
+
+    /// Makes an account, which claims its name and all names that look like it. It lapses at `lapses` unless it is used
+    /// until then. Errors as those of [`AccountStore::ensure_name_free`], and [`AccountStoreError::KeyTaken`].
+    pub async fn create(&self, requester: Requester, account: Account, lapses: Option<SystemTime>) -> StoreResult {
+        self.0.commit(requester, move |accounts| accounts.create(&account, lapses)).await
+    }
+
+    /// Replaces the hash `old` by `new`; [`AccountStoreError::Changed`] when it is neither.
+    pub async fn set_password(&self, requester: Requester, user: &UserName, old: String, new: String) -> StoreResult {
+        let user = user.clone();
+        self.0.commit(requester, move |accounts| accounts.set_password(&user, &old, &new)).await
+    }
+
+    /// Replaces the binding `old` by `new`, and records `old` as a former key: [`AccountStoreError::Changed`] when the
+    /// binding is neither, [`AccountStoreError::KeyTaken`] when another account has `new`. Only the latest
+    /// [`crate::registry::FORMER_KEYS`] are kept.
+    pub async fn bind(
+        &self,
+        requester: Requester,
+        user: &UserName,
+        old: Option<FormerKey>,
+        new: Fingerprint,
+    ) -> StoreResult {
+        let user = user.clone();
+        self.0.commit(requester, move |accounts| accounts.bind(&user, old.as_ref(), new)).await
+    }
+
+    /// Returns all recorded replaced keys, the latest last.
+    pub async fn former_keys(&self, requester: Requester) -> StoreResult<Vec<FormerKey>> {
+        self.0.read(requester, |accounts| accounts.former_keys()).await
+    }
+
+    /// Replaces the account's hash, whatever it was; [`AccountStoreError::NoAccount`].
+    pub async fn reset_password(&self, requester: Requester, user: &UserName, new: String) -> StoreResult {
+        let user = user.clone();
+        self.0.commit(requester, move |accounts| accounts.reset_password(&user, &new)).await
+    }
+
+    /// Removes the account's binding; [`AccountStoreError::NoAccount`].
+    pub async fn unbind(&self, requester: Requester, user: &UserName) -> StoreResult {
+        let user = user.clone();
+        self.0.commit(requester, move |accounts| accounts.unbind(&user)).await
+    }
+
+    /// Removes the account. Its claims become free unless another account's name looks like it as well.
+    /// [`AccountStoreError::NoAccount`], also for a repeated removal.
+    pub async fn remove(&self, requester: Requester, user: &UserName) -> StoreResult {
+        let user = user.clone();
+        self.0.commit(requester, move |accounts| accounts.remove(&user)).await
+    }
+
+    /// Returns all accounts' names in order, with their hashes.
+    pub async fn password_hashes(&self, requester: Requester) -> StoreResult<Vec<(UserName, String)>> {
+        self.0.read(requester, |accounts| accounts.password_hashes()).await
+    }
+
+    /// Returns the accounts that were never used and will lapse.
+    pub async fn unused(&self, requester: Requester) -> StoreResult<Vec<UserName>> {
+        self.0.read(requester, |accounts| accounts.unused()).await
+    }
+
+    /// Records that the account is used: it never lapses.
+    pub async fn mark_used(&self, requester: Requester, user: &UserName) -> StoreResult {
+        let user = user.clone();
+        self.0.commit(requester, move |accounts| accounts.mark_used(&user)).await
+    }
+
+    /// Returns up to `at_most` accounts that lapsed, the longest lapsed first.
+    pub async fn lapsed(&self, requester: Requester, now: SystemTime, at_most: usize) -> StoreResult<Vec<UserName>> {
+        self.0.read(requester, move |accounts| accounts.lapsed(now, at_most)).await
+    }
+
+    /// Removes the account if it lapsed; [`AccountStoreError::NoAccount`] when it is used or gone. Other accounts get its
+    /// claims only with [`AccountStore::claim_free_names`], which takes long for many accounts.
+    pub async fn remove_lapsed(&self, requester: Requester, user: &UserName, now: SystemTime) -> StoreResult {
+        let user = user.clone();
+        self.0.commit(requester, move |accounts| accounts.remove_lapsed(&user, now)).await
+    }
+
+    /// Gives claims that are free to accounts whose names look like them.
+    pub async fn claim_free_names(&self, requester: Requester) -> StoreResult {
+        self.0.commit(requester, |accounts| accounts.claim_free_names()).await
+    }
+
+    /// Commits a write without effect, to find out whether the store can be written.
+    pub async fn probe(&self, requester: Requester) -> StoreResult {
+        self.0.commit(requester, |accounts| accounts.probe()).await
+    }
+
+    /// Records the duration of each job in `metrics` from now on.
+    pub fn set_metrics(&self, metrics: Arc<TrackerMetrics>) {
+        self.0.set_metrics(metrics);
+    }
+
+    /// Returns the reason why the last change failed; `None` after a success, or before any change.
+    pub fn last_write_error(&self) -> Option<String> {
+        self.0.last_write_error()
+    }
+
+    /// True if the store works through its queue. Waits as long as that takes, even for a place in the queue.
+    pub async fn is_alive(&self) -> bool {
+        self.0.is_alive().await
+    }
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without the hash, which must not reach a log.
+        f.debug_struct("Account").field("user", &self.user).field("binding", &self.binding).finish_non_exhaustive()
+    }
+}
