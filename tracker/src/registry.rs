@@ -36,6 +36,9 @@
 //! | accounts whose sessions were revoked | one number an account | |
 //! | replaced keys | 1,024 | the oldest is forgotten, and its owner is told less |
 //! | events of one user | 10 at once, then one merged event each 100 ms | merged |
+//! | `online` and `offline` of one user | 12 at once, then one each 10 s | merged: the newest state is sent |
+//! | `key_changed` of one user | 4 at once, then one each 10 s | merged |
+//! | events of one origin | 1,000 at once, then 50 a second; an IPv6 network (/64) 4 times as many | they wait |
 //! | `online` of a user whose login changes nothing | one each 10 s | not sent |
 //! | events kept for subscribers | [`KEPT_EVENTS`] | a subscriber further behind gets `resync` |
 
@@ -71,12 +74,12 @@ pub use peer_list::{ListView, PeerListPage, PeerListText, PeerSnapshot};
 pub use presence_changes::{PresenceChange, RestoredPresence, StoredPresence};
 pub use sessions::{BindingChanged, SessionEndReason, SessionId};
 
-use crate::rate_limits::ClientOrigin;
-use events::EventLog;
 use crate::catalogue::FileList;
 use crate::catalogue::catalogue_quota::CatalogueQuota;
 use crate::catalogue::file_list::ListSize;
 use crate::quota_table::{CountTable, QuotaLimits};
+use crate::rate_limits::ClientOrigin;
+use events::EventLog;
 use peer_list_cache::PeerListCache;
 use presence_changes::DirtyUsers;
 use recent_logins::RecentLogins;
@@ -244,6 +247,7 @@ impl PresenceRegistry {
         let head = peer_list::entry_head(&user, ip, port, &addresses, binding);
         // Without an `offline` event: for subscribers the user stays online.
         let old = self.forget_presence(&user);
+        let was_present = old.is_some();
         let had_files = old.as_ref().is_some_and(|old| !old.files.is_empty());
         // A login that repeats the last one makes no event, unless the last is long ago or its connection dropped: then
         // subscribers may have found the user unreachable.
@@ -282,12 +286,13 @@ impl PresenceRegistry {
         }
         self.mark_dirty(&user, true);
         if told_before.is_none() {
-            let online = TrackerEventKind::Online { user: user.clone(), ip, port, addresses, fingerprint: binding };
-            self.events.push(from, online);
+            let (fingerprint, again) = (binding, was_present);
+            let online = TrackerEventKind::Online { user: user.clone(), ip, port, addresses, fingerprint, again };
+            self.events.push(Some(from), online);
         }
         // A login begins with an empty list, and subscribers may have seen the old one.
         if had_files {
-            self.events.push(from, TrackerEventKind::Files { user, count: 0 });
+            self.events.push(Some(from), TrackerEventKind::Files { user, count: 0 });
         }
         Ok(session)
     }
@@ -389,7 +394,7 @@ impl PresenceRegistry {
         let was_present = from.is_some();
         if let Some(from) = from {
             self.mark_dirty(user, true);
-            self.events.push(from, TrackerEventKind::Offline { user: user.clone() });
+            self.events.push(Some(from), TrackerEventKind::Offline { user: user.clone() });
         }
         was_present
     }

@@ -20,7 +20,7 @@ pub struct TrackerEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum TrackerEventKind {
-    /// A user became present, or changed address.
+    /// A user became present, or is present at other addresses.
     Online {
         /// The user.
         user: UserName,
@@ -33,6 +33,9 @@ pub enum TrackerEventKind {
         addresses: Vec<SocketAddr>,
         /// The key the account is bound to, if any.
         fingerprint: Option<Fingerprint>,
+        /// The user was present before, perhaps at other addresses: nobody came.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
     },
     /// A user is no longer present.
     Offline {
@@ -83,16 +86,21 @@ mod tests {
             TrackerEventKind::KeyChanged { user: user.clone(), fingerprint: None },
             r#"{"seq":7,"event":"key_changed","user":"bob","fingerprint":null}"#,
         );
-        let online = TrackerEventKind::Online {
-            user,
+        let online = |again| TrackerEventKind::Online {
+            user: user.clone(),
             ip: [10, 0, 0, 1].into(),
             port: Some(4000),
             addresses: vec!["10.0.0.2:4000".parse().unwrap()],
             fingerprint: None,
+            again,
         };
         golden(
-            online,
+            online(false),
             r#"{"seq":7,"event":"online","user":"bob","ip":"10.0.0.1","port":4000,"addresses":["10.0.0.2:4000"],"fingerprint":null}"#,
+        );
+        golden(
+            online(true),
+            r#"{"seq":7,"event":"online","user":"bob","ip":"10.0.0.1","port":4000,"addresses":["10.0.0.2:4000"],"fingerprint":null,"again":true}"#,
         );
         let newer = serde_json::from_str::<TrackerEvent>(r#"{"event":"moved","seq":8,"user":"bob"}"#).unwrap();
         assert_eq!(newer, TrackerEvent { seq: 8, kind: TrackerEventKind::Unknown });

@@ -43,15 +43,15 @@ impl PresenceRegistry {
         if let Some(old) = old {
             self.owners.remove(&old);
             self.revoke_sessions(user);
-            self.tell_key_change(user, Some(fingerprint));
+            self.push_key_change(user, Some(fingerprint));
         } else {
             // The first binding: sessions made without a key end, but their connections need not close.
             self.end_sessions(user);
         }
     }
 
-    fn tell_key_change(&mut self, user: &UserName, fingerprint: Option<Fingerprint>) {
-        self.events.push_key_change(user, TrackerEventKind::KeyChanged { user: user.clone(), fingerprint });
+    fn push_key_change(&mut self, user: &UserName, fingerprint: Option<Fingerprint>) {
+        self.events.push(None, TrackerEventKind::KeyChanged { user: user.clone(), fingerprint });
     }
 
     /// The key as it was bound until another one took its place, if that is remembered.
@@ -73,7 +73,7 @@ impl PresenceRegistry {
         self.revoke_sessions(user);
         if let Some(old) = old {
             self.owners.remove(&old);
-            self.tell_key_change(user, None);
+            self.push_key_change(user, None);
         }
     }
 

@@ -3,30 +3,32 @@
 //! A subscriber has no queue, only the number of the last event it saw. So a slow one costs no memory and delays
 //! nobody: when the log no longer has the event after that number, the subscriber gets `resync`.
 //!
-//! An event goes to thousands of connections, so one user's events are limited: after a burst of 10 the following
-//! ones are held back, merged, and sent once each 100 ms.
+//! An event goes to thousands of connections, so one user's events have a pace: beyond it they are held back, merged,
+//! and the newest state is sent when its time comes. Views write a line about a user who comes or goes, so `online` and
+//! `offline` have a slower pace than the rest, and so has `key_changed`, for which every node asks the tracker about the
+//! user's key. All users of an origin share a further pace.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::UserName;
 use shared::tracker::{TrackerEvent, TrackerEventKind};
+use shared::{Ipv6Network, UserName};
 
 use crate::rate_limits::ClientOrigin;
-use shared::Ipv6Network;
 
 /// Events that are kept for those who read behind.
 pub const KEPT_EVENTS: usize = 4096;
-/// Events of one user that are sent without delay.
-const EVENT_BURST: u32 = 10;
-/// The interval at which merged events of one user are sent.
-const MERGE_INTERVAL: Duration = Duration::from_millis(100);
-/// The same of one origin: a tracker that starts again is told of hundreds of users behind one address.
-const AT_ONCE_OF_ORIGIN: u32 = 1000;
-const EVERY_OF_ORIGIN: Duration = Duration::from_millis(20);
-/// How much an IPv6 network has for each that one of its addresses has.
-const ORIGINS_OF_NETWORK: u32 = 4;
+/// Any events of one user.
+const USER_PACE: PaceLimit = PaceLimit { burst: 10, interval: Duration::from_millis(100) };
+/// `online` and `offline` of one user: the burst allows six restarts.
+const PRESENCE_PACE: PaceLimit = PaceLimit { burst: 12, interval: Duration::from_secs(10) };
+/// `key_changed` of one user.
+const KEY_PACE: PaceLimit = PaceLimit { burst: 4, interval: Duration::from_secs(10) };
+/// Events of one origin: a tracker that starts again reports hundreds of users behind one address.
+const ORIGIN_PACE: PaceLimit = PaceLimit { burst: 1000, interval: Duration::from_millis(20) };
+/// Events of one IPv6 network (/64).
+const NETWORK_PACE: PaceLimit = PaceLimit { burst: 4 * ORIGIN_PACE.burst, interval: Duration::from_millis(5) };
 /// How often users and origins that are back at rest are forgotten.
 const PACE_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -56,41 +58,52 @@ pub(super) struct EventLog {
     /// The time of the last tick; `None` before the first.
     now: Option<Instant>,
     last_sweep: Option<Instant>,
-    paces: HashMap<UserName, EventPace>,
-    origins: HashMap<ClientOrigin, Turns>,
-    networks: HashMap<Ipv6Network, Turns>,
-    /// When what is held back is to be told.
+    users: HashMap<UserName, UserEvents>,
+    origins: HashMap<ClientOrigin, Pace>,
+    networks: HashMap<Ipv6Network, Pace>,
+    /// The users with pending events, by the time at which they are sent.
     due: BTreeSet<(Instant, UserName)>,
 }
 
-/// Turns at being told, at an origin or in a network.
-#[derive(Debug)]
-struct Turns {
-    /// When it is as good as one of which nothing was told yet.
-    rested_at: Instant,
+/// A number of events that may be sent at once, and the time for which each of them counts.
+#[derive(Debug, Clone, Copy)]
+struct PaceLimit {
+    burst: u32,
+    interval: Duration,
 }
 
+/// The events sent lately, as the time at which the full burst is allowed again.
+#[derive(Debug, Clone, Copy)]
+struct Pace(Instant);
+
+/// The paces of one user, and the events that wait for them.
 #[derive(Debug)]
-struct EventPace {
-    /// The time at which the user has its full burst again.
-    rested_at: Instant,
+struct UserEvents {
+    all: Pace,
+    presence: Pace,
+    keys: Pace,
     pending: Option<PendingEvents>,
 }
 
-/// What several events come to.
+/// Several events, merged. They are sent in the order of the fields.
 #[derive(Debug)]
 struct PendingEvents {
-    /// Where the last of them was made.
-    from: ClientOrigin,
-    offline: bool,
+    /// The key in [`EventLog::due`].
+    due: Instant,
+    /// The time of the origin's turn.
+    turn: Instant,
+    /// The origin of the last of them; `None` for an administrator's change.
+    from: Option<ClientOrigin>,
+    offline: Option<TrackerEventKind>,
+    key_changed: Option<TrackerEventKind>,
     online: Option<TrackerEventKind>,
-    files: Option<usize>,
+    files: Option<TrackerEventKind>,
 }
 
 impl EventLog {
     pub(super) fn new(last: u64) -> Self {
-        let (paces, origins, networks, due) = (HashMap::new(), HashMap::new(), HashMap::new(), BTreeSet::new());
-        Self { last, lines: VecDeque::new(), now: None, last_sweep: None, paces, origins, networks, due }
+        let (users, origins, networks, due) = (HashMap::new(), HashMap::new(), HashMap::new(), BTreeSet::new());
+        Self { last, lines: VecDeque::new(), now: None, last_sweep: None, users, origins, networks, due }
     }
 
     pub(super) const fn last(&self) -> u64 {
@@ -104,15 +117,15 @@ impl EventLog {
             && *due <= now
         {
             if let Some((_, user)) = self.due.pop_first() {
-                self.flush_pending(user, now);
+                self.send_pending(&user, now);
             }
         }
         if self.last_sweep.is_none_or(|forgot| now >= forgot + PACE_SWEEP_INTERVAL) {
             self.last_sweep = Some(now);
             // A rested user without pending events is as good as an unknown one.
-            self.paces.retain(|_, pace| pace.pending.is_some() || pace.rested_at > now);
-            self.origins.retain(|_, turns| turns.rested_at > now);
-            self.networks.retain(|_, turns| turns.rested_at > now);
+            self.users.retain(|_, user| user.pending.is_some() || !user.is_rested(now));
+            self.origins.retain(|_, pace| !pace.is_rested(now));
+            self.networks.retain(|_, pace| !pace.is_rested(now));
         }
     }
 
@@ -121,66 +134,46 @@ impl EventLog {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// Tells of a user who is, or was, at this origin: now, or when it is its turn.
-    pub(super) fn push(&mut self, from: ClientOrigin, kind: TrackerEventKind) {
+    /// Adds an event of a user: it is sent now, or merged with others and sent when the paces allow it. `from` is the
+    /// user's origin; `None` for an administrator's change.
+    pub(super) fn push(&mut self, from: Option<ClientOrigin>, kind: TrackerEventKind) {
         let (Some(user), Some(now)) = (user_of(&kind).cloned(), self.now) else { return self.append(kind) };
-        let pace = self.paces.entry(user.clone()).or_insert(EventPace { rested_at: now, pending: None });
-        if let Some(held) = &mut pace.pending {
-            return held.merge(from, kind);
+        let is_waiting = self.users.get(&user).is_some_and(|events| events.pending.is_some());
+        // Merged events share the turn of the first of them.
+        let turn = if is_waiting { now } else { now + self.take_turn(from, now) };
+        let events = self.users.entry(user.clone()).or_insert_with(|| UserEvents::rested_at(now));
+        let pending = events.pending.get_or_insert_with(|| PendingEvents::new(turn));
+        self.due.remove(&(pending.due, user.clone()));
+        pending.merge(from, kind);
+        match events.reschedule(now) {
+            Some(due) if due > now => drop(self.due.insert((due, user))),
+            _ => self.send_pending(&user, now),
         }
-        let rested_at = pace.rested_at.max(now);
-        let is_rested = rested_at <= now + MERGE_INTERVAL * (EVENT_BURST - 1);
-        let mut wait = self.wait_for_turn(from, now);
-        let Some(pace) = self.paces.get_mut(&user) else { return };
-        if is_rested {
-            pace.rested_at = rested_at + MERGE_INTERVAL;
-            if wait.is_zero() {
-                return self.append(kind);
+    }
+
+    /// Takes the next turn of an origin, and returns the time until then.
+    fn take_turn(&mut self, from: Option<ClientOrigin>, now: Instant) -> Duration {
+        let Some(from) = from else { return Duration::ZERO };
+        let in_network = from
+            .network()
+            .map(|network| self.networks.entry(network).or_insert(Pace(now)).take(NETWORK_PACE, now))
+            .unwrap_or_default();
+        self.origins.entry(from).or_insert(Pace(now)).take(ORIGIN_PACE, now).max(in_network)
+    }
+
+    fn send_pending(&mut self, user: &UserName, now: Instant) {
+        let Some(events) = self.users.get_mut(user) else { return };
+        let Some(pending) = events.pending.take() else { return };
+        events.all.record(USER_PACE, 1, now);
+        events.presence.record(PRESENCE_PACE, pending.presence_changes(), now);
+        events.keys.record(KEY_PACE, pending.key_changed.is_some().into(), now);
+        let PendingEvents { from, offline, key_changed, online, files, .. } = pending;
+        for (number, kind) in [offline, key_changed, online, files].into_iter().flatten().enumerate() {
+            if number > 0 {
+                // The first event has the turn that was taken when it was added.
+                self.take_turn(from, now);
             }
-        } else {
-            wait = wait.max(MERGE_INTERVAL);
-        }
-        pace.pending = Some(PendingEvents::new(from, kind));
-        self.due.insert((now + wait, user));
-    }
-
-    /// Tells that a user has another key: nobody waits to hear of this, and what was before it is told before it.
-    pub(super) fn push_key_change(&mut self, user: &UserName, kind: TrackerEventKind) {
-        if let Some(now) = self.now {
-            self.due.retain(|(_, other)| other != user);
-            self.flush_pending(user.clone(), now);
-        }
-        self.append(kind);
-    }
-
-    /// Takes the next turn of an origin; returns how long it is until then.
-    fn wait_for_turn(&mut self, from: ClientOrigin, now: Instant) -> Duration {
-        let new = || Turns { rested_at: now };
-        let of_origin = self.origins.entry(from).or_insert_with(new).take(EVERY_OF_ORIGIN, now);
-        let of_network = from.network().map(|network| {
-            let turns = self.networks.entry(network).or_insert_with(new);
-            turns.take(EVERY_OF_ORIGIN / ORIGINS_OF_NETWORK, now)
-        });
-        of_origin.max(of_network.unwrap_or_default())
-    }
-
-    fn flush_pending(&mut self, user: UserName, now: Instant) {
-        let Some(pace) = self.paces.get_mut(&user) else { return };
-        let Some(PendingEvents { from, offline, online, files }) = pace.pending.take() else { return };
-        pace.rested_at = pace.rested_at.max(now) + MERGE_INTERVAL;
-        let lines = usize::from(offline) + usize::from(online.is_some()) + usize::from(files.is_some());
-        // One turn it had.
-        for _ in 1..lines {
-            self.wait_for_turn(from, now);
-        }
-        if offline {
-            self.append(TrackerEventKind::Offline { user: user.clone() });
-        }
-        if let Some(online) = online {
-            self.append(online);
-        }
-        if let Some(count) = files {
-            self.append(TrackerEventKind::Files { user, count });
+            self.append(kind);
         }
     }
 
@@ -205,41 +198,90 @@ impl EventLog {
     }
 }
 
-impl Turns {
-    /// Takes the next turn of one each `every`; returns how long it is until then.
-    fn take(&mut self, every: Duration, now: Instant) -> Duration {
-        // What is had at once is counted in time: as turns are shorter in a network, it has more of them.
-        let ahead = self.rested_at.saturating_duration_since(now);
-        self.rested_at = self.rested_at.max(now) + every;
-        ahead.saturating_sub(EVERY_OF_ORIGIN * (AT_ONCE_OF_ORIGIN - 1))
+impl Pace {
+    fn is_rested(self, now: Instant) -> bool {
+        self.0 <= now
+    }
+
+    /// Returns the time until one more event is allowed.
+    fn wait(self, limit: PaceLimit, now: Instant) -> Duration {
+        self.0.saturating_duration_since(now).saturating_sub(limit.interval * (limit.burst - 1))
+    }
+
+    /// Counts one more event, and returns the time until it is allowed.
+    fn take(&mut self, limit: PaceLimit, now: Instant) -> Duration {
+        let wait = self.wait(limit, now);
+        self.record(limit, 1, now);
+        wait
+    }
+
+    /// Counts events that are sent.
+    fn record(&mut self, limit: PaceLimit, events: u32, now: Instant) {
+        self.0 = self.0.max(now) + limit.interval * events;
+    }
+}
+
+impl UserEvents {
+    fn rested_at(now: Instant) -> Self {
+        Self { all: Pace(now), presence: Pace(now), keys: Pace(now), pending: None }
+    }
+
+    fn is_rested(&self, now: Instant) -> bool {
+        [self.all, self.presence, self.keys].into_iter().all(|pace| pace.is_rested(now))
+    }
+
+    /// Sets the time at which the pending events are sent, and returns it; `None` when nothing is pending.
+    fn reschedule(&mut self, now: Instant) -> Option<Instant> {
+        let pending = self.pending.as_mut()?;
+        pending.due = if pending.key_changed.is_some() {
+            // A former key is of use to an attacker, so the other paces don't delay this one.
+            now + self.keys.wait(KEY_PACE, now)
+        } else {
+            let of_presence =
+                if pending.presence_changes() > 0 { self.presence.wait(PRESENCE_PACE, now) } else { Duration::ZERO };
+            pending.turn.max(now + self.all.wait(USER_PACE, now).max(of_presence))
+        };
+        Some(pending.due)
     }
 }
 
 impl PendingEvents {
-    fn new(from: ClientOrigin, kind: TrackerEventKind) -> Self {
-        let mut held = Self { from, offline: false, online: None, files: None };
-        held.merge(from, kind);
-        held
+    const fn new(turn: Instant) -> Self {
+        let (offline, key_changed, online, files) = (None, None, None, None);
+        Self { due: turn, turn, from: None, offline, key_changed, online, files }
     }
 
-    fn merge(&mut self, from: ClientOrigin, kind: TrackerEventKind) {
-        self.from = from;
+    fn presence_changes(&self) -> u32 {
+        u32::from(self.offline.is_some()) + u32::from(self.online.is_some())
+    }
+
+    fn merge(&mut self, from: Option<ClientOrigin>, kind: TrackerEventKind) {
+        self.from = from.or(self.from);
         match kind {
-            TrackerEventKind::Offline { .. } => (self.offline, self.online, self.files) = (true, None, None),
-            TrackerEventKind::Online { .. } => (self.online, self.files) = (Some(kind), None),
-            TrackerEventKind::Files { count, .. } => self.files = Some(count),
-            TrackerEventKind::KeyChanged { .. } | TrackerEventKind::Resync {} | TrackerEventKind::Unknown => {}
+            TrackerEventKind::Offline { .. } => (self.offline, self.online, self.files) = (Some(kind), None, None),
+            TrackerEventKind::Online { user, ip, port, addresses, fingerprint, again } => {
+                // Only a user whose coming was sent already is there *again*.
+                let was_sent = !matches!(self.online, Some(TrackerEventKind::Online { again: false, .. }));
+                let again = again && was_sent;
+                let online = TrackerEventKind::Online { user, ip, port, addresses, fingerprint, again };
+                (self.online, self.files) = (Some(online), None);
+            }
+            TrackerEventKind::Files { .. } => self.files = Some(kind),
+            // A user's presence ends before its key changes: what is pending here belongs before it.
+            TrackerEventKind::KeyChanged { .. } => self.key_changed = Some(kind),
+            TrackerEventKind::Resync {} | TrackerEventKind::Unknown => {}
         }
     }
 }
 
-/// The user whose events these are, if they are told at a pace.
+/// Returns the user of an event that has a pace.
 const fn user_of(kind: &TrackerEventKind) -> Option<&UserName> {
     match kind {
         TrackerEventKind::Online { user, .. }
         | TrackerEventKind::Offline { user }
-        | TrackerEventKind::Files { user, .. } => Some(user),
-        TrackerEventKind::KeyChanged { .. } | TrackerEventKind::Resync {} | TrackerEventKind::Unknown => None,
+        | TrackerEventKind::Files { user, .. }
+        | TrackerEventKind::KeyChanged { user, .. } => Some(user),
+        TrackerEventKind::Resync {} | TrackerEventKind::Unknown => None,
     }
 }
 
@@ -258,7 +300,7 @@ mod tests {
     fn log(events: u64) -> EventLog {
         let mut log = EventLog::new(1000);
         for _ in 0..events {
-            log.push(address(1), TrackerEventKind::Offline { user: "bob".parse().unwrap() });
+            log.push(Some(address(1)), TrackerEventKind::Offline { user: "bob".parse().unwrap() });
         }
         log
     }
@@ -273,7 +315,7 @@ mod tests {
 
     fn online(name: &str) -> TrackerEventKind {
         let (ip, addresses) = ([10, 0, 0, 1].into(), Vec::new());
-        TrackerEventKind::Online { user: user(name), ip, port: None, addresses, fingerprint: None }
+        TrackerEventKind::Online { user: user(name), ip, port: None, addresses, fingerprint: None, again: false }
     }
 
     fn offline(name: &str) -> TrackerEventKind {
@@ -297,7 +339,7 @@ mod tests {
         assert!(matches!(log(KEPT_EVENTS as u64).after(1000, 9), EventBacklog::Lines { .. }));
     }
 
-    fn told(log: &EventLog, seen: u64) -> Vec<String> {
+    fn sent(log: &EventLog, seen: u64) -> Vec<String> {
         let EventBacklog::Lines { lines, .. } = log.after(seen, 9999) else { panic!("lost") };
         let events = lines.iter().map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap());
         events
@@ -305,31 +347,93 @@ mod tests {
             .collect()
     }
 
+    fn files(name: &str, count: usize) -> TrackerEventKind {
+        TrackerEventKind::Files { user: user(name), count }
+    }
+
     #[test]
-    fn a_user_who_comes_and_goes_without_end_is_told_of_at_a_pace() {
+    fn a_user_s_files_that_change_without_end_are_reported_at_a_pace() {
         let (mut log, mut now) = (EventLog::new(0), Instant::now());
-        for _ in 0..2000 {
+        for count in 0..2000 {
             log.tick(now);
-            log.push(address(1), online("bob"));
-            log.push(address(1), offline("bob"));
+            log.push(Some(address(1)), files("bob", count));
             now += Duration::from_millis(1);
         }
         let events = log.last();
-        assert!((20..=80).contains(&events), "{events}");
-        log.push(address(1), online("alice"));
-        log.push(address(1), online("bob"));
-        log.push(address(1), TrackerEventKind::Files { user: user("bob"), count: 3 });
-        log.push(address(1), TrackerEventKind::Files { user: user("bob"), count: 4 });
-        assert_eq!(told(&log, events), ["online alice"]);
+        assert!((20..=40).contains(&events), "{events}");
+        log.push(Some(address(1)), online("alice"));
+        log.push(Some(address(1)), files("bob", 4));
+        assert_eq!(sent(&log, events), ["online alice"]);
         log.tick(log.next_due().unwrap());
-        assert_eq!(told(&log, events + 1), ["offline bob", "online bob", "files bob"]);
+        assert_eq!(sent(&log, events + 1), ["files bob"]);
         assert_eq!(log.next_due(), None);
+        log.tick(now + Duration::from_secs(600));
+        assert!(log.users.is_empty() && log.due.is_empty());
+    }
+
+    #[test]
+    fn a_user_who_comes_and_goes_without_end_has_a_lasting_pace_and_the_newest_state_is_sent() {
+        let (mut log, begun) = (EventLog::new(0), Instant::now());
+        for second in 0..600 {
+            log.tick(begun + Duration::from_secs(second));
+            log.push(Some(address(1)), offline("bob"));
+            log.push(Some(address(1)), online("bob"));
+        }
         let events = log.last();
-        log.push(address(1), offline("bob"));
-        log.push_key_change(&user("bob"), TrackerEventKind::KeyChanged { user: user("bob"), fingerprint: None });
-        assert_eq!(told(&log, events), ["offline bob", "key_changed bob"]);
-        log.tick(now + Duration::from_secs(60));
-        assert!(log.paces.is_empty() && log.due.is_empty());
+        let most = u64::from(PRESENCE_PACE.burst) + 600 / PRESENCE_PACE.interval.as_secs();
+        assert!((most - 2..=most + 1).contains(&events), "{events}");
+        log.push(Some(address(1)), offline("bob"));
+        // Neither others nor other events wait for it.
+        log.push(Some(address(1)), online("alice"));
+        log.push(Some(address(1)), files("alice", 3));
+        assert_eq!(sent(&log, events), ["online alice", "files alice"]);
+        let due = log.next_due().unwrap();
+        assert!(due <= begun + Duration::from_secs(599) + 2 * PRESENCE_PACE.interval);
+        log.tick(due);
+        assert_eq!((sent(&log, events + 2), log.next_due()), (vec!["offline bob".to_owned()], None));
+    }
+
+    #[test]
+    fn a_user_s_changes_of_address_are_no_second_coming() {
+        let (mut log, now) = (EventLog::new(0), Instant::now());
+        let (mut again, came) = (online("bob"), online("bob"));
+        if let TrackerEventKind::Online { again, .. } = &mut again {
+            *again = true;
+        }
+        let merged = |events: &[&TrackerEventKind]| {
+            let mut pending = PendingEvents::new(now);
+            events.iter().for_each(|kind| pending.merge(None, (*kind).clone()));
+            pending.online.unwrap()
+        };
+        assert_eq!(merged(&[&again, &again]), again);
+        assert_eq!(merged(&[&came, &again]), came, "nobody heard that bob came");
+        log.tick(now);
+        (0..20).for_each(|_| log.push(Some(address(1)), again.clone()));
+        assert_eq!(log.last(), u64::from(USER_PACE.burst));
+    }
+
+    #[test]
+    fn a_changed_key_waits_for_nothing_but_its_own_pace() {
+        let (mut log, begun) = (EventLog::new(0), Instant::now());
+        let key_changed = || TrackerEventKind::KeyChanged { user: user("bob"), fingerprint: None };
+        log.tick(begun);
+        for _ in 0..50 {
+            log.push(Some(address(1)), online("bob"));
+            log.push(Some(address(1)), offline("bob"));
+        }
+        let events = log.last();
+        log.push(None, key_changed());
+        assert_eq!(sent(&log, events), ["offline bob", "key_changed bob"]);
+        for second in 0..100 {
+            log.tick(begun + Duration::from_secs(second));
+            log.push(None, key_changed());
+        }
+        let changes = log.last() - events - 2;
+        assert!((12..=14).contains(&changes), "{changes}");
+        log.push(Some(address(1)), online("bob"));
+        let before = log.last();
+        log.tick(log.next_due().unwrap());
+        assert_eq!(sent(&log, before), ["key_changed bob", "online bob"]);
     }
 
     /// Many users at one origin, or in one network, who come and go without end: subscribers hear of them at a pace, of
@@ -337,12 +441,12 @@ mod tests {
     #[test]
     fn many_who_come_and_go_at_one_place_are_told_of_at_a_pace() {
         let neighbour = |n: u16| ClientOrigin::of([0xfd00, 0, 0, 0, 0, 0, 0, n].into());
-        let ways: [(&dyn Fn(u16) -> ClientOrigin, u32); 2] = [(&|_| address(1), 1), (&neighbour, ORIGINS_OF_NETWORK)];
+        let ways: [(&dyn Fn(u16) -> ClientOrigin, u32); 2] = [(&|_| address(1), 1), (&neighbour, 4)];
         for (way, times) in ways {
             let (mut log, begun, mut random) = (EventLog::new(0), Instant::now(), 1_u64);
             let (mut truth, mut heard, mut seen) = (HashMap::new(), HashMap::new(), 0);
             let mut hear = |log: &EventLog, seen: &mut u64| {
-                for event in told(log, *seen) {
+                for event in sent(log, *seen) {
                     let (kind, name) = event.split_once(' ').unwrap();
                     if kind != "files" {
                         heard.insert(name.to_owned(), kind.to_owned());
@@ -357,17 +461,17 @@ mod tests {
                     random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     let n = u16::try_from((random >> 33) % 900).unwrap();
                     let (name, comes) = (format!("sybil{n}"), random >> 63 == 1);
-                    log.push(way(n), if comes { online(&name) } else { offline(&name) });
+                    log.push(Some(way(n)), if comes { online(&name) } else { offline(&name) });
                     truth.insert(name, if comes { "online" } else { "offline" }.to_owned());
                 }
                 hear(&log, &mut seen);
             }
             // Whoever has a turn is told with up to two lines here.
-            let most = u64::from(times * (AT_ONCE_OF_ORIGIN + seconds * 50 * 2));
+            let most = u64::from(times * (ORIGIN_PACE.burst + seconds * 50 * 2));
             assert!((most / 2..=most).contains(&log.last()), "{} and at most {most}", log.last());
             let before = log.last();
-            log.push(address(2), online("alice"));
-            assert_eq!(told(&log, before), ["online alice"]);
+            log.push(Some(address(2)), online("alice"));
+            assert_eq!(sent(&log, before), ["online alice"]);
             seen = log.last();
             // Everybody has a turn: 900 of them at 50 a second, of up to two lines each.
             let mut last = begun;
@@ -378,8 +482,8 @@ mod tests {
             }
             assert!(last < begun + Duration::from_secs(60), "{:?}", last.duration_since(begun));
             assert_eq!(heard, truth);
-            log.tick(last + Duration::from_secs(120));
-            assert!(log.paces.is_empty() && log.origins.is_empty() && log.networks.is_empty());
+            log.tick(last + Duration::from_secs(240));
+            assert!(log.users.is_empty() && log.origins.is_empty() && log.networks.is_empty());
         }
     }
 
@@ -388,8 +492,8 @@ mod tests {
         let mut log = EventLog::new(0);
         log.tick(Instant::now());
         for n in 0..400 {
-            log.push(address(1), online(&format!("pupil{n}")));
-            log.push(address(1), TrackerEventKind::Files { user: user(&format!("pupil{n}")), count: 3 });
+            log.push(Some(address(1)), online(&format!("pupil{n}")));
+            log.push(Some(address(1)), TrackerEventKind::Files { user: user(&format!("pupil{n}")), count: 3 });
         }
         assert_eq!((log.last(), log.next_due()), (800, None));
     }

@@ -66,7 +66,7 @@ impl PresenceRegistry {
         self.mark_dirty(user, true);
         self.full_list.user_changed(user);
         self.compact_list.user_changed(user);
-        self.events.push(from, TrackerEventKind::Files { user: user.clone(), count });
+        self.events.push(Some(from), TrackerEventKind::Files { user: user.clone(), count });
     }
 
     /// Returns the user's files; `None` when it is absent.

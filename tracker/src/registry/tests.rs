@@ -324,6 +324,18 @@ fn events_tell_what_changed_and_nothing_else() {
 }
 
 #[test]
+fn a_user_at_other_addresses_is_online_again() {
+    let mut world = World::new(RULES);
+    world.registry.bind(&name("bob"), key(1));
+    world.login("bob", BOB_IP);
+    world.login("bob", ALICE_IP);
+    world.registry.logout(&name("bob"));
+    world.login("bob", BOB_IP);
+    let again = world.events(0).iter().map(|line| line.contains(r#""again":true"#)).collect::<Vec<_>>();
+    assert_eq!(again, [false, true, false, false]);
+}
+
+#[test]
 fn a_login_that_changes_nothing_is_no_event_unless_the_user_may_have_been_away() {
     let mut world = World::new(RULES);
     world.registry.bind(&name("bob"), key(1));

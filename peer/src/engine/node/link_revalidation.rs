@@ -74,6 +74,8 @@ impl LinkRevalidator {
                 }
                 Some(RevalidationTrigger::UserMoved(user, now)) => {
                     self.close_dead_links(&user, |link| link.is_outbound() && !now.contains(&link.address().ip()));
+                    // What could not be delivered at the old addresses is tried at the new ones.
+                    self.services.outbox.wake_existing(&user);
                     Ok(())
                 }
                 Some(RevalidationTrigger::OwnDisplacement) => {

@@ -704,10 +704,12 @@ impl TrackerSession {
                     return Err(SessionEnd::Fatal(self.key_change_error(fingerprint.is_some())));
                 }
             }
-            TrackerEventKind::Online { user, ip, addresses, .. } => {
+            TrackerEventKind::Online { user, ip, addresses, again, .. } => {
                 let now = addresses.iter().map(SocketAddr::ip).chain([ip]).map(|ip| ip.to_canonical()).collect();
                 self.revalidation.request(RevalidationTrigger::UserMoved(user.clone(), now));
-                self.emit_presence(user, true);
+                if !again {
+                    self.emit_presence(user, true);
+                }
             }
             TrackerEventKind::Offline { user } => self.emit_presence(user, false),
             TrackerEventKind::KeyChanged { user, .. } => self.invalidate_keys(RevalidationTrigger::UserKey(user)),
