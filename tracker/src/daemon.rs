@@ -17,7 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use certs::{FileLossDetector, IdentityError, SecretStorageError, TlsError};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -59,6 +59,9 @@ const RESERVED_DESCRIPTORS: u64 = 128;
 
 /// The interval at which the account store is tried again after a failed change.
 const PROBE_INTERVAL: Duration = Duration::from_secs(3);
+
+/// The interval at which accounts that lapsed are removed.
+const LAPSE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The interval at which the lock's file and the account database are checked.
 const FOLDER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -236,6 +239,7 @@ async fn serve(
     side_tasks.spawn(live.run_on_hangup(hangup, settings, command_line));
     side_tasks.spawn(service_manager::feed_watchdog(Arc::clone(&service)));
     side_tasks.spawn(probe_periodically(Arc::clone(&service)));
+    side_tasks.spawn(remove_lapsed_periodically(Arc::clone(&service)));
     let tls = Arc::new(certs::tracker_server_config(&identity)?);
     let patience = ConnectionTimeouts::default();
     let tracker =
@@ -305,6 +309,16 @@ async fn probe_periodically(service: Arc<TrackerService>) {
     loop {
         ticks.tick().await;
         service.probe_accounts().await;
+    }
+}
+
+/// Removes accounts that were never used.
+async fn remove_lapsed_periodically(service: Arc<TrackerService>) {
+    let mut ticks = interval(LAPSE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        service.remove_lapsed_accounts(SystemTime::now()).await;
     }
 }
 

@@ -32,6 +32,7 @@
 //! | quotas by user and origin | `quota_table.rs`, `catalogue/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
 //! | events to subscribers | `registry/events.rs` |
 //! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate (`shared/mdns`) |
+//! | accounts that lapse | `service/account_lifetime.rs`, `store.rs` |
 //! | restart without logouts | `store/presence_store.rs`, `service/presence_writer.rs` |
 //!
 //! Modules that bound a resource have a table: resource, bound, and what happens beyond it.

@@ -21,6 +21,7 @@
 
 mod account_actions;
 mod account_administration;
+mod account_lifetime;
 mod action_reply;
 mod client_state;
 mod presence_actions;
@@ -29,15 +30,15 @@ mod refusal_reason;
 mod request_error;
 mod worker_thread;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use shared::Fingerprint;
 use shared::tracker::{
     Dialect, ParsedRequest, RejectedFiles, SessionToken, TrackerRequest, UnusableName, guess_dialect, parse_object,
 };
+use shared::{Fingerprint, UserName};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::info;
@@ -78,6 +79,10 @@ const COUNTED_LINE_BYTES: usize = 16 * 1024;
 pub struct TrackerService {
     registry: Mutex<PresenceRegistry>,
     accounts: AccountStore,
+    /// The accounts whose first login has to be recorded.
+    unused_accounts: Mutex<HashSet<UserName>>,
+    /// Lapsed accounts were removed, and nobody has got their claims yet.
+    has_free_claims: AtomicBool,
     passwords: PasswordHashPool,
     access_policy: RwLock<Arc<AccessPolicy>>,
     presence_store: PresenceStore,
@@ -189,12 +194,15 @@ impl TrackerService {
         }
         let former_keys = accounts.former_keys(Requester::Administrator).await?;
         former_keys.into_iter().for_each(|former| registry.record_former_key(former));
+        let unused_accounts = accounts.unused(Requester::Administrator).await?.into_iter().collect();
         presence_writer::restore_all(&mut registry, &memory, &known);
         // The events of the restore count as earlier ones: nobody waits for them.
         let first_event = registry.last_event();
         Ok(Self {
             registry: Mutex::new(registry),
             accounts,
+            unused_accounts: Mutex::new(unused_accounts),
+            has_free_claims: AtomicBool::new(false),
             passwords: PasswordHashPool::new()?,
             access_policy: RwLock::new(Arc::new(AccessPolicy::new(policy))),
             presence_store: memory,
@@ -421,7 +429,7 @@ impl TrackerService {
             TrackerRequest::Passwd { credentials, new_password } => {
                 Box::pin(self.passwd(client, credentials, new_password)).await
             }
-            TrackerRequest::Resume(presence) => self.resume(client, &presence),
+            TrackerRequest::Resume(presence) => self.resume(client, &presence).await,
             TrackerRequest::RegisterFiles(files) => Box::pin(self.register_files(client, files, left_out, turn)).await,
             TrackerRequest::Logout { user, proof } => Box::pin(self.logout(client, user, proof)).await,
         }

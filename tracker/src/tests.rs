@@ -1,5 +1,6 @@
 //! The whole tracker on a real listener, driven over plaintext and TLS.
 
+mod account_lifetime;
 mod admin_commands;
 mod cmd_dialect;
 mod event_push;

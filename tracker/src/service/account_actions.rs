@@ -17,7 +17,7 @@ use super::{
 use crate::passwords::PasswordCheck;
 use crate::rate_limits::ClientOrigin;
 use crate::registry::{AuthenticatedLogin, FormerKey, LoginTime, PresenceRegistry, SessionId, dialable_addresses};
-use crate::store::{Account, MAX_ACCOUNTS};
+use crate::store::{Account, MAX_ACCOUNTS, UNUSED_ACCOUNT_LIFETIME};
 
 /// Advice to clients after too many users were present from one origin.
 const PRESENCE_RETRY_MS: u64 = 60_000;
@@ -79,7 +79,10 @@ impl TrackerService {
     ) -> Result<(), RequestError> {
         let password_hash = self.passwords.hash(password, client.from().into()).await?;
         let account = Account { user: user.clone(), password_hash, binding };
-        Ok(self.accounts.create(client.from().into(), account, None).await?)
+        let lapses = SystemTime::now() + UNUSED_ACCOUNT_LIFETIME;
+        self.accounts.create(client.from().into(), account, Some(lapses)).await?;
+        self.note_unused(user.clone());
+        Ok(())
     }
 
     /// Refuses a name that is taken, and suggests a free one.
@@ -138,8 +141,9 @@ impl TrackerService {
         self.become_present(client, user, binding, presence)
     }
 
-    pub(super) fn resume(&self, client: &mut ClientState, presence: &AnnouncedPresence) -> ActionResult {
+    pub(super) async fn resume(&self, client: &mut ClientState, presence: &AnnouncedPresence) -> ActionResult {
         let (user, fingerprint) = self.certified_user(client)?;
+        self.record_use(client.from().into(), &user).await;
         let elsewhere = presence.instance.filter(|_| presence.yields).and_then(|instance| {
             let other = self.with_registry(|registry, now| registry.other_instance(&user, instance, now));
             other.map(|(ip, time)| OtherInstance { ip, for_s: time.as_secs() })
@@ -224,8 +228,11 @@ impl TrackerService {
             }
         })?;
         let checked = self.check_password(&user, &password, from).await;
-        match checked {
-            Ok(Some(_)) => gate.limits.record_correct_password(&user, from),
+        match &checked {
+            Ok(Some(_)) => {
+                gate.limits.record_correct_password(&user, from);
+                self.record_use(from.into(), &user).await;
+            }
             Ok(None) => {}
             // A check that didn't happen (too many wait, a fault) is no guess.
             Err(_) => gate.limits.refund_guess(&user, from),

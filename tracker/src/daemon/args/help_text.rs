@@ -29,7 +29,8 @@ commands need the --data-dir of the tracker where it isn't the default; root's i
 
 Accounts: with --registration closed, `tracker user add NAME` makes an account and prints its password, which is \
 the invitation: who gets it runs `peer login NAME`, then `peer passwd`. A name that can be taken for somebody \
-else's is refused: BOB, b0b and b.ob once there is a bob.
+else's is refused: BOB, b0b and b.ob once there is a bob. An account that somebody makes and nobody logs in to lapses \
+after 30 days, and its name is free again.
 
 Addresses: what one machine may take is bounded by its address, or its /64. Where many people come through one \
 machine that tells them apart, --trusted-door names its key, and each of them is counted alone. Peers hear of each \
