@@ -129,34 +129,8 @@ impl ExistingFileAction {
     }
 }
 
-pub(super) async fn run(context: &CommandContext, mut args: FetchArgs) -> Result<(), Error> {
-    let (me, record) = match args.user.take() {
-        Some(user) => {
-            let mut record = args.into_record(user)?;
-            // Before the profile is opened: a wrong combination is reported even where nobody is logged in.
-            check_output(context, &record)?;
-            let me = context.me(Access::Use)?;
-            let request = &mut record.request;
-            let others = match &mut request.sources {
-                SourcePolicy::Everybody => &mut [],
-                SourcePolicy::Also(users) | SourcePolicy::Only(users) => users.as_mut_slice(),
-            };
-            let users = std::iter::once(&mut request.from).chain(others);
-            resolve_arguments(context, &me, LookupScope::Tracker, users).await?;
-            (me, record)
-        }
-        // clap lets the user be missing only with `--retry`.
-        None => {
-            let me = context.me(Access::Use)?;
-            let record = args.apply_to(load_last(&me.profile)?);
-            check_output(context, &record)?;
-            if record.request.destination == FetchDestination::Stdout {
-                context.output.note("it goes to standard output, as the last time");
-            }
-            (me, record)
-        }
-    };
-    let FetchRecord { request, share } = record;
+pub(super) async fn run(context: &CommandContext, args: FetchArgs) -> Result<(), Error> {
+    let (me, FetchRecord { request, share }) = load_record(context, args).await?;
     let recorder = RetryRecorder::new(&me.profile, &request, share);
     let mut bars = FetchBars::new(&context.output, request.names.len() == 1);
     let mut fetched_shares = share.then(|| FetchedShares::new(&me.profile, &request));
@@ -184,6 +158,32 @@ pub(super) async fn run(context: &CommandContext, mut args: FetchArgs) -> Result
     }
     // The fetch's own error counts more than that of the output.
     ended.error.or(told.err().map(Error::from)).map_or(Ok(()), Err)
+}
+
+/// Returns the fetch that the arguments ask for, checked, and the user whose it is.
+async fn load_record(context: &CommandContext, mut args: FetchArgs) -> Result<(LocalUser, FetchRecord), Error> {
+    // clap lets the user be missing only with `--retry`.
+    let Some(user) = args.user.take() else {
+        let me = context.me(Access::Use)?;
+        let record = args.apply_to(load_last(&me.profile)?);
+        check_output(context, &record)?;
+        if record.request.destination == FetchDestination::Stdout {
+            context.output.note("it goes to standard output, as the last time");
+        }
+        return Ok((me, record));
+    };
+    let mut record = args.into_record(user)?;
+    // Before the profile is opened: a wrong combination is reported even where nobody is logged in.
+    check_output(context, &record)?;
+    let me = context.me(Access::Use)?;
+    let request = &mut record.request;
+    let others = match &mut request.sources {
+        SourcePolicy::Everybody => &mut [],
+        SourcePolicy::Also(users) | SourcePolicy::Only(users) => users.as_mut_slice(),
+    };
+    let users = std::iter::once(&mut request.from).chain(others);
+    resolve_arguments(context, &me, LookupScope::Tracker, users).await?;
+    Ok((me, record))
 }
 
 async fn fetch_with_progress(
