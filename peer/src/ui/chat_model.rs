@@ -1,14 +1,14 @@
 //! Users, their conversations and all transfers, as both views show them. Pure.
 //!
 //! ```text
-//! NodeEvent ──► ChatModel::handle_event ──► ChatChange ──► rows of the scrollback, or of the panes
+//! NodeEvent ──► ChatModel::handle_event ──► is it news? ──► rows of the scrollback, or of the panes
 //! ```
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use shared::UserName;
-use shared::peer::{ChatMessage, FileStat, MessageId};
+use shared::peer::{FileStat, MessageId};
 
 use super::composer::{ComposerAction, MessageComposer};
 use super::message_entry::{MessageEntry, delivery_mark};
@@ -44,63 +44,10 @@ pub(super) struct ChatModel {
 pub(super) struct Conversation {
     pub(super) composer: MessageComposer,
     typing_until: Option<Instant>,
-    /// Own messages without an ack.
-    undelivered: HashMap<MessageId, UndeliveredMessage>,
+    /// The sequence numbers of own messages without an ack.
+    undelivered: HashMap<MessageId, i64>,
     /// The number of further ones, which this view has not seen.
     undelivered_before: usize,
-}
-
-/// An own message without an ack.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct UndeliveredMessage {
-    /// Unix time in milliseconds.
-    pub(super) ts: i64,
-    pub(super) seq: i64,
-}
-
-/// The change that an event makes, for a view to show.
-#[derive(Debug)]
-pub(super) enum ChatChange<'a> {
-    Message {
-        with: &'a UserName,
-        entry: MessageEntry,
-        message: &'a ChatMessage,
-    },
-    /// An own message has another delivery mark.
-    Mark {
-        with: &'a UserName,
-        id: MessageId,
-        mark: DeliveryMark,
-        why: Option<&'a str>,
-        /// The message, if it had no ack before and was seen.
-        known: Option<UndeliveredMessage>,
-    },
-    Request {
-        from: &'a UserName,
-        /// False if the request was known.
-        is_new: bool,
-    },
-    Presence {
-        user: &'a UserName,
-    },
-    Read {
-        with: &'a UserName,
-    },
-    /// Messages to the user are held back from now on.
-    KeyChanged {
-        user: &'a UserName,
-        why: &'a str,
-    },
-    /// The first message that could not be stored since one was received.
-    NotStored {
-        from: &'a UserName,
-    },
-    /// Events were lost: everything they said has to be loaded again.
-    EventsMissed,
-    /// At most the shared state has changed.
-    Silent,
-    /// An event that is shown as its line, or not at all.
-    Other,
 }
 
 impl ChatModel {
@@ -221,14 +168,14 @@ impl ChatModel {
     pub(super) fn track(&mut self, with: &UserName, entry: &MessageEntry) {
         let talk = self.conversation_mut(with);
         if is_undelivered(entry.mark) {
-            talk.undelivered.insert(entry.id, UndeliveredMessage { ts: entry.at, seq: entry.seq });
+            talk.undelivered.insert(entry.id, entry.seq);
         } else {
             talk.undelivered.remove(&entry.id);
         }
     }
 
-    /// Takes a new delivery mark over; returns the message, if it was counted by its id.
-    pub(super) fn settle(&mut self, with: &UserName, id: MessageId, mark: DeliveryMark) -> Option<UndeliveredMessage> {
+    /// Takes a new delivery mark over.
+    pub(super) fn settle(&mut self, with: &UserName, id: MessageId, mark: DeliveryMark) {
         // An ack proves that deliveries to this user work again.
         if mark == DeliveryMark::Stored
             && let Some(person) = self.listed_mut(with)
@@ -236,77 +183,50 @@ impl ChatModel {
             person.frozen = false;
         }
         let talk = self.conversation_mut(with);
-        if is_undelivered(mark) {
-            return talk.undelivered.get(&id).copied();
-        }
-        let known = talk.undelivered.remove(&id);
         // An unknown id belongs to a message that is older than the seen ones.
-        talk.undelivered_before = talk.undelivered_before.saturating_sub(usize::from(known.is_none()));
-        known
+        if !is_undelivered(mark) && talk.undelivered.remove(&id).is_none() {
+            talk.undelivered_before = talk.undelivered_before.saturating_sub(1);
+        }
     }
 
-    pub(super) fn handle_event<'a>(&mut self, event: &'a NodeEvent, now: Instant) -> ChatChange<'a> {
+    /// Takes an event over. Returns false if it repeats what was known, and nothing of it is to be shown.
+    pub(super) fn handle_event(&mut self, event: &NodeEvent, now: Instant) -> bool {
         self.transfers.handle_event(event, now);
         match event {
-            NodeEvent::Received { from, message, seq, at } => {
+            NodeEvent::Received { from, .. } => {
                 self.conversation_mut(from).typing_until = None;
                 self.has_reported_not_stored = false;
                 self.summary_mut(from).unread += 1;
-                ChatChange::Message { with: from, entry: MessageEntry::from_received(message, *seq, *at), message }
             }
             NodeEvent::MessageQueued { to, message, seq } => {
                 self.clear_request(to);
-                let entry = MessageEntry::from_sent(message, *seq);
-                self.track(to, &entry);
-                ChatChange::Message { with: to, entry, message }
+                self.conversation_mut(to).undelivered.insert(message.id, *seq);
             }
-            NodeEvent::MessageStateChanged { to, id, state, why, .. } => {
-                let mark = delivery_mark(*state);
-                let known = self.settle(to, *id, mark);
-                ChatChange::Mark { with: to, id: *id, mark, why: why.as_deref(), known }
-            }
+            NodeEvent::MessageStateChanged { to, id, state, .. } => self.settle(to, *id, delivery_mark(*state)),
             NodeEvent::Read { with } => {
                 if let Some(person) = self.listed_mut(with) {
                     person.unread = 0;
                 }
-                ChatChange::Read { with }
             }
             NodeEvent::ContactRequest { from } => {
-                let is_new = !std::mem::replace(&mut self.summary_mut(from).request, true);
-                ChatChange::Request { from, is_new }
+                return !std::mem::replace(&mut self.summary_mut(from).request, true);
             }
-            NodeEvent::Accepted { user } => {
-                self.clear_request(user);
-                ChatChange::Silent
-            }
-            NodeEvent::Typing { from } => {
-                self.conversation_mut(from).typing_until = Some(now + TYPING_TIMEOUT);
-                ChatChange::Silent
-            }
+            NodeEvent::Accepted { user } => self.clear_request(user),
+            NodeEvent::Typing { from } => self.conversation_mut(from).typing_until = Some(now + TYPING_TIMEOUT),
             NodeEvent::Presence { user, online } => {
-                // Presence may be announced more than once; only a change is shown.
-                if self.summary_mut(user).online.replace(*online) == Some(*online) {
-                    return ChatChange::Silent;
-                }
+                let was_online = self.summary_mut(user).online.replace(*online);
                 self.sort_users();
-                ChatChange::Presence { user }
+                return was_online != Some(*online);
             }
-            NodeEvent::DeliveryHeld { user, frozen, why } => {
+            NodeEvent::DeliveryHeld { user, frozen, .. } => {
                 let was_frozen = self.listed_mut(user).map(|person| std::mem::replace(&mut person.frozen, *frozen));
-                if *frozen && was_frozen == Some(false) {
-                    ChatChange::KeyChanged { user, why }
-                } else {
-                    ChatChange::Silent
-                }
+                return *frozen && was_frozen == Some(false);
             }
             // The sender repeats the message until it can be stored; one report is enough.
-            NodeEvent::NotStored { from, .. } if !std::mem::replace(&mut self.has_reported_not_stored, true) => {
-                ChatChange::NotStored { from }
-            }
-            NodeEvent::NotStored { .. } | NodeEvent::Transfer(_) => ChatChange::Silent,
-            NodeEvent::EventsMissed { .. } => ChatChange::EventsMissed,
-            _ => ChatChange::Other,
+            NodeEvent::NotStored { .. } => return !std::mem::replace(&mut self.has_reported_not_stored, true),
+            _ => {}
         }
+        true
     }
 
     fn clear_request(&mut self, user: &UserName) {
@@ -326,15 +246,12 @@ impl ChatModel {
 impl Conversation {
     /// Returns the oldest sequence number of an own message without an ack.
     pub(super) fn first_undelivered(&self) -> Option<i64> {
-        self.undelivered.values().map(|message| message.seq).min()
-    }
-
-    pub(super) fn is_undelivered(&self, id: MessageId) -> bool {
-        self.undelivered.contains_key(&id)
+        self.undelivered.values().copied().min()
     }
 }
 
-const fn is_undelivered(mark: DeliveryMark) -> bool {
+/// True if a message with this mark has no ack yet.
+pub(super) const fn is_undelivered(mark: DeliveryMark) -> bool {
     matches!(mark, DeliveryMark::Waiting | DeliveryMark::Sent)
 }
 
@@ -354,6 +271,8 @@ fn unlisted_user(user: &UserName) -> UserSummary {
 
 #[cfg(test)]
 mod tests {
+    use shared::peer::ChatMessage;
+
     use super::*;
     use crate::engine::chat::MessageState;
 
@@ -440,10 +359,10 @@ mod tests {
         let mut chat = model();
         chat.update_users(&waiting(1), None);
         let held = |frozen| NodeEvent::DeliveryHeld { user: name("bob"), why: "another key".to_owned(), frozen };
-        let mut is_told = |event| matches!(chat.handle_event(&event, Instant::now()), ChatChange::KeyChanged { .. });
+        let mut is_told = |event| chat.handle_event(&event, Instant::now());
         assert_eq!([is_told(held(true)), is_told(held(true))], [true, false]);
         assert_eq!([is_told(held(false)), is_told(held(true))], [false, true]);
-        assert!(!is_told(state(1, MessageState::Stored)));
+        is_told(state(1, MessageState::Stored));
         assert!(is_told(held(true)), "what was delivered proves that the key is right again");
     }
 }

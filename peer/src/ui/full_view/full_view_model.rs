@@ -16,11 +16,11 @@ use crate::engine::Notice;
 use crate::engine::chat::StoredMessage;
 use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
-use crate::ui::chat_model::{ChatChange, ChatModel, Conversation};
+use crate::ui::chat_model::{ChatModel, Conversation};
 use crate::ui::event_text::{event_line, request_note};
-use crate::ui::message_entry::MessageEntry;
+use crate::ui::message_entry::{MessageEntry, delivery_mark};
 use crate::ui::text_wrap::wrap_text;
-use crate::ui::theme::{DeliveryMark, TerminalTheme};
+use crate::ui::theme::TerminalTheme;
 use crate::ui::view::{ViewCommand, ViewUpdate};
 
 /// Messages loaded per page.
@@ -198,43 +198,50 @@ impl FullViewModel {
     }
 
     fn handle_event(&mut self, event: &NodeEvent, now: Instant) -> Vec<ViewCommand> {
+        let is_news = self.chat.handle_event(event, now);
         let mut wishes = Vec::new();
-        match self.chat.handle_event(event, now) {
-            ChatChange::Message { with, entry, message } => {
-                let is_mine = entry.is_mine;
-                self.pane_mut(with).add(entry);
-                if let Some(offer) = message.offer.as_ref().filter(|_| !is_mine) {
-                    self.chat.conversation_mut(with).composer.files_mut().add(offer.name.as_str(), offer.size, true);
+        match event {
+            NodeEvent::Received { from, message, seq, at } => {
+                self.pane_mut(from).add(MessageEntry::from_received(message, *seq, *at));
+                if let Some(offer) = &message.offer {
+                    self.chat.conversation_mut(from).composer.files_mut().add(offer.name.as_str(), offer.size, true);
                     // An offer extends the list of files, so the list is requested again.
-                    self.pane_mut(with).files = FileListState::Unknown;
+                    self.pane_mut(from).files = FileListState::Unknown;
                 }
-                if !is_mine {
-                    wishes.extend(self.mark_read(with));
+                wishes.extend(self.mark_read(from));
+            }
+            NodeEvent::MessageQueued { to, message, seq } => {
+                self.pane_mut(to).add(MessageEntry::from_sent(message, *seq));
+            }
+            NodeEvent::MessageStateChanged { to, id, state, why, .. } => {
+                self.pane_mut(to).set_mark(*id, delivery_mark(*state));
+                if let (true, Some(why)) = (state.is_given_up(), why) {
+                    self.pane_mut(to).add_problem(&format!("not delivered: {why}"));
                 }
             }
-            ChatChange::Mark { with, id, mark, why, .. } => {
-                self.pane_mut(with).set_mark(id, mark);
-                if let (DeliveryMark::Failed, Some(why)) = (mark, why) {
-                    self.pane_mut(with).add_problem(&format!("not delivered: {why}"));
-                }
-            }
-            ChatChange::Request { from, .. } => self.pane_mut(from).add_note(&request_note(from)),
-            ChatChange::KeyChanged { user, why } => self.pane_mut(user).add_problem(why),
-            ChatChange::NotStored { from } => {
+            NodeEvent::ContactRequest { from } => self.pane_mut(from).add_note(&request_note(from)),
+            NodeEvent::DeliveryHeld { user, why, .. } if is_news => self.pane_mut(user).add_problem(why),
+            NodeEvent::NotStored { from, .. } if is_news => {
                 if let Some(line) = event_line(event) {
                     self.pane_mut(from).add_problem(&line);
                     self.notice = Some(StatusNotice { text: line, is_problem: true });
                 }
             }
-            ChatChange::EventsMissed => {
+            NodeEvent::EventsMissed { .. } => {
                 // Missed events may have changed every conversation; all are loaded again.
                 self.panes.values_mut().for_each(ConversationPane::forget);
                 self.chat.forget_undelivered();
                 wishes = self.load_selected();
                 wishes.push(ViewCommand::ListUsers);
             }
-            ChatChange::Presence { .. } | ChatChange::Read { .. } | ChatChange::Silent => {}
-            ChatChange::Other => self.show_event(event),
+            // The panes show the shared state.
+            NodeEvent::Read { .. }
+            | NodeEvent::Accepted { .. }
+            | NodeEvent::Typing { .. }
+            | NodeEvent::Presence { .. }
+            | NodeEvent::DeliveryHeld { .. }
+            | NodeEvent::NotStored { .. } => {}
+            event => self.show_event(event),
         }
         wishes.extend(self.chat.request_unlisted());
         wishes

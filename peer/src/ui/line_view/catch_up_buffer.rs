@@ -20,10 +20,8 @@ impl CatchUpBuffer {
         self.queued.push((entry, message.clone()));
     }
 
-    /// Keeps the latest mark of a message; returns true if the message itself is held.
-    pub(super) fn set_mark(&mut self, id: MessageId, mark: DeliveryMark) -> bool {
+    pub(super) fn set_mark(&mut self, id: MessageId, mark: DeliveryMark) {
         self.marks.insert(id, mark);
-        self.queued.iter().any(|(entry, _)| entry.id == id)
     }
 
     /// Returns the entry with its latest delivery mark.

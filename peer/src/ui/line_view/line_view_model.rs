@@ -15,13 +15,13 @@ use super::status_line::status_line;
 use crate::engine::chat::{MessageDirection, StoredMessage};
 use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
-use crate::ui::chat_model::{ChatChange, ChatModel};
+use crate::ui::chat_model::{ChatModel, is_undelivered};
 use crate::ui::composer::{ComposerAction, DraftLine, MessageComposer};
 use crate::ui::conversation_item::{ConversationItem, rule_row};
 use crate::ui::event_text::{event_line, request_note};
 use crate::ui::human_format::hour_and_minute;
 use crate::ui::inline_screen::ScrollbackRowId;
-use crate::ui::message_entry::MessageEntry;
+use crate::ui::message_entry::{MessageEntry, delivery_mark};
 use crate::ui::slash_command::HistoryRange;
 use crate::ui::text_rows::TextRow;
 use crate::ui::theme::{DeliveryMark, TerminalTheme};
@@ -38,8 +38,8 @@ pub struct LineViewModel {
     pub(super) theme: TerminalTheme,
     pub(super) with: UserName,
     pub(super) chat: ChatModel,
-    /// The rows of own messages without an ack, as far as they are printed.
-    mark_rows: HashMap<MessageId, ScrollbackRowId>,
+    /// Shown own messages without an ack: their marks still change.
+    marked_messages: HashMap<MessageId, MarkedMessage>,
     pending_items: Vec<ScrollbackItem>,
     day: String,
     /// Requested lists that are to be printed on arrival.
@@ -73,6 +73,13 @@ struct PendingListings {
     history: Option<HistoryRange>,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct MarkedMessage {
+    /// `None` before the message is printed.
+    row: Option<ScrollbackRowId>,
+    ts: i64,
+}
+
 /// An entry for the scrollback, or a change to one that is there.
 #[derive(Debug, Clone)]
 pub(in crate::ui) enum ScrollbackItem {
@@ -101,7 +108,7 @@ impl LineViewModel {
             theme,
             with: with.clone(),
             chat: ChatModel::new(MAX_USERS_POLL_INTERVAL),
-            mark_rows: HashMap::new(),
+            marked_messages: HashMap::new(),
             pending_items: Vec::new(),
             day: String::new(),
             pending_listings: PendingListings::default(),
@@ -170,10 +177,6 @@ impl LineViewModel {
         self.account == AccountState::Missing
     }
 
-    fn is_undelivered(&self, id: MessageId) -> bool {
-        self.chat.conversation(&self.with).is_some_and(|talk| talk.is_undelivered(id))
-    }
-
     fn online(&self) -> Option<bool> {
         self.chat.summary(&self.with).and_then(|person| person.online)
     }
@@ -184,8 +187,8 @@ impl LineViewModel {
 
     /// Remembers the row of a message, so that its mark can be changed later.
     pub(super) fn set_row(&mut self, id: MessageId, row: ScrollbackRowId) {
-        if self.is_undelivered(id) {
-            self.mark_rows.insert(id, row);
+        if let Some(message) = self.marked_messages.get_mut(&id) {
+            message.row = Some(row);
         }
     }
 
@@ -295,29 +298,34 @@ impl LineViewModel {
 
     fn handle_event(&mut self, event: &NodeEvent, now: Instant) -> Vec<ViewCommand> {
         let is_here = |user: &UserName| *user == self.with;
-        match self.chat.handle_event(event, now) {
-            ChatChange::Message { with, entry, message } if is_here(with) => {
-                return self.receive_message(entry, message);
+        let is_news = self.chat.handle_event(event, now);
+        match event {
+            NodeEvent::Received { from, message, seq, at } if is_here(from) => {
+                return self.receive_message(MessageEntry::from_received(message, *seq, *at), message);
             }
-            ChatChange::Mark { with, id, mark, why, known } if is_here(with) => self.show_mark(id, mark, why, known),
-            ChatChange::Read { with } if is_here(with) => self.first_unseen = None,
-            ChatChange::Request { from, is_new: true } if is_here(from) => self.add_note(request_note(from)),
+            NodeEvent::MessageQueued { to, message, seq } if is_here(to) => {
+                return self.receive_message(MessageEntry::from_sent(message, *seq), message);
+            }
+            NodeEvent::MessageStateChanged { to, id, state, why, .. } if is_here(to) => {
+                self.show_mark(*id, delivery_mark(*state), why.as_deref());
+            }
+            NodeEvent::Read { with } if is_here(with) => self.first_unseen = None,
+            NodeEvent::ContactRequest { from } if is_news && is_here(from) => self.add_note(request_note(from)),
             // The status line shows that a user is offline, but a changed key needs its instructions printed.
-            ChatChange::Presence { user } | ChatChange::KeyChanged { user, .. } if is_here(user) => {
+            NodeEvent::Presence { user, .. } | NodeEvent::DeliveryHeld { user, .. } if is_news && is_here(user) => {
                 self.show_event(event);
             }
-            ChatChange::NotStored { .. } => event_line(event).into_iter().for_each(|line| self.add_problem(line)),
+            NodeEvent::Fetched { by, .. } if is_here(by) => self.show_event(event),
+            NodeEvent::NotStored { .. } if is_news => {
+                event_line(event).into_iter().for_each(|line| self.add_problem(line));
+            }
             // The node dropped events that this view was too slow to take; everything they said is loaded
             // again.
-            ChatChange::EventsMissed => return vec![self.request_catch_up(), ViewCommand::ListUsers],
-            ChatChange::Other => match event {
-                NodeEvent::Fetched { by, .. } if is_here(by) => self.show_event(event),
-                NodeEvent::TrackerLost { .. }
-                | NodeEvent::SharesRefused { .. }
-                | NodeEvent::Displaced(_)
-                | NodeEvent::Notice(_) => self.show_event(event),
-                _ => {}
-            },
+            NodeEvent::EventsMissed { .. } => return vec![self.request_catch_up(), ViewCommand::ListUsers],
+            NodeEvent::TrackerLost { .. }
+            | NodeEvent::SharesRefused { .. }
+            | NodeEvent::Displaced(_)
+            | NodeEvent::Notice(_) => self.show_event(event),
             _ => {}
         }
         Vec::new()
@@ -334,6 +342,9 @@ impl LineViewModel {
     fn show_entry(&mut self, entry: MessageEntry) {
         self.start_day(&entry);
         self.chat.track(&self.with, &entry);
+        if is_undelivered(entry.mark) {
+            self.marked_messages.insert(entry.id, MarkedMessage { row: None, ts: entry.at });
+        }
         self.last_seq = self.last_seq.max(entry.seq);
         self.first_seq.get_or_insert(entry.seq);
         self.pending_items.push(ScrollbackItem::Item(ConversationItem::Entry(entry)));

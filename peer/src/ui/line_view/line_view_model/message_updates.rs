@@ -2,9 +2,9 @@
 
 use shared::peer::{ChatMessage, MessageId};
 
-use super::{LineViewModel, ScrollbackItem};
+use super::{LineViewModel, MarkedMessage, ScrollbackItem};
 use crate::engine::chat::StoredMessage;
-use crate::ui::chat_model::{Conversation, UndeliveredMessage};
+use crate::ui::chat_model::{Conversation, is_undelivered};
 use crate::ui::conversation_item::ConversationItem;
 use crate::ui::message_entry::MessageEntry;
 use crate::ui::theme::DeliveryMark;
@@ -61,9 +61,9 @@ impl LineViewModel {
             let entry = late.with_latest_mark(MessageEntry::from_stored(stored));
             if entry.seq > self.last_seq {
                 self.show_message(entry, &stored.message);
-            } else if self.is_undelivered(entry.id) {
-                let known = self.chat.settle(&self.with, entry.id, entry.mark);
-                self.show_mark(entry.id, entry.mark, None, known);
+            } else if self.marked_messages.contains_key(&entry.id) {
+                self.chat.settle(&self.with, entry.id, entry.mark);
+                self.show_mark(entry.id, entry.mark, None);
             }
         }
         // A full page: there may be more. New events stay held until the last page has come.
@@ -77,19 +77,13 @@ impl LineViewModel {
         self.mark_read()
     }
 
-    /// Shows a new delivery mark; `known` is the message, if it had no ack before. The mark changes in the pending
-    /// entry, or by a [`ScrollbackItem::Mark`] if the entry is printed already.
-    pub(super) fn show_mark(
-        &mut self,
-        id: MessageId,
-        mark: DeliveryMark,
-        why: Option<&str>,
-        known: Option<UndeliveredMessage>,
-    ) {
+    /// Shows a new delivery mark: in the pending entry, or by a [`ScrollbackItem::Mark`] if the entry is printed already.
+    pub(super) fn show_mark(&mut self, id: MessageId, mark: DeliveryMark, why: Option<&str>) {
         // The answer to a catch-up may be older than this event; the buffer keeps the later state.
-        let is_held = self.catch_up.as_mut().is_some_and(|late| late.set_mark(id, mark));
-        if let Some(UndeliveredMessage { ts, .. }) = known.filter(|_| !is_held) {
-            let row = self.mark_rows.get(&id).copied();
+        if let Some(late) = &mut self.catch_up {
+            late.set_mark(id, mark);
+        }
+        if let Some(MarkedMessage { row, ts }) = self.marked_messages.get(&id).copied() {
             let pending = self.pending_items.iter_mut().find_map(|item| match item {
                 ScrollbackItem::Item(ConversationItem::Entry(entry)) if entry.id == id => Some(entry),
                 _ => None,
@@ -99,8 +93,8 @@ impl LineViewModel {
                 None => self.pending_items.push(ScrollbackItem::Mark { mark, row, ts }),
             }
         }
-        if !self.is_undelivered(id) {
-            self.mark_rows.remove(&id);
+        if !is_undelivered(mark) {
+            self.marked_messages.remove(&id);
         }
         if mark == DeliveryMark::Failed {
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
