@@ -83,7 +83,7 @@ fn few_listed_sources_are_dialled_at_once_and_only_who_answers_goes_on_record() 
     });
     let content = std::fs::read(&film).unwrap();
     let entry = json!({ "name": "film.mkv", "size": content.len(), "hash": ContentHash::of(&content) });
-    let sybils: Vec<(Session, Bystander)> = Crowd::register(&lab, (0..24).map(|number| format!("syb{number}")))
+    let sybils: Vec<(Session, Bystander)> = Crowd::register(&lab, (0..12).map(|number| format!("syb{number}")))
         .into_iter()
         .map(|(user, identity)| {
             let bystander = Bystander::new();
