@@ -33,13 +33,14 @@ mod steady_clock;
 mod stored_message;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use certs::{
     FileLossDetector, Identity, IdentityError, IdentityReplacement, MissingIdentityAdvice, MissingIdentityPolicy,
 };
 use folder_trust::ProfileUse;
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use shared::UserName;
 
@@ -466,7 +467,7 @@ impl Profile {
 
     fn reader(&self) -> MutexGuard<'_, Connection> {
         // A panic in another thread leaves no open transaction: rusqlite rolls back on drop.
-        self.inner.reader.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.reader.lock()
     }
 
     /// Returns the connection for reading messages.
@@ -497,7 +498,7 @@ impl Profile {
                 connection.get_or_init(|| Mutex::new(opened))
             }
         };
-        Ok(connection.lock().unwrap_or_else(PoisonError::into_inner))
+        Ok(connection.lock())
     }
 
     fn db_result<T>(&self, result: rusqlite::Result<T>) -> Result<T, ProfileError> {

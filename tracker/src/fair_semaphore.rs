@@ -1,8 +1,9 @@
 //! A semaphore whose permits go round by origin, for expensive work such as hashing passwords.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::rate_limits::ClientOrigin;
@@ -62,7 +63,7 @@ impl FairSemaphore {
     /// Waits for a permit; `None` when too many wait. Cancel-safe.
     pub(crate) async fn acquire(self: &Arc<Self>, requester: Requester) -> Option<FairPermit> {
         let turn = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             if state.free_permits > 0 {
                 state.free_permits -= 1;
                 return Some(FairPermit(Some(Arc::clone(self))));
@@ -77,7 +78,7 @@ impl FairSemaphore {
 
     /// Returns the number of permits in use and of requests that wait.
     pub(crate) fn used_or_awaited(&self) -> usize {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         self.permits - state.free_permits + state.clients.len + state.administrator.len()
     }
 }
@@ -120,7 +121,7 @@ impl Drop for FairPermit {
         let Some(turns) = self.0.take() else { return };
         loop {
             // Locked for this line only: a permit that `send` returns must not be dropped under the lock.
-            let next = turns.state.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let next = turns.state.lock().next();
             let Some(ticket) = next else { return };
             match ticket.send(Self(Some(Arc::clone(&turns)))) {
                 Ok(()) => return,

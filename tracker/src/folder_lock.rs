@@ -7,9 +7,9 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use shared::safe_text::safe_path;
 use tracing::warn;
@@ -69,7 +69,7 @@ impl FolderLock {
 
     /// Checks that the lock's file is still the locked one, and puts it back if not.
     pub(crate) fn maintain(&self) {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.file.lock();
         let Some(held) = file.as_ref() else { return };
         let path = self.path.join(LOCK_FILE);
         if is_file_at(held, &path) {

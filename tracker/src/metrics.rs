@@ -14,10 +14,9 @@
 //! | `tracker_store_read_seconds{store}` | time to read from the account store |
 //! | `tracker_store_failing{store}` | 1 while the last change could not be stored |
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -163,7 +162,7 @@ impl TrackerMetrics {
         events.inc_by(now.events.saturating_sub(events.get()));
         let mut text = String::new();
         // Writing into a string can't fail.
-        let _ = encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        let _ = encode(&mut text, &self.registry.lock());
         text
     }
 
@@ -191,7 +190,7 @@ impl TrackerMetrics {
         for store in [StoreKind::Accounts, StoreKind::Presence] {
             self.store_failing.get_or_create(&store.label()).set(0);
         }
-        *self.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
+        *self.registry.lock() = registry;
     }
 }
 

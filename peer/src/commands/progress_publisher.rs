@@ -1,9 +1,9 @@
 //! Publication of a fetch's progress, at most ten times a second and without delaying the fetch.
 
 use std::convert::Infallible;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::UserName;
 use tokio::sync::Notify;
 
@@ -77,7 +77,7 @@ impl ProgressPublisher {
     }
 
     fn transfers(&self) -> MutexGuard<'_, Option<ProgressThrottle>> {
-        self.transfers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.transfers.lock()
     }
 }
 

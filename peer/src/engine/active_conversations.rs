@@ -8,9 +8,10 @@
 //! | conversations that are remembered | those that the user wrote in within 5 minutes, those open in a view | forgotten |
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::UserName;
 
 /// Time that a conversation stays active after the user's last message.
@@ -60,7 +61,7 @@ impl ActiveConversations {
     }
 
     fn state(&self) -> MutexGuard<'_, ConversationState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

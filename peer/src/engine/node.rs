@@ -38,9 +38,10 @@ mod user_list;
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use shared::limits::MIN_PEER_PORT;
 use shared::peer::PeerErrorCode;
 use tokio::sync::{mpsc, oneshot};
@@ -270,7 +271,7 @@ impl Node {
     }
 
     fn report_refusals(&self) {
-        let unreported = self.refusal_digest.lock().unwrap_or_else(PoisonError::into_inner).take_due(Instant::now());
+        let unreported = self.refusal_digest.lock().take_due(Instant::now());
         for UnreportedRefusals { count, from } in unreported {
             self.events.send(NodeEvent::RefusedMore { count, from });
         }
@@ -318,7 +319,7 @@ async fn handle_call(
         }
         Ok(Err(CallerRejection { code, caller_message: to_caller, local_reason: here })) => {
             let address = caller.address();
-            if refusal_digest.lock().unwrap_or_else(PoisonError::into_inner).record(address.ip()) {
+            if refusal_digest.lock().record(address.ip()) {
                 serve_context.events.send(NodeEvent::Refused { address, why: here });
             }
             caller.refuse(code, &to_caller).await;

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{self, Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::MutexGuard;
 use serde::{Deserialize, Serialize};
 use shared::peer::{ChatMessage, MessageId};
 use shared::{FileName, UserName};
@@ -253,7 +254,7 @@ pub struct EventBus {
     sender: broadcast::Sender<NodeEvent>,
     chat_activity: ChatActivity,
     /// The activity of users with a link.
-    peer_activity: Arc<sync::Mutex<HashMap<UserName, ChatActivity>>>,
+    peer_activity: Arc<parking_lot::Mutex<HashMap<UserName, ChatActivity>>>,
     conversations: ActiveConversations,
     order_lock: Arc<Mutex<()>>,
 }
@@ -326,7 +327,7 @@ impl EventBus {
     }
 
     fn peer_activity(&self) -> MutexGuard<'_, HashMap<UserName, ChatActivity>> {
-        self.peer_activity.lock().unwrap_or_else(PoisonError::into_inner)
+        self.peer_activity.lock()
     }
 }
 

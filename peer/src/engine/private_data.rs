@@ -21,9 +21,9 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::ContentHash;
 use walkdir::WalkDir;
 
@@ -162,7 +162,7 @@ impl PrivateData {
     }
 
     fn refreshed_cache(&self) -> MutexGuard<'_, PrivateDataCache> {
-        let mut known = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.cache.lock();
         if known.since.is_none_or(|since| since.elapsed() >= CACHE_LIFETIME) || known.folders.len() >= MAX_CACHED {
             let (since, folders) = (Some(Instant::now()), HashMap::new());
             *known = PrivateDataCache { since, own: own_inodes(&self.home), key: KeyFile::of(&self.home), folders };

@@ -21,9 +21,10 @@ mod upload_slots;
 mod user_quota;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use shared::peer::{
     EMPTY_PAGES_CAPABILITY, OWNER_ONLY_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest, ZEROS_CAPABILITY,
 };
@@ -82,7 +83,7 @@ impl ServeContext {
 
     /// Reports the uploads that were counted instead of reported. To be called periodically.
     pub fn report_digest(&self) {
-        let unreported = self.digest.lock().unwrap_or_else(PoisonError::into_inner).take_unreported();
+        let unreported = self.digest.lock().take_unreported();
         for UnreportedUploads { by, count, bytes } in unreported {
             self.events.send(NodeEvent::FetchedMore { by, count, bytes });
         }

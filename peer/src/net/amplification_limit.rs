@@ -13,8 +13,9 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::addresses::without_scope;
 use super::burst_limit::BurstLimit;
@@ -131,11 +132,11 @@ impl AmplificationLimiter {
 
     /// Those that are dialled are locked before.
     fn hosts(&self) -> MutexGuard<'_, HashMap<IpAddr, Instant>> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.hosts.lock()
     }
 
     fn dialled(&self) -> MutexGuard<'_, HashMap<SocketAddr, UnansweredDial>> {
-        self.dialled.lock().unwrap_or_else(PoisonError::into_inner)
+        self.dialled.lock()
     }
 }
 

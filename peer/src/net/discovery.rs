@@ -20,10 +20,11 @@ mod announcements;
 mod reachability_probe;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mdns::{Browser, StopHandle, stop_pair};
+use parking_lot::{Mutex, MutexGuard};
 use shared::Fingerprint;
 
 use self::announcements::Announcements;
@@ -108,14 +109,14 @@ impl AnnouncementListener {
         let announcements = Arc::new(Mutex::new(Announcements::new(expected_key)));
         let noted = Arc::clone(&announcements);
         let listen = move || {
-            browser.run(&signal, |event| noted.lock().unwrap_or_else(PoisonError::into_inner).record(event));
+            browser.run(&signal, |event| noted.lock().record(event));
         };
         let thread = std::thread::Builder::new().name("mdns".to_owned()).spawn(listen)?;
         Ok(Self { announcements, stop, thread })
     }
 
     fn announcements(&self) -> MutexGuard<'_, Announcements> {
-        self.announcements.lock().unwrap_or_else(PoisonError::into_inner)
+        self.announcements.lock()
     }
 
     async fn finish(self) -> Announcements {
@@ -123,6 +124,6 @@ impl AnnouncementListener {
         drop(stop);
         // The record is complete once the thread has ended.
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        announcements.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        announcements.lock().clone()
     }
 }

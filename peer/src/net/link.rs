@@ -9,11 +9,12 @@
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use certs::{ServerPin, fingerprint_of_chain};
+use parking_lot::Mutex;
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 use shared::limits::MAX_AGENT_BYTES;
@@ -381,7 +382,7 @@ impl Link {
 
     /// Notes that streams of the other side are being served, or none.
     pub fn note_served_streams(&self, is_served: bool) {
-        let mut quiet_since = self.activity.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut quiet_since = self.activity.idle_since.lock();
         if is_served {
             *quiet_since = None;
         } else {
@@ -391,7 +392,7 @@ impl Link {
 
     /// Returns since when no stream is served; `None` while one is.
     pub fn idle_since(&self) -> Option<Instant> {
-        *self.activity.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.activity.idle_since.lock()
     }
 
     /// Sends a request on a stream of its own and waits for the reply.

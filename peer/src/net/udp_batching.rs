@@ -14,11 +14,12 @@ use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
+use parking_lot::{Mutex, MutexGuard};
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, UdpPoller};
 
@@ -73,7 +74,7 @@ impl BatchingSocket {
     }
 
     fn held(&self) -> MutexGuard<'_, SegmentBurst> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 
     fn send_held(&self, held: &mut SegmentBurst) -> io::Result<()> {
@@ -280,7 +281,7 @@ impl Future for FlushingTask {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { task, socket, poller, wake_recorder: again, waker } = &mut *self;
         // Stored before the poll, as the inner task may be woken while it runs.
-        again.outer.lock().unwrap_or_else(PoisonError::into_inner).clone_from(cx.waker());
+        again.outer.lock().clone_from(cx.waker());
         again.is_woken.store(false, Ordering::Release);
         let polled = task.as_mut().poll(&mut Context::from_waker(waker));
         // The task has woken itself and will be polled again at once: more segments may follow.
@@ -306,7 +307,7 @@ impl Wake for WakeRecorder {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.is_woken.store(true, Ordering::Release);
-        self.outer.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+        self.outer.lock().wake_by_ref();
     }
 }
 

@@ -15,9 +15,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{FlockOperation, fcntl_lock, major, minor};
 use shared::safe_text::{safe_line, safe_path};
 
@@ -103,8 +103,8 @@ pub(super) fn describe_process(pid: u32, command: Option<&str>) -> String {
     format!("process {pid}{command}")
 }
 
-fn databases() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
-    DATABASES.lock().unwrap_or_else(PoisonError::into_inner)
+fn databases() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    DATABASES.lock()
 }
 
 impl LockHolder {

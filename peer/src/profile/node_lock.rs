@@ -13,8 +13,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use shared::safe_text::safe_path;
 
 use super::ProfileError;
@@ -81,7 +81,7 @@ impl NodeLock {
     /// # Errors
     /// [`ProfileError::Io`] if the lock file can't be written.
     pub fn set_socket(&self, socket: &Path) -> Result<(), ProfileError> {
-        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket.to_owned());
+        *self.socket.lock() = Some(socket.to_owned());
         self.write()
     }
 
@@ -92,7 +92,7 @@ impl NodeLock {
     pub fn verify_or_restore(&self) -> Result<(), ProfileError> {
         let path = self.home.join(LOCK_FILE);
         let is_ours = {
-            let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            let file = self.file.lock();
             is_at(&file, &path).map_err(io_error_at(&path))?
         };
         if is_ours {
@@ -104,18 +104,18 @@ impl NodeLock {
             Err(ProfileError::NodeRuns { pid }) if pid == Some(std::process::id()) => return Ok(()),
             locked => locked?,
         };
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
+        *self.file.lock() = file;
         tracing::warn!("{} was removed: it is back", safe_path(&path));
         self.write()
     }
 
     fn write(&self) -> Result<(), ProfileError> {
         let mut text = format!("{}\n", std::process::id()).into_bytes();
-        if let Some(socket) = &*self.socket.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(socket) = &*self.socket.lock() {
             text.extend_from_slice(socket.as_os_str().as_bytes());
             text.push(b'\n');
         }
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.file.lock();
         // Rewritten in place: a file renamed over it would not carry the lock.
         let written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(&text));
         written.map_err(io_error_at(&self.home.join(LOCK_FILE)))

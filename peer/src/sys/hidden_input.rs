@@ -1,8 +1,8 @@
 //! Input of secrets from a terminal that doesn't show it.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
 
 use super::job_control;
@@ -44,7 +44,7 @@ impl HiddenInputGuard {
         // Without ISIG, Ctrl-C arrives as a byte: the reader restores the terminal before it ends.
         hidden.local_modes -= LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG;
         // Saved before the change, so that a signal between the two finds the modes to restore.
-        *SAVED_MODES.lock().unwrap_or_else(PoisonError::into_inner) = Some(modes);
+        *SAVED_MODES.lock() = Some(modes);
         let when = match typed_ahead {
             TypeAheadPolicy::Discard => OptionalActions::Flush,
             TypeAheadPolicy::Keep => OptionalActions::Now,
@@ -62,7 +62,7 @@ impl Drop for HiddenInputGuard {
 
 /// Shows typed input again if it was hidden.
 pub fn restore_echo() {
-    let before = SAVED_MODES.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let before = SAVED_MODES.lock().take();
     // In the background, tcsetattr would stop this process. The shell has restored the terminal by then.
     if let (Some(modes), Ok(terminal)) = (before, job_control::open_terminal())
         && !job_control::is_controlled_by_others(&terminal, true)

@@ -6,9 +6,9 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressDrawTarget, TermLike};
+use parking_lot::{Mutex, MutexGuard};
 use unicode_width::UnicodeWidthStr;
 
 use super::progress_bar::{terminal_columns, terminal_rows};
@@ -90,7 +90,7 @@ struct BarScreen(Mutex<BarRows>);
 
 impl BarScreen {
     fn rows(&self) -> MutexGuard<'_, BarRows> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

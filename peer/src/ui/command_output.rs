@@ -3,9 +3,10 @@
 //! Everything printed goes through here, so that lines never break into a bar or a view that has the terminal.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use indicatif::MultiProgress;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 use shared::safe_text::{safe_json, safe_styled};
 
@@ -166,7 +167,7 @@ impl CommandOutput {
     }
 
     fn deferred(&self) -> MutexGuard<'_, Option<(String, Value)>> {
-        self.settings.deferred.lock().unwrap_or_else(PoisonError::into_inner)
+        self.settings.deferred.lock()
     }
 
     /// Prints a line for people on standard error, unless `--quiet` is given.
@@ -218,7 +219,7 @@ enum TerminalOwner {
 static TERMINAL_OWNER: Mutex<TerminalOwner> = Mutex::new(TerminalOwner::Free);
 
 fn terminal_owner() -> MutexGuard<'static, TerminalOwner> {
-    TERMINAL_OWNER.lock().unwrap_or_else(PoisonError::into_inner)
+    TERMINAL_OWNER.lock()
 }
 
 /// Prints a line on standard error, or holds it for the view that has the terminal; control characters are made

@@ -1,7 +1,8 @@
 //! Forwarding of Ctrl-C to a view, when the terminal turns it into SIGINT.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::view_input::{InputAction, ViewInput};
@@ -14,12 +15,12 @@ impl InterruptForwarder {
     /// Forwards Ctrl-C as a key, as long as another owner of `keys` exists.
     pub(super) fn forward_to(&self, keys: &mpsc::Sender<ViewInput>) {
         // Weak: after the view has ended, Ctrl-C has to end the process again.
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys.downgrade());
+        *self.0.lock() = Some(keys.downgrade());
     }
 
     /// Forwards a Ctrl-C; returns false if no view listens.
     pub fn forward(&self) -> bool {
-        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.0.lock();
         let keys = keys.as_ref().and_then(mpsc::WeakSender::upgrade);
         keys.is_some_and(|keys| keys.try_send(ViewInput(InputAction::Interrupt)).is_ok())
     }

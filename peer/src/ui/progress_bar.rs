@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::style::ProgressTracker;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::progress_row::ProgressRow;
 use super::rate_meter::RateMeter;
@@ -209,7 +210,7 @@ const fn idle_word(has_moved: bool, others_move: Option<bool>) -> &'static str {
 }
 
 fn lock<T>(facts: &Mutex<T>) -> MutexGuard<'_, T> {
-    facts.lock().unwrap_or_else(PoisonError::into_inner)
+    facts.lock()
 }
 
 #[cfg(test)]

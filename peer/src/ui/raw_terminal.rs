@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crossterm::cursor::Show;
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
 use crossterm::terminal::{self, EnableLineWrap, EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{execute, queue};
+use parking_lot::Mutex;
 use ratatui_core::layout::Size;
 
 use super::command_output;
@@ -173,7 +173,7 @@ impl TerminalBuffer {
     /// # Errors
     /// The I/O error of the terminal.
     pub(super) fn write_out(&self) -> io::Result<()> {
-        let mut drawn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut drawn = self.0.lock();
         if drawn.is_empty() {
             return Ok(());
         }
@@ -189,7 +189,7 @@ impl TerminalBuffer {
 
 impl Write for TerminalBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

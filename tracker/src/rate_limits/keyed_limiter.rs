@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::Clock;
@@ -11,6 +11,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
+use parking_lot::{Mutex, MutexGuard};
 
 /// Keys that one limiter remembers.
 pub(super) const MAX_KEYS: usize = 65_536;
@@ -56,8 +57,8 @@ impl<K: Hash + Eq + Clone> KeyedLimiter<K> {
 }
 
 impl<K> BucketTable<K> {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<K, Nanos>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Nanos>> {
+        self.0.lock()
     }
 }
 

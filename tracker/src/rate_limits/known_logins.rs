@@ -1,8 +1,8 @@
 //! Users whose right password came from an origin lately.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use shared::UserName;
 
 use super::ClientOrigin;
@@ -22,7 +22,7 @@ struct LoginGenerations {
 
 impl KnownLogins {
     pub(super) fn insert(&self, user: &UserName, from: ClientOrigin) {
-        let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut halves = self.0.lock();
         if halves.newer.len() >= GENERATION_SIZE {
             // The older generation is dropped as a whole: no order or time has to be kept for each pair.
             halves.older = std::mem::take(&mut halves.newer);
@@ -31,7 +31,7 @@ impl KnownLogins {
     }
 
     pub(super) fn contains(&self, user: &UserName, from: ClientOrigin) -> bool {
-        let halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let halves = self.0.lock();
         let pair = (user.clone(), from);
         halves.newer.contains(&pair) || halves.older.contains(&pair)
     }
@@ -54,7 +54,7 @@ mod tests {
                 && known.contains(&bob, from(170_000))
                 && !known.contains(&bob, from(0))
         );
-        let halves = known.0.lock().unwrap();
+        let halves = known.0.lock();
         assert!(halves.newer.len() + halves.older.len() <= 2 * GENERATION_SIZE);
     }
 }

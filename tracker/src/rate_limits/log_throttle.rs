@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The length of a window.
 const WINDOW_LENGTH: Duration = Duration::from_secs(10);
@@ -56,7 +57,7 @@ impl LogThrottle {
 
     /// Returns whether one more line of this kind about this address may be logged. If not, it is counted.
     pub fn try_admit(&self, from: IpAddr, kind: &'static str) -> bool {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.0.lock();
         let ThrottleWindow { logged: told, kinds, others, .. } = &mut *window;
         let key = (from, kind);
         // The table is bounded: further pairs are only counted together.
@@ -77,7 +78,7 @@ impl LogThrottle {
 
     /// Returns the summaries once the window is over. To be called now and then.
     pub fn take_suppressed(&self, now: Instant) -> Vec<SuppressedLines> {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.0.lock();
         if now.saturating_duration_since(window.began) < WINDOW_LENGTH {
             return Vec::new();
         }
@@ -129,7 +130,7 @@ mod tests {
         let lines = LogThrottle::new(began);
         let told = (0..100_000).filter(|n| lines.try_admit(from(*n), "busy")).count();
         assert_eq!(told, 500);
-        assert_eq!(lines.0.lock().unwrap().kinds.len(), MAX_KINDS);
+        assert_eq!(lines.0.lock().kinds.len(), MAX_KINDS);
         let left_out = lines.take_suppressed(began + WINDOW_LENGTH);
         assert_eq!(left_out.len(), MAX_SUMMARIES + 1);
         assert_eq!(left_out.iter().map(|one| one.count).sum::<u64>(), 99_500);

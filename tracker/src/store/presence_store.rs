@@ -20,9 +20,10 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, Row, Transaction, params};
 use shared::UserName;
 use shared::safe_text::safe_path;
@@ -100,7 +101,7 @@ impl PresenceStore {
     /// # Errors
     /// [`PresenceStoreError`] when the file can't be read at all.
     pub fn load(&self, now: SystemTime, mut each: impl FnMut(RestoredPresence)) -> Result<(), PresenceStoreError> {
-        let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+        let db = self.db.lock();
         // By the wall clock: leases also run out while no tracker runs.
         db.execute("DELETE FROM presence WHERE until_ms <= ?1", [unix_ms(now)])?;
         db.execute("DELETE FROM list WHERE user NOT IN (SELECT user FROM presence)", [])?;
@@ -125,7 +126,7 @@ impl PresenceStore {
     /// # Errors
     /// [`PresenceStoreError`].
     pub fn store(&self, changes: &[PresenceChange], now: SystemTime) -> Result<(), PresenceStoreError> {
-        let mut db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut db = self.db.lock();
         // Presences first: they are small, and matter more than the lists if the process is killed in between.
         for some in changes.chunks(USERS_PER_TRANSACTION) {
             let batch = db.transaction()?;
@@ -289,7 +290,7 @@ mod tests {
     }
 
     fn rows(memory: &PresenceStore) -> i64 {
-        memory.db.lock().unwrap().query_row("SELECT count(*) FROM list", [], |row| row.get(0)).unwrap()
+        memory.db.lock().query_row("SELECT count(*) FROM list", [], |row| row.get(0)).unwrap()
     }
 
     #[test]
@@ -320,11 +321,11 @@ mod tests {
         let (now, before) = (SystemTime::now(), list(0..50_000));
         memory.store(&[change("alice", Some(before.clone()))], now).unwrap();
         let written = |files: &FileList| {
-            let db = memory.db.lock().unwrap();
+            let db = memory.db.lock();
             let changes = db.total_changes();
             drop(db);
             memory.store(&[change("alice", Some(files.clone()))], now).unwrap();
-            memory.db.lock().unwrap().total_changes() - changes
+            memory.db.lock().total_changes() - changes
         };
         assert!(rows(&memory) > 50);
         let one_more = before.with_changes(FilesMode::Add, &list([500_000])).unwrap().unwrap();
@@ -393,7 +394,7 @@ mod tests {
         let memory = PresenceStore::open(&folder.path().join("presence.db")).unwrap();
         let now = SystemTime::now();
         memory.store(&[change("alice", Some(list(0..1))), change("bob", Some(list(0..1)))], now).unwrap();
-        memory.db.lock().unwrap().execute("UPDATE list SET files = '{' WHERE user = 'alice'", []).unwrap();
+        memory.db.lock().execute("UPDATE list SET files = '{' WHERE user = 'alice'", []).unwrap();
         assert_eq!(loaded(&memory, now).len(), 1);
     }
 }

@@ -9,9 +9,9 @@
 //! | users whose rates are remembered | 256, and all whose rates are not full yet | full rates are forgotten |
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use shared::UserName;
 use shared::peer::{ChatFrame, ChatMessage, ChatReply, PeerErrorCode};
 
@@ -110,7 +110,7 @@ impl ChatRateLimiter {
     }
 
     fn with_author<T>(&self, user: &UserName, now: Instant, act: impl FnOnce(&mut AuthorRate) -> T) -> T {
-        let mut authors = self.authors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut authors = self.authors.lock();
         if authors.len() >= MAX_TRACKED_USERS && !authors.contains_key(user) {
             authors.retain(|_, author| !author.is_quiet(now));
         }

@@ -7,9 +7,9 @@
 //! | unregistered keys that are cached | 4,096, for 3 s | the cache is cleared |
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use shared::peer::PeerErrorCode;
 use shared::safe_text::safe_line;
 use shared::tracker::{TrackerErrorCode, TrackerRequest, WhoisReply, WhoisRequest};
@@ -173,19 +173,19 @@ impl CallerIdentifier {
     }
 
     fn cached_owner(&self, fingerprint: &Fingerprint) -> Option<UserName> {
-        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let owners = self.owners.lock();
         let key_epoch = self.tracker.key_epoch();
         let holds = |known: &&CachedKeyOwner| known.key_epoch == key_epoch && known.since.elapsed() < OWNER_TTL;
         owners.get(fingerprint).filter(holds).map(|known| known.user.clone())
     }
 
     fn is_unregistered(&self, fingerprint: &Fingerprint) -> bool {
-        let unregistered_keys = self.unregistered_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let unregistered_keys = self.unregistered_keys.lock();
         unregistered_keys.get(fingerprint).is_some_and(|since| since.elapsed() < UNREGISTERED_TTL)
     }
 
     fn cache_unregistered(&self, fingerprint: Fingerprint) {
-        let mut unregistered_keys = self.unregistered_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unregistered_keys = self.unregistered_keys.lock();
         if unregistered_keys.len() >= MAX_CACHED_KEYS {
             unregistered_keys.clear();
         }
@@ -193,7 +193,7 @@ impl CallerIdentifier {
     }
 
     fn cache_owner(&self, fingerprint: Fingerprint, owner: CachedKeyOwner) {
-        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = self.owners.lock();
         if owners.len() >= MAX_CACHED_KEYS {
             owners.clear();
         }

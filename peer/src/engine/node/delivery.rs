@@ -5,9 +5,10 @@
 //! back at the tracker, and in between after growing pauses.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -209,7 +210,7 @@ impl MessageOutbox {
     }
 
     fn mailbox(&self, user: &UserName) -> Arc<Mailbox> {
-        let mut mailboxes = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mailboxes = self.mailboxes.lock();
         mailboxes
             .entry(user.clone())
             .or_insert_with(|| {
@@ -365,7 +366,7 @@ impl DeliveryDispatcher {
 impl MessageOutbox {
     /// As [`MessageOutbox::wake`], but does nothing for a user without a worker: nothing is queued for them.
     pub(super) fn wake_existing(&self, user: &UserName) {
-        let mailbox = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).get(user).cloned();
+        let mailbox = self.mailboxes.lock().get(user).cloned();
         if let Some(mailbox) = mailbox {
             mailbox.wake();
         }

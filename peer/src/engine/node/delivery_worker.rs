@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::future::pending;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rand::Rng;
 use shared::UserName;
 use shared::peer::MessageId;
@@ -80,24 +81,24 @@ impl Mailbox {
     /// Returns a receiver for the outcome of this message's next attempt.
     pub(super) fn watch_message(&self, id: MessageId) -> oneshot::Receiver<DeliveryOutcome> {
         let (sender, outcome) = oneshot::channel();
-        self.message_watchers.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+        self.message_watchers.lock().insert(id, sender);
         outcome
     }
 
     /// Removes the watcher of a message.
     pub(super) fn unwatch_message(&self, id: MessageId) {
-        self.message_watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.message_watchers.lock().remove(&id);
     }
 
     /// Returns a receiver for the outcome of the next attempt.
     pub(super) fn watch_queue(&self) -> oneshot::Receiver<DeliveryOutcome> {
         let (sender, outcome) = oneshot::channel();
-        self.queue_watchers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        self.queue_watchers.lock().push(sender);
         outcome
     }
 
     fn report(&self, id: MessageId, outcome: DeliveryOutcome) {
-        let watcher = self.message_watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let watcher = self.message_watchers.lock().remove(&id);
         if let Some(waiting) = watcher {
             // The receiver may be gone.
             let _ = waiting.send(outcome);
@@ -105,20 +106,20 @@ impl Mailbox {
     }
 
     fn report_all(&self, outcome: &DeliveryOutcome) {
-        let watchers = std::mem::take(&mut *self.message_watchers.lock().unwrap_or_else(PoisonError::into_inner));
+        let watchers = std::mem::take(&mut *self.message_watchers.lock());
         report_to(watchers.into_values(), outcome);
     }
 
     fn watched_messages(&self) -> Vec<MessageId> {
-        self.message_watchers.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        self.message_watchers.lock().keys().copied().collect()
     }
 
     fn has_queue_watchers(&self) -> bool {
-        !self.queue_watchers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.queue_watchers.lock().is_empty()
     }
 
     fn take_queue_watchers(&self) -> Vec<oneshot::Sender<DeliveryOutcome>> {
-        std::mem::take(&mut *self.queue_watchers.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.queue_watchers.lock())
     }
 }
 

@@ -1,8 +1,9 @@
 //! The node's links, inbound and outbound, by user. [`link_admission`](super::link_admission) decides which may stay.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::UserName;
 use shared::peer::{PeerErrorCode, ZEROS_CAPABILITY};
 use shared::tracker::TrackerErrorCode;
@@ -236,7 +237,7 @@ impl LinkPool {
     }
 
     fn links(&self) -> MutexGuard<'_, HashMap<UserName, Vec<PooledLink>>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+        self.links.lock()
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! A fresh buffer for each piece costs more than reading into it: the kernel maps and clears each of its pages.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Free buffers that are kept: as many as a fast link has in flight.
 const MAX_POOLED: usize = 16;
@@ -44,7 +45,7 @@ impl BufferPool {
     }
 
     fn kept(&self) -> MutexGuard<'_, [Vec<Vec<u8>>; SIZES]> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

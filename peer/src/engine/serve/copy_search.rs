@@ -7,9 +7,9 @@
 //! | searches in vain through all records of a content | one a second | until then only the first 64 are checked |
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::{ContentHash, FileName, UserName};
 
 use super::disk_slots::DiskVisit;
@@ -210,7 +210,7 @@ impl PastSearches {
     }
 
     fn searches(&self) -> MutexGuard<'_, HashMap<ContentHash, PastSearch>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -9,9 +9,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use shared::UserName;
 
 use crate::engine::fair_slots::{FairSlot, FairSlotBounds, FairSlots};
@@ -79,12 +79,12 @@ impl DiskSlots {
     }
 
     fn slots_of(&self, disk: &Path) -> FairSlots<UserName> {
-        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut disks = self.disks.lock();
         disks.slots.entry(disk.to_owned()).or_insert_with(|| FairSlots::new(self.bounds)).clone()
     }
 
     fn disk_of(&self, path: &Path) -> PathBuf {
-        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut disks = self.disks.lock();
         if disks.read_at.is_none_or(|read_at| read_at.elapsed() >= TABLE_MAX_AGE) {
             disks.read(mount_points());
         }
@@ -155,7 +155,7 @@ impl DiskSlots {
     /// Creates slots for disks at these places, for longer than a test takes.
     pub(super) fn with_disks(bounds: FairSlotBounds, mounts: Vec<PathBuf>) -> Self {
         let slots = Self::new(bounds);
-        let mut disks = slots.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut disks = slots.disks.lock();
         disks.read(mounts);
         disks.read_at = disks.read_at.map(|read_at| read_at + Duration::from_secs(3600));
         drop(disks);

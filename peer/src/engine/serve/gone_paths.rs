@@ -6,8 +6,9 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// How long something is taken to be gone without another look.
 const GONE_FOR: Duration = Duration::from_secs(5);
@@ -67,7 +68,7 @@ impl GonePaths {
     }
 
     fn gone(&self) -> MutexGuard<'_, Gone> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

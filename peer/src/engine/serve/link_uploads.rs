@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use shared::peer::{PeerErrorCode, PeerReply, ZEROS_CAPABILITY};
 use shared::{ContentHash, FileName, UserName, ZeroRuns};
 use tokio::sync::SemaphorePermit;
@@ -294,7 +295,7 @@ impl LinkUploads {
 
     /// Remembers the name under which a file was described: a request for its content that follows means this name.
     pub(super) fn remember_name(&self, name: FileName, hash: ContentHash) {
-        let mut described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut described = self.described.lock();
         described.retain(|file| file.hash != hash);
         if described.len() >= DESCRIBED {
             described.pop_front();
@@ -304,7 +305,7 @@ impl LinkUploads {
 
     /// Returns the name under which the file with this content was described last.
     pub(super) fn described_name(&self, hash: &ContentHash) -> Option<FileName> {
-        let described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
+        let described = self.described.lock();
         described.iter().find(|file| file.hash == *hash).map(|file| file.name.clone())
     }
 
@@ -323,7 +324,7 @@ impl LinkUploads {
 
     fn report_uploads(&self, files: impl IntoIterator<Item = UploadStatus>) {
         for UploadStatus { name, bytes, size } in files {
-            let mut digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut digest = self.digest.lock();
             if !digest.record(&self.user, bytes, Instant::now().into()) {
                 continue;
             }
@@ -333,7 +334,7 @@ impl LinkUploads {
     }
 
     fn progress(&self) -> MutexGuard<'_, LinkUploadProgress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress.lock()
     }
 }
 

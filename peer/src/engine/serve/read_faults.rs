@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use shared::safe_text::safe_path;
 
 /// Interval between log lines about one file.
@@ -29,7 +30,7 @@ impl ReadFaultLog {
     }
 
     fn is_due(&self, path: &Path, now: Instant) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.0.lock();
         if told.get(path).is_some_and(|then| now.saturating_duration_since(*then) < LOG_INTERVAL) {
             return false;
         }
@@ -53,6 +54,6 @@ mod tests {
         assert!(!log.is_due(film, begin + LOG_INTERVAL / 2));
         assert!(log.is_due(film, begin + LOG_INTERVAL));
         assert!((0..2 * REMEMBERED).all(|n| log.is_due(&PathBuf::from(n.to_string()), begin)));
-        assert!(log.0.lock().unwrap().len() <= REMEMBERED);
+        assert!(log.0.lock().len() <= REMEMBERED);
     }
 }

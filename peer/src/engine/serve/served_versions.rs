@@ -9,8 +9,9 @@
 //! | files that are proved and not yet recorded | 4,096 | further ones are proved when they are sent again |
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::{ContentHash, FileName, GroupLayout, GroupSet, Manifest, UserName};
 use tokio::sync::Notify;
 
@@ -83,11 +84,11 @@ impl ServedVersions {
     }
 
     fn versions(&self) -> MutexGuard<'_, VecDeque<ServedVersion>> {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.versions.lock()
     }
 
     fn manifests(&self) -> MutexGuard<'_, HashMap<ContentHash, Weak<Manifest>>> {
-        self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
+        self.manifests.lock()
     }
 }
 
@@ -165,7 +166,7 @@ impl ProvedVersions {
     }
 
     fn proofs(&self) -> MutexGuard<'_, VersionProofs> {
-        self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.proofs.lock()
     }
 }
 

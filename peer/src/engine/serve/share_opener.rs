@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use shared::limits::MAX_RANGES_PER_GET;
 use shared::peer::PeerErrorCode;
 use shared::{ContentHash, FileName, GroupLayout, Manifest, UserName, ZeroRuns};
@@ -435,7 +436,7 @@ impl ShareOpener {
     }
 
     fn log_descriptor_shortage(&self, why: &io::Error) {
-        let mut last_logged = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_logged = self.last_logged.lock();
         if last_logged.is_none_or(|told| told.elapsed() >= LOG_INTERVAL) {
             *last_logged = Some(Instant::now());
             let limit = open_files_limit().map_or_else(String::new, |limit| format!(" ({limit} at once)"));

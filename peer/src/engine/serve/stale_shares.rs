@@ -11,9 +11,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::{FileName, UserName};
 use tokio::sync::Notify;
 
@@ -138,7 +138,7 @@ impl StaleShares {
     }
 
     fn state(&self) -> MutexGuard<'_, StaleSharesState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

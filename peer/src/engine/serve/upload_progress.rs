@@ -9,8 +9,9 @@
 //! | unfinished files of closed links | 32 of one user, 256 in all | the longest untouched is forgotten: its rest is reported as a part |
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use shared::{ContentHash, FileName, GroupLayout, GroupSet, UserName, ZeroRuns};
 
 const MAX_FILES_PER_LINK: usize = 256;
@@ -150,7 +151,7 @@ impl FileUploadProgress {
 
 impl UnfinishedUploads {
     fn insert(&self, user: &UserName, file: SentFile, groups: GroupSet) {
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.0.lock();
         files.retain(|(of, known, _)| of != user || *known != file);
         let mut of_user = files.iter().enumerate().filter(|(_, (of, _, _))| of == user).map(|(at, _)| at);
         // An entry of its own user goes, so that one user can't make others' entries forgotten.
@@ -166,7 +167,7 @@ impl UnfinishedUploads {
     }
 
     fn take(&self, user: &UserName, file: &SentFile) -> Option<GroupSet> {
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.0.lock();
         let at = files.iter().position(|(of, known, _)| of == user && known == file)?;
         files.remove(at).map(|(_, _, groups)| groups)
     }
@@ -275,6 +276,6 @@ mod tests {
         };
         assert_eq!((known("alice", &last), known("alice", &begun)), (MIB, 0));
         assert_eq!(known("carol", &first), MIB, "she left only one");
-        assert!(case.unfinished.0.lock().unwrap().len() <= MAX_UNFINISHED_PER_USER);
+        assert!(case.unfinished.0.lock().len() <= MAX_UNFINISHED_PER_USER);
     }
 }

@@ -5,8 +5,9 @@
 //! between peers.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use shared::UserName;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -63,7 +64,7 @@ impl UploadScheduler {
 
     /// Returns the throttle of a peer, the same for all its links. `chat_activity` says when uploads make room.
     pub(super) fn throttle_for(&self, user: &UserName, chat_activity: PeerChatActivity) -> Arc<UserThrottle> {
-        let mut peers = self.throttles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.throttles.lock();
         // Throttles that no link holds any more are dropped.
         peers.retain(|_, lane| Arc::strong_count(lane) > 1);
         let new = || {

@@ -7,8 +7,9 @@
 //! | memory of frames | [`crate::net::frame_receiver`] | |
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use shared::UserName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
@@ -38,7 +39,7 @@ pub(super) struct StreamPermit(#[expect(dead_code, reason = "held, not looked at
 impl UserQuotas {
     /// Returns the quota of a user, the same for all their links.
     pub(super) fn for_user(&self, user: &UserName) -> Arc<UserQuota> {
-        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut users = self.0.lock();
         // Quotas that no link holds any more are dropped.
         users.retain(|_, allowance| Arc::strong_count(allowance) > 1);
         let new = || {

@@ -16,10 +16,10 @@ impl AsyncUdpSocket for Recorder {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        if self.full.lock().unwrap().pop().unwrap_or(false) {
+        if self.full.lock().pop().unwrap_or(false) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.calls.lock().unwrap().push((transmit.contents.to_vec(), transmit.segment_size));
+        self.calls.lock().push((transmit.contents.to_vec(), transmit.segment_size));
         Ok(())
     }
 
@@ -44,7 +44,7 @@ impl UdpPoller for Writable {
 impl Recorder {
     /// Returns the datagrams that were sent, by their first byte, and the number of calls.
     fn datagrams(&self) -> (Vec<(u8, usize)>, usize) {
-        let calls = self.calls.lock().unwrap();
+        let calls = self.calls.lock();
         let cut = |(contents, segment): &(Vec<u8>, Option<usize>)| {
             assert!(contents.len() <= MAX_BURST_BYTES);
             let segment = segment.unwrap_or(contents.len());
@@ -152,7 +152,7 @@ impl Runtime for Keeping {
     }
 
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.0.lock().unwrap().push(Task(task));
+        self.0.lock().push(Task(task));
     }
 
     fn wrap_udp_socket(&self, _: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
@@ -167,10 +167,10 @@ fn a_task_that_has_no_more_to_do_holds_nothing_back() {
     let tasks = Arc::new(SpawnedTasks::default());
     let runtime = BatchingRuntime { inner: Keeping(tasks.clone()), socket: socket.clone() };
     runtime.spawn(Box::pin(SendingTask { socket, goes_on: 2 }));
-    let mut task = tasks.lock().unwrap().pop().unwrap();
+    let mut task = tasks.lock().pop().unwrap();
     let mut cx = Context::from_waker(Waker::noop());
     for sent in [0, 0, 1] {
-        recorder.full.lock().unwrap().push(true);
+        recorder.full.lock().push(true);
         assert!(task.0.as_mut().poll(&mut cx).is_pending());
         assert_eq!(recorder.datagrams().1, sent);
     }
