@@ -4,15 +4,10 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use mimalloc::MiMalloc;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 use tracker::daemon::{self, LogFormat, LogSetter, SettingsError, TrackerSettings};
-
-/// Gives back the memory of long requests, which the system's allocator keeps.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The exit code for files and output that can't be written, the same as that of `peer`.
 const DISK_EXIT_CODE: u8 = 9;
