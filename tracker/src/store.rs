@@ -138,12 +138,12 @@ impl AccountStore {
 
     /// Returns the names of all accounts in order, with their bindings.
     pub async fn bindings(&self, requester: Requester) -> StoreResult<Vec<(UserName, Option<Fingerprint>)>> {
-        self.0.read(requester, |accounts| accounts.bindings()).await
+        self.0.read(requester, SqliteAccountStore::bindings).await
     }
 
     /// Returns the number of accounts.
     pub async fn count(&self, requester: Requester) -> StoreResult<usize> {
-        self.0.read(requester, |accounts| accounts.count()).await
+        self.0.read(requester, SqliteAccountStore::count).await
     }
 
     /// Refuses a name that an account has, or that looks like one, as [`shared::account_name`] defines:
@@ -193,7 +193,7 @@ impl AccountStore {
 
     /// Returns all recorded replaced keys, the latest last.
     pub async fn former_keys(&self, requester: Requester) -> StoreResult<Vec<FormerKey>> {
-        self.0.read(requester, |accounts| accounts.former_keys()).await
+        self.0.read(requester, SqliteAccountStore::former_keys).await
     }
 
     /// Replaces the account's hash, whatever it was; [`AccountStoreError::NoAccount`].
@@ -217,12 +217,12 @@ impl AccountStore {
 
     /// Returns all accounts' names in order, with their hashes.
     pub async fn password_hashes(&self, requester: Requester) -> StoreResult<Vec<(UserName, String)>> {
-        self.0.read(requester, |accounts| accounts.password_hashes()).await
+        self.0.read(requester, SqliteAccountStore::password_hashes).await
     }
 
     /// Returns the accounts that were never used and will lapse.
     pub async fn unused(&self, requester: Requester) -> StoreResult<Vec<UserName>> {
-        self.0.read(requester, |accounts| accounts.unused()).await
+        self.0.read(requester, SqliteAccountStore::unused).await
     }
 
     /// Records that the account is used: it never lapses.
@@ -245,12 +245,12 @@ impl AccountStore {
 
     /// Gives claims that are free to accounts whose names look like them.
     pub async fn claim_free_names(&self, requester: Requester) -> StoreResult {
-        self.0.commit(requester, |accounts| accounts.claim_free_names()).await
+        self.0.commit(requester, SqliteAccountStore::claim_free_names).await
     }
 
     /// Commits a write without effect, to find out whether the store can be written.
     pub async fn probe(&self, requester: Requester) -> StoreResult {
-        self.0.commit(requester, |accounts| accounts.probe()).await
+        self.0.commit(requester, SqliteAccountStore::probe).await
     }
 
     /// Records the duration of each job in `metrics` from now on.
