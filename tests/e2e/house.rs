@@ -164,7 +164,7 @@ fn no_type_name_stands_twice_in_a_crate() {
 }
 
 /// Modules below which circles are known; none is added here.
-const KNOWN_CIRCLES: [&str; 2] = ["engine::fetch::", "engine::node::"];
+const KNOWN_CIRCLES: [&str; 1] = ["engine::fetch::"];
 
 #[test]
 fn modules_import_each_other_in_no_circle() {

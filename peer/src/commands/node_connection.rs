@@ -20,7 +20,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A node and its events, or the search for one.
 pub(super) enum NodeConnection {
-    Connected(ConnectedNode),
+    Connected(Box<ConnectedNode>),
     Reconnecting(Pin<Box<dyn Future<Output = Result<ConnectedNode, Error>>>>),
 }
 
@@ -63,7 +63,7 @@ impl NodeConnection {
         with: Option<&UserName>,
     ) -> Result<Self, Error> {
         match ConnectedNode::watch(handle, with).await {
-            Ok(node) => Ok(Self::Connected(node)),
+            Ok(node) => Ok(Self::Connected(Box::new(node))),
             // It ended since it was opened.
             Err(error) if is_transient(&error) => Ok(Self::search(context, me)),
             Err(error) => Err(error),
@@ -122,7 +122,7 @@ impl NodeConnection {
             Self::Connected(node) => Ok(node.events.next().await.map_or(ConnectionEvent::Lost, ConnectionEvent::Event)),
             Self::Reconnecting(search) => {
                 // The search lives in `self`: a dropped call is resumed by the next one.
-                *self = Self::Connected(search.as_mut().await?);
+                *self = Self::Connected(Box::new(search.as_mut().await?));
                 Ok(ConnectionEvent::Restored)
             }
         }
@@ -139,7 +139,8 @@ impl NodeConnection {
     /// Ends the node in order if this process runs it.
     pub(super) async fn close(self) -> Result<(), Error> {
         match self {
-            Self::Connected(ConnectedNode { handle, events }) => {
+            Self::Connected(node) => {
+                let ConnectedNode { handle, events } = *node;
                 drop(events);
                 handle.close().await
             }

@@ -17,7 +17,7 @@ use super::bell::MessageBell;
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::value_parsers::parse_rate;
-use crate::engine::node::control::{ControlAction, NodeClient};
+use crate::engine::node::control::NodeClient;
 use crate::engine::node::{ListenConfig, Node, NodeLifetime, PortForwarding};
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::serve::UploadLimits;
@@ -149,14 +149,14 @@ async fn take_over(context: &CommandContext, me: &LocalUser) -> Result<TakeoverO
     match status.lifetime {
         NodeLifetime::View => {
             context.output.note(&format!("taking over from the window that was online as {} (process {pid})", me.user));
-            node.perform(ControlAction::HandOver).await?;
+            node.hand_over().await?;
         }
         // That command can't go on without its node: wait for its end instead of stopping it.
         NodeLifetime::Command => {
             context.output.note(&format!("process {pid} keeps {} online: waiting until it ends", me.user));
         }
         NodeLifetime::Lasting if status.elsewhere.is_some() => {
-            node.perform(ControlAction::GoOnline).await?;
+            node.go_online().await?;
             context.output.note(&format!("{} goes online again on this machine (process {pid})", me.user));
             return Ok(TakeoverOutcome::WentOnline);
         }

@@ -34,6 +34,7 @@
 //! | requests to another process that are not written yet | 16 MiB | an error |
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::peer::{ChatMessage, MessageId};
@@ -67,7 +68,7 @@ pub enum NodeNeed {
 #[derive(Debug, Clone)]
 pub enum NodeApi {
     /// Those of a node in this process.
-    Embedded(NodeCore),
+    Embedded(Arc<NodeCore>),
     /// Those of the running node of another process.
     Attached(NodeClient),
 }
@@ -104,7 +105,9 @@ impl NodeHandle {
             }
             let NodeNeed::Online(lifetime) = need else { return Ok(Self::transient(me)) };
             match EmbeddedNode::start(me, lifetime).await {
-                Ok((own, core)) => return Ok(Self { api: NodeApi::Embedded(core), own: OwnNode::Online(own) }),
+                Ok((own, core)) => {
+                    return Ok(Self { api: NodeApi::Embedded(Arc::new(core)), own: OwnNode::Online(own) });
+                }
                 // Another process holds the profile's lock, but has not opened its socket yet, or has closed it already.
                 Err(Error::Profile(ProfileError::NodeRuns { .. })) => tokio::time::sleep(RETRY_INTERVAL).await,
                 Err(error) => return Err(error),
@@ -125,7 +128,7 @@ impl NodeHandle {
     /// Returns a node without presence in this process, whether or not another one runs.
     pub fn transient(me: &LocalUser) -> Self {
         let (own, core) = TransientNode::start(me);
-        Self { api: NodeApi::Embedded(core), own: OwnNode::Transient(own) }
+        Self { api: NodeApi::Embedded(Arc::new(core)), own: OwnNode::Transient(own) }
     }
 
     /// True if this process runs the node, which ends with the handle.
@@ -252,7 +255,10 @@ impl NodeApi {
     /// The node has ended.
     pub async fn typing(&self, to: &UserName) -> Result<(), Error> {
         match self {
-            Self::Embedded(core) => Ok(core.typing(to)),
+            Self::Embedded(core) => {
+                core.typing(to);
+                Ok(())
+            }
             Self::Attached(node) => node.perform(ControlAction::Typing { to: to.clone() }).await,
         }
     }
@@ -340,7 +346,10 @@ impl NodeApi {
     /// The node has ended.
     pub async fn report_transfers(&self, transfers: Vec<FileTransfer>) -> Result<(), Error> {
         match self {
-            Self::Embedded(core) => Ok(transfers.into_iter().for_each(|transfer| core.report_transfer(transfer))),
+            Self::Embedded(core) => {
+                transfers.into_iter().for_each(|transfer| core.report_transfer(transfer));
+                Ok(())
+            }
             Self::Attached(node) => node.report_transfers(transfers).await,
         }
     }
@@ -367,7 +376,10 @@ impl NodeApi {
     pub async fn watch(&self, with: Option<&UserName>) -> Result<NodeEvents, Error> {
         match self {
             Self::Embedded(core) => Ok(NodeEvents::of_core(core, with)),
-            Self::Attached(node) => node.watch(with).await,
+            Self::Attached(node) => {
+                let (receiver, ended) = node.watch(with).await?;
+                Ok(NodeEvents::of_attached(node.clone(), receiver, ended))
+            }
         }
     }
 }

@@ -156,10 +156,7 @@ impl NodeCore {
     }
 
     pub(super) async fn users(&self) -> Result<Vec<UserSummary>, Error> {
-        match &self.presence {
-            Some(presence) => user_list::list_users(&self.me, Some(presence.tracker.clone())).await,
-            None => user_list::list_users(&self.me, self.me.connect_tracker().await.ok()).await,
-        }
+        user_list::list_users(&self.me, self.presence.as_ref().map(|presence| presence.tracker.clone())).await
     }
 
     pub(super) async fn block(&self, user: UserName) -> Result<bool, Error> {

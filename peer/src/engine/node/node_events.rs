@@ -1,5 +1,7 @@
 //! The events of a node, as its watchers receive them.
 
+use std::sync::Arc;
+
 use shared::UserName;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -23,13 +25,13 @@ pub struct NodeEvents {
 
 #[derive(Debug)]
 enum EventSource {
-    Embedded { core: NodeCore, open: Option<OpenConversation> },
+    Embedded { core: Arc<NodeCore>, open: Option<OpenConversation> },
     Attached(NodeClient),
 }
 
 impl NodeEvents {
     /// Subscribes to the events of a node of this process.
-    pub(super) fn of_core(core: &NodeCore, with: Option<&UserName>) -> Self {
+    pub(super) fn of_core(core: &Arc<NodeCore>, with: Option<&UserName>) -> Self {
         let receiver = core.events().subscribe();
         let source = EventSource::Embedded { core: core.clone(), open: None };
         let mut this = Self { first: core.absence_event(), receiver, ended: core.ended_token(), source };

@@ -6,14 +6,14 @@ use shared::UserName;
 use shared::tracker::ListPeersRequest;
 
 use super::node_values::UserSummary;
-use crate::engine::peer_lookup::TrackerClient;
+use super::tracker_session::TrackerHandle;
 use crate::engine::{Error, LocalUser, run_blocking, tracker_search};
 
 /// Online users listed at most: nobody reads further.
 const MAX_ONLINE_LISTED: usize = 10_000;
 
 /// Returns everybody met, online or written with, ordered by name, without this account.
-pub(super) async fn list_users(me: &LocalUser, tracker: Option<impl TrackerClient>) -> Result<Vec<UserSummary>, Error> {
+pub(super) async fn list_users(me: &LocalUser, tracker: Option<TrackerHandle>) -> Result<Vec<UserSummary>, Error> {
     let online = match tracker {
         Some(tracker) => online_users(tracker).await,
         None => None,
@@ -51,7 +51,7 @@ pub(super) async fn list_users(me: &LocalUser, tracker: Option<impl TrackerClien
 }
 
 /// Returns the users who are online; `None` if the tracker doesn't say. The list of all users is still useful then.
-async fn online_users(mut tracker: impl TrackerClient) -> Option<Vec<UserName>> {
+async fn online_users(mut tracker: TrackerHandle) -> Option<Vec<UserName>> {
     let query = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
     let mut online = Vec::new();
     let asked = tracker_search::search_users(&mut tracker, query, MAX_ONLINE_LISTED, |peer| {

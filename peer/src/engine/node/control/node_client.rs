@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::node_process::NodeProcess;
 use super::{ControlAction, ControlReply, ControlRequest, MAX_REQUEST_BYTES, REPLY_BYTES};
-use crate::engine::node::node_events::NodeEvents;
 use crate::engine::node::node_values::NodeStatus;
 use crate::engine::node_event::{FileTransfer, NodeEvent};
 use crate::engine::{Error, ErrorKind};
@@ -140,12 +139,31 @@ impl NodeClient {
         Ok(())
     }
 
-    /// Asks for events and returns them from now on.
-    pub(in crate::engine::node) async fn watch(&self, with: Option<&UserName>) -> Result<NodeEvents, Error> {
+    /// Has a node that belongs to a view end, so that a lasting one can take its place.
+    ///
+    /// # Errors
+    /// [`Error::Relayed`] if the node belongs to no view, [`Error::NodeGone`] when it ended.
+    pub async fn hand_over(&self) -> Result<(), Error> {
+        self.perform(ControlAction::HandOver).await
+    }
+
+    /// Has the node become present, in place of any other node of the account.
+    ///
+    /// # Errors
+    /// [`Error::NodeGone`] when it ended.
+    pub async fn go_online(&self) -> Result<(), Error> {
+        self.perform(ControlAction::GoOnline).await
+    }
+
+    /// Asks for events and returns their receiver, and the token that is cancelled when the node has ended.
+    pub(in crate::engine::node) async fn watch(
+        &self,
+        with: Option<&UserName>,
+    ) -> Result<(broadcast::Receiver<NodeEvent>, CancellationToken), Error> {
         // Subscribed first: events may come in the same moment as the reply.
-        let (receiver, ended) = (self.connection.events.subscribe(), self.connection.end.token.clone());
+        let receiver = self.connection.events.subscribe();
         self.perform(ControlAction::Watch { with: with.cloned() }).await?;
-        Ok(NodeEvents::of_attached(self.clone(), receiver, ended))
+        Ok((receiver, self.connection.end.token.clone()))
     }
 
     /// Sets the conversation that is open in this client's view.
@@ -172,18 +190,12 @@ impl NodeClient {
     }
 
     /// Performs an action whose reply carries no value.
-    ///
-    /// # Errors
-    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
-    pub async fn perform(&self, action: ControlAction) -> Result<(), Error> {
+    pub(in crate::engine::node) async fn perform(&self, action: ControlAction) -> Result<(), Error> {
         self.call::<Value>(action).await.map(|_| ())
     }
 
     /// Performs an action and returns the value of its reply.
-    ///
-    /// # Errors
-    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
-    pub async fn call<T: DeserializeOwned>(&self, action: ControlAction) -> Result<T, Error> {
+    pub(in crate::engine::node) async fn call<T: DeserializeOwned>(&self, action: ControlAction) -> Result<T, Error> {
         self.call_within(self.timeout, action).await
     }
 
