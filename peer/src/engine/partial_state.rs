@@ -118,6 +118,11 @@ impl FileOrigin {
     }
 }
 
+/// True for the name of a state file.
+pub(super) fn is_state(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(STATE_SUFFIX)
+}
+
 /// Reads the hash and origin that a state file claims.
 pub(super) fn read_header(file: &File) -> Option<(ContentHash, FileOrigin)> {
     let mut bytes = [0; HEADER_BYTES];

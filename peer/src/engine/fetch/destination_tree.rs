@@ -15,9 +15,9 @@ use shared::safe_text::safe_path;
 
 use super::PlacedFile;
 use super::local_names::{NameSpelling, case_folded};
-use super::partial_file::is_state;
 use super::placed_files::PlacedFiles;
 use crate::engine::Error;
+use crate::engine::partial_state::is_state;
 use crate::sys::{FolderHandle, FreeSpace, UnwritableReason, disk_name, is_name_refused};
 
 /// The most folder handles kept open below the destination.

@@ -395,11 +395,6 @@ fn remove_unused(folder: &FolderHandle, stem: &str) -> bool {
     unused && folder.remove(&format!("{stem}{STATE_SUFFIX}")).is_ok()
 }
 
-/// True for the name of a state file.
-pub(super) fn is_state(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(STATE_SUFFIX)
-}
-
 /// Builds the name of the partial file and state of `name` with this content, without suffix.
 pub(super) fn partial_stem(name: &str, tag: Option<&PartialTag>, hash: &ContentHash) -> String {
     let (name, hash) = (truncate_to_bytes(name, 255 - NAME_OVERHEAD_BYTES), hash.to_string());

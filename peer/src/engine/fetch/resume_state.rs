@@ -8,9 +8,8 @@ use shared::{FileName, GroupLayout, UserName};
 
 use super::name_collisions::PartialTag;
 use super::name_resolution::ResolvedFile;
-use super::partial_file::is_state;
 use super::{FetchDestination, FetchRequest};
-use crate::engine::partial_state::{FileOrigin, PARTIAL_SUFFIX, PartialState, STATE_SUFFIX, read_header};
+use crate::engine::partial_state::{FileOrigin, PARTIAL_SUFFIX, PartialState, STATE_SUFFIX, is_state, read_header};
 use crate::sys::FolderHandle;
 
 /// Returns the only requested file, if an earlier attempt left its partial file and state. Blocks.
