@@ -408,7 +408,7 @@ pub async fn fetch(
         // Boxed: the future is large, and every caller's future would contain it.
         ended = Box::pin(resolve_and_fetch(&dialer, request, report, cancel)) => ended,
         // Never completes; it is polled as long as the fetch runs, and dropped with it.
-        never = chat_priority::watch_chat_activity(me, &dialer) => match never {},
+        never = source_dialer::watch_chat_activity(&dialer) => match never {},
     };
     let interrupted = matches!(ended.error, Some(Error::Interrupted));
     // One place for all outcomes: links must not outlive the

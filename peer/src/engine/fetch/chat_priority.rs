@@ -1,18 +1,11 @@
-//! Chat priority: a fetch is throttled while a chat is active, which the profile's node knows.
+//! Chat priority: a fetch is throttled while a chat is active.
 
-use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::source_dialer::SourceDialer;
 use super::stall_detector::StallDetector;
 use crate::engine::chat_activity::BULK_RATE_DURING_CHAT;
-use crate::engine::node::control::NodeClient;
-use crate::engine::{Error, LocalUser};
 use crate::util::rate_limit::TokenBucket;
-
-/// The pause before the next attempt to reach the node.
-const NODE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The chat state, and the rate that is left for bulk data while a chat is active.
 #[derive(Debug)]
@@ -45,36 +38,5 @@ impl ChatPriority {
         if self.is_active() {
             detector.throttle(&self.bulk_limit, bytes).await;
         }
-    }
-}
-
-/// Follows the chat state of the profile's node, for as long as the future is polled.
-pub(super) async fn watch_chat_activity(me: &LocalUser, dialer: &SourceDialer) -> Infallible {
-    loop {
-        match NodeClient::connect(&me.profile).await {
-            Ok(Some(node)) => {
-                let ended = apply_chat_activity(node, dialer).await;
-                tracing::debug!("whether people talk isn't known any more: {ended}");
-                // Without a node nobody chats in this profile; throttled
-                // for ever, the fetch would never be quick again.
-                dialer.throttle_bulk(false);
-            }
-            Ok(None) => {}
-            Err(error) => tracing::debug!("whether people talk isn't known: {error}"),
-        }
-        // No node is no error: one may start at any time during the fetch.
-        tokio::time::sleep(NODE_POLL_INTERVAL).await;
-    }
-}
-
-async fn apply_chat_activity(mut node: NodeClient, dialer: &SourceDialer) -> Error {
-    let mut active = false;
-    loop {
-        // The node replies only when its state differs from `active`, so this needs no polling.
-        match node.watch_chat_activity(active).await {
-            Ok(now) => active = now,
-            Err(error) => return error,
-        }
-        dialer.throttle_bulk(active);
     }
 }

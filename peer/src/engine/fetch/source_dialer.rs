@@ -1,6 +1,7 @@
 //! Dialer of sources: opens the links of a fetch, and asks new sources which files they have.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::FileNo;
 use super::chat_priority::ChatPriority;
 use super::group_availability::{self, GroupAvailability};
 use super::writer::FileJob;
+use crate::engine::node::control::NodeClient;
 use crate::engine::peer_lookup;
 use crate::engine::{Error, LocalUser, run_blocking};
 use crate::net::endpoint::Endpoint;
@@ -20,6 +22,8 @@ use crate::net::{LinkError, StreamError};
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
+/// The pause before the next attempt to reach the node.
+const NODE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Opens links and closes them all at the end. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -163,6 +167,37 @@ impl SourceDialer {
 
     fn links(&self) -> MutexGuard<'_, Vec<Link>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Throttles bulk data while the profile's node says that a chat is active, for as long as the future is polled.
+pub(super) async fn watch_chat_activity(dialer: &SourceDialer) -> Infallible {
+    loop {
+        match NodeClient::connect(&dialer.local_user.profile).await {
+            Ok(Some(node)) => {
+                let ended = apply_chat_activity(node, dialer).await;
+                tracing::debug!("whether people talk isn't known any more: {ended}");
+                // Without a node nobody chats in this profile; throttled
+                // for ever, the fetch would never be quick again.
+                dialer.throttle_bulk(false);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::debug!("whether people talk isn't known: {error}"),
+        }
+        // No node is no error: one may start at any time during the fetch.
+        tokio::time::sleep(NODE_POLL_INTERVAL).await;
+    }
+}
+
+async fn apply_chat_activity(mut node: NodeClient, dialer: &SourceDialer) -> Error {
+    let mut active = false;
+    loop {
+        // The node replies only when its state differs from `active`, so this needs no polling.
+        match node.watch_chat_activity(active).await {
+            Ok(now) => active = now,
+            Err(error) => return error,
+        }
+        dialer.throttle_bulk(active);
     }
 }
 
