@@ -4,15 +4,15 @@
 //! ```text
 //! names ─► targets ─► plan ◄──── work ────► downloader (a task per stream) ──groups──► writer (three threads)
 //!                      ▲                                                              │ hash, write, rename
-//!                      └──────────────── coordinator ◄──────────── events ────────────┘
+//!                      └──────────── session ◄──── driver ◄──────── events ───────────┘
 //! ```
 //!
-//! The plan is pure. No byte is written before its hash is verified, and no file has its name before it is whole.
+//! The session and its plan are pure state machines; the driver owns tasks, links and the writer. No byte is written before its hash is verified, and no file has its name before it is whole.
 
 mod chat_priority;
-mod coordinator;
 mod destination_tree;
 mod downloader;
+mod driver;
 mod file_target;
 mod group_availability;
 mod local_names;
@@ -21,7 +21,9 @@ mod name_resolution;
 mod partial_file;
 mod placed_files;
 mod plan;
+mod report_builder;
 mod resume_state;
+mod session;
 mod slowdown;
 mod source_dialer;
 mod source_finder;
@@ -36,11 +38,12 @@ use shared::peer::{FileStat, FolderTime, PeerErrorCode};
 use shared::{FileName, UserName};
 use tokio_util::sync::CancellationToken;
 
-use self::coordinator::{FetchCoordinator, FetchReportBuilder};
+use self::driver::FetchDriver;
 use self::name_resolution::ResolvedRequest;
 pub(super) use self::name_resolution::list_files;
 #[doc(hidden)]
 pub use self::plan::plan_bench;
+use self::report_builder::FetchReportBuilder;
 pub use self::slowdown::Slowdown;
 use self::source_dialer::SourceDialer;
 use super::{Error, LocalUser, run_blocking};
@@ -133,6 +136,9 @@ pub enum IfExists {
     /// Fail the file.
     Fail,
 }
+
+/// The receiver of a fetch's events.
+type FetchEventHandler<'a> = &'a mut (dyn FnMut(FetchEvent<'_>) + Send);
 
 /// The number of a file in this fetch, in the order of [`FetchEvent::Resolved`].
 pub type FileNo = usize;
@@ -450,9 +456,8 @@ async fn resolve_and_fetch(
         resolved = resolving => resolved,
     };
     match resolved {
-        // From here on the coordinator observes `cancel` itself,
-        // since it must settle the files that it began.
-        Ok((link, resolved)) => FetchCoordinator::new(dialer, link, request, resolved).run(report, cancel).await,
+        // From here on the driver observes `cancel` itself, since it must settle the files that it began.
+        Ok((link, resolved)) => FetchDriver::new(dialer, link, request, report, cancel).run(resolved).await,
         Err(error) => FetchReportBuilder::abort_before_start(request, error, report),
     }
 }

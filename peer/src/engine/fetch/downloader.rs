@@ -1,17 +1,17 @@
 //! Downloader of one stream: sends requests ahead, reads the answers in order, and hands groups to the writer.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use shared::content::Manifest;
 use shared::peer::{GET_NAMES_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest};
 use shared::{ContentHash, GroupLayout, UntrustedText, UserName, ZeroRuns};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use super::FileNo;
 use super::chat_priority::ChatPriority;
-use super::plan::{FetchPlan, SourceNo, WorkItem};
+use super::plan::{FetchPlan, SharedPlan, SourceNo, WorkItem};
 use super::stall_detector::StallDetector;
 use super::writer::{FileJob, WriterCommand, WriterHandle};
 use crate::net::StreamError;
@@ -36,9 +36,7 @@ const FIRST_SOURCE: SourceNo = 0;
 pub(super) struct DownloadContext {
     /// The user whose names the files have.
     pub(super) owner: UserName,
-    pub(super) plan: Mutex<FetchPlan>,
-    /// Notified whenever the plan may have new work.
-    pub(super) work_available: Notify,
+    pub(super) plan: Arc<SharedPlan>,
     pub(super) jobs: Arc<Vec<FileJob>>,
     pub(super) writer: WriterHandle,
     pub(super) events: mpsc::UnboundedSender<DownloadEvent>,
@@ -59,7 +57,7 @@ pub(super) enum DownloadEvent {
 
 impl DownloadContext {
     pub(super) fn plan(&self) -> MutexGuard<'_, FetchPlan> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+        self.plan.lock()
     }
 
     fn job(&self, file: FileNo) -> Result<&FileJob, StreamError> {
@@ -119,7 +117,7 @@ impl StreamDownloader<'_> {
     async fn run(&mut self) -> Result<(), StreamError> {
         loop {
             // Registered before the plan is asked, so that work which appears in between is not missed.
-            let more_work = self.context.work_available.notified();
+            let more_work = self.context.plan.work_announced();
             match self.request_ahead().await {
                 // The reset hit a request that the source never read. It says nothing about that file, and
                 // answers to earlier requests may have arrived already.
@@ -159,7 +157,7 @@ impl StreamDownloader<'_> {
             plan.return_work(self.source, &work);
         }
         drop(plan);
-        self.context.work_available.notify_waiters();
+        self.context.plan.announce_work();
     }
 
     /// Returns the last request, which the source didn't read; it takes no more requests on this stream.
@@ -169,7 +167,7 @@ impl StreamDownloader<'_> {
         }
         if let Some(work) = self.in_flight.pop_back() {
             self.context.plan().return_work(self.source, &work);
-            self.context.work_available.notify_waiters();
+            self.context.plan.announce_work();
         }
     }
 
@@ -278,7 +276,7 @@ impl StreamDownloader<'_> {
     fn report_unavailable(&self, work: &WorkItem, code: PeerErrorCode, message: UntrustedText) {
         let (WorkItem::Manifest(file) | WorkItem::Run { file, .. }) = *work;
         self.context.plan().remove_availability(self.source, file);
-        self.context.work_available.notify_waiters();
+        self.context.plan.announce_work();
         self.context.send_event(DownloadEvent::FileUnavailable { source: self.source, file, code, message });
     }
 

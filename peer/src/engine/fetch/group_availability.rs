@@ -120,7 +120,7 @@ pub(super) async fn watch_availability(
                 }
             };
             if grew {
-                context.work_available.notify_waiters();
+                context.plan.announce_work();
             }
         }
     }

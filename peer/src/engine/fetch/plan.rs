@@ -28,9 +28,11 @@ mod end_game;
 mod in_order;
 #[doc(hidden)]
 pub mod plan_bench;
+mod shared_plan;
 mod work_selection;
 
 use delivery_rate::DeliveryRate;
+pub(super) use shared_plan::SharedPlan;
 
 /// The longest run, in bytes.
 const RUN_BYTES: u64 = 8 << 20;

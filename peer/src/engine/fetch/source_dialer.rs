@@ -16,9 +16,9 @@ use super::writer::FileJob;
 use crate::engine::node::control::NodeClient;
 use crate::engine::peer_lookup;
 use crate::engine::{Error, LocalUser, run_blocking};
+use crate::net::StreamError;
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{self, Link};
-use crate::net::{LinkError, StreamError};
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -199,12 +199,4 @@ async fn apply_chat_activity(mut node: NodeClient, dialer: &SourceDialer) -> Err
         }
         dialer.throttle_bulk(active);
     }
-}
-
-/// True if a redial may succeed where this error occurred.
-pub(super) const fn is_retryable(error: &LinkError) -> bool {
-    matches!(
-        error,
-        LinkError::NoAnswer { .. } | LinkError::MtuTooSmall(_) | LinkError::Lost(_) | LinkError::Refused { .. }
-    )
 }

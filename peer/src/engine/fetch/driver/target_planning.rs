@@ -8,11 +8,11 @@ use shared::FileName;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{FetchEventHandler, FetchReportBuilder};
 use crate::engine::fetch::file_target::{PreparedDestination, TargetDecision, TargetPlanner};
 use crate::engine::fetch::local_names::case_folded;
 use crate::engine::fetch::name_resolution::{ResolvedFile, ResolvedRequest};
 use crate::engine::fetch::partial_file::{allocated_bytes, remove_outdated};
+use crate::engine::fetch::report_builder::FetchReportBuilder;
 use crate::engine::fetch::writer::{EarlierRounds, FileJob};
 use crate::engine::fetch::{FetchEvent, FetchRequest, FileReport, RequestedName};
 use crate::engine::{Error, SpaceShortage, run_blocking};
@@ -33,7 +33,6 @@ pub(super) struct PlannedJobs {
     pub(super) stale_files: Vec<ResolvedFile>,
     /// Plans the targets of stale files later; `None` for a stream.
     pub(super) planner: Option<Box<TargetPlanner>>,
-    pub(super) report_builder: FetchReportBuilder,
     /// The error that keeps the whole fetch from starting.
     pub(super) error: Option<Error>,
 }
@@ -42,15 +41,14 @@ pub(super) struct PlannedJobs {
 pub(super) async fn plan_targets(
     request: &FetchRequest,
     resolved: ResolvedRequest,
-    report_builder: FetchReportBuilder,
-    report: FetchEventHandler<'_>,
+    report: &mut FetchReportBuilder<'_>,
     cancel: &CancellationToken,
 ) -> PlannedJobs {
     let placement = PreparedDestination::prepare(request, &resolved);
-    let mut placed = PlannedJobs { report_builder, ..PlannedJobs::default() };
+    let mut placed = PlannedJobs::default();
     let ResolvedRequest { files: wanted, folders, missing, .. } = resolved;
     for (name, error) in missing {
-        placed.report_builder.fail(name.clone(), 0, Some(RequestedName::for_text(name)), error, report);
+        report.fail(name.clone(), 0, Some(RequestedName::for_text(name)), error);
     }
     match placement {
         Ok(PreparedDestination::Stream) => placed.plan_stream(wanted, report),
@@ -66,7 +64,7 @@ pub(super) async fn plan_targets(
         Err(error) => {
             for ResolvedFile { stat, local, .. } in wanted {
                 let again = RequestedName { text: stat.name.as_str().to_owned(), local: Some(local) };
-                placed.report_builder.abort(again.text.clone(), stat.size, Some(again), &error, report);
+                report.abort(again.text.clone(), stat.size, Some(again), &error);
             }
             placed.error = Some(error);
         }
@@ -75,14 +73,14 @@ pub(super) async fn plan_targets(
 }
 
 impl PlannedJobs {
-    fn plan_stream(&mut self, files: Vec<ResolvedFile>, report: FetchEventHandler<'_>) {
+    fn plan_stream(&mut self, files: Vec<ResolvedFile>, report: &mut FetchReportBuilder<'_>) {
         for ResolvedFile { stat, layout, .. } in files {
             if layout.group_bytes() <= MAX_STREAMED_GROUP_BYTES {
-                let (told_as, earlier) = (self.report_builder.next_number(), EarlierRounds::default());
+                let (told_as, earlier) = (report.next_number(), EarlierRounds::default());
                 self.jobs.push(FileJob { stat, layout, target: None, reported_no: told_as, earlier_rounds: earlier });
             } else {
                 let why = "it is too large to be verified in memory: fetch it to a file".to_owned();
-                self.report_builder.fail(stat.name.as_str().to_owned(), stat.size, None, Error::Usage(why), report);
+                report.fail(stat.name.as_str().to_owned(), stat.size, None, Error::Usage(why));
             }
         }
     }
@@ -93,7 +91,7 @@ impl PlannedJobs {
         disk: Box<TargetPlanner>,
         files: Vec<ResolvedFile>,
         folders: Vec<FileName>,
-        report: FetchEventHandler<'_>,
+        report: &mut FetchReportBuilder<'_>,
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
         let disk = self.inspect_targets(disk, files, report, cancel).await?;
@@ -113,9 +111,9 @@ impl PlannedJobs {
         });
         let (failed, disk) = made.await?;
         self.planner = Some(disk);
-        self.report_builder.add_folders(count - failed.len());
+        report.add_folders(count - failed.len());
         for (name, error) in failed {
-            self.report_builder.fail(name.as_str().to_owned(), 0, None, error, report);
+            report.fail(name.as_str().to_owned(), 0, None, error);
         }
         Ok(())
     }
@@ -125,7 +123,7 @@ impl PlannedJobs {
         &mut self,
         mut disk: Box<TargetPlanner>,
         files: Vec<ResolvedFile>,
-        report: FetchEventHandler<'_>,
+        report: &mut FetchReportBuilder<'_>,
         cancel: &CancellationToken,
     ) -> Result<Box<TargetPlanner>, Error> {
         self.jobs.reserve(files.len());
@@ -147,7 +145,7 @@ impl PlannedJobs {
                 tokio::select! {
                     biased;
                     Some((name, size, bytes)) = hashed.recv() => {
-                        report(FetchEvent::Checking { file: None, name: &name, size, bytes });
+                        report.tell(FetchEvent::Checking { file: None, name: &name, size, bytes });
                     }
                     looked = &mut looking => break looked?,
                 }
@@ -159,13 +157,13 @@ impl PlannedJobs {
             } in looked
             {
                 if outdated {
-                    report(FetchEvent::OutdatedRemoved { name: &stat.name });
+                    report.tell(FetchEvent::OutdatedRemoved { name: &stat.name });
                 }
                 let (name, size) = (stat.name.as_str().to_owned(), stat.size);
                 let again = || Some(RequestedName { text: stat.name.as_str().to_owned(), local: Some(local.clone()) });
                 match vacancy {
                     Ok(TargetDecision::Fetch(spot)) => {
-                        let told_as = self.report_builder.next_number();
+                        let told_as = report.next_number();
                         let earlier = EarlierRounds::default();
                         self.jobs.push(FileJob {
                             stat,
@@ -179,33 +177,36 @@ impl PlannedJobs {
                         // The skipped file counts as placed, so that no
                         // colliding file of a retry replaces it.
                         if disk.collides(&local) {
-                            self.report_builder.add_placed(path.clone(), size);
+                            report.add_placed(path.clone(), size);
                         }
-                        self.report_builder.settle(None, FileReport::skipped(name, size, path), || None, report);
+                        report.settle(None, FileReport::skipped(name, size, path), || None);
                     }
                     Err(Error::FolderUnwritable { folder, obstacle }) => {
                         closed.push((name, size, again(), folder, obstacle));
                     }
-                    Err(error @ Error::Interrupted) => self.report_builder.abort(name, size, again(), &error, report),
-                    Err(error) => self.report_builder.fail(name, size, again(), error, report),
+                    Err(error @ Error::Interrupted) => report.abort(name, size, again(), &error),
+                    Err(error) => report.fail(name, size, again(), error),
                 }
             }
         }
     }
 
     /// Settles the files of unwritable folders: each folder is reported once. Fails if that leaves nothing to fetch.
-    fn settle_unwritable(&mut self, closed: Vec<UnwritableFile>, report: FetchEventHandler<'_>) -> Result<(), Error> {
+    fn settle_unwritable(
+        &mut self,
+        closed: Vec<UnwritableFile>,
+        report: &mut FetchReportBuilder<'_>,
+    ) -> Result<(), Error> {
         let mut told: HashSet<PathBuf> = HashSet::new();
         let is_one = closed.windows(2).all(|two| two[0].3 == two[1].3);
-        let nothing_else =
-            self.jobs.is_empty() && self.stale_files.is_empty() && self.report_builder.first_error().is_none();
+        let nothing_else = self.jobs.is_empty() && self.stale_files.is_empty() && report.first_error().is_none();
         let all = closed.first().filter(|_| is_one && nothing_else).map(|first| (first.3.clone(), first.4));
         for (name, size, again, folder, obstacle) in closed {
             let error = Error::FolderUnwritable { folder: folder.clone(), obstacle };
             if all.is_none() && told.insert(folder) {
-                self.report_builder.fail(name, size, again, error, report);
+                report.fail(name, size, again, error);
             } else {
-                self.report_builder.abort(name, size, again, &error, report);
+                report.abort(name, size, again, &error);
             }
         }
         all.map_or(Ok(()), |(folder, obstacle)| Err(Error::FolderUnwritable { folder, obstacle }))
@@ -263,14 +264,14 @@ fn make_folders(
 }
 
 /// Reports pairs of names that a system without case or normal forms can't tell apart.
-fn report_colliding_names(files: &[ResolvedFile], report: FetchEventHandler<'_>) {
+fn report_colliding_names(files: &[ResolvedFile], report: &mut FetchReportBuilder<'_>) {
     let mut seen: HashMap<String, &str> = HashMap::with_capacity(files.len());
     for file in files {
         let name = file.local.as_str();
         if let Some(one) = seen.insert(case_folded(name), name)
             && one != name
         {
-            report(FetchEvent::CollidingNames { one, other: name });
+            report.tell(FetchEvent::CollidingNames { one, other: name });
         }
     }
 }

@@ -1,0 +1,272 @@
+//! Driver of a fetch: does what the [session](super::session) asks for, with tasks, sockets and the writer, and tells it
+//! what happened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::UserName;
+use shared::peer::FileStat;
+use tokio_util::sync::CancellationToken;
+
+use super::destination_tree::FolderTimestamp;
+use super::file_target::TargetPlanner;
+use super::name_resolution::{self, ResolvedFile, ResolvedRequest};
+use super::partial_file::{find_version, remove_version};
+use super::report_builder::{FailureReason, FetchReportBuilder};
+use super::session::{ChangedFile, FetchSession};
+use super::source_dialer::{ConnectedSource, SourceDialer};
+use super::writer::FileJob;
+use super::{FetchDestination, FetchEventHandler, FetchReport, FetchRequest, FileNo, REHASH_TIMEOUT, RequestedName};
+use crate::engine::{Error, run_blocking};
+use crate::net::link::Link;
+
+mod local_copy;
+mod round_driver;
+mod target_planning;
+
+use round_driver::RoundDriver;
+use target_planning::PlannedJobs;
+
+/// The driver of one fetch.
+pub(super) struct FetchDriver<'a> {
+    dialer: &'a SourceDialer,
+    request: &'a FetchRequest,
+    cancel: &'a CancellationToken,
+    session: FetchSession<'a>,
+    /// The latest link to the owner of the names; `Err`: the reason why the owner can't be reached.
+    owner_link: Result<Link, FailureReason>,
+}
+
+impl<'a> FetchDriver<'a> {
+    pub(super) fn new(
+        dialer: &'a SourceDialer,
+        owner_link: Result<Link, Error>,
+        request: &'a FetchRequest,
+        events: FetchEventHandler<'a>,
+        cancel: &'a CancellationToken,
+    ) -> Self {
+        let session = FetchSession::new(request, FetchReportBuilder::new(events));
+        let owner_link = owner_link.map_err(|error| FailureReason::of(&error));
+        Self { dialer, request, cancel, session, owner_link }
+    }
+
+    /// Fetches the files that the names led to, and builds the report.
+    pub(super) async fn run(mut self, resolved: ResolvedRequest) -> FetchReport {
+        let destination = match &self.request.destination {
+            // Only now is it known whether the names led to a single file.
+            FetchDestination::FileOrFolder(path) if !resolved.is_one_file => FetchDestination::Folder(path.clone()),
+            destination => destination.clone(),
+        };
+        let early = self.fetch(resolved).await.err();
+        self.session.report.build(self.request, destination, early)
+    }
+
+    /// Plans the targets, runs the rounds and sets folder times. Fails with the error that ended the fetch early; every
+    /// file is settled then as well.
+    async fn fetch(&mut self, mut resolved: ResolvedRequest) -> Result<(), Error> {
+        if self.request.destination.is_stream() {
+            // A stream can't put a file aside for later: its order is fixed when the first byte is written.
+            resolved.files = self.restat_stale(resolved.files).await;
+        }
+        let mut times = std::mem::take(&mut resolved.folder_times);
+        times.extend(self.request.folder_times.iter().cloned());
+        let planned =
+            target_planning::plan_targets(self.request, resolved, &mut self.session.report, self.cancel).await;
+        let PlannedJobs { jobs, stale_files, mut planner, error } = planned;
+        // Recorded even if the fetch ends early: a later attempt sets them then.
+        self.session.report.set_folder_times(times.clone());
+        if let Some(error) = error {
+            return self.abort(&jobs, stale_files, error);
+        }
+        // Built now, because the rounds consume the planner; applied last,
+        // because each placed file changes its folder's time.
+        let timestamps: Vec<FolderTimestamp> = planner
+            .iter_mut()
+            .flat_map(|planner| times.iter().map(|time| planner.folder_timestamp(time.clone())))
+            .collect();
+        self.run_rounds(jobs, stale_files, planner).await?;
+        run_blocking(move || {
+            timestamps.into_iter().for_each(FolderTimestamp::apply);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Runs rounds until none leaves changed files.
+    async fn run_rounds(
+        &mut self,
+        mut jobs: Vec<FileJob>,
+        mut stale_files: Vec<ResolvedFile>,
+        mut planner: Option<Box<TargetPlanner>>,
+    ) -> Result<(), Error> {
+        // Stale files count by their old size; the new one isn't known before the owner has hashed them.
+        let stale_sizes = stale_files.iter().map(|file| file.stat.size);
+        let bytes = jobs.iter().map(|job| job.layout.size()).chain(stale_sizes).fold(0, u64::saturating_add);
+        self.session.report.tell(super::FetchEvent::Resolved { files: jobs.len() + stale_files.len(), bytes });
+        loop {
+            let mut changed = Vec::new();
+            if !jobs.is_empty() {
+                let (ended, put_aside) = self.run_round(jobs).await;
+                changed = put_aside;
+                if let Err(error) = ended {
+                    let jobs: Vec<FileJob> = changed.into_iter().map(|changed| changed.job).collect();
+                    return self.abort(&jobs, stale_files, error);
+                }
+            }
+            if changed.is_empty() && stale_files.is_empty() {
+                return Ok(());
+            }
+            jobs = self.restat_changed(changed).await;
+            let fresh = self.restat_stale(std::mem::take(&mut stale_files)).await;
+            if let Some(planner) = planner.take().filter(|_| !fresh.is_empty()) {
+                let mut planned = PlannedJobs::default();
+                let outcome =
+                    planned.plan_on_disk(planner, fresh, Vec::new(), &mut self.session.report, self.cancel).await;
+                jobs.extend(planned.jobs);
+                if let Err(error) = outcome {
+                    return self.abort(&jobs, Vec::new(), error);
+                }
+            }
+            if self.cancel.is_cancelled() {
+                return self.abort(&jobs, Vec::new(), Error::Interrupted);
+            }
+        }
+    }
+
+    /// Runs one round; returns also the files that changed meanwhile.
+    async fn run_round(&mut self, jobs: Vec<FileJob>) -> (Result<(), Error>, Vec<ChangedFile>) {
+        let owner = match self.query_owner(&jobs).await {
+            Ok(owner) => owner,
+            Err(error) => {
+                self.session.report.abort_jobs(&jobs, &error);
+                return (Err(error), Vec::new());
+            }
+        };
+        let jobs = Arc::new(jobs);
+        match RoundDriver::start(self.dialer, self.request, &mut self.session, jobs.clone(), owner) {
+            Ok(round) => round.run(self.cancel).await,
+            Err(error) => {
+                self.session.report.abort_jobs(&jobs, &error);
+                (Err(error), Vec::new())
+            }
+        }
+    }
+
+    /// Returns the owner as a source of these files, with its groups of partial ones. The inner `Err` is the reason why
+    /// the owner can't be reached.
+    async fn query_owner(&self, jobs: &[FileJob]) -> Result<Result<ConnectedSource, FailureReason>, Error> {
+        let link = match &self.owner_link {
+            Ok(link) => link.clone(),
+            Err(reason) => return Ok(Err(reason.clone())),
+        };
+        let partial: Vec<FileNo> = (0..).zip(jobs).filter(|(_, job)| job.stat.partial).map(|(no, _)| no).collect();
+        let asked = ConnectedSource::query(link, (0..jobs.len()).collect(), jobs, &partial).await;
+        asked.map(Ok).map_err(|why| Error::stream(&self.request.from, why))
+    }
+
+    /// Resolves changed files again by name; returns the jobs of the next round.
+    async fn restat_changed(&mut self, changed: Vec<ChangedFile>) -> Vec<FileJob> {
+        let mut jobs = Vec::new();
+        let mut timeout = REHASH_TIMEOUT;
+        for ChangedFile { job, .. } in changed {
+            match self.restat(&job.stat, &mut timeout).await {
+                Ok(described) => {
+                    if let Some(target) = job.target.clone().filter(|_| described.stat.hash != job.stat.hash) {
+                        let old = job.stat.hash;
+                        let removed = run_blocking(move || {
+                            remove_version(&target, &old);
+                            Ok(())
+                        });
+                        // Fails only if the task panics; an old partial file
+                        // that stays costs disk space, not correctness.
+                        let _ = removed.await;
+                    }
+                    jobs.extend(self.session.refetch(job, described));
+                }
+                Err(error) => {
+                    let error = no_longer_shared_error(&job, error).await;
+                    self.session.report.fail_job(&job, error);
+                }
+            }
+        }
+        jobs
+    }
+
+    /// Returns the files as the owner describes them after hashing them again; fails those that it has no more.
+    async fn restat_stale(&mut self, files: Vec<ResolvedFile>) -> Vec<ResolvedFile> {
+        let mut fresh = Vec::with_capacity(files.len());
+        let mut timeout = REHASH_TIMEOUT;
+        for file in files {
+            if !file.stat.stale {
+                fresh.push(file);
+                continue;
+            }
+            match self.restat(&file.stat, &mut timeout).await {
+                Ok(ResolvedFile { stat, layout, .. }) => fresh.push(ResolvedFile { stat, layout, ..file }),
+                Err(error) => {
+                    let (name, size) = (file.stat.name.as_str().to_owned(), file.stat.size);
+                    let (again, report) = (Some(retry_name_of_file(&file)), &mut self.session.report);
+                    match error {
+                        Error::Interrupted => report.abort(name, size, again, &error),
+                        error => report.fail(name, size, again, error),
+                    }
+                }
+            }
+        }
+        fresh
+    }
+
+    /// Resolves a file again by name. `timeout` is shared by a run of files: it is used up by one that stays stale and
+    /// restored by one that answers.
+    async fn restat(&mut self, stat: &FileStat, timeout: &mut Duration) -> Result<ResolvedFile, Error> {
+        let cancel = self.cancel;
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Error::Interrupted),
+            asked = self.restat_by_name(stat, timeout) => asked,
+        }
+    }
+
+    async fn restat_by_name(&mut self, stat: &FileStat, timeout: &mut Duration) -> Result<ResolvedFile, Error> {
+        let user: &UserName = &self.request.from;
+        if self.session.is_banned(user) {
+            return Err(Error::Integrity(format!("{user} told a lie before")));
+        }
+        let link = match &self.owner_link {
+            Ok(link) if !link.is_closed() => link.clone(),
+            // A lost owner costs the timeout once; each further file
+            // gets one second and not the whole wait again.
+            _ => self.dialer.reconnect(user, std::mem::take(timeout).max(Duration::from_secs(1))).await?,
+        };
+        self.owner_link = Ok(link.clone());
+        let asked = name_resolution::stat_file(&link, &stat.name, *timeout, self.session.report.events()).await;
+        // One file that stays stale used up the wait; the next ones are asked once and not waited for.
+        *timeout = if matches!(asked, Err(Error::Stale { .. })) { Duration::ZERO } else { REHASH_TIMEOUT };
+        let missing = || Error::NotShared { user: user.clone(), name: stat.name.as_str().to_owned() };
+        name_resolution::resolved_file(user, asked?.ok_or_else(missing)?, None)
+    }
+
+    /// Settles the files that were not begun with the error that ended the fetch, and returns that error.
+    fn abort(&mut self, jobs: &[FileJob], stale_files: Vec<ResolvedFile>, error: Error) -> Result<(), Error> {
+        self.session.report.abort_jobs(jobs, &error);
+        for file in stale_files {
+            let (name, size) = (file.stat.name.as_str().to_owned(), file.stat.size);
+            self.session.report.abort(name, size, Some(retry_name_of_file(&file)), &error);
+        }
+        Err(error)
+    }
+}
+
+/// Adds to the error of a file that isn't shared any more the path and size of the partial file that stays.
+async fn no_longer_shared_error(job: &FileJob, error: Error) -> Error {
+    let Error::NotShared { user, name } = error else { return error };
+    let bytes = job.earlier_rounds.fetched.saturating_add(job.earlier_rounds.resumed.unwrap_or(0));
+    let (target, hash) = (job.target.clone().filter(|_| bytes > 0), job.stat.hash);
+    let part = run_blocking(move || Ok(target.and_then(|target| find_version(&target, &hash)))).await;
+    Error::NoLongerShared { user, name, kept: part.ok().flatten().map(|part| (part, bytes)) }
+}
+
+/// Builds the request entry for exactly this file and target.
+fn retry_name_of_file(file: &ResolvedFile) -> RequestedName {
+    RequestedName { text: file.stat.name.as_str().to_owned(), local: Some(file.local.clone()) }
+}

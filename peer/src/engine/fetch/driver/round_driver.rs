@@ -1,0 +1,365 @@
+//! Driver of one round: owns its tasks, links and the writer, and feeds the session with what they tell.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shared::UserName;
+use shared::peer::PeerErrorCode;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::local_copy::copy_groups;
+use crate::engine::fetch::downloader::{DownloadContext, DownloadEvent, download};
+use crate::engine::fetch::group_availability::watch_availability;
+use crate::engine::fetch::plan::{FetchPlan, SharedPlan, SourceNo};
+use crate::engine::fetch::report_builder::FailureReason;
+use crate::engine::fetch::session::{
+    ChangedFile, CopyOutcome, FetchSession, RoundEnd, SessionAction, SessionEvent, SourceFiles,
+};
+use crate::engine::fetch::source_dialer::{ConnectedSource, SourceDialer};
+use crate::engine::fetch::source_finder::{ExcludedUsers, SearchEvent, SourceFinder};
+use crate::engine::fetch::stall_detector::StallDetector;
+use crate::engine::fetch::writer::{self, FileJob, StreamSink, WriterCommand, WriterEvent, WriterThreads};
+use crate::engine::fetch::{FetchRequest, FileNo};
+use crate::engine::{Error, run_blocking};
+use crate::net::StreamError;
+use crate::net::link::Link;
+use crate::util::rate_limit::TokenBucket;
+
+/// The pause between two looks at how fast the sources are.
+const TRAFFIC_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest wait for named sources after all files are settled.
+const NAMED_SOURCE_TIMEOUT: Duration = Duration::from_secs(3);
+/// For the writer to put away what it has after an interruption.
+const WRITER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The tasks and channels of one round.
+pub(super) struct RoundDriver<'a, 'session> {
+    session: &'a mut FetchSession<'session>,
+    dialer: &'a SourceDialer,
+    request: &'a FetchRequest,
+    context: Arc<DownloadContext>,
+    /// Parallel streams per source; 1 for a stream destination.
+    streams_per_source: usize,
+    /// The links of the sources, by their number.
+    links: Vec<SourceLink>,
+    /// Links that the session has not taken or refused yet.
+    new_links: HashMap<UserName, Link>,
+    downloaders: JoinSet<(SourceNo, u32, Result<(), StreamError>)>,
+    /// Tasks that poll sources which don't have all of a file yet.
+    availability_watches: JoinSet<Result<(), StreamError>>,
+    redials: JoinSet<(SourceNo, Result<Link, Error>)>,
+    copies: JoinSet<(FileNo, CopyOutcome)>,
+    searches: JoinSet<()>,
+    searches_requested: watch::Sender<u64>,
+    excluded_users: Arc<ExcludedUsers>,
+    download_events: mpsc::UnboundedReceiver<DownloadEvent>,
+    writer_events: mpsc::UnboundedReceiver<WriterEvent>,
+    search_events: mpsc::UnboundedReceiver<SearchEvent>,
+    writer_threads: WriterThreads,
+}
+
+/// The newest link of a source.
+struct SourceLink {
+    link: Link,
+    /// One detector for all streams of a link: they share its queues, so silence is judged per link.
+    stall_detector: Arc<StallDetector>,
+}
+
+/// The reason why the driver stops feeding the session.
+enum DriveEnd {
+    Round(RoundEnd),
+    Interrupted,
+    WriterFailed,
+}
+
+impl<'a, 'session> RoundDriver<'a, 'session> {
+    /// Starts the writer, the search for sources and the downloaders of the owner.
+    ///
+    /// # Errors
+    /// Fails if the writer's threads can't be started.
+    pub(super) fn start(
+        dialer: &'a SourceDialer,
+        request: &'a FetchRequest,
+        session: &'a mut FetchSession<'session>,
+        jobs: Arc<Vec<FileJob>>,
+        owner: Result<ConnectedSource, FailureReason>,
+    ) -> Result<Self, Error> {
+        let in_order = request.destination.is_stream();
+        // In order, more streams per source would only fill memory with groups that wait for their turn.
+        let streams_per_source = if in_order { 1 } else { request.streams.max(1) };
+        let mut plan = FetchPlan::new(jobs.iter().map(|job| job.layout), streams_per_source, in_order);
+        // Open partial files and the files queued in the writer share one limit on descriptors.
+        plan.limit_open_files(writer::max_waiting_files());
+        let plan = Arc::new(SharedPlan::new(plan));
+        let chat_priority = dialer.chat_priority().clone();
+        let sink = StreamSink::of(&request.destination);
+        let (writer, writer_events, writer_threads) = writer::start_writer(jobs.clone(), chat_priority.clone(), sink)?;
+        let (events, download_events) = mpsc::unbounded_channel();
+        let rate_limit = request.limit.map(|limit| tokio::sync::Mutex::new(TokenBucket::new(limit, Instant::now())));
+        let context = Arc::new(DownloadContext {
+            owner: request.from.clone(),
+            plan: plan.clone(),
+            jobs: jobs.clone(),
+            writer,
+            events,
+            rate_limit,
+            chat_priority,
+        });
+        let mut new_links = HashMap::new();
+        let owner = owner.map(|source| take_link(&mut new_links, source));
+        session.begin_round(jobs, plan, owner, Instant::now());
+        let excluded_users = Arc::<ExcludedUsers>::default();
+        let searches_requested = watch::Sender::new(1);
+        let (events, search_events) = mpsc::unbounded_channel();
+        let mut driver = Self {
+            session,
+            dialer,
+            request,
+            context: context.clone(),
+            streams_per_source,
+            links: Vec::new(),
+            new_links,
+            downloaders: JoinSet::new(),
+            availability_watches: JoinSet::new(),
+            redials: JoinSet::new(),
+            copies: JoinSet::new(),
+            searches: JoinSet::new(),
+            searches_requested,
+            excluded_users: excluded_users.clone(),
+            download_events,
+            writer_events,
+            search_events,
+            writer_threads,
+        };
+        let finder = SourceFinder {
+            dialer: dialer.clone(),
+            context,
+            policy: request.sources.clone(),
+            excluded_users,
+            searches_requested: driver.searches_requested.subscribe(),
+            events,
+        };
+        driver.searches.spawn(finder.run());
+        Ok(driver)
+    }
+
+    /// Runs the round to its end; returns the files that changed meanwhile, and the error that ended the fetch.
+    pub(super) async fn run(mut self, cancel: &CancellationToken) -> (Result<(), Error>, Vec<ChangedFile>) {
+        let end = self.drive(cancel).await;
+        if matches!(end, DriveEnd::Round(RoundEnd::AllSettled)) {
+            // Wakes idle downloaders, which find the plan done and end.
+            self.context.plan.announce_work();
+            self.await_named_sources(cancel).await;
+        }
+        self.stop(end).await
+    }
+
+    /// Feeds the session until the round ends.
+    async fn drive(&mut self, cancel: &CancellationToken) -> DriveEnd {
+        let mut looks = tokio::time::interval(TRAFFIC_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.perform_actions().await;
+            if let Some(end) = self.session.round_end() {
+                return DriveEnd::Round(end);
+            }
+            // Biased: an interruption goes first. Download events precede writer events, so that a file is
+            // reported as started before its first verified bytes.
+            let event = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return DriveEnd::Interrupted,
+                _ = looks.tick() => self.traffic(),
+                Some(event) = self.download_events.recv() => SessionEvent::Download(event),
+                event = self.writer_events.recv() => match event {
+                    Some(event) => SessionEvent::Writer(event),
+                    None => return DriveEnd::WriterFailed,
+                },
+                Some(event) = self.search_events.recv() => self.search_event(event),
+                Some(ended) = self.downloaders.join_next() => match ended {
+                    Ok((source, generation, Err(error))) => self.lost_link(source, generation, error),
+                    Ok((_, _, Ok(()))) => continue,
+                    Err(failure) => {
+                        tracing::error!("a downloader failed: {failure}");
+                        continue;
+                    }
+                },
+                Some(ended) = self.availability_watches.join_next() => {
+                    if let Ok(Err(error)) = ended {
+                        // The downloaders of the same link fail too, and
+                        // their error is the one that is handled.
+                        tracing::debug!("what a source has isn't known any more: {error}");
+                    }
+                    continue;
+                }
+                Some(Ok((source, dialled))) = self.redials.join_next() => match dialled {
+                    Ok(link) => {
+                        self.new_links.insert(link.user().clone(), link);
+                        SessionEvent::Redialled { source }
+                    }
+                    Err(error) => SessionEvent::RedialFailed { source, error },
+                },
+                Some(Ok((file, outcome))) = self.copies.join_next() => SessionEvent::CopyEnded { file, outcome },
+            };
+            self.session.handle(event, Instant::now());
+        }
+    }
+
+    /// Does what the session asks for.
+    async fn perform_actions(&mut self) {
+        while let Some(action) = self.session.poll_action() {
+            match action {
+                SessionAction::AbandonFile { file } => self.context.writer.send(WriterCommand::Abandon { file }).await,
+                SessionAction::StartSource { source, user, generation } => {
+                    self.start_source(source, &user, generation);
+                }
+                SessionAction::RefuseSource { user } => {
+                    if let Some(link) = self.new_links.remove(&user) {
+                        link.close(PeerErrorCode::Cancelled);
+                    }
+                }
+                SessionAction::CloseLink { source, code } => {
+                    if let Some(source) = self.source_link(source) {
+                        source.link.close(code);
+                    }
+                }
+                SessionAction::Redial { source, user, timeout } => {
+                    let dialer = self.dialer.clone();
+                    self.redials.spawn(async move { (source, dialer.reconnect(&user, timeout).await) });
+                }
+                SessionAction::Search { requested } => drop(self.searches_requested.send_replace(requested)),
+                SessionAction::ExcludeUser { user } => self.excluded_users.add(user),
+                SessionAction::ReadmitUser { user } => self.excluded_users.remove(&user),
+                SessionAction::CopyLocally { of, copy, path } => {
+                    let context = self.context.clone();
+                    self.copies.spawn(async move { (copy, copy_groups(context, of, copy, path).await) });
+                }
+            }
+        }
+    }
+
+    fn start_source(&mut self, source: SourceNo, user: &UserName, generation: u32) {
+        let (Some(link), Ok(index)) = (self.new_links.remove(user), usize::try_from(source)) else { return };
+        let stall_detector = Arc::new(StallDetector::default());
+        let newest = SourceLink { link: link.clone(), stall_detector: stall_detector.clone() };
+        match self.links.get_mut(index) {
+            Some(known) => *known = newest,
+            // The session numbers sources in the order in which it starts them.
+            None => self.links.push(newest),
+        }
+        for _ in 0..self.streams_per_source {
+            let (context, link, detector) = (self.context.clone(), link.clone(), stall_detector.clone());
+            self.downloaders
+                .spawn(async move { (source, generation, download(context, link, detector, source).await) });
+        }
+        let partial_files = self.context.plan().partial_files(source);
+        if !partial_files.is_empty() {
+            let (context, timeout) = (self.context.clone(), self.request.source_timeout);
+            self.availability_watches.spawn(watch_availability(context, link, source, partial_files, timeout));
+        }
+    }
+
+    fn source_link(&self, source: SourceNo) -> Option<&SourceLink> {
+        usize::try_from(source).ok().and_then(|index| self.links.get(index))
+    }
+
+    fn traffic(&self) -> SessionEvent {
+        SessionEvent::TrafficRead(self.links.iter().map(|source| source.stall_detector.read()).collect())
+    }
+
+    fn lost_link(&self, source: SourceNo, generation: u32, error: StreamError) -> SessionEvent {
+        let is_link_open = self.source_link(source).is_some_and(|source| !source.link.is_closed());
+        SessionEvent::LinkLost { source, generation, error, is_link_open }
+    }
+
+    fn search_event(&mut self, event: SearchEvent) -> SessionEvent {
+        match event {
+            SearchEvent::Found(source) => {
+                let user = source.link.user().clone();
+                SessionEvent::SourceFound { user, files: take_link(&mut self.new_links, source) }
+            }
+            SearchEvent::Unavailable { user, is_named, error } => {
+                SessionEvent::SourceUnavailable { user, is_named, error }
+            }
+            SearchEvent::Completed(requests) => SessionEvent::SearchCompleted(requests),
+        }
+    }
+
+    /// Waits a little for the outcome of the named users, so that an unreachable one is reported even if other sources
+    /// had everything quickly.
+    async fn await_named_sources(&mut self, cancel: &CancellationToken) {
+        let outcomes = async {
+            while self.session.awaits_named_sources() {
+                match self.search_events.recv().await {
+                    // Nothing is left to ask it for.
+                    Some(SearchEvent::Found(_) | SearchEvent::Unavailable { is_named: false, .. }) => {}
+                    Some(event) => {
+                        let event = self.search_event(event);
+                        self.session.handle(event, Instant::now());
+                    }
+                    None => return,
+                }
+            }
+        };
+        tokio::select! {
+            () = outcomes => {}
+            () = cancel.cancelled() => {}
+            () = tokio::time::sleep(NAMED_SOURCE_TIMEOUT) => {}
+        }
+    }
+
+    /// Ends all tasks and the writer, and settles what is left.
+    async fn stop(self, end: DriveEnd) -> (Result<(), Error>, Vec<ChangedFile>) {
+        let Self {
+            session,
+            context,
+            mut downloaders,
+            mut availability_watches,
+            mut redials,
+            mut copies,
+            mut searches,
+            mut writer_events,
+            writer_threads,
+            ..
+        } = self;
+        // Awaited and not only aborted: tasks hold handles to the
+        // writer, and all must be gone before it is joined.
+        searches.shutdown().await;
+        copies.shutdown().await;
+        redials.shutdown().await;
+        availability_watches.shutdown().await;
+        downloaders.shutdown().await;
+        session.begin_drain();
+        drop(context);
+        // The last handle to the writer is gone; its threads finish the work they have. An interruption
+        // doesn't wait for them, since one may hang at a pipe that nobody reads.
+        let joined = run_blocking(move || writer_threads.join());
+        let early = match end {
+            DriveEnd::Round(RoundEnd::AllSettled | RoundEnd::BrokenStream) => joined.await.err(),
+            DriveEnd::Round(RoundEnd::Failed(error)) => Some(joined.await.err().unwrap_or(error)),
+            DriveEnd::WriterFailed => {
+                Some(joined.await.err().unwrap_or_else(|| Error::Internal("the writer ended too early".to_owned())))
+            }
+            DriveEnd::Interrupted => {
+                let _ = tokio::time::timeout(WRITER_SHUTDOWN_TIMEOUT, joined).await;
+                Some(Error::Interrupted)
+            }
+        };
+        // Events sent while the threads ended: files that were placed then must not be reported as aborted.
+        while let Ok(event) = writer_events.try_recv() {
+            session.handle(SessionEvent::Writer(event), Instant::now());
+        }
+        let changed = session.end_round(early.as_ref());
+        (early.map_or(Ok(()), Err), changed)
+    }
+}
+
+/// Keeps the link of a source until the session has taken or refused it; returns the files that the source has.
+fn take_link(new_links: &mut HashMap<UserName, Link>, source: ConnectedSource) -> SourceFiles {
+    let ConnectedSource { link, files, partial_files } = source;
+    new_links.insert(link.user().clone(), link);
+    SourceFiles { files, partial_files }
+}
