@@ -4,7 +4,9 @@ use std::sync::OnceLock;
 
 /// Tells the user something in one line. One of a kind serves the whole process, which has one user: SQLite's busy handler
 /// takes no context, and `TZ` belongs to the process.
-pub struct UserNotifier(OnceLock<Box<dyn Fn(&str) + Send + Sync>>);
+pub struct UserNotifier(OnceLock<ShowLine>);
+
+type ShowLine = Box<dyn Fn(&str) + Send + Sync>;
 
 impl UserNotifier {
     /// Creates a notifier that tells nobody.

@@ -479,17 +479,26 @@ fn read_refusal(failure: &ReadFailure) -> RequestRefusal {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write;
     use std::ops::ControlFlow;
+    use std::path::Path;
+
+    use tokio::task::JoinSet;
 
     use super::*;
     use crate::engine::share::share;
+
+    fn put(path: &Path, content: &[u8]) {
+        File::create(path).unwrap().write_all(content).unwrap();
+    }
 
     #[tokio::test]
     async fn many_who_ask_for_a_manifest_share_one() {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(&home.path().join("home")).unwrap();
         let file = home.path().join("film");
-        std::fs::write(&file, vec![7; 3 << 20]).unwrap();
+        put(&file, &vec![7; 3 << 20]);
         share(&profile, &[file], None, &mut |_| ControlFlow::Continue(())).unwrap();
         let hash = profile.share(&"film".parse().unwrap()).unwrap().unwrap().hash;
         let library = ShareLibrary::new(profile, Arc::default());
@@ -508,7 +517,7 @@ mod tests {
         let disks = ["a", "b"].map(|name| home.path().join(name));
         for disk in &disks {
             std::fs::create_dir(disk).unwrap();
-            std::fs::write(disk.join("film"), b"film").unwrap();
+            put(&disk.join("film"), b"film");
         }
         share(&profile, &disks, None, &mut |_| ControlFlow::Continue(())).unwrap();
         let slots = Arc::new(DiskSlots::with_disks(DISK_SLOTS, disks.to_vec()));
@@ -520,16 +529,14 @@ mod tests {
             (0..DISK_SLOTS.total).map(|number| at_a.try_acquire(&user(number / 4)).unwrap()).collect();
         let ask = |number: usize, name: &'static str| {
             let library = library.clone();
-            tokio::spawn(async move { library.stat(&user(number), name.parse().unwrap()).await })
+            async move { library.stat(&user(number), name.parse().unwrap()).await }
         };
         // As many as there are slots of all disks, twice.
-        let waiting: Vec<_> = (0..2 * LOOKUP_SLOTS.total).map(|number| ask(number / 2, "a/film")).collect();
-        assert!(ask(1000, "b/film").await.unwrap().is_ok());
-        assert!(ask(0, "b/film").await.unwrap().is_ok(), "nor those who wait");
-        assert!(waiting.iter().all(|asked| !asked.is_finished()));
+        let mut waiting: JoinSet<_> = (0..2 * LOOKUP_SLOTS.total).map(|number| ask(number / 2, "a/film")).collect();
+        assert!(ask(1000, "b/film").await.is_ok());
+        assert!(ask(0, "b/film").await.is_ok(), "nor those who wait");
+        assert!(waiting.try_join_next().is_none());
         drop(hanging);
-        for asked in waiting {
-            assert!(asked.await.unwrap().is_ok());
-        }
+        assert!(waiting.join_all().await.iter().all(Result::is_ok));
     }
 }
