@@ -301,14 +301,14 @@ mod tests {
                 .await
                 .is_err()
         );
-        assert!(accounts.read(Requester::Administrator, |store| store.bindings()).await.is_ok());
+        assert!(accounts.read(Requester::Administrator, SqliteAccountStore::bindings).await.is_ok());
         assert!(accounts.last_write_error().unwrap().contains("disk is full"));
-        accounts.commit(Requester::Administrator, |store| store.probe()).await.unwrap();
+        accounts.commit(Requester::Administrator, SqliteAccountStore::probe).await.unwrap();
         assert_eq!(accounts.last_write_error(), None);
         assert!(accounts.is_alive().await);
         let panicked = accounts.read(Requester::Administrator, |_| -> Result<(), _> { panic!("as a bug would") }).await;
         assert!(matches!(panicked, Err(AccountStoreError::Failed(_))));
-        let written = accounts.commit(Requester::Administrator, |store| store.probe()).await;
+        let written = accounts.commit(Requester::Administrator, SqliteAccountStore::probe).await;
         assert!(written.is_err_and(|why| why.is_undone()), "it never reached the thread");
         assert!(!accounts.is_alive().await);
     }

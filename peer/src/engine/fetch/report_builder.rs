@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use shared::peer::FolderTime;
 
+use super::file_target::FileTarget;
 use super::writer::{EarlierRounds, FileJob};
 use super::{
     FetchDestination, FetchEvent, FetchEventHandler, FetchReport, FetchRequest, FetchSummary, FileNo, FileOutcome,
@@ -155,7 +156,7 @@ impl<'a> FetchReportBuilder<'a> {
     pub(super) fn settle_job(&mut self, job: &FileJob, so_far: EarlierRounds, outcome: FileOutcome) {
         // A placed file whose path the file system may confuse with that of a file still to come.
         if let FileOutcome::Done(path) | FileOutcome::Renamed(path) | FileOutcome::Skipped(path) = &outcome
-            && job.target.as_ref().is_some_and(|target| target.collides())
+            && job.target.as_ref().is_some_and(FileTarget::collides)
         {
             self.add_placed(path.clone(), job.layout.size());
         }

@@ -294,12 +294,18 @@ fn log_failure(outcome: Result<(), Error>) {
 }
 
 impl DeliveryDispatcher {
-    /// Runs only the workers that an act needs, for a node without presence: it delivers nothing unasked. Never returns.
+    /// Runs only the workers that an act needs, for a node without presence: it delivers nothing unasked. Returns when the
+    /// node stops.
     pub(super) async fn run_workers(mut self) {
         let mut workers = JoinSet::new();
-        while let Some(mailbox) = self.new_mailboxes.recv().await {
-            workers.spawn(self.worker(mailbox).run());
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                Some(mailbox) = self.new_mailboxes.recv() => drop(workers.spawn(self.worker(mailbox).run())),
+            }
         }
+        // Awaited and not only aborted: each holds the profile, whose last handle puts its write-ahead log away.
+        workers.shutdown().await;
     }
 
     fn worker(&self, mailbox: Arc<Mailbox>) -> DeliveryWorker {

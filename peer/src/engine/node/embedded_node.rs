@@ -104,6 +104,7 @@ fn run(
 #[derive(Debug)]
 pub(super) struct TransientNode {
     link_pool: Arc<LinkPool>,
+    stop: CancellationToken,
     /// Owns the delivery workers.
     tasks: JoinSet<()>,
 }
@@ -112,18 +113,19 @@ impl TransientNode {
     /// Returns a node without presence and its acts.
     pub(super) fn start(me: &LocalUser) -> (Self, NodeCore) {
         let (events, link_pool) = (EventBus::new(), Arc::new(LinkPool::on_demand(me.clone())));
-        let (outbox, dispatcher) =
-            MessageOutbox::new(me.clone(), events.clone(), link_pool.clone(), CancellationToken::new());
+        let stop = CancellationToken::new();
+        let (outbox, dispatcher) = MessageOutbox::new(me.clone(), events.clone(), link_pool.clone(), stop.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(dispatcher.run_workers());
         let core = NodeCore::offline(me.clone(), events, &link_pool, outbox);
-        (Self { link_pool, tasks }, core)
+        (Self { link_pool, stop, tasks }, core)
     }
 
     /// Closes the links that were dialed.
     pub(super) async fn end(mut self) {
         // Before the workers are aborted: dropping a stream finishes it, as if everything had been sent.
         self.link_pool.close().await;
-        self.tasks.shutdown().await;
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
     }
 }
