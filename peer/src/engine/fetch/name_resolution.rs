@@ -16,6 +16,7 @@ use crate::engine::Error;
 use crate::net::StreamError;
 use crate::net::link::Link;
 use crate::net::stream::{StreamPriority, with_timeout};
+use crate::util::Backoff;
 
 /// Time for one page of a listing.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -356,9 +357,10 @@ pub(super) async fn stat_file(
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
 ) -> Result<Option<FileStat>, Error> {
     let until = Instant::now() + timeout;
-    let mut pause = FIRST_POLL_DELAY;
+    let mut backoff = Backoff::new(FIRST_POLL_DELAY, MAX_POLL_DELAY);
     let mut told = false;
     loop {
+        let pause = backoff.next_delay();
         match link.request(&PeerRequest::Stat { name: name.clone() }).await {
             // Only the name that was asked for: an answer about
             // another file could place it under the wrong name.
@@ -369,7 +371,6 @@ pub(super) async fn stat_file(
                     report(FetchEvent::AwaitingRehash { name: name.as_str() });
                 }
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(MAX_POLL_DELAY);
             }
             Err(StreamError::Refused { code: PeerErrorCode::Stale, message }) => {
                 return Err(Error::Stale { user: link.user().clone(), name: name.as_str().to_owned(), why: message });

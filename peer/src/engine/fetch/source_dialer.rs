@@ -19,6 +19,7 @@ use crate::engine::{Error, LocalUser, run_blocking};
 use crate::net::StreamError;
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{self, Link};
+use crate::util::Backoff;
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -96,10 +97,10 @@ impl SourceDialer {
     /// Dials `user` until they answer or `timeout` has passed.
     pub(super) async fn reconnect(&self, user: &UserName, timeout: Duration) -> Result<Link, Error> {
         let until = Instant::now() + timeout;
-        let mut wait = FIRST_RETRY_DELAY;
+        let mut backoff = Backoff::new(FIRST_RETRY_DELAY, MAX_RETRY_DELAY);
         loop {
             // Sleeps first: the link has just failed, and an immediate attempt would meet the same state.
-            tokio::time::sleep(wait.min(until.saturating_duration_since(Instant::now()))).await;
+            tokio::time::sleep(backoff.next_delay().min(until.saturating_duration_since(Instant::now()))).await;
             match self.connect(user).await {
                 Ok(link) => return Ok(link),
                 // No attempt can cure these.
@@ -109,7 +110,6 @@ impl SourceDialer {
                 Err(error) if Instant::now() >= until => return Err(error),
                 Err(error) => tracing::debug!("{user} is still gone: {error}"),
             }
-            wait = (wait * 2).min(MAX_RETRY_DELAY);
         }
     }
 
