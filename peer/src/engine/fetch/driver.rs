@@ -16,7 +16,9 @@ use super::report_builder::{FailureReason, FetchReportBuilder};
 use super::session::{ChangedFile, FetchSession};
 use super::source_dialer::{ConnectedSource, SourceDialer};
 use super::writer::FileJob;
-use super::{FetchDestination, FetchEventHandler, FetchReport, FetchRequest, FileNo, REHASH_TIMEOUT, RequestedName};
+use super::{
+    FetchDestination, FetchEvent, FetchEventHandler, FetchReport, FetchRequest, FileNo, REHASH_TIMEOUT, RequestedName,
+};
 use crate::engine::{Error, run_blocking};
 use crate::net::link::Link;
 
@@ -102,7 +104,7 @@ impl<'a> FetchDriver<'a> {
         // Stale files count by their old size; the new one isn't known before the owner has hashed them.
         let stale_sizes = stale_files.iter().map(|file| file.stat.size);
         let bytes = jobs.iter().map(|job| job.layout.size()).chain(stale_sizes).fold(0, u64::saturating_add);
-        self.session.report.tell(super::FetchEvent::Resolved { files: jobs.len() + stale_files.len(), bytes });
+        self.session.report.tell(FetchEvent::Resolved { files: jobs.len() + stale_files.len(), bytes });
         loop {
             let mut changed = Vec::new();
             if !jobs.is_empty() {

@@ -230,7 +230,10 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
                     let dialer = self.dialer.clone();
                     self.redials.spawn(async move { (source, dialer.reconnect(&user, timeout).await) });
                 }
-                SessionAction::Search { requested } => drop(self.searches_requested.send_replace(requested)),
+                SessionAction::Search { requested } => {
+                    // The first search begins by itself: a request for it must not cause a second one.
+                    self.searches_requested.send_if_modified(|known| std::mem::replace(known, requested) != requested);
+                }
                 SessionAction::ExcludeUser { user } => self.excluded_users.add(user),
                 SessionAction::ReadmitUser { user } => self.excluded_users.remove(&user),
                 SessionAction::CopyLocally { of, copy, path } => {

@@ -25,7 +25,7 @@ const INSPECTION_BATCH: usize = 1024;
 /// Smaller existing files are hashed without progress events: they take too little time.
 const MIN_REPORTED_BYTES: u64 = 32 << 20;
 
-/// The result of planning: jobs to run, and the report of what is settled already.
+/// The result of planning; what is settled already is in the report.
 #[derive(Default)]
 pub(super) struct PlannedJobs {
     pub(super) jobs: Vec<FileJob>,
