@@ -17,9 +17,10 @@ mod slot_activity;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use shared::UserName;
 
 use crate::quota_table::{CountTable, ExhaustedQuota, QuotaLimits, QuotaTable};
@@ -118,7 +119,7 @@ impl ConnectionSlots {
 
     /// Changes the limits; slots in use stay in use.
     pub fn set_limits(&self, limit: usize, per_address: PerAddressLimits) {
-        let mut taken = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.table.lock();
         (taken.limit, taken.per_address) = (limit, per_address);
     }
 
@@ -128,7 +129,7 @@ impl ConnectionSlots {
     /// [`SlotsExhausted`] when a limit is reached and no connection may be evicted.
     pub fn acquire(&self, from: IpAddr, now: Instant) -> Result<ConnectionSlot, SlotsExhausted> {
         let from = ClientOrigin::of(from);
-        let mut taken = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.table.lock();
         // Eviction frees the slot at once; the evicted connection ends a moment later by itself.
         if let Some(full) = taken.exhausted_limit(from) {
             let (number, other) = taken.eviction_candidate(full, from, now).ok_or(full)?;
@@ -148,7 +149,7 @@ impl ConnectionSlot {
         if self.reservation.is_some() {
             return;
         }
-        let mut taken = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.table.lock();
         let kept = SlotReservation { user: user.clone(), from: self.from };
         let limit = taken.limit;
         if taken.reservations.add(&kept, limit) {
@@ -162,7 +163,7 @@ impl ConnectionSlot {
     /// # Errors
     /// [`SlotsExhausted`] when that origin has no slot left; the connection then has none any more.
     pub fn move_to(&mut self, from: ClientOrigin) -> Result<(), SlotsExhausted> {
-        let mut taken = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.table.lock();
         // Evicted in the meantime: the connection is about to end.
         if taken.remove(self.number, self.from).is_none() {
             return Ok(());
@@ -180,7 +181,7 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut taken = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.table.lock();
         taken.remove(self.number, self.from);
         self.reservation.take().iter().for_each(|kept| taken.reservations.remove(kept));
     }
@@ -300,7 +301,7 @@ mod tests {
     }
 
     fn is_empty(places: &ConnectionSlots) -> bool {
-        let taken = places.table.lock().unwrap();
+        let taken = places.table.lock();
         taken.counts.is_empty() && taken.by_address.is_empty() && taken.by_count.is_empty()
     }
 
@@ -349,7 +350,7 @@ mod tests {
         assert!(places.acquire(ip("10.1.1.1"), now).is_ok(), "a quarter is never kept");
         drop(hoard);
         assert!(is_empty(&places));
-        let kept = &places.table.lock().unwrap().reservations;
+        let kept = &places.table.lock().reservations;
         assert!(kept.all.is_empty() && kept.by_user.is_empty());
     }
 
@@ -396,10 +397,10 @@ mod tests {
             (1..20).map(|n| places.acquire([10, 0, 1, n % 2].into(), now).unwrap()).collect();
         let newcomers: Vec<ConnectionSlot> =
             (0..12).map(|n| places.acquire([10, 0, 2, n].into(), now).unwrap()).collect();
-        assert_eq!(places.table.lock().unwrap().counts.total(), 20);
+        assert_eq!(places.table.lock().counts.total(), 20);
         // An evicted connection is no longer counted, however long it takes to end.
         hoard.clear();
-        assert_eq!(places.table.lock().unwrap().counts.total(), 13);
+        assert_eq!(places.table.lock().counts.total(), 13);
         hoard.extend((0..7).map(|_| places.acquire(ip("10.0.1.1"), now).unwrap()));
         assert_eq!(places.acquire(ip("10.0.1.1"), now).unwrap_err(), SlotsExhausted::Total);
         now += EVICTION_IDLE_TIME;

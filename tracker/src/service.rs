@@ -31,10 +31,11 @@ mod request_error;
 mod worker_thread;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use parking_lot::{Mutex, RwLock};
 use shared::tracker::{
     Dialect, ParsedRequest, RejectedFiles, SessionToken, TrackerRequest, UnusableName, guess_dialect, parse_object,
 };
@@ -270,7 +271,7 @@ impl TrackerService {
     /// Replaces the policy. Rates that stay the same keep their buckets, so that a reload refills nothing.
     pub fn set_policy(&self, policy: ServicePolicy) {
         self.with_registry(|registry, _| registry.set_rules(policy.rules));
-        let mut gate = self.access_policy.write().unwrap_or_else(PoisonError::into_inner);
+        let mut gate = self.access_policy.write();
         let mut new = AccessPolicy::new(policy);
         if new.rates == gate.rates {
             new.limits = Arc::clone(&gate.limits);
@@ -342,7 +343,7 @@ impl TrackerService {
     /// Runs `work` with the registry after expiring leases, and wakes subscribers if it made events.
     pub(crate) fn with_registry<T>(&self, work: impl FnOnce(&mut PresenceRegistry, Instant) -> T) -> T {
         // A panic while the lock is held is a bug that the log shows; refusing everybody afterwards wouldn't mend it.
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registry = self.registry.lock();
         let (before, was_due) = (registry.last_event(), registry.next_event_due());
         let now = Instant::now();
         // So that no action sees a presence whose lease has run out.
@@ -373,7 +374,7 @@ impl TrackerService {
     }
 
     fn access_policy(&self) -> Arc<AccessPolicy> {
-        Arc::clone(&self.access_policy.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.access_policy.read())
     }
 
     /// Parses a request. A long one is parsed on the worker thread, and its permit is returned for later work.

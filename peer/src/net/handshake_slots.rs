@@ -16,8 +16,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::Ipv6Network;
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +67,7 @@ impl HandshakeSlots {
     }
 
     fn queue(&self) -> MutexGuard<'_, HandshakeQueue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

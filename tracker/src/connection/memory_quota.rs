@@ -4,9 +4,10 @@
 //! its memory as long as it arrives at [`MIN_BYTES_PER_SECOND`]; a slower one loses it when another needs memory.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
@@ -84,7 +85,7 @@ impl MemoryQuota {
 
     fn try_acquire(&self, lease: &mut MemoryLease, more: usize, now: Instant) -> Result<(), ExhaustedQuota> {
         let from = lease.from;
-        let mut taken = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.usage.lock();
         taken.units.try_add(from, more, self.limits)?;
         lease.units += more;
         let behind_at = Some(now + MAX_TIME_AHEAD);
@@ -102,7 +103,7 @@ impl MemoryQuota {
     }
 
     fn release(&self, lease: &mut MemoryLease, pieces: usize) {
-        let mut taken = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.usage.lock();
         taken.units.subtract(lease.from, pieces);
         lease.units -= pieces;
         if lease.units == 0
@@ -117,7 +118,7 @@ impl MemoryQuota {
 
     /// Asks the holder furthest behind to give up its memory, if that relieves this limit.
     fn reclaim(&self, lack: ExhaustedQuota, from: ClientOrigin, now: Instant) {
-        let mut taken = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.usage.lock();
         // Cleared, so that the next waiter doesn't choose the same holder again while it gives up its memory.
         if let Some(holder) = taken.furthest_behind(lack, from, now) {
             holder.behind_at = None;
@@ -127,7 +128,7 @@ impl MemoryQuota {
 
     fn update_holder(&self, lease: &MemoryLease, change: impl FnOnce(&mut LeaseHolder)) {
         let Some(held) = &lease.ticket else { return };
-        let mut taken = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.usage.lock();
         if let Some(holder) = taken.holders.get_mut(&held.number) {
             change(holder);
         }
@@ -248,7 +249,7 @@ mod tests {
         assert!(at_once(&mut same, 2) && !at_once(&mut same, 3));
         drop((same, other));
         assert!(at_once(&mut share("127.0.0.1"), 5));
-        let taken = budget.usage.lock().unwrap();
+        let taken = budget.usage.lock();
         assert!(taken.units.is_empty() && taken.holders.is_empty());
     }
 

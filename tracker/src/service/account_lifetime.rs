@@ -1,6 +1,5 @@
 //! The lapse of accounts that were made and never used.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
@@ -18,19 +17,19 @@ impl TrackerService {
     /// Records the first login of an account, so that it never lapses. A record that fails is tried again at the next
     /// login.
     pub(super) async fn record_use(&self, requester: Requester, user: &UserName) {
-        let is_unused = || self.unused_accounts.lock().unwrap_or_else(PoisonError::into_inner).contains(user);
+        let is_unused = || self.unused_accounts.lock().contains(user);
         if !is_unused() {
             return;
         }
         match self.accounts.mark_used(requester, user).await {
-            Ok(()) => drop(self.unused_accounts.lock().unwrap_or_else(PoisonError::into_inner).remove(user)),
+            Ok(()) => drop(self.unused_accounts.lock().remove(user)),
             Err(why) => warn!(%user, %why, "the account's first login is not recorded yet"),
         }
     }
 
     /// Notes an account that nobody logged in to yet.
     pub(super) fn note_unused(&self, user: UserName) {
-        self.unused_accounts.lock().unwrap_or_else(PoisonError::into_inner).insert(user);
+        self.unused_accounts.lock().insert(user);
     }
 
     /// Removes some of the accounts that lapsed until `now`. To be called now and then.
@@ -49,7 +48,7 @@ impl TrackerService {
             match self.accounts.remove_lapsed(Requester::Administrator, &user, now).await {
                 Ok(()) => {
                     self.has_free_claims.store(true, Ordering::Relaxed);
-                    self.unused_accounts.lock().unwrap_or_else(PoisonError::into_inner).remove(&user);
+                    self.unused_accounts.lock().remove(&user);
                     self.with_registry(|registry, _| registry.unbind(&user));
                     info!(%user, "removed: the account was never used");
                 }

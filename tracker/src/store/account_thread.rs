@@ -1,9 +1,10 @@
 //! The thread of the account database, and the bounded queue of jobs for it.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
@@ -93,7 +94,7 @@ impl AccountThread {
 
     /// Returns the reason why the last change failed; `None` after a success, or before any change.
     pub(super) fn last_write_error(&self) -> Option<String> {
-        self.health.last_write_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.health.last_write_error.lock().clone()
     }
 
     /// True if the thread works through its queue. Waits as long as that takes, even for a place in the queue.
@@ -149,7 +150,7 @@ impl AccountThread {
 
 impl QueueSlot {
     fn try_reserve(queue_usage: &Arc<Mutex<QuotaTable>>, from: ClientOrigin) -> Result<Self, AccountStoreError> {
-        let mut usage = queue_usage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut usage = queue_usage.lock();
         usage.try_add(from, 1, QUEUE_LIMITS).map_err(|_| AccountStoreError::Busy)?;
         drop(usage);
         Ok(Self { queue_usage: Arc::clone(queue_usage), from })
@@ -158,7 +159,7 @@ impl QueueSlot {
 
 impl Drop for QueueSlot {
     fn drop(&mut self) {
-        self.queue_usage.lock().unwrap_or_else(PoisonError::into_inner).subtract(self.from, 1);
+        self.queue_usage.lock().subtract(self.from, 1);
     }
 }
 
@@ -184,7 +185,7 @@ impl StoreHealth {
         if let Some(metrics) = self.metrics.get() {
             metrics.record_commit(StoreKind::Accounts, took, trouble.is_none());
         }
-        let mut known = self.last_write_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.last_write_error.lock();
         if known.is_some() && trouble.is_none() {
             info!("accounts can be changed again");
         }

@@ -6,8 +6,9 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::UserName;
 use shared::names::name_encoding::encode_component;
 use shared::peer::FolderTime;
@@ -99,7 +100,7 @@ impl FolderTimestamp {
 impl DestinationTree {
     /// Locks and returns the files that this fetch placed.
     fn placed_files(&self) -> MutexGuard<'_, PlacedFiles> {
-        self.placed_files.lock().unwrap_or_else(PoisonError::into_inner)
+        self.placed_files.lock()
     }
 
     /// Returns the root, or the nearest existing folder above it, with its path.
@@ -207,7 +208,7 @@ impl DestinationTree {
     }
 
     fn folder_cache(&self) -> MutexGuard<'_, FolderCache> {
-        self.folder_cache.lock().unwrap_or_else(PoisonError::into_inner)
+        self.folder_cache.lock()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Downloader of one stream: sends requests ahead, reads the answers in order, and hands groups to the writer.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::content::Manifest;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::FileNo;
 use super::chat_priority::ChatPriority;
-use super::plan::{FetchPlan, SharedPlan, SourceNo, WorkItem};
+use super::plan::{SharedPlan, SourceNo, WorkItem};
 use super::stall_detector::StallDetector;
 use super::writer::{FileJob, WriterCommand, WriterHandle};
 use crate::net::StreamError;
@@ -56,10 +56,6 @@ pub(super) enum DownloadEvent {
 }
 
 impl DownloadContext {
-    pub(super) fn plan(&self) -> MutexGuard<'_, FetchPlan> {
-        self.plan.lock()
-    }
-
     fn job(&self, file: FileNo) -> Result<&FileJob, StreamError> {
         self.jobs.get(file).ok_or(StreamError::Unexpected("a file that was asked for"))
     }
@@ -136,7 +132,7 @@ impl StreamDownloader<'_> {
                     Err(StreamError::Reset(code)) => self.handle_reset(&work, code),
                     outcome => outcome?,
                 }
-            } else if self.context.plan().is_done() {
+            } else if self.context.plan.lock().is_done() {
                 if let Some((Some(sender), _)) = self.stream.take() {
                     sender.finish();
                 }
@@ -152,7 +148,7 @@ impl StreamDownloader<'_> {
     }
 
     fn return_all_work(&mut self) {
-        let mut plan = self.context.plan();
+        let mut plan = self.context.plan.lock();
         for work in self.in_flight.drain(..).rev() {
             plan.return_work(self.source, &work);
         }
@@ -166,7 +162,7 @@ impl StreamDownloader<'_> {
             *sender = None;
         }
         if let Some(work) = self.in_flight.pop_back() {
-            self.context.plan().return_work(self.source, &work);
+            self.context.plan.lock().return_work(self.source, &work);
             self.context.plan.announce_work();
         }
     }
@@ -185,9 +181,9 @@ impl StreamDownloader<'_> {
             return Ok(());
         }
         let mut ahead: u64 = self.in_flight.iter().map(|work| self.bytes_of(work)).sum();
-        let enough = self.context.plan().bytes_ahead(self.source);
+        let enough = self.context.plan.lock().bytes_ahead(self.source);
         while self.in_flight.len() < MAX_REQUESTS_AHEAD && (ahead < enough || self.in_flight.is_empty()) {
-            let Some(work) = self.context.plan().next_work(self.source, Instant::now()) else { return Ok(()) };
+            let Some(work) = self.context.plan.lock().next_work(self.source, Instant::now()) else { return Ok(()) };
             ahead += self.bytes_of(&work);
             let (file, ask) = match work {
                 WorkItem::Manifest(file) => (file, PeerRequest::Manifest { hash: self.context.job(file)?.stat.hash }),
@@ -240,14 +236,14 @@ impl StreamDownloader<'_> {
             Err(StreamError::Refused { code: PeerErrorCode::Busy, .. }) if self.busy_answers < MAX_BUSY_RETRIES => {
                 self.busy_answers += 1;
                 self.in_flight.pop_front();
-                self.context.plan().return_work(self.source, work);
+                self.context.plan.lock().return_work(self.source, work);
                 self.stall_detector.pause_during(tokio::time::sleep(BUSY_RETRY_DELAY)).await;
                 return Ok(());
             }
             // A refusal ends this answer and not the stream; the next answers follow it.
             Err(StreamError::Refused { code, message }) => {
                 self.in_flight.pop_front();
-                self.context.plan().return_work(self.source, work);
+                self.context.plan.lock().return_work(self.source, work);
                 self.report_unavailable(work, code, message);
                 return Ok(());
             }
@@ -275,7 +271,7 @@ impl StreamDownloader<'_> {
     /// Records in the plan that the source doesn't have the file, and tells the coordinator why.
     fn report_unavailable(&self, work: &WorkItem, code: PeerErrorCode, message: UntrustedText) {
         let (WorkItem::Manifest(file) | WorkItem::Run { file, .. }) = *work;
-        self.context.plan().remove_availability(self.source, file);
+        self.context.plan.lock().remove_availability(self.source, file);
         self.context.plan.announce_work();
         self.context.send_event(DownloadEvent::FileUnavailable { source: self.source, file, code, message });
     }
@@ -288,7 +284,7 @@ impl StreamDownloader<'_> {
             // Not a proof against this source: the owner's description,
             // which every job rests on, may be the wrong one.
             self.in_flight.pop_front();
-            self.context.plan().return_work(self.source, &WorkItem::Manifest(file));
+            self.context.plan.lock().return_work(self.source, &WorkItem::Manifest(file));
             self.report_unavailable(
                 &WorkItem::Manifest(file),
                 PeerErrorCode::Protocol,
@@ -311,7 +307,7 @@ impl StreamDownloader<'_> {
         };
         self.in_flight.pop_front();
         // In the end game two sources send the same manifest; the writer opens the file only once.
-        let first = self.context.plan().manifest_arrived(file);
+        let first = self.context.plan.lock().manifest_arrived(file);
         if first {
             let source = self.source;
             self.stall_detector
@@ -330,7 +326,7 @@ impl StreamDownloader<'_> {
         for group in start..end {
             let len = usize::try_from(layout.group_len(group)).unwrap_or(usize::MAX);
             let bytes = self.read_bytes(self.context.writer.buffer(len), len).await?;
-            self.context.plan().group_delivered(self.source, file, group, Instant::now());
+            self.context.plan.lock().group_delivered(self.source, file, group, Instant::now());
             // From here on the group is the writer's; only the rest
             // of the run could still have to be returned.
             match self.in_flight.front_mut() {
@@ -364,7 +360,7 @@ impl StreamDownloader<'_> {
     }
 
     fn ban_source(&self, about: FileNo, expected: &'static str) -> StreamError {
-        if self.context.plan().ban_source(self.source) {
+        if self.context.plan.lock().ban_source(self.source) {
             self.context.send_event(DownloadEvent::SourceMisbehaved { source: self.source, file: about });
         }
         StreamError::Unexpected(expected)

@@ -86,7 +86,7 @@ pub(super) async fn watch_availability(
     let mut growing: HashMap<FileNo, (u32, Instant)> = files.into_iter().map(|file| (file, (0, now))).collect();
     loop {
         // At each turn: files settle meanwhile, and the task must end with the last of them.
-        growing.retain(|file, _| !context.plan().is_settled(*file));
+        growing.retain(|file, _| !context.plan.lock().is_settled(*file));
         if growing.is_empty() {
             return Ok(());
         }
@@ -97,7 +97,7 @@ pub(super) async fn watch_availability(
             let grew = match held {
                 GroupAvailability::All => {
                     let groups = context.jobs.get(file).map_or(0, |job| job.layout.group_count());
-                    context.plan().set_groups(source, file, GroupSet::full(groups));
+                    context.plan.lock().set_groups(source, file, GroupSet::full(groups));
                     growing.remove(&file);
                     true
                 }
@@ -105,7 +105,7 @@ pub(super) async fn watch_availability(
                     let count = groups.len();
                     let (before, since) = growing.get(&file).copied().unwrap_or((0, now));
                     if count > before {
-                        context.plan().set_groups(source, file, groups);
+                        context.plan.lock().set_groups(source, file, groups);
                         growing.insert(file, (count, now));
                     } else if now.duration_since(since) >= timeout {
                         growing.remove(&file);
@@ -127,7 +127,7 @@ pub(super) async fn watch_availability(
 }
 
 fn report_unavailable(context: &DownloadContext, source: SourceNo, file: FileNo, why: &str) {
-    context.plan().remove_availability(source, file);
+    context.plan.lock().remove_availability(source, file);
     context.send_event(DownloadEvent::FileUnavailable {
         source,
         file,

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::peer::{PeerErrorCode, ZEROS_CAPABILITY};
 use shared::{GroupSet, UserName};
 use tokio::time::Instant;
@@ -166,7 +167,7 @@ impl SourceDialer {
     }
 
     fn links(&self) -> MutexGuard<'_, Vec<Link>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+        self.links.lock()
     }
 }
 

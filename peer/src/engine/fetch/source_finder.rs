@@ -1,9 +1,10 @@
 //! Search for other sources: at the beginning, after each loss of a source, and at intervals.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::UserName;
 use shared::peer::PeerErrorCode;
 use shared::tracker::{HashText, ListPeersReply, ListPeersRequest, ListedPeer, TrackerRequest, UserFilesReply};
@@ -79,7 +80,7 @@ impl ExcludedUsers {
     }
 
     fn users(&self) -> MutexGuard<'_, HashSet<UserName>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -110,7 +111,7 @@ impl SourceFinder {
         // are settled: an unreachable one is reported.
         let is_first = wanted == 1 && !self.named_users().is_empty();
         let mut due: Vec<FileNo> = {
-            let plan = self.context.plan();
+            let plan = self.context.plan.lock();
             (0..self.context.jobs.len()).filter(|no| is_first || !plan.is_settled(*no)).collect()
         };
         let jobs = due.iter().filter_map(|no| self.context.jobs.get(*no));

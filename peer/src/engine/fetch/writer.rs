@@ -18,11 +18,12 @@ mod group_writer;
 mod stream_sink;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use shared::content::Manifest;
 use shared::peer::FileStat;
 use shared::{GroupLayout, ZeroRuns};
@@ -239,7 +240,7 @@ impl WriterHandle {
 
     /// Returns an empty buffer for a group of `len` bytes.
     pub(super) fn buffer(&self, len: usize) -> Vec<u8> {
-        let kept = self.buffers.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = self.buffers.0.lock().pop();
         let mut buffer = kept.unwrap_or_default();
         buffer.clear();
         // A source may claim any file size, and the group size follows
@@ -283,7 +284,7 @@ impl WriterContext {
 
 impl GroupBufferPool {
     fn recycle(&self, buffer: Vec<u8>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         if kept.len() < MAX_POOLED_BUFFERS && buffer.capacity() <= RESERVED_BYTES {
             kept.push(buffer);
         }

@@ -258,7 +258,7 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
             self.downloaders
                 .spawn(async move { (source, generation, download(context, link, detector, source).await) });
         }
-        let partial_files = self.context.plan().partial_files(source);
+        let partial_files = self.context.plan.lock().partial_files(source);
         if !partial_files.is_empty() {
             let (context, timeout) = (self.context.clone(), self.request.source_timeout);
             self.availability_watches.spawn(watch_availability(context, link, source, partial_files, timeout));

@@ -1,7 +1,6 @@
 //! The plan of a round as its session and its downloaders share it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -25,7 +24,7 @@ impl SharedPlan {
     }
 
     pub(in crate::engine::fetch) fn lock(&self) -> MutexGuard<'_, FetchPlan> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+        self.plan.lock()
     }
 
     /// Wakes the downloaders that wait for work.
