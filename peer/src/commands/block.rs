@@ -41,7 +41,7 @@ async fn block(context: &CommandContext, mut user: UserName) -> Result<(), Error
         return Err(Error::Usage(format!("{user} is you: you can't block yourself")));
     }
     require_known_user(&me, &user).await?;
-    NodeHandle::open(&me, NodeNeed::Links).await?.block(&user).await?;
+    NodeHandle::perform_act(&me, NodeNeed::Links, async |node| node.block(&user).await).await?;
     context.output.note(&format!("blocked {user}: no messages, offers or downloads"));
     Ok(())
 }

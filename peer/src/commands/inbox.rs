@@ -83,7 +83,7 @@ async fn print_inbox(context: &CommandContext) -> Result<(), Error> {
 }
 
 async fn mark_read(me: &LocalUser, with: &UserName, up_to: i64) -> Result<(), Error> {
-    NodeHandle::open(me, NodeNeed::Store).await?.mark_read(with, Some(up_to)).await
+    NodeHandle::perform_act(me, NodeNeed::Store, async |node| node.mark_read(with, Some(up_to)).await).await
 }
 
 /// Accepts a stranger's requests to talk.
@@ -97,7 +97,7 @@ async fn accept(context: &CommandContext, mut user: UserName) -> Result<(), Erro
     if me.profile.conversation_status(&user)? == ConversationStatus::Request(0) {
         require_known_user(&me, &user).await?;
     }
-    NodeHandle::open(&me, NodeNeed::Links).await?.accept(&user).await?;
+    NodeHandle::perform_act(&me, NodeNeed::Links, async |node| node.accept(&user).await).await?;
     context.output.note(&format!("accepted {user}: you receive all their messages from now on"));
     Ok(())
 }

@@ -166,9 +166,7 @@ async fn withdraw_unannounced(me: &LocalUser, to: &UserName, offers: Vec<FileOff
 }
 
 async fn announce_offer(me: &LocalUser, to: &UserName, name: &FileName) -> Result<DeliveryReport, Error> {
-    let node = NodeHandle::open(me, NodeNeed::Links).await?;
-    let delivered = node.deliver_offer(to, name).await;
-    node.close().await.and(delivered)
+    NodeHandle::perform_act(me, NodeNeed::Links, async |node| node.deliver_offer(to, name).await).await
 }
 
 async fn withdraw(context: &CommandContext, mut to: UserName, files: &[PathBuf]) -> Result<(), Error> {

@@ -107,5 +107,5 @@ async fn drop_queued(context: &CommandContext, id: &str) -> Result<(), Error> {
 /// Removes a message from the outbox, through the node if one runs, so that views are told. Returns false if the
 /// message no longer waits.
 pub(super) async fn cancel_message(me: &LocalUser, to: &UserName, id: MessageId) -> Result<bool, Error> {
-    NodeHandle::open(me, NodeNeed::Links).await?.cancel(to, id).await
+    NodeHandle::perform_act(me, NodeNeed::Links, async |node| node.cancel(to, id).await).await
 }

@@ -43,7 +43,7 @@ pub(super) async fn run(context: &CommandContext, args: PasswdArgs) -> Result<()
     let (current, new) = read_password_change(context, &source, check).await?;
     let change = async |current| {
         let change = PasswordChange { current, new: new.clone() };
-        NodeHandle::open(&me, NodeNeed::Links).await?.change_password(change).await
+        NodeHandle::perform_act(&me, NodeNeed::Links, async |node| node.change_password(change).await).await
     };
     current.try_each(change).await?;
     if context.output.is_json() {

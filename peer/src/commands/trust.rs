@@ -77,7 +77,7 @@ async fn trust_user(
         }
         me.profile.trust(user, fingerprint, false, now_s())?;
         // Messages held back because of the changed key may now be delivered.
-        NodeHandle::open(&me, NodeNeed::Links).await?.wake(Some(user)).await?;
+        NodeHandle::perform_act(&me, NodeNeed::Links, async |node| node.wake(Some(user)).await).await?;
         context.output.note(&format!(
             "the key of {user} is {fingerprint} from now on; `peer verify {}` to be sure",
             shell_operand(user)

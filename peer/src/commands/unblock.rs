@@ -30,7 +30,7 @@ pub(super) async fn run(context: &CommandContext, args: UnblockArgs) -> Result<(
     let mut user = args.user;
     let me = context.me(Access::Use)?;
     resolve_arguments(context, &me, LookupScope::Local, [&mut user]).await?;
-    if !NodeHandle::open(&me, NodeNeed::Store).await?.unblock(&user).await? {
+    if !NodeHandle::perform_act(&me, NodeNeed::Store, async |node| node.unblock(&user).await).await? {
         return Err(Error::Usage(format!("{user} is not blocked: `peer block` shows who is")));
     }
     context.output.note(&format!("unblocked {user}"));

@@ -28,13 +28,10 @@ pub(super) async fn send_message(
     let id = message.id;
     // True once the message may be stored.
     let is_begun = Cell::new(false);
-    let delivering = async {
-        let node = NodeHandle::open(me, NodeNeed::Links).await?;
+    let delivering = NodeHandle::perform_act(me, NodeNeed::Links, async |node| {
         is_begun.set(true);
-        let delivered = node.deliver(user, message, now).await;
-        // In order, so that the recipient's node learns at once that the link is over.
-        node.close().await.and(delivered)
-    };
+        node.deliver(user, message, now).await
+    });
     let delivery = tokio::select! {
         () = context.cancel.cancelled() => None,
         delivery = with_wait_notice(context, user, delivering) => Some(delivery?),

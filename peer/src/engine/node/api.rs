@@ -116,6 +116,21 @@ impl NodeHandle {
         Err(ProfileError::NodeRuns { pid: me.profile.node_holder().pid }.into())
     }
 
+    /// Performs one act on a node, and ends the node in order if this process runs it.
+    ///
+    /// # Errors
+    /// As [`Self::open`], else the error of the act.
+    pub async fn perform_act<T>(
+        me: &LocalUser,
+        need: NodeNeed,
+        act: impl AsyncFnOnce(&NodeApi) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let node = Self::open(me, need).await?;
+        let outcome = act(&node).await;
+        // In order, so that the other side learns at once that the link is over.
+        node.close().await.and(outcome)
+    }
+
     /// Attaches to the running node; `None` if there is none.
     ///
     /// # Errors
