@@ -14,7 +14,7 @@ use bytes::{Buf, BytesMut};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::UserName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -28,6 +28,7 @@ use crate::engine::node_event::{FileTransfer, NodeEvent};
 use crate::engine::{Error, ErrorKind};
 use crate::profile::Profile;
 use crate::sys;
+use crate::util::json_lines::{LineBuffer, LineError};
 
 /// Longer than any request takes, which includes dialing, sending and storing a message.
 const CALL_TIMEOUT: Duration = Duration::from_secs(45);
@@ -223,8 +224,7 @@ impl NodeClient {
             events: events.clone(),
             waiting: HashMap::new(),
             outgoing: BytesMut::new(),
-            incoming: BytesMut::new(),
-            scanned: 0,
+            incoming: LineBuffer::default(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(driver.run(end.clone()));
@@ -289,9 +289,7 @@ struct ConnectionDriver {
     /// Those who wait for a reply, by the id of the request.
     waiting: HashMap<u64, oneshot::Sender<ControlReply>>,
     outgoing: BytesMut,
-    incoming: BytesMut,
-    /// Length of the start of `incoming` that holds no line end.
-    scanned: usize,
+    incoming: LineBuffer,
 }
 
 impl ConnectionDriver {
@@ -307,7 +305,7 @@ impl ConnectionDriver {
         end.token.cancel();
     }
 
-    /// Takes a request, writes a part of those taken, or reads a part of what comes. Fails with the reason of the end.
+    /// Takes a request, writes a part of those taken, or reads a line. Fails with the reason of the end.
     async fn step(&mut self) -> Result<(), String> {
         let (mut reader, mut writer) = self.stream.split();
         tokio::select! {
@@ -323,39 +321,33 @@ impl ConnectionDriver {
                 self.outgoing.advance(len);
                 self.unwritten.fetch_sub(len, Ordering::Relaxed);
             }
-            read = reader.read_buf(&mut self.incoming) => {
-                if read.map_err(|why| why.to_string())? == 0 {
-                    return Err("it ended".to_owned());
-                }
-                self.handle_lines()?;
+            read = self.incoming.read_line(&mut reader, REPLY_BYTES) => match read {
+                Ok(Some(line)) => self.handle_line(&line)?,
+                Ok(None) => return Err("it ended".to_owned()),
+                Err(LineError::TooLong) => return Err("it sent a line without end".to_owned()),
+                Err(LineError::Io(why)) => return Err(why.to_string()),
             }
         }
         Ok(())
     }
 
-    fn handle_lines(&mut self) -> Result<(), String> {
-        while let Some(end) = memchr::memchr(b'\n', &self.incoming[self.scanned..]) {
-            let line = self.incoming.split_to(self.scanned + end + 1);
-            self.scanned = 0;
-            let value: Value = serde_json::from_slice(&line).map_err(|why| why.to_string())?;
-            if value.get("event").is_none() {
-                let reply: ControlReply = serde_json::from_value(value).map_err(|why| why.to_string())?;
-                if let Some(waiting) = self.waiting.remove(&reply.id) {
-                    // Fails when the caller waits no longer.
-                    let _ = waiting.send(reply);
-                }
-                continue;
+    fn handle_line(&mut self, line: &[u8]) -> Result<(), String> {
+        let value: Value = serde_json::from_slice(line).map_err(|why| why.to_string())?;
+        if value.get("event").is_none() {
+            let reply: ControlReply = serde_json::from_value(value).map_err(|why| why.to_string())?;
+            if let Some(waiting) = self.waiting.remove(&reply.id) {
+                // Fails when the caller waits no longer.
+                let _ = waiting.send(reply);
             }
-            match serde_json::from_value(value) {
-                // Fails when nobody watches.
-                Ok(event) => drop(self.events.send(event)),
-                // A newer node may send events that this version doesn't know.
-                Err(why) => tracing::debug!("an unknown event: {why}"),
-            }
+            return Ok(());
         }
-        // Bytes without a line end are scanned once, or a long line would cost quadratic time.
-        self.scanned = self.incoming.len();
-        if self.incoming.len() > REPLY_BYTES { Err("it sent a line without end".to_owned()) } else { Ok(()) }
+        match serde_json::from_value(value) {
+            // Fails when nobody watches.
+            Ok(event) => drop(self.events.send(event)),
+            // A newer node may send events that this version doesn't know.
+            Err(why) => tracing::debug!("an unknown event: {why}"),
+        }
+        Ok(())
     }
 }
 
