@@ -737,6 +737,20 @@ mod tests {
         assert_eq!(SqliteAccountStore::check(&path).unwrap(), 5);
     }
 
+    /// Sets a database back to the table of claims whose keys are texts, and runs `rows` on it.
+    fn set_text_claims(path: &Path, rows: &str) {
+        let old = Connection::open(path).unwrap();
+        old.execute_batch(
+            "DROP TABLE name_claim;
+            DROP TABLE unused_account;
+            CREATE TABLE name_claim (kind TEXT NOT NULL, key TEXT NOT NULL, user TEXT NOT NULL, PRIMARY KEY (kind, key))
+                STRICT, WITHOUT ROWID;
+            CREATE INDEX name_claim_user ON name_claim (user);",
+        )
+        .unwrap();
+        old.execute_batch(rows).unwrap();
+    }
+
     #[test]
     fn accounts_of_version_3_claim_what_looks_like_them_now() {
         let folder = tempfile::tempdir().unwrap();
@@ -746,19 +760,12 @@ mod tests {
         store.create(&account("mary", None), None).unwrap();
         drop(store);
         // Claims as schema version 3 made them.
-        let old = Connection::open(&path).unwrap();
-        old.execute_batch(
-            "DROP TABLE name_claim;
-            DROP TABLE unused_account;
-            CREATE TABLE name_claim (kind TEXT NOT NULL, key TEXT NOT NULL, user TEXT NOT NULL, PRIMARY KEY (kind, key))
-                STRICT, WITHOUT ROWID;
-            CREATE INDEX name_claim_user ON name_claim (user);
-            INSERT INTO name_claim VALUES ('case', 'vl-2', 'vl-2'), ('case', 'mary', 'mary');
+        set_text_claims(
+            &path,
+            "INSERT INTO name_claim VALUES ('case', 'vl-2', 'vl-2'), ('case', 'mary', 'mary');
             INSERT INTO name_claim VALUES ('look', 'vl2', 'vl-2'), ('look', 'mary', 'mary');
             PRAGMA user_version = 3;",
-        )
-        .unwrap();
-        drop(old);
+        );
         let mut store = SqliteAccountStore::open(&path).unwrap();
         for (wanted, taken) in [("v1-2", "vl-2"), ("rnary", "mary"), ("MARY", "mary")] {
             let created = store.create(&account(wanted, None), None);
@@ -777,20 +784,13 @@ mod tests {
         let mut store = SqliteAccountStore::open(&path).unwrap();
         store.create(&account("bob", None), None).unwrap();
         drop(store);
-        let old = Connection::open(&path).unwrap();
         // Both are older than claims; the later one has them.
-        old.execute_batch(
-            "DROP TABLE name_claim;
-            DROP TABLE unused_account;
-            CREATE TABLE name_claim (kind TEXT NOT NULL, key TEXT NOT NULL, user TEXT NOT NULL, PRIMARY KEY (kind, key))
-                STRICT, WITHOUT ROWID;
-            CREATE INDEX name_claim_user ON name_claim (user);
-            INSERT INTO account VALUES ('b0b', 'hash of b0b', NULL);
+        set_text_claims(
+            &path,
+            "INSERT INTO account VALUES ('b0b', 'hash of b0b', NULL);
             INSERT INTO name_claim VALUES ('case', 'bob', 'bob'), ('look', 'bob', 'bob'), ('case', 'b0b', 'b0b');
             PRAGMA user_version = 4;",
-        )
-        .unwrap();
-        drop(old);
+        );
         let mut store = SqliteAccountStore::open(&path).unwrap();
         let taken = |store: &mut SqliteAccountStore, wanted: &str| match store.create(&account(wanted, None), None) {
             Err(AccountStoreError::NameLike { taken, .. }) => taken.to_string(),
