@@ -24,6 +24,8 @@ use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::{Error, ErrorKind, LocalUser, Notice, now_ms, run_blocking};
 use crate::profile::ForgetQuery;
 
+/// Time for the workers of a node without presence to finish what they are at.
+const WORKER_END_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval between checks for expired messages.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(3600);
 /// Interval between checks for history beyond the retention time.
@@ -304,12 +306,16 @@ impl DeliveryDispatcher {
                 Some(mailbox) = self.new_mailboxes.recv() => drop(workers.spawn(self.worker(mailbox).run())),
             }
         }
-        // Awaited and not only aborted: each holds the profile, whose last handle puts its write-ahead log away.
+        // Not aborted at once: what uses the profile on another thread would outlive the abort, and the profile's last
+        // handle puts the write-ahead log away.
+        let ended = async { while workers.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(WORKER_END_TIMEOUT, ended).await;
         workers.shutdown().await;
     }
 
     fn worker(&self, mailbox: Arc<Mailbox>) -> DeliveryWorker {
-        DeliveryWorker::new(self.outbox.me.clone(), self.outbox.events.clone(), self.link_pool.clone(), mailbox)
+        let MessageOutbox { me, events, .. } = &*self.outbox;
+        DeliveryWorker::new(me.clone(), events.clone(), self.link_pool.clone(), mailbox, self.stop.clone())
     }
 
     /// Runs until the node stops.

@@ -10,6 +10,7 @@ use rand::Rng;
 use shared::UserName;
 use shared::peer::MessageId;
 use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::link_pool::LinkPool;
 use crate::engine::chat::{
@@ -136,17 +137,25 @@ pub(super) struct DeliveryWorker {
     events: EventBus,
     link_pool: Arc<LinkPool>,
     mailbox: Arc<Mailbox>,
+    /// Cancelled when the node ends: no further attempt begins.
+    stop: CancellationToken,
     chat_sender: Option<ChatSender>,
     /// The last reason for a failure that was reported, so that each is reported once.
     last_hold_reason: Option<String>,
 }
 
 impl DeliveryWorker {
-    pub(super) const fn new(me: LocalUser, events: EventBus, link_pool: Arc<LinkPool>, mailbox: Arc<Mailbox>) -> Self {
-        Self { me, events, link_pool, mailbox, chat_sender: None, last_hold_reason: None }
+    pub(super) const fn new(
+        me: LocalUser,
+        events: EventBus,
+        link_pool: Arc<LinkPool>,
+        mailbox: Arc<Mailbox>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { me, events, link_pool, mailbox, stop, chat_sender: None, last_hold_reason: None }
     }
 
-    /// Runs until it is aborted.
+    /// Runs until the node stops: an attempt that uses the profile is finished, one that dials is left.
     pub(super) async fn run(mut self) {
         let mut backoff = ATTEMPT_BACKOFF;
         loop {
@@ -154,6 +163,10 @@ impl DeliveryWorker {
             // attempt.
             let queue_watchers = self.mailbox.take_queue_watchers();
             let attempt = self.attempt().await;
+            if attempt.is_err() && self.stop.is_cancelled() {
+                // Its links were closed: that says nothing about the recipient.
+                return;
+            }
             let pause = match attempt {
                 Ok(()) => {
                     report_to(queue_watchers, &DeliveryOutcome::Stored);
@@ -184,6 +197,8 @@ impl DeliveryWorker {
             tokio::pin!(again);
             loop {
                 tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return,
                     () = self.mailbox.wake.notified() => break,
                     () = &mut again => break,
                     () = self.mailbox.typing.notified() => {}
@@ -210,7 +225,10 @@ impl DeliveryWorker {
                 flushed => return flushed,
             }
         }
-        let link = self.link_pool.link_to(&self.mailbox.user).await?;
+        let link = tokio::select! {
+            () = self.stop.cancelled() => return Err(Error::Interrupted),
+            link = self.link_pool.link_to(&self.mailbox.user) => link?,
+        };
         // The link was made, so the key is the one on record.
         self.set_frozen(false).await?;
         let open = ChatSender::open(&link).await.map_err(|why| Error::stream(&self.mailbox.user, why))?;
