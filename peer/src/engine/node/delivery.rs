@@ -51,6 +51,15 @@ pub(super) struct DeliveryDispatcher {
     stop: CancellationToken,
 }
 
+/// Wakes a worker when it is dropped, whatever became of the message.
+struct WakeOnDrop(Arc<Mailbox>);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
+}
+
 impl MessageOutbox {
     /// Returns an outbox, and the task that delivers its messages.
     pub(super) fn new(
@@ -63,16 +72,6 @@ impl MessageOutbox {
         let event_receiver = events.subscribe();
         let outbox = Arc::new(Self { me, events, mailboxes: Mutex::default(), new_mailboxes: sender });
         (outbox.clone(), DeliveryDispatcher { outbox, link_pool, new_mailboxes, events: event_receiver, stop })
-    }
-
-    /// Stores a message and wakes its worker.
-    ///
-    /// # Errors
-    /// [`Error`] when the message can't be stored.
-    pub(super) async fn enqueue(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
-        let stored = self.store(to, message).await?;
-        self.mailbox(to).wake();
-        Ok(stored)
     }
 
     /// Stores a message and waits for its first delivery attempt. With `now` the message is given up if that fails.
@@ -88,12 +87,11 @@ impl MessageOutbox {
         let mailbox = self.mailbox(to);
         // Watched before it is stored: the worker may deliver a stored message at any moment.
         let outcome = mailbox.watch_message(message.id);
-        let stored = self.store(to, message.clone()).await;
+        let stored = self.enqueue(to, message.clone()).await;
         if let Err(error) = stored {
             mailbox.unwatch_message(message.id);
             return Err(error);
         }
-        mailbox.wake();
         match outcome.await {
             Ok(DeliveryOutcome::Stored) => Ok(DeliveryReport { message, state: MessageState::Stored, why: None }),
             Ok(DeliveryOutcome::Queued { kind, why, is_key_recorded: met, is_key_changed: is_changed })
@@ -155,15 +153,19 @@ impl MessageOutbox {
         self.mailbox(user).notify_typing();
     }
 
-    async fn store(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
+    /// Stores a message, or finds it stored already, and wakes its worker once: a second time would be a second attempt.
+    ///
+    /// # Errors
+    /// [`Error`] when the message can't be stored.
+    pub(super) async fn enqueue(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
         // Held until the event is sent, so that events come in the order of the messages' places.
         let turn = self.events.lock_order().await;
-        let (events, mailbox) = (self.events.clone(), self.mailbox(to));
+        let (events, waker) = (self.events.clone(), WakeOnDrop(self.mailbox(to)));
         chat::store_outgoing(&self.me, to, message, move |stored| {
             // Runs on the storing thread: a message that is stored is announced even if this future is dropped.
             let (to, message, seq) = (stored.peer.clone(), stored.message.clone(), stored.seq);
             events.send(NodeEvent::MessageQueued { to, message, seq });
-            mailbox.wake();
+            drop(waker);
             drop(turn);
         })
         .await

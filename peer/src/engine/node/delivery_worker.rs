@@ -155,7 +155,7 @@ impl DeliveryWorker {
         Self { me, events, link_pool, mailbox, stop, chat_sender: None, last_hold_reason: None }
     }
 
-    /// Runs until the node stops: an attempt that uses the profile is finished, one that dials is left.
+    /// Runs until the node stops; an attempt that is under way then is finished.
     pub(super) async fn run(mut self) {
         let mut backoff = ATTEMPT_BACKOFF;
         loop {
@@ -225,10 +225,7 @@ impl DeliveryWorker {
                 flushed => return flushed,
             }
         }
-        let link = tokio::select! {
-            () = self.stop.cancelled() => return Err(Error::Interrupted),
-            link = self.link_pool.link_to(&self.mailbox.user) => link?,
-        };
+        let link = self.link_pool.link_to(&self.mailbox.user).await?;
         // The link was made, so the key is the one on record.
         self.set_frozen(false).await?;
         let open = ChatSender::open(&link).await.map_err(|why| Error::stream(&self.mailbox.user, why))?;
