@@ -70,8 +70,24 @@ fn what_is_left_out_of_a_folder_is_counted_and_told() {
     alone.says("error: not shared: ").says("no such file: no such file or directory");
     let missing: Vec<_> = (0..50).map(|number| lab.join(format!("missing {number}"))).collect();
     let many = bob.peer(["share"]).args(&missing).run();
-    assert!(many.exits(12).err().lines().count() < 8, "{many}");
-    many.says("47 that aren't there").says("50 of 50 couldn't be shared");
+    assert_eq!(many.exits(12).err().lines().count(), 51, "{many}");
+    many.says("missing 49: no such file").says("50 of 50 couldn't be shared");
+    // As they were typed, whatever they are.
+    let key = bob.home().join("identity/identity.pem");
+    symlink(&key, lab.empty_folder("here").join("key")).unwrap();
+    let typed = ["docs/../docs/socket", "./here/key", "docs/../nothing", "docs/./socket", "here/../here/key"];
+    let mixed = bob.peer(["share", "docs"]).args(typed).folder(lab.path()).run();
+    for path in typed {
+        mixed.exits(12).says(&format!("not shared: {path}: "));
+    }
+    mixed.says("left out: 2 hidden");
+    // Of what lies in folders, the first.
+    for number in 0..5 {
+        symlink("x", lab.join("docs").join(format!("link{number}"))).unwrap();
+        lab.file(format!("docs/\u{202e}{number}"), 1);
+    }
+    let inside = bob.peer(["share"]).arg(lab.join("docs")).run();
+    inside.exits(12).says("it contains U+202E").says("not shared as well: 2 whose names can't be shared").is_plain();
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::value_parsers::parse_file_name;
 use crate::engine::node::{announce_shares, running_status};
-use crate::engine::share::{self, OmissionGroup, OmissionReason, ShareSummary};
+use crate::engine::share::{self, OmissionReason, ShareSummary};
 use crate::engine::{Error, ErrorKind, run_blocking};
 use crate::profile::Profile;
 use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, file_count, format_size};
@@ -91,8 +91,7 @@ fn resolve_working_folder(path: PathBuf) -> PathBuf {
 fn outcome_of(summary: &ShareSummary) -> Result<(), Error> {
     let told = |message| Err(Error::Relayed { kind: ErrorKind::Partial, message });
     let failed = summary.omissions.failure_count();
-    let first = summary.omissions.failures().find_map(|(_, group)| group.examples.first());
-    match (failed, first) {
+    match (failed, summary.omissions.first_failure()) {
         (0, _) if summary.shared == 0 && !summary.omissions.is_empty() => {
             let can_be_named = |omission| matches!(omission, OmissionReason::Hidden | OmissionReason::Link);
             let hint = if summary.omissions.by_design().any(|(omission, _)| can_be_named(omission)) {
@@ -103,24 +102,17 @@ fn outcome_of(summary: &ShareSummary) -> Result<(), Error> {
             told(format!("no file is shared{hint}"))
         }
         (0, _) => Ok(()),
-        (1, Some(only)) => told(failure_line(&only.name, &only.why)),
+        (1, Some(only)) => told(failure_line(only)),
         _ => told(format!("{failed} of {} couldn't be shared", failed + summary.shared)),
     }
 }
 
 fn summary_json(summary: &ShareSummary, error: Option<&Error>) -> Value {
-    let count =
-        |(omission, group): (OmissionReason, &OmissionGroup)| (omission.as_str().to_owned(), json!(group.count));
-    let names = |(omission, group): (OmissionReason, &OmissionGroup)| {
-        let names: Vec<&str> = group.examples.iter().map(|example| example.name.as_str()).collect();
-        (omission.as_str().to_owned(), json!(names))
-    };
-    let all = || summary.omissions.by_design().chain(summary.omissions.failures());
-    let mut counts = Map::new();
-    for (omission, more) in all().map(count) {
-        // The same reason may stand in both lists: add the counts.
-        let before = counts.get(&omission).and_then(Value::as_u64).unwrap_or(0);
-        counts.insert(omission, json!(before + more.as_u64().unwrap_or(0)));
+    let (mut counts, mut names) = (Map::new(), Map::new());
+    for (reason, group) in summary.omissions.by_reason() {
+        counts.insert(reason.as_str().to_owned(), json!(group.count));
+        let first: Vec<String> = group.examples.into_iter().map(|example| example.name).collect();
+        names.insert(reason.as_str().to_owned(), json!(first));
     }
     json!({
         "shared": summary.shared,
@@ -129,7 +121,7 @@ fn summary_json(summary: &ShareSummary, error: Option<&Error>) -> Value {
         "failed": summary.omissions.failure_count(),
         "found": summary.interrupted_total,
         "left_out": counts,
-        "left_out_first": all().map(names).collect::<Map<_, _>>(),
+        "left_out_first": names,
         "code": error.map(|error| error.kind().as_str()),
     })
 }

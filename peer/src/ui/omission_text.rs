@@ -3,20 +3,21 @@
 use shared::names::name_encoding;
 use shared::safe_text::safe_line;
 
-use crate::engine::share::{OmissionGroup, OmissionReason, OmissionReport};
+use crate::engine::share::{OmissionExample, OmissionGroup, OmissionReason, OmissionReport};
 
-/// Failures listed one by one; the others are counted.
+/// Failures inside folders that are listed one by one; the others are counted.
 const MAX_LISTED: usize = 3;
 
-/// Returns lines about requested files that aren't shared: the first failures by name, the others by number.
+/// Returns lines about requested files that aren't shared: each that the user typed, and of those inside folders the
+/// first by name, the others by number.
 pub fn failure_lines(left_out: &OmissionReport) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut beyond = Vec::new();
+    let mut lines: Vec<String> = left_out.named().map(failure_line).collect();
+    let (mut room, mut beyond) = (MAX_LISTED, Vec::new());
     for (omission, group) in left_out.failures() {
-        let told = group.examples.iter().take(MAX_LISTED.saturating_sub(lines.len()));
-        let before = lines.len();
-        lines.extend(told.map(|example| failure_line(&example.name, &example.why)));
-        let more = group.count - (lines.len() - before);
+        let told = group.examples.len().min(room);
+        lines.extend(group.examples.iter().take(told).map(failure_line));
+        room -= told;
+        let more = group.count - told;
         if more > 0 {
             beyond.push(count_words(omission, more));
         }
@@ -28,8 +29,8 @@ pub fn failure_lines(left_out: &OmissionReport) -> Vec<String> {
 }
 
 /// Returns the line about one failure.
-pub fn failure_line(name: &str, why: &str) -> String {
-    format!("not shared: {}: {}", name_encoding::display_name(name), safe_line(why))
+pub fn failure_line(failure: &OmissionExample) -> String {
+    format!("not shared: {}: {}", name_encoding::display_name(&failure.name), safe_line(&failure.why))
 }
 
 /// Returns a line that counts the files a folder never shares, by reason and with the first names; `None` if there are
@@ -67,6 +68,8 @@ fn count_words(omission: OmissionReason, count: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -82,5 +85,10 @@ mod tests {
         let lines = failure_lines(&left_out);
         assert_eq!((lines.len(), lines[0].as_str()), (4, "not shared: 0: permission denied"));
         assert_eq!(lines[3], "not shared as well: 4997 that can't be read");
+        for number in 0..9 {
+            left_out.add_named(OmissionReason::Missing, Path::new(&format!("../it{number}")), "not there");
+        }
+        let lines = failure_lines(&left_out);
+        assert_eq!((lines.len(), lines[8].as_str()), (13, "not shared: ../it8: not there"));
     }
 }

@@ -11,7 +11,7 @@ use shared::FileName;
 use shared::safe_text::safe_path;
 use walkdir::{DirEntry, WalkDir};
 
-use super::omissions::{OmissionReason, OmissionReport};
+use super::omissions::{CandidateOrigin, OmissionReason, OmissionReport};
 use crate::engine::private_data::PrivateData;
 use crate::profile::SharedFolder;
 use crate::sys::{device, file_version, is_pseudo_file_system, plain_message};
@@ -22,8 +22,7 @@ pub(super) struct WalkedFile {
     pub(super) path: PathBuf,
     pub(super) name: FileName,
     pub(super) metadata: Metadata,
-    /// The user named this very file.
-    pub(super) is_named: bool,
+    pub(super) origin: CandidateOrigin,
 }
 
 /// The files and folders at and below one path.
@@ -77,16 +76,24 @@ impl<'a> FolderWalker<'a> {
                 Err(why) => {
                     let label = || label_of(&root, why.path().unwrap_or(&root.path));
                     let message = why.io_error().map_or_else(|| why.to_string(), plain_message);
-                    left_out.add_found(OmissionReason::Unreadable, label, message);
+                    if why.path().is_none_or(|path| path == root.path) {
+                        left_out.add_named(OmissionReason::Unreadable, named, message);
+                    } else {
+                        left_out.add_found(OmissionReason::Unreadable, label, message);
+                    }
                     continue;
                 }
             };
             let (name, metadata) = match self.inspect_entry(&root, &entry) {
                 Ok(found) => found,
-                Err((omission, why)) => {
+                Err((reason, why)) => {
                     let is_folder = entry.file_type().is_dir();
                     let end = if is_folder { "/" } else { "" };
-                    left_out.add_found(omission, || format!("{}{end}", label_of(&root, entry.path())), why);
+                    if entry.depth() == 0 {
+                        left_out.add_named(reason, named, why);
+                    } else {
+                        left_out.add_found(reason, || format!("{}{end}", label_of(&root, entry.path())), why);
+                    }
                     if is_folder {
                         // Its reason holds for everything below, which is then counted as one omission.
                         entries.skip_current_dir();
@@ -105,14 +112,15 @@ impl<'a> FolderWalker<'a> {
                 let mtime_ns = file_version(&metadata).mtime_ns;
                 walked.folders.push(SharedFolder { name, mtime_ns, is_empty: true });
             } else {
-                let is_named = entry.depth() == 0;
-                walked.files.push(WalkedFile { path: entry.into_path(), name, metadata, is_named });
+                let origin =
+                    if entry.depth() == 0 { CandidateOrigin::Named(named.to_owned()) } else { CandidateOrigin::Found };
+                walked.files.push(WalkedFile { path: entry.into_path(), name, metadata, origin });
             }
         }
         Ok(walked)
     }
 
-    /// Checks one file that is to be shared under this name.
+    /// Checks one file that a command selected, to be shared under this name.
     pub(super) fn inspect_file(&self, path: &Path, name: FileName) -> Result<WalkedFile, ExplainedOmission> {
         let metadata = fs::metadata(path).map_err(|why| omission_of_error(&why))?;
         // Without links: `open_regular` refuses paths with links in them when the share is served.
@@ -121,7 +129,7 @@ impl<'a> FolderWalker<'a> {
             return Err((OmissionReason::Special, kind_text(metadata.file_type())));
         }
         self.check_private(&path, &metadata)?;
-        Ok(WalkedFile { path, name, metadata, is_named: true })
+        Ok(WalkedFile { path, name, metadata, origin: CandidateOrigin::Selected })
     }
 
     fn inspect_root(&self, named: &Path, name: Option<&FileName>) -> Result<WalkRoot, ExplainedOmission> {

@@ -1,6 +1,11 @@
-//! Omissions: files and folders that were named or found and are not shared, counted by reason, with examples.
+//! Omissions: files and folders that were named or found and are not shared.
+//!
+//! The user hears of each path that the user typed. Files that were found are counted by reason, with examples.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use shared::FileName;
 
 /// Examples kept for each reason.
 const MAX_EXAMPLES: usize = 3;
@@ -34,13 +39,27 @@ pub enum OmissionReason {
     NotHashed,
 }
 
-/// A report of omissions, grouped by reason.
+/// The way in which a file was chosen to be shared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum CandidateOrigin {
+    /// The user typed this path.
+    Named(PathBuf),
+    /// A command selected it, such as a file that was fetched.
+    Selected,
+    /// It was found inside a folder.
+    Found,
+}
+
+/// A report of omissions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OmissionReport {
+    /// In the order in which they were noticed; bounded by the command line.
+    named: Vec<(OmissionReason, OmissionExample)>,
+    /// All others, by reason; the flag is true for those that the user asked to share.
     groups: BTreeMap<(bool, OmissionReason), OmissionGroup>,
 }
 
-/// The omissions of one reason.
+/// Omissions of one reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OmissionGroup {
     /// Number of omissions.
@@ -49,10 +68,10 @@ pub struct OmissionGroup {
     pub examples: Vec<OmissionExample>,
 }
 
-/// One omission of an [`OmissionGroup`].
+/// One omission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OmissionExample {
-    /// The path as it was named, or the share name that it would have.
+    /// The path as it was typed, or the share name that it would have.
     pub name: String,
     /// The reason in words for the user.
     pub why: String,
@@ -84,38 +103,81 @@ impl OmissionReason {
 }
 
 impl OmissionReport {
+    /// Records an omission of the file at `path`, which would be shared as `name`.
+    pub(super) fn add(
+        &mut self,
+        reason: OmissionReason,
+        origin: &CandidateOrigin,
+        path: &Path,
+        name: &FileName,
+        why: impl Into<String>,
+    ) {
+        match origin {
+            CandidateOrigin::Named(typed) => self.add_named(reason, typed, why),
+            CandidateOrigin::Selected => self.count(true, reason, || path.to_string_lossy().into_owned(), why.into()),
+            CandidateOrigin::Found => self.add_found(reason, || name.as_str().to_owned(), why),
+        }
+    }
+
+    /// Records an omission of a path that the user typed so: whatever the reason, the user asked for it.
+    pub fn add_named(&mut self, reason: OmissionReason, typed: &Path, why: impl Into<String>) {
+        let name = typed.to_string_lossy().into_owned();
+        self.named.push((reason, OmissionExample { name, why: why.into() }));
+    }
+
     /// Counts an omission found inside a folder.
-    pub fn add_found(&mut self, omission: OmissionReason, name: impl FnOnce() -> String, why: impl Into<String>) {
-        self.add(!omission.is_by_design(), omission, name, why.into());
+    pub fn add_found(&mut self, reason: OmissionReason, name: impl FnOnce() -> String, why: impl Into<String>) {
+        self.count(!reason.is_by_design(), reason, name, why.into());
     }
 
-    /// Counts an omission that was named by itself: whatever the reason, the user asked for it.
-    pub fn add_named(&mut self, omission: OmissionReason, name: impl FnOnce() -> String, why: impl Into<String>) {
-        self.add(true, omission, name, why.into());
+    /// Returns the omissions of paths that the user typed.
+    pub fn named(&self) -> impl Iterator<Item = &OmissionExample> {
+        self.named.iter().map(|(_, example)| example)
     }
 
-    /// Returns the omissions that the user asked to share.
+    /// Returns the omissions, beside the [named](Self::named) ones, that the user asked to share.
     pub fn failures(&self) -> impl Iterator<Item = (OmissionReason, &OmissionGroup)> {
-        self.groups.iter().filter(|((failed, _), _)| *failed).map(|((_, omission), group)| (*omission, group))
+        self.groups.iter().filter(|((failed, _), _)| *failed).map(|((_, reason), group)| (*reason, group))
     }
 
     /// Returns the omissions that a folder never shares, unless they are named.
     pub fn by_design(&self) -> impl Iterator<Item = (OmissionReason, &OmissionGroup)> {
-        self.groups.iter().filter(|((failed, _), _)| !failed).map(|((_, omission), group)| (*omission, group))
+        self.groups.iter().filter(|((failed, _), _)| !failed).map(|((_, reason), group)| (*reason, group))
+    }
+
+    /// Returns all omissions by reason; the named ones are examples, however many they are.
+    pub fn by_reason(&self) -> BTreeMap<OmissionReason, OmissionGroup> {
+        let mut all: BTreeMap<OmissionReason, OmissionGroup> = BTreeMap::new();
+        for (reason, example) in &self.named {
+            let group = all.entry(*reason).or_default();
+            group.count += 1;
+            group.examples.push(example.clone());
+        }
+        for ((_, reason), group) in &self.groups {
+            let merged = all.entry(*reason).or_default();
+            merged.count += group.count;
+            merged.examples.extend(group.examples.iter().cloned());
+        }
+        all
     }
 
     /// Returns the number of omissions that the user asked to share.
     pub fn failure_count(&self) -> usize {
-        self.failures().map(|(_, group)| group.count).sum()
+        self.named.len() + self.failures().map(|(_, group)| group.count).sum::<usize>()
+    }
+
+    /// Returns the first omission that the user asked to share.
+    pub fn first_failure(&self) -> Option<&OmissionExample> {
+        self.named().next().or_else(|| self.failures().find_map(|(_, group)| group.examples.first()))
     }
 
     /// True if nothing is left out.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.named.is_empty() && self.groups.is_empty()
     }
 
-    fn add(&mut self, failed: bool, omission: OmissionReason, name: impl FnOnce() -> String, why: String) {
-        let group = self.groups.entry((failed, omission)).or_default();
+    fn count(&mut self, failed: bool, reason: OmissionReason, name: impl FnOnce() -> String, why: String) {
+        let group = self.groups.entry((failed, reason)).or_default();
         group.count += 1;
         if group.examples.len() < MAX_EXAMPLES {
             group.examples.push(OmissionExample { name: name(), why });
@@ -134,11 +196,16 @@ mod tests {
             left_out.add_found(OmissionReason::Hidden, || format!(".{number}"), "hidden");
         }
         left_out.add_found(OmissionReason::Unreadable, || "closed".to_owned(), "permission denied");
-        left_out.add_named(OmissionReason::Special, || "fifo".to_owned(), "it is a FIFO");
-        assert_eq!(left_out.failure_count(), 2);
+        for number in 0..5 {
+            left_out.add_named(OmissionReason::Special, Path::new(&format!("./fifo{number}")), "it is a FIFO");
+        }
+        assert_eq!((left_out.failure_count(), left_out.named().count()), (6, 5));
+        assert_eq!(left_out.first_failure().unwrap().name, "./fifo0");
+        let all = left_out.by_reason();
+        assert_eq!((all[&OmissionReason::Special].examples.len(), all[&OmissionReason::Hidden].count), (5, 9));
         let (omission, group) = left_out.by_design().next().unwrap();
         assert_eq!((omission, group.count, group.examples.len()), (OmissionReason::Hidden, 9, MAX_EXAMPLES));
         let failures: Vec<OmissionReason> = left_out.failures().map(|(omission, _)| omission).collect();
-        assert_eq!(failures, [OmissionReason::Special, OmissionReason::Unreadable]);
+        assert_eq!(failures, [OmissionReason::Unreadable]);
     }
 }

@@ -1,6 +1,6 @@
 //! Candidates for sharing: each name once, with its recorded hash.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use shared::FileName;
 use shared::limits::{MAX_FILE_SIZE, MAX_FILES_PER_USER};
@@ -11,7 +11,7 @@ use super::folder_walk::{ExplainedOmission, FolderWalker, WalkResult, WalkedFile
 use super::hash_reuse::{HardLinkHashes, linked_hash, recorded_hash};
 use super::hashing::{HashError, hash_file};
 use super::key_search::KeySearch;
-use super::omissions::{OmissionReason, OmissionReport};
+use super::omissions::{CandidateOrigin, OmissionReason, OmissionReport};
 use super::{ShareEvent, ShareEventHandler, hashed_share};
 use crate::engine::now_ns;
 use crate::engine::private_data::PrivateData;
@@ -28,8 +28,7 @@ pub(super) struct ShareCandidate {
     pub(super) link: Option<(u64, u64)>,
     /// The recorded hash, if the file is still the same version.
     pub(super) known: Option<HashedFile>,
-    /// The user named this very file.
-    is_named: bool,
+    origin: CandidateOrigin,
 }
 
 /// The reason why a candidate is not shared after all.
@@ -49,11 +48,11 @@ impl ShareCandidate {
         left_out: &mut OmissionReport,
         report: &mut ShareEventHandler<'_>,
     ) -> Option<(HashedShare, bool)> {
-        let (path, name, is_named) = (self.path.clone(), self.name.clone(), self.is_named);
+        let (path, name, origin) = (self.path.clone(), self.name.clone(), self.origin.clone());
         match self.hash(private, links, report) {
             Ok(shared) => Some(shared),
-            Err(CandidateError::Refused(why)) => {
-                record_omission(left_out, &path, &name, is_named, why);
+            Err(CandidateError::Refused((reason, why))) => {
+                left_out.add(reason, &origin, &path, &name, why);
                 None
             }
             Err(CandidateError::Interrupted) => None,
@@ -121,9 +120,7 @@ pub(super) fn find_candidates(
                 profile.put_folders(&folders)?;
                 files.into_iter().for_each(|file| selection.add_found(file));
             }
-            Err((omission, why)) => {
-                selection.omissions.add_named(omission, || root.to_string_lossy().into_owned(), why);
-            }
+            Err((reason, why)) => selection.omissions.add_named(reason, root, why),
         }
     }
     Ok(selection.into_unique())
@@ -139,11 +136,9 @@ pub(super) fn find_named_candidates(
     let walker = FolderWalker::new(private);
     let mut selection = CandidateSelection::new(profile, left_out)?;
     for (path, name) in files {
-        match walker.inspect_file(&path, name) {
+        match walker.inspect_file(&path, name.clone()) {
             Ok(found) => selection.add_found(found),
-            Err((omission, why)) => {
-                selection.omissions.add_named(omission, || path.to_string_lossy().into_owned(), why);
-            }
+            Err((reason, why)) => selection.omissions.add(reason, &CandidateOrigin::Selected, &path, &name, why),
         }
     }
     Ok(selection.into_unique())
@@ -165,8 +160,8 @@ impl<'a> CandidateSelection<'a> {
     }
 
     fn add_found(&mut self, found: WalkedFile) {
-        let (path, name, is_named) = (found.path.clone(), found.name.clone(), found.is_named);
-        let refused = match check_candidate(self.profile, found) {
+        let (path, name, origin) = (found.path.clone(), found.name.clone(), found.origin.clone());
+        let (reason, why) = match check_candidate(self.profile, found) {
             // A file that is shared already takes no further slot.
             Ok((candidate, known)) if known || self.slots_left > 0 => {
                 self.slots_left -= usize::from(!known);
@@ -176,7 +171,7 @@ impl<'a> CandidateSelection<'a> {
             Ok(_) => (OmissionReason::TooMany, "100,000 files are shared already".to_owned()),
             Err(why) => why,
         };
-        record_omission(self.omissions, &path, &name, is_named, refused);
+        self.omissions.add(reason, &origin, &path, &name, why);
     }
 
     /// Returns the candidates in the order of their names, each name once.
@@ -190,9 +185,9 @@ impl<'a> CandidateSelection<'a> {
                 // The same file named twice, for example by itself and with its folder.
                 Some(kept) if kept.name == candidate.name && kept.path == candidate.path => {}
                 Some(kept) if kept.name == candidate.name => {
-                    let why = "another file of that name is being shared: use --as NAME".to_owned();
-                    let ShareCandidate { path, name, is_named, .. } = candidate;
-                    record_omission(self.omissions, &path, &name, is_named, (OmissionReason::NameTaken, why));
+                    let why = "another file of that name is being shared: use --as NAME";
+                    let ShareCandidate { path, name, origin, .. } = candidate;
+                    self.omissions.add(OmissionReason::NameTaken, &origin, &path, &name, why);
                 }
                 _ => unique.extend(last.replace(candidate)),
             }
@@ -202,23 +197,9 @@ impl<'a> CandidateSelection<'a> {
     }
 }
 
-fn record_omission(
-    left_out: &mut OmissionReport,
-    path: &Path,
-    name: &FileName,
-    is_named: bool,
-    (omission, why): ExplainedOmission,
-) {
-    if is_named {
-        left_out.add_named(omission, || path.to_string_lossy().into_owned(), why);
-    } else {
-        left_out.add_found(omission, || name.as_str().to_owned(), why);
-    }
-}
-
 /// Looks up the record of a found file; the flag is true if it is shared already.
 fn check_candidate(profile: &Profile, found: WalkedFile) -> Result<(ShareCandidate, bool), ExplainedOmission> {
-    let WalkedFile { path, name, metadata, is_named } = found;
+    let WalkedFile { path, name, metadata, origin } = found;
     let broken = |why: crate::profile::ProfileError| (OmissionReason::Unreadable, why.to_string());
     let id = file_version(&metadata);
     if id.size > MAX_FILE_SIZE {
@@ -234,5 +215,5 @@ fn check_candidate(profile: &Profile, found: WalkedFile) -> Result<(ShareCandida
     }
     let known = recorded_hash(profile, &path, &metadata).map_err(broken)?;
     let (executable, link) = (is_executable(&metadata), hard_link(&metadata));
-    Ok((ShareCandidate { name, path, id, executable, link, known, is_named }, before.is_some()))
+    Ok((ShareCandidate { name, path, id, executable, link, known, origin }, before.is_some()))
 }
