@@ -1,10 +1,11 @@
 //! Files with secrets: unreadable for other users, and complete or absent.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, FileType, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
 /// A reason why a secret can't be read or stored.
@@ -30,6 +31,14 @@ pub enum SecretStorageError {
         /// The permission bits that it has after it was created as private.
         mode: u32,
     },
+    /// Something else than a file has its name.
+    #[error("{path} is {kind} and not a file with a secret key: move it away, and put back a copy of the key")]
+    NotAFile {
+        /// The path of the secret.
+        path: PathBuf,
+        /// Its kind, as in "a folder".
+        kind: &'static str,
+    },
     /// A system call failed.
     #[error("can't use {path}: {source}")]
     Io {
@@ -46,18 +55,46 @@ const MAX_BYTES: usize = 64 * 1024;
 /// Returns the content of `folder/name`, or `None` if there is no such file.
 pub(crate) fn read_private(folder: &Path, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SecretStorageError> {
     let path = folder.join(name);
-    let file = match File::open(&path) {
+    let file = match open_without_waiting(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(SecretStorageError::Io { path, source }),
+        Err(source) => {
+            return match fs::symlink_metadata(&path) {
+                Ok(found) if !found.is_file() && (!found.is_symlink() || source.kind() == io::ErrorKind::NotFound) => {
+                    Err(SecretStorageError::NotAFile { path, kind: kind_text(found.file_type()) })
+                }
+                _ if source.kind() == io::ErrorKind::NotFound => Ok(None),
+                _ => Err(SecretStorageError::Io { path, source }),
+            };
+        }
     };
+    let metadata = file.metadata().map_err(io_error_at(&path))?;
+    if !metadata.is_file() {
+        return Err(SecretStorageError::NotAFile { path, kind: kind_text(metadata.file_type()) });
+    }
     check_mode(folder, &fs::metadata(folder).map_err(io_error_at(folder))?, 0o700)?;
     // The mode is that of the open file, so a swap of the path in between can't hide it.
-    check_mode(&path, &file.metadata().map_err(io_error_at(&path))?, 0o600)?;
+    check_mode(&path, &metadata, 0o600)?;
     // The capacity suffices from the start: a vector that grows leaves unwiped copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES));
     file.take(MAX_BYTES as u64).read_to_end(&mut bytes).map_err(io_error_at(&path))?;
     Ok(Some(bytes))
+}
+
+/// Opens a file for reading. A FIFO that nobody writes to is opened too, instead of waiting for a writer.
+fn open_without_waiting(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::RDONLY;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
+fn kind_text(kind: FileType) -> &'static str {
+    match kind {
+        kind if kind.is_dir() => "a folder",
+        // Other links are followed.
+        kind if kind.is_symlink() => "a link to something that is not there",
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_socket() => "a socket",
+        _ => "a device",
+    }
 }
 
 /// Creates `folder/name` with `bytes`. An existing file is left unchanged.
@@ -164,6 +201,31 @@ mod tests {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         let error = read_private(&folder, "key").unwrap_err().to_string();
         assert!(error.contains("chmod 700"), "{error}");
+    }
+
+    #[test]
+    fn anything_but_a_file_is_told_by_its_kind() {
+        let home = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap();
+        let path = home.path().join("key");
+        let told = |kind: &str| {
+            let error = read_private(home.path(), "key").unwrap_err().to_string();
+            assert!(error.contains(&format!("key is {kind} and not a file")), "{error}");
+        };
+        fs::create_dir(&path).unwrap();
+        told("a folder");
+        fs::remove_dir(&path).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        told("a socket");
+        drop(socket);
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        told("a FIFO");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(home.path().join("away"), &path).unwrap();
+        told("a link to something that is not there");
+        create_private(&home.path().join("other"), "away", b"secret").unwrap();
+        fs::rename(home.path().join("other/away"), home.path().join("away")).unwrap();
+        assert_eq!(*read_private(home.path(), "key").unwrap().unwrap(), b"secret", "other links are followed");
     }
 
     #[test]
