@@ -163,14 +163,28 @@ impl Profile {
     /// Opens the profile in `home`, and creates it if there is none. A new profile that can't be used is removed again.
     ///
     /// # Errors
-    /// [`ProfileError`].
+    /// [`ProfileError`]; [`ProfileError::MissingDatabase`] if only the key of a profile is there.
     pub fn open(home: &Path) -> Result<Self, ProfileError> {
         match Self::open_existing(home, Access::Use)? {
             Some(profile) => Ok(profile),
-            None => {
-                profile_folder::NewProfileFolder::create(home)?.keep_on_success(|home| Self::open_in(home, Access::Use))
-            }
+            None => Self::create(home),
         }
+    }
+
+    /// Opens the profile in `home` as [`Profile::open`], and begins a new database if only the key is there: for a
+    /// login, which is the way on after the loss of a database. The flag is true if that was so.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn open_or_begin_anew(home: &Path) -> Result<(Self, bool), ProfileError> {
+        match Self::open(home) {
+            Err(ProfileError::MissingDatabase { .. }) => Ok((Self::create(home)?, true)),
+            opened => Ok((opened?, false)),
+        }
+    }
+
+    fn create(home: &Path) -> Result<Self, ProfileError> {
+        profile_folder::NewProfileFolder::create(home)?.keep_on_success(|home| Self::open_in(home, Access::Use))
     }
 
     /// Opens the profile in `home`; `None` if there is none, and nothing is created.

@@ -90,8 +90,45 @@ fn an_empty_database_beside_a_key_is_told() {
         bob.peer(args).run().exits(9).says(&database.to_string_lossy()).says("is empty").says("put back a copy");
     }
     assert_eq!(std::fs::metadata(&database).unwrap().len(), 0);
-    std::fs::remove_file(&database).unwrap();
-    bob.peer(["whoami"]).run().exits(3);
+}
+
+#[test]
+fn a_missing_database_beside_a_key_is_told_and_a_login_goes_on_with_the_key() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let (old, database) = (bob.fingerprint(), bob.home().join("profile.db"));
+    remove_database(&database);
+    let file = lab.file("a.txt", 1);
+    for args in [&["whoami"][..], &["shares"], &["serve"], &["chat", "alice", "hi"], &["share", file.to_str().unwrap()]]
+    {
+        let told = bob.peer(args).run();
+        told.exits(9).says(&database.to_string_lossy()).says("is missing, but its key").says("peer login").is_plain();
+        assert!(!database.exists(), "{told}");
+    }
+    let login = bob.peer(["login", "bob", "--password-file"]).arg(bob.password_file()).run();
+    login.exits(0).says("database was missing").is_plain();
+    assert_eq!(bob.fingerprint(), old);
+}
+
+#[test]
+fn a_key_that_is_no_file_is_told_as_that() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let key = key_of(bob.home());
+    let is_told = |kind: &str| {
+        let told = bob.peer(["whoami"]).run();
+        told.exits(9).says(&format!("{} is {kind} and not a file", key.to_string_lossy())).says("put back a copy");
+        assert!(!told.err().contains("chmod"), "{told}");
+    };
+    std::fs::remove_file(&key).unwrap();
+    std::fs::create_dir(&key).unwrap();
+    is_told("a folder");
+    std::fs::remove_dir(&key).unwrap();
+    std::os::unix::fs::symlink(lab.join("nowhere"), &key).unwrap();
+    is_told("a link to something that is not there");
+    std::fs::remove_file(&key).unwrap();
+    assert!(Command::new("mkfifo").arg(&key).status().unwrap().success());
+    is_told("a FIFO");
 }
 
 /// Removes a database with all that SQLite keeps beside it.

@@ -40,6 +40,15 @@ impl CommandContext {
         Ok(Profile::open(&self.home)?)
     }
 
+    /// Opens the profile as [`CommandContext::profile`]; a lost database is begun anew, as its error message says.
+    pub(super) fn profile_for_sign_in(&self) -> Result<Profile, Error> {
+        let (profile, is_anew) = Profile::open_or_begin_anew(&self.home)?;
+        if is_anew {
+            self.output.note("the account's database was missing: it begins anew, with the same key");
+        }
+        Ok(profile)
+    }
+
     /// Opens the profile without creating one, for commands that need an account. A command that only shows what is
     /// there opens it with [`Access::Look`]: that works on a full disk too.
     pub(super) fn existing_profile(&self, access: Access) -> Result<Profile, Error> {

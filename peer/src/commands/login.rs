@@ -36,7 +36,7 @@ pub(crate) struct LoginArgs {
 
 pub(super) async fn run(context: &CommandContext, args: LoginArgs) -> Result<(), Error> {
     let LoginArgs { user, password, rebind } = args;
-    let profile = context.profile()?;
+    let profile = context.profile_for_sign_in()?;
     require_no_node(&profile).await?;
     let tracker = tracker_for_password(context, &profile, &format!("login {user}")).await?;
     let passwords = read_password(context, &password.source()).await?;

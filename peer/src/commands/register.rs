@@ -40,7 +40,7 @@ pub(crate) struct RegisterArgs {
 
 pub(super) async fn run(context: &CommandContext, args: RegisterArgs) -> Result<(), Error> {
     let (user, source) = (UserName::from(args.user), args.password.source());
-    let profile = context.profile()?;
+    let profile = context.profile_for_sign_in()?;
     require_no_node(&profile).await?;
     let tracker = tracker_for_password(context, &profile, &format!("register {user}")).await?;
     // After the tracker's key is confirmed: nobody should type a password for a wrong tracker.

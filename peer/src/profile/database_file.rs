@@ -1,8 +1,8 @@
 //! Check whether a profile's folder has a database.
 
 use std::fs::{self, Metadata};
-use std::io::ErrorKind;
-use std::path::Path;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{DATABASE_FILE, IDENTITY_FOLDER, KEY, ProfileError, node_lock};
@@ -17,8 +17,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Returns whether there is a database in `home`.
 ///
 /// # Errors
-/// [`ProfileError::EmptyDatabase`] if it lost its content, [`ProfileError::DatabaseLost`] if it was removed while a
-/// node runs, or [`ProfileError::Io`].
+/// [`ProfileError::EmptyDatabase`] if it lost its content, [`ProfileError::MissingDatabase`] if there is only a key,
+/// [`ProfileError::DatabaseLost`] if it was removed while a node runs, or [`ProfileError::Io`].
 pub(super) fn has_database(home: &Path) -> Result<bool, ProfileError> {
     let (path, begun) = (home.join(DATABASE_FILE), Instant::now());
     loop {
@@ -26,23 +26,30 @@ pub(super) fn has_database(home: &Path) -> Result<bool, ProfileError> {
             Ok(metadata) => metadata,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 // A new database would be taken for the one that the node still has open.
-                return if node_lock::is_node_locked(home).unwrap_or(false) {
-                    Err(ProfileError::DatabaseLost { path })
-                } else {
-                    Ok(false)
-                };
+                if node_lock::is_node_locked(home).unwrap_or(false) {
+                    return Err(ProfileError::DatabaseLost { path });
+                }
+                // The database of a new profile is made before its key.
+                return key_in(home).map_or(Ok(false), |key| Err(ProfileError::MissingDatabase { path, key }));
             }
             Err(source) => return Err(ProfileError::Io { path, source }),
         };
+        if !metadata.is_file() {
+            return Err(ProfileError::Io { path, source: io::Error::other("it is not a file") });
+        }
         if metadata.len() >= HEADER_BYTES {
             return Ok(true);
         }
         if begun.elapsed() >= CREATION_TIMEOUT || !is_being_created(&metadata) {
-            let key = Some(home.join(IDENTITY_FOLDER).join(KEY)).filter(|key| key.exists());
-            return Err(ProfileError::EmptyDatabase { path, key });
+            return Err(ProfileError::EmptyDatabase { path, key: key_in(home) });
         }
         std::thread::sleep(POLL_INTERVAL);
     }
+}
+
+/// Returns the path of the key in `home`, if there is one.
+fn key_in(home: &Path) -> Option<PathBuf> {
+    Some(home.join(IDENTITY_FOLDER).join(KEY)).filter(|key| key.exists())
 }
 
 /// True if another process may be creating it. A time in the future counts: the clock may have been set back.
@@ -80,7 +87,14 @@ mod tests {
                 assert_eq!(fs::metadata(&path).unwrap().len(), len);
             }
             fs::remove_file(&path).unwrap();
-            Profile::open(home.path()).unwrap().identity().unwrap();
+            if has_key {
+                let error = Profile::open(home.path()).unwrap_err();
+                assert!(matches!(&error, ProfileError::MissingDatabase { .. }), "{error}");
+                assert!(!path.exists());
+            }
+            let (profile, is_anew) = Profile::open_or_begin_anew(home.path()).unwrap();
+            assert_eq!(is_anew, has_key);
+            profile.identity().unwrap();
         }
     }
 

@@ -62,15 +62,26 @@ pub enum ProfileError {
     Identity(#[from] IdentityError),
     /// The database is an empty file.
     #[error(
-        "the account's database {path} is empty{}: put back a copy of the database, or remove the empty file to begin anew{}",
+        "the account's database {path} is empty{}: put back a copy of the database, or remove the empty file and begin anew{}",
         .key.as_ref().map(|key| format!(", but its key {} is there", safe_path(key))).unwrap_or_default(),
-        if .key.is_some() { " with the same key" } else { "" }
+        if .key.is_some() { " with the same key: `peer login NAME`" } else { "" }
     )]
     EmptyDatabase {
         /// The database.
         path: PathBuf,
         /// The key beside it, if there is one.
         key: Option<PathBuf>,
+    },
+    /// There is a key without a database.
+    #[error(
+        "the account's database {path} is missing, but its key {} is there: put back a copy of the database, or begin \
+         anew with the same key: `peer login NAME`", safe_path(.key)
+    )]
+    MissingDatabase {
+        /// The database.
+        path: PathBuf,
+        /// The key.
+        key: PathBuf,
     },
     /// The open database is no longer the file at its path.
     #[error(
