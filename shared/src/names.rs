@@ -171,15 +171,21 @@ impl fmt::Display for NameError {
         match self {
             Self::Empty => f.write_str("it is empty"),
             Self::TooLong { limit } => write!(f, "it is longer than {limit} bytes"),
-            Self::ForbiddenChar(c) => {
-                write!(f, "it contains {} (U+{:04X})", safe_line(c.encode_utf8(&mut [0; 4])), u32::from(*c))
-            }
+            Self::ForbiddenChar(c) => write!(f, "it contains {}", char_with_code(*c)),
             Self::InvalidComponent(component) => write!(f, "it has the component {component:?}"),
         }
     }
 }
 
 impl std::error::Error for NameError {}
+
+/// Returns a character and its code point: the sign that stands for it, if it can be seen.
+pub(crate) fn char_with_code(c: char) -> String {
+    let mut bytes = [0; 4];
+    let (sign, code) = (safe_line(c.encode_utf8(&mut bytes)), format!("U+{:04X}", u32::from(c)));
+    // An invisible character is shown by its code already.
+    if sign == format!("<{code}>") || sign.trim().is_empty() { code } else { format!("{sign} ({code})") }
+}
 
 impl fmt::Display for UserName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,8 +8,8 @@ use crate::limits::{
     MAX_FILE_NAME_BYTES, MAX_FILE_SIZE, MAX_FILES_PER_USER, MAX_FIND_WORDS, MAX_FORWARDED_FOR_BYTES,
     MAX_HASH_TEXT_CHARS, MAX_PASSWORD_BYTES,
 };
-use crate::names::NameError;
 use crate::names::account_name::{NewUserName, UserNameError, UserNameFault};
+use crate::names::{NameError, char_with_code};
 use crate::tracker::{Dialect, TrackerErrorCode};
 
 /// Number of left-out files that are named in a reply.
@@ -306,9 +306,7 @@ fn portuguese_name_fault(why: &NameError) -> String {
     match why {
         NameError::Empty => "está vazio".to_owned(),
         NameError::TooLong { limit } => format!("tem mais de {limit} bytes"),
-        NameError::ForbiddenChar(c) => {
-            format!("contém {} (U+{:04X})", crate::safe_text::safe_line(c.encode_utf8(&mut [0; 4])), u32::from(*c))
-        }
+        NameError::ForbiddenChar(c) => format!("contém {}", char_with_code(*c)),
         NameError::InvalidComponent(component) => format!("tem o componente {:?}", excerpt(component)),
     }
 }
