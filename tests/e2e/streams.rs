@@ -52,6 +52,9 @@ fn standard_output_has_many_names() {
             .run()
             .exits(0)
             .prints_exactly("this is a.txtthis is b.txt");
+        let skips = alice.peer(["fetch", "bob", "a.txt", "--if-exists", "skip", "-o", output]).run();
+        skips.exits(2).says("--if-exists is about files, and standard output is none");
+        assert!(!skips.err().contains("-o -"), "nobody typed that: {skips}");
         let into_file = format!(r#"echo before > "$0.out"; "$@" -o {output} >> "$0.out""#)
             .replace("$0", &lab.join("x").to_string_lossy());
         alice.peer(["fetch", "bob", "a.txt"]).through_shell(&into_file).run().exits(0);

@@ -240,17 +240,21 @@ fn check_output(context: &CommandContext, record: &FetchRecord) -> Result<(), Er
         return Ok(());
     }
     if request.if_exists != IfExists::default() {
-        return Err(Error::Usage("--if-exists is about files, and -o - makes none: leave one of them out".into()));
+        return Err(Error::Usage(
+            "--if-exists is about files, and standard output is none: leave it out, or give -o a file".into(),
+        ));
     }
     if context.output.is_json() {
-        return Err(Error::Usage("-o - and --json both want standard output".to_owned()));
+        return Err(Error::Usage(
+            "the file and --json both want standard output: leave --json out, or give -o a file".to_owned(),
+        ));
     }
     if is_stdout_closed() {
-        let why = "it is closed: -o - wants a pipe or a file; to keep nothing, give -o /dev/null";
+        let why = "it is closed, and the file was to go there; to keep nothing, give -o /dev/null";
         return Err(Error::disk(Path::new("standard output"))(std::io::Error::other(why)));
     }
     if std::io::stdout().is_terminal() {
-        return Err(Error::Usage("standard output is a terminal: -o - wants a pipe or a file".to_owned()));
+        return Err(Error::Usage("standard output is a terminal: send it to a pipe or a file".to_owned()));
     }
     Ok(())
 }
