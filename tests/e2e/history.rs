@@ -28,10 +28,38 @@ fn what_was_said_is_found_again() {
     assert_eq!(texts(&bob.peer(["--json", "history", "alice", "--search", "ORÇAMENTO", "pronto"]).run()).len(), 1);
     assert_eq!(texts(&bob.peer(["--json", "history", "--search", "\"NEAR( OR *"]).run()).len(), 0);
     assert_eq!(texts(&bob.peer(["--json", "history", "--since", "1h"]).run()).len(), 4);
+    let carol = lab.user("carol");
     assert_eq!(texts(&bob.peer(["--json", "history", "carol"]).run()).len(), 0);
+    bob.peer(["history", "carol"]).run().exits(0).says("no messages with carol found");
+    drop(carol);
     bob.peer(["history", "--since", "yesterday"]).run().exits(2).says("is not an age");
     let shown = bob.peer(["history", "alice"]).run();
     shown.exits(0).is_plain().prints("alice: segue em anexo").prints("to alice: obrigado");
+}
+
+#[test]
+fn a_name_that_nobody_has_is_told() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    drop(lab.user("bob"));
+    for args in [
+        &["history", "nobody"][..],
+        &["history", "nobody", "--search", "word"],
+        &["history", "--forget", "nobody"],
+        &["offer", "nobody"],
+        &["files", "nobody"],
+        &["list", "nobody"],
+        &["inbox", "--accept", "nobody"],
+        &["chat", "nobody", "hi"],
+    ] {
+        alice.peer(args).run().exits(4).says("no user \"nobody\"").is_plain();
+    }
+    alice.peer(["unshare", "nothing"]).run().exits(2).says("nothing is shared as");
+    alice.peer(["history", "--forget", "bob"]).run().exits(0).says("no messages with bob to forget");
+    // Nobody can be asked: there is nothing to show, and that is all that is known.
+    let tracker = lab.take_tracker();
+    tracker.kill();
+    alice.peer(["history", "nobody"]).run().exits(0).says("no messages with nobody found");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use shared::account_name::{shell_operand, speaker_label};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::password_prompt::ask_yes_no;
-use super::user_resolution::{LookupScope, resolve_arguments};
+use super::user_resolution::{LookupScope, require_known_user, resolve_arguments};
 use super::value_parsers::count;
 use crate::engine::chat::{HistoryQuery, MessageDirection, MessageState, StoredMessage};
 use crate::engine::{Error, LocalUser, now_ms, run_blocking};
@@ -80,12 +80,12 @@ pub(super) async fn run(context: &CommandContext, mut args: HistoryArgs) -> Resu
     }
     let me = context.me(if args.forget { Access::Use } else { Access::Look })?;
     resolve_arguments(context, &me, LookupScope::Local, &mut args.user).await?;
-    if args.forget { forget(context, &me, args).await } else { print_history(context, &me, args) }
+    if args.forget { forget(context, &me, args).await } else { print_history(context, &me, args).await }
 }
 
-fn print_history(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> Result<(), Error> {
+async fn print_history(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> Result<(), Error> {
     let query = HistoryQuery {
-        with: args.user,
+        with: args.user.clone(),
         search: args.search.map(|words| words.join(" ")),
         since: args.since.map(|ago| now_ms().saturating_sub(ago)),
         limit: args.limit.map_or(usize::MAX, count),
@@ -96,9 +96,21 @@ fn print_history(context: &CommandContext, me: &LocalUser, args: HistoryArgs) ->
         print_message(context, me, stored)?;
     }
     if found.is_empty() {
-        context.output.note("no messages found");
+        require_history_with(context, me, args.user.as_ref()).await?;
+        let with = args.user.map(|user| format!(" with {user}")).unwrap_or_default();
+        context.output.note(&format!("no messages{with} found"));
     }
     Ok(())
+}
+
+/// Rejects a name that nobody has and with whom no message is kept: more likely a slip than a question.
+async fn require_history_with(context: &CommandContext, me: &LocalUser, user: Option<&UserName>) -> Result<(), Error> {
+    let Some(user) = user.filter(|user| **user != me.user) else { return Ok(()) };
+    // Messages may outlive the account of their sender.
+    if !me.profile.history(&HistoryQuery::with(user, 1))?.is_empty() {
+        return Ok(());
+    }
+    context.until_cancelled(require_known_user(me, user)).await
 }
 
 pub(super) fn print_message(context: &CommandContext, me: &LocalUser, stored: &StoredMessage) -> Result<(), Error> {
@@ -127,6 +139,9 @@ async fn forget(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> 
     let before = older.map(|age| now_ms().saturating_sub(age));
     let what = ForgetQuery { with: user.clone(), before };
     let count = me.profile.count_forgettable(&what)?;
+    if count == 0 {
+        require_history_with(context, me, user.as_ref()).await?;
+    }
     let messages = message_count(count);
     let with = user.as_ref().map(|user| format!(" with {user}")).unwrap_or_default();
     // Nothing to delete needs no question, so that a script's repeated run succeeds without `--yes`.

@@ -16,7 +16,7 @@ use super::context::CommandContext;
 use super::outbox;
 use super::share::with_stop_timeout;
 use super::shares::freshness_remark;
-use super::user_resolution::{LookupScope, resolve_arguments};
+use super::user_resolution::{LookupScope, require_known_user, resolve_arguments};
 use super::value_parsers::parse_file_name;
 use crate::engine::chat::DeliveryReport;
 use crate::engine::node::{NodeHandle, NodeNeed};
@@ -188,8 +188,9 @@ async fn withdraw(context: &CommandContext, mut to: UserName, files: &[PathBuf])
 async fn list(context: &CommandContext, mut to: Option<UserName>) -> Result<(), Error> {
     let profile = context.existing_profile(Access::Look)?;
     // Without an account no other name is known.
-    if let Ok(me) = context.me(Access::Look) {
-        resolve_arguments(context, &me, LookupScope::Local, &mut to).await?;
+    let me = context.me(Access::Look).ok();
+    if let Some(me) = &me {
+        resolve_arguments(context, me, LookupScope::Local, &mut to).await?;
     }
     let (all, private) = (profile.offers()?, PrivateData::of(&profile));
     let (mut any, mut gone) = (false, Vec::new());
@@ -214,6 +215,9 @@ async fn list(context: &CommandContext, mut to: Option<UserName>) -> Result<(), 
         }
     }
     if !any {
+        if let (Some(me), Some(to)) = (&me, &to) {
+            require_known_user(me, to).await?;
+        }
         context.output.note("nothing is offered: `peer offer USER FILE` offers a file to one person");
     }
     match gone.as_slice() {
