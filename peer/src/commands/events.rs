@@ -11,7 +11,7 @@
 //! | `presence` | `user`, `online` |
 //! | `tracker` | `reachable`, `why?`: printed at each change; while the tracker can't be reached nobody's presence is known; `elsewhere?`: `ip`, `since?` of a copy of this profile that is online in our place |
 //! | `transfer` | `peer`, `name`, `direction` (`up`, `down`), `bytes`, `size`, `state` (`running`, `done`, `failed`) |
-//! | `done` | `ref`: the command with this `ref` was done; `id?` of the message that it created |
+//! | `done` | `ref`: the command with this `ref` was done; `id?` of the message that it created. In the order of the commands |
 //! | `error` | `code`, `message`; `ref?` of the command; `line` if the line is no command |
 //!
 //! Every input line is a command; `ref` may be any value and comes back:
@@ -35,7 +35,9 @@
 //! process: events are still printed. When the node ends, the process uses the next one, or one of its own. Events in
 //! between are printed from the history, once, and commands without a reply are done once.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod command_queue;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use clap::Args;
 use rand::Rng;
@@ -46,6 +48,7 @@ use shared::peer::{ChatMessage, MessageId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::command_queue::{CommandQueue, SentCommand};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::node_connection::{ConnectionEvent, NodeConnection, open_node};
@@ -144,9 +147,8 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
         context,
         me: &me,
         connection,
-        in_flight: BTreeMap::new(),
+        in_flight: CommandQueue::default(),
         unsent: VecDeque::new(),
-        sent_count: 0,
         answers: JoinSet::new(),
         last_seq: last,
         undelivered: HashMap::new(),
@@ -165,17 +167,18 @@ fn last_seq(me: &LocalUser) -> Result<i64, Error> {
     Ok(me.profile.history(&HistoryQuery::last(1))?.last().map_or(0, |stored| stored.seq))
 }
 
+/// The answer to a command; with the id of the message that it created.
+type CommandAnswer = Result<Option<MessageId>, Error>;
+
 struct NdjsonSession<'a> {
     context: &'a CommandContext,
     me: &'a LocalUser,
     connection: NodeConnection,
-    /// Commands without an answer yet, by number and so in their order.
-    in_flight: BTreeMap<u64, PendingCommand>,
-    /// Commands that no node has done for certain; they go to the next one.
-    unsent: VecDeque<PendingCommand>,
-    sent_count: u64,
-    /// The acts that the node was asked for; a message's id is in the answer.
-    answers: JoinSet<(u64, Result<Option<MessageId>, Error>)>,
+    in_flight: CommandQueue<PendingCommand, CommandAnswer>,
+    /// Commands that wait for the next node: no node has done them for certain, or an earlier one.
+    unsent: VecDeque<SentCommand<PendingCommand, CommandAnswer>>,
+    /// The acts that the node was asked for.
+    answers: JoinSet<(u64, CommandAnswer)>,
     /// The place in the history of the last message printed.
     last_seq: i64,
     /// The places of printed messages of ours whose outcome was not yet printed.
@@ -238,14 +241,16 @@ impl NdjsonSession<'_> {
         for line in std::mem::take(&mut self.unsent) {
             self.send(line);
         }
-        Ok(())
+        self.print_answers()
     }
 
     /// Finds another node; commands without a reply are sent again, and done once.
     async fn handle_node_lost(&mut self) -> Result<(), Error> {
-        let asked = std::mem::take(&mut self.in_flight).into_values();
+        let asked = self.in_flight.take_all();
         // A typing notice is worthless by the time another node is there.
-        let is_late = |line: &PendingCommand| matches!(line.command, NdjsonCommand::Typing { .. });
+        let is_late = |line: &SentCommand<PendingCommand, _>| {
+            line.answer.is_none() && matches!(line.command.command, NdjsonCommand::Typing { .. })
+        };
         self.unsent = asked.filter(|line| !is_late(line)).chain(std::mem::take(&mut self.unsent)).collect();
         self.connection.reconnect(self.context, self.me).await
     }
@@ -276,7 +281,7 @@ impl NdjsonSession<'_> {
                 return Ok(());
             }
         }
-        self.send(line);
+        self.send(SentCommand::unanswered(line));
         Ok(())
     }
 
@@ -299,6 +304,7 @@ impl NdjsonSession<'_> {
             // The node's answer to the command says what is wrong.
             Err(why) => tracing::debug!("a name can't be looked up: {why}"),
         }
+        let line = SentCommand::unanswered(line);
         // The node ended during the lookup: keep the command behind those that wait for the next one.
         if !self.connection.is_connected() {
             self.unsent.push_back(line);
@@ -308,11 +314,14 @@ impl NdjsonSession<'_> {
         Ok(())
     }
 
-    fn send(&mut self, line: PendingCommand) {
+    /// Sends a command; one that has its answer already only takes its place among the others.
+    fn send(&mut self, line: SentCommand<PendingCommand, CommandAnswer>) {
         let Some(node) = self.connection.api() else { return self.unsent.push_back(line) };
-        self.sent_count += 1;
-        let (number, command) = (self.sent_count, line.command.clone());
-        self.in_flight.insert(number, line);
+        let (is_answered, command) = (line.answer.is_some(), line.command.command.clone());
+        let number = self.in_flight.push(line);
+        if is_answered {
+            return;
+        }
         if let NdjsonCommand::Send { to, .. } = &command {
             // An answer shows that the user's earlier messages were read. Beside the message, which must keep its order.
             let (node, to) = (node.clone(), to.clone());
@@ -337,7 +346,7 @@ impl NdjsonSession<'_> {
         });
     }
 
-    async fn handle_answer(&mut self, number: u64, answer: Result<Option<MessageId>, Error>) -> Result<(), Error> {
+    async fn handle_answer(&mut self, number: u64, answer: CommandAnswer) -> Result<(), Error> {
         // Events that precede an answer are printed first.
         while let Some(event) = self.connection.buffered_event() {
             self.handle_connection_event(event).await?;
@@ -346,11 +355,18 @@ impl NdjsonSession<'_> {
         if matches!(answer, Err(Error::NodeGone { .. })) {
             return Ok(());
         }
-        let Some(PendingCommand { r#ref, .. }) = self.in_flight.remove(&number) else { return Ok(()) };
-        match answer {
-            Ok(_) if r#ref.is_null() => {}
-            Ok(id) => self.context.output.print_object("done", &json!({ "ref": r#ref, "id": id }))?,
-            Err(error) => self.print_error(&r#ref, error.kind(), &error.to_string())?,
+        self.in_flight.record_answer(number, answer);
+        self.print_answers()
+    }
+
+    /// Prints the answers to the first commands, up to one that has none yet.
+    fn print_answers(&mut self) -> Result<(), Error> {
+        while let Some((PendingCommand { r#ref, .. }, answer)) = self.in_flight.pop_answered() {
+            match answer {
+                Ok(_) if r#ref.is_null() => {}
+                Ok(id) => self.context.output.print_object("done", &json!({ "ref": r#ref, "id": id }))?,
+                Err(error) => self.print_error(&r#ref, error.kind(), &error.to_string())?,
+            }
         }
         Ok(())
     }
