@@ -130,6 +130,8 @@ fn a_log_that_grows_is_fetched_as_it_was_when_it_was_asked_for() {
     for got in [fs::read(scene.here.join("app.log")).unwrap(), streamed.stdout] {
         assert!(got.len() >= SIZE + "before\n".len() && now.starts_with(&got), "{} of {}", got.len(), now.len());
     }
+    // What was described is still there, so that there is nothing to tell.
+    assert!(!scene.node.said().contains("hashed again"), "{}", scene.node.said());
     // Once it rests, nothing is missing.
     let last = scene.alice.peer(["fetch", "bob", "app.log", "--if-exists", "overwrite", "-o"]).arg(&scene.here).run();
     last.exits(0);

@@ -324,12 +324,16 @@ pub(super) fn is_gone(why: &io::Error) -> bool {
         || matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Hashes a changed share again and updates its record.
+/// Hashes a changed share again and updates its record. `progress` can interrupt it.
 ///
 /// # Errors
 /// When the profile can't be read or written.
-pub fn refresh(profile: &Profile, share: &Share) -> Result<RefreshOutcome, Error> {
-    match rehash(profile, share) {
+pub(in crate::engine) fn refresh(
+    profile: &Profile,
+    share: &Share,
+    progress: &mut HashProgressCallback<'_>,
+) -> Result<RefreshOutcome, Error> {
+    match rehash(profile, share, progress) {
         Ok(hashed) => {
             profile.put_shares(std::slice::from_ref(&hashed))?;
             Ok(RefreshOutcome::Done)
@@ -348,8 +352,13 @@ pub fn refresh(profile: &Profile, share: &Share) -> Result<RefreshOutcome, Error
 ///
 /// # Errors
 /// When the profile can't be read or written.
-pub fn refresh_offer(profile: &Profile, to: &UserName, share: &Share) -> Result<RefreshOutcome, Error> {
-    match rehash(profile, share) {
+pub(in crate::engine) fn refresh_offer(
+    profile: &Profile,
+    to: &UserName,
+    share: &Share,
+    progress: &mut HashProgressCallback<'_>,
+) -> Result<RefreshOutcome, Error> {
+    match rehash(profile, share, progress) {
         Ok(hashed) => {
             profile.put_offer(to, &hashed)?;
             Ok(RefreshOutcome::Done)
@@ -363,7 +372,11 @@ pub fn refresh_offer(profile: &Profile, to: &UserName, share: &Share) -> Result<
     }
 }
 
-fn rehash(profile: &Profile, share: &Share) -> Result<HashedShare, RefreshOutcome> {
+fn rehash(
+    profile: &Profile,
+    share: &Share,
+    progress: &mut HashProgressCallback<'_>,
+) -> Result<HashedShare, RefreshOutcome> {
     let refused = |why: io::Error| {
         if is_gone(&why) { RefreshOutcome::Gone } else { RefreshOutcome::Unreadable(plain_message(&why)) }
     };
@@ -374,13 +387,12 @@ fn rehash(profile: &Profile, share: &Share) -> Result<HashedShare, RefreshOutcom
         return Err(RefreshOutcome::Private(reason.as_str().to_owned()));
     }
     let key = private.own_key();
-    let hash =
-        hash_file(&file, &mut KeySearch::new(key.as_deref()), &mut ignore_progress).map_err(|why| match why {
-            HashError::HoldsKey => RefreshOutcome::Private(why.to_string()),
-            HashError::Unreadable(why) => refused(why),
-            HashError::Changing => RefreshOutcome::Changing,
-            why => RefreshOutcome::Unreadable(why.to_string()),
-        })?;
+    let hash = hash_file(&file, &mut KeySearch::new(key.as_deref()), progress).map_err(|why| match why {
+        HashError::HoldsKey => RefreshOutcome::Private(why.to_string()),
+        HashError::Unreadable(why) => refused(why),
+        HashError::Changing => RefreshOutcome::Changing,
+        why => RefreshOutcome::Unreadable(why.to_string()),
+    })?;
     let executable = file.metadata().is_ok_and(|metadata| is_executable(&metadata));
     Ok(hashed_share(share.name.clone(), share.path.clone(), executable, hash))
 }

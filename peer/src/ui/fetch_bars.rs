@@ -106,7 +106,7 @@ impl FetchBars {
             FetchEvent::Connecting { user } => self.connecting(user),
             FetchEvent::AwaitingRehash { name } => {
                 self.print_line(&format!(
-                    "{} changed at the source and is being hashed again there…",
+                    "{} changed or grew at the source and is being hashed again there…",
                     name_encoding::display_name(name)
                 ));
             }

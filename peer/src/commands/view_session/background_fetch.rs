@@ -320,7 +320,7 @@ impl FetchEventTranslator {
             }
             FetchEvent::AwaitingRehash { name } => {
                 self.note(format!(
-                    "{} changed at the source and is being hashed again there",
+                    "{} changed or grew at the source and is being hashed again there",
                     name_encoding::display_name(name)
                 ));
             }

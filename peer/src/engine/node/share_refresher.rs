@@ -4,6 +4,7 @@
 //! doubles each time, as long as it is on record and differs.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -76,17 +77,20 @@ pub(super) async fn run(
         };
         for (name, reason) in names {
             // A retry is no news: the change was reported at the first attempt.
-            if !is_retry && !retries.0.contains_key(&name) {
-                events.send(NodeEvent::Stale { name: name.clone() });
-            }
+            let is_news = !is_retry && !retries.0.contains_key(&name);
             let (profile, begun) = (me.profile.clone(), Instant::now());
-            let share_name = name.clone();
-            let refreshed = run_blocking(move || refresh_if_needed(&profile, &share_name, reason));
-            // Dropped on stop: hashing a large file must not delay the shutdown.
-            let refreshed = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                refreshed = refreshed => refreshed,
-            };
+            let (share_name, events, is_stopped) = (name.clone(), events.clone(), stop.clone());
+            let refreshed = run_blocking(move || {
+                if is_news && !has_only_grown(&profile, &share_name, reason)? {
+                    events.send(NodeEvent::Stale { name: share_name.clone() });
+                }
+                refresh_if_needed(&profile, &share_name, reason, &is_stopped)
+            });
+            // Also after a stop, which the hashing notices: what it has of the profile is put away before the end.
+            let refreshed = refreshed.await;
+            if stop.is_cancelled() {
+                return Ok(());
+            }
             match refreshed {
                 Ok(outcome) => {
                     if let RefreshOutcome::Unreadable(why) = &outcome {
@@ -132,23 +136,38 @@ impl RefreshRetries {
     }
 }
 
+/// True if nothing is known of the files of this name but that they became longer: for all that is known, the content
+/// that was described is still there.
+fn has_only_grown(profile: &Profile, name: &FileName, reason: StaleReason) -> Result<bool, Error> {
+    let offers = profile.offers_named(name)?.into_iter().map(|(_, offered)| offered);
+    let mut changes = offers.chain(profile.share(name)?).map(|share| freshness(&share));
+    Ok(reason == StaleReason::Metadata
+        && changes.all(|state| matches!(state, ShareFreshness::Changed { grown: true } | ShareFreshness::Fresh)))
+}
+
 /// Hashes the share and the offers of this name again if they still differ: they may have been refreshed since they
-/// were found stale, by this task or by `peer share`.
-fn refresh_if_needed(profile: &Profile, name: &FileName, reason: StaleReason) -> Result<RefreshOutcome, Error> {
+/// were found stale, by this task or by `peer share`. `stop` interrupts the hashing.
+fn refresh_if_needed(
+    profile: &Profile,
+    name: &FileName,
+    reason: StaleReason,
+    stop: &CancellationToken,
+) -> Result<RefreshOutcome, Error> {
     let is_due = |share: &Share| match freshness(share) {
         ShareFreshness::Changed { .. } => true,
         ShareFreshness::Fresh | ShareFreshness::Touched => reason == StaleReason::Content,
         // It may be readable again by now, and then its content may be another.
         ShareFreshness::Missing | ShareFreshness::Unreadable(_) => true,
     };
+    let mut until_stopped = |_| if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     let mut outcome = RefreshOutcome::Done;
     for (user, offered) in profile.offers_named(name)? {
         if is_due(&offered) {
-            outcome = share::refresh_offer(profile, &user, &offered)?;
+            outcome = share::refresh_offer(profile, &user, &offered, &mut until_stopped)?;
         }
     }
     match profile.share(name)? {
-        Some(now) if is_due(&now) => share::refresh(profile, &now),
+        Some(now) if is_due(&now) => share::refresh(profile, &now, &mut until_stopped),
         _ => Ok(outcome),
     }
 }

@@ -77,7 +77,7 @@ pub(in crate::engine) fn hash_file(
     let GroupValues { values, zeros } = match read {
         // The file changed while it was read. If a second pass
         // gives the same values, they held between the two.
-        Some(read) if changed => group_values(file, &layout, search, &mut ignore_progress)?
+        Some(read) if changed => group_values(file, &layout, search, &mut |_| progress(0))?
             .filter(|again| again.values == read.values)
             .ok_or(HashError::Changing)?,
         // Only if nothing changed: bytes behind the end are normal while a file is appended to.
