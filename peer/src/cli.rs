@@ -23,6 +23,10 @@ use crate::profile::LOCK_WAIT_NOTIFIER;
 use crate::sys::TIME_ZONE_NOTIFIER;
 use crate::ui::LogWriter;
 
+/// Time for work on other threads to end, such as a write to the profile: its last handle puts the database's
+/// write-ahead log away. A thread that waits for a disk or a name server must not hold the process for longer.
+const BLOCKING_WORK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Signal number of an exceeded file size limit, equal on Linux and macOS.
 const SIGXFSZ: i32 = 25;
 
@@ -54,6 +58,7 @@ pub fn main() -> ExitCode {
         Err(error) => return report_error(&output, &error.into(), 0),
     };
     let signalled = Arc::new(AtomicU8::new(0));
+    let mut patience = BLOCKING_WORK_TIMEOUT;
     let result = runtime.block_on(async {
         // First: Ctrl-C at a password prompt must not leave the terminal without echo.
         let signals = ExitSignals::install()?;
@@ -62,11 +67,14 @@ pub fn main() -> ExitCode {
         let _over_the_limit = signal(SignalKind::from_raw(SIGXFSZ));
         tokio::select! {
             result = command.run(&context) => result,
-            second = signals.await_second_signal(&context, &signalled) => second,
+            second = signals.await_second_signal(&context, &signalled) => {
+                // Whoever asks twice waits for nothing.
+                patience = Duration::ZERO;
+                second
+            }
         }
     });
-    // A thread that blocks, such as in a read of standard input, can't be joined: it ends with the process.
-    runtime.shutdown_timeout(Duration::ZERO);
+    runtime.shutdown_timeout(patience);
     match result.and_then(|()| Ok(output.close()?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report_error(&output, &error, terminating_signal(&signalled)),

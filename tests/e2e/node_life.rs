@@ -2,10 +2,37 @@
 
 use std::time::{Duration, Instant};
 
-use tests::Lab;
+use tests::{Lab, Process};
 
 /// Nothing is waited for longer when the node is stopped; beside it, a loaded machine takes its time.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_node_that_ends_while_it_writes_puts_its_log_away() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let hers = alice.serve();
+    // What strangers write is shown in part.
+    bob.peer(["chat", "alice", "write to me"]).run().exits(0);
+    hers.wait_for("bob: write to me");
+    let mut flood = alice.peer(["events"]).open_stdin().start();
+    let mut round = 0;
+    for end in [Process::terminate, Process::interrupt, Process::terminate, Process::interrupt] {
+        let his = bob.serve();
+        round += 1;
+        for number in 0..300 {
+            flood.write(format!("{{\"type\":\"send\",\"to\":\"bob\",\"text\":\"{round} {number}\"}}\n"));
+        }
+        // Most are still to come, and are stored one after another.
+        his.wait_for(&format!("alice: {round} 20"));
+        end(&his);
+        his.finish();
+        for ending in ["-wal", "-shm"] {
+            let beside = bob.home().join(format!("profile.db{ending}"));
+            assert!(!beside.exists(), "{} is left in round {round}", beside.display());
+        }
+    }
+}
 
 #[test]
 fn a_removed_socket_comes_back_and_a_removed_lock_lets_nobody_in() {
@@ -82,7 +109,7 @@ fn of_two_that_take_over_at_once_one_does() {
     let mut nodes = [bob.peer(["serve"]).start(), bob.peer(["serve"]).start()];
     let until = Instant::now() + tests::PATIENCE;
     // One of the two tells it, and nobody knows which.
-    while nodes.iter().all(tests::Process::is_running) {
+    while nodes.iter().all(Process::is_running) {
         assert!(Instant::now() < until, "{} {}", nodes[0].said(), nodes[1].said());
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -199,6 +199,8 @@ fn spawn_event_printer(
                 Err(broadcast::error::RecvError::Closed) => break,
             }
         }
+        // Before the end is told: the process may end then, and the last handle of a profile puts its log away.
+        drop((printer, me));
         // The receiver is gone if the drain timed out.
         let _ = is_over.send(());
     };

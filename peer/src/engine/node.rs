@@ -70,6 +70,8 @@ use crate::profile::{NodeLock, Profile, ProfileError};
 
 /// Deadline for the tasks to end by themselves, the logout at the tracker included.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Deadline for the tasks of links to notice that they are closed, and to finish what they do with the profile.
+const LINK_END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Attempts to take the lock: a process that only checks whether it is held has it for a moment.
 const LOCK_ATTEMPTS: u32 = 5;
@@ -286,6 +288,8 @@ impl Node {
         // Before the tasks are aborted: dropping a quinn stream finishes it, so that a broken-off upload
         // would look complete to the other side.
         self.endpoint.close(PeerErrorCode::ShuttingDown);
+        let ended = async { while self.links.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LINK_END_TIMEOUT, ended).await;
         self.links.shutdown().await;
         self.tasks.shutdown().await;
         self.endpoint.drain().await;

@@ -24,7 +24,7 @@ use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::{Error, ErrorKind, LocalUser, Notice, now_ms, run_blocking};
 use crate::profile::ForgetQuery;
 
-/// Time for the workers of a node without presence to finish what they are at.
+/// Time for the workers to finish what they are at when the node ends.
 const WORKER_END_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval between checks for expired messages.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(3600);
@@ -297,6 +297,16 @@ fn log_failure(outcome: Result<(), Error>) {
     }
 }
 
+/// Waits for tasks that the stop of the node has ended, up to [`WORKER_END_TIMEOUT`], and aborts the others.
+///
+/// Not aborted at once: what uses the profile on another thread would outlive the abort, and the profile's last handle
+/// puts the write-ahead log away.
+async fn end_tasks<T: 'static>(tasks: &mut JoinSet<T>) {
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(WORKER_END_TIMEOUT, ended).await;
+    tasks.shutdown().await;
+}
+
 impl DeliveryDispatcher {
     /// Runs only the workers that an act needs, for a node without presence: it delivers nothing unasked. Returns when the
     /// node stops.
@@ -308,11 +318,7 @@ impl DeliveryDispatcher {
                 Some(mailbox) = self.new_mailboxes.recv() => drop(workers.spawn(self.worker(mailbox).run())),
             }
         }
-        // Not aborted at once: what uses the profile on another thread would outlive the abort, and the profile's last
-        // handle puts the write-ahead log away.
-        let ended = async { while workers.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(WORKER_END_TIMEOUT, ended).await;
-        workers.shutdown().await;
+        end_tasks(&mut workers).await;
     }
 
     fn worker(&self, mailbox: Arc<Mailbox>) -> DeliveryWorker {
@@ -371,8 +377,7 @@ impl DeliveryDispatcher {
                 },
             }
         }
-        workers.shutdown().await;
-        prune_tasks.shutdown().await;
+        tokio::join!(end_tasks(&mut workers), end_tasks(&mut prune_tasks));
         Ok(())
     }
 }

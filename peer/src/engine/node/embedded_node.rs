@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -14,6 +15,9 @@ use super::{ListenConfig, Node, NodeCore, NodeLifetime};
 use crate::engine::node_event::EventBus;
 use crate::engine::serve::UploadLimits;
 use crate::engine::{Error, LocalUser};
+
+/// Time for work on other threads, such as a write to the profile, to end with the node.
+const BLOCKING_WORK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A present node on a thread of this process.
 #[derive(Debug)]
@@ -79,7 +83,7 @@ fn run(
     lifetime: NodeLifetime,
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let node = tokio::select! {
             () = stop.cancelled() => return Err(Error::Interrupted),
             node = Node::start(me, ListenConfig::default(), UploadLimits::default(), EventBus::new(), lifetime) => node?,
@@ -96,7 +100,10 @@ fn run(
             ended = node.run() => ended,
             () = passes_on => Ok(()),
         }
-    })
+    });
+    // Dropped, it would wait without end for a thread that hangs.
+    runtime.shutdown_timeout(BLOCKING_WORK_TIMEOUT);
+    ended
 }
 
 /// A node without presence, for one command: it takes no lock and no port, dials only for what is asked of it, and lets
