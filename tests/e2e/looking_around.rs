@@ -79,8 +79,12 @@ fn the_list_can_be_narrowed() {
     alice.peer(["list", "nobody"]).run().exits(4).says("no user \"nobody\"");
 }
 
+/// How long a tracker's word may take, with all that a busy machine adds: what isn't pushed comes with the next look at
+/// the list, half a minute later.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
 #[test]
-fn a_friend_s_coming_and_going_is_known_within_a_second() {
+fn a_friend_s_coming_and_going_is_known_at_once() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let hers = alice.serve();
@@ -88,12 +92,12 @@ fn a_friend_s_coming_and_going_is_known_within_a_second() {
         let his = bob.serve();
         let online = Instant::now();
         hers.wait_for_nth("bob is online", round);
-        assert!(online.elapsed() < Duration::from_secs(1), "{:?}", online.elapsed());
+        assert!(online.elapsed() < AT_ONCE, "{:?}", online.elapsed());
         his.interrupt();
         his.finish().exits(130);
         let offline = Instant::now();
         hers.wait_for_nth("bob went offline", round);
-        assert!(offline.elapsed() < Duration::from_secs(1), "{:?}", offline.elapsed());
+        assert!(offline.elapsed() < AT_ONCE, "{:?}", offline.elapsed());
     }
 }
 

@@ -80,8 +80,9 @@ impl Scene {
     }
 }
 
-/// How long a move may keep a transfer waiting.
-const MOVED: Duration = Duration::from_secs(3);
+/// How long a move may keep a transfer waiting: less than a link lasts that hears nothing, which is ten seconds. It takes
+/// half a second on a machine with nothing else to do.
+const MOVED: Duration = Duration::from_secs(6);
 
 #[test]
 fn a_new_address_on_the_same_cable() {
@@ -321,8 +322,9 @@ fn online_again(scene: &Scene, node: &Process, address: &str, happens: impl FnOn
     took
 }
 
-/// How long a move may keep somebody offline.
-const ONLINE_AGAIN: Duration = Duration::from_millis(3_500);
+/// How long a move may keep somebody offline: far less than the minute after which a session that hears nothing is given
+/// up. It takes a second on a machine with nothing else to do.
+const ONLINE_AGAIN: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_node_that_moves_is_online_again_at_once_and_reached() {
@@ -346,7 +348,7 @@ fn a_node_that_moves_is_online_again_at_once_and_reached() {
     bob.peer(["chat", "alice", "from here", "--now"]).run().exits(0);
     alices.wait_for("bob: from here");
     println!("talked after {:?}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(began.elapsed() < ONLINE_AGAIN, "{:?}", began.elapsed());
     assert!(!node.said().contains("can't be reached"), "{}", node.said());
 }
 

@@ -34,6 +34,11 @@ impl Outcome {
         self
     }
 
+    /// True if it exited with 0.
+    pub fn is_success(&self) -> bool {
+        self.code == 0
+    }
+
     /// Demands success of a fetch with `--json` and returns what became of its files, sorted.
     ///
     /// # Panics
