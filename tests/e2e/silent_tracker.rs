@@ -30,7 +30,7 @@ fn who_was_met_before_is_reached_without_it() {
     let here = lab.empty_folder("here");
     let fetched = alice.fetch("bob", ["film.mkv"], &here).run();
     fetched.exits(0).says(SILENT);
-    assert!(!fetched.err().contains("waiting for the tracker"), "{fetched}");
+    assert!(!String::from_utf8_lossy(&fetched.stderr).contains("waiting for the tracker"), "{fetched}");
     assert_same(here.join("film.mkv"), &film);
     tracker.thaw();
 }

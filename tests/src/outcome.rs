@@ -57,7 +57,7 @@ impl Outcome {
     /// When it doesn't.
     #[track_caller]
     pub fn says(&self, text: &str) -> &Self {
-        assert!(self.err().contains(text), "standard error lacks {text:?}: {self}");
+        assert!(String::from_utf8_lossy(&self.stderr).contains(text), "standard error lacks {text:?}: {self}");
         self
     }
 
@@ -99,9 +99,10 @@ impl Outcome {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// Standard error as text.
+    /// Standard error as text, without the notices that only a loaded machine makes a command give.
     pub fn err(&self) -> String {
-        String::from_utf8_lossy(&self.stderr).into_owned()
+        let is_notice = |line: &str| line.contains("waiting for the tracker") && line.trim_end().ends_with("to answer");
+        String::from_utf8_lossy(&self.stderr).split_inclusive('\n').filter(|line| !is_notice(line)).collect()
     }
 
     /// Standard output as NDJSON: every line an object of version 1 with a type.
