@@ -32,7 +32,7 @@
 //! | callers: handshake, identity, admission | `net/endpoint.rs`, `net/link.rs`, `engine/node/{caller_identity,link_admission}.rs` |
 //! | chat: send window, delivery, receiving | `engine/chat/`, `engine/node/delivery*.rs` |
 //! | offers, block list, message requests | `engine/file_offers.rs`, `profile/{known_users,message_requests}.rs` |
-//! | fetch: names, sources, plan, download, disk | `engine/fetch/` (`name_resolution`, `source_dialer`, `plan`, `downloader`, `writer`) |
+//! | fetch: names, sources, plan, download, disk | `engine/fetch/` (`name_resolution`, `destination`, `source_dialer`, `plan`, `downloader`, `writer`) |
 //! | answering requests, upload slots and rates | `engine/serve/` (`library`, `upload_slots`, `upload_scheduler`, `range_reader`) |
 //! | sharing: walking, hashing, refreshing | `engine/share/`, `engine/node/share_refresher.rs` |
 //! | what a node can be asked for, here or in another process | `engine/node/api.rs`, `engine/node/{node_core,control}` |

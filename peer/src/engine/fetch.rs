@@ -7,27 +7,31 @@
 //!                      └──────────── session ◄──── driver ◄──────── events ───────────┘
 //! ```
 //!
-//! The session and its plan are pure state machines; the driver owns tasks, links and the writer. No byte is written before its hash is verified, and no file has its name before it is whole.
+//! The session and its plan are pure state machines; the driver owns tasks, links and the writer. No byte is written
+//! before its hash is verified, and no file has its name before it is whole.
+//!
+//! | question | module |
+//! |---|---|
+//! | which files are meant | [`name_resolution`], which asks by [`source_listing`] |
+//! | where they go, and under which name | [`destination`] |
+//! | who has them | [`source_finder`] finds them, [`source_dialer`] opens their links and asks for the groups that they have |
+//! | who is asked for what next | [`plan`]; [`session`] decides about sources, files and rounds |
+//! | how groups come | [`downloader`], a task per stream; [`link_traffic`] detects stalls |
+//! | how they reach the disk | [`writer`], into a [`partial_file`] |
+//! | what is told | [`report_builder`] |
 
-mod chat_priority;
-mod destination_tree;
+mod destination;
 mod downloader;
 mod driver;
-mod file_target;
-mod group_availability;
-mod local_names;
-mod name_collisions;
+mod link_traffic;
 mod name_resolution;
 mod partial_file;
-mod placed_files;
 mod plan;
 mod report_builder;
-mod resume_state;
 mod session;
-mod slowdown;
 mod source_dialer;
 mod source_finder;
-mod stall_detector;
+mod source_listing;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -39,13 +43,13 @@ use shared::{FileName, UserName};
 use tokio_util::sync::CancellationToken;
 
 use self::driver::FetchDriver;
+pub use self::link_traffic::Slowdown;
 use self::name_resolution::ResolvedRequest;
-pub(super) use self::name_resolution::list_files;
 #[doc(hidden)]
 pub use self::plan::plan_bench;
 use self::report_builder::FetchReportBuilder;
-pub use self::slowdown::Slowdown;
 use self::source_dialer::SourceDialer;
+pub(super) use self::source_listing::list_files;
 use super::{Error, LocalUser, run_blocking};
 use crate::sys::path_text;
 
@@ -254,18 +258,18 @@ pub enum FetchEvent<'a> {
     },
     /// A source is there and sends nothing, as when its disk hangs; it is called again.
     Silent {
-        /// Who.
+        /// The silent source.
         user: &'a UserName,
-        /// Time in which nothing to speak of came.
+        /// Time in which next to nothing came.
         time: Duration,
     },
     /// A source that was fast sends at a crawl; others are looked for, unless the user named those that may be asked.
     Slow {
-        /// Who.
+        /// The slow source.
         user: &'a UserName,
         /// Its rates.
         slowdown: Slowdown,
-        /// Whether others are looked for.
+        /// True if other sources are looked for.
         seeks: bool,
     },
     /// A source that was gone is back.
@@ -439,7 +443,7 @@ async fn resolve_and_fetch(
             // hash. Every other error, such as a changed key, ends the fetch below.
             Err(error @ (Error::Offline(_) | Error::Link { .. })) => {
                 let of = request.clone();
-                let Some(wanted) = run_blocking(move || Ok(resume_state::file_from_state(&of))).await? else {
+                let Some(wanted) = run_blocking(move || Ok(partial_file::file_from_state(&of))).await? else {
                     return Err(error);
                 };
                 report(FetchEvent::SourceUnavailable { user: &request.from, why: &error.to_string() });

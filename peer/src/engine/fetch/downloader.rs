@@ -10,9 +10,8 @@ use shared::{ContentHash, GroupLayout, UntrustedText, UserName, ZeroRuns};
 use tokio::sync::mpsc;
 
 use super::FileNo;
-use super::chat_priority::ChatPriority;
+use super::link_traffic::{ChatPriority, StallDetector};
 use super::plan::{SharedPlan, SourceNo, WorkItem};
-use super::stall_detector::StallDetector;
 use super::writer::{FileJob, WriterCommand, WriterHandle};
 use crate::net::StreamError;
 use crate::net::link::Link;
@@ -230,7 +229,7 @@ impl StreamDownloader<'_> {
     async fn read_answer(&mut self, work: &WorkItem) -> Result<(), StreamError> {
         let Some((_, receiver)) = &mut self.stream else { return Ok(()) };
         let answer = self.stall_detector.start_timer().wait(receiver.next_answer()).await;
-        self.stall_detector.answered();
+        self.stall_detector.record_answer();
         let answer = match answer {
             // The source lacks a slot or a descriptor for the moment: the same request may succeed soon.
             Err(StreamError::Refused { code: PeerErrorCode::Busy, .. }) if self.busy_answers < MAX_BUSY_RETRIES => {

@@ -8,13 +8,13 @@ use shared::UserName;
 use shared::peer::FileStat;
 use tokio_util::sync::CancellationToken;
 
-use super::destination_tree::FolderTimestamp;
-use super::file_target::TargetPlanner;
-use super::name_resolution::{self, ResolvedFile, ResolvedRequest};
+use super::destination::{FolderTimestamp, TargetPlanner};
+use super::name_resolution::{ResolvedFile, ResolvedRequest, resolved_file};
 use super::partial_file::{find_version, remove_version};
 use super::report_builder::{FailureReason, FetchReportBuilder};
 use super::session::{ChangedFile, FetchSession};
 use super::source_dialer::{ConnectedSource, SourceDialer};
+use super::source_listing;
 use super::writer::FileJob;
 use super::{
     FetchDestination, FetchEvent, FetchEventHandler, FetchReport, FetchRequest, FileNo, REHASH_TIMEOUT, RequestedName,
@@ -22,7 +22,6 @@ use super::{
 use crate::engine::{Error, run_blocking};
 use crate::net::link::Link;
 
-mod local_copy;
 mod round_driver;
 mod target_planning;
 
@@ -241,11 +240,11 @@ impl<'a> FetchDriver<'a> {
             _ => self.dialer.reconnect(user, std::mem::take(timeout).max(Duration::from_secs(1))).await?,
         };
         self.owner_link = Ok(link.clone());
-        let asked = name_resolution::stat_file(&link, &stat.name, *timeout, self.session.report.events()).await;
+        let asked = source_listing::stat_file(&link, &stat.name, *timeout, self.session.report.events()).await;
         // One file that stays stale used up the wait; the next ones are asked once and not waited for.
         *timeout = if matches!(asked, Err(Error::Stale { .. })) { Duration::ZERO } else { REHASH_TIMEOUT };
         let missing = || Error::NotShared { user: user.clone(), name: stat.name.as_str().to_owned() };
-        name_resolution::resolved_file(user, asked?.ok_or_else(missing)?, None)
+        resolved_file(user, asked?.ok_or_else(missing)?, None)
     }
 
     /// Settles the files that were not begun with the error that ended the fetch, and returns that error.

@@ -17,12 +17,18 @@ use shared::names::truncate_to_bytes;
 use shared::peer::FileStat;
 use shared::{ContentHash, GroupLayout, GroupSet, ZeroRuns};
 
-use super::file_target::{AssignedName, FileTarget};
-use super::name_collisions::PartialTag;
+use super::FileOutcome;
+use super::destination::{FileTarget, PartialTag};
 use crate::engine::Error;
 use crate::engine::partial_state::{self, FileOrigin, PARTIAL_SUFFIX, PartialState, STATE_SUFFIX};
 use crate::sys::{
     FolderHandle, is_locking_unsupported, is_name_refused, make_executable, make_owner_only, reserve_space, zero_range,
+};
+
+mod earlier_attempt;
+
+pub(super) use self::earlier_attempt::{
+    allocated_bytes, file_from_state, find_version, remove_outdated, remove_version,
 };
 
 /// Bytes that a partial's name adds to the file's own: two dots, eight hash digits, and the longer suffix.
@@ -252,8 +258,8 @@ impl CompletedFile {
         self.target.path()
     }
 
-    /// Gives the file its final name.
-    pub(super) fn move_into_place(&self) -> Result<AssignedName, Error> {
+    /// Gives the file its final name, or removes it if what has the name must stay.
+    pub(super) fn move_into_place(&self) -> Result<FileOutcome, Error> {
         // The state goes first: if the process dies here, a part without a state is found again by a later
         // attempt, but nothing looks for a state without a part.
         if let Some((_, state)) = &self.state {
@@ -261,19 +267,12 @@ impl CompletedFile {
             // lies in its place must not block the file.
             let _ = self.folder.remove(state);
         }
-        let landing = self.target.move_into_place(&self.folder, &self.part_name, (self.size, &self.hash))?;
-        if matches!(landing, AssignedName::Taken(_)) {
+        let outcome = self.target.move_into_place(&self.folder, &self.part_name, (self.size, &self.hash))?;
+        if matches!(outcome, FileOutcome::Skipped(_)) {
             let _ = self.folder.remove(&self.part_name);
         }
-        Ok(landing)
+        Ok(outcome)
     }
-}
-
-/// Returns the disk space that an earlier attempt at this file holds.
-pub(super) fn allocated_bytes(target: &FileTarget, hash: &ContentHash) -> u64 {
-    let folder = target.folder.open_existing().ok().flatten();
-    let held = |folder: &FolderHandle, stem: &String| folder.allocated_bytes(&format!("{stem}{PARTIAL_SUFFIX}"));
-    folder.map_or(0, |folder| target.partial_stems(hash).iter().map(|stem| held(&folder, stem)).max().unwrap_or(0))
 }
 
 /// An open partial file.
@@ -342,57 +341,6 @@ fn open_state(folder: &FolderHandle, name: &str) -> Option<File> {
     let there = folder.open_or_create(name).ok().filter(|file| folder.is_sole_owner(file).unwrap_or(false));
     let made = there.map_or_else(|| folder.remove(name).and_then(|()| folder.create(name)), Ok);
     made.inspect_err(|why| tracing::info!("going on without {name}: {why}")).ok()
-}
-
-/// Removes partial files of other versions of this file from the same user,
-/// unless a process works on them. True if any was removed.
-pub(super) fn remove_outdated(target: &FileTarget, hash: &ContentHash) -> bool {
-    let Ok(Some(folder)) = target.folder.open_existing() else { return false };
-    let own = target.name();
-    // A truncated name can be that of another file, too.
-    if truncate_to_bytes(&own, 255 - NAME_OVERHEAD_BYTES) != own {
-        return false;
-    }
-    let outdated = |stem: &&str| {
-        let Some(state) =
-            folder.open_existing(&format!("{stem}{STATE_SUFFIX}")).ok().as_ref().and_then(partial_state::read_header)
-        else {
-            return false;
-        };
-        state.0 != *hash
-            && target.partial_stems(&state.0).iter().any(|own| own == stem)
-            && state.1.user == *target.folder.owner()
-    };
-    let states = target.folder.state_files();
-    let prefixes = [format!(".{own}."), format!(".{own}~")];
-    let is_own = |name: &&String| prefixes.iter().any(|prefix| name.starts_with(prefix));
-    let stems = states.iter().filter(is_own).filter_map(|name| name.strip_suffix(STATE_SUFFIX));
-    stems.filter(outdated).filter(|stem| remove_unused(&folder, stem)).count() > 0
-}
-
-/// Removes the partial file of a version that its source no longer has.
-pub(super) fn remove_version(target: &FileTarget, hash: &ContentHash) {
-    if let Ok(Some(folder)) = target.folder.open_existing() {
-        for stem in target.partial_stems(hash) {
-            remove_unused(&folder, &stem);
-        }
-    }
-}
-
-/// Returns the path of the partial file of this version, if there is one.
-pub(super) fn find_version(target: &FileTarget, hash: &ContentHash) -> Option<PathBuf> {
-    let folder = target.folder.open_existing().ok()??;
-    let mut parts = target.partial_stems(hash).into_iter().map(|stem| format!("{stem}{PARTIAL_SUFFIX}"));
-    parts.find(|part| folder.open_existing(part).is_ok()).map(|part| target.path().with_file_name(part))
-}
-
-/// Removes a part and its state, unless another process works on it or another user can write to it.
-fn remove_unused(folder: &FolderHandle, stem: &str) -> bool {
-    let part = format!("{stem}{PARTIAL_SUFFIX}");
-    let unused = folder.open_existing(&part).is_ok_and(|file| {
-        folder.is_sole_owner(&file).unwrap_or(false) && file.try_lock().is_ok() && folder.remove(&part).is_ok()
-    });
-    unused && folder.remove(&format!("{stem}{STATE_SUFFIX}")).is_ok()
 }
 
 /// Builds the name of the partial file and state of `name` with this content, without suffix.

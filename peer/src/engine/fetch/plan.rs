@@ -17,38 +17,23 @@
 //! first missing group: groups that arrive early wait in memory.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::{GroupLayout, GroupSet};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::FileNo;
 
-mod delivery_rate;
-mod end_game;
-mod in_order;
 #[doc(hidden)]
 pub mod plan_bench;
-mod shared_plan;
 mod work_selection;
 
-use delivery_rate::DeliveryRate;
-pub(super) use shared_plan::SharedPlan;
+use work_selection::DeliveryRate;
 
-/// The longest run, in bytes.
-const RUN_BYTES: u64 = 8 << 20;
-/// A run is no longer than its stream should deliver in this time, at the source's measured rate.
-const RUN_TIME: Duration = Duration::from_millis(500);
-/// A stream is asked for no more than it should deliver in this time: a source that joins later must find work.
-const AHEAD_TIME: Duration = Duration::from_secs(1);
-/// Upper bound of that in bytes, more than a LAN holds in flight.
-const AHEAD_BYTES: u64 = 16 << 20;
-/// Bytes requested from a stream whose source has no measured rate yet.
-const INITIAL_BYTES: u64 = 1 << 20;
 /// Files of several groups that are open at once: each holds descriptors and a manifest.
 const MAX_OPEN_FILES: usize = 16;
-/// The age, or the expected time left, from which a run counts as late and others may take it over.
-const LATE_AFTER: Duration = Duration::from_millis(500);
-
 /// The most sources of one fetch: each has a bit in `source_bits`.
 pub(super) const MAX_SOURCES: u32 = 64;
 
@@ -89,6 +74,13 @@ pub(super) struct FetchPlan {
     streams: u32,
     /// The destination is a stream: one file after another, group by group.
     in_order: bool,
+}
+
+/// The plan of a round as its session and its downloaders share it, with a wake-up for downloaders that found no work.
+#[derive(Debug)]
+pub(super) struct SharedPlan {
+    plan: Mutex<FetchPlan>,
+    new_work: Notify,
 }
 
 #[derive(Debug)]
@@ -200,29 +192,6 @@ impl FetchPlan {
         }
     }
 
-    /// Returns the next request for `source`; `None` if there is nothing for it now.
-    pub(super) fn next_work(&mut self, source: SourceNo, now: Instant) -> Option<WorkItem> {
-        if !self.is_usable(source) {
-            return None;
-        }
-        let takeable = |(position, no): (usize, &FileNo)| self.next_range(source, *no).map(|range| (position, range));
-        // Open files first: to finish them frees descriptors and lets others be opened.
-        if let Some((position, range)) = self.ready.iter().enumerate().find_map(takeable) {
-            return self.take_run(position, range, source, now);
-        }
-        if let Some(no) = self.first_waiting(source)
-            && let Some(work) = self.begin_file(no, source, now)
-        {
-            return Some(work);
-        }
-        // In order, duplicates compete with a source's own groups
-        // for the window; only an idle one takes them.
-        if self.in_order && self.has_in_flight(source) {
-            return None;
-        }
-        self.duplicate_late_work(source, now)
-    }
-
     /// Records the groups that a source has of a file; a full set makes it an ordinary source.
     pub(super) fn set_groups(&mut self, source: SourceNo, no: FileNo, groups: GroupSet) {
         if groups.is_full() {
@@ -235,14 +204,6 @@ impl FetchPlan {
     /// Returns the files that a source has in part.
     pub(super) fn partial_files(&self, source: SourceNo) -> Vec<FileNo> {
         self.partial_sources.keys().filter(|(of, _)| *of == source).map(|(_, no)| *no).collect()
-    }
-
-    /// Returns the bytes that each stream of `source` is asked for ahead of its deliveries.
-    pub(super) fn bytes_ahead(&self, source: SourceNo) -> u64 {
-        // More than one group of 1 MiB, so that the source has
-        // something to send while the next request travels.
-        let promised = self.expected_bytes(source, AHEAD_TIME);
-        promised.map_or(INITIAL_BYTES, |bytes| bytes.clamp(INITIAL_BYTES + 1, AHEAD_BYTES))
     }
 
     /// Records that a verified manifest arrived. True if the partial
@@ -424,11 +385,6 @@ impl FetchPlan {
         self.files[no].is_stranded(self.reachable_bits(coming))
     }
 
-    /// True if a source has a run or a manifest in flight.
-    fn has_in_flight(&self, source: SourceNo) -> bool {
-        self.in_flight.iter().any(|run| run.source == source) || self.manifests.iter().any(|asked| asked.1 == source)
-    }
-
     fn reachable_bits(&self, coming: impl IntoIterator<Item = SourceNo>) -> u64 {
         coming.into_iter().map(bit).fold(self.usable_bits(), |all, one| all | one)
     }
@@ -440,10 +396,6 @@ impl FetchPlan {
     fn usable_bits(&self) -> u64 {
         let bits = (0..).zip(&self.sources).filter(|(_, source)| source.is_usable).map(|(no, _)| bit(no));
         bits.fold(0, |all, one| all | one)
-    }
-
-    fn rate(&self, source: SourceNo) -> f64 {
-        self.sources.get(index(source)).map_or(0.0, |source| source.rate.bytes_per_second())
     }
 
     /// Returns the ranges of `start..end` that haven't arrived and that no source but `except` was asked for.
@@ -488,6 +440,33 @@ impl PlannedFile {
         // A file whose last group is still being verified or written needs no source.
         let all_came = !self.arrived.is_empty() && self.arrived.iter().all(|came| *came);
         !matches!(self.phase, FilePhase::Settled | FilePhase::Held) && self.source_bits & hopeful == 0 && !all_came
+    }
+}
+
+impl SharedPlan {
+    pub(super) fn new(plan: FetchPlan) -> Self {
+        Self { plan: Mutex::new(plan), new_work: Notify::new() }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, FetchPlan> {
+        self.plan.lock()
+    }
+
+    /// Wakes the downloaders that wait for work.
+    pub(super) fn announce_work(&self) {
+        self.new_work.notify_waiters();
+    }
+
+    /// Waits for the next announcement; created before the plan is asked, it misses none.
+    pub(super) fn work_announced(&self) -> Notified<'_> {
+        self.new_work.notified()
+    }
+}
+
+impl Default for SharedPlan {
+    /// Returns a plan without files, which is done.
+    fn default() -> Self {
+        Self::new(FetchPlan::new([], 1, false))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use shared::peer::FolderTime;
 
-use super::file_target::FileTarget;
+use super::destination::FileTarget;
 use super::writer::{EarlierRounds, FileJob};
 use super::{
     FetchDestination, FetchEvent, FetchEventHandler, FetchReport, FetchRequest, FetchSummary, FileNo, FileOutcome,

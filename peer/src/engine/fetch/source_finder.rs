@@ -166,7 +166,7 @@ impl SourceFinder {
         while let Some(called) = calls.join_next().await {
             let Ok((user, named, called)) = called else { continue };
             let sought = match called {
-                Ok(found) if found.files.is_empty() => {
+                Ok(found) if found.has.files.is_empty() => {
                     found.link.close(PeerErrorCode::Done);
                     // A catalogue entry that is out of date is no news for
                     // the user; a named user without the files is.

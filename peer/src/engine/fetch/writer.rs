@@ -17,7 +17,7 @@ mod group_verifier;
 mod group_writer;
 mod stream_sink;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -30,13 +30,12 @@ use shared::{GroupLayout, ZeroRuns};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub(super) use self::stream_sink::StreamSink;
-use super::FileNo;
-use super::SourceReport;
-use super::chat_priority::ChatPriority;
-use super::file_target::{AssignedName, FileTarget};
+use super::destination::FileTarget;
+use super::link_traffic::ChatPriority;
 use super::plan::SourceNo;
+use super::{FileNo, FileOutcome, SourceReport};
 use crate::engine::Error;
-use crate::sys::{disk_name, open_files_limit};
+use crate::sys::open_files_limit;
 
 /// Commands that may wait before each thread: small groups pass from thread to thread in batches.
 const QUEUE_CAPACITY: usize = 64;
@@ -113,25 +112,12 @@ pub(super) enum WriterEvent {
     ZerosVerified { file: FileNo, bytes: u64 },
     /// A group, or the claim that it is zeros, doesn't match the manifest.
     GroupCorrupt { file: FileNo, group: u32, source: SourceNo },
-    /// The file is whole, and at its final place.
-    FileFinished { file: FileNo, disposition: FileDisposition },
+    /// The file is whole, and at its final place if it has one.
+    FileFinished { file: FileNo, outcome: FileOutcome },
     /// No process reads from the destination pipe.
     AwaitingReader { path: PathBuf },
     /// The disk or the stream failed; the file is abandoned.
     FileFailed { file: FileNo, error: Error },
-}
-
-/// The final place of a whole file.
-#[derive(Debug)]
-pub(super) enum FileDisposition {
-    /// At this path, under its own name.
-    Placed(PathBuf),
-    /// At this path, under another name.
-    Renamed(PathBuf),
-    /// Nowhere: something that must stay took the path meanwhile.
-    Discarded(PathBuf),
-    /// In the destination stream.
-    Streamed,
 }
 
 /// A handle for sending commands and groups to the writer.
@@ -211,16 +197,6 @@ fn wait_for_descriptors<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Res
 
 fn spawn_thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run)
-}
-
-impl FileDisposition {
-    fn of(folder: &Path, landing: AssignedName) -> Self {
-        match landing {
-            AssignedName::Own(name) => Self::Placed(folder.join(&*disk_name(&name))),
-            AssignedName::Alternative(name) => Self::Renamed(folder.join(&*disk_name(&name))),
-            AssignedName::Taken(name) => Self::Discarded(folder.join(&*disk_name(&name))),
-        }
-    }
 }
 
 impl WriterHandle {

@@ -8,8 +8,7 @@ use shared::FileName;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::fetch::file_target::{PreparedDestination, TargetDecision, TargetPlanner};
-use crate::engine::fetch::local_names::case_folded;
+use crate::engine::fetch::destination::{TargetDecision, TargetPlanner, case_folded};
 use crate::engine::fetch::name_resolution::{ResolvedFile, ResolvedRequest};
 use crate::engine::fetch::partial_file::{allocated_bytes, remove_outdated};
 use crate::engine::fetch::report_builder::FetchReportBuilder;
@@ -44,15 +43,15 @@ pub(super) async fn plan_targets(
     report: &mut FetchReportBuilder<'_>,
     cancel: &CancellationToken,
 ) -> PlannedJobs {
-    let placement = PreparedDestination::prepare(request, &resolved);
+    let planner = TargetPlanner::prepare(request, &resolved);
     let mut placed = PlannedJobs::default();
     let ResolvedRequest { files: wanted, folders, missing, .. } = resolved;
     for (name, error) in missing {
         report.fail(name.clone(), 0, Some(RequestedName::for_text(name)), error);
     }
-    match placement {
-        Ok(PreparedDestination::Stream) => placed.plan_stream(wanted, report),
-        Ok(PreparedDestination::Disk(disk)) => {
+    match planner {
+        Ok(None) => placed.plan_stream(wanted, report),
+        Ok(Some(disk)) => {
             report_colliding_names(&wanted, report);
             // The content decides whether a file is skipped, and that of a stale file isn't known yet.
             let (later, files) = wanted.into_iter().partition(|file| file.stat.stale);

@@ -62,9 +62,9 @@ fn finish(partial: PartialFile) -> (PathBuf, bool) {
     let whole = partial.into_completed();
     whole.apply_metadata().unwrap();
     match whole.move_into_place().unwrap() {
-        AssignedName::Own(name) => (whole.folder_path().join(name), false),
-        AssignedName::Alternative(name) => (whole.folder_path().join(name), true),
-        AssignedName::Taken(name) => panic!("{name} was taken"),
+        FileOutcome::Done(path) => (path, false),
+        FileOutcome::Renamed(path) => (path, true),
+        outcome => panic!("{outcome:?}"),
     }
 }
 

@@ -1,9 +1,11 @@
 //! Tests of the plan against simulated sources.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::work_selection::{AHEAD_BYTES, INITIAL_BYTES, LATE_AFTER};
 use super::*;
 
 fn layout(groups: u64) -> GroupLayout {

@@ -6,16 +6,16 @@ use std::time::Instant;
 use shared::UserName;
 use shared::peer::PeerErrorCode;
 
-use super::{FetchSession, SessionAction, SourceFiles};
+use super::{FetchSession, SessionAction};
+use crate::engine::fetch::link_traffic::{SlowdownDetector, TrafficReading, TrafficSample};
 use crate::engine::fetch::plan::SourceNo;
 use crate::engine::fetch::report_builder::FailureReason;
-use crate::engine::fetch::slowdown::{Look, SlowdownDetector};
-use crate::engine::fetch::stall_detector::PulseReading;
+use crate::engine::fetch::source_dialer::SourceFiles;
 use crate::engine::fetch::{FetchEvent, FileNo, SourcePolicy};
 use crate::engine::{Error, ErrorKind};
 use crate::net::{LinkError, StreamError};
 
-/// Sources that give more answers between two looks send small files: their rate says nothing about the path.
+/// Sources that give more answers between two readings send small files: their rate says nothing about the path.
 const FEW_ANSWERS: u64 = 3;
 
 /// The state of one source in a round.
@@ -27,11 +27,11 @@ pub(super) struct SourceState {
     /// A redial is under way.
     is_reconnecting: bool,
     /// The traffic of its link at the last look.
-    reading: PulseReading,
+    reading: TrafficReading,
     slowdown: SlowdownDetector,
-    /// It is there and sent nothing, which was told.
+    /// It was reported as silent: its link is open, and nothing came.
     is_silent: bool,
-    /// When it went, if nothing right came from it since: one that comes back only to go again isn't back.
+    /// The time of its loss, until a verified group comes: one that comes back only to go again isn't back.
     lost_since: Option<Instant>,
     pub(super) is_banned: bool,
 }
@@ -179,7 +179,7 @@ impl FetchSession<'_> {
         self.fail_stranded();
     }
 
-    /// Notes that something right came from a source.
+    /// Notes that a verified group came from a source.
     pub(super) fn note_delivery(&mut self, source: SourceNo) {
         let Some(state) = self.round.source_mut(source) else { return };
         state.lost_since = None;
@@ -189,8 +189,8 @@ impl FetchSession<'_> {
         }
     }
 
-    /// Looks how fast the sources are, and tells of one that became slow.
-    pub(super) fn look_at_rates(&mut self, readings: &[PulseReading], now: Instant) {
+    /// Compares the rates of the sources with earlier ones, and tells of a source that became slow.
+    pub(super) fn look_at_rates(&mut self, readings: &[TrafficReading], now: Instant) {
         let seeks = !matches!(self.request.sources, SourcePolicy::Only(_));
         let mut slow = false;
         for (state, reading) in self.round.sources.iter_mut().zip(readings) {
@@ -200,7 +200,7 @@ impl FetchSession<'_> {
             let before = std::mem::replace(&mut state.reading, *reading);
             let is_of_large = reading.answers.saturating_sub(before.answers) <= FEW_ANSWERS;
             let waits = reading.waits_since(&before) && is_of_large;
-            if let Some(slowdown) = state.slowdown.take(Look { at: now, bytes: reading.bytes, waits }) {
+            if let Some(slowdown) = state.slowdown.record(TrafficSample { at: now, bytes: reading.bytes, waits }) {
                 self.report.tell(FetchEvent::Slow { user: &state.user, slowdown, seeks });
                 slow = true;
             }
@@ -254,8 +254,8 @@ impl FetchSession<'_> {
         // still be on their way, don't match from here on.
         state.link_generation += 1;
         state.is_reconnecting = false;
-        state.reading = PulseReading::default();
-        state.slowdown.begin_again();
+        state.reading = TrafficReading::default();
+        state.slowdown.restart();
         let (user, generation) = (state.user.clone(), state.link_generation);
         self.actions.push_back(SessionAction::StartSource { source, user, generation });
     }
@@ -281,7 +281,7 @@ impl SourceState {
             user,
             link_generation: 0,
             is_reconnecting: false,
-            reading: PulseReading::default(),
+            reading: TrafficReading::default(),
             slowdown: SlowdownDetector::default(),
             is_silent: false,
             lost_since: None,

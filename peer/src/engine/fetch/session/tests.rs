@@ -132,7 +132,7 @@ impl<'a> Simulation<'a> {
         Self {
             scene,
             session: FetchSession::new(request, FetchReportBuilder::new(events)),
-            plan: Arc::new(SharedPlan::empty()),
+            plan: Arc::new(SharedPlan::default()),
             jobs: Arc::default(),
             files: Vec::new(),
             sources: scene.behaviours.iter().enumerate().map(source).collect(),
@@ -388,8 +388,8 @@ impl<'a> Simulation<'a> {
         let bytes = layout.group_len(group);
         self.handle(SessionEvent::Writer(WriterEvent::GroupVerified { file, bytes, source }));
         if is_whole {
-            let disposition = FileDisposition::Placed(format!("f{file}").into());
-            self.handle(SessionEvent::Writer(WriterEvent::FileFinished { file, disposition }));
+            let outcome = FileOutcome::Done(format!("f{file}").into());
+            self.handle(SessionEvent::Writer(WriterEvent::FileFinished { file, outcome }));
         }
     }
 }

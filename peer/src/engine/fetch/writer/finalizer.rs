@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{FINALIZER_CAPACITY, FileDisposition, WriterContext, WriterEvent, wait_for_descriptors};
+use super::{FINALIZER_CAPACITY, WriterContext, WriterEvent, wait_for_descriptors};
 use crate::engine::Error;
 use crate::engine::fetch::FileNo;
 use crate::engine::fetch::partial_file::CompletedFile;
@@ -36,8 +36,8 @@ fn finalize_batch(context: &WriterContext, batch: Vec<(FileNo, CompletedFile)>) 
     let named = keep_successful(
         durable,
         |file, whole| {
-            let landing = wait_for_descriptors(|| whole.move_into_place())?;
-            placed.push((file, whole.folder_path(), landing));
+            let outcome = wait_for_descriptors(|| whole.move_into_place())?;
+            placed.push((file, whole.folder_path(), outcome));
             Ok(())
         },
         fail,
@@ -47,10 +47,9 @@ fn finalize_batch(context: &WriterContext, batch: Vec<(FileNo, CompletedFile)>) 
     folders.sort_by_key(|folder| Arc::as_ptr(folder));
     folders.dedup_by_key(|folder| Arc::as_ptr(folder));
     let synced: Result<Vec<()>, _> = sync_all(&folders).into_iter().collect();
-    for (file, folder, landing) in placed {
+    for (file, folder, outcome) in placed {
         match &synced {
-            Ok(_) => context
-                .send_event(WriterEvent::FileFinished { file, disposition: FileDisposition::of(&folder, landing) }),
+            Ok(_) => context.send_event(WriterEvent::FileFinished { file, outcome }),
             // The results are collected into one, so a folder that fails takes the whole batch with it.
             Err(why) => fail(file, Error::disk(&folder)(std::io::Error::new(why.kind(), plain_message(why)))),
         }

@@ -1,16 +1,17 @@
 //! Writing thread: writes verified groups to partial files or, in order, to a stream.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use shared::content::Manifest;
-use shared::{GroupLayout, GroupSet, ZeroRuns};
+use shared::{GroupSet, ZeroRuns};
 use tokio::sync::mpsc;
 
 use super::group_verifier::{VerifiedGroup, WriteCommand};
-use super::{FileDisposition, ReceivedGroup, StreamSink, WriterContext, WriterEvent, wait_for_descriptors};
+use super::stream_sink::ReorderBuffer;
+use super::{ReceivedGroup, StreamSink, WriterContext, WriterEvent, wait_for_descriptors};
 use crate::engine::Error;
-use crate::engine::fetch::FileNo;
 use crate::engine::fetch::partial_file::{CompletedFile, PartialFile, WriteOutcome};
+use crate::engine::fetch::{FileNo, FileOutcome};
 
 /// Bytes after which the disk is waited for while a chat is active.
 const MAX_UNSYNCED_DURING_CHAT: usize = 4 << 20;
@@ -66,16 +67,6 @@ enum OpenTarget {
     Stream(ReorderBuffer),
 }
 
-/// A buffer that puts the groups of a file for a stream in order.
-#[derive(Debug, Default)]
-struct ReorderBuffer {
-    next_group: u32,
-    /// Groups that arrived before their turn; the plan's window bounds them.
-    early_groups: BTreeMap<u32, VerifiedGroup>,
-    /// Groups known to be zeros; `None` for a file of one group.
-    zeros: Option<(GroupLayout, GroupSet)>,
-}
-
 impl GroupWriter {
     fn open(&mut self, file: FileNo, manifest: &Manifest, zeros: &ZeroRuns) {
         match wait_for_descriptors(|| self.open_target(file, Some((manifest, zeros)))) {
@@ -114,7 +105,7 @@ impl GroupWriter {
             }
             None => {
                 let zeros = known.map(|_| (job.layout, GroupSet::empty(job.layout.group_count())));
-                OpenTarget::Stream(ReorderBuffer { zeros, ..ReorderBuffer::default() })
+                OpenTarget::Stream(ReorderBuffer::new(zeros))
             }
         })
     }
@@ -206,7 +197,7 @@ impl GroupWriter {
             // Fails only if the finishing thread panicked, which `WriterThreads::join` reports.
             Some(OpenTarget::Disk(partial)) => drop(self.finalizer.blocking_send((file, partial.into_completed()))),
             Some(OpenTarget::Stream(_)) => {
-                self.context.send_event(WriterEvent::FileFinished { file, disposition: FileDisposition::Streamed });
+                self.context.send_event(WriterEvent::FileFinished { file, outcome: FileOutcome::Streamed });
             }
             None => {}
         }
@@ -214,61 +205,5 @@ impl GroupWriter {
 
     fn fail(&self, file: FileNo, error: Error) {
         self.context.send_event(WriterEvent::FileFailed { file, error });
-    }
-}
-
-impl ReorderBuffer {
-    fn push(
-        &mut self,
-        right: VerifiedGroup,
-        groups: u32,
-        context: &WriterContext,
-        sink: &mut StreamSink,
-    ) -> Result<WriteOutcome, Error> {
-        let group = right.group().group;
-        if group < self.next_group || self.early_groups.contains_key(&group) {
-            context.buffers.recycle(right.into_buffer());
-            return Ok(WriteOutcome::Duplicate);
-        }
-        // Without its part of the quota: early groups could hold all of
-        // it, and the group they wait for would get none.
-        self.early_groups.insert(group, right.release_memory());
-        self.drain_ready(groups, context, sink)
-    }
-
-    fn push_zeros(
-        &mut self,
-        group: u32,
-        context: &WriterContext,
-        sink: &mut StreamSink,
-    ) -> Result<WriteOutcome, Error> {
-        let Some((layout, zeros)) = &mut self.zeros else { return Ok(WriteOutcome::Duplicate) };
-        if group < self.next_group || zeros.contains(group) {
-            return Ok(WriteOutcome::Duplicate);
-        }
-        zeros.insert(group);
-        let groups = layout.group_count();
-        self.drain_ready(groups, context, sink)
-    }
-
-    /// Writes the groups whose turn has come.
-    fn drain_ready(
-        &mut self,
-        groups: u32,
-        context: &WriterContext,
-        sink: &mut StreamSink,
-    ) -> Result<WriteOutcome, Error> {
-        loop {
-            if let Some(right) = self.early_groups.remove(&self.next_group) {
-                sink.write(&right.group().bytes, &context.events)?;
-                context.buffers.recycle(right.into_buffer());
-            } else if let Some((layout, _)) = self.zeros.as_ref().filter(|(_, zeros)| zeros.contains(self.next_group)) {
-                sink.write_zeros(layout.group_len(self.next_group), &context.events)?;
-            } else {
-                break;
-            }
-            self.next_group += 1;
-        }
-        Ok(if self.next_group == groups { WriteOutcome::Completed } else { WriteOutcome::Incomplete })
     }
 }

@@ -1,15 +1,19 @@
 //! Stream destination, which gets files in order and keeps none: standard output, a pipe, a device.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use shared::{GroupLayout, GroupSet};
 use tokio::sync::mpsc;
 
-use super::WriterEvent;
+use super::group_verifier::VerifiedGroup;
+use super::{WriterContext, WriterEvent};
 use crate::engine::Error;
 use crate::engine::fetch::FetchDestination;
+use crate::engine::fetch::partial_file::WriteOutcome;
 use crate::sys::open_stream;
 
 /// A pipe without a reader is reported after this time.
@@ -24,6 +28,16 @@ pub(in crate::engine::fetch) enum StreamSink {
     Stdout,
     /// A path; opened at the first write, because that may wait for a reader.
     Path(PathBuf, Option<File>),
+}
+
+/// A buffer that puts the groups of a file for a stream in order.
+#[derive(Debug, Default)]
+pub(super) struct ReorderBuffer {
+    next_group: u32,
+    /// Groups that arrived before their turn; the plan's window bounds them.
+    early_groups: BTreeMap<u32, VerifiedGroup>,
+    /// Groups known to be zeros; `None` for a file of one group.
+    zeros: Option<(GroupLayout, GroupSet)>,
 }
 
 impl StreamSink {
@@ -68,6 +82,66 @@ impl StreamSink {
             left -= some as u64;
         }
         Ok(())
+    }
+}
+
+impl ReorderBuffer {
+    pub(super) fn new(zeros: Option<(GroupLayout, GroupSet)>) -> Self {
+        Self { zeros, ..Self::default() }
+    }
+
+    pub(super) fn push(
+        &mut self,
+        right: VerifiedGroup,
+        groups: u32,
+        context: &WriterContext,
+        sink: &mut StreamSink,
+    ) -> Result<WriteOutcome, Error> {
+        let group = right.group().group;
+        if group < self.next_group || self.early_groups.contains_key(&group) {
+            context.buffers.recycle(right.into_buffer());
+            return Ok(WriteOutcome::Duplicate);
+        }
+        // Without its part of the quota: early groups could hold all of
+        // it, and the group they wait for would get none.
+        self.early_groups.insert(group, right.release_memory());
+        self.drain_ready(groups, context, sink)
+    }
+
+    pub(super) fn push_zeros(
+        &mut self,
+        group: u32,
+        context: &WriterContext,
+        sink: &mut StreamSink,
+    ) -> Result<WriteOutcome, Error> {
+        let Some((layout, zeros)) = &mut self.zeros else { return Ok(WriteOutcome::Duplicate) };
+        if group < self.next_group || zeros.contains(group) {
+            return Ok(WriteOutcome::Duplicate);
+        }
+        zeros.insert(group);
+        let groups = layout.group_count();
+        self.drain_ready(groups, context, sink)
+    }
+
+    /// Writes the groups whose turn has come.
+    fn drain_ready(
+        &mut self,
+        groups: u32,
+        context: &WriterContext,
+        sink: &mut StreamSink,
+    ) -> Result<WriteOutcome, Error> {
+        loop {
+            if let Some(right) = self.early_groups.remove(&self.next_group) {
+                sink.write(&right.group().bytes, &context.events)?;
+                context.buffers.recycle(right.into_buffer());
+            } else if let Some((layout, _)) = self.zeros.as_ref().filter(|(_, zeros)| zeros.contains(self.next_group)) {
+                sink.write_zeros(layout.group_len(self.next_group), &context.events)?;
+            } else {
+                break;
+            }
+            self.next_group += 1;
+        }
+        Ok(if self.next_group == groups { WriteOutcome::Completed } else { WriteOutcome::Incomplete })
     }
 }
 

@@ -1,14 +1,19 @@
-//! Detection of stalled links. The streams of a link share its queues, at the source and in the network, so one silent
-//! stream proves nothing: progress is counted per link.
+//! Traffic of the sources' links: detects links that stall and sources that become slow, and throttles bulk data while a
+//! chat is active.
+//!
+//! The streams of a link share its queues, at the source and in the network, so one silent stream proves nothing:
+//! progress is counted per link.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant as StdInstant};
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::engine::chat_activity::BULK_RATE_DURING_CHAT;
 use crate::net::StreamError;
 use crate::util::rate_limit::TokenBucket;
 
@@ -17,10 +22,20 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A link that brings less than this in [`TRICKLE_TIMEOUT`] counts as stalled, too.
 const TRICKLE_BYTES: u64 = 8 * 1024;
 const TRICKLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// To hand a group on takes a moment, which keeps nobody waiting.
+/// Shorter pauses of this side keep nobody waiting: to hand a group on takes a moment.
 const SHORT_PAUSE: Duration = Duration::from_millis(100);
-/// Between two looks at the other streams.
+/// The pause between two looks at the other streams of a link.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The time over which a source's rate is measured.
+const RATE_SPAN: Duration = Duration::from_secs(10);
+/// The time over which its best rate so far is measured.
+const BEST_RATE_SPAN: Duration = Duration::from_secs(3);
+/// Bytes a second from which on no source counts as slow.
+const SLOW_RATE: f64 = 128.0 * 1024.0;
+/// A slow source was at least this many times as fast before.
+const SLOWDOWN_FACTOR: f64 = 16.0;
+/// A source of which nothing came for this long doesn't send slowly: it stands still.
+const STANDSTILL_TIME: Duration = Duration::from_secs(5);
 
 /// The progress counters that all streams of one link share.
 #[derive(Debug, Default)]
@@ -28,7 +43,6 @@ pub(super) struct StallDetector {
     /// Number of answers and chunks of data that arrived.
     progress_count: AtomicU64,
     bytes: AtomicU64,
-    /// Answers, whatever came with them.
     answers: AtomicU64,
     /// Streams that wait for the source now.
     waiting: AtomicUsize,
@@ -42,7 +56,7 @@ pub(super) struct StallDetector {
 
 /// The traffic of a link and the state of its streams, at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct PulseReading {
+pub(super) struct TrafficReading {
     pub(super) bytes: u64,
     pub(super) answers: u64,
     paused_for: u64,
@@ -50,7 +64,7 @@ pub(super) struct PulseReading {
     is_paused: bool,
 }
 
-impl PulseReading {
+impl TrafficReading {
     /// Tells whether streams wait for the source, and this side kept it waiting neither now nor since `before`.
     pub(super) fn waits_since(&self, before: &Self) -> bool {
         let paused = Duration::from_micros(self.paused_for.saturating_sub(before.paused_for));
@@ -75,15 +89,15 @@ impl StallDetector {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// An answer came, and perhaps data with it.
-    pub(super) fn answered(&self) {
+    /// Records an answer, with or without data.
+    pub(super) fn record_answer(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
         self.record_progress(0);
     }
 
-    /// Reads how it stands now.
-    pub(super) fn read(&self) -> PulseReading {
-        PulseReading {
+    /// Reads the counters.
+    pub(super) fn read(&self) -> TrafficReading {
+        TrafficReading {
             bytes: self.bytes.load(Ordering::Relaxed),
             answers: self.answers.load(Ordering::Relaxed),
             paused_for: self.paused_for.load(Ordering::Relaxed),
@@ -92,8 +106,8 @@ impl StallDetector {
         }
     }
 
-    /// Waits for something here. As long as that takes, it may be us who keeps the source waiting, also on other streams:
-    /// what isn't read takes the room of what is.
+    /// Awaits something of this side. Until then this side may be keeping the source waiting, also on other streams: data
+    /// that isn't read takes the window of data that is.
     pub(super) async fn pause_during<T>(&self, here: impl Future<Output = T>) -> T {
         self.pause_count.fetch_add(1, Ordering::Relaxed);
         let (_paused, begun) = (Counted::among(&self.paused_now), Instant::now());
@@ -125,7 +139,7 @@ impl StallDetector {
     }
 }
 
-/// One of those that are counted, until this is dropped.
+/// One stream in a count, until this is dropped.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
@@ -190,6 +204,115 @@ impl StallTimer<'_> {
             (self.waited, self.bytes_before) = (Duration::ZERO, bytes);
         }
         self.waited >= TRICKLE_TIMEOUT
+    }
+}
+
+/// The traffic of a source's link at one moment, for [`SlowdownDetector`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TrafficSample {
+    pub(super) at: StdInstant,
+    /// Bytes that came over it so far.
+    pub(super) bytes: u64,
+    /// Since the last sample, this side waited for large data and kept nobody waiting.
+    pub(super) waits: bool,
+}
+
+/// The rates of a source that became slow, in bytes a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slowdown {
+    /// The present rate.
+    pub rate: u64,
+    /// The best rate before.
+    pub before: u64,
+}
+
+/// Detects a source that was fast and sends at a crawl by now, as over a path that became narrow; tells it once.
+#[derive(Debug, Default)]
+pub(super) struct SlowdownDetector {
+    samples: VecDeque<TrafficSample>,
+    waits_since: Option<StdInstant>,
+    moved: Option<StdInstant>,
+    best: f64,
+    is_told: bool,
+}
+
+impl SlowdownDetector {
+    /// Begins again with a new link of the source.
+    pub(super) fn restart(&mut self) {
+        *self = Self { is_told: self.is_told, best: self.best, ..Self::default() };
+    }
+
+    /// Records a sample, about one each second; returns the slowdown that it shows.
+    pub(super) fn record(&mut self, sample: TrafficSample) -> Option<Slowdown> {
+        if self.samples.back().is_none_or(|last| last.bytes < sample.bytes) {
+            self.moved = Some(sample.at);
+        }
+        self.waits_since = sample.waits.then(|| self.waits_since.unwrap_or(sample.at));
+        self.samples.push_back(sample);
+        while self.samples.get(1).is_some_and(|second| sample.at.saturating_duration_since(second.at) >= RATE_SPAN) {
+            self.samples.pop_front();
+        }
+        let is_long = |since: Option<StdInstant>, span| {
+            since.is_some_and(|since| sample.at.saturating_duration_since(since) >= span)
+        };
+        let rate = self.rate_over(RATE_SPAN, sample)?;
+        self.best = self.best.max(self.rate_over(BEST_RATE_SPAN, sample).unwrap_or(0.0));
+        let is_slow = rate < SLOW_RATE && rate * SLOWDOWN_FACTOR < self.best;
+        if !is_slow || !is_long(self.waits_since, RATE_SPAN) || is_long(self.moved, STANDSTILL_TIME) || self.is_told {
+            return None;
+        }
+        self.is_told = true;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate is an estimate, and positive"
+        )]
+        let whole = |rate: f64| rate as u64;
+        Some(Slowdown { rate: whole(rate), before: whole(self.best) })
+    }
+
+    /// Bytes a second over the last `span`, or the time there was.
+    fn rate_over(&self, span: Duration, now: TrafficSample) -> Option<f64> {
+        let is_old = |sample: &&TrafficSample| now.at.saturating_duration_since(sample.at) >= span;
+        let from = self.samples.iter().rev().find(is_old).or_else(|| self.samples.front())?;
+        let seconds = now.at.saturating_duration_since(from.at).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate is an estimate")]
+        let bytes = now.bytes.saturating_sub(from.bytes) as f64;
+        Some(bytes / seconds.max(1.0))
+    }
+}
+
+/// The chat state, and the rate that is left for bulk data while a chat is active.
+#[derive(Debug)]
+pub(super) struct ChatPriority {
+    is_active: AtomicBool,
+    bulk_limit: Mutex<TokenBucket>,
+}
+
+impl ChatPriority {
+    /// Builds the state without an active chat.
+    pub(super) fn new(now: StdInstant) -> Self {
+        Self {
+            is_active: AtomicBool::new(false),
+            bulk_limit: Mutex::new(TokenBucket::smooth(BULK_RATE_DURING_CHAT, now)),
+        }
+    }
+
+    /// True while a chat is active.
+    pub(super) fn is_active(&self) -> bool {
+        self.is_active.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether a chat is active.
+    pub(super) fn set_active(&self, is_active: bool) {
+        self.is_active.store(is_active, Ordering::Relaxed);
+    }
+
+    /// Waits until `bytes` more may be taken over the link of this detector.
+    pub(super) async fn throttle(&self, bytes: usize, detector: &StallDetector) {
+        if self.is_active() {
+            detector.throttle(&self.bulk_limit, bytes).await;
+        }
     }
 }
 
@@ -296,5 +419,59 @@ mod tests {
             ended = never(&detector) => assert_eq!(ended, None),
             () = slowly => {}
         }
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A source that sends so many bytes in each second, and whether it was waited for.
+    struct Source {
+        detector: SlowdownDetector,
+        at: StdInstant,
+        bytes: u64,
+    }
+
+    impl Source {
+        fn new() -> Self {
+            Self { detector: SlowdownDetector::default(), at: StdInstant::now(), bytes: 0 }
+        }
+
+        /// What is told in so many seconds, and in which of them.
+        fn sends(&mut self, rate: u64, waits: bool, seconds: u32) -> Vec<(u32, Slowdown)> {
+            let second = |second| {
+                self.at += SECOND;
+                self.bytes += rate;
+                let told = self.detector.record(TrafficSample { at: self.at, bytes: self.bytes, waits })?;
+                Some((second, told))
+            };
+            (1..=seconds).filter_map(second).collect()
+        }
+    }
+
+    #[test]
+    fn a_crawl_after_a_run_is_told_once() {
+        let mut source = Source::new();
+        assert_eq!(source.sends(8_000_000, true, 20), []);
+        let slowdown = Slowdown { rate: 40_000, before: 8_000_000 };
+        assert_eq!(source.sends(40_000, true, 60), [(10, slowdown)]);
+        assert_eq!(source.sends(8_000_000, true, 20), []);
+        source.detector.restart();
+        assert_eq!(source.sends(40_000, true, 60), []);
+    }
+
+    #[test]
+    fn who_always_was_slow_did_not_become_it() {
+        assert_eq!(Source::new().sends(40_000, true, 100), []);
+        let mut source = Source::new();
+        source.sends(1_000_000, true, 20);
+        assert_eq!(source.sends(200_000, true, 60), [], "a fifth is not a crawl");
+    }
+
+    #[test]
+    fn what_this_side_holds_up_and_what_stands_still_is_no_crawl() {
+        let mut source = Source::new();
+        source.sends(8_000_000, true, 20);
+        assert_eq!(source.sends(40_000, false, 60), []);
+        assert_eq!(source.sends(0, true, 60), []);
+        assert_eq!(source.sends(40_000, true, 60).len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Folders of the destination, by handle.
+//! Folders of the destination, by handle, and the files that the fetch placed in them.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -8,21 +8,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use shared::UserName;
 use shared::names::name_encoding::encode_component;
-use shared::peer::FolderTime;
 use shared::safe_text::safe_path;
 
-use super::PlacedFile;
-use super::local_names::{NameSpelling, case_folded};
-use super::placed_files::PlacedFiles;
+use super::local_names::{NameSpelling, case_folded, collision_key};
 use crate::engine::Error;
+use crate::engine::fetch::PlacedFile;
 use crate::engine::partial_state::is_state;
-use crate::sys::{FolderHandle, FreeSpace, UnwritableReason, disk_name, is_name_refused};
+use crate::sys::{FileIdentity, FolderHandle, FreeSpace, UnwritableReason, disk_name, is_name_refused};
 
 /// The most folder handles kept open below the destination.
 const MAX_OPEN_FOLDERS: usize = 64;
+/// The seconds to which FAT, the coarsest file system, rounds times.
+const TIME_ROUNDING_SECONDS: i64 = 2;
 
 /// The destination and its folders, by handle: whatever becomes of the path meanwhile, nothing is written elsewhere.
 #[derive(Debug)]
@@ -53,6 +53,21 @@ struct FolderCache {
     names: Option<(Arc<str>, Arc<HashSet<OsString>>)>,
 }
 
+/// The placed files of one fetch, which never replaces one of them by another, however the file system spells their
+/// names. With several keys, because no single one works on every file system.
+#[derive(Debug, Default)]
+struct PlacedFiles {
+    /// By device and inode.
+    inodes: HashSet<(u64, u64)>,
+    /// By device, size and time, for file systems whose inodes change or differ for each spelling of a name.
+    lookalikes: HashSet<(u64, u64, i64)>,
+    /// By device: true if it found a file under another case of its name.
+    folds_case: HashMap<u64, bool>,
+    /// Paths below the destination by [`collision_key`]: in a folder of another spelling, neither inodes nor the list
+    /// of entries identify its files.
+    paths: HashMap<String, Vec<Box<str>>>,
+}
+
 /// A folder that takes no files, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UnwritableFolder {
@@ -62,17 +77,10 @@ pub(super) struct UnwritableFolder {
 
 /// A folder at or below the destination, which need not exist yet.
 #[derive(Debug, Clone)]
-pub(super) struct DestinationFolder {
+pub(in crate::engine::fetch) struct DestinationFolder {
     tree: Arc<DestinationTree>,
     /// Its path below the destination, with `/` between components; empty for the destination itself.
     relative_path: Arc<str>,
-}
-
-/// A folder of the destination and its modification time at the source.
-#[derive(Debug)]
-pub(super) struct FolderTimestamp {
-    folder: DestinationFolder,
-    time: FolderTime,
 }
 
 impl From<UnwritableFolder> for Error {
@@ -81,28 +89,7 @@ impl From<UnwritableFolder> for Error {
     }
 }
 
-impl FolderTimestamp {
-    /// Builds the setter of a folder's time.
-    pub(super) const fn new(folder: DestinationFolder, time: FolderTime) -> Self {
-        Self { folder, time }
-    }
-
-    /// Sets the time of the folder if it exists; a failure is only logged.
-    pub(super) fn apply(self) {
-        let Self { folder: place, time } = self;
-        let set = |folder: Arc<FolderHandle>| folder.set_modified(time.mtime, time.mtime_ns.min(999_999_999));
-        if let Ok(Some(Err(why))) = place.open_existing().map(|folder| folder.map(set)) {
-            tracing::debug!("the time of {} can't be set: {why}", safe_path(place.path()));
-        }
-    }
-}
-
 impl DestinationTree {
-    /// Locks and returns the files that this fetch placed.
-    fn placed_files(&self) -> MutexGuard<'_, PlacedFiles> {
-        self.placed_files.lock()
-    }
-
     /// Returns the root, or the nearest existing folder above it, with its path.
     fn nearest_root(&self) -> Option<(Arc<FolderHandle>, PathBuf)> {
         if let Some(root) = self.root.get() {
@@ -130,7 +117,7 @@ impl DestinationTree {
                 && is_below
                 && folder.file_identity(&name).is_some_and(|mark| mark.size == *size)
             {
-                self.placed_files().add(&folder, below, &name);
+                self.placed_files.lock().add(&folder, below, &name);
             }
         }
     }
@@ -177,7 +164,7 @@ impl DestinationTree {
             return Ok(self.root.get().cloned());
         };
         // Held over the walk, so that two threads don't make the same folders side by side.
-        let mut known = self.folder_cache();
+        let mut known = self.folder_cache.lock();
         if let Some(folder) = known.open.get(below) {
             return Ok(Some(folder.clone()));
         }
@@ -205,10 +192,6 @@ impl DestinationTree {
             known.respelled_paths.insert(below.clone(), path);
         }
         Ok(Some(folder))
-    }
-
-    fn folder_cache(&self) -> MutexGuard<'_, FolderCache> {
-        self.folder_cache.lock()
     }
 }
 
@@ -249,7 +232,7 @@ impl DestinationFolder {
     }
 
     /// Returns its path below the destination, with `/` between components; empty for the destination itself.
-    pub(super) fn relative_path(&self) -> &str {
+    pub(in crate::engine::fetch) fn relative_path(&self) -> &str {
         &self.relative_path
     }
 
@@ -260,29 +243,29 @@ impl DestinationFolder {
     }
 
     /// Returns the owner of the fetched names.
-    pub(super) fn owner(&self) -> &UserName {
+    pub(in crate::engine::fetch) fn owner(&self) -> &UserName {
         &self.tree.owner
     }
 
     /// Returns the state files that were in it at the first look.
-    pub(super) fn state_files(&self) -> Arc<[String]> {
-        if let Some(known) = self.tree.folder_cache().state_files.get(&self.relative_path) {
+    pub(in crate::engine::fetch) fn state_files(&self) -> Arc<[String]> {
+        if let Some(known) = self.tree.folder_cache.lock().state_files.get(&self.relative_path) {
             return known.clone();
         }
         let names = self.open_existing().ok().flatten().and_then(|folder| folder.names().ok()).unwrap_or_default();
         let states: Arc<[String]> = names.into_iter().filter(|name| is_state(name)).collect();
-        self.tree.folder_cache().state_files.insert(self.relative_path.clone(), states.clone());
+        self.tree.folder_cache.lock().state_files.insert(self.relative_path.clone(), states.clone());
         states
     }
 
     /// Returns its handle; makes the folder if it doesn't exist.
-    pub(super) fn open_or_create(&self) -> Result<Arc<FolderHandle>, Error> {
+    pub(in crate::engine::fetch) fn open_or_create(&self) -> Result<Arc<FolderHandle>, Error> {
         let folder = self.tree.enter(&self.relative_path, true)?;
         folder.ok_or_else(|| Error::Internal(format!("{} was made and isn't there", safe_path(self.path()))))
     }
 
     /// Returns its handle, if the folder exists.
-    pub(super) fn open_existing(&self) -> Result<Option<Arc<FolderHandle>>, Error> {
+    pub(in crate::engine::fetch) fn open_existing(&self) -> Result<Option<Arc<FolderHandle>>, Error> {
         self.tree.enter(&self.relative_path, false)
     }
 
@@ -301,24 +284,24 @@ impl DestinationFolder {
 
     /// Finds the reason why files can't be placed in it, or why it can't be made, as far as that is known beforehand.
     pub(super) fn find_obstacle(&self) -> Option<UnwritableFolder> {
-        if let Some(known) = self.tree.folder_cache().obstacles.get(&self.relative_path) {
+        if let Some(known) = self.tree.folder_cache.lock().obstacles.get(&self.relative_path) {
             return known.clone();
         }
         let closed = self.nearest().and_then(|(nearest, folder)| {
             let obstacle = nearest.unwritable_reason()?;
             Some(UnwritableFolder { folder, obstacle })
         });
-        self.tree.folder_cache().obstacles.insert(self.relative_path.clone(), closed.clone());
+        self.tree.folder_cache.lock().obstacles.insert(self.relative_path.clone(), closed.clone());
         closed
     }
 
     /// Builds the error of a folder that was removed during the fetch.
-    pub(super) fn removed_error(&self) -> Error {
+    pub(in crate::engine::fetch) fn removed_error(&self) -> Error {
         Error::FolderUnwritable { folder: self.path(), obstacle: UnwritableReason::Removed }
     }
 
     /// Returns the free space of its disk, with the existing folder that was asked and its path.
-    pub(super) fn free_space(&self) -> Option<(FreeSpace, Arc<FolderHandle>, PathBuf)> {
+    pub(in crate::engine::fetch) fn free_space(&self) -> Option<(FreeSpace, Arc<FolderHandle>, PathBuf)> {
         let (nearest, path) = self.nearest()?;
         Some((nearest.free_space().ok()?, nearest, path))
     }
@@ -326,13 +309,13 @@ impl DestinationFolder {
     /// Records that this fetch placed the file of this name here.
     pub(super) fn add_placed(&self, folder: &FolderHandle, name: &str) {
         let below = self.disk_path_below_root();
-        self.tree.placed_files().add(folder, &below, name);
+        self.tree.placed_files.lock().add(folder, &below, name);
     }
 
     /// True if the name leads to a file that this fetch placed, here or elsewhere.
     pub(super) fn is_placed(&self, folder: &FolderHandle, name: &str) -> bool {
         let below = self.disk_path_below_root();
-        self.tree.placed_files().contains(folder, &below, name, || self.lists_name(folder, name))
+        self.tree.placed_files.lock().contains(folder, &below, name, || self.lists_name(folder, name))
     }
 
     /// True if `folder`, its own handle, lists the name in this spelling,
@@ -346,13 +329,13 @@ impl DestinationFolder {
     /// Same as [`Self::lists_name`] by the entries at the first look:
     /// the folder isn't listed again for each of its files.
     pub(super) fn listed_name_initially(&self, folder: &FolderHandle, name: &str) -> bool {
-        let known = self.tree.folder_cache().names.clone().filter(|(below, _)| *below == self.relative_path);
+        let known = self.tree.folder_cache.lock().names.clone().filter(|(below, _)| *below == self.relative_path);
         let names = match known {
             Some((_, names)) => names,
             None => {
                 let Ok(names) = folder.names() else { return true };
                 let names: Arc<HashSet<_>> = Arc::new(names.iter().map(|name| disk_name(name).into_owned()).collect());
-                self.tree.folder_cache().names = Some((self.relative_path.clone(), names.clone()));
+                self.tree.folder_cache.lock().names = Some((self.relative_path.clone(), names.clone()));
                 names
             }
         };
@@ -364,7 +347,7 @@ impl DestinationFolder {
         if self.relative_path.is_empty() {
             return true;
         }
-        if let Some(known) = self.tree.folder_cache().listed.get(&self.relative_path) {
+        if let Some(known) = self.tree.folder_cache.lock().listed.get(&self.relative_path) {
             return *known;
         }
         let above = self.relative_path.rsplit_once('/').map_or("", |(above, _)| above);
@@ -373,7 +356,7 @@ impl DestinationFolder {
         let names = above.open_existing().ok().flatten().and_then(|folder| folder.names().ok());
         let has = |names: Vec<String>| names.iter().any(|listed| Some(&*disk_name(listed)) == path.file_name());
         let is_listed = names.is_none_or(has) && above.is_path_listed();
-        self.tree.folder_cache().listed.insert(self.relative_path.clone(), is_listed);
+        self.tree.folder_cache.lock().listed.insert(self.relative_path.clone(), is_listed);
         is_listed
     }
 
@@ -384,11 +367,11 @@ impl DestinationFolder {
     }
 
     /// Returns its path, for display.
-    pub(super) fn path(&self) -> PathBuf {
+    pub(in crate::engine::fetch) fn path(&self) -> PathBuf {
         if self.relative_path.is_empty() {
             return self.tree.path.clone();
         }
-        let spelled = self.tree.folder_cache().respelled_paths.get(&self.relative_path).cloned();
+        let spelled = self.tree.folder_cache.lock().respelled_paths.get(&self.relative_path).cloned();
         // Not entered yet: assume that no component is respelled.
         let own =
             || self.relative_path.split('/').fold(self.tree.path.clone(), |path, one| path.join(&*disk_name(one)));
@@ -396,18 +379,73 @@ impl DestinationFolder {
     }
 
     /// Returns the path of the entry `name` in it.
-    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+    pub(in crate::engine::fetch) fn path_of(&self, name: &str) -> PathBuf {
         self.path().join(&*disk_name(name))
     }
 
     /// True if a component of its path is respelled.
     pub(super) fn is_respelled(&self) -> bool {
-        self.tree.folder_cache().respelled_paths.contains_key(&self.relative_path)
+        self.tree.folder_cache.lock().respelled_paths.contains_key(&self.relative_path)
     }
+}
+
+impl PlacedFiles {
+    /// Records the file of this name in `folder`, which is at the path `below`, relative to the destination.
+    fn add(&mut self, folder: &FolderHandle, below: &Path, name: &str) {
+        let Some(FileIdentity { device, inode, size, mtime }) = folder.file_identity(name) else { return };
+        self.inodes.insert((device, inode));
+        self.lookalikes.insert((device, size, mtime));
+        // One look per device: the answer holds for all its files.
+        if let Some(other) = other_case(name).filter(|_| !self.folds_case.contains_key(&device)) {
+            self.folds_case.insert(device, folder.file_identity(&other).is_some());
+        }
+        let path = text_below(below, name);
+        self.paths.entry(collision_key(&path)).or_default().push(path.into());
+    }
+
+    /// True if this name leads to a placed file. `is_listed` tells whether it and its folders are listed in this
+    /// spelling. In doubt it is true: the cost is another name for the new file.
+    fn contains(&self, folder: &FolderHandle, below: &Path, name: &str, is_listed: impl Fn() -> bool) -> bool {
+        let Some(FileIdentity { device, inode, size, mtime }) = folder.file_identity(name) else { return false };
+        if self.inodes.contains(&(device, inode)) {
+            return true;
+        }
+        let path = text_below(below, name);
+        if let Some(paths) = self.paths.get(&collision_key(&path)) {
+            // An entry listed in exactly this spelling is a file of its own.
+            return paths.iter().any(|arrived| **arrived == *path) || !is_listed();
+        }
+        // Without this check, a folder of many files of one size would be listed for each of them.
+        if self.folds_case.get(&device) == Some(&false) {
+            return false;
+        }
+        let mut times = (-TIME_ROUNDING_SECONDS..=TIME_ROUNDING_SECONDS).map(|off| mtime.saturating_add(off));
+        let is_alike = times.any(|mtime| self.lookalikes.contains(&(device, size, mtime)));
+        // Listed under exactly this name, whatever the spelling of the folder, it is a file of its own.
+        is_alike && !folder.names().is_ok_and(|names| names.iter().any(|listed| listed == name))
+    }
+}
+
+fn text_below(below: &Path, name: &str) -> String {
+    match below.to_string_lossy() {
+        below if below.is_empty() => name.to_owned(),
+        below => format!("{below}/{name}"),
+    }
+}
+
+/// Returns the name with the case of its ASCII letters swapped; `None` without such letters.
+fn other_case(name: &str) -> Option<String> {
+    let turned: String = name
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() })
+        .collect();
+    (turned != name).then_some(turned)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn bob() -> UserName {
@@ -438,7 +476,40 @@ mod tests {
         assert!(!home.path().join("not").exists());
         place.open_or_create().unwrap();
         assert!(root.join("a/b").is_dir());
-        std::fs::File::create(home.path().join("file")).unwrap();
+        fs::File::create(home.path().join("file")).unwrap();
         assert!(matches!(DestinationTree::open(home.path().join("file"), bob()), Err(Error::Disk { .. })));
+    }
+
+    #[test]
+    fn a_file_is_known_by_every_name_it_has_and_no_other_is() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = FolderHandle::open(home.path()).unwrap();
+        for name in ["one", "other"] {
+            fs::File::create(home.path().join(name)).unwrap();
+        }
+        let mut arrivals = PlacedFiles::default();
+        let below = Path::new("");
+        let has = |arrivals: &PlacedFiles, name: &str| arrivals.contains(&folder, below, name, || true);
+        assert!(!has(&arrivals, "one"));
+        arrivals.add(&folder, below, "one");
+        fs::hard_link(home.path().join("one"), home.path().join("ONE")).unwrap();
+        assert!(has(&arrivals, "one") && has(&arrivals, "ONE"));
+        assert!(!has(&arrivals, "other") && !has(&arrivals, "nothing"));
+    }
+
+    #[test]
+    fn a_file_is_known_in_a_folder_of_another_spelling() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = FolderHandle::open(home.path()).unwrap();
+        for (name, content) in [("first", "1"), ("second", "22"), ("third", "333")] {
+            io::Write::write_all(&mut fs::File::create(home.path().join(name)).unwrap(), content.as_bytes()).unwrap();
+        }
+        let mut arrivals = PlacedFiles::default();
+        arrivals.add(&folder, Path::new("D/Sub"), "first");
+        // As where each spelling has a number and even a size of its own.
+        fs::rename(home.path().join("second"), home.path().join("FIRST")).unwrap();
+        assert!(arrivals.contains(&folder, Path::new("D/sub"), "FIRST", || false));
+        assert!(!arrivals.contains(&folder, Path::new("D/sub"), "FIRST", || true), "it is listed as that");
+        assert!(!arrivals.contains(&folder, Path::new("D/sub"), "third", || false));
     }
 }

@@ -1,80 +1,41 @@
-//! Targets of files: the folder by handle, a name that fits, and the rule for names that exist.
-//!
-//! Planning makes nothing on disk: folders are made when it is decided that a file goes into them.
+//! Target of one file: the folder by handle, a name that fits, and the rule for names that exist.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use shared::names::name_encoding::encode_component;
 use shared::names::numbered_component;
-use shared::peer::FolderTime;
-use shared::safe_text::safe_path;
 use shared::{ContentHash, FileName};
 
-use super::destination_tree::{DestinationFolder, DestinationTree, FolderTimestamp};
-use super::local_names::{NameAllocator, NameSpelling};
-use super::name_collisions::{CollisionGroup, NameCollisions, PartialTag};
-use super::name_resolution::{ResolvedFile, ResolvedRequest};
-use super::{FetchDestination, FetchRequest, IfExists};
+use super::folder_tree::DestinationFolder;
+use super::local_names::{CollisionGroup, NameSpelling, PartialTag};
 use crate::engine::Error;
-use crate::sys::{EntryKind, FolderHandle, OutputTarget, classify_output, is_name_refused, make_executable};
+use crate::engine::fetch::name_resolution::ResolvedFile;
+use crate::engine::fetch::{FileOutcome, IfExists};
+use crate::sys::{EntryKind, FolderHandle, is_name_refused, make_executable};
 
 /// The most numbered names tried for a file: `report (1).pdf`, `report (2).pdf` …
 const MAX_NUMBERED_NAMES: u32 = 10_000;
 
-/// The destination of a fetch, looked at before the first file.
-#[derive(Debug)]
-pub(super) enum PreparedDestination {
-    /// A folder for all files, or the folder of one file with a chosen name.
-    Disk(Box<TargetPlanner>),
-    /// Standard output, a pipe or a device.
-    Stream,
-}
-
-#[derive(Debug)]
-pub(super) struct TargetPlanner {
-    tree: Arc<DestinationTree>,
-    name: Option<String>,
-    if_exists: IfExists,
-    name_allocator: NameAllocator,
-    collisions: NameCollisions,
-    /// Interned paths of folders below the destination: the files of one folder share the text.
-    folders: HashSet<Arc<str>>,
-}
-
 /// The target of one file: a folder and candidate names.
 #[derive(Debug, Clone)]
-pub(super) struct FileTarget {
-    pub(super) folder: DestinationFolder,
+pub(in crate::engine::fetch) struct FileTarget {
+    pub(in crate::engine::fetch) folder: DestinationFolder,
     preferred_name: PreferredName,
     spelling: NameSpelling,
     /// The first number to try; other files of the fetch have the lower ones.
-    first_number: u32,
+    pub(super) first_number: u32,
     /// The files of the fetch that have the same path on some file systems.
     collision: Option<Arc<CollisionGroup>>,
     /// The existing file of the first name stays, and this file takes another name.
-    skips_first_name: bool,
+    pub(super) skips_first_name: bool,
     if_exists: IfExists,
-}
-
-/// The result of naming a finished file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum AssignedName {
-    /// The file's own name.
-    Own(String),
-    /// Another name, because the own one was taken or refused.
-    Alternative(String),
-    /// No name: whatever has this one must stay.
-    Taken(String),
 }
 
 /// The name that a file should get.
 #[derive(Debug, Clone)]
-enum PreferredName {
+pub(super) enum PreferredName {
     /// The last component of its path below the destination; the path is stored once and shared.
     LastComponent(FileName),
     /// A name that the user chose.
@@ -83,7 +44,7 @@ enum PreferredName {
 
 /// The decision about the first name of a file during planning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NameAvailability {
+pub(super) enum NameAvailability {
     /// Nothing has the name, or the entry is dealt with when the file is placed.
     Free,
     /// Something has the name and stays; the file isn't fetched.
@@ -103,149 +64,8 @@ enum ConflictResolution {
     Refuse,
 }
 
-/// The planned target of a file.
-#[derive(Debug)]
-pub(super) enum TargetDecision {
-    /// Fetch the file to this target.
-    Fetch(FileTarget),
-    /// Don't fetch it: this path holds the same content, or something that must stay.
-    Skip(PathBuf),
-}
-
 /// A callback for the bytes of local files that were hashed; its error stops the hashing.
 pub(super) type RehashCallback<'a> = &'a mut dyn FnMut(u64) -> Result<(), Error>;
-
-impl PreparedDestination {
-    /// Opens the destination of a request and finds colliding names, without making anything.
-    pub(super) fn prepare(request: &FetchRequest, resolved: &ResolvedRequest) -> Result<Self, Error> {
-        let (folder, name) = match &request.destination {
-            FetchDestination::Stream(_) | FetchDestination::Stdout => return Ok(Self::Stream),
-            FetchDestination::FileOrFolder(path) if resolved.is_one_file => {
-                if classify_output(path) != OutputTarget::Files {
-                    let why = "it is neither a file nor a folder: give another path with -o";
-                    return Err(Error::disk(path)(io::Error::other(why)));
-                }
-                // Encoded if need be, so that the file gets exactly
-                // this name even if it looks like a stand-in.
-                let name = path.file_name().and_then(|name| {
-                    encode_component(name.as_bytes())
-                        .map_or_else(|| name.to_str().map(str::to_owned), |name| Some(name.into_owned()))
-                });
-                let name = name.ok_or_else(|| Error::Usage(format!("{} can't be a file's name", safe_path(path))))?;
-                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                (parent.unwrap_or(Path::new(".")), Some(name))
-            }
-            FetchDestination::Folder(path) | FetchDestination::FileOrFolder(path) => (path.as_path(), None),
-        };
-        let tree = Arc::new(DestinationTree::open(folder.to_owned(), request.from.clone())?);
-        let claims = NameAllocator::new(resolved.files.iter().map(|wanted| &wanted.local));
-        tree.restore_placed(&request.arrived);
-        let collisions = NameCollisions::find(&resolved.files);
-        let (if_exists, folders) = (request.if_exists, HashSet::new());
-        let disk = TargetPlanner { tree, name, if_exists, name_allocator: claims, collisions, folders };
-        Ok(Self::Disk(Box::new(disk)))
-    }
-}
-
-impl TargetPlanner {
-    /// Plans the target of a file by what exists there.
-    pub(super) fn plan_target(
-        &mut self,
-        resolved: &ResolvedFile,
-        hashed: RehashCallback<'_>,
-    ) -> Result<TargetDecision, Error> {
-        let (place, name, claimed) = match &self.name {
-            Some(name) => {
-                let chosen = PreferredName::Chosen(name.as_str().into());
-                (self.destination_folder(""), chosen, None)
-            }
-            None => {
-                let local = &resolved.local;
-                let folder = local.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
-                (self.destination_folder(folder), PreferredName::LastComponent(local.clone()), Some(local))
-            }
-        };
-        let contested = claimed.is_some_and(|local| self.name_allocator.is_contested(local));
-        let (spelling, if_exists) = (NameSpelling::Own, self.if_exists);
-        let collision = claimed.and_then(|local| self.collisions.of(local)).cloned();
-        let contested = contested || collision.is_some();
-        let mut target = FileTarget {
-            folder: place,
-            preferred_name: name,
-            spelling,
-            first_number: 0,
-            collision,
-            skips_first_name: false,
-            if_exists,
-        };
-        let folder = target.folder.open_existing()?;
-        // Before a number is allocated: the content may exist under any number.
-        if let Some(folder) = &folder
-            && if_exists == IfExists::SkipSame
-            && let Some(path) = target.find_same_content(folder, resolved, contested, hashed)?
-        {
-            return Ok(TargetDecision::Skip(path));
-        }
-        target.first_number = claimed.map_or(0, |local| self.name_allocator.allocate_number(local));
-        if let Some(folder) = &folder {
-            match target.check_first_name(folder, resolved, hashed)? {
-                NameAvailability::Keep => return Ok(TargetDecision::Skip(target.path())),
-                // Remembered: at the end of the download, the same entry
-                // would be taken for one that appeared meanwhile.
-                NameAvailability::UseAnother => target.skips_first_name = true,
-                NameAvailability::Free => {}
-            }
-            // An earlier fetch may have placed the content under another name, for want of its own.
-            if matches!(if_exists, IfExists::Skip | IfExists::Fail)
-                && let Some(path) = target.find_same_content(folder, resolved, contested, hashed)?
-            {
-                return if if_exists == IfExists::Skip {
-                    Ok(TargetDecision::Skip(path))
-                } else {
-                    Err(Error::DestinationExists(path))
-                };
-            }
-        }
-        // Known before the first byte: a download into a folder
-        // that takes no files would fail only at its end.
-        target.folder.find_obstacle().map_or(Ok(TargetDecision::Fetch(target)), |closed| Err(closed.into()))
-    }
-
-    /// True if other files of this fetch have that path on some file systems.
-    pub(super) fn collides(&self, local: &FileName) -> bool {
-        self.collisions.of(local).is_some()
-    }
-
-    /// Makes the destination if it doesn't exist.
-    pub(super) fn create_destination(&self) -> Result<(), Error> {
-        self.tree.create_root().map(|_| ())
-    }
-
-    /// Returns the folders that must exist before a file takes their path.
-    pub(super) fn colliding_folders(&self) -> Vec<FileName> {
-        self.collisions.folders().to_vec()
-    }
-
-    /// Makes the folder at this path below the destination.
-    pub(super) fn create_folder(&mut self, local: &FileName) -> Result<(), Error> {
-        self.destination_folder(local.as_str()).open_or_create().map(|_| ())
-    }
-
-    /// Builds the setter of a folder's time, applied when nothing changes in it any more.
-    pub(super) fn folder_timestamp(&mut self, time: FolderTime) -> FolderTimestamp {
-        FolderTimestamp::new(self.destination_folder(time.name.as_str()), time)
-    }
-
-    fn destination_folder(&mut self, below: &str) -> DestinationFolder {
-        let known = self.folders.get(below).cloned();
-        let below = known.unwrap_or_else(|| {
-            let below: Arc<str> = below.into();
-            self.folders.insert(below.clone());
-            below
-        });
-        DestinationFolder::new(self.tree.clone(), below)
-    }
-}
 
 impl PreferredName {
     fn as_str(&self) -> &str {
@@ -257,24 +77,26 @@ impl PreferredName {
 }
 
 impl FileTarget {
+    /// Builds the target of a file with its own name, until something else is found to have that.
+    pub(super) const fn new(
+        folder: DestinationFolder,
+        preferred_name: PreferredName,
+        collision: Option<Arc<CollisionGroup>>,
+        if_exists: IfExists,
+    ) -> Self {
+        let (spelling, first_number, skips_first_name) = (NameSpelling::Own, 0, false);
+        Self { folder, preferred_name, spelling, first_number, collision, skips_first_name, if_exists }
+    }
+
     /// Builds the target of a file of this name in a folder by itself.
     #[cfg(test)]
-    pub(super) fn alone(path: &Path, name: &str, from: shared::UserName) -> Self {
-        let (folder, preferred_name) = (DestinationFolder::alone(path, from), PreferredName::Chosen(name.into()));
-        let if_exists = IfExists::SkipSame;
-        Self {
-            folder,
-            preferred_name,
-            spelling: NameSpelling::Own,
-            first_number: 0,
-            collision: None,
-            skips_first_name: false,
-            if_exists,
-        }
+    pub(in crate::engine::fetch) fn alone(path: &std::path::Path, name: &str, from: shared::UserName) -> Self {
+        let (folder, name) = (DestinationFolder::alone(path, from), PreferredName::Chosen(name.into()));
+        Self::new(folder, name, None, IfExists::SkipSame)
     }
 
     /// Decides about what has the first name in its folder.
-    fn check_first_name(
+    pub(super) fn check_first_name(
         &self,
         folder: &FolderHandle,
         resolved: &ResolvedFile,
@@ -344,17 +166,17 @@ impl FileTarget {
     }
 
     /// Returns the first candidate name.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::engine::fetch) fn name(&self) -> String {
         self.numbered(self.spelling, self.first_number)
     }
 
     /// Returns the path of the first candidate name, for display.
-    pub(super) fn path(&self) -> PathBuf {
+    pub(in crate::engine::fetch) fn path(&self) -> PathBuf {
         self.folder.path_of(&self.name())
     }
 
     /// Returns the tag that tells its partial file from those of other names with the same content.
-    pub(super) fn partial_tag(&self, hash: &ContentHash) -> PartialTag {
+    pub(in crate::engine::fetch) fn partial_tag(&self, hash: &ContentHash) -> PartialTag {
         match (&self.collision, &self.preferred_name) {
             (Some(group), PreferredName::LastComponent(local)) => group.partial_tag(local, hash),
             _ => PartialTag::of(self.preferred_name.as_str()),
@@ -362,17 +184,17 @@ impl FileTarget {
     }
 
     /// True if other files of this fetch have its path on some file systems.
-    pub(super) const fn collides(&self) -> bool {
+    pub(in crate::engine::fetch) const fn collides(&self) -> bool {
         self.collision.is_some()
     }
 
     /// True if it may replace an existing file.
-    pub(super) fn can_replace(&self) -> bool {
+    pub(in crate::engine::fetch) fn can_replace(&self) -> bool {
         self.if_exists == IfExists::Overwrite
     }
 
     /// Returns its path below the destination, before any respelling; `None` if that isn't a valid name.
-    pub(super) fn local(&self) -> Option<FileName> {
+    pub(in crate::engine::fetch) fn local(&self) -> Option<FileName> {
         let name = self.numbered(NameSpelling::Own, self.first_number);
         match self.folder.relative_path() {
             "" => name.parse().ok(),
@@ -381,18 +203,18 @@ impl FileTarget {
     }
 
     /// Returns the target in the next spelling, for a file system that refuses the name; `None` after the last one.
-    pub(super) fn respelled(&self) -> Option<Self> {
+    pub(in crate::engine::fetch) fn respelled(&self) -> Option<Self> {
         self.spelling.next().map(|spelling| Self { spelling, ..self.clone() })
     }
 
     /// Renames the finished file `from` in `folder`, the target's folder, to its name, or to another if that is taken
-    /// and may be. `content` is its size and hash.
-    pub(super) fn move_into_place(
+    /// and may be; skips it if what has the name must stay. `content` is its size and hash.
+    pub(in crate::engine::fetch) fn move_into_place(
         &self,
         folder: &FolderHandle,
         from: &str,
         content: (u64, &ContentHash),
-    ) -> Result<AssignedName, Error> {
+    ) -> Result<FileOutcome, Error> {
         match (self.move_as_spelled(folder, from, content), self.respelled()) {
             (Err(_), _) if folder.is_removed() => Err(self.folder.removed_error()),
             // The partial file may have a name where the final one is
@@ -415,11 +237,12 @@ impl FileTarget {
         folder: &FolderHandle,
         from: &str,
         content: (u64, &ContentHash),
-    ) -> Result<AssignedName, Error> {
+    ) -> Result<FileOutcome, Error> {
         if let Some(name) = self.earlier_name(folder, content) {
-            folder.rename_replace(from, &name).map_err(Error::disk(&self.folder.path_of(&name)))?;
+            let path = self.folder.path_of(&name);
+            folder.rename_replace(from, &name).map_err(Error::disk(&path))?;
             self.folder.add_placed(folder, &name);
-            return Ok(AssignedName::Alternative(name));
+            return Ok(FileOutcome::Renamed(path));
         }
         for number in self.first_number..MAX_NUMBERED_NAMES {
             let name = self.numbered(self.spelling, number);
@@ -436,13 +259,16 @@ impl FileTarget {
                 }
             }
             if !is_taken(&renamed) {
-                renamed.map_err(Error::disk(&self.folder.path_of(&name)))?;
+                let path = self.folder.path_of(&name);
+                renamed.map_err(Error::disk(&path))?;
                 self.folder.add_placed(folder, &name);
                 let is_own = name == self.preferred_name.as_str() && !self.folder.is_respelled();
-                return Ok(if is_own { AssignedName::Own(name) } else { AssignedName::Alternative(name) });
+                return Ok(if is_own { FileOutcome::Done(path) } else { FileOutcome::Renamed(path) });
             }
             match (occupant, self.if_exists) {
-                (ConflictResolution::Refuse, IfExists::Skip) => return Ok(AssignedName::Taken(name)),
+                (ConflictResolution::Refuse, IfExists::Skip) => {
+                    return Ok(FileOutcome::Skipped(self.folder.path_of(&name)));
+                }
                 (ConflictResolution::Refuse, IfExists::Fail) => {
                     return Err(Error::DestinationExists(self.folder.path_of(&name)));
                 }
@@ -517,7 +343,7 @@ impl FileTarget {
     }
 
     /// Returns the path of a file with the same content, under the own name or one that an earlier fetch had to use.
-    fn find_same_content(
+    pub(super) fn find_same_content(
         &self,
         folder: &FolderHandle,
         resolved: &ResolvedFile,
@@ -600,10 +426,11 @@ mod tests {
         for number in 0..2 {
             folder.open_or_create("part").unwrap();
             let hash = ContentHash::of(&[]);
-            let AssignedName::Alternative(name) = target.move_into_place(&folder, "part", (0, &hash)).unwrap() else {
+            let FileOutcome::Renamed(path) = target.move_into_place(&folder, "part", (0, &hash)).unwrap() else {
                 panic!()
             };
-            assert!(name.ends_with(".pdf") && home.path().join(&name).is_file(), "{name}");
+            let name = path.strip_prefix(home.path()).unwrap().to_str().unwrap();
+            assert!(name.ends_with(".pdf") && path.is_file(), "{name}");
             assert_eq!(name.contains(" (1)"), number == 1, "{name}");
         }
     }

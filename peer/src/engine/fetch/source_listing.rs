@@ -1,0 +1,162 @@
+//! Listings of a source: the descriptions of its files and folders, by its own answers over the link.
+
+use std::time::Duration;
+
+use shared::peer::{FileStat, FolderTime, ListEntry, PeerErrorCode, PeerReply, PeerRequest};
+use shared::{FileName, UntrustedText};
+use tokio::time::Instant;
+
+use super::FetchEvent;
+use crate::engine::Error;
+use crate::net::StreamError;
+use crate::net::link::Link;
+use crate::net::stream::{StreamPriority, with_timeout};
+use crate::util::Backoff;
+
+/// Time for one page of a listing.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(15);
+/// First pause between two polls of a file that is being hashed again; doubled each time.
+const FIRST_POLL_DELAY: Duration = Duration::from_millis(50);
+const MAX_POLL_DELAY: Duration = Duration::from_secs(2);
+/// The most files in a listing: one user can't share more.
+const MAX_FILES: usize = shared::limits::MAX_FILES_PER_USER;
+/// The most consecutive pages without files.
+const MAX_EMPTY_PAGES: u32 = 1000;
+/// Asks for the description of `name`; waits while its owner hashes it again. `None` if it isn't shared.
+pub(super) async fn stat_file(
+    link: &Link,
+    name: &FileName,
+    timeout: Duration,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+) -> Result<Option<FileStat>, Error> {
+    let until = Instant::now() + timeout;
+    let mut backoff = Backoff::new(FIRST_POLL_DELAY, MAX_POLL_DELAY);
+    let mut told = false;
+    loop {
+        let pause = backoff.next_delay();
+        match link.request(&PeerRequest::Stat { name: name.clone() }).await {
+            // Only the name that was asked for: an answer about
+            // another file could place it under the wrong name.
+            Ok(PeerReply::Stat(stat)) if stat.name == *name => return Ok(Some(stat)),
+            Err(StreamError::Refused { code: PeerErrorCode::NotFound, .. }) => return Ok(None),
+            Err(StreamError::Refused { code: PeerErrorCode::Stale, .. }) if Instant::now() + pause < until => {
+                if !std::mem::replace(&mut told, true) {
+                    report(FetchEvent::AwaitingRehash { name: name.as_str() });
+                }
+                tokio::time::sleep(pause).await;
+            }
+            Err(StreamError::Refused { code: PeerErrorCode::Stale, message }) => {
+                return Err(Error::Stale { user: link.user().clone(), name: name.as_str().to_owned(), why: message });
+            }
+            Err(StreamError::Refused { code: PeerErrorCode::Internal, message }) => {
+                return Err(Error::Unreadable {
+                    user: link.user().clone(),
+                    name: name.as_str().to_owned(),
+                    why: message,
+                });
+            }
+            Ok(_) => return Err(Error::stream(link.user(), StreamError::Unexpected("a stat was due"))),
+            Err(error) => return Err(Error::stream(link.user(), error)),
+        }
+    }
+}
+
+/// Lists the files whose name starts with `prefix`; entries that can't be files stand for their received name.
+pub(in crate::engine) async fn list_files(
+    link: &Link,
+    prefix: &str,
+) -> Result<Vec<Result<FileStat, UntrustedText>>, Error> {
+    let failed = |error| Error::stream(link.user(), error);
+    let ask = |cursor| PeerRequest::Files { prefix: Some(prefix.to_owned()), cursor };
+    let (mut sender, mut receiver) =
+        with_timeout(PAGE_TIMEOUT, link.open_stream(&ask(None), StreamPriority::Request)).await.map_err(failed)?;
+    let mut all: Vec<Result<FileStat, UntrustedText>> = Vec::new();
+    let mut last: Option<FileName> = None;
+    let (mut cursor, mut empty_pages): (Option<String>, u32) = (None, 0);
+    loop {
+        let PeerReply::FileList { files, next } =
+            with_timeout(PAGE_TIMEOUT, receiver.next_answer()).await.map_err(failed)?
+        else {
+            return Err(failed(StreamError::Unexpected("a list of files was due")));
+        };
+        let is_empty = files.is_empty();
+        for entry in files.into_iter().map(ListEntry::into_result) {
+            if let Ok(FileStat { name, .. }) = &entry {
+                // Strictly ascending names prove that the listing ends and has no name twice.
+                let in_order = last.as_ref().is_none_or(|last| name > last);
+                if !in_order || !name.as_str().starts_with(prefix) {
+                    return Err(failed(StreamError::Unexpected("a list that isn't what was asked for")));
+                }
+                last = Some(name.clone());
+            }
+            all.push(entry);
+        }
+        if all.len() > MAX_FILES {
+            return Err(failed(StreamError::Unexpected("a list that isn't what was asked for")));
+        }
+        // An empty page isn't the end, since shares may be gone from
+        // the disk there; but its cursor must advance.
+        empty_pages = if is_empty { empty_pages + 1 } else { 0 };
+        let advanced = !is_empty || empty_pages <= MAX_EMPTY_PAGES && next > cursor;
+        cursor.clone_from(&next);
+        match next {
+            Some(next) if advanced => {
+                with_timeout(PAGE_TIMEOUT, sender.send_frame(&ask(Some(next)))).await.map_err(failed)?;
+            }
+            Some(_) => return Err(failed(StreamError::Unexpected("a list that doesn't go on"))),
+            None => {
+                sender.finish();
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// Lists the source's empty folders whose name starts with `prefix`; empty from a source that doesn't know the request.
+pub(super) async fn list_folders(link: &Link, prefix: &str) -> Result<Vec<FileName>, Error> {
+    let ask = |prefix, cursor| PeerRequest::Folders { prefix, cursor };
+    let page = |answer| match answer {
+        PeerReply::FolderList { folders, next } => Some((folders, next)),
+        _ => None,
+    };
+    list_pages(link, prefix, ask, page, |folder| folder).await
+}
+
+/// Lists the modification times of folders whose name starts with `prefix`, with the same rule as [`list_folders`].
+pub(super) async fn list_folder_times(link: &Link, prefix: &str) -> Result<Vec<FolderTime>, Error> {
+    let ask = |prefix, cursor| PeerRequest::FolderTimes { prefix, cursor };
+    let page = |answer| match answer {
+        PeerReply::FolderTimes { folders, next } => Some((folders, next)),
+        _ => None,
+    };
+    list_pages(link, prefix, ask, page, |time| &time.name).await
+}
+
+/// Lists page after page, as long as each begins behind the previous one.
+async fn list_pages<T>(
+    link: &Link,
+    prefix: &str,
+    ask: impl Fn(Option<String>, Option<String>) -> PeerRequest,
+    page: impl Fn(PeerReply) -> Option<(Vec<ListEntry<T>>, Option<String>)>,
+    name: impl Fn(&T) -> &FileName,
+) -> Result<Vec<T>, Error> {
+    let mut all: Vec<T> = Vec::new();
+    loop {
+        let cursor = all.last().map(|last| name(last).as_str().to_owned());
+        let answer = match link.request(&ask(Some(prefix.to_owned()), cursor)).await {
+            Ok(answer) => page(answer),
+            Err(StreamError::Refused { .. }) => return Ok(all),
+            Err(error) => return Err(Error::stream(link.user(), error)),
+        };
+        let due = || Error::stream(link.user(), StreamError::Unexpected("a list of folders was due"));
+        let (folders, next) = answer.ok_or_else(due)?;
+        let folders: Vec<T> = folders.into_iter().filter_map(|entry| entry.into_result().ok()).collect();
+        // A source that repeats a page ends the listing instead of making it endless.
+        let advanced = folders.first().map(&name) > all.last().map(&name);
+        let goes_on = next.is_some() && advanced && all.len() <= MAX_FILES;
+        all.extend(folders);
+        if !goes_on {
+            return Ok(all);
+        }
+    }
+}
