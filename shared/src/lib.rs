@@ -3,7 +3,7 @@
 //! Everything here is pure: bytes and values in, values out. No sockets, files, clocks or async runtime, so each
 //! wire format stands beside its golden bytes, round trips and hostile-input properties.
 //!
-//! * [`names`], [`account_name`], [`fingerprint`], [`content`], [`GroupSet`], [`ZeroRuns`]: types whose only constructor checks.
+//! * [`names`], [`account_name`], [`fingerprint`], [`content`], [`room`], [`GroupSet`], [`ZeroRuns`]: types whose only constructor checks.
 //! * [`json_scanner`] and [`tracker`]: the protocol of the tracker, JSON over TCP or TLS.
 //! * [`frame`] and [`peer`]: the protocol between peers, over QUIC streams.
 //! * [`safe_text`], [`UntrustedText`]: text from other machines, made safe for a terminal.
@@ -45,6 +45,9 @@
 //! | history | all stored messages of a profile, until they are deleted by hand or by the retention time |
 //! | message request | messages of a stranger, a user whom the profile's owner neither wrote to nor accepted; little is kept of them |
 //! | block | the profile's record that a user gets nothing and sends nothing: links, requests and messages of that user are refused |
+//! | room | a conversation of many users, `#lab`, without a server: its tracker signs who is a member, the members keep and pass on its messages |
+//! | record, epoch | one change of a room's membership, signed by its tracker, and the record's number, which only grows |
+//! | cut | the last message that counts of a member who left or was kicked |
 //! | slot, permit | the right to be one of a bounded number: a slot is held by a connection or an upload, a permit by a task |
 //! | quota, rate limit | a quota bounds how much memory, disk or how many places one user, origin or link takes; a rate limit bounds how often it may ask |
 
@@ -60,6 +63,7 @@ pub mod json_scanner;
 pub mod limits;
 pub mod names;
 pub mod peer;
+pub mod room;
 pub mod safe_text;
 pub mod tracker;
 mod untrusted_text;
@@ -71,5 +75,6 @@ pub use group_set::GroupSet;
 pub use ip_network::Ipv6Network;
 pub use names::account_name::{self, NewUserName};
 pub use names::{FileName, UserName};
+pub use room::{RoomId, RoomName, RoomTopic};
 pub use untrusted_text::UntrustedText;
 pub use zero_runs::ZeroRuns;

@@ -75,6 +75,8 @@ pub const FIRST_CONTACT_RESERVE_BYTES: usize = 4 * 1024 * 1024;
 pub const MAX_FIRST_CONTACT_BYTES: usize = 4 * 1024;
 /// Disk space charged for a stranger's message in addition to its text and its offer: the row and its indexes.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 1024;
+/// Longest topic of a room.
+pub const MAX_ROOM_TOPIC_BYTES: usize = 512;
 /// Longest agent text in a hello.
 pub const MAX_AGENT_BYTES: usize = 128;
 /// Most ranges in one `get`.
