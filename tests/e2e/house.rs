@@ -96,20 +96,28 @@ fn peer_and_tracker_never_import_each_other() {
     assert!(!dependencies(&metadata, "peer").contains(&"tracker".to_owned()));
     assert!(!dependencies(&metadata, "tracker").contains(&"peer".to_owned()));
     never_names("peer/src", &["tracker::daemon", "tracker::server", "tracker::registry"]);
-    for (name, may_not) in [("certs", ["peer", "tracker"]), ("shared", ["peer", "tracker"])] {
+    for (name, may_not) in
+        [("certs", ["peer", "tracker"]), ("shared", ["peer", "tracker"]), ("rooms", ["peer", "tracker"])]
+    {
         let depends = dependencies(&metadata, name);
         assert!(!may_not.iter().any(|other| depends.iter().any(|on| on == other)), "{name}: {depends:?}");
     }
 }
 
 #[test]
-fn shared_is_pure() {
-    let mut depends = dependencies(&metadata(), "shared");
-    depends.sort();
-    assert_eq!(depends, ["blake3", "serde", "serde_json", "unicode-normalization", "zeroize"]);
+fn shared_and_rooms_are_pure() {
+    let sorted = |name| {
+        let mut depends = dependencies(&metadata(), name);
+        depends.sort();
+        depends
+    };
+    assert_eq!(sorted("shared"), ["blake3", "serde", "serde_json", "unicode-normalization", "zeroize"]);
+    assert_eq!(sorted("rooms"), ["aws-lc-rs", "blake3", "shared", "thiserror"]);
     let io = ["TcpStream", "TcpListener", "UdpSocket", "std::fs", "std::process", "std::thread", "std::env", "tokio"];
-    never_names("shared/src", &io);
-    never_names("shared/src", &["Instant", "SystemTime", "println", "eprintln"]);
+    for folder in ["shared/src", "shared/rooms/src"] {
+        never_names(folder, &io);
+        never_names(folder, &["Instant", "SystemTime", "println", "eprintln"]);
+    }
 }
 
 #[test]
@@ -155,7 +163,7 @@ fn type_names(of: &str) -> BTreeMap<String, Vec<PathBuf>> {
 
 #[test]
 fn no_type_name_stands_twice_in_a_crate() {
-    for name in ["shared", "certs", "shared/mdns", "tracker", "peer"] {
+    for name in ["shared", "certs", "shared/mdns", "shared/rooms", "tracker", "peer"] {
         let types = type_names(name);
         assert!(types.len() > 10, "{types:?}");
         let twice: Vec<_> = types.iter().filter(|(_, files)| files.len() > 1).collect();
@@ -165,7 +173,7 @@ fn no_type_name_stands_twice_in_a_crate() {
 
 #[test]
 fn modules_import_each_other_in_no_circle() {
-    for name in ["shared", "certs", "shared/mdns", "tracker", "peer", "tests"] {
+    for name in ["shared", "certs", "shared/mdns", "shared/rooms", "tracker", "peer", "tests"] {
         let root = workspace().join(name).join("src");
         let files = sources(&format!("{name}/src"));
         let relative =

@@ -1,0 +1,50 @@
+//! The pure core of rooms: who is a member, which messages count, in which order, and what a member lacks.
+//!
+//! No sockets, files or clocks. Times are milliseconds that the caller passes. A room is two sets, and everything else
+//! is a function of them: the [`Membership`], a chain of records signed by the tracker, and the [`RoomLog`], a tree of
+//! messages for each author, signed by the author. Two members with the same sets show the same conversation.
+//!
+//! * [`VerifyingKey`]: the public key of an author or a tracker. Ids and hashes are those of [`shared::room`].
+//! * [`MembershipRecord`], [`SignedRecord`], [`Membership`]: members, roles and the cuts of those who went.
+//! * [`RoomMessage`], [`MessageDraft`]: one message as its author signed it.
+//! * [`UnverifiedRun`], [`MessageRun`]: consecutive messages of one author, proven by one signature.
+//! * [`RoomLog`]: the messages that count, their order, gaps, floors and bounds.
+//! * [`VectorEntry`], [`RunRequest`]: the comparison of two logs.
+//!
+//! Each end of a branch in a log is signed or a cut, so whoever has a message can prove it to others.
+//!
+//! All integers are big-endian. All encodings are canonical: a value has one encoding, and other bytes are refused.
+//!
+//! | resource | bound | beyond it |
+//! |---|---|---|
+//! | body of a message | 16 KiB of UTF-8 | refused by the parser |
+//! | messages named by one | 16 and its previous | the deepest are named |
+//! | a run | 256 messages, 256 KiB | the next run |
+//! | contents of one author's number | 2 | the two smallest hashes stay, the rest goes with its successors |
+//! | records of a room | 65,536 | the tracker refuses further joins |
+//! | members of a room | 500 | the tracker refuses further joins |
+//! | messages of a room | the caller's bytes and age | the oldest of the author with most bytes go |
+//! | gaps of a log | 1,024 | a message that names a further one is shown at once |
+//! | a vector page | 256 authors | the next page |
+//! | hashes in a request | 40 | the older ones are left out |
+
+#![warn(missing_docs)]
+
+mod byte_reader;
+mod log;
+mod membership;
+mod message;
+mod reconciliation;
+mod record;
+mod run;
+mod verifying_key;
+
+pub use log::{Finding, LogChange, MessageInfo, Retention, RoomLog, RunRefusal};
+pub use membership::{
+    MemberRole, Membership, MembershipSpan, RESTORE_EPOCH_STEP, RecordEffect, RecordRefusal, RoomMember,
+};
+pub use message::{MAX_BODY_BYTES, MAX_NAMED, MessageDraft, MessageFault, MessageReference, Previous, RoomMessage};
+pub use reconciliation::{MAX_LOCATOR, MAX_VECTOR_PAGE, RunRequest, VectorEntry};
+pub use record::{Cut, HistoryVisibility, MembershipRecord, RecordFault, RoomChange, SignedRecord};
+pub use run::{MAX_RUN_BYTES, MAX_RUN_MESSAGES, MessageRun, RunFault, UnverifiedRun};
+pub use verifying_key::{Signature, VerifyingKey};

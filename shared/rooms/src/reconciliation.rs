@@ -1,0 +1,207 @@
+//! The comparison of two logs: one digest if they are the same, vectors in pages if not, then runs on request.
+//!
+//! Each side pulls. For an author whose entry differs from its own it sends a [`RunRequest`] with hashes of what it
+//! has, newest first and then at doubling distance. The other side finds the newest that both have, and sends what
+//! follows. That is the block locator of Bitcoin; it needs no agreement on numbers, so it works for branches as well.
+//!
+//! An author's digest covers the ends of his branches only: they name everything before them.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
+
+use shared::Fingerprint;
+use shared::room::{MessageHash, RoomDigest};
+
+use crate::Membership;
+use crate::log::{AuthorLog, RoomLog};
+use crate::message::RoomMessage;
+use crate::run::{MAX_RUN_BYTES, MAX_RUN_MESSAGES, MessageRun};
+
+/// Most entries of a vector page.
+pub const MAX_VECTOR_PAGE: usize = 256;
+/// Most hashes of a request.
+pub const MAX_LOCATOR: usize = 40;
+/// Most runs in answer to one request.
+const MAX_RUNS: usize = 4;
+/// Most ends of branches in a request.
+const MAX_ENDS: usize = 8;
+
+/// One author's messages in a vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of the fields say all")]
+pub struct VectorEntry {
+    pub author: Fingerprint,
+    pub newest: u64,
+    pub digest: [u8; 16],
+}
+
+/// A request for messages of one author.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRequest {
+    /// The author.
+    pub author: Fingerprint,
+    /// Hashes of messages that the asker has, at most [`MAX_LOCATOR`].
+    pub locator: Vec<MessageHash>,
+    /// The asker's floor: nothing up to this number is wanted.
+    pub above: u64,
+}
+
+impl RoomLog {
+    /// Returns the hash of records and messages. Equal digests end a comparison.
+    pub fn digest(&self, members: &Membership) -> RoomDigest {
+        let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 room digest v1");
+        hasher.update(members.head().map_or([0; 32], |head| *head.as_bytes()).as_slice());
+        for entry in self.authors.iter().filter_map(|(author, log)| self.vector_entry(*author, log)) {
+            hasher.update(entry.author.as_bytes());
+            hasher.update(&entry.digest);
+        }
+        RoomDigest::from_bytes(half(&hasher))
+    }
+
+    /// Returns the next page of the vector: authors after `after`, in ascending order.
+    pub fn vector_page(&self, after: Option<Fingerprint>) -> Vec<VectorEntry> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let authors = self.authors.range((start, Bound::Unbounded));
+        authors.filter_map(|(author, log)| self.vector_entry(*author, log)).take(MAX_VECTOR_PAGE).collect()
+    }
+
+    /// Returns requests for the authors whose messages differ from those of another member.
+    pub fn requests(&self, page: &[VectorEntry]) -> Vec<RunRequest> {
+        let differs = |theirs: &&VectorEntry| {
+            let mine = self.authors.get(&theirs.author).and_then(|log| self.vector_entry(theirs.author, log));
+            mine.is_none_or(|mine| mine.digest != theirs.digest)
+        };
+        page.iter().take(MAX_VECTOR_PAGE).filter(differs).map(|theirs| self.request(theirs.author)).collect()
+    }
+
+    /// Returns the request for what another member has of `author`.
+    pub fn request(&self, author: Fingerprint) -> RunRequest {
+        let Some(log) = self.authors.get(&author) else { return RunRequest { author, locator: Vec::new(), above: 0 } };
+        let mut locator = self.ends(log);
+        locator.reverse();
+        locator.truncate(MAX_ENDS);
+        let mut step = 1_u64;
+        let mut number = log.levels.last_key_value().map_or(0, |(number, _)| *number);
+        while number > log.floor.number && locator.len() < MAX_LOCATOR - 2 {
+            locator.extend(log.levels.get(&number).and_then(|contents| contents.iter().min()));
+            number = number.saturating_sub(step);
+            step = step.saturating_mul(2);
+        }
+        locator.extend(log.floor.contents.iter().map(|last| last.hash));
+        RunRequest { author, locator, above: log.floor.number }
+    }
+
+    /// Returns the next messages for `request`, of `since` and later epochs. The asker repeats the request, with what it
+    /// got in the locator, until the answer is empty. `signed_bytes` are the caller's, by hash.
+    pub fn runs(
+        &self,
+        request: &RunRequest,
+        members: &Membership,
+        since: u64,
+        signed_bytes: impl Fn(&MessageHash) -> Option<Vec<u8>>,
+    ) -> Vec<MessageRun> {
+        let Some(log) = self.authors.get(&request.author) else { return Vec::new() };
+        let wanted = self.wanted(log, request, since);
+        let wanted_set: HashSet<MessageHash> = wanted.iter().copied().collect();
+        let mut children: HashMap<MessageHash, Vec<MessageHash>> = HashMap::new();
+        let mut starts = VecDeque::new();
+        for hash in wanted {
+            match self.entries.get(&hash).and_then(|info| info.previous).filter(|last| wanted_set.contains(&last.hash))
+            {
+                Some(previous) => children.entry(previous.hash).or_default().push(hash),
+                None => starts.push_back(hash),
+            }
+        }
+        let mut runs = Vec::new();
+        while let Some(start) = starts.pop_front() {
+            if runs.len() >= MAX_RUNS {
+                break;
+            }
+            let mut chain = vec![start];
+            let mut bytes = self.entries.get(&start).map_or(0, |info| info.bytes);
+            while let Some((next, others)) = chain.last().and_then(|last| children.get(last)?.split_first()) {
+                starts.extend(others);
+                bytes += self.entries.get(next).map_or(0, |info| info.bytes);
+                if chain.len() >= MAX_RUN_MESSAGES || bytes > MAX_RUN_BYTES as u64 {
+                    break;
+                }
+                chain.push(*next);
+            }
+            runs.extend(self.proven_run(log, &request.author, &chain, members, &signed_bytes));
+        }
+        runs
+    }
+
+    /// Returns the messages that the asker lacks, by ascending number: for a chain only as many as fit into a run.
+    fn wanted(&self, log: &AuthorLog, request: &RunRequest, since: u64) -> Vec<MessageHash> {
+        let locator = request.locator.iter().take(MAX_LOCATOR);
+        let is_wanted = |hash: &&MessageHash| self.entries.get(hash).is_some_and(|info| info.epoch >= since);
+        if !log.is_forked() {
+            let common = locator.filter_map(|hash| {
+                let known = self.entries.get(hash).filter(|info| info.author == request.author);
+                known.map(|info| info.number)
+            });
+            let from = common.max().unwrap_or(0).max(request.above);
+            let rest = log.levels.range((Bound::Excluded(from), Bound::Unbounded));
+            return rest.flat_map(|(_, contents)| contents).filter(is_wanted).take(MAX_RUN_MESSAGES).copied().collect();
+        }
+        let mut known = HashSet::new();
+        for hash in locator {
+            let mut next = Some(*hash);
+            while let Some(hash) = next.filter(|hash| known.insert(*hash)) {
+                next = self.entries.get(&hash).and_then(|info| info.previous).map(|previous| previous.hash);
+            }
+        }
+        let rest = log.levels.range((Bound::Excluded(request.above), Bound::Unbounded));
+        rest.flat_map(|(_, contents)| contents)
+            .filter(|hash| !known.contains(*hash))
+            .filter(is_wanted)
+            .copied()
+            .collect()
+    }
+
+    fn proven_run(
+        &self,
+        log: &AuthorLog,
+        author: &Fingerprint,
+        chain: &[MessageHash],
+        members: &Membership,
+        signed_bytes: impl Fn(&MessageHash) -> Option<Vec<u8>>,
+    ) -> Option<MessageRun> {
+        let signature = |hash: &MessageHash| self.entries.get(hash).and_then(|info| info.signature);
+        let is_proven = |hash: &MessageHash| signature(hash).is_some() || members.is_cut(author, hash);
+        let end = chain.iter().rposition(is_proven)?;
+        let chain = chain.get(..=end)?;
+        let messages: Option<Vec<RoomMessage>> =
+            chain.iter().map(|hash| RoomMessage::parse(&signed_bytes(hash)?).ok()).collect();
+        Some(MessageRun::proven(log.key, messages?, signature(chain.last()?)))
+    }
+
+    fn vector_entry(&self, author: Fingerprint, log: &AuthorLog) -> Option<VectorEntry> {
+        let newest = *log.levels.last_key_value()?.0;
+        let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 room author digest v1");
+        let ends: BTreeSet<MessageHash> = self.ends(log).into_iter().collect();
+        for end in ends {
+            hasher.update(end.as_bytes());
+        }
+        Some(VectorEntry { author, newest, digest: half(&hasher) })
+    }
+
+    /// Returns the messages of an author that have no successor, by ascending number.
+    pub(crate) fn ends(&self, log: &AuthorLog) -> Vec<MessageHash> {
+        let newest = log.levels.last_key_value().map(|(_, contents)| contents.clone()).unwrap_or_default();
+        if !log.is_forked() {
+            return newest;
+        }
+        let all = || log.levels.values().flatten();
+        let continued: HashSet<MessageHash> =
+            all().filter_map(|hash| self.entries.get(hash)?.previous).map(|previous| previous.hash).collect();
+        all().filter(|hash| !continued.contains(*hash)).copied().collect()
+    }
+}
+
+fn half(hasher: &blake3::Hasher) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
+}
