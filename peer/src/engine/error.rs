@@ -1,22 +1,24 @@
-//! Error type of all commands, its texts, and its kinds, which decide the exit code.
+//! Error type of all commands, and its texts.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use shared::account_name::shell_operand;
 use shared::names::name_encoding;
-use shared::peer::PeerErrorCode;
-use shared::tracker::{TrackerErrorCode, TrackerRefusal};
+use shared::tracker::TrackerRefusal;
 use shared::{Fingerprint, UntrustedText, UserName};
 
-use super::disk_error::{SpaceShortage, disk_error_text, is_disk_error, obstacle_text, shown_path, stream_error_text};
+use super::disk_error::{SpaceShortage, disk_error_text, obstacle_text, shown_path, stream_error_text};
 use super::now_ms;
 use super::size_format::format_size;
 use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
 use crate::sys::{RoomLimit, UnwritableReason, is_too_many_open_files, time_zone};
+
+mod error_kind;
+
+pub use error_kind::ErrorKind;
 
 /// The reason why a command failed. Where the user can do something, the text says what.
 #[derive(Debug, thiserror::Error)]
@@ -373,59 +375,6 @@ pub enum Error {
     Internal(String),
 }
 
-/// The kind of an error; each has an exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorKind {
-    /// Any error of no other kind.
-    Other,
-    /// Wrong arguments.
-    Usage,
-    /// Not logged in, or a wrong password.
-    NotLoggedIn,
-    /// The user is unknown or offline.
-    Unavailable,
-    /// The file isn't shared.
-    NotShared,
-    /// The other side refused.
-    Refused,
-    /// The network, a timeout, or the tracker.
-    Network,
-    /// Data doesn't match its hash, or changed.
-    Integrity,
-    /// A local disk or file.
-    Disk,
-    /// The destination exists.
-    Exists,
-    /// A key differs from the known one.
-    IdentityChanged,
-    /// Some of several items failed.
-    Partial,
-    /// The user interrupted the command.
-    Interrupted,
-}
-
-impl ErrorKind {
-    /// Returns the kind's name in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Other => "other",
-            Self::Usage => "usage",
-            Self::NotLoggedIn => "not_logged_in",
-            Self::Unavailable => "unavailable",
-            Self::NotShared => "not_shared",
-            Self::Refused => "refused",
-            Self::Network => "network",
-            Self::Integrity => "integrity",
-            Self::Disk => "disk",
-            Self::Exists => "exists",
-            Self::IdentityChanged => "identity_changed",
-            Self::Partial => "partial",
-            Self::Interrupted => "interrupted",
-        }
-    }
-}
-
 impl Error {
     /// Returns the error for a tracker that doesn't know this profile's key, which was bound to `user`.
     pub fn signed_out(user: UserName, refusal: TrackerRefusal) -> Self {
@@ -477,112 +426,12 @@ impl Error {
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::StandardIo(why) if why.kind() == io::ErrorKind::BrokenPipe)
     }
-
-    /// Returns the kind of the error.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            // An unconfirmed key is a matter of usage: the same command succeeds with a further option.
-            Self::Usage(_) | Self::TrackerKeyUnconfirmed { .. } => ErrorKind::Usage,
-            Self::NotLoggedIn | Self::AccountMoved { .. } | Self::SignedOut { .. } => ErrorKind::NotLoggedIn,
-            Self::Tracker(error) => tracker_kind(error),
-            Self::UnknownUser(_)
-            | Self::SimilarUsers(_)
-            | Self::Offline(_)
-            | Self::Unreachable(_)
-            | Self::OfflineWithoutKey(_)
-            | Self::OutboxFull(..) => ErrorKind::Unavailable,
-            Self::Link { source, .. } => link_kind(source),
-            Self::Stream { source, .. } => stream_kind(source),
-            Self::NoTracker { .. } => ErrorKind::Network,
-            Self::PeerKeyChanged { .. }
-            | Self::UnknownPeerKey { .. }
-            | Self::KeyOwnedByOther { .. }
-            | Self::AccountElsewhere { .. }
-            | Self::ProfileOfAnotherAccount { .. }
-            | Self::KeyOfAnotherAccount { .. }
-            | Self::TrackerKeyMismatch { .. }
-            | Self::TrackerKeyConflict { .. }
-            | Self::TrackerKeyDeclined { .. }
-            | Self::FalseAnnouncement { .. } => ErrorKind::IdentityChanged,
-            Self::NotShared { .. } | Self::NoLongerShared { .. } | Self::NobodyShares(_) => ErrorKind::NotShared,
-            Self::Unreadable { .. } => ErrorKind::Network,
-            Self::Integrity(_) | Self::Stale { .. } | Self::KeepsChanging { .. } | Self::ChangedInStream { .. } => {
-                ErrorKind::Integrity
-            }
-            Self::Disk { .. } | Self::FolderUnwritable { .. } | Self::InsufficientSpace { .. } => ErrorKind::Disk,
-            Self::DestinationExists(_) | Self::InTheWay(_) | Self::DestinationInUse(_) => ErrorKind::Exists,
-            Self::NodeWithoutSocket { .. } | Self::NodeGone { .. } => ErrorKind::Network,
-            // A stopped node is silent like a dead network, and may continue.
-            Self::Profile(ProfileError::NodeStopped { .. }) => ErrorKind::Network,
-            Self::Profile(ProfileError::NodeRuns { .. }) | Self::Internal(_) => ErrorKind::Other,
-            Self::Profile(_) => ErrorKind::Disk,
-            Self::SomeFailed { .. } => ErrorKind::Partial,
-            Self::Relayed { kind, .. } => *kind,
-            Self::Interrupted => ErrorKind::Interrupted,
-            Self::StandardIo(why) if is_disk_error(why) => ErrorKind::Disk,
-            Self::StandardIo(_) => ErrorKind::Other,
-        }
-    }
 }
 
 fn kept_text(kept: Option<&(PathBuf, u64)>) -> String {
     kept.map_or_else(String::new, |(part, bytes)| {
         format!("; {} are kept in {}: delete it if you don't want to go on", format_size(*bytes), shown_path(part))
     })
-}
-
-fn tracker_kind(error: &TrackerError) -> ErrorKind {
-    match error {
-        TrackerError::Unreachable { .. } | TrackerError::NotATracker { .. } => ErrorKind::Network,
-        TrackerError::IdentityChanged { .. } => ErrorKind::IdentityChanged,
-        TrackerError::Unconfirmed { .. } => ErrorKind::Usage,
-        TrackerError::Refused { refusal, .. } => match refusal.code {
-            TrackerErrorCode::AuthFailed | TrackerErrorCode::NotLoggedIn | TrackerErrorCode::TlsRequired => {
-                ErrorKind::NotLoggedIn
-            }
-            TrackerErrorCode::KeyMismatch => ErrorKind::IdentityChanged,
-            TrackerErrorCode::InvalidUser | TrackerErrorCode::InvalidPassword => ErrorKind::Usage,
-            TrackerErrorCode::NotFound => ErrorKind::Unavailable,
-            // Temporary, like a network failure.
-            TrackerErrorCode::RateLimited | TrackerErrorCode::Busy => ErrorKind::Network,
-            _ => ErrorKind::Refused,
-        },
-    }
-}
-
-fn link_kind(error: &LinkError) -> ErrorKind {
-    match error {
-        LinkError::OtherKey { .. } => ErrorKind::IdentityChanged,
-        LinkError::Refused {
-            code:
-                PeerErrorCode::Unauthorised
-                | PeerErrorCode::Limit
-                | PeerErrorCode::Busy
-                | PeerErrorCode::Protocol
-                | PeerErrorCode::Replaced,
-            ..
-        } => ErrorKind::Refused,
-        LinkError::NoAnswer { .. }
-        | LinkError::MtuTooSmall(_)
-        | LinkError::Lost(_)
-        | LinkError::Protocol(_)
-        | LinkError::Refused { .. } => ErrorKind::Network,
-        LinkError::Local(_) => ErrorKind::Other,
-    }
-}
-
-fn stream_kind(error: &StreamError) -> ErrorKind {
-    match error {
-        StreamError::Link(error) => link_kind(error),
-        StreamError::Reset(code) | StreamError::Refused { code, .. } => match code {
-            PeerErrorCode::NotFound => ErrorKind::NotShared,
-            PeerErrorCode::Stale => ErrorKind::Integrity,
-            // Temporary: the peer may answer again on a new link.
-            PeerErrorCode::ShuttingDown | PeerErrorCode::Replaced | PeerErrorCode::Internal => ErrorKind::Network,
-            _ => ErrorKind::Refused,
-        },
-        _ => ErrorKind::Network,
-    }
 }
 
 /// Returns the command that replaces a user's pinned key, ready to be pasted.

@@ -1,0 +1,165 @@
+//! Kinds of errors, which decide the exit code.
+
+use serde::{Deserialize, Serialize};
+use shared::peer::PeerErrorCode;
+use shared::tracker::TrackerErrorCode;
+
+use super::Error;
+use crate::engine::disk_error::is_disk_error;
+use crate::net::{LinkError, StreamError, TrackerError};
+use crate::profile::ProfileError;
+
+/// The kind of an error; each has an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// Any error of no other kind.
+    Other,
+    /// Wrong arguments.
+    Usage,
+    /// Not logged in, or a wrong password.
+    NotLoggedIn,
+    /// The user is unknown or offline.
+    Unavailable,
+    /// The file isn't shared.
+    NotShared,
+    /// The other side refused.
+    Refused,
+    /// The network, a timeout, or the tracker.
+    Network,
+    /// Data doesn't match its hash, or changed.
+    Integrity,
+    /// A local disk or file.
+    Disk,
+    /// The destination exists.
+    Exists,
+    /// A key differs from the known one.
+    IdentityChanged,
+    /// Some of several items failed.
+    Partial,
+    /// The user interrupted the command.
+    Interrupted,
+}
+
+impl ErrorKind {
+    /// Returns the kind's name in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Usage => "usage",
+            Self::NotLoggedIn => "not_logged_in",
+            Self::Unavailable => "unavailable",
+            Self::NotShared => "not_shared",
+            Self::Refused => "refused",
+            Self::Network => "network",
+            Self::Integrity => "integrity",
+            Self::Disk => "disk",
+            Self::Exists => "exists",
+            Self::IdentityChanged => "identity_changed",
+            Self::Partial => "partial",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl Error {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            // An unconfirmed key is a matter of usage: the same command succeeds with a further option.
+            Self::Usage(_) | Self::TrackerKeyUnconfirmed { .. } => ErrorKind::Usage,
+            Self::NotLoggedIn | Self::AccountMoved { .. } | Self::SignedOut { .. } => ErrorKind::NotLoggedIn,
+            Self::Tracker(error) => tracker_kind(error),
+            Self::UnknownUser(_)
+            | Self::SimilarUsers(_)
+            | Self::Offline(_)
+            | Self::Unreachable(_)
+            | Self::OfflineWithoutKey(_)
+            | Self::OutboxFull(..) => ErrorKind::Unavailable,
+            Self::Link { source, .. } => link_kind(source),
+            Self::Stream { source, .. } => stream_kind(source),
+            Self::NoTracker { .. } => ErrorKind::Network,
+            Self::PeerKeyChanged { .. }
+            | Self::UnknownPeerKey { .. }
+            | Self::KeyOwnedByOther { .. }
+            | Self::AccountElsewhere { .. }
+            | Self::ProfileOfAnotherAccount { .. }
+            | Self::KeyOfAnotherAccount { .. }
+            | Self::TrackerKeyMismatch { .. }
+            | Self::TrackerKeyConflict { .. }
+            | Self::TrackerKeyDeclined { .. }
+            | Self::FalseAnnouncement { .. } => ErrorKind::IdentityChanged,
+            Self::NotShared { .. } | Self::NoLongerShared { .. } | Self::NobodyShares(_) => ErrorKind::NotShared,
+            Self::Unreadable { .. } => ErrorKind::Network,
+            Self::Integrity(_) | Self::Stale { .. } | Self::KeepsChanging { .. } | Self::ChangedInStream { .. } => {
+                ErrorKind::Integrity
+            }
+            Self::Disk { .. } | Self::FolderUnwritable { .. } | Self::InsufficientSpace { .. } => ErrorKind::Disk,
+            Self::DestinationExists(_) | Self::InTheWay(_) | Self::DestinationInUse(_) => ErrorKind::Exists,
+            Self::NodeWithoutSocket { .. } | Self::NodeGone { .. } => ErrorKind::Network,
+            // A stopped node is silent like a dead network, and may continue.
+            Self::Profile(ProfileError::NodeStopped { .. }) => ErrorKind::Network,
+            Self::Profile(ProfileError::NodeRuns { .. }) | Self::Internal(_) => ErrorKind::Other,
+            Self::Profile(_) => ErrorKind::Disk,
+            Self::SomeFailed { .. } => ErrorKind::Partial,
+            Self::Relayed { kind, .. } => *kind,
+            Self::Interrupted => ErrorKind::Interrupted,
+            Self::StandardIo(why) if is_disk_error(why) => ErrorKind::Disk,
+            Self::StandardIo(_) => ErrorKind::Other,
+        }
+    }
+}
+
+fn tracker_kind(error: &TrackerError) -> ErrorKind {
+    match error {
+        TrackerError::Unreachable { .. } | TrackerError::NotATracker { .. } => ErrorKind::Network,
+        TrackerError::IdentityChanged { .. } => ErrorKind::IdentityChanged,
+        TrackerError::Unconfirmed { .. } => ErrorKind::Usage,
+        TrackerError::Refused { refusal, .. } => match refusal.code {
+            TrackerErrorCode::AuthFailed | TrackerErrorCode::NotLoggedIn | TrackerErrorCode::TlsRequired => {
+                ErrorKind::NotLoggedIn
+            }
+            TrackerErrorCode::KeyMismatch => ErrorKind::IdentityChanged,
+            TrackerErrorCode::InvalidUser | TrackerErrorCode::InvalidPassword => ErrorKind::Usage,
+            TrackerErrorCode::NotFound => ErrorKind::Unavailable,
+            // Temporary, like a network failure.
+            TrackerErrorCode::RateLimited | TrackerErrorCode::Busy => ErrorKind::Network,
+            _ => ErrorKind::Refused,
+        },
+    }
+}
+
+fn link_kind(error: &LinkError) -> ErrorKind {
+    match error {
+        LinkError::OtherKey { .. } => ErrorKind::IdentityChanged,
+        LinkError::Refused {
+            code:
+                PeerErrorCode::Unauthorised
+                | PeerErrorCode::Limit
+                | PeerErrorCode::Busy
+                | PeerErrorCode::Protocol
+                | PeerErrorCode::Replaced,
+            ..
+        } => ErrorKind::Refused,
+        LinkError::NoAnswer { .. }
+        | LinkError::MtuTooSmall(_)
+        | LinkError::Lost(_)
+        | LinkError::Protocol(_)
+        | LinkError::Refused { .. } => ErrorKind::Network,
+        LinkError::Local(_) => ErrorKind::Other,
+    }
+}
+
+fn stream_kind(error: &StreamError) -> ErrorKind {
+    match error {
+        StreamError::Link(error) => link_kind(error),
+        StreamError::Reset(code) | StreamError::Refused { code, .. } => match code {
+            PeerErrorCode::NotFound => ErrorKind::NotShared,
+            PeerErrorCode::Stale => ErrorKind::Integrity,
+            // Temporary: the peer may answer again on a new link.
+            PeerErrorCode::ShuttingDown | PeerErrorCode::Replaced | PeerErrorCode::Internal => ErrorKind::Network,
+            _ => ErrorKind::Refused,
+        },
+        _ => ErrorKind::Network,
+    }
+}
