@@ -23,13 +23,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 use shared::UserName;
 use shared::limits::{HEARTBEAT_INTERVAL, MAX_USERS_PER_REPLY};
 use shared::tracker::{
-    AnnouncedPresence, EmptyReply, Feature, HeartbeatReply, InstanceId, ListPeersReply, ListPeersRequest, LoginReply,
-    SpeakerProof, SubscribeReply, TrackerErrorCode, TrackerEventKind, TrackerRequest, WhoisReply, WhoisRequest,
+    AnnouncedPresence, EmptyReply, InstanceId, ListPeersRequest, LoginReply, SpeakerProof, SubscribeReply,
+    TrackerErrorCode, TrackerEventKind, TrackerRequest,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
@@ -37,24 +35,28 @@ use tokio_util::sync::CancellationToken;
 
 use super::PortForwarding;
 use super::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
-use super::share_registration::{RegistrationRetry, is_list_refusal, refusal_of, register_shares};
-use crate::engine::node_event::{EventBus, NodeEvent, OtherSession};
-use crate::engine::peer_lookup::TrackerClient;
+use super::share_registration::RegistrationRetry;
+use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::{Error, ErrorKind, LocalUser, now_ms, tracker_search};
 use crate::net::TrackerError;
-use crate::net::addresses::{announced_addresses, outbound_interfaces, reachable_addresses};
+use crate::net::addresses::{outbound_interfaces, reachable_addresses};
 use crate::net::tracker::TrackerConnection;
 use crate::sys::{self, NetworkChange, NetworkMonitor};
 use crate::util::Backoff;
+
+mod presence;
+mod tracker_handle;
+
+pub(super) use presence::PresenceState;
+use presence::{PresenceClaim, PresenceDisplacement, RegistrationOutcome};
+use tracker_handle::TrackerQuery;
+pub(super) use tracker_handle::{QueryOrigin, TrackerHandle};
 
 const RECONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 /// Deadline for the tracker's reply after a network change: a dead path drops packets silently.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Deadline for the reply to a heartbeat.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time without any presence of this user after which a displaced node becomes present again: the other node may only
-/// have been restarted, or lost its network for a moment.
-const TAKEOVER_DELAY: Duration = Duration::from_secs(120);
 /// Queries of this node, and about known keys, that may wait for the session.
 const QUERY_QUEUE: usize = 64;
 /// Queries about strangers' keys that may wait: as many as there may be unidentified callers.
@@ -62,51 +64,6 @@ const STRANGER_QUERY_QUEUE: usize = 256;
 /// Queries about strangers in a row before a heartbeat is sent in between: earlier trackers count each "not found" as a
 /// refusal, and slow down a client that has many in a row.
 const MAX_STRANGER_STREAK: u32 = 50;
-
-/// A handle that sends queries to the tracker over the session's connection. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(super) struct TrackerHandle {
-    queries: mpsc::Sender<TrackerQuery>,
-    /// Queries caused by strangers; served only while `queries` is empty.
-    stranger_queries: mpsc::Sender<TrackerQuery>,
-    shares_changed: Arc<Notify>,
-    local: watch::Receiver<Option<SocketAddr>>,
-    key_epoch: Arc<AtomicU64>,
-    presence_state: watch::Receiver<PresenceState>,
-    go_online: Arc<Notify>,
-}
-
-/// The node's presence at the tracker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum PresenceState {
-    /// The tracker lists this node.
-    Present {
-        /// The address that others dial.
-        address: SocketAddr,
-    },
-    /// Another node of the account is present instead.
-    Displaced(OtherSession),
-    /// The tracker can't be reached; the session keeps trying.
-    Offline {
-        /// The error, for people.
-        why: String,
-    },
-}
-
-/// The cause of a query, which decides its queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum QueryOrigin {
-    /// A caller whose key is on record.
-    KnownKey,
-    /// A caller with an unknown key; their number is unbounded.
-    UnknownKey,
-}
-
-#[derive(Debug)]
-struct TrackerQuery {
-    request: TrackerRequest,
-    reply: oneshot::Sender<Result<Box<RawValue>, TrackerError>>,
-}
 
 /// The task that keeps the node present at the tracker.
 #[derive(Debug)]
@@ -141,43 +98,6 @@ pub(super) struct TrackerSession {
     is_takeover_requested: bool,
 }
 
-/// The state of a displaced node.
-#[derive(Debug, Clone, Copy)]
-struct PresenceDisplacement {
-    elsewhere: OtherSession,
-    /// Start of the time in which no node of the account is present; `None` while one is.
-    absent_since: Option<Instant>,
-}
-
-/// The result of becoming present.
-#[derive(Debug)]
-struct GainedPresence {
-    /// The address that others dial.
-    address: SocketAddr,
-    registration: RegistrationOutcome,
-}
-
-/// The tracker's reaction to the list of shares.
-#[derive(Debug)]
-enum RegistrationOutcome {
-    /// The number of files listed.
-    Accepted(usize),
-    /// The tracker refused the list; `RegistrationRetry` says when to try again.
-    Refused {
-        /// The reason, if the user wasn't told of a refusal yet.
-        news: Option<String>,
-    },
-}
-
-/// The treatment of another instance's presence when this one asks for its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PresenceClaim {
-    /// The other one's presence ends: the user wants to be online here.
-    TakeOver,
-    /// The other one's presence stays: this node only reconnects.
-    Yield,
-}
-
 /// The reason why a connection to the tracker is given up.
 enum SessionEnd {
     Leaving,
@@ -210,74 +130,6 @@ enum ReconnectPauseEnd {
     Elapsed,
     NetworkChanged,
     Leaving,
-}
-
-impl TrackerClient for TrackerHandle {
-    async fn call<T: DeserializeOwned + Send>(&mut self, request: &TrackerRequest) -> Result<T, TrackerError> {
-        send_query(&self.queries, request).await
-    }
-
-    fn local_address(&self) -> Option<SocketAddr> {
-        *self.local.borrow()
-    }
-}
-
-/// Queues a query for the session and waits for the reply.
-async fn send_query<T: DeserializeOwned>(
-    queries: &mpsc::Sender<TrackerQuery>,
-    request: &TrackerRequest,
-) -> Result<T, TrackerError> {
-    let gone = |why: &str| TrackerError::Unreachable { address: "the tracker".to_owned(), why: why.to_owned() };
-    let (reply, answered) = oneshot::channel();
-    let query = TrackerQuery { request: request.clone(), reply };
-    queries.send(query).await.map_err(|_| gone("`peer` is going offline"))?;
-    let text = answered.await.map_err(|_| gone("the connection to it was given up"))??;
-    let malformed =
-        |why: serde_json::Error| TrackerError::NotATracker { address: "the tracker".to_owned(), why: why.to_string() };
-    serde_json::from_str(text.get()).map_err(malformed)
-}
-
-impl TrackerHandle {
-    /// Sends a query on behalf of a caller.
-    ///
-    /// # Errors
-    /// As [`TrackerClient::call`].
-    pub(super) async fn call_for<T: DeserializeOwned>(
-        &self,
-        origin: QueryOrigin,
-        request: &TrackerRequest,
-    ) -> Result<T, TrackerError> {
-        let queue = match origin {
-            QueryOrigin::KnownKey => &self.queries,
-            QueryOrigin::UnknownKey => &self.stranger_queries,
-        };
-        send_query(queue, request).await
-    }
-
-    /// Makes the session register the shares again.
-    pub(super) fn shares_changed(&self) {
-        self.shares_changed.notify_one();
-    }
-
-    /// Returns a number that changes whenever earlier answers about keys may have become wrong.
-    pub(super) fn key_epoch(&self) -> u64 {
-        self.key_epoch.load(Ordering::Acquire)
-    }
-
-    /// Makes the node present, even if that displaces another node of the account.
-    pub(super) fn go_online(&self) {
-        self.go_online.notify_one();
-    }
-
-    /// True if another node of the account is present.
-    pub(super) fn is_displaced(&self) -> bool {
-        matches!(*self.presence_state.borrow(), PresenceState::Displaced(_))
-    }
-
-    /// Returns the node's presence at the tracker.
-    pub(super) fn presence_state(&self) -> PresenceState {
-        self.presence_state.borrow().clone()
-    }
 }
 
 impl TrackerSession {
@@ -419,125 +271,6 @@ impl TrackerSession {
         Ok(link)
     }
 
-    /// Becomes present on this connection, or finds another instance present and becomes displaced.
-    async fn become_present(
-        &mut self,
-        link: &mut TrackerConnection,
-        claim: PresenceClaim,
-    ) -> Result<Option<GainedPresence>, Error> {
-        let presence = self.presence(link.local().ip().to_canonical());
-        self.announced = reachable_addresses(&presence.addresses, &sys::local_addresses());
-        let presence = AnnouncedPresence { yields: claim == PresenceClaim::Yield, ..presence };
-        let port = presence.port;
-        let reply = self.resume(link, presence).await?;
-        if let Some(present) = reply.elsewhere {
-            let since = now_ms().saturating_sub(i64::try_from(present.for_s).unwrap_or(0).saturating_mul(1000));
-            self.mark_displaced(OtherSession { ip: present.ip, since: Some(since) });
-            return Ok(None);
-        }
-        self.check_announcement(link, reply.observed_ip).await?;
-        let listing = self.register_shares(link).await?;
-        let address = match self.forwarded {
-            Some(PortForwarding { ip, port }) => SocketAddr::new(ip.unwrap_or(reply.observed_ip), port.get()),
-            None => SocketAddr::new(reply.observed_ip, self.port),
-        };
-        // Only now: an attempt that is cancelled above must still know that the user asked for a takeover.
-        (self.displaced, self.is_takeover_requested, self.observed_at) = (None, false, Some((reply.observed_ip, port)));
-        Ok(Some(GainedPresence { address, registration: listing }))
-    }
-
-    /// Checks whether the tracker passes on the address that the user named; if not, reports it once.
-    async fn check_announcement(&mut self, link: &mut TrackerConnection, observed: IpAddr) -> Result<(), Error> {
-        let Some(PortForwarding { ip: Some(ip), port }) = self.forwarded.filter(|_| !self.has_reported_dropped_address)
-        else {
-            return Ok(());
-        };
-        let named = SocketAddr::new(ip.to_canonical(), port.get());
-        // The tracker drops only named addresses, never the one that it sees itself.
-        if observed.to_canonical() == named.ip() {
-            return Ok(());
-        }
-        let only = ListPeersRequest {
-            user: Some(self.me.user.clone()),
-            with_files: Some(false),
-            ..ListPeersRequest::default()
-        };
-        let listed: ListPeersReply = link.call(&TrackerRequest::ListPeers(only)).await?;
-        let is_listed = listed.peers.iter().any(|entry| entry.user == self.me.user && entry.addresses.contains(&named));
-        if !is_listed {
-            self.has_reported_dropped_address = true;
-            self.events.send(NodeEvent::AddressDropped { address: named });
-        }
-        Ok(())
-    }
-
-    /// Registers the shares. A refused list is no error: `list_retry` schedules the next attempt.
-    async fn register_shares(&mut self, link: &mut TrackerConnection) -> Result<RegistrationOutcome, Error> {
-        match register_shares(&self.me, link).await {
-            Ok(count) => {
-                self.list_retry.note_accepted();
-                Ok(RegistrationOutcome::Accepted(count))
-            }
-            Err(error) if is_list_refusal(&error) => {
-                let (why, retry_after) = refusal_of(&error);
-                tracing::info!("the tracker refused the list of shares: {why}");
-                let is_news = self.list_retry.note_refused(retry_after, Instant::now());
-                Ok(RegistrationOutcome::Refused { news: is_news.then_some(why) })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn emit_online(&self, GainedPresence { address, registration: listing }: GainedPresence) {
-        let now = PresenceState::Present { address };
-        if self.presence_state.send_replace(now.clone()) != now {
-            let shares = if let RegistrationOutcome::Accepted(count) = listing { count } else { 0 };
-            self.events.send(NodeEvent::Online { user: self.me.user.clone(), address, port: self.port, shares });
-        }
-        self.emit_list_refused(listing);
-    }
-
-    fn emit_list_refused(&self, listing: RegistrationOutcome) {
-        if let RegistrationOutcome::Refused { news: Some(why) } = listing {
-            self.events.send(NodeEvent::SharesRefused { why });
-        }
-    }
-
-    async fn resume(&mut self, link: &mut TrackerConnection, presence: AnnouncedPresence) -> Result<LoginReply, Error> {
-        let reply: LoginReply = match link.call(&TrackerRequest::Resume(presence)).await {
-            Err(TrackerError::Refused { refusal, .. }) if refusal.code == TrackerErrorCode::NotLoggedIn => {
-                return Err(Error::signed_out(self.me.user.clone(), refusal));
-            }
-            reply => reply?,
-        };
-        self.me.check_key_owner(&reply.user)?;
-        Ok(reply)
-    }
-
-    fn mark_displaced(&mut self, elsewhere: OtherSession) {
-        (self.displaced, self.is_takeover_requested) =
-            (Some(PresenceDisplacement { elsewhere, absent_since: None }), false);
-        self.revalidation.request(RevalidationTrigger::OwnDisplacement);
-        self.presence_state.send_replace(PresenceState::Displaced(elsewhere));
-        self.events.send(NodeEvent::Displaced(elsewhere));
-    }
-
-    /// Returns the presence to announce; `local` is the local address of the connection to the tracker.
-    fn presence(&self, local: IpAddr) -> AnnouncedPresence {
-        let (port, addresses) = match self.forwarded {
-            // Own addresses can't be reached from outside the forwarding: a dialer would only time out on
-            // them.
-            Some(PortForwarding { ip, port }) => {
-                (Some(port), ip.map(|ip| SocketAddr::new(ip, port.get())).into_iter().collect())
-            }
-            None => {
-                let addresses = announced_addresses(&sys::local_addresses(), local, self.port);
-                (NonZeroU16::new(self.port), addresses)
-            }
-        };
-        AnnouncedPresence { port, addresses, instance: Some(self.instance), yields: false }
-    }
-
     async fn run_connection(&mut self, network: &mut NetworkMonitor, link: &mut TrackerConnection) -> SessionEnd {
         let mut heartbeat =
             tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
@@ -631,65 +364,6 @@ impl TrackerSession {
         let is_told_otherwise =
             self.displaced.is_none() && reachable_addresses(&self.presence(here).addresses, &local) != self.announced;
         if is_told_otherwise { self.restore_presence(link, PresenceClaim::Yield).await } else { Ok(()) }
-    }
-
-    /// Sends a heartbeat; a displaced node checks instead whether the other node is still present.
-    async fn renew_presence(&mut self, link: &mut TrackerConnection, limit: Duration) -> Result<(), SessionEnd> {
-        if let Some(displaced) = self.displaced {
-            let whois = TrackerRequest::Whois(WhoisRequest::User(self.me.user.clone()));
-            let WhoisReply { online, .. } = link.call_within(limit, &whois).await?;
-            let gone = if online { None } else { Some(displaced.absent_since.unwrap_or_else(Instant::now)) };
-            self.displaced = Some(PresenceDisplacement { absent_since: gone, ..displaced });
-            return match gone {
-                Some(gone) if gone.elapsed() >= TAKEOVER_DELAY => {
-                    self.restore_presence(link, PresenceClaim::Yield).await
-                }
-                _ => Ok(()),
-            };
-        }
-        let heartbeat = TrackerRequest::Heartbeat { user: None, token: None };
-        match link.call_within::<HeartbeatReply>(limit, &heartbeat).await {
-            Ok(HeartbeatReply { .. }) => Ok(()),
-            // The session is gone: displaced, expired or ended by an administrator.
-            Err(error) if error.code() == Some(TrackerErrorCode::NotLoggedIn) => self.check_elsewhere(link).await,
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Finds out why the session ended: the account may be present elsewhere.
-    async fn check_elsewhere(&mut self, link: &mut TrackerConnection) -> Result<(), SessionEnd> {
-        if link.features().has(Feature::Instances) {
-            // RESUME itself tells an instance that yields who is present.
-            return self.restore_presence(link, PresenceClaim::Yield).await;
-        }
-        // Trackers without `instances` don't tell who is present: an entry that isn't this node's own is
-        // another node.
-        let only = ListPeersRequest {
-            user: Some(self.me.user.clone()),
-            with_files: Some(false),
-            ..ListPeersRequest::default()
-        };
-        let listed: ListPeersReply = link.call(&TrackerRequest::ListPeers(only)).await?;
-        let other = listed.peers.into_iter().find(|entry| {
-            let seen_at = Some((entry.ip, entry.port.and_then(NonZeroU16::new)));
-            entry.user == self.me.user && seen_at != self.observed_at
-        });
-        match other {
-            Some(entry) => {
-                let _: LoginReply =
-                    self.resume(link, AnnouncedPresence::default()).await.map_err(SessionEnd::from_error)?;
-                self.mark_displaced(OtherSession { ip: entry.ip, since: None });
-                Ok(())
-            }
-            // Nobody else is present: the lease ran out, as after a machine's sleep.
-            None => Err(SessionEnd::Reconnect),
-        }
-    }
-
-    async fn restore_presence(&mut self, link: &mut TrackerConnection, claim: PresenceClaim) -> Result<(), SessionEnd> {
-        let gained = self.become_present(link, claim).await.map_err(SessionEnd::from_error)?;
-        gained.into_iter().for_each(|appeared| self.emit_online(appeared));
-        Ok(())
     }
 
     async fn handle_event(&mut self, kind: TrackerEventKind, link: &mut TrackerConnection) -> Result<(), SessionEnd> {
