@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
@@ -157,6 +158,11 @@ impl Identity {
     /// `context` is a constant that names the purpose (BLAKE3's key derivation mode).
     pub fn derive_secret(&self, context: &str) -> [u8; 32] {
         shared::content::derive_key(context, self.key.secret_pkcs8_der())
+    }
+
+    /// Returns the key for signing outside TLS; `None` unless it is Ed25519, as every key made here is.
+    pub fn ed25519_key_pair(&self) -> Option<Ed25519KeyPair> {
+        Ed25519KeyPair::from_pkcs8_maybe_unchecked(self.key.secret_pkcs8_der()).ok()
     }
 
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
