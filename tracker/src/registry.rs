@@ -46,6 +46,7 @@ mod address_filter;
 mod authority;
 mod bindings;
 mod bounded_list;
+mod event_pace;
 mod events;
 mod instances;
 mod login_time;

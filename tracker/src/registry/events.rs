@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use shared::tracker::{TrackerEvent, TrackerEventKind};
 use shared::{Ipv6Network, UserName};
 
+use super::event_pace::{Pace, PaceLimit};
 use crate::rate_limits::ClientOrigin;
 
 /// Events that are kept for those who read behind.
@@ -64,17 +65,6 @@ pub(super) struct EventLog {
     /// The users with pending events, by the time at which they are sent.
     due: BTreeSet<(Instant, UserName)>,
 }
-
-/// A number of events that may be sent at once, and the time for which each of them counts.
-#[derive(Debug, Clone, Copy)]
-struct PaceLimit {
-    burst: u32,
-    interval: Duration,
-}
-
-/// The events sent lately, as the time at which the full burst is allowed again.
-#[derive(Debug, Clone, Copy)]
-struct Pace(Instant);
 
 /// The paces of one user, and the events that wait for them.
 #[derive(Debug)]
@@ -156,9 +146,9 @@ impl EventLog {
         let Some(from) = from else { return Duration::ZERO };
         let in_network = from
             .network()
-            .map(|network| self.networks.entry(network).or_insert(Pace(now)).take(NETWORK_PACE, now))
+            .map(|network| self.networks.entry(network).or_insert(Pace::rested_at(now)).take(NETWORK_PACE, now))
             .unwrap_or_default();
-        self.origins.entry(from).or_insert(Pace(now)).take(ORIGIN_PACE, now).max(in_network)
+        self.origins.entry(from).or_insert(Pace::rested_at(now)).take(ORIGIN_PACE, now).max(in_network)
     }
 
     fn send_pending(&mut self, user: &UserName, now: Instant) {
@@ -198,32 +188,9 @@ impl EventLog {
     }
 }
 
-impl Pace {
-    fn is_rested(self, now: Instant) -> bool {
-        self.0 <= now
-    }
-
-    /// Returns the time until one more event is allowed.
-    fn wait(self, limit: PaceLimit, now: Instant) -> Duration {
-        self.0.saturating_duration_since(now).saturating_sub(limit.interval * (limit.burst - 1))
-    }
-
-    /// Counts one more event, and returns the time until it is allowed.
-    fn take(&mut self, limit: PaceLimit, now: Instant) -> Duration {
-        let wait = self.wait(limit, now);
-        self.record(limit, 1, now);
-        wait
-    }
-
-    /// Counts events that are sent.
-    fn record(&mut self, limit: PaceLimit, events: u32, now: Instant) {
-        self.0 = self.0.max(now) + limit.interval * events;
-    }
-}
-
 impl UserEvents {
     fn rested_at(now: Instant) -> Self {
-        Self { all: Pace(now), presence: Pace(now), keys: Pace(now), pending: None }
+        Self { all: Pace::rested_at(now), presence: Pace::rested_at(now), keys: Pace::rested_at(now), pending: None }
     }
 
     fn is_rested(&self, now: Instant) -> bool {
