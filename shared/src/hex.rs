@@ -46,6 +46,13 @@ pub fn decode<const N: usize>(text: &str) -> Result<[u8; N], HexError> {
     Ok(bytes)
 }
 
+/// Parses any number of bytes; `None` unless `text` is an even number of hexadecimal digits.
+pub fn decode_all(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| Some(nibble(pair[0])? << 4 | nibble(pair[1])?);
+    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
+}
+
 fn nibble(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
@@ -120,6 +127,11 @@ mod tests {
 
     proptest! {
         #[test]
+        fn any_length_round_trips(bytes: Vec<u8>) {
+            prop_assert_eq!(decode_all(&encode(&bytes)), Some(bytes));
+        }
+
+        #[test]
         fn round_trip(bytes: [u8; 16]) {
             prop_assert_eq!(decode::<16>(&encode(&bytes)), Ok(bytes));
         }
@@ -127,6 +139,7 @@ mod tests {
         #[test]
         fn never_panics(text: String) {
             let _ = decode::<8>(&text);
+            let _ = decode_all(&text);
         }
     }
 }

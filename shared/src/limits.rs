@@ -77,6 +77,10 @@ pub const MAX_FIRST_CONTACT_BYTES: usize = 4 * 1024;
 pub const MESSAGE_OVERHEAD_BYTES: usize = 1024;
 /// Longest topic of a room.
 pub const MAX_ROOM_TOPIC_BYTES: usize = 512;
+/// Most rooms in one reply of a tracker.
+pub const MAX_ROOMS_PER_REPLY: usize = 100;
+/// Most membership records in one reply of a tracker.
+pub const MAX_ROOM_RECORDS_PER_REPLY: usize = 256;
 /// Longest agent text in a hello.
 pub const MAX_AGENT_BYTES: usize = 128;
 /// Most ranges in one `get`.

@@ -64,6 +64,7 @@
 //! | `WHOIS` | user, fingerprint, or like; features\[\]? | tells a binding; with `like`, that of the only user whose name is equal apart from the case of letters, or `bad_request` if there may be several (feature `similar_names`); over TLS with a bound certificate; an account without a binding is `not_found` for clients that don't list `keyless_users` | user, fingerprint?, online |
 //! | `FIND` | hash or name (words, [`SearchWords`], without regard to accents and normal forms); limit?, cursor? | finds such files of present users, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
 //! | `SUBSCRIBE` | since?, features\[\]? | sends events on this connection from now on; over TLS with a bound certificate | seq, features\[\] |
+//! | `ROOM_...` | | act on rooms, see [`room_request`] (feature `rooms`) | |
 //! | `PASSWD` | user, password, new_password | changes the password and ends the user's other sessions | |
 //! | `FORWARDED` | for | from a door: the connection belongs to that person from now on, see [below](#doors); over TLS with the door's certificate, before any login on the connection | |
 //!
@@ -101,6 +102,7 @@
 //! | `similar_names` | tracker | `WHOIS` takes `like` |
 //! | `instances` | tracker | `RESUME` uses `instance` and `yields`, and answers with `elsewhere` |
 //! | `keyless_users` | both | `WHOIS` of an account without a binding is answered, without `fingerprint` |
+//! | `rooms` | both | the actions on rooms ([`room_request`]); to a client that lists it the event `room` is sent |
 //!
 //! # Lists of peers
 //!
@@ -137,8 +139,9 @@
 //!   bytes they take 3,842 bytes with the longest IPv6 addresses (without some counts) and 3,266 with IPv4 addresses. A
 //!   list that was requested with any other field has pages.
 //! * `HEARTBEAT` with `user` renews the lease of a user for whom the connection may speak.
-//! * The exercise's rooms (`CREATE_ROOM`, `JOIN_ROOM`, `LIST_ROOMS`, `GET_ROOM_MEMBERS`, `KICK_MEMBER`) are known by
-//!   name and answered with `ERROR`: this tracker has none.
+//! * The exercise's rooms (`CREATE_ROOM`, `JOIN_ROOM`, `LIST_ROOMS`, `GET_ROOM_MEMBERS`, `KICK_MEMBER`) are answered with
+//!   lists of names, `{"status": "OK", "msg", "rooms"|"members": [...], "total"?}`, always below 4,096 bytes, see
+//!   [`room_request`].
 //!
 //! # Replies
 //!
@@ -219,6 +222,7 @@
 //! | `offline` | user | a user is no longer present |
 //! | `files` | user, count | a user's shared files changed |
 //! | `key_changed` | user, fingerprint | an account is bound to another key; `null`: to none any more |
+//! | `room` | id, epoch, head | one of the subscriber's rooms changed, see [`room_request`]; it has no number of its own |
 //! | `resync` | | events were dropped: request the whole state |
 //!
 //! # Limits
@@ -248,12 +252,14 @@ mod feature;
 mod file_search;
 mod reply;
 mod request;
+pub mod room_reply;
+pub mod room_request;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use dialect::{Dialect, encode_cmd_error, encode_cmd_names, encode_cmd_ok};
+pub use dialect::{Dialect, encode_cmd_error, encode_cmd_ok, encode_names};
 pub use event::{TrackerEvent, TrackerEventKind};
 pub use feature::{Feature, FeatureSet};
 pub use file_search::{
@@ -304,8 +310,10 @@ pub enum TrackerErrorCode {
     Busy,
     /// The request is too long, too deep, or has too many items.
     TooLarge,
-    /// The user, binding or file doesn't exist.
+    /// The user, binding, file or room doesn't exist.
     NotFound,
+    /// It was done already, perhaps by somebody else and otherwise.
+    Stale,
     /// The tracker failed.
     Internal,
     /// A code newer than this version.
@@ -332,6 +340,7 @@ impl TrackerErrorCode {
             Self::Busy => "busy",
             Self::TooLarge => "too_large",
             Self::NotFound => "not_found",
+            Self::Stale => "stale",
             Self::Internal => "internal",
             Self::Unknown => "unknown",
         }

@@ -1,11 +1,11 @@
-//! Backups: a tracker's accounts, key and presences in one file.
+//! Backups: a tracker's accounts, rooms, key and presences in one file.
 //!
 //! A backup is a tar archive, so that it can be inspected and unpacked without a tracker:
 //!
 //! | entry | content |
 //! |---|---|
 //! | `manifest.json` | the format's number, and the length and BLAKE3 hash of every following entry |
-//! | `tracker.db` | the accounts, a complete SQLite database |
+//! | `tracker.db` | the accounts and rooms, a complete SQLite database |
 //! | `identity.pem` | the tracker's certificate and its secret key |
 //! | `presence.db` | the present users, and the tokens of their sessions; a complete SQLite database |
 //!

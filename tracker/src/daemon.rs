@@ -35,6 +35,7 @@ use crate::admin::{self, AdminContext};
 use crate::backup::PRESENCE_DATABASE;
 use crate::connection::{ConnectionTimeouts, MemoryQuota};
 use crate::connection_slots::{ConnectionSlots, PerAddressLimits};
+use crate::membership::RecordSigner;
 use crate::rate_limits::RateSettings;
 use crate::registry::{AddressBlock, PresenceRules};
 use crate::server::{self, ServerContext};
@@ -207,7 +208,7 @@ async fn serve(
     let store = folder.open_accounts()?;
     let place = store.file_place();
     let identity = tracker_identity::open_identity(&config.data_folder, &store)?;
-    let accounts = AccountStore::start(store)?;
+    let accounts = AccountStore::start(store, RecordSigner::new(&identity))?;
     let memory = PresenceStore::open(&config.data_folder.join(PRESENCE_DATABASE))?;
     let listeners = if activated.is_empty() {
         listeners::listen(&config.listen)?

@@ -13,7 +13,8 @@
 //!                  └► service     the actions
 //!                      ├► registry        presence, sessions, events: pure, `now` is an argument
 //!                      │   └► catalogue   the lists of files, their search, their memory: pure
-//!                      ├► store           accounts, and present users for the next process: SQLite behind async methods
+//!                      ├► membership      rooms: who may do what, and its records: pure
+//!                      ├► store           accounts and rooms, and present users for the next process: SQLite behind async methods
 //!                      ├► passwords       Argon2id off the runtime
 //!                      ├► rate_limits     how often each origin may try: pure
 //!                      └► metrics         counters and histograms
@@ -25,11 +26,12 @@
 //! | capability | folder or file |
 //! |---|---|
 //! | options, configuration file, reload | `daemon/{args,settings,config_reload}.rs` |
-//! | `tracker user`, `status`, `export` | `daemon/commands.rs`, `admin/`, `service/account_administration.rs` |
+//! | `tracker user`, `room`, `status`, `export` | `daemon/commands.rs`, `admin/`, `service/account_administration.rs` |
 //! | a request's way | `connection/conversation.rs` → `service.rs` → `service/*_actions.rs` → `connection/reply_writer.rs` |
 //! | refusals and their texts in both dialects | `service/refusal_reason.rs`, `shared::tracker::dialect` |
 //! | LIST_PEERS, FIND | `registry/{peer_list,peer_list_cache,bounded_list}.rs`, `catalogue/file_search.rs` |
 //! | quotas by user and origin | `quota_table.rs`, `catalogue/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
+//! | rooms | `service/room_actions.rs` → `store/sqlite_rooms.rs` → `membership/room_policy.rs`; events in `registry/room_heads.rs` |
 //! | events to subscribers | `registry/events.rs` |
 //! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate (`shared/mdns`) |
 //! | accounts that lapse | `service/account_lifetime.rs`, `store.rs` |
@@ -47,6 +49,7 @@ pub mod connection_slots;
 pub mod daemon;
 mod fair_semaphore;
 mod folder_lock;
+pub mod membership;
 pub mod metrics;
 pub mod passwords;
 mod quota_table;

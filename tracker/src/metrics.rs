@@ -49,6 +49,8 @@ pub struct TrackerMetrics {
     commit_seconds: HistogramFamily<1>,
     read_seconds: HistogramFamily<1>,
     store_failing: Family<[MetricLabel; 1], Gauge>,
+    /// Membership records of rooms that were signed.
+    pub room_records: Counter,
     snapshot: SnapshotGauges,
     registry: Mutex<Registry>,
 }
@@ -68,6 +70,8 @@ pub struct MetricsSnapshot {
     pub events: u64,
     /// Passwords being hashed or waiting for it.
     pub hashes: usize,
+    /// Rooms.
+    pub rooms: usize,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +82,7 @@ struct SnapshotGauges {
     catalogue_bytes: Gauge,
     events: Counter,
     hashes: Gauge,
+    rooms: Gauge,
 }
 
 /// The two stores.
@@ -118,6 +123,7 @@ impl TrackerMetrics {
             commit_seconds: Family::new_with_constructor(seconds),
             read_seconds: Family::new_with_constructor(seconds),
             store_failing: Family::default(),
+            room_records: Counter::default(),
             snapshot: SnapshotGauges::default(),
             registry: Mutex::default(),
         };
@@ -151,13 +157,14 @@ impl TrackerMetrics {
 
     /// Encodes all metrics as text.
     pub fn to_openmetrics(&self, now: MetricsSnapshot) -> String {
-        let SnapshotGauges { sessions, present, files, catalogue_bytes, events, hashes } = &self.snapshot;
+        let SnapshotGauges { sessions, present, files, catalogue_bytes, events, hashes, rooms } = &self.snapshot;
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         sessions.set(count(now.sessions));
         present.set(count(now.present));
         files.set(count(now.files));
         catalogue_bytes.set(count(now.catalogue_bytes));
         hashes.set(count(now.hashes));
+        rooms.set(count(now.rooms));
         // A counter can't be set: it advances by the difference.
         events.inc_by(now.events.saturating_sub(events.get()));
         let mut text = String::new();
@@ -168,7 +175,7 @@ impl TrackerMetrics {
 
     fn register(&self) {
         let mut registry = Registry::with_prefix("tracker");
-        let SnapshotGauges { sessions, present, files, catalogue_bytes, events, hashes } = &self.snapshot;
+        let SnapshotGauges { sessions, present, files, catalogue_bytes, events, hashes, rooms } = &self.snapshot;
         registry.register("connections", "Open connections", self.connections.clone());
         registry.register("refused_connections", "Connections turned away", self.refused_connections.clone());
         registry.register("closed", "Connections that ended, by why", self.closed.clone());
@@ -182,6 +189,8 @@ impl TrackerMetrics {
         registry.register("events", "Events since the start", events.clone());
         registry.register("resyncs", "Times a subscriber missed events", self.resyncs.clone());
         registry.register("hashes_waiting", "Passwords being hashed or waiting for it", hashes.clone());
+        registry.register("rooms", "Rooms", rooms.clone());
+        registry.register("room_records", "Membership records signed since the start", self.room_records.clone());
         registry.register("events_dropped", "Events that subscribers missed", self.events_dropped.clone());
         registry.register("store_commit_seconds", "Time to store a change", self.commit_seconds.clone());
         registry.register("store_read_seconds", "Time to look something up", self.read_seconds.clone());
@@ -213,7 +222,8 @@ mod tests {
         metrics.record_commit(StoreKind::Accounts, Duration::from_millis(1), false);
         metrics.record_read(StoreKind::Accounts, Duration::from_millis(1));
         metrics.record_close("unread");
-        let text = metrics.to_openmetrics(MetricsSnapshot { present: 3, events: 7, ..MetricsSnapshot::default() });
+        let text =
+            metrics.to_openmetrics(MetricsSnapshot { present: 3, events: 7, rooms: 2, ..MetricsSnapshot::default() });
         for line in [
             "tracker_connections 1",
             r#"tracker_closed_total{reason="unread"} 1"#,
@@ -227,6 +237,8 @@ mod tests {
             "tracker_events_dropped_total 0",
             "tracker_present_users 3",
             "tracker_events_total 7",
+            "tracker_rooms 2",
+            "tracker_room_records_total 0",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

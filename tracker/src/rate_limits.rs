@@ -8,8 +8,10 @@
 //! | REGISTER from one address | `--rate-limit-registrations` a minute, 5 times that at once | `rate_limited` |
 //! | accounts made from one address | 20 times as many a day, and at once | `rate_limited` |
 //! | accounts made from one IPv4 network (/24) | 4 times as many as from one address | `rate_limited` |
-//! | RESUME with a port, REGISTER_FILES and LOGOUT of one user from one address | 100 a second, 2,000 at once | `rate_limited` |
-//! | RESUME with a port, REGISTER_FILES and LOGOUT from one address | 5 times as many | `rate_limited` |
+//! | wrong passwords for one room from one address | as for one user; each counts as one for the user who joins, too | `rate_limited` |
+//! | rooms made from one address | 100 an hour, and at once | `rate_limited` |
+//! | RESUME with a port, REGISTER_FILES, LOGOUT and changes of rooms of one user from one address | 100 a second, 2,000 at once | `rate_limited` |
+//! | RESUME with a port, REGISTER_FILES, LOGOUT and changes of rooms from one address | 5 times as many | `rate_limited` |
 //! | each of these from all addresses of one IPv6 network (/64) together | 16 times as much as from one of them | `rate_limited` |
 //! | requests refused in a row on one connection; `busy` and `rate_limited` count for ten, `not_found` is an answer | 100, then one each 100 ms; 1,000 | one `rate_limited` line, closed |
 //! | log lines of one kind about one address, and of all | 20 and 500 in 10 s | counted, and summed up in one line |
@@ -55,7 +57,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use governor::Quota;
-use shared::{Ipv6Network, UserName};
+use shared::{Ipv6Network, RoomId, UserName};
 
 use keyed_limiter::KeyedLimiter;
 use known_logins::KnownLogins;
@@ -76,6 +78,8 @@ const CHANGES_A_SECOND: NonZeroU32 = nonzero(100);
 const CHANGES_AT_ONCE: NonZeroU32 = nonzero(2000);
 /// Accounts that an address may make in a day, as a multiple of its REGISTER requests a minute.
 const ACCOUNTS_A_DAY: NonZeroU32 = nonzero(20);
+/// Rooms that an address may make in an hour.
+const ROOMS_AN_HOUR: NonZeroU32 = nonzero(100);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The accounts that an IPv4 network of 256 addresses may make, as a multiple of those of one address.
 const ACCOUNTS_PER_IPV4_NETWORK: NonZeroU32 = nonzero(4);
@@ -102,6 +106,8 @@ pub struct RateLimits {
     network_accounts: Option<KeyedLimiter<Ipv4Network>>,
     changes_of_user: OriginLimiter<UserName>,
     changes: OriginLimiter<()>,
+    guesses_at_room: Option<OriginLimiter<RoomId>>,
+    rooms: OriginLimiter<()>,
     known_logins: KnownLogins,
 }
 
@@ -129,8 +135,12 @@ pub enum LimitKind {
     Accounts,
     /// New accounts from one network within a day.
     NetworkAccounts,
-    /// Changes of one user's presence and files.
+    /// Changes of one user's presence, files and rooms.
     Changes,
+    /// Wrong passwords for one room from one address.
+    GuessesAtRoom,
+    /// New rooms from one address.
+    Rooms,
 }
 
 impl RateLimits {
@@ -153,6 +163,8 @@ impl RateLimits {
                 .map(|quota| KeyedLimiter::new(multiply_quota(quota, ACCOUNTS_PER_IPV4_NETWORK), now)),
             changes_of_user: OriginLimiter::new(changes, now),
             changes: OriginLimiter::new(multiply_quota(changes, USER_SHARES_PER_ADDRESS), now),
+            guesses_at_room: logins(NonZeroU32::MIN, 5).map(|quota| OriginLimiter::new(quota, now)),
+            rooms: OriginLimiter::new(Quota::per_hour(ROOMS_AN_HOUR), now),
             known_logins: KnownLogins::default(),
         }
     }
@@ -229,6 +241,44 @@ impl RateLimits {
         let changed = self.changes_of_user.charge(user, ChargeTarget::of(from), now);
         let too_often = |wait| RateLimitExceeded { limit: LimitKind::Changes, wait };
         changed.and_then(|()| self.changes.charge(&(), ChargeTarget::of(from), now)).map_err(too_often)
+    }
+
+    /// Charges one attempt of a user with a room's password. It counts as one for the user, too.
+    ///
+    /// # Errors
+    /// [`RateLimitExceeded`]; then nothing is charged as a guess.
+    pub fn charge_room_password(
+        &self,
+        room: RoomId,
+        user: &UserName,
+        from: ClientOrigin,
+        now: Instant,
+    ) -> Result<(), RateLimitExceeded> {
+        self.charge_password(user, from, now)?;
+        charge_if_limited(self.guesses_at_room.as_ref(), &room, ChargeTarget::of(from), now).map_err(|wait| {
+            self.refund_guess(user, from);
+            RateLimitExceeded { limit: LimitKind::GuessesAtRoom, wait }
+        })
+    }
+
+    /// Refunds an attempt with a room's password that was right, or not checked: it is no guess.
+    pub fn refund_room_guess(&self, room: RoomId, user: &UserName, from: ClientOrigin) {
+        self.refund_guess(user, from);
+        refund_if_limited(self.guesses_at_room.as_ref(), &room, ChargeTarget::of(from));
+    }
+
+    /// Charges one room that is about to be made.
+    ///
+    /// # Errors
+    /// [`RateLimitExceeded`] when the origin makes too many rooms.
+    pub fn charge_room(&self, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
+        let too_often = |wait| RateLimitExceeded { limit: LimitKind::Rooms, wait };
+        self.rooms.charge(&(), ChargeTarget::of(from), now).map_err(too_often)
+    }
+
+    /// Refunds a room that was not made.
+    pub fn refund_room(&self, from: ClientOrigin) {
+        self.rooms.refund(&(), ChargeTarget::of(from));
     }
 
     /// Returns the limiter of all guesses from one origin; `None` for a user who is known there.

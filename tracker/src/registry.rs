@@ -40,6 +40,8 @@
 //! | `key_changed` of one user | 4 at once, then one each 10 s | merged |
 //! | events of one origin | 1,000 at once, then 50 a second; an IPv6 network (/64) 4 times as many | they wait |
 //! | `online` of a user whose login changes nothing | one each 10 s | not sent |
+//! | changes of one room that its members are told | 10 at once, then one each 500 ms | merged |
+//! | ends of memberships kept for subscribers | 4,096 | a subscriber further behind isn't told |
 //! | events kept for subscribers | [`KEPT_EVENTS`] | a subscriber further behind gets `resync` |
 
 mod address_filter;
@@ -54,6 +56,7 @@ mod peer_list;
 mod peer_list_cache;
 mod presence_changes;
 mod recent_logins;
+mod room_heads;
 mod sessions;
 mod shared_files;
 #[cfg(test)]
@@ -73,6 +76,7 @@ pub use events::{EventBacklog, KEPT_EVENTS};
 pub use login_time::LoginTime;
 pub use peer_list::{ListView, PeerListPage, PeerListText, PeerSnapshot};
 pub use presence_changes::{PresenceChange, RestoredPresence, StoredPresence};
+pub use room_heads::RoomUpdate;
 pub use sessions::{BindingChanged, SessionEndReason, SessionId};
 
 use crate::catalogue::FileList;
@@ -84,6 +88,7 @@ use events::EventLog;
 use peer_list_cache::PeerListCache;
 use presence_changes::DirtyUsers;
 use recent_logins::RecentLogins;
+use room_heads::RoomHeads;
 use sessions::{Session, TokenHash};
 
 /// Users present at a time.
@@ -157,6 +162,7 @@ pub struct PresenceRegistry {
     discarded: Vec<FileList>,
     /// Clients of the exercise that are present, by origin.
     legacy_at: CountTable<ClientOrigin>,
+    rooms: RoomHeads,
 }
 
 #[derive(Debug)]
@@ -207,6 +213,7 @@ impl PresenceRegistry {
             is_stopping: false,
             discarded: Vec::new(),
             legacy_at: CountTable::default(),
+            rooms: RoomHeads::default(),
         }
     }
 
@@ -219,6 +226,7 @@ impl PresenceRegistry {
     /// else at that time.
     pub fn expire(&mut self, now: Instant) {
         self.events.tick(now);
+        self.rooms.tick(now);
         while let Some((deadline, user)) = self.deadlines.first() {
             if *deadline > now {
                 break;
@@ -380,9 +388,29 @@ impl PresenceRegistry {
         self.events.last()
     }
 
+    /// Returns the number of the last change of a room that may be told.
+    pub fn last_room_change(&self) -> u64 {
+        self.rooms.last()
+    }
+
+    /// Returns the number of rooms.
+    pub fn room_count(&self) -> usize {
+        self.rooms.count()
+    }
+
+    /// Records a change of a room that is stored already.
+    pub fn update_room(&mut self, update: RoomUpdate, now: Instant) {
+        self.rooms.update(update, now);
+    }
+
+    /// Returns event lines of the user's rooms that changed after `seen`, and the number to continue from.
+    pub fn room_lines_after(&self, user: &UserName, seen: u64) -> (Vec<u8>, u64) {
+        self.rooms.lines_after(user, seen, self.events.last())
+    }
+
     /// Returns the time at which [`PresenceRegistry::expire`] must be called so that held-back events are sent.
     pub fn next_event_due(&self) -> Option<Instant> {
-        self.events.next_due()
+        self.events.next_due().into_iter().chain(self.rooms.next_due()).min()
     }
 
     /// Returns at most `limit` events after the one numbered `seen`.

@@ -13,9 +13,11 @@
 //! |---|---|---|
 //! | live sessions made on one connection | [`SESSIONS_PER_CONNECTION`] | the oldest is treated as if its connection dropped |
 //! | attempts with a password, and REGISTER | [`crate::rate_limits`] | `rate_limited` |
+//! | rooms, their members and their changes | [`crate::membership`] | refused |
 //! | space on the accounts' disk | | `busy` for changes of accounts, which are not made; everything else goes on |
-//! | pieces of FIND, and of LIST_PEERS with fields, at a time | `MAX_SEARCHES`; origins take turns | they wait |
+//! | pieces of FIND, and of LIST_PEERS with fields, and lists of rooms and of their records, at a time | `MAX_SEARCHES`; origins take turns | they wait |
 //! | waiting pieces | `MAX_WAITING_SEARCHES` | the newest of the origin that has most waiting: `busy` |
+//! | changes of rooms at a time | one; origins take turns | they wait, `MAX_WAITING_ROOM_CHANGES` of them, then the newest of the origin that has most waiting: `busy` |
 //! | requests parsed on the runtime's threads | `MAX_INLINE_PARSE_BYTES` | parsed on the worker thread, one after another; origins take turns |
 //! | work on a list of files on the runtime's threads | `MAX_INLINE_FILES` files, `MAX_INLINE_BYTES` bytes gone through | done on the worker thread; the registry's lock is held only to replace the old list |
 
@@ -28,6 +30,8 @@ mod presence_actions;
 mod presence_writer;
 mod refusal_reason;
 mod request_error;
+mod room_actions;
+mod room_refusal_text;
 mod worker_thread;
 
 use std::collections::{HashMap, HashSet};
@@ -64,10 +68,12 @@ pub use client_state::{ClientState, SESSIONS_PER_CONNECTION, TransportSecurity};
 /// Requests longer than this many bytes are parsed on the worker thread.
 const MAX_INLINE_PARSE_BYTES: usize = 64 * 1024;
 
-/// Pieces of FIND, and of LIST_PEERS with fields, that run at a time.
+/// Pieces of FIND, and of LIST_PEERS with fields, and lists of rooms and of their records, that run at a time.
 const MAX_SEARCHES: usize = 2;
 /// Bounds the pieces that wait for one of [`MAX_SEARCHES`] permits.
 const MAX_WAITING_SEARCHES: usize = 4096;
+/// Bounds the changes of rooms that wait for the one before.
+const MAX_WAITING_ROOM_CHANGES: usize = 1024;
 
 /// Advice to clients after too much long work waited.
 const LONG_WORK_RETRY_MS: u64 = 2000;
@@ -98,6 +104,9 @@ pub struct TrackerService {
     search_permits: Arc<FairSemaphore>,
     /// Held while presence is stored, so that two stores never overlap.
     store_lock: Arc<tokio::sync::Mutex<()>>,
+    /// The permit to change rooms: it is held while a change is stored and told to the registry, which thereby hears of
+    /// changes in order.
+    room_permit: Arc<FairSemaphore>,
     /// The number of the last event: subscribers wait for it to change.
     last_event: watch::Sender<u64>,
     /// The time at which a coalesced event is due; `None`: no event is held back.
@@ -186,6 +195,7 @@ impl TrackerService {
     ) -> Result<Self, ServiceStartError> {
         let metrics = Arc::new(TrackerMetrics::new());
         accounts.set_metrics(Arc::clone(&metrics));
+        accounts.prepare_rooms(Requester::Administrator).await?;
         let known: HashMap<_, _> = accounts.bindings(Requester::Administrator).await?.into_iter().collect();
         let first_event = first_event();
         let mut registry = PresenceRegistry::new(policy.rules, first_event);
@@ -196,6 +206,9 @@ impl TrackerService {
         let former_keys = accounts.former_keys(Requester::Administrator).await?;
         former_keys.into_iter().for_each(|former| registry.record_former_key(former));
         let unused_accounts = accounts.unused(Requester::Administrator).await?.into_iter().collect();
+        let now = Instant::now();
+        let rooms = accounts.room_members(Requester::Administrator).await?;
+        rooms.into_iter().for_each(|room| registry.update_room(room, now));
         presence_writer::restore_all(&mut registry, &memory, &known);
         // The events of the restore count as earlier ones: nobody waits for them.
         let first_event = registry.last_event();
@@ -215,6 +228,7 @@ impl TrackerService {
             long_work: WorkerThread::start()?,
             search_permits: Arc::new(FairSemaphore::new(MAX_SEARCHES, MAX_WAITING_SEARCHES, 0)),
             store_lock: Arc::default(),
+            room_permit: Arc::new(FairSemaphore::new(1, MAX_WAITING_ROOM_CHANGES, MAX_WAITING_ROOM_CHANGES)),
             last_event: watch::Sender::new(first_event),
             due_event: watch::Sender::new(None),
             last_revocation: watch::Sender::new(SessionId::default()),
@@ -322,6 +336,7 @@ impl TrackerService {
             catalogue_bytes: registry.catalogue_bytes(),
             events: registry.last_event() - self.first_event,
             hashes,
+            rooms: registry.room_count(),
         })
     }
 
@@ -345,12 +360,14 @@ impl TrackerService {
         // A panic while the lock is held is a bug that the log shows; refusing everybody afterwards wouldn't mend it.
         let mut registry = self.registry.lock();
         let (before, was_due) = (registry.last_event(), registry.next_event_due());
+        let rooms_before = registry.last_room_change();
         let now = Instant::now();
         // So that no action sees a presence whose lease has run out.
         registry.expire(now);
         let result = work(&mut registry, now);
         let (last, last_expulsion) = (registry.last_event(), registry.last_revocation());
         let (discarded, due) = (registry.take_discarded(), registry.next_event_due());
+        let has_room_changes = registry.last_room_change() != rooms_before;
         drop(registry);
         // Freed outside the lock: a long list takes a while to drop.
         drop_in_background(discarded);
@@ -363,11 +380,12 @@ impl TrackerService {
         if due != was_due {
             self.due_event.send_replace(due);
         }
-        if last != before {
+        if last != before || has_room_changes {
             self.last_event.send_if_modified(|told| {
                 let newer = last > *told;
                 *told = last.max(*told);
-                newer
+                // Changes of rooms have no number, but wake those who wait for one.
+                newer || has_room_changes
             });
         }
         result
@@ -433,6 +451,8 @@ impl TrackerService {
             TrackerRequest::Resume(presence) => self.resume(client, &presence).await,
             TrackerRequest::RegisterFiles(files) => Box::pin(self.register_files(client, files, left_out, turn)).await,
             TrackerRequest::Logout { user, proof } => Box::pin(self.logout(client, user, proof)).await,
+            TrackerRequest::Room(room) => Box::pin(self.room(client, room)).await,
+            TrackerRequest::ExerciseRoom(room) => Box::pin(self.exercise_room(client, room)).await,
         }
     }
 

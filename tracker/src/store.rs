@@ -1,6 +1,6 @@
-//! The store: accounts that survive the process, and the present users for the next process.
+//! The store: accounts and rooms that survive the process, and the present users for the next process.
 //!
-//! [`AccountStore`] is the interface for accounts: asynchronous methods over the domain's types. Behind it is one SQLite
+//! [`AccountStore`] is the interface for accounts and rooms: asynchronous methods over the domain's types. Behind it is one SQLite
 //! file on a thread of its own, so that commits, which wait for the disk, never hold up the runtime. Nothing above this
 //! module knows that: a database that several trackers share can take its place.
 //!
@@ -17,6 +17,7 @@
 //! | of those, for one origin | an eighth; three quarters for one IPv6 network (/64) | `busy` |
 //! | accounts on the disk | [`MAX_ACCOUNTS`], each at most 3 KiB with its claims | REGISTER is refused; `tracker user add` makes more |
 //! | accounts made by REGISTER whose owner never logged in | [`UNUSED_ACCOUNT_LIFETIME`] | removed, and the name is free |
+//! | rooms, their members and records | the table in [`crate::membership`] | refused |
 //! | replaced keys | [`crate::registry::FORMER_KEYS`] | the oldest is forgotten, and its owner is told less |
 //!
 //! An account is used from the first login by password or key on, and then never lapses; neither does one that the
@@ -26,24 +27,30 @@
 mod account_thread;
 mod claim_key;
 mod presence_store;
+mod room_store;
 mod sqlite_accounts;
 pub(crate) mod sqlite_file;
+mod sqlite_rooms;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rusqlite::ErrorCode;
 use shared::account_name::NewUserName;
 use shared::safe_text::safe_path;
 use shared::{Fingerprint, UserName};
 
 use crate::fair_semaphore::Requester;
+use crate::membership::{RecordSigner, RoomRefusal};
 use crate::metrics::TrackerMetrics;
 use crate::registry::FormerKey;
 
 use account_thread::AccountThread;
 pub use presence_store::{PresenceStore, PresenceStoreError};
 pub use sqlite_accounts::{AccountDatabaseError, SqliteAccountStore};
+use sqlite_rooms::RecordStamp;
+pub use sqlite_rooms::{JoinRequirement, RoomCaller, RoomDraft, RoomOutcome};
 
 /// Most accounts that `REGISTER` makes; an administrator may add more.
 pub const MAX_ACCOUNTS: usize = 30_000;
@@ -87,6 +94,9 @@ pub enum AccountStoreError {
     /// The value was changed in the meantime.
     #[error("it was changed in the meantime")]
     Changed,
+    /// The rules of rooms refuse it.
+    #[error(transparent)]
+    Room(#[from] RoomRefusal),
     /// Too many jobs wait.
     #[error("too much work is waiting for the account store")]
     Busy,
@@ -111,9 +121,12 @@ impl AccountStoreError {
     }
 }
 
-/// The accounts. Dropping this waits for the jobs in the queue.
+/// The accounts and rooms. Dropping this waits for the jobs in the queue.
 #[derive(Debug)]
-pub struct AccountStore(AccountThread);
+pub struct AccountStore {
+    thread: AccountThread,
+    signer: Option<Arc<RecordSigner>>,
+}
 
 type StoreResult<T = ()> = Result<T, AccountStoreError>;
 
@@ -122,150 +135,156 @@ type StoreResult<T = ()> = Result<T, AccountStoreError>;
 /// [`AccountStoreError::Unknown`]. Further errors are named. A write goes on even if its caller goes away.
 #[expect(clippy::missing_errors_doc, reason = "the errors that are common to all methods are described above")]
 impl AccountStore {
-    /// Starts the thread of a SQLite file.
+    /// Starts the thread of a SQLite file. Without a signer there are no rooms.
     ///
     /// # Errors
     /// The system's error when it has no thread left.
-    pub fn start(accounts: SqliteAccountStore) -> std::io::Result<Self> {
-        AccountThread::start(accounts).map(Self)
+    pub fn start(accounts: SqliteAccountStore, signer: Option<RecordSigner>) -> std::io::Result<Self> {
+        Ok(Self { thread: AccountThread::start(accounts)?, signer: signer.map(Arc::new) })
     }
 
     /// Returns the account of this name.
     pub async fn find(&self, requester: Requester, user: &UserName) -> StoreResult<Option<Account>> {
         let user = user.clone();
-        self.0.read(requester, move |accounts| accounts.find(&user)).await
+        self.thread.read(requester, move |accounts| accounts.find(&user)).await
     }
 
     /// Returns the names of all accounts in order, with their bindings.
     pub async fn bindings(&self, requester: Requester) -> StoreResult<Vec<(UserName, Option<Fingerprint>)>> {
-        self.0.read(requester, SqliteAccountStore::bindings).await
+        self.thread.read(requester, SqliteAccountStore::bindings).await
     }
 
     /// Returns the number of accounts.
     pub async fn count(&self, requester: Requester) -> StoreResult<usize> {
-        self.0.read(requester, SqliteAccountStore::count).await
+        self.thread.read(requester, SqliteAccountStore::count).await
     }
 
     /// Refuses a name that an account has, or that looks like one, as [`shared::account_name`] defines:
     /// [`AccountStoreError::NameTaken`], [`AccountStoreError::NameLike`].
     pub async fn ensure_name_free(&self, requester: Requester, user: &UserName) -> StoreResult {
         let user = user.clone();
-        self.0.read(requester, move |accounts| accounts.ensure_name_free(&user)).await
+        self.thread.read(requester, move |accounts| accounts.ensure_name_free(&user)).await
     }
 
     /// Returns a free name for a user who wants this one: itself or a similar one. `None` if no suggestion is free.
     pub async fn find_free_name(&self, requester: Requester, wanted: &UserName) -> StoreResult<Option<NewUserName>> {
         let wanted = wanted.clone();
-        self.0.read(requester, move |accounts| accounts.find_free_name(&wanted)).await
+        self.thread.read(requester, move |accounts| accounts.find_free_name(&wanted)).await
     }
 
     /// Returns all names that equal this one apart from letter case.
     pub async fn names_ignoring_case(&self, requester: Requester, user: &UserName) -> StoreResult<Vec<UserName>> {
         let user = user.clone();
-        self.0.read(requester, move |accounts| accounts.names_ignoring_case(&user)).await
+        self.thread.read(requester, move |accounts| accounts.names_ignoring_case(&user)).await
     }
 
     /// Makes an account, which claims its name and all names that look like it. It lapses at `lapses` unless it is used
     /// until then. Errors as those of [`AccountStore::ensure_name_free`], and [`AccountStoreError::KeyTaken`].
     pub async fn create(&self, requester: Requester, account: Account, lapses: Option<SystemTime>) -> StoreResult {
-        self.0.commit(requester, move |accounts| accounts.create(&account, lapses)).await
+        self.thread.commit(requester, move |accounts| accounts.create(&account, lapses)).await
     }
 
     /// Replaces the hash `old` by `new`; [`AccountStoreError::Changed`] when it is neither.
     pub async fn set_password(&self, requester: Requester, user: &UserName, old: String, new: String) -> StoreResult {
         let user = user.clone();
-        self.0.commit(requester, move |accounts| accounts.set_password(&user, &old, &new)).await
+        self.thread.commit(requester, move |accounts| accounts.set_password(&user, &old, &new)).await
     }
 
     /// Replaces the binding `old` by `new`, and records `old` as a former key: [`AccountStoreError::Changed`] when the
     /// binding is neither, [`AccountStoreError::KeyTaken`] when another account has `new`. Only the latest
-    /// [`crate::registry::FORMER_KEYS`] are kept.
+    /// [`crate::registry::FORMER_KEYS`] are kept. Memberships that aren't of `new` end.
     pub async fn bind(
         &self,
         requester: Requester,
         user: &UserName,
         old: Option<FormerKey>,
         new: Fingerprint,
-    ) -> StoreResult {
-        let user = user.clone();
-        self.0.commit(requester, move |accounts| accounts.bind(&user, old.as_ref(), new)).await
+    ) -> StoreResult<Vec<RoomOutcome>> {
+        let (user, signer) = (user.clone(), self.signer.clone());
+        let bind = move |accounts: &mut SqliteAccountStore| accounts.bind(&user, old.as_ref(), new, stamp(&signer));
+        self.thread.commit(requester, bind).await
     }
 
     /// Returns all recorded replaced keys, the latest last.
     pub async fn former_keys(&self, requester: Requester) -> StoreResult<Vec<FormerKey>> {
-        self.0.read(requester, SqliteAccountStore::former_keys).await
+        self.thread.read(requester, SqliteAccountStore::former_keys).await
     }
 
     /// Replaces the account's hash, whatever it was; [`AccountStoreError::NoAccount`].
     pub async fn reset_password(&self, requester: Requester, user: &UserName, new: String) -> StoreResult {
         let user = user.clone();
-        self.0.commit(requester, move |accounts| accounts.reset_password(&user, &new)).await
+        self.thread.commit(requester, move |accounts| accounts.reset_password(&user, &new)).await
     }
 
-    /// Removes the account's binding; [`AccountStoreError::NoAccount`].
-    pub async fn unbind(&self, requester: Requester, user: &UserName) -> StoreResult {
-        let user = user.clone();
-        self.0.commit(requester, move |accounts| accounts.unbind(&user)).await
+    /// Removes the account's binding, and ends its memberships; [`AccountStoreError::NoAccount`].
+    pub async fn unbind(&self, requester: Requester, user: &UserName) -> StoreResult<Vec<RoomOutcome>> {
+        let (user, signer) = (user.clone(), self.signer.clone());
+        self.thread.commit(requester, move |accounts| accounts.unbind(&user, stamp(&signer))).await
     }
 
-    /// Removes the account. Its claims become free unless another account's name looks like it as well.
-    /// [`AccountStoreError::NoAccount`], also for a repeated removal.
-    pub async fn remove(&self, requester: Requester, user: &UserName) -> StoreResult {
-        let user = user.clone();
-        self.0.commit(requester, move |accounts| accounts.remove(&user)).await
+    /// Removes the account, and ends its memberships. Its claims become free unless another account's name looks like
+    /// it as well. [`AccountStoreError::NoAccount`], also for a repeated removal.
+    pub async fn remove(&self, requester: Requester, user: &UserName) -> StoreResult<Vec<RoomOutcome>> {
+        let (user, signer) = (user.clone(), self.signer.clone());
+        self.thread.commit(requester, move |accounts| accounts.remove(&user, stamp(&signer))).await
     }
 
     /// Returns all accounts' names in order, with their hashes.
     pub async fn password_hashes(&self, requester: Requester) -> StoreResult<Vec<(UserName, String)>> {
-        self.0.read(requester, SqliteAccountStore::password_hashes).await
+        self.thread.read(requester, SqliteAccountStore::password_hashes).await
     }
 
     /// Returns the accounts that were never used and will lapse.
     pub async fn unused(&self, requester: Requester) -> StoreResult<Vec<UserName>> {
-        self.0.read(requester, SqliteAccountStore::unused).await
+        self.thread.read(requester, SqliteAccountStore::unused).await
     }
 
     /// Records that the account is used: it never lapses.
     pub async fn mark_used(&self, requester: Requester, user: &UserName) -> StoreResult {
         let user = user.clone();
-        self.0.commit(requester, move |accounts| accounts.mark_used(&user)).await
+        self.thread.commit(requester, move |accounts| accounts.mark_used(&user)).await
     }
 
     /// Returns up to `at_most` accounts that lapsed, the longest lapsed first.
     pub async fn lapsed(&self, requester: Requester, now: SystemTime, at_most: usize) -> StoreResult<Vec<UserName>> {
-        self.0.read(requester, move |accounts| accounts.lapsed(now, at_most)).await
+        self.thread.read(requester, move |accounts| accounts.lapsed(now, at_most)).await
     }
 
     /// Removes the account if it lapsed; [`AccountStoreError::NoAccount`] when it is used or gone. Other accounts get its
     /// claims only with [`AccountStore::claim_free_names`], which takes long for many accounts.
-    pub async fn remove_lapsed(&self, requester: Requester, user: &UserName, now: SystemTime) -> StoreResult {
-        let user = user.clone();
-        self.0.commit(requester, move |accounts| accounts.remove_lapsed(&user, now)).await
+    pub async fn remove_lapsed(
+        &self,
+        requester: Requester,
+        user: &UserName,
+        now: SystemTime,
+    ) -> StoreResult<Vec<RoomOutcome>> {
+        let (user, signer) = (user.clone(), self.signer.clone());
+        self.thread.commit(requester, move |accounts| accounts.remove_lapsed(&user, now, stamp(&signer))).await
     }
 
     /// Gives claims that are free to accounts whose names look like them.
     pub async fn claim_free_names(&self, requester: Requester) -> StoreResult {
-        self.0.commit(requester, SqliteAccountStore::claim_free_names).await
+        self.thread.commit(requester, SqliteAccountStore::claim_free_names).await
     }
 
     /// Commits a write without effect, to find out whether the store can be written.
     pub async fn probe(&self, requester: Requester) -> StoreResult {
-        self.0.commit(requester, SqliteAccountStore::probe).await
+        self.thread.commit(requester, SqliteAccountStore::probe).await
     }
 
     /// Records the duration of each job in `metrics` from now on.
     pub fn set_metrics(&self, metrics: Arc<TrackerMetrics>) {
-        self.0.set_metrics(metrics);
+        self.thread.set_metrics(metrics);
     }
 
     /// Returns the reason why the last change failed; `None` after a success, or before any change.
     pub fn last_write_error(&self) -> Option<String> {
-        self.0.last_write_error()
+        self.thread.last_write_error()
     }
 
     /// True if the store works through its queue. Waits as long as that takes, even for a place in the queue.
     pub async fn is_alive(&self) -> bool {
-        self.0.is_alive().await
+        self.thread.is_alive().await
     }
 }
 
@@ -273,5 +292,20 @@ impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Without the hash, which must not reach a log.
         f.debug_struct("Account").field("user", &self.user).field("binding", &self.binding).finish_non_exhaustive()
+    }
+}
+
+/// Returns the stamp of a change that is made now.
+fn stamp(signer: &Option<Arc<RecordSigner>>) -> RecordStamp<'_> {
+    RecordStamp { signer: signer.as_deref(), now: SystemTime::now() }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn store_error(error: rusqlite::Error) -> AccountStoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => AccountStoreError::Full,
+        // A commit that can't be synced may be on the disk all the same.
+        Some(ErrorCode::SystemIoFailure) => AccountStoreError::Unknown(error.to_string()),
+        _ => AccountStoreError::Failed(error.to_string()),
     }
 }

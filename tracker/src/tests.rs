@@ -8,6 +8,7 @@ mod hostile_clients;
 mod legacy_clients;
 mod presence_restart;
 mod rate_limiting;
+mod rooms;
 mod tls_clients;
 mod tracker_harness;
 mod trusted_doors;

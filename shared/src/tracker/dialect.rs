@@ -36,17 +36,24 @@ pub fn encode_cmd_error(id: Option<&str>, msg: &str) -> Vec<u8> {
     line
 }
 
-/// Encodes the line of a positive reply in the `cmd` dialect with a list of names: as many as fit into
-/// [`MAX_PLAIN_REPLY_BYTES`]. `total` is their number if some are missing.
-pub fn encode_cmd_names<'a>(
+/// Encodes the line of a positive reply with a list of names: as many as fit into [`MAX_PLAIN_REPLY_BYTES`]. `total` is
+/// their number if some are missing.
+pub fn encode_names<'a>(
+    dialect: Dialect,
     id: Option<&str>,
+    message: &str,
     field: &'static str,
     names: impl ExactSizeIterator<Item = &'a str>,
 ) -> Vec<u8> {
     let total = names.len();
     let end = |shown: usize| if shown < total { format!("],\"total\":{total}}}\n") } else { "]}\n".to_owned() };
+    let message = serde_json::Value::from(message);
+    let head = match dialect {
+        Dialect::Action => format!("\"status\":\"ok\",\"code\":\"ok\",\"message\":{message}"),
+        Dialect::Cmd => format!("\"status\":\"OK\",\"msg\":{message}"),
+    };
     let mut line = begin_line(id);
-    line.extend_from_slice(format!("\"status\":\"OK\",\"{field}\":[").as_bytes());
+    line.extend_from_slice(format!("{head},\"{field}\":[").as_bytes());
     for (index, name) in names.enumerate() {
         let comma = if index == 0 { "" } else { "," };
         let more = format!("{comma}{}", serde_json::Value::from(name));
@@ -79,14 +86,19 @@ mod tests {
 
     #[test]
     fn lists_of_names_fit_into_what_is_read_at_once() {
-        let line = |names: &[&str]| String::from_utf8(encode_cmd_names(None, "rooms", names.iter().copied())).unwrap();
-        assert_eq!(line(&[]), "{\"status\":\"OK\",\"rooms\":[]}\n");
-        assert_eq!(line(&["lab", "a \"b\""]), "{\"status\":\"OK\",\"rooms\":[\"lab\",\"a \\\"b\\\"\"]}\n");
+        let line = |dialect, names: &[&str]| {
+            String::from_utf8(encode_names(dialect, None, "Salas", "rooms", names.iter().copied())).unwrap()
+        };
+        assert_eq!(line(Dialect::Cmd, &[]), "{\"status\":\"OK\",\"msg\":\"Salas\",\"rooms\":[]}\n");
+        assert_eq!(
+            line(Dialect::Action, &["lab", "a \"b\""]),
+            "{\"status\":\"ok\",\"code\":\"ok\",\"message\":\"Salas\",\"rooms\":[\"lab\",\"a \\\"b\\\"\"]}\n"
+        );
         for length in [1, 2, 32, 500, 5000] {
             let name = "n".repeat(length);
             for count in 0..200_usize {
                 let names = vec![name.as_str(); count * count];
-                let line = encode_cmd_names(None, "members", names.iter().copied());
+                let line = encode_names(Dialect::Cmd, None, "Membros", "members", names.iter().copied());
                 assert!(line.len() <= MAX_PLAIN_REPLY_BYTES && line.ends_with(b"}\n"));
                 let reply: serde_json::Value = serde_json::from_slice(&line).unwrap();
                 let (shown, total) = (reply["members"].as_array().unwrap().len(), reply["total"].as_u64());

@@ -4,12 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fingerprint, UserName};
+use crate::room::RecordHash;
+use crate::{Fingerprint, RoomId, UserName};
 
 /// One numbered event: `{"seq": n, "event": "...", ...}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackerEvent {
-    /// One more than the number of the event before.
+    /// One more than the number of the event before; in `room` the number of the latest one.
     pub seq: u64,
     /// The kind and its fields.
     #[serde(flatten)]
@@ -56,6 +57,15 @@ pub enum TrackerEventKind {
         /// The new key; `None` after the administrator unbound or removed the account.
         fingerprint: Option<Fingerprint>,
     },
+    /// One of the subscriber's rooms changed, or the subscriber is no longer a member. It has no number of its own.
+    Room {
+        /// The room.
+        id: RoomId,
+        /// The epoch of the room's newest record.
+        epoch: u64,
+        /// The hash of that record.
+        head: RecordHash,
+    },
     /// Events were dropped: the subscriber must request the whole state again.
     Resync {},
     /// An event newer than this version.
@@ -82,6 +92,10 @@ mod tests {
             r#"{"seq":7,"event":"files","user":"bob","count":3}"#,
         );
         golden(TrackerEventKind::Resync {}, r#"{"seq":7,"event":"resync"}"#);
+        let (id, head) = (RoomId::from_bytes([1; 16]), RecordHash::from_bytes([2; 32]));
+        let text =
+            format!(r#"{{"seq":7,"event":"room","id":"{}","epoch":9,"head":"{}"}}"#, "01".repeat(16), "02".repeat(32));
+        golden(TrackerEventKind::Room { id, epoch: 9, head }, &text);
         golden(
             TrackerEventKind::KeyChanged { user: user.clone(), fingerprint: None },
             r#"{"seq":7,"event":"key_changed","user":"bob","fingerprint":null}"#,

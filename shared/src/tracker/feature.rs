@@ -21,6 +21,8 @@ pub enum Feature {
     Instances,
     /// `WHOIS` of an account without a key: the tracker answers it, and the client understands the reply.
     KeylessUsers,
+    /// Tracker: keeps rooms. Client: understands the event `room`.
+    Rooms,
 }
 
 /// A set of features. On the wire it is a list of names, and unknown names are ignored.
@@ -32,7 +34,8 @@ const MAX_LISTED_FEATURES: usize = 64;
 
 impl Feature {
     /// All features that this version knows.
-    pub const ALL: [Self; 4] = [Self::PartialFiles, Self::SimilarNames, Self::Instances, Self::KeylessUsers];
+    pub const ALL: [Self; 5] =
+        [Self::PartialFiles, Self::SimilarNames, Self::Instances, Self::KeylessUsers, Self::Rooms];
 
     /// Returns the feature's name on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -41,6 +44,7 @@ impl Feature {
             Self::SimilarNames => "similar_names",
             Self::Instances => "instances",
             Self::KeylessUsers => "keyless_users",
+            Self::Rooms => "rooms",
         }
     }
 
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn golden_list_and_unknown_names() {
-        let all = r#"["partial_files","similar_names","instances","keyless_users"]"#;
+        let all = r#"["partial_files","similar_names","instances","keyless_users","rooms"]"#;
         assert_eq!(serde_json::to_string(&FeatureSet::all()).unwrap(), all);
         let read = |text: &str| serde_json::from_str::<FeatureSet>(text).unwrap();
         let partial: FeatureSet = [Feature::PartialFiles].into_iter().collect();

@@ -303,7 +303,7 @@ mod tests {
         let line = String::from_utf8(encode_ok(None, "events follow", &subscribed).unwrap()).unwrap();
         assert!(
             line.ends_with(
-                ",\"seq\":7,\"features\":[\"partial_files\",\"similar_names\",\"instances\",\"keyless_users\"]}\n"
+                ",\"seq\":7,\"features\":[\"partial_files\",\"similar_names\",\"instances\",\"keyless_users\",\"rooms\"]}\n"
             ),
             "{line}"
         );

@@ -6,6 +6,7 @@ mod json_repair;
 mod lenient_value;
 mod request_fault;
 mod request_fields;
+mod room_fields;
 mod serialization;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::num::NonZeroU16;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::room_request::{ExerciseRoomRequest, RoomRequest};
 use super::{Dialect, FeatureSet, FindRequest, HashText, InstanceId, SessionToken, TrackerErrorCode};
 use crate::limits::{MAX_FORWARDED_FOR_BYTES, MAX_PASSWORD_BYTES};
 use crate::{FileName, Fingerprint, UntrustedText, UserName};
@@ -80,6 +82,10 @@ pub enum TrackerRequest {
         /// The password from now on.
         new_password: Password,
     },
+    /// Acts on rooms.
+    Room(RoomRequest),
+    /// Acts on rooms in the exercise's own words.
+    ExerciseRoom(ExerciseRoomRequest),
 }
 
 impl TrackerRequest {
@@ -92,6 +98,8 @@ impl TrackerRequest {
                 proof.token.is_some() || proof.password.is_some()
             }
             Self::Heartbeat { token, .. } => token.is_some(),
+            Self::Room(room) => room.carries_secret(),
+            Self::ExerciseRoom(room) => room.carries_secret(),
             Self::ListPeers(_)
             | Self::Resume(_)
             | Self::Whois(_)

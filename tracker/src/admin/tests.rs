@@ -8,6 +8,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use super::*;
 use crate::backup::{ACCOUNT_DATABASE, IDENTITY_FOLDER, PRESENCE_DATABASE};
+use crate::membership::RecordSigner;
 use crate::service::{ClientState, TrackerService, TransportSecurity};
 use crate::store::{AccountStore, PresenceStore, SqliteAccountStore};
 use crate::tests::POLICY;
@@ -23,11 +24,11 @@ impl Office {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join(below)).unwrap();
         let data_folder = folder.path().join(below);
-        let accounts =
-            AccountStore::start(SqliteAccountStore::open(&data_folder.join(ACCOUNT_DATABASE)).unwrap()).unwrap();
+        let identity = Identity::load_or_create(&data_folder.join(IDENTITY_FOLDER)).unwrap();
+        let accounts = SqliteAccountStore::open(&data_folder.join(ACCOUNT_DATABASE)).unwrap();
+        let accounts = AccountStore::start(accounts, RecordSigner::new(&identity)).unwrap();
         let memory = PresenceStore::open(&data_folder.join(PRESENCE_DATABASE)).unwrap();
         let service = Arc::new(TrackerService::start(POLICY, accounts, memory).await.unwrap());
-        Identity::load_or_create(&data_folder.join(IDENTITY_FOLDER)).unwrap();
         let control = AdminContext {
             service: Arc::clone(&service),
             data_folder,

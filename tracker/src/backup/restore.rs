@@ -186,7 +186,7 @@ fn unpack_backup(draft: &Path, backup: &Path) -> Result<(), RestoreError> {
 /// the key's fingerprint.
 fn check_draft(draft: &Path, backup: &Path) -> Result<(usize, Option<Fingerprint>), RestoreError> {
     let path = || backup.to_owned();
-    let accounts = SqliteAccountStore::check(&draft.join(ACCOUNT_DATABASE)).map_err(|why| {
+    let accounts = SqliteAccountStore::check_backup(&draft.join(ACCOUNT_DATABASE)).map_err(|why| {
         let why = match why {
             AccountDatabaseError::Damaged { why, .. } => format!("its accounts are damaged: {why}"),
             AccountDatabaseError::TooNew { found, known, .. } => {

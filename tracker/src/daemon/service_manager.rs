@@ -75,7 +75,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_well_while_the_account_store_hangs() {
         let folder = tempfile::tempdir().unwrap();
-        let accounts = AccountStore::start(SqliteAccountStore::open(&folder.path().join("db")).unwrap()).unwrap();
+        let accounts = AccountStore::start(SqliteAccountStore::open(&folder.path().join("db")).unwrap(), None).unwrap();
         let memory = PresenceStore::open(&folder.path().join("presence.db")).unwrap();
         let service = TrackerService::start(POLICY, accounts, memory).await.unwrap();
         let (well, mut heard) = watch::channel(());

@@ -24,6 +24,8 @@ pub struct AuthorityClaim<'a> {
     pub is_secure: bool,
     /// The client's origin.
     pub from: ClientOrigin,
+    /// The origin may speak for an account without a key.
+    pub may_use_address: bool,
     /// The request's token, if it has one.
     pub token: Option<SessionToken>,
     /// The request has a password, right or wrong.
@@ -114,7 +116,8 @@ impl PresenceRegistry {
         // Only while the user is present: its lease bounds the time for which the address counts.
         let same_address =
             |present: &&PresentUser| self.rules.legacy_auth && !present.bound && present.from == claim.from;
-        if let Some(present) = present.filter(same_address).filter(|_| !is_somebody_else) {
+        let may_use_address = claim.may_use_address && !is_somebody_else;
+        if let Some(present) = present.filter(same_address).filter(|_| may_use_address) {
             return AuthorityDecision::Session(present.session);
         }
         AuthorityDecision::Denied(match (held, token) {

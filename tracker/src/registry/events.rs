@@ -236,7 +236,7 @@ impl PendingEvents {
             TrackerEventKind::Files { .. } => self.files = Some(kind),
             // A user's presence ends before its key changes: what is pending here belongs before it.
             TrackerEventKind::KeyChanged { .. } => self.key_changed = Some(kind),
-            TrackerEventKind::Resync {} | TrackerEventKind::Unknown => {}
+            TrackerEventKind::Room { .. } | TrackerEventKind::Resync {} | TrackerEventKind::Unknown => {}
         }
     }
 }
@@ -248,7 +248,7 @@ const fn user_of(kind: &TrackerEventKind) -> Option<&UserName> {
         | TrackerEventKind::Offline { user }
         | TrackerEventKind::Files { user, .. }
         | TrackerEventKind::KeyChanged { user, .. } => Some(user),
-        TrackerEventKind::Resync {} | TrackerEventKind::Unknown => None,
+        TrackerEventKind::Room { .. } | TrackerEventKind::Resync {} | TrackerEventKind::Unknown => None,
     }
 }
 

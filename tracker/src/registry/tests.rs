@@ -118,7 +118,15 @@ impl World {
 
 fn from(ip: [u8; 4]) -> AuthorityClaim<'static> {
     let logged_in = &ConnectionUsers::Nobody;
-    AuthorityClaim { sessions: &[], logged_in, is_secure: false, from: from_ip(ip), token: None, has_password: false }
+    AuthorityClaim {
+        sessions: &[],
+        logged_in,
+        is_secure: false,
+        from: from_ip(ip),
+        may_use_address: true,
+        token: None,
+        has_password: false,
+    }
 }
 
 #[test]

@@ -129,7 +129,10 @@ impl TrackerService {
                 let since = SystemTime::now();
                 let former = old.map(|fingerprint| FormerKey { fingerprint, user: user.clone(), since });
                 // It compares with `old`: another login may have changed the binding meanwhile.
-                self.accounts.bind(client.from().into(), &user, former.clone(), new).await?;
+                let turn = self.room_turn(client.from().into()).await?;
+                let rooms = self.accounts.bind(client.from().into(), &user, former.clone(), new).await?;
+                self.record_room_changes(&turn, rooms);
+                drop(turn);
                 self.with_registry(|registry, _| {
                     registry.bind(&user, new);
                     former.into_iter().for_each(|former| registry.record_former_key(former));

@@ -3,8 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use shared::limits::MAX_ROOMS_PER_REPLY;
 use shared::tracker::Password;
-use shared::{Fingerprint, UserName};
+use shared::tracker::room_reply::ListedRoom;
+use shared::{Fingerprint, RoomName, UserName};
 use tokio::time::timeout;
 
 use super::TrackerService;
@@ -94,7 +96,10 @@ impl TrackerService {
     /// [`AccountAdminError::Store`] when there is no such account or the store fails.
     pub async fn remove_account(&self, user: &UserName) -> Result<(), AccountAdminError> {
         // Stored first: sessions must not end for a change that fails.
-        self.accounts.remove(Requester::Administrator, user).await?;
+        let turn = self.room_turn(Requester::Administrator).await?;
+        let rooms = self.accounts.remove(Requester::Administrator, user).await?;
+        self.record_room_changes(&turn, rooms);
+        drop(turn);
         self.with_registry(|registry, _| registry.unbind(user));
         Ok(())
     }
@@ -115,8 +120,41 @@ impl TrackerService {
     /// # Errors
     /// [`AccountAdminError::Store`] when there is no such account or the store fails.
     pub async fn unbind_account(&self, user: &UserName) -> Result<(), AccountAdminError> {
-        self.accounts.unbind(Requester::Administrator, user).await?;
+        let turn = self.room_turn(Requester::Administrator).await?;
+        let rooms = self.accounts.unbind(Requester::Administrator, user).await?;
+        self.record_room_changes(&turn, rooms);
+        drop(turn);
         self.with_registry(|registry, _| registry.unbind(user));
+        Ok(())
+    }
+
+    /// Returns all rooms by name.
+    ///
+    /// # Errors
+    /// [`AccountAdminError::Store`] when the store can't be read.
+    pub async fn all_rooms(&self) -> Result<Vec<ListedRoom>, AccountAdminError> {
+        // Any name does: the administrator is a member of none.
+        let Ok(nobody) = "administrator".parse::<UserName>() else { return Ok(Vec::new()) };
+        let (mut rooms, mut cursor) = (Vec::new(), None);
+        loop {
+            let page =
+                self.accounts.list_rooms(Requester::Administrator, nobody.clone(), cursor, MAX_ROOMS_PER_REPLY).await?;
+            rooms.extend(page.rooms);
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(rooms);
+            }
+        }
+    }
+
+    /// Ends a room: its members are told, and its name is free.
+    ///
+    /// # Errors
+    /// [`AccountAdminError::Store`] when there is no such room or the store fails.
+    pub async fn delete_room(&self, name: RoomName) -> Result<(), AccountAdminError> {
+        let turn = self.room_turn(Requester::Administrator).await?;
+        let ended = self.accounts.delete_room(Requester::Administrator, name).await?;
+        self.record_room_changes(&turn, [ended]);
         Ok(())
     }
 

@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 use shared::UserName;
+use shared::tracker::room_reply::{RoomChangeReply, RoomListReply, RoomMembersReply};
+use shared::tracker::room_request::RequestedChange;
 use shared::tracker::{
     Dialect, EmptyReply, FindReply, HeartbeatReply, LoginReply, RegisterFilesReply, RejectedFiles, SubscribeReply,
-    TrackerRefusal, WhoisReply, encode_cmd_error, encode_cmd_ok, encode_error, encode_ok,
+    TrackerRefusal, WhoisReply, encode_cmd_error, encode_cmd_ok, encode_error, encode_names, encode_ok,
 };
 
 use super::refusal_reason::RefusalReason;
@@ -41,6 +43,36 @@ pub(super) enum ActionReply {
     Binding(WhoisReply),
     Found(FindReply),
     Subscribed(SubscribeReply),
+    RoomChanged(RoomDeed, RoomChangeReply),
+    RoomRecords(RoomMembersReply),
+    Rooms(RoomListReply),
+    /// The exercise's reply to a change.
+    RoomDone(RoomDeed),
+    /// The exercise's list of names, as many as fit.
+    RoomNames {
+        deed: RoomDeed,
+        field: &'static str,
+        names: Vec<String>,
+    },
+}
+
+/// The effect of an action on a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RoomDeed {
+    Created,
+    Joined,
+    Left,
+    Invited,
+    Kicked,
+    Banned,
+    Unbanned,
+    CutSet,
+    RoleSet,
+    TopicSet,
+    EntrySet,
+    PassedOn,
+    Deleted,
+    Listed,
 }
 
 impl ActionReply {
@@ -67,6 +99,13 @@ impl ActionReply {
             Self::Binding(reply) => encode_line(dialect, id, &text, &reply),
             Self::Found(reply) => encode_line(dialect, id, &text, &reply),
             Self::Subscribed(reply) => encode_line(dialect, id, &text, &reply),
+            Self::RoomChanged(_, reply) => encode_line(dialect, id, &text, &reply),
+            Self::RoomRecords(reply) => encode_line(dialect, id, &text, &reply),
+            Self::Rooms(reply) => encode_line(dialect, id, &text, &reply),
+            Self::RoomDone(_) => encode_line(dialect, id, &text, &EmptyReply {}),
+            Self::RoomNames { field, names, .. } => {
+                Ok(encode_names(dialect, id, &text, field, names.iter().map(String::as_str)))
+            }
         };
         line.map(EncodedReply::Line).map_err(|why| internal(&why))
     }
@@ -94,6 +133,11 @@ impl ActionReply {
             Self::Found(reply) if reply.files.len() == 1 => "1 file found".to_owned(),
             Self::Found(reply) => format!("{} files found", reply.files.len()),
             Self::Subscribed(_) => "events follow".to_owned(),
+            Self::RoomChanged(deed, _) | Self::RoomDone(deed) | Self::RoomNames { deed, .. } => {
+                deed.english().to_owned()
+            }
+            Self::RoomRecords(_) => "records follow".to_owned(),
+            Self::Rooms(reply) => format!("{} rooms", reply.rooms.len()),
         }
     }
 
@@ -118,6 +162,66 @@ impl ActionReply {
             Self::Binding(_) => "Encontrado".to_owned(),
             Self::Found(reply) => format!("Arquivos encontrados: {}", reply.files.len()),
             Self::Subscribed(_) => "Os eventos vêm a seguir".to_owned(),
+            Self::RoomChanged(deed, _) | Self::RoomDone(deed) | Self::RoomNames { deed, .. } => {
+                deed.portuguese().to_owned()
+            }
+            Self::RoomRecords(_) => "Os registros vêm a seguir".to_owned(),
+            Self::Rooms(reply) => format!("Salas: {}", reply.rooms.len()),
+        }
+    }
+}
+
+impl RoomDeed {
+    /// Returns the effect of a change.
+    pub(super) const fn of(change: &RequestedChange) -> Self {
+        match change {
+            RequestedChange::Invite { .. } => Self::Invited,
+            RequestedChange::Kick { .. } => Self::Kicked,
+            RequestedChange::Ban { .. } => Self::Banned,
+            RequestedChange::Unban { .. } => Self::Unbanned,
+            RequestedChange::SetCut { .. } => Self::CutSet,
+            RequestedChange::SetRole { .. } => Self::RoleSet,
+            RequestedChange::SetTopic { .. } => Self::TopicSet,
+            RequestedChange::PassOn { .. } => Self::PassedOn,
+            RequestedChange::Delete => Self::Deleted,
+        }
+    }
+
+    const fn english(self) -> &'static str {
+        match self {
+            Self::Created => "the room is made",
+            Self::Joined => "you are a member now",
+            Self::Left => "you are no longer a member",
+            Self::Invited => "invited",
+            Self::Kicked => "no longer a member",
+            Self::Banned => "banned",
+            Self::Unbanned => "no longer banned",
+            Self::CutSet => "the cut is set",
+            Self::RoleSet => "the role is set",
+            Self::TopicSet => "the topic is set",
+            Self::EntrySet => "joining takes what you said from now on",
+            Self::PassedOn => "the room has another owner",
+            Self::Deleted => "the room is no more",
+            Self::Listed => "names follow",
+        }
+    }
+
+    const fn portuguese(self) -> &'static str {
+        match self {
+            Self::Created => "Sala criada com sucesso",
+            Self::Joined => "Você entrou na sala",
+            Self::Left => "Você saiu da sala",
+            Self::Invited => "Convite feito",
+            Self::Kicked => "Membro removido da sala",
+            Self::Banned => "Usuário banido da sala",
+            Self::Unbanned => "Usuário já pode voltar à sala",
+            Self::CutSet => "Corte definido",
+            Self::RoleSet => "Papel definido",
+            Self::TopicSet => "Assunto definido",
+            Self::EntrySet => "Condições de entrada definidas",
+            Self::PassedOn => "A sala tem outro dono",
+            Self::Deleted => "A sala foi encerrada",
+            Self::Listed => "Os nomes vêm a seguir",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::tracker::{Dialect, FeatureSet, ForwardedPerson, SpeakerProof, TrackerErrorCode};
+use shared::tracker::{Dialect, Feature, FeatureSet, ForwardedPerson, SpeakerProof, TrackerErrorCode};
 use shared::{Fingerprint, UserName};
 use tracing::info;
 
@@ -53,6 +53,8 @@ enum EventSubscription {
     /// All events after `seen`. Sessions of `by` that are revoked after `then` end the subscription.
     Active {
         seen: u64,
+        /// The number of the last change of a room that was told.
+        seen_rooms: u64,
         by: UserName,
         then: SessionId,
     },
@@ -175,8 +177,12 @@ impl ClientState {
 
     /// Appends the lines of due events to `out`. Returns whether there may be more.
     pub fn push_events(&mut self, out: &mut Vec<u8>) -> bool {
-        let EventSubscription::Active { seen, .. } = &mut self.subscription else { return false };
-        let backlog = self.service.with_registry(|registry, _| registry.events_after(*seen, EVENTS_PER_BATCH));
+        let hears_of_rooms = self.features().has(Feature::Rooms);
+        let EventSubscription::Active { seen, seen_rooms, by, .. } = &mut self.subscription else { return false };
+        let (backlog, rooms) = self.service.with_registry(|registry, _| {
+            let rooms = hears_of_rooms.then(|| registry.room_lines_after(by, *seen_rooms));
+            (registry.events_after(*seen, EVENTS_PER_BATCH), rooms)
+        });
         let (last, more) = match backlog {
             EventBacklog::Lines { lines, seen } => {
                 lines.iter().for_each(|line| out.extend_from_slice(line));
@@ -193,6 +199,10 @@ impl ClientState {
             }
         };
         *seen = last;
+        if let Some((lines, last)) = rooms {
+            out.extend_from_slice(&lines);
+            *seen_rooms = last;
+        }
         more
     }
 
@@ -229,6 +239,7 @@ impl ClientState {
             logged_in: &self.users,
             is_secure: self.is_secure(),
             from: self.from,
+            may_use_address: true,
             token: proof.token,
             has_password: proof.password.is_some(),
         }
@@ -271,7 +282,7 @@ impl ClientState {
         if !self.is_subscribed() {
             self.service.metrics().subscribers.inc();
         }
-        self.subscription = EventSubscription::Active { seen, by, then };
+        self.subscription = EventSubscription::Active { seen, seen_rooms: 0, by, then };
     }
 }
 

@@ -92,7 +92,7 @@ impl TrackerService {
     }
 
     /// Waits for a permit to go through lists; origins take turns.
-    async fn search_permit(&self, client: &ClientState) -> Result<FairPermit, RequestError> {
+    pub(super) async fn search_permit(&self, client: &ClientState) -> Result<FairPermit, RequestError> {
         let turn = self.search_permits.acquire(client.from().into()).await;
         turn.ok_or_else(|| busy(RefusalReason::TooManySearches, SEARCH_RETRY_MS))
     }
@@ -309,13 +309,24 @@ impl TrackerService {
 
     /// Refuses a request on behalf of `user` unless its sender may speak for that user. A password that decides it is
     /// checked here.
-    async fn check_authority(
+    pub(super) async fn check_authority(
         &self,
         client: &ClientState,
         user: &UserName,
         proof: &SpeakerProof,
     ) -> Result<(), RequestError> {
-        match self.with_registry(|registry, _| registry.authority(user, &client.claim(proof))) {
+        self.check_claim(client, user, proof, &client.claim(proof)).await
+    }
+
+    /// Does the same for a claim that may be narrower than the connection's.
+    pub(super) async fn check_claim(
+        &self,
+        client: &ClientState,
+        user: &UserName,
+        proof: &SpeakerProof,
+        claim: &AuthorityClaim<'_>,
+    ) -> Result<(), RequestError> {
+        match self.with_registry(|registry, _| registry.authority(user, claim)) {
             AuthorityDecision::Session(_) => Ok(()),
             AuthorityDecision::Denied(denial) => Err(denied(user, denial)),
             AuthorityDecision::IfPasswordIsRight => {

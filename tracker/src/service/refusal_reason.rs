@@ -8,6 +8,8 @@ use shared::json_scanner::ScanError;
 use shared::limits::{MAX_FILES_PER_USER, MAX_REQUEST_BYTES_BEFORE_LOGIN};
 use shared::tracker::{Dialect, TrackerErrorCode, UnusableName};
 
+use super::room_refusal_text;
+use crate::membership::RoomRefusal;
 use crate::rate_limits::LimitKind;
 use crate::registry::SessionEndReason;
 
@@ -85,6 +87,8 @@ pub(crate) enum RefusalReason {
     /// The list exceeds the user's, or the origin's, quota of the catalogue.
     CatalogueShareExceeded,
     ListChanged,
+    /// The rules of rooms refuse it.
+    Room(RoomRefusal),
     AccountChanged,
     TooManyChanges,
     TooManyPasswords,
@@ -137,6 +141,7 @@ impl RefusalReason {
             | Self::TooManyPasswords
             | Self::DiskFull
             | Self::AccountsLost => TrackerErrorCode::Busy,
+            Self::Room(refusal) => room_refusal_text::code(refusal),
             Self::Internal => TrackerErrorCode::Internal,
         }
     }
@@ -216,6 +221,7 @@ impl RefusalReason {
                 format!("there is no user {name}, but there are {}: say which", listed(all))
             }
             Self::TooManyFiles(user) => format!("{user} may share at most {MAX_FILES_PER_USER} files"),
+            Self::Room(refusal) => refusal.to_string(),
             other => other.fixed_english().to_owned(),
         }
     }
@@ -318,6 +324,7 @@ impl RefusalReason {
                 format!("não existe o usuário {name}, mas existem {}: diga qual", listed(all))
             }
             Self::TooManyFiles(user) => format!("{user} pode compartilhar no máximo {MAX_FILES_PER_USER} arquivos"),
+            Self::Room(refusal) => room_refusal_text::portuguese(refusal),
             other => other.fixed_portuguese().to_owned(),
         }
     }
@@ -372,7 +379,8 @@ const fn option_of(limit: LimitKind) -> Option<&'static str> {
         LimitKind::Registrations | LimitKind::Accounts | LimitKind::NetworkAccounts => {
             Some("--rate-limit-registrations")
         }
-        LimitKind::Changes => None,
+        LimitKind::GuessesAtRoom => Some("--rate-limit-logins"),
+        LimitKind::Changes | LimitKind::Rooms => None,
     }
 }
 
@@ -384,6 +392,8 @@ const fn english_limit(limit: LimitKind) -> &'static str {
         LimitKind::Registrations => "new accounts from this address",
         LimitKind::Accounts => "new accounts from this address today",
         LimitKind::NetworkAccounts => "new accounts from this network today",
+        LimitKind::GuessesAtRoom => "wrong passwords for this room from this address",
+        LimitKind::Rooms => "new rooms from this address",
         LimitKind::Changes => "changes of one user from this address",
     }
 }
@@ -396,6 +406,8 @@ const fn portuguese_limit(limit: LimitKind) -> &'static str {
         LimitKind::Registrations => "contas novas a partir deste endereço",
         LimitKind::Accounts => "contas novas a partir deste endereço hoje",
         LimitKind::NetworkAccounts => "contas novas a partir desta rede hoje",
+        LimitKind::GuessesAtRoom => "senhas erradas desta sala a partir deste endereço",
+        LimitKind::Rooms => "salas novas a partir deste endereço",
         LimitKind::Changes => "mudanças de um usuário a partir deste endereço",
     }
 }

@@ -1,9 +1,12 @@
 //! Errors of requests, and their conversion from the errors of the modules below. Internal causes are only logged.
 
+use std::time::Duration;
+
 use shared::safe_text::safe_path;
 
 use super::refusal_reason::RefusalReason;
 use super::worker_thread::WorkerError;
+use crate::membership::RoomRefusal;
 use crate::passwords::PasswordError;
 use crate::rate_limits::RateLimitExceeded;
 use crate::registry::BindingChanged;
@@ -51,6 +54,7 @@ impl From<AccountStoreError> for RequestError {
                 RefusalReason::NameLike { wanted, taken, free: None }.into()
             }
             AccountStoreError::KeyTaken => RefusalReason::KeyTaken.into(),
+            AccountStoreError::Room(refusal) => refusal.into(),
             // The account was there a moment ago: somebody changed or removed it meanwhile.
             AccountStoreError::NoAccount | AccountStoreError::Changed => changed_meanwhile(),
             AccountStoreError::Busy => busy(RefusalReason::TooManyChanges, 1000),
@@ -64,6 +68,16 @@ impl From<AccountStoreError> for RequestError {
             }
             AccountStoreError::Failed(_) | AccountStoreError::Unknown(_) => internal(&error),
         }
+    }
+}
+
+impl From<RoomRefusal> for RequestError {
+    fn from(refusal: RoomRefusal) -> Self {
+        let retry_after_ms = match &refusal {
+            RoomRefusal::TooOften { wait } => Some(rounded_up_ms(*wait)),
+            _ => None,
+        };
+        Self { reason: RefusalReason::Room(refusal), retry_after_ms }
     }
 }
 
@@ -81,9 +95,7 @@ impl From<PasswordError> for RequestError {
 
 impl From<RateLimitExceeded> for RequestError {
     fn from(RateLimitExceeded { limit, wait }: RateLimitExceeded) -> Self {
-        // Rounded up: a client that comes back exactly then is not too early.
-        let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        Self { reason: RefusalReason::RateLimited(limit), retry_after_ms: Some(ms) }
+        Self { reason: RefusalReason::RateLimited(limit), retry_after_ms: Some(rounded_up_ms(wait)) }
     }
 }
 
@@ -91,6 +103,11 @@ impl From<BindingChanged> for RequestError {
     fn from(_: BindingChanged) -> Self {
         changed_meanwhile()
     }
+}
+
+/// Returns the time in milliseconds, rounded up: a client that comes back exactly then is not too early.
+fn rounded_up_ms(wait: Duration) -> u64 {
+    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 pub(super) const fn changed_meanwhile() -> RequestError {

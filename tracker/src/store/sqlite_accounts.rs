@@ -10,11 +10,12 @@ use shared::{Fingerprint, UserName};
 
 use super::claim_key::claim_key;
 use super::sqlite_file::{self, TOO_MANY_OPEN};
-use super::{Account, AccountStoreError};
+use super::sqlite_rooms::{self, RecordStamp, RoomOutcome};
+use super::{Account, AccountStoreError, store_error};
 use crate::registry::{FORMER_KEYS, FormerKey};
 
 /// The steps that bring the schema from version `n` to `n + 1`, in order. Released steps never change: append new ones.
-const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 6] = [
+const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 7] = [
     |step| {
         step.execute_batch(
             "CREATE TABLE account (
@@ -82,6 +83,7 @@ const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 6] = [
                 SELECT user, (CAST(strftime('%s', 'now') AS INTEGER) + 365 * 86400) * 1000 FROM account;",
         )
     },
+    sqlite_rooms::create_tables,
 ];
 
 /// Accounts in one SQLite file.
@@ -177,11 +179,12 @@ impl SqliteAccountStore {
         self.file_place.clone()
     }
 
-    /// Checks a file completely before it becomes the account database, and counts its accounts.
+    /// Checks a backup completely before it becomes the account database, and counts its accounts. Its rooms get a
+    /// record of the restore at the next start.
     ///
     /// # Errors
     /// [`AccountDatabaseError`] when it is empty, damaged, too new or unusable.
-    pub fn check(path: &Path) -> Result<usize, AccountDatabaseError> {
+    pub fn check_backup(path: &Path) -> Result<usize, AccountDatabaseError> {
         let damaged = |why: String| AccountDatabaseError::Damaged { path: path.to_owned(), why };
         if sqlite_file::is_missing_or_empty(path) {
             return Err(damaged("it is empty".to_owned()));
@@ -195,7 +198,9 @@ impl SqliteAccountStore {
         if verdict != "ok" {
             return Err(damaged(verdict));
         }
-        Ok(store.bindings().map_err(|why| damaged(why.to_string()))?.len())
+        let accounts = store.bindings().map_err(|why| damaged(why.to_string()))?.len();
+        sqlite_rooms::mark_restored(&store.db).map_err(|error| open_error(path, &error))?;
+        Ok(accounts)
     }
 }
 
@@ -287,7 +292,8 @@ impl SqliteAccountStore {
         user: &UserName,
         old: Option<&FormerKey>,
         new: Fingerprint,
-    ) -> Result<(), AccountStoreError> {
+        stamp: RecordStamp<'_>,
+    ) -> Result<Vec<RoomOutcome>, AccountStoreError> {
         let step = self.begin()?;
         let old_key = old.map(|former| former.fingerprint.as_bytes());
         let rows = step
@@ -309,7 +315,9 @@ impl SqliteAccountStore {
                 .and_then(|_| step.execute(oldest, [FORMER_KEYS]))
                 .map_err(store_error)?;
         }
-        step.commit().map_err(store_error)
+        let ended = sqlite_rooms::end_memberships(&step, stamp, user, Some(new))?;
+        step.commit().map_err(store_error)?;
+        Ok(ended)
     }
 
     pub(crate) fn former_keys(&mut self) -> Result<Vec<FormerKey>, AccountStoreError> {
@@ -330,17 +338,33 @@ impl SqliteAccountStore {
         self.change_one(update, [user.as_str(), new], AccountStoreError::NoAccount)
     }
 
-    pub(crate) fn unbind(&mut self, user: &UserName) -> Result<(), AccountStoreError> {
+    pub(crate) fn unbind(
+        &mut self,
+        user: &UserName,
+        stamp: RecordStamp<'_>,
+    ) -> Result<Vec<RoomOutcome>, AccountStoreError> {
+        let step = self.begin()?;
         let update = "UPDATE account SET fingerprint = NULL WHERE user = ?1";
-        self.change_one(update, [user.as_str()], AccountStoreError::NoAccount)
+        if step.execute(update, [user.as_str()]).map_err(store_error)? == 0 {
+            return Err(AccountStoreError::NoAccount);
+        }
+        let ended = sqlite_rooms::end_memberships(&step, stamp, user, None)?;
+        step.commit().map_err(store_error)?;
+        Ok(ended)
     }
 
-    pub(crate) fn remove(&mut self, user: &UserName) -> Result<(), AccountStoreError> {
+    pub(crate) fn remove(
+        &mut self,
+        user: &UserName,
+        stamp: RecordStamp<'_>,
+    ) -> Result<Vec<RoomOutcome>, AccountStoreError> {
         let step = self.begin()?;
         remove(&step, user)?;
         // Accounts older than the claims may look alike: then only one had the claim, and the other gets it now.
         claim_free_names(&step).map_err(store_error)?;
-        step.commit().map_err(store_error)
+        let ended = sqlite_rooms::forget_user(&step, stamp, user)?;
+        step.commit().map_err(store_error)?;
+        Ok(ended)
     }
 
     pub(crate) fn unused(&mut self) -> Result<Vec<UserName>, AccountStoreError> {
@@ -360,7 +384,12 @@ impl SqliteAccountStore {
         users(query.query_map(params![unix_ms(now), at_most], |row| row.get(0)))
     }
 
-    pub(crate) fn remove_lapsed(&mut self, user: &UserName, now: SystemTime) -> Result<(), AccountStoreError> {
+    pub(crate) fn remove_lapsed(
+        &mut self,
+        user: &UserName,
+        now: SystemTime,
+        stamp: RecordStamp<'_>,
+    ) -> Result<Vec<RoomOutcome>, AccountStoreError> {
         let step = self.begin()?;
         let sql = "SELECT EXISTS (SELECT 1 FROM unused_account WHERE user = ?1 AND lapses_ms <= ?2)";
         // Asked again: it may have been used since it was found.
@@ -369,7 +398,9 @@ impl SqliteAccountStore {
             return Err(AccountStoreError::NoAccount);
         }
         remove(&step, user)?;
-        step.commit().map_err(store_error)
+        let ended = sqlite_rooms::forget_user(&step, stamp, user)?;
+        step.commit().map_err(store_error)?;
+        Ok(ended)
     }
 
     pub(crate) fn claim_free_names(&mut self) -> Result<(), AccountStoreError> {
@@ -400,6 +431,22 @@ impl SqliteAccountStore {
     /// Refuses to write to a file that is no longer at its path.
     fn ensure_file_in_place(&self) -> Result<(), AccountStoreError> {
         if self.file_place.is_lost() { Err(AccountStoreError::Lost(self.file_place.path().to_owned())) } else { Ok(()) }
+    }
+
+    /// Returns the database, for reading.
+    pub(super) const fn database(&self) -> &Connection {
+        &self.db
+    }
+
+    /// Runs `change` in one transaction: all of it is stored, or nothing.
+    pub(super) fn in_transaction<T>(
+        &mut self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, AccountStoreError>,
+    ) -> Result<T, AccountStoreError> {
+        let step = self.begin()?;
+        let done = change(&step)?;
+        step.commit().map_err(store_error)?;
+        Ok(done)
     }
 
     /// Begins a transaction that takes the write lock at once.
@@ -513,16 +560,6 @@ fn migrate(
     step.commit()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
-fn store_error(error: rusqlite::Error) -> AccountStoreError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => AccountStoreError::Full,
-        // A commit that can't be synced may be on the disk all the same.
-        Some(ErrorCode::SystemIoFailure) => AccountStoreError::Unknown(error.to_string()),
-        _ => AccountStoreError::Failed(error.to_string()),
-    }
-}
-
 fn conflict_error(error: rusqlite::Error, user: &UserName) -> AccountStoreError {
     match error.sqlite_error().map(|inner| inner.extended_code) {
         // The name is the primary key; the fingerprint is the only other unique column.
@@ -547,8 +584,19 @@ fn open_error(path: &Path, error: &rusqlite::Error) -> AccountDatabaseError {
 mod tests {
     use super::*;
 
+    /// None of these accounts is in a room, so nothing is signed.
+    const UNSIGNED: RecordStamp<'_> = RecordStamp { signer: None, now: UNIX_EPOCH };
+
     fn key(n: u8) -> Fingerprint {
         Fingerprint::from_bytes([n; 32])
+    }
+
+    /// Takes away what version 7 added.
+    const WITHOUT_ROOMS: &str = "DROP TABLE room; DROP TABLE room_member; DROP TABLE room_standing;
+        DROP TABLE room_record; DROP TABLE room_open_cut; DROP TABLE room_setting;";
+
+    fn lost<T: std::fmt::Debug>(done: &Result<T, AccountStoreError>) {
+        assert!(matches!(done, Err(AccountStoreError::Lost(_))), "{done:?}");
     }
 
     fn account(user: &str, binding: Option<Fingerprint>) -> Account {
@@ -582,15 +630,13 @@ mod tests {
         let bob = account("bob", None);
         store.create(&bob, None).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let lost =
-            |done: Result<(), AccountStoreError>| assert!(matches!(done, Err(AccountStoreError::Lost(_))), "{done:?}");
-        lost(store.create(&account("eve", None), None));
-        lost(store.set_password(&bob.user, &bob.password_hash, "new"));
-        lost(store.reset_password(&bob.user, "new"));
-        lost(store.bind(&bob.user, None, key(1)));
-        lost(store.unbind(&bob.user));
-        lost(store.remove(&bob.user));
-        lost(store.probe());
+        lost(&store.create(&account("eve", None), None));
+        lost(&store.set_password(&bob.user, &bob.password_hash, "new"));
+        lost(&store.reset_password(&bob.user, "new"));
+        lost(&store.bind(&bob.user, None, key(1), UNSIGNED));
+        lost(&store.unbind(&bob.user, UNSIGNED));
+        lost(&store.remove(&bob.user, UNSIGNED));
+        lost(&store.probe());
         assert_eq!(store.find(&bob.user).unwrap(), Some(bob));
         assert!(!path.exists());
     }
@@ -604,11 +650,11 @@ mod tests {
         let eve: UserName = "eve".parse().unwrap();
         assert!(matches!(store.create(&account("bob", None), None), Err(AccountStoreError::NameTaken(_))));
         assert!(matches!(store.create(&account("mallory", Some(key(1))), None), Err(AccountStoreError::KeyTaken)));
-        assert!(matches!(store.bind(&eve, None, key(1)), Err(AccountStoreError::KeyTaken)));
-        store.bind(&eve, None, key(2)).unwrap();
-        assert!(matches!(store.bind(&eve, None, key(3)), Err(AccountStoreError::Changed)));
+        assert!(matches!(store.bind(&eve, None, key(1), UNSIGNED), Err(AccountStoreError::KeyTaken)));
+        store.bind(&eve, None, key(2), UNSIGNED).unwrap();
+        assert!(matches!(store.bind(&eve, None, key(3), UNSIGNED), Err(AccountStoreError::Changed)));
         let former = FormerKey { fingerprint: key(2), user: eve.clone(), since: UNIX_EPOCH + Duration::from_secs(7) };
-        store.bind(&eve, Some(&former), key(3)).unwrap();
+        store.bind(&eve, Some(&former), key(3), UNSIGNED).unwrap();
         assert_eq!(store.former_keys().unwrap(), [former]);
         assert!(matches!(store.set_password(&eve, "other", "new"), Err(AccountStoreError::Changed)));
         store.set_password(&eve, "hash of eve", "new").unwrap();
@@ -631,15 +677,15 @@ mod tests {
             store.set_password(&bob.user, &bob.password_hash, "new").unwrap();
             store.mark_used(&bob.user).unwrap();
         }
-        store.bind(&bob.user, None, key(1)).unwrap();
+        store.bind(&bob.user, None, key(1), UNSIGNED).unwrap();
         for _ in 0..2 {
-            store.bind(&bob.user, Some(&former), key(2)).unwrap();
+            store.bind(&bob.user, Some(&former), key(2), UNSIGNED).unwrap();
         }
         assert_eq!((store.count().unwrap(), store.former_keys().unwrap()), (1, vec![former]));
         assert_eq!(store.find(&bob.user).unwrap().unwrap().binding, Some(key(2)));
         assert_eq!(store.unused().unwrap(), []);
         for _ in 0..2 {
-            store.unbind(&bob.user).unwrap();
+            store.unbind(&bob.user, UNSIGNED).unwrap();
         }
     }
 
@@ -659,9 +705,9 @@ mod tests {
         assert_eq!(store.lapsed(after(10), 9).unwrap(), [eve.user.clone(), bob.user.clone()]);
         assert_eq!(store.lapsed(after(10), 1).unwrap(), std::slice::from_ref(&eve.user));
         for kept in [&alice, &zoe, &bob] {
-            assert!(matches!(store.remove_lapsed(&kept.user, after(9)), Err(AccountStoreError::NoAccount)));
+            assert!(matches!(store.remove_lapsed(&kept.user, after(9), UNSIGNED), Err(AccountStoreError::NoAccount)));
         }
-        store.remove_lapsed(&eve.user, after(9)).unwrap();
+        store.remove_lapsed(&eve.user, after(9), UNSIGNED).unwrap();
         assert_eq!((store.find(&eve.user).unwrap(), store.count().unwrap()), (None, 3));
         store.create(&account("EVE", None), None).unwrap();
     }
@@ -675,6 +721,7 @@ mod tests {
         store.create(&bob, None).unwrap();
         drop(store);
         let old = Connection::open(&path).unwrap();
+        old.execute_batch(WITHOUT_ROOMS).unwrap();
         old.execute_batch("DROP TABLE unused_account; PRAGMA user_version = 5;").unwrap();
         drop(old);
         let mut store = SqliteAccountStore::open(&path).unwrap();
@@ -705,7 +752,7 @@ mod tests {
         store.create(&account("CAROL", None), None).unwrap();
         assert_eq!(store.names_ignoring_case(&"BOB".parse().unwrap()).unwrap(), ["bob".parse().unwrap()]);
         assert_eq!(store.names_ignoring_case(&"b0b".parse().unwrap()).unwrap(), []);
-        store.remove(&"bob".parse().unwrap()).unwrap();
+        store.remove(&"bob".parse().unwrap(), UNSIGNED).unwrap();
         store.create(&account("B0B", None), None).unwrap();
         is_like(&mut store, "bob", "B0B");
     }
@@ -730,16 +777,17 @@ mod tests {
         // The name stays claimed by the remaining accounts, whichever is removed.
         for user in ["BOB", "bob", "Bob", "b0b"] {
             refused(&mut store);
-            store.remove(&user.parse().unwrap()).unwrap();
+            store.remove(&user.parse().unwrap(), UNSIGNED).unwrap();
         }
         store.create(&account("boB", None), None).unwrap();
         store.create(&account("x", None), None).unwrap_err();
-        assert_eq!(SqliteAccountStore::check(&path).unwrap(), 5);
+        assert_eq!(SqliteAccountStore::check_backup(&path).unwrap(), 5);
     }
 
     /// Sets a database back to the table of claims whose keys are texts, and runs `rows` on it.
     fn set_text_claims(path: &Path, rows: &str) {
         let old = Connection::open(path).unwrap();
+        old.execute_batch(WITHOUT_ROOMS).unwrap();
         old.execute_batch(
             "DROP TABLE name_claim;
             DROP TABLE unused_account;
@@ -797,9 +845,9 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!((taken(&mut store, "b.o.b"), taken(&mut store, "B0B")), ("bob".to_owned(), "b0b".to_owned()));
-        store.remove(&"bob".parse().unwrap()).unwrap();
+        store.remove(&"bob".parse().unwrap(), UNSIGNED).unwrap();
         assert_eq!(taken(&mut store, "b.o.b"), "b0b");
-        assert_eq!(SqliteAccountStore::check(&path).unwrap(), 1);
+        assert_eq!(SqliteAccountStore::check_backup(&path).unwrap(), 1);
     }
 
     #[test]
@@ -838,9 +886,9 @@ mod tests {
             FormerKey { fingerprint: Fingerprint::from_bytes(bytes), user: bob.clone(), since }
         };
         let replace = |store: &mut SqliteAccountStore, n: u16| {
-            store.bind(&bob, Some(&former(n)), former(n + 1).fingerprint).unwrap();
+            store.bind(&bob, Some(&former(n)), former(n + 1).fingerprint, UNSIGNED).unwrap();
         };
-        store.bind(&bob, None, former(1).fingerprint).unwrap();
+        store.bind(&bob, None, former(1).fingerprint, UNSIGNED).unwrap();
         replace(&mut store, 1);
         replace(&mut store, 2);
         drop(store);
@@ -851,7 +899,7 @@ mod tests {
         (3..=all + 2).for_each(|n| replace(&mut store, n));
         let kept = store.former_keys().unwrap();
         assert_eq!((kept.len(), &kept[0], kept.last()), (FORMER_KEYS, &former(3), Some(&former(all + 2))));
-        store.remove(&bob).unwrap();
+        store.remove(&bob, UNSIGNED).unwrap();
         assert_eq!(store.former_keys().unwrap(), []);
     }
 
@@ -861,13 +909,15 @@ mod tests {
         let mut store = SqliteAccountStore::open(&folder.path().join("db")).unwrap();
         let (bob, eve): (UserName, UserName) = ("bob".parse().unwrap(), "eve".parse().unwrap());
         store.create(&account("bob", Some(key(1))), None).unwrap();
-        for missing in [store.reset_password(&eve, "x"), store.unbind(&eve), store.remove(&eve)] {
+        let unbound = store.unbind(&eve, UNSIGNED).map(drop);
+        let removed = store.remove(&eve, UNSIGNED).map(drop);
+        for missing in [store.reset_password(&eve, "x"), unbound, removed] {
             assert!(matches!(missing, Err(AccountStoreError::NoAccount)));
         }
         store.reset_password(&bob, "new").unwrap();
-        store.unbind(&bob).unwrap();
+        store.unbind(&bob, UNSIGNED).unwrap();
         assert_eq!(store.password_hashes().unwrap(), [(bob.clone(), "new".to_owned())]);
-        store.remove(&bob).unwrap();
+        store.remove(&bob, UNSIGNED).unwrap();
         assert_eq!(store.bindings().unwrap(), []);
     }
 
@@ -881,7 +931,7 @@ mod tests {
         let before = log();
         store.probe().unwrap();
         assert!(log() > before);
-        assert_eq!(SqliteAccountStore::check(&path).unwrap(), 1);
+        assert_eq!(SqliteAccountStore::check_backup(&path).unwrap(), 1);
     }
 
     #[test]
@@ -895,7 +945,7 @@ mod tests {
         Connection::open(&newer).unwrap().pragma_update(None, "user_version", 9).unwrap();
         assert!(matches!(
             SqliteAccountStore::open(&newer),
-            Err(AccountDatabaseError::TooNew { found: 9, known: 6, .. })
+            Err(AccountDatabaseError::TooNew { found: 9, known: 7, .. })
         ));
         assert!(matches!(
             SqliteAccountStore::open(&folder.path().join("no/db")),

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::connection::{ConnectionTimeouts, MemoryQuota};
 use crate::connection_slots::{ConnectionSlots, PerAddressLimits};
+use crate::membership::RecordSigner;
 use crate::rate_limits::RateSettings;
 use crate::registry::PresenceRules;
 use crate::server::{ServerContext, serve};
@@ -91,9 +92,9 @@ impl World {
     ) -> Self {
         let store = SqliteAccountStore::open(&folder.path().join("db")).unwrap();
         let memory = PresenceStore::open(&folder.path().join("presence.db")).unwrap();
-        let service =
-            Arc::new(TrackerService::start(policy.clone(), AccountStore::start(store).unwrap(), memory).await.unwrap());
         let identity = Identity::generate().unwrap();
+        let accounts = AccountStore::start(store, RecordSigner::new(&identity)).unwrap();
+        let service = Arc::new(TrackerService::start(policy.clone(), accounts, memory).await.unwrap());
         let tls = Arc::new(certs::tracker_server_config(&identity).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -122,6 +123,11 @@ impl World {
         }
         let Self { folder, policy, .. } = self;
         Self::in_folder(folder, policy, ConnectionTimeouts::default(), MemoryQuota::new(), 100).await
+    }
+
+    /// The tracker's key.
+    pub(super) const fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// A plaintext connection from another address of the loopback network.

@@ -121,7 +121,7 @@ fn tracker_kind(error: &TrackerError) -> ErrorKind {
             }
             TrackerErrorCode::KeyMismatch => ErrorKind::IdentityChanged,
             TrackerErrorCode::InvalidUser | TrackerErrorCode::InvalidPassword => ErrorKind::Usage,
-            TrackerErrorCode::NotFound => ErrorKind::Unavailable,
+            TrackerErrorCode::NotFound | TrackerErrorCode::Stale => ErrorKind::Unavailable,
             // Temporary, like a network failure.
             TrackerErrorCode::RateLimited | TrackerErrorCode::Busy => ErrorKind::Network,
             _ => ErrorKind::Refused,

@@ -398,7 +398,7 @@ impl TrackerSession {
                 });
                 told.await.map_err(SessionEnd::from_error)?;
             }
-            TrackerEventKind::Files { .. } | TrackerEventKind::Unknown => {}
+            TrackerEventKind::Files { .. } | TrackerEventKind::Room { .. } | TrackerEventKind::Unknown => {}
         }
         Ok(())
     }

@@ -26,10 +26,9 @@ pub(super) enum RequestFault {
     /// The request has neither `action` nor `cmd`.
     NoAction,
     UnknownAction(String),
-    /// The action is one of the exercise's room actions, which this tracker doesn't have.
-    NoRooms,
     Missing(FieldName),
     User(UnusableName),
+    Room(UnusableRoomName),
     Password,
     Field(FieldName, FieldFault),
     TooMany(FieldName, usize),
@@ -42,6 +41,14 @@ pub(super) enum RequestFault {
 pub struct UnusableName {
     text: String,
     why: UserNameError,
+}
+
+/// A text that can't be the name of a room.
+#[derive(Debug)]
+pub(super) struct UnusableRoomName {
+    text: String,
+    why: NameError,
+    suggestion: Option<UserName>,
 }
 
 /// A fault of one field.
@@ -59,6 +66,9 @@ pub(super) enum FieldFault {
     NotAHash,
     NotWords,
     NotAPerson,
+    NotATopic(NameError),
+    NotARole,
+    NotACut,
     /// A malformed token, instance, fingerprint or cursor. The reason is in English only.
     Other(String),
 }
@@ -96,13 +106,16 @@ impl RequestFault {
     const fn code(&self) -> TrackerErrorCode {
         match self {
             Self::NotUtf8 | Self::NotJson { .. } => TrackerErrorCode::BadJson,
-            Self::UnknownAction(_) | Self::NoRooms => TrackerErrorCode::UnknownAction,
+            Self::UnknownAction(_) => TrackerErrorCode::UnknownAction,
             Self::User(_) => TrackerErrorCode::InvalidUser,
             Self::Password => TrackerErrorCode::InvalidPassword,
             Self::TooMany(..) => TrackerErrorCode::TooLarge,
-            Self::NoAction | Self::Missing(_) | Self::Field(..) | Self::EitherOr(..) | Self::NoFileKept(_) => {
-                TrackerErrorCode::BadRequest
-            }
+            Self::NoAction
+            | Self::Missing(_)
+            | Self::Room(_)
+            | Self::Field(..)
+            | Self::EitherOr(..)
+            | Self::NoFileKept(_) => TrackerErrorCode::BadRequest,
         }
     }
 
@@ -119,9 +132,9 @@ impl RequestFault {
             Self::UnknownAction(other) => {
                 format!("there is no action {:?}; there are {}", excerpt(other), action_names())
             }
-            Self::NoRooms => "this tracker has no rooms".to_owned(),
             Self::Missing(key) => format!("the field {:?} is missing", name(key)),
             Self::User(name) => name.text(Dialect::Action),
+            Self::Room(name) => name.english(),
             Self::Password => format!("a password has 1 to {MAX_PASSWORD_BYTES} bytes"),
             Self::Field(key, fault) => format!("{}: {}", name(key), fault.english()),
             Self::TooMany(key, most) => format!("{}: at most {most}", name(key)),
@@ -143,9 +156,9 @@ impl RequestFault {
             Self::UnknownAction(other) => {
                 format!("não existe o comando {:?}; existem {}", excerpt(other), exercise_action_names())
             }
-            Self::NoRooms => "este servidor ainda não tem salas".to_owned(),
             Self::Missing(key) => format!("falta o campo {:?}", name(key)),
             Self::User(name) => name.text(Dialect::Cmd),
+            Self::Room(name) => name.portuguese(),
             Self::Password => format!("a senha deve ter de 1 a {MAX_PASSWORD_BYTES} bytes"),
             Self::Field(key, fault) => format!("{}: {}", name(key), fault.portuguese()),
             Self::TooMany(key, most) => format!("{}: no máximo {most}", name(key)),
@@ -194,6 +207,31 @@ impl UnusableName {
     }
 }
 
+impl UnusableRoomName {
+    /// Makes the fault of `text`; `why` is the reason.
+    pub(super) fn new(text: &str, why: NameError) -> Self {
+        Self { text: excerpt(text).to_owned(), why, suggestion: NewUserName::suggested_for(text).map(UserName::from) }
+    }
+
+    fn english(&self) -> String {
+        let Self { text, why, suggestion } = self;
+        let advice = match suggestion {
+            Some(instead) => format!("use {instead}, for example"),
+            None => "use letters from a to z, digits, and _ . - between them".to_owned(),
+        };
+        format!("{text:?} can't be the name of a room: {why}; {advice}")
+    }
+
+    fn portuguese(&self) -> String {
+        let Self { text, why, suggestion } = self;
+        let advice = match suggestion {
+            Some(instead) => format!("use {instead}, por exemplo"),
+            None => "use letras de a a z, dígitos, e _ . - entre eles".to_owned(),
+        };
+        format!("o nome de sala {text:?} não serve: {}; {advice}", portuguese_name_fault(why))
+    }
+}
+
 impl FieldFault {
     fn english(&self) -> String {
         match self {
@@ -211,6 +249,9 @@ impl FieldFault {
                 format!("1 to {MAX_FIND_WORDS} words of letters and digits, {MAX_FILE_NAME_BYTES} bytes in all")
             }
             Self::NotAPerson => format!("1 to {MAX_FORWARDED_FOR_BYTES} bytes"),
+            Self::NotATopic(why) => why.to_string(),
+            Self::NotARole => "it is not member or moderator".to_owned(),
+            Self::NotACut => "it is not a number and the hash of the message, or the number 0 alone".to_owned(),
             Self::Other(why) => why.clone(),
         }
     }
@@ -231,6 +272,9 @@ impl FieldFault {
                 format!("de 1 a {MAX_FIND_WORDS} palavras de letras e dígitos, no máximo {MAX_FILE_NAME_BYTES} bytes")
             }
             Self::NotAPerson => format!("de 1 a {MAX_FORWARDED_FOR_BYTES} bytes"),
+            Self::NotATopic(why) => portuguese_name_fault(why),
+            Self::NotARole => "não é member nem moderator".to_owned(),
+            Self::NotACut => "não é o número e o hash de uma mensagem, nem só o número 0".to_owned(),
             Self::Other(_) => "não serve".to_owned(),
         }
     }

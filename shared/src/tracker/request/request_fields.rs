@@ -38,6 +38,19 @@ pub(super) enum FieldName {
     Instance,
     Yields,
     For,
+    Room,
+    RoomId,
+    Senha,
+    InviteOnly,
+    History,
+    After,
+    Cut,
+    Key,
+    EndedAt,
+    Role,
+    Topic,
+    Admin,
+    Member,
 }
 
 /// The fields of one object, unparsed until an action uses them. Of several fields with one name, the last that isn't
@@ -96,7 +109,7 @@ impl<'a, F> RequestFields<'a, F> {
 }
 
 impl FieldName {
-    const COUNT: usize = Self::For as usize + 1;
+    const COUNT: usize = Self::Member as usize + 1;
 
     /// Returns the field's name in `dialect`.
     pub(super) const fn name(self, dialect: Dialect) -> &'static str {
@@ -128,6 +141,19 @@ impl FieldName {
             Self::Instance => "instance",
             Self::Yields => "yields",
             Self::For => "for",
+            Self::Room => "room",
+            Self::RoomId => "room_id",
+            Self::Senha => "senha",
+            Self::InviteOnly => "invite_only",
+            Self::History => "history",
+            Self::After => "after",
+            Self::Cut => "cut",
+            Self::Key => "key",
+            Self::EndedAt => "ended_at",
+            Self::Role => "role",
+            Self::Topic => "topic",
+            Self::Admin => "admin",
+            Self::Member => "member",
         }
     }
 
@@ -163,6 +189,19 @@ impl FieldName {
             "instance" => Self::Instance,
             "yields" => Self::Yields,
             "for" => Self::For,
+            "room" => Self::Room,
+            "room_id" => Self::RoomId,
+            "senha" => Self::Senha,
+            "invite_only" => Self::InviteOnly,
+            "history" => Self::History,
+            "after" => Self::After,
+            "cut" => Self::Cut,
+            "key" => Self::Key,
+            "ended_at" => Self::EndedAt,
+            "role" => Self::Role,
+            "topic" => Self::Topic,
+            "admin" => Self::Admin,
+            "member" => Self::Member,
             _ => return None,
         })
     }

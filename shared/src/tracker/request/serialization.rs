@@ -85,6 +85,8 @@ impl Serialize for TrackerRequest {
                 credentials.write(&mut map)?;
                 map.serialize_entry("new_password", new_password.reveal())?;
             }
+            Self::Room(room) => room.write(&mut map)?,
+            Self::ExerciseRoom(room) => room.write(&mut map)?,
         }
         map.end()
     }
@@ -107,13 +109,13 @@ impl AnnouncedPresence {
 }
 
 impl SpeakerProof {
-    fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+    pub(super) fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         serialize_optional(map, "token", self.token.as_ref())?;
         serialize_optional(map, "password", self.password.as_ref().map(Password::reveal).as_ref())
     }
 }
 
-fn serialize_optional<M: SerializeMap, T: Serialize>(
+pub(super) fn serialize_optional<M: SerializeMap, T: Serialize>(
     map: &mut M,
     key: &'static str,
     value: Option<&T>,

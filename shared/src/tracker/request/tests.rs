@@ -5,6 +5,11 @@ use serde_json::json;
 
 use super::*;
 use crate::limits::MAX_FILE_SIZE;
+use crate::room::{MessageHash, RecordHash};
+use crate::tracker::room_request::{
+    GrantedRole, NewRoom, PasswordChange, RequestedChange, RoomCut, RoomReference, RoomSpeaker,
+};
+use crate::{RoomId, RoomName};
 
 fn refused(text: &str) -> TrackerErrorCode {
     parse_request(text).request.unwrap_err().code
@@ -33,7 +38,7 @@ fn golden_requests_of_ours() {
         addresses: vec!["10.0.0.5:4000".parse().unwrap(), "[fe80::1]:4001".parse().unwrap()],
         ..AnnouncedPresence::default()
     });
-    let text = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"],"features":["partial_files","similar_names","instances","keyless_users"]}"#;
+    let text = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"],"features":["partial_files","similar_names","instances","keyless_users","rooms"]}"#;
     assert_eq!(serde_json::to_string(&resume).unwrap(), text);
     let first_version = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"]}"#;
     for (text, features) in [(text, Some(FeatureSet::all())), (first_version, None)] {
@@ -63,8 +68,7 @@ fn features_count_where_they_belong_and_harm_nowhere() {
         assert!(request.is_ok(), "{text}: {request:?}");
         features
     };
-    let listed =
-        r#"{"action":"SUBSCRIBE","features":["partial_files","similar_names","warp","instances","keyless_users"]}"#;
+    let listed = r#"{"action":"SUBSCRIBE","features":["partial_files","similar_names","warp","instances","keyless_users","rooms"]}"#;
     assert_eq!(features(listed), Some(FeatureSet::all()));
     assert_eq!(features(r#"{"action":"SUBSCRIBE","features":[]}"#), Some(FeatureSet::default()));
     for none in ["null", "\"all\"", "7", "{\"a\":1}"] {
@@ -123,7 +127,8 @@ fn refusals_are_in_the_words_of_the_dialect_and_name_fields() {
             "nenhum arquivo foi aceito",
         ),
         (r#"FLY""#, "there is no action \"FLY\"", "não existe o comando \"FLY\""),
-        (r#"LIST_ROOMS""#, "no rooms", "não tem salas"),
+        (r#"JOIN_ROOM","room":"a b","user":"a""#, "\"a b\" can't be the name of a room", "o nome de sala \"a b\""),
+        (r#"KICK_MEMBER","room":"a","member":"b""#, "the field \"admin\" is missing", "falta o campo \"admin\""),
         (r#"LIST_PEERS",]"#, "the request is not JSON", "o pedido não é JSON"),
     ] {
         let (one, other) = (message(&format!(r#"{{"action":"{rest}}}"#)), message(&format!(r#"{{"cmd":"{rest}}}"#)));
@@ -318,7 +323,7 @@ fn refusals_carry_the_right_code() {
         (r"{}", TrackerErrorCode::BadRequest),
         (r#"{"action":"list peers"}"#, TrackerErrorCode::UnknownAction),
         (r#"{"cmd":"FLY"}"#, TrackerErrorCode::UnknownAction),
-        (r#"{"cmd":"CREATE_ROOM","room":"r"}"#, TrackerErrorCode::UnknownAction),
+        (r#"{"cmd":"CREATE_ROOM","room":"r"}"#, TrackerErrorCode::BadRequest),
         (r#"{"action":"REGISTER","user":"a"}"#, TrackerErrorCode::BadRequest),
         (r#"{"action":"REGISTER","user":"a b","password":"x"}"#, TrackerErrorCode::InvalidUser),
         (r#"{"action":"REGISTER","user":"","password":"x"}"#, TrackerErrorCode::InvalidUser),
@@ -409,6 +414,58 @@ fn requests() -> impl Strategy<Value = TrackerRequest> {
         ".{1,30}".prop_map(|text| TrackerRequest::Forwarded { person: ForwardedPerson::new(&text).unwrap() }),
         (credentials(), password())
             .prop_map(|(credentials, new_password)| TrackerRequest::Passwd { credentials, new_password }),
+        room_requests().prop_map(TrackerRequest::Room),
+        (user(), user(), proof()).prop_map(|(user, member, proof)| {
+            let (name, speaker) = ("lab".parse().unwrap(), RoomSpeaker { user, proof });
+            TrackerRequest::ExerciseRoom(ExerciseRoomRequest::Kick { name, member, speaker })
+        }),
+    ]
+}
+
+fn room_requests() -> impl Strategy<Value = RoomRequest> {
+    let user = || "[A-Za-z0-9_.-]{1,32}".prop_map(|text| text.parse::<UserName>().unwrap());
+    let name = || "[A-Za-z0-9_.-]{1,32}".prop_map(|text| text.parse::<RoomName>().unwrap());
+    let room = || {
+        let id = any::<[u8; 16]>().prop_map(|bytes| RoomReference::Id(RoomId::from_bytes(bytes)));
+        prop_oneof![name().prop_map(RoomReference::Name), id]
+    };
+    let password = || proptest::option::of(".{1,30}".prop_map(|text| Password::new(&text).unwrap()));
+    let hash = || any::<[u8; 32]>();
+    let cut = move || {
+        let hash = hash().prop_map(|bytes| Some(MessageHash::from_bytes(bytes)));
+        prop_oneof![Just((0, None)), (1..=u64::MAX, hash)]
+            .prop_map(|(number, hash)| RoomCut::new(number, hash).unwrap())
+    };
+    let change = prop_oneof![
+        user().prop_map(|user| RequestedChange::Invite { user }),
+        (user(), proptest::option::of(cut())).prop_map(|(user, cut)| RequestedChange::Kick { user, cut }),
+        (user(), proptest::option::of(cut())).prop_map(|(user, cut)| RequestedChange::Ban { user, cut }),
+        user().prop_map(|user| RequestedChange::Unban { user }),
+        (hash(), any::<u64>(), cut()).prop_map(|(key, ended_at, cut)| RequestedChange::SetCut {
+            key: Fingerprint::from_bytes(key),
+            ended_at,
+            cut
+        }),
+        user().prop_map(|user| RequestedChange::SetRole { user, role: GrantedRole::Moderator }),
+        "[^\\pC]{0,60}".prop_map(|text| RequestedChange::SetTopic { topic: text.parse().unwrap() }),
+        user().prop_map(|user| RequestedChange::PassOn { user }),
+        Just(RequestedChange::Delete),
+    ];
+    prop_oneof![
+        (name(), password(), any::<bool>(), any::<bool>()).prop_map(|(name, password, invite_only, history)| {
+            RoomRequest::Create(NewRoom { name, password, invite_only, history })
+        }),
+        (room(), password()).prop_map(|(room, password)| RoomRequest::Join { room, password }),
+        (room(), proptest::option::of(cut())).prop_map(|(room, cut)| RoomRequest::Leave { room, cut }),
+        (any::<Option<usize>>(), proptest::option::of(name()))
+            .prop_map(|(limit, cursor)| RoomRequest::List { limit, cursor }),
+        (room(), proptest::collection::vec(hash().prop_map(RecordHash::from_bytes), 0..=40))
+            .prop_map(|(room, after)| RoomRequest::Members { room, after }),
+        (room(), password(), any::<Option<bool>>()).prop_map(|(room, password, invite_only)| {
+            let password = password.map_or(PasswordChange::Remove, PasswordChange::Set);
+            RoomRequest::Passwd { room, password, invite_only }
+        }),
+        (room(), change).prop_map(|(room, change)| RoomRequest::Change { room, change }),
     ]
 }
 

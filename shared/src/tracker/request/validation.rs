@@ -22,7 +22,7 @@ use crate::tracker::{
     Dialect, FeatureSet, FindCriterion, FindRequest, HashText, InstanceId, SearchWords, SessionToken,
 };
 
-type FieldResult<T> = Result<T, RequestFault>;
+pub(super) type FieldResult<T> = Result<T, RequestFault>;
 
 impl<'a> RequestFields<'a, FileItems<'a>> {
     /// Returns the object's dialect; `None` if it has neither `cmd` nor `action`.
@@ -85,13 +85,13 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
                 new_password: self.password(FieldName::NewPassword)?,
             },
             "FORWARDED" => TrackerRequest::Forwarded { person: self.forwarded_person()? },
-            _ => return Err(RequestFault::NoRooms),
+            rooms => self.room_request(rooms)?,
         };
         Ok((request, RejectedFiles::default()))
     }
 
     /// Returns a field's text, or a number as it is written.
-    fn text(&self, key: FieldName) -> FieldResult<Option<Cow<'a, str>>> {
+    pub(super) fn text(&self, key: FieldName) -> FieldResult<Option<Cow<'a, str>>> {
         let Some(raw) = self.value(key) else { return Ok(None) };
         let text = raw.get();
         if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
@@ -102,15 +102,15 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
     }
 
     /// Returns a field's text unless it is empty.
-    fn non_empty_text(&self, key: FieldName) -> FieldResult<Option<Cow<'a, str>>> {
+    pub(super) fn non_empty_text(&self, key: FieldName) -> FieldResult<Option<Cow<'a, str>>> {
         Ok(self.text(key)?.filter(|text| !text.is_empty()))
     }
 
-    fn unsigned(&self, key: FieldName) -> FieldResult<Option<u64>> {
+    pub(super) fn unsigned(&self, key: FieldName) -> FieldResult<Option<u64>> {
         self.lenient_value(key)?.unsigned().map_err(|WrongType| RequestFault::Field(key, FieldFault::NotWhole))
     }
 
-    fn boolean(&self, key: FieldName) -> FieldResult<Option<bool>> {
+    pub(super) fn boolean(&self, key: FieldName) -> FieldResult<Option<bool>> {
         self.lenient_value(key)?.boolean().map_err(|WrongType| RequestFault::Field(key, FieldFault::NotFlag))
     }
 
@@ -119,7 +119,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
         value.map_err(|NotUnicode| RequestFault::Field(key, FieldFault::NotUnicode))
     }
 
-    fn user(&self) -> FieldResult<UserName> {
+    pub(super) fn user(&self) -> FieldResult<UserName> {
         let text = self.text(FieldName::User)?.ok_or(RequestFault::Missing(FieldName::User))?;
         user_name(&text)
     }
@@ -149,7 +149,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
         self.non_empty_text(FieldName::Token)?.map(parse).transpose()
     }
 
-    fn proof(&self) -> FieldResult<SpeakerProof> {
+    pub(super) fn proof(&self) -> FieldResult<SpeakerProof> {
         let password =
             self.non_empty_text(FieldName::Password)?.map(|text| Password::new(&text).ok_or(RequestFault::Password));
         Ok(SpeakerProof { token: self.token()?, password: password.transpose()? })
@@ -275,7 +275,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
         })
     }
 
-    fn limit(&self) -> FieldResult<Option<usize>> {
+    pub(super) fn limit(&self) -> FieldResult<Option<usize>> {
         Ok(self.unsigned(FieldName::Limit)?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)))
     }
 
@@ -325,7 +325,7 @@ impl FileFields<LenientValue<'_>> {
     }
 }
 
-fn user_name(text: &str) -> FieldResult<UserName> {
+pub(super) fn user_name(text: &str) -> FieldResult<UserName> {
     text.parse().map_err(|why| RequestFault::User(UnusableName::new(text, why)))
 }
 

@@ -1,0 +1,412 @@
+//! The rules of rooms: from a requested change to its edits of the store and its records.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use rooms::{Cut, MemberRole, RoomChange};
+use shared::tracker::room_request::{GrantedRole, RequestedChange, RoomCut};
+use shared::{Fingerprint, RoomName, RoomTopic, UserName};
+
+use super::room_state::{RoomMembership, RoomState};
+use super::{MAX_MEMBERS, MAX_ORDINARY_RECORDS};
+
+/// A planned change: the store carries it out in one transaction, or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoomPlan {
+    /// Edits of the stored room, in order.
+    pub edits: Vec<RoomEdit>,
+    /// Records to sign, in order.
+    pub records: Vec<RoomChange>,
+}
+
+/// An edit of a stored room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say all")]
+pub enum RoomEdit {
+    Admit(RoomMembership),
+    Dismiss { user: UserName },
+    SetRole { user: UserName, role: MemberRole },
+    SetStanding { user: UserName, standing: Option<StandingKind> },
+    SetTopic { topic: RoomTopic },
+    CloseCut { key: Fingerprint, ended_at: u64 },
+    Delete,
+}
+
+/// The standing of an account that is no member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StandingKind {
+    /// May join once.
+    Invited,
+    /// Needs an invitation to come back.
+    Kicked,
+    /// May not join.
+    Banned,
+}
+
+/// An account that a change is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomSubject {
+    /// The account.
+    pub user: UserName,
+    /// The key that it is bound to.
+    pub key: Option<Fingerprint>,
+    /// Its standing in the room.
+    pub standing: Option<StandingKind>,
+}
+
+/// The condition of a join that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// The account is a member already.
+    Member,
+    /// Nothing more is needed.
+    Free,
+    /// The room's password is needed.
+    WithPassword,
+}
+
+/// A reason for which a room is not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RoomRefusal {
+    /// No room has this name or id.
+    #[error("there is no such room")]
+    NoSuchRoom,
+    /// Another room has the name.
+    #[error("there is a room #{0} already")]
+    NameTaken(RoomName),
+    /// A new room may not have the name.
+    #[error("a room's name begins with a letter or a digit and has no two dots in a row: #{0} doesn't")]
+    UnusableName(RoomName),
+    /// The caller is not a member.
+    #[error("you are not a member of that room")]
+    NotAMember,
+    /// The account is not a member.
+    #[error("{0} is not a member of that room")]
+    NoSuchMember(UserName),
+    /// There is no such account.
+    #[error("there is no user {0}")]
+    NoSuchUser(UserName),
+    /// The account is a member.
+    #[error("{0} is a member already")]
+    AlreadyMember(UserName),
+    /// The caller is banned.
+    #[error("you are banned from that room")]
+    Banned,
+    /// The account is banned.
+    #[error("{0} is banned: unban {0} first")]
+    UserBanned(UserName),
+    /// Joining takes an invitation.
+    #[error("that room takes an invitation by its owner or a moderator")]
+    NeedsInvitation,
+    /// Joining takes the password.
+    #[error("that room has a password: send it")]
+    NeedsPassword,
+    /// The password of the room is wrong.
+    #[error("wrong password of the room")]
+    WrongPassword,
+    /// Only the owner and moderators may do this.
+    #[error("only the room's owner and its moderators may do that")]
+    NeedsModerator,
+    /// Only the owner may do this.
+    #[error("only the room's owner may do that")]
+    NeedsOwner,
+    /// An owner isn't sent away.
+    #[error("{0} owns the room")]
+    OwnerStays(UserName),
+    /// Rights need a key.
+    #[error("{0} has no key: only members who use `peer` can have rights")]
+    NoKey(UserName),
+    /// No membership of that key ended there without a cut.
+    #[error("that cut is set already")]
+    CutIsSet,
+    /// The room has as many members as a room may have.
+    #[error("the room is full")]
+    RoomFull,
+    /// The tracker has as many rooms as it may have.
+    #[error("the tracker has no room for further rooms")]
+    TooManyRooms,
+    /// The account is in as many rooms as an account may be.
+    #[error("you are in too many rooms: leave one first")]
+    TooManyOwnRooms,
+    /// The room has as many records as a room may have.
+    #[error("the room was changed too often in its life: make another one")]
+    TooManyRecords,
+    /// The room remembers as many invitations and bans as it may.
+    #[error("the room has too many invitations and bans: end some of them first")]
+    TooManyStandings,
+    /// The caller changed rooms too often lately.
+    #[error("too many changes lately")]
+    TooOften {
+        /// The time until the next change is taken.
+        wait: Duration,
+    },
+    /// The tracker's key can't sign records.
+    #[error("this tracker's key is not Ed25519, so it has no rooms")]
+    NoSigningKey,
+}
+
+type PolicyResult = Result<RoomPlan, RoomRefusal>;
+
+/// Refuses a name that looks like an option or a path.
+///
+/// # Errors
+/// [`RoomRefusal::UnusableName`].
+pub fn check_new_name(name: &RoomName) -> Result<(), RoomRefusal> {
+    let text = name.as_str();
+    let is_usable = text.starts_with(|first: char| first.is_ascii_alphanumeric()) && !text.contains("..");
+    if is_usable { Ok(()) } else { Err(RoomRefusal::UnusableName(name.clone())) }
+}
+
+impl RoomPlan {
+    /// Plans a new room: its creator owns it.
+    pub fn create(name: &RoomName, history: rooms::HistoryVisibility, creator: &RoomSubject) -> Self {
+        let mut plan = Self::default();
+        plan.records.push(RoomChange::Create { room_name: name.clone(), history });
+        plan.admit(creator, MemberRole::Owner);
+        plan
+    }
+
+    fn admit(&mut self, joiner: &RoomSubject, role: MemberRole) {
+        let RoomSubject { user, key, .. } = joiner;
+        self.edits.push(RoomEdit::Admit(RoomMembership { user: user.clone(), key: *key, role }));
+        self.records.extend(key.map(|key| RoomChange::Join { user: user.clone(), key }));
+    }
+
+    fn of(edit: RoomEdit, record: RoomChange) -> Self {
+        Self { edits: vec![edit], records: vec![record] }
+    }
+
+    fn without_record(edit: RoomEdit) -> Self {
+        Self { edits: vec![edit], records: Vec::new() }
+    }
+}
+
+impl RoomState {
+    /// Decides what a join takes.
+    ///
+    /// # Errors
+    /// [`RoomRefusal`] when the account can't join, whatever password it sends.
+    pub fn admission(&self, joiner: &RoomSubject) -> Result<Admission, RoomRefusal> {
+        if self.member(&joiner.user).is_some() {
+            return Ok(Admission::Member);
+        }
+        match joiner.standing {
+            Some(StandingKind::Banned) => return Err(RoomRefusal::Banned),
+            Some(StandingKind::Kicked) => return Err(RoomRefusal::NeedsInvitation),
+            None if self.invite_only => return Err(RoomRefusal::NeedsInvitation),
+            None | Some(StandingKind::Invited) => {}
+        }
+        let like = |member: &&RoomMembership| member.key.is_some() == joiner.key.is_some();
+        if self.members.iter().filter(like).count() >= MAX_MEMBERS {
+            return Err(RoomRefusal::RoomFull);
+        }
+        self.check_record_count()?;
+        let needs_password = self.password_hash.is_some() && joiner.standing != Some(StandingKind::Invited);
+        Ok(if needs_password { Admission::WithPassword } else { Admission::Free })
+    }
+
+    /// Plans a join. `has_password` tells if the room's password was checked.
+    ///
+    /// # Errors
+    /// [`RoomRefusal`].
+    pub fn join(&self, joiner: &RoomSubject, has_password: bool) -> PolicyResult {
+        let mut plan = RoomPlan::default();
+        match self.admission(joiner)? {
+            Admission::Member => return Ok(plan),
+            Admission::WithPassword if !has_password => return Err(RoomRefusal::NeedsPassword),
+            Admission::WithPassword | Admission::Free => {}
+        }
+        if joiner.standing.is_some() {
+            plan.edits.push(RoomEdit::SetStanding { user: joiner.user.clone(), standing: None });
+        }
+        // As members see it: the first of them with a key owns the room.
+        let is_first = joiner.key.is_some() && self.members.iter().all(|member| member.key.is_none());
+        plan.admit(joiner, if is_first { MemberRole::Owner } else { MemberRole::Member });
+        Ok(plan)
+    }
+
+    /// Plans the end of a membership by the member, or because the account or its key went.
+    ///
+    /// # Errors
+    /// [`RoomRefusal::NotAMember`].
+    pub fn leave(&self, user: &UserName, cut: Option<RoomCut>) -> PolicyResult {
+        let member = self.member(user).ok_or(RoomRefusal::NotAMember)?;
+        let record = member.key.map(|key| RoomChange::Leave { user: user.clone(), key, cut: cut.map(record_cut) });
+        Ok(self.end_membership(member, record))
+    }
+
+    /// Plans a change by `actor`. `subject` is the account that the change names, if it names one.
+    ///
+    /// # Errors
+    /// [`RoomRefusal`].
+    pub fn change(&self, actor: &UserName, change: &RequestedChange, subject: Option<&RoomSubject>) -> PolicyResult {
+        let rights = self.rights(actor).ok_or(RoomRefusal::NotAMember)?;
+        let demand = |least: MemberRole| match least {
+            _ if rights >= least => Ok(()),
+            MemberRole::Owner => Err(RoomRefusal::NeedsOwner),
+            MemberRole::Moderator | MemberRole::Member => Err(RoomRefusal::NeedsModerator),
+        };
+        match change {
+            RequestedChange::PassOn { .. } | RequestedChange::SetRole { .. } | RequestedChange::Delete => {
+                demand(MemberRole::Owner)?;
+            }
+            _ => demand(MemberRole::Moderator)?,
+        }
+        match change {
+            RequestedChange::Kick { .. } | RequestedChange::Ban { .. } | RequestedChange::Delete => {}
+            _ => self.check_record_count()?,
+        }
+        match change {
+            RequestedChange::Invite { user } => self.invite(user, subject),
+            RequestedChange::Kick { user, cut } => {
+                let member = self.member(user).ok_or_else(|| RoomRefusal::NoSuchMember(user.clone()))?;
+                self.dismiss(actor, rights, member, StandingKind::Kicked, *cut)
+            }
+            RequestedChange::Ban { user, cut } => match self.member(user) {
+                Some(member) => self.dismiss(actor, rights, member, StandingKind::Banned, *cut),
+                None => {
+                    subject.ok_or_else(|| RoomRefusal::NoSuchUser(user.clone()))?;
+                    Ok(set_standing(user, Some(StandingKind::Banned)))
+                }
+            },
+            RequestedChange::Unban { user } => match subject.and_then(|subject| subject.standing) {
+                Some(StandingKind::Banned | StandingKind::Kicked) => Ok(set_standing(user, None)),
+                Some(StandingKind::Invited) | None => Ok(RoomPlan::default()),
+            },
+            RequestedChange::SetCut { key, ended_at, cut } => {
+                let (key, ended_at, cut) = (*key, *ended_at, record_cut(*cut));
+                Ok(RoomPlan::of(RoomEdit::CloseCut { key, ended_at }, RoomChange::SetCut { key, ended_at, cut }))
+            }
+            RequestedChange::SetRole { user, role } => self.grant(user, *role),
+            RequestedChange::SetTopic { topic } if *topic == self.topic => Ok(RoomPlan::default()),
+            RequestedChange::SetTopic { topic } => {
+                let topic = topic.clone();
+                Ok(RoomPlan::of(RoomEdit::SetTopic { topic: topic.clone() }, RoomChange::Topic { topic }))
+            }
+            RequestedChange::PassOn { user } => self.pass_on(actor, user),
+            RequestedChange::Delete => Ok(Self::delete()),
+        }
+    }
+
+    /// Plans the room's end.
+    pub fn delete() -> RoomPlan {
+        RoomPlan::of(RoomEdit::Delete, RoomChange::Delete)
+    }
+
+    fn invite(&self, user: &UserName, subject: Option<&RoomSubject>) -> PolicyResult {
+        let subject = subject.ok_or_else(|| RoomRefusal::NoSuchUser(user.clone()))?;
+        match subject.standing {
+            _ if self.member(user).is_some() => Err(RoomRefusal::AlreadyMember(user.clone())),
+            Some(StandingKind::Banned) => Err(RoomRefusal::UserBanned(user.clone())),
+            Some(StandingKind::Invited) => Ok(RoomPlan::default()),
+            Some(StandingKind::Kicked) | None => Ok(set_standing(user, Some(StandingKind::Invited))),
+        }
+    }
+
+    fn dismiss(
+        &self,
+        actor: &UserName,
+        rights: MemberRole,
+        member: &RoomMembership,
+        standing: StandingKind,
+        cut: Option<RoomCut>,
+    ) -> PolicyResult {
+        let user = &member.user;
+        match self.rights(user) {
+            Some(MemberRole::Owner) => return Err(RoomRefusal::OwnerStays(user.clone())),
+            Some(MemberRole::Moderator) if rights < MemberRole::Owner => return Err(RoomRefusal::NeedsOwner),
+            _ => {}
+        }
+        let (by, cut) = (actor.clone(), cut.map(record_cut));
+        let record = member.key.map(|key| RoomChange::Kick { user: user.clone(), key, by, cut });
+        let mut plan = self.end_membership(member, record);
+        plan.edits.push(RoomEdit::SetStanding { user: user.clone(), standing: Some(standing) });
+        Ok(plan)
+    }
+
+    fn grant(&self, user: &UserName, role: GrantedRole) -> PolicyResult {
+        let member = self.member(user).ok_or_else(|| RoomRefusal::NoSuchMember(user.clone()))?;
+        let key = member.key.ok_or_else(|| RoomRefusal::NoKey(user.clone()))?;
+        let (role, moderator) = match role {
+            GrantedRole::Member => (MemberRole::Member, false),
+            GrantedRole::Moderator => (MemberRole::Moderator, true),
+        };
+        match member.role {
+            // By the records; its rights may be less beside a founder.
+            MemberRole::Owner => Err(RoomRefusal::OwnerStays(user.clone())),
+            held if held == role => Ok(RoomPlan::default()),
+            _ => Ok(RoomPlan::of(
+                RoomEdit::SetRole { user: user.clone(), role },
+                RoomChange::SetRole { user: user.clone(), key, moderator },
+            )),
+        }
+    }
+
+    fn pass_on(&self, actor: &UserName, user: &UserName) -> PolicyResult {
+        let member = self.member(user).ok_or_else(|| RoomRefusal::NoSuchMember(user.clone()))?;
+        let key = member.key.ok_or_else(|| RoomRefusal::NoKey(user.clone()))?;
+        if user == actor {
+            return Ok(RoomPlan::default());
+        }
+        let mut plan = RoomPlan::default();
+        if let Some(founder) = self.founder() {
+            plan.edits.push(RoomEdit::SetRole { user: founder.user.clone(), role: MemberRole::Member });
+        }
+        self.promote(&mut plan, &member.user, key);
+        Ok(plan)
+    }
+
+    /// Ends a membership. Where an owner goes, the next one is made before, so that members see one at each record.
+    fn end_membership(&self, member: &RoomMembership, record: Option<RoomChange>) -> RoomPlan {
+        let mut plan = RoomPlan::default();
+        let rest = || self.members.iter().filter(|other| other.user != member.user);
+        if member.role == MemberRole::Owner {
+            let keyed = rest().filter(|other| other.key.is_some());
+            // The members are in the order of their joins, and the first of equal ones is taken.
+            let next = keyed.min_by_key(|other| Reverse(other.role));
+            match (next, member.key) {
+                (Some(next), Some(_)) => {
+                    if let Some(key) = next.key {
+                        self.promote(&mut plan, &next.user, key);
+                    }
+                }
+                // Beside a founder the records have an owner already.
+                (Some(_), None) => {}
+                (None, _) if rest().any(|other| other.role == MemberRole::Owner) => {}
+                (None, _) => {
+                    let founder = rest().next().map(|other| other.user.clone());
+                    plan.edits.extend(founder.map(|user| RoomEdit::SetRole { user, role: MemberRole::Owner }));
+                }
+            }
+        }
+        plan.edits.push(RoomEdit::Dismiss { user: member.user.clone() });
+        plan.records.extend(record);
+        if rest().next().is_none() {
+            plan.edits.push(RoomEdit::Delete);
+            plan.records.push(RoomChange::Delete);
+        }
+        plan
+    }
+
+    /// Makes a member with a key the owner by the records; the one before stays as a moderator.
+    fn promote(&self, plan: &mut RoomPlan, user: &UserName, key: Fingerprint) {
+        let owns = |member: &&RoomMembership| member.key.is_some() && member.role == MemberRole::Owner;
+        for before in self.members.iter().filter(owns) {
+            plan.edits.push(RoomEdit::SetRole { user: before.user.clone(), role: MemberRole::Moderator });
+        }
+        plan.edits.push(RoomEdit::SetRole { user: user.clone(), role: MemberRole::Owner });
+        plan.records.push(RoomChange::Owner { user: user.clone(), key });
+    }
+
+    fn check_record_count(&self) -> Result<(), RoomRefusal> {
+        if self.record_count >= MAX_ORDINARY_RECORDS { Err(RoomRefusal::TooManyRecords) } else { Ok(()) }
+    }
+}
+
+fn set_standing(user: &UserName, standing: Option<StandingKind>) -> RoomPlan {
+    RoomPlan::without_record(RoomEdit::SetStanding { user: user.clone(), standing })
+}
+
+fn record_cut(cut: RoomCut) -> Cut {
+    Cut { number: cut.number, hash: cut.hash }
+}

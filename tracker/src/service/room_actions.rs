@@ -1,0 +1,234 @@
+//! The actions on rooms, our own and the exercise's.
+//!
+//! A change is stored and told to the registry with one permit, so that subscribers hear of changes in their order.
+
+use std::time::Instant;
+
+use rooms::HistoryVisibility;
+use shared::RoomId;
+use shared::UserName;
+use shared::limits::MAX_ROOMS_PER_REPLY;
+use shared::tracker::Password;
+use shared::tracker::room_request::{
+    ExerciseRoomRequest, NewRoom, PasswordChange, RequestedChange, RoomReference, RoomRequest, RoomSpeaker,
+};
+use tracing::info;
+
+use super::action_reply::RoomDeed;
+use super::client_state::ClientState;
+use super::{ActionReply, ActionResult, RequestError, TrackerService};
+use crate::fair_semaphore::{FairPermit, Requester};
+use crate::membership::RoomRefusal;
+use crate::passwords::PasswordCheck;
+use crate::registry::AuthorityClaim;
+use crate::store::{AccountStoreError, RoomCaller, RoomDraft, RoomOutcome};
+
+impl TrackerService {
+    pub(super) async fn room(&self, client: &ClientState, request: RoomRequest) -> ActionResult {
+        let (user, key) = self.certified_user(client)?;
+        let requester = client.from().into();
+        let caller = RoomCaller { user, key: Some(key) };
+        match request {
+            RoomRequest::List { limit, cursor } => {
+                let limit = limit.unwrap_or(MAX_ROOMS_PER_REPLY);
+                let _turn = self.search_permit(client).await?;
+                Ok(ActionReply::Rooms(self.accounts.list_rooms(requester, caller.user, cursor, limit).await?))
+            }
+            RoomRequest::Members { room, after } => {
+                let _turn = self.search_permit(client).await?;
+                Ok(ActionReply::RoomRecords(self.accounts.room_records(requester, caller, room, after).await?))
+            }
+            RoomRequest::Create(new) => {
+                let made = self.create_room(client, caller, new).await?;
+                Ok(ActionReply::RoomChanged(RoomDeed::Created, made.into_reply()))
+            }
+            RoomRequest::Join { room, password } => {
+                let joined = self.join_room(client, caller, room, password).await?;
+                Ok(ActionReply::RoomChanged(RoomDeed::Joined, joined.into_reply()))
+            }
+            RoomRequest::Leave { room, cut } => {
+                self.charge_room_change(client, &caller.user)?;
+                let turn = self.room_turn(client.from().into()).await?;
+                let left = self.accounts.leave_room(requester, caller, room, cut).await?;
+                let left = self.record_room_change(&turn, left);
+                Ok(ActionReply::RoomChanged(RoomDeed::Left, left.into_reply()))
+            }
+            RoomRequest::Passwd { room, password, invite_only } => {
+                self.charge_room_change(client, &caller.user)?;
+                let hash = match password {
+                    PasswordChange::Keep => None,
+                    PasswordChange::Remove => Some(None),
+                    PasswordChange::Set(password) => Some(Some(self.passwords.hash(&password, requester).await?)),
+                };
+                let set = self.accounts.set_room_entry(requester, caller, room, hash, invite_only).await?;
+                Ok(ActionReply::RoomChanged(RoomDeed::EntrySet, set.into_reply()))
+            }
+            RoomRequest::Change { room, change } => {
+                let deed = RoomDeed::of(&change);
+                let changed = self.change_room(client, caller, room, change).await?;
+                Ok(ActionReply::RoomChanged(deed, changed.into_reply()))
+            }
+        }
+    }
+
+    pub(super) async fn exercise_room(&self, client: &ClientState, request: ExerciseRoomRequest) -> ActionResult {
+        match request {
+            ExerciseRoomRequest::Create { name, senha, speaker } => {
+                let caller = self.speaking_caller(client, speaker, true).await?;
+                let members = vec![caller.user.to_string()];
+                let new = NewRoom { name, password: senha, invite_only: false, history: true };
+                self.create_room(client, caller, new).await?;
+                Ok(ActionReply::RoomNames { deed: RoomDeed::Created, field: "members", names: members })
+            }
+            ExerciseRoomRequest::Join { name, senha, speaker } => {
+                let caller = self.speaking_caller(client, speaker, true).await?;
+                self.join_room(client, caller, RoomReference::Name(name), senha).await?;
+                Ok(ActionReply::RoomDone(RoomDeed::Joined))
+            }
+            ExerciseRoomRequest::Kick { name, member, speaker } => {
+                // The address alone never speaks for an owner.
+                let caller = self.speaking_caller(client, speaker, false).await?;
+                let change = RequestedChange::Kick { user: member, cut: None };
+                self.change_room(client, caller, RoomReference::Name(name), change).await?;
+                Ok(ActionReply::RoomDone(RoomDeed::Kicked))
+            }
+            ExerciseRoomRequest::List => {
+                let _turn = self.search_permit(client).await?;
+                let names = self.accounts.room_names(client.from().into()).await?;
+                let names = names.iter().map(|name| name.as_str().to_owned()).collect();
+                Ok(ActionReply::RoomNames { deed: RoomDeed::Listed, field: "rooms", names })
+            }
+            ExerciseRoomRequest::Members { name } => {
+                let _turn = self.search_permit(client).await?;
+                let asking = client.sessions().iter().map(|(user, _)| user.clone()).collect();
+                let names = self.accounts.room_member_names(client.from().into(), name, asking).await?;
+                let names = names.iter().map(ToString::to_string).collect();
+                Ok(ActionReply::RoomNames { deed: RoomDeed::Listed, field: "members", names })
+            }
+        }
+    }
+
+    /// Waits for the permit to change rooms; origins take turns.
+    pub(super) async fn room_turn(&self, requester: Requester) -> Result<FairPermit, AccountStoreError> {
+        self.room_permit.acquire(requester).await.ok_or(AccountStoreError::Busy)
+    }
+
+    /// Tells the registry of changes that are stored. The permit is held since before they were.
+    pub(super) fn record_room_changes(&self, turn: &FairPermit, outcomes: impl IntoIterator<Item = RoomOutcome>) {
+        outcomes.into_iter().for_each(|outcome| drop(self.record_room_change(turn, outcome)));
+    }
+
+    fn record_room_change(&self, _: &FairPermit, outcome: RoomOutcome) -> RoomOutcome {
+        self.metrics().room_records.inc_by(outcome.records.len() as u64);
+        self.with_registry(|registry, now| registry.update_room(outcome.update.clone(), now));
+        outcome
+    }
+
+    async fn create_room(
+        &self,
+        client: &ClientState,
+        caller: RoomCaller,
+        new: NewRoom,
+    ) -> Result<RoomOutcome, RequestError> {
+        let gate = self.access_policy();
+        gate.limits.charge_room(client.from(), Instant::now())?;
+        let made = self.make_room(client, caller, new).await;
+        // The quota counts rooms that exist: a failed creation gives the place back.
+        made.inspect_err(|_| gate.limits.refund_room(client.from()))
+    }
+
+    async fn make_room(
+        &self,
+        client: &ClientState,
+        caller: RoomCaller,
+        new: NewRoom,
+    ) -> Result<RoomOutcome, RequestError> {
+        self.charge_room_change(client, &caller.user)?;
+        let requester = client.from().into();
+        let NewRoom { name, password, invite_only, history } = new;
+        let password_hash = match password {
+            Some(password) => Some(self.passwords.hash(&password, requester).await?),
+            None => None,
+        };
+        let history = if history { HistoryVisibility::Shared } else { HistoryVisibility::Joined };
+        let id = RoomId::from_bytes(rand::random());
+        let (user, room) = (caller.user.clone(), name.clone());
+        let draft = RoomDraft { id, name, password_hash, invite_only, history };
+        let turn = self.room_turn(client.from().into()).await?;
+        let made = self.accounts.create_room(requester, caller, draft).await?;
+        if self.log_throttle().try_admit(client.ip(), "room made") {
+            info!(%user, %room, "room made");
+        }
+        Ok(self.record_room_change(&turn, made))
+    }
+
+    async fn join_room(
+        &self,
+        client: &ClientState,
+        caller: RoomCaller,
+        room: RoomReference,
+        password: Option<Password>,
+    ) -> Result<RoomOutcome, RequestError> {
+        self.charge_room_change(client, &caller.user)?;
+        let required = self.accounts.join_requirement(client.from().into(), caller.clone(), room).await?;
+        if let Some(stored) = &required.password_hash {
+            let password = password.ok_or(RoomRefusal::NeedsPassword)?;
+            self.check_room_password(client, required.id, &caller.user, &password, stored).await?;
+        }
+        let turn = self.room_turn(client.from().into()).await?;
+        let joined = self.accounts.join_room(client.from().into(), caller, required.id, required.password_hash).await?;
+        Ok(self.record_room_change(&turn, joined))
+    }
+
+    async fn change_room(
+        &self,
+        client: &ClientState,
+        caller: RoomCaller,
+        room: RoomReference,
+        change: RequestedChange,
+    ) -> Result<RoomOutcome, RequestError> {
+        self.charge_room_change(client, &caller.user)?;
+        let turn = self.room_turn(client.from().into()).await?;
+        let changed = self.accounts.change_room(client.from().into(), caller, room, change).await?;
+        Ok(self.record_room_change(&turn, changed))
+    }
+
+    async fn check_room_password(
+        &self,
+        client: &ClientState,
+        room: RoomId,
+        user: &UserName,
+        password: &Password,
+        stored: &str,
+    ) -> Result<(), RequestError> {
+        let (from, gate) = (client.from(), self.access_policy());
+        gate.limits.charge_room_password(room, user, from, Instant::now())?;
+        let checked = self.passwords.check(password, Some(stored), from.into()).await;
+        if !matches!(checked, Ok(PasswordCheck::Wrong)) {
+            gate.limits.refund_room_guess(room, user, from);
+        }
+        match checked? {
+            // A hash with outdated parameters stays until the owner sets the next password.
+            PasswordCheck::Correct | PasswordCheck::CorrectRehashed(_) => Ok(()),
+            PasswordCheck::Wrong => Err(RoomRefusal::WrongPassword.into()),
+        }
+    }
+
+    /// Returns the account for which an exercise's action speaks, if its sender may.
+    async fn speaking_caller(
+        &self,
+        client: &ClientState,
+        speaker: RoomSpeaker,
+        may_use_address: bool,
+    ) -> Result<RoomCaller, RequestError> {
+        let RoomSpeaker { user, proof } = speaker;
+        let claim = AuthorityClaim { may_use_address, ..client.claim(&proof) };
+        self.check_claim(client, &user, &proof, &claim).await?;
+        let key = self.with_registry(|registry, _| registry.binding(&user));
+        Ok(RoomCaller { user, key })
+    }
+
+    fn charge_room_change(&self, client: &ClientState, user: &UserName) -> Result<(), RequestError> {
+        Ok(self.access_policy().limits.charge_change(user, client.from(), Instant::now())?)
+    }
+}
