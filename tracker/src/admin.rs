@@ -65,6 +65,13 @@ pub enum AdminRequest {
         /// The account's name.
         user: String,
     },
+    /// Returns all rooms.
+    Rooms {},
+    /// Ends a room.
+    DeleteRoom {
+        /// The room's name.
+        room: String,
+    },
     /// Returns the tracker's figures.
     Status {},
     /// Makes a backup. The reply's `bytes` is the length of the archive that follows the line.
@@ -115,6 +122,8 @@ pub struct TrackerStatus {
     pub files: usize,
     pub catalogue_bytes: usize,
     pub events: u64,
+    #[serde(default)]
+    pub rooms: usize,
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ use crate::server::{self, ServerContext};
 use crate::service::{RegistrationMode, ServicePolicy, ServiceStartError, TrackerService};
 use crate::store::{AccountDatabaseError, AccountStore, AccountStoreError, PresenceStore, PresenceStoreError};
 
-pub use args::{ExportKind, LogFormat, LostPart, TrackerArgs, TrackerCommand, UserCommand};
+pub use args::{ExportKind, LogFormat, LostPart, RoomCommand, TrackerArgs, TrackerCommand, UserCommand};
 pub use commands::{CommandError, run_command as command};
 pub use data_folder::DataFolderError;
 pub use settings::{SettingsError, TrackerSettings};

@@ -35,7 +35,7 @@ The data folder of the service, and of root.
 In the data folder, which only its owner may open:
 .TP
 \fItracker.db\fR
-Accounts, hashes of their passwords and the keys they are bound to; with \fItracker.db\-wal\fR, which belongs to it.
+Accounts, hashes of their passwords and the keys they are bound to, rooms and their members; with \fItracker.db\-wal\fR, which belongs to it.
 .TP
 \fIpresence.db\fR
 Who is online and the tokens of their sessions, for the next start.

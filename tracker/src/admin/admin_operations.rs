@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 
 use serde_json::{Value, json};
-use shared::UserName;
 use shared::account_name::{NewUserName, UserNameError};
+use shared::names::NameError;
 use shared::tracker::Password;
+use shared::{RoomName, UserName};
 use tracing::info;
 
 use super::{AccountSummary, AdminContext, AdminRequest, TrackerStatus};
@@ -48,6 +49,16 @@ impl AdminContext {
                 let user = parse_user_name(&user)?;
                 self.service.unbind_account(&user).await.map_err(|why| why.to_string())?;
                 info!(%user, "unbound by the administrator");
+                Ok(Value::Null.into())
+            }
+            AdminRequest::Rooms {} => {
+                let rooms = self.service.all_rooms().await.map_err(|why| why.to_string())?;
+                Ok(json!(rooms).into())
+            }
+            AdminRequest::DeleteRoom { room } => {
+                let room = parse_room_name(&room)?;
+                self.service.delete_room(room.clone()).await.map_err(|why| why.to_string())?;
+                info!(%room, "room deleted by the administrator");
                 Ok(Value::Null.into())
             }
             AdminRequest::Status {} => self.status().await,
@@ -92,6 +103,7 @@ impl AdminContext {
             files: now.files,
             catalogue_bytes: now.catalogue_bytes,
             events: now.events,
+            rooms: now.rooms,
         })
         .into())
     }
@@ -121,6 +133,11 @@ fn parse_new_user_name(text: &str) -> Result<UserName, String> {
 
 fn parse_user_name(text: &str) -> Result<UserName, String> {
     text.parse().map_err(|why: UserNameError| why.to_string())
+}
+
+fn parse_room_name(text: &str) -> Result<RoomName, String> {
+    let name = text.strip_prefix('#').unwrap_or(text);
+    name.parse().map_err(|why: NameError| format!("{text:?} can't be the name of a room: {why}"))
 }
 
 fn parse_password(text: &str) -> Result<Password, String> {

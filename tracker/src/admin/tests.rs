@@ -79,6 +79,19 @@ async fn accounts_come_and_go_while_the_tracker_runs() {
     assert_eq!(office.code(&mut client, &login.replace("first", "second")).await, "ok");
     let status: TrackerStatus = serde_json::from_value(office.ask("", AdminRequest::Status {}).await.unwrap()).unwrap();
     assert_eq!((status.users, status.online), (1, 1));
+    let made = office.code(&mut client, r#"{"action":"CREATE_ROOM","room":"lab","user":"bob"}"#).await;
+    assert_eq!(made, "ok");
+    let rooms = office.ask("", AdminRequest::Rooms {}).await.unwrap();
+    assert_eq!(
+        (&rooms[0]["name"], &rooms[0]["owner"], &rooms[0]["keyless"]),
+        (&json!("lab"), &json!("bob"), &json!(1))
+    );
+    let delete = |room: &str| AdminRequest::DeleteRoom { room: room.to_owned() };
+    for missing in ["nowhere", "\u{1b}[31m"] {
+        assert!(matches!(office.ask("", delete(missing)).await, Err(AdminError::Refused(_))));
+    }
+    office.ask("", delete("#lab")).await.unwrap();
+    assert_eq!(office.ask("", AdminRequest::Rooms {}).await.unwrap(), json!([]));
     let remove = || AdminRequest::RemoveUser { user: "bob".to_owned() };
     office.ask("", remove()).await.unwrap();
     assert!(matches!(office.ask("", remove()).await, Err(AdminError::Refused(_))));

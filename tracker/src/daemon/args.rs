@@ -48,6 +48,13 @@ pub enum TrackerCommand {
         #[command(subcommand)]
         command: UserCommand,
     },
+    /// List and delete rooms
+    #[command(after_help = help_text::ROOM.examples, after_long_help = help_text::ROOM.long())]
+    Room {
+        /// The operation on rooms.
+        #[command(subcommand)]
+        command: RoomCommand,
+    },
     /// Show how the running tracker does
     #[command(after_help = help_text::STATUS.examples, after_long_help = help_text::STATUS.long())]
     Status {
@@ -55,7 +62,7 @@ pub enum TrackerCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Write everything that the tracker keeps to a new file, while it runs: accounts, key, who is online
+    /// Write everything that the tracker keeps to a new file, while it runs: accounts, rooms, key, who is online
     ///
     /// The file is a tar archive that only its owner may read: it holds the tracker's secret key, with which anybody
     /// can pose as this tracker, everybody's password hashes, and the tokens of their sessions.
@@ -127,6 +134,24 @@ pub enum UserCommand {
     /// Release an account from its machine: the next login ties it to another one; its sessions end
     #[command(after_help = help_text::USER_UNBIND)]
     Unbind {
+        /// Its name
+        name: String,
+    },
+}
+
+/// The operations on rooms.
+#[derive(Debug, Subcommand)]
+pub enum RoomCommand {
+    /// Show all rooms, their owners, and how many members they have
+    #[command(after_help = help_text::ROOM_LIST)]
+    List {
+        /// As one JSON list
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a room: its members are told, and its name is free
+    #[command(after_help = help_text::ROOM_DELETE)]
+    Delete {
         /// Its name
         name: String,
     },

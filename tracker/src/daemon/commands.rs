@@ -2,6 +2,7 @@
 
 mod backup_command;
 mod new_command;
+mod room_command;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -108,6 +109,7 @@ pub fn run_command(command: &TrackerCommand, settings: &TrackerSettings) -> Resu
     match command {
         TrackerCommand::Config => Ok(()),
         TrackerCommand::User { command } => run_user_command(&folder, command),
+        TrackerCommand::Room { command } => room_command::run_room_command(&folder, command),
         TrackerCommand::Status { json } => print_status(&folder, *json),
         TrackerCommand::Backup { file } => backup_command::write_backup(&folder, file),
         TrackerCommand::Restore { file } => backup_command::restore_backup(&folder, file),
@@ -178,7 +180,7 @@ fn print_status(folder: &Path, json: bool) -> Result<(), CommandError> {
     print_text(&format!(
         "tracker {} (process {}) at {} for {} s\nfingerprint {}\naccounts are made with {}\n\
          {} of {} users online, {} sessions, {} subscribers\n\
-         {} files shared, about {} KiB of memory\n\
+         {} rooms; {} files shared, about {} KiB of memory\n\
          {} connections open, {} refused; {} events",
         it.version,
         it.pid,
@@ -190,6 +192,7 @@ fn print_status(folder: &Path, json: bool) -> Result<(), CommandError> {
         it.users,
         it.sessions,
         it.subscribers,
+        it.rooms,
         it.files,
         it.catalogue_bytes / 1024,
         it.connections,

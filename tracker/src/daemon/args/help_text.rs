@@ -47,7 +47,8 @@ with none left, begin anew with `tracker new key` or `tracker new accounts`.
 
 Clients of the exercise (JSON over TCP) are served on the same port. One that says `cmd` is answered in \
 Portuguese, one that says `action` in English. Lists fit into the 4,096 bytes that those programs read at once, \
-with as many files as there is room for; `file_count` and `total` say how much there is. Rooms don't exist here. \
+with as many files as there is room for; `file_count` and `total` say how much there is. They share rooms with \
+`peer`: who is a member, not what is said. \
 An account that `peer` ever used is never reachable in plaintext again.",
 };
 
@@ -84,6 +85,24 @@ pub(super) const USER_UNBIND: &str = "\
 Examples:
   tracker user unbind bob
   tracker user unbind --data-dir /srv/tracker bob";
+
+pub(super) const ROOM: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  tracker room list
+  tracker room delete lab",
+    notes: "The tracker keeps names and members of rooms. What is said in them goes from peer to peer.",
+};
+
+pub(super) const ROOM_LIST: &str = "\
+Examples:
+  tracker room list
+  tracker room list --json | jq -r '.[].name'";
+
+pub(super) const ROOM_DELETE: &str = "\
+Examples:
+  tracker room delete lab
+  tracker room delete --data-dir /srv/tracker lab";
 
 pub(super) const STATUS: CommandHelp = CommandHelp {
     examples: "\
