@@ -60,6 +60,25 @@ def beat(client, user, done, beats):
         beats.append(reply)
 
 
+def meet(client, user):
+    """The menu of rooms; the second time the room is there."""
+    room = "sala-" + user
+    reply = client.ask({"cmd": "CREATE_ROOM", "room": room, "user": user, "senha": "segredo"})
+    assert reply["msg"], reply
+    assert (reply["status"], reply.get("members")) in (("OK", [user]), ("ERROR", None)), reply
+    client.ok(cmd="JOIN_ROOM", room=room, user=user, senha="segredo")
+    assert room in client.ok(cmd="LIST_ROOMS")["rooms"]
+    assert client.ok(cmd="GET_ROOM_MEMBERS", room=room)["members"] == [user]
+    for senha in ("", None):
+        client.ask({"cmd": "CREATE_ROOM", "room": "sala", "user": user, "senha": senha})
+        client.ok(cmd="JOIN_ROOM", room="sala", user=user, senha=senha)
+    members = client.ok(cmd="GET_ROOM_MEMBERS", room="sala")["members"]
+    assert user in members and len(members) == len(set(members)), members
+    client.error(cmd="KICK_MEMBER", room=room, admin=user, member="x")
+    client.error(cmd="KICK_MEMBER", room=room, admin=user, member=user)
+    client.error(cmd="JOIN_ROOM", room="nenhuma", user=user, senha="")
+
+
 def visit(client, user, style):
     """What a user does from the menu; the second time the account is there."""
     reply = client.ask({"cmd": "REGISTER", "user": user, "password": "12345"})
@@ -76,11 +95,7 @@ def visit(client, user, style):
         assert me["connection"]["ip"] == "127.0.0.1" and me["connection"]["porta"] == 5001, me
         assert "T" in me["connection"]["login_time"], me
         assert len(me["files"]) == 2 or me["file_count"] == 2, me
-    for cmd in ("CREATE_ROOM", "JOIN_ROOM"):
-        client.error(cmd=cmd, room="sala", user=user, senha="")
-    client.error(cmd="LIST_ROOMS")
-    client.error(cmd="GET_ROOM_MEMBERS", room="sala")
-    client.error(cmd="KICK_MEMBER", room="sala", admin=user, member="x")
+    meet(client, user)
     if "heartbeat" in style:
         while not beats:
             assert thread.is_alive(), "the heartbeats ended"

@@ -73,5 +73,6 @@ mod streams;
 mod terminal;
 mod tracker_faults;
 mod tracker_memory;
+mod tracker_rooms;
 mod trees;
 mod view_faults;
