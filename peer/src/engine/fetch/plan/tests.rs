@@ -56,6 +56,24 @@ fn runs_grow_with_the_rate_and_the_first_source_leaves_something_for_others() {
 }
 
 #[test]
+fn a_slow_source_has_a_request_ahead_however_large_the_groups_are() {
+    let mut now = Instant::now();
+    for gibibytes in [33, 1 << 10, 1 << 20] {
+        let layout = GroupLayout::of(gibibytes << 30).unwrap();
+        let mut plan = FetchPlan::new([layout], 1, false);
+        let source = plan.add_source(all, now).unwrap();
+        plan.next_work(source, now);
+        plan.manifest_arrived(0);
+        plan.file_opened(0, &[]);
+        assert_eq!(plan.next_work(source, now), Some(WorkItem::Run { file: 0, start: 0, end: 1 }));
+        now += Duration::from_secs(100);
+        plan.group_delivered(source, 0, 0, now);
+        assert_eq!(plan.next_work(source, now), Some(WorkItem::Run { file: 0, start: 1, end: 2 }));
+        assert!(plan.bytes_ahead(source) > layout.group_bytes(), "groups of {}", layout.group_bytes());
+    }
+}
+
+#[test]
 fn a_file_that_is_held_is_asked_for_when_it_is_released() {
     let now = Instant::now();
     let mut plan = FetchPlan::new([layout(1), layout(1), layout(1)], 1, false);

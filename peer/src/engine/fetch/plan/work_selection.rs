@@ -97,10 +97,12 @@ impl FetchPlan {
 
     /// Returns the bytes that each stream of `source` is asked for ahead of its deliveries.
     pub(in crate::engine::fetch) fn bytes_ahead(&self, source: SourceNo) -> u64 {
-        // More than one group of 1 MiB, so that the source has
-        // something to send while the next request travels.
+        let requested = self.in_flight.iter().filter(|run| run.source == source);
+        let largest_group = requested.map(|run| self.files[run.file].layout.group_bytes()).max().unwrap_or_default();
+        // More than one group, so that the source has something to send while the next request travels.
+        let least = largest_group.max(INITIAL_BYTES) + 1;
         let promised = self.expected_bytes(source, AHEAD_TIME);
-        promised.map_or(INITIAL_BYTES, |bytes| bytes.clamp(INITIAL_BYTES + 1, AHEAD_BYTES))
+        promised.map_or(INITIAL_BYTES, |bytes| bytes.min(AHEAD_BYTES).max(least))
     }
 
     /// Returns the first waiting file that `source` has.
