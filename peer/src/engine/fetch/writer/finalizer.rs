@@ -3,6 +3,8 @@
 //! Files that became whole while the disk was busy are taken together: a
 //! sync of many files costs about as much as that of one.
 
+use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -42,18 +44,28 @@ fn finalize_batch(context: &WriterContext, batch: Vec<(FileNo, CompletedFile)>) 
         },
         fail,
     );
-    let mut folders: Vec<&Arc<FolderHandle>> = named.iter().map(|(_, whole)| whole.folder()).collect();
-    // One sync per folder, however many files of the batch it holds.
-    folders.sort_by_key(|folder| Arc::as_ptr(folder));
-    folders.dedup_by_key(|folder| Arc::as_ptr(folder));
-    let synced: Result<Vec<()>, _> = sync_all(&folders).into_iter().collect();
-    for (file, folder, outcome) in placed {
-        match &synced {
-            Ok(_) => context.send_event(WriterEvent::FileFinished { file, outcome }),
-            // The results are collected into one, so a folder that fails takes the whole batch with it.
-            Err(why) => fail(file, Error::disk(&folder)(std::io::Error::new(why.kind(), plain_message(why)))),
+    let folders: Vec<&Arc<FolderHandle>> = named.iter().map(|(_, whole)| whole.folder()).collect();
+    for ((file, folder, outcome), synced) in placed.into_iter().zip(sync_folders(&folders, |unique| sync_all(unique))) {
+        match synced {
+            Ok(()) => context.send_event(WriterEvent::FileFinished { file, outcome }),
+            Err(why) => fail(file, Error::disk(&folder)(why)),
         }
     }
+}
+
+/// Syncs the folder of each file, each folder once, however many files it holds. Returns a result for each file.
+fn sync_folders<F>(folders: &[&Arc<F>], sync: impl FnOnce(&[&Arc<F>]) -> Vec<io::Result<()>>) -> Vec<io::Result<()>> {
+    let mut unique = folders.to_vec();
+    unique.sort_by_key(|folder| Arc::as_ptr(folder));
+    unique.dedup_by_key(|folder| Arc::as_ptr(folder));
+    let synced: HashMap<*const F, io::Result<()>> =
+        unique.iter().map(|folder| Arc::as_ptr(folder)).zip(sync(&unique)).collect();
+    let outcome = |folder: &&Arc<F>| match synced.get(&Arc::as_ptr(folder)) {
+        // An I/O error can't be cloned, and is told of each file.
+        Some(Err(why)) => Err(io::Error::new(why.kind(), plain_message(why))),
+        Some(Ok(())) | None => Ok(()),
+    };
+    folders.iter().map(outcome).collect()
 }
 
 /// Returns the files for which `step` succeeds; passes the others to `fail`.
@@ -70,4 +82,21 @@ fn keep_successful(
         }
     }
     well
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_files_of_a_folder_that_fails_fail() {
+        let [well, broken] = ["well", "broken"].map(Arc::new);
+        let mut asked = 0;
+        let outcomes = sync_folders(&[&well, &broken, &well, &broken, &well], |unique| {
+            asked += unique.len();
+            unique.iter().map(|folder| if ***folder == "well" { Ok(()) } else { Err(io::Error::other("no")) }).collect()
+        });
+        assert_eq!(asked, 2, "each once");
+        assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, false, true]);
+    }
 }
