@@ -27,6 +27,8 @@ const MIN_COPY_BYTES: u64 = 64 * 1024;
 #[derive(Debug, Default, Clone)]
 pub(super) struct FileProgress {
     is_started: bool,
+    /// Bytes told to the display: resumed, fetched, copied from another file, and zeros.
+    shown: u64,
     fetched: u64,
     resumed: u64,
     /// Verified bytes by source.
@@ -201,9 +203,9 @@ impl FetchSession<'_> {
         self.actions.push_back(SessionAction::AbandonFile { file });
         // The numbering of sources ends with the round, so their bytes are kept by user name.
         job.earlier_rounds = self.rounds_so_far(file);
-        let FileProgress { fetched, resumed, .. } = self.close_file(file);
+        let FileProgress { shown, .. } = self.close_file(file);
         self.start_copies(file, None);
-        self.report.tell(FetchEvent::Paused { file: job.reported_no, bytes: fetched.saturating_add(resumed) });
+        self.report.tell(FetchEvent::Paused { file: job.reported_no, bytes: shown });
         self.round.changed_files.push(ChangedFile { job, reason });
     }
 
@@ -243,12 +245,16 @@ impl FetchSession<'_> {
             return;
         };
         if !std::mem::replace(&mut progress.is_started, true) {
+            progress.shown += resumed;
             let (file, name, size) = (job.reported_no, &job.stat.name, job.layout.size());
             self.report.tell(FetchEvent::Started { file, name, size, resumed });
         }
     }
 
     fn report_verified(&mut self, file: FileNo, bytes: u64) {
+        if let Some(progress) = self.round.progress.get_mut(file) {
+            progress.shown = progress.shown.saturating_add(bytes);
+        }
         let file = self.round.jobs.get(file).map_or(file, |job| job.reported_no);
         self.report.tell(FetchEvent::Verified { file, bytes });
     }

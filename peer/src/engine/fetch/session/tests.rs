@@ -456,6 +456,35 @@ fn a_file_that_changes_once_comes_in_its_new_version() {
     assert!(heard.finished[&0][0].1 > 20 << 20, "the bytes of the first version came as well: {heard:?}");
 }
 
+#[test]
+fn a_file_that_is_put_aside_takes_back_all_that_was_shown_of_it() {
+    let (request, now, group) = (request(), Instant::now(), 1 << 20);
+    let (mut shown, mut taken_back) = (0, None);
+    let mut events = |event: FetchEvent<'_>| match event {
+        FetchEvent::Started { resumed: bytes, .. } | FetchEvent::Verified { bytes, .. } => shown += bytes,
+        FetchEvent::Paused { bytes, .. } => taken_back = Some(bytes),
+        _ => {}
+    };
+    let mut session = FetchSession::new(&request, FetchReportBuilder::new(&mut events));
+    let jobs = Arc::new(vec![job(0, 10, 0)]);
+    let plan = Arc::new(SharedPlan::new(FetchPlan::new([jobs[0].layout], 1, false)));
+    let files = SourceFiles { files: HashSet::from([0]), partial_files: Vec::new() };
+    session.begin_round(jobs, plan.clone(), Ok(files), now);
+    session.handle(SessionEvent::SearchCompleted(1), now);
+    let opened = WriterEvent::FileOpened { file: 0, present: vec![false; 10], bytes: group, partial_path: None };
+    let zeros = WriterEvent::ZerosVerified { file: 0, bytes: 2 * group };
+    let copied = WriterEvent::GroupVerified { file: 0, bytes: 3 * group, source: LOCAL_SOURCE };
+    let fetched = WriterEvent::GroupVerified { file: 0, bytes: group, source: 0 };
+    for event in [opened, zeros, copied, fetched] {
+        session.handle(SessionEvent::Writer(event), now);
+    }
+    plan.lock().remove_availability(0, 0);
+    let (source, file, code, message) = (0, 0, PeerErrorCode::Stale, "it changed".into());
+    session.handle(SessionEvent::Download(DownloadEvent::FileUnavailable { source, file, code, message }), now);
+    drop(session);
+    assert_eq!((shown, taken_back), (7 * group, Some(7 * group)));
+}
+
 fn behaviour(files: usize) -> impl Strategy<Value = Behaviour> {
     let has = proptest::collection::hash_set(0..files, 0..=files);
     let lies = prop_oneof![3 => Just(0), 1 => 1..20_u32];
