@@ -1,6 +1,6 @@
 //! Fetches of a view, each on its own thread and runtime so that hashing and disk writes don't delay key presses.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -246,14 +246,7 @@ fn run_fetch(
         Err(error) => return Some(BackgroundEvent::Problem(error.to_string())),
     };
     let telling = ProgressPublisher::new(&request.from);
-    let mut words = FetchEventTranslator {
-        number,
-        events: tell.clone(),
-        unreported_files: None,
-        remaining_bytes: HashMap::new(),
-        bytes: 0,
-        size: 0,
-    };
+    let mut words = FetchEventTranslator::new(number, tell.clone());
     let mut told = false;
     let mut report = |event: FetchEvent<'_>| {
         telling.handle_event(&event);
@@ -286,28 +279,63 @@ struct FetchEventTranslator {
     /// Files without a report; `None` until their number is known.
     unreported_files: Option<usize>,
     events: mpsc::UnboundedSender<BackgroundEvent>,
-    /// Bytes that each running file still lacks.
-    remaining_bytes: HashMap<FileNo, u64>,
+    running: HashMap<FileNo, RunningFile>,
+    /// Files that changed at the source and were not started again yet.
+    paused: HashSet<FileNo>,
     /// Verified bytes of all files.
     bytes: u64,
+    /// The sizes of all files but the paused ones.
     size: u64,
 }
 
+/// Byte counts of a file that was started.
+struct RunningFile {
+    size: u64,
+    missing: u64,
+}
+
 impl FetchEventTranslator {
+    fn new(number: u64, events: mpsc::UnboundedSender<BackgroundEvent>) -> Self {
+        Self {
+            number,
+            unreported_files: None,
+            events,
+            running: HashMap::new(),
+            paused: HashSet::new(),
+            bytes: 0,
+            size: 0,
+        }
+    }
+
     fn handle_event(&mut self, event: &FetchEvent<'_>) {
         match event {
             FetchEvent::Resolved { files, bytes } => (self.unreported_files, self.size) = (Some(*files), *bytes),
             FetchEvent::Started { file, size, resumed, .. } => {
-                self.remaining_bytes.insert(*file, size.saturating_sub(*resumed));
+                if self.paused.remove(file) {
+                    self.size += size;
+                }
+                self.running.insert(*file, RunningFile { size: *size, missing: size.saturating_sub(*resumed) });
                 self.bytes += resumed;
             }
+            FetchEvent::Paused { file, bytes } => {
+                // Counted anew when the file is started again, perhaps with another size.
+                self.bytes = self.bytes.saturating_sub(*bytes);
+                if let Some(running) = self.running.remove(file) {
+                    self.size = self.size.saturating_sub(running.size);
+                    self.paused.insert(*file);
+                }
+            }
             FetchEvent::Verified { file, bytes } => {
-                let Some(left) = self.remaining_bytes.get_mut(file) else { return };
-                *left = left.saturating_sub(*bytes);
+                let Some(running) = self.running.get_mut(file) else { return };
+                running.missing = running.missing.saturating_sub(*bytes);
                 self.bytes += bytes;
             }
             FetchEvent::Finished { file, report } => {
-                let left = file.and_then(|file| self.remaining_bytes.remove(&file)).unwrap_or(report.size);
+                if file.is_some_and(|file| self.paused.remove(&file)) {
+                    self.size += report.size;
+                }
+                let running = file.and_then(|file| self.running.remove(&file));
+                let left = running.map_or(report.size, |running| running.missing);
                 // A skipped file was never `Started` or `Verified`: its size is added here.
                 self.bytes +=
                     if matches!(report.outcome, FileOutcome::Failed(_) | FileOutcome::Aborted(_)) { 0 } else { left };
@@ -341,7 +369,6 @@ impl FetchEventTranslator {
             FetchEvent::Connecting { .. }
             | FetchEvent::Checking { .. }
             | FetchEvent::Opened { .. }
-            | FetchEvent::Paused { .. }
             | FetchEvent::ContentChanged { .. }
             | FetchEvent::AwaitingReader { .. }
             | FetchEvent::OutdatedRemoved { .. }
@@ -420,6 +447,21 @@ fn path_text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_started_again_counts_once() {
+        let mut words = FetchEventTranslator::new(1, mpsc::unbounded_channel().0);
+        let name = "film.mkv".parse().unwrap();
+        let started = |size, resumed| FetchEvent::Started { file: 0, name: &name, size, resumed };
+        words.handle_event(&FetchEvent::Resolved { files: 2, bytes: 150 });
+        words.handle_event(&started(100, 10));
+        words.handle_event(&FetchEvent::Verified { file: 0, bytes: 20 });
+        words.handle_event(&FetchEvent::Paused { file: 0, bytes: 30 });
+        assert_eq!((words.bytes, words.size), (0, 50));
+        words.handle_event(&started(200, 0));
+        words.handle_event(&FetchEvent::Verified { file: 0, bytes: 70 });
+        assert_eq!((words.bytes, words.size), (70, 250));
+    }
 
     #[test]
     fn what_is_kept_is_said_and_how_to_go_on() {
