@@ -29,6 +29,15 @@ pub enum LineError {
     Io(#[from] io::Error),
 }
 
+impl From<LineError> for io::Error {
+    fn from(error: LineError) -> Self {
+        match error {
+            LineError::Io(error) => error,
+            LineError::TooLong => Self::new(io::ErrorKind::InvalidData, error),
+        }
+    }
+}
+
 impl LineBuffer {
     /// Reads the next line with its end, of at most `limit` bytes; `None` when the stream ended. Cancel-safe: what came
     /// of a line stays here.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::peer::{ChatMessage, MessageId};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::broadcast;
@@ -24,6 +24,7 @@ use crate::engine::node_event::NodeEvent;
 use crate::engine::tracker_account::PasswordChange;
 use crate::engine::{Error, chat};
 use crate::profile::{NodeLock, Profile, ProfileError};
+use crate::util::json_lines::LineBuffer;
 
 /// Interval between checks that the socket, the lock and the database are still there.
 const HEALTH_CHECK_INTERVAL: Duration = Duration::from_secs(2);
@@ -91,9 +92,8 @@ impl ControlServer {
 
 async fn serve_client(stream: UnixStream, core: NodeCore) -> io::Result<()> {
     let stop = core.stop_token();
-    let (reader, mut writer) = stream.into_split();
-    let mut lines = BufReader::new(reader).take(MAX_REQUEST_BYTES as u64);
-    let mut line = Vec::new();
+    let (mut reader, mut writer) = stream.into_split();
+    let mut incoming = LineBuffer::default();
     let mut event_receiver: Option<broadcast::Receiver<NodeEvent>> = None;
     let mut pending = JoinSet::new();
     // Separate from `pending`: they may never finish, and must not outlive the client.
@@ -103,17 +103,9 @@ async fn serve_client(stream: UnixStream, core: NodeCore) -> io::Result<()> {
     let mut client_transfers = ClientTransfers::new(core.events().clone());
     loop {
         tokio::select! {
-            // Cancel-safe: read_until keeps its partial line in `line`.
-            read = lines.read_until(b'\n', &mut line) => {
-                if read? == 0 && line.is_empty() {
-                    break;
-                }
-                if line.last() != Some(&b'\n') {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without end"));
-                }
-                lines.set_limit(MAX_REQUEST_BYTES as u64);
+            line = incoming.read_line(&mut reader, MAX_REQUEST_BYTES) => {
+                let Some(line) = line.map_err(io::Error::from)? else { break };
                 let command: ControlRequest = serde_json::from_slice(&line)?;
-                line.clear();
                 match command.action {
                     ControlAction::Watch { with } => {
                         drop(std::mem::replace(&mut open_conversation, with.map(|with| core.events().conversations().open(&with))));
