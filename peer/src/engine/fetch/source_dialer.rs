@@ -16,7 +16,7 @@ use super::downloader::{DownloadContext, DownloadEvent};
 use super::link_traffic::ChatPriority;
 use super::plan::SourceNo;
 use super::writer::FileJob;
-use crate::engine::node::control::NodeClient;
+use crate::engine::node::{NodeApi, NodeHandle};
 use crate::engine::peer_lookup;
 use crate::engine::{Error, LocalUser, run_blocking};
 use crate::net::StreamError;
@@ -190,9 +190,9 @@ impl SourceDialer {
 /// Throttles bulk data while the profile's node says that a chat is active, for as long as the future is polled.
 pub(super) async fn watch_chat_activity(dialer: &SourceDialer) -> Infallible {
     loop {
-        match NodeClient::connect(&dialer.local_user.profile).await {
+        match NodeHandle::attach(&dialer.local_user.profile).await {
             Ok(Some(node)) => {
-                let ended = apply_chat_activity(node, dialer).await;
+                let ended = apply_chat_activity(&node, dialer).await;
                 tracing::debug!("whether people talk isn't known any more: {ended}");
                 // Without a node nobody chats in this profile; throttled
                 // for ever, the fetch would never be quick again.
@@ -206,12 +206,12 @@ pub(super) async fn watch_chat_activity(dialer: &SourceDialer) -> Infallible {
     }
 }
 
-async fn apply_chat_activity(mut node: NodeClient, dialer: &SourceDialer) -> Error {
+async fn apply_chat_activity(node: &NodeApi, dialer: &SourceDialer) -> Error {
     let mut active = false;
     loop {
         // The node replies only when its state differs from `active`, so this needs no polling.
-        match node.watch_chat_activity(active).await {
-            Ok(now) => active = now,
+        match node.wait_for_chat_activity(!active).await {
+            Ok(()) => active = !active,
             Err(error) => return error,
         }
         dialer.throttle_bulk(active);

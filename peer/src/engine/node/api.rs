@@ -19,6 +19,7 @@
 //! | `users` | | everybody met, online or written with | online |
 //! | `wake` | user? | nothing; delivery is attempted again, and links to the user are revalidated | links |
 //! | `report_transfers` | transfers | nothing; the events report them to all views | online |
+//! | `wait_for_chat_activity` | active | nothing, as soon as a chat is active, or none is | a node that runs |
 //! | `change_password` | both passwords | nothing | links |
 //! | `watch` | with? | the events from now on; `with` names the conversation that is open in a view | online |
 //!
@@ -366,6 +367,20 @@ impl NodeApi {
                 Ok(())
             }
             Self::Attached(node) => node.report_transfers(transfers).await,
+        }
+    }
+
+    /// Waits, without a time limit, until a chat is active, or until none is.
+    ///
+    /// # Errors
+    /// The node has ended, or doesn't know the action.
+    pub async fn wait_for_chat_activity(&self, is_active: bool) -> Result<(), Error> {
+        match self {
+            Self::Embedded(core) => {
+                core.events().chat_activity().wait_for(is_active).await;
+                Ok(())
+            }
+            Self::Attached(node) => node.wait_for_chat_activity(is_active).await,
         }
     }
 

@@ -182,12 +182,11 @@ impl NodeClient {
         self.status().await.map(|_| ())
     }
 
-    /// Waits, without a time limit, until chat activity differs from `is_active`, and returns it.
-    ///
-    /// # Errors
-    /// [`Error::NodeGone`] when the node ends, [`Error::Relayed`] when it doesn't know the action.
-    pub async fn watch_chat_activity(&mut self, is_active: bool) -> Result<bool, Error> {
-        self.call_within(None, ControlAction::WatchChatActivity { talking: is_active }).await
+    /// Waits, without a time limit, until a chat is active, or until none is.
+    pub(in crate::engine::node) async fn wait_for_chat_activity(&self, is_active: bool) -> Result<(), Error> {
+        // The action names the state that the client knows.
+        let action = ControlAction::WatchChatActivity { talking: !is_active };
+        self.call_within::<bool>(None, action).await.map(|_| ())
     }
 
     /// Performs an action whose reply carries no value.
