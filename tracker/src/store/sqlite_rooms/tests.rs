@@ -192,7 +192,10 @@ fn a_tracker_has_so_many_rooms_and_an_account_is_in_so_many() {
             base.create(number, &format!("r{number}-{room}")).unwrap();
         }
     }
-    assert_eq!(refusal(base.create(100, "lab")), RoomRefusal::TooManyRooms);
+    for number in 0..9000 {
+        assert_eq!(refusal(base.create(100, &format!("flood{number}"))), RoomRefusal::TooManyRooms);
+    }
+    assert_eq!(base.run(|step, _| names(step)).unwrap().len(), MAX_ROOMS);
     for number in 0..10 {
         for room in 0..10 {
             let name = RoomReference::Name(format!("r{number}-{room}").parse().unwrap());
