@@ -116,7 +116,7 @@ pub enum UserCommand {
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
-    /// Remove an account; its sessions end
+    /// Remove an account; its sessions end, and it leaves its rooms
     #[command(after_help = help_text::USER_REMOVE)]
     Remove {
         /// Its name
@@ -131,7 +131,7 @@ pub enum UserCommand {
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
-    /// Release an account from its machine: the next login ties it to another one; its sessions end
+    /// Release an account from its machine: the next login ties it to another; its sessions end, and it leaves its rooms
     #[command(after_help = help_text::USER_UNBIND)]
     Unbind {
         /// Its name

@@ -90,7 +90,7 @@ impl TrackerService {
         Ok(self.accounts.create(Requester::Administrator, account, None).await?)
     }
 
-    /// Removes an account, and ends its sessions and connections.
+    /// Removes an account, and ends its sessions, connections and memberships of rooms.
     ///
     /// # Errors
     /// [`AccountAdminError::Store`] when there is no such account or the store fails.
@@ -115,7 +115,7 @@ impl TrackerService {
         Ok(())
     }
 
-    /// Removes an account's binding, and ends its sessions and connections.
+    /// Removes an account's binding, and ends its sessions, connections and memberships of rooms.
     ///
     /// # Errors
     /// [`AccountAdminError::Store`] when there is no such account or the store fails.
