@@ -41,7 +41,7 @@
 //! | events of one origin | 1,000 at once, then 50 a second; an IPv6 network (/64) 4 times as many | they wait |
 //! | `online` of a user whose login changes nothing | one each 10 s | not sent |
 //! | changes of one room that its members are told | 10 at once, then one each 500 ms | merged |
-//! | ends of memberships kept for subscribers | 4,096 | a subscriber further behind isn't told |
+//! | invitations and ends of memberships kept for subscribers | 4,096 | a subscriber further behind isn't told |
 //! | events kept for subscribers | [`KEPT_EVENTS`] | a subscriber further behind gets `resync` |
 
 mod address_filter;

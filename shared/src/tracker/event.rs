@@ -57,7 +57,8 @@ pub enum TrackerEventKind {
         /// The new key; `None` after the administrator unbound or removed the account.
         fingerprint: Option<Fingerprint>,
     },
-    /// One of the subscriber's rooms changed, or the subscriber is no longer a member. It has no number of its own.
+    /// One of the subscriber's rooms changed, or the subscriber is invited to it or no longer a member. It has no number
+    /// of its own.
     Room {
         /// The room.
         id: RoomId,

@@ -46,10 +46,10 @@
 //! # The event `room`
 //!
 //! `{"event": "room", "seq", "id", "epoch", "head"}` goes to a subscriber who lists the feature `rooms`: for each of its
-//! rooms after `SUBSCRIBE`, and for each later change of one of them, the one by which its membership ends included. It has
-//! no number of its own: `seq` is that of the latest numbered event, and `since` doesn't bring it back. Ten changes of a
-//! room are told at once, further ones merged, one each 500 ms. A subscriber that falls far behind may miss the end of a
-//! membership; it shows in `ROOM_LIST`.
+//! rooms after `SUBSCRIBE`, for each later change of one of them, the one by which its membership ends included, and for an
+//! invitation. It has no number of its own: `seq` is that of the latest numbered event, and `since` doesn't bring it back.
+//! Ten changes of a room are told at once, further ones merged, one each 500 ms. A subscriber that falls far behind may
+//! miss an invitation or the end of a membership; `ROOM_LIST` shows both.
 //!
 //! # After a restore
 //!

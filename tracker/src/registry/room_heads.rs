@@ -14,8 +14,8 @@ use super::event_pace::{Pace, PaceLimit};
 
 /// Changes of one room that are told one by one.
 const ROOM_PACE: PaceLimit = PaceLimit { burst: 10, interval: Duration::from_millis(500) };
-/// Ends of memberships that are remembered for those who read behind.
-const KEPT_DEPARTURES: usize = 4096;
+/// Invitations and ends of memberships that are remembered for those who read behind.
+const KEPT_NOTICES: usize = 4096;
 
 /// A change of a room, as far as others are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct RoomUpdate {
     pub joined: Vec<UserName>,
     /// Users who are no longer members.
     pub gone: Vec<UserName>,
+    /// Users who are invited from now on.
+    pub invited: Vec<UserName>,
     /// The room is no more.
     pub is_deleted: bool,
 }
@@ -39,8 +41,8 @@ pub struct RoomUpdate {
 pub(super) struct RoomHeads {
     rooms: HashMap<RoomId, RoomHead>,
     rooms_of: HashMap<UserName, BTreeSet<RoomId>>,
-    /// The latest ends of memberships, with the number of the change.
-    departures: VecDeque<(u64, UserName, RoomId, RoomHead)>,
+    /// The latest invitations and ends of memberships, with the number of the change.
+    notices: VecDeque<(u64, UserName, RoomId, RoomHead)>,
     /// The rooms whose change waits for their pace.
     due: BTreeSet<(Instant, RoomId)>,
     last: u64,
@@ -60,7 +62,7 @@ struct RoomHead {
 impl RoomUpdate {
     /// Returns the update of a room whose members stay.
     pub const fn unchanged(id: RoomId, epoch: u64, head: RecordHash) -> Self {
-        Self { id, epoch, head, joined: Vec::new(), gone: Vec::new(), is_deleted: false }
+        Self { id, epoch, head, joined: Vec::new(), gone: Vec::new(), invited: Vec::new(), is_deleted: false }
     }
 }
 
@@ -92,7 +94,7 @@ impl RoomHeads {
 
     /// Records a change that is stored already.
     pub(super) fn update(&mut self, update: RoomUpdate, now: Instant) {
-        let RoomUpdate { id, epoch, head, joined, gone, is_deleted } = update;
+        let RoomUpdate { id, epoch, head, joined, gone, invited, is_deleted } = update;
         let new = RoomHead { epoch, head, told: 0, pace: None, due: None };
         let known = self.rooms.entry(id).or_insert(new);
         let is_news = known.told == 0 || known.epoch != epoch;
@@ -102,6 +104,9 @@ impl RoomHeads {
         }
         for user in gone {
             self.depart(user, id);
+        }
+        for user in invited {
+            self.tell_once(user, id);
         }
         if is_deleted {
             let of_room = self.rooms_of.iter().filter(|(_, rooms)| rooms.contains(&id));
@@ -128,25 +133,30 @@ impl RoomHeads {
             let ids = self.rooms_of.get(user).into_iter().flatten();
             let changed = ids.filter_map(|id| self.rooms.get_key_value(id)).filter(|(_, room)| room.told > seen);
             changed.for_each(|(id, room)| add(*id, room));
-            let gone = self.departures.iter().rev().take_while(|(number, ..)| *number > seen);
-            gone.filter(|(_, who, ..)| who == user).for_each(|(_, _, id, room)| add(*id, room));
+            let notices = self.notices.iter().rev().take_while(|(number, ..)| *number > seen);
+            notices.filter(|(_, who, ..)| who == user).for_each(|(_, _, id, room)| add(*id, room));
         }
         (lines, self.last)
     }
 
     fn depart(&mut self, user: UserName, id: RoomId) {
-        let Some(room) = self.rooms.get(&id).copied() else { return };
         if let Some(rooms) = self.rooms_of.get_mut(&user) {
             rooms.remove(&id);
             if rooms.is_empty() {
                 self.rooms_of.remove(&user);
             }
         }
-        if self.departures.len() == KEPT_DEPARTURES {
-            self.departures.pop_front();
+        self.tell_once(user, id);
+    }
+
+    /// Tells somebody who is not a member of the room as it is now.
+    fn tell_once(&mut self, user: UserName, id: RoomId) {
+        let Some(room) = self.rooms.get(&id).copied() else { return };
+        if self.notices.len() == KEPT_NOTICES {
+            self.notices.pop_front();
         }
         self.last += 1;
-        self.departures.push_back((self.last, user, id, room));
+        self.notices.push_back((self.last, user, id, room));
     }
 
     fn schedule(&mut self, id: RoomId, now: Instant) {
@@ -216,6 +226,13 @@ mod tests {
         assert_eq!(told(&heads, "bob", seen).0, []);
         assert_eq!(told(&heads, "alice", seen).0, [(1, 5)]);
         let (_, seen) = told(&heads, "alice", seen);
+        // Who is invited is told of the room once, and others hear nothing of it.
+        heads.update(RoomUpdate { invited: vec![user("dave")], ..update(1, 5, &[], &[]) }, now);
+        let (lines, dave_seen) = told(&heads, "dave", seen);
+        assert_eq!(
+            (lines, told(&heads, "dave", dave_seen).0, told(&heads, "alice", seen).0),
+            (vec![(1, 5)], vec![], vec![])
+        );
         heads.update(RoomUpdate { is_deleted: true, ..update(1, 6, &[], &[]) }, now);
         assert_eq!(told(&heads, "alice", seen).0, [(1, 6)]);
         assert_eq!((told(&heads, "alice", 0).0, heads.count()), (vec![(1, 6)], 1));

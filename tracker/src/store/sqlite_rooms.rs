@@ -517,6 +517,7 @@ fn apply_edit(
             make_place_for_standing(step, state.id, &user, standing)?;
             let sql = "INSERT OR REPLACE INTO room_standing VALUES (?1, ?2, ?3, ?4)";
             execute(sql, params![id, user.as_str(), standing as u8, unix_ms(now)])?;
+            update.invited.extend((standing == StandingKind::Invited).then_some(user));
         }
         RoomEdit::SetTopic { topic } => {
             execute("UPDATE room SET topic = ?2 WHERE id = ?1", params![id, topic.as_str()])?;

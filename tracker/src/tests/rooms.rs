@@ -195,6 +195,8 @@ async fn subscribers_hear_of_their_rooms_only_and_of_their_own_end() {
     assert_eq!((hears_alice.room_event().await, hears_bob.room_event().await), (5, 5));
     alice.granted(json!({"action": "ROOM_TOPIC", "room": "lab", "topic": "y"})).await;
     assert_eq!(hears_alice.room_event().await, 6);
+    alice.granted(about("ROOM_INVITE", "eve")).await;
+    assert_eq!(hears_eve.room_event().await, 6);
     // What comes next for the others is something else, with the number after the last one.
     let (_, mut dave) = registered(&world, "dave").await;
     assert_eq!(dave.code(r#"{"action":"RESUME","port":7000}"#).await, "ok");
