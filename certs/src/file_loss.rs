@@ -22,17 +22,11 @@ const STEADY: [i64; 9] = [
 ];
 
 /// Returns the kind of the file system at `path`, as its magic number (`statfs(2)`).
-///
-/// # Errors
-/// Returns the error of `statfs(2)`.
 pub fn file_system_kind(path: &Path) -> io::Result<i64> {
     Ok(magic_number(&rustix::fs::statfs(path)?))
 }
 
 /// Returns the kind of the file system of an open file or folder.
-///
-/// # Errors
-/// Returns the error of `fstatfs(2)`.
 pub fn file_system_kind_of(file: impl AsFd) -> io::Result<i64> {
     Ok(magic_number(&rustix::fs::fstatfs(file)?))
 }

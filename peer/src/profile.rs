@@ -173,9 +173,6 @@ impl Profile {
 
     /// Opens the profile in `home` as [`Profile::open`], and begins a new database if only the key is there: for a
     /// login, which is the way on after the loss of a database. The flag is true if that was so.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn open_or_begin_anew(home: &Path) -> Result<(Self, bool), ProfileError> {
         match Self::open(home) {
             Err(ProfileError::MissingDatabase { .. }) => Ok((Self::create(home)?, true)),
@@ -188,9 +185,6 @@ impl Profile {
     }
 
     /// Opens the profile in `home`; `None` if there is none, and nothing is created.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn open_existing(home: &Path, access: Access) -> Result<Option<Self>, ProfileError> {
         if database_file::has_database(home)? { Self::open_in(home, access).map(Some) } else { Ok(None) }
     }
@@ -353,9 +347,6 @@ impl Profile {
     }
 
     /// Returns the account of the profile, if it ever registered or logged in.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn account(&self) -> Result<Option<ProfileAccount>, ProfileError> {
         let (Some(user), Some(tracker)) = (self.setting("user")?, self.setting("tracker")?) else { return Ok(None) };
         let user = user.parse().map_err(|_| self.damaged_error(format!("the account {user:?}")))?;
@@ -363,9 +354,6 @@ impl Profile {
     }
 
     /// Records the account of the profile.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn set_account(&self, account: &ProfileAccount) -> Result<(), ProfileError> {
         let mut writer = self.writer()?;
         // Both or none: a user without a tracker is no account.
@@ -377,50 +365,32 @@ impl Profile {
     }
 
     /// Removes the account; the identity stays.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn clear_account(&self) -> Result<(), ProfileError> {
         // The tracker's setting stays: it is the default of the next login.
         self.set_setting("user", None)
     }
 
     /// Returns the tracker used last, if any.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn last_tracker(&self) -> Result<Option<String>, ProfileError> {
         self.setting("tracker")
     }
 
     /// Returns the UDP port that the node had last; using it again keeps addresses valid that other peers remember.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn last_port(&self) -> Result<Option<u16>, ProfileError> {
         Ok(self.setting("port")?.and_then(|text| text.parse().ok()))
     }
 
     /// Records the node's UDP port.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn set_last_port(&self, port: u16) -> Result<(), ProfileError> {
         self.set_setting("port", Some(&port.to_string()))
     }
 
     /// Returns the record of the last incomplete fetch, as the fetch wrote it.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn last_failed_fetch(&self) -> Result<Option<String>, ProfileError> {
         self.setting("failed_fetch")
     }
 
     /// Records an incomplete fetch, or removes the record.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn set_last_failed_fetch(&self, what: Option<&str>) -> Result<(), ProfileError> {
         // The common case writes nothing, and so never waits for the database.
         if what.is_none() && self.setting("failed_fetch")?.is_none() {
@@ -430,9 +400,6 @@ impl Profile {
     }
 
     /// Returns the program that runs for every received message, and its arguments.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn message_hook(&self) -> Result<Option<Vec<String>>, ProfileError> {
         let damaged = |text: &String| self.damaged_error(format!("the hook {text:?}"));
         let hook = self.setting("hook")?;
@@ -440,26 +407,17 @@ impl Profile {
     }
 
     /// Sets the program that runs for every received message; `None` for none.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn set_message_hook(&self, argv: Option<&[String]>) -> Result<(), ProfileError> {
         let text = argv.map(|argv| serde_json::Value::from(argv).to_string());
         self.set_setting("hook", text.as_deref())
     }
 
     /// Returns whether a terminal rings when a message arrives; on unless turned off.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn is_bell_enabled(&self) -> Result<bool, ProfileError> {
         Ok(self.setting("bell")?.as_deref() != Some("off"))
     }
 
     /// Sets whether a terminal rings when a message arrives.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn set_bell_enabled(&self, rings: bool) -> Result<(), ProfileError> {
         self.set_setting("bell", Some(if rings { "on" } else { "off" }))
     }

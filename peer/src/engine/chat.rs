@@ -100,9 +100,6 @@ pub async fn store_outgoing(
 
 /// Removes an outgoing message from the outbox, and withdraws its offer if the message was never sent. Returns false if
 /// it wasn't queued any more.
-///
-/// # Errors
-/// [`Error`] when the profile can't be written.
 pub async fn cancel_message(me: &LocalUser, to: &UserName, id: MessageId) -> Result<bool, Error> {
     let (profile, to) = (me.profile.clone(), to.clone());
     run_blocking(move || {
@@ -122,9 +119,6 @@ pub async fn cancel_message(me: &LocalUser, to: &UserName, id: MessageId) -> Res
 
 /// Gives up outgoing messages, and withdraws the offers that were never announced. Messages to a user who doesn't exist
 /// are deleted, as nobody got them. Returns the ids of those that were given up. Blocking.
-///
-/// # Errors
-/// [`Error`] when the profile can't be written.
 pub fn fail_messages(
     profile: &Profile,
     to: &UserName,
@@ -175,9 +169,6 @@ pub const fn retry_policy(error: &Error, is_key_recorded: bool) -> RetryPolicy {
 }
 
 /// Returns true if a key of `user` is on record.
-///
-/// # Errors
-/// [`Error`] when the profile can't be read.
 pub async fn is_key_recorded(me: &LocalUser, user: &UserName) -> Result<bool, Error> {
     let (profile, user) = (me.profile.clone(), user.clone());
     run_blocking(move || Ok(profile.known_user(&user)?.is_some())).await

@@ -110,9 +110,6 @@ pub fn withdraw(profile: &Profile, to: &UserName, name: &FileName) -> Result<(),
 }
 
 /// Returns the ids of the messages about an offer that wait in the outbox.
-///
-/// # Errors
-/// [`Error::Profile`] if the profile can't be read.
 pub fn undelivered_messages(profile: &Profile, to: &UserName, name: &FileName) -> Result<Vec<MessageId>, Error> {
     let waiting = profile.queued_for(to, 0, usize::MAX)?;
     let about = |stored: &StoredMessage| stored.message.offer.as_ref().is_some_and(|offer| offer.name == *name);

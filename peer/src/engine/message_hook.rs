@@ -40,9 +40,6 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(30);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the hook, if one is set, for every received message until `stop`.
-///
-/// # Errors
-/// [`Error::Profile`] if the profile can't be read.
 pub async fn run(
     me: LocalUser,
     mut events: broadcast::Receiver<NodeEvent>,

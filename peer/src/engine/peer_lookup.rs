@@ -184,9 +184,6 @@ pub fn check_key(me: &LocalUser, user: &UserName, fingerprint: Fingerprint) -> R
 }
 
 /// Returns the error for a key from the tracker that differs from the pinned one. Blocking.
-///
-/// # Errors
-/// [`Error::Profile`] if the profile can't be read.
 pub fn key_change_error(
     me: &LocalUser,
     user: &UserName,

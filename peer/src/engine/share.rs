@@ -325,9 +325,6 @@ pub(super) fn is_gone(why: &io::Error) -> bool {
 }
 
 /// Hashes a changed share again and updates its record. `progress` can interrupt it.
-///
-/// # Errors
-/// When the profile can't be read or written.
 pub(in crate::engine) fn refresh(
     profile: &Profile,
     share: &Share,
@@ -349,9 +346,6 @@ pub(in crate::engine) fn refresh(
 }
 
 /// Hashes a changed offer to one user again and updates its record, as [`refresh`].
-///
-/// # Errors
-/// When the profile can't be read or written.
 pub(in crate::engine) fn refresh_offer(
     profile: &Profile,
     to: &UserName,

@@ -156,9 +156,6 @@ pub async fn detect_key_loss(me: &LocalUser, timeout: Duration) -> Option<Error>
 }
 
 /// Removes the account from this machine; identity and shares stay. A running node goes on until it is stopped.
-///
-/// # Errors
-/// [`Error::Profile`] if the profile can't be written.
 pub fn logout(profile: &Profile) -> Result<(), Error> {
     Ok(profile.clear_account()?)
 }

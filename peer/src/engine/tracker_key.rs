@@ -72,9 +72,6 @@ impl TrackerKeyCheck<'_> {
     }
 
     /// Records the key as confirmed.
-    ///
-    /// # Errors
-    /// [`Error::Profile`] if the profile can't be written.
     pub fn confirm(&self, key: Fingerprint, notify: &NoticeHandler) -> Result<(), Error> {
         record_key(self.profile, self.address, key, TrackerKeyTrust::Confirmed, notify)
     }

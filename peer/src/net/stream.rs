@@ -97,9 +97,6 @@ impl StreamSender {
 
     /// Sends bulk data that a frame announced. `moved` is called with the number of bytes after each part, as the
     /// whole may take long on a slow network.
-    ///
-    /// # Errors
-    /// The failure of the stream.
     pub async fn send_bulk(&mut self, bytes: Bytes, moved: impl Fn(usize)) -> Result<(), StreamError> {
         let mut left = [bytes];
         while !left[0].is_empty() {
@@ -110,9 +107,6 @@ impl StreamSender {
 
     /// Sends some of the raw bytes that a frame announced, and takes them out of `left`. May be cancelled and called again.
     /// What is `copied` keeps no more in memory than what is not acknowledged yet; else all that `left` is a part of stays.
-    ///
-    /// # Errors
-    /// [`StreamError`] when the stream is gone.
     pub async fn some_bulk(&mut self, left: &mut Bytes, copied: bool) -> Result<(), StreamError> {
         if copied {
             let count = self.stream.write(left).await?;

@@ -202,9 +202,6 @@ impl TrackerConnection {
     }
 
     /// Waits for the next event after a SUBSCRIBE. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`TrackerError`] if the connection is unusable.
     pub async fn next_event(&mut self) -> Result<TrackerEvent, TrackerError> {
         if let Some(event) = self.events.pop() {
             return Ok(event);

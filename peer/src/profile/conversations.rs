@@ -27,9 +27,6 @@ pub struct QueuedCount {
 
 impl Profile {
     /// Returns everybody met or talked with, and the time of the last message in milliseconds since 1970.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn known_people(&self) -> Result<Vec<(UserName, Option<i64>)>, ProfileError> {
         let rows: Vec<(String, Option<i64>)> = {
             let ledger = self.message_reader()?;
@@ -48,9 +45,6 @@ impl Profile {
     }
 
     /// Returns the number of waiting messages for each recipient.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn queued_counts(&self) -> Result<Vec<QueuedCount>, ProfileError> {
         let rows: Vec<(String, i64, bool)> = {
             let ledger = self.message_reader()?;
@@ -68,9 +62,6 @@ impl Profile {
     }
 
     /// Returns the conversations with unread messages.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn unread_counts(&self) -> Result<Vec<UnreadCount>, ProfileError> {
         let rows: Vec<(String, i64)> = {
             let ledger = self.message_reader()?;
@@ -88,9 +79,6 @@ impl Profile {
     }
 
     /// Marks the conversation with `with` as read, up to a place or to its end; returns false if it was read before.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn mark_read(&self, with: &UserName, up_to: Option<i64>) -> Result<bool, ProfileError> {
         let mut writer = self.writer()?;
         let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
@@ -114,9 +102,6 @@ impl Profile {
     }
 
     /// Blocks `user`; returns false if the user was blocked already.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn block(&self, user: &UserName, now_s: i64) -> Result<bool, ProfileError> {
         let changed = self.writer()?.execute(
             "INSERT INTO blocked (user, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
@@ -126,18 +111,12 @@ impl Profile {
     }
 
     /// Unblocks `user`; returns false if the user was not blocked.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn unblock(&self, user: &UserName) -> Result<bool, ProfileError> {
         let changed = self.writer()?.execute("DELETE FROM blocked WHERE user = ?1", [user.as_str()]);
         self.db_result(changed).map(|rows| rows > 0)
     }
 
     /// Returns whether `user` is blocked.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn is_blocked(&self, user: &UserName) -> Result<bool, ProfileError> {
         let database = self.reader();
         let mut query = self.db_result(database.prepare_cached("SELECT 1 FROM blocked WHERE user = ?1"))?;
@@ -145,9 +124,6 @@ impl Profile {
     }
 
     /// Returns the blocked users.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn blocked(&self) -> Result<Vec<UserName>, ProfileError> {
         let names: Vec<String> = {
             let database = self.reader();

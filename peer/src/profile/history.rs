@@ -50,9 +50,6 @@ impl HistoryQuery {
 
 impl Profile {
     /// Returns the selected messages, oldest first.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn history(&self, query: &HistoryQuery) -> Result<Vec<StoredMessage>, ProfileError> {
         let (sql, values) = query.sql();
         let mut rows: Vec<MessageRow> = {

@@ -79,9 +79,6 @@ impl Profile {
     }
 
     /// Returns the number of messages that [`Profile::forget`] would remove.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn count_forgettable(&self, what: &ForgetQuery) -> Result<usize, ProfileError> {
         let (conditions, peer, before) = what.sql();
         let ledger = self.message_reader()?;
@@ -94,17 +91,11 @@ impl Profile {
     }
 
     /// Returns the retention time of the history in milliseconds; `None` keeps everything.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn history_retention_ms(&self) -> Result<Option<i64>, ProfileError> {
         Ok(self.setting(KEEP_HISTORY_KEY)?.and_then(|text| text.parse().ok()).filter(|kept: &i64| *kept > 0))
     }
 
     /// Sets the retention time of the history.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn set_history_retention_ms(&self, kept_ms: Option<i64>) -> Result<(), ProfileError> {
         self.set_setting(KEEP_HISTORY_KEY, kept_ms.map(|kept| kept.to_string()).as_deref())
     }

@@ -49,9 +49,6 @@ impl TrackerKeyTrust {
 
 impl Profile {
     /// Returns the tracker at `address`.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn tracker_at(&self, address: &str) -> Result<Option<KnownTracker>, ProfileError> {
         let database = self.reader();
         let query = "SELECT fingerprint, confirmed FROM tracker_address JOIN tracker_key USING (fingerprint)
@@ -65,9 +62,6 @@ impl Profile {
     }
 
     /// Returns all recorded addresses, as they were written, with their trackers. Confirmed keys come first.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn known_trackers(&self) -> Result<Vec<(String, KnownTracker)>, ProfileError> {
         let database = self.reader();
         let query = "SELECT address, fingerprint, confirmed FROM tracker_address JOIN tracker_key USING (fingerprint)
@@ -84,9 +78,6 @@ impl Profile {
     }
 
     /// Returns the trust in a tracker's key, if the key is on record.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn tracker_key_trust(&self, key: &Fingerprint) -> Result<Option<TrackerKeyTrust>, ProfileError> {
         let database = self.reader();
         let mut query =
@@ -96,9 +87,6 @@ impl Profile {
     }
 
     /// Records the key of the tracker at `address`. A confirmed key stays confirmed.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn record_tracker(&self, address: &str, key: &Fingerprint) -> Result<(), ProfileError> {
         self.change_trackers(|transaction| {
             let key = key.to_string();
@@ -109,9 +97,6 @@ impl Profile {
     }
 
     /// Records the key of the tracker at `address` as confirmed.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn confirm_tracker(&self, address: &str, key: &Fingerprint) -> Result<(), ProfileError> {
         self.change_trackers(|transaction| {
             let key = key.to_string();
@@ -121,9 +106,6 @@ impl Profile {
     }
 
     /// Replaces the key of the tracker at `address`, at all addresses of that tracker. The new key is confirmed.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn replace_tracker_key(&self, address: &str, key: &Fingerprint) -> Result<(), ProfileError> {
         self.change_trackers(|transaction| {
             let key = key.to_string();

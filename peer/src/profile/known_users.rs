@@ -38,9 +38,6 @@ pub enum KeyComparison {
 
 impl Profile {
     /// Compares a user's key with the pinned one, or pins it at the first meeting.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn compare_or_pin_key(
         &self,
         user: &UserName,
@@ -64,9 +61,6 @@ impl Profile {
     }
 
     /// Pins `fingerprint` as the key of `user`, in place of any other.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn trust(
         &self,
         user: &UserName,
@@ -85,17 +79,11 @@ impl Profile {
     }
 
     /// Returns the record of `user`.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn known_user(&self, user: &UserName) -> Result<Option<KnownUser>, ProfileError> {
         self.known_user_where("user = ?1", user.as_str())
     }
 
     /// Returns whether this profile's user ever wrote to `user`.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn has_written_to(&self, user: &UserName) -> Result<bool, ProfileError> {
         let database = self.reader();
         let query = "SELECT EXISTS (SELECT 1 FROM message WHERE peer = ?1 AND direction = 'out')";
@@ -104,17 +92,11 @@ impl Profile {
     }
 
     /// Returns the known user with this key.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn known_user_with_key(&self, fingerprint: &Fingerprint) -> Result<Option<KnownUser>, ProfileError> {
         self.known_user_where("fingerprint = ?1", &fingerprint.to_string())
     }
 
     /// Returns the user with this pinned key, if it is anybody other than `user`.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn owner_of_key(&self, key: &Fingerprint, user: &UserName) -> Result<Option<UserName>, ProfileError> {
         let owner: Option<String> = {
             let database = self.reader();
@@ -128,9 +110,6 @@ impl Profile {
     }
 
     /// Records the addresses of a user, for the time when the tracker can't be asked.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn remember_addresses(&self, user: &UserName, addresses: &[SocketAddr]) -> Result<(), ProfileError> {
         // Unchanged addresses cost no write, which may wait for the disk or another process.
         if self.known_user(user)?.is_none_or(|friend| friend.addresses == addresses) || self.is_read_only() {

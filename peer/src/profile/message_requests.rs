@@ -119,9 +119,6 @@ pub(super) fn accept(transaction: &Transaction<'_>, peer: &UserName) -> rusqlite
 
 impl Profile {
     /// Accepts the messages of `user`; returns false if they were accepted already.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn accept(&self, user: &UserName) -> Result<bool, ProfileError> {
         let mut writer = self.writer()?;
         let transaction = self.db_result(writer.transaction())?;
@@ -131,9 +128,6 @@ impl Profile {
     }
 
     /// Returns the status of the conversation with `user`.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn conversation_status(&self, user: &UserName) -> Result<ConversationStatus, ProfileError> {
         let ledger = self.message_reader()?;
         let mut query =
@@ -149,9 +143,6 @@ impl Profile {
     }
 
     /// Returns the strangers with pending requests who are not blocked.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn message_requests(&self) -> Result<Vec<UserName>, ProfileError> {
         let names: Vec<String> = {
             let ledger = self.message_reader()?;

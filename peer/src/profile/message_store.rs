@@ -28,9 +28,6 @@ pub enum StoreOutcome {
 
 impl Profile {
     /// Stores a message of ours and puts it into the outbox. Writing to a stranger accepts them.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn store_outgoing(
         &self,
         to: &UserName,

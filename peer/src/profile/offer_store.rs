@@ -10,9 +10,6 @@ use super::{HashedFile, HashedShare, Profile, ProfileError, Share, SharePage};
 
 impl Profile {
     /// Stores an offer for `to`, replacing the one of the same name.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn put_offer(&self, to: &UserName, hashed: &HashedShare) -> Result<(), ProfileError> {
         let HashedShare { share, manifest } = hashed;
         let inserted = self.writer()?.execute(
@@ -37,9 +34,6 @@ impl Profile {
     }
 
     /// Removes an offer; returns false if there is none.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn remove_offer(&self, to: &UserName, name: &FileName) -> Result<bool, ProfileError> {
         let removed = self
             .writer()?
@@ -48,33 +42,21 @@ impl Profile {
     }
 
     /// Returns all offers with their recipients, ordered by both.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn offers(&self) -> Result<Vec<(UserName, Share)>, ProfileError> {
         self.offers_where("?1 = ''", "")
     }
 
     /// Returns the offers of this name with their recipients.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn offers_named(&self, name: &FileName) -> Result<Vec<(UserName, Share)>, ProfileError> {
         self.offers_where("name = ?1", name.as_str())
     }
 
     /// Returns the offer of this name for `to`.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn offer(&self, to: &UserName, name: &FileName) -> Result<Option<Share>, ProfileError> {
         Ok(self.offers_named(name)?.into_iter().find(|(user, _)| user == to).map(|(_, share)| share))
     }
 
     /// Returns the offers for `to` with this content hash.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn offers_with_hash(&self, to: &UserName, hash: &ContentHash) -> Result<Vec<Share>, ProfileError> {
         let rows: Vec<ShareRow> = {
             let database = self.reader();
@@ -87,17 +69,11 @@ impl Profile {
     }
 
     /// Returns the stored hashes of an offer for `to` with this content hash.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn offered_manifest(&self, to: &UserName, hash: &ContentHash) -> Result<Option<HashedFile>, ProfileError> {
         self.hashed_file_where("offer WHERE hash = ?1 AND peer = ?2 LIMIT 1", params![hash.as_bytes(), to.as_str()])
     }
 
     /// Returns a page as [`Profile::shares_page`] does, with the offers for `to` in place of shares of the same names.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn shares_page_for(
         &self,
         to: &UserName,

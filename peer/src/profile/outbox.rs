@@ -23,26 +23,17 @@ pub struct QueuedMessage {
 
 impl Profile {
     /// Returns up to `limit` messages that wait for `to`, after the place `after`, in the order of writing.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn queued_for(&self, to: &UserName, after: i64, limit: usize) -> Result<Vec<StoredMessage>, ProfileError> {
         let waiting = self.queued_where("outbox.peer = ?1 AND outbox.seq > ?2", to.as_str(), after, limit)?;
         Ok(waiting.into_iter().map(|waiting| waiting.stored).collect())
     }
 
     /// Returns the whole outbox, oldest message first.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn outbox(&self) -> Result<Vec<QueuedMessage>, ProfileError> {
         self.queued_where("?1 = '' AND outbox.seq > ?2", "", 0, usize::MAX)
     }
 
     /// Returns the users for whom messages wait.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn queued_recipients(&self) -> Result<Vec<UserName>, ProfileError> {
         let names: Vec<String> = {
             let ledger = self.message_reader()?;
@@ -54,9 +45,6 @@ impl Profile {
     }
 
     /// Returns the state of a message of ours to `to`; `None` if there is no such message.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn outgoing_state(&self, to: &UserName, id: MessageId) -> Result<Option<MessageState>, ProfileError> {
         let state: Option<String> = {
             let ledger = self.message_reader()?;
@@ -70,9 +58,6 @@ impl Profile {
     }
 
     /// Returns a message of ours to `to`; `None` if there is no such message.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn outgoing_message(&self, to: &UserName, id: MessageId) -> Result<Option<StoredMessage>, ProfileError> {
         let row = {
             let ledger = self.message_reader()?;
@@ -123,9 +108,6 @@ impl Profile {
     }
 
     /// Returns the outbox's time in milliseconds, when this machine's clock says `now_ms`.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn outbox_now(&self, now_ms: i64) -> Result<i64, ProfileError> {
         let ledger = self.message_reader()?;
         // Only read, so that the outbox can be looked at while another process writes.
@@ -133,9 +115,6 @@ impl Profile {
     }
 
     /// Advances and stores the outbox's clock; `ran` is the time that this process ran since its last call.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn advance_outbox_clock(&self, now_ms: i64, ran: Duration) -> Result<i64, ProfileError> {
         let mut writer = self.writer()?;
         let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
@@ -151,9 +130,6 @@ impl Profile {
 
     /// Expires messages that have waited since before `before`, and returns them. A message with a start after `now_ms`
     /// was stored by another clock: it is set to `now_ms`. Both are times of [`Profile::outbox_now`].
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn expire_outbox(&self, before: i64, now_ms: i64) -> Result<Vec<StoredMessage>, ProfileError> {
         let late: Vec<QueuedMessage> = self.outbox()?.into_iter().filter(|waiting| waiting.since < before).collect();
         for waiting in &late {
@@ -166,9 +142,6 @@ impl Profile {
     }
 
     /// Records whether messages for `user` are held back because the key changed; false if that was recorded already.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn set_frozen(&self, user: &UserName, frozen: bool) -> Result<bool, ProfileError> {
         let changed = self.writer()?.execute(
             "INSERT INTO conversation (peer, frozen) VALUES (?1, ?2)

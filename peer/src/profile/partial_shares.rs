@@ -28,9 +28,6 @@ pub struct PartialShare {
 
 impl Profile {
     /// Stores a partial share, replacing the one of the same path.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn put_partial(&self, partial: &PartialShare) -> Result<(), ProfileError> {
         // A resumed fetch shares the same partial file again.
         let inserted = self.writer()?.execute(
@@ -48,34 +45,22 @@ impl Profile {
     }
 
     /// Removes the partial share at this path; returns false if there is none.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn remove_partial(&self, part: &Path) -> Result<bool, ProfileError> {
         let removed = self.writer()?.execute("DELETE FROM partial WHERE part = ?1", [part.as_os_str().as_bytes()]);
         self.db_result(removed).map(|rows| rows > 0)
     }
 
     /// Returns all partial shares, ordered by name.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn partials(&self) -> Result<Vec<PartialShare>, ProfileError> {
         self.partials_where("?1 = ''", "")
     }
 
     /// Returns the partial shares of this name.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn partials_named(&self, name: &FileName) -> Result<Vec<PartialShare>, ProfileError> {
         self.partials_where("name = ?1", name.as_str())
     }
 
     /// Returns the partial shares of the file with this content hash.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn partials_with_hash(&self, hash: &ContentHash) -> Result<Vec<PartialShare>, ProfileError> {
         self.partials_where("hash = ?1", hash.as_bytes())
     }

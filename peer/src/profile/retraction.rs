@@ -42,9 +42,6 @@ impl Profile {
     }
 
     /// Removes an offer that was never announced to `to` and won't be; returns false if it was, or may be.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn withdraw_undelivered_offer(&self, to: &UserName, offer: &FileOffer) -> Result<bool, ProfileError> {
         let told: Vec<(String, String)> = {
             let ledger = self.message_reader()?;

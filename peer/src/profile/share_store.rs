@@ -63,9 +63,6 @@ pub(super) const SHARE_COLUMNS: &str = "name, path, size, mtime_ns, inode, execu
 
 impl Profile {
     /// Stores shares, each replacing the one of the same name; all or none.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn put_shares(&self, shares: &[HashedShare]) -> Result<(), ProfileError> {
         let mut writer = self.writer()?;
         // One transaction: every commit waits for the disk.
@@ -95,9 +92,6 @@ impl Profile {
     }
 
     /// Removes the shares of these names; returns how many there were.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn remove_shares<'a>(&self, names: impl IntoIterator<Item = &'a FileName>) -> Result<usize, ProfileError> {
         let mut writer = self.writer()?;
         let transaction = self.db_result(writer.transaction())?;
@@ -110,17 +104,11 @@ impl Profile {
     }
 
     /// Returns the share of this name.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn share(&self, name: &FileName) -> Result<Option<Share>, ProfileError> {
         self.share_where("name = ?1", name.as_str())
     }
 
     /// Returns up to `limit` shares with this content hash, after the row `after`, each with its row number.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn shares_with_hash(
         &self,
         hash: &ContentHash,
@@ -143,18 +131,12 @@ impl Profile {
     }
 
     /// Returns the stored hashes of a share with this content hash.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn hashed_file(&self, hash: &ContentHash) -> Result<Option<HashedFile>, ProfileError> {
         self.hashed_file_where("share WHERE hash = ?1 LIMIT 1", [hash.as_bytes()])
     }
 
     /// Returns the stored hashes of a file at this path, under any name, unless its content may have changed since. If
     /// only other metadata differ, the content is compared when it is sent.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn hashed_file_at(&self, path: &Path, id: FileVersion) -> Result<Option<HashedFile>, ProfileError> {
         let path = path.as_os_str().as_bytes();
         let found = self.hashed_file_where("share WHERE path = ?1 LIMIT 1", [path])?;
@@ -162,9 +144,6 @@ impl Profile {
     }
 
     /// Returns up to 8 shares with this inode, size and modification time, at any path.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn shares_with_version(&self, id: FileVersion) -> Result<Vec<Share>, ProfileError> {
         // Collected before the rows are checked, so that the shared connection is free again.
         let rows: Vec<ShareRow> = {
@@ -180,9 +159,6 @@ impl Profile {
     }
 
     /// Records new metadata of files whose content turned out to be unchanged, each by its name and hash.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn record_versions<'a>(
         &self,
         versions: impl IntoIterator<Item = (&'a FileName, &'a ContentHash, FileVersion)>,
@@ -205,9 +181,6 @@ impl Profile {
     }
 
     /// Returns up to `limit` shares whose names start with `prefix` and follow `after`.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn shares_page(&self, prefix: &str, after: &str, limit: usize) -> Result<SharePage, ProfileError> {
         // All names with the prefix sort below the prefix followed by U+10FFFF, the last code point.
         let database = self.reader();
@@ -225,9 +198,6 @@ impl Profile {
     }
 
     /// Returns the number of shares.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn share_count(&self) -> Result<usize, ProfileError> {
         let count = self.reader().query_row("SELECT count(*) FROM share", [], |row| row.get::<_, i64>(0));
         self.db_result(count).map(|count| usize::try_from(count).unwrap_or(0))

@@ -21,9 +21,6 @@ pub struct SharedFolder {
 
 impl Profile {
     /// Stores these folders as they are now.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn put_folders(&self, folders: &[SharedFolder]) -> Result<(), ProfileError> {
         let mut writer = self.writer()?;
         let transaction = self.db_result(writer.transaction())?;
@@ -36,9 +33,6 @@ impl Profile {
     }
 
     /// Returns true if `folder` or one below it is empty.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn has_empty_folder(&self, folder: &str) -> Result<bool, ProfileError> {
         let database = self.reader();
         let query = format!("SELECT 1 FROM folder WHERE empty AND ({AT_OR_BELOW})");
@@ -47,9 +41,6 @@ impl Profile {
     }
 
     /// Removes `folder` and those below it.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn remove_folders(&self, folder: &str) -> Result<(), ProfileError> {
         let writer = self.writer()?;
         let mut remove = self.db_result(writer.prepare_cached(&format!("DELETE FROM folder WHERE {AT_OR_BELOW}")))?;
@@ -57,9 +48,6 @@ impl Profile {
     }
 
     /// Returns up to `limit` empty folders whose names start with `prefix` and follow `after`.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn empty_folders_page(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<FileName>, ProfileError> {
         let found = self.folders_page("empty", prefix, after, limit)?;
         Ok(found.into_iter().map(|(name, _)| name).collect())
@@ -67,9 +55,6 @@ impl Profile {
 
     /// Returns up to `limit` folders with known times whose names start with `prefix` and follow `after`, with their
     /// modification times in nanoseconds since 1970.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
     pub fn folder_times_page(
         &self,
         prefix: &str,

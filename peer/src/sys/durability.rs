@@ -101,9 +101,6 @@ fn probe_size(file: &File, bytes: u64, by_fuse: bool) -> io::Result<()> {
 }
 
 /// Makes a range of `file` read as zeros, as a hole if the file system has holes. Doesn't extend the file.
-///
-/// # Errors
-/// Returns the system's error.
 pub fn zero_range(file: &File, range: Range<u64>) -> io::Result<()> {
     let Range { start, end } = range;
     let end = end.min(file.metadata()?.len());

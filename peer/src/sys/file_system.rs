@@ -58,9 +58,6 @@ pub fn device(metadata: &Metadata) -> u64 {
 }
 
 /// Returns true if the file system at `path` holds kernel state and no users' files.
-///
-/// # Errors
-/// Returns the error of `statfs(2)`.
 pub fn is_pseudo_file_system(path: &Path) -> io::Result<bool> {
     Ok(PSEUDO_KINDS.contains(&certs::file_system_kind(path)?))
 }

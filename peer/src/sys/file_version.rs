@@ -88,9 +88,6 @@ impl FileVersion {
 }
 
 /// Returns the version of an open file; `None` if it isn't a regular file.
-///
-/// # Errors
-/// Returns the error of `fstat(2)`.
 pub fn open_file_version(file: &File) -> io::Result<Option<FileVersion>> {
     let metadata = file.metadata()?;
     Ok(metadata.is_file().then(|| file_version(&metadata)))

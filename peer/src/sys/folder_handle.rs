@@ -96,9 +96,6 @@ const NEW_FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
 
 impl FolderHandle {
     /// Opens the folder at `path`. The user gave this path, so links in it are followed.
-    ///
-    /// # Errors
-    /// Returns the system's error.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self(open_folder(rustix::fs::CWD, path, OFlags::empty())?))
     }
@@ -118,9 +115,6 @@ impl FolderHandle {
     }
 
     /// Returns the names of its entries as they are sent. Leaves out names that can't be sent.
-    ///
-    /// # Errors
-    /// Returns the system's error.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let name = |entry: rustix::io::Result<rustix::fs::DirEntry>| match entry {
             Ok(entry) => encode_component(entry.file_name().to_bytes()).map(|name| Ok(name.into_owned())),
@@ -172,9 +166,6 @@ impl FolderHandle {
     }
 
     /// Returns the kind of `name`; `None` if it doesn't exist.
-    ///
-    /// # Errors
-    /// Returns the system's error.
     pub fn entry_kind(&self, name: &str) -> io::Result<Option<EntryKind>> {
         let name: &OsStr = &disk_name(name);
         match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -189,9 +180,6 @@ impl FolderHandle {
     }
 
     /// Sets the folder's modification time, in seconds since 1970 and nanoseconds beyond.
-    ///
-    /// # Errors
-    /// Returns the system's error.
     pub fn set_modified(&self, seconds: i64, nanoseconds: u32) -> io::Result<()> {
         let last_modification = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
         // UTIME_OMIT leaves the access time unchanged (utimensat(2)).
@@ -208,9 +196,6 @@ impl FolderHandle {
     }
 
     /// Returns true if `name` still refers to this open file.
-    ///
-    /// # Errors
-    /// Returns the system's error.
     pub fn is_named(&self, name: &str, file: &File) -> io::Result<bool> {
         let name: &OsStr = &disk_name(name);
         match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -234,9 +219,6 @@ impl FolderHandle {
     }
 
     /// Renames the file `from` to `to`, replacing an existing file.
-    ///
-    /// # Errors
-    /// Returns the system's error.
     pub fn rename_replace(&self, from: &str, to: &str) -> io::Result<()> {
         let from: &OsStr = &disk_name(from);
         let to: &OsStr = &disk_name(to);
@@ -244,9 +226,6 @@ impl FolderHandle {
     }
 
     /// Removes the file `name` if it exists.
-    ///
-    /// # Errors
-    /// Returns the system's error.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         let name: &OsStr = &disk_name(name);
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
@@ -256,9 +235,6 @@ impl FolderHandle {
     }
 
     /// Returns the free space of the folder's file system.
-    ///
-    /// # Errors
-    /// Returns the system's error.
     pub fn free_space(&self) -> io::Result<FreeSpace> {
         let stat = rustix::fs::fstatvfs(&self.0)?;
         // Pseudo file systems and some FUSE file systems report a size of 0.
@@ -342,9 +318,6 @@ impl FolderHandle {
     }
 
     /// Returns true if no other user can change `file`, which lies in this folder, through a hard link or as its owner.
-    ///
-    /// # Errors
-    /// Returns the error of `fstat(2)`.
     pub fn is_sole_owner(&self, file: &File) -> io::Result<bool> {
         let metadata = file.metadata()?;
         // Another name may lie in a folder that others can write to.
@@ -419,9 +392,6 @@ pub fn is_owner_only(metadata: &Metadata) -> bool {
 }
 
 /// Makes the file executable for all users who may read it, and never for others.
-///
-/// # Errors
-/// Returns the system's error.
 pub fn make_executable(file: &File) -> io::Result<()> {
     // The execute bits follow the read bits, as the umask left them.
     let mode = file.metadata()?.mode() & 0o777;
@@ -429,9 +399,6 @@ pub fn make_executable(file: &File) -> io::Result<()> {
 }
 
 /// Removes all permissions of the group and of others.
-///
-/// # Errors
-/// Returns the system's error.
 pub fn make_owner_only(file: &File) -> io::Result<()> {
     let mode = file.metadata()?.mode() & 0o700;
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)

@@ -21,9 +21,6 @@ pub enum TypeAheadPolicy {
 }
 
 /// Discards input that was typed and not read.
-///
-/// # Errors
-/// Returns the terminal's error.
 pub fn discard_typed_ahead() -> io::Result<()> {
     Ok(tcflush(job_control::open_terminal()?, QueueSelector::IFlush)?)
 }
@@ -34,9 +31,6 @@ pub struct HiddenInputGuard(());
 
 impl HiddenInputGuard {
     /// Hides the input, and discards or keeps earlier input.
-    ///
-    /// # Errors
-    /// Returns the terminal's error.
     pub fn start(typed_ahead: TypeAheadPolicy) -> io::Result<Self> {
         let terminal = job_control::open_terminal()?;
         let modes = tcgetattr(&terminal)?;

@@ -65,9 +65,6 @@ pub fn requested_termination() -> Option<u8> {
 }
 
 /// Stops this process. Returns when it continues.
-///
-/// # Errors
-/// Returns the error of `kill(2)`.
 pub fn stop_process() -> io::Result<()> {
     // SIGSTOP, since SIGTSTP has a handler in this process.
     Ok(kill_process(getpid(), Signal::STOP)?)
@@ -81,9 +78,6 @@ pub fn is_orphaned() -> bool {
 }
 
 /// Makes this process check its terminal's size, as if the size had changed.
-///
-/// # Errors
-/// Returns the error of `kill(2)`.
 pub fn raise_resize_signal() -> io::Result<()> {
     Ok(kill_process(getpid(), Signal::WINCH)?)
 }

@@ -43,9 +43,6 @@ pub struct FullViewTerminal {
 
 impl FullViewTerminal {
     /// Takes the terminal and starts the key reader.
-    ///
-    /// # Errors
-    /// The I/O error of the terminal.
     pub fn open(mut model: FullViewModel) -> io::Result<(Self, mpsc::Receiver<ViewInput>)> {
         model.resize(terminal_size());
         let raw = RawTerminal::enter(ScreenKind::Alternate)?;

@@ -57,9 +57,6 @@ enum ScreenState {
 
 impl LineViewTerminal {
     /// Takes the terminal and starts the key reader.
-    ///
-    /// # Errors
-    /// The I/O error of the terminal.
     pub fn open(model: LineViewModel) -> io::Result<(Self, mpsc::Receiver<ViewInput>)> {
         let raw = RawTerminal::enter(ScreenKind::Inline)?;
         let pen = TerminalBuffer::default();

@@ -37,9 +37,6 @@ static IS_ALTERNATE_SCREEN: AtomicBool = AtomicBool::new(false);
 
 impl RawTerminal {
     /// Enters raw mode and holds lines for standard error until it is left.
-    ///
-    /// # Errors
-    /// The I/O error of the terminal.
     pub(super) fn enter(kind: ScreenKind) -> io::Result<Self> {
         let this = Self { kind };
         this.acquire()?;
@@ -62,9 +59,6 @@ impl RawTerminal {
     }
 
     /// Takes the terminal again after a stop; returns false while this process is in the background.
-    ///
-    /// # Errors
-    /// The I/O error of the terminal.
     pub(super) fn reacquire(&self) -> io::Result<bool> {
         if job_control::is_in_background() {
             return Ok(false);
@@ -169,9 +163,6 @@ pub(super) struct TerminalBuffer(std::sync::Arc<Mutex<Vec<u8>>>);
 
 impl TerminalBuffer {
     /// Writes the buffered frame to the terminal.
-    ///
-    /// # Errors
-    /// The I/O error of the terminal.
     pub(super) fn write_out(&self) -> io::Result<()> {
         let mut drawn = self.0.lock();
         if drawn.is_empty() {

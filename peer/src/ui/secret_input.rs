@@ -24,9 +24,6 @@ pub enum SecretInput {
 }
 
 /// Writes a prompt to the controlling terminal, so that it is seen even if standard error is redirected.
-///
-/// # Errors
-/// The I/O error of the terminal.
 pub fn write_prompt(text: &str) -> io::Result<()> {
     match std::fs::OpenOptions::new().write(true).open("/dev/tty") {
         Ok(mut terminal) => terminal.write_all(text.as_bytes()),
@@ -35,9 +32,6 @@ pub fn write_prompt(text: &str) -> io::Result<()> {
 }
 
 /// Reads a line from the terminal without echo; blocks until it is complete.
-///
-/// # Errors
-/// The I/O error of the terminal.
 pub fn read_secret() -> io::Result<SecretInput> {
     let mut keyboard = KeyboardReader::open()?;
     let mut reading = SecretReader::new(Charset::of_locale(&locale()));

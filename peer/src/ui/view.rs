@@ -195,32 +195,17 @@ pub trait TerminalView {
     fn open_conversation(&self) -> Option<&UserName>;
 
     /// Handles a key.
-    ///
-    /// # Errors
-    /// The I/O error of the terminal.
     fn handle_input(&mut self, key: &ViewInput, now: Instant) -> io::Result<Vec<ViewCommand>>;
 
     /// Handles news.
-    ///
-    /// # Errors
-    /// The I/O error of the terminal.
     fn handle_update(&mut self, news: &ViewUpdate, now: Instant) -> io::Result<Vec<ViewCommand>>;
 
     /// Draws changes. Returns true if more is left to draw, so that a key can be handled in between.
-    ///
-    /// # Errors
-    /// The I/O error of the terminal.
     fn draw(&mut self) -> io::Result<bool>;
 
     /// Releases the terminal and stops the process until it is continued; [`ViewUpdate::Resumed`] comes next.
-    ///
-    /// # Errors
-    /// The I/O error of the terminal.
     fn suspend(&mut self) -> io::Result<()>;
 
     /// Removes from the screen whatever must not stay there after the view ends.
-    ///
-    /// # Errors
-    /// The I/O error of the terminal.
     fn close(&mut self) -> io::Result<()>;
 }

@@ -41,9 +41,6 @@ impl From<LineError> for io::Error {
 impl LineBuffer {
     /// Reads the next line with its end, of at most `limit` bytes; `None` when the stream ended. Cancel-safe: what came
     /// of a line stays here.
-    ///
-    /// # Errors
-    /// [`LineError`].
     pub async fn read_line(
         &mut self,
         from: &mut (impl AsyncRead + Unpin),

@@ -97,9 +97,6 @@ impl From<DataFolderError> for CommandError {
 }
 
 /// Runs one command.
-///
-/// # Errors
-/// [`CommandError`] when the command fails.
 pub fn run_command(command: &TrackerCommand, settings: &TrackerSettings) -> Result<(), CommandError> {
     // The only command that needs no data folder.
     if matches!(command, TrackerCommand::Config) {

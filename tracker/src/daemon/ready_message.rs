@@ -25,9 +25,6 @@ pub(super) fn register_command(listening: &[SocketAddr], fingerprint: &str) -> S
 }
 
 /// Prints that the tracker is ready.
-///
-/// # Errors
-/// The error of writing to standard output.
 pub(super) fn print(listening: &[SocketAddr], fingerprint: &Fingerprint) -> io::Result<()> {
     let command = register_command(listening, &fingerprint.to_string());
     let mut stdout = io::stdout().lock();

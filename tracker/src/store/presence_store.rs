@@ -122,9 +122,6 @@ impl PresenceStore {
     }
 
     /// Stores changes: first all presences, then their lists. After an error some of them may be stored.
-    ///
-    /// # Errors
-    /// [`PresenceStoreError`].
     pub fn store(&self, changes: &[PresenceChange], now: SystemTime) -> Result<(), PresenceStoreError> {
         let mut db = self.db.lock();
         // Presences first: they are small, and matter more than the lists if the process is killed in between.

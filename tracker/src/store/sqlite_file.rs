@@ -27,9 +27,6 @@ const PROBE_BYTES: usize = 32 * 1024;
 const HEADER_BYTES: u64 = 100;
 
 /// Opens or creates a database, with a write-ahead log if the file system supports one.
-///
-/// # Errors
-/// SQLite's error.
 pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let with_log = || {
         let db = connect(path)?;

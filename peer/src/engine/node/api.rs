@@ -255,9 +255,6 @@ impl NodeApi {
     }
 
     /// Removes a message from the outbox, so that it is not sent. Returns false if it was not queued.
-    ///
-    /// # Errors
-    /// The profile can't be written.
     pub async fn cancel(&self, to: &UserName, id: MessageId) -> Result<bool, Error> {
         match self {
             Self::Embedded(core) => core.cancel(to, id).await,
@@ -266,9 +263,6 @@ impl NodeApi {
     }
 
     /// Sends a typing notice, if there is a link to the user.
-    ///
-    /// # Errors
-    /// The node has ended.
     pub async fn typing(&self, to: &UserName) -> Result<(), Error> {
         match self {
             Self::Embedded(core) => {
@@ -280,9 +274,6 @@ impl NodeApi {
     }
 
     /// Returns messages of the history, the oldest first.
-    ///
-    /// # Errors
-    /// The profile can't be read.
     pub async fn history(&self, query: HistoryQuery) -> Result<Vec<StoredMessage>, Error> {
         match self {
             Self::Embedded(core) => core.history(query).await,
@@ -291,9 +282,6 @@ impl NodeApi {
     }
 
     /// Marks the messages of `with` as read, all or those up to a place.
-    ///
-    /// # Errors
-    /// The profile can't be written.
     pub async fn mark_read(&self, with: &UserName, up_to: Option<i64>) -> Result<(), Error> {
         match self {
             Self::Embedded(core) => core.mark_read(with.clone(), up_to).await,
@@ -302,9 +290,6 @@ impl NodeApi {
     }
 
     /// Returns everybody met, online or written with.
-    ///
-    /// # Errors
-    /// The profile can't be read.
     pub async fn users(&self) -> Result<Vec<UserSummary>, Error> {
         match self {
             Self::Embedded(core) => core.users().await,
@@ -313,9 +298,6 @@ impl NodeApi {
     }
 
     /// Blocks a user and closes the links to them. Returns false if they were blocked already.
-    ///
-    /// # Errors
-    /// The profile can't be written.
     pub async fn block(&self, user: &UserName) -> Result<bool, Error> {
         match self {
             Self::Embedded(core) => core.block(user.clone()).await,
@@ -324,9 +306,6 @@ impl NodeApi {
     }
 
     /// Lifts a block. Returns false if there was none.
-    ///
-    /// # Errors
-    /// The profile can't be written.
     pub async fn unblock(&self, user: &UserName) -> Result<bool, Error> {
         match self {
             Self::Embedded(core) => core.unblock(user.clone()).await,
@@ -335,9 +314,6 @@ impl NodeApi {
     }
 
     /// Accepts a stranger's messages. Returns false if that changed nothing.
-    ///
-    /// # Errors
-    /// The profile can't be written.
     pub async fn accept(&self, user: &UserName) -> Result<bool, Error> {
         match self {
             Self::Embedded(core) => core.accept(user.clone()).await,
@@ -346,9 +322,6 @@ impl NodeApi {
     }
 
     /// Makes a present node attempt the delivery to a user, or to everybody, again. Links to the user are revalidated.
-    ///
-    /// # Errors
-    /// The profile can't be read.
     pub async fn wake(&self, user: Option<&UserName>) -> Result<(), Error> {
         match self {
             Self::Embedded(core) => core.wake(user.cloned()).await,
@@ -357,9 +330,6 @@ impl NodeApi {
     }
 
     /// Reports transfers of this process to all who watch the node.
-    ///
-    /// # Errors
-    /// The node has ended.
     pub async fn report_transfers(&self, transfers: Vec<FileTransfer>) -> Result<(), Error> {
         match self {
             Self::Embedded(core) => {
@@ -400,9 +370,6 @@ impl NodeApi {
 
     /// Returns the node's events from now on. If the node is not present at the tracker, the first one says why. The
     /// conversation with `with` counts as open in a view.
-    ///
-    /// # Errors
-    /// The node has ended.
     pub async fn watch(&self, with: Option<&UserName>) -> Result<NodeEvents, Error> {
         match self {
             Self::Embedded(core) => Ok(NodeEvents::of_core(core, with)),

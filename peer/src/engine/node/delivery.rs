@@ -137,9 +137,6 @@ impl MessageOutbox {
     }
 
     /// Wakes the workers of all users for whom messages are queued.
-    ///
-    /// # Errors
-    /// [`Error`] when the profile can't be read.
     pub(super) async fn wake_all(&self) -> Result<(), Error> {
         let profile = self.me.profile.clone();
         for user in run_blocking(move || Ok(profile.queued_recipients()?)).await? {
@@ -172,9 +169,6 @@ impl MessageOutbox {
     }
 
     /// Removes an outgoing message from the queue. Returns false when it wasn't queued.
-    ///
-    /// # Errors
-    /// [`Error`] when the profile can't be written.
     pub(super) async fn cancel_queued(&self, to: &UserName, id: MessageId) -> Result<bool, Error> {
         let dropped = chat::cancel_message(&self.me, to, id).await?;
         if dropped {
@@ -227,9 +221,6 @@ impl MessageOutbox {
     }
 
     /// Expires messages, and gives the user a notice of each, who watches no events.
-    ///
-    /// # Errors
-    /// [`Error`] when the profile can't be written.
     pub(super) async fn expire_with_notices(&self) -> Result<(), Error> {
         for expired in expire_outbox(&self.me, Duration::ZERO).await? {
             let why = expiry_message(&expired);

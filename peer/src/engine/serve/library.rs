@@ -116,9 +116,6 @@ impl ShareLibrary {
 
     /// Returns a page of shares as they are on the disk now. The page may be empty, with a cursor for the next one,
     /// only for a reader that announced `reads_empty_pages`.
-    ///
-    /// # Errors
-    /// The code and words of the error reply.
     pub async fn list(
         &self,
         to: &UserName,
@@ -164,9 +161,6 @@ impl ShareLibrary {
     }
 
     /// Returns a page of the empty folders.
-    ///
-    /// # Errors
-    /// The code and words of the error reply.
     pub async fn folders(&self, to: &UserName, prefix: String, cursor: String) -> Result<PeerReply, RequestRefusal> {
         let profile = self.profile.clone();
         let found = self.look(to, move |_| Ok(profile.empty_folders_page(&prefix, &cursor, FOLDERS)?)).await;
@@ -175,9 +169,6 @@ impl ShareLibrary {
     }
 
     /// Returns a page of all folders with their times.
-    ///
-    /// # Errors
-    /// The code and words of the error reply.
     pub async fn folder_times(
         &self,
         to: &UserName,
