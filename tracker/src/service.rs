@@ -102,8 +102,6 @@ pub struct TrackerService {
     long_work: WorkerThread,
     /// Permits to go through lists of files.
     search_permits: Arc<FairSemaphore>,
-    /// Held while presence is stored, so that two stores never overlap.
-    store_lock: Arc<tokio::sync::Mutex<()>>,
     /// The permit to change rooms: it is held while a change is stored and told to the registry, which thereby hears of
     /// changes in order.
     room_permit: Arc<FairSemaphore>,
@@ -195,6 +193,7 @@ impl TrackerService {
     ) -> Result<Self, ServiceStartError> {
         let metrics = Arc::new(TrackerMetrics::new());
         accounts.set_metrics(Arc::clone(&metrics));
+        memory.set_metrics(Arc::clone(&metrics));
         accounts.prepare_rooms(Requester::Administrator).await?;
         let known: HashMap<_, _> = accounts.bindings(Requester::Administrator).await?.into_iter().collect();
         let first_event = first_event();
@@ -209,7 +208,7 @@ impl TrackerService {
         let now = Instant::now();
         let rooms = accounts.room_members(Requester::Administrator).await?;
         rooms.into_iter().for_each(|room| registry.update_room(room, now));
-        presence_writer::restore_all(&mut registry, &memory, &known);
+        presence_writer::restore_all(&mut registry, &memory, &known).await;
         // The events of the restore count as earlier ones: nobody waits for them.
         let first_event = registry.last_event();
         Ok(Self {
@@ -227,7 +226,6 @@ impl TrackerService {
             is_presence_failing: AtomicBool::new(false),
             long_work: WorkerThread::start()?,
             search_permits: Arc::new(FairSemaphore::new(MAX_SEARCHES, MAX_WAITING_SEARCHES, 0)),
-            store_lock: Arc::default(),
             room_permit: Arc::new(FairSemaphore::new(1, MAX_WAITING_ROOM_CHANGES, MAX_WAITING_ROOM_CHANGES)),
             last_event: watch::Sender::new(first_event),
             due_event: watch::Sender::new(None),

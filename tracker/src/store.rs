@@ -1,8 +1,9 @@
 //! The store: accounts and rooms that survive the process, and the present users for the next process.
 //!
-//! [`AccountStore`] is the interface for accounts and rooms: asynchronous methods over the domain's types. Behind it is one SQLite
-//! file on a thread of its own, so that commits, which wait for the disk, never hold up the runtime. Nothing above this
-//! module knows that: a database that several trackers share can take its place.
+//! [`AccountStore`] is the interface for accounts and rooms, [`PresenceStore`] that for presences: asynchronous methods
+//! over the domain's types. Behind each is one SQLite file and threads of its own, so that commits, which wait for the
+//! disk, never hold up the runtime. Nothing above this module knows that: a database that several trackers share can take
+//! their place.
 //!
 //! A write that returned `Ok` is on the disk. After a lost answer it may be repeated without harm: names, keys, hashes and
 //! times are the caller's, and what is already as wanted is `Ok`. An error says whether the write is certainly not done
@@ -30,6 +31,7 @@ mod presence_store;
 mod room_store;
 mod sqlite_accounts;
 pub(crate) mod sqlite_file;
+mod sqlite_presence;
 mod sqlite_rooms;
 
 use std::path::PathBuf;
@@ -47,7 +49,7 @@ use crate::metrics::TrackerMetrics;
 use crate::registry::FormerKey;
 
 use account_thread::AccountThread;
-pub use presence_store::{PresenceStore, PresenceStoreError};
+pub use presence_store::{PresenceStore, StoreTurn};
 pub use sqlite_accounts::{AccountDatabaseError, SqliteAccountStore};
 use sqlite_rooms::RecordStamp;
 pub use sqlite_rooms::{JoinRequirement, RoomCaller, RoomDraft, RoomOutcome};
@@ -113,6 +115,11 @@ pub enum AccountStoreError {
     #[error("the account store failed, and it is unknown whether the change is made: {0}")]
     Unknown(String),
 }
+
+/// The reason why presence can't be stored.
+#[derive(Debug, thiserror::Error)]
+#[error("who is present can't be stored: {0}")]
+pub struct PresenceStoreError(String);
 
 impl AccountStoreError {
     /// True if the write is certainly not done. Otherwise it may be repeated.

@@ -1,7 +1,6 @@
 //! Presence across restarts: the registry's changes are stored, and restored at the start.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
@@ -9,7 +8,6 @@ use shared::{Fingerprint, UserName};
 use tracing::{info, warn};
 
 use super::TrackerService;
-use crate::metrics::StoreKind;
 use crate::registry::PresenceRegistry;
 use crate::store::PresenceStore;
 
@@ -17,7 +15,7 @@ use crate::store::PresenceStore;
 const CHANGES_PER_LOCK: usize = 512;
 
 /// Restores the presences whose leases have not run out and whose accounts are still bound as they were.
-pub(super) fn restore_all(
+pub(super) async fn restore_all(
     registry: &mut PresenceRegistry,
     memory: &PresenceStore,
     accounts: &HashMap<UserName, Option<Fingerprint>>,
@@ -34,7 +32,7 @@ pub(super) fn restore_all(
             registry.mark_dirty(&user, true);
         }
     });
-    if let Err(why) = loaded {
+    if let Err(why) = loaded.await {
         warn!(%why, "who was present is forgotten");
     }
     if known > 0 {
@@ -46,8 +44,7 @@ impl TrackerService {
     /// Stores the changes made until now. Later changes wait for the next call, so that a user who changes all the time
     /// can't keep this one from ending.
     pub async fn store_presence(&self) {
-        // The guard moves into the blocking task: if this future is dropped, the next store still waits for that task.
-        let turn = Arc::clone(&self.store_lock).lock_owned().await;
+        let turn = self.presence_store.begin().await;
         // Counted once: users who change again later are left for the next call.
         let mut left = self.with_registry(|registry, _| registry.dirty_count());
         let mut changes = Vec::new();
@@ -60,23 +57,12 @@ impl TrackerService {
         if changes.is_empty() {
             return;
         }
-        let (memory, metrics) = (self.presence_store.clone(), Arc::clone(&self.metrics));
-        let stored = tokio::task::spawn_blocking(move || {
-            let _held_until_done = turn;
-            let began = Instant::now();
-            let stored = memory.store(&changes, SystemTime::now());
-            metrics.record_commit(StoreKind::Presence, began.elapsed(), stored.is_ok());
-            (stored, changes)
+        let stored = self.presence_store.store(turn, changes, SystemTime::now()).await;
+        let failed = stored.err().map(|(why, changes)| {
+            // Their order in the queue is lost: they are marked behind the changes that came meanwhile.
+            self.with_registry(|registry, _| registry.mark_unstored(changes));
+            why
         });
-        let failed = match stored.await {
-            Ok((Ok(()), _)) => None,
-            Ok((Err(why), changes)) => {
-                // Their order in the queue is lost: they are marked behind the changes that came meanwhile.
-                self.with_registry(|registry, _| registry.mark_unstored(changes));
-                Some(why.to_string())
-            }
-            Err(why) => Some(why.to_string()),
-        };
         let was_failing = self.is_presence_failing.swap(failed.is_some(), Ordering::Relaxed);
         match (was_failing, failed) {
             (false, Some(why)) => warn!(%why, "trying again each second"),
