@@ -1,7 +1,7 @@
 //! Rooms in a database: restores, earlier versions, bounds, and what is forgotten.
 
 use certs::Identity;
-use rooms::{Membership, RecordEffect, VerifyingKey};
+use rooms::{Membership, RESTORE_EPOCH_STEP, RecordEffect, VerifyingKey};
 use shared::room::RecordHash;
 use shared::tracker::room_reply::RoomMembersReply;
 use tempfile::TempDir;
