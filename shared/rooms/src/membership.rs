@@ -58,7 +58,7 @@ pub enum RecordEffect {
     Known,
     /// The tracker was restored: this many records are void.
     Restored(usize),
-    /// The tracker signed two records after the same one: the one with the smaller hash stays, this many are void.
+    /// The tracker signed two records after the same one: the later one stays, this many are void.
     Contradicted(usize),
 }
 
@@ -113,7 +113,7 @@ impl Membership {
     }
 
     /// Takes a record. The result doesn't depend on the order in which chains arrive: at a fork the restore wins, by
-    /// its epoch, and otherwise the smaller hash.
+    /// its epoch, then the later record, then the smaller hash.
     ///
     /// # Errors
     /// Returns a [`RecordRefusal`], and changes nothing, if the record has no place in the chain.
@@ -143,7 +143,11 @@ impl Membership {
             self.records.push(record);
             return Ok(RecordEffect::Appended);
         };
-        let rank = |record: &SignedRecord| (record.record().epoch, std::cmp::Reverse(record.hash()));
+        let rank = |signed: &SignedRecord| {
+            let record = signed.record();
+            // The second restore of one backup has the epoch of the first, and a later time.
+            (record.epoch, record.time, std::cmp::Reverse(signed.hash()))
+        };
         if rank(&record) < rank(rival) {
             return Err(RecordRefusal::Void);
         }
