@@ -9,7 +9,7 @@
 //! * [`RoomMessage`], [`MessageDraft`]: one message as its author signed it.
 //! * [`UnverifiedRun`], [`MessageRun`]: consecutive messages of one author, proven by one signature.
 //! * [`RoomLog`]: the messages that count, their order, gaps, floors and bounds.
-//! * [`VectorEntry`], [`RunRequest`]: the comparison of two logs.
+//! * [`VectorEntry`], [`RunRequest`], [`RunReply`]: the comparison of two logs.
 //!
 //! Each end of a branch in a log is signed or a cut, so whoever has a message can prove it to others.
 //!
@@ -27,6 +27,8 @@
 //! | gaps of a log | 1,024 | a message that names a further one is shown at once |
 //! | a vector page | 256 authors | the next page |
 //! | hashes in a request | 40 | the older ones are left out |
+//! | missing cuts in a request | 4 | the older ones are left out |
+//! | runs in a reply | 4 | the next request |
 
 #![warn(missing_docs)]
 
@@ -44,7 +46,7 @@ pub use membership::{
     MemberRole, Membership, MembershipSpan, RESTORE_EPOCH_STEP, RecordEffect, RecordRefusal, RoomMember,
 };
 pub use message::{MAX_BODY_BYTES, MAX_NAMED, MessageDraft, MessageFault, MessageReference, Previous, RoomMessage};
-pub use reconciliation::{MAX_LOCATOR, MAX_VECTOR_PAGE, RunRequest, VectorEntry};
+pub use reconciliation::{MAX_LOCATOR, MAX_MISSING_CUTS, MAX_RUNS, MAX_VECTOR_PAGE, RunReply, RunRequest, VectorEntry};
 pub use record::{Cut, HistoryVisibility, MembershipRecord, RecordFault, RoomChange, SignedRecord};
 pub use run::{MAX_RUN_BYTES, MAX_RUN_MESSAGES, MessageRun, RunFault, UnverifiedRun};
 pub use verifying_key::{Signature, VerifyingKey};

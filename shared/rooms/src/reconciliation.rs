@@ -22,7 +22,9 @@ pub const MAX_VECTOR_PAGE: usize = 256;
 /// Most hashes of a request.
 pub const MAX_LOCATOR: usize = 40;
 /// Most runs in answer to one request.
-const MAX_RUNS: usize = 4;
+pub const MAX_RUNS: usize = 4;
+/// Most cuts in a request.
+pub const MAX_MISSING_CUTS: usize = 4;
 /// Most ends of branches in a request.
 const MAX_ENDS: usize = 8;
 
@@ -44,6 +46,17 @@ pub struct RunRequest {
     pub locator: Vec<MessageHash>,
     /// The asker's floor: nothing up to this number is wanted.
     pub above: u64,
+    /// Cuts of the author's memberships that the asker lacks, at most [`MAX_MISSING_CUTS`].
+    pub missing_cuts: Vec<MessageHash>,
+}
+
+/// The answer to a [`RunRequest`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunReply {
+    /// At most [`MAX_RUNS`]. If there are none, the other side has nothing more.
+    pub runs: Vec<MessageRun>,
+    /// True if the runs are on the way to a cut that the asker lacks; see [`RoomLog::insert_toward_cut`].
+    pub leads_to_cut: bool,
 }
 
 impl RoomLog {
@@ -66,17 +79,21 @@ impl RoomLog {
     }
 
     /// Returns requests for the authors whose messages differ from those of another member.
-    pub fn requests(&self, page: &[VectorEntry]) -> Vec<RunRequest> {
+    pub fn requests(&self, page: &[VectorEntry], members: &Membership) -> Vec<RunRequest> {
         let differs = |theirs: &&VectorEntry| {
             let mine = self.authors.get(&theirs.author).and_then(|log| self.vector_entry(theirs.author, log));
             mine.is_none_or(|mine| mine.digest != theirs.digest)
         };
-        page.iter().take(MAX_VECTOR_PAGE).filter(differs).map(|theirs| self.request(theirs.author)).collect()
+        page.iter().take(MAX_VECTOR_PAGE).filter(differs).map(|theirs| self.request(theirs.author, members)).collect()
     }
 
     /// Returns the request for what another member has of `author`.
-    pub fn request(&self, author: Fingerprint) -> RunRequest {
-        let Some(log) = self.authors.get(&author) else { return RunRequest { author, locator: Vec::new(), above: 0 } };
+    pub fn request(&self, author: Fingerprint, members: &Membership) -> RunRequest {
+        let cuts = members.spans(&author).iter().rev().filter_map(|span| span.cut?.hash);
+        let missing_cuts = cuts.filter(|cut| !self.index.contains(cut)).take(MAX_MISSING_CUTS).collect();
+        let Some(log) = self.authors.get(&author) else {
+            return RunRequest { author, locator: Vec::new(), above: 0, missing_cuts };
+        };
         let mut locator = self.ends(log);
         locator.reverse();
         locator.truncate(MAX_ENDS);
@@ -88,7 +105,7 @@ impl RoomLog {
             step = step.saturating_mul(2);
         }
         locator.extend(log.floor.contents.iter().map(|last| last.hash));
-        RunRequest { author, locator, above: log.floor.number }
+        RunRequest { author, locator, above: log.floor.number, missing_cuts }
     }
 
     /// Returns the next messages for `request`, of `since` and later epochs. The asker repeats the request, with what it
@@ -99,15 +116,16 @@ impl RoomLog {
         members: &Membership,
         since: u64,
         signed_bytes: impl Fn(&MessageHash) -> Option<Vec<u8>>,
-    ) -> Vec<MessageRun> {
-        let Some(log) = self.authors.get(&request.author) else { return Vec::new() };
-        let wanted = self.wanted(log, request, since);
+    ) -> RunReply {
+        let Some(log) = self.authors.get(&request.author) else { return RunReply::default() };
+        let path = self.path_to_missing_cut(request, since);
+        let leads_to_cut = !path.is_empty();
+        let wanted = if leads_to_cut { path } else { self.wanted(log, request, since) };
         let wanted_set: HashSet<MessageHash> = wanted.iter().copied().collect();
         let mut children: HashMap<MessageHash, Vec<MessageHash>> = HashMap::new();
         let mut starts = VecDeque::new();
         for hash in wanted {
-            match self.entries.get(&hash).and_then(|info| info.previous).filter(|last| wanted_set.contains(&last.hash))
-            {
+            match self.index.get(&hash).and_then(|info| info.previous).filter(|last| wanted_set.contains(&last.hash)) {
                 Some(previous) => children.entry(previous.hash).or_default().push(hash),
                 None => starts.push_back(hash),
             }
@@ -118,10 +136,10 @@ impl RoomLog {
                 break;
             }
             let mut chain = vec![start];
-            let mut bytes = self.entries.get(&start).map_or(0, |info| info.bytes);
+            let mut bytes = self.index.get(&start).map_or(0, |info| info.bytes);
             while let Some((next, others)) = chain.last().and_then(|last| children.get(last)?.split_first()) {
                 starts.extend(others);
-                bytes += self.entries.get(next).map_or(0, |info| info.bytes);
+                bytes += self.index.get(next).map_or(0, |info| info.bytes);
                 if chain.len() >= MAX_RUN_MESSAGES || bytes > MAX_RUN_BYTES as u64 {
                     break;
                 }
@@ -129,16 +147,35 @@ impl RoomLog {
             }
             runs.extend(self.proven_run(log, &request.author, &chain, members, &signed_bytes));
         }
-        runs
+        RunReply { runs, leads_to_cut }
+    }
+
+    /// Returns the messages that lead to the first cut that the asker lacks and this log has, by ascending number and
+    /// from the newest that both have; as many as fit into a run.
+    fn path_to_missing_cut(&self, request: &RunRequest, since: u64) -> Vec<MessageHash> {
+        let is_own = |hash: &&MessageHash| self.index.get(hash).is_some_and(|info| info.author == request.author);
+        let mut cuts = request.missing_cuts.iter().take(MAX_MISSING_CUTS);
+        let Some(cut) = cuts.find(is_own) else { return Vec::new() };
+        let known: HashSet<&MessageHash> = request.locator.iter().take(MAX_LOCATOR).collect();
+        let mut path: Vec<MessageHash> =
+            std::iter::successors(Some(*cut), |hash| Some(self.index.get(hash)?.previous?.hash))
+                .take_while(|hash| {
+                    let info = self.index.get(hash);
+                    !known.contains(hash) && info.is_some_and(|info| info.number > request.above && info.epoch >= since)
+                })
+                .collect();
+        path.reverse();
+        path.truncate(MAX_RUN_MESSAGES);
+        path
     }
 
     /// Returns the messages that the asker lacks, by ascending number: for a chain only as many as fit into a run.
     fn wanted(&self, log: &AuthorLog, request: &RunRequest, since: u64) -> Vec<MessageHash> {
         let locator = request.locator.iter().take(MAX_LOCATOR);
-        let is_wanted = |hash: &&MessageHash| self.entries.get(hash).is_some_and(|info| info.epoch >= since);
+        let is_wanted = |hash: &&MessageHash| self.index.get(hash).is_some_and(|info| info.epoch >= since);
         if !log.is_forked() {
             let common = locator.filter_map(|hash| {
-                let known = self.entries.get(hash).filter(|info| info.author == request.author);
+                let known = self.index.get(hash).filter(|info| info.author == request.author);
                 known.map(|info| info.number)
             });
             let from = common.max().unwrap_or(0).max(request.above);
@@ -149,7 +186,7 @@ impl RoomLog {
         for hash in locator {
             let mut next = Some(*hash);
             while let Some(hash) = next.filter(|hash| known.insert(*hash)) {
-                next = self.entries.get(&hash).and_then(|info| info.previous).map(|previous| previous.hash);
+                next = self.index.get(&hash).and_then(|info| info.previous).map(|previous| previous.hash);
             }
         }
         let rest = log.levels.range((Bound::Excluded(request.above), Bound::Unbounded));
@@ -168,7 +205,7 @@ impl RoomLog {
         members: &Membership,
         signed_bytes: impl Fn(&MessageHash) -> Option<Vec<u8>>,
     ) -> Option<MessageRun> {
-        let signature = |hash: &MessageHash| self.entries.get(hash).and_then(|info| info.signature);
+        let signature = |hash: &MessageHash| self.index.get(hash).and_then(|info| info.signature);
         let is_proven = |hash: &MessageHash| signature(hash).is_some() || members.is_cut(author, hash);
         let end = chain.iter().rposition(is_proven)?;
         let chain = chain.get(..=end)?;
@@ -195,7 +232,7 @@ impl RoomLog {
         }
         let all = || log.levels.values().flatten();
         let continued: HashSet<MessageHash> =
-            all().filter_map(|hash| self.entries.get(hash)?.previous).map(|previous| previous.hash).collect();
+            all().filter_map(|hash| self.index.get(hash)?.previous).map(|previous| previous.hash).collect();
         all().filter(|hash| !continued.contains(*hash)).copied().collect()
     }
 }

@@ -1,0 +1,56 @@
+//! The tree of one author's messages.
+
+use std::collections::BTreeMap;
+
+use shared::room::MessageHash;
+
+use crate::VerifyingKey;
+use crate::message::Previous;
+
+/// The last number of an author that isn't kept, with each of its contents. It only grows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Floor {
+    pub(crate) number: u64,
+    pub(crate) contents: Vec<Predecessor>,
+}
+
+/// A message by which a successor is judged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Predecessor {
+    pub(crate) hash: MessageHash,
+    pub(crate) depth: u64,
+    /// 0 if it is unknown.
+    pub(crate) epoch: u64,
+}
+
+/// The kept messages of one author.
+#[derive(Debug, Clone)]
+pub(crate) struct AuthorLog {
+    pub(crate) key: VerifyingKey,
+    pub(crate) floor: Floor,
+    /// The contents of each number above the floor, without a hole.
+    pub(crate) levels: BTreeMap<u64, Vec<MessageHash>>,
+    /// Signed bytes of all its messages.
+    pub(crate) bytes: u64,
+}
+
+impl AuthorLog {
+    pub(crate) fn new(key: VerifyingKey) -> Self {
+        Self { key, floor: Floor::default(), levels: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// Tells if some number has two contents.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.floor.contents.len() > 1 || self.levels.values().any(|contents| contents.len() > 1)
+    }
+
+    /// Returns the newest message to write after: of the smaller hash if there are two, or the floor's.
+    pub(crate) fn newest(&self, depth: impl Fn(&MessageHash) -> Option<u64>) -> Option<(u64, Previous)> {
+        if let Some((number, contents)) = self.levels.last_key_value() {
+            let hash = *contents.iter().min()?;
+            return Some((*number, Previous { hash, depth: depth(&hash)? }));
+        }
+        let last = self.floor.contents.iter().min_by_key(|last| last.hash)?;
+        Some((self.floor.number, Previous { hash: last.hash, depth: last.depth }))
+    }
+}
