@@ -16,8 +16,8 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// How often to look whether the limit is also reached: a machine that is busy with other tests may not get to it.
 const ROUNDS: usize = 3;
 
-/// Over any five seconds from the first to the last byte: never more than five percent above the limit. Says whether it
-/// was never more than that below it either.
+/// Over any five seconds from the first to the last byte: never more than five percent above the limit. Says whether in
+/// some five seconds it was no more than that below it.
 #[track_caller]
 fn is_kept(passed: &[Passed]) -> bool {
     let end = passed.last().expect("something came").at;
@@ -25,7 +25,7 @@ fn is_kept(passed: &[Passed]) -> bool {
     // A machine that stands still for a moment delivers later, all at once, what was sent at the limit.
     let pause = passed.windows(2).map(|pair| pair[1].at - pair[0].at).max().unwrap_or_default();
     let most = 1.05 + pause.as_secs_f64() / WINDOW.as_secs_f64();
-    let mut reached = true;
+    let mut reached = false;
     for (first, from) in passed.iter().enumerate().step_by(5) {
         if from.at + WINDOW > end {
             break;
@@ -35,10 +35,8 @@ fn is_kept(passed: &[Passed]) -> bool {
         let share = bytes as f64 / (LIMIT as f64 * WINDOW.as_secs_f64());
         let begins = from.at - passed[0].at;
         assert!(share <= most, "{share:.3} and not {most:.3} of the limit in the five seconds from {begins:?} on");
-        if share < 0.95 {
-            println!("only {share:.3} of the limit in the five seconds from {begins:?} on");
-            reached = false;
-        }
+        // A machine with much else to do lets it be reached at times only.
+        reached |= share >= 0.95;
     }
     reached
 }

@@ -80,7 +80,7 @@ fn bars_follow_the_terminals_width() {
             is_held(screen) && widths.iter().all(|width| bounds.contains(width))
         });
         let screen = terminal.screen();
-        assert!(screen.text().contains("/here/f"), "what was told stays: {}", screen.text());
+        assert!(screen.text().contains("first contact with mall"), "what was told stays: {}", screen.text());
     }
     source.open_gate();
     let (outcome, screen) = terminal.finish();

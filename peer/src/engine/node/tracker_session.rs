@@ -436,7 +436,7 @@ impl TrackerSession {
         loop {
             // Jittered, so that the clients of a restarted tracker don't all come back at once.
             let pause = if is_at_once { Duration::ZERO } else { backoff.next_jittered(rand::rng().random()) };
-            is_at_once = false;
+            let is_network_new = std::mem::take(&mut is_at_once);
             match self.wait_before_reconnect(network, pause).await {
                 ReconnectPauseEnd::Elapsed => {}
                 // The failures were those of the old network: back to the shortest pause.
@@ -462,8 +462,9 @@ impl TrackerSession {
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => {
                     // After SessionEnd::Reconnect nothing was reported yet; later failures in a row are not
-                    // reported again.
-                    if matches!(*self.presence_state.borrow(), PresenceState::Present { .. }) {
+                    // reported again. An old address often goes a moment before the new one comes.
+                    let is_reported = matches!(*self.presence_state.borrow(), PresenceState::Offline { .. });
+                    if !is_reported && !is_network_new {
                         self.report_lost(&error.to_string());
                     }
                     tracing::debug!("the tracker is still gone: {error}");
