@@ -213,12 +213,13 @@
 //! which events follow. `since` continues after the event with that number if the tracker still has the later ones (it
 //! keeps the last 4,096 events); otherwise the first line is a `resync`. A subscriber that reads too slowly gets
 //! `resync` in place of the dropped events. After ten events of one user in a burst, later ones are merged and sent
-//! every 100 ms; after 12 `online` and `offline`, or 4 `key_changed`, one every 10 s. The newest state is always sent. A
+//! every 100 ms; after 12 `online`, `moved` and `offline`, or 4 `key_changed`, one every 10 s. The newest state is always sent. A
 //! login that changes nothing reported in the last 10 s is no event.
 //!
 //! | event | fields | cause |
 //! |---|---|---|
-//! | `online` | user, ip, port, addresses\[\], fingerprint, again? | a user became present; with `"again":true` it was present before, perhaps at other addresses |
+//! | `online` | user, ip, port, addresses\[\], fingerprint | a user became present |
+//! | `moved` | the same | a user who is present logged in again, perhaps at other addresses |
 //! | `offline` | user | a user is no longer present |
 //! | `files` | user, count | a user's shared files changed |
 //! | `key_changed` | user, fingerprint | an account is bound to another key; `null`: to none any more |

@@ -295,9 +295,15 @@ impl PresenceRegistry {
         }
         self.mark_dirty(&user, true);
         if told_before.is_none() {
-            let (fingerprint, again) = (binding, was_present);
-            let online = TrackerEventKind::Online { user: user.clone(), ip, port, addresses, fingerprint, again };
-            self.events.push(Some(from), online);
+            let (fingerprint, user) = (binding, user.clone());
+            self.events.push(
+                Some(from),
+                if was_present {
+                    TrackerEventKind::Moved { user, ip, port, addresses, fingerprint }
+                } else {
+                    TrackerEventKind::Online { user, ip, port, addresses, fingerprint }
+                },
+            );
         }
         // A login begins with an empty list, and subscribers may have seen the old one.
         if had_files {

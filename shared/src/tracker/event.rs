@@ -21,7 +21,7 @@ pub struct TrackerEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum TrackerEventKind {
-    /// A user became present, or is present at other addresses.
+    /// A user became present.
     Online {
         /// The user.
         user: UserName,
@@ -34,9 +34,21 @@ pub enum TrackerEventKind {
         addresses: Vec<SocketAddr>,
         /// The key the account is bound to, if any.
         fingerprint: Option<Fingerprint>,
-        /// The user was present before, perhaps at other addresses: nobody came.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        again: bool,
+    },
+    /// A user who is present logged in again, perhaps at other addresses. An event of its own: subscribers of the first
+    /// version would take a second `online` for a second coming, and ignore events that they don't know.
+    Moved {
+        /// The user.
+        user: UserName,
+        /// The address from which the tracker sees the user.
+        ip: IpAddr,
+        /// The user's UDP port for peers, if there is one.
+        port: Option<u16>,
+        /// Further candidate addresses.
+        #[serde(default)]
+        addresses: Vec<SocketAddr>,
+        /// The key the account is bound to, if any.
+        fingerprint: Option<Fingerprint>,
     },
     /// A user is no longer present.
     Offline {
@@ -101,23 +113,17 @@ mod tests {
             TrackerEventKind::KeyChanged { user: user.clone(), fingerprint: None },
             r#"{"seq":7,"event":"key_changed","user":"bob","fingerprint":null}"#,
         );
-        let online = |again| TrackerEventKind::Online {
-            user: user.clone(),
-            ip: [10, 0, 0, 1].into(),
-            port: Some(4000),
-            addresses: vec!["10.0.0.2:4000".parse().unwrap()],
-            fingerprint: None,
-            again,
-        };
+        let (ip, port, fingerprint) = ([10, 0, 0, 1].into(), Some(4000), None);
+        let addresses = vec!["10.0.0.2:4000".parse().unwrap()];
         golden(
-            online(false),
+            TrackerEventKind::Online { user: user.clone(), ip, port, addresses: addresses.clone(), fingerprint },
             r#"{"seq":7,"event":"online","user":"bob","ip":"10.0.0.1","port":4000,"addresses":["10.0.0.2:4000"],"fingerprint":null}"#,
         );
         golden(
-            online(true),
-            r#"{"seq":7,"event":"online","user":"bob","ip":"10.0.0.1","port":4000,"addresses":["10.0.0.2:4000"],"fingerprint":null,"again":true}"#,
+            TrackerEventKind::Moved { user, ip, port, addresses, fingerprint },
+            r#"{"seq":7,"event":"moved","user":"bob","ip":"10.0.0.1","port":4000,"addresses":["10.0.0.2:4000"],"fingerprint":null}"#,
         );
-        let newer = serde_json::from_str::<TrackerEvent>(r#"{"event":"moved","seq":8,"user":"bob"}"#).unwrap();
+        let newer = serde_json::from_str::<TrackerEvent>(r#"{"event":"renamed","seq":8,"user":"bob"}"#).unwrap();
         assert_eq!(newer, TrackerEvent { seq: 8, kind: TrackerEventKind::Unknown });
     }
 }

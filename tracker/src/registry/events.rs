@@ -4,8 +4,8 @@
 //! nobody: when the log no longer has the event after that number, the subscriber gets `resync`.
 //!
 //! An event goes to thousands of connections, so one user's events have a pace: beyond it they are held back, merged,
-//! and the newest state is sent when its time comes. Views write a line about a user who comes or goes, so `online` and
-//! `offline` have a slower pace than the rest, and so has `key_changed`, for which every node asks the tracker about the
+//! and the newest state is sent when its time comes. Views write a line about a user who comes or goes, so `online`,
+//! `moved` and `offline` have a slower pace than the rest, and so has `key_changed`, for which every node asks the tracker about the
 //! user's key. All users of an origin share a further pace.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -22,7 +22,7 @@ use crate::rate_limits::ClientOrigin;
 pub const KEPT_EVENTS: usize = 4096;
 /// Any events of one user.
 const USER_PACE: PaceLimit = PaceLimit { burst: 10, interval: Duration::from_millis(100) };
-/// `online` and `offline` of one user: the burst allows six restarts.
+/// `online`, `moved` and `offline` of one user: the burst allows six restarts.
 const PRESENCE_PACE: PaceLimit = PaceLimit { burst: 12, interval: Duration::from_secs(10) };
 /// `key_changed` of one user.
 const KEY_PACE: PaceLimit = PaceLimit { burst: 4, interval: Duration::from_secs(10) };
@@ -86,6 +86,7 @@ struct PendingEvents {
     from: Option<ClientOrigin>,
     offline: Option<TrackerEventKind>,
     key_changed: Option<TrackerEventKind>,
+    /// `online` or `moved`.
     online: Option<TrackerEventKind>,
     files: Option<TrackerEventKind>,
 }
@@ -226,12 +227,15 @@ impl PendingEvents {
         self.from = from.or(self.from);
         match kind {
             TrackerEventKind::Offline { .. } => (self.offline, self.online, self.files) = (Some(kind), None, None),
-            TrackerEventKind::Online { user, ip, port, addresses, fingerprint, again } => {
-                // Only a user whose coming was sent already is there *again*.
-                let was_sent = !matches!(self.online, Some(TrackerEventKind::Online { again: false, .. }));
-                let again = again && was_sent;
-                let online = TrackerEventKind::Online { user, ip, port, addresses, fingerprint, again };
+            // Only a user whose coming was sent can have moved for subscribers.
+            TrackerEventKind::Moved { user, ip, port, addresses, fingerprint }
+                if matches!(self.online, Some(TrackerEventKind::Online { .. })) =>
+            {
+                let online = TrackerEventKind::Online { user, ip, port, addresses, fingerprint };
                 (self.online, self.files) = (Some(online), None);
+            }
+            TrackerEventKind::Online { .. } | TrackerEventKind::Moved { .. } => {
+                (self.online, self.files) = (Some(kind), None);
             }
             TrackerEventKind::Files { .. } => self.files = Some(kind),
             // A user's presence ends before its key changes: what is pending here belongs before it.
@@ -245,6 +249,7 @@ impl PendingEvents {
 const fn user_of(kind: &TrackerEventKind) -> Option<&UserName> {
     match kind {
         TrackerEventKind::Online { user, .. }
+        | TrackerEventKind::Moved { user, .. }
         | TrackerEventKind::Offline { user }
         | TrackerEventKind::Files { user, .. }
         | TrackerEventKind::KeyChanged { user, .. } => Some(user),
@@ -282,7 +287,7 @@ mod tests {
 
     fn online(name: &str) -> TrackerEventKind {
         let (ip, addresses) = ([10, 0, 0, 1].into(), Vec::new());
-        TrackerEventKind::Online { user: user(name), ip, port: None, addresses, fingerprint: None, again: false }
+        TrackerEventKind::Online { user: user(name), ip, port: None, addresses, fingerprint: None }
     }
 
     fn offline(name: &str) -> TrackerEventKind {
@@ -363,19 +368,18 @@ mod tests {
     #[test]
     fn a_user_s_changes_of_address_are_no_second_coming() {
         let (mut log, now) = (EventLog::new(0), Instant::now());
-        let (mut again, came) = (online("bob"), online("bob"));
-        if let TrackerEventKind::Online { again, .. } = &mut again {
-            *again = true;
-        }
+        let (ip, addresses) = ([10, 0, 0, 1].into(), Vec::new());
+        let moved = TrackerEventKind::Moved { user: user("bob"), ip, port: None, addresses, fingerprint: None };
+        let came = online("bob");
         let merged = |events: &[&TrackerEventKind]| {
             let mut pending = PendingEvents::new(now);
             events.iter().for_each(|kind| pending.merge(None, (*kind).clone()));
             pending.online.unwrap()
         };
-        assert_eq!(merged(&[&again, &again]), again);
-        assert_eq!(merged(&[&came, &again]), came, "nobody heard that bob came");
+        assert_eq!(merged(&[&moved, &moved]), moved);
+        assert_eq!(merged(&[&came, &moved]), came, "nobody heard that bob came");
         log.tick(now);
-        (0..20).for_each(|_| log.push(Some(address(1)), again.clone()));
+        (0..20).for_each(|_| log.push(Some(address(1)), moved.clone()));
         assert_eq!(log.last(), u64::from(USER_PACE.burst));
     }
 

@@ -368,23 +368,23 @@ impl TrackerSession {
 
     async fn handle_event(&mut self, kind: TrackerEventKind, link: &mut TrackerConnection) -> Result<(), SessionEnd> {
         match kind {
-            TrackerEventKind::Online { user, .. } if user == self.me.user => match self.displaced.as_mut() {
-                Some(displaced) => displaced.absent_since = None,
-                // Possibly another node with this key: the heartbeat shows it.
-                None => return self.renew_presence(link, HEARTBEAT_TIMEOUT).await,
-            },
+            TrackerEventKind::Online { user, .. } | TrackerEventKind::Moved { user, .. } if user == self.me.user => {
+                match self.displaced.as_mut() {
+                    Some(displaced) => displaced.absent_since = None,
+                    // Possibly another node with this key: the heartbeat shows it.
+                    None => return self.renew_presence(link, HEARTBEAT_TIMEOUT).await,
+                }
+            }
             TrackerEventKind::KeyChanged { user, fingerprint } if user == self.me.user => {
                 if fingerprint != Some(self.me.identity.fingerprint()) {
                     return Err(SessionEnd::Fatal(self.key_change_error(fingerprint.is_some())));
                 }
             }
-            TrackerEventKind::Online { user, ip, addresses, again, .. } => {
-                let now = addresses.iter().map(SocketAddr::ip).chain([ip]).map(|ip| ip.to_canonical()).collect();
-                self.revalidation.request(RevalidationTrigger::UserMoved(user.clone(), now));
-                if !again {
-                    self.emit_presence(user, true);
-                }
+            TrackerEventKind::Online { user, ip, addresses, .. } => {
+                self.follow_move(user.clone(), ip, &addresses);
+                self.emit_presence(user, true);
             }
+            TrackerEventKind::Moved { user, ip, addresses, .. } => self.follow_move(user, ip, &addresses),
             TrackerEventKind::Offline { user } => self.emit_presence(user, false),
             TrackerEventKind::KeyChanged { user, .. } => self.invalidate_keys(RevalidationTrigger::UserKey(user)),
             // The tracker dropped events. Users who came online are reported now; those who left are noticed
@@ -417,6 +417,12 @@ impl TrackerSession {
     fn invalidate_keys(&self, trigger: RevalidationTrigger) {
         self.key_epoch.fetch_add(1, Ordering::Release);
         self.revalidation.request(trigger);
+    }
+
+    /// Requests that links to this user's former addresses are closed.
+    fn follow_move(&self, user: UserName, ip: IpAddr, addresses: &[SocketAddr]) {
+        let now = addresses.iter().map(SocketAddr::ip).chain([ip]).map(|ip| ip.to_canonical()).collect();
+        self.revalidation.request(RevalidationTrigger::UserMoved(user, now));
     }
 
     fn emit_presence(&self, user: UserName, online: bool) {
