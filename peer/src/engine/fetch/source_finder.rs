@@ -8,9 +8,10 @@ use parking_lot::{Mutex, MutexGuard};
 use shared::UserName;
 use shared::peer::PeerErrorCode;
 use shared::tracker::{HashText, ListPeersReply, ListPeersRequest, ListedPeer, TrackerRequest, UserFilesReply};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::candidate_dials::{DialPlaces, DialPriority, in_dial_order};
 use super::downloader::DownloadContext;
 use super::source_dialer::{ConnectedSource, SourceDialer};
 use super::writer::FileJob;
@@ -27,8 +28,6 @@ const MAX_HASH_QUERIES: usize = 256;
 const MIN_SEARCH_BYTES: u64 = 4 << 20;
 /// The pause between two searches without a request.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(15);
-/// Those who are dialled at once of whom nothing but the tracker's list is known: the addresses are what they say themselves.
-const MAX_CANDIDATE_DIALS: usize = 8;
 
 /// An event of a search.
 #[derive(Debug)]
@@ -64,7 +63,8 @@ pub(super) struct SourceFinder {
     pub(super) events: mpsc::UnboundedSender<SearchEvent>,
 }
 
-type SourceCandidate = (link::DialTarget, HashSet<FileNo>);
+/// A listed user, and where they can be dialled for these files.
+type SourceCandidate = (UserName, Result<(link::DialTarget, HashSet<FileNo>), Error>);
 
 impl ExcludedUsers {
     pub(super) fn add(&self, user: UserName) {
@@ -145,15 +145,15 @@ impl SourceFinder {
         if !matches!(self.policy, SourcePolicy::Only(_)) {
             match self.find_candidates(due).await {
                 Ok(others) => {
-                    let turns = Arc::new(Semaphore::new(MAX_CANDIDATE_DIALS));
-                    for (user, candidate) in others {
+                    let places = Arc::new(DialPlaces::new());
+                    for (user, candidate) in in_dial_order(others) {
                         let (dialer, context) = (self.dialer.clone(), self.context.clone());
-                        let turns = turns.clone();
+                        let places = places.clone();
                         calls.spawn(async move {
-                            // It is never closed.
-                            let _turn = turns.acquire().await;
                             let called = match candidate {
-                                Ok((target, has)) => dialer.connect_candidate(&target, has, &context.jobs).await,
+                                Ok((target, has)) => {
+                                    places.dial(dialer.connect_candidate(&target, has, &context.jobs)).await
+                                }
                                 Err(error) => Err(error),
                             };
                             (user, false, called)
@@ -193,7 +193,7 @@ impl SourceFinder {
     }
 
     /// Returns the users who have some of these files according to the tracker, except named and excluded ones.
-    async fn find_candidates(&self, due: &[FileNo]) -> Result<Vec<(UserName, Result<SourceCandidate, Error>)>, Error> {
+    async fn find_candidates(&self, due: &[FileNo]) -> Result<Vec<(DialPriority, SourceCandidate)>, Error> {
         let me: &LocalUser = self.dialer.local_user();
         let mut tracker = me.connect_tracker().await?;
         let mut entries: HashMap<UserName, (ListedPeer, HashSet<FileNo>)> = HashMap::new();
@@ -225,7 +225,10 @@ impl SourceFinder {
                 listed => listed?,
             };
             let target = peer_lookup::candidate_from_entry(me, &entry, TrackerClient::local_address(&tracker));
-            others.push((entry.user, target.map(|target| (target, has))));
+            // After the target: at the first meeting that records nothing.
+            let is_known = me.profile.known_user(&entry.user)?.is_some();
+            let priority = DialPriority { is_known, seen_at: entry.ip };
+            others.push((priority, (entry.user, target.map(|target| (target, has)))));
         }
         Ok(others)
     }
