@@ -141,8 +141,11 @@ impl RefreshRetries {
 fn has_only_grown(profile: &Profile, name: &FileName, reason: StaleReason) -> Result<bool, Error> {
     let offers = profile.offers_named(name)?.into_iter().map(|(_, offered)| offered);
     let mut changes = offers.chain(profile.share(name)?).map(|share| freshness(&share));
-    Ok(reason == StaleReason::Metadata
-        && changes.all(|state| matches!(state, ShareFreshness::Changed { grown: true } | ShareFreshness::Fresh)))
+    // It may have been hashed since it was found to differ: then nothing happens to it now.
+    let is_silent = |state: ShareFreshness| {
+        matches!(state, ShareFreshness::Changed { grown: true } | ShareFreshness::Fresh | ShareFreshness::Touched)
+    };
+    Ok(reason == StaleReason::Metadata && changes.all(is_silent))
 }
 
 /// Hashes the share and the offers of this name again if they still differ: they may have been refreshed since they
