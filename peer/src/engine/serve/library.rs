@@ -237,14 +237,14 @@ impl ShareLibrary {
         match found {
             NameLookup::Whole(share) => Ok(PeerReply::Stat(stat_of(&share, owner_only))),
             NameLookup::Partial(part) => Ok(PeerReply::Stat(part.stat())),
-            NameLookup::Changed { share, grown } => self.answer_changed(asks, share, grown, owner_only),
+            NameLookup::Changed { share, grown } => self.answer_changed(asks, share, grown, owner_only).await,
             NameLookup::Unreadable(why) => Err(read_refusal(&ReadFailure::Unreadable(why))),
             NameLookup::NotShared => Err(not_found_refusal()),
         }
     }
 
     /// Answers for a changed share: describes it as it was hashed last if that is no older than the question.
-    fn answer_changed(
+    async fn answer_changed(
         &self,
         to: &UserName,
         share: Share,
@@ -252,7 +252,12 @@ impl ShareLibrary {
         owner_only: bool,
     ) -> Result<PeerReply, RequestRefusal> {
         match self.stale.answer_for(to, &share.name, grown, Instant::now()) {
-            StaleAnswer::Described => Ok(PeerReply::Stat(stat_of(&share, owner_only))),
+            StaleAnswer::Described => {
+                // Remembers this version: the file may be hashed again before its manifest is asked for.
+                let known = self.manifest(to, share.hash, Some(share.name.clone())).await;
+                known.map_err(|_| read_refusal(&ReadFailure::Changed))?;
+                Ok(PeerReply::Stat(stat_of(&share, owner_only)))
+            }
             StaleAnswer::Unreadable(why) => {
                 self.opener.faults().log(&share.path, &why);
                 Err(read_refusal(&ReadFailure::Unreadable(why)))
@@ -478,7 +483,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::engine::share::share;
+    use crate::engine::share::{RefreshOutcome, refresh, share};
 
     fn put(path: &Path, content: &[u8]) {
         File::create(path).unwrap().write_all(content).unwrap();
@@ -499,6 +504,25 @@ mod tests {
         }
         assert_eq!(answers[0].len(), 3 * 32);
         assert_eq!(answers[0].as_ptr(), answers[1].as_ptr());
+    }
+
+    #[tokio::test]
+    async fn what_was_described_of_a_log_can_be_had_after_it_was_hashed_again() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(&home.path().join("home")).unwrap();
+        let (file, name, alice) = (home.path().join("log"), "log".parse().unwrap(), "alice".parse().unwrap());
+        put(&file, &vec![7; 3 << 20]);
+        share(&profile, std::slice::from_ref(&file), None, &mut |_| ControlFlow::Continue(())).unwrap();
+        let (stale, recorded) = (Arc::new(StaleShares::default()), profile.share(&name).unwrap().unwrap());
+        let library = ShareLibrary::new(profile.clone(), stale.clone());
+        File::options().append(true).open(&file).unwrap().write_all(b"more").unwrap();
+        assert_eq!(library.stat(&alice, name.clone()).await.unwrap_err().0, PeerErrorCode::Stale);
+        stale.note_refreshed(&name, Instant::now(), RefreshOutcome::Done);
+        let described = library.stat(&alice, name.clone()).await.unwrap();
+        assert!(matches!(described, PeerReply::Stat(stat) if stat.hash == recorded.hash));
+        refresh(&profile, &recorded, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert_ne!(profile.share(&name).unwrap().unwrap().hash, recorded.hash);
+        assert_eq!(library.manifest(&alice, recorded.hash, None).await.unwrap().1.len(), 3 * 32);
     }
 
     #[tokio::test]
