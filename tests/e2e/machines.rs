@@ -250,7 +250,14 @@ fn a_name_with_an_address_that_leads_nowhere() {
     refused.exits(7).says("[fd77::dead]:1: no answer within 5 s; 10.77.0.9:1: connection refused");
     let began = Instant::now();
     register(port).exits(0);
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let registered = began.elapsed();
+    // One after the other, each would take the five seconds of the first address; on a busy machine one or the other may.
+    let is_quick = || {
+        let began = Instant::now();
+        alice.peer(["--tracker", &format!("tracker.lan:{port}"), "list"]).run().exits(0);
+        began.elapsed() < Duration::from_secs(5)
+    };
+    assert!(registered < Duration::from_secs(5) || (0..4).any(|_| is_quick()), "{registered:?}");
 }
 
 #[test]
