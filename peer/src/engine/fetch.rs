@@ -12,13 +12,13 @@
 //!
 //! | question | module |
 //! |---|---|
-//! | which files are meant | [`name_resolution`], which asks by [`source_listing`] |
-//! | where they go, and under which name | [`destination`] |
-//! | who has them | [`source_finder`] finds them, [`candidate_dials`] orders their dials, [`source_dialer`] opens their links and asks for the groups that they have |
-//! | who is asked for what next | [`plan`]; [`session`] decides about sources, files and rounds |
-//! | how groups come | [`downloader`], a task per stream; [`link_traffic`] detects stalls |
-//! | how they reach the disk | [`writer`], into a [`partial_file`] |
-//! | what is told | [`report_builder`] |
+//! | which files are meant | `name_resolution`, which asks by `source_listing` |
+//! | where they go, and under which name | `destination` |
+//! | who has them | `source_finder` finds them, `candidate_dials` orders their dials, `source_dialer` opens their links and asks for the groups that they have |
+//! | who is asked for what next | `plan`; `session` decides about sources, files and rounds |
+//! | how groups come | `downloader`, a task per stream; `link_traffic` detects stalls |
+//! | how they reach the disk | `writer`, into a `partial_file` |
+//! | what is told | `report_builder` |
 
 mod candidate_dials;
 mod destination;

@@ -15,7 +15,7 @@
 //! | `ROOM_CREATE` | room, password?, invite_only?, history? | every account | makes a room that the caller owns; with `"history": false` new members see only messages from their join on | id, epoch, head, records\[\] |
 //! | `ROOM_JOIN` | room, password? | who isn't banned | makes the caller a member; an invitation stands for the password; a member who asks again gets `ok` without records | id, epoch, head, records\[\] |
 //! | `ROOM_LEAVE` | room, cut? | members | ends the caller's membership; the longest moderator, or else the longest member, follows an owner; the last member takes the room along | id, epoch, head, records\[\] |
-//! | `ROOM_LIST` | limit?, cursor? | every account | lists rooms by name, [`super::ListedRoom`] each | rooms\[\], next? |
+//! | `ROOM_LIST` | limit?, cursor? | every account | lists rooms by name, [`ListedRoom`](super::room_reply::ListedRoom) each | rooms\[\], next? |
 //! | `ROOM_MEMBERS` | room, after\[\]? | members, and former ones up to the record that ended their membership | returns the records after the newest one of `after` that this tracker has (at most 40 hashes, in any order), or from the first on; `keyless` names the members without a key on the last page | id, epoch, head, records\[\], more, keyless\[\]? |
 //! | `ROOM_INVITE` | room, user | moderators | lets an account join once, whatever the password; ends the effect of a kick, not of a ban | id, epoch, head |
 //! | `ROOM_KICK` | room, user, cut? | moderators; of a moderator the owner | ends a membership; to come back takes an invitation | id, epoch, head, records\[\] |
