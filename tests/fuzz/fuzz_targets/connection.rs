@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracker::connection::{ConnectionContext, ConnectionTimeouts, MemoryQuota, serve_connection};
 use tracker::connection_slots::{ConnectionSlots, PerAddressLimits};
+use tracker::membership::RecordSigner;
 use tracker::rate_limits::RateSettings;
 use tracker::registry::PresenceRules;
 use tracker::service::{RegistrationMode, ServicePolicy, TrackerService};
@@ -26,8 +27,9 @@ static CONTEXT: LazyLock<ConnectionContext> = LazyLock::new(|| RUNTIME.block_on(
 
 async fn context() -> ConnectionContext {
     let folder = tempfile::tempdir().expect("a folder").keep();
-    let accounts =
-        AccountStore::start(SqliteAccountStore::open(&folder.join("db")).expect("a store")).expect("a thread");
+    let identity = certs::Identity::generate().expect("an identity");
+    let accounts = SqliteAccountStore::open(&folder.join("db")).expect("a store");
+    let accounts = AccountStore::start(accounts, RecordSigner::new(&identity)).expect("a thread");
     let presence_store = PresenceStore::open(&folder.join("presence.db")).expect("a store");
     let second = Duration::from_secs(1);
     let rules = PresenceRules {
@@ -45,7 +47,6 @@ async fn context() -> ConnectionContext {
         trusted_doors: Vec::new(),
         announceable: Vec::new(),
     };
-    let identity = certs::Identity::generate().expect("an identity");
     let tls = TlsAcceptor::from(Arc::new(certs::tracker_server_config(&identity).expect("TLS")));
     let service = Arc::new(TrackerService::start(policy, accounts, presence_store).await.expect("a service"));
     let soon = Duration::from_millis(5);
