@@ -469,8 +469,8 @@ impl TrackerSession {
                 Err(error) => {
                     // After SessionEnd::Reconnect nothing was reported yet; later failures in a row are not
                     // reported again. An old address often goes a moment before the new one comes.
-                    let is_reported = matches!(*self.presence_state.borrow(), PresenceState::Offline { .. });
-                    if !is_reported && !is_network_new {
+                    let is_unreported = matches!(*self.presence_state.borrow(), PresenceState::Present { .. });
+                    if is_unreported && !is_network_new {
                         self.report_lost(&error.to_string());
                     }
                     tracing::debug!("the tracker is still gone: {error}");
