@@ -36,7 +36,7 @@ mod sqlite_rooms;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::ErrorCode;
 use shared::account_name::NewUserName;
@@ -305,6 +305,12 @@ impl std::fmt::Debug for Account {
 /// Returns the stamp of a change that is made now.
 fn stamp(signer: &Option<Arc<RecordSigner>>) -> RecordStamp<'_> {
     RecordStamp { signer: signer.as_deref(), now: SystemTime::now() }
+}
+
+/// Returns a time as databases hold it; a time before 1970 is 0.
+fn unix_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]

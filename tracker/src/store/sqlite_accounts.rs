@@ -11,7 +11,7 @@ use shared::{Fingerprint, UserName};
 use super::claim_key::claim_key;
 use super::sqlite_file::{self, TOO_MANY_OPEN};
 use super::sqlite_rooms::{self, RecordStamp, RoomOutcome};
-use super::{Account, AccountStoreError, store_error};
+use super::{Account, AccountStoreError, store_error, unix_ms};
 use crate::registry::{FORMER_KEYS, FormerKey};
 
 /// The steps that bring the schema from version `n` to `n + 1`, in order. Released steps never change: append new ones.
@@ -294,30 +294,29 @@ impl SqliteAccountStore {
         new: Fingerprint,
         stamp: RecordStamp<'_>,
     ) -> Result<Vec<RoomOutcome>, AccountStoreError> {
-        let step = self.begin()?;
-        let old_key = old.map(|former| former.fingerprint.as_bytes());
-        let rows = step
-            // `IS` also matches a missing binding, which `=` never does.
-            .prepare_cached(
-                "UPDATE account SET fingerprint = ?3 WHERE user = ?1 AND (fingerprint IS ?2 OR fingerprint = ?3)",
-            )
-            .and_then(|mut update| update.execute(params![user.as_str(), old_key, new.as_bytes()]))
-            .map_err(|error| conflict_error(error, user))?;
-        if rows != 1 {
-            return Err(AccountStoreError::Changed);
-        }
-        if let Some(FormerKey { fingerprint, user, since }) = old {
-            // A key may be bound again and replaced again: the last time counts.
-            let former = params![fingerprint.as_bytes(), user.as_str(), unix_ms(*since)];
-            let oldest = "DELETE FROM former_key WHERE fingerprint IN
+        self.in_transaction(|step| {
+            let old_key = old.map(|former| former.fingerprint.as_bytes());
+            let rows = step
+                // `IS` also matches a missing binding, which `=` never does.
+                .prepare_cached(
+                    "UPDATE account SET fingerprint = ?3 WHERE user = ?1 AND (fingerprint IS ?2 OR fingerprint = ?3)",
+                )
+                .and_then(|mut update| update.execute(params![user.as_str(), old_key, new.as_bytes()]))
+                .map_err(|error| conflict_error(error, user))?;
+            if rows != 1 {
+                return Err(AccountStoreError::Changed);
+            }
+            if let Some(FormerKey { fingerprint, user, since }) = old {
+                // A key may be bound again and replaced again: the last time counts.
+                let former = params![fingerprint.as_bytes(), user.as_str(), unix_ms(*since)];
+                let oldest = "DELETE FROM former_key WHERE fingerprint IN
                           (SELECT fingerprint FROM former_key ORDER BY moved_ms DESC LIMIT -1 OFFSET ?1)";
-            step.execute("INSERT OR REPLACE INTO former_key VALUES (?1, ?2, ?3)", former)
-                .and_then(|_| step.execute(oldest, [FORMER_KEYS]))
-                .map_err(store_error)?;
-        }
-        let ended = sqlite_rooms::end_memberships(&step, stamp, user, Some(new))?;
-        step.commit().map_err(store_error)?;
-        Ok(ended)
+                step.execute("INSERT OR REPLACE INTO former_key VALUES (?1, ?2, ?3)", former)
+                    .and_then(|_| step.execute(oldest, [FORMER_KEYS]))
+                    .map_err(store_error)?;
+            }
+            sqlite_rooms::end_memberships(step, stamp, user, Some(new))
+        })
     }
 
     pub(crate) fn former_keys(&mut self) -> Result<Vec<FormerKey>, AccountStoreError> {
@@ -343,14 +342,13 @@ impl SqliteAccountStore {
         user: &UserName,
         stamp: RecordStamp<'_>,
     ) -> Result<Vec<RoomOutcome>, AccountStoreError> {
-        let step = self.begin()?;
-        let update = "UPDATE account SET fingerprint = NULL WHERE user = ?1";
-        if step.execute(update, [user.as_str()]).map_err(store_error)? == 0 {
-            return Err(AccountStoreError::NoAccount);
-        }
-        let ended = sqlite_rooms::end_memberships(&step, stamp, user, None)?;
-        step.commit().map_err(store_error)?;
-        Ok(ended)
+        self.in_transaction(|step| {
+            let update = "UPDATE account SET fingerprint = NULL WHERE user = ?1";
+            if step.execute(update, [user.as_str()]).map_err(store_error)? == 0 {
+                return Err(AccountStoreError::NoAccount);
+            }
+            sqlite_rooms::end_memberships(step, stamp, user, None)
+        })
     }
 
     pub(crate) fn remove(
@@ -358,13 +356,12 @@ impl SqliteAccountStore {
         user: &UserName,
         stamp: RecordStamp<'_>,
     ) -> Result<Vec<RoomOutcome>, AccountStoreError> {
-        let step = self.begin()?;
-        remove(&step, user)?;
-        // Accounts older than the claims may look alike: then only one had the claim, and the other gets it now.
-        claim_free_names(&step).map_err(store_error)?;
-        let ended = sqlite_rooms::forget_user(&step, stamp, user)?;
-        step.commit().map_err(store_error)?;
-        Ok(ended)
+        self.in_transaction(|step| {
+            remove(step, user)?;
+            // Accounts older than the claims may look alike: then only one had the claim, and the other gets it now.
+            claim_free_names(step).map_err(store_error)?;
+            sqlite_rooms::forget_user(step, stamp, user)
+        })
     }
 
     pub(crate) fn unused(&mut self) -> Result<Vec<UserName>, AccountStoreError> {
@@ -390,17 +387,16 @@ impl SqliteAccountStore {
         now: SystemTime,
         stamp: RecordStamp<'_>,
     ) -> Result<Vec<RoomOutcome>, AccountStoreError> {
-        let step = self.begin()?;
-        let sql = "SELECT EXISTS (SELECT 1 FROM unused_account WHERE user = ?1 AND lapses_ms <= ?2)";
-        // Asked again: it may have been used since it was found.
-        let has_lapsed = step.query_row(sql, params![user.as_str(), unix_ms(now)], |row| row.get(0));
-        if !has_lapsed.map_err(store_error)? {
-            return Err(AccountStoreError::NoAccount);
-        }
-        remove(&step, user)?;
-        let ended = sqlite_rooms::forget_user(&step, stamp, user)?;
-        step.commit().map_err(store_error)?;
-        Ok(ended)
+        self.in_transaction(|step| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM unused_account WHERE user = ?1 AND lapses_ms <= ?2)";
+            // Asked again: it may have been used since it was found.
+            let has_lapsed = step.query_row(sql, params![user.as_str(), unix_ms(now)], |row| row.get(0));
+            if !has_lapsed.map_err(store_error)? {
+                return Err(AccountStoreError::NoAccount);
+            }
+            remove(step, user)?;
+            sqlite_rooms::forget_user(step, stamp, user)
+        })
     }
 
     pub(crate) fn claim_free_names(&mut self) -> Result<(), AccountStoreError> {
@@ -484,11 +480,6 @@ fn remove(step: &Transaction<'_>, user: &UserName) -> Result<(), AccountStoreErr
     }
     delete("DELETE FROM former_key WHERE user = ?1")?;
     delete("DELETE FROM unused_account WHERE user = ?1").map(drop)
-}
-
-fn unix_ms(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn parsed_user(user: &str) -> Result<UserName, AccountStoreError> {

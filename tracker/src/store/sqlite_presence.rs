@@ -12,7 +12,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, Row, Transaction, params};
@@ -21,8 +21,8 @@ use shared::safe_text::safe_path;
 use shared::tracker::{ListedPeer, SessionToken, SharedFile};
 use tracing::warn;
 
-use super::PresenceStoreError;
 use super::sqlite_file::{self, TOO_MANY_OPEN};
+use super::{PresenceStoreError, unix_ms};
 use crate::catalogue::FileList;
 use crate::registry::{LoginTime, PresenceChange, RestoredPresence, StoredPresence};
 
@@ -231,11 +231,6 @@ fn parse_files(piece: &str) -> Result<Vec<SharedFile>, PresenceStoreError> {
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
 fn malformed(why: serde_json::Error) -> PresenceStoreError {
     PresenceStoreError(why.to_string())
-}
-
-fn unix_ms(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn text(bytes: &[u8]) -> Result<&str, PresenceStoreError> {

@@ -7,7 +7,7 @@ mod room_schema;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use rooms::{HistoryVisibility, MemberRole, RoomChange, SignedRecord};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -16,7 +16,7 @@ use shared::tracker::room_reply::{RoomChangeReply, SignedRecordText};
 use shared::tracker::room_request::{RequestedChange, RoomCut, RoomReference};
 use shared::{Fingerprint, RoomId, RoomName, UserName};
 
-use super::{AccountStoreError, store_error};
+use super::{AccountStoreError, store_error, unix_ms};
 use crate::membership::{
     Admission, CHANGES_PERIOD, DELETED_ROOM_LIFETIME, MAX_CHANGES, MAX_DELETED_ROOMS, MAX_NEW_ROOMS, MAX_OWN_CHANGES,
     MAX_ROOMS, MAX_ROOMS_PER_USER, NEW_ROOMS_PERIOD, RecordSigner, RoomPlan, RoomRefusal, RoomState, RoomSubject,
@@ -377,11 +377,6 @@ fn ensure_pace(db: &Connection, sql: &str, params: impl rusqlite::Params, most: 
 
 fn joiner(db: &Connection, state: &RoomState, caller: &RoomCaller) -> RoomResult<RoomSubject> {
     subject(db, state.id, &caller.user)?.ok_or(AccountStoreError::Changed)
-}
-
-fn unix_ms(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn millis(period: Duration) -> i64 {

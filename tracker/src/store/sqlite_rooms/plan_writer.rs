@@ -8,12 +8,12 @@ use rusqlite::{Transaction, params};
 use shared::{Fingerprint, RoomId, UserName};
 
 use super::room_queries::query_value;
-use super::{RecordStamp, RoomOutcome, RoomResult, unix_ms};
+use super::{RecordStamp, RoomOutcome, RoomResult};
 use crate::membership::{
     MAX_RECORDS, MAX_STANDINGS, RoomEdit, RoomMembership, RoomPlan, RoomRefusal, RoomState, StandingKind,
 };
 use crate::registry::RoomUpdate;
-use crate::store::store_error;
+use crate::store::{store_error, unix_ms};
 
 /// The account by which records are counted.
 #[derive(Debug, Clone, Copy)]

@@ -1,5 +1,7 @@
 //! Rooms in a database: restores, earlier versions, bounds, and what is forgotten.
 
+use std::time::UNIX_EPOCH;
+
 use certs::Identity;
 use rooms::{Membership, RESTORE_EPOCH_STEP, RecordEffect, VerifyingKey};
 use shared::room::RecordHash;
