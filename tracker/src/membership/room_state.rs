@@ -55,9 +55,10 @@ impl RoomState {
 
     /// Returns the names of the members, the owner first.
     pub fn names_owner_first(&self) -> Vec<UserName> {
-        let owns = |member: &&RoomMembership| self.rights(&member.user) == Some(MemberRole::Owner);
-        let others = self.members.iter().filter(|member| !owns(member));
-        self.members.iter().filter(owns).chain(others).map(|member| member.user.clone()).collect()
+        let is_owner = |member: &&RoomMembership| member.role == MemberRole::Owner;
+        let owner = self.founder().or_else(|| self.members.iter().find(is_owner)).map(|owner| &owner.user);
+        let others = self.members.iter().map(|member| &member.user).filter(|user| Some(*user) != owner);
+        owner.into_iter().chain(others).cloned().collect()
     }
 
     /// Returns the owner without a key, if there is one.
