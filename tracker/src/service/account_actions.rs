@@ -129,10 +129,9 @@ impl TrackerService {
                 let since = SystemTime::now();
                 let former = old.map(|fingerprint| FormerKey { fingerprint, user: user.clone(), since });
                 // It compares with `old`: another login may have changed the binding meanwhile.
-                let turn = self.room_turn(client.from().into()).await?;
-                let rooms = self.accounts.bind(client.from().into(), &user, former.clone(), new).await?;
-                self.record_room_changes(&turn, rooms);
-                drop(turn);
+                let requester = client.from().into();
+                let storing = self.accounts.bind(requester, &user, former.clone(), new);
+                self.commit_room_changes(requester, storing).await?;
                 self.with_registry(|registry, _| {
                     registry.bind(&user, new);
                     former.into_iter().for_each(|former| registry.record_former_key(former));

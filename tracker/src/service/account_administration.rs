@@ -96,10 +96,8 @@ impl TrackerService {
     /// [`AccountAdminError::Store`] when there is no such account or the store fails.
     pub async fn remove_account(&self, user: &UserName) -> Result<(), AccountAdminError> {
         // Stored first: sessions must not end for a change that fails.
-        let turn = self.room_turn(Requester::Administrator).await?;
-        let rooms = self.accounts.remove(Requester::Administrator, user).await?;
-        self.record_room_changes(&turn, rooms);
-        drop(turn);
+        let requester = Requester::Administrator;
+        self.commit_room_changes(requester, self.accounts.remove(requester, user)).await?;
         self.with_registry(|registry, _| registry.unbind(user));
         Ok(())
     }
@@ -120,10 +118,8 @@ impl TrackerService {
     /// # Errors
     /// [`AccountAdminError::Store`] when there is no such account or the store fails.
     pub async fn unbind_account(&self, user: &UserName) -> Result<(), AccountAdminError> {
-        let turn = self.room_turn(Requester::Administrator).await?;
-        let rooms = self.accounts.unbind(Requester::Administrator, user).await?;
-        self.record_room_changes(&turn, rooms);
-        drop(turn);
+        let requester = Requester::Administrator;
+        self.commit_room_changes(requester, self.accounts.unbind(requester, user)).await?;
         self.with_registry(|registry, _| registry.unbind(user));
         Ok(())
     }
@@ -133,12 +129,9 @@ impl TrackerService {
     /// # Errors
     /// [`AccountAdminError::Store`] when the store can't be read.
     pub async fn all_rooms(&self) -> Result<Vec<ListedRoom>, AccountAdminError> {
-        // Any name does: the administrator is a member of none.
-        let Ok(nobody) = "administrator".parse::<UserName>() else { return Ok(Vec::new()) };
         let (mut rooms, mut cursor) = (Vec::new(), None);
         loop {
-            let page =
-                self.accounts.list_rooms(Requester::Administrator, nobody.clone(), cursor, MAX_ROOMS_PER_REPLY).await?;
+            let page = self.accounts.list_rooms(Requester::Administrator, None, cursor, MAX_ROOMS_PER_REPLY).await?;
             rooms.extend(page.rooms);
             cursor = page.next;
             if cursor.is_none() {
@@ -152,9 +145,8 @@ impl TrackerService {
     /// # Errors
     /// [`AccountAdminError::Store`] when there is no such room or the store fails.
     pub async fn delete_room(&self, name: RoomName) -> Result<(), AccountAdminError> {
-        let turn = self.room_turn(Requester::Administrator).await?;
-        let ended = self.accounts.delete_room(Requester::Administrator, name).await?;
-        self.record_room_changes(&turn, [ended]);
+        let requester = Requester::Administrator;
+        self.commit_room_changes(requester, self.accounts.delete_room(requester, name)).await?;
         Ok(())
     }
 

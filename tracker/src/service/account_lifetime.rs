@@ -45,10 +45,9 @@ impl TrackerService {
                 self.record_use(Requester::Administrator, &user).await;
                 continue;
             }
-            let Ok(turn) = self.room_turn(Requester::Administrator).await else { return };
-            match self.accounts.remove_lapsed(Requester::Administrator, &user, now).await {
-                Ok(rooms) => {
-                    self.record_room_changes(&turn, rooms);
+            let removing = self.accounts.remove_lapsed(Requester::Administrator, &user, now);
+            match self.commit_room_changes(Requester::Administrator, removing).await {
+                Ok(_) => {
                     self.has_free_claims.store(true, Ordering::Relaxed);
                     self.unused_accounts.lock().remove(&user);
                     self.with_registry(|registry, _| registry.unbind(&user));

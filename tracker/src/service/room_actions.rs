@@ -17,7 +17,7 @@ use tracing::info;
 use super::action_reply::RoomDeed;
 use super::client_state::ClientState;
 use super::{ActionReply, ActionResult, RequestError, TrackerService};
-use crate::fair_semaphore::{FairPermit, Requester};
+use crate::fair_semaphore::Requester;
 use crate::membership::RoomRefusal;
 use crate::passwords::PasswordCheck;
 use crate::registry::AuthorityClaim;
@@ -32,7 +32,7 @@ impl TrackerService {
             RoomRequest::List { limit, cursor } => {
                 let limit = limit.unwrap_or(MAX_ROOMS_PER_REPLY);
                 let _turn = self.search_permit(client).await?;
-                Ok(ActionReply::Rooms(self.accounts.list_rooms(requester, caller.user, cursor, limit).await?))
+                Ok(ActionReply::Rooms(self.accounts.list_rooms(requester, Some(caller.user), cursor, limit).await?))
             }
             RoomRequest::Members { room, after } => {
                 let _turn = self.search_permit(client).await?;
@@ -48,9 +48,8 @@ impl TrackerService {
             }
             RoomRequest::Leave { room, cut } => {
                 self.charge_room_change(client, &caller.user)?;
-                let turn = self.room_turn(client.from().into()).await?;
-                let left = self.accounts.leave_room(requester, caller, room, cut).await?;
-                let left = self.record_room_change(&turn, left);
+                let leaving = self.accounts.leave_room(requester, caller, room, cut);
+                let left = self.commit_room_changes(requester, leaving).await?;
                 Ok(ActionReply::RoomChanged(RoomDeed::Left, left.into_reply()))
             }
             RoomRequest::Passwd { room, password, invite_only } => {
@@ -108,20 +107,20 @@ impl TrackerService {
         }
     }
 
-    /// Waits for the permit to change rooms; origins take turns.
-    pub(super) async fn room_turn(&self, requester: Requester) -> Result<FairPermit, AccountStoreError> {
-        self.room_permit.acquire(requester).await.ok_or(AccountStoreError::Busy)
-    }
-
-    /// Tells the registry of changes that are stored. The permit is held since before they were.
-    pub(super) fn record_room_changes(&self, turn: &FairPermit, outcomes: impl IntoIterator<Item = RoomOutcome>) {
-        outcomes.into_iter().for_each(|outcome| drop(self.record_room_change(turn, outcome)));
-    }
-
-    fn record_room_change(&self, _: &FairPermit, outcome: RoomOutcome) -> RoomOutcome {
-        self.metrics().room_records.inc_by(outcome.records.len() as u64);
-        self.with_registry(|registry, now| registry.update_room(outcome.update.clone(), now));
-        outcome
+    /// Stores changes of rooms by `storing`, and tells the registry of them before the next change is stored. Origins
+    /// take turns.
+    pub(super) async fn commit_room_changes<T: AsRef<[RoomOutcome]>>(
+        &self,
+        requester: Requester,
+        storing: impl Future<Output = Result<T, AccountStoreError>>,
+    ) -> Result<T, AccountStoreError> {
+        let _turn = self.room_permit.acquire(requester).await.ok_or(AccountStoreError::Busy)?;
+        let outcomes = storing.await?;
+        for RoomOutcome { update, records } in outcomes.as_ref() {
+            self.metrics().room_records.inc_by(records.len() as u64);
+            self.with_registry(|registry, now| registry.update_room(update.clone(), now));
+        }
+        Ok(outcomes)
     }
 
     async fn create_room(
@@ -154,12 +153,11 @@ impl TrackerService {
         let id = RoomId::from_bytes(rand::random());
         let (user, room) = (caller.user.clone(), name.clone());
         let draft = RoomDraft { id, name, password_hash, invite_only, history };
-        let turn = self.room_turn(client.from().into()).await?;
-        let made = self.accounts.create_room(requester, caller, draft).await?;
+        let made = self.commit_room_changes(requester, self.accounts.create_room(requester, caller, draft)).await?;
         if self.log_throttle().try_admit(client.ip(), "room made") {
             info!(%user, %room, "room made");
         }
-        Ok(self.record_room_change(&turn, made))
+        Ok(made)
     }
 
     async fn join_room(
@@ -170,14 +168,14 @@ impl TrackerService {
         password: Option<Password>,
     ) -> Result<RoomOutcome, RequestError> {
         self.charge_room_change(client, &caller.user)?;
-        let required = self.accounts.join_requirement(client.from().into(), caller.clone(), room).await?;
+        let requester = client.from().into();
+        let required = self.accounts.join_requirement(requester, caller.clone(), room).await?;
         if let Some(stored) = &required.password_hash {
             let password = password.ok_or(RoomRefusal::NeedsPassword)?;
             self.check_room_password(client, required.id, &caller.user, &password, stored).await?;
         }
-        let turn = self.room_turn(client.from().into()).await?;
-        let joined = self.accounts.join_room(client.from().into(), caller, required.id, required.password_hash).await?;
-        Ok(self.record_room_change(&turn, joined))
+        let joining = self.accounts.join_room(requester, caller, required.id, required.password_hash);
+        Ok(self.commit_room_changes(requester, joining).await?)
     }
 
     async fn change_room(
@@ -188,9 +186,9 @@ impl TrackerService {
         change: RequestedChange,
     ) -> Result<RoomOutcome, RequestError> {
         self.charge_room_change(client, &caller.user)?;
-        let turn = self.room_turn(client.from().into()).await?;
-        let changed = self.accounts.change_room(client.from().into(), caller, room, change).await?;
-        Ok(self.record_room_change(&turn, changed))
+        let requester = client.from().into();
+        let changing = self.accounts.change_room(requester, caller, room, change);
+        Ok(self.commit_room_changes(requester, changing).await?)
     }
 
     async fn check_room_password(

@@ -107,16 +107,16 @@ impl AccountStore {
         self.commit_room(requester, move |step, stamp| sqlite_rooms::delete(step, stamp, &name)).await
     }
 
-    /// Returns a page of rooms by name, as `user` sees them.
+    /// Returns a page of rooms by name, as `user` sees them; `None` is the administrator.
     pub async fn list_rooms(
         &self,
         requester: Requester,
-        user: UserName,
+        user: Option<UserName>,
         cursor: Option<RoomName>,
         limit: usize,
     ) -> StoreResult<RoomListReply> {
         let list = move |accounts: &mut SqliteAccountStore| {
-            sqlite_rooms::list(accounts.database(), &user, cursor.as_ref(), limit)
+            sqlite_rooms::list(accounts.database(), user.as_ref(), cursor.as_ref(), limit)
         };
         self.thread.read(requester, list).await
     }

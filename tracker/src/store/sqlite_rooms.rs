@@ -84,6 +84,12 @@ pub(crate) struct RecordStamp<'a> {
 
 type RoomResult<T = RoomOutcome> = Result<T, AccountStoreError>;
 
+impl AsRef<[Self]> for RoomOutcome {
+    fn as_ref(&self) -> &[Self] {
+        std::slice::from_ref(self)
+    }
+}
+
 impl RoomOutcome {
     /// Returns the reply with the records that were made.
     pub fn into_reply(self) -> RoomChangeReply {

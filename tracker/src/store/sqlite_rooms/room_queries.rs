@@ -14,10 +14,10 @@ use crate::membership::{RoomMembership, RoomRefusal, RoomState, RoomSubject, Sta
 use crate::registry::RoomUpdate;
 use crate::store::{AccountStoreError, store_error};
 
-/// Returns a page of rooms by name, as `caller` sees them.
+/// Returns a page of rooms by name, as `user` sees them; `None` is the administrator.
 pub(crate) fn list(
     db: &Connection,
-    user: &UserName,
+    user: Option<&UserName>,
     cursor: Option<&RoomName>,
     limit: usize,
 ) -> RoomResult<RoomListReply> {
@@ -48,7 +48,7 @@ pub(crate) fn list(
             invited: row.get(10)?,
         })
     };
-    let rows = params![user.as_str(), cursor.map(RoomName::as_str), limit + 1];
+    let rows = params![user.map(UserName::as_str), cursor.map(RoomName::as_str), limit + 1];
     let mut rooms = query_all(db, sql, rows, entry)?;
     let next = if rooms.len() > limit { rooms.get(limit - 1).map(|room| room.name.clone()) } else { None };
     rooms.truncate(limit);
