@@ -261,7 +261,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use dialect::{Dialect, encode_cmd_error, encode_cmd_ok, encode_names};
-pub use event::{TrackerEvent, TrackerEventKind};
+pub use event::{TrackerEvent, TrackerEventKind, UserLocation};
 pub use feature::{Feature, FeatureSet};
 pub use file_search::{
     FindCriterion, FindCursor, FindReply, FindRequest, FoundFile, SearchWords, push_folded, push_lower, search_words,

@@ -66,7 +66,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use shared::tracker::{InstanceId, SessionToken, TrackerEventKind};
+use shared::tracker::{InstanceId, SessionToken, TrackerEventKind, UserLocation};
 use shared::{Fingerprint, UserName};
 
 pub use address_filter::{AddressBlock, ParseAddressBlockError, dialable_addresses};
@@ -295,15 +295,9 @@ impl PresenceRegistry {
         }
         self.mark_dirty(&user, true);
         if told_before.is_none() {
-            let (fingerprint, user) = (binding, user.clone());
-            self.events.push(
-                Some(from),
-                if was_present {
-                    TrackerEventKind::Moved { user, ip, port, addresses, fingerprint }
-                } else {
-                    TrackerEventKind::Online { user, ip, port, addresses, fingerprint }
-                },
-            );
+            let location = UserLocation { user: user.clone(), ip, port, addresses, fingerprint: binding };
+            let kind = if was_present { TrackerEventKind::Moved } else { TrackerEventKind::Online };
+            self.events.push(Some(from), kind(location));
         }
         // A login begins with an empty list, and subscribers may have seen the old one.
         if had_files {

@@ -22,34 +22,10 @@ pub struct TrackerEvent {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum TrackerEventKind {
     /// A user became present.
-    Online {
-        /// The user.
-        user: UserName,
-        /// The address from which the tracker sees the user.
-        ip: IpAddr,
-        /// The user's UDP port for peers, if there is one.
-        port: Option<u16>,
-        /// Further candidate addresses.
-        #[serde(default)]
-        addresses: Vec<SocketAddr>,
-        /// The key the account is bound to, if any.
-        fingerprint: Option<Fingerprint>,
-    },
+    Online(UserLocation),
     /// A user who is present logged in again, perhaps at other addresses. An event of its own: subscribers of the first
     /// version would take a second `online` for a second coming, and ignore events that they don't know.
-    Moved {
-        /// The user.
-        user: UserName,
-        /// The address from which the tracker sees the user.
-        ip: IpAddr,
-        /// The user's UDP port for peers, if there is one.
-        port: Option<u16>,
-        /// Further candidate addresses.
-        #[serde(default)]
-        addresses: Vec<SocketAddr>,
-        /// The key the account is bound to, if any.
-        fingerprint: Option<Fingerprint>,
-    },
+    Moved(UserLocation),
     /// A user is no longer present.
     Offline {
         /// The user.
@@ -86,6 +62,22 @@ pub enum TrackerEventKind {
     Unknown,
 }
 
+/// A present user's addresses and key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserLocation {
+    /// The user.
+    pub user: UserName,
+    /// The address from which the tracker sees the user.
+    pub ip: IpAddr,
+    /// The user's UDP port for peers, if there is one.
+    pub port: Option<u16>,
+    /// Further candidate addresses.
+    #[serde(default)]
+    pub addresses: Vec<SocketAddr>,
+    /// The key the account is bound to, if any.
+    pub fingerprint: Option<Fingerprint>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,12 +107,13 @@ mod tests {
         );
         let (ip, port, fingerprint) = ([10, 0, 0, 1].into(), Some(4000), None);
         let addresses = vec!["10.0.0.2:4000".parse().unwrap()];
+        let location = UserLocation { user, ip, port, addresses, fingerprint };
         golden(
-            TrackerEventKind::Online { user: user.clone(), ip, port, addresses: addresses.clone(), fingerprint },
+            TrackerEventKind::Online(location.clone()),
             r#"{"seq":7,"event":"online","user":"bob","ip":"10.0.0.1","port":4000,"addresses":["10.0.0.2:4000"],"fingerprint":null}"#,
         );
         golden(
-            TrackerEventKind::Moved { user, ip, port, addresses, fingerprint },
+            TrackerEventKind::Moved(location),
             r#"{"seq":7,"event":"moved","user":"bob","ip":"10.0.0.1","port":4000,"addresses":["10.0.0.2:4000"],"fingerprint":null}"#,
         );
         let newer = serde_json::from_str::<TrackerEvent>(r#"{"event":"renamed","seq":8,"user":"bob"}"#).unwrap();

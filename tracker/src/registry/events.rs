@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::tracker::{TrackerEvent, TrackerEventKind};
+use shared::tracker::{TrackerEvent, TrackerEventKind, UserLocation};
 use shared::{Ipv6Network, UserName};
 
 use super::event_pace::{Pace, PaceLimit};
@@ -228,13 +228,10 @@ impl PendingEvents {
         match kind {
             TrackerEventKind::Offline { .. } => (self.offline, self.online, self.files) = (Some(kind), None, None),
             // Only a user whose coming was sent can have moved for subscribers.
-            TrackerEventKind::Moved { user, ip, port, addresses, fingerprint }
-                if matches!(self.online, Some(TrackerEventKind::Online { .. })) =>
-            {
-                let online = TrackerEventKind::Online { user, ip, port, addresses, fingerprint };
-                (self.online, self.files) = (Some(online), None);
+            TrackerEventKind::Moved(location) if matches!(self.online, Some(TrackerEventKind::Online(_))) => {
+                (self.online, self.files) = (Some(TrackerEventKind::Online(location)), None);
             }
-            TrackerEventKind::Online { .. } | TrackerEventKind::Moved { .. } => {
+            TrackerEventKind::Online(_) | TrackerEventKind::Moved(_) => {
                 (self.online, self.files) = (Some(kind), None);
             }
             TrackerEventKind::Files { .. } => self.files = Some(kind),
@@ -248,8 +245,8 @@ impl PendingEvents {
 /// Returns the user of an event that has a pace.
 const fn user_of(kind: &TrackerEventKind) -> Option<&UserName> {
     match kind {
-        TrackerEventKind::Online { user, .. }
-        | TrackerEventKind::Moved { user, .. }
+        TrackerEventKind::Online(UserLocation { user, .. })
+        | TrackerEventKind::Moved(UserLocation { user, .. })
         | TrackerEventKind::Offline { user }
         | TrackerEventKind::Files { user, .. }
         | TrackerEventKind::KeyChanged { user, .. } => Some(user),
@@ -285,9 +282,13 @@ mod tests {
         name.parse().unwrap()
     }
 
-    fn online(name: &str) -> TrackerEventKind {
+    fn location(name: &str) -> UserLocation {
         let (ip, addresses) = ([10, 0, 0, 1].into(), Vec::new());
-        TrackerEventKind::Online { user: user(name), ip, port: None, addresses, fingerprint: None }
+        UserLocation { user: user(name), ip, port: None, addresses, fingerprint: None }
+    }
+
+    fn online(name: &str) -> TrackerEventKind {
+        TrackerEventKind::Online(location(name))
     }
 
     fn offline(name: &str) -> TrackerEventKind {
@@ -368,8 +369,7 @@ mod tests {
     #[test]
     fn a_user_s_changes_of_address_are_no_second_coming() {
         let (mut log, now) = (EventLog::new(0), Instant::now());
-        let (ip, addresses) = ([10, 0, 0, 1].into(), Vec::new());
-        let moved = TrackerEventKind::Moved { user: user("bob"), ip, port: None, addresses, fingerprint: None };
+        let moved = TrackerEventKind::Moved(location("bob"));
         let came = online("bob");
         let merged = |events: &[&TrackerEventKind]| {
             let mut pending = PendingEvents::new(now);

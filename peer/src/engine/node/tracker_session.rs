@@ -27,7 +27,7 @@ use shared::UserName;
 use shared::limits::{HEARTBEAT_INTERVAL, MAX_USERS_PER_REPLY};
 use shared::tracker::{
     AnnouncedPresence, EmptyReply, InstanceId, ListPeersRequest, LoginReply, SpeakerProof, SubscribeReply,
-    TrackerErrorCode, TrackerEventKind, TrackerRequest,
+    TrackerErrorCode, TrackerEventKind, TrackerRequest, UserLocation,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
@@ -368,7 +368,7 @@ impl TrackerSession {
 
     async fn handle_event(&mut self, kind: TrackerEventKind, link: &mut TrackerConnection) -> Result<(), SessionEnd> {
         match kind {
-            TrackerEventKind::Online { user, .. } | TrackerEventKind::Moved { user, .. } if user == self.me.user => {
+            TrackerEventKind::Online(location) | TrackerEventKind::Moved(location) if location.user == self.me.user => {
                 match self.displaced.as_mut() {
                     Some(displaced) => displaced.absent_since = None,
                     // Possibly another node with this key: the heartbeat shows it.
@@ -380,11 +380,11 @@ impl TrackerSession {
                     return Err(SessionEnd::Fatal(self.key_change_error(fingerprint.is_some())));
                 }
             }
-            TrackerEventKind::Online { user, ip, addresses, .. } => {
-                self.follow_move(user.clone(), ip, &addresses);
-                self.emit_presence(user, true);
+            TrackerEventKind::Online(location) => {
+                self.follow_move(&location);
+                self.emit_presence(location.user, true);
             }
-            TrackerEventKind::Moved { user, ip, addresses, .. } => self.follow_move(user, ip, &addresses),
+            TrackerEventKind::Moved(location) => self.follow_move(&location),
             TrackerEventKind::Offline { user } => self.emit_presence(user, false),
             TrackerEventKind::KeyChanged { user, .. } => self.invalidate_keys(RevalidationTrigger::UserKey(user)),
             // The tracker dropped events. Users who came online are reported now; those who left are noticed
@@ -420,9 +420,9 @@ impl TrackerSession {
     }
 
     /// Requests that links to this user's former addresses are closed.
-    fn follow_move(&self, user: UserName, ip: IpAddr, addresses: &[SocketAddr]) {
-        let now = addresses.iter().map(SocketAddr::ip).chain([ip]).map(|ip| ip.to_canonical()).collect();
-        self.revalidation.request(RevalidationTrigger::UserMoved(user, now));
+    fn follow_move(&self, UserLocation { user, ip, addresses, .. }: &UserLocation) {
+        let now = addresses.iter().map(SocketAddr::ip).chain([*ip]).map(|ip| ip.to_canonical()).collect();
+        self.revalidation.request(RevalidationTrigger::UserMoved(user.clone(), now));
     }
 
     fn emit_presence(&self, user: UserName, online: bool) {
