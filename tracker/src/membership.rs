@@ -30,6 +30,7 @@ use std::time::Duration;
 pub use record_signer::RecordSigner;
 pub use room_policy::{Admission, RoomEdit, RoomPlan, RoomRefusal, RoomSubject, StandingKind, check_new_name};
 pub use room_state::{RoomMembership, RoomState};
+use rooms::MAX_RECORDS;
 
 /// Most rooms.
 pub const MAX_ROOMS: usize = 1000;
@@ -47,8 +48,6 @@ pub const CHANGES_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 pub const MAX_OWN_CHANGES: usize = 20;
 /// Most other records that one account causes in a room.
 pub const MAX_CHANGES: usize = 200;
-/// Most records of a room, as its members accept them.
-pub const MAX_RECORDS: usize = 65_536;
 /// Records of a room beyond which only memberships end.
 pub const MAX_ORDINARY_RECORDS: usize = MAX_RECORDS - 4096;
 /// Most invitations, kicks and bans that a room remembers.

@@ -43,10 +43,10 @@ mod verifying_key;
 
 pub use log::{Finding, LogChange, MessageInfo, Retention, RoomLog, RunRefusal};
 pub use membership::{
-    MemberRole, Membership, MembershipSpan, RESTORE_EPOCH_STEP, RecordEffect, RecordRefusal, RoomMember,
+    MAX_RECORDS, MemberRole, Membership, MembershipSpan, RESTORE_EPOCH_STEP, RecordEffect, RecordRefusal, RoomMember,
 };
 pub use message::{MAX_BODY_BYTES, MAX_NAMED, MessageDraft, MessageFault, MessageReference, Previous, RoomMessage};
 pub use reconciliation::{MAX_LOCATOR, MAX_MISSING_CUTS, MAX_RUNS, MAX_VECTOR_PAGE, RunReply, RunRequest, VectorEntry};
 pub use record::{Cut, HistoryVisibility, MembershipRecord, RecordFault, RoomChange, SignedRecord};
 pub use run::{MAX_RUN_BYTES, MAX_RUN_MESSAGES, MessageRun, RunFault, UnverifiedRun};
-pub use verifying_key::{Signature, VerifyingKey};
+pub use verifying_key::{Signature, VerifyingKey, sign};

@@ -14,7 +14,7 @@ use crate::record::{Cut, HistoryVisibility, RoomChange, SignedRecord};
 /// ahead of every record that it signed after that backup.
 pub const RESTORE_EPOCH_STEP: u64 = 1 << 20;
 /// Most records of a room.
-const MAX_RECORDS: usize = 65_536;
+pub const MAX_RECORDS: usize = 65_536;
 
 /// One stay of a key in the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -33,7 +33,7 @@ use shared::RoomId;
 use shared::room::RecordHash;
 
 use crate::byte_reader::{ByteReader, Truncated};
-use crate::{Signature, VerifyingKey};
+use crate::{Signature, VerifyingKey, sign};
 
 pub use room_change::{Cut, HistoryVisibility, RoomChange};
 
@@ -116,8 +116,7 @@ impl MembershipRecord {
     /// Signs the record as the tracker.
     pub fn sign(self, tracker: &Ed25519KeyPair) -> SignedRecord {
         let signed = self.encode();
-        let mut signature = [0; 64];
-        signature.copy_from_slice(tracker.sign(&signed).as_ref());
+        let signature = sign(tracker, &signed);
         SignedRecord { record: self, hash: hash_of(&signed), signed, signature }
     }
 }

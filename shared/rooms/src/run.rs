@@ -14,7 +14,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 
 use crate::byte_reader::{ByteReader, Truncated};
 use crate::message::{MessageDraft, MessageFault, RoomMessage};
-use crate::{Membership, Signature, VerifyingKey};
+use crate::{Membership, Signature, VerifyingKey, sign};
 
 /// Most messages of a run.
 pub const MAX_RUN_MESSAGES: usize = 256;
@@ -75,8 +75,7 @@ impl MessageDraft {
         let raw = keys.public_key().as_ref().try_into().map_err(|_| MessageFault::Malformed)?;
         let key = VerifyingKey::from_raw(raw);
         let message = RoomMessage::parse(&self.encode(&key.fingerprint()))?;
-        let mut signature = [0; 64];
-        signature.copy_from_slice(keys.sign(message.signed()).as_ref());
+        let signature = sign(keys, message.signed());
         Ok(MessageRun { key, messages: vec![message], signature: Some(signature) })
     }
 }

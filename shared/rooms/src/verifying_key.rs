@@ -1,7 +1,7 @@
 //! Public keys of authors and trackers.
 
 use aws_lc_rs::digest;
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use shared::Fingerprint;
 
 /// An Ed25519 signature.
@@ -47,6 +47,13 @@ impl VerifyingKey {
     pub fn verifies(&self, signed: &[u8], signature: &Signature) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.0).verify(signed, signature).is_ok()
     }
+}
+
+/// Signs bytes.
+pub fn sign(key: &Ed25519KeyPair, bytes: &[u8]) -> Signature {
+    let mut signature = [0; 64];
+    signature.copy_from_slice(key.sign(bytes).as_ref());
+    signature
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use certs::Identity;
-use rooms::{MembershipRecord, SignedRecord};
+use rooms::{MembershipRecord, Signature, SignedRecord};
 use shared::Fingerprint;
 
 /// Signs membership records with the tracker's key.
@@ -30,10 +30,8 @@ impl RecordSigner {
     }
 
     /// Returns the signature of a record's bytes.
-    pub fn sign_bytes(&self, signed: &[u8]) -> [u8; 64] {
-        let mut signature = [0; 64];
-        signature.copy_from_slice(self.key.sign(signed).as_ref());
-        signature
+    pub fn sign_bytes(&self, signed: &[u8]) -> Signature {
+        rooms::sign(&self.key, signed)
     }
 }
 

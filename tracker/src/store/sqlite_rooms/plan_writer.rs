@@ -2,16 +2,14 @@
 
 use std::time::SystemTime;
 
-use rooms::{MembershipRecord, RESTORE_EPOCH_STEP, RoomChange, SignedRecord};
+use rooms::{MAX_RECORDS, MembershipRecord, RESTORE_EPOCH_STEP, RoomChange, SignedRecord};
 use rusqlite::types::ToSql;
 use rusqlite::{Transaction, params};
 use shared::{Fingerprint, RoomId, UserName};
 
 use super::room_queries::query_value;
 use super::{RecordStamp, RoomOutcome, RoomResult};
-use crate::membership::{
-    MAX_RECORDS, MAX_STANDINGS, RoomEdit, RoomMembership, RoomPlan, RoomRefusal, RoomState, StandingKind,
-};
+use crate::membership::{MAX_STANDINGS, RoomEdit, RoomMembership, RoomPlan, RoomRefusal, RoomState, StandingKind};
 use crate::registry::RoomUpdate;
 use crate::store::{store_error, unix_ms};
 
