@@ -45,11 +45,10 @@ const DRAFT_AFFIXES: (&str, &str) = ("backup-", ".tmp");
 
 /// The reason why a backup can't be made.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum BackupError {
-    /// The system's error.
     #[error("the backup can't be made: {0}")]
     Io(#[from] io::Error),
-    /// A database can't be copied.
     #[error("the backup can't be made: {0}")]
     Database(#[from] rusqlite::Error),
 }

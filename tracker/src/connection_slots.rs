@@ -47,14 +47,12 @@ pub struct PerAddressLimits {
 
 /// The limit that leaves no slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum SlotsExhausted {
-    /// The total.
     #[error("the tracker has too many connections")]
     Total,
-    /// The limit of the address.
     #[error("the tracker has too many connections from this address")]
     PerOrigin,
-    /// The limit of the IPv6 network.
     #[error("the tracker has too many connections from this network")]
     PerNetwork,
 }

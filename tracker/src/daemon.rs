@@ -100,8 +100,8 @@ pub struct DaemonConfig {
 
 /// The reason why the daemon can't run. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum DaemonError {
-    /// No data folder is given, and the user has no home.
     #[error("there is no home folder to keep the accounts in: choose a folder with --data-dir")]
     NoFolder,
     /// The data folder can't be used.
@@ -110,7 +110,6 @@ pub enum DaemonError {
     /// The tracker's key is missing or damaged.
     #[error(transparent)]
     Identity(IdentityError),
-    /// The folder can't keep the tracker's key.
     #[error("{0}; choose another folder with --data-dir")]
     KeyFolder(SecretStorageError),
     /// TLS can't be set up.
@@ -122,38 +121,22 @@ pub enum DaemonError {
     /// The accounts can't be read.
     #[error(transparent)]
     Store(#[from] AccountStoreError),
-    /// The account database was removed or replaced while the tracker ran.
     #[error(
         "the account database {0} was removed or replaced while the tracker ran: put back a copy of it (`tracker restore \
          FILE`), or begin without accounts with `tracker new accounts`"
     )]
     AccountsLost(PathBuf),
-    /// The database of presence can't be created.
     #[error("{0}; check the data folder's permissions and the space on its disk")]
     PresenceStore(#[from] PresenceStoreError),
     /// The service can't start.
     #[error(transparent)]
     Start(#[from] ServiceStartError),
-    /// Another program listens on the port.
     #[error("can't listen on {0}: the port is in use; stop the program that uses it, or choose another with --listen")]
     PortInUse(SocketAddr),
-    /// The address can't be listened on.
     #[error("can't listen on {address}: {why}; choose an address of this machine and a free port with --listen")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The system's error.
-        why: io::Error,
-    },
-    /// The metrics server can't listen.
+    Listen { address: SocketAddr, why: io::Error },
     #[error("can't serve metrics on {address}: {why}; choose another address with --metrics")]
-    Metrics {
-        /// The address.
-        address: SocketAddr,
-        /// The system's error.
-        why: io::Error,
-    },
-    /// The system refuses a thread, a signal handler or the like.
+    Metrics { address: SocketAddr, why: io::Error },
     #[error("the system refuses what the tracker needs: {0}")]
     System(#[from] io::Error),
 }

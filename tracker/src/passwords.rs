@@ -66,14 +66,13 @@ pub enum PasswordCheck {
 
 /// The reason why a password was neither hashed nor checked.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum PasswordError {
-    /// Too many wait.
     #[error("too many passwords are being checked")]
     Busy {
         /// The time to wait before another attempt.
         retry_after: Duration,
     },
-    /// A fault of this program or a malformed stored hash.
     #[error("a password can't be hashed: {0}")]
     Failed(String),
 }

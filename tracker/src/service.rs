@@ -150,6 +150,7 @@ struct AccessPolicy {
 
 /// A reason why the service can't start.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum ServiceStartError {
     /// The account store can't be read.
     #[error(transparent)]
@@ -157,7 +158,6 @@ pub enum ServiceStartError {
     /// Passwords can't be hashed.
     #[error(transparent)]
     Passwords(#[from] PasswordError),
-    /// There is no thread for long work.
     #[error("can't start a thread: {0}")]
     Thread(#[from] std::io::Error),
 }

@@ -73,45 +73,31 @@ pub struct Account {
 
 /// The reason why the store refused or failed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum AccountStoreError {
-    /// An account has this name.
     #[error("the name {0} is taken: choose another, or log in as {0} if it is yours")]
     NameTaken(UserName),
-    /// The name looks like that of another account.
     #[error(
         "the name {wanted} can be taken for {taken}, which is somebody's: choose another, or log in as {taken} if it is yours"
     )]
-    NameLike {
-        /// The requested name.
-        wanted: UserName,
-        /// The account's name.
-        taken: UserName,
-    },
-    /// Another account is bound to the key.
+    NameLike { wanted: UserName, taken: UserName },
     #[error("another account is bound to that key")]
     KeyTaken,
-    /// No account has this name.
     #[error("there is no account of that name")]
     NoAccount,
-    /// The value was changed in the meantime.
     #[error("it was changed in the meantime")]
     Changed,
     /// The rules of rooms refuse it.
     #[error(transparent)]
     Room(#[from] RoomRefusal),
-    /// Too many jobs wait.
     #[error("too much work is waiting for the account store")]
     Busy,
-    /// There is no room for it on the disk.
     #[error("the tracker's disk is full, or its quota is used up")]
     Full,
-    /// The file was removed or replaced while it was open: writes to it would be lost at the next start.
     #[error("the account database {} was removed or replaced while the tracker ran", safe_path(.0))]
     Lost(PathBuf),
-    /// The store failed and changed nothing; the text is for the log.
     #[error("the account store failed: {0}")]
     Failed(String),
-    /// The store failed, and the write may be done nevertheless; the text is for the log.
     #[error("the account store failed, and it is unknown whether the change is made: {0}")]
     Unknown(String),
 }

@@ -26,19 +26,13 @@ pub enum Error {
     /// The arguments contradict each other, or a value is not possible.
     #[error("{0}")]
     Usage(String),
-    /// The profile has no account.
     #[error("not logged in: run `peer register NAME` for a new account or `peer login NAME` for one that exists")]
     NotLoggedIn,
     /// The tracker refused a request, can't be reached, or shows another key than before.
     #[error(transparent)]
     Tracker(#[from] TrackerError),
-    /// The account is bound to another key than this profile's.
     #[error("the account {user} is tied to another machine; to move it here: `peer login {user} --rebind`")]
-    AccountElsewhere {
-        /// The account.
-        user: UserName,
-    },
-    /// This profile's key is bound to another account.
+    AccountElsewhere { user: UserName },
     #[error("this machine's account is {owner} already; use --home DIR for a second account")]
     ProfileOfAnotherAccount {
         /// The account that the key is bound to.
@@ -52,91 +46,54 @@ pub enum Error {
         shown_path(.path)
     )]
     KeyOfAnotherAccount {
-        /// The path of the key.
         path: PathBuf,
         /// The account that the key is bound to.
         owner: UserName,
-        /// The profile's account.
         user: UserName,
     },
-    /// The account was bound to another key by a login elsewhere.
     #[error(
         "the account {user} lives on another machine since {}; `peer login {user} --rebind` moves it back here. If it \
          wasn't you who moved it, somebody knows your password: move it back and change it with `peer passwd`",
         format_local_time(*.since)
     )]
     AccountMoved {
-        /// The account.
         user: UserName,
         /// The time of that login, in milliseconds since 1970 by this machine's clock.
         since: i64,
     },
-    /// The tracker no longer knows this profile's key, and doesn't say since when.
     #[error(
         "this machine was signed out of {user} ({}): `peer login {user} --rebind` brings the account here",
         .why
     )]
-    SignedOut {
-        /// The account.
-        user: UserName,
-        /// The tracker's text.
-        why: UntrustedText,
-    },
-    /// No tracker is known, and none was found on the network.
+    SignedOut { user: UserName, why: UntrustedText },
     #[error(
         "no tracker{} was found on this network within {seconds} s, and none runs on this machine: name it with \
          --tracker HOST[:PORT]",
         .key.map_or_else(String::new, |key| format!(" with the key {key}"))
     )]
     NoTracker {
-        /// The duration of the search.
         seconds: u64,
         /// The only key that was looked for, if one was given.
         key: Option<Fingerprint>,
     },
-    /// A tracker shows another key than was announced for its address.
     #[error(
         "the tracker at {address} doesn't have the key that is announced for it\n  announced: {announced}\n  \
          shown:     {presented}\nSomebody may be pretending. Ask whoever runs the tracker for its address and key, and \
          name it with --tracker"
     )]
-    FalseAnnouncement {
-        /// The announced address.
-        address: String,
-        /// The announced key.
-        announced: Fingerprint,
-        /// The shown key.
-        presented: Fingerprint,
-    },
-    /// The tracker shows another key than the given one.
+    FalseAnnouncement { address: String, announced: Fingerprint, presented: Fingerprint },
     #[error(
         "the tracker {address} doesn't have the key that was given for it\n  given: {expected}\n  shown: {presented}\n\
          Nothing was sent. Somebody may be pretending to be the tracker: look at the line that it printed when it started, \
          or ask whoever runs it"
     )]
-    TrackerKeyMismatch {
-        /// The tracker's address.
-        address: String,
-        /// The given key.
-        expected: Fingerprint,
-        /// The shown key.
-        presented: Fingerprint,
-    },
-    /// The given key differs from the confirmed one on record.
+    TrackerKeyMismatch { address: String, expected: Fingerprint, presented: Fingerprint },
     #[error(
         "the tracker {address} is on record with another key than --tracker-key says\n  on record: {known}\n  \
          given:     {given}\nNothing was sent. If whoever runs it says that it has a new key, run\n  \
          peer trust --the-tracker --replace {given} --tracker {address}"
     )]
-    TrackerKeyConflict {
-        /// The tracker's address.
-        address: String,
-        /// The confirmed key on record.
-        known: Fingerprint,
-        /// The given key.
-        given: Fingerprint,
-    },
-    /// The tracker's key is not confirmed, and the user can't be asked.
+    TrackerKeyConflict { address: String, known: Fingerprint, given: Fingerprint },
     #[error(
         "this is the first contact with the tracker {address}, and nobody can be asked here whether its key is right\n  \
          its key: {fingerprint}\nNo password was sent. If that is the key in the line that the tracker printed when it \
@@ -144,233 +101,116 @@ pub enum Error {
          or add --accept-new (VIZINHO_ACCEPT_NEW=1) to take the first key that is shown"
     )]
     TrackerKeyUnconfirmed {
-        /// The tracker's address.
         address: String,
-        /// The shown key.
         fingerprint: Fingerprint,
         /// The command line without the program's name and options.
         again: String,
     },
-    /// The user rejected the tracker's key.
     #[error(
         "the tracker {address} was not trusted, and no password was sent: ask whoever runs the tracker for the line that it \
          printed when it started"
     )]
-    TrackerKeyDeclined {
-        /// The tracker's address.
-        address: String,
-    },
-    /// The tracker has no such account.
+    TrackerKeyDeclined { address: String },
     #[error("there is no user \"{0}\": `peer list` shows who is online")]
     UnknownUser(UserName),
     /// The name may mean several users, which the text names; it comes from the tracker or from this program.
     #[error("{0}")]
     SimilarUsers(UntrustedText),
-    /// The user is offline.
     #[error("{0} is offline")]
     Offline(UserName),
-    /// The user is online with a client that accepts no links.
     #[error("{0} is logged in with a client that other peers can't connect to")]
     Unreachable(UserName),
-    /// The user is offline and has no key, so that no message could be delivered later.
     #[error("{0} has only a client that other peers can't connect to, and is offline")]
     OfflineWithoutKey(UserName),
-    /// The outbox holds its largest number of messages for the user.
     #[error("{0} messages are queued for {1} already: `peer outbox` shows them, `peer outbox drop ID` drops one")]
     OutboxFull(usize, UserName),
     /// There is no link to the user.
     #[error("{user}: {source}")]
-    Link {
-        user: UserName,
-        /// The error of the link.
-        source: LinkError,
-    },
+    Link { user: UserName, source: LinkError },
     /// A request to the user's peer failed.
     #[error("{user}: {source}")]
-    Stream {
-        user: UserName,
-        /// The error of the stream.
-        source: StreamError,
-    },
-    /// The user's key differs from the pinned one.
+    Stream { user: UserName, source: StreamError },
     #[error(
         "the identity of {user} changed\n  on record: {expected}\n  now:       {presented}\n\
          Somebody may be pretending to be {user}. Ask them by other means whether they have a new key; if so, run\n  \
          {}",
         replace_command(user, presented)
     )]
-    PeerKeyChanged {
-        user: UserName,
-        /// The pinned key.
-        expected: Fingerprint,
-        /// The new key.
-        presented: Fingerprint,
-    },
-    /// A key that neither this profile nor the tracker knows answers at the user's address.
+    PeerKeyChanged { user: UserName, expected: Fingerprint, presented: Fingerprint },
     #[error(
         "somebody else answers at {address}, where {user} was last\n  on record: {expected}\n  there:     {presented}\n\
          Nothing was sent. The tracker knows no such key: the address may have gone to another machine, or somebody may be \
          pretending to be {user}. Try again when `peer list` shows {user} elsewhere"
     )]
-    UnknownPeerKey {
-        user: UserName,
-        /// The address that was dialled.
-        address: SocketAddr,
-        /// The user's pinned key.
-        expected: Fingerprint,
-        /// The key that answered.
-        presented: Fingerprint,
-    },
-    /// The key for a user is pinned, or bound, for another user.
+    UnknownPeerKey { user: UserName, address: SocketAddr, expected: Fingerprint, presented: Fingerprint },
     #[error("the key {key} is {owner}'s, so it can't be {user}'s: nothing was changed")]
-    KeyOwnedByOther {
-        /// The user it should belong to.
-        user: UserName,
-        /// The user it belongs to.
-        owner: UserName,
-        /// The key in question.
-        key: Fingerprint,
-    },
-    /// The user shares no such file.
+    KeyOwnedByOther { user: UserName, owner: UserName, key: Fingerprint },
     #[error("{user} doesn't share {}: see `peer files {}`", name_encoding::display_name(.name), shell_operand(user))]
-    NotShared {
-        user: UserName,
-        /// The requested name or pattern.
-        name: String,
-    },
-    /// The user stopped sharing the file during the fetch.
+    NotShared { user: UserName, name: String },
     #[error("{user} doesn't share {} any more{}", name_encoding::display_name(.name), kept_text(.kept.as_ref()))]
     NoLongerShared {
         user: UserName,
-        /// The requested name.
         name: String,
         /// The path of the partial file and the number of its verified bytes, if one was kept.
         kept: Option<(PathBuf, u64)>,
     },
-    /// Nobody online shares such a file.
     #[error("nobody who is online shares {}", name_encoding::display_name(.0))]
     NobodyShares(String),
-    /// The file changed at the owner's side and isn't hashed again yet.
     #[error("{} can't be fetched from {user} now: {}; try again when nobody writes to it", name_encoding::display_name(.name), .why)]
-    Stale {
-        /// The owner.
-        user: UserName,
-        /// The requested name.
-        name: String,
-        /// The owner's text.
-        why: UntrustedText,
-    },
-    /// The file changed too often during the fetch.
+    Stale { user: UserName, name: String, why: UntrustedText },
     #[error("{} changed {times} times at {user}'s side while it was fetched: try again when nobody writes to it", name_encoding::display_name(.name))]
-    KeepsChanging {
-        /// The owner.
-        user: UserName,
-        /// The requested name.
-        name: String,
-        /// The number of changes.
-        times: u32,
-    },
-    /// The file changed after a part of it was written to a stream, which can't be taken back.
+    KeepsChanging { user: UserName, name: String, times: u32 },
     #[error(
         "{} changed at {user}'s side while it was fetched: what was written is of the version before, and not all of \
          it; run the same command again",
         name_encoding::display_name(.name)
     )]
-    ChangedInStream {
-        /// The owner.
-        user: UserName,
-        /// The requested name.
-        name: String,
-    },
-    /// The owner's node can't read the file.
+    ChangedInStream { user: UserName, name: String },
     #[error("{user} can't send {}: {}", name_encoding::display_name(.name), .why)]
-    Unreadable {
-        /// The owner.
-        user: UserName,
-        /// The requested name.
-        name: String,
-        /// The owner's text.
-        why: UntrustedText,
-    },
+    Unreadable { user: UserName, name: String, why: UntrustedText },
     /// Data of another peer is wrong: a hash, a name or a size.
     #[error("{0}")]
     Integrity(String),
     /// An I/O error of a local file or folder.
     #[error("{}: {}", shown_path(.path), disk_error_text(.path, .source))]
-    Disk {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    Disk { path: PathBuf, source: io::Error },
     /// No files can be created in the destination.
     #[error("{}: {}", shown_path(.folder), obstacle_text(*.obstacle))]
-    FolderUnwritable {
-        /// The destination folder.
-        folder: PathBuf,
-        /// The obstacle that was found.
-        obstacle: UnwritableReason,
-    },
-    /// The destination has too little space for the files.
+    FolderUnwritable { folder: PathBuf, obstacle: UnwritableReason },
     #[error("not enough space in {}: {shortage}; free some space, then run the same command again", shown_path(.folder))]
-    InsufficientSpace {
-        /// The destination folder.
-        folder: PathBuf,
-        /// The missing bytes or inodes.
-        shortage: SpaceShortage,
-    },
-    /// The destination exists.
+    InsufficientSpace { folder: PathBuf, shortage: SpaceShortage },
     #[error("{} exists: give another destination with -o, or --if-exists rename|overwrite|skip", shown_path(.0))]
     DestinationExists(PathBuf),
-    /// A file or a link is where a folder is to be.
     #[error("{} is in the way of a folder of that name: move it away, or give another folder with -o", shown_path(.0))]
     InTheWay(PathBuf),
-    /// Another process writes there.
     #[error("{} is being fetched by another process", shown_path(.0))]
     DestinationInUse(PathBuf),
     /// The profile can't be used.
     #[error(transparent)]
     Profile(#[from] ProfileError),
-    /// The profile's node runs, but its control socket is missing.
     #[error(
         "{} keeps this account, and its socket {} is gone: wait some seconds until it is put back, or end the process",
         .pid.map_or_else(|| "another `peer`".to_owned(), |pid| format!("process {pid}")), shown_path(.socket)
     )]
     NodeWithoutSocket {
-        /// The node's process id, if known.
         pid: Option<u32>,
         /// The path where the socket should be.
         socket: PathBuf,
     },
-    /// The running node ended, or doesn't answer any more.
     #[error("lost touch with the `peer` that runs on this machine: {why}")]
     NodeGone {
         /// The error of the connection to it.
         why: String,
     },
-    /// Some items failed; each was reported when it failed.
     #[error("{failed} of {total} failed")]
-    SomeFailed {
-        /// The number of failed items.
-        failed: usize,
-        /// The number of all items.
-        total: usize,
-    },
+    SomeFailed { failed: usize, total: usize },
     /// An error in the words of another process, or a summary of several errors.
     #[error("{message}")]
-    Relayed {
-        /// The kind of the original error.
-        kind: ErrorKind,
-        /// The original text.
-        message: String,
-    },
-    /// The user interrupted the command.
+    Relayed { kind: ErrorKind, message: String },
     #[error("interrupted")]
     Interrupted,
-    /// An error of standard input or output.
     #[error("{}", stream_error_text(.0))]
     StandardIo(#[from] io::Error),
-    /// A fault of this program.
     #[error("internal fault: {0}")]
     Internal(String),
 }

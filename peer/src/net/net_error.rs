@@ -15,36 +15,17 @@ use super::path_mtu::PathMtuProblem;
 /// The reason why a link can't be opened, or has closed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// No answer from any address.
     #[error("no answer from {addresses} within {} s", .within.as_secs())]
-    NoAnswer {
-        /// As text for people.
-        addresses: String,
-        within: Duration,
-    },
-    /// The wrong key at the peer's address.
+    NoAnswer { addresses: String, within: Duration },
     #[error("somebody else answers at {address}: expected {expected}, found {presented}")]
-    OtherKey {
-        address: SocketAddr,
-        /// The pinned key.
-        expected: Fingerprint,
-        /// The presented key.
-        presented: Fingerprint,
-    },
+    OtherKey { address: SocketAddr, expected: Fingerprint, presented: Fingerprint },
     /// The path's MTU is too small for QUIC.
     #[error("{0}")]
     MtuTooSmall(PathMtuProblem),
-    /// Refused or closed by the other side.
     #[error("{}", refusal_message(*.code, .message))]
-    Refused {
-        code: PeerErrorCode,
-        /// In the other side's words.
-        message: UntrustedText,
-    },
-    /// Lost after it was established.
+    Refused { code: PeerErrorCode, message: UntrustedText },
     #[error("the connection was lost: {0}")]
     Lost(String),
-    /// A violation of the protocol by the other side.
     #[error("the other side broke the protocol: {0}")]
     Protocol(String),
     /// A failure of this machine: no socket, no TLS configuration.
@@ -55,28 +36,21 @@ pub enum LinkError {
 /// The reason why a stream failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// Reset or stopped by the other side.
     #[error("the other side stopped: {0}")]
     Reset(PeerErrorCode),
     /// The link has closed.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// Ended before all announced data was received.
     #[error("the stream ended too early")]
     Truncated,
     /// A malformed or oversized frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// A valid frame that is no answer to the request.
     #[error("unexpected answer: {0}")]
     Unexpected(&'static str),
     /// Refused by an `error` frame.
     #[error("{message}")]
-    Refused {
-        code: PeerErrorCode,
-        /// In the other side's words.
-        message: UntrustedText,
-    },
+    Refused { code: PeerErrorCode, message: UntrustedText },
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
 }
@@ -84,45 +58,21 @@ pub enum StreamError {
 /// The reason why a call to the tracker failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TrackerError {
-    /// No connection, or none any more.
     #[error("the tracker {address} can't be reached: {why}")]
-    Unreachable {
-        /// As the user wrote it.
-        address: String,
-        why: String,
-    },
-    /// Something else listens at the address.
+    Unreachable { address: String, why: String },
     #[error("{address} is not a Vizinho tracker: {}", safe_line(.why))]
-    NotATracker {
-        /// As the user wrote it.
-        address: String,
-        why: String,
-    },
-    /// The tracker presents another key than before.
+    NotATracker { address: String, why: String },
     #[error(
         "the identity of the tracker {address} changed\n  on record: {expected}\n  now:       {presented}\n\
          Somebody may be pretending to be your tracker. Ask whoever runs it; if the new one is right, run\n  \
          peer trust --the-tracker --replace {presented}"
     )]
-    IdentityChanged {
-        /// As the user wrote it.
-        address: String,
-        /// The recorded key.
-        expected: Fingerprint,
-        /// The presented key.
-        presented: Fingerprint,
-    },
-    /// A secret was to be sent, but the tracker's key isn't confirmed.
+    IdentityChanged { address: String, expected: Fingerprint, presented: Fingerprint },
     #[error(
         "the key of the tracker {address} isn't confirmed, so no password goes there\n  its key: {fingerprint}\n\
          If whoever runs it says that this is its key, run\n  peer trust --the-tracker --replace {fingerprint}"
     )]
-    Unconfirmed {
-        /// As the user wrote it.
-        address: String,
-        /// The presented key.
-        fingerprint: Fingerprint,
-    },
+    Unconfirmed { address: String, fingerprint: Fingerprint },
     /// Refused by the tracker.
     #[error("{}{}", .refusal.message, next_step(.refusal.code))]
     Refused {

@@ -21,7 +21,6 @@ pub struct LineBuffer {
 /// The reason why there is no line.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
-    /// A line is longer than its limit, whole or not.
     #[error("a line without end")]
     TooLong,
     /// The stream can't be read.

@@ -21,43 +21,28 @@ const SOCKET_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The reason why a request failed. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum AdminError {
-    /// No tracker runs on the folder.
     #[error("no tracker runs on the data folder {0}: start it, or choose its folder with --data-dir")]
     NotRunning(PathBuf),
-    /// A tracker runs on the folder, but has no socket.
     #[error(
         "a tracker{by} runs on the data folder {folder}, but its socket for commands is gone: \
          its log says why it can't put it back"
     )]
     NoSocket {
-        /// The data folder.
         folder: PathBuf,
         /// The process, in words; empty if it is unknown.
         by: String,
     },
-    /// A tracker runs on the folder, and its process is stopped.
     #[error(
         "process {pid} holds the data folder {folder} and is stopped: continue it with `kill -CONT {pid}`, or end it with \
          `kill -KILL {pid}`"
     )]
-    Stopped {
-        /// The data folder.
-        folder: PathBuf,
-        /// The process id.
-        pid: u32,
-    },
-    /// This user may not use the socket.
+    Stopped { folder: PathBuf, pid: u32 },
     #[error("only the tracker's own user and root may ask the tracker on {0}: try sudo")]
     NotAllowed(PathBuf),
-    /// The connection failed.
     #[error("the tracker on {folder} doesn't answer: {why}")]
-    Failed {
-        /// The data folder.
-        folder: PathBuf,
-        /// The system's error.
-        why: io::Error,
-    },
+    Failed { folder: PathBuf, why: io::Error },
     /// The tracker refused the request.
     #[error("{0}")]
     Refused(String),

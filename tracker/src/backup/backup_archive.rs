@@ -20,17 +20,14 @@ const CHUNK: usize = 256 * 1024;
 
 /// The reason why a file is refused as a backup.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum ArchiveError {
-    /// It is no backup of a tracker.
     #[error("it is not a tracker's backup")]
     NotABackup,
-    /// A later version made it; the number is its format.
     #[error("a newer tracker made it (format {0}, this one knows {FORMAT}): use that one")]
     TooNew(u32),
-    /// An earlier version made it, in a format that is no longer read; the number is its format.
     #[error("an older tracker made it (format {0}, this one knows {FORMAT}): restore it with that one")]
     TooOld(u32),
-    /// It is not as it was made.
     #[error("it is damaged: {0}")]
     Damaged(String),
     /// It can't be read, or its entries can't be written.

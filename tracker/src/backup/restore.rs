@@ -40,39 +40,16 @@ pub struct RestoreReport {
 
 /// The reason why nothing was restored; then the folder is unchanged.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum RestoreError {
-    /// The file is no intact backup.
     #[error("{path} can't be restored: {why}")]
-    Archive {
-        /// The backup.
-        path: PathBuf,
-        /// The defect.
-        why: ArchiveError,
-    },
-    /// Its accounts can't be used.
+    Archive { path: PathBuf, why: ArchiveError },
     #[error("{path} can't be restored: {why}")]
-    Accounts {
-        /// The backup.
-        path: PathBuf,
-        /// The defect.
-        why: String,
-    },
-    /// Its key can't be used.
+    Accounts { path: PathBuf, why: String },
     #[error("{path} can't be restored: its key can't be used ({why})")]
-    Identity {
-        /// The backup.
-        path: PathBuf,
-        /// The defect.
-        why: IdentityError,
-    },
-    /// The data folder can't be written.
+    Identity { path: PathBuf, why: IdentityError },
     #[error("can't restore into {path}: {why}")]
-    Folder {
-        /// The data folder.
-        path: PathBuf,
-        /// The system's error.
-        why: io::Error,
-    },
+    Folder { path: PathBuf, why: io::Error },
 }
 
 /// Replaces the files of the data folder, which must be locked, by those of the backup: all or nothing. A plain copy of

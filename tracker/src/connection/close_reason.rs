@@ -7,43 +7,30 @@ use shared::tracker::TrackerErrorCode;
 /// The reason why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CloseReason {
-    /// The client closed it.
     #[error("its client ended it")]
     Client,
-    /// The tracker stops.
     #[error("the tracker stops")]
     Stop,
-    /// An administrator, a new password or a rebind revoked its sessions.
     #[error("the administrator or another key ended its sessions")]
     SessionsRevoked,
-    /// Its slot was given to another connection.
     #[error("it made way for another address")]
     Evicted,
-    /// No byte came in time.
     #[error("it said nothing")]
     NoFirstByte,
-    /// The TLS handshake didn't finish in time.
     #[error("its TLS handshake took too long")]
     SlowHandshake,
-    /// The TLS handshake failed.
     #[error("its TLS handshake failed: {0}")]
     FailedHandshake(io::Error),
-    /// No request came in time.
     #[error("it was quiet for too long")]
     IdleTooLong,
-    /// A request didn't end in time.
     #[error("a request took too long to arrive")]
     SlowRequest,
-    /// Replies were not taken in time.
     #[error("it didn't take its replies")]
     SlowReader,
-    /// A person behind a door has too many connections.
     #[error("whoever is behind the door has too many connections")]
     NoConnectionSlot,
-    /// Too many requests in a row were refused.
     #[error("too many of its requests in a row were refused")]
     RefusedTooOften,
-    /// It sent something else than a request.
     #[error("what it sent is no request ({0})")]
     NotARequest(TrackerErrorCode),
     /// The network failed.

@@ -27,25 +27,18 @@ const GENERATED_PASSWORD_LENGTH: usize = 20;
 
 /// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum CommandError {
     /// The running tracker can't be asked, or refused.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// No data folder is given, and the user has no home.
     #[error("there is no home folder to look for the tracker in: choose its folder with --data-dir")]
     NoFolder,
     /// A file named on the command line can't be used.
     #[error("can't use {path}: {why}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        why: io::Error,
-    },
-    /// The backup's file exists already, perhaps as an older backup.
+    File { path: PathBuf, why: io::Error },
     #[error("{0} exists: move it away, or give the backup another name")]
     Exists(PathBuf),
-    /// A tracker runs on the data folder, so nothing can be restored there.
     #[error(
         "a tracker runs on the data folder {0}: stop it first (as a service: \
          systemctl stop vizinho-tracker.socket vizinho-tracker.service)"
@@ -54,10 +47,8 @@ pub enum CommandError {
     /// The data folder can't be used.
     #[error(transparent)]
     DataFolder(DataFolderError),
-    /// The part to be made anew is not lost.
     #[error("{0} is there: move it away first, if another is to take its place")]
     StillPresent(PathBuf),
-    /// The data folder doesn't exist.
     #[error("there is no folder {0}: name the tracker's with --data-dir DIR")]
     NoDataFolder(PathBuf),
     /// The key can't be made or read.
@@ -69,13 +60,10 @@ pub enum CommandError {
     /// The backup was not restored.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// The password file has no valid password.
     #[error("{0} has no password: 1 to {MAX_PASSWORD_BYTES} bytes on one line")]
     NoPassword(String),
-    /// The running tracker's reply can't be understood.
     #[error("the running tracker is of another version: restart it ({0})")]
     OtherVersion(#[from] serde_json::Error),
-    /// Standard output is closed or full.
     #[error("can't write to standard output: {0}")]
     Output(#[from] io::Error),
 }

@@ -18,52 +18,35 @@ use crate::store::{AccountDatabaseError, SqliteAccountStore};
 
 /// The reason why the folder can't be used.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum DataFolderError {
-    /// It can't be created or written.
     #[error("can't use the data folder {path}: {why}; check its permissions, or choose another with --data-dir")]
-    Unusable {
-        /// The folder.
-        path: PathBuf,
-        /// The system's error.
-        why: io::Error,
-    },
-    /// Its file system has no locks, so two trackers could use it at once.
+    Unusable { path: PathBuf, why: io::Error },
     #[error(
         "the data folder {path} is on a file system without locks ({why}), where two trackers could run at once: \
          choose a folder on a local disk with --data-dir"
     )]
-    NoLocks {
-        /// The folder.
-        path: PathBuf,
-        /// The system's error.
-        why: io::Error,
-    },
-    /// Another tracker uses it.
+    NoLocks { path: PathBuf, why: io::Error },
     #[error("another tracker{by} is using the data folder {path}: stop it, or choose another folder with --data-dir")]
     InUse {
-        /// The folder.
         path: PathBuf,
         /// The process, in words; empty if it is unknown.
         by: String,
     },
-    /// A tracker used it, and its accounts are gone.
     #[error(
         "the account database {database} is {state}: put back a copy of it (`tracker restore FILE`), or begin without \
          accounts with `tracker new accounts`"
     )]
     NoAccounts {
-        /// The path of the missing database.
         database: PathBuf,
         /// "empty", or "missing" and the file that shows the loss.
         state: String,
     },
-    /// Other users could read the files in it.
     #[error(
         "others on this machine could read the secret key in {path}, for its file system keeps no permissions \
          (mode {mode:o}); choose another folder with --data-dir"
     )]
     NoPermissions {
-        /// The folder.
         path: PathBuf,
         /// The mode that a private folder gets there.
         mode: u32,

@@ -20,26 +20,15 @@ const VALUE_SEPARATOR: char = ',';
 
 /// The reason why there are no settings.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum SettingsError {
     /// The command line is wrong or asks for help; the error prints itself.
     #[error(transparent)]
     Usage(#[from] clap::Error),
-    /// The file can't be read.
     #[error("can't read the configuration file {path}: {why}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        why: io::Error,
-    },
-    /// The file has a mistake.
+    Unreadable { path: PathBuf, why: io::Error },
     #[error("the configuration file {path}: {why}")]
-    Wrong {
-        /// The file.
-        path: PathBuf,
-        /// The mistake, with its place.
-        why: String,
-    },
+    Wrong { path: PathBuf, why: String },
 }
 
 /// The settings in force and their origins.

@@ -67,80 +67,57 @@ pub enum Admission {
 
 /// A reason for which a room is not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum RoomRefusal {
-    /// No room has this name or id.
     #[error("there is no such room")]
     NoSuchRoom,
-    /// Another room has the name.
     #[error("there is a room #{0} already")]
     NameTaken(RoomName),
-    /// A new room may not have the name.
     #[error("a room's name begins with a letter or a digit and has no two dots in a row: #{0} doesn't")]
     UnusableName(RoomName),
-    /// The caller is not a member.
     #[error("you are not a member of that room")]
     NotAMember,
-    /// The account is not a member.
     #[error("{0} is not a member of that room")]
     NoSuchMember(UserName),
-    /// There is no such account.
     #[error("there is no user {0}")]
     NoSuchUser(UserName),
-    /// The account is a member.
     #[error("{0} is a member already")]
     AlreadyMember(UserName),
-    /// The caller is banned.
     #[error("you are banned from that room")]
     Banned,
-    /// The account is banned.
     #[error("{0} is banned: unban {0} first")]
     UserBanned(UserName),
-    /// Joining takes an invitation.
     #[error("that room takes an invitation by its owner or a moderator")]
     NeedsInvitation,
-    /// Joining takes the password.
     #[error("that room has a password: send it")]
     NeedsPassword,
-    /// The password of the room is wrong.
     #[error("wrong password of the room")]
     WrongPassword,
-    /// Only the owner and moderators may do this.
     #[error("only the room's owner and its moderators may do that")]
     NeedsModerator,
-    /// Only the owner may do this.
     #[error("only the room's owner may do that")]
     NeedsOwner,
-    /// An owner isn't sent away.
     #[error("{0} owns the room")]
     OwnerStays(UserName),
-    /// Rights need a key.
     #[error("{0} has no key: only members who use `peer` can have rights")]
     NoKey(UserName),
-    /// No membership of that key ended there without a cut.
     #[error("that cut is set already")]
     CutIsSet,
-    /// The room has as many members as a room may have.
     #[error("the room is full")]
     RoomFull,
-    /// The tracker has as many rooms as it may have.
     #[error("the tracker has no room for further rooms")]
     TooManyRooms,
-    /// The account is in as many rooms as an account may be.
     #[error("you are in too many rooms: leave one first")]
     TooManyOwnRooms,
-    /// The room has as many records as a room may have.
     #[error("the room was changed too often in its life: make another one")]
     TooManyRecords,
-    /// The room remembers as many invitations and bans as it may.
     #[error("the room has too many invitations and bans: end some of them first")]
     TooManyStandings,
-    /// The caller changed rooms too often lately.
     #[error("too many changes lately")]
     TooOften {
         /// The time until the next change is taken.
         wait: Duration,
     },
-    /// The tracker's key can't sign records.
     #[error("this tracker's key is not Ed25519, so it has no rooms")]
     NoSigningKey,
 }

@@ -95,44 +95,30 @@ pub struct SqliteAccountStore {
 
 /// The reason why the file can't be used. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
 pub enum AccountDatabaseError {
-    /// It is no database, or a damaged one.
     #[error(
         "the account database {path} is damaged ({why}): put back a copy of it \
          (`tracker restore FILE`), or move it away and begin without accounts (`tracker new accounts`)"
     )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// SQLite's finding.
-        why: String,
-    },
-    /// A later version of the tracker wrote it.
+    Damaged { path: PathBuf, why: String },
     #[error(
         "the account database {path} has schema version {found}, this tracker knows versions up to {known}: \
          use the newer tracker that wrote it"
     )]
     TooNew {
-        /// The file.
         path: PathBuf,
-        /// The file's version.
         found: usize,
         /// The latest version that this tracker knows.
         known: usize,
     },
-    /// The process has no file descriptor left.
     #[error("can't use the account database {path}: {TOO_MANY_OPEN}")]
-    TooManyOpen {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It can't be opened, read or written.
+    TooManyOpen { path: PathBuf },
     #[error(
         "can't use the account database {path}: {why}; check its permissions and the space on its disk, \
          or choose a folder on another disk with --data-dir"
     )]
     Unusable {
-        /// The file.
         path: PathBuf,
         /// The error of SQLite or the system.
         why: String,
