@@ -85,10 +85,7 @@ impl Default for CliCommand {
 }
 
 impl CliCommand {
-    /// Runs the command to its end.
-    ///
-    /// # Errors
-    /// [`Error`]; the caller prints it and picks the exit code.
+    /// Runs the command to its end. Fails with [`Error`]; the caller prints it and picks the exit code.
     pub(crate) async fn run(self, context: &CommandContext) -> Result<(), Error> {
         match self.dispatch(context).await {
             // The user's Ctrl-C while the profile's database was locked ended the wait: report the interrupt.

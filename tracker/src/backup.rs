@@ -54,10 +54,7 @@ pub enum BackupError {
 }
 
 /// Makes a backup of the data folder, whether its tracker runs or not. The file has no name and disappears when it is
-/// closed.
-///
-/// # Errors
-/// [`BackupError`]; then no file is left behind.
+/// closed. Fails with [`BackupError`]; then no file is left behind.
 pub fn create_backup(data_folder: &Path) -> Result<File, BackupError> {
     let drafts = tempfile::Builder::new().prefix(DRAFT_AFFIXES.0).suffix(DRAFT_AFFIXES.1).tempdir_in(data_folder)?;
     for name in [ACCOUNT_DATABASE, PRESENCE_DATABASE] {
@@ -75,10 +72,8 @@ pub fn create_backup(data_folder: &Path) -> Result<File, BackupError> {
     Ok(file)
 }
 
-/// Removes the remains of interrupted backups and restorations from the data folder, which must be locked.
-///
-/// # Errors
-/// The system's error when the folder can't be read. Remains that can't be removed are harmless.
+/// Removes the remains of interrupted backups and restorations from the data folder, which must be locked. Fails with
+/// the system's error when the folder can't be read. Remains that can't be removed are harmless.
 pub fn remove_leftovers(data_folder: &Path) -> io::Result<()> {
     for entry in data_folder.read_dir()? {
         let (entry, (begin, end)) = (entry?, DRAFT_AFFIXES);

@@ -121,9 +121,7 @@ impl ConnectionSlots {
         (taken.limit, taken.per_address) = (limit, per_address);
     }
 
-    /// Acquires a slot for a connection from this address, by evicting another one if necessary.
-    ///
-    /// # Errors
+    /// Acquires a slot for a connection from this address, by evicting another one if necessary. Fails with
     /// [`SlotsExhausted`] when a limit is reached and no connection may be evicted.
     pub fn acquire(&self, from: IpAddr, now: Instant) -> Result<ConnectionSlot, SlotsExhausted> {
         let from = ClientOrigin::of(from);
@@ -156,10 +154,8 @@ impl ConnectionSlot {
         }
     }
 
-    /// Counts the connection for another origin, once a door has named its person.
-    ///
-    /// # Errors
-    /// [`SlotsExhausted`] when that origin has no slot left; the connection then has none any more.
+    /// Counts the connection for another origin, once a door has named its person. Fails with [`SlotsExhausted`] when
+    /// that origin has no slot left; the connection then has none any more.
     pub fn move_to(&mut self, from: ClientOrigin) -> Result<(), SlotsExhausted> {
         let mut taken = self.table.lock();
         // Evicted in the meantime: the connection is about to end.

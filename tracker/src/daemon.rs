@@ -159,10 +159,8 @@ impl From<IdentityError> for DaemonError {
     }
 }
 
-/// Runs until SIGTERM or SIGINT. SIGHUP resolves the settings anew from `command_line`.
-///
-/// # Errors
-/// [`DaemonError`] when the tracker can't start, or when its account database disappears.
+/// Runs until SIGTERM or SIGINT. SIGHUP resolves the settings anew from `command_line`. Fails with [`DaemonError`] when
+/// the tracker can't start, or when its account database disappears.
 pub fn run(settings: TrackerSettings, command_line: Vec<OsString>, set_log: LogSetter) -> Result<(), DaemonError> {
     let config = settings.args.to_config().ok_or(DaemonError::NoFolder)?;
     let activated = service_manager::activated_listeners()?;

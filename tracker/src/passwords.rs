@@ -78,28 +78,22 @@ pub enum PasswordError {
 }
 
 impl PasswordHashPool {
-    /// Creates a pool for all cores but one, or for the only one.
-    ///
-    /// # Errors
-    /// [`PasswordError::Failed`] when the dummy can't be hashed.
+    /// Creates a pool for all cores but one, or for the only one. Fails with [`PasswordError::Failed`] when the dummy
+    /// can't be hashed.
     pub fn new() -> Result<Self, PasswordError> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let ours = cores.saturating_sub(1).max(1);
         Self::with_bounds(ours, ours * WAITING_PER_CORE)
     }
 
-    /// Hashes a password; the result is a PHC string.
-    ///
-    /// # Errors
-    /// [`PasswordError::Busy`] when too many wait; [`PasswordError::Failed`].
+    /// Hashes a password; the result is a PHC string. Fails with [`PasswordError::Busy`] when too many wait;
+    /// [`PasswordError::Failed`].
     pub async fn hash(&self, password: &Password, requester: Requester) -> Result<String, PasswordError> {
         let password = password.clone();
         self.run_on_hash_thread(requester, move || hash(&password)).await
     }
 
-    /// Checks a password against a stored hash. Without one the check takes as long and fails.
-    ///
-    /// # Errors
+    /// Checks a password against a stored hash. Without one the check takes as long and fails. Fails with
     /// [`PasswordError::Busy`] when too many wait; [`PasswordError::Failed`].
     pub async fn check(
         &self,

@@ -51,10 +51,7 @@ impl QuotaLimits {
 }
 
 impl QuotaTable {
-    /// Adds an amount.
-    ///
-    /// # Errors
-    /// [`ExhaustedQuota`] when it exceeds a limit; then nothing is added.
+    /// Adds an amount. Fails with [`ExhaustedQuota`] when it exceeds a limit; then nothing is added.
     pub(crate) fn try_add(
         &mut self,
         from: ClientOrigin,
@@ -66,10 +63,7 @@ impl QuotaTable {
         Ok(())
     }
 
-    /// Checks whether an amount may be added.
-    ///
-    /// # Errors
-    /// [`ExhaustedQuota`] when it exceeds a limit.
+    /// Checks whether an amount may be added. Fails with [`ExhaustedQuota`] when it exceeds a limit.
     pub(crate) fn check(&self, from: ClientOrigin, amount: usize, limits: QuotaLimits) -> Result<(), ExhaustedQuota> {
         let per_origin = if from.is_loopback() { limits.loopback } else { limits.per_origin };
         let in_network = from.network().map_or(0, |network| self.by_network.get(&network));

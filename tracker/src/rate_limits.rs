@@ -169,10 +169,7 @@ impl RateLimits {
         }
     }
 
-    /// Charges one attempt with a password.
-    ///
-    /// # Errors
-    /// [`RateLimitExceeded`]; then nothing is charged as a guess.
+    /// Charges one attempt with a password. Fails with [`RateLimitExceeded`]; then nothing is charged as a guess.
     pub fn charge_password(&self, user: &UserName, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
         let (guesses, payer) = (self.shared_guess_limiter(user, from), self.charge_target(user, from));
         // Never refunded: this limit counts right passwords as well, since each costs a hash.
@@ -200,20 +197,15 @@ impl RateLimits {
         self.known_logins.insert(user, from);
     }
 
-    /// Charges one REGISTER.
-    ///
-    /// # Errors
-    /// [`RateLimitExceeded`] when the origin registers too often.
+    /// Charges one REGISTER. Fails with [`RateLimitExceeded`] when the origin registers too often.
     pub fn charge_registration(&self, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
         let limit = LimitKind::Registrations;
         charge_if_limited(self.registrations.as_ref(), &(), ChargeTarget::of(from), now)
             .map_err(|wait| RateLimitExceeded { limit, wait })
     }
 
-    /// Charges one account that is about to be made.
-    ///
-    /// # Errors
-    /// [`RateLimitExceeded`] when the origin made too many accounts today.
+    /// Charges one account that is about to be made. Fails with [`RateLimitExceeded`] when the origin made too many
+    /// accounts today.
     pub fn charge_account(&self, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
         let limit = LimitKind::Accounts;
         charge_if_limited(self.accounts.as_ref(), &(), ChargeTarget::of(from), now)
@@ -233,19 +225,15 @@ impl RateLimits {
         }
     }
 
-    /// Charges one change of a user's presence or files, requested with authority.
-    ///
-    /// # Errors
-    /// [`RateLimitExceeded`] when the user or the origin changes too often.
+    /// Charges one change of a user's presence or files, requested with authority. Fails with [`RateLimitExceeded`]
+    /// when the user or the origin changes too often.
     pub fn charge_change(&self, user: &UserName, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
         let changed = self.changes_of_user.charge(user, ChargeTarget::of(from), now);
         let too_often = |wait| RateLimitExceeded { limit: LimitKind::Changes, wait };
         changed.and_then(|()| self.changes.charge(&(), ChargeTarget::of(from), now)).map_err(too_often)
     }
 
-    /// Charges one attempt of a user with a room's password. It counts as one for the user, too.
-    ///
-    /// # Errors
+    /// Charges one attempt of a user with a room's password. It counts as one for the user, too. Fails with
     /// [`RateLimitExceeded`]; then nothing is charged as a guess.
     pub fn charge_room_password(
         &self,
@@ -267,10 +255,8 @@ impl RateLimits {
         refund_if_limited(self.guesses_at_room.as_ref(), &room, ChargeTarget::of(from));
     }
 
-    /// Charges one room that is about to be made.
-    ///
-    /// # Errors
-    /// [`RateLimitExceeded`] when the origin makes too many rooms.
+    /// Charges one room that is about to be made. Fails with [`RateLimitExceeded`] when the origin makes too many
+    /// rooms.
     pub fn charge_room(&self, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
         let too_often = |wait| RateLimitExceeded { limit: LimitKind::Rooms, wait };
         self.rooms.charge(&(), ChargeTarget::of(from), now).map_err(too_often)

@@ -245,10 +245,8 @@ impl PresenceRegistry {
         }
     }
 
-    /// Makes the user present; an older presence of the same user is replaced.
-    ///
-    /// # Errors
-    /// [`BindingChanged`] when the binding changed since the authentication.
+    /// Makes the user present; an older presence of the same user is replaced. Fails with [`BindingChanged`] when the
+    /// binding changed since the authentication.
     pub fn login(&mut self, arrival: AuthenticatedLogin, now: Instant) -> Result<SessionId, BindingChanged> {
         let AuthenticatedLogin { user, ip, from, port, addresses, token, binding, at } = arrival;
         // First, so that a login with an outdated binding changes nothing.
@@ -306,10 +304,8 @@ impl PresenceRegistry {
         Ok(session)
     }
 
-    /// Renews the lease of the presence that this session is, and returns the lease.
-    ///
-    /// # Errors
-    /// [`SessionEndReason`] when the session ended or is no presence.
+    /// Renews the lease of the presence that this session is, and returns the lease. Fails with [`SessionEndReason`]
+    /// when the session ended or is no presence.
     pub fn renew(&mut self, session: SessionId, now: Instant) -> Result<Duration, SessionEndReason> {
         let Some(Session { user, .. }) = self.sessions.get(&session) else { return Err(SessionEndReason::Over) };
         let user = user.clone();

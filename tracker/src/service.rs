@@ -182,10 +182,8 @@ pub const LIST_END: &[u8] = b"}\n";
 type ActionResult = Result<ActionReply, RequestError>;
 
 impl TrackerService {
-    /// Starts the service: reads the bindings, and restores the stored presences.
-    ///
-    /// # Errors
-    /// [`ServiceStartError`] when the account store can't be read or a thread can't be started.
+    /// Starts the service: reads the bindings, and restores the stored presences. Fails with [`ServiceStartError`] when
+    /// the account store can't be read or a thread can't be started.
     pub async fn start(
         policy: ServicePolicy,
         accounts: AccountStore,

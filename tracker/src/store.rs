@@ -128,10 +128,8 @@ type StoreResult<T = ()> = Result<T, AccountStoreError>;
 /// [`AccountStoreError::Unknown`]. Further errors are named. A write goes on even if its caller goes away.
 #[expect(clippy::missing_errors_doc, reason = "the errors that are common to all methods are described above")]
 impl AccountStore {
-    /// Starts the thread of a SQLite file. Without a signer there are no rooms.
-    ///
-    /// # Errors
-    /// The system's error when it has no thread left.
+    /// Starts the thread of a SQLite file. Without a signer there are no rooms. Fails with the system's error when it
+    /// has no thread left.
     pub fn start(accounts: SqliteAccountStore, signer: Option<RecordSigner>) -> std::io::Result<Self> {
         Ok(Self { thread: AccountThread::start(accounts)?, signer: signer.map(Arc::new) })
     }

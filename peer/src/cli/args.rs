@@ -107,10 +107,8 @@ enum ColorMode {
 }
 
 impl CliArgs {
-    /// Parses the arguments. With `in_terminal`, the command may be left out.
-    ///
-    /// # Errors
-    /// The error to print, or the help or version that was asked for.
+    /// Parses the arguments. With `in_terminal`, the command may be left out. Fails with the error to print, or the
+    /// help or version that was asked for.
     pub(super) fn read(
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
         in_terminal: bool,

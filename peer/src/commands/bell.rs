@@ -20,10 +20,8 @@ pub(super) struct MessageBell {
 }
 
 impl MessageBell {
-    /// Rings if the event is a message, the output is a terminal and the user has enabled the bell.
-    ///
-    /// # Errors
-    /// Fails if standard output can't be written.
+    /// Rings if the event is a message, the output is a terminal and the user has enabled the bell. Fails if standard
+    /// output can't be written.
     pub(super) fn handle_event(
         &mut self,
         output: &CommandOutput,

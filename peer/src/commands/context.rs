@@ -67,10 +67,8 @@ impl CommandContext {
         profile.last_tracker()?.map(|last| last.parse().map_err(Error::Usage)).transpose()
     }
 
-    /// Runs `work` until the first Ctrl-C.
-    ///
-    /// # Errors
-    /// [`Error::Interrupted`] after a Ctrl-C, else the error of the work.
+    /// Runs `work` until the first Ctrl-C. Fails with [`Error::Interrupted`] after a Ctrl-C, else the error of the
+    /// work.
     pub(super) fn until_cancelled<T>(
         &self,
         work: impl Future<Output = Result<T, Error>>,

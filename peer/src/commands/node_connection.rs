@@ -108,10 +108,8 @@ impl NodeConnection {
         }
     }
 
-    /// Starts the search for another node. It is no error if this process's own node was told to make way.
-    ///
-    /// # Errors
-    /// The error that ended this process's own node.
+    /// Starts the search for another node. It is no error if this process's own node was told to make way. Fails with
+    /// the error that ended this process's own node.
     pub(super) async fn reconnect(&mut self, context: &CommandContext, me: &LocalUser) -> Result<(), Error> {
         std::mem::replace(self, Self::search(context, me)).close().await
     }
@@ -149,10 +147,8 @@ impl NodeConnection {
     }
 }
 
-/// Opens the node of a view or command, until the first Ctrl-C.
-///
-/// # Errors
-/// The reason why no node runs and none can be started, or [`Error::Interrupted`].
+/// Opens the node of a view or command, until the first Ctrl-C. Fails with the reason why no node runs and none can be
+/// started, or [`Error::Interrupted`].
 pub(super) async fn open_node(
     context: &CommandContext,
     me: &LocalUser,
@@ -164,10 +160,8 @@ pub(super) async fn open_node(
     }
 }
 
-/// Finds a node after the one in use has ended: the one started in its place, else one of this process.
-///
-/// # Errors
-/// The reason why no node runs and none can be started.
+/// Finds a node after the one in use has ended: the one started in its place, else one of this process. Fails with the
+/// reason why no node runs and none can be started.
 pub(super) async fn open_replacement(
     context: &CommandContext,
     me: &LocalUser,

@@ -171,10 +171,8 @@ async fn take_over(context: &CommandContext, me: &LocalUser) -> Result<TakeoverO
 }
 
 /// Prints events on a thread of its own, so that a pipe that nobody reads delays the output and not the node. Events
-/// beyond the channel's capacity are lost and counted in a note. The thread ends with the channel.
-///
-/// # Errors
-/// Fails if the thread can't be started.
+/// beyond the channel's capacity are lost and counted in a note. The thread ends with the channel. Fails if the thread
+/// can't be started.
 fn spawn_event_printer(
     output: CommandOutput,
     me: LocalUser,

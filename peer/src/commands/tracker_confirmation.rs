@@ -42,10 +42,8 @@ pub(super) struct TrackerChoice {
 }
 
 /// Makes sure that the tracker's key is confirmed, and asks the user if it isn't. `again` is the command line that the
-/// error suggests where nobody can be asked.
-///
-/// # Errors
-/// [`Error::TrackerKeyUnconfirmed`], [`Error::TrackerKeyMismatch`], [`Error::TrackerKeyDeclined`], and the errors of
+/// error suggests where nobody can be asked. Fails with [`Error::TrackerKeyUnconfirmed`],
+/// [`Error::TrackerKeyMismatch`], [`Error::TrackerKeyDeclined`], and the errors of
 /// [`TrackerKeyCheck::unconfirmed_key`].
 pub(super) async fn confirm_tracker(
     context: &CommandContext,

@@ -31,9 +31,7 @@ pub(super) enum LookupScope {
     Tracker,
 }
 
-/// Replaces the user names in a command's arguments by the names of the users they mean.
-///
-/// # Errors
+/// Replaces the user names in a command's arguments by the names of the users they mean. Fails with
 /// [`Error::SimilarUsers`] if a name may mean several users, [`Error::Interrupted`] at the first Ctrl-C.
 pub(super) async fn resolve_arguments(
     context: &CommandContext,
@@ -57,9 +55,7 @@ pub(super) async fn resolve_arguments(
     Ok(())
 }
 
-/// Returns the user whom a name in a command's input means; the name itself if nobody has it.
-///
-/// # Errors
+/// Returns the user whom a name in a command's input means; the name itself if nobody has it. Fails with
 /// [`Error::SimilarUsers`] if the name may mean several users.
 pub(super) async fn resolve_user(me: &LocalUser, name: UserName) -> Result<UserName, Error> {
     let known = known_users(me)?;
@@ -149,9 +145,7 @@ async fn ask_tracker(me: &LocalUser, name: &UserName) -> Result<UserName, Error>
     }
 }
 
-/// Returns the name itself if it is in the list, else the only one that differs in case alone.
-///
-/// # Errors
+/// Returns the name itself if it is in the list, else the only one that differs in case alone. Fails with
 /// [`Error::SimilarUsers`] if several differ in case alone.
 fn unique_match(name: &UserName, all: Vec<UserName>) -> Result<Option<UserName>, Error> {
     let mut same: Vec<UserName> = all.into_iter().filter(|other| is_same_ignoring_case(name, other)).collect();

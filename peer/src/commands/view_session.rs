@@ -93,9 +93,7 @@ struct ViewSession<'a, V> {
 }
 
 /// Rejects a view in the background: the kernel would stop it as soon as it touched the terminal, and its node with it.
-///
-/// # Errors
-/// [`Error::Usage`] if another process group has the terminal.
+/// Fails with [`Error::Usage`] if another process group has the terminal.
 pub(super) fn refuse_in_background(command: &str, instead: &str) -> Result<(), Error> {
     if job_control::is_in_background() {
         let why = format!(

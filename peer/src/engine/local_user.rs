@@ -29,9 +29,7 @@ pub struct LocalUser {
 }
 
 impl LocalUser {
-    /// Loads the account of `profile`; `tracker`, if given, replaces the recorded one.
-    ///
-    /// # Errors
+    /// Loads the account of `profile`; `tracker`, if given, replaces the recorded one. Fails with
     /// [`Error::NotLoggedIn`] without an account, [`Error::Usage`] if its tracker's address is wrong, or
     /// [`Error::Profile`].
     pub fn load(
@@ -49,9 +47,7 @@ impl LocalUser {
         Ok(Self { profile, identity, user: account.user, tracker, key_policy, notify })
     }
 
-    /// Checks that the tracker binds this profile's key to the profile's account.
-    ///
-    /// # Errors
+    /// Checks that the tracker binds this profile's key to the profile's account. Fails with
     /// [`Error::KeyOfAnotherAccount`] if the key is bound to another one.
     pub fn check_key_owner(&self, owner: &UserName) -> Result<(), Error> {
         if *owner == self.user {
@@ -61,11 +57,8 @@ impl LocalUser {
         Err(Error::KeyOfAnotherAccount { path, owner, user })
     }
 
-    /// Connects to the tracker, whose key must match the record.
-    ///
-    /// # Errors
-    /// [`Error::Tracker`] if it can't be reached or shows another key, [`Error::TrackerKeyMismatch`] or
-    /// [`Error::TrackerKeyConflict`] if the given key differs.
+    /// Connects to the tracker, whose key must match the record. Fails with [`Error::Tracker`] if it can't be reached
+    /// or shows another key, [`Error::TrackerKeyMismatch`] or [`Error::TrackerKeyConflict`] if the given key differs.
     pub async fn connect_tracker(&self) -> Result<TrackerConnection, Error> {
         tracker_key::connect(&self.profile, &self.identity, &self.tracker, self.key_policy, &self.notify).await
     }

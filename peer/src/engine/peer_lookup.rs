@@ -51,20 +51,15 @@ impl TrackerClient for TrackerConnection {
 }
 
 /// Returns where `user` can be reached and with which key: the tracker's answer, checked against the record. If the
-/// tracker doesn't answer, the record alone.
-///
-/// # Errors
-/// [`Error::Offline`], [`Error::OfflineWithoutKey`], [`Error::UnknownUser`] or [`Error::Unreachable`] if there is no
-/// address; [`Error::PeerKeyChanged`] if the key differs from the pinned one; [`Error::Tracker`].
+/// tracker doesn't answer, the record alone. Fails with [`Error::Offline`], [`Error::OfflineWithoutKey`],
+/// [`Error::UnknownUser`] or [`Error::Unreachable`] if there is no address; [`Error::PeerKeyChanged`] if the key
+/// differs from the pinned one; [`Error::Tracker`].
 pub async fn find_target(me: &LocalUser, user: &UserName) -> Result<DialTarget, Error> {
     let asked = async { find_target_via(me, &mut me.connect_tracker().await?, user).await };
     or_recorded_target(me, user, asked).await
 }
 
-/// Finds a target as [`find_target`] does, over an existing connection.
-///
-/// # Errors
-/// The errors of [`find_target`].
+/// Finds a target as [`find_target`] does, over an existing connection. Fails with the errors of [`find_target`].
 pub async fn find_target_or_recorded(
     me: &LocalUser,
     link: &mut impl TrackerClient,
@@ -95,10 +90,7 @@ fn tracker_timeout_error(me: &LocalUser, timeout: Duration) -> Error {
     TrackerError::Unreachable { address: me.tracker.to_string(), why: silence_message(timeout) }.into()
 }
 
-/// Returns the tracker's answer alone, over an existing connection.
-///
-/// # Errors
-/// The errors of [`find_target`].
+/// Returns the tracker's answer alone, over an existing connection. Fails with the errors of [`find_target`].
 pub async fn find_target_via(
     me: &LocalUser,
     link: &mut impl TrackerClient,
@@ -115,10 +107,8 @@ pub async fn find_target_via(
 }
 
 /// Returns the target for a tracker's entry, with its key checked against the record; `local` is our end of the
-/// tracker's connection. Blocking.
-///
-/// # Errors
-/// [`Error::Unreachable`] without a key or an address, [`Error::PeerKeyChanged`].
+/// tracker's connection. Blocking. Fails with [`Error::Unreachable`] without a key or an address,
+/// [`Error::PeerKeyChanged`].
 pub fn target_from_entry(me: &LocalUser, entry: &ListedPeer, local: Option<SocketAddr>) -> Result<DialTarget, Error> {
     let (target, named) = listed_target(entry, local)?;
     // Before the addresses are recorded: those of a wrong key must not replace the right ones.
@@ -131,11 +121,8 @@ pub fn target_from_entry(me: &LocalUser, entry: &ListedPeer, local: Option<Socke
     Ok(target)
 }
 
-/// As [`target_from_entry`], of somebody whom the user did not name: at the first meeting nothing goes on record. Whoever
-/// dials them does that when they answered ([`check_key`]).
-///
-/// # Errors
-/// As [`target_from_entry`].
+/// As [`target_from_entry`], of somebody whom the user did not name: at the first meeting nothing goes on record.
+/// Whoever dials them does that when they answered ([`check_key`]). Fails as [`target_from_entry`].
 pub fn candidate_from_entry(
     me: &LocalUser,
     entry: &ListedPeer,
@@ -168,9 +155,7 @@ fn listed_target(entry: &ListedPeer, local: Option<SocketAddr>) -> Result<(DialT
     Ok((DialTarget { user: entry.user.clone(), fingerprint, addresses, observed }, named))
 }
 
-/// Checks a user's key against the pinned one, or pins it at the first meeting. Blocking.
-///
-/// # Errors
+/// Checks a user's key against the pinned one, or pins it at the first meeting. Blocking. Fails with
 /// [`Error::PeerKeyChanged`], or [`Error::KeyOwnedByOther`] if the new key is another user's.
 pub fn check_key(me: &LocalUser, user: &UserName, fingerprint: Fingerprint) -> Result<(), Error> {
     match me.profile.compare_or_pin_key(user, fingerprint, now_s())? {
@@ -198,9 +183,7 @@ pub fn key_change_error(
     })
 }
 
-/// Checks that `key` may be pinned for `user`: neither we nor the tracker know it as another user's.
-///
-/// # Errors
+/// Checks that `key` may be pinned for `user`: neither we nor the tracker know it as another user's. Fails with
 /// [`Error::KeyOwnedByOther`], or [`Error::Profile`]. A tracker that can't be asked is no error.
 pub async fn check_key_replacement(me: &LocalUser, user: &UserName, key: Fingerprint) -> Result<(), Error> {
     let another = |owner| Error::KeyOwnedByOther { user: user.clone(), owner, key };
@@ -226,9 +209,7 @@ pub async fn check_key_replacement(me: &LocalUser, user: &UserName, key: Fingerp
     }
 }
 
-/// Dials `target`. If somebody else answers, a separate connection to the tracker decides which error it is.
-///
-/// # Errors
+/// Dials `target`. If somebody else answers, a separate connection to the tracker decides which error it is. Fails with
 /// [`Error::Link`], and [`Error::PeerKeyChanged`] or [`Error::UnknownPeerKey`] if another key answers.
 pub async fn dial(
     me: &LocalUser,
@@ -252,10 +233,8 @@ pub async fn dial(
     }
 }
 
-/// Dials `target` as [`dial`] does, and asks over `tracker` if somebody else answers.
-///
-/// # Errors
-/// The errors of [`dial`].
+/// Dials `target` as [`dial`] does, and asks over `tracker` if somebody else answers. Fails with the errors of
+/// [`dial`].
 pub async fn dial_via(
     me: &LocalUser,
     endpoint: &Endpoint,
@@ -341,10 +320,8 @@ async fn key_owner(tracker: &mut impl TrackerClient, key: Fingerprint) -> Result
     }
 }
 
-/// Returns the recorded target of a user, for the case that the tracker can't be asked.
-///
-/// # Errors
-/// `error` if no address is on record.
+/// Returns the recorded target of a user, for the case that the tracker can't be asked. Fails with `error` if no
+/// address is on record.
 async fn recorded_target(me: &LocalUser, user: &UserName, error: Error) -> Result<DialTarget, Error> {
     match recorded_user(me, user).await? {
         Some(friend) if !friend.addresses.is_empty() => {

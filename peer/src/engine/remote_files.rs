@@ -10,10 +10,8 @@ use crate::net::endpoint::Endpoint;
 use crate::net::link::{DialTarget, Link};
 
 /// Lists the files of `target` whose names start with `prefix`, or else look as if they did. The inner `Err` is a name
-/// that can't be a file name here.
-///
-/// # Errors
-/// [`Error::Link`] or [`Error::Stream`] if the peer can't be reached or doesn't answer.
+/// that can't be a file name here. Fails with [`Error::Link`] or [`Error::Stream`] if the peer can't be reached or
+/// doesn't answer.
 pub async fn list_remote_files(
     me: &LocalUser,
     target: &DialTarget,

@@ -16,10 +16,8 @@ use crate::net::TrackerError;
 use crate::net::tracker::{TrackerAddress, TrackerConnection};
 use crate::profile::{BindingIdentity, Profile, ProfileAccount};
 
-/// Registers an account and binds it to this profile's key.
-///
-/// # Errors
-/// [`Error::Tracker`] if the name is taken or the tracker can't be reached.
+/// Registers an account and binds it to this profile's key. Fails with [`Error::Tracker`] if the name is taken or the
+/// tracker can't be reached.
 pub async fn register(
     profile: &Profile,
     tracker: &TrackerAddress,
@@ -37,9 +35,7 @@ pub async fn register(
 }
 
 /// Logs in to an account and binds it to this profile's key if it isn't bound; `rebind` replaces a binding to another
-/// key. A key created for this becomes the profile's only after the account is bound to it.
-///
-/// # Errors
+/// key. A key created for this becomes the profile's only after the account is bound to it. Fails with
 /// [`Error::Tracker`] for a wrong password; [`Error::AccountElsewhere`], [`Error::ProfileOfAnotherAccount`] or
 /// [`Error::KeyOfAnotherAccount`] if the account or the key is bound otherwise.
 pub async fn login(
@@ -107,9 +103,7 @@ pub struct PasswordChange {
     pub new: Password,
 }
 
-/// Changes the account's password. All its sessions end, except the one of this connection.
-///
-/// # Errors
+/// Changes the account's password. All its sessions end, except the one of this connection. Fails with
 /// [`Error::Tracker`] if the present password is wrong, or the tracker can't be reached.
 pub async fn change_password(
     tracker: &mut impl TrackerClient,
@@ -122,10 +116,7 @@ pub async fn change_password(
 }
 
 /// Verifies a password without changing anything: sends it with an empty list of files, over a connection that has no
-/// session.
-///
-/// # Errors
-/// [`Error::Tracker`] if the password is wrong, or the tracker can't be reached.
+/// session. Fails with [`Error::Tracker`] if the password is wrong, or the tracker can't be reached.
 pub async fn check_password(me: &LocalUser, password: Password) -> Result<(), Error> {
     let proof = SpeakerProof { token: None, password: Some(password) };
     let (user, files, mode) = (me.user.clone(), Vec::new(), FilesMode::Add);

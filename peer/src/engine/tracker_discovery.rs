@@ -17,9 +17,7 @@ pub enum DiscoveredTrackers {
     Several(DiscoveryResult),
 }
 
-/// Looks for trackers on the local network; with `wanted`, only for the one with that key.
-///
-/// # Errors
+/// Looks for trackers on the local network; with `wanted`, only for the one with that key. Fails with
 /// [`DiscoveryError`] if the network can't be listened to.
 pub async fn discover(wanted: Option<Fingerprint>) -> Result<DiscoveredTrackers, DiscoveryError> {
     Ok(choose(crate::net::discovery::discover_trackers(wanted).await?, wanted))

@@ -47,11 +47,9 @@ pub struct TrackerKeyCheck<'a> {
 
 impl TrackerKeyCheck<'_> {
     /// Returns the key that the user has to confirm; `None` if it is confirmed already. Nothing but the key is asked of
-    /// the tracker, and an unconfirmed key is not recorded.
-    ///
-    /// # Errors
-    /// [`Error::Tracker`] if it can't be reached, or shows another key than recorded; [`Error::FalseAnnouncement`],
-    /// [`Error::TrackerKeyMismatch`] or [`Error::TrackerKeyConflict`].
+    /// the tracker, and an unconfirmed key is not recorded. Fails with [`Error::Tracker`] if it can't be reached, or
+    /// shows another key than recorded; [`Error::FalseAnnouncement`], [`Error::TrackerKeyMismatch`] or
+    /// [`Error::TrackerKeyConflict`].
     pub async fn unconfirmed_key(&self, notify: &NoticeHandler) -> Result<Option<Fingerprint>, Error> {
         let Self { profile, address, announced, policy } = *self;
         let known = known_at(profile, address)?;

@@ -27,9 +27,7 @@ const SEARCH_TIMEOUT: Duration = Duration::from_secs(300);
 /// Largest number of online users whose names are compared.
 const MAX_COMPARED_NAMES: usize = 2000;
 
-/// Passes the matching users to `show`, in order, at most `most`. Returns the total number of matches.
-///
-/// # Errors
+/// Passes the matching users to `show`, in order, at most `most`. Returns the total number of matches. Fails with
 /// [`Error::Tracker`], or the error of `show`.
 pub async fn search_users(
     link: &mut impl TrackerClient,
@@ -56,10 +54,8 @@ pub async fn search_users(
     }
 }
 
-/// Returns the names of the first `MAX_COMPARED_NAMES` users online.
-///
-/// # Errors
-/// [`Error::Tracker`] if the tracker can't be asked.
+/// Returns the names of the first `MAX_COMPARED_NAMES` users online. Fails with [`Error::Tracker`] if the tracker can't
+/// be asked.
 pub async fn online_names(link: &mut impl TrackerClient) -> Result<Vec<UserName>, Error> {
     let wanted = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
     let mut names = Vec::new();
@@ -71,10 +67,8 @@ pub async fn online_names(link: &mut impl TrackerClient) -> Result<Vec<UserName>
     Ok(names)
 }
 
-/// Passes the matching files to `show`, ordered by user and name, at most `most`. Returns whether there are more.
-///
-/// # Errors
-/// [`Error::Tracker`], or the error of `show`.
+/// Passes the matching files to `show`, ordered by user and name, at most `most`. Returns whether there are more. Fails
+/// with [`Error::Tracker`], or the error of `show`.
 pub async fn search_files(
     link: &mut impl TrackerClient,
     mut wanted: FindRequest,

@@ -73,11 +73,9 @@ pub enum Reachability {
 #[error("the local network can't be listened to: {0}")]
 pub struct DiscoveryError(#[from] std::io::Error);
 
-/// Listens for [`LISTEN_DURATION`] and probes the announced trackers, still listening. With an `expected_key`, that
-/// key is always heard, however many others are announced, and only its addresses are probed.
-///
-/// # Errors
-/// [`DiscoveryError`] if mDNS can't be started.
+/// Listens for [`LISTEN_DURATION`] and probes the announced trackers, still listening. With an `expected_key`, that key
+/// is always heard, however many others are announced, and only its addresses are probed. Fails with [`DiscoveryError`]
+/// if mDNS can't be started.
 pub async fn discover_trackers(expected_key: Option<Fingerprint>) -> Result<DiscoveryResult, DiscoveryError> {
     let listener = AnnouncementListener::start(expected_key)?;
     tokio::time::sleep(LISTEN_DURATION).await;

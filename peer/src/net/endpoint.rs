@@ -94,10 +94,7 @@ pub struct IncomingCall {
 
 impl Endpoint {
     /// Binds an endpoint that only dials. With a `limit` in bytes per second, its windows are reduced: the first burst
-    /// would otherwise exceed the limit by far.
-    ///
-    /// # Errors
-    /// [`LinkError::Local`] if no socket can be opened.
+    /// would otherwise exceed the limit by far. Fails with [`LinkError::Local`] if no socket can be opened.
     pub fn client(identity: &Arc<Identity>, limit: Option<u64>) -> Result<Self, LinkError> {
         let amplification_limiter = Arc::default();
         let inner = bind_endpoint(0, EndpointConfig::default(), None, &amplification_limiter, None)?;
@@ -118,10 +115,8 @@ impl Endpoint {
 
     /// Binds an endpoint that dials and accepts on `port` (0: any).
     ///
-    /// Stateless resets and connection ids are keyed by the identity. A restarted node on the same port thus resets
-    /// its old links at once, and the other sides needn't wait for a time-out (RFC 9000, section 10.3).
-    ///
-    /// # Errors
+    /// Stateless resets and connection ids are keyed by the identity. A restarted node on the same port thus resets its
+    /// old links at once, and the other sides needn't wait for a time-out (RFC 9000, section 10.3). Fails with
     /// [`LinkError::Local`] if the port is taken or no socket can be opened.
     pub fn server(identity: &Arc<Identity>, port: u16) -> Result<Self, LinkError> {
         let crypto = QuicServerConfig::try_from(certs::peer_server_config(identity)?);
@@ -149,10 +144,7 @@ impl Endpoint {
         })
     }
 
-    /// Returns the UDP port.
-    ///
-    /// # Errors
-    /// [`LinkError::Local`] if the socket is gone.
+    /// Returns the UDP port. Fails with [`LinkError::Local`] if the socket is gone.
     pub fn port(&self) -> Result<u16, LinkError> {
         Ok(self.inner.local_addr()?.port())
     }
@@ -168,9 +160,7 @@ impl Endpoint {
     }
 
     /// Starts a handshake with `address`, pinned by `pin`. Until an answer comes, the number of packets is limited.
-    ///
-    /// # Errors
-    /// [`LinkError::Local`] if it can't be started.
+    /// Fails with [`LinkError::Local`] if it can't be started.
     pub fn connect(&self, address: SocketAddr, pin: &Arc<ServerPin>) -> Result<quinn::Connecting, LinkError> {
         let crypto = QuicClientConfig::try_from(certs::peer_client_config(&self.identity, pin)?);
         let mut config = ClientConfig::new(Arc::new(crypto.map_err(|why| LinkError::Local(why.to_string()))?));

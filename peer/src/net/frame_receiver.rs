@@ -93,10 +93,8 @@ impl FrameReceiver {
     }
 
     /// Reads the next frame; `None` if the other side has finished its direction. The caller has handled all earlier
-    /// frames, so their memory is released.
-    ///
-    /// # Errors
-    /// [`StreamError`]; [`StreamError::Timeout`] if a frame takes too long.
+    /// frames, so their memory is released. Fails with [`StreamError`]; [`StreamError::Timeout`] if a frame takes too
+    /// long.
     pub async fn next_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         self.release_memory();
         let mut begun: Option<Instant> = None;
@@ -130,9 +128,7 @@ impl FrameReceiver {
     }
 
     /// Returns the next frame, if it has been received completely and may be handled together with the one before.
-    ///
-    /// # Errors
-    /// [`StreamError::Frame`] for a malformed frame; [`FrameReceiver::next_frame`] returns the same error.
+    /// Fails with [`StreamError::Frame`] for a malformed frame; [`FrameReceiver::next_frame`] returns the same error.
     pub fn buffered_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         loop {
             if let Some(message) = self.decode_frame()? {

@@ -128,10 +128,7 @@ impl Link {
         self.is_outbound
     }
 
-    /// Opens a stream with its first request.
-    ///
-    /// # Errors
-    /// [`StreamError::Link`] if the link is closed.
+    /// Opens a stream with its first request. Fails with [`StreamError::Link`] if the link is closed.
     pub async fn open_stream(
         &self,
         first: &PeerRequest,
@@ -148,10 +145,8 @@ impl Link {
         Ok((sender, receiver))
     }
 
-    /// Waits for the next stream opened by the other side; its frames count towards `quota`.
-    ///
-    /// # Errors
-    /// The reason why the link is closed.
+    /// Waits for the next stream opened by the other side; its frames count towards `quota`. Fails with the reason why
+    /// the link is closed.
     pub async fn accept_stream(&self, quota: &FrameQuota) -> Result<(StreamSender, FrameReceiver), LinkError> {
         let (send, receive) = self.connection.accept_bi().await?;
         Ok((StreamSender::new(send), FrameReceiver::new(receive, quota.clone())))
@@ -183,10 +178,8 @@ impl Link {
         *self.activity.idle_since.lock()
     }
 
-    /// Sends a request on a stream of its own and waits for the reply.
-    ///
-    /// # Errors
-    /// [`StreamError`]; [`StreamError::Timeout`] after [`HANDSHAKE_TIMEOUT`].
+    /// Sends a request on a stream of its own and waits for the reply. Fails with [`StreamError`];
+    /// [`StreamError::Timeout`] after [`HANDSHAKE_TIMEOUT`].
     pub async fn request(&self, ask: &PeerRequest) -> Result<PeerReply, StreamError> {
         with_timeout(HANDSHAKE_TIMEOUT, async {
             let (sender, mut receiver) = self.open_stream(ask, StreamPriority::Request).await?;

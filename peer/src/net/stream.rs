@@ -51,20 +51,15 @@ impl StreamSender {
         Self { stream, buffer: Vec::new(), is_open: true }
     }
 
-    /// Sends a frame.
-    ///
-    /// # Errors
-    /// [`StreamError::Frame`] if it is too large, otherwise the failure of the stream.
+    /// Sends a frame. Fails with [`StreamError::Frame`] if it is too large, otherwise the failure of the stream.
     pub async fn send_frame<T: Serialize>(&mut self, message: &T) -> Result<(), StreamError> {
         self.buffer.clear();
         frame::encode(message, &mut self.buffer)?;
         Ok(self.stream.write_all(&self.buffer).await?)
     }
 
-    /// Sends several frames with one write.
-    ///
-    /// # Errors
-    /// [`StreamError::Frame`] if one is too large, otherwise the failure of the stream.
+    /// Sends several frames with one write. Fails with [`StreamError::Frame`] if one is too large, otherwise the
+    /// failure of the stream.
     pub async fn send_frames<T: Serialize>(&mut self, messages: &[T]) -> Result<(), StreamError> {
         self.buffer.clear();
         // One write for all of them: each write locks the connection.
@@ -74,9 +69,7 @@ impl StreamSender {
         Ok(self.stream.write_all(&self.buffer).await?)
     }
 
-    /// Sends a frame and the bulk data it announces; `moved` as in [`StreamSender::send_bulk`].
-    ///
-    /// # Errors
+    /// Sends a frame and the bulk data it announces; `moved` as in [`StreamSender::send_bulk`]. Fails with
     /// [`StreamError::Frame`] if the frame is too large, otherwise the failure of the stream.
     pub async fn send_frame_and_bulk<T: Serialize>(
         &mut self,
@@ -156,9 +149,7 @@ impl StreamReceiver {
         Self { stream, decoder: FrameDecoder::default(), buffered: VecDeque::new() }
     }
 
-    /// Reads the next frame; `None` if the other side has finished its direction. Cancel-safe.
-    ///
-    /// # Errors
+    /// Reads the next frame; `None` if the other side has finished its direction. Cancel-safe. Fails with
     /// [`StreamError`], also if the stream ends inside a frame.
     pub async fn next_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         loop {
@@ -175,10 +166,8 @@ impl StreamReceiver {
         }
     }
 
-    /// Returns the next frame, if it has been received completely.
-    ///
-    /// # Errors
-    /// [`StreamError::Frame`] for a malformed frame; [`StreamReceiver::next_frame`] returns the same error.
+    /// Returns the next frame, if it has been received completely. Fails with [`StreamError::Frame`] for a malformed
+    /// frame; [`StreamReceiver::next_frame`] returns the same error.
     pub fn buffered_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         loop {
             if let Some(message) = self.decoder.next_frame()? {
@@ -191,10 +180,8 @@ impl StreamReceiver {
         }
     }
 
-    /// Reads the reply to a request; an `error` frame becomes an error.
-    ///
-    /// # Errors
-    /// [`StreamError::Refused`] for an `error` frame, [`StreamError::Truncated`] without a reply.
+    /// Reads the reply to a request; an `error` frame becomes an error. Fails with [`StreamError::Refused`] for an
+    /// `error` frame, [`StreamError::Truncated`] without a reply.
     pub async fn next_answer(&mut self) -> Result<PeerReply, StreamError> {
         match self.next_frame().await?.ok_or(StreamError::Truncated)? {
             PeerReply::Error { code, message } => Err(StreamError::Refused { code, message }),
@@ -202,10 +189,8 @@ impl StreamReceiver {
         }
     }
 
-    /// Reads 1 to `max` bytes of bulk data that a frame announced. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`StreamError::Truncated`] at the end of the stream.
+    /// Reads 1 to `max` bytes of bulk data that a frame announced. Cancel-safe. Fails with [`StreamError::Truncated`]
+    /// at the end of the stream.
     pub async fn next_bulk(&mut self, max: usize) -> Result<Bytes, StreamError> {
         loop {
             if let Some(bytes) = self.take_buffered(max) {
@@ -227,10 +212,7 @@ impl StreamReceiver {
         self.buffered.pop_front()
     }
 
-    /// Reads exactly `len` bytes of bulk data.
-    ///
-    /// # Errors
-    /// [`StreamError::Truncated`] if the stream ends before.
+    /// Reads exactly `len` bytes of bulk data. Fails with [`StreamError::Truncated`] if the stream ends before.
     pub async fn read_bulk_exact(&mut self, len: usize) -> Result<Vec<u8>, StreamError> {
         let mut bytes = Vec::with_capacity(len);
         while bytes.len() < len {
@@ -254,10 +236,7 @@ impl StreamReceiver {
     }
 }
 
-/// Runs `future` for at most `limit`.
-///
-/// # Errors
-/// [`StreamError::Timeout`], or the future's error.
+/// Runs `future` for at most `limit`. Fails with [`StreamError::Timeout`], or the future's error.
 pub async fn with_timeout<T>(
     limit: Duration,
     future: impl Future<Output = Result<T, StreamError>>,

@@ -86,9 +86,7 @@ struct TlsConnection {
 impl TrackerConnection {
     /// Connects, with a client certificate if `identity` is given.
     ///
-    /// All addresses of a name are tried, with staggered starts; the first with the right key wins.
-    ///
-    /// # Errors
+    /// All addresses of a name are tried, with staggered starts; the first with the right key wins. Fails with
     /// [`TrackerError::Unreachable`], [`TrackerError::NotATracker`] or [`TrackerError::IdentityChanged`].
     pub async fn connect(
         address: &TrackerAddress,
@@ -144,19 +142,14 @@ impl TrackerConnection {
         self.features
     }
 
-    /// Sends a request and waits for its reply; events that arrive before it are kept.
-    ///
-    /// # Errors
+    /// Sends a request and waits for its reply; events that arrive before it are kept. Fails with
     /// [`TrackerError::Refused`] if the tracker refuses, [`TrackerError::Unconfirmed`] if a secret may not be sent.
     /// After any other error the connection is unusable.
     pub async fn call<T: DeserializeOwned>(&mut self, request: &TrackerRequest) -> Result<T, TrackerError> {
         self.call_within(REPLY_TIMEOUT, request).await
     }
 
-    /// Does the same as [`TrackerConnection::call`] with another time limit.
-    ///
-    /// # Errors
-    /// As [`TrackerConnection::call`].
+    /// Does the same as [`TrackerConnection::call`] with another time limit. Fails as [`TrackerConnection::call`].
     pub async fn call_within<T: DeserializeOwned>(
         &mut self,
         limit: Duration,

@@ -189,10 +189,7 @@ impl TrackerAddress {
 
     /// Returns the addresses to try, the likeliest first, at least one. If the tracker's key `is_known`, a link-local
     /// address is tried on other interfaces, too: a machine that moves from cable to wireless reaches the same tracker
-    /// on another one.
-    ///
-    /// # Errors
-    /// The reason as text for people, if there are none.
+    /// on another one. Fails with the reason as text for people, if there are none.
     pub(super) async fn resolve(&self, is_known: bool) -> Result<Vec<SocketAddr>, String> {
         match &self.host {
             TrackerHost::Ip(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),

@@ -31,10 +31,7 @@ pub(super) struct EventQueue {
 pub(super) struct TooMuch;
 
 impl EventQueue {
-    /// Keeps an event that took so many bytes.
-    ///
-    /// # Errors
-    /// [`TooMuch`], of events or of their bytes.
+    /// Keeps an event that took so many bytes. Fails with [`TooMuch`], of events or of their bytes.
     pub(super) fn push(&mut self, event: TrackerEvent, bytes: usize) -> Result<(), TooMuch> {
         let has_room = bytes <= MAX_EVENT_BYTES
             && self.events.len() < MAX_WAITING_EVENTS

@@ -58,10 +58,8 @@ fn sync(file: impl AsFd) -> io::Result<()> {
 
 /// Sets the length of `file` to `bytes` and reserves space for its `data` ranges where the file system does both
 /// quickly. After that the disk can't fill up under the file. Elsewhere the file grows as it is written, and only a
-/// size beyond the file system's limit is detected.
-///
-/// # Errors
-/// Returns the system's error, such as too large a file or a full disk.
+/// size beyond the file system's limit is detected. Fails with the system's error, such as too large a file or a full
+/// disk.
 pub fn reserve_space(file: &File, bytes: u64, data: impl IntoIterator<Item = Range<u64>>) -> io::Result<()> {
     let kind = rustix::fs::fstatfs(file).ok().and_then(|system| u64::try_from(system.f_type).ok());
     let is_one_of = |kinds: &[u64]| kind.is_some_and(|kind| kinds.contains(&kind));

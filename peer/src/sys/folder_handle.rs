@@ -100,10 +100,8 @@ impl FolderHandle {
         Ok(Self(open_folder(rustix::fs::CWD, path, OFlags::empty())?))
     }
 
-    /// Opens the subfolder `name`, creating it if necessary. A link is not followed.
-    ///
-    /// # Errors
-    /// Returns the system's error; `NotADirectory` for a file or a link.
+    /// Opens the subfolder `name`, creating it if necessary. A link is not followed. Fails with the system's error;
+    /// `NotADirectory` for a file or a link.
     pub fn open_or_create_subfolder(&self, name: &str) -> io::Result<Self> {
         let name: &OsStr = &disk_name(name);
         match rustix::fs::mkdirat(&self.0, name, NEW_FOLDER_MODE) {
@@ -123,10 +121,8 @@ impl FolderHandle {
         rustix::fs::Dir::read_from(&self.0)?.filter_map(name).collect()
     }
 
-    /// Opens the subfolder `name`; `None` if it doesn't exist. A link is not followed.
-    ///
-    /// # Errors
-    /// Returns the system's error; `NotADirectory` for a file or a link.
+    /// Opens the subfolder `name`; `None` if it doesn't exist. A link is not followed. Fails with the system's error;
+    /// `NotADirectory` for a file or a link.
     pub fn open_subfolder(&self, name: &str) -> io::Result<Option<Self>> {
         let name: &OsStr = &disk_name(name);
         match open_folder(&self.0, name, OFlags::NOFOLLOW) {
@@ -136,10 +132,8 @@ impl FolderHandle {
         }
     }
 
-    /// Opens the file `name` for reading and writing, creating it if necessary. A link is not followed.
-    ///
-    /// # Errors
-    /// Returns the system's error, or an error for anything that is not a regular file.
+    /// Opens the file `name` for reading and writing, creating it if necessary. A link is not followed. Fails with the
+    /// system's error, or an error for anything that is not a regular file.
     pub fn open_or_create(&self, name: &str) -> io::Result<File> {
         let name: &OsStr = &disk_name(name);
         // NONBLOCK: opening a fifo that others placed there must not block.
@@ -147,19 +141,14 @@ impl FolderHandle {
         self.open_file(name, flags)
     }
 
-    /// Creates the file `name` for reading and writing.
-    ///
-    /// # Errors
-    /// Returns `AlreadyExists`, or the system's error.
+    /// Creates the file `name` for reading and writing. Fails with `AlreadyExists`, or the system's error.
     pub fn create(&self, name: &str) -> io::Result<File> {
         let name: &OsStr = &disk_name(name);
         self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC)
     }
 
-    /// Opens the file `name` for reading. A link is not followed.
-    ///
-    /// # Errors
-    /// Returns the system's error, or an error for anything that is not a regular file.
+    /// Opens the file `name` for reading. A link is not followed. Fails with the system's error, or an error for
+    /// anything that is not a regular file.
     pub fn open_existing(&self, name: &str) -> io::Result<File> {
         let name: &OsStr = &disk_name(name);
         self.open_file(name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK)
@@ -208,10 +197,7 @@ impl FolderHandle {
         }
     }
 
-    /// Renames the file `from` to `to` unless that exists.
-    ///
-    /// # Errors
-    /// Returns `AlreadyExists`, or the system's error.
+    /// Renames the file `from` to `to` unless that exists. Fails with `AlreadyExists`, or the system's error.
     pub fn rename_no_replace(&self, from: &str, to: &str) -> io::Result<()> {
         let from: &OsStr = &disk_name(from);
         let to: &OsStr = &disk_name(to);
@@ -359,10 +345,8 @@ impl AsFd for FolderHandle {
 }
 
 /// Opens the regular file at `path`, an absolute path that had no links when it was recorded. Links that were placed on
-/// it since are not followed, and a fifo doesn't block.
-///
-/// # Errors
-/// Returns the system's error, or an error for anything that is not a regular file.
+/// it since are not followed, and a fifo doesn't block. Fails with the system's error, or an error for anything that is
+/// not a regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let opened = match rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {

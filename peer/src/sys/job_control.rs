@@ -38,10 +38,7 @@ static STOPPED_IN_BACKGROUND: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 static TERMINATION_REQUEST: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
 /// Records signals that ask this process to end, at once and on any thread, even during a wait that blocks everything
-/// else.
-///
-/// # Errors
-/// Returns the error of installing a handler.
+/// else. Fails with the error of installing a handler.
 pub fn watch_termination_signals(signals: &[i32]) -> io::Result<()> {
     let asked = TERMINATION_REQUEST.get_or_init(Arc::default);
     for signal in signals {
@@ -108,10 +105,7 @@ pub fn is_signal_ignored(signal: i32) -> bool {
 
 /// Lets SIGTERM end a process that was stopped for using the terminal from the background. When such a process
 /// continues, the kernel repeats the call that stopped it before any of the program's code runs, so an orderly end
-/// never gets its turn.
-///
-/// # Errors
-/// Returns the error of installing a handler.
+/// never gets its turn. Fails with the error of installing a handler.
 pub fn allow_termination_while_stopped() -> io::Result<()> {
     let stopped = STOPPED_IN_BACKGROUND.get_or_init(Arc::default);
     let always = Arc::new(AtomicBool::new(true));
@@ -142,10 +136,8 @@ pub fn terminate_by_signal(signal: i32) {
     let _ = emulate_default_handler(signal);
 }
 
-/// Opens the terminal to read keys from: standard input, or else the controlling terminal.
-///
-/// # Errors
-/// Returns the system's error if there is no terminal.
+/// Opens the terminal to read keys from: standard input, or else the controlling terminal. Fails with the system's
+/// error if there is no terminal.
 pub fn open_terminal() -> io::Result<File> {
     let input = io::stdin();
     if input.is_terminal() {

@@ -32,10 +32,7 @@ pub struct KeyboardPoll {
 }
 
 impl KeyboardReader {
-    /// Opens the terminal of this process.
-    ///
-    /// # Errors
-    /// Returns the system's error if there is no terminal.
+    /// Opens the terminal of this process. Fails with the system's error if there is no terminal.
     pub fn open() -> io::Result<Self> {
         let (resized, tell) = UnixStream::pair()?;
         resized.set_nonblocking(true)?;
@@ -46,10 +43,7 @@ impl KeyboardReader {
     }
 
     /// Waits for bytes or a change of size, at most `at_most`. Reads nothing while another process group has the
-    /// terminal.
-    ///
-    /// # Errors
-    /// Returns the terminal's error; [`ErrorKind::UnexpectedEof`] when it is gone.
+    /// terminal. Fails with the terminal's error; [`ErrorKind::UnexpectedEof`] when it is gone.
     pub fn poll_input(&mut self, buffer: &mut [u8], at_most: Option<Duration>) -> io::Result<KeyboardPoll> {
         let timeout = at_most.map(|time| Timespec {
             tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),

@@ -70,10 +70,8 @@ pub fn is_stdout_closed() -> bool {
     is_null && rustix::fs::fcntl_getfl(&out).is_ok_and(|flags| flags.contains(OFlags::RDWR))
 }
 
-/// Opens a stream for writing; `None` for a pipe without a reader.
-///
-/// # Errors
-/// Returns the system's error, or an error if a file has replaced the stream.
+/// Opens a stream for writing; `None` for a pipe without a reader. Fails with the system's error, or an error if a file
+/// has replaced the stream.
 pub fn open_stream(path: &Path) -> io::Result<Option<File>> {
     let descriptor = descriptor_of_path(path);
     if let Some((true, number)) = &descriptor {

@@ -13,10 +13,7 @@ enum SerializedPath {
     Bytes(Vec<u8>),
 }
 
-/// Serializes a path.
-///
-/// # Errors
-/// Returns the serializer's error.
+/// Serializes a path. Fails with the serializer's error.
 pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     match path.to_str() {
         Some(text) => text.serialize(serializer),
@@ -24,10 +21,7 @@ pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::
     }
 }
 
-/// Deserializes a path that [`serialize`] wrote.
-///
-/// # Errors
-/// Returns the deserializer's error.
+/// Deserializes a path that [`serialize`] wrote. Fails with the deserializer's error.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
     Ok(match SerializedPath::deserialize(deserializer)? {
         SerializedPath::Text(path) => path,

@@ -10,11 +10,8 @@ use rustix::process::geteuid;
 use shared::safe_text::safe_path;
 
 /// Returns the folder for this user's sockets, creating it if necessary. Candidates are in `$XDG_RUNTIME_DIR`, its
-/// usual place, the folder for temporary files, and its usual place; the first usable one counts.
-///
-/// # Errors
-/// Returns the last candidate's kind of error with a text that names all candidates. A folder that others can access is
-/// an error, too.
+/// usual place, the folder for temporary files, and its usual place; the first usable one counts. Fails with the last
+/// candidate's kind of error with a text that names all candidates. A folder that others can access is an error, too.
 pub fn runtime_folder() -> io::Result<PathBuf> {
     let (user, given) = (geteuid().as_raw(), std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from));
     let given = given.filter(|path| path.is_absolute()).map(|path| path.join("vizinho"));

@@ -108,10 +108,8 @@ impl CommandOutput {
         TerminalTheme::new(self.settings.color_out)
     }
 
-    /// Prints a line of data, with control characters made visible so that it can't move the cursor.
-    ///
-    /// # Errors
-    /// The I/O error of standard output; `BrokenPipe` if its reader is gone.
+    /// Prints a line of data, with control characters made visible so that it can't move the cursor. Fails with the I/O
+    /// error of standard output; `BrokenPipe` if its reader is gone.
     pub fn print_data(&self, line: &str) -> io::Result<()> {
         self.print_line(&safe_styled(line))
     }
@@ -126,20 +124,14 @@ impl CommandOutput {
         Ok(())
     }
 
-    /// Writes control sequences for the terminal itself, unescaped.
-    ///
-    /// # Errors
-    /// As [`CommandOutput::print_data`].
+    /// Writes control sequences for the terminal itself, unescaped. Fails as [`CommandOutput::print_data`].
     pub fn write_raw(&self, bytes: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(bytes.as_bytes())?;
         out.flush()
     }
 
-    /// Prints a JSON object of data: `{"v":1,"type":kind,…fields}`.
-    ///
-    /// # Errors
-    /// As [`CommandOutput::print_data`].
+    /// Prints a JSON object of data: `{"v":1,"type":kind,…fields}`. Fails as [`CommandOutput::print_data`].
     pub fn print_object(&self, kind: &str, fields: &Value) -> io::Result<()> {
         let mut object = Map::new();
         object.insert("v".to_owned(), 1.into());
@@ -157,10 +149,7 @@ impl CommandOutput {
         *self.deferred() = Some((kind.to_owned(), fields));
     }
 
-    /// Prints the deferred object.
-    ///
-    /// # Errors
-    /// As [`CommandOutput::print_data`].
+    /// Prints the deferred object. Fails as [`CommandOutput::print_data`].
     pub fn close(&self) -> io::Result<()> {
         let last = self.deferred().take();
         last.map_or(Ok(()), |(kind, fields)| self.print_object(&kind, &fields))

@@ -165,10 +165,8 @@ impl FetchBars {
         }
     }
 
-    /// Removes the bars and prints the summary; `error` is the error of the whole fetch.
-    ///
-    /// # Errors
-    /// The I/O error of standard output, from here or from an earlier event.
+    /// Removes the bars and prints the summary; `error` is the error of the whole fetch. Fails with the I/O error of
+    /// standard output, from here or from an earlier event.
     pub fn end(mut self, summary: &FetchSummary, error: Option<&Error>) -> std::io::Result<()> {
         self.clear();
         if let Some(failure) = self.failure.take() {

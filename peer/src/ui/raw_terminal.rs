@@ -77,10 +77,8 @@ impl RawTerminal {
         !job_control::is_orphaned()
     }
 
-    /// Restores the terminal and stops this process; returns when it is continued.
-    ///
-    /// # Errors
-    /// The error of the system call.
+    /// Restores the terminal and stops this process; returns when it is continued. Fails with the error of the system
+    /// call.
     pub(super) fn suspend(&self) -> io::Result<()> {
         leave_raw_mode(self.kind);
         job_control::stop_process()

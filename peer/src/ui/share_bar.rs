@@ -39,10 +39,7 @@ impl ShareBar {
         Self { output: output.clone(), active: None, name: String::new(), bytes: 0, to_hash: 0, steps }
     }
 
-    /// Handles an event.
-    ///
-    /// # Errors
-    /// The I/O error of standard output.
+    /// Handles an event. Fails with the I/O error of standard output.
     pub fn handle_event(&mut self, event: &ShareEvent<'_>) -> std::io::Result<()> {
         match event {
             ShareEvent::Found { to_hash, .. } => self.found(*to_hash),

@@ -55,18 +55,14 @@ pub struct BackupStream {
     missing: u64,
 }
 
-/// Sends a request to the tracker that runs on this data folder, and returns its reply.
-///
-/// # Errors
-/// [`AdminError`] when no tracker answers, or when it refuses.
+/// Sends a request to the tracker that runs on this data folder, and returns its reply. Fails with [`AdminError`] when
+/// no tracker answers, or when it refuses.
 pub fn send_request(data_folder: &Path, command: &AdminRequest) -> Result<serde_json::Value, AdminError> {
     request_reply(data_folder, command).map(|(value, _)| value)
 }
 
-/// Asks the tracker that runs on this data folder for a backup.
-///
-/// # Errors
-/// [`AdminError`] when no tracker answers, or when it refuses.
+/// Asks the tracker that runs on this data folder for a backup. Fails with [`AdminError`] when no tracker answers, or
+/// when it refuses.
 pub fn open_backup(data_folder: &Path) -> Result<BackupStream, AdminError> {
     let (value, reader) = request_reply(data_folder, &AdminRequest::Backup {})?;
     let folder = data_folder.to_owned();
@@ -77,9 +73,7 @@ pub fn open_backup(data_folder: &Path) -> Result<BackupStream, AdminError> {
 }
 
 impl BackupStream {
-    /// Reads the next bytes into `buffer`; the result is empty when the backup is complete.
-    ///
-    /// # Errors
+    /// Reads the next bytes into `buffer`; the result is empty when the backup is complete. Fails with
     /// [`AdminError::Failed`] when the connection fails or ends too early.
     pub fn next<'a>(&mut self, buffer: &'a mut [u8]) -> Result<&'a [u8], AdminError> {
         let failed = |why| AdminError::Failed { folder: self.folder.clone(), why };

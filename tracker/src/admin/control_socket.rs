@@ -41,10 +41,8 @@ pub struct AdminContext {
     pub fingerprint: Fingerprint,
 }
 
-/// Binds the socket. The returned future answers requests until it is dropped.
-///
-/// # Errors
-/// The system's error when no socket can be bound.
+/// Binds the socket. The returned future answers requests until it is dropped. Fails with the system's error when no
+/// socket can be bound.
 pub fn serve(control: AdminContext) -> io::Result<impl Future<Output = ()> + Send> {
     let listener = ControlListener::bind(&control.data_folder)?;
     Ok(accept_connections(listener, Arc::new(control)))

@@ -53,10 +53,8 @@ pub enum RestoreError {
 }
 
 /// Replaces the files of the data folder, which must be locked, by those of the backup: all or nothing. A plain copy of
-/// the account database is accepted as well; then the key stays.
-///
-/// # Errors
-/// [`RestoreError`] when the backup is damaged or the folder can't be written.
+/// the account database is accepted as well; then the key stays. Fails with [`RestoreError`] when the backup is damaged
+/// or the folder can't be written.
 pub fn restore(data_folder: &Path, backup: &Path) -> Result<RestoreReport, RestoreError> {
     let failed = |why| RestoreError::Folder { path: data_folder.to_owned(), why };
     finish_interrupted(data_folder).map_err(failed)?;
@@ -79,10 +77,8 @@ pub fn restore(data_folder: &Path, backup: &Path) -> Result<RestoreReport, Resto
 }
 
 /// Finishes a restoration that came as far as `restore.ready`. To be called with the folder locked and before anything
-/// in it is opened. Returns the folder with the previous files, if there were any.
-///
-/// # Errors
-/// The system's error; another call continues.
+/// in it is opened. Returns the folder with the previous files, if there were any. Fails with the system's error;
+/// another call continues.
 pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
     let ready = data_folder.join(READY_FOLDER);
     if !ready.exists() {

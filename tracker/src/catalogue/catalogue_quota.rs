@@ -98,10 +98,8 @@ impl CatalogueQuota {
         }
     }
 
-    /// Checks whether a user's list may grow from `before` to `after`.
-    ///
-    /// # Errors
-    /// [`FileListError::CatalogueFull`] or [`FileListError::ShareExceeded`].
+    /// Checks whether a user's list may grow from `before` to `after`. Fails with [`FileListError::CatalogueFull`] or
+    /// [`FileListError::ShareExceeded`].
     pub(crate) fn check_growth(
         &self,
         from: ClientOrigin,

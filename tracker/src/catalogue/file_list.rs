@@ -167,10 +167,8 @@ impl FileList {
         other.bytes + touched.into_iter().map(bytes).sum::<usize>()
     }
 
-    /// Returns the list changed by `other`; `None` when that changes nothing.
-    ///
-    /// # Errors
-    /// [`FileListError::TooMany`] when the result has more than [`MAX_FILES_PER_USER`] files.
+    /// Returns the list changed by `other`; `None` when that changes nothing. Fails with [`FileListError::TooMany`]
+    /// when the result has more than [`MAX_FILES_PER_USER`] files.
     pub fn with_changes(&self, mode: FilesMode, other: &Self) -> Result<Option<Self>, FileListError> {
         let changed = match mode {
             // A client may repeat its list: an unchanged one makes no event and no write.

@@ -53,10 +53,8 @@ impl ReplyWriter {
         if self.buffer.len() >= FLUSH_BYTES { self.flush(stream).await } else { Ok(()) }
     }
 
-    /// Writes the buffered replies.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when the client takes nothing, or too little, for too long.
+    /// Writes the buffered replies. Fails with [`io::ErrorKind::TimedOut`] when the client takes nothing, or too
+    /// little, for too long.
     pub(super) async fn flush<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> io::Result<()> {
         self.flush_until(stream, self.deadline(0)).await
     }

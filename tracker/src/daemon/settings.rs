@@ -40,10 +40,8 @@ pub struct TrackerSettings {
 }
 
 impl TrackerSettings {
-    /// Combines all sources. `command_line` begins with the program's name.
-    ///
-    /// # Errors
-    /// [`SettingsError`] when an option or the file is wrong.
+    /// Combines all sources. `command_line` begins with the program's name. Fails with [`SettingsError`] when an option
+    /// or the file is wrong.
     pub fn resolve(command_line: &[OsString]) -> Result<Self, SettingsError> {
         let mut command = TrackerArgs::command();
         let given = command.try_get_matches_from_mut(command_line)?;

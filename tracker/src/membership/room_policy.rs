@@ -124,10 +124,7 @@ pub enum RoomRefusal {
 
 type PolicyResult = Result<RoomPlan, RoomRefusal>;
 
-/// Refuses a name that looks like an option or a path.
-///
-/// # Errors
-/// [`RoomRefusal::UnusableName`].
+/// Refuses a name that looks like an option or a path. Fails with [`RoomRefusal::UnusableName`].
 pub fn check_new_name(name: &RoomName) -> Result<(), RoomRefusal> {
     let text = name.as_str();
     let is_usable = text.starts_with(|first: char| first.is_ascii_alphanumeric()) && !text.contains("..");
@@ -159,10 +156,7 @@ impl RoomPlan {
 }
 
 impl RoomState {
-    /// Decides what a join takes.
-    ///
-    /// # Errors
-    /// [`RoomRefusal`] when the account can't join, whatever password it sends.
+    /// Decides what a join takes. Fails with [`RoomRefusal`] when the account can't join, whatever password it sends.
     pub fn admission(&self, joiner: &RoomSubject) -> Result<Admission, RoomRefusal> {
         if self.member(&joiner.user).is_some() {
             return Ok(Admission::Member);
@@ -183,9 +177,6 @@ impl RoomState {
     }
 
     /// Plans a join. `has_password` tells if the room's password was checked.
-    ///
-    /// # Errors
-    /// [`RoomRefusal`].
     pub fn join(&self, joiner: &RoomSubject, has_password: bool) -> PolicyResult {
         let mut plan = RoomPlan::default();
         match self.admission(joiner)? {
@@ -202,9 +193,7 @@ impl RoomState {
         Ok(plan)
     }
 
-    /// Plans the end of a membership by the member, or because the account or its key went.
-    ///
-    /// # Errors
+    /// Plans the end of a membership by the member, or because the account or its key went. Fails with
     /// [`RoomRefusal::NotAMember`].
     pub fn leave(&self, user: &UserName, cut: Option<RoomCut>) -> PolicyResult {
         let member = self.member(user).ok_or(RoomRefusal::NotAMember)?;
@@ -213,9 +202,6 @@ impl RoomState {
     }
 
     /// Plans a change by `actor`. `subject` is the account that the change names, if it names one.
-    ///
-    /// # Errors
-    /// [`RoomRefusal`].
     pub fn change(&self, actor: &UserName, change: &RequestedChange, subject: Option<&RoomSubject>) -> PolicyResult {
         let rights = self.rights(actor).ok_or(RoomRefusal::NotAMember)?;
         let demand = |least: MemberRole| match least {

@@ -9,10 +9,8 @@ use shared::tracker::InstanceId;
 use super::{AuthenticatedLogin, BindingChanged, PresenceRegistry, SessionId};
 
 impl PresenceRegistry {
-    /// As [`PresenceRegistry::login`], for a process that may send its instance id.
-    ///
-    /// # Errors
-    /// As [`PresenceRegistry::login`].
+    /// As [`PresenceRegistry::login`], for a process that may send its instance id. Fails as
+    /// [`PresenceRegistry::login`].
     pub fn login_instance(
         &mut self,
         arrival: AuthenticatedLogin,

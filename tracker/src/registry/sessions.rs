@@ -42,10 +42,8 @@ pub(super) struct Session {
 }
 
 impl PresenceRegistry {
-    /// Creates a session that only authenticates.
-    ///
-    /// # Errors
-    /// [`BindingChanged`] when the account's binding is not `binding`.
+    /// Creates a session that only authenticates. Fails with [`BindingChanged`] when the account's binding is not
+    /// `binding`.
     pub fn attach(
         &mut self,
         user: UserName,

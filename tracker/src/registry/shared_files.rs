@@ -11,9 +11,7 @@ use crate::catalogue::{FileList, FileListError, FileListSnapshot, SearchPosition
 use crate::rate_limits::ClientOrigin;
 
 impl PresenceRegistry {
-    /// Changes the user's files. Returns their new number, or `None` when the user is absent.
-    ///
-    /// # Errors
+    /// Changes the user's files. Returns their new number, or `None` when the user is absent. Fails with
     /// [`FileListError`]; then nothing changed.
     pub fn set_files(
         &mut self,
@@ -29,9 +27,7 @@ impl PresenceRegistry {
     }
 
     /// Replaces the user's list by `after`, which differs from it. Returns as [`PresenceRegistry::set_files`] does.
-    ///
-    /// # Errors
-    /// [`FileListError`]; then nothing changed.
+    /// Fails with [`FileListError`]; then nothing changed.
     pub fn put_files(&mut self, user: &UserName, after: FileList) -> Result<Option<usize>, FileListError> {
         let capacity = self.rules.catalogue_bytes;
         let Some(present) = self.present.get(user) else { return Ok(None) };

@@ -29,9 +29,7 @@ pub enum AccountAdminError {
 }
 
 impl TrackerService {
-    /// Returns all accounts by name, with their bindings and whether they are present.
-    ///
-    /// # Errors
+    /// Returns all accounts by name, with their bindings and whether they are present. Fails with
     /// [`AccountAdminError::Store`] when the store can't be read.
     pub async fn all_accounts(&self) -> Result<Vec<(UserName, Option<Fingerprint>, bool)>, AccountAdminError> {
         let all = self.accounts.bindings(Requester::Administrator).await?;
@@ -44,10 +42,8 @@ impl TrackerService {
         }))
     }
 
-    /// Checks that the registry and the account store answer, and that the last writes succeeded.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong.
+    /// Checks that the registry and the account store answer, and that the last writes succeeded. Fails with a sentence
+    /// that says what is wrong.
     pub async fn health(&self) -> Result<(), String> {
         self.expire();
         // Any name does: a lookup is one step in the index.
@@ -80,19 +76,15 @@ impl TrackerService {
         }
     }
 
-    /// Makes an account, even while registration is closed.
-    ///
-    /// # Errors
-    /// [`AccountAdminError`] when the name is taken, or the store or the hash fails.
+    /// Makes an account, even while registration is closed. Fails with [`AccountAdminError`] when the name is taken, or
+    /// the store or the hash fails.
     pub async fn add_account(&self, user: &UserName, password: &Password) -> Result<(), AccountAdminError> {
         let password_hash = self.passwords.hash(password, Requester::Administrator).await?;
         let account = Account { user: user.clone(), password_hash, binding: None };
         Ok(self.accounts.create(Requester::Administrator, account, None).await?)
     }
 
-    /// Removes an account, and ends its sessions, connections and memberships of rooms.
-    ///
-    /// # Errors
+    /// Removes an account, and ends its sessions, connections and memberships of rooms. Fails with
     /// [`AccountAdminError::Store`] when there is no such account or the store fails.
     pub async fn remove_account(&self, user: &UserName) -> Result<(), AccountAdminError> {
         // Stored first: sessions must not end for a change that fails.
@@ -102,10 +94,8 @@ impl TrackerService {
         Ok(())
     }
 
-    /// Replaces an account's password, and ends its sessions and connections.
-    ///
-    /// # Errors
-    /// [`AccountAdminError`] when there is no such account, or the store or the hash fails.
+    /// Replaces an account's password, and ends its sessions and connections. Fails with [`AccountAdminError`] when
+    /// there is no such account, or the store or the hash fails.
     pub async fn reset_password(&self, user: &UserName, password: &Password) -> Result<(), AccountAdminError> {
         let hash = self.passwords.hash(password, Requester::Administrator).await?;
         self.accounts.reset_password(Requester::Administrator, user, hash).await?;
@@ -113,9 +103,7 @@ impl TrackerService {
         Ok(())
     }
 
-    /// Removes an account's binding, and ends its sessions, connections and memberships of rooms.
-    ///
-    /// # Errors
+    /// Removes an account's binding, and ends its sessions, connections and memberships of rooms. Fails with
     /// [`AccountAdminError::Store`] when there is no such account or the store fails.
     pub async fn unbind_account(&self, user: &UserName) -> Result<(), AccountAdminError> {
         let requester = Requester::Administrator;
@@ -124,10 +112,7 @@ impl TrackerService {
         Ok(())
     }
 
-    /// Returns all rooms by name.
-    ///
-    /// # Errors
-    /// [`AccountAdminError::Store`] when the store can't be read.
+    /// Returns all rooms by name. Fails with [`AccountAdminError::Store`] when the store can't be read.
     pub async fn all_rooms(&self) -> Result<Vec<ListedRoom>, AccountAdminError> {
         let (mut rooms, mut cursor) = (Vec::new(), None);
         loop {
@@ -140,20 +125,16 @@ impl TrackerService {
         }
     }
 
-    /// Ends a room: its members are told, and its name is free.
-    ///
-    /// # Errors
-    /// [`AccountAdminError::Store`] when there is no such room or the store fails.
+    /// Ends a room: its members are told, and its name is free. Fails with [`AccountAdminError::Store`] when there is
+    /// no such room or the store fails.
     pub async fn delete_room(&self, name: RoomName) -> Result<(), AccountAdminError> {
         let requester = Requester::Administrator;
         self.commit_room_changes(requester, self.accounts.delete_room(requester, name)).await?;
         Ok(())
     }
 
-    /// Returns the password hashes of all accounts.
-    ///
-    /// # Errors
-    /// [`AccountAdminError::Store`] when the store can't be read.
+    /// Returns the password hashes of all accounts. Fails with [`AccountAdminError::Store`] when the store can't be
+    /// read.
     pub async fn password_hashes(&self) -> Result<Vec<(UserName, String)>, AccountAdminError> {
         Ok(self.accounts.password_hashes(Requester::Administrator).await?)
     }

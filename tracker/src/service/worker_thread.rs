@@ -28,10 +28,7 @@ pub(super) struct WorkerError;
 type WorkerJob = Box<dyn FnOnce() + Send>;
 
 impl WorkerThread {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// When the system has no thread left.
+    /// Starts the thread. Fails when the system has no thread left.
     pub(super) fn start() -> std::io::Result<Self> {
         let (work, waiting) = mpsc::channel::<WorkerJob>();
         let thread = std::thread::Builder::new().name("long work".to_owned()).spawn(move || {

@@ -47,10 +47,7 @@ struct StoreHealth {
 type StoreJob = Box<dyn FnOnce(&mut SqliteAccountStore) + Send>;
 
 impl AccountThread {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// The system's error when it has no thread left.
+    /// Starts the thread. Fails with the system's error when it has no thread left.
     pub(super) fn start(mut store: SqliteAccountStore) -> std::io::Result<Self> {
         let (work, mut waiting) = mpsc::channel::<StoreJob>(QUEUE_CAPACITY);
         let thread = std::thread::Builder::new().name("accounts".to_owned()).spawn(move || {
@@ -66,10 +63,8 @@ impl AccountThread {
         let _ = self.health.metrics.set(metrics);
     }
 
-    /// Runs a `job` that only reads on the thread.
-    ///
-    /// # Errors
-    /// `job`'s own, [`AccountStoreError::Busy`], or [`AccountStoreError::Failed`] when the thread is gone.
+    /// Runs a `job` that only reads on the thread. Fails with `job`'s own, [`AccountStoreError::Busy`], or
+    /// [`AccountStoreError::Failed`] when the thread is gone.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         requester: Requester,
@@ -81,9 +76,7 @@ impl AccountThread {
     }
 
     /// Runs a `job` that changes something on the thread. From the queue on it is done, even if the caller goes away.
-    ///
-    /// # Errors
-    /// `job`'s own, [`AccountStoreError::Busy`], or [`AccountStoreError::Failed`] when the thread is gone.
+    /// Fails with `job`'s own, [`AccountStoreError::Busy`], or [`AccountStoreError::Failed`] when the thread is gone.
     pub(super) async fn commit<T: Send + 'static>(
         &self,
         requester: Requester,

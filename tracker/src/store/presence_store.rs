@@ -47,10 +47,8 @@ pub struct StoreTurn {
 }
 
 impl PresenceStore {
-    /// Opens or creates a SQLite file. A file that can't be used is set aside.
-    ///
-    /// # Errors
-    /// [`PresenceStoreError`] when not even a new one can be created.
+    /// Opens or creates a SQLite file. A file that can't be used is set aside. Fails with [`PresenceStoreError`] when
+    /// not even a new one can be created.
     pub fn open(path: &Path) -> Result<Self, PresenceStoreError> {
         let file = SqlitePresenceStore::open(path)?;
         Ok(Self { file, turn: Arc::default(), metrics: OnceLock::new() })
@@ -61,9 +59,7 @@ impl PresenceStore {
         let _ = self.metrics.set(metrics);
     }
 
-    /// Calls `each` with every presence whose lease has not run out, by login. Unreadable ones are left out.
-    ///
-    /// # Errors
+    /// Calls `each` with every presence whose lease has not run out, by login. Unreadable ones are left out. Fails with
     /// [`PresenceStoreError`] when the store can't be read at all.
     pub async fn load(
         &self,
@@ -85,10 +81,8 @@ impl PresenceStore {
         StoreTurn { _held: Arc::clone(&self.turn).lock_owned().await }
     }
 
-    /// Stores changes, also if this future is dropped: the next turn waits for them.
-    ///
-    /// # Errors
-    /// [`PresenceStoreError`] with the changes; some of them may be stored.
+    /// Stores changes, also if this future is dropped: the next turn waits for them. Fails with [`PresenceStoreError`]
+    /// with the changes; some of them may be stored.
     pub async fn store(
         &self,
         turn: StoreTurn,

@@ -126,10 +126,8 @@ pub enum AccountDatabaseError {
 }
 
 impl SqliteAccountStore {
-    /// Opens the file, creates it if necessary, and migrates its schema.
-    ///
-    /// # Errors
-    /// [`AccountDatabaseError`] when the file is damaged, too new or unusable.
+    /// Opens the file, creates it if necessary, and migrates its schema. Fails with [`AccountDatabaseError`] when the
+    /// file is damaged, too new or unusable.
     pub fn open(path: &Path) -> Result<Self, AccountDatabaseError> {
         let failed = |error: rusqlite::Error| open_error(path, &error);
         let mut db = sqlite_file::open(path).map_err(failed)?;
@@ -151,10 +149,7 @@ impl SqliteAccountStore {
         Ok(Self { db, file_place: FileLossDetector::new(path) })
     }
 
-    /// True if there is no account.
-    ///
-    /// # Errors
-    /// [`AccountStoreError::Failed`] when the file can't be read.
+    /// True if there is no account. Fails with [`AccountStoreError::Failed`] when the file can't be read.
     pub fn is_empty(&self) -> Result<bool, AccountStoreError> {
         let any = "SELECT EXISTS (SELECT 1 FROM account)";
         self.db.query_row(any, [], |row| row.get::<_, bool>(0)).map(|any| !any).map_err(store_error)
@@ -166,10 +161,8 @@ impl SqliteAccountStore {
     }
 
     /// Checks a backup completely before it becomes the account database, and counts its accounts. Its rooms get a
-    /// record of the restore at the next start.
-    ///
-    /// # Errors
-    /// [`AccountDatabaseError`] when it is empty, damaged, too new or unusable.
+    /// record of the restore at the next start. Fails with [`AccountDatabaseError`] when it is empty, damaged, too new
+    /// or unusable.
     pub fn check_backup(path: &Path) -> Result<usize, AccountDatabaseError> {
         let damaged = |why: String| AccountDatabaseError::Damaged { path: path.to_owned(), why };
         if sqlite_file::is_missing_or_empty(path) {

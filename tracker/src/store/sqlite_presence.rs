@@ -66,10 +66,8 @@ pub(super) struct SqlitePresenceStore {
 }
 
 impl SqlitePresenceStore {
-    /// Opens or creates the file. A file that can't be used is set aside.
-    ///
-    /// # Errors
-    /// [`PresenceStoreError`] when not even a new one can be created.
+    /// Opens or creates the file. A file that can't be used is set aside. Fails with [`PresenceStoreError`] when not
+    /// even a new one can be created.
     pub(super) fn open(path: &Path) -> Result<Self, PresenceStoreError> {
         let db = open(path).or_else(|why| {
             // The file itself may be intact.
@@ -83,9 +81,7 @@ impl SqlitePresenceStore {
         Ok(Self { db: Arc::new(Mutex::new(db?)) })
     }
 
-    /// Calls `each` with every presence whose lease has not run out. Unreadable ones are left out.
-    ///
-    /// # Errors
+    /// Calls `each` with every presence whose lease has not run out. Unreadable ones are left out. Fails with
     /// [`PresenceStoreError`] when the file can't be read at all.
     pub(super) fn load(
         &self,

@@ -95,10 +95,8 @@ impl BackgroundFetches {
         (Self { me, cancel, events: tell, started_count: begun, running, threads, alive, all_ended }, told)
     }
 
-    /// Fetches a file, a folder or a pattern into the working folder.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if [`MAX_FETCHES`] run already; an I/O error if no thread can be started.
+    /// Fetches a file, a folder or a pattern into the working folder. Fails with [`Error::Usage`] if [`MAX_FETCHES`]
+    /// run already; an I/O error if no thread can be started.
     pub(super) fn start(&mut self, from: &UserName, name: &str) -> Result<(), Error> {
         if self.running.len() >= MAX_FETCHES {
             return Err(Error::Usage(format!("{MAX_FETCHES} downloads are running: wait for one, or /stop one")));
@@ -141,10 +139,8 @@ impl BackgroundFetches {
         Ok(())
     }
 
-    /// Stops the fetch of `name`, or the only one from that user.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if there is none, or more than one and no name.
+    /// Stops the fetch of `name`, or the only one from that user. Fails with [`Error::Usage`] if there is none, or more
+    /// than one and no name.
     pub(super) fn stop(&self, from: &UserName, name: Option<&str>) -> Result<(), Error> {
         // Names that look alike on the screen mean the same fetch.
         let key = name.map(matching_key);

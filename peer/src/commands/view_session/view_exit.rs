@@ -21,10 +21,7 @@ pub(in crate::commands) struct ViewExit {
     pub(super) notes: Vec<String>,
 }
 
-/// Prints the notes of a view that has ended.
-///
-/// # Errors
-/// [`Error::Interrupted`] if the view was interrupted.
+/// Prints the notes of a view that has ended. Fails with [`Error::Interrupted`] if the view was interrupted.
 pub(in crate::commands) fn report_exit(context: &CommandContext, ended: &ViewExit) -> Result<(), Error> {
     ended.notes.iter().for_each(|line| context.output.note(line));
     match ended.reason {

@@ -156,10 +156,8 @@ impl Drop for Counted<'_> {
 }
 
 impl StallTimer<'_> {
-    /// Awaits something from the source.
-    ///
-    /// # Errors
-    /// [`StreamError::Timeout`] when the link is stalled, or the error of `due`.
+    /// Awaits something from the source. Fails with [`StreamError::Timeout`] when the link is stalled, or the error of
+    /// `due`.
     pub(super) async fn wait<T>(
         &mut self,
         due: impl Future<Output = Result<T, StreamError>>,

@@ -41,10 +41,8 @@ pub(super) struct ResolvedRequest {
     pub(super) is_one_file: bool,
 }
 
-/// Resolves each name by asking the source.
-///
-/// # Errors
-/// When the link fails. A name that leads nowhere is in [`ResolvedRequest::missing`] instead.
+/// Resolves each name by asking the source. Fails when the link fails. A name that leads nowhere is in
+/// [`ResolvedRequest::missing`] instead.
 pub(super) async fn resolve_names(
     link: &Link,
     names: &[RequestedName],

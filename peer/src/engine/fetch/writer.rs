@@ -227,10 +227,7 @@ impl WriterHandle {
 }
 
 impl WriterThreads {
-    /// Waits until the threads have finished their work.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] when a thread panicked.
+    /// Waits until the threads have finished their work. Fails with [`Error::Internal`] when a thread panicked.
     pub(super) fn join(self) -> Result<(), Error> {
         let ends = self.0.map(|thread| thread.join().is_ok());
         if ends.iter().all(|well| *well) { Ok(()) } else { Err(Error::Internal("the writer failed".to_owned())) }

@@ -44,10 +44,8 @@ pub struct IdentifiedCaller {
     rejection_permits: Arc<Semaphore>,
 }
 
-/// Completes an incoming handshake and reads the hello.
-///
-/// # Errors
-/// [`LinkError`] if the caller is too slow, breaks the protocol or is evicted; the connection is closed.
+/// Completes an incoming handshake and reads the hello. Fails with [`LinkError`] if the caller is too slow, breaks the
+/// protocol or is evicted; the connection is closed.
 pub async fn accept_caller(call: IncomingCall) -> Result<UnidentifiedCaller, LinkError> {
     let IncomingCall { connecting, slot, begun, rejection_permits } = call;
     let connection = await_before_deadline(begun, &slot, async { Ok(connecting.await?) }).await?;
@@ -101,10 +99,8 @@ impl UnidentifiedCaller {
         without_scope(self.connection.remote_address())
     }
 
-    /// Runs `identify` within the caller's deadline.
-    ///
-    /// # Errors
-    /// [`LinkError::NoAnswer`] after the deadline, [`LinkError::Lost`] if the caller is evicted.
+    /// Runs `identify` within the caller's deadline. Fails with [`LinkError::NoAnswer`] after the deadline,
+    /// [`LinkError::Lost`] if the caller is evicted.
     pub async fn within_deadline<T>(&self, identify: impl Future<Output = T>) -> Result<T, LinkError> {
         await_before_deadline(self.begun, &self.slot, async { Ok(identify.await) }).await
     }
@@ -132,9 +128,7 @@ impl IdentifiedCaller {
         &self.link
     }
 
-    /// Admits the caller. If `is_crowded`, the link gets a smaller window, as there are very many links.
-    ///
-    /// # Errors
+    /// Admits the caller. If `is_crowded`, the link gets a smaller window, as there are very many links. Fails with
     /// [`LinkError::Lost`] if the caller is gone or doesn't take the welcome.
     pub async fn welcome(self, me: UserName, is_crowded: bool) -> Result<Link, LinkError> {
         let Self { link, mut sender, .. } = self;

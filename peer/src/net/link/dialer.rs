@@ -33,11 +33,8 @@ pub struct DialTarget {
 }
 
 /// Dials all addresses of `target`, with staggered starts, and sends a hello on the first connection with the right
-/// key.
-///
-/// # Errors
-/// [`LinkError::OtherKey`] if another key answers at the address that the tracker observed and none has the right key;
-/// otherwise [`LinkError::NoAnswer`], [`LinkError::MtuTooSmall`] or [`LinkError::Refused`].
+/// key. Fails with [`LinkError::OtherKey`] if another key answers at the address that the tracker observed and none has
+/// the right key; otherwise [`LinkError::NoAnswer`], [`LinkError::MtuTooSmall`] or [`LinkError::Refused`].
 pub async fn dial(
     endpoint: &Endpoint,
     target: &DialTarget,

@@ -81,10 +81,8 @@ enum DriveEnd {
 }
 
 impl<'a, 'session> RoundDriver<'a, 'session> {
-    /// Starts the writer, the search for sources and the downloaders of the owner.
-    ///
-    /// # Errors
-    /// Fails if the writer's threads can't be started.
+    /// Starts the writer, the search for sources and the downloaders of the owner. Fails if the writer's threads can't
+    /// be started.
     pub(super) fn start(
         dialer: &'a SourceDialer,
         request: &'a FetchRequest,
