@@ -7,6 +7,7 @@
 //! write-ahead log, a socket in another folder, a read-only profile on a read-only disk. A file system without locks,
 //! or one where others could read the key, can't hold a profile.
 
+mod audience;
 mod conversations;
 mod database_file;
 mod folder_trust;
@@ -19,7 +20,6 @@ mod message_deletion;
 mod message_requests;
 mod message_store;
 mod node_lock;
-mod offer_store;
 mod outbox;
 mod partial_shares;
 mod profile_error;
@@ -44,6 +44,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use shared::UserName;
 
+pub use audience::{Audience, InvalidAudience};
 pub use conversations::UnreadCount;
 pub use history::HistoryQuery;
 pub use history_removal::{ForgetQuery, ForgetSummary};

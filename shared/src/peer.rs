@@ -13,10 +13,10 @@
 //!   │◄───────────────── welcome {user, agent, capabilities}│ or error {code, message}, then close
 //!   │                                                      │
 //!   │  either side opens, any number of times:             │
-//!   │  files {prefix?, cursor?} ──► file_list {files, next?}
-//!   │  folders {prefix?, cursor?} ─► folder_list {folders, next?}   the empty folders
-//!   │  folder_times {prefix?, cursor?} ─► folder_times {folders, next?}   of all folders, {name, mtime, mtime_ns?} each
-//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, owner_only?, partial?, stale?, zero_bytes?}
+//!   │  files {prefix?, cursor?, room?} ──► file_list {files, next?}
+//!   │  folders {prefix?, cursor?, room?} ─► folder_list {folders, next?}   the empty folders
+//!   │  folder_times {prefix?, cursor?, room?} ─► folder_times {folders, next?}   of all folders, {name, mtime, mtime_ns?} each
+//!   │  stat {name, room?}       ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, owner_only?, partial?, stale?, zero_bytes?}
 //!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups, zeros?} + 32 bytes per group
 //!   │  have {hash}              ──► have {hash, groups} + one bit per group: 1 if this side has it
 //!   │  get {hash, ranges, name?} ─► data {bytes} + that many bytes: the groups, in the order asked for
@@ -92,12 +92,22 @@
 //! `offer {name, size, hash}` in a message says that its receiver may `get` that file. The file occurs in replies to
 //! the receiver's `files`, `stat`, `manifest` and `get`, and in no replies to others. The message's text mentions the
 //! file as well, for older peers.
+//!
+//! A file may be shared with the members of a room only. It occurs in the replies to a member who lists
+//! [`ROOM_FILES_CAPABILITY`], and in no replies to others. The replying side knows members by the room's membership
+//! records: a user with the key that joined, at the moment of the request. With `room`, sent only to a peer that lists the
+//! capability, `files`, `folders`, `folder_times` and `stat` are about what is shared with that room and nothing else; to
+//! who isn't a member, as to a member of a room without files, they are empty lists and [`PeerErrorCode::NotFound`].
+//! Without it, a name that is shared with several audiences is that of the most exact one: with the asking user, with a
+//! room, with everybody. `manifest`, `have` and `get` go by content, whatever its audiences: one that admits the asking side
+//! is enough.
 
 use serde::{Deserialize, Serialize};
 
 use crate::content::{ContentHash, GroupLayout};
 use crate::hex::hex_text;
 use crate::names::{FileName, UserName};
+use crate::room::RoomId;
 use crate::untrusted_text::UntrustedText;
 
 /// The protocol's name in TLS (RFC 7301).
@@ -118,6 +128,9 @@ pub const GET_NAMES_CAPABILITY: &str = "get_names/1";
 /// Capability: continues after a page without files.
 pub const EMPTY_PAGES_CAPABILITY: &str = "empty_pages/1";
 
+/// Capability: asks for the files of a room, and tells them from others.
+pub const ROOM_FILES_CAPABILITY: &str = "room_files/1";
+
 /// A request: the first frame of a stream, and every further frame of its opener unless the stream is for chat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
@@ -134,6 +147,9 @@ pub enum PeerRequest {
         /// `next` of the page before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
+        /// Only what is shared with this room; sent only to peers with [`ROOM_FILES_CAPABILITY`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        room: Option<RoomId>,
     },
     /// Asks for a page of shared folders that are empty, which no file's name shows.
     Folders {
@@ -143,6 +159,9 @@ pub enum PeerRequest {
         /// `next` of the page before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
+        /// Only what is shared with this room; sent only to peers with [`ROOM_FILES_CAPABILITY`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        room: Option<RoomId>,
     },
     /// Asks for a page of the modification times of shared folders.
     FolderTimes {
@@ -152,11 +171,17 @@ pub enum PeerRequest {
         /// `next` of the page before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
+        /// Only what is shared with this room; sent only to peers with [`ROOM_FILES_CAPABILITY`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        room: Option<RoomId>,
     },
     /// Asks for the current state of one file.
     Stat {
         /// The name under which it is shared.
         name: FileName,
+        /// Only if it is shared with this room; sent only to peers with [`ROOM_FILES_CAPABILITY`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        room: Option<RoomId>,
     },
     /// Asks for the chaining values of a file's groups.
     Manifest {

@@ -192,7 +192,7 @@ async fn list(context: &CommandContext, mut to: Option<UserName>) -> Result<(), 
     if let Some(me) = &me {
         resolve_arguments(context, me, LookupScope::Local, &mut to).await?;
     }
-    let (all, private) = (profile.offers()?, PrivateData::of(&profile));
+    let (all, private) = (file_offers::all_offers(&profile)?, PrivateData::of(&profile));
     let (mut any, mut gone) = (false, Vec::new());
     for (user, share) in all.iter().filter(|(user, _)| to.as_ref().is_none_or(|to| to == user)) {
         any = true;

@@ -11,7 +11,7 @@ use crate::engine::chat::QueuedMessage;
 use crate::engine::chat::delivery_state::time_left;
 use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::{Error, LocalUser, now_ms};
-use crate::profile::Access;
+use crate::profile::{Access, Audience};
 use crate::ui::{date_and_time, message_json, message_line};
 
 /// Digits of a message's id that are shown and suffice to name it.
@@ -97,7 +97,9 @@ async fn drop_queued(context: &CommandContext, id: &str) -> Result<(), Error> {
     }
     let to = &found.peer;
     let withdrawn = match &found.message.offer {
-        Some(offer) if me.profile.offer(to, &offer.name)?.is_none() => ", and its offer is withdrawn",
+        Some(offer) if me.profile.share(&Audience::Person(to.clone()), &offer.name)?.is_none() => {
+            ", and its offer is withdrawn"
+        }
         _ => "",
     };
     context.output.note(&format!("dropped the message to {to}: it is not sent{withdrawn}"));

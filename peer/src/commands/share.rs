@@ -14,7 +14,7 @@ use super::value_parsers::parse_file_name;
 use crate::engine::node::{announce_shares, running_status};
 use crate::engine::share::{self, OmissionReason, ShareSummary};
 use crate::engine::{Error, ErrorKind, run_blocking};
-use crate::profile::Profile;
+use crate::profile::{Audience, Profile};
 use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, file_count, format_size};
 
 /// Time for hashing to notice an interruption.
@@ -60,8 +60,10 @@ pub(super) async fn run(context: &CommandContext, args: ShareArgs) -> Result<(),
         return Err(Error::Usage("--as names one file or folder".to_owned()));
     }
     let paths: Vec<PathBuf> = paths.into_iter().map(resolve_working_folder).collect();
-    let summary =
-        hash_with_bar(context, move |profile, report| share::share(profile, &paths, name.as_ref(), report)).await?;
+    let summary = hash_with_bar(context, move |profile, report| {
+        share::share(profile, &Audience::Everybody, &paths, name.as_ref(), report)
+    })
+    .await?;
     let outcome = match summary.interrupted_total {
         Some(_) => Err(Error::Interrupted),
         None => outcome_of(&summary),
@@ -207,7 +209,11 @@ pub(super) async fn share_fetched(context: &CommandContext, files: Vec<(PathBuf,
     if files.is_empty() {
         return;
     }
-    match hash_with_bar(context, move |profile, report| share::share_files(profile, files, report)).await {
+    match hash_with_bar(context, move |profile, report| {
+        share::share_files(profile, &Audience::Everybody, files, report)
+    })
+    .await
+    {
         Ok(ShareSummary { shared, interrupted_total: Some(found), .. }) => {
             context.output.note(&interrupted_words(shared, found));
         }

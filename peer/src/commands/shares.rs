@@ -11,7 +11,7 @@ use super::context::CommandContext;
 use crate::engine::Error;
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{self, ShareFreshness, freshness};
-use crate::profile::{Access, Profile};
+use crate::profile::{Access, Audience, Profile};
 use crate::ui::format_size;
 use crate::util::shell_words::shell_quote;
 
@@ -41,7 +41,7 @@ pub(super) fn run(context: &CommandContext) -> Result<(), Error> {
     let mut outcome = Ok(());
     let mut any = false;
     let mut gone = UnavailableShares::default();
-    share::for_each_share(&profile, "", |share| {
+    share::for_each_share(&profile, &Audience::Everybody, "", |share| {
         any = true;
         // The iteration can't be stopped: skip the rest after a failed write.
         if outcome.is_err() {

@@ -12,7 +12,7 @@ use super::shares::NOTHING_SHARED;
 use super::value_parsers::parse_share_pattern;
 use crate::engine::node::announce_shares;
 use crate::engine::{Error, share};
-use crate::profile::{Access, Profile};
+use crate::profile::{Access, Audience, Profile};
 use crate::ui::file_count;
 
 /// Largest number of removed names in the closing line.
@@ -42,7 +42,7 @@ pub(super) async fn run(context: &CommandContext, args: UnshareArgs) -> Result<(
     };
     // Before the change: with a node that doesn't answer, the profile and the catalogue would differ.
     require_reachable_node(&profile).await?;
-    let removed = share::unshare(&profile, &names)?;
+    let removed = share::unshare(&profile, &Audience::Everybody, &names)?;
     announce_shares(&profile).await?;
     for name in &removed {
         if context.output.is_json() {

@@ -84,7 +84,8 @@ pub(super) async fn require_known_user(me: &LocalUser, user: &UserName) -> Resul
 /// Returns every user that this profile has a record of, its own included.
 fn known_users(me: &LocalUser) -> Result<BTreeSet<UserName>, Error> {
     let met = me.profile.known_people()?.into_iter().map(|(user, _)| user);
-    let offered = me.profile.offers()?.into_iter().map(|(user, _)| user);
+    let audiences = me.profile.audiences()?;
+    let offered = audiences.iter().filter_map(|audience| audience.person().cloned());
     let mut all: BTreeSet<UserName> = met.chain(offered).chain(me.profile.blocked()?).collect();
     all.insert(me.user.clone());
     Ok(all)

@@ -1,4 +1,7 @@
-//! File offers: files that one user may fetch and nobody else learns of.
+//! File offers: shares whose audience is one person, who is told of them in a message.
+//!
+//! The share is all that is stored of an offer: the message that announces it holds its name, size and hash, and the outbox
+//! knows whether it was delivered.
 
 use std::path::PathBuf;
 
@@ -7,9 +10,9 @@ use shared::names::name_encoding::display_name;
 use shared::peer::{FileOffer, MessageId};
 use shared::{FileName, UserName};
 
-use super::share::{HashProgressCallback, hash_path};
+use super::share::{HashProgressCallback, for_each_share, hash_path};
 use super::{Error, LocalUser};
-use crate::profile::{Profile, Share, StoredMessage};
+use crate::profile::{Audience, HashedShare, Profile, Share, StoredMessage};
 use crate::util::shell_words::shell_quote;
 
 /// Returns a warning if the recipient of an offer is blocked, and so can't fetch it. Blocking.
@@ -33,6 +36,7 @@ pub fn add_offers(
     if name.is_some() && paths.len() > 1 {
         return Err(Error::Usage("--as names one file".to_owned()));
     }
+    let audience = Audience::Person(to.clone());
     let mut hashed = Vec::with_capacity(paths.len());
     for path in paths {
         if path.is_dir() {
@@ -51,7 +55,7 @@ pub fn add_offers(
             is_broken_off = flow.is_break();
             flow
         };
-        let hashed_path = hash_path(profile, path, name, &mut follow);
+        let hashed_path = hash_path(profile, &audience, path, name, &mut follow);
         if is_broken_off {
             return Err(Error::Interrupted);
         }
@@ -59,8 +63,8 @@ pub fn add_offers(
             hashed_path.map_err(|why| Error::Usage(format!("{} can't be offered: {why}", path.to_string_lossy())))?;
         // The same file may be offered again: that renews its hash.
         let elsewhere = |share: &Share| share.name == one.share.name && share.path != one.share.path;
-        let taken = profile.offer(to, &one.share.name)?.is_some_and(|offered| elsewhere(&offered));
-        if taken || hashed.iter().any(|other: &crate::profile::HashedShare| elsewhere(&other.share)) {
+        let taken = profile.share(&audience, &one.share.name)?.is_some_and(|offered| elsewhere(&offered));
+        if taken || hashed.iter().any(|other: &HashedShare| elsewhere(&other.share)) {
             return Err(Error::Usage(format!(
                 "{to} is offered another file as {}: withdraw that one first, or use --as NAME",
                 one.share.name.display()
@@ -69,10 +73,19 @@ pub fn add_offers(
         hashed.push(one);
     }
     // After the loop, so that an error above leaves no part of the offers behind.
-    for one in &hashed {
-        profile.put_offer(to, one)?;
-    }
+    profile.put_shares(&hashed)?;
     Ok(hashed.into_iter().map(|one| offer_from_share(&one.share)).collect())
+}
+
+/// Returns all offers with their recipients, ordered by both. Blocking.
+pub fn all_offers(profile: &Profile) -> Result<Vec<(UserName, Share)>, Error> {
+    let mut offers = Vec::new();
+    for audience in profile.audiences()? {
+        if let Audience::Person(to) = &audience {
+            for_each_share(profile, &audience, "", |share| offers.push((to.clone(), share)))?;
+        }
+    }
+    Ok(offers)
 }
 
 /// Returns an offer as it is announced to its recipient.
@@ -80,7 +93,7 @@ pub fn add_offers(
 /// # Errors
 /// [`Error::Usage`] if there is no such offer.
 pub fn find_offer(me: &LocalUser, to: &UserName, name: &FileName) -> Result<FileOffer, Error> {
-    let found = me.profile.offer(to, name)?;
+    let found = me.profile.share(&Audience::Person(to.clone()), name)?;
     found.as_ref().map(offer_from_share).ok_or_else(|| no_such_offer(to, name))
 }
 
@@ -89,12 +102,17 @@ pub fn find_offer(me: &LocalUser, to: &UserName, name: &FileName) -> Result<File
 /// # Errors
 /// [`Error::Usage`] if there is no such offer, or several look the same.
 pub fn resolve_offer_name(profile: &Profile, to: &UserName, name: &FileName) -> Result<FileName, Error> {
-    if profile.offer(to, name)?.is_some() {
+    let audience = Audience::Person(to.clone());
+    if profile.share(&audience, name)?.is_some() {
         return Ok(name.clone());
     }
     let key = matching_key(name.as_str());
-    let offers = profile.offers()?.into_iter().filter(|(user, _)| user == to).map(|(_, share)| share.name);
-    let alike: Vec<FileName> = offers.filter(|offered| matching_key(offered.as_str()) == key).collect();
+    let mut alike = Vec::new();
+    for_each_share(profile, &audience, "", |share| {
+        if matching_key(share.name.as_str()) == key {
+            alike.push(share.name);
+        }
+    })?;
     match alike.as_slice() {
         [only] => Ok(only.clone()),
         _ => Err(no_such_offer(to, name)),
@@ -106,7 +124,8 @@ pub fn resolve_offer_name(profile: &Profile, to: &UserName, name: &FileName) -> 
 /// # Errors
 /// [`Error::Usage`] if there is no such offer.
 pub fn withdraw(profile: &Profile, to: &UserName, name: &FileName) -> Result<(), Error> {
-    if profile.remove_offer(to, name)? { Ok(()) } else { Err(no_such_offer(to, name)) }
+    let removed = profile.remove_shares(&Audience::Person(to.clone()), [name])?;
+    if removed > 0 { Ok(()) } else { Err(no_such_offer(to, name)) }
 }
 
 /// Returns the ids of the messages about an offer that wait in the outbox.

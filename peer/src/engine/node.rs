@@ -62,7 +62,7 @@ use self::refusal_digest::{REPORT_WINDOW, RefusalDigest, UnreportedRefusals};
 use self::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
 use self::tracker_session::{TrackerHandle, TrackerSession};
 use super::node_event::{EventBus, NodeEvent};
-use super::serve::{ServeContext, ShareLibrary, StaleShares, UploadLimits, serve_link};
+use super::serve::{NoRooms, ServeContext, ShareLibrary, StaleShares, UploadLimits, serve_link};
 use super::{Error, LocalUser, Notice, message_hook, run_blocking};
 use crate::net::endpoint::{Endpoint, IncomingCall};
 use crate::net::link::{self, IdentifiedCaller, Link};
@@ -167,7 +167,7 @@ impl Node {
         let link_pool = Arc::new(LinkPool::new(me.clone(), endpoint.clone(), tracker.clone(), new_links));
         let (outbox, dispatcher) = MessageOutbox::new(me.clone(), events.clone(), link_pool.clone(), stop.clone());
         let services = NodeServices { link_pool, outbox, tracker: tracker.clone(), revalidation };
-        let library = ShareLibrary::new(me.profile.clone(), stale.clone());
+        let library = ShareLibrary::new(me.profile.clone(), Arc::new(NoRooms), stale.clone());
         let proved_versions = library.proved().clone();
         let serve_context = ServeContext::new(me.clone(), library, events.clone(), limits);
         let ended = CancellationToken::new();

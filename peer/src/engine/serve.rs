@@ -12,6 +12,7 @@ mod range_reader;
 mod read_faults;
 mod request_refusal;
 mod served_versions;
+mod share_access;
 mod share_opener;
 mod stale_shares;
 mod upload_digest;
@@ -35,6 +36,7 @@ use link_uploads::{LinkUploads, UploadInterruption};
 use range_reader::{OpenShare, ReadFailure};
 use request_refusal::{RequestRefusal, internal_refusal, unauthorised_refusal};
 pub use served_versions::{ProvedVersion, ProvedVersions};
+pub use share_access::{FileRequester, NoRooms, RoomMembership};
 use share_opener::GroupRequest;
 pub use stale_shares::{StaleReason, StaleShares};
 use upload_digest::{UnreportedUploads, UploadDigest};
@@ -60,7 +62,7 @@ const MAX_BATCHED_REQUESTS: usize = 32;
 pub struct ServeContext {
     /// The serving user.
     pub me: LocalUser,
-    /// The shares and offers.
+    /// The shares.
     pub library: Arc<ShareLibrary>,
     /// Gets the events of transfers and messages.
     pub events: EventBus,
@@ -279,7 +281,7 @@ async fn open_files(
     uploads: &LinkUploads,
     gets: VecDeque<GroupRequest>,
 ) -> Result<(Vec<Result<OpenShare, RequestRefusal>>, VecDeque<GroupRequest>), StreamError> {
-    context.library.open(uploads.user(), gets, uploads.piece_bytes()).await.map_err(StreamError::Reset)
+    context.library.open(uploads.requester(), gets, uploads.piece_bytes()).await.map_err(StreamError::Reset)
 }
 
 async fn send_file(
@@ -352,7 +354,7 @@ async fn answer_request(
     uploads: &LinkUploads,
     ask: PeerRequest,
 ) -> Result<Result<(PeerReply, Bytes), RequestRefusal>, StreamError> {
-    let (user, library) = (link.user(), &context.library);
+    let (user, by, library) = (link.user(), uploads.requester(), &context.library);
     // Checked for each request: a blocked user may have an outbound link, or one from before the block.
     match context.me.profile.is_blocked(user) {
         Ok(false) => {}
@@ -361,26 +363,26 @@ async fn answer_request(
     }
     let without_bytes = |answer: Result<PeerReply, RequestRefusal>| answer.map(|answer| (answer, Bytes::new()));
     Ok(match ask {
-        PeerRequest::Files { prefix, cursor } => {
+        PeerRequest::Files { prefix, cursor, room } => {
             let reads_empty_pages = link.has_capability(EMPTY_PAGES_CAPABILITY);
             let (prefix, cursor) = (prefix.unwrap_or_default(), cursor.unwrap_or_default());
-            without_bytes(library.list(user, prefix, cursor, reads_empty_pages).await)
+            without_bytes(library.list(by, room, prefix, cursor, reads_empty_pages).await)
         }
-        PeerRequest::Folders { prefix, cursor } => {
-            without_bytes(library.folders(user, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
+        PeerRequest::Folders { prefix, cursor, room } => {
+            without_bytes(library.folders(by, room, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
         }
-        PeerRequest::FolderTimes { prefix, cursor } => {
-            without_bytes(library.folder_times(user, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
+        PeerRequest::FolderTimes { prefix, cursor, room } => {
+            without_bytes(library.folder_times(by, room, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
         }
-        PeerRequest::Stat { name } => {
-            let answer = library.stat(user, name).await;
+        PeerRequest::Stat { name, room } => {
+            let answer = library.stat(by, room, name).await;
             if let Ok(PeerReply::Stat(stat)) = &answer {
                 uploads.remember_name(stat.name.clone(), stat.hash);
             }
             without_bytes(answer)
         }
-        PeerRequest::Manifest { hash } => library.manifest(user, hash, uploads.described_name(&hash)).await,
-        PeerRequest::Have { hash } => library.have(user, hash, uploads.described_name(&hash)).await,
+        PeerRequest::Manifest { hash } => library.manifest(by, hash, uploads.described_name(&hash)).await,
+        PeerRequest::Have { hash } => library.have(by, hash, uploads.described_name(&hash)).await,
         PeerRequest::Hello(_) | PeerRequest::Chat {} | PeerRequest::Get { .. } => {
             return Err(StreamError::Unexpected("a request was due"));
         }

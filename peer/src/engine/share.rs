@@ -17,12 +17,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use shared::FileName;
 use shared::names::matching_key;
-use shared::{FileName, UserName};
 
 use super::Error;
 use super::private_data::PrivateData;
-use crate::profile::{HashedFile, HashedShare, Profile, Share};
+use crate::profile::{Audience, HashedFile, HashedShare, PartialShare, Profile, Share};
 use crate::sys::{self, VersionChange, file_version, is_executable, open_regular, plain_message};
 use hash_reuse::{HardLinkHashes, recorded_hash};
 pub use hashing::HashError;
@@ -115,7 +115,7 @@ pub enum RefreshOutcome {
     Private(String),
 }
 
-/// Shares files and folders; blocks. Folders are walked: hidden files are left out unless named, links are followed
+/// Shares files and folders with an audience; blocks. Folders are walked: hidden files are left out unless named, links are followed
 /// only if named, and private files are never shared.
 ///
 /// A share of the same name from another path is not replaced. If `report`
@@ -125,16 +125,17 @@ pub enum RefreshOutcome {
 /// When the profile can't be read or written. A file that can't be shared is only left out.
 pub fn share(
     profile: &Profile,
+    audience: &Audience,
     paths: &[PathBuf],
     name: Option<&FileName>,
     report: &mut ShareEventHandler<'_>,
 ) -> Result<ShareSummary, Error> {
     let (mut summary, private) = (ShareSummary::default(), PrivateData::of(profile));
-    let candidates = find_candidates(profile, &private, paths, name, &mut summary.omissions)?;
-    hash_and_store(profile, &private, candidates, summary, report)
+    let candidates = find_candidates(profile, audience, &private, paths, name, &mut summary.omissions)?;
+    hash_and_store(profile, audience, &private, candidates, summary, report)
 }
 
-/// Shares each of these files under the name beside it; blocks.
+/// Shares each of these files with an audience, under the name beside it; blocks.
 ///
 /// A share of the same name from another path is not replaced.
 ///
@@ -142,16 +143,18 @@ pub fn share(
 /// When the profile can't be read or written. A file that can't be shared is only left out.
 pub fn share_files(
     profile: &Profile,
+    audience: &Audience,
     files: Vec<(PathBuf, FileName)>,
     report: &mut ShareEventHandler<'_>,
 ) -> Result<ShareSummary, Error> {
     let (mut summary, private) = (ShareSummary::default(), PrivateData::of(profile));
-    let candidates = find_named_candidates(profile, &private, files, &mut summary.omissions)?;
-    hash_and_store(profile, &private, candidates, summary, report)
+    let candidates = find_named_candidates(profile, audience, &private, files, &mut summary.omissions)?;
+    hash_and_store(profile, audience, &private, candidates, summary, report)
 }
 
 fn hash_and_store(
     profile: &Profile,
+    audience: &Audience,
     private: &PrivateData,
     candidates: Vec<ShareCandidate>,
     mut summary: ShareSummary,
@@ -174,7 +177,9 @@ fn hash_and_store(
             flow = report(event);
             flow
         };
-        if let Some((fresh, hashed)) = candidate.into_share(private, &mut links, &mut summary.omissions, &mut follow) {
+        if let Some((fresh, hashed)) =
+            candidate.into_share(audience, private, &mut links, &mut summary.omissions, &mut follow)
+        {
             summary.shared += 1;
             summary.unchanged += usize::from(!hashed);
             summary.bytes += fresh.share.version.size;
@@ -195,11 +200,11 @@ fn hash_and_store(
     Ok(summary)
 }
 
-/// Stops sharing what these texts name: a share's name, a folder (`docs/`), or a shared path. Returns the names.
+/// Stops sharing with an audience what these texts name: a share's name, a folder (`docs/`), or a shared path. Returns the names.
 ///
 /// # Errors
 /// [`Error::Usage`] if a text names nothing that is shared; then no share is removed.
-pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Error> {
+pub fn unshare(profile: &Profile, audience: &Audience, texts: &[String]) -> Result<Vec<FileName>, Error> {
     let (mut names, mut parts) = (Vec::new(), Vec::new());
     let mut folders = BTreeSet::new();
     // Looks first and removes last: a later text that names nothing must leave all as it was.
@@ -208,7 +213,7 @@ pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Err
         let meant = ShareSelector::new(text);
         // From the most exact meaning to the vaguest: only the first one with a match counts.
         for is_meant in [ShareSelector::matches_name, ShareSelector::matches_path, ShareSelector::matches_lookalike] {
-            for_each_share(profile, "", |share| {
+            for_each_share(profile, audience, "", |share| {
                 if is_meant(&meant, &share) {
                     folders.extend(meant.matching_folder(share.name.as_str()).map(str::to_owned));
                     names.push(share.name);
@@ -218,23 +223,24 @@ pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Err
                 break;
             }
         }
-        for part in profile.partials()?.into_iter().filter(|part| part.name.as_str() == text) {
+        let is_meant = |part: &PartialShare| part.audience == *audience && part.name.as_str() == text;
+        for part in profile.partials()?.into_iter().filter(is_meant) {
             parts.push(part.path);
             names.push(part.name);
         }
         folders.insert(meant.folder.to_owned());
         // Empty folders have no shares that could match.
-        if names.len() == before && !profile.has_empty_folder(meant.folder)? {
+        if names.len() == before && !profile.has_empty_folder(audience, meant.folder)? {
             return Err(Error::Usage(format!("nothing is shared as {text:?}: `peer shares` shows what is")));
         }
     }
     for folder in folders {
-        profile.remove_folders(&folder)?;
+        profile.remove_folders(audience, &folder)?;
     }
     for part in parts {
         profile.remove_partial(&part)?;
     }
-    profile.remove_shares(&names)?;
+    profile.remove_shares(audience, &names)?;
     Ok(names)
 }
 
@@ -274,14 +280,19 @@ impl<'a> ShareSelector<'a> {
     }
 }
 
-/// Calls `each` with every share whose name starts with `prefix`, in the order of names, page by page.
+/// Calls `each` with every share of an audience whose name starts with `prefix`, in the order of names, page by page.
 ///
 /// # Errors
 /// When the profile can't be read.
-pub fn for_each_share(profile: &Profile, prefix: &str, mut each: impl FnMut(Share)) -> Result<(), Error> {
+pub fn for_each_share(
+    profile: &Profile,
+    audience: &Audience,
+    prefix: &str,
+    mut each: impl FnMut(Share),
+) -> Result<(), Error> {
     let mut after = String::new();
     loop {
-        let page = profile.shares_page(prefix, &after, TRANSACTION_SHARES)?;
+        let page = profile.shares_page(audience, prefix, &after, TRANSACTION_SHARES)?;
         if let Some(last) = page.shares.last() {
             // By name and not by offset, so that shares added or removed between two pages shift nothing.
             last.name.as_str().clone_into(&mut after);
@@ -337,29 +348,8 @@ pub(in crate::engine) fn refresh(
         }
         // On record, it would be listed, requested and refused for ever.
         Err(RefreshOutcome::Private(why)) => {
-            profile.remove_shares([&share.name])?;
+            profile.remove_shares(&share.audience, [&share.name])?;
             tracing::error!("{} is not shared any more: {why}", share.name.display());
-            Ok(RefreshOutcome::Private(why))
-        }
-        Err(outcome) => Ok(outcome),
-    }
-}
-
-/// Hashes a changed offer to one user again and updates its record, as [`refresh`].
-pub(in crate::engine) fn refresh_offer(
-    profile: &Profile,
-    to: &UserName,
-    share: &Share,
-    progress: &mut HashProgressCallback<'_>,
-) -> Result<RefreshOutcome, Error> {
-    match rehash(profile, share, progress) {
-        Ok(hashed) => {
-            profile.put_offer(to, &hashed)?;
-            Ok(RefreshOutcome::Done)
-        }
-        Err(RefreshOutcome::Private(why)) => {
-            profile.remove_offer(to, &share.name)?;
-            tracing::error!("{} is not offered to {to} any more: {why}", share.name.display());
             Ok(RefreshOutcome::Private(why))
         }
         Err(outcome) => Ok(outcome),
@@ -388,20 +378,27 @@ fn rehash(
         why => RefreshOutcome::Unreadable(why.to_string()),
     })?;
     let executable = file.metadata().is_ok_and(|metadata| is_executable(&metadata));
-    Ok(hashed_share(share.name.clone(), share.path.clone(), executable, hash))
+    Ok(hashed_share(&share.audience, share.name.clone(), share.path.clone(), executable, hash))
 }
 
-fn hashed_share(name: FileName, path: PathBuf, executable: bool, known: HashedFile) -> HashedShare {
-    let HashedFile { version: id, hash, manifest, zeros } = known;
-    HashedShare { share: Share { name, path, version: id, executable, hash, zeros }, manifest }
+fn hashed_share(
+    audience: &Audience,
+    name: FileName,
+    path: PathBuf,
+    executable: bool,
+    known: HashedFile,
+) -> HashedShare {
+    let HashedFile { version, hash, manifest, zeros } = known;
+    HashedShare { share: Share { audience: audience.clone(), name, path, version, executable, hash, zeros }, manifest }
 }
 
-/// Builds the share of a single file, hashed unless its hash is on record.
+/// Builds the share of a single file with an audience, hashed unless its hash is on record.
 ///
 /// # Errors
 /// The reason why the file can't be shared, in words for the user.
 pub(super) fn hash_path(
     profile: &Profile,
+    audience: &Audience,
     path: &Path,
     name: Option<&FileName>,
     progress: &mut HashProgressCallback<'_>,
@@ -432,5 +429,5 @@ pub(super) fn hash_path(
         Some(known) => known,
         None => hash_file(&file, &mut search, progress).map_err(|why| why.to_string())?,
     };
-    Ok(hashed_share(name, path, executable, hash))
+    Ok(hashed_share(audience, name, path, executable, hash))
 }

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use quinn::VarInt;
 use shared::peer::{
     EMPTY_PAGES_CAPABILITY, GET_NAMES_CAPABILITY, Hello, OWNER_ONLY_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest,
-    RAW_NAMES_CAPABILITY, ZEROS_CAPABILITY,
+    RAW_NAMES_CAPABILITY, ROOM_FILES_CAPABILITY, ZEROS_CAPABILITY,
 };
 use shared::{Fingerprint, UserName};
 use tokio::time::Instant;
@@ -74,7 +74,13 @@ pub const ANSWERS: &str = "answers";
 fn own_hello(user: UserName, capabilities: &[&str]) -> Hello {
     let capabilities = capabilities
         .iter()
-        .chain(&[RAW_NAMES_CAPABILITY, GET_NAMES_CAPABILITY, OWNER_ONLY_CAPABILITY, EMPTY_PAGES_CAPABILITY])
+        .chain(&[
+            RAW_NAMES_CAPABILITY,
+            GET_NAMES_CAPABILITY,
+            OWNER_ONLY_CAPABILITY,
+            EMPTY_PAGES_CAPABILITY,
+            ROOM_FILES_CAPABILITY,
+        ])
         .map(|text| (*text).to_owned())
         .collect();
     Hello { user, agent: concat!("vizinho/", env!("CARGO_PKG_VERSION")).into(), capabilities }

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Row, params};
 use shared::{ContentHash, FileName, GroupLayout};
 
-use super::{Profile, ProfileError};
+use super::{Audience, Profile, ProfileError};
 
 /// A partial file whose verified groups are shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartialShare {
+    /// The users who may get it.
+    pub audience: Audience,
     /// The shared name.
     pub name: FileName,
     /// The absolute path of the partial file.
@@ -31,7 +33,8 @@ impl Profile {
     pub fn put_partial(&self, partial: &PartialShare) -> Result<(), ProfileError> {
         // A resumed fetch shares the same partial file again.
         let inserted = self.writer()?.execute(
-            "INSERT OR REPLACE INTO partial (part, name, size, mtime, executable, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO partial (part, name, size, mtime, executable, hash, audience)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
                 partial.path.as_os_str().as_bytes(),
                 partial.name.as_str(),
@@ -39,6 +42,7 @@ impl Profile {
                 partial.mtime,
                 partial.executable,
                 partial.hash.as_bytes(),
+                partial.audience.to_string(),
             ],
         );
         self.db_result(inserted).map(|_| ())
@@ -70,7 +74,8 @@ impl Profile {
             let database = self.reader();
             // Ordered by name: the registration at the tracker skips neighbours of the same name.
             let query = format!(
-                "SELECT part, name, size, mtime, executable, hash FROM partial WHERE {condition} ORDER BY name, part"
+                "SELECT part, name, size, mtime, executable, hash, audience FROM partial WHERE {condition}
+                 ORDER BY name, part"
             );
             let mut query = self.db_result(database.prepare_cached(&query))?;
             let rows = query.query_map([value], PartialRow::read);
@@ -82,6 +87,7 @@ impl Profile {
     fn checked_partial(&self, row: PartialRow) -> Result<PartialShare, ProfileError> {
         let damaged = |what: &str| self.damaged_error(format!("the part {:?} ({what})", row.path));
         Ok(PartialShare {
+            audience: self.checked_audience(&row.audience)?,
             name: row.name.parse().map_err(|_| damaged("name"))?,
             layout: GroupLayout::of(row.size).ok_or_else(|| damaged("size"))?,
             path: row.path,
@@ -93,6 +99,7 @@ impl Profile {
 }
 
 struct PartialRow {
+    audience: String,
     path: PathBuf,
     name: String,
     size: u64,
@@ -105,6 +112,7 @@ impl PartialRow {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let part: Vec<u8> = row.get(0)?;
         Ok(Self {
+            audience: row.get(6)?,
             path: PathBuf::from(OsStr::from_bytes(&part)),
             name: row.get(1)?,
             size: row.get::<_, i64>(2)?.cast_unsigned(),
@@ -124,6 +132,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(home.path()).unwrap();
         let partial = |name: &str| PartialShare {
+            audience: if name == "b" { Audience::Person("bob".parse().unwrap()) } else { Audience::Everybody },
             name: name.parse().unwrap(),
             path: format!("/data/.{name}.part").into(),
             layout: GroupLayout::of(5 << 20).unwrap(),

@@ -5,7 +5,7 @@ use shared::UserName;
 use shared::peer::{FileOffer, MessageId};
 
 use super::message_deletion::delete_messages;
-use super::{MessageState, Profile, ProfileError};
+use super::{Audience, MessageState, Profile, ProfileError};
 
 impl Profile {
     /// Removes messages of ours to `to`, as if they had never been written; returns those that existed.
@@ -59,8 +59,9 @@ impl Profile {
             return Ok(false);
         }
         // A newer offer of the same name with another content is not touched.
-        let is_this = self.offer(to, &offer.name)?.is_some_and(|share| share.hash == offer.hash);
-        Ok(is_this && self.remove_offer(to, &offer.name)?)
+        let audience = Audience::Person(to.clone());
+        let is_this = self.share(&audience, &offer.name)?.is_some_and(|share| share.hash == offer.hash);
+        Ok(is_this && self.remove_shares(&audience, [&offer.name])? > 0)
     }
 }
 

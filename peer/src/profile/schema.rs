@@ -12,7 +12,7 @@ use super::{ProfileError, lock_wait};
 use crate::sys;
 
 /// Entry N takes the schema from version N to N + 1; a released entry is never changed.
-const MIGRATIONS: [&str; 8] = [V1, V2, V3, V4, V5, V6, V7, V8];
+const MIGRATIONS: [&str; 9] = [V1, V2, V3, V4, V5, V6, V7, V8, V9];
 
 const V1: &str = "
     CREATE TABLE setting (
@@ -191,6 +191,51 @@ const V8: &str = "
         PRIMARY KEY (peer, direction, id)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX forgotten_by_time ON forgotten (at);
+";
+
+/// Shares, folders and partial files by audience: `''` for everybody, `@USER` for one person (before: the offers), `#ID` for
+/// a room.
+const V9: &str = "
+    CREATE TABLE share_by_audience (
+        audience TEXT NOT NULL,
+        name TEXT NOT NULL,
+        path BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        executable INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        manifest BLOB NOT NULL,
+        ctime_ns INTEGER NOT NULL,
+        zeros BLOB,
+        PRIMARY KEY (audience, name)
+    ) STRICT;
+    INSERT INTO share_by_audience
+        SELECT '', name, path, size, mtime_ns, inode, executable, hash, manifest, ctime_ns, zeros FROM share;
+    INSERT INTO share_by_audience
+        SELECT '@' || peer, name, path, size, mtime_ns, inode, executable, hash, manifest, ctime_ns, zeros FROM offer;
+    DROP TABLE share;
+    DROP TABLE offer;
+    ALTER TABLE share_by_audience RENAME TO share;
+    CREATE INDEX share_by_hash ON share (hash, audience);
+    CREATE INDEX share_by_path ON share (path);
+    CREATE INDEX share_by_inode ON share (inode);
+    CREATE INDEX restricted_share_by_name ON share (name) WHERE audience <> '';
+
+    CREATE TABLE folder_by_audience (
+        audience TEXT NOT NULL,
+        name TEXT NOT NULL,
+        -- NULL: as long as it isn't shared again.
+        mtime_ns INTEGER,
+        empty INTEGER NOT NULL,
+        PRIMARY KEY (audience, name)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO folder_by_audience SELECT '', name, mtime_ns, empty FROM folder;
+    DROP TABLE folder;
+    ALTER TABLE folder_by_audience RENAME TO folder;
+
+    ALTER TABLE partial ADD COLUMN audience TEXT NOT NULL DEFAULT '';
+    CREATE INDEX partial_by_audience ON partial (audience);
 ";
 
 /// The journal that protects writes against a loss of power.
@@ -407,7 +452,7 @@ mod tests {
         .unwrap();
         drop(old);
         let new = open(&path).unwrap();
-        assert_eq!(schema_version(&new).unwrap(), 8);
+        assert_eq!(schema_version(&new).unwrap(), 9);
         let one = |query: &str| new.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(one("SELECT count(*) FROM message WHERE at = ts"), 3);
         assert_eq!(one("SELECT count(*) FROM folder WHERE name = 'docs/empty' AND empty AND mtime_ns IS NULL"), 1);
@@ -447,6 +492,31 @@ mod tests {
             assert_eq!(addresses, ["10.0.0.1:8000 aa", "10.0.0.66:8000 bb", "tracker.lan:8000 aa"]);
             assert!(rows("SELECT key, value FROM setting WHERE key LIKE '%pin%'").is_empty());
         }
+    }
+
+    #[test]
+    fn shares_and_offers_of_earlier_versions_get_their_audiences() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("profile.db");
+        let mut old = Connection::open(&path).unwrap();
+        migrate_to(&mut old, 8).unwrap();
+        let file = "path, size, mtime_ns, inode, executable, hash, manifest, ctime_ns, zeros";
+        let values = "x'2f61', 3, 1, 2, 0, x'aa', x'bb', 4, NULL";
+        old.execute_batch(&format!(
+            "INSERT INTO share (name, {file}) VALUES ('a', {values}), ('b', {values});
+             INSERT INTO offer (peer, name, {file}) VALUES ('bob', 'b', {values}), ('carol', 'c', {values});
+             INSERT INTO folder VALUES ('docs', 5, 1);
+             INSERT INTO partial (part, name, size, mtime, executable, hash) VALUES (x'2f62', 'd', 9, 8, 0, x'cc')"
+        ))
+        .unwrap();
+        drop(old);
+        let new = open(&path).unwrap();
+        let one = |query: &str| new.query_row(query, [], |row| row.get::<_, String>(0)).unwrap();
+        let shares = "SELECT group_concat(audience || ' ' || name, ', ' ORDER BY audience, name) FROM share
+                      WHERE path = x'2f61' AND size = 3 AND ctime_ns = 4 AND hash = x'aa' AND manifest = x'bb'";
+        assert_eq!(one(shares), " a,  b, @bob b, @carol c");
+        assert_eq!(one("SELECT name FROM folder WHERE audience = '' AND mtime_ns = 5 AND empty"), "docs");
+        assert_eq!(one("SELECT name FROM partial WHERE audience = ''"), "d");
     }
 
     #[test]

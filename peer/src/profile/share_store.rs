@@ -1,5 +1,8 @@
-//! Shares of the profile, and the hashes computed for them.
+//! Shares of the profile with their audiences, and the hashes computed for them.
+//!
+//! A name is unique within an audience: the same name may be another file for everybody, for a room and for a person.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -8,12 +11,14 @@ use rusqlite::{OptionalExtension, Params, Row, params};
 use shared::content::Manifest;
 use shared::{ContentHash, FileName, GroupLayout, ZeroRuns};
 
-use super::{Profile, ProfileError};
+use super::{Audience, Profile, ProfileError};
 use crate::sys::{FileVersion, VersionChange};
 
 /// A file shared under a name, as it was when it was hashed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
+    /// The users who may get it.
+    pub audience: Audience,
     /// The shared name.
     pub name: FileName,
     /// The file's absolute path.
@@ -59,21 +64,27 @@ pub struct SharePage {
     pub more: bool,
 }
 
-pub(super) const SHARE_COLUMNS: &str = "name, path, size, mtime_ns, inode, executable, hash, ctime_ns, zeros";
+/// The columns that [`ShareRow::read`] reads.
+const SHARE_COLUMNS: &str = "name, path, size, mtime_ns, inode, executable, hash, ctime_ns, zeros, audience";
+/// The condition for names that start with `?1` and follow `?2`. All names with a prefix sort below the prefix followed by
+/// U+10FFFF, the last code point.
+pub(super) const NAME_RANGE: &str = "name > ?2 AND name >= ?1 AND name < ?1 || char(1114111)";
 
 impl Profile {
-    /// Stores shares, each replacing the one of the same name; all or none.
+    /// Stores shares, each replacing the one of the same audience and name; all or none.
     pub fn put_shares(&self, shares: &[HashedShare]) -> Result<(), ProfileError> {
         let mut writer = self.writer()?;
         // One transaction: every commit waits for the disk.
         let transaction = self.db_result(writer.transaction())?;
         {
             let mut insert = self.db_result(transaction.prepare_cached(
-                "INSERT OR REPLACE INTO share (name, path, size, mtime_ns, inode, executable, hash, manifest, ctime_ns, zeros)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                "INSERT OR REPLACE INTO share (audience, name, path, size, mtime_ns, inode, executable, hash, manifest,
+                                               ctime_ns, zeros)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             ))?;
             for HashedShare { share, manifest } in shares {
                 self.db_result(insert.execute(params![
+                    share.audience.to_string(),
                     share.name.as_str(),
                     share.path.as_os_str().as_bytes(),
                     // SQLite has no unsigned integers: the bits are kept and cast back when they are read.
@@ -91,26 +102,68 @@ impl Profile {
         self.db_result(transaction.commit())
     }
 
-    /// Removes the shares of these names; returns how many there were.
-    pub fn remove_shares<'a>(&self, names: impl IntoIterator<Item = &'a FileName>) -> Result<usize, ProfileError> {
-        let mut writer = self.writer()?;
+    /// Removes the shares of this audience with these names; returns how many there were.
+    pub fn remove_shares<'a>(
+        &self,
+        audience: &Audience,
+        names: impl IntoIterator<Item = &'a FileName>,
+    ) -> Result<usize, ProfileError> {
+        let (mut writer, audience) = (self.writer()?, audience.to_string());
         let transaction = self.db_result(writer.transaction())?;
         let mut removed = 0;
         for name in names {
-            removed += self.db_result(transaction.execute("DELETE FROM share WHERE name = ?1", [name.as_str()]))?;
+            let values = [audience.as_str(), name.as_str()];
+            removed +=
+                self.db_result(transaction.execute("DELETE FROM share WHERE audience = ?1 AND name = ?2", values))?;
         }
         self.db_result(transaction.commit())?;
         Ok(removed)
     }
 
-    /// Returns the share of this name.
-    pub fn share(&self, name: &FileName) -> Result<Option<Share>, ProfileError> {
-        self.share_where("name = ?1", name.as_str())
+    /// Returns the audiences of all shares, folders and partial files, in order.
+    pub fn audiences(&self) -> Result<Vec<Audience>, ProfileError> {
+        // By one look at the index for each: `DISTINCT` would read it whole.
+        const EACH: &str = "
+            WITH RECURSIVE each (audience) AS (
+                SELECT min(audience) FROM TABLE
+                UNION ALL
+                SELECT (SELECT min(audience) FROM TABLE WHERE audience > each.audience) FROM each
+                WHERE each.audience IS NOT NULL
+            )
+            SELECT audience FROM each WHERE audience IS NOT NULL";
+        let mut audiences = BTreeSet::new();
+        for table in ["share", "folder", "partial"] {
+            let texts: Vec<String> = {
+                let database = self.reader();
+                let mut query = self.db_result(database.prepare_cached(&EACH.replace("TABLE", table)))?;
+                let rows = query.query_map([], |row| row.get(0));
+                self.db_result(self.db_result(rows)?.collect())?
+            };
+            for text in texts {
+                audiences.insert(self.checked_audience(&text)?);
+            }
+        }
+        Ok(audiences.into_iter().collect())
     }
 
-    /// Returns up to `limit` shares with this content hash, after the row `after`, each with its row number.
+    /// Returns the share of this audience and name.
+    pub fn share(&self, audience: &Audience, name: &FileName) -> Result<Option<Share>, ProfileError> {
+        let values = [audience.to_string(), name.as_str().to_owned()];
+        Ok(self.shares_where("audience = ?1 AND name = ?2", values)?.pop())
+    }
+
+    /// Returns the shares of this name, whatever their audience.
+    pub fn shares_named(&self, name: &FileName) -> Result<Vec<Share>, ProfileError> {
+        let mut shares = self.shares_where("audience <> '' AND name = ?1", [name.as_str()])?;
+        shares.extend(self.share(&Audience::Everybody, name)?);
+        Ok(shares)
+    }
+
+    /// Returns up to `limit` shares of this audience with this content hash, after the row `after`, each with its row
+    /// number.
     pub fn shares_with_hash(
         &self,
+        audience: &Audience,
         hash: &ContentHash,
         after: i64,
         limit: usize,
@@ -119,110 +172,121 @@ impl Profile {
             let database = self.reader();
             // Ordered by row, as the index on hashes is: no sorting.
             let query = format!(
-                "SELECT {SHARE_COLUMNS}, rowid FROM share WHERE hash = ?1 AND rowid > ?2 ORDER BY rowid LIMIT ?3"
+                "SELECT {SHARE_COLUMNS}, rowid FROM share WHERE hash = ?1 AND audience = ?4 AND rowid > ?2
+                 ORDER BY rowid LIMIT ?3"
             );
             let mut query = self.db_result(database.prepare_cached(&query))?;
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows =
-                query.query_map(params![hash.as_bytes(), after, limit], |row| Ok((row.get(9)?, ShareRow::read(row)?)));
+            let values = params![hash.as_bytes(), after, sql_limit(limit), audience.to_string()];
+            let rows = query.query_map(values, |row| Ok((row.get(10)?, ShareRow::read(row)?)));
             self.db_result(self.db_result(rows)?.collect())?
         };
         rows.into_iter().map(|(number, row)| Ok((number, self.checked_share(row)?))).collect()
     }
 
-    /// Returns the stored hashes of a share with this content hash.
+    /// Returns the stored hashes of a file with this content hash, whatever its audience.
     pub fn hashed_file(&self, hash: &ContentHash) -> Result<Option<HashedFile>, ProfileError> {
-        self.hashed_file_where("share WHERE hash = ?1 LIMIT 1", [hash.as_bytes()])
+        self.hashed_file_where("hash = ?1", [hash.as_bytes()])
     }
 
     /// Returns the stored hashes of a file at this path, under any name, unless its content may have changed since. If
     /// only other metadata differ, the content is compared when it is sent.
     pub fn hashed_file_at(&self, path: &Path, id: FileVersion) -> Result<Option<HashedFile>, ProfileError> {
-        let path = path.as_os_str().as_bytes();
-        let found = self.hashed_file_where("share WHERE path = ?1 LIMIT 1", [path])?;
+        // By its size and time as well: shares of other audiences may hold an earlier version.
+        let values = params![path.as_os_str().as_bytes(), id.size.cast_signed(), id.mtime_ns];
+        let found = self.hashed_file_where("path = ?1 AND size = ?2 AND mtime_ns = ?3", values)?;
         Ok(found.filter(|known| known.version.change_to(&id) != VersionChange::Content))
     }
 
     /// Returns up to 8 shares with this inode, size and modification time, at any path.
     pub fn shares_with_version(&self, id: FileVersion) -> Result<Vec<Share>, ProfileError> {
+        let values = params![id.inode.cast_signed(), id.size.cast_signed(), id.mtime_ns];
+        self.shares_where("inode = ?1 AND size = ?2 AND mtime_ns = ?3 LIMIT 8", values)
+    }
+
+    /// Records new metadata of files whose content turned out to be unchanged, each by its audience, name and hash.
+    pub fn record_versions<'a>(
+        &self,
+        versions: impl IntoIterator<Item = (&'a Audience, &'a FileName, &'a ContentHash, FileVersion)>,
+    ) -> Result<(), ProfileError> {
+        let mut writer = self.writer()?;
+        let transaction = self.db_result(writer.transaction())?;
+        // The hash in the condition leaves a share alone that was replaced in the meantime.
+        let update = "UPDATE share SET mtime_ns = ?1, ctime_ns = ?2, inode = ?3
+                      WHERE audience = ?4 AND name = ?5 AND hash = ?6 AND size = ?7";
+        for (audience, name, hash, id) in versions {
+            let (inode, size) = (id.inode.cast_signed(), id.size.cast_signed());
+            let (audience, name) = (audience.to_string(), name.as_str());
+            let values = params![id.mtime_ns, id.ctime_ns, inode, audience, name, hash.as_bytes(), size];
+            self.db_result(self.db_result(transaction.prepare_cached(update))?.execute(values))?;
+        }
+        self.db_result(transaction.commit())
+    }
+
+    /// Returns up to `limit` shares of this audience whose names start with `prefix` and follow `after`.
+    pub fn shares_page(
+        &self,
+        audience: &Audience,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<SharePage, ProfileError> {
+        self.shares_page_of(std::slice::from_ref(audience), prefix, after, limit)
+    }
+
+    /// Returns a page as [`Profile::shares_page`] does, of several audiences. Each name is there once: for the first of
+    /// the audiences that has it.
+    pub fn shares_page_of(
+        &self,
+        audiences: &[Audience],
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<SharePage, ProfileError> {
+        // One more than asked for tells whether more follow.
+        let limit_and_one = sql_limit(limit.saturating_add(1));
+        let condition = format!("{NAME_RANGE} AND audience = ?3 ORDER BY name LIMIT ?4");
+        let mut shares = BTreeMap::new();
+        for audience in audiences {
+            let values = params![prefix, after, audience.to_string(), limit_and_one];
+            for share in self.shares_where(&condition, values)? {
+                shares.entry(share.name.clone()).or_insert(share);
+            }
+        }
+        let more = shares.len() > limit;
+        Ok(SharePage { shares: shares.into_values().take(limit).collect(), more })
+    }
+
+    /// Returns the number of shares for everybody or a room.
+    pub fn share_count(&self) -> Result<usize, ProfileError> {
+        // Offers aren't counted: there are few, and each names its person.
+        let query = "SELECT count(*) FROM share WHERE audience < '@'";
+        let count = self.reader().query_row(query, [], |row| row.get::<_, i64>(0));
+        self.db_result(count).map(|count| usize::try_from(count).unwrap_or(0))
+    }
+
+    /// Parses an audience of the database.
+    pub(super) fn checked_audience(&self, text: &str) -> Result<Audience, ProfileError> {
+        text.parse().map_err(|_| self.damaged_error(format!("the audience {text:?}")))
+    }
+
+    fn shares_where(&self, condition: &str, values: impl Params) -> Result<Vec<Share>, ProfileError> {
         // Collected before the rows are checked, so that the shared connection is free again.
         let rows: Vec<ShareRow> = {
             let database = self.reader();
-            let query =
-                format!("SELECT {SHARE_COLUMNS} FROM share WHERE inode = ?1 AND size = ?2 AND mtime_ns = ?3 LIMIT 8");
+            let query = format!("SELECT {SHARE_COLUMNS} FROM share WHERE {condition}");
             let mut query = self.db_result(database.prepare_cached(&query))?;
-            let rows =
-                query.query_map(params![id.inode.cast_signed(), id.size.cast_signed(), id.mtime_ns], ShareRow::read);
+            let rows = query.query_map(values, ShareRow::read);
             self.db_result(self.db_result(rows)?.collect())?
         };
         rows.into_iter().map(|row| self.checked_share(row)).collect()
     }
 
-    /// Records new metadata of files whose content turned out to be unchanged, each by its name and hash.
-    pub fn record_versions<'a>(
-        &self,
-        versions: impl IntoIterator<Item = (&'a FileName, &'a ContentHash, FileVersion)>,
-    ) -> Result<(), ProfileError> {
-        let mut writer = self.writer()?;
-        let transaction = self.db_result(writer.transaction())?;
-        // The hash in the condition leaves a share alone that was replaced in the meantime.
-        for (name, hash, id) in versions {
-            for table in ["share", "offer"] {
-                let update = format!(
-                    "UPDATE {table} SET mtime_ns = ?1, ctime_ns = ?2, inode = ?3
-                     WHERE name = ?4 AND hash = ?5 AND size = ?6"
-                );
-                let (inode, size) = (id.inode.cast_signed(), id.size.cast_signed());
-                let values = params![id.mtime_ns, id.ctime_ns, inode, name.as_str(), hash.as_bytes(), size];
-                self.db_result(self.db_result(transaction.prepare_cached(&update))?.execute(values))?;
-            }
-        }
-        self.db_result(transaction.commit())
-    }
-
-    /// Returns up to `limit` shares whose names start with `prefix` and follow `after`.
-    pub fn shares_page(&self, prefix: &str, after: &str, limit: usize) -> Result<SharePage, ProfileError> {
-        // All names with the prefix sort below the prefix followed by U+10FFFF, the last code point.
-        let database = self.reader();
-        let mut query = self.db_result(database.prepare_cached(&format!(
-            "SELECT {SHARE_COLUMNS} FROM share
-             WHERE name > ?2 AND name >= ?1 AND name < ?1 || char(1114111) ORDER BY name LIMIT ?3"
-        )))?;
-        // One more than asked for tells whether more follow.
-        let limit_and_one = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
-        let rows = query.query_map(params![prefix, after, limit_and_one], ShareRow::read);
-        let rows: Vec<ShareRow> = self.db_result(self.db_result(rows)?.collect())?;
-        let more = rows.len() > limit;
-        let shares = rows.into_iter().take(limit).map(|row| self.checked_share(row)).collect::<Result<_, _>>()?;
-        Ok(SharePage { shares, more })
-    }
-
-    /// Returns the number of shares.
-    pub fn share_count(&self) -> Result<usize, ProfileError> {
-        let count = self.reader().query_row("SELECT count(*) FROM share", [], |row| row.get::<_, i64>(0));
-        self.db_result(count).map(|count| usize::try_from(count).unwrap_or(0))
-    }
-
-    fn share_where(&self, condition: &str, value: impl rusqlite::ToSql) -> Result<Option<Share>, ProfileError> {
-        let row = {
-            let database = self.reader();
-            let mut query = self
-                .db_result(database.prepare_cached(&format!("SELECT {SHARE_COLUMNS} FROM share WHERE {condition}")))?;
-            let row = query.query_row([value], ShareRow::read);
-            self.db_result(row.optional())?
-        };
-        row.map(|row| self.checked_share(row)).transpose()
-    }
-
-    /// Returns the stored hashes of a file in a table; `place` is the table with its condition.
-    pub(super) fn hashed_file_where(
-        &self,
-        place: &str,
-        values: impl Params,
-    ) -> Result<Option<HashedFile>, ProfileError> {
+    fn hashed_file_where(&self, condition: &str, values: impl Params) -> Result<Option<HashedFile>, ProfileError> {
         let row: Option<HashedFileRow> = {
             let database = self.reader();
-            let query = format!("SELECT size, mtime_ns, ctime_ns, inode, hash, manifest, zeros FROM {place}");
+            let query = format!(
+                "SELECT size, mtime_ns, ctime_ns, inode, hash, manifest, zeros FROM share WHERE {condition} LIMIT 1"
+            );
             let mut query = self.db_result(database.prepare_cached(&query))?;
             let row = query.query_row(values, |row| {
                 let id = FileVersion {
@@ -244,10 +308,11 @@ impl Profile {
         Ok(Some(HashedFile { version: id, hash, manifest, zeros: decode_zeros(&layout, zeros.as_deref()) }))
     }
 
-    pub(super) fn checked_share(&self, row: ShareRow) -> Result<Share, ProfileError> {
+    fn checked_share(&self, row: ShareRow) -> Result<Share, ProfileError> {
         let damaged = |what: &str| self.damaged_error(format!("the share {:?} ({what})", row.name));
         let layout = GroupLayout::of(row.version.size).ok_or_else(|| damaged("size"))?;
         Ok(Share {
+            audience: self.checked_audience(&row.audience)?,
             zeros: decode_zeros(&layout, row.zeros.as_deref()),
             name: row.name.parse().map_err(|_| damaged("name"))?,
             path: row.path,
@@ -258,7 +323,8 @@ impl Profile {
     }
 }
 
-pub(super) struct ShareRow {
+struct ShareRow {
+    audience: String,
     name: String,
     path: PathBuf,
     version: FileVersion,
@@ -270,8 +336,13 @@ pub(super) struct ShareRow {
 /// The version, hash, manifest and zero groups of a file.
 type HashedFileRow = (FileVersion, [u8; 32], Vec<u8>, Option<Vec<u8>>);
 
+/// Returns a limit as SQLite takes it.
+pub(super) fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
 /// Encodes runs of zeros; `None` for the many files without any.
-pub(super) fn encode_zeros(zeros: &ZeroRuns) -> Option<Vec<u8>> {
+fn encode_zeros(zeros: &ZeroRuns) -> Option<Vec<u8>> {
     Some(zeros.to_bytes()).filter(|bytes| !bytes.is_empty())
 }
 
@@ -281,9 +352,10 @@ fn decode_zeros(layout: &GroupLayout, bytes: Option<&[u8]>) -> ZeroRuns {
 }
 
 impl ShareRow {
-    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let path: Vec<u8> = row.get(1)?;
         Ok(Self {
+            audience: row.get(9)?,
             name: row.get(0)?,
             path: PathBuf::from(OsStr::from_bytes(&path)),
             version: FileVersion {
@@ -303,9 +375,12 @@ impl ShareRow {
 mod tests {
     use super::*;
 
+    const ALL: Audience = Audience::Everybody;
+
     fn share(name: &str) -> HashedShare {
         let layout = GroupLayout::of(3).unwrap();
         let share = Share {
+            audience: ALL,
             name: name.parse().unwrap(),
             path: format!("/data/{name}").into(),
             version: FileVersion { size: 3, mtime_ns: -5, ctime_ns: 7, inode: u64::MAX },
@@ -326,12 +401,54 @@ mod tests {
         hashed.manifest = Manifest::new(vec![[1; 32]; 5]);
         profile.put_shares(std::slice::from_ref(&hashed)).unwrap();
         let Share { name, hash, zeros, .. } = &hashed.share;
-        assert_eq!(profile.share(name).unwrap().unwrap(), hashed.share);
+        assert_eq!(profile.share(&ALL, name).unwrap().unwrap(), hashed.share);
         assert_eq!(&profile.hashed_file(hash).unwrap().unwrap().zeros, zeros);
-        let bob = "bob".parse().unwrap();
-        profile.put_offer(&bob, &hashed).unwrap();
-        assert_eq!(profile.offer(&bob, name).unwrap().unwrap(), hashed.share);
-        assert_eq!(&profile.offered_manifest(&bob, hash).unwrap().unwrap().zeros, zeros);
+    }
+
+    #[test]
+    fn each_audience_has_its_own_names() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let bob = Audience::Person("bob".parse().unwrap());
+        let [lab, office] = [1, 2].map(|byte| Audience::Room(shared::RoomId::from_bytes([byte; 16])));
+        let of = |audience: &Audience, name: &str| {
+            let mut hashed = share(name);
+            hashed.share.path = format!("/{audience}/{name}").into();
+            hashed.share.audience = audience.clone();
+            hashed
+        };
+        assert_eq!(profile.audiences().unwrap(), []);
+        let shares = [of(&ALL, "a"), of(&ALL, "b"), of(&ALL, "d"), of(&lab, "b"), of(&lab, "c"), of(&bob, "b")];
+        profile.put_shares(&shares).unwrap();
+        assert_eq!(profile.audiences().unwrap(), [ALL, lab.clone(), bob.clone()]);
+        assert_eq!(profile.share_count().unwrap(), 5, "without the offer");
+        let b = "b".parse().unwrap();
+        for audience in [&ALL, &lab, &bob] {
+            assert_eq!(profile.share(audience, &b).unwrap().unwrap(), of(audience, "b").share);
+            let found = profile.shares_with_hash(audience, &of(audience, "b").share.hash, 0, 9).unwrap();
+            assert_eq!(found.len(), 1);
+        }
+        assert_eq!(profile.share(&office, &b).unwrap(), None);
+        assert_eq!(profile.shares_named(&b).unwrap().len(), 3);
+        let paths = |audiences: &[Audience], after: &str, limit| {
+            let page = profile.shares_page_of(audiences, "", after, limit).unwrap();
+            let paths = page.shares.iter().map(|share| share.path.to_string_lossy().into_owned());
+            (paths.collect::<Vec<_>>(), page.more)
+        };
+        let (room, person) = (format!("/{lab}"), "/@bob");
+        let all = [bob.clone(), lab.clone(), ALL];
+        assert_eq!(paths(&all, "", 9).0, ["//a", &format!("{person}/b"), &format!("{room}/c"), "//d"]);
+        assert_eq!(paths(&all, "a", 1), (vec![format!("{person}/b")], true));
+        assert_eq!(paths(&[lab.clone(), ALL], "a", 2), (vec![format!("{room}/b"), format!("{room}/c")], true));
+        assert_eq!(paths(&[ALL], "b", 9), (vec!["//d".to_owned()], false));
+        assert_eq!(paths(&[], "", 9).0, [""; 0]);
+        let id = FileVersion { mtime_ns: 9, ..shares[0].share.version };
+        profile.record_versions([(&lab, &b, &shares[3].share.hash, id)]).unwrap();
+        assert_eq!(profile.share(&lab, &b).unwrap().unwrap().version, id);
+        assert_eq!(profile.share(&ALL, &b).unwrap().unwrap().version, shares[1].share.version);
+        assert_eq!(profile.remove_shares(&lab, [&b]).unwrap(), 1);
+        assert_eq!(profile.remove_shares(&lab, [&b]).unwrap(), 0);
+        assert_eq!(profile.shares_named(&b).unwrap().len(), 2);
     }
 
     #[test]
@@ -343,10 +460,10 @@ mod tests {
         profile.put_shares(&hashed[..1]).unwrap();
         let all = hashed.clone().map(|hashed| hashed.share);
         assert_eq!(profile.share_count().unwrap(), 5);
-        assert_eq!(profile.share(&all[1].name).unwrap().as_ref(), Some(&all[1]));
-        let found = profile.shares_with_hash(&all[2].hash, 0, 9).unwrap();
+        assert_eq!(profile.share(&ALL, &all[1].name).unwrap().as_ref(), Some(&all[1]));
+        let found = profile.shares_with_hash(&ALL, &all[2].hash, 0, 9).unwrap();
         assert_eq!(found.iter().map(|(_, share)| share).collect::<Vec<_>>(), [&all[2]]);
-        assert_eq!(profile.shares_with_hash(&all[2].hash, found[0].0, 9).unwrap(), []);
+        assert_eq!(profile.shares_with_hash(&ALL, &all[2].hash, found[0].0, 9).unwrap(), []);
         assert_eq!(profile.hashed_file(&all[2].hash).unwrap().unwrap().manifest, hashed[2].manifest);
         let recorded = HashedFile {
             version: all[3].version,
@@ -365,16 +482,18 @@ mod tests {
         assert_eq!(profile.shares_with_version(FileVersion { inode: 1, ..all[3].version }).unwrap(), []);
 
         let now = FileVersion { mtime_ns: 1, ctime_ns: 9, inode: 5, ..all[3].version };
-        profile.record_versions([(&all[3].name, &all[3].hash, now), (&all[2].name, &all[3].hash, now)]).unwrap();
-        let ids = [3, 2].map(|no: usize| profile.share(&all[no].name).unwrap().unwrap().version);
+        profile
+            .record_versions([(&ALL, &all[3].name, &all[3].hash, now), (&ALL, &all[2].name, &all[3].hash, now)])
+            .unwrap();
+        let ids = [3, 2].map(|no: usize| profile.share(&ALL, &all[no].name).unwrap().unwrap().version);
         assert_eq!(ids, [now, all[2].version], "one of them has another content by now");
-        profile.record_versions([(&all[3].name, &all[3].hash, all[3].version)]).unwrap();
+        profile.record_versions([(&ALL, &all[3].name, &all[3].hash, all[3].version)]).unwrap();
 
-        let page = profile.shares_page("a_", "", 1).unwrap();
+        let page = profile.shares_page(&ALL, "a_", "", 1).unwrap();
         assert_eq!((page.shares[0].name.as_str(), page.more), ("a_c/d", true));
-        let page = profile.shares_page("a_", "a_c/d", 1).unwrap();
+        let page = profile.shares_page(&ALL, "a_", "a_c/d", 1).unwrap();
         assert_eq!((page.shares[0].name.as_str(), page.more), ("a_c/é", false));
-        assert_eq!(profile.shares_page("", "", 99).unwrap().shares.len(), 5);
-        assert_eq!(profile.remove_shares([&all[0].name, &all[0].name]).unwrap(), 1);
+        assert_eq!(profile.shares_page(&ALL, "", "", 99).unwrap().shares.len(), 5);
+        assert_eq!(profile.remove_shares(&ALL, [&all[0].name, &all[0].name]).unwrap(), 1);
     }
 }

@@ -1,12 +1,16 @@
-//! Folders of the shares: their modification times, and the empty ones.
+//! Folders of the shares: their modification times, and the empty ones. As a share, a folder has an audience.
+
+use std::collections::BTreeMap;
 
 use rusqlite::params;
 use shared::FileName;
 
-use super::{Profile, ProfileError};
+use super::share_store::{NAME_RANGE, sql_limit};
+use super::{Audience, Profile, ProfileError};
 
-/// The condition for the folder `?1` and those below it: `substr` instead of LIKE, as names may hold `%` and `_`.
-const AT_OR_BELOW: &str = "name = ?1 OR substr(name, 1, length(?1) + 1) = ?1 || '/'";
+/// The condition for the folder `?1` of the audience `?2` and those below it: `substr` instead of LIKE, as names may hold
+/// `%` and `_`.
+const AT_OR_BELOW: &str = "audience = ?2 AND (name = ?1 OR substr(name, 1, length(?1) + 1) = ?1 || '/')";
 
 /// A folder with shared files, or an empty one that is shared itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,36 +24,42 @@ pub struct SharedFolder {
 }
 
 impl Profile {
-    /// Stores these folders as they are now.
-    pub fn put_folders(&self, folders: &[SharedFolder]) -> Result<(), ProfileError> {
-        let mut writer = self.writer()?;
+    /// Stores these folders of an audience as they are now.
+    pub fn put_folders(&self, audience: &Audience, folders: &[SharedFolder]) -> Result<(), ProfileError> {
+        let (mut writer, audience) = (self.writer()?, audience.to_string());
         let transaction = self.db_result(writer.transaction())?;
         for SharedFolder { name, mtime_ns, is_empty: empty } in folders {
-            let mut put =
-                self.db_result(transaction.prepare_cached("INSERT OR REPLACE INTO folder VALUES (?1, ?2, ?3)"))?;
-            self.db_result(put.execute(params![name.as_str(), mtime_ns, empty]))?;
+            let insert = "INSERT OR REPLACE INTO folder (audience, name, mtime_ns, empty) VALUES (?1, ?2, ?3, ?4)";
+            let mut put = self.db_result(transaction.prepare_cached(insert))?;
+            self.db_result(put.execute(params![audience, name.as_str(), mtime_ns, empty]))?;
         }
         self.db_result(transaction.commit())
     }
 
     /// Returns true if `folder` or one below it is empty.
-    pub fn has_empty_folder(&self, folder: &str) -> Result<bool, ProfileError> {
+    pub fn has_empty_folder(&self, audience: &Audience, folder: &str) -> Result<bool, ProfileError> {
         let database = self.reader();
-        let query = format!("SELECT 1 FROM folder WHERE empty AND ({AT_OR_BELOW})");
+        let query = format!("SELECT 1 FROM folder WHERE empty AND {AT_OR_BELOW}");
         let mut query = self.db_result(database.prepare_cached(&query))?;
-        self.db_result(query.exists([folder]))
+        self.db_result(query.exists(params![folder, audience.to_string()]))
     }
 
     /// Removes `folder` and those below it.
-    pub fn remove_folders(&self, folder: &str) -> Result<(), ProfileError> {
+    pub fn remove_folders(&self, audience: &Audience, folder: &str) -> Result<(), ProfileError> {
         let writer = self.writer()?;
         let mut remove = self.db_result(writer.prepare_cached(&format!("DELETE FROM folder WHERE {AT_OR_BELOW}")))?;
-        self.db_result(remove.execute([folder]).map(|_| ()))
+        self.db_result(remove.execute(params![folder, audience.to_string()]).map(|_| ()))
     }
 
-    /// Returns up to `limit` empty folders whose names start with `prefix` and follow `after`.
-    pub fn empty_folders_page(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<FileName>, ProfileError> {
-        let found = self.folders_page("empty", prefix, after, limit)?;
+    /// Returns up to `limit` empty folders of these audiences whose names start with `prefix` and follow `after`.
+    pub fn empty_folders_page(
+        &self,
+        audiences: &[Audience],
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<FileName>, ProfileError> {
+        let found = self.folders_page("empty", audiences, prefix, after, limit)?;
         Ok(found.into_iter().map(|(name, _)| name).collect())
     }
 
@@ -57,34 +67,44 @@ impl Profile {
     /// modification times in nanoseconds since 1970.
     pub fn folder_times_page(
         &self,
+        audiences: &[Audience],
         prefix: &str,
         after: &str,
         limit: usize,
     ) -> Result<Vec<(FileName, i64)>, ProfileError> {
-        let found = self.folders_page("mtime_ns IS NOT NULL", prefix, after, limit)?;
+        let found = self.folders_page("mtime_ns IS NOT NULL", audiences, prefix, after, limit)?;
         Ok(found.into_iter().map(|(name, time)| (name, time.unwrap_or_default())).collect())
     }
 
+    /// Returns a page of folders, each name once: for the first of the audiences that has it.
     fn folders_page(
         &self,
         condition: &'static str,
+        audiences: &[Audience],
         prefix: &str,
         after: &str,
         limit: usize,
     ) -> Result<Vec<(FileName, Option<i64>)>, ProfileError> {
-        let database = self.reader();
-        // All names with the prefix sort below the prefix followed by U+10FFFF, the last code point.
-        let mut query = self.db_result(database.prepare_cached(&format!(
-            "SELECT name, mtime_ns FROM folder
-             WHERE name > ?2 AND name >= ?1 AND name < ?1 || char(1114111) AND {condition} ORDER BY name LIMIT ?3",
-        )))?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = query.query_map(params![prefix, after, limit], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
-        let rows: Vec<(String, Option<i64>)> = self.db_result(self.db_result(rows)?.collect())?;
+        let mut folders = BTreeMap::new();
+        for audience in audiences {
+            let rows: Vec<(String, Option<i64>)> = {
+                let database = self.reader();
+                let mut query = self.db_result(database.prepare_cached(&format!(
+                    "SELECT name, mtime_ns FROM folder WHERE audience = ?3 AND {NAME_RANGE} AND {condition}
+                     ORDER BY name LIMIT ?4",
+                )))?;
+                let values = params![prefix, after, audience.to_string(), sql_limit(limit)];
+                let rows = query.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)));
+                self.db_result(self.db_result(rows)?.collect())?
+            };
+            for (name, time) in rows {
+                folders.entry(name).or_insert(time);
+            }
+        }
         let named = |(name, time): (String, _)| match name.parse() {
             Ok(name) => Ok((name, time)),
             Err(_) => Err(self.damaged_error(format!("the folder {name:?}"))),
         };
-        rows.into_iter().map(named).collect()
+        folders.into_iter().take(limit).map(named).collect()
     }
 }

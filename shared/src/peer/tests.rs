@@ -17,12 +17,16 @@ fn golden_asks() {
     let hello = Hello { user: "alice".parse().unwrap(), agent: "vizinho/0.1.0".into(), capabilities: vec![] };
     golden(&PeerRequest::Hello(hello), r#"{"t":"hello","user":"alice","agent":"vizinho/0.1.0","capabilities":[]}"#);
     golden(&PeerRequest::Chat {}, r#"{"t":"chat"}"#);
-    golden(&PeerRequest::Files { prefix: None, cursor: None }, r#"{"t":"files"}"#);
+    golden(&PeerRequest::Files { prefix: None, cursor: None, room: None }, r#"{"t":"files"}"#);
     golden(
-        &PeerRequest::FolderTimes { prefix: Some("a".into()), cursor: None },
+        &PeerRequest::FolderTimes { prefix: Some("a".into()), cursor: None, room: None },
         r#"{"t":"folder_times","prefix":"a"}"#,
     );
-    golden(&PeerRequest::Stat { name: "a/b".parse().unwrap() }, r#"{"t":"stat","name":"a/b"}"#);
+    golden(&PeerRequest::Stat { name: "a/b".parse().unwrap(), room: None }, r#"{"t":"stat","name":"a/b"}"#);
+    golden(
+        &PeerRequest::Stat { name: "a".parse().unwrap(), room: Some(RoomId::from_bytes([0xab; 16])) },
+        r#"{"t":"stat","name":"a","room":"abababababababababababababababab"}"#,
+    );
     golden(&PeerRequest::Manifest { hash }, &format!(r#"{{"t":"manifest","hash":"{ones}"}}"#));
     golden(&PeerRequest::Have { hash }, &format!(r#"{{"t":"have","hash":"{ones}"}}"#));
     let get = |name| PeerRequest::Get { hash, ranges: vec![(0, 3), (7, 8)], name };
@@ -133,8 +137,10 @@ fn codes_round_trip() {
 fn asks() -> impl Strategy<Value = PeerRequest> {
     prop_oneof![
         (proptest::option::of(".{0,20}"), proptest::option::of(".{0,20}"))
-            .prop_map(|(prefix, cursor)| PeerRequest::Files { prefix, cursor }),
-        "[a-zé ]{1,20}(/[a-z]{1,9}){0,3}".prop_map(|name| PeerRequest::Stat { name: name.parse().unwrap() }),
+            .prop_map(|(prefix, cursor)| PeerRequest::Files { prefix, cursor, room: None }),
+        ("[a-zé ]{1,20}(/[a-z]{1,9}){0,3}", proptest::option::of(any::<[u8; 16]>())).prop_map(|(name, room)| {
+            PeerRequest::Stat { name: name.parse().unwrap(), room: room.map(RoomId::from_bytes) }
+        }),
         any::<[u8; 32]>().prop_map(|hash| PeerRequest::Have { hash: ContentHash::from_bytes(hash) }),
         (any::<[u8; 32]>(), proptest::collection::vec(any::<(u32, u32)>(), 0..9))
             .prop_map(|(hash, ranges)| PeerRequest::Get { hash: ContentHash::from_bytes(hash), ranges, name: None }),

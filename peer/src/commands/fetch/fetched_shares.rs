@@ -8,7 +8,7 @@ use shared::{FileName, GroupLayout};
 use tokio::sync::Notify;
 
 use crate::engine::fetch::{FetchDestination, FetchEvent, FetchRequest, FileNo, FileOutcome, IfExists};
-use crate::profile::{PartialShare, Profile};
+use crate::profile::{Audience, PartialShare, Profile};
 use crate::sys::disk_name;
 
 #[derive(Debug)]
@@ -55,8 +55,9 @@ impl FetchedShares {
                 else {
                     return;
                 };
+                let audience = Audience::Everybody;
                 let (mtime, executable, hash) = (stat.mtime, stat.executable, stat.hash);
-                let partial = PartialShare { name, path: part.clone(), layout, mtime, executable, hash };
+                let partial = PartialShare { audience, name, path: part.clone(), layout, mtime, executable, hash };
                 match self.profile.put_partial(&partial) {
                     Ok(()) => drop(self.parts.insert(*file, part)),
                     // Sharing is a courtesy: the fetch goes on without it.

@@ -34,7 +34,7 @@ pub(super) async fn stat_file(
     let mut told = false;
     loop {
         let pause = backoff.next_delay();
-        match link.request(&PeerRequest::Stat { name: name.clone() }).await {
+        match link.request(&PeerRequest::Stat { name: name.clone(), room: None }).await {
             // Only the name that was asked for: an answer about
             // another file could place it under the wrong name.
             Ok(PeerReply::Stat(stat)) if stat.name == *name => return Ok(Some(stat)),
@@ -67,7 +67,7 @@ pub(in crate::engine) async fn list_files(
     prefix: &str,
 ) -> Result<Vec<Result<FileStat, UntrustedText>>, Error> {
     let failed = |error| Error::stream(link.user(), error);
-    let ask = |cursor| PeerRequest::Files { prefix: Some(prefix.to_owned()), cursor };
+    let ask = |cursor| PeerRequest::Files { prefix: Some(prefix.to_owned()), cursor, room: None };
     let (mut sender, mut receiver) =
         with_timeout(PAGE_TIMEOUT, link.open_stream(&ask(None), StreamPriority::Request)).await.map_err(failed)?;
     let mut all: Vec<Result<FileStat, UntrustedText>> = Vec::new();
@@ -114,7 +114,7 @@ pub(in crate::engine) async fn list_files(
 
 /// Lists the source's empty folders whose name starts with `prefix`; empty from a source that doesn't know the request.
 pub(super) async fn list_folders(link: &Link, prefix: &str) -> Result<Vec<FileName>, Error> {
-    let ask = |prefix, cursor| PeerRequest::Folders { prefix, cursor };
+    let ask = |prefix, cursor| PeerRequest::Folders { prefix, cursor, room: None };
     let page = |answer| match answer {
         PeerReply::FolderList { folders, next } => Some((folders, next)),
         _ => None,
@@ -124,7 +124,7 @@ pub(super) async fn list_folders(link: &Link, prefix: &str) -> Result<Vec<FileNa
 
 /// Lists the modification times of folders whose name starts with `prefix`, with the same rule as [`list_folders`].
 pub(super) async fn list_folder_times(link: &Link, prefix: &str) -> Result<Vec<FolderTime>, Error> {
-    let ask = |prefix, cursor| PeerRequest::FolderTimes { prefix, cursor };
+    let ask = |prefix, cursor| PeerRequest::FolderTimes { prefix, cursor, room: None };
     let page = |answer| match answer {
         PeerReply::FolderTimes { folders, next } => Some((folders, next)),
         _ => None,

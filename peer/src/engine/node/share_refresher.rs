@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::tracker_session::TrackerHandle;
 use crate::engine::node_event::{EventBus, NodeEvent};
-use crate::engine::serve::{ProvedVersions, StaleReason, StaleShares};
+use crate::engine::serve::{ProvedVersion, ProvedVersions, StaleReason, StaleShares};
 use crate::engine::share::{self, RefreshOutcome, ShareFreshness, for_each_share, freshness};
 use crate::engine::{Error, LocalUser, now_ns, run_blocking};
 use crate::profile::{Profile, Share};
@@ -47,11 +47,14 @@ pub(super) async fn run(
 ) -> Result<(), Error> {
     let (profile, changed) = (me.profile.clone(), stale_shares.clone());
     let first_scan = run_blocking(move || {
-        for_each_share(&profile, "", |share| {
-            if matches!(freshness(&share), ShareFreshness::Changed { .. }) {
-                changed.add(share.name, StaleReason::Metadata);
-            }
-        })
+        for audience in profile.audiences()? {
+            for_each_share(&profile, &audience, "", |share| {
+                if matches!(freshness(&share), ShareFreshness::Changed { .. }) {
+                    changed.add(share.name, StaleReason::Metadata);
+                }
+            })?;
+        }
+        Ok(())
     });
     first_scan.await?;
     let mut retries = RefreshRetries::default();
@@ -66,7 +69,8 @@ pub(super) async fn run(
                     let now = now_ns();
                     // A version that isn't settled could change again without a trace in its times.
                     let versions = versions.iter().filter(|version| version.id.is_settled_at(now));
-                    Ok(profile.record_versions(versions.map(|version| (&version.name, &version.hash, version.id)))?)
+                    let versions = versions.map(|ProvedVersion { audience, name, hash, id }| (audience, name, hash, *id));
+                    Ok(profile.record_versions(versions)?)
                 });
                 if let Err(error) = recorded.await {
                     tracing::error!("what was proved of files could not be recorded: {error}");
@@ -139,8 +143,7 @@ impl RefreshRetries {
 /// True if nothing is known of the files of this name but that they became longer: for all that is known, the content
 /// that was described is still there.
 fn has_only_grown(profile: &Profile, name: &FileName, reason: StaleReason) -> Result<bool, Error> {
-    let offers = profile.offers_named(name)?.into_iter().map(|(_, offered)| offered);
-    let mut changes = offers.chain(profile.share(name)?).map(|share| freshness(&share));
+    let mut changes = profile.shares_named(name)?.into_iter().map(|share| freshness(&share));
     // It may have been hashed since it was found to differ: then nothing happens to it now.
     let is_silent = |state: ShareFreshness| {
         matches!(state, ShareFreshness::Changed { grown: true } | ShareFreshness::Fresh | ShareFreshness::Touched)
@@ -148,7 +151,7 @@ fn has_only_grown(profile: &Profile, name: &FileName, reason: StaleReason) -> Re
     Ok(reason == StaleReason::Metadata && changes.all(is_silent))
 }
 
-/// Hashes the share and the offers of this name again if they still differ: they may have been refreshed since they
+/// Hashes the shares of this name again if they still differ: they may have been refreshed since they
 /// were found stale, by this task or by `peer share`. `stop` interrupts the hashing.
 fn refresh_if_needed(
     profile: &Profile,
@@ -164,15 +167,12 @@ fn refresh_if_needed(
     };
     let mut until_stopped = |_| if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     let mut outcome = RefreshOutcome::Done;
-    for (user, offered) in profile.offers_named(name)? {
-        if is_due(&offered) {
-            outcome = share::refresh_offer(profile, &user, &offered, &mut until_stopped)?;
+    for now in profile.shares_named(name)? {
+        if is_due(&now) {
+            outcome = share::refresh(profile, &now, &mut until_stopped)?;
         }
     }
-    match profile.share(name)? {
-        Some(now) if is_due(&now) => share::refresh(profile, &now, &mut until_stopped),
-        _ => Ok(outcome),
-    }
+    Ok(outcome)
 }
 
 #[cfg(test)]

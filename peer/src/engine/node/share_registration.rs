@@ -18,7 +18,7 @@ use crate::engine::share::{ShareFreshness, for_each_share, freshness};
 use crate::engine::{Error, LocalUser, run_blocking};
 use crate::net::TrackerError;
 use crate::net::tracker::TrackerConnection;
-use crate::profile::Profile;
+use crate::profile::{Audience, Profile};
 use crate::util::Backoff;
 
 /// Files in one REGISTER_FILES: far below the tracker's limit of 16 MiB, whatever their names.
@@ -87,7 +87,8 @@ pub(super) fn refusal_of(error: &Error) -> (String, Option<Duration>) {
     }
 }
 
-/// Registers the shares that exist on the disk, and the partial files. Returns their number.
+/// Registers what is shared with everybody: the shares that exist on the disk, and the partial files. The tracker learns of
+/// nothing else. Returns their number.
 ///
 /// # Errors
 /// [`Error::Tracker`], or an error of the profile. Files of earlier requests stay listed.
@@ -95,7 +96,7 @@ pub(super) async fn register_shares(me: &LocalUser, link: &mut TrackerConnection
     let profile = me.profile.clone();
     let files = run_blocking(move || {
         let (mut files, private) = (Vec::new(), PrivateData::of(&profile));
-        for_each_share(&profile, "", |share| {
+        for_each_share(&profile, &Audience::Everybody, "", |share| {
             // A changed file is being hashed again; until then it is listed with its earlier content.
             if freshness(&share) != ShareFreshness::Missing && !private.is_private_share(&share) {
                 files.push(SharedFile { name: share.name, size: share.version.size, hash: share.hash.into() });
@@ -128,7 +129,10 @@ fn partial_files(profile: &Profile) -> Result<Vec<SharedFile>, Error> {
     for part in profile.partials()? {
         if !part.path.exists() {
             profile.remove_partial(&part.path)?;
-        } else if profile.share(&part.name)?.is_none() && files.last().is_none_or(|last| last.name != part.name) {
+        } else if part.audience.is_public()
+            && profile.share(&part.audience, &part.name)?.is_none()
+            && files.last().is_none_or(|last| last.name != part.name)
+        {
             files.push(SharedFile { name: part.name, size: part.layout.size(), hash: part.hash.into() });
         }
     }

@@ -10,9 +10,10 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
-use shared::{ContentHash, FileName, UserName};
+use shared::{ContentHash, FileName};
 
 use super::disk_slots::DiskVisit;
+use super::share_access::ShareAccess;
 use crate::engine::private_data::PrivateData;
 use crate::profile::{Profile, ProfileError, Share};
 
@@ -27,14 +28,6 @@ pub(super) struct ContentQuery<'a> {
     pub(super) name: Option<&'a FileName>,
 }
 
-/// A file that is on record with the wanted content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RecordedCopy {
-    pub(super) share: Share,
-    /// The user to whom it is offered; `None` if it is shared with everybody.
-    pub(super) offered_to: Option<UserName>,
-}
-
 /// The outcomes of earlier searches.
 #[derive(Debug, Default)]
 pub(super) struct PastSearches(Mutex<HashMap<ContentHash, PastSearch>>);
@@ -47,18 +40,18 @@ enum PastSearch {
     NotFound(Instant),
 }
 
-/// An iteration over the files on record with one content that one user may get. The order is: the file of the wanted
-/// name, the one found last time, files offered to the user, shared files.
+/// An iteration over the files on record with one content that a requester may get. The order is: the file of the wanted
+/// name, the one found last time, the files of each audience, those of the most exact one first.
 #[derive(Debug)]
 pub(super) struct CopySearch<'a> {
     profile: &'a Profile,
     private: &'a PrivateData,
     past: &'a PastSearches,
-    recipient: &'a UserName,
+    access: &'a ShareAccess,
     visit: &'a DiskVisit<'a>,
     hash: &'a ContentHash,
     stage: SearchStage,
-    ready: VecDeque<RecordedCopy>,
+    ready: VecDeque<Share>,
     /// Names that were looked up singly, and are left out of the pages.
     checked_names: Vec<FileName>,
     /// Files that were returned.
@@ -71,8 +64,9 @@ pub(super) struct CopySearch<'a> {
 enum SearchStage {
     Named(Option<FileName>),
     Past,
-    Offers,
     Shares {
+        /// The index of the audience.
+        audience: usize,
         /// The last row that was read.
         after: i64,
     },
@@ -84,35 +78,23 @@ impl<'a> CopySearch<'a> {
         profile: &'a Profile,
         private: &'a PrivateData,
         past: &'a PastSearches,
-        recipient: &'a UserName,
+        access: &'a ShareAccess,
         visit: &'a DiskVisit<'a>,
         ContentQuery { hash, name }: ContentQuery<'a>,
     ) -> Self {
         let stage = SearchStage::Named(name.cloned());
         let (ready, checked_names) = (VecDeque::new(), Vec::new());
-        Self {
-            profile,
-            private,
-            past,
-            recipient,
-            visit,
-            hash,
-            stage,
-            ready,
-            checked_names,
-            seen: 0,
-            is_thorough: false,
-        }
+        Self { profile, private, past, access, visit, hash, stage, ready, checked_names, seen: 0, is_thorough: false }
     }
 
     /// Returns the next file, and goes to its disk; files on full disks are passed over. The caller checks whether it is
     /// there.
-    pub(super) fn next(&mut self) -> Result<Option<RecordedCopy>, ProfileError> {
+    pub(super) fn next(&mut self) -> Result<Option<Share>, ProfileError> {
         loop {
-            while let Some(copy) = self.ready.pop_front() {
-                if self.visit.enter(&copy.share.path) && !self.private.is_private_share(&copy.share) {
+            while let Some(share) = self.ready.pop_front() {
+                if self.visit.enter(&share.path) && !self.private.is_private_share(&share) {
                     self.seen += 1;
-                    return Ok(Some(copy));
+                    return Ok(Some(share));
                 }
             }
             if matches!(self.stage, SearchStage::Done) {
@@ -142,26 +124,21 @@ impl<'a> CopySearch<'a> {
             }
             SearchStage::Past => {
                 self.look_up(self.past.found_name(self.hash))?;
-                SearchStage::Offers
+                SearchStage::Shares { audience: 0, after: 0 }
             }
-            SearchStage::Offers => {
-                let offers = self.profile.offers_with_hash(self.recipient, self.hash)?;
-                let offered_to = Some(self.recipient.clone());
-                self.add(offers.into_iter().map(|share| RecordedCopy { share, offered_to: offered_to.clone() }));
-                SearchStage::Shares { after: 0 }
-            }
-            SearchStage::Shares { after } => {
-                let rows = self.profile.shares_with_hash(self.hash, after, PAGE_ROWS)?;
+            SearchStage::Shares { audience, after } => {
+                let Some(of) = self.access.audiences().get(audience) else { return Ok(()) };
+                let rows = self.profile.shares_with_hash(of, self.hash, after, PAGE_ROWS)?;
                 let (is_full, last) = (rows.len() == PAGE_ROWS, rows.last().map_or(after, |(row, _)| *row));
-                self.add(rows.into_iter().map(|(_, share)| RecordedCopy { share, offered_to: None }));
+                self.add(rows.into_iter().map(|(_, share)| share));
                 let is_first = after == 0;
-                self.is_thorough = !is_first;
+                self.is_thorough |= !is_first;
                 // After a recent search in vain only the first page is tried, or thousands of dead records
                 // would be read for each request.
                 if is_full && !(is_first && self.past.is_recent_failure(self.hash, Instant::now())) {
-                    SearchStage::Shares { after: last }
+                    SearchStage::Shares { audience, after: last }
                 } else {
-                    SearchStage::Done
+                    SearchStage::Shares { audience: audience + 1, after: 0 }
                 }
             }
             SearchStage::Done => SearchStage::Done,
@@ -169,21 +146,20 @@ impl<'a> CopySearch<'a> {
         Ok(())
     }
 
-    /// Adds the offer and the share of exactly this name, if they have the content.
+    /// Adds the shares of exactly this name that have the content.
     fn look_up(&mut self, name: Option<FileName>) -> Result<(), ProfileError> {
         let Some(name) = name.filter(|name| !self.checked_names.contains(name)) else { return Ok(()) };
-        let offered = self.profile.offer(self.recipient, &name)?;
-        let offered = offered.map(|share| RecordedCopy { share, offered_to: Some(self.recipient.clone()) });
-        let shared = self.profile.share(&name)?.map(|share| RecordedCopy { share, offered_to: None });
-        let of_content = |copy: &RecordedCopy| copy.share.hash == *self.hash;
-        self.ready.extend(offered.into_iter().chain(shared).filter(of_content));
+        for audience in self.access.audiences() {
+            let named = self.profile.share(audience, &name)?;
+            self.ready.extend(named.filter(|share| share.hash == *self.hash));
+        }
         self.checked_names.push(name);
         Ok(())
     }
 
-    fn add(&mut self, copies: impl Iterator<Item = RecordedCopy>) {
+    fn add(&mut self, copies: impl Iterator<Item = Share>) {
         let named = &self.checked_names;
-        self.ready.extend(copies.filter(|copy| !named.contains(&copy.share.name)));
+        self.ready.extend(copies.filter(|share| !named.contains(&share.name)));
     }
 }
 
@@ -221,15 +197,18 @@ mod tests {
     use super::*;
     use crate::engine::fair_slots::FairSlotBounds;
     use crate::engine::serve::disk_slots::DiskSlots;
-    use crate::profile::HashedShare;
+    use crate::engine::serve::share_access::NoRooms;
+    use crate::engine::serve::share_access::tests::requester;
+    use crate::profile::{Audience, HashedShare};
     use crate::sys::FileVersion;
 
     const COPIES: usize = PAGE_ROWS * 2 + 5;
 
-    fn copy(name: &str) -> HashedShare {
+    fn copy(audience: Audience, name: &str) -> HashedShare {
         let id = FileVersion { size: 3, mtime_ns: 1, ctime_ns: 1, inode: 1 };
         let (name, path, hash) = (name.parse().unwrap(), format!("/nowhere/{name}").into(), ContentHash::of(b"abc"));
-        let share = Share { name, path, version: id, executable: false, hash, zeros: ZeroRuns::default() };
+        let zeros = ZeroRuns::default();
+        let share = Share { audience, name, path, version: id, executable: false, hash, zeros };
         HashedShare { share, manifest: Manifest::new(vec![GroupLayout::of(3).unwrap().chaining_value(0, b"abc")]) }
     }
 
@@ -238,17 +217,21 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(home.path()).unwrap();
         let (private, past) = (PrivateData::of(&profile), PastSearches::default());
-        let to: UserName = "alice".parse().unwrap();
-        let copies: Vec<HashedShare> = (0..COPIES).map(|number| copy(&format!("copy{number}"))).collect();
+        let alice = requester("alice");
+        let shared = |number| copy(Audience::Everybody, &format!("copy{number}"));
+        let copies: Vec<HashedShare> = (0..COPIES).map(shared).collect();
         profile.put_shares(&copies).unwrap();
-        profile.put_offer(&to, &copy("offered")).unwrap();
+        let others = ["alice", "bob"].map(|user| copy(Audience::Person(user.parse().unwrap()), "offered"));
+        profile.put_shares(&others).unwrap();
         let hash = ContentHash::of(b"abc");
+        let access = ShareAccess::of(&profile, &NoRooms, &alice, None).unwrap();
         let disks = DiskSlots::new(FairSlotBounds { total: 4, per_key: 4 });
-        let visit = DiskVisit::new(&disks, &to, None);
-        let search = |name| CopySearch::new(&profile, &private, &past, &to, &visit, ContentQuery { hash: &hash, name });
+        let visit = DiskVisit::new(&disks, access.user(), None);
+        let search =
+            |name| CopySearch::new(&profile, &private, &past, &access, &visit, ContentQuery { hash: &hash, name });
         let all = |mut search: CopySearch<'_>| {
             std::iter::from_fn(|| search.next().unwrap())
-                .map(|copy| copy.share.name.as_str().to_owned())
+                .map(|share| share.name.as_str().to_owned())
                 .collect::<Vec<_>>()
         };
 

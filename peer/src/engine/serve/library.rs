@@ -1,4 +1,5 @@
-//! The share library: answers requests about shared and offered files, checked against the disk at each request.
+//! The share library: answers requests about shared files, checked at each request against the disk and against the
+//! audiences that the requester belongs to. Who may not have a file learns no more than who asks for one that isn't there.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
@@ -13,15 +14,16 @@ use std::time::Instant;
 use bytes::Bytes;
 use shared::limits::MAX_FRAME_BYTES;
 use shared::peer::{FileStat, FolderTime, ListEntry, PeerErrorCode, PeerReply};
-use shared::{ContentHash, FileName, GroupLayout, GroupSet, Manifest, UserName};
+use shared::{ContentHash, FileName, GroupLayout, GroupSet, Manifest, RoomId, UserName};
 
-use super::copy_search::{ContentQuery, RecordedCopy};
+use super::copy_search::ContentQuery;
 use super::disk_slots::{DiskSlots, DiskVisit};
 use super::gone_paths::GonePaths;
 use super::offered_partial::OfferedPartial;
 use super::range_reader::{OpenShare, ReadFailure};
 use super::request_refusal::{RequestRefusal, internal_refusal, not_found_refusal, unauthorised_refusal};
 use super::served_versions::ProvedVersions;
+use super::share_access::{FileRequester, RoomMembership, ShareAccess};
 use super::share_opener::{GroupRequest, OfferedManifest, OpenFailure, ShareOpener};
 use super::stale_shares::{StaleAnswer, StaleReason, StaleShares};
 use crate::engine::fair_slots::{FairSlotBounds, FairSlots};
@@ -63,10 +65,11 @@ impl AsRef<[u8]> for ManifestBytes {
     }
 }
 
-/// The shares and offers of a profile, checked against the disk whenever one is requested.
+/// The shares of a profile, checked against the disk and the requester whenever one is requested.
 #[derive(Debug)]
 pub struct ShareLibrary {
     profile: Profile,
+    rooms: Arc<dyn RoomMembership>,
     /// Gets the shares that were found changed, to be hashed again.
     stale: Arc<StaleShares>,
     opener: ShareOpener,
@@ -77,33 +80,37 @@ pub struct ShareLibrary {
 
 impl ShareLibrary {
     /// Returns the library of `profile`; changed shares are reported to `stale`.
-    pub fn new(profile: Profile, stale: Arc<StaleShares>) -> Self {
+    pub fn new(profile: Profile, rooms: Arc<dyn RoomMembership>, stale: Arc<StaleShares>) -> Self {
         let opener = ShareOpener::new(profile.clone());
         let (lookup_slots, disk_slots) = (FairSlots::new(LOOKUP_SLOTS), Arc::new(DiskSlots::new(DISK_SLOTS)));
-        Self { profile, stale, opener, gone_folders: Arc::default(), lookup_slots, disk_slots }
+        Self { profile, rooms, stale, opener, gone_folders: Arc::default(), lookup_slots, disk_slots }
     }
 
-    /// Does `work` for a user on a thread that may block; again when a disk that it needs was full and has room.
+    /// Does `work` for a requester on a thread that may block; again when a disk that it needs was full and has room. The
+    /// access is that of the moment: to all that the requester may have, or with `room` to that room's files.
     async fn look<T: Send + 'static>(
         &self,
-        to: &UserName,
-        work: impl Fn(&DiskVisit<'_>) -> Result<T, Error> + Send + Sync + 'static,
+        by: &FileRequester,
+        room: Option<RoomId>,
+        work: impl Fn(&ShareAccess, &DiskVisit<'_>) -> Result<T, Error> + Send + Sync + 'static,
     ) -> Result<T, Error> {
         let work = Arc::new(work);
         let mut held = None;
         loop {
-            let look = self.lookup_slots.acquire(to).await;
-            let (work, disks, user, disk) = (work.clone(), self.disk_slots.clone(), to.clone(), held.take());
+            let look = self.lookup_slots.acquire(&by.user).await;
+            let (work, disks, by_whom, disk) = (work.clone(), self.disk_slots.clone(), by.clone(), held.take());
+            let (profile, rooms) = (self.profile.clone(), self.rooms.clone());
             let done = run_blocking(move || {
-                let visit = DiskVisit::new(&disks, &user, disk);
-                let outcome = work(&visit);
+                let access = ShareAccess::of(&profile, &*rooms, &by_whom, room)?;
+                let visit = DiskVisit::new(&disks, access.user(), disk);
+                let outcome = work(&access, &visit);
                 Ok((outcome, visit.into_blocked()))
             });
             let (outcome, blocked) = done.await?;
             // Free again before the wait for a disk: whoever waits keeps nothing from others.
             drop(look);
             match blocked {
-                Some(disk) if outcome.is_ok() => held = Some(self.disk_slots.acquire(disk, to).await),
+                Some(disk) if outcome.is_ok() => held = Some(self.disk_slots.acquire(disk, &by.user).await),
                 _ => return outcome,
             }
         }
@@ -114,11 +121,12 @@ impl ShareLibrary {
         self.opener.proved()
     }
 
-    /// Returns a page of shares as they are on the disk now. The page may be empty, with a cursor for the next one,
+    /// Returns a page of shares as they are on the disk now; with `room`, of those for that room. The page may be empty, with a cursor for the next one,
     /// only for a reader that announced `reads_empty_pages`.
     pub async fn list(
         &self,
-        to: &UserName,
+        by: &FileRequester,
+        room: Option<RoomId>,
         prefix: String,
         cursor: String,
         reads_empty_pages: bool,
@@ -126,9 +134,10 @@ impl ShareLibrary {
         let (mut after, mut looked_at) = (cursor, 0);
         let page = loop {
             let look = (self.profile.clone(), self.opener.clone(), self.gone_folders.clone());
-            let (asks, to, prefix, cursor) = (to, to.clone(), prefix.clone(), after);
+            let (prefix, cursor) = (prefix.clone(), after);
             // One blocking task for each step: other requests wait for one step only, not for the whole walk.
-            let page = self.look(asks, move |visit| live_page(&look, &to, visit, &prefix, &cursor)).await;
+            let page =
+                self.look(by, room, move |access, visit| live_page(&look, access, visit, &prefix, &cursor)).await;
             let page = page.map_err(internal_refusal)?;
             looked_at += PAGE;
             let ends = !page.more || !page.shares.is_empty() || (reads_empty_pages && looked_at >= MAX_EXAMINED);
@@ -160,44 +169,64 @@ impl ShareLibrary {
         Ok(PeerReply::FileList { files: files.into_iter().map(ListEntry::Valid).collect(), next })
     }
 
-    /// Returns a page of the empty folders.
-    pub async fn folders(&self, to: &UserName, prefix: String, cursor: String) -> Result<PeerReply, RequestRefusal> {
-        let profile = self.profile.clone();
-        let found = self.look(to, move |_| Ok(profile.empty_folders_page(&prefix, &cursor, FOLDERS)?)).await;
-        let (folders, next) = fit_page(found.map_err(internal_refusal)?, |name| name);
-        Ok(PeerReply::FolderList { folders, next })
-    }
-
-    /// Returns a page of all folders with their times.
-    pub async fn folder_times(
+    /// Returns a page of the empty folders; with `room`, of those for that room.
+    pub async fn folders(
         &self,
-        to: &UserName,
+        by: &FileRequester,
+        room: Option<RoomId>,
         prefix: String,
         cursor: String,
     ) -> Result<PeerReply, RequestRefusal> {
         let profile = self.profile.clone();
-        let found = self.look(to, move |_| Ok(profile.folder_times_page(&prefix, &cursor, FOLDERS)?)).await;
+        let found = self.look(by, room, move |access, _| {
+            Ok(profile.empty_folders_page(access.audiences(), &prefix, &cursor, FOLDERS)?)
+        });
+        let found = found.await;
+        let (folders, next) = fit_page(found.map_err(internal_refusal)?, |name| name);
+        Ok(PeerReply::FolderList { folders, next })
+    }
+
+    /// Returns a page of all folders with their times; with `room`, of those for that room.
+    pub async fn folder_times(
+        &self,
+        by: &FileRequester,
+        room: Option<RoomId>,
+        prefix: String,
+        cursor: String,
+    ) -> Result<PeerReply, RequestRefusal> {
+        let profile = self.profile.clone();
+        let found = self.look(by, room, move |access, _| {
+            Ok(profile.folder_times_page(access.audiences(), &prefix, &cursor, FOLDERS)?)
+        });
         let described = |(name, mtime_ns)| {
             let (mtime, mtime_ns) = split_seconds(mtime_ns);
             FolderTime { name, mtime, mtime_ns }
         };
-        let found = found.map_err(internal_refusal)?.into_iter().map(described).collect();
+        let found = found.await.map_err(internal_refusal)?.into_iter().map(described).collect();
         let (folders, next) = fit_page(found, |time: &FolderTime| &time.name);
         Ok(PeerReply::FolderTimes { folders, next })
     }
 
-    /// Returns the description of a share, an offer or a partial file.
+    /// Returns the description of a share or a partial file; with `room`, of one for that room. Of several audiences that
+    /// have the name, the most exact one counts.
     ///
     /// # Errors
     /// The code and words of the error reply: not shared, changed or unreadable.
-    pub async fn stat(&self, to: &UserName, name: FileName) -> Result<PeerReply, RequestRefusal> {
-        let (profile, opener, asks, to) = (self.profile.clone(), self.opener.clone(), to, to.clone());
-        let found = self.look(asks, move |visit| {
-            let found = match profile.offer(&to, &name)? {
-                // What is offered to this user is meant for them, and hides a share of the same name.
-                None => profile.share(&name)?,
-                offered => offered,
-            };
+    pub async fn stat(
+        &self,
+        by: &FileRequester,
+        room: Option<RoomId>,
+        name: FileName,
+    ) -> Result<PeerReply, RequestRefusal> {
+        let (profile, opener) = (self.profile.clone(), self.opener.clone());
+        let found = self.look(by, room, move |access, visit| {
+            let mut found = None;
+            for audience in access.audiences() {
+                found = profile.share(audience, &name)?;
+                if found.is_some() {
+                    break;
+                }
+            }
             if found.as_ref().is_some_and(|share| !visit.enter(&share.path) || opener.is_private(share)) {
                 return Ok((NameLookup::NotShared, false));
             }
@@ -217,11 +246,7 @@ impl ShareLibrary {
                     opener.faults().log(&share.path, &why);
                     NameLookup::Unreadable(why)
                 }
-                None => profile
-                    .partials_named(&name)?
-                    .into_iter()
-                    .filter(|part| visit.enter(&part.path))
-                    .find_map(OfferedPartial::open)
+                None => OfferedPartial::open_first(profile.partials_named(&name)?, access, visit)
                     .map_or(NameLookup::NotShared, NameLookup::Partial),
             };
             Ok((named, owner_only))
@@ -237,7 +262,7 @@ impl ShareLibrary {
         match found {
             NameLookup::Whole(share) => Ok(PeerReply::Stat(stat_of(&share, owner_only))),
             NameLookup::Partial(part) => Ok(PeerReply::Stat(part.stat())),
-            NameLookup::Changed { share, grown } => self.answer_changed(asks, share, grown, owner_only).await,
+            NameLookup::Changed { share, grown } => self.answer_changed(by, share, grown, owner_only).await,
             NameLookup::Unreadable(why) => Err(read_refusal(&ReadFailure::Unreadable(why))),
             NameLookup::NotShared => Err(not_found_refusal()),
         }
@@ -246,15 +271,15 @@ impl ShareLibrary {
     /// Answers for a changed share: describes it as it was hashed last if that is no older than the question.
     async fn answer_changed(
         &self,
-        to: &UserName,
+        by: &FileRequester,
         share: Share,
         grown: bool,
         owner_only: bool,
     ) -> Result<PeerReply, RequestRefusal> {
-        match self.stale.answer_for(to, &share.name, grown, Instant::now()) {
+        match self.stale.answer_for(&by.user, &share.name, grown, Instant::now()) {
             StaleAnswer::Described => {
                 // Remembers this version: the file may be hashed again before its manifest is asked for.
-                let known = self.manifest(to, share.hash, Some(share.name.clone())).await;
+                let known = self.manifest(by, share.hash, Some(share.name.clone())).await;
                 known.map_err(|_| read_refusal(&ReadFailure::Changed))?;
                 Ok(PeerReply::Stat(stat_of(&share, owner_only)))
             }
@@ -277,14 +302,14 @@ impl ShareLibrary {
     /// The code and words of the error reply: not shared.
     pub async fn manifest(
         &self,
-        to: &UserName,
+        by: &FileRequester,
         hash: ContentHash,
         name: Option<FileName>,
     ) -> Result<(PeerReply, Bytes), RequestRefusal> {
-        let (opener, asks, to) = (self.opener.clone(), to, to.clone());
-        let found = self.look(asks, move |visit| {
-            match opener.manifest(&to, visit, ContentQuery { hash: &hash, name: name.as_ref() })? {
-                None => Ok(opener.offered_partial(visit, &hash)?),
+        let opener = self.opener.clone();
+        let found = self.look(by, None, move |access, visit| {
+            match opener.manifest(access, visit, ContentQuery { hash: &hash, name: name.as_ref() })? {
+                None => Ok(opener.offered_partial(access, visit, &hash)?),
                 offered => Ok(offered),
             }
         });
@@ -302,18 +327,18 @@ impl ShareLibrary {
     /// The code and words of the error reply: not shared.
     pub async fn have(
         &self,
-        to: &UserName,
+        by: &FileRequester,
         hash: ContentHash,
         name: Option<FileName>,
     ) -> Result<(PeerReply, Bytes), RequestRefusal> {
-        let (profile, opener, asks, to) = (self.profile.clone(), self.opener.clone(), to, to.clone());
-        let found = self.look(asks, move |visit| {
+        let (profile, opener) = (self.profile.clone(), self.opener.clone());
+        let found = self.look(by, None, move |access, visit| {
             let query = ContentQuery { hash: &hash, name: name.as_ref() };
-            if let Some((RecordedCopy { share, .. }, true)) = opener.find_copy(&to, visit, query)? {
+            if let Some((share, true)) = opener.find_copy(access, visit, query)? {
                 return Ok(GroupLayout::of(share.version.size)
                     .map(|layout| (layout.group_count(), GroupSet::full(layout.group_count()))));
             }
-            Ok(OfferedPartial::find(&profile, visit, &hash)?
+            Ok(OfferedPartial::find(&profile, access, visit, &hash)?
                 .map(|part| (part.share.layout.group_count(), part.state.present)))
         });
         let (groups, set) = found.await.map_err(internal_refusal)?.ok_or_else(not_found_refusal)?;
@@ -328,15 +353,15 @@ impl ShareLibrary {
     /// [`PeerErrorCode::Internal`] when nothing can be said about any of them.
     pub(super) async fn open(
         &self,
-        to: &UserName,
+        by: &FileRequester,
         gets: VecDeque<GroupRequest>,
         piece_bytes: u64,
     ) -> Result<(Vec<Result<OpenShare, RequestRefusal>>, VecDeque<GroupRequest>), PeerErrorCode> {
-        let (profile, opener, asks, to) = (self.profile.clone(), self.opener.clone(), to, to.clone());
-        let opened = self.look(asks, move |visit| {
+        let (profile, opener) = (self.profile.clone(), self.opener.clone());
+        let opened = self.look(by, None, move |access, visit| {
             let mut gets = gets.clone();
             // An error refuses as well, but not for good.
-            if profile.is_blocked(&to)? {
+            if profile.is_blocked(access.user())? {
                 return Ok((
                     gets.iter().map(|_| Err(OpenFailure::Refused(unauthorised_refusal()))).collect(),
                     VecDeque::new(),
@@ -347,7 +372,7 @@ impl ShareLibrary {
             while read < piece_bytes
                 && let Some(get) = gets.pop_front()
             {
-                let open = opener.open(&to, visit, &get, piece_bytes);
+                let open = opener.open(access, visit, &get, piece_bytes);
                 if open.is_ok() {
                     visit.note_found();
                 } else if visit.is_blocked() && !opened.is_empty() {
@@ -403,12 +428,12 @@ struct LiveShare {
 /// Returns those of the next shares that are on the disk. Blocking.
 fn live_page(
     (profile, opener, gone): &(Profile, ShareOpener, Arc<GonePaths>),
-    to: &UserName,
+    access: &ShareAccess,
     visit: &DiskVisit<'_>,
     prefix: &str,
     after: &str,
 ) -> Result<LivePage, Error> {
-    let SharePage { shares, more } = profile.shares_page_for(to, prefix, after, PAGE)?;
+    let SharePage { shares, more } = profile.shares_page_of(access.audiences(), prefix, after, PAGE)?;
     let last = shares.last().map_or(after, |last| last.name.as_str()).to_owned();
     let live = |share: Share| {
         // The whole page is done again when the disk has room.
@@ -478,15 +503,76 @@ mod tests {
     use std::fs::File;
     use std::io::Write;
     use std::ops::ControlFlow;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use tokio::task::JoinSet;
 
+    use super::super::share_access::NoRooms;
+    use super::super::share_access::tests::{NamedMembers, requester};
     use super::*;
     use crate::engine::share::{RefreshOutcome, refresh, share};
+    use crate::profile::Audience;
 
     fn put(path: &Path, content: &[u8]) {
         File::create(path).unwrap().write_all(content).unwrap();
+    }
+
+    fn library_of(profile: Profile) -> ShareLibrary {
+        ShareLibrary::new(profile, Arc::new(NoRooms), Arc::default())
+    }
+
+    #[tokio::test]
+    async fn who_may_not_have_a_file_learns_no_more_than_of_one_that_is_not_there() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(&home.path().join("home")).unwrap();
+        let (lab, rooms) = (RoomId::from_bytes([1; 16]), Arc::new(NamedMembers::default()));
+        let file = home.path().join("slides");
+        put(&file, &vec![7; 3 << 20]);
+        std::fs::create_dir_all(home.path().join("docs/empty")).unwrap();
+        let share_with = |audience: &Audience, paths: &[PathBuf]| {
+            share(&profile, audience, paths, None, &mut |_| ControlFlow::Continue(())).unwrap();
+        };
+        let for_lab = Audience::Room(lab);
+        share_with(&for_lab, &[file.clone(), home.path().join("docs")]);
+        let name: FileName = "slides".parse().unwrap();
+        let hash = profile.share(&for_lab, &name).unwrap().unwrap().hash;
+        let library = ShareLibrary::new(profile.clone(), rooms.clone(), Arc::default());
+        let (bob, mallory) = (requester("bob"), requester("mallory"));
+        let answers = async |by: &FileRequester, room, hash: ContentHash, name: &FileName| {
+            let get = GroupRequest { hash, name: Some(name.clone()), groups: vec![(0, 1)] };
+            let opened = library.open(by, [get].into(), 1 << 20).await.unwrap().0.remove(0);
+            [
+                format!("{:?}", library.stat(by, room, name.clone()).await.map(|_| ())),
+                format!("{:?}", library.list(by, room, String::new(), String::new(), true).await.unwrap()),
+                format!("{:?}", library.folders(by, room, String::new(), String::new()).await.unwrap()),
+                format!("{:?}", library.folder_times(by, room, String::new(), String::new()).await.unwrap()),
+                format!("{:?}", library.manifest(by, hash, None).await.map(|_| ())),
+                format!("{:?}", library.have(by, hash, Some(name.clone())).await.map(|_| ())),
+                format!("{:?}", opened.map(|_| ())),
+            ]
+        };
+        let (nothing, nowhere) = (ContentHash::of(b"nothing"), "nowhere".parse().unwrap());
+        let unknown = answers(&mallory, None, nothing, &nowhere).await;
+        let told = |answers: &[String; 7]| answers.iter().zip(&unknown).filter(|(one, other)| one != other).count();
+        rooms.join(lab, &bob);
+        for room in [None, Some(lab)] {
+            assert_eq!(told(&answers(&bob, room, hash, &name).await), 7);
+            assert_eq!(answers(&mallory, room, hash, &name).await, unknown);
+        }
+        assert_eq!(told(&answers(&bob, Some(RoomId::from_bytes([2; 16])), hash, &name).await), 3, "by the hash alone");
+        // Nor has the key of another, or a client that knows no rooms.
+        for other in
+            [FileRequester { key: mallory.key, ..bob.clone() }, FileRequester { knows_rooms: false, ..bob.clone() }]
+        {
+            assert_eq!(answers(&other, None, hash, &name).await, unknown);
+        }
+        // A version that he was told of is not his for ever.
+        rooms.leave(lab, &bob);
+        assert_eq!(answers(&bob, None, hash, &name).await, unknown);
+        // What everybody may have as well stays open to everybody.
+        share_with(&Audience::Everybody, std::slice::from_ref(&file));
+        assert_eq!(told(&answers(&mallory, None, hash, &name).await), 5, "not the folders");
+        assert_eq!(told(&answers(&mallory, Some(lab), hash, &name).await), 3);
     }
 
     #[tokio::test]
@@ -495,12 +581,12 @@ mod tests {
         let profile = Profile::open(&home.path().join("home")).unwrap();
         let file = home.path().join("film");
         put(&file, &vec![7; 3 << 20]);
-        share(&profile, &[file], None, &mut |_| ControlFlow::Continue(())).unwrap();
-        let hash = profile.share(&"film".parse().unwrap()).unwrap().unwrap().hash;
-        let library = ShareLibrary::new(profile, Arc::default());
+        share(&profile, &Audience::Everybody, &[file], None, &mut |_| ControlFlow::Continue(())).unwrap();
+        let hash = profile.share(&Audience::Everybody, &"film".parse().unwrap()).unwrap().unwrap().hash;
+        let library = library_of(profile);
         let mut answers = Vec::new();
         for user in ["alice", "bob"] {
-            answers.push(library.manifest(&user.parse().unwrap(), hash, None).await.unwrap().1);
+            answers.push(library.manifest(&requester(user), hash, None).await.unwrap().1);
         }
         assert_eq!(answers[0].len(), 3 * 32);
         assert_eq!(answers[0].as_ptr(), answers[1].as_ptr());
@@ -510,18 +596,20 @@ mod tests {
     async fn what_was_described_of_a_log_can_be_had_after_it_was_hashed_again() {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(&home.path().join("home")).unwrap();
-        let (file, name, alice) = (home.path().join("log"), "log".parse().unwrap(), "alice".parse().unwrap());
+        let (file, name, alice) = (home.path().join("log"), "log".parse().unwrap(), requester("alice"));
         put(&file, &vec![7; 3 << 20]);
-        share(&profile, std::slice::from_ref(&file), None, &mut |_| ControlFlow::Continue(())).unwrap();
-        let (stale, recorded) = (Arc::new(StaleShares::default()), profile.share(&name).unwrap().unwrap());
-        let library = ShareLibrary::new(profile.clone(), stale.clone());
+        share(&profile, &Audience::Everybody, std::slice::from_ref(&file), None, &mut |_| ControlFlow::Continue(()))
+            .unwrap();
+        let (stale, recorded) =
+            (Arc::new(StaleShares::default()), profile.share(&Audience::Everybody, &name).unwrap().unwrap());
+        let library = ShareLibrary::new(profile.clone(), Arc::new(NoRooms), stale.clone());
         File::options().append(true).open(&file).unwrap().write_all(b"more").unwrap();
-        assert_eq!(library.stat(&alice, name.clone()).await.unwrap_err().0, PeerErrorCode::Stale);
+        assert_eq!(library.stat(&alice, None, name.clone()).await.unwrap_err().0, PeerErrorCode::Stale);
         stale.note_refreshed(&name, Instant::now(), RefreshOutcome::Done);
-        let described = library.stat(&alice, name.clone()).await.unwrap();
+        let described = library.stat(&alice, None, name.clone()).await.unwrap();
         assert!(matches!(described, PeerReply::Stat(stat) if stat.hash == recorded.hash));
         refresh(&profile, &recorded, &mut |_| ControlFlow::Continue(())).unwrap();
-        assert_ne!(profile.share(&name).unwrap().unwrap().hash, recorded.hash);
+        assert_ne!(profile.share(&Audience::Everybody, &name).unwrap().unwrap().hash, recorded.hash);
         assert_eq!(library.manifest(&alice, recorded.hash, None).await.unwrap().1.len(), 3 * 32);
     }
 
@@ -534,9 +622,9 @@ mod tests {
             std::fs::create_dir(disk).unwrap();
             put(&disk.join("film"), b"film");
         }
-        share(&profile, &disks, None, &mut |_| ControlFlow::Continue(())).unwrap();
+        share(&profile, &Audience::Everybody, &disks, None, &mut |_| ControlFlow::Continue(())).unwrap();
         let slots = Arc::new(DiskSlots::with_disks(DISK_SLOTS, disks.to_vec()));
-        let library = ShareLibrary { disk_slots: slots.clone(), ..ShareLibrary::new(profile, Arc::default()) };
+        let library = ShareLibrary { disk_slots: slots.clone(), ..library_of(profile) };
         let library = Arc::new(library);
         let user = |number: usize| -> UserName { format!("user{number}").parse().unwrap() };
         let at_a = slots.of_path(&disks[0].join("film"));
@@ -544,7 +632,7 @@ mod tests {
             (0..DISK_SLOTS.total).map(|number| at_a.try_acquire(&user(number / 4)).unwrap()).collect();
         let ask = |number: usize, name: &'static str| {
             let library = library.clone();
-            async move { library.stat(&user(number), name.parse().unwrap()).await }
+            async move { library.stat(&requester(user(number).as_str()), None, name.parse().unwrap()).await }
         };
         // As many as there are slots of all disks, twice.
         let mut waiting: JoinSet<_> = (0..2 * LOOKUP_SLOTS.total).map(|number| ask(number / 2, "a/film")).collect();

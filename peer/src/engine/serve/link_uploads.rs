@@ -19,6 +19,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::ServeContext;
 use super::range_reader::{OpenShare, PieceResult, ReadAhead, ReadFailure};
+use super::share_access::FileRequester;
 use super::upload_digest::UploadDigest;
 use super::upload_progress::{LinkUploadProgress, SentFile, UploadStatus};
 use super::upload_scheduler::{UploadScheduler, UserThrottle};
@@ -43,7 +44,7 @@ const DESCRIBED: usize = 64;
 /// The uploads over one link.
 #[derive(Debug)]
 pub(super) struct LinkUploads {
-    user: UserName,
+    requester: FileRequester,
     /// True if the other side doesn't ask for groups of zeros.
     knows_zeros: bool,
     events: EventBus,
@@ -81,13 +82,13 @@ struct PiecePatience {
 impl LinkUploads {
     /// Returns the uploads of `link`, which has sent nothing yet.
     pub(super) fn new(link: &Link, context: &ServeContext) -> Self {
-        let (user, knows_zeros) = (link.user().clone(), link.has_capability(ZEROS_CAPABILITY));
+        let (user, knows_zeros) = (link.user(), link.has_capability(ZEROS_CAPABILITY));
         let (events, scheduler, digest) = (context.events.clone(), context.scheduler.clone(), context.digest.clone());
-        let (throttle, link) = (scheduler.throttle_for(&user, context.events.peer_chat_activity(&user)), link.clone());
-        let progress = Mutex::new(LinkUploadProgress::new(user.clone(), context.unfinished_uploads.clone()));
+        let (throttle, link) = (scheduler.throttle_for(user, context.events.peer_chat_activity(user)), link.clone());
+        let progress = Mutex::new(LinkUploadProgress::new(link.user().clone(), context.unfinished_uploads.clone()));
         let (bytes_moved, requests, described) = (AtomicU64::new(0), AtomicUsize::new(0), Mutex::default());
         Self {
-            user,
+            requester: FileRequester::of(&link),
             knows_zeros,
             events,
             scheduler,
@@ -103,7 +104,12 @@ impl LinkUploads {
 
     /// Returns the user on the other side.
     pub(super) const fn user(&self) -> &UserName {
-        &self.user
+        &self.requester.user
+    }
+
+    /// Returns the peer on the other side.
+    pub(super) const fn requester(&self) -> &FileRequester {
+        &self.requester
     }
 
     /// Sends the header and the groups of a file. Returns the failure if the file can't be read to its end. Between
@@ -317,7 +323,7 @@ impl LinkUploads {
 
     /// Sends a progress event.
     fn report_progress(&self, name: &FileName, bytes: u64, size: u64) {
-        let (peer, name) = (self.user.clone(), name.clone());
+        let (peer, name) = (self.user().clone(), name.clone());
         let (direction, state) = (TransferDirection::Up, TransferState::Running);
         self.events.send(NodeEvent::Transfer(FileTransfer { peer, name, direction, bytes, size, state }));
     }
@@ -325,11 +331,11 @@ impl LinkUploads {
     fn report_uploads(&self, files: impl IntoIterator<Item = UploadStatus>) {
         for UploadStatus { name, bytes, size } in files {
             let mut digest = self.digest.lock();
-            if !digest.record(&self.user, bytes, Instant::now().into()) {
+            if !digest.record(self.user(), bytes, Instant::now().into()) {
                 continue;
             }
             drop(digest);
-            self.events.send(NodeEvent::Fetched { by: self.user.clone(), name, bytes, size });
+            self.events.send(NodeEvent::Fetched { by: self.user().clone(), name, bytes, size });
         }
     }
 

@@ -6,6 +6,7 @@ use shared::ContentHash;
 use shared::peer::FileStat;
 
 use super::disk_slots::DiskVisit;
+use super::share_access::ShareAccess;
 use crate::engine::partial_state::{PartialState, state_path};
 use crate::profile::{PartialShare, Profile, ProfileError};
 use crate::sys::{is_owner_only, open_regular};
@@ -22,18 +23,24 @@ pub(super) struct OfferedPartial {
 }
 
 impl OfferedPartial {
-    /// Returns a partial file with this content, if one can be opened.
+    /// Returns a partial file with this content that `access` allows, if one can be opened.
     pub(super) fn find(
         profile: &Profile,
+        access: &ShareAccess,
         visit: &DiskVisit<'_>,
         hash: &ContentHash,
     ) -> Result<Option<Self>, ProfileError> {
-        let mut parts = profile.partials_with_hash(hash)?.into_iter().filter(|part| visit.enter(&part.path));
-        Ok(parts.find_map(Self::open))
+        Ok(Self::open_first(profile.partials_with_hash(hash)?, access, visit))
+    }
+
+    /// Opens the first of these partial files that `access` allows and that can be opened.
+    pub(super) fn open_first(parts: Vec<PartialShare>, access: &ShareAccess, visit: &DiskVisit<'_>) -> Option<Self> {
+        let allowed = parts.into_iter().filter(|part| access.allows(&part.audience));
+        allowed.filter(|part| visit.enter(&part.path)).find_map(Self::open)
     }
 
     /// Opens a partial file; returns `None` when it is complete by now, or was given up.
-    pub(super) fn open(share: PartialShare) -> Option<Self> {
+    fn open(share: PartialShare) -> Option<Self> {
         if share.layout.group_bytes() > GROUP_BYTES {
             return None;
         }

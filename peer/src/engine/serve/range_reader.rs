@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::buffer_pool::BufferPool;
 use super::read_faults::ReadFaultLog;
-use super::served_versions::{ProvedVersions, ServedVersions};
+use super::served_versions::{ProvedVersions, ServedVersions, SharedContent};
 use crate::engine::fair_slots::{FairSlot, FairSlotBounds, FairSlots};
 use crate::profile::Profile;
 use crate::sys::{FileVersion, open_file_version, plain_message};
@@ -82,14 +82,13 @@ pub(super) struct ContentProof {
 #[derive(Debug)]
 pub(super) enum ManifestSource {
     Known(Arc<Manifest>),
-    Recorded { profile: Profile, versions: Arc<ServedVersions>, to: UserName, hash: ContentHash },
+    Recorded { profile: Profile, versions: Arc<ServedVersions>, hash: ContentHash },
 }
 
 /// The file for which matching groups are recorded, and the record.
 #[derive(Debug)]
 pub(super) struct ProofNote {
-    pub(super) name: FileName,
-    pub(super) hash: ContentHash,
+    pub(super) of: SharedContent,
     pub(super) versions: Arc<ProvedVersions>,
 }
 
@@ -177,11 +176,10 @@ impl ReadFailure {
 impl ManifestSource {
     /// Returns the chaining value of a group; `None` if there is no manifest.
     fn group_value(&mut self, group: u32) -> Option<ChainingValue> {
-        if let Self::Recorded { profile, versions, to, hash } = self {
+        if let Self::Recorded { profile, versions, hash } = self {
             // Without a manifest the group counts as changed; the database's fault is reported by other
             // queries.
-            let shared = profile.hashed_file(hash).ok().flatten();
-            let known = shared.or_else(|| profile.offered_manifest(to, hash).ok().flatten())?;
+            let known = profile.hashed_file(hash).ok().flatten()?;
             *self = Self::Known(versions.share_manifest(*hash, known.manifest));
         }
         match self {
@@ -318,7 +316,7 @@ impl RangeReader {
         if let (Some(id), Some(note)) = (before, &self.proof.proved)
             && self.id()? == before
         {
-            note.versions.add_group(&note.name, &note.hash, &self.proof.layout, id, group);
+            note.versions.add_group(&note.of, &self.proof.layout, id, group);
         }
         Ok(())
     }

@@ -12,10 +12,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
-use shared::{ContentHash, FileName, GroupLayout, GroupSet, Manifest, UserName};
+use shared::{ContentHash, FileName, GroupLayout, GroupSet, Manifest};
 use tokio::sync::Notify;
 
-use crate::profile::Share;
+use super::share_access::ShareAccess;
+use crate::profile::{Audience, Share};
 use crate::sys::FileVersion;
 
 const MAX_VERSIONS: usize = 64;
@@ -27,8 +28,6 @@ const PROVED: usize = 4096;
 #[derive(Debug, Clone)]
 pub(super) struct ServedVersion {
     pub(super) share: Share,
-    /// The user to whom it is offered; `None` if it is shared with everybody.
-    pub(super) offered_to: Option<UserName>,
     pub(super) layout: GroupLayout,
     pub(super) manifest: Arc<Manifest>,
 }
@@ -65,7 +64,7 @@ impl ServedVersions {
         let same = |known: &ServedVersion| {
             known.share.hash == version.share.hash
                 && known.share.name == version.share.name
-                && known.offered_to == version.offered_to
+                && known.share.audience == version.share.audience
         };
         versions.retain(|known| !same(known));
         versions.push_back(version);
@@ -77,10 +76,10 @@ impl ServedVersions {
         }
     }
 
-    /// Returns the versions with this content that `to` may get.
-    pub(super) fn with_hash(&self, to: &UserName, hash: &ContentHash) -> Vec<ServedVersion> {
-        let may = |known: &&ServedVersion| known.offered_to.as_ref().is_none_or(|user| user == to);
-        self.versions().iter().filter(|known| known.share.hash == *hash).filter(may).cloned().collect()
+    /// Returns the versions with this content that `access` allows.
+    pub(super) fn with_hash(&self, access: &ShareAccess, hash: &ContentHash) -> Vec<ServedVersion> {
+        let is_wanted = |share: &Share| share.hash == *hash && access.allows(&share.audience);
+        self.versions().iter().filter(|known| is_wanted(&known.share)).cloned().collect()
     }
 
     fn versions(&self) -> MutexGuard<'_, VecDeque<ServedVersion>> {
@@ -95,6 +94,8 @@ impl ServedVersions {
 /// A file whose groups all matched its manifest while it had this metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProvedVersion {
+    /// The users who may get it.
+    pub audience: Audience,
     /// The name under which it is shared.
     pub name: FileName,
     /// The content hash on record.
@@ -110,30 +111,30 @@ pub struct ProvedVersions {
     added: Notify,
 }
 
+/// A share with the content that is being proved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct SharedContent {
+    pub(super) audience: Audience,
+    pub(super) name: FileName,
+    pub(super) hash: ContentHash,
+}
+
 #[derive(Debug, Default)]
 struct VersionProofs {
-    pending: HashMap<(FileName, ContentHash), (FileVersion, GroupSet)>,
+    pending: HashMap<SharedContent, (FileVersion, GroupSet)>,
     proved: Vec<ProvedVersion>,
 }
 
 impl ProvedVersions {
     /// Records that a group matched its manifest, and that the file's metadata were `id` before and after it was read.
-    pub(super) fn add_group(
-        &self,
-        name: &FileName,
-        hash: &ContentHash,
-        layout: &GroupLayout,
-        id: FileVersion,
-        group: u32,
-    ) {
+    pub(super) fn add_group(&self, of: &SharedContent, layout: &GroupLayout, id: FileVersion, group: u32) {
         let mut proofs = self.proofs();
-        let key = (name.clone(), *hash);
-        if proofs.pending.len() >= MAX_PENDING_PROOFS && !proofs.pending.contains_key(&key) {
+        if proofs.pending.len() >= MAX_PENDING_PROOFS && !proofs.pending.contains_key(of) {
             // Abandoned proofs would otherwise fill the table for good.
             proofs.pending.clear();
         }
         let (known, groups) =
-            proofs.pending.entry(key.clone()).or_insert_with(|| (id, GroupSet::empty(layout.group_count())));
+            proofs.pending.entry(of.clone()).or_insert_with(|| (id, GroupSet::empty(layout.group_count())));
         if *known != id {
             // Groups that were read under other metadata prove nothing about these.
             (*known, *groups) = (id, GroupSet::empty(layout.group_count()));
@@ -142,9 +143,10 @@ impl ProvedVersions {
         if !groups.is_full() {
             return;
         }
-        proofs.pending.remove(&key);
+        proofs.pending.remove(of);
         if proofs.proved.len() < PROVED {
-            proofs.proved.push(ProvedVersion { name: key.0, hash: key.1, id });
+            let SharedContent { audience, name, hash } = of.clone();
+            proofs.proved.push(ProvedVersion { audience, name, hash, id });
             self.added.notify_one();
         }
     }
@@ -172,7 +174,10 @@ impl ProvedVersions {
 
 #[cfg(test)]
 mod tests {
+    use super::super::share_access::NoRooms;
+    use super::super::share_access::tests::requester;
     use super::*;
+    use crate::profile::{HashedShare, Profile};
 
     fn id(ctime_ns: i64) -> FileVersion {
         FileVersion { size: 3 << 20, mtime_ns: 1, ctime_ns, inode: 1 }
@@ -180,16 +185,18 @@ mod tests {
 
     #[test]
     fn a_file_is_proved_when_all_groups_were_right_under_the_same_metadata() {
-        let (proofs, name, hash) = (ProvedVersions::default(), "a".parse().unwrap(), ContentHash::of(b"a"));
+        let (audience, name, hash) = (Audience::Everybody, "a".parse().unwrap(), ContentHash::of(b"a"));
+        let (proofs, of) = (ProvedVersions::default(), SharedContent { audience, name, hash });
         let layout = GroupLayout::of(3 << 20).unwrap();
-        let add = |ctime, group| proofs.add_group(&name, &hash, &layout, id(ctime), group);
+        let add = |ctime, group| proofs.add_group(&of, &layout, id(ctime), group);
         // In the middle its metadata change: all from the beginning.
         for (ctime, group) in [(5, 0), (5, 1), (6, 2), (6, 2), (6, 0)] {
             add(ctime, group);
             assert_eq!(proofs.take_proved(), []);
         }
         add(6, 1);
-        assert_eq!(proofs.take_proved(), [ProvedVersion { name: name.clone(), hash, id: id(6) }]);
+        let SharedContent { audience, name, hash } = of.clone();
+        assert_eq!(proofs.take_proved(), [ProvedVersion { audience, name, hash, id: id(6) }]);
         assert_eq!(proofs.take_proved(), []);
     }
 
@@ -209,11 +216,12 @@ mod tests {
 
     #[test]
     fn versions_are_remembered_for_those_who_may_have_them() {
-        let versions = ServedVersions::default();
-        let (alice, carol): (UserName, UserName) = ("alice".parse().unwrap(), "carol".parse().unwrap());
+        let home = tempfile::tempdir().unwrap();
+        let (profile, versions) = (Profile::open(home.path()).unwrap(), ServedVersions::default());
         let layout = GroupLayout::of(3 << 20).unwrap();
-        let version = |number: u32, offered_to: Option<&UserName>| ServedVersion {
+        let version = |number: u32, audience: Audience| ServedVersion {
             share: Share {
+                audience,
                 name: format!("file{number}").parse().unwrap(),
                 path: "/a".into(),
                 version: id(1),
@@ -221,16 +229,24 @@ mod tests {
                 hash: ContentHash::of(&number.to_le_bytes()),
                 zeros: shared::ZeroRuns::default(),
             },
-            offered_to: offered_to.cloned(),
             layout,
             manifest: Arc::new(Manifest::new(vec![[1; 32]; 3])),
         };
-        let found = |user, number: u32| versions.with_hash(user, &ContentHash::of(&number.to_le_bytes())).len();
-        versions.insert(version(0, Some(&alice)));
-        versions.insert(version(0, Some(&alice)));
-        versions.insert(version(1, None));
-        assert_eq!((found(&alice, 0), found(&carol, 0), found(&carol, 1)), (1, 0, 1));
-        (2..=65).for_each(|number| versions.insert(version(number, None)));
-        assert_eq!((found(&alice, 0), found(&alice, 1), found(&alice, 65)), (0, 0, 1));
+        let for_alice = Audience::Person("alice".parse().unwrap());
+        let shares = [for_alice.clone(), Audience::Everybody].map(|audience| {
+            let ServedVersion { share, manifest, .. } = version(0, audience);
+            HashedShare { share, manifest: Manifest::clone(&manifest) }
+        });
+        profile.put_shares(&shares).unwrap();
+        let found = |user, number: u32| {
+            let access = ShareAccess::of(&profile, &NoRooms, &requester(user), None).unwrap();
+            versions.with_hash(&access, &ContentHash::of(&number.to_le_bytes())).len()
+        };
+        versions.insert(version(0, for_alice.clone()));
+        versions.insert(version(0, for_alice));
+        versions.insert(version(1, Audience::Everybody));
+        assert_eq!((found("alice", 0), found("carol", 0), found("carol", 1)), (1, 0, 1));
+        (2..=65).for_each(|number| versions.insert(version(number, Audience::Everybody)));
+        assert_eq!((found("alice", 0), found("alice", 1), found("alice", 65)), (0, 0, 1));
     }
 }

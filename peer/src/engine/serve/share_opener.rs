@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use shared::limits::MAX_RANGES_PER_GET;
 use shared::peer::PeerErrorCode;
-use shared::{ContentHash, FileName, GroupLayout, Manifest, UserName, ZeroRuns};
+use shared::{ContentHash, FileName, GroupLayout, Manifest, ZeroRuns};
 
 use super::buffer_pool::BufferPool;
-use super::copy_search::{ContentQuery, CopySearch, PastSearches, RecordedCopy};
+use super::copy_search::{ContentQuery, CopySearch, PastSearches};
 use super::disk_slots::{DiskSlots, DiskVisit};
 use super::offered_partial::OfferedPartial;
 use super::range_reader::{
@@ -21,7 +21,8 @@ use super::range_reader::{
 };
 use super::read_faults::ReadFaultLog;
 use super::request_refusal::{RequestRefusal, not_found_refusal};
-use super::served_versions::{ProvedVersions, ServedVersion, ServedVersions};
+use super::served_versions::{ProvedVersions, ServedVersion, ServedVersions, SharedContent};
+use super::share_access::ShareAccess;
 use super::stale_shares::StaleReason;
 use crate::engine::Error;
 use crate::engine::private_data::PrivateData;
@@ -63,7 +64,7 @@ pub(super) enum OpenFailure {
     Failed(Error),
 }
 
-/// Opens the files that a profile shares or offers. Cheap to clone.
+/// Opens the files that a profile shares. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct ShareOpener {
     profile: Profile,
@@ -112,48 +113,49 @@ impl ShareOpener {
         &self.proved
     }
 
-    /// Returns a search for the files on record with this content that `to` may get.
-    fn search<'a>(&'a self, to: &'a UserName, visit: &'a DiskVisit<'a>, query: ContentQuery<'a>) -> CopySearch<'a> {
-        CopySearch::new(&self.profile, &self.private, &self.searches, to, visit, query)
+    /// Returns a search for the files on record with this content that `access` allows.
+    fn search<'a>(
+        &'a self,
+        access: &'a ShareAccess,
+        visit: &'a DiskVisit<'a>,
+        query: ContentQuery<'a>,
+    ) -> CopySearch<'a> {
+        CopySearch::new(&self.profile, &self.private, &self.searches, access, visit, query)
     }
 
     /// Returns a file on record with this content: the first that is unchanged on the disk, else the first of all. The
     /// flag is true in the former case.
     pub(super) fn find_copy(
         &self,
-        to: &UserName,
+        access: &ShareAccess,
         visit: &DiskVisit<'_>,
         query: ContentQuery<'_>,
-    ) -> Result<Option<(RecordedCopy, bool)>, ProfileError> {
-        let mut search = self.search(to, visit, query);
+    ) -> Result<Option<(Share, bool)>, ProfileError> {
+        let mut search = self.search(access, visit, query);
         let mut first = None;
-        while let Some(copy) = search.next()? {
-            if matches!(freshness(&copy.share), ShareFreshness::Fresh | ShareFreshness::Touched) {
-                search.note_found(&copy.share.name);
+        while let Some(share) = search.next()? {
+            if matches!(freshness(&share), ShareFreshness::Fresh | ShareFreshness::Touched) {
+                search.note_found(&share.name);
                 visit.note_found();
-                return Ok(Some((copy, true)));
+                return Ok(Some((share, true)));
             }
-            first.get_or_insert(copy);
+            first.get_or_insert(share);
         }
-        Ok(first.map(|copy| (copy, false)))
+        Ok(first.map(|share| (share, false)))
     }
 
-    /// Returns versions that are no longer on record, of files that are still shared with `to`.
+    /// Returns versions that are no longer on record, of files that `access` still allows.
     pub(super) fn earlier_versions(
         &self,
-        to: &UserName,
+        access: &ShareAccess,
         visit: &DiskVisit<'_>,
         hash: &ContentHash,
     ) -> Result<Vec<ServedVersion>, ProfileError> {
-        let mut served = self.versions.with_hash(to, hash);
+        let mut served = self.versions.with_hash(access, hash);
         let mut failure = Ok(());
-        served.retain(|ServedVersion { share, offered_to, .. }| {
+        served.retain(|ServedVersion { share, .. }| {
             // A share that was withdrawn, moved or became private since must not be served any more.
-            let now = match offered_to {
-                Some(user) => self.profile.offer(user, &share.name),
-                None => self.profile.share(&share.name),
-            };
-            match now {
+            match self.profile.share(&share.audience, &share.name) {
                 Ok(now) => {
                     now.is_some_and(|now| now.path == share.path)
                         && visit.enter(&share.path)
@@ -171,25 +173,25 @@ impl ShareOpener {
     /// Returns the manifest of a file, and remembers this version: who asks for a manifest asks for its groups next.
     pub(super) fn manifest(
         &self,
-        to: &UserName,
+        access: &ShareAccess,
         visit: &DiskVisit<'_>,
         query: ContentQuery<'_>,
     ) -> Result<Option<OfferedManifest>, ProfileError> {
         let hash = query.hash;
-        if let Some((RecordedCopy { share, offered_to }, _)) = self.find_copy(to, visit, query)?
+        if let Some((share, _)) = self.find_copy(access, visit, query)?
             && let Some(layout) = GroupLayout::of(share.version.size)
         {
             let manifest = match self.versions.manifest_of(hash) {
-                None => self.recorded_manifest(offered_to.as_ref(), hash)?,
+                None => self.recorded_manifest(hash)?,
                 known => known,
             };
             if let Some(manifest) = manifest {
                 let zeros = share.zeros.clone();
-                self.versions.insert(ServedVersion { share, offered_to, layout, manifest: manifest.clone() });
+                self.versions.insert(ServedVersion { share, layout, manifest: manifest.clone() });
                 return Ok(Some(OfferedManifest { layout, manifest, zeros }));
             }
         }
-        let served = self.earlier_versions(to, visit, hash)?.into_iter().next();
+        let served = self.earlier_versions(access, visit, hash)?.into_iter().next();
         Ok(served.map(|ServedVersion { share, layout, manifest, .. }| OfferedManifest {
             layout,
             manifest,
@@ -198,25 +200,19 @@ impl ShareOpener {
     }
 
     /// Reads a manifest of up to 1 MiB from the database.
-    fn recorded_manifest(
-        &self,
-        offered_to: Option<&UserName>,
-        hash: &ContentHash,
-    ) -> Result<Option<Arc<Manifest>>, ProfileError> {
-        let known = match offered_to {
-            Some(user) => self.profile.offered_manifest(user, hash)?,
-            None => self.profile.hashed_file(hash)?,
-        };
+    fn recorded_manifest(&self, hash: &ContentHash) -> Result<Option<Arc<Manifest>>, ProfileError> {
+        let known = self.profile.hashed_file(hash)?;
         Ok(known.map(|HashedFile { manifest, .. }| self.versions.share_manifest(*hash, manifest)))
     }
 
     /// Returns a partial file of this content, with its manifest as it is served.
     pub(super) fn offered_partial(
         &self,
+        access: &ShareAccess,
         visit: &DiskVisit<'_>,
         hash: &ContentHash,
     ) -> Result<Option<OfferedManifest>, ProfileError> {
-        Ok(OfferedPartial::find(&self.profile, visit, hash)?.map(|part| OfferedManifest {
+        Ok(OfferedPartial::find(&self.profile, access, visit, hash)?.map(|part| OfferedManifest {
             layout: part.share.layout,
             manifest: self.versions.share_manifest(*hash, part.state.manifest),
             zeros: ZeroRuns::default(),
@@ -227,7 +223,7 @@ impl ShareOpener {
     /// metadata and earlier versions, then partial files.
     pub(super) fn open(
         &self,
-        to: &UserName,
+        access: &ShareAccess,
         visit: &DiskVisit<'_>,
         get: &GroupRequest,
         piece_bytes: u64,
@@ -235,8 +231,8 @@ impl ShareOpener {
         let failed = |error: ProfileError| OpenFailure::Failed(error.into());
         let mut failures = FailureReasons::default();
         let mut differing = Vec::new();
-        let mut search = self.search(to, visit, get.content_query());
-        while let Some(RecordedCopy { share, .. }) = search.next().map_err(failed)? {
+        let mut search = self.search(access, visit, get.content_query());
+        while let Some(share) = search.next().map_err(failed)? {
             let Some(attempt) = self.try_file(share, None, true, &mut failures)? else { continue };
             if attempt.reason == Some(StaleReason::Metadata) {
                 // Another size or time makes other content likely: a copy without them is tried first.
@@ -244,17 +240,17 @@ impl ShareOpener {
                 if differing.len() < DIFFERING {
                     differing.push(attempt);
                 }
-            } else if let Some(open) = self.read_first_piece(to, attempt, get, piece_bytes, &mut failures)? {
+            } else if let Some(open) = self.read_first_piece(access, attempt, get, piece_bytes, &mut failures)? {
                 search.note_found(&open.name);
                 return Ok(open);
             }
         }
-        self.add_earlier_versions(to, visit, get, &mut differing, &mut failures)?;
+        self.add_earlier_versions(access, visit, get, &mut differing, &mut failures)?;
         for attempt in differing {
             if !visit.enter(&attempt.share.path) {
                 continue;
             }
-            if let Some(open) = self.read_first_piece(to, attempt, get, piece_bytes, &mut failures)? {
+            if let Some(open) = self.read_first_piece(access, attempt, get, piece_bytes, &mut failures)? {
                 return Ok(open);
             }
         }
@@ -268,11 +264,11 @@ impl ShareOpener {
             let failure = ReadFailure::Unreadable(why);
             return Err(OpenFailure::Refused((failure.code(), failure.message())));
         }
-        match OfferedPartial::find(&self.profile, visit, &get.hash)
+        match OfferedPartial::find(&self.profile, access, visit, &get.hash)
             .map_err(failed)?
             .filter(|part| part.has(&get.groups))
         {
-            Some(part) => self.open_partial(to, part, get, piece_bytes),
+            Some(part) => self.open_partial(access, part, get, piece_bytes),
             None if outdated => Err(OpenFailure::Refused((PeerErrorCode::Stale, ReadFailure::Changed.message()))),
             None => Err(OpenFailure::Refused(not_found_refusal())),
         }
@@ -281,18 +277,19 @@ impl ShareOpener {
     /// Adds attempts with versions that are no longer on record, that of the wanted name first.
     fn add_earlier_versions(
         &self,
-        to: &UserName,
+        access: &ShareAccess,
         visit: &DiskVisit<'_>,
         get: &GroupRequest,
         attempts: &mut Vec<OpenAttempt>,
         failures: &mut FailureReasons,
     ) -> Result<(), OpenFailure> {
         let mut served =
-            self.earlier_versions(to, visit, &get.hash).map_err(|error| OpenFailure::Failed(error.into()))?;
+            self.earlier_versions(access, visit, &get.hash).map_err(|error| OpenFailure::Failed(error.into()))?;
         served.sort_by_key(|version| Some(&version.share.name) != get.name.as_ref());
         for ServedVersion { share, manifest, .. } in served {
-            let is_tried = attempts.iter().any(|attempt| attempt.share.name == share.name)
-                || failures.changed.iter().any(|(name, _)| *name == share.name);
+            let is_same =
+                |attempt: &OpenAttempt| attempt.share.name == share.name && attempt.share.audience == share.audience;
+            let is_tried = attempts.iter().any(is_same) || failures.changed.iter().any(|(name, _)| *name == share.name);
             if !is_tried && visit.enter(&share.path) {
                 attempts.extend(self.try_file(share, Some(manifest), false, failures)?);
             }
@@ -335,7 +332,7 @@ impl ShareOpener {
     /// Reads the first piece of a file. Returns `None` and notes the reason unless the piece is of the wanted content.
     fn read_first_piece(
         &self,
-        to: &UserName,
+        access: &ShareAccess,
         attempt: OpenAttempt,
         get: &GroupRequest,
         piece_bytes: u64,
@@ -352,16 +349,16 @@ impl ShareOpener {
         let recorded = || ManifestSource::Recorded {
             profile: self.profile.clone(),
             versions: self.versions.clone(),
-            to: to.clone(),
             hash: get.hash,
         };
         // Read from the database only if a group must be compared, which is rare.
         let manifest = known.map_or_else(recorded, ManifestSource::Known);
-        let proved = Some(ProofNote { name: share.name.clone(), hash: get.hash, versions: self.proved.clone() });
+        let of = SharedContent { audience: share.audience, name: share.name.clone(), hash: get.hash };
+        let proved = Some(ProofNote { of, versions: self.proved.clone() });
         let proof = ContentProof { layout, manifest, trusted, proved };
         let (name, path, zeros) = (share.name.clone(), share.path.clone(), share.zeros);
         match self
-            .open_ranges(to, share.name, true, share.path, file, proof, get, piece_bytes)
+            .open_ranges(access, share.name, true, share.path, file, proof, get, piece_bytes)
             .map_err(OpenFailure::Refused)?
         {
             Ok(open) => return Ok(Some(OpenShare { zeros, ..open })),
@@ -376,7 +373,7 @@ impl ShareOpener {
 
     fn open_partial(
         &self,
-        to: &UserName,
+        access: &ShareAccess,
         part: OfferedPartial,
         get: &GroupRequest,
         piece_bytes: u64,
@@ -385,7 +382,7 @@ impl ShareOpener {
         let manifest = ManifestSource::Known(self.versions.share_manifest(get.hash, state.manifest));
         // Compared always: a partial file is being written to.
         let proof = ContentProof { layout: share.layout, manifest, trusted: None, proved: None };
-        let opened = self.open_ranges(to, share.name, false, share.path, file, proof, get, piece_bytes);
+        let opened = self.open_ranges(access, share.name, false, share.path, file, proof, get, piece_bytes);
         let opened = opened.map_err(OpenFailure::Refused)?;
         opened.map_err(|failure| OpenFailure::Refused((failure.code(), failure.message())))
     }
@@ -393,7 +390,7 @@ impl ShareOpener {
     #[expect(clippy::too_many_arguments, reason = "the parts of one thing, each of another kind")]
     fn open_ranges(
         &self,
-        to: &UserName,
+        access: &ShareAccess,
         name: FileName,
         is_whole: bool,
         path: PathBuf,
@@ -412,7 +409,7 @@ impl ShareOpener {
             Some(Err(failure)) => return Ok(Err(failure)),
             first => first,
         };
-        let pieces = ReadAhead::new(first, rest, readers, to.clone());
+        let pieces = ReadAhead::new(first, rest, readers, access.user().clone());
         let (zeros, groups) = (ZeroRuns::default(), get.groups.clone());
         Ok(Ok(OpenShare { name, hash: get.hash, is_whole, layout, zeros, groups, bytes, pieces }))
     }

@@ -15,7 +15,7 @@ use super::omissions::{CandidateOrigin, OmissionReason, OmissionReport};
 use super::{ShareEvent, ShareEventHandler, hashed_share};
 use crate::engine::now_ns;
 use crate::engine::private_data::PrivateData;
-use crate::profile::{HashedFile, HashedShare, Profile};
+use crate::profile::{Audience, HashedFile, HashedShare, Profile};
 use crate::sys::{FileVersion, file_version, hard_link, is_executable, open_file_version, open_regular};
 
 /// A file that was found and is to be shared.
@@ -43,13 +43,14 @@ impl ShareCandidate {
     /// hashed; `None` if it can't be shared, which is counted in `left_out`.
     pub(super) fn into_share(
         self,
+        audience: &Audience,
         private: &PrivateData,
         links: &mut HardLinkHashes,
         left_out: &mut OmissionReport,
         report: &mut ShareEventHandler<'_>,
     ) -> Option<(HashedShare, bool)> {
         let (path, name, origin) = (self.path.clone(), self.name.clone(), self.origin.clone());
-        match self.hash(private, links, report) {
+        match self.hash(audience, private, links, report) {
             Ok(shared) => Some(shared),
             Err(CandidateError::Refused((reason, why))) => {
                 left_out.add(reason, &origin, &path, &name, why);
@@ -61,6 +62,7 @@ impl ShareCandidate {
 
     fn hash(
         self,
+        audience: &Audience,
         private: &PrivateData,
         links: &mut HardLinkHashes,
         report: &mut ShareEventHandler<'_>,
@@ -75,7 +77,7 @@ impl ShareCandidate {
         }
         // The privacy check comes first even for a known hash: a file can become private after it was shared.
         if let Some(known) = known.or_else(|| linked_hash(links, link, &id)) {
-            return Ok((hashed_share(name, path, executable, known), false));
+            return Ok((hashed_share(audience, name, path, executable, known), false));
         }
         if report(ShareEvent::Hashing { name: &name, size: id.size }).is_break() {
             return Err(CandidateError::Interrupted);
@@ -98,26 +100,27 @@ impl ShareCandidate {
         if let Some(link) = link {
             links.insert(link, hash.clone());
         }
-        Ok((hashed_share(name, path, executable, hash), true))
+        Ok((hashed_share(audience, name, path, executable, hash), true))
     }
 }
 
 /// Finds all candidates at and below `paths`; counts the rest.
 pub(super) fn find_candidates(
     profile: &Profile,
+    audience: &Audience,
     private: &PrivateData,
     paths: &[PathBuf],
     name: Option<&FileName>,
     left_out: &mut OmissionReport,
 ) -> Result<Vec<ShareCandidate>, Error> {
     let mut walker = FolderWalker::new(private);
-    let mut selection = CandidateSelection::new(profile, left_out)?;
+    let mut selection = CandidateSelection::new(profile, audience, left_out)?;
     for root in paths {
         match walker.walk(root, name, selection.omissions) {
             Ok(WalkResult { base, files, folders }) => {
                 // Folders recorded by an earlier walk may be gone since.
-                profile.remove_folders(&base)?;
-                profile.put_folders(&folders)?;
+                profile.remove_folders(audience, &base)?;
+                profile.put_folders(audience, &folders)?;
                 files.into_iter().for_each(|file| selection.add_found(file));
             }
             Err((reason, why)) => selection.omissions.add_named(reason, root, why),
@@ -129,12 +132,13 @@ pub(super) fn find_candidates(
 /// Finds the candidates among these files, each under the name beside it; counts the rest.
 pub(super) fn find_named_candidates(
     profile: &Profile,
+    audience: &Audience,
     private: &PrivateData,
     files: Vec<(PathBuf, FileName)>,
     left_out: &mut OmissionReport,
 ) -> Result<Vec<ShareCandidate>, Error> {
     let walker = FolderWalker::new(private);
-    let mut selection = CandidateSelection::new(profile, left_out)?;
+    let mut selection = CandidateSelection::new(profile, audience, left_out)?;
     for (path, name) in files {
         match walker.inspect_file(&path, name.clone()) {
             Ok(found) => selection.add_found(found),
@@ -147,6 +151,7 @@ pub(super) fn find_named_candidates(
 /// A selection of candidates under the limit of shared files.
 struct CandidateSelection<'a> {
     profile: &'a Profile,
+    audience: &'a Audience,
     omissions: &'a mut OmissionReport,
     /// Number of files that can still be added.
     slots_left: usize,
@@ -154,14 +159,14 @@ struct CandidateSelection<'a> {
 }
 
 impl<'a> CandidateSelection<'a> {
-    fn new(profile: &'a Profile, left_out: &'a mut OmissionReport) -> Result<Self, Error> {
+    fn new(profile: &'a Profile, audience: &'a Audience, left_out: &'a mut OmissionReport) -> Result<Self, Error> {
         let room = MAX_FILES_PER_USER.saturating_sub(profile.share_count()?);
-        Ok(Self { profile, omissions: left_out, slots_left: room, candidates: Vec::new() })
+        Ok(Self { profile, audience, omissions: left_out, slots_left: room, candidates: Vec::new() })
     }
 
     fn add_found(&mut self, found: WalkedFile) {
         let (path, name, origin) = (found.path.clone(), found.name.clone(), found.origin.clone());
-        let (reason, why) = match check_candidate(self.profile, found) {
+        let (reason, why) = match check_candidate(self.profile, self.audience, found) {
             // A file that is shared already takes no further slot.
             Ok((candidate, known)) if known || self.slots_left > 0 => {
                 self.slots_left -= usize::from(!known);
@@ -198,14 +203,18 @@ impl<'a> CandidateSelection<'a> {
 }
 
 /// Looks up the record of a found file; the flag is true if it is shared already.
-fn check_candidate(profile: &Profile, found: WalkedFile) -> Result<(ShareCandidate, bool), ExplainedOmission> {
+fn check_candidate(
+    profile: &Profile,
+    audience: &Audience,
+    found: WalkedFile,
+) -> Result<(ShareCandidate, bool), ExplainedOmission> {
     let WalkedFile { path, name, metadata, origin } = found;
     let broken = |why: crate::profile::ProfileError| (OmissionReason::Unreadable, why.to_string());
     let id = file_version(&metadata);
     if id.size > MAX_FILE_SIZE {
         return Err((OmissionReason::TooLarge, "it is too large".to_owned()));
     }
-    let before = profile.share(&name).map_err(broken)?;
+    let before = profile.share(audience, &name).map_err(broken)?;
     // A share whose file is gone gives its name to another file.
     if let Some(before) = before.as_ref().filter(|before| before.path != path && before.path.exists()) {
         let elsewhere = safe_path(&before.path);
