@@ -8,7 +8,7 @@
 //! * [`MembershipRecord`], [`SignedRecord`], [`Membership`]: members, roles and the cuts of those who went.
 //! * [`RoomMessage`], [`MessageDraft`]: one message as its author signed it.
 //! * [`UnverifiedRun`], [`MessageRun`]: consecutive messages of one author, proven by one signature.
-//! * [`RoomLog`]: the messages that count, their order, gaps, floors and bounds.
+//! * [`RoomLog`], [`LogLoader`]: the messages that count, their order, gaps, floors and bounds; the same from a disk.
 //! * [`VectorEntry`], [`RunRequest`], [`RunReply`]: the comparison of two logs.
 //!
 //! Each end of a branch in a log is signed or a cut, so whoever has a message can prove it to others.
@@ -41,7 +41,7 @@ mod record;
 mod run;
 mod verifying_key;
 
-pub use log::{Finding, LogChange, MessageInfo, Retention, RoomLog, RunRefusal};
+pub use log::{Finding, Floor, LogChange, LogLoader, MessageInfo, Predecessor, Retention, RoomLog, RunRefusal};
 pub use membership::{
     MAX_RECORDS, MemberRole, Membership, MembershipSpan, RESTORE_EPOCH_STEP, RecordEffect, RecordRefusal, RoomMember,
 };

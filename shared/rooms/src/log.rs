@@ -8,9 +8,11 @@
 //! The order is (depth, time, author, number, hash). It needs nothing but the message itself, so a message that arrives
 //! late goes where everybody else has it.
 //!
-//! The log holds no bodies: the caller stores signed bytes by hash, and forgets those that a [`LogChange`] names.
+//! The log holds no bodies: the caller stores signed bytes by hash, and forgets those that a [`LogChange`] names. With
+//! keys and floors he stores all of a log, and a [`LogLoader`] rebuilds it.
 
 mod author_log;
+mod log_loader;
 mod membership_rules;
 mod message_index;
 mod retention;
@@ -27,6 +29,8 @@ use crate::message::MessageDraft;
 use crate::record::Cut;
 
 pub(crate) use author_log::AuthorLog;
+pub use author_log::{Floor, Predecessor};
+pub use log_loader::LogLoader;
 use message_index::MessageIndex;
 pub use message_index::MessageInfo;
 pub use retention::Retention;
@@ -149,6 +153,11 @@ impl RoomLog {
     /// Returns the number up to which the messages of an author aren't kept.
     pub fn floor(&self, author: &Fingerprint) -> u64 {
         self.authors.get(author).map_or(0, |log| log.floor.number)
+    }
+
+    /// Returns the key and the floor of an author of whom the log knows something. [`LogLoader::author`] takes them back.
+    pub fn author(&self, author: &Fingerprint) -> Option<(VerifyingKey, &Floor)> {
+        self.authors.get(author).map(|log| (log.key, &log.floor))
     }
 
     /// Returns the signed bytes of all kept messages.

@@ -89,6 +89,7 @@ pub struct Membership {
     records: Vec<SignedRecord>,
     positions: HashMap<RecordHash, usize>,
     members: BTreeMap<Fingerprint, RoomMember>,
+    users: HashMap<Fingerprint, UserName>,
     spans: HashMap<Fingerprint, Vec<MembershipSpan>>,
     name: Option<RoomName>,
     history: HistoryVisibility,
@@ -104,6 +105,7 @@ impl Membership {
             records: Vec::new(),
             positions: HashMap::new(),
             members: BTreeMap::new(),
+            users: HashMap::new(),
             spans: HashMap::new(),
             name: None,
             history: HistoryVisibility::default(),
@@ -176,6 +178,11 @@ impl Membership {
     /// Returns the present members, by key.
     pub fn members(&self) -> &BTreeMap<Fingerprint, RoomMember> {
         &self.members
+    }
+
+    /// Returns the account that last joined with a key, present or not.
+    pub fn user(&self, key: &Fingerprint) -> Option<&UserName> {
+        self.users.get(key)
     }
 
     /// Returns the room's name; `None` before the first record.
@@ -255,6 +262,11 @@ impl Membership {
         hashes
     }
 
+    /// Returns all records, oldest first.
+    pub fn records(&self) -> &[SignedRecord] {
+        &self.records
+    }
+
     /// Returns the records that follow the newest one of `locator` that is known, at most `limit`.
     pub fn records_after(&self, locator: &[RecordHash], limit: usize) -> &[SignedRecord] {
         let from = locator.iter().filter_map(|hash| self.positions.get(hash)).max().map_or(0, |position| position + 1);
@@ -285,6 +297,7 @@ impl Membership {
                     return;
                 }
                 let role = if self.members.is_empty() { MemberRole::Owner } else { MemberRole::Member };
+                self.users.insert(*key, user.clone());
                 self.members.insert(*key, RoomMember { user: user.clone(), role, since: epoch });
                 self.spans.entry(*key).or_default().push(MembershipSpan { from: epoch, until: None, cut: None });
             }

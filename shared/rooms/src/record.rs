@@ -127,10 +127,16 @@ impl SignedRecord {
     /// # Errors
     /// Returns a [`RecordFault`] if the bytes are no record, or not one that `tracker` signed.
     pub fn verify(signed: &[u8], signature: &Signature, tracker: &VerifyingKey) -> Result<Self, RecordFault> {
+        let record = Self::from_storage(signed, signature)?;
+        if tracker.verifies(signed, signature) { Ok(record) } else { Err(RecordFault::BadSignature) }
+    }
+
+    /// Parses a record that was verified before it was stored; as with [`crate::LogLoader`], it isn't verified again.
+    ///
+    /// # Errors
+    /// Returns [`RecordFault::Malformed`] if the bytes are no record.
+    pub fn from_storage(signed: &[u8], signature: &Signature) -> Result<Self, RecordFault> {
         let record = MembershipRecord::parse(signed)?;
-        if !tracker.verifies(signed, signature) {
-            return Err(RecordFault::BadSignature);
-        }
         Ok(Self { record, hash: hash_of(signed), signed: signed.to_vec(), signature: *signature })
     }
 

@@ -166,6 +166,37 @@ impl Node {
     fn order(&self) -> Vec<MessageHash> {
         self.state.log.ordered().map(|(hash, _)| *hash).collect()
     }
+    /// Rebuilds records and log from what a disk would hold of them, as a restart does.
+    fn restart(&mut self) {
+        let State { members: old_members, log: old, bytes } = &self.state;
+        let mut members = Membership::new(ROOM);
+        for record in old_members.records() {
+            members.insert(SignedRecord::from_storage(record.signed(), record.signature()).unwrap()).unwrap();
+        }
+        let mut messages: Vec<_> = old.ordered().collect();
+        messages.sort_by_key(|(hash, info)| (info.author, info.number, **hash));
+        let mut loader = LogLoader::new(&members);
+        let keys: Vec<Fingerprint> = joined_keys(&members).collect();
+        for (key, floor) in keys.iter().filter_map(|key| old.author(key)) {
+            loader.author(key, floor.clone());
+        }
+        for (hash, info) in messages {
+            loader.message(&RoomMessage::parse(&bytes[hash]).unwrap(), info.signature, info.received);
+        }
+        let (log, change) = loader.finish();
+        assert_eq!(change, LogChange::default());
+        assert_eq!(log.digest(&members), old.digest(old_members));
+        assert!(log.ordered().eq(old.ordered()) && log.bytes() == old.bytes());
+        assert!(keys.iter().all(|key| log.author(key) == old.author(key)));
+        (self.state.members, self.state.log) = (members, log);
+    }
+}
+
+fn joined_keys(members: &Membership) -> impl Iterator<Item = Fingerprint> {
+    members.records().iter().filter_map(|record| match record.record().change {
+        RoomChange::Join { key, .. } => Some(key),
+        _ => None,
+    })
 }
 
 fn pull_between(nodes: &mut [Node], to: usize, from: usize, rounds: usize) {
@@ -229,7 +260,10 @@ fn live_one_fate(seed: u64, events: usize) {
                     pull_between(&mut nodes, node, other, 1);
                 }
             }
-            15 => side = (0..count).map(|_| fate.below(2)).collect(),
+            15 => {
+                side = (0..count).map(|_| fate.below(2)).collect();
+                nodes[node].restart();
+            }
             16 => nodes[node].backup = Some(nodes[node].state.clone()),
             17 => {
                 if let Some(state) = nodes[node].backup.clone() {
@@ -317,6 +351,7 @@ fn live_one_fate(seed: u64, events: usize) {
     }
     let (indices, mut present): (Vec<usize>, Vec<Node>) = present.into_iter().unzip();
     settle(&mut present);
+    present.iter_mut().for_each(Node::restart);
     let first = present[0].order();
     assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), first.len(), "seed {seed}: a message twice");
     for node in &present {
@@ -537,6 +572,7 @@ fn pruned_messages_do_not_come_back_and_a_flood_costs_the_flooder() {
     // Everything expires in the end, and the author's numbers go on.
     nodes[0].state.log.prune(Retention { age: 10, bytes: u64::MAX }, 100_000);
     assert!(nodes[0].order().is_empty());
+    nodes.iter_mut().for_each(Node::restart);
 }
 
 #[test]

@@ -8,19 +8,23 @@ use crate::VerifyingKey;
 use crate::message::Previous;
 
 /// The last number of an author that isn't kept, with each of its contents. It only grows.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Floor {
-    pub(crate) number: u64,
-    pub(crate) contents: Vec<Predecessor>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Floor {
+    /// The number; 0 if all messages are kept.
+    pub number: u64,
+    /// The messages of this number, at most two.
+    pub contents: Vec<Predecessor>,
 }
 
 /// A message by which a successor is judged.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Predecessor {
-    pub(crate) hash: MessageHash,
-    pub(crate) depth: u64,
-    /// 0 if it is unknown.
-    pub(crate) epoch: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Predecessor {
+    /// Its hash.
+    pub hash: MessageHash,
+    /// Its depth.
+    pub depth: u64,
+    /// Its epoch; 0 if it is unknown.
+    pub epoch: u64,
 }
 
 /// The kept messages of one author.

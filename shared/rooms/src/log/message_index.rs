@@ -6,7 +6,7 @@ use shared::Fingerprint;
 use shared::room::{MessageHash, ShortHash};
 
 use crate::Signature;
-use crate::message::{MAX_NAMED, MessageReference, Previous};
+use crate::message::{MAX_NAMED, MessageReference, Previous, RoomMessage};
 
 /// Most gaps that are tracked.
 const MAX_GAPS: usize = 1024;
@@ -36,7 +36,25 @@ pub struct MessageInfo {
     /// Length of the signed bytes.
     pub bytes: u64,
     /// The signature, if this message was the last of a run.
-    pub(crate) signature: Option<Signature>,
+    pub signature: Option<Signature>,
+}
+
+impl MessageInfo {
+    pub(super) fn new(message: &RoomMessage, signature: Option<Signature>, received: u64) -> Self {
+        let content = message.content();
+        Self {
+            author: message.author(),
+            number: content.number,
+            epoch: content.epoch,
+            previous: content.previous,
+            named: content.named.clone(),
+            depth: message.depth(),
+            time: content.time,
+            received,
+            bytes: message.signed().len() as u64,
+            signature,
+        }
+    }
 }
 
 /// The kept messages of a room.

@@ -46,18 +46,7 @@ impl RoomLog {
                 continue;
             }
             let is_before_cut = leads_to_cut || last_cut.is_some_and(|cut| position <= cut);
-            let info = MessageInfo {
-                author,
-                number: message.content().number,
-                epoch: message.content().epoch,
-                previous: message.content().previous,
-                named: message.content().named.clone(),
-                depth: message.depth(),
-                time: message.content().time,
-                received: now,
-                bytes: message.signed().len() as u64,
-                signature,
-            };
+            let info = MessageInfo::new(message, signature, now);
             if let Err(refusal) = self.insert_one(run.key(), message.hash(), info, members, is_before_cut, &mut change)
             {
                 change.refusal = Some(refusal);
@@ -102,7 +91,7 @@ impl RoomLog {
         change
     }
 
-    fn insert_one(
+    pub(super) fn insert_one(
         &mut self,
         key: VerifyingKey,
         hash: MessageHash,
