@@ -7,9 +7,22 @@ use super::PUT_SETTING;
 use super::stored_message::to_i64;
 
 /// The setting with the highest place of a deleted message; places up to it are never used again.
-pub(super) const SEQ_FLOOR_KEY: &str = "message_floor";
+const SEQ_FLOOR_KEY: &str = "message_floor";
 
-/// Deletes the messages at these places, and their words in the full-text index. Their places are not used again.
+/// Returns the place of the next message. None is used twice, even if the last message is deleted: readers continue after
+/// the last they saw.
+pub(super) fn next_seq(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
+    let mut query = transaction.prepare_cached(
+        "SELECT 1 + max(
+             coalesce((SELECT max(seq) FROM message), 0),
+             coalesce((SELECT CAST(value AS INTEGER) FROM setting WHERE key = ?1), 0)
+         )",
+    )?;
+    query.query_row([SEQ_FLOOR_KEY], |row| row.get(0))
+}
+
+/// Deletes the messages at these places, their words in the full-text index and the signed bytes of those of rooms. Their
+/// places are not used again.
 pub(super) fn delete_messages(
     transaction: &Transaction<'_>,
     seqs: impl IntoIterator<Item = i64>,
@@ -18,10 +31,12 @@ pub(super) fn delete_messages(
     let mut unindex = transaction.prepare_cached(
         "INSERT INTO message_words (message_words, rowid, text) SELECT 'delete', seq, text FROM message WHERE seq = ?1",
     )?;
+    let mut remove_signed = transaction.prepare_cached("DELETE FROM room_message WHERE seq = ?1")?;
     let mut delete = transaction.prepare_cached("DELETE FROM message WHERE seq = ?1")?;
     let mut last = None;
     for seq in seqs {
         unindex.execute([seq])?;
+        remove_signed.execute([seq])?;
         delete.execute([seq])?;
         last = last.max(Some(seq));
     }

@@ -7,7 +7,7 @@ use shared::UserName;
 use shared::limits::{MAX_MESSAGES_PER_USER, MAX_UNREAD_BYTES_PER_USER};
 use shared::peer::{ChatMessage, MessageId};
 
-use super::message_deletion::SEQ_FLOOR_KEY;
+use super::message_deletion::next_seq;
 use super::message_requests::{self, RequestQuota};
 use super::steady_clock::load_steady_clock;
 use super::stored_message::{MessageDirection, MessageState, charged_bytes, to_i64};
@@ -144,16 +144,12 @@ fn insert(
         MessageDirection::Out => MessageState::Waiting,
     };
     let offer = message.offer.as_ref().and_then(|offer| serde_json::to_string(offer).ok());
-    // A place is never used twice, even if the last message is deleted: readers continue after the last they
-    // saw.
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO message (seq, peer, direction, id, ts, text, state, at, offer) VALUES (1 + max(
-             coalesce((SELECT max(seq) FROM message), 0),
-             coalesce((SELECT CAST(value AS INTEGER) FROM setting WHERE key = ?9), 0)
-         ), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO message (seq, peer, direction, id, ts, text, state, at, offer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (peer, direction, id) DO NOTHING RETURNING seq",
     )?;
     let row = params![
+        next_seq(transaction)?,
         peer.as_str(),
         direction.as_str(),
         message.id.to_string(),
@@ -162,7 +158,6 @@ fn insert(
         state.as_str(),
         now_ms,
         offer,
-        SEQ_FLOOR_KEY
     ];
     insert.query_row(row, |row| row.get(0)).optional()
 }

@@ -1,0 +1,103 @@
+//! How far each member of a room is known to have this user's messages.
+//!
+//! One number a member says it for all of them, for a member has the messages of a chain up to the newest that it has.
+//! A message counts as delivered when one member has it: that one passes it on, and the author may go. Those that nobody
+//! has yet are all that a room has of an outbox.
+
+use rooms::Membership;
+use rusqlite::{Transaction, TransactionBehavior, params};
+use shared::{Fingerprint, RoomId};
+
+use super::room_number;
+use crate::profile::{MessageState, Profile, ProfileError};
+
+/// The members who are known to have a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DeliveryCount {
+    /// The number of other members who have it.
+    pub delivered: usize,
+    /// The number of other members.
+    pub members: usize,
+}
+
+impl DeliveryCount {
+    /// True if all other members have it.
+    pub const fn is_complete(self) -> bool {
+        self.delivered >= self.members
+    }
+}
+
+impl Profile {
+    /// Records that a present member of the room has the messages of `author`, an own key, up to a number. Returns false
+    /// if that was known.
+    pub fn record_room_delivery(
+        &self,
+        room: RoomId,
+        author: &Fingerprint,
+        member: &Fingerprint,
+        number: u64,
+    ) -> Result<bool, ProfileError> {
+        let mut writer = self.writer()?;
+        let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let changed = self.db_result(record(&transaction, room, author, member, number))?;
+        self.db_result(transaction.commit())?;
+        Ok(changed)
+    }
+}
+
+fn record(
+    transaction: &Transaction<'_>,
+    room: RoomId,
+    author: &Fingerprint,
+    member: &Fingerprint,
+    number: u64,
+) -> rusqlite::Result<bool> {
+    let Some((room, _)) = room_number(transaction, room)? else { return Ok(false) };
+    let number = number.to_be_bytes();
+    let before: Vec<u8> = transaction
+        .prepare_cached("SELECT coalesce(max(number), x'') FROM room_delivery WHERE room = ?1 AND author = ?2")?
+        .query_row(params![room, author.as_bytes()], |row| row.get(0))?;
+    let changed = transaction
+        .prepare_cached(
+            "INSERT INTO room_delivery (room, author, member, number) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (room, author, member) DO UPDATE SET number = ?4 WHERE number < ?4",
+        )?
+        .execute(params![room, author.as_bytes(), member.as_bytes(), number])?;
+    if number.as_slice() > before.as_slice() {
+        // Only what nobody had before can be waiting.
+        transaction
+            .prepare_cached(
+                "UPDATE message SET state = ?5 WHERE state = ?6 AND seq IN (
+                     SELECT seq FROM room_message WHERE room = ?1 AND author = ?2 AND number > ?3 AND number <= ?4)",
+            )?
+            .execute(params![
+                room,
+                author.as_bytes(),
+                before,
+                number,
+                MessageState::Stored.as_str(),
+                MessageState::Waiting.as_str()
+            ])?;
+    }
+    Ok(changed > 0)
+}
+
+/// Forgets what members have who aren't present any more: marks count present ones.
+pub(super) fn forget_deliveries_to_others(
+    transaction: &Transaction<'_>,
+    room: i64,
+    members: &Membership,
+) -> rusqlite::Result<()> {
+    let known: Vec<[u8; 32]> = transaction
+        .prepare_cached("SELECT DISTINCT member FROM room_delivery WHERE room = ?1")?
+        .query_map([room], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for member in known {
+        if !members.members().contains_key(&Fingerprint::from_bytes(member)) {
+            transaction
+                .prepare_cached("DELETE FROM room_delivery WHERE room = ?1 AND member = ?2")?
+                .execute(params![room, member])?;
+        }
+    }
+    Ok(())
+}
