@@ -30,4 +30,4 @@ pub use tls_config::{
     TlsError, peer_client_config, peer_server_config, placeholder_server_name, tracker_client_config,
     tracker_server_config,
 };
-pub use verifier::{ServerPin, UnreadableCertificate, fingerprint_of, fingerprint_of_chain};
+pub use verifier::{ServerPin, UnreadableCertificate, fingerprint_of, fingerprint_of_chain, public_key_of};

@@ -32,8 +32,16 @@ pub struct UnreadableCertificate(String);
 /// # Errors
 /// Returns [`UnreadableCertificate`] if `certificate` isn't an X.509 certificate.
 pub fn fingerprint_of(certificate: &CertificateDer<'_>) -> Result<Fingerprint, UnreadableCertificate> {
+    Ok(Fingerprint::from_bytes(sha256(&public_key_of(certificate)?)))
+}
+
+/// Returns the `SubjectPublicKeyInfo` of a certificate's key.
+///
+/// # Errors
+/// As [`fingerprint_of`].
+pub fn public_key_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, UnreadableCertificate> {
     let parsed = ParsedCertificate::try_from(certificate).map_err(|why| UnreadableCertificate(why.to_string()))?;
-    Ok(Fingerprint::from_bytes(sha256(&parsed.subject_public_key_info())))
+    Ok(parsed.subject_public_key_info().to_vec())
 }
 
 /// Returns the fingerprint of the certificate that the other side presented in a finished handshake, if it did.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::{Identity, ServerPin};
+use rooms::VerifyingKey;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use shared::Fingerprint;
@@ -125,6 +126,12 @@ impl TrackerConnection {
     /// Returns the tracker's key.
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// Returns the tracker's public key, with which it signs the records of rooms; `None` unless it is Ed25519.
+    pub fn verifying_key(&self) -> Option<VerifyingKey> {
+        let certificate = self.stream.get_ref().1.peer_certificates()?.first()?;
+        VerifyingKey::from_spki(&certs::public_key_of(certificate).ok()?)
     }
 
     /// Returns the local address, with its interface if it is link-local.
