@@ -164,6 +164,7 @@ impl RefusalReason {
                 }
                 None => format!("{}: try again in {s} s", self.english()),
             },
+            (Dialect::Action, Self::Room(_), Some(s)) => format!("{}: try again in {s} s", self.english()),
             (Dialect::Action, ..) => self.english(),
             (Dialect::Cmd, Self::RateLimited(limit), Some(s)) => match option_of(*limit) {
                 Some(option) => {
