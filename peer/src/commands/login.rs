@@ -39,7 +39,7 @@ pub(super) async fn run(context: &CommandContext, args: LoginArgs) -> Result<(),
     let profile = context.profile_for_sign_in()?;
     require_no_node(&profile).await?;
     let tracker = tracker_for_password(context, &profile, &format!("login {user}")).await?;
-    let passwords = read_password(context, &password.source()).await?;
+    let passwords = read_password(context, &password.source(), "Password: ").await?;
     let notify = context.notify();
     let login =
         async |password| tracker_account::login(&profile, &tracker, &notify, user.clone(), password, rebind).await;

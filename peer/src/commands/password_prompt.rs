@@ -79,29 +79,32 @@ impl PasswordCandidates {
     }
 }
 
-/// Reads the password of an existing account.
+/// Reads the password of an existing account or room; `label` is the prompt.
 pub(super) async fn read_password(
     context: &CommandContext,
     source: &PasswordSource,
+    label: &str,
 ) -> Result<PasswordCandidates, Error> {
     let given = match source {
         PasswordSource::File(path) => first_lines::<1>(context, path).await?.map(password_candidates),
-        PasswordSource::Prompt => {
-            [password_candidates(ask_hidden(context, "Password: ", TypeAheadPolicy::Discard).await?)]
-        }
+        PasswordSource::Prompt => [password_candidates(ask_hidden(context, label, TypeAheadPolicy::Discard).await?)],
     };
     let [spellings] = given;
     spellings
 }
 
-/// Reads the password of a new account; a prompt asks twice.
-pub(super) async fn read_new_password(context: &CommandContext, source: &PasswordSource) -> Result<Password, Error> {
+/// Reads a new password, of an account or a room; a prompt asks twice, the first time by `label`.
+pub(super) async fn read_new_password(
+    context: &CommandContext,
+    source: &PasswordSource,
+    label: &str,
+) -> Result<Password, Error> {
     match source {
         PasswordSource::File(path) => {
             let [given] = first_lines(context, path).await?;
             parse_password(&given.text)
         }
-        PasswordSource::Prompt => ask_twice(context, "Password: ").await,
+        PasswordSource::Prompt => ask_twice(context, label).await,
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn run(context: &CommandContext, args: RegisterArgs) -> Result<
     require_no_node(&profile).await?;
     let tracker = tracker_for_password(context, &profile, &format!("register {user}")).await?;
     // After the tracker's key is confirmed: nobody should type a password for a wrong tracker.
-    let password = read_new_password(context, &source).await?;
+    let password = read_new_password(context, &source, "Password: ").await?;
     let fingerprint = tracker_account::register(&profile, &tracker, &context.notify(), user.clone(), password).await?;
     print_account(context, "registered", &user, &tracker, fingerprint)
 }
