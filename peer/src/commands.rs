@@ -16,6 +16,8 @@ mod offer;
 mod outbox;
 mod passwd;
 mod register;
+mod room;
+mod rooms;
 mod serve;
 mod share;
 mod shares;
@@ -67,6 +69,8 @@ pub(crate) enum CliCommand {
     Chat(chat::ChatArgs),
     Ui(ui::UiArgs),
     History(history::HistoryArgs),
+    Room(room::RoomArgs),
+    Rooms(rooms::RoomsArgs),
     Inbox(inbox::InboxArgs),
     Outbox(outbox::OutboxArgs),
     Offer(offer::OfferArgs),
@@ -119,6 +123,8 @@ impl CliCommand {
             Self::Find(args) => context.until_cancelled(find::run(context, args)).await,
             Self::Files(args) => context.until_cancelled(files::run(context, args)).await,
             Self::History(args) => context.until_cancelled(history::run(context, args)).await,
+            Self::Room(args) => room::run(context, args).await,
+            Self::Rooms(args) => context.until_cancelled(rooms::run(context, args)).await,
             Self::Inbox(args) => context.until_cancelled(inbox::run(context, args)).await,
             Self::Outbox(args) => context.until_cancelled(outbox::run(context, args)).await,
             Self::Block(args) => context.until_cancelled(block::run(context, args)).await,

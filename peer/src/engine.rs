@@ -22,6 +22,8 @@ pub mod peer_lookup;
 pub mod private_data;
 pub mod progress_throttle;
 pub mod remote_files;
+mod room_action_error;
+pub mod room_actions;
 pub mod serve;
 pub mod share;
 pub mod size_format;
@@ -35,6 +37,7 @@ pub use disk_error::SpaceShortage;
 pub use error::{Error, ErrorKind};
 pub use local_user::LocalUser;
 pub use notice::{Notice, NoticeHandler};
+pub use room_action_error::RoomActionError;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -64,6 +64,7 @@ mod passwords;
 mod profile_folder;
 mod restart;
 mod resume;
+mod room_commands;
 mod seeking;
 mod serving;
 mod shares;

@@ -12,7 +12,7 @@ use crate::engine::ErrorKind;
 use crate::ui::{ColorChoice, CommandOutput, OutputOptions};
 
 /// Commands of other programs with the equivalent of this one.
-pub(super) const FOREIGN_COMMANDS: [(&str, &str); 14] = [
+pub(super) const FOREIGN_COMMANDS: [(&str, &str); 18] = [
     ("get", "peer fetch USER NAME"),
     ("download", "peer fetch USER NAME"),
     ("send", "peer offer USER FILE"),
@@ -27,10 +27,14 @@ pub(super) const FOREIGN_COMMANDS: [(&str, &str); 14] = [
     ("status", "peer whoami"),
     ("search", "peer find WORDS"),
     ("stop", "peer logout"),
+    ("join", "peer room join ROOM"),
+    ("leave", "peer room leave ROOM"),
+    ("invite", "peer room invite ROOM USER"),
+    ("kick", "peer room kick ROOM USER"),
 ];
 
 /// Adds facts that clap leaves out: the argument that isn't text, or this program's name for a foreign command.
-pub(super) fn explain_error(mut command: clap::Command, error: clap::Error, args: &[OsString]) -> clap::Error {
+pub(super) fn explain_error(mut command: clap::Command, mut error: clap::Error, args: &[OsString]) -> clap::Error {
     match error.kind() {
         ClapErrorKind::InvalidUtf8 => {
             let is_wrong = |(_, arg): &(usize, &OsString)| arg.to_str().is_none();
@@ -47,6 +51,14 @@ pub(super) fn explain_error(mut command: clap::Command, error: clap::Error, args
             let Some((_, ours)) = FOREIGN_COMMANDS.iter().find(|(theirs, _)| theirs == tried) else { return error };
             let why = format!("there is no `peer {tried}`: you may mean `{ours}`; `peer --help` lists all commands\n");
             command.error(ClapErrorKind::InvalidSubcommand, why)
+        }
+        ClapErrorKind::MissingRequiredArgument => {
+            let missing = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+            if missing.contains("ROOM") || missing.contains("USER") {
+                let tip = "a shell takes #lab for a comment: quote it, '#lab', or write lab after `peer room`";
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+            }
+            error
         }
         _ => error,
     }

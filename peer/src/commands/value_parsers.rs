@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use shared::FileName;
+use shared::limits::MAX_ROOM_TOPIC_BYTES;
+use shared::{FileName, RoomName, RoomTopic};
 
 pub(super) fn count(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
@@ -46,6 +47,17 @@ pub(super) fn parse_file_name(text: &str) -> Result<FileName, String> {
     text.parse().or_else(|_| FileName::from_raw(text.as_bytes())).map_err(|why| why.to_string())
 }
 
+/// Parses a room's name, with or without the mark that views show in front of it.
+pub(super) fn parse_room_name(text: &str) -> Result<RoomName, String> {
+    let rule = |_| format!("{text:?} is not a room's name: 1 to 32 of A-Z a-z 0-9 _ . - such as lab or '#lab'");
+    text.strip_prefix('#').unwrap_or(text).parse().map_err(rule)
+}
+
+/// Parses a room's topic.
+pub(super) fn parse_room_topic(text: &str) -> Result<RoomTopic, String> {
+    text.trim().parse().map_err(|_| format!("a topic is one line of at most {MAX_ROOM_TOPIC_BYTES} bytes"))
+}
+
 /// Converts a name, folder or pattern; bytes that aren't UTF-8 are escaped as on the wire.
 pub(super) fn parse_share_pattern(text: OsString) -> String {
     // The slash marks a folder and is no part of the name: escaping must not touch it.
@@ -68,6 +80,17 @@ mod tests {
         assert_eq!(text("caf\u{e9}/".as_bytes()), "caf\u{e9}/");
         assert_eq!(text(b"caf\xe9/"), "caf␛E9␛/");
         assert_eq!(text(b"*\xff?.txt"), "*␛FF␛?.txt");
+    }
+
+    #[test]
+    fn rooms_are_typed_with_their_mark_or_without() {
+        assert_eq!(parse_room_name("lab"), parse_room_name("#lab"));
+        for wrong in ["", "#", "##lab", "a b", "\u{1b}[2J"] {
+            let why = parse_room_name(wrong).unwrap_err();
+            assert!(why.contains("is not a room's name") && !why.contains('\u{1b}'), "{why:?}");
+        }
+        assert_eq!(parse_room_topic(" olá ").unwrap().as_str(), "olá");
+        assert!(parse_room_topic("a\nb").is_err());
     }
 
     #[test]

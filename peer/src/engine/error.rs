@@ -11,6 +11,7 @@ use shared::{Fingerprint, UntrustedText, UserName};
 
 use super::disk_error::{SpaceShortage, disk_error_text, obstacle_text, shown_path, stream_error_text};
 use super::now_ms;
+use super::room_action_error::RoomActionError;
 use super::size_format::format_size;
 use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
@@ -31,6 +32,8 @@ pub enum Error {
     /// The tracker refused a request, can't be reached, or shows another key than before.
     #[error(transparent)]
     Tracker(#[from] TrackerError),
+    #[error(transparent)]
+    Room(#[from] RoomActionError),
     #[error("the account {user} is tied to another machine; to move it here: `peer login {user} --rebind`")]
     AccountElsewhere { user: UserName },
     #[error("this machine's account is {owner} already; use --home DIR for a second account")]

@@ -1,17 +1,20 @@
-//! Searches at the tracker, page by page: users, and shared files.
+//! Searches at the tracker, page by page: users, shared files, and rooms.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | a page before the last | one entry at least, and a cursor behind the one before | the search fails |
 //! | users in all pages | 100,000, and no more than the caller wants | the search fails |
+//! | rooms in all pages | 10,000 | the search fails |
 //! | time for all pages | 300 s | the search fails |
 
 use std::time::Duration;
 
-use shared::UserName;
+use shared::tracker::room_reply::{ListedRoom, RoomListReply};
+use shared::tracker::room_request::RoomRequest;
 use shared::tracker::{
     FindReply, FindRequest, FoundFile, ListPeersReply, ListPeersRequest, ListedPeer, TrackerRequest,
 };
+use shared::{RoomName, UserName};
 use tokio::time::{Instant, timeout_at};
 
 use super::Error;
@@ -22,6 +25,8 @@ use crate::net::TrackerError;
 const PAGE_SIZE: usize = 1000;
 /// Users taken at most, whoever is wanted; a local network has fewer.
 const MAX_USERS: usize = 100_000;
+/// Rooms taken at most; a tracker keeps 1,000.
+const MAX_LISTED_ROOMS: usize = 10_000;
 /// Time for all pages of a search: a million files come in less.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(300);
 /// Largest number of online users whose names are compared.
@@ -89,6 +94,34 @@ pub async fn search_files(
             Some(next) if left > 0 => wanted.cursor = Some(pages.advance(wanted.cursor.as_ref(), next, is_empty)?),
             next => return Ok(next.is_some()),
         }
+    }
+}
+
+/// Passes rooms to `show`, ordered by name in any case of letters, those behind `cursor`, until it returns false. Fails
+/// with [`Error::Tracker`].
+pub async fn search_rooms(
+    link: &mut impl TrackerClient,
+    mut cursor: Option<RoomName>,
+    mut show: impl FnMut(ListedRoom) -> bool,
+) -> Result<(), Error> {
+    let (mut seen, pages) = (0, PageProgress::new());
+    let in_order = |name: &RoomName| name.as_str().to_ascii_lowercase();
+    loop {
+        let request = TrackerRequest::Room(RoomRequest::List { limit: None, cursor: cursor.clone() });
+        let RoomListReply { rooms, next } = pages.read(link.call(&request)).await?;
+        let is_empty = rooms.is_empty();
+        seen += rooms.len();
+        for room in rooms {
+            if !show(room) {
+                return Ok(());
+            }
+        }
+        let Some(next) = next else { return Ok(()) };
+        if seen > MAX_LISTED_ROOMS {
+            return Err(endless(&format!("it lists more than {MAX_LISTED_ROOMS} rooms")));
+        }
+        pages.advance(cursor.as_ref().map(in_order).as_ref(), in_order(&next), is_empty)?;
+        cursor = Some(next);
     }
 }
 

@@ -6,6 +6,7 @@ use shared::tracker::TrackerErrorCode;
 
 use super::Error;
 use crate::engine::disk_error::is_disk_error;
+use crate::engine::room_action_error::RoomActionError;
 use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
 
@@ -70,6 +71,7 @@ impl Error {
             Self::Usage(_) | Self::TrackerKeyUnconfirmed { .. } => ErrorKind::Usage,
             Self::NotLoggedIn | Self::AccountMoved { .. } | Self::SignedOut { .. } => ErrorKind::NotLoggedIn,
             Self::Tracker(error) => tracker_kind(error),
+            Self::Room(error) => room_kind(error),
             Self::UnknownUser(_)
             | Self::SimilarUsers(_)
             | Self::Offline(_)
@@ -115,16 +117,33 @@ fn tracker_kind(error: &TrackerError) -> ErrorKind {
         TrackerError::Unreachable { .. } | TrackerError::NotATracker { .. } => ErrorKind::Network,
         TrackerError::IdentityChanged { .. } => ErrorKind::IdentityChanged,
         TrackerError::Unconfirmed { .. } => ErrorKind::Usage,
-        TrackerError::Refused { refusal, .. } => match refusal.code {
-            TrackerErrorCode::AuthFailed | TrackerErrorCode::NotLoggedIn | TrackerErrorCode::TlsRequired => {
-                ErrorKind::NotLoggedIn
-            }
-            TrackerErrorCode::KeyMismatch => ErrorKind::IdentityChanged,
-            TrackerErrorCode::InvalidUser | TrackerErrorCode::InvalidPassword => ErrorKind::Usage,
-            TrackerErrorCode::NotFound | TrackerErrorCode::Stale => ErrorKind::Unavailable,
-            // Temporary, like a network failure.
-            TrackerErrorCode::RateLimited | TrackerErrorCode::Busy => ErrorKind::Network,
-            _ => ErrorKind::Refused,
+        TrackerError::Refused { refusal, .. } => refusal_kind(refusal.code),
+    }
+}
+
+const fn refusal_kind(code: TrackerErrorCode) -> ErrorKind {
+    match code {
+        TrackerErrorCode::AuthFailed | TrackerErrorCode::NotLoggedIn | TrackerErrorCode::TlsRequired => {
+            ErrorKind::NotLoggedIn
+        }
+        TrackerErrorCode::KeyMismatch => ErrorKind::IdentityChanged,
+        TrackerErrorCode::InvalidUser | TrackerErrorCode::InvalidPassword => ErrorKind::Usage,
+        TrackerErrorCode::NotFound | TrackerErrorCode::Stale => ErrorKind::Unavailable,
+        // Temporary, like a network failure.
+        TrackerErrorCode::RateLimited | TrackerErrorCode::Busy => ErrorKind::Network,
+        _ => ErrorKind::Refused,
+    }
+}
+
+const fn room_kind(error: &RoomActionError) -> ErrorKind {
+    match error {
+        RoomActionError::UnknownRoom(_) => ErrorKind::Unavailable,
+        RoomActionError::NoRooms | RoomActionError::NotAMember(_) => ErrorKind::Refused,
+        RoomActionError::BadRecords { .. } => ErrorKind::Integrity,
+        RoomActionError::Refused { refusal, .. } => match refusal.code {
+            // The name or the topic, as the user wrote it.
+            TrackerErrorCode::BadRequest => ErrorKind::Usage,
+            code => refusal_kind(code),
         },
     }
 }

@@ -1,0 +1,93 @@
+//! The command `peer room create`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use shared::RoomTopic;
+use shared::tracker::room_request::{NewRoom, RequestedChange};
+
+use super::{RoomOperand, confirm_tracker_for_password, history_sentence, print_change, warn_of_key};
+use crate::commands::command_help::CommandHelp;
+use crate::commands::context::CommandContext;
+use crate::commands::password_prompt::{PasswordSource, read_new_password};
+use crate::commands::value_parsers::parse_room_topic;
+use crate::engine::Error;
+use crate::engine::room_actions::{change_room, create_room, find_own_room};
+use crate::profile::Access;
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer room create lab
+  peer room create lab --ask-password --topic 'Fridays at ten'
+  peer room create board --invite-only --history none",
+    notes: "",
+};
+
+/// Make a room, which you own.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct RoomCreateArgs {
+    #[command(flatten)]
+    name: RoomOperand,
+    /// Ask for a password that people need to join.
+    #[arg(long, conflicts_with = "password_file")]
+    ask_password: bool,
+    /// Read that password from the first line of a file; - is standard input.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Only people whom you or a moderator invited can join.
+    #[arg(long)]
+    invite_only: bool,
+    /// The messages that newcomers read: those of the last 30 days, or none from before they joined.
+    #[arg(long, value_name = "30d|none", default_value = "30d")]
+    history: NewcomerHistory,
+    /// The line above the conversation.
+    #[arg(long, value_name = "TEXT", value_parser = parse_room_topic)]
+    topic: Option<RoomTopic>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum NewcomerHistory {
+    #[value(name = "30d")]
+    Month,
+    None,
+}
+
+pub(super) async fn run(context: &CommandContext, args: RoomCreateArgs) -> Result<(), Error> {
+    let RoomCreateArgs { name: RoomOperand { room: name }, ask_password, password_file, invite_only, history, topic } =
+        args;
+    let me = context.me(Access::Use)?;
+    let password = if ask_password || password_file.is_some() {
+        confirm_tracker_for_password(context, &me, &format!("room create {name} --ask-password")).await?;
+        let source = PasswordSource::new(password_file);
+        Some(read_new_password(context, &source, &format!("Password of #{name}: ")).await?)
+    } else {
+        None
+    };
+    let (has_password, is_shared) = (password.is_some(), history == NewcomerHistory::Month);
+    let new = NewRoom { name: name.clone(), password, invite_only, history: is_shared };
+    let mut tracker = me.connect_tracker().await?;
+    let made = create_room(&mut tracker, new).await?;
+    if let Some(topic) = topic {
+        let room = find_own_room(&mut tracker, &name).await?;
+        change_room(&mut tracker, &room, RequestedChange::SetTopic { topic }).await?;
+    }
+    let fields = json!({
+        "id": made.id,
+        "epoch": made.epoch,
+        "password": has_password,
+        "invite_only": invite_only,
+        "history": is_shared,
+    });
+    let entry = match (invite_only, has_password) {
+        (true, _) => format!("only people you invite can join (`peer room invite {name} USER`)"),
+        (false, true) => "people join with its password, or your invitation".to_owned(),
+        (false, false) => format!("everybody can join (`peer room join {name}`)"),
+    };
+    print_change(context, &name, "created", fields, &format!("made #{name}: {entry}"))?;
+    context.output.note(&format!("{}; `peer chat '#{name}'` opens it", history_sentence(is_shared)));
+    warn_of_key(context, &me);
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! The command `peer room leave`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{OwnRoom, RoomOperand, print_change};
+use crate::commands::command_help::CommandHelp;
+use crate::commands::context::CommandContext;
+use crate::engine::Error;
+use crate::engine::room_actions::{RoomDeparture, leave_room};
+use crate::profile::Access;
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer room leave lab",
+    notes: "\
+When the owner leaves, the moderator who is there longest owns the room, or else the member who is. The last one \
+takes the room along.",
+};
+
+/// Leave a room; its messages stay in your history.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct RoomLeaveArgs {
+    #[command(flatten)]
+    operand: RoomOperand,
+}
+
+pub(super) async fn run(context: &CommandContext, args: RoomLeaveArgs) -> Result<(), Error> {
+    let OwnRoom { me, mut tracker, room } = OwnRoom::open(context, &args.operand, Access::Use).await?;
+    let departure = leave_room(&mut tracker, &room, None).await?;
+    let (name, id) = (&room.name, room.id);
+    let (rest, fields) = match departure {
+        RoomDeparture::Left => (String::new(), json!({ "id": id, "user": me.user })),
+        RoomDeparture::PassedTo(owner) => {
+            (format!("; {owner} owns it now"), json!({ "id": id, "user": me.user, "owner": owner }))
+        }
+        RoomDeparture::Ended => {
+            ("; nobody is left, so it is gone".to_owned(), json!({ "id": id, "user": me.user, "deleted": true }))
+        }
+    };
+    print_change(context, name, "left", fields, &format!("left #{name}{rest}"))
+}

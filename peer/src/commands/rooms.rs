@@ -1,0 +1,86 @@
+//! The command `peer rooms`.
+
+use clap::Args;
+use serde_json::json;
+use shared::safe_text::safe_line;
+use shared::tracker::room_reply::{ListedRole, ListedRoom};
+
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
+use crate::engine::Error;
+use crate::engine::room_actions::list_rooms;
+use crate::profile::Access;
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer rooms
+  peer rooms --mine",
+    notes: "",
+};
+
+/// Show the rooms there are, yours first.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct RoomsArgs {
+    /// Only those in which you are, or to which you are invited.
+    #[arg(long)]
+    mine: bool,
+}
+
+pub(super) async fn run(context: &CommandContext, args: RoomsArgs) -> Result<(), Error> {
+    let me = context.me(Access::Look)?;
+    let mut rooms = list_rooms(&mut me.connect_tracker().await?).await?;
+    // Stable: each group stays in the order of names.
+    rooms.sort_by_key(|room| (room.role.is_none(), !room.invited));
+    if args.mine {
+        rooms.retain(|room| room.role.is_some() || room.invited);
+    }
+    let width = rooms.iter().map(|room| room.name.as_str().len() + 1).max().unwrap_or(0);
+    for room in &rooms {
+        print_room(context, room, width)?;
+    }
+    match (rooms.is_empty(), args.mine) {
+        (true, true) => context.output.note("you are in no room: `peer rooms` shows all"),
+        (true, false) => context.output.note("there are no rooms: `peer room create NAME` makes one"),
+        (false, _) => {}
+    }
+    Ok(())
+}
+
+fn print_room(context: &CommandContext, room: &ListedRoom, width: usize) -> Result<(), Error> {
+    if context.output.is_json() {
+        let fields = json!({
+            "room": room.name,
+            "id": room.id,
+            "topic": room.topic,
+            "owner": room.owner,
+            "members": room.members,
+            "keyless": room.keyless,
+            "password": room.password,
+            "invite_only": room.invite_only,
+            "history": room.history,
+            "role": room.role,
+            "invited": room.invited,
+        });
+        return Ok(context.output.print_object("listed_room", &fields)?);
+    }
+    let count = room.members + room.keyless;
+    let noun = if count == 1 { "member" } else { "members" };
+    let (name, topic) = (format!("#{}", room.name), safe_line(room.topic.as_str()));
+    let line = format!("{name:width$}  {:13}  {count:>3} {noun:7}  {topic}", standing(room));
+    Ok(context.output.print_data(line.trim_end())?)
+}
+
+/// Returns the user's place in the room, or what joining takes.
+const fn standing(room: &ListedRoom) -> &'static str {
+    match room.role {
+        Some(ListedRole::Owner) => "yours",
+        Some(ListedRole::Moderator) => "moderator",
+        Some(ListedRole::Member | ListedRole::Unknown) => "member",
+        None if room.invited => "you can join",
+        None if room.invite_only => "by invitation",
+        None if room.password => "by password",
+        None => "open",
+    }
+}
