@@ -7,13 +7,16 @@
 //! | shares that are checked for one page | 1,000, 200 at a time | the page ends; for a reader that takes no empty page, the walk goes on, and others get the disk in between |
 //! | missing folders that are remembered | 64, for 5 s | checked again |
 
+mod share_listing;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use shared::limits::MAX_FRAME_BYTES;
-use shared::peer::{FileStat, FolderTime, ListEntry, PeerErrorCode, PeerReply};
+use shared::peer::{FileStat, PeerErrorCode, PeerReply};
 use shared::{ContentHash, FileName, GroupLayout, GroupSet, Manifest, RoomId, UserName};
 
 use super::copy_search::ContentQuery;
@@ -29,15 +32,9 @@ use super::stale_shares::{StaleAnswer, StaleReason, StaleShares};
 use crate::engine::fair_slots::{FairSlotBounds, FairSlots};
 use crate::engine::share::{ShareFreshness, freshness, is_gone, is_owner_only};
 use crate::engine::{Error, run_blocking};
-use crate::profile::{Profile, Share, SharePage};
+use crate::profile::{Profile, Share};
 use crate::sys::{open_regular, plain_message};
 
-/// Files of one page. A description usually takes at most 300 bytes.
-const PAGE: usize = 200;
-/// Shares that are checked for one answer, however few of them are on the disk.
-const MAX_EXAMINED: usize = 1000;
-/// Folders of one page.
-const FOLDERS: usize = 500;
 /// Database and disk accesses at once that peers may cause.
 const LOOKUP_SLOTS: FairSlotBounds = FairSlotBounds { total: 128, per_key: 4 };
 /// Those that touch one disk.
@@ -119,92 +116,6 @@ impl ShareLibrary {
     /// Returns the files whose content was proved although their metadata differ from the record.
     pub const fn proved(&self) -> &Arc<ProvedVersions> {
         self.opener.proved()
-    }
-
-    /// Returns a page of shares as they are on the disk now; with `room`, of those for that room. The page may be empty, with a cursor for the next one,
-    /// only for a reader that announced `reads_empty_pages`.
-    pub async fn list(
-        &self,
-        by: &FileRequester,
-        room: Option<RoomId>,
-        prefix: String,
-        cursor: String,
-        reads_empty_pages: bool,
-    ) -> Result<PeerReply, RequestRefusal> {
-        let (mut after, mut looked_at) = (cursor, 0);
-        let page = loop {
-            let look = (self.profile.clone(), self.opener.clone(), self.gone_folders.clone());
-            let (prefix, cursor) = (prefix.clone(), after);
-            // One blocking task for each step: other requests wait for one step only, not for the whole walk.
-            let page =
-                self.look(by, room, move |access, visit| live_page(&look, access, visit, &prefix, &cursor)).await;
-            let page = page.map_err(internal_refusal)?;
-            looked_at += PAGE;
-            let ends = !page.more || !page.shares.is_empty() || (reads_empty_pages && looked_at >= MAX_EXAMINED);
-            if ends {
-                break page;
-            }
-            after = page.last;
-        };
-        let mut files = Vec::with_capacity(page.shares.len());
-        let (mut last, mut more) = (page.last, page.more);
-        // Room for the fields around the list.
-        let mut bytes = 64;
-        for LiveShare { share, stale, owner_only } in page.shares {
-            let stat = FileStat { stale, ..stat_of(&share, owner_only) };
-            // An upper bound: names may be long, and full of characters that JSON escapes.
-            bytes += 224 + stat.name.as_str().len() * 2;
-            if bytes > MAX_FRAME_BYTES {
-                // This share begins the next page, so the cursor is the one before it.
-                more = true;
-                last = files.last().map_or(last, |last: &FileStat| last.name.as_str().to_owned());
-                break;
-            }
-            files.push(stat);
-            if stale {
-                self.stale.add(share.name, StaleReason::Metadata);
-            }
-        }
-        let next = more.then_some(last);
-        Ok(PeerReply::FileList { files: files.into_iter().map(ListEntry::Valid).collect(), next })
-    }
-
-    /// Returns a page of the empty folders; with `room`, of those for that room.
-    pub async fn folders(
-        &self,
-        by: &FileRequester,
-        room: Option<RoomId>,
-        prefix: String,
-        cursor: String,
-    ) -> Result<PeerReply, RequestRefusal> {
-        let profile = self.profile.clone();
-        let found = self.look(by, room, move |access, _| {
-            Ok(profile.empty_folders_page(access.audiences(), &prefix, &cursor, FOLDERS)?)
-        });
-        let found = found.await;
-        let (folders, next) = fit_page(found.map_err(internal_refusal)?, |name| name);
-        Ok(PeerReply::FolderList { folders, next })
-    }
-
-    /// Returns a page of all folders with their times; with `room`, of those for that room.
-    pub async fn folder_times(
-        &self,
-        by: &FileRequester,
-        room: Option<RoomId>,
-        prefix: String,
-        cursor: String,
-    ) -> Result<PeerReply, RequestRefusal> {
-        let profile = self.profile.clone();
-        let found = self.look(by, room, move |access, _| {
-            Ok(profile.folder_times_page(access.audiences(), &prefix, &cursor, FOLDERS)?)
-        });
-        let described = |(name, mtime_ns)| {
-            let (mtime, mtime_ns) = split_seconds(mtime_ns);
-            FolderTime { name, mtime, mtime_ns }
-        };
-        let found = found.await.map_err(internal_refusal)?.into_iter().map(described).collect();
-        let (folders, next) = fit_page(found, |time: &FolderTime| &time.name);
-        Ok(PeerReply::FolderTimes { folders, next })
     }
 
     /// Returns the description of a share or a partial file; with `room`, of one for that room. Of several audiences that
@@ -408,69 +319,6 @@ impl ShareLibrary {
     }
 }
 
-/// A page of shares as they are on the disk now.
-struct LivePage {
-    shares: Vec<LiveShare>,
-    /// The last name that was checked, the cursor of the next page.
-    last: String,
-    /// True if more names follow.
-    more: bool,
-}
-
-struct LiveShare {
-    share: Share,
-    /// True if it changed since it was hashed.
-    stale: bool,
-    /// True if only its owner may read it here, so that a copy must not be more readable.
-    owner_only: bool,
-}
-
-/// Returns those of the next shares that are on the disk. Blocking.
-fn live_page(
-    (profile, opener, gone): &(Profile, ShareOpener, Arc<GonePaths>),
-    access: &ShareAccess,
-    visit: &DiskVisit<'_>,
-    prefix: &str,
-    after: &str,
-) -> Result<LivePage, Error> {
-    let SharePage { shares, more } = profile.shares_page_of(access.audiences(), prefix, after, PAGE)?;
-    let last = shares.last().map_or(after, |last| last.name.as_str()).to_owned();
-    let live = |share: Share| {
-        // The whole page is done again when the disk has room.
-        if visit.is_blocked() || gone.covers(&share.path, Instant::now()) || !visit.enter(&share.path) {
-            return None;
-        }
-        let stale = match freshness(&share) {
-            ShareFreshness::Missing => {
-                gone.note_missing(&share.path, Instant::now());
-                return None;
-            }
-            _ if opener.is_private(&share) => return None,
-            // An unreadable file is listed: who requests it learns the reason.
-            ShareFreshness::Fresh | ShareFreshness::Touched | ShareFreshness::Unreadable(_) => false,
-            ShareFreshness::Changed { .. } => true,
-        };
-        // As it is now, not as recorded: a change of mode alone causes no new hash.
-        let owner_only = is_owner_only(&share);
-        Some(LiveShare { share, stale, owner_only })
-    };
-    Ok(LivePage { shares: shares.into_iter().filter_map(live).collect(), last, more })
-}
-
-/// Returns as many folders of a page as fit a frame, and the cursor of the next page if there is one.
-fn fit_page<T>(found: Vec<T>, name: impl Fn(&T) -> &FileName) -> (Vec<ListEntry<T>>, Option<String>) {
-    // An upper bound: names may be full of characters that JSON escapes.
-    let bytes = |folder: &T| 96 + name(folder).as_str().len() * 2;
-    let sums = found.iter().scan(64, |sum, folder| {
-        *sum += bytes(folder);
-        Some(*sum)
-    });
-    let count = sums.take_while(|sum| *sum <= MAX_FRAME_BYTES).count();
-    let more = count < found.len() || found.len() == FOLDERS;
-    let next = found.get(..count).and_then(<[T]>::last).filter(|_| more).map(|last| name(last).as_str().to_owned());
-    (found.into_iter().take(count).map(ListEntry::Valid).collect(), next)
-}
-
 /// Splits nanoseconds since 1970 into whole seconds and the rest.
 fn split_seconds(ns: i64) -> (i64, u32) {
     // Rounded down, so that times before 1970 have a positive rest too.
@@ -496,150 +344,4 @@ fn stat_of(share: &Share, owner_only: bool) -> FileStat {
 
 fn read_refusal(failure: &ReadFailure) -> RequestRefusal {
     (failure.code(), failure.message())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::File;
-    use std::io::Write;
-    use std::ops::ControlFlow;
-    use std::path::{Path, PathBuf};
-
-    use tokio::task::JoinSet;
-
-    use super::super::share_access::NoRooms;
-    use super::super::share_access::tests::{NamedMembers, requester};
-    use super::*;
-    use crate::engine::share::{RefreshOutcome, refresh, share};
-    use crate::profile::Audience;
-
-    fn put(path: &Path, content: &[u8]) {
-        File::create(path).unwrap().write_all(content).unwrap();
-    }
-
-    fn library_of(profile: Profile) -> ShareLibrary {
-        ShareLibrary::new(profile, Arc::new(NoRooms), Arc::default())
-    }
-
-    #[tokio::test]
-    async fn who_may_not_have_a_file_learns_no_more_than_of_one_that_is_not_there() {
-        let home = tempfile::tempdir().unwrap();
-        let profile = Profile::open(&home.path().join("home")).unwrap();
-        let (lab, rooms) = (RoomId::from_bytes([1; 16]), Arc::new(NamedMembers::default()));
-        let file = home.path().join("slides");
-        put(&file, &vec![7; 3 << 20]);
-        std::fs::create_dir_all(home.path().join("docs/empty")).unwrap();
-        let share_with = |audience: &Audience, paths: &[PathBuf]| {
-            share(&profile, audience, paths, None, &mut |_| ControlFlow::Continue(())).unwrap();
-        };
-        let for_lab = Audience::Room(lab);
-        share_with(&for_lab, &[file.clone(), home.path().join("docs")]);
-        let name: FileName = "slides".parse().unwrap();
-        let hash = profile.share(&for_lab, &name).unwrap().unwrap().hash;
-        let library = ShareLibrary::new(profile.clone(), rooms.clone(), Arc::default());
-        let (bob, mallory) = (requester("bob"), requester("mallory"));
-        let answers = async |by: &FileRequester, room, hash: ContentHash, name: &FileName| {
-            let get = GroupRequest { hash, name: Some(name.clone()), groups: vec![(0, 1)] };
-            let opened = library.open(by, [get].into(), 1 << 20).await.unwrap().0.remove(0);
-            [
-                format!("{:?}", library.stat(by, room, name.clone()).await.map(|_| ())),
-                format!("{:?}", library.list(by, room, String::new(), String::new(), true).await.unwrap()),
-                format!("{:?}", library.folders(by, room, String::new(), String::new()).await.unwrap()),
-                format!("{:?}", library.folder_times(by, room, String::new(), String::new()).await.unwrap()),
-                format!("{:?}", library.manifest(by, hash, None).await.map(|_| ())),
-                format!("{:?}", library.have(by, hash, Some(name.clone())).await.map(|_| ())),
-                format!("{:?}", opened.map(|_| ())),
-            ]
-        };
-        let (nothing, nowhere) = (ContentHash::of(b"nothing"), "nowhere".parse().unwrap());
-        let unknown = answers(&mallory, None, nothing, &nowhere).await;
-        let told = |answers: &[String; 7]| answers.iter().zip(&unknown).filter(|(one, other)| one != other).count();
-        rooms.join(lab, &bob);
-        for room in [None, Some(lab)] {
-            assert_eq!(told(&answers(&bob, room, hash, &name).await), 7);
-            assert_eq!(answers(&mallory, room, hash, &name).await, unknown);
-        }
-        assert_eq!(told(&answers(&bob, Some(RoomId::from_bytes([2; 16])), hash, &name).await), 3, "by the hash alone");
-        // Nor has the key of another, or a client that knows no rooms.
-        for other in
-            [FileRequester { key: mallory.key, ..bob.clone() }, FileRequester { knows_rooms: false, ..bob.clone() }]
-        {
-            assert_eq!(answers(&other, None, hash, &name).await, unknown);
-        }
-        // A version that he was told of is not his for ever.
-        rooms.leave(lab, &bob);
-        assert_eq!(answers(&bob, None, hash, &name).await, unknown);
-        // What everybody may have as well stays open to everybody.
-        share_with(&Audience::Everybody, std::slice::from_ref(&file));
-        assert_eq!(told(&answers(&mallory, None, hash, &name).await), 5, "not the folders");
-        assert_eq!(told(&answers(&mallory, Some(lab), hash, &name).await), 3);
-    }
-
-    #[tokio::test]
-    async fn many_who_ask_for_a_manifest_share_one() {
-        let home = tempfile::tempdir().unwrap();
-        let profile = Profile::open(&home.path().join("home")).unwrap();
-        let file = home.path().join("film");
-        put(&file, &vec![7; 3 << 20]);
-        share(&profile, &Audience::Everybody, &[file], None, &mut |_| ControlFlow::Continue(())).unwrap();
-        let hash = profile.share(&Audience::Everybody, &"film".parse().unwrap()).unwrap().unwrap().hash;
-        let library = library_of(profile);
-        let mut answers = Vec::new();
-        for user in ["alice", "bob"] {
-            answers.push(library.manifest(&requester(user), hash, None).await.unwrap().1);
-        }
-        assert_eq!(answers[0].len(), 3 * 32);
-        assert_eq!(answers[0].as_ptr(), answers[1].as_ptr());
-    }
-
-    #[tokio::test]
-    async fn what_was_described_of_a_log_can_be_had_after_it_was_hashed_again() {
-        let home = tempfile::tempdir().unwrap();
-        let profile = Profile::open(&home.path().join("home")).unwrap();
-        let (file, name, alice) = (home.path().join("log"), "log".parse().unwrap(), requester("alice"));
-        put(&file, &vec![7; 3 << 20]);
-        share(&profile, &Audience::Everybody, std::slice::from_ref(&file), None, &mut |_| ControlFlow::Continue(()))
-            .unwrap();
-        let (stale, recorded) =
-            (Arc::new(StaleShares::default()), profile.share(&Audience::Everybody, &name).unwrap().unwrap());
-        let library = ShareLibrary::new(profile.clone(), Arc::new(NoRooms), stale.clone());
-        File::options().append(true).open(&file).unwrap().write_all(b"more").unwrap();
-        assert_eq!(library.stat(&alice, None, name.clone()).await.unwrap_err().0, PeerErrorCode::Stale);
-        stale.note_refreshed(&name, Instant::now(), RefreshOutcome::Done);
-        let described = library.stat(&alice, None, name.clone()).await.unwrap();
-        assert!(matches!(described, PeerReply::Stat(stat) if stat.hash == recorded.hash));
-        refresh(&profile, &recorded, &mut |_| ControlFlow::Continue(())).unwrap();
-        assert_ne!(profile.share(&Audience::Everybody, &name).unwrap().unwrap().hash, recorded.hash);
-        assert_eq!(library.manifest(&alice, recorded.hash, None).await.unwrap().1.len(), 3 * 32);
-    }
-
-    #[tokio::test]
-    async fn a_disk_that_hangs_keeps_nobody_from_another() {
-        let home = tempfile::tempdir().unwrap();
-        let profile = Profile::open(&home.path().join("home")).unwrap();
-        let disks = ["a", "b"].map(|name| home.path().join(name));
-        for disk in &disks {
-            std::fs::create_dir(disk).unwrap();
-            put(&disk.join("film"), b"film");
-        }
-        share(&profile, &Audience::Everybody, &disks, None, &mut |_| ControlFlow::Continue(())).unwrap();
-        let slots = Arc::new(DiskSlots::with_disks(DISK_SLOTS, disks.to_vec()));
-        let library = ShareLibrary { disk_slots: slots.clone(), ..library_of(profile) };
-        let library = Arc::new(library);
-        let user = |number: usize| -> UserName { format!("user{number}").parse().unwrap() };
-        let at_a = slots.of_path(&disks[0].join("film"));
-        let hanging: Vec<_> =
-            (0..DISK_SLOTS.total).map(|number| at_a.try_acquire(&user(number / 4)).unwrap()).collect();
-        let ask = |number: usize, name: &'static str| {
-            let library = library.clone();
-            async move { library.stat(&requester(user(number).as_str()), None, name.parse().unwrap()).await }
-        };
-        // As many as there are slots of all disks, twice.
-        let mut waiting: JoinSet<_> = (0..2 * LOOKUP_SLOTS.total).map(|number| ask(number / 2, "a/film")).collect();
-        assert!(ask(1000, "b/film").await.is_ok());
-        assert!(ask(0, "b/film").await.is_ok(), "nor those who wait");
-        assert!(waiting.try_join_next().is_none());
-        drop(hanging);
-        assert!(waiting.join_all().await.iter().all(Result::is_ok));
-    }
 }
