@@ -24,8 +24,10 @@ pub mod progress_throttle;
 pub mod remote_files;
 mod room_action_error;
 pub mod room_actions;
+pub mod room_contacts;
 pub mod serve;
 pub mod share;
+mod share_origin;
 pub mod size_format;
 pub mod tracker_account;
 pub mod tracker_discovery;
@@ -38,6 +40,7 @@ pub use error::{Error, ErrorKind};
 pub use local_user::LocalUser;
 pub use notice::{Notice, NoticeHandler};
 pub use room_action_error::RoomActionError;
+pub use share_origin::ShareOrigin;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

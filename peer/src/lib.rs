@@ -31,7 +31,8 @@
 //! | being online: session, heartbeat, reconnect | `engine/node/tracker_session.rs` |
 //! | callers: handshake, identity, admission | `net/endpoint.rs`, `net/link.rs`, `engine/node/{caller_identity,link_admission}.rs` |
 //! | chat: send window, delivery, receiving | `engine/chat/`, `engine/node/delivery*.rs` |
-//! | offers, block list, message requests | `engine/file_offers.rs`, `profile/{known_users,message_requests}.rs` |
+//! | who may get a share; offers | `profile/audience.rs`, `engine/serve/share_access.rs`, `engine/file_offers.rs` |
+//! | block list, message requests | `profile/{known_users,message_requests}.rs` |
 //! | fetch: names, sources, plan, download, disk | `engine/fetch/` (`name_resolution`, `destination`, `source_dialer`, `plan`, `downloader`, `writer`) |
 //! | answering requests, upload slots and rates | `engine/serve/` (`library`, `upload_slots`, `upload_scheduler`, `range_reader`) |
 //! | sharing: walking, hashing, refreshing | `engine/share/`, `engine/node/share_refresher.rs` |
@@ -39,6 +40,7 @@
 //! | conversations: model, in the scrollback, in panes | `ui/chat_model.rs`, `ui/line_view/`, `ui/full_view/`, `commands/view_session/` |
 //! | progress | `engine/progress_throttle.rs`, `ui/{fetch_bars,progress_row,transfer_list}.rs` |
 //! | rooms: commands, actions at the tracker | `commands/{room,rooms}.rs`, `engine/room_actions.rs` |
+//! | files of a room | `engine/room_contacts.rs`, `engine/fetch/room_sources.rs` |
 //! | discovery of trackers (mDNS) | `net/discovery/`, `engine/tracker_discovery.rs`, the `mdns` crate (`shared/mdns`) |
 //!
 //! # Two walks

@@ -26,11 +26,13 @@ use crate::engine::fetch::{
     FetchDestination, FetchEvent, FetchReport, FetchRequest, IfExists, RequestedName, SourcePolicy, fetch,
 };
 use crate::engine::node::announce_shares;
-use crate::engine::{Error, ErrorKind, LocalUser};
+use crate::engine::room_contacts::find_room_audience;
+use crate::engine::{Error, ErrorKind, LocalUser, ShareOrigin};
 use crate::net::silence_wait_notice;
-use crate::profile::{Access, Profile};
+use crate::profile::{Access, Audience, Profile};
 use crate::sys::{OutputTarget, classify_output, is_stdout_closed};
 use crate::ui::{FetchBars, format_size};
+use crate::util::shell_words::shell_quote;
 
 /// Parallel streams of a fetch for each source.
 const DEFAULT_STREAMS: u8 = 2;
@@ -42,7 +44,8 @@ const HELP: CommandHelp = CommandHelp {
 Examples:
   peer fetch bob report.pdf
   peer fetch bob photos/ '*.iso' -o ~/from-bob
-  peer fetch bob backup.tar -o - | tar x",
+  peer fetch bob backup.tar -o - | tar x
+  peer fetch '#lab' slides.pdf",
     notes: "\
 What to fetch: names, folders (docs/), everything (/) and patterns. As in a shell, * stops at a / and ** doesn't, \
 and what matches may be a folder: '**/*.jpg'. Folders keep their empty ones, times and executable bits; what only \
@@ -63,6 +66,10 @@ Sources: whoever else shares the same content is asked as well, without being na
 sends a wrong byte is named and left out, and the others complete the file. With --share each file is shared under \
 the same name, from its first verified part on. While you talk with somebody, transfers keep to 50 MB/s.
 
+Rooms: with '#lab' in place of a user, a name is looked for among what the members who are online share with that \
+room, and comes from all of them who have it; if they have different files under it, the newest is taken, and that is \
+told. With --share it is shared with that room only.
+
 With --json: `progress` (phase verifying or fetching), one `file` for each file (status done, renamed, skipped, or \
 failed with a code), `source` when somebody goes offline, comes back or is slow, `collision` for two names that \
 differ only by case or accents, `error`, and last a `summary` that counts the files by status, with the code of \
@@ -75,9 +82,9 @@ Exit code 0 when all files are there, 12 when some of several failed, else that 
 #[derive(Debug, Args)]
 #[command(after_help = HELP.examples, after_long_help = HELP.long())]
 pub(crate) struct FetchArgs {
-    /// From whom.
-    #[arg(required_unless_present = "retry")]
-    user: Option<UserName>,
+    /// From whom, or from which room ('#lab').
+    #[arg(value_name = "USER|#ROOM", required_unless_present = "retry")]
+    user: Option<ShareOrigin>,
     /// Names, folders (docs/) and patterns ('*.pdf').
     #[arg(value_name = "NAME", value_parser = OsStringValueParser::new().map(parse_share_pattern))]
     names: Vec<String>,
@@ -133,7 +140,11 @@ pub(super) async fn run(context: &CommandContext, args: FetchArgs) -> Result<(),
     let (me, FetchRecord { request, share }) = load_record(context, args).await?;
     let recorder = RetryRecorder::new(&me.profile, &request, share);
     let mut bars = FetchBars::new(&context.output, request.names.len() == 1);
-    let mut fetched_shares = share.then(|| FetchedShares::new(&me.profile, &request));
+    let audience = match &request.from {
+        ShareOrigin::Room(room) if share => context.until_cancelled(find_room_audience(&me, room)).await?,
+        _ => Audience::Everybody,
+    };
+    let mut fetched_shares = share.then(|| FetchedShares::new(&me.profile, &request, audience.clone()));
     let ended = tokio::select! {
         ended = fetch_with_progress(&me, &request, &mut bars, &mut fetched_shares, context) => ended,
         // Beside the fetch, which must not wait for a durable write.
@@ -154,7 +165,7 @@ pub(super) async fn run(context: &CommandContext, args: FetchArgs) -> Result<(),
     let told = bars.end(&ended.summary, ended.error.as_ref());
     // After an interruption nothing is hashed any more: the user waits for the prompt.
     if let Some(fetched_shares) = fetched_shares.filter(|_| !interrupted) {
-        share_fetched(context, fetched_shares.into_arrived()).await;
+        share_fetched(context, audience, fetched_shares.into_arrived()).await;
     }
     // The fetch's own error counts more than that of the output.
     ended.error.or(told.err().map(Error::from)).map_or(Ok(()), Err)
@@ -181,7 +192,7 @@ async fn load_record(context: &CommandContext, mut args: FetchArgs) -> Result<(L
         SourcePolicy::Everybody => &mut [],
         SourcePolicy::Also(users) | SourcePolicy::Only(users) => users.as_mut_slice(),
     };
-    let users = std::iter::once(&mut request.from).chain(others);
+    let users = request.from.user_mut().into_iter().chain(others);
     resolve_arguments(context, &me, LookupScope::Tracker, users).await?;
     Ok((me, record))
 }
@@ -194,7 +205,7 @@ async fn fetch_with_progress(
     context: &CommandContext,
 ) -> FetchReport {
     let offered = fetched_shares.as_ref().map(FetchedShares::changed);
-    let publisher = ProgressPublisher::new(&request.from);
+    let publisher = ProgressPublisher::new();
     let mut report = |event: FetchEvent<'_>| {
         if matches!(event, FetchEvent::Resolved { .. }) {
             // From here on only others are asked for, while the files come.
@@ -273,10 +284,11 @@ fn print_interruption(context: &CommandContext, bars: &mut FetchBars, request: &
 
 impl FetchArgs {
     /// Builds the request for the names on the command line.
-    fn into_record(self, user: UserName) -> Result<FetchRecord, Error> {
+    fn into_record(self, from: ShareOrigin) -> Result<FetchRecord, Error> {
         if self.names.is_empty() {
+            let from = shell_quote(&[&from.to_string()]);
             let which =
-                format!("which files? `peer files {user}` lists them, and `peer fetch {user} /` gets all of them");
+                format!("which files? `peer files {from}` lists them, and `peer fetch {from} /` gets all of them");
             return Err(Error::Usage(which));
         }
         let sources = match (self.only, self.from.is_empty()) {
@@ -285,7 +297,7 @@ impl FetchArgs {
             (false, false) => SourcePolicy::Also(self.from),
         };
         let request = FetchRequest {
-            from: user,
+            from,
             names: self.names.into_iter().map(RequestedName::for_text).collect(),
             destination: parse_destination(self.output)?,
             if_exists: self.if_exists.map_or(IfExists::SkipSame, ExistingFileAction::policy),

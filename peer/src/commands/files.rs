@@ -4,14 +4,16 @@ use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde_json::json;
 use shared::names::name_encoding::display_name;
+use shared::peer::FileStat;
 use shared::tracker::{ListPeersRequest, TrackerRequest, UserFilesReply};
-use shared::{UntrustedText, UserName};
+use shared::{RoomName, UntrustedText, UserName};
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::value_parsers::parse_share_pattern;
-use crate::engine::{Error, peer_lookup, remote_files};
+use crate::engine::fetch::{MemberFiles, list_room_files};
+use crate::engine::{Error, ShareOrigin, peer_lookup, remote_files};
 use crate::profile::Access;
 use crate::ui::format_size;
 
@@ -19,23 +21,33 @@ const HELP: CommandHelp = CommandHelp {
     examples: "\
 Examples:
   peer files bob
-  peer files bob photos/",
-    notes: "",
+  peer files bob photos/
+  peer files '#lab'",
+    notes: "\
+With a room, its members who are online are asked what they share with it; each file stands behind its owner.",
 };
 
-/// Show what somebody shares.
+/// Show what somebody shares, or what is shared with a room.
 #[derive(Debug, Args)]
 #[command(after_help = HELP.examples, after_long_help = HELP.long())]
 pub(crate) struct FilesArgs {
-    /// Who.
-    user: UserName,
+    /// Who, or a room ('#lab').
+    #[arg(value_name = "USER|#ROOM")]
+    from: ShareOrigin,
     /// Only names that start with this.
     #[arg(default_value = "", hide_default_value = true, value_parser = OsStringValueParser::new().map(parse_share_pattern))]
     prefix: String,
 }
 
 pub(super) async fn run(context: &CommandContext, args: FilesArgs) -> Result<(), Error> {
-    let FilesArgs { mut user, prefix } = args;
+    let FilesArgs { from, prefix } = args;
+    match from {
+        ShareOrigin::User(user) => list_files_of_user(context, user, prefix).await,
+        ShareOrigin::Room(room) => print_room_files(context, &room, &prefix).await,
+    }
+}
+
+async fn list_files_of_user(context: &CommandContext, mut user: UserName, prefix: String) -> Result<(), Error> {
     let me = context.me(Access::Look)?;
     resolve_arguments(context, &me, LookupScope::Tracker, [&mut user]).await?;
     // The profile pins no key for its own user, so the lookup would fail with a misleading error.
@@ -81,6 +93,50 @@ pub(super) async fn run(context: &CommandContext, args: FilesArgs) -> Result<(),
         _ => {}
     }
     Ok(())
+}
+
+/// Prints what the members of a room who are online share with it.
+async fn print_room_files(context: &CommandContext, room: &RoomName, prefix: &str) -> Result<(), Error> {
+    let me = context.me(Access::Look)?;
+    let members = list_room_files(&me, room, prefix).await?;
+    let width = members.iter().map(|member| member.user.as_str().len()).max().unwrap_or(0);
+    let mut any = false;
+    for MemberFiles { user, files } in members {
+        let entries = match files {
+            Ok(entries) => entries,
+            Err(why) => {
+                context.output.warning(&format!("{user} can't be asked: {why}"));
+                continue;
+            }
+        };
+        let mut unfit = Vec::new();
+        for entry in entries {
+            let FileStat { name, size, hash, .. } = match entry {
+                Ok(file) => file,
+                Err(name) => {
+                    unfit.push(name);
+                    continue;
+                }
+            };
+            any = true;
+            if context.output.is_json() {
+                let told = json!({ "user": user, "room": room, "name": name, "size": size, "hash": hash });
+                context.output.print_object("file", &told)?;
+            } else {
+                let (size, name) = (format_size(size), display_name(name.as_str()));
+                context.output.print_data(&format!("{user:width$}  {size:>9}  {name}"))?;
+            }
+        }
+        warn_of_invalid_names(context, &unfit);
+    }
+    match any {
+        false if !prefix.is_empty() => Err(Error::NotSharedInRoom { room: room.clone(), name: prefix.to_owned() }),
+        false => {
+            context.output.note(&format!("nobody who is online shares anything with #{room}"));
+            Ok(())
+        }
+        true => Ok(()),
+    }
 }
 
 /// Warns of the first few entries that can't be file names, and counts the others: their number is up to the owner.

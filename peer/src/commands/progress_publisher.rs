@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
-use shared::UserName;
 use tokio::sync::Notify;
 
 use crate::engine::LocalUser;
@@ -30,8 +29,8 @@ pub(super) struct ProgressPublisher {
 
 impl ProgressPublisher {
     /// Prepares for a fetch that begins.
-    pub(super) fn new(from: &UserName) -> Self {
-        Self { transfers: Mutex::new(Some(ProgressThrottle::new(from, Instant::now()))), changed: Notify::new() }
+    pub(super) fn new() -> Self {
+        Self { transfers: Mutex::new(Some(ProgressThrottle::new(Instant::now()))), changed: Notify::new() }
     }
 
     /// Updates the progress from an event of the fetch.
@@ -125,11 +124,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_hears_nothing_holds_up_nothing() {
-        let telling = ProgressPublisher::new(&"bob".parse().unwrap());
-        let name = "film.mkv".parse().unwrap();
+        let telling = ProgressPublisher::new();
+        let (owner, name) = ("bob".parse().unwrap(), "film.mkv".parse().unwrap());
         let begun = tokio::time::Instant::now();
         let work = async {
-            telling.handle_event(&FetchEvent::Started { file: 0, name: &name, size: 10, resumed: 0 });
+            telling.handle_event(&FetchEvent::Started { file: 0, owner: &owner, name: &name, size: 10, resumed: 0 });
             tokio::time::sleep(Duration::from_secs(2)).await;
             7
         };
@@ -145,10 +144,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ten_times_a_second_are_enough() {
-        let telling = ProgressPublisher::new(&"bob".parse().unwrap());
-        let name = "film.mkv".parse().unwrap();
+        let telling = ProgressPublisher::new();
+        let (owner, name) = ("bob".parse().unwrap(), "film.mkv".parse().unwrap());
         let work = async {
-            telling.handle_event(&FetchEvent::Started { file: 0, name: &name, size: 5000, resumed: 0 });
+            telling.handle_event(&FetchEvent::Started { file: 0, owner: &owner, name: &name, size: 5000, resumed: 0 });
             for _ in 0..3000 {
                 telling.handle_event(&FetchEvent::Verified { file: 0, bytes: 1 });
                 tokio::time::sleep(Duration::from_millis(1)).await;

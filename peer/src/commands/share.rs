@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
-use shared::FileName;
+use shared::{FileName, RoomName};
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::value_parsers::parse_file_name;
+use super::value_parsers::{parse_file_name, parse_room_name};
 use crate::engine::node::{announce_shares, running_status};
+use crate::engine::room_contacts::find_room_audience;
 use crate::engine::share::{self, OmissionReason, ShareSummary};
 use crate::engine::{Error, ErrorKind, run_blocking};
-use crate::profile::{Audience, Profile};
+use crate::profile::{Access, Audience, Profile};
 use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, file_count, format_size};
 
 /// Time for hashing to notice an interruption.
@@ -25,10 +26,12 @@ const HELP: CommandHelp = CommandHelp {
 Examples:
   peer share report.pdf ~/photos
   peer share build/out.iso --as debian.iso
-  peer share ~/photos/.hidden.jpg",
+  peer share ~/photos/.hidden.jpg
+  peer share slides.pdf --room lab",
     notes: "\
 A file is hashed once, and again only when it changed. A link that you name is followed. `peer shares` lists what \
-is shared, `peer serve` puts it online, `peer offer` gives a file to one person alone.
+is shared, `peer serve` puts it online, `peer offer` gives a file to one person alone. What is shared with a room \
+is open to who is a member at that moment, and to nobody after you left it; others get not even its name.
 
 A name that turns the text around it (bidi overrides) or is far too long can't be shared: give another with --as. \
 Line breaks, \\, other control characters and bytes that aren't UTF-8 travel as stand-ins such as Icon␛0D␛ and \
@@ -38,7 +41,7 @@ With --json the last line is a summary: shared, unchanged, bytes, failed, left_o
 error or null.",
 };
 
-/// Share files and folders with everybody.
+/// Share files and folders, with everybody or with a room.
 ///
 /// A folder is shared as it is now: files that come later need another `peer share`. Hidden files, links, devices and
 /// the like in a folder are left out and counted, unless you name them; secret keys and the folders of accounts are
@@ -52,18 +55,24 @@ pub(crate) struct ShareArgs {
     /// Share it under another name.
     #[arg(long = "as", value_name = "NAME", value_parser = parse_file_name)]
     name: Option<FileName>,
+    /// Share it with the members of this room only.
+    #[arg(long, value_name = "ROOM", value_parser = parse_room_name)]
+    room: Option<RoomName>,
 }
 
 pub(super) async fn run(context: &CommandContext, args: ShareArgs) -> Result<(), Error> {
-    let ShareArgs { paths, name } = args;
+    let ShareArgs { paths, name, room } = args;
     if name.is_some() && paths.len() > 1 {
         return Err(Error::Usage("--as names one file or folder".to_owned()));
     }
     let paths: Vec<PathBuf> = paths.into_iter().map(resolve_working_folder).collect();
-    let summary = hash_with_bar(context, move |profile, report| {
-        share::share(profile, &Audience::Everybody, &paths, name.as_ref(), report)
-    })
-    .await?;
+    let audience = match &room {
+        Some(room) => context.until_cancelled(find_room_audience(&context.me(Access::Use)?, room)).await?,
+        None => Audience::Everybody,
+    };
+    let summary =
+        hash_with_bar(context, move |profile, report| share::share(profile, &audience, &paths, name.as_ref(), report))
+            .await?;
     let outcome = match summary.interrupted_total {
         Some(_) => Err(Error::Interrupted),
         None => outcome_of(&summary),
@@ -204,16 +213,12 @@ pub(super) async fn with_stop_timeout<T>(
     tokio::time::timeout(STOP_TIMEOUT, work).await.unwrap_or(Err(Error::Interrupted))
 }
 
-/// Shares fetched files under these names. A failure is only a warning: the files were fetched.
-pub(super) async fn share_fetched(context: &CommandContext, files: Vec<(PathBuf, FileName)>) {
+/// Shares fetched files with an audience under these names. A failure is only a warning: the files were fetched.
+pub(super) async fn share_fetched(context: &CommandContext, audience: Audience, files: Vec<(PathBuf, FileName)>) {
     if files.is_empty() {
         return;
     }
-    match hash_with_bar(context, move |profile, report| {
-        share::share_files(profile, &Audience::Everybody, files, report)
-    })
-    .await
-    {
+    match hash_with_bar(context, move |profile, report| share::share_files(profile, &audience, files, report)).await {
         Ok(ShareSummary { shared, interrupted_total: Some(found), .. }) => {
             context.output.note(&interrupted_words(shared, found));
         }

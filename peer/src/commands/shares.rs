@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
+use shared::RoomId;
 use shared::names::name_encoding::display_name;
 
 use super::command_help::CommandHelp;
@@ -24,7 +25,7 @@ Examples:
   peer --json shares | jq -r .name",
     notes: "\
 Files that came into a folder later are shared with another `peer share`. Files that are gone, have changed or \
-can't be read are marked.",
+can't be read are marked, and so are those for a room only. What is offered to one person is shown by `peer offer`.",
 };
 
 /// Show what you share.
@@ -38,10 +39,51 @@ pub(super) fn run(context: &CommandContext) -> Result<(), Error> {
         return Ok(());
     };
     let private = PrivateData::of(&profile);
-    let mut outcome = Ok(());
-    let mut any = false;
-    let mut gone = UnavailableShares::default();
-    share::for_each_share(&profile, &Audience::Everybody, "", |share| {
+    let rooms = SharedRoom::all(&profile)?;
+    let mut any = print_shares(context, &profile, &private, None)?;
+    for room in &rooms {
+        any |= print_shares(context, &profile, &private, Some(room))?;
+    }
+    for part in profile.partials()? {
+        any = true;
+        let room = rooms.iter().find(|room| room.audience == part.audience);
+        let bytes = part.layout.size();
+        if context.output.is_json() {
+            let path = part.path.to_string_lossy();
+            let mut told = json!({
+                "name": part.name, "size": bytes, "hash": part.hash, "path": path, "fresh": true, "partial": true,
+            });
+            SharedRoom::add_fields(room, &mut told);
+            context.output.print_object("share", &told)?;
+        } else {
+            let remark = format!("{}  (as far as it is fetched)", SharedRoom::remark(room));
+            let (name, note) = (display_name(part.name.as_str()), context.output.dim(&remark));
+            context.output.print_data(&format!("{:>9}  {name}{note}", format_size(bytes)))?;
+        }
+    }
+    if !any {
+        context.output.note(NOTHING_SHARED);
+    }
+    if let Some(closed) = rooms.iter().find(|room| !room.is_open) {
+        let title = &closed.title;
+        context.output.note(&format!(
+            "you are not in #{title} any more: what is shared with it is open to nobody (`peer unshare NAME --room {title}` \
+             removes it)"
+        ));
+    }
+    Ok(())
+}
+
+/// Prints the shares of one audience: of a room, or of everybody. Returns false if there are none.
+fn print_shares(
+    context: &CommandContext,
+    profile: &Profile,
+    private: &PrivateData,
+    room: Option<&SharedRoom>,
+) -> Result<bool, Error> {
+    let (mut outcome, mut any, mut gone) = (Ok(()), false, UnavailableShares::default());
+    let audience = room.map_or(&Audience::Everybody, |room| &room.audience);
+    share::for_each_share(profile, audience, "", |share| {
         any = true;
         // The iteration can't be stopped: skip the rest after a failed write.
         if outcome.is_err() {
@@ -51,49 +93,76 @@ pub(super) fn run(context: &CommandContext) -> Result<(), Error> {
         let remark = freshness_remark(&state, is_private);
         gone.add(share.name.as_str(), is_private || state == ShareFreshness::Missing);
         outcome = if context.output.is_json() {
-            context.output.print_object(
-                "share",
-                &json!({
-                    "name": share.name,
-                    "size": share.version.size,
-                    "hash": share.hash,
-                    "path": share.path.to_string_lossy(),
-                    "fresh": remark.is_empty(),
-                    "there": state != ShareFreshness::Missing,
-                    "private": is_private,
-                }),
-            )
+            let mut told = json!({
+                "name": share.name,
+                "size": share.version.size,
+                "hash": share.hash,
+                "path": share.path.to_string_lossy(),
+                "fresh": remark.is_empty(),
+                "there": state != ShareFreshness::Missing,
+                "private": is_private,
+            });
+            SharedRoom::add_fields(room, &mut told);
+            context.output.print_object("share", &told)
         } else {
             let name = display_name(share.name.as_str());
-            context.output.print_data(&format!(
-                "{:>9}  {name}{}",
-                format_size(share.version.size),
-                context.output.dim(&remark)
-            ))
+            let remark = context.output.dim(&format!("{}{remark}", SharedRoom::remark(room)));
+            context.output.print_data(&format!("{:>9}  {name}{remark}", format_size(share.version.size)))
         };
     })?;
     outcome?;
-    for part in profile.partials()? {
-        any = true;
-        let bytes = part.layout.size();
-        if context.output.is_json() {
-            let path = part.path.to_string_lossy();
-            let told = json!({
-                "name": part.name, "size": bytes, "hash": part.hash, "path": path, "fresh": true, "partial": true,
-            });
-            context.output.print_object("share", &told)?;
-        } else {
-            let (name, note) = (display_name(part.name.as_str()), context.output.dim("  (as far as it is fetched)"));
-            context.output.print_data(&format!("{:>9}  {name}{note}", format_size(bytes)))?;
-        }
-    }
-    if !any {
-        context.output.note(NOTHING_SHARED);
-    }
-    if let Some(advice) = gone.advice() {
+    if let Some(advice) = gone.advice(room.map(|room| room.title.as_str())) {
         context.output.note(&advice);
     }
-    Ok(())
+    Ok(any)
+}
+
+/// A room with which something is shared.
+#[derive(Debug)]
+pub(super) struct SharedRoom {
+    pub(super) audience: Audience,
+    id: RoomId,
+    /// Its name, or its id if the name is not on record.
+    pub(super) title: String,
+    /// False if the user left it or it was deleted, so that its shares are open to nobody.
+    is_open: bool,
+}
+
+impl SharedRoom {
+    /// Returns the rooms with which something is shared.
+    pub(super) fn all(profile: &Profile) -> Result<Vec<Self>, Error> {
+        let known = profile.rooms()?;
+        let audiences = profile.audiences()?.into_iter();
+        let room = |audience: Audience| {
+            let id = audience.room()?;
+            let room = known.iter().find(|room| room.id == id);
+            let title = room.map_or_else(|| id.to_string(), |room| room.name.to_string());
+            Some(Self { audience, id, title, is_open: room.is_some_and(|room| room.is_member) })
+        };
+        Ok(audiences.filter_map(room).collect())
+    }
+
+    /// Returns the remark behind a file that is shared with a room; nothing for everybody.
+    fn remark(room: Option<&Self>) -> String {
+        match room {
+            Some(Self { title, is_open: true, .. }) => format!("  (#{title} only)"),
+            Some(Self { title, is_open: false, .. }) => format!("  (#{title} only, and open to nobody)"),
+            None => String::new(),
+        }
+    }
+
+    /// Adds the audience to a share for programs.
+    fn add_fields(room: Option<&Self>, share: &mut Value) {
+        match room {
+            None => share["audience"] = json!("everybody"),
+            Some(Self { id, title, is_open, .. }) => {
+                share["audience"] = json!("room");
+                share["room"] = json!(title);
+                share["room_id"] = json!(id);
+                share["open"] = json!(is_open);
+            }
+        }
+    }
 }
 
 /// Returns the remark after a listed file: why it can't be fetched, or not as it was hashed.
@@ -137,8 +206,8 @@ impl UnavailableShares {
         }
     }
 
-    /// Returns the command that removes them; `None` if there are none.
-    fn advice(&self) -> Option<String> {
+    /// Returns the command that removes them from what is shared with everybody, or with a room; `None` if there are none.
+    fn advice(&self, room: Option<&str>) -> Option<String> {
         let gone: usize = self.top_level.values().map(|top| top.gone).sum();
         if gone == 0 {
             return None;
@@ -159,10 +228,11 @@ impl UnavailableShares {
         } else {
             shell_quote(&names.iter().map(String::as_str).collect::<Vec<_>>())
         };
+        let room = room.map_or_else(String::new, |room| format!("--room {room} "));
         Some(if gone == 1 {
-            format!("1 shared file is gone: `peer unshare {which}` stops sharing it")
+            format!("1 shared file is gone: `peer unshare {room}{which}` stops sharing it")
         } else {
-            format!("{gone} shared files are gone: `peer unshare {which}` stops sharing them")
+            format!("{gone} shared files are gone: `peer unshare {room}{which}` stops sharing them")
         })
     }
 }
@@ -176,7 +246,7 @@ mod tests {
         let advice = |shares: &[(&str, bool)]| {
             let mut gone = UnavailableShares::default();
             shares.iter().for_each(|(name, is_gone)| gone.add(name, *is_gone));
-            gone.advice()
+            gone.advice(None)
         };
         assert_eq!(advice(&[("a", false), ("b/c", false)]), None);
         let whole = advice(&[("old/a", true), ("old/b c", true), ("new/a", false)]).unwrap();

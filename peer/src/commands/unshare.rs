@@ -4,12 +4,13 @@ use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde_json::json;
 use shared::names::name_encoding::display_name;
+use shared::{FileName, RoomName};
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::share::require_reachable_node;
-use super::shares::NOTHING_SHARED;
-use super::value_parsers::parse_share_pattern;
+use super::shares::{NOTHING_SHARED, SharedRoom};
+use super::value_parsers::{parse_room_name, parse_share_pattern};
 use crate::engine::node::announce_shares;
 use crate::engine::{Error, share};
 use crate::profile::{Access, Audience, Profile};
@@ -22,7 +23,8 @@ const HELP: CommandHelp = CommandHelp {
     examples: "\
 Examples:
   peer unshare report.pdf
-  peer unshare photos/",
+  peer unshare photos/
+  peer unshare slides.pdf --room lab",
     notes: "",
 };
 
@@ -33,16 +35,22 @@ pub(crate) struct UnshareArgs {
     /// Names, folders (docs/) or paths.
     #[arg(required = true, value_name = "NAME", value_parser = OsStringValueParser::new().map(parse_share_pattern))]
     names: Vec<String>,
+    /// Stop sharing it with this room; what everybody may have stays.
+    #[arg(long, value_name = "ROOM", value_parser = parse_room_name)]
+    room: Option<RoomName>,
 }
 
 pub(super) async fn run(context: &CommandContext, args: UnshareArgs) -> Result<(), Error> {
-    let UnshareArgs { names } = args;
+    let UnshareArgs { names, room } = args;
     let Some(profile) = Profile::open_existing(&context.home, Access::Use)? else {
         return Err(Error::Usage(NOTHING_SHARED.to_owned()));
     };
     // Before the change: with a node that doesn't answer, the profile and the catalogue would differ.
     require_reachable_node(&profile).await?;
-    let removed = share::unshare(&profile, &Audience::Everybody, &names)?;
+    let removed = match &room {
+        None => share::unshare(&profile, &Audience::Everybody, &names)?,
+        Some(room) => unshare_in_room(&profile, room, &names)?,
+    };
     announce_shares(&profile).await?;
     for name in &removed {
         if context.output.is_json() {
@@ -59,4 +67,21 @@ pub(super) async fn run(context: &CommandContext, args: UnshareArgs) -> Result<(
     };
     context.output.note(&format!("stopped sharing {}{named}", file_count(removed.len())));
     Ok(())
+}
+
+/// Stops sharing what these texts name with the room of this name, also one that was left or deleted. Of several rooms of
+/// the name, those that have such shares are meant.
+fn unshare_in_room(profile: &Profile, room: &RoomName, names: &[String]) -> Result<Vec<FileName>, Error> {
+    let nothing = || Error::Usage(format!("nothing is shared with #{room}: `peer shares` shows what is"));
+    let (mut removed, mut failure) = (Vec::new(), None);
+    for shared in SharedRoom::all(profile)? {
+        // One whose name is not on record any more is shown by its id.
+        if shared.title.eq_ignore_ascii_case(room.as_str()) {
+            match share::unshare(profile, &shared.audience, names) {
+                Ok(names) => removed.extend(names),
+                Err(error) => failure = Some(error),
+            }
+        }
+    }
+    if removed.is_empty() { Err(failure.unwrap_or_else(nothing)) } else { Ok(removed) }
 }

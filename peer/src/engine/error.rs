@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use shared::account_name::shell_operand;
 use shared::names::name_encoding;
 use shared::tracker::TrackerRefusal;
-use shared::{Fingerprint, UntrustedText, UserName};
+use shared::{Fingerprint, RoomName, UntrustedText, UserName};
 
 use super::disk_error::{SpaceShortage, disk_error_text, obstacle_text, shown_path, stream_error_text};
 use super::now_ms;
@@ -157,6 +157,15 @@ pub enum Error {
         /// The path of the partial file and the number of its verified bytes, if one was kept.
         kept: Option<(PathBuf, u64)>,
     },
+    #[error("{0} has an older client, which knows no files of rooms")]
+    NoRoomFiles(UserName),
+    #[error("nobody else of #{0} is online: `peer room members {0}` shows who is in it")]
+    NobodyInRoom(RoomName),
+    #[error(
+        "nobody of #{room} who is online shares {} with it: see `peer files '#{room}'`",
+        name_encoding::display_name(.name)
+    )]
+    NotSharedInRoom { room: RoomName, name: String },
     #[error("nobody who is online shares {}", name_encoding::display_name(.0))]
     NobodyShares(String),
     #[error("{} can't be fetched from {user} now: {}; try again when nobody writes to it", name_encoding::display_name(.name), .why)]

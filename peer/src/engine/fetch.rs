@@ -14,7 +14,7 @@
 //! |---|---|
 //! | which files are meant | `name_resolution`, which asks by `source_listing` |
 //! | where they go, and under which name | `destination` |
-//! | who has them | `source_finder` finds them, `candidate_dials` orders their dials, `source_dialer` opens their links and asks for the groups that they have |
+//! | who has them | `room_sources` asks the members of a room, `source_finder` finds them, `candidate_dials` orders their dials, `source_dialer` opens their links and asks for the groups that they have |
 //! | who is asked for what next | `plan`; `session` decides about sources, files and rounds |
 //! | how groups come | `downloader`, a task per stream; `link_traffic` detects stalls |
 //! | how they reach the disk | `writer`, into a `partial_file` |
@@ -29,6 +29,7 @@ mod name_resolution;
 mod partial_file;
 mod plan;
 mod report_builder;
+mod room_sources;
 mod session;
 mod source_dialer;
 mod source_finder;
@@ -43,22 +44,24 @@ use shared::peer::{FileStat, FolderTime, PeerErrorCode};
 use shared::{FileName, UserName};
 use tokio_util::sync::CancellationToken;
 
-use self::driver::FetchDriver;
+use self::driver::{FetchDriver, ResolvingPeers};
 pub use self::link_traffic::Slowdown;
 use self::name_resolution::ResolvedRequest;
 #[doc(hidden)]
 pub use self::plan::plan_bench;
 use self::report_builder::FetchReportBuilder;
+use self::room_sources::RoomSources;
+pub use self::room_sources::{MemberFiles, list_room_files};
 use self::source_dialer::SourceDialer;
-pub(super) use self::source_listing::list_files;
-use super::{Error, LocalUser, run_blocking};
+pub(super) use self::source_listing::{SourceShares, list_files};
+use super::{Error, LocalUser, ShareOrigin, run_blocking};
 use crate::sys::path_text;
 
 /// The names to fetch, their owner, and the destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchRequest {
-    /// The user whose shared names these are.
-    pub from: UserName,
+    /// The user, or the room, whose shared names these are.
+    pub from: ShareOrigin,
     /// Names, folders and patterns, as the user asked for them.
     pub names: Vec<RequestedName>,
     /// The folder, file or stream that receives the content.
@@ -153,8 +156,22 @@ pub type FileNo = usize;
 pub enum FetchEvent<'a> {
     /// The link to the owner is being opened.
     Connecting {
-        /// The owner of the requested names.
+        /// The user or the room whose names are requested.
+        from: &'a ShareOrigin,
+    },
+    /// A member of the room is connected who has some of the files.
+    SourceConnected {
+        /// The member.
         user: &'a UserName,
+    },
+    /// Members of the room share different files under one name; the newest is fetched.
+    VersionChosen {
+        /// The name.
+        name: &'a FileName,
+        /// The member whose file is fetched.
+        owner: &'a UserName,
+        /// The members who share another file.
+        others: &'a [UserName],
     },
     /// Existing local data is being hashed, to be skipped or resumed.
     Checking {
@@ -183,6 +200,8 @@ pub enum FetchEvent<'a> {
     Started {
         /// The started file.
         file: FileNo,
+        /// The user under whose name it is shared.
+        owner: &'a UserName,
         /// Its name at the source.
         name: &'a FileName,
         /// Its size in bytes.
@@ -406,11 +425,11 @@ pub async fn fetch(
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
     cancel: &CancellationToken,
 ) -> FetchReport {
-    if request.from == me.user {
+    if request.from.user() == Some(&me.user) {
         let error = Error::Usage(format!("{} is you: nothing to fetch from yourself", me.user));
         return FetchReportBuilder::abort_before_start(request, error, report);
     }
-    report(FetchEvent::Connecting { user: &request.from });
+    report(FetchEvent::Connecting { from: &request.from });
     let dialer = match SourceDialer::new(me, request.limit) {
         Ok(dialer) => dialer,
         Err(error) => return FetchReportBuilder::abort_before_start(request, error, report),
@@ -435,21 +454,30 @@ async fn resolve_and_fetch(
     cancel: &CancellationToken,
 ) -> FetchReport {
     let resolving = async {
-        match dialer.connect(&request.from).await {
+        let owner = match &request.from {
+            ShareOrigin::User(owner) => owner,
+            ShareOrigin::Room(room) => {
+                let RoomSources { room, links, resolved } =
+                    room_sources::connect_room(dialer, room, &request.names, report).await?;
+                return Ok((ResolvingPeers { room: Some(room), links, unreachable: None }, resolved));
+            }
+        };
+        match dialer.connect(owner).await {
             Ok(link) => {
-                let resolved = name_resolution::resolve_names(&link, &request.names, REHASH_TIMEOUT, report).await?;
-                Ok((Ok(link), resolved))
+                let shares = SourceShares { link: &link, room: None };
+                let resolved = name_resolution::resolve_names(shares, &request.names, REHASH_TIMEOUT, report).await?;
+                Ok((ResolvingPeers { links: vec![link], ..ResolvingPeers::default() }, resolved))
             }
             // Other sources can replace an owner who can't be reached, if an earlier attempt left the file's
             // hash. Every other error, such as a changed key, ends the fetch below.
             Err(error @ (Error::Offline(_) | Error::Link { .. })) => {
-                let of = request.clone();
-                let Some(wanted) = run_blocking(move || Ok(partial_file::file_from_state(&of))).await? else {
+                let (of, whose) = (request.clone(), owner.clone());
+                let Some(wanted) = run_blocking(move || Ok(partial_file::file_from_state(&of, &whose))).await? else {
                     return Err(error);
                 };
-                report(FetchEvent::SourceUnavailable { user: &request.from, why: &error.to_string() });
+                report(FetchEvent::SourceUnavailable { user: owner, why: &error.to_string() });
                 Ok((
-                    Err(error),
+                    ResolvingPeers { unreachable: Some(error), ..ResolvingPeers::default() },
                     ResolvedRequest { files: vec![wanted], is_one_file: true, ..ResolvedRequest::default() },
                 ))
             }
@@ -462,7 +490,7 @@ async fn resolve_and_fetch(
     };
     match resolved {
         // From here on the driver observes `cancel` itself, since it must settle the files that it began.
-        Ok((link, resolved)) => FetchDriver::new(dialer, link, request, report, cancel).run(resolved).await,
+        Ok((peers, resolved)) => FetchDriver::new(dialer, peers, request, report, cancel).run(resolved).await,
         Err(error) => FetchReportBuilder::abort_before_start(request, error, report),
     }
 }

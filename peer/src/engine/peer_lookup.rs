@@ -326,12 +326,17 @@ async fn recorded_target(me: &LocalUser, user: &UserName, error: Error) -> Resul
     match recorded_user(me, user).await? {
         Some(friend) if !friend.addresses.is_empty() => {
             (me.notify)(Notice::WithoutTracker { why: error.to_string() });
-            let addresses = dial_order(&friend.addresses, &sys::local_addresses(), None);
-            // `observed` is only for an address that the tracker sees now: this one is out of date.
-            Ok(DialTarget { user: friend.user, fingerprint: friend.fingerprint, addresses, observed: None })
+            Ok(target_from_record(friend))
         }
         _ => Err(error),
     }
+}
+
+/// Returns where a known user was reached before.
+pub fn target_from_record(friend: KnownUser) -> DialTarget {
+    let addresses = dial_order(&friend.addresses, &sys::local_addresses(), None);
+    // `observed` is only for an address that the tracker sees now: this one is out of date.
+    DialTarget { user: friend.user, fingerprint: friend.fingerprint, addresses, observed: None }
 }
 
 /// Returns why the tracker doesn't list a user.

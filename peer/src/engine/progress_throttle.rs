@@ -21,7 +21,6 @@ const FILES_PER_SECOND: f64 = 20.0;
 /// The progress of the files of one fetch.
 #[derive(Debug)]
 pub struct ProgressThrottle {
-    from: UserName,
     active: HashMap<FileNo, TransferProgress>,
     finished: Vec<FileTransfer>,
     followed: usize,
@@ -31,6 +30,7 @@ pub struct ProgressThrottle {
 
 #[derive(Debug)]
 struct TransferProgress {
+    owner: UserName,
     name: FileName,
     size: u64,
     bytes: u64,
@@ -40,17 +40,17 @@ struct TransferProgress {
 
 impl ProgressThrottle {
     /// Prepares for a fetch that begins.
-    pub fn new(from: &UserName, now: Instant) -> Self {
+    pub fn new(now: Instant) -> Self {
         let (active, finished) = (HashMap::new(), Vec::new());
-        Self { from: from.clone(), active, finished, followed: 0, allowance: BURST_FILES, refilled_at: now }
+        Self { active, finished, followed: 0, allowance: BURST_FILES, refilled_at: now }
     }
 
     /// Updates the progress from an event of the fetch; returns true if there may be something to report.
     pub fn handle_event(&mut self, event: &FetchEvent<'_>, now: Instant) -> bool {
         match event {
-            FetchEvent::Started { file, name, size, resumed } => {
-                let running =
-                    TransferProgress { name: (*name).clone(), size: *size, bytes: *resumed, reported_bytes: None };
+            FetchEvent::Started { file, owner, name, size, resumed } => {
+                let (owner, name) = ((*owner).clone(), (*name).clone());
+                let running = TransferProgress { owner, name, size: *size, bytes: *resumed, reported_bytes: None };
                 self.active.insert(*file, running);
                 true
             }
@@ -66,7 +66,7 @@ impl ProgressThrottle {
                 // For listeners it is over; if the fetch takes the file up again, it is reported anew.
                 if let Some(running) = self.active.remove(file).filter(|running| running.reported_bytes.is_some()) {
                     self.followed -= 1;
-                    self.finished.push(transfer(&self.from, &running, TransferState::Failed));
+                    self.finished.push(transfer(&running, TransferState::Failed));
                 }
                 true
             }
@@ -84,7 +84,7 @@ impl ProgressThrottle {
                 // A file without progress since its last report needs no update.
                 Some(told) if told != running.bytes => {
                     running.reported_bytes = Some(running.bytes);
-                    due.push(transfer(&self.from, running, TransferState::Running));
+                    due.push(transfer(running, TransferState::Running));
                 }
                 Some(_) => {}
                 None => fresh.push(*no),
@@ -98,7 +98,7 @@ impl ProgressThrottle {
             }
             if let Some(running) = self.active.get_mut(&no) {
                 running.reported_bytes = Some(running.bytes);
-                due.push(transfer(&self.from, running, TransferState::Running));
+                due.push(transfer(running, TransferState::Running));
                 self.followed += 1;
             }
         }
@@ -108,7 +108,7 @@ impl ProgressThrottle {
     /// Returns the last updates: files reported as running have failed.
     pub fn final_updates(mut self) -> Vec<FileTransfer> {
         let told = self.active.values().filter(|running| running.reported_bytes.is_some());
-        self.finished.extend(told.map(|running| transfer(&self.from, running, TransferState::Failed)));
+        self.finished.extend(told.map(|running| transfer(running, TransferState::Failed)));
         self.finished
     }
 
@@ -128,7 +128,7 @@ impl ProgressThrottle {
         if state == TransferState::Done {
             running.bytes = running.size;
         }
-        self.finished.push(transfer(&self.from, &running, state));
+        self.finished.push(transfer(&running, state));
         true
     }
 
@@ -145,9 +145,9 @@ impl ProgressThrottle {
     }
 }
 
-fn transfer(from: &UserName, running: &TransferProgress, state: TransferState) -> FileTransfer {
+fn transfer(running: &TransferProgress, state: TransferState) -> FileTransfer {
     FileTransfer {
-        peer: from.clone(),
+        peer: running.owner.clone(),
         name: running.name.clone(),
         direction: TransferDirection::Down,
         bytes: running.bytes,
@@ -162,8 +162,8 @@ mod tests {
     use crate::engine::Error;
 
     fn start(transfers: &mut ProgressThrottle, file: FileNo, size: u64, now: Instant) {
-        let name = format!("file {file}").parse().unwrap();
-        transfers.handle_event(&FetchEvent::Started { file, name: &name, size, resumed: 0 }, now);
+        let (owner, name) = ("bob".parse().unwrap(), format!("file {file}").parse().unwrap());
+        transfers.handle_event(&FetchEvent::Started { file, owner: &owner, name: &name, size, resumed: 0 }, now);
     }
 
     fn finish(transfers: &mut ProgressThrottle, file: FileNo, status: FileOutcome, now: Instant) {
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_file_is_told_of_when_it_begins_moves_and_ends() {
         let now = Instant::now();
-        let mut transfers = ProgressThrottle::new(&"bob".parse().unwrap(), now);
+        let mut transfers = ProgressThrottle::new(now);
         start(&mut transfers, 0, 10, now);
         assert_eq!(told(transfers.due_updates(now)), [(0, TransferState::Running)]);
         assert_eq!(told(transfers.due_updates(now)), [], "nothing is new");
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn what_is_broken_off_has_an_end_as_well() {
         let now = Instant::now();
-        let mut transfers = ProgressThrottle::new(&"bob".parse().unwrap(), now);
+        let mut transfers = ProgressThrottle::new(now);
         for file in 0..3 {
             start(&mut transfers, file, 10, now);
         }
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn of_a_hundred_thousand_small_files_only_some_are_told_of() {
         let begun = Instant::now();
-        let mut transfers = ProgressThrottle::new(&"bob".parse().unwrap(), begun);
+        let mut transfers = ProgressThrottle::new(begun);
         let mut lines: HashMap<FileName, Vec<TransferState>> = HashMap::new();
         let mut hear = |transfers: Vec<FileTransfer>| {
             transfers.into_iter().for_each(|told| lines.entry(told.name).or_default().push(told.state));

@@ -250,6 +250,7 @@ fn known_capabilities(mut capabilities: Vec<String>) -> Vec<String> {
             GET_NAMES_CAPABILITY,
             OWNER_ONLY_CAPABILITY,
             RAW_NAMES_CAPABILITY,
+            ROOM_FILES_CAPABILITY,
             ZEROS_CAPABILITY,
         ]
         .contains(&text.as_str())

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use serde_json::json;
-use shared::UserName;
 use shared::names::name_encoding;
 use shared::names::numbered_component;
 use shared::safe_text::{safe_line, safe_path};
+use shared::{FileName, UserName};
 
 use super::CommandOutput;
 use super::bar_screen::bars_on_terminal;
@@ -19,8 +19,8 @@ use super::human_format::{file_count, format_size, short_duration, silent_words,
 use super::json::{file_json, summary_json};
 use super::progress_bar::{ByteProgressBar, terminal_columns};
 use super::progress_steps::ProgressSteps;
-use crate::engine::Error;
 use crate::engine::fetch::{FetchEvent, FetchSummary, FileNo, FileOutcome, FileReport, Slowdown};
+use crate::engine::{Error, ShareOrigin};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// The shortest fetch for which a rate is shown.
@@ -103,7 +103,9 @@ impl FetchBars {
             bars.tick(self.total.as_ref());
         }
         match event {
-            FetchEvent::Connecting { user } => self.connecting(user),
+            FetchEvent::Connecting { from } => self.connecting(from),
+            FetchEvent::SourceConnected { user } => self.add_source(user),
+            FetchEvent::VersionChosen { name, owner, others } => self.version_chosen(name, owner, others),
             FetchEvent::AwaitingRehash { name } => {
                 self.print_line(&format!(
                     "{} changed or grew at the source and is being hashed again there…",
@@ -158,7 +160,9 @@ impl FetchBars {
             FetchEvent::CollidingNames { one, other } => self.report_collision(one, other),
             FetchEvent::Checking { file, name, size, bytes } => self.checking(*file, name.as_str(), *size, *bytes),
             FetchEvent::Resolved { files, bytes } => self.resolved(*files, *bytes),
-            FetchEvent::Started { file, name, size, resumed } => self.started(*file, name.as_str(), *size, *resumed),
+            FetchEvent::Started { file, name, size, resumed, .. } => {
+                self.started(*file, name.as_str(), *size, *resumed)
+            }
             FetchEvent::Opened { .. } => {}
             FetchEvent::Verified { file, bytes } => self.verified(*file, *bytes),
             FetchEvent::Finished { file, report } => self.finished(*file, report),
@@ -255,14 +259,28 @@ impl FetchBars {
         (self.done_bytes, self.bytes)
     }
 
-    fn connecting(&mut self, user: &UserName) {
-        self.sources.push(user.clone());
+    fn connecting(&mut self, from: &ShareOrigin) {
+        self.sources.extend(from.user().cloned());
         if self.output.is_animated() {
             let spinner = self.multi.add(ProgressBar::new_spinner());
-            spinner.set_message(format!("connecting to {user}"));
+            spinner.set_message(format!("connecting to {from}"));
             spinner.enable_steady_tick(PROGRESS_INTERVAL);
             self.spinner = Some(spinner);
         }
+    }
+
+    fn version_chosen(&mut self, name: &FileName, owner: &UserName, others: &[UserName]) {
+        if self.output.is_json() {
+            return self.print_object("version", &json!({ "name": name, "user": owner, "others": others }));
+        }
+        let others: Vec<&str> = others.iter().map(UserName::as_str).collect();
+        let (name, first) = (name_encoding::display_name(name.as_str()), others.first().copied().unwrap_or_default());
+        let text = format!(
+            "{name} is not the same everywhere: {owner}'s is the newest and comes, not that of {}; \
+             for another, name its owner (`peer fetch {first} …`)",
+            others.join(", ")
+        );
+        self.print_line(&text);
     }
 
     fn report_collision(&mut self, one: &str, other: &str) {

@@ -14,6 +14,8 @@ use crate::sys::disk_name;
 #[derive(Debug)]
 pub(super) struct FetchedShares {
     profile: Profile,
+    /// The users with whom the files are shared.
+    audience: Audience,
     /// The folder that shared names are relative to; empty for a stream.
     root: PathBuf,
     /// True if a skipped file has the wanted content, so that it is shared as well.
@@ -26,14 +28,14 @@ pub(super) struct FetchedShares {
 
 impl FetchedShares {
     /// Starts without shares.
-    pub(super) fn new(profile: &Profile, request: &FetchRequest) -> Self {
+    pub(super) fn new(profile: &Profile, request: &FetchRequest, audience: Audience) -> Self {
         let root = match &request.destination {
             FetchDestination::Folder(path) | FetchDestination::FileOrFolder(path) => path.clone(),
             FetchDestination::Stream(_) | FetchDestination::Stdout => PathBuf::new(),
         };
         let skipped_is_same = request.if_exists == IfExists::SkipSame;
         let (parts, arrived) = (HashMap::new(), Vec::new());
-        Self { profile: profile.clone(), root, skipped_is_same, parts, arrived, changed: Arc::default() }
+        Self { profile: profile.clone(), audience, root, skipped_is_same, parts, arrived, changed: Arc::default() }
     }
 
     /// Returns the notification of further partial shares.
@@ -55,7 +57,7 @@ impl FetchedShares {
                 else {
                     return;
                 };
-                let audience = Audience::Everybody;
+                let audience = self.audience.clone();
                 let (mtime, executable, hash) = (stat.mtime, stat.executable, stat.hash);
                 let partial = PartialShare { audience, name, path: part.clone(), layout, mtime, executable, hash };
                 match self.profile.put_partial(&partial) {

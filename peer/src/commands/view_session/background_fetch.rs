@@ -19,7 +19,7 @@ use crate::engine::fetch::{
     fetch,
 };
 use crate::engine::node_event::FileTransfer;
-use crate::engine::{Error, LocalUser};
+use crate::engine::{Error, LocalUser, ShareOrigin};
 use crate::ui::{format_size, silent_words, slow_words};
 use crate::util::shell_words::shell_quote;
 
@@ -51,8 +51,8 @@ pub(super) enum BackgroundEvent {
 /// A fetch that the user stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct InterruptedFetch {
-    /// The user it fetched from.
-    pub(super) from: UserName,
+    /// The user or the room that it fetched from.
+    pub(super) from: ShareOrigin,
     /// The names that were asked for, separated by spaces.
     pub(super) name: String,
     /// Verified bytes on disk.
@@ -78,7 +78,7 @@ pub(super) struct BackgroundFetches {
 #[derive(Debug)]
 struct RunningFetch {
     number: u64,
-    from: UserName,
+    from: ShareOrigin,
     name: String,
     cancel: CancellationToken,
     /// True if all files were reported, so that stopping the fetch loses nothing.
@@ -102,7 +102,7 @@ impl BackgroundFetches {
             return Err(Error::Usage(format!("{MAX_FETCHES} downloads are running: wait for one, or /stop one")));
         }
         let request = FetchRequest {
-            from: from.clone(),
+            from: from.clone().into(),
             names: vec![RequestedName::for_text(name)],
             destination: FetchDestination::Folder(PathBuf::from(".")),
             if_exists: IfExists::SkipSame,
@@ -118,7 +118,7 @@ impl BackgroundFetches {
         let alive = self.alive.clone();
         self.started_count += 1;
         let number = self.started_count;
-        let (from, name, is_all_told) = (from.clone(), name.to_owned(), false);
+        let (from, name, is_all_told) = (request.from.clone(), name.to_owned(), false);
         let running = RunningFetch { number, from, name, cancel: cancel.clone(), is_reported: is_all_told };
         let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(move || {
             let ending = FetchEndGuard(number, tell.clone());
@@ -145,7 +145,7 @@ impl BackgroundFetches {
         // Names that look alike on the screen mean the same fetch.
         let key = name.map(matching_key);
         let is_named = |running: &RunningFetch| key.as_ref().is_none_or(|key| matching_key(&running.name) == *key);
-        let is_meant = |running: &&RunningFetch| running.from == *from && is_named(running);
+        let is_meant = |running: &&RunningFetch| running.from.user() == Some(from) && is_named(running);
         let meant: Vec<&RunningFetch> = self.running.iter().filter(is_meant).collect();
         match (&meant[..], name) {
             ([], Some(name)) => {
@@ -241,7 +241,7 @@ fn run_fetch(
         Ok(runtime) => runtime,
         Err(error) => return Some(BackgroundEvent::Problem(error.to_string())),
     };
-    let telling = ProgressPublisher::new(&request.from);
+    let telling = ProgressPublisher::new();
     let mut words = FetchEventTranslator::new(number, tell.clone());
     let mut told = false;
     let mut report = |event: FetchEvent<'_>| {
@@ -363,6 +363,8 @@ impl FetchEventTranslator {
                 self.send(BackgroundEvent::Problem(what));
             }
             FetchEvent::Connecting { .. }
+            | FetchEvent::SourceConnected { .. }
+            | FetchEvent::VersionChosen { .. }
             | FetchEvent::Checking { .. }
             | FetchEvent::Opened { .. }
             | FetchEvent::ContentChanged { .. }
@@ -432,8 +434,8 @@ impl InterruptedFetch {
 }
 
 /// Returns the command line that resumes a fetch.
-fn resume_command(from: &UserName, name: &str) -> String {
-    safe_line(&format!("peer fetch {}", shell_quote(&[from.as_str(), name]))).into_owned()
+fn resume_command(from: &ShareOrigin, name: &str) -> String {
+    safe_line(&format!("peer fetch {}", shell_quote(&[&from.to_string(), name]))).into_owned()
 }
 
 fn path_text(path: &Path) -> String {
@@ -447,8 +449,8 @@ mod tests {
     #[test]
     fn a_file_that_is_started_again_counts_once() {
         let mut words = FetchEventTranslator::new(1, mpsc::unbounded_channel().0);
-        let name = "film.mkv".parse().unwrap();
-        let started = |size, resumed| FetchEvent::Started { file: 0, name: &name, size, resumed };
+        let (owner, name) = ("bob".parse().unwrap(), "film.mkv".parse().unwrap());
+        let started = |size, resumed| FetchEvent::Started { file: 0, owner: &owner, name: &name, size, resumed };
         words.handle_event(&FetchEvent::Resolved { files: 2, bytes: 150 });
         words.handle_event(&started(100, 10));
         words.handle_event(&FetchEvent::Verified { file: 0, bytes: 20 });

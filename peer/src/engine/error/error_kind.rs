@@ -74,10 +74,12 @@ impl Error {
             Self::Room(error) => room_kind(error),
             Self::UnknownUser(_)
             | Self::SimilarUsers(_)
+            | Self::NobodyInRoom(_)
             | Self::Offline(_)
             | Self::Unreachable(_)
             | Self::OfflineWithoutKey(_)
             | Self::OutboxFull(..) => ErrorKind::Unavailable,
+            Self::NoRoomFiles(_) => ErrorKind::Refused,
             Self::Link { source, .. } => link_kind(source),
             Self::Stream { source, .. } => stream_kind(source),
             Self::NoTracker { .. } => ErrorKind::Network,
@@ -91,7 +93,10 @@ impl Error {
             | Self::TrackerKeyConflict { .. }
             | Self::TrackerKeyDeclined { .. }
             | Self::FalseAnnouncement { .. } => ErrorKind::IdentityChanged,
-            Self::NotShared { .. } | Self::NoLongerShared { .. } | Self::NobodyShares(_) => ErrorKind::NotShared,
+            Self::NotShared { .. }
+            | Self::NotSharedInRoom { .. }
+            | Self::NoLongerShared { .. }
+            | Self::NobodyShares(_) => ErrorKind::NotShared,
             Self::Unreadable { .. } => ErrorKind::Network,
             Self::Integrity(_) | Self::Stale { .. } | Self::KeepsChanging { .. } | Self::ChangedInStream { .. } => {
                 ErrorKind::Integrity

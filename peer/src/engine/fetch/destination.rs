@@ -78,7 +78,7 @@ impl TargetPlanner {
             }
             FetchDestination::Folder(path) | FetchDestination::FileOrFolder(path) => (path.as_path(), None),
         };
-        let tree = Arc::new(DestinationTree::open(folder.to_owned(), request.from.clone())?);
+        let tree = Arc::new(DestinationTree::open(folder.to_owned())?);
         let name_allocator = NameAllocator::new(resolved.files.iter().map(|wanted| &wanted.local));
         tree.restore_placed(&request.arrived);
         let collisions = NameCollisions::find(&resolved.files);
@@ -103,7 +103,8 @@ impl TargetPlanner {
         let if_exists = self.if_exists;
         let collision = claimed.and_then(|local| self.collisions.of(local)).cloned();
         let contested = collision.is_some() || claimed.is_some_and(|local| self.name_allocator.is_contested(local));
-        let mut target = FileTarget::new(self.destination_folder(below), name, collision, if_exists);
+        let mut target =
+            FileTarget::new(self.destination_folder(below), resolved.owner.clone(), name, collision, if_exists);
         let folder = target.folder.open_existing()?;
         // Before a number is allocated: the content may exist under any number.
         if let Some(folder) = &folder

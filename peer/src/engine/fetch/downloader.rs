@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use shared::content::Manifest;
 use shared::peer::{GET_NAMES_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest};
-use shared::{ContentHash, GroupLayout, UntrustedText, UserName, ZeroRuns};
+use shared::{ContentHash, GroupLayout, UntrustedText, ZeroRuns};
 use tokio::sync::mpsc;
 
 use super::FileNo;
@@ -26,15 +26,9 @@ const BUSY_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// A downloader without work asks the plan again after this time, because runs of others become late without an event.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The first source of a round: the owner of the names, if reachable,
-/// whose descriptions of the files are taken as given.
-const FIRST_SOURCE: SourceNo = 0;
-
 /// The state that all downloaders of a round share.
 #[derive(Debug)]
 pub(super) struct DownloadContext {
-    /// The user whose names the files have.
-    pub(super) owner: UserName,
     pub(super) plan: Arc<SharedPlan>,
     pub(super) jobs: Arc<Vec<FileJob>>,
     pub(super) writer: WriterHandle,
@@ -187,11 +181,10 @@ impl StreamDownloader<'_> {
             let (file, ask) = match work {
                 WorkItem::Manifest(file) => (file, PeerRequest::Manifest { hash: self.context.job(file)?.stat.hash }),
                 WorkItem::Run { file, start, end } => {
-                    let stat = &self.context.job(file)?.stat;
+                    let FileJob { owner, stat, .. } = self.context.job(file)?;
                     // Only the owner is told the name: for other sources, the
                     // name of a privately offered file may be a secret.
-                    let is_theirs =
-                        *self.link.user() == self.context.owner && self.link.has_capability(GET_NAMES_CAPABILITY);
+                    let is_theirs = self.link.user() == owner && self.link.has_capability(GET_NAMES_CAPABILITY);
                     let name = is_theirs.then(|| stat.name.clone());
                     (file, PeerRequest::Get { hash: stat.hash, ranges: vec![(start, end)], name })
                 }
@@ -279,7 +272,7 @@ impl StreamDownloader<'_> {
         let job = self.context.job(file)?;
         let layout = job.layout;
         let described = manifest_header(answer, &job.stat.hash, &layout);
-        if described.is_none() && self.source != FIRST_SOURCE {
+        if described.is_none() && *self.link.user() != job.owner {
             // Not a proof against this source: the owner's description,
             // which every job rests on, may be the wrong one.
             self.in_flight.pop_front();

@@ -1,11 +1,12 @@
 //! Driver of a fetch: does what the [session](super::session) asks for, with tasks, sockets and the writer, and tells it
 //! what happened.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::UserName;
 use shared::peer::FileStat;
+use shared::{RoomId, UserName};
 use tokio_util::sync::CancellationToken;
 
 use super::destination::{FolderTimestamp, TargetPlanner};
@@ -14,10 +15,11 @@ use super::partial_file::{find_version, remove_version};
 use super::report_builder::{FailureReason, FetchReportBuilder};
 use super::session::{ChangedFile, FetchSession};
 use super::source_dialer::{ConnectedSource, SourceDialer};
-use super::source_listing;
+use super::source_listing::{self, SourceShares};
 use super::writer::FileJob;
 use super::{
     FetchDestination, FetchEvent, FetchEventHandler, FetchReport, FetchRequest, FileNo, REHASH_TIMEOUT, RequestedName,
+    SourcePolicy,
 };
 use crate::engine::{Error, run_blocking};
 use crate::net::link::Link;
@@ -34,21 +36,37 @@ pub(super) struct FetchDriver<'a> {
     request: &'a FetchRequest,
     cancel: &'a CancellationToken,
     session: FetchSession<'a>,
-    /// The latest link to the owner of the names; `Err`: the reason why the owner can't be reached.
-    owner_link: Result<Link, FailureReason>,
+    /// The room whose files are fetched.
+    room: Option<RoomId>,
+    /// The latest links to the owners of the names, and to others who are known to have some of the files.
+    links: HashMap<UserName, Link>,
+    /// The reason why an owner can't be reached.
+    unreachable: Option<FailureReason>,
+}
+
+/// The users who were connected to resolve the names.
+#[derive(Debug, Default)]
+pub(super) struct ResolvingPeers {
+    /// The room whose members they are.
+    pub(super) room: Option<RoomId>,
+    pub(super) links: Vec<Link>,
+    /// The reason why the owner of the names isn't among them.
+    pub(super) unreachable: Option<Error>,
 }
 
 impl<'a> FetchDriver<'a> {
     pub(super) fn new(
         dialer: &'a SourceDialer,
-        owner_link: Result<Link, Error>,
+        peers: ResolvingPeers,
         request: &'a FetchRequest,
         events: FetchEventHandler<'a>,
         cancel: &'a CancellationToken,
     ) -> Self {
         let session = FetchSession::new(request, FetchReportBuilder::new(events));
-        let owner_link = owner_link.map_err(|error| FailureReason::of(&error));
-        Self { dialer, request, cancel, session, owner_link }
+        let ResolvingPeers { room, links, unreachable } = peers;
+        let links = links.into_iter().map(|link| (link.user().clone(), link)).collect();
+        let unreachable = unreachable.map(|error| FailureReason::of(&error));
+        Self { dialer, request, cancel, session, room, links, unreachable }
     }
 
     /// Fetches the files that the names led to, and builds the report.
@@ -136,15 +154,16 @@ impl<'a> FetchDriver<'a> {
 
     /// Runs one round; returns also the files that changed meanwhile.
     async fn run_round(&mut self, jobs: Vec<FileJob>) -> (Result<(), Error>, Vec<ChangedFile>) {
-        let owner = match self.query_owner(&jobs).await {
-            Ok(owner) => owner,
+        let sources = match self.query_sources(&jobs).await {
+            Ok(sources) => sources,
             Err(error) => {
                 self.session.report.abort_jobs(&jobs, &error);
                 return (Err(error), Vec::new());
             }
         };
         let jobs = Arc::new(jobs);
-        match RoundDriver::start(self.dialer, self.request, &mut self.session, jobs.clone(), owner) {
+        let unreachable = self.unreachable.clone();
+        match RoundDriver::start(self.dialer, self.request, &mut self.session, jobs.clone(), sources, unreachable) {
             Ok(round) => round.run(self.cancel).await,
             Err(error) => {
                 self.session.report.abort_jobs(&jobs, &error);
@@ -153,16 +172,49 @@ impl<'a> FetchDriver<'a> {
         }
     }
 
-    /// Returns the owner as a source of these files, with its groups of partial ones. The inner `Err` is the reason why
-    /// the owner can't be reached.
-    async fn query_owner(&self, jobs: &[FileJob]) -> Result<Result<ConnectedSource, FailureReason>, Error> {
-        let link = match &self.owner_link {
-            Ok(link) => link.clone(),
-            Err(reason) => return Ok(Err(reason.clone())),
-        };
-        let partial: Vec<FileNo> = (0..).zip(jobs).filter(|(_, job)| job.stat.partial).map(|(no, _)| no).collect();
-        let asked = ConnectedSource::query(link, (0..jobs.len()).collect(), jobs, &partial).await;
-        asked.map(Ok).map_err(|why| Error::stream(&self.request.from, why))
+    /// Returns the owners of these files as sources, with their groups of partial ones. In a room every member that was
+    /// connected is asked for the files of the others as well. Fails with [`Error::Stream`] if no source answers.
+    async fn query_sources(&mut self, jobs: &[FileJob]) -> Result<Vec<ConnectedSource>, Error> {
+        // The largest first: only so many are asked about.
+        let mut all: Vec<FileNo> = (0..jobs.len()).collect();
+        all.sort_by_key(|no| std::cmp::Reverse(jobs.get(*no).map(|job| job.layout.size())));
+        let (mut sources, mut failure) = (Vec::new(), None);
+        let mut links: Vec<(UserName, Link)> = self.links.clone().into_iter().collect();
+        links.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for (user, link) in links {
+            let owned: HashSet<FileNo> =
+                (0..).zip(jobs).filter(|(_, job)| job.owner == user).map(|(no, _)| no).collect();
+            let is_left_out = match &self.request.sources {
+                SourcePolicy::Only(users) => owned.is_empty() && !users.contains(&user),
+                SourcePolicy::Everybody | SourcePolicy::Also(_) => false,
+            };
+            let is_gone = link.is_closed() && owned.is_empty();
+            if is_left_out || is_gone || self.session.is_banned(&user) {
+                continue;
+            }
+            let is_member = self.room.is_some();
+            let asked = if is_member && !link.is_closed() {
+                ConnectedSource::query_member(link, &all, owned, jobs).await
+            } else {
+                let is_partial = |no: &FileNo| jobs.get(*no).is_some_and(|job| job.stat.partial);
+                let partial: Vec<FileNo> = owned.iter().copied().filter(is_partial).collect();
+                ConnectedSource::query(link, owned, jobs, &partial).await
+            };
+            match asked {
+                Ok(source) if is_member && source.has.files.is_empty() => {}
+                Ok(source) => {
+                    if is_member {
+                        self.session.report.tell(FetchEvent::SourceConnected { user: &user });
+                    }
+                    sources.push(source);
+                }
+                Err(why) => failure = Some(Error::stream(&user, why)),
+            }
+        }
+        match failure {
+            Some(error) if sources.is_empty() => Err(error),
+            _ => Ok(sources),
+        }
     }
 
     /// Resolves changed files again by name; returns the jobs of the next round.
@@ -170,7 +222,7 @@ impl<'a> FetchDriver<'a> {
         let mut jobs = Vec::new();
         let mut timeout = REHASH_TIMEOUT;
         for ChangedFile { job, .. } in changed {
-            match self.restat(&job.stat, &mut timeout).await {
+            match self.restat(&job.owner, &job.stat, &mut timeout).await {
                 Ok(described) => {
                     if let Some(target) = job.target.clone().filter(|_| described.stat.hash != job.stat.hash) {
                         let old = job.stat.hash;
@@ -202,7 +254,7 @@ impl<'a> FetchDriver<'a> {
                 fresh.push(file);
                 continue;
             }
-            match self.restat(&file.stat, &mut timeout).await {
+            match self.restat(&file.owner, &file.stat, &mut timeout).await {
                 Ok(ResolvedFile { stat, layout, .. }) => fresh.push(ResolvedFile { stat, layout, ..file }),
                 Err(error) => {
                     let (name, size) = (file.stat.name.as_str().to_owned(), file.stat.size);
@@ -219,28 +271,39 @@ impl<'a> FetchDriver<'a> {
 
     /// Resolves a file again by name. `timeout` is shared by a run of files: it is used up by one that stays stale and
     /// restored by one that answers.
-    async fn restat(&mut self, stat: &FileStat, timeout: &mut Duration) -> Result<ResolvedFile, Error> {
+    async fn restat(
+        &mut self,
+        owner: &UserName,
+        stat: &FileStat,
+        timeout: &mut Duration,
+    ) -> Result<ResolvedFile, Error> {
         let cancel = self.cancel;
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(Error::Interrupted),
-            asked = self.restat_by_name(stat, timeout) => asked,
+            asked = self.restat_by_name(owner, stat, timeout) => asked,
         }
     }
 
-    async fn restat_by_name(&mut self, stat: &FileStat, timeout: &mut Duration) -> Result<ResolvedFile, Error> {
-        let user: &UserName = &self.request.from;
+    async fn restat_by_name(
+        &mut self,
+        user: &UserName,
+        stat: &FileStat,
+        timeout: &mut Duration,
+    ) -> Result<ResolvedFile, Error> {
         if self.session.is_banned(user) {
             return Err(Error::Integrity(format!("{user} told a lie before")));
         }
-        let link = match &self.owner_link {
-            Ok(link) if !link.is_closed() => link.clone(),
+        let link = match self.links.get(user) {
+            Some(link) if !link.is_closed() => link.clone(),
             // A lost owner costs the timeout once; each further file
             // gets one second and not the whole wait again.
             _ => self.dialer.reconnect(user, std::mem::take(timeout).max(Duration::from_secs(1))).await?,
         };
-        self.owner_link = Ok(link.clone());
-        let asked = source_listing::stat_file(&link, &stat.name, *timeout, self.session.report.events()).await;
+        self.links.insert(user.clone(), link.clone());
+        self.unreachable = None;
+        let shares = SourceShares { link: &link, room: self.room };
+        let asked = source_listing::stat_file(shares, &stat.name, *timeout, self.session.report.events()).await;
         // One file that stays stale used up the wait; the next ones are asked once and not waited for.
         *timeout = if matches!(asked, Err(Error::Stale { .. })) { Duration::ZERO } else { REHASH_TIMEOUT };
         let missing = || Error::NotShared { user: user.clone(), name: stat.name.as_str().to_owned() };

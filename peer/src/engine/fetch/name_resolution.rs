@@ -10,14 +10,15 @@ use shared::names::name_encoding::display_name;
 use shared::peer::{FileStat, FolderTime, RAW_NAMES_CAPABILITY};
 use shared::{FileName, UntrustedText, UserName};
 
-use super::source_listing::{list_files, list_folder_times, list_folders, stat_file};
+use super::source_listing::{SourceShares, list_files, list_folder_times, list_folders, stat_file};
 use super::{FetchEvent, RequestedName};
 use crate::engine::Error;
-use crate::net::link::Link;
 
 /// A file to fetch.
 #[derive(Debug, Clone)]
 pub(super) struct ResolvedFile {
+    /// The user under whose name it is shared, who is asked about it again.
+    pub(super) owner: UserName,
     /// The source's description.
     pub(super) stat: FileStat,
     /// Its division into groups.
@@ -44,7 +45,7 @@ pub(super) struct ResolvedRequest {
 /// Resolves each name by asking the source. Fails when the link fails. A name that leads nowhere is in
 /// [`ResolvedRequest::missing`] instead.
 pub(super) async fn resolve_names(
-    link: &Link,
+    shares: SourceShares<'_>,
     names: &[RequestedName],
     timeout: Duration,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
@@ -53,11 +54,11 @@ pub(super) async fn resolve_names(
     let mut seen = HashSet::new();
     let several = names.len() > 1;
     for name in names {
-        match resolve_name(link, name, timeout, report).await {
+        match resolve_name(shares, name, timeout, report).await {
             Ok(mut found) => {
                 // A source without stand-ins means every name literally,
                 // even one that looks like a stand-in here.
-                if !link.has_capability(RAW_NAMES_CAPABILITY) && name.local.is_none() {
+                if !shares.link.has_capability(RAW_NAMES_CAPABILITY) && name.local.is_none() {
                     found.make_names_literal();
                 }
                 let mut files = found.files;
@@ -109,7 +110,7 @@ impl NameMatches {
     /// the first `depth` components cut off their local paths.
     async fn add_folders(
         &mut self,
-        link: &Link,
+        shares: SourceShares<'_>,
         prefix: &str,
         is_wanted: impl Fn(&FileName) -> bool,
         depth: usize,
@@ -118,7 +119,7 @@ impl NameMatches {
             "" => Some(name),
             above => name.strip_folder(above),
         };
-        let (folders, times) = tokio::try_join!(list_folders(link, prefix), list_folder_times(link, prefix))?;
+        let (folders, times) = tokio::try_join!(list_folders(shares, prefix), list_folder_times(shares, prefix))?;
         self.folders.extend(folders.into_iter().filter(&is_wanted).filter_map(local));
         let times = times.into_iter().filter(|time| is_wanted(&time.name));
         self.folder_times.extend(times.filter_map(|time| Some(FolderTime { name: local(time.name)?, ..time })));
@@ -144,7 +145,7 @@ impl NameMatches {
 }
 
 async fn resolve_name(
-    link: &Link,
+    shares: SourceShares<'_>,
     asked: &RequestedName,
     timeout: Duration,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
@@ -154,11 +155,11 @@ async fn resolve_name(
     // A name that can't travel may be typed as it is on disk; its stand-in is asked for.
     let name = text.parse::<FileName>().or_else(|_| FileName::from_raw(text.as_bytes()));
     if let Ok(name) = name
-        && let Some(stat) = stat_file(link, &name, timeout, report).await?
+        && let Some(stat) = stat_file(shares, &name, timeout, report).await?
     {
-        return single_file(link, asked, stat);
+        return single_file(shares, asked, stat);
     }
-    let nothing = || Error::NotShared { user: link.user().clone(), name: text.to_owned() };
+    let nothing = || Error::NotShared { user: shares.user().clone(), name: text.to_owned() };
     // An empty name comes from an unset shell variable, and would match everything.
     if text.is_empty() || asked.local.is_some() {
         return Err(nothing());
@@ -166,10 +167,10 @@ async fn resolve_name(
     let folder = text.trim_end_matches('/');
     let mut found = NameMatches::default();
     match parse_pattern(text) {
-        Some(pattern) => match_pattern(link, text, &pattern, &mut found).await?,
+        Some(pattern) => match_pattern(shares, text, &pattern, &mut found).await?,
         None if folder.is_empty() || folder == "." => {
             // Everything but hidden files, as in a shell: a hidden file can change how programs behave.
-            add_folder(link, "", "", &mut found).await?;
+            add_folder(shares, "", "", &mut found).await?;
             found.files.retain(|file| !is_hidden(&file.stat.name));
             found.folders.retain(|folder| !is_hidden(folder));
             found.folder_times.retain(|folder| !is_hidden(&folder.name));
@@ -177,12 +178,12 @@ async fn resolve_name(
         None => {
             // The local path begins with the folder itself, without those above it.
             let above = folder.rfind('/').map_or("", |slash| &folder[..=slash]);
-            add_folder(link, folder, above, &mut found).await?;
+            add_folder(shares, folder, above, &mut found).await?;
         }
     }
     if found.is_empty() {
         // Only after an exact miss: it lists everything that the source shares.
-        found = find_lookalikes(link, asked, timeout, report).await?;
+        found = find_lookalikes(shares, asked, timeout, report).await?;
     }
     if found.is_empty() { Err(nothing()) } else { Ok(found) }
 }
@@ -203,15 +204,15 @@ fn normalize_path(text: &str) -> String {
     clean
 }
 
-fn single_file(link: &Link, asked: &RequestedName, stat: FileStat) -> Result<NameMatches, Error> {
-    let file = resolved_file(link.user(), stat, None)?;
+fn single_file(shares: SourceShares<'_>, asked: &RequestedName, stat: FileStat) -> Result<NameMatches, Error> {
+    let file = resolved_file(shares.user(), stat, None)?;
     let local = asked.local.clone().unwrap_or(file.local);
     Ok(NameMatches { files: vec![ResolvedFile { local, ..file }], is_file: true, ..NameMatches::default() })
 }
 
 /// Finds names that look like the requested one: in another normal form, or as they are displayed.
 async fn find_lookalikes(
-    link: &Link,
+    shares: SourceShares<'_>,
     asked: &RequestedName,
     timeout: Duration,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
@@ -224,14 +225,14 @@ async fn find_lookalikes(
     let (mut names, mut folders) = (Vec::new(), BTreeSet::new());
     // All names are compared: an invisible character may stand
     // anywhere, even at the start, so no prefix is safe.
-    for stat in list_files(link, "").await?.into_iter().flatten() {
+    for stat in list_files(shares, "").await?.into_iter().flatten() {
         if folder.len() == text.len() && is_meant(stat.name.as_str()) {
             names.push(stat.name);
         } else if let Some(above) = ancestor(stat.name.as_str(), depth).filter(|above| is_meant(above)) {
             folders.insert(above.to_owned());
         }
     }
-    let empty = list_folders(link, "").await?;
+    let empty = list_folders(shares, "").await?;
     folders.extend(
         empty
             .iter()
@@ -239,19 +240,19 @@ async fn find_lookalikes(
             .filter(|top| is_meant(top)),
     );
     if let ([name], true) = (names.as_slice(), folders.is_empty())
-        && let Some(stat) = stat_file(link, name, timeout, report).await?
+        && let Some(stat) = stat_file(shares, name, timeout, report).await?
     {
-        return single_file(link, asked, stat);
+        return single_file(shares, asked, stat);
     }
     let mut found = NameMatches::default();
     for name in names {
-        if let Some(stat) = stat_file(link, &name, timeout, report).await? {
-            found.files.push(resolved_file(link.user(), stat, None)?);
+        if let Some(stat) = stat_file(shares, &name, timeout, report).await? {
+            found.files.push(resolved_file(shares.user(), stat, None)?);
         }
     }
     for folder in folders {
         let above = folder.rfind('/').map_or("", |slash| &folder[..=slash]);
-        add_folder(link, &folder, above, &mut found).await?;
+        add_folder(shares, &folder, above, &mut found).await?;
     }
     Ok(found)
 }
@@ -267,18 +268,23 @@ fn ancestor(name: &str, depth: usize) -> Option<&str> {
     Some(&name[..slash])
 }
 
-async fn match_pattern(link: &Link, text: &str, pattern: &NamePattern, found: &mut NameMatches) -> Result<(), Error> {
-    match_pattern_below(link, text, pattern, &pattern.prefix, found).await?;
+async fn match_pattern(
+    shares: SourceShares<'_>,
+    text: &str,
+    pattern: &NamePattern,
+    found: &mut NameMatches,
+) -> Result<(), Error> {
+    match_pattern_below(shares, text, pattern, &pattern.prefix, found).await?;
     if found.is_empty() && !pattern.prefix.is_empty() {
         // The part before the first wildcard may be spelled differently at the source.
-        match_pattern_below(link, text, pattern, "", found).await?;
+        match_pattern_below(shares, text, pattern, "", found).await?;
     }
     Ok(())
 }
 
 /// Adds the matches among the names that start with `prefix`.
 async fn match_pattern_below(
-    link: &Link,
+    shares: SourceShares<'_>,
     text: &str,
     pattern: &NamePattern,
     prefix: &str,
@@ -287,33 +293,33 @@ async fn match_pattern_below(
     // As in a shell, wildcards match hidden names only if the pattern names a dot.
     let hidden = text.starts_with('.') || text.contains("/.");
     let matches = |name: &FileName| pattern.matches_any_level(name.as_str()) && (hidden || !is_hidden(name));
-    for entry in list_files(link, prefix).await? {
+    for entry in list_files(shares, prefix).await? {
         match entry {
             Ok(stat) if matches(&stat.name) => {
                 let below = parent_prefix(stat.name.as_str(), pattern.depth).to_owned();
-                found.add_file(link.user(), stat, &below);
+                found.add_file(shares.user(), stat, &below);
             }
-            Err(name) if pattern.matches(name.as_received()) => found.add_invalid(link.user(), &name),
+            Err(name) if pattern.matches(name.as_received()) => found.add_invalid(shares.user(), &name),
             _ => {}
         }
     }
     // Empty folders match as well; no file tells of them.
-    found.add_folders(link, prefix, matches, pattern.depth).await
+    found.add_folders(shares, prefix, matches, pattern.depth).await
 }
 
 /// Adds everything shared in and below `folder`; `above` is cut off the local paths.
-async fn add_folder(link: &Link, folder: &str, above: &str, found: &mut NameMatches) -> Result<(), Error> {
+async fn add_folder(shares: SourceShares<'_>, folder: &str, above: &str, found: &mut NameMatches) -> Result<(), Error> {
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-    let entries = list_files(link, &prefix).await?;
+    let entries = list_files(shares, &prefix).await?;
     found.files.reserve_exact(entries.len());
     for entry in entries {
         match entry {
-            Ok(stat) => found.add_file(link.user(), stat, above),
-            Err(name) => found.add_invalid(link.user(), &name),
+            Ok(stat) => found.add_file(shares.user(), stat, above),
+            Err(name) => found.add_invalid(shares.user(), &name),
         }
     }
     let is_inside = |name: &FileName| name.as_str() == folder || name.as_str().starts_with(&prefix);
-    found.add_folders(link, folder, is_inside, above.matches('/').count()).await
+    found.add_folders(shares, folder, is_inside, above.matches('/').count()).await
 }
 
 fn is_hidden(name: &FileName) -> bool {
@@ -331,7 +337,7 @@ pub(super) fn resolved_file(user: &UserName, stat: FileStat, below: Option<&str>
         Some(folder) => stat.name.strip_folder(folder).ok_or_else(lie)?,
         None => stat.name.last_component().parse().map_err(|_| lie())?,
     };
-    Ok(ResolvedFile { stat, layout, local })
+    Ok(ResolvedFile { owner: user.clone(), stat, layout, local })
 }
 
 /// A pattern with wildcards. As in a shell, `*` and `?` stop at a slash and `**` doesn't.

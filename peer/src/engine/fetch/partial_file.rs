@@ -408,7 +408,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 
 fn origin(target: &FileTarget, stat: &FileStat) -> FileOrigin {
     let FileStat { mtime, mtime_ns, executable, .. } = *stat;
-    FileOrigin { user: target.folder.owner().clone(), mtime, mtime_ns, executable }
+    FileOrigin { user: target.owner().clone(), mtime, mtime_ns, executable }
 }
 
 /// Returns the modification time at the source; `None` if the system can't represent it.

@@ -212,12 +212,14 @@ impl<'a> FetchSession<'a> {
         }
     }
 
-    /// Begins a round of these files; `plan` is for the same. The owner of the names is its first source, if reachable.
+    /// Begins a round of these files; `plan` is for the same. Its first sources are the owners of the names, as far as they
+    /// can be reached, and others who are known to have some; `unreachable` is the reason why an owner can't be.
     pub(super) fn begin_round(
         &mut self,
         jobs: Arc<Vec<FileJob>>,
         plan: Arc<SharedPlan>,
-        owner: Result<SourceFiles, FailureReason>,
+        sources: Vec<(UserName, SourceFiles)>,
+        unreachable: Option<FailureReason>,
         now: Instant,
     ) {
         self.rounds += 1;
@@ -227,16 +229,16 @@ impl<'a> FetchSession<'a> {
             pending_copies.waiting().for_each(|file| plan.hold(file));
         }
         let progress = vec![FileProgress::default(); jobs.len()];
-        // Two requested searches instead of one: without the owner, even small files are worth a search.
-        let searches_requested = if owner.is_err() { 2 } else { 1 };
+        // Two requested searches instead of one: without an owner, even small files are worth a search.
+        let searches_requested = if unreachable.is_some() { 2 } else { 1 };
         self.round = RoundState { jobs, plan, progress, pending_copies, searches_requested, ..RoundState::default() };
         self.actions.clear();
         let banned = self.banned_users.iter().cloned();
         self.actions.extend(banned.map(|user| SessionAction::ExcludeUser { user }));
         self.actions.push_back(SessionAction::Search { requested: searches_requested });
-        match owner {
-            Ok(files) => self.add_source(self.request.from.clone(), files, now),
-            Err(reason) => self.round.last_failure = Some(reason),
+        self.round.last_failure = unreachable;
+        for (user, files) in sources {
+            self.add_source(user, files, now);
         }
     }
 
@@ -330,7 +332,7 @@ impl<'a> FetchSession<'a> {
             let times = self.change_counts.entry(job.reported_no).or_default();
             *times += 1;
             if *times >= MAX_CHANGES {
-                let (user, name, times) = (self.request.from.clone(), stat.name.as_str().to_owned(), *times);
+                let (user, name, times) = (job.owner.clone(), stat.name.as_str().to_owned(), *times);
                 self.report.fail_job(&job, Error::KeepsChanging { user, name, times });
                 return None;
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use shared::peer::{PeerErrorCode, PeerReply, PeerRequest, ZEROS_CAPABILITY};
+use shared::peer::{PeerErrorCode, PeerReply, PeerRequest, ROOM_FILES_CAPABILITY, ZEROS_CAPABILITY};
 use shared::{GroupSet, UserName};
 use tokio::time::Instant;
 
@@ -30,6 +30,8 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// The pause before the next attempt to reach the node.
 const NODE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Files about which a member of a room is asked in one search, the largest first.
+const MAX_MEMBER_QUERIES: usize = 256;
 /// Queries in flight at a time.
 const QUERIES_IN_FLIGHT: usize = 64;
 /// Time for the answers to one batch of queries.
@@ -79,6 +81,20 @@ impl ConnectedSource {
             }
         }
         Ok(Self { link, has: SourceFiles { files, partial_files } })
+    }
+
+    /// Builds a source of a room's files: a member, who is asked which of the `due` ones it has, whatever their names
+    /// there. `owned` are those that it described itself.
+    pub(super) async fn query_member(
+        link: Link,
+        due: &[FileNo],
+        owned: HashSet<FileNo>,
+        jobs: &[FileJob],
+    ) -> Result<Self, StreamError> {
+        let is_sure = |file: &FileNo| owned.contains(file) && jobs.get(*file).is_some_and(|job| !job.stat.partial);
+        let unsure: Vec<FileNo> = due.iter().copied().filter(|file| !is_sure(file)).take(MAX_MEMBER_QUERIES).collect();
+        let files = owned.into_iter().chain(unsure.iter().copied()).collect();
+        Self::query(link, files, jobs, &unsure).await
     }
 }
 
@@ -149,14 +165,22 @@ impl SourceDialer {
         has: HashSet<FileNo>,
         jobs: &[FileJob],
     ) -> Result<ConnectedSource, Error> {
-        let link = self.dial(target).await?;
-        // Whoever never answers leaves nothing on record.
-        let (me, user, fingerprint) = (self.local_user.clone(), target.user.clone(), target.fingerprint);
-        run_blocking(move || peer_lookup::check_key(&me, &user, fingerprint)).await?;
+        let link = self.dial_listed(target).await?;
         // The catalogue lists partial files, too. A file of one group is never shared in part.
         let several = |file: &FileNo| jobs.get(*file).is_some_and(|job| job.layout.group_count() > 1);
         let unsure: Vec<FileNo> = has.iter().copied().filter(several).collect();
         ConnectedSource::query(link, has, jobs, &unsure).await.map_err(|why| Error::stream(&target.user, why))
+    }
+
+    /// Dials a member of a room. Fails with [`Error::NoRoomFiles`] for a client that knows no files of rooms, and with the
+    /// errors of [`peer_lookup::dial`].
+    pub(super) async fn connect_member(&self, target: &link::DialTarget) -> Result<Link, Error> {
+        let link = self.dial_listed(target).await?;
+        if link.has_capability(ROOM_FILES_CAPABILITY) {
+            return Ok(link);
+        }
+        link.close(PeerErrorCode::Done);
+        Err(Error::NoRoomFiles(target.user.clone()))
     }
 
     /// Returns the acting user.
@@ -170,6 +194,15 @@ impl SourceDialer {
             link.close(code);
         }
         self.endpoint.drain().await;
+    }
+
+    /// Dials somebody whom the tracker lists and the user did not name.
+    async fn dial_listed(&self, target: &link::DialTarget) -> Result<Link, Error> {
+        let link = self.dial(target).await?;
+        // Whoever never answers leaves nothing on record.
+        let (me, user, fingerprint) = (self.local_user.clone(), target.user.clone(), target.fingerprint);
+        run_blocking(move || peer_lookup::check_key(&me, &user, fingerprint)).await?;
+        Ok(link)
     }
 
     async fn dial(&self, target: &link::DialTarget) -> Result<Link, Error> {

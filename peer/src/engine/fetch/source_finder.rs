@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use shared::UserName;
 use shared::peer::PeerErrorCode;
 use shared::tracker::{HashText, ListPeersReply, ListPeersRequest, ListedPeer, TrackerRequest, UserFilesReply};
+use shared::{RoomName, UserName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -17,6 +17,7 @@ use super::source_dialer::{ConnectedSource, SourceDialer};
 use super::writer::FileJob;
 use super::{FileNo, SourcePolicy};
 use crate::engine::peer_lookup::{self, TrackerClient};
+use crate::engine::room_contacts::{RoomContact, find_room_contacts};
 use crate::engine::{Error, LocalUser};
 use crate::net::tracker::TrackerConnection;
 use crate::net::{TrackerError, link};
@@ -57,11 +58,16 @@ pub(super) struct SourceFinder {
     pub(super) dialer: SourceDialer,
     pub(super) context: Arc<DownloadContext>,
     pub(super) policy: SourcePolicy,
+    /// The room whose files are fetched: its members are asked instead of the tracker.
+    pub(super) room: Option<RoomName>,
     pub(super) excluded_users: Arc<ExcludedUsers>,
     /// Number of searches requested by the coordinator.
     pub(super) searches_requested: watch::Receiver<u64>,
     pub(super) events: mpsc::UnboundedSender<SearchEvent>,
 }
+
+/// Dials under way: the user, true for one that the request names, and the outcome.
+type SourceCalls = JoinSet<(UserName, bool, Result<ConnectedSource, Error>)>;
 
 /// A listed user, and where they can be dialled for these files.
 type SourceCandidate = (UserName, Result<(link::DialTarget, HashSet<FileNo>), Error>);
@@ -134,7 +140,7 @@ impl SourceFinder {
 
     /// Dials all candidates concurrently and sends each as it answers.
     async fn search(&self, due: &[FileNo], missed: &mut HashSet<UserName>) {
-        let mut calls: JoinSet<(UserName, bool, Result<ConnectedSource, Error>)> = JoinSet::new();
+        let mut calls = SourceCalls::new();
         for user in self.named_users().iter().filter(|user| !self.excluded_users.contains(user)).cloned() {
             let (dialer, context, due) = (self.dialer.clone(), self.context.clone(), due.to_vec());
             calls.spawn(async move {
@@ -142,7 +148,11 @@ impl SourceFinder {
                 (user, true, called)
             });
         }
-        if !matches!(self.policy, SourcePolicy::Only(_)) {
+        if let (Some(room), false) = (&self.room, matches!(self.policy, SourcePolicy::Only(_))) {
+            if let Err(error) = self.call_members(room, due, &mut calls).await {
+                tracing::info!("nobody else is asked: {error}");
+            }
+        } else if !matches!(self.policy, SourcePolicy::Only(_)) {
             match self.find_candidates(due).await {
                 Ok(others) => {
                     let places = Arc::new(DialPlaces::new());
@@ -190,6 +200,32 @@ impl SourceFinder {
             // Fails only when the coordinator is gone.
             let _ = self.events.send(sought);
         }
+    }
+
+    /// Calls the members of a room who are online and not sources yet, and asks each which of these files it has.
+    async fn call_members(&self, room: &RoomName, due: &[FileNo], calls: &mut SourceCalls) -> Result<(), Error> {
+        let contacts = find_room_contacts(self.dialer.local_user(), room).await?;
+        let is_new = |member: &RoomContact| {
+            !self.excluded_users.contains(&member.user) && !self.named_users().contains(&member.user)
+        };
+        let candidates = contacts.members.into_iter().filter(is_new).map(|member| {
+            (DialPriority { is_known: member.is_known, seen_at: member.seen_at }, (member.user, member.target))
+        });
+        let places = Arc::new(DialPlaces::new());
+        for (user, target) in in_dial_order(candidates.collect()) {
+            let (dialer, context, places) = (self.dialer.clone(), self.context.clone(), places.clone());
+            let due = due.to_vec();
+            calls.spawn(async move {
+                let called = async {
+                    let link = places.dial(dialer.connect_member(&target?)).await?;
+                    let asked = ConnectedSource::query_member(link, &due, HashSet::new(), &context.jobs).await;
+                    asked.map_err(|why| Error::stream(&user, why))
+                };
+                let called = called.await;
+                (user, false, called)
+            });
+        }
+        Ok(())
     }
 
     /// Returns the users who have some of these files according to the tracker, except named and excluded ones.

@@ -1,9 +1,10 @@
-//! Listings of a source: the descriptions of its files and folders, by its own answers over the link.
+//! Listings of a source: the descriptions of its files and folders, by its own answers over the link; of all that it
+//! grants, or of what it shares with a room.
 
 use std::time::Duration;
 
 use shared::peer::{FileStat, FolderTime, ListEntry, PeerErrorCode, PeerReply, PeerRequest};
-use shared::{FileName, UntrustedText};
+use shared::{FileName, RoomId, UntrustedText, UserName};
 use tokio::time::Instant;
 
 use super::FetchEvent;
@@ -22,9 +23,26 @@ const MAX_POLL_DELAY: Duration = Duration::from_secs(2);
 const MAX_FILES: usize = shared::limits::MAX_FILES_PER_USER;
 /// The most consecutive pages without files.
 const MAX_EMPTY_PAGES: u32 = 1000;
+
+/// The shares of a source that are asked about.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) struct SourceShares<'a> {
+    /// The link to the source.
+    pub(in crate::engine) link: &'a Link,
+    /// Only what is shared with this room; `None`: all that the source grants.
+    pub(in crate::engine) room: Option<RoomId>,
+}
+
+impl<'a> SourceShares<'a> {
+    /// Returns the source.
+    pub(super) fn user(&self) -> &'a UserName {
+        self.link.user()
+    }
+}
+
 /// Asks for the description of `name`; waits while its owner hashes it again. `None` if it isn't shared.
 pub(super) async fn stat_file(
-    link: &Link,
+    SourceShares { link, room }: SourceShares<'_>,
     name: &FileName,
     timeout: Duration,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
@@ -34,7 +52,7 @@ pub(super) async fn stat_file(
     let mut told = false;
     loop {
         let pause = backoff.next_delay();
-        match link.request(&PeerRequest::Stat { name: name.clone(), room: None }).await {
+        match link.request(&PeerRequest::Stat { name: name.clone(), room }).await {
             // Only the name that was asked for: an answer about
             // another file could place it under the wrong name.
             Ok(PeerReply::Stat(stat)) if stat.name == *name => return Ok(Some(stat)),
@@ -63,11 +81,11 @@ pub(super) async fn stat_file(
 
 /// Lists the files whose name starts with `prefix`; entries that can't be files stand for their received name.
 pub(in crate::engine) async fn list_files(
-    link: &Link,
+    SourceShares { link, room }: SourceShares<'_>,
     prefix: &str,
 ) -> Result<Vec<Result<FileStat, UntrustedText>>, Error> {
     let failed = |error| Error::stream(link.user(), error);
-    let ask = |cursor| PeerRequest::Files { prefix: Some(prefix.to_owned()), cursor, room: None };
+    let ask = |cursor| PeerRequest::Files { prefix: Some(prefix.to_owned()), cursor, room };
     let (mut sender, mut receiver) =
         with_timeout(PAGE_TIMEOUT, link.open_stream(&ask(None), StreamPriority::Request)).await.map_err(failed)?;
     let mut all: Vec<Result<FileStat, UntrustedText>> = Vec::new();
@@ -113,23 +131,23 @@ pub(in crate::engine) async fn list_files(
 }
 
 /// Lists the source's empty folders whose name starts with `prefix`; empty from a source that doesn't know the request.
-pub(super) async fn list_folders(link: &Link, prefix: &str) -> Result<Vec<FileName>, Error> {
-    let ask = |prefix, cursor| PeerRequest::Folders { prefix, cursor, room: None };
+pub(super) async fn list_folders(shares: SourceShares<'_>, prefix: &str) -> Result<Vec<FileName>, Error> {
+    let ask = |prefix, cursor| PeerRequest::Folders { prefix, cursor, room: shares.room };
     let page = |answer| match answer {
         PeerReply::FolderList { folders, next } => Some((folders, next)),
         _ => None,
     };
-    list_pages(link, prefix, ask, page, |folder| folder).await
+    list_pages(shares.link, prefix, ask, page, |folder| folder).await
 }
 
 /// Lists the modification times of folders whose name starts with `prefix`, with the same rule as [`list_folders`].
-pub(super) async fn list_folder_times(link: &Link, prefix: &str) -> Result<Vec<FolderTime>, Error> {
-    let ask = |prefix, cursor| PeerRequest::FolderTimes { prefix, cursor, room: None };
+pub(super) async fn list_folder_times(shares: SourceShares<'_>, prefix: &str) -> Result<Vec<FolderTime>, Error> {
+    let ask = |prefix, cursor| PeerRequest::FolderTimes { prefix, cursor, room: shares.room };
     let page = |answer| match answer {
         PeerReply::FolderTimes { folders, next } => Some((folders, next)),
         _ => None,
     };
-    list_pages(link, prefix, ask, page, |time| &time.name).await
+    list_pages(shares.link, prefix, ask, page, |time| &time.name).await
 }
 
 /// Lists page after page, as long as each begins behind the previous one.

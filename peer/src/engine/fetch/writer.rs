@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use shared::content::Manifest;
 use shared::peer::FileStat;
-use shared::{GroupLayout, ZeroRuns};
+use shared::{GroupLayout, UserName, ZeroRuns};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub(super) use self::stream_sink::StreamSink;
@@ -54,6 +54,8 @@ const MAX_POOLED_BUFFERS: usize = 8;
 /// A file to fetch: its description, layout and target.
 #[derive(Debug, Clone)]
 pub(super) struct FileJob {
+    /// The user under whose name it is shared.
+    pub(super) owner: UserName,
     pub(super) stat: FileStat,
     pub(super) layout: GroupLayout,
     /// `None` for a stream destination.

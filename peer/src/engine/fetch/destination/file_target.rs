@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use shared::names::numbered_component;
-use shared::{ContentHash, FileName};
+use shared::{ContentHash, FileName, UserName};
 
 use super::folder_tree::DestinationFolder;
 use super::local_names::{CollisionGroup, NameSpelling, PartialTag};
@@ -22,6 +22,8 @@ const MAX_NUMBERED_NAMES: u32 = 10_000;
 #[derive(Debug, Clone)]
 pub(in crate::engine::fetch) struct FileTarget {
     pub(in crate::engine::fetch) folder: DestinationFolder,
+    /// The owner of the file's name, recorded in its partial file.
+    owner: UserName,
     preferred_name: PreferredName,
     spelling: NameSpelling,
     /// The first number to try; other files of the fetch have the lower ones.
@@ -80,19 +82,25 @@ impl FileTarget {
     /// Builds the target of a file with its own name, until something else is found to have that.
     pub(super) const fn new(
         folder: DestinationFolder,
+        owner: UserName,
         preferred_name: PreferredName,
         collision: Option<Arc<CollisionGroup>>,
         if_exists: IfExists,
     ) -> Self {
         let (spelling, first_number, skips_first_name) = (NameSpelling::Own, 0, false);
-        Self { folder, preferred_name, spelling, first_number, collision, skips_first_name, if_exists }
+        Self { folder, owner, preferred_name, spelling, first_number, collision, skips_first_name, if_exists }
     }
 
     /// Builds the target of a file of this name in a folder by itself.
     #[cfg(test)]
-    pub(in crate::engine::fetch) fn alone(path: &std::path::Path, name: &str, from: shared::UserName) -> Self {
-        let (folder, name) = (DestinationFolder::alone(path, from), PreferredName::Chosen(name.into()));
-        Self::new(folder, name, None, IfExists::SkipSame)
+    pub(in crate::engine::fetch) fn alone(path: &std::path::Path, name: &str, owner: UserName) -> Self {
+        let (folder, name) = (DestinationFolder::alone(path), PreferredName::Chosen(name.into()));
+        Self::new(folder, owner, name, None, IfExists::SkipSame)
+    }
+
+    /// Returns the owner of the file's name.
+    pub(in crate::engine::fetch) const fn owner(&self) -> &UserName {
+        &self.owner
     }
 
     /// Decides about what has the first name in its folder.

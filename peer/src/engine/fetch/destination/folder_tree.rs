@@ -9,7 +9,6 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use shared::UserName;
 use shared::names::name_encoding::encode_component;
 use shared::safe_text::safe_path;
 
@@ -28,8 +27,6 @@ const TIME_ROUNDING_SECONDS: i64 = 2;
 #[derive(Debug)]
 pub(super) struct DestinationTree {
     path: PathBuf,
-    /// The owner of the fetched names, recorded in partial files.
-    owner: UserName,
     /// Empty until the destination exists.
     root: OnceLock<Arc<FolderHandle>>,
     folder_cache: Mutex<FolderCache>,
@@ -123,13 +120,13 @@ impl DestinationTree {
     }
 
     /// Opens the root if it exists.
-    pub(super) fn open(path: PathBuf, from: UserName) -> Result<Self, Error> {
+    pub(super) fn open(path: PathBuf) -> Result<Self, Error> {
         let root = match FolderHandle::open(&path) {
             Ok(folder) => OnceLock::from(Arc::new(folder)),
             Err(why) if why.kind() == io::ErrorKind::NotFound => OnceLock::new(),
             Err(why) => return Err(Error::disk(&path)(why)),
         };
-        Ok(Self { path, owner: from, root, folder_cache: Mutex::default(), placed_files: Mutex::default() })
+        Ok(Self { path, root, folder_cache: Mutex::default(), placed_files: Mutex::default() })
     }
 
     /// Opens the root; makes it if it doesn't exist.
@@ -238,13 +235,8 @@ impl DestinationFolder {
 
     /// Builds a folder without a tree around it.
     #[cfg(test)]
-    pub(super) fn alone(path: &Path, from: UserName) -> Self {
-        Self { tree: Arc::new(DestinationTree::open(path.to_owned(), from).unwrap()), relative_path: "".into() }
-    }
-
-    /// Returns the owner of the fetched names.
-    pub(in crate::engine::fetch) fn owner(&self) -> &UserName {
-        &self.tree.owner
+    pub(super) fn alone(path: &Path) -> Self {
+        Self { tree: Arc::new(DestinationTree::open(path.to_owned()).unwrap()), relative_path: "".into() }
     }
 
     /// Returns the state files that were in it at the first look.
@@ -448,17 +440,13 @@ mod tests {
 
     use super::*;
 
-    fn bob() -> UserName {
-        "bob".parse().unwrap()
-    }
-
     #[test]
     fn folders_that_cannot_have_their_names_get_others_and_are_found_again() {
         let home = tempfile::tempdir().unwrap();
         // No file system here holds more than 255 bytes.
         let below: Arc<str> = format!("docs/{}/sub", "x".repeat(300)).into();
         for made in [true, false] {
-            let tree = DestinationTree::open(home.path().to_owned(), bob()).unwrap();
+            let tree = DestinationTree::open(home.path().to_owned()).unwrap();
             assert!(tree.enter(&below, made).unwrap().is_some(), "made: {made}");
             let place = DestinationFolder { tree: Arc::new(tree), relative_path: below.clone() };
             assert!(place.is_respelled() && place.path().is_dir(), "{:?}", place.path());
@@ -470,14 +458,14 @@ mod tests {
     fn looking_makes_nothing() {
         let home = tempfile::tempdir().unwrap();
         let root = home.path().join("not/there");
-        let tree = Arc::new(DestinationTree::open(root.clone(), bob()).unwrap());
+        let tree = Arc::new(DestinationTree::open(root.clone()).unwrap());
         let place = DestinationFolder { tree: tree.clone(), relative_path: "a/b".into() };
         assert!(place.open_existing().unwrap().is_none());
         assert!(!home.path().join("not").exists());
         place.open_or_create().unwrap();
         assert!(root.join("a/b").is_dir());
         fs::File::create(home.path().join("file")).unwrap();
-        assert!(matches!(DestinationTree::open(home.path().join("file"), bob()), Err(Error::Disk { .. })));
+        assert!(matches!(DestinationTree::open(home.path().join("file")), Err(Error::Disk { .. })));
     }
 
     #[test]

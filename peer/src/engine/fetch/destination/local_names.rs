@@ -351,6 +351,7 @@ mod tests {
             let layout = GroupLayout::of(content.len() as u64).unwrap();
             let local: FileName = local.parse().unwrap();
             ResolvedFile {
+                owner: "bob".parse().unwrap(),
                 stat: FileStat::new(local.clone(), ContentHash::of(content.as_bytes()), &layout),
                 layout,
                 local,

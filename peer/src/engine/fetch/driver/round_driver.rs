@@ -81,14 +81,15 @@ enum DriveEnd {
 }
 
 impl<'a, 'session> RoundDriver<'a, 'session> {
-    /// Starts the writer, the search for sources and the downloaders of the owner. Fails if the writer's threads can't
-    /// be started.
+    /// Starts the writer, the search for sources and the downloaders of the first sources; `unreachable` is the reason why
+    /// an owner of names isn't among them. Fails if the writer's threads can't be started.
     pub(super) fn start(
         dialer: &'a SourceDialer,
         request: &'a FetchRequest,
         session: &'a mut FetchSession<'session>,
         jobs: Arc<Vec<FileJob>>,
-        owner: Result<ConnectedSource, FailureReason>,
+        sources: Vec<ConnectedSource>,
+        unreachable: Option<FailureReason>,
     ) -> Result<Self, Error> {
         let in_order = request.destination.is_stream();
         // In order, more streams per source would only fill memory with groups that wait for their turn.
@@ -103,7 +104,6 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
         let (events, download_events) = mpsc::unbounded_channel();
         let rate_limit = request.limit.map(|limit| tokio::sync::Mutex::new(TokenBucket::new(limit, Instant::now())));
         let context = Arc::new(DownloadContext {
-            owner: request.from.clone(),
             plan: plan.clone(),
             jobs: jobs.clone(),
             writer,
@@ -112,8 +112,9 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
             chat_priority,
         });
         let mut new_links = HashMap::new();
-        let owner = owner.map(|source| take_link(&mut new_links, source));
-        session.begin_round(jobs, plan, owner, Instant::now());
+        let mut take = |source: ConnectedSource| (source.link.user().clone(), take_link(&mut new_links, source));
+        let sources = sources.into_iter().map(&mut take).collect();
+        session.begin_round(jobs, plan, sources, unreachable, Instant::now());
         let excluded_users = Arc::<ExcludedUsers>::default();
         let searches_requested = watch::Sender::new(1);
         let (events, search_events) = mpsc::unbounded_channel();
@@ -141,6 +142,7 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
             dialer: dialer.clone(),
             context,
             policy: request.sources.clone(),
+            room: request.from.room().cloned(),
             excluded_users,
             searches_requested: driver.searches_requested.subscribe(),
             events,

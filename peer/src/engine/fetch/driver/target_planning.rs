@@ -73,10 +73,17 @@ pub(super) async fn plan_targets(
 
 impl PlannedJobs {
     fn plan_stream(&mut self, files: Vec<ResolvedFile>, report: &mut FetchReportBuilder<'_>) {
-        for ResolvedFile { stat, layout, .. } in files {
+        for ResolvedFile { owner, stat, layout, .. } in files {
             if layout.group_bytes() <= MAX_STREAMED_GROUP_BYTES {
                 let (told_as, earlier) = (report.next_number(), EarlierRounds::default());
-                self.jobs.push(FileJob { stat, layout, target: None, reported_no: told_as, earlier_rounds: earlier });
+                self.jobs.push(FileJob {
+                    owner,
+                    stat,
+                    layout,
+                    target: None,
+                    reported_no: told_as,
+                    earlier_rounds: earlier,
+                });
             } else {
                 let why = "it is too large to be verified in memory: fetch it to a file".to_owned();
                 report.fail(stat.name.as_str().to_owned(), stat.size, None, Error::Usage(why));
@@ -152,7 +159,7 @@ impl PlannedJobs {
             for InspectedTarget {
                 decision: vacancy,
                 removed_outdated: outdated,
-                file: ResolvedFile { stat, layout, local },
+                file: ResolvedFile { owner, stat, layout, local },
             } in looked
             {
                 if outdated {
@@ -165,6 +172,7 @@ impl PlannedJobs {
                         let told_as = report.next_number();
                         let earlier = EarlierRounds::default();
                         self.jobs.push(FileJob {
+                            owner,
                             stat,
                             layout,
                             target: Some(spot),

@@ -36,7 +36,7 @@ pub(in crate::engine::fetch) fn remove_outdated(target: &FileTarget, hash: &Cont
         };
         state.0 != *hash
             && target.partial_stems(&state.0).iter().any(|own| own == stem)
-            && state.1.user == *target.folder.owner()
+            && state.1.user == *target.owner()
     };
     let states = target.folder.state_files();
     let prefixes = [format!(".{own}."), format!(".{own}~")];
@@ -71,8 +71,8 @@ fn remove_unused(folder: &FolderHandle, stem: &str) -> bool {
 }
 
 /// Returns the only requested file, if an earlier attempt left its partial file and state: they describe it, so that
-/// other sources can be asked when its owner can't. Blocks.
-pub(in crate::engine::fetch) fn file_from_state(request: &FetchRequest) -> Option<ResolvedFile> {
+/// other sources can be asked when its `owner` can't. Blocks.
+pub(in crate::engine::fetch) fn file_from_state(request: &FetchRequest, owner: &UserName) -> Option<ResolvedFile> {
     let [asked] = request.names.as_slice() else { return None };
     let name: FileName = asked.text.parse().ok()?;
     // Only the destination folder itself is searched, where `local` has a single component.
@@ -95,8 +95,8 @@ pub(in crate::engine::fetch) fn file_from_state(request: &FetchRequest) -> Optio
     let names = folder.names().ok()?;
     let is_of = |state: &&String| is_state(state) && prefixes.iter().any(|prefix| state.starts_with(prefix));
     let states = names.iter().filter(is_of);
-    let (stat, layout) = states.filter_map(|state| read_state(&folder, state, &name, &request.from)).next()?;
-    Some(ResolvedFile { stat, layout, local: local.parse().ok()? })
+    let (stat, layout) = states.filter_map(|state| read_state(&folder, state, &name, owner)).next()?;
+    Some(ResolvedFile { owner: owner.clone(), stat, layout, local: local.parse().ok()? })
 }
 
 fn read_state(folder: &FolderHandle, state: &str, name: &FileName, from: &UserName) -> Option<(FileStat, GroupLayout)> {

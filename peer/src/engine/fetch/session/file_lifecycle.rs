@@ -4,9 +4,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 
-use shared::UntrustedText;
 use shared::names::name_encoding;
 use shared::peer::PeerErrorCode;
+use shared::{UntrustedText, UserName};
 
 use super::source_lifecycle::SourceState;
 use super::{ChangedFile, FetchSession, RoundState, SessionAction};
@@ -246,8 +246,8 @@ impl FetchSession<'_> {
         };
         if !std::mem::replace(&mut progress.is_started, true) {
             progress.shown += resumed;
-            let (file, name, size) = (job.reported_no, &job.stat.name, job.layout.size());
-            self.report.tell(FetchEvent::Started { file, name, size, resumed });
+            let (file, owner, name, size) = (job.reported_no, &job.owner, &job.stat.name, job.layout.size());
+            self.report.tell(FetchEvent::Started { file, owner, name, size, resumed });
         }
     }
 
@@ -284,15 +284,22 @@ impl FetchSession<'_> {
     }
 
     fn unavailable_error(&self, source: SourceNo, file: FileNo, code: PeerErrorCode, why: UntrustedText) -> Error {
-        let owner = &self.request.from;
-        let user = self.round.source(source).map_or(owner, |source| &source.user).clone();
+        let Some(owner) = self.owner_of(file).cloned() else {
+            return Error::Internal("a source refused what it was not asked for".to_owned());
+        };
+        let user = self.round.source(source).map_or_else(|| owner.clone(), |source| source.user.clone());
         let name = self.shown_name(file);
         match code {
-            PeerErrorCode::NotFound => Error::NotShared { user: owner.clone(), name },
+            PeerErrorCode::NotFound => Error::NotShared { user: owner, name },
             PeerErrorCode::Stale => Error::Stale { user, name, why },
             PeerErrorCode::Internal => Error::Unreadable { user, name, why },
             code => Error::stream(&user, StreamError::Refused { code, message: why }),
         }
+    }
+
+    /// Returns the user under whose name a file is shared.
+    pub(super) fn owner_of(&self, file: FileNo) -> Option<&UserName> {
+        self.round.jobs.get(file).map(|job| &job.owner)
     }
 
     pub(super) fn shown_name(&self, file: FileNo) -> String {
@@ -366,7 +373,14 @@ mod tests {
             let layout = GroupLayout::of(size).unwrap();
             let stat = FileStat::new(name.parse().unwrap(), ContentHash::of(content.as_bytes()), &layout);
             let target = Some(FileTarget::alone(home.path(), name, "bob".parse().unwrap()));
-            FileJob { stat, layout, target, reported_no: 0, earlier_rounds: EarlierRounds::default() }
+            FileJob {
+                owner: "bob".parse().unwrap(),
+                stat,
+                layout,
+                target,
+                reported_no: 0,
+                earlier_rounds: EarlierRounds::default(),
+            }
         };
         let large = 3 << 20;
         let jobs = [

@@ -229,6 +229,7 @@ impl FetchSession<'_> {
     }
 
     fn fail_stranded_file(&mut self, file: FileNo) {
+        let Some(owner) = self.owner_of(file).cloned() else { return };
         let refusal = self.round.refusals.remove(&file);
         // Bytes in a stream can't be taken back, so only files on
         // disk are fetched again in their new version.
@@ -236,12 +237,12 @@ impl FetchSession<'_> {
             return self.put_aside(file, reason);
         }
         if refusal.as_ref().is_some_and(|reason| reason.is_content_changed && reason.kind == ErrorKind::Integrity) {
-            let (name, user) = (self.shown_name(file), self.request.from.clone());
-            return self.fail(file, Error::ChangedInStream { user, name });
+            let name = self.shown_name(file);
+            return self.fail(file, Error::ChangedInStream { user: owner, name });
         }
         let reason = refusal.or_else(|| self.round.last_failure.clone());
         let error = reason.map_or_else(
-            || Error::link(&self.request.from, LinkError::Lost("no source of this file is left".to_owned())),
+            || Error::link(&owner, LinkError::Lost("no source of this file is left".to_owned())),
             FailureReason::into_error,
         );
         self.fail(file, error);

@@ -78,7 +78,7 @@ fn job(file: FileNo, groups: u64, version: u32) -> FileJob {
     // A group less a byte at the end: sizes that are no multiple of a group.
     let layout = GroupLayout::of((groups << 20) - 1).unwrap();
     let stat = FileStat::new(format!("f{file}").parse().unwrap(), content(file, version), &layout);
-    FileJob { stat, layout, target: None, reported_no: file, earlier_rounds: EarlierRounds::default() }
+    FileJob { owner: user(0), stat, layout, target: None, reported_no: file, earlier_rounds: EarlierRounds::default() }
 }
 
 fn content(file: FileNo, version: u32) -> ContentHash {
@@ -87,7 +87,7 @@ fn content(file: FileNo, version: u32) -> ContentHash {
 
 fn request() -> FetchRequest {
     FetchRequest {
-        from: user(0),
+        from: user(0).into(),
         names: Vec::new(),
         destination: FetchDestination::Folder("here".into()),
         if_exists: IfExists::SkipSame,
@@ -184,9 +184,9 @@ impl<'a> Simulation<'a> {
                     self.session.report.fail_job(&old, Error::Integrity("the owner told a lie".to_owned()));
                     continue;
                 }
-                let FileJob { stat, layout, .. } = job(file, self.scene.sizes[file], self.version(file));
+                let FileJob { owner, stat, layout, .. } = job(file, self.scene.sizes[file], self.version(file));
                 let local = stat.name.clone();
-                jobs.extend(self.session.refetch(old, ResolvedFile { stat, layout, local }));
+                jobs.extend(self.session.refetch(old, ResolvedFile { owner, stat, layout, local }));
             }
         }
         true
@@ -203,11 +203,11 @@ impl<'a> Simulation<'a> {
         for source in &mut self.sources {
             (source.number, source.is_connected) = (None, false);
         }
-        let owner = match self.is_reachable(0) {
-            true => Ok(self.source_files(0)),
-            false => Err(FailureReason::of(&Error::Offline(user(0)))),
+        let (owner, unreachable) = match self.is_reachable(0) {
+            true => (vec![(user(0), self.source_files(0))], None),
+            false => (Vec::new(), Some(FailureReason::of(&Error::Offline(user(0))))),
         };
-        self.session.begin_round(self.jobs.clone(), self.plan.clone(), owner, self.now());
+        self.session.begin_round(self.jobs.clone(), self.plan.clone(), owner, unreachable, self.now());
     }
 
     /// The version of a file that its owner has now.
@@ -469,7 +469,7 @@ fn a_file_that_is_put_aside_takes_back_all_that_was_shown_of_it() {
     let jobs = Arc::new(vec![job(0, 10, 0)]);
     let plan = Arc::new(SharedPlan::new(FetchPlan::new([jobs[0].layout], 1, false)));
     let files = SourceFiles { files: HashSet::from([0]), partial_files: Vec::new() };
-    session.begin_round(jobs, plan.clone(), Ok(files), now);
+    session.begin_round(jobs, plan.clone(), vec![(user(0), files)], None, now);
     session.handle(SessionEvent::SearchCompleted(1), now);
     let opened = WriterEvent::FileOpened { file: 0, present: vec![false; 10], bytes: group, partial_path: None };
     let zeros = WriterEvent::ZerosVerified { file: 0, bytes: 2 * group };

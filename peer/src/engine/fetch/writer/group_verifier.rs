@@ -195,7 +195,14 @@ mod tests {
     fn order(content: &[u8]) -> FileJob {
         let layout = GroupLayout::of(content.len() as u64).unwrap();
         let stat = FileStat::new("x".parse().unwrap(), ContentHash::of(content), &layout);
-        FileJob { stat, layout, target: None, reported_no: 0, earlier_rounds: EarlierRounds::default() }
+        FileJob {
+            owner: "bob".parse().unwrap(),
+            stat,
+            layout,
+            target: None,
+            reported_no: 0,
+            earlier_rounds: EarlierRounds::default(),
+        }
     }
 
     #[test]
