@@ -22,6 +22,7 @@
 //!   │  get {hash, ranges, name?} ─► data {bytes} + that many bytes: the groups, in the order asked for
 //!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?, room?} / typing {} one way,
 //!   │                               ack {id} / refused {id, code, message} the other
+//!   │  room {id}                ──► see [`RoomRequest`] and [`RoomReply`]
 //! ```
 //!
 //! A `hello` has at most 1,024 bytes, and the dialer may have no second stream before the `welcome`. From its first
@@ -102,6 +103,8 @@
 //! room, with everybody. `manifest`, `have` and `get` go by content, whatever its audiences: one that admits the asking side
 //! is enough.
 
+mod room_frames;
+
 use serde::{Deserialize, Serialize};
 
 use crate::content::{ContentHash, GroupLayout};
@@ -109,6 +112,12 @@ use crate::hex::hex_text;
 use crate::names::{FileName, UserName};
 use crate::room::RoomId;
 use crate::untrusted_text::UntrustedText;
+
+pub use room_frames::{
+    MAX_ROOM_LOCATOR, MAX_ROOM_RECORD_BYTES, MAX_ROOM_RECORDS, MAX_ROOM_RUN_BYTES, MAX_ROOM_RUNS,
+    MAX_ROOM_SINGLE_RUN_BYTES, MAX_ROOM_VECTOR_PAGE, ROOMS_CAPABILITY, RoomReply, RoomRequest, RoomSummary,
+    RoomVectorEntry, SingleRunBytes,
+};
 
 /// The protocol's name in TLS (RFC 7301).
 pub const ALPN: &[u8] = b"vizinho/1";
@@ -202,6 +211,11 @@ pub enum PeerRequest {
         /// The name under which the other side shares the file; sent only to peers with [`GET_NAMES_CAPABILITY`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<FileName>,
+    },
+    /// From here on the stream carries [`RoomRequest`]s from the opener and [`RoomReply`]s back.
+    Room {
+        /// The room.
+        id: RoomId,
     },
     /// A request newer than this version.
     #[serde(other)]

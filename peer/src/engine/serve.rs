@@ -386,7 +386,7 @@ async fn answer_request(
         PeerRequest::Hello(_) | PeerRequest::Chat {} | PeerRequest::Get { .. } => {
             return Err(StreamError::Unexpected("a request was due"));
         }
-        PeerRequest::Unknown => {
+        PeerRequest::Room { .. } | PeerRequest::Unknown => {
             Err((PeerErrorCode::Protocol, format!("{} doesn't know that request", context.me.user)))
         }
     })

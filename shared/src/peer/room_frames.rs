@@ -1,0 +1,315 @@
+//! The frames of a `room` stream.
+//!
+//! A peer that lists [`ROOMS_CAPABILITY`] takes streams that begin with `room {id}`. Each side of a link opens at most one
+//! for a room, over which it pulls what it lacks and pushes what is new:
+//!
+//! ```text
+//! opener                                     acceptor
+//!   │  summary {digest, head?, epoch}  ──► summary {digest, head?, epoch}
+//!   │  records {after}                 ──► records {lengths, more} + each record: that many signed bytes, signature (64)
+//!   │  vector {after?}                 ──► vector {entries, more}
+//!   │  want {author, locator, above, missing_cuts} ──► runs {lengths, leads_to_cut} + the runs
+//!   │  new {run}                       ──► taken {}
+//! ```
+//!
+//! Replies come in the order of the requests. `summary` also tells the acceptor that the opener's copy changed: if the
+//! digests differ, it compares over a stream of its own. Equal digests end a comparison. Otherwise the opener asks for records, then
+//! for pages of the vector, and for each author that differs it repeats `want` until `runs` has no lengths. The formats
+//! of records and runs, and the meaning of the fields, are those of the `rooms` crate.
+//!
+//! `new` carries a message as soon as it is written, as a run of one. `taken` says that the acceptor has stored it. While
+//! its predecessors are missing there, or its author writes too fast, the reply is [`PeerErrorCode::Busy`], and the
+//! acceptor asks for it by itself.
+//!
+//! A request may be answered by `error {code, message}`: [`PeerErrorCode::Busy`] while the acceptor asks the tracker for
+//! records, for the opener is no member of whom it knows; [`PeerErrorCode::Unauthorised`] if it is no member;
+//! [`PeerErrorCode::NotFound`] if the acceptor isn't. Membership is checked at each request. When it ends, the stream is
+//! reset with [`PeerErrorCode::Unauthorised`].
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::PeerErrorCode;
+use crate::hex;
+use crate::room::{MessageHash, RecordHash, RoomDigest};
+use crate::{Fingerprint, UntrustedText};
+
+/// Capability: takes streams of rooms.
+pub const ROOMS_CAPABILITY: &str = "rooms/1";
+
+/// Most hashes in one list of a request.
+pub const MAX_ROOM_LOCATOR: usize = 40;
+/// Most authors in a page of a vector.
+pub const MAX_ROOM_VECTOR_PAGE: usize = 256;
+/// Most records in a reply.
+pub const MAX_ROOM_RECORDS: usize = 256;
+/// Longest run, as the `rooms` crate encodes it.
+pub const MAX_ROOM_RUN_BYTES: usize = 256 * 1024 + 8 * 256;
+/// Longest run of one message.
+pub const MAX_ROOM_SINGLE_RUN_BYTES: usize = 17 * 1024;
+/// Most runs in a reply.
+pub const MAX_ROOM_RUNS: usize = 4;
+/// Longest signed bytes of a record.
+pub const MAX_ROOM_RECORD_BYTES: usize = 1024;
+
+/// The state of a member's copy of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomSummary {
+    /// Equal for equal records and messages.
+    pub digest: RoomDigest,
+    /// The newest record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<RecordHash>,
+    /// Its epoch.
+    pub epoch: u64,
+}
+
+/// One author's messages, in a page of a vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomVectorEntry {
+    /// The author's key.
+    pub author: Fingerprint,
+    /// The greatest number.
+    pub newest: u64,
+    /// Equal for equal messages.
+    pub digest: RoomDigest,
+}
+
+/// An encoded run of one message, not parsed yet.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SingleRunBytes(Vec<u8>);
+
+/// A frame from the opener of a room stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+pub enum RoomRequest {
+    /// Compares all.
+    Summary(RoomSummary),
+    /// Asks for the records that follow the newest known one of these.
+    Records {
+        /// At most [`MAX_ROOM_LOCATOR`], newest first.
+        after: Vec<RecordHash>,
+    },
+    /// Asks for a page of the vector.
+    Vector {
+        /// The last author of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Fingerprint>,
+    },
+    /// Asks for messages of one author.
+    Want {
+        /// The author's key.
+        author: Fingerprint,
+        /// Messages that the opener has; at most [`MAX_ROOM_LOCATOR`].
+        locator: Vec<MessageHash>,
+        /// Nothing up to this number is wanted.
+        above: u64,
+        /// Cuts that the opener lacks.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        missing_cuts: Vec<MessageHash>,
+    },
+    /// Passes on a new message.
+    New {
+        /// A run of one message.
+        run: SingleRunBytes,
+    },
+    /// A frame newer than this version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A frame to the opener of a room stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+pub enum RoomReply {
+    /// The acceptor's state.
+    Summary(RoomSummary),
+    /// A header that is followed by the records: each its signed bytes and 64 bytes of signature.
+    Records {
+        /// Lengths of the signed bytes; at most [`MAX_ROOM_RECORDS`].
+        lengths: Vec<u32>,
+        /// True if more follow.
+        more: bool,
+    },
+    /// A page of the vector.
+    Vector {
+        /// At most [`MAX_ROOM_VECTOR_PAGE`], by ascending author.
+        entries: Vec<RoomVectorEntry>,
+        /// True if more follow.
+        more: bool,
+    },
+    /// A header that is followed by the runs.
+    Runs {
+        /// Lengths of the runs; at most [`MAX_ROOM_RUNS`]. None: there is nothing more.
+        lengths: Vec<u32>,
+        /// True if the runs are on the way to one of the missing cuts.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        leads_to_cut: bool,
+    },
+    /// The new message is stored.
+    Taken {},
+    /// The request failed.
+    Error {
+        /// The reason, for programs.
+        code: PeerErrorCode,
+        /// The reason, for people.
+        message: UntrustedText,
+    },
+    /// A frame newer than this version.
+    #[serde(other)]
+    Unknown,
+}
+
+impl RoomRequest {
+    /// Returns true if no list is longer and no length greater than allowed. Whoever sends others breaks the protocol.
+    pub fn is_within_bounds(&self) -> bool {
+        match self {
+            Self::Records { after } => after.len() <= MAX_ROOM_LOCATOR,
+            Self::Want { locator, missing_cuts, .. } => {
+                locator.len() <= MAX_ROOM_LOCATOR && missing_cuts.len() <= MAX_ROOM_LOCATOR
+            }
+            Self::Summary(_) | Self::Vector { .. } | Self::New { .. } | Self::Unknown => true,
+        }
+    }
+}
+
+impl SingleRunBytes {
+    /// Wraps an encoded run; `None` if it is longer than [`MAX_ROOM_SINGLE_RUN_BYTES`].
+    pub fn new(run: Vec<u8>) -> Option<Self> {
+        (run.len() <= MAX_ROOM_SINGLE_RUN_BYTES).then_some(Self(run))
+    }
+
+    /// Returns the encoded run.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SingleRunBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl Serialize for SingleRunBytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for SingleRunBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        let run = hex::decode_all(&text).and_then(Self::new);
+        run.ok_or_else(|| D::Error::custom("a run is an even number of hexadecimal digits, at most 34,816"))
+    }
+}
+
+impl RoomReply {
+    /// Returns true if no list is longer and no length greater than allowed. Whoever sends others breaks the protocol.
+    pub fn is_within_bounds(&self) -> bool {
+        match self {
+            Self::Records { lengths, .. } => are_lengths_within(lengths, MAX_ROOM_RECORDS, MAX_ROOM_RECORD_BYTES),
+            Self::Vector { entries, .. } => {
+                entries.len() <= MAX_ROOM_VECTOR_PAGE && entries.is_sorted_by(|one, next| one.author < next.author)
+            }
+            Self::Runs { lengths, .. } => are_lengths_within(lengths, MAX_ROOM_RUNS, MAX_ROOM_RUN_BYTES),
+            Self::Summary(_) | Self::Taken {} | Self::Error { .. } | Self::Unknown => true,
+        }
+    }
+}
+
+fn are_lengths_within(lengths: &[u32], most: usize, longest: usize) -> bool {
+    let fits = |length: &u32| usize::try_from(*length).is_ok_and(|length| (1..=longest).contains(&length));
+    lengths.len() <= most && lengths.iter().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::frame;
+    use crate::limits::MAX_FRAME_BYTES;
+
+    #[test]
+    fn golden() {
+        let request = RoomRequest::Want {
+            author: Fingerprint::from_bytes([1; 32]),
+            locator: vec![MessageHash::from_bytes([2; 32])],
+            above: 3,
+            missing_cuts: Vec::new(),
+        };
+        let (author, hash) = ("01".repeat(32), "02".repeat(32));
+        let text = format!(r#"{{"t":"want","author":"{author}","locator":["{hash}"],"above":3}}"#);
+        assert_eq!(serde_json::to_string(&request).unwrap(), text);
+        assert_eq!(serde_json::from_str::<RoomRequest>(&text).unwrap(), request);
+        let run = SingleRunBytes::new(vec![0x00, 0xab]).unwrap();
+        let text = r#"{"t":"new","run":"00ab"}"#;
+        assert_eq!(serde_json::to_string(&RoomRequest::New { run: run.clone() }).unwrap(), text);
+        assert_eq!(serde_json::from_str::<RoomRequest>(text).unwrap(), RoomRequest::New { run });
+        assert_eq!(serde_json::to_string(&RoomReply::Taken {}).unwrap(), r#"{"t":"taken"}"#);
+        let reply = RoomReply::Runs { lengths: vec![7], leads_to_cut: false };
+        assert_eq!(serde_json::to_string(&reply).unwrap(), r#"{"t":"runs","lengths":[7]}"#);
+        assert_eq!(serde_json::from_str::<RoomReply>(r#"{"t":"later"}"#).unwrap(), RoomReply::Unknown);
+    }
+
+    #[test]
+    fn the_longest_frames_fit() {
+        let entry = |number: u32| {
+            let mut author = [0xff; 32];
+            author[..4].copy_from_slice(&number.to_be_bytes());
+            RoomVectorEntry {
+                author: Fingerprint::from_bytes(author),
+                newest: u64::MAX,
+                digest: RoomDigest::from_bytes([0xff; 16]),
+            }
+        };
+        let page = |count: u32| RoomReply::Vector { entries: (0..count).map(entry).collect(), more: true };
+        assert!(page(256).is_within_bounds() && !page(257).is_within_bounds());
+        let run = SingleRunBytes::new(vec![0xff; MAX_ROOM_SINGLE_RUN_BYTES]).unwrap();
+        let mut out = Vec::new();
+        frame::encode(&page(256), &mut out).unwrap();
+        frame::encode(&RoomRequest::New { run }, &mut Vec::new()).unwrap();
+        assert!(out.len() < MAX_FRAME_BYTES);
+    }
+
+    #[test]
+    fn lists_and_lengths_have_bounds() {
+        let hash = MessageHash::from_bytes([2; 32]);
+        let want = |count| RoomRequest::Want {
+            author: Fingerprint::from_bytes([1; 32]),
+            locator: vec![hash; count],
+            above: 0,
+            missing_cuts: Vec::new(),
+        };
+        assert!(want(40).is_within_bounds() && !want(41).is_within_bounds());
+        for (length, allowed) in [(0, false), (1, true), (264_192, true), (264_193, false), (u32::MAX, false)] {
+            let reply = RoomReply::Runs { lengths: vec![length], leads_to_cut: false };
+            assert_eq!(reply.is_within_bounds(), allowed, "{length}");
+        }
+        assert!(
+            SingleRunBytes::new(vec![0; 17 * 1024]).is_some() && SingleRunBytes::new(vec![0; 17 * 1024 + 1]).is_none()
+        );
+        assert!(!RoomReply::Runs { lengths: vec![1; 5], leads_to_cut: false }.is_within_bounds());
+        assert!(!RoomReply::Records { lengths: vec![1025], more: false }.is_within_bounds());
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_json_never_panics(text: String, number: u64) {
+            let new = format!(r#"{{"t":"new","run":"{text}"}}"#);
+            for json in [text.clone(), format!(r#"{{"t":"runs","lengths":[{number}]}}"#), format!(r#"{{"t":{text:?}}}"#), new] {
+                if let Ok(request) = serde_json::from_str::<RoomRequest>(&json) {
+                    let _ = request.is_within_bounds();
+                }
+                if let Ok(reply) = serde_json::from_str::<RoomReply>(&json) {
+                    let _ = reply.is_within_bounds();
+                }
+            }
+        }
+    }
+}
