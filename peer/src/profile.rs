@@ -537,7 +537,7 @@ mod tests {
         let bob = "bob".parse().unwrap();
         for byte in 0..100 {
             let (id, text) = (shared::peer::MessageId::from_bytes([byte; 16]), "word ".repeat(400));
-            let message = shared::peer::ChatMessage { id, ts: 0, text: text.into(), offer: None, room: None };
+            let message = shared::peer::ChatMessage { id, ts: 0, text: text.into(), offer: None };
             profile.store_incoming(&bob, &[message], 1).unwrap();
         }
         profile.check_integrity(patience).unwrap();

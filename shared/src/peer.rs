@@ -20,7 +20,7 @@
 //!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups, zeros?} + 32 bytes per group
 //!   │  have {hash}              ──► have {hash, groups} + one bit per group: 1 if this side has it
 //!   │  get {hash, ranges, name?} ─► data {bytes} + that many bytes: the groups, in the order asked for
-//!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?, room?} / typing {} one way,
+//!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?} / typing {} one way,
 //!   │                               ack {id} / refused {id, code, message} the other
 //!   │  room {id}                ──► see [`RoomRequest`] and [`RoomReply`]
 //! ```
@@ -492,9 +492,6 @@ pub struct ChatMessage {
     /// A file that the receiver may get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer: Option<FileOffer>,
-    /// Reserved for conversations of more than two users.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub room: Option<UntrustedText>,
 }
 
 /// A file that its owner offers to one user.

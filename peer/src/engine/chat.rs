@@ -59,7 +59,7 @@ pub fn compose_offer(me: &UserName, offer: FileOffer) -> ChatMessage {
 }
 
 fn new_message(text: String, offer: Option<FileOffer>) -> ChatMessage {
-    ChatMessage { id: MessageId::from_bytes(rand::rng().random()), ts: now_ms(), text: text.into(), offer, room: None }
+    ChatMessage { id: MessageId::from_bytes(rand::rng().random()), ts: now_ms(), text: text.into(), offer }
 }
 
 /// Stores an outgoing message in the outbox. A new one is passed to `on_stored`, even if this future is dropped

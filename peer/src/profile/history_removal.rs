@@ -205,7 +205,7 @@ mod tests {
 
     fn message(number: u32, text: &str) -> ChatMessage {
         let id = MessageId::from_bytes(u128::from(number).to_be_bytes());
-        ChatMessage { id, ts: 0, text: text.into(), offer: None, room: None }
+        ChatMessage { id, ts: 0, text: text.into(), offer: None }
     }
 
     fn bob() -> UserName {

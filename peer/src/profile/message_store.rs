@@ -195,7 +195,7 @@ mod tests {
     use crate::profile::HistoryQuery;
 
     fn message(byte: u8, text: &str) -> ChatMessage {
-        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 5, text: text.into(), offer: None, room: None }
+        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 5, text: text.into(), offer: None }
     }
 
     #[test]

@@ -192,7 +192,7 @@ mod tests {
         let profile = Profile::open(home.path()).unwrap();
         let bob: UserName = "bob".parse().unwrap();
         for byte in 1..=4 {
-            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string().into(), offer: None, room: None };
+            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string().into(), offer: None };
             profile.store_outgoing(&bob, &message, i64::from(byte)).unwrap();
         }
         let waiting = |after| -> Vec<String> {
@@ -238,7 +238,7 @@ mod tests {
         for (byte, machine) in [(1, at), (2, at + 20 * DAY), (3, 5), (4, at + 1), (5, at + 9_999 * DAY), (6, at + 2)] {
             assert_eq!(start(machine), 0, "{byte}");
             let profile = Profile::open(home.path()).unwrap();
-            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string().into(), offer: None, room: None };
+            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string().into(), offer: None };
             profile.store_outgoing(&bob, &message, machine).unwrap();
         }
         let waiting = || Profile::open(home.path()).unwrap().queued_for(&bob, 0, 9).unwrap();

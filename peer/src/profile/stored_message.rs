@@ -114,7 +114,6 @@ impl Profile {
                 ts: row.ts,
                 text: row.text.into(),
                 offer,
-                room: None,
             },
         })
     }

@@ -281,7 +281,7 @@ mod tests {
     }
 
     fn message(byte: u8) -> ChatMessage {
-        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: "hi".into(), offer: None, room: None }
+        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: "hi".into(), offer: None }
     }
 
     fn queued(byte: u8) -> NodeEvent {

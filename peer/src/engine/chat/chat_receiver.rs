@@ -316,7 +316,7 @@ mod tests {
 
     fn message(bytes: usize) -> ChatFrame {
         let (id, text) = (shared::peer::MessageId::from_bytes([1; 16]), "x".repeat(bytes).into());
-        ChatFrame::Message(ChatMessage { id, ts: 0, text, offer: None, room: None })
+        ChatFrame::Message(ChatMessage { id, ts: 0, text, offer: None })
     }
 
     fn batch_of(count: usize, frame: &ChatFrame) -> FrameBatch {

@@ -19,7 +19,7 @@ fn bob() -> UserName {
 }
 
 fn message(byte: u8, text: &str) -> ChatMessage {
-    ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: text.into(), offer: None, room: None }
+    ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: text.into(), offer: None }
 }
 
 fn said(byte: u8, text: &str) -> ViewUpdate {
