@@ -25,6 +25,8 @@ pub mod remote_files;
 mod room_action_error;
 pub mod room_actions;
 pub mod room_contacts;
+pub mod room_values;
+pub mod rooms;
 pub mod serve;
 pub mod share;
 mod share_origin;

@@ -7,7 +7,7 @@
 //! Each names only those to its right or below it, which a test of the house keeps:
 //!
 //! ```text
-//! cli → commands → engine (node, chat, fetch, serve, share) → net (endpoint, links, streams, tracker)
+//! cli → commands → engine (node, chat, rooms, fetch, serve, share) → net (endpoint, links, streams, tracker)
 //!          │           │
 //!          └► ui       └► profile, sys                  (util below them all)
 //! ```
@@ -31,6 +31,7 @@
 //! | being online: session, heartbeat, reconnect | `engine/node/tracker_session.rs` |
 //! | callers: handshake, identity, admission | `net/endpoint.rs`, `net/link.rs`, `engine/node/{caller_identity,link_admission}.rs` |
 //! | chat: send window, delivery, receiving | `engine/chat/`, `engine/node/delivery*.rs` |
+//! | rooms: what members exchange, who is linked, the tracker's records | `engine/rooms/`, `engine/node/room_*.rs`, `profile/room_store/`, the `rooms` crate |
 //! | who may get a share; offers | `profile/audience.rs`, `engine/serve/share_access.rs`, `engine/file_offers.rs` |
 //! | block list, message requests | `profile/{known_users,message_requests}.rs` |
 //! | fetch: names, sources, plan, download, disk | `engine/fetch/` (`name_resolution`, `destination`, `source_dialer`, `plan`, `downloader`, `writer`) |

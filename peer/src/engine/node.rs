@@ -5,6 +5,7 @@
 //!            ├ TrackerSession: presence at the tracker, shares in its catalogue, its events
 //! Node::run ─┼ LinkRevalidator: closes links whose key is no longer their user's
 //!            ├ DeliveryDispatcher: delivers the messages that wait in the outbox
+//!            ├ RoomOwner: owns the rooms; RoomLinks: links their members; RoomSync: fetches their records
 //!            ├ message_hook: runs a program of the user's for every message
 //!            ├ share_refresher: hashes changed shares again
 //!            └ ControlServer: serves other processes of this profile over a local socket
@@ -29,8 +30,12 @@ mod link_revalidation;
 mod node_core;
 mod node_events;
 mod node_values;
+mod online_users;
 mod refusal_digest;
 mod revalidation_trigger;
+mod room_links;
+mod room_sync;
+mod room_writing;
 mod share_refresher;
 mod share_registration;
 mod tracker_session;
@@ -44,7 +49,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use shared::limits::MIN_PEER_PORT;
 use shared::peer::PeerErrorCode;
-use tokio::sync::{mpsc, oneshot};
+use shared::{Fingerprint, RoomId, UserName};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -58,11 +64,15 @@ use self::link_revalidation::LinkRevalidator;
 pub use self::node_core::NodeCore;
 pub use self::node_events::NodeEvents;
 pub use self::node_values::{FlushReport, NodeLifetime, NodeStatus, UserSummary};
+use self::online_users::OnlineUsers;
 use self::refusal_digest::{REPORT_WINDOW, RefusalDigest, UnreportedRefusals};
 use self::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
+use self::room_links::RoomLinks;
+use self::room_sync::RoomSync;
 use self::tracker_session::{TrackerHandle, TrackerSession};
 use super::node_event::{EventBus, NodeEvent};
-use super::serve::{NoRooms, ServeContext, ShareLibrary, StaleShares, UploadLimits, serve_link};
+use super::rooms::{RoomDirectory, Rooms};
+use super::serve::{RoomMembership, ServeContext, ShareLibrary, StaleShares, UploadLimits, serve_link};
 use super::{Error, LocalUser, Notice, message_hook, run_blocking};
 use crate::net::endpoint::{Endpoint, IncomingCall};
 use crate::net::link::{self, IdentifiedCaller, Link};
@@ -105,6 +115,16 @@ struct NodeServices {
     outbox: Arc<MessageOutbox>,
     tracker: TrackerHandle,
     revalidation: RevalidationHandle,
+    rooms: Rooms,
+    online: OnlineUsers,
+    /// Tells of each new link.
+    new_links: Arc<Notify>,
+}
+
+impl RoomMembership for RoomDirectory {
+    fn is_member(&self, room: RoomId, user: &UserName, key: &Fingerprint) -> bool {
+        Self::is_member(self, room, user, key)
+    }
 }
 
 /// A node that is online, or will be as soon as the tracker can be reached.
@@ -154,28 +174,52 @@ impl Node {
         let mut tasks = JoinSet::new();
         let stale = Arc::new(StaleShares::default());
         let (revalidation, triggers) = RevalidationHandle::channel();
+        let (rooms, room_owner, room_requests) = Rooms::new(me.clone(), events.clone());
         let (tracker_session, tracker) = TrackerSession::new(
             me.clone(),
             port,
             listen.forwarded,
             events.clone(),
             revalidation.clone(),
+            rooms.clone(),
             leaving.clone(),
         );
         let (new_links, outbound_links) = mpsc::unbounded_channel();
         let caller_identifier = Arc::new(CallerIdentifier::new(me.clone(), tracker.clone()));
         let link_pool = Arc::new(LinkPool::new(me.clone(), endpoint.clone(), tracker.clone(), new_links));
         let (outbox, dispatcher) = MessageOutbox::new(me.clone(), events.clone(), link_pool.clone(), stop.clone());
-        let services = NodeServices { link_pool, outbox, tracker: tracker.clone(), revalidation };
-        let library = ShareLibrary::new(me.profile.clone(), Arc::new(NoRooms), stale.clone());
+        let (online, new_link_notice) = (OnlineUsers::new(), Arc::new(Notify::new()));
+        let services = NodeServices {
+            link_pool: link_pool.clone(),
+            outbox,
+            tracker: tracker.clone(),
+            revalidation,
+            rooms: rooms.clone(),
+            online: online.clone(),
+            new_links: new_link_notice.clone(),
+        };
+        let library = ShareLibrary::new(me.profile.clone(), Arc::new(rooms.directory().clone()), stale.clone());
         let proved_versions = library.proved().clone();
-        let serve_context = ServeContext::new(me.clone(), library, events.clone(), limits);
+        let serve_context = ServeContext::new(me.clone(), library, rooms.clone(), events.clone(), limits);
         let ended = CancellationToken::new();
         let core =
             NodeCore::online(me.clone(), events.clone(), services.clone(), lifetime, stop.clone(), ended.clone());
         let control = ControlServer::bind(&me.profile, lock.clone(), core.clone())?;
         // First, so that local clients are answered while the tracker is still awaited.
         tasks.spawn(control.run());
+        let room_links = RoomLinks::new(
+            rooms.clone(),
+            link_pool,
+            tracker.clone(),
+            online,
+            // Before the session begins, so that no event is missed.
+            events.subscribe(),
+            new_link_notice,
+            stop.clone(),
+        );
+        tasks.spawn(room_owner.run(stop.clone()));
+        tasks.spawn(room_links.run());
+        tasks.spawn(RoomSync::new(rooms, tracker.clone(), room_requests, stop.clone()).run());
         let (ready, is_ready) = oneshot::channel();
         tasks.spawn(tracker_session.run(ready));
         tokio::select! {
@@ -364,7 +408,7 @@ async fn admit_caller(
 
 /// Serves a link until it closes. `key_epoch` is the epoch at which its key was verified.
 async fn run_link(link: Link, key_epoch: u64, services: NodeServices, serve_context: ServeContext) {
-    let NodeServices { link_pool, outbox, tracker, revalidation } = services;
+    let NodeServices { link_pool, outbox, tracker, revalidation, new_links, .. } = services;
     // The link is in the pool by now, so the revalidator covers every later change; this covers earlier ones.
     if tracker.key_epoch() != key_epoch {
         revalidation.request(RevalidationTrigger::UserKey(link.user().clone()));
@@ -372,6 +416,7 @@ async fn run_link(link: Link, key_epoch: u64, services: NodeServices, serve_cont
     if link.is_serving() {
         // This user can be reached now: try the messages queued for them over this link.
         outbox.wake_existing(link.user());
+        new_links.notify_one();
     }
     let ended = serve_link(link.clone(), serve_context).await;
     tracing::debug!("the link to {} ended: {ended}", link.user());

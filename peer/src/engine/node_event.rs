@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
 
 use super::active_conversations::ActiveConversations;
 use super::chat_activity::{ChatActivity, PeerChatActivity};
+use super::room_values::{RoomNews, RoomPost};
 use super::{ErrorKind, Notice};
 use crate::profile::MessageState;
 
@@ -137,6 +138,11 @@ pub enum NodeEvent {
         /// The error of the profile.
         why: String,
     },
+    /// A message of a room was stored, ours or another member's. Messages come in the room's order, except those that are
+    /// late.
+    RoomMessage(RoomPost),
+    /// A room changed otherwise.
+    Room(RoomNews),
     /// A user is writing, in a conversation in which we take part.
     Typing {
         /// The writing user.
@@ -290,6 +296,11 @@ impl EventBus {
     /// come in the order of places, and a receiver of one has received all before it.
     pub async fn lock_order(&self) -> OwnedMutexGuard<()> {
         self.order_lock.clone().lock_owned().await
+    }
+
+    /// As [`EventBus::lock_order`], on a thread that may block.
+    pub fn lock_order_blocking(&self) -> OwnedMutexGuard<()> {
+        self.order_lock.clone().blocking_lock_owned()
     }
 
     /// Returns a receiver of all events from now on.

@@ -15,6 +15,12 @@ pub enum RoomActionError {
     UnknownRoom(RoomName),
     #[error("you are not in #{0}: `peer room join {0}`")]
     NotAMember(RoomName),
+    #[error(
+        "the key of this profile can't sign messages of rooms, for it isn't an Ed25519 key: you can read there, not write"
+    )]
+    UnusableKey,
+    #[error("this account is online elsewhere with the same key: write there, or take over here with `peer serve`")]
+    OnlineElsewhere,
     #[error("the tracker's records of #{room} are not in order: {why}")]
     BadRecords { room: RoomName, why: String },
     #[error("#{room}: {}{advice}", .refusal.message)]

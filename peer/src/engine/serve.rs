@@ -36,7 +36,7 @@ use link_uploads::{LinkUploads, UploadInterruption};
 use range_reader::{OpenShare, ReadFailure};
 use request_refusal::{RequestRefusal, internal_refusal, unauthorised_refusal};
 pub use served_versions::{ProvedVersion, ProvedVersions};
-pub use share_access::{FileRequester, NoRooms, RoomMembership};
+pub use share_access::{FileRequester, RoomMembership};
 use share_opener::GroupRequest;
 pub use stale_shares::{StaleReason, StaleShares};
 use upload_digest::{UnreportedUploads, UploadDigest};
@@ -48,6 +48,7 @@ use user_quota::{StreamPermit, UserQuota, UserQuotas};
 
 use super::chat::ChatRateLimiter;
 use super::node_event::{EventBus, NodeEvent};
+use super::rooms::{Rooms, serve_room};
 use super::{LocalUser, chat};
 use crate::net::frame_receiver::FrameReceiver;
 use crate::net::link::Link;
@@ -66,6 +67,7 @@ pub struct ServeContext {
     pub library: Arc<ShareLibrary>,
     /// Gets the events of transfers and messages.
     pub events: EventBus,
+    rooms: Rooms,
     chat_rate_limiter: Arc<ChatRateLimiter>,
     scheduler: Arc<UploadScheduler>,
     unfinished_uploads: Arc<UnfinishedUploads>,
@@ -75,12 +77,12 @@ pub struct ServeContext {
 
 impl ServeContext {
     /// Returns a context that serves the files of `library` within `limits`.
-    pub fn new(me: LocalUser, library: ShareLibrary, events: EventBus, limits: UploadLimits) -> Self {
+    pub fn new(me: LocalUser, library: ShareLibrary, rooms: Rooms, events: EventBus, limits: UploadLimits) -> Self {
         let scheduler = Arc::new(UploadScheduler::new(limits));
         let (chat_rate_limiter, unfinished_uploads) = (Arc::default(), Arc::default());
         let (digest, user_quotas) = (Arc::default(), Arc::default());
         let library = Arc::new(library);
-        Self { me, library, events, chat_rate_limiter, scheduler, unfinished_uploads, digest, user_quotas }
+        Self { me, library, events, rooms, chat_rate_limiter, scheduler, unfinished_uploads, digest, user_quotas }
     }
 
     /// Reports the uploads that were counted instead of reported. To be called periodically.
@@ -174,6 +176,13 @@ async fn serve_stream(
             receiver,
         );
         return Box::pin(receive).await;
+    }
+    if let PeerRequest::Room { id } = first {
+        sender.set_priority(StreamPriority::Chat);
+        if context.me.profile.is_blocked(link.user()).unwrap_or(true) {
+            return Err(StreamError::Reset(PeerErrorCode::Unauthorised));
+        }
+        return Box::pin(serve_room(link, &context.rooms, id, sender, receiver)).await;
     }
     let mut asks = VecDeque::from([first]);
     loop {
@@ -383,10 +392,10 @@ async fn answer_request(
         }
         PeerRequest::Manifest { hash } => library.manifest(by, hash, uploads.described_name(&hash)).await,
         PeerRequest::Have { hash } => library.have(by, hash, uploads.described_name(&hash)).await,
-        PeerRequest::Hello(_) | PeerRequest::Chat {} | PeerRequest::Get { .. } => {
+        PeerRequest::Hello(_) | PeerRequest::Chat {} | PeerRequest::Room { .. } | PeerRequest::Get { .. } => {
             return Err(StreamError::Unexpected("a request was due"));
         }
-        PeerRequest::Room { .. } | PeerRequest::Unknown => {
+        PeerRequest::Unknown => {
             Err((PeerErrorCode::Protocol, format!("{} doesn't know that request", context.me.user)))
         }
     })

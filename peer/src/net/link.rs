@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use quinn::VarInt;
 use shared::peer::{
     EMPTY_PAGES_CAPABILITY, GET_NAMES_CAPABILITY, Hello, OWNER_ONLY_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest,
-    RAW_NAMES_CAPABILITY, ROOM_FILES_CAPABILITY, ZEROS_CAPABILITY,
+    RAW_NAMES_CAPABILITY, ROOM_FILES_CAPABILITY, ROOMS_CAPABILITY, ZEROS_CAPABILITY,
 };
 use shared::{Fingerprint, UserName};
 use tokio::time::Instant;
@@ -80,6 +80,7 @@ fn own_hello(user: UserName, capabilities: &[&str]) -> Hello {
             OWNER_ONLY_CAPABILITY,
             EMPTY_PAGES_CAPABILITY,
             ROOM_FILES_CAPABILITY,
+            ROOMS_CAPABILITY,
         ])
         .map(|text| (*text).to_owned())
         .collect();
@@ -251,6 +252,7 @@ fn known_capabilities(mut capabilities: Vec<String>) -> Vec<String> {
             OWNER_ONLY_CAPABILITY,
             RAW_NAMES_CAPABILITY,
             ROOM_FILES_CAPABILITY,
+            ROOMS_CAPABILITY,
             ZEROS_CAPABILITY,
         ]
         .contains(&text.as_str())

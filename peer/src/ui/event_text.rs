@@ -3,11 +3,13 @@
 use shared::account_name::{shell_operand, speaker_label};
 use shared::names::name_encoding::display_name;
 use shared::safe_text::{safe_block, safe_line};
+use shared::tracker::room_reply::ListedRole;
 use shared::{UntrustedText, UserName};
 
 use super::human_format::{date_and_time, format_size};
 use crate::engine::Notice;
 use crate::engine::node_event::{NodeEvent, OtherSession};
+use crate::engine::room_values::{RoomNews, RoomNewsKind};
 
 /// Returns an event as one line; `None` for events of no interest to people.
 pub fn event_line(event: &NodeEvent) -> Option<String> {
@@ -42,6 +44,10 @@ pub fn event_line(event: &NodeEvent) -> Option<String> {
         NodeEvent::ContactRequest { from } => {
             format!("{} wants to talk: {}", speaker_label(from), request_commands(from))
         }
+        NodeEvent::RoomMessage(post) => {
+            message_line(&format!("#{} {}", post.room, speaker_label(&post.from)), &post.text)
+        }
+        NodeEvent::Room(news) => return room_news_line(news),
         NodeEvent::MessageQueued { to, message, .. } => message_line(&format!("to {to}"), &message.text),
         NodeEvent::MessageStateChanged { to, state, why: Some(why), .. } if state.is_given_up() => {
             format!("a message to {to} was not delivered: {}", safe_line(why))
@@ -84,6 +90,37 @@ pub fn event_line(event: &NodeEvent) -> Option<String> {
         NodeEvent::Stale { name } => format!("{} changed and is being hashed again", display_name(name.as_str())),
         NodeEvent::Notice(notice) => notice_line(notice),
     })
+}
+
+/// Returns a change of a room as one line; `None` if only marks show it.
+fn room_news_line(news: &RoomNews) -> Option<String> {
+    let words = match &news.kind {
+        RoomNewsKind::Joined { user } => format!("{} joined", speaker_label(user)),
+        RoomNewsKind::Left { user } => format!("{} left", speaker_label(user)),
+        RoomNewsKind::Kicked { user, by } => {
+            format!("{} was sent away by {}", speaker_label(user), speaker_label(by))
+        }
+        RoomNewsKind::Role { user, role } => match role {
+            ListedRole::Owner => format!("{} owns it now", speaker_label(user)),
+            ListedRole::Moderator => format!("{} is a moderator now", speaker_label(user)),
+            ListedRole::Member | ListedRole::Unknown => format!("{} is no moderator any more", speaker_label(user)),
+        },
+        RoomNewsKind::Topic { topic } if topic.as_str().is_empty() => "there is no topic any more".to_owned(),
+        RoomNewsKind::Topic { topic } => format!("the topic is now: {}", safe_line(topic.as_str())),
+        RoomNewsKind::Deleted => "the room was deleted; its history stays".to_owned(),
+        RoomNewsKind::Restored => {
+            "the tracker was restored from a backup: whoever joined since then has to join again".to_owned()
+        }
+        RoomNewsKind::Contradicted => "the tracker contradicts itself about the members".to_owned(),
+        RoomNewsKind::Equivocation { user, .. } => {
+            format!("{}'s node was restored from a backup, or runs twice", speaker_label(user))
+        }
+        RoomNewsKind::Gap { user } => {
+            format!("messages of {} are missing: nobody who could be asked has them", speaker_label(user))
+        }
+        RoomNewsKind::Void { .. } | RoomNewsKind::Delivered { .. } => return None,
+    };
+    Some(format!("#{}: {words}", news.room))
 }
 
 /// Returns the advice about a message request, as commands of the shell.

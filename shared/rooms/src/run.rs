@@ -116,6 +116,11 @@ impl UnverifiedRun {
         Ok(Self { key, messages, signature })
     }
 
+    /// Returns true if the run brings a signature; otherwise only a record that is known can prove it.
+    pub const fn has_signature(&self) -> bool {
+        self.signature.is_some()
+    }
+
     /// Verifies the run: one check, however many messages it has.
     ///
     /// # Errors

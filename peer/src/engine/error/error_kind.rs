@@ -143,7 +143,10 @@ const fn refusal_kind(code: TrackerErrorCode) -> ErrorKind {
 const fn room_kind(error: &RoomActionError) -> ErrorKind {
     match error {
         RoomActionError::UnknownRoom(_) => ErrorKind::Unavailable,
-        RoomActionError::NoRooms | RoomActionError::NotAMember(_) => ErrorKind::Refused,
+        RoomActionError::NoRooms
+        | RoomActionError::NotAMember(_)
+        | RoomActionError::UnusableKey
+        | RoomActionError::OnlineElsewhere => ErrorKind::Refused,
         RoomActionError::BadRecords { .. } => ErrorKind::Integrity,
         RoomActionError::Refused { refusal, .. } => match refusal.code {
             // The name or the topic, as the user wrote it.

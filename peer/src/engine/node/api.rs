@@ -17,6 +17,9 @@
 //! | `unblock` | user | true if that changed anything | store |
 //! | `block`, `accept` | user | true if that changed anything | links |
 //! | `users` | | everybody met, online or written with | online |
+//! | `rooms` | | the rooms of the profile and their members | online |
+//! | `write_in_room` | room, text, wait | the stored message; with `wait` as soon as a member has it, or none can be reached | online |
+//! | `room_cut` | room, user | the last message of a member, as this node knows it | online |
 //! | `wake` | user? | nothing; delivery is attempted again, and links to the user are revalidated | links |
 //! | `report_transfers` | transfers | nothing; the events report them to all views | online |
 //! | `wait_for_chat_activity` | active | nothing, as soon as a chat is active, or none is | a node that runs |
@@ -39,13 +42,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::peer::{ChatMessage, MessageId};
-use shared::{FileName, UserName};
+use shared::tracker::room_request::RoomCut;
+use shared::{FileName, RoomName, UserName};
 
 use super::control::{ControlAction, NodeClient};
 use super::embedded_node::{EmbeddedNode, TransientNode};
 use super::{FlushReport, NodeCore, NodeEvents, NodeLifetime, NodeStatus, UserSummary};
 use crate::engine::chat::DeliveryReport;
 use crate::engine::node_event::FileTransfer;
+use crate::engine::room_values::{RoomOverview, RoomReceipt};
 use crate::engine::tracker_account::PasswordChange;
 use crate::engine::{Error, LocalUser};
 use crate::profile::{HistoryQuery, Profile, ProfileError, StoredMessage};
@@ -318,6 +323,36 @@ impl NodeApi {
         match self {
             Self::Embedded(core) => core.accept(user.clone()).await,
             Self::Attached(node) => node.call(ControlAction::Accept { user: user.clone() }).await,
+        }
+    }
+
+    /// Returns the rooms of the profile, ordered by name.
+    pub async fn rooms(&self) -> Result<Vec<RoomOverview>, Error> {
+        match self {
+            Self::Embedded(core) => core.rooms().await,
+            Self::Attached(node) => node.call(ControlAction::Rooms).await,
+        }
+    }
+
+    /// Writes a message in a room. With `wait`, waits until another member has it, or none can be reached.
+    ///
+    /// # Errors
+    /// The profile's user is no member, or the message can't be stored.
+    pub async fn write_in_room(&self, room: &RoomName, text: &str, wait: bool) -> Result<RoomReceipt, Error> {
+        match self {
+            Self::Embedded(core) => core.write_in_room(room, text, wait).await,
+            Self::Attached(node) => {
+                node.call(ControlAction::SayInRoom { room: room.clone(), text: text.to_owned(), wait }).await
+            }
+        }
+    }
+
+    /// Returns the last message of a member, as this node knows it: the cut of a membership that is to end. `None` if the
+    /// node knows no such member.
+    pub async fn room_cut(&self, room: &RoomName, user: &UserName) -> Result<Option<RoomCut>, Error> {
+        match self {
+            Self::Embedded(core) => core.room_cut(room, user).await,
+            Self::Attached(node) => node.call(ControlAction::RoomCut { room: room.clone(), user: user.clone() }).await,
         }
     }
 

@@ -19,6 +19,9 @@
 //! | `mark_read` | with, up_to? | nothing |
 //! | `people` | | everybody met, online or written with: user, online, unread, waiting, frozen, blocked, request, last |
 //! | `block`, `unblock`, `accept` | user | true if that changed anything |
+//! | `rooms` | | the profile's rooms: room, room_id, topic, role?, members, waiting |
+//! | `say_in_room` | room, text, wait | message, count, of: the stored message and how many members have it; with `wait` as soon as one has it, or none can be reached |
+//! | `room_cut` | room, user | the last message of a member as the node knows it: number, hash? |
 //! | `wake` | user? | nothing; delivery to the user, or to everybody, is attempted again, and links to the user are revalidated |
 //! | `watch` | with? | nothing; if the node is not present at the tracker, an event says so first. `with`: that conversation is open in a view until the client disconnects or sends `watch` again |
 //! | `transfer` | a transfer | no reply; the transfer is sent as an event to all clients that watch |
@@ -46,7 +49,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::peer::MessageId;
 use shared::tracker::Password;
-use shared::{FileName, UserName};
+use shared::{FileName, RoomName, UserName};
 use zeroize::Zeroize;
 
 pub(super) use control_server::ControlServer;
@@ -148,6 +151,25 @@ pub enum ControlAction {
     /// Accept a stranger's message request.
     Accept {
         /// The author of the request.
+        user: UserName,
+    },
+    /// List the profile's rooms.
+    Rooms,
+    /// Write in a room.
+    SayInRoom {
+        /// The room.
+        room: RoomName,
+        /// The message's text.
+        text: String,
+        /// Reply as soon as another member has it, or none can be reached; else as soon as it is stored.
+        #[serde(default)]
+        wait: bool,
+    },
+    /// Tell the last message of a member.
+    RoomCut {
+        /// The room.
+        room: RoomName,
+        /// The member.
         user: UserName,
     },
     /// Attempt again to deliver queued messages.

@@ -4,7 +4,8 @@
 use std::sync::{Arc, Weak};
 
 use shared::peer::{ChatMessage, MessageId, PeerErrorCode};
-use shared::{FileName, UserName};
+use shared::tracker::room_request::RoomCut;
+use shared::{FileName, RoomName, UserName};
 use tokio_util::sync::CancellationToken;
 
 use super::NodeServices;
@@ -12,10 +13,12 @@ use super::delivery::MessageOutbox;
 use super::link_pool::LinkPool;
 use super::node_values::{FlushReport, NodeLifetime, NodeStatus, UserSummary};
 use super::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
+use super::room_writing::RoomWriting;
 use super::tracker_session::{PresenceState, TrackerHandle};
 use super::user_list;
 use crate::engine::chat::{self, DeliveryReport};
 use crate::engine::node_event::{EventBus, FileTransfer, NodeEvent};
+use crate::engine::room_values::{RoomOverview, RoomReceipt};
 use crate::engine::tracker_account::{self, PasswordChange};
 use crate::engine::{Error, LocalUser, file_offers, now_s, run_blocking};
 use crate::profile::{HistoryQuery, Profile, StoredMessage};
@@ -37,6 +40,7 @@ pub struct NodeCore {
 struct PresenceServices {
     tracker: TrackerHandle,
     revalidation: RevalidationHandle,
+    rooms: RoomWriting,
     lifetime: NodeLifetime,
     stop: CancellationToken,
     ended: CancellationToken,
@@ -52,8 +56,9 @@ impl NodeCore {
         stop: CancellationToken,
         ended: CancellationToken,
     ) -> Self {
-        let NodeServices { link_pool, outbox, tracker, revalidation } = services;
-        let presence = Some(PresenceServices { tracker, revalidation, lifetime, stop, ended });
+        let NodeServices { link_pool, outbox, tracker, revalidation, rooms, online, .. } = services;
+        let rooms = RoomWriting::new(me.user.clone(), rooms, tracker.clone(), online, events.clone());
+        let presence = Some(PresenceServices { tracker, revalidation, rooms, lifetime, stop, ended });
         Self { me, events, link_pool: Arc::downgrade(&link_pool), outbox, presence }
     }
 
@@ -178,6 +183,26 @@ impl NodeCore {
         let changed = self.with_profile(move |profile| Ok(profile.accept(&accepted)?)).await?;
         self.events.send(NodeEvent::Accepted { user });
         Ok(changed)
+    }
+
+    pub(super) async fn rooms(&self) -> Result<Vec<RoomOverview>, Error> {
+        self.room_writing()?.overview().await
+    }
+
+    pub(super) async fn write_in_room(&self, room: &RoomName, text: &str, wait: bool) -> Result<RoomReceipt, Error> {
+        self.room_writing()?.write(room, text, wait).await
+    }
+
+    pub(super) async fn room_cut(&self, room: &RoomName, user: &UserName) -> Result<Option<RoomCut>, Error> {
+        self.room_writing()?.cut(room, user).await
+    }
+
+    /// Returns the acts on rooms. A message is signed with its number: only the one node that is present writes.
+    fn room_writing(&self) -> Result<&RoomWriting, Error> {
+        let presence = self.presence.as_ref();
+        presence
+            .map(|presence| &presence.rooms)
+            .ok_or_else(|| Error::Internal("rooms need a node that is present".to_owned()))
     }
 
     /// Attempts the delivery to `user`, or to everybody, again. A node without presence delivers nothing unasked.

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
+use rooms::VerifyingKey;
 use shared::UserName;
 use shared::limits::{HEARTBEAT_INTERVAL, MAX_USERS_PER_REPLY};
 use shared::tracker::{
@@ -37,6 +38,7 @@ use super::PortForwarding;
 use super::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
 use super::share_registration::RegistrationRetry;
 use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::rooms::Rooms;
 use crate::engine::{Error, ErrorKind, LocalUser, now_ms, tracker_search};
 use crate::net::TrackerError;
 use crate::net::addresses::{outbound_interfaces, reachable_addresses};
@@ -81,8 +83,11 @@ pub(super) struct TrackerSession {
     /// The local address of the last connection to the tracker.
     local: watch::Sender<Option<SocketAddr>>,
     key_epoch: Arc<AtomicU64>,
+    /// The key with which the tracker signs records of rooms.
+    verifying_key: watch::Sender<Option<VerifyingKey>>,
     presence_state: watch::Sender<PresenceState>,
     revalidation: RevalidationHandle,
+    rooms: Rooms,
     /// The addresses announced to the tracker, without those that no other machine can reach.
     announced: BTreeSet<SocketAddr>,
     go_online: Arc<Notify>,
@@ -140,12 +145,14 @@ impl TrackerSession {
         forwarded: Option<PortForwarding>,
         events: EventBus,
         revalidation: RevalidationHandle,
+        rooms: Rooms,
         leaving: CancellationToken,
     ) -> (Self, TrackerHandle) {
         let (sender, queries) = mpsc::channel(QUERY_QUEUE);
         let (stranger_sender, stranger_queries) = mpsc::channel(STRANGER_QUERY_QUEUE);
         let (shares_changed, go_online) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (local, local_receiver) = watch::channel(None);
+        let (verifying_key, verifying_key_receiver) = watch::channel(None);
         let key_epoch = Arc::new(AtomicU64::new(0));
         let (presence_state, presence_receiver) =
             watch::channel(PresenceState::Offline { why: "it was not asked yet".to_owned() });
@@ -155,6 +162,7 @@ impl TrackerSession {
             shares_changed: shares_changed.clone(),
             local: local_receiver,
             key_epoch: key_epoch.clone(),
+            verifying_key: verifying_key_receiver,
             presence_state: presence_receiver,
             go_online: go_online.clone(),
         };
@@ -172,6 +180,8 @@ impl TrackerSession {
             key_epoch,
             presence_state,
             revalidation,
+            rooms,
+            verifying_key,
             announced: BTreeSet::new(),
             go_online,
             instance: InstanceId::from_bytes(rand::rng().random()),
@@ -253,6 +263,7 @@ impl TrackerSession {
     async fn establish(&mut self, claim: PresenceClaim) -> Result<TrackerConnection, Error> {
         let mut link = self.me.connect_tracker().await?;
         self.local.send_replace(Some(link.local()));
+        self.verifying_key.send_replace(link.verifying_key());
         let gained = match self.displaced {
             Some(PresenceDisplacement { elsewhere, .. }) if claim == PresenceClaim::Yield => {
                 // Without a port, RESUME only authenticates.
@@ -390,6 +401,7 @@ impl TrackerSession {
             // The tracker dropped events. Users who came online are reported now; those who left are noticed
             // when dialed.
             TrackerEventKind::Resync {} => {
+                self.rooms.request_all_records();
                 self.invalidate_keys(RevalidationTrigger::AllKeys);
                 let all = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
                 let told = tracker_search::search_users(link, all, MAX_USERS_PER_REPLY, |peer| {
@@ -398,7 +410,8 @@ impl TrackerSession {
                 });
                 told.await.map_err(SessionEnd::from_error)?;
             }
-            TrackerEventKind::Files { .. } | TrackerEventKind::Room { .. } | TrackerEventKind::Unknown => {}
+            TrackerEventKind::Room { id, head, .. } => self.rooms.note_head(id, head),
+            TrackerEventKind::Files { .. } | TrackerEventKind::Unknown => {}
         }
         Ok(())
     }

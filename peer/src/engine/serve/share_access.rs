@@ -19,9 +19,11 @@ pub trait RoomMembership: fmt::Debug + Send + Sync {
 }
 
 /// The membership of a node without rooms: nobody is a member.
+#[cfg(test)]
 #[derive(Debug, Default)]
-pub struct NoRooms;
+pub(super) struct NoRooms;
 
+#[cfg(test)]
 impl RoomMembership for NoRooms {
     fn is_member(&self, _: RoomId, _: &UserName, _: &Fingerprint) -> bool {
         false

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rooms::VerifyingKey;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use shared::tracker::TrackerRequest;
@@ -22,6 +23,7 @@ pub(in crate::engine::node) struct TrackerHandle {
     pub(super) shares_changed: Arc<Notify>,
     pub(super) local: watch::Receiver<Option<SocketAddr>>,
     pub(super) key_epoch: Arc<AtomicU64>,
+    pub(super) verifying_key: watch::Receiver<Option<VerifyingKey>>,
     pub(super) presence_state: watch::Receiver<PresenceState>,
     pub(super) go_online: Arc<Notify>,
 }
@@ -97,6 +99,16 @@ impl TrackerHandle {
     /// Makes the node present, even if that displaces another node of the account.
     pub(in crate::engine::node) fn go_online(&self) {
         self.go_online.notify_one();
+    }
+
+    /// Returns the key with which the tracker signs records of rooms, once it was reached; `None` unless it is Ed25519.
+    pub(in crate::engine::node) fn verifying_key(&self) -> Option<VerifyingKey> {
+        *self.verifying_key.borrow()
+    }
+
+    /// True if the tracker lists this node.
+    pub(in crate::engine::node) fn is_present(&self) -> bool {
+        matches!(*self.presence_state.borrow(), PresenceState::Present { .. })
     }
 
     /// True if another node of the account is present.

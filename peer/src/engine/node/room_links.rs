@@ -1,0 +1,343 @@
+//! The links of rooms: dials the members that are wanted, and opens a stream to each for each room.
+//!
+//! Who comes online dials at once, for the tracker has just told the others. They wait for that, so that two members
+//! seldom dial each other in the same moment; if they do, both links serve.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | dials at once | 8 | the others wait |
+//! | streams of a room | 32, and those of wanted members | members without one get what is new from others |
+//! | streams to a member | 24 | further rooms that both are in wait, or others pass on what is new there |
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use shared::peer::{PeerErrorCode, ROOMS_CAPABILITY};
+use shared::{Fingerprint, RoomId, UserName};
+use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::link_pool::LinkPool;
+use super::online_users::OnlineUsers;
+use super::tracker_session::TrackerHandle;
+use super::user_list::online_users;
+use crate::engine::Error;
+use crate::engine::node_event::NodeEvent;
+use crate::engine::rooms::{RoomEntry, Rooms, run_room_stream, wanted_links};
+use crate::net::StreamError;
+use crate::net::link::Link;
+use crate::net::stream::is_protocol_violation;
+use crate::util::Backoff;
+
+const MAX_DIALS: usize = 8;
+const MAX_ROOM_STREAMS: usize = 32;
+/// Fewer than a user may open, so that other requests find room.
+const MAX_MEMBER_STREAMS: usize = 24;
+/// Members of a room who are asked for messages at a time: one that withholds them must not keep out the others.
+const PULLS_PER_ROOM: usize = 2;
+/// Time for a user who came online to dial.
+const COURTESY_DELAY: Duration = Duration::from_secs(2);
+const DIAL_BACKOFF: Backoff = Backoff::new(Duration::from_secs(3), Duration::from_secs(60));
+const STREAM_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// Time after which a stream counts as one that worked.
+const STREAM_SUCCESS: Duration = Duration::from_secs(30);
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A room and a member's key.
+type StreamKey = (RoomId, Fingerprint);
+
+/// The task that keeps the links and streams of rooms.
+#[derive(Debug)]
+pub(super) struct RoomLinks {
+    rooms: Rooms,
+    link_pool: Arc<LinkPool>,
+    tracker: TrackerHandle,
+    online: OnlineUsers,
+    events: broadcast::Receiver<NodeEvent>,
+    /// Told of each new link.
+    new_links: Arc<Notify>,
+    stop: CancellationToken,
+    streams: JoinSet<(StreamKey, Result<(), StreamError>)>,
+    running: HashMap<StreamKey, RunningStream>,
+    stream_pauses: HashMap<StreamKey, RetryPause>,
+    dials: JoinSet<(UserName, Result<(), Error>)>,
+    dialing: HashSet<UserName>,
+    dial_pauses: HashMap<UserName, RetryPause>,
+    presence_queries: JoinSet<Option<Vec<UserName>>>,
+    pulls: HashMap<RoomId, Arc<Semaphore>>,
+}
+
+#[derive(Debug)]
+struct RunningStream {
+    task: AbortHandle,
+    link: Link,
+    since: Instant,
+}
+
+/// The time of the next attempt.
+#[derive(Debug)]
+struct RetryPause {
+    until: Instant,
+    backoff: Backoff,
+}
+
+impl RoomLinks {
+    pub(super) fn new(
+        rooms: Rooms,
+        link_pool: Arc<LinkPool>,
+        tracker: TrackerHandle,
+        online: OnlineUsers,
+        events: broadcast::Receiver<NodeEvent>,
+        new_links: Arc<Notify>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            rooms,
+            link_pool,
+            tracker,
+            online,
+            events,
+            new_links,
+            stop,
+            streams: JoinSet::new(),
+            running: HashMap::new(),
+            stream_pauses: HashMap::new(),
+            dials: JoinSet::new(),
+            dialing: HashSet::new(),
+            dial_pauses: HashMap::new(),
+            presence_queries: JoinSet::new(),
+            pulls: HashMap::new(),
+        }
+    }
+
+    /// Runs until the node stops.
+    pub(super) async fn run(mut self) -> Result<(), Error> {
+        let mut rooms = self.rooms.directory().subscribe();
+        let mut tick = tokio::time::interval(TICK_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_plan_due = tokio::select! {
+                () = self.stop.cancelled() => break,
+                Ok(()) = rooms.changed() => true,
+                () = self.new_links.notified() => true,
+                event = self.events.recv() => match event {
+                    Ok(event) => self.handle_event(&event),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        self.online.replace(None);
+                        true
+                    }
+                    Err(broadcast::error::RecvError::Closed) => break,
+                },
+                Some(ended) = self.streams.join_next_with_id() => {
+                    if let Ok((id, (key, outcome))) = ended {
+                        self.handle_stream_end(id, key, outcome);
+                    }
+                    self.running.retain(|_, stream| !stream.task.is_finished());
+                    true
+                }
+                Some(ended) = self.dials.join_next() => {
+                    if let Ok((user, outcome)) = ended {
+                        self.handle_dial_end(user, outcome);
+                    }
+                    true
+                }
+                Some(found) = self.presence_queries.join_next() => {
+                    if let Ok(Some(users)) = found {
+                        self.online.replace(Some(users.into_iter().collect()));
+                    }
+                    true
+                }
+                _ = tick.tick() => true,
+            };
+            if is_plan_due {
+                self.plan();
+            }
+        }
+        // The links are closed by the node, which ends the streams.
+        self.dials.shutdown().await;
+        self.presence_queries.shutdown().await;
+        self.streams.shutdown().await;
+        Ok(())
+    }
+
+    fn handle_event(&mut self, event: &NodeEvent) -> bool {
+        match event {
+            NodeEvent::Online { .. } => {
+                // What happened before wasn't heard.
+                self.online.replace(None);
+                self.dial_pauses.clear();
+                self.query_presence();
+                true
+            }
+            NodeEvent::Presence { user, online } => {
+                self.online.note(user, *online);
+                if *online {
+                    let until = Instant::now() + COURTESY_DELAY;
+                    self.dial_pauses.insert(user.clone(), RetryPause { until, backoff: DIAL_BACKOFF });
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn query_presence(&mut self) {
+        let has_rooms = self.rooms.directory().rooms().iter().any(|room| room.is_active());
+        if has_rooms && self.presence_queries.is_empty() {
+            self.presence_queries.spawn(online_users(self.tracker.clone()));
+        }
+    }
+
+    /// Opens the streams and dials the members that are wanted and missing.
+    fn plan(&mut self) {
+        let rooms: Vec<Arc<RoomEntry>> =
+            self.rooms.directory().rooms().into_iter().filter(|room| room.is_active()).collect();
+        self.end_streams_of_others(&rooms);
+        if rooms.is_empty() {
+            return;
+        }
+        if !self.online.is_known() && self.tracker.is_present() {
+            self.query_presence();
+        }
+        for room in rooms {
+            self.plan_room(&room);
+        }
+    }
+
+    fn plan_room(&mut self, room: &RoomEntry) {
+        let me = *self.rooms.directory().me();
+        let others: Vec<(Fingerprint, UserName)> = room
+            .members()
+            .iter()
+            .filter(|(key, _)| **key != me)
+            .map(|(key, member)| (*key, member.user.clone()))
+            .collect();
+        let links: HashMap<Fingerprint, Link> =
+            others.iter().filter_map(|(key, user)| Some((*key, self.room_link(user, key)?))).collect();
+        // Without the tracker's word everybody may be there.
+        let is_online = |(key, user): &&(Fingerprint, UserName)| {
+            links.contains_key(key) || self.online.is_online(user).unwrap_or(true)
+        };
+        let online: BTreeSet<Fingerprint> = others.iter().filter(is_online).map(|(key, _)| *key).collect();
+        let wanted = wanted_links(room.id(), &me, &online);
+        for (key, user) in &others {
+            match links.get(key) {
+                Some(link) => self.open_stream(room.id(), link, wanted.contains(key)),
+                None if wanted.contains(key) => self.dial(user, *key),
+                None => {}
+            }
+        }
+    }
+
+    /// Returns the link to a member over which rooms are served.
+    fn room_link(&self, user: &UserName, key: &Fingerprint) -> Option<Link> {
+        let link = self.link_pool.existing_link(user)?;
+        (link.fingerprint() == *key && link.has_capability(ROOMS_CAPABILITY)).then_some(link)
+    }
+
+    fn open_stream(&mut self, room: RoomId, link: &Link, is_wanted: bool) {
+        let key = (room, link.fingerprint());
+        if let Some(running) = self.running.get(&key) {
+            // A member that was restarted, or moved, comes over another link before the old one is known to be dead.
+            if running.link.is_same(link) {
+                return;
+            }
+            running.task.abort();
+            self.running.remove(&key);
+        }
+        let of_room = self.running.keys().filter(|(of, _)| *of == room).count();
+        let of_member = self.running.keys().filter(|(_, of)| *of == key.1).count();
+        if (of_room >= MAX_ROOM_STREAMS && !is_wanted)
+            || of_member >= MAX_MEMBER_STREAMS
+            || self.stream_pauses.get(&key).is_some_and(|pause| pause.until > Instant::now())
+        {
+            return;
+        }
+        let pulls = self.pulls.entry(room).or_insert_with(|| Arc::new(Semaphore::new(PULLS_PER_ROOM))).clone();
+        let (rooms, over) = (self.rooms.clone(), link.clone());
+        let task = self.streams.spawn(async move { (key, run_room_stream(over, rooms, room, pulls).await) });
+        self.running.insert(key, RunningStream { task, link: link.clone(), since: Instant::now() });
+    }
+
+    fn dial(&mut self, user: &UserName, key: Fingerprint) {
+        if self.dialing.len() >= MAX_DIALS
+            || self.dialing.contains(user)
+            || self.tracker.is_displaced()
+            || self.dial_pauses.get(user).is_some_and(|pause| pause.until > Instant::now())
+        {
+            return;
+        }
+        self.dialing.insert(user.clone());
+        let (link_pool, user) = (self.link_pool.clone(), user.clone());
+        self.dials.spawn(async move {
+            let dialed = link_pool.link_to(&user).await;
+            let outcome = dialed.map(|link| {
+                if link.fingerprint() != key {
+                    tracing::info!("{user} has another key than the member of the room");
+                }
+            });
+            (user, outcome)
+        });
+    }
+
+    fn handle_dial_end(&mut self, user: UserName, outcome: Result<(), Error>) {
+        self.dialing.remove(&user);
+        if let Err(error) = outcome {
+            tracing::debug!("a member of a room can't be reached: {error}");
+        }
+        // After a success as well: a link without rooms, or with another key, must not be dialed in a loop.
+        let pause = self.dial_pauses.entry(user).or_insert_with(|| RetryPause::new(DIAL_BACKOFF));
+        pause.extend();
+    }
+
+    fn handle_stream_end(&mut self, id: Id, key: StreamKey, outcome: Result<(), StreamError>) {
+        // Another stream may have taken its place meanwhile.
+        if self.running.get(&key).is_none_or(|running| running.task.id() != id) {
+            return;
+        }
+        let Some(RunningStream { link, since, .. }) = self.running.remove(&key) else { return };
+        match &outcome {
+            Ok(()) => tracing::debug!("{}: a room's stream ended", link.user()),
+            Err(error) if is_protocol_violation(error) => {
+                tracing::info!("{}: {error}", link.user());
+                link.close(PeerErrorCode::Protocol);
+            }
+            Err(error) => tracing::debug!("{}: a room's stream ended: {error}", link.user()),
+        }
+        let pause = self.stream_pauses.entry(key).or_insert_with(|| RetryPause::new(STREAM_BACKOFF));
+        if since.elapsed() >= STREAM_SUCCESS {
+            pause.backoff.reset();
+        }
+        pause.extend();
+    }
+
+    /// Ends the streams to members who went, and of rooms that the user left.
+    fn end_streams_of_others(&mut self, rooms: &[Arc<RoomEntry>]) {
+        let is_member = |(room, key): &StreamKey| {
+            rooms.iter().any(|known| known.id() == *room && known.members().contains_key(key))
+        };
+        self.running.retain(|key, stream| {
+            let stays = is_member(key);
+            if !stays {
+                stream.task.abort();
+            }
+            stays
+        });
+        self.stream_pauses.retain(|key, _| is_member(key));
+        self.pulls.retain(|room, _| rooms.iter().any(|known| known.id() == *room));
+    }
+}
+
+impl RetryPause {
+    fn new(backoff: Backoff) -> Self {
+        Self { until: Instant::now(), backoff }
+    }
+
+    fn extend(&mut self) {
+        self.until = Instant::now() + self.backoff.next_jittered(rand::rng().random());
+    }
+}

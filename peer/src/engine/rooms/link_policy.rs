@@ -1,0 +1,96 @@
+//! The choice of members to be linked with. Pure.
+//!
+//! Up to [`ALL_LINKED`] members online are all linked. Beyond that each links its neighbours at [`DISTANCES`] in both
+//! directions of a ring: the keys hashed with the room's id. All members compute the same ring, so both ends of a link
+//! want it, and one who comes or goes changes the links of few. The distances of 1 make it one ring whatever else fails.
+
+use std::collections::BTreeSet;
+
+use shared::{Fingerprint, RoomId};
+
+/// Most members online, this one included, who are all linked.
+const ALL_LINKED: usize = 16;
+/// Distances of the neighbours that are linked in a larger room.
+const DISTANCES: [usize; 4] = [1, 2, 4, 8];
+
+/// Returns the members to be linked with, of those online.
+pub(in crate::engine) fn wanted_links(
+    room: RoomId,
+    me: &Fingerprint,
+    online: &BTreeSet<Fingerprint>,
+) -> BTreeSet<Fingerprint> {
+    let others: BTreeSet<Fingerprint> = online.iter().filter(|key| *key != me).copied().collect();
+    if others.len() < ALL_LINKED {
+        return others;
+    }
+    let mut ring: Vec<([u8; 32], Fingerprint)> =
+        others.iter().chain([me]).map(|key| (place_in_ring(room, key), *key)).collect();
+    ring.sort_unstable();
+    let Some(own) = ring.iter().position(|(_, key)| key == me) else { return others };
+    let count = ring.len();
+    let neighbours = DISTANCES.iter().flat_map(|distance| [own + distance, own + count - distance]);
+    neighbours.map(|place| ring[place % count].1).filter(|key| key != me).collect()
+}
+
+fn place_in_ring(room: RoomId, key: &Fingerprint) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 ring of a room v1");
+    hasher.update(room.as_bytes());
+    hasher.update(key.as_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: RoomId = RoomId::from_bytes([3; 16]);
+
+    fn keys(count: u16) -> BTreeSet<Fingerprint> {
+        let key = |number: u16| Fingerprint::from_bytes(*blake3::hash(&number.to_be_bytes()).as_bytes());
+        (0..count).map(key).collect()
+    }
+
+    /// Returns how far the farthest member is from the first, in links; `None` if one can't be reached.
+    fn reach(online: &BTreeSet<Fingerprint>) -> Option<usize> {
+        let mut reached = BTreeSet::from_iter(online.first().copied());
+        for steps in 0..=online.len() {
+            if reached.len() == online.len() {
+                return Some(steps);
+            }
+            let next: Vec<Fingerprint> = reached.iter().flat_map(|key| wanted_links(ROOM, key, online)).collect();
+            reached.extend(next);
+        }
+        None
+    }
+
+    #[test]
+    fn a_small_room_is_linked_whole() {
+        let online = keys(16);
+        for key in &online {
+            assert_eq!(wanted_links(ROOM, key, &online).len(), 15);
+        }
+        assert!(wanted_links(ROOM, online.first().unwrap(), &BTreeSet::new()).is_empty());
+    }
+
+    #[test]
+    fn a_large_room_is_connected_by_few_links_that_both_ends_want() {
+        for count in [17, 18, 24, 200, 500] {
+            let online = keys(count);
+            for key in &online {
+                let wanted = wanted_links(ROOM, key, &online);
+                assert!(wanted.len() <= 8 && !wanted.contains(key), "{count}: {}", wanted.len());
+                assert!(wanted.iter().all(|other| wanted_links(ROOM, other, &online).contains(key)));
+            }
+            assert!(reach(&online).is_some_and(|steps| steps <= usize::from(count) / 16 + 4), "{count}");
+        }
+    }
+
+    #[test]
+    fn one_who_leaves_changes_the_links_of_few() {
+        let online = keys(200);
+        let without: BTreeSet<Fingerprint> = online.iter().skip(1).copied().collect();
+        let changed =
+            without.iter().filter(|key| wanted_links(ROOM, key, &online) != wanted_links(ROOM, key, &without));
+        assert!(changed.count() <= 2 * 8);
+    }
+}

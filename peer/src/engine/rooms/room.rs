@@ -1,0 +1,379 @@
+//! One room: its records, its messages, and what is known of the other members. Pure: the caller stores each step.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use rooms::{
+    Cut, Finding, LogChange, MAX_VECTOR_PAGE, Membership, MessageDraft, MessageRun, RecordEffect, RecordRefusal,
+    Retention, RoomChange, RoomLog, RunRefusal, RunReply, RunRequest, SignedRecord, VectorEntry, VerifyingKey,
+};
+use shared::Fingerprint;
+use shared::peer::{MAX_ROOM_RECORDS, RoomSummary};
+use shared::room::{MessageHash, RecordHash, RoomDigest};
+use shared::tracker::room_reply::ListedRole;
+
+use super::delivery_counts::DeliveryCounts;
+use super::display_order::DisplayOrder;
+use super::gap_search::GapSearch;
+use super::push_limiter::PushLimiter;
+use super::room_directory::{RoomEntry, listed_role};
+use crate::engine::room_values::{RoomNewsKind, RoomPost};
+use crate::profile::LoadedRoom;
+
+/// A room of the profile.
+#[derive(Debug)]
+pub(super) struct Room {
+    me: Fingerprint,
+    /// The key that signs the records.
+    pub(super) tracker: VerifyingKey,
+    members: Membership,
+    log: RoomLog,
+    /// The digest of the state now, once it was asked for.
+    digest: Option<RoomDigest>,
+    gap_search: GapSearch,
+    delivery: DeliveryCounts,
+    limiter: PushLimiter,
+    pub(super) display: DisplayOrder,
+    /// True once a member was asked for our newest message since the start: this profile may be a backup.
+    is_own_chain_known: bool,
+}
+
+/// The result of a step, which the caller stores and then tells.
+#[derive(Debug, Default)]
+pub(super) struct RoomStep {
+    /// The runs that were offered to the log.
+    pub(super) runs: Vec<MessageRun>,
+    /// The changes of the log.
+    pub(super) changes: Vec<LogChange>,
+    /// Changes of the room to be told.
+    pub(super) news: Vec<RoomNewsKind>,
+    /// True if there are new records.
+    pub(super) has_records: bool,
+}
+
+/// The result of offering runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct TakenRuns {
+    /// Number of messages that were new.
+    pub(super) stored: usize,
+    /// True if records are missing.
+    pub(super) needs_records: bool,
+    /// True if earlier messages of the author are missing.
+    pub(super) needs_earlier: bool,
+}
+
+/// The way on which runs came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RunOrigin<'a> {
+    /// Asked for, from the earliest that is missing here.
+    Pulled {
+        /// The member who was asked.
+        member: Fingerprint,
+        /// The runs lead to a cut that is missing here.
+        leads_to_cut: bool,
+        /// Members with a link.
+        reachable: &'a BTreeSet<Fingerprint>,
+    },
+    /// Passed on unasked, or written here.
+    Single,
+}
+
+impl Room {
+    /// Returns a room without records.
+    pub(super) fn new(id: shared::RoomId, me: Fingerprint, tracker: VerifyingKey) -> Self {
+        Self::loaded(LoadedRoom { members: Membership::new(id), log: RoomLog::new(id) }, me, tracker)
+    }
+
+    /// Returns a room as it was stored.
+    pub(super) fn loaded(stored: LoadedRoom, me: Fingerprint, tracker: VerifyingKey) -> Self {
+        let LoadedRoom { members, log } = stored;
+        Self {
+            me,
+            tracker,
+            members,
+            log,
+            digest: None,
+            gap_search: GapSearch::default(),
+            delivery: DeliveryCounts::default(),
+            limiter: PushLimiter::default(),
+            display: DisplayOrder::default(),
+            is_own_chain_known: false,
+        }
+    }
+
+    /// Returns the records.
+    pub(super) const fn members(&self) -> &Membership {
+        &self.members
+    }
+
+    /// Returns the messages.
+    pub(super) const fn log(&self) -> &RoomLog {
+        &self.log
+    }
+
+    /// Returns the room as others in this process see it; `None` before the first record.
+    pub(super) fn entry(&self) -> Option<RoomEntry> {
+        Some(RoomEntry {
+            id: self.members.room(),
+            name: self.members.name()?.clone(),
+            topic: self.members.topic().clone(),
+            members: self.members.members().clone(),
+            epoch: self.members.epoch(),
+            head: self.members.head(),
+            is_active: self.is_active(),
+        })
+    }
+
+    /// Returns true if the user is a member, and the room isn't deleted.
+    pub(super) fn is_active(&self) -> bool {
+        !self.members.is_deleted() && self.members.members().contains_key(&self.me)
+    }
+
+    /// Returns the state that two members compare first.
+    pub(super) fn summary(&mut self) -> RoomSummary {
+        let digest = *self.digest.get_or_insert_with(|| self.log.digest(&self.members));
+        RoomSummary { digest, head: self.members.head(), epoch: self.members.epoch() }
+    }
+
+    /// Returns the records after the newest known one of `locator`, and true if there are more.
+    pub(super) fn records_after(&self, locator: &[RecordHash]) -> (&[SignedRecord], bool) {
+        let records = self.members.records_after(locator, MAX_ROOM_RECORDS + 1);
+        let has_more = records.len() > MAX_ROOM_RECORDS;
+        (&records[..records.len().min(MAX_ROOM_RECORDS)], has_more)
+    }
+
+    /// Returns a page of the vector, and true if there are more.
+    pub(super) fn vector_page(&self, after: Option<Fingerprint>) -> (Vec<VectorEntry>, bool) {
+        let page = self.log.vector_page(after);
+        let has_more = page.len() == MAX_VECTOR_PAGE;
+        (page, has_more)
+    }
+
+    /// Returns the messages that `asker`, a member, lacks.
+    pub(super) fn runs(
+        &self,
+        request: &RunRequest,
+        asker: &Fingerprint,
+        signed: impl Fn(&MessageHash) -> Option<Vec<u8>>,
+    ) -> RunReply {
+        match self.members.readable_since(asker) {
+            Some(since) => self.log.runs(request, &self.members, since, signed),
+            None => RunReply::default(),
+        }
+    }
+
+    /// Returns the requests for what a member has more, by a page of the member's vector.
+    pub(super) fn requests(&self, page: &[VectorEntry]) -> Vec<RunRequest> {
+        self.log.requests(page, &self.members)
+    }
+
+    /// Returns the request for messages of one author.
+    pub(super) fn request(&self, author: Fingerprint) -> RunRequest {
+        self.log.request(author, &self.members)
+    }
+
+    /// Takes records, in their order.
+    ///
+    /// # Errors
+    /// The reason why one has no place, unless the records here are simply ahead of it. What came before it is taken.
+    pub(super) fn take_records(
+        &mut self,
+        records: Vec<SignedRecord>,
+        step: &mut RoomStep,
+    ) -> Result<(), RecordRefusal> {
+        let is_first = self.members.head().is_none();
+        let was_member = self.members.members().contains_key(&self.me);
+        let mut refusal = Ok(());
+        for record in records {
+            let change = record.record().change.clone();
+            match self.members.insert(record) {
+                Ok(RecordEffect::Known) => continue,
+                Ok(RecordEffect::Appended) => step.news.extend(self.news_of(change)),
+                Ok(RecordEffect::Restored(_)) => step.news.push(RoomNewsKind::Restored),
+                Ok(RecordEffect::Contradicted(_)) => step.news.push(RoomNewsKind::Contradicted),
+                Err(RecordRefusal::Void) => continue,
+                Err(why) => {
+                    refusal = Err(why);
+                    break;
+                }
+            }
+            step.has_records = true;
+        }
+        if step.has_records {
+            self.digest = None;
+            let change = self.log.apply_membership(&self.members);
+            self.note_change(&change, step);
+            step.changes.push(change);
+        }
+        if is_first && !was_member {
+            // The past of a room that was just joined is no news.
+            let me = self.members.members().get(&self.me).map(|member| member.user.clone());
+            step.news = me.into_iter().map(|user| RoomNewsKind::Joined { user }).collect();
+        }
+        refusal
+    }
+
+    /// Takes runs.
+    pub(super) fn take_runs(
+        &mut self,
+        runs: Vec<MessageRun>,
+        origin: RunOrigin<'_>,
+        now: u64,
+        step: &mut RoomStep,
+    ) -> TakenRuns {
+        let mut taken = TakenRuns::default();
+        for run in runs {
+            let author = run.key().fingerprint();
+            let floor = self.log.floor(&author);
+            let change = match origin {
+                RunOrigin::Pulled { leads_to_cut: true, .. } => self.log.insert_toward_cut(&run, &self.members, now),
+                RunOrigin::Pulled { reachable, .. } if self.may_skip_gap(&author, reachable, now) => {
+                    self.log.insert_after_gap(&run, &self.members, now)
+                }
+                RunOrigin::Pulled { .. } | RunOrigin::Single => self.log.insert(&run, &self.members, now),
+            };
+            if self.log.floor(&author) > floor && !self.reads_since_join() {
+                step.news.extend(self.user(&author).map(|user| RoomNewsKind::Gap { user }));
+            }
+            match change.refusal {
+                Some(RunRefusal::NeedsEarlier) => {
+                    taken.needs_earlier = true;
+                    if let RunOrigin::Pulled { member, .. } = origin {
+                        self.gap_search.note_missing(author, member, now);
+                    }
+                }
+                Some(RunRefusal::NeedsRecords) => taken.needs_records = true,
+                Some(refusal) => tracing::debug!("a message of {author} doesn't count: {refusal}"),
+                None => {}
+            }
+            if !change.stored.is_empty() {
+                self.gap_search.note_progress(&author);
+            }
+            taken.stored += change.stored.len();
+            self.note_change(&change, step);
+            step.changes.push(change);
+            step.runs.push(run);
+        }
+        taken
+    }
+
+    /// Removes what is beyond the bounds.
+    pub(super) fn prune(&mut self, retention: Retention, now: u64) -> RoomStep {
+        let mut step = RoomStep::default();
+        let change = self.log.prune(retention, now);
+        self.note_change(&change, &mut step);
+        step.changes.push(change);
+        step
+    }
+
+    /// Takes out the messages that are to be shown now.
+    pub(super) fn take_ready(&mut self, now: u64) -> Vec<RoomPost> {
+        self.display.take_ready(&self.log, now)
+    }
+
+    /// Returns the user's next message.
+    pub(super) fn draft(&self, key: &VerifyingKey, now: u64, body: String) -> MessageDraft {
+        self.log.draft(key, &self.members, now, body)
+    }
+
+    /// Returns the newest message of a member, as this node knows it.
+    pub(super) fn cut(&self, key: &Fingerprint) -> Cut {
+        self.log.cut(key)
+    }
+
+    /// Returns the open cuts that this node may set, each with the cut that it knows.
+    pub(super) fn settable_cuts(&self) -> Vec<(Fingerprint, u64, Cut)> {
+        let role = self.members.members().get(&self.me).map(|member| listed_role(member.role));
+        if !self.is_active() || role < Some(ListedRole::Moderator) {
+            return Vec::new();
+        }
+        let open = self.members.open_cuts();
+        open.into_iter().map(|(key, ended_at)| (key, ended_at, self.log.cut(&key))).collect()
+    }
+
+    /// Returns true if one more pushed message of `author` may be taken now.
+    pub(super) fn allow_push(&mut self, author: &Fingerprint, now: Instant) -> bool {
+        self.limiter.allow(author, now)
+    }
+
+    /// Returns true if messages are missing that other members may have.
+    pub(super) fn is_searching(&self) -> bool {
+        self.gap_search.is_searching()
+    }
+
+    /// Notes that `member` has our messages up to `number`. Returns true if that was not known.
+    pub(super) fn note_delivered(&mut self, member: Fingerprint, number: u64) -> bool {
+        member != self.me && self.delivery.note(member, number)
+    }
+
+    /// Returns the number of other members who have our message of this number, and of all other members.
+    pub(super) fn delivery_of(&self, number: u64) -> (usize, usize) {
+        let others = || self.members.members().keys().filter(|key| **key != self.me);
+        (self.delivery.count(number, others()), others().count())
+    }
+
+    /// Returns the number of our messages that no other member has, as far as it is known since the start.
+    pub(super) fn waiting(&self) -> u64 {
+        let others = self.members.members().keys().filter(|key| **key != self.me);
+        self.log.cut(&self.me).number.saturating_sub(self.delivery.newest(others))
+    }
+
+    /// Returns true once a member was asked for our newest message.
+    pub(super) const fn is_own_chain_known(&self) -> bool {
+        self.is_own_chain_known
+    }
+
+    /// Notes that a member was asked for our newest message.
+    pub(super) const fn note_own_chain_known(&mut self) {
+        self.is_own_chain_known = true;
+    }
+
+    fn may_skip_gap(&self, author: &Fingerprint, reachable: &BTreeSet<Fingerprint>, now: u64) -> bool {
+        let has_none = || self.log.cut(author).number == 0;
+        // A member who may not read what is older begins in the middle of every chain.
+        (self.reads_since_join() && has_none()) || self.gap_search.is_exhausted(author, reachable, now)
+    }
+
+    fn reads_since_join(&self) -> bool {
+        self.members.readable_since(&self.me).is_some_and(|since| since > 0)
+    }
+
+    fn user(&self, key: &Fingerprint) -> Option<shared::UserName> {
+        self.members.user(key).cloned()
+    }
+
+    fn note_change(&mut self, change: &LogChange, step: &mut RoomStep) {
+        if change.stored.is_empty() && change.void.is_empty() && change.pruned.is_empty() {
+            return;
+        }
+        self.digest = None;
+        step.news.extend(change.void.iter().map(|id| RoomNewsKind::Void { id: *id }));
+        for finding in &change.findings {
+            match finding {
+                Finding::Equivocation { author, number } => {
+                    let news = |user| RoomNewsKind::Equivocation { user, number: *number };
+                    step.news.extend(self.user(author).map(news));
+                }
+                Finding::WrongDepth { author, message } => {
+                    tracing::info!("{message} of {author} names a message with a wrong depth");
+                }
+            }
+        }
+    }
+
+    fn news_of(&self, change: RoomChange) -> Option<RoomNewsKind> {
+        Some(match change {
+            RoomChange::Join { user, .. } => RoomNewsKind::Joined { user },
+            RoomChange::Leave { user, .. } => RoomNewsKind::Left { user },
+            RoomChange::Kick { user, by, .. } => RoomNewsKind::Kicked { user, by },
+            RoomChange::Owner { user, .. } => RoomNewsKind::Role { user, role: ListedRole::Owner },
+            RoomChange::SetRole { user, moderator, .. } => {
+                let role = if moderator { ListedRole::Moderator } else { ListedRole::Member };
+                RoomNewsKind::Role { user, role }
+            }
+            RoomChange::Topic { topic } => RoomNewsKind::Topic { topic },
+            RoomChange::Delete => RoomNewsKind::Deleted,
+            RoomChange::Create { .. } | RoomChange::SetCut { .. } | RoomChange::Restore => return None,
+        })
+    }
+}

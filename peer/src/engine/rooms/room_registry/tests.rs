@@ -1,0 +1,268 @@
+use aws_lc_rs::signature::Ed25519KeyPair;
+use certs::Identity;
+use rooms::{HistoryVisibility, MembershipRecord, RoomChange, SignedRecord};
+use tempfile::TempDir;
+use tokio::sync::broadcast;
+
+use super::*;
+use crate::engine::tracker_key::TrackerKeyPolicy;
+use crate::profile::Profile;
+
+const ROOM: RoomId = RoomId::from_bytes([7; 16]);
+
+/// A tracker's signature on each change of one room.
+struct Records {
+    keys: Ed25519KeyPair,
+    signed: Vec<SignedRecord>,
+}
+
+/// A member's node without a network.
+struct Node {
+    me: LocalUser,
+    registry: RoomRegistry,
+    events: broadcast::Receiver<NodeEvent>,
+    _home: TempDir,
+}
+
+impl Records {
+    fn new(history: HistoryVisibility) -> Self {
+        let keys = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
+        let mut records = Self { keys, signed: Vec::new() };
+        records.change(RoomChange::Create { room_name: "lab".parse().unwrap(), history });
+        records
+    }
+
+    fn change(&mut self, change: RoomChange) {
+        let previous = self.signed.last().map(SignedRecord::hash);
+        let epoch = self.signed.len() as u64 + 1;
+        self.signed.push(MembershipRecord { room: ROOM, epoch, previous, time: 0, change }.sign(&self.keys));
+    }
+
+    fn join(&mut self, node: &Node) {
+        self.change(RoomChange::Join { user: node.me.user.clone(), key: node.key() });
+    }
+
+    fn tell(&self, node: &mut Node) {
+        let records: Vec<_> =
+            self.signed.iter().map(|record| (record.signed().to_vec(), *record.signature())).collect();
+        node.registry.take_records(ROOM, verifying_key(&self.keys).unwrap(), &records).unwrap();
+    }
+}
+
+impl Node {
+    fn new(user: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let me = LocalUser {
+            profile: Profile::open(home.path()).unwrap(),
+            identity: Arc::new(Identity::generate().unwrap()),
+            user: user.parse().unwrap(),
+            tracker: "127.0.0.1:1".parse().unwrap(),
+            key_policy: TrackerKeyPolicy::AcceptNew,
+            notify: Arc::new(|_| {}),
+        };
+        let (registry, events) = Self::load(&me);
+        Self { me, registry, events, _home: home }
+    }
+
+    fn load(me: &LocalUser) -> (RoomRegistry, broadcast::Receiver<NodeEvent>) {
+        let (events, directory) = (EventBus::new(), RoomDirectory::new(me.identity.fingerprint()));
+        let receiver = events.subscribe();
+        (RoomRegistry::load(me.clone(), directory, events).unwrap(), receiver)
+    }
+
+    fn restart(&mut self) {
+        self.registry.store_deliveries();
+        (self.registry, self.events) = Self::load(&self.me);
+    }
+
+    fn key(&self) -> Fingerprint {
+        self.me.identity.fingerprint()
+    }
+
+    /// Asks `other` for everything that is missing here. Returns the number of new messages.
+    fn pull(&mut self, other: &mut Self) -> usize {
+        let (mine, theirs) = (self.registry.summary(ROOM).unwrap(), other.registry.summary(ROOM).unwrap());
+        let mut stored = 0;
+        if mine.digest != theirs.digest {
+            let (page, _) = other.registry.vector_page(ROOM, None);
+            for mut request in self.registry.requests(ROOM, other.key(), &page) {
+                loop {
+                    let (runs, leads_to_cut) = other.registry.runs(ROOM, &request, &self.key());
+                    let offered =
+                        self.registry.take_pulled_runs(ROOM, &request, other.key(), &runs, leads_to_cut).unwrap();
+                    let OfferedRuns::Taken { taken, next } = offered else { panic!("{offered:?}") };
+                    if taken.stored == 0 {
+                        break;
+                    }
+                    stored += taken.stored;
+                    request = next;
+                }
+            }
+        }
+        self.registry.note_compared(ROOM, other.key(), theirs.digest, stored > 0);
+        stored
+    }
+
+    /// Takes the events: the texts that were told, and the news.
+    fn drain(&mut self) -> (Vec<String>, Vec<RoomNewsKind>) {
+        let (mut texts, mut news) = (Vec::new(), Vec::new());
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                NodeEvent::RoomMessage(post) => texts.push(post.text.as_received().to_owned()),
+                NodeEvent::Room(change) => news.push(change.kind),
+                _ => {}
+            }
+        }
+        (texts, news)
+    }
+
+    fn told(&mut self) -> Vec<String> {
+        self.drain().0
+    }
+}
+
+fn room_of(users: [&str; 3]) -> (Records, [Node; 3]) {
+    let mut records = Records::new(HistoryVisibility::Shared);
+    let mut nodes = users.map(Node::new);
+    nodes.iter().for_each(|node| records.join(node));
+    nodes.iter_mut().for_each(|node| records.tell(node));
+    (records, nodes)
+}
+
+/// Returns the run of the newest message of `node`, as it is pushed.
+fn pushed(node: &Node) -> SingleRunBytes {
+    let room = &node.registry.rooms[&ROOM];
+    let request = RunRequest { author: node.key(), locator: Vec::new(), above: 0, missing_cuts: Vec::new() };
+    let above = room.cut(&node.key()).number - 1;
+    let (runs, _) = node.registry.runs(ROOM, &RunRequest { above, ..request }, &node.key());
+    SingleRunBytes::new(runs[0].clone()).unwrap()
+}
+
+#[test]
+fn what_was_written_survives_a_restart_and_reaches_who_was_away() {
+    let (_, [mut alice, mut bob, mut carol]) = room_of(["alice", "bob", "carol"]);
+    for text in ["one", "two @bob"] {
+        alice.registry.write(ROOM, text).unwrap();
+    }
+    alice.restart();
+    assert_eq!(bob.pull(&mut alice), 2);
+    assert_eq!(bob.told(), ["one", "two @bob"]);
+    let receipt = alice.registry.write(ROOM, "three").unwrap();
+    assert_eq!((receipt.count, receipt.of, receipt.message.seq > 0), (0, 2, true));
+    let run = pushed(&alice);
+    assert_eq!(bob.registry.take_push(ROOM, alice.key(), &run).unwrap(), Ok(OfferedPush::Stored));
+    assert_eq!(bob.registry.take_push(ROOM, alice.key(), &run).unwrap(), Ok(OfferedPush::Stored));
+    drop(alice);
+    bob.restart();
+    assert_eq!((carol.pull(&mut bob), carol.pull(&mut bob)), (3, 0));
+    assert_eq!(carol.told(), ["one", "two @bob", "three"]);
+    assert_eq!(carol.registry.summary(ROOM), bob.registry.summary(ROOM));
+}
+
+#[test]
+fn members_say_what_they_have_of_ours() {
+    let (_, [mut alice, mut bob, carol]) = room_of(["alice", "bob", "carol"]);
+    let first = alice.registry.write(ROOM, "one").unwrap().message.id;
+    assert_eq!(alice.registry.waiting(ROOM), 1);
+    bob.pull(&mut alice);
+    // A comparison tells it, and an answer to a push.
+    alice.pull(&mut bob);
+    assert_eq!((alice.registry.delivery(ROOM, &first), alice.registry.waiting(ROOM)), ((1, 2), 0));
+    alice.registry.note_delivered(ROOM, carol.key(), 99, None);
+    assert_eq!(alice.registry.delivery(ROOM, &first), (2, 2));
+    let (_, told) = alice.drain();
+    assert_eq!(told.last(), Some(&RoomNewsKind::Delivered { id: first, count: 2, of: 2 }), "{told:?}");
+}
+
+#[test]
+fn a_message_before_its_predecessor_waits_for_a_comparison() {
+    let (_, [mut alice, mut bob, _]) = room_of(["alice", "bob", "carol"]);
+    alice.registry.write(ROOM, "one").unwrap();
+    alice.registry.write(ROOM, "two").unwrap();
+    let run = pushed(&alice);
+    assert_eq!(bob.registry.take_push(ROOM, alice.key(), &run).unwrap(), Ok(OfferedPush::Later));
+    assert_eq!((bob.pull(&mut alice), bob.told()), (2, vec!["one".to_owned(), "two".to_owned()]));
+}
+
+#[test]
+fn a_flood_is_taken_only_as_fast_as_it_is_asked_for() {
+    let (_, [mut alice, mut bob, _]) = room_of(["alice", "bob", "carol"]);
+    let mut taken = 0;
+    for number in 0..300 {
+        alice.registry.write(ROOM, &number.to_string()).unwrap();
+        let offered = bob.registry.take_push(ROOM, alice.key(), &pushed(&alice)).unwrap();
+        taken += usize::from(offered == Ok(OfferedPush::Stored));
+    }
+    assert!((200..300).contains(&taken), "{taken}");
+    bob.pull(&mut alice);
+    assert_eq!(bob.registry.summary(ROOM), alice.registry.summary(ROOM));
+}
+
+#[test]
+fn who_went_is_a_stranger_and_nothing_of_it_counts_beyond_the_cut() {
+    let (mut records, [mut alice, mut bob, mut carol]) = room_of(["alice", "bob", "carol"]);
+    carol.registry.write(ROOM, "before").unwrap();
+    alice.pull(&mut carol);
+    let late = carol.registry.write(ROOM, "after").unwrap();
+    bob.pull(&mut carol);
+    let cut = alice.registry.cut(ROOM, &carol.key());
+    let (user, by) = (carol.me.user.clone(), alice.me.user.clone());
+    records.change(RoomChange::Kick { user: user.clone(), key: carol.key(), by: by.clone(), cut });
+    bob.told();
+    for node in [&mut alice, &mut bob, &mut carol] {
+        records.tell(node);
+    }
+    let (_, news) = bob.drain();
+    assert_eq!(news, [RoomNewsKind::Kicked { user, by }, RoomNewsKind::Void { id: late.message.id }]);
+    assert_eq!(bob.registry.summary(ROOM).map(|own| own.digest), {
+        alice.registry.summary(ROOM).map(|own| own.digest)
+    });
+    assert_eq!(alice.registry.standing(ROOM, &carol.me.user, &carol.key()), CallerStanding::Unclear);
+    alice.registry.note_tracker_answer(ROOM, Instant::now());
+    assert_eq!(alice.registry.standing(ROOM, &carol.me.user, &carol.key()), CallerStanding::Stranger);
+    assert_eq!(alice.registry.standing(ROOM, &carol.me.user, &bob.key()), CallerStanding::Stranger);
+    assert_eq!(alice.registry.standing(ROOM, &bob.me.user, &bob.key()), CallerStanding::Member);
+    assert_eq!(carol.registry.standing(ROOM, &bob.me.user, &bob.key()), CallerStanding::NotMine);
+    let request = RunRequest { author: bob.key(), locator: Vec::new(), above: 0, missing_cuts: Vec::new() };
+    bob.registry.write(ROOM, "among us").unwrap();
+    assert!(bob.registry.runs(ROOM, &request, &carol.key()).0.is_empty());
+    assert!(carol.registry.write(ROOM, "hello?").is_err());
+}
+
+#[test]
+fn only_moderators_set_open_cuts() {
+    let (mut records, [mut alice, mut bob, carol]) = room_of(["alice", "bob", "carol"]);
+    let (user, by) = (carol.me.user.clone(), alice.me.user.clone());
+    records.change(RoomChange::Kick { user, key: carol.key(), by, cut: None });
+    for node in [&mut alice, &mut bob] {
+        records.tell(node);
+    }
+    let ended_at = records.signed.len() as u64;
+    let cut = Cut { number: 0, hash: None };
+    assert_eq!(alice.registry.settable_cuts(), [(ROOM, carol.key(), ended_at, cut)]);
+    assert!(bob.registry.settable_cuts().is_empty());
+}
+
+#[test]
+fn a_newcomer_without_history_begins_in_the_middle_and_settles() {
+    let mut records = Records::new(HistoryVisibility::Joined);
+    let (mut alice, mut bob) = (Node::new("alice"), Node::new("bob"));
+    records.join(&alice);
+    records.tell(&mut alice);
+    for text in ["one", "two"] {
+        alice.registry.write(ROOM, text).unwrap();
+    }
+    records.join(&bob);
+    for node in [&mut alice, &mut bob] {
+        records.tell(node);
+    }
+    for text in ["three", "four"] {
+        alice.registry.write(ROOM, text).unwrap();
+    }
+    assert_eq!(bob.pull(&mut alice), 2);
+    let (told, news) = bob.drain();
+    assert_eq!(told, ["three", "four"]);
+    assert_eq!(news, [RoomNewsKind::Joined { user: bob.me.user.clone() }]);
+    bob.restart();
+    assert_eq!(bob.pull(&mut alice), 0);
+}

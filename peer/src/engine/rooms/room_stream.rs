@@ -1,0 +1,177 @@
+//! Our stream to a member: asks for what is missing here, and sends what is new.
+//!
+//! Replies come in the order of the requests. So a push needs no waiting: [`RoomStream`] remembers what is unanswered, and
+//! takes the replies to pushes out of the others.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::peer::{PeerErrorCode, PeerRequest, RoomReply, RoomRequest};
+use shared::room::MessageHash;
+use shared::{Fingerprint, RoomId};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use super::Rooms;
+use super::room_registry::{RoomOutlet, RoomPush};
+use crate::net::StreamError;
+use crate::net::link::Link;
+use crate::net::stream::{StreamPriority, StreamReceiver, StreamSender, with_timeout};
+
+/// Time for a reply, a transfer of runs included.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pushed messages that wait to be sent.
+const PUSH_QUEUE: usize = 256;
+/// Pushed messages without a reply.
+const MAX_UNANSWERED: usize = 64;
+/// Interval of comparisons without a cause, in case a push was lost.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The stream, and what is on its way over it.
+#[derive(Debug)]
+pub(super) struct RoomStream {
+    rooms: Rooms,
+    room: RoomId,
+    member: Fingerprint,
+    sender: StreamSender,
+    receiver: StreamReceiver,
+    pushes: mpsc::Receiver<RoomPush>,
+    unanswered: VecDeque<UnansweredRequest>,
+    /// Demands a comparison.
+    compare: Arc<Notify>,
+    interval: Interval,
+    is_comparison_due: bool,
+    /// Bounds the members that are asked at a time.
+    pulls: Arc<Semaphore>,
+}
+
+/// A request whose reply is due.
+#[derive(Debug, Clone, Copy)]
+enum UnansweredRequest {
+    /// A pushed message, and its number if it is ours.
+    Push { message: MessageHash, own_number: Option<u64> },
+    /// Any other.
+    Question,
+}
+
+impl RoomStream {
+    /// Opens the stream for a room to the member on the other side of `link`. From here on, new messages go over it.
+    pub(super) async fn open(
+        link: &Link,
+        rooms: Rooms,
+        room: RoomId,
+        pulls: Arc<Semaphore>,
+    ) -> Result<Self, StreamError> {
+        let (sender, receiver) = link.open_stream(&PeerRequest::Room { id: room }, StreamPriority::Chat).await?;
+        let (queue, pushes) = mpsc::channel(PUSH_QUEUE);
+        let (member, compare) = (link.fingerprint(), Arc::new(Notify::new()));
+        let outlet = RoomOutlet { member, pushes: queue, compare: compare.clone(), settled: None };
+        let ending = |_| StreamError::Reset(PeerErrorCode::ShuttingDown);
+        rooms.perform(move |registry| registry.add_outlet(room, outlet)).await.map_err(ending)?;
+        let mut interval = tokio::time::interval_at(Instant::now() + COMPARE_INTERVAL, COMPARE_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            rooms,
+            room,
+            member,
+            sender,
+            receiver,
+            pushes,
+            unanswered: VecDeque::new(),
+            compare,
+            interval,
+            is_comparison_due: true,
+            pulls,
+        })
+    }
+
+    /// Sends what is new until a comparison is due and the permit for it is there; `None` if the other side ended the
+    /// stream.
+    pub(super) async fn next_comparison(&mut self) -> Result<Option<OwnedSemaphorePermit>, StreamError> {
+        loop {
+            tokio::select! {
+                Some(push) = self.pushes.recv(), if self.unanswered.len() < MAX_UNANSWERED => {
+                    self.send_push(push).await?;
+                }
+                frame = self.receiver.next_frame::<RoomReply>() => {
+                    let Some(reply) = frame? else { return Ok(None) };
+                    if self.settle(&reply).await? {
+                        return Err(StreamError::Unexpected("a reply that nobody asked for"));
+                    }
+                }
+                () = self.compare.notified() => self.is_comparison_due = true,
+                _ = self.interval.tick() => self.is_comparison_due = true,
+                Ok(permit) = self.pulls.clone().acquire_owned(), if self.is_comparison_due => {
+                    self.is_comparison_due = false;
+                    return Ok(Some(permit));
+                }
+            }
+        }
+    }
+
+    /// Sends a request and waits for its reply; pushes go on meanwhile.
+    pub(super) async fn ask(&mut self, request: &RoomRequest) -> Result<RoomReply, StreamError> {
+        with_timeout(REPLY_TIMEOUT, async {
+            self.sender.send_frame(request).await?;
+            self.unanswered.push_back(UnansweredRequest::Question);
+            loop {
+                tokio::select! {
+                    Some(push) = self.pushes.recv(), if self.unanswered.len() < MAX_UNANSWERED => {
+                        self.send_push(push).await?;
+                    }
+                    frame = self.receiver.next_frame::<RoomReply>() => {
+                        let reply = frame?.ok_or(StreamError::Truncated)?;
+                        if self.settle(&reply).await? {
+                            return match reply {
+                                RoomReply::Error { code, message } => Err(StreamError::Refused { code, message }),
+                                reply if reply.is_within_bounds() => Ok(reply),
+                                _ => Err(StreamError::Unexpected("a reply beyond its bounds")),
+                            };
+                        }
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads the raw parts that a reply announced.
+    pub(super) async fn read_parts(&mut self, lengths: &[u32]) -> Result<Vec<Vec<u8>>, StreamError> {
+        with_timeout(REPLY_TIMEOUT, async {
+            let mut parts = Vec::with_capacity(lengths.len());
+            for length in lengths {
+                let length = usize::try_from(*length).map_err(|_| StreamError::Unexpected("a length"))?;
+                parts.push(self.receiver.read_bulk_exact(length).await?);
+            }
+            Ok(parts)
+        })
+        .await
+    }
+
+    async fn send_push(&mut self, push: RoomPush) -> Result<(), StreamError> {
+        let RoomPush { own_number, message, run } = push;
+        self.sender.send_frame(&RoomRequest::New { run }).await?;
+        self.unanswered.push_back(UnansweredRequest::Push { message, own_number });
+        Ok(())
+    }
+
+    /// Assigns a reply to the oldest request without one. Returns true if that is a question.
+    async fn settle(&mut self, reply: &RoomReply) -> Result<bool, StreamError> {
+        match self.unanswered.pop_front() {
+            None => Err(StreamError::Unexpected("a reply that nobody asked for")),
+            Some(UnansweredRequest::Question) => Ok(true),
+            Some(UnansweredRequest::Push { message, own_number }) => {
+                if let (RoomReply::Taken {}, Some(number)) = (reply, own_number) {
+                    let (room, member) = (self.room, self.member);
+                    let noted = self.rooms.perform(move |registry| {
+                        registry.note_delivered(room, member, number, Some(message));
+                    });
+                    // Fails only when the node is ending.
+                    let _ = noted.await;
+                }
+                Ok(false)
+            }
+        }
+    }
+}
