@@ -3,7 +3,8 @@
 //!
 //! It runs without a shell. Its environment has `VIZINHO_EVENT` (`message`, `offer` or `left_out`), `VIZINHO_FROM`,
 //! `VIZINHO_TEXT` (made safe for a terminal), `VIZINHO_ID`, `VIZINHO_TS` and `VIZINHO_HOME`; its standard input is the
-//! text as received. `left_out` reports once, in words, for how many messages of a user it did not run; it has no id.
+//! text as received. `left_out` reports once, in words, for how many messages of a user it did not run; it has no id. A
+//! message of a room has `VIZINHO_ROOM` as well, the room's name, and `VIZINHO_MENTION=1` if it calls the user by name.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
@@ -32,6 +33,7 @@ use self::hook_queue::{HookQueue, HookSlot, SenderStanding};
 use super::chat::{ConversationStatus, HistoryQuery, MessageDirection};
 use super::fair_queue::QueueItem;
 use super::node_event::NodeEvent;
+use super::room_values::RoomPost;
 use super::{Error, LocalUser, run_blocking};
 
 /// Run time of a hook.
@@ -52,8 +54,7 @@ pub async fn run(
             () = stop.cancelled() => break,
             Some(ended) = hooks.running.join_next_with_id() => hooks.handle_exit(ended),
             event = events.recv() => match event {
-                Ok(NodeEvent::Received { from, message, seq, .. }) => hooks.enqueue(from, message, seq),
-                Ok(_) => {}
+                Ok(event) => hooks.handle_event(event),
                 // The missed messages are all in the history: a flood of one user takes no hook from the
                 // others.
                 Err(broadcast::error::RecvError::Lagged(_)) => if let Err(why) = hooks.catch_up().await {
@@ -65,9 +66,7 @@ pub async fn run(
     }
     // Messages received before the end get their hook too, within `SHUTDOWN_TIMEOUT`.
     while let Ok(event) = events.try_recv() {
-        if let NodeEvent::Received { from, message, seq, .. } = event {
-            hooks.enqueue(from, message, seq);
-        }
+        hooks.handle_event(event);
     }
     let last = async {
         loop {
@@ -87,7 +86,7 @@ pub async fn run(
 /// The running hooks and the messages that wait for one.
 struct HookRunner {
     me: LocalUser,
-    queue: HookQueue<ChatMessage>,
+    queue: HookQueue<HookMessage>,
     running: JoinSet<()>,
     /// The slot of each running hook.
     slots: HashMap<Id, HookSlot>,
@@ -95,9 +94,15 @@ struct HookRunner {
     last_seq: i64,
 }
 
+/// A message for which the hook runs.
+enum HookMessage {
+    Private(ChatMessage),
+    Room(RoomPost),
+}
+
 /// The reason for a run of the hook.
 enum HookTrigger {
-    Message(ChatMessage),
+    Message(HookMessage),
     Dropped(u64),
 }
 
@@ -111,13 +116,24 @@ impl HookRunner {
         Ok(Self { me, queue, running, slots, last_seq: last })
     }
 
+    fn handle_event(&mut self, event: NodeEvent) {
+        match event {
+            NodeEvent::Received { from, message, seq, .. } => self.enqueue(from, message, seq),
+            // The members of a room are known to each other.
+            NodeEvent::RoomMessage(post) if post.from != self.me.user => {
+                self.queue.push(post.from.clone(), SenderStanding::Accepted, HookMessage::Room(post));
+            }
+            _ => {}
+        }
+    }
+
     fn enqueue(&mut self, from: UserName, message: ChatMessage, seq: i64) {
         // Events come in the order of places; an earlier place was queued by `catch_up` already.
         if seq > self.last_seq {
             self.last_seq = seq;
             match self.standing(&from) {
                 SenderStanding::Stranger if !self.is_first(&from, seq) => {}
-                standing => self.queue.push(from, standing, message),
+                standing => self.queue.push(from, standing, HookMessage::Private(message)),
             }
         }
     }
@@ -200,7 +216,17 @@ impl HookTrigger {
     /// Sets the environment of the hook; returns its standard input.
     fn set_environment(self, from: &UserName, command: &mut Command) -> String {
         match self {
-            Self::Message(message) => {
+            Self::Message(HookMessage::Room(post)) => {
+                command
+                    .env("VIZINHO_EVENT", "message")
+                    .env("VIZINHO_ROOM", post.room.as_str())
+                    .env("VIZINHO_MENTION", if post.mentions_me { "1" } else { "" })
+                    .env("VIZINHO_TEXT", &*post.text.safe_block())
+                    .env("VIZINHO_ID", post.id.to_string())
+                    .env("VIZINHO_TS", post.ts.to_string());
+                post.text.into_received()
+            }
+            Self::Message(HookMessage::Private(message)) => {
                 command
                     .env("VIZINHO_EVENT", if message.offer.is_some() { "offer" } else { "message" })
                     .env("VIZINHO_TEXT", &*message.text.safe_block())
