@@ -3,9 +3,12 @@
 mod chat_filter;
 mod interrupted_send;
 pub(super) mod message_sending;
+mod room_sending;
+
+use std::str::FromStr;
 
 use clap::Args;
-use shared::UserName;
+use shared::{RoomName, UserName};
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
@@ -29,6 +32,7 @@ Examples:
   peer chat bob
   peer chat bob \"lunch?\"
   uptime | peer chat bob
+  peer chat '#lab' \"lunch?\"            to all members of the room lab
   peer chat bob \"$(cat letter.txt)\"    all of it as one message, with its blank lines",
     notes: "\
 One message returns when it is stored by the other side. When bob is offline it is queued, and sent while `peer \
@@ -61,8 +65,9 @@ speak UTF-8. With --plain it reads line by line, and the commands work in a term
 #[derive(Debug, Args)]
 #[command(after_help = HELP.examples, after_long_help = HELP.long())]
 pub(crate) struct ChatArgs {
-    /// To whom.
-    user: UserName,
+    /// To whom: a user, or a room as '#lab'.
+    #[arg(value_name = "USER|#ROOM")]
+    partner: ChatPartner,
     /// The message; several words are one.
     #[arg(num_args = 1..)]
     text: Option<Vec<String>>,
@@ -71,11 +76,41 @@ pub(crate) struct ChatArgs {
     now: bool,
 }
 
+/// The other side of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum ChatPartner {
+    User(UserName),
+    Room(RoomName),
+}
+
+impl FromStr for ChatPartner {
+    type Err = Box<dyn std::error::Error + Send + Sync>;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.strip_prefix('#') {
+            Some(room) => Self::Room(room.parse()?),
+            None => Self::User(text.parse()?),
+        })
+    }
+}
+
 pub(super) async fn run(context: &CommandContext, args: ChatArgs) -> Result<(), Error> {
-    let ChatArgs { mut user, text, now } = args;
+    let ChatArgs { partner, text, now } = args;
     // The shell has split the words: quotes around a message are optional.
     let text = text.map(|words| words.join(" "));
     let me = context.me(Access::Use)?;
+    let mut user = match partner {
+        ChatPartner::User(user) => user,
+        ChatPartner::Room(_) if now => {
+            return Err(Error::Usage("--now is for users: a message to a room is signed and stays".to_owned()));
+        }
+        ChatPartner::Room(room) => {
+            return match text {
+                Some(text) => Box::pin(room_sending::send_message(context, &me, &room, &text)).await,
+                None => Box::pin(room_sending::send_lines(context, &me, &room)).await,
+            };
+        }
+    };
     resolve_arguments(context, &me, LookupScope::Tracker, [&mut user]).await?;
     if user == me.user {
         return Err(Error::Usage("you can't message yourself".to_owned()));
