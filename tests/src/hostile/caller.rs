@@ -77,6 +77,11 @@ impl Caller {
         self.send(&frame(request))
     }
 
+    /// Sends frames on a stream of its own and gives back the first that comes.
+    pub fn ask_all(&self, requests: &[Value]) -> Ending {
+        self.send(&requests.iter().flat_map(frame).collect::<Vec<u8>>())
+    }
+
     /// Sends any frame on a stream of its own, ends its side, and gives back every byte that comes until the other side
     /// ends its own: `None` when it gave up on the stream instead.
     ///

@@ -1,0 +1,255 @@
+//! Rooms between the real binaries: who was away misses nothing, and who isn't a member gets nothing.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::hostile::{Caller, Ending, Session};
+use tests::{Lab, PATIENCE, Process, User};
+
+/// SplitMix64: a seed is a fate.
+struct Fate(u64);
+
+impl Fate {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % limit as u64).unwrap()
+    }
+}
+
+/// Makes `#lab`, owned by the first of them.
+#[track_caller]
+fn make_room(users: &[&User<'_>]) {
+    users[0].peer(["room", "create", "lab"]).run().exits(0);
+    for user in &users[1..] {
+        user.peer(["room", "join", "lab"]).run().exits(0);
+    }
+}
+
+#[track_caller]
+fn say(user: &User<'_>, text: &str) {
+    user.peer(["chat", "#lab", text]).run().exits(0);
+}
+
+/// What a node says of a message.
+fn line(from: &str, text: &str) -> String {
+    format!("#lab {from}: {text}")
+}
+
+/// The id of `#lab`.
+fn room_id(session: &mut Session) -> Value {
+    session.demand(&json!({ "action": "ROOM_LIST" }))["rooms"][0]["id"].take()
+}
+
+/// Asserts that these texts stand in a node's output in this order.
+#[track_caller]
+fn in_order(node: &Process, lines: &[String]) {
+    let said = node.said();
+    let places: Vec<_> = lines.iter().map(|line| said.find(line.as_str())).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}\n{said}");
+}
+
+#[test]
+fn three_people_talk() {
+    let lab = Lab::start();
+    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    make_room(&[&alice, &bob, &carol]);
+    let nodes = [alice.serve(), bob.serve(), carol.serve()];
+    for (user, text) in [(&alice, "good morning"), (&bob, "hi @alice"), (&carol, "olá\nsecond line")] {
+        say(user, text);
+        for node in &nodes {
+            node.wait_for(&line(user.name(), text.lines().next().unwrap()));
+        }
+    }
+    bob.peer(["chat", "#LAB"]).stdin("one\n\ntwo\n").run().exits(0);
+    for node in &nodes {
+        node.wait_for(&line("bob", "two"));
+        in_order(node, &[line("alice", "good morning"), line("bob", "hi"), line("carol", "olá"), line("bob", "one")]);
+    }
+    alice.peer(["chat", "#lab", ""]).run().exits(2).says("the message is empty");
+    alice.peer(["chat", "--now", "#lab", "x"]).run().exits(2);
+    alice.peer(["chat", "#office", "x"]).run().says("you are not in #office");
+}
+
+#[test]
+fn who_was_away_gets_everything_from_whoever_has_it() {
+    let lab = Lab::start();
+    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    make_room(&[&alice, &bob, &carol]);
+    let (hers, his) = (alice.serve(), bob.serve());
+    let mut lines = Vec::new();
+    for number in 0..20 {
+        let user = if number % 2 == 0 { &alice } else { &bob };
+        say(user, &format!("word {number}."));
+        lines.push(line(user.name(), &format!("word {number}.")));
+    }
+    his.wait_for(&lines[18]);
+    hers.wait_for(&lines[19]);
+    hers.interrupt();
+    hers.finish().exits(130);
+    let carols = carol.serve();
+    carols.wait_for(&lines[19]);
+    in_order(&carols, &lines);
+    // Nothing is told twice, to nobody.
+    say(&carol, "thanks");
+    his.wait_for(&line("carol", "thanks"));
+    assert_eq!(carols.said().matches(lines[3].as_str()).count(), 1);
+    assert_eq!(his.said().matches(lines[18].as_str()).count(), 1);
+}
+
+#[test]
+fn a_command_without_a_node_hands_its_message_over_or_keeps_it() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    make_room(&[&alice, &bob]);
+    let kept = alice.peer(["chat", "#lab", "is anybody here?"]).run();
+    kept.exits(0).says("message kept");
+    let his = bob.serve();
+    alice.peer(["--json", "chat", "#lab", "now you are"]).run().exits(0).prints(r#""count":1"#);
+    his.wait_for(&line("alice", "now you are"));
+    in_order(&his, &[line("alice", "is anybody here?"), line("alice", "now you are")]);
+    alice.peer(["chat", "#lab"]).stdin("three\nfour").run().exits(0).prints_exactly("");
+    his.wait_for(&line("alice", "four"));
+}
+
+#[test]
+fn a_stranger_gets_nothing() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    make_room(&[&alice, &bob]);
+    let _his = bob.serve();
+    let _hers = alice.serve();
+    say(&bob, "between us");
+    let identity = Caller::register(&lab, "mallory");
+    let mut session = Session::open(lab.address(), &identity);
+    let id = room_id(&mut session);
+    let caller = Caller::dial(bob.node_address(), &identity);
+    assert!(matches!(caller.hello("mallory"), Ending::Answer(_)));
+    let digest = "00".repeat(16);
+    let summary = json!({ "t": "summary", "digest": digest, "epoch": 0 });
+    let room = json!({ "t": "room", "id": id });
+    let begun = Instant::now();
+    loop {
+        // The tracker is asked before anybody is refused.
+        let Ending::Answer(answer) = caller.ask_all(&[room.clone(), summary.clone()]) else { panic!("no answer") };
+        assert_eq!(answer["t"], "error", "{answer}");
+        match answer["code"].as_u64() {
+            Some(5) => assert!(begun.elapsed() < PATIENCE, "{answer}"),
+            code => {
+                assert_eq!(code, Some(2), "{answer}");
+                break;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let author = bob.fingerprint();
+    for request in [
+        json!({ "t": "records", "after": [] }),
+        json!({ "t": "vector" }),
+        json!({ "t": "want", "author": author, "locator": [], "above": 0 }),
+        json!({ "t": "new", "run": "00" }),
+        json!({ "t": "later" }),
+    ] {
+        let Ending::Answer(answer) = caller.ask_all(&[room.clone(), request.clone()]) else { panic!("{request}") };
+        assert_eq!((&answer["t"], &answer["code"]), (&json!("error"), &json!(2)), "{request}: {answer}");
+    }
+    let unknown = json!({ "t": "room", "id": "ab".repeat(16) });
+    let Ending::Answer(answer) = caller.ask_all(&[unknown, summary]) else { panic!("no answer") };
+    assert_eq!(answer["code"], 3, "{answer}");
+    assert!(caller.is_open());
+}
+
+#[test]
+fn who_is_kicked_gets_nothing_more_and_is_not_heard() {
+    let lab = Lab::start();
+    let (alice, bob, dave) = (lab.user("alice"), lab.user("bob"), lab.user("dave"));
+    make_room(&[&alice, &bob, &dave]);
+    let (hers, his, daves) = (alice.serve(), bob.serve(), dave.serve());
+    say(&dave, "hello");
+    hers.wait_for(&line("dave", "hello"));
+    his.wait_for(&line("dave", "hello"));
+    alice.peer(["room", "kick", "lab", "dave"]).run().exits(0);
+    for node in [&hers, &his, &daves] {
+        node.wait_for("#lab: dave was sent away by alice");
+    }
+    say(&alice, "he is gone");
+    his.wait_for(&line("alice", "he is gone"));
+    let refused = dave.peer(["chat", "#lab", "can you hear me?"]).run();
+    assert!(!refused.is_success(), "{}", refused.err());
+    daves.interrupt();
+    daves.finish().exits(130);
+    assert!(!dave.serve().said().contains("he is gone"));
+    say(&bob, "the end");
+    hers.wait_for(&line("bob", "the end"));
+    assert!(!hers.said().contains("can you hear me?") && !his.said().contains("can you hear me?"));
+    // By invitation he comes back, and has all.
+    alice.peer(["room", "invite", "lab", "dave"]).run().exits(0);
+    dave.peer(["room", "join", "lab"]).run().exits(0);
+    let daves = dave.serve();
+    daves.wait_for(&line("bob", "the end"));
+    in_order(&daves, &[line("alice", "he is gone"), line("bob", "the end")]);
+    say(&dave, "back again");
+    his.wait_for(&line("dave", "back again"));
+}
+
+#[test]
+fn members_miss_nothing_however_often_they_are_killed() {
+    let seconds = if std::env::var_os("VIZINHO_LONG").is_some() { 120 } else { 8 };
+    let seed = std::env::var("VIZINHO_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let (mut fate, end) = (Fate(seed), Instant::now() + Duration::from_secs(seconds));
+    let lab = Lab::start();
+    let users: Vec<User<'_>> = ["alice", "bob", "carol", "dave"].map(|name| lab.user(name)).into();
+    make_room(&users.iter().collect::<Vec<_>>());
+    let mut nodes: Vec<Option<Process>> = users.iter().map(|user| Some(user.serve())).collect();
+    let mut written = Vec::new();
+    while Instant::now() < end {
+        let who = fate.below(users.len());
+        match (fate.below(5), nodes[who].take()) {
+            (0, Some(node)) => {
+                node.kill();
+                node.finish().exits(137);
+            }
+            (_, None) => nodes[who] = Some(users[who].serve()),
+            (_, running) => {
+                nodes[who] = running;
+                let text = format!("{} says {}.", users[who].name(), written.len());
+                // What was stored counts, even if the node dies before it answers.
+                if users[who].peer(["chat", "#lab", &text]).run().is_success() {
+                    written.push(text);
+                }
+            }
+        }
+    }
+    for (user, node) in users.iter().zip(&mut nodes) {
+        node.get_or_insert_with(|| user.serve());
+    }
+    let histories: Vec<String> = users
+        .iter()
+        .map(|user| {
+            let begun = Instant::now();
+            loop {
+                let history = user.peer(["--json", "history", "#lab"]).run();
+                let said = history.exits(0).out();
+                let missing: Vec<&String> = written.iter().filter(|text| !said.contains(text.as_str())).collect();
+                if missing.is_empty() {
+                    break said;
+                }
+                assert!(begun.elapsed() < PATIENCE, "seed {seed}: {} lacks {missing:?}", user.name());
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        })
+        .collect();
+    for (user, history) in users.iter().zip(&histories) {
+        let places: Vec<usize> = written.iter().map(|text| history.find(text.as_str()).unwrap()).collect();
+        let others: Vec<usize> = written.iter().map(|text| histories[0].find(text.as_str()).unwrap()).collect();
+        let order = |places: &[usize]| {
+            let mut order: Vec<usize> = (0..places.len()).collect();
+            order.sort_by_key(|index| places[*index]);
+            order
+        };
+        assert_eq!(order(&places), order(&others), "seed {seed}: {} has another order", user.name());
+        assert!(written.iter().all(|text| history.matches(text.as_str()).count() == 1), "seed {seed}: twice");
+    }
+}
