@@ -65,6 +65,7 @@ mod profile_folder;
 mod restart;
 mod resume;
 mod room_commands;
+mod room_files;
 mod rooms;
 mod seeking;
 mod serving;
