@@ -133,8 +133,8 @@ fn catalogue(lab: &Lab, bob: &User<'_>, name: &str, path: &std::path::Path) {
     lab.sqlite(
         bob.home(),
         &format!(
-            "INSERT INTO share (name, path, size, mtime_ns, inode, executable, hash, manifest, ctime_ns)
-             VALUES ('{name}', X'{}', {}, {}, {}, 0, X'{}', X'{}', {})",
+            "INSERT INTO share (audience, name, path, size, mtime_ns, inode, executable, hash, manifest, ctime_ns)
+             VALUES ('', '{name}', X'{}', {}, {}, {}, 0, X'{}', X'{}', {})",
             hex(path.as_os_str().as_encoded_bytes()),
             of.size(),
             ns(of.mtime(), of.mtime_nsec()),

@@ -72,7 +72,7 @@ told. With --share it is shared with that room only.
 
 With --json: `progress` (phase verifying or fetching), one `file` for each file (status done, renamed, skipped, or \
 failed with a code), `source` when somebody goes offline, comes back or is slow, `collision` for two names that \
-differ only by case or accents, `error`, and last a `summary` that counts the files by status, with the code of \
+differ only by case or accents, `version` for a name under which a room's members share different files, `error`, and last a `summary` that counts the files by status, with the code of \
 the error or null.
 
 Exit code 0 when all files are there, 12 when some of several failed, else that of the error: see `peer --help`.",
