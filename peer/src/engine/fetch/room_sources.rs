@@ -6,6 +6,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | dials of members at once | those of [`super::candidate_dials`] | the others wait in order |
+//! | links to members | one to each who is online; 64 are sources at once | further ones are closed when a round begins |
 //! | a member's answer about the names | `PAGE_TIMEOUT` a page, [`REHASH_TIMEOUT`] for a file that is being hashed | that member is left out |
 
 use std::cmp::Reverse;
@@ -225,6 +226,8 @@ fn merge(room: &RoomName, names: &[RequestedName], answers: Vec<(UserName, Resol
         let error = told.unwrap_or_else(nobody);
         resolved.missing.push((name, error));
     }
+    // One member's file may have the name of another's folder.
+    resolved.is_one_file &= resolved.files.len() == 1;
     resolved.folders = folders.into_iter().collect();
     resolved.folder_times = times.into_values().collect();
     MergedAnswers { resolved, choices }
