@@ -25,10 +25,7 @@ fn unread(user: &User<'_>) -> usize {
 
 /// Waits until so many are unread: a view has told its node, and the node writes it down.
 fn waits_until_unread(user: &User<'_>, count: usize) {
-    let deadline = std::time::Instant::now() + tests::PATIENCE;
-    while unread(user) != count {
-        assert!(std::time::Instant::now() < deadline, "{} unread, not {count}", unread(user));
-    }
+    tests::poll_until(|| (unread(user) == count).then_some(()), || format!("{} unread, not {count}", unread(user)));
 }
 
 fn leaves(mut view: Terminal) {

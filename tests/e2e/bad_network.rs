@@ -136,6 +136,7 @@ fn nothing_gets_through_for_a_while() {
     let fetching = scene.fetch().start();
     wait_for_bytes(&fetching, 5_000_000);
     scene.relay.change_both(|weather| weather.blackout = true);
+    // The silence is what is tried: shorter than a link lasts.
     std::thread::sleep(Duration::from_secs(3));
     let back = Instant::now();
     scene.relay.change_both(|weather| weather.blackout = false);

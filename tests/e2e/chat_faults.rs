@@ -18,11 +18,9 @@ fn texts(user: &User<'_>, with: &str) -> Vec<String> {
 
 /// Waits until nothing waits any more; no event tells that to a process that is elsewhere.
 pub(crate) fn until_delivered(user: &User<'_>) {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while !user.peer(["outbox"]).run().exits(0).out().is_empty() {
-        assert!(Instant::now() < deadline, "something waits for ever: {}", user.peer(["outbox"]).run());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let outbox = || user.peer(["outbox"]).run();
+    let is_empty = || outbox().exits(0).out().is_empty().then_some(());
+    tests::poll_for(Duration::from_secs(120), is_empty, || format!("something waits for ever: {}", outbox()));
 }
 
 /// kill -9 of either side's node at random moments of a conversation of 1,000 messages, while both write. `VIZINHO_KILLS` and
@@ -56,6 +54,7 @@ fn kill_9_at_any_moment_loses_nothing_and_doubles_nothing() {
                 said[side].push(text);
             }
         }
+        // Not awaited, on purpose: any moment will do.
         std::thread::sleep(Duration::from_micros(random.random_range(0..60_000)));
         let victim = random.random_range(0..2_usize);
         let node = nodes[victim].take().expect("it runs");

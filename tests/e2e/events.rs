@@ -209,12 +209,9 @@ fn a_hook_is_run_for_every_message_without_a_shell() {
     let text = "$(touch pwned) `x` \u{1b}[2J";
     alice.peer(["chat", "bob", text]).run().exits(0);
     his.wait_for("alice: ");
-    let deadline = std::time::Instant::now() + tests::PATIENCE;
     let expected = format!("alice|$(touch pwned) `x` ␛[2J|{text}\n");
-    while std::fs::read_to_string(&heard).unwrap_or_default() != expected {
-        assert!(std::time::Instant::now() < deadline, "{:?}", std::fs::read_to_string(&heard));
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    let told = || std::fs::read_to_string(&heard).unwrap_or_default();
+    tests::poll_until(|| (told() == expected).then_some(()), || format!("{:?}", told()));
     assert!(!lab.join("pwned").exists());
     bob.peer(["notify", "--no-hook", "--bell", "off"]).run().exits(0).prints("hook  none").prints("bell  off");
 }

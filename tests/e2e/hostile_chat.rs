@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tests::hostile::{Caller, Ending, HostilePeer, Trick};
@@ -135,11 +135,7 @@ fn a_flood_of_one_person_leaves_the_hook_to_the_others() {
         text.lines().map(str::to_owned).collect()
     };
     let wait = |what: &str, is_there: &dyn Fn(&[String]) -> bool| {
-        let deadline = Instant::now() + PATIENCE;
-        while !is_there(&lines()) {
-            assert!(Instant::now() < deadline, "{what}: {:?}", lines());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        tests::poll_until(|| is_there(&lines()).then_some(()), || format!("{what}: {:?}", lines()));
     };
     wait("the first", &|lines| !lines.is_empty());
     let before = lines().len();

@@ -34,11 +34,7 @@ fn waits(user: &User<'_>) -> String {
 
 /// Waits until a message is in the outbox; no event tells that to a process that is elsewhere.
 fn until_queued(user: &User<'_>, text: &str) {
-    let deadline = std::time::Instant::now() + tests::PATIENCE;
-    while !waits(user).contains(text) {
-        assert!(std::time::Instant::now() < deadline, "{text} is never queued");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    tests::poll_until(|| waits(user).contains(text).then_some(()), || format!("{text} is never queued"));
 }
 
 #[test]
@@ -234,7 +230,8 @@ fn an_interrupted_share_says_how_far_it_went() {
     assert_eq!(shares.out().lines().count(), 1, "{shares}");
 
     let sharing = alice.peer(["--json", "share"]).arg(lab.join("folder")).start();
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    // The next file is hashed for a while.
+    sharing.wait_for("1 small.bin");
     sharing.terminate();
     let outcome = sharing.finish();
     let summary = outcome.exits(143).object("summary");

@@ -421,14 +421,13 @@ fn containers_that_come_and_go_are_nothing_to_tell() {
     scene.bob.ip("link add br-1 type bridge");
     scene.bob.ip("addr add 172.18.0.1/16 dev br-1");
     scene.bob.ip("link set br-1 up");
+    // As long, for what is not told makes no event.
     std::thread::sleep(Duration::from_millis(1_200));
     // What changes something for others is told them, without a word where the way here stays.
     scene.network.plug(&scene.bob, "eth1", &["10.78.0.2/24"]);
     let bob = scene.lab.stranger_on(&scene.bob, "bob");
-    let until = Instant::now() + Duration::from_secs(10);
-    while !alice.peer(["--json", "list"]).run().exits(0).out().contains("10.78.0.2:") {
-        assert!(Instant::now() < until, "the new address is never told");
-    }
+    let is_told = || alice.peer(["--json", "list"]).run().exits(0).out().contains("10.78.0.2:").then_some(());
+    tests::poll_for(Duration::from_secs(10), is_told, || "the new address is never told".to_owned());
     alice.peer(["chat", "bob", "all the time"]).run().exits(0);
     node.wait_for("alice: all the time");
     bob.peer(["whoami"]).run().exits(0).prints("yes, at 10.77.0.2:");
@@ -450,6 +449,7 @@ fn an_address_that_changes_while_the_tracker_is_dialled() {
     scene.bob.ip("route add 10.77.0.9/32 via 10.77.1.1 dev eth1");
     scene.bob.ip("neigh replace 10.77.1.1 lladdr 02:00:00:00:00:98 dev eth1 nud permanent");
     scene.bob.ip("addr del 10.77.0.2/24 dev eth0");
+    // The dial is to be under way; nothing answers it, and nothing tells of it.
     std::thread::sleep(Duration::from_millis(2_000));
     let took = online_again(&scene, &node, "10.77.0.6", || {
         scene.bob.ip("link del eth1");

@@ -107,12 +107,9 @@ fn of_two_that_take_over_at_once_one_does() {
     let mut view = bob.peer(["chat", "alice"]).in_terminal(80, 20);
     view.wait_for_screen("an empty line", |screen| screen.cursor_line() == ">");
     let mut nodes = [bob.peer(["serve"]).start(), bob.peer(["serve"]).start()];
-    let until = Instant::now() + tests::PATIENCE;
     // One of the two tells it, and nobody knows which.
-    while nodes.iter().all(Process::is_running) {
-        assert!(Instant::now() < until, "{} {}", nodes[0].said(), nodes[1].said());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let has_lost = || (!nodes.iter().all(Process::is_running)).then_some(());
+    tests::poll_until(has_lost, || format!("{} {}", nodes[0].said(), nodes[1].said()));
     if nodes[1].is_running() {
         nodes.reverse();
     }

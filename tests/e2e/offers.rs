@@ -68,11 +68,9 @@ fn an_offer_waits_for_somebody_absent_and_follows_its_file() {
     his.wait_for("alice: offers a.bin");
     tests::files::write(&file, vec![7; 5000]);
     let here = lab.empty_folder("here");
-    let deadline = std::time::Instant::now() + tests::PATIENCE;
     // It is hashed again when it is asked for.
-    while bob.fetch("alice", ["a.bin"], &here).run().code != 0 {
-        assert!(std::time::Instant::now() < deadline, "the changed file never comes");
-    }
+    let fetched = || (bob.fetch("alice", ["a.bin"], &here).run().code == 0).then_some(());
+    tests::poll_until(fetched, || "the changed file never comes".to_owned());
     assert_same(here.join("a.bin"), &file);
 }
 

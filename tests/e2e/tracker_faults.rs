@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use tests::{Invocation, Lab, LabOptions, PATIENCE, Process, binaries};
+use tests::{Invocation, Lab, LabOptions, PATIENCE, Process, binaries, poll_until};
 
 /// How often the tracker is killed, unless `VIZINHO_KILLS` says how often.
 const KILLS: usize = 6;
@@ -127,8 +127,7 @@ fn whatever_was_answered_with_ok_outlives_kills_at_random_moments() {
     assert_eq!(client.code(&register("old")).unwrap(), "ok");
     let token = client.ask(&login("old", "0")).unwrap()["token"].clone();
     assert_eq!(client.code(&share("old", &token, &["kept"])).unwrap(), "ok");
-    // So long may presence take to be remembered.
-    std::thread::sleep(Duration::from_secs(2));
+    lab.wait_until_remembered("old", 1);
 
     let mut all = Vec::new();
     for round in 1..=kills {
@@ -211,15 +210,8 @@ fn watched(process: &Process, path: &str) -> String {
 }
 
 fn wait_for_health(process: &Process, status: u16) -> String {
-    let began = Instant::now();
-    loop {
-        let health = watched(process, "/healthz");
-        if health.starts_with(&format!("HTTP/1.1 {status}")) {
-            return health;
-        }
-        assert!(began.elapsed() < PATIENCE, "{health}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let health = || watched(process, "/healthz");
+    poll_until(|| Some(health()).filter(|health| health.starts_with(&format!("HTTP/1.1 {status}"))), health)
 }
 
 #[test]

@@ -54,8 +54,7 @@ fn a_full_catalogue_takes_the_memory_it_is_allowed_before_and_after_a_kill() {
     }
     let all: u64 = shared.iter().map(|(_, count)| count).sum();
     assert!((5000..60_000).contains(&all), "{shared:?} fit");
-    // So long may presence take to be remembered.
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    shared.iter().for_each(|(user, count)| lab.wait_until_remembered(user, *count));
     for killed in [false, true] {
         if killed {
             lab.kill_tracker();

@@ -7,10 +7,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use crate::emulator::Relay;
-use crate::{Host, Invocation, Outcome, Process, binaries, files};
+use crate::{Host, Invocation, Outcome, Process, binaries, files, poll_until};
 
 /// A temporary folder with a tracker in it. All of it goes when it is dropped.
 pub struct Lab {
@@ -135,6 +136,22 @@ impl Lab {
         self.tracker.lock().unwrap().take().expect("the tracker runs")
     }
 
+    /// Waits until the tracker has stored that the user is present and shares so many files.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub fn wait_until_remembered(&self, user: &str, files: u64) {
+        const STORED: &str = "SELECT coalesce(sum((length(files) - length(replace(files, '\"name\":', ''))) / 7), 0)
+            FROM list WHERE user = ?1";
+        let stored = || {
+            let database =
+                Connection::open_with_flags(self.join("tracker/presence.db"), OpenFlags::SQLITE_OPEN_READ_ONLY);
+            database.and_then(|database| database.query_row(STORED, [user], |row| row.get::<_, i64>(0)))
+        };
+        let is_stored = || (stored().ok().and_then(|stored| u64::try_from(stored).ok()) == Some(files)).then_some(());
+        poll_until(is_stored, || format!("{files} files of {user} are never stored, but {:?}", stored()));
+    }
+
     /// The process number of the tracker.
     ///
     /// # Panics
@@ -192,7 +209,7 @@ impl Lab {
     /// # Panics
     /// When the database doesn't want to.
     pub fn sqlite(&self, home: &Path, sql: &str) {
-        let database = rusqlite::Connection::open(home.join("profile.db")).expect("a database");
+        let database = Connection::open(home.join("profile.db")).expect("a database");
         database.execute_batch(sql).expect("it does what it is told");
     }
 

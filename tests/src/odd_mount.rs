@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::{Invocation, PATIENCE};
+use crate::{Invocation, poll_until};
 
 /// A mounted file system, gone when this is dropped.
 #[derive(Debug)]
@@ -68,14 +68,13 @@ impl OddMount {
             println!("skipped: no /usr/bin/python3 here");
             return None;
         };
-        let begun = std::time::Instant::now();
-        while !is_mounted(folder) {
-            if server.try_wait().ok().flatten().is_some() {
-                println!("skipped: python3-fusepy and /dev/fuse are needed");
-                return None;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{} is never mounted", folder.display());
-            std::thread::sleep(std::time::Duration::from_millis(10));
+        let is_there = || match is_mounted(folder) {
+            true => Some(true),
+            false => server.try_wait().ok().flatten().map(|_| false),
+        };
+        if !poll_until(is_there, || format!("{} is never mounted", folder.display())) {
+            println!("skipped: python3-fusepy and /dev/fuse are needed");
+            return None;
         }
         Some(Self { folder: folder.to_owned(), server: Some(server), device: None })
     }

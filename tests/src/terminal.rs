@@ -13,7 +13,7 @@ use rustix::pipe::PipeFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::{Invocation, Outcome, PATIENCE, Process, Screen};
+use crate::{Invocation, Outcome, Process, Screen, poll_until};
 
 /// A process whose standard input, output and error are one terminal.
 pub struct Terminal {
@@ -60,17 +60,14 @@ impl Terminal {
         self.process.write(keys);
     }
 
-    /// Waits until what is typed is no longer shown. No event tells that, so it is looked at again and again.
+    /// Waits until what is typed is no longer shown.
     ///
     /// # Panics
     /// When that doesn't come.
     #[track_caller]
     pub fn wait_until_secret(&self) {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while tcgetattr(&self.ours).expect("a terminal").local_modes.contains(LocalModes::ECHO) {
-            assert!(std::time::Instant::now() < deadline, "what is typed is shown all the time");
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
+        let is_shown = || tcgetattr(&self.ours).expect("a terminal").local_modes.contains(LocalModes::ECHO);
+        poll_until(|| (!is_shown()).then_some(()), || "what is typed is shown all the time".to_owned());
     }
 
     /// Gives the terminal another size.
@@ -93,18 +90,16 @@ impl Terminal {
         modes.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
     }
 
-    /// Waits until the terminal is as a shell wants it. No event tells that, so it is looked at again and again.
+    /// Waits until the terminal is as a shell wants it.
     ///
     /// # Panics
     /// When that doesn't come.
     #[track_caller]
     pub fn wait_until_cooked(&self) {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while !self.is_cooked() {
-            let is_late = std::time::Instant::now() >= deadline;
-            assert!(!is_late, "the terminal stays raw\n{}\n{}", self.screen().visible(), self.process.threads());
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
+        poll_until(
+            || self.is_cooked().then_some(()),
+            || format!("the terminal stays raw\n{}\n{}", self.screen().visible(), self.process.threads()),
+        );
     }
 
     /// What a person sees now.

@@ -55,9 +55,7 @@ fn while_somebody_adds() {
         let (address, stop, added) = (world.address(), stop.clone(), added.clone());
         std::thread::spawn(move || on_one_thread(add(address, &stop, &added)))
     };
-    while added.load(Ordering::Relaxed) == 0 {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    tests::poll_until(|| (added.load(Ordering::Relaxed) > 0).then_some(()), || "nothing is added".to_owned());
     let busy = probe(world.address(), ONE_PEER);
     stop.store(true, Ordering::Relaxed);
     adder.join().unwrap();

@@ -29,9 +29,10 @@ pub(crate) fn run() {
             let (address, stop, guesses) = (world.address(), stop.clone(), guesses.clone());
             std::thread::spawn(move || on_one_thread(guess(address, &stop, &guesses)))
         };
-        while guesses.load(Ordering::Relaxed) < 1000 {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        tests::poll_until(
+            || (guesses.load(Ordering::Relaxed) >= 1000).then_some(()),
+            || "there are few guesses".to_owned(),
+        );
         let (began, before) = (Instant::now(), guesses.load(Ordering::Relaxed));
         let busy = probe(world.address(), LIST);
         let answered = f64::from(guesses.load(Ordering::Relaxed) - before) / began.elapsed().as_secs_f64();
@@ -62,6 +63,7 @@ pub(crate) fn probe(address: SocketAddr, request: &str) -> Latency {
     let mut buffer = vec![0; 256 * 1024];
     let mut times: Vec<f64> = (0..WARM_UP + PROBES)
         .map(|_| {
+            // One request at a time, as one client asks: the pause is no part of the latency.
             std::thread::sleep(PAUSE);
             let began = Instant::now();
             stream.write_all(request.as_bytes()).unwrap();

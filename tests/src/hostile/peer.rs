@@ -326,6 +326,7 @@ impl Shared {
         self.tell_stalled();
         for byte in body {
             send.write_all(&[*byte]).await.map_err(|_| Done)?;
+            // The slowness is the attack.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         Ok(())
@@ -424,6 +425,7 @@ async fn type_on(connection: &Connection, shared: &Shared) -> Result<(), Done> {
         if times == 50 {
             shared.tell_stalled();
         }
+        // The pace of somebody who types all the time.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())

@@ -116,6 +116,7 @@ impl HostileResponder {
                     // A network that takes no more for a moment is part of the attack.
                     let _ = socket.send_to(&packet, group);
                 }
+                // The pace is the attack's.
                 std::thread::sleep(every);
             }
         });
