@@ -98,13 +98,7 @@ macro_rules! hex_text {
             }
         }
 
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                // `&str` would fail for text with escapes.
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
+        $crate::text_serde::deserialize_text!($type);
     };
 }
 

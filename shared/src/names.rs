@@ -9,10 +9,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use crate::limits::{MAX_FILE_NAME_BYTES, MAX_FILE_NAME_COMPONENT_BYTES, MAX_USER_NAME_BYTES};
 use crate::safe_text::{is_bidi_control, safe_line};
+use crate::text_serde::text_type;
 use account_name::UserNameError;
 
 pub use normalization::{matching_key, to_nfc, to_nfd};
@@ -193,37 +192,20 @@ impl fmt::Display for UserName {
     }
 }
 
-macro_rules! name_text {
-    ($type:ident) => {
-        impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
-            }
-        }
-
-        impl Borrow<str> for $type {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.0)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    };
+impl Borrow<str> for UserName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
-name_text!(UserName);
-name_text!(FileName);
+impl Borrow<str> for FileName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+text_type!(UserName);
+text_type!(FileName);
 
 #[cfg(test)]
 mod tests {

@@ -4,11 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use crate::hex::hex_text;
 use crate::limits::MAX_ROOM_TOPIC_BYTES;
 use crate::names::{NameError, UserName};
+use crate::text_serde::text_type;
 
 /// The name of a room: `[A-Za-z0-9_.-]{1,32}`, as a user's. Views show it as `#lab`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,31 +96,8 @@ impl FromStr for RoomTopic {
     }
 }
 
-macro_rules! room_text {
-    ($type:ident) => {
-        impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", self.as_str())
-            }
-        }
-
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.as_str())
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    };
-}
-
-room_text!(RoomName);
-room_text!(RoomTopic);
+text_type!(RoomName);
+text_type!(RoomTopic);
 
 #[cfg(test)]
 mod tests {

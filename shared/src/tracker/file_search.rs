@@ -8,12 +8,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use unicode_normalization::UnicodeNormalization;
 
 use super::HashText;
 use crate::limits::{MAX_FILE_NAME_BYTES, MAX_FIND_WORDS};
 use crate::names::to_nfc;
+use crate::text_serde::deserialize_text;
 use crate::{FileName, UserName};
 
 /// A search, for one page of results.
@@ -237,12 +238,7 @@ impl Serialize for FindCursor {
     }
 }
 
-impl<'de> Deserialize<'de> for FindCursor {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+deserialize_text!(FindCursor);
 
 #[cfg(test)]
 mod tests {
