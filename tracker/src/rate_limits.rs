@@ -50,20 +50,21 @@ mod keyed_limiter;
 mod known_logins;
 mod log_throttle;
 mod origin;
+mod origin_limiter;
 mod refusal_streak;
 
-use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use governor::Quota;
-use shared::{Ipv6Network, RoomId, UserName};
+use shared::{RoomId, UserName};
 
 use keyed_limiter::KeyedLimiter;
 use known_logins::KnownLogins;
 pub use log_throttle::{LogThrottle, SuppressedLines};
 pub use origin::ClientOrigin;
 use origin::Ipv4Network;
+use origin_limiter::{ChargeTarget, OriginLimiter};
 pub use refusal_streak::RefusalStreak;
 
 /// Changes that an address may make, as a multiple of those of one user.
@@ -83,8 +84,6 @@ const ROOMS_AN_HOUR: NonZeroU32 = nonzero(100);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The accounts that an IPv4 network of 256 addresses may make, as a multiple of those of one address.
 const ACCOUNTS_PER_IPV4_NETWORK: NonZeroU32 = nonzero(4);
-/// The limits of an IPv6 network, as a multiple of those of one address.
-const ADDRESSES_PER_NETWORK: NonZeroU32 = nonzero(16);
 
 /// The configured rates; `None` disables a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,15 +97,15 @@ pub struct RateSettings {
 /// The limits and their buckets.
 #[derive(Debug)]
 pub struct RateLimits {
-    guesses_at_user: Option<OriginLimiter<UserName>>,
-    guesses: Option<OriginLimiter<()>>,
-    passwords: Option<OriginLimiter<UserName>>,
-    registrations: Option<OriginLimiter<()>>,
-    accounts: Option<OriginLimiter<()>>,
+    guesses_at_user: OriginLimiter<UserName>,
+    guesses: OriginLimiter<()>,
+    passwords: OriginLimiter<UserName>,
+    registrations: OriginLimiter<()>,
+    accounts: OriginLimiter<()>,
     network_accounts: Option<KeyedLimiter<Ipv4Network>>,
     changes_of_user: OriginLimiter<UserName>,
     changes: OriginLimiter<()>,
-    guesses_at_room: Option<OriginLimiter<RoomId>>,
+    guesses_at_room: OriginLimiter<RoomId>,
     rooms: OriginLimiter<()>,
     known_logins: KnownLogins,
 }
@@ -152,43 +151,41 @@ impl RateLimits {
         };
         let registrations = rates.registrations.map(|rate| per_minute_quota(rate, NonZeroU32::MIN, 10));
         let accounts = rates.registrations.and_then(|rate| per_day_quota(rate.saturating_mul(ACCOUNTS_A_DAY)));
+        let of_network = accounts.map(|quota| multiply_quota(quota, ACCOUNTS_PER_IPV4_NETWORK));
         let changes = Quota::per_second(CHANGES_A_SECOND).allow_burst(CHANGES_AT_ONCE);
+        let of_address = multiply_quota(changes, USER_SHARES_PER_ADDRESS);
         Self {
-            guesses_at_user: logins(NonZeroU32::MIN, 5).map(|quota| OriginLimiter::new(quota, now)),
-            guesses: logins(GUESSES_PER_ADDRESS, 5).map(|quota| OriginLimiter::new(quota, now)),
-            passwords: logins(PASSWORDS_PER_GUESS, 4).map(|quota| OriginLimiter::new(quota, now)),
-            registrations: registrations.map(|quota| OriginLimiter::new(quota, now)),
-            accounts: accounts.map(|quota| OriginLimiter::new(quota, now)),
-            network_accounts: accounts
-                .map(|quota| KeyedLimiter::new(multiply_quota(quota, ACCOUNTS_PER_IPV4_NETWORK), now)),
-            changes_of_user: OriginLimiter::new(changes, now),
-            changes: OriginLimiter::new(multiply_quota(changes, USER_SHARES_PER_ADDRESS), now),
-            guesses_at_room: logins(NonZeroU32::MIN, 5).map(|quota| OriginLimiter::new(quota, now)),
-            rooms: OriginLimiter::new(Quota::per_hour(ROOMS_AN_HOUR), now),
+            guesses_at_user: OriginLimiter::new(LimitKind::GuessesAtUser, logins(NonZeroU32::MIN, 5), now),
+            guesses: OriginLimiter::new(LimitKind::Guesses, logins(GUESSES_PER_ADDRESS, 5), now),
+            passwords: OriginLimiter::new(LimitKind::Passwords, logins(PASSWORDS_PER_GUESS, 4), now),
+            registrations: OriginLimiter::new(LimitKind::Registrations, registrations, now),
+            accounts: OriginLimiter::new(LimitKind::Accounts, accounts, now),
+            network_accounts: of_network.map(|quota| KeyedLimiter::new(quota, now)),
+            changes_of_user: OriginLimiter::new(LimitKind::Changes, Some(changes), now),
+            changes: OriginLimiter::new(LimitKind::Changes, Some(of_address), now),
+            guesses_at_room: OriginLimiter::new(LimitKind::GuessesAtRoom, logins(NonZeroU32::MIN, 5), now),
+            rooms: OriginLimiter::new(LimitKind::Rooms, Some(Quota::per_hour(ROOMS_AN_HOUR)), now),
             known_logins: KnownLogins::default(),
         }
     }
 
     /// Charges one attempt with a password. Fails with [`RateLimitExceeded`]; then nothing is charged as a guess.
     pub fn charge_password(&self, user: &UserName, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
-        let (guesses, payer) = (self.shared_guess_limiter(user, from), self.charge_target(user, from));
+        let (shared_guesses, payer) = (self.shared_guesses(user, from), self.charge_target(user, from));
         // Never refunded: this limit counts right passwords as well, since each costs a hash.
-        charge_if_limited(self.passwords.as_ref(), user, payer, now)
-            .map_err(|wait| RateLimitExceeded { limit: LimitKind::Passwords, wait })?;
-        charge_if_limited(guesses, &(), payer, now)
-            .map_err(|wait| RateLimitExceeded { limit: LimitKind::Guesses, wait })?;
-        charge_if_limited(self.guesses_at_user.as_ref(), user, payer, now).map_err(|wait| {
+        self.passwords.charge(user, payer, now)?;
+        shared_guesses.map_or(Ok(()), |guesses| guesses.charge(&(), payer, now))?;
+        self.guesses_at_user.charge(user, payer, now).inspect_err(|_| {
             // The attempt won't be checked, so it is no guess at all users together either.
-            refund_if_limited(guesses, &(), payer);
-            RateLimitExceeded { limit: LimitKind::GuessesAtUser, wait }
+            shared_guesses.into_iter().for_each(|guesses| guesses.refund(&(), payer));
         })
     }
 
     /// Refunds an attempt that was not checked: it is no guess.
     pub fn refund_guess(&self, user: &UserName, from: ClientOrigin) {
         let payer = self.charge_target(user, from);
-        refund_if_limited(self.shared_guess_limiter(user, from), &(), payer);
-        refund_if_limited(self.guesses_at_user.as_ref(), user, payer);
+        self.shared_guesses(user, from).into_iter().for_each(|guesses| guesses.refund(&(), payer));
+        self.guesses_at_user.refund(user, payer);
     }
 
     /// Records an attempt with the right password: it is no guess, and the user becomes known at this origin.
@@ -199,27 +196,23 @@ impl RateLimits {
 
     /// Charges one REGISTER. Fails with [`RateLimitExceeded`] when the origin registers too often.
     pub fn charge_registration(&self, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
-        let limit = LimitKind::Registrations;
-        charge_if_limited(self.registrations.as_ref(), &(), ChargeTarget::of(from), now)
-            .map_err(|wait| RateLimitExceeded { limit, wait })
+        self.registrations.charge(&(), from.into(), now)
     }
 
     /// Charges one account that is about to be made. Fails with [`RateLimitExceeded`] when the origin made too many
     /// accounts today.
     pub fn charge_account(&self, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
-        let limit = LimitKind::Accounts;
-        charge_if_limited(self.accounts.as_ref(), &(), ChargeTarget::of(from), now)
-            .map_err(|wait| RateLimitExceeded { limit, wait })?;
+        self.accounts.charge(&(), from.into(), now)?;
         let Some((limiter, network)) = self.network_accounts.as_ref().zip(from.ipv4_network()) else { return Ok(()) };
         limiter.charge(&network, now).map_err(|wait| {
-            refund_if_limited(self.accounts.as_ref(), &(), ChargeTarget::of(from));
+            self.accounts.refund(&(), from.into());
             RateLimitExceeded { limit: LimitKind::NetworkAccounts, wait }
         })
     }
 
     /// Refunds an account that was not made.
     pub fn refund_account(&self, from: ClientOrigin) {
-        refund_if_limited(self.accounts.as_ref(), &(), ChargeTarget::of(from));
+        self.accounts.refund(&(), from.into());
         if let Some((limiter, network)) = self.network_accounts.as_ref().zip(from.ipv4_network()) {
             limiter.refund(&network);
         }
@@ -228,9 +221,8 @@ impl RateLimits {
     /// Charges one change of a user's presence or files, requested with authority. Fails with [`RateLimitExceeded`]
     /// when the user or the origin changes too often.
     pub fn charge_change(&self, user: &UserName, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
-        let changed = self.changes_of_user.charge(user, ChargeTarget::of(from), now);
-        let too_often = |wait| RateLimitExceeded { limit: LimitKind::Changes, wait };
-        changed.and_then(|()| self.changes.charge(&(), ChargeTarget::of(from), now)).map_err(too_often)
+        self.changes_of_user.charge(user, from.into(), now)?;
+        self.changes.charge(&(), from.into(), now)
     }
 
     /// Charges one attempt of a user with a room's password. It counts as one for the user, too. Fails with
@@ -243,82 +235,34 @@ impl RateLimits {
         now: Instant,
     ) -> Result<(), RateLimitExceeded> {
         self.charge_password(user, from, now)?;
-        charge_if_limited(self.guesses_at_room.as_ref(), &room, ChargeTarget::of(from), now).map_err(|wait| {
-            self.refund_guess(user, from);
-            RateLimitExceeded { limit: LimitKind::GuessesAtRoom, wait }
-        })
+        self.guesses_at_room.charge(&room, from.into(), now).inspect_err(|_| self.refund_guess(user, from))
     }
 
     /// Refunds an attempt with a room's password that was right, or not checked: it is no guess.
     pub fn refund_room_guess(&self, room: RoomId, user: &UserName, from: ClientOrigin) {
         self.refund_guess(user, from);
-        refund_if_limited(self.guesses_at_room.as_ref(), &room, ChargeTarget::of(from));
+        self.guesses_at_room.refund(&room, from.into());
     }
 
     /// Charges one room that is about to be made. Fails with [`RateLimitExceeded`] when the origin makes too many
     /// rooms.
     pub fn charge_room(&self, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
-        let too_often = |wait| RateLimitExceeded { limit: LimitKind::Rooms, wait };
-        self.rooms.charge(&(), ChargeTarget::of(from), now).map_err(too_often)
+        self.rooms.charge(&(), from.into(), now)
     }
 
     /// Refunds a room that was not made.
     pub fn refund_room(&self, from: ClientOrigin) {
-        self.rooms.refund(&(), ChargeTarget::of(from));
+        self.rooms.refund(&(), from.into());
     }
 
     /// Returns the limiter of all guesses from one origin; `None` for a user who is known there.
-    fn shared_guess_limiter(&self, user: &UserName, from: ClientOrigin) -> Option<&OriginLimiter<()>> {
-        self.guesses.as_ref().filter(|_| !self.known_logins.contains(user, from))
+    fn shared_guesses(&self, user: &UserName, from: ClientOrigin) -> Option<&OriginLimiter<()>> {
+        (!self.known_logins.contains(user, from)).then_some(&self.guesses)
     }
 
     fn charge_target(&self, user: &UserName, from: ClientOrigin) -> ChargeTarget {
-        let payer = ChargeTarget::of(from);
         // A known user isn't slowed down by other addresses of the network.
-        if self.known_logins.contains(user, from) { ChargeTarget { network: None, ..payer } } else { payer }
-    }
-}
-
-/// The origin and the network to which an attempt is charged.
-#[derive(Debug, Clone, Copy)]
-struct ChargeTarget {
-    origin: ClientOrigin,
-    network: Option<Ipv6Network>,
-}
-
-impl ChargeTarget {
-    fn of(origin: ClientOrigin) -> Self {
-        Self { origin, network: origin.network() }
-    }
-}
-
-/// A limiter for each origin and, with wider limits, for each IPv6 network.
-#[derive(Debug)]
-struct OriginLimiter<K: Hash + Eq + Clone> {
-    origins: KeyedLimiter<(K, ClientOrigin)>,
-    networks: KeyedLimiter<(K, Ipv6Network)>,
-}
-
-impl<K: Hash + Eq + Clone> OriginLimiter<K> {
-    fn new(quota: Quota, now: Instant) -> Self {
-        let networks = KeyedLimiter::new(multiply_quota(quota, ADDRESSES_PER_NETWORK), now);
-        Self { origins: KeyedLimiter::new(quota, now), networks }
-    }
-
-    fn charge(&self, key: &K, payer: ChargeTarget, now: Instant) -> Result<(), Duration> {
-        let origin = (key.clone(), payer.origin);
-        self.origins.charge(&origin, now)?;
-        payer.network.map_or(Ok(()), |network| {
-            // Refused by one of the two limits: neither is charged.
-            self.networks.charge(&(key.clone(), network), now).inspect_err(|_| self.origins.refund(&origin))
-        })
-    }
-
-    fn refund(&self, key: &K, payer: ChargeTarget) {
-        self.origins.refund(&(key.clone(), payer.origin));
-        if let Some(network) = payer.network {
-            self.networks.refund(&(key.clone(), network));
-        }
+        if self.known_logins.contains(user, from) { ChargeTarget::origin_alone(from) } else { from.into() }
     }
 }
 
@@ -342,21 +286,6 @@ fn per_day_quota(accounts: NonZeroU32) -> Option<Quota> {
 fn multiply_quota(quota: Quota, times: NonZeroU32) -> Quota {
     let quicker = Quota::with_period(quota.replenish_interval() / times.get()).unwrap_or(quota);
     quicker.allow_burst(quota.burst_size().saturating_mul(times))
-}
-
-fn charge_if_limited<K: Hash + Eq + Clone>(
-    tier: Option<&OriginLimiter<K>>,
-    key: &K,
-    payer: ChargeTarget,
-    now: Instant,
-) -> Result<(), Duration> {
-    tier.map_or(Ok(()), |tier| tier.charge(key, payer, now))
-}
-
-fn refund_if_limited<K: Hash + Eq + Clone>(tier: Option<&OriginLimiter<K>>, key: &K, payer: ChargeTarget) {
-    if let Some(tier) = tier {
-        tier.refund(key, payer);
-    }
 }
 
 #[cfg(test)]
