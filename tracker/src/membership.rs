@@ -21,6 +21,7 @@
 
 mod record_signer;
 mod room_policy;
+mod room_refusal;
 mod room_state;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,8 @@ mod tests;
 use std::time::Duration;
 
 pub use record_signer::RecordSigner;
-pub use room_policy::{Admission, RoomEdit, RoomPlan, RoomRefusal, RoomSubject, StandingKind, check_new_name};
+pub use room_policy::{Admission, RoomEdit, RoomPlan, RoomSubject, StandingKind, check_new_name};
+pub use room_refusal::RoomRefusal;
 pub use room_state::{RoomMembership, RoomState};
 use rooms::MAX_RECORDS;
 
