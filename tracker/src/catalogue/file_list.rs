@@ -5,6 +5,8 @@
 //! use the list.
 
 mod file_chunk;
+mod file_list_builder;
+mod normalization_variants;
 #[cfg(test)]
 mod tests;
 mod word_index;
@@ -13,15 +15,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shared::limits::MAX_FILES_PER_USER;
-use shared::names::{to_nfc, to_nfd};
 use shared::tracker::{FilesMode, FindCriterion, HashText, SharedFile};
 use shared::{ContentHash, FileName};
 
 use super::byte_counter::ByteCounter;
-use file_chunk::{ChunkBuilder, ChunkEntry, FileChunk, HashQuery, MAX_TEXT_BYTES};
+use file_chunk::{ChunkEntry, FileChunk, HashQuery};
+use file_list_builder::{FileListBuilder, MAX_FILES};
+use normalization_variants::normalization_variants;
 
-/// Files in one chunk.
-const MAX_FILES: usize = 512;
 /// Files of one user in a LIST_PEERS reply filtered by name or hash.
 const MAX_FILES_LISTED: usize = 1000;
 /// Lists that take more memory than this take a while to drop.
@@ -84,10 +85,6 @@ enum QueryKind {
     /// Words, folded as the index has them.
     Words(Vec<String>),
 }
-
-/// A list of chunks under construction, ordered by name.
-#[derive(Debug, Default)]
-struct FileListBuilder(Vec<Arc<FileChunk>>);
 
 impl FileList {
     /// Builds a list; of several files with one name the last one counts.
@@ -321,85 +318,11 @@ impl FileList {
     }
 }
 
-/// Returns the other Unicode normalizations of a name, each component by itself. Beyond a few combinations, only the
-/// names with all components in the same form are returned.
-fn normalization_variants(name: &str) -> Vec<String> {
-    const LOOKED_UP: usize = 32;
-    if name.is_ascii() {
-        return Vec::new();
-    }
-    let mut forms = vec![String::new()];
-    for component in name.split('/') {
-        let both = [to_nfc(component), to_nfd(component)];
-        let tried = if both[0] != both[1] && forms.len() < LOOKED_UP { &both[..] } else { &both[..1] };
-        let mut longer = Vec::with_capacity(forms.len() * tried.len());
-        for form in &forms {
-            let slash = if form.is_empty() { "" } else { "/" };
-            longer.extend(tried.iter().map(|component| format!("{form}{slash}{component}")));
-        }
-        forms = longer;
-    }
-    // Beyond the limit components keep their composed form, so the decomposed whole is added.
-    forms.push(to_nfd(name).into_owned());
-    forms.retain(|form| form != name);
-    forms.sort_unstable();
-    forms.dedup();
-    forms
-}
-
-impl FileListBuilder {
-    /// As [`FileListBuilder::push_all`], for files that are not in a chunk yet.
-    fn push_files(&mut self, files: impl Iterator<Item = SharedFile>) {
-        let mut draft = ChunkBuilder::default();
-        files.for_each(|file| draft.push(&file));
-        self.push_all(draft.entries().collect());
-    }
-
-    /// Appends files that are sorted and behind all others. They join the last chunk if it is small, and are divided
-    /// into chunks.
-    fn push_all(&mut self, files: Vec<ChunkEntry<'_>>) {
-        let bytes = |files: &[ChunkEntry<'_>]| files.iter().map(ChunkEntry::len).sum::<usize>();
-        let more = bytes(&files);
-        // At most half full, so that a joined chunk leaves room for later additions.
-        let is_small = |last: &mut Arc<FileChunk>| {
-            last.len() + files.len() <= MAX_FILES / 2 && last.text_bytes() + more <= MAX_TEXT_BYTES / 2
-        };
-        let small = self.0.pop_if(is_small);
-        let joined: Vec<_> = small.iter().flat_map(|small| small.entries()).chain(files).collect();
-        let bytes = bytes(&joined);
-        // Chunks of equal size instead of full ones: a full chunk would be divided by the next added file.
-        let pieces = joined.len().div_ceil(MAX_FILES).max(bytes.div_ceil(MAX_TEXT_BYTES)).max(1);
-        let (most, most_bytes) = (joined.len().div_ceil(pieces), bytes.div_ceil(pieces));
-        let (mut draft, mut count, mut bytes) = (ChunkBuilder::default(), 0, 0);
-        for entry in &joined {
-            if count > 0 && (count == most || bytes + entry.len() / 2 > most_bytes) {
-                self.0.push(Arc::new(std::mem::take(&mut draft).finish()));
-                (count, bytes) = (0, 0);
-            }
-            draft.push_entry(entry);
-            (count, bytes) = (count + 1, bytes + entry.len());
-        }
-        if count > 0 {
-            self.0.push(Arc::new(draft.finish()));
-        }
-    }
-}
-
 impl FileQuery {
     pub(crate) fn new(wanted: &FindCriterion) -> Self {
         Self(match wanted {
             FindCriterion::Hash(hash) => QueryKind::Hash(HashQuery::new(hash)),
             FindCriterion::Words(words) => QueryKind::Words(words.folded().collect()),
         })
-    }
-}
-
-impl From<FileListBuilder> for FileList {
-    fn from(FileListBuilder(chunks): FileListBuilder) -> Self {
-        let sum = |of: fn(&FileChunk) -> usize| chunks.iter().map(|chunk| of(chunk)).sum();
-        let (count, text_bytes) = (sum(FileChunk::len), sum(FileChunk::text_bytes));
-        // The references to the chunks count as well.
-        let bytes = sum(FileChunk::bytes) + chunks.len() * size_of::<Arc<FileChunk>>();
-        Self { chunks: chunks.into(), count, bytes, text_bytes }
     }
 }
