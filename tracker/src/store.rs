@@ -32,6 +32,7 @@ mod room_store;
 mod sqlite_accounts;
 pub(crate) mod sqlite_file;
 mod sqlite_presence;
+mod sqlite_query;
 mod sqlite_rooms;
 
 use std::path::PathBuf;
@@ -297,12 +298,13 @@ fn unix_ms(time: SystemTime) -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
-fn store_error(error: rusqlite::Error) -> AccountStoreError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => AccountStoreError::Full,
-        // A commit that can't be synced may be on the disk all the same.
-        Some(ErrorCode::SystemIoFailure) => AccountStoreError::Unknown(error.to_string()),
-        _ => AccountStoreError::Failed(error.to_string()),
+impl From<rusqlite::Error> for AccountStoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            // A commit that can't be synced may be on the disk all the same.
+            Some(ErrorCode::SystemIoFailure) => Self::Unknown(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
     }
 }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use super::{AccountStoreError, SqliteAccountStore};
+use super::{AccountStoreError, SqliteAccountStore, StoreResult};
 use crate::fair_semaphore::Requester;
 use crate::metrics::{StoreKind, TrackerMetrics};
 use crate::quota_table::{QuotaLimits, QuotaTable};
@@ -68,8 +68,8 @@ impl AccountThread {
     pub(super) async fn read<T: Send + 'static>(
         &self,
         requester: Requester,
-        job: impl FnOnce(&mut SqliteAccountStore) -> Result<T, AccountStoreError> + Send + 'static,
-    ) -> Result<T, AccountStoreError> {
+        job: impl FnOnce(&mut SqliteAccountStore) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
         // What fails to read changed nothing.
         let read = self.queue(requester, job, |watch, _, took| watch.record_read(took)).await;
         read.map_err(|why| if let AccountStoreError::Unknown(why) = why { AccountStoreError::Failed(why) } else { why })
@@ -80,8 +80,8 @@ impl AccountThread {
     pub(super) async fn commit<T: Send + 'static>(
         &self,
         requester: Requester,
-        job: impl FnOnce(&mut SqliteAccountStore) -> Result<T, AccountStoreError> + Send + 'static,
-    ) -> Result<T, AccountStoreError> {
+        job: impl FnOnce(&mut SqliteAccountStore) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
         self.queue(requester, job, |watch, done, took| watch.record_commit(done.as_ref().err(), took)).await
     }
 
@@ -106,9 +106,9 @@ impl AccountThread {
     async fn queue<T: Send + 'static>(
         &self,
         requester: Requester,
-        job: impl FnOnce(&mut SqliteAccountStore) -> Result<T, AccountStoreError> + Send + 'static,
-        note: impl FnOnce(&StoreHealth, &Result<T, AccountStoreError>, Duration) + Send + 'static,
-    ) -> Result<T, AccountStoreError> {
+        job: impl FnOnce(&mut SqliteAccountStore) -> StoreResult<T> + Send + 'static,
+        note: impl FnOnce(&StoreHealth, &StoreResult<T>, Duration) + Send + 'static,
+    ) -> StoreResult<T> {
         let gone = || AccountStoreError::Failed(THREAD_GONE.to_owned());
         let (answer, answered) = oneshot::channel();
         // The administrator's few jobs need no quota: clients can't keep them out.
@@ -142,7 +142,7 @@ impl AccountThread {
 }
 
 impl QueueSlot {
-    fn try_reserve(queue_usage: &Arc<Mutex<QuotaTable>>, from: ClientOrigin) -> Result<Self, AccountStoreError> {
+    fn try_reserve(queue_usage: &Arc<Mutex<QuotaTable>>, from: ClientOrigin) -> StoreResult<Self> {
         let mut usage = queue_usage.lock();
         usage.try_add(from, 1, QUEUE_LIMITS).map_err(|_| AccountStoreError::Busy)?;
         drop(usage);

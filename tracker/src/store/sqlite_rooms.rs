@@ -16,7 +16,8 @@ use shared::tracker::room_reply::{RoomChangeReply, SignedRecordText};
 use shared::tracker::room_request::{RequestedChange, RoomCut, RoomReference};
 use shared::{Fingerprint, RoomId, RoomName, UserName};
 
-use super::{AccountStoreError, store_error, unix_ms};
+use super::sqlite_query::{query_all, query_value};
+use super::{AccountStoreError, StoreResult, unix_ms};
 use crate::membership::{
     Admission, CHANGES_PERIOD, DELETED_ROOM_LIFETIME, MAX_CHANGES, MAX_DELETED_ROOMS, MAX_NEW_ROOMS, MAX_OWN_CHANGES,
     MAX_ROOMS, MAX_ROOMS_PER_USER, NEW_ROOMS_PERIOD, RecordSigner, RoomPlan, RoomRefusal, RoomState, RoomSubject,
@@ -25,7 +26,7 @@ use crate::membership::{
 use crate::registry::RoomUpdate;
 use plan_writer::{RecordActor, carry_out};
 pub(super) use room_queries::{all_members, list, member_names, names, records};
-use room_queries::{ensure_caller, query_all, query_value, require, subject};
+use room_queries::{ensure_caller, require, subject};
 pub(super) use room_schema::create_tables;
 
 /// The setting that holds the fingerprint of the key that signed the records.
@@ -82,7 +83,7 @@ pub(crate) struct RecordStamp<'a> {
     pub(crate) now: SystemTime,
 }
 
-type RoomResult<T = RoomOutcome> = Result<T, AccountStoreError>;
+type RoomResult<T = RoomOutcome> = StoreResult<T>;
 
 impl AsRef<[Self]> for RoomOutcome {
     fn as_ref(&self) -> &[Self] {
@@ -149,7 +150,7 @@ pub(super) fn create(
     let insert = "INSERT INTO room
         (id, name, topic, creator, created_ms, password_hash, invite_only, shares_history, records, epoch, head)
         VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?7, 0, 0, ?8)";
-    step.execute(insert, row).map_err(store_error)?;
+    step.execute(insert, row)?;
     let creator = RoomSubject { user: caller.user.clone(), key: caller.key, standing: None };
     let plan = RoomPlan::create(name, *history, &creator);
     carry_out(step, stamp, &empty, plan, Some(RecordActor { user: &caller.user, is_own: true }))
@@ -252,7 +253,7 @@ pub(super) fn set_entry(
     let hash = password_hash.map_or(state.password_hash.as_deref(), |hash| hash);
     let invite_only = invite_only.unwrap_or(state.invite_only);
     let update = "UPDATE room SET password_hash = ?2, invite_only = ?3 WHERE id = ?1";
-    step.execute(update, params![state.id.as_bytes(), hash, invite_only]).map_err(store_error)?;
+    step.execute(update, params![state.id.as_bytes(), hash, invite_only])?;
     Ok(RoomOutcome { update: RoomUpdate::unchanged(state.id, state.epoch, state.head), records: Vec::new() })
 }
 
@@ -289,7 +290,7 @@ pub(super) fn forget_user(
 ) -> RoomResult<Vec<RoomOutcome>> {
     let ended = end_memberships(step, stamp, user, None)?;
     for delete in ["DELETE FROM room_standing WHERE user = ?1", "DELETE FROM room_member WHERE user = ?1"] {
-        step.execute(delete, [user.as_str()]).map_err(store_error)?;
+        step.execute(delete, [user.as_str()])?;
     }
     Ok(ended)
 }
@@ -299,15 +300,14 @@ pub(super) fn prepare(step: &Transaction<'_>, stamp: RecordStamp<'_>) -> RoomRes
     let Some(signer) = stamp.signer else { return Ok(()) };
     let known = step
         .query_row("SELECT value FROM room_setting WHERE name = ?1", [SIGNER_SETTING], |row| row.get::<_, Vec<u8>>(0))
-        .optional()
-        .map_err(store_error)?;
+        .optional()?;
     let fingerprint = signer.fingerprint();
     if known.as_deref() != Some(fingerprint.as_bytes()) {
         sign_all(step, signer)?;
         let setting = params![SIGNER_SETTING, fingerprint.as_bytes()];
-        step.execute("INSERT OR REPLACE INTO room_setting VALUES (?1, ?2)", setting).map_err(store_error)?;
+        step.execute("INSERT OR REPLACE INTO room_setting VALUES (?1, ?2)", setting)?;
     }
-    if step.execute("DELETE FROM room_setting WHERE name = ?1", [RESTORED_SETTING]).map_err(store_error)? > 0 {
+    if step.execute("DELETE FROM room_setting WHERE name = ?1", [RESTORED_SETTING])? > 0 {
         for RoomUpdate { id, .. } in all_members(step)? {
             let state = require(step, &RoomReference::Id(id))?;
             let plan = RoomPlan { edits: Vec::new(), records: vec![RoomChange::Restore] };
@@ -324,18 +324,15 @@ pub(super) fn mark_restored(db: &Connection) -> rusqlite::Result<()> {
 
 /// Signs all records anew. A record's hash doesn't cover its signature, so the chains stay as they are.
 fn sign_all(step: &Transaction<'_>, signer: &RecordSigner) -> RoomResult<()> {
-    let mut query = step.prepare("SELECT room, epoch FROM room_record").map_err(store_error)?;
-    let mut update =
-        step.prepare("UPDATE room_record SET signature = ?3 WHERE room = ?1 AND epoch = ?2").map_err(store_error)?;
+    let mut query = step.prepare("SELECT room, epoch FROM room_record")?;
+    let mut update = step.prepare("UPDATE room_record SET signature = ?3 WHERE room = ?1 AND epoch = ?2")?;
     let all = query
         .query_map([], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, i64>(1)?)))
-        .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
-        .map_err(store_error)?;
-    let mut signed =
-        step.prepare("SELECT signed FROM room_record WHERE room = ?1 AND epoch = ?2").map_err(store_error)?;
+        .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)?;
+    let mut signed = step.prepare("SELECT signed FROM room_record WHERE room = ?1 AND epoch = ?2")?;
     for (room, epoch) in all {
-        let bytes: Vec<u8> = signed.query_row(params![room, epoch], |row| row.get(0)).map_err(store_error)?;
-        update.execute(params![room, epoch, signer.sign_bytes(&bytes)]).map_err(store_error)?;
+        let bytes: Vec<u8> = signed.query_row(params![room, epoch], |row| row.get(0))?;
+        update.execute(params![room, epoch, signer.sign_bytes(&bytes)])?;
     }
     Ok(())
 }
@@ -354,7 +351,7 @@ fn forget_deleted(step: &Transaction<'_>, now: SystemTime) -> RoomResult<()> {
             "DELETE FROM room_open_cut WHERE room = ?1",
             "DELETE FROM room WHERE id = ?1",
         ] {
-            step.execute(delete, [id]).map_err(store_error)?;
+            step.execute(delete, [id])?;
         }
     }
     Ok(())

@@ -7,11 +7,11 @@ use rusqlite::types::ToSql;
 use rusqlite::{Transaction, params};
 use shared::{Fingerprint, RoomId, UserName};
 
-use super::room_queries::query_value;
 use super::{RecordStamp, RoomOutcome, RoomResult};
 use crate::membership::{MAX_STANDINGS, RoomEdit, RoomMembership, RoomPlan, RoomRefusal, RoomState, StandingKind};
 use crate::registry::RoomUpdate;
-use crate::store::{store_error, unix_ms};
+use crate::store::sqlite_query::{execute, query_value};
+use crate::store::unix_ms;
 
 /// The account by which records are counted.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,7 @@ pub(super) fn carry_out(
     }
     let count = state.record_count + signed.len();
     let row = params![state.id.as_bytes(), count, update.epoch, update.head.as_bytes()];
-    step.execute("UPDATE room SET records = ?2, epoch = ?3, head = ?4 WHERE id = ?1", row).map_err(store_error)?;
+    step.execute("UPDATE room SET records = ?2, epoch = ?3, head = ?4 WHERE id = ?1", row)?;
     Ok(RoomOutcome { update, records: signed })
 }
 
@@ -90,12 +90,10 @@ fn store_record(
         unix_ms(now),
         ended.map(Fingerprint::as_bytes),
     ];
-    step.prepare_cached("INSERT INTO room_record VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")
-        .and_then(|mut insert| insert.execute(row))
-        .map_err(store_error)?;
+    execute(step, "INSERT INTO room_record VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", row)?;
     if let Some(key) = ended.filter(|_| open) {
         let row = params![room.as_bytes(), key.as_bytes(), epoch];
-        step.execute("INSERT INTO room_open_cut VALUES (?1, ?2, ?3)", row).map_err(store_error)?;
+        step.execute("INSERT INTO room_open_cut VALUES (?1, ?2, ?3)", row)?;
     }
     Ok(())
 }
@@ -108,7 +106,7 @@ fn apply_edit(
     update: &mut RoomUpdate,
 ) -> RoomResult<()> {
     let id = state.id.as_bytes();
-    let execute = |sql: &str, params: &[&dyn ToSql]| step.execute(sql, params).map_err(store_error);
+    let execute = |sql: &str, params: &[&dyn ToSql]| step.execute(sql, params);
     match edit {
         RoomEdit::Admit(RoomMembership { user, key, role }) => {
             let insert = "INSERT INTO room_member VALUES (?1, ?2, ?3, ?4,
@@ -169,5 +167,5 @@ fn make_place_for_standing(
     // A kick is never refused for this: the oldest kick or invitation is forgotten.
     let oldest = "DELETE FROM room_standing WHERE room = ?1 AND user =
         (SELECT user FROM room_standing WHERE room = ?1 ORDER BY standing = 2, at_ms LIMIT 1)";
-    step.execute(oldest, [room.as_bytes()]).map(drop).map_err(store_error)
+    execute(step, oldest, [room.as_bytes()]).map(drop)
 }

@@ -1,8 +1,8 @@
 //! What is read of rooms.
 
 use rooms::{HistoryVisibility, MemberRole};
-use rusqlite::types::{FromSql, ToSql};
-use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, Row, params};
 use shared::limits::{MAX_ROOM_RECORDS_PER_REPLY, MAX_ROOMS_PER_REPLY};
 use shared::room::RecordHash;
 use shared::tracker::room_reply::{ListedRole, ListedRoom, RoomListReply, RoomMembersReply, SignedRecordText};
@@ -12,7 +12,8 @@ use shared::{Fingerprint, RoomId, RoomName, UserName};
 use super::{RoomCaller, RoomResult};
 use crate::membership::{RoomMembership, RoomRefusal, RoomState, RoomSubject, StandingKind};
 use crate::registry::RoomUpdate;
-use crate::store::{AccountStoreError, store_error};
+use crate::store::AccountStoreError;
+use crate::store::sqlite_query::{parsed, query_all, query_optional, query_value};
 
 /// Returns a page of rooms by name, as `user` sees them; `None` is the administrator.
 pub(crate) fn list(
@@ -102,14 +103,8 @@ pub(crate) fn records(
     let more = records.len() > MAX_ROOM_RECORDS_PER_REPLY;
     records.truncate(MAX_ROOM_RECORDS_PER_REPLY);
     let newest = "SELECT epoch, hash FROM room_record WHERE room = ?1 AND epoch <= ?2 ORDER BY epoch DESC LIMIT 1";
-    let (epoch, head) = db
-        .prepare_cached(newest)
-        .and_then(|mut query| {
-            query.query_row(params![id.as_bytes(), limit], |row| {
-                Ok((row.get::<_, u64>(0)?, RecordHash::from_bytes(row.get(1)?)))
-            })
-        })
-        .map_err(store_error)?;
+    let columns = |row: &Row<'_>| Ok((row.get::<_, u64>(0)?, RecordHash::from_bytes(row.get(1)?)));
+    let (epoch, head) = db.prepare_cached(newest)?.query_row(params![id.as_bytes(), limit], columns)?;
     let keyless = if is_member && !more {
         let sql = "SELECT user FROM room_member WHERE room = ?1 AND fingerprint IS NULL ORDER BY position";
         query_all(db, sql, [id.as_bytes()], |row| parsed(row, 0))?
@@ -158,9 +153,7 @@ pub(super) fn subject(db: &Connection, room: RoomId, user: &UserName) -> RoomRes
         let key = row.get::<_, Option<[u8; 32]>>(0)?.map(Fingerprint::from_bytes);
         Ok(RoomSubject { user: user.clone(), key, standing })
     };
-    db.prepare_cached(sql)
-        .and_then(|mut query| query.query_row(params![user.as_str(), room.as_bytes()], read).optional())
-        .map_err(store_error)
+    query_optional(db, sql, params![user.as_str(), room.as_bytes()], read)
 }
 
 fn find_id(db: &Connection, reference: &RoomReference) -> RoomResult<Option<RoomId>> {
@@ -168,9 +161,7 @@ fn find_id(db: &Connection, reference: &RoomReference) -> RoomResult<Option<Room
         RoomReference::Name(name) => ("SELECT id FROM room WHERE name = ?1", &name.as_str()),
         RoomReference::Id(id) => ("SELECT id FROM room WHERE id = ?1", id.as_bytes()),
     };
-    db.prepare_cached(sql)
-        .and_then(|mut query| query.query_row([value], |row| row.get(0).map(RoomId::from_bytes)).optional())
-        .map_err(store_error)
+    query_optional(db, sql, [value], |row| row.get(0).map(RoomId::from_bytes))
 }
 
 /// Returns a room that isn't deleted.
@@ -193,11 +184,7 @@ pub(super) fn require(db: &Connection, reference: &RoomReference) -> RoomResult<
             head: RecordHash::from_bytes(row.get(7)?),
         })
     };
-    let state = db
-        .prepare_cached(sql)
-        .and_then(|mut query| query.query_row([id.as_bytes()], read).optional())
-        .map_err(store_error)?
-        .ok_or(RoomRefusal::NoSuchRoom)?;
+    let state = query_optional(db, sql, [id.as_bytes()], read)?.ok_or(RoomRefusal::NoSuchRoom)?;
     let sql = "SELECT user, fingerprint, role FROM room_member WHERE room = ?1 ORDER BY position";
     let member = |row: &Row<'_>| {
         let key = row.get::<_, Option<[u8; 32]>>(1)?.map(Fingerprint::from_bytes);
@@ -213,31 +200,4 @@ const fn role_of(stored: u8) -> MemberRole {
         1 => MemberRole::Moderator,
         _ => MemberRole::Owner,
     }
-}
-
-/// Parses a stored text.
-fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
-where
-    T::Err: std::fmt::Display,
-{
-    let text = row.get_ref(column)?.as_str()?;
-    text.parse().map_err(|why: T::Err| {
-        let why = format!("the stored text {text:?}: {why}");
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, why.into())
-    })
-}
-
-pub(super) fn query_all<T>(
-    db: &Connection,
-    sql: &str,
-    params: impl Params,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> RoomResult<Vec<T>> {
-    let mut query = db.prepare_cached(sql).map_err(store_error)?;
-    let rows = query.query_map(params, read).map_err(store_error)?;
-    rows.collect::<rusqlite::Result<_>>().map_err(store_error)
-}
-
-pub(super) fn query_value<T: FromSql>(db: &Connection, sql: &str, params: impl Params) -> RoomResult<T> {
-    db.prepare_cached(sql).and_then(|mut query| query.query_row(params, |row| row.get(0))).map_err(store_error)
 }

@@ -1,0 +1,53 @@
+//! The reasons why the account database can't be used.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+use crate::store::sqlite_file::{self, TOO_MANY_OPEN};
+
+/// The reason why the file can't be used. Every message says what to do.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
+pub enum AccountDatabaseError {
+    #[error(
+        "the account database {path} is damaged ({why}): put back a copy of it \
+         (`tracker restore FILE`), or move it away and begin without accounts (`tracker new accounts`)"
+    )]
+    Damaged { path: PathBuf, why: String },
+    #[error(
+        "the account database {path} has schema version {found}, this tracker knows versions up to {known}: \
+         use the newer tracker that wrote it"
+    )]
+    TooNew {
+        path: PathBuf,
+        found: usize,
+        /// The latest version that this tracker knows.
+        known: usize,
+    },
+    #[error("can't use the account database {path}: {TOO_MANY_OPEN}")]
+    TooManyOpen { path: PathBuf },
+    #[error(
+        "can't use the account database {path}: {why}; check its permissions and the space on its disk, \
+         or choose a folder on another disk with --data-dir"
+    )]
+    Unusable {
+        path: PathBuf,
+        /// The error of SQLite or the system.
+        why: String,
+    },
+}
+
+impl AccountDatabaseError {
+    /// Says what SQLite's error means for the file.
+    pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Self {
+        let (path, why) = (path.to_owned(), error.to_string());
+        if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && sqlite_file::is_out_of_descriptors() {
+            return Self::TooManyOpen { path };
+        }
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Damaged { path, why },
+            _ => Self::Unusable { path, why },
+        }
+    }
+}
