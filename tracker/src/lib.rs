@@ -28,7 +28,7 @@
 //! | options, configuration file, reload | `daemon/{args,settings,config_reload}.rs` |
 //! | `tracker user`, `room`, `status`, `export` | `daemon/commands.rs`, `admin/`, `service/account_administration.rs` |
 //! | a request's way | `connection/conversation.rs` → `service.rs` → `service/*_actions.rs` → `connection/reply_writer.rs` |
-//! | refusals and their texts in both dialects | `service/refusal_reason.rs`, `shared::tracker::dialect` |
+//! | refusals and their texts in both dialects | `service/{refusal_reason,refusal_text,room_refusal_text}.rs`, `shared::tracker::dialect` |
 //! | LIST_PEERS, FIND | `registry/{peer_list,peer_list_cache,bounded_list}.rs`, `catalogue/file_search.rs` |
 //! | quotas by user and origin | `quota_table.rs`, `catalogue/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
 //! | rooms | `service/room_actions.rs` → `store/sqlite_rooms.rs` → `membership/room_policy.rs`; events in `registry/room_heads.rs` |

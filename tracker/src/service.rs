@@ -21,17 +21,22 @@
 //! | requests parsed on the runtime's threads | `MAX_INLINE_PARSE_BYTES` | parsed on the worker thread, one after another; origins take turns |
 //! | work on a list of files on the runtime's threads | `MAX_INLINE_FILES` files, `MAX_INLINE_BYTES` bytes gone through | done on the worker thread; the registry's lock is held only to replace the old list |
 
+mod access_policy;
 mod account_actions;
 mod account_administration;
 mod account_lifetime;
 mod action_reply;
 mod client_state;
+mod file_actions;
 mod presence_actions;
 mod presence_writer;
 mod refusal_reason;
+mod refusal_text;
+mod request_authority;
 mod request_error;
 mod room_actions;
 mod room_refusal_text;
+mod shared_registry;
 mod worker_thread;
 
 use std::collections::{HashMap, HashSet};
@@ -40,28 +45,29 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock};
+use shared::UserName;
 use shared::tracker::{
     Dialect, ParsedRequest, RejectedFiles, SessionToken, TrackerRequest, UnusableName, guess_dialect, parse_object,
 };
-use shared::{Fingerprint, UserName};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::catalogue::FileList;
 use crate::fair_semaphore::{FairPermit, FairSemaphore, Requester};
 use crate::metrics::{MetricsSnapshot, TrackerMetrics};
 use crate::passwords::{PasswordError, PasswordHashPool};
-use crate::rate_limits::{ClientOrigin, LogThrottle, RateLimits, RateSettings, SuppressedLines};
-use crate::registry::{AddressBlock, PeerListText, PresenceRegistry, PresenceRules, SessionId};
+use crate::rate_limits::{ClientOrigin, LogThrottle, SuppressedLines};
+use crate::registry::{PeerListText, PresenceRegistry, SessionId};
 use crate::store::{AccountStore, AccountStoreError, PresenceStore};
 
+use access_policy::AccessPolicy;
 use action_reply::ActionReply;
 pub(crate) use action_reply::encode_reason;
 pub(crate) use refusal_reason::RefusalReason;
 use request_error::{RETRY_AFTER_CHANGE_MS, RequestError, busy, changed_meanwhile};
+use shared_registry::SharedRegistry;
 use worker_thread::WorkerThread;
 
+pub use access_policy::{RegistrationMode, ServicePolicy};
 pub use account_administration::AccountAdminError;
 pub use client_state::{ClientState, SESSIONS_PER_CONNECTION, TransportSecurity};
 
@@ -84,7 +90,7 @@ const COUNTED_LINE_BYTES: usize = 16 * 1024;
 /// The tracker's state, shared by all connections.
 #[derive(Debug)]
 pub struct TrackerService {
-    registry: Mutex<PresenceRegistry>,
+    registry: SharedRegistry,
     accounts: AccountStore,
     /// The accounts whose first login has to be recorded.
     unused_accounts: Mutex<HashSet<UserName>>,
@@ -105,47 +111,6 @@ pub struct TrackerService {
     /// The permit to change rooms: it is held while a change is stored and told to the registry, which thereby hears of
     /// changes in order.
     room_permit: Arc<FairSemaphore>,
-    /// The number of the last event: subscribers wait for it to change.
-    last_event: watch::Sender<u64>,
-    /// The time at which a coalesced event is due; `None`: no event is held back.
-    due_event: watch::Sender<Option<Instant>>,
-    /// Changes when a user's sessions are revoked: each connection then looks whether one of them is its own.
-    last_revocation: watch::Sender<SessionId>,
-}
-
-/// The settings that the service runs with. They can change while it runs.
-#[derive(Debug, Clone)]
-pub struct ServicePolicy {
-    /// Leases, and whether an IP address proves anything.
-    pub rules: PresenceRules,
-    /// Rates of passwords, registrations and changes.
-    pub rates: RateSettings,
-    /// Decides who may make an account.
-    pub registration: RegistrationMode,
-    /// Keys of trusted gateways that name the person of each connection.
-    pub trusted_doors: Vec<Fingerprint>,
-    /// Addresses beyond the local network that may be passed on to peers.
-    pub announceable: Vec<AddressBlock>,
-}
-
-/// The people who may make accounts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RegistrationMode {
-    /// Everybody, with REGISTER.
-    Open,
-    /// The administrator, with `tracker user add`.
-    Closed,
-}
-
-/// The rates and permissions in force. Replaced as a whole by [`TrackerService::set_policy`].
-#[derive(Debug)]
-struct AccessPolicy {
-    rates: RateSettings,
-    limits: Arc<RateLimits>,
-    registration: RegistrationMode,
-    trusted_doors: Vec<Fingerprint>,
-    announceable: Vec<AddressBlock>,
-    legacy_lease: Duration,
 }
 
 /// A reason why the service can't start.
@@ -207,10 +172,9 @@ impl TrackerService {
         let rooms = accounts.room_members(Requester::Administrator).await?;
         rooms.into_iter().for_each(|room| registry.update_room(room, now));
         presence_writer::restore_all(&mut registry, &memory, &known).await;
-        // The events of the restore count as earlier ones: nobody waits for them.
         let first_event = registry.last_event();
         Ok(Self {
-            registry: Mutex::new(registry),
+            registry: SharedRegistry::new(registry),
             accounts,
             unused_accounts: Mutex::new(unused_accounts),
             has_free_claims: AtomicBool::new(false),
@@ -225,9 +189,6 @@ impl TrackerService {
             long_work: WorkerThread::start()?,
             search_permits: Arc::new(FairSemaphore::new(MAX_SEARCHES, MAX_WAITING_SEARCHES, 0)),
             room_permit: Arc::new(FairSemaphore::new(1, MAX_WAITING_ROOM_CHANGES, MAX_WAITING_ROOM_CHANGES)),
-            last_event: watch::Sender::new(first_event),
-            due_event: watch::Sender::new(None),
-            last_revocation: watch::Sender::new(SessionId::default()),
         })
     }
 
@@ -338,53 +299,22 @@ impl TrackerService {
 
     /// Watches the number of the last event.
     pub fn watch_events(&self) -> watch::Receiver<u64> {
-        self.last_event.subscribe()
+        self.registry.watch_events()
     }
 
     /// Watches the time at which [`TrackerService::expire`] must be called so that held-back events are sent.
     pub fn watch_due_events(&self) -> watch::Receiver<Option<Instant>> {
-        self.due_event.subscribe()
+        self.registry.watch_due_events()
     }
 
     /// Watches revocations of sessions; see [`ClientState::is_revoked`].
     pub fn watch_revocations(&self) -> watch::Receiver<SessionId> {
-        self.last_revocation.subscribe()
+        self.registry.watch_revocations()
     }
 
     /// Runs `work` with the registry after expiring leases, and wakes subscribers if it made events.
     pub(crate) fn with_registry<T>(&self, work: impl FnOnce(&mut PresenceRegistry, Instant) -> T) -> T {
-        // A panic while the lock is held is a bug that the log shows; refusing everybody afterwards wouldn't mend it.
-        let mut registry = self.registry.lock();
-        let (before, was_due) = (registry.last_event(), registry.next_event_due());
-        let rooms_before = registry.last_room_change();
-        let now = Instant::now();
-        // So that no action sees a presence whose lease has run out.
-        registry.expire(now);
-        let result = work(&mut registry, now);
-        let (last, last_expulsion) = (registry.last_event(), registry.last_revocation());
-        let (discarded, due) = (registry.take_discarded(), registry.next_event_due());
-        let has_room_changes = registry.last_room_change() != rooms_before;
-        drop(registry);
-        // Freed outside the lock: a long list takes a while to drop.
-        drop_in_background(discarded);
-        // Threads leave the lock in one order and arrive here in another: the watched numbers must never go back.
-        self.last_revocation.send_if_modified(|told| {
-            let newer = last_expulsion > *told;
-            *told = last_expulsion.max(*told);
-            newer
-        });
-        if due != was_due {
-            self.due_event.send_replace(due);
-        }
-        if last != before || has_room_changes {
-            self.last_event.send_if_modified(|told| {
-                let newer = last > *told;
-                *told = last.max(*told);
-                // Changes of rooms have no number, but wake those who wait for one.
-                newer || has_room_changes
-            });
-        }
-        result
+        self.registry.with(work)
     }
 
     fn access_policy(&self) -> Arc<AccessPolicy> {
@@ -483,23 +413,6 @@ impl TrackerService {
                 let _ = registry.renew(*session, now);
             }
         });
-    }
-}
-
-impl AccessPolicy {
-    fn new(policy: ServicePolicy) -> Self {
-        let limits = Arc::new(RateLimits::new(policy.rates, Instant::now()));
-        let ServicePolicy { rules, rates, registration, trusted_doors, announceable } = policy;
-        Self { rates, limits, registration, trusted_doors, announceable, legacy_lease: rules.legacy_lease }
-    }
-}
-
-/// Drops long lists on the blocking pool.
-fn drop_in_background(mut files: Vec<FileList>) {
-    // Short lists are freed right here, which is cheaper than a task.
-    files.retain(FileList::is_long);
-    if let (false, Ok(runtime)) = (files.is_empty(), Handle::try_current()) {
-        drop(runtime.spawn_blocking(move || drop(files)));
     }
 }
 

@@ -150,13 +150,12 @@ impl TrackerService {
             let other = self.with_registry(|registry, now| registry.other_instance(&user, instance, now));
             other.map(|(ip, time)| OtherInstance { ip, for_s: time.as_secs() })
         });
-        // Without a port the client only authenticates. With another instance present, one that yields does
-        // so, too.
+        // Without a port the client only authenticates. With another instance present, one that yields does so, too.
         if presence.has_port() && elsewhere.is_none() {
             self.access_policy().limits.charge_change(&user, client.from(), Instant::now())?;
             return self.become_present(client, user, Some(fingerprint), presence);
         }
-        let held = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
+        let held = client.session_of(&user);
         let (token, made) = self.with_registry(|registry, _| {
             // A repeated RESUME on one connection gets the same session.
             if let Some((_, token)) = held.and_then(|session| registry.session(session)) {
@@ -177,12 +176,8 @@ impl TrackerService {
 
     /// Makes the connection that of the person whom the door names.
     pub(super) fn forward(&self, client: &mut ClientState, person: &ForwardedPerson) -> ActionResult {
-        let door = match client.transport() {
-            TransportSecurity::Plain => return Err(RefusalReason::NeedsTls.into()),
-            // A person behind a door shows no certificate, so a door behind a door gets this answer.
-            TransportSecurity::Tls => return Err(RefusalReason::NeedsCertificate.into()),
-            TransportSecurity::Certified(fingerprint) => fingerprint,
-        };
+        // A person behind a door shows no certificate, so a door behind a door is refused here.
+        let door = required_certificate(client)?;
         // Only on a fresh connection: earlier logins and subscriptions belong to the door itself.
         if !self.access_policy().trusted_doors.contains(&door) || client.has_logged_in() || client.is_subscribed() {
             return Err(RefusalReason::NotATrustedDoor.into());
@@ -205,7 +200,7 @@ impl TrackerService {
         let new = self.passwords.hash(&new_password, client.from().into()).await?;
         self.accounts.set_password(client.from().into(), &user, old, new).await?;
         // This connection's session continues: its user is the one who changed the password.
-        let asked_from = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
+        let asked_from = client.session_of(&user);
         let (kept, now) = self.with_registry(|registry, _| {
             let kept = registry.revoke_other_sessions(&user, asked_from);
             (kept, registry.newest_session())
@@ -272,11 +267,7 @@ impl TrackerService {
 
     /// Returns the account that the connection's certificate is bound to.
     pub(super) fn certified_user(&self, client: &ClientState) -> Result<(UserName, Fingerprint), RequestError> {
-        let fingerprint = match client.transport() {
-            TransportSecurity::Plain => return Err(RefusalReason::NeedsTls.into()),
-            TransportSecurity::Tls => return Err(RefusalReason::NeedsCertificate.into()),
-            TransportSecurity::Certified(fingerprint) => fingerprint,
-        };
+        let fingerprint = required_certificate(client)?;
         let owner = self.owner(Some(fingerprint));
         owner.map(|user| (user, fingerprint)).ok_or_else(|| {
             let former = self.with_registry(|registry, _| registry.former_key(&fingerprint).cloned());
@@ -336,6 +327,14 @@ impl TrackerService {
         let features = client.offered_features();
         let reply = LoginReply { user, token, ttl_s, observed_ip: ip, features, elsewhere: None };
         Ok(ActionReply::LoggedIn { reply, again: false })
+    }
+}
+
+fn required_certificate(client: &ClientState) -> Result<Fingerprint, RequestError> {
+    match client.transport() {
+        TransportSecurity::Plain => Err(RefusalReason::NeedsTls.into()),
+        TransportSecurity::Tls => Err(RefusalReason::NeedsCertificate.into()),
+        TransportSecurity::Certified(fingerprint) => Ok(fingerprint),
     }
 }
 

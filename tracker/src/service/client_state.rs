@@ -233,6 +233,11 @@ impl ClientState {
         &self.sessions
     }
 
+    /// Returns the session of this user that was made on the connection.
+    pub(super) fn session_of(&self, user: &UserName) -> Option<SessionId> {
+        self.sessions.iter().find(|(name, _)| name == user).map(|(_, session)| *session)
+    }
+
     pub(super) fn claim(&self, proof: &SpeakerProof) -> AuthorityClaim<'_> {
         AuthorityClaim {
             sessions: &self.sessions,
