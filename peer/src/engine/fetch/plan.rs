@@ -19,17 +19,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
 use shared::{GroupLayout, GroupSet};
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 
 use super::FileNo;
 
 #[doc(hidden)]
 pub mod plan_bench;
+mod shared_plan;
+mod source_availability;
+#[cfg(test)]
+mod tests;
 mod work_selection;
 
+pub(super) use shared_plan::SharedPlan;
 use work_selection::DeliveryRate;
 
 /// Files of several groups that are open at once: each holds descriptors and a manifest.
@@ -74,13 +76,6 @@ pub(super) struct FetchPlan {
     streams: u32,
     /// The destination is a stream: one file after another, group by group.
     in_order: bool,
-}
-
-/// The plan of a round as its session and its downloaders share it, with a wake-up for downloaders that found no work.
-#[derive(Debug)]
-pub(super) struct SharedPlan {
-    plan: Mutex<FetchPlan>,
-    new_work: Notify,
 }
 
 #[derive(Debug)]
@@ -159,20 +154,6 @@ impl FetchPlan {
         self.max_open_files = self.max_open_files.min(at_most).max(1);
     }
 
-    /// Adds a source of the files for which `has` is true; `None` if there are too many sources.
-    pub(super) fn add_source(&mut self, has: impl Fn(FileNo) -> bool, now: Instant) -> Option<SourceNo> {
-        let source = u32::try_from(self.sources.len()).ok().filter(|source| *source < MAX_SOURCES)?;
-        let mut waiting = VecDeque::new();
-        for (no, file) in self.files.iter_mut().enumerate().filter(|(no, _)| has(*no)) {
-            file.source_bits |= bit(source);
-            if file.phase == FilePhase::Waiting {
-                waiting.push_back(no);
-            }
-        }
-        self.sources.push(PlannedSource { is_usable: true, is_banned: false, rate: DeliveryRate::new(now), waiting });
-        Some(source)
-    }
-
     /// Holds a waiting file: no source is asked for it until it is released.
     pub(super) fn hold(&mut self, no: FileNo) {
         if self.files[no].phase == FilePhase::Waiting {
@@ -190,20 +171,6 @@ impl FetchPlan {
                 }
             }
         }
-    }
-
-    /// Records the groups that a source has of a file; a full set makes it an ordinary source.
-    pub(super) fn set_groups(&mut self, source: SourceNo, no: FileNo, groups: GroupSet) {
-        if groups.is_full() {
-            self.partial_sources.remove(&(source, no));
-        } else {
-            self.partial_sources.insert((source, no), groups);
-        }
-    }
-
-    /// Returns the files that a source has in part.
-    pub(super) fn partial_files(&self, source: SourceNo) -> Vec<FileNo> {
-        self.partial_sources.keys().filter(|(of, _)| *of == source).map(|(_, no)| *no).collect()
     }
 
     /// Records that a verified manifest arrived. True if the partial
@@ -260,8 +227,7 @@ impl FetchPlan {
         if let Some(arrived) = self.files[no].arrived.get_mut(index(group)) {
             *arrived = false;
             let head = &mut self.files[no].head;
-            // The window of a fetch in order begins at the head: it
-            // must move back, or the group is never requested.
+            // The window of a fetch in order begins at the head: it must move back, or the group is never requested.
             *head = group.min(*head);
         }
         self.requeue(no, group, group + 1);
@@ -297,47 +263,6 @@ impl FetchPlan {
         }
     }
 
-    /// Records that a source has a file after all.
-    pub(super) fn add_availability(&mut self, source: SourceNo, no: FileNo) {
-        self.files[no].source_bits |= bit(source);
-        if self.files[no].phase == FilePhase::Waiting
-            && let Some(state) = self.source_mut(source)
-        {
-            state.waiting.push_back(no);
-        }
-    }
-
-    /// Records that a source doesn't have a file. True if no usable source has it.
-    pub(super) fn remove_availability(&mut self, source: SourceNo, no: FileNo) -> bool {
-        self.files[no].source_bits &= !bit(source);
-        self.partial_sources.remove(&(source, no));
-        self.files[no].source_bits & self.usable_bits() == 0
-    }
-
-    /// Marks a source as lost; it may come back.
-    pub(super) fn lose_source(&mut self, source: SourceNo) {
-        if let Some(state) = self.source_mut(source) {
-            state.is_usable = false;
-        }
-    }
-
-    /// Marks a source as usable again; false for a banned one, which stays unusable.
-    pub(super) fn restore_source(&mut self, source: SourceNo, now: Instant) -> bool {
-        self.source_mut(source).is_some_and(|state| {
-            state.is_usable = !state.is_banned;
-            state.rate.restart_clock(now);
-            state.is_usable
-        })
-    }
-
-    /// Bans a source for good. True the first time.
-    pub(super) fn ban_source(&mut self, source: SourceNo) -> bool {
-        self.source_mut(source).is_some_and(|state| {
-            state.is_usable = false;
-            !std::mem::replace(&mut state.is_banned, true)
-        })
-    }
-
     /// Settles a file: it needs no more work, whatever is still in flight.
     pub(super) fn settle(&mut self, no: FileNo) {
         let file = &mut self.files[no];
@@ -366,36 +291,6 @@ impl FetchPlan {
     /// True if all files are settled.
     pub(super) const fn is_done(&self) -> bool {
         self.unsettled == 0
-    }
-
-    /// True if the source is connected and not banned.
-    pub(super) fn is_usable(&self, source: SourceNo) -> bool {
-        self.sources.get(index(source)).is_some_and(|source| source.is_usable)
-    }
-
-    /// Returns the files that lack groups and that no usable source
-    /// has, nor any of `coming`, which are being redialled.
-    pub(super) fn stranded(&self, coming: impl IntoIterator<Item = SourceNo>) -> Vec<FileNo> {
-        let hopeful = self.reachable_bits(coming);
-        (0..self.files.len()).filter(|no| self.files[*no].is_stranded(hopeful)).collect()
-    }
-
-    /// True if [`FetchPlan::stranded`] would return this file.
-    pub(super) fn is_stranded(&self, no: FileNo, coming: impl IntoIterator<Item = SourceNo>) -> bool {
-        self.files[no].is_stranded(self.reachable_bits(coming))
-    }
-
-    fn reachable_bits(&self, coming: impl IntoIterator<Item = SourceNo>) -> u64 {
-        coming.into_iter().map(bit).fold(self.usable_bits(), |all, one| all | one)
-    }
-
-    fn source_mut(&mut self, source: SourceNo) -> Option<&mut PlannedSource> {
-        self.sources.get_mut(index(source))
-    }
-
-    fn usable_bits(&self) -> u64 {
-        let bits = (0..).zip(&self.sources).filter(|(_, source)| source.is_usable).map(|(no, _)| bit(no));
-        bits.fold(0, |all, one| all | one)
     }
 
     /// Returns the ranges of `start..end` that haven't arrived and that no source but `except` was asked for.
@@ -443,33 +338,6 @@ impl PlannedFile {
     }
 }
 
-impl SharedPlan {
-    pub(super) fn new(plan: FetchPlan) -> Self {
-        Self { plan: Mutex::new(plan), new_work: Notify::new() }
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, FetchPlan> {
-        self.plan.lock()
-    }
-
-    /// Wakes the downloaders that wait for work.
-    pub(super) fn announce_work(&self) {
-        self.new_work.notify_waiters();
-    }
-
-    /// Waits for the next announcement; created before the plan is asked, it misses none.
-    pub(super) fn work_announced(&self) -> Notified<'_> {
-        self.new_work.notified()
-    }
-}
-
-impl Default for SharedPlan {
-    /// Returns a plan without files, which is done.
-    fn default() -> Self {
-        Self::new(FetchPlan::new([], 1, false))
-    }
-}
-
 fn bit(source: SourceNo) -> u64 {
     1_u64.checked_shl(source).unwrap_or(0)
 }
@@ -489,6 +357,3 @@ fn ranges_where(start: u32, end: u32, wanted: impl Fn(u32) -> bool) -> Vec<(u32,
     }
     ranges
 }
-
-#[cfg(test)]
-mod tests;

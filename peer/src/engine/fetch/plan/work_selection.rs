@@ -87,8 +87,7 @@ impl FetchPlan {
         {
             return Some(work);
         }
-        // In order, duplicates compete with a source's own groups
-        // for the window; only an idle one takes them.
+        // In order, duplicates compete with a source's own groups for the window; only an idle one takes them.
         if self.in_order && self.has_in_flight(source) {
             return None;
         }
@@ -175,8 +174,7 @@ impl FetchPlan {
         let fair = (left / (sharers * 2)).max(1);
         let cut = start + (end - start).min(longest).min(fair);
         let (first, last) = *file.unrequested.get(place)?;
-        // Reversed like `unrequested`: the remainder before the run
-        // comes last and is the next one to be taken.
+        // Reversed like `unrequested`: the remainder before the run comes last and is the next one to be taken.
         let rest = [(cut, last), (first, start)].into_iter().filter(|(start, end)| start < end);
         file.unrequested.splice(place..=place, rest);
         if file.unrequested.is_empty() {
@@ -257,8 +255,7 @@ impl FetchPlan {
             let share = (f64::from(window) * own / sum).round() as u32;
             share
         };
-        // The head is the group that all wait for: a slow source
-        // keeps a share if no faster one has that group.
+        // The head is the group that all wait for: a slow source keeps a share if no faster one has that group.
         let can_do_without = rates.iter().any(|(other, rate)| *rate > own && self.has_group(*other, no, head));
         share.max(u32::from(own <= 0.0 || !can_do_without))
     }
