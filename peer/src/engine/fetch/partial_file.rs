@@ -4,12 +4,10 @@
 //! file of several groups its state ([`partial_state`]). Groups that the state lists are
 //! hashed again before they count; without a readable state, all groups are.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use shared::content::Manifest;
@@ -17,28 +15,28 @@ use shared::names::truncate_to_bytes;
 use shared::peer::FileStat;
 use shared::{ContentHash, GroupLayout, GroupSet, ZeroRuns};
 
-use super::FileOutcome;
 use super::destination::{FileTarget, PartialTag};
 use crate::engine::Error;
 use crate::engine::partial_state::{self, FileOrigin, PARTIAL_SUFFIX, PartialState, STATE_SUFFIX};
-use crate::sys::{
-    FolderHandle, is_locking_unsupported, is_name_refused, make_executable, make_owner_only, reserve_space, zero_range,
-};
+use crate::sys::{make_owner_only, reserve_space, zero_range};
 
+mod completed_file;
 mod earlier_attempt;
+mod locked_part;
+#[cfg(test)]
+mod tests;
+mod zero_holes;
 
-pub(super) use self::earlier_attempt::{
-    allocated_bytes, file_from_state, find_version, remove_outdated, remove_version,
-};
+pub(super) use completed_file::CompletedFile;
+pub(super) use earlier_attempt::{allocated_bytes, file_from_state, find_version, remove_outdated, remove_version};
+use locked_part::{OpenedPartial, open_respelled, open_state};
+use zero_holes::{data_between, write_with_holes};
 
 /// Bytes that a partial's name adds to the file's own: two dots, eight hash digits, and the longer suffix.
 const NAME_OVERHEAD_BYTES: usize = 1 + 1 + 8 + STATE_SUFFIX.len();
 
 /// Bytes that a tag adds: a tilde and eight digits.
 const TAG_BYTES: usize = 1 + 8;
-
-/// Zeros within a group become holes in blocks of this size: smaller holes save little and fragment the file.
-const HOLE_BYTES: usize = 64 * 1024;
 
 /// A file that is being put together from its groups.
 #[derive(Debug)]
@@ -47,21 +45,6 @@ pub(super) struct PartialFile {
     layout: GroupLayout,
     present: Vec<bool>,
     missing: u32,
-}
-
-/// A file that has all groups, but not its name yet.
-#[derive(Debug)]
-pub(super) struct CompletedFile {
-    target: FileTarget,
-    folder: Arc<FolderHandle>,
-    part: File,
-    part_name: String,
-    state: Option<(File, String)>,
-    size: u64,
-    hash: ContentHash,
-    /// Modification time at the source; `None` if the system can't represent it.
-    modified: Option<SystemTime>,
-    executable: bool,
 }
 
 /// The result of writing a group.
@@ -216,133 +199,6 @@ impl PartialFile {
     }
 }
 
-impl CompletedFile {
-    /// Sets the length, which trailing holes may not have set, and the time and mode of the source.
-    pub(super) fn apply_metadata(&self) -> Result<(), Error> {
-        let disk = |why| Error::disk(&self.target.path())(why);
-        if self.part.metadata().map_err(disk)?.len() != self.size {
-            self.part.set_len(self.size).map_err(disk)?;
-        }
-        // A file system that doesn't keep times or modes is no reason to fail.
-        if let Some(modified) = self.modified {
-            let _ = self.part.set_modified(modified);
-        }
-        if self.executable {
-            let _ = make_executable(&self.part);
-        }
-        Ok(())
-    }
-
-    /// Returns the open file, to be synced before it gets its name.
-    pub(super) const fn file(&self) -> &File {
-        &self.part
-    }
-
-    /// Returns its folder, to be synced when the file has its name.
-    pub(super) const fn folder(&self) -> &Arc<FolderHandle> {
-        &self.folder
-    }
-
-    /// Returns its path before it has its name, for display.
-    fn partial_path(&self) -> PathBuf {
-        self.target.folder.path_of(&self.part_name)
-    }
-
-    /// Returns the path of its folder, for display.
-    pub(super) fn folder_path(&self) -> PathBuf {
-        self.target.folder.path()
-    }
-
-    /// Returns the path of its first candidate name, for display.
-    pub(super) fn path(&self) -> PathBuf {
-        self.target.path()
-    }
-
-    /// Gives the file its final name, or removes it if what has the name must stay.
-    pub(super) fn move_into_place(&self) -> Result<FileOutcome, Error> {
-        // The state goes first: if the process dies here, a part without a state is found again by a later
-        // attempt, but nothing looks for a state without a part.
-        if let Some((_, state)) = &self.state {
-            // Errors are ignored: the state is a hint, and whatever
-            // lies in its place must not block the file.
-            let _ = self.folder.remove(state);
-        }
-        let outcome = self.target.move_into_place(&self.folder, &self.part_name, (self.size, &self.hash))?;
-        if matches!(outcome, FileOutcome::Skipped(_)) {
-            let _ = self.folder.remove(&self.part_name);
-        }
-        Ok(outcome)
-    }
-}
-
-/// An open partial file.
-struct OpenedPartial {
-    part: File,
-    /// The target, in the spelling that the file system accepts.
-    spot: FileTarget,
-    /// The name of the partial file and its state, without suffix.
-    stem: String,
-}
-
-/// Opens or creates the partial file, under a name that the file system accepts. `may_be_there`: an earlier attempt may
-/// have left groups worth looking for.
-fn open_respelled(
-    folder: &FolderHandle,
-    target: &FileTarget,
-    hash: &ContentHash,
-    may_be_there: bool,
-) -> Result<OpenedPartial, Error> {
-    let mut target = target.clone();
-    loop {
-        let mut stems = target.partial_stems(hash);
-        let is_there =
-            |stem: &String| folder.entry_kind(&format!("{stem}{PARTIAL_SUFFIX}")).is_ok_and(|entry| entry.is_some());
-        // Two stems: an earlier fetch may have needed the tag where this one doesn't.
-        let found = if may_be_there && stems.len() > 1 { stems.iter().position(is_there) } else { None };
-        let stem = stems.swap_remove(found.unwrap_or(stems.len() - 1));
-        match open_locked(folder, &target, &format!("{stem}{PARTIAL_SUFFIX}")) {
-            Err(_) if folder.is_removed() => return Err(target.folder.removed_error()),
-            Err(Error::Disk { source, .. }) if is_name_refused(&source) && target.respelled().is_some() => {
-                target = target.respelled().unwrap_or(target);
-            }
-            opened => return Ok(OpenedPartial { part: opened?, spot: target, stem }),
-        }
-    }
-}
-
-/// Opens or creates the partial file `name`, locked against other processes.
-fn open_locked(folder: &FolderHandle, target: &FileTarget, name: &str) -> Result<File, Error> {
-    let path = target.path();
-    loop {
-        let part = folder.open_or_create(name).map_err(Error::disk(&path))?;
-        match part.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::DestinationInUse(target.path())),
-            // Some network file systems don't lock: two processes at one file only do the work twice there.
-            Err(TryLockError::Error(why)) if is_locking_unsupported(&why) => {}
-            Err(TryLockError::Error(why)) => return Err(Error::disk(&path)(why)),
-        }
-        // Another user who can write to the file could change it after its groups were verified.
-        if !folder.is_sole_owner(&part).map_err(Error::disk(&path))? {
-            let why = io::Error::other("somebody else can write to it: remove it, or fetch to another folder");
-            return Err(Error::Disk { path: target.folder.path_of(name), source: why });
-        }
-        // The previous holder of the lock may have renamed the opened
-        // file into place: then the name is tried again.
-        if folder.is_named(name, &part).map_err(Error::disk(&path))? {
-            return Ok(part);
-        }
-    }
-}
-
-/// Opens or creates the state file `name`. Anything else of that name is removed, because a write through a link could
-/// destroy another file of the user. `None` if that fails; a part without a state only costs more hashing.
-fn open_state(folder: &FolderHandle, name: &str) -> Option<File> {
-    let there = folder.open_or_create(name).ok().filter(|file| folder.is_sole_owner(file).unwrap_or(false));
-    let made = there.map_or_else(|| folder.remove(name).and_then(|()| folder.create(name)), Ok);
-    made.inspect_err(|why| tracing::info!("going on without {name}: {why}")).ok()
-}
-
 /// Builds the name of the partial file and state of `name` with this content, without suffix.
 pub(super) fn partial_stem(name: &str, tag: Option<&PartialTag>, hash: &ContentHash) -> String {
     let (name, hash) = (truncate_to_bytes(name, 255 - NAME_OVERHEAD_BYTES), hash.to_string());
@@ -365,45 +221,6 @@ impl FileTarget {
         let tagged = partial_stem(&name, Some(&tag), hash);
         if tag.is_needed { vec![tagged] } else { vec![tagged, partial_stem(&name, None, hash)] }
     }
-}
-
-/// Returns the byte ranges between `holes`.
-fn data_between(holes: &[(u32, u32)], layout: &GroupLayout) -> Vec<Range<u64>> {
-    let starts = std::iter::once(0).chain(holes.iter().map(|(_, end)| *end));
-    let ends = holes.iter().map(|(start, _)| *start).chain([layout.group_count()]);
-    starts.zip(ends).map(|(start, end)| layout.offset(start)..layout.offset(end)).collect()
-}
-
-/// Writes `bytes` at `offset`; whole blocks of zeros become holes, whatever was there before.
-fn write_with_holes(part: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    let mut at = offset;
-    // Adjacent blocks of one kind are merged: a system call per run, not per block.
-    let mut left = bytes;
-    for (len, is_hole) in
-        bytes.chunks(HOLE_BYTES).map(|block| (block.len(), is_zero(block))).fold(Vec::new(), merge_block)
-    {
-        let (run, rest) = left.split_at(len);
-        match is_hole {
-            true => zero_range(part, at..at + len as u64)?,
-            false => part.write_all_at(run, at)?,
-        }
-        at += len as u64;
-        left = rest;
-    }
-    Ok(())
-}
-
-fn merge_block(mut runs: Vec<(usize, bool)>, (len, is_hole): (usize, bool)) -> Vec<(usize, bool)> {
-    match runs.last_mut() {
-        Some((last, kind)) if *kind == is_hole => *last += len,
-        _ => runs.push((len, is_hole)),
-    }
-    runs
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    // Without a branch per byte, in pieces: of a block of noise only the first piece is looked at.
-    bytes.chunks(4096).all(|piece| piece.iter().fold(0, |any, byte| any | byte) == 0)
 }
 
 fn origin(target: &FileTarget, stat: &FileStat) -> FileOrigin {
@@ -433,8 +250,7 @@ fn rehash_present(
 ) -> GroupSet {
     let mut there = GroupSet::empty(layout.group_count());
     let mut buffer = Vec::new();
-    // A longer part belongs to something else. A shorter one is
-    // normal: where extending is slow, it grows as written.
+    // A longer part belongs to something else. A shorter one is normal: where extending is slow, it grows as written.
     let is_there = |group: &u32| len <= layout.size() && layout.offset(*group) + layout.group_len(*group) <= len;
     for group in (0..layout.group_count()).filter(is_there).filter(|group| hints.contains(*group)) {
         buffer.resize(usize::try_from(layout.group_len(group)).unwrap_or(0), 0);
@@ -446,6 +262,3 @@ fn rehash_present(
     }
     there
 }
-
-#[cfg(test)]
-mod tests;

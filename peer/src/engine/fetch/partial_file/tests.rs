@@ -5,6 +5,9 @@ use std::path::Path;
 
 use shared::UserName;
 
+use super::zero_holes::{HOLE_BYTES, is_zero, merge_block};
+use crate::engine::fetch::FileOutcome;
+
 struct Case {
     home: tempfile::TempDir,
     from: UserName,
