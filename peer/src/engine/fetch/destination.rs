@@ -13,7 +13,8 @@ use shared::names::name_encoding::encode_component;
 use shared::peer::FolderTime;
 use shared::safe_text::safe_path;
 
-use self::file_target::{NameAvailability, PreferredName, RehashCallback};
+use self::content_comparison::RehashCallback;
+use self::file_target::{NameAvailability, PreferredName};
 use self::folder_tree::{DestinationFolder, DestinationTree};
 use self::local_names::{NameAllocator, NameCollisions};
 use super::name_resolution::{ResolvedFile, ResolvedRequest};
@@ -21,9 +22,11 @@ use super::{FetchDestination, FetchRequest, IfExists};
 use crate::engine::Error;
 use crate::sys::{FolderHandle, OutputTarget, classify_output};
 
+mod content_comparison;
 mod file_target;
 mod folder_tree;
 mod local_names;
+mod placed_files;
 
 pub(super) use self::file_target::FileTarget;
 pub(super) use self::local_names::{PartialTag, case_folded};
@@ -66,8 +69,7 @@ impl TargetPlanner {
                     let why = "it is neither a file nor a folder: give another path with -o";
                     return Err(Error::disk(path)(io::Error::other(why)));
                 }
-                // Encoded if need be, so that the file gets exactly
-                // this name even if it looks like a stand-in.
+                // Encoded if need be, so that the file gets exactly this name even if it looks like a stand-in.
                 let name = path.file_name().and_then(|name| {
                     encode_component(name.as_bytes())
                         .map_or_else(|| name.to_str().map(str::to_owned), |name| Some(name.into_owned()))
@@ -133,8 +135,7 @@ impl TargetPlanner {
                 };
             }
         }
-        // Known before the first byte: a download into a folder
-        // that takes no files would fail only at its end.
+        // Known before the first byte: a download into a folder that takes no files would fail only at its end.
         target.folder.find_obstacle().map_or(Ok(TargetDecision::Fetch(target)), |obstacle| Err(obstacle.into()))
     }
 

@@ -1,19 +1,19 @@
 //! Target of one file: the folder by handle, a name that fits, and the rule for names that exist.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use shared::names::numbered_component;
 use shared::{ContentHash, FileName, UserName};
 
+use super::content_comparison::{RehashCallback, hash_of, is_content, is_same};
 use super::folder_tree::DestinationFolder;
 use super::local_names::{CollisionGroup, NameSpelling, PartialTag};
 use crate::engine::Error;
 use crate::engine::fetch::name_resolution::ResolvedFile;
 use crate::engine::fetch::{FileOutcome, IfExists};
-use crate::sys::{EntryKind, FolderHandle, is_name_refused, make_executable};
+use crate::sys::{EntryKind, FolderHandle, is_name_refused};
 
 /// The most numbered names tried for a file: `report (1).pdf`, `report (2).pdf` …
 const MAX_NUMBERED_NAMES: u32 = 10_000;
@@ -66,9 +66,6 @@ enum ConflictResolution {
     Refuse,
 }
 
-/// A callback for the bytes of local files that were hashed; its error stops the hashing.
-pub(super) type RehashCallback<'a> = &'a mut dyn FnMut(u64) -> Result<(), Error>;
-
 impl PreferredName {
     fn as_str(&self) -> &str {
         match self {
@@ -112,8 +109,7 @@ impl FileTarget {
     ) -> Result<NameAvailability, Error> {
         let (name, path) = (self.name(), self.path());
         let entry = match folder.entry_kind(&name) {
-            // Nothing can have a name that the file system refuses; a
-            // respelled one is tried when the file is placed.
+            // Nothing can have a name that the file system refuses; a respelled one is tried when the file is placed.
             Err(why) if is_name_refused(&why) => None,
             entry => entry.map_err(Error::disk(&path))?,
         };
@@ -122,8 +118,7 @@ impl FileTarget {
             return Ok(NameAvailability::UseAnother);
         }
         match (self.if_exists, entry) {
-            // An existing file only costs this one its name; with
-            // `SkipSame`, the same content was searched for before.
+            // An existing file only costs this one its name; with `SkipSame`, the same content was searched for before.
             (IfExists::Rename | IfExists::SkipSame, _) => Ok(NameAvailability::Free),
             (IfExists::Skip, _) => {
                 let content = (resolved.stat.size, &resolved.stat.hash);
@@ -225,8 +220,7 @@ impl FileTarget {
     ) -> Result<FileOutcome, Error> {
         match (self.move_as_spelled(folder, from, content), self.respelled()) {
             (Err(_), _) if folder.is_removed() => Err(self.folder.removed_error()),
-            // The partial file may have a name where the final one is
-            // refused, such as one that ends in a space.
+            // The partial file may have a name where the final one is refused, such as one that ends in a space.
             (Err(Error::Disk { source, path }), Some(spot)) if is_name_refused(&source) => {
                 match spot.move_into_place(folder, from, content) {
                     // Every spelling was refused: the error names the one that the user knows.
@@ -373,52 +367,13 @@ impl FileTarget {
                         }
                     }
                     Ok(Some(_)) => {}
-                    // An earlier fetch may have numbered this file for the
-                    // sake of another one, which then failed.
+                    // An earlier fetch may have numbered this file for the sake of another one, which then failed.
                     Ok(None) if number == 0 && contested => {}
                     _ => break,
                 }
             }
         }
         Ok(None)
-    }
-}
-
-/// True if the file `name` has the content of the resolved file; makes it executable then, if the source's is.
-fn is_same(
-    folder: &FolderHandle,
-    name: &str,
-    resolved: &ResolvedFile,
-    hashed: RehashCallback<'_>,
-) -> Result<bool, Error> {
-    let Ok(file) = folder.open_existing(name) else { return Ok(false) };
-    let is_same = hash_of(&file, hashed)?.is_some_and(|hash| hash == resolved.stat.hash);
-    if is_same && resolved.stat.executable {
-        // Fails for another user's file, which stays as it is.
-        let _ = make_executable(&file);
-    }
-    Ok(is_same)
-}
-
-/// True if the file `name`, of `there` bytes, has this size and hash.
-fn is_content(folder: &FolderHandle, name: &str, there: u64, (size, hash): (u64, &ContentHash)) -> bool {
-    let read = |file: File| hash_of(&file, &mut |_| Ok(())).ok().flatten();
-    there == size && folder.open_existing(name).ok().and_then(read).is_some_and(|found| found == *hash)
-}
-
-/// Hashes a file; `None` if it can't be read.
-fn hash_of(mut file: &File, hashed: RehashCallback<'_>) -> Result<Option<ContentHash>, Error> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(Some(ContentHash::from_bytes(*hasher.finalize().as_bytes()))),
-            Ok(len) => {
-                hasher.update(&buffer[..len]);
-                hashed(len as u64)?;
-            }
-            Err(_) => return Ok(None),
-        }
     }
 }
 
