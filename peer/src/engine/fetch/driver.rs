@@ -24,6 +24,7 @@ use super::{
 use crate::engine::{Error, run_blocking};
 use crate::net::link::Link;
 
+mod local_copy;
 mod round_driver;
 mod target_planning;
 

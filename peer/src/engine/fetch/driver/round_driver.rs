@@ -1,36 +1,29 @@
 //! Driver of one round: owns its tasks, links and the writer, and feeds the session with what they tell.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shared::UserName;
 use shared::peer::PeerErrorCode;
-use shared::safe_text::safe_path;
-use shared::{GroupLayout, UserName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::local_copy::copy_groups;
 use crate::engine::fetch::downloader::{DownloadContext, DownloadEvent, download};
 use crate::engine::fetch::link_traffic::StallDetector;
 use crate::engine::fetch::plan::{FetchPlan, SharedPlan, SourceNo};
 use crate::engine::fetch::report_builder::FailureReason;
-use crate::engine::fetch::session::{
-    ChangedFile, CopyOutcome, FetchSession, LOCAL_SOURCE, RoundEnd, SessionAction, SessionEvent,
-};
+use crate::engine::fetch::session::{ChangedFile, CopyOutcome, FetchSession, RoundEnd, SessionAction, SessionEvent};
 use crate::engine::fetch::source_dialer::{ConnectedSource, SourceDialer, SourceFiles, watch_availability};
 use crate::engine::fetch::source_finder::{ExcludedUsers, SearchEvent, SourceFinder};
 use crate::engine::fetch::writer::{self, FileJob, StreamSink, WriterCommand, WriterEvent, WriterThreads};
 use crate::engine::fetch::{FetchRequest, FileNo};
-use crate::engine::share::{KeySearch, hash_file, ignore_progress};
 use crate::engine::{Error, run_blocking};
 use crate::net::StreamError;
 use crate::net::link::Link;
-use crate::profile::HashedFile;
 use crate::util::rate_limit::TokenBucket;
 
 /// The pause between two looks at how fast the sources are.
@@ -193,8 +186,7 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
                 },
                 Some(ended) = self.availability_watches.join_next() => {
                     if let Ok(Err(error)) = ended {
-                        // The downloaders of the same link fail too, and
-                        // their error is the one that is handled.
+                        // The downloaders of the same link fail too, and their error is the one that is handled.
                         tracing::debug!("what a source has isn't known any more: {error}");
                     }
                     continue;
@@ -332,8 +324,7 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
             writer_threads,
             ..
         } = self;
-        // Awaited and not only aborted: tasks hold handles to the
-        // writer, and all must be gone before it is joined.
+        // Awaited and not only aborted: tasks hold handles to the writer, and all must be gone before it is joined.
         searches.shutdown().await;
         copies.shutdown().await;
         redials.shutdown().await;
@@ -369,52 +360,4 @@ fn take_link(new_links: &mut HashMap<UserName, Link>, source: ConnectedSource) -
     let ConnectedSource { link, has } = source;
     new_links.insert(link.user().clone(), link);
     has
-}
-
-/// Sends the groups of the file at `from`, the placed file `of`, to the writer as those of `copy`: they are verified, and
-/// the copy has its own partial file.
-async fn copy_groups(context: Arc<DownloadContext>, of: FileNo, copy: FileNo, from: PathBuf) -> CopyOutcome {
-    let (jobs, path) = (context.jobs.clone(), from.clone());
-    let opened = run_blocking(move || open_placed(jobs.get(of), &path)).await;
-    let (file, layout, known) = match opened {
-        Ok((file, known)) => match GroupLayout::of(known.version.size) {
-            Some(layout) => (Arc::new(file), layout, known),
-            None => return CopyOutcome::NotBegun(Error::Internal("a file that is too large".to_owned())),
-        },
-        Err(error) => return CopyOutcome::NotBegun(error),
-    };
-    let HashedFile { manifest, zeros, .. } = known;
-    if layout.group_count() > 1 {
-        let zeros = zeros.clone();
-        context.writer.send(WriterCommand::Open { file: copy, manifest, zeros, source: LOCAL_SOURCE }).await;
-    }
-    // The writer makes the zero groups itself from the claims in `Open`.
-    for group in (0..layout.group_count()).filter(|group| !zeros.contains(*group)) {
-        let (file, from) = (file.clone(), from.clone());
-        let len = usize::try_from(layout.group_len(group)).unwrap_or(usize::MAX);
-        let mut bytes = context.writer.buffer(len);
-        let read = run_blocking(move || {
-            bytes.resize(len, 0);
-            file.read_exact_at(&mut bytes, layout.offset(group)).map_err(Error::disk(&from))?;
-            Ok(bytes)
-        });
-        match read.await {
-            Ok(bytes) => context.writer.send_group(copy, group, bytes, LOCAL_SOURCE).await,
-            Err(error) => return CopyOutcome::Failed(error),
-        }
-    }
-    CopyOutcome::Sent
-}
-
-/// Opens a placed file and hashes it: only the fetched content may be copied.
-fn open_placed(job: Option<&FileJob>, path: &Path) -> Result<(File, HashedFile), Error> {
-    let gone = || Error::Internal(format!("{} is not where it was put", safe_path(path)));
-    let job = job.ok_or_else(gone)?;
-    // By folder handle, not by path: a link that somebody put on the way since is not followed.
-    let folder = job.target.as_ref().ok_or_else(gone)?.folder.open_existing()?.ok_or_else(gone)?;
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(gone)?;
-    let file = folder.open_existing(name).map_err(Error::disk(path))?;
-    let known = hash_file(&file, &mut KeySearch::new(None), &mut ignore_progress)
-        .map_err(|why| Error::Internal(why.to_string()))?;
-    if known.hash == job.stat.hash { Ok((file, known)) } else { Err(gone()) }
 }

@@ -108,8 +108,7 @@ impl PlannedJobs {
             return Ok(());
         }
         let count = folders.len();
-        // Where names collide, a file placed first would take the
-        // folder's path and keep out every file below it.
+        // Where names collide, a file placed first would take the folder's path and keep out every file below it.
         let colliding = if self.jobs.is_empty() { Vec::new() } else { disk.colliding_folders() };
         let made = run_blocking(move || {
             let (_, disk) = make_folders(disk, colliding)?;
@@ -143,8 +142,7 @@ impl PlannedJobs {
             }
             let (tell, mut hashed) = mpsc::unbounded_channel();
             let cancel = cancel.clone();
-            // Pinned outside the loop: each progress event ends a
-            // `select!`, and the blocking call must go on.
+            // Pinned outside the loop: each progress event ends a `select!`, and the blocking call must go on.
             let mut looking = std::pin::pin!(run_blocking(move || Ok(inspect_batch(disk, some, &tell, &cancel))));
             let looked;
             (looked, disk) = loop {
@@ -181,8 +179,7 @@ impl PlannedJobs {
                         });
                     }
                     Ok(TargetDecision::Skip(path)) => {
-                        // The skipped file counts as placed, so that no
-                        // colliding file of a retry replaces it.
+                        // The skipped file counts as placed, so that no colliding file of a retry replaces it.
                         if disk.collides(&local) {
                             report.add_placed(path.clone(), size);
                         }
