@@ -118,14 +118,7 @@ impl GroupWriter {
             self.sync_during_chat(file, bytes);
             self.context.send_event(WriterEvent::GroupVerified { file, bytes: bytes as u64, source });
         }
-        match written {
-            Ok(WriteOutcome::Completed) => self.finish(file),
-            Ok(WriteOutcome::Incomplete | WriteOutcome::Duplicate) => {}
-            Err(error) => {
-                self.abandon(file);
-                self.fail(file, error);
-            }
-        }
+        self.settle_write(file, written);
     }
 
     /// Writes groups that are known to be zeros.
@@ -140,13 +133,19 @@ impl GroupWriter {
             if matches!(written, Ok(WriteOutcome::Incomplete | WriteOutcome::Completed)) {
                 self.context.send_event(WriterEvent::ZerosVerified { file, bytes });
             }
-            match written {
-                Ok(WriteOutcome::Completed) => self.finish(file),
-                Ok(WriteOutcome::Incomplete | WriteOutcome::Duplicate) => {}
-                Err(error) => {
-                    self.abandon(file);
-                    return self.fail(file, error);
-                }
+            // A file that is given up has no target any more, so nothing more is written.
+            self.settle_write(file, written);
+        }
+    }
+
+    /// Finishes a file with its last group, and gives up one that can't be written.
+    fn settle_write(&mut self, file: FileNo, written: Result<WriteOutcome, Error>) {
+        match written {
+            Ok(WriteOutcome::Completed) => self.finish(file),
+            Ok(WriteOutcome::Incomplete | WriteOutcome::Duplicate) => {}
+            Err(error) => {
+                self.abandon(file);
+                self.fail(file, error);
             }
         }
     }
