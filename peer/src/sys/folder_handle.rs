@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{
-    Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, Timespec, Timestamps,
+    Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags, Timespec, Timestamps,
     UTIME_OMIT,
 };
 use rustix::io::Errno;
@@ -135,37 +135,28 @@ impl FolderHandle {
     /// Opens the file `name` for reading and writing, creating it if necessary. A link is not followed. Fails with the
     /// system's error, or an error for anything that is not a regular file.
     pub fn open_or_create(&self, name: &str) -> io::Result<File> {
-        let name: &OsStr = &disk_name(name);
-        // NONBLOCK: opening a fifo that others placed there must not block.
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        self.open_file(name, flags)
+        self.open_file(name, OFlags::RDWR | OFlags::CREATE)
     }
 
     /// Creates the file `name` for reading and writing. Fails with `AlreadyExists`, or the system's error.
     pub fn create(&self, name: &str) -> io::Result<File> {
-        let name: &OsStr = &disk_name(name);
-        self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC)
+        self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
 
     /// Opens the file `name` for reading. A link is not followed. Fails with the system's error, or an error for
     /// anything that is not a regular file.
     pub fn open_existing(&self, name: &str) -> io::Result<File> {
-        let name: &OsStr = &disk_name(name);
-        self.open_file(name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK)
+        self.open_file(name, OFlags::RDONLY)
     }
 
     /// Returns the kind of `name`; `None` if it doesn't exist.
     pub fn entry_kind(&self, name: &str) -> io::Result<Option<EntryKind>> {
-        let name: &OsStr = &disk_name(name);
-        match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => EntryKind::File(u64::try_from(stat.st_size).unwrap_or(0)),
-                FileType::Directory => EntryKind::Folder,
-                _ => EntryKind::Other,
-            })),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let kind = |stat: Stat| match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => EntryKind::File(u64::try_from(stat.st_size).unwrap_or(0)),
+            FileType::Directory => EntryKind::Folder,
+            _ => EntryKind::Other,
+        };
+        Ok(self.entry_status(name)?.map(kind))
     }
 
     /// Sets the folder's modification time, in seconds since 1970 and nanoseconds beyond.
@@ -179,42 +170,30 @@ impl FolderHandle {
     /// Returns the number of bytes on the disk that the file `name` takes; 0 if it doesn't exist.
     pub fn allocated_bytes(&self, name: &str) -> u64 {
         const BLOCK_BYTES: u64 = 512;
-        let name: &OsStr = &disk_name(name);
-        let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = self.entry_status(name).ok().flatten();
         stat.map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES)
     }
 
     /// Returns true if `name` still refers to this open file.
     pub fn is_named(&self, name: &str, file: &File) -> io::Result<bool> {
-        let name: &OsStr = &disk_name(name);
-        match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                let open = rustix::fs::fstat(file)?;
-                Ok((stat.st_dev, stat.st_ino) == (open.st_dev, open.st_ino))
-            }
-            Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        let Some(stat) = self.entry_status(name)? else { return Ok(false) };
+        let open = rustix::fs::fstat(file)?;
+        Ok((stat.st_dev, stat.st_ino) == (open.st_dev, open.st_ino))
     }
 
     /// Renames the file `from` to `to` unless that exists. Fails with `AlreadyExists`, or the system's error.
     pub fn rename_no_replace(&self, from: &str, to: &str) -> io::Result<()> {
-        let from: &OsStr = &disk_name(from);
-        let to: &OsStr = &disk_name(to);
-        rename_exclusive(self.0.as_fd(), from, to)
+        rename_exclusive(self.0.as_fd(), &disk_name(from), &disk_name(to))
     }
 
     /// Renames the file `from` to `to`, replacing an existing file.
     pub fn rename_replace(&self, from: &str, to: &str) -> io::Result<()> {
-        let from: &OsStr = &disk_name(from);
-        let to: &OsStr = &disk_name(to);
-        Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
+        Ok(rustix::fs::renameat(&self.0, &*disk_name(from), &self.0, &*disk_name(to))?)
     }
 
     /// Removes the file `name` if it exists.
     pub fn remove(&self, name: &str) -> io::Result<()> {
-        let name: &OsStr = &disk_name(name);
-        match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
+        match rustix::fs::unlinkat(&self.0, &*disk_name(name), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -269,18 +248,13 @@ impl FolderHandle {
 
     /// Returns true if this user may replace the file `name`, as far as attributes tell.
     pub fn can_replace(&self, name: &str) -> bool {
-        let name: &OsStr = &disk_name(name);
         let kept = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
-        if attributes(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).intersects(kept) {
+        if attributes(&self.0, &disk_name(name), AtFlags::SYMLINK_NOFOLLOW).intersects(kept) {
             return false;
         }
         let me = rustix::process::geteuid();
         // What can't be examined is tried: a real obstacle shows itself then.
-        let (Ok(folder), Ok(file)) =
-            (rustix::fs::fstat(&self.0), rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW))
-        else {
-            return true;
-        };
+        let (Ok(folder), Ok(Some(file))) = (rustix::fs::fstat(&self.0), self.entry_status(name)) else { return true };
         let is_sticky = Mode::from_raw_mode(folder.st_mode).contains(Mode::SVTX);
         // In a sticky folder such as /tmp, only the owner of the file or the folder may rename or remove it
         // (unlink(2)).
@@ -289,8 +263,7 @@ impl FolderHandle {
 
     /// Returns the identity of the file `name`; `None` if it doesn't exist.
     pub fn file_identity(&self, name: &str) -> Option<FileIdentity> {
-        let name: &OsStr = &disk_name(name);
-        let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let stat = self.entry_status(name).ok()??;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         Some(FileIdentity { device: stat.st_dev, inode: stat.st_ino, size, mtime: stat.st_mtime })
     }
@@ -323,10 +296,20 @@ impl FolderHandle {
         owner.ok()
     }
 
-    fn open_file(&self, name: &OsStr, flags: OFlags) -> io::Result<File> {
-        let file = File::from(rustix::fs::openat(&self.0, name, flags, NEW_FILE_MODE)?);
-        // NONBLOCK keeps the open of a fifo from waiting for its other end. Only regular files are accepted.
-        if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+    /// Opens a file without following a link. NONBLOCK keeps a fifo that others placed there from waiting for its other
+    /// end; only regular files are accepted.
+    fn open_file(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        regular(rustix::fs::openat(&self.0, &*disk_name(name), flags, NEW_FILE_MODE)?)
+    }
+
+    /// Returns the status of the entry `name`, no link followed; `None` if it doesn't exist.
+    fn entry_status(&self, name: &str) -> io::Result<Option<Stat>> {
+        match rustix::fs::statat(&self.0, &*disk_name(name), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -354,7 +337,11 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
         Err(Errno::NOSYS | Errno::PERM) => rustix::fs::open(path, flags, Mode::empty()),
         opened => opened,
     };
-    let file = File::from(opened?);
+    regular(opened?)
+}
+
+fn regular(opened: OwnedFd) -> io::Result<File> {
+    let file = File::from(opened);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
