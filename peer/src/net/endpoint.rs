@@ -100,17 +100,7 @@ impl Endpoint {
         let inner = bind_endpoint(0, EndpointConfig::default(), None, &amplification_limiter, None)?;
         let fitting = |limit| u32::try_from(limit / 20).unwrap_or(u32::MAX).clamp(MIN_STREAM_WINDOW, STREAM_WINDOW);
         let stream_window = limit.map_or(STREAM_WINDOW, fitting);
-        Ok(Self {
-            inner,
-            identity: identity.clone(),
-            server: None,
-            stream_window,
-            is_bulk_throttled: Arc::default(),
-            handshake_slots: HandshakeSlots::default(),
-            rejection_permits: Arc::new(Semaphore::new(MAX_REJECTIONS)),
-            amplification_limiter,
-            callers: None,
-        })
+        Ok(Self { stream_window, ..Self::dialing(inner, identity, amplification_limiter) })
     }
 
     /// Binds an endpoint that dials and accepts on `port` (0: any).
@@ -131,17 +121,25 @@ impl Endpoint {
         let callers = Some(Arc::new(MovedCallers::new()));
         let inner =
             bind_endpoint(port, config, Some(server_config(&crypto, None)), &amplification_limiter, callers.clone())?;
-        Ok(Self {
+        Ok(Self { server: Some(crypto), callers, ..Self::dialing(inner, identity, amplification_limiter) })
+    }
+
+    fn dialing(
+        inner: quinn::Endpoint,
+        identity: &Arc<Identity>,
+        amplification_limiter: Arc<AmplificationLimiter>,
+    ) -> Self {
+        Self {
             inner,
             identity: identity.clone(),
-            server: Some(crypto),
+            server: None,
             stream_window: STREAM_WINDOW,
             is_bulk_throttled: Arc::default(),
             handshake_slots: HandshakeSlots::default(),
             rejection_permits: Arc::new(Semaphore::new(MAX_REJECTIONS)),
             amplification_limiter,
-            callers,
-        })
+            callers: None,
+        }
     }
 
     /// Returns the UDP port. Fails with [`LinkError::Local`] if the socket is gone.
