@@ -21,6 +21,7 @@ mod composer;
 mod conversation_item;
 mod event_text;
 mod fetch_bars;
+mod fetch_text;
 mod file_bars;
 mod full_view;
 mod human_format;

@@ -1,21 +1,19 @@
 //! Progress of a fetch: bars on a terminal, otherwise one line per file, or NDJSON.
 
-use std::ffi::OsStr;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 use shared::names::name_encoding;
-use shared::names::numbered_component;
-use shared::safe_text::{safe_line, safe_path};
+use shared::safe_text::safe_line;
 use shared::{FileName, UserName};
 
 use super::CommandOutput;
 use super::bar_screen::bars_on_terminal;
 use super::command_output::TerminalBarsGuard;
+use super::fetch_text::{done_line, event_line, renamed_line, skipped_line, summary_parts};
 use super::file_bars::FileBars;
-use super::human_format::{file_count, format_size, short_duration, silent_words, slow_words, transfer_rate};
+use super::human_format::format_size;
 use super::json::{file_json, summary_json};
 use super::progress_bar::{ByteProgressBar, terminal_columns};
 use super::progress_steps::ProgressSteps;
@@ -23,8 +21,6 @@ use crate::engine::fetch::{FetchEvent, FetchSummary, FileNo, FileOutcome, FileRe
 use crate::engine::{Error, ShareOrigin};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-/// The shortest fetch for which a rate is shown.
-const MIN_RATED_TIME: Duration = Duration::from_millis(100);
 /// The width from which sources are named on a bar.
 const SOURCES_MIN_COLUMNS: usize = 60;
 
@@ -104,68 +100,42 @@ impl FetchBars {
         }
         match event {
             FetchEvent::Connecting { from } => self.connecting(from),
-            FetchEvent::SourceConnected { user } => self.add_source(user),
+            FetchEvent::SourceConnected { user }
+            | FetchEvent::SourceJoined { user }
+            | FetchEvent::SourceReturned { user } => self.add_source(user),
             FetchEvent::VersionChosen { name, owner, others } => self.version_chosen(name, owner, others),
-            FetchEvent::AwaitingRehash { name } => {
-                self.print_line(&format!(
-                    "{} changed or grew at the source and is being hashed again there…",
-                    name_encoding::display_name(name)
-                ));
-            }
-            FetchEvent::AwaitingReader { path } => {
-                let path = path.to_string_lossy();
-                self.print_line(&format!("waiting for a reader of {} (Ctrl-C ends)", safe_line(&path)));
-            }
-            FetchEvent::SourceJoined { user } => {
-                self.add_source(user);
-                self.print_line(&format!("{user} has the same and is asked as well"));
-            }
+            FetchEvent::SourceLost { user, .. } => self.remove_source(user),
             FetchEvent::SourceUnavailable { user, why } => {
                 self.output.warning(&format!("{user} is not asked: {}", safe_line(why)));
-            }
-            FetchEvent::OutdatedRemoved { name } => {
-                let name = name_encoding::display_name(name.as_str());
-                self.print_line(&format!("{name} changed at its source since: what was kept of it is removed"));
-            }
-            FetchEvent::Paused { file, bytes } => self.paused(*file, *bytes),
-            FetchEvent::ContentChanged { name } => {
-                let name = name_encoding::display_name(name.as_str());
-                self.print_line(&format!("{name} changed at its source meanwhile: fetching it anew"));
-            }
-            FetchEvent::SourceLost { user, why } => {
-                self.remove_source(user);
-                self.print_line(&format!(
-                    "{user} went offline ({}); retrying (Ctrl-C stops, nothing is lost)",
-                    safe_line(why)
-                ));
-            }
-            FetchEvent::Silent { user, time } => {
-                self.source_object(user, "silent", json!({ "seconds": time.as_secs() }));
-                self.print_line(&format!("{}; retrying (Ctrl-C stops, nothing is lost)", silent_words(user, *time)));
-            }
-            FetchEvent::Slow { user, slowdown, seeks } => {
-                let Slowdown { rate, before } = slowdown;
-                self.source_object(user, "slow", json!({ "bytes_per_s": rate, "bytes_per_s_before": before }));
-                self.print_line(&slow_words(user, *slowdown, *seeks));
-            }
-            FetchEvent::SourceReturned { user } => {
-                self.add_source(user);
-                self.print_line(&format!("{user} is back"));
             }
             FetchEvent::SourceBanned { user, why } => {
                 self.remove_source(user);
                 let line = format!("{user} {}: fetching nothing more from {user}", safe_line(why));
                 self.output.warning(&line);
             }
+            FetchEvent::Silent { user, time } => {
+                self.source_object(user, "silent", json!({ "seconds": time.as_secs() }));
+            }
+            FetchEvent::Slow { user, slowdown: Slowdown { rate, before }, .. } => {
+                self.source_object(user, "slow", json!({ "bytes_per_s": rate, "bytes_per_s_before": before }));
+            }
             FetchEvent::CollidingNames { one, other } => self.report_collision(one, other),
+            FetchEvent::Paused { file, bytes } => self.paused(*file, *bytes),
             FetchEvent::Checking { file, name, size, bytes } => self.checking(*file, name.as_str(), *size, *bytes),
             FetchEvent::Resolved { files, bytes } => self.resolved(*files, *bytes),
             FetchEvent::Started { file, name, size, resumed, .. } => {
                 self.started(*file, name.as_str(), *size, *resumed)
             }
-            FetchEvent::Opened { .. } => {}
             FetchEvent::Verified { file, bytes } => self.verified(*file, *bytes),
             FetchEvent::Finished { file, report } => self.finished(*file, report),
+            FetchEvent::AwaitingRehash { .. }
+            | FetchEvent::AwaitingReader { .. }
+            | FetchEvent::OutdatedRemoved { .. }
+            | FetchEvent::ContentChanged { .. }
+            | FetchEvent::Opened { .. } => {}
+        }
+        if let Some(line) = event_line(event) {
+            self.print_line(&line);
         }
     }
 
@@ -187,49 +157,11 @@ impl FetchBars {
         for line in self.deferred_failures.iter().filter(|_| summary.total() > 1) {
             self.output.error(line);
         }
-        let parts = self.summary_parts(summary);
+        let parts = summary_parts(summary, self.unfinished_files, self.started.elapsed());
         if !parts.is_empty() {
             self.output.note(&parts.join("; "));
         }
         Ok(())
-    }
-
-    fn summary_parts(&self, summary: &FetchSummary) -> Vec<String> {
-        let mut parts = Vec::new();
-        let fetched = summary.done + summary.renamed;
-        if fetched > 0 {
-            let elapsed = self.started.elapsed();
-            let (amount, time) = (format_size(summary.placed_fetched), short_duration(elapsed));
-            // The rate of a shorter fetch would measure the handshake.
-            let speed = if elapsed < MIN_RATED_TIME {
-                String::new()
-            } else {
-                format!(" ({})", transfer_rate(summary.placed_fetched, elapsed))
-            };
-            parts.push(format!("{} fetched and verified, {amount} in {time}{speed}", file_count(fetched)));
-            if summary.placed_resumed > 0 {
-                parts.push(format!("{} from before", format_size(summary.placed_resumed)));
-            }
-        }
-        if summary.renamed > 0 {
-            parts.push(format!("{} renamed", file_count(summary.renamed)));
-        }
-        if summary.skipped > 0 {
-            parts.push(format!("{} there already", file_count(summary.skipped)));
-        }
-        match summary.folders {
-            0 => {}
-            1 => parts.push("1 empty folder".to_owned()),
-            folders => parts.push(format!("{folders} empty folders")),
-        }
-        let failed = summary.failed.saturating_sub(self.unfinished_files);
-        if failed > 0 && summary.total() > 1 {
-            parts.push(format!("{} failed", file_count(failed)));
-        }
-        if self.unfinished_files > 0 && !parts.is_empty() {
-            parts.push(format!("{} not fetched", file_count(self.unfinished_files)));
-        }
-        parts
     }
 
     /// Tells programs how a source stands.
@@ -328,8 +260,16 @@ impl FetchBars {
     }
 
     fn total_label(&self) -> String {
-        let from = if terminal_columns() < SOURCES_MIN_COLUMNS { String::new() } else { sources_suffix(&self.sources) };
-        format!("total, {} of {} files{from}", self.finished_files, self.files)
+        format!("total, {} of {} files{}", self.finished_files, self.files, self.sources_suffix())
+    }
+
+    /// Returns the names of the sources, for a bar that is wide enough.
+    fn sources_suffix(&self) -> String {
+        if self.sources.is_empty() || terminal_columns() < SOURCES_MIN_COLUMNS {
+            return String::new();
+        }
+        let names: Vec<&str> = self.sources.iter().map(UserName::as_str).collect();
+        format!(" from {}", names.join(", "))
     }
 
     fn add_source(&mut self, user: &UserName) {
@@ -346,20 +286,13 @@ impl FetchBars {
 
     /// Shows the sources on the total's bar, or on the bar of the only file.
     fn update_source_label(&mut self) {
-        let note = if self.sources.is_empty() { "waiting" } else { "" };
+        let (suffix, note) = (self.sources_suffix(), if self.sources.is_empty() { "waiting" } else { "" });
         match (&self.total, &mut self.file_bars) {
             (Some(total), _) => {
                 total.set_label(&self.total_label());
                 total.set_note(note);
             }
-            (None, Some(bars)) => {
-                let suffix = if terminal_columns() < SOURCES_MIN_COLUMNS {
-                    String::new()
-                } else {
-                    sources_suffix(&self.sources)
-                };
-                bars.describe(&suffix, note);
-            }
+            (None, Some(bars)) => bars.describe(&suffix, note),
             (None, None) => {}
         }
     }
@@ -460,15 +393,9 @@ impl FetchBars {
                 self.print_lines();
                 return self.output.error(&line);
             }
-            FileOutcome::Done(path) => format!("{} ({})", path_text(path), format_size(report.size)),
-            FileOutcome::Renamed(path) => {
-                let why = match taken_name(path) {
-                    Some(taken) => format!("{} was taken", safe_line(&taken)),
-                    None => format!("{name} can't be used here"),
-                };
-                format!("{} ({}; the name {why})", path_text(path), format_size(report.size))
-            }
-            FileOutcome::Skipped(path) => format!("{} is there already", path_text(path)),
+            FileOutcome::Done(path) => done_line(path, report.size),
+            FileOutcome::Renamed(path) => renamed_line(path, &name, report.size),
+            FileOutcome::Skipped(path) => skipped_line(path),
             FileOutcome::Streamed => format!("{name} ({})", format_size(report.size)),
         };
         // With thousands of small files, each line would make all bars be redrawn: lines are batched.
@@ -497,40 +424,5 @@ impl FetchBars {
         {
             self.failure = Some(why);
         }
-    }
-}
-
-/// Returns the suffix that names the sources.
-fn sources_suffix(sources: &[UserName]) -> String {
-    let names: Vec<&str> = sources.iter().map(UserName::as_str).collect();
-    if names.is_empty() { String::new() } else { format!(" from {}", names.join(", ")) }
-}
-
-/// Returns a path as people write it, without a leading `./`.
-fn path_text(path: &Path) -> String {
-    let path = path.strip_prefix(".").unwrap_or(path);
-    safe_path(path)
-}
-
-/// Returns the name that was taken, if `path` got a number because of it.
-fn taken_name(path: &Path) -> Option<String> {
-    let given = path.file_name().and_then(OsStr::to_str)?;
-    let at = given.rfind(" (")?;
-    let (digits, rest) = given[at + 2..].split_once(')')?;
-    let wanted = format!("{}{rest}", &given[..at]);
-    (numbered_component(&wanted, digits.parse().ok()?) == given).then_some(wanted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_number_tells_which_name_was_taken() {
-        let taken = |path: &str| taken_name(Path::new(path));
-        assert_eq!(taken("a/r (1).pdf").as_deref(), Some("r.pdf"));
-        assert_eq!(taken("x (2) (10)").as_deref(), Some("x (2)"));
-        assert_eq!(taken("a/r.pdf"), None);
-        assert_eq!(taken("r (one).pdf"), None);
     }
 }

@@ -1,0 +1,127 @@
+//! Texts about a fetch: its events, its files and its summary.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::Duration;
+
+use shared::names::name_encoding::display_name;
+use shared::names::numbered_component;
+use shared::safe_text::{safe_line, safe_path};
+
+use super::human_format::{file_count, format_size, short_duration, silent_words, slow_words, transfer_rate};
+use crate::engine::fetch::{FetchEvent, FetchSummary};
+
+/// The shortest fetch for which a rate is shown.
+const MIN_RATED_TIME: Duration = Duration::from_millis(100);
+
+/// Returns the line that is printed about an event, for those that have no display of their own.
+pub(super) fn event_line(event: &FetchEvent<'_>) -> Option<String> {
+    Some(match event {
+        FetchEvent::AwaitingRehash { name } => {
+            format!("{} changed or grew at the source and is being hashed again there…", display_name(name))
+        }
+        FetchEvent::AwaitingReader { path } => {
+            format!("waiting for a reader of {} (Ctrl-C ends)", safe_line(&path.to_string_lossy()))
+        }
+        FetchEvent::OutdatedRemoved { name } => {
+            format!("{} changed at its source since: what was kept of it is removed", display_name(name.as_str()))
+        }
+        FetchEvent::ContentChanged { name } => {
+            format!("{} changed at its source meanwhile: fetching it anew", display_name(name.as_str()))
+        }
+        FetchEvent::SourceJoined { user } => format!("{user} has the same and is asked as well"),
+        FetchEvent::SourceReturned { user } => format!("{user} is back"),
+        FetchEvent::SourceLost { user, why } => {
+            format!("{user} went offline ({}); retrying (Ctrl-C stops, nothing is lost)", safe_line(why))
+        }
+        FetchEvent::Silent { user, time } => {
+            format!("{}; retrying (Ctrl-C stops, nothing is lost)", silent_words(user, *time))
+        }
+        FetchEvent::Slow { user, slowdown, seeks } => slow_words(user, *slowdown, *seeks),
+        _ => return None,
+    })
+}
+
+/// Returns what is said of a fetch that took `elapsed`; `unfinished` files are left because it ended early.
+pub(super) fn summary_parts(summary: &FetchSummary, unfinished: usize, elapsed: Duration) -> Vec<String> {
+    let mut parts = Vec::new();
+    let fetched = summary.done + summary.renamed;
+    if fetched > 0 {
+        let (amount, time) = (format_size(summary.placed_fetched), short_duration(elapsed));
+        // The rate of a shorter fetch would measure the handshake.
+        let speed = if elapsed < MIN_RATED_TIME {
+            String::new()
+        } else {
+            format!(" ({})", transfer_rate(summary.placed_fetched, elapsed))
+        };
+        parts.push(format!("{} fetched and verified, {amount} in {time}{speed}", file_count(fetched)));
+        if summary.placed_resumed > 0 {
+            parts.push(format!("{} from before", format_size(summary.placed_resumed)));
+        }
+    }
+    if summary.renamed > 0 {
+        parts.push(format!("{} renamed", file_count(summary.renamed)));
+    }
+    if summary.skipped > 0 {
+        parts.push(format!("{} there already", file_count(summary.skipped)));
+    }
+    match summary.folders {
+        0 => {}
+        1 => parts.push("1 empty folder".to_owned()),
+        folders => parts.push(format!("{folders} empty folders")),
+    }
+    let failed = summary.failed.saturating_sub(unfinished);
+    if failed > 0 && summary.total() > 1 {
+        parts.push(format!("{} failed", file_count(failed)));
+    }
+    if unfinished > 0 && !parts.is_empty() {
+        parts.push(format!("{} not fetched", file_count(unfinished)));
+    }
+    parts
+}
+
+pub(super) fn done_line(path: &Path, size: u64) -> String {
+    format!("{} ({})", path_text(path), format_size(size))
+}
+
+/// Returns the line about a file at `path` whose own name, `name`, it could not have.
+pub(super) fn renamed_line(path: &Path, name: &str, size: u64) -> String {
+    let why = match taken_name(path) {
+        Some(taken) => format!("{} was taken", safe_line(&taken)),
+        None => format!("{name} can't be used here"),
+    };
+    format!("{} ({}; the name {why})", path_text(path), format_size(size))
+}
+
+pub(super) fn skipped_line(path: &Path) -> String {
+    format!("{} is there already", path_text(path))
+}
+
+/// Returns a path as people write it, without a leading `./`.
+fn path_text(path: &Path) -> String {
+    let path = path.strip_prefix(".").unwrap_or(path);
+    safe_path(path)
+}
+
+/// Returns the name that was taken, if `path` got a number because of it.
+fn taken_name(path: &Path) -> Option<String> {
+    let given = path.file_name().and_then(OsStr::to_str)?;
+    let at = given.rfind(" (")?;
+    let (digits, rest) = given[at + 2..].split_once(')')?;
+    let wanted = format!("{}{rest}", &given[..at]);
+    (numbered_component(&wanted, digits.parse().ok()?) == given).then_some(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_tells_which_name_was_taken() {
+        let taken = |path: &str| taken_name(Path::new(path));
+        assert_eq!(taken("a/r (1).pdf").as_deref(), Some("r.pdf"));
+        assert_eq!(taken("x (2) (10)").as_deref(), Some("x (2)"));
+        assert_eq!(taken("a/r.pdf"), None);
+        assert_eq!(taken("r (one).pdf"), None);
+    }
+}
