@@ -65,6 +65,7 @@ pub mod names;
 pub mod peer;
 pub mod room;
 pub mod safe_text;
+mod text_enum;
 mod text_serde;
 pub mod tracker;
 mod untrusted_text;

@@ -278,73 +278,50 @@ pub use request::{
 };
 
 use crate::limits::MAX_HASH_TEXT_CHARS;
+use crate::text_enum;
 
-/// The codes of the tracker's protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TrackerErrorCode {
-    /// The request is not JSON, or not an object.
-    BadJson,
-    /// A field is missing or invalid.
-    BadRequest,
-    /// The action is unknown.
-    UnknownAction,
-    /// The user name is invalid.
-    InvalidUser,
-    /// The new password is invalid.
-    InvalidPassword,
-    /// The name is taken, or looks like one that is.
-    UserExists,
-    /// Wrong password or unknown user; the code doesn't tell which.
-    AuthFailed,
-    /// The request needs a session.
-    NotLoggedIn,
-    /// The sender is known but may not do this: the session is another user's, for example.
-    Forbidden,
-    /// The account is bound to a certificate and can't be used in plaintext.
-    TlsRequired,
-    /// The account is bound to another certificate.
-    KeyMismatch,
-    /// Too many attempts; `retry_after_ms` tells when to try again.
-    RateLimited,
-    /// Too much load; `retry_after_ms` tells when to try again.
-    Busy,
-    /// The request is too long, too deep, or has too many items.
-    TooLarge,
-    /// The user, binding, file or room doesn't exist.
-    NotFound,
-    /// It was done already, perhaps by somebody else and otherwise.
-    Stale,
-    /// The tracker failed.
-    Internal,
-    /// A code newer than this version.
-    #[serde(other)]
-    Unknown,
-}
-
-impl TrackerErrorCode {
-    /// Returns the code's form on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::BadJson => "bad_json",
-            Self::BadRequest => "bad_request",
-            Self::UnknownAction => "unknown_action",
-            Self::InvalidUser => "invalid_user",
-            Self::InvalidPassword => "invalid_password",
-            Self::UserExists => "user_exists",
-            Self::AuthFailed => "auth_failed",
-            Self::NotLoggedIn => "not_logged_in",
-            Self::Forbidden => "forbidden",
-            Self::TlsRequired => "tls_required",
-            Self::KeyMismatch => "key_mismatch",
-            Self::RateLimited => "rate_limited",
-            Self::Busy => "busy",
-            Self::TooLarge => "too_large",
-            Self::NotFound => "not_found",
-            Self::Stale => "stale",
-            Self::Internal => "internal",
-            Self::Unknown => "unknown",
-        }
+text_enum! {
+    /// The codes of the tracker's protocol.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum TrackerErrorCode {
+        /// The request is not JSON, or not an object.
+        BadJson = "bad_json",
+        /// A field is missing or invalid.
+        BadRequest = "bad_request",
+        /// The action is unknown.
+        UnknownAction = "unknown_action",
+        /// The user name is invalid.
+        InvalidUser = "invalid_user",
+        /// The new password is invalid.
+        InvalidPassword = "invalid_password",
+        /// The name is taken, or looks like one that is.
+        UserExists = "user_exists",
+        /// Wrong password or unknown user; the code doesn't tell which.
+        AuthFailed = "auth_failed",
+        /// The request needs a session.
+        NotLoggedIn = "not_logged_in",
+        /// The sender is known but may not do this: the session is another user's, for example.
+        Forbidden = "forbidden",
+        /// The account is bound to a certificate and can't be used in plaintext.
+        TlsRequired = "tls_required",
+        /// The account is bound to another certificate.
+        KeyMismatch = "key_mismatch",
+        /// Too many attempts; `retry_after_ms` tells when to try again.
+        RateLimited = "rate_limited",
+        /// Too much load; `retry_after_ms` tells when to try again.
+        Busy = "busy",
+        /// The request is too long, too deep, or has too many items.
+        TooLarge = "too_large",
+        /// The user, binding, file or room doesn't exist.
+        NotFound = "not_found",
+        /// It was done already, perhaps by somebody else and otherwise.
+        Stale = "stale",
+        /// The tracker failed.
+        Internal = "internal",
+        /// A code newer than this version.
+        #[serde(other)]
+        Unknown = "unknown",
     }
 }
 

@@ -6,23 +6,26 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bounded_list::BoundedList;
+use crate::text_enum;
 
-/// An extension of the protocol beyond its first version, announced by a tracker or its client.
-///
-/// A feature's name never changes its meaning: different behaviour gets a new name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Feature {
-    /// Tracker: `REGISTER_FILES` keeps the valid files when others are invalid.
-    PartialFiles,
-    /// Tracker: `WHOIS` finds a name regardless of the case of its letters.
-    SimilarNames,
-    /// Tracker: distinguishes the processes that use one key, and tells where another one is present.
-    Instances,
-    /// `WHOIS` of an account without a key: the tracker answers it, and the client understands the reply.
-    KeylessUsers,
-    /// Tracker: keeps rooms. Client: understands the event `room`.
-    Rooms,
+text_enum! {
+    /// An extension of the protocol beyond its first version, announced by a tracker or its client.
+    ///
+    /// A feature's name never changes its meaning: different behaviour gets a new name.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    #[repr(u8)]
+    pub enum Feature {
+        /// Tracker: `REGISTER_FILES` keeps the valid files when others are invalid.
+        PartialFiles = "partial_files",
+        /// Tracker: `WHOIS` finds a name regardless of the case of its letters.
+        SimilarNames = "similar_names",
+        /// Tracker: distinguishes the processes that use one key, and tells where another one is present.
+        Instances = "instances",
+        /// `WHOIS` of an account without a key: the tracker answers it, and the client understands the reply.
+        KeylessUsers = "keyless_users",
+        /// Tracker: keeps rooms. Client: understands the event `room`.
+        Rooms = "rooms",
+    }
 }
 
 /// A set of features. On the wire it is a list of names, and unknown names are ignored.
@@ -33,26 +36,6 @@ pub struct FeatureSet(u32);
 const MAX_LISTED_FEATURES: usize = 64;
 
 impl Feature {
-    /// All features that this version knows.
-    pub const ALL: [Self; 5] =
-        [Self::PartialFiles, Self::SimilarNames, Self::Instances, Self::KeylessUsers, Self::Rooms];
-
-    /// Returns the feature's name on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::PartialFiles => "partial_files",
-            Self::SimilarNames => "similar_names",
-            Self::Instances => "instances",
-            Self::KeylessUsers => "keyless_users",
-            Self::Rooms => "rooms",
-        }
-    }
-
-    /// Returns the feature with this name, or `None` if this version doesn't know it.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|feature| feature.as_str() == name)
-    }
-
     const fn bit(self) -> u32 {
         1 << self as u8
     }
@@ -61,7 +44,7 @@ impl Feature {
 impl FeatureSet {
     /// Returns all features that this version knows, which is the set that it announces.
     pub fn all() -> Self {
-        Feature::ALL.into_iter().collect()
+        Feature::ALL.iter().copied().collect()
     }
 
     /// Returns true if the set has no feature.
@@ -81,7 +64,7 @@ impl FeatureSet {
 
     /// Iterates over the features of the set.
     pub fn iter(self) -> impl Iterator<Item = Feature> {
-        Feature::ALL.into_iter().filter(move |feature| self.has(*feature))
+        Feature::ALL.iter().copied().filter(move |feature| self.has(*feature))
     }
 }
 
@@ -109,7 +92,7 @@ impl<'de> Deserialize<'de> for FeatureSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let BoundedList(items) = BoundedList::<FeatureListItem<'de>, MAX_LISTED_FEATURES>::deserialize(deserializer)?;
         let name = |item: FeatureListItem<'de>| match item {
-            FeatureListItem::Name(name) => Feature::from_name(&name),
+            FeatureListItem::Name(name) => Feature::from_text(&name),
             FeatureListItem::Other(IgnoredAny) => None,
         };
         Ok(items.into_iter().take(MAX_LISTED_FEATURES).filter_map(name).collect())
@@ -143,8 +126,8 @@ mod tests {
 
     #[test]
     fn every_feature_has_a_name_and_a_bit_of_its_own() {
-        for feature in Feature::ALL {
-            assert_eq!(Feature::from_name(feature.as_str()), Some(feature));
+        for feature in Feature::ALL.iter().copied() {
+            assert_eq!(Feature::from_text(feature.as_str()), Some(feature));
             assert!(FeatureSet::all().has(feature));
         }
         assert_eq!(FeatureSet::all().iter().count(), Feature::ALL.len());

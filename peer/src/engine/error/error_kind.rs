@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use shared::peer::PeerErrorCode;
+use shared::text_enum;
 use shared::tracker::TrackerErrorCode;
 
 use super::Error;
@@ -10,56 +11,37 @@ use crate::engine::room_action_error::RoomActionError;
 use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
 
-/// The kind of an error; each has an exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorKind {
-    /// Any error of no other kind.
-    Other,
-    /// Wrong arguments.
-    Usage,
-    /// Not logged in, or a wrong password.
-    NotLoggedIn,
-    /// The user is unknown or offline.
-    Unavailable,
-    /// The file isn't shared.
-    NotShared,
-    /// The other side refused.
-    Refused,
-    /// The network, a timeout, or the tracker.
-    Network,
-    /// Data doesn't match its hash, or changed.
-    Integrity,
-    /// A local disk or file.
-    Disk,
-    /// The destination exists.
-    Exists,
-    /// A key differs from the known one.
-    IdentityChanged,
-    /// Some of several items failed.
-    Partial,
-    /// The user interrupted the command.
-    Interrupted,
-}
-
-impl ErrorKind {
-    /// Returns the kind's name in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Other => "other",
-            Self::Usage => "usage",
-            Self::NotLoggedIn => "not_logged_in",
-            Self::Unavailable => "unavailable",
-            Self::NotShared => "not_shared",
-            Self::Refused => "refused",
-            Self::Network => "network",
-            Self::Integrity => "integrity",
-            Self::Disk => "disk",
-            Self::Exists => "exists",
-            Self::IdentityChanged => "identity_changed",
-            Self::Partial => "partial",
-            Self::Interrupted => "interrupted",
-        }
+text_enum! {
+    /// The kind of an error; each has an exit code.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum ErrorKind {
+        /// Any error of no other kind.
+        Other = "other",
+        /// Wrong arguments.
+        Usage = "usage",
+        /// Not logged in, or a wrong password.
+        NotLoggedIn = "not_logged_in",
+        /// The user is unknown or offline.
+        Unavailable = "unavailable",
+        /// The file isn't shared.
+        NotShared = "not_shared",
+        /// The other side refused.
+        Refused = "refused",
+        /// The network, a timeout, or the tracker.
+        Network = "network",
+        /// Data doesn't match its hash, or changed.
+        Integrity = "integrity",
+        /// A local disk or file.
+        Disk = "disk",
+        /// The destination exists.
+        Exists = "exists",
+        /// A key differs from the known one.
+        IdentityChanged = "identity_changed",
+        /// Some of several items failed.
+        Partial = "partial",
+        /// The user interrupted the command.
+        Interrupted = "interrupted",
     }
 }
 

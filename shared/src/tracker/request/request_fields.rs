@@ -8,49 +8,52 @@ use serde_json::value::RawValue;
 
 use super::lenient_value::LenientValue;
 use crate::limits::MAX_FILES_PER_USER;
+use crate::text_enum;
 use crate::tracker::Dialect;
 use crate::tracker::bounded_list::{BoundedList, BoundedListVisitor};
 
-/// A field that some action uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FieldName {
-    Id,
-    Action,
-    Cmd,
-    User,
-    Password,
-    NewPassword,
-    Port,
-    Addresses,
-    Rebind,
-    Files,
-    Mode,
-    Token,
-    Name,
-    Hash,
-    Fingerprint,
-    Like,
-    Limit,
-    Cursor,
-    WithFiles,
-    Since,
-    Features,
-    Instance,
-    Yields,
-    For,
-    Room,
-    RoomId,
-    Senha,
-    InviteOnly,
-    History,
-    After,
-    Cut,
-    Key,
-    EndedAt,
-    Role,
-    Topic,
-    Admin,
-    Member,
+text_enum! {
+    /// A field that some action uses.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(super) enum FieldName {
+        Id = "id",
+        Action = "action",
+        Cmd = "cmd",
+        User = "user",
+        Password = "password",
+        NewPassword = "new_password",
+        Port = "port",
+        Addresses = "addresses",
+        Rebind = "rebind",
+        Files = "files",
+        Mode = "mode",
+        Token = "token",
+        Name = "name",
+        Hash = "hash",
+        Fingerprint = "fingerprint",
+        Like = "like",
+        Limit = "limit",
+        Cursor = "cursor",
+        WithFiles = "with_files",
+        Since = "since",
+        Features = "features",
+        Instance = "instance",
+        Yields = "yields",
+        For = "for",
+        Room = "room",
+        RoomId = "room_id",
+        Senha = "senha",
+        InviteOnly = "invite_only",
+        History = "history",
+        After = "after",
+        Cut = "cut",
+        Key = "key",
+        EndedAt = "ended_at",
+        Role = "role",
+        Topic = "topic",
+        Admin = "admin",
+        Member = "member",
+    }
 }
 
 /// The fields of one object, unparsed until an action uses them. Of several fields with one name, the last that isn't
@@ -109,101 +112,24 @@ impl<'a, F> RequestFields<'a, F> {
 }
 
 impl FieldName {
-    const COUNT: usize = Self::Member as usize + 1;
+    const COUNT: usize = Self::ALL.len();
 
     /// Returns the field's name in `dialect`.
     pub(super) const fn name(self, dialect: Dialect) -> &'static str {
-        match self {
-            Self::Id => "id",
-            Self::Action => "action",
-            Self::Cmd => "cmd",
-            Self::User => "user",
-            Self::Password => "password",
-            Self::NewPassword => "new_password",
-            Self::Port => match dialect {
-                Dialect::Action => "port",
-                Dialect::Cmd => "porta",
-            },
-            Self::Addresses => "addresses",
-            Self::Rebind => "rebind",
-            Self::Files => "files",
-            Self::Mode => "mode",
-            Self::Token => "token",
-            Self::Name => "name",
-            Self::Hash => "hash",
-            Self::Fingerprint => "fingerprint",
-            Self::Like => "like",
-            Self::Limit => "limit",
-            Self::Cursor => "cursor",
-            Self::WithFiles => "with_files",
-            Self::Since => "since",
-            Self::Features => "features",
-            Self::Instance => "instance",
-            Self::Yields => "yields",
-            Self::For => "for",
-            Self::Room => "room",
-            Self::RoomId => "room_id",
-            Self::Senha => "senha",
-            Self::InviteOnly => "invite_only",
-            Self::History => "history",
-            Self::After => "after",
-            Self::Cut => "cut",
-            Self::Key => "key",
-            Self::EndedAt => "ended_at",
-            Self::Role => "role",
-            Self::Topic => "topic",
-            Self::Admin => "admin",
-            Self::Member => "member",
+        match (self, dialect) {
+            (Self::Port, Dialect::Cmd) => "porta",
+            _ => self.as_str(),
         }
     }
 
     /// Returns the field with this name, in any case of letters.
-    fn from_text(name: &str) -> Option<Self> {
+    fn ignoring_case(name: &str) -> Option<Self> {
         // JSON libraries of some languages capitalize field names. The exact spelling is tried first, without a copy.
         Self::of_lower(name).or_else(|| Self::of_lower(&lower(name)?))
     }
 
     fn of_lower(name: &str) -> Option<Self> {
-        Some(match name {
-            "id" => Self::Id,
-            "action" => Self::Action,
-            "cmd" => Self::Cmd,
-            "user" => Self::User,
-            "password" => Self::Password,
-            "new_password" => Self::NewPassword,
-            "port" | "porta" => Self::Port,
-            "addresses" => Self::Addresses,
-            "rebind" => Self::Rebind,
-            "files" => Self::Files,
-            "mode" => Self::Mode,
-            "token" => Self::Token,
-            "name" => Self::Name,
-            "hash" => Self::Hash,
-            "fingerprint" => Self::Fingerprint,
-            "like" => Self::Like,
-            "limit" => Self::Limit,
-            "cursor" => Self::Cursor,
-            "with_files" => Self::WithFiles,
-            "since" => Self::Since,
-            "features" => Self::Features,
-            "instance" => Self::Instance,
-            "yields" => Self::Yields,
-            "for" => Self::For,
-            "room" => Self::Room,
-            "room_id" => Self::RoomId,
-            "senha" => Self::Senha,
-            "invite_only" => Self::InviteOnly,
-            "history" => Self::History,
-            "after" => Self::After,
-            "cut" => Self::Cut,
-            "key" => Self::Key,
-            "ended_at" => Self::EndedAt,
-            "role" => Self::Role,
-            "topic" => Self::Topic,
-            "admin" => Self::Admin,
-            "member" => Self::Member,
-            _ => return None,
-        })
+        Self::from_text(name).or_else(|| (name == "porta").then_some(Self::Port))
     }
 }
 
@@ -390,7 +316,7 @@ impl<T> Visitor<'_> for FieldNameVisitor<T> {
 
 impl<'de> Deserialize<'de> for ParsedFieldName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_identifier(FieldNameVisitor(|name| Self(FieldName::from_text(name))))
+        deserializer.deserialize_identifier(FieldNameVisitor(|name| Self(FieldName::ignoring_case(name))))
     }
 }
 
