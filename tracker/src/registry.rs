@@ -264,24 +264,21 @@ impl PresenceRegistry {
         let told_before = old.filter(is_as_told).map(|old| old.announced_at);
         let deadline = now + self.lease(binding.is_some());
         self.deadlines.insert((deadline, user.clone()));
-        let files = FileList::default();
         let bound = binding.is_some();
-        let (queued, stored, told) = (deadline, deadline, told_before.unwrap_or(now));
-        let (instance, since) = (None, now);
         let present = PresentUser {
             session,
-            instance,
-            since,
+            instance: None,
+            since: now,
             ip,
             from,
             port,
             at,
             bound,
             deadline,
-            queued_deadline: queued,
-            stored_deadline: stored,
-            announced_at: told,
-            files,
+            queued_deadline: deadline,
+            stored_deadline: deadline,
+            announced_at: told_before.unwrap_or(now),
+            files: FileList::default(),
             head,
         };
         self.present.insert(user.clone(), present);

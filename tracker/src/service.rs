@@ -42,12 +42,12 @@ mod worker_thread;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use shared::UserName;
 use shared::tracker::{
-    Dialect, ParsedRequest, RejectedFiles, SessionToken, TrackerRequest, UnusableName, guess_dialect, parse_object,
+    Dialect, ParsedRequest, RejectedFiles, TrackerRequest, UnusableName, guess_dialect, parse_object,
 };
 use tokio::sync::watch;
 use tracing::info;
@@ -56,15 +56,16 @@ use crate::fair_semaphore::{FairPermit, FairSemaphore, Requester};
 use crate::metrics::{MetricsSnapshot, TrackerMetrics};
 use crate::passwords::{PasswordError, PasswordHashPool};
 use crate::rate_limits::{ClientOrigin, LogThrottle, SuppressedLines};
-use crate::registry::{PeerListText, PresenceRegistry, SessionId};
+use crate::registry::{PresenceRegistry, SessionId};
 use crate::store::{AccountStore, AccountStoreError, PresenceStore};
 
 use access_policy::AccessPolicy;
 use action_reply::ActionReply;
 pub(crate) use action_reply::encode_reason;
+pub use action_reply::{EncodedReply, LIST_END};
 pub(crate) use refusal_reason::RefusalReason;
 use request_error::{RETRY_AFTER_CHANGE_MS, RequestError, busy, changed_meanwhile};
-use shared_registry::SharedRegistry;
+use shared_registry::{SharedRegistry, first_event};
 use worker_thread::WorkerThread;
 
 pub use access_policy::{RegistrationMode, ServicePolicy};
@@ -126,23 +127,6 @@ pub enum ServiceStartError {
     #[error("can't start a thread: {0}")]
     Thread(#[from] std::io::Error),
 }
-
-/// A reply, ready to be sent.
-#[derive(Debug)]
-pub enum EncodedReply {
-    /// One line.
-    Line(Vec<u8>),
-    /// One line whose long middle is shared with the replies to others.
-    List {
-        /// The line's beginning.
-        head: Vec<u8>,
-        /// JSON fields without the braces around them.
-        fields: PeerListText,
-    },
-}
-
-/// The end of a [`EncodedReply::List`].
-pub const LIST_END: &[u8] = b"}\n";
 
 type ActionResult = Result<ActionReply, RequestError>;
 
@@ -414,15 +398,4 @@ impl TrackerService {
             }
         });
     }
-}
-
-fn new_token() -> SessionToken {
-    SessionToken::from_bytes(rand::random())
-}
-
-/// Returns a number above every number that an earlier process used, unless it made a million events a second.
-/// It is below 2^53, so JSON numbers carry it exactly.
-fn first_event() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use shared::{FileName, UserName};
 use super::CommandOutput;
 use super::bar_screen::bars_on_terminal;
 use super::command_output::TerminalBarsGuard;
-use super::fetch_text::{done_line, event_line, renamed_line, skipped_line, summary_parts};
+use super::fetch_text::{done_line, event_line, renamed_line, skipped_line, summary_parts, version_line};
 use super::file_bars::FileBars;
 use super::human_format::format_size;
 use super::json::{file_json, summary_json};
@@ -205,14 +205,7 @@ impl FetchBars {
         if self.output.is_json() {
             return self.print_object("version", &json!({ "name": name, "user": owner, "others": others }));
         }
-        let others: Vec<&str> = others.iter().map(UserName::as_str).collect();
-        let (name, first) = (name_encoding::display_name(name.as_str()), others.first().copied().unwrap_or_default());
-        let text = format!(
-            "{name} is not the same everywhere: {owner}'s is the newest and comes, not that of {}; \
-             for another, name its owner (`peer fetch {first} …`)",
-            others.join(", ")
-        );
-        self.print_line(&text);
+        self.print_line(&version_line(name, owner, others));
     }
 
     fn report_collision(&mut self, one: &str, other: &str) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use shared::names::name_encoding::display_name;
 use shared::names::numbered_component;
 use shared::safe_text::{safe_line, safe_path};
+use shared::{FileName, UserName};
 
 use super::human_format::{file_count, format_size, short_duration, silent_words, slow_words, transfer_rate};
 use crate::engine::fetch::{FetchEvent, FetchSummary};
@@ -40,6 +41,17 @@ pub(super) fn event_line(event: &FetchEvent<'_>) -> Option<String> {
         FetchEvent::Slow { user, slowdown, seeks } => slow_words(user, *slowdown, *seeks),
         _ => return None,
     })
+}
+
+/// Returns the line about a file of which members of a room share different versions.
+pub(super) fn version_line(name: &FileName, owner: &UserName, others: &[UserName]) -> String {
+    let others: Vec<&str> = others.iter().map(UserName::as_str).collect();
+    let (name, first) = (display_name(name.as_str()), others.first().copied().unwrap_or_default());
+    format!(
+        "{name} is not the same everywhere: {owner}'s is the newest and comes, not that of {}; \
+         for another, name its owner (`peer fetch {first} …`)",
+        others.join(", ")
+    )
 }
 
 /// Returns what is said of a fetch that took `elapsed`; `unfinished` files are left because it ended early.

@@ -259,8 +259,7 @@ pub fn parse_object(object: &[u8], usual: Dialect) -> ParsedRequest {
     match std::str::from_utf8(object) {
         Ok(text) => parse_text(text, usual),
         Err(_) if object.len() <= MAX_SEARCHED_BYTES => {
-            // = parse_text(&String::from_utf8_lossy} Keys are ASCII, so a lossy copy still shows id, dialect
-            // and action.
+            // Keys are ASCII, so a lossy copy still shows id, dialect and action.
             let ParsedRequest { id, dialect, action, .. } = parse_text(&String::from_utf8_lossy(object), usual);
             ParsedRequest { id, action, ..ParsedRequest::refused(dialect, &RequestFault::NotUtf8) }
         }

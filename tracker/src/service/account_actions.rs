@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use shared::account_name::NewUserName;
 use shared::tracker::{
-    AnnouncedPresence, Credentials, ForwardedPerson, LoginReply, OtherInstance, Password, UnusableName,
+    AnnouncedPresence, Credentials, ForwardedPerson, LoginReply, OtherInstance, Password, SessionToken, UnusableName,
 };
 use shared::{Fingerprint, UserName};
 use tracing::{info, warn};
@@ -12,7 +12,6 @@ use tracing::{info, warn};
 use super::client_state::{ClientState, TransportSecurity};
 use super::{
     ActionReply, ActionResult, RefusalReason, RegistrationMode, RequestError, TrackerService, busy, changed_meanwhile,
-    new_token,
 };
 use crate::passwords::PasswordCheck;
 use crate::rate_limits::ClientOrigin;
@@ -360,6 +359,10 @@ fn decide_binding(
             None => Ok(BindingDecision::Replace { old, new }),
         },
     }
+}
+
+fn new_token() -> SessionToken {
+    SessionToken::from_bytes(rand::random())
 }
 
 pub(super) fn tls_required(user: &UserName) -> RequestError {

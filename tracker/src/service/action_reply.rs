@@ -11,8 +11,24 @@ use shared::tracker::{
 
 use super::refusal_reason::RefusalReason;
 use super::request_error::{RequestError, internal};
-use super::{EncodedReply, LIST_END};
 use crate::registry::PeerListText;
+
+/// A reply, ready to be sent.
+#[derive(Debug)]
+pub enum EncodedReply {
+    /// One line.
+    Line(Vec<u8>),
+    /// One line whose long middle is shared with the replies to others.
+    List {
+        /// The line's beginning.
+        head: Vec<u8>,
+        /// JSON fields without the braces around them.
+        fields: PeerListText,
+    },
+}
+
+/// The end of a [`EncodedReply::List`].
+pub const LIST_END: &[u8] = b"}\n";
 
 /// A granted request's reply.
 #[derive(Debug)]
