@@ -50,8 +50,8 @@ mod bindings;
 mod bounded_list;
 mod event_pace;
 mod events;
-mod instances;
 mod login_time;
+mod logins;
 mod peer_list;
 mod peer_list_cache;
 mod presence_changes;
@@ -63,10 +63,10 @@ mod shared_files;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use shared::tracker::{InstanceId, SessionToken, TrackerEventKind, UserLocation};
+use shared::tracker::{InstanceId, TrackerEventKind};
 use shared::{Fingerprint, UserName};
 
 pub use address_filter::{AddressBlock, ParseAddressBlockError, dialable_addresses};
@@ -74,6 +74,7 @@ pub use authority::{AuthorityClaim, AuthorityDecision, AuthorityDenial, Connecti
 pub use bindings::{FORMER_KEYS, FormerKey};
 pub use events::{EventBacklog, KEPT_EVENTS};
 pub use login_time::LoginTime;
+pub use logins::AuthenticatedLogin;
 pub use peer_list::{ListView, PeerListPage, PeerListText, PeerSnapshot};
 pub use presence_changes::{PresenceChange, RestoredPresence, StoredPresence};
 pub use room_heads::RoomUpdate;
@@ -108,27 +109,6 @@ pub struct PresenceRules {
     pub legacy_auth: bool,
     /// Memory that the files of all users may take, about.
     pub catalogue_bytes: usize,
-}
-
-/// An authenticated login, not yet applied.
-#[derive(Debug, Clone)]
-pub struct AuthenticatedLogin {
-    /// The account.
-    pub user: UserName,
-    /// The socket's address.
-    pub ip: IpAddr,
-    /// The origin that the limits count.
-    pub from: ClientOrigin,
-    /// The port on which the client accepts links; `None` if it accepts none.
-    pub port: Option<u16>,
-    /// Further addresses at which the client may be reached.
-    pub addresses: Vec<SocketAddr>,
-    /// A fresh random token.
-    pub token: SessionToken,
-    /// The binding on which the authentication relied.
-    pub binding: Option<Fingerprint>,
-    /// The time of the login.
-    pub at: LoginTime,
 }
 
 /// The tracker's state in memory; see the module.
@@ -243,62 +223,6 @@ impl PresenceRegistry {
                 _ => drop(self.end_presence(&user)),
             }
         }
-    }
-
-    /// Makes the user present; an older presence of the same user is replaced. Fails with [`BindingChanged`] when the
-    /// binding changed since the authentication.
-    pub fn login(&mut self, arrival: AuthenticatedLogin, now: Instant) -> Result<SessionId, BindingChanged> {
-        let AuthenticatedLogin { user, ip, from, port, addresses, token, binding, at } = arrival;
-        // First, so that a login with an outdated binding changes nothing.
-        let session = self.attach(user.clone(), token, binding)?;
-        let head = peer_list::entry_head(&user, ip, port, &addresses, binding);
-        // Without an `offline` event: for subscribers the user stays online.
-        let old = self.forget_presence(&user);
-        let was_present = old.is_some();
-        let had_files = old.as_ref().is_some_and(|old| !old.files.is_empty());
-        // A login that repeats the last one makes no event, unless the last is long ago or its connection dropped: then
-        // subscribers may have found the user unreachable.
-        let grace = self.rules.grace;
-        let is_as_told =
-            |old: &PresentUser| old.head == head && now < old.announced_at + grace && old.deadline > now + grace;
-        let told_before = old.filter(is_as_told).map(|old| old.announced_at);
-        let deadline = now + self.lease(binding.is_some());
-        self.deadlines.insert((deadline, user.clone()));
-        let bound = binding.is_some();
-        let present = PresentUser {
-            session,
-            instance: None,
-            since: now,
-            ip,
-            from,
-            port,
-            at,
-            bound,
-            deadline,
-            queued_deadline: deadline,
-            stored_deadline: deadline,
-            announced_at: told_before.unwrap_or(now),
-            files: FileList::default(),
-            head,
-        };
-        self.present.insert(user.clone(), present);
-        self.recent_logins.add(from, session, user.clone());
-        self.full_list.user_added(&user, &self.present);
-        self.compact_list.user_added(&user, &self.present);
-        if !bound {
-            self.legacy_at.add(from, 1);
-        }
-        self.mark_dirty(&user, true);
-        if told_before.is_none() {
-            let location = UserLocation { user: user.clone(), ip, port, addresses, fingerprint: binding };
-            let kind = if was_present { TrackerEventKind::Moved } else { TrackerEventKind::Online };
-            self.events.push(Some(from), kind(location));
-        }
-        // A login begins with an empty list, and subscribers may have seen the old one.
-        if had_files {
-            self.events.push(Some(from), TrackerEventKind::Files { user, count: 0 });
-        }
-        Ok(session)
     }
 
     /// Renews the lease of the presence that this session is, and returns the lease. Fails with [`SessionEndReason`]

@@ -5,7 +5,9 @@ mod peer_lists;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use shared::tracker::{FilesMode, FindCriterion, HashText, ListPeersReply, ListPeersRequest, SearchWords, SharedFile};
+use shared::tracker::{
+    FilesMode, FindCriterion, HashText, ListPeersReply, ListPeersRequest, SearchWords, SessionToken, SharedFile,
+};
 
 use super::*;
 use crate::catalogue::{FileListError, SearchPosition};
