@@ -39,7 +39,7 @@
 //! | sharing: walking, hashing, refreshing | `engine/share/`, `engine/node/share_refresher.rs` |
 //! | what a node can be asked for, here or in another process | `engine/node/api.rs`, `engine/node/{node_core,control}` |
 //! | conversations: model, in the scrollback, in panes | `ui/chat_model.rs`, `ui/line_view/`, `ui/full_view/`, `commands/view_session/` |
-//! | progress | `engine/progress_throttle.rs`, `ui/{fetch_bars,progress_row,transfer_list}.rs` |
+//! | progress | `engine/progress_throttle.rs`, `ui/{fetch_bars,fetch_text,progress_row,transfer_list}.rs` |
 //! | rooms: commands, actions at the tracker | `commands/{room,rooms}.rs`, `engine/room_actions.rs` |
 //! | files of a room | `engine/room_contacts.rs`, `engine/fetch/room_sources.rs` |
 //! | discovery of trackers (mDNS) | `net/discovery/`, `engine/tracker_discovery.rs`, the `mdns` crate (`shared/mdns`) |

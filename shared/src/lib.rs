@@ -7,6 +7,7 @@
 //! * [`json_scanner`] and [`tracker`]: the protocol of the tracker, JSON over TCP or TLS.
 //! * [`frame`] and [`peer`]: the protocol between peers, over QUIC streams.
 //! * [`safe_text`], [`UntrustedText`]: text from other machines, made safe for a terminal.
+//! * [`text_enum!`]: enums made with their texts from one table.
 //! * [`limits`]: every bound, in one place.
 //!
 //! # Words
