@@ -40,6 +40,7 @@ fn repeatedly<T>(pause: Duration, mut act: impl FnMut(u64) + Send, meanwhile: im
             while !done.load(Ordering::Relaxed) {
                 act(times);
                 times += 1;
+                // The pace of the changes is the caller's.
                 std::thread::sleep(pause);
             }
         });

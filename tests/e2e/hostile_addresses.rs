@@ -105,6 +105,7 @@ fn few_listed_sources_are_dialled_at_once_and_only_who_answers_goes_on_record() 
                 first.get_or_insert_with(Instant::now);
             }
         }
+        // Bystanders tell nobody what comes: how late a look may be is counted above.
         sleep(Duration::from_millis(20));
     }
     let outcome = fetch.finish();

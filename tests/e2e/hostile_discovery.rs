@@ -212,6 +212,7 @@ fn a_flood_of_responses_takes_no_memory_of_tracker_or_newcomer_and_hides_nobody(
     attack.scene.register("beside", &["--tracker-key", &attack.key]).run().exits(0);
     while sent.load(Ordering::Relaxed) < FLOOD_PACKETS {
         assert!(attack.tracker.resident_mib() < MAX_MIB, "{} MiB", attack.tracker.resident_mib());
+        // The memory is looked at all through the flood.
         std::thread::sleep(POLL_INTERVAL);
     }
     // At the question, all that a newcomer heard has been heard.

@@ -222,6 +222,7 @@ fn sources_that_are_all_gone_for_a_while_are_waited_for() {
         node.kill();
         node.finish().exits(137);
     }
+    // The absence is what is tried.
     std::thread::sleep(Duration::from_secs(seconds));
     assert!(fetching.is_running(), "it waits: {}", fetching.said());
     let _back = [serve_slowly(&carol), serve_slowly(&bob)];

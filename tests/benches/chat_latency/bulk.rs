@@ -63,6 +63,7 @@ fn again_and_again(mut fetching: tests::Process, fetch: &Invocation, into: &Path
             }
             fetching = fetch.clone().start();
         }
+        // Two ends are waited for at once, the fetch's and the bench's, and neither has an event for the other.
         std::thread::sleep(LOOK);
     }
 }

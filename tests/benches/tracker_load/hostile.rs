@@ -81,6 +81,7 @@ async fn add(address: SocketAddr, stop: &AtomicBool, added: &AtomicU32) {
         let reply = ask(&mut stream, &share(0, "add", std::iter::once(name), &hash)).await;
         let reply: Value = serde_json::from_slice(&reply).unwrap();
         match reply["retry_after_ms"].as_u64() {
+            // The pause that the tracker asks for.
             Some(pause) => tokio::time::sleep(Duration::from_millis(pause)).await,
             None => assert_eq!(reply["code"], "ok", "{reply}"),
         }
