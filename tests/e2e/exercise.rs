@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::{Invocation, Lab, PATIENCE};
+use tests::{Invocation, Lab, PATIENCE, read_available};
 
 fn run_client(lab: &Lab, user: &str, style: &str) {
     client(lab, "exercise_client.py", user, style).run().exits(0).prints_exactly("all six answered\n");
@@ -114,7 +114,7 @@ impl Student {
     fn says(&mut self, request: &Value) -> Value {
         self.stream.write_all(request.to_string().as_bytes()).unwrap();
         let mut buffer = [0; 4096];
-        let count = self.stream.read(&mut buffer).unwrap();
+        let count = read_available(&mut self.stream, &mut buffer).unwrap();
         assert!(count < buffer.len());
         serde_json::from_slice(&buffer[..count])
             .unwrap_or_else(|why| panic!("{why}: {}", String::from_utf8_lossy(&buffer[..count])))

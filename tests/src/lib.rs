@@ -31,6 +31,7 @@ pub mod earlier;
 pub mod emulator;
 pub mod files;
 pub mod hostile;
+mod interrupted_read;
 mod invocation;
 mod lab;
 mod module_graph;
@@ -45,6 +46,7 @@ mod terminal;
 mod tmpfs;
 pub mod transcript;
 
+pub use interrupted_read::read_available;
 pub use invocation::Invocation;
 pub use lab::{Lab, LabOptions, User};
 pub use module_graph::ModuleGraph;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::{Outcome, PATIENCE};
+use crate::{Outcome, PATIENCE, read_available};
 
 /// A running process, killed when it is dropped.
 pub struct Process {
@@ -292,7 +292,7 @@ impl Watch {
     fn read(&self, which: Which, mut stream: Box<dyn Read + Send>) {
         let mut buffer = vec![0; 64 * 1024];
         // A terminal's end is an error (EIO) when nobody has it open on the other side.
-        while let Ok(len @ 1..) = stream.read(&mut buffer) {
+        while let Ok(len @ 1..) = read_available(&mut stream, &mut buffer) {
             let mut state = self.lock();
             match which {
                 Which::Stdout => state.stdout.extend_from_slice(&buffer[..len]),

@@ -1,6 +1,6 @@
 //! Something that listens where a tracker should.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -9,6 +9,8 @@ use certs::Identity;
 use rustix::net::Shutdown;
 use rustls::{ServerConnection, StreamOwned};
 use serde_json::Value;
+
+use crate::read_available;
 
 /// What is done with each connection.
 type Serve = Arc<dyn Fn(TcpStream) + Send + Sync>;
@@ -137,5 +139,5 @@ impl Drop for HostileTracker {
 pub fn say_and_stay(mut connection: TcpStream, banner: &str) {
     let _ = connection.write_all(banner.as_bytes());
     let mut buffer = [0; 1024];
-    while matches!(connection.read(&mut buffer), Ok(1..)) {}
+    while matches!(read_available(&mut connection, &mut buffer), Ok(1..)) {}
 }
