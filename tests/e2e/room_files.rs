@@ -158,7 +158,10 @@ fn a_public_twin_stays_public() {
     assert_same(here.join("twin.pdf"), &slides);
     mallory.fetch("bob", ["slides.pdf"], &here).run().exits(5);
     // The name stays the room's, and the content everybody's, whichever goes.
-    bob.peer(["unshare", "slides.pdf"]).run().exits(2);
+    bob.peer(["unshare", "slides.pdf"])
+        .run()
+        .exits(2)
+        .says("slides.pdf is shared with #lab only: `peer unshare --room lab");
     bob.peer(["unshare", "twin.pdf"]).run().exits(0);
     mallory.fetch("bob", ["twin.pdf"], &lab.empty_folder("there")).run().exits(5);
     alice.fetch("#lab", ["slides.pdf"], &lab.empty_folder("hers")).run().exits(0);

@@ -15,6 +15,7 @@ use crate::engine::node::announce_shares;
 use crate::engine::{Error, share};
 use crate::profile::{Access, Audience, Profile};
 use crate::ui::file_count;
+use crate::util::shell_words::shell_quote;
 
 /// Largest number of removed names in the closing line.
 const MAX_NAMES_SHOWN: usize = 3;
@@ -48,7 +49,8 @@ pub(super) async fn run(context: &CommandContext, args: UnshareArgs) -> Result<(
     // Before the change: with a node that doesn't answer, the profile and the catalogue would differ.
     require_reachable_node(&profile).await?;
     let removed = match &room {
-        None => share::unshare(&profile, &Audience::Everybody, &names)?,
+        None => share::unshare(&profile, &Audience::Everybody, &names)
+            .map_err(|error| name_room_of_share(&profile, &names, error))?,
         Some(room) => unshare_in_room(&profile, room, &names)?,
     };
     announce_shares(&profile).await?;
@@ -67,6 +69,26 @@ pub(super) async fn run(context: &CommandContext, args: UnshareArgs) -> Result<(
     };
     context.output.note(&format!("stopped sharing {}{named}", file_count(removed.len())));
     Ok(())
+}
+
+/// Replaces the error of a name that is shared with a room only by one that names the room.
+fn name_room_of_share(profile: &Profile, names: &[String], error: Error) -> Error {
+    let shared_with = |room: &SharedRoom| {
+        let mut parsed = names.iter().filter_map(|name| name.parse::<FileName>().ok());
+        // A fault of the profile is no reason to hide the first error.
+        parsed.find(|name| profile.share(&room.audience, name).is_ok_and(|share| share.is_some()))
+    };
+    let rooms = if matches!(error, Error::Usage(_)) { SharedRoom::all(profile) } else { Ok(Vec::new()) };
+    for room in rooms.unwrap_or_default() {
+        if let Some(name) = shared_with(&room) {
+            let (title, word) = (&room.title, shell_quote(&[name.as_str()]));
+            let name = display_name(name.as_str());
+            return Error::Usage(format!(
+                "{name} is shared with #{title} only: `peer unshare --room {title} {word}` stops that"
+            ));
+        }
+    }
+    error
 }
 
 /// Stops sharing what these texts name with the room of this name, also one that was left or deleted. Of several rooms of
