@@ -16,7 +16,7 @@
 //!   │  files {prefix?, cursor?, room?} ──► file_list {files, next?}
 //!   │  folders {prefix?, cursor?, room?} ─► folder_list {folders, next?}   the empty folders
 //!   │  folder_times {prefix?, cursor?, room?} ─► folder_times {folders, next?}   of all folders, {name, mtime, mtime_ns?} each
-//!   │  stat {name, room?}       ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, owner_only?, partial?, stale?, zero_bytes?}
+//!   │  stat {name, room?}       ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, owner_only?, restricted?, partial?, stale?, zero_bytes?}
 //!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups, zeros?} + 32 bytes per group
 //!   │  have {hash}              ──► have {hash, groups} + one bit per group: 1 if this side has it
 //!   │  get {hash, ranges, name?} ─► data {bytes} + that many bytes: the groups, in the order asked for
@@ -101,7 +101,8 @@
 //! who isn't a member, as to a member of a room without files, they are empty lists and [`PeerErrorCode::NotFound`].
 //! Without it, a name that is shared with several audiences is that of the most exact one: with the asking user, with a
 //! room, with everybody. `manifest`, `have` and `get` go by content, whatever its audiences: one that admits the asking side
-//! is enough.
+//! is enough. To a peer that lists the capability, `stat` and `file_list` tell by `restricted` that a file is not for
+//! everybody: the receiver asks the tracker for no other source of it.
 
 mod room_frames;
 
@@ -339,6 +340,9 @@ pub struct FileStat {
     /// True if only its owner may read it on the sharing machine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub owner_only: bool,
+    /// True if it is not shared with everybody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restricted: bool,
     /// True if the sharing peer is still fetching it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
@@ -374,6 +378,7 @@ impl FileStat {
             mtime_ns: 0,
             executable: false,
             owner_only: false,
+            restricted: false,
             partial: false,
             stale: false,
             zero_bytes: 0,
@@ -390,32 +395,39 @@ impl PeerReply {
     /// Removes the fields that are sent only to peers with [`OWNER_ONLY_CAPABILITY`].
     #[must_use]
     pub fn without_owner_only(mut self) -> Self {
-        match &mut self {
-            Self::Stat(stat) => stat.owner_only = false,
-            Self::FileList { files, .. } => files.iter_mut().for_each(|file| {
-                if let ListEntry::Valid(stat) = file {
-                    stat.owner_only = false;
-                }
-            }),
-            _ => {}
-        }
+        self.stats_mut().for_each(|stat| stat.owner_only = false);
+        self
+    }
+
+    /// Removes the fields that are sent only to peers with [`ROOM_FILES_CAPABILITY`].
+    #[must_use]
+    pub fn without_restricted(mut self) -> Self {
+        self.stats_mut().for_each(|stat| stat.restricted = false);
         self
     }
 
     /// Removes the fields that are sent only to peers with [`ZEROS_CAPABILITY`].
     #[must_use]
     pub fn without_zeros(mut self) -> Self {
-        match &mut self {
-            Self::Manifest { zeros, .. } => zeros.clear(),
-            Self::Stat(stat) => stat.zero_bytes = 0,
-            Self::FileList { files, .. } => files.iter_mut().for_each(|file| {
-                if let ListEntry::Valid(stat) = file {
-                    stat.zero_bytes = 0;
-                }
-            }),
-            _ => {}
+        if let Self::Manifest { zeros, .. } = &mut self {
+            zeros.clear();
         }
+        self.stats_mut().for_each(|stat| stat.zero_bytes = 0);
         self
+    }
+
+    /// Returns the descriptions of files in the reply.
+    fn stats_mut(&mut self) -> impl Iterator<Item = &mut FileStat> {
+        let (one, several) = match self {
+            Self::Stat(stat) => (Some(stat), Default::default()),
+            Self::FileList { files, .. } => (None, files.iter_mut()),
+            _ => (None, Default::default()),
+        };
+        let listed = several.filter_map(|file| match file {
+            ListEntry::Valid(stat) => Some(stat),
+            ListEntry::Invalid(_) => None,
+        });
+        one.into_iter().chain(listed)
     }
 }
 

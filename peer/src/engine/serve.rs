@@ -27,7 +27,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use shared::peer::{
-    EMPTY_PAGES_CAPABILITY, OWNER_ONLY_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest, ZEROS_CAPABILITY,
+    EMPTY_PAGES_CAPABILITY, OWNER_ONLY_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest, ROOM_FILES_CAPABILITY,
+    ZEROS_CAPABILITY,
 };
 use tokio::task::JoinSet;
 
@@ -332,6 +333,7 @@ async fn answer(
     let for_peer = |answer: PeerReply| {
         // A peer gets only the fields whose capability it announced.
         let answer = if link.has_capability(ZEROS_CAPABILITY) { answer } else { answer.without_zeros() };
+        let answer = if link.has_capability(ROOM_FILES_CAPABILITY) { answer } else { answer.without_restricted() };
         if link.has_capability(OWNER_ONLY_CAPABILITY) { answer } else { answer.without_owner_only() }
     };
     // Held until the answer is read: a peer that reads none has few of them in memory here.

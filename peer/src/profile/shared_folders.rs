@@ -108,3 +108,33 @@ impl Profile {
         folders.into_iter().take(limit).map(named).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_belong_to_an_audience() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let (all, bob) = (Audience::Everybody, Audience::Person("bob".parse().unwrap()));
+        let folder = |name: &str, mtime_ns, is_empty| SharedFolder { name: name.parse().unwrap(), mtime_ns, is_empty };
+        profile.put_folders(&all, &[folder("a", 1, false), folder("a/b", 2, true), folder("c", 3, true)]).unwrap();
+        profile.put_folders(&bob, &[folder("a/b", 4, true), folder("b", 5, true)]).unwrap();
+        let times = |audiences: &[Audience], after: &str, limit| -> Vec<(String, i64)> {
+            let page = profile.folder_times_page(audiences, "", after, limit).unwrap();
+            page.into_iter().map(|(name, time)| (name.as_str().to_owned(), time)).collect()
+        };
+        let named = |folders: &[(&str, i64)]| -> Vec<(String, i64)> {
+            folders.iter().map(|(name, time)| ((*name).to_owned(), *time)).collect()
+        };
+        let both = [bob.clone(), all.clone()];
+        assert_eq!(times(&both, "", 9), named(&[("a", 1), ("a/b", 4), ("b", 5), ("c", 3)]));
+        assert_eq!(times(&both, "a", 2), named(&[("a/b", 4), ("b", 5)]));
+        assert_eq!(times(std::slice::from_ref(&all), "a", 9), named(&[("a/b", 2), ("c", 3)]));
+        assert_eq!(profile.empty_folders_page(&both, "a", "", 9).unwrap().len(), 1);
+        assert!(profile.has_empty_folder(&bob, "b").unwrap() && !profile.has_empty_folder(&all, "b").unwrap());
+        profile.remove_folders(&all, "a").unwrap();
+        assert_eq!(times(&both, "", 9), named(&[("a/b", 4), ("b", 5), ("c", 3)]));
+    }
+}

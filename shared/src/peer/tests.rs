@@ -74,6 +74,10 @@ fn golden_answers() {
         r#"{{"t":"stat","name":"a","size":5242880,"hash":"{ones}","group_size":1048576,"mtime":0,"owner_only":true}}"#
     );
     golden(&PeerReply::Stat(private.clone()), &text);
+    let for_one = FileStat { restricted: true, ..private.clone() };
+    let text = serde_json::to_string(&PeerReply::Stat(for_one.clone())).unwrap();
+    assert!(text.ends_with(r#""owner_only":true,"restricted":true}"#), "{text}");
+    assert_eq!(PeerReply::Stat(for_one).without_restricted(), PeerReply::Stat(private.clone()));
     let open = FileStat { owner_only: false, ..private.clone() };
     assert_eq!(PeerReply::Stat(private.clone()).without_owner_only(), PeerReply::Stat(open.clone()));
     let list = |stat| PeerReply::FileList { files: vec![ListEntry::Valid(stat)], next: None };

@@ -231,10 +231,16 @@ impl SourceFinder {
     /// Returns the users who have some of these files according to the tracker, except named and excluded ones.
     async fn find_candidates(&self, due: &[FileNo]) -> Result<Vec<(DialPriority, SourceCandidate)>, Error> {
         let me: &LocalUser = self.dialer.local_user();
+        // What isn't for everybody isn't the tracker's business either.
+        let is_public = |no: &&FileNo| self.context.jobs.get(**no).is_some_and(|job| !job.stat.restricted);
+        let public: Vec<FileNo> = due.iter().filter(is_public).copied().collect();
+        if public.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut tracker = me.connect_tracker().await?;
         let mut entries: HashMap<UserName, (ListedPeer, HashSet<FileNo>)> = HashMap::new();
         // One small query per hash, then one full list per user found: most hashes have no other source.
-        let asked = due.iter().take(MAX_HASH_QUERIES).filter_map(|no| Some((*no, self.context.jobs.get(*no)?)));
+        let asked = public.iter().take(MAX_HASH_QUERIES).filter_map(|no| Some((*no, self.context.jobs.get(*no)?)));
         for (no, job) in asked {
             let same = ListPeersRequest {
                 hash: Some(job.stat.hash.into()),

@@ -336,6 +336,7 @@ fn stat_of(share: &Share, owner_only: bool) -> FileStat {
         mtime_ns,
         executable: share.executable,
         owner_only,
+        restricted: !share.audience.is_public(),
         partial: false,
         stale: false,
         zero_bytes: GroupLayout::of(share.version.size).map_or(0, |layout| share.zeros.byte_len(&layout)),

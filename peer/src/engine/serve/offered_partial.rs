@@ -61,8 +61,9 @@ impl OfferedPartial {
 
     /// Returns the description that peers get.
     pub(super) fn stat(&self) -> FileStat {
-        let PartialShare { name, layout, mtime, executable, hash, .. } = self.share.clone();
+        let PartialShare { audience, name, layout, mtime, executable, hash, .. } = self.share.clone();
+        let restricted = !audience.is_public();
         let owner_only = self.file.metadata().is_ok_and(|metadata| is_owner_only(&metadata));
-        FileStat { mtime, executable, owner_only, partial: true, ..FileStat::new(name, hash, &layout) }
+        FileStat { mtime, executable, owner_only, restricted, partial: true, ..FileStat::new(name, hash, &layout) }
     }
 }

@@ -58,7 +58,7 @@ impl ShareLibrary {
         for LiveShare { share, stale, owner_only } in page.shares {
             let stat = FileStat { stale, ..stat_of(&share, owner_only) };
             // An upper bound: names may be long, and full of characters that JSON escapes.
-            bytes += 224 + stat.name.as_str().len() * 2;
+            bytes += 272 + stat.name.as_str().len() * 2;
             if bytes > MAX_FRAME_BYTES {
                 // This share begins the next page, so the cursor is the one before it.
                 more = true;
