@@ -1,27 +1,28 @@
 //! Fetches of a view, each on its own thread and runtime so that hashing and disk writes don't delay key presses.
 
-use std::collections::{HashMap, HashSet};
+mod fetch_event_translator;
+mod interrupted_fetch;
+
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use shared::UserName;
 use shared::names::matching_key;
 use shared::names::name_encoding;
-use shared::safe_text::{safe_line, safe_path};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::fetch_event_translator::FetchEventTranslator;
+pub(super) use self::interrupted_fetch::InterruptedFetch;
+use self::interrupted_fetch::resume_command;
 use super::super::progress_publisher::ProgressPublisher;
 use crate::engine::fetch::{
-    FetchDestination, FetchEvent, FetchRequest, FileNo, FileOutcome, FileReport, IfExists, RequestedName, SourcePolicy,
-    fetch,
+    FetchDestination, FetchEvent, FetchRequest, FileOutcome, FileReport, IfExists, RequestedName, SourcePolicy, fetch,
 };
 use crate::engine::node_event::FileTransfer;
 use crate::engine::{Error, LocalUser, ShareOrigin};
-use crate::ui::{format_size, silent_words, slow_words};
-use crate::util::shell_words::shell_quote;
 
 /// Fetches at the same time; more would only share the same network link.
 const MAX_FETCHES: usize = 4;
@@ -46,19 +47,6 @@ pub(super) enum BackgroundEvent {
     AllFilesReported(u64),
     /// The fetch of this number has ended.
     Ended(u64),
-}
-
-/// A fetch that the user stopped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct InterruptedFetch {
-    /// The user or the room that it fetched from.
-    pub(super) from: ShareOrigin,
-    /// The names that were asked for, separated by spaces.
-    pub(super) name: String,
-    /// Verified bytes on disk.
-    pub(super) bytes: u64,
-    /// Bytes of all files; 0 if not yet known.
-    pub(super) size: u64,
 }
 
 /// The fetches of one view.
@@ -265,215 +253,5 @@ fn run_fetch(
             None
         }
         Some(error) => Some(BackgroundEvent::Problem(error.to_string())),
-    }
-}
-
-/// Translates fetch events into lines for the user.
-struct FetchEventTranslator {
-    /// The number of the fetch.
-    number: u64,
-    /// Files without a report; `None` until their number is known.
-    unreported_files: Option<usize>,
-    events: mpsc::UnboundedSender<BackgroundEvent>,
-    running: HashMap<FileNo, RunningFile>,
-    /// Files that changed at the source and were not started again yet.
-    paused: HashSet<FileNo>,
-    /// Verified bytes of all files.
-    bytes: u64,
-    /// The sizes of all files but the paused ones.
-    size: u64,
-}
-
-/// Byte counts of a file that was started.
-struct RunningFile {
-    size: u64,
-    missing: u64,
-}
-
-impl FetchEventTranslator {
-    fn new(number: u64, events: mpsc::UnboundedSender<BackgroundEvent>) -> Self {
-        Self {
-            number,
-            unreported_files: None,
-            events,
-            running: HashMap::new(),
-            paused: HashSet::new(),
-            bytes: 0,
-            size: 0,
-        }
-    }
-
-    fn handle_event(&mut self, event: &FetchEvent<'_>) {
-        match event {
-            FetchEvent::Resolved { files, bytes } => (self.unreported_files, self.size) = (Some(*files), *bytes),
-            FetchEvent::Started { file, size, resumed, .. } => {
-                if self.paused.remove(file) {
-                    self.size += size;
-                }
-                self.running.insert(*file, RunningFile { size: *size, missing: size.saturating_sub(*resumed) });
-                self.bytes += resumed;
-            }
-            FetchEvent::Paused { file, bytes } => {
-                // Counted anew when the file is started again, perhaps with another size.
-                self.bytes = self.bytes.saturating_sub(*bytes);
-                if let Some(running) = self.running.remove(file) {
-                    self.size = self.size.saturating_sub(running.size);
-                    self.paused.insert(*file);
-                }
-            }
-            FetchEvent::Verified { file, bytes } => {
-                let Some(running) = self.running.get_mut(file) else { return };
-                running.missing = running.missing.saturating_sub(*bytes);
-                self.bytes += bytes;
-            }
-            FetchEvent::Finished { file, report } => {
-                if file.is_some_and(|file| self.paused.remove(&file)) {
-                    self.size += report.size;
-                }
-                let running = file.and_then(|file| self.running.remove(&file));
-                let left = running.map_or(report.size, |running| running.missing);
-                // A skipped file was never `Started` or `Verified`: its size is added here.
-                self.bytes +=
-                    if matches!(report.outcome, FileOutcome::Failed(_) | FileOutcome::Aborted(_)) { 0 } else { left };
-                self.unreported_files = self.unreported_files.map(|files| files.saturating_sub(1));
-                // Before the report: a user who reads it may leave at once, and must not be warned.
-                if self.unreported_files.is_none_or(|files| files == 0) {
-                    self.send(BackgroundEvent::AllFilesReported(self.number));
-                }
-                self.finished(report);
-            }
-            FetchEvent::AwaitingRehash { name } => {
-                self.note(format!(
-                    "{} changed or grew at the source and is being hashed again there",
-                    name_encoding::display_name(name)
-                ));
-            }
-            FetchEvent::SourceJoined { user } => self.note(format!("{user} has the same and is asked as well")),
-            FetchEvent::SourceUnavailable { user, why } => {
-                self.note(format!("{user} is not asked: {}", safe_line(why)));
-            }
-            FetchEvent::SourceLost { user, why } => {
-                self.note(format!("{user} went offline ({}); retrying", safe_line(why)));
-            }
-            FetchEvent::Silent { user, time } => self.note(format!("{}; retrying", silent_words(user, *time))),
-            FetchEvent::Slow { user, slowdown, seeks } => self.note(slow_words(user, *slowdown, *seeks)),
-            FetchEvent::SourceReturned { user } => self.note(format!("{user} is back")),
-            FetchEvent::SourceBanned { user, why } => {
-                let what = format!("{user} {}: fetching nothing more from {user}", safe_line(why));
-                self.send(BackgroundEvent::Problem(what));
-            }
-            FetchEvent::Connecting { .. }
-            | FetchEvent::SourceConnected { .. }
-            | FetchEvent::VersionChosen { .. }
-            | FetchEvent::Checking { .. }
-            | FetchEvent::Opened { .. }
-            | FetchEvent::ContentChanged { .. }
-            | FetchEvent::AwaitingReader { .. }
-            | FetchEvent::OutdatedRemoved { .. }
-            | FetchEvent::CollidingNames { .. } => {}
-        }
-    }
-
-    fn broken_off(&self, request: &FetchRequest) -> InterruptedFetch {
-        let names: Vec<&str> = request.names.iter().map(|asked| asked.text.as_str()).collect();
-        InterruptedFetch { from: request.from.clone(), name: names.join(" "), bytes: self.bytes, size: self.size }
-    }
-
-    fn finished(&self, report: &FileReport) {
-        let name = name_encoding::display_name(&report.name).into_owned();
-        let bytes = format_size(report.size);
-        match &report.outcome {
-            FileOutcome::Done(path) => {
-                self.note(format!("{name}: {bytes} fetched and verified, in {}", path_text(path)));
-            }
-            FileOutcome::Renamed(path) => {
-                self.note(format!("{name}: {bytes} fetched and verified, in {} (the name was taken)", path_text(path)));
-            }
-            FileOutcome::Skipped(path) => self.note(format!("{name} exists already: {}", path_text(path))),
-            FileOutcome::Streamed => {}
-            // The event at the end of the fetch says it once for all files.
-            FileOutcome::Aborted(_) => {}
-            FileOutcome::Failed(error) => self.send(BackgroundEvent::Problem(format!("{name}: {error}"))),
-        }
-    }
-
-    fn note(&self, text: String) {
-        self.send(BackgroundEvent::Note(text));
-    }
-
-    fn send(&self, told: BackgroundEvent) {
-        // The view is gone when nobody listens.
-        let _ = self.events.send(told);
-    }
-}
-
-impl InterruptedFetch {
-    /// Returns the line for a view that stays open.
-    pub(super) fn view_notice(&self) -> String {
-        let name = name_encoding::display_name(&self.name);
-        format!("{name}: stopped, {}; /get {name} resumes it", self.kept_share())
-    }
-
-    /// Returns the line for a view that has ended.
-    pub(super) fn exit_notice(&self) -> String {
-        format!(
-            "{}: {}; `{}` resumes it",
-            name_encoding::display_name(&self.name),
-            self.kept_share(),
-            resume_command(&self.from, &self.name)
-        )
-    }
-
-    fn kept_share(&self) -> String {
-        // In 128 bits: the product of a large size overflows 64.
-        match u128::from(self.bytes) * 100 / u128::from(self.size.max(1)) {
-            0 if self.bytes == 0 => "nothing was downloaded yet".to_owned(),
-            percent => format!("{percent} % kept"),
-        }
-    }
-}
-
-/// Returns the command line that resumes a fetch.
-fn resume_command(from: &ShareOrigin, name: &str) -> String {
-    safe_line(&format!("peer fetch {}", shell_quote(&[&from.to_string(), name]))).into_owned()
-}
-
-fn path_text(path: &Path) -> String {
-    safe_path(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_is_started_again_counts_once() {
-        let mut words = FetchEventTranslator::new(1, mpsc::unbounded_channel().0);
-        let (owner, name) = ("bob".parse().unwrap(), "film.mkv".parse().unwrap());
-        let started = |size, resumed| FetchEvent::Started { file: 0, owner: &owner, name: &name, size, resumed };
-        words.handle_event(&FetchEvent::Resolved { files: 2, bytes: 150 });
-        words.handle_event(&started(100, 10));
-        words.handle_event(&FetchEvent::Verified { file: 0, bytes: 20 });
-        words.handle_event(&FetchEvent::Paused { file: 0, bytes: 30 });
-        assert_eq!((words.bytes, words.size), (0, 50));
-        words.handle_event(&started(200, 0));
-        words.handle_event(&FetchEvent::Verified { file: 0, bytes: 70 });
-        assert_eq!((words.bytes, words.size), (70, 250));
-    }
-
-    #[test]
-    fn what_is_kept_is_said_and_how_to_go_on() {
-        let broken = |name: &str, bytes, size| InterruptedFetch {
-            from: "bob".parse().unwrap(),
-            name: name.to_owned(),
-            bytes,
-            size,
-        };
-        let big = broken("share/big.bin", 12, 100);
-        assert_eq!(big.view_notice(), "share/big.bin: stopped, 12 % kept; /get share/big.bin resumes it");
-        assert_eq!(big.exit_notice(), "share/big.bin: 12 % kept; `peer fetch bob share/big.bin` resumes it");
-        let odd = broken("it's $(mine)", 0, 0).exit_notice();
-        assert!(odd.ends_with(r"`peer fetch bob 'it'\''s $(mine)'` resumes it"), "{odd}");
-        assert!(odd.contains("nothing was downloaded yet"));
     }
 }

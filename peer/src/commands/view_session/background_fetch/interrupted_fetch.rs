@@ -1,0 +1,72 @@
+//! A fetch that the user of a view stopped, and how to go on with it.
+
+use shared::names::name_encoding;
+use shared::safe_text::safe_line;
+
+use crate::engine::ShareOrigin;
+use crate::util::shell_words::shell_quote;
+
+/// A fetch that the user stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::commands::view_session) struct InterruptedFetch {
+    /// The user or the room that it fetched from.
+    pub(in crate::commands::view_session) from: ShareOrigin,
+    /// The names that were asked for, separated by spaces.
+    pub(in crate::commands::view_session) name: String,
+    /// Verified bytes on disk.
+    pub(in crate::commands::view_session) bytes: u64,
+    /// Bytes of all files; 0 if not yet known.
+    pub(in crate::commands::view_session) size: u64,
+}
+
+impl InterruptedFetch {
+    /// Returns the line for a view that stays open.
+    pub(in crate::commands::view_session) fn view_notice(&self) -> String {
+        let name = name_encoding::display_name(&self.name);
+        format!("{name}: stopped, {}; /get {name} resumes it", self.kept_share())
+    }
+
+    /// Returns the line for a view that has ended.
+    pub(in crate::commands::view_session) fn exit_notice(&self) -> String {
+        format!(
+            "{}: {}; `{}` resumes it",
+            name_encoding::display_name(&self.name),
+            self.kept_share(),
+            resume_command(&self.from, &self.name)
+        )
+    }
+
+    fn kept_share(&self) -> String {
+        // In 128 bits: the product of a large size overflows 64.
+        match u128::from(self.bytes) * 100 / u128::from(self.size.max(1)) {
+            0 if self.bytes == 0 => "nothing was downloaded yet".to_owned(),
+            percent => format!("{percent} % kept"),
+        }
+    }
+}
+
+/// Returns the command line that resumes a fetch.
+pub(super) fn resume_command(from: &ShareOrigin, name: &str) -> String {
+    safe_line(&format!("peer fetch {}", shell_quote(&[&from.to_string(), name]))).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_said_and_how_to_go_on() {
+        let broken = |name: &str, bytes, size| InterruptedFetch {
+            from: "bob".parse().unwrap(),
+            name: name.to_owned(),
+            bytes,
+            size,
+        };
+        let big = broken("share/big.bin", 12, 100);
+        assert_eq!(big.view_notice(), "share/big.bin: stopped, 12 % kept; /get share/big.bin resumes it");
+        assert_eq!(big.exit_notice(), "share/big.bin: 12 % kept; `peer fetch bob share/big.bin` resumes it");
+        let odd = broken("it's $(mine)", 0, 0).exit_notice();
+        assert!(odd.ends_with(r"`peer fetch bob 'it'\''s $(mine)'` resumes it"), "{odd}");
+        assert!(odd.contains("nothing was downloaded yet"));
+    }
+}
