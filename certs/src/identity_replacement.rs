@@ -81,8 +81,7 @@ impl IdentityReplacement {
             remove_if_exists(&new)?;
             secret_storage::create_private(&self.folder, NEW_IDENTITY_FILE, &self.pem)?;
         }
-        // A second name instead of a rename: `path` never lacks a file, and the rename below replaces it
-        // atomically.
+        // A second name instead of a rename: `path` never lacks a file, and the rename below replaces it atomically.
         let aside = back_up_file(&path).map_err(secret_storage::io_error_at(&path))?;
         fs::rename(&new, &path)
             // The rename must survive a power loss: others know the new key already.

@@ -150,8 +150,7 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 
 /// Returns true for errors of an operation that the file system doesn't have.
 pub(crate) fn is_unsupported(error: &io::Error) -> bool {
-    // Linux reports missing hard links as EPERM (link(2)) and folders that can't be synced as EINVAL
-    // (fsync(2)).
+    // Linux reports missing hard links as EPERM (link(2)) and folders that can't be synced as EINVAL (fsync(2)).
     use io::ErrorKind::{InvalidInput, PermissionDenied, TooManyLinks, Unsupported};
     matches!(error.kind(), Unsupported | PermissionDenied | InvalidInput | TooManyLinks)
 }

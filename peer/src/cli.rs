@@ -62,8 +62,7 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(async {
         // First: Ctrl-C at a password prompt must not leave the terminal without echo.
         let signals = ExitSignals::install()?;
-        // With a handler installed, a write over the file size limit fails with EFBIG instead of ending the
-        // process.
+        // With a handler installed, a write over the file size limit fails with EFBIG instead of ending the process.
         let _over_the_limit = signal(SignalKind::from_raw(SIGXFSZ));
         tokio::select! {
             result = command.run(&context) => result,

@@ -59,8 +59,7 @@ pub struct FrameDecoder {
 impl FrameDecoder {
     /// Adds bytes from the stream.
     pub fn extend(&mut self, bytes: &[u8]) {
-        // Returned frames are dropped here and not in `next_frame`: one move per read instead of one per
-        // frame.
+        // Returned frames are dropped here and not in `next_frame`: one move per read instead of one per frame.
         if self.start > 0 {
             self.buffer.drain(..self.start);
             self.start = 0;
@@ -78,8 +77,7 @@ impl FrameDecoder {
             return Ok(None);
         };
         let len = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).unwrap_or(usize::MAX);
-        // Checked before the body arrives, so a hostile prefix can't make the reader buffer more than a
-        // frame.
+        // Checked before the body arrives, so a hostile prefix can't make the reader buffer more than a frame.
         if len > MAX_FRAME_BYTES {
             return Err(FrameError::TooLarge(len));
         }

@@ -206,8 +206,7 @@ impl JsonScanner {
                 return Err(ScanError::TooDeep { limit: self.max_depth });
             }
             (StringState::Outside, b'{' | b'[') => (depth + 1, string),
-            // Kinds of brackets aren't matched: the parser rejects a wrong one, and the object's end is the
-            // same.
+            // Kinds of brackets aren't matched: the parser rejects a wrong one, and the object's end is the same.
             (StringState::Outside, b'}' | b']') if depth == 1 => return Ok(None),
             (StringState::Outside, b'}' | b']') => (depth - 1, string),
             (StringState::Outside | StringState::Inside, _) => (depth, string),

@@ -1,10 +1,9 @@
 //! Slots for connections, bounded in total, for one address and for one IPv6 network.
 //!
 //! A connection with a login reserves its slot, up to a number for each user, origin and network, and never all slots.
-//! When no slot is free, one without a reservation is evicted for the newcomer: the longest idle one of the
-//! address that holds most, if the newcomer's address holds fewer; else one that has been idle for
-//! `EVICTION_IDLE_TIME`. So a few addresses with many connections can't keep others out, and connections that are
-//! merely slow are not evicted.
+//! When no slot is free, one without a reservation is evicted for the newcomer: the longest idle one of the address
+//! that holds most, if the newcomer's address holds fewer; else one that has been idle for `EVICTION_IDLE_TIME`. So a
+//! few addresses with many connections can't keep others out, and connections that are merely slow are not evicted.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|

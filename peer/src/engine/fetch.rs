@@ -87,8 +87,7 @@ pub async fn fetch(
         never = source_dialer::watch_chat_activity(&dialer) => match never {},
     };
     let interrupted = matches!(ended.error, Some(Error::Interrupted));
-    // One place for all outcomes: links must not outlive the
-    // fetch, and the code tells the sources why they end.
+    // One place for all outcomes: links must not outlive the fetch, and the code tells the sources why they end.
     dialer.close_all(if interrupted { PeerErrorCode::Cancelled } else { PeerErrorCode::Done }).await;
     ended
 }

@@ -55,8 +55,7 @@ pub async fn run(
             Some(ended) = hooks.running.join_next_with_id() => hooks.handle_exit(ended),
             event = events.recv() => match event {
                 Ok(event) => hooks.handle_event(event),
-                // The missed messages are all in the history: a flood of one user takes no hook from the
-                // others.
+                // The missed messages are all in the history: a flood of one user takes no hook from the others.
                 Err(broadcast::error::RecvError::Lagged(_)) => if let Err(why) = hooks.catch_up().await {
                     tracing::error!("the hook doesn't hear what it missed: {why}");
                 },
@@ -253,8 +252,7 @@ async fn run_hook(argv: Vec<String>, home: PathBuf, from: UserName, occasion: Ho
         .env("VIZINHO_FROM", from.as_str())
         .env("VIZINHO_HOME", home)
         .stdin(Stdio::piped())
-        // Unread output in a pipe would block the hook; on the node's terminal it would mix with the node's
-        // lines.
+        // Unread output in a pipe would block the hook; on the node's terminal it would mix with the node's lines.
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)

@@ -90,8 +90,7 @@ impl PartialState {
     pub(super) fn write(&self, file: &File, hash: &ContentHash, layout: &GroupLayout) -> io::Result<()> {
         let bytes = self.to_bytes(hash, layout);
         file.write_all_at(&bytes, 0)?;
-        // The new state is written first, so that the file is only ever cut: extending a file is slow on some
-        // systems.
+        // The new state is written first, so that the file is only ever cut: extending a file is slow on some systems.
         if file.metadata()?.len() == bytes.len() as u64 { Ok(()) } else { file.set_len(bytes.len() as u64) }
     }
 }

@@ -147,8 +147,7 @@ fn listed_target(entry: &ListedPeer, local: Option<SocketAddr>) -> Result<(DialT
         return Err(Error::Unreachable(entry.user.clone()));
     }
     let addresses = dial_order(&named, &sys::local_addresses(), local);
-    // Only the address that the tracker itself saw is evidence: one that was merely named may be another
-    // machine's.
+    // Only the address that the tracker itself saw is evidence: one that was merely named may be another machine's.
     let seen = entry.port.map(|port| SocketAddr::new(entry.ip, port));
     // `dial_order` adds our interface as a scope, which the tracker doesn't know.
     let observed = addresses.iter().copied().find(|address| Some(without_scope(*address)) == seen);

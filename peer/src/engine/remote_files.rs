@@ -35,8 +35,7 @@ async fn list_lookalikes(
     if !files.is_empty() || prefix.is_empty() {
         return Ok(files);
     }
-    // Invisible characters may stand anywhere, even in front: only the whole list can be searched for
-    // lookalikes.
+    // Invisible characters may stand anywhere, even in front: only the whole list can be searched for lookalikes.
     let mut files = list_files(shares, "").await?;
     let key = matching_key(prefix);
     files.retain(|file| file.as_ref().is_ok_and(|file| matching_key(file.name.as_str()).starts_with(&*key)));

@@ -67,8 +67,7 @@ pub async fn login(
             to_bind.discard()?;
             return Err(error.into());
         }
-        // After a lost reply the account may be bound already: keep the new key, which the next attempt shows
-        // again.
+        // After a lost reply the account may be bound already: keep the new key, which the next attempt shows again.
         reply => drop(reply?),
     }
     if let Some(aside) = to_bind.commit()? {

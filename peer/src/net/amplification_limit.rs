@@ -54,8 +54,7 @@ impl AmplificationLimiter {
     pub(super) fn note_dial(&self, address: SocketAddr, now: Instant) -> bool {
         let mut dialled = self.dialled();
         let address = without_scope(address);
-        // Expired entries are removed only when the map is full: doing it on each dial would scan the whole
-        // map.
+        // Expired entries are removed only when the map is full: doing it on each dial would scan the whole map.
         if dialled.len() >= ADDRESSES && !dialled.contains_key(&address) {
             dialled.retain(|_, sent| sent.expires_at > now);
         }

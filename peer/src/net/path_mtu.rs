@@ -72,8 +72,7 @@ fn first_hop_problem(ip: IpAddr) -> Option<PathMtuProblem> {
     let mtu = sys::route_mtu(ip).filter(|mtu| *mtu < needed)?;
     let source = sys::route_source((ip, DISCARD_PORT).into())?;
     let interface = sys::local_addresses().into_iter().find(|local| local.ip == source)?.interface;
-    // The route's MTU includes what a router on the way has reported; then the interface itself is wide
-    // enough.
+    // The route's MTU includes what a router on the way has reported; then the interface itself is wide enough.
     let is_wide = sys::interface_mtu(&interface).is_some_and(|own| own >= needed);
     Some(if is_wide {
         PathMtuProblem::AlongPath { ip, needed }

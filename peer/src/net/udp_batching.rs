@@ -206,8 +206,7 @@ impl AsyncUdpSocket for BatchingSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        // On loopback, ten packets of 32,000 bytes were cold in the cache before the fifth call sent the
-        // last.
+        // On loopback, ten packets of 32,000 bytes were cold in the cache before the fifth call sent the last.
         self.inner.max_transmit_segments().min(self.segments_per_call.load(Ordering::Relaxed))
     }
 

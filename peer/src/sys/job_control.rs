@@ -114,8 +114,7 @@ pub fn allow_termination_while_stopped() -> io::Result<()> {
         if is_signal_ignored(signal) {
             continue;
         }
-        // Handlers run in the order of registration: the flag is set before the default action stops the
-        // process.
+        // Handlers run in the order of registration: the flag is set before the default action stops the process.
         flag::register(signal, stopped.clone())?;
         flag::register_conditional_default(signal, always.clone())?;
     }

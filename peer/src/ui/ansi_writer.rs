@@ -33,8 +33,7 @@ pub(super) fn write_line(out: &mut impl Write, line: &Line<'_>, columns: usize) 
 
 /// Writes text in its style and resets the style; control characters in it are made visible.
 pub(super) fn write_styled(out: &mut impl Write, text: &str, style: Style) -> io::Result<()> {
-    // Checks for controls only: parts of a word may begin or end with a joiner, which `safe_line` would
-    // replace.
+    // Checks for controls only: parts of a word may begin or end with a joiner, which `safe_line` would replace.
     let moves = |c: char| c.is_control() || is_bidi_control(c);
     let text = if text.contains(moves) { safe_line(text) } else { text.into() };
     let codes = sgr_codes(style);

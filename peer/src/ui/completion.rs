@@ -95,8 +95,7 @@ fn complete_word<'a>(
     let Some(first) = fitting.first() else { return CompletionResult::NoMatch };
     let common = fitting.iter().fold(*first, |common, one| common_start(common, one));
     let is_only = fitting.len() == 1;
-    // Compared as keys: a beginning that only differs in its normal form would replace text and complete
-    // nothing.
+    // Compared as keys: a beginning that only differs in its normal form would replace text and complete nothing.
     if !is_only && (common.len() == start.len() || matching_key(common).len() <= key.len()) {
         return CompletionResult::Several(fitting.into_iter().map(str::to_owned).collect());
     }

@@ -187,8 +187,7 @@ impl MessageComposer {
 
     fn command(&mut self, command: SlashCommand, with: UserName) -> ComposerAction {
         ComposerAction::Command(match command {
-            // `/get 12` before anything was listed: the numbers are assigned by the list, so it is requested
-            // first.
+            // `/get 12` before anything was listed: the numbers are assigned by the list, so it is requested first.
             SlashCommand::Get(Some(which)) if !self.is_listed && self.files.is_unknown_number(&which) => {
                 self.deferred_get = Some(which);
                 ViewCommand::ListFiles { user: with, prefix: String::new() }

@@ -71,8 +71,7 @@ impl<W: Write> InlineScreen<W> {
         self.clear()?;
         for row in rows {
             ansi_writer::write_line(&mut self.out, &row.line, self.size.width.into())?;
-            // A continued row is wrapped by the terminal, which then treats both rows as one line when it is
-            // copied.
+            // A continued row is wrapped by the terminal, which then treats both rows as one line when it is copied.
             if !row.continues {
                 self.out.write_all(b"\r\n")?;
             }

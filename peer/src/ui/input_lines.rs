@@ -34,8 +34,7 @@ pub fn spawn_line_reader() -> io::Result<mpsc::Receiver<io::Result<InputLine>>> 
     let (lines, receiver) = mpsc::channel(MAX_QUEUED_LINES);
     let input = io::stdin();
     if job_control::is_controlled_by_others(input.as_fd(), input.is_terminal()) {
-        // A read from the background would stop this process (SIGTTIN), and its node with it: treat it as no
-        // input.
+        // A read from the background would stop this process (SIGTTIN), and its node with it: treat it as no input.
         return Ok(receiver);
     }
     let charset = Charset::of_locale(&locale());

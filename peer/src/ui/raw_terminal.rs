@@ -43,15 +43,13 @@ impl RawTerminal {
         command_output::hold_stderr();
         let view = std::thread::current().id();
         let previous = std::panic::take_hook();
-        // A panic message printed in raw mode would be lost in the view: the hook restores the terminal
-        // first.
+        // A panic message printed in raw mode would be lost in the view: the hook restores the terminal first.
         std::panic::set_hook(Box::new(move |panic| {
             if std::thread::current().id() == view {
                 leave_raw_mode(kind);
                 previous(panic);
             } else {
-                // Another thread panicked: the view goes on, and the owner of that thread reports the
-                // failure.
+                // Another thread panicked: the view goes on, and the owner of that thread reports the failure.
                 command_output::write_stderr_line(&panic.to_string());
             }
         }));
@@ -116,8 +114,7 @@ pub(super) fn terminal_size() -> Size {
 /// Restores the terminal from any state, for a process that is about to exit.
 pub fn restore_terminal() {
     if job_control::is_in_background() {
-        // Another process has the terminal; a change of its settings from the background would stop this one
-        // (SIGTTOU).
+        // Another process has the terminal; a change of its settings from the background would stop this one (SIGTTOU).
         IS_VIEW_ACTIVE.store(false, Ordering::SeqCst);
         return;
     }
@@ -140,8 +137,7 @@ fn leave_raw_mode(kind: ScreenKind) {
         return;
     }
     if job_control::is_in_background() {
-        // Another process has the terminal; a change of its settings from the background would stop this one
-        // (SIGTTOU).
+        // Another process has the terminal; a change of its settings from the background would stop this one (SIGTTOU).
         command_output::release_stderr();
         return;
     }
@@ -167,8 +163,7 @@ impl TerminalBuffer {
             return Ok(());
         }
         let mut out = io::stdout().lock();
-        // Bypasses standard output's line buffer, which would write whole lines first and the last, partial
-        // row later.
+        // Bypasses standard output's line buffer, which would write whole lines first and the last, partial row later.
         let put = out.flush().and_then(|()| File::from(out.as_fd().try_clone_to_owned()?).write_all(&drawn));
         drawn.clear();
         job_control::clear_stopped();

@@ -34,8 +34,7 @@ impl ConfigReloader {
                 Ok(new) => {
                     let (now, later) = changed_keys(&current, &new.values(), &begun_with.values());
                     self.apply(&new, &now, &later);
-                    // Changes are reported against the last reload, those that need a restart against the
-                    // start.
+                    // Changes are reported against the last reload, those that need a restart against the start.
                     current = new.values();
                 }
                 Err(why) => error!(why = %why.to_string().trim(), "SIGHUP: the configuration stays as it was"),

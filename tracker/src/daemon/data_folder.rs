@@ -82,8 +82,7 @@ impl DataFolder {
                 warn!(path = %safe_path(path), "others may look into the data folder: give the tracker one of its own");
             }
         }
-        // SQLite uses another kind of lock (`fcntl`) than the folder (`flock`): a file system may lack one of
-        // them.
+        // SQLite uses another kind of lock (`fcntl`) than the folder (`flock`): a file system may lack one of them.
         if let Some(why) = sqlite_file::locking_error(path) {
             return Err(DataFolderError::NoLocks { path: path.to_owned(), why });
         }

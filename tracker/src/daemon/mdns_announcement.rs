@@ -1,8 +1,7 @@
 //! The announcement of the tracker on the local network, by mDNS as `_vizinho._tcp.local.`.
 //!
-//! TXT: `v` is the protocol's version, `fp` the fingerprint of the tracker's certificate. Both are hints without
-//! proof: a peer pins the key that it chose. Nothing waits for the announcement, and its failure doesn't stop the
-//! tracker.
+//! TXT: `v` is the protocol's version, `fp` the fingerprint of the tracker's certificate. Both are hints without proof:
+//! a peer pins the key that it chose. Nothing waits for the announcement, and its failure doesn't stop the tracker.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -72,8 +72,7 @@ impl TrackerSettings {
             .map(|arg| {
                 let id = arg.get_id().as_str();
                 let origin = match matches.value_source(id) {
-                    // First: the file's values were passed as options, which clap takes for the command
-                    // line's.
+                    // First: the file's values were passed as options, which clap takes for the command line's.
                     _ if from_file.iter().any(|key| key == id) => "configuration file",
                     Some(ValueSource::CommandLine) => "command line",
                     Some(ValueSource::EnvVariable) => "environment",

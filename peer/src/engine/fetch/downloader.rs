@@ -169,8 +169,7 @@ impl StreamDownloader<'_> {
             self.stream = None;
         }
         if self.in_flight.len() > MAX_REQUESTS_AHEAD / 2 {
-            // Refilled at half, so that many small files are requested
-            // in batches, which the source opens in one go.
+            // Refilled at half, so that many small files are requested in batches, which the source opens in one go.
             return Ok(());
         }
         let mut ahead: u64 = self.in_flight.iter().map(|work| self.bytes_of(work)).sum();
@@ -273,8 +272,7 @@ impl StreamDownloader<'_> {
         let layout = job.layout;
         let described = manifest_header(answer, &job.stat.hash, &layout);
         if described.is_none() && *self.link.user() != job.owner {
-            // Not a proof against this source: the owner's description,
-            // which every job rests on, may be the wrong one.
+            // Not a proof against this source: the owner's description, which every job rests on, may be the wrong one.
             self.in_flight.pop_front();
             self.context.plan.lock().return_work(self.source, &WorkItem::Manifest(file));
             self.report_unavailable(
@@ -319,8 +317,7 @@ impl StreamDownloader<'_> {
             let len = usize::try_from(layout.group_len(group)).unwrap_or(usize::MAX);
             let bytes = self.read_bytes(self.context.writer.buffer(len), len).await?;
             self.context.plan.lock().group_delivered(self.source, file, group, Instant::now());
-            // From here on the group is the writer's; only the rest
-            // of the run could still have to be returned.
+            // From here on the group is the writer's; only the rest of the run could still have to be returned.
             match self.in_flight.front_mut() {
                 Some(WorkItem::Run { start, .. }) if group + 1 < end => *start = group + 1,
                 _ => {
@@ -344,8 +341,7 @@ impl StreamDownloader<'_> {
             };
             bytes.extend_from_slice(&chunk);
             self.stall_detector.record_progress(chunk.len());
-            // After the bytes are here: a bucket in debt delays the
-            // next read, and flow control delays the source.
+            // After the bytes are here: a bucket in debt delays the next read, and flow control delays the source.
             self.context.apply_rate_limit(chunk.len(), self.stall_detector).await;
         }
         Ok(bytes)

@@ -297,8 +297,7 @@ impl<'a> FetchDriver<'a> {
         }
         let link = match self.links.get(user) {
             Some(link) if !link.is_closed() => link.clone(),
-            // A lost owner costs the timeout once; each further file
-            // gets one second and not the whole wait again.
+            // A lost owner costs the timeout once; each further file gets one second and not the whole wait again.
             _ => self.dialer.reconnect(user, std::mem::take(timeout).max(Duration::from_secs(1))).await?,
         };
         self.links.insert(user.clone(), link.clone());

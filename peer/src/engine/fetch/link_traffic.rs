@@ -119,14 +119,12 @@ impl StallDetector {
 
     /// Waits until `bytes` more may be taken from `bucket`.
     pub(super) async fn throttle(&self, bucket: &Mutex<TokenBucket>, bytes: usize) {
-        // No pause is counted without contention: during a pause, the
-        // other streams don't blame the source for silence.
+        // No pause is counted without contention: during a pause, the other streams don't blame the source for silence.
         let mut bucket = match bucket.try_lock() {
             Ok(bucket) => bucket,
             Err(_) => self.pause_during(bucket.lock()).await,
         };
-        // The lock is held while sleeping: one stream after the other
-        // pays for its bytes, so that the rate is shared.
+        // The lock is held while sleeping: one stream after the other pays for its bytes, so that the rate is shared.
         let wait = bucket.consume(bytes, Instant::now().into_std());
         if !wait.is_zero() {
             self.pause_during(tokio::time::sleep(wait)).await;
@@ -174,8 +172,7 @@ impl StallTimer<'_> {
             let begun = Instant::now();
             let came = tokio::time::timeout(POLL_INTERVAL, due.as_mut()).await;
             let (signs_now, pauses_now) = self.counters();
-            // A pause anywhere on the link may have closed the
-            // window, so silence during it is not the source's.
+            // A pause anywhere on the link may have closed the window, so silence during it is not the source's.
             let slowed = pauses_now != pauses || self.detector.paused_now.load(Ordering::Relaxed) > 0;
             if !slowed {
                 self.waited += begun.elapsed();

@@ -59,8 +59,7 @@ pub(super) async fn resolve_names(
     for name in names {
         match resolve_name(shares, name, timeout, report).await {
             Ok(mut found) => {
-                // A source without stand-ins means every name literally,
-                // even one that looks like a stand-in here.
+                // A source without stand-ins means every name literally, even one that looks like a stand-in here.
                 if !shares.link.has_capability(RAW_NAMES_CAPABILITY) && name.local.is_none() {
                     found.make_names_literal();
                 }
@@ -226,8 +225,7 @@ async fn find_lookalikes(
     // A name that is a stand-in is displayed decoded, so the typed text is compared with both forms.
     let is_meant = |name: &str| matching_key(name) == key || display_name(name) == folder;
     let (mut names, mut folders) = (Vec::new(), BTreeSet::new());
-    // All names are compared: an invisible character may stand
-    // anywhere, even at the start, so no prefix is safe.
+    // All names are compared: an invisible character may stand anywhere, even at the start, so no prefix is safe.
     for stat in list_files(shares, "").await?.into_iter().flatten() {
         if folder.len() == text.len() && is_meant(stat.name.as_str()) {
             names.push(stat.name);

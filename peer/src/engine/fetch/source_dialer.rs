@@ -64,8 +64,7 @@ pub(super) struct SourceFiles {
 }
 
 impl ConnectedSource {
-    /// Builds a source of these files. It is asked about the
-    /// `unsure` ones, which it may still be fetching itself.
+    /// Builds a source of these files. It is asked about the `unsure` ones, which it may still be fetching itself.
     pub(super) async fn query(
         link: Link,
         mut files: HashSet<FileNo>,
@@ -113,8 +112,7 @@ impl SourceDialer {
 
     /// Sets whether bulk data is throttled because a chat is active, on open links and future ones.
     pub(super) fn throttle_bulk(&self, room: bool) {
-        // Locked before the flag is set: a link dialled meanwhile
-        // is either in the list or reads the new flag.
+        // Locked before the flag is set: a link dialled meanwhile is either in the list or reads the new flag.
         let links = self.links();
         self.chat_priority.set_active(room);
         self.endpoint.throttle_bulk(room);

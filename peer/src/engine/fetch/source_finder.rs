@@ -95,8 +95,7 @@ impl SourceFinder {
     pub(super) async fn run(mut self) {
         let mut missed = HashSet::new();
         loop {
-            // Read before the search: a loss during it raises the
-            // count, and is answered only by the next search.
+            // Read before the search: a loss during it raises the count, and is answered only by the next search.
             let wanted = *self.searches_requested.borrow_and_update();
             let due = self.files_worth_searching(wanted);
             if !due.is_empty() {
@@ -113,8 +112,7 @@ impl SourceFinder {
 
     /// Returns the files that are worth a search, the largest first.
     fn files_worth_searching(&self, wanted: u64) -> Vec<FileNo> {
-        // Named users are asked once in any case, even if all files
-        // are settled: an unreachable one is reported.
+        // Named users are asked once in any case, even if all files are settled: an unreachable one is reported.
         let is_first = wanted == 1 && !self.named_users().is_empty();
         let mut due: Vec<FileNo> = {
             let plan = self.context.plan.lock();
@@ -178,8 +176,7 @@ impl SourceFinder {
             let sought = match called {
                 Ok(found) if found.has.files.is_empty() => {
                     found.link.close(PeerErrorCode::Done);
-                    // A catalogue entry that is out of date is no news for
-                    // the user; a named user without the files is.
+                    // A catalogue entry that is out of date is no news for the user; a named user without the files is.
                     if !named || !missed.insert(user.clone()) {
                         continue;
                     }

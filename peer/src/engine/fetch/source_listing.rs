@@ -53,8 +53,7 @@ pub(super) async fn stat_file(
     loop {
         let pause = backoff.next_delay();
         match link.request(&PeerRequest::Stat { name: name.clone(), room }).await {
-            // Only the name that was asked for: an answer about
-            // another file could place it under the wrong name.
+            // Only the name that was asked for: an answer about another file could place it under the wrong name.
             Ok(PeerReply::Stat(stat)) if stat.name == *name => return Ok(Some(stat)),
             Err(StreamError::Refused { code: PeerErrorCode::NotFound, .. }) => return Ok(None),
             Err(StreamError::Refused { code: PeerErrorCode::Stale, .. }) if Instant::now() + pause < until => {
@@ -112,8 +111,7 @@ pub(in crate::engine) async fn list_files(
         if all.len() > MAX_FILES {
             return Err(failed(StreamError::Unexpected("a list that isn't what was asked for")));
         }
-        // An empty page isn't the end, since shares may be gone from
-        // the disk there; but its cursor must advance.
+        // An empty page isn't the end, since shares may be gone from the disk there; but its cursor must advance.
         empty_pages = if is_empty { empty_pages + 1 } else { 0 };
         let advanced = !is_empty || empty_pages <= MAX_EMPTY_PAGES && next > cursor;
         cursor.clone_from(&next);

@@ -221,8 +221,7 @@ impl WriterHandle {
         let kept = self.buffers.0.lock().pop();
         let mut buffer = kept.unwrap_or_default();
         buffer.clear();
-        // A source may claim any file size, and the group size follows
-        // from it: memory grows with the bytes that come.
+        // A source may claim any file size, and the group size follows from it: memory grows with the bytes that come.
         buffer.reserve_exact(len.min(RESERVED_BYTES));
         buffer
     }

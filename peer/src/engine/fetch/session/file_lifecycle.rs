@@ -145,8 +145,7 @@ impl FetchSession<'_> {
             WriterEvent::GroupCorrupt { file, group, source } => {
                 let name = self.shown_name(file);
                 {
-                    // One lock for both: between them, a downloader could
-                    // ask the same source for the group again.
+                    // One lock for both: between them, a downloader could ask the same source for the group again.
                     let mut plan = self.round.plan.lock();
                     plan.group_corrupt(file, group);
                     plan.ban_source(source);

@@ -231,8 +231,7 @@ impl FetchSession<'_> {
     fn fail_stranded_file(&mut self, file: FileNo) {
         let Some(owner) = self.owner_of(file).cloned() else { return };
         let refusal = self.round.refusals.remove(&file);
-        // Bytes in a stream can't be taken back, so only files on
-        // disk are fetched again in their new version.
+        // Bytes in a stream can't be taken back, so only files on disk are fetched again in their new version.
         if let Some(reason) = refusal.clone().filter(|reason| reason.is_content_changed && !self.in_order) {
             return self.put_aside(file, reason);
         }
@@ -251,8 +250,7 @@ impl FetchSession<'_> {
     /// Has the downloaders of a source started over its newest link.
     fn start_source(&mut self, source: SourceNo) {
         let Some(state) = self.round.source_mut(source) else { return };
-        // Results of downloaders of the previous link, which may
-        // still be on their way, don't match from here on.
+        // Results of downloaders of the previous link, which may still be on their way, don't match from here on.
         state.link_generation += 1;
         state.is_reconnecting = false;
         state.reading = TrafficReading::default();

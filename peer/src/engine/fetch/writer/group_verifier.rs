@@ -73,8 +73,7 @@ struct GroupVerifier<'a> {
 struct NextThreadGone;
 
 pub(super) fn run(context: &WriterContext, jobs: mpsc::Receiver<WriterCommand>, checked: &mpsc::Sender<WriteCommand>) {
-    // Both ends are normal: there are no more commands, or the
-    // next thread is gone, whose panic `join` reports.
+    // Both ends are normal: there are no more commands, or the next thread is gone, whose panic `join` reports.
     let _: Result<(), NextThreadGone> =
         GroupVerifier { context, write_commands: checked, manifests: HashMap::new(), zero_claims: VecDeque::new() }
             .run(jobs);

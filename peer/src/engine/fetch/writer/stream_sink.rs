@@ -102,8 +102,7 @@ impl ReorderBuffer {
             context.buffers.recycle(right.into_buffer());
             return Ok(WriteOutcome::Duplicate);
         }
-        // Without its part of the quota: early groups could hold all of
-        // it, and the group they wait for would get none.
+        // Without its part of the quota: early groups could hold all of it, and the group they wait for would get none.
         self.early_groups.insert(group, right.release_memory());
         self.drain_ready(groups, context, sink)
     }
