@@ -8,6 +8,7 @@
 //! or one where others could read the key, can't hold a profile.
 
 mod audience;
+mod conversation_name;
 mod conversations;
 mod database_file;
 mod folder_trust;
@@ -46,6 +47,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use shared::UserName;
 
 pub use audience::{Audience, InvalidAudience};
+pub use conversation_name::{ConversationName, ConversationNameError};
 pub use conversations::UnreadCount;
 pub use history::HistoryQuery;
 pub use history_removal::{ForgetQuery, ForgetSummary};
@@ -62,7 +64,7 @@ pub use room_store::{DeliveryCount, KnownRoom, LoadedRoom, NewRoomMessage, RoomU
 pub use schema::APPLICATION_ID;
 pub use share_store::{HashedFile, HashedShare, Share, SharePage};
 pub use shared_folders::SharedFolder;
-pub use stored_message::{MessageDirection, MessageState, StoredMessage};
+pub use stored_message::{MessageDirection, MessageState, RoomMessageDetails, StoredMessage};
 
 /// The name of the database in the profile's folder.
 const DATABASE_FILE: &str = "profile.db";

@@ -66,6 +66,7 @@ mod restart;
 mod resume;
 mod room_commands;
 mod room_files;
+mod room_history;
 mod rooms;
 mod seeking;
 mod serving;

@@ -5,17 +5,15 @@ mod interrupted_send;
 pub(super) mod message_sending;
 mod room_sending;
 
-use std::str::FromStr;
-
 use clap::Args;
-use shared::{RoomName, UserName};
+use shared::UserName;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::node_connection::open_node;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::view_session::{self, refuse_in_background};
-use crate::engine::chat::{HistoryQuery, StoredMessage};
+use crate::engine::chat::{ConversationName, HistoryQuery, StoredMessage};
 use crate::engine::node::{NodeApi, NodeLifetime};
 use crate::engine::{Error, LocalUser};
 use crate::profile::Access;
@@ -67,7 +65,7 @@ speak UTF-8. With --plain it reads line by line, and the commands work in a term
 pub(crate) struct ChatArgs {
     /// To whom: a user, or a room as '#lab'.
     #[arg(value_name = "USER|#ROOM")]
-    partner: ChatPartner,
+    partner: ConversationName,
     /// The message; several words are one.
     #[arg(num_args = 1..)]
     text: Option<Vec<String>>,
@@ -76,35 +74,17 @@ pub(crate) struct ChatArgs {
     now: bool,
 }
 
-/// The other side of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum ChatPartner {
-    User(UserName),
-    Room(RoomName),
-}
-
-impl FromStr for ChatPartner {
-    type Err = Box<dyn std::error::Error + Send + Sync>;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text.strip_prefix('#') {
-            Some(room) => Self::Room(room.parse()?),
-            None => Self::User(text.parse()?),
-        })
-    }
-}
-
 pub(super) async fn run(context: &CommandContext, args: ChatArgs) -> Result<(), Error> {
     let ChatArgs { partner, text, now } = args;
     // The shell has split the words: quotes around a message are optional.
     let text = text.map(|words| words.join(" "));
     let me = context.me(Access::Use)?;
     let mut user = match partner {
-        ChatPartner::User(user) => user,
-        ChatPartner::Room(_) if now => {
+        ConversationName::Person(user) => user,
+        ConversationName::Room(_) if now => {
             return Err(Error::Usage("--now is for users: a message to a room is signed and stays".to_owned()));
         }
-        ChatPartner::Room(room) => {
+        ConversationName::Room(room) => {
             return match text {
                 Some(text) => Box::pin(room_sending::send_message(context, &me, &room, &text)).await,
                 None => Box::pin(room_sending::send_lines(context, &me, &room)).await,

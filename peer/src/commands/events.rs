@@ -419,7 +419,8 @@ impl NdjsonSession<'_> {
             let (id, state) = (stored.message.id, stored.state);
             if stored.seq > self.last_seq {
                 self.last_seq = stored.seq;
-                if state.is_queued() {
+                // The delivery of a room's message has events of its own.
+                if state.is_queued() && stored.room.is_none() {
                     self.undelivered.insert(id, stored.seq);
                 }
                 let kind = if stored.message.offer.is_some() { "offer" } else { "message" };

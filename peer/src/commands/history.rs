@@ -10,9 +10,9 @@ use shared::account_name::{shell_operand, speaker_label};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::password_prompt::ask_yes_no;
-use super::user_resolution::{LookupScope, require_known_user, resolve_arguments};
+use super::user_resolution::{require_known_user, resolve_conversation};
 use super::value_parsers::count;
-use crate::engine::chat::{HistoryQuery, MessageDirection, MessageState, StoredMessage};
+use crate::engine::chat::{ConversationName, HistoryQuery, MessageDirection, MessageState, StoredMessage};
 use crate::engine::{Error, LocalUser, now_ms, run_blocking};
 use crate::profile::{Access, ForgetQuery};
 use crate::ui::{date_and_time, exact_duration, format_size, message_json, message_line, parse_age};
@@ -22,6 +22,7 @@ const HELP: CommandHelp = CommandHelp {
 Examples:
   peer history bob --since 2d --limit 20
   peer history --search orcam
+  peer history '#lab' --since 2d
   peer history --forget --older 90d",
     notes: "\
 --search looks for words that begin so, whatever case and accents: orcam finds Orçamento.
@@ -34,8 +35,9 @@ doesn't come back. --keep 90d has `peer serve` do so once a day, --keep all neve
 #[derive(Debug, Args)]
 #[command(after_help = HELP.examples, after_long_help = HELP.long())]
 pub(crate) struct HistoryArgs {
-    /// With whom [default: everybody].
-    user: Option<UserName>,
+    /// With whom, or of which room ('#lab') [default: everybody].
+    #[arg(value_name = "USER|#ROOM")]
+    with: Option<ConversationName>,
     /// Only messages that are not older (90s, 30m, 12h, 2d, 3w).
     #[arg(long, value_name = "AGE", value_parser = parse_age)]
     since: Option<i64>,
@@ -45,7 +47,7 @@ pub(crate) struct HistoryArgs {
     /// Only messages in which each of these begins a word, whatever case and accents.
     #[arg(long, value_name = "WORDS", num_args = 1..)]
     search: Option<Vec<String>>,
-    /// Delete all messages with the user, or those of --older, for good; queued messages stay.
+    /// Delete all messages of the conversation, or those of --older, for good; queued messages stay.
     #[arg(long, conflicts_with_all = ["since", "limit", "search"])]
     forget: bool,
     /// Delete only messages that are older (90s, 30m, 12h, 2d, 3w).
@@ -56,7 +58,7 @@ pub(crate) struct HistoryArgs {
     yes: bool,
     /// Delete messages of this age once a day from now on (30d), or never (all).
     #[arg(long, value_name = "AGE|all", value_parser = parse_retention,
-          conflicts_with_all = ["user", "since", "limit", "search", "forget"])]
+          conflicts_with_all = ["with", "since", "limit", "search", "forget"])]
     keep: Option<HistoryRetention>,
 }
 
@@ -74,18 +76,20 @@ pub(super) async fn run(context: &CommandContext, mut args: HistoryArgs) -> Resu
         return set_retention(context, keep);
     }
     // Without a user or an age, `--forget` alone would delete the whole history.
-    if args.forget && args.user.is_none() && args.older.is_none() {
+    if args.forget && args.with.is_none() && args.older.is_none() {
         let which = "say what to forget: `peer history --forget USER`, `peer history --forget --older 30d`, or both";
         return Err(Error::Usage(which.to_owned()));
     }
     let me = context.me(if args.forget { Access::Use } else { Access::Look })?;
-    resolve_arguments(context, &me, LookupScope::Local, &mut args.user).await?;
+    if let Some(with) = &mut args.with {
+        resolve_conversation(context, &me, with).await?;
+    }
     if args.forget { forget(context, &me, args).await } else { print_history(context, &me, args).await }
 }
 
 async fn print_history(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> Result<(), Error> {
     let query = HistoryQuery {
-        with: args.user.clone(),
+        with: args.with.clone(),
         search: args.search.map(|words| words.join(" ")),
         since: args.since.map(|ago| now_ms().saturating_sub(ago)),
         limit: args.limit.map_or(usize::MAX, count),
@@ -96,9 +100,8 @@ async fn print_history(context: &CommandContext, me: &LocalUser, args: HistoryAr
         print_message(context, me, stored)?;
     }
     if found.is_empty() {
-        require_history_with(context, me, args.user.as_ref()).await?;
-        let with = args.user.map(|user| format!(" with {user}")).unwrap_or_default();
-        context.output.note(&format!("no messages{with} found"));
+        require_history_with(context, me, args.with.as_ref().and_then(ConversationName::person)).await?;
+        context.output.note(&format!("no messages{} found", place_of(args.with.as_ref())));
     }
     Ok(())
 }
@@ -117,13 +120,16 @@ pub(super) fn print_message(context: &CommandContext, me: &LocalUser, stored: &S
     if context.output.is_json() {
         return Ok(context.output.print_object("message", &message_json(stored, &me.user))?);
     }
-    let who = match stored.direction {
-        MessageDirection::In => speaker_label(&stored.peer).into_owned(),
-        MessageDirection::Out => format!("to {}", stored.peer),
+    let who = match (&stored.room, stored.direction) {
+        (None, MessageDirection::In) => speaker_label(&stored.peer).into_owned(),
+        (Some(room), MessageDirection::In) => format!("#{} {}", room.name, speaker_label(&stored.peer)),
+        (_, MessageDirection::Out) => format!("to {}", stored.conversation()),
     };
-    let state = match stored.state {
-        MessageState::Stored | MessageState::Received => String::new(),
-        state => format!("  ({})", state.as_str()),
+    let delivery = stored.room.as_ref().and_then(|room| room.delivery).filter(|delivery| !delivery.is_complete());
+    let state = match (stored.state, delivery) {
+        (MessageState::Stored, Some(delivery)) => format!("  ({}/{})", delivery.count, delivery.of),
+        (MessageState::Stored | MessageState::Received, _) => String::new(),
+        (state, _) => format!("  ({})", state.as_str()),
     };
     let line = format!(
         "{} {}{state}",
@@ -135,19 +141,18 @@ pub(super) fn print_message(context: &CommandContext, me: &LocalUser, stored: &S
 
 /// Deletes the selected messages for good, after a question.
 async fn forget(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> Result<(), Error> {
-    let HistoryArgs { user, older, yes, .. } = args;
+    let HistoryArgs { with, older, yes, .. } = args;
     let before = older.map(|age| now_ms().saturating_sub(age));
-    let what = ForgetQuery { with: user.clone(), before };
+    let what = ForgetQuery { with: with.clone(), before };
     let count = me.profile.count_forgettable(&what)?;
     if count == 0 {
-        require_history_with(context, me, user.as_ref()).await?;
+        require_history_with(context, me, with.as_ref().and_then(ConversationName::person)).await?;
     }
-    let messages = message_count(count);
-    let with = user.as_ref().map(|user| format!(" with {user}")).unwrap_or_default();
+    let (messages, place) = (message_count(count), place_of(with.as_ref()));
     // Nothing to delete needs no question, so that a script's repeated run succeeds without `--yes`.
     if count > 0
         && !yes
-        && !confirm_forgetting(context, user.as_ref(), older, &format!("Forget {messages}{with} for good?")).await?
+        && !confirm_forgetting(context, with.as_ref(), older, &format!("Forget {messages}{place} for good?")).await?
     {
         context.output.note("nothing was forgotten");
         return Ok(());
@@ -156,14 +161,14 @@ async fn forget(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> 
     // Deletion overwrites and compacts the file, which takes time.
     let forgotten = run_blocking(move || Ok(profile.forget(&forgetting, now_ms())?)).await?;
     if context.output.is_json() {
-        let fields = json!({ "with": user, "messages": forgotten.messages, "bytes": forgotten.bytes });
+        let fields = json!({ "with": with, "messages": forgotten.messages, "bytes": forgotten.bytes });
         return Ok(context.output.print_object("forgotten", &fields)?);
     }
     match forgotten.messages {
-        0 => context.output.note(&format!("no messages{with} to forget")),
+        0 => context.output.note(&format!("no messages{place} to forget")),
         _ => context
             .output
-            .note(&format!("forgot {messages}{with}: {} of the disk are free again", format_size(forgotten.bytes))),
+            .note(&format!("forgot {messages}{place}: {} of the disk are free again", format_size(forgotten.bytes))),
     }
     Ok(())
 }
@@ -171,17 +176,31 @@ async fn forget(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> 
 /// Returns whether the user at the terminal agrees; without a terminal, rejects with the command that has `--yes`.
 async fn confirm_forgetting(
     context: &CommandContext,
-    with: Option<&UserName>,
+    with: Option<&ConversationName>,
     older_ms: Option<i64>,
     question: &str,
 ) -> Result<bool, Error> {
     if context.no_input || !io::stdin().is_terminal() {
-        let user = with.map(|user| format!(" {}", shell_operand(user))).unwrap_or_default();
+        let user = match with {
+            Some(ConversationName::Person(user)) => format!(" {}", shell_operand(user)),
+            // A shell takes a bare # for a comment.
+            Some(ConversationName::Room(room)) => format!(" '#{room}'"),
+            None => String::new(),
+        };
         let older = older_ms.map(|age| format!(" --older {}s", age / 1000)).unwrap_or_default();
         let again = format!("peer history --forget{older} --yes{user}");
         return Err(Error::Usage(format!("nobody can be asked here: `{again}` forgets them for good")));
     }
     ask_yes_no(context, question).await
+}
+
+/// Returns the words for a conversation behind those for its messages.
+fn place_of(with: Option<&ConversationName>) -> String {
+    match with {
+        Some(ConversationName::Person(user)) => format!(" with {user}"),
+        Some(room @ ConversationName::Room(_)) => format!(" in {room}"),
+        None => String::new(),
+    }
 }
 
 fn message_count(count: usize) -> String {

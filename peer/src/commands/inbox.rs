@@ -8,7 +8,7 @@ use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::history;
 use super::user_resolution::{LookupScope, require_known_user, resolve_arguments};
-use crate::engine::chat::{ConversationStatus, HistoryQuery};
+use crate::engine::chat::{ConversationName, ConversationStatus, HistoryQuery};
 use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::profile::Access;
@@ -55,14 +55,15 @@ async fn print_inbox(context: &CommandContext) -> Result<(), Error> {
     }
     let mut unmarked = None;
     for conversation in unread {
-        let query = HistoryQuery { unread: true, ..HistoryQuery::with(&conversation.user, usize::MAX) };
+        let query = HistoryQuery { unread: true, ..HistoryQuery::with(&conversation.with, usize::MAX) };
         let messages = me.profile.history(&query)?;
         for stored in &messages {
             history::print_message(context, &me, stored)?;
         }
         // What comes from here on was not shown.
-        if let Some(last) = messages.last().filter(|_| is_shown && unmarked.is_none()) {
-            match mark_read(&me, &conversation.user, last.seq).await {
+        let last = messages.iter().map(|stored| stored.seq).max();
+        if let Some(last) = last.filter(|_| is_shown && unmarked.is_none()) {
+            match mark_read(&me, &conversation.with, last).await {
                 // They were shown, and so are the others.
                 Err(why) if why.kind() == ErrorKind::Disk => unmarked = Some(why),
                 marked => marked?,
@@ -82,7 +83,7 @@ async fn print_inbox(context: &CommandContext) -> Result<(), Error> {
     Ok(())
 }
 
-async fn mark_read(me: &LocalUser, with: &UserName, up_to: i64) -> Result<(), Error> {
+async fn mark_read(me: &LocalUser, with: &ConversationName, up_to: i64) -> Result<(), Error> {
     NodeHandle::perform_act(me, NodeNeed::Store, async |node| node.mark_read(with, Some(up_to)).await).await
 }
 

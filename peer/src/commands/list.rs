@@ -71,7 +71,8 @@ pub(super) async fn run(context: &CommandContext, args: ListArgs) -> Result<(), 
     let unread = me.profile.unread_counts()?;
     let width = peers.iter().map(|peer| peer.user.as_str().len()).max().unwrap_or(0);
     for peer in &peers {
-        let unread = unread.iter().find(|unread| unread.user == peer.user).map_or(0, |unread| unread.count);
+        let unread =
+            unread.iter().find(|unread| unread.with.person() == Some(&peer.user)).map_or(0, |unread| unread.count);
         show_peer(context, peer, unread, peer.user == me.user, width)?;
     }
     match all.saturating_sub(peers.len()) {
@@ -95,7 +96,9 @@ fn print_offline_users(
 ) -> Result<(), Error> {
     let mut absent: BTreeMap<UserName, (usize, usize)> = BTreeMap::new();
     for one in unread {
-        absent.entry(one.user.clone()).or_default().0 = one.count;
+        if let Some(user) = one.with.person() {
+            absent.entry(user.clone()).or_default().0 = one.count;
+        }
     }
     for one in me.profile.queued_counts()? {
         absent.entry(one.user).or_default().1 = one.count;

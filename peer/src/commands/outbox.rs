@@ -7,8 +7,8 @@ use shared::peer::MessageId;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use crate::engine::chat::QueuedMessage;
 use crate::engine::chat::delivery_state::time_left;
+use crate::engine::chat::{QueuedMessage, StoredMessage};
 use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::{Error, LocalUser, now_ms};
 use crate::profile::{Access, Audience};
@@ -24,7 +24,10 @@ Examples:
   peer outbox drop 3f2a",
     notes: "\
 Queued messages are sent while `peer serve` runs. One that can't be delivered for 14 days expires, and you are \
-told; the days of a machine that is off count two at a time.",
+told; the days of a machine that is off count two at a time.
+
+A message to a room is queued until one member has it, who passes it on to the others. It is signed, and can't be \
+dropped.",
 };
 
 /// Show queued messages, or drop one.
@@ -71,10 +74,24 @@ fn print_outbox(context: &CommandContext) -> Result<(), Error> {
         let days = left.as_secs().div_ceil(24 * 3600);
         context.output.print_data(&format!("{id}  {}  {days:>2} d left  {line}{remark}", date_and_time(stored.at)))?;
     }
-    if waiting.is_empty() {
+    let undelivered = me.profile.undelivered_room_messages()?;
+    for stored in &undelivered {
+        print_undelivered(context, &me, stored)?;
+    }
+    if waiting.is_empty() && undelivered.is_empty() {
         context.output.note("the outbox is empty");
     }
     Ok(())
+}
+
+/// Prints a message to a room that no other member has yet.
+fn print_undelivered(context: &CommandContext, me: &LocalUser, stored: &StoredMessage) -> Result<(), Error> {
+    if context.output.is_json() {
+        return Ok(context.output.print_object("outbox", &message_json(stored, &me.user))?);
+    }
+    let id = &stored.message.id.to_string()[..SHORT_ID_DIGITS];
+    let line = message_line(&format!("to {}", stored.conversation()), &stored.message.text);
+    Ok(context.output.print_data(&format!("{id}  {}            {line}", date_and_time(stored.at)))?)
 }
 
 /// Drops the queued message whose id begins like this.
@@ -89,7 +106,7 @@ async fn drop_queued(context: &CommandContext, id: &str) -> Result<(), Error> {
     let mut named = waiting.iter().filter(|waiting| waiting.stored.message.id.to_string().starts_with(&id));
     let found = match (named.next(), named.next()) {
         (Some(only), None) => &only.stored,
-        (None, _) => return Err(Error::Usage(format!("no queued message {id} — see `peer outbox`"))),
+        (None, _) => return Err(Error::Usage(no_such_message(&me, &id)?)),
         (Some(_), Some(_)) => return Err(Error::Usage(format!("{id} begins more than one: give more of it"))),
     };
     if !cancel_message(&me, &found.peer, found.message.id).await? {
@@ -104,6 +121,15 @@ async fn drop_queued(context: &CommandContext, id: &str) -> Result<(), Error> {
     };
     context.output.note(&format!("dropped the message to {to}: it is not sent{withdrawn}"));
     Ok(())
+}
+
+/// Returns the words for an id that no message to a user has.
+fn no_such_message(me: &LocalUser, id: &str) -> Result<String, Error> {
+    let is_named = |stored: &StoredMessage| stored.message.id.to_string().starts_with(id);
+    Ok(match me.profile.undelivered_room_messages()?.into_iter().find(is_named) {
+        Some(stored) => format!("a message to {} is signed and stays", stored.conversation()),
+        None => format!("no queued message {id} — see `peer outbox`"),
+    })
 }
 
 /// Removes a message from the outbox, through the node if one runs, so that views are told. Returns false if the

@@ -13,6 +13,7 @@ use shared::tracker::{
 };
 
 use super::context::CommandContext;
+use crate::engine::chat::ConversationName;
 use crate::engine::{Error, ErrorKind, LocalUser, Notice, tracker_search};
 use crate::net::TrackerError;
 
@@ -53,6 +54,28 @@ pub(super) async fn resolve_arguments(
         }
     }
     Ok(())
+}
+
+/// Replaces the name of a conversation in a command's arguments by that of the user or room that it means, among those of
+/// this profile. Fails as [`resolve_arguments`], and with [`ErrorKind::Unavailable`] if it knows no such room.
+pub(super) async fn resolve_conversation(
+    context: &CommandContext,
+    me: &LocalUser,
+    name: &mut ConversationName,
+) -> Result<(), Error> {
+    match name {
+        ConversationName::Person(user) => resolve_arguments(context, me, LookupScope::Local, [user]).await,
+        ConversationName::Room(room) => match me.profile.room_named(room)? {
+            Some(known) => {
+                *room = known.name;
+                Ok(())
+            }
+            None => {
+                let message = format!("you never were in a room #{room}: `peer rooms` shows those there are");
+                Err(Error::Relayed { kind: ErrorKind::Unavailable, message })
+            }
+        },
+    }
 }
 
 /// Returns the user whom a name in a command's input means; the name itself if nobody has it. Fails with

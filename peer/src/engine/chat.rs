@@ -26,8 +26,8 @@ use super::{Error, ErrorKind, LocalUser, now_ms, run_blocking};
 use crate::net::{LinkError, StreamError};
 use crate::profile::Profile;
 pub use crate::profile::{
-    ConversationStatus, HistoryQuery, MessageDirection, MessageState, QueuedMessage, StoreOutcome, StoredMessage,
-    UnreadCount,
+    ConversationName, ConversationStatus, DeliveryCount, HistoryQuery, MessageDirection, MessageState, QueuedMessage,
+    RoomMessageDetails, StoreOutcome, StoredMessage, UnreadCount,
 };
 use crate::util::shell_words::shell_quote;
 
@@ -82,7 +82,7 @@ pub async fn store_outgoing(
         match profile.store_outgoing(&peer, &message, at)? {
             StoreOutcome::New(seq) => {
                 let (direction, state) = (MessageDirection::Out, MessageState::Waiting);
-                let stored = StoredMessage { seq, peer, direction, message, state, at };
+                let stored = StoredMessage { seq, peer, direction, message, state, at, room: None };
                 on_stored(&stored);
                 Ok(stored)
             }

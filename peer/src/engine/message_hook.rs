@@ -150,11 +150,12 @@ impl HookRunner {
 
     /// Tells whether nothing is kept of `from` that came before this.
     fn is_first(&self, from: &UserName, seq: i64) -> bool {
-        let query = HistoryQuery { with: Some(from.clone()), before: Some(seq), ..HistoryQuery::last(1) };
+        let query = HistoryQuery { before: Some(seq), ..HistoryQuery::with(from, 1) };
         self.me.profile.history(&query).is_ok_and(|earlier| earlier.is_empty())
     }
 
-    /// Queues the messages whose events were missed, from the history.
+    /// Queues the messages whose events were missed, from the history. Those of rooms are left out: their events don't come
+    /// in the order of places, so nothing tells which were missed.
     async fn catch_up(&mut self) -> Result<(), Error> {
         const PAGE: usize = 1000;
         loop {
@@ -164,8 +165,10 @@ impl HookRunner {
             let is_all = page.len() < PAGE;
             for stored in page {
                 match stored.direction {
-                    MessageDirection::In => self.enqueue(stored.peer, stored.message, stored.seq),
-                    MessageDirection::Out => self.last_seq = self.last_seq.max(stored.seq),
+                    MessageDirection::In if stored.room.is_none() => {
+                        self.enqueue(stored.peer, stored.message, stored.seq);
+                    }
+                    MessageDirection::In | MessageDirection::Out => self.last_seq = self.last_seq.max(stored.seq),
                 }
             }
             if is_all {

@@ -15,7 +15,7 @@ use super::active_conversations::ActiveConversations;
 use super::chat_activity::{ChatActivity, PeerChatActivity};
 use super::room_values::{RoomNews, RoomPost};
 use super::{ErrorKind, Notice};
-use crate::profile::MessageState;
+use crate::profile::{ConversationName, MessageState};
 
 /// Events buffered for a slow receiver; one that falls further behind misses some.
 const CHANNEL_CAPACITY: usize = 4096;
@@ -150,8 +150,8 @@ pub enum NodeEvent {
     },
     /// A conversation was read, in any view.
     Read {
-        /// The other user.
-        with: UserName,
+        /// The conversation.
+        with: ConversationName,
     },
     /// Progress or end of a file's transfer; repeated while it runs.
     Transfer(FileTransfer),

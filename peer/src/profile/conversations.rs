@@ -1,17 +1,19 @@
 //! Conversations as a whole: unread counts, waiting counts, and blocked users.
 
-use rusqlite::{TransactionBehavior, params};
+use rusqlite::{Transaction, TransactionBehavior, params};
 use shared::UserName;
 
-use super::{Profile, ProfileError};
+use super::{ConversationName, Profile, ProfileError};
 
 /// The number of unread messages of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct UnreadCount {
-    /// The other user.
-    pub user: UserName,
+    /// The conversation.
+    pub with: ConversationName,
     /// The number of messages.
     pub count: usize,
+    /// True for a room that rings no bell.
+    pub is_muted: bool,
 }
 
 /// The number of messages that wait for a user.
@@ -34,8 +36,8 @@ impl Profile {
                 // Not `SELECT DISTINCT peer FROM message`: that would scan the whole index.
                 "SELECT user, (SELECT at FROM message WHERE peer = user ORDER BY seq DESC LIMIT 1)
                  FROM (SELECT user FROM friend UNION SELECT peer FROM outbox UNION SELECT peer FROM conversation
-                       -- Not who only was written to in vain.
-                       WHERE EXISTS (SELECT 1 FROM message WHERE message.peer = conversation.peer
+                       -- Not who only was written to in vain, and no rooms.
+                       WHERE substr(peer, 1, 1) <> '#' AND EXISTS (SELECT 1 FROM message WHERE message.peer = conversation.peer
                                      AND (direction = 'in' OR state NOT IN ('failed', 'dropped'))))",
             ))?;
             let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
@@ -63,42 +65,45 @@ impl Profile {
 
     /// Returns the conversations with unread messages.
     pub fn unread_counts(&self) -> Result<Vec<UnreadCount>, ProfileError> {
-        let rows: Vec<(String, i64)> = {
+        let rows: Vec<(String, i64, bool)> = {
             let ledger = self.message_reader()?;
-            let mut query = self.db_result(
-                ledger.prepare_cached("SELECT peer, unread FROM conversation WHERE unread > 0 ORDER BY peer"),
-            )?;
-            let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+            // Those of rooms are counted anew: whoever is blocked changes them.
+            let mut query = self.db_result(ledger.prepare_cached(
+                "SELECT peer, unread AS count, muted FROM conversation WHERE unread > 0
+                 UNION ALL
+                 SELECT peer, (SELECT count(*) FROM message JOIN room_message USING (seq)
+                               WHERE message.peer = conversation.peer AND direction = 'in' AND seq > read_up_to
+                               AND void = 0 AND user NOT IN (SELECT user FROM blocked)) AS count, muted
+                 FROM conversation WHERE peer >= '#' AND peer < '$' AND count > 0
+                 ORDER BY peer",
+            ))?;
+            let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
             self.db_result(self.db_result(rows)?.collect())?
         };
-        let unread = |(user, count): (String, i64)| {
-            let user = self.user_name(&user)?;
-            Ok(UnreadCount { user, count: usize::try_from(count).unwrap_or(0) })
+        let unread = |(with, count, is_muted): (String, i64, bool)| {
+            let with = with.parse().map_err(|_| self.damaged_error(format!("the conversation {with:?}")))?;
+            Ok(UnreadCount { with, count: usize::try_from(count).unwrap_or(0), is_muted })
         };
         rows.into_iter().map(unread).collect()
     }
 
-    /// Marks the conversation with `with` as read, up to a place or to its end; returns false if it was read before.
-    pub fn mark_read(&self, with: &UserName, up_to: Option<i64>) -> Result<bool, ProfileError> {
+    /// Marks a conversation as read, up to a place or to its end; returns false if it was read before.
+    pub fn mark_read(&self, with: impl Into<ConversationName>, up_to: Option<i64>) -> Result<bool, ProfileError> {
+        let with = with.into();
         let mut writer = self.writer()?;
         let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
         let last = transaction.query_row("SELECT coalesce(max(seq), 0) FROM message", [], |row| row.get(0));
         // Capped below: a mark beyond the last message would cover messages that arrive later.
         let last: i64 = self.db_result(last)?;
+        let up_to = up_to.map_or(last, |up_to| up_to.min(last));
         // The marker never moves back: marks of several views may arrive out of order.
-        let changed = transaction.execute(
-            "UPDATE conversation SET
-                 read_up_to = max(read_up_to, ?2),
-                 unread = (SELECT count(*) FROM message WHERE peer = ?1 AND direction = 'in'
-                           AND seq > max(conversation.read_up_to, ?2)),
-                 unread_bytes = (SELECT coalesce(sum(octet_length(text)), 0) FROM message
-                                 WHERE peer = ?1 AND direction = 'in' AND seq > max(conversation.read_up_to, ?2))
-             WHERE peer = ?1 AND unread > 0",
-            params![with.as_str(), up_to.map_or(last, |up_to| up_to.min(last))],
-        );
-        let changed = self.db_result(changed)?;
+        let marked = match &with {
+            ConversationName::Person(user) => mark_person_read(&transaction, user, up_to),
+            ConversationName::Room(_) => mark_room_read(&transaction, &with.to_string(), up_to),
+        };
+        let changed = self.db_result(marked)?;
         self.db_result(transaction.commit())?;
-        Ok(changed > 0)
+        Ok(changed)
     }
 
     /// Blocks `user`; returns false if the user was blocked already.
@@ -138,6 +143,35 @@ impl Profile {
     pub(super) fn user_name(&self, name: &str) -> Result<UserName, ProfileError> {
         name.parse().map_err(|_| self.damaged_error(format!("the user {name:?}")))
     }
+}
+
+fn mark_person_read(transaction: &Transaction<'_>, user: &UserName, up_to: i64) -> rusqlite::Result<bool> {
+    let changed = transaction.execute(
+        "UPDATE conversation SET
+             read_up_to = max(read_up_to, ?2),
+             unread = (SELECT count(*) FROM message WHERE peer = ?1 AND direction = 'in'
+                       AND seq > max(conversation.read_up_to, ?2)),
+             unread_bytes = (SELECT coalesce(sum(octet_length(text)), 0) FROM message
+                             WHERE peer = ?1 AND direction = 'in' AND seq > max(conversation.read_up_to, ?2))
+         WHERE peer = ?1 AND unread > 0",
+        params![user.as_str(), up_to],
+    )?;
+    Ok(changed > 0)
+}
+
+/// Marks rooms of one name as read. What comes later, and before one of these in the room's order, is late.
+fn mark_room_read(transaction: &Transaction<'_>, conversation: &str, up_to: i64) -> rusqlite::Result<bool> {
+    let changed = transaction.execute(
+        "UPDATE conversation SET
+             read_up_to = ?2,
+             read_place = (SELECT max(place) FROM (
+                 SELECT place FROM message WHERE peer = ?1 AND seq > read_up_to AND seq <= ?2
+                 UNION ALL SELECT read_place))
+         WHERE peer = ?1 AND EXISTS (
+             SELECT 1 FROM message WHERE peer = ?1 AND direction = 'in' AND seq > read_up_to AND seq <= ?2)",
+        params![conversation, up_to],
+    )?;
+    Ok(changed > 0)
 }
 
 #[cfg(test)]

@@ -2,28 +2,27 @@
 
 use rusqlite::params_from_iter;
 use rusqlite::types::Value;
-use shared::UserName;
 use unicode_width::UnicodeWidthChar;
 
 use super::stored_message::MessageRow;
-use super::{Profile, ProfileError, StoredMessage};
+use super::{ConversationName, Profile, ProfileError, StoredMessage};
 
 /// A selection of messages: the last ones, or the earliest, that match all conditions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HistoryQuery {
-    /// The other user; `None` for all conversations.
+    /// The conversation; `None` for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub with: Option<UserName>,
+    pub with: Option<ConversationName>,
     /// Words that the text contains, regardless of case and accents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<String>,
     /// The earliest time of storing, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<i64>,
-    /// The place before which messages are wanted.
+    /// The place of the message before which messages are wanted: in a room those that precede it in the room's order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<i64>,
-    /// The place after which messages are wanted.
+    /// The place after which messages are wanted, in the order of arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<i64>,
     /// True for unread messages of others only.
@@ -42,14 +41,15 @@ impl HistoryQuery {
         Self { limit, ..Self::default() }
     }
 
-    /// Selects the last `limit` messages with `peer`.
-    pub fn with(peer: &UserName, limit: usize) -> Self {
-        Self { with: Some(peer.clone()), ..Self::last(limit) }
+    /// Selects the last `limit` messages of a conversation.
+    pub fn with(conversation: impl Into<ConversationName>, limit: usize) -> Self {
+        Self { with: Some(conversation.into()), ..Self::last(limit) }
     }
 }
 
 impl Profile {
-    /// Returns the selected messages, oldest first.
+    /// Returns the selected messages: those of a room in its order, others as they arrived. Those of a room's blocked
+    /// members are left out, and those that are void.
     pub fn history(&self, query: &HistoryQuery) -> Result<Vec<StoredMessage>, ProfileError> {
         let (sql, values) = query.sql();
         let mut rows: Vec<MessageRow> = {
@@ -68,15 +68,20 @@ impl Profile {
 
 impl HistoryQuery {
     fn sql(&self) -> (String, Vec<Value>) {
-        let mut conditions = Vec::new();
+        const BEFORE_IN_ROOM: &str = "message.place < (SELECT place FROM message WHERE seq = ?)";
+        let is_room = self.with.as_ref().is_some_and(|with| with.room().is_some());
+        let mut conditions = vec![
+            "message.void = 0".to_owned(),
+            "(room_message.user IS NULL OR room_message.user NOT IN (SELECT user FROM blocked))".to_owned(),
+        ];
         let mut values: Vec<Value> = Vec::new();
         // Values are bound, never part of the SQL text, so that the statement can be cached.
         let mut condition = |text: &str, value: Value| {
             values.push(value);
             conditions.push(text.replace('?', &format!("?{}", values.len())));
         };
-        if let Some(peer) = &self.with {
-            condition("message.peer = ?", peer.as_str().to_owned().into());
+        if let Some(with) = &self.with {
+            condition("message.peer = ?", with.to_string().into());
         }
         if let Some(words) = &self.search {
             let (indexed, others): (Vec<&str>, Vec<&str>) = words.split_whitespace().partition(|word| is_indexed(word));
@@ -92,28 +97,33 @@ impl HistoryQuery {
             }
         }
         if let Some(since) = self.since {
-            condition("at >= ?", since.into());
+            condition("message.at >= ?", since.into());
         }
         if let Some(before) = self.before {
-            condition("message.seq < ?", before.into());
+            condition(if is_room { BEFORE_IN_ROOM } else { "message.seq < ?" }, before.into());
         }
         if let Some(after) = self.after {
             condition("message.seq > ?", after.into());
         }
         if self.unread {
             conditions.push(
-                "direction = 'in' AND message.seq > coalesce(
+                "message.direction = 'in' AND message.seq > coalesce(
                      (SELECT read_up_to FROM conversation WHERE conversation.peer = message.peer), 0)"
                     .to_owned(),
             );
         }
         values.push(i64::try_from(self.limit).unwrap_or(i64::MAX).into());
-        let conditions = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
-        let columns = MessageRow::COLUMNS;
+        // Named, so that the index by place is used, which has only those of rooms.
+        let order_column = if is_room { "message.place" } else { "message.seq" };
+        if is_room {
+            conditions.push("message.place IS NOT NULL".to_owned());
+        }
+        let conditions = conditions.join(" AND ");
+        let (columns, tables) = (MessageRow::COLUMNS, MessageRow::TABLES);
         let limit = values.len();
         let order = if self.earliest { "ASC" } else { "DESC" };
         (
-            format!("SELECT {columns} FROM message WHERE {conditions} ORDER BY message.seq {order} LIMIT ?{limit}"),
+            format!("SELECT {columns} FROM {tables} WHERE {conditions} ORDER BY {order_column} {order} LIMIT ?{limit}"),
             values,
         )
     }
@@ -148,6 +158,7 @@ fn like_pattern(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use shared::UserName;
     use shared::peer::{ChatMessage, MessageId};
 
     use super::*;

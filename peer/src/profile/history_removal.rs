@@ -6,13 +6,13 @@
 //! the log is truncated.
 //!
 //! The ids of removed messages are kept for half a year: a message whose ack was lost is delivered again, and must not
-//! count as new. After that time no sender waits for an ack any more.
+//! count as new. After that time no sender waits for an ack any more. Those of rooms raise their author's floor instead.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
-use shared::UserName;
 
 use super::message_deletion::{delete_messages, recount_conversation};
-use super::{Profile, ProfileError};
+use super::room_store::{raise_floors, remove_left_rooms};
+use super::{ConversationName, Profile, ProfileError};
 
 /// Messages removed in one transaction; other writers get their turn in between.
 const BATCH: usize = 500;
@@ -23,13 +23,14 @@ const KEEP_HISTORY_KEY: &str = "keep_history_ms";
 /// The value of `PRAGMA auto_vacuum` for incremental mode.
 const INCREMENTAL: i64 = 2;
 
-/// Selection of messages to remove. Messages in the outbox never match.
+/// Selection of messages to remove. Messages in the outbox never match, nor do those that no other member of their room
+/// has yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForgetQuery {
-    /// The other user; `None` for all conversations.
-    pub with: Option<UserName>,
-    /// Only messages stored before this time, in milliseconds since 1970. `None` for all; with a user, the conversation
-    /// then ends, so that the user is a stranger again.
+    /// The conversation; `None` for all.
+    pub with: Option<ConversationName>,
+    /// Only messages stored before this time, in milliseconds since 1970. `None` for all; the conversation then ends, so
+    /// that the user is a stranger again, and a room that the user left is not known any more.
     pub before: Option<i64>,
 }
 
@@ -51,8 +52,15 @@ struct ForgottenRow {
     at: i64,
 }
 
+impl ForgottenRow {
+    fn is_of_room(&self) -> bool {
+        self.peer.starts_with('#')
+    }
+}
+
 impl Profile {
-    /// Removes messages for good.
+    /// Removes messages for good. A node that runs passes those of rooms on no more, and learns of their floors when it
+    /// starts again.
     ///
     /// # Errors
     /// [`ProfileError`]; messages removed before the error stay removed.
@@ -109,13 +117,17 @@ impl Profile {
 }
 
 impl ForgetQuery {
-    /// Returns the SQL condition with the values of `?1` (user, empty for all) and `?2` (time).
-    fn sql(&self) -> (&'static str, &str, i64) {
-        let conditions = "(?1 = '' OR peer = ?1) AND at < ?2 AND seq NOT IN (SELECT seq FROM outbox)";
-        (conditions, self.with.as_ref().map_or("", UserName::as_str), self.before.unwrap_or(i64::MAX))
+    /// Returns the SQL condition with the values of `?1` (conversation, empty for all) and `?2` (time).
+    fn sql(&self) -> (&'static str, String, i64) {
+        let conditions = "(?1 = '' OR peer = ?1) AND at < ?2 AND seq NOT IN (SELECT seq FROM outbox)
+            AND NOT (state = 'waiting' AND void = 0 AND EXISTS (
+                SELECT 1 FROM room_message JOIN room ON room.number = room_message.room
+                WHERE room_message.seq = message.seq AND room.joined))";
+        let with = self.with.as_ref().map(ToString::to_string).unwrap_or_default();
+        (conditions, with, self.before.unwrap_or(i64::MAX))
     }
 
-    /// True if the user becomes a stranger again.
+    /// True if the conversation ends.
     const fn is_whole_conversation(&self) -> bool {
         self.with.is_some() && self.before.is_none()
     }
@@ -125,8 +137,9 @@ impl ForgetQuery {
 fn forget_batch(writer: &mut Connection, what: &ForgetQuery, now_ms: i64) -> rusqlite::Result<usize> {
     let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let rows = select_batch(&transaction, what)?;
+    raise_floors(&transaction, rows.iter().filter(|row| row.is_of_room()).map(|row| row.seq))?;
     delete_messages(&transaction, rows.iter().map(|row| row.seq))?;
-    for row in &rows {
+    for row in rows.iter().filter(|row| !row.is_of_room()) {
         // An older id would be deleted right away by the statement below.
         if row.at > now_ms.saturating_sub(FORGOTTEN_ID_RETENTION_MS) {
             transaction
@@ -135,13 +148,16 @@ fn forget_batch(writer: &mut Connection, what: &ForgetQuery, now_ms: i64) -> rus
         }
     }
     transaction.execute("DELETE FROM forgotten WHERE at <= ?1", [now_ms.saturating_sub(FORGOTTEN_ID_RETENTION_MS)])?;
-    let mut peers: Vec<&str> = rows.iter().map(|row| row.peer.as_str()).collect();
+    let mut peers: Vec<&str> = rows.iter().filter(|row| !row.is_of_room()).map(|row| row.peer.as_str()).collect();
     peers.sort_unstable();
     peers.dedup();
     for peer in peers {
         recount_conversation(&transaction, peer)?;
     }
     if let (true, Some(with)) = (what.is_whole_conversation(), &what.with) {
+        if let Some(room) = with.room() {
+            remove_left_rooms(&transaction, room)?;
+        }
         end_conversation(&transaction, with)?;
     }
     transaction.commit()?;
@@ -161,13 +177,14 @@ fn select_batch(transaction: &Transaction<'_>, what: &ForgetQuery) -> rusqlite::
     rows.collect()
 }
 
-/// Ends a conversation without messages, unless it is frozen; a stranger's quota then starts anew.
-fn end_conversation(transaction: &Transaction<'_>, with: &UserName) -> rusqlite::Result<()> {
+/// Ends a conversation without messages, unless it is frozen or that of a known room; a stranger's quota then starts anew.
+fn end_conversation(transaction: &Transaction<'_>, with: &ConversationName) -> rusqlite::Result<()> {
     transaction
         .execute(
             "DELETE FROM conversation WHERE peer = ?1 AND frozen = 0
-             AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)",
-            [with.as_str()],
+             AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)
+             AND NOT EXISTS (SELECT 1 FROM room WHERE '#' || name = ?1)",
+            [with.to_string()],
         )
         .map(|_| ())
 }
@@ -198,6 +215,7 @@ fn optimize(writer: &Connection) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use shared::UserName;
     use shared::peer::{ChatMessage, MessageId};
 
     use super::*;
@@ -218,7 +236,7 @@ mod tests {
     }
 
     fn with(user: &UserName) -> ForgetQuery {
-        ForgetQuery { with: Some(user.clone()), before: None }
+        ForgetQuery { with: Some(user.into()), before: None }
     }
 
     #[test]
@@ -315,7 +333,10 @@ mod tests {
         for round in 0..2 {
             let all: Vec<_> = (0..300).map(|no| message(round * 1000 + no, &"word ".repeat(3000))).collect();
             profile.store_incoming(&bob(), &all, 1).unwrap();
-            assert!(profile.forget(&ForgetQuery { with: Some(bob()), before: Some(9) }, 2).unwrap().bytes > 4_000_000);
+            assert!(
+                profile.forget(&ForgetQuery { with: Some(bob().into()), before: Some(9) }, 2).unwrap().bytes
+                    > 4_000_000
+            );
             assert!(std::fs::metadata(&path).unwrap().len() < 400_000);
         }
     }

@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(profile.store_outgoing(&bob, &message(1, "two"), 7).unwrap(), StoreOutcome::New(2));
         assert_eq!(profile.store_outgoing(&bob, &message(1, "two"), 7).unwrap(), StoreOutcome::Duplicate);
         profile.record_delivery_states(&bob, &[(message(1, "").id, MessageState::Stored)]).unwrap();
-        let kept = profile.history(&HistoryQuery { with: Some(bob), ..HistoryQuery::last(10) }).unwrap();
+        let kept = profile.history(&HistoryQuery::with(bob, 10)).unwrap();
         let texts: Vec<_> = kept.iter().map(|m| (m.message.text.as_received(), m.state, m.at)).collect();
         assert_eq!(texts, [("one", MessageState::Received, 6), ("two", MessageState::Stored, 7)]);
     }

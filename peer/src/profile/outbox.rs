@@ -62,8 +62,9 @@ impl Profile {
         let row = {
             let ledger = self.message_reader()?;
             let mut query = self.db_result(ledger.prepare_cached(&format!(
-                "SELECT {} FROM message WHERE peer = ?1 AND direction = 'out' AND id = ?2",
-                MessageRow::COLUMNS
+                "SELECT {} FROM {} WHERE message.peer = ?1 AND message.direction = 'out' AND message.id = ?2",
+                MessageRow::COLUMNS,
+                MessageRow::TABLES
             )))?;
             self.db_result(query.query_row([to.as_str(), &id.to_string()], MessageRow::read).optional())?
         };
@@ -162,13 +163,15 @@ impl Profile {
             let ledger = self.message_reader()?;
             let mut query = self.db_result(ledger.prepare_cached(&format!(
                 "SELECT {}, outbox.since, coalesce(conversation.frozen, 0) FROM outbox
-                 JOIN message ON message.seq = outbox.seq LEFT JOIN conversation ON conversation.peer = outbox.peer
-                 WHERE {condition} ORDER BY outbox.seq LIMIT ?3",
-                MessageRow::COLUMNS
+                 JOIN {} LEFT JOIN conversation ON conversation.peer = outbox.peer
+                 WHERE message.seq = outbox.seq AND {condition} ORDER BY outbox.seq LIMIT ?3",
+                MessageRow::COLUMNS,
+                MessageRow::TABLES
             )))?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = query
-                .query_map(params![peer, after, limit], |row| Ok((MessageRow::read(row)?, row.get(9)?, row.get(10)?)));
+            let rows = query.query_map(params![peer, after, limit], |row| {
+                Ok((MessageRow::read(row)?, row.get(MessageRow::COLUMN_COUNT)?, row.get(MessageRow::COLUMN_COUNT + 1)?))
+            });
             self.db_result(self.db_result(rows)?.collect())?
         };
         let check = |(row, since, frozen)| Ok(QueuedMessage { stored: self.checked_message(row)?, since, frozen });

@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(profile.conversation_status(&user("greedy1")).unwrap(), ConversationStatus::Request(20));
         assert_eq!(profile.conversation_status(&user("syb0")).unwrap(), ConversationStatus::Request(1));
         let found = |with: &str| {
-            let query = HistoryQuery { with: Some(user(with)), ..HistoryQuery::last(100) };
+            let query = HistoryQuery::with(user(with), 100);
             profile.history(&query).unwrap().len()
         };
         assert_eq!((found("greedy2"), found("greedy1"), found("alice")), (0, 20, 1));

@@ -19,6 +19,7 @@
 mod byte_limits;
 mod delivery_counts;
 mod floor_encoding;
+mod floor_raising;
 mod log_update;
 mod room_loading;
 
@@ -29,6 +30,7 @@ use shared::{RoomId, RoomName};
 use super::{Profile, ProfileError};
 
 pub use delivery_counts::DeliveryCount;
+pub(super) use floor_raising::{raise_floors, remove_left_rooms};
 pub use log_update::{NewRoomMessage, RoomUpdate};
 pub use room_loading::LoadedRoom;
 
@@ -74,12 +76,15 @@ impl Profile {
         rows.into_iter().map(|row| self.checked_room(row)).collect()
     }
 
-    /// Returns the room of this name of which the user is a member, or else the newest of which he was one.
+    /// Returns the room of this name of which the user is a member, or else the newest of which he was one. No two rooms
+    /// of a tracker have names that differ in case alone, so case doesn't count.
     pub fn room_named(&self, name: &RoomName) -> Result<Option<KnownRoom>, ProfileError> {
         let row = {
             let reader = self.reader();
-            let query =
-                format!("SELECT {ROOM_COLUMNS} FROM room WHERE name = ?1 ORDER BY joined DESC, number DESC LIMIT 1");
+            let query = format!(
+                "SELECT {ROOM_COLUMNS} FROM room WHERE name = ?1 COLLATE NOCASE
+                     ORDER BY name = ?1 DESC, joined DESC, number DESC LIMIT 1"
+            );
             let mut query = self.db_result(reader.prepare_cached(&query))?;
             self.db_result(query.query_row([name.as_str()], RoomRow::read).optional())?
         };

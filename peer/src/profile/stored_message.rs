@@ -1,10 +1,11 @@
 //! A message as it is stored: its row, its direction and the states of its delivery.
 
 use rusqlite::Row;
-use shared::UserName;
 use shared::peer::ChatMessage;
+use shared::room::MessageHash;
+use shared::{Fingerprint, RoomId, RoomName, UserName};
 
-use super::{Profile, ProfileError};
+use super::{ConversationName, DeliveryCount, Profile, ProfileError};
 
 /// The direction of a message, which tells its author.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -41,7 +42,7 @@ pub enum MessageState {
 pub struct StoredMessage {
     /// The place among all messages of this profile; it increases with each stored message.
     pub seq: i64,
-    /// The other user.
+    /// The other user; in a room the author.
     pub peer: UserName,
     /// Tells the author.
     pub direction: MessageDirection,
@@ -51,6 +52,36 @@ pub struct StoredMessage {
     pub state: MessageState,
     /// The time when it was stored here, by this machine's clock, in milliseconds since 1970.
     pub at: i64,
+    /// The rest of a room's message; `None` between two users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<RoomMessageDetails>,
+}
+
+/// The part of a stored message that only those of rooms have.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RoomMessageDetails {
+    /// The room.
+    pub name: RoomName,
+    /// Its id.
+    pub id: RoomId,
+    /// The hash by which all members know the message. Its first half is the message's id here.
+    pub hash: MessageHash,
+    /// The author's key.
+    pub author: Fingerprint,
+    /// True if it came after messages that follow it had been seen.
+    pub is_late: bool,
+    /// The members who have it; `None` for a message of another member.
+    pub delivery: Option<DeliveryCount>,
+}
+
+impl StoredMessage {
+    /// Returns the conversation that it belongs to.
+    pub fn conversation(&self) -> ConversationName {
+        match &self.room {
+            Some(room) => ConversationName::Room(room.name.clone()),
+            None => ConversationName::Person(self.peer.clone()),
+        }
+    }
 }
 
 impl MessageDirection {
@@ -99,16 +130,27 @@ impl Profile {
     pub(super) fn checked_message(&self, row: MessageRow) -> Result<StoredMessage, ProfileError> {
         let damaged = || self.damaged_error(format!("the message {:?}", row.id));
         let offer = row.offer.as_deref().map(serde_json::from_str).transpose().map_err(|_| damaged())?;
+        let direction =
+            if row.direction == MessageDirection::In.as_str() { MessageDirection::In } else { MessageDirection::Out };
+        let room = match &row.room {
+            Some(room) => Some(RoomMessageDetails {
+                name: room.name.parse().map_err(|_| damaged())?,
+                id: RoomId::from_bytes(room.id),
+                hash: MessageHash::from_bytes(room.hash),
+                author: Fingerprint::from_bytes(room.author),
+                is_late: room.is_late,
+                delivery: (direction == MessageDirection::Out).then_some(room.delivery),
+            }),
+            None => None,
+        };
+        let peer = row.room.as_ref().map_or(&row.peer, |room| &room.user);
         Ok(StoredMessage {
             seq: row.seq,
-            peer: row.peer.parse().map_err(|_| damaged())?,
-            direction: if row.direction == MessageDirection::In.as_str() {
-                MessageDirection::In
-            } else {
-                MessageDirection::Out
-            },
+            peer: peer.parse().map_err(|_| damaged())?,
+            direction,
             state: MessageState::parse(&row.state).ok_or_else(damaged)?,
             at: row.at,
+            room,
             message: ChatMessage {
                 id: row.id.parse().map_err(|_| damaged())?,
                 ts: row.ts,
@@ -119,7 +161,7 @@ impl Profile {
     }
 }
 
-/// A row of the messages with the columns of [`MessageRow::COLUMNS`].
+/// A row of [`MessageRow::TABLES`] with the columns of [`MessageRow::COLUMNS`].
 pub(super) struct MessageRow {
     seq: i64,
     peer: String,
@@ -130,10 +172,30 @@ pub(super) struct MessageRow {
     state: String,
     at: i64,
     offer: Option<String>,
+    room: Option<RoomColumns>,
+}
+
+/// The columns of a room's message.
+struct RoomColumns {
+    id: [u8; 16],
+    name: String,
+    hash: [u8; 32],
+    author: [u8; 32],
+    user: String,
+    is_late: bool,
+    delivery: DeliveryCount,
 }
 
 impl MessageRow {
-    pub(super) const COLUMNS: &str = "message.seq, message.peer, direction, id, ts, message.text, state, at, offer";
+    pub(super) const TABLES: &str = "message LEFT JOIN room_message ON room_message.seq = message.seq
+         LEFT JOIN room ON room.number = room_message.room";
+    pub(super) const COLUMNS: &str = "message.seq, message.peer, message.direction, message.id, message.ts,
+         message.text, message.state, message.at, message.offer, room.id, room.name, room_message.hash,
+         room_message.author, room_message.user, room_message.late, room.others,
+         (SELECT count(*) FROM room_delivery WHERE room_delivery.room = room_message.room
+             AND room_delivery.author = room_message.author AND room_delivery.number >= room_message.number)";
+    /// The number of these columns.
+    pub(super) const COLUMN_COUNT: usize = 17;
 
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -146,6 +208,25 @@ impl MessageRow {
             state: row.get(6)?,
             at: row.get(7)?,
             offer: row.get(8)?,
+            room: match row.get(9)? {
+                Some(id) => Some(RoomColumns::read(id, row)?),
+                None => None,
+            },
+        })
+    }
+}
+
+impl RoomColumns {
+    fn read(id: [u8; 16], row: &Row<'_>) -> rusqlite::Result<Self> {
+        let count = |column| row.get(column).map(|count: i64| usize::try_from(count).unwrap_or(0));
+        Ok(Self {
+            id,
+            name: row.get(10)?,
+            hash: row.get(11)?,
+            author: row.get(12)?,
+            user: row.get(13)?,
+            is_late: row.get(14)?,
+            delivery: DeliveryCount { count: count(16)?, of: count(15)? },
         })
     }
 }

@@ -204,7 +204,7 @@ impl ChatModel {
             }
             NodeEvent::MessageStateChanged { to, id, state, .. } => self.settle(to, *id, delivery_mark(*state)),
             NodeEvent::Read { with } => {
-                if let Some(person) = self.listed_mut(with) {
+                if let Some(person) = with.person().and_then(|user| self.listed_mut(user)) {
                     person.unread = 0;
                 }
             }

@@ -7,7 +7,7 @@ use shared::UserName;
 use shared::peer::ChatMessage;
 
 use crate::engine::Error;
-use crate::engine::chat::{MessageDirection, MessageState, StoredMessage};
+use crate::engine::chat::{MessageDirection, MessageState, RoomMessageDetails, StoredMessage};
 use crate::engine::fetch::{FetchSummary, FileOutcome, FileReport, SourceReport};
 use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
 
@@ -53,8 +53,11 @@ pub(super) fn summary_json(summary: &FetchSummary, error: Option<&Error>, time: 
     })
 }
 
-/// Returns a stored message; `me` is the sender of outgoing ones.
+/// Returns a stored message; `me` is the sender of outgoing ones between two users.
 pub fn message_json(stored: &StoredMessage, me: &UserName) -> Value {
+    if let Some(room) = &stored.room {
+        return room_message_json(stored, room);
+    }
     let StoredMessage { peer, direction, message, state, .. } = stored;
     let from = if *direction == MessageDirection::In { peer } else { me };
     let mut value = json!({
@@ -71,11 +74,35 @@ pub fn message_json(stored: &StoredMessage, me: &UserName) -> Value {
     value
 }
 
+/// Returns a message of a room, whose id is the hash by which all members know it.
+fn room_message_json(stored: &StoredMessage, room: &RoomMessageDetails) -> Value {
+    let StoredMessage { peer, message, state, .. } = stored;
+    let mut value = json!({
+        "id": room.hash,
+        "room": room.name,
+        "room_id": room.id,
+        "from": peer,
+        "ts": message.ts,
+        "text": message.text,
+        "state": state,
+    });
+    let Some(object) = value.as_object_mut() else { return value };
+    if room.is_late {
+        object.insert("late".to_owned(), true.into());
+    }
+    if let Some(delivery) = room.delivery {
+        object.insert("count".to_owned(), delivery.count.into());
+        object.insert("of".to_owned(), delivery.of.into());
+    }
+    value
+}
+
 /// Returns an event of `me`'s node as `peer events` prints it: its type and its fields. `None` if it isn't printed.
 pub fn ndjson_event(event: &NodeEvent, me: &UserName) -> Option<(&'static str, Value)> {
     let message = |peer: &UserName, direction, state, message: &ChatMessage| {
         // Neither the sequence number nor the time of storage is part of the JSON.
-        let stored = StoredMessage { seq: 0, peer: peer.clone(), direction, message: message.clone(), state, at: 0 };
+        let stored =
+            StoredMessage { seq: 0, peer: peer.clone(), direction, message: message.clone(), state, at: 0, room: None };
         let kind = if message.offer.is_some() { "offer" } else { "message" };
         (kind, message_json(&stored, me))
     };

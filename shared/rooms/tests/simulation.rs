@@ -568,6 +568,9 @@ fn pruned_messages_do_not_come_back_and_a_flood_costs_the_flooder() {
     let node = &mut nodes[1];
     assert_eq!(node.state.log.insert(&runs[0], &node.state.members, 0).refusal, Some(RunRefusal::NeedsEarlier));
     assert!(node.state.log.insert_after_gap(&runs[0], &node.state.members, 0).refusal.is_none());
+    for message in runs[0].messages() {
+        node.state.bytes.insert(message.hash(), message.signed().to_vec());
+    }
     assert_eq!(node.order(), left);
     // Everything expires in the end, and the author's numbers go on.
     nodes[0].state.log.prune(Retention { age: 10, bytes: u64::MAX }, 100_000);

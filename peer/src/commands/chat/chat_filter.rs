@@ -237,7 +237,11 @@ impl<'a> ChatFilter<'a> {
         match event {
             NodeEvent::Received { from, message, seq, at } if from == *self.user && seq > self.last_seq => {
                 let (direction, state) = (MessageDirection::In, MessageState::Received);
-                self.print_received(StoredMessage { seq, peer: from, direction, message, state, at }, node, answers)?;
+                self.print_received(
+                    StoredMessage { seq, peer: from, direction, message, state, at, room: None },
+                    node,
+                    answers,
+                )?;
             }
             // Print missed messages before the next one: its read mark covers everything before it.
             NodeEvent::EventsMissed { .. } => self.catch_up(node, answers).await?,

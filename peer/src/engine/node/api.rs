@@ -53,7 +53,7 @@ use crate::engine::node_event::FileTransfer;
 use crate::engine::room_values::{RoomOverview, RoomReceipt};
 use crate::engine::tracker_account::PasswordChange;
 use crate::engine::{Error, LocalUser};
-use crate::profile::{HistoryQuery, Profile, ProfileError, StoredMessage};
+use crate::profile::{ConversationName, HistoryQuery, Profile, ProfileError, StoredMessage};
 
 /// Attempts while another node is starting or ending: 100 at 50 ms are 5 s.
 const MAX_ATTEMPTS: u32 = 100;
@@ -286,11 +286,12 @@ impl NodeApi {
         }
     }
 
-    /// Marks the messages of `with` as read, all or those up to a place.
-    pub async fn mark_read(&self, with: &UserName, up_to: Option<i64>) -> Result<(), Error> {
+    /// Marks the messages of a conversation as read, all or those up to a place.
+    pub async fn mark_read(&self, with: impl Into<ConversationName>, up_to: Option<i64>) -> Result<(), Error> {
+        let with = with.into();
         match self {
-            Self::Embedded(core) => core.mark_read(with.clone(), up_to).await,
-            Self::Attached(node) => node.perform(ControlAction::MarkRead { with: with.clone(), up_to }).await,
+            Self::Embedded(core) => core.mark_read(with, up_to).await,
+            Self::Attached(node) => node.perform(ControlAction::MarkRead { with, up_to }).await,
         }
     }
 

@@ -58,7 +58,7 @@ pub use node_process::NodeProcess;
 
 use crate::engine::node_event::FileTransfer;
 use crate::engine::{Error, ErrorKind};
-use crate::profile::HistoryQuery;
+use crate::profile::{ConversationName, HistoryQuery};
 
 /// A request of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,10 +128,10 @@ pub enum ControlAction {
     },
     /// Return messages of the history.
     History(HistoryQuery),
-    /// Mark a user's messages as read.
+    /// Mark the messages of a conversation as read.
     MarkRead {
-        /// The author of the messages.
-        with: UserName,
+        /// The conversation.
+        with: ConversationName,
         /// The place of the last message to mark; `None` marks all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         up_to: Option<i64>,

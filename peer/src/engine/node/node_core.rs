@@ -21,7 +21,7 @@ use crate::engine::node_event::{EventBus, FileTransfer, NodeEvent};
 use crate::engine::room_values::{RoomOverview, RoomReceipt};
 use crate::engine::tracker_account::{self, PasswordChange};
 use crate::engine::{Error, LocalUser, file_offers, now_s, run_blocking};
-use crate::profile::{HistoryQuery, Profile, StoredMessage};
+use crate::profile::{ConversationName, HistoryQuery, Profile, StoredMessage};
 
 /// The parts of a node that its acts use. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -152,9 +152,9 @@ impl NodeCore {
         self.with_profile(move |profile| Ok(profile.history(&query)?)).await
     }
 
-    pub(super) async fn mark_read(&self, with: UserName, up_to: Option<i64>) -> Result<(), Error> {
-        let user = with.clone();
-        if self.with_profile(move |profile| Ok(profile.mark_read(&user, up_to)?)).await? {
+    pub(super) async fn mark_read(&self, with: ConversationName, up_to: Option<i64>) -> Result<(), Error> {
+        let marked = with.clone();
+        if self.with_profile(move |profile| Ok(profile.mark_read(marked, up_to)?)).await? {
             self.events.send(NodeEvent::Read { with });
         }
         Ok(())

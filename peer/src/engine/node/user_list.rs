@@ -8,6 +8,7 @@ use shared::tracker::ListPeersRequest;
 use super::node_values::UserSummary;
 use super::tracker_session::TrackerHandle;
 use crate::engine::{Error, LocalUser, run_blocking, tracker_search};
+use crate::profile::ConversationName;
 
 /// Online users listed at most: nobody reads further.
 const MAX_ONLINE_LISTED: usize = 10_000;
@@ -25,7 +26,9 @@ pub(super) async fn list_users(me: &LocalUser, tracker: Option<TrackerHandle>) -
             people.entry(user.clone()).or_insert_with(|| unknown_user(user)).last = last;
         }
         for unread in profile.unread_counts()? {
-            people.entry(unread.user.clone()).or_insert_with(|| unknown_user(unread.user)).unread = unread.count;
+            if let ConversationName::Person(user) = unread.with {
+                people.entry(user.clone()).or_insert_with(|| unknown_user(user)).unread = unread.count;
+            }
         }
         for waiting in profile.queued_counts()? {
             let person = people.entry(waiting.user.clone()).or_insert_with(|| unknown_user(waiting.user));

@@ -9,25 +9,42 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 use shared::{Fingerprint, RoomId};
 
 use super::room_number;
-use crate::profile::{MessageState, Profile, ProfileError};
+use crate::profile::stored_message::MessageRow;
+use crate::profile::{MessageState, Profile, ProfileError, StoredMessage};
 
 /// The members who are known to have a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DeliveryCount {
     /// The number of other members who have it.
-    pub delivered: usize,
+    pub count: usize,
     /// The number of other members.
-    pub members: usize,
+    pub of: usize,
 }
 
 impl DeliveryCount {
     /// True if all other members have it.
     pub const fn is_complete(self) -> bool {
-        self.delivered >= self.members
+        self.count >= self.of
     }
 }
 
 impl Profile {
+    /// Returns this user's messages that no other member has yet, oldest first. They are sent by a node that reaches one.
+    pub fn undelivered_room_messages(&self) -> Result<Vec<StoredMessage>, ProfileError> {
+        let rows: Vec<MessageRow> = {
+            let ledger = self.message_reader()?;
+            let mut query = self.db_result(ledger.prepare_cached(&format!(
+                "SELECT {} FROM {} WHERE message.peer >= '#' AND message.peer < '$' AND message.state = ?1
+                 AND message.void = 0 AND room.joined ORDER BY message.seq",
+                MessageRow::COLUMNS,
+                MessageRow::TABLES
+            )))?;
+            let rows = query.query_map([MessageState::Waiting.as_str()], MessageRow::read);
+            self.db_result(self.db_result(rows)?.collect())?
+        };
+        rows.into_iter().map(|row| self.checked_message(row)).collect()
+    }
+
     /// Records that a present member of the room has the messages of `author`, an own key, up to a number. Returns false
     /// if that was known.
     pub fn record_room_delivery(

@@ -118,7 +118,7 @@ fn load_log(connection: &Connection, room: i64, members: &Membership) -> Result<
 }
 
 /// Joins the two parts in which signed bytes are stored.
-fn join_signed(mut head: Vec<u8>, text: &[u8]) -> Vec<u8> {
+pub(super) fn join_signed(mut head: Vec<u8>, text: &[u8]) -> Vec<u8> {
     head.extend_from_slice(text);
     head
 }

@@ -40,7 +40,7 @@ fn stored(seq: i64, text: &str) -> StoredMessage {
     let id = MessageId::from_bytes(i128::from(seq).to_be_bytes());
     let message = ChatMessage { id, ts: seq * 1000, text: text.into(), offer: None };
     let (direction, state) = (MessageDirection::In, MessageState::Received);
-    StoredMessage { seq, peer: name("bob"), direction, message, state, at: seq * 1000 }
+    StoredMessage { seq, peer: name("bob"), direction, message, state, at: seq * 1000, room: None }
 }
 
 fn view(columns: u16, rows: u16) -> FullViewModel {

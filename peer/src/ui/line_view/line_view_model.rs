@@ -309,7 +309,7 @@ impl LineViewModel {
             NodeEvent::MessageStateChanged { to, id, state, why, .. } if is_here(to) => {
                 self.show_mark(*id, delivery_mark(*state), why.as_deref());
             }
-            NodeEvent::Read { with } if is_here(with) => self.first_unseen = None,
+            NodeEvent::Read { with } if with.person().is_some_and(is_here) => self.first_unseen = None,
             NodeEvent::ContactRequest { from } if is_news && is_here(from) => self.add_note(request_note(from)),
             // The status line shows that a user is offline, but a changed key needs its instructions printed.
             NodeEvent::Presence { user, .. } | NodeEvent::DeliveryHeld { user, .. } if is_news && is_here(user) => {

@@ -159,7 +159,7 @@ fn an_offer_can_be_fetched_at_once() {
 
 fn stored(byte: u8, direction: MessageDirection, state: MessageState) -> StoredMessage {
     let message = message(byte, &format!("message {byte}"));
-    StoredMessage { seq: byte.into(), peer: bob(), direction, message, state, at: 0 }
+    StoredMessage { seq: byte.into(), peer: bob(), direction, message, state, at: 0, room: None }
 }
 
 fn texts(rows: &[String]) -> Vec<&str> {
@@ -215,7 +215,7 @@ fn more_than_a_page_is_caught_up_with_page_by_page() {
 
 fn theirs(seq: u8, text: &str) -> StoredMessage {
     let (direction, state) = (MessageDirection::In, MessageState::Received);
-    StoredMessage { seq: seq.into(), peer: bob(), direction, message: message(seq, text), state, at: 0 }
+    StoredMessage { seq: seq.into(), peer: bob(), direction, message: message(seq, text), state, at: 0, room: None }
 }
 
 fn person(unread: usize) -> UserSummary {
@@ -270,7 +270,7 @@ fn what_was_not_shown_is_not_read() {
 fn what_was_read_elsewhere_needs_no_looking_back() {
     let mut view = LineViewModel::new(LOOK, &bob(), &[person(4)], &[theirs(104, "so on")], Some(101));
     assert_eq!(caught_up(&mut view), []);
-    tell(&mut view, &ViewUpdate::Event(NodeEvent::Read { with: bob() }));
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::Read { with: bob().into() }));
     assert_eq!(tell(&mut view, &received("bob", 105, "hi")), [ViewCommand::MarkRead { with: bob(), up_to: 105 }]);
 }
 

@@ -32,7 +32,7 @@ impl Disk for Memory {
     fn say(&mut self, message: &ChatMessage) {
         self.said += 1;
         let (direction, state, message) = (MessageDirection::Out, MessageState::Waiting, message.clone());
-        self.outbox.push(StoredMessage { seq: self.said, peer: peer(), direction, message, state, at: 0 });
+        self.outbox.push(StoredMessage { seq: self.said, peer: peer(), direction, message, state, at: 0, room: None });
     }
 
     fn waiting(&self, after: i64, limit: usize) -> Vec<StoredMessage> {
@@ -311,7 +311,7 @@ fn replies_to_nothing_end_in_the_end_and_a_useful_one_excuses_them() {
     let message = |byte: u8| {
         let message = ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: "x".into(), offer: None };
         let (direction, state) = (MessageDirection::Out, MessageState::Waiting);
-        StoredMessage { seq: byte.into(), peer: peer(), direction, message, state, at: 0 }
+        StoredMessage { seq: byte.into(), peer: peer(), direction, message, state, at: 0, room: None }
     };
     let ack = |byte: u8| ChatReply::Ack { id: MessageId::from_bytes([byte; 16]) };
     sending.note_sent(&message(1), now);
