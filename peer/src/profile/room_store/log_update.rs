@@ -39,6 +39,13 @@ pub struct NewRoomMessage {
     pub is_late: bool,
 }
 
+/// The places behind which new messages go. Loaded once for all messages of an update.
+struct ConversationEnd {
+    next_seq: i64,
+    /// The last message in the room's order that the user has seen.
+    read_place: Vec<u8>,
+}
+
 /// The names of a room in the database.
 struct RoomKey {
     number: i64,
@@ -82,9 +89,10 @@ fn apply(transaction: &Transaction<'_>, update: &RoomUpdate<'_>, now_ms: i64) ->
         store_author(transaction, &room, update.log, &author)?;
     }
     let mut new = Vec::new();
-    for run in update.runs {
-        for message in run.messages() {
-            new.extend(store_message(transaction, &room, update, message, now_ms)?);
+    if !update.runs.is_empty() {
+        let mut end = ConversationEnd::load(transaction, &room)?;
+        for message in update.runs.iter().flat_map(MessageRun::messages) {
+            new.extend(store_message(transaction, &room, update, message, &mut end, now_ms)?);
         }
     }
     if !new.is_empty() {
@@ -164,6 +172,7 @@ fn store_message(
     room: &RoomKey,
     update: &RoomUpdate<'_>,
     message: &RoomMessage,
+    end: &mut ConversationEnd,
     now_ms: i64,
 ) -> rusqlite::Result<Option<NewRoomMessage>> {
     let (hash, author) = (message.hash(), message.author());
@@ -193,8 +202,7 @@ fn store_message(
     } else {
         (MessageDirection::In, MessageState::Received)
     };
-    let is_late = open_conversation(transaction, room, &place, direction)?;
-    let seq = next_seq(transaction)?;
+    let (seq, is_late) = (end.next_seq, place < end.read_place);
     let inserted = transaction
         .prepare_cached(
             "INSERT INTO message (seq, peer, direction, id, ts, text, state, at, place)
@@ -232,25 +240,40 @@ fn store_message(
             head,
             info.signature
         ])?;
+    end.next_seq += 1;
+    if direction == MessageDirection::Out {
+        // An own message was seen when it was written.
+        end.raise_read_place(transaction, room, place)?;
+    }
     Ok(Some(NewRoomMessage { hash, seq, is_late }))
 }
 
-/// Makes the conversation known to the ledger. Returns true if a message at `place` comes before one that was seen.
-fn open_conversation(
-    transaction: &Transaction<'_>,
-    room: &RoomKey,
-    place: &[u8],
-    direction: MessageDirection,
-) -> rusqlite::Result<bool> {
-    // An own message was seen when it was written.
-    let seen = (direction == MessageDirection::Out).then_some(place);
-    let mut upsert = transaction.prepare_cached(
-        "INSERT INTO conversation (peer, accepted, read_place) VALUES (?1, 1, ?2)
-         ON CONFLICT (peer) DO UPDATE SET read_place = max(coalesce(read_place, x''), coalesce(?2, x''))
-         RETURNING ?3 < read_place",
-    )?;
-    let is_late: Option<bool> = upsert.query_row(params![room.conversation, seen, place], |row| row.get(0))?;
-    Ok(is_late.unwrap_or(false))
+impl ConversationEnd {
+    /// Makes the conversation known to the ledger, and returns its end.
+    fn load(transaction: &Transaction<'_>, room: &RoomKey) -> rusqlite::Result<Self> {
+        let read_place = transaction
+            .prepare_cached(
+                "INSERT INTO conversation (peer, accepted) VALUES (?1, 1)
+                 ON CONFLICT (peer) DO UPDATE SET accepted = 1 RETURNING coalesce(read_place, x'')",
+            )?
+            .query_row([&room.conversation], |row| row.get(0))?;
+        Ok(Self { next_seq: next_seq(transaction)?, read_place })
+    }
+
+    fn raise_read_place(
+        &mut self,
+        transaction: &Transaction<'_>,
+        room: &RoomKey,
+        place: Vec<u8>,
+    ) -> rusqlite::Result<()> {
+        if place > self.read_place {
+            transaction
+                .prepare_cached("UPDATE conversation SET read_place = ?2 WHERE peer = ?1")?
+                .execute(params![room.conversation, place])?;
+            self.read_place = place;
+        }
+        Ok(())
+    }
 }
 
 /// Takes a message from what is passed on, and hides it.
