@@ -11,14 +11,16 @@ mod user_changes;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use shared::RoomName;
 use shared::tracker::room_reply::ListedRoom;
+use shared::tracker::room_request::RoomCut;
+use shared::{RoomName, UserName};
 
 use self::user_changes::UserChange;
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::tracker_confirmation::{TrackerChoice, confirm_tracker};
 use super::value_parsers::parse_room_name;
+use crate::engine::node::NodeHandle;
 use crate::engine::room_actions::find_own_room;
 use crate::engine::{Error, LocalUser};
 use crate::net::tracker::TrackerConnection;
@@ -105,6 +107,13 @@ impl OwnRoom {
         let room = find_own_room(&mut tracker, &operand.room).await?;
         Ok(Self { me, tracker, room })
     }
+}
+
+/// Returns the last message of a member, as the running node knows it: what follows it counts for nobody once the
+/// membership has ended. Without a node to ask it is left open, and a moderator's node sets it.
+async fn known_cut(me: &LocalUser, room: &RoomName, user: &UserName) -> Option<RoomCut> {
+    let node = NodeHandle::attach(&me.profile).await.ok()??;
+    node.room_cut(room, user).await.ok()?
 }
 
 /// Prints a change of a room: `fields` beside the room and `kind` for programs, `text` for people.

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{OwnRoom, RoomOperand, print_change};
+use super::{OwnRoom, RoomOperand, known_cut, print_change};
 use crate::commands::command_help::CommandHelp;
 use crate::commands::context::CommandContext;
 use crate::engine::Error;
@@ -29,7 +29,8 @@ pub(crate) struct RoomLeaveArgs {
 
 pub(super) async fn run(context: &CommandContext, args: RoomLeaveArgs) -> Result<(), Error> {
     let OwnRoom { me, mut tracker, room } = OwnRoom::open(context, &args.operand, Access::Use).await?;
-    let departure = leave_room(&mut tracker, &room, None).await?;
+    let cut = known_cut(&me, &room.name, &me.user).await;
+    let departure = leave_room(&mut tracker, &room, cut).await?;
     let (name, id) = (&room.name, room.id);
     let (rest, fields) = match departure {
         RoomDeparture::Left => (String::new(), json!({ "id": id, "user": me.user })),

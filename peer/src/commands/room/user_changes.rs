@@ -3,14 +3,14 @@
 use clap::Args;
 use serde_json::json;
 use shared::tracker::room_reply::ListedRoom;
-use shared::tracker::room_request::{GrantedRole, RequestedChange};
+use shared::tracker::room_request::{GrantedRole, RequestedChange, RoomCut};
 use shared::{RoomName, UserName};
 
-use super::{OwnRoom, RoomOperand, print_change};
+use super::{OwnRoom, RoomOperand, known_cut, print_change};
 use crate::commands::context::CommandContext;
 use crate::commands::user_resolution::{LookupScope, resolve_arguments};
-use crate::engine::Error;
 use crate::engine::room_actions::change_room;
+use crate::engine::{Error, LocalUser};
 use crate::net::tracker::TrackerConnection;
 use crate::profile::Access;
 
@@ -94,11 +94,11 @@ pub(super) async fn run(context: &CommandContext, operands: RoomUserOperands, ch
     let OwnRoom { me, mut tracker, room } = OwnRoom::open(context, &room, Access::Use).await?;
     resolve_arguments(context, &me, LookupScope::Tracker, &mut users).await?;
     if let [user] = users.as_slice() {
-        return perform(context, &mut tracker, &room, change, user).await;
+        return perform(context, &me, &mut tracker, &room, change, user).await;
     }
     let (total, mut failed) = (users.len(), 0);
     for user in &users {
-        match perform(context, &mut tracker, &room, change, user).await {
+        match perform(context, &me, &mut tracker, &room, change, user).await {
             // Any other failure meets the rest as well.
             Err(error @ Error::Room(_)) => {
                 context.output.error(&format!("{user}: {error}"));
@@ -112,12 +112,17 @@ pub(super) async fn run(context: &CommandContext, operands: RoomUserOperands, ch
 
 async fn perform(
     context: &CommandContext,
+    me: &LocalUser,
     tracker: &mut TrackerConnection,
     room: &ListedRoom,
     change: UserChange,
     user: &UserName,
 ) -> Result<(), Error> {
-    let changed = change_room(tracker, room, change.request(user.clone())).await?;
+    let cut = match change {
+        UserChange::Kick | UserChange::Ban => known_cut(me, &room.name, user).await,
+        _ => None,
+    };
+    let changed = change_room(tracker, room, change.request(user.clone(), cut)).await?;
     let fields = json!({ "id": changed.id, "epoch": changed.epoch, "user": user });
     print_change(context, &room.name, change.kind(), fields, &change.sentence(&room.name, user))
 }
@@ -129,11 +134,11 @@ impl From<RoomOwnerArgs> for RoomUserOperands {
 }
 
 impl UserChange {
-    fn request(self, user: UserName) -> RequestedChange {
+    fn request(self, user: UserName, cut: Option<RoomCut>) -> RequestedChange {
         match self {
             Self::Invite => RequestedChange::Invite { user },
-            Self::Kick => RequestedChange::Kick { user, cut: None },
-            Self::Ban => RequestedChange::Ban { user, cut: None },
+            Self::Kick => RequestedChange::Kick { user, cut },
+            Self::Ban => RequestedChange::Ban { user, cut },
             Self::Unban => RequestedChange::Unban { user },
             Self::GrantModerator => RequestedChange::SetRole { user, role: GrantedRole::Moderator },
             Self::RevokeModerator => RequestedChange::SetRole { user, role: GrantedRole::Member },
