@@ -208,6 +208,7 @@ impl Node {
         // First, so that local clients are answered while the tracker is still awaited.
         tasks.spawn(control.run());
         let room_links = RoomLinks::new(
+            me.profile.clone(),
             rooms.clone(),
             link_pool,
             tracker.clone(),
@@ -219,7 +220,7 @@ impl Node {
         );
         tasks.spawn(room_owner.run(stop.clone()));
         tasks.spawn(room_links.run());
-        tasks.spawn(RoomSync::new(rooms, tracker.clone(), room_requests, stop.clone()).run());
+        tasks.spawn(RoomSync::new(rooms, tracker.clone(), events.clone(), room_requests, stop.clone()).run());
         let (ready, is_ready) = oneshot::channel();
         tasks.spawn(tracker_session.run(ready));
         tokio::select! {

@@ -53,6 +53,8 @@ pub enum RoomNewsKind {
         /// The member.
         user: UserName,
     },
+    /// The profile's user is invited, and no member yet.
+    Invited,
     /// The end of a membership by the member.
     Left {
         /// The member.

@@ -263,7 +263,7 @@ impl RoomOwner {
                 count = self.jobs.recv_many(&mut batch, MAX_BATCHED_JOBS) => if count == 0 {
                     break;
                 },
-                _ = tick.tick() => batch.push(Box::new(RoomRegistry::tick)),
+                _ = tick.tick(), if registry.is_tick_due() => batch.push(Box::new(RoomRegistry::tick)),
                 _ = prune.tick() => batch.push(Box::new(|registry: &mut RoomRegistry| if let Err(error) = registry.prune() {
                     tracing::error!("rooms could not be pruned: {error}");
                 })),
@@ -282,3 +282,6 @@ impl RoomOwner {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,7 +181,8 @@ async fn serve_stream(
     if let PeerRequest::Room { id } = first {
         sender.set_priority(StreamPriority::Chat);
         if context.me.profile.is_blocked(link.user()).unwrap_or(true) {
-            return Err(StreamError::Reset(PeerErrorCode::Unauthorised));
+            sender.reset(PeerErrorCode::Unauthorised);
+            return Ok(());
         }
         return Box::pin(serve_room(link, &context.rooms, id, sender, receiver)).await;
     }

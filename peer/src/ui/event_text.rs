@@ -96,6 +96,7 @@ pub fn event_line(event: &NodeEvent) -> Option<String> {
 fn room_news_line(news: &RoomNews) -> Option<String> {
     let words = match &news.kind {
         RoomNewsKind::Joined { user } => format!("{} joined", speaker_label(user)),
+        RoomNewsKind::Invited => format!("you are invited: `peer room join {}`", news.room),
         RoomNewsKind::Left { user } => format!("{} left", speaker_label(user)),
         RoomNewsKind::Kicked { user, by } => {
             format!("{} was sent away by {}", speaker_label(user), speaker_label(by))

@@ -31,6 +31,7 @@ use crate::engine::rooms::{RoomEntry, Rooms, run_room_stream, wanted_links};
 use crate::net::StreamError;
 use crate::net::link::Link;
 use crate::net::stream::is_protocol_violation;
+use crate::profile::Profile;
 use crate::util::Backoff;
 
 const MAX_DIALS: usize = 8;
@@ -53,6 +54,7 @@ type StreamKey = (RoomId, Fingerprint);
 /// The task that keeps the links and streams of rooms.
 #[derive(Debug)]
 pub(super) struct RoomLinks {
+    profile: Profile,
     rooms: Rooms,
     link_pool: Arc<LinkPool>,
     tracker: TrackerHandle,
@@ -87,6 +89,7 @@ struct RetryPause {
 
 impl RoomLinks {
     pub(super) fn new(
+        profile: Profile,
         rooms: Rooms,
         link_pool: Arc<LinkPool>,
         tracker: TrackerHandle,
@@ -96,6 +99,7 @@ impl RoomLinks {
         stop: CancellationToken,
     ) -> Self {
         Self {
+            profile,
             rooms,
             link_pool,
             tracker,
@@ -151,7 +155,8 @@ impl RoomLinks {
                     }
                     true
                 }
-                _ = tick.tick() => true,
+                // A node without rooms sleeps.
+                _ = tick.tick(), if self.rooms.directory().has_active_rooms() => true,
             };
             if is_plan_due {
                 self.plan();
@@ -186,8 +191,7 @@ impl RoomLinks {
     }
 
     fn query_presence(&mut self) {
-        let has_rooms = self.rooms.directory().rooms().iter().any(|room| room.is_active());
-        if has_rooms && self.presence_queries.is_empty() {
+        if self.rooms.directory().has_active_rooms() && self.presence_queries.is_empty() {
             self.presence_queries.spawn(online_users(self.tracker.clone()));
         }
     }
@@ -203,17 +207,19 @@ impl RoomLinks {
         if !self.online.is_known() && self.tracker.is_present() {
             self.query_presence();
         }
+        let blocked = self.profile.blocked().unwrap_or_default();
         for room in rooms {
-            self.plan_room(&room);
+            self.plan_room(&room, &blocked);
         }
     }
 
-    fn plan_room(&mut self, room: &RoomEntry) {
+    fn plan_room(&mut self, room: &RoomEntry, blocked: &[UserName]) {
         let me = *self.rooms.directory().me();
         let others: Vec<(Fingerprint, UserName)> = room
             .members()
             .iter()
-            .filter(|(key, _)| **key != me)
+            // What a blocked member has, or writes, comes from the others.
+            .filter(|(key, member)| **key != me && !blocked.contains(&member.user))
             .map(|(key, member)| (*key, member.user.clone()))
             .collect();
         let links: HashMap<Fingerprint, Link> =

@@ -19,7 +19,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::tracker_session::TrackerHandle;
+use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::peer_lookup::TrackerClient;
+use crate::engine::room_values::{RoomNews, RoomNewsKind};
 use crate::engine::rooms::{RoomSyncRequest, Rooms};
 use crate::engine::{Error, tracker_search};
 use crate::net::TrackerError;
@@ -36,6 +38,7 @@ const CUT_RETRY_DELAY: Duration = Duration::from_secs(60);
 pub(super) struct RoomSync {
     rooms: Rooms,
     tracker: TrackerHandle,
+    events: EventBus,
     requests: mpsc::UnboundedReceiver<RoomSyncRequest>,
     stop: CancellationToken,
     /// When each open cut is to be set.
@@ -46,10 +49,11 @@ impl RoomSync {
     pub(super) fn new(
         rooms: Rooms,
         tracker: TrackerHandle,
+        events: EventBus,
         requests: mpsc::UnboundedReceiver<RoomSyncRequest>,
         stop: CancellationToken,
     ) -> Self {
-        Self { rooms, tracker, requests, stop, cuts_due: HashMap::new() }
+        Self { rooms, tracker, events, requests, stop, cuts_due: HashMap::new() }
     }
 
     /// Runs until the node stops.
@@ -61,7 +65,7 @@ impl RoomSync {
             loop {
                 tokio::select! {
                     Some(request) = self.requests.recv() => self.handle(request).await,
-                    _ = tick.tick() => self.set_cuts().await,
+                    _ = tick.tick(), if self.rooms.directory().has_active_rooms() => self.set_cuts().await,
                 }
             }
         };
@@ -104,12 +108,32 @@ impl RoomSync {
             }
             Err(error) => {
                 tracing::debug!("records of the room {room}: {error}");
+                if error.code() == Some(TrackerErrorCode::Forbidden) {
+                    self.tell_invitation(room).await;
+                }
                 // A refusal is an answer: nobody joined a room that the user isn't in.
                 error.code().map(|_| since)
             }
         };
         // Fails only when the node is ending.
         let _ = self.rooms.finish_request(room, answered).await;
+    }
+
+    /// Tells of an invitation, if that is why the tracker told of a room that the user isn't in.
+    async fn tell_invitation(&mut self, id: RoomId) {
+        let mut invited = None;
+        let listed = tracker_search::search_rooms(&mut self.tracker, None, |room| {
+            if room.id == id && room.invited && room.role.is_none() {
+                invited = Some(room.name);
+            }
+            invited.is_none()
+        });
+        if let Err(error) = listed.await {
+            tracing::info!("the tracker doesn't list rooms: {error}");
+        }
+        if let Some(room) = invited {
+            self.events.send(NodeEvent::Room(RoomNews { room, room_id: id, kind: RoomNewsKind::Invited }));
+        }
     }
 
     async fn fetch_records(&mut self, room: RoomId) -> Result<(VerifyingKey, Vec<(Vec<u8>, Signature)>), TrackerError> {

@@ -81,7 +81,9 @@ impl RoomWriting {
             // Two nodes would use the same numbers.
             return Err(RoomActionError::OnlineElsewhere.into());
         }
-        self.online.wait_until_known(PRESENCE_TIMEOUT).await;
+        if self.tracker.is_present() {
+            self.online.wait_until_known(PRESENCE_TIMEOUT).await;
+        }
         let can_reach_others = self.is_anybody_online(&room);
         if can_reach_others {
             self.wait_for_own_chain(room.id()).await?;

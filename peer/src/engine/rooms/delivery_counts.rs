@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use shared::Fingerprint;
 
-/// The newest of our messages that each member has, by number. Kept in memory only: the comparison with a member tells
-/// it again.
+/// The newest of our messages that each member has, by number.
 #[derive(Debug, Default)]
 pub(super) struct DeliveryCounts(HashMap<Fingerprint, u64>);
 

@@ -1,5 +1,6 @@
 //! One room: its records, its messages, and what is known of the other members. Pure: the caller stores each step.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -288,7 +289,20 @@ impl Room {
             return Vec::new();
         }
         let open = self.members.open_cuts();
-        open.into_iter().map(|(key, ended_at)| (key, ended_at, self.log.cut(&key))).collect()
+        open.into_iter().map(|(key, ended_at)| (key, ended_at, self.last_before(&key, ended_at))).collect()
+    }
+
+    /// Returns the newest message that `key` wrote before an epoch. After it, the key may have joined again.
+    fn last_before(&self, key: &Fingerprint, epoch: u64) -> Cut {
+        let of_key = self.log.ordered().filter(|(_, info)| info.author == *key && info.epoch < epoch);
+        if let Some((hash, info)) = of_key.max_by_key(|(hash, info)| (info.number, Reverse(**hash))) {
+            return Cut { number: info.number, hash: Some(*hash) };
+        }
+        let floor = self.log.author(key).and_then(|(_, floor)| {
+            let last = floor.contents.iter().filter(|last| last.epoch < epoch).min_by_key(|last| last.hash)?;
+            Some(Cut { number: floor.number, hash: Some(last.hash) })
+        });
+        floor.unwrap_or(Cut { number: 0, hash: None })
     }
 
     /// Returns true if one more pushed message of `author` may be taken now.
@@ -312,7 +326,7 @@ impl Room {
         (self.delivery.count(number, others()), others().count())
     }
 
-    /// Returns the number of our messages that no other member has, as far as it is known since the start.
+    /// Returns the number of our messages that no other member has, as far as it is known.
     pub(super) fn waiting(&self) -> u64 {
         let others = self.members.members().keys().filter(|key| **key != self.me);
         self.log.cut(&self.me).number.saturating_sub(self.delivery.newest(others))
@@ -375,5 +389,81 @@ impl Room {
             RoomChange::Delete => RoomNewsKind::Deleted,
             RoomChange::Create { .. } | RoomChange::SetCut { .. } | RoomChange::Restore => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+    use rooms::{HistoryVisibility, MembershipRecord};
+    use shared::RoomId;
+
+    use super::*;
+
+    const ROOM: RoomId = RoomId::from_bytes([7; 16]);
+
+    fn keys(seed: u8) -> (Ed25519KeyPair, VerifyingKey) {
+        let keys = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+        let key = VerifyingKey::from_raw(keys.public_key().as_ref().try_into().unwrap());
+        (keys, key)
+    }
+
+    /// Returns the records of a room whose members have the keys 1 to `members`.
+    fn records(members: u8) -> Vec<SignedRecord> {
+        let (tracker, _) = keys(99);
+        let mut records: Vec<SignedRecord> = Vec::new();
+        let join =
+            |seed: u8| RoomChange::Join { user: format!("u{seed}").parse().unwrap(), key: keys(seed).1.fingerprint() };
+        let create = RoomChange::Create { room_name: "lab".parse().unwrap(), history: HistoryVisibility::Shared };
+        for change in std::iter::once(create).chain((1..=members).map(join)) {
+            let (epoch, previous) = (records.len() as u64 + 1, records.last().map(SignedRecord::hash));
+            records.push(MembershipRecord { room: ROOM, epoch, previous, time: 0, change }.sign(&tracker));
+        }
+        records
+    }
+
+    fn room(seed: u8) -> Room {
+        let mut room = Room::new(ROOM, keys(seed).1.fingerprint(), keys(99).1);
+        room.take_records(records(3), &mut RoomStep::default()).unwrap();
+        room
+    }
+
+    #[test]
+    fn what_nobody_has_is_given_up_and_told() {
+        let (signer, author) = keys(1);
+        let (mut writer, mut reader) = (room(1), room(2));
+        let mut runs = Vec::new();
+        for body in ["one", "two", "three"] {
+            let run = writer.draft(&author, 0, body.to_owned()).sign(&signer).unwrap();
+            writer.take_runs(vec![run.clone()], RunOrigin::Single, 0, &mut RoomStep::default());
+            runs.push(run);
+        }
+        let [bob, carol] = [2, 3].map(|seed| keys(seed).1.fingerprint());
+        let reachable = BTreeSet::from([bob, carol]);
+        let mut offer = |run: &MessageRun, member, now| {
+            let mut step = RoomStep::default();
+            let origin = RunOrigin::Pulled { member, leads_to_cut: false, reachable: &reachable };
+            (reader.take_runs(vec![run.clone()], origin, now, &mut step), step.news)
+        };
+        // Whoever withholds the beginning is not the only one to be asked, and not for ever.
+        for (member, now) in [(bob, 1_000), (carol, 2_000), (bob, 10_000)] {
+            let (taken, news) = offer(&runs[2], member, now);
+            assert!(taken.needs_earlier && taken.stored == 0 && news.is_empty());
+        }
+        let (taken, news) = offer(&runs[2], carol, 11_000);
+        assert_eq!((taken.stored, news), (1, vec![RoomNewsKind::Gap { user: "u1".parse().unwrap() }]));
+        assert_eq!(offer(&runs[1], carol, 12_000).0.stored, 0, "what was given up stays so");
+    }
+
+    #[test]
+    fn a_new_member_hears_of_its_own_joining_only() {
+        let mut room = Room::new(ROOM, keys(2).1.fingerprint(), keys(99).1);
+        let mut step = RoomStep::default();
+        room.take_records(records(2), &mut step).unwrap();
+        assert_eq!(step.news, [RoomNewsKind::Joined { user: "u2".parse().unwrap() }]);
+        let mut step = RoomStep::default();
+        room.take_records(records(3), &mut step).unwrap();
+        assert_eq!(step.news, [RoomNewsKind::Joined { user: "u3".parse().unwrap() }]);
+        assert!(room.is_active() && room.entry().is_some_and(|entry| entry.members.len() == 3));
     }
 }

@@ -58,6 +58,11 @@ impl RoomDirectory {
         named.max_by_key(|room| (room.is_active, room.epoch)).cloned()
     }
 
+    /// Returns true if the user is a member of any room.
+    pub fn has_active_rooms(&self) -> bool {
+        self.rooms.borrow().values().any(|room| room.is_active)
+    }
+
     /// Returns all rooms.
     pub fn rooms(&self) -> Vec<Arc<RoomEntry>> {
         self.rooms.borrow().values().cloned().collect()

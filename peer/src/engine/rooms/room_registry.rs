@@ -1,5 +1,6 @@
 //! The owner of all rooms: takes one step after another, stores each, and tells it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
@@ -156,14 +157,32 @@ impl RoomRegistry {
     }
 
     /// Returns the encoded runs that `asker` lacks, and true if they lead to a cut.
-    pub(super) fn runs(&self, room: RoomId, request: &RunRequest, asker: &Fingerprint) -> (Vec<Vec<u8>>, bool) {
+    pub(super) fn runs(&mut self, room: RoomId, request: &RunRequest, asker: &Fingerprint) -> (Vec<Vec<u8>>, bool) {
+        let is_missing = Cell::new(false);
+        let runs = self.read_runs(room, request, asker, &is_missing);
+        if !is_missing.get() {
+            return runs;
+        }
+        // Another process of the profile removed messages from the history.
+        self.reload(room);
+        self.read_runs(room, request, asker, &is_missing)
+    }
+
+    fn read_runs(
+        &self,
+        room: RoomId,
+        request: &RunRequest,
+        asker: &Fingerprint,
+        is_missing: &Cell<bool>,
+    ) -> (Vec<Vec<u8>>, bool) {
         let Some(known) = self.rooms.get(&room) else { return (Vec::new(), false) };
-        let signed = |hash: &MessageHash| match self.me.profile.signed_room_message(room, hash) {
-            Ok(signed) => signed,
-            Err(error) => {
+        let signed = |hash: &MessageHash| {
+            let signed = self.me.profile.signed_room_message(room, hash).unwrap_or_else(|error| {
                 tracing::error!("a message can't be passed on: {error}");
                 None
-            }
+            });
+            is_missing.set(is_missing.get() || signed.is_none());
+            signed
         };
         let reply = known.runs(request, asker, signed);
         let mut bytes = 0;
@@ -438,6 +457,12 @@ impl RoomRegistry {
         }
     }
 
+    /// Returns true if time demands something.
+    pub(super) fn is_tick_due(&self) -> bool {
+        let is_due = |room: &Room| room.is_searching() || room.display.is_waiting();
+        !self.unstored_deliveries.is_empty() || self.rooms.values().any(is_due)
+    }
+
     /// Does what time demands: shows messages that waited long enough, and searches on for missing ones.
     pub(super) fn tick(&mut self) {
         self.store_deliveries();
@@ -473,7 +498,10 @@ impl RoomRegistry {
 
     fn load_room(&mut self, known: &KnownRoom) -> Result<(), Error> {
         let Some(stored) = self.me.profile.load_room(known.id)? else { return Ok(()) };
-        let room = Room::loaded(stored, self.key, known.tracker);
+        let mut room = Room::loaded(stored, self.key, known.tracker);
+        for (member, number) in self.me.profile.room_deliveries(known.id, &self.key)? {
+            room.note_delivered(member, number);
+        }
         if let Some(entry) = room.entry() {
             self.directory.put(entry);
         }

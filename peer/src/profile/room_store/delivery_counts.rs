@@ -45,6 +45,19 @@ impl Profile {
         rows.into_iter().map(|row| self.checked_message(row)).collect()
     }
 
+    /// Returns how far each member is known to have the messages of `author`, an own key.
+    pub fn room_deliveries(&self, room: RoomId, author: &Fingerprint) -> Result<Vec<(Fingerprint, u64)>, ProfileError> {
+        let reader = self.message_reader()?;
+        let mut query = self.db_result(reader.prepare_cached(
+            "SELECT member, room_delivery.number FROM room_delivery JOIN room ON room.number = room_delivery.room
+             WHERE room.id = ?1 AND author = ?2",
+        ))?;
+        let rows = query.query_map(params![room.as_bytes(), author.as_bytes()], |row| {
+            Ok((Fingerprint::from_bytes(row.get(0)?), u64::from_be_bytes(row.get(1)?)))
+        });
+        self.db_result(self.db_result(rows)?.collect())
+    }
+
     /// Records that a present member of the room has the messages of `author`, an own key, up to a number. Returns false
     /// if that was known.
     pub fn record_room_delivery(

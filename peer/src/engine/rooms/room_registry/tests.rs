@@ -1,20 +1,10 @@
-use aws_lc_rs::signature::Ed25519KeyPair;
 use certs::Identity;
-use rooms::{HistoryVisibility, MembershipRecord, RoomChange, SignedRecord};
+use rooms::{HistoryVisibility, RoomChange};
 use tempfile::TempDir;
 use tokio::sync::broadcast;
 
 use super::*;
-use crate::engine::tracker_key::TrackerKeyPolicy;
-use crate::profile::Profile;
-
-const ROOM: RoomId = RoomId::from_bytes([7; 16]);
-
-/// A tracker's signature on each change of one room.
-struct Records {
-    keys: Ed25519KeyPair,
-    signed: Vec<SignedRecord>,
-}
+use crate::engine::rooms::tests::{ROOM, Records, local_user};
 
 /// A member's node without a network.
 struct Node {
@@ -24,42 +14,18 @@ struct Node {
     _home: TempDir,
 }
 
-impl Records {
-    fn new(history: HistoryVisibility) -> Self {
-        let keys = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
-        let mut records = Self { keys, signed: Vec::new() };
-        records.change(RoomChange::Create { room_name: "lab".parse().unwrap(), history });
-        records
-    }
-
-    fn change(&mut self, change: RoomChange) {
-        let previous = self.signed.last().map(SignedRecord::hash);
-        let epoch = self.signed.len() as u64 + 1;
-        self.signed.push(MembershipRecord { room: ROOM, epoch, previous, time: 0, change }.sign(&self.keys));
-    }
-
-    fn join(&mut self, node: &Node) {
-        self.change(RoomChange::Join { user: node.me.user.clone(), key: node.key() });
-    }
-
-    fn tell(&self, node: &mut Node) {
-        let records: Vec<_> =
-            self.signed.iter().map(|record| (record.signed().to_vec(), *record.signature())).collect();
-        node.registry.take_records(ROOM, verifying_key(&self.keys).unwrap(), &records).unwrap();
-    }
+fn tell(records: &Records, node: &mut Node) {
+    node.registry.take_records(ROOM, records.key(), &records.wire()).unwrap();
 }
 
 impl Node {
     fn new(user: &str) -> Self {
+        Self::with_identity(user, Arc::new(Identity::generate().unwrap()))
+    }
+
+    fn with_identity(user: &str, identity: Arc<Identity>) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let me = LocalUser {
-            profile: Profile::open(home.path()).unwrap(),
-            identity: Arc::new(Identity::generate().unwrap()),
-            user: user.parse().unwrap(),
-            tracker: "127.0.0.1:1".parse().unwrap(),
-            key_policy: TrackerKeyPolicy::AcceptNew,
-            notify: Arc::new(|_| {}),
-        };
+        let me = local_user(&home, user, identity);
         let (registry, events) = Self::load(&me);
         Self { me, registry, events, _home: home }
     }
@@ -124,17 +90,17 @@ impl Node {
 fn room_of(users: [&str; 3]) -> (Records, [Node; 3]) {
     let mut records = Records::new(HistoryVisibility::Shared);
     let mut nodes = users.map(Node::new);
-    nodes.iter().for_each(|node| records.join(node));
-    nodes.iter_mut().for_each(|node| records.tell(node));
+    nodes.iter().for_each(|node| records.join(&node.me));
+    nodes.iter_mut().for_each(|node| tell(&records, node));
     (records, nodes)
 }
 
 /// Returns the run of the newest message of `node`, as it is pushed.
-fn pushed(node: &Node) -> SingleRunBytes {
-    let room = &node.registry.rooms[&ROOM];
+fn pushed(node: &mut Node) -> SingleRunBytes {
     let request = RunRequest { author: node.key(), locator: Vec::new(), above: 0, missing_cuts: Vec::new() };
-    let above = room.cut(&node.key()).number - 1;
-    let (runs, _) = node.registry.runs(ROOM, &RunRequest { above, ..request }, &node.key());
+    let key = node.key();
+    let above = node.registry.cut(ROOM, &key).unwrap().number - 1;
+    let (runs, _) = node.registry.runs(ROOM, &RunRequest { above, ..request }, &key);
     SingleRunBytes::new(runs[0].clone()).unwrap()
 }
 
@@ -149,7 +115,7 @@ fn what_was_written_survives_a_restart_and_reaches_who_was_away() {
     assert_eq!(bob.told(), ["one", "two @bob"]);
     let receipt = alice.registry.write(ROOM, "three").unwrap();
     assert_eq!((receipt.count, receipt.of, receipt.message.seq > 0), (0, 2, true));
-    let run = pushed(&alice);
+    let run = pushed(&mut alice);
     assert_eq!(bob.registry.take_push(ROOM, alice.key(), &run).unwrap(), Ok(OfferedPush::Stored));
     assert_eq!(bob.registry.take_push(ROOM, alice.key(), &run).unwrap(), Ok(OfferedPush::Stored));
     drop(alice);
@@ -179,21 +145,22 @@ fn a_message_before_its_predecessor_waits_for_a_comparison() {
     let (_, [mut alice, mut bob, _]) = room_of(["alice", "bob", "carol"]);
     alice.registry.write(ROOM, "one").unwrap();
     alice.registry.write(ROOM, "two").unwrap();
-    let run = pushed(&alice);
+    let run = pushed(&mut alice);
     assert_eq!(bob.registry.take_push(ROOM, alice.key(), &run).unwrap(), Ok(OfferedPush::Later));
     assert_eq!((bob.pull(&mut alice), bob.told()), (2, vec!["one".to_owned(), "two".to_owned()]));
 }
 
 #[test]
-fn a_flood_is_taken_only_as_fast_as_it_is_asked_for() {
+fn what_is_pushed_too_fast_is_asked_for() {
     let (_, [mut alice, mut bob, _]) = room_of(["alice", "bob", "carol"]);
     let mut taken = 0;
     for number in 0..300 {
         alice.registry.write(ROOM, &number.to_string()).unwrap();
-        let offered = bob.registry.take_push(ROOM, alice.key(), &pushed(&alice)).unwrap();
+        let offered = bob.registry.take_push(ROOM, alice.key(), &pushed(&mut alice)).unwrap();
         taken += usize::from(offered == Ok(OfferedPush::Stored));
     }
-    assert!((200..300).contains(&taken), "{taken}");
+    // On a slow machine the rate allows more than the burst.
+    assert!(taken >= 200, "{taken}");
     bob.pull(&mut alice);
     assert_eq!(bob.registry.summary(ROOM), alice.registry.summary(ROOM));
 }
@@ -210,7 +177,7 @@ fn who_went_is_a_stranger_and_nothing_of_it_counts_beyond_the_cut() {
     records.change(RoomChange::Kick { user: user.clone(), key: carol.key(), by: by.clone(), cut });
     bob.told();
     for node in [&mut alice, &mut bob, &mut carol] {
-        records.tell(node);
+        tell(&records, node);
     }
     let (_, news) = bob.drain();
     assert_eq!(news, [RoomNewsKind::Kicked { user, by }, RoomNewsKind::Void { id: late.message.id }]);
@@ -220,7 +187,8 @@ fn who_went_is_a_stranger_and_nothing_of_it_counts_beyond_the_cut() {
     assert_eq!(alice.registry.standing(ROOM, &carol.me.user, &carol.key()), CallerStanding::Unclear);
     alice.registry.note_tracker_answer(ROOM, Instant::now());
     assert_eq!(alice.registry.standing(ROOM, &carol.me.user, &carol.key()), CallerStanding::Stranger);
-    assert_eq!(alice.registry.standing(ROOM, &carol.me.user, &bob.key()), CallerStanding::Stranger);
+    // A member's key under another name.
+    assert_eq!(alice.registry.standing(ROOM, &carol.me.user, &bob.key()), CallerStanding::Unclear);
     assert_eq!(alice.registry.standing(ROOM, &bob.me.user, &bob.key()), CallerStanding::Member);
     assert_eq!(carol.registry.standing(ROOM, &bob.me.user, &bob.key()), CallerStanding::NotMine);
     let request = RunRequest { author: bob.key(), locator: Vec::new(), above: 0, missing_cuts: Vec::new() };
@@ -235,26 +203,46 @@ fn only_moderators_set_open_cuts() {
     let (user, by) = (carol.me.user.clone(), alice.me.user.clone());
     records.change(RoomChange::Kick { user, key: carol.key(), by, cut: None });
     for node in [&mut alice, &mut bob] {
-        records.tell(node);
+        tell(&records, node);
     }
-    let ended_at = records.signed.len() as u64;
+    let ended_at = records.epoch();
     let cut = Cut { number: 0, hash: None };
     assert_eq!(alice.registry.settable_cuts(), [(ROOM, carol.key(), ended_at, cut)]);
     assert!(bob.registry.settable_cuts().is_empty());
 }
 
 #[test]
+fn the_cut_of_an_earlier_stay_is_none_of_a_later_one() {
+    let (mut records, [mut alice, _, mut carol]) = room_of(["alice", "bob", "carol"]);
+    let first = carol.registry.write(ROOM, "first stay").unwrap().message.id;
+    let (user, by) = (carol.me.user.clone(), alice.me.user.clone());
+    records.change(RoomChange::Kick { user, key: carol.key(), by, cut: None });
+    let ended_at = records.epoch();
+    records.join(&carol.me);
+    for node in [&mut alice, &mut carol] {
+        tell(&records, node);
+    }
+    carol.registry.write(ROOM, "second stay").unwrap();
+    assert_eq!(alice.pull(&mut carol), 2);
+    let cut = Cut { number: 1, hash: Some(first) };
+    assert_eq!(alice.registry.settable_cuts(), [(ROOM, carol.key(), ended_at, cut)]);
+    records.change(RoomChange::SetCut { key: carol.key(), ended_at, cut });
+    tell(&records, &mut alice);
+    assert_eq!(alice.registry.cut(ROOM, &carol.key()).map(|cut| cut.number), Some(2), "both count");
+}
+
+#[test]
 fn a_newcomer_without_history_begins_in_the_middle_and_settles() {
     let mut records = Records::new(HistoryVisibility::Joined);
     let (mut alice, mut bob) = (Node::new("alice"), Node::new("bob"));
-    records.join(&alice);
-    records.tell(&mut alice);
+    records.join(&alice.me);
+    tell(&records, &mut alice);
     for text in ["one", "two"] {
         alice.registry.write(ROOM, text).unwrap();
     }
-    records.join(&bob);
+    records.join(&bob.me);
     for node in [&mut alice, &mut bob] {
-        records.tell(node);
+        tell(&records, node);
     }
     for text in ["three", "four"] {
         alice.registry.write(ROOM, text).unwrap();
@@ -265,4 +253,36 @@ fn a_newcomer_without_history_begins_in_the_middle_and_settles() {
     assert_eq!(news, [RoomNewsKind::Joined { user: bob.me.user.clone() }]);
     bob.restart();
     assert_eq!(bob.pull(&mut alice), 0);
+}
+
+#[test]
+fn a_backup_that_asks_first_goes_on_and_one_that_does_not_is_told() {
+    let (records, [mut alice, mut bob, _]) = room_of(["alice", "bob", "carol"]);
+    alice.registry.write(ROOM, "one").unwrap();
+    bob.pull(&mut alice);
+    let [mut asking, mut hasty] = [(); 2].map(|()| Node::with_identity("alice", alice.me.identity.clone()));
+    for node in [&mut asking, &mut hasty] {
+        tell(&records, node);
+        assert!(!node.registry.is_own_chain_known(ROOM));
+    }
+    asking.pull(&mut bob);
+    assert!(asking.registry.is_own_chain_known(ROOM));
+    asking.registry.write(ROOM, "two").unwrap();
+    bob.pull(&mut asking);
+    bob.drain();
+    hasty.registry.write(ROOM, "another one").unwrap();
+    assert_eq!(bob.pull(&mut hasty), 1);
+    let (told, news) = bob.drain();
+    assert_eq!(told, ["another one"]);
+    assert_eq!(news, [RoomNewsKind::Equivocation { user: alice.me.user.clone(), number: 1 }]);
+}
+
+#[test]
+fn what_members_have_is_known_after_a_restart() {
+    let (_, [mut alice, mut bob, _]) = room_of(["alice", "bob", "carol"]);
+    let id = alice.registry.write(ROOM, "one").unwrap().message.id;
+    bob.pull(&mut alice);
+    alice.pull(&mut bob);
+    alice.restart();
+    assert_eq!((alice.registry.delivery(ROOM, &id), alice.registry.waiting(ROOM)), ((1, 2), 0));
 }
