@@ -100,6 +100,20 @@ fn who_was_away_gets_everything_from_whoever_has_it() {
 }
 
 #[test]
+fn messages_flow_while_the_tracker_is_away() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    make_room(&[&alice, &bob]);
+    let (hers, his) = (alice.serve(), bob.serve());
+    say(&alice, "before");
+    his.wait_for(&line("alice", "before"));
+    lab.kill_tracker();
+    hers.wait_for("trying again");
+    say(&bob, "after");
+    hers.wait_for(&line("bob", "after"));
+}
+
+#[test]
 fn a_command_without_a_node_hands_its_message_over_or_keeps_it() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
