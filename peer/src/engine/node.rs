@@ -188,15 +188,14 @@ impl Node {
         let caller_identifier = Arc::new(CallerIdentifier::new(me.clone(), tracker.clone()));
         let link_pool = Arc::new(LinkPool::new(me.clone(), endpoint.clone(), tracker.clone(), new_links));
         let (outbox, dispatcher) = MessageOutbox::new(me.clone(), events.clone(), link_pool.clone(), stop.clone());
-        let (online, new_link_notice) = (OnlineUsers::new(), Arc::new(Notify::new()));
         let services = NodeServices {
-            link_pool: link_pool.clone(),
+            link_pool,
             outbox,
             tracker: tracker.clone(),
             revalidation,
             rooms: rooms.clone(),
-            online: online.clone(),
-            new_links: new_link_notice.clone(),
+            online: OnlineUsers::new(),
+            new_links: Arc::new(Notify::new()),
         };
         let library = ShareLibrary::new(me.profile.clone(), Arc::new(rooms.directory().clone()), stale.clone());
         let proved_versions = library.proved().clone();
@@ -207,17 +206,8 @@ impl Node {
         let control = ControlServer::bind(&me.profile, lock.clone(), core.clone())?;
         // First, so that local clients are answered while the tracker is still awaited.
         tasks.spawn(control.run());
-        let room_links = RoomLinks::new(
-            me.profile.clone(),
-            rooms.clone(),
-            link_pool,
-            tracker.clone(),
-            online,
-            // Before the session begins, so that no event is missed.
-            events.subscribe(),
-            new_link_notice,
-            stop.clone(),
-        );
+        // Before the session begins, so that no event is missed.
+        let room_links = RoomLinks::new(me.profile.clone(), &services, events.subscribe(), stop.clone());
         tasks.spawn(room_owner.run(stop.clone()));
         tasks.spawn(room_links.run());
         tasks.spawn(RoomSync::new(rooms, tracker.clone(), events.clone(), room_requests, stop.clone()).run());

@@ -21,6 +21,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::NodeServices;
 use super::link_pool::LinkPool;
 use super::online_users::OnlineUsers;
 use super::tracker_session::TrackerHandle;
@@ -88,24 +89,21 @@ struct RetryPause {
 }
 
 impl RoomLinks {
+    /// Returns the task for a node with these services, which hears `events`.
     pub(super) fn new(
         profile: Profile,
-        rooms: Rooms,
-        link_pool: Arc<LinkPool>,
-        tracker: TrackerHandle,
-        online: OnlineUsers,
+        services: &NodeServices,
         events: broadcast::Receiver<NodeEvent>,
-        new_links: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
         Self {
             profile,
-            rooms,
-            link_pool,
-            tracker,
-            online,
+            rooms: services.rooms.clone(),
+            link_pool: services.link_pool.clone(),
+            tracker: services.tracker.clone(),
+            online: services.online.clone(),
             events,
-            new_links,
+            new_links: services.new_links.clone(),
             stop,
             streams: JoinSet::new(),
             running: HashMap::new(),
@@ -138,7 +136,7 @@ impl RoomLinks {
                 },
                 Some(ended) = self.streams.join_next_with_id() => {
                     if let Ok((id, (key, outcome))) = ended {
-                        self.handle_stream_end(id, key, outcome);
+                        self.handle_stream_end(id, key, &outcome);
                     }
                     self.running.retain(|_, stream| !stream.task.is_finished());
                     true
@@ -300,13 +298,13 @@ impl RoomLinks {
         pause.extend();
     }
 
-    fn handle_stream_end(&mut self, id: Id, key: StreamKey, outcome: Result<(), StreamError>) {
+    fn handle_stream_end(&mut self, id: Id, key: StreamKey, outcome: &Result<(), StreamError>) {
         // Another stream may have taken its place meanwhile.
         if self.running.get(&key).is_none_or(|running| running.task.id() != id) {
             return;
         }
         let Some(RunningStream { link, since, .. }) = self.running.remove(&key) else { return };
-        match &outcome {
+        match outcome {
             Ok(()) => tracing::debug!("{}: a room's stream ended", link.user()),
             Err(error) if is_protocol_violation(error) => {
                 tracing::info!("{}: {error}", link.user());

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use rooms::{Cut, MessageRun, RunFault, RunRequest, Signature, SignedRecord, UnverifiedRun, VectorEntry, VerifyingKey};
+use rooms::{
+    Cut, MessageRun, RoomMessage, RunFault, RunRequest, Signature, SignedRecord, UnverifiedRun, VectorEntry,
+    VerifyingKey,
+};
 use shared::peer::{MAX_ROOM_RUN_BYTES, MAX_ROOM_RUNS, RoomSummary, SingleRunBytes};
 use shared::room::{MessageHash, RecordHash, RoomDigest};
 use shared::{Fingerprint, RoomId, UserName};
@@ -304,7 +307,7 @@ impl RoomRegistry {
             Ok(Some(_)) => return Ok(Err("a run of several messages was passed on".to_owned())),
             Err(why) => return Ok(Err(why)),
         };
-        let Some(message) = parsed.messages().first().map(|message| message.hash()) else {
+        let Some(message) = parsed.messages().first().map(RoomMessage::hash) else {
             return Ok(Ok(OfferedPush::Later));
         };
         if known.log().info(&message).is_some() {
@@ -335,7 +338,7 @@ impl RoomRegistry {
         let Some(known) = known else { return Err(Error::Internal("the room is gone".to_owned())) };
         let draft = known.draft(&verifying, now(), text.to_owned());
         let run = draft.sign(&keys).map_err(|why| Error::Internal(why.to_string()))?;
-        let Some(message) = run.messages().first().map(|message| message.hash()) else {
+        let Some(message) = run.messages().first().map(RoomMessage::hash) else {
             return Err(Error::Internal("an empty run".to_owned()));
         };
         let mut step = RoomStep::default();
