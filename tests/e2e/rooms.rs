@@ -209,6 +209,35 @@ fn who_is_kicked_gets_nothing_more_and_is_not_heard() {
 }
 
 #[test]
+fn a_hook_learns_the_room_and_who_was_called() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    make_room(&[&alice, &bob]);
+    let heard = lab.join("heard");
+    let script = format!(
+        "printf '%s %s %s%s\\n' \"$VIZINHO_ROOM\" \"$VIZINHO_FROM\" \"$VIZINHO_TEXT\" \"$VIZINHO_MENTION\" >> {}",
+        heard.display()
+    );
+    alice.peer(["notify", "--", "bash", "-c", &script]).run().exits(0);
+    let (hers, _his) = (alice.serve(), bob.serve());
+    say(&alice, "not for my own");
+    for text in ["hello.", "@alice, lunch?"] {
+        say(&bob, text);
+        hers.wait_for(&line("bob", text));
+    }
+    let begun = Instant::now();
+    loop {
+        let lines = std::fs::read_to_string(&heard).unwrap_or_default();
+        if lines.lines().count() == 2 {
+            assert!(lines.contains("lab bob hello.\n") && lines.contains("lab bob @alice, lunch?1\n"), "{lines}");
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{lines}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn members_miss_nothing_however_often_they_are_killed() {
     let seconds = if std::env::var_os("VIZINHO_LONG").is_some() { 120 } else { 8 };
     let seed = std::env::var("VIZINHO_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
