@@ -232,6 +232,11 @@ impl RoomRegistry {
         let verified: Result<Vec<SignedRecord>, _> =
             records.iter().map(|(signed, signature)| SignedRecord::verify(signed, signature, &tracker)).collect();
         let verified = verified.map_err(|why| Error::Internal(why.to_string()))?;
+        if !self.rooms.contains_key(&room) {
+            // Its messages are on the disk if it could not be loaded again after a fault: without them the user's numbers
+            // would begin anew.
+            self.load_known_room(room)?;
+        }
         let key = self.key;
         let known = self.rooms.entry(room).or_insert_with(|| Room::new(room, key, tracker));
         let mut step = RoomStep::default();
@@ -544,11 +549,15 @@ impl RoomRegistry {
 
     fn reload(&mut self, id: RoomId) {
         self.rooms.remove(&id);
-        let known = self.me.profile.rooms().map(|rooms| rooms.into_iter().find(|room| room.id == id));
-        match known.map_err(Error::from).and_then(|known| known.map_or(Ok(()), |known| self.load_room(&known))) {
-            Ok(()) => {}
-            Err(error) => tracing::error!("a room can't be loaded again: {error}"),
+        if let Err(error) = self.load_known_room(id) {
+            tracing::error!("a room can't be loaded again: {error}");
         }
+    }
+
+    /// Loads a room if the profile knows it.
+    fn load_known_room(&mut self, id: RoomId) -> Result<(), Error> {
+        let known = self.me.profile.rooms()?.into_iter().find(|room| room.id == id);
+        known.map_or(Ok(()), |known| self.load_room(&known))
     }
 
     /// Sends events of messages that wait for nothing.
