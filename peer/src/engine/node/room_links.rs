@@ -43,7 +43,7 @@ const MAX_MEMBER_STREAMS: usize = 24;
 const PULLS_PER_ROOM: usize = 2;
 /// Time for a user who came online to dial.
 const COURTESY_DELAY: Duration = Duration::from_secs(2);
-const DIAL_BACKOFF: Backoff = Backoff::new(Duration::from_secs(3), Duration::from_secs(60));
+const DIAL_BACKOFF: Backoff = Backoff::new(Duration::from_secs(3), Duration::from_secs(30));
 const STREAM_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// Time after which a stream counts as one that worked.
 const STREAM_SUCCESS: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ pub(super) struct RoomLinks {
     stop: CancellationToken,
     streams: JoinSet<(StreamKey, Result<(), StreamError>)>,
     running: HashMap<StreamKey, RunningStream>,
-    stream_pauses: HashMap<StreamKey, RetryPause>,
+    stream_pauses: HashMap<StreamKey, StreamPause>,
     dials: JoinSet<(UserName, Result<(), Error>)>,
     dialing: HashSet<UserName>,
     dial_pauses: HashMap<UserName, RetryPause>,
@@ -79,6 +79,13 @@ struct RunningStream {
     task: AbortHandle,
     link: Link,
     since: Instant,
+}
+
+/// The pause after a stream that ended, for as long as its link is the newest one.
+#[derive(Debug)]
+struct StreamPause {
+    link: Link,
+    retry: RetryPause,
 }
 
 /// The time of the next attempt.
@@ -257,7 +264,7 @@ impl RoomLinks {
         let of_member = self.running.keys().filter(|(_, of)| *of == key.1).count();
         if (of_room >= MAX_ROOM_STREAMS && !is_wanted)
             || of_member >= MAX_MEMBER_STREAMS
-            || self.stream_pauses.get(&key).is_some_and(|pause| pause.until > Instant::now())
+            || self.stream_pauses.get(&key).is_some_and(|pause| pause.holds_for(link))
         {
             return;
         }
@@ -312,11 +319,12 @@ impl RoomLinks {
             }
             Err(error) => tracing::debug!("{}: a room's stream ended: {error}", link.user()),
         }
-        let pause = self.stream_pauses.entry(key).or_insert_with(|| RetryPause::new(STREAM_BACKOFF));
-        if since.elapsed() >= STREAM_SUCCESS {
-            pause.backoff.reset();
+        let new = || StreamPause { link: link.clone(), retry: RetryPause::new(STREAM_BACKOFF) };
+        let pause = self.stream_pauses.entry(key).or_insert_with(new);
+        if since.elapsed() >= STREAM_SUCCESS || !pause.link.is_same(&link) {
+            *pause = new();
         }
-        pause.extend();
+        pause.retry.extend();
     }
 
     /// Ends the streams to members who went, and of rooms that the user left.
@@ -333,6 +341,12 @@ impl RoomLinks {
         });
         self.stream_pauses.retain(|key, _| is_member(key));
         self.pulls.retain(|room, _| rooms.iter().any(|known| known.id() == *room));
+    }
+}
+
+impl StreamPause {
+    fn holds_for(&self, link: &Link) -> bool {
+        self.link.is_same(link) && self.retry.until > Instant::now()
     }
 }
 
