@@ -22,6 +22,7 @@
 //! | pushed messages that a member has not answered | 64 | the next ones wait |
 //! | members pulled at once, a room | 2 | the others wait |
 //! | time for a reply of a member, and for it to read ours | 20 s | the stream ends, and is opened again later |
+//! | rooms of which the tracker's records are awaited | 1,024 | further ones are not asked about |
 //! | callers who are no members, remembered | 1,024 | further ones are refused |
 //! | messages kept, members, records | [`crate::profile`]'s and the crate's tables | |
 
@@ -65,6 +66,8 @@ use super::{Error, LocalUser, run_blocking};
 const JOB_QUEUE: usize = 256;
 /// Steps taken with one change of threads.
 const MAX_BATCHED_JOBS: usize = 32;
+/// Rooms of which the tracker's records are awaited.
+const MAX_DEMANDS: usize = 1024;
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -187,8 +190,12 @@ impl Rooms {
 
     /// Demands the tracker's records of a room.
     pub(in crate::engine) fn request_records(&self, room: RoomId) {
-        match self.requested.lock().entry(room) {
+        let mut requested = self.requested.lock();
+        let is_full = requested.len() >= MAX_DEMANDS;
+        match requested.entry(room) {
             Entry::Occupied(mut demand) => drop(demand.insert(RecordsDemand::PendingTwice)),
+            // More rooms than a user is in: the tracker makes them up.
+            Entry::Vacant(_) if is_full => {}
             Entry::Vacant(demand) => {
                 demand.insert(RecordsDemand::Pending);
                 // Fails only when the node is ending.
