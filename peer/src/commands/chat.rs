@@ -123,7 +123,7 @@ async fn run_conversation(context: &CommandContext, me: &LocalUser, user: &UserN
             Err(why) => return node.close().await.and(Err(why.into())),
         }
     } else {
-        let open = |lines| PlainViewTerminal::open(model, user, context.output.clone(), lines, &context.interrupts);
+        let open = |lines| PlainViewTerminal::open(model, context.output.clone(), lines, &context.interrupts);
         match spawn_line_reader().and_then(open) {
             Ok((view, keys)) => view_session::run_view(context, me, view, keys, node).await?,
             Err(why) => return node.close().await.and(Err(why.into())),
@@ -135,7 +135,7 @@ async fn run_conversation(context: &CommandContext, me: &LocalUser, user: &UserN
 async fn load_line_view(context: &CommandContext, user: &UserName, node: &NodeApi) -> Result<LineViewModel, Error> {
     let people = context.until_cancelled(node.users()).await?;
     let (before, unread_from) = context.until_cancelled(load_recent_messages(node, user)).await?;
-    Ok(LineViewModel::new(context.output.theme(), user, &people, &before, unread_from))
+    Ok(LineViewModel::new(context.output.theme(), &user.into(), &people, &before, unread_from))
 }
 
 /// Returns the messages that a conversation begins with, and the place of the first unread one. That place lies before

@@ -30,7 +30,7 @@ pub(super) use self::view_exit::{ViewExit, report_exit};
 use super::bell::MessageBell;
 use super::context::CommandContext;
 use super::node_connection::{ConnectionEvent, NodeConnection};
-use crate::engine::chat::{MessageDirection, StoredMessage};
+use crate::engine::chat::{ConversationName, MessageDirection, StoredMessage};
 use crate::engine::node::{NodeApi, NodeHandle};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, LocalUser};
@@ -76,9 +76,9 @@ struct ViewSession<'a, V> {
     is_node_stopped: bool,
     /// Uploads that end with this view's own node.
     uploads: RunningUploads,
-    read_marks: HashMap<UserName, i64>,
+    read_marks: HashMap<ConversationName, i64>,
     /// The open conversation, as last told to the node.
-    announced_open: Option<UserName>,
+    announced_open: Option<ConversationName>,
     bell: MessageBell,
     /// Descriptions of the offers that are being hashed, by number.
     hashing_offers: HashMap<u64, String>,
@@ -116,7 +116,8 @@ pub(super) async fn run_view<V: TerminalView>(
     node: NodeHandle,
 ) -> Result<ViewExit, Error> {
     let announced_open = view.open_conversation().cloned();
-    let connection = NodeConnection::begin(context, me, node, announced_open.as_ref()).await?;
+    let open_user = announced_open.as_ref().and_then(ConversationName::person);
+    let connection = NodeConnection::begin(context, me, node, open_user).await?;
     let (fetches, mut told) = BackgroundFetches::new(me.clone());
     let mut session = ViewSession {
         context,
@@ -301,7 +302,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
     /// Tells the node which conversation is open.
     fn announce_open_conversation(&mut self) {
         self.announced_open = self.view.open_conversation().cloned();
-        self.connection.set_open_conversation(self.announced_open.as_ref());
+        self.connection.set_open_conversation(self.announced_open.as_ref().and_then(ConversationName::person));
     }
 
     /// True if no message or offer would be lost by leaving now.

@@ -78,6 +78,30 @@ impl From<&UserName> for ConversationName {
     }
 }
 
+impl From<RoomName> for ConversationName {
+    fn from(room: RoomName) -> Self {
+        Self::Room(room)
+    }
+}
+
+impl From<&RoomName> for ConversationName {
+    fn from(room: &RoomName) -> Self {
+        Self::Room(room.clone())
+    }
+}
+
+impl PartialEq<UserName> for ConversationName {
+    fn eq(&self, user: &UserName) -> bool {
+        self.person() == Some(user)
+    }
+}
+
+impl PartialEq<RoomName> for ConversationName {
+    fn eq(&self, room: &RoomName) -> bool {
+        self.room() == Some(room)
+    }
+}
+
 impl From<&Self> for ConversationName {
     fn from(name: &Self) -> Self {
         name.clone()

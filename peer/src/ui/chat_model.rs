@@ -17,6 +17,7 @@ use super::theme::DeliveryMark;
 use super::transfer_list::TransferList;
 use super::view::ViewCommand;
 use super::view_input::InputAction;
+use crate::engine::chat::ConversationName;
 use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
 
@@ -28,7 +29,7 @@ const TYPING_TIMEOUT: Duration = Duration::from_secs(7);
 pub(super) struct ChatModel {
     /// Online users first, blocked ones last in each group, then by name.
     users: Vec<UserSummary>,
-    conversations: HashMap<UserName, Conversation>,
+    conversations: HashMap<ConversationName, Conversation>,
     pub(super) transfers: TransferList,
     users_poll: PollBackoff,
     /// True if an event named a user whom the node's list did not.
@@ -86,21 +87,21 @@ impl ChatModel {
         self.users.iter_mut().find(|person| person.user == *user)
     }
 
-    pub(super) fn conversation(&self, with: &UserName) -> Option<&Conversation> {
+    pub(super) fn conversation(&self, with: &ConversationName) -> Option<&Conversation> {
         self.conversations.get(with)
     }
 
-    pub(super) fn conversation_mut(&mut self, with: &UserName) -> &mut Conversation {
+    pub(super) fn conversation_mut(&mut self, with: &ConversationName) -> &mut Conversation {
         self.conversations.entry(with.clone()).or_default()
     }
 
-    /// Returns the number of own messages to a user without an ack.
-    pub(super) fn undelivered_count(&self, to: &UserName) -> usize {
+    /// Returns the number of own messages in a conversation without an ack.
+    pub(super) fn undelivered_count(&self, to: &ConversationName) -> usize {
         self.conversations.get(to).map_or(0, |talk| talk.undelivered.len() + talk.undelivered_before)
     }
 
     pub(super) fn is_typing(&self, user: &UserName) -> bool {
-        self.conversations.get(user).is_some_and(|talk| talk.typing_until.is_some())
+        self.conversations.get(&user.into()).is_some_and(|talk| talk.typing_until.is_some())
     }
 
     /// Takes the node's list over. `kept` stays, even if the list does not name this user.
@@ -114,7 +115,7 @@ impl ChatModel {
             talk.undelivered_before = 0;
         }
         for person in people.iter().filter(|person| person.waiting > 0) {
-            let talk = self.conversation_mut(&person.user);
+            let talk = self.conversation_mut(&(&person.user).into());
             // The node counts all of them, the seen ones included.
             talk.undelivered_before = person.waiting.saturating_sub(talk.undelivered.len());
         }
@@ -136,15 +137,21 @@ impl ChatModel {
         !std::mem::replace(&mut self.has_reported_unreadable, true)
     }
 
-    /// Handles a key in the line to a user.
-    pub(super) fn handle_line_input(&mut self, with: &UserName, press: &InputAction, now: Instant) -> ComposerAction {
-        let is_online = self.summary(with).is_some_and(|person| person.online == Some(true));
+    /// Handles a key in the line of a conversation.
+    pub(super) fn handle_line_input(
+        &mut self,
+        with: &ConversationName,
+        press: &InputAction,
+        now: Instant,
+    ) -> ComposerAction {
+        let is_online =
+            with.person().and_then(|user| self.summary(user)).is_some_and(|person| person.online == Some(true));
         self.conversation_mut(with).composer.handle_input(press, with, is_online, now)
     }
 
     /// Takes a list of a user's files over; returns the fetch that waited for it.
     pub(super) fn handle_files(&mut self, of: &UserName, prefix: &str, files: &[FileStat]) -> Option<ViewCommand> {
-        let composer = &mut self.conversation_mut(of).composer;
+        let composer = &mut self.conversation_mut(&of.into()).composer;
         composer.files_mut().add_all(files);
         composer.handle_files_listed(of, prefix.is_empty())
     }
@@ -165,7 +172,7 @@ impl ChatModel {
     }
 
     /// Counts an own message, or stops counting it, depending on its mark.
-    pub(super) fn track(&mut self, with: &UserName, entry: &MessageEntry) {
+    pub(super) fn track(&mut self, with: &ConversationName, entry: &MessageEntry) {
         let talk = self.conversation_mut(with);
         if is_undelivered(entry.mark) {
             talk.undelivered.insert(entry.id, entry.seq);
@@ -175,10 +182,10 @@ impl ChatModel {
     }
 
     /// Takes a new delivery mark over.
-    pub(super) fn settle(&mut self, with: &UserName, id: MessageId, mark: DeliveryMark) {
+    pub(super) fn settle(&mut self, with: &ConversationName, id: MessageId, mark: DeliveryMark) {
         // An ack proves that deliveries to this user work again.
         if mark == DeliveryMark::Stored
-            && let Some(person) = self.listed_mut(with)
+            && let Some(person) = with.person().and_then(|user| self.listed_mut(user))
         {
             person.frozen = false;
         }
@@ -194,15 +201,15 @@ impl ChatModel {
         self.transfers.handle_event(event, now);
         match event {
             NodeEvent::Received { from, .. } => {
-                self.conversation_mut(from).typing_until = None;
+                self.conversation_mut(&from.into()).typing_until = None;
                 self.has_reported_not_stored = false;
                 self.summary_mut(from).unread += 1;
             }
             NodeEvent::MessageQueued { to, message, seq } => {
                 self.clear_request(to);
-                self.conversation_mut(to).undelivered.insert(message.id, *seq);
+                self.conversation_mut(&to.into()).undelivered.insert(message.id, *seq);
             }
-            NodeEvent::MessageStateChanged { to, id, state, .. } => self.settle(to, *id, delivery_mark(*state)),
+            NodeEvent::MessageStateChanged { to, id, state, .. } => self.settle(&to.into(), *id, delivery_mark(*state)),
             NodeEvent::Read { with } => {
                 if let Some(person) = with.person().and_then(|user| self.listed_mut(user)) {
                     person.unread = 0;
@@ -212,7 +219,7 @@ impl ChatModel {
                 return !std::mem::replace(&mut self.summary_mut(from).request, true);
             }
             NodeEvent::Accepted { user } => self.clear_request(user),
-            NodeEvent::Typing { from } => self.conversation_mut(from).typing_until = Some(now + TYPING_TIMEOUT),
+            NodeEvent::Typing { from } => self.conversation_mut(&from.into()).typing_until = Some(now + TYPING_TIMEOUT),
             NodeEvent::Presence { user, online } => {
                 let was_online = self.summary_mut(user).online.replace(*online);
                 self.sort_users();
@@ -314,17 +321,17 @@ mod tests {
         chat.update_users(&waiting(2), None);
         tell(&mut chat, &queued(3));
         tell(&mut chat, &state(3, MessageState::Sent));
-        assert_eq!(chat.undelivered_count(&bob), 3);
+        assert_eq!(chat.undelivered_count(&(&bob).into()), 3);
         tell(&mut chat, &state(3, MessageState::Stored));
         tell(&mut chat, &state(1, MessageState::Stored));
-        assert_eq!(chat.undelivered_count(&bob), 1, "one of those before");
+        assert_eq!(chat.undelivered_count(&(&bob).into()), 1, "one of those before");
         tell(&mut chat, &queued(4));
         chat.update_users(&waiting(1), None);
-        assert_eq!(chat.undelivered_count(&bob), 1, "the list counts the fourth, too");
+        assert_eq!(chat.undelivered_count(&(&bob).into()), 1, "the list counts the fourth, too");
         chat.forget_undelivered();
-        assert_eq!(chat.undelivered_count(&bob), 1);
+        assert_eq!(chat.undelivered_count(&(&bob).into()), 1);
         chat.update_users(&waiting(0), None);
-        assert_eq!(chat.undelivered_count(&bob), 0);
+        assert_eq!(chat.undelivered_count(&(&bob).into()), 0);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Tab completion. Pure: the names and paths it needs are requested and arrive later.
 
-use shared::UserName;
 use shared::names::matching_key;
 
 use super::line_editor::LineEditor;
 use super::slash_command::SLASH_COMMANDS;
 use super::view::ViewCommand;
+use crate::engine::chat::ConversationName;
 use crate::util::shell_words::{escape_word, split_words};
 
 /// The word to complete.
@@ -56,10 +56,10 @@ pub(super) fn completion_target(line: &LineEditor) -> Option<CompletionTarget> {
 
 impl CompletionTarget {
     /// Returns the command that requests the candidates.
-    pub(super) fn lookup_command(&self, with: &UserName) -> Option<ViewCommand> {
+    pub(super) fn lookup_command(&self, with: &ConversationName) -> Option<ViewCommand> {
         match self {
             Self::Command { .. } => None,
-            Self::Name { .. } => Some(ViewCommand::ListFiles { user: with.clone(), prefix: String::new() }),
+            Self::Name { .. } => Some(ViewCommand::ListFiles { user: with.person()?.clone(), prefix: String::new() }),
             Self::Path { start, .. } => Some(ViewCommand::CompletePath { start: start.clone() }),
         }
     }

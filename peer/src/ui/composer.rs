@@ -12,11 +12,12 @@ use unicode_width::UnicodeWidthStr;
 use super::completion::{self, CompletionResult, CompletionTarget};
 use super::line_editor::{EditCommand, LineEditor, VisibleText};
 use super::numbered_files::NumberedFiles;
-use super::slash_command::{self, HistoryRange, SlashCommand};
+use super::slash_command::{self, HistoryRange, PersonCommand, SlashCommand};
 use super::text_wrap::wrap_text;
 use super::theme::TerminalTheme;
 use super::view::ViewCommand;
 use super::view_input::InputAction;
+use crate::engine::chat::ConversationName;
 
 /// Time between two typing notices to the same user.
 const TYPING_INTERVAL: Duration = Duration::from_secs(4);
@@ -78,7 +79,7 @@ impl MessageComposer {
     pub(super) fn handle_input(
         &mut self,
         press: &InputAction,
-        with: &UserName,
+        with: &ConversationName,
         online: bool,
         now: Instant,
     ) -> ComposerAction {
@@ -164,7 +165,7 @@ impl MessageComposer {
         wrap_text(&text, columns).into_iter().take(most).map(|row| Line::styled(row, style)).collect()
     }
 
-    fn submit(&mut self, with: &UserName) -> ComposerAction {
+    fn submit(&mut self, with: &ConversationName) -> ComposerAction {
         let line = slash_command::parse_line(self.editor.text());
         if let slash_command::ParsedLine::Text(text) = &line
             // The line stays, so that the text can still be cut down to size.
@@ -181,42 +182,54 @@ impl MessageComposer {
                 ComposerAction::Command(ViewCommand::Send { to: with.clone(), text })
             }
             slash_command::ParsedLine::Invalid(what) => ComposerAction::Problem(what),
-            slash_command::ParsedLine::Command(command) => self.command(command, with.clone()),
+            slash_command::ParsedLine::Command(command) => self.command(command, with),
         }
     }
 
-    fn command(&mut self, command: SlashCommand, with: UserName) -> ComposerAction {
-        ComposerAction::Command(match command {
-            // `/get 12` before anything was listed: the numbers are assigned by the list, so it is requested first.
-            SlashCommand::Get(Some(which)) if !self.is_listed && self.files.is_unknown_number(&which) => {
-                self.deferred_get = Some(which);
-                ViewCommand::ListFiles { user: with, prefix: String::new() }
+    fn command(&mut self, command: SlashCommand, with: &ConversationName) -> ComposerAction {
+        match (command, with) {
+            (SlashCommand::History(back), _) => ComposerAction::LookBack(back),
+            (SlashCommand::Who, _) => ComposerAction::Listing(ViewCommand::ListUsers),
+            (SlashCommand::Search(words), with) => {
+                ComposerAction::Command(ViewCommand::Search { with: with.clone(), words })
             }
-            SlashCommand::Stop(which) => {
+            (SlashCommand::Quit, _) => ComposerAction::Command(ViewCommand::Leave),
+            (SlashCommand::Help, _) => ComposerAction::Help,
+            (SlashCommand::Person(command), ConversationName::Person(user)) => {
+                self.person_command(command, user.clone())
+            }
+            (SlashCommand::Person(_), ConversationName::Room(_)) => {
+                ComposerAction::Problem("that is for a conversation with one person".to_owned())
+            }
+        }
+    }
+
+    fn person_command(&mut self, command: PersonCommand, user: UserName) -> ComposerAction {
+        ComposerAction::Command(match command {
+            // `/get 12` before anything was listed: the numbers are assigned by the list, so it is requested
+            // first.
+            PersonCommand::Get(Some(which)) if !self.is_listed && self.files.is_unknown_number(&which) => {
+                self.deferred_get = Some(which);
+                ViewCommand::ListFiles { user, prefix: String::new() }
+            }
+            PersonCommand::Stop(which) => {
                 // `None` means the only running download.
                 let name = which.and_then(|which| self.files.find(Some(&which)).ok());
-                ViewCommand::StopFetch { from: with, name }
+                ViewCommand::StopFetch { from: user, name }
             }
-            SlashCommand::History(back) => return ComposerAction::LookBack(back),
-            SlashCommand::Get(which) => match self.files.find(which.as_deref()) {
-                Ok(name) => ViewCommand::Fetch { from: with, name },
+            PersonCommand::Get(which) => match self.files.find(which.as_deref()) {
+                Ok(name) => ViewCommand::Fetch { from: user, name },
                 Err(why) => return ComposerAction::Problem(why),
             },
-            SlashCommand::Offer(paths) => ViewCommand::Offer { to: with, paths },
-            SlashCommand::Files(start) => {
-                return ComposerAction::Listing(ViewCommand::ListFiles { user: with, prefix: start });
-            }
-            SlashCommand::Who => return ComposerAction::Listing(ViewCommand::ListUsers),
-            SlashCommand::Search(words) => ViewCommand::Search { with, words },
-            SlashCommand::Accept => ViewCommand::Accept { user: with },
-            SlashCommand::Ignore => ViewCommand::Block { user: with, blocked: true },
-            SlashCommand::Unignore => ViewCommand::Block { user: with, blocked: false },
-            SlashCommand::Quit => ViewCommand::Leave,
-            SlashCommand::Help => return ComposerAction::Help,
+            PersonCommand::Offer(paths) => ViewCommand::Offer { to: user, paths },
+            PersonCommand::Files(prefix) => return ComposerAction::Listing(ViewCommand::ListFiles { user, prefix }),
+            PersonCommand::Accept => ViewCommand::Accept { user },
+            PersonCommand::Ignore => ViewCommand::Block { user, blocked: true },
+            PersonCommand::Unignore => ViewCommand::Block { user, blocked: false },
         })
     }
 
-    fn complete(&mut self, with: &UserName) -> ComposerAction {
+    fn complete(&mut self, with: &ConversationName) -> ComposerAction {
         self.deferred_get = None;
         let Some(wanted) = completion::completion_target(&self.editor) else { return ComposerAction::Unhandled };
         let needs_asking = match &wanted {
@@ -262,7 +275,7 @@ impl MessageComposer {
     }
 
     /// Handles the answer to the paste question.
-    fn answer_paste(&mut self, press: &InputAction, text: String, with: &UserName) -> ComposerAction {
+    fn answer_paste(&mut self, press: &InputAction, text: String, with: &ConversationName) -> ComposerAction {
         match press {
             InputAction::Suspend | InputAction::Redraw | InputAction::Resized(_) | InputAction::Unreadable => {
                 return ComposerAction::Unhandled;
@@ -288,7 +301,14 @@ impl MessageComposer {
         }
     }
 
-    fn typing_notice(&mut self, edit: &EditCommand, with: &UserName, online: bool, now: Instant) -> ComposerAction {
+    fn typing_notice(
+        &mut self,
+        edit: &EditCommand,
+        with: &ConversationName,
+        online: bool,
+        now: Instant,
+    ) -> ComposerAction {
+        let ConversationName::Person(to) = with else { return ComposerAction::Nothing };
         // A command is not a message in the making.
         let is_text = matches!(edit, EditCommand::Insert(_)) && !self.editor.text().starts_with('/');
         let is_due = self.last_typing_notice.is_none_or(|told| now.saturating_duration_since(told) >= TYPING_INTERVAL);
@@ -296,7 +316,7 @@ impl MessageComposer {
             return ComposerAction::Nothing;
         }
         self.last_typing_notice = Some(now);
-        ComposerAction::Command(ViewCommand::Typing { to: with.clone() })
+        ComposerAction::Command(ViewCommand::Typing { to: to.clone() })
     }
 }
 
@@ -318,7 +338,7 @@ mod tests {
     }
 
     fn press(composer: &mut MessageComposer, press: &InputAction) -> ComposerAction {
-        composer.handle_input(press, &bob(), false, Instant::now())
+        composer.handle_input(press, &bob().into(), false, Instant::now())
     }
 
     fn write(composer: &mut MessageComposer, text: &str) {
@@ -326,7 +346,7 @@ mod tests {
     }
 
     fn said(text: &str) -> ComposerAction {
-        ComposerAction::Command(ViewCommand::Send { to: bob(), text: text.to_owned() })
+        ComposerAction::Command(ViewCommand::Send { to: bob().into(), text: text.to_owned() })
     }
 
     #[test]
@@ -363,7 +383,8 @@ mod tests {
         let begun = Instant::now();
         let mut write = |text: &str, after: u64| {
             let insert = InputAction::Edit(EditCommand::Insert(text.to_owned()));
-            composer.handle_input(&insert, &bob(), true, begun + Duration::from_secs(after)) != ComposerAction::Nothing
+            composer.handle_input(&insert, &bob().into(), true, begun + Duration::from_secs(after))
+                != ComposerAction::Nothing
         };
         assert!(write("h", 0));
         assert!(!write("i", 1));
@@ -371,7 +392,7 @@ mod tests {
         let mut command = MessageComposer::default();
         let insert = InputAction::Edit(EditCommand::Insert("/".to_owned()));
         assert_eq!(
-            command.handle_input(&insert, &bob(), true, begun),
+            command.handle_input(&insert, &bob().into(), true, begun),
             ComposerAction::Nothing,
             "a command is nobody's business"
         );

@@ -1,7 +1,6 @@
 //! Items of a conversation as rows, the same in both views. Pure.
 
 use ratatui_core::text::{Line, Span};
-use shared::UserName;
 use shared::safe_text::safe_block;
 
 use super::message_entry::MessageEntry;
@@ -19,14 +18,14 @@ pub(super) enum ConversationItem {
 
 impl ConversationItem {
     /// Lays the item out as rows. If `joins`, a long word may use the full width.
-    pub(super) fn rows(&self, with: &UserName, theme: TerminalTheme, columns: usize, joins: bool) -> Vec<TextRow> {
+    pub(super) fn rows(&self, theme: TerminalTheme, columns: usize, joins: bool) -> Vec<TextRow> {
         // Further rows are indented, so that no line of a note can pass for a message.
         let plain = |text: &str, style| {
             let wrapping = WrapOptions { columns, indent: 2, joins_words: joins };
             layout_rows(vec![Span::raw("  ")], &safe_block(text).replace('\t', "    "), style, wrapping)
         };
         match self {
-            Self::Entry(entry) => entry.rows(with, theme, columns, joins),
+            Self::Entry(entry) => entry.rows(theme, columns, joins),
             Self::Note(text) => plain(text, theme.dim()),
             Self::Problem(text) => plain(&format!("! {text}"), theme.problem()),
         }

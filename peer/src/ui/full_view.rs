@@ -21,7 +21,6 @@ mod tests;
 use std::io;
 use std::time::Instant;
 
-use shared::UserName;
 use tokio::sync::mpsc;
 
 pub use full_view_model::FullViewModel;
@@ -31,6 +30,7 @@ use super::command_output;
 use super::raw_terminal::{RawTerminal, ScreenKind, TerminalBuffer, terminal_size};
 use super::view::{TerminalView, ViewCommand, ViewUpdate};
 use super::view_input::{self, InputAction, ViewInput};
+use crate::engine::chat::ConversationName;
 
 /// The full view in a terminal.
 pub struct FullViewTerminal {
@@ -68,7 +68,7 @@ impl TerminalView for FullViewTerminal {
         self.model.start()
     }
 
-    fn open_conversation(&self) -> Option<&UserName> {
+    fn open_conversation(&self) -> Option<&ConversationName> {
         self.model.open_conversation()
     }
 

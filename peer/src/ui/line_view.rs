@@ -19,7 +19,6 @@ use std::time::Instant;
 
 use ratatui_core::layout::Position;
 use ratatui_core::text::Span;
-use shared::UserName;
 use tokio::sync::mpsc;
 
 pub use line_view_model::LineViewModel;
@@ -32,6 +31,7 @@ use super::raw_terminal::{RawTerminal, ScreenKind, TerminalBuffer, request_curso
 use super::theme::DeliveryMark;
 use super::view::{TerminalView, ViewCommand, ViewUpdate};
 use super::view_input::{self, InputAction, ViewInput};
+use crate::engine::chat::ConversationName;
 
 /// Messages printed per frame. Keys are handled between frames, so a long history doesn't delay them.
 const MAX_ITEMS_PER_FRAME: usize = 25;
@@ -107,7 +107,7 @@ impl TerminalView for LineViewTerminal {
         self.model.start()
     }
 
-    fn open_conversation(&self) -> Option<&UserName> {
+    fn open_conversation(&self) -> Option<&ConversationName> {
         Some(self.model.with())
     }
 

@@ -25,46 +25,55 @@ pub(super) struct MessageEntry {
     pub(super) at: i64,
     /// Time of writing by the author's clock, if it differs from `at`.
     pub(super) written_at: Option<i64>,
-    pub(super) is_mine: bool,
+    /// `None` for this profile's user.
+    pub(super) author: Option<UserName>,
     pub(super) text: UntrustedText,
     pub(super) mark: DeliveryMark,
 }
 
 impl MessageEntry {
     pub(super) fn from_stored(stored: &StoredMessage) -> Self {
-        let mine = stored.direction == MessageDirection::Out;
-        let mark = if mine { delivery_mark(stored.state) } else { DeliveryMark::NotOurs };
-        Self::new(&stored.message, stored.seq, mine, mark, stored.at)
+        match stored.direction {
+            MessageDirection::In => Self::from_received(&stored.peer, &stored.message, stored.seq, stored.at),
+            MessageDirection::Out => {
+                Self::new(&stored.message, stored.seq, None, delivery_mark(stored.state), stored.at)
+            }
+        }
     }
 
     /// Creates the entry of a message received and stored at `at`.
-    pub(super) fn from_received(message: &ChatMessage, seq: i64, at: i64) -> Self {
-        Self::new(message, seq, false, DeliveryMark::NotOurs, at)
+    pub(super) fn from_received(author: &UserName, message: &ChatMessage, seq: i64, at: i64) -> Self {
+        Self::new(message, seq, Some(author.clone()), DeliveryMark::NotOurs, at)
     }
 
     pub(super) fn from_sent(message: &ChatMessage, seq: i64) -> Self {
-        Self::new(message, seq, true, DeliveryMark::Waiting, message.ts)
+        Self::new(message, seq, None, DeliveryMark::Waiting, message.ts)
     }
 
-    fn new(message: &ChatMessage, seq: i64, is_mine: bool, mark: DeliveryMark, at: i64) -> Self {
+    fn new(message: &ChatMessage, seq: i64, author: Option<UserName>, mark: DeliveryMark, at: i64) -> Self {
         // Own messages show the time of writing already.
-        let written_at = Some(message.ts).filter(|ts| !is_mine && ts.abs_diff(at) >= CLOCK_TOLERANCE_MS);
-        Self { id: message.id, seq, at, written_at, is_mine, text: message.text.clone(), mark }
+        let written_at = Some(message.ts).filter(|ts| author.is_some() && ts.abs_diff(at) >= CLOCK_TOLERANCE_MS);
+        Self { id: message.id, seq, at, written_at, author, text: message.text.clone(), mark }
+    }
+
+    /// Returns true if this profile's user wrote the message.
+    pub(super) const fn is_mine(&self) -> bool {
+        self.author.is_none()
     }
 
     /// Returns the message as rows: mark, time, sender, text. Further rows are indented so that none can pass for
     /// another message. If `joins`, a long word may use the full width.
-    pub(super) fn rows(&self, with: &UserName, theme: TerminalTheme, columns: usize, joins: bool) -> Vec<TextRow> {
+    pub(super) fn rows(&self, theme: TerminalTheme, columns: usize, joins: bool) -> Vec<TextRow> {
         let is_wide = columns >= WIDE_COLUMNS;
         let time = if is_wide { time_of_day(self.at) } else { hour_and_minute(self.at) };
-        let who = if self.is_mine { "you".into() } else { speaker_label(with) };
+        let who = self.author.as_ref().map_or_else(|| "you".into(), speaker_label);
         let indent = if is_wide { 4 + time.len() } else { 4 };
         // The terminal's tab stops would break the indentation.
         let text = format!("{}{}", self.text.safe_block().replace('\t', "    "), self.written_note());
         let head = vec![
             Span::styled(theme.mark(self.mark), theme.mark_style(self.mark)),
             Span::styled(format!(" {time} "), theme.dim()),
-            Span::styled(format!("{who}: "), if self.is_mine { theme.dim() } else { theme.bold() }),
+            Span::styled(format!("{who}: "), if self.is_mine() { theme.dim() } else { theme.bold() }),
         ];
         layout_rows(head, &text, Style::new(), WrapOptions { columns, indent, joins_words: joins })
     }
@@ -106,7 +115,7 @@ mod tests {
         let noon = 1_700_000_000_000;
         let row = |ts: i64| {
             let message = ChatMessage { id: MessageId::from_bytes([1; 16]), ts, text: "hi".into(), offer: None };
-            MessageEntry::from_received(&message, 1, noon).rows(&bob, look, 70, true)[0].line.to_string()
+            MessageEntry::from_received(&bob, &message, 1, noon).rows(look, 70, true)[0].line.to_string()
         };
         assert!(row(noon + 60_000).ends_with("bob: hi"), "{}", row(noon + 60_000));
         assert!(row(noon).contains(&time_of_day(noon)));
@@ -120,8 +129,8 @@ mod tests {
     fn somebody_who_is_called_you_is_not_the_user() {
         let (you, look): (UserName, _) = ("you".parse().unwrap(), TerminalTheme { color: false, unicode: true });
         let message = ChatMessage { id: MessageId::from_bytes([1; 16]), ts: 0, text: "hi".into(), offer: None };
-        let row = |entry: MessageEntry| entry.rows(&you, look, 70, true)[0].line.to_string();
-        assert!(row(MessageEntry::from_received(&message, 1, 0)).ends_with("<you>: hi"));
+        let row = |entry: MessageEntry| entry.rows(look, 70, true)[0].line.to_string();
+        assert!(row(MessageEntry::from_received(&you, &message, 1, 0)).ends_with("<you>: hi"));
         assert!(row(MessageEntry::from_sent(&message, 1)).ends_with(" you: hi"));
     }
 }

@@ -6,7 +6,6 @@ use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::time::Instant;
 
-use shared::UserName;
 use shared::peer::MessageId;
 use shared::safe_text::safe_block;
 use tokio::sync::mpsc;
@@ -21,6 +20,7 @@ use super::line_view::{LineViewModel, ScrollbackItem};
 use super::progress_steps::DownloadSteps;
 use super::view::{TerminalView, ViewCommand, ViewUpdate};
 use super::view_input::{InputAction, ViewInput};
+use crate::engine::chat::ConversationName;
 use crate::engine::node_event::{FileTransfer, NodeEvent};
 use crate::sys::job_control;
 
@@ -31,7 +31,6 @@ const UNLIMITED_COLUMNS: usize = 1 << 20;
 
 /// The plain view on a terminal.
 pub struct PlainViewTerminal {
-    with: UserName,
     model: LineViewModel,
     output: CommandOutput,
     /// Messages typed here, which the terminal has echoed already.
@@ -47,14 +46,12 @@ impl PlainViewTerminal {
     /// Opens the view; `lines` is the input, which ends the view with its own end. SIGINT is forwarded as a key.
     pub fn open(
         model: LineViewModel,
-        with: &UserName,
         output: CommandOutput,
         lines: mpsc::Receiver<io::Result<InputLine>>,
         interrupts: &InterruptForwarder,
     ) -> io::Result<(Self, mpsc::Receiver<ViewInput>)> {
         let keys = spawn_input_translator(lines, interrupts)?;
         let this = Self {
-            with: with.clone(),
             model,
             output,
             echoed: VecDeque::new(),
@@ -68,7 +65,7 @@ impl PlainViewTerminal {
     fn print_item(&mut self, item: &ScrollbackItem) -> io::Result<()> {
         match item {
             ScrollbackItem::Item(ConversationItem::Entry(entry))
-                if entry.is_mine && self.is_echoed(entry.text.as_received()) =>
+                if entry.is_mine() && self.is_echoed(entry.text.as_received()) =>
             {
                 Ok(())
             }
@@ -101,16 +98,16 @@ impl PlainViewTerminal {
         match event {
             // A changed key is reported by the model.
             NodeEvent::DeliveryHeld { user, why, frozen: false }
-                if *user == self.with && !std::mem::replace(&mut self.has_reported_held, true) =>
+                if *self.model.with() == *user && !std::mem::replace(&mut self.has_reported_held, true) =>
             {
                 self.output
                     .print_data(&format!("{}: message queued; it is sent when {user} can be reached", safe_block(why)))
             }
-            NodeEvent::MessageQueued { to, message, .. } if *to == self.with => {
+            NodeEvent::MessageQueued { to, message, .. } if *self.model.with() == *to => {
                 self.undelivered.insert(message.id);
                 Ok(())
             }
-            NodeEvent::MessageStateChanged { to, id, state, .. } if *to == self.with && !state.is_queued() => {
+            NodeEvent::MessageStateChanged { to, id, state, .. } if *self.model.with() == *to && !state.is_queued() => {
                 let was_waiting = self.undelivered.remove(id) && self.has_reported_held && !state.is_given_up();
                 if was_waiting && self.undelivered.is_empty() {
                     self.has_reported_held = false;
@@ -141,7 +138,7 @@ impl TerminalView for PlainViewTerminal {
         self.model.start()
     }
 
-    fn open_conversation(&self) -> Option<&UserName> {
+    fn open_conversation(&self) -> Option<&ConversationName> {
         Some(self.model.with())
     }
 

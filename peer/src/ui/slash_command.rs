@@ -13,22 +13,28 @@ pub(super) const MAX_MESSAGES_BACK: usize = 1000;
 /// A command of the input line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SlashCommand {
+    Who,
+    Search(String),
+    /// `/history`: older messages.
+    History(HistoryRange),
+    Quit,
+    Help,
+    Person(PersonCommand),
+}
+
+/// A command about the other user of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PersonCommand {
     /// `/get`: by number or name; `None`: the latest offer.
     Get(Option<String>),
     Offer(Vec<PathBuf>),
     /// `/files`: the user's shares with this prefix.
     Files(String),
-    Who,
-    Search(String),
-    /// `/history`: older messages.
-    History(HistoryRange),
     /// `/stop`: by number or name; `None`: the only download.
     Stop(Option<String>),
     Accept,
     Ignore,
     Unignore,
-    Quit,
-    Help,
 }
 
 /// The range of a `/history`.
@@ -92,15 +98,6 @@ pub(super) fn parse_line(line: &str) -> ParsedLine {
     let rest = rest.trim();
     let needs = |what: &str| ParsedLine::Invalid(format!("{command} needs {what}"));
     ParsedLine::Command(match command {
-        "/get" => SlashCommand::Get(parse_name(rest)),
-        "/offer" => {
-            let paths: Vec<PathBuf> = split_words(rest).into_iter().map(|word| PathBuf::from(word.text)).collect();
-            if paths.is_empty() {
-                return needs("the path of a file");
-            }
-            SlashCommand::Offer(paths)
-        }
-        "/files" => SlashCommand::Files(rest.to_owned()),
         "/who" => SlashCommand::Who,
         "/search" if rest.is_empty() => return needs("words to look for"),
         "/search" => SlashCommand::Search(rest.to_owned()),
@@ -108,12 +105,21 @@ pub(super) fn parse_line(line: &str) -> ParsedLine {
             Some(back) => SlashCommand::History(back),
             None => return needs("a number of messages, or an age such as 12h or 2d"),
         },
-        "/stop" => SlashCommand::Stop(parse_name(rest)),
-        "/accept" => SlashCommand::Accept,
-        "/ignore" => SlashCommand::Ignore,
-        "/unignore" => SlashCommand::Unignore,
         "/quit" | "/exit" => SlashCommand::Quit,
         "/help" => SlashCommand::Help,
+        "/get" => SlashCommand::Person(PersonCommand::Get(parse_name(rest))),
+        "/offer" => {
+            let paths: Vec<PathBuf> = split_words(rest).into_iter().map(|word| PathBuf::from(word.text)).collect();
+            if paths.is_empty() {
+                return needs("the path of a file");
+            }
+            SlashCommand::Person(PersonCommand::Offer(paths))
+        }
+        "/files" => SlashCommand::Person(PersonCommand::Files(rest.to_owned())),
+        "/stop" => SlashCommand::Person(PersonCommand::Stop(parse_name(rest))),
+        "/accept" => SlashCommand::Person(PersonCommand::Accept),
+        "/ignore" => SlashCommand::Person(PersonCommand::Ignore),
+        "/unignore" => SlashCommand::Person(PersonCommand::Unignore),
         other => {
             return ParsedLine::Invalid(format!(
                 "there is no {other}: /help shows what there is, // says a line with /"
@@ -142,20 +148,21 @@ mod tests {
         ParsedLine::Text(text.to_owned())
     }
 
+    fn person(command: PersonCommand) -> ParsedLine {
+        ParsedLine::Command(SlashCommand::Person(command))
+    }
+
     #[test]
     fn lines_mean() {
         assert_eq!(parse_line("  \n "), ParsedLine::Empty);
         assert_eq!(parse_line("hi there "), text("hi there"));
         assert_eq!(parse_line("  indented"), text("  indented"));
         assert_eq!(parse_line("//etc/hosts"), text("/etc/hosts"));
-        assert_eq!(parse_line("/get"), ParsedLine::Command(SlashCommand::Get(None)));
-        assert_eq!(
-            parse_line("/get  my report.pdf "),
-            ParsedLine::Command(SlashCommand::Get(Some("my report.pdf".to_owned())))
-        );
+        assert_eq!(parse_line("/get"), person(PersonCommand::Get(None)));
+        assert_eq!(parse_line("/get  my report.pdf "), person(PersonCommand::Get(Some("my report.pdf".to_owned()))));
         assert_eq!(parse_line("/search  olá mundo"), ParsedLine::Command(SlashCommand::Search("olá mundo".to_owned())));
         let paths = ["a b", "c d", "e"].map(PathBuf::from).to_vec();
-        assert_eq!(parse_line(r#"/offer "a b" c\ d e"#), ParsedLine::Command(SlashCommand::Offer(paths)));
+        assert_eq!(parse_line(r#"/offer "a b" c\ d e"#), person(PersonCommand::Offer(paths)));
         assert_eq!(
             parse_line("/history"),
             ParsedLine::Command(SlashCommand::History(HistoryRange::Messages(DEFAULT_MESSAGES_BACK)))
@@ -165,7 +172,7 @@ mod tests {
             ParsedLine::Command(SlashCommand::History(HistoryRange::Messages(MAX_MESSAGES_BACK)))
         );
         assert_eq!(parse_line("/history 2h"), ParsedLine::Command(SlashCommand::History(HistoryRange::Age(7_200_000))));
-        assert_eq!(parse_line("/stop"), ParsedLine::Command(SlashCommand::Stop(None)));
+        assert_eq!(parse_line("/stop"), person(PersonCommand::Stop(None)));
         for wrong in ["/offer", "/search ", "/nosuch", "/", "/Get x", "/history 0", "/history x"] {
             assert!(matches!(parse_line(wrong), ParsedLine::Invalid(_)), "{wrong}");
         }

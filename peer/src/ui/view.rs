@@ -8,7 +8,7 @@ use shared::UserName;
 use shared::peer::FileStat;
 
 use super::view_input::ViewInput;
-use crate::engine::chat::StoredMessage;
+use crate::engine::chat::{ConversationName, StoredMessage};
 use crate::engine::node::UserSummary;
 use crate::engine::node_event::{FileTransfer, NodeEvent};
 
@@ -23,7 +23,7 @@ pub enum ViewCommand {
     /// Sends a chat message.
     Send {
         /// The recipient.
-        to: UserName,
+        to: ConversationName,
         text: String,
     },
     /// Sends a typing notice.
@@ -64,8 +64,8 @@ pub enum ViewCommand {
     },
     /// Asks for stored messages: [`ViewUpdate::History`].
     LoadHistory {
-        /// The other side of the conversation.
-        with: UserName,
+        /// The conversation.
+        with: ConversationName,
         /// Only messages before this sequence number; `None`: up to the latest.
         before: Option<i64>,
         /// The greatest age of a message, in milliseconds.
@@ -74,22 +74,22 @@ pub enum ViewCommand {
     },
     /// Asks for messages the view missed: [`ViewUpdate::CaughtUp`], at most [`MAX_CATCH_UP_MESSAGES`].
     CatchUp {
-        /// The other side of the conversation.
-        with: UserName,
+        /// The conversation.
+        with: ConversationName,
         /// Only messages after this sequence number.
         after: i64,
     },
     /// Searches messages: [`ViewUpdate::SearchResults`], at most [`MAX_SEARCH_RESULTS`].
     Search {
-        /// The other side of the conversation.
-        with: UserName,
+        /// The conversation.
+        with: ConversationName,
         /// Every one of these words must occur.
         words: String,
     },
     /// Marks received messages as read.
     MarkRead {
-        /// The other side of the conversation.
-        with: UserName,
+        /// The conversation.
+        with: ConversationName,
         /// The sequence number of the last message that was seen.
         up_to: i64,
     },
@@ -138,8 +138,8 @@ pub enum ViewUpdate {
     Hashing(FileTransfer),
     /// The answer to [`ViewCommand::LoadHistory`].
     History {
-        /// The other side of the conversation.
-        with: UserName,
+        /// The conversation.
+        with: ConversationName,
         /// The bound that was requested.
         before: Option<i64>,
         /// Oldest first.
@@ -147,15 +147,15 @@ pub enum ViewUpdate {
     },
     /// The answer to [`ViewCommand::CatchUp`].
     CaughtUp {
-        /// The other side of the conversation.
-        with: UserName,
+        /// The conversation.
+        with: ConversationName,
         /// Oldest first. Exactly [`MAX_CATCH_UP_MESSAGES`] of them mean that more may follow.
         messages: Vec<StoredMessage>,
     },
     /// The answer to [`ViewCommand::Search`].
     SearchResults {
-        /// The other side of the conversation.
-        with: UserName,
+        /// The conversation.
+        with: ConversationName,
         /// The words that were searched.
         words: String,
         /// Oldest first.
@@ -191,8 +191,8 @@ pub trait TerminalView {
     /// Returns the commands with which the view begins.
     fn start(&mut self) -> Vec<ViewCommand>;
 
-    /// Returns the other side of the conversation that the user is looking at.
-    fn open_conversation(&self) -> Option<&UserName>;
+    /// Returns the conversation that the user is looking at.
+    fn open_conversation(&self) -> Option<&ConversationName>;
 
     /// Handles a key.
     fn handle_input(&mut self, key: &ViewInput, now: Instant) -> io::Result<Vec<ViewCommand>>;

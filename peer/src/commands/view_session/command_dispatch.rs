@@ -9,7 +9,7 @@ use shared::safe_text::safe_path;
 use super::ViewSession;
 use super::background_jobs::{self, JobOutcome};
 use super::view_exit::ExitReason;
-use crate::engine::chat::HistoryQuery;
+use crate::engine::chat::{ConversationName, HistoryQuery};
 use crate::engine::{Error, now_ms};
 use crate::ui::{MAX_CATCH_UP_MESSAGES, MAX_SEARCH_RESULTS, TerminalView, ViewCommand, ViewUpdate};
 
@@ -20,7 +20,10 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 ViewCommand::Send { to, text } => {
                     #[cfg(debug_assertions)]
                     panic_if_requested(&text);
-                    self.submit_text(to, &text)?;
+                    match to {
+                        ConversationName::Person(to) => self.submit_text(to, &text)?,
+                        ConversationName::Room(_) => {}
+                    }
                 }
                 ViewCommand::Typing { to } => {
                     self.ask(|node| async move { node.typing(&to).await.map(|()| JobOutcome::Nothing) });

@@ -1,6 +1,5 @@
 //! One conversation in the full view: loaded messages, scroll position, files. Pure.
 
-use shared::UserName;
 use shared::peer::{FileStat, MessageId};
 
 use crate::engine::chat::StoredMessage;
@@ -107,7 +106,7 @@ impl ConversationPane {
 
     /// True if at least `count` received messages are loaded, or the whole conversation is.
     pub(super) fn has_received(&self, count: usize) -> bool {
-        self.history == HistoryState::Complete || self.entries().filter(|entry| !entry.is_mine).count() >= count
+        self.history == HistoryState::Complete || self.entries().filter(|entry| !entry.is_mine()).count() >= count
     }
 
     /// Returns the highest sequence number, if no older page is still on its way.
@@ -129,7 +128,7 @@ impl ConversationPane {
         }
         // Until the first unread message is located, it is counted from the end, which moves with each
         // arrival.
-        if let Some(UnreadMarker { count, first_seq: None }) = self.unread.as_mut().filter(|_| !entry.is_mine) {
+        if let Some(UnreadMarker { count, first_seq: None }) = self.unread.as_mut().filter(|_| !entry.is_mine()) {
             *count += 1;
         }
         self.push(ConversationItem::Entry(entry));
@@ -145,7 +144,7 @@ impl ConversationPane {
 
     pub(super) fn set_mark(&mut self, id: MessageId, mark: DeliveryMark) {
         let entry = self.rows.iter_mut().rev().find_map(|row| match row {
-            ConversationItem::Entry(entry) if entry.is_mine && entry.id == id => Some(entry),
+            ConversationItem::Entry(entry) if entry.is_mine() && entry.id == id => Some(entry),
             _ => None,
         });
         if let Some(entry) = entry {
@@ -154,7 +153,7 @@ impl ConversationPane {
     }
 
     /// Returns the rows on the screen, at most `most`.
-    pub(super) fn rows(&self, with: &UserName, theme: TerminalTheme, columns: usize, most: usize) -> Vec<TextRow> {
+    pub(super) fn rows(&self, theme: TerminalTheme, columns: usize, most: usize) -> Vec<TextRow> {
         let wanted = self.scroll_back + most;
         let mut blocks = Vec::new();
         let mut count = 0;
@@ -163,7 +162,7 @@ impl ConversationPane {
         while count < wanted
             && let Some((place, row)) = rest.next()
         {
-            let mut block = row.rows(with, theme, columns, false);
+            let mut block = row.rows(theme, columns, false);
             for rule in self.separators_above(place).into_iter().rev() {
                 block.insert(0, rule_row(&rule, theme, columns));
             }
@@ -178,18 +177,18 @@ impl ConversationPane {
 
     /// Limits scrolling to the loaded rows; returns true if the first loaded row is reached. What has come while the
     /// user looks back is counted first, so that the shown rows stay in place.
-    pub(super) fn clamp_scroll(&mut self, with: &UserName, theme: TerminalTheme, columns: usize, most: usize) -> bool {
+    pub(super) fn clamp_scroll(&mut self, theme: TerminalTheme, columns: usize, most: usize) -> bool {
         let uncounted = std::mem::take(&mut self.uncounted);
         if self.scroll_back > 0 {
             let new = self.rows.len().saturating_sub(uncounted)..self.rows.len();
-            self.scroll_back += new.map(|place| self.row_count(place, with, theme, columns)).sum::<usize>();
+            self.scroll_back += new.map(|place| self.row_count(place, theme, columns)).sum::<usize>();
         }
         let mut count = 0;
         for place in (0..self.rows.len()).rev() {
             if count >= self.scroll_back + most {
                 return false;
             }
-            count += self.row_count(place, with, theme, columns);
+            count += self.row_count(place, theme, columns);
         }
         self.scroll_back = self.scroll_back.min(count.saturating_sub(most));
         true
@@ -212,13 +211,13 @@ impl ConversationPane {
     }
 
     /// Returns the number of screen rows of an item, separators included.
-    fn row_count(&self, place: usize, with: &UserName, theme: TerminalTheme, columns: usize) -> usize {
-        self.rows[place].rows(with, theme, columns, false).len() + self.separators_above(place).len()
+    fn row_count(&self, place: usize, theme: TerminalTheme, columns: usize) -> usize {
+        self.rows[place].rows(theme, columns, false).len() + self.separators_above(place).len()
     }
 
     fn locate_unread(&mut self) {
         let Some(UnreadMarker { count, first_seq: None }) = &self.unread else { return };
-        let from = self.entries().rev().filter(|entry| !entry.is_mine).nth(count - 1).map(|entry| entry.seq);
+        let from = self.entries().rev().filter(|entry| !entry.is_mine()).nth(count - 1).map(|entry| entry.seq);
         if let Some(new) = &mut self.unread {
             new.first_seq = from;
         }

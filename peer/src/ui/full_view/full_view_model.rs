@@ -13,7 +13,7 @@ use super::conversation_pane::{ConversationPane, FileListState};
 use super::help_page::help_lines;
 use super::pane_layout::{FocusedPane, PaneLayout};
 use crate::engine::Notice;
-use crate::engine::chat::StoredMessage;
+use crate::engine::chat::{ConversationName, StoredMessage};
 use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
 use crate::ui::chat_model::{ChatModel, Conversation};
@@ -34,8 +34,8 @@ pub struct FullViewModel {
     pub(super) theme: TerminalTheme,
     pub(super) me: UserName,
     pub(super) chat: ChatModel,
-    pub(super) selected_user: Option<UserName>,
-    panes: HashMap<UserName, ConversationPane>,
+    pub(super) selected: Option<ConversationName>,
+    panes: HashMap<ConversationName, ConversationPane>,
     pub(super) focus: FocusedPane,
     pub(super) overlay: Option<ViewOverlay>,
     /// The index of the selected file.
@@ -53,7 +53,6 @@ pub(super) enum ViewOverlay {
         scroll_down: usize,
     },
     Found {
-        with: UserName,
         words: String,
         entries: Vec<MessageEntry>,
         scroll_back: usize,
@@ -73,7 +72,7 @@ impl FullViewModel {
             theme,
             me: me.clone(),
             chat: ChatModel::new(MAX_USERS_POLL_INTERVAL),
-            selected_user: None,
+            selected: None,
             panes: HashMap::new(),
             focus: FocusedPane::Users,
             overlay: None,
@@ -92,10 +91,10 @@ impl FullViewModel {
     /// Adapts scroll positions and the selected file to the screen's size.
     pub(super) fn resize(&mut self, size: Size) {
         self.size = size;
-        let Some(with) = self.selected_user.clone() else { return };
+        let Some(with) = self.selected.clone() else { return };
         let (theme, Some((columns, rows))) = (self.theme, self.conversation_size()) else { return };
         let pane = self.pane_mut(&with);
-        pane.clamp_scroll(&with, theme, columns, rows);
+        pane.clamp_scroll(theme, columns, rows);
         let files = if let FileListState::Listed { files, .. } = &pane.files { files.len() } else { 0 };
         self.selected_file = self.selected_file.min(files.saturating_sub(1));
         match &mut self.overlay {
@@ -133,28 +132,28 @@ impl FullViewModel {
     }
 
     pub(super) fn selected_summary(&self) -> Option<&UserSummary> {
-        self.chat.summary(self.selected_user.as_ref()?)
+        self.chat.summary(self.selected.as_ref()?.person()?)
     }
 
     pub(super) fn selected_conversation(&self) -> Option<&Conversation> {
-        self.chat.conversation(self.selected_user.as_ref()?)
+        self.chat.conversation(self.selected.as_ref()?)
     }
 
     pub(super) fn selected_pane(&self) -> Option<&ConversationPane> {
-        self.panes.get(self.selected_user.as_ref()?)
+        self.panes.get(self.selected.as_ref()?)
     }
 
     /// Returns the conversation that has the focus. One that is merely shown beside the user list doesn't count: file
     /// transfers make room for an open conversation, and browsing the list must not slow them.
-    pub(super) fn open_conversation(&self) -> Option<&UserName> {
-        self.selected_user.as_ref().filter(|_| self.focus == FocusedPane::Conversation)
+    pub(super) fn open_conversation(&self) -> Option<&ConversationName> {
+        self.selected.as_ref().filter(|_| self.focus == FocusedPane::Conversation)
     }
 
     pub(super) fn handle_update(&mut self, news: &ViewUpdate, now: Instant) -> Vec<ViewCommand> {
         match news {
             ViewUpdate::Event(event) => return self.handle_event(event, now),
             ViewUpdate::Users(people) => {
-                let had_nobody = self.selected_user.is_none();
+                let had_nobody = self.selected.is_none();
                 self.update_users(people);
                 // The first user has just become the selected one.
                 if had_nobody {
@@ -168,13 +167,13 @@ impl FullViewModel {
                 self.pane_mut(with).insert_page(messages, PAGE_MESSAGES);
                 return self.mark_read(with);
             }
-            ViewUpdate::SearchResults { with, words, messages } => self.show_found(with, words, messages),
+            ViewUpdate::SearchResults { words, messages, .. } => self.show_found(words, messages),
             ViewUpdate::Files { user: of, prefix: start, files } => {
-                self.pane_mut(of).files = FileListState::Listed { start: start.clone(), files: files.clone() };
+                self.pane_mut(&of.into()).files = FileListState::Listed { start: start.clone(), files: files.clone() };
                 return self.chat.handle_files(of, start, files).into_iter().collect();
             }
             ViewUpdate::Paths { paths, .. } => {
-                if let Some(with) = self.selected_user.clone() {
+                if let Some(with) = self.selected.clone() {
                     self.chat.conversation_mut(&with).composer.handle_paths(paths);
                 }
             }
@@ -202,28 +201,30 @@ impl FullViewModel {
         let mut wishes = Vec::new();
         match event {
             NodeEvent::Received { from, message, seq, at } => {
-                self.pane_mut(from).add(MessageEntry::from_received(message, *seq, *at));
+                let with = from.into();
+                self.pane_mut(&with).add(MessageEntry::from_received(from, message, *seq, *at));
                 if let Some(offer) = &message.offer {
-                    self.chat.conversation_mut(from).composer.files_mut().add(offer.name.as_str(), offer.size, true);
+                    self.chat.conversation_mut(&with).composer.files_mut().add(offer.name.as_str(), offer.size, true);
                     // An offer extends the list of files, so the list is requested again.
-                    self.pane_mut(from).files = FileListState::Unknown;
+                    self.pane_mut(&with).files = FileListState::Unknown;
                 }
-                wishes.extend(self.mark_read(from));
+                wishes.extend(self.mark_read(&with));
             }
             NodeEvent::MessageQueued { to, message, seq } => {
-                self.pane_mut(to).add(MessageEntry::from_sent(message, *seq));
+                self.pane_mut(&to.into()).add(MessageEntry::from_sent(message, *seq));
             }
             NodeEvent::MessageStateChanged { to, id, state, why, .. } => {
-                self.pane_mut(to).set_mark(*id, delivery_mark(*state));
+                let pane = self.pane_mut(&to.into());
+                pane.set_mark(*id, delivery_mark(*state));
                 if let (true, Some(why)) = (state.is_given_up(), why) {
-                    self.pane_mut(to).add_problem(&format!("not delivered: {why}"));
+                    pane.add_problem(&format!("not delivered: {why}"));
                 }
             }
-            NodeEvent::ContactRequest { from } => self.pane_mut(from).add_note(&request_note(from)),
-            NodeEvent::DeliveryHeld { user, why, .. } if is_news => self.pane_mut(user).add_problem(why),
+            NodeEvent::ContactRequest { from } => self.pane_mut(&from.into()).add_note(&request_note(from)),
+            NodeEvent::DeliveryHeld { user, why, .. } if is_news => self.pane_mut(&user.into()).add_problem(why),
             NodeEvent::NotStored { from, .. } if is_news => {
                 if let Some(line) = event_line(event) {
-                    self.pane_mut(from).add_problem(&line);
+                    self.pane_mut(&from.into()).add_problem(&line);
                     self.notice = Some(StatusNotice { text: line, is_problem: true });
                 }
             }
@@ -252,7 +253,7 @@ impl FullViewModel {
         let Some(line) = event_line(event) else { return };
         match event {
             NodeEvent::Notice(Notice::NewFriend { user, .. }) | NodeEvent::Fetched { by: user, .. } => {
-                self.pane_mut(user).add_note(&line);
+                self.pane_mut(&user.into()).add_note(&line);
             }
             _ => self.notice = Some(StatusNotice { text: line, is_problem: false }),
         }
@@ -273,7 +274,7 @@ impl FullViewModel {
 
     fn focus_pane(&mut self, focus: FocusedPane) -> Vec<ViewCommand> {
         self.focus = focus;
-        match (focus, self.selected_user.clone()) {
+        match (focus, self.selected.clone()) {
             (FocusedPane::Conversation, Some(with)) => {
                 // Read here, because `mark_read` resets it.
                 let unread = self.unread_count(&with);
@@ -288,7 +289,7 @@ impl FullViewModel {
     }
 
     /// Marks the received messages of `with` as read, if their end is on the screen and all unread ones are loaded.
-    fn mark_read(&mut self, with: &UserName) -> Vec<ViewCommand> {
+    fn mark_read(&mut self, with: &ConversationName) -> Vec<ViewCommand> {
         if !self.is_visible(with) {
             return Vec::new();
         }
@@ -297,34 +298,36 @@ impl FullViewModel {
         if !self.pane_mut(with).has_received(unread) {
             return Vec::new();
         }
-        if unread > 0 {
-            self.chat.summary_mut(with).unread = 0;
+        if unread > 0
+            && let Some(user) = with.person()
+        {
+            self.chat.summary_mut(user).unread = 0;
         }
         let last = self.panes.get(with).and_then(ConversationPane::last_seq);
         last.map(|up_to| ViewCommand::MarkRead { with: with.clone(), up_to }).into_iter().collect()
     }
 
     /// True if the end of the conversation with `with` is on the screen.
-    fn is_visible(&self, with: &UserName) -> bool {
-        let is_shown = self.focus == FocusedPane::Conversation
-            && self.overlay.is_none()
-            && self.selected_user.as_ref() == Some(with);
+    fn is_visible(&self, with: &ConversationName) -> bool {
+        let is_shown =
+            self.focus == FocusedPane::Conversation && self.overlay.is_none() && self.selected.as_ref() == Some(with);
         is_shown && self.panes.get(with).is_none_or(|pane| pane.scroll_back == 0)
     }
 
     fn select_user(&mut self, step: isize) -> Vec<ViewCommand> {
         let users = self.chat.users();
-        let here = users.iter().position(|person| Some(&person.user) == self.selected_user.as_ref());
+        let selected = self.selected.as_ref().and_then(ConversationName::person);
+        let here = users.iter().position(|person| Some(&person.user) == selected);
         let last = users.len().saturating_sub(1);
         let next = here.map_or(0, |here| here.saturating_add_signed(step).min(last));
-        self.selected_user = users.get(next).map(|person| person.user.clone());
+        self.selected = users.get(next).map(|person| (&person.user).into());
         self.selected_file = 0;
         self.load_selected()
     }
 
     /// Requests the first page and the files of the selected user.
     fn load_selected(&mut self) -> Vec<ViewCommand> {
-        let Some(with) = self.selected_user.clone() else { return Vec::new() };
+        let Some(with) = self.selected.clone() else { return Vec::new() };
         // A hidden pane requests nothing: browsing the list would query every user.
         let is_seen = self.layout().files.is_some();
         let before = self.pane_mut(&with).request_page(false);
@@ -339,12 +342,12 @@ impl FullViewModel {
     }
 
     fn load_older(&mut self) -> Vec<ViewCommand> {
-        let Some(with) = self.selected_user.clone() else { return Vec::new() };
+        let Some(with) = self.selected.clone() else { return Vec::new() };
         let Some((columns, rows)) = self.conversation_size() else { return Vec::new() };
         let theme = self.theme;
         let pane = self.pane_mut(&with);
         // More is requested only if the first loaded row is on the screen.
-        let is_at_the_end = pane.scroll_back > 0 && pane.clamp_scroll(&with, theme, columns, rows);
+        let is_at_the_end = pane.scroll_back > 0 && pane.clamp_scroll(theme, columns, rows);
         let before = if is_at_the_end { pane.request_page(true) } else { None };
         before
             .map(|before| ViewCommand::LoadHistory { with, before, age: None, limit: PAGE_MESSAGES })
@@ -356,7 +359,7 @@ impl FullViewModel {
     fn request_files(&mut self, again: bool) -> Vec<ViewCommand> {
         let Some(person) = self.selected_summary() else { return Vec::new() };
         let (of, is_there) = (person.user.clone(), person.online == Some(true));
-        let pane = self.pane_mut(&of);
+        let pane = self.pane_mut(&(&of).into());
         if !is_there || (!again && !matches!(pane.files, FileListState::Unknown)) {
             return Vec::new();
         }
@@ -371,35 +374,36 @@ impl FullViewModel {
     }
 
     fn fetch_selected(&self) -> Vec<ViewCommand> {
-        let (Some(from), Some(pane)) = (self.selected_user.clone(), self.selected_pane()) else { return Vec::new() };
+        let from = self.selected.as_ref().and_then(ConversationName::person).cloned();
+        let (Some(from), Some(pane)) = (from, self.selected_pane()) else { return Vec::new() };
         let FileListState::Listed { files, .. } = &pane.files else { return Vec::new() };
         let wish = |name: String| ViewCommand::Fetch { from, name };
         files.get(self.selected_file).map(|file| file.name.as_str().to_owned()).map(wish).into_iter().collect()
     }
 
-    fn show_found(&mut self, with: &UserName, words: &str, messages: &[StoredMessage]) {
+    fn show_found(&mut self, words: &str, messages: &[StoredMessage]) {
         let entries = messages.iter().map(MessageEntry::from_stored).collect();
-        self.overlay =
-            Some(ViewOverlay::Found { with: with.clone(), words: words.to_owned(), entries, scroll_back: 0 });
+        self.overlay = Some(ViewOverlay::Found { words: words.to_owned(), entries, scroll_back: 0 });
     }
 
     fn update_users(&mut self, people: &[UserSummary]) {
         self.chat.update_users(people, None);
-        if let Some(with) = self.selected_summary().map(|person| person.user.clone()) {
+        if let Some(user) = self.selected_summary().map(|person| person.user.clone()) {
+            let with = (&user).into();
             let unread = self.unread_count(&with);
             // The node's count may be older than what is on the screen.
             if self.is_visible(&with) && self.pane_mut(&with).has_received(unread) {
-                self.chat.summary_mut(&with).unread = 0;
+                self.chat.summary_mut(&user).unread = 0;
             }
         }
-        if self.selected_user.is_none() {
-            self.selected_user = self.chat.users().first().map(|person| person.user.clone());
+        if self.selected.is_none() {
+            self.selected = self.chat.users().first().map(|person| (&person.user).into());
         }
     }
 
     fn show_notice(&mut self, text: &str, is_problem: bool) {
         self.notice = Some(StatusNotice { text: text.to_owned(), is_problem });
-        let Some(with) = self.selected_user.clone() else { return };
+        let Some(with) = self.selected.clone() else { return };
         let pane = self.pane_mut(&with);
         match is_problem {
             true => pane.add_problem(text),
@@ -411,11 +415,11 @@ impl FullViewModel {
         }
     }
 
-    fn unread_count(&self, user: &UserName) -> usize {
-        self.chat.summary(user).map_or(0, |person| person.unread)
+    fn unread_count(&self, with: &ConversationName) -> usize {
+        with.person().and_then(|user| self.chat.summary(user)).map_or(0, |person| person.unread)
     }
 
-    fn pane_mut(&mut self, with: &UserName) -> &mut ConversationPane {
+    fn pane_mut(&mut self, with: &ConversationName) -> &mut ConversationPane {
         self.panes.entry(with.clone()).or_default()
     }
 

@@ -13,6 +13,7 @@ use super::full_view_model::{FullViewModel, StatusNotice, ViewOverlay};
 use super::help_page::help_lines;
 use super::pane_layout::FocusedPane;
 use super::screen_painter::{PlacedHyperlink, ScreenFrame};
+use crate::engine::chat::ConversationName;
 use crate::engine::node::UserSummary;
 use crate::ui::composer::MessageComposer;
 use crate::ui::human_format::{format_size, presence_word};
@@ -54,11 +55,12 @@ fn draw_users(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     draw_title(view, buffer, pane, FocusedPane::Users, &format!("People, you: {}", view.me));
     let rows = usize::from(pane.height.saturating_sub(1));
     let users = view.chat.users();
-    let chosen = users.iter().position(|person| Some(&person.user) == view.selected_user.as_ref()).unwrap_or(0);
+    let selected = view.selected.as_ref().and_then(ConversationName::person);
+    let chosen = users.iter().position(|person| Some(&person.user) == selected).unwrap_or(0);
     // The list scrolls only as far as the selected user requires.
     let first = chosen.saturating_sub(rows.saturating_sub(1));
     for (y, person) in (1..pane.height).zip(users.iter().skip(first)) {
-        let is_chosen = Some(&person.user) == view.selected_user.as_ref();
+        let is_chosen = Some(&person.user) == selected;
         let style = if person.online == Some(true) { theme.good() } else { theme.dim() };
         let line = Line::from(vec![
             Span::raw(if is_chosen { ">" } else { " " }),
@@ -89,7 +91,7 @@ fn draw_users(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
 fn user_label(view: &FullViewModel, person: &UserSummary) -> String {
     let mut text =
         if person.unread > 0 { format!("({}) {}", person.unread, person.user) } else { person.user.to_string() };
-    let undelivered = view.chat.undelivered_count(&person.user);
+    let undelivered = view.chat.undelivered_count(&(&person.user).into());
     if undelivered > 0 {
         text.push_str(&format!(" {}{undelivered}", view.theme.mark(DeliveryMark::Waiting)));
     }
@@ -131,7 +133,7 @@ fn draw_conversation(view: &FullViewModel, picture: &mut ScreenFrame, pane: Rect
     let columns = usize::from(pane.width);
     let beside = view.popup_rows(columns);
     let room = usize::from(pane.height).saturating_sub(2 + beside.len());
-    let rows = shown.rows(&person.user, view.theme, columns, room);
+    let rows = shown.rows(view.theme, columns, room);
     for (y, row) in (1..).zip(&rows) {
         draw_row(picture, pane, y, row);
     }
@@ -159,7 +161,7 @@ fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
         Some(FileListState::Listed { start, .. }) if !start.is_empty() => format!(": {}", safe_line(start)),
         _ => String::new(),
     };
-    let whose = view.selected_user.as_ref().map_or_else(|| "files".to_owned(), |user| format!("{user}'s files{of}"));
+    let whose = view.selected.as_ref().map_or_else(|| "files".to_owned(), |with| format!("{with}'s files{of}"));
     draw_title(view, buffer, pane, FocusedPane::Files, &whose);
     let nothing = |buffer: &mut Buffer, text: &str| {
         for (y, row) in (1..pane.height).zip(wrap_text(text, usize::from(pane.width).saturating_sub(1))) {
@@ -174,10 +176,7 @@ fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
         _ if is_away => {
             return nothing(
                 buffer,
-                &format!(
-                    "files appear when {} is online",
-                    view.selected_user.as_ref().map_or("somebody", |user| user.as_str())
-                ),
+                &view.selected.as_ref().map_or_else(String::new, |with| format!("files appear when {with} is online")),
             );
         }
         _ => return nothing(buffer, "Ctrl-R: refresh"),
@@ -266,9 +265,9 @@ fn draw_overlay(view: &FullViewModel, overlay: &ViewOverlay, picture: &mut Scree
             let first = (*down).min(rows.len().saturating_sub(most));
             ("help".to_owned(), rows, first)
         }
-        ViewOverlay::Found { with, words, entries, scroll_back: back } => {
+        ViewOverlay::Found { words, entries, scroll_back: back } => {
             let rows = entries.iter().flat_map(|entry| {
-                let mut rows = entry.rows(with, view.theme, columns, false);
+                let mut rows = entry.rows(view.theme, columns, false);
                 // Results may be far apart in time, so each one shows its day.
                 rows.insert(0, Line::styled(entry.day(), view.theme.dim()).into());
                 rows

@@ -73,7 +73,7 @@ fn picture(view: &FullViewModel, columns: u16, rows: u16) -> Vec<String> {
 
 fn page(view: &mut FullViewModel, seqs: std::ops::Range<i64>) {
     let messages = seqs.map(|seq| stored(seq, &format!("message {seq}"))).collect();
-    tell(view, &ViewUpdate::History { with: name("bob"), before: None, messages });
+    tell(view, &ViewUpdate::History { with: name("bob").into(), before: None, messages });
 }
 
 #[test]
@@ -91,14 +91,17 @@ fn everybody_is_there_those_online_first() {
 fn a_conversation_is_looked_at_written_in_and_looked_back() {
     let mut view = view(80, 8);
     page(&mut view, 100..200);
-    assert_eq!(press(&mut view, &InputAction::Submit), [ViewCommand::MarkRead { with: name("bob"), up_to: 199 }]);
+    assert_eq!(
+        press(&mut view, &InputAction::Submit),
+        [ViewCommand::MarkRead { with: name("bob").into(), up_to: 199 }]
+    );
     assert!(picture(&view, 80, 8)[5].ends_with("bob: message 199"), "{:?}", picture(&view, 80, 8));
     for _ in 0..30 {
         let wishes = press(&mut view, &InputAction::PageUp);
         if !wishes.is_empty() {
             assert_eq!(
                 wishes,
-                [ViewCommand::LoadHistory { with: name("bob"), before: Some(100), age: None, limit: 100 }]
+                [ViewCommand::LoadHistory { with: name("bob").into(), before: Some(100), age: None, limit: 100 }]
             );
             break;
         }
@@ -111,8 +114,8 @@ fn a_conversation_is_looked_at_written_in_and_looked_back() {
     assert!(picture(&view, 80, 8)[2].ends_with("bob: message 90"), "{:?}", picture(&view, 80, 8));
     press(&mut view, &insert("hi"));
     let said = press(&mut view, &InputAction::Submit);
-    let seen = ViewCommand::MarkRead { with: name("bob"), up_to: 199 };
-    assert_eq!(said, [seen, ViewCommand::Send { to: name("bob"), text: "hi".to_owned() }]);
+    let seen = ViewCommand::MarkRead { with: name("bob").into(), up_to: 199 };
+    assert_eq!(said, [seen, ViewCommand::Send { to: name("bob").into(), text: "hi".to_owned() }]);
     assert!(picture(&view, 80, 8)[5].ends_with("bob: message 199"), "saying something looks at the end again");
 }
 
@@ -215,12 +218,15 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
     let missed = tell(&mut view, &ViewUpdate::Event(NodeEvent::EventsMissed { count: 5 }));
     assert_eq!(
         missed,
-        [ViewCommand::LoadHistory { with: name("bob"), before: None, age: None, limit: 100 }, ViewCommand::ListUsers]
+        [
+            ViewCommand::LoadHistory { with: name("bob").into(), before: None, age: None, limit: 100 },
+            ViewCommand::ListUsers
+        ]
     );
     assert_eq!(tell(&mut view, &received(6)), [], "what is before it is not here yet");
     let messages = (1..=7).map(|seq| stored(seq, &format!("message {seq}"))).collect();
-    let told = tell(&mut view, &ViewUpdate::History { with: name("bob"), before: None, messages });
-    assert_eq!(told, [ViewCommand::MarkRead { with: name("bob"), up_to: 7 }]);
+    let told = tell(&mut view, &ViewUpdate::History { with: name("bob").into(), before: None, messages });
+    assert_eq!(told, [ViewCommand::MarkRead { with: name("bob").into(), up_to: 7 }]);
     tell(&mut view, &received(7));
     let rows = picture(&view, 80, 12);
     let shown: Vec<&str> = rows.iter().filter_map(|row| row.split("bob: message ").nth(1)).collect();
@@ -242,11 +248,14 @@ fn what_comes_while_one_looks_back_is_counted_and_not_read() {
     tell(&mut view, &ViewUpdate::Users(vec![person("bob", true, 1)]));
     assert!(picture(&view, 80, 8)[0].contains("↓ 1 new"));
     assert_eq!(press(&mut view, &InputAction::PageDown), [], "there is still a row below");
-    assert_eq!(press(&mut view, &InputAction::PageDown), [ViewCommand::MarkRead { with: name("bob"), up_to: 50 }]);
+    assert_eq!(
+        press(&mut view, &InputAction::PageDown),
+        [ViewCommand::MarkRead { with: name("bob").into(), up_to: 50 }]
+    );
     assert!(!picture(&view, 80, 8)[0].contains("new"));
     press(&mut view, &InputAction::Help);
     assert_eq!(tell(&mut view, &received(51)), [], "the help is in front");
-    assert_eq!(press(&mut view, &InputAction::Escape), [ViewCommand::MarkRead { with: name("bob"), up_to: 51 }]);
+    assert_eq!(press(&mut view, &InputAction::Escape), [ViewCommand::MarkRead { with: name("bob").into(), up_to: 51 }]);
 }
 
 #[test]
@@ -279,7 +288,7 @@ fn what_is_typed_goes_into_the_line() {
     }
     assert_eq!(
         press(&mut view, &InputAction::Submit),
-        [ViewCommand::Send { to: name("bob"), text: "qui".to_owned() }].to_vec()
+        [ViewCommand::Send { to: name("bob").into(), text: "qui".to_owned() }].to_vec()
     );
     press(&mut view, &InputAction::Escape);
     press(&mut view, &InputAction::Paste("ck".to_owned()));
@@ -332,8 +341,8 @@ fn what_is_further_back_than_what_is_here_is_not_read() {
     assert_eq!(press(&mut view, &InputAction::Submit), []);
     assert!(picture(&view, 80, 8)[0].contains("bob online, 150 unread: PgUp"), "{:?}", picture(&view, 80, 8));
     let more = (1..100).map(|seq| stored(seq, "before")).collect();
-    let seen = tell(&mut view, &ViewUpdate::History { with: name("bob"), before: Some(100), messages: more });
-    assert_eq!(seen, [ViewCommand::MarkRead { with: name("bob"), up_to: 199 }]);
+    let seen = tell(&mut view, &ViewUpdate::History { with: name("bob").into(), before: Some(100), messages: more });
+    assert_eq!(seen, [ViewCommand::MarkRead { with: name("bob").into(), up_to: 199 }]);
     assert!(!picture(&view, 80, 8)[0].contains("unread"));
 }
 

@@ -27,7 +27,7 @@ impl CatchUpBuffer {
     /// Returns the entry with its latest delivery mark.
     pub(super) fn with_latest_mark(&self, entry: MessageEntry) -> MessageEntry {
         match self.marks.get(&entry.id) {
-            Some(mark) if entry.is_mine => MessageEntry { mark: *mark, ..entry },
+            Some(mark) if entry.is_mine() => MessageEntry { mark: *mark, ..entry },
             _ => entry,
         }
     }

@@ -12,7 +12,7 @@ use shared::peer::MessageId;
 
 use super::catch_up_buffer::CatchUpBuffer;
 use super::status_line::status_line;
-use crate::engine::chat::{MessageDirection, StoredMessage};
+use crate::engine::chat::{ConversationName, MessageDirection, StoredMessage};
 use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
 use crate::ui::chat_model::{ChatModel, is_undelivered};
@@ -36,7 +36,7 @@ const MAX_TRANSFER_ROWS: usize = 3;
 #[derive(Debug)]
 pub struct LineViewModel {
     pub(super) theme: TerminalTheme,
-    pub(super) with: UserName,
+    pub(super) with: ConversationName,
     pub(super) chat: ChatModel,
     /// Shown own messages without an ack: their marks still change.
     marked_messages: HashMap<MessageId, MarkedMessage>,
@@ -99,7 +99,7 @@ impl LineViewModel {
     /// sequence number of the first unread message.
     pub fn new(
         theme: TerminalTheme,
-        with: &UserName,
+        with: &ConversationName,
         people: &[UserSummary],
         before: &[StoredMessage],
         unread_from: Option<i64>,
@@ -118,7 +118,7 @@ impl LineViewModel {
             catch_up: None,
             account: AccountState::Unknown,
         };
-        let unread = people.iter().find(|person| person.user == *with).map_or(0, |person| person.unread);
+        let unread = people.iter().find(|person| *with == person.user).map_or(0, |person| person.unread);
         let is_theirs = |stored: &&StoredMessage| stored.direction == MessageDirection::In;
         view.first_seq = before.first().map(|stored| stored.seq);
         for stored in before {
@@ -131,10 +131,11 @@ impl LineViewModel {
             view.show_stored_offer(stored);
         }
         // After the shown messages, which the node's counts include.
-        view.chat.update_users(people, Some(with));
+        view.chat.update_users(people, with.person());
         view.add_note(format!("talking to {with}; /help shows what there is, Ctrl-D leaves"));
-        if view.chat.summary(with).is_some_and(|person| person.request) {
-            view.add_note(request_note(with));
+        if let Some(person) = view.person().filter(|person| person.request) {
+            let note = request_note(&person.user);
+            view.add_note(note);
         }
         view.first_unseen = unread_from.filter(|unread| view.first_seq.is_some_and(|first| *unread < first));
         if view.first_unseen.is_some() {
@@ -150,7 +151,7 @@ impl LineViewModel {
         self.theme
     }
 
-    pub(in crate::ui) const fn with(&self) -> &UserName {
+    pub(in crate::ui) const fn with(&self) -> &ConversationName {
         &self.with
     }
 
@@ -178,7 +179,12 @@ impl LineViewModel {
     }
 
     fn online(&self) -> Option<bool> {
-        self.chat.summary(&self.with).and_then(|person| person.online)
+        self.person().and_then(|person| person.online)
+    }
+
+    /// Returns what is known of the other user.
+    fn person(&self) -> Option<&UserSummary> {
+        self.chat.summary(self.with.person()?)
     }
 
     fn composer_mut(&mut self) -> &mut MessageComposer {
@@ -224,19 +230,19 @@ impl LineViewModel {
         match news {
             ViewUpdate::Event(event) => return self.handle_event(event, now),
             ViewUpdate::Users(people) => {
-                self.chat.update_users(people, Some(&self.with));
+                self.chat.update_users(people, self.with.person());
                 if std::mem::take(&mut self.pending_listings.users) {
                     self.list_users(people);
                 }
                 return self.request_account();
             }
-            ViewUpdate::Account { user: of, exists, similar: like } if *of == self.with => {
+            ViewUpdate::Account { user: of, exists, similar: like } if self.with == *of => {
                 self.show_account(*exists, like);
             }
             ViewUpdate::CaughtUp { messages, .. } => return self.handle_catch_up(messages),
             ViewUpdate::SearchResults { words, messages, .. } => self.show_found(words, messages),
-            ViewUpdate::Files { files, prefix: start, .. } => {
-                let wish = self.chat.handle_files(&self.with, start, files);
+            ViewUpdate::Files { user, files, prefix: start } => {
+                let wish = self.chat.handle_files(user, start, files);
                 if std::mem::take(&mut self.pending_listings.files) {
                     self.list_files(start);
                 }
@@ -282,7 +288,7 @@ impl LineViewModel {
     /// Lays out an item as rows.
     pub(in crate::ui) fn rows_of(&self, item: &ScrollbackItem, columns: usize) -> Vec<TextRow> {
         match item {
-            ScrollbackItem::Item(item) => item.rows(&self.with, self.theme, columns, true),
+            ScrollbackItem::Item(item) => item.rows(self.theme, columns, true),
             ScrollbackItem::Rule(text) => vec![rule_row(text, self.theme, columns)],
             ScrollbackItem::Mark { .. } => Vec::new(),
         }
@@ -297,11 +303,11 @@ impl LineViewModel {
     }
 
     fn handle_event(&mut self, event: &NodeEvent, now: Instant) -> Vec<ViewCommand> {
-        let is_here = |user: &UserName| *user == self.with;
+        let is_here = |user: &UserName| self.with == *user;
         let is_news = self.chat.handle_event(event, now);
         match event {
             NodeEvent::Received { from, message, seq, at } if is_here(from) => {
-                return self.receive_message(MessageEntry::from_received(message, *seq, *at), message);
+                return self.receive_message(MessageEntry::from_received(from, message, *seq, *at), message);
             }
             NodeEvent::MessageQueued { to, message, seq } if is_here(to) => {
                 return self.receive_message(MessageEntry::from_sent(message, *seq), message);
@@ -309,7 +315,7 @@ impl LineViewModel {
             NodeEvent::MessageStateChanged { to, id, state, why, .. } if is_here(to) => {
                 self.show_mark(*id, delivery_mark(*state), why.as_deref());
             }
-            NodeEvent::Read { with } if with.person().is_some_and(is_here) => self.first_unseen = None,
+            NodeEvent::Read { with } if *with == self.with => self.first_unseen = None,
             NodeEvent::ContactRequest { from } if is_news && is_here(from) => self.add_note(request_note(from)),
             // The status line shows that a user is offline, but a changed key needs its instructions printed.
             NodeEvent::Presence { user, .. } | NodeEvent::DeliveryHeld { user, .. } if is_news && is_here(user) => {

@@ -1,9 +1,9 @@
 //! The status line of the line view. Pure.
 
 use ratatui_core::text::{Line, Span};
-use shared::UserName;
 use unicode_width::UnicodeWidthStr;
 
+use crate::engine::chat::ConversationName;
 use crate::engine::node::UserSummary;
 use crate::ui::chat_model::ChatModel;
 use crate::ui::human_format::presence_word;
@@ -14,13 +14,13 @@ use crate::ui::theme::{DeliveryMark, TerminalTheme};
 /// shortened or left out.
 pub(super) fn status_line(
     chat: &ChatModel,
-    with: &UserName,
+    with: &ConversationName,
     is_unknown_user: bool,
     theme: TerminalTheme,
     columns: usize,
 ) -> Line<'static> {
     let is_wide = columns >= 40;
-    let person = chat.summary(with);
+    let person = with.person().and_then(|user| chat.summary(user));
     let online = person.and_then(|person| person.online);
     let has = |flag: fn(&UserSummary) -> bool| person.is_some_and(flag);
     let (sign, word) = match online {
@@ -30,8 +30,11 @@ pub(super) fn status_line(
     };
     let style = if online == Some(true) { theme.good() } else { theme.dim() };
     let mut spans = vec![Span::styled(sign, style)];
-    let mut parts =
-        vec![if is_wide || with.as_str().len() + 10 <= columns { format!("{with} {word}") } else { with.to_string() }];
+    let mut parts = vec![if is_wide || with.to_string().len() + 10 <= columns {
+        format!("{with} {word}")
+    } else {
+        with.to_string()
+    }];
     if has(|person| person.frozen) {
         parts.push("key changed".to_owned());
     }
@@ -46,11 +49,11 @@ pub(super) fn status_line(
         let mark = theme.mark(DeliveryMark::Waiting);
         parts.push(if is_wide { format!("{waiting} queued") } else { format!("{mark}{waiting}") });
     }
-    if chat.is_typing(with) {
+    if with.person().is_some_and(|user| chat.is_typing(user)) {
         parts.push(if is_wide { format!("typing{}", theme.mark(DeliveryMark::Waiting)) } else { "typing".to_owned() });
     }
     let mut others: Vec<&UserSummary> =
-        chat.users().iter().filter(|person| person.unread > 0 && person.user != *with).collect();
+        chat.users().iter().filter(|person| person.unread > 0 && *with != person.user).collect();
     if !others.is_empty() {
         others.sort_by_key(|person| &person.user);
         let others: Vec<String> =

@@ -4,7 +4,7 @@ use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
 
 use super::line_view_model::{LineViewModel, ScrollbackItem};
-use crate::engine::chat::{MessageDirection, MessageState, StoredMessage};
+use crate::engine::chat::{ConversationName, MessageDirection, MessageState, StoredMessage};
 use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
 use crate::ui::line_editor::EditCommand;
@@ -16,6 +16,10 @@ const LOOK: TerminalTheme = TerminalTheme { color: false, unicode: true };
 
 fn bob() -> UserName {
     "bob".parse().unwrap()
+}
+
+fn with_bob() -> ConversationName {
+    bob().into()
 }
 
 fn message(byte: u8, text: &str) -> ChatMessage {
@@ -62,7 +66,7 @@ fn below(view: &LineViewModel, columns: usize) -> Vec<String> {
 }
 
 fn begun() -> LineViewModel {
-    let mut view = LineViewModel::new(LOOK, &bob(), &[], &[], None);
+    let mut view = LineViewModel::new(LOOK, &with_bob(), &[], &[], None);
     view.take_items();
     view
 }
@@ -74,24 +78,24 @@ fn a_mark_changes_before_and_after_it_is_drawn() {
     tell(&mut view, &state(1, MessageState::Sent));
     let rows = above(&mut view, 60);
     assert!(rows[1].starts_with('→') && rows[1].ends_with("you: hi"), "{rows:?}");
-    assert_eq!(view.chat.undelivered_count(&bob()), 1);
+    assert_eq!(view.chat.undelivered_count(&with_bob()), 1);
     tell(&mut view, &state(1, MessageState::Stored));
     assert!(matches!(view.take_items()[..], [ScrollbackItem::Mark { mark: DeliveryMark::Stored, .. }]));
-    assert_eq!(view.chat.undelivered_count(&bob()), 0);
+    assert_eq!(view.chat.undelivered_count(&with_bob()), 0);
 }
 
 #[test]
 fn the_list_of_users_corrects_the_number_of_queued_messages() {
     let before = [stored(1, MessageDirection::Out, MessageState::Waiting)];
     let people = |waiting| vec![UserSummary { waiting, ..person(0) }];
-    let mut view = LineViewModel::new(LOOK, &bob(), &people(3), &before, None);
-    assert_eq!(view.chat.undelivered_count(&bob()), 3);
+    let mut view = LineViewModel::new(LOOK, &with_bob(), &people(3), &before, None);
+    assert_eq!(view.chat.undelivered_count(&with_bob()), 3);
     // Two older ones were delivered while events were missed.
     tell(&mut view, &ViewUpdate::Event(NodeEvent::EventsMissed { count: 2 }));
     tell(&mut view, &ViewUpdate::Users(people(1)));
-    assert_eq!(view.chat.undelivered_count(&bob()), 1);
+    assert_eq!(view.chat.undelivered_count(&with_bob()), 1);
     tell(&mut view, &state(1, MessageState::Stored));
-    assert_eq!(view.chat.undelivered_count(&bob()), 0);
+    assert_eq!(view.chat.undelivered_count(&with_bob()), 0);
 }
 
 #[test]
@@ -104,7 +108,7 @@ fn what_others_write_is_counted_until_it_is_read() {
     tell(&mut view, &ViewUpdate::Event(NodeEvent::Read { with: "carol".parse().unwrap() }));
     assert!(!below(&view, 60)[1].contains("carol"));
     let seen = tell(&mut view, &received("bob", 3, "hi"));
-    assert_eq!(seen, [ViewCommand::MarkRead { with: bob(), up_to: 3 }]);
+    assert_eq!(seen, [ViewCommand::MarkRead { with: with_bob(), up_to: 3 }]);
 }
 
 #[test]
@@ -175,7 +179,7 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
     above(&mut view, 60);
     let missed = tell(&mut view, &ViewUpdate::Event(NodeEvent::EventsMissed { count: 5 }));
     // Starts before the message that may have been acked meanwhile.
-    assert_eq!(missed, [ViewCommand::CatchUp { with: bob(), after: 1 }, ViewCommand::ListUsers]);
+    assert_eq!(missed, [ViewCommand::CatchUp { with: with_bob(), after: 1 }, ViewCommand::ListUsers]);
     assert_eq!(tell(&mut view, &received("bob", 6, "message 6")), [], "five is not shown yet");
     tell(&mut view, &said(7, "message 7"));
     tell(&mut view, &state(7, MessageState::Stored));
@@ -188,9 +192,9 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
         stored(5, theirs, MessageState::Received),
         stored(6, theirs, MessageState::Received),
     ];
-    let caught_up = ViewUpdate::CaughtUp { with: bob(), messages };
-    assert_eq!(tell(&mut view, &caught_up), [ViewCommand::MarkRead { with: bob(), up_to: 7 }]);
-    assert_eq!(view.chat.undelivered_count(&bob()), 0, "the second and the seventh are stored over there");
+    let caught_up = ViewUpdate::CaughtUp { with: with_bob(), messages };
+    assert_eq!(tell(&mut view, &caught_up), [ViewCommand::MarkRead { with: with_bob(), up_to: 7 }]);
+    assert_eq!(view.chat.undelivered_count(&with_bob()), 0, "the second and the seventh are stored over there");
     let rows = above(&mut view, 60);
     assert_eq!(texts(&rows), ["message 4", "message 5", "message 6", "message 7"], "{rows:?}");
     assert!(rows.last().unwrap().starts_with('✓'), "{rows:?}");
@@ -202,15 +206,19 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
 #[test]
 fn more_than_a_page_is_caught_up_with_page_by_page() {
     let mut view = begun();
-    assert_eq!(view.start(), [ViewCommand::CatchUp { with: bob(), after: 0 }]);
+    assert_eq!(view.start(), [ViewCommand::CatchUp { with: with_bob(), after: 0 }]);
     let page = |from: i64, count: usize| {
         let numbers = (from..).take(count);
         let received = |seq| StoredMessage { seq, ..stored(1, MessageDirection::In, MessageState::Received) };
-        ViewUpdate::CaughtUp { with: bob(), messages: numbers.map(received).collect() }
+        ViewUpdate::CaughtUp { with: with_bob(), messages: numbers.map(received).collect() }
     };
     let more = tell(&mut view, &page(1, MAX_CATCH_UP_MESSAGES));
-    assert_eq!(more, [ViewCommand::CatchUp { with: bob(), after: 500 }], "nothing is read before all of it is shown");
-    assert_eq!(tell(&mut view, &page(501, 3)), [ViewCommand::MarkRead { with: bob(), up_to: 503 }]);
+    assert_eq!(
+        more,
+        [ViewCommand::CatchUp { with: with_bob(), after: 500 }],
+        "nothing is read before all of it is shown"
+    );
+    assert_eq!(tell(&mut view, &page(501, 3)), [ViewCommand::MarkRead { with: with_bob(), up_to: 503 }]);
 }
 
 fn theirs(seq: u8, text: &str) -> StoredMessage {
@@ -233,45 +241,45 @@ fn person(unread: usize) -> UserSummary {
 
 fn caught_up(view: &mut LineViewModel) -> Vec<ViewCommand> {
     view.start();
-    tell(view, &ViewUpdate::CaughtUp { with: bob(), messages: Vec::new() })
+    tell(view, &ViewUpdate::CaughtUp { with: with_bob(), messages: Vec::new() })
 }
 
 #[test]
 fn what_is_new_is_told_from_what_was_read() {
     let before: Vec<StoredMessage> = (1..=4).map(|seq| theirs(seq, &format!("message {seq}"))).collect();
-    let mut view = LineViewModel::new(LOOK, &bob(), &[person(2)], &before, Some(3));
+    let mut view = LineViewModel::new(LOOK, &with_bob(), &[person(2)], &before, Some(3));
     let rows = above(&mut view, 60);
     assert!(rows[2].ends_with("message 2") && rows[3] == "── 2 new ──" && rows[4].ends_with("message 3"), "{rows:?}");
-    assert_eq!(caught_up(&mut view), [ViewCommand::MarkRead { with: bob(), up_to: 4 }]);
+    assert_eq!(caught_up(&mut view), [ViewCommand::MarkRead { with: with_bob(), up_to: 4 }]);
 }
 
 #[test]
 fn what_was_not_shown_is_not_read() {
     let before: Vec<StoredMessage> = (103..=104).map(|seq| theirs(seq, "so on")).collect();
-    let mut view = LineViewModel::new(LOOK, &bob(), &[person(4)], &before, Some(101));
+    let mut view = LineViewModel::new(LOOK, &with_bob(), &[person(4)], &before, Some(101));
     let rows = above(&mut view, 90).join("\n");
     assert!(rows.contains("4 unread, 2 of them not shown: /history goes back to them, or `peer inbox`"), "{rows}");
     assert_eq!(caught_up(&mut view), []);
     assert_eq!(tell(&mut view, &received("bob", 105, "hi")), [], "it would make the others read");
     let wished = view.handle_input(&InputAction::Edit(EditCommand::Insert("/history 1".to_owned())), Instant::now());
     assert_eq!(wished, []);
-    let history = |before| ViewCommand::LoadHistory { with: bob(), before: Some(before), age: None, limit: 1 };
+    let history = |before| ViewCommand::LoadHistory { with: with_bob(), before: Some(before), age: None, limit: 1 };
     assert_eq!(view.handle_input(&InputAction::Submit, Instant::now()), [history(103)]);
-    let page = |seq| ViewUpdate::History { with: bob(), before: None, messages: vec![theirs(seq, "before")] };
+    let page = |seq| ViewUpdate::History { with: with_bob(), before: None, messages: vec![theirs(seq, "before")] };
     assert_eq!(tell(&mut view, &page(102)), [], "there is still one");
     view.handle_input(&InputAction::Edit(EditCommand::Older), Instant::now());
     assert_eq!(view.handle_input(&InputAction::Submit, Instant::now()), [history(102)]);
-    assert_eq!(tell(&mut view, &page(101)), [ViewCommand::MarkRead { with: bob(), up_to: 105 }]);
+    assert_eq!(tell(&mut view, &page(101)), [ViewCommand::MarkRead { with: with_bob(), up_to: 105 }]);
     let rows = above(&mut view, 90).join("\n");
     assert!(rows.contains("── further back ──") && rows.contains("1 message; /history goes further back"), "{rows}");
 }
 
 #[test]
 fn what_was_read_elsewhere_needs_no_looking_back() {
-    let mut view = LineViewModel::new(LOOK, &bob(), &[person(4)], &[theirs(104, "so on")], Some(101));
+    let mut view = LineViewModel::new(LOOK, &with_bob(), &[person(4)], &[theirs(104, "so on")], Some(101));
     assert_eq!(caught_up(&mut view), []);
-    tell(&mut view, &ViewUpdate::Event(NodeEvent::Read { with: bob().into() }));
-    assert_eq!(tell(&mut view, &received("bob", 105, "hi")), [ViewCommand::MarkRead { with: bob(), up_to: 105 }]);
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::Read { with: with_bob() }));
+    assert_eq!(tell(&mut view, &received("bob", 105, "hi")), [ViewCommand::MarkRead { with: with_bob(), up_to: 105 }]);
 }
 
 #[test]
@@ -309,7 +317,7 @@ fn a_full_disk_is_said_once() {
 fn of_what_was_found_the_last_are_shown_and_the_rest_counted() {
     let mut view = begun();
     let messages: Vec<StoredMessage> = (1..=25).map(|seq| theirs(seq, &format!("tea {seq}"))).collect();
-    tell(&mut view, &ViewUpdate::SearchResults { with: bob(), words: "tea".to_owned(), messages });
+    tell(&mut view, &ViewUpdate::SearchResults { with: with_bob(), words: "tea".to_owned(), messages });
     let rows = above(&mut view, 90);
     assert!(rows[1].contains("5 more before these: `peer history bob --search WORDS`"), "{rows:?}");
     assert!(rows[3].ends_with("tea 6") && rows[22].ends_with("tea 25"), "{rows:?}");
@@ -318,7 +326,8 @@ fn of_what_was_found_the_last_are_shown_and_the_rest_counted() {
 #[test]
 fn a_stranger_wants_to_talk_until_there_is_an_answer() {
     let stranger = UserSummary { request: true, ..person(1) };
-    let mut view = LineViewModel::new(LOOK, &bob(), std::slice::from_ref(&stranger), &[theirs(1, "psst")], Some(1));
+    let mut view =
+        LineViewModel::new(LOOK, &with_bob(), std::slice::from_ref(&stranger), &[theirs(1, "psst")], Some(1));
     let note = "bob wants to talk: /accept, /ignore";
     assert_eq!(above(&mut view, 60).iter().filter(|row| row.contains(note)).count(), 1);
     assert!(below(&view, 80).concat().contains("wants to talk: /accept, /ignore"));

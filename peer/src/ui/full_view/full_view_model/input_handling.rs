@@ -42,7 +42,7 @@ impl FullViewModel {
                 self.open_overlay(ViewOverlay::Help { scroll_down: 0 })
             }
             // Text typed in any pane goes into the conversation's input line.
-            InputAction::Edit(EditCommand::Insert(_)) | InputAction::Paste(_) if self.selected_user.is_some() => {
+            InputAction::Edit(EditCommand::Insert(_)) | InputAction::Paste(_) if self.selected.is_some() => {
                 let mut wishes = self.focus_pane(FocusedPane::Conversation);
                 wishes.extend(self.handle_conversation_input(press, now).into_iter().flatten());
                 wishes
@@ -53,11 +53,11 @@ impl FullViewModel {
 
     /// Handles a key in the conversation; `None` if it has no meaning there.
     fn handle_conversation_input(&mut self, press: &InputAction, now: Instant) -> Option<Vec<ViewCommand>> {
-        let with = self.selected_user.clone()?;
+        let with = self.selected.clone()?;
         let (columns, page) = self.conversation_size().unwrap_or((1, 1));
         let theme = self.theme;
         // Before the key moves them: rows that came since the last drawing.
-        self.pane_mut(&with).clamp_scroll(&with, theme, columns, page);
+        self.pane_mut(&with).clamp_scroll(theme, columns, page);
         let page = page.saturating_sub(1).max(1);
         // A page overlaps by one row, so that the reader keeps the context.
         match press {
@@ -97,7 +97,7 @@ impl FullViewModel {
         match (self.focus, press) {
             (FocusedPane::Users, InputAction::Edit(EditCommand::Older)) => self.select_user(-1),
             (FocusedPane::Users, InputAction::Edit(EditCommand::Newer)) => self.select_user(1),
-            (FocusedPane::Users, InputAction::Submit) if self.selected_user.is_some() => {
+            (FocusedPane::Users, InputAction::Submit) if self.selected.is_some() => {
                 self.focus_pane(FocusedPane::Conversation)
             }
             (FocusedPane::Users, InputAction::Reload) => vec![ViewCommand::ListUsers],
@@ -118,7 +118,7 @@ impl FullViewModel {
         if self.overlay.is_some() {
             return self.handle_overlay_input(&InputAction::Interrupt, now);
         }
-        let Some(with) = self.selected_user.clone() else { return vec![ViewCommand::Interrupt] };
+        let Some(with) = self.selected.clone() else { return vec![ViewCommand::Interrupt] };
         match self.chat.handle_line_input(&with, &InputAction::Interrupt, now) {
             ComposerAction::Unhandled => vec![ViewCommand::Interrupt],
             _ => Vec::new(),
@@ -134,7 +134,7 @@ impl FullViewModel {
             InputAction::Edit(EditCommand::Newer) => 1,
             _ => {
                 self.overlay = None;
-                let mut wishes = self.selected_user.clone().map(|with| self.mark_read(&with)).unwrap_or_default();
+                let mut wishes = self.selected.clone().map(|with| self.mark_read(&with)).unwrap_or_default();
                 // The first key closes the overlay; keys typed after it in the same read go to the pane
                 // below.
                 if let InputAction::Edit(EditCommand::Insert(keys)) = press

@@ -21,13 +21,13 @@ impl LineViewModel {
         if entry.seq <= self.last_seq {
             return Vec::new();
         }
-        let is_theirs = !entry.is_mine;
+        let is_theirs = !entry.is_mine();
         self.show_message(entry, message);
         if is_theirs { self.mark_read() } else { Vec::new() }
     }
 
     pub(super) fn show_message(&mut self, entry: MessageEntry, message: &ChatMessage) {
-        let is_theirs = !entry.is_mine;
+        let is_theirs = !entry.is_mine();
         self.show_entry(entry);
         if let Some(offer) = message.offer.as_ref().filter(|_| is_theirs) {
             self.show_offer(offer.name.as_str(), offer.size);

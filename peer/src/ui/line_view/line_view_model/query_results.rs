@@ -117,17 +117,20 @@ impl LineViewModel {
 
     /// Asks whether the user has an account, once, if the node has no record of them and they are not online.
     pub(super) fn request_account(&mut self) -> Vec<ViewCommand> {
+        let Some(user) = self.with.person().cloned() else { return Vec::new() };
         if self.online().is_some() || self.account != AccountState::Unknown {
             return Vec::new();
         }
         self.account = AccountState::Requested;
-        vec![ViewCommand::FindAccount { user: self.with.clone() }]
+        vec![ViewCommand::FindAccount { user }]
     }
 
     pub(super) fn show_account(&mut self, exists: bool, like: &[UserName]) {
         if exists {
             self.account = AccountState::Exists;
-            self.chat.summary_mut(&self.with).online.get_or_insert(false);
+            if let Some(user) = self.with.person() {
+                self.chat.summary_mut(user).online.get_or_insert(false);
+            }
             return;
         }
         self.account = AccountState::Missing;
