@@ -36,9 +36,11 @@ pub(super) async fn run(context: &CommandContext, args: RoomsArgs) -> Result<(),
     if args.mine {
         rooms.retain(|room| room.role.is_some() || room.invited);
     }
+    let unread = me.profile.unread_counts()?;
     let width = rooms.iter().map(|room| room.name.as_str().len() + 1).max().unwrap_or(0);
     for room in &rooms {
-        print_room(context, room, width)?;
+        let unread = unread.iter().find(|unread| unread.with == room.name).map_or(0, |unread| unread.count);
+        print_room(context, room, unread, width)?;
     }
     match (rooms.is_empty(), args.mine) {
         (true, true) => context.output.note("you are in no room: `peer rooms` shows all"),
@@ -48,7 +50,7 @@ pub(super) async fn run(context: &CommandContext, args: RoomsArgs) -> Result<(),
     Ok(())
 }
 
-fn print_room(context: &CommandContext, room: &ListedRoom, width: usize) -> Result<(), Error> {
+fn print_room(context: &CommandContext, room: &ListedRoom, unread: usize, width: usize) -> Result<(), Error> {
     if context.output.is_json() {
         let fields = json!({
             "room": room.name,
@@ -62,13 +64,15 @@ fn print_room(context: &CommandContext, room: &ListedRoom, width: usize) -> Resu
             "history": room.history,
             "role": room.role,
             "invited": room.invited,
+            "unread": unread,
         });
         return Ok(context.output.print_object("listed_room", &fields)?);
     }
     let count = room.members + room.keyless;
     let noun = if count == 1 { "member" } else { "members" };
     let (name, topic) = (format!("#{}", room.name), safe_line(room.topic.as_str()));
-    let line = format!("{name:width$}  {:13}  {count:>3} {noun:7}  {topic}", standing(room));
+    let unread = if unread == 0 { String::new() } else { format!("({unread} unread)  ") };
+    let line = format!("{name:width$}  {:13}  {count:>3} {noun:7}  {unread}{topic}", standing(room));
     Ok(context.output.print_data(line.trim_end())?)
 }
 

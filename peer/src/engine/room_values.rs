@@ -131,6 +131,12 @@ pub struct RoomOverview {
     /// Number of our messages that no other member has yet.
     #[serde(default)]
     pub waiting: usize,
+    /// Number of messages that the user has not read.
+    #[serde(default)]
+    pub unread: usize,
+    /// True if no message of the room rings.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub muted: bool,
 }
 
 /// A member of a room.

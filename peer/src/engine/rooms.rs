@@ -53,6 +53,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub(in crate::engine) use link_policy::wanted_links;
+pub use mention::is_mentioned;
 pub use room_directory::{RoomDirectory, RoomEntries, RoomEntry};
 pub(in crate::engine) use room_pull::run_room_stream;
 use room_registry::RoomRegistry;

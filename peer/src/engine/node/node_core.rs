@@ -186,7 +186,13 @@ impl NodeCore {
     }
 
     pub(super) async fn rooms(&self) -> Result<Vec<RoomOverview>, Error> {
-        self.room_writing()?.overview().await
+        let mut rooms = self.room_writing()?.overview().await?;
+        let (known, unread) = self.with_profile(|profile| Ok((profile.rooms()?, profile.unread_counts()?))).await?;
+        for room in &mut rooms {
+            room.muted = known.iter().any(|known| known.id == room.room_id && known.is_muted);
+            room.unread = unread.iter().find(|unread| unread.with == room.room).map_or(0, |unread| unread.count);
+        }
+        Ok(rooms)
     }
 
     pub(super) async fn write_in_room(&self, room: &RoomName, text: &str, wait: bool) -> Result<RoomReceipt, Error> {

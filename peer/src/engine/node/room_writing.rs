@@ -67,6 +67,8 @@ impl RoomWriting {
                 role: room.role_of(&me).filter(|_| room.is_active()),
                 members,
                 waiting: usize::try_from(self.rooms.waiting(room.id()).await?).unwrap_or(usize::MAX),
+                unread: 0,
+                muted: false,
             });
         }
         overviews.sort_by(|one, other| one.room.cmp(&other.room));

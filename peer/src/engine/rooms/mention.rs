@@ -4,7 +4,7 @@ use shared::UserName;
 
 /// Returns true if `text` calls `user`. The case of letters doesn't count; what only begins or ends with the name is
 /// another word.
-pub(super) fn is_mentioned(text: &str, user: &UserName) -> bool {
+pub fn is_mentioned(text: &str, user: &UserName) -> bool {
     let name = user.as_str();
     text.match_indices('@').any(|(at, _)| {
         let is_word_before = text[..at].chars().next_back().is_some_and(char::is_alphanumeric);
