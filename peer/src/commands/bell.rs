@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use shared::UntrustedText;
+use shared::{UntrustedText, UserName};
 
 use crate::engine::LocalUser;
 use crate::engine::chat::ConversationStatus;
@@ -33,15 +33,14 @@ impl MessageBell {
             NodeEvent::Received { from, message, .. } => (from, &message.text),
             // Follows the stranger's messages, which rang no bell themselves.
             NodeEvent::ContactRequest { from } => (from, &words),
+            NodeEvent::RoomMessage(post) if post.mentions_me && post.from != me.user => (&post.from, &post.text),
             _ => return Ok(()),
         };
         let is_heard = std::io::stdout().is_terminal() && !output.is_quiet() && !output.is_json();
         if !is_heard || self.last_ring.is_some_and(|rang| rang.elapsed() < MIN_RING_INTERVAL) {
             return Ok(());
         }
-        // Strangers ring for their request only, not for each message.
-        let is_request = matches!(me.profile.conversation_status(from), Ok(ConversationStatus::Request(_)));
-        if is_request != matches!(event, NodeEvent::ContactRequest { .. }) {
+        if !may_ring(me, from, event) {
             return Ok(());
         }
         self.last_ring = Some(Instant::now());
@@ -50,4 +49,14 @@ impl MessageBell {
         }
         output.write_raw(&NotificationProtocol::detect().escape_sequence(from, text))
     }
+}
+
+/// Returns whether the profile lets the event ring: strangers ring for their request only, not for each message.
+fn may_ring(me: &LocalUser, from: &UserName, event: &NodeEvent) -> bool {
+    if let NodeEvent::RoomMessage(post) = event {
+        let is_muted = me.profile.room_named(&post.room).is_ok_and(|room| room.is_some_and(|room| room.is_muted));
+        return !is_muted;
+    }
+    let is_request = matches!(me.profile.conversation_status(from), Ok(ConversationStatus::Request(_)));
+    is_request == matches!(event, NodeEvent::ContactRequest { .. })
 }

@@ -6,7 +6,7 @@ pub(super) mod message_sending;
 mod room_sending;
 
 use clap::Args;
-use shared::UserName;
+use shared::{RoomName, UserName};
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
@@ -15,7 +15,8 @@ use super::user_resolution::{LookupScope, resolve_arguments};
 use super::view_session::{self, refuse_in_background};
 use crate::engine::chat::{ConversationName, HistoryQuery, StoredMessage};
 use crate::engine::node::{NodeApi, NodeLifetime};
-use crate::engine::{Error, LocalUser};
+use crate::engine::room_values::RoomOverview;
+use crate::engine::{Error, LocalUser, RoomActionError};
 use crate::profile::Access;
 use crate::ui::{LineViewModel, LineViewTerminal, PlainViewTerminal, spawn_line_reader};
 
@@ -51,6 +52,10 @@ message is stored before it is sent: nothing that was entered is lost.
   /who, /help       show who is online; all commands
   //…               a line that begins with a slash
 
+In a room there are /members, /topic [TEXT], /invite USER, /kick USER, /mute and /leave. The mark says how many of the \
+other members have a message, such as 3/5, and ✓ when all have it. Only a message with @you rings, and has an @ in \
+front; late is one that belongs before messages above it.
+
 Tab completes commands, names and paths. Ctrl-C clears the line and leaves when it is empty, as Ctrl-D does; while \
 files are being transferred, only the second time. Ctrl-Z goes to the shell and `fg` comes back, while `peer \
 serve` runs. Many pasted lines are sent only after a question. Twenty columns are enough; the terminal has to \
@@ -65,7 +70,7 @@ speak UTF-8. With --plain it reads line by line, and the commands work in a term
 pub(crate) struct ChatArgs {
     /// To whom: a user, or a room as '#lab'.
     #[arg(value_name = "USER|#ROOM")]
-    partner: ConversationName,
+    with: ConversationName,
     /// The message; several words are one.
     #[arg(num_args = 1..)]
     text: Option<Vec<String>>,
@@ -75,41 +80,54 @@ pub(crate) struct ChatArgs {
 }
 
 pub(super) async fn run(context: &CommandContext, args: ChatArgs) -> Result<(), Error> {
-    let ChatArgs { partner, text, now } = args;
+    let ChatArgs { with, text, now } = args;
     // The shell has split the words: quotes around a message are optional.
     let text = text.map(|words| words.join(" "));
     let me = context.me(Access::Use)?;
-    let mut user = match partner {
-        ConversationName::Person(user) => user,
+    match with {
+        ConversationName::Person(user) => chat_with_user(context, &me, user, text, now).await,
         ConversationName::Room(_) if now => {
-            return Err(Error::Usage("--now is for users: a message to a room is signed and stays".to_owned()));
+            Err(Error::Usage("--now is for users: a message to a room is signed and stays".to_owned()))
         }
-        ConversationName::Room(room) => {
-            return match text {
-                Some(text) => Box::pin(room_sending::send_message(context, &me, &room, &text)).await,
-                None => Box::pin(room_sending::send_lines(context, &me, &room)).await,
-            };
-        }
-    };
-    resolve_arguments(context, &me, LookupScope::Tracker, [&mut user]).await?;
+        ConversationName::Room(room) => match text {
+            // Boxed because of its size.
+            Some(text) => Box::pin(room_sending::send_message(context, &me, &room, &text)).await,
+            None if context.is_interactive() => {
+                let instead = format!("`peer chat '#{room}' TEXT` sends one message");
+                refuse_in_background(&format!("chat '#{room}'"), &instead)?;
+                run_conversation(context, &me, room.into()).await
+            }
+            None => Box::pin(room_sending::send_lines(context, &me, &room)).await,
+        },
+    }
+}
+
+async fn chat_with_user(
+    context: &CommandContext,
+    me: &LocalUser,
+    mut user: UserName,
+    text: Option<String>,
+    now: bool,
+) -> Result<(), Error> {
+    resolve_arguments(context, me, LookupScope::Tracker, [&mut user]).await?;
     if user == me.user {
         return Err(Error::Usage("you can't message yourself".to_owned()));
     }
     match text {
         // Boxed because of its size.
-        Some(text) => Box::pin(message_sending::send_message(context, &me, &user, &text, now)).await,
+        Some(text) => Box::pin(message_sending::send_message(context, me, &user, &text, now)).await,
         None if !now && context.is_interactive() => {
             refuse_in_background(&format!("chat {user}"), &format!("`peer chat {user} TEXT` sends one message"))?;
-            run_conversation(context, &me, &user).await
+            run_conversation(context, me, user.into()).await
         }
-        None => chat_filter::run(context, &me, &user, now).await,
+        None => chat_filter::run(context, me, &user, now).await,
     }
 }
 
 /// Runs a conversation in the terminal, with the running node or one of its own.
-async fn run_conversation(context: &CommandContext, me: &LocalUser, user: &UserName) -> Result<(), Error> {
+async fn run_conversation(context: &CommandContext, me: &LocalUser, with: ConversationName) -> Result<(), Error> {
     let node = open_node(context, me, NodeLifetime::View).await?;
-    let model = match load_line_view(context, user, &node).await {
+    let model = match load_line_view(context, me, with, &node).await {
         Ok(model) => model,
         Err(error) => {
             // A node of our own must leave the tracker before the error is printed.
@@ -132,27 +150,57 @@ async fn run_conversation(context: &CommandContext, me: &LocalUser, user: &UserN
     view_session::report_exit(context, &ended)
 }
 
-async fn load_line_view(context: &CommandContext, user: &UserName, node: &NodeApi) -> Result<LineViewModel, Error> {
+async fn load_line_view(
+    context: &CommandContext,
+    me: &LocalUser,
+    with: ConversationName,
+    node: &NodeApi,
+) -> Result<LineViewModel, Error> {
     let people = context.until_cancelled(node.users()).await?;
-    let (before, unread_from) = context.until_cancelled(load_recent_messages(node, user)).await?;
-    Ok(LineViewModel::new(context.output.theme(), &user.into(), &people, &before, unread_from))
+    let rooms = context.until_cancelled(node.rooms()).await;
+    let (with, rooms) = match with {
+        ConversationName::Room(name) => {
+            let rooms = rooms?;
+            (own_room(&rooms, &name)?.into(), rooms)
+        }
+        // The node of an earlier release knows no rooms.
+        with @ ConversationName::Person(_) => (with, rooms.unwrap_or_default()),
+    };
+    let (before, unread_from) = context.until_cancelled(load_recent_messages(node, &with)).await?;
+    Ok(LineViewModel::new(context.output.theme(), &me.user, &with, (&people, &rooms), &before, unread_from))
 }
 
-/// Returns the messages that a conversation begins with, and the place of the first unread one. That place lies before
-/// all of them if there are more than [`MAX_UNREAD_SHOWN`].
-async fn load_recent_messages(node: &NodeApi, user: &UserName) -> Result<(Vec<StoredMessage>, Option<i64>), Error> {
-    let first = HistoryQuery { unread: true, earliest: true, ..HistoryQuery::with(user, 1) };
+/// Returns the name of one of the user's rooms, written in any case of letters.
+fn own_room<'a>(rooms: &'a [RoomOverview], name: &RoomName) -> Result<&'a RoomName, Error> {
+    let is_named = |room: &&RoomOverview| room.room.as_str().eq_ignore_ascii_case(name.as_str());
+    rooms.iter().find(is_named).map(|room| &room.room).ok_or_else(|| RoomActionError::NotAMember(name.clone()).into())
+}
+
+/// Returns the messages that a conversation begins with, and the place of the first unread one. That one is none of them
+/// if there are more than [`MAX_UNREAD_SHOWN`].
+async fn load_recent_messages(
+    node: &NodeApi,
+    with: &ConversationName,
+) -> Result<(Vec<StoredMessage>, Option<i64>), Error> {
+    let first = HistoryQuery { unread: true, earliest: true, ..HistoryQuery::with(with, 1) };
     let unread_from = node.history(first).await?.first().map(|stored| stored.seq);
     let Some(unread_from) = unread_from else {
-        return Ok((node.history(HistoryQuery::with(user, READ_MESSAGES_SHOWN)).await?, None));
+        return Ok((node.history(HistoryQuery::with(with, READ_MESSAGES_SHOWN)).await?, None));
     };
-    let unread = HistoryQuery { after: Some(unread_from - 1), ..HistoryQuery::with(user, MAX_UNREAD_SHOWN) };
+    if with.room().is_some() {
+        // In a room's order, messages that were read stand between those that were not.
+        let recent = node.history(HistoryQuery::with(with, MAX_UNREAD_SHOWN + READ_MESSAGES_SHOWN)).await?;
+        let first = recent.iter().position(|stored| stored.seq == unread_from);
+        let begin = first.map_or(0, |first| first.saturating_sub(READ_MESSAGES_SHOWN));
+        return Ok((recent.into_iter().skip(begin).collect(), Some(unread_from)));
+    }
+    let unread = HistoryQuery { after: Some(unread_from - 1), ..HistoryQuery::with(with, MAX_UNREAD_SHOWN) };
     let unread = node.history(unread).await?;
     // The first unread message is cut off: no earlier context fits before the gap.
     if unread.first().is_none_or(|stored| stored.seq > unread_from) {
         return Ok((unread, Some(unread_from)));
     }
-    let before = HistoryQuery { before: Some(unread_from), ..HistoryQuery::with(user, READ_MESSAGES_SHOWN) };
+    let before = HistoryQuery { before: Some(unread_from), ..HistoryQuery::with(with, READ_MESSAGES_SHOWN) };
     let mut before = node.history(before).await?;
     before.extend(unread);
     Ok((before, Some(unread_from)))

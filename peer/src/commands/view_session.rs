@@ -8,15 +8,16 @@ mod background_jobs;
 mod command_dispatch;
 mod message_submission;
 mod path_completion;
+mod room_commands;
 mod running_uploads;
 mod unstored_messages;
 mod view_exit;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use shared::peer::{ChatMessage, MessageId};
-use shared::{FileName, UserName};
+use shared::{FileName, RoomName, UserName};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -35,7 +36,7 @@ use crate::engine::node::{NodeApi, NodeHandle};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, LocalUser};
 use crate::sys::job_control;
-use crate::ui::{TerminalView, ViewInput, ViewUpdate};
+use crate::ui::{TerminalView, ViewInput, ViewUpdate, excerpt};
 
 /// Least time between two drawings.
 const FRAME_INTERVAL: Duration = Duration::from_millis(16);
@@ -66,6 +67,10 @@ struct ViewSession<'a, V> {
     /// Messages stored but not yet acked by their recipients.
     undelivered: HashSet<MessageId>,
     unstored: UnstoredMessages,
+    /// Messages to rooms that were written while there was no node.
+    unsent_posts: VecDeque<(RoomName, String)>,
+    /// Messages to rooms that the node has not said to have stored.
+    unanswered_posts: usize,
     /// True while the first of `unstored` is being stored.
     is_storing: bool,
     /// True after the user was told that messages can't be stored.
@@ -130,6 +135,8 @@ pub(super) async fn run_view<V: TerminalView>(
         fetches,
         undelivered: HashSet::new(),
         unstored: UnstoredMessages::default(),
+        unsent_posts: VecDeque::new(),
+        unanswered_posts: 0,
         is_storing: false,
         has_reported_unstored: false,
         is_delivery_held: false,
@@ -155,6 +162,7 @@ pub(super) async fn run_view<V: TerminalView>(
         fetches,
         is_exit_forced: mut at_once,
         exit_notes: mut said,
+        unsent_posts,
         hashing_offers: offering,
         undelivered: under_way,
         ..
@@ -168,6 +176,7 @@ pub(super) async fn run_view<V: TerminalView>(
         }
     }
     said.extend(lost);
+    said.extend(unsent_posts.iter().map(|(room, text)| format!("message to #{room} not sent: {}", excerpt(text))));
     said.extend(offering.into_values().map(|what| format!("not offered, it was still being hashed: {what}")));
     jobs.shutdown().await;
     // The terminal is restored before the node ends: from here on output goes to the user's shell.
@@ -307,7 +316,10 @@ impl<V: TerminalView> ViewSession<'_, V> {
 
     /// True if no message or offer would be lost by leaving now.
     fn has_flushed(&self) -> bool {
-        let is_saying = !self.unstored.is_empty() || !self.unanswered.is_empty();
+        let is_saying = !self.unstored.is_empty()
+            || !self.unanswered.is_empty()
+            || !self.unsent_posts.is_empty()
+            || self.unanswered_posts > 0;
         self.hashing_offers.is_empty()
             && (self.is_delivery_held || !is_saying)
             && (!self.connection.owns_node() || self.undelivered.is_empty())
@@ -358,6 +370,10 @@ impl<V: TerminalView> ViewSession<'_, V> {
 
     fn list_users(&mut self) {
         self.ask(|node| async move { Ok(JobOutcome::Update(ViewUpdate::Users(node.users().await?))) });
+        self.ask(|node| async move {
+            // The node of an earlier release knows no rooms.
+            Ok(node.rooms().await.map_or(JobOutcome::Nothing, |rooms| JobOutcome::Update(ViewUpdate::Rooms(rooms))))
+        });
     }
 
     fn show_problem(&mut self, what: String) -> Result<(), Error> {
@@ -402,10 +418,11 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 }
                 self.update_view(&news)
             }
-            JobOutcome::BlockChanged(news) => {
+            JobOutcome::ListsChanged(news) => {
                 self.list_users();
                 self.update_view(&news)
             }
+            JobOutcome::PostSubmitted { failure } => self.handle_post_submitted(failure),
             JobOutcome::Submitted { number, failure } => self.handle_submitted(number, failure),
             JobOutcome::OfferHashed { number, to, offered } => {
                 self.hashing_offers.remove(&number);
@@ -466,6 +483,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.announce_open_conversation();
         self.list_users();
         self.store_next();
+        self.send_posts();
         // The node may have read the outbox before the last message was stored in it.
         self.wake_node();
         // The view reloads the history, as after lost events.

@@ -46,14 +46,15 @@ pub(super) fn write_styled(out: &mut impl Write, text: &str, style: Style) -> io
 /// Returns the SGR codes for a style; covers exactly the colours and modifiers that `TerminalTheme` uses.
 fn sgr_codes(style: Style) -> String {
     let color = match style.fg {
-        Some(Color::Red) => Some("31"),
-        Some(Color::Green) => Some("32"),
-        Some(Color::Yellow) => Some("33"),
+        Some(Color::Red) => Some("31".to_owned()),
+        Some(Color::Green) => Some("32".to_owned()),
+        Some(Color::Yellow) => Some("33".to_owned()),
+        Some(Color::Indexed(index)) => Some(format!("38;5;{index}")),
         _ => None,
     };
     let modifiers = [(Modifier::BOLD, "1"), (Modifier::DIM, "2"), (Modifier::REVERSED, "7")];
     let set = modifiers.into_iter().filter(|(modifier, _)| style.add_modifier.contains(*modifier));
-    let codes: Vec<&str> = set.map(|(_, code)| code).chain(color).collect();
+    let codes: Vec<&str> = set.map(|(_, code)| code).chain(color.as_deref()).collect();
     codes.join(";")
 }
 

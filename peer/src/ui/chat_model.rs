@@ -1,4 +1,4 @@
-//! Users, their conversations and all transfers, as both views show them. Pure.
+//! Users and rooms, their conversations and all transfers, as both views show them. Pure.
 //!
 //! ```text
 //! NodeEvent ──► ChatModel::handle_event ──► is it news? ──► rows of the scrollback, or of the panes
@@ -7,19 +7,21 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use shared::UserName;
 use shared::peer::{FileStat, MessageId};
+use shared::tracker::room_reply::ListedRole;
+use shared::{RoomName, UserName};
 
 use super::composer::{ComposerAction, MessageComposer};
-use super::message_entry::{MessageEntry, delivery_mark};
+use super::message_entry::{MessageEntry, delivery_mark, post_id};
 use super::poll_backoff::PollBackoff;
 use super::theme::DeliveryMark;
 use super::transfer_list::TransferList;
 use super::view::ViewCommand;
 use super::view_input::InputAction;
-use crate::engine::chat::ConversationName;
+use crate::engine::chat::{ConversationName, StoredMessage};
 use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
+use crate::engine::room_values::{RoomMemberStatus, RoomNews, RoomNewsKind, RoomOverview, RoomPost};
 
 /// Time after which a typing notice counts as outdated.
 const TYPING_TIMEOUT: Duration = Duration::from_secs(7);
@@ -27,13 +29,16 @@ const TYPING_TIMEOUT: Duration = Duration::from_secs(7);
 /// The state that the views share.
 #[derive(Debug)]
 pub(super) struct ChatModel {
+    me: UserName,
     /// Online users first, blocked ones last in each group, then by name.
     users: Vec<UserSummary>,
+    /// By name.
+    rooms: Vec<RoomOverview>,
     conversations: HashMap<ConversationName, Conversation>,
     pub(super) transfers: TransferList,
     users_poll: PollBackoff,
-    /// True if an event named a user whom the node's list did not.
-    has_unlisted_user: bool,
+    /// True if an event named a user or a room that the node's list did not.
+    has_unlisted: bool,
     /// True after the first [`NodeEvent::NotStored`] was shown; reset by a received message.
     has_reported_not_stored: bool,
     /// True after the first unreadable input was reported.
@@ -53,13 +58,15 @@ pub(super) struct Conversation {
 
 impl ChatModel {
     /// Creates a model without users. `max_poll_interval` is the longest pause between two polls of the user list.
-    pub(super) fn new(max_poll_interval: Duration) -> Self {
+    pub(super) fn new(me: &UserName, max_poll_interval: Duration) -> Self {
         Self {
+            me: me.clone(),
             users: Vec::new(),
+            rooms: Vec::new(),
             conversations: HashMap::new(),
             transfers: TransferList::default(),
             users_poll: PollBackoff::new(max_poll_interval),
-            has_unlisted_user: false,
+            has_unlisted: false,
             has_reported_not_stored: false,
             has_reported_unreadable: false,
         }
@@ -69,6 +76,62 @@ impl ChatModel {
         &self.users
     }
 
+    pub(super) const fn me(&self) -> &UserName {
+        &self.me
+    }
+
+    pub(super) fn rooms(&self) -> &[RoomOverview] {
+        &self.rooms
+    }
+
+    pub(super) fn room(&self, name: &RoomName) -> Option<&RoomOverview> {
+        self.rooms.iter().find(|room| room.room == *name)
+    }
+
+    fn room_mut(&mut self, name: &RoomName) -> Option<&mut RoomOverview> {
+        let found = self.rooms.iter_mut().find(|room| room.room == *name);
+        self.has_unlisted |= found.is_none();
+        found
+    }
+
+    /// Returns the number of a room's members apart from this profile's user.
+    pub(super) fn other_member_count(&self, room: &RoomName) -> usize {
+        let others = |room: &RoomOverview| room.members.iter().filter(|member| member.user != self.me).count();
+        self.room(room).map_or(0, others)
+    }
+
+    /// Returns a stored message for display.
+    pub(super) fn entry(&self, stored: &StoredMessage) -> MessageEntry {
+        match &stored.room {
+            Some(room) => MessageEntry::from_stored_post(stored, room, &self.me, self.other_member_count(&room.name)),
+            None => MessageEntry::from_stored(stored),
+        }
+    }
+
+    /// Returns the number of unread messages.
+    pub(super) fn unread_count(&self, with: &ConversationName) -> usize {
+        match with {
+            ConversationName::Person(user) => self.summary(user).map_or(0, |person| person.unread),
+            ConversationName::Room(room) => self.room(room).map_or(0, |room| room.unread),
+        }
+    }
+
+    /// Counts the messages of a conversation as read, until the node's next list.
+    pub(super) fn clear_unread(&mut self, with: &ConversationName) {
+        match with {
+            ConversationName::Person(user) => {
+                if let Some(person) = self.listed_mut(user) {
+                    person.unread = 0;
+                }
+            }
+            ConversationName::Room(room) => {
+                if let Some(room) = self.room_mut(room) {
+                    room.unread = 0;
+                }
+            }
+        }
+    }
+
     pub(super) fn summary(&self, user: &UserName) -> Option<&UserSummary> {
         self.users.iter().find(|person| person.user == *user)
     }
@@ -76,7 +139,7 @@ impl ChatModel {
     /// Returns the summary of a user, who is added if the node's list did not name them.
     pub(super) fn summary_mut(&mut self, user: &UserName) -> &mut UserSummary {
         let index = self.users.iter().position(|person| person.user == *user).unwrap_or_else(|| {
-            self.has_unlisted_user = true;
+            self.has_unlisted = true;
             self.users.push(unlisted_user(user));
             self.users.len() - 1
         });
@@ -110,8 +173,8 @@ impl ChatModel {
         let kept =
             kept.filter(is_missing).map(|user| self.summary(user).cloned().unwrap_or_else(|| unlisted_user(user)));
         self.users = people.iter().cloned().chain(kept).collect();
-        self.has_unlisted_user = false;
-        for talk in self.conversations.values_mut() {
+        self.has_unlisted = false;
+        for (_, talk) in self.conversations.iter_mut().filter(|(with, _)| with.person().is_some()) {
             talk.undelivered_before = 0;
         }
         for person in people.iter().filter(|person| person.waiting > 0) {
@@ -122,9 +185,21 @@ impl ChatModel {
         self.sort_users();
     }
 
-    /// Returns the command that asks for the users, if an event named one whom the list did not.
+    /// Takes the node's list of rooms over.
+    pub(super) fn update_rooms(&mut self, rooms: &[RoomOverview]) {
+        self.rooms = rooms.to_vec();
+        for room in rooms {
+            let names = room.members.iter().filter(|member| member.user != self.me);
+            let names = names.map(|member| member.user.to_string()).collect();
+            let talk = self.conversation_mut(&(&room.room).into());
+            talk.undelivered_before = room.waiting.saturating_sub(talk.undelivered.len());
+            talk.composer.set_members(names);
+        }
+    }
+
+    /// Returns the command that asks for users and rooms, if an event named one that the lists did not.
     pub(super) fn request_unlisted(&mut self) -> Option<ViewCommand> {
-        std::mem::take(&mut self.has_unlisted_user).then_some(ViewCommand::ListUsers)
+        std::mem::take(&mut self.has_unlisted).then_some(ViewCommand::ListUsers)
     }
 
     /// Returns the command that asks for the users, if a poll is due.
@@ -210,11 +285,9 @@ impl ChatModel {
                 self.conversation_mut(&to.into()).undelivered.insert(message.id, *seq);
             }
             NodeEvent::MessageStateChanged { to, id, state, .. } => self.settle(&to.into(), *id, delivery_mark(*state)),
-            NodeEvent::Read { with } => {
-                if let Some(person) = with.person().and_then(|user| self.listed_mut(user)) {
-                    person.unread = 0;
-                }
-            }
+            NodeEvent::Read { with } => self.clear_unread(with),
+            NodeEvent::RoomMessage(post) => self.handle_post(post),
+            NodeEvent::Room(news) => self.handle_room_news(news),
             NodeEvent::ContactRequest { from } => {
                 return !std::mem::replace(&mut self.summary_mut(from).request, true);
             }
@@ -222,6 +295,8 @@ impl ChatModel {
             NodeEvent::Typing { from } => self.conversation_mut(&from.into()).typing_until = Some(now + TYPING_TIMEOUT),
             NodeEvent::Presence { user, online } => {
                 let was_online = self.summary_mut(user).online.replace(*online);
+                let members = self.rooms.iter_mut().flat_map(|room| &mut room.members);
+                members.filter(|member| member.user == *user).for_each(|member| member.online = *online);
                 self.sort_users();
                 return was_online != Some(*online);
             }
@@ -234,6 +309,70 @@ impl ChatModel {
             _ => {}
         }
         true
+    }
+
+    fn handle_post(&mut self, post: &RoomPost) {
+        self.has_reported_not_stored = false;
+        if post.from != self.me {
+            if let Some(room) = self.room_mut(&post.room) {
+                room.unread += 1;
+            }
+            return;
+        }
+        let is_alone = self.other_member_count(&post.room) == 0;
+        let talk = self.conversation_mut(&(&post.room).into());
+        if !is_alone {
+            talk.undelivered.insert(post_id(&post.id), post.seq);
+        }
+    }
+
+    fn handle_room_news(&mut self, news: &RoomNews) {
+        if let RoomNewsKind::Delivered { id, count, of } = news.kind {
+            let with = (&news.room).into();
+            let id = post_id(&id);
+            // A member who has a message has all earlier ones of its author.
+            if let Some(up_to) = self.conversation(&with).and_then(|talk| talk.undelivered.get(&id)).copied() {
+                self.conversation_mut(&with).undelivered.retain(|_, seq| *seq > up_to);
+            } else {
+                self.settle(&with, id, DeliveryMark::of_counts(count, of));
+            }
+            return;
+        }
+        if news.kind == RoomNewsKind::Invited {
+            return;
+        }
+        let me = self.me.clone();
+        let presence: Vec<(UserName, bool)> =
+            self.users.iter().map(|person| (person.user.clone(), person.online == Some(true))).collect();
+        let Some(room) = self.room_mut(&news.room) else { return };
+        match &news.kind {
+            RoomNewsKind::Joined { user } if *user == me => self.has_unlisted = true,
+            RoomNewsKind::Joined { user } => {
+                room.members.retain(|member| member.user != *user);
+                let online = presence.iter().any(|(person, online)| person == user && *online);
+                room.members.push(RoomMemberStatus { user: user.clone(), role: ListedRole::Member, online });
+            }
+            RoomNewsKind::Left { user } | RoomNewsKind::Kicked { user, .. } => {
+                room.members.retain(|member| member.user != *user);
+                if *user == me {
+                    room.role = None;
+                }
+            }
+            RoomNewsKind::Role { user, role } => {
+                if *user == me {
+                    room.role = Some(*role);
+                }
+                room.members.iter_mut().filter(|member| member.user == *user).for_each(|member| member.role = *role);
+            }
+            RoomNewsKind::Topic { topic } => room.topic = topic.clone(),
+            RoomNewsKind::Deleted => room.role = None,
+            RoomNewsKind::Restored | RoomNewsKind::Contradicted => self.has_unlisted = true,
+            RoomNewsKind::Invited
+            | RoomNewsKind::Equivocation { .. }
+            | RoomNewsKind::Gap { .. }
+            | RoomNewsKind::Void { .. }
+            | RoomNewsKind::Delivered { .. } => {}
+        }
     }
 
     fn clear_request(&mut self, user: &UserName) {
@@ -255,6 +394,12 @@ impl Conversation {
     pub(super) fn first_undelivered(&self) -> Option<i64> {
         self.undelivered.values().copied().min()
     }
+}
+
+/// Returns `3 of 5 online`.
+pub(super) fn member_counts(room: &RoomOverview) -> String {
+    let online = room.members.iter().filter(|member| member.online).count();
+    format!("{online} of {} online", room.members.len())
 }
 
 /// True if a message with this mark has no ack yet.
@@ -308,7 +453,7 @@ mod tests {
     }
 
     fn model() -> ChatModel {
-        ChatModel::new(Duration::from_secs(60))
+        ChatModel::new(&name("alice"), Duration::from_secs(60))
     }
 
     fn tell(chat: &mut ChatModel, event: &NodeEvent) {

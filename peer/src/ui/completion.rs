@@ -3,7 +3,6 @@
 use shared::names::matching_key;
 
 use super::line_editor::LineEditor;
-use super::slash_command::SLASH_COMMANDS;
 use super::view::ViewCommand;
 use crate::engine::chat::ConversationName;
 use crate::util::shell_words::{escape_word, split_words};
@@ -13,6 +12,8 @@ use crate::util::shell_words::{escape_word, split_words};
 pub(super) enum CompletionTarget {
     /// A command; it begins with the line.
     Command { start: String },
+    /// A member of the room, behind an `@` or as the argument of a command; it begins at the byte `at` of the line.
+    Member { start: String, at: usize },
     /// A share or offer of the user; it begins at the byte `at` of the line.
     Name { start: String, at: usize },
     /// A local path; it begins at the byte `at` of the line.
@@ -33,13 +34,16 @@ pub(super) enum CompletionResult {
 pub(super) fn completion_target(line: &LineEditor) -> Option<CompletionTarget> {
     let before = line.before_cursor();
     if !before.starts_with('/') || before.starts_with("//") {
-        return None;
+        let word = before.rsplit(char::is_whitespace).next().unwrap_or_default();
+        let start = word.strip_prefix('@')?;
+        return Some(CompletionTarget::Member { start: start.to_owned(), at: before.len() - start.len() });
     }
     let Some((command, rest)) = before.split_once(' ') else {
         return Some(CompletionTarget::Command { start: before.to_owned() });
     };
     let at = command.len() + 1;
     match command {
+        "/kick" => Some(CompletionTarget::Member { start: rest.to_owned(), at }),
         "/get" | "/files" | "/stop" => Some(CompletionTarget::Name {
             start: rest.trim_start().to_owned(),
             at: before.len() - rest.trim_start().len(),
@@ -58,7 +62,7 @@ impl CompletionTarget {
     /// Returns the command that requests the candidates.
     pub(super) fn lookup_command(&self, with: &ConversationName) -> Option<ViewCommand> {
         match self {
-            Self::Command { .. } => None,
+            Self::Command { .. } | Self::Member { .. } => None,
             Self::Name { .. } => Some(ViewCommand::ListFiles { user: with.person()?.clone(), prefix: String::new() }),
             Self::Path { start, .. } => Some(ViewCommand::CompletePath { start: start.clone() }),
         }
@@ -67,10 +71,8 @@ impl CompletionTarget {
     /// Completes the word, given all candidates.
     pub(super) fn complete<'a>(&self, line: &mut LineEditor, there: impl Iterator<Item = &'a str>) -> CompletionResult {
         match self {
-            Self::Command { start } => {
-                let commands = SLASH_COMMANDS.iter().map(|(name, ..)| *name);
-                complete_word(line, 0, start, commands, str::to_owned, " ")
-            }
+            Self::Command { start } => complete_word(line, 0, start, there, str::to_owned, " "),
+            Self::Member { start, at } => complete_word(line, *at, start, there, str::to_owned, " "),
             Self::Name { start, at } => complete_word(line, *at, start, there, str::to_owned, ""),
             Self::Path { start, at } => complete_word(line, *at, start, there, escape_word, " "),
         }
@@ -114,6 +116,7 @@ fn common_start<'a>(one: &'a str, other: &str) -> &'a str {
 mod tests {
     use super::*;
     use crate::ui::line_editor::EditCommand;
+    use crate::ui::slash_command::slash_commands;
 
     fn tab(text: &str, there: &[&str]) -> (CompletionResult, String) {
         let mut line = LineEditor::default();
@@ -125,12 +128,25 @@ mod tests {
 
     #[test]
     fn commands() {
-        assert_eq!(tab("/o", &[]), (CompletionResult::Changed, "/offer ".to_owned()));
-        assert_eq!(tab("/", &[]).1, "/");
-        assert!(matches!(tab("/", &[]).0, CompletionResult::Several(all) if all.len() == SLASH_COMMANDS.len()));
-        assert_eq!(tab("/nosuch", &[]).0, CompletionResult::NoMatch);
-        assert_eq!(tab("say /o", &[]).0, CompletionResult::NoMatch);
-        assert_eq!(tab("//o", &[]).0, CompletionResult::NoMatch);
+        let of = |with: &str| slash_commands(&with.parse().unwrap()).iter().map(|(name, ..)| *name).collect::<Vec<_>>();
+        let (person, room) = (of("bob"), of("#lab"));
+        assert_eq!(tab("/o", &person), (CompletionResult::Changed, "/offer ".to_owned()));
+        assert_eq!(tab("/o", &room).0, CompletionResult::NoMatch);
+        assert_eq!(tab("/le", &room).1, "/leave ");
+        assert_eq!(tab("/", &person).1, "/");
+        assert!(matches!(tab("/", &person).0, CompletionResult::Several(all) if all.len() == person.len()));
+        assert_eq!(tab("/nosuch", &person).0, CompletionResult::NoMatch);
+        assert_eq!(tab("say /o", &person).0, CompletionResult::NoMatch);
+        assert_eq!(tab("//o", &person).0, CompletionResult::NoMatch);
+    }
+
+    #[test]
+    fn members() {
+        let there = ["bob", "carol", "caroline"];
+        assert_eq!(tab("ask @b", &there), (CompletionResult::Changed, "ask @bob ".to_owned()));
+        assert_eq!(tab("@ca", &there).1, "@carol");
+        assert_eq!(tab("/kick bo", &there).1, "/kick bob ");
+        assert_eq!(tab("mail bob@b", &there).0, CompletionResult::NoMatch);
     }
 
     #[test]

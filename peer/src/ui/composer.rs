@@ -4,15 +4,16 @@
 use std::time::{Duration, Instant};
 
 use ratatui_core::text::{Line, Span};
-use shared::UserName;
 use shared::limits::MAX_CHAT_TEXT_BYTES;
 use shared::safe_text::safe_line;
+use shared::tracker::room_request::RequestedChange;
+use shared::{RoomName, UserName};
 use unicode_width::UnicodeWidthStr;
 
 use super::completion::{self, CompletionResult, CompletionTarget};
 use super::line_editor::{EditCommand, LineEditor, VisibleText};
 use super::numbered_files::NumberedFiles;
-use super::slash_command::{self, HistoryRange, PersonCommand, SlashCommand};
+use super::slash_command::{self, HistoryRange, PersonCommand, RoomSlashCommand, SlashCommand, slash_commands};
 use super::text_wrap::wrap_text;
 use super::theme::TerminalTheme;
 use super::view::ViewCommand;
@@ -37,6 +38,8 @@ pub(super) struct MessageComposer {
     is_listed: bool,
     /// The number given to `/get` before the share list was known; fetched once it is.
     deferred_get: Option<String>,
+    /// The names of a room's other members.
+    members: Vec<String>,
 }
 
 /// The visible part of the line, split at the cursor.
@@ -68,6 +71,10 @@ pub(super) enum ComposerAction {
     /// A command whose answer the user wants to see listed.
     Listing(ViewCommand),
     Help,
+    /// The user asked for the members of the room.
+    Members,
+    /// The user asked for the topic of the room.
+    Topic,
     /// The user asked for older messages.
     LookBack(HistoryRange),
     Problem(String),
@@ -129,6 +136,11 @@ impl MessageComposer {
 
     pub(super) const fn files_mut(&mut self) -> &mut NumberedFiles {
         &mut self.files
+    }
+
+    /// Replaces the names that `@` completes.
+    pub(super) fn set_members(&mut self, names: Vec<String>) {
+        self.members = names;
     }
 
     /// Completes or fetches what waited for names; `are_all` is true if the list is the user's complete share list.
@@ -198,8 +210,13 @@ impl MessageComposer {
             (SlashCommand::Person(command), ConversationName::Person(user)) => {
                 self.person_command(command, user.clone())
             }
-            (SlashCommand::Person(_), ConversationName::Room(_)) => {
-                ComposerAction::Problem("that is for a conversation with one person".to_owned())
+            (SlashCommand::Person(_), ConversationName::Room(room)) => ComposerAction::Problem(format!(
+                "that is for a conversation with one person; files of a room: `peer share FILE --room {room}`, `peer files \
+                 '#{room}'`"
+            )),
+            (SlashCommand::Room(command), ConversationName::Room(room)) => room_command(command, room.clone()),
+            (SlashCommand::Room(_), ConversationName::Person(_)) => {
+                ComposerAction::Problem("that is for a room: `peer rooms` shows which there are".to_owned())
             }
         }
     }
@@ -235,7 +252,18 @@ impl MessageComposer {
         let needs_asking = match &wanted {
             CompletionTarget::Path { .. } => true,
             CompletionTarget::Name { .. } => !self.is_listed,
-            CompletionTarget::Command { .. } => false,
+            CompletionTarget::Command { .. } => {
+                let found = wanted.complete(&mut self.editor, slash_commands(with).iter().map(|(name, ..)| *name));
+                self.show_candidates(found);
+                return ComposerAction::Nothing;
+            }
+            // Elsewhere an `@` is a letter like any other, and Tab goes to the next pane.
+            CompletionTarget::Member { .. } if with.room().is_none() => return ComposerAction::Unhandled,
+            CompletionTarget::Member { .. } => {
+                let found = wanted.complete(&mut self.editor, self.members.iter().map(String::as_str));
+                self.show_candidates(found);
+                return ComposerAction::Nothing;
+            }
         };
         let wish = wanted.lookup_command(with).filter(|_| needs_asking);
         self.popup = ComposerPopup::Completing(wanted);
@@ -257,10 +285,17 @@ impl MessageComposer {
             Some(paths) => wanted.complete(&mut self.editor, paths.iter().map(String::as_str)),
             None => wanted.complete(&mut self.editor, self.files.names()),
         };
-        if let CompletionResult::Several(several) = completed {
+        self.show_candidates(completed);
+    }
+
+    fn show_candidates(&mut self, completed: CompletionResult) {
+        self.popup = match completed {
             // The names come from the other side.
-            self.popup = ComposerPopup::Candidates(several.iter().map(|one| safe_line(one).into_owned()).collect());
-        }
+            CompletionResult::Several(several) => {
+                ComposerPopup::Candidates(several.iter().map(|one| safe_line(one).into_owned()).collect())
+            }
+            CompletionResult::NoMatch | CompletionResult::Changed => ComposerPopup::Hidden,
+        };
     }
 
     fn paste(&mut self, text: &str) {
@@ -317,6 +352,20 @@ impl MessageComposer {
         }
         self.last_typing_notice = Some(now);
         ComposerAction::Command(ViewCommand::Typing { to: to.clone() })
+    }
+}
+
+fn room_command(command: RoomSlashCommand, room: RoomName) -> ComposerAction {
+    let change = |room, change| ComposerAction::Command(ViewCommand::ChangeRoom { room, change });
+    match command {
+        RoomSlashCommand::Members => ComposerAction::Members,
+        RoomSlashCommand::Topic(None) => ComposerAction::Topic,
+        RoomSlashCommand::Topic(Some(topic)) => change(room, RequestedChange::SetTopic { topic }),
+        RoomSlashCommand::Invite(user) => change(room, RequestedChange::Invite { user }),
+        RoomSlashCommand::Kick(user) => change(room, RequestedChange::Kick { user, cut: None }),
+        RoomSlashCommand::Mute => ComposerAction::Command(ViewCommand::MuteRoom { room, muted: true }),
+        RoomSlashCommand::Unmute => ComposerAction::Command(ViewCommand::MuteRoom { room, muted: false }),
+        RoomSlashCommand::Leave => ComposerAction::Command(ViewCommand::LeaveRoom { room }),
     }
 }
 

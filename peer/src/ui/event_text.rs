@@ -47,7 +47,7 @@ pub fn event_line(event: &NodeEvent) -> Option<String> {
         NodeEvent::RoomMessage(post) => {
             message_line(&format!("#{} {}", post.room, speaker_label(&post.from)), &post.text)
         }
-        NodeEvent::Room(news) => return room_news_line(news),
+        NodeEvent::Room(news) => return room_news_words(news).map(|words| format!("#{}: {words}", news.room)),
         NodeEvent::MessageQueued { to, message, .. } => message_line(&format!("to {to}"), &message.text),
         NodeEvent::MessageStateChanged { to, state, why: Some(why), .. } if state.is_given_up() => {
             format!("a message to {to} was not delivered: {}", safe_line(why))
@@ -92,9 +92,9 @@ pub fn event_line(event: &NodeEvent) -> Option<String> {
     })
 }
 
-/// Returns a change of a room as one line; `None` if only marks show it.
-fn room_news_line(news: &RoomNews) -> Option<String> {
-    let words = match &news.kind {
+/// Returns a change of a room in words; `None` if only marks show it.
+pub(super) fn room_news_words(news: &RoomNews) -> Option<String> {
+    Some(match &news.kind {
         RoomNewsKind::Joined { user } => format!("{} joined", speaker_label(user)),
         RoomNewsKind::Invited => format!("you are invited: `peer room join {}`", news.room),
         RoomNewsKind::Left { user } => format!("{} left", speaker_label(user)),
@@ -120,8 +120,7 @@ fn room_news_line(news: &RoomNews) -> Option<String> {
             format!("messages of {} are missing: nobody who could be asked has them", speaker_label(user))
         }
         RoomNewsKind::Void { .. } | RoomNewsKind::Delivered { .. } => return None,
-    };
-    Some(format!("#{}: {words}", news.room))
+    })
 }
 
 /// Returns the advice about a message request, as commands of the shell.

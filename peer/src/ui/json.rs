@@ -10,6 +10,7 @@ use crate::engine::Error;
 use crate::engine::chat::{MessageDirection, MessageState, RoomMessageDetails, StoredMessage};
 use crate::engine::fetch::{FetchSummary, FileOutcome, FileReport, SourceReport};
 use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
+use crate::engine::room_values::RoomPost;
 
 /// Returns the report of a fetched file.
 pub fn file_json(report: &FileReport) -> Value {
@@ -79,6 +80,7 @@ fn room_message_json(stored: &StoredMessage, room: &RoomMessageDetails) -> Value
     let StoredMessage { peer, message, state, .. } = stored;
     let mut value = json!({
         "id": room.hash,
+        "peer": format!("#{}", room.name),
         "room": room.name,
         "room_id": room.id,
         "from": peer,
@@ -97,6 +99,26 @@ fn room_message_json(stored: &StoredMessage, room: &RoomMessageDetails) -> Value
     value
 }
 
+/// Returns a message of a room as it came; the fields are those of [`message_json`].
+fn post_json(post: &RoomPost, me: &UserName) -> Value {
+    let state = if post.from == *me { MessageState::Waiting } else { MessageState::Received };
+    let mut value = json!({
+        "id": post.id,
+        "peer": format!("#{}", post.room),
+        "room": post.room,
+        "room_id": post.room_id,
+        "from": post.from,
+        "ts": post.ts,
+        "text": post.text,
+        "state": state,
+    });
+    if let Some(object) = value.as_object_mut() {
+        let flags = [("late", post.late), ("mentions_me", post.mentions_me)];
+        object.extend(flags.into_iter().filter(|(_, is_so)| *is_so).map(|(key, _)| (key.to_owned(), true.into())));
+    }
+    value
+}
+
 /// Returns an event of `me`'s node as `peer events` prints it: its type and its fields. `None` if it isn't printed.
 pub fn ndjson_event(event: &NodeEvent, me: &UserName) -> Option<(&'static str, Value)> {
     let message = |peer: &UserName, direction, state, message: &ChatMessage| {
@@ -110,6 +132,8 @@ pub fn ndjson_event(event: &NodeEvent, me: &UserName) -> Option<(&'static str, V
         NodeEvent::Received { from, message: text, .. } => {
             message(from, MessageDirection::In, MessageState::Received, text)
         }
+        NodeEvent::RoomMessage(post) => ("message", post_json(post, me)),
+        NodeEvent::Room(news) => ("room", json!(news)),
         NodeEvent::ContactRequest { from } => ("request", json!({ "from": from })),
         NodeEvent::MessageQueued { to, message: text, .. } => {
             message(to, MessageDirection::Out, MessageState::Waiting, text)

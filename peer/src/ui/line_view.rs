@@ -18,7 +18,6 @@ use std::io;
 use std::time::Instant;
 
 use ratatui_core::layout::Position;
-use ratatui_core::text::Span;
 use tokio::sync::mpsc;
 
 pub use line_view_model::LineViewModel;
@@ -27,6 +26,7 @@ pub(super) use self::line_view_model::ScrollbackItem;
 use super::command_output;
 use super::conversation_item::ConversationItem;
 use super::inline_screen::{InlineScreen, ScrollbackRowId};
+use super::message_entry::{is_wide, mark_span};
 use super::raw_terminal::{RawTerminal, ScreenKind, TerminalBuffer, request_cursor_position, terminal_size};
 use super::theme::DeliveryMark;
 use super::view::{TerminalView, ViewCommand, ViewUpdate};
@@ -79,8 +79,9 @@ impl LineViewTerminal {
         let mut late = Vec::new();
         for item in items {
             match item {
-                ScrollbackItem::Mark { mark, row, ts } => {
-                    let span = Span::styled(self.model.look().mark(mark), self.model.look().mark_style(mark));
+                ScrollbackItem::Mark { mark, row, ts, cells } => {
+                    let cells = if is_wide(columns) { cells } else { 1 };
+                    let span = mark_span(mark, cells, self.model.look());
                     let is_seen = row.is_some_and(|row| self.screen.patch(row, &span).unwrap_or(false));
                     // The mark's row has left the screen, so delivery is reported by a note instead.
                     if !is_seen && mark == DeliveryMark::Stored {

@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
+use shared::limits::MAX_ROOM_TOPIC_BYTES;
+use shared::{RoomTopic, UserName};
+
 use super::human_format::parse_age;
+use crate::engine::chat::ConversationName;
 use crate::util::shell_words::split_words;
 
 /// Messages shown by `/history` without an argument.
@@ -20,6 +24,7 @@ pub(super) enum SlashCommand {
     Quit,
     Help,
     Person(PersonCommand),
+    Room(RoomSlashCommand),
 }
 
 /// A command about the other user of a conversation.
@@ -35,6 +40,19 @@ pub(super) enum PersonCommand {
     Accept,
     Ignore,
     Unignore,
+}
+
+/// A command about the room of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RoomSlashCommand {
+    Members,
+    Invite(UserName),
+    Kick(UserName),
+    /// `None` shows the topic.
+    Topic(Option<RoomTopic>),
+    Mute,
+    Unmute,
+    Leave,
 }
 
 /// The range of a `/history`.
@@ -56,8 +74,11 @@ pub(super) enum ParsedLine {
     Invalid(String),
 }
 
-/// Each command: name, argument, help text.
-pub(super) const SLASH_COMMANDS: [(&str, &str, &str); 12] = [
+/// A command's name, argument and help text.
+pub(super) type CommandEntry = (&'static str, &'static str, &'static str);
+
+/// The commands of a conversation with one user.
+const PERSON_COMMANDS: [CommandEntry; 12] = [
     ("/get", "N|NAME", "fetch a file that was offered or listed"),
     ("/stop", "[N|NAME]", "stop a download; /get resumes it"),
     ("/offer", "PATH…", "offer a file to this person alone"),
@@ -71,6 +92,30 @@ pub(super) const SLASH_COMMANDS: [(&str, &str, &str); 12] = [
     ("/help", "", "this"),
     ("/quit", "", "leave; so does Ctrl-D"),
 ];
+
+/// The commands in a room.
+const ROOM_COMMANDS: [CommandEntry; 12] = [
+    ("/members", "", "show who is in the room"),
+    ("/topic", "[TEXT]", "show or set the topic"),
+    ("/invite", "USER", "let somebody join"),
+    ("/kick", "USER", "send a member away"),
+    ("/mute", "", "let no message of this room ring"),
+    ("/unmute", "", "let messages with @you ring again"),
+    ("/leave", "", "leave the room; /quit only closes the view"),
+    ("/who", "", "show who is online"),
+    ("/search", "WORDS", "search messages"),
+    ("/history", "[N|AGE]", "show older messages: a number of them, or 2d"),
+    ("/help", "", "this"),
+    ("/quit", "", "close the view; so does Ctrl-D"),
+];
+
+/// Returns the commands of a conversation.
+pub(super) const fn slash_commands(with: &ConversationName) -> &'static [CommandEntry] {
+    match with {
+        ConversationName::Person(_) => &PERSON_COMMANDS,
+        ConversationName::Room(_) => &ROOM_COMMANDS,
+    }
+}
 
 /// Parses a name, which may contain blanks. Shell quoting applies only if it begins with a quote.
 fn parse_name(rest: &str) -> Option<String> {
@@ -120,6 +165,21 @@ pub(super) fn parse_line(line: &str) -> ParsedLine {
         "/accept" => SlashCommand::Person(PersonCommand::Accept),
         "/ignore" => SlashCommand::Person(PersonCommand::Ignore),
         "/unignore" => SlashCommand::Person(PersonCommand::Unignore),
+        "/members" => SlashCommand::Room(RoomSlashCommand::Members),
+        "/invite" | "/kick" => {
+            let Ok(user) = rest.trim_start_matches('@').parse() else { return needs("the name of one user") };
+            let is_invitation = command == "/invite";
+            let about = if is_invitation { RoomSlashCommand::Invite } else { RoomSlashCommand::Kick };
+            SlashCommand::Room(about(user))
+        }
+        "/topic" if rest.is_empty() => SlashCommand::Room(RoomSlashCommand::Topic(None)),
+        "/topic" => match rest.parse() {
+            Ok(topic) => SlashCommand::Room(RoomSlashCommand::Topic(Some(topic))),
+            Err(_) => return needs(&format!("one line of at most {MAX_ROOM_TOPIC_BYTES} bytes")),
+        },
+        "/mute" => SlashCommand::Room(RoomSlashCommand::Mute),
+        "/unmute" => SlashCommand::Room(RoomSlashCommand::Unmute),
+        "/leave" => SlashCommand::Room(RoomSlashCommand::Leave),
         other => {
             return ParsedLine::Invalid(format!(
                 "there is no {other}: /help shows what there is, // says a line with /"
@@ -179,8 +239,22 @@ mod tests {
     }
 
     #[test]
+    fn a_room_s_commands_name_a_user_or_a_topic() {
+        let room = |command: RoomSlashCommand| ParsedLine::Command(SlashCommand::Room(command));
+        let bob: UserName = "bob".parse().unwrap();
+        assert_eq!(parse_line("/kick @bob"), room(RoomSlashCommand::Kick(bob.clone())));
+        assert_eq!(parse_line("/invite bob"), room(RoomSlashCommand::Invite(bob)));
+        assert_eq!(parse_line("/topic"), room(RoomSlashCommand::Topic(None)));
+        let topic = "Fridays at ten".parse().unwrap();
+        assert_eq!(parse_line("/topic Fridays at ten"), room(RoomSlashCommand::Topic(Some(topic))));
+        for wrong in ["/kick", "/kick bob carol", &format!("/topic {}", "x".repeat(513))] {
+            assert!(matches!(parse_line(wrong), ParsedLine::Invalid(_)), "{wrong}");
+        }
+    }
+
+    #[test]
     fn every_command_is_understood() {
-        for (name, argument, _) in SLASH_COMMANDS {
+        for (name, argument, _) in PERSON_COMMANDS.into_iter().chain(ROOM_COMMANDS) {
             let line = if argument.is_empty() { name.to_owned() } else { format!("{name} 2") };
             assert!(matches!(parse_line(&line), ParsedLine::Command(_)), "{line}");
         }

@@ -4,6 +4,10 @@ use ratatui_core::style::{Color, Modifier, Style};
 
 use super::charset::locale;
 
+/// Colours of the 256-colour palette for authors: each has a contrast of at least 3.4 to black and to white, so that it
+/// is readable on dark and on light backgrounds.
+const AUTHOR_COLORS: [u8; 12] = [28, 30, 32, 64, 68, 98, 127, 130, 133, 161, 166, 167];
+
 /// The capabilities of a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TerminalTheme {
@@ -19,12 +23,31 @@ pub(super) enum DeliveryMark {
     Waiting,
     /// Sent and not yet acked.
     Sent,
-    /// Acked: stored by the receiver.
+    /// In a room: stored by some of the other members.
+    Partly { count: usize, of: usize },
+    /// Acked: stored by the receiver, or by all other members of a room.
     Stored,
     /// Given up.
     Failed,
     /// A received message, which has no mark.
     NotOurs,
+}
+
+impl DeliveryMark {
+    /// Returns the mark of a room's message that `count` of `of` other members have.
+    pub(super) const fn of_counts(count: usize, of: usize) -> Self {
+        match count {
+            // Alone in the room, nobody is left who could have it.
+            _ if count >= of => Self::Stored,
+            0 => Self::Waiting,
+            _ => Self::Partly { count, of },
+        }
+    }
+
+    /// True if the mark changes no more.
+    pub(super) const fn is_settled(self) -> bool {
+        matches!(self, Self::Stored | Self::Failed | Self::NotOurs)
+    }
 }
 
 impl TerminalTheme {
@@ -36,14 +59,38 @@ impl TerminalTheme {
     pub(super) const fn mark(self, mark: DeliveryMark) -> &'static str {
         match (mark, self.unicode) {
             (DeliveryMark::Waiting, true) => "…",
-            (DeliveryMark::Sent, true) => "→",
+            (DeliveryMark::Sent | DeliveryMark::Partly { .. }, true) => "→",
             (DeliveryMark::Stored, true) => "✓",
             (DeliveryMark::Waiting, false) => ".",
-            (DeliveryMark::Sent, false) => ">",
+            (DeliveryMark::Sent | DeliveryMark::Partly { .. }, false) => ">",
             (DeliveryMark::Stored, false) => "+",
             (DeliveryMark::Failed, _) => "!",
             (DeliveryMark::NotOurs, _) => " ",
         }
+    }
+
+    /// Returns a mark that fills `cells`: that of a room's message says how many members have it, where that fits.
+    pub(super) fn wide_mark(self, mark: DeliveryMark, cells: usize) -> String {
+        let counted = match mark {
+            DeliveryMark::Partly { count, of } => Some(format!("{count}/{of}")).filter(|text| text.len() <= cells),
+            _ => None,
+        };
+        format!("{:<cells$}", counted.as_deref().unwrap_or_else(|| self.mark(mark)))
+    }
+
+    /// Returns the glyph of a message that calls the user by name.
+    pub(super) const fn mention() -> &'static str {
+        "@"
+    }
+
+    /// Returns the style of an author's name in a room.
+    pub(super) fn author(self, name: &str) -> Style {
+        // FNV-1a: a person has the same colour on every machine and in every version.
+        let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193)
+        });
+        let index = usize::try_from(hash).unwrap_or(0) % AUTHOR_COLORS.len();
+        self.colored(Color::Indexed(AUTHOR_COLORS[index])).patch(self.bold())
     }
 
     /// Returns the glyph of a user's presence.
@@ -78,7 +125,7 @@ impl TerminalTheme {
     pub(super) fn mark_style(self, mark: DeliveryMark) -> Style {
         match mark {
             DeliveryMark::Waiting => self.colored(Color::Yellow),
-            DeliveryMark::Sent | DeliveryMark::NotOurs => self.dim(),
+            DeliveryMark::Sent | DeliveryMark::Partly { .. } | DeliveryMark::NotOurs => self.dim(),
             DeliveryMark::Stored => self.colored(Color::Green),
             DeliveryMark::Failed => self.problem(),
         }
@@ -159,5 +206,35 @@ mod tests {
             }
             assert_ne!(theme.presence(true), theme.presence(false));
         }
+    }
+
+    #[test]
+    fn authors_are_readable_on_dark_and_on_light_and_keep_their_colour() {
+        let channel = |level: u8| {
+            let value = if level == 0 { 0.0 } else { f64::from(55 + 40 * u32::from(level)) / 255.0 };
+            if value <= 0.040_45 { value / 12.92 } else { ((value + 0.055) / 1.055_f64).powf(2.4) }
+        };
+        for index in AUTHOR_COLORS {
+            let cube = index - 16;
+            let luminance = 0.2126 * channel(cube / 36) + 0.7152 * channel(cube / 6 % 6) + 0.0722 * channel(cube % 6);
+            let (to_black, to_white) = ((luminance + 0.05) / 0.05, 1.05 / (luminance + 0.05));
+            assert!(to_black >= 3.4 && to_white >= 3.4, "{index}: {to_black:.2} {to_white:.2}");
+        }
+        let theme = TerminalTheme { color: true, unicode: true };
+        assert_eq!(theme.author("bob"), theme.author("BOB"));
+        assert_eq!(theme.author("bob").fg, Some(Color::Indexed(AUTHOR_COLORS[8])));
+        assert_eq!(TerminalTheme { color: false, unicode: true }.author("bob"), Style::new());
+    }
+
+    #[test]
+    fn a_mark_keeps_its_width() {
+        let theme = TerminalTheme { color: false, unicode: true };
+        let partly = DeliveryMark::of_counts(3, 5);
+        assert_eq!(theme.wide_mark(partly, 3), "3/5");
+        assert_eq!(theme.wide_mark(partly, 5), "3/5  ");
+        assert_eq!(theme.wide_mark(DeliveryMark::of_counts(10, 12), 3), "→  ", "the room grew");
+        assert_eq!(theme.wide_mark(DeliveryMark::of_counts(5, 5), 3), "✓  ");
+        assert_eq!(theme.wide_mark(DeliveryMark::of_counts(0, 5), 3), "…  ");
+        assert_eq!(DeliveryMark::of_counts(0, 0), DeliveryMark::Stored);
     }
 }

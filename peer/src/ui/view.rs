@@ -4,13 +4,15 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use shared::UserName;
 use shared::peer::FileStat;
+use shared::tracker::room_request::RequestedChange;
+use shared::{RoomName, UserName};
 
 use super::view_input::ViewInput;
 use crate::engine::chat::{ConversationName, StoredMessage};
 use crate::engine::node::UserSummary;
 use crate::engine::node_event::{FileTransfer, NodeEvent};
+use crate::engine::room_values::RoomOverview;
 
 /// Messages in one [`ViewUpdate::CaughtUp`], at most.
 pub const MAX_CATCH_UP_MESSAGES: usize = 500;
@@ -55,7 +57,7 @@ pub enum ViewCommand {
         /// The file's name; `None`: the only download from this user.
         name: Option<String>,
     },
-    /// Asks for all users: [`ViewUpdate::Users`].
+    /// Asks for all users and rooms: [`ViewUpdate::Users`] and [`ViewUpdate::Rooms`].
     ListUsers,
     /// Asks whether a user has an account: [`ViewUpdate::Account`].
     FindAccount {
@@ -93,6 +95,12 @@ pub enum ViewCommand {
         /// The sequence number of the last message that was seen.
         up_to: i64,
     },
+    /// Changes a room.
+    ChangeRoom { room: RoomName, change: RequestedChange },
+    /// Ends the user's membership of a room.
+    LeaveRoom { room: RoomName },
+    /// Sets whether messages of a room that call the user ring.
+    MuteRoom { room: RoomName, muted: bool },
     /// Blocks a user, or lifts the block.
     Block {
         user: UserName,
@@ -126,6 +134,8 @@ pub enum ViewUpdate {
     Event(NodeEvent),
     /// All known users.
     Users(Vec<UserSummary>),
+    /// All rooms of the user.
+    Rooms(Vec<RoomOverview>),
     /// The answer to [`ViewCommand::FindAccount`].
     Account {
         user: UserName,

@@ -22,8 +22,12 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 /// The result of a job, handled by the event loop.
 pub(super) enum JobOutcome {
     Update(ViewUpdate),
-    /// A user is blocked, or no longer; the list of users has changed.
-    BlockChanged(ViewUpdate),
+    /// The lists of users and rooms have changed.
+    ListsChanged(ViewUpdate),
+    /// The node has stored a message to a room, or why not.
+    PostSubmitted {
+        failure: Option<Error>,
+    },
     /// The node has stored a message or an offer of this number, or why not.
     Submitted {
         number: u64,

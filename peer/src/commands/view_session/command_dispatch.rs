@@ -22,7 +22,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     panic_if_requested(&text);
                     match to {
                         ConversationName::Person(to) => self.submit_text(to, &text)?,
-                        ConversationName::Room(_) => {}
+                        ConversationName::Room(room) => self.submit_post(room, &text)?,
                     }
                 }
                 ViewCommand::Typing { to } => {
@@ -38,11 +38,9 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     });
                 }
                 ViewCommand::CatchUp { with, after } => {
-                    let query = HistoryQuery {
-                        after: Some(after),
-                        earliest: true,
-                        ..HistoryQuery::with(&with, MAX_CATCH_UP_MESSAGES)
-                    };
+                    // Pages by arrival would tear the order of a room apart.
+                    let limit = if with.room().is_some() { usize::MAX } else { MAX_CATCH_UP_MESSAGES };
+                    let query = HistoryQuery { after: Some(after), earliest: true, ..HistoryQuery::with(&with, limit) };
                     self.ask(|node| async move {
                         let messages = match node.history(query).await {
                             // The view holds new messages back until it has caught up; it asks the next node again.
@@ -75,14 +73,14 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     self.ask(|node| async move {
                         node.block(&user).await?;
                         let words = format!("{user} is ignored; /unignore undoes it");
-                        Ok(JobOutcome::BlockChanged(ViewUpdate::Note(words)))
+                        Ok(JobOutcome::ListsChanged(ViewUpdate::Note(words)))
                     });
                 }
                 ViewCommand::Block { user, blocked: false } => {
                     self.ask(|node| async move {
                         node.unblock(&user).await?;
                         let words = format!("{user} is no longer ignored");
-                        Ok(JobOutcome::BlockChanged(ViewUpdate::Note(words)))
+                        Ok(JobOutcome::ListsChanged(ViewUpdate::Note(words)))
                     });
                 }
                 ViewCommand::Accept { user } => {
@@ -92,6 +90,9 @@ impl<V: TerminalView> ViewSession<'_, V> {
                         Ok(JobOutcome::Update(ViewUpdate::Note(words)))
                     });
                 }
+                ViewCommand::ChangeRoom { room, change } => self.change_room(room, change),
+                ViewCommand::LeaveRoom { room } => self.leave_room(room),
+                ViewCommand::MuteRoom { room, muted } => self.mute_room(room, muted),
                 ViewCommand::Fetch { from, name } => {
                     let begun = self.fetches.start(&from, &name);
                     self.show_error(begun)?;

@@ -1,8 +1,9 @@
 //! One conversation in the full view: loaded messages, scroll position, files. Pure.
 
+use std::collections::HashSet;
+
 use shared::peer::{FileStat, MessageId};
 
-use crate::engine::chat::StoredMessage;
 use crate::ui::conversation_item::{ConversationItem, rule_row};
 use crate::ui::message_entry::MessageEntry;
 use crate::ui::text_rows::TextRow;
@@ -75,25 +76,26 @@ impl ConversationPane {
     }
 
     /// Inserts a page of older messages; `limit` is the number that was requested.
-    pub(super) fn insert_page(&mut self, messages: &[StoredMessage], limit: usize) {
-        self.history = if messages.len() < limit { HistoryState::Complete } else { HistoryState::Partial };
-        if let Some(first) = messages.first() {
+    pub(super) fn insert_page(&mut self, page: Vec<MessageEntry>, limit: usize) {
+        self.history = if page.len() < limit { HistoryState::Complete } else { HistoryState::Partial };
+        if let (Some(first), Some(last)) = (page.first(), page.last()) {
             self.first_seq = Some(first.seq);
-        }
-        if let (Some(first), Some(last)) = (messages.first(), messages.last()) {
+            let (range, seqs) = (first.seq..=last.seq, page.iter().map(|entry| entry.seq).collect::<HashSet<_>>());
             // Rows inside the page's range came as events meanwhile. The page holds all of them in order, but
-            // their marks are newer.
-            let is_in = |row: &ConversationItem| matches!(row, ConversationItem::Entry(entry) if (first.seq..=last.seq).contains(&entry.seq));
+            // their marks are newer. In a room the order isn't that of the arrival.
+            let is_in = |row: &ConversationItem| match row {
+                ConversationItem::Entry(entry) => seqs.contains(&entry.seq) || range.contains(&entry.seq),
+                ConversationItem::Note(_) | ConversationItem::Problem(_) => false,
+            };
             let (known, rest) = std::mem::take(&mut self.rows).into_iter().partition::<Vec<_>, _>(is_in);
-            let page = messages.iter().map(|stored| {
-                let entry = MessageEntry::from_stored(stored);
+            let newest = |entry: MessageEntry| {
                 let known = known.iter().find_map(|row| match row {
                     ConversationItem::Entry(known) if known.seq == entry.seq => Some(known.clone()),
                     _ => None,
                 });
                 ConversationItem::Entry(known.unwrap_or(entry))
-            });
-            self.rows = page.chain(rest).collect();
+            };
+            self.rows = page.into_iter().map(newest).chain(rest).collect();
         }
         self.locate_unread();
     }
@@ -112,7 +114,8 @@ impl ConversationPane {
     /// Returns the highest sequence number, if no older page is still on its way.
     pub(super) fn last_seq(&self) -> Option<i64> {
         let is_here = matches!(self.history, HistoryState::Partial | HistoryState::Complete);
-        self.entries().next_back().filter(|_| is_here).map(|entry| entry.seq)
+        // In a room, a message that was passed on late stands before others.
+        self.entries().map(|entry| entry.seq).max().filter(|_| is_here)
     }
 
     /// Drops all messages, so that they are loaded again.
@@ -150,6 +153,26 @@ impl ConversationPane {
         if let Some(entry) = entry {
             entry.mark = mark;
         }
+    }
+
+    /// Sets the mark of an own message, and that of earlier ones that were not settled.
+    pub(super) fn set_marks_through(&mut self, id: MessageId, mark: DeliveryMark) {
+        let up_to = self.entries().rev().find(|entry| entry.is_mine() && entry.id == id).map(|entry| entry.seq);
+        let Some(up_to) = up_to else { return };
+        for row in &mut self.rows {
+            if let ConversationItem::Entry(entry) = row
+                && entry.is_mine()
+                && entry.seq <= up_to
+                && !entry.mark.is_settled()
+            {
+                entry.mark = mark;
+            }
+        }
+    }
+
+    /// Removes a message that doesn't count any more.
+    pub(super) fn remove(&mut self, id: MessageId) {
+        self.rows.retain(|row| !matches!(row, ConversationItem::Entry(entry) if entry.id == id));
     }
 
     /// Returns the rows on the screen, at most `most`.

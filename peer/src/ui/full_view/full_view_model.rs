@@ -1,6 +1,7 @@
 //! The full view's model: turns updates into panes and [`ViewCommand`]s; keys are in `input_handling`. Pure.
 
 mod input_handling;
+mod room_updates;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use crate::engine::Notice;
 use crate::engine::chat::{ConversationName, StoredMessage};
 use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
+use crate::engine::room_values::RoomOverview;
 use crate::ui::chat_model::{ChatModel, Conversation};
 use crate::ui::event_text::{event_line, request_note};
 use crate::ui::message_entry::{MessageEntry, delivery_mark};
@@ -32,7 +34,6 @@ const MAX_USERS_POLL_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct FullViewModel {
     pub(super) theme: TerminalTheme,
-    pub(super) me: UserName,
     pub(super) chat: ChatModel,
     pub(super) selected: Option<ConversationName>,
     panes: HashMap<ConversationName, ConversationPane>,
@@ -66,12 +67,11 @@ pub(super) struct StatusNotice {
 }
 
 impl FullViewModel {
-    /// Creates the model from the node's user list.
-    pub fn new(theme: TerminalTheme, me: &UserName, people: &[UserSummary]) -> Self {
+    /// Creates the model from the node's lists of users and rooms.
+    pub fn new(theme: TerminalTheme, me: &UserName, people: &[UserSummary], rooms: &[RoomOverview]) -> Self {
         let mut view = Self {
             theme,
-            me: me.clone(),
-            chat: ChatModel::new(MAX_USERS_POLL_INTERVAL),
+            chat: ChatModel::new(me, MAX_USERS_POLL_INTERVAL),
             selected: None,
             panes: HashMap::new(),
             focus: FocusedPane::Users,
@@ -80,6 +80,7 @@ impl FullViewModel {
             notice: None,
             size: Size::new(80, 24),
         };
+        view.chat.update_rooms(rooms);
         view.update_users(people);
         view
     }
@@ -99,7 +100,7 @@ impl FullViewModel {
         self.selected_file = self.selected_file.min(files.saturating_sub(1));
         match &mut self.overlay {
             Some(ViewOverlay::Help { scroll_down: down }) => {
-                *down = (*down).min(help_lines(size.width.into(), theme).len().saturating_sub(1));
+                *down = (*down).min(help_lines(size.width.into(), theme, Some(&with)).len().saturating_sub(1));
             }
             Some(ViewOverlay::Found { .. }) | None => {}
         }
@@ -160,11 +161,16 @@ impl FullViewModel {
                     return self.load_selected();
                 }
             }
+            ViewUpdate::Rooms(rooms) => {
+                self.chat.update_rooms(rooms);
+                self.count_visible_as_read();
+            }
             ViewUpdate::History { with, messages, .. } => {
                 for offer in messages.iter().filter_map(|stored| stored.message.offer.as_ref()) {
                     self.chat.conversation_mut(with).composer.files_mut().add(offer.name.as_str(), offer.size, true);
                 }
-                self.pane_mut(with).insert_page(messages, PAGE_MESSAGES);
+                let page = messages.iter().map(|stored| self.chat.entry(stored)).collect();
+                self.pane_mut(with).insert_page(page, PAGE_MESSAGES);
                 return self.mark_read(with);
             }
             ViewUpdate::SearchResults { words, messages, .. } => self.show_found(words, messages),
@@ -220,6 +226,8 @@ impl FullViewModel {
                     pane.add_problem(&format!("not delivered: {why}"));
                 }
             }
+            NodeEvent::RoomMessage(post) => wishes.extend(self.receive_post(post)),
+            NodeEvent::Room(news) => self.show_room_news(news),
             NodeEvent::ContactRequest { from } => self.pane_mut(&from.into()).add_note(&request_note(from)),
             NodeEvent::DeliveryHeld { user, why, .. } if is_news => self.pane_mut(&user.into()).add_problem(why),
             NodeEvent::NotStored { from, .. } if is_news => {
@@ -277,7 +285,7 @@ impl FullViewModel {
         match (focus, self.selected.clone()) {
             (FocusedPane::Conversation, Some(with)) => {
                 // Read here, because `mark_read` resets it.
-                let unread = self.unread_count(&with);
+                let unread = self.chat.unread_count(&with);
                 self.pane_mut(&with).mark_unread(unread);
                 self.mark_read(&with)
             }
@@ -293,15 +301,13 @@ impl FullViewModel {
         if !self.is_visible(with) {
             return Vec::new();
         }
-        let unread = self.unread_count(with);
+        let unread = self.chat.unread_count(with);
         // Unread messages before the loaded part have not been seen.
         if !self.pane_mut(with).has_received(unread) {
             return Vec::new();
         }
-        if unread > 0
-            && let Some(user) = with.person()
-        {
-            self.chat.summary_mut(user).unread = 0;
+        if unread > 0 {
+            self.chat.clear_unread(with);
         }
         let last = self.panes.get(with).and_then(ConversationPane::last_seq);
         last.map(|up_to| ViewCommand::MarkRead { with: with.clone(), up_to }).into_iter().collect()
@@ -315,12 +321,11 @@ impl FullViewModel {
     }
 
     fn select_user(&mut self, step: isize) -> Vec<ViewCommand> {
-        let users = self.chat.users();
-        let selected = self.selected.as_ref().and_then(ConversationName::person);
-        let here = users.iter().position(|person| Some(&person.user) == selected);
-        let last = users.len().saturating_sub(1);
+        let all = self.conversations();
+        let here = all.iter().position(|with| Some(with) == self.selected.as_ref());
+        let last = all.len().saturating_sub(1);
         let next = here.map_or(0, |here| here.saturating_add_signed(step).min(last));
-        self.selected = users.get(next).map(|person| (&person.user).into());
+        self.selected = all.into_iter().nth(next);
         self.selected_file = 0;
         self.load_selected()
     }
@@ -382,23 +387,31 @@ impl FullViewModel {
     }
 
     fn show_found(&mut self, words: &str, messages: &[StoredMessage]) {
-        let entries = messages.iter().map(MessageEntry::from_stored).collect();
+        let entries = messages.iter().map(|stored| self.chat.entry(stored)).collect();
         self.overlay = Some(ViewOverlay::Found { words: words.to_owned(), entries, scroll_back: 0 });
     }
 
     fn update_users(&mut self, people: &[UserSummary]) {
         self.chat.update_users(people, None);
-        if let Some(user) = self.selected_summary().map(|person| person.user.clone()) {
-            let with = (&user).into();
-            let unread = self.unread_count(&with);
-            // The node's count may be older than what is on the screen.
-            if self.is_visible(&with) && self.pane_mut(&with).has_received(unread) {
-                self.chat.summary_mut(&user).unread = 0;
-            }
-        }
+        self.count_visible_as_read();
         if self.selected.is_none() {
-            self.selected = self.chat.users().first().map(|person| (&person.user).into());
+            self.selected = self.conversations().into_iter().next();
         }
+    }
+
+    /// Drops the unread count of the visible conversation: the node's count may be older than what is on the screen.
+    fn count_visible_as_read(&mut self) {
+        let Some(with) = self.selected.clone() else { return };
+        let unread = self.chat.unread_count(&with);
+        if self.is_visible(&with) && self.pane_mut(&with).has_received(unread) {
+            self.chat.clear_unread(&with);
+        }
+    }
+
+    /// Returns all conversations of the list: rooms, then users.
+    pub(super) fn conversations(&self) -> Vec<ConversationName> {
+        let rooms = self.chat.rooms().iter().map(|room| (&room.room).into());
+        rooms.chain(self.chat.users().iter().map(|person| (&person.user).into())).collect()
     }
 
     fn show_notice(&mut self, text: &str, is_problem: bool) {
@@ -413,10 +426,6 @@ impl FullViewModel {
         if is_problem && matches!(pane.files, FileListState::Requested) {
             pane.files = FileListState::Failed;
         }
-    }
-
-    fn unread_count(&self, with: &ConversationName) -> usize {
-        with.person().and_then(|user| self.chat.summary(user)).map_or(0, |person| person.unread)
     }
 
     fn pane_mut(&mut self, with: &ConversationName) -> &mut ConversationPane {

@@ -15,6 +15,8 @@ use super::pane_layout::FocusedPane;
 use super::screen_painter::{PlacedHyperlink, ScreenFrame};
 use crate::engine::chat::ConversationName;
 use crate::engine::node::UserSummary;
+use crate::engine::room_values::RoomOverview;
+use crate::ui::chat_model::member_counts;
 use crate::ui::composer::MessageComposer;
 use crate::ui::human_format::{format_size, presence_word};
 use crate::ui::text_rows::{RowHyperlink, TextRow};
@@ -52,32 +54,44 @@ pub(super) fn draw(view: &FullViewModel, picture: &mut ScreenFrame) {
 
 fn draw_users(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     let theme = view.theme;
-    draw_title(view, buffer, pane, FocusedPane::Users, &format!("People, you: {}", view.me));
+    draw_title(view, buffer, pane, FocusedPane::Users, &format!("People, you: {}", view.chat.me()));
     let rows = usize::from(pane.height.saturating_sub(1));
-    let users = view.chat.users();
-    let selected = view.selected.as_ref().and_then(ConversationName::person);
-    let chosen = users.iter().position(|person| Some(&person.user) == selected).unwrap_or(0);
-    // The list scrolls only as far as the selected user requires.
+    let all = view.conversations();
+    let chosen = all.iter().position(|with| Some(with) == view.selected.as_ref()).unwrap_or(0);
+    // The list scrolls only as far as the selected conversation requires.
     let first = chosen.saturating_sub(rows.saturating_sub(1));
-    for (y, person) in (1..pane.height).zip(users.iter().skip(first)) {
-        let is_chosen = Some(&person.user) == selected;
-        let style = if person.online == Some(true) { theme.good() } else { theme.dim() };
+    for (y, with) in (1..pane.height).zip(all.iter().skip(first)) {
+        let is_chosen = Some(with) == view.selected.as_ref();
+        let (sign, style, label, is_unread) = match with {
+            ConversationName::Person(user) => match view.chat.summary(user) {
+                Some(person) => {
+                    let is_online = person.online == Some(true);
+                    let style = if is_online { theme.good() } else { theme.dim() };
+                    (theme.presence(is_online), style, user_label(view, person), person.unread > 0)
+                }
+                None => continue,
+            },
+            ConversationName::Room(name) => match view.chat.room(name) {
+                Some(room) => {
+                    let style = if room.role.is_some() { theme.bold() } else { theme.dim() };
+                    ("#", style, room_label(view, room), room.unread > 0 && !room.muted)
+                }
+                None => continue,
+            },
+        };
         let line = Line::from(vec![
             Span::raw(if is_chosen { ">" } else { " " }),
-            Span::styled(theme.presence(person.online == Some(true)), style),
-            Span::raw(format!(
-                " {}",
-                truncate(&user_label(view, person), usize::from(pane.width).saturating_sub(3), theme.ellipsis())
-            )),
+            Span::styled(sign, style),
+            Span::raw(format!(" {}", truncate(&label, usize::from(pane.width).saturating_sub(3), theme.ellipsis()))),
         ]);
         draw_line(buffer, pane, y, &line);
         if is_chosen {
             style_row(buffer, pane, y, if view.focus == FocusedPane::Users { theme.selected() } else { theme.bold() });
-        } else if person.unread > 0 {
+        } else if is_unread {
             style_row(buffer, pane, y, theme.bold());
         }
     }
-    if users.is_empty() {
+    if all.is_empty() {
         for (y, row) in (1..pane.height).zip(wrap_text(
             "nobody yet: whoever registers at the tracker and comes online is shown here",
             usize::from(pane.width),
@@ -85,6 +99,22 @@ fn draw_users(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
             draw_line(buffer, pane, y, &Line::styled(row, theme.dim()));
         }
     }
+}
+
+/// Returns a room's label, without the mark in front of it.
+fn room_label(view: &FullViewModel, room: &RoomOverview) -> String {
+    let mut text = if room.unread > 0 { format!("({}) {}", room.unread, room.room) } else { room.room.to_string() };
+    let undelivered = view.chat.undelivered_count(&(&room.room).into());
+    if undelivered > 0 {
+        text.push_str(&format!(" {}{undelivered}", view.theme.mark(DeliveryMark::Waiting)));
+    }
+    if room.muted {
+        text.push_str(" muted");
+    }
+    if room.role.is_none() {
+        text.push_str(" left");
+    }
+    text
 }
 
 /// Returns a user's label; the number of unread messages is in front, where it can't be truncated.
@@ -111,15 +141,13 @@ fn user_label(view: &FullViewModel, person: &UserSummary) -> String {
 }
 
 fn draw_conversation(view: &FullViewModel, picture: &mut ScreenFrame, pane: Rect) -> Option<Position> {
-    let Some(person) = view.selected_summary() else {
+    let Some((name, remark, about)) = conversation_heading(view) else {
         draw_title(view, &mut picture.cells, pane, FocusedPane::Conversation, "nobody");
         return None;
     };
-    let word = presence_word(person.online);
     let empty = ConversationPane::default();
     let shown = view.selected_pane().unwrap_or(&empty);
-    let ignored = if person.blocked { ", ignored" } else { "" };
-    let unread = match person.unread {
+    let unread = match view.selected.as_ref().map_or(0, |with| view.chat.unread_count(with)) {
         0 => String::new(),
         // The unread messages begin before the loaded ones.
         unread if !shown.has_received(unread) => format!(", {unread} unread: PgUp"),
@@ -128,7 +156,7 @@ fn draw_conversation(view: &FullViewModel, picture: &mut ScreenFrame, pane: Rect
     };
     // The unread count stands before the part that may be truncated.
     let back = if shown.scroll_back > 0 { ", looking back" } else { "" };
-    let heading = format!("{} {word}{ignored}{unread}{back}", person.user);
+    let heading = format!("{name} {remark}{unread}{back}{about}");
     draw_title(view, &mut picture.cells, pane, FocusedPane::Conversation, &heading);
     let columns = usize::from(pane.width);
     let beside = view.popup_rows(columns);
@@ -154,6 +182,25 @@ fn draw_conversation(view: &FullViewModel, picture: &mut ScreenFrame, pane: Rect
     Some(Position::new(pane.x + column, pane.y + line_at))
 }
 
+/// Returns the name of the selected conversation, who is there, and its topic.
+fn conversation_heading(view: &FullViewModel) -> Option<(String, String, String)> {
+    let with = view.selected.as_ref()?;
+    let (remark, about) = match with {
+        ConversationName::Person(user) => {
+            let person = view.chat.summary(user)?;
+            let ignored = if person.blocked { ", ignored" } else { "" };
+            (format!("{}{ignored}", presence_word(person.online)), String::new())
+        }
+        ConversationName::Room(name) => {
+            let room = view.chat.room(name)?;
+            let topic = room.topic.as_str();
+            let about = if topic.is_empty() { String::new() } else { format!(": {}", safe_line(topic)) };
+            (if room.role.is_some() { member_counts(room) } else { "left".to_owned() }, about)
+        }
+    };
+    Some((with.to_string(), remark, about))
+}
+
 fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     let theme = view.theme;
     let listed = view.selected_pane().map(|shown| &shown.files);
@@ -168,6 +215,9 @@ fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
             draw_line(buffer, pane, y, &Line::styled(format!(" {row}"), theme.dim()));
         }
     };
+    if let Some(ConversationName::Room(room)) = &view.selected {
+        return nothing(buffer, &format!("`peer files '#{room}'` lists what its members share there"));
+    }
     let is_away = view.selected_summary().is_some_and(|person| person.online == Some(false));
     let files = match listed {
         Some(FileListState::Listed { files, .. }) => files,
@@ -261,7 +311,8 @@ fn draw_overlay(view: &FullViewModel, overlay: &ViewOverlay, picture: &mut Scree
     let most = usize::from(area.height.saturating_sub(1));
     let (heading, rows, first) = match overlay {
         ViewOverlay::Help { scroll_down: down } => {
-            let rows: Vec<TextRow> = help_lines(columns, view.theme).into_iter().map(TextRow::from).collect();
+            let rows: Vec<TextRow> =
+                help_lines(columns, view.theme, view.selected.as_ref()).into_iter().map(TextRow::from).collect();
             let first = (*down).min(rows.len().saturating_sub(most));
             ("help".to_owned(), rows, first)
         }

@@ -2,15 +2,18 @@ use std::time::Instant;
 
 use ratatui_core::layout::Size;
 use shared::peer::{ChatMessage, FileStat, MessageId};
-use shared::{ContentHash, GroupLayout, UserName};
+use shared::room::MessageHash;
+use shared::tracker::room_reply::ListedRole;
+use shared::{ContentHash, GroupLayout, RoomId, RoomName, UserName};
 
 use super::full_view_model::FullViewModel;
 use super::pane_layout::FocusedPane;
 use super::renderer::draw;
 use super::screen_painter::ScreenFrame;
-use crate::engine::chat::{MessageDirection, MessageState, StoredMessage};
+use crate::engine::chat::{ConversationName, MessageDirection, MessageState, StoredMessage};
 use crate::engine::node::UserSummary;
 use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
+use crate::engine::room_values::{RoomMemberStatus, RoomOverview, RoomPost};
 use crate::ui::line_editor::EditCommand;
 use crate::ui::theme::TerminalTheme;
 use crate::ui::view::{ViewCommand, ViewUpdate};
@@ -45,7 +48,7 @@ fn stored(seq: i64, text: &str) -> StoredMessage {
 
 fn view(columns: u16, rows: u16) -> FullViewModel {
     let people = [person("dave", false, 0), person("carol", true, 12), person("bob", true, 0)];
-    let mut view = FullViewModel::new(LOOK, &name("alice"), &people);
+    let mut view = FullViewModel::new(LOOK, &name("alice"), &people, &[]);
     view.resize(Size::new(columns, rows));
     view.start();
     view
@@ -385,4 +388,52 @@ fn a_stranger_wants_to_talk_until_there_is_an_answer() {
         view.resize(Size::new(columns, rows));
         picture(&view, columns, rows);
     }
+}
+
+fn room(name: &str, unread: usize) -> RoomOverview {
+    let me = RoomMemberStatus { user: self::name("alice"), role: ListedRole::Owner, online: true };
+    RoomOverview {
+        room: name.parse().unwrap(),
+        room_id: RoomId::from_bytes([1; 16]),
+        topic: "Fridays".parse().unwrap(),
+        role: Some(ListedRole::Owner),
+        members: vec![me],
+        waiting: 0,
+        unread,
+        muted: false,
+    }
+}
+
+fn post(byte: u8, late: bool) -> ViewUpdate {
+    ViewUpdate::Event(NodeEvent::RoomMessage(RoomPost {
+        room: "lab".parse().unwrap(),
+        room_id: RoomId::from_bytes([1; 16]),
+        from: name("bob"),
+        id: MessageHash::from_bytes([byte; 32]),
+        seq: byte.into(),
+        ts: 0,
+        at: 0,
+        text: "hello lab".into(),
+        late,
+        mentions_me: false,
+    }))
+}
+
+#[test]
+fn rooms_are_among_the_people_and_late_messages_in_their_place() {
+    let people = [person("bob", true, 0)];
+    let mut view = FullViewModel::new(LOOK, &name("alice"), &people, &[room("lab", 0), room("office", 4)]);
+    view.resize(Size::new(80, 12));
+    let lab = ConversationName::from("lab".parse::<RoomName>().unwrap());
+    let load = ViewCommand::LoadHistory { with: lab.clone(), before: None, age: None, limit: 100 };
+    assert_eq!(view.start(), [load.clone()]);
+    let rows = picture(&view, 80, 12);
+    assert!(rows[1].starts_with(">#") && rows[1].contains("lab"), "{rows:#?}");
+    assert!(rows[2].starts_with(" # (4) office") && rows[3].contains("● bob"), "{rows:#?}");
+    assert!(rows[0].contains("#lab 1 of 1 online: Fridays"), "{rows:#?}");
+    tell(&mut view, &ViewUpdate::History { with: lab.clone(), before: None, messages: Vec::new() });
+    assert_eq!(tell(&mut view, &post(1, false)), []);
+    assert!(picture(&view, 80, 12).iter().any(|row| row.contains("bob: hello lab")));
+    // The history knows where it belongs.
+    assert_eq!(tell(&mut view, &post(2, true)), [load]);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use shared::peer::{ChatMessage, MessageId};
+use shared::peer::{FileOffer, MessageId};
 
 use crate::ui::message_entry::MessageEntry;
 use crate::ui::theme::DeliveryMark;
@@ -10,14 +10,14 @@ use crate::ui::theme::DeliveryMark;
 /// Messages and delivery states that arrived during a catch-up; they are shown after it.
 #[derive(Debug, Default)]
 pub(super) struct CatchUpBuffer {
-    queued: Vec<(MessageEntry, ChatMessage)>,
+    queued: Vec<(MessageEntry, Option<FileOffer>)>,
     /// Delivery states that may be newer than the loaded messages'.
     marks: HashMap<MessageId, DeliveryMark>,
 }
 
 impl CatchUpBuffer {
-    pub(super) fn push(&mut self, entry: MessageEntry, message: &ChatMessage) {
-        self.queued.push((entry, message.clone()));
+    pub(super) fn push(&mut self, entry: MessageEntry, offer: Option<&FileOffer>) {
+        self.queued.push((entry, offer.cloned()));
     }
 
     pub(super) fn set_mark(&mut self, id: MessageId, mark: DeliveryMark) {
@@ -33,10 +33,10 @@ impl CatchUpBuffer {
     }
 
     /// Returns the held entries after `last`, in order.
-    pub(super) fn into_entries_after(mut self, last: i64) -> Vec<(MessageEntry, ChatMessage)> {
+    pub(super) fn into_entries_after(mut self, last: i64) -> Vec<(MessageEntry, Option<FileOffer>)> {
         let mut held = std::mem::take(&mut self.queued);
         held.retain(|(entry, _)| entry.seq > last);
         held.sort_by_key(|(entry, _)| entry.seq);
-        held.into_iter().map(|(entry, message)| (self.with_latest_mark(entry), message)).collect()
+        held.into_iter().map(|(entry, offer)| (self.with_latest_mark(entry), offer)).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 mod message_updates;
 mod query_results;
+mod room_updates;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ use super::status_line::status_line;
 use crate::engine::chat::{ConversationName, MessageDirection, StoredMessage};
 use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
-use crate::ui::chat_model::{ChatModel, is_undelivered};
+use crate::engine::room_values::{RoomNews, RoomNewsKind, RoomOverview};
+use crate::ui::chat_model::ChatModel;
 use crate::ui::composer::{ComposerAction, DraftLine, MessageComposer};
 use crate::ui::conversation_item::{ConversationItem, rule_row};
 use crate::ui::event_text::{event_line, request_note};
@@ -77,7 +79,10 @@ struct PendingListings {
 struct MarkedMessage {
     /// `None` before the message is printed.
     row: Option<ScrollbackRowId>,
+    seq: i64,
     ts: i64,
+    /// The cells of its mark on a wide screen.
+    cells: usize,
 }
 
 /// An entry for the scrollback, or a change to one that is there.
@@ -91,23 +96,26 @@ pub(in crate::ui) enum ScrollbackItem {
         mark: DeliveryMark,
         row: Option<ScrollbackRowId>,
         ts: i64,
+        /// The cells of the mark on a wide screen.
+        cells: usize,
     },
 }
 
 impl LineViewModel {
-    /// Creates the model from the node's user list and the latest stored messages (`before`). `unread_from` is the
-    /// sequence number of the first unread message.
+    /// Creates the model from the node's lists of users and rooms, and the latest stored messages (`before`).
+    /// `unread_from` is the sequence number of the first unread message.
     pub fn new(
         theme: TerminalTheme,
+        me: &UserName,
         with: &ConversationName,
-        people: &[UserSummary],
+        (people, rooms): (&[UserSummary], &[RoomOverview]),
         before: &[StoredMessage],
         unread_from: Option<i64>,
     ) -> Self {
         let mut view = Self {
             theme,
             with: with.clone(),
-            chat: ChatModel::new(MAX_USERS_POLL_INTERVAL),
+            chat: ChatModel::new(me, MAX_USERS_POLL_INTERVAL),
             marked_messages: HashMap::new(),
             pending_items: Vec::new(),
             day: String::new(),
@@ -118,11 +126,13 @@ impl LineViewModel {
             catch_up: None,
             account: AccountState::Unknown,
         };
-        let unread = people.iter().find(|person| *with == person.user).map_or(0, |person| person.unread);
+        view.chat.update_rooms(rooms);
+        view.chat.update_users(people, with.person());
+        let unread = view.chat.unread_count(with);
         let is_theirs = |stored: &&StoredMessage| stored.direction == MessageDirection::In;
         view.first_seq = before.first().map(|stored| stored.seq);
         for stored in before {
-            let entry = MessageEntry::from_stored(stored);
+            let entry = view.chat.entry(stored);
             if unread_from == Some(stored.seq) {
                 view.start_day(&entry);
                 view.add_rule(format!("{unread} new"));
@@ -132,12 +142,18 @@ impl LineViewModel {
         }
         // After the shown messages, which the node's counts include.
         view.chat.update_users(people, with.person());
-        view.add_note(format!("talking to {with}; /help shows what there is, Ctrl-D leaves"));
+        view.chat.update_rooms(rooms);
+        match with {
+            ConversationName::Person(_) => {
+                view.add_note(format!("talking to {with}; /help shows what there is, Ctrl-D leaves"));
+            }
+            ConversationName::Room(room) => view.introduce_room(room),
+        }
         if let Some(person) = view.person().filter(|person| person.request) {
             let note = request_note(&person.user);
             view.add_note(note);
         }
-        view.first_unseen = unread_from.filter(|unread| view.first_seq.is_some_and(|first| *unread < first));
+        view.first_unseen = unread_from.filter(|unread| before.iter().all(|stored| stored.seq != *unread));
         if view.first_unseen.is_some() {
             let left = unread.saturating_sub(before.iter().filter(is_theirs).count());
             view.add_note(format!(
@@ -210,6 +226,8 @@ impl LineViewModel {
                 return vec![wish];
             }
             ComposerAction::Help => self.show_help(),
+            ComposerAction::Members => self.show_members(),
+            ComposerAction::Topic => self.show_topic(),
             ComposerAction::LookBack(back) => return self.request_history(back),
             ComposerAction::Problem(what) => self.add_problem(what),
             ComposerAction::Unhandled => match press {
@@ -236,6 +254,7 @@ impl LineViewModel {
                 }
                 return self.request_account();
             }
+            ViewUpdate::Rooms(rooms) => self.chat.update_rooms(rooms),
             ViewUpdate::Account { user: of, exists, similar: like } if self.with == *of => {
                 self.show_account(*exists, like);
             }
@@ -254,7 +273,7 @@ impl LineViewModel {
             ViewUpdate::Tick => {
                 self.chat.expire(now);
                 // With growing pauses, while the presence is unknown.
-                return if self.online().is_none() {
+                return if self.with.person().is_some() && self.online().is_none() {
                     self.chat.poll_users(now).into_iter().collect()
                 } else {
                     Vec::new()
@@ -307,14 +326,21 @@ impl LineViewModel {
         let is_news = self.chat.handle_event(event, now);
         match event {
             NodeEvent::Received { from, message, seq, at } if is_here(from) => {
-                return self.receive_message(MessageEntry::from_received(from, message, *seq, *at), message);
+                return self
+                    .receive_message(MessageEntry::from_received(from, message, *seq, *at), message.offer.as_ref());
             }
             NodeEvent::MessageQueued { to, message, seq } if is_here(to) => {
-                return self.receive_message(MessageEntry::from_sent(message, *seq), message);
+                return self.receive_message(MessageEntry::from_sent(message, *seq), None);
             }
             NodeEvent::MessageStateChanged { to, id, state, why, .. } if is_here(to) => {
                 self.show_mark(*id, delivery_mark(*state), why.as_deref());
             }
+            NodeEvent::RoomMessage(post) if self.with == post.room => {
+                let others = self.chat.other_member_count(&post.room);
+                return self.receive_message(MessageEntry::from_post(post, self.chat.me(), others), None);
+            }
+            NodeEvent::Room(news) if self.with == news.room => self.show_room_news(news),
+            NodeEvent::Room(RoomNews { kind: RoomNewsKind::Invited, .. }) => self.show_event(event),
             NodeEvent::Read { with } if *with == self.with => self.first_unseen = None,
             NodeEvent::ContactRequest { from } if is_news && is_here(from) => self.add_note(request_note(from)),
             // The status line shows that a user is offline, but a changed key needs its instructions printed.
@@ -334,7 +360,9 @@ impl LineViewModel {
             | NodeEvent::Notice(_) => self.show_event(event),
             _ => {}
         }
-        Vec::new()
+        // The members of the room that is shown have to be known.
+        let is_room = self.with.room().is_some();
+        self.chat.request_unlisted().filter(|_| is_room).into_iter().collect()
     }
 
     fn start_day(&mut self, entry: &MessageEntry) {
@@ -348,8 +376,9 @@ impl LineViewModel {
     fn show_entry(&mut self, entry: MessageEntry) {
         self.start_day(&entry);
         self.chat.track(&self.with, &entry);
-        if is_undelivered(entry.mark) {
-            self.marked_messages.insert(entry.id, MarkedMessage { row: None, ts: entry.at });
+        if !entry.mark.is_settled() {
+            let (seq, ts, cells) = (entry.seq, entry.at, entry.room.map_or(1, |room| room.mark_cells));
+            self.marked_messages.insert(entry.id, MarkedMessage { row: None, seq, ts, cells });
         }
         self.last_seq = self.last_seq.max(entry.seq);
         self.first_seq.get_or_insert(entry.seq);

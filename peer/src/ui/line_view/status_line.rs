@@ -5,7 +5,8 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::engine::chat::ConversationName;
 use crate::engine::node::UserSummary;
-use crate::ui::chat_model::ChatModel;
+use crate::engine::room_values::RoomOverview;
+use crate::ui::chat_model::{ChatModel, member_counts};
 use crate::ui::human_format::presence_word;
 use crate::ui::text_wrap::truncate;
 use crate::ui::theme::{DeliveryMark, TerminalTheme};
@@ -23,18 +24,20 @@ pub(super) fn status_line(
     let person = with.person().and_then(|user| chat.summary(user));
     let online = person.and_then(|person| person.online);
     let has = |flag: fn(&UserSummary) -> bool| person.is_some_and(flag);
-    let (sign, word) = match online {
-        Some(is_online) => (theme.presence(is_online), presence_word(online)),
-        None if is_unknown_user => (theme.presence(false), "unknown user"),
-        None => ("?", presence_word(None)),
+    let room = with.room().and_then(|room| chat.room(room));
+    let (sign, style, name) = match (with, online) {
+        (ConversationName::Room(_), _) => ("#", theme.dim(), room_label(with, room, columns)),
+        (ConversationName::Person(_), Some(is_online)) => {
+            let style = if is_online { theme.good() } else { theme.dim() };
+            (theme.presence(is_online), style, user_label(with, presence_word(online), columns))
+        }
+        (ConversationName::Person(_), None) if is_unknown_user => {
+            (theme.presence(false), theme.dim(), user_label(with, "unknown user", columns))
+        }
+        (ConversationName::Person(_), None) => ("?", theme.dim(), user_label(with, presence_word(None), columns)),
     };
-    let style = if online == Some(true) { theme.good() } else { theme.dim() };
     let mut spans = vec![Span::styled(sign, style)];
-    let mut parts = vec![if is_wide || with.to_string().len() + 10 <= columns {
-        format!("{with} {word}")
-    } else {
-        with.to_string()
-    }];
+    let mut parts = vec![name];
     if has(|person| person.frozen) {
         parts.push("key changed".to_owned());
     }
@@ -52,12 +55,19 @@ pub(super) fn status_line(
     if with.person().is_some_and(|user| chat.is_typing(user)) {
         parts.push(if is_wide { format!("typing{}", theme.mark(DeliveryMark::Waiting)) } else { "typing".to_owned() });
     }
-    let mut others: Vec<&UserSummary> =
-        chat.users().iter().filter(|person| person.unread > 0 && *with != person.user).collect();
+    if room.is_some_and(|room| room.muted) {
+        parts.push("muted".to_owned());
+    }
+    let people = chat.users().iter().filter(|person| *with != person.user).map(|person| {
+        let UserSummary { user, unread, .. } = person;
+        (user.to_string(), *unread)
+    });
+    let rooms = chat.rooms().iter().filter(|room| *with != room.room && !room.muted);
+    let rooms = rooms.map(|room| (format!("#{}", room.room), room.unread));
+    let mut others: Vec<(String, usize)> = people.chain(rooms).filter(|(_, unread)| *unread > 0).collect();
     if !others.is_empty() {
-        others.sort_by_key(|person| &person.user);
-        let others: Vec<String> =
-            others.iter().map(|UserSummary { user, unread, .. }| format!("{user} {unread}")).collect();
+        others.sort();
+        let others: Vec<String> = others.iter().map(|(name, unread)| format!("{name} {unread}")).collect();
         parts.push(if is_wide { format!("{} unread", others.join(", ")) } else { others.join(", ") });
     }
     let running = chat.transfers.running_count();
@@ -76,11 +86,27 @@ pub(super) fn status_line(
     }
     let text = truncate(&text, room, theme.ellipsis());
     let free = room.saturating_sub(text.width());
-    spans.push(Span::styled(format!(" {text}"), theme.dim()));
+    let gap = if with.room().is_some() { "" } else { " " };
+    spans.push(Span::styled(format!("{gap}{text}"), theme.dim()));
     if free >= 10 {
         spans.push(Span::styled(format!("{:>free$}", "/help"), theme.dim()));
     }
     Line::from(spans)
+}
+
+fn user_label(with: &ConversationName, word: &str, columns: usize) -> String {
+    let name = with.to_string();
+    if columns >= 40 || name.len() + 10 <= columns { format!("{name} {word}") } else { name }
+}
+
+/// Returns the room's name without its mark, which stands in front of it.
+fn room_label(with: &ConversationName, room: Option<&RoomOverview>, columns: usize) -> String {
+    let name = with.room().map_or_else(String::new, ToString::to_string);
+    match room {
+        Some(room) if room.role.is_none() => format!("{name} left"),
+        Some(room) if columns >= 40 || name.len() + 16 <= columns => format!("{name} {}", member_counts(room)),
+        _ => name,
+    }
 }
 
 /// Returns one line about a user, for `/who`.

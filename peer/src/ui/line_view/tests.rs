@@ -1,12 +1,16 @@
 use std::time::{Duration, Instant};
 
-use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
+use shared::room::MessageHash;
+use shared::tracker::room_reply::ListedRole;
+use shared::tracker::room_request::RequestedChange;
+use shared::{RoomId, RoomName, UserName};
 
 use super::line_view_model::{LineViewModel, ScrollbackItem};
 use crate::engine::chat::{ConversationName, MessageDirection, MessageState, StoredMessage};
 use crate::engine::node::UserSummary;
 use crate::engine::node_event::NodeEvent;
+use crate::engine::room_values::{RoomMemberStatus, RoomNews, RoomNewsKind, RoomOverview, RoomPost};
 use crate::ui::line_editor::EditCommand;
 use crate::ui::theme::{DeliveryMark, TerminalTheme};
 use crate::ui::view::{MAX_CATCH_UP_MESSAGES, ViewCommand, ViewUpdate};
@@ -16,6 +20,10 @@ const LOOK: TerminalTheme = TerminalTheme { color: false, unicode: true };
 
 fn bob() -> UserName {
     "bob".parse().unwrap()
+}
+
+fn alice() -> UserName {
+    "alice".parse().unwrap()
 }
 
 fn with_bob() -> ConversationName {
@@ -66,7 +74,7 @@ fn below(view: &LineViewModel, columns: usize) -> Vec<String> {
 }
 
 fn begun() -> LineViewModel {
-    let mut view = LineViewModel::new(LOOK, &with_bob(), &[], &[], None);
+    let mut view = LineViewModel::new(LOOK, &alice(), &with_bob(), (&[], &[]), &[], None);
     view.take_items();
     view
 }
@@ -88,7 +96,7 @@ fn a_mark_changes_before_and_after_it_is_drawn() {
 fn the_list_of_users_corrects_the_number_of_queued_messages() {
     let before = [stored(1, MessageDirection::Out, MessageState::Waiting)];
     let people = |waiting| vec![UserSummary { waiting, ..person(0) }];
-    let mut view = LineViewModel::new(LOOK, &with_bob(), &people(3), &before, None);
+    let mut view = LineViewModel::new(LOOK, &alice(), &with_bob(), (&people(3), &[]), &before, None);
     assert_eq!(view.chat.undelivered_count(&with_bob()), 3);
     // Two older ones were delivered while events were missed.
     tell(&mut view, &ViewUpdate::Event(NodeEvent::EventsMissed { count: 2 }));
@@ -247,7 +255,7 @@ fn caught_up(view: &mut LineViewModel) -> Vec<ViewCommand> {
 #[test]
 fn what_is_new_is_told_from_what_was_read() {
     let before: Vec<StoredMessage> = (1..=4).map(|seq| theirs(seq, &format!("message {seq}"))).collect();
-    let mut view = LineViewModel::new(LOOK, &with_bob(), &[person(2)], &before, Some(3));
+    let mut view = LineViewModel::new(LOOK, &alice(), &with_bob(), (&[person(2)], &[]), &before, Some(3));
     let rows = above(&mut view, 60);
     assert!(rows[2].ends_with("message 2") && rows[3] == "── 2 new ──" && rows[4].ends_with("message 3"), "{rows:?}");
     assert_eq!(caught_up(&mut view), [ViewCommand::MarkRead { with: with_bob(), up_to: 4 }]);
@@ -256,7 +264,7 @@ fn what_is_new_is_told_from_what_was_read() {
 #[test]
 fn what_was_not_shown_is_not_read() {
     let before: Vec<StoredMessage> = (103..=104).map(|seq| theirs(seq, "so on")).collect();
-    let mut view = LineViewModel::new(LOOK, &with_bob(), &[person(4)], &before, Some(101));
+    let mut view = LineViewModel::new(LOOK, &alice(), &with_bob(), (&[person(4)], &[]), &before, Some(101));
     let rows = above(&mut view, 90).join("\n");
     assert!(rows.contains("4 unread, 2 of them not shown: /history goes back to them, or `peer inbox`"), "{rows}");
     assert_eq!(caught_up(&mut view), []);
@@ -276,7 +284,8 @@ fn what_was_not_shown_is_not_read() {
 
 #[test]
 fn what_was_read_elsewhere_needs_no_looking_back() {
-    let mut view = LineViewModel::new(LOOK, &with_bob(), &[person(4)], &[theirs(104, "so on")], Some(101));
+    let mut view =
+        LineViewModel::new(LOOK, &alice(), &with_bob(), (&[person(4)], &[]), &[theirs(104, "so on")], Some(101));
     assert_eq!(caught_up(&mut view), []);
     tell(&mut view, &ViewUpdate::Event(NodeEvent::Read { with: with_bob() }));
     assert_eq!(tell(&mut view, &received("bob", 105, "hi")), [ViewCommand::MarkRead { with: with_bob(), up_to: 105 }]);
@@ -326,8 +335,14 @@ fn of_what_was_found_the_last_are_shown_and_the_rest_counted() {
 #[test]
 fn a_stranger_wants_to_talk_until_there_is_an_answer() {
     let stranger = UserSummary { request: true, ..person(1) };
-    let mut view =
-        LineViewModel::new(LOOK, &with_bob(), std::slice::from_ref(&stranger), &[theirs(1, "psst")], Some(1));
+    let mut view = LineViewModel::new(
+        LOOK,
+        &alice(),
+        &with_bob(),
+        (std::slice::from_ref(&stranger), &[]),
+        &[theirs(1, "psst")],
+        Some(1),
+    );
     let note = "bob wants to talk: /accept, /ignore";
     assert_eq!(above(&mut view, 60).iter().filter(|row| row.contains(note)).count(), 1);
     assert!(below(&view, 80).concat().contains("wants to talk: /accept, /ignore"));
@@ -346,4 +361,103 @@ fn a_stranger_wants_to_talk_until_there_is_an_answer() {
     assert_eq!(above(&mut view, 60).iter().filter(|row| row.contains(note)).count(), 1, "it is said once");
     tell(&mut view, &said(10, "hello"));
     assert!(!below(&view, 80).concat().contains("wants to talk"));
+}
+
+fn lab() -> RoomName {
+    "lab".parse().unwrap()
+}
+
+fn overview() -> RoomOverview {
+    let member = |user: &str, role, online| RoomMemberStatus { user: user.parse().unwrap(), role, online };
+    RoomOverview {
+        room: lab(),
+        room_id: RoomId::from_bytes([1; 16]),
+        topic: "Fridays at ten".parse().unwrap(),
+        role: Some(ListedRole::Owner),
+        members: vec![
+            member("alice", ListedRole::Owner, true),
+            member("bob", ListedRole::Member, true),
+            member("carol", ListedRole::Moderator, false),
+        ],
+        waiting: 0,
+        unread: 0,
+        muted: false,
+    }
+}
+
+fn post(from: &str, byte: u8, text: &str) -> RoomPost {
+    RoomPost {
+        room: lab(),
+        room_id: RoomId::from_bytes([1; 16]),
+        from: from.parse().unwrap(),
+        id: MessageHash::from_bytes([byte; 32]),
+        seq: byte.into(),
+        ts: 0,
+        at: 0,
+        text: text.into(),
+        late: false,
+        mentions_me: false,
+    }
+}
+
+fn news(kind: RoomNewsKind) -> ViewUpdate {
+    ViewUpdate::Event(NodeEvent::Room(RoomNews { room: lab(), room_id: RoomId::from_bytes([1; 16]), kind }))
+}
+
+fn in_lab() -> LineViewModel {
+    let mut view = LineViewModel::new(LOOK, &alice(), &lab().into(), (&[], &[overview()]), &[], None);
+    let rows = above(&mut view, 60);
+    assert_eq!(rows, ["  #lab, 2 of 3 online: Fridays at ten; /help shows what ", "  there is, Ctrl-D leaves"]);
+    tell(&mut view, &ViewUpdate::CaughtUp { with: lab().into(), messages: Vec::new() });
+    view
+}
+
+#[test]
+fn a_room_s_messages_have_authors_and_counts() {
+    let mut view = in_lab();
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::RoomMessage(post("alice", 1, "one"))));
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::RoomMessage(post("alice", 2, "two"))));
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::RoomMessage(post("bob", 3, "hi"))));
+    let called = RoomPost { late: true, mentions_me: true, ..post("carol", 4, "@alice?") };
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::RoomMessage(called)));
+    let rows = above(&mut view, 60);
+    let ends = ["you: one", "you: two", "bob: hi", "late, carol: @alice?"];
+    assert!(rows[1..].iter().zip(ends).all(|(row, end)| row.ends_with(end)), "{rows:?}");
+    assert!(rows[1].starts_with("…   ") && rows[3].starts_with("    ") && rows[4].starts_with("@   "), "{rows:?}");
+    // A member who has the second has the first.
+    tell(&mut view, &news(RoomNewsKind::Delivered { id: MessageHash::from_bytes([2; 32]), count: 1, of: 2 }));
+    let partly = DeliveryMark::Partly { count: 1, of: 2 };
+    let is_partly =
+        |item: &ScrollbackItem| matches!(item, ScrollbackItem::Mark { mark, cells: 3, .. } if *mark == partly);
+    let items = view.take_items();
+    assert!(items.len() == 2 && items.iter().all(is_partly), "{items:?}");
+    tell(&mut view, &news(RoomNewsKind::Delivered { id: MessageHash::from_bytes([2; 32]), count: 2, of: 2 }));
+    assert!(matches!(view.take_items()[..], [ScrollbackItem::Mark { mark: DeliveryMark::Stored, .. }, _]));
+    tell(&mut view, &news(RoomNewsKind::Delivered { id: MessageHash::from_bytes([1; 32]), count: 2, of: 2 }));
+    assert!(view.take_items().is_empty());
+}
+
+#[test]
+fn a_room_tells_of_its_members_in_one_line_each() {
+    let mut view = in_lab();
+    let dave: UserName = "dave".parse().unwrap();
+    tell(&mut view, &news(RoomNewsKind::Joined { user: dave.clone() }));
+    assert_eq!(above(&mut view, 60), ["  dave joined"]);
+    assert!(below(&view, 60)[1].starts_with("#lab 2 of 4 online"), "{:?}", below(&view, 60));
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::Presence { user: dave, online: true }));
+    assert!(below(&view, 60)[1].starts_with("#lab 3 of 4 online"), "{:?}", below(&view, 60));
+    let mut typed = |text: &str| {
+        view.handle_input(&InputAction::Edit(EditCommand::Insert(text.to_owned())), Instant::now());
+        let wishes = view.handle_input(&InputAction::Submit, Instant::now());
+        (wishes, above(&mut view, 60))
+    };
+    let members = ["  ● alice owner (you)", "  ● bob", "  ○ carol moderator", "  ● dave"].map(str::to_owned);
+    assert_eq!(typed("/members"), (Vec::new(), members.to_vec()));
+    let kick = RequestedChange::Kick { user: bob(), cut: None };
+    assert_eq!(typed("/kick bob").0, [ViewCommand::ChangeRoom { room: lab(), change: kick }]);
+    assert_eq!(typed("/leave").0, [ViewCommand::LeaveRoom { room: lab() }]);
+    assert_eq!(typed("/mute").0, [ViewCommand::MuteRoom { room: lab(), muted: true }]);
+    assert_eq!(typed("/topic").1, ["  Fridays at ten"]);
+    assert!(typed("/offer x").1[0].contains("with one person"));
+    assert_eq!(typed("hi").0, [ViewCommand::Send { to: lab().into(), text: "hi".to_owned() }]);
 }

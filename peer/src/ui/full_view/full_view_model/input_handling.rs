@@ -85,6 +85,8 @@ impl FullViewModel {
                 }
                 // Pages are loaded while scrolling, so the range of `/history` doesn't matter here.
                 ComposerAction::LookBack(_) => self.pane_mut(&with).scroll_back += page,
+                ComposerAction::Members => self.show_members(),
+                ComposerAction::Topic => self.show_topic(),
                 ComposerAction::Help => return Some(self.open_overlay(ViewOverlay::Help { scroll_down: 0 })),
                 ComposerAction::Problem(what) => self.pane_mut(&with).add_problem(&what),
                 ComposerAction::Unhandled => return None,

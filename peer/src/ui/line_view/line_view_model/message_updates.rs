@@ -1,10 +1,10 @@
 //! Arriving messages, missed messages and delivery states, for the line view. Pure.
 
-use shared::peer::{ChatMessage, MessageId};
+use shared::peer::{FileOffer, MessageId};
 
 use super::{LineViewModel, MarkedMessage, ScrollbackItem};
 use crate::engine::chat::StoredMessage;
-use crate::ui::chat_model::{Conversation, is_undelivered};
+use crate::ui::chat_model::Conversation;
 use crate::ui::conversation_item::ConversationItem;
 use crate::ui::message_entry::MessageEntry;
 use crate::ui::theme::DeliveryMark;
@@ -12,9 +12,9 @@ use crate::ui::view::{MAX_CATCH_UP_MESSAGES, ViewCommand};
 
 impl LineViewModel {
     /// Shows a new message, or holds it while missed messages are being loaded.
-    pub(super) fn receive_message(&mut self, entry: MessageEntry, message: &ChatMessage) -> Vec<ViewCommand> {
+    pub(super) fn receive_message(&mut self, entry: MessageEntry, offer: Option<&FileOffer>) -> Vec<ViewCommand> {
         if let Some(late) = &mut self.catch_up {
-            late.push(entry, message);
+            late.push(entry, offer);
             return Vec::new();
         }
         // A message can arrive as an event after a catch-up has shown it.
@@ -22,14 +22,14 @@ impl LineViewModel {
             return Vec::new();
         }
         let is_theirs = !entry.is_mine();
-        self.show_message(entry, message);
+        self.show_message(entry, offer);
         if is_theirs { self.mark_read() } else { Vec::new() }
     }
 
-    pub(super) fn show_message(&mut self, entry: MessageEntry, message: &ChatMessage) {
+    pub(super) fn show_message(&mut self, entry: MessageEntry, offer: Option<&FileOffer>) {
         let is_theirs = !entry.is_mine();
         self.show_entry(entry);
-        if let Some(offer) = message.offer.as_ref().filter(|_| is_theirs) {
+        if let Some(offer) = offer.filter(|_| is_theirs) {
             self.show_offer(offer.name.as_str(), offer.size);
         }
     }
@@ -57,22 +57,28 @@ impl LineViewModel {
     pub(super) fn handle_catch_up(&mut self, messages: &[StoredMessage]) -> Vec<ViewCommand> {
         // Overlapping requests: the first answer was complete, the second finds no buffer.
         let Some(late) = self.catch_up.take() else { return Vec::new() };
+        // In a room's order, one that arrived early may follow one that arrived later.
+        let shown_up_to = self.last_seq;
         for stored in messages {
-            let entry = late.with_latest_mark(MessageEntry::from_stored(stored));
-            if entry.seq > self.last_seq {
-                self.show_message(entry, &stored.message);
+            let mut entry = late.with_latest_mark(self.chat.entry(stored));
+            if entry.seq > shown_up_to {
+                if let (Some(details), Some(room)) = (&mut entry.room, &stored.room) {
+                    details.is_late = room.is_late;
+                }
+                self.show_message(entry, stored.message.offer.as_ref());
             } else if self.marked_messages.contains_key(&entry.id) {
                 self.chat.settle(&self.with, entry.id, entry.mark);
                 self.show_mark(entry.id, entry.mark, None);
             }
         }
         // A full page: there may be more. New events stay held until the last page has come.
-        if let (true, Some(last)) = (messages.len() >= MAX_CATCH_UP_MESSAGES, messages.last()) {
+        let last = messages.iter().map(|stored| stored.seq).max();
+        if let (true, Some(after)) = (messages.len() >= MAX_CATCH_UP_MESSAGES, last) {
             self.catch_up = Some(late);
-            return vec![ViewCommand::CatchUp { with: self.with.clone(), after: last.seq }];
+            return vec![ViewCommand::CatchUp { with: self.with.clone(), after }];
         }
-        for (entry, message) in late.into_entries_after(self.last_seq) {
-            self.show_message(entry, &message);
+        for (entry, offer) in late.into_entries_after(self.last_seq) {
+            self.show_message(entry, offer.as_ref());
         }
         self.mark_read()
     }
@@ -83,17 +89,17 @@ impl LineViewModel {
         if let Some(late) = &mut self.catch_up {
             late.set_mark(id, mark);
         }
-        if let Some(MarkedMessage { row, ts }) = self.marked_messages.get(&id).copied() {
+        if let Some(MarkedMessage { row, ts, cells, .. }) = self.marked_messages.get(&id).copied() {
             let pending = self.pending_items.iter_mut().find_map(|item| match item {
                 ScrollbackItem::Item(ConversationItem::Entry(entry)) if entry.id == id => Some(entry),
                 _ => None,
             });
             match pending {
                 Some(entry) => entry.mark = mark,
-                None => self.pending_items.push(ScrollbackItem::Mark { mark, row, ts }),
+                None => self.pending_items.push(ScrollbackItem::Mark { mark, row, ts, cells }),
             }
         }
-        if !is_undelivered(mark) {
+        if mark.is_settled() {
             self.marked_messages.remove(&id);
         }
         if mark == DeliveryMark::Failed {

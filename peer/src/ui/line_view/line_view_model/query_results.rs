@@ -5,14 +5,12 @@ use shared::names::name_encoding::display_name;
 use shared::safe_text::safe_line;
 
 use super::{AccountState, LineViewModel, ScrollbackItem};
-use crate::engine::chat::StoredMessage;
+use crate::engine::chat::{ConversationName, MessageDirection, StoredMessage};
 use crate::engine::node::UserSummary;
 use crate::ui::conversation_item::ConversationItem;
 use crate::ui::human_format::format_size;
 use crate::ui::line_view::status_line;
-use crate::ui::message_entry::MessageEntry;
-use crate::ui::slash_command::{HistoryRange, MAX_MESSAGES_BACK, SLASH_COMMANDS};
-use crate::ui::theme::DeliveryMark;
+use crate::ui::slash_command::{HistoryRange, MAX_MESSAGES_BACK, slash_commands};
 use crate::ui::view::{MAX_SEARCH_RESULTS, ViewCommand};
 
 /// Files printed per list.
@@ -27,9 +25,7 @@ impl LineViewModel {
     }
 
     pub(super) fn show_stored_offer(&mut self, stored: &StoredMessage) {
-        if let Some(offer) =
-            stored.message.offer.as_ref().filter(|_| MessageEntry::from_stored(stored).mark == DeliveryMark::NotOurs)
-        {
+        if let Some(offer) = stored.message.offer.as_ref().filter(|_| stored.direction == MessageDirection::In) {
             self.show_offer(offer.name.as_str(), offer.size);
         }
     }
@@ -67,7 +63,10 @@ impl LineViewModel {
         let left = messages.len().saturating_sub(MAX_FOUND_SHOWN);
         if left > 0 {
             let most = if messages.len() >= MAX_SEARCH_RESULTS { "at least " } else { "" };
-            let with = &self.with;
+            let with = match &self.with {
+                ConversationName::Person(user) => user.to_string(),
+                ConversationName::Room(room) => format!("'#{room}'"),
+            };
             self.add_note(format!("{most}{left} more before these: `peer history {with} --search WORDS`"));
         }
         self.show_past(&messages[left..]);
@@ -109,7 +108,7 @@ impl LineViewModel {
             () => "; /history goes further back",
         };
         self.add_note(format!("{count}{further}"));
-        if is_all || self.first_unseen.is_some_and(|unseen| self.first_seq.is_some_and(|first| first <= unseen)) {
+        if is_all || self.first_unseen.is_some_and(|unseen| messages.iter().any(|stored| stored.seq == unseen)) {
             self.first_unseen = None;
         }
         self.mark_read()
@@ -143,7 +142,7 @@ impl LineViewModel {
     fn show_past(&mut self, messages: &[StoredMessage]) {
         let mut day = String::new();
         for stored in messages {
-            let entry = MessageEntry::from_stored(stored);
+            let entry = self.chat.entry(stored);
             if entry.day() != day {
                 day = entry.day();
                 self.add_rule(day.clone());
@@ -153,8 +152,10 @@ impl LineViewModel {
     }
 
     pub(super) fn show_help(&mut self) {
-        let commands =
-            SLASH_COMMANDS.map(|(name, argument, what)| format!("{:<16} {what}", format!("{name} {argument}")));
+        let commands: Vec<String> = slash_commands(&self.with)
+            .iter()
+            .map(|(name, argument, what)| format!("{:<16} {what}", format!("{name} {argument}")))
+            .collect();
         self.add_note(format!(
             "{}\n{:<16} a line that begins with /\nTab completes; Ctrl-A E W U K Y, Alt-B F D edit; Up and Down go back; \
              Ctrl-C clears the line, and leaves when it is empty; Ctrl-Z goes to the shell, Ctrl-D leaves",

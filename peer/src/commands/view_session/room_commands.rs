@@ -1,0 +1,119 @@
+//! What a view's user does in rooms: messages through the node, changes through the tracker.
+
+use shared::tracker::room_request::{RequestedChange, RoomCut};
+use shared::{RoomName, UserName};
+
+use super::ViewSession;
+use super::background_jobs::JobOutcome;
+use crate::engine::node::NodeApi;
+use crate::engine::room_actions::{RoomDeparture, change_room, find_own_room, leave_room};
+use crate::engine::{Error, LocalUser, chat, run_blocking};
+use crate::ui::{TerminalView, ViewUpdate};
+
+impl<V: TerminalView> ViewSession<'_, V> {
+    /// Sends a text to a room, or keeps it until there is a node.
+    pub(super) fn submit_post(&mut self, room: RoomName, text: &str) -> Result<(), Error> {
+        // A message of a room is signed, which only a node does; the texts are the same.
+        if let Err(error) = chat::compose(text) {
+            return self.show_problem(format!("not sent: {error}"));
+        }
+        self.unsent_posts.push_back((room, text.to_owned()));
+        self.send_posts();
+        Ok(())
+    }
+
+    /// Hands the messages that wait for a node to it, in their order.
+    pub(super) fn send_posts(&mut self) {
+        while self.connection.is_connected()
+            && let Some((room, text)) = self.unsent_posts.pop_front()
+        {
+            self.unanswered_posts += 1;
+            // Tasks of this runtime begin in the order of their spawning, and with it messages are stored in order.
+            self.ask(|node| async move {
+                let failure = node.write_in_room(&room, &text, false).await.err();
+                Ok(JobOutcome::PostSubmitted { failure })
+            });
+        }
+    }
+
+    pub(super) fn handle_post_submitted(&mut self, failure: Option<Error>) -> Result<(), Error> {
+        self.unanswered_posts = self.unanswered_posts.saturating_sub(1);
+        match failure {
+            Some(error @ Error::NodeGone { .. }) => {
+                self.show_problem(format!("{error}: look whether the last message to the room is there"))
+            }
+            Some(error) => self.show_problem(format!("not sent: {error}")),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn change_room(&mut self, room: RoomName, change: RequestedChange) {
+        let (me, node) = (self.me.clone(), self.connection.api());
+        self.jobs.spawn(async move { outcome_of(perform_change(&me, node, &room, change).await) });
+    }
+
+    pub(super) fn leave_room(&mut self, room: RoomName) {
+        let (me, node) = (self.me.clone(), self.connection.api());
+        self.jobs.spawn(async move { outcome_of(perform_leave(&me, node, &room).await) });
+    }
+
+    pub(super) fn mute_room(&mut self, room: RoomName, muted: bool) {
+        let profile = self.me.profile.clone();
+        self.jobs.spawn(async move {
+            let words = match muted {
+                true => format!("#{room} is muted: not even a message that calls you rings"),
+                false => format!("#{room} rings again when a message calls you"),
+            };
+            let set = run_blocking(move || Ok(profile.set_room_muted(&room, muted)?)).await;
+            outcome_of(set.map(|_| Some(words)))
+        });
+    }
+}
+
+/// Returns the outcome of a change: words for the user, unless an event tells of it, or the error.
+fn outcome_of(done: Result<Option<String>, Error>) -> JobOutcome {
+    match done {
+        Ok(Some(words)) => JobOutcome::ListsChanged(ViewUpdate::Note(words)),
+        Ok(None) => JobOutcome::Nothing,
+        Err(error) => JobOutcome::Update(ViewUpdate::Problem(error.to_string())),
+    }
+}
+
+async fn perform_change(
+    me: &LocalUser,
+    node: Option<NodeApi>,
+    room: &RoomName,
+    change: RequestedChange,
+) -> Result<Option<String>, Error> {
+    let (change, words) = match change {
+        RequestedChange::Kick { user, .. } => {
+            let cut = known_cut(node, room, &user).await;
+            (RequestedChange::Kick { user, cut }, None)
+        }
+        RequestedChange::Invite { user } => {
+            let words = format!("invited {user}: `peer room join {room}` there");
+            (RequestedChange::Invite { user }, Some(words))
+        }
+        change => (change, None),
+    };
+    let mut tracker = me.connect_tracker().await?;
+    let listed = find_own_room(&mut tracker, room).await?;
+    change_room(&mut tracker, &listed, change).await?;
+    Ok(words)
+}
+
+async fn perform_leave(me: &LocalUser, node: Option<NodeApi>, room: &RoomName) -> Result<Option<String>, Error> {
+    let cut = known_cut(node, room, &me.user).await;
+    let mut tracker = me.connect_tracker().await?;
+    let listed = find_own_room(&mut tracker, room).await?;
+    Ok(Some(match leave_room(&mut tracker, &listed, cut).await? {
+        RoomDeparture::Left => format!("you left #{room}; its messages stay in your history"),
+        RoomDeparture::PassedTo(owner) => format!("you left #{room}; {owner} owns it now"),
+        RoomDeparture::Ended => format!("you left #{room}; nobody is left, so it is gone"),
+    }))
+}
+
+/// Returns the last message of a member as the node knows it; without it a moderator's node sets the cut.
+async fn known_cut(node: Option<NodeApi>, room: &RoomName, user: &UserName) -> Option<RoomCut> {
+    node?.room_cut(room, user).await.ok().flatten()
+}

@@ -1,0 +1,66 @@
+//! News of rooms in the full view. Pure.
+
+use shared::safe_text::safe_line;
+
+use super::FullViewModel;
+use crate::engine::chat::ConversationName;
+use crate::engine::node_event::NodeEvent;
+use crate::engine::room_values::{RoomNews, RoomNewsKind, RoomPost};
+use crate::ui::event_text::room_news_words;
+use crate::ui::message_entry::{MessageEntry, post_id};
+use crate::ui::theme::DeliveryMark;
+use crate::ui::view::ViewCommand;
+
+impl FullViewModel {
+    pub(super) fn receive_post(&mut self, post: &RoomPost) -> Vec<ViewCommand> {
+        let with = ConversationName::from(&post.room);
+        if post.late {
+            // The history has it in its place.
+            self.pane_mut(&with).forget();
+            return if self.selected.as_ref() == Some(&with) { self.load_selected() } else { Vec::new() };
+        }
+        let entry = MessageEntry::from_post(post, self.chat.me(), self.chat.other_member_count(&post.room));
+        self.pane_mut(&with).add(entry);
+        self.mark_read(&with)
+    }
+
+    pub(super) fn show_room_news(&mut self, news: &RoomNews) {
+        if news.kind == RoomNewsKind::Invited {
+            // The room is in no list yet.
+            return self.show_event(&NodeEvent::Room(news.clone()));
+        }
+        let pane = self.pane_mut(&(&news.room).into());
+        match &news.kind {
+            RoomNewsKind::Delivered { id, count, of } => {
+                pane.set_marks_through(post_id(id), DeliveryMark::of_counts(*count, *of));
+            }
+            RoomNewsKind::Void { id } => pane.remove(post_id(id)),
+            _ => room_news_words(news).into_iter().for_each(|words| pane.add_note(&words)),
+        }
+    }
+
+    pub(super) fn show_members(&mut self) {
+        let Some(room) = self.selected.as_ref().and_then(|with| self.chat.room(with.room()?)) else { return };
+        let names: Vec<String> = room
+            .members
+            .iter()
+            .map(|member| format!("{} {}", self.theme.presence(member.online), member.user))
+            .collect();
+        self.note_here(&names.join("\n"));
+    }
+
+    pub(super) fn show_topic(&mut self) {
+        let Some(room) = self.selected.as_ref().and_then(|with| self.chat.room(with.room()?)) else { return };
+        let text = match room.topic.as_str() {
+            "" => "there is no topic: /topic TEXT sets one".to_owned(),
+            topic => safe_line(topic).into_owned(),
+        };
+        self.note_here(&text);
+    }
+
+    fn note_here(&mut self, text: &str) {
+        if let Some(with) = self.selected.clone() {
+            self.pane_mut(&with).add_note(text);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! News of the room that is shown, and answers about it, for the line view. Pure.
+
+use shared::RoomName;
+use shared::safe_text::safe_line;
+use shared::tracker::room_reply::ListedRole;
+
+use super::LineViewModel;
+use crate::engine::room_values::{RoomNews, RoomNewsKind};
+use crate::ui::chat_model::member_counts;
+use crate::ui::event_text::room_news_words;
+use crate::ui::message_entry::post_id;
+use crate::ui::theme::DeliveryMark;
+
+impl LineViewModel {
+    /// Tells where the user is, and what the room is about.
+    pub(super) fn introduce_room(&mut self, name: &RoomName) {
+        let Some(room) = self.chat.room(name).filter(|room| room.role.is_some()) else {
+            return self.add_problem(format!("you are no longer in #{name}: /history shows what was written"));
+        };
+        let topic = room.topic.as_str();
+        let about = if topic.is_empty() { String::new() } else { format!(": {}", safe_line(topic)) };
+        let counts = member_counts(room);
+        self.add_note(format!("#{name}, {counts}{about}; /help shows what there is, Ctrl-D leaves"));
+    }
+
+    pub(super) fn show_room_news(&mut self, news: &RoomNews) {
+        match &news.kind {
+            RoomNewsKind::Delivered { id, count, of } => {
+                let mark = DeliveryMark::of_counts(*count, *of);
+                let id = post_id(id);
+                let Some(up_to) = self.marked_messages.get(&id).map(|marked| marked.seq) else { return };
+                // A member who has a message has all earlier ones of its author.
+                let earlier = self.marked_messages.iter().filter(|(_, marked)| marked.seq <= up_to);
+                let mut ids: Vec<_> = earlier.map(|(id, marked)| (marked.seq, *id)).collect();
+                ids.sort_unstable_by_key(|(seq, _)| *seq);
+                ids.into_iter().for_each(|(_, id)| self.show_mark(id, mark, None));
+            }
+            RoomNewsKind::Void { .. } => {
+                self.add_note("a message above doesn't count: its author was no longer in the room".to_owned());
+            }
+            _ => room_news_words(news).into_iter().for_each(|words| self.add_note(words)),
+        }
+    }
+
+    pub(super) fn show_members(&mut self) {
+        let Some(room) = self.with.room().and_then(|name| self.chat.room(name)) else { return };
+        let lines: Vec<String> = room
+            .members
+            .iter()
+            .map(|member| {
+                let role = match member.role {
+                    ListedRole::Owner => " owner",
+                    ListedRole::Moderator => " moderator",
+                    ListedRole::Member | ListedRole::Unknown => "",
+                };
+                let me = if member.user == *self.chat.me() { " (you)" } else { "" };
+                format!("{} {}{role}{me}", self.theme.presence(member.online), member.user)
+            })
+            .collect();
+        self.add_note(lines.join("\n"));
+    }
+
+    pub(super) fn show_topic(&mut self) {
+        let Some(room) = self.with.room().and_then(|name| self.chat.room(name)) else { return };
+        let text = match room.topic.as_str() {
+            "" => "there is no topic: /topic TEXT sets one".to_owned(),
+            topic => safe_line(topic).into_owned(),
+        };
+        self.add_note(text);
+    }
+}
