@@ -4,7 +4,8 @@
 //!
 //! | type | fields |
 //! |---|---|
-//! | `message` | `id`, `peer`, `from`, `ts`, `text`, `state`: `received`, or `waiting` for one of ours |
+//! | `message` | `id`, `peer`, `from`, `ts`, `text`, `state`: `received`, or `waiting` for one of ours. In a room also `room`, `room_id`, `late?`: it belongs before messages that were printed, `mentions_me?`; `peer` is `#` and the room's name, `id` has 64 digits |
+//! | `room` | `room`, `room_id`, `kind`, and the fields of that kind: `joined`, `left` (`user`), `kicked` (`user`, `by`), `invited`, `role` (`user`, `role`), `topic` (`topic`), `deleted`, `restored`, `contradicted`, `equivocation` (`user`, `number`), `gap` (`user`), `void` (`id`), `delivered` (`id`, `count`, `of`: so many other members have our message) |
 //! | `offer` | the same, and `offer`: `name`, `size`, `hash` of a file that its receiver may fetch |
 //! | `request` | `from`: a stranger wants to talk; little is kept of them until they are accepted. Printed at the start for each pending request, and after a stranger's first message |
 //! | `ack` | `peer`, `id`, `state`: the outcome of one of our messages (`sent`, `stored`, `failed`, `expired`, `dropped`); `why?` |
@@ -18,8 +19,8 @@
 //!
 //! | type | fields |
 //! |---|---|
-//! | `send` | `to`, `text`, `id?`: the message is stored, and delivered as soon as possible; the user's earlier messages count as read |
-//! | `read` | `from`: the user's messages so far count as read |
+//! | `send` | `to`, `text`, `id?`: the message is stored, and delivered as soon as possible; the user's earlier messages count as read. `to` is a user, or `#` and the name of a room, whose messages take no `id` |
+//! | `read` | `from`: the messages so far of the user, or of a room as `#lab`, count as read |
 //! | `typing` | `to` |
 //! | `accept` | `from`: the user's messages are no longer requests; a `send` to the user accepts as well |
 //! | `ignore` | `from`: the user is blocked |
@@ -43,8 +44,8 @@ use clap::Args;
 use rand::Rng;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
+use shared::{RoomName, UserName};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -53,9 +54,10 @@ use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::node_connection::{ConnectionEvent, NodeConnection, open_node};
 use super::user_resolution;
-use crate::engine::chat::{self, HistoryQuery};
+use crate::engine::chat::{self, ConversationName, HistoryQuery};
 use crate::engine::node::NodeLifetime;
 use crate::engine::node_event::NodeEvent;
+use crate::engine::room_values::RoomPost;
 use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::profile::Access;
 use crate::ui::{InputLine, message_json, ndjson_event, spawn_line_reader};
@@ -76,14 +78,14 @@ struct PendingCommand {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum NdjsonCommand {
     Send {
-        to: UserName,
+        to: ConversationName,
         text: String,
         /// Made here unless given: a message that may not have reached the node is sent again under the same id.
         #[serde(default = "new_id")]
         id: MessageId,
     },
     Read {
-        from: UserName,
+        from: ConversationName,
     },
     Typing {
         to: UserName,
@@ -97,10 +99,23 @@ enum NdjsonCommand {
 }
 
 impl NdjsonCommand {
-    const fn user_mut(&mut self) -> &mut UserName {
+    /// Returns the user that it is about; `None` if that is a room.
+    const fn user_mut(&mut self) -> Option<&mut UserName> {
         match self {
-            Self::Send { to, .. } | Self::Typing { to } => to,
-            Self::Read { from } | Self::Accept { from } | Self::Ignore { from } => from,
+            Self::Send { to: ConversationName::Person(user), .. }
+            | Self::Read { from: ConversationName::Person(user) }
+            | Self::Typing { to: user }
+            | Self::Accept { from: user }
+            | Self::Ignore { from: user } => Some(user),
+            Self::Send { to: ConversationName::Room(_), .. } | Self::Read { from: ConversationName::Room(_) } => None,
+        }
+    }
+
+    /// Returns the room to which it sends a message.
+    const fn addressed_room(&self) -> Option<&RoomName> {
+        match self {
+            Self::Send { to: ConversationName::Room(room), .. } => Some(room),
+            _ => None,
         }
     }
 }
@@ -118,6 +133,7 @@ Examples:
     notes: "\
 Commands, one object a line on standard input:
   {\"type\":\"send\",\"to\":\"bob\",\"text\":\"…\"}   send a message; its \"id\" may be given: 32 hex digits
+  {\"type\":\"send\",\"to\":\"#lab\",\"text\":\"…\"}  write in a room
   {\"type\":\"read\",\"from\":\"bob\"}             mark his messages read
   {\"type\":\"typing\",\"to\":\"bob\"}             show that you are typing
   {\"type\":\"accept\",\"from\":\"mallory\"}       accept a stranger
@@ -126,7 +142,7 @@ Commands, one object a line on standard input:
 A \"ref\" in a command comes back in its `done` or `error`. A `send` with an \"id\" can be repeated: it is sent \
 once. A bad line is answered by an `error` and changes nothing.
 
-What is printed: `message`, `offer`, `request`, `ack`, `presence`, `tracker`, `transfer`, `account_moved`, `done` \
+What is printed: `message`, `offer`, `room`, `request`, `ack`, `presence`, `tracker`, `transfer`, `account_moved`, `done` \
 and `error` objects. It goes on when `peer serve` starts or ends beside it. All fields are in the documentation of \
 peer::commands::events.",
 };
@@ -168,7 +184,7 @@ fn last_seq(me: &LocalUser) -> Result<i64, Error> {
 }
 
 /// The answer to a command; with the id of the message that it created.
-type CommandAnswer = Result<Option<MessageId>, Error>;
+type CommandAnswer = Result<Option<String>, Error>;
 
 struct NdjsonSession<'a> {
     context: &'a CommandContext,
@@ -272,13 +288,14 @@ impl NdjsonSession<'_> {
             return self.print_error(&r#ref, error.kind(), &error.to_string());
         }
         let mut line = PendingCommand { r#ref, command };
-        let name = line.command.user_mut().clone();
-        match self.resolved_names.get(&name) {
-            Some(user) => *line.command.user_mut() = user.clone(),
-            None => {
-                let me = self.me.clone();
-                self.lookups.spawn(async move { (line, user_resolution::resolve_user(&me, name).await) });
-                return Ok(());
+        if let Some(user) = line.command.user_mut() {
+            match self.resolved_names.get(user) {
+                Some(resolved) => *user = resolved.clone(),
+                None => {
+                    let (me, name) = (self.me.clone(), user.clone());
+                    self.lookups.spawn(async move { (line, user_resolution::resolve_user(&me, name).await) });
+                    return Ok(());
+                }
             }
         }
         self.send(SentCommand::unanswered(line));
@@ -289,7 +306,8 @@ impl NdjsonSession<'_> {
     fn handle_lookup(&mut self, mut line: PendingCommand, meant: Result<UserName, Error>) -> Result<(), Error> {
         match meant {
             Ok(user) => {
-                let asked = std::mem::replace(line.command.user_mut(), user.clone());
+                let Some(named) = line.command.user_mut() else { return Ok(()) };
+                let asked = std::mem::replace(named, user.clone());
                 if self.resolved_names.len() >= MAX_RESOLVED_NAMES {
                     self.resolved_names.clear();
                 }
@@ -330,13 +348,17 @@ impl NdjsonSession<'_> {
         // Tasks of this runtime begin in the order of their spawning, and with it messages are stored in order.
         self.answers.spawn(async move {
             let done = match command {
-                NdjsonCommand::Send { to, text, id } => match chat::compose(&text) {
+                NdjsonCommand::Send { to: ConversationName::Person(to), text, id } => match chat::compose(&text) {
                     Ok(message) => {
                         let stored = node.queue_message(&to, ChatMessage { id, ..message }).await;
-                        stored.map(|stored| Some(stored.message.id))
+                        stored.map(|stored| Some(stored.message.id.to_string()))
                     }
                     Err(error) => Err(error),
                 },
+                NdjsonCommand::Send { to: ConversationName::Room(room), text, .. } => {
+                    let written = node.write_in_room(&room, &text, false).await;
+                    written.map(|receipt| Some(receipt.message.id.to_string()))
+                }
                 NdjsonCommand::Read { from } => node.mark_read(&from, None).await.map(|()| None),
                 NdjsonCommand::Typing { to } => node.typing(&to).await.map(|()| None),
                 NdjsonCommand::Accept { from } => node.accept(&from).await.map(|_| None),
@@ -351,8 +373,10 @@ impl NdjsonSession<'_> {
         while let Some(event) = self.connection.buffered_event() {
             self.handle_connection_event(event).await?;
         }
-        // Without an answer the command stays: the next node gets it.
-        if matches!(answer, Err(Error::NodeGone { .. })) {
+        // Without an answer the command stays: the next node gets it. A message to a room has no id by which it would be
+        // stored once.
+        let is_to_room = || self.in_flight.command(number).is_some_and(|line| line.command.addressed_room().is_some());
+        if matches!(answer, Err(Error::NodeGone { .. })) && !is_to_room() {
             return Ok(());
         }
         self.in_flight.record_answer(number, answer);
@@ -381,10 +405,14 @@ impl NdjsonSession<'_> {
             return self.catch_up();
         }
         match event {
-            NodeEvent::Received { seq, .. } | NodeEvent::MessageQueued { seq, .. } if *seq <= self.last_seq => {
+            NodeEvent::Received { seq, .. }
+            | NodeEvent::MessageQueued { seq, .. }
+            | NodeEvent::RoomMessage(RoomPost { seq, .. })
+                if *seq <= self.last_seq =>
+            {
                 return Ok(());
             }
-            NodeEvent::Received { seq, .. } => self.last_seq = *seq,
+            NodeEvent::Received { seq, .. } | NodeEvent::RoomMessage(RoomPost { seq, .. }) => self.last_seq = *seq,
             NodeEvent::MessageQueued { message, seq, .. } => {
                 self.last_seq = *seq;
                 self.undelivered.insert(message.id, *seq);

@@ -31,6 +31,11 @@ impl<C, A> CommandQueue<C, A> {
         }
     }
 
+    /// Returns a command that was not answered yet.
+    pub(super) fn command(&self, number: u64) -> Option<&C> {
+        self.commands.get(&number).map(|sent| &sent.command)
+    }
+
     /// Takes out the first command if it is answered.
     pub(super) fn pop_answered(&mut self) -> Option<(C, A)> {
         let first = self.commands.first_entry().filter(|first| first.get().answer.is_some())?;
