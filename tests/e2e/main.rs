@@ -67,6 +67,7 @@ mod resume;
 mod room_commands;
 mod room_files;
 mod room_history;
+mod room_views;
 mod rooms;
 mod seeking;
 mod serving;
