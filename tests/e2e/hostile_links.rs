@@ -8,7 +8,7 @@ use certs::Identity;
 use serde_json::{Value, json};
 use tests::files::{assert_same, names_in, write};
 use tests::hostile::{Caller, Crowd, Ending};
-use tests::{Lab, LabOptions, OddMount, Process, User};
+use tests::{Lab, LabOptions, OddMount, Process, User, poll_until};
 
 const UNAUTHORISED: u64 = 2;
 const BUSY: u64 = 5;
@@ -18,6 +18,10 @@ const OF_A_USER: usize = 16;
 const OF_AN_ADDRESS: usize = 96;
 /// Mebibytes that an attack may cost.
 const ATTACK_MIB: u64 = 64;
+/// Mebibytes that 240 stalled links may cost.
+const CROWD_MIB: u64 = 160;
+/// Mebibytes that may stay of it.
+const KEPT_MIB: u64 = 32;
 
 fn bob_is_there(lab: &Lab) -> (User<'_>, Process) {
     let bob = lab.user("bob");
@@ -370,4 +374,42 @@ fn questions_without_end_hold_nobody_up() {
         }
     });
     assert!(node.is_running());
+}
+
+/// Attack: sixty accounts with four links each ask for a file and a list, read no answers, and begin frames without end. Bound:
+/// what that costs comes back when their links have ended.
+#[test]
+fn links_that_ended_leave_little_behind() {
+    let lab = open_lab();
+    let bob = lab.user("bob");
+    bob.share([lab.file("a.bin", 2_000_000), lab.file("large.bin", 30_000_000)]);
+    let node = bob.serve();
+    let alice = lab.user("alice");
+    let accounts = Crowd::register(&lab, (0..60).map(|number| format!("sybil{number}")));
+    let caller = Caller::dial(bob.node_address(), &accounts[0].1);
+    caller.hello("sybil0");
+    let Ending::Answer(stat) = caller.ask(&json!({ "t": "stat", "name": "large.bin" })) else {
+        panic!("a stat was due")
+    };
+    let get = json!({ "t": "get", "hash": stat["hash"], "ranges": [[0, 28]] });
+    drop(caller);
+    serves_alice(&lab, &alice, "before");
+    let before = node.resident_mib();
+    for _ in 0..rounds(1, 5) {
+        let mut crowd = Crowd::new();
+        for account in &accounts {
+            crowd.call(bob.node_address(), account, 4);
+        }
+        crowd.ask_and_read_nothing(&get, 2);
+        crowd.ask_and_read_nothing(&json!({ "t": "files" }), 2);
+        crowd.begin_frames(100, 65_000);
+        let during = node.resident_mib();
+        assert!(during < before + CROWD_MIB, "{before} and then {during} MiB");
+        crowd.leave();
+    }
+    // Uploads that were under way end a moment later, and nothing tells it.
+    poll_until(
+        || (node.resident_mib() <= before + KEPT_MIB).then_some(()),
+        || format!("{before} and afterwards {} MiB", node.resident_mib()),
+    );
 }

@@ -1,10 +1,11 @@
 //! The memory that the tracker may take for lists of files is what it takes, whatever the files are called.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use serde_json::json;
 use tests::hostile::PlainSession;
-use tests::{Lab, LabOptions};
+use tests::{Lab, LabOptions, poll_until};
 
 /// What `--max-catalogue-mib` says.
 const CATALOGUE_MIB: u64 = 48;
@@ -12,6 +13,8 @@ const CATALOGUE_MIB: u64 = 48;
 const USERS: u8 = 4;
 /// Beside it: the program, the longest requests on their way, and what the allocator keeps.
 const BESIDE_MIB: u64 = 72;
+/// What may stay of long requests that were answered.
+const KEPT_OF_REQUESTS_MIB: u64 = 16;
 
 /// A name of nearly a kilobyte, of nothing but words of two letters.
 fn wordy(number: usize) -> String {
@@ -68,4 +71,54 @@ fn a_full_catalogue_takes_the_memory_it_is_allowed_before_and_after_a_kill() {
             assert_eq!(PlainSession::open(lab.address()).ask(&list)["peers"][0]["file_count"], *count);
         }
     }
+}
+
+/// Attack: six clients replace their long lists at once, over and over. Bound: a small multiple of the lists and of the requests
+/// under way, and what the requests took comes back.
+#[test]
+fn long_lists_that_are_replaced_at_once_leave_little_behind() {
+    const CLIENTS: u8 = 6;
+    let files = if std::env::var_os("VIZINHO_LONG").is_some() { 98_000 } else { 25_000 };
+    let lab = Lab::start();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let mut client = PlainSession::open_from(Ipv4Addr::new(127, 0, 0, 2 + number), lab.address());
+            let name = format!("bob{number}");
+            client.demand(&json!({ "action": "REGISTER", "user": name, "password": "0" }));
+            client.demand(&json!({ "action": "LOGIN", "user": name, "password": "0", "port": 1 }));
+            (name, client)
+        })
+        .collect();
+    let list = |name: &str, round: usize| {
+        let file = |i| json!({ "name": format!("folder {round}/{}/a file number {i} of {name}", i % 100), "size": i, "hash": format!("{i:064x}") });
+        json!({ "action": "REGISTER_FILES", "user": name, "files": (0..files).map(file).collect::<Vec<_>>() })
+    };
+    // Each request has about as many bytes as the list that is made of it takes.
+    let list_mib = (list("bob0", 0).to_string().len() >> 20) as u64;
+    let before = resident_mib(lab.tracker_pid());
+    let mut peak = 0;
+    std::thread::scope(|scope| {
+        let senders: Vec<_> = clients
+            .into_iter()
+            .map(|(name, mut client)| {
+                scope.spawn(move || {
+                    for round in 0..3 {
+                        client.demand(&list(&name, round));
+                    }
+                })
+            })
+            .collect();
+        while !senders.iter().all(|sender| sender.is_finished()) {
+            peak = peak.max(resident_mib(lab.tracker_pid()));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let lists = u64::from(CLIENTS) * list_mib * 2;
+    let kept = before + lists + KEPT_OF_REQUESTS_MIB;
+    // Replaced lists are freed on a thread of their own.
+    poll_until(
+        || (resident_mib(lab.tracker_pid()) <= kept).then_some(()),
+        || format!("{before} and afterwards {} MiB", resident_mib(lab.tracker_pid())),
+    );
+    assert!(peak < before + lists * 2 + KEPT_OF_REQUESTS_MIB, "{peak} MiB");
 }

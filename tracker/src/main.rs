@@ -9,6 +9,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 use tracker::daemon::{self, LogFormat, LogSetter, SettingsError, TrackerSettings};
 
+/// Gives back the memory of long requests, which the system's allocator keeps.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The exit code for files and output that can't be written, the same as that of `peer`.
 const DISK_EXIT_CODE: u8 = 9;
 

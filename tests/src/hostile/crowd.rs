@@ -167,6 +167,12 @@ impl Crowd {
         self.all(asks);
     }
 
+    /// Ends all links, and waits until the other side was told.
+    pub fn leave(self) {
+        self.endpoint.close(0u32.into(), b"");
+        self.runtime.block_on(async { timeout(PATIENCE, self.endpoint.wait_idle()).await }).expect("closed links");
+    }
+
     /// Returns how many of the links that were kept are still there.
     pub fn open_links(&self) -> usize {
         self.links.iter().filter(|link| link.close_reason().is_none()).count()
