@@ -6,9 +6,10 @@ use tests::{Invocation, Lab};
 /// Runs the command in a group of its own behind a script, as `timeout` does; then tells its exit code.
 const BEHIND: &str = r#"timeout 20 "$@"; echo "ended with $?""#;
 
-/// Runs it in the background of a shell with job control, waits until it is stopped, and ends it.
+/// Runs it in the background of a shell with job control, waits until it is stopped, and ends it. The shell itself has to know:
+/// it lets only a job go on to its end that it takes for stopped, and learns that after the last thread has stopped.
 const STOPPED: &str = r#"set -m; stty tostop; "$@" & pid=$!
-until grep -q '^State:.T' /proc/$pid/status; do sleep 0.02; done
+until [ -n "$(jobs -sp)" ]; do sleep 0.02; done
 kill %1; while [ -d /proc/$pid ]; do sleep 0.02; done; wait $pid; echo "ended with $?""#;
 
 /// Runs it in front, lets another process stop it, sends it to the background, and ends it there.
