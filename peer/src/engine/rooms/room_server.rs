@@ -40,7 +40,9 @@ pub(in crate::engine) async fn serve_room(
             request = receiver.next_frame::<RoomRequest>() => request?,
             Ok(()) = changes.changed() => {
                 if was_member && !rooms.directory().is_member(room, link.user(), &link.fingerprint()) {
+                    // Both directions say why: the member learns of either first.
                     sender.reset(PeerErrorCode::Unauthorised);
+                    receiver.stop(PeerErrorCode::Unauthorised);
                     return Ok(());
                 }
                 continue;

@@ -191,8 +191,9 @@ fn store_message(
         .optional()?;
     if let Some(known) = known {
         let was_void = transaction
-            .prepare_cached("UPDATE message SET void = 0 WHERE seq = ?1 AND void = 1")?
-            .execute([known.seq])?;
+            // It counts from its second receipt, as in the log.
+            .prepare_cached("UPDATE message SET void = 0, at = ?2 WHERE seq = ?1 AND void = 1")?
+            .execute(params![known.seq, now_ms])?;
         return Ok((was_void > 0).then_some(known));
     }
     let Some(user) = update.members.user(&author) else { return Ok(None) };
