@@ -22,7 +22,7 @@
 //!   │  get {hash, ranges, name?} ─► data {bytes} + that many bytes: the groups, in the order asked for
 //!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?} / typing {} one way,
 //!   │                               ack {id} / refused {id, code, message} the other
-//!   │  room {id}                ──► see [`RoomRequest`] and [`RoomReply`]
+//!   │  room {id}                ──► see [`RoomStreamRequest`] and [`RoomStreamReply`]
 //! ```
 //!
 //! A `hello` has at most 1,024 bytes, and the dialer may have no second stream before the `welcome`. From its first
@@ -116,7 +116,7 @@ use crate::untrusted_text::UntrustedText;
 
 pub use room_frames::{
     MAX_ROOM_LOCATOR, MAX_ROOM_RECORD_BYTES, MAX_ROOM_RECORDS, MAX_ROOM_RUN_BYTES, MAX_ROOM_RUNS,
-    MAX_ROOM_SINGLE_RUN_BYTES, MAX_ROOM_VECTOR_PAGE, ROOMS_CAPABILITY, RoomReply, RoomRequest, RoomSummary,
+    MAX_ROOM_SINGLE_RUN_BYTES, MAX_ROOM_VECTOR_PAGE, ROOMS_CAPABILITY, RoomStreamReply, RoomStreamRequest, RoomSummary,
     RoomVectorEntry, SingleRunBytes,
 };
 
@@ -213,7 +213,7 @@ pub enum PeerRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<FileName>,
     },
-    /// From here on the stream carries [`RoomRequest`]s from the opener and [`RoomReply`]s back.
+    /// From here on the stream carries [`RoomStreamRequest`]s from the opener and [`RoomStreamReply`]s back.
     Room {
         /// The room.
         id: RoomId,

@@ -10,7 +10,7 @@
 //!
 //! A room is two sets, records and messages, and everything shown is a function of them; the crate [`rooms`] has that
 //! core. Here they are exchanged. Each side of a link opens a stream for each room that both are in
-//! ([`shared::peer::RoomRequest`]): over it, it asks for what it lacks, and sends what is new at once. A message that came
+//! ([`shared::peer::RoomStreamRequest`]): over it, it asks for what it lacks, and sends what is new at once. A message that came
 //! unasked is passed on once, to all other streams. The node's `RoomLinks` decides with whom there are links
 //! ([`wanted_links`]).
 //!

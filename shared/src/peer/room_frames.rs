@@ -85,7 +85,7 @@ pub struct SingleRunBytes(Vec<u8>);
 /// A frame from the opener of a room stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
-pub enum RoomRequest {
+pub enum RoomStreamRequest {
     /// Compares all.
     Summary(RoomSummary),
     /// Asks for the records that follow the newest known one of these.
@@ -124,7 +124,7 @@ pub enum RoomRequest {
 /// A frame to the opener of a room stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
-pub enum RoomReply {
+pub enum RoomStreamReply {
     /// The acceptor's state.
     Summary(RoomSummary),
     /// A header that is followed by the records: each its signed bytes and 64 bytes of signature.
@@ -163,7 +163,7 @@ pub enum RoomReply {
     Unknown,
 }
 
-impl RoomRequest {
+impl RoomStreamRequest {
     /// Returns true if no list is longer and no length greater than allowed. Whoever sends others breaks the protocol.
     pub fn is_within_bounds(&self) -> bool {
         match self {
@@ -208,7 +208,7 @@ impl<'de> Deserialize<'de> for SingleRunBytes {
     }
 }
 
-impl RoomReply {
+impl RoomStreamReply {
     /// Returns true if no list is longer and no length greater than allowed. Whoever sends others breaks the protocol.
     pub fn is_within_bounds(&self) -> bool {
         match self {
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn golden() {
-        let request = RoomRequest::Want {
+        let request = RoomStreamRequest::Want {
             author: Fingerprint::from_bytes([1; 32]),
             locator: vec![MessageHash::from_bytes([2; 32])],
             above: 3,
@@ -246,15 +246,15 @@ mod tests {
         let (author, hash) = ("01".repeat(32), "02".repeat(32));
         let text = format!(r#"{{"t":"want","author":"{author}","locator":["{hash}"],"above":3}}"#);
         assert_eq!(serde_json::to_string(&request).unwrap(), text);
-        assert_eq!(serde_json::from_str::<RoomRequest>(&text).unwrap(), request);
+        assert_eq!(serde_json::from_str::<RoomStreamRequest>(&text).unwrap(), request);
         let run = SingleRunBytes::new(vec![0x00, 0xab]).unwrap();
         let text = r#"{"t":"new","run":"00ab"}"#;
-        assert_eq!(serde_json::to_string(&RoomRequest::New { run: run.clone() }).unwrap(), text);
-        assert_eq!(serde_json::from_str::<RoomRequest>(text).unwrap(), RoomRequest::New { run });
-        assert_eq!(serde_json::to_string(&RoomReply::Taken {}).unwrap(), r#"{"t":"taken"}"#);
-        let reply = RoomReply::Runs { lengths: vec![7], leads_to_cut: false };
+        assert_eq!(serde_json::to_string(&RoomStreamRequest::New { run: run.clone() }).unwrap(), text);
+        assert_eq!(serde_json::from_str::<RoomStreamRequest>(text).unwrap(), RoomStreamRequest::New { run });
+        assert_eq!(serde_json::to_string(&RoomStreamReply::Taken {}).unwrap(), r#"{"t":"taken"}"#);
+        let reply = RoomStreamReply::Runs { lengths: vec![7], leads_to_cut: false };
         assert_eq!(serde_json::to_string(&reply).unwrap(), r#"{"t":"runs","lengths":[7]}"#);
-        assert_eq!(serde_json::from_str::<RoomReply>(r#"{"t":"later"}"#).unwrap(), RoomReply::Unknown);
+        assert_eq!(serde_json::from_str::<RoomStreamReply>(r#"{"t":"later"}"#).unwrap(), RoomStreamReply::Unknown);
     }
 
     #[test]
@@ -268,19 +268,19 @@ mod tests {
                 digest: RoomDigest::from_bytes([0xff; 16]),
             }
         };
-        let page = |count: u32| RoomReply::Vector { entries: (0..count).map(entry).collect(), more: true };
+        let page = |count: u32| RoomStreamReply::Vector { entries: (0..count).map(entry).collect(), more: true };
         assert!(page(256).is_within_bounds() && !page(257).is_within_bounds());
         let run = SingleRunBytes::new(vec![0xff; MAX_ROOM_SINGLE_RUN_BYTES]).unwrap();
         let mut out = Vec::new();
         frame::encode(&page(256), &mut out).unwrap();
-        frame::encode(&RoomRequest::New { run }, &mut Vec::new()).unwrap();
+        frame::encode(&RoomStreamRequest::New { run }, &mut Vec::new()).unwrap();
         assert!(out.len() < MAX_FRAME_BYTES);
     }
 
     #[test]
     fn lists_and_lengths_have_bounds() {
         let hash = MessageHash::from_bytes([2; 32]);
-        let want = |count| RoomRequest::Want {
+        let want = |count| RoomStreamRequest::Want {
             author: Fingerprint::from_bytes([1; 32]),
             locator: vec![hash; count],
             above: 0,
@@ -288,14 +288,14 @@ mod tests {
         };
         assert!(want(40).is_within_bounds() && !want(41).is_within_bounds());
         for (length, allowed) in [(0, false), (1, true), (264_192, true), (264_193, false), (u32::MAX, false)] {
-            let reply = RoomReply::Runs { lengths: vec![length], leads_to_cut: false };
+            let reply = RoomStreamReply::Runs { lengths: vec![length], leads_to_cut: false };
             assert_eq!(reply.is_within_bounds(), allowed, "{length}");
         }
         assert!(
             SingleRunBytes::new(vec![0; 17 * 1024]).is_some() && SingleRunBytes::new(vec![0; 17 * 1024 + 1]).is_none()
         );
-        assert!(!RoomReply::Runs { lengths: vec![1; 5], leads_to_cut: false }.is_within_bounds());
-        assert!(!RoomReply::Records { lengths: vec![1025], more: false }.is_within_bounds());
+        assert!(!RoomStreamReply::Runs { lengths: vec![1; 5], leads_to_cut: false }.is_within_bounds());
+        assert!(!RoomStreamReply::Records { lengths: vec![1025], more: false }.is_within_bounds());
     }
 
     proptest! {
@@ -303,10 +303,10 @@ mod tests {
         fn hostile_json_never_panics(text: String, number: u64) {
             let new = format!(r#"{{"t":"new","run":"{text}"}}"#);
             for json in [text.clone(), format!(r#"{{"t":"runs","lengths":[{number}]}}"#), format!(r#"{{"t":{text:?}}}"#), new] {
-                if let Ok(request) = serde_json::from_str::<RoomRequest>(&json) {
+                if let Ok(request) = serde_json::from_str::<RoomStreamRequest>(&json) {
                     let _ = request.is_within_bounds();
                 }
-                if let Ok(reply) = serde_json::from_str::<RoomReply>(&json) {
+                if let Ok(reply) = serde_json::from_str::<RoomStreamReply>(&json) {
                     let _ = reply.is_within_bounds();
                 }
             }

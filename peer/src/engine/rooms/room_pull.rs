@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rooms::{RunRequest, Signature, VectorEntry};
-use shared::peer::{RoomReply, RoomRequest, RoomVectorEntry};
+use shared::peer::{RoomStreamReply, RoomStreamRequest, RoomVectorEntry};
 use shared::{Fingerprint, RoomId};
 use tokio::sync::Semaphore;
 
@@ -53,7 +53,7 @@ impl RoomPull {
     async fn run(&self, stream: &mut RoomStream) -> Result<(), StreamError> {
         let (room, member) = (self.room, self.member);
         let Some(mine) = self.on_registry(move |registry| registry.summary(room)).await? else { return Ok(()) };
-        let RoomReply::Summary(theirs) = stream.ask(&RoomRequest::Summary(mine)).await? else {
+        let RoomStreamReply::Summary(theirs) = stream.ask(&RoomStreamRequest::Summary(mine)).await? else {
             return Err(StreamError::Unexpected("a summary was due"));
         };
         let digest = theirs.digest;
@@ -73,7 +73,8 @@ impl RoomPull {
         loop {
             let room = self.room;
             let after = self.on_registry(move |registry| registry.locator(room)).await?;
-            let RoomReply::Records { lengths, more } = stream.ask(&RoomRequest::Records { after }).await? else {
+            let RoomStreamReply::Records { lengths, more } = stream.ask(&RoomStreamRequest::Records { after }).await?
+            else {
                 return Err(StreamError::Unexpected("records were due"));
             };
             let with_signatures: Vec<u32> = lengths.iter().map(|length| length + SIGNATURE_BYTES).collect();
@@ -99,7 +100,8 @@ impl RoomPull {
         let (room, member) = (self.room, self.member);
         let (mut has_news, mut after) = (false, None);
         loop {
-            let RoomReply::Vector { entries, more } = stream.ask(&RoomRequest::Vector { after }).await? else {
+            let RoomStreamReply::Vector { entries, more } = stream.ask(&RoomStreamRequest::Vector { after }).await?
+            else {
                 return Err(StreamError::Unexpected("a vector was due"));
             };
             let page: Vec<VectorEntry> = entries.into_iter().map(from_wire).collect();
@@ -120,8 +122,8 @@ impl RoomPull {
         let (mut has_news, mut has_asked_records) = (false, false);
         loop {
             let RunRequest { author, locator, above, missing_cuts } = request.clone();
-            let want = RoomRequest::Want { author, locator, above, missing_cuts };
-            let RoomReply::Runs { lengths, leads_to_cut } = stream.ask(&want).await? else {
+            let want = RoomStreamRequest::Want { author, locator, above, missing_cuts };
+            let RoomStreamReply::Runs { lengths, leads_to_cut } = stream.ask(&want).await? else {
                 return Err(StreamError::Unexpected("runs were due"));
             };
             if lengths.is_empty() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rooms::{RunRequest, VectorEntry};
 use shared::RoomId;
-use shared::peer::{PeerErrorCode, RoomReply, RoomRequest, RoomSummary, RoomVectorEntry, SingleRunBytes};
+use shared::peer::{PeerErrorCode, RoomStreamReply, RoomStreamRequest, RoomSummary, RoomVectorEntry, SingleRunBytes};
 use shared::room::{RecordHash, RoomDigest};
 
 use super::Rooms;
@@ -20,7 +20,7 @@ use crate::net::stream::{StreamSender, with_timeout};
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A reply, with the raw bytes behind it.
-type RoomAnswer = (RoomReply, Bytes);
+type RoomAnswer = (RoomStreamReply, Bytes);
 
 /// Serves the stream of a room that the other side of `link` opened.
 ///
@@ -37,7 +37,7 @@ pub(in crate::engine) async fn serve_room(
     let mut was_member = false;
     loop {
         let request = tokio::select! {
-            request = receiver.next_frame::<RoomRequest>() => request?,
+            request = receiver.next_frame::<RoomStreamRequest>() => request?,
             Ok(()) = changes.changed() => {
                 if was_member && !rooms.directory().is_member(room, link.user(), &link.fingerprint()) {
                     // Both directions say why: the member learns of either first.
@@ -69,7 +69,7 @@ pub(in crate::engine) async fn serve_room(
 }
 
 /// Checks at each request whether the caller is a member.
-async fn check_caller(link: &Link, rooms: &Rooms, room: RoomId) -> Result<(), RoomReply> {
+async fn check_caller(link: &Link, rooms: &Rooms, room: RoomId) -> Result<(), RoomStreamReply> {
     if rooms.directory().is_member(room, link.user(), &link.fingerprint()) {
         return Ok(());
     }
@@ -86,27 +86,32 @@ async fn check_caller(link: &Link, rooms: &Rooms, room: RoomId) -> Result<(), Ro
     }
 }
 
-async fn answer(link: &Link, rooms: &Rooms, room: RoomId, request: RoomRequest) -> Result<RoomAnswer, StreamError> {
+async fn answer(
+    link: &Link,
+    rooms: &Rooms,
+    room: RoomId,
+    request: RoomStreamRequest,
+) -> Result<RoomAnswer, StreamError> {
     let without_bytes = |reply| (reply, Bytes::new());
     let answered = match request {
-        RoomRequest::Summary(theirs) => summary(link, rooms, room, theirs).await.map(without_bytes),
-        RoomRequest::Records { after } => records(rooms, room, after).await,
-        RoomRequest::Vector { after } => {
+        RoomStreamRequest::Summary(theirs) => summary(link, rooms, room, theirs).await.map(without_bytes),
+        RoomStreamRequest::Records { after } => records(rooms, room, after).await,
+        RoomStreamRequest::Vector { after } => {
             let page = rooms.perform(move |registry| registry.vector_page(room, after)).await;
             page.map(|(entries, more)| {
-                without_bytes(RoomReply::Vector { entries: entries.iter().map(to_wire).collect(), more })
+                without_bytes(RoomStreamReply::Vector { entries: entries.iter().map(to_wire).collect(), more })
             })
         }
-        RoomRequest::Want { author, locator, above, missing_cuts } => {
+        RoomStreamRequest::Want { author, locator, above, missing_cuts } => {
             let (request, asker) = (RunRequest { author, locator, above, missing_cuts }, link.fingerprint());
             let runs = rooms.perform(move |registry| registry.runs(room, &request, &asker)).await;
             runs.map(|(runs, leads_to_cut)| {
                 let lengths = runs.iter().map(|run| length_of(run)).collect();
-                (RoomReply::Runs { lengths, leads_to_cut }, Bytes::from(runs.concat()))
+                (RoomStreamReply::Runs { lengths, leads_to_cut }, Bytes::from(runs.concat()))
             })
         }
-        RoomRequest::New { run } => take_push(link, rooms, room, run).await?.map(without_bytes),
-        RoomRequest::Unknown => Ok(without_bytes(refusal(PeerErrorCode::Protocol, "an unknown request"))),
+        RoomStreamRequest::New { run } => take_push(link, rooms, room, run).await?.map(without_bytes),
+        RoomStreamRequest::Unknown => Ok(without_bytes(refusal(PeerErrorCode::Protocol, "an unknown request"))),
     };
     Ok(answered.unwrap_or_else(|error| {
         tracing::debug!("{}: a room's request failed: {error}", link.user());
@@ -114,7 +119,7 @@ async fn answer(link: &Link, rooms: &Rooms, room: RoomId, request: RoomRequest) 
     }))
 }
 
-async fn summary(link: &Link, rooms: &Rooms, room: RoomId, theirs: RoomSummary) -> Result<RoomReply, Error> {
+async fn summary(link: &Link, rooms: &Rooms, room: RoomId, theirs: RoomSummary) -> Result<RoomStreamReply, Error> {
     let member = link.fingerprint();
     let mine = rooms.perform(move |registry| {
         let mine = registry.summary(room)?;
@@ -124,7 +129,7 @@ async fn summary(link: &Link, rooms: &Rooms, room: RoomId, theirs: RoomSummary) 
         }
         Some(mine)
     });
-    Ok(mine.await?.map_or_else(|| refusal(PeerErrorCode::NotFound, "no such room here"), RoomReply::Summary))
+    Ok(mine.await?.map_or_else(|| refusal(PeerErrorCode::NotFound, "no such room here"), RoomStreamReply::Summary))
 }
 
 async fn records(rooms: &Rooms, room: RoomId, after: Vec<RecordHash>) -> Result<RoomAnswer, Error> {
@@ -135,7 +140,7 @@ async fn records(rooms: &Rooms, room: RoomId, after: Vec<RecordHash>) -> Result<
         bytes.extend_from_slice(record.signed());
         bytes.extend_from_slice(record.signature());
     }
-    Ok((RoomReply::Records { lengths, more }, bytes.into()))
+    Ok((RoomStreamReply::Records { lengths, more }, bytes.into()))
 }
 
 async fn take_push(
@@ -143,7 +148,7 @@ async fn take_push(
     rooms: &Rooms,
     room: RoomId,
     run: SingleRunBytes,
-) -> Result<Result<RoomReply, Error>, StreamError> {
+) -> Result<Result<RoomStreamReply, Error>, StreamError> {
     let member = link.fingerprint();
     let offered = rooms.perform(move |registry| {
         let offered = registry.take_push(room, member, &run);
@@ -153,7 +158,7 @@ async fn take_push(
         offered
     });
     Ok(match offered.await {
-        Ok(Ok(Ok(OfferedPush::Stored))) => Ok(RoomReply::Taken {}),
+        Ok(Ok(Ok(OfferedPush::Stored))) => Ok(RoomStreamReply::Taken {}),
         Ok(Ok(Ok(OfferedPush::Later))) => Ok(refusal(PeerErrorCode::Busy, "asked for later")),
         Ok(Ok(Err(why))) => {
             tracing::info!("{}: a message of a room: {why}", link.user());
@@ -163,8 +168,8 @@ async fn take_push(
     })
 }
 
-fn refusal(code: PeerErrorCode, words: &str) -> RoomReply {
-    RoomReply::Error { code, message: words.into() }
+fn refusal(code: PeerErrorCode, words: &str) -> RoomStreamReply {
+    RoomStreamReply::Error { code, message: words.into() }
 }
 
 fn length_of(part: &[u8]) -> u32 {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::peer::{PeerErrorCode, PeerRequest, RoomReply, RoomRequest};
+use shared::peer::{PeerErrorCode, PeerRequest, RoomStreamReply, RoomStreamRequest};
 use shared::room::MessageHash;
 use shared::{Fingerprint, RoomId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -94,7 +94,7 @@ impl RoomStream {
                 Some(push) = self.pushes.recv(), if self.unanswered.len() < MAX_UNANSWERED => {
                     self.send_push(push).await?;
                 }
-                frame = self.receiver.next_frame::<RoomReply>() => {
+                frame = self.receiver.next_frame::<RoomStreamReply>() => {
                     let Some(reply) = frame? else { return Ok(None) };
                     if self.settle(&reply).await? {
                         return Err(StreamError::Unexpected("a reply that nobody asked for"));
@@ -111,7 +111,7 @@ impl RoomStream {
     }
 
     /// Sends a request and waits for its reply; pushes go on meanwhile.
-    pub(super) async fn ask(&mut self, request: &RoomRequest) -> Result<RoomReply, StreamError> {
+    pub(super) async fn ask(&mut self, request: &RoomStreamRequest) -> Result<RoomStreamReply, StreamError> {
         with_timeout(REPLY_TIMEOUT, async {
             self.sender.send_frame(request).await?;
             self.unanswered.push_back(UnansweredRequest::Question);
@@ -120,11 +120,11 @@ impl RoomStream {
                     Some(push) = self.pushes.recv(), if self.unanswered.len() < MAX_UNANSWERED => {
                         self.send_push(push).await?;
                     }
-                    frame = self.receiver.next_frame::<RoomReply>() => {
+                    frame = self.receiver.next_frame::<RoomStreamReply>() => {
                         let reply = frame?.ok_or(StreamError::Truncated)?;
                         if self.settle(&reply).await? {
                             return match reply {
-                                RoomReply::Error { code, message } => Err(StreamError::Refused { code, message }),
+                                RoomStreamReply::Error { code, message } => Err(StreamError::Refused { code, message }),
                                 reply if reply.is_within_bounds() => Ok(reply),
                                 _ => Err(StreamError::Unexpected("a reply beyond its bounds")),
                             };
@@ -151,18 +151,18 @@ impl RoomStream {
 
     async fn send_push(&mut self, push: RoomPush) -> Result<(), StreamError> {
         let RoomPush { own_number, message, run } = push;
-        self.sender.send_frame(&RoomRequest::New { run }).await?;
+        self.sender.send_frame(&RoomStreamRequest::New { run }).await?;
         self.unanswered.push_back(UnansweredRequest::Push { message, own_number });
         Ok(())
     }
 
     /// Assigns a reply to the oldest request without one. Returns true if that is a question.
-    async fn settle(&mut self, reply: &RoomReply) -> Result<bool, StreamError> {
+    async fn settle(&mut self, reply: &RoomStreamReply) -> Result<bool, StreamError> {
         match self.unanswered.pop_front() {
             None => Err(StreamError::Unexpected("a reply that nobody asked for")),
             Some(UnansweredRequest::Question) => Ok(true),
             Some(UnansweredRequest::Push { message, own_number }) => {
-                if let (RoomReply::Taken {}, Some(number)) = (reply, own_number) {
+                if let (RoomStreamReply::Taken {}, Some(number)) = (reply, own_number) {
                     let (room, member) = (self.room, self.member);
                     let noted = self.rooms.perform(move |registry| {
                         registry.note_delivered(room, member, number, Some(message));

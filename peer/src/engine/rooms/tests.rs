@@ -3,7 +3,7 @@
 use ::rooms::{HistoryVisibility, MembershipRecord, RoomChange, SignedRecord};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use certs::Identity;
-use shared::peer::{PeerErrorCode, PeerRequest, RoomReply, RoomRequest, RoomSummary, RoomVectorEntry};
+use shared::peer::{PeerErrorCode, PeerRequest, RoomStreamReply, RoomStreamRequest, RoomSummary, RoomVectorEntry};
 use shared::room::RoomDigest;
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, broadcast};
@@ -237,9 +237,9 @@ async fn a_stranger_waits_for_the_trackers_word_and_is_refused() {
         let opened = hers.open_stream(&PeerRequest::Room { id: ROOM }, StreamPriority::Request).await;
         let (mut sender, mut receiver) = opened.unwrap();
         let summary = RoomSummary { digest: RoomDigest::from_bytes([0; 16]), head: None, epoch: 0 };
-        sender.send_frame(&RoomRequest::Summary(summary)).await.unwrap();
-        match receiver.next_frame::<RoomReply>().await.unwrap() {
-            Some(RoomReply::Error { code, .. }) => code,
+        sender.send_frame(&RoomStreamRequest::Summary(summary)).await.unwrap();
+        match receiver.next_frame::<RoomStreamReply>().await.unwrap() {
+            Some(RoomStreamReply::Error { code, .. }) => code,
             reply => panic!("{reply:?}"),
         }
     };
@@ -277,17 +277,21 @@ async fn serve_nothing(link: Link, author: Fingerprint) {
     while let Ok((mut sender, mut receiver)) = link.accept_stream(&quota).await {
         streams.spawn(async move {
             assert!(matches!(receiver.next_frame().await, Ok(Some(PeerRequest::Room { .. }))));
-            while let Ok(Some(request)) = receiver.next_frame::<RoomRequest>().await {
+            while let Ok(Some(request)) = receiver.next_frame::<RoomStreamRequest>().await {
                 let digest = RoomDigest::from_bytes([9; 16]);
                 let reply = match request {
-                    RoomRequest::Summary(_) => RoomReply::Summary(RoomSummary { digest, head: None, epoch: 1 }),
-                    RoomRequest::Records { .. } => RoomReply::Records { lengths: Vec::new(), more: false },
-                    RoomRequest::Vector { .. } => {
-                        let entry = RoomVectorEntry { author, newest: 99, digest };
-                        RoomReply::Vector { entries: vec![entry], more: false }
+                    RoomStreamRequest::Summary(_) => {
+                        RoomStreamReply::Summary(RoomSummary { digest, head: None, epoch: 1 })
                     }
-                    RoomRequest::Want { .. } => RoomReply::Runs { lengths: Vec::new(), leads_to_cut: false },
-                    RoomRequest::New { .. } | RoomRequest::Unknown => RoomReply::Taken {},
+                    RoomStreamRequest::Records { .. } => RoomStreamReply::Records { lengths: Vec::new(), more: false },
+                    RoomStreamRequest::Vector { .. } => {
+                        let entry = RoomVectorEntry { author, newest: 99, digest };
+                        RoomStreamReply::Vector { entries: vec![entry], more: false }
+                    }
+                    RoomStreamRequest::Want { .. } => {
+                        RoomStreamReply::Runs { lengths: Vec::new(), leads_to_cut: false }
+                    }
+                    RoomStreamRequest::New { .. } | RoomStreamRequest::Unknown => RoomStreamReply::Taken {},
                 };
                 if sender.send_frame(&reply).await.is_err() {
                     return;
