@@ -1,8 +1,8 @@
 //! Files for one person, and people who get nothing.
 
 use serde_json::json;
-use tests::Lab;
 use tests::files::assert_same;
+use tests::{Lab, User};
 
 #[test]
 fn an_offer_is_for_one_person_until_it_is_withdrawn() {
@@ -166,4 +166,25 @@ fn an_offer_whose_message_is_taken_out_is_none() {
         taken.exits(0).says("dropped the message to bob: it is not sent, and its offer is withdrawn");
         alice.peer(["offer"]).run().exits(0).prints_exactly("");
     }
+}
+
+#[test]
+fn no_tracker_is_asked_who_else_has_what_is_offered() {
+    let lab = Lab::start();
+    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    // Long enough for others to be found, if they were looked for.
+    let plan = lab.file("plan.pdf", 12_000_000);
+    carol.peer(["share", "--as", "twin.pdf"]).arg(&plan).run().exits(0);
+    let slow = |user: &User<'_>| {
+        let node = user.peer(["serve", "--limit", "4M"]).start();
+        node.wait_for("online as");
+        node
+    };
+    let _nodes = [slow(&bob), slow(&carol)];
+    bob.peer(["offer", "alice"]).arg(&plan).run().exits(0);
+    let here = lab.empty_folder("here");
+    let fetched = alice.peer(["--json", "fetch", "bob", "plan.pdf", "-o"]).arg(&here).run();
+    let sources = fetched.exits(0).object("file")["sources"].take();
+    assert_eq!(sources.as_array().unwrap().len(), 1, "{sources}");
+    assert_same(here.join("plan.pdf"), &plan);
 }
