@@ -148,7 +148,7 @@ fn a_public_twin_stays_public() {
     let lab = Lab::start();
     let [alice, bob, mallory] = ["alice", "bob", "mallory"].map(|name| lab.user(name));
     make_lab(&[&alice, &bob]);
-    let slides = lab.file("slides.pdf", SIZE);
+    let slides = lab.file("desk/slides.pdf", SIZE);
     bob.peer(["share", "--room", "lab"]).arg(&slides).run().exits(0);
     bob.peer(["share", "--as", "twin.pdf"]).arg(&slides).run().exits(0).says("already hashed");
     let _nodes = [alice.serve(), bob.serve()];
@@ -204,8 +204,8 @@ fn names_of_several_members_come_in_one_fetch_and_the_newest_counts() {
         user.peer(["share", "--room", "lab"]).arg(&file).run().exits(0);
         file
     };
-    let (plan, old) = (share(&bob, "bob/plan.txt", 3000), share(&bob, "bob/notes.txt", 1000));
-    let (photo, new) = (share(&carol, "carol/photo.jpg", 2_000_000), share(&carol, "carol/notes.txt", 2000));
+    let (plan, old) = (share(&bob, "desk-bob/plan.txt", 3000), share(&bob, "desk-bob/notes.txt", 1000));
+    let (photo, new) = (share(&carol, "desk-carol/photo.jpg", 2_000_000), share(&carol, "desk-carol/notes.txt", 2000));
     let before = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
     std::fs::File::open(&old).unwrap().set_modified(before).unwrap();
     bob.peer(["share", "--room", "lab"]).arg(&old).run().exits(0);

@@ -78,7 +78,7 @@ fn without_colours_and_line_by_line() {
     let lab = Lab::start();
     let [alice, bob, carol] = three(&lab);
     let _nodes = [bob.serve(), carol.serve()];
-    let mut view = alice.peer(["chat", "#lab"]).env("NO_COLOR", "1").in_terminal(20, 12);
+    let mut view = alice.peer(["chat", "#lab"]).env("NO_COLOR", "1").in_terminal(40, 12);
     view.wait_for_screen("an empty line", |screen| screen.cursor_line() == ">");
     bob.peer(["chat", "#lab", "olá, lab"]).run().exits(0);
     view.wait_for("olá, lab");

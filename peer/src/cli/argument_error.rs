@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
 use serde_json::json;
+use shared::safe_text::safe_line;
 
 use super::exit_code::report_error;
 use crate::engine::ErrorKind;
@@ -60,8 +61,20 @@ pub(super) fn explain_error(mut command: clap::Command, mut error: clap::Error, 
             }
             error
         }
-        _ => error,
+        _ => escape_arguments(error),
     }
+}
+
+/// Escapes the arguments that an error quotes: they may hold anything, such as marks that turn the text around.
+fn escape_arguments(mut error: clap::Error) -> clap::Error {
+    let quoted = error.context().filter_map(|(kind, value)| match value {
+        ContextValue::String(text) => Some((kind, safe_line(text).into_owned())),
+        _ => None,
+    });
+    for (kind, text) in quoted.collect::<Vec<_>>() {
+        error.insert(kind, ContextValue::String(text));
+    }
+    error
 }
 
 /// Prints help, the version, or the error in the arguments.

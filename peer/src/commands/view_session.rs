@@ -431,7 +431,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     Err(error) => self.show_problem(error.to_string()),
                 }
             }
-            JobOutcome::MessageStored { message, stored } => self.handle_stored(&message, stored),
+            JobOutcome::MessageStored { message, stored } => self.handle_stored(&message, *stored),
             JobOutcome::Nothing => Ok(()),
         }
     }

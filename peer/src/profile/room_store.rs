@@ -73,7 +73,7 @@ impl Profile {
             let rows = query.query_map([], RoomRow::read);
             self.db_result(self.db_result(rows)?.collect())?
         };
-        rows.into_iter().map(|row| self.checked_room(row)).collect()
+        rows.into_iter().map(|row| self.checked_room(&row)).collect()
     }
 
     /// Returns the room of this name of which the user is a member, or else the newest of which he was one. No two rooms
@@ -88,7 +88,7 @@ impl Profile {
             let mut query = self.db_result(reader.prepare_cached(&query))?;
             self.db_result(query.query_row([name.as_str()], RoomRow::read).optional())?
         };
-        row.map(|row| self.checked_room(row)).transpose()
+        row.map(|row| self.checked_room(&row)).transpose()
     }
 
     /// Sets whether the messages of rooms of this name ring. Returns false if that was so.
@@ -101,7 +101,7 @@ impl Profile {
         self.db_result(changed).map(|rows| rows > 0)
     }
 
-    fn checked_room(&self, row: RoomRow) -> Result<KnownRoom, ProfileError> {
+    fn checked_room(&self, row: &RoomRow) -> Result<KnownRoom, ProfileError> {
         let damaged = || self.damaged_error(format!("the room {:?}", row.name));
         Ok(KnownRoom {
             id: RoomId::from_bytes(row.id),

@@ -124,7 +124,7 @@ impl FetchBars {
             FetchEvent::Checking { file, name, size, bytes } => self.checking(*file, name.as_str(), *size, *bytes),
             FetchEvent::Resolved { files, bytes } => self.resolved(*files, *bytes),
             FetchEvent::Started { file, name, size, resumed, .. } => {
-                self.started(*file, name.as_str(), *size, *resumed)
+                self.started(*file, name.as_str(), *size, *resumed);
             }
             FetchEvent::Verified { file, bytes } => self.verified(*file, *bytes),
             FetchEvent::Finished { file, report } => self.finished(*file, report),

@@ -42,7 +42,7 @@ pub(super) enum JobOutcome {
     /// A message is stored, or why not.
     MessageStored {
         message: ChatMessage,
-        stored: Result<StoredMessage, Error>,
+        stored: Box<Result<StoredMessage, Error>>,
     },
     Nothing,
 }
@@ -50,7 +50,7 @@ pub(super) enum JobOutcome {
 /// Stores an outgoing message in the profile; the next node delivers it.
 pub(super) async fn store_message(me: LocalUser, to: UserName, message: ChatMessage) -> JobOutcome {
     let stored = chat::store_outgoing(&me, &to, message.clone(), |_| {}).await;
-    JobOutcome::MessageStored { message, stored }
+    JobOutcome::MessageStored { message, stored: Box::new(stored) }
 }
 
 /// Asks a user's node for the files that it shares.
