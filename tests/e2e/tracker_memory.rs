@@ -108,7 +108,7 @@ fn long_lists_that_are_replaced_at_once_leave_little_behind() {
                 })
             })
             .collect();
-        while !senders.iter().all(|sender| sender.is_finished()) {
+        while !senders.iter().all(std::thread::ScopedJoinHandle::is_finished) {
             peak = peak.max(resident_mib(lab.tracker_pid()));
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -190,7 +190,7 @@ mod tests {
         let profile = Profile::open(home.path()).unwrap();
         assert_eq!(kept(&profile, &user(1), 200, 5), 100);
         assert_eq!(kept(&profile, &user(2), 200, 16 << 10), 60);
-        profile.mark_read(&user(1), None).unwrap();
+        profile.mark_read(user(1), None).unwrap();
         assert_eq!(kept(&profile, &user(1), 200, 5), 0, "what is known is no news, and what isn't finds no room");
         assert_eq!(profile.message_requests().unwrap(), [user(1), user(2)]);
 

@@ -426,7 +426,7 @@ fn rooms_are_among_the_people_and_late_messages_in_their_place() {
     view.resize(Size::new(80, 12));
     let lab = ConversationName::from("lab".parse::<RoomName>().unwrap());
     let load = ViewCommand::LoadHistory { with: lab.clone(), before: None, age: None, limit: 100 };
-    assert_eq!(view.start(), [load.clone()]);
+    assert_eq!(view.start(), std::slice::from_ref(&load));
     let rows = picture(&view, 80, 12);
     assert!(rows[1].starts_with(">#") && rows[1].contains("lab"), "{rows:#?}");
     assert!(rows[2].starts_with(" # (4) office") && rows[3].contains("● bob"), "{rows:#?}");
