@@ -12,7 +12,7 @@
 //! core. Here they are exchanged. Each side of a link opens a stream for each room that both are in
 //! ([`shared::peer::RoomStreamRequest`]): over it, it asks for what it lacks, and sends what is new at once. A message that came
 //! unasked is passed on once, to all other streams. The node's `RoomLinks` decides with whom there are links
-//! ([`wanted_links`]).
+//! (`wanted_links`).
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
