@@ -272,8 +272,9 @@ impl LineViewModel {
             ViewUpdate::Problem(text) => self.add_problem(text.clone()),
             ViewUpdate::Tick => {
                 self.chat.expire(now);
-                // With growing pauses, while the presence is unknown.
-                return if self.with.person().is_some() && self.online().is_none() {
+                // With growing pauses: while the presence is unknown, and in a room, whose members' presence is told by
+                // events only where it changes.
+                return if self.online().is_none() {
                     self.chat.poll_users(now).into_iter().collect()
                 } else {
                     Vec::new()
