@@ -169,10 +169,9 @@ fn programs_get_objects() {
 fn names_and_topics_steer_no_terminal() {
     let lab = Lab::start();
     let alice = lab.user("alice");
-    for name in ["\u{1b}[31mlab", "a/b", "lab\n", ""] {
+    for name in ["\u{1b}[31mlab", "a/b", "lab\n", "", "\u{202e}lab"] {
         room(&alice, &["create", name]).exits(2).is_plain();
     }
-    room(&alice, &["create", "\u{202e}lab"]).exits(2).says("\\u{202e}");
     // Usable as names of rooms that exist, but not of new ones.
     room(&alice, &["create", "..lab"]).exits(2).says("begins with a letter or a digit");
     room(&alice, &["create", "lab", "--topic", "a\nb"]).exits(2).says("one line");

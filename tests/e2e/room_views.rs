@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tests::{Lab, Screen, Terminal, User};
 
 const CTRL_D: &str = "\u{4}";
+const UP: &str = "\u{1b}[A";
 const DOWN: &str = "\u{1b}[B";
 const ENTER: &str = "\r";
 
@@ -106,6 +107,9 @@ fn the_full_view_has_rooms_among_the_people() {
     view.wait_for("[People, you: alice]");
     view.wait_for("# lab");
     view.wait_for("● bob");
+    // Rooms stand above the people, and may come after them.
+    view.press(UP);
+    view.wait_for("#lab ");
     bob.peer(["chat", "#lab", "psst"]).run().exits(0);
     view.wait_for("# (1) lab");
     view.wait_for("bob: psst");

@@ -160,7 +160,12 @@ async fn load_line_view(
     let rooms = context.until_cancelled(node.rooms()).await;
     let (with, rooms) = match with {
         ConversationName::Room(name) => {
-            let rooms = rooms?;
+            let mut rooms = rooms?;
+            if own_room(&rooms, &name).is_err() {
+                // The user may have joined a moment ago: this answer waits for the tracker's records.
+                context.until_cancelled(node.room_cut(&name, &me.user)).await?;
+                rooms = context.until_cancelled(node.rooms()).await?;
+            }
             (own_room(&rooms, &name)?.into(), rooms)
         }
         // The node of an earlier release knows no rooms.
