@@ -29,7 +29,6 @@ pub mod room_values;
 pub mod rooms;
 pub mod serve;
 pub mod share;
-mod share_origin;
 pub mod size_format;
 pub mod tracker_account;
 pub mod tracker_discovery;
@@ -42,7 +41,6 @@ pub use error::{Error, ErrorKind};
 pub use local_user::LocalUser;
 pub use notice::{Notice, NoticeHandler};
 pub use room_action_error::RoomActionError;
-pub use share_origin::ShareOrigin;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -33,6 +33,7 @@
 //! | chat: send window, delivery, receiving | `engine/chat/`, `engine/node/delivery*.rs` |
 //! | rooms: what members exchange, who is linked, the tracker's records | `engine/rooms/`, `engine/node/room_*.rs`, `profile/room_store/`, the `rooms` crate |
 //! | who may get a share; offers | `profile/audience.rs`, `engine/serve/share_access.rs`, `engine/file_offers.rs` |
+//! | history, search, unread counts, of users and rooms | `profile/{history,conversations,history_removal,conversation_name}.rs` |
 //! | block list, message requests | `profile/{known_users,message_requests}.rs` |
 //! | fetch: names, sources, plan, download, disk | `engine/fetch/` (`name_resolution`, `destination`, `source_dialer`, `plan`, `downloader`, `writer`) |
 //! | answering requests, upload slots and rates | `engine/serve/` (`library`, `upload_slots`, `upload_scheduler`, `range_reader`) |

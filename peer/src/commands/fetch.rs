@@ -22,12 +22,13 @@ use super::progress_publisher::{NodeProgressSink, ProgressPublisher};
 use super::share::share_fetched;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::value_parsers::{parse_rate, parse_share_pattern};
+use crate::engine::chat::ConversationName;
 use crate::engine::fetch::{
     FetchDestination, FetchEvent, FetchReport, FetchRequest, IfExists, RequestedName, SourcePolicy, fetch,
 };
 use crate::engine::node::announce_shares;
 use crate::engine::room_contacts::find_room_audience;
-use crate::engine::{Error, ErrorKind, LocalUser, ShareOrigin};
+use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::net::silence_wait_notice;
 use crate::profile::{Access, Audience, Profile};
 use crate::sys::{OutputTarget, classify_output, is_stdout_closed};
@@ -84,7 +85,7 @@ Exit code 0 when all files are there, 12 when some of several failed, else that 
 pub(crate) struct FetchArgs {
     /// From whom, or from which room ('#lab').
     #[arg(value_name = "USER|#ROOM", required_unless_present = "retry")]
-    user: Option<ShareOrigin>,
+    user: Option<ConversationName>,
     /// Names, folders (docs/) and patterns ('*.pdf').
     #[arg(value_name = "NAME", value_parser = OsStringValueParser::new().map(parse_share_pattern))]
     names: Vec<String>,
@@ -141,7 +142,7 @@ pub(super) async fn run(context: &CommandContext, args: FetchArgs) -> Result<(),
     let recorder = RetryRecorder::new(&me.profile, &request, share);
     let mut bars = FetchBars::new(&context.output, request.names.len() == 1);
     let audience = match &request.from {
-        ShareOrigin::Room(room) if share => context.until_cancelled(find_room_audience(&me, room)).await?,
+        ConversationName::Room(room) if share => context.until_cancelled(find_room_audience(&me, room)).await?,
         _ => Audience::Everybody,
     };
     let mut fetched_shares = share.then(|| FetchedShares::new(&me.profile, &request, audience.clone()));
@@ -192,7 +193,7 @@ async fn load_record(context: &CommandContext, mut args: FetchArgs) -> Result<(L
         SourcePolicy::Everybody => &mut [],
         SourcePolicy::Also(users) | SourcePolicy::Only(users) => users.as_mut_slice(),
     };
-    let users = request.from.user_mut().into_iter().chain(others);
+    let users = request.from.person_mut().into_iter().chain(others);
     resolve_arguments(context, &me, LookupScope::Tracker, users).await?;
     Ok((me, record))
 }
@@ -284,7 +285,7 @@ fn print_interruption(context: &CommandContext, bars: &mut FetchBars, request: &
 
 impl FetchArgs {
     /// Builds the request for the names on the command line.
-    fn into_record(self, from: ShareOrigin) -> Result<FetchRecord, Error> {
+    fn into_record(self, from: ConversationName) -> Result<FetchRecord, Error> {
         if self.names.is_empty() {
             let from = shell_quote(&[&from.to_string()]);
             let which =

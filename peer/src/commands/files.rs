@@ -12,8 +12,9 @@ use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::value_parsers::parse_share_pattern;
+use crate::engine::chat::ConversationName;
 use crate::engine::fetch::{MemberFiles, list_room_files};
-use crate::engine::{Error, ShareOrigin, peer_lookup, remote_files};
+use crate::engine::{Error, peer_lookup, remote_files};
 use crate::profile::Access;
 use crate::ui::format_size;
 
@@ -33,7 +34,7 @@ With a room, its members who are online are asked what they share with it; each 
 pub(crate) struct FilesArgs {
     /// Who, or a room ('#lab').
     #[arg(value_name = "USER|#ROOM")]
-    from: ShareOrigin,
+    from: ConversationName,
     /// Only names that start with this.
     #[arg(default_value = "", hide_default_value = true, value_parser = OsStringValueParser::new().map(parse_share_pattern))]
     prefix: String,
@@ -42,8 +43,8 @@ pub(crate) struct FilesArgs {
 pub(super) async fn run(context: &CommandContext, args: FilesArgs) -> Result<(), Error> {
     let FilesArgs { from, prefix } = args;
     match from {
-        ShareOrigin::User(user) => list_files_of_user(context, user, prefix).await,
-        ShareOrigin::Room(room) => print_room_files(context, &room, &prefix).await,
+        ConversationName::Person(user) => list_files_of_user(context, user, prefix).await,
+        ConversationName::Room(room) => print_room_files(context, &room, &prefix).await,
     }
 }
 

@@ -58,7 +58,8 @@ use self::room_sources::RoomSources;
 pub use self::room_sources::{MemberFiles, list_room_files};
 use self::source_dialer::SourceDialer;
 pub(super) use self::source_listing::{SourceShares, list_files};
-use super::{Error, LocalUser, ShareOrigin, run_blocking};
+use super::{Error, LocalUser, run_blocking};
+use crate::profile::ConversationName;
 
 /// The longest wait for a file that its owner is hashing again.
 const REHASH_TIMEOUT: Duration = Duration::from_secs(20);
@@ -71,7 +72,7 @@ pub async fn fetch(
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
     cancel: &CancellationToken,
 ) -> FetchReport {
-    if request.from.user() == Some(&me.user) {
+    if request.from.person() == Some(&me.user) {
         let error = Error::Usage(format!("{} is you: nothing to fetch from yourself", me.user));
         return FetchReportBuilder::abort_before_start(request, error, report);
     }
@@ -100,8 +101,8 @@ async fn resolve_and_fetch(
 ) -> FetchReport {
     let resolving = async {
         let owner = match &request.from {
-            ShareOrigin::User(owner) => owner,
-            ShareOrigin::Room(room) => {
+            ConversationName::Person(owner) => owner,
+            ConversationName::Room(room) => {
                 let RoomSources { room, links, resolved } =
                     room_sources::connect_room(dialer, room, &request.names, report).await?;
                 return Ok((ResolvingPeers { room: Some(room), links, unreachable: None }, resolved));

@@ -8,7 +8,8 @@ use shared::account_name::UserNameError;
 use shared::names::NameError;
 use shared::{RoomName, UserName};
 
-/// The other side of a conversation. Its text is `bob` or `#lab`, for a user's name has no `#`.
+/// The other side of a conversation, and the place of what it shares. Its text is `bob` or `#lab`, for a user's name has
+/// no `#`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConversationName {
     /// One user.
@@ -31,6 +32,14 @@ pub enum ConversationNameError {
 impl ConversationName {
     /// Returns the user, if it is one.
     pub const fn person(&self) -> Option<&UserName> {
+        match self {
+            Self::Person(user) => Some(user),
+            Self::Room(_) => None,
+        }
+    }
+
+    /// Returns the user to be changed, if it is one.
+    pub const fn person_mut(&mut self) -> Option<&mut UserName> {
         match self {
             Self::Person(user) => Some(user),
             Self::Room(_) => None,
@@ -136,7 +145,7 @@ mod tests {
             assert_eq!(serde_json::to_value(&name).unwrap(), text);
             assert_eq!(serde_json::from_value::<ConversationName>(text.into()).unwrap(), name);
         }
-        for wrong in ["", "#", "##lab", "a#b", "#\u{1b}[31m"] {
+        for wrong in ["", "#", "##lab", "a b", "#a b", "a#b", "#\u{1b}[31m"] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }

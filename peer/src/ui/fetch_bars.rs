@@ -17,8 +17,9 @@ use super::human_format::format_size;
 use super::json::{file_json, summary_json};
 use super::progress_bar::{ByteProgressBar, terminal_columns};
 use super::progress_steps::ProgressSteps;
+use crate::engine::Error;
+use crate::engine::chat::ConversationName;
 use crate::engine::fetch::{FetchEvent, FetchSummary, FileNo, FileOutcome, FileReport, Slowdown};
-use crate::engine::{Error, ShareOrigin};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// The width from which sources are named on a bar.
@@ -191,8 +192,8 @@ impl FetchBars {
         (self.done_bytes, self.bytes)
     }
 
-    fn connecting(&mut self, from: &ShareOrigin) {
-        self.sources.extend(from.user().cloned());
+    fn connecting(&mut self, from: &ConversationName) {
+        self.sources.extend(from.person().cloned());
         if self.output.is_animated() {
             let spinner = self.multi.add(ProgressBar::new_spinner());
             spinner.set_message(format!("connecting to {from}"));

@@ -18,11 +18,12 @@ use self::fetch_event_translator::FetchEventTranslator;
 pub(super) use self::interrupted_fetch::InterruptedFetch;
 use self::interrupted_fetch::resume_command;
 use super::super::progress_publisher::ProgressPublisher;
+use crate::engine::chat::ConversationName;
 use crate::engine::fetch::{
     FetchDestination, FetchEvent, FetchRequest, FileOutcome, FileReport, IfExists, RequestedName, SourcePolicy, fetch,
 };
 use crate::engine::node_event::FileTransfer;
-use crate::engine::{Error, LocalUser, ShareOrigin};
+use crate::engine::{Error, LocalUser};
 
 /// Fetches at the same time; more would only share the same network link.
 const MAX_FETCHES: usize = 4;
@@ -66,7 +67,7 @@ pub(super) struct BackgroundFetches {
 #[derive(Debug)]
 struct RunningFetch {
     number: u64,
-    from: ShareOrigin,
+    from: ConversationName,
     name: String,
     cancel: CancellationToken,
     /// True if all files were reported, so that stopping the fetch loses nothing.
@@ -133,7 +134,7 @@ impl BackgroundFetches {
         // Names that look alike on the screen mean the same fetch.
         let key = name.map(matching_key);
         let is_named = |running: &RunningFetch| key.as_ref().is_none_or(|key| matching_key(&running.name) == *key);
-        let is_meant = |running: &&RunningFetch| running.from.user() == Some(from) && is_named(running);
+        let is_meant = |running: &&RunningFetch| running.from.person() == Some(from) && is_named(running);
         let meant: Vec<&RunningFetch> = self.running.iter().filter(is_meant).collect();
         match (&meant[..], name) {
             ([], Some(name)) => {

@@ -8,7 +8,7 @@ use shared::{FileName, UserName};
 
 use super::fetch_report::FileReport;
 use super::link_traffic::Slowdown;
-use crate::engine::ShareOrigin;
+use crate::profile::ConversationName;
 
 /// The receiver of a fetch's events.
 pub(super) type FetchEventHandler<'a> = &'a mut (dyn FnMut(FetchEvent<'_>) + Send);
@@ -22,7 +22,7 @@ pub enum FetchEvent<'a> {
     /// The link to the owner is being opened.
     Connecting {
         /// The user or the room whose names are requested.
-        from: &'a ShareOrigin,
+        from: &'a ConversationName,
     },
     /// A member of the room is connected who has some of the files.
     SourceConnected {

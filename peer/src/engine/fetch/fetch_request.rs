@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use shared::peer::FolderTime;
 use shared::{FileName, UserName};
 
-use crate::engine::ShareOrigin;
+use crate::profile::ConversationName;
 use crate::sys::path_text;
 
 /// The names to fetch, their owner, and the destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchRequest {
     /// The user, or the room, whose shared names these are.
-    pub from: ShareOrigin,
+    pub from: ConversationName,
     /// Names, folders and patterns, as the user asked for them.
     pub names: Vec<RequestedName>,
     /// The folder, file or stream that receives the content.

@@ -3,14 +3,14 @@
 use shared::names::name_encoding;
 use shared::safe_text::safe_line;
 
-use crate::engine::ShareOrigin;
+use crate::engine::chat::ConversationName;
 use crate::util::shell_words::shell_quote;
 
 /// A fetch that the user stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::commands::view_session) struct InterruptedFetch {
     /// The user or the room that it fetched from.
-    pub(in crate::commands::view_session) from: ShareOrigin,
+    pub(in crate::commands::view_session) from: ConversationName,
     /// The names that were asked for, separated by spaces.
     pub(in crate::commands::view_session) name: String,
     /// Verified bytes on disk.
@@ -46,7 +46,7 @@ impl InterruptedFetch {
 }
 
 /// Returns the command line that resumes a fetch.
-pub(super) fn resume_command(from: &ShareOrigin, name: &str) -> String {
+pub(super) fn resume_command(from: &ConversationName, name: &str) -> String {
     safe_line(&format!("peer fetch {}", shell_quote(&[&from.to_string(), name]))).into_owned()
 }
 
