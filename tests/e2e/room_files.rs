@@ -1,32 +1,16 @@
 //! Files of a room: every member gets them, from each other; nobody else learns of them.
 
-use std::time::Instant;
-
 use serde_json::{Value, json};
 use tests::files::assert_same;
 use tests::hostile::{Caller, Ending, Session};
-use tests::{Lab, Outcome, PATIENCE, Process, User};
+use tests::{Lab, Outcome, Process, User, make_room, poll_until};
 
 const SIZE: usize = 12_000_000;
 
-/// Makes `#lab` of these users, the first of whom owns it.
-fn make_lab(users: &[&User<'_>]) {
-    for (number, user) in users.iter().enumerate() {
-        let action = if number == 0 { "create" } else { "join" };
-        user.peer(["room", action, "lab"]).run().exits(0);
-    }
-}
-
 /// Runs a command until its outcome is the wanted one: members learn of each other, and of who went, a moment later.
+#[track_caller]
 fn until(wanted: &str, run: impl Fn() -> Outcome, is_wanted: impl Fn(&Outcome) -> bool) -> Outcome {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let outcome = run();
-        if is_wanted(&outcome) {
-            return outcome;
-        }
-        assert!(Instant::now() < deadline, "never {wanted}: {outcome}");
-    }
+    poll_until(|| Some(run()).filter(&is_wanted), || format!("never {wanted}: {}", run()))
 }
 
 /// Waits until `user` sees this name among the files of `#lab`.
@@ -61,7 +45,7 @@ fn hash_of(user: &User<'_>, name: &str) -> String {
 fn every_member_fetches_and_several_at_once_from_each_other() {
     let lab = Lab::start();
     let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| lab.user(name));
-    make_lab(&[&alice, &bob, &carol]);
+    make_room(&[&alice, &bob, &carol]);
     let slides = lab.file("slides.pdf", SIZE);
     bob.peer(["share", "--room", "#LAB"]).arg(&slides).run().exits(0).says("1 file shared");
     bob.peer(["shares"]).run().exits(0).prints("slides.pdf  (#lab only)");
@@ -91,7 +75,7 @@ fn every_member_fetches_and_several_at_once_from_each_other() {
 fn a_stranger_learns_neither_a_name_nor_that_a_hash_exists() {
     let lab = Lab::start();
     let [alice, bob, mallory] = ["alice", "bob", "mallory"].map(|name| lab.user(name));
-    make_lab(&[&alice, &bob]);
+    make_room(&[&alice, &bob]);
     let folder = lab.join("docs");
     lab.file("docs/slides.pdf", SIZE);
     std::fs::create_dir(folder.join("empty")).unwrap();
@@ -147,7 +131,7 @@ fn a_stranger_learns_neither_a_name_nor_that_a_hash_exists() {
 fn a_public_twin_stays_public() {
     let lab = Lab::start();
     let [alice, bob, mallory] = ["alice", "bob", "mallory"].map(|name| lab.user(name));
-    make_lab(&[&alice, &bob]);
+    make_room(&[&alice, &bob]);
     let slides = lab.file("desk/slides.pdf", SIZE);
     bob.peer(["share", "--room", "lab"]).arg(&slides).run().exits(0);
     bob.peer(["share", "--as", "twin.pdf"]).arg(&slides).run().exits(0).says("already hashed");
@@ -173,7 +157,7 @@ fn a_public_twin_stays_public() {
 fn who_was_sent_away_gets_nothing_and_leaving_closes() {
     let lab = Lab::start();
     let [alice, bob, dave] = ["alice", "bob", "dave"].map(|name| lab.user(name));
-    make_lab(&[&alice, &bob, &dave]);
+    make_room(&[&alice, &bob, &dave]);
     bob.peer(["share", "--room", "lab"]).arg(lab.file("slides.pdf", 3000)).run().exits(0);
     let _nodes = [alice.serve(), bob.serve()];
     sees(&dave, "slides.pdf");
@@ -198,7 +182,7 @@ fn who_was_sent_away_gets_nothing_and_leaving_closes() {
 fn names_of_several_members_come_in_one_fetch_and_the_newest_counts() {
     let lab = Lab::start();
     let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| lab.user(name));
-    make_lab(&[&alice, &bob, &carol]);
+    make_room(&[&alice, &bob, &carol]);
     let share = |user: &User<'_>, path: &str, size: usize| {
         let file = lab.file(path, size);
         user.peer(["share", "--room", "lab"]).arg(&file).run().exits(0);

@@ -1,18 +1,7 @@
 //! Rooms as conversations: history, inbox, search, blocks, outbox and removal, with real nodes.
 
-use std::time::{Duration, Instant};
-
 use serde_json::Value;
-use tests::{Lab, Outcome, PATIENCE, Process, User};
-
-/// Makes `#lab`, owned by the first of them.
-#[track_caller]
-fn make_room(users: &[&User<'_>]) {
-    users[0].peer(["room", "create", "lab"]).run().exits(0);
-    for user in &users[1..] {
-        user.peer(["room", "join", "lab"]).run().exits(0);
-    }
-}
+use tests::{Lab, Outcome, Process, User, make_room, poll_until};
 
 #[track_caller]
 fn say(user: &User<'_>, text: &str, heard_by: &[&Process]) {
@@ -36,16 +25,6 @@ fn history(user: &User<'_>, words: &[&str]) -> Outcome {
     user.peer(["--json", "history"]).args(words).run()
 }
 
-/// Waits for something that no program tells.
-#[track_caller]
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[test]
 fn a_room_is_a_conversation() {
     let lab = Lab::start();
@@ -65,10 +44,11 @@ fn a_room_is_a_conversation() {
     assert_eq!(field(&mine, "id"), field(&others, "id"));
     assert_eq!((field(&mine, "from"), field(&mine, "room")), (field(&others, "from"), vec!["lab".to_owned(); 2]));
     assert!(mine[0]["peer"] == "#lab" && mine[0]["id"].as_str().unwrap().len() == 64, "{mine:?}");
-    eventually("both members have it", || {
+    let both_have_it = || {
         let first = &history(&alice, &["#lab"]).json()[0];
-        first["state"] == "stored" && first["count"] == 2 && first["of"] == 2
-    });
+        (first["state"] == "stored" && first["count"] == 2 && first["of"] == 2).then_some(())
+    };
+    poll_until(both_have_it, || "both members don't have it".to_owned());
     assert_eq!(field(&history(&carol, &["--search", "orcamento"]).json(), "room"), ["lab"]);
     assert_eq!(field(&history(&carol, &["#lab", "--limit", "1"]).json(), "text"), ["obrigado"]);
     carol.peer(["history", "bob"]).run().exits(0).says("no messages with bob found");
@@ -119,5 +99,6 @@ fn a_message_that_nobody_has_yet_is_in_the_outbox() {
     alice.peer(["outbox", "drop", &id]).run().exits(2).says("a message to #lab is signed and stays");
     let (_hers, his) = (alice.serve(), bob.serve());
     his.wait_for("#lab alice: for later");
-    eventually("it was passed on", || alice.peer(["outbox"]).run().err().contains("the outbox is empty"));
+    let is_empty = || alice.peer(["outbox"]).run().err().contains("the outbox is empty").then_some(());
+    poll_until(is_empty, || "it wasn't passed on".to_owned());
 }

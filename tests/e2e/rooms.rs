@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::hostile::{Caller, Ending, Session};
-use tests::{Lab, PATIENCE, Process, User};
+use tests::{Lab, Process, User, make_room, poll_until};
 
 /// SplitMix64: a seed is a fate.
 struct Fate(u64);
@@ -16,15 +16,6 @@ impl Fate {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         usize::try_from((z ^ (z >> 31)) % limit as u64).unwrap()
-    }
-}
-
-/// Makes `#lab`, owned by the first of them.
-#[track_caller]
-fn make_room(users: &[&User<'_>]) {
-    users[0].peer(["room", "create", "lab"]).run().exits(0);
-    for user in &users[1..] {
-        user.peer(["room", "join", "lab"]).run().exits(0);
     }
 }
 
@@ -144,20 +135,13 @@ fn a_stranger_gets_nothing() {
     let digest = "00".repeat(16);
     let summary = json!({ "t": "summary", "digest": digest, "epoch": 0 });
     let room = json!({ "t": "room", "id": id });
-    let begun = Instant::now();
-    loop {
+    let refusal = || {
         // The tracker is asked before anybody is refused.
         let Ending::Answer(answer) = caller.ask_all(&[room.clone(), summary.clone()]) else { panic!("no answer") };
         assert_eq!(answer["t"], "error", "{answer}");
-        match answer["code"].as_u64() {
-            Some(5) => assert!(begun.elapsed() < PATIENCE, "{answer}"),
-            code => {
-                assert_eq!(code, Some(2), "{answer}");
-                break;
-            }
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        answer["code"].as_u64().filter(|code| *code != 5)
+    };
+    assert_eq!(poll_until(refusal, || "the tracker is still asked".to_owned()), 2);
     let author = bob.fingerprint();
     for request in [
         json!({ "t": "records", "after": [] }),
@@ -225,16 +209,9 @@ fn a_hook_learns_the_room_and_who_was_called() {
         say(&bob, text);
         hers.wait_for(&line("bob", text));
     }
-    let begun = Instant::now();
-    loop {
-        let lines = std::fs::read_to_string(&heard).unwrap_or_default();
-        if lines.lines().count() == 2 {
-            assert!(lines.contains("lab bob hello.\n") && lines.contains("lab bob @alice, lunch?1\n"), "{lines}");
-            break;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{lines}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let read = || std::fs::read_to_string(&heard).unwrap_or_default();
+    let lines = poll_until(|| Some(read()).filter(|lines| lines.lines().count() == 2), read);
+    assert!(lines.contains("lab bob hello.\n") && lines.contains("lab bob @alice, lunch?1\n"), "{lines}");
 }
 
 #[test]
@@ -271,17 +248,12 @@ fn members_miss_nothing_however_often_they_are_killed() {
     let histories: Vec<String> = users
         .iter()
         .map(|user| {
-            let begun = Instant::now();
-            loop {
-                let history = user.peer(["--json", "history", "#lab"]).run();
-                let said = history.exits(0).out();
-                let missing: Vec<&String> = written.iter().filter(|text| !said.contains(text.as_str())).collect();
-                if missing.is_empty() {
-                    break said;
-                }
-                assert!(begun.elapsed() < PATIENCE, "seed {seed}: {} lacks {missing:?}", user.name());
-                std::thread::sleep(Duration::from_millis(200));
-            }
+            let read = || user.peer(["--json", "history", "#lab"]).run().exits(0).out();
+            let missing = |said: &str| written.iter().filter(|text| !said.contains(text.as_str())).count();
+            poll_until(
+                || Some(read()).filter(|said| missing(said) == 0),
+                || format!("seed {seed}: {} lacks {}: {}", user.name(), missing(&read()), read()),
+            )
         })
         .collect();
     for (user, history) in users.iter().zip(&histories) {
