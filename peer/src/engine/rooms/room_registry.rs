@@ -429,10 +429,9 @@ impl RoomRegistry {
             outlet.settled = settled;
         });
         if has_news {
-            // What came in runs has no signature of its own to be passed on with: the others ask for it.
-            for outlet in self.outlets_of(room).iter().filter(|outlet| outlet.member != member) {
-                outlet.compare.notify_one();
-            }
+            // What came in runs has no signature of its own to be passed on with: the others ask for it. The member itself
+            // learns by one more comparison that it was received.
+            self.outlets_of(room).iter().for_each(|outlet| outlet.compare.notify_one());
         }
     }
 

@@ -123,7 +123,9 @@ async fn summary(link: &Link, rooms: &Rooms, room: RoomId, theirs: RoomSummary) 
     let member = link.fingerprint();
     let mine = rooms.perform(move |registry| {
         let mine = registry.summary(room)?;
-        if mine.digest != theirs.digest && !registry.is_settled(room, &member, theirs.digest) {
+        if mine.digest == theirs.digest {
+            registry.note_delivered(room, member, u64::MAX, None);
+        } else if !registry.is_settled(room, &member, theirs.digest) {
             // The other side may have what is missing here.
             registry.compare_with(room, &member);
         }

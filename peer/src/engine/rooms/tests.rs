@@ -271,6 +271,29 @@ async fn the_stream_of_who_is_kicked_ends() {
     assert!(matches!(ended, Err(StreamError::Reset(PeerErrorCode::Unauthorised))), "{ended:?}");
 }
 
+#[tokio::test]
+async fn an_author_learns_at_once_that_a_member_pulled_his_words() {
+    let (_, [mut alice, mut bob]) = room_of(["alice", "bob"]).await;
+    let (hers, his) = dial(&alice, &bob).await;
+    // Bob has no stream of his own: he pushes nothing, and compares nothing.
+    bob.tasks.spawn(serve_streams(his, bob.rooms.clone()));
+    let written = bob.write("before").await;
+    let rooms = alice.rooms.clone();
+    alice.tasks.spawn(async move {
+        let _ = run_room_stream(hers, rooms, ROOM, Arc::new(Semaphore::new(1))).await;
+    });
+    alice.wait_for_text("before").await;
+    let is_delivered = |event: &NodeEvent| match event {
+        NodeEvent::Room(news) => match news.kind {
+            RoomNewsKind::Delivered { id, count, of } if id == written.message.id => Some((count, of)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), bob.wait_for("delivery", is_delivered)).await;
+    assert_eq!(waited.unwrap(), (1, 1));
+}
+
 /// Serves rooms as a member who claims to have messages of `author`, and gives none.
 async fn serve_nothing(link: Link, author: Fingerprint) {
     let (quota, mut streams) = (FrameQuota::for_user(), JoinSet::new());
