@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::{Outcome, PATIENCE, read_available};
+use crate::{Outcome, PATIENCE, poll_until, read_available};
 
 /// A running process, killed when it is dropped.
 pub struct Process {
@@ -224,9 +224,26 @@ impl Process {
         self.signal(Signal::KILL);
     }
 
-    /// SIGSTOP: it is there and says nothing more.
+    /// SIGSTOP: it is there and says nothing more. Returns when its last thread has stopped; on a busy machine the others may
+    /// go on for a while after the first.
+    ///
+    /// # Panics
+    /// When that doesn't happen.
+    #[track_caller]
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
+        poll_until(|| self.running_threads().is_empty().then_some(()), || format!("{:?} run", self.running_threads()));
+    }
+
+    /// The threads that are neither stopped nor gone.
+    fn running_threads(&self) -> Vec<PathBuf> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        let runs = |thread: &PathBuf| {
+            // The state comes after the name, which may hold anything.
+            let stat = std::fs::read_to_string(thread.join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['T', 't', 'Z', 'X']))
+        };
+        threads.map(|thread| thread.path()).filter(runs).collect()
     }
 
     /// SIGCONT, after [`Process::freeze`].
