@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::{Outcome, PATIENCE, poll_until, read_available};
 
-/// A running process, killed when it is dropped.
+/// A running process. Dropping it kills it and returns when it is gone, with what it had locked.
 pub struct Process {
     what: String,
     handle: OwnedFd,
@@ -294,6 +294,11 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.watch.lock();
+        while state.status.is_none() && Instant::now() < deadline {
+            state = self.watch.wait(state, PATIENCE);
+        }
     }
 }
 
