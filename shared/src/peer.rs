@@ -22,7 +22,7 @@
 //!   │  get {hash, ranges, name?} ─► data {bytes} + that many bytes: the groups, in the order asked for
 //!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?} / typing {} one way,
 //!   │                               ack {id} / refused {id, code, message} the other
-//!   │  room {id}                ──► see [`RoomStreamRequest`] and [`RoomStreamReply`]
+//!   │  room {id}                ──► see [`room_frames`]
 //! ```
 //!
 //! A `hello` has at most 1,024 bytes, and the dialer may have no second stream before the `welcome`. From its first
@@ -104,7 +104,7 @@
 //! is enough. To a peer that lists the capability, `stat` and `file_list` tell by `restricted` that a file is not for
 //! everybody: the receiver asks the tracker for no other source of it.
 
-mod room_frames;
+pub mod room_frames;
 
 use serde::{Deserialize, Serialize};
 

@@ -4,6 +4,9 @@
 //! is a function of them: the [`Membership`], a chain of records signed by the tracker, and the [`RoomLog`], a tree of
 //! messages for each author, signed by the author. Two members with the same sets show the same conversation.
 //!
+//! The formats and rules are specified in [`message`], [`run`], [`record`], [`membership`], [`log`] and
+//! [`reconciliation`], and how they travel in [`shared::peer::room_frames`]. [Test vectors](#test-vectors) are at the end.
+//!
 //! * [`VerifyingKey`]: the public key of an author or a tracker. Ids and hashes are those of [`shared::room`].
 //! * [`MembershipRecord`], [`SignedRecord`], [`Membership`]: members, roles and the cuts of those who went.
 //! * [`RoomMessage`], [`MessageDraft`]: one message as its author signed it.
@@ -29,16 +32,19 @@
 //! | hashes in a request | 40 | the older ones are left out |
 //! | missing cuts in a request | 4 | the older ones are left out |
 //! | runs in a reply | 4 | the next request |
-
+//!
+#![doc = include_str!("test_vectors.md")]
 #![warn(missing_docs)]
 
 mod byte_reader;
-mod log;
-mod membership;
-mod message;
-mod reconciliation;
-mod record;
-mod run;
+pub mod log;
+pub mod membership;
+pub mod message;
+pub mod reconciliation;
+pub mod record;
+pub mod run;
+#[cfg(test)]
+mod test_vectors;
 mod verifying_key;
 
 pub use log::{Finding, Floor, LogChange, LogLoader, MessageInfo, Predecessor, Retention, RoomLog, RunRefusal};

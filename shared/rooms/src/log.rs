@@ -3,10 +3,20 @@
 //! For each author the log holds a tree: normally a chain, with branches where the author signed two messages under one
 //! number. A message is in the log exactly if its epoch lies in a stay of its author, its predecessor is in the log (or
 //! is the floor), and no cut excludes it. These rules look at records, the message and its predecessor only. They are
-//! applied again to everything when records change, so the order of arrival leaves no trace.
+//! applied again to everything when records change, so the order of arrival leaves no trace. In full, a message counts if
 //!
-//! The order is (depth, time, author, number, hash). It needs nothing but the message itself, so a message that arrives
-//! late goes where everybody else has it.
+//! 1. its epoch is at most the newest record's (else records are missing) and lies in a stay of its author;
+//! 2. its number is 1, or its previous is a message of the same author in the log with the number before, the depth that
+//!    the message claims, and no greater epoch;
+//! 3. each cut that is set of a stay between that of its previous (or the first) and its own, that one excluded, is its
+//!    previous: a chain goes on from the cut, whatever the key wrote after it;
+//! 4. of its own stay no cut is set, or it is the cut or comes before it: its number is smaller and, once the cut is in the
+//!    log, it is an ancestor of the cut;
+//! 5. fewer than two smaller hashes have its number. The two smallest stay; a greater one goes with all that follows it.
+//!    Whatever leads to a cut comes before all others.
+//!
+//! The order is (depth, time, author, number, hash), all ascending: numbers by value, author and hash by their bytes. It
+//! needs nothing but the message itself, so a message that arrives late goes where everybody else has it.
 //!
 //! The log holds no bodies: the caller stores signed bytes by hash, and forgets those that a [`LogChange`] names. With
 //! keys and floors he stores all of a log, and a [`LogLoader`] rebuilds it.

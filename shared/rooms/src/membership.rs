@@ -2,6 +2,24 @@
 //!
 //! The tracker decides who may do what. Members check that it signed, and show each change; they have no rules of their
 //! own by which two of them could come to different members.
+//!
+//! A record is taken if it is of the room, its previous is a known record (none for the first), and its epoch is greater
+//! than the one of its previous, for a restore by at least 2^20. If another record has the same previous, the one with the
+//! greater epoch stays; of equal epochs the later time, of equal times the smaller hash. The other one is void with
+//! all that follow it.
+//!
+//! | change | effect |
+//! |---|---|
+//! | join | begins a *stay* of the key, unless one lasts; the member is the owner if there are no others |
+//! | leave, kick | end the stay of the key, if one lasts: it has the epochs from its join on and before this record's |
+//! | set cut | sets the cut of the stay of the key that ended at the given epoch, if it is open |
+//! | owner | makes a member the owner, and the owner before a moderator |
+//! | role | makes a member, except the owner, a moderator or not |
+//! | topic | replaces the topic |
+//! | delete | ends the room: nobody serves it any more |
+//! | restore | nothing; by its epoch it makes void what followed its previous |
+//!
+//! A change of a key that is no member has no effect. The record stays in the chain all the same.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -4,20 +4,30 @@
 //! "vizinho/room-message/1"  22 bytes
 //! room                      16
 //! author                    32   fingerprint of the author's key
-//! epoch                      8   of the newest membership record that the author knew
+//! epoch                      8   of the newest membership record that the author knew, from 1
 //! number                     8   from 1, in the chain of (room, key)
-//! previous                  32   hash of the author's message with the number before; zeros in the first
-//! depth of previous          8   0 in the first
-//! named                      1   at most 16, then each, by ascending hash:
-//!   hash                    16
-//!   depth                    8
-//! depth                      8   1 + the greatest depth above
-//! time                       8   milliseconds since 1970, by the author's clock
-//! body                   4 + n   length and UTF-8
+//! previous                  32   hash of the author's message with the number before; zeros exactly if the number is 1
+//! depth of previous          8   1 to 2^48; 0 in the first
+//! named                      1   0 to 16, then each, by strictly ascending hash:
+//!   hash                    16   first half of the message's hash
+//!   depth                    8   1 to 2^48
+//! depth                      8   1 + the greatest depth above, at most 2^48; 1 if there is none
+//! time                       8   milliseconds since 1970, by the author's clock; any value
+//! body                   4 + n   length, 0 to 16,384, and UTF-8 with any characters
 //! ```
 //!
+//! These are all the rules for the bytes; any other bytes are no message. Its hash is the BLAKE3 (32 bytes) of them, and its
+//! signature the Ed25519 signature (RFC 8032, without a prehash) of them by the author's key: the key of the author's
+//! certificate, whose fingerprint is `author`. A member whose certificate has a key of another kind reads and can't write.
+//!
 //! Each reference carries the depth of what it names. So "the depth fits" is decided by these bytes alone, the same way
-//! by everybody: a named message may be void, pruned or unknown to one member and not to another.
+//! by everybody: a named message may be void, pruned or unknown to one member and not to another. Depths stop growing at
+//! 2^48: a liar's depth can't keep others from writing, and the rest of the order still holds.
+//!
+//! An author names the *heads* of the log, the messages that no message there names or has as its previous; without the
+//! own previous one, and the 16 deepest if there are more. Readers demand nothing of this choice. A message with a false
+//! depth for one that it names counts all the same. The number goes on when a key leaves and joins again, see
+//! [`crate::RoomLog`].
 
 use shared::room::{MessageHash, ShortHash};
 use shared::{Fingerprint, RoomId};

@@ -4,7 +4,27 @@
 //! has, newest first and then at doubling distance. The other side finds the newest that both have, and sends what
 //! follows. That is the block locator of Bitcoin; it needs no agreement on numbers, so it works for branches as well.
 //!
-//! An author's digest covers the ends of his branches only: they name everything before them.
+//! An author's digest covers the ends of his branches only: they name everything before them. Digests are the first 16
+//! bytes of BLAKE3 in its key derivation mode. `||` joins bytes, and hashes and fingerprints have 32:
+//!
+//! ```text
+//! of an author   derive_key("vizinho 2026 room author digest v1", hash of each end of a branch, ascending)
+//! of a room      derive_key("vizinho 2026 room digest v1",
+//!                           hash of the newest record || (author || digest of the author) of each author, ascending)
+//! ```
+//!
+//! An end is a message without a successor in the log; in a chain it is the newest one. Authors without a message in the
+//! log don't occur. Without a record, its hash is zeros. `newest` is an author's greatest number.
+//!
+//! A request without a locator asks for all after `above`. A locator has the ends, newest first and at most eight, then the
+//! messages at the distances 0, 1, 3, 7, 15 … from the newest number, and last the floor, if there is one; but any choice
+//! will do. The answer has messages of epochs that the asker may read ([`Membership::readable_since`]) and of numbers
+//! greater than `above`, by ascending number; it never has gaps. In a chain they begin after the newest one of the locator,
+//! and beside branches they are all but the locator's messages and their ancestors. A run ends at a message that can be
+//! proven, so a reply may have less than fits; only one without runs says that there is nothing more.
+//!
+//! Two copies may differ for good: one member keeps less, or may not read what is older. Whoever got nothing new by a
+//! comparison remembers both digests, and compares again when either changes.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Bound;

@@ -6,7 +6,7 @@
 //! "vizinho/room-record/1"   21 bytes
 //! room                      16
 //! epoch                      8   from 1, greater than in the record before; at most 2^62
-//! previous                  32   BLAKE3 of the signed bytes of the record before; zeros in the first
+//! previous                  32   hash of the record before; zeros in the first
 //! time                       8   milliseconds since 1970, by the tracker's clock
 //! change                     1   its kind, then its fields:
 //!   1 create   name, history (0 shared, 1 joined)
@@ -21,10 +21,15 @@
 //!  10 role     name, key, role (0 member, 1 moderator)
 //! ```
 //!
-//! A name is a byte of length and a name; `by` is the name of a user. A key is the 32 bytes of its fingerprint. A cut is a
-//! byte 0 (open), or 1, number (8) and hash (32); number and hash are zeros if no message counts.
+//! A name is a byte of length and a name (`[A-Za-z0-9_.-]`, 1 to 32 bytes): of the room in `create`, else of a user. A topic
+//! has at most 512 bytes and no control characters; it may be empty. A key is the 32 bytes of its fingerprint. A cut is a
+//! byte 0 (open), or 1, number (8) and hash (32) of a message; number and hash are zeros, both, if no message counts.
 //!
-//! The first record of a room, and only that one, is a `create`.
+//! The first record of a room, and only that one, is a `create`; the join of its founder follows.
+//!
+//! A record's hash is the BLAKE3 (32 bytes) of the signed bytes. Its signature is the Ed25519 signature (RFC 8032, without
+//! a prehash) of them by the key of the certificate that the tracker presents in TLS. No other key counts, whoever passes
+//! the record on. [`crate::Membership`] has the effects of each change.
 
 mod room_change;
 

@@ -6,6 +6,11 @@
 //! proof     1   1 and the signature (64) of the last message; 0 if the last one is a cut of its membership
 //! ```
 //!
+//! The key is an Ed25519 key (RFC 8410): `302a300506032b6570032100` and its 32 bytes. All messages are of this key's
+//! fingerprint and of one room. Each but the first has the number after the one before it, the hash and depth of that one
+//! as its previous, and no smaller epoch. The signed bytes of a run are at most 256 KiB, the whole encoding at most 264,192
+//! bytes. Proof 0 is enough exactly if a record that the reader has names the last message's hash as a cut of this author.
+//!
 //! Each message names the hash of the one before, so the last signature proves all of them. A member keeps the signature
 //! of a run's last message and ends the runs that he sends at messages whose signatures he has. By induction two such
 //! messages are never further apart than a run is long, so whoever has messages can prove them.

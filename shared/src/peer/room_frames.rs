@@ -12,19 +12,32 @@
 //!   │  new {run}                       ──► taken {}
 //! ```
 //!
-//! Replies come in the order of the requests. `summary` also tells the acceptor that the opener's copy changed: if the
-//! digests differ, it compares over a stream of its own. Equal digests end a comparison. Otherwise the opener asks for records, then
-//! for pages of the vector, and for each author that differs it repeats `want` until `runs` has no lengths. The formats
-//! of records and runs, and the meaning of the fields, are those of the `rooms` crate.
+//! `room {id}` itself has no reply. Requests may have any order, and may be sent without waiting. Each has one reply, and
+//! replies come in the order of the requests. Hashes, digests, ids and keys are hexadecimal. The raw bytes of `records` and
+//! `runs` follow the frame at once, without padding.
 //!
-//! `new` carries a message as soon as it is written, as a run of one. `taken` says that the acceptor has stored it. While
-//! its predecessors are missing there, or its author writes too fast, the reply is [`PeerErrorCode::Busy`], and the
-//! acceptor asks for it by itself.
+//! `summary` also tells the acceptor that the opener's copy changed: if the digests differ, it compares over a stream of its
+//! own. So who wants its messages to be pulled takes streams on the links that it dialled. Equal digests end a comparison.
+//! Otherwise the opener asks for records, with those that it has in `after`, until `more` is false; then for pages of the
+//! vector, and for each author that differs it repeats `want`, with what it got in `locator`, until `runs` has no lengths or
+//! brought nothing that counts. It compares at the start, when the acceptor's or the own copy changed, and each minute. The
+//! formats of records and runs, and the meaning of the fields, are those of the `rooms` crate.
+//!
+//! `new` carries a message as soon as it is written, as a run of one with its signature, in hexadecimal digits. `taken` says
+//! that the acceptor has stored it, now or earlier. In all other cases the reply is [`PeerErrorCode::Busy`], and the
+//! acceptor compares by itself: its predecessors or records are missing there, its author writes too fast (20 a second, 200
+//! at once), or it doesn't count. Who sent it need not repeat it.
 //!
 //! A request may be answered by `error {code, message}`: [`PeerErrorCode::Busy`] while the acceptor asks the tracker for
 //! records, for the opener is no member of whom it knows; [`PeerErrorCode::Unauthorised`] if it is no member;
-//! [`PeerErrorCode::NotFound`] if the acceptor isn't. Membership is checked at each request. When it ends, the stream is
-//! reset with [`PeerErrorCode::Unauthorised`].
+//! [`PeerErrorCode::NotFound`] if the acceptor isn't. Membership is checked at each request. The stream goes on after an
+//! `error`, and an unknown request is answered by one with [`PeerErrorCode::Protocol`]. When a membership ends, the stream is
+//! reset with [`PeerErrorCode::Unauthorised`], as it is at once for a user who is blocked.
+//!
+//! Whoever sends what no honest member sends breaks the protocol, and the link is closed with [`PeerErrorCode::Protocol`]: a
+//! frame that isn't JSON of this form, a list or a length beyond its bounds, bytes that are no run of this room or aren't
+//! proven, a reply without a request. A signed message that doesn't count is no such thing. A reply, with its raw
+//! bytes, must come, and be read, within 20 seconds.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,9 +1,10 @@
 //! The actions on rooms (feature `rooms`), and the event that tells of their changes.
 //!
 //! A tracker keeps the names, members, roles and bans of rooms. Messages never pass through it: members exchange them
-//! among themselves, and know who is a member from *records*, each of them one change that the tracker signed. The signed
-//! bytes are specified in the crate `rooms`. A record names the one before by its hash, its *epoch* only grows, and the
-//! newest one is the room's *head*.
+//! among themselves, and know who is a member from *records*, each of them one change that the tracker signed, with the
+//! Ed25519 key of its certificate. The signed bytes are specified in the crate `rooms`. A record names the one before by its
+//! hash, its *epoch* only grows, and the newest one is the room's *head*. A tracker whose key is of another kind has no rooms; a
+//! member whose key is reads and can't write.
 //!
 //! All actions need TLS with a bound certificate, and act for its account. `room` is a room's name; `room_id` (32
 //! hexadecimal digits) takes its place in every action but `ROOM_CREATE`, and still finds a room that was deleted and made
