@@ -31,6 +31,10 @@
 //! requests may be closed with [`PeerErrorCode::Busy`] when others need its slot. A frame that has begun must be
 //! complete within ten seconds.
 //!
+//! An acceptor opens streams on a link only if the dialer lists [`ANSWERS_CAPABILITY`]: without it the dialer gets no
+//! messages, and nobody pulls what it has of a room. Unknown capabilities are ignored. Each side may have 32 streams open
+//! at a time. A link over which nothing came for ten seconds is lost, so a side that waits keeps it alive.
+//!
 //! The code of an `error` to a `hello` tells whether the dialer may try again. [`PeerErrorCode::Unauthorised`] means
 //! "never": the dialer is blocked, or its key belongs to no user. [`PeerErrorCode::Replaced`] means "not now": the
 //! acceptor knows another key of that user and doesn't trust this one yet. All other codes mean "not now" as well. A
@@ -122,6 +126,9 @@ pub use room_frames::{
 
 /// The protocol's name in TLS (RFC 7301).
 pub const ALPN: &[u8] = b"vizinho/1";
+
+/// Capability: answers requests and accepts messages. An acceptor always does; a dialer that doesn't list it only asks.
+pub const ANSWERS_CAPABILITY: &str = "answers";
 
 /// Capability: reads zero runs, see [`PeerReply::Manifest`].
 pub const ZEROS_CAPABILITY: &str = "zeros/1";

@@ -17,11 +17,12 @@
 //! `runs` follow the frame at once, without padding.
 //!
 //! `summary` also tells the acceptor that the opener's copy changed: if the digests differ, it compares over a stream of its
-//! own. So who wants its messages to be pulled takes streams on the links that it dialled. Equal digests end a comparison.
-//! Otherwise the opener asks for records, with those that it has in `after`, until `more` is false; then for pages of the
-//! vector, and for each author that differs it repeats `want`, with what it got in `locator`, until `runs` has no lengths or
-//! brought nothing that counts. It compares at the start, when the acceptor's or the own copy changed, and each minute. The
-//! formats of records and runs, and the meaning of the fields, are those of the `rooms` crate.
+//! own. So who wants its messages to be pulled takes streams on the links that it dialed, and lists
+//! [`super::ANSWERS_CAPABILITY`] there. Equal digests end a comparison. Otherwise the opener asks for records, with those
+//! that it has in `after`, until `more` is false; then for pages of the vector, and for each author that differs it repeats
+//! `want`, with what it got in `locator`, until `runs` has no lengths or brought nothing that counts. It compares at the
+//! start, when the acceptor's or the own copy changed, and each minute. The formats of records and runs, and the meaning of
+//! the fields, are those of the `rooms` crate.
 //!
 //! `new` carries a message as soon as it is written, as a run of one with its signature, in hexadecimal digits. `taken` says
 //! that the acceptor has stored it, now or earlier. In all other cases the reply is [`PeerErrorCode::Busy`], and the
@@ -34,10 +35,10 @@
 //! `error`, and an unknown request is answered by one with [`PeerErrorCode::Protocol`]. When a membership ends, the stream is
 //! reset with [`PeerErrorCode::Unauthorised`], as it is at once for a user who is blocked.
 //!
-//! Whoever sends what no honest member sends breaks the protocol, and the link is closed with [`PeerErrorCode::Protocol`]: a
-//! frame that isn't JSON of this form, a list or a length beyond its bounds, bytes that are no run of this room or aren't
-//! proven, a reply without a request. A signed message that doesn't count is no such thing. A reply, with its raw
-//! bytes, must come, and be read, within 20 seconds.
+//! Whoever sends what no honest member sends breaks the protocol: the stream may be reset with any code, and the link is
+//! closed with [`PeerErrorCode::Protocol`]. That is a frame that isn't JSON of this form, a list or a length beyond its
+//! bounds, bytes that are no run of this room, a false signature, a reply without a request. A signed message that doesn't
+//! count is no such thing. A reply, with its raw bytes, must come, and be read, within 20 seconds.
 
 use std::borrow::Cow;
 use std::fmt;
