@@ -14,7 +14,8 @@
 //! * [`RoomLog`], [`LogLoader`]: the messages that count, their order, gaps, floors and bounds; the same from a disk.
 //! * [`VectorEntry`], [`RunRequest`], [`RunReply`]: the comparison of two logs.
 //!
-//! Each end of a branch in a log is signed or a cut, so whoever has a message can prove it to others.
+//! Each message that was taken was proven by its author's signature: neither a moderator nor the tracker writes for a member.
+//! Each end of a branch in a log is signed or a cut.
 //!
 //! All integers are big-endian. All encodings are canonical: a value has one encoding, and other bytes are refused.
 //!

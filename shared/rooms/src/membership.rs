@@ -237,7 +237,8 @@ impl Membership {
         self.spans.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns true if `hash` is the cut of a membership of `key`. The tracker's signature stands for such a message.
+    /// Returns true if `hash` is the cut of a membership of `key`. That proves no message: who sets a cut could have made
+    /// it up.
     pub fn is_cut(&self, key: &Fingerprint, hash: &MessageHash) -> bool {
         self.spans(key).iter().any(|span| span.cut.is_some_and(|cut| cut.hash.as_ref() == Some(hash)))
     }

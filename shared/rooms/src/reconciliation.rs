@@ -133,14 +133,25 @@ impl RoomLog {
     pub fn runs(
         &self,
         request: &RunRequest,
-        members: &Membership,
         since: u64,
         signed_bytes: impl Fn(&MessageHash) -> Option<Vec<u8>>,
     ) -> RunReply {
         let Some(log) = self.authors.get(&request.author) else { return RunReply::default() };
-        let path = self.path_to_missing_cut(request, since);
-        let leads_to_cut = !path.is_empty();
-        let wanted = if leads_to_cut { path } else { self.wanted(log, request, since) };
+        let runs = self.proven_runs(log, self.path_to_missing_cut(request, since), &signed_bytes);
+        if !runs.is_empty() {
+            return RunReply { runs, leads_to_cut: true };
+        }
+        // What follows a cut may prove it where its own signature is missing.
+        let runs = self.proven_runs(log, self.wanted(log, request, since), &signed_bytes);
+        RunReply { runs, leads_to_cut: false }
+    }
+
+    fn proven_runs(
+        &self,
+        log: &AuthorLog,
+        wanted: Vec<MessageHash>,
+        signed_bytes: impl Fn(&MessageHash) -> Option<Vec<u8>>,
+    ) -> Vec<MessageRun> {
         let wanted_set: HashSet<MessageHash> = wanted.iter().copied().collect();
         let mut children: HashMap<MessageHash, Vec<MessageHash>> = HashMap::new();
         let mut starts = VecDeque::new();
@@ -165,9 +176,9 @@ impl RoomLog {
                 }
                 chain.push(*next);
             }
-            runs.extend(self.proven_run(log, &request.author, &chain, members, &signed_bytes));
+            runs.extend(self.proven_run(log, &chain, &signed_bytes));
         }
-        RunReply { runs, leads_to_cut }
+        runs
     }
 
     /// Returns the messages that lead to the first cut that the asker lacks and this log has, by ascending number and
@@ -220,14 +231,11 @@ impl RoomLog {
     fn proven_run(
         &self,
         log: &AuthorLog,
-        author: &Fingerprint,
         chain: &[MessageHash],
-        members: &Membership,
         signed_bytes: impl Fn(&MessageHash) -> Option<Vec<u8>>,
     ) -> Option<MessageRun> {
         let signature = |hash: &MessageHash| self.index.get(hash).and_then(|info| info.signature);
-        let is_proven = |hash: &MessageHash| signature(hash).is_some() || members.is_cut(author, hash);
-        let end = chain.iter().rposition(is_proven)?;
+        let end = chain.iter().rposition(|hash| signature(hash).is_some())?;
         let chain = chain.get(..=end)?;
         let messages: Option<Vec<RoomMessage>> =
             chain.iter().map(|hash| RoomMessage::parse(&signed_bytes(hash)?).ok()).collect();

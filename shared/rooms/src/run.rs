@@ -3,17 +3,19 @@
 //! ```text
 //! key      44   SubjectPublicKeyInfo
 //! count     2   1 to 256, then each: length (4) and signed bytes
-//! proof     1   1 and the signature (64) of the last message; 0 if the last one is a cut of its membership
+//! proof     1   1 and the signature (64) of the last message; 0 proves nothing
 //! ```
 //!
 //! The key is an Ed25519 key (RFC 8410): `302a300506032b6570032100` and its 32 bytes. All messages are of this key's
 //! fingerprint and of one room. Each but the first has the number after the one before it, the hash and depth of that one
 //! as its previous, and no smaller epoch. The signed bytes of a run are at most 256 KiB, the whole encoding at most 264,192
-//! bytes. Proof 0 is enough exactly if a record that the reader has names the last message's hash as a cut of this author.
+//! bytes. Earlier versions sent proof 0 when a record named the last message as a cut. Readers leave such a run out:
+//! a moderator who sets a cut could have made the message up.
 //!
 //! Each message names the hash of the one before, so the last signature proves all of them. A member keeps the signature
 //! of a run's last message and ends the runs that he sends at messages whose signatures he has. By induction two such
-//! messages are never further apart than a run is long, so whoever has messages can prove them.
+//! messages are never further apart than a run is long, so whoever has messages can prove them. One exception: a cut that was
+//! set within a run stays with a member who has no signature of it, and those who have one prove it to others.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 
@@ -121,7 +123,7 @@ impl UnverifiedRun {
         Ok(Self { key, messages, signature })
     }
 
-    /// Returns true if the run brings a signature; otherwise only a record that is known can prove it.
+    /// Returns true if the run brings a signature; otherwise nothing proves it.
     pub const fn has_signature(&self) -> bool {
         self.signature.is_some()
     }
@@ -137,8 +139,8 @@ impl UnverifiedRun {
         }
         let is_proven = match &self.signature {
             Some(signature) => self.key.verifies(last.signed(), signature),
-            // The tracker signed the record that names this hash.
-            None => members.is_cut(&last.author(), &last.hash()),
+            // Not even if a record names the message as a cut: a moderator could write for those whom he sends away.
+            None => false,
         };
         if !is_proven {
             return Err(RunFault::BadSignature);

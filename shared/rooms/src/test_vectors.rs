@@ -34,17 +34,24 @@ struct Vectors(BTreeMap<&'static str, String>);
 
 impl Vectors {
     fn put(&mut self, name: &'static str, bytes: &[u8]) {
-        self.put_text(name, &bytes.iter().fold(String::new(), |mut text, byte| {
-            write!(text, "{byte:02x}").unwrap();
-            text
-        }));
+        self.put_text(
+            name,
+            &bytes.iter().fold(String::new(), |mut text, byte| {
+                write!(text, "{byte:02x}").unwrap();
+                text
+            }),
+        );
     }
 
     fn put_text(&mut self, name: &'static str, value: &impl ToString) {
         assert!(self.0.insert(name, value.to_string()).is_none(), "{name}");
     }
 
-    fn key(&mut self, [seed_name, key_name, fingerprint_name]: [&'static str; 3], seed: u8) -> (Ed25519KeyPair, VerifyingKey) {
+    fn key(
+        &mut self,
+        [seed_name, key_name, fingerprint_name]: [&'static str; 3],
+        seed: u8,
+    ) -> (Ed25519KeyPair, VerifyingKey) {
         let keys = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
         let key = VerifyingKey::from_raw(keys.public_key().as_ref().try_into().unwrap());
         self.put(seed_name, &[seed; 32]);

@@ -148,7 +148,7 @@ impl Node {
             let mut request = request;
             for _ in 0..rounds {
                 let bytes = |hash: &MessageHash| other.state.bytes.get(hash).cloned();
-                let reply = other.state.log.runs(&request, &other.state.members, 0, bytes);
+                let reply = other.state.log.runs(&request, 0, bytes);
                 let mut stored = false;
                 for run in reply.runs {
                     let Ok(run) = UnverifiedRun::parse(&run.encode()).unwrap().verify(&self.state.members) else {
@@ -477,6 +477,57 @@ fn the_cut_holds_for_all_and_a_chain_goes_on_from_it() {
 }
 
 #[test]
+fn a_cut_proves_no_message() {
+    let (mut tracker, mut nodes) = room_of(3);
+    let first = nodes[2].write("mine");
+    nodes[1].take(&first);
+    // Whoever makes a message up has its hash, but no signature.
+    let made_up = nodes[2].write("I owe you a hundred");
+    let mut bytes = made_up.encode();
+    bytes.truncate(bytes.len() - 65);
+    bytes.push(0);
+    tracker.kick(&nodes[2], Some(Cut { number: 2, hash: Some(made_up.messages()[0].hash()) }));
+    nodes[1].learn(&tracker.members);
+    let offered = UnverifiedRun::parse(&bytes).unwrap();
+    assert!(!offered.has_signature());
+    assert_eq!(offered.verify(&nodes[1].state.members), Err(RunFault::BadSignature));
+    // With its signature it counts.
+    assert_eq!(nodes[1].take(&made_up).refusal, None);
+    assert_eq!(nodes[1].order().len(), 2);
+}
+
+#[test]
+fn a_cut_within_a_run_is_kept_and_proven_by_who_has_its_signature() {
+    let (mut tracker, mut nodes) = room_of(4);
+    for body in ["a", "b"] {
+        let run = nodes[2].write(body);
+        nodes[0].take(&run);
+    }
+    nodes[2].write("c");
+    // One run, with the signature of "c" only.
+    pull_between(&mut nodes, 1, 2, 10);
+    let cut = nodes[0].state.log.cut(&nodes[2].id());
+    tracker.kick(&nodes[2], Some(cut));
+    for node in &mut nodes {
+        node.learn(&tracker.members);
+    }
+    assert_eq!((nodes[1].order().len(), nodes[1].order()), (2, nodes[0].order()));
+    pull_between(&mut nodes, 3, 1, 10);
+    assert!(nodes[3].order().is_empty(), "nobody proved them");
+    // What the author writes after a cut proves it as well.
+    tracker.join(&nodes[2]);
+    for node in &mut nodes {
+        node.learn(&tracker.members);
+    }
+    let again = nodes[2].write("d");
+    nodes[1].take(&again);
+    pull_between(&mut nodes, 3, 1, 10);
+    assert_eq!((nodes[3].order().len(), nodes[3].order()), (3, nodes[1].order()));
+    pull_between(&mut nodes, 0, 3, 10);
+    assert_eq!(nodes[0].order(), nodes[3].order());
+}
+
+#[test]
 fn the_way_to_a_cut_is_pulled_past_two_smaller_contents() {
     let (mut tracker, mut nodes) = room_of(3);
     // Three contents of number 1; the greatest hash begins the chain that the moderator knows.
@@ -564,7 +615,7 @@ fn pruned_messages_do_not_come_back_and_a_flood_costs_the_flooder() {
     pull_between(&mut nodes, 1, 0, 10);
     let request = nodes[1].state.log.request(nodes[2].id(), &nodes[1].state.members);
     let bytes = |hash: &MessageHash| nodes[0].state.bytes.get(hash).cloned();
-    let runs = nodes[0].state.log.runs(&request, &nodes[0].state.members, 0, bytes).runs;
+    let runs = nodes[0].state.log.runs(&request, 0, bytes).runs;
     let node = &mut nodes[1];
     assert_eq!(node.state.log.insert(&runs[0], &node.state.members, 0).refusal, Some(RunRefusal::NeedsEarlier));
     assert!(node.state.log.insert_after_gap(&runs[0], &node.state.members, 0).refusal.is_none());

@@ -158,7 +158,7 @@ impl Room {
         signed: impl Fn(&MessageHash) -> Option<Vec<u8>>,
     ) -> RunReply {
         match self.members.readable_since(asker) {
-            Some(since) => self.log.runs(request, &self.members, since, signed),
+            Some(since) => self.log.runs(request, since, signed),
             None => RunReply::default(),
         }
     }

@@ -124,7 +124,7 @@ impl Fixture {
             self.now += 1;
             let other = &self.others[author];
             let request = self.log.request(other.id(), &self.members);
-            let reply = other.log.runs(&request, &self.members, 0, |hash| other.bytes.get(hash).cloned());
+            let reply = other.log.runs(&request, 0, |hash| other.bytes.get(hash).cloned());
             let now = self.now.unsigned_abs();
             let changes: Vec<LogChange> = reply
                 .runs
