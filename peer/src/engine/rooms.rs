@@ -20,7 +20,7 @@
 //! | pushed messages of one author | 20 a second, 200 at once | he is only pulled |
 //! | pushed messages that wait for one member | 256 | the copies are compared |
 //! | pushed messages that a member has not answered | 64 | the next ones wait |
-//! | members pulled at once, a room | 2 | the others wait |
+//! | members pulled at once, a room | 2, for 20 s each | the others wait for their turn |
 //! | time for a reply of a member, and for it to read ours | 20 s | the stream ends, and is opened again later |
 //! | rooms of which the tracker's records are awaited | 1,024 | further ones are not asked about |
 //! | callers who are no members, remembered | 1,024 | further ones are refused |

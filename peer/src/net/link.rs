@@ -68,7 +68,7 @@ struct LinkPeer {
 }
 
 /// The capability of a side that answers requests and accepts messages. A process that only fetches lacks it.
-pub const ANSWERS: &str = "answers";
+pub const ANSWERS: &str = shared::peer::ANSWERS_CAPABILITY;
 
 /// Returns the hello or welcome of this side.
 fn own_hello(user: UserName, capabilities: &[&str]) -> Hello {

@@ -1,11 +1,13 @@
 //! The comparison of two copies of a room: asks a member for what is missing here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rooms::{RunRequest, Signature, VectorEntry};
 use shared::peer::{RoomStreamReply, RoomStreamRequest, RoomVectorEntry};
 use shared::{Fingerprint, RoomId};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::Rooms;
 use super::room_registry::OfferedRuns;
@@ -16,6 +18,9 @@ use crate::net::link::Link;
 
 /// Bytes of a signature behind each record.
 const SIGNATURE_BYTES: u32 = 64;
+/// Time for which one member is asked before the others have their turn: whoever always has more, or says so, or is slow
+/// with each reply, must not keep them out.
+const TURN_TIME: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 20 });
 
 /// Opens the stream for a room to the member on the other side of `link`, and keeps both copies equal until it ends.
 /// `pulls` bounds the members that are asked at a time.
@@ -29,24 +34,34 @@ pub(in crate::engine) async fn run_room_stream(
     pulls: Arc<Semaphore>,
 ) -> Result<(), StreamError> {
     link.note_chat();
-    let pull = RoomPull { rooms: rooms.clone(), room, member: link.fingerprint() };
-    let mut stream = RoomStream::open(&link, rooms, room, pulls).await?;
+    let member = link.fingerprint();
+    let mut stream = RoomStream::open(&link, rooms.clone(), room, pulls).await?;
     while let Some(_permit) = stream.next_comparison().await? {
-        pull.run(&mut stream).await?;
+        let turn_end = Instant::now() + TURN_TIME;
+        RoomPull { rooms: rooms.clone(), room, member, turn_end }.run(&mut stream).await?;
     }
     Ok(())
 }
 
-/// The repeated comparison with one member.
+/// A comparison with one member.
 #[derive(Debug)]
 struct RoomPull {
     rooms: Rooms,
     room: RoomId,
     member: Fingerprint,
+    turn_end: Instant,
+}
+
+/// The result of asking for messages.
+#[derive(Debug, Clone, Copy, Default)]
+struct PulledMessages {
+    has_news: bool,
+    /// The turn ended before the member had nothing more.
+    is_cut_short: bool,
 }
 
 impl RoomPull {
-    /// Compares both copies, and asks for what is missing here until the member has nothing more.
+    /// Compares both copies, and asks for what is missing here until the member has nothing more, or the turn ends.
     ///
     /// # Errors
     /// The stream can't be used any more. A refusal is one as well: the caller opens another stream later.
@@ -57,13 +72,21 @@ impl RoomPull {
             return Err(StreamError::Unexpected("a summary was due"));
         };
         let digest = theirs.digest;
-        let mut has_news = false;
+        let (mut has_news, mut pulled) = (false, PulledMessages::default());
         let is_settled = self.on_registry(move |registry| registry.is_settled(room, &member, digest)).await?;
         if digest != mine.digest && !is_settled {
             if theirs.head != mine.head {
                 has_news |= self.pull_records(stream).await?;
             }
-            has_news |= self.pull_messages(stream).await?;
+            pulled = self.pull_messages(stream).await?;
+            has_news |= pulled.has_news;
+        }
+        if pulled.is_cut_short && !has_news {
+            // Nothing in a whole turn: the stream is opened again after a pause.
+            return Err(StreamError::Timeout(TURN_TIME));
+        }
+        if pulled.is_cut_short {
+            return self.on_registry(move |registry| registry.compare_with_all(room)).await;
         }
         self.on_registry(move |registry| registry.note_compared(room, member, digest, has_news)).await
     }
@@ -96,9 +119,9 @@ impl RoomPull {
         }
     }
 
-    async fn pull_messages(&self, stream: &mut RoomStream) -> Result<bool, StreamError> {
+    async fn pull_messages(&self, stream: &mut RoomStream) -> Result<PulledMessages, StreamError> {
         let (room, member) = (self.room, self.member);
-        let (mut has_news, mut after) = (false, None);
+        let (mut pulled, mut after) = (PulledMessages::default(), None);
         loop {
             let RoomStreamReply::Vector { entries, more } = stream.ask(&RoomStreamRequest::Vector { after }).await?
             else {
@@ -108,10 +131,13 @@ impl RoomPull {
             let last = page.last().map(|entry| entry.author);
             let requests = self.on_registry(move |registry| registry.requests(room, member, &page)).await?;
             for request in requests {
-                has_news |= self.pull_author(stream, request).await?;
+                pulled.has_news |= self.pull_author(stream, request).await?;
+                if self.is_turn_over() {
+                    return Ok(PulledMessages { is_cut_short: true, ..pulled });
+                }
             }
             if !more || last.is_none() || last <= after {
-                return Ok(has_news);
+                return Ok(pulled);
             }
             after = last;
         }
@@ -139,7 +165,7 @@ impl RoomPull {
                     if taken.needs_records && !has_asked_records {
                         has_asked_records = true;
                         has_news |= self.pull_records(stream).await?;
-                    } else if taken.stored == 0 {
+                    } else if taken.stored == 0 || self.is_turn_over() {
                         return Ok(has_news);
                     }
                     request = next;
@@ -154,6 +180,10 @@ impl RoomPull {
                 }
             }
         }
+    }
+
+    fn is_turn_over(&self) -> bool {
+        Instant::now() >= self.turn_end
     }
 
     async fn on_registry<T: Send + 'static>(

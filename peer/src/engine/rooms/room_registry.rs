@@ -431,8 +431,13 @@ impl RoomRegistry {
         if has_news {
             // What came in runs has no signature of its own to be passed on with: the others ask for it. The member itself
             // learns by one more comparison that it was received.
-            self.outlets_of(room).iter().for_each(|outlet| outlet.compare.notify_one());
+            self.compare_with_all(room);
         }
+    }
+
+    /// Makes the streams to all members compare both copies.
+    pub(super) fn compare_with_all(&mut self, room: RoomId) {
+        self.outlets_of(room).iter().for_each(|outlet| outlet.compare.notify_one());
     }
 
     /// Adds the stream to a member, in place of an earlier one.
@@ -600,7 +605,7 @@ impl RoomRegistry {
     }
 }
 
-/// Parses and verifies an encoded run; `None` if the record that proves it isn't here.
+/// Parses and verifies an encoded run; `None` if it has no signature, as earlier versions send the way to a cut.
 fn verify_run(bytes: &[u8], room: &Room) -> Result<Option<MessageRun>, String> {
     let run = UnverifiedRun::parse(bytes).map_err(|why| why.to_string())?;
     let has_signature = run.has_signature();

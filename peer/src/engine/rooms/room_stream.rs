@@ -89,6 +89,8 @@ impl RoomStream {
     /// Sends what is new until a comparison is due and the permit for it is there; `None` if the other side ended the
     /// stream.
     pub(super) async fn next_comparison(&mut self) -> Result<Option<OwnedSemaphorePermit>, StreamError> {
+        // One wait for all the time: whoever begins anew goes behind the others.
+        let mut permit = std::pin::pin!(self.pulls.clone().acquire_owned());
         loop {
             tokio::select! {
                 Some(push) = self.pushes.recv(), if self.unanswered.len() < MAX_UNANSWERED => {
@@ -102,7 +104,7 @@ impl RoomStream {
                 }
                 () = self.compare.notified() => self.is_comparison_due = true,
                 _ = self.interval.tick() => self.is_comparison_due = true,
-                Ok(permit) = self.pulls.clone().acquire_owned(), if self.is_comparison_due => {
+                Ok(permit) = &mut permit, if self.is_comparison_due => {
                     self.is_comparison_due = false;
                     return Ok(Some(permit));
                 }

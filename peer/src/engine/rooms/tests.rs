@@ -6,7 +6,7 @@ use certs::Identity;
 use shared::peer::{PeerErrorCode, PeerRequest, RoomStreamReply, RoomStreamRequest, RoomSummary, RoomVectorEntry};
 use shared::room::RoomDigest;
 use tempfile::TempDir;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -294,22 +294,31 @@ async fn an_author_learns_at_once_that_a_member_pulled_his_words() {
     assert_eq!(waited.unwrap(), (1, 1));
 }
 
-/// Serves rooms as a member who claims to have messages of `author`, and gives none.
-async fn serve_nothing(link: Link, author: Fingerprint) {
+/// Serves rooms as a member who claims to have messages of `author`, and gives none. With `endless`, it claims ever
+/// more authors, and tells that it was asked.
+async fn serve_nothing(link: Link, author: Fingerprint, endless: Option<Arc<Notify>>) {
     let (quota, mut streams) = (FrameQuota::for_user(), JoinSet::new());
     while let Ok((mut sender, mut receiver)) = link.accept_stream(&quota).await {
+        let endless = endless.clone();
         streams.spawn(async move {
             assert!(matches!(receiver.next_frame().await, Ok(Some(PeerRequest::Room { .. }))));
             while let Ok(Some(request)) = receiver.next_frame::<RoomStreamRequest>().await {
                 let digest = RoomDigest::from_bytes([9; 16]);
+                let claims = |author| RoomVectorEntry { author, newest: 99, digest };
                 let reply = match request {
                     RoomStreamRequest::Summary(_) => {
                         RoomStreamReply::Summary(RoomSummary { digest, head: None, epoch: 1 })
                     }
                     RoomStreamRequest::Records { .. } => RoomStreamReply::Records { lengths: Vec::new(), more: false },
+                    RoomStreamRequest::Vector { after } if endless.is_some() => {
+                        endless.iter().for_each(|asked| asked.notify_one());
+                        let mut next = after.map_or([0; 32], |after| *after.as_bytes());
+                        let number = u64::from_be_bytes(*next.first_chunk().unwrap()) + 1;
+                        next[..8].copy_from_slice(&number.to_be_bytes());
+                        RoomStreamReply::Vector { entries: vec![claims(Fingerprint::from_bytes(next))], more: true }
+                    }
                     RoomStreamRequest::Vector { .. } => {
-                        let entry = RoomVectorEntry { author, newest: 99, digest };
-                        RoomStreamReply::Vector { entries: vec![entry], more: false }
+                        RoomStreamReply::Vector { entries: vec![claims(author)], more: false }
                     }
                     RoomStreamRequest::Want { .. } => {
                         RoomStreamReply::Runs { lengths: Vec::new(), leads_to_cut: false }
@@ -332,7 +341,23 @@ async fn a_member_who_withholds_keeps_nobody_from_what_others_have() {
     }
     let (hers, theirs) = dial(&carol, &mallory).await;
     carol.use_link(&hers);
-    mallory.tasks.spawn(serve_nothing(theirs, bob.me.identity.fingerprint()));
+    mallory.tasks.spawn(serve_nothing(theirs, bob.me.identity.fingerprint(), None));
     connect(&mut carol, &mut bob).await;
     carol.wait_for_text("word 49").await;
+}
+
+#[tokio::test]
+async fn members_who_never_come_to_an_end_have_their_turn_only() {
+    let (_, [mut mallory, mut mario, mut bob, mut carol]) = room_of(["mallory", "mario", "bob", "carol"]).await;
+    bob.write("a word").await;
+    // As many as are pulled at once.
+    for liar in [&mut mallory, &mut mario] {
+        let (hers, theirs) = dial(&carol, liar).await;
+        carol.use_link(&hers);
+        let asked = Arc::new(Notify::new());
+        liar.tasks.spawn(serve_nothing(theirs, bob.me.identity.fingerprint(), Some(asked.clone())));
+        asked.notified().await;
+    }
+    connect(&mut carol, &mut bob).await;
+    carol.wait_for_text("a word").await;
 }
