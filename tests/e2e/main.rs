@@ -37,6 +37,7 @@ mod hostile_chat;
 mod hostile_discovery;
 mod hostile_lines;
 mod hostile_links;
+mod hostile_members;
 mod hostile_names;
 mod hostile_paths;
 mod hostile_peer;

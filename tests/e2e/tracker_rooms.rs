@@ -12,6 +12,8 @@ use tests::{Invocation, Lab, LabOptions, binaries, earlier};
 /// Accounts of a machine that floods the tracker with rooms, and what each of them asks for.
 const FLOODING_ACCOUNTS: usize = 15;
 const FLOODED_ROOMS: usize = 12;
+/// Requests that a connection may have refused before it has to wait.
+const REFUSALS_AT_ONCE: usize = 10;
 
 fn member(lab: &Lab, user: &str) -> (Identity, Session) {
     let identity = Caller::register(lab, user);
@@ -128,6 +130,38 @@ fn a_machine_that_makes_accounts_and_rooms_in_a_loop_keeps_nobody_else_out() {
     alice.demand(&on("ROOM_JOIN", "lab"));
     let names = elsewhere.demand(&json!({ "action": "LIST_ROOMS" }));
     assert_eq!((names["rooms"].as_array().unwrap().len() as u64, &names["total"]), (made + 1, &Value::Null), "{names}");
+}
+
+#[test]
+fn ten_thousand_rooms_in_a_loop_are_a_hundred_and_no_burden() {
+    let lab = Lab::start();
+    let (_, mut alice) = member(&lab, "alice");
+    let (identity, _) = member(&lab, "mallory");
+    let resident_mib = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", lab.tracker_pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    };
+    let (before, begun, mut made) = (resident_mib(), Instant::now(), 0);
+    for first in (0..10_000).step_by(REFUSALS_AT_ONCE) {
+        // A connection is slowed down after so many refusals: a loop that knows that takes a new one.
+        let mut mallory = Session::open(lab.address(), &identity);
+        for number in first..first + REFUSALS_AT_ONCE {
+            let reply = mallory.ask(&on("ROOM_CREATE", &format!("flood-{number}")));
+            match reply["code"].as_str().unwrap() {
+                "ok" => made += 1,
+                code => assert_eq!(code, "rate_limited", "{reply}"),
+            }
+        }
+    }
+    let freed = begun.elapsed().as_secs() / 36 + 1;
+    assert!((1..=100 + freed).contains(&made), "{made} rooms of one account");
+    let grown = resident_mib().saturating_sub(before);
+    assert!(grown < 32, "{grown} MiB more");
+    let listed = alice.demand(&json!({ "action": "ROOM_LIST" }));
+    assert!(listed["rooms"].as_array().unwrap().len() as u64 <= made, "{listed}");
+    // She is refused for her own pace alone.
+    assert_eq!(alice.demand(&on("ROOM_JOIN", "flood-0"))["status"], "ok");
 }
 
 #[test]

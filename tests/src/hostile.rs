@@ -5,6 +5,7 @@
 
 mod caller;
 mod crowd;
+mod member;
 mod offer;
 mod peer;
 mod plain;
@@ -12,12 +13,15 @@ mod responder;
 mod session;
 mod tracker;
 mod wire;
+mod withholder;
 
 pub use caller::{Caller, Ending};
 pub use crowd::Crowd;
+pub use member::{CapturedRun, HostileMember, JoinedRoom};
 pub use offer::Offer;
 pub use peer::{HostilePeer, Stage, Trick};
 pub use plain::PlainSession;
 pub use responder::{Announcement, HostileResponder};
 pub use session::Session;
 pub use tracker::{HostileTracker, say_and_stay};
+pub use withholder::{Withholding, WithholdingMember};

@@ -88,10 +88,42 @@ impl Caller {
     /// # Panics
     /// When it takes too long.
     pub fn exchange(&self, request: &Value) -> Option<Vec<u8>> {
+        self.exchange_all(std::slice::from_ref(request))
+    }
+
+    /// The same of several frames.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub fn exchange_all(&self, requests: &[Value]) -> Option<Vec<u8>> {
+        let bytes: Vec<u8> = requests.iter().flat_map(frame).collect();
         self.runtime.block_on(async {
-            let (mut send, mut receive) = open(&self.connection, &frame(request)).await?;
+            let (mut send, mut receive) = open(&self.connection, &bytes).await?;
             send.finish().ok()?;
             timeout(PATIENCE, receive.read_to_end(1 << 20)).await.expect("an answer in time").ok()
+        })
+    }
+
+    /// Sends frames behind `first` on one stream as fast as they are read, and gives back the answer to each.
+    ///
+    /// # Panics
+    /// When the other side gives up on the stream, or takes too long for an answer.
+    pub fn answers(&self, first: &Value, requests: &[Value]) -> Vec<Value> {
+        self.runtime.block_on(async {
+            let (mut send, mut receive) = open(&self.connection, &frame(first)).await.expect("a stream");
+            let write = async {
+                for request in requests {
+                    send.write_all(&frame(request)).await.expect("it reads");
+                }
+            };
+            let read = async {
+                let (mut frames, mut answers) = (Frames::default(), Vec::new());
+                while answers.len() < requests.len() {
+                    answers.push(frames.next(&mut receive).await.expect("an answer to each"));
+                }
+                answers
+            };
+            tokio::join!(write, read).1
         })
     }
 

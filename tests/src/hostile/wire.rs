@@ -1,6 +1,6 @@
 //! The peer protocol, byte by byte, so that it can be got wrong.
 
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, ReadError, RecvStream, SendStream};
 use serde_json::Value;
 use shared::frame::FrameDecoder;
 use tokio::time::timeout;
@@ -39,13 +39,17 @@ pub(super) struct Frames(FrameDecoder);
 impl Frames {
     /// The next one, `None` when the stream ended or the other side gave up on it.
     pub(super) async fn next(&mut self, stream: &mut RecvStream) -> Option<Value> {
+        timeout(PATIENCE, self.next_unhurried(stream)).await.expect("an answer in time").ok()?
+    }
+
+    /// The same, however long it takes; the error is why the stream broke.
+    pub(super) async fn next_unhurried(&mut self, stream: &mut RecvStream) -> Result<Option<Value>, ReadError> {
         loop {
             if let Some(value) = self.0.next_frame().expect("the product sends proper frames") {
-                return Some(value);
+                return Ok(Some(value));
             }
-            let read =
-                timeout(PATIENCE, stream.read_chunk(self.0.bytes_needed(), true)).await.expect("an answer in time");
-            self.0.extend(&read.ok()??.bytes);
+            let Some(chunk) = stream.read_chunk(self.0.bytes_needed(), true).await? else { return Ok(None) };
+            self.0.extend(&chunk.bytes);
         }
     }
 }
