@@ -66,6 +66,7 @@ mod profile_folder;
 mod restart;
 mod resume;
 mod room_commands;
+mod room_crowds;
 mod room_files;
 mod room_history;
 mod room_views;
