@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use shared::UserName;
+use shared::names::name_encoding::display_name;
 use shared::safe_text::safe_path;
 use tokio::sync::Notify;
 
@@ -166,6 +167,7 @@ pub(super) async fn run(context: &CommandContext, args: FetchArgs) -> Result<(),
     let told = bars.end(&ended.summary, ended.error.as_ref());
     // After an interruption nothing is hashed any more: the user waits for the prompt.
     if let Some(fetched_shares) = fetched_shares.filter(|_| !interrupted) {
+        warn_of_withheld(context, fetched_shares.withheld());
         share_fetched(context, audience, fetched_shares.into_arrived()).await;
     }
     // The fetch's own error counts more than that of the output.
@@ -269,6 +271,17 @@ fn check_output(context: &CommandContext, record: &FetchRecord) -> Result<(), Er
         return Err(Error::Usage("standard output is a terminal: send it to a pipe or a file".to_owned()));
     }
     Ok(())
+}
+
+/// Tells which files are not shared again, and how they are if that is wanted.
+fn warn_of_withheld(context: &CommandContext, names: &[String]) {
+    let Some(first) = names.first() else { return };
+    let (name, more) = (display_name(first), names.len() - 1);
+    let which = if more == 0 { format!("{name} is") } else { format!("{name} and {more} more are") };
+    context.output.warning(&format!(
+        "{which} not for everybody, and not shared again: `peer fetch '#ROOM' NAME --share` shares it with that room, and \
+         `peer share PATH` with everybody"
+    ));
 }
 
 fn print_interruption(context: &CommandContext, bars: &mut FetchBars, request: &FetchRequest) {

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! 8 bytes "vzpart4\n" | 32 bytes content hash | 32 bytes: the owner's name, padded with zeros
-//! 8 bytes: modification time at the owner, seconds since 1970 | 4 bytes: nanoseconds | 1 byte: 1 if executable
+//! 8 bytes: modification time at the owner, seconds since 1970 | 4 bytes: nanoseconds
+//! 1 byte: 1 if executable, and 2 if restricted, added up
 //! 32 bytes a group: the manifest | 1 byte a group: 1 if present
 //! ```
 //!
@@ -26,6 +27,9 @@ const USER_BYTES: usize = 32;
 const ORIGIN_BYTES: usize = USER_BYTES + 8 + 4 + 1;
 const HEADER_BYTES: usize = MAGIC.len() + 32 + ORIGIN_BYTES;
 const VALUE_BYTES: usize = 32;
+/// Flags of an origin.
+const EXECUTABLE: u8 = 1;
+const RESTRICTED: u8 = 2;
 /// Endings of the two names.
 pub(super) const PARTIAL_SUFFIX: &str = ".part";
 pub(super) const STATE_SUFFIX: &str = ".state";
@@ -39,6 +43,8 @@ pub(super) struct FileOrigin {
     /// Nanoseconds to add to it.
     pub(super) mtime_ns: u32,
     pub(super) executable: bool,
+    /// True if the owner doesn't share it with everybody.
+    pub(super) restricted: bool,
 }
 
 /// A state as it was read, with a checked manifest.
@@ -100,11 +106,14 @@ impl FileOrigin {
         let (user, rest) = bytes.split_at_checked(USER_BYTES)?;
         let (mtime, rest) = rest.split_first_chunk()?;
         let (mtime_ns, rest) = rest.split_first_chunk()?;
+        // One byte of an earlier release, which wrote 1 for an executable file, says the same.
+        let flags = *rest.first()?;
         Some(Self {
             user: std::str::from_utf8(user).ok()?.trim_end_matches('\0').parse().ok()?,
             mtime: i64::from_le_bytes(*mtime),
             mtime_ns: u32::from_le_bytes(*mtime_ns),
-            executable: rest == [1],
+            executable: flags & EXECUTABLE != 0,
+            restricted: flags & RESTRICTED != 0,
         })
     }
 
@@ -113,7 +122,8 @@ impl FileOrigin {
         bytes.extend(user.take(USER_BYTES));
         bytes.extend_from_slice(&self.mtime.to_le_bytes());
         bytes.extend_from_slice(&self.mtime_ns.to_le_bytes());
-        bytes.push(self.executable.into());
+        let executable = if self.executable { EXECUTABLE } else { 0 };
+        bytes.push(executable | if self.restricted { RESTRICTED } else { 0 });
     }
 }
 
@@ -158,7 +168,8 @@ mod tests {
         let manifest = Manifest::new(vec![[1; 32], [2; 32], [3; 32]]);
         let mut present = GroupSet::empty(3);
         present.insert(1);
-        let origin = FileOrigin { user: "bob".parse().unwrap(), mtime: -2, mtime_ns: 3, executable: true };
+        let user = "bob".parse().unwrap();
+        let origin = FileOrigin { user, mtime: -2, mtime_ns: 3, executable: true, restricted: true };
         (manifest.content_hash(), layout, PartialState { origin, manifest, present })
     }
 
@@ -167,7 +178,7 @@ mod tests {
         let (hash, layout, state) = sample();
         let bytes = state.to_bytes(&hash, &layout);
         let user = [b"bob".as_slice(), &[0; 29]].concat();
-        let rest = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 3, 0, 0, 0, 1];
+        let rest = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 3, 0, 0, 0, 3];
         let header = [b"vzpart4\n".as_slice(), hash.as_bytes(), &user, &rest].concat();
         let golden = [header.as_slice(), &[1; 32], &[2; 32], &[3; 32], &[0, 1, 0]].concat();
         assert_eq!(bytes, golden);

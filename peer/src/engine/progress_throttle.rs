@@ -168,7 +168,8 @@ mod tests {
 
     fn finish(transfers: &mut ProgressThrottle, file: FileNo, status: FileOutcome, now: Instant) {
         let (name, sources) = (format!("file {file}"), Vec::new());
-        let report = FileReport { name, size: 10, outcome: status, bytes_fetched: 10, bytes_resumed: 0, sources };
+        let (restricted, outcome) = (false, status);
+        let report = FileReport { name, size: 10, restricted, outcome, bytes_fetched: 10, bytes_resumed: 0, sources };
         transfers.handle_event(&FetchEvent::Finished { file: Some(file), report: &report }, now);
     }
 

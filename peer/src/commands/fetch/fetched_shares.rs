@@ -22,6 +22,8 @@ pub(super) struct FetchedShares {
     skipped_is_same: bool,
     parts: HashMap<FileNo, PathBuf>,
     arrived: Vec<(PathBuf, FileName)>,
+    /// Names of files that their owner doesn't share with everybody, and that are therefore not shared here.
+    withheld: Vec<String>,
     /// Notified after each new or failed partial share.
     changed: Arc<Notify>,
 }
@@ -34,13 +36,26 @@ impl FetchedShares {
             FetchDestination::Stream(_) | FetchDestination::Stdout => PathBuf::new(),
         };
         let skipped_is_same = request.if_exists == IfExists::SkipSame;
-        let (parts, arrived) = (HashMap::new(), Vec::new());
-        Self { profile: profile.clone(), audience, root, skipped_is_same, parts, arrived, changed: Arc::default() }
+        Self {
+            profile: profile.clone(),
+            audience,
+            root,
+            skipped_is_same,
+            parts: HashMap::new(),
+            arrived: Vec::new(),
+            withheld: Vec::new(),
+            changed: Arc::default(),
+        }
     }
 
     /// Returns the notification of further partial shares.
     pub(super) fn changed(&self) -> Arc<Notify> {
         self.changed.clone()
+    }
+
+    /// Returns the names of complete files that are not shared, for their owner doesn't share them with everybody.
+    pub(super) fn withheld(&self) -> &[String] {
+        &self.withheld
     }
 
     /// Returns the complete files with the names that they are shared under.
@@ -50,6 +65,7 @@ impl FetchedShares {
 
     pub(super) fn handle_event(&mut self, event: &FetchEvent<'_>) {
         match event {
+            FetchEvent::Opened { stat, .. } if self.is_withheld(stat.restricted) => {}
             FetchEvent::Opened { file, stat, name, partial_path: part } => {
                 let name = offered_name(&self.root, &part.with_file_name(&*disk_name(name)));
                 // The node serves the file from another working folder: the path must be absolute.
@@ -75,6 +91,11 @@ impl FetchedShares {
                     tracing::warn!("{why}");
                 }
             }
+            FetchEvent::Finished { report, .. } if self.is_withheld(report.restricted) => match &report.outcome {
+                FileOutcome::Done(_) | FileOutcome::Renamed(_) => self.withheld.push(report.name.clone()),
+                FileOutcome::Skipped(_) if self.skipped_is_same => self.withheld.push(report.name.clone()),
+                _ => {}
+            },
             FetchEvent::Finished { file, report } => match &report.outcome {
                 FileOutcome::Done(path) | FileOutcome::Renamed(path) => {
                     self.arrived.extend(offered_name(&self.root, path).map(|name| (path.clone(), name)));
@@ -91,6 +112,11 @@ impl FetchedShares {
             },
             _ => {}
         }
+    }
+
+    /// Returns true for a file that one person or a room shares, and that would be everybody's here.
+    const fn is_withheld(&self, restricted: bool) -> bool {
+        restricted && self.audience.is_public()
     }
 }
 

@@ -14,6 +14,8 @@ pub struct FileReport {
     pub name: String,
     /// Its size in bytes.
     pub size: u64,
+    /// True if its owner doesn't share it with everybody.
+    pub restricted: bool,
     /// The final state of the file.
     pub outcome: FileOutcome,
     /// Verified bytes that came over the network.

@@ -224,8 +224,8 @@ impl FileTarget {
 }
 
 fn origin(target: &FileTarget, stat: &FileStat) -> FileOrigin {
-    let FileStat { mtime, mtime_ns, executable, .. } = *stat;
-    FileOrigin { user: target.owner().clone(), mtime, mtime_ns, executable }
+    let FileStat { mtime, mtime_ns, executable, restricted, .. } = *stat;
+    FileOrigin { user: target.owner().clone(), mtime, mtime_ns, executable, restricted }
 }
 
 /// Returns the modification time at the source; `None` if the system can't represent it.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use shared::peer::FolderTime;
+use shared::peer::{FileStat, FolderTime};
 
 use super::destination::FileTarget;
 use super::writer::{EarlierRounds, FileJob};
@@ -164,6 +164,7 @@ impl<'a> FetchReportBuilder<'a> {
         let settled = FileReport {
             name: job.stat.name.as_str().to_owned(),
             size: job.layout.size(),
+            restricted: job.stat.restricted,
             outcome,
             bytes_fetched: fetched,
             bytes_resumed: resumed.unwrap_or(0),
@@ -231,12 +232,13 @@ impl<'a> FetchReportBuilder<'a> {
 
 impl FileReport {
     const fn unfetched(name: String, size: u64, outcome: FileOutcome) -> Self {
-        Self { name, size, outcome, bytes_fetched: 0, bytes_resumed: 0, sources: Vec::new() }
+        Self { name, size, restricted: false, outcome, bytes_fetched: 0, bytes_resumed: 0, sources: Vec::new() }
     }
 
     /// Builds the report of a file that exists at the destination and isn't fetched.
-    pub(super) const fn skipped(name: String, size: u64, path: PathBuf) -> Self {
-        Self::unfetched(name, size, FileOutcome::Skipped(path))
+    pub(super) fn skipped(stat: &FileStat, path: PathBuf) -> Self {
+        let name = stat.name.as_str().to_owned();
+        Self { restricted: stat.restricted, ..Self::unfetched(name, stat.size, FileOutcome::Skipped(path)) }
     }
 }
 

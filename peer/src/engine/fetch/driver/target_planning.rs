@@ -183,7 +183,7 @@ impl PlannedJobs {
                         if disk.collides(&local) {
                             report.add_placed(path.clone(), size);
                         }
-                        report.settle(None, FileReport::skipped(name, size, path), || None);
+                        report.settle(None, FileReport::skipped(&stat, path), || None);
                     }
                     Err(Error::FolderUnwritable { folder, obstacle }) => {
                         closed.push((name, size, again(), folder, obstacle));

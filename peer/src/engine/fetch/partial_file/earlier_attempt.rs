@@ -108,7 +108,7 @@ fn read_state(folder: &FolderHandle, state: &str, name: &FileName, from: &UserNa
     let layout = GroupLayout::of(size)?;
     // The size of the partial file is a hint until the manifest, folded with this layout, gives the hash.
     PartialState::read(&file, &hash, &layout)?;
-    let FileOrigin { user, mtime, mtime_ns, executable } = origin;
-    let stat = FileStat { mtime, mtime_ns, executable, ..FileStat::new(name.clone(), hash, &layout) };
+    let FileOrigin { user, mtime, mtime_ns, executable, restricted } = origin;
+    let stat = FileStat { mtime, mtime_ns, executable, restricted, ..FileStat::new(name.clone(), hash, &layout) };
     (user == *from).then_some((stat, layout))
 }
