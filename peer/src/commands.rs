@@ -11,6 +11,7 @@ mod inbox;
 mod list;
 mod login;
 mod logout;
+mod mute;
 mod notify;
 mod offer;
 mod outbox;
@@ -76,6 +77,8 @@ pub(crate) enum CliCommand {
     Offer(offer::OfferArgs),
     Block(block::BlockArgs),
     Unblock(unblock::UnblockArgs),
+    Mute(mute::MuteArgs),
+    Unmute(mute::UnmuteArgs),
     Notify(notify::NotifyArgs),
     Events(events::EventsArgs),
     Trust(trust::TrustArgs),
@@ -129,6 +132,8 @@ impl CliCommand {
             Self::Outbox(args) => context.until_cancelled(outbox::run(context, args)).await,
             Self::Block(args) => context.until_cancelled(block::run(context, args)).await,
             Self::Unblock(args) => context.until_cancelled(unblock::run(context, args)).await,
+            Self::Mute(args) => context.until_cancelled(mute::mute(context, args)).await,
+            Self::Unmute(args) => context.until_cancelled(mute::unmute(context, args)).await,
             Self::Notify(args) => notify::run(context, args),
             Self::Trust(args) => context.until_cancelled(trust::run(context, args)).await,
             Self::Verify(args) => context.until_cancelled(verify::run(context, args)).await,

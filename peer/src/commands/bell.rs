@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use shared::{UntrustedText, UserName};
 
 use crate::engine::LocalUser;
-use crate::engine::chat::ConversationStatus;
+use crate::engine::chat::{ConversationName, ConversationStatus};
 use crate::engine::node_event::NodeEvent;
 use crate::ui::{CommandOutput, NotificationProtocol};
 
@@ -51,11 +51,15 @@ impl MessageBell {
     }
 }
 
-/// Returns whether the profile lets the event ring: strangers ring for their request only, not for each message.
+/// Returns whether the profile lets the event ring: strangers ring for their request only, not for each message; what is
+/// muted never rings.
 fn may_ring(me: &LocalUser, from: &UserName, event: &NodeEvent) -> bool {
+    let is_muted = |with: &ConversationName| me.profile.is_muted(with).unwrap_or(false);
     if let NodeEvent::RoomMessage(post) = event {
-        let is_muted = me.profile.room_named(&post.room).is_ok_and(|room| room.is_some_and(|room| room.is_muted));
-        return !is_muted;
+        return !is_muted(&(&post.room).into());
+    }
+    if is_muted(&from.into()) {
+        return false;
     }
     let is_request = matches!(me.profile.conversation_status(from), Ok(ConversationStatus::Request(_)));
     is_request == matches!(event, NodeEvent::ContactRequest { .. })

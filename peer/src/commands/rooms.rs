@@ -36,11 +36,12 @@ pub(super) async fn run(context: &CommandContext, args: RoomsArgs) -> Result<(),
     if args.mine {
         rooms.retain(|room| room.role.is_some() || room.invited);
     }
-    let unread = me.profile.unread_counts()?;
+    let (unread, muted) = (me.profile.unread_counts()?, me.profile.muted()?);
     let width = rooms.iter().map(|room| room.name.as_str().len() + 1).max().unwrap_or(0);
     for room in &rooms {
         let unread = unread.iter().find(|unread| unread.with == room.name).map_or(0, |unread| unread.count);
-        print_room(context, room, unread, width)?;
+        let is_muted = muted.iter().any(|with| *with == room.name);
+        print_room(context, room, (unread, is_muted), width)?;
     }
     match (rooms.is_empty(), args.mine) {
         (true, true) => context.output.note("you are in no room: `peer rooms` shows all"),
@@ -50,7 +51,12 @@ pub(super) async fn run(context: &CommandContext, args: RoomsArgs) -> Result<(),
     Ok(())
 }
 
-fn print_room(context: &CommandContext, room: &ListedRoom, unread: usize, width: usize) -> Result<(), Error> {
+fn print_room(
+    context: &CommandContext,
+    room: &ListedRoom,
+    (unread, is_muted): (usize, bool),
+    width: usize,
+) -> Result<(), Error> {
     if context.output.is_json() {
         let fields = json!({
             "room": room.name,
@@ -65,6 +71,7 @@ fn print_room(context: &CommandContext, room: &ListedRoom, unread: usize, width:
             "role": room.role,
             "invited": room.invited,
             "unread": unread,
+            "muted": is_muted,
         });
         return Ok(context.output.print_object("listed_room", &fields)?);
     }
@@ -72,7 +79,8 @@ fn print_room(context: &CommandContext, room: &ListedRoom, unread: usize, width:
     let noun = if count == 1 { "member" } else { "members" };
     let (name, topic) = (format!("#{}", room.name), safe_line(room.topic.as_str()));
     let unread = if unread == 0 { String::new() } else { format!("({unread} unread)  ") };
-    let line = format!("{name:width$}  {:13}  {count:>3} {noun:7}  {unread}{topic}", standing(room));
+    let muted = if is_muted { "(muted)  " } else { "" };
+    let line = format!("{name:width$}  {:13}  {count:>3} {noun:7}  {unread}{muted}{topic}", standing(room));
     Ok(context.output.print_data(line.trim_end())?)
 }
 

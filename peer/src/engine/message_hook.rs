@@ -4,7 +4,8 @@
 //! It runs without a shell. Its environment has `VIZINHO_EVENT` (`message`, `offer` or `left_out`), `VIZINHO_FROM`,
 //! `VIZINHO_TEXT` (made safe for a terminal), `VIZINHO_ID`, `VIZINHO_TS` and `VIZINHO_HOME`; its standard input is the
 //! text as received. `left_out` reports once, in words, for how many messages of a user it did not run; it has no id. A
-//! message of a room has `VIZINHO_ROOM` as well, the room's name, and `VIZINHO_MENTION=1` if it calls the user by name.
+//! message of a room has `VIZINHO_ROOM` as well, the room's name, and `VIZINHO_MENTION=1` if it calls the user by name. It
+//! doesn't run for what is muted.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
@@ -30,7 +31,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::hook_queue::{HookQueue, HookSlot, SenderStanding};
-use super::chat::{ConversationStatus, HistoryQuery, MessageDirection};
+use super::chat::{ConversationName, ConversationStatus, HistoryQuery, MessageDirection};
 use super::fair_queue::QueueItem;
 use super::node_event::NodeEvent;
 use super::room_values::RoomPost;
@@ -119,7 +120,7 @@ impl HookRunner {
         match event {
             NodeEvent::Received { from, message, seq, .. } => self.enqueue(from, message, seq),
             // The members of a room are known to each other.
-            NodeEvent::RoomMessage(post) if post.from != self.me.user => {
+            NodeEvent::RoomMessage(post) if post.from != self.me.user && !self.is_muted(&(&post.room).into()) => {
                 self.queue.push(post.from.clone(), SenderStanding::Accepted, HookMessage::Room(post));
             }
             _ => {}
@@ -130,11 +131,21 @@ impl HookRunner {
         // Events come in the order of places; an earlier place was queued by `catch_up` already.
         if seq > self.last_seq {
             self.last_seq = seq;
+            if self.is_muted(&(&from).into()) {
+                return;
+            }
             match self.standing(&from) {
                 SenderStanding::Stranger if !self.is_first(&from, seq) => {}
                 standing => self.queue.push(from, standing, HookMessage::Private(message)),
             }
         }
+    }
+
+    fn is_muted(&self, with: &ConversationName) -> bool {
+        self.me.profile.is_muted(with).unwrap_or_else(|why| {
+            tracing::warn!("whether {with} is muted is not known: {why}");
+            false
+        })
     }
 
     fn standing(&self, from: &UserName) -> SenderStanding {

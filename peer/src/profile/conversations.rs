@@ -12,7 +12,7 @@ pub struct UnreadCount {
     pub with: ConversationName,
     /// The number of messages.
     pub count: usize,
-    /// True for a room that rings no bell.
+    /// True if its messages ring no bell.
     pub is_muted: bool,
 }
 
@@ -106,6 +106,43 @@ impl Profile {
         Ok(changed)
     }
 
+    /// Sets whether the messages of a conversation ring no bell and run no hook. Returns false if that was so.
+    pub fn set_muted(&self, with: &ConversationName, muted: bool) -> Result<bool, ProfileError> {
+        let (writer, peer) = (self.writer()?, with.to_string());
+        let changed = if muted {
+            // To mute somebody accepts nobody; the members of a room need no acceptance.
+            writer.execute(
+                "INSERT INTO conversation (peer, accepted, muted) VALUES (?1, ?2, 1)
+                 ON CONFLICT (peer) DO UPDATE SET muted = 1 WHERE NOT muted",
+                params![peer, with.room().is_some()],
+            )
+        } else {
+            writer.execute("UPDATE conversation SET muted = 0 WHERE peer = ?1 AND muted", [peer])
+        };
+        self.db_result(changed).map(|rows| rows > 0)
+    }
+
+    /// Returns true if the messages of a conversation ring no bell and run no hook.
+    pub fn is_muted(&self, with: &ConversationName) -> Result<bool, ProfileError> {
+        let ledger = self.message_reader()?;
+        let mut query =
+            self.db_result(ledger.prepare_cached("SELECT 1 FROM conversation WHERE peer = ?1 AND muted"))?;
+        self.db_result(query.exists([with.to_string()]))
+    }
+
+    /// Returns the conversations whose messages ring no bell and run no hook, by name.
+    pub fn muted(&self) -> Result<Vec<ConversationName>, ProfileError> {
+        let names: Vec<String> = {
+            let ledger = self.message_reader()?;
+            let sql = "SELECT peer FROM conversation WHERE muted ORDER BY peer";
+            let mut query = self.db_result(ledger.prepare_cached(sql))?;
+            let rows = query.query_map([], |row| row.get(0));
+            self.db_result(self.db_result(rows)?.collect())?
+        };
+        let checked = |name: String| name.parse().map_err(|_| self.damaged_error(format!("the conversation {name:?}")));
+        names.into_iter().map(checked).collect()
+    }
+
     /// Blocks `user`; returns false if the user was blocked already.
     pub fn block(&self, user: &UserName, now_s: i64) -> Result<bool, ProfileError> {
         let changed = self.writer()?.execute(
@@ -178,7 +215,7 @@ fn mark_room_read(transaction: &Transaction<'_>, conversation: &str, up_to: i64)
 mod tests {
     use shared::peer::{ChatMessage, MessageId};
 
-    use super::super::MessageState;
+    use super::super::{ConversationStatus, ForgetQuery, MessageState};
     use super::*;
 
     fn message(byte: u8) -> ChatMessage {
@@ -240,5 +277,26 @@ mod tests {
         assert!(profile.is_blocked(&bob).unwrap());
         assert_eq!(profile.blocked().unwrap(), std::slice::from_ref(&bob));
         assert!(profile.unblock(&bob).unwrap() && !profile.is_blocked(&bob).unwrap());
+    }
+
+    #[test]
+    fn what_is_muted_stays_so_and_is_not_accepted_by_that() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let (bob, lab): (ConversationName, ConversationName) = ("bob".parse().unwrap(), "#lab".parse().unwrap());
+        let user = bob.person().unwrap();
+        assert!(!profile.is_muted(&bob).unwrap() && !profile.set_muted(&bob, false).unwrap());
+        assert!(profile.set_muted(&bob, true).unwrap() && !profile.set_muted(&bob, true).unwrap());
+        profile.set_muted(&lab, true).unwrap();
+        assert_eq!(profile.muted().unwrap(), [lab.clone(), bob.clone()]);
+        assert_eq!(profile.conversation_status(user).unwrap(), ConversationStatus::Request(0));
+        profile.store_incoming(user, &[message(1)], 0).unwrap();
+        assert!(profile.unread_counts().unwrap()[0].is_muted);
+        profile.accept(user).unwrap();
+        profile.forget(&ForgetQuery { with: Some(bob.clone()), before: None }, 1).unwrap();
+        assert_eq!(profile.conversation_status(user).unwrap(), ConversationStatus::Request(0), "a stranger again");
+        assert!(profile.is_muted(&bob).unwrap());
+        assert!(profile.set_muted(&bob, false).unwrap() && profile.set_muted(&lab, false).unwrap());
+        assert!(profile.muted().unwrap().is_empty());
     }
 }

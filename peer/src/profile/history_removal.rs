@@ -179,14 +179,19 @@ fn select_batch(transaction: &Transaction<'_>, what: &ForgetQuery) -> rusqlite::
 
 /// Ends a conversation without messages, unless it is frozen or that of a known room; a stranger's quota then starts anew.
 fn end_conversation(transaction: &Transaction<'_>, with: &ConversationName) -> rusqlite::Result<()> {
-    transaction
-        .execute(
-            "DELETE FROM conversation WHERE peer = ?1 AND frozen = 0
-             AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)
-             AND NOT EXISTS (SELECT 1 FROM room WHERE '#' || name = ?1)",
-            [with.to_string()],
-        )
-        .map(|_| ())
+    transaction.execute(
+        "DELETE FROM conversation WHERE peer = ?1 AND frozen = 0 AND (muted = 0 OR substr(peer, 1, 1) = '#')
+         AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)
+         AND NOT EXISTS (SELECT 1 FROM room WHERE '#' || name = ?1)",
+        [with.to_string()],
+    )?;
+    // What was muted stays so: forgetting what somebody wrote is no wish to hear them.
+    let stranger = "UPDATE conversation SET accepted = 0, request_count = 0, request_bytes = 0 WHERE peer = ?1
+                    AND muted AND frozen = 0 AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)";
+    match with {
+        ConversationName::Person(user) => transaction.execute(stranger, [user.as_str()]).map(drop),
+        ConversationName::Room(_) => Ok(()),
+    }
 }
 
 /// Returns the free space to the disk and removes traces from the index, the free pages and the log.

@@ -91,16 +91,6 @@ impl Profile {
         row.map(|row| self.checked_room(&row)).transpose()
     }
 
-    /// Sets whether the messages of rooms of this name ring. Returns false if that was so.
-    pub fn set_room_muted(&self, name: &RoomName, muted: bool) -> Result<bool, ProfileError> {
-        let changed = self.writer()?.execute(
-            "INSERT INTO conversation (peer, accepted, muted) VALUES (?1, 1, ?2)
-             ON CONFLICT (peer) DO UPDATE SET muted = ?2 WHERE muted <> ?2",
-            params![conversation_key(name.as_str()), muted],
-        );
-        self.db_result(changed).map(|rows| rows > 0)
-    }
-
     fn checked_room(&self, row: &RoomRow) -> Result<KnownRoom, ProfileError> {
         let damaged = || self.damaged_error(format!("the room {:?}", row.name));
         Ok(KnownRoom {

@@ -417,6 +417,7 @@ fn unlisted_user(user: &UserName) -> UserSummary {
         frozen: false,
         blocked: false,
         request: false,
+        muted: false,
         last: None,
     }
 }

@@ -207,6 +207,9 @@ impl MessageComposer {
             }
             (SlashCommand::Quit, _) => ComposerAction::Command(ViewCommand::Leave),
             (SlashCommand::Help, _) => ComposerAction::Help,
+            (SlashCommand::Mute(muted), with) => {
+                ComposerAction::Command(ViewCommand::Mute { with: with.clone(), muted })
+            }
             (SlashCommand::Person(command), ConversationName::Person(user)) => {
                 self.person_command(command, user.clone())
             }
@@ -363,8 +366,6 @@ fn room_command(command: RoomSlashCommand, room: RoomName) -> ComposerAction {
         RoomSlashCommand::Topic(Some(topic)) => change(room, RequestedChange::SetTopic { topic }),
         RoomSlashCommand::Invite(user) => change(room, RequestedChange::Invite { user }),
         RoomSlashCommand::Kick(user) => change(room, RequestedChange::Kick { user, cut: None }),
-        RoomSlashCommand::Mute => ComposerAction::Command(ViewCommand::MuteRoom { room, muted: true }),
-        RoomSlashCommand::Unmute => ComposerAction::Command(ViewCommand::MuteRoom { room, muted: false }),
         RoomSlashCommand::Leave => ComposerAction::Command(ViewCommand::LeaveRoom { room }),
     }
 }

@@ -23,6 +23,8 @@ pub(super) enum SlashCommand {
     History(HistoryRange),
     Quit,
     Help,
+    /// `/mute` with true, `/unmute`.
+    Mute(bool),
     Person(PersonCommand),
     Room(RoomSlashCommand),
 }
@@ -50,8 +52,6 @@ pub(super) enum RoomSlashCommand {
     Kick(UserName),
     /// `None` shows the topic.
     Topic(Option<RoomTopic>),
-    Mute,
-    Unmute,
     Leave,
 }
 
@@ -78,7 +78,7 @@ pub(super) enum ParsedLine {
 pub(super) type CommandEntry = (&'static str, &'static str, &'static str);
 
 /// The commands of a conversation with one user.
-const PERSON_COMMANDS: [CommandEntry; 12] = [
+const PERSON_COMMANDS: [CommandEntry; 14] = [
     ("/get", "N|NAME", "fetch a file that was offered or listed"),
     ("/stop", "[N|NAME]", "stop a download; /get resumes it"),
     ("/offer", "PATH…", "offer a file to this person alone"),
@@ -89,6 +89,8 @@ const PERSON_COMMANDS: [CommandEntry; 12] = [
     ("/accept", "", "accept this person's messages; an answer does, too"),
     ("/ignore", "", "ignore this person (same as `peer block`)"),
     ("/unignore", "", "no longer ignore this person"),
+    ("/mute", "", "let this person's messages not ring"),
+    ("/unmute", "", "let them ring again"),
     ("/help", "", "this"),
     ("/quit", "", "leave; so does Ctrl-D"),
 ];
@@ -177,8 +179,8 @@ pub(super) fn parse_line(line: &str) -> ParsedLine {
             Ok(topic) => SlashCommand::Room(RoomSlashCommand::Topic(Some(topic))),
             Err(_) => return needs(&format!("one line of at most {MAX_ROOM_TOPIC_BYTES} bytes")),
         },
-        "/mute" => SlashCommand::Room(RoomSlashCommand::Mute),
-        "/unmute" => SlashCommand::Room(RoomSlashCommand::Unmute),
+        "/mute" => SlashCommand::Mute(true),
+        "/unmute" => SlashCommand::Mute(false),
         "/leave" => SlashCommand::Room(RoomSlashCommand::Leave),
         other => {
             return ParsedLine::Invalid(format!(

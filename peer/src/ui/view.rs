@@ -99,8 +99,8 @@ pub enum ViewCommand {
     ChangeRoom { room: RoomName, change: RequestedChange },
     /// Ends the user's membership of a room.
     LeaveRoom { room: RoomName },
-    /// Sets whether messages of a room that call the user ring.
-    MuteRoom { room: RoomName, muted: bool },
+    /// Sets whether the messages of a conversation ring.
+    Mute { with: ConversationName, muted: bool },
     /// Blocks a user, or lifts the block.
     Block {
         user: UserName,

@@ -92,7 +92,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 }
                 ViewCommand::ChangeRoom { room, change } => self.change_room(room, change),
                 ViewCommand::LeaveRoom { room } => self.leave_room(room),
-                ViewCommand::MuteRoom { room, muted } => self.mute_room(room, muted),
+                ViewCommand::Mute { with, muted } => self.mute(with, muted),
                 ViewCommand::Fetch { from, name } => {
                     let begun = self.fetches.start(&from, &name);
                     self.show_error(begun)?;

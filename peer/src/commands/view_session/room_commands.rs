@@ -5,6 +5,8 @@ use shared::{RoomName, UserName};
 
 use super::ViewSession;
 use super::background_jobs::JobOutcome;
+use crate::commands::mute::mute_words;
+use crate::engine::chat::ConversationName;
 use crate::engine::node::NodeApi;
 use crate::engine::room_actions::{RoomDeparture, change_room, find_own_room, leave_room};
 use crate::engine::{Error, LocalUser, chat, run_blocking};
@@ -57,14 +59,11 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.jobs.spawn(async move { outcome_of(perform_leave(&me, node, &room).await) });
     }
 
-    pub(super) fn mute_room(&mut self, room: RoomName, muted: bool) {
+    pub(super) fn mute(&mut self, with: ConversationName, muted: bool) {
         let profile = self.me.profile.clone();
         self.jobs.spawn(async move {
-            let words = match muted {
-                true => format!("#{room} is muted: not even a message that calls you rings"),
-                false => format!("#{room} rings again when a message calls you"),
-            };
-            let set = run_blocking(move || Ok(profile.set_room_muted(&room, muted)?)).await;
+            let words = mute_words(&with, muted);
+            let set = run_blocking(move || Ok(profile.set_muted(&with, muted)?)).await;
             outcome_of(set.map(|_| Some(words)))
         });
     }

@@ -55,6 +55,9 @@ pub struct UserSummary {
     /// True if the user has sent a message request: neither accepted nor blocked yet.
     #[serde(default)]
     pub request: bool,
+    /// True if the user's messages ring no bell.
+    #[serde(default)]
+    pub muted: bool,
     /// Time of the last message in either direction, milliseconds since 1970.
     pub last: Option<i64>,
 }

@@ -40,6 +40,11 @@ pub(super) async fn list_users(me: &LocalUser, tracker: Option<TrackerHandle>) -
         for user in profile.blocked()? {
             people.entry(user.clone()).or_insert_with(|| unknown_user(user)).blocked = true;
         }
+        for muted in profile.muted()? {
+            if let Some(person) = muted.person().and_then(|user| people.get_mut(user)) {
+                person.muted = true;
+            }
+        }
         Ok(people)
     })
     .await?;
@@ -71,5 +76,15 @@ pub(super) async fn online_users(mut tracker: TrackerHandle) -> Option<Vec<UserN
 }
 
 const fn unknown_user(user: UserName) -> UserSummary {
-    UserSummary { user, online: None, unread: 0, waiting: 0, frozen: false, blocked: false, request: false, last: None }
+    UserSummary {
+        user,
+        online: None,
+        unread: 0,
+        waiting: 0,
+        frozen: false,
+        blocked: false,
+        request: false,
+        muted: false,
+        last: None,
+    }
 }

@@ -298,7 +298,9 @@ fn the_room_is_a_member_s_until_he_goes() {
     let mut room = Fixture::new();
     let known = room.profile.room_named(&lab()).unwrap().unwrap();
     assert!(known.is_member && !known.is_muted && known.tracker == key(&room.tracker));
-    assert!(room.profile.set_room_muted(&lab(), true).unwrap() && !room.profile.set_room_muted(&lab(), true).unwrap());
+    assert!(
+        room.profile.set_muted(&lab().into(), true).unwrap() && !room.profile.set_muted(&lab().into(), true).unwrap()
+    );
     let (user, id) = (room.me.user.clone(), room.me.id());
     room.change(RoomChange::Leave { user, key: id, cut: Some(room.log.cut(&id)) });
     let known = room.profile.rooms().unwrap();

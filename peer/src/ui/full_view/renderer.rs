@@ -67,7 +67,7 @@ fn draw_users(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
                 Some(person) => {
                     let is_online = person.online == Some(true);
                     let style = if is_online { theme.good() } else { theme.dim() };
-                    (theme.presence(is_online), style, user_label(view, person), person.unread > 0)
+                    (theme.presence(is_online), style, user_label(view, person), person.unread > 0 && !person.muted)
                 }
                 None => continue,
             },
@@ -127,6 +127,9 @@ fn user_label(view: &FullViewModel, person: &UserSummary) -> String {
     }
     if view.chat.is_typing(&person.user) {
         text.push_str(" typing");
+    }
+    if person.muted {
+        text.push_str(" muted");
     }
     if person.frozen {
         text.push_str(" key changed");

@@ -35,6 +35,7 @@ fn person(user: &str, online: bool, unread: usize) -> UserSummary {
         frozen: false,
         blocked: false,
         request: false,
+        muted: false,
         last: None,
     }
 }

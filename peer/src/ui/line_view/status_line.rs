@@ -55,10 +55,10 @@ pub(super) fn status_line(
     if with.person().is_some_and(|user| chat.is_typing(user)) {
         parts.push(if is_wide { format!("typing{}", theme.mark(DeliveryMark::Waiting)) } else { "typing".to_owned() });
     }
-    if room.is_some_and(|room| room.muted) {
+    if room.is_some_and(|room| room.muted) || has(|person| person.muted) {
         parts.push("muted".to_owned());
     }
-    let people = chat.users().iter().filter(|person| *with != person.user).map(|person| {
+    let people = chat.users().iter().filter(|person| *with != person.user && !person.muted).map(|person| {
         let UserSummary { user, unread, .. } = person;
         (user.to_string(), *unread)
     });

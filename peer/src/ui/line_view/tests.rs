@@ -243,6 +243,7 @@ fn person(unread: usize) -> UserSummary {
         frozen: false,
         blocked: false,
         request: false,
+        muted: false,
         last: None,
     }
 }
@@ -456,7 +457,7 @@ fn a_room_tells_of_its_members_in_one_line_each() {
     let kick = RequestedChange::Kick { user: bob(), cut: None };
     assert_eq!(typed("/kick bob").0, [ViewCommand::ChangeRoom { room: lab(), change: kick }]);
     assert_eq!(typed("/leave").0, [ViewCommand::LeaveRoom { room: lab() }]);
-    assert_eq!(typed("/mute").0, [ViewCommand::MuteRoom { room: lab(), muted: true }]);
+    assert_eq!(typed("/mute").0, [ViewCommand::Mute { with: lab().into(), muted: true }]);
     assert_eq!(typed("/topic").1, ["  Fridays at ten"]);
     assert!(typed("/offer x").1[0].contains("with one person"));
     assert_eq!(typed("hi").0, [ViewCommand::Send { to: lab().into(), text: "hi".to_owned() }]);

@@ -71,7 +71,7 @@ fn unread_messages_are_those_of_others_until_they_are_read() {
     room.write("three");
     let next = room.others[0].write(&members, "next");
     assert!(room.take(next)[0].is_late, "it names nothing of what was read");
-    room.profile.set_room_muted(&lab(), true).unwrap();
+    room.profile.set_muted(&lab().into(), true).unwrap();
     assert_eq!(unread(&room), [("#lab".to_owned(), 1, true)]);
     room.profile.block(&user, 1).unwrap();
     assert!(unread(&room).is_empty());
@@ -140,7 +140,7 @@ fn what_is_forgotten_does_not_come_back() {
 #[test]
 fn a_room_that_was_left_is_forgotten_whole() {
     let mut room = room_with_a_late_one();
-    room.profile.set_room_muted(&lab(), true).unwrap();
+    room.profile.set_muted(&lab().into(), true).unwrap();
     let (user, key) = (room.me.user.clone(), room.me.id());
     room.change(RoomChange::Leave { user, key, cut: Some(room.log.cut(&key)) });
     let whole = ForgetQuery { with: Some(room_name()), before: None };
