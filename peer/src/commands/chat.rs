@@ -52,9 +52,10 @@ message is stored before it is sent: nothing that was entered is lost.
   /who, /help       show who is online; all commands
   //…               a line that begins with a slash
 
-In a room there are /members, /topic [TEXT], /invite USER, /kick USER, /mute and /leave. The mark says how many of the \
-other members have a message, such as 3/5, and ✓ when all have it. Only a message with @you rings, and has an @ in \
-front; late is one that belongs before messages above it.
+In a room there are also /members, /topic [TEXT], /invite USER, /kick USER, /mute and /leave; /files, /get and /offer are \
+about what its members share with it alone. The mark says how many of the other members have a message, such as 3/5, \
+and ✓ when all have it. Only a message with @you rings, and has an @ in front; late is one that belongs before messages \
+above it.
 
 Tab completes commands, names and paths. Ctrl-C clears the line and leaves when it is empty, as Ctrl-D does; while \
 files are being transferred, only the second time. Ctrl-Z goes to the shell and `fg` comes back, while `peer \

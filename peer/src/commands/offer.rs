@@ -23,7 +23,7 @@ use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{ShareEvent, ShareFreshness, freshness};
 use crate::engine::{Error, LocalUser, file_offers, run_blocking};
-use crate::profile::Access;
+use crate::profile::{Access, Audience};
 use crate::ui::{ShareBar, file_count, format_size};
 use crate::util::shell_words::shell_quote;
 
@@ -86,6 +86,7 @@ async fn offer_files(
     }
     let (profile, user, output, cancel) =
         (me.profile.clone(), to.clone(), context.output.clone(), context.cancel.clone());
+    let audience = Audience::Person(user.clone());
     let offering = run_blocking(move || {
         let mut bar = ShareBar::new(&output);
         // Unreadable files count as empty here: hashing reports their errors.
@@ -93,7 +94,7 @@ async fn offer_files(
         bar.handle_event(&ShareEvent::Found { files: paths.len(), to_hash: sizes.sum() })?;
         // The callback can't return an I/O error: keep it until hashing has ended.
         let mut failure = None;
-        let offered = file_offers::add_offers(&profile, &user, &paths, name.as_ref(), &mut |bytes| {
+        let offered = file_offers::add_offers(&profile, &user.into(), &audience, &paths, name.as_ref(), &mut |bytes| {
             failure = bar.handle_event(&ShareEvent::Hashed(bytes)).err().or(failure.take());
             if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

@@ -31,7 +31,7 @@ pub(super) use self::view_exit::{ViewExit, report_exit};
 use super::bell::MessageBell;
 use super::context::CommandContext;
 use super::node_connection::{ConnectionEvent, NodeConnection};
-use crate::engine::chat::{ConversationName, MessageDirection, StoredMessage};
+use crate::engine::chat::{self, ConversationName, MessageDirection, StoredMessage};
 use crate::engine::node::{NodeApi, NodeHandle};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, LocalUser};
@@ -427,7 +427,12 @@ impl<V: TerminalView> ViewSession<'_, V> {
             JobOutcome::OfferHashed { number, to, offered } => {
                 self.hashing_offers.remove(&number);
                 match offered {
-                    Ok(names) => names.iter().try_for_each(|name| self.submit_offer(to.clone(), name)),
+                    Ok(offers) => offers.iter().try_for_each(|offer| match &to {
+                        ConversationName::Person(user) => self.submit_offer(user.clone(), &offer.name),
+                        ConversationName::Room(room) => {
+                            self.submit_post(room.clone(), &chat::room_offer_text(room, offer))
+                        }
+                    }),
                     Err(error) => self.show_problem(error.to_string()),
                 }
             }

@@ -15,9 +15,9 @@ pub mod delivery_state;
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
-use shared::UserName;
 use shared::limits::{MAX_CHAT_TEXT_BYTES, MAX_MESSAGES_PER_USER};
 use shared::peer::{ChatMessage, FileOffer, MessageId, PeerErrorCode};
+use shared::{RoomName, UserName};
 
 pub use self::chat_receiver::{ChatRateLimiter, receive_messages};
 pub use self::chat_sender::{ChatSender, SettledMessage};
@@ -56,6 +56,12 @@ pub fn compose_offer(me: &UserName, offer: FileOffer) -> ChatMessage {
     let (name, size) = (offer.name.as_str(), format_size(offer.size));
     let text = format!("offers {name} ({size}): peer fetch {}", shell_quote(&[me.as_str(), name]));
     new_message(text, Some(offer))
+}
+
+/// Returns the text by which the members of a room learn of a file that was shared with it.
+pub fn room_offer_text(room: &RoomName, offer: &FileOffer) -> String {
+    let (name, size) = (offer.name.as_str(), format_size(offer.size));
+    format!("offers {name} ({size}): peer fetch {}", shell_quote(&[&format!("#{room}"), name]))
 }
 
 fn new_message(text: String, offer: Option<FileOffer>) -> ChatMessage {

@@ -1,4 +1,4 @@
-//! File offers: shares whose audience is one person, who is told of them in a message.
+//! File offers: shares whose audience is one person or a room, who are told of them in a message.
 //!
 //! The share is all that is stored of an offer: the message that announces it holds its name, size and hash, and the outbox
 //! knows whether it was delivered.
@@ -12,7 +12,7 @@ use shared::{FileName, UserName};
 
 use super::share::{HashProgressCallback, for_each_share, hash_path};
 use super::{Error, LocalUser};
-use crate::profile::{Audience, HashedShare, Profile, Share, StoredMessage};
+use crate::profile::{Audience, ConversationName, HashedShare, Profile, Share, StoredMessage};
 use crate::util::shell_words::shell_quote;
 
 /// Returns a warning if the recipient of an offer is blocked, and so can't fetch it. Blocking.
@@ -21,14 +21,15 @@ pub fn blocked_warning(profile: &Profile, to: &UserName) -> Result<Option<String
     Ok(is_blocked.then(|| format!("you block {to}, who can't fetch what you offer: run `peer unblock {to}`")))
 }
 
-/// Hashes files and stores them as offers to `to`. Blocking.
+/// Hashes files and stores them as offers to `to`, whose audience is `audience`. Blocking.
 ///
 /// # Errors
 /// [`Error::Usage`] if a path is no readable file, or its name is taken by another offer; [`Error::Interrupted`] if
 /// `progress` breaks it off. Then no offer was added.
 pub fn add_offers(
     profile: &Profile,
-    to: &UserName,
+    to: &ConversationName,
+    audience: &Audience,
     paths: &[PathBuf],
     name: Option<&FileName>,
     progress: &mut HashProgressCallback<'_>,
@@ -36,13 +37,16 @@ pub fn add_offers(
     if name.is_some() && paths.len() > 1 {
         return Err(Error::Usage("--as names one file".to_owned()));
     }
-    let audience = Audience::Person(to.clone());
     let mut hashed = Vec::with_capacity(paths.len());
     for path in paths {
         if path.is_dir() {
             let word = shell_quote(&[&path.to_string_lossy()]);
+            let (whom, option) = match to {
+                ConversationName::Person(_) => ("everyone", String::new()),
+                ConversationName::Room(room) => ("the room", format!(" --room {room}")),
+            };
             return Err(Error::Usage(format!(
-                "folders can't be offered yet: offer its files, or share it with everyone (`peer share {word}`)"
+                "folders can't be offered yet: offer its files, or share it with {whom} (`peer share {word}{option}`)"
             )));
         }
         if !path.exists() {
@@ -55,7 +59,7 @@ pub fn add_offers(
             is_broken_off = flow.is_break();
             flow
         };
-        let hashed_path = hash_path(profile, &audience, path, name, &mut follow);
+        let hashed_path = hash_path(profile, audience, path, name, &mut follow);
         if is_broken_off {
             return Err(Error::Interrupted);
         }
@@ -63,7 +67,7 @@ pub fn add_offers(
             hashed_path.map_err(|why| Error::Usage(format!("{} can't be offered: {why}", path.to_string_lossy())))?;
         // The same file may be offered again: that renews its hash.
         let elsewhere = |share: &Share| share.name == one.share.name && share.path != one.share.path;
-        let taken = profile.share(&audience, &one.share.name)?.is_some_and(|offered| elsewhere(&offered));
+        let taken = profile.share(audience, &one.share.name)?.is_some_and(|offered| elsewhere(&offered));
         if taken || hashed.iter().any(|other: &HashedShare| elsewhere(&other.share)) {
             return Err(Error::Usage(format!(
                 "{to} is offered another file as {}: withdraw that one first, or use --as NAME",

@@ -224,9 +224,14 @@ impl ChatModel {
         self.conversation_mut(with).composer.handle_input(press, with, is_online, now)
     }
 
-    /// Takes a list of a user's files over; returns the fetch that waited for it.
-    pub(super) fn handle_files(&mut self, of: &UserName, prefix: &str, files: &[FileStat]) -> Option<ViewCommand> {
-        let composer = &mut self.conversation_mut(&of.into()).composer;
+    /// Takes a list of files over; returns the fetch that waited for it.
+    pub(super) fn handle_files(
+        &mut self,
+        of: &ConversationName,
+        prefix: &str,
+        files: &[FileStat],
+    ) -> Option<ViewCommand> {
+        let composer = &mut self.conversation_mut(of).composer;
         composer.files_mut().add_all(files);
         composer.handle_files_listed(of, prefix.is_empty())
     }

@@ -14,7 +14,7 @@ pub(super) enum CompletionTarget {
     Command { start: String },
     /// A member of the room, behind an `@` or as the argument of a command; it begins at the byte `at` of the line.
     Member { start: String, at: usize },
-    /// A share or offer of the user; it begins at the byte `at` of the line.
+    /// A share or offer of the conversation; it begins at the byte `at` of the line.
     Name { start: String, at: usize },
     /// A local path; it begins at the byte `at` of the line.
     Path { start: String, at: usize },
@@ -63,7 +63,7 @@ impl CompletionTarget {
     pub(super) fn lookup_command(&self, with: &ConversationName) -> Option<ViewCommand> {
         match self {
             Self::Command { .. } | Self::Member { .. } => None,
-            Self::Name { .. } => Some(ViewCommand::ListFiles { user: with.person()?.clone(), prefix: String::new() }),
+            Self::Name { .. } => Some(ViewCommand::ListFiles { of: with.clone(), prefix: String::new() }),
             Self::Path { start, .. } => Some(ViewCommand::CompletePath { start: start.clone() }),
         }
     }
@@ -131,7 +131,8 @@ mod tests {
         let of = |with: &str| slash_commands(&with.parse().unwrap()).iter().map(|(name, ..)| *name).collect::<Vec<_>>();
         let (person, room) = (of("bob"), of("#lab"));
         assert_eq!(tab("/o", &person), (CompletionResult::Changed, "/offer ".to_owned()));
-        assert_eq!(tab("/o", &room).0, CompletionResult::NoMatch);
+        assert_eq!(tab("/o", &room).1, "/offer ");
+        assert_eq!(tab("/ac", &room).0, CompletionResult::NoMatch);
         assert_eq!(tab("/le", &room).1, "/leave ");
         assert_eq!(tab("/", &person).1, "/");
         assert!(matches!(tab("/", &person).0, CompletionResult::Several(all) if all.len() == person.len()));

@@ -13,7 +13,9 @@ use unicode_width::UnicodeWidthStr;
 use super::completion::{self, CompletionResult, CompletionTarget};
 use super::line_editor::{EditCommand, LineEditor, VisibleText};
 use super::numbered_files::NumberedFiles;
-use super::slash_command::{self, HistoryRange, PersonCommand, RoomSlashCommand, SlashCommand, slash_commands};
+use super::slash_command::{
+    self, FileSlashCommand, HistoryRange, PersonCommand, RoomSlashCommand, SlashCommand, slash_commands,
+};
 use super::text_wrap::wrap_text;
 use super::theme::TerminalTheme;
 use super::view::ViewCommand;
@@ -34,7 +36,7 @@ pub(super) struct MessageComposer {
     files: NumberedFiles,
     popup: ComposerPopup,
     last_typing_notice: Option<Instant>,
-    /// The user's complete share list has arrived.
+    /// The complete list of shares has arrived.
     is_listed: bool,
     /// The number given to `/get` before the share list was known; fetched once it is.
     deferred_get: Option<String>,
@@ -143,8 +145,8 @@ impl MessageComposer {
         self.members = names;
     }
 
-    /// Completes or fetches what waited for names; `are_all` is true if the list is the user's complete share list.
-    pub(super) fn handle_files_listed(&mut self, with: &UserName, are_all: bool) -> Option<ViewCommand> {
+    /// Completes or fetches what waited for names; `are_all` is true if the list is complete.
+    pub(super) fn handle_files_listed(&mut self, with: &ConversationName, are_all: bool) -> Option<ViewCommand> {
         self.is_listed |= are_all;
         if matches!(self.popup, ComposerPopup::Completing(CompletionTarget::Name { .. })) {
             self.finish_completion(None);
@@ -210,13 +212,11 @@ impl MessageComposer {
             (SlashCommand::Mute(muted), with) => {
                 ComposerAction::Command(ViewCommand::Mute { with: with.clone(), muted })
             }
-            (SlashCommand::Person(command), ConversationName::Person(user)) => {
-                self.person_command(command, user.clone())
-            }
-            (SlashCommand::Person(_), ConversationName::Room(room)) => ComposerAction::Problem(format!(
-                "that is for a conversation with one person; files of a room: `peer share FILE --room {room}`, `peer files \
-                 '#{room}'`"
-            )),
+            (SlashCommand::Files(command), with) => self.file_command(command, with.clone()),
+            (SlashCommand::Person(command), ConversationName::Person(user)) => person_command(command, user.clone()),
+            (SlashCommand::Person(_), ConversationName::Room(_)) => ComposerAction::Problem(
+                "that is for a conversation with one person: `peer block USER` ignores somebody".to_owned(),
+            ),
             (SlashCommand::Room(command), ConversationName::Room(room)) => room_command(command, room.clone()),
             (SlashCommand::Room(_), ConversationName::Person(_)) => {
                 ComposerAction::Problem("that is for a room: `peer rooms` shows which there are".to_owned())
@@ -224,28 +224,27 @@ impl MessageComposer {
         }
     }
 
-    fn person_command(&mut self, command: PersonCommand, user: UserName) -> ComposerAction {
+    fn file_command(&mut self, command: FileSlashCommand, with: ConversationName) -> ComposerAction {
         ComposerAction::Command(match command {
             // `/get 12` before anything was listed: the numbers are assigned by the list, so it is requested
             // first.
-            PersonCommand::Get(Some(which)) if !self.is_listed && self.files.is_unknown_number(&which) => {
+            FileSlashCommand::Get(Some(which)) if !self.is_listed && self.files.is_unknown_number(&which) => {
                 self.deferred_get = Some(which);
-                ViewCommand::ListFiles { user, prefix: String::new() }
+                ViewCommand::ListFiles { of: with, prefix: String::new() }
             }
-            PersonCommand::Stop(which) => {
+            FileSlashCommand::Stop(which) => {
                 // `None` means the only running download.
                 let name = which.and_then(|which| self.files.find(Some(&which)).ok());
-                ViewCommand::StopFetch { from: user, name }
+                ViewCommand::StopFetch { from: with, name }
             }
-            PersonCommand::Get(which) => match self.files.find(which.as_deref()) {
-                Ok(name) => ViewCommand::Fetch { from: user, name },
+            FileSlashCommand::Get(which) => match self.files.find(which.as_deref()) {
+                Ok(name) => ViewCommand::Fetch { from: with, name },
                 Err(why) => return ComposerAction::Problem(why),
             },
-            PersonCommand::Offer(paths) => ViewCommand::Offer { to: user, paths },
-            PersonCommand::Files(prefix) => return ComposerAction::Listing(ViewCommand::ListFiles { user, prefix }),
-            PersonCommand::Accept => ViewCommand::Accept { user },
-            PersonCommand::Ignore => ViewCommand::Block { user, blocked: true },
-            PersonCommand::Unignore => ViewCommand::Block { user, blocked: false },
+            FileSlashCommand::Offer(paths) => ViewCommand::Offer { to: with, paths },
+            FileSlashCommand::List(prefix) => {
+                return ComposerAction::Listing(ViewCommand::ListFiles { of: with, prefix });
+            }
         })
     }
 
@@ -358,6 +357,14 @@ impl MessageComposer {
     }
 }
 
+fn person_command(command: PersonCommand, user: UserName) -> ComposerAction {
+    ComposerAction::Command(match command {
+        PersonCommand::Accept => ViewCommand::Accept { user },
+        PersonCommand::Ignore => ViewCommand::Block { user, blocked: true },
+        PersonCommand::Unignore => ViewCommand::Block { user, blocked: false },
+    })
+}
+
 fn room_command(command: RoomSlashCommand, room: RoomName) -> ComposerAction {
     let change = |room, change| ComposerAction::Command(ViewCommand::ChangeRoom { room, change });
     match command {
@@ -450,15 +457,15 @@ mod tests {
 
     #[test]
     fn a_number_that_is_not_known_is_asked_for_before_it_is_fetched() {
-        let files = ComposerAction::Command(ViewCommand::ListFiles { user: bob(), prefix: String::new() });
+        let files = ComposerAction::Command(ViewCommand::ListFiles { of: bob().into(), prefix: String::new() });
         let mut composer = MessageComposer::default();
         write(&mut composer, "/get 1");
         assert_eq!(press(&mut composer, &InputAction::Submit), files);
         composer.files_mut().add("report.pdf", 5, false);
-        let get = |name: &str| ViewCommand::Fetch { from: bob(), name: name.to_owned() };
-        assert_eq!(composer.handle_files_listed(&bob(), false), None, "these are not all of them");
-        assert_eq!(composer.handle_files_listed(&bob(), true), Some(get("report.pdf")));
-        assert_eq!(composer.handle_files_listed(&bob(), true), None);
+        let get = |name: &str| ViewCommand::Fetch { from: bob().into(), name: name.to_owned() };
+        assert_eq!(composer.handle_files_listed(&bob().into(), false), None, "these are not all of them");
+        assert_eq!(composer.handle_files_listed(&bob().into(), true), Some(get("report.pdf")));
+        assert_eq!(composer.handle_files_listed(&bob().into(), true), None);
         write(&mut composer, "/get 2");
         assert_eq!(
             press(&mut composer, &InputAction::Submit),
@@ -466,7 +473,7 @@ mod tests {
             "a file may be called so"
         );
         write(&mut composer, "/stop 1");
-        let stop = ViewCommand::StopFetch { from: bob(), name: Some("report.pdf".to_owned()) };
+        let stop = ViewCommand::StopFetch { from: bob().into(), name: Some("report.pdf".to_owned()) };
         assert_eq!(press(&mut composer, &InputAction::Submit), ComposerAction::Command(stop));
     }
 
@@ -487,13 +494,13 @@ mod tests {
         write(&mut composer, "/get re");
         assert_eq!(
             press(&mut composer, &InputAction::Tab),
-            ComposerAction::Command(ViewCommand::ListFiles { user: bob(), prefix: String::new() })
+            ComposerAction::Command(ViewCommand::ListFiles { of: bob().into(), prefix: String::new() })
         );
         composer.files_mut().add("report.pdf", 5, false);
-        composer.handle_files_listed(&bob(), true);
+        composer.handle_files_listed(&bob().into(), true);
         assert_eq!(
             press(&mut composer, &InputAction::Submit),
-            ComposerAction::Command(ViewCommand::Fetch { from: bob(), name: "report.pdf".to_owned() })
+            ComposerAction::Command(ViewCommand::Fetch { from: bob().into(), name: "report.pdf".to_owned() })
         );
     }
 }

@@ -25,20 +25,27 @@ pub(super) enum SlashCommand {
     Help,
     /// `/mute` with true, `/unmute`.
     Mute(bool),
+    Files(FileSlashCommand),
     Person(PersonCommand),
     Room(RoomSlashCommand),
+}
+
+/// A command about the files of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum FileSlashCommand {
+    /// `/get`: by number or name; `None`: the latest offer.
+    Get(Option<String>),
+    /// `/offer`: to the other user, or to the room.
+    Offer(Vec<PathBuf>),
+    /// `/files`: the shares with this prefix.
+    List(String),
+    /// `/stop`: by number or name; `None`: the only download.
+    Stop(Option<String>),
 }
 
 /// A command about the other user of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PersonCommand {
-    /// `/get`: by number or name; `None`: the latest offer.
-    Get(Option<String>),
-    Offer(Vec<PathBuf>),
-    /// `/files`: the user's shares with this prefix.
-    Files(String),
-    /// `/stop`: by number or name; `None`: the only download.
-    Stop(Option<String>),
     Accept,
     Ignore,
     Unignore,
@@ -96,11 +103,15 @@ const PERSON_COMMANDS: [CommandEntry; 14] = [
 ];
 
 /// The commands in a room.
-const ROOM_COMMANDS: [CommandEntry; 12] = [
+const ROOM_COMMANDS: [CommandEntry; 16] = [
     ("/members", "", "show who is in the room"),
     ("/topic", "[TEXT]", "show or set the topic"),
     ("/invite", "USER", "let somebody join"),
     ("/kick", "USER", "send a member away"),
+    ("/get", "N|NAME", "fetch a file of the room"),
+    ("/stop", "[N|NAME]", "stop a download; /get resumes it"),
+    ("/offer", "PATH…", "share a file with the room alone, and say so"),
+    ("/files", "[START]", "list what members who are online share with the room"),
     ("/mute", "", "let no message of this room ring"),
     ("/unmute", "", "let messages with @you ring again"),
     ("/leave", "", "leave the room; /quit only closes the view"),
@@ -154,16 +165,16 @@ pub(super) fn parse_line(line: &str) -> ParsedLine {
         },
         "/quit" | "/exit" => SlashCommand::Quit,
         "/help" => SlashCommand::Help,
-        "/get" => SlashCommand::Person(PersonCommand::Get(parse_name(rest))),
+        "/get" => SlashCommand::Files(FileSlashCommand::Get(parse_name(rest))),
         "/offer" => {
             let paths: Vec<PathBuf> = split_words(rest).into_iter().map(|word| PathBuf::from(word.text)).collect();
             if paths.is_empty() {
                 return needs("the path of a file");
             }
-            SlashCommand::Person(PersonCommand::Offer(paths))
+            SlashCommand::Files(FileSlashCommand::Offer(paths))
         }
-        "/files" => SlashCommand::Person(PersonCommand::Files(rest.to_owned())),
-        "/stop" => SlashCommand::Person(PersonCommand::Stop(parse_name(rest))),
+        "/files" => SlashCommand::Files(FileSlashCommand::List(rest.to_owned())),
+        "/stop" => SlashCommand::Files(FileSlashCommand::Stop(parse_name(rest))),
         "/accept" => SlashCommand::Person(PersonCommand::Accept),
         "/ignore" => SlashCommand::Person(PersonCommand::Ignore),
         "/unignore" => SlashCommand::Person(PersonCommand::Unignore),
@@ -210,8 +221,8 @@ mod tests {
         ParsedLine::Text(text.to_owned())
     }
 
-    fn person(command: PersonCommand) -> ParsedLine {
-        ParsedLine::Command(SlashCommand::Person(command))
+    fn files(command: FileSlashCommand) -> ParsedLine {
+        ParsedLine::Command(SlashCommand::Files(command))
     }
 
     #[test]
@@ -220,11 +231,11 @@ mod tests {
         assert_eq!(parse_line("hi there "), text("hi there"));
         assert_eq!(parse_line("  indented"), text("  indented"));
         assert_eq!(parse_line("//etc/hosts"), text("/etc/hosts"));
-        assert_eq!(parse_line("/get"), person(PersonCommand::Get(None)));
-        assert_eq!(parse_line("/get  my report.pdf "), person(PersonCommand::Get(Some("my report.pdf".to_owned()))));
+        assert_eq!(parse_line("/get"), files(FileSlashCommand::Get(None)));
+        assert_eq!(parse_line("/get  my report.pdf "), files(FileSlashCommand::Get(Some("my report.pdf".to_owned()))));
         assert_eq!(parse_line("/search  olá mundo"), ParsedLine::Command(SlashCommand::Search("olá mundo".to_owned())));
         let paths = ["a b", "c d", "e"].map(PathBuf::from).to_vec();
-        assert_eq!(parse_line(r#"/offer "a b" c\ d e"#), person(PersonCommand::Offer(paths)));
+        assert_eq!(parse_line(r#"/offer "a b" c\ d e"#), files(FileSlashCommand::Offer(paths)));
         assert_eq!(
             parse_line("/history"),
             ParsedLine::Command(SlashCommand::History(HistoryRange::Messages(DEFAULT_MESSAGES_BACK)))
@@ -234,7 +245,7 @@ mod tests {
             ParsedLine::Command(SlashCommand::History(HistoryRange::Messages(MAX_MESSAGES_BACK)))
         );
         assert_eq!(parse_line("/history 2h"), ParsedLine::Command(SlashCommand::History(HistoryRange::Age(7_200_000))));
-        assert_eq!(parse_line("/stop"), person(PersonCommand::Stop(None)));
+        assert_eq!(parse_line("/stop"), files(FileSlashCommand::Stop(None)));
         for wrong in ["/offer", "/search ", "/nosuch", "/", "/Get x", "/history 0", "/history x"] {
             assert!(matches!(parse_line(wrong), ParsedLine::Invalid(_)), "{wrong}");
         }

@@ -35,26 +35,26 @@ pub enum ViewCommand {
     },
     /// Starts a download.
     Fetch {
-        from: UserName,
+        from: ConversationName,
         /// The name of a share or an offer.
         name: String,
     },
-    /// Hashes files and offers them to one user.
+    /// Hashes files, offers them to one user or shares them with a room, and says so there.
     Offer {
-        /// The only user who may fetch the files.
-        to: UserName,
+        /// Those who alone may fetch the files.
+        to: ConversationName,
         paths: Vec<PathBuf>,
     },
-    /// Asks for a user's shares: [`ViewUpdate::Files`].
+    /// Asks for the shares of a user, or of a room: [`ViewUpdate::Files`].
     ListFiles {
-        user: UserName,
+        of: ConversationName,
         /// Only names that start with this.
         prefix: String,
     },
     /// Stops a download that this view started.
     StopFetch {
-        from: UserName,
-        /// The file's name; `None`: the only download from this user.
+        from: ConversationName,
+        /// The file's name; `None`: the only download from there.
         name: Option<String>,
     },
     /// Asks for all users and rooms: [`ViewUpdate::Users`] and [`ViewUpdate::Rooms`].
@@ -173,7 +173,7 @@ pub enum ViewUpdate {
     },
     /// The answer to [`ViewCommand::ListFiles`].
     Files {
-        user: UserName,
+        of: ConversationName,
         /// The prefix that was requested.
         prefix: String,
         /// Sorted by name.

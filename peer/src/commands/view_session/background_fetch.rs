@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use shared::UserName;
 use shared::names::matching_key;
 use shared::names::name_encoding;
 use tokio::sync::mpsc;
@@ -86,12 +85,12 @@ impl BackgroundFetches {
 
     /// Fetches a file, a folder or a pattern into the working folder. Fails with [`Error::Usage`] if [`MAX_FETCHES`]
     /// run already; an I/O error if no thread can be started.
-    pub(super) fn start(&mut self, from: &UserName, name: &str) -> Result<(), Error> {
+    pub(super) fn start(&mut self, from: &ConversationName, name: &str) -> Result<(), Error> {
         if self.running.len() >= MAX_FETCHES {
             return Err(Error::Usage(format!("{MAX_FETCHES} downloads are running: wait for one, or /stop one")));
         }
         let request = FetchRequest {
-            from: from.clone().into(),
+            from: from.clone(),
             names: vec![RequestedName::for_text(name)],
             destination: FetchDestination::Folder(PathBuf::from(".")),
             if_exists: IfExists::SkipSame,
@@ -128,13 +127,13 @@ impl BackgroundFetches {
         Ok(())
     }
 
-    /// Stops the fetch of `name`, or the only one from that user. Fails with [`Error::Usage`] if there is none, or more
+    /// Stops the fetch of `name`, or the only one from there. Fails with [`Error::Usage`] if there is none, or more
     /// than one and no name.
-    pub(super) fn stop(&self, from: &UserName, name: Option<&str>) -> Result<(), Error> {
+    pub(super) fn stop(&self, from: &ConversationName, name: Option<&str>) -> Result<(), Error> {
         // Names that look alike on the screen mean the same fetch.
         let key = name.map(matching_key);
         let is_named = |running: &RunningFetch| key.as_ref().is_none_or(|key| matching_key(&running.name) == *key);
-        let is_meant = |running: &&RunningFetch| running.from.person() == Some(from) && is_named(running);
+        let is_meant = |running: &&RunningFetch| running.from == *from && is_named(running);
         let meant: Vec<&RunningFetch> = self.running.iter().filter(is_meant).collect();
         match (&meant[..], name) {
             ([], Some(name)) => {

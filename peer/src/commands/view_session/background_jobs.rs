@@ -1,19 +1,23 @@
 //! Jobs of a view that take time: disk, tracker and peer lookups, run beside its event loop.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use shared::peer::ChatMessage;
+use shared::peer::{ChatMessage, FileOffer, FileStat};
 use shared::{FileName, UserName};
 use tokio::sync::mpsc;
 
 use super::super::user_resolution::look_up_user;
 use super::background_fetch::BackgroundEvent;
 use super::path_completion;
-use crate::engine::chat::{self, StoredMessage};
+use crate::engine::chat::{self, ConversationName, StoredMessage};
+use crate::engine::fetch::{MemberFiles, list_room_files};
 use crate::engine::node_event::{FileTransfer, TransferDirection, TransferState};
+use crate::engine::room_contacts::find_room_audience;
 use crate::engine::{Error, LocalUser, file_offers, peer_lookup, remote_files, run_blocking};
+use crate::profile::Audience;
 use crate::ui::ViewUpdate;
 
 /// Time before the first report of hashing progress, and between two reports.
@@ -36,8 +40,8 @@ pub(super) enum JobOutcome {
     /// Offered files are hashed and stored, and the recipient is to be told; or why not.
     OfferHashed {
         number: u64,
-        to: UserName,
-        offered: Result<Vec<FileName>, Error>,
+        to: ConversationName,
+        offered: Result<Vec<FileOffer>, Error>,
     },
     /// A message is stored, or why not.
     MessageStored {
@@ -53,43 +57,77 @@ pub(super) async fn store_message(me: LocalUser, to: UserName, message: ChatMess
     JobOutcome::MessageStored { message, stored: Box::new(stored) }
 }
 
-/// Asks a user's node for the files that it shares.
-pub(super) async fn list_files(me: LocalUser, of: UserName, start: String) -> JobOutcome {
-    let found = async {
-        let target = peer_lookup::find_target(&me, &of).await?;
-        let entries = remote_files::list_remote_files(&me, &target, &start).await?;
-        Ok::<_, Error>(entries.into_iter().flatten().collect())
+/// Asks a user's node for the files that it shares, or the members of a room for those that they share with it.
+pub(super) async fn list_files(me: LocalUser, of: ConversationName, start: String) -> JobOutcome {
+    let found = match &of {
+        ConversationName::Person(user) => files_of_user(&me, user, &start).await,
+        ConversationName::Room(room) => list_room_files(&me, room, &start).await.map(newest_of_each_name),
     };
-    JobOutcome::Update(match found.await {
-        Ok(files) => ViewUpdate::Files { user: of, prefix: start, files },
+    JobOutcome::Update(match found {
+        Ok(files) => ViewUpdate::Files { of, prefix: start, files },
         Err(error) => ViewUpdate::Problem(error.to_string()),
     })
+}
+
+async fn files_of_user(me: &LocalUser, user: &UserName, start: &str) -> Result<Vec<FileStat>, Error> {
+    let target = peer_lookup::find_target(me, user).await?;
+    let entries = remote_files::list_remote_files(me, &target, start).await?;
+    Ok(entries.into_iter().flatten().collect())
+}
+
+/// Returns each name once, as a fetch from the room takes it: in its newest version.
+fn newest_of_each_name(members: Vec<MemberFiles>) -> Vec<FileStat> {
+    let mut files: BTreeMap<FileName, FileStat> = BTreeMap::new();
+    for MemberFiles { user, files: listed } in members {
+        match listed {
+            Ok(entries) => {
+                for file in entries.into_iter().flatten() {
+                    let age = |file: &FileStat| (file.mtime, file.mtime_ns);
+                    let known = files.entry(file.name.clone()).or_insert_with(|| file.clone());
+                    if age(&file) > age(known) {
+                        *known = file;
+                    }
+                }
+            }
+            Err(why) => tracing::info!("{user} can't be asked for files of the room: {why}"),
+        }
+    }
+    files.into_values().collect()
 }
 
 /// Hashes files and stores them as offers; reports progress if that takes longer than [`REPORT_INTERVAL`].
 pub(super) async fn hash_offer(
     me: LocalUser,
     number: u64,
-    to: UserName,
+    to: ConversationName,
     paths: Vec<PathBuf>,
     tell: mpsc::UnboundedSender<BackgroundEvent>,
 ) -> JobOutcome {
-    let user = to.clone();
+    let audience = match &to {
+        ConversationName::Person(user) => Ok(Audience::Person(user.clone())),
+        ConversationName::Room(room) => find_room_audience(&me, room).await,
+    };
+    let audience = match audience {
+        Ok(audience) => audience,
+        Err(error) => return JobOutcome::OfferHashed { number, to, offered: Err(error) },
+    };
+    let whom = to.clone();
     let put = run_blocking(move || {
         // Typed in a view, where no shell has expanded `~`.
         let paths: Vec<PathBuf> = paths.iter().map(|path| path_completion::expand_home(path)).collect();
-        if let Some(warning) = file_offers::blocked_warning(&me.profile, &user)? {
+        let warning = whom.person().map(|user| file_offers::blocked_warning(&me.profile, user)).transpose()?;
+        if let Some(warning) = warning.flatten() {
             // The view is gone when nobody listens.
             let _ = tell.send(BackgroundEvent::Problem(warning));
         }
-        let mut hashing = OfferHashProgress::new(&user, &paths, tell);
-        file_offers::add_offers(&me.profile, &user, &paths, None, &mut |bytes| {
+        // The file is hashed for nobody alone in a room.
+        let mut hashing = OfferHashProgress::new(whom.person().unwrap_or(&me.user), &paths, tell);
+        file_offers::add_offers(&me.profile, &whom, &audience, &paths, None, &mut |bytes| {
             hashing.advance(bytes);
             ControlFlow::Continue(())
         })
     });
-    let offered = put.await.map(|offered| offered.into_iter().map(|offer| offer.name).collect());
-    JobOutcome::OfferHashed { number, to, offered }
+    JobOutcome::OfferHashed { number, to, offered: put.await }
 }
 
 /// Progress of hashing offered files; sends the end when dropped.

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use shared::UserName;
 use shared::safe_text::safe_path;
 
 use super::ViewSession;
@@ -105,7 +104,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 ViewCommand::FindAccount { user: of } => {
                     drop(self.jobs.spawn(background_jobs::find_account(self.me.clone(), of)));
                 }
-                ViewCommand::ListFiles { user: of, prefix: start } => {
+                ViewCommand::ListFiles { of, prefix: start } => {
                     drop(self.jobs.spawn(background_jobs::list_files(self.me.clone(), of, start)));
                 }
                 ViewCommand::CompletePath { start } => drop(self.jobs.spawn(background_jobs::complete_path(start))),
@@ -125,7 +124,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         Ok(())
     }
 
-    pub(super) fn start_offer(&mut self, to: UserName, paths: Vec<PathBuf>) {
+    pub(super) fn start_offer(&mut self, to: ConversationName, paths: Vec<PathBuf>) {
         self.offer_count += 1;
         let what = paths.iter().map(safe_path).collect::<Vec<_>>();
         self.hashing_offers.insert(self.offer_count, what.join(", "));

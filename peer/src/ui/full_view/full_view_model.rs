@@ -174,8 +174,8 @@ impl FullViewModel {
                 return self.mark_read(with);
             }
             ViewUpdate::SearchResults { words, messages, .. } => self.show_found(words, messages),
-            ViewUpdate::Files { user: of, prefix: start, files } => {
-                self.pane_mut(&of.into()).files = FileListState::Listed { start: start.clone(), files: files.clone() };
+            ViewUpdate::Files { of, prefix: start, files } => {
+                self.pane_mut(of).files = FileListState::Listed { start: start.clone(), files: files.clone() };
                 return self.chat.handle_files(of, start, files).into_iter().collect();
             }
             ViewUpdate::Paths { paths, .. } => {
@@ -360,8 +360,13 @@ impl FullViewModel {
             .collect()
     }
 
-    /// Requests the selected user's files if they are online; a known list is requested only `again`.
+    /// Requests the selected user's files if they are online; a known list is requested only `again`, and so is that of a
+    /// room, for which all members are dialled.
     fn request_files(&mut self, again: bool) -> Vec<ViewCommand> {
+        if let Some(room @ ConversationName::Room(_)) = self.selected.clone().filter(|_| again) {
+            self.pane_mut(&room).files = FileListState::Requested;
+            return vec![ViewCommand::ListFiles { of: room, prefix: String::new() }];
+        }
         let Some(person) = self.selected_summary() else { return Vec::new() };
         let (of, is_there) = (person.user.clone(), person.online == Some(true));
         let pane = self.pane_mut(&(&of).into());
@@ -369,7 +374,7 @@ impl FullViewModel {
             return Vec::new();
         }
         pane.files = FileListState::Requested;
-        vec![ViewCommand::ListFiles { user: of, prefix: String::new() }]
+        vec![ViewCommand::ListFiles { of: of.into(), prefix: String::new() }]
     }
 
     fn move_file_selection(&mut self, step: isize) -> Vec<ViewCommand> {
@@ -379,8 +384,7 @@ impl FullViewModel {
     }
 
     fn fetch_selected(&self) -> Vec<ViewCommand> {
-        let from = self.selected.as_ref().and_then(ConversationName::person).cloned();
-        let (Some(from), Some(pane)) = (from, self.selected_pane()) else { return Vec::new() };
+        let (Some(from), Some(pane)) = (self.selected.clone(), self.selected_pane()) else { return Vec::new() };
         let FileListState::Listed { files, .. } = &pane.files else { return Vec::new() };
         let wish = |name: String| ViewCommand::Fetch { from, name };
         files.get(self.selected_file).map(|file| file.name.as_str().to_owned()).map(wish).into_iter().collect()

@@ -218,14 +218,14 @@ fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
             draw_line(buffer, pane, y, &Line::styled(format!(" {row}"), theme.dim()));
         }
     };
-    if let Some(ConversationName::Room(room)) = &view.selected {
-        return nothing(buffer, &format!("`peer files '#{room}'` lists what its members share there"));
-    }
     let is_away = view.selected_summary().is_some_and(|person| person.online == Some(false));
     let files = match listed {
         Some(FileListState::Listed { files, .. }) => files,
         Some(FileListState::Requested) => return nothing(buffer, "asking"),
         Some(FileListState::Failed) => return nothing(buffer, "the list could not be loaded; Ctrl-R: refresh"),
+        _ if view.selected.as_ref().is_some_and(|with| with.room().is_some()) => {
+            return nothing(buffer, "Ctrl-R: ask the members who are online what they share here");
+        }
         _ if is_away => {
             return nothing(
                 buffer,

@@ -141,7 +141,7 @@ fn files_are_chosen_and_fetched() {
     let mut view = view(120, 10);
     assert!(view.layout().files.is_some(), "there is room for three");
     let files = vec![file("a.pdf"), file("docs/b.pdf")];
-    tell(&mut view, &ViewUpdate::Files { user: name("bob"), prefix: String::new(), files });
+    tell(&mut view, &ViewUpdate::Files { of: name("bob").into(), prefix: String::new(), files });
     press(&mut view, &InputAction::Tab);
     press(&mut view, &InputAction::Tab);
     press(&mut view, &InputAction::Edit(EditCommand::Newer));
@@ -150,7 +150,7 @@ fn files_are_chosen_and_fetched() {
     assert!(picture(&view, 120, 10)[2].contains(">     5 B docs/b.pdf"), "{:?}", picture(&view, 120, 10));
     assert_eq!(
         press(&mut view, &InputAction::Submit),
-        [ViewCommand::Fetch { from: name("bob"), name: "docs/b.pdf".to_owned() }]
+        [ViewCommand::Fetch { from: name("bob").into(), name: "docs/b.pdf".to_owned() }]
     );
 }
 
@@ -303,7 +303,7 @@ fn what_is_typed_goes_into_the_line() {
 fn some_of_the_files_are_not_all_of_them() {
     let mut view = view(80, 8);
     let files = |start: &str, names: &[&str]| ViewUpdate::Files {
-        user: name("bob"),
+        of: name("bob").into(),
         prefix: start.to_owned(),
         files: names.iter().map(|name| file(name)).collect(),
     };
@@ -314,7 +314,7 @@ fn some_of_the_files_are_not_all_of_them() {
     let rows = picture(&view, 80, 8);
     assert!(rows[0].contains("[bob's files: docs/]") && !rows.concat().contains("a.pdf"), "{rows:?}");
     assert!(rows[7].contains("Backspace: all files"), "{rows:?}");
-    let all = ViewCommand::ListFiles { user: name("bob"), prefix: String::new() };
+    let all = ViewCommand::ListFiles { of: name("bob").into(), prefix: String::new() };
     assert_eq!(press(&mut view, &InputAction::Edit(EditCommand::Backspace)), [all]);
     tell(&mut view, &files("", &["a.pdf", "docs/b.pdf"]));
     assert!(picture(&view, 80, 8)[1].contains("a.pdf"));

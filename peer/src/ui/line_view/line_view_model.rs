@@ -260,8 +260,8 @@ impl LineViewModel {
             }
             ViewUpdate::CaughtUp { messages, .. } => return self.handle_catch_up(messages),
             ViewUpdate::SearchResults { words, messages, .. } => self.show_found(words, messages),
-            ViewUpdate::Files { user, files, prefix: start } => {
-                let wish = self.chat.handle_files(user, start, files);
+            ViewUpdate::Files { of, files, prefix: start } => {
+                let wish = self.chat.handle_files(of, start, files);
                 if std::mem::take(&mut self.pending_listings.files) {
                     self.list_files(start);
                 }

@@ -165,7 +165,7 @@ fn an_offer_can_be_fetched_at_once() {
     view.handle_input(&InputAction::Edit(EditCommand::Insert("/get".to_owned())), now);
     assert_eq!(
         view.handle_input(&InputAction::Submit, now),
-        [ViewCommand::Fetch { from: bob(), name: "menu.pdf".to_owned() }]
+        [ViewCommand::Fetch { from: bob().into(), name: "menu.pdf".to_owned() }]
     );
 }
 

@@ -40,9 +40,11 @@ impl LineViewModel {
             .collect();
         let more = fitting.count();
         if listed.is_empty() {
-            let with = &self.with;
-            return self
-                .add_note(format!("{with} shares nothing{}", if start.is_empty() { "" } else { " under that name" }));
+            let name = if start.is_empty() { "" } else { " under that name" };
+            return self.add_note(match &self.with {
+                ConversationName::Person(user) => format!("{user} shares nothing{name}"),
+                ConversationName::Room(room) => format!("nobody who is online shares anything{name} with #{room}"),
+            });
         }
         self.add_note(listed.join("\n"));
         let hint = if more > 0 { format!("and {more} more: /files START; ") } else { String::new() };
