@@ -33,6 +33,7 @@ mod json;
 mod key_decoder;
 mod line_editor;
 mod line_view;
+mod member_changes;
 mod message_entry;
 mod message_excerpt;
 mod numbered_files;

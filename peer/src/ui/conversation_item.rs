@@ -3,6 +3,7 @@
 use ratatui_core::text::{Line, Span};
 use shared::safe_text::safe_block;
 
+use super::member_changes::MemberChanges;
 use super::message_entry::MessageEntry;
 use super::text_rows::{TextRow, WrapOptions, layout_rows};
 use super::text_wrap::truncate;
@@ -13,6 +14,8 @@ use super::theme::TerminalTheme;
 pub(super) enum ConversationItem {
     Entry(MessageEntry),
     Note(String),
+    /// Joins and leaves of a room.
+    Members(MemberChanges),
     Problem(String),
 }
 
@@ -27,6 +30,7 @@ impl ConversationItem {
         match self {
             Self::Entry(entry) => entry.rows(theme, columns, joins),
             Self::Note(text) => plain(text, theme.dim()),
+            Self::Members(changes) => plain(&changes.words(), theme.dim()),
             Self::Problem(text) => plain(&format!("! {text}"), theme.problem()),
         }
     }

@@ -11,8 +11,8 @@ use crate::engine::Notice;
 use crate::engine::node_event::{NodeEvent, OtherSession};
 use crate::engine::room_values::{RoomNews, RoomNewsKind};
 
-/// Returns an event as one line; `None` for events of no interest to people.
-pub fn event_line(event: &NodeEvent) -> Option<String> {
+/// Returns an event of `me`'s node as one line; `None` for events of no interest to people.
+pub fn event_line(event: &NodeEvent, me: &UserName) -> Option<String> {
     Some(match event {
         // Behind a NAT or with an announced address: the port there must be forwarded to the local one.
         NodeEvent::Online { user, address, port, .. } if address.port() != *port => {
@@ -47,7 +47,7 @@ pub fn event_line(event: &NodeEvent) -> Option<String> {
         NodeEvent::RoomMessage(post) => {
             message_line(&format!("#{} {}", post.room, speaker_label(&post.from)), &post.text)
         }
-        NodeEvent::Room(news) => return room_news_words(news).map(|words| format!("#{}: {words}", news.room)),
+        NodeEvent::Room(news) => return room_news_words(news, me).map(|words| format!("#{}: {words}", news.room)),
         NodeEvent::MessageQueued { to, message, .. } => message_line(&format!("to {to}"), &message.text),
         NodeEvent::MessageStateChanged { to, state, why: Some(why), .. } if state.is_given_up() => {
             format!("a message to {to} was not delivered: {}", safe_line(why))
@@ -92,20 +92,25 @@ pub fn event_line(event: &NodeEvent) -> Option<String> {
     })
 }
 
-/// Returns a change of a room in words; `None` if only marks show it.
-pub(super) fn room_news_words(news: &RoomNews) -> Option<String> {
+/// Returns a change of a room in words for `me`; `None` if only marks show it.
+pub(super) fn room_news_words(news: &RoomNews, me: &UserName) -> Option<String> {
+    let name = |user: &UserName| if user == me { "you".to_owned() } else { speaker_label(user).into_owned() };
     Some(match &news.kind {
-        RoomNewsKind::Joined { user } => format!("{} joined", speaker_label(user)),
+        RoomNewsKind::Joined { user } => format!("{} joined", name(user)),
         RoomNewsKind::Invited => format!("you are invited: `peer room join {}`", news.room),
-        RoomNewsKind::Left { user } => format!("{} left", speaker_label(user)),
-        RoomNewsKind::Kicked { user, by } => {
-            format!("{} was sent away by {}", speaker_label(user), speaker_label(by))
+        RoomNewsKind::Left { user } => format!("{} left", name(user)),
+        RoomNewsKind::Kicked { user, by } if user == me => {
+            format!("you were sent away by {}: coming back takes an invitation", speaker_label(by))
         }
-        RoomNewsKind::Role { user, role } => match role {
-            ListedRole::Owner => format!("{} owns it now", speaker_label(user)),
-            ListedRole::Moderator => format!("{} is a moderator now", speaker_label(user)),
-            ListedRole::Member | ListedRole::Unknown => format!("{} is no moderator any more", speaker_label(user)),
-        },
+        RoomNewsKind::Kicked { user, by } => format!("{} was sent away by {}", speaker_label(user), name(by)),
+        RoomNewsKind::Role { user, role } => {
+            let (is, owns) = if user == me { ("are", "own") } else { ("is", "owns") };
+            match role {
+                ListedRole::Owner => format!("{} {owns} it now", name(user)),
+                ListedRole::Moderator => format!("{} {is} a moderator now", name(user)),
+                ListedRole::Member | ListedRole::Unknown => format!("{} {is} no moderator any more", name(user)),
+            }
+        }
         RoomNewsKind::Topic { topic } if topic.as_str().is_empty() => "there is no topic any more".to_owned(),
         RoomNewsKind::Topic { topic } => format!("the topic is now: {}", safe_line(topic.as_str())),
         RoomNewsKind::Deleted => "the room was deleted; its history stays".to_owned(),
@@ -113,11 +118,15 @@ pub(super) fn room_news_words(news: &RoomNews) -> Option<String> {
             "the tracker was restored from a backup: whoever joined since then has to join again".to_owned()
         }
         RoomNewsKind::Contradicted => "the tracker contradicts itself about the members".to_owned(),
+        RoomNewsKind::Equivocation { user, .. } if user == me => {
+            "your own account was restored from a backup, or runs twice".to_owned()
+        }
         RoomNewsKind::Equivocation { user, .. } => {
             format!("{}'s node was restored from a backup, or runs twice", speaker_label(user))
         }
         RoomNewsKind::Gap { user } => {
-            format!("messages of {} are missing: nobody who could be asked has them", speaker_label(user))
+            let whose = if user == me { "messages of yours".to_owned() } else { format!("messages of {}", name(user)) };
+            format!("{whose} are missing: nobody who could be asked has them")
         }
         RoomNewsKind::Void { .. } | RoomNewsKind::Delivered { .. } => return None,
     })

@@ -76,6 +76,9 @@ impl PlainViewTerminal {
             ScrollbackItem::Rule(text) | ScrollbackItem::Item(ConversationItem::Note(text)) => {
                 self.output.print_data(&safe_block(text))
             }
+            ScrollbackItem::Item(ConversationItem::Members(changes)) => {
+                self.output.print_data(&safe_block(&changes.words()))
+            }
             ScrollbackItem::Item(ConversationItem::Problem(text)) => {
                 self.output.print_data(&format!("! {}", safe_block(text)))
             }

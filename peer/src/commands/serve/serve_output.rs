@@ -41,7 +41,9 @@ impl EventPrinter {
         }
         match event {
             // The one line that scripts wait for.
-            NodeEvent::Online { .. } => event_line(event).map_or(Ok(()), |line| self.output.print_data(&line)),
+            NodeEvent::Online { .. } => {
+                event_line(event, &self.me.user).map_or(Ok(()), |line| self.output.print_data(&line))
+            }
             // What the node ends with says it, and more.
             NodeEvent::AccountMoved { .. } => Ok(()),
             _ if self.output.is_quiet() => Ok(()),
@@ -49,7 +51,7 @@ impl EventPrinter {
                 let decision = self.budgets.presence.record(now);
                 self.print_bounded(
                     decision,
-                    event_line(event),
+                    event_line(event, &self.me.user),
                     |hidden| format!("others came or went {hidden} more times"),
                     "others come and go as well: `peer list` shows who is online",
                 )
@@ -64,12 +66,12 @@ impl EventPrinter {
                 let decision = self.budgets.requests.record(now);
                 self.print_bounded(
                     decision,
-                    event_line(event),
+                    event_line(event, &self.me.user),
                     |hidden| format!("{hidden} more people want to talk: `peer inbox`"),
                     "more people want to talk: `peer inbox`",
                 )
             }
-            event => event_line(event).map_or(Ok(()), |line| self.print_line(&line)),
+            event => event_line(event, &self.me.user).map_or(Ok(()), |line| self.print_line(&line)),
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use shared::peer::{FileStat, MessageId};
 
 use crate::ui::conversation_item::{ConversationItem, rule_row};
+use crate::ui::member_changes::MemberChanges;
 use crate::ui::message_entry::MessageEntry;
 use crate::ui::text_rows::TextRow;
 use crate::ui::theme::{DeliveryMark, TerminalTheme};
@@ -85,7 +86,7 @@ impl ConversationPane {
             // their marks are newer. In a room the order isn't that of the arrival.
             let is_in = |row: &ConversationItem| match row {
                 ConversationItem::Entry(entry) => seqs.contains(&entry.seq) || range.contains(&entry.seq),
-                ConversationItem::Note(_) | ConversationItem::Problem(_) => false,
+                ConversationItem::Note(_) | ConversationItem::Members(_) | ConversationItem::Problem(_) => false,
             };
             let (known, rest) = std::mem::take(&mut self.rows).into_iter().partition::<Vec<_>, _>(is_in);
             let newest = |entry: MessageEntry| {
@@ -139,6 +140,14 @@ impl ConversationPane {
 
     pub(super) fn add_note(&mut self, text: &str) {
         self.push(ConversationItem::Note(text.to_owned()));
+    }
+
+    /// Adds joins and leaves, to those in the last row if it tells of some.
+    pub(super) fn add_member_changes(&mut self, changes: MemberChanges) {
+        match self.rows.last_mut() {
+            Some(ConversationItem::Members(earlier)) => earlier.extend(changes),
+            _ => self.push(ConversationItem::Members(changes)),
+        }
     }
 
     pub(super) fn add_problem(&mut self, text: &str) {
@@ -267,7 +276,7 @@ impl ConversationPane {
     fn entries(&self) -> impl DoubleEndedIterator<Item = &MessageEntry> {
         self.rows.iter().filter_map(|row| match row {
             ConversationItem::Entry(entry) => Some(entry),
-            ConversationItem::Note(_) | ConversationItem::Problem(_) => None,
+            ConversationItem::Note(_) | ConversationItem::Members(_) | ConversationItem::Problem(_) => None,
         })
     }
 }

@@ -231,7 +231,7 @@ impl FullViewModel {
             NodeEvent::ContactRequest { from } => self.pane_mut(&from.into()).add_note(&request_note(from)),
             NodeEvent::DeliveryHeld { user, why, .. } if is_news => self.pane_mut(&user.into()).add_problem(why),
             NodeEvent::NotStored { from, .. } if is_news => {
-                if let Some(line) = event_line(event) {
+                if let Some(line) = event_line(event, self.chat.me()) {
                     self.pane_mut(&from.into()).add_problem(&line);
                     self.notice = Some(StatusNotice { text: line, is_problem: true });
                 }
@@ -258,7 +258,7 @@ impl FullViewModel {
 
     /// Shows an event in the conversation it belongs to, or else as a notice.
     fn show_event(&mut self, event: &NodeEvent) {
-        let Some(line) = event_line(event) else { return };
+        let Some(line) = event_line(event, self.chat.me()) else { return };
         match event {
             NodeEvent::Notice(Notice::NewFriend { user, .. }) | NodeEvent::Fetched { by: user, .. } => {
                 self.pane_mut(&user.into()).add_note(&line);

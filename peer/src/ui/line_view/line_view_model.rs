@@ -350,7 +350,7 @@ impl LineViewModel {
             }
             NodeEvent::Fetched { by, .. } if is_here(by) => self.show_event(event),
             NodeEvent::NotStored { .. } if is_news => {
-                event_line(event).into_iter().for_each(|line| self.add_problem(line));
+                event_line(event, self.chat.me()).into_iter().for_each(|line| self.add_problem(line));
             }
             // The node dropped events that this view was too slow to take; everything they said is loaded
             // again.
@@ -387,7 +387,7 @@ impl LineViewModel {
     }
 
     fn show_event(&mut self, event: &NodeEvent) {
-        if let Some(line) = event_line(event) {
+        if let Some(line) = event_line(event, self.chat.me()) {
             self.add_note(line);
         }
     }

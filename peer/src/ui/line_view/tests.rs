@@ -459,6 +459,27 @@ fn a_room_tells_of_its_members_in_one_line_each() {
     assert_eq!(typed("/leave").0, [ViewCommand::LeaveRoom { room: lab() }]);
     assert_eq!(typed("/mute").0, [ViewCommand::Mute { with: lab().into(), muted: true }]);
     assert_eq!(typed("/topic").1, ["  Fridays at ten"]);
-    assert!(typed("/offer x").1[0].contains("with one person"));
+    let offer = ViewCommand::Offer { to: lab().into(), paths: vec!["x".into()] };
+    assert_eq!(typed("/offer x").0, [offer]);
+    assert_eq!(typed("/get x").0, [ViewCommand::Fetch { from: lab().into(), name: "x".to_owned() }]);
+    assert_eq!(typed("/files").0, [ViewCommand::ListFiles { of: lab().into(), prefix: String::new() }]);
+    assert!(typed("/accept").1[0].contains("with one person"));
     assert_eq!(typed("hi").0, [ViewCommand::Send { to: lab().into(), text: "hi".to_owned() }]);
+}
+
+#[test]
+fn many_who_come_and_go_at_once_share_a_line() {
+    let mut view = in_lab();
+    for number in 0..30 {
+        let user: UserName = format!("user{number}").parse().unwrap();
+        tell(&mut view, &news(RoomNewsKind::Joined { user }));
+    }
+    tell(&mut view, &news(RoomNewsKind::Left { user: bob() }));
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::RoomMessage(post("carol", 1, "welcome"))));
+    tell(&mut view, &news(RoomNewsKind::Kicked { user: "carol".parse().unwrap(), by: alice() }));
+    tell(&mut view, &news(RoomNewsKind::Kicked { user: alice(), by: "dave".parse().unwrap() }));
+    let rows = above(&mut view, 100);
+    assert_eq!(rows[0], "  user0, user1, user2, user3, user4 and 25 more joined; bob left");
+    let rest = ["  carol was sent away by you", "  you were sent away by dave: coming back takes an invitation"];
+    assert!(rows[2].ends_with("carol: welcome") && rows[3..] == rest, "{rows:?}");
 }

@@ -7,6 +7,7 @@ use crate::engine::chat::ConversationName;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::{RoomNews, RoomNewsKind, RoomPost};
 use crate::ui::event_text::room_news_words;
+use crate::ui::member_changes::MemberChanges;
 use crate::ui::message_entry::{MessageEntry, post_id};
 use crate::ui::theme::DeliveryMark;
 use crate::ui::view::ViewCommand;
@@ -29,13 +30,17 @@ impl FullViewModel {
             // The room is in no list yet.
             return self.show_event(&NodeEvent::Room(news.clone()));
         }
+        let me = self.chat.me().clone();
         let pane = self.pane_mut(&(&news.room).into());
         match &news.kind {
             RoomNewsKind::Delivered { id, count, of } => {
                 pane.set_marks_through(post_id(id), DeliveryMark::of_counts(*count, *of));
             }
             RoomNewsKind::Void { id } => pane.remove(post_id(id)),
-            _ => room_news_words(news).into_iter().for_each(|words| pane.add_note(&words)),
+            _ => match MemberChanges::new(news, &me) {
+                Some(changes) => pane.add_member_changes(changes),
+                None => room_news_words(news, &me).into_iter().for_each(|words| pane.add_note(&words)),
+            },
         }
     }
 

@@ -4,10 +4,12 @@ use shared::RoomName;
 use shared::safe_text::safe_line;
 use shared::tracker::room_reply::ListedRole;
 
-use super::LineViewModel;
+use super::{LineViewModel, ScrollbackItem};
 use crate::engine::room_values::{RoomNews, RoomNewsKind};
 use crate::ui::chat_model::member_counts;
+use crate::ui::conversation_item::ConversationItem;
 use crate::ui::event_text::room_news_words;
+use crate::ui::member_changes::MemberChanges;
 use crate::ui::message_entry::post_id;
 use crate::ui::theme::DeliveryMark;
 
@@ -38,7 +40,18 @@ impl LineViewModel {
             RoomNewsKind::Void { .. } => {
                 self.add_note("a message above doesn't count: its author was no longer in the room".to_owned());
             }
-            _ => room_news_words(news).into_iter().for_each(|words| self.add_note(words)),
+            _ => match MemberChanges::new(news, self.chat.me()) {
+                Some(changes) => self.add_member_changes(changes),
+                None => room_news_words(news, self.chat.me()).into_iter().for_each(|words| self.add_note(words)),
+            },
+        }
+    }
+
+    /// Prints joins and leaves; those that come before the next drawing share a line.
+    fn add_member_changes(&mut self, changes: MemberChanges) {
+        match self.pending_items.last_mut() {
+            Some(ScrollbackItem::Item(ConversationItem::Members(earlier))) => earlier.extend(changes),
+            _ => self.pending_items.push(ScrollbackItem::Item(ConversationItem::Members(changes))),
         }
     }
 
