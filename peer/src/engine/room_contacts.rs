@@ -65,6 +65,12 @@ pub async fn find_room_audience(me: &LocalUser, room: &RoomName) -> Result<Audie
     .await
 }
 
+/// Records in the profile that the user left a room, or that it is deleted: no node may run that would hear of it.
+pub async fn record_departure(me: &LocalUser, room: RoomId) -> Result<(), Error> {
+    let profile = me.profile.clone();
+    run_blocking(move || Ok(profile.record_departure(room)?)).await
+}
+
 /// Returns the room of this name, of which the user is a member, with the members who are online. If the tracker can't be
 /// asked, those of the profile's records who were met before. Fails with [`Error::Room`] if the user isn't a member, or
 /// [`Error::Tracker`].

@@ -64,6 +64,12 @@ impl Profile {
         self.db_result(changed).map(|_| ())
     }
 
+    /// Records the end of a membership before its record is known here.
+    pub fn record_departure(&self, id: RoomId) -> Result<(), ProfileError> {
+        let changed = self.writer()?.execute("UPDATE room SET joined = 0 WHERE id = ?1", [id.as_bytes()]);
+        self.db_result(changed).map(|_| ())
+    }
+
     /// Returns all rooms that the user is or was a member of, by name; of several with one name the newest last.
     pub fn rooms(&self) -> Result<Vec<KnownRoom>, ProfileError> {
         let rows: Vec<RoomRow> = {

@@ -12,6 +12,7 @@ use crate::commands::context::CommandContext;
 use crate::commands::password_prompt::ask_yes_no;
 use crate::engine::Error;
 use crate::engine::room_actions::change_room;
+use crate::engine::room_contacts::record_departure;
 use crate::profile::Access;
 
 const HELP: CommandHelp = CommandHelp {
@@ -51,6 +52,7 @@ pub(super) async fn run(context: &CommandContext, args: RoomDeleteArgs) -> Resul
     // Over a new connection: the first one may have ended while the question stood there.
     let mut tracker = me.connect_tracker().await?;
     let deleted = change_room(&mut tracker, &room, RequestedChange::Delete).await?;
+    record_departure(&me, room.id).await?;
     let fields = json!({ "id": deleted.id, "epoch": deleted.epoch });
     print_change(context, name, "deleted", fields, &format!("deleted #{name}; what was written stays in each history"))
 }

@@ -8,6 +8,7 @@ use crate::commands::command_help::CommandHelp;
 use crate::commands::context::CommandContext;
 use crate::engine::Error;
 use crate::engine::room_actions::{RoomDeparture, leave_room};
+use crate::engine::room_contacts::record_departure;
 use crate::profile::Access;
 
 const HELP: CommandHelp = CommandHelp {
@@ -31,6 +32,7 @@ pub(super) async fn run(context: &CommandContext, args: RoomLeaveArgs) -> Result
     let OwnRoom { me, mut tracker, room } = OwnRoom::open(context, &args.operand, Access::Use).await?;
     let cut = known_cut(&me, &room.name, &me.user).await;
     let departure = leave_room(&mut tracker, &room, cut).await?;
+    record_departure(&me, room.id).await?;
     let (name, id) = (&room.name, room.id);
     let (rest, fields) = match departure {
         RoomDeparture::Left => (String::new(), json!({ "id": id, "user": me.user })),

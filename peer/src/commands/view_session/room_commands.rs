@@ -9,6 +9,7 @@ use crate::commands::mute::mute_words;
 use crate::engine::chat::ConversationName;
 use crate::engine::node::NodeApi;
 use crate::engine::room_actions::{RoomDeparture, change_room, find_own_room, leave_room};
+use crate::engine::room_contacts::record_departure;
 use crate::engine::{Error, LocalUser, chat, run_blocking};
 use crate::ui::{TerminalView, ViewUpdate};
 
@@ -105,7 +106,9 @@ async fn perform_leave(me: &LocalUser, node: Option<NodeApi>, room: &RoomName) -
     let cut = known_cut(node, room, &me.user).await;
     let mut tracker = me.connect_tracker().await?;
     let listed = find_own_room(&mut tracker, room).await?;
-    Ok(Some(match leave_room(&mut tracker, &listed, cut).await? {
+    let departure = leave_room(&mut tracker, &listed, cut).await?;
+    record_departure(me, listed.id).await?;
+    Ok(Some(match departure {
         RoomDeparture::Left => format!("you left #{room}; its messages stay in your history"),
         RoomDeparture::PassedTo(owner) => format!("you left #{room}; {owner} owns it now"),
         RoomDeparture::Ended => format!("you left #{room}; nobody is left, so it is gone"),
