@@ -82,7 +82,33 @@ fn what_is_forgotten_is_not_received_again() {
     bob.peer(["room", "leave", "lab"]).run().exits(0);
     assert_eq!(field(&history(&bob, &["#lab"]).json(), "text"), ["three", "four"], "what was said stays");
     bob.peer(["history", "#lab", "--forget", "--yes"]).run().exits(0).says("forgot 2 messages in #lab");
-    bob.peer(["history", "#lab"]).run().exits(0).says("no messages in #lab found");
+    bob.peer(["history", "#lab"]).run().exits(4).says("you never were in a room #lab");
+}
+
+#[test]
+fn a_running_node_learns_at_once_what_is_forgotten() {
+    let lab = Lab::start();
+    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    make_room(&[&alice, &bob]);
+    let (hers, his) = (alice.serve(), bob.serve());
+    for text in ["one", "two"] {
+        say(&alice, text, &[&his]);
+    }
+    bob.peer(["history", "#lab", "--forget", "--yes"]).run().exits(0).says("forgot 2 messages in #lab");
+    end(hers);
+    carol.peer(["room", "join", "lab"]).run().exits(0);
+    let theirs = carol.serve();
+    his.wait_for("#lab: carol joined");
+    // He has nothing of it to pass on, and goes on from there.
+    say(&bob, "three", &[&theirs]);
+    assert_eq!(field(&history(&carol, &["#lab"]).json(), "text"), ["three"]);
+    let hers = alice.serve();
+    for text in ["one", "two"] {
+        theirs.wait_for(&format!("#lab alice: {text}"));
+    }
+    say(&alice, "four", &[&his, &theirs]);
+    assert_eq!(field(&history(&bob, &["#lab"]).json(), "text"), ["three", "four"], "nothing comes back");
+    drop(hers);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::password_prompt::ask_yes_no;
 use super::user_resolution::{require_known_user, resolve_conversation};
 use super::value_parsers::count;
 use crate::engine::chat::{ConversationName, HistoryQuery, MessageDirection, MessageState, StoredMessage};
+use crate::engine::node::announce_removal;
 use crate::engine::{Error, LocalUser, now_ms, run_blocking};
 use crate::profile::{Access, ForgetQuery};
 use crate::ui::{date_and_time, exact_duration, format_size, message_json, message_line, parse_age};
@@ -160,6 +161,12 @@ async fn forget(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> 
     let (profile, forgetting) = (me.profile.clone(), what.clone());
     // Deletion overwrites and compacts the file, which takes time.
     let forgotten = run_blocking(move || Ok(profile.forget(&forgetting, now_ms())?)).await?;
+    if forgotten.messages > 0
+        && with.as_ref().is_none_or(|with| with.room().is_some())
+        && let Err(why) = announce_removal(&me.profile).await
+    {
+        context.output.warning(&format!("`peer serve` learns of this when it starts again: {why}"));
+    }
     if context.output.is_json() {
         let fields = json!({ "with": with, "messages": forgotten.messages, "bytes": forgotten.bytes });
         return Ok(context.output.print_object("forgotten", &fields)?);

@@ -55,7 +55,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::api::{NodeApi, NodeHandle, NodeNeed, announce_shares, running_status, stop_running};
+pub use self::api::{NodeApi, NodeHandle, NodeNeed, announce_removal, announce_shares, running_status, stop_running};
 use self::caller_identity::{CallerIdentifier, CallerIdentity, CallerRejection};
 use self::control::ControlServer;
 use self::delivery::MessageOutbox;

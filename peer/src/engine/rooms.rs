@@ -156,6 +156,11 @@ impl Rooms {
         self.perform(|registry| registry.settable_cuts()).await
     }
 
+    /// Learns which messages another process of the profile removed from the history.
+    pub(in crate::engine) async fn reload(&self) -> Result<(), Error> {
+        self.perform(RoomRegistry::reload_all).await
+    }
+
     /// Waits until the rooms are loaded.
     pub(in crate::engine) async fn wait_until_loaded(&self) -> Result<(), Error> {
         self.perform(|_| ()).await

@@ -59,8 +59,7 @@ impl ForgottenRow {
 }
 
 impl Profile {
-    /// Removes messages for good. A node that runs passes those of rooms on no more, and learns of their floors when it
-    /// starts again.
+    /// Removes messages for good. A node that runs has to be told: until then it offers those of rooms to other members.
     ///
     /// # Errors
     /// [`ProfileError`]; messages removed before the error stay removed.
@@ -185,7 +184,7 @@ fn end_conversation(transaction: &Transaction<'_>, with: &ConversationName) -> r
          AND NOT EXISTS (SELECT 1 FROM room WHERE '#' || name = ?1)",
         [with.to_string()],
     )?;
-    // What was muted stays so: forgetting what somebody wrote is no wish to hear them.
+    // Who was muted stays so: to forget what somebody wrote is no wish to hear them.
     let stranger = "UPDATE conversation SET accepted = 0, request_count = 0, request_bytes = 0 WHERE peer = ?1
                     AND muted AND frozen = 0 AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)";
     match with {

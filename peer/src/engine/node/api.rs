@@ -26,8 +26,8 @@
 //! | `change_password` | both passwords | nothing | links |
 //! | `watch` | with? | the events from now on; `with` names the conversation that is open in a view | online |
 //!
-//! Three more concern only a node that runs, and do nothing where there is none: [`running_status`], [`stop_running`] and
-//! [`announce_shares`]. The need "links" is met without presence at the tracker: such a node takes no lock and no port,
+//! Four more concern only a node that runs, and do nothing where there is none: [`running_status`], [`stop_running`],
+//! [`announce_shares`] and [`announce_removal`]. The need "links" is met without presence at the tracker: such a node takes no lock and no port,
 //! dials for what is asked of it, and any number of them work beside each other.
 //!
 //! A message that was stored stays stored if the caller drops the future; every other act ends with its future.
@@ -452,6 +452,17 @@ pub async fn stop_running(profile: &Profile) -> Result<(), Error> {
 pub async fn announce_shares(profile: &Profile) -> Result<(), Error> {
     match NodeClient::connect(profile).await? {
         Some(node) => node.perform(ControlAction::SharesChanged).await,
+        None => Ok(()),
+    }
+}
+
+/// Has the running node, if there is one, pass the messages that were removed from the history on no more.
+///
+/// # Errors
+/// The reason why a running node can't be reached, or doesn't know how.
+pub async fn announce_removal(profile: &Profile) -> Result<(), Error> {
+    match NodeClient::connect(profile).await? {
+        Some(node) => node.perform(ControlAction::HistoryRemoved).await,
         None => Ok(()),
     }
 }

@@ -28,6 +28,7 @@
 //! | `heed` | talking | the opposite of `talking`, as soon as chat activity differs from it: lets a fetch throttle itself |
 //! | `passwd` | present, new | nothing; the account's password is changed |
 //! | `shares_changed` | | nothing |
+//! | `history_removed` | | nothing; messages of rooms that are gone from the history aren't passed on any more |
 //! | `go_online` | | nothing; the node becomes present, in place of any other node of the account |
 //! | `hand_over` | | nothing; a node that belongs to a view ends, so that a lasting one can take its place; any other refuses |
 //! | `stop` | | nothing; then the node ends |
@@ -201,6 +202,8 @@ pub enum ControlAction {
     },
     /// Register the profile's shares at the tracker again.
     SharesChanged,
+    /// Pass messages of rooms that were removed from the history on no more.
+    HistoryRemoved,
     /// Become present here, in place of any other node of the account.
     GoOnline,
     /// End the node if it belongs to a view.

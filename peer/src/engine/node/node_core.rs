@@ -245,6 +245,14 @@ impl NodeCore {
         }
     }
 
+    /// Learns which messages of rooms another process of the profile removed.
+    pub(super) async fn history_removed(&self) -> Result<(), Error> {
+        match &self.presence {
+            Some(presence) => presence.rooms.reload().await,
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn go_online(&self) {
         if let Some(presence) = &self.presence {
             presence.tracker.go_online();

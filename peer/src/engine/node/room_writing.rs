@@ -109,6 +109,11 @@ impl RoomWriting {
         Ok(cut.and_then(|cut| RoomCut::new(cut.number, cut.hash)))
     }
 
+    /// Learns which messages another process of the profile removed.
+    pub(super) async fn reload(&self) -> Result<(), Error> {
+        self.rooms.reload().await
+    }
+
     /// Returns the room of this name of which the user is a member.
     async fn own_room(&self, name: &RoomName) -> Result<Arc<RoomEntry>, Error> {
         let find = || self.rooms.directory().room_named(name).filter(|room| room.is_active());

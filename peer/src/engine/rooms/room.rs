@@ -102,6 +102,12 @@ impl Room {
         }
     }
 
+    /// Replaces records and messages by those that are stored; what is known of the members stays.
+    pub(super) fn replace_stored(&mut self, stored: LoadedRoom) {
+        let LoadedRoom { members, log } = stored;
+        (self.members, self.log, self.digest) = (members, log, None);
+    }
+
     /// Returns the records.
     pub(super) const fn members(&self) -> &Membership {
         &self.members

@@ -551,10 +551,31 @@ impl RoomRegistry {
         Ok(posts)
     }
 
+    /// Takes over what is stored of all rooms: another process of the profile removed messages from the history.
+    pub(super) fn reload_all(&mut self) {
+        let ids: Vec<RoomId> = self.rooms.keys().copied().collect();
+        for id in ids {
+            self.reload(id);
+            // A comparison ends with other digests than before.
+            self.outlets_of(id).iter().for_each(|outlet| outlet.compare.notify_one());
+        }
+    }
+
     fn reload(&mut self, id: RoomId) {
-        self.rooms.remove(&id);
-        if let Err(error) = self.load_known_room(id) {
-            tracing::error!("a room can't be loaded again: {error}");
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        match self.me.profile.load_room(id) {
+            Ok(Some(stored)) => {
+                room.replace_stored(stored);
+                if let Some(entry) = room.entry() {
+                    self.directory.put(entry);
+                }
+            }
+            // Memory that may be ahead of the disk must not be passed on.
+            Ok(None) => drop(self.rooms.remove(&id)),
+            Err(error) => {
+                tracing::error!("a room can't be loaded again: {error}");
+                self.rooms.remove(&id);
+            }
         }
     }
 

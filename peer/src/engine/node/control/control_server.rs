@@ -218,6 +218,7 @@ async fn execute(action: ControlAction, core: &NodeCore) -> Result<Value, Error>
             json!(core.change_password(PasswordChange { current, new }).await?)
         }
         ControlAction::SharesChanged => json!(core.shares_changed()),
+        ControlAction::HistoryRemoved => json!(core.history_removed().await?),
         ControlAction::GoOnline => json!(core.go_online()),
         ControlAction::HandOver => return Err(ProfileError::NodeRuns { pid: Some(std::process::id()) }.into()),
         // Handled by serve_client, which has the connection.
