@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::hostile::{Caller, Ending, Session};
-use tests::{Lab, Process, User, make_room, poll_until};
+use tests::{Invocation, Lab, Process, User, binaries, make_room, poll_until};
 
 /// SplitMix64: a seed is a fate.
 struct Fate(u64);
@@ -169,9 +169,9 @@ fn who_is_kicked_gets_nothing_more_and_is_not_heard() {
     hers.wait_for(&line("dave", "hello"));
     his.wait_for(&line("dave", "hello"));
     alice.peer(["room", "kick", "lab", "dave"]).run().exits(0);
-    for node in [&hers, &his, &daves] {
-        node.wait_for("#lab: dave was sent away by alice");
-    }
+    hers.wait_for("#lab: dave was sent away by you");
+    his.wait_for("#lab: dave was sent away by alice");
+    daves.wait_for("#lab: you were sent away by alice: coming back takes an invitation");
     say(&alice, "he is gone");
     his.wait_for(&line("alice", "he is gone"));
     let refused = dave.peer(["chat", "#lab", "can you hear me?"]).run();
@@ -212,6 +212,50 @@ fn a_hook_learns_the_room_and_who_was_called() {
     let read = || std::fs::read_to_string(&heard).unwrap_or_default();
     let lines = poll_until(|| Some(read()).filter(|lines| lines.lines().count() == 2), read);
     assert!(lines.contains("lab bob hello.\n") && lines.contains("lab bob @alice, lunch?1\n"), "{lines}");
+}
+
+#[test]
+fn a_new_key_of_the_tracker_stops_no_room() {
+    let mut lab = Lab::with_restarts();
+    let names = ["alice", "bob", "carol"];
+    {
+        let users = names.map(|name| lab.user(name));
+        make_room(&[&users[0], &users[1]]);
+        let (hers, his) = (users[0].serve(), users[1].serve());
+        say(&users[0], "under the old key");
+        his.wait_for(&line("alice", "under the old key"));
+        for node in [hers, his] {
+            node.interrupt();
+            node.finish().exits(130);
+        }
+    }
+    lab.kill_tracker();
+    std::fs::remove_dir_all(lab.join("tracker/identity")).unwrap();
+    let new = Invocation::new(binaries::binary("tracker"), lab.path());
+    new.args(["new", "key", "--data-dir"]).arg(lab.join("tracker")).run().exits(0);
+    lab.start_tracker();
+    let key = lab.tracker_key();
+    let [alice, bob, carol] = names.map(|name| lab.stranger(name));
+    // Nobody believes another key without a word of the user's.
+    alice.peer(["rooms"]).run().exits(11).says(&format!("peer trust --the-tracker --replace {key}"));
+    for user in [&alice, &bob, &carol] {
+        user.peer(["trust", "--the-tracker", "--yes", "--replace", &key]).run().exits(0);
+    }
+    let (hers, his) = (alice.serve(), bob.serve());
+    say(&alice, "under the new key");
+    his.wait_for(&line("alice", "under the new key"));
+    // Who comes now has all records by the new key, and who was there before has the next one.
+    carol.peer(["room", "join", "lab"]).run().exits(0);
+    let theirs = carol.serve();
+    for node in [&hers, &his] {
+        node.wait_for("#lab: carol joined");
+    }
+    theirs.wait_for(&line("alice", "under the new key"));
+    in_order(&theirs, &[line("alice", "under the old key"), line("alice", "under the new key")]);
+    say(&carol, "hello");
+    his.wait_for(&line("carol", "hello"));
+    alice.peer(["room", "kick", "lab", "carol"]).run().exits(0);
+    his.wait_for("#lab: carol was sent away by alice");
 }
 
 #[test]

@@ -242,8 +242,9 @@ impl RoomRegistry {
         let mut step = RoomStep::default();
         let refused = known.take_records(verified, &mut step);
         let is_new = step.has_records;
-        if is_new {
-            // A room is on record before the first of its records is stored.
+        if is_new || known.tracker != tracker {
+            // A room is on record before the first of its records is stored. A tracker with a new key signs the next ones
+            // with it, which members have to believe before they ask that tracker again.
             if let Some(name) = known.members().name().cloned().filter(|_| known.is_active()) {
                 known.tracker = tracker;
                 if let Err(error) = self.me.profile.add_room(room, &name, tracker) {
@@ -251,6 +252,8 @@ impl RoomRegistry {
                     return Err(error.into());
                 }
             }
+        }
+        if is_new {
             self.commit(room, step)?;
         }
         if let Err(why) = refused {

@@ -45,6 +45,14 @@ impl Records {
         self.signed.push(MembershipRecord { room: ROOM, epoch, previous, time: 0, change }.sign(&self.keys));
     }
 
+    /// Gives the tracker another key, with which it signs all records anew.
+    pub(super) fn replace_key(&mut self, seed: [u8; 32]) {
+        self.keys = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
+        for record in &mut self.signed {
+            *record = record.record().clone().sign(&self.keys);
+        }
+    }
+
     pub(super) fn join(&mut self, member: &LocalUser) {
         self.change(RoomChange::Join { user: member.user.clone(), key: member.identity.fingerprint() });
     }

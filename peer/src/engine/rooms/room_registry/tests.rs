@@ -5,6 +5,7 @@ use tokio::sync::broadcast;
 
 use super::*;
 use crate::engine::rooms::tests::{ROOM, Records, local_user};
+use crate::profile::{ConversationName, ForgetQuery};
 
 /// A member's node without a network.
 struct Node {
@@ -285,4 +286,42 @@ fn what_members_have_is_known_after_a_restart() {
     alice.pull(&mut bob);
     alice.restart();
     assert_eq!((alice.registry.delivery(ROOM, &id), alice.registry.waiting(ROOM)), ((1, 2), 0));
+}
+
+#[test]
+fn what_is_removed_beside_the_node_is_passed_on_no_more() {
+    let (_, [mut alice, mut bob, mut carol]) = room_of(["alice", "bob", "carol"]);
+    for text in ["one", "two"] {
+        alice.registry.write(ROOM, text).unwrap();
+    }
+    bob.pull(&mut alice);
+    let room = ConversationName::Room("lab".parse().unwrap());
+    // As another process of the profile does it.
+    bob.me.profile.forget(&ForgetQuery { with: Some(room), before: None }, now_ms()).unwrap();
+    bob.registry.reload_all();
+    assert_eq!(carol.pull(&mut bob), 0);
+    // What comes later goes on from there, and nothing that was removed comes back.
+    alice.registry.write(ROOM, "three").unwrap();
+    assert_eq!(bob.pull(&mut alice), 1);
+    assert_eq!(bob.told(), ["one", "two", "three"]);
+    assert_eq!(carol.pull(&mut alice), 3);
+}
+
+#[test]
+fn a_new_key_of_the_tracker_counts_from_the_first_query_on() {
+    let (mut records, [mut alice, mut bob, _]) = room_of(["alice", "bob", "carol"]);
+    records.replace_key([2; 32]);
+    // All records are known already; the tracker has signed them anew.
+    tell(&records, &mut bob);
+    let dave = Node::new("dave");
+    records.join(&dave.me);
+    let newest = records.wire().split_off(records.wire().len() - 1);
+    assert!(bob.registry.take_member_records(ROOM, &newest).unwrap(), "it is signed by the new key");
+    assert!(alice.registry.take_member_records(ROOM, &newest).is_err(), "she has not seen that key yet");
+    bob.restart();
+    records.change(RoomChange::Topic { topic: "new".parse().unwrap() });
+    let newest = records.wire().split_off(records.wire().len() - 1);
+    assert!(bob.registry.take_member_records(ROOM, &newest).unwrap());
+    tell(&records, &mut alice);
+    assert_eq!(alice.registry.summary(ROOM), bob.registry.summary(ROOM));
 }
