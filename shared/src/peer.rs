@@ -101,8 +101,9 @@
 //! A file may be shared with the members of a room only. It occurs in the replies to a member who lists
 //! [`ROOM_FILES_CAPABILITY`], and in no replies to others. The replying side knows members by the room's membership
 //! records: a user with the key that joined, at the moment of the request. With `room`, sent only to a peer that lists the
-//! capability, `files`, `folders`, `folder_times` and `stat` are about what is shared with that room and nothing else; to
-//! who isn't a member, as to a member of a room without files, they are empty lists and [`PeerErrorCode::NotFound`].
+//! capability, `files`, `folders`, `folder_times` and `stat` are about what is shared with that room and nothing else. Who
+//! isn't on the replying side's records may have joined a moment ago: [`PeerErrorCode::Busy`] while the tracker is asked.
+//! Who isn't a member, and whoever asks for a room in which the replying side isn't, gets [`PeerErrorCode::NotFound`].
 //! Without it, a name that is shared with several audiences is that of the most exact one: with the asking user, with a
 //! room, with everybody. `manifest`, `have` and `get` go by content, whatever its audiences: one that admits the asking side
 //! is enough. To a peer that lists the capability, `stat` and `file_list` tell by `restricted` that a file is not for

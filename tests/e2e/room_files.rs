@@ -35,6 +35,10 @@ fn senders(outcome: &Outcome) -> Vec<String> {
     users
 }
 
+fn contains(reply: &[u8], text: &str) -> bool {
+    String::from_utf8_lossy(reply).contains(text)
+}
+
 fn hash_of(user: &User<'_>, name: &str) -> String {
     let shares = user.peer(["--json", "shares"]).run().exits(0).json();
     let share = shares.iter().find(|share| share["name"] == json!(name)).unwrap();
@@ -67,6 +71,10 @@ fn every_member_fetches_and_several_at_once_from_each_other() {
     // Without --share it stays hers alone, and a member is a person, too.
     alice.peer(["shares"]).run().exits(0).prints_exactly("");
     alice.fetch("bob", ["slides.pdf"], &lab.empty_folder("there")).run().exits(0);
+    // What a person doesn't share with everybody isn't everybody's here either.
+    let again = alice.peer(["fetch", "bob", "slides.pdf", "--share", "-o"]).arg(lab.empty_folder("again")).run();
+    again.exits(0).says("slides.pdf is not for everybody, and not shared again");
+    alice.peer(["shares"]).run().exits(0).prints_exactly("");
     alice.fetch("#lab", ["nothing"], &his).run().exits(5).says("nobody of #lab");
     alice.fetch("#office", ["slides.pdf"], &his).run().exits(4).says("there is no room #office");
 }
@@ -104,6 +112,13 @@ fn a_stranger_learns_neither_a_name_nor_that_a_hash_exists() {
     let room =
         Session::open(lab.address(), &identity).demand(&json!({ "action": "ROOM_LIST" }))["rooms"][0]["id"].take();
     assert!(room.is_string());
+    // Nor who is in which room: that of others is answered like one that nobody ever made.
+    let answer = |room: &Value| {
+        let files = json!({ "t": "files", "room": room });
+        let is_final = |reply: Vec<u8>| Some(reply).filter(|reply| !contains(reply, "\"code\":5"));
+        poll_until(|| caller.exchange(&files).and_then(is_final), || "the tracker is asked for ever".to_owned())
+    };
+    assert_eq!(answer(&room), answer(&json!("ab".repeat(16))));
     for room in [Value::Null, room] {
         let questions = |name: &str, hash: &str| {
             [
@@ -125,6 +140,33 @@ fn a_stranger_learns_neither_a_name_nor_that_a_hash_exists() {
     Session::open(lab.address(), &identity).demand(&json!({ "action": "ROOM_JOIN", "room": "lab" }));
     let listed = caller.ask(&json!({ "t": "files" }));
     assert!(matches!(&listed, Ending::Answer(list) if list["files"] == json!([])), "{listed:?}");
+}
+
+#[test]
+fn a_newcomer_gets_the_files_at_once() {
+    let lab = Lab::start();
+    let [alice, bob] = ["alice", "bob"].map(|name| lab.user(name));
+    make_room(&[&alice]);
+    alice.peer(["share", "--room", "lab"]).arg(lab.file("slides.pdf", 3000)).run().exits(0);
+    let _hers = alice.serve();
+    for number in 0..5 {
+        // Whoever joined a moment ago is asked about, not turned away, and never shown an empty room.
+        bob.peer(["room", "join", "lab"]).run().exits(0);
+        bob.peer(["files", "#lab"]).run().exits(0).prints("slides.pdf");
+        bob.fetch("#lab", ["slides.pdf"], &lab.empty_folder(format!("his{number}"))).run().exits(0);
+        bob.peer(["room", "leave", "lab"]).run().exits(0);
+    }
+}
+
+#[test]
+fn leaving_without_a_node_closes_at_once() {
+    let lab = Lab::start();
+    let [alice, bob] = ["alice", "bob"].map(|name| lab.user(name));
+    make_room(&[&alice, &bob]);
+    bob.peer(["share", "--room", "lab"]).arg(lab.file("slides.pdf", 3000)).run().exits(0);
+    bob.peer(["shares"]).run().exits(0).prints("slides.pdf  (#lab only)");
+    bob.peer(["room", "leave", "lab"]).run().exits(0);
+    bob.peer(["shares"]).run().exits(0).prints("slides.pdf  (#lab only, and open to nobody)");
 }
 
 #[test]

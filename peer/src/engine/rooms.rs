@@ -57,7 +57,7 @@ pub use mention::is_mentioned;
 pub use room_directory::{RoomDirectory, RoomEntries, RoomEntry};
 pub(in crate::engine) use room_pull::run_room_stream;
 use room_registry::RoomRegistry;
-pub(in crate::engine) use room_server::serve_room;
+pub(in crate::engine) use room_server::{check_file_requester, serve_room};
 
 use super::node_event::EventBus;
 use super::room_values::RoomReceipt;

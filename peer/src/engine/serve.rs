@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use shared::RoomId;
 use shared::peer::{
     EMPTY_PAGES_CAPABILITY, OWNER_ONLY_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest, ROOM_FILES_CAPABILITY,
     ZEROS_CAPABILITY,
@@ -49,7 +50,7 @@ use user_quota::{StreamPermit, UserQuota, UserQuotas};
 
 use super::chat::ChatRateLimiter;
 use super::node_event::{EventBus, NodeEvent};
-use super::rooms::{Rooms, serve_room};
+use super::rooms::{Rooms, check_file_requester, serve_room};
 use super::{LocalUser, chat};
 use crate::net::frame_receiver::FrameReceiver;
 use crate::net::link::Link;
@@ -354,6 +355,17 @@ async fn answer(
     }
 }
 
+/// Returns the room that a request is about.
+const fn requested_room(ask: &PeerRequest) -> Option<RoomId> {
+    match ask {
+        PeerRequest::Files { room, .. }
+        | PeerRequest::Folders { room, .. }
+        | PeerRequest::FolderTimes { room, .. }
+        | PeerRequest::Stat { room, .. } => *room,
+        _ => None,
+    }
+}
+
 /// True if the answer takes a walk through many shares.
 const fn is_list_request(ask: &PeerRequest) -> bool {
     matches!(ask, PeerRequest::Files { .. } | PeerRequest::Folders { .. } | PeerRequest::FolderTimes { .. })
@@ -372,6 +384,11 @@ async fn answer_request(
         Ok(false) => {}
         Ok(true) => return Ok(Err(unauthorised_refusal())),
         Err(error) => return Ok(Err(internal_refusal(error.into()))),
+    }
+    if let Some(room) = requested_room(&ask)
+        && let Err((code, message)) = check_file_requester(link, &context.rooms, room).await
+    {
+        return Ok(Err((code, message.to_owned())));
     }
     let without_bytes = |answer: Result<PeerReply, RequestRefusal>| answer.map(|answer| (answer, Bytes::new()));
     Ok(match ask {

@@ -11,7 +11,7 @@ use super::FetchEvent;
 use crate::engine::Error;
 use crate::net::StreamError;
 use crate::net::link::Link;
-use crate::net::stream::{StreamPriority, with_timeout};
+use crate::net::stream::{StreamPriority, StreamReceiver, StreamSender, with_timeout};
 use crate::util::Backoff;
 
 /// Time for one page of a listing.
@@ -19,6 +19,8 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// First pause between two polls of a file that is being hashed again; doubled each time.
 const FIRST_POLL_DELAY: Duration = Duration::from_millis(50);
 const MAX_POLL_DELAY: Duration = Duration::from_secs(2);
+/// Time for a source to learn from the tracker that we are a member of the room.
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most files in a listing: one user can't share more.
 const MAX_FILES: usize = shared::limits::MAX_FILES_PER_USER;
 /// The most consecutive pages without files.
@@ -40,6 +42,50 @@ impl<'a> SourceShares<'a> {
     }
 }
 
+/// The wait for a source that asks the tracker whether we are a member of a room: we may have joined a moment ago.
+struct AdmissionWait {
+    is_about_room: bool,
+    until: Instant,
+    backoff: Backoff,
+}
+
+impl AdmissionWait {
+    fn new(room: Option<RoomId>) -> Self {
+        let backoff = Backoff::new(FIRST_POLL_DELAY, MAX_POLL_DELAY);
+        Self { is_about_room: room.is_some(), until: Instant::now() + ADMISSION_TIMEOUT, backoff }
+    }
+
+    /// Returns the pause before the request is repeated; `None` if this is its outcome.
+    fn pause_after<T>(&mut self, outcome: &Result<T, StreamError>) -> Option<Duration> {
+        let is_busy = matches!(outcome, Err(StreamError::Refused { code: PeerErrorCode::Busy, .. }));
+        let pause = self.backoff.next_delay();
+        (self.is_about_room && is_busy && Instant::now() + pause < self.until).then_some(pause)
+    }
+}
+
+/// Sends a request, again while the source asks whether we are a member of `room`.
+async fn request_as_member(link: &Link, room: Option<RoomId>, request: &PeerRequest) -> Result<PeerReply, StreamError> {
+    let mut wait = AdmissionWait::new(room);
+    loop {
+        let outcome = link.request(request).await;
+        match wait.pause_after(&outcome) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return outcome,
+        }
+    }
+}
+
+/// Opens a stream with a request for a list, and reads its first page.
+async fn begin_list(
+    link: &Link,
+    request: &PeerRequest,
+) -> Result<(StreamSender, StreamReceiver, PeerReply), StreamError> {
+    let opened = with_timeout(PAGE_TIMEOUT, link.open_stream(request, StreamPriority::Request));
+    let (sender, mut receiver) = opened.await?;
+    let first = with_timeout(PAGE_TIMEOUT, receiver.next_answer()).await?;
+    Ok((sender, receiver, first))
+}
+
 /// Asks for the description of `name`; waits while its owner hashes it again. `None` if it isn't shared.
 pub(super) async fn stat_file(
     SourceShares { link, room }: SourceShares<'_>,
@@ -52,7 +98,7 @@ pub(super) async fn stat_file(
     let mut told = false;
     loop {
         let pause = backoff.next_delay();
-        match link.request(&PeerRequest::Stat { name: name.clone(), room }).await {
+        match request_as_member(link, room, &PeerRequest::Stat { name: name.clone(), room }).await {
             // Only the name that was asked for: an answer about another file could place it under the wrong name.
             Ok(PeerReply::Stat(stat)) if stat.name == *name => return Ok(Some(stat)),
             Err(StreamError::Refused { code: PeerErrorCode::NotFound, .. }) => return Ok(None),
@@ -85,15 +131,29 @@ pub(in crate::engine) async fn list_files(
 ) -> Result<Vec<Result<FileStat, UntrustedText>>, Error> {
     let failed = |error| Error::stream(link.user(), error);
     let ask = |cursor| PeerRequest::Files { prefix: Some(prefix.to_owned()), cursor, room };
-    let (mut sender, mut receiver) =
-        with_timeout(PAGE_TIMEOUT, link.open_stream(&ask(None), StreamPriority::Request)).await.map_err(failed)?;
+    let mut wait = AdmissionWait::new(room);
+    let begun = loop {
+        let begun = begin_list(link, &ask(None)).await;
+        match wait.pause_after(&begun) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => break begun,
+        }
+    };
+    let (mut sender, mut receiver, first) = match begun {
+        // Its user is in no such room, or we aren't.
+        Err(StreamError::Refused { code: PeerErrorCode::NotFound, .. }) if room.is_some() => return Ok(Vec::new()),
+        begun => begun.map_err(failed)?,
+    };
+    let mut page = Some(first);
     let mut all: Vec<Result<FileStat, UntrustedText>> = Vec::new();
     let mut last: Option<FileName> = None;
     let (mut cursor, mut empty_pages): (Option<String>, u32) = (None, 0);
     loop {
-        let PeerReply::FileList { files, next } =
-            with_timeout(PAGE_TIMEOUT, receiver.next_answer()).await.map_err(failed)?
-        else {
+        let answer = match page.take() {
+            Some(first) => first,
+            None => with_timeout(PAGE_TIMEOUT, receiver.next_answer()).await.map_err(failed)?,
+        };
+        let PeerReply::FileList { files, next } = answer else {
             return Err(failed(StreamError::Unexpected("a list of files was due")));
         };
         let is_empty = files.is_empty();
@@ -135,7 +195,7 @@ pub(super) async fn list_folders(shares: SourceShares<'_>, prefix: &str) -> Resu
         PeerReply::FolderList { folders, next } => Some((folders, next)),
         _ => None,
     };
-    list_pages(shares.link, prefix, ask, page, |folder| folder).await
+    list_pages(shares, prefix, ask, page, |folder| folder).await
 }
 
 /// Lists the modification times of folders whose name starts with `prefix`, with the same rule as [`list_folders`].
@@ -145,12 +205,12 @@ pub(super) async fn list_folder_times(shares: SourceShares<'_>, prefix: &str) ->
         PeerReply::FolderTimes { folders, next } => Some((folders, next)),
         _ => None,
     };
-    list_pages(shares.link, prefix, ask, page, |time| &time.name).await
+    list_pages(shares, prefix, ask, page, |time| &time.name).await
 }
 
 /// Lists page after page, as long as each begins behind the previous one.
 async fn list_pages<T>(
-    link: &Link,
+    SourceShares { link, room }: SourceShares<'_>,
     prefix: &str,
     ask: impl Fn(Option<String>, Option<String>) -> PeerRequest,
     page: impl Fn(PeerReply) -> Option<(Vec<ListEntry<T>>, Option<String>)>,
@@ -159,7 +219,8 @@ async fn list_pages<T>(
     let mut all: Vec<T> = Vec::new();
     loop {
         let cursor = all.last().map(|last| name(last).as_str().to_owned());
-        let answer = match link.request(&ask(Some(prefix.to_owned()), cursor)).await {
+        let request = ask(Some(prefix.to_owned()), cursor);
+        let answer = match request_as_member(link, room, &request).await {
             Ok(answer) => page(answer),
             Err(StreamError::Refused { .. }) => return Ok(all),
             Err(error) => return Err(Error::stream(link.user(), error)),

@@ -137,9 +137,24 @@ impl RoomRegistry {
         }
     }
 
+    /// Returns the relation to a room of a caller who asks for its files. A room that isn't the user's is treated like any
+    /// other, so that nobody else learns in which rooms the user is.
+    pub(super) fn file_standing(&mut self, room: RoomId, user: &UserName, key: &Fingerprint) -> CallerStanding {
+        match self.standing(room, user, key) {
+            CallerStanding::NotMine if self.strangers.is_first_call(room, *key, Instant::now()) => {
+                CallerStanding::Unclear
+            }
+            CallerStanding::NotMine => CallerStanding::Stranger,
+            standing => standing,
+        }
+    }
+
     /// Notes that the tracker answered a query about a room that began at `since`.
     pub(super) fn note_tracker_answer(&mut self, room: RoomId, since: Instant) {
-        self.strangers.note_answer(room, since);
+        // A tracker may name any number of rooms.
+        if self.rooms.contains_key(&room) {
+            self.strangers.note_answer(room, since);
+        }
     }
 
     /// Returns hashes of records, by which others find those that are missing here.

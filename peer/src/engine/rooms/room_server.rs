@@ -86,6 +86,30 @@ async fn check_caller(link: &Link, rooms: &Rooms, room: RoomId) -> Result<(), Ro
     }
 }
 
+/// Checks whether the caller, who asks for files of a room, is a member of it. The error is its refusal.
+pub(in crate::engine) async fn check_file_requester(
+    link: &Link,
+    rooms: &Rooms,
+    room: RoomId,
+) -> Result<(), (PeerErrorCode, &'static str)> {
+    if rooms.directory().is_member(room, link.user(), &link.fingerprint()) {
+        return Ok(());
+    }
+    let (user, key) = (link.user().clone(), link.fingerprint());
+    match rooms.perform(move |registry| registry.file_standing(room, &user, &key)).await {
+        Ok(CallerStanding::Member) => Ok(()),
+        Ok(CallerStanding::Unclear) => {
+            // Nobody can make the node ask about rooms that are none of the user's.
+            if rooms.directory().room(room).is_some_and(|known| known.is_active()) {
+                rooms.request_records(room);
+            }
+            Err((PeerErrorCode::Busy, "the tracker is being asked whether you are a member"))
+        }
+        Ok(CallerStanding::Stranger | CallerStanding::NotMine) => Err((PeerErrorCode::NotFound, "no such room here")),
+        Err(_) => Err((PeerErrorCode::ShuttingDown, "going offline")),
+    }
+}
+
 async fn answer(
     link: &Link,
     rooms: &Rooms,

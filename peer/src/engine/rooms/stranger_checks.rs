@@ -50,6 +50,21 @@ impl StrangerChecks {
         }
     }
 
+    /// Returns true for the first call of a caller, and for one after a while: `room` is none of the user's, so that the
+    /// tracker can't be asked, and the caller gets the same replies as if it were one.
+    pub(super) fn is_first_call(&mut self, room: RoomId, caller: Fingerprint, now: Instant) -> bool {
+        let is_known = |since: &Instant| now.duration_since(*since) < VERDICT_TTL;
+        if self.callers.get(&(room, caller)).is_some_and(is_known) {
+            return false;
+        }
+        self.callers.retain(|_, since| is_known(since));
+        if self.callers.len() >= MAX_CALLERS {
+            return false;
+        }
+        self.callers.insert((room, caller), now);
+        true
+    }
+
     /// Notes that the tracker answered a query about `room` that began at `since`.
     pub(super) fn note_answer(&mut self, room: RoomId, since: Instant) {
         self.answered.insert(room, since);
@@ -72,6 +87,14 @@ mod tests {
         assert_eq!(checks.verdict(room, caller, later(4)), StrangerVerdict::Refuse);
         // The caller may have joined since.
         assert_eq!(checks.verdict(room, caller, later(40)), StrangerVerdict::Ask);
+    }
+
+    #[test]
+    fn a_room_of_others_is_refused_like_one_of_the_users() {
+        let (room, caller) = (RoomId::from_bytes([1; 16]), Fingerprint::from_bytes([2; 32]));
+        let (mut checks, start) = (StrangerChecks::default(), Instant::now());
+        let mut is_asked = |seconds| checks.is_first_call(room, caller, start + Duration::from_secs(seconds));
+        assert_eq!([0, 1, 29, 30, 31].map(&mut is_asked), [true, false, false, true, false]);
     }
 
     #[test]
