@@ -1,7 +1,8 @@
 //! A room in both views and for programs, as several people use it.
 
 use serde_json::{Value, json};
-use tests::{Lab, Screen, Terminal, User};
+use tests::files::assert_same;
+use tests::{Lab, Screen, Terminal, User, poll_until};
 
 const CTRL_D: &str = "\u{4}";
 const UP: &str = "\u{1b}[A";
@@ -126,6 +127,78 @@ fn the_full_view_has_rooms_among_the_people() {
 }
 
 #[test]
+fn files_come_and_go_in_a_conversation() {
+    let lab = Lab::start();
+    let [alice, bob, _carol] = three(&lab);
+    let slides = lab.file("slides.pdf", 300_000);
+    bob.peer(["share", "--room", "lab"]).arg(&slides).run().exits(0);
+    let _his = bob.serve();
+    let here = lab.empty_folder("here");
+    let mut hers = alice.peer(["chat", "#lab"]).folder(&here).in_terminal(100, 24);
+    hers.wait_for_screen("an empty line", |screen| screen.cursor_line() == ">");
+    hers.press("/get 1\r");
+    hers.wait_for("slides.pdf: 300 kB fetched and verified");
+    assert_same(here.join("slides.pdf"), &slides);
+    let notes = lab.file("notes.txt", 2000);
+    hers.press(&format!("/offer {}\r", notes.display()));
+    waits_for_row(&hers, "you:", "offers notes.txt (2.00 kB): peer fetch '#lab' notes.txt");
+    hers.press("/files\r");
+    hers.wait_for("slides.pdf");
+    hers.press("/stop\r");
+    hers.wait_for("nothing is being downloaded from #lab here");
+    let there = lab.empty_folder("there");
+    bob.fetch("#lab", ["notes.txt"], &there).run().exits(0);
+    assert_same(there.join("notes.txt"), &notes);
+    leaves(hers);
+    alice.peer(["shares"]).run().exits(0).prints("notes.txt  (#lab only)");
+}
+
+#[test]
+fn what_is_muted_does_not_ring() {
+    let lab = Lab::start();
+    let [alice, bob, _carol] = three(&lab);
+    let heard = lab.join("heard");
+    let script = format!("printf '%s\\n' \"$VIZINHO_TEXT\" >> {}", heard.display());
+    alice.peer(["notify", "--", "bash", "-c", &script]).run().exits(0);
+    let his = bob.serve();
+    alice.peer(["mute"]).run().exits(0).says("nothing is muted");
+    alice.peer(["mute", "#LAB"]).run().exits(0).says("muted #lab: not even a message that calls you rings");
+    alice.peer(["mute", "#nowhere"]).run().exits(4);
+    alice.peer(["mute"]).run().exits(0).prints_exactly("#lab\n");
+    alice.peer(["rooms"]).run().exits(0).prints("(muted)");
+    assert_eq!(alice.peer(["--json", "rooms"]).run().exits(0).object("listed_room")["muted"], true);
+    let mut hers = view(&alice, 80);
+    hers.wait_for("muted");
+    bob.peer(["chat", "#lab", "@alice one"]).run().exits(0);
+    hers.wait_for("alice one");
+    assert!(!hers.process().said().contains('\u{7}'));
+    hers.press("/unmute\r");
+    hers.wait_for("#lab rings again");
+    bob.peer(["chat", "#lab", "@alice two"]).run().exits(0);
+    hers.wait_for("alice two");
+    hers.press("/members\r");
+    hers.wait_for("carol");
+    assert!(hers.process().said().contains('\u{7}'));
+    let read = || std::fs::read_to_string(&heard).unwrap_or_default();
+    poll_until(|| (read() == "@alice two\n").then_some(()), || format!("the program heard {:?}", read()));
+    leaves(hers);
+    alice.peer(["unmute", "#lab"]).run().exits(2).says("#lab is not muted: `peer mute` shows what is");
+    // A person as well.
+    alice.accept(["bob"]);
+    let node = alice.serve();
+    bob.peer(["chat", "alice", "from me"]).run().exits(0);
+    node.wait_for("from me");
+    alice.peer(["mute", "bob"]).run().exits(0).says("muted bob");
+    bob.peer(["chat", "alice", "not heard"]).run().exits(0);
+    node.wait_for("not heard");
+    alice.peer(["unmute", "bob"]).run().exits(0).says("bob rings again");
+    bob.peer(["chat", "alice", "heard again"]).run().exits(0);
+    poll_until(|| read().contains("heard again").then_some(()), || format!("the program heard {:?}", read()));
+    assert!(!read().contains("not heard"), "{}", read());
+    drop(his);
+}
+
+#[test]
 fn programs_hear_and_speak_in_rooms() {
     let lab = Lab::start();
     let [alice, bob, _carol] = three(&lab);
@@ -150,4 +223,16 @@ fn programs_hear_and_speak_in_rooms() {
     hers.wait_until("a refusal", |said| line(said, &|line| line["type"] == "error" && line["ref"] == 8));
     let listed = bob.peer(["--json", "rooms"]).run();
     assert_eq!(listed.exits(0).object("listed_room")["unread"], 1);
+    // Every command has a room's message in the same fields.
+    let mut chat = bob.peer(["--json", "chat", "#lab"]).open_stdin().start();
+    chat.write("ready\n");
+    chat.wait_until("its own", |said| line(said, &|line| line["type"] == "ack"));
+    hers.write("{\"type\":\"send\",\"to\":\"#lab\",\"text\":\"again, @bob\"}\n");
+    let printed = chat.wait_until("a message", |said| line(said, &|line| line["type"] == "message"));
+    let heard = his.wait_until("the same", |said| line(said, &|line| line["id"] == printed["id"]));
+    assert_eq!(printed, heard);
+    let stored = bob.peer(["--json", "history", "#lab", "--limit", "1"]).run().exits(0).object("message");
+    assert_eq!(stored, heard);
+    chat.close_stdin();
+    chat.finish().exits(0);
 }

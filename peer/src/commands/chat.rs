@@ -42,6 +42,8 @@ In a terminal the conversation stays in the scrollback. Each message of yours ha
 stored by the other side, ! failed (. > + ! where the locale isn't UTF-8). Only what was shown counts as read. A \
 message is stored before it is sent: nothing that was entered is lost.
 
+With --json a message is an object as `peer events` prints it, with \"room\" in a room.
+
   /files [START]    list what bob shares
   /get 2, /get NAME fetch a file while you talk
   /stop [N|NAME]    stop a download; /get resumes it

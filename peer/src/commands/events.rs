@@ -15,6 +15,9 @@
 //! | `done` | `ref`: the command with this `ref` was done; `id?` of the message that it created. In the order of the commands |
 //! | `error` | `code`, `message`; `ref?` of the command; `line` if the line is no command |
 //!
+//! `peer chat`, `peer history` and `peer inbox` print messages in the same fields. Of one of ours in a room, `count` and `of`
+//! tell there how many of the other members have it.
+//!
 //! Every input line is a command; `ref` may be any value and comes back:
 //!
 //! | type | fields |

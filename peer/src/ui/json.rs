@@ -11,6 +11,7 @@ use crate::engine::chat::{MessageDirection, MessageState, RoomMessageDetails, St
 use crate::engine::fetch::{FetchSummary, FileOutcome, FileReport, SourceReport};
 use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
 use crate::engine::room_values::RoomPost;
+use crate::engine::rooms::is_mentioned;
 
 /// Returns the report of a fetched file.
 pub fn file_json(report: &FileReport) -> Value {
@@ -57,7 +58,7 @@ pub(super) fn summary_json(summary: &FetchSummary, error: Option<&Error>, time: 
 /// Returns a stored message; `me` is the sender of outgoing ones between two users.
 pub fn message_json(stored: &StoredMessage, me: &UserName) -> Value {
     if let Some(room) = &stored.room {
-        return room_message_json(stored, room);
+        return room_message_json(stored, room, me);
     }
     let StoredMessage { peer, direction, message, state, .. } = stored;
     let from = if *direction == MessageDirection::In { peer } else { me };
@@ -75,33 +76,31 @@ pub fn message_json(stored: &StoredMessage, me: &UserName) -> Value {
     value
 }
 
-/// Returns a message of a room, whose id is the hash by which all members know it.
-fn room_message_json(stored: &StoredMessage, room: &RoomMessageDetails) -> Value {
-    let StoredMessage { peer, message, state, .. } = stored;
-    let mut value = json!({
-        "id": room.hash,
-        "peer": format!("#{}", room.name),
-        "room": room.name,
-        "room_id": room.id,
-        "from": peer,
-        "ts": message.ts,
-        "text": message.text,
-        "state": state,
-    });
-    let Some(object) = value.as_object_mut() else { return value };
-    if room.is_late {
-        object.insert("late".to_owned(), true.into());
-    }
-    if let Some(delivery) = room.delivery {
+/// Returns a stored message of a room: the fields of [`post_json`], and how many other members have it if it is ours.
+fn room_message_json(stored: &StoredMessage, room: &RoomMessageDetails, me: &UserName) -> Value {
+    let StoredMessage { seq, peer, direction, message, at, .. } = stored;
+    let post = RoomPost {
+        room: room.name.clone(),
+        room_id: room.id,
+        from: peer.clone(),
+        id: room.hash,
+        seq: *seq,
+        ts: message.ts,
+        at: *at,
+        text: message.text.clone(),
+        late: room.is_late,
+        mentions_me: *direction == MessageDirection::In && is_mentioned(message.text.as_received(), me),
+    };
+    let mut value = post_json(&post, stored.state);
+    if let (Some(object), Some(delivery)) = (value.as_object_mut(), room.delivery) {
         object.insert("count".to_owned(), delivery.count.into());
         object.insert("of".to_owned(), delivery.of.into());
     }
     value
 }
 
-/// Returns a message of a room as it came; the fields are those of [`message_json`].
-fn post_json(post: &RoomPost, me: &UserName) -> Value {
-    let state = if post.from == *me { MessageState::Waiting } else { MessageState::Received };
+/// Returns a message of a room, whose id is the hash by which all members know it.
+fn post_json(post: &RoomPost, state: MessageState) -> Value {
     let mut value = json!({
         "id": post.id,
         "peer": format!("#{}", post.room),
@@ -132,7 +131,10 @@ pub fn ndjson_event(event: &NodeEvent, me: &UserName) -> Option<(&'static str, V
         NodeEvent::Received { from, message: text, .. } => {
             message(from, MessageDirection::In, MessageState::Received, text)
         }
-        NodeEvent::RoomMessage(post) => ("message", post_json(post, me)),
+        NodeEvent::RoomMessage(post) => {
+            let state = if post.from == *me { MessageState::Waiting } else { MessageState::Received };
+            ("message", post_json(post, state))
+        }
         NodeEvent::Room(news) => ("room", json!(news)),
         NodeEvent::ContactRequest { from } => ("request", json!({ "from": from })),
         NodeEvent::MessageQueued { to, message: text, .. } => {

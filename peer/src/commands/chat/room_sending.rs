@@ -13,7 +13,7 @@ use crate::engine::node::{NodeApi, NodeLifetime};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::{RoomPost, RoomReceipt};
 use crate::engine::{Error, LocalUser, chat};
-use crate::ui::{InputLine, excerpt, message_line, spawn_line_reader};
+use crate::ui::{InputLine, excerpt, message_line, ndjson_event, spawn_line_reader};
 
 /// Time for a member to take what was sent last.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,16 +116,18 @@ fn print_event(
 ) -> Result<(), Error> {
     match event {
         Some(NodeEvent::RoomMessage(post)) if post.from != me.user && is_same(&post.room, room) => {
-            print_post(context, &post)
+            print_post(context, me, post)
         }
         Some(_) => Ok(()),
         None => Err(Error::NodeGone { why: "it ended".to_owned() }),
     }
 }
 
-fn print_post(context: &CommandContext, post: &RoomPost) -> Result<(), Error> {
+fn print_post(context: &CommandContext, me: &LocalUser, post: RoomPost) -> Result<(), Error> {
     if context.output.is_json() {
-        context.output.print_object("message", &json!(post))?;
+        if let Some((kind, fields)) = ndjson_event(&NodeEvent::RoomMessage(post), &me.user) {
+            context.output.print_object(kind, &fields)?;
+        }
     } else {
         context.output.print_data(&message_line(&speaker_label(&post.from), &post.text))?;
     }
