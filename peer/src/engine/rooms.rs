@@ -14,6 +14,9 @@
 //! unasked is passed on once, to all other streams. The node's `RoomLinks` decides with whom there are links
 //! (`wanted_links`).
 //!
+//! Tasks only carry what is decided without sockets: `PullSession` asks for what is missing, `answer_request` answers, and
+//! `UnansweredRequests` bounds what is on its way. A simulation runs the same with 200 members.
+//!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | steps that wait for the registry | 256 | whoever asks for one waits |
@@ -31,14 +34,20 @@ mod display_order;
 mod gap_search;
 mod link_policy;
 mod mention;
+mod pull_session;
 mod push_limiter;
 mod room;
+mod room_answers;
+mod room_clock;
 mod room_directory;
 mod room_pull;
 mod room_registry;
 mod room_server;
+#[doc(hidden)]
+pub mod room_simulation;
 mod room_stream;
 mod stranger_checks;
+mod unanswered_requests;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -52,7 +61,7 @@ use shared::{Fingerprint, RoomId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-pub(in crate::engine) use link_policy::wanted_links;
+pub(in crate::engine) use link_policy::{UnreachableMembers, wanted_links};
 pub use mention::is_mentioned;
 pub use room_directory::{RoomDirectory, RoomEntries, RoomEntry};
 pub(in crate::engine) use room_pull::run_room_stream;

@@ -28,7 +28,7 @@ use super::tracker_session::TrackerHandle;
 use super::user_list::online_users;
 use crate::engine::Error;
 use crate::engine::node_event::NodeEvent;
-use crate::engine::rooms::{RoomEntry, Rooms, run_room_stream, wanted_links};
+use crate::engine::rooms::{RoomEntry, Rooms, UnreachableMembers, run_room_stream, wanted_links};
 use crate::net::StreamError;
 use crate::net::link::Link;
 use crate::net::stream::is_protocol_violation;
@@ -70,6 +70,7 @@ pub(super) struct RoomLinks {
     dials: JoinSet<(UserName, Result<(), Error>)>,
     dialing: HashSet<UserName>,
     dial_pauses: HashMap<UserName, RetryPause>,
+    unreachable: UnreachableMembers,
     presence_queries: JoinSet<Option<Vec<UserName>>>,
     pulls: HashMap<RoomId, Arc<Semaphore>>,
 }
@@ -118,6 +119,7 @@ impl RoomLinks {
             dials: JoinSet::new(),
             dialing: HashSet::new(),
             dial_pauses: HashMap::new(),
+            unreachable: UnreachableMembers::default(),
             presence_queries: JoinSet::new(),
             pulls: HashMap::new(),
         }
@@ -180,12 +182,14 @@ impl RoomLinks {
                 // What happened before wasn't heard.
                 self.online.replace(None);
                 self.dial_pauses.clear();
+                self.unreachable.clear();
                 self.query_presence();
                 true
             }
             NodeEvent::Presence { user, online } => {
                 self.online.note(user, *online);
                 if *online {
+                    self.unreachable.forget(user);
                     let until = Instant::now() + COURTESY_DELAY;
                     self.dial_pauses.insert(user.clone(), RetryPause { until, backoff: DIAL_BACKOFF });
                 }
@@ -229,9 +233,11 @@ impl RoomLinks {
             .collect();
         let links: HashMap<Fingerprint, Link> =
             others.iter().filter_map(|(key, user)| Some((*key, self.room_link(user, key)?))).collect();
+        let now = Instant::now().into_std();
         // Without the tracker's word everybody may be there.
         let is_online = |(key, user): &&(Fingerprint, UserName)| {
-            links.contains_key(key) || self.online.is_online(user).unwrap_or(true)
+            links.contains_key(key)
+                || (self.online.is_online(user).unwrap_or(true) && !self.unreachable.contains(user, now))
         };
         let online: BTreeSet<Fingerprint> = others.iter().filter(is_online).map(|(key, _)| *key).collect();
         let wanted = wanted_links(room.id(), &me, &online);
@@ -297,8 +303,12 @@ impl RoomLinks {
 
     fn handle_dial_end(&mut self, user: UserName, outcome: Result<(), Error>) {
         self.dialing.remove(&user);
-        if let Err(error) = outcome {
-            tracing::debug!("a member of a room can't be reached: {error}");
+        match outcome {
+            Ok(()) => self.unreachable.forget(&user),
+            Err(error) => {
+                tracing::debug!("a member of a room can't be reached: {error}");
+                self.unreachable.note_failure(user.clone(), Instant::now().into_std());
+            }
         }
         // After a success as well: a link without rooms, or with another key, must not be dialed in a loop.
         let pause = self.dial_pauses.entry(user).or_insert_with(|| RetryPause::new(DIAL_BACKOFF));

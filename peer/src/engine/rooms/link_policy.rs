@@ -3,15 +3,49 @@
 //! Up to [`ALL_LINKED`] members online are all linked. Beyond that each links its neighbours at [`DISTANCES`] in both
 //! directions of a ring: the keys hashed with the room's id. All members compute the same ring, so both ends of a link
 //! want it, and one who comes or goes changes the links of few. The distances of 1 make it one ring whatever else fails.
+//!
+//! A member that can't be dialed doesn't count as online for [`UNREACHABLE_TIME`], whatever the tracker says: in a network
+//! that fell apart those who are left link each other instead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
 
-use shared::{Fingerprint, RoomId};
+use shared::{Fingerprint, RoomId, UserName};
 
 /// Most members online, this one included, who are all linked.
 const ALL_LINKED: usize = 16;
 /// Distances of the neighbours that are linked in a larger room.
 const DISTANCES: [usize; 4] = [1, 2, 4, 8];
+
+/// Time for which a member that could not be dialed doesn't count as online.
+const UNREACHABLE_TIME: Duration = Duration::from_secs(60);
+
+/// The members that could not be dialed.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct UnreachableMembers(HashMap<UserName, Instant>);
+
+impl UnreachableMembers {
+    /// Notes that a member could not be dialed.
+    pub(in crate::engine) fn note_failure(&mut self, user: UserName, now: Instant) {
+        self.0.retain(|_, until| *until > now);
+        self.0.insert(user, now + UNREACHABLE_TIME);
+    }
+
+    /// Notes that a member may be reached again.
+    pub(in crate::engine) fn forget(&mut self, user: &UserName) {
+        self.0.remove(user);
+    }
+
+    /// Notes that any member may be reached again.
+    pub(in crate::engine) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Returns true if a member could not be dialed a moment ago.
+    pub(in crate::engine) fn contains(&self, user: &UserName, now: Instant) -> bool {
+        self.0.get(user).is_some_and(|until| *until > now)
+    }
+}
 
 /// Returns the members to be linked with, of those online.
 pub(in crate::engine) fn wanted_links(
@@ -83,6 +117,20 @@ mod tests {
             }
             assert!(reach(&online).is_some_and(|steps| steps <= usize::from(count) / 16 + 4), "{count}");
         }
+    }
+
+    #[test]
+    fn who_could_not_be_dialed_counts_again_after_a_while() {
+        let [one, other]: [UserName; 2] = ["one", "other"].map(|name| name.parse().unwrap());
+        let (mut unreachable, start) = (UnreachableMembers::default(), Instant::now());
+        unreachable.note_failure(one.clone(), start);
+        let later = start + UNREACHABLE_TIME;
+        assert!(unreachable.contains(&one, start) && !unreachable.contains(&other, start));
+        assert!(!unreachable.contains(&one, later));
+        unreachable.note_failure(other.clone(), later);
+        assert_eq!(unreachable.0.len(), 1, "what is over is forgotten");
+        unreachable.forget(&other);
+        assert!(!unreachable.contains(&other, later));
     }
 
     #[test]

@@ -17,12 +17,16 @@ use tokio::sync::{Notify, mpsc};
 
 use super::mention::is_mentioned;
 use super::room::{Room, RoomStep, RunOrigin, TakenRuns};
+use super::room_clock::RoomClock;
 use super::room_directory::RoomDirectory;
 use super::stranger_checks::{StrangerChecks, StrangerVerdict};
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::room_values::{RoomNews, RoomNewsKind, RoomPost, RoomReceipt};
-use crate::engine::{Error, LocalUser, RoomActionError, now_ms};
+use crate::engine::{Error, LocalUser, RoomActionError};
 use crate::profile::{KnownRoom, NewRoomMessage, RoomUpdate};
+
+/// Pushed messages that wait to be sent.
+const PUSH_QUEUE: usize = 256;
 
 /// All rooms of the profile.
 #[derive(Debug)]
@@ -36,6 +40,7 @@ pub(super) struct RoomRegistry {
     unstored_deliveries: BTreeMap<(RoomId, Fingerprint), u64>,
     directory: RoomDirectory,
     events: EventBus,
+    clock: RoomClock,
 }
 
 /// The stream to a member over which new messages go.
@@ -48,6 +53,14 @@ pub(super) struct RoomOutlet {
     /// Our and the member's digest after a comparison that brought nothing: two members may differ for good in what they
     /// keep, and would compare without end.
     pub(super) settled: Option<(RoomDigest, RoomDigest)>,
+}
+
+impl RoomOutlet {
+    /// Returns the outlet to a member, and the queue of what goes over it.
+    pub(super) fn open(member: Fingerprint) -> (Self, mpsc::Receiver<RoomPush>) {
+        let (pushes, queue) = mpsc::channel(PUSH_QUEUE);
+        (Self { member, pushes, compare: Arc::new(Notify::new()), settled: None }, queue)
+    }
 }
 
 /// A new message on its way to other members.
@@ -101,6 +114,16 @@ impl RoomRegistry {
     /// # Errors
     /// An error of the profile.
     pub(super) fn load(me: LocalUser, directory: RoomDirectory, events: EventBus) -> Result<Self, Error> {
+        Self::load_with_clock(me, directory, events, RoomClock::System)
+    }
+
+    /// Loads the profile's rooms, as [`RoomRegistry::load`], to be used by the time of `clock`.
+    pub(super) fn load_with_clock(
+        me: LocalUser,
+        directory: RoomDirectory,
+        events: EventBus,
+        clock: RoomClock,
+    ) -> Result<Self, Error> {
         let key = me.identity.fingerprint();
         let mut registry = Self {
             me,
@@ -111,6 +134,7 @@ impl RoomRegistry {
             unstored_deliveries: BTreeMap::new(),
             directory,
             events,
+            clock,
         };
         for known in registry.me.profile.rooms()? {
             registry.load_room(&known)?;
@@ -131,7 +155,7 @@ impl RoomRegistry {
         if known.members().members().get(key).is_some_and(|member| member.user == *user) {
             return CallerStanding::Member;
         }
-        match self.strangers.verdict(room, *key, Instant::now()) {
+        match self.strangers.verdict(room, *key, self.clock.instant()) {
             StrangerVerdict::Ask => CallerStanding::Unclear,
             StrangerVerdict::Refuse => CallerStanding::Stranger,
         }
@@ -289,7 +313,7 @@ impl RoomRegistry {
         encoded: &[Vec<u8>],
         leads_to_cut: bool,
     ) -> Result<OfferedRuns, Error> {
-        let reachable = self.reachable(room);
+        let (reachable, now) = (self.reachable(room), self.clock.unsigned_wall_ms());
         let Some(known) = self.rooms.get_mut(&room) else {
             return Ok(OfferedRuns::Invalid("the room is gone".to_owned()));
         };
@@ -306,7 +330,7 @@ impl RoomRegistry {
         }
         let mut step = RoomStep::default();
         let origin = RunOrigin::Pulled { member, leads_to_cut, reachable: &reachable };
-        let mut taken = known.take_runs(runs, origin, now(), &mut step);
+        let mut taken = known.take_runs(runs, origin, now, &mut step);
         taken.needs_records |= needs_records;
         self.commit(room, step)?;
         let next = self.rooms.get(&room).map_or_else(|| request.clone(), |known| known.request(request.author));
@@ -323,6 +347,7 @@ impl RoomRegistry {
         member: Fingerprint,
         run: &SingleRunBytes,
     ) -> Result<Result<OfferedPush, String>, Error> {
+        let (instant, now) = (self.clock.instant(), self.clock.unsigned_wall_ms());
         let Some(known) = self.rooms.get_mut(&room) else { return Ok(Ok(OfferedPush::Later)) };
         let parsed = match verify_run(run.as_bytes(), known) {
             Ok(Some(parsed)) if parsed.messages().len() == 1 => parsed,
@@ -336,11 +361,11 @@ impl RoomRegistry {
         if known.log().info(&message).is_some() {
             return Ok(Ok(OfferedPush::Stored));
         }
-        if !known.allow_push(&parsed.key().fingerprint(), Instant::now()) {
+        if !known.allow_push(&parsed.key().fingerprint(), instant) {
             return Ok(Ok(OfferedPush::Later));
         }
         let mut step = RoomStep::default();
-        known.take_runs(vec![parsed], RunOrigin::Single, now(), &mut step);
+        known.take_runs(vec![parsed], RunOrigin::Single, now, &mut step);
         let is_stored = known.log().info(&message).is_some();
         self.commit(room, step)?;
         if !is_stored {
@@ -357,15 +382,16 @@ impl RoomRegistry {
     pub(super) fn write(&mut self, room: RoomId, text: &str) -> Result<RoomReceipt, Error> {
         let keys = self.me.identity.ed25519_key_pair().ok_or(RoomActionError::UnusableKey)?;
         let verifying = verifying_key(&keys).ok_or(RoomActionError::UnusableKey)?;
+        let now = self.clock.unsigned_wall_ms();
         let known = self.rooms.get_mut(&room).filter(|room| room.is_active());
         let Some(known) = known else { return Err(Error::Internal("the room is gone".to_owned())) };
-        let draft = known.draft(&verifying, now(), text.to_owned());
+        let draft = known.draft(&verifying, now, text.to_owned());
         let run = draft.sign(&keys).map_err(|why| Error::Internal(why.to_string()))?;
         let Some(message) = run.messages().first().map(RoomMessage::hash) else {
             return Err(Error::Internal("an empty run".to_owned()));
         };
         let mut step = RoomStep::default();
-        known.take_runs(vec![run.clone()], RunOrigin::Single, now(), &mut step);
+        known.take_runs(vec![run.clone()], RunOrigin::Single, now, &mut step);
         if known.log().info(&message).is_none() {
             let refusal = step.changes.iter().find_map(|change| change.refusal);
             return Err(Error::Internal(refusal.map_or_else(|| "refused".to_owned(), |why| why.to_string())));
@@ -458,6 +484,12 @@ impl RoomRegistry {
         self.outlets_of(room).iter().for_each(|outlet| outlet.compare.notify_one());
     }
 
+    /// Returns the messages of a room, in its order.
+    pub(super) fn order(&self, room: RoomId) -> Vec<MessageHash> {
+        let known = self.rooms.get(&room);
+        known.map(|known| known.log().ordered().map(|(hash, _)| *hash).collect()).unwrap_or_default()
+    }
+
     /// Adds the stream to a member, in place of an earlier one.
     pub(super) fn add_outlet(&mut self, room: RoomId, outlet: RoomOutlet) {
         let outlets = self.outlets_of(room);
@@ -516,10 +548,10 @@ impl RoomRegistry {
 
     /// Removes what is older or more than a room may keep.
     pub(super) fn prune(&mut self) -> Result<(), Error> {
-        let retention = self.me.profile.room_retention()?;
+        let (retention, now) = (self.me.profile.room_retention()?, self.clock.unsigned_wall_ms());
         let ids: Vec<RoomId> = self.rooms.keys().copied().collect();
         for id in ids {
-            if let Some(step) = self.rooms.get_mut(&id).map(|room| room.prune(retention, now())) {
+            if let Some(step) = self.rooms.get_mut(&id).map(|room| room.prune(retention, now)) {
                 self.commit(id, step)?;
             }
         }
@@ -548,7 +580,7 @@ impl RoomRegistry {
         let Some(room) = self.rooms.get_mut(&id) else { return Ok(Vec::new()) };
         // Held until the events are sent, so that they come in the order of the messages' places.
         let _turn = self.events.lock_order_blocking();
-        let at = now_ms();
+        let at = self.clock.wall_ms();
         let update =
             RoomUpdate { members: room.members(), log: room.log(), me: self.key, runs: &runs, changes: &changes };
         let stored = match self.me.profile.store_room_update(&update, at) {
@@ -605,11 +637,12 @@ impl RoomRegistry {
 
     /// Sends events of messages that wait for nothing.
     fn show_ready(&mut self, id: RoomId) {
+        let now = self.clock.unsigned_wall_ms();
         let Some(room) = self.rooms.get_mut(&id) else { return };
         if !room.display.is_waiting() {
             return;
         }
-        for post in room.take_ready(now()) {
+        for post in room.take_ready(now) {
             // What blocked members write is passed on and stored, and not told.
             if !self.me.profile.is_blocked(&post.from).unwrap_or(false) {
                 self.events.send(NodeEvent::RoomMessage(post));
@@ -684,11 +717,6 @@ fn is_empty(change: &rooms::LogChange) -> bool {
 
 fn verifying_key(keys: &Ed25519KeyPair) -> Option<VerifyingKey> {
     keys.public_key().as_ref().try_into().ok().map(VerifyingKey::from_raw)
-}
-
-/// Returns milliseconds since 1970, as the core takes them.
-fn now() -> u64 {
-    u64::try_from(now_ms()).unwrap_or(0)
 }
 
 #[cfg(test)]

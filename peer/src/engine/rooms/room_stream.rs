@@ -3,28 +3,23 @@
 //! Replies come in the order of the requests. So a push needs no waiting: [`RoomStream`] remembers what is unanswered, and
 //! takes the replies to pushes out of the others.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::peer::{PeerErrorCode, PeerRequest, RoomStreamReply, RoomStreamRequest};
-use shared::room::MessageHash;
 use shared::{Fingerprint, RoomId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::Rooms;
 use super::room_registry::{RoomOutlet, RoomPush};
+use super::unanswered_requests::{AnsweredRequest, UnansweredRequests};
 use crate::net::StreamError;
 use crate::net::link::Link;
 use crate::net::stream::{StreamPriority, StreamReceiver, StreamSender, with_timeout};
 
 /// Time for a reply, a transfer of runs included.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
-/// Pushed messages that wait to be sent.
-const PUSH_QUEUE: usize = 256;
-/// Pushed messages without a reply.
-const MAX_UNANSWERED: usize = 64;
 /// Interval of comparisons without a cause, in case a push was lost.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -37,22 +32,13 @@ pub(super) struct RoomStream {
     sender: StreamSender,
     receiver: StreamReceiver,
     pushes: mpsc::Receiver<RoomPush>,
-    unanswered: VecDeque<UnansweredRequest>,
+    unanswered: UnansweredRequests,
     /// Demands a comparison.
     compare: Arc<Notify>,
     interval: Interval,
     is_comparison_due: bool,
     /// Bounds the members that are asked at a time.
     pulls: Arc<Semaphore>,
-}
-
-/// A request whose reply is due.
-#[derive(Debug, Clone, Copy)]
-enum UnansweredRequest {
-    /// A pushed message, and its number if it is ours.
-    Push { message: MessageHash, own_number: Option<u64> },
-    /// Any other.
-    Question,
 }
 
 impl RoomStream {
@@ -64,9 +50,9 @@ impl RoomStream {
         pulls: Arc<Semaphore>,
     ) -> Result<Self, StreamError> {
         let (sender, receiver) = link.open_stream(&PeerRequest::Room { id: room }, StreamPriority::Chat).await?;
-        let (queue, pushes) = mpsc::channel(PUSH_QUEUE);
-        let (member, compare) = (link.fingerprint(), Arc::new(Notify::new()));
-        let outlet = RoomOutlet { member, pushes: queue, compare: compare.clone(), settled: None };
+        let member = link.fingerprint();
+        let (outlet, pushes) = RoomOutlet::open(member);
+        let compare = outlet.compare.clone();
         let ending = |_| StreamError::Reset(PeerErrorCode::ShuttingDown);
         rooms.perform(move |registry| registry.add_outlet(room, outlet)).await.map_err(ending)?;
         let mut interval = tokio::time::interval_at(Instant::now() + COMPARE_INTERVAL, COMPARE_INTERVAL);
@@ -78,7 +64,7 @@ impl RoomStream {
             sender,
             receiver,
             pushes,
-            unanswered: VecDeque::new(),
+            unanswered: UnansweredRequests::default(),
             compare,
             interval,
             is_comparison_due: true,
@@ -93,7 +79,7 @@ impl RoomStream {
         let mut permit = std::pin::pin!(self.pulls.clone().acquire_owned());
         loop {
             tokio::select! {
-                Some(push) = self.pushes.recv(), if self.unanswered.len() < MAX_UNANSWERED => {
+                Some(push) = self.pushes.recv(), if self.unanswered.has_room_for_push() => {
                     self.send_push(push).await?;
                 }
                 frame = self.receiver.next_frame::<RoomStreamReply>() => {
@@ -116,10 +102,10 @@ impl RoomStream {
     pub(super) async fn ask(&mut self, request: &RoomStreamRequest) -> Result<RoomStreamReply, StreamError> {
         with_timeout(REPLY_TIMEOUT, async {
             self.sender.send_frame(request).await?;
-            self.unanswered.push_back(UnansweredRequest::Question);
+            self.unanswered.note_question();
             loop {
                 tokio::select! {
-                    Some(push) = self.pushes.recv(), if self.unanswered.len() < MAX_UNANSWERED => {
+                    Some(push) = self.pushes.recv(), if self.unanswered.has_room_for_push() => {
                         self.send_push(push).await?;
                     }
                     frame = self.receiver.next_frame::<RoomStreamReply>() => {
@@ -154,24 +140,23 @@ impl RoomStream {
     async fn send_push(&mut self, push: RoomPush) -> Result<(), StreamError> {
         let RoomPush { own_number, message, run } = push;
         self.sender.send_frame(&RoomStreamRequest::New { run }).await?;
-        self.unanswered.push_back(UnansweredRequest::Push { message, own_number });
+        self.unanswered.note_push(message, own_number);
         Ok(())
     }
 
     /// Assigns a reply to the oldest request without one. Returns true if that is a question.
     async fn settle(&mut self, reply: &RoomStreamReply) -> Result<bool, StreamError> {
-        match self.unanswered.pop_front() {
+        match self.unanswered.settle(reply) {
             None => Err(StreamError::Unexpected("a reply that nobody asked for")),
-            Some(UnansweredRequest::Question) => Ok(true),
-            Some(UnansweredRequest::Push { message, own_number }) => {
-                if let (RoomStreamReply::Taken {}, Some(number)) = (reply, own_number) {
-                    let (room, member) = (self.room, self.member);
-                    let noted = self.rooms.perform(move |registry| {
-                        registry.note_delivered(room, member, number, Some(message));
-                    });
-                    // Fails only when the node is ending.
-                    let _ = noted.await;
-                }
+            Some(AnsweredRequest::Question) => Ok(true),
+            Some(AnsweredRequest::Push) => Ok(false),
+            Some(AnsweredRequest::Delivered { message, number }) => {
+                let (room, member) = (self.room, self.member);
+                let noted = self.rooms.perform(move |registry| {
+                    registry.note_delivered(room, member, number, Some(message));
+                });
+                // Fails only when the node is ending.
+                let _ = noted.await;
                 Ok(false)
             }
         }
