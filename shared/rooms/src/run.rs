@@ -128,6 +128,11 @@ impl UnverifiedRun {
         self.signature.is_some()
     }
 
+    /// Returns the messages, by ascending number. Nobody is known to have signed them.
+    pub fn unverified_messages(&self) -> &[RoomMessage] {
+        &self.messages
+    }
+
     /// Verifies the run: one check, however many messages it has.
     ///
     /// # Errors

@@ -127,6 +127,23 @@ fn what_was_written_survives_a_restart_and_reaches_who_was_away() {
 }
 
 #[test]
+fn a_further_copy_costs_no_signature_check_and_a_forged_one_is_refused() {
+    let (_, [mut alice, mut bob, mut carol]) = room_of(["alice", "bob", "carol"]);
+    alice.registry.write(ROOM, "one").unwrap();
+    let run = pushed(&mut alice);
+    let mut forged = run.as_bytes().to_vec();
+    // The signature ends a run.
+    *forged.last_mut().unwrap() ^= 1;
+    let forged = SingleRunBytes::new(forged).unwrap();
+    assert!(bob.registry.take_push(ROOM, carol.key(), &forged).unwrap().is_err());
+    assert!(bob.registry.order(ROOM).is_empty());
+    assert_eq!(bob.registry.take_push(ROOM, alice.key(), &run).unwrap(), Ok(OfferedPush::Stored));
+    // Nothing of it is kept: the message that bob passes on has the author's signature.
+    assert_eq!(bob.registry.take_push(ROOM, carol.key(), &forged).unwrap(), Ok(OfferedPush::Stored));
+    assert_eq!((carol.pull(&mut bob), bob.registry.order(ROOM).len()), (1, 1));
+}
+
+#[test]
 fn members_say_what_they_have_of_ours() {
     let (_, [mut alice, mut bob, carol]) = room_of(["alice", "bob", "carol"]);
     let first = alice.registry.write(ROOM, "one").unwrap().message.id;
