@@ -25,6 +25,7 @@ mod author_log;
 mod log_loader;
 mod membership_rules;
 mod message_index;
+mod message_levels;
 mod retention;
 mod run_insertion;
 

@@ -1,9 +1,8 @@
 //! The tree of one author's messages.
 
-use std::collections::BTreeMap;
-
 use shared::room::MessageHash;
 
+use super::message_levels::MessageLevels;
 use crate::VerifyingKey;
 use crate::message::Previous;
 
@@ -32,20 +31,20 @@ pub struct Predecessor {
 pub(crate) struct AuthorLog {
     pub(crate) key: VerifyingKey,
     pub(crate) floor: Floor,
-    /// The contents of each number above the floor, without a hole.
-    pub(crate) levels: BTreeMap<u64, Vec<MessageHash>>,
+    /// The contents of each number above the floor.
+    pub(crate) levels: MessageLevels,
     /// Signed bytes of all its messages.
     pub(crate) bytes: u64,
 }
 
 impl AuthorLog {
     pub(crate) fn new(key: VerifyingKey) -> Self {
-        Self { key, floor: Floor::default(), levels: BTreeMap::new(), bytes: 0 }
+        Self { key, floor: Floor::default(), levels: MessageLevels::default(), bytes: 0 }
     }
 
     /// Tells if some number has two contents.
     pub(crate) fn is_forked(&self) -> bool {
-        self.floor.contents.len() > 1 || self.levels.values().any(|contents| contents.len() > 1)
+        self.floor.contents.len() > 1 || self.levels.is_forked()
     }
 
     /// Returns the newest message to write after: of the smaller hash if there are two, or the floor's.

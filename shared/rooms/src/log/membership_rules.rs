@@ -150,12 +150,7 @@ impl RoomLog {
         let gone: HashSet<MessageHash> = removed.iter().copied().collect();
         let touched: Vec<u64> = log.levels.range(number..).take(removed.len()).map(|(number, _)| *number).collect();
         for number in touched {
-            if let Some(contents) = log.levels.get_mut(&number) {
-                contents.retain(|hash| !gone.contains(hash));
-                if contents.is_empty() {
-                    log.levels.remove(&number);
-                }
-            }
+            log.levels.remove(number, &gone);
         }
         for hash in removed {
             self.remove_entry(&hash);

@@ -77,9 +77,9 @@ impl RoomLog {
                 // The epoch of a message that nobody has is unknown; 0 allows any.
                 let floor = Predecessor { hash: previous.hash, depth: previous.depth, epoch: 0 };
                 log.floor = Floor { number, contents: vec![floor] };
-                for hash in dropped.into_values().flatten() {
-                    self.remove_entry(&hash);
-                    change.pruned.push(hash);
+                for hash in dropped.values().flatten() {
+                    self.remove_entry(hash);
+                    change.pruned.push(*hash);
                 }
             }
         }
@@ -106,7 +106,7 @@ impl RoomLog {
         self.check_predecessor(&info, spans, span)?;
         self.check_cut(&hash, info.number, spans.get(span).and_then(|span| span.cut), None)?;
         let log = self.authors.entry(author).or_insert_with(|| AuthorLog::new(key));
-        let contents = log.levels.entry(info.number).or_default();
+        let contents = log.levels.get(&info.number).map(Vec::as_slice).unwrap_or_default();
         let rival = contents.iter().max().copied();
         let is_full = contents.len() >= MAX_CONTENTS;
         if is_full && !is_before_cut && rival.is_some_and(|rival| rival < hash) {
@@ -116,7 +116,7 @@ impl RoomLog {
             change.findings.push(Finding::Equivocation { author, number: info.number });
         }
         let (number, is_cut) = (info.number, members.is_cut(&author, &hash));
-        contents.push(hash);
+        log.levels.push(number, hash);
         log.bytes += info.bytes;
         if self.index.insert(hash, info) {
             change.findings.push(Finding::WrongDepth { author, message: hash });
