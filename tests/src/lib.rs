@@ -5,6 +5,7 @@
 //! * [`Invocation`]: one run of a binary; states arguments, input and environment, and gives back an [`Outcome`] that
 //!   demands standard output, standard error and status.
 //! * [`Process`]: one that goes on; what it says is awaited, never slept for. It is killed when it is dropped.
+//! * [`EventProgram`]: a program that talks to its node, for measurements.
 //! * [`progress`]: how far a fetch with `--json` has come, and when.
 //! * [`Terminal`]: one that runs in a pseudo-terminal, and what a person would see there ([`Screen`]).
 //! * [`hostile`]: the other side, lying.
@@ -29,6 +30,7 @@
 pub mod binaries;
 pub mod earlier;
 pub mod emulator;
+mod event_program;
 pub mod files;
 pub mod hostile;
 mod interrupted_read;
@@ -47,6 +49,7 @@ mod terminal;
 mod tmpfs;
 pub mod transcript;
 
+pub use event_program::{AnsweringProgram, EventProgram};
 pub use interrupted_read::read_available;
 pub use invocation::Invocation;
 pub use lab::{Lab, LabOptions, User};
