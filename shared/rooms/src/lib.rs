@@ -15,7 +15,7 @@
 //! * [`VectorEntry`], [`RunRequest`], [`RunReply`]: the comparison of two logs.
 //!
 //! Each message that was taken was proven by its author's signature: neither a moderator nor the tracker writes for a member.
-//! Each end of a branch in a log is signed or a cut.
+//! Each end of a branch in a log is signed, so whoever has a message can prove it to others.
 //!
 //! All integers are big-endian. All encodings are canonical: a value has one encoding, and other bytes are refused.
 //!

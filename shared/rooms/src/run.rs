@@ -14,8 +14,8 @@
 //!
 //! Each message names the hash of the one before, so the last signature proves all of them. A member keeps the signature
 //! of a run's last message and ends the runs that he sends at messages whose signatures he has. By induction two such
-//! messages are never further apart than a run is long, so whoever has messages can prove them. One exception: a cut that was
-//! set within a run stays with a member who has no signature of it, and those who have one prove it to others.
+//! messages are never further apart than a run is long, so whoever has messages can prove them. A member who has only a
+//! signature beyond a cut forgets what is then unproven, and asks those for it who have the signature of the cut.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 

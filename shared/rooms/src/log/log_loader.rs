@@ -46,7 +46,7 @@ impl<'a> LogLoader<'a> {
     pub fn finish(mut self) -> (RoomLog, LogChange) {
         let authors: Vec<Fingerprint> = self.log.authors.keys().copied().collect();
         for author in authors {
-            self.log.remove_unproven_ends(&author, self.members, &mut self.change);
+            self.log.remove_unproven_ends(&author, &mut self.change);
         }
         (self.log, LogChange { void: self.change.void, ..LogChange::default() })
     }

@@ -17,7 +17,7 @@ impl RoomLog {
         let authors: Vec<Fingerprint> = self.authors.keys().copied().collect();
         for author in authors {
             self.apply_membership_to(&author, members, &mut change);
-            self.remove_unproven_ends(&author, members, &mut change);
+            self.remove_unproven_ends(&author, &mut change);
         }
         change
     }
@@ -158,13 +158,12 @@ impl RoomLog {
         }
     }
 
-    /// Removes ends of branches that are neither signed nor a cut. They lost the message that proved them, so they could
-    /// not be passed on, and members would differ for good. Whoever can prove them sends them again.
-    pub(super) fn remove_unproven_ends(&mut self, author: &Fingerprint, members: &Membership, change: &mut LogChange) {
+    /// Removes ends of branches without a signature. They lost the message that proved them, so they could not be passed
+    /// on, and members would differ for good. Whoever can prove them sends them again: a moderator's node has the
+    /// signature of a cut that it sets.
+    pub(super) fn remove_unproven_ends(&mut self, author: &Fingerprint, change: &mut LogChange) {
         while let Some(log) = self.authors.get(author) {
-            let is_unproven = |hash: &MessageHash| {
-                !members.is_cut(author, hash) && self.index.get(hash).is_some_and(|info| info.signature.is_none())
-            };
+            let is_unproven = |hash: &MessageHash| self.index.get(hash).is_some_and(|info| info.signature.is_none());
             let Some(end) = self.ends(log).into_iter().rfind(is_unproven) else { break };
             let Some(number) = self.index.get(&end).map(|info| info.number) else { break };
             self.remove_subtree(author, number, &end, change);

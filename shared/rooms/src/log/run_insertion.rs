@@ -54,7 +54,7 @@ impl RoomLog {
             }
         }
         if change.refusal.is_some() || !change.void.is_empty() {
-            self.remove_unproven_ends(&author, members, &mut change);
+            self.remove_unproven_ends(&author, &mut change);
         }
         self.forget_void_and_stored(&mut change);
         change

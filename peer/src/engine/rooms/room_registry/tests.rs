@@ -4,6 +4,7 @@ use tempfile::TempDir;
 use tokio::sync::broadcast;
 
 use super::*;
+use crate::engine::now_ms;
 use crate::engine::rooms::tests::{ROOM, Records, local_user};
 use crate::profile::{ConversationName, ForgetQuery};
 
@@ -188,6 +189,7 @@ fn who_went_is_a_stranger_and_nothing_of_it_counts_beyond_the_cut() {
     let (mut records, [mut alice, mut bob, mut carol]) = room_of(["alice", "bob", "carol"]);
     carol.registry.write(ROOM, "before").unwrap();
     alice.pull(&mut carol);
+    bob.pull(&mut carol);
     let late = carol.registry.write(ROOM, "after").unwrap();
     bob.pull(&mut carol);
     let cut = alice.registry.cut(ROOM, &carol.key());
