@@ -161,22 +161,32 @@ impl RoomLog {
                 None => starts.push_back(hash),
             }
         }
-        let mut runs = Vec::new();
+        let (mut runs, mut reply_bytes) = (Vec::new(), 0);
         while let Some(start) = starts.pop_front() {
             if runs.len() >= MAX_RUNS {
                 break;
             }
             let mut chain = vec![start];
-            let mut bytes = self.index.get(&start).map_or(0, |info| info.bytes);
+            let size = |hash: &MessageHash| self.index.get(hash).map_or(0, |info| info.bytes);
+            let (mut bytes, mut following) = (size(&start), None);
             while let Some((next, others)) = chain.last().and_then(|last| children.get(last)?.split_first()) {
                 starts.extend(others);
-                bytes += self.index.get(next).map_or(0, |info| info.bytes);
-                if chain.len() >= MAX_RUN_MESSAGES || bytes > MAX_RUN_BYTES as u64 {
+                if chain.len() >= MAX_RUN_MESSAGES || bytes + size(next) > MAX_RUN_BYTES as u64 {
+                    following = Some(*next);
                     break;
                 }
+                bytes += size(next);
                 chain.push(*next);
             }
-            runs.extend(self.proven_run(log, &chain, &signed_bytes));
+            reply_bytes += bytes;
+            if !runs.is_empty() && reply_bytes > MAX_RUN_BYTES as u64 {
+                break;
+            }
+            let Some(run) = self.proven_run(log, &chain, &signed_bytes) else { continue };
+            // A long chain goes on in the next run: each reply costs the asker a wait for the network, and for its disk.
+            let unproven = chain.get(run.messages().len()).copied();
+            starts.extend(if unproven.is_some() && log.is_forked() { None } else { unproven.or(following) });
+            runs.push(run);
         }
         runs
     }
@@ -200,7 +210,7 @@ impl RoomLog {
         path
     }
 
-    /// Returns the messages that the asker lacks, by ascending number: for a chain only as many as fit into a run.
+    /// Returns the messages that the asker lacks, by ascending number: for a chain only as many as fit into a reply.
     fn wanted(&self, log: &AuthorLog, request: &RunRequest, since: u64) -> Vec<MessageHash> {
         let locator = request.locator.iter().take(MAX_LOCATOR);
         let is_wanted = |hash: &&MessageHash| self.index.get(hash).is_some_and(|info| info.epoch >= since);
@@ -211,7 +221,12 @@ impl RoomLog {
             });
             let from = common.max().unwrap_or(0).max(request.above);
             let rest = log.levels.range((Bound::Excluded(from), Bound::Unbounded));
-            return rest.flat_map(|(_, contents)| contents).filter(is_wanted).take(MAX_RUN_MESSAGES).copied().collect();
+            return rest
+                .flat_map(|(_, contents)| contents)
+                .filter(is_wanted)
+                .take(MAX_RUNS * MAX_RUN_MESSAGES)
+                .copied()
+                .collect();
         }
         let mut known = HashSet::new();
         for hash in locator {

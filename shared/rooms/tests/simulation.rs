@@ -400,7 +400,7 @@ fn room_of(count: u16) -> (Tracker, Vec<Node>) {
 #[test]
 fn a_backlog_costs_one_check_a_run_and_comes_in_order() {
     let (_, mut nodes) = room_of(2);
-    for number in 0..600 {
+    for number in 0..1500 {
         nodes[0].write(&number.to_string());
     }
     pull_between(&mut nodes, 1, 0, 1000);
@@ -409,9 +409,24 @@ fn a_backlog_costs_one_check_a_run_and_comes_in_order() {
     let mut third = Node::new(1, 0);
     third.learn(&nodes[0].state.members.clone());
     third.pull(&nodes[1], 1);
-    assert_eq!(third.order().len(), 256);
+    assert_eq!(third.order().len(), MAX_RUNS * MAX_RUN_MESSAGES);
     third.pull(&nodes[1], 1000);
     assert_eq!(third.order(), nodes[0].order());
+}
+
+#[test]
+fn a_reply_with_long_messages_stays_within_its_bounds() {
+    let (_, mut nodes) = room_of(2);
+    for _ in 0..60 {
+        nodes[0].write(&"x".repeat(15_000));
+    }
+    let request = nodes[1].state.log.request(nodes[0].id(), &nodes[1].state.members);
+    let bytes = |hash: &MessageHash| nodes[0].state.bytes.get(hash).cloned();
+    let runs = nodes[0].state.log.runs(&request, 0, bytes).runs;
+    let size: usize = runs.iter().flat_map(MessageRun::messages).map(|message| message.signed().len()).sum();
+    assert!((200_000..=MAX_RUN_BYTES).contains(&size), "{size}");
+    pull_between(&mut nodes, 1, 0, 1000);
+    assert_eq!(nodes[1].order(), nodes[0].order());
 }
 
 #[test]
