@@ -37,6 +37,8 @@ mod session;
 mod source_dialer;
 mod source_finder;
 mod source_listing;
+#[doc(hidden)]
+pub mod transfer_bench;
 mod writer;
 
 use std::time::Duration;

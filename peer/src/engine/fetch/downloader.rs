@@ -356,7 +356,11 @@ impl StreamDownloader<'_> {
 }
 
 /// Returns the groups that a manifest's header claims to be zeros; `None` if it describes another file.
-fn manifest_header<'a>(answer: &'a PeerReply, of: &ContentHash, layout: &GroupLayout) -> Option<&'a [(u32, u32)]> {
+pub(super) fn manifest_header<'a>(
+    answer: &'a PeerReply,
+    of: &ContentHash,
+    layout: &GroupLayout,
+) -> Option<&'a [(u32, u32)]> {
     let PeerReply::Manifest { hash, size, group_size, groups, zeros } = answer else { return None };
     let fits =
         hash == of && (*size, *group_size, *groups) == (layout.size(), layout.group_bytes(), layout.group_count());

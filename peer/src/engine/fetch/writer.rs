@@ -29,6 +29,7 @@ use shared::peer::FileStat;
 use shared::{GroupLayout, UserName, ZeroRuns};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+pub(super) use self::group_verifier::is_group_valid;
 pub(super) use self::stream_sink::StreamSink;
 use super::destination::FileTarget;
 use super::link_traffic::ChatPriority;

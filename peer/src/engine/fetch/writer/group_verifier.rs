@@ -173,7 +173,12 @@ impl GroupVerifier<'_> {
 }
 
 /// True if these bytes match the manifest or, for a file of one group, its content hash.
-fn is_group_valid(job: &FileJob, manifest: Option<&Manifest>, group: u32, bytes: &[u8]) -> bool {
+pub(in crate::engine::fetch) fn is_group_valid(
+    job: &FileJob,
+    manifest: Option<&Manifest>,
+    group: u32,
+    bytes: &[u8],
+) -> bool {
     let layout = &job.layout;
     let whole: &ChainingValue = job.stat.hash.as_bytes();
     let expected =
