@@ -226,6 +226,14 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_argument_is_quoted_without_control_characters() {
+        for args in [["peer", "\u{1b}[2J"].as_slice(), &["peer", "chat", "bob", "--\u{1b}[2J"]] {
+            let said = CliArgs::read(args, false).unwrap_err().render().ansi().to_string();
+            assert!(said.contains("␛[2J") && !said.contains("\u{1b}[2J"), "{said:?}");
+        }
+    }
+
+    #[test]
     fn wrong_words_are_usage_errors() {
         for args in [
             &["peer"] as &[&str],

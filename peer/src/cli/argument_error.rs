@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use arguments::safe_error;
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
 use serde_json::json;
-use shared::safe_text::safe_line;
 
 use super::exit_code::report_error;
 use crate::engine::ErrorKind;
@@ -34,19 +34,10 @@ pub(super) const FOREIGN_COMMANDS: [(&str, &str); 18] = [
     ("kick", "peer room kick ROOM USER"),
 ];
 
-/// Adds facts that clap leaves out: the argument that isn't text, or this program's name for a foreign command.
-pub(super) fn explain_error(mut command: clap::Command, mut error: clap::Error, args: &[OsString]) -> clap::Error {
+/// Makes the error safe to print and adds what clap leaves out, such as this program's name for a foreign command.
+pub(super) fn explain_error(mut command: clap::Command, error: clap::Error, args: &[OsString]) -> clap::Error {
+    let mut error = safe_error(&mut command, error, args);
     match error.kind() {
-        ClapErrorKind::InvalidUtf8 => {
-            let is_wrong = |(_, arg): &(usize, &OsString)| arg.to_str().is_none();
-            let Some((number, arg)) = args.iter().enumerate().find(is_wrong) else { return error };
-            // Escaped: the bytes may be anything, control codes of the terminal included.
-            let shown = arg.as_encoded_bytes().escape_ascii();
-            let why = format!(
-                "argument {number}, \"{shown}\", is not UTF-8 text: a path may be anything, the rest is text\n"
-            );
-            command.error(ClapErrorKind::InvalidUtf8, why)
-        }
         ClapErrorKind::InvalidSubcommand => {
             let Some(ContextValue::String(tried)) = error.get(ContextKind::InvalidSubcommand) else { return error };
             let Some((_, ours)) = FOREIGN_COMMANDS.iter().find(|(theirs, _)| theirs == tried) else { return error };
@@ -61,20 +52,8 @@ pub(super) fn explain_error(mut command: clap::Command, mut error: clap::Error, 
             }
             error
         }
-        _ => escape_arguments(error),
+        _ => error,
     }
-}
-
-/// Escapes the arguments that an error quotes: they may hold anything, such as marks that turn the text around.
-fn escape_arguments(mut error: clap::Error) -> clap::Error {
-    let quoted = error.context().filter_map(|(kind, value)| match value {
-        ContextValue::String(text) => Some((kind, safe_line(text).into_owned())),
-        _ => None,
-    });
-    for (kind, text) in quoted.collect::<Vec<_>>() {
-        error.insert(kind, ContextValue::String(text));
-    }
-    error
 }
 
 /// Prints help, the version, or the error in the arguments.

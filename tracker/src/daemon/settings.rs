@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use arguments::safe_error;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
@@ -43,6 +44,15 @@ impl TrackerSettings {
     /// Combines all sources. `command_line` begins with the program's name. Fails with [`SettingsError`] when an option
     /// or the file is wrong.
     pub fn resolve(command_line: &[OsString]) -> Result<Self, SettingsError> {
+        Self::combine(command_line).map_err(|error| match error {
+            SettingsError::Usage(why) => {
+                SettingsError::Usage(safe_error(&mut TrackerArgs::command(), why, command_line))
+            }
+            other => other,
+        })
+    }
+
+    fn combine(command_line: &[OsString]) -> Result<Self, SettingsError> {
         let mut command = TrackerArgs::command();
         let given = command.try_get_matches_from_mut(command_line)?;
         // Parsed twice: the first pass finds the file, the second validates its values with all others.
@@ -249,5 +259,17 @@ mod tests {
         let missing = TrackerSettings::resolve(&words(&["--config", "/nowhere/at/all"]));
         assert!(matches!(missing, Err(SettingsError::Unreadable { .. })));
         assert!(matches!(TrackerSettings::resolve(&words(&["--listn"])), Err(SettingsError::Usage(_))));
+    }
+    #[test]
+    fn a_wrong_argument_is_quoted_without_control_characters() {
+        for arg in ["--\u{1b}[2J", "\u{1b}]0;x\u{7}"] {
+            match TrackerSettings::resolve(&words(&[arg])) {
+                Err(SettingsError::Usage(why)) => {
+                    let said = why.to_string();
+                    assert!(said.contains('␛') && !said.contains(['\u{1b}', '\u{7}']), "{said:?}");
+                }
+                other => panic!("{arg:?}: {other:?}"),
+            }
+        }
     }
 }
