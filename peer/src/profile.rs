@@ -11,6 +11,7 @@ mod audience;
 mod conversation_name;
 mod conversations;
 mod database_file;
+mod database_opening;
 mod folder_trust;
 mod history;
 mod history_removal;
@@ -106,8 +107,8 @@ pub enum Access {
 impl Access {
     fn connect(self, path: &Path) -> Result<Connection, ProfileError> {
         match self {
-            Self::Use => schema::open(path),
-            Self::Look => schema::open_to_look(path),
+            Self::Use => database_opening::open(path),
+            Self::Look => database_opening::open_to_look(path),
         }
     }
 }

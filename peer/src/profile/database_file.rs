@@ -105,7 +105,7 @@ mod tests {
         drop(fs::File::create(&path).unwrap());
         std::thread::scope(|scope| {
             let opened = scope.spawn(|| Profile::open(home.path()).map(drop));
-            super::super::schema::open(&path).unwrap();
+            super::super::database_opening::open(&path).unwrap();
             opened.join().unwrap().unwrap();
         });
     }
