@@ -72,7 +72,7 @@
 //!
 //! To a peer that lists [`ZEROS_CAPABILITY`] in its `hello` or `welcome`, `manifest` tells which groups consist of
 //! zeros, as half-open sorted ranges ([`crate::ZeroRuns`]), and `stat` and `file_list` tell how many bytes they have.
-//! The receiver verifies the claim against the manifest ([`GroupLayout::zero_chaining_value`]) and needs neither to
+//! The receiver verifies the claim against the manifest ([`crate::GroupLayout::zero_chaining_value`]) and needs neither to
 //! `get` nor to store these groups. A claimed group without the chaining value of zeros counts as any other false data.
 //!
 //! To a peer that lists [`OWNER_ONLY_CAPABILITY`], `stat` and `file_list` tell by `owner_only` that on the sharing
@@ -109,16 +109,21 @@
 //! is enough. To a peer that lists the capability, `stat` and `file_list` tell by `restricted` that a file is not for
 //! everybody: the receiver asks the tracker for no other source of it.
 
+mod chat_frames;
+mod error_code;
+mod file_description;
 pub mod room_frames;
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::{ContentHash, GroupLayout};
-use crate::hex::hex_text;
+use crate::content::ContentHash;
 use crate::names::{FileName, UserName};
 use crate::room::RoomId;
 use crate::untrusted_text::UntrustedText;
 
+pub use chat_frames::{ChatFrame, ChatMessage, ChatReply, FileOffer, MessageId};
+pub use error_code::PeerErrorCode;
+pub use file_description::{FileStat, FolderTime, ListEntry};
 pub use room_frames::{
     MAX_ROOM_LOCATOR, MAX_ROOM_RECORD_BYTES, MAX_ROOM_RECORDS, MAX_ROOM_RUN_BYTES, MAX_ROOM_RUNS,
     MAX_ROOM_SINGLE_RUN_BYTES, MAX_ROOM_VECTOR_PAGE, ROOMS_CAPABILITY, RoomStreamReply, RoomStreamRequest, RoomSummary,
@@ -314,91 +319,6 @@ pub struct Hello {
     pub capabilities: Vec<String>,
 }
 
-/// An entry of a list from a peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum ListEntry<T> {
-    // serde tries the variants of an untagged enum in order, so this one must come first.
-    /// An entry of the expected form.
-    Valid(T),
-    /// Any other JSON value.
-    Invalid(serde_json::Value),
-}
-
-/// A shared file, as its owner describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileStat {
-    /// The name under which it is shared.
-    pub name: FileName,
-    /// Size in bytes.
-    pub size: u64,
-    /// BLAKE3 of the content.
-    pub hash: ContentHash,
-    /// Size of a group in bytes, a power of two.
-    pub group_size: u64,
-    /// Last modification, in seconds since 1970.
-    #[serde(default)]
-    pub mtime: i64,
-    /// Nanoseconds of the last modification beyond `mtime`, 0 to 999,999,999.
-    #[serde(default, skip_serializing_if = "is_nothing")]
-    pub mtime_ns: u32,
-    /// True if its owner may execute it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub executable: bool,
-    /// True if only its owner may read it on the sharing machine.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub owner_only: bool,
-    /// True if it is not shared with everybody.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub restricted: bool,
-    /// True if the sharing peer is still fetching it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub partial: bool,
-    /// True if it changed since it was hashed; only in lists.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub stale: bool,
-    /// Number of its bytes in groups of zeros, as its manifest tells.
-    #[serde(default, skip_serializing_if = "is_no_bytes")]
-    pub zero_bytes: u64,
-}
-
-/// A shared folder, as its owner describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FolderTime {
-    /// The name under which it is shared.
-    pub name: FileName,
-    /// Last modification, in seconds since 1970.
-    pub mtime: i64,
-    /// Nanoseconds of the last modification beyond `mtime`, 0 to 999,999,999.
-    #[serde(default, skip_serializing_if = "is_nothing")]
-    pub mtime_ns: u32,
-}
-
-impl FileStat {
-    /// Describes a complete file by its content alone: without a time, not executable, readable by all.
-    pub const fn new(name: FileName, hash: ContentHash, layout: &GroupLayout) -> Self {
-        Self {
-            name,
-            size: layout.size(),
-            hash,
-            group_size: layout.group_bytes(),
-            mtime: 0,
-            mtime_ns: 0,
-            executable: false,
-            owner_only: false,
-            restricted: false,
-            partial: false,
-            stale: false,
-            zero_bytes: 0,
-        }
-    }
-
-    /// Returns the number of bytes to transfer and store if the description is right.
-    pub const fn data_bytes(&self) -> u64 {
-        self.size.saturating_sub(self.zero_bytes)
-    }
-}
-
 impl PeerReply {
     /// Removes the fields that are sent only to peers with [`OWNER_ONLY_CAPABILITY`].
     #[must_use]
@@ -436,201 +356,6 @@ impl PeerReply {
             ListEntry::Invalid(_) => None,
         });
         one.into_iter().chain(listed)
-    }
-}
-
-impl<T> ListEntry<T> {
-    /// Returns the entry.
-    ///
-    /// # Errors
-    /// Returns the name that an invalid entry has, or an empty text.
-    pub fn into_result(self) -> Result<T, UntrustedText> {
-        match self {
-            Self::Valid(entry) => Ok(entry),
-            // Entries of folder lists are bare names, all others objects with a `name`.
-            Self::Invalid(serde_json::Value::String(name)) => Err(name.into()),
-            Self::Invalid(entry) => Err(entry["name"].as_str().unwrap_or_default().into()),
-        }
-    }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
-const fn is_nothing(ns: &u32) -> bool {
-    *ns == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
-const fn is_no_bytes(bytes: &u64) -> bool {
-    *bytes == 0
-}
-
-/// A frame from the opener of a chat stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "t", rename_all = "snake_case")]
-pub enum ChatFrame {
-    /// A message to be stored and acked.
-    Message(ChatMessage),
-    /// The sender's user is typing.
-    Typing {},
-    /// A frame newer than this version.
-    #[serde(other)]
-    Unknown,
-}
-
-/// A frame to the opener of a chat stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "t", rename_all = "snake_case")]
-pub enum ChatReply {
-    /// The message is stored.
-    Ack {
-        /// The stored message.
-        id: MessageId,
-    },
-    /// The message is not stored. [`PeerErrorCode::is_temporary`] tells whether to send it again.
-    Refused {
-        /// The refused message.
-        id: MessageId,
-        /// The reason, for programs.
-        code: PeerErrorCode,
-        /// The reason, for people.
-        message: UntrustedText,
-    },
-    /// A frame newer than this version.
-    #[serde(other)]
-    Unknown,
-}
-
-/// A chat message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChatMessage {
-    /// Chosen by the author and unique among the author's messages.
-    pub id: MessageId,
-    /// Time of writing by the author's clock, in milliseconds since 1970.
-    pub ts: i64,
-    /// The text, at most [`crate::limits::MAX_CHAT_TEXT_BYTES`].
-    pub text: UntrustedText,
-    /// A file that the receiver may get.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub offer: Option<FileOffer>,
-}
-
-/// A file that its owner offers to one user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileOffer {
-    /// The name under which it is offered.
-    pub name: FileName,
-    /// Size in bytes.
-    pub size: u64,
-    /// BLAKE3 of the content.
-    pub hash: ContentHash,
-}
-
-/// The id of a message: 16 random bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MessageId([u8; 16]);
-
-hex_text!(MessageId, 16);
-
-/// The codes of the protocol between peers: in `error` frames, stream resets and connection closes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "u64", into = "u64")]
-pub enum PeerErrorCode {
-    /// The sender finished without an error.
-    Done,
-    /// The other side broke the protocol.
-    Protocol,
-    /// The dialer is not known or not allowed.
-    Unauthorised,
-    /// No such file.
-    NotFound,
-    /// The file changed since it was shared.
-    Stale,
-    /// Too many requests or links at once; a later try may succeed.
-    Busy,
-    /// The requester no longer wants it.
-    Cancelled,
-    /// A fault on the sending side.
-    Internal,
-    /// A limit was passed.
-    Limit,
-    /// The sender is shutting down.
-    ShuttingDown,
-    /// Another link of the same peer replaced this one, or the key is no longer the user's.
-    Replaced,
-    /// A code newer than this version.
-    Other(u64),
-}
-
-// A code's index is its number on the wire, so new codes go to the end.
-const KNOWN_CODES: [PeerErrorCode; 11] = [
-    PeerErrorCode::Done,
-    PeerErrorCode::Protocol,
-    PeerErrorCode::Unauthorised,
-    PeerErrorCode::NotFound,
-    PeerErrorCode::Stale,
-    PeerErrorCode::Busy,
-    PeerErrorCode::Cancelled,
-    PeerErrorCode::Internal,
-    PeerErrorCode::Limit,
-    PeerErrorCode::ShuttingDown,
-    PeerErrorCode::Replaced,
-];
-
-impl From<u64> for PeerErrorCode {
-    fn from(value: u64) -> Self {
-        usize::try_from(value).ok().and_then(|index| KNOWN_CODES.get(index).copied()).unwrap_or(Self::Other(value))
-    }
-}
-
-impl From<PeerErrorCode> for u64 {
-    fn from(code: PeerErrorCode) -> Self {
-        match code {
-            PeerErrorCode::Done => 0,
-            PeerErrorCode::Protocol => 1,
-            PeerErrorCode::Unauthorised => 2,
-            PeerErrorCode::NotFound => 3,
-            PeerErrorCode::Stale => 4,
-            PeerErrorCode::Busy => 5,
-            PeerErrorCode::Cancelled => 6,
-            PeerErrorCode::Internal => 7,
-            PeerErrorCode::Limit => 8,
-            PeerErrorCode::ShuttingDown => 9,
-            PeerErrorCode::Replaced => 10,
-            PeerErrorCode::Other(value) => value,
-        }
-    }
-}
-
-impl PeerErrorCode {
-    /// Returns true if a message that was refused with this code may be sent again later.
-    pub const fn is_temporary(self) -> bool {
-        matches!(self, Self::Busy | Self::Internal | Self::ShuttingDown)
-    }
-}
-
-impl From<PeerErrorCode> for u32 {
-    fn from(code: PeerErrorCode) -> Self {
-        // Only codes received from newer peers exceed u32, and they aren't sent back.
-        Self::try_from(u64::from(code)).unwrap_or(Self::MAX)
-    }
-}
-
-impl std::fmt::Display for PeerErrorCode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Done => "done",
-            Self::Protocol => "protocol",
-            Self::Unauthorised => "unauthorised",
-            Self::NotFound => "not_found",
-            Self::Stale => "stale",
-            Self::Busy => "busy",
-            Self::Cancelled => "cancelled",
-            Self::Internal => "internal",
-            Self::Limit => "limit",
-            Self::ShuttingDown => "shutting_down",
-            Self::Replaced => "replaced",
-            Self::Other(value) => return write!(f, "code {value}"),
-        })
     }
 }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::content::GroupLayout;
 use crate::frame;
 
 fn golden<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, text: &str) {
