@@ -1,8 +1,9 @@
 //! The one way to a profile's node: [`NodeApi`].
 //!
-//! A command, view or page gets a [`NodeHandle`] from [`NodeHandle::open`] and never asks whether a node runs. There are
-//! two implementations: [`NodeApi::Embedded`] calls functions of this process, [`NodeApi::Attached`] asks the running
-//! node of another process over its local socket ([`super::control`]). Both report the same errors in the same order.
+//! A command, view or page gets a [`super::NodeHandle`] from [`super::NodeHandle::open`] and never asks whether a node
+//! runs. There are two implementations: [`NodeApi::Embedded`] calls functions of this process, [`NodeApi::Attached`] asks
+//! the running node of another process over its local socket ([`super::control`]). Both report the same errors in the
+//! same order.
 //!
 //! | method | arguments | result | need |
 //! |---|---|---|---|
@@ -26,9 +27,10 @@
 //! | `change_password` | both passwords | nothing | links |
 //! | `watch` | with? | the events from now on; `with` names the conversation that is open in a view | online |
 //!
-//! Four more concern only a node that runs, and do nothing where there is none: [`running_status`], [`stop_running`],
-//! [`announce_shares`] and [`announce_removal`]. The need "links" is met without presence at the tracker: such a node takes no lock and no port,
-//! dials for what is asked of it, and any number of them work beside each other.
+//! Four more concern only a node that runs, and do nothing where there is none: [`super::running_status`],
+//! [`super::stop_running`], [`super::announce_shares`] and [`super::announce_removal`]. The need "links" is met without
+//! presence at the tracker: such a node takes no lock and no port, dials for what is asked of it, and any number of them
+//! work beside each other.
 //!
 //! A message that was stored stays stored if the caller drops the future; every other act ends with its future.
 //!
@@ -37,38 +39,20 @@
 //! | events that a slow watcher has not received | 4,096 | it misses some, and is told how many |
 //! | requests to another process that are not written yet | 16 MiB | an error |
 
-use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use shared::peer::{ChatMessage, MessageId};
 use shared::tracker::room_request::RoomCut;
 use shared::{FileName, RoomName, UserName};
 
 use super::control::{ControlAction, NodeClient};
-use super::embedded_node::{EmbeddedNode, TransientNode};
-use super::{FlushReport, NodeCore, NodeEvents, NodeLifetime, NodeStatus, UserSummary};
+use super::{FlushReport, NodeCore, NodeEvents, UserSummary};
+use crate::engine::Error;
 use crate::engine::chat::DeliveryReport;
 use crate::engine::node_event::FileTransfer;
 use crate::engine::room_values::{RoomOverview, RoomReceipt};
 use crate::engine::tracker_account::PasswordChange;
-use crate::engine::{Error, LocalUser};
-use crate::profile::{ConversationName, HistoryQuery, Profile, ProfileError, StoredMessage};
-
-/// Attempts while another node is starting or ending: 100 at 50 ms are 5 s.
-const MAX_ATTEMPTS: u32 = 100;
-const RETRY_INTERVAL: Duration = Duration::from_millis(50);
-
-/// The part of a node that a caller can't do without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeNeed {
-    /// The profile's database. A node whose process is stopped is passed over.
-    Store,
-    /// Links to other users: those of the running node, or links that this process dials when it is asked to.
-    Links,
-    /// Presence at the tracker: if no node runs, this process runs one of this lifetime.
-    Online(NodeLifetime),
-}
+use crate::profile::{ConversationName, HistoryQuery, StoredMessage};
 
 /// The acts of a node. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -77,116 +61,6 @@ pub enum NodeApi {
     Embedded(Arc<NodeCore>),
     /// Those of the running node of another process.
     Attached(NodeClient),
-}
-
-/// The acts of a node, and the node itself if this process runs it.
-#[derive(Debug)]
-pub struct NodeHandle {
-    api: NodeApi,
-    own: OwnNode,
-}
-
-/// The node that this process runs.
-#[derive(Debug)]
-enum OwnNode {
-    None,
-    Transient(TransientNode),
-    Online(EmbeddedNode),
-}
-
-impl NodeHandle {
-    /// Attaches to the running node, or makes one in this process that meets the need.
-    ///
-    /// # Errors
-    /// The reason why a running node can't be reached, or why none can be started.
-    pub async fn open(me: &LocalUser, need: NodeNeed) -> Result<Self, Error> {
-        for _ in 0..MAX_ATTEMPTS {
-            match NodeClient::connect(&me.profile).await {
-                Ok(Some(running)) => return Ok(Self { api: NodeApi::Attached(running), own: OwnNode::None }),
-                Ok(None) => {}
-                Err(Error::Profile(ProfileError::NodeStopped { .. })) if need == NodeNeed::Store => {
-                    return Ok(Self::transient(me));
-                }
-                Err(error) => return Err(error),
-            }
-            let NodeNeed::Online(lifetime) = need else { return Ok(Self::transient(me)) };
-            match EmbeddedNode::start(me, lifetime).await {
-                Ok((own, core)) => {
-                    return Ok(Self { api: NodeApi::Embedded(Arc::new(core)), own: OwnNode::Online(own) });
-                }
-                // Another process holds the profile's lock, but has not opened its socket yet, or has closed it already.
-                Err(Error::Profile(ProfileError::NodeRuns { .. })) => tokio::time::sleep(RETRY_INTERVAL).await,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(ProfileError::NodeRuns { pid: me.profile.node_holder().pid }.into())
-    }
-
-    /// Performs one act on a node, and ends the node in order if this process runs it.
-    ///
-    /// # Errors
-    /// As [`Self::open`], else the error of the act.
-    pub async fn perform_act<T>(
-        me: &LocalUser,
-        need: NodeNeed,
-        act: impl AsyncFnOnce(&NodeApi) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let node = Self::open(me, need).await?;
-        let outcome = act(&node).await;
-        // In order, so that the other side learns at once that the link is over.
-        node.close().await.and(outcome)
-    }
-
-    /// Attaches to the running node; `None` if there is none.
-    ///
-    /// # Errors
-    /// The reason why a running node can't be reached.
-    pub async fn attach(profile: &Profile) -> Result<Option<Self>, Error> {
-        let running = NodeClient::connect(profile).await?;
-        Ok(running.map(|running| Self { api: NodeApi::Attached(running), own: OwnNode::None }))
-    }
-
-    /// Returns a node without presence in this process, whether or not another one runs.
-    pub fn transient(me: &LocalUser) -> Self {
-        let (own, core) = TransientNode::start(me);
-        Self { api: NodeApi::Embedded(Arc::new(core)), own: OwnNode::Transient(own) }
-    }
-
-    /// True if this process runs the node, which ends with the handle.
-    pub const fn owns_node(&self) -> bool {
-        !matches!(self.own, OwnNode::None)
-    }
-
-    /// Returns the error to show while the process of the node is stopped (`SIGSTOP`), unless that is this process.
-    pub fn stopped_error(&self) -> Option<Error> {
-        match &self.api {
-            NodeApi::Attached(node) => node.process().is_stopped().then(|| node.process().stopped_error()),
-            NodeApi::Embedded(_) => None,
-        }
-    }
-
-    /// Ends the node in order if this process runs it.
-    ///
-    /// # Errors
-    /// The error that ended the node.
-    pub async fn close(self) -> Result<(), Error> {
-        match self.own {
-            OwnNode::Online(own) => own.end().await,
-            OwnNode::Transient(own) => {
-                own.end().await;
-                Ok(())
-            }
-            OwnNode::None => Ok(()),
-        }
-    }
-}
-
-impl Deref for NodeHandle {
-    type Target = NodeApi;
-
-    fn deref(&self) -> &NodeApi {
-        &self.api
-    }
 }
 
 impl NodeApi {
@@ -419,50 +293,4 @@ impl NodeApi {
 
 fn offer_action(to: &UserName, name: &FileName, wait: bool) -> ControlAction {
     ControlAction::Offer { to: to.clone(), name: name.clone(), wait }
-}
-
-/// Returns the state of the running node; `None` if there is none.
-///
-/// # Errors
-/// The reason why a running node can't be reached.
-pub async fn running_status(profile: &Profile) -> Result<Option<NodeStatus>, Error> {
-    match NodeClient::connect(profile).await? {
-        Some(node) => node.status().await.map(Some),
-        None => Ok(None),
-    }
-}
-
-/// Stops the running node, if there is one, and waits until it has left the tracker.
-///
-/// # Errors
-/// The reason why a running node can't be reached, or doesn't end.
-pub async fn stop_running(profile: &Profile) -> Result<(), Error> {
-    if let Some(node) = NodeClient::connect(profile).await? {
-        node.stop().await?;
-        // The next command must be able to start another one.
-        profile.wait_for_node_exit().await?;
-    }
-    Ok(())
-}
-
-/// Has the running node, if there is one, announce the profile's shares to the tracker.
-///
-/// # Errors
-/// The reason why a running node can't be reached.
-pub async fn announce_shares(profile: &Profile) -> Result<(), Error> {
-    match NodeClient::connect(profile).await? {
-        Some(node) => node.perform(ControlAction::SharesChanged).await,
-        None => Ok(()),
-    }
-}
-
-/// Has the running node, if there is one, pass the messages that were removed from the history on no more.
-///
-/// # Errors
-/// The reason why a running node can't be reached, or doesn't know how.
-pub async fn announce_removal(profile: &Profile) -> Result<(), Error> {
-    match NodeClient::connect(profile).await? {
-        Some(node) => node.perform(ControlAction::HistoryRemoved).await,
-        None => Ok(()),
-    }
 }

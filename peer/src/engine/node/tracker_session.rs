@@ -19,16 +19,15 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rooms::VerifyingKey;
-use shared::UserName;
-use shared::limits::{HEARTBEAT_INTERVAL, MAX_USERS_PER_REPLY};
+use shared::limits::HEARTBEAT_INTERVAL;
 use shared::tracker::{
-    AnnouncedPresence, EmptyReply, InstanceId, ListPeersRequest, LoginReply, SpeakerProof, SubscribeReply,
-    TrackerErrorCode, TrackerEventKind, TrackerRequest, UserLocation,
+    AnnouncedPresence, EmptyReply, InstanceId, LoginReply, SpeakerProof, SubscribeReply, TrackerErrorCode,
+    TrackerEventKind, TrackerRequest,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
@@ -39,22 +38,23 @@ use super::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
 use super::share_registration::RegistrationRetry;
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::rooms::Rooms;
-use crate::engine::{Error, ErrorKind, LocalUser, now_ms, tracker_search};
+use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::net::TrackerError;
-use crate::net::addresses::{outbound_interfaces, reachable_addresses};
+use crate::net::addresses::reachable_addresses;
 use crate::net::tracker::TrackerConnection;
-use crate::sys::{self, NetworkChange, NetworkMonitor};
-use crate::util::Backoff;
+use crate::sys::{self, NetworkMonitor};
 
+mod event_handling;
 mod presence;
+mod reconnection;
 mod tracker_handle;
 
 pub(super) use presence::PresenceState;
 use presence::{PresenceClaim, PresenceDisplacement, RegistrationOutcome};
+use reconnection::cancel_on_network_change;
 use tracker_handle::TrackerQuery;
 pub(super) use tracker_handle::{QueryOrigin, TrackerHandle};
 
-const RECONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 /// Deadline for the tracker's reply after a network change: a dead path drops packets silently.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Deadline for the reply to a heartbeat.
@@ -128,13 +128,6 @@ enum SessionStep {
     GoOnline,
     RenewPresence,
     HandleEvent(TrackerEventKind),
-}
-
-/// The end of a pause before the next attempt to connect.
-enum ReconnectPauseEnd {
-    Elapsed,
-    NetworkChanged,
-    Leaving,
 }
 
 impl TrackerSession {
@@ -376,150 +369,6 @@ impl TrackerSession {
             self.displaced.is_none() && reachable_addresses(&self.presence(here).addresses, &local) != self.announced;
         if is_told_otherwise { self.restore_presence(link, PresenceClaim::Yield).await } else { Ok(()) }
     }
-
-    async fn handle_event(&mut self, kind: TrackerEventKind, link: &mut TrackerConnection) -> Result<(), SessionEnd> {
-        match kind {
-            TrackerEventKind::Online(location) | TrackerEventKind::Moved(location) if location.user == self.me.user => {
-                match self.displaced.as_mut() {
-                    Some(displaced) => displaced.absent_since = None,
-                    // Possibly another node with this key: the heartbeat shows it.
-                    None => return self.renew_presence(link, HEARTBEAT_TIMEOUT).await,
-                }
-            }
-            TrackerEventKind::KeyChanged { user, fingerprint } if user == self.me.user => {
-                if fingerprint != Some(self.me.identity.fingerprint()) {
-                    return Err(SessionEnd::Fatal(self.key_change_error(fingerprint.is_some())));
-                }
-            }
-            TrackerEventKind::Online(location) => {
-                self.follow_move(&location);
-                self.emit_presence(location.user, true);
-            }
-            TrackerEventKind::Moved(location) => self.follow_move(&location),
-            TrackerEventKind::Offline { user } => self.emit_presence(user, false),
-            TrackerEventKind::KeyChanged { user, .. } => self.invalidate_keys(RevalidationTrigger::UserKey(user)),
-            // The tracker dropped events. Users who came online are reported now; those who left are noticed
-            // when dialed.
-            TrackerEventKind::Resync {} => {
-                self.rooms.request_all_records();
-                self.invalidate_keys(RevalidationTrigger::AllKeys);
-                let all = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
-                let told = tracker_search::search_users(link, all, MAX_USERS_PER_REPLY, |peer| {
-                    self.emit_presence(peer.user, true);
-                    Ok(())
-                });
-                told.await.map_err(SessionEnd::from_error)?;
-            }
-            TrackerEventKind::Room { id, head, .. } => self.rooms.note_head(id, head),
-            TrackerEventKind::Files { .. } | TrackerEventKind::Unknown => {}
-        }
-        Ok(())
-    }
-
-    /// Returns the error for an account whose key changed just now (`has_moved`) or was removed.
-    fn key_change_error(&self, has_moved: bool) -> Error {
-        let user = self.me.user.clone();
-        if has_moved {
-            return Error::AccountMoved { user, since: now_ms() };
-        }
-        Error::SignedOut { user, why: "its account was removed or released from this machine".into() }
-    }
-
-    /// Marks all earlier answers about keys as doubtful. The epoch changes before the trigger is sent: a link that is
-    /// made meanwhile is either in the pool when the revalidator looks, or sees the new epoch.
-    fn invalidate_keys(&self, trigger: RevalidationTrigger) {
-        self.key_epoch.fetch_add(1, Ordering::Release);
-        self.revalidation.request(trigger);
-    }
-
-    /// Requests that links to this user's former addresses are closed.
-    fn follow_move(&self, UserLocation { user, ip, addresses, .. }: &UserLocation) {
-        let now = addresses.iter().map(SocketAddr::ip).chain([*ip]).map(|ip| ip.to_canonical()).collect();
-        self.revalidation.request(RevalidationTrigger::UserMoved(user.clone(), now));
-    }
-
-    fn emit_presence(&self, user: UserName, online: bool) {
-        if user != self.me.user {
-            self.events.send(NodeEvent::Presence { user, online });
-        }
-    }
-
-    /// Reconnects until the node is present again, the first time after a pause or at once; `None` when the node leaves
-    /// meanwhile.
-    async fn reconnect(
-        &mut self,
-        network: &mut NetworkMonitor,
-        mut is_at_once: bool,
-    ) -> Result<Option<TrackerConnection>, Error> {
-        let mut backoff = RECONNECT_BACKOFF;
-        loop {
-            // Jittered, so that the clients of a restarted tracker don't all come back at once.
-            let pause = if is_at_once { Duration::ZERO } else { backoff.next_jittered(rand::rng().random()) };
-            let is_network_new = std::mem::take(&mut is_at_once);
-            match self.wait_before_reconnect(network, pause).await {
-                ReconnectPauseEnd::Elapsed => {}
-                // The failures were those of the old network: back to the shortest pause.
-                ReconnectPauseEnd::NetworkChanged => backoff.reset(),
-                ReconnectPauseEnd::Leaving => return Ok(None),
-            }
-            let (leaving, claim) = (
-                self.leaving.clone(),
-                if self.is_takeover_requested { PresenceClaim::TakeOver } else { PresenceClaim::Yield },
-            );
-            let revalidation = self.revalidation.clone();
-            let entered = tokio::select! {
-                () = leaving.cancelled() => return Ok(None),
-                entered = cancel_on_network_change(network, &revalidation, self.establish(claim)) => entered,
-            };
-            let Some(entered) = entered else {
-                backoff.reset();
-                is_at_once = true;
-                continue;
-            };
-            match entered {
-                Ok(link) => return Ok(Some(link)),
-                Err(error) if is_fatal(&error) => return Err(error),
-                Err(error) => {
-                    // After SessionEnd::Reconnect nothing was reported yet; later failures in a row are not
-                    // reported again. An old address often goes a moment before the new one comes.
-                    let is_unreported = matches!(*self.presence_state.borrow(), PresenceState::Present { .. });
-                    if is_unreported && !is_network_new {
-                        self.report_lost(&error.to_string());
-                    }
-                    tracing::debug!("the tracker is still gone: {error}");
-                }
-            }
-        }
-    }
-
-    /// Waits; queries are answered meanwhile with "unreachable" instead of being kept.
-    async fn wait_before_reconnect(&mut self, network: &mut NetworkMonitor, time: Duration) -> ReconnectPauseEnd {
-        let until = tokio::time::sleep(time);
-        tokio::pin!(until);
-        loop {
-            tokio::select! {
-                () = self.leaving.cancelled() => return ReconnectPauseEnd::Leaving,
-                () = &mut until => return ReconnectPauseEnd::Elapsed,
-                () = self.go_online.notified() => {
-                    self.is_takeover_requested = true;
-                    return ReconnectPauseEnd::Elapsed;
-                }
-                _ = network.changed() => {
-                    self.revalidation.request(RevalidationTrigger::LocalNetwork);
-                    return ReconnectPauseEnd::NetworkChanged;
-                }
-                Some(question) = async {
-                    tokio::select! {
-                        question = self.queries.recv() => question,
-                        question = self.stranger_queries.recv() => question,
-                    }
-                } => {
-                    let address = self.me.tracker.to_string();
-                    let _ = question.reply.send(Err(TrackerError::Unreachable { address, why: "the connection was lost".to_owned() }));
-                }
-            }
-        }
-    }
 }
 
 impl SessionEnd {
@@ -544,30 +393,6 @@ async fn answer_query(
     // The receiver may have given up.
     let _ = answer.send(result);
     lost.map_or(Ok(()), |error| Err(SessionEnd::Lost(error)))
-}
-
-/// Runs `work`, which waits for the tracker; cancels it and returns `None` when this machine's outbound interfaces
-/// changed since the start, or the machine slept.
-async fn cancel_on_network_change<T>(
-    network: &mut NetworkMonitor,
-    revalidation: &RevalidationHandle,
-    work: impl Future<Output = T>,
-) -> Option<T> {
-    let interfaces = outbound_interfaces(&sys::local_addresses());
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => return Some(done),
-            change = network.changed() => {
-                revalidation.request(RevalidationTrigger::LocalNetwork);
-                // Monitors also fire for containers' bridges that come and go, which must not break off a
-                // working request.
-                if change == NetworkChange::Resumed || outbound_interfaces(&sys::local_addresses()) != interfaces {
-                    return None;
-                }
-            }
-        }
-    }
 }
 
 /// True if retrying can't help: the tracker was reached and rejects this account.

@@ -1,0 +1,127 @@
+//! Reconnection to the tracker: the pauses between attempts, and the end of work whose network is gone.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::presence::PresenceClaim;
+use super::{PresenceState, TrackerSession, is_fatal};
+use crate::engine::Error;
+use crate::engine::node::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
+use crate::net::TrackerError;
+use crate::net::addresses::outbound_interfaces;
+use crate::net::tracker::TrackerConnection;
+use crate::sys::{self, NetworkChange, NetworkMonitor};
+use crate::util::Backoff;
+
+const RECONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
+
+/// The end of a pause before the next attempt to connect.
+enum ReconnectPauseEnd {
+    Elapsed,
+    NetworkChanged,
+    Leaving,
+}
+
+impl TrackerSession {
+    /// Reconnects until the node is present again, the first time after a pause or at once; `None` when the node leaves
+    /// meanwhile.
+    pub(super) async fn reconnect(
+        &mut self,
+        network: &mut NetworkMonitor,
+        mut is_at_once: bool,
+    ) -> Result<Option<TrackerConnection>, Error> {
+        let mut backoff = RECONNECT_BACKOFF;
+        loop {
+            // Jittered, so that the clients of a restarted tracker don't all come back at once.
+            let pause = if is_at_once { Duration::ZERO } else { backoff.next_jittered(rand::rng().random()) };
+            let is_network_new = std::mem::take(&mut is_at_once);
+            match self.wait_before_reconnect(network, pause).await {
+                ReconnectPauseEnd::Elapsed => {}
+                // The failures were those of the old network: back to the shortest pause.
+                ReconnectPauseEnd::NetworkChanged => backoff.reset(),
+                ReconnectPauseEnd::Leaving => return Ok(None),
+            }
+            let (leaving, claim) = (
+                self.leaving.clone(),
+                if self.is_takeover_requested { PresenceClaim::TakeOver } else { PresenceClaim::Yield },
+            );
+            let revalidation = self.revalidation.clone();
+            let entered = tokio::select! {
+                () = leaving.cancelled() => return Ok(None),
+                entered = cancel_on_network_change(network, &revalidation, self.establish(claim)) => entered,
+            };
+            let Some(entered) = entered else {
+                backoff.reset();
+                is_at_once = true;
+                continue;
+            };
+            match entered {
+                Ok(link) => return Ok(Some(link)),
+                Err(error) if is_fatal(&error) => return Err(error),
+                Err(error) => {
+                    // After SessionEnd::Reconnect nothing was reported yet; later failures in a row are not
+                    // reported again. An old address often goes a moment before the new one comes.
+                    let is_unreported = matches!(*self.presence_state.borrow(), PresenceState::Present { .. });
+                    if is_unreported && !is_network_new {
+                        self.report_lost(&error.to_string());
+                    }
+                    tracing::debug!("the tracker is still gone: {error}");
+                }
+            }
+        }
+    }
+
+    /// Waits; queries are answered meanwhile with "unreachable" instead of being kept.
+    async fn wait_before_reconnect(&mut self, network: &mut NetworkMonitor, time: Duration) -> ReconnectPauseEnd {
+        let until = tokio::time::sleep(time);
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                () = self.leaving.cancelled() => return ReconnectPauseEnd::Leaving,
+                () = &mut until => return ReconnectPauseEnd::Elapsed,
+                () = self.go_online.notified() => {
+                    self.is_takeover_requested = true;
+                    return ReconnectPauseEnd::Elapsed;
+                }
+                _ = network.changed() => {
+                    self.revalidation.request(RevalidationTrigger::LocalNetwork);
+                    return ReconnectPauseEnd::NetworkChanged;
+                }
+                Some(question) = async {
+                    tokio::select! {
+                        question = self.queries.recv() => question,
+                        question = self.stranger_queries.recv() => question,
+                    }
+                } => {
+                    let address = self.me.tracker.to_string();
+                    let _ = question.reply.send(Err(TrackerError::Unreachable { address, why: "the connection was lost".to_owned() }));
+                }
+            }
+        }
+    }
+}
+
+/// Runs `work`, which waits for the tracker; cancels it and returns `None` when this machine's outbound interfaces
+/// changed since the start, or the machine slept.
+pub(super) async fn cancel_on_network_change<T>(
+    network: &mut NetworkMonitor,
+    revalidation: &RevalidationHandle,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let interfaces = outbound_interfaces(&sys::local_addresses());
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Some(done),
+            change = network.changed() => {
+                revalidation.request(RevalidationTrigger::LocalNetwork);
+                // Monitors also fire for containers' bridges that come and go, which must not break off a
+                // working request.
+                if change == NetworkChange::Resumed || outbound_interfaces(&sys::local_addresses()) != interfaces {
+                    return None;
+                }
+            }
+        }
+    }
+}
