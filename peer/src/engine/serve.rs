@@ -3,12 +3,14 @@
 
 mod buffer_pool;
 mod copy_search;
+mod descriptor_wait;
 mod disk_slots;
 mod gone_paths;
 mod library;
 mod link_uploads;
 mod offered_partial;
 mod range_reader;
+mod read_ahead;
 mod read_faults;
 mod request_refusal;
 mod served_versions;
@@ -35,7 +37,8 @@ use tokio::task::JoinSet;
 
 pub use library::ShareLibrary;
 use link_uploads::{LinkUploads, UploadInterruption};
-use range_reader::{OpenShare, ReadFailure};
+use range_reader::ReadFailure;
+use read_ahead::OpenShare;
 use request_refusal::{RequestRefusal, internal_refusal, unauthorised_refusal};
 pub use served_versions::{ProvedVersion, ProvedVersions};
 pub use share_access::{FileRequester, RoomMembership};

@@ -18,7 +18,8 @@ use shared::{ContentHash, FileName, UserName, ZeroRuns};
 use tokio::sync::SemaphorePermit;
 
 use super::ServeContext;
-use super::range_reader::{OpenShare, PieceResult, ReadAhead, ReadFailure};
+use super::range_reader::{PieceResult, ReadFailure};
+use super::read_ahead::{OpenShare, ReadAhead};
 use super::share_access::FileRequester;
 use super::upload_digest::UploadDigest;
 use super::upload_progress::{LinkUploadProgress, SentFile, UploadStatus};

@@ -2,23 +2,20 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use shared::limits::MAX_RANGES_PER_GET;
 use shared::peer::PeerErrorCode;
 use shared::{ContentHash, FileName, GroupLayout, Manifest, ZeroRuns};
 
 use super::buffer_pool::BufferPool;
 use super::copy_search::{ContentQuery, CopySearch, PastSearches};
+use super::descriptor_wait::DescriptorWait;
 use super::disk_slots::{DiskSlots, DiskVisit};
 use super::offered_partial::OfferedPartial;
-use super::range_reader::{
-    ContentProof, ManifestSource, OpenShare, ProofNote, READERS, RangeReader, ReadAhead, ReadFailure, read_failure,
-};
+use super::range_reader::{ContentProof, ManifestSource, ProofNote, RangeReader, ReadFailure, read_failure};
+use super::read_ahead::{OpenShare, READERS, ReadAhead};
 use super::read_faults::ReadFaultLog;
 use super::request_refusal::{RequestRefusal, not_found_refusal};
 use super::served_versions::{ProvedVersions, ServedVersion, ServedVersions, SharedContent};
@@ -28,17 +25,10 @@ use crate::engine::Error;
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{ShareFreshness, freshness, is_gone};
 use crate::profile::{HashedFile, Profile, ProfileError, Share};
-use crate::sys::{
-    FileVersion, VersionChange, is_too_many_open_files, open_file_version, open_files_limit, open_regular,
-};
+use crate::sys::{FileVersion, VersionChange, is_too_many_open_files, open_file_version};
 
-/// Time to wait for a file descriptor: those in use become free when a few groups were sent.
-const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(5);
 /// Files with another size or time that are kept open while a better one is looked for.
 const DIFFERING: usize = 16;
-const DESCRIPTOR_RETRY_DELAY: Duration = Duration::from_millis(20);
-/// Interval between log lines about a lack of descriptors.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A request for groups of a file.
 #[derive(Debug, Clone)]
@@ -74,8 +64,7 @@ pub(super) struct ShareOpener {
     searches: Arc<PastSearches>,
     /// Files that are never served, even if they are on record.
     private: Arc<PrivateData>,
-    /// Time of the last log line about a lack of descriptors.
-    last_logged: Arc<Mutex<Option<Instant>>>,
+    descriptors: DescriptorWait,
     faults: ReadFaultLog,
     /// The threads that read: those of all users and disks that one hanging disk may keep are a part.
     readers: Arc<DiskSlots>,
@@ -95,7 +84,17 @@ impl ShareOpener {
             (Arc::default(), Arc::default(), BufferPool::default(), Arc::default());
         let private = Arc::new(PrivateData::of(&profile));
         let (faults, readers) = (ReadFaultLog::default(), Arc::new(DiskSlots::new(READERS)));
-        Self { profile, versions, proved, buffers, searches, private, last_logged: Arc::default(), faults, readers }
+        Self {
+            profile,
+            versions,
+            proved,
+            buffers,
+            searches,
+            private,
+            descriptors: DescriptorWait::default(),
+            faults,
+            readers,
+        }
     }
 
     /// True if a share is never served, even if it is on record.
@@ -305,7 +304,7 @@ impl ShareOpener {
         is_recorded: bool,
         failures: &mut FailureReasons,
     ) -> Result<Option<OpenAttempt>, OpenFailure> {
-        let opened = self.open_with_retry(&share.path).and_then(|file| Ok((open_file_version(&file)?, file)));
+        let opened = self.descriptors.open(&share.path).and_then(|file| Ok((open_file_version(&file)?, file)));
         // Metadata and privacy are checked on the descriptor: the path may lead elsewhere a moment later.
         let (id, file) = match opened {
             Ok((Some(id), file)) if self.private.reason_of_open(&share.path, &file).is_none() => (id, file),
@@ -412,33 +411,6 @@ impl ShareOpener {
         let pieces = ReadAhead::new(first, rest, readers, access.user().clone());
         let (zeros, groups) = (ZeroRuns::default(), get.groups.clone());
         Ok(Ok(OpenShare { name, hash: get.hash, is_whole, layout, zeros, groups, bytes, pieces }))
-    }
-
-    /// Opens a file, and waits if there is no free descriptor.
-    fn open_with_retry(&self, path: &Path) -> io::Result<File> {
-        let until = Instant::now() + DESCRIPTOR_TIMEOUT;
-        loop {
-            match open_regular(path) {
-                Err(why) if is_too_many_open_files(&why) => {
-                    self.log_descriptor_shortage(&why);
-                    if Instant::now() >= until {
-                        return Err(why);
-                    }
-                    // Runs on a blocking thread, so that only this request waits.
-                    std::thread::sleep(DESCRIPTOR_RETRY_DELAY);
-                }
-                opened => return opened,
-            }
-        }
-    }
-
-    fn log_descriptor_shortage(&self, why: &io::Error) {
-        let mut last_logged = self.last_logged.lock();
-        if last_logged.is_none_or(|told| told.elapsed() >= LOG_INTERVAL) {
-            *last_logged = Some(Instant::now());
-            let limit = open_files_limit().map_or_else(String::new, |limit| format!(" ({limit} at once)"));
-            tracing::warn!("no more files can be opened{limit}, those who fetch wait: {why}; `ulimit -n` says more");
-        }
     }
 }
 
