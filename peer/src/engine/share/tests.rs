@@ -1,6 +1,7 @@
 //! Tests of sharing real files from real folders.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::symlink;
 
 use shared::ContentHash;
