@@ -40,19 +40,19 @@
 //! between are printed from the history, once, and commands without a reply are done once.
 
 mod command_queue;
+mod ndjson_command;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use clap::Args;
-use rand::Rng;
-use serde::Deserialize;
 use serde_json::{Value, json};
+use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
-use shared::{RoomName, UserName};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::command_queue::{CommandQueue, SentCommand};
+use self::ndjson_command::{NdjsonCommand, PendingCommand};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::node_connection::{ConnectionEvent, NodeConnection, open_node};
@@ -69,63 +69,6 @@ use crate::ui::{InputLine, message_json, ndjson_event, spawn_line_reader};
 const MAX_IN_FLIGHT: usize = 64;
 /// Names whose resolution is cached; beyond, the cache is emptied.
 const MAX_RESOLVED_NAMES: usize = 1024;
-
-/// A command of the input with its `ref`.
-#[derive(Debug)]
-struct PendingCommand {
-    r#ref: Value,
-    command: NdjsonCommand,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum NdjsonCommand {
-    Send {
-        to: ConversationName,
-        text: String,
-        /// Made here unless given: a message that may not have reached the node is sent again under the same id.
-        #[serde(default = "new_id")]
-        id: MessageId,
-    },
-    Read {
-        from: ConversationName,
-    },
-    Typing {
-        to: UserName,
-    },
-    Accept {
-        from: UserName,
-    },
-    Ignore {
-        from: UserName,
-    },
-}
-
-impl NdjsonCommand {
-    /// Returns the user that it is about; `None` if that is a room.
-    const fn user_mut(&mut self) -> Option<&mut UserName> {
-        match self {
-            Self::Send { to: ConversationName::Person(user), .. }
-            | Self::Read { from: ConversationName::Person(user) }
-            | Self::Typing { to: user }
-            | Self::Accept { from: user }
-            | Self::Ignore { from: user } => Some(user),
-            Self::Send { to: ConversationName::Room(_), .. } | Self::Read { from: ConversationName::Room(_) } => None,
-        }
-    }
-
-    /// Returns the room to which it sends a message.
-    const fn addressed_room(&self) -> Option<&RoomName> {
-        match self {
-            Self::Send { to: ConversationName::Room(room), .. } => Some(room),
-            _ => None,
-        }
-    }
-}
-
-fn new_id() -> MessageId {
-    MessageId::from_bytes(rand::rng().random())
-}
 
 const HELP: CommandHelp = CommandHelp {
     examples: "\

@@ -7,6 +7,7 @@ mod background_fetch;
 mod background_jobs;
 mod command_dispatch;
 mod message_submission;
+mod node_observation;
 mod path_completion;
 mod room_commands;
 mod running_uploads;
@@ -31,7 +32,7 @@ pub(super) use self::view_exit::{ViewExit, report_exit};
 use super::bell::MessageBell;
 use super::context::CommandContext;
 use super::node_connection::{ConnectionEvent, NodeConnection};
-use crate::engine::chat::{self, ConversationName, MessageDirection, StoredMessage};
+use crate::engine::chat::{self, ConversationName};
 use crate::engine::node::{NodeApi, NodeHandle};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, LocalUser};
@@ -330,21 +331,6 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.dispatch(wishes)
     }
 
-    /// Reports when the process that runs the node is stopped, and when it continues.
-    fn check_node_stopped(&mut self) -> Result<(), Error> {
-        let stopped = self.connection.stopped_node_error();
-        if stopped.is_some() == self.is_node_stopped {
-            return Ok(());
-        }
-        self.is_node_stopped = stopped.is_some();
-        match stopped {
-            Some(why) => self.update_view(&ViewUpdate::Problem(format!("{why}; nothing is sent until then"))),
-            None => {
-                self.update_view(&ViewUpdate::Note("the stopped app continues: messages are sent again".to_owned()))
-            }
-        }
-    }
-
     /// Asks the node beside the event loop; returns false if there is none.
     fn ask<F>(&mut self, act: impl FnOnce(NodeApi) -> F) -> bool
     where
@@ -378,36 +364,6 @@ impl<V: TerminalView> ViewSession<'_, V> {
 
     fn show_problem(&mut self, what: String) -> Result<(), Error> {
         self.update_view(&ViewUpdate::Problem(what))
-    }
-
-    fn handle_event(&mut self, event: NodeEvent) -> Result<(), Error> {
-        self.track_event(&event);
-        self.bell.handle_event(&self.context.output, self.me, &event)?;
-        self.update_view(&ViewUpdate::Event(event))
-    }
-
-    /// Tracks uploads and undelivered messages, for the time when the user leaves.
-    fn track_event(&mut self, event: &NodeEvent) {
-        self.uploads.handle_event(event, Instant::now());
-        match event {
-            NodeEvent::MessageQueued { message, .. } => {
-                self.undelivered.insert(message.id);
-            }
-            NodeEvent::MessageStateChanged { id, state, .. } if !state.is_queued() => {
-                self.undelivered.remove(id);
-            }
-            NodeEvent::DeliveryHeld { .. } if self.exit_reason.is_some() => self.is_delivery_held = true,
-            _ => {}
-        }
-    }
-
-    /// Removes delivered messages, by the history, from the undelivered ones.
-    fn track_history(&mut self, messages: &[StoredMessage]) {
-        for stored in messages {
-            if stored.direction == MessageDirection::Out && !stored.state.is_queued() {
-                self.undelivered.remove(&stored.message.id);
-            }
-        }
     }
 
     fn handle_job_outcome(&mut self, done: JobOutcome) -> Result<(), Error> {
@@ -470,35 +426,6 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 Ok(())
             }
         }
-    }
-
-    /// Handles the end of the node: acts without an answer may or may not have been done.
-    async fn handle_node_lost(&mut self) -> Result<(), Error> {
-        self.requeue_unanswered();
-        self.store_next();
-        self.connection.reconnect(self.context, self.me).await?;
-        if self.exit_reason.is_some() {
-            return Ok(());
-        }
-        self.update_view(&ViewUpdate::Note("the app that kept you online has ended: reconnecting".to_owned()))
-    }
-
-    /// Begins with the new node; events that were missed are in the history.
-    fn handle_node_restored(&mut self) -> Result<(), Error> {
-        self.announce_open_conversation();
-        self.list_users();
-        self.store_next();
-        self.send_posts();
-        // The node may have read the outbox before the last message was stored in it.
-        self.wake_node();
-        // The view reloads the history, as after lost events.
-        self.update_view(&ViewUpdate::Event(NodeEvent::EventsMissed { count: 0 }))?;
-        let note = if self.connection.owns_node() {
-            "reconnected: this window keeps you online now"
-        } else {
-            "reconnected: another `peer` keeps you online now"
-        };
-        self.update_view(&ViewUpdate::Note(note.to_owned()))
     }
 }
 
