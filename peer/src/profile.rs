@@ -26,10 +26,12 @@ mod outbox;
 mod partial_shares;
 mod profile_error;
 mod profile_folder;
+mod profile_identity;
 mod request_eviction;
 mod retraction;
 mod room_store;
 mod schema;
+mod settings;
 mod share_store;
 mod shared_folders;
 mod steady_clock;
@@ -39,13 +41,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
-use certs::{
-    FileLossDetector, Identity, IdentityError, IdentityReplacement, MissingIdentityAdvice, MissingIdentityPolicy,
-};
+use certs::FileLossDetector;
 use folder_trust::ProfileUse;
 use parking_lot::{Mutex, MutexGuard};
-use rusqlite::{Connection, ErrorCode, OptionalExtension};
-use shared::UserName;
+use rusqlite::{Connection, ErrorCode};
 
 pub use audience::{Audience, InvalidAudience};
 pub use conversation_name::{ConversationName, ConversationNameError};
@@ -61,19 +60,16 @@ pub use node_lock::{NodeHolder, NodeLock};
 pub use outbox::QueuedMessage;
 pub use partial_shares::PartialShare;
 pub use profile_error::ProfileError;
+pub use profile_identity::BindingIdentity;
 pub use room_store::{DeliveryCount, KnownRoom, LoadedRoom, NewRoomMessage, RoomUpdate};
 pub use schema::APPLICATION_ID;
+pub use settings::ProfileAccount;
 pub use share_store::{HashedFile, HashedShare, Share, SharePage};
 pub use shared_folders::SharedFolder;
 pub use stored_message::{MessageDirection, MessageState, RoomMessageDetails, StoredMessage};
 
 /// The name of the database in the profile's folder.
 const DATABASE_FILE: &str = "profile.db";
-/// The name of the folder with the key.
-const IDENTITY_FOLDER: &str = "identity";
-/// The name of the key in that folder.
-const KEY: &str = "identity.pem";
-
 /// The state of one user on one machine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Profile {
@@ -112,58 +108,6 @@ impl Access {
         }
     }
 }
-
-/// Who this profile is, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProfileAccount {
-    /// The account's name.
-    pub user: UserName,
-    /// The tracker it is registered with, `HOST:PORT`.
-    pub tracker: String,
-}
-
-/// The identity that an account is to be bound to.
-#[derive(Debug)]
-pub enum BindingIdentity {
-    /// The profile's identity.
-    Existing(Identity),
-    /// A new identity that becomes the profile's after the account is bound to it.
-    New(IdentityReplacement),
-}
-
-impl BindingIdentity {
-    /// Returns the identity to bind.
-    pub const fn identity(&self) -> &Identity {
-        match self {
-            Self::Existing(identity) => identity,
-            Self::New(replacement) => replacement.identity(),
-        }
-    }
-
-    /// Makes it the profile's identity; returns the path of the backup of the key that was there before, if any.
-    ///
-    /// # Errors
-    /// [`ProfileError::Identity`] if the key can't be stored.
-    pub fn commit(self) -> Result<Option<PathBuf>, ProfileError> {
-        match self {
-            Self::Existing(_) => Ok(None),
-            Self::New(replacement) => Ok(replacement.commit()?),
-        }
-    }
-
-    /// Leaves the profile's identity as it was, after the account could not be bound.
-    ///
-    /// # Errors
-    /// [`ProfileError::Identity`] if the new key can't be removed.
-    pub fn discard(self) -> Result<(), ProfileError> {
-        match self {
-            Self::Existing(_) => Ok(()),
-            Self::New(replacement) => Ok(replacement.discard()?),
-        }
-    }
-}
-
-const PUT_SETTING: &str = "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
 
 impl Profile {
     /// Opens the profile in `home`, and creates it if there is none. A new profile that can't be used is removed again.
@@ -262,48 +206,6 @@ impl Profile {
         self.reader().is_readonly(rusqlite::MAIN_DB).unwrap_or(false)
     }
 
-    /// Returns the identity. It is created if there is none, unless an account is bound to the missing one.
-    ///
-    /// # Errors
-    /// [`ProfileError::Identity`] if it is missing, damaged, or can't be created.
-    pub fn identity(&self) -> Result<Identity, ProfileError> {
-        let folder = self.inner.home.join(IDENTITY_FOLDER);
-        // Before the first login no account can be lost by a new key.
-        let Some(ProfileAccount { user, .. }) = self.account()? else {
-            return Ok(Identity::open(&folder, MissingIdentityPolicy::Create)?);
-        };
-        let reason = format!("the account {user} belongs to it");
-        let otherwise = format!("give the account a new key with `peer login {user} --rebind`");
-        let reliance = MissingIdentityAdvice { reason: &reason, otherwise: &otherwise };
-        Ok(Identity::open(&folder, MissingIdentityPolicy::Fail(reliance))?)
-    }
-
-    /// Returns the identity for an account that is to be bound to it: a new one if the present one is missing, empty or
-    /// damaged.
-    ///
-    /// # Errors
-    /// [`ProfileError::Identity`] if the key can't be read, or a new one can't be created.
-    pub fn binding_identity(&self) -> Result<BindingIdentity, ProfileError> {
-        let folder = self.inner.home.join(IDENTITY_FOLDER);
-        match Identity::load(&folder) {
-            Ok(Some(identity)) => Ok(BindingIdentity::Existing(identity)),
-            Ok(None) | Err(IdentityError::Damaged { .. }) => {
-                Ok(BindingIdentity::New(IdentityReplacement::begin(&folder)?))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Returns the path of the key.
-    pub fn key_path(&self) -> PathBuf {
-        self.inner.home.join(IDENTITY_FOLDER).join(KEY)
-    }
-
-    /// True if there is a usable key.
-    pub fn has_key(&self) -> bool {
-        Identity::load(&self.inner.home.join(IDENTITY_FOLDER)).is_ok_and(|key| key.is_some())
-    }
-
     /// Returns the path of the node's control socket, if the file system can hold a socket there.
     pub fn socket_path(&self) -> PathBuf {
         self.inner.home.join("node.sock")
@@ -350,97 +252,6 @@ impl Profile {
         };
         let runs = || ProfileError::NodeRuns { pid: self.node_holder().pid };
         tokio::time::timeout(NODE_EXIT_TIMEOUT, wait).await.unwrap_or_else(|_| Err(runs()))
-    }
-
-    /// Returns the account of the profile, if it ever registered or logged in.
-    pub fn account(&self) -> Result<Option<ProfileAccount>, ProfileError> {
-        let (Some(user), Some(tracker)) = (self.setting("user")?, self.setting("tracker")?) else { return Ok(None) };
-        let user = user.parse().map_err(|_| self.damaged_error(format!("the account {user:?}")))?;
-        Ok(Some(ProfileAccount { user, tracker }))
-    }
-
-    /// Records the account of the profile.
-    pub fn set_account(&self, account: &ProfileAccount) -> Result<(), ProfileError> {
-        let mut writer = self.writer()?;
-        // Both or none: a user without a tracker is no account.
-        let transaction = self.db_result(writer.transaction())?;
-        for (key, value) in [("user", account.user.as_str()), ("tracker", &account.tracker)] {
-            self.db_result(transaction.execute(PUT_SETTING, [key, value]))?;
-        }
-        self.db_result(transaction.commit())
-    }
-
-    /// Removes the account; the identity stays.
-    pub fn clear_account(&self) -> Result<(), ProfileError> {
-        // The tracker's setting stays: it is the default of the next login.
-        self.set_setting("user", None)
-    }
-
-    /// Returns the tracker used last, if any.
-    pub fn last_tracker(&self) -> Result<Option<String>, ProfileError> {
-        self.setting("tracker")
-    }
-
-    /// Returns the UDP port that the node had last; using it again keeps addresses valid that other peers remember.
-    pub fn last_port(&self) -> Result<Option<u16>, ProfileError> {
-        Ok(self.setting("port")?.and_then(|text| text.parse().ok()))
-    }
-
-    /// Records the node's UDP port.
-    pub fn set_last_port(&self, port: u16) -> Result<(), ProfileError> {
-        self.set_setting("port", Some(&port.to_string()))
-    }
-
-    /// Returns the record of the last incomplete fetch, as the fetch wrote it.
-    pub fn last_failed_fetch(&self) -> Result<Option<String>, ProfileError> {
-        self.setting("failed_fetch")
-    }
-
-    /// Records an incomplete fetch, or removes the record.
-    pub fn set_last_failed_fetch(&self, what: Option<&str>) -> Result<(), ProfileError> {
-        // The common case writes nothing, and so never waits for the database.
-        if what.is_none() && self.setting("failed_fetch")?.is_none() {
-            return Ok(());
-        }
-        self.set_setting("failed_fetch", what)
-    }
-
-    /// Returns the program that runs for every received message, and its arguments.
-    pub fn message_hook(&self) -> Result<Option<Vec<String>>, ProfileError> {
-        let damaged = |text: &String| self.damaged_error(format!("the hook {text:?}"));
-        let hook = self.setting("hook")?;
-        hook.map(|text| serde_json::from_str(&text).map_err(|_| damaged(&text))).transpose()
-    }
-
-    /// Sets the program that runs for every received message; `None` for none.
-    pub fn set_message_hook(&self, argv: Option<&[String]>) -> Result<(), ProfileError> {
-        let text = argv.map(|argv| serde_json::Value::from(argv).to_string());
-        self.set_setting("hook", text.as_deref())
-    }
-
-    /// Returns whether a terminal rings when a message arrives; on unless turned off.
-    pub fn is_bell_enabled(&self) -> Result<bool, ProfileError> {
-        Ok(self.setting("bell")?.as_deref() != Some("off"))
-    }
-
-    /// Sets whether a terminal rings when a message arrives.
-    pub fn set_bell_enabled(&self, rings: bool) -> Result<(), ProfileError> {
-        self.set_setting("bell", Some(if rings { "on" } else { "off" }))
-    }
-
-    fn setting(&self, key: &str) -> Result<Option<String>, ProfileError> {
-        let database = self.reader();
-        let mut query = self.db_result(database.prepare_cached("SELECT value FROM setting WHERE key = ?1"))?;
-        self.db_result(query.query_row([key], |row| row.get(0)).optional())
-    }
-
-    fn set_setting(&self, key: &str, value: Option<&str>) -> Result<(), ProfileError> {
-        let writer = self.writer()?;
-        let changed = match value {
-            Some(value) => writer.execute(PUT_SETTING, [key, value]),
-            None => writer.execute("DELETE FROM setting WHERE key = ?1", [key]),
-        };
-        self.db_result(changed).map(|_| ())
     }
 
     fn reader(&self) -> MutexGuard<'_, Connection> {
@@ -492,21 +303,6 @@ impl Profile {
 mod tests {
     use super::*;
     use crate::sys;
-
-    #[test]
-    fn the_account_is_kept() {
-        let home = tempfile::tempdir().unwrap();
-        let profile = Profile::open(&home.path().join("p")).unwrap();
-        assert_eq!(profile.account().unwrap(), None);
-        let account = ProfileAccount { user: "alice".parse().unwrap(), tracker: "10.0.0.1:8000".into() };
-        profile.set_account(&account).unwrap();
-        drop(profile);
-        let profile = Profile::open(&home.path().join("p")).unwrap();
-        assert_eq!(profile.account().unwrap(), Some(account));
-        profile.clear_account().unwrap();
-        assert_eq!(profile.account().unwrap(), None);
-        assert_eq!(profile.last_tracker().unwrap().as_deref(), Some("10.0.0.1:8000"));
-    }
 
     #[test]
     fn a_write_that_waits_for_a_stopped_node_names_it() {

@@ -5,7 +5,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{DATABASE_FILE, IDENTITY_FOLDER, KEY, ProfileError, node_lock};
+use super::profile_identity::{IDENTITY_FOLDER, KEY};
+use super::{DATABASE_FILE, ProfileError, node_lock};
 
 /// Size of a database's header. SQLite takes a shorter file for an empty database.
 const HEADER_BYTES: u64 = 100;

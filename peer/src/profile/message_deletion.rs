@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 use shared::limits::MESSAGE_OVERHEAD_BYTES;
 
-use super::PUT_SETTING;
+use super::settings::PUT_SETTING;
 use super::stored_message::to_i64;
 
 /// The setting with the highest place of a deleted message; places up to it are never used again.
