@@ -94,6 +94,7 @@ impl ListenerSet {
     async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         poll_fn(|context| {
             let count = self.all.len();
+            // In turn: a flood at one listener must not starve the others.
             for at in (self.next..count).chain(0..self.next) {
                 if let Some(Poll::Ready(accepted)) = self.all.get(at).map(|listener| listener.poll_accept(context)) {
                     self.next = (at + 1) % count;

@@ -122,6 +122,7 @@ async fn start(
 ) -> Result<Option<Node>, Error> {
     loop {
         match Node::start(me, place, limits, events.clone(), NodeLifetime::Lasting).await {
+            // Again and again: another process may start one between the end of the last and this start.
             Err(Error::Profile(ProfileError::NodeRuns { .. })) => match take_over_with_retry(context, me).await? {
                 TakeoverOutcome::NodeEnded => {}
                 TakeoverOutcome::WentOnline => return Ok(None),

@@ -61,6 +61,7 @@ pub(super) async fn run(context: &CommandContext, args: VerifyArgs) -> Result<()
             shell_operand(&me.user)
         ));
     }
+    // Asked once: later runs only show the number again.
     let matches = yes || (!friend.verified && ask_yes_no(context, "Are they the same?").await?);
     if matches {
         me.profile.trust(user, friend.fingerprint, true, now_s())?;

@@ -234,6 +234,7 @@ impl HookTrigger {
                     .env("VIZINHO_EVENT", "message")
                     .env("VIZINHO_ROOM", post.room.as_str())
                     .env("VIZINHO_MENTION", if post.mentions_me { "1" } else { "" })
+                    // Filtered, because scripts echo their variables; standard input has the text as it was received.
                     .env("VIZINHO_TEXT", &*post.text.safe_block())
                     .env("VIZINHO_ID", post.id.to_string())
                     .env("VIZINHO_TS", post.ts.to_string());

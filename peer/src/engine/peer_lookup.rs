@@ -75,6 +75,7 @@ async fn or_recorded_target(
     asked: impl Future<Output = Result<DialTarget, Error>>,
 ) -> Result<DialTarget, Error> {
     let is_recorded = recorded_user(me, user).await?.is_some_and(|friend| !friend.addresses.is_empty());
+    // With an address on record there is something to try: a newer one isn't worth a long wait.
     let timeout = if is_recorded { TRACKER_TIMEOUT_WITH_RECORD } else { TRACKER_TIMEOUT };
     let found = match tokio::time::timeout(timeout, asked).await {
         Ok(found) => found,
@@ -281,6 +282,7 @@ async fn classify_dial_failure(
         };
     };
     let (profile, user) = (me.profile.clone(), target.user.clone());
+    // Our own records first: they need no network, and the tracker may be gone.
     let known = run_blocking(move || Ok(profile.owner_of_key(&presented, &user)?)).await?;
     let owner = match known {
         Some(owner) => Some(owner),
@@ -302,6 +304,7 @@ async fn classify_dial_failure(
             run_blocking(move || key_change_error(&me, &user, expected, presented)).await
         }
         Some(owner) => {
+            // Told as no answer of the target: whoever has its old address now says nothing about it.
             let addresses = format!("{} ({owner} has {address} now)", target.user);
             let source = LinkError::NoAnswer { addresses, within: link::HANDSHAKE_TIMEOUT };
             Ok(Error::Link { user: target.user.clone(), source })

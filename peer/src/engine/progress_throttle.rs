@@ -125,6 +125,7 @@ impl ProgressThrottle {
                 TransferState::Done
             }
         };
+        // The last bytes were perhaps not told, because they came too soon after others.
         if state == TransferState::Done {
             running.bytes = running.size;
         }

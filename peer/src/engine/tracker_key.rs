@@ -158,9 +158,11 @@ fn key_demand(
         {
             return Err((fingerprint, given));
         }
+        // The user gave it, and thereby vouches for it.
         (_, TrackerKeyPolicy::Only(given)) => KeyDemand::Confirmed(given),
         (Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Confirmed }), _) => KeyDemand::Confirmed(fingerprint),
         (Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Seen }), _) => KeyDemand::Seen(fingerprint),
+        // Anybody on the network can announce a key: it is only seen, and no password goes there.
         (None, _) => announced.map_or(KeyDemand::Nothing, KeyDemand::Seen),
     })
 }

@@ -79,6 +79,7 @@ impl AmplificationLimiter {
 
     /// Returns whether this number of datagrams may be sent now, and counts them if so.
     pub(super) fn may_send(&self, address: SocketAddr, datagrams: usize, now: impl FnOnce() -> Instant) -> bool {
+        // Every datagram passes here, and mostly nobody is being dialled: no lock then.
         if self.count.load(Ordering::Acquire) == 0 {
             return true;
         }

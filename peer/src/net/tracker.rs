@@ -99,6 +99,7 @@ impl TrackerConnection {
         let unreachable = |why: String| TrackerError::Unreachable { address: text.clone(), why };
         let addresses = notify_if_slow(&text, address.resolve(known.is_some())).await.map_err(unreachable)?;
         let connected = first_success(&addresses, ATTEMPT_DELAY, |address| {
+            // One for each attempt: it holds the key that this connection showed.
             let pin = known.map_or_else(ServerPin::trust_on_first_use, ServerPin::expecting);
             let config = certs::tracker_client_config(identity, &pin);
             async move {

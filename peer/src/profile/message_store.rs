@@ -144,6 +144,7 @@ fn insert(
         MessageDirection::Out => MessageState::Waiting,
     };
     let offer = message.offer.as_ref().and_then(|offer| serde_json::to_string(offer).ok());
+    // A sender that missed the ack sends the message again: the conflict is the everyday case, not an error.
     let mut insert = transaction.prepare_cached(
         "INSERT INTO message (seq, peer, direction, id, ts, text, state, at, offer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (peer, direction, id) DO NOTHING RETURNING seq",

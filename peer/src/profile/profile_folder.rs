@@ -21,6 +21,7 @@ impl NewProfileFolder {
     /// # Errors
     /// [`ProfileError::NoPermissions`] if others could read them, or [`ProfileError::CannotCreate`].
     pub(super) fn create(home: &Path) -> Result<Self, ProfileError> {
+        // Noted before they are created: these alone are removed again if the profile can't be used.
         let made: Vec<PathBuf> = home
             .ancestors()
             .take_while(|path| !path.as_os_str().is_empty() && !path.exists())

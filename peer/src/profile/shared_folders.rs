@@ -97,6 +97,7 @@ impl Profile {
                 let rows = query.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)));
                 self.db_result(self.db_result(rows)?.collect())?
             };
+            // The audiences come most exact first, so the first one that has a name decides.
             for (name, time) in rows {
                 folders.entry(name).or_insert(time);
             }

@@ -24,6 +24,7 @@ pub fn runtime_folder() -> io::Result<PathBuf> {
 fn first_private_folder(candidates: impl IntoIterator<Item = PathBuf>) -> io::Result<PathBuf> {
     let (mut tried, mut refusals, mut kind) = (Vec::new(), Vec::new(), io::ErrorKind::NotFound);
     for path in candidates {
+        // Several variables often name the same folder, whose refusal is told once.
         if tried.contains(&path) {
             continue;
         }

@@ -155,6 +155,7 @@ impl KeyDecoder {
                 }
                 Err(why) => match why.error_len() {
                     Some(wrong) => self.push_undecodable(wrong),
+                    // The letter may go on with the next byte.
                     None => return,
                 },
             }

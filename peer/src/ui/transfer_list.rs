@@ -65,6 +65,7 @@ impl TransferList {
                 }
                 self.ended.push(told.clone());
                 if self.ended.len() > MAX_ENDED {
+                    // The oldest: what ended last is what the user looks for.
                     self.ended.remove(0);
                 }
             }

@@ -58,6 +58,7 @@ impl LineBuffer {
 
     /// Returns the next line with its end, if it is whole.
     fn next_line(&mut self, limit: usize) -> Result<Option<Vec<u8>>, LineError> {
+        // Only what is new is searched: a long line in many pieces would cost the square of its length.
         let end = self.bytes[self.scanned..].iter().position(|byte| *byte == b'\n');
         match end.map(|end| self.scanned + end + 1) {
             Some(length) if length <= limit => {

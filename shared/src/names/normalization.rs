@@ -45,6 +45,7 @@ fn strip_ignorable(text: &str) -> String {
     let mut seen = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
+        // A name with an invisible character and one with the code that is shown for it look the same.
         if let Some(code) = ignorable_code_len(rest) {
             rest = &rest[code..];
             continue;

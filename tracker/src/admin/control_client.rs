@@ -92,12 +92,14 @@ fn request_reply(
 ) -> Result<(serde_json::Value, BufReader<UnixStream>), AdminError> {
     let (answer, reader) = exchange(data_folder, command).map_err(|why| {
         let folder = data_folder.to_owned();
+        // The kernel accepts connections for a stopped process, so that only its silence shows.
         if why.kind() == io::ErrorKind::TimedOut
             && let Some(pid) = stopped_holder(data_folder)
         {
             return AdminError::Stopped { folder, pid };
         }
         match why.kind() {
+            // The lock proves that a tracker runs: its socket alone is gone.
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused if is_locked(data_folder) => {
                 let by = holder_pid(data_folder).map_or_else(String::new, |pid| format!(" (process {pid})"));
                 AdminError::NoSocket { folder, by }
@@ -121,6 +123,7 @@ fn connect_with_retry(data_folder: &Path) -> io::Result<UnixStream> {
             Err(why)
                 if matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
                     && Instant::now() < until
+                    // A tracker that starts takes the lock first and opens the socket a moment later.
                     && is_locked(data_folder) =>
             {
                 std::thread::sleep(SOCKET_WAIT_TIMEOUT / 20);

@@ -170,6 +170,7 @@ async fn serve_connection(stream: UnixStream, control: &AdminContext) -> io::Res
     let mut line = String::new();
     timeout(REQUEST_TIMEOUT, (&mut stream).take(MAX_REQUEST_BYTES).read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<AdminRequest>(&line) {
+        // Writes its reply while it gathers it, which may be as long as the catalogue.
         Ok(AdminRequest::ExportPeers {}) => return peers_export::write_peers(&control.service, &mut stream).await,
         Ok(command) => control.execute(command).await,
         Err(why) => Err(format!("not a request: {why}")),

@@ -60,6 +60,7 @@ impl FileListSnapshot {
     pub fn take<'a>(users: impl Iterator<Item = (&'a UserName, &'a FileList)>) -> Self {
         let (mut lists, mut file_count) = (Vec::new(), 0);
         for (looked_at, (user, files)) in users.enumerate() {
+            // Users count as well as files: to go through many empty lists takes time, too.
             if looked_at == USERS_PER_BATCH || file_count >= FILES_PER_BATCH {
                 return Self { lists, next: Some(user.clone()) };
             }

@@ -38,9 +38,12 @@ impl ReplyWriter {
             EncodedReply::Line(line) => self.buffer.extend_from_slice(&line),
             EncodedReply::List { head, fields } => {
                 self.buffer.extend_from_slice(&head);
+                // One deadline for all parts: a slow reader would gain time with each of them.
                 let deadline = self.deadline(fields.iter().map(Bytes::len).sum());
                 for part in fields.iter() {
                     if self.buffer.len() + part.len() > FLUSH_BYTES {
+                        // A long part belongs to the replies of many clients: it is written from there, without a
+                        // copy.
                         self.flush_until(stream, deadline).await?;
                         self.write_all(stream, part, deadline).await?;
                     } else {

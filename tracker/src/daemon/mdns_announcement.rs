@@ -44,6 +44,7 @@ impl MdnsAnnouncement {
                 Some(Self(announcer))
             }
             Err(why) => {
+                // Not fatal: users can still name the tracker's address.
                 info!(why, "not announced on the local network");
                 None
             }
@@ -69,6 +70,7 @@ fn addresses_by_port(reachable: &[ListenAddress]) -> BTreeMap<u16, AddressSelect
             IpAddr::V4(_) => place.every_v4 = true,
             IpAddr::V6(_) => {
                 place.every_v6 = true;
+                // A dual-stack socket takes IPv4 as well.
                 place.every_v4 |= is_dual;
             }
         }

@@ -110,6 +110,7 @@ impl RoomState {
             None if self.invite_only => return Err(RoomRefusal::NeedsInvitation),
             None | Some(StandingKind::Invited) => {}
         }
+        // Members without a key have no part in the records and count apart: they can't keep out the others.
         let like = |member: &&RoomMembership| member.key.is_some() == joiner.key.is_some();
         if self.members.iter().filter(like).count() >= MAX_MEMBERS {
             return Err(RoomRefusal::RoomFull);
@@ -159,6 +160,7 @@ impl RoomState {
             _ => demand(MemberRole::Moderator)?,
         }
         match change {
+            // A room that has all the records it may have can still be cleaned up and deleted.
             RequestedChange::Kick { .. } | RequestedChange::Ban { .. } | RequestedChange::Delete => {}
             _ => self.check_record_count()?,
         }
@@ -177,6 +179,7 @@ impl RoomState {
             },
             RequestedChange::Unban { user } => match subject.and_then(|subject| subject.standing) {
                 Some(StandingKind::Banned | StandingKind::Kicked) => Ok(set_standing(user, None)),
+                // An invitation is nothing that could be lifted, so it stays.
                 Some(StandingKind::Invited) | None => Ok(RoomPlan::default()),
             },
             RequestedChange::SetCut { key, ended_at, cut } => {
@@ -184,6 +187,7 @@ impl RoomState {
                 Ok(RoomPlan::of(RoomEdit::CloseCut { key, ended_at }, RoomChange::SetCut { key, ended_at, cut }))
             }
             RequestedChange::SetRole { user, role } => self.grant(user, *role),
+            // Records are bounded and never removed: a change that changes nothing makes none.
             RequestedChange::SetTopic { topic } if *topic == self.topic => Ok(RoomPlan::default()),
             RequestedChange::SetTopic { topic } => {
                 let topic = topic.clone();

@@ -98,6 +98,7 @@ impl PresenceRegistry {
     ) -> Result<SessionId, BindingChanged> {
         let user = arrival.user.clone();
         let same = self.present.get(&user).filter(|present| present.instance.is_some() && present.instance == instance);
+        // The same process again, after a lost connection: it was there all the time.
         let since = same.map_or(now, |present| present.since);
         let session = self.login(arrival, now)?;
         if let Some(present) = self.present.get_mut(&user) {

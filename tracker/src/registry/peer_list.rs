@@ -291,6 +291,7 @@ impl PeerListPage {
     fn add_if_matching(&mut self, user: &UserName, present: &PresentUser, wanted: &ListPeersRequest) {
         let is_shown = !self.is_full && wanted.cursor.as_ref().is_none_or(|cursor| user > cursor);
         let Some((files, count)) = shown_files(&present.files, wanted, is_shown) else { return };
+        // Without a filter the total is known from the start.
         if wanted.user.is_some() || wanted.name.is_some() || wanted.hash.is_some() {
             self.total += 1;
         }

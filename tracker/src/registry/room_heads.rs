@@ -97,6 +97,7 @@ impl RoomHeads {
         let RoomUpdate { id, epoch, head, joined, gone, invited, is_deleted } = update;
         let new = RoomHead { epoch, head, told: 0, pace: None, due: None };
         let known = self.rooms.entry(id).or_insert(new);
+        // A new password changes no record: members have nothing to fetch then.
         let is_news = known.told == 0 || known.epoch != epoch;
         (known.epoch, known.head) = (epoch, head);
         for user in joined {
@@ -109,6 +110,7 @@ impl RoomHeads {
             self.tell_once(user, id);
         }
         if is_deleted {
+            // Told before the room is removed: a notice is made from its head.
             let of_room = self.rooms_of.iter().filter(|(_, rooms)| rooms.contains(&id));
             let all: Vec<UserName> = of_room.map(|(user, _)| user.clone()).collect();
             all.into_iter().for_each(|user| self.depart(user, id));
@@ -133,6 +135,7 @@ impl RoomHeads {
             let ids = self.rooms_of.get(user).into_iter().flatten();
             let changed = ids.filter_map(|id| self.rooms.get_key_value(id)).filter(|(_, room)| room.told > seen);
             changed.for_each(|(id, room)| add(*id, room));
+            // Newest first: numbers only grow, so the search ends at the first one that was seen.
             let notices = self.notices.iter().rev().take_while(|(number, ..)| *number > seen);
             notices.filter(|(_, who, ..)| who == user).for_each(|(_, _, id, room)| add(*id, room));
         }

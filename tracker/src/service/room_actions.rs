@@ -174,6 +174,7 @@ impl TrackerService {
             let password = password.ok_or(RoomRefusal::NeedsPassword)?;
             self.check_room_password(client, required.id, &caller.user, &password, stored).await?;
         }
+        // With the hash that was checked: the store refuses it if the password was changed meanwhile.
         let joining = self.accounts.join_room(requester, caller, required.id, required.password_hash);
         Ok(self.commit_room_changes(requester, joining).await?)
     }

@@ -112,6 +112,7 @@ pub(super) fn create(
 ) -> RoomResult {
     ensure_caller(step, caller)?;
     check_new_name(&draft.name)?;
+    // Here and not on a timer: only new rooms let the number of deleted ones grow.
     forget_deleted(step, stamp.now)?;
     let taken = "SELECT EXISTS (SELECT 1 FROM room WHERE name = ?1)";
     if query_value::<bool>(step, taken, [draft.name.as_str()])? {
@@ -227,6 +228,7 @@ pub(super) fn change(
     };
     let plan = state.change(&caller.user, change, subject.as_ref())?;
     let (user, since) = (&caller.user, unix_ms(stamp.now) - millis(CHANGES_PERIOD));
+    // The pace is counted by records.
     if !plan.records.is_empty() {
         let by_user = "SELECT at_ms FROM room_record WHERE room = ?1 AND actor = ?2 AND NOT is_own AND at_ms > ?3
                        ORDER BY at_ms DESC";
@@ -303,10 +305,12 @@ pub(super) fn prepare(step: &Transaction<'_>, stamp: RecordStamp<'_>) -> RoomRes
         .optional()?;
     let fingerprint = signer.fingerprint();
     if known.as_deref() != Some(fingerprint.as_bytes()) {
+        // Members verify records with the tracker's present key: signatures of an earlier one prove nothing to them.
         sign_all(step, signer)?;
         let setting = params![SIGNER_SETTING, fingerprint.as_bytes()];
         step.execute("INSERT OR REPLACE INTO room_setting VALUES (?1, ?2)", setting)?;
     }
+    // Members may have records from after the backup. This one tells them that those are void.
     if step.execute("DELETE FROM room_setting WHERE name = ?1", [RESTORED_SETTING])? > 0 {
         for RoomUpdate { id, .. } in all_members(step)? {
             let state = require(step, &RoomReference::Id(id))?;

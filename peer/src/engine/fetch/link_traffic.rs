@@ -244,6 +244,7 @@ impl SlowdownDetector {
         }
         self.waits_since = sample.waits.then(|| self.waits_since.unwrap_or(sample.at));
         self.samples.push_back(sample);
+        // One sample older than the span stays: a rate needs both ends of it.
         while self.samples.get(1).is_some_and(|second| sample.at.saturating_duration_since(second.at) >= RATE_SPAN) {
             self.samples.pop_front();
         }
@@ -252,6 +253,7 @@ impl SlowdownDetector {
         };
         let rate = self.rate_over(RATE_SPAN, sample)?;
         self.best = self.best.max(self.rate_over(BEST_RATE_SPAN, sample).unwrap_or(0.0));
+        // Both: a source that was never faster is as it is, and one that is still fast enough needs no help.
         let is_slow = rate < SLOW_RATE && rate * SLOWDOWN_FACTOR < self.best;
         if !is_slow || !is_long(self.waits_since, RATE_SPAN) || is_long(self.moved, STANDSTILL_TIME) || self.is_told {
             return None;

@@ -215,6 +215,7 @@ impl FetchPlan {
         let same = |run: &InFlightRun| run.source == source && run.file == no && run.start <= group && group < run.end;
         if let Some(position) = self.in_flight.iter().position(same) {
             let run = &mut self.in_flight[position];
+            // The groups of a run come in order: what is left begins behind this one.
             run.start = group + 1;
             if run.start == run.end {
                 self.in_flight.swap_remove(position);

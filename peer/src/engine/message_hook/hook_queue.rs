@@ -67,6 +67,7 @@ impl<T> HookQueue<T> {
                 return Some((item, HookSlot { user, standing: SenderStanding::Accepted }));
             }
         }
+        // Strangers have a place of their own: they and accepted users never wait for each other.
         if self.is_stranger_running {
             return None;
         }

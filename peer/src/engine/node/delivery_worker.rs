@@ -313,6 +313,7 @@ impl DeliveryWorker {
     async fn send_typing(&mut self) {
         let open = match self.chat_sender.take().filter(|open| !open.is_closed()) {
             Some(open) => Some(open),
+            // Nobody is dialled for a notice that is worthless a moment later.
             None => match self.link_pool.existing_link(&self.mailbox.user) {
                 Some(link) => ChatSender::open(&link).await.ok(),
                 None => None,

@@ -49,6 +49,7 @@ pub(super) async fn list_users(me: &LocalUser, tracker: Option<TrackerHandle>) -
     })
     .await?;
     if let Some(online) = online {
+        // Only with the tracker's list: without it nobody's presence is known, which is not the same as offline.
         people.values_mut().for_each(|person| person.online = Some(false));
         for user in online {
             people.entry(user.clone()).or_insert_with(|| unknown_user(user)).online = Some(true);

@@ -190,6 +190,7 @@ impl ShareOpener {
                 return Ok(Some(OfferedManifest { layout, manifest, zeros }));
             }
         }
+        // The record has moved on, but somebody may be in the middle of fetching what was there before.
         let served = self.earlier_versions(access, visit, hash)?.into_iter().next();
         Ok(served.map(|ServedVersion { share, layout, manifest, .. }| OfferedManifest {
             layout,

@@ -217,6 +217,7 @@ impl ConversationPane {
         }
         let mut count = 0;
         for place in (0..self.rows.len()).rev() {
+            // Enough is known: to wrap all of a long history would cost time at every drawing.
             if count >= self.scroll_back + most {
                 return false;
             }

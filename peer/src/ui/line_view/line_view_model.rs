@@ -219,6 +219,7 @@ impl LineViewModel {
             ComposerAction::Nothing => {}
             ComposerAction::Command(wish) => return vec![wish],
             ComposerAction::Listing(wish) => {
+                // Remembered, because its answer is printed only if it was asked for: views also list by themselves.
                 match wish {
                     ViewCommand::ListFiles { .. } => self.pending_listings.files = true,
                     _ => self.pending_listings.users = true,

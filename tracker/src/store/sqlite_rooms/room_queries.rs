@@ -49,6 +49,7 @@ pub(crate) fn list(
             invited: row.get(10)?,
         })
     };
+    // One more than shown tells whether there is a next page.
     let rows = params![user.map(UserName::as_str), cursor.map(RoomName::as_str), limit + 1];
     let mut rooms = query_all(db, sql, rows, entry)?;
     let next = if rooms.len() > limit { rooms.get(limit - 1).map(|room| room.name.clone()) } else { None };

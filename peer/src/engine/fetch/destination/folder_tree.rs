@@ -326,6 +326,7 @@ impl DestinationFolder {
         if let Some(known) = self.tree.folder_cache.lock().listed.get(&self.relative_path) {
             return *known;
         }
+        // The cache isn't locked meanwhile: reading a folder may take long, and the one above asks for it as well.
         let above = self.relative_path.rsplit_once('/').map_or("", |(above, _)| above);
         let above = Self::new(self.tree.clone(), above.into());
         let path = self.path();

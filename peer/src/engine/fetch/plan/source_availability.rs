@@ -20,6 +20,7 @@ impl FetchPlan {
         let mut waiting = VecDeque::new();
         for (no, file) in self.files.iter_mut().enumerate().filter(|(no, _)| has(*no)) {
             file.source_bits |= bit(source);
+            // Only these are queued: files under way are found among the open ones.
             if file.phase == FilePhase::Waiting {
                 waiting.push_back(no);
             }

@@ -26,6 +26,7 @@ pub(super) fn run(context: &WriterContext, mut whole: mpsc::Receiver<(FileNo, Co
 /// never stands for lost content.
 fn finalize_batch(context: &WriterContext, batch: Vec<(FileNo, CompletedFile)>) {
     let fail = |file: FileNo, error: Error| context.send_event(WriterEvent::FileFailed { file, error });
+    // Each step takes the whole batch: syncing many files together costs the disk hardly more than one.
     let stamped = keep_successful(batch, |_, whole| wait_for_descriptors(|| whole.apply_metadata()), fail);
     let files: Vec<_> = stamped.iter().map(|(_, whole)| whole.file()).collect();
     let mut synced = sync_all(&files).into_iter();

@@ -94,6 +94,7 @@ fn listen(profile: &Profile) -> Result<(UnixListener, PathBuf), Error> {
         Ok(listener) => return Ok((listener, usual)),
         Err(why) => why,
     };
+    // Some file systems hold no sockets, and the path of a socket has at most 108 bytes.
     let fallback = sys::runtime_folder().and_then(|folder| {
         let path = folder.join(socket_file_name(profile.home()));
         Ok((bind_at(&path)?, path))

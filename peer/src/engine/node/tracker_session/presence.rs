@@ -174,6 +174,7 @@ impl TrackerSession {
             }
             reply => reply?,
         };
+        // The tracker goes by the key, which may belong to another account than the one on record here.
         self.me.check_key_owner(&reply.user)?;
         Ok(reply)
     }

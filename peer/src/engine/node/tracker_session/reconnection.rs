@@ -95,6 +95,7 @@ impl TrackerSession {
                     }
                 } => {
                     let address = self.me.tracker.to_string();
+                    // The receiver may have given up.
                     let _ = question.reply.send(Err(TrackerError::Unreachable { address, why: "the connection was lost".to_owned() }));
                 }
             }
