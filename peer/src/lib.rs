@@ -29,7 +29,12 @@
 //! | exit codes | `cli/exit_code.rs`, `engine/error.rs` |
 //! | account, tracker's key, first contact | `engine/tracker_account.rs`, `engine/tracker_key.rs`, `commands/tracker_confirmation.rs` |
 //! | being online: session, heartbeat, reconnect | `engine/node/tracker_session.rs` |
-//! | callers: handshake, identity, admission | `net/endpoint.rs`, `net/link.rs`, `engine/node/{caller_identity,link_admission}.rs` |
+//! | transport: windows, congestion, MTU, batches of datagrams | `net/{endpoint,path_mtu,udp_batching}.rs` |
+//! | TLS settings, verification of keys | the `certs` crate |
+//! | trusted keys of users and trackers | `profile/{known_users,known_trackers}.rs`, `engine/{peer_lookup,tracker_key}.rs`, `commands/{trust,verify}.rs` |
+//! | callers: handshake, identity, admission | `net/endpoint.rs`, `net/link/caller.rs`, `engine/node/{link_service,caller_identity,link_admission}.rs` |
+//! | floods: handshakes, packets to those who never answered, callers that move | `net/{handshake_slots,amplification_limit,moved_callers,burst_limit}.rs` |
+//! | dialling: addresses, their order | `engine/peer_lookup.rs`, `net/{addresses,happy_eyeballs}.rs`, `net/link/dialer.rs` |
 //! | chat: send window, delivery, receiving | `engine/chat/`, `engine/node/delivery*.rs` |
 //! | rooms: what members exchange, who is linked, the tracker's records | `engine/rooms/`, `engine/node/room_*.rs`, `profile/room_store/`, the `rooms` crate |
 //! | who may get a share; offers | `profile/audience.rs`, `engine/serve/share_access.rs`, `engine/file_offers.rs` |
@@ -38,7 +43,9 @@
 //! | fetch: names, sources, plan, download, disk | `engine/fetch/` (`name_resolution`, `destination`, `source_dialer`, `plan`, `downloader`, `writer`) |
 //! | answering requests, upload slots and rates | `engine/serve/` (`library`, `upload_slots`, `upload_scheduler`, `range_reader`) |
 //! | sharing: walking, hashing, refreshing | `engine/share/`, `engine/node/share_refresher.rs` |
-//! | what a node can be asked for, here or in another process | `engine/node/api.rs`, `engine/node/{node_core,control}` |
+//! | what a node can be asked for, here or in another process | `engine/node/{api,node_handle}.rs`, `engine/node/{node_core,control}` |
+//! | the profile on disk: folder, key, schema, migrations, settings | `profile/{profile_folder,profile_identity,schema,database_opening,settings}.rs` |
+//! | JSON for programs, `peer events`, the hook | `ui/json.rs`, `commands/events.rs`, `engine/message_hook.rs` |
 //! | conversations: model, in the scrollback, in panes | `ui/chat_model.rs`, `ui/line_view/`, `ui/full_view/`, `commands/view_session/` |
 //! | progress | `engine/progress_throttle.rs`, `ui/{fetch_bars,fetch_text,progress_row,transfer_list}.rs` |
 //! | rooms: commands, actions at the tracker | `commands/{room,rooms}.rs`, `engine/room_actions.rs` |

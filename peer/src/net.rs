@@ -1,7 +1,7 @@
 //! The network protocols: QUIC to other peers, TLS to the tracker.
 //!
-//! * [`endpoint`]: the UDP socket and the transport settings, with `udp_batching`, `handshake_slots` and
-//!   `amplification_limit`.
+//! * [`endpoint`]: the UDP socket and the transport settings, with `udp_batching` and `path_mtu`; `handshake_slots`,
+//!   `amplification_limit`, `moved_callers` and `burst_limit` bound what strangers can make it do.
 //! * [`link`]: an authenticated connection to a peer, after hello and welcome.
 //! * [`stream`]: frames and bulk data on a link; [`frame_receiver`]: incoming requests, with bounded memory.
 //! * [`tracker`]: the client of the tracker; [`discovery`]: trackers announced on the local network (mDNS).

@@ -5,7 +5,7 @@
 //!
 //! * [`names`], [`account_name`], [`fingerprint`], [`content`], [`room`], [`GroupSet`], [`ZeroRuns`]: types whose only constructor checks.
 //! * [`json_scanner`] and [`tracker`]: the protocol of the tracker, JSON over TCP or TLS.
-//! * [`frame`] and [`peer`]: the protocol between peers, over QUIC streams.
+//! * [`frame`] and [`peer`]: the protocol between peers, over QUIC streams: requests, chat, rooms, error codes.
 //! * [`safe_text`], [`UntrustedText`]: text from other machines, made safe for a terminal.
 //! * [`text_enum!`]: enums made with their texts from one table.
 //! * [`limits`]: every bound, in one place.
