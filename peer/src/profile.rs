@@ -44,7 +44,7 @@ use std::time::Duration;
 use certs::FileLossDetector;
 use folder_trust::ProfileUse;
 use parking_lot::{Mutex, MutexGuard};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, Params, Row, Transaction, TransactionBehavior};
 
 pub use audience::{Audience, InvalidAudience};
 pub use conversation_name::{ConversationName, ConversationNameError};
@@ -288,6 +288,33 @@ impl Profile {
             }
         };
         Ok(connection.lock())
+    }
+
+    /// Runs a query, and returns what `read` makes of its rows; the connection is free again then.
+    fn query_all<T>(
+        &self,
+        connection: MutexGuard<'_, Connection>,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, ProfileError> {
+        let rows = connection.prepare_cached(sql).and_then(|mut query| query.query_map(params, read)?.collect());
+        // Before the rows are checked: others wait for this connection.
+        drop(connection);
+        self.db_result(rows)
+    }
+
+    /// Runs `work` in a transaction, and commits it if `work` succeeds.
+    fn in_transaction<T>(
+        &self,
+        behavior: TransactionBehavior,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, ProfileError> {
+        let mut writer = self.writer()?;
+        let transaction = self.db_result(writer.transaction_with_behavior(behavior))?;
+        let done = self.db_result(work(&transaction))?;
+        self.db_result(transaction.commit())?;
+        Ok(done)
     }
 
     fn db_result<T>(&self, result: rusqlite::Result<T>) -> Result<T, ProfileError> {

@@ -30,33 +30,27 @@ pub struct QueuedCount {
 impl Profile {
     /// Returns everybody met or talked with, and the time of the last message in milliseconds since 1970.
     pub fn known_people(&self) -> Result<Vec<(UserName, Option<i64>)>, ProfileError> {
-        let rows: Vec<(String, Option<i64>)> = {
-            let ledger = self.message_reader()?;
-            let mut query = self.db_result(ledger.prepare_cached(
-                // Not `SELECT DISTINCT peer FROM message`: that would scan the whole index.
-                "SELECT user, (SELECT at FROM message WHERE peer = user ORDER BY seq DESC LIMIT 1)
-                 FROM (SELECT user FROM friend UNION SELECT peer FROM outbox UNION SELECT peer FROM conversation
-                       -- Not who only was written to in vain, and no rooms.
-                       WHERE substr(peer, 1, 1) <> '#' AND EXISTS (SELECT 1 FROM message WHERE message.peer = conversation.peer
-                                     AND (direction = 'in' OR state NOT IN ('failed', 'dropped'))))",
-            ))?;
-            let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
-            self.db_result(self.db_result(rows)?.collect())?
-        };
+        // Not `SELECT DISTINCT peer FROM message`: that would scan the whole index.
+        let sql = "SELECT user, (SELECT at FROM message WHERE peer = user ORDER BY seq DESC LIMIT 1)
+                   FROM (SELECT user FROM friend UNION SELECT peer FROM outbox UNION SELECT peer FROM conversation
+                         -- Not who only was written to in vain, and no rooms.
+                         WHERE substr(peer, 1, 1) <> '#'
+                         AND EXISTS (SELECT 1 FROM message WHERE message.peer = conversation.peer
+                                     AND (direction = 'in' OR state NOT IN ('failed', 'dropped'))))";
+        let rows: Vec<(String, Option<i64>)> =
+            self.query_all(self.message_reader()?, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.into_iter().map(|(user, last)| Ok((self.user_name(&user)?, last))).collect()
     }
 
     /// Returns the number of waiting messages for each recipient.
     pub fn queued_counts(&self) -> Result<Vec<QueuedCount>, ProfileError> {
-        let rows: Vec<(String, i64, bool)> = {
-            let ledger = self.message_reader()?;
-            let mut query = self.db_result(ledger.prepare_cached(
-                "SELECT outbox.peer, count(*), coalesce(max(frozen), 0) FROM outbox
+        let rows: Vec<(String, i64, bool)> = self.query_all(
+            self.message_reader()?,
+            "SELECT outbox.peer, count(*), coalesce(max(frozen), 0) FROM outbox
                  LEFT JOIN conversation ON conversation.peer = outbox.peer GROUP BY outbox.peer",
-            ))?;
-            let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-            self.db_result(self.db_result(rows)?.collect())?
-        };
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )?;
         let count = |(user, count, frozen): (String, i64, bool)| {
             Ok(QueuedCount { user: self.user_name(&user)?, count: usize::try_from(count).unwrap_or(0), frozen })
         };
@@ -65,21 +59,19 @@ impl Profile {
 
     /// Returns the conversations with unread messages.
     pub fn unread_counts(&self) -> Result<Vec<UnreadCount>, ProfileError> {
-        let rows: Vec<(String, i64, bool)> = {
-            let ledger = self.message_reader()?;
-            // Those of rooms are counted anew: whoever is blocked changes them.
-            let mut query = self.db_result(ledger.prepare_cached(
-                "SELECT peer, unread AS count, muted FROM conversation WHERE unread > 0
+        // Those of rooms are counted anew: whoever is blocked changes them.
+        let rows: Vec<(String, i64, bool)> = self.query_all(
+            self.message_reader()?,
+            "SELECT peer, unread AS count, muted FROM conversation WHERE unread > 0
                  UNION ALL
                  SELECT peer, (SELECT count(*) FROM message JOIN room_message USING (seq)
                                WHERE message.peer = conversation.peer AND direction = 'in' AND seq > read_up_to
                                AND void = 0 AND user NOT IN (SELECT user FROM blocked)) AS count, muted
                  FROM conversation WHERE peer >= '#' AND peer < '$' AND count > 0
                  ORDER BY peer",
-            ))?;
-            let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-            self.db_result(self.db_result(rows)?.collect())?
-        };
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )?;
         let unread = |(with, count, is_muted): (String, i64, bool)| {
             let with = with.parse().map_err(|_| self.damaged_error(format!("the conversation {with:?}")))?;
             Ok(UnreadCount { with, count: usize::try_from(count).unwrap_or(0), is_muted })
@@ -90,20 +82,16 @@ impl Profile {
     /// Marks a conversation as read, up to a place or to its end; returns false if it was read before.
     pub fn mark_read(&self, with: impl Into<ConversationName>, up_to: Option<i64>) -> Result<bool, ProfileError> {
         let with = with.into();
-        let mut writer = self.writer()?;
-        let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
-        let last = transaction.query_row("SELECT coalesce(max(seq), 0) FROM message", [], |row| row.get(0));
-        // Capped below: a mark beyond the last message would cover messages that arrive later.
-        let last: i64 = self.db_result(last)?;
-        let up_to = up_to.map_or(last, |up_to| up_to.min(last));
-        // The marker never moves back: marks of several views may arrive out of order.
-        let marked = match &with {
-            ConversationName::Person(user) => mark_person_read(&transaction, user, up_to),
-            ConversationName::Room(_) => mark_room_read(&transaction, &with.to_string(), up_to),
-        };
-        let changed = self.db_result(marked)?;
-        self.db_result(transaction.commit())?;
-        Ok(changed)
+        self.in_transaction(TransactionBehavior::Immediate, |transaction| {
+            // Capped below: a mark beyond the last message would cover messages that arrive later.
+            let last: i64 = transaction.query_row("SELECT coalesce(max(seq), 0) FROM message", [], |row| row.get(0))?;
+            let up_to = up_to.map_or(last, |up_to| up_to.min(last));
+            // The marker never moves back: marks of several views may arrive out of order.
+            match &with {
+                ConversationName::Person(user) => mark_person_read(transaction, user, up_to),
+                ConversationName::Room(_) => mark_room_read(transaction, &with.to_string(), up_to),
+            }
+        })
     }
 
     /// Sets whether the messages of a conversation ring no bell and run no hook. Returns false if that was so.
@@ -167,12 +155,8 @@ impl Profile {
 
     /// Returns the blocked users.
     pub fn blocked(&self) -> Result<Vec<UserName>, ProfileError> {
-        let names: Vec<String> = {
-            let database = self.reader();
-            let mut query = self.db_result(database.prepare_cached("SELECT user FROM blocked ORDER BY user"))?;
-            let rows = query.query_map([], |row| row.get(0));
-            self.db_result(self.db_result(rows)?.collect())?
-        };
+        let names: Vec<String> =
+            self.query_all(self.reader(), "SELECT user FROM blocked ORDER BY user", [], |row| row.get(0))?;
         names.iter().map(|name| self.user_name(name)).collect()
     }
 

@@ -52,12 +52,8 @@ impl Profile {
     /// members are left out, and those that are void.
     pub fn history(&self, query: &HistoryQuery) -> Result<Vec<StoredMessage>, ProfileError> {
         let (sql, values) = query.sql();
-        let mut rows: Vec<MessageRow> = {
-            let ledger = self.message_reader()?;
-            let mut query = self.db_result(ledger.prepare_cached(&sql))?;
-            let rows = query.query_map(params_from_iter(values), MessageRow::read);
-            self.db_result(self.db_result(rows)?.collect())?
-        };
+        let mut rows: Vec<MessageRow> =
+            self.query_all(self.message_reader()?, &sql, params_from_iter(values), MessageRow::read)?;
         // The last messages are read newest first, so that the limit cuts off the oldest.
         if !query.earliest {
             rows.reverse();

@@ -9,7 +9,7 @@
 //!
 //! An address has one key; a tracker that shows another key there is refused.
 
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
 use shared::Fingerprint;
 
 use super::{Profile, ProfileError};
@@ -124,11 +124,11 @@ impl Profile {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize>,
     ) -> Result<(), ProfileError> {
-        let mut writer = self.writer()?;
-        let transaction = self.db_result(writer.transaction())?;
-        self.db_result(change(&transaction))?;
-        self.db_result(transaction.execute(FORGET_REPLACED, []))?;
-        self.db_result(transaction.commit())
+        self.in_transaction(TransactionBehavior::Deferred, |transaction| {
+            change(transaction)?;
+            transaction.execute(FORGET_REPLACED, [])?;
+            Ok(())
+        })
     }
 }
 

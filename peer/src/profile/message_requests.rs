@@ -8,7 +8,7 @@
 //! A message counts its text, the name of its offer, and 1 KiB of overhead. The reserve is for first contacts: however
 //! many accounts one person creates to fill the rest, others can still introduce themselves.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 use shared::UserName;
 use shared::limits::{
     FIRST_CONTACT_RESERVE_BYTES, MAX_BYTES_OF_STRANGERS, MAX_BYTES_PER_STRANGER, MAX_FIRST_CONTACT_BYTES,
@@ -120,11 +120,7 @@ pub(super) fn accept(transaction: &Transaction<'_>, peer: &UserName) -> rusqlite
 impl Profile {
     /// Accepts the messages of `user`; returns false if they were accepted already.
     pub fn accept(&self, user: &UserName) -> Result<bool, ProfileError> {
-        let mut writer = self.writer()?;
-        let transaction = self.db_result(writer.transaction())?;
-        let changed = self.db_result(accept(&transaction, user))?;
-        self.db_result(transaction.commit())?;
-        Ok(changed)
+        self.in_transaction(TransactionBehavior::Deferred, |transaction| accept(transaction, user))
     }
 
     /// Returns the status of the conversation with `user`.
@@ -144,15 +140,13 @@ impl Profile {
 
     /// Returns the strangers with pending requests who are not blocked.
     pub fn message_requests(&self) -> Result<Vec<UserName>, ProfileError> {
-        let names: Vec<String> = {
-            let ledger = self.message_reader()?;
-            let mut query = self.db_result(ledger.prepare_cached(
-                "SELECT peer FROM conversation WHERE accepted = 0 AND request_count > 0
+        let names: Vec<String> = self.query_all(
+            self.message_reader()?,
+            "SELECT peer FROM conversation WHERE accepted = 0 AND request_count > 0
                  AND peer NOT IN (SELECT user FROM blocked) ORDER BY peer",
-            ))?;
-            let rows = query.query_map([], |row| row.get(0));
-            self.db_result(self.db_result(rows)?.collect())?
-        };
+            [],
+            |row| row.get(0),
+        )?;
         names.iter().map(|name| self.user_name(name)).collect()
     }
 }

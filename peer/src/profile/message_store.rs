@@ -34,30 +34,29 @@ impl Profile {
         message: &ChatMessage,
         now_ms: i64,
     ) -> Result<StoreOutcome, ProfileError> {
-        let mut writer = self.writer()?;
         // Immediate: counting first and writing later would fail at once if another process writes in
         // between.
-        let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
-        let waiting = transaction
-            .query_row("SELECT count(*) FROM outbox WHERE peer = ?1", [to.as_str()], |row| row.get::<_, i64>(0));
-        if self.db_result(waiting)? >= MAX_MESSAGES_PER_USER.cast_signed().try_into().unwrap_or(i64::MAX) {
-            return Ok(StoreOutcome::Full);
-        }
-        if self.db_result(is_forgotten(&transaction, to, MessageDirection::Out, message.id))? {
-            return Ok(StoreOutcome::Duplicate);
-        }
-        let Some(seq) = self.db_result(insert(&transaction, to, MessageDirection::Out, message, now_ms))? else {
-            return Ok(StoreOutcome::Duplicate);
-        };
-        // By the steady clock, so that a jump of the machine's clock doesn't expire the message.
-        let since = self.db_result(load_steady_clock(&transaction, now_ms))?.advance(now_ms, Duration::ZERO).now_ms();
-        let queued = transaction
-            .prepare_cached("INSERT INTO outbox (seq, peer, since) VALUES (?1, ?2, ?3)")
-            .and_then(|mut queue| queue.execute(params![seq, to.as_str(), since]));
-        self.db_result(queued)?;
-        self.db_result(message_requests::accept(&transaction, to))?;
-        self.db_result(transaction.commit())?;
-        Ok(StoreOutcome::New(seq))
+        self.in_transaction(TransactionBehavior::Immediate, |transaction| {
+            let waiting: i64 =
+                transaction
+                    .query_row("SELECT count(*) FROM outbox WHERE peer = ?1", [to.as_str()], |row| row.get(0))?;
+            if waiting >= MAX_MESSAGES_PER_USER.cast_signed().try_into().unwrap_or(i64::MAX) {
+                return Ok(StoreOutcome::Full);
+            }
+            if is_forgotten(transaction, to, MessageDirection::Out, message.id)? {
+                return Ok(StoreOutcome::Duplicate);
+            }
+            let Some(seq) = insert(transaction, to, MessageDirection::Out, message, now_ms)? else {
+                return Ok(StoreOutcome::Duplicate);
+            };
+            // By the steady clock, so that a jump of the machine's clock doesn't expire the message.
+            let since = load_steady_clock(transaction, now_ms)?.advance(now_ms, Duration::ZERO).now_ms();
+            transaction
+                .prepare_cached("INSERT INTO outbox (seq, peer, since) VALUES (?1, ?2, ?3)")?
+                .execute(params![seq, to.as_str(), since])?;
+            message_requests::accept(transaction, to)?;
+            Ok(StoreOutcome::New(seq))
+        })
     }
 
     /// Stores messages of another user in one transaction. The first without room ends it: later ones are not stored
@@ -71,63 +70,61 @@ impl Profile {
         messages: &[ChatMessage],
         now_ms: i64,
     ) -> Result<Vec<StoreOutcome>, ProfileError> {
-        let mut writer = self.writer()?;
-        let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
-        let (mut unread, mut bytes) = self.db_result(unread_totals(&transaction, from))?;
-        let mut request = self.db_result(RequestQuota::load(&transaction, from))?;
-        let mut kept = Vec::with_capacity(messages.len());
-        for message in messages {
-            if self.db_result(is_forgotten(&transaction, from, MessageDirection::In, message.id))? {
-                kept.push(StoreOutcome::Duplicate);
-                continue;
-            }
-            let is_full = unread >= MAX_MESSAGES_PER_USER || bytes >= MAX_UNREAD_BYTES_PER_USER;
-            let refusal = match &request {
-                Some(room) if !room.can_admit(message) => Some(StoreOutcome::StrangerQuotaFull),
-                _ => is_full.then_some(StoreOutcome::Full),
-            };
-            // A duplicate needs no room: it has to be acked, or its author would send it for ever.
-            if let Some(refusal) = refusal
-                && !self.db_result(is_known(&transaction, from, message.id))?
-            {
-                let has_made_room = match &mut request {
-                    Some(quota) if refusal == StoreOutcome::StrangerQuotaFull && !is_full => {
-                        self.db_result(quota.make_room(&transaction, from, message))?
-                    }
-                    _ => false,
+        self.in_transaction(TransactionBehavior::Immediate, |transaction| {
+            let (mut unread, mut bytes) = unread_totals(transaction, from)?;
+            let mut request = RequestQuota::load(transaction, from)?;
+            let mut kept = Vec::with_capacity(messages.len());
+            for message in messages {
+                if is_forgotten(transaction, from, MessageDirection::In, message.id)? {
+                    kept.push(StoreOutcome::Duplicate);
+                    continue;
+                }
+                let is_full = unread >= MAX_MESSAGES_PER_USER || bytes >= MAX_UNREAD_BYTES_PER_USER;
+                let refusal = match &request {
+                    Some(room) if !room.can_admit(message) => Some(StoreOutcome::StrangerQuotaFull),
+                    _ => is_full.then_some(StoreOutcome::Full),
                 };
-                if !has_made_room {
-                    kept.push(refusal);
-                    break;
-                }
-            }
-            kept.push(match self.db_result(insert(&transaction, from, MessageDirection::In, message, now_ms))? {
-                Some(seq) => {
-                    unread += 1;
-                    bytes += charged_bytes(message);
-                    if let Some(room) = &mut request {
-                        room.add(message);
+                // A duplicate needs no room: it has to be acked, or its author would send it for ever.
+                if let Some(refusal) = refusal
+                    && !is_known(transaction, from, message.id)?
+                {
+                    let has_made_room = match &mut request {
+                        Some(quota) if refusal == StoreOutcome::StrangerQuotaFull && !is_full => {
+                            quota.make_room(transaction, from, message)?
+                        }
+                        _ => false,
+                    };
+                    if !has_made_room {
+                        kept.push(refusal);
+                        break;
                     }
-                    StoreOutcome::New(seq)
                 }
-                None => StoreOutcome::Duplicate,
-            });
-        }
-        if kept.iter().any(|kept| matches!(kept, StoreOutcome::New(_))) {
-            // Counters in one row: counting the unread messages anew for each batch would get slower with
-            // every message.
-            let counted = transaction.execute(
-                "INSERT INTO conversation (peer, unread, unread_bytes) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (peer) DO UPDATE SET unread = ?2, unread_bytes = ?3",
-                params![from.as_str(), to_i64(unread), to_i64(bytes)],
-            );
-            self.db_result(counted)?;
-            if let Some(room) = request {
-                self.db_result(room.store(&transaction, from))?;
+                kept.push(match insert(transaction, from, MessageDirection::In, message, now_ms)? {
+                    Some(seq) => {
+                        unread += 1;
+                        bytes += charged_bytes(message);
+                        if let Some(room) = &mut request {
+                            room.add(message);
+                        }
+                        StoreOutcome::New(seq)
+                    }
+                    None => StoreOutcome::Duplicate,
+                });
             }
-        }
-        self.db_result(transaction.commit())?;
-        Ok(kept)
+            if kept.iter().any(|kept| matches!(kept, StoreOutcome::New(_))) {
+                // Counters in one row: counting the unread messages anew for each batch would get slower with
+                // every message.
+                transaction.execute(
+                    "INSERT INTO conversation (peer, unread, unread_bytes) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (peer) DO UPDATE SET unread = ?2, unread_bytes = ?3",
+                    params![from.as_str(), to_i64(unread), to_i64(bytes)],
+                )?;
+                if let Some(room) = request {
+                    room.store(transaction, from)?;
+                }
+            }
+            Ok(kept)
+        })
     }
 }
 

@@ -35,12 +35,10 @@ impl Profile {
 
     /// Returns the users for whom messages wait.
     pub fn queued_recipients(&self) -> Result<Vec<UserName>, ProfileError> {
-        let names: Vec<String> = {
-            let ledger = self.message_reader()?;
-            let mut query = self.db_result(ledger.prepare_cached("SELECT DISTINCT peer FROM outbox ORDER BY peer"))?;
-            let rows = query.query_map([], |row| row.get(0));
-            self.db_result(self.db_result(rows)?.collect())?
-        };
+        let names: Vec<String> =
+            self.query_all(self.message_reader()?, "SELECT DISTINCT peer FROM outbox ORDER BY peer", [], |row| {
+                row.get(0)
+            })?;
         names.iter().map(|name| self.user_name(name)).collect()
     }
 
@@ -81,31 +79,27 @@ impl Profile {
         to: &UserName,
         outcomes: &[(MessageId, MessageState)],
     ) -> Result<Vec<(MessageId, MessageState)>, ProfileError> {
-        let mut writer = self.writer()?;
-        let transaction = self.db_result(writer.transaction())?;
-        let mut changed = Vec::with_capacity(outcomes.len());
-        {
+        self.in_transaction(TransactionBehavior::Deferred, |transaction| {
+            let mut changed = Vec::with_capacity(outcomes.len());
             // Only what is still in the outbox: another process may have delivered or dropped it already.
-            let mut update = self.db_result(transaction.prepare_cached(
+            let mut update = transaction.prepare_cached(
                 "UPDATE message SET state = ?3 WHERE peer = ?1 AND direction = 'out' AND id = ?2 AND state <> ?3
                  AND seq IN (SELECT seq FROM outbox) RETURNING seq",
-            ))?;
-            let mut remove = self.db_result(transaction.prepare_cached("DELETE FROM outbox WHERE seq = ?1"))?;
+            )?;
+            let mut remove = transaction.prepare_cached("DELETE FROM outbox WHERE seq = ?1")?;
             for (id, state) in outcomes {
                 let values = params![to.as_str(), id.to_string(), state.as_str()];
-                let rows = update.query_map(values, |row| row.get::<_, i64>(0));
-                let found: Vec<i64> = self.db_result(self.db_result(rows)?.collect())?;
+                let found = update.query_map(values, |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
                 let Some(seq) = found.first() else { continue };
                 // A message marked `Sent` stays: only an outcome takes it out, so that a lost ack leads to
                 // another delivery.
                 if !state.is_queued() {
-                    self.db_result(remove.execute([seq]))?;
+                    remove.execute([seq])?;
                 }
                 changed.push((*id, *state));
             }
-        }
-        self.db_result(transaction.commit())?;
-        Ok(changed)
+            Ok(changed)
+        })
     }
 
     /// Returns the outbox's time in milliseconds, when this machine's clock says `now_ms`.
@@ -117,16 +111,14 @@ impl Profile {
 
     /// Advances and stores the outbox's clock; `ran` is the time that this process ran since its last call.
     pub fn advance_outbox_clock(&self, now_ms: i64, ran: Duration) -> Result<i64, ProfileError> {
-        let mut writer = self.writer()?;
-        let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
-        let clock = self.db_result(load_steady_clock(&transaction, now_ms))?.advance(now_ms, ran);
-        let remembered = transaction.execute(
-            "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
-            [CLOCK_KEY, &clock.to_string()],
-        );
-        self.db_result(remembered)?;
-        self.db_result(transaction.commit())?;
-        Ok(clock.now_ms())
+        self.in_transaction(TransactionBehavior::Immediate, |transaction| {
+            let clock = load_steady_clock(transaction, now_ms)?.advance(now_ms, ran);
+            transaction.execute(
+                "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+                [CLOCK_KEY, &clock.to_string()],
+            )?;
+            Ok(clock.now_ms())
+        })
     }
 
     /// Expires messages that have waited since before `before`, and returns them. A message with a start after `now_ms`
@@ -159,21 +151,21 @@ impl Profile {
         after: i64,
         limit: usize,
     ) -> Result<Vec<QueuedMessage>, ProfileError> {
-        let rows: Vec<(MessageRow, i64, bool)> = {
-            let ledger = self.message_reader()?;
-            let mut query = self.db_result(ledger.prepare_cached(&format!(
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows: Vec<(MessageRow, i64, bool)> = self.query_all(
+            self.message_reader()?,
+            &format!(
                 "SELECT {}, outbox.since, coalesce(conversation.frozen, 0) FROM outbox
                  JOIN {} LEFT JOIN conversation ON conversation.peer = outbox.peer
                  WHERE message.seq = outbox.seq AND {condition} ORDER BY outbox.seq LIMIT ?3",
                 MessageRow::COLUMNS,
                 MessageRow::TABLES
-            )))?;
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = query.query_map(params![peer, after, limit], |row| {
+            ),
+            params![peer, after, limit],
+            |row| {
                 Ok((MessageRow::read(row)?, row.get(MessageRow::COLUMN_COUNT)?, row.get(MessageRow::COLUMN_COUNT + 1)?))
-            });
-            self.db_result(self.db_result(rows)?.collect())?
-        };
+            },
+        )?;
         let check = |(row, since, frozen)| Ok(QueuedMessage { stored: self.checked_message(row)?, since, frozen });
         rows.into_iter().map(check).collect()
     }

@@ -70,17 +70,12 @@ impl Profile {
     }
 
     fn partials_where(&self, condition: &str, value: impl rusqlite::ToSql) -> Result<Vec<PartialShare>, ProfileError> {
-        let rows: Vec<PartialRow> = {
-            let database = self.reader();
-            // Ordered by name: the registration at the tracker skips neighbours of the same name.
-            let query = format!(
-                "SELECT part, name, size, mtime, executable, hash, audience FROM partial WHERE {condition}
-                 ORDER BY name, part"
-            );
-            let mut query = self.db_result(database.prepare_cached(&query))?;
-            let rows = query.query_map([value], PartialRow::read);
-            self.db_result(self.db_result(rows)?.collect())?
-        };
+        // Ordered by name: the registration at the tracker skips neighbours of the same name.
+        let query = format!(
+            "SELECT part, name, size, mtime, executable, hash, audience FROM partial WHERE {condition}
+             ORDER BY name, part"
+        );
+        let rows: Vec<PartialRow> = self.query_all(self.reader(), &query, [value], PartialRow::read)?;
         rows.into_iter().map(|row| self.checked_partial(row)).collect()
     }
 

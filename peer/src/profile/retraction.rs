@@ -13,44 +13,38 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`]; then none is removed.
     pub fn retract_messages(&self, to: &UserName, ids: &[MessageId]) -> Result<Vec<MessageId>, ProfileError> {
-        let mut writer = self.writer()?;
-        let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
-        let mut forgotten = Vec::with_capacity(ids.len());
-        for id in ids {
-            let found = transaction.query_row(
-                "SELECT seq FROM message WHERE peer = ?1 AND direction = 'out' AND id = ?2",
-                params![to.as_str(), id.to_string()],
-                |row| row.get::<_, i64>(0),
-            );
-            let Some(seq) = self.db_result(found.optional())? else { continue };
-            let removed = transaction
-                .execute("DELETE FROM outbox WHERE seq = ?1", [seq])
-                .and_then(|_| delete_messages(&transaction, [seq]));
-            self.db_result(removed)?;
-            forgotten.push(*id);
-        }
-        if !forgotten.is_empty() {
-            // Without a message left, the user must not show up among the known people.
-            let ended = transaction.execute(
-                "DELETE FROM conversation WHERE peer = ?1 AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)",
-                [to.as_str()],
-            );
-            self.db_result(ended)?;
-        }
-        self.db_result(transaction.commit())?;
-        Ok(forgotten)
+        self.in_transaction(TransactionBehavior::Immediate, |transaction| {
+            let mut forgotten = Vec::with_capacity(ids.len());
+            for id in ids {
+                let found = transaction.query_row(
+                    "SELECT seq FROM message WHERE peer = ?1 AND direction = 'out' AND id = ?2",
+                    params![to.as_str(), id.to_string()],
+                    |row| row.get::<_, i64>(0),
+                );
+                let Some(seq) = found.optional()? else { continue };
+                transaction.execute("DELETE FROM outbox WHERE seq = ?1", [seq])?;
+                delete_messages(transaction, [seq])?;
+                forgotten.push(*id);
+            }
+            if !forgotten.is_empty() {
+                // Without a message left, the user must not show up among the known people.
+                transaction.execute(
+                    "DELETE FROM conversation WHERE peer = ?1 AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)",
+                    [to.as_str()],
+                )?;
+            }
+            Ok(forgotten)
+        })
     }
 
     /// Removes an offer that was never announced to `to` and won't be; returns false if it was, or may be.
     pub fn withdraw_undelivered_offer(&self, to: &UserName, offer: &FileOffer) -> Result<bool, ProfileError> {
-        let told: Vec<(String, String)> = {
-            let ledger = self.message_reader()?;
-            let mut query = self.db_result(ledger.prepare_cached(
-                "SELECT offer, state FROM message WHERE peer = ?1 AND direction = 'out' AND offer IS NOT NULL",
-            ))?;
-            let rows = query.query_map([to.as_str()], |row| Ok((row.get(0)?, row.get(1)?)));
-            self.db_result(self.db_result(rows)?.collect())?
-        };
+        let told: Vec<(String, String)> = self.query_all(
+            self.message_reader()?,
+            "SELECT offer, state FROM message WHERE peer = ?1 AND direction = 'out' AND offer IS NOT NULL",
+            [to.as_str()],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
         let is_about_it = |(about, state): &(String, String)| {
             let is_heard = MessageState::parse(state).is_some_and(|state| !state.is_given_up());
             is_heard && serde_json::from_str::<FileOffer>(about).is_ok_and(|about| about == *offer)

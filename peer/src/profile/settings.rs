@@ -1,6 +1,6 @@
 //! Settings of the profile: the account and what commands and the node remember.
 
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, TransactionBehavior};
 use shared::UserName;
 
 use super::{Profile, ProfileError};
@@ -27,13 +27,13 @@ impl Profile {
 
     /// Records the account of the profile.
     pub fn set_account(&self, account: &ProfileAccount) -> Result<(), ProfileError> {
-        let mut writer = self.writer()?;
         // Both or none: a user without a tracker is no account.
-        let transaction = self.db_result(writer.transaction())?;
-        for (key, value) in [("user", account.user.as_str()), ("tracker", &account.tracker)] {
-            self.db_result(transaction.execute(PUT_SETTING, [key, value]))?;
-        }
-        self.db_result(transaction.commit())
+        self.in_transaction(TransactionBehavior::Deferred, |transaction| {
+            for (key, value) in [("user", account.user.as_str()), ("tracker", &account.tracker)] {
+                transaction.execute(PUT_SETTING, [key, value])?;
+            }
+            Ok(())
+        })
     }
 
     /// Removes the account; the identity stays.

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{OptionalExtension, Params, Row, params};
+use rusqlite::{OptionalExtension, Params, Row, TransactionBehavior, params};
 use shared::content::Manifest;
 use shared::{ContentHash, FileName, GroupLayout, ZeroRuns};
 
@@ -73,17 +73,15 @@ pub(super) const NAME_RANGE: &str = "name > ?2 AND name >= ?1 AND name < ?1 || c
 impl Profile {
     /// Stores shares, each replacing the one of the same audience and name; all or none.
     pub fn put_shares(&self, shares: &[HashedShare]) -> Result<(), ProfileError> {
-        let mut writer = self.writer()?;
         // One transaction: every commit waits for the disk.
-        let transaction = self.db_result(writer.transaction())?;
-        {
-            let mut insert = self.db_result(transaction.prepare_cached(
+        self.in_transaction(TransactionBehavior::Deferred, |transaction| {
+            let mut insert = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO share (audience, name, path, size, mtime_ns, inode, executable, hash, manifest,
                                                ctime_ns, zeros)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            ))?;
+            )?;
             for HashedShare { share, manifest } in shares {
-                self.db_result(insert.execute(params![
+                insert.execute(params![
                     share.audience.to_string(),
                     share.name.as_str(),
                     share.path.as_os_str().as_bytes(),
@@ -96,10 +94,10 @@ impl Profile {
                     manifest.as_bytes(),
                     share.version.ctime_ns,
                     encode_zeros(&share.zeros),
-                ]))?;
+                ])?;
             }
-        }
-        self.db_result(transaction.commit())
+            Ok(())
+        })
     }
 
     /// Removes the shares of this audience with these names; returns how many there were.
@@ -108,16 +106,15 @@ impl Profile {
         audience: &Audience,
         names: impl IntoIterator<Item = &'a FileName>,
     ) -> Result<usize, ProfileError> {
-        let (mut writer, audience) = (self.writer()?, audience.to_string());
-        let transaction = self.db_result(writer.transaction())?;
-        let mut removed = 0;
-        for name in names {
-            let values = [audience.as_str(), name.as_str()];
-            removed +=
-                self.db_result(transaction.execute("DELETE FROM share WHERE audience = ?1 AND name = ?2", values))?;
-        }
-        self.db_result(transaction.commit())?;
-        Ok(removed)
+        let audience = audience.to_string();
+        self.in_transaction(TransactionBehavior::Deferred, |transaction| {
+            let mut removed = 0;
+            for name in names {
+                let values = [audience.as_str(), name.as_str()];
+                removed += transaction.execute("DELETE FROM share WHERE audience = ?1 AND name = ?2", values)?;
+            }
+            Ok(removed)
+        })
     }
 
     /// Returns the audiences of all shares, folders and partial files, in order.
@@ -133,12 +130,8 @@ impl Profile {
             SELECT audience FROM each WHERE audience IS NOT NULL";
         let mut audiences = BTreeSet::new();
         for table in ["share", "folder", "partial"] {
-            let texts: Vec<String> = {
-                let database = self.reader();
-                let mut query = self.db_result(database.prepare_cached(&EACH.replace("TABLE", table)))?;
-                let rows = query.query_map([], |row| row.get(0));
-                self.db_result(self.db_result(rows)?.collect())?
-            };
+            let texts: Vec<String> =
+                self.query_all(self.reader(), &EACH.replace("TABLE", table), [], |row| row.get(0))?;
             for text in texts {
                 audiences.insert(self.checked_audience(&text)?);
             }
@@ -168,18 +161,14 @@ impl Profile {
         after: i64,
         limit: usize,
     ) -> Result<Vec<(i64, Share)>, ProfileError> {
-        let rows: Vec<(i64, ShareRow)> = {
-            let database = self.reader();
-            // Ordered by row, as the index on hashes is: no sorting.
-            let query = format!(
-                "SELECT {SHARE_COLUMNS}, rowid FROM share WHERE hash = ?1 AND audience = ?4 AND rowid > ?2
-                 ORDER BY rowid LIMIT ?3"
-            );
-            let mut query = self.db_result(database.prepare_cached(&query))?;
-            let values = params![hash.as_bytes(), after, sql_limit(limit), audience.to_string()];
-            let rows = query.query_map(values, |row| Ok((row.get(10)?, ShareRow::read(row)?)));
-            self.db_result(self.db_result(rows)?.collect())?
-        };
+        // Ordered by row, as the index on hashes is: no sorting.
+        let query = format!(
+            "SELECT {SHARE_COLUMNS}, rowid FROM share WHERE hash = ?1 AND audience = ?4 AND rowid > ?2
+             ORDER BY rowid LIMIT ?3"
+        );
+        let values = params![hash.as_bytes(), after, sql_limit(limit), audience.to_string()];
+        let rows: Vec<(i64, ShareRow)> =
+            self.query_all(self.reader(), &query, values, |row| Ok((row.get(10)?, ShareRow::read(row)?)))?;
         rows.into_iter().map(|(number, row)| Ok((number, self.checked_share(row)?))).collect()
     }
 
@@ -208,18 +197,18 @@ impl Profile {
         &self,
         versions: impl IntoIterator<Item = (&'a Audience, &'a FileName, &'a ContentHash, FileVersion)>,
     ) -> Result<(), ProfileError> {
-        let mut writer = self.writer()?;
-        let transaction = self.db_result(writer.transaction())?;
-        // The hash in the condition leaves a share alone that was replaced in the meantime.
-        let update = "UPDATE share SET mtime_ns = ?1, ctime_ns = ?2, inode = ?3
+        self.in_transaction(TransactionBehavior::Deferred, |transaction| {
+            // The hash in the condition leaves a share alone that was replaced in the meantime.
+            let update = "UPDATE share SET mtime_ns = ?1, ctime_ns = ?2, inode = ?3
                       WHERE audience = ?4 AND name = ?5 AND hash = ?6 AND size = ?7";
-        for (audience, name, hash, id) in versions {
-            let (inode, size) = (id.inode.cast_signed(), id.size.cast_signed());
-            let (audience, name) = (audience.to_string(), name.as_str());
-            let values = params![id.mtime_ns, id.ctime_ns, inode, audience, name, hash.as_bytes(), size];
-            self.db_result(self.db_result(transaction.prepare_cached(update))?.execute(values))?;
-        }
-        self.db_result(transaction.commit())
+            for (audience, name, hash, id) in versions {
+                let (inode, size) = (id.inode.cast_signed(), id.size.cast_signed());
+                let (audience, name) = (audience.to_string(), name.as_str());
+                let values = params![id.mtime_ns, id.ctime_ns, inode, audience, name, hash.as_bytes(), size];
+                transaction.prepare_cached(update)?.execute(values)?;
+            }
+            Ok(())
+        })
     }
 
     /// Returns up to `limit` shares of this audience whose names start with `prefix` and follow `after`.
@@ -271,13 +260,8 @@ impl Profile {
 
     fn shares_where(&self, condition: &str, values: impl Params) -> Result<Vec<Share>, ProfileError> {
         // Collected before the rows are checked, so that the shared connection is free again.
-        let rows: Vec<ShareRow> = {
-            let database = self.reader();
-            let query = format!("SELECT {SHARE_COLUMNS} FROM share WHERE {condition}");
-            let mut query = self.db_result(database.prepare_cached(&query))?;
-            let rows = query.query_map(values, ShareRow::read);
-            self.db_result(self.db_result(rows)?.collect())?
-        };
+        let query = format!("SELECT {SHARE_COLUMNS} FROM share WHERE {condition}");
+        let rows: Vec<ShareRow> = self.query_all(self.reader(), &query, values, ShareRow::read)?;
         rows.into_iter().map(|row| self.checked_share(row)).collect()
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::params;
+use rusqlite::{TransactionBehavior, params};
 use shared::FileName;
 
 use super::share_store::{NAME_RANGE, sql_limit};
@@ -26,14 +26,15 @@ pub struct SharedFolder {
 impl Profile {
     /// Stores these folders of an audience as they are now.
     pub fn put_folders(&self, audience: &Audience, folders: &[SharedFolder]) -> Result<(), ProfileError> {
-        let (mut writer, audience) = (self.writer()?, audience.to_string());
-        let transaction = self.db_result(writer.transaction())?;
-        for SharedFolder { name, mtime_ns, is_empty: empty } in folders {
-            let insert = "INSERT OR REPLACE INTO folder (audience, name, mtime_ns, empty) VALUES (?1, ?2, ?3, ?4)";
-            let mut put = self.db_result(transaction.prepare_cached(insert))?;
-            self.db_result(put.execute(params![audience, name.as_str(), mtime_ns, empty]))?;
-        }
-        self.db_result(transaction.commit())
+        let audience = audience.to_string();
+        self.in_transaction(TransactionBehavior::Deferred, |transaction| {
+            for SharedFolder { name, mtime_ns, is_empty: empty } in folders {
+                let insert = "INSERT OR REPLACE INTO folder (audience, name, mtime_ns, empty) VALUES (?1, ?2, ?3, ?4)";
+                let mut put = transaction.prepare_cached(insert)?;
+                put.execute(params![audience, name.as_str(), mtime_ns, empty])?;
+            }
+            Ok(())
+        })
     }
 
     /// Returns true if `folder` or one below it is empty.
@@ -87,16 +88,16 @@ impl Profile {
     ) -> Result<Vec<(FileName, Option<i64>)>, ProfileError> {
         let mut folders = BTreeMap::new();
         for audience in audiences {
-            let rows: Vec<(String, Option<i64>)> = {
-                let database = self.reader();
-                let mut query = self.db_result(database.prepare_cached(&format!(
+            let values = params![prefix, after, audience.to_string(), sql_limit(limit)];
+            let rows: Vec<(String, Option<i64>)> = self.query_all(
+                self.reader(),
+                &format!(
                     "SELECT name, mtime_ns FROM folder WHERE audience = ?3 AND {NAME_RANGE} AND {condition}
                      ORDER BY name LIMIT ?4",
-                )))?;
-                let values = params![prefix, after, audience.to_string(), sql_limit(limit)];
-                let rows = query.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)));
-                self.db_result(self.db_result(rows)?.collect())?
-            };
+                ),
+                values,
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
             // The audiences come most exact first, so the first one that has a name decides.
             for (name, time) in rows {
                 folders.entry(name).or_insert(time);
