@@ -44,7 +44,7 @@ pub(super) enum FileSlashCommand {
 }
 
 /// A command about the other user of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PersonCommand {
     Accept,
     Ignore,

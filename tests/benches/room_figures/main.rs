@@ -11,7 +11,7 @@
 //! * direct: the round trip of a private message beside a busy room, against the same two without. Idle and busy take
 //!   turns, so that a machine that grows slower doesn't look like a difference.
 //!
-//! All of them include the disk. `TMPDIR=/dev/shm` leaves it out.
+//! Goals are of medians. All of them include the disk; `TMPDIR=/dev/shm` leaves it out.
 
 #![allow(
     clippy::unwrap_used,

@@ -233,14 +233,16 @@ impl RoomLinks {
             .collect();
         let links: HashMap<Fingerprint, Link> =
             others.iter().filter_map(|(key, user)| Some((*key, self.room_link(user, key)?))).collect();
-        let now = Instant::now().into_std();
         // Without the tracker's word everybody may be there.
         let is_online = |(key, user): &&(Fingerprint, UserName)| {
-            links.contains_key(key)
-                || (self.online.is_online(user).unwrap_or(true) && !self.unreachable.contains(user, now))
+            links.contains_key(key) || self.online.is_online(user).unwrap_or(true)
         };
+        let now = Instant::now().into_std();
+        let is_unreachable =
+            |(key, user): &&(Fingerprint, UserName)| !links.contains_key(key) && self.unreachable.contains(user, now);
         let online: BTreeSet<Fingerprint> = others.iter().filter(is_online).map(|(key, _)| *key).collect();
-        let wanted = wanted_links(room.id(), &me, &online);
+        let unreachable: BTreeSet<Fingerprint> = others.iter().filter(is_unreachable).map(|(key, _)| *key).collect();
+        let wanted = wanted_links(room.id(), &me, &online, &unreachable);
         for (key, user) in &others {
             match links.get(key) {
                 Some(link) => self.open_stream(room.id(), link, wanted.contains(key)),

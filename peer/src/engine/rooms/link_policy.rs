@@ -4,8 +4,8 @@
 //! directions of a ring: the keys hashed with the room's id. All members compute the same ring, so both ends of a link
 //! want it, and one who comes or goes changes the links of few. The distances of 1 make it one ring whatever else fails.
 //!
-//! A member that can't be dialed doesn't count as online for [`UNREACHABLE_TIME`], whatever the tracker says: in a network
-//! that fell apart those who are left link each other instead.
+//! In a network that fell apart most neighbours may be out of reach, whatever the tracker says. Those that could not be
+//! dialed stay wanted, and whoever would be a neighbour without them is wanted as well.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const ALL_LINKED: usize = 16;
 /// Distances of the neighbours that are linked in a larger room.
 const DISTANCES: [usize; 4] = [1, 2, 4, 8];
 
-/// Time for which a member that could not be dialed doesn't count as online.
+/// Time for which a member that could not be dialed counts as unreachable.
 const UNREACHABLE_TIME: Duration = Duration::from_secs(60);
 
 /// The members that could not be dialed.
@@ -47,12 +47,22 @@ impl UnreachableMembers {
     }
 }
 
-/// Returns the members to be linked with, of those online.
+/// Returns the members to be linked with, of those online, of whom some are `unreachable`.
 pub(in crate::engine) fn wanted_links(
     room: RoomId,
     me: &Fingerprint,
     online: &BTreeSet<Fingerprint>,
+    unreachable: &BTreeSet<Fingerprint>,
 ) -> BTreeSet<Fingerprint> {
+    let mut wanted = neighbours(room, me, online);
+    if !unreachable.is_empty() {
+        let reachable: BTreeSet<Fingerprint> = online.difference(unreachable).copied().collect();
+        wanted.extend(neighbours(room, me, &reachable));
+    }
+    wanted
+}
+
+fn neighbours(room: RoomId, me: &Fingerprint, online: &BTreeSet<Fingerprint>) -> BTreeSet<Fingerprint> {
     let others: BTreeSet<Fingerprint> = online.iter().filter(|key| *key != me).copied().collect();
     if others.len() < ALL_LINKED {
         return others;
@@ -91,7 +101,7 @@ mod tests {
             if reached.len() == online.len() {
                 return Some(steps);
             }
-            let next: Vec<Fingerprint> = reached.iter().flat_map(|key| wanted_links(ROOM, key, online)).collect();
+            let next: Vec<Fingerprint> = reached.iter().flat_map(|key| neighbours(ROOM, key, online)).collect();
             reached.extend(next);
         }
         None
@@ -101,9 +111,9 @@ mod tests {
     fn a_small_room_is_linked_whole() {
         let online = keys(16);
         for key in &online {
-            assert_eq!(wanted_links(ROOM, key, &online).len(), 15);
+            assert_eq!(neighbours(ROOM, key, &online).len(), 15);
         }
-        assert!(wanted_links(ROOM, online.first().unwrap(), &BTreeSet::new()).is_empty());
+        assert!(neighbours(ROOM, online.first().unwrap(), &BTreeSet::new()).is_empty());
     }
 
     #[test]
@@ -111,12 +121,28 @@ mod tests {
         for count in [17, 18, 24, 200, 500] {
             let online = keys(count);
             for key in &online {
-                let wanted = wanted_links(ROOM, key, &online);
+                let wanted = neighbours(ROOM, key, &online);
                 assert!(wanted.len() <= 8 && !wanted.contains(key), "{count}: {}", wanted.len());
-                assert!(wanted.iter().all(|other| wanted_links(ROOM, other, &online).contains(key)));
+                assert!(wanted.iter().all(|other| neighbours(ROOM, other, &online).contains(key)));
             }
             assert!(reach(&online).is_some_and(|steps| steps <= usize::from(count) / 16 + 4), "{count}");
         }
+    }
+
+    #[test]
+    fn those_who_reach_each_other_are_connected_whoever_is_away() {
+        let online = keys(200);
+        let here: BTreeSet<Fingerprint> = online.iter().step_by(5).copied().collect();
+        let away: BTreeSet<Fingerprint> = online.difference(&here).copied().collect();
+        let mut reached = BTreeSet::from_iter(here.first().copied());
+        for _ in 0..here.len() {
+            let next: Vec<Fingerprint> =
+                reached.iter().flat_map(|key| wanted_links(ROOM, key, &online, &away)).collect();
+            reached.extend(next.into_iter().filter(|key| here.contains(key)));
+        }
+        assert_eq!(reached, here);
+        let key = here.first().unwrap();
+        assert!(neighbours(ROOM, key, &online).is_subset(&wanted_links(ROOM, key, &online, &away)));
     }
 
     #[test]
@@ -137,8 +163,7 @@ mod tests {
     fn one_who_leaves_changes_the_links_of_few() {
         let online = keys(200);
         let without: BTreeSet<Fingerprint> = online.iter().skip(1).copied().collect();
-        let changed =
-            without.iter().filter(|key| wanted_links(ROOM, key, &online) != wanted_links(ROOM, key, &without));
+        let changed = without.iter().filter(|key| neighbours(ROOM, key, &online) != neighbours(ROOM, key, &without));
         assert!(changed.count() <= 2 * 8);
     }
 }

@@ -162,17 +162,18 @@ impl PullSession {
         if runs.is_empty() {
             return Ok(self.ask_next(registry));
         }
-        match registry.take_pulled_runs(self.room, &author.request, self.member, runs, leads_to_cut) {
+        let AuthorPull { request, has_asked_records } = author;
+        match registry.take_pulled_runs(self.room, &request, self.member, runs, leads_to_cut) {
             Ok(OfferedRuns::Taken { taken, next }) => {
                 self.has_news |= taken.stored > 0;
-                if taken.needs_records && !author.has_asked_records {
+                if taken.needs_records && !has_asked_records {
                     let author = AuthorPull { request: next, has_asked_records: true };
                     return Ok(Some(self.ask_records(registry, Some(author))));
                 }
                 if taken.stored == 0 {
                     return Ok(self.ask_next(registry));
                 }
-                Ok(Some(self.ask_author(AuthorPull { request: next, ..author })))
+                Ok(Some(self.ask_author(AuthorPull { request: next, has_asked_records })))
             }
             Ok(OfferedRuns::Invalid(why)) => {
                 tracing::info!("{}: messages of a room: {why}", self.member);

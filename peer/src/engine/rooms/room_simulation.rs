@@ -317,16 +317,19 @@ impl RoomSimulation {
     /// Dials the members that one wants and has no link to.
     fn plan_links(&mut self, member: usize) {
         let (side, now) = (self.members[member].side, self.members[member].instant());
+        let is_linked = |other: usize| self.links.contains_key(&(member.min(other), member.max(other)));
+        // Whoever doesn't hear the tracker counts on everybody.
         let is_online = |other: usize| {
-            // Whoever doesn't hear the tracker counts on everybody.
-            let is_told = side != 0 || (self.members[other].side == 0 && self.members[other].is_running());
-            let unreachable = &self.members[member].unreachable;
-            self.links.contains_key(&(member.min(other), member.max(other)))
-                || (is_told && !unreachable.contains(self.members[other].user(), now))
+            is_linked(other) || side != 0 || (self.members[other].side == 0 && self.members[other].is_running())
         };
-        let online: BTreeSet<Fingerprint> =
-            (0..self.members.len()).filter(|other| is_online(*other)).map(|other| self.members[other].key()).collect();
-        for key in wanted_links(ROOM, &self.members[member].key(), &online) {
+        let is_unreachable = |other: usize| {
+            !is_linked(other) && self.members[member].unreachable.contains(self.members[other].user(), now)
+        };
+        let keys = |is_one: &dyn Fn(usize) -> bool| -> BTreeSet<Fingerprint> {
+            (0..self.members.len()).filter(|other| is_one(*other)).map(|other| self.members[other].key()).collect()
+        };
+        let (online, unreachable) = (keys(&is_online), keys(&is_unreachable));
+        for key in wanted_links(ROOM, &self.members[member].key(), &online, &unreachable) {
             let Some(other) = self.numbers.get(&key).copied() else { continue };
             let link = (member.min(other), member.max(other));
             if self.links.contains_key(&link) {
