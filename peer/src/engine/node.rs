@@ -66,9 +66,7 @@ use self::link_revalidation::LinkRevalidator;
 use self::link_service::{handle_call, run_link};
 pub use self::node_core::NodeCore;
 pub use self::node_events::NodeEvents;
-pub use self::node_handle::{
-    NodeHandle, NodeNeed, announce_removal, announce_shares, running_status, stop_running,
-};
+pub use self::node_handle::{NodeHandle, NodeNeed, announce_removal, announce_shares, running_status, stop_running};
 pub use self::node_values::{FlushReport, NodeLifetime, NodeStatus, UserSummary};
 use self::online_users::OnlineUsers;
 use self::refusal_digest::{REPORT_WINDOW, RefusalDigest, UnreportedRefusals};
