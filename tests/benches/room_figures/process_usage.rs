@@ -1,5 +1,6 @@
 //! What a process has used, as Linux counts it.
 
+use std::io::Write;
 use std::time::Duration;
 
 /// Ticks of the processor times in `/proc`, a second. Linux shows them to programs as 100 on every machine.
@@ -26,7 +27,8 @@ pub(crate) fn peak_kib(pid: u32) -> u64 {
 
 /// Makes the greatest memory of a process be the present one.
 pub(crate) fn reset_peak(pid: u32) {
-    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("it runs");
+    let peak = std::fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/clear_refs"));
+    peak.and_then(|mut peak| peak.write_all(b"5")).expect("it runs");
 }
 
 fn status_kib(pid: u32, field: &str) -> u64 {
