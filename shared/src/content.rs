@@ -74,6 +74,7 @@ impl GroupLayout {
 
     /// Returns the number of groups, at least 1: an empty file is one empty group.
     pub fn group_count(&self) -> u32 {
+        // Can't fail: `of` keeps the count within [`MAX_GROUPS_PER_FILE`].
         u32::try_from(self.size.div_ceil(self.group_bytes)).unwrap_or(u32::MAX).max(1)
     }
 
@@ -85,11 +86,13 @@ impl GroupLayout {
 
     /// Returns the size of group `index` in bytes, 0 beyond the end.
     pub fn group_len(&self, index: u32) -> u64 {
+        // Can't underflow: an offset is never beyond the file's size.
         (self.size - self.offset(index)).min(self.group_bytes)
     }
 
     /// Returns the number of bytes in the groups `start..end`.
     pub fn range_len(&self, start: u32, end: u32) -> u64 {
+        // A range from the network may be reversed, and has no bytes then.
         self.offset(end).saturating_sub(self.offset(start))
     }
 
@@ -175,8 +178,10 @@ impl Manifest {
     pub fn content_hash(&self) -> ContentHash {
         match self.values.as_slice() {
             [] => ContentHash::of(&[]),
+            // The only group is the root of the tree, so its value is the content hash already.
             [only] => ContentHash(*only),
             values => {
+                // The last merge apart from the others: BLAKE3 gives the root a flag of its own.
                 let (left, right) = values.split_at(left_groups(values.len()));
                 let root = merge_subtrees_root(&merge_subtree(left), &merge_subtree(right), Mode::Hash);
                 ContentHash(*root.as_bytes())

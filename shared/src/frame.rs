@@ -44,6 +44,7 @@ pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameE
         (Err(error), _) => FrameError::Malformed(error.to_string().into()),
         (Ok(()), _) => FrameError::TooLarge(len),
     };
+    // `out` may hold earlier frames, which must still be sent whole.
     out.truncate(start);
     Err(error)
 }
@@ -101,6 +102,7 @@ impl FrameDecoder {
     /// Returns the length of the next frame with its prefix, or `None` until the prefix is complete.
     pub fn frame_len(&self) -> Option<usize> {
         let (prefix, _) = self.pending().split_first_chunk::<LENGTH_BYTES>()?;
+        // A hostile prefix may be the greatest there is: on a 32-bit machine the sum would overflow.
         Some(usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX).saturating_add(LENGTH_BYTES))
     }
 

@@ -75,6 +75,7 @@ impl GroupSet {
 }
 
 fn byte_len(groups: u32) -> usize {
+    // A count near the greatest u32 must not wrap round to a set without bytes.
     index(groups.saturating_add(7))
 }
 

@@ -10,6 +10,7 @@ pub struct Ipv6Network(u128);
 impl Ipv6Network {
     /// Returns the network of an address; `None` for loopback and IPv4, mapped or not.
     pub const fn of(ip: IpAddr) -> Option<Self> {
+        // A dual-stack socket shows an IPv4 client under a mapped address.
         match ip.to_canonical() {
             IpAddr::V6(v6) if !v6.is_loopback() => Some(Self(v6.to_bits() >> 64 << 64)),
             IpAddr::V4(_) | IpAddr::V6(_) => None,

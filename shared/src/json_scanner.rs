@@ -160,6 +160,7 @@ impl JsonScanner {
                 let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(rest.len());
                 self.scanned += plain;
                 self.check_length()?;
+                // The byte read above was passed over: the loop takes the one at which the search ended.
                 if plain > 0 {
                     continue;
                 }
@@ -174,6 +175,7 @@ impl JsonScanner {
                 // `7b 00 00 00` is a little-endian length of 123. In JSON, white space is the only control
                 // character that may follow a brace.
                 ScanState::Opened { .. } if byte.is_ascii_control() => return Err(ScanError::NotAnObject(byte)),
+                // `Between` was handled above. The first brace was level 1.
                 ScanState::Opened { .. } | ScanState::Between { .. } => self.step(byte, 1, StringState::Outside)?,
             };
             match next {
@@ -183,6 +185,7 @@ impl JsonScanner {
                 None => return Ok(Some(self.take_object())),
             }
         }
+        // No limit applies between objects, so white space alone must not fill the buffer.
         if !self.is_inside_object() {
             self.discard_consumed();
         }

@@ -129,6 +129,7 @@ impl FileName {
     /// Returns the name relative to `folder`, or `None` if the file is not below it.
     pub fn strip_folder(&self, folder: &str) -> Option<Self> {
         let rest = self.0.strip_prefix(folder)?;
+        // `docs2/a` begins with `docs` as well, and isn't below it.
         let rest = if folder.ends_with('/') { rest } else { rest.strip_prefix('/')? };
         // What follows a slash in a valid name is a valid name, so it isn't parsed again.
         (!rest.is_empty()).then(|| Self(rest.into()))

@@ -102,6 +102,7 @@ fn sanitize(text: &str, keep_breaks: bool) -> Cow<'_, str> {
     let mut before = JoinContext::default();
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
+        // At the end of the text, a blank: an invisible character has no effect before it.
         let next = chars.peek().copied().unwrap_or(' ');
         let marks = if is_combining_mark(c) { before.marks + 1 } else { 0 };
         match c {

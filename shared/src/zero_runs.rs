@@ -51,6 +51,7 @@ impl ZeroRuns {
         let (runs, rest) = bytes.as_chunks::<8>();
         let number = |[a, b, c, d]: [u8; 4]| u32::from_le_bytes([a, b, c, d]);
         let run = |[a, b, c, d, e, f, g, h]: &[u8; 8]| (number([*a, *b, *c, *d]), number([*e, *f, *g, *h]));
+        // What comes from the disk is checked like the claim of a peer.
         rest.is_empty().then(|| runs.iter().map(run).collect()).and_then(|runs| Self::from_untrusted(layout, runs))
     }
 

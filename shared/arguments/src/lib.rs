@@ -46,6 +46,7 @@ fn escape_quotes(mut error: clap::Error) -> clap::Error {
 
 /// Escapes a tip, which is one line with colours of clap's.
 fn safe_tip(tip: &StyledStr) -> StyledStr {
+    // `safe_styled` lets line breaks pass, with which an argument could forge a line of ours.
     safe_styled(&tip.ansi().to_string()).replace('\n', "␊").into()
 }
 

@@ -61,6 +61,7 @@ fn run(mut sockets: Sockets, mut responder: Responder, stop: &StopSignal) {
         if !sockets.wait(stop, wake.saturating_duration_since(now)) {
             break;
         }
+        // The wait may have taken seconds.
         let (mut replies, now) = (Vec::new(), Instant::now());
         sockets.receive(|key, source, packet| replies.extend(responder.receive(key, source, packet, now)));
         for reply in replies {

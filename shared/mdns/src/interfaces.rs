@@ -44,6 +44,7 @@ pub(crate) fn interfaces() -> io::Result<BTreeMap<u32, Vec<InterfaceAddress>>> {
             IfAddr::V4(v4) => v4.prefixlen,
             IfAddr::V6(v6) => v6.prefixlen,
         };
+        // Without its number, no socket can be bound to an interface.
         if let Some(index) = one.index {
             all.entry(index).or_default().push(InterfaceAddress { ip: one.ip(), prefix_len });
         }

@@ -142,6 +142,7 @@ impl Service {
         }
         Txt::from_octets(&text).map_err(|_| InvalidService)?;
         let instance = name_of(instance, SERVICE_TYPE)?;
+        // In wire format (RFC 1035, 3.1): `local` has five bytes, and an empty label ends the name.
         let host = name_of(host, &[&[5], DOMAIN.as_bytes(), &[0]].concat())?;
         Ok(Self { instance, host, port, text })
     }
@@ -164,6 +165,7 @@ pub(crate) fn service_query() -> Option<Vec<u8>> {
 pub(crate) fn parse_query(packet: &[u8], services: &[&Service]) -> Option<Query> {
     let message = Message::from_slice(packet).ok()?;
     let header = message.header();
+    // Other opcodes and response codes are silently ignored (RFC 6762, 18.3 and 18.11).
     if header.qr() || header.opcode() != Opcode::QUERY || header.rcode() != Rcode::NOERROR {
         return None;
     }
@@ -233,9 +235,11 @@ type Answers = domain::base::message_builder::AnswerBuilder<StaticCompressor<Vec
 fn respond(kind: ResponseKind<'_>, write: impl FnOnce(&mut Answers) -> Result<(), PushError>) -> Option<Vec<u8>> {
     let mut message = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).ok()?;
     message.header_mut().set_qr(true);
+    // Responses are always authoritative (RFC 6762, 18.4).
     message.header_mut().set_aa(true);
     let mut questions = message.question();
     if let ResponseKind::Legacy(RepeatedQuestion { id, name, kind }) = kind {
+        // A resolver without multicast knows the answer by its own id and question (RFC 6762, 6.7).
         questions.header_mut().set_id(*id);
         questions.push((name, *kind, Class::IN)).ok()?;
     }
@@ -248,6 +252,7 @@ impl ResponseKind<'_> {
     fn ttl(self, usual: u32) -> Ttl {
         Ttl::from_secs(match self {
             ResponseKind::Announcement => usual,
+            // A TTL of 0 is a goodbye (RFC 6762, 10.1).
             ResponseKind::Goodbye => 0,
             ResponseKind::Legacy(_) => usual.min(LEGACY_TTL),
         })
@@ -257,6 +262,7 @@ impl ResponseKind<'_> {
     fn unique_class(self) -> Class {
         match self {
             ResponseKind::Announcement | ResponseKind::Goodbye => Class::from_int(Class::IN.to_int() | TOP_BIT),
+            // In such an answer the bit has no meaning, and must not be set (RFC 6762, 6.7).
             ResponseKind::Legacy(_) => Class::IN,
         }
     }
@@ -270,6 +276,7 @@ pub(crate) fn parse_response(packet: &[u8]) -> Advertisements {
 fn read_response(packet: &[u8]) -> Option<Advertisements> {
     let message = Message::from_slice(packet).ok()?;
     let header = message.header();
+    // As for queries (RFC 6762, 18.3 and 18.11).
     if !header.qr() || header.opcode() != Opcode::QUERY || header.rcode() != Rcode::NOERROR {
         return None;
     }
@@ -325,6 +332,7 @@ fn property(text: &Txt<&[u8]>, key: &str) -> Option<String> {
     let value = |entry: &[u8]| {
         let (found, value) = entry.split_at_checked(key.len())?;
         let value = value.strip_prefix(b"=")?;
+        // Keys have no case, and of several with one key only the first counts (RFC 6763, 6.4).
         found.eq_ignore_ascii_case(key.as_bytes()).then(|| String::from_utf8(value.to_vec()).ok())
     };
     text.iter_charstrs().find_map(|entry| value(entry.as_slice()))?

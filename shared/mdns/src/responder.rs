@@ -105,9 +105,12 @@ impl Responder {
         let Some(state) = self.sockets.get_mut(&key) else { return Vec::new() };
         // Nobody else's network is sent anything, whatever the sender's address is said to be.
         let is_neighbour = state.addresses.iter().any(|address| address.has_in_network(source.ip().to_canonical()));
+        // Whoever asks from another port doesn't listen to the group (RFC 6762, 6.7).
         let is_legacy = source.port() != MDNS_PORT;
+        // The allowance comes last: only an answer that is sent uses it.
         let is_unicast = is_neighbour && (is_legacy || query.accepts_unicast) && self.unicast.take(now);
         if !is_unicast {
+            // A resolver without multicast wouldn't hear the answer.
             if !is_legacy {
                 state.request(&query.subjects, now);
             }

@@ -155,6 +155,7 @@ impl Sockets {
     pub(crate) fn receive(&mut self, mut handle: impl FnMut(SocketKey, SocketAddr, &[u8])) {
         for (key, InterfaceSocket { socket, .. }) in &self.open {
             for _ in 0..MAX_PACKETS_IN_A_ROW {
+                // The socket doesn't block, so that no packet is an error, too.
                 let Ok((length, source)) = socket.recv_from(&mut self.buffer) else { break };
                 handle(*key, source, self.buffer.get(..length).unwrap_or_default());
             }
@@ -223,6 +224,7 @@ fn open_v4(interface: u32, own: Ipv4Addr) -> io::Result<(Socket, SocketAddr)> {
 
 fn open_v6(interface: u32) -> io::Result<(Socket, SocketAddr)> {
     let socket = shared_socket(Domain::IPV6)?;
+    // IPv4 has sockets of its own.
     socket.set_only_v6(true)?;
     #[cfg(target_os = "linux")]
     socket.set_multicast_all_v6(false)?;

@@ -151,6 +151,7 @@ impl RoomLog {
     /// afterwards, with the gap.
     pub fn is_waiting(&self, hash: &MessageHash, patience: u64, now: u64) -> bool {
         self.index.get(hash).is_some_and(|info| {
+            // The previous message can't be missing: it is in the log, or it is the floor.
             let missing = info.named.iter().filter_map(|named| self.index.missing_since(&named.hash));
             missing.clone().any(|since| now.saturating_sub(since) < patience)
         })

@@ -174,6 +174,7 @@ impl Membership {
         let void = self.records.len() - kept;
         self.records.truncate(kept);
         self.records.push(record);
+        // Effects of records can't be taken back one by one.
         self.rebuild();
         Ok(if is_restore { RecordEffect::Restored(void) } else { RecordEffect::Contradicted(void) })
     }
@@ -335,6 +336,7 @@ impl Membership {
                 }
             }
             RoomChange::Owner { key, .. } => {
+                // Checked first: else the room would be left without an owner.
                 if !self.members.contains_key(key) {
                     return;
                 }

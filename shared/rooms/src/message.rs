@@ -109,6 +109,7 @@ impl MessageDraft {
         out.extend_from_slice(&self.number.to_be_bytes());
         out.extend_from_slice(self.previous.map_or([0; 32], |previous| *previous.hash.as_bytes()).as_slice());
         out.extend_from_slice(&self.previous.map_or(0, |previous| previous.depth).to_be_bytes());
+        // A draft beyond its bounds gives bytes that `parse` refuses, which `sign` reports.
         out.push(u8::try_from(self.named.len()).unwrap_or(u8::MAX));
         for named in &self.named {
             out.extend_from_slice(named.hash.as_bytes());

@@ -119,6 +119,7 @@ impl RoomLog {
         locator.truncate(MAX_ENDS);
         let mut step = 1_u64;
         let mut number = log.levels.last_key_value().map_or(0, |(number, _)| *number);
+        // The last two places are for the floor, which may have two contents.
         while number > log.floor.number && locator.len() < MAX_LOCATOR - 2 {
             locator.extend(log.levels.get(&number).and_then(|contents| contents.iter().min()));
             number = number.saturating_sub(step);
@@ -179,6 +180,7 @@ impl RoomLog {
                 chain.push(*next);
             }
             reply_bytes += bytes;
+            // The first run is never left out: the asker would take a reply without runs for the end.
             if !runs.is_empty() && reply_bytes > MAX_RUN_BYTES as u64 {
                 break;
             }
@@ -206,6 +208,7 @@ impl RoomLog {
                 })
                 .collect();
         path.reverse();
+        // The oldest part: the asker takes no message without its predecessor.
         path.truncate(MAX_RUN_MESSAGES);
         path
     }
@@ -231,6 +234,7 @@ impl RoomLog {
         let mut known = HashSet::new();
         for hash in locator {
             let mut next = Some(*hash);
+            // Each message is visited once, however many hashes of the locator lead to it.
             while let Some(hash) = next.filter(|hash| known.insert(*hash)) {
                 next = self.index.get(&hash).and_then(|info| info.previous).map(|previous| previous.hash);
             }
@@ -270,6 +274,7 @@ impl RoomLog {
     /// Returns the messages of an author that have no successor, by ascending number.
     pub(crate) fn ends(&self, log: &AuthorLog) -> Vec<MessageHash> {
         let newest = log.levels.last_key_value().map(|(_, contents)| contents.clone()).unwrap_or_default();
+        // In a chain only the newest message has no successor.
         if !log.is_forked() {
             return newest;
         }

@@ -81,6 +81,7 @@ impl MessageDraft {
     pub fn sign(&self, keys: &Ed25519KeyPair) -> Result<MessageRun, MessageFault> {
         let raw = keys.public_key().as_ref().try_into().map_err(|_| MessageFault::Malformed)?;
         let key = VerifyingKey::from_raw(raw);
+        // Nothing is signed that the parser of others would refuse.
         let message = RoomMessage::parse(&self.encode(&key.fingerprint()))?;
         let signature = sign(keys, message.signed());
         Ok(MessageRun { key, messages: vec![message], signature: Some(signature) })
@@ -139,6 +140,7 @@ impl UnverifiedRun {
     /// Returns a [`RunFault`] if it is of another room, or not proven.
     pub fn verify(self, members: &Membership) -> Result<MessageRun, RunFault> {
         let last = self.messages.last().ok_or(RunFault::Malformed)?;
+        // The signature may be true, and of a message that was meant for another room.
         if self.messages.iter().any(|message| message.content().room != members.room()) {
             return Err(RunFault::OtherRoom);
         }

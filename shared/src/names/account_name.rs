@@ -144,6 +144,7 @@ impl UserNameError {
 
     fn new(reason: UserNameFault, text: &str) -> Self {
         let suggestion = match reason {
+            // A valid form of the word is the word again, or looks like it.
             UserNameFault::Reserved => with_number(text, 2).parse().ok(),
             _ => NewUserName::suggested_for(text),
         };
@@ -233,6 +234,7 @@ pub fn suggest_alternatives(name: &UserName) -> Vec<NewUserName> {
 
 /// Appends `number`, shortening the name if necessary. A dash separates it from a digit at the end of the name.
 fn with_number(name: &str, number: u32) -> String {
+    // `bob1` with a 2 would read as `bob12`.
     let dash = if name.ends_with(|last: char| last.is_ascii_digit()) { "-" } else { "" };
     let number = format!("{dash}{number}");
     // User names are ASCII, so every index is a character boundary.
@@ -251,11 +253,13 @@ fn suggest_name(text: &str) -> Option<NewUserName> {
     for c in text.nfkd().filter(|c| !is_combining_mark(*c)) {
         match c {
             c if c.is_ascii_alphanumeric() => name.push(c),
+            // Leading ones are dropped: a new name begins with a letter or a digit.
             '_' | '-' if !name.is_empty() => name.push(c),
             '.' | '/' | '\\' | '@' | ',' | ':' => push_separator(&mut name),
             c if c.is_whitespace() => push_separator(&mut name),
             c => name.push_str(ascii_spelling(c)),
         }
+        // One character may have added two letters, so the limit may be passed by one.
         if name.len() >= MAX_USER_NAME_BYTES {
             name.truncate(MAX_USER_NAME_BYTES);
             break;
@@ -277,6 +281,7 @@ fn find_fault(name: &UserName) -> Option<UserNameFault> {
 }
 
 fn push_separator(name: &mut String) {
+    // A new name has neither a dot at its beginning nor two in a row.
     if !name.is_empty() && !name.ends_with('.') {
         name.push('.');
     }
@@ -310,6 +315,7 @@ fn skeletons(name: &str) -> Vec<String> {
     let mut readings: Vec<String> = [0, 1].into_iter().flat_map(|rest| skeletons_choosing(name, rest)).collect();
     // A name of separators only, such as `_`, has no reading. It must not claim the empty key.
     readings.retain(|text| !text.is_empty());
+    // Without characters beyond the bound, both ways give the same readings.
     readings.sort();
     readings.dedup();
     readings
@@ -338,6 +344,7 @@ fn skeletons_choosing(name: &str, rest: usize) -> Vec<String> {
             'w' | 'W' => &["vv"],
             _ => &itself,
         };
+        // A run of separators is judged by the characters on both sides of it.
         if !is_separator(c) {
             before = Some(c);
         }

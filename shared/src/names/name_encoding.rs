@@ -91,6 +91,7 @@ pub fn display_name(name: &str) -> Cow<'_, str> {
 
 /// Encodes a component, or returns it unchanged if it needs no encoding.
 fn try_encode(raw: &[u8]) -> Result<Cow<'_, str>, NameError> {
+    // Encoded, these would be valid file names, and lead out of the folder when they are decoded.
     if matches!(raw, b"" | b"." | b"..") {
         return Err(NameError::InvalidComponent(String::from_utf8_lossy(raw).into_owned()));
     }
@@ -122,6 +123,7 @@ fn write_escaped(raw: &[u8], escaped: &[bool]) -> String {
     let mut at = 0;
     while at < raw.len() {
         let plain = escaped[at..].iter().take_while(|escaped| !**escaped).count();
+        // Nothing is lost here: all bytes that aren't UTF-8 are marked.
         text.push_str(&String::from_utf8_lossy(&raw[at..at + plain]));
         at += plain;
         if at == raw.len() {

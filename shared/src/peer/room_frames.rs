@@ -216,6 +216,7 @@ impl Serialize for SingleRunBytes {
 
 impl<'de> Deserialize<'de> for SingleRunBytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A `&str` can't be read from text with escapes.
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         let run = hex::decode_all(&text).and_then(Self::new);
         run.ok_or_else(|| D::Error::custom("a run is an even number of hexadecimal digits, at most 34,816"))
@@ -228,6 +229,7 @@ impl RoomStreamReply {
         match self {
             Self::Records { lengths, .. } => are_lengths_within(lengths, MAX_ROOM_RECORDS, MAX_ROOM_RECORD_BYTES),
             Self::Vector { entries, .. } => {
+                // The last author is the cursor of the next page, so the order matters.
                 entries.len() <= MAX_ROOM_VECTOR_PAGE && entries.is_sorted_by(|one, next| one.author < next.author)
             }
             Self::Runs { lengths, .. } => are_lengths_within(lengths, MAX_ROOM_RUNS, MAX_ROOM_RUN_BYTES),
@@ -237,6 +239,7 @@ impl RoomStreamReply {
 }
 
 fn are_lengths_within(lengths: &[u32], most: usize, longest: usize) -> bool {
+    // No record and no run is empty.
     let fits = |length: &u32| usize::try_from(*length).is_ok_and(|length| (1..=longest).contains(&length));
     lengths.len() <= most && lengths.iter().all(fits)
 }

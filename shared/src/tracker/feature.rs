@@ -95,6 +95,7 @@ impl<'de> Deserialize<'de> for FeatureSet {
             FeatureListItem::Name(name) => Feature::from_text(&name),
             FeatureListItem::Other(IgnoredAny) => None,
         };
+        // One more than the bound may have been read.
         Ok(items.into_iter().take(MAX_LISTED_FEATURES).filter_map(name).collect())
     }
 }

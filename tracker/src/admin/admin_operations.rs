@@ -112,6 +112,7 @@ impl AdminContext {
     async fn backup(&self) -> AdminResult {
         self.service.store_presence().await;
         let folder = self.data_folder.clone();
+        // Databases are copied and hashed, which is too long for a thread that serves clients.
         let made =
             tokio::task::spawn_blocking(move || backup::create_backup(&folder)).await.map_err(|why| why.to_string())?;
         let file = made.map_err(|why| why.to_string())?;
@@ -136,6 +137,7 @@ fn parse_user_name(text: &str) -> Result<UserName, String> {
 }
 
 fn parse_room_name(text: &str) -> Result<RoomName, String> {
+    // People write the mark in front of a room's name, which is no part of it.
     let name = text.strip_prefix('#').unwrap_or(text);
     name.parse().map_err(|why: NameError| format!("{text:?} can't be the name of a room: {why}"))
 }

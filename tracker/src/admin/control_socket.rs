@@ -108,6 +108,7 @@ fn id_of(path: &Path) -> io::Result<FileId> {
 async fn accept_connections(mut listener: ControlListener, control: Arc<AdminContext>) {
     let mut conversations = JoinSet::new();
     let mut looks = interval(SOCKET_CHECK_INTERVAL);
+    // Checks that were missed while others waited needn't be made up.
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_failure_logged = false;
     loop {

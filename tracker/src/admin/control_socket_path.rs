@@ -33,6 +33,7 @@ impl ControlSocketPath {
         let folder = folder.or_else(for_root)?;
         Some(
             data_folder
+                // The tracker and its administrator may name the folder by different paths.
                 .canonicalize()
                 .and_then(|data_folder| Self::in_folder(&folder, &runtime_socket_name(&data_folder))),
         )

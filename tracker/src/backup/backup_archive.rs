@@ -68,6 +68,7 @@ pub(super) fn pack(parts: &[(&str, PathBuf)], into: &File) -> io::Result<()> {
         archive.append_data(&mut header(bytes), name, File::open(path)?.take(bytes))?;
     }
     archive.into_inner()?.flush()?;
+    // The file has no name: whoever gets it reads on from here.
     (&*into).seek(SeekFrom::Start(0)).map(drop)
 }
 

@@ -57,6 +57,7 @@ pub enum RestoreError {
 /// or the folder can't be written.
 pub fn restore(data_folder: &Path, backup: &Path) -> Result<RestoreReport, RestoreError> {
     let failed = |why| RestoreError::Folder { path: data_folder.to_owned(), why };
+    // An earlier restoration that got this far must not mix with this one.
     finish_interrupted(data_folder).map_err(failed)?;
     remove_leftovers(data_folder).map_err(failed)?;
     let draft = data_folder.join(DRAFT_FOLDER);
@@ -148,6 +149,7 @@ fn unpack_backup(draft: &Path, backup: &Path) -> Result<(), RestoreError> {
         make_file_private(&draft.join(ACCOUNT_DATABASE))?;
         make_file_private(&draft.join(PRESENCE_DATABASE))?;
         match make_file_private(&draft.join(IDENTITY_FOLDER).join(KEY_FILE)) {
+            // An empty folder would take the place of the key that is to stay.
             Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(fs::remove_dir(draft.join(IDENTITY_FOLDER))?),
             other => Ok(other?),
         }
@@ -177,6 +179,7 @@ fn check_draft(draft: &Path, backup: &Path) -> Result<(usize, Option<Fingerprint
 
 fn has_sqlite_magic(file: &mut File) -> io::Result<bool> {
     let mut begin = Vec::new();
+    // A shorter file is no database, which is no error of reading.
     file.take(SQLITE_MAGIC.len() as u64).read_to_end(&mut begin)?;
     file.seek(SeekFrom::Start(0))?;
     Ok(begin == SQLITE_MAGIC)

@@ -108,6 +108,7 @@ impl CatalogueQuota {
         capacity: usize,
     ) -> Result<(), FileListError> {
         let more = after.bytes.saturating_sub(before.bytes);
+        // To shrink is allowed even beyond a quota.
         if more == 0 {
             return Ok(());
         }

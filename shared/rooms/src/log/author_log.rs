@@ -50,6 +50,7 @@ impl AuthorLog {
     /// Returns the newest message to write after: of the smaller hash if there are two, or the floor's.
     pub(crate) fn newest(&self, depth: impl Fn(&MessageHash) -> Option<u64>) -> Option<(u64, Previous)> {
         if let Some((number, contents)) = self.levels.last_key_value() {
+            // Of two contents the smaller hash is displaced last.
             let hash = *contents.iter().min()?;
             return Some((*number, Previous { hash, depth: depth(&hash)? }));
         }

@@ -48,6 +48,7 @@ impl<'a> LogLoader<'a> {
         for author in authors {
             self.log.remove_unproven_ends(&author, &mut self.change);
         }
+        // The rest is no news: it was stored and told before.
         (self.log, LogChange { void: self.change.void, ..LogChange::default() })
     }
 }

@@ -82,6 +82,7 @@ impl RoomLog {
         // A chain goes on from the cut of each stay between the predecessor's and this one, and from nowhere else.
         let first = match predecessor {
             None => 0,
+            // After a gap the predecessor's epoch is unknown: it counts as one of the stay before.
             Some(known) if known.epoch == 0 => span.saturating_sub(1),
             Some(known) => span_index(spans, known.epoch).unwrap_or(span),
         };
@@ -141,6 +142,7 @@ impl RoomLog {
                 })
                 .copied()
                 .collect();
+            // Numbers have no hole, so one without a child ends the subtree.
             if children.is_empty() {
                 break;
             }
@@ -148,6 +150,7 @@ impl RoomLog {
             parents = children;
         }
         let gone: HashSet<MessageHash> = removed.iter().copied().collect();
+        // A subtree has at least one message of each number that it reaches.
         let touched: Vec<u64> = log.levels.range(number..).take(removed.len()).map(|(number, _)| *number).collect();
         for number in touched {
             log.levels.remove(number, &gone);
@@ -163,6 +166,7 @@ impl RoomLog {
     /// signature of a cut that it sets.
     pub(super) fn remove_unproven_ends(&mut self, author: &Fingerprint, change: &mut LogChange) {
         while let Some(log) = self.authors.get(author) {
+            // Each removal may leave another end, so the ends are looked for anew.
             let is_unproven = |hash: &MessageHash| self.index.get(hash).is_some_and(|info| info.signature.is_none());
             let Some(end) = self.ends(log).into_iter().rfind(is_unproven) else { break };
             let Some(number) = self.index.get(&end).map(|info| info.number) else { break };

@@ -83,6 +83,7 @@ impl MessageIndex {
                 None if self.gaps.len() < MAX_GAPS => {
                     self.gaps.entry(named.hash).or_insert(info.received);
                 }
+                // Beyond the bound a message doesn't wait for what it names.
                 None => {}
             }
         }
@@ -94,6 +95,7 @@ impl MessageIndex {
                 self.heads.remove(&(depth, *known));
             }
         }
+        // A message may arrive after those that name it.
         if !self.named_by.contains_key(&hash.short()) {
             self.heads.insert((info.depth, hash));
         }
@@ -119,6 +121,7 @@ impl MessageIndex {
                 continue;
             }
             self.named_by.remove(&short);
+            // Nobody who would wait for it is left.
             self.gaps.remove(&short);
             if let Some(known) = self.by_short.get(&short)
                 && let Some(depth) = self.entries.get(known).map(|info| info.depth)
@@ -153,6 +156,7 @@ impl MessageIndex {
             .take(MAX_NAMED)
             .map(|(depth, hash)| MessageReference { hash: hash.short(), depth: *depth })
             .collect();
+        // The format wants strictly ascending hashes, and two messages may have the same first half.
         named.sort_unstable();
         named.dedup_by_key(|named| named.hash);
         named

@@ -23,6 +23,7 @@ impl MessageLevels {
     pub(super) fn push(&mut self, number: u64, hash: MessageHash) {
         let contents = self.levels.entry(number).or_default();
         contents.push(hash);
+        // Counted at the second content only: with a third one, it is the same level.
         self.forked += usize::from(contents.len() == 2);
     }
 

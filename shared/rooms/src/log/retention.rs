@@ -22,6 +22,7 @@ impl RoomLog {
         let authors: Vec<Fingerprint> = self.authors.keys().copied().collect();
         for author in authors {
             while self.first_level(&author).is_some_and(|level| {
+                // The floor rises by whole numbers, so one stays until all its contents are old.
                 level.iter().all(|hash| {
                     self.index.get(hash).is_none_or(|info| now.saturating_sub(info.received) > retention.age)
                 })

@@ -39,9 +39,11 @@ impl RoomLog {
             let is_last = position + 1 == run.messages().len();
             let signature = run.signature().filter(|_| is_last);
             if let Some(known) = self.index.get_mut(&message.hash()) {
+                // It may have come in the middle of a run, and is proven by itself from now on.
                 known.signature = known.signature.or(signature);
                 continue;
             }
+            // The floor only grows: what was pruned is never taken again.
             if self.authors.get(&author).is_some_and(|log| message.content().number <= log.floor.number) {
                 continue;
             }
@@ -53,6 +55,7 @@ impl RoomLog {
                 break;
             }
         }
+        // Without the run's last message, those before it may lack a proof.
         if change.refusal.is_some() || !change.void.is_empty() {
             self.remove_unproven_ends(&author, &mut change);
         }
@@ -67,6 +70,7 @@ impl RoomLog {
         if let Some(first) = run.messages().first()
             && let Some(previous) = first.content().previous
             && !self.index.contains(&previous.hash)
+            // A run that will be refused must not raise the floor.
             && self.span_of(&first.author(), first.content().epoch, members).is_ok()
         {
             let log = self.authors.entry(first.author()).or_insert_with(|| AuthorLog::new(run.key()));
@@ -109,6 +113,7 @@ impl RoomLog {
         let contents = log.levels.get(&info.number).map(Vec::as_slice).unwrap_or_default();
         let rival = contents.iter().max().copied();
         let is_full = contents.len() >= MAX_CONTENTS;
+        // The two smallest hashes stay, in whatever order they came; the way to a cut comes before them.
         if is_full && !is_before_cut && rival.is_some_and(|rival| rival < hash) {
             return Err(RunRefusal::TooManyContents);
         }

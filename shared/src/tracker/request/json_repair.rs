@@ -28,6 +28,7 @@ pub(super) fn repair_json(text: &str) -> Option<String> {
             repaired.push_str(&instead);
             copied = at + length;
         }
+        // An escaped quote is passed over with its backslash, so this one begins or ends a string.
         if byte == b'"' {
             is_inside = !is_inside;
         }

@@ -96,6 +96,7 @@ impl<'a, M> LenientValue<'a, M> {
 }
 
 fn parse_unsigned(text: &str) -> Result<u64, WrongType> {
+    // As an integer first: a double rounds whole numbers above 2^53.
     if let Ok(number) = text.parse() {
         return Ok(number);
     }

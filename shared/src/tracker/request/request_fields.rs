@@ -232,6 +232,7 @@ impl<'de> Visitor<'de> for FileItemsVisitor {
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        // An error here would refuse the request as no JSON; a value lets the reply name the field.
         Ok(FileItems::Other)
     }
 

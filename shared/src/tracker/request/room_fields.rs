@@ -112,6 +112,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
     }
 
     fn password_change(&self) -> FieldResult<PasswordChange> {
+        // `room_password` tells no empty password from a missing one, and only the empty one removes.
         Ok(match (self.room_password(FieldName::Password)?, self.value(FieldName::Password)) {
             (Some(password), _) => PasswordChange::Set(password),
             (None, Some(_)) => PasswordChange::Remove,
@@ -128,6 +129,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
     }
 
     fn topic(&self) -> FieldResult<RoomTopic> {
+        // Not `non_empty_text`: an empty topic removes the present one.
         let text = self.text(FieldName::Topic)?.ok_or(RequestFault::Missing(FieldName::Topic))?;
         text.parse().map_err(|why| RequestFault::Field(FieldName::Topic, FieldFault::NotATopic(why)))
     }
@@ -166,6 +168,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
             return Err(RequestFault::TooMany(FieldName::After, MAX_KNOWN_RECORDS));
         }
         let hash = |raw: &RawValue| {
+            // The digits of a hash need no escapes, so quotes are all there is to remove.
             let text = raw.get().trim_matches('"');
             text.parse().map_err(|why| malformed(FieldName::After, &why))
         };
@@ -209,6 +212,7 @@ impl RoomRequest {
                 room.write(map)?;
                 match password {
                     PasswordChange::Keep => {}
+                    // Must be sent: a missing field leaves the password as it is.
                     PasswordChange::Remove => map.serialize_entry("password", "")?,
                     PasswordChange::Set(password) => map.serialize_entry("password", password.reveal())?,
                 }

@@ -312,6 +312,7 @@ impl FileFields<LenientValue<'_>> {
         let text = name.into_text().ok().flatten().ok_or((None, FileFault::NoName))?;
         let left_out = |fault| (Some(quoted_excerpt(&text)), fault);
         let name = text.parse().map_err(|why| left_out(FileFault::Name(why)))?;
+        // Files may be registered without a hash.
         let hash = hash.into_text().map_err(|WrongType| left_out(FileFault::Hash))?.unwrap_or_default();
         let hash = HashText::new(&hash).ok_or_else(|| left_out(FileFault::Hash))?;
         let size = match (size.unsigned(), mode) {

@@ -94,6 +94,7 @@ impl FileChunk {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<ChunkEntry<'_>> {
+        // The names are parts of one text, so no slice can be searched by the library.
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = usize::midpoint(low, high);

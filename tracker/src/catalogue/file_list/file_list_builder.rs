@@ -39,6 +39,7 @@ impl FileListBuilder {
         let (most, most_bytes) = (joined.len().div_ceil(pieces), bytes.div_ceil(pieces));
         let (mut draft, mut count, mut bytes) = (ChunkBuilder::default(), 0, 0);
         for entry in &joined {
+            // An entry on the border goes where more than half of it fits.
             if count > 0 && (count == most || bytes + entry.len() / 2 > most_bytes) {
                 self.0.push(Arc::new(std::mem::take(&mut draft).finish()));
                 (count, bytes) = (0, 0);
