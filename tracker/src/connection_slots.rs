@@ -190,6 +190,7 @@ impl ReservationCounts {
             loopback: limit,
             per_network: limit / 2,
         };
+        // The user's limit first: `try_add` has an effect that would have to be undone.
         let may = self.by_user.get(user) < RESERVED_PER_USER && self.all.try_add(*from, 1, limits).is_ok();
         if may {
             self.by_user.add(user.clone(), 1);

@@ -105,6 +105,7 @@ pub(crate) fn is_stopped(pid: u32) -> bool {
 /// True if a tracker runs on the folder. The check takes a shared lock for a moment.
 pub(crate) fn is_locked(folder: &Path) -> bool {
     [folder.to_owned(), folder.join(LOCK_FILE)].iter().any(|path| {
+        // Shared: two processes that only check don't take each other for a tracker.
         let held = File::open(path).map(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
         held.unwrap_or(false)
     })
@@ -112,6 +113,7 @@ pub(crate) fn is_locked(folder: &Path) -> bool {
 
 /// Opens or creates a file that only its owner may read.
 pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+    // What is there stays: the id of a lock's holder, or a database.
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 

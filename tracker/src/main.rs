@@ -18,6 +18,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const DISK_EXIT_CODE: u8 = 9;
 
 fn main() -> ExitCode {
+    // A dump would hold passwords and the tracker's secret key.
     certs::forbid_core_dumps();
     let command_line: Vec<OsString> = std::env::args_os().collect();
     let settings = match TrackerSettings::resolve(&command_line) {

@@ -67,6 +67,7 @@ impl QuotaTable {
     pub(crate) fn check(&self, from: ClientOrigin, amount: usize, limits: QuotaLimits) -> Result<(), ExhaustedQuota> {
         let per_origin = if from.is_loopback() { limits.loopback } else { limits.per_origin };
         let in_network = from.network().map_or(0, |network| self.by_network.get(&network));
+        // The narrowest limit first: beyond it, nothing that others free would help.
         if self.at_origin(from) + amount > per_origin {
             Err(ExhaustedQuota::PerOrigin)
         } else if in_network + amount > limits.per_network && from.network().is_some() {

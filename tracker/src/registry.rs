@@ -271,6 +271,7 @@ impl PresenceRegistry {
 
     /// True if the user may become present from this origin: false when too many others are.
     pub fn can_become_present(&self, user: &UserName, from: ClientOrigin) -> bool {
+        // Whoever is present from there takes no further place.
         let is_here = self.present.get(user).is_some_and(|present| present.from == from);
         is_here || self.recent_logins.has_room_for(from, MAX_PRESENT)
     }

@@ -141,6 +141,7 @@ impl TrackerService {
         let metrics = Arc::new(TrackerMetrics::new());
         accounts.set_metrics(Arc::clone(&metrics));
         memory.set_metrics(Arc::clone(&metrics));
+        // Before rooms are read: a restore or another key changes their records.
         accounts.prepare_rooms(Requester::Administrator).await?;
         let known: HashMap<_, _> = accounts.bindings(Requester::Administrator).await?.into_iter().collect();
         let first_event = first_event();
@@ -156,6 +157,7 @@ impl TrackerService {
         let rooms = accounts.room_members(Requester::Administrator).await?;
         rooms.into_iter().for_each(|room| registry.update_room(room, now));
         presence_writer::restore_all(&mut registry, &memory, &known).await;
+        // Restored presences made events, which are none of this process's figures.
         let first_event = registry.last_event();
         Ok(Self {
             registry: SharedRegistry::new(registry),

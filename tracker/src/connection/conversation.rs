@@ -233,6 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         if !self.objects.is_inside_object() {
             return;
         }
+        // While its beginning is still held: to skip it drops what has arrived.
         self.detect_dialect();
         // The connection stays usable: the scanner finds the end of the object.
         self.objects.skip_object();
@@ -281,6 +282,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                 read = read_available(&mut self.stream, &mut self.input, inside) => return read_event(read),
                 () = self.memory_lease.wait_for_reclaim() => return Ok(ConversationEvent::MemoryReclaimed),
                 Ok(()) = self.events.changed(), if subscribed => return Ok(ConversationEvent::Events),
+                // Only until the deadline is set: a cancelled token stays ready, and the loop would spin.
                 () = self.stop.cancelled(), if self.stop_deadline.is_none() => {}
                 () = sleep_until(self.stop_deadline.unwrap_or(deadline)) => {
                     return Ok(if self.stop_deadline.is_some() { ConversationEvent::Stop } else { ConversationEvent::DeadlinePassed });

@@ -45,6 +45,7 @@ impl SlotActivity {
 
     pub(crate) fn mark_idle(&self, now: Instant) {
         let quiet_since = now.saturating_duration_since(self.began).as_millis();
+        // The greatest value has a meaning of its own.
         self.idle_since_ms.store(u64::try_from(quiet_since).unwrap_or(BUSY - 1), Ordering::Relaxed);
     }
 

@@ -124,6 +124,7 @@ fn run_user_command(folder: &Path, command: &UserCommand) -> Result<(), CommandE
         UserCommand::Add { name, password_file } => {
             let password = read_or_generate_password(password_file.as_deref())?;
             ask(admin::AdminRequest::AddUser { user: name.clone(), password: password.text().to_owned() })?;
+            // Not before: what the tracker refused is no invitation.
             password.print_if_generated()
         }
         UserCommand::Remove { name } => {

@@ -183,6 +183,7 @@ pub(super) fn default_folder() -> Option<PathBuf> {
         return Some(PathBuf::from("/var/lib/vizinho-tracker"));
     }
     let folders = directories::ProjectDirs::from("", "", "vizinho-tracker")?;
+    // Only Linux has a folder for state.
     Some(folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_owned())
 }
 

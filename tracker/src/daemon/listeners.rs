@@ -74,6 +74,7 @@ fn listen_once(
             continue;
         }
         let mut address = asked;
+        // The others get the port of the first one: a client is told one port for both families.
         if asked.port() == 0 {
             address.set_port(free_port);
         }
@@ -158,6 +159,7 @@ pub(super) fn display_address(address: SocketAddr) -> String {
 }
 
 fn any_socket() -> Option<OwnedFd> {
+    // The kernel answers questions about interfaces on a socket, of whatever family.
     let any = |family| socket(family, SocketType::DGRAM, None);
     any(AddressFamily::INET).or_else(|_| any(AddressFamily::INET6)).ok()
 }
@@ -174,6 +176,7 @@ fn scoped(text: &str) -> Option<SocketAddr> {
 
 /// True if other machines can reach this address.
 pub(super) fn is_reachable_by_others(ip: IpAddr) -> bool {
+    // A dual-stack socket shows 127.0.0.1 under a mapped address.
     !ip.to_canonical().is_loopback()
 }
 

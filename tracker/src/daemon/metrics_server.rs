@@ -97,6 +97,7 @@ impl Listener for BoundedListener {
 
 impl ExpiringStream {
     fn check_deadline(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        // Polled on behalf of the reader or writer, who is woken when the time is over.
         match self.deadline.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(()),

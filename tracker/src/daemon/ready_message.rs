@@ -47,6 +47,7 @@ pub(super) fn print(listening: &[SocketAddr], fingerprint: &Fingerprint) -> io::
 /// Returns the width of the terminal on standard output, if it is one that can draw.
 fn terminal_columns() -> Option<usize> {
     let stdout = io::stdout();
+    // The QR code can't do without colours.
     let draws = std::env::var_os("NO_COLOR").is_none() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
     let columns = || tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
     if draws && stdout.is_terminal() { columns() } else { None }
@@ -61,6 +62,7 @@ fn rows(fingerprint: &Fingerprint) -> String {
 
 /// Draws a QR code of the text; `None` if it is wider than the terminal.
 fn qr_code(text: &str, columns: usize) -> Option<String> {
+    // The lowest correction makes the smallest code, which has to fit the terminal.
     let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
     let drawn = code.render::<Dense1x2>().build();
     let is_whole = drawn.lines().all(|line| line.chars().count() <= columns);

@@ -73,6 +73,7 @@ impl TrackerSettings {
         // Behind the file's options, which must come before a subcommand.
         words.extend(command_line.iter().skip(1).cloned());
         let matches = command.try_get_matches_from_mut(&words).map_err(|why| match given_config(&given) {
+            // The command line alone was accepted before, so a value of the file is wrong.
             Some(path) if !from_file.is_empty() => SettingsError::Wrong { path, why: first_paragraph(&why) },
             _ => SettingsError::Usage(why),
         })?;
@@ -147,6 +148,7 @@ fn read_config_file(path: &Path) -> Result<Vec<(String, toml::Value)>, SettingsE
 
 fn as_option(key: &str, value: &toml::Value) -> Option<OsString> {
     match value {
+        // A flag can only be given or left out.
         toml::Value::Boolean(false) => None,
         toml::Value::Boolean(true) => Some(format!("--{key}").into()),
         // With `=`, since a value may begin with a dash.
@@ -175,6 +177,7 @@ fn as_toml(value: &str) -> String {
 
 fn first_paragraph(why: &clap::Error) -> String {
     let text = why.to_string();
+    // Further paragraphs are about a command line that nobody wrote.
     let first = text.split("\n\n").next().unwrap_or_default();
     first.trim_start_matches("error: ").to_owned()
 }

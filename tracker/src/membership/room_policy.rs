@@ -128,6 +128,7 @@ impl RoomState {
             Admission::WithPassword if !has_password => return Err(RoomRefusal::NeedsPassword),
             Admission::WithPassword | Admission::Free => {}
         }
+        // An invitation lets somebody in once.
         if joiner.standing.is_some() {
             plan.edits.push(RoomEdit::SetStanding { user: joiner.user.clone(), standing: None });
         }
@@ -283,6 +284,7 @@ impl RoomState {
                 // Beside a founder the records have an owner already.
                 (Some(_), None) => {}
                 (None, _) if rest().any(|other| other.role == MemberRole::Owner) => {}
+                // Nobody with a key is left, so the records have nobody to name.
                 (None, _) => {
                     let founder = rest().next().map(|other| other.user.clone());
                     plan.edits.extend(founder.map(|user| RoomEdit::SetRole { user, role: MemberRole::Owner }));

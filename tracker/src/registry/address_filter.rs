@@ -86,6 +86,7 @@ impl FromStr for AddressBlock {
         if prefix > bits {
             return Err(ParseAddressBlockError);
         }
+        // In the mapped form, 96 common bits stand before an IPv4 address.
         Ok(Self { first: mapped(ip), prefix: Ipv6Addr::BITS - bits + prefix })
     }
 }

@@ -99,6 +99,7 @@ impl PresenceRegistry {
                 AuthorityDecision::Denied(AuthorityDenial::TlsRequired)
             }
         };
+        // The latest: a new login replaces the session before.
         let held = claim.sessions.iter().rev().find(|(name, _)| name == user).map(|(_, session)| *session);
         if let Some(session) = held.filter(|session| self.sessions.contains_key(session)) {
             return by_session(session);

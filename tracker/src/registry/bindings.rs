@@ -94,6 +94,7 @@ impl PresenceRegistry {
         // Taken out so that `end_sessions` doesn't end it, too.
         let session = kept.and_then(|kept| self.sessions.remove(&kept));
         if is_presence {
+            // The kept session is the user's presence, so there is no `offline`.
             self.forget_sessions(user);
         } else {
             self.end_sessions(user);
@@ -102,6 +103,7 @@ impl PresenceRegistry {
         self.revoked.insert(user.clone(), self.newest_session());
         self.last_revocation = self.newest_session();
         let session = session?;
+        // A number above the revocation's, so that it doesn't cover the kept session.
         self.last_session += 1;
         let renewed = self.newest_session();
         // The client keeps its token.

@@ -115,6 +115,7 @@ impl<'a> BoundedEntry<'a> {
 
     /// Adds one more file if it fits. Returns whether another may follow.
     fn add_file(&mut self, view: ListView, left: &mut usize) -> bool {
+        // Without a count, a client would take the files that are shown for all.
         let Some((text, mut rest)) = self.next.take().filter(|_| self.is_counted) else { return false };
         let more = if self.shown == 0 { list_bytes(view, false) - list_bytes(view, true) } else { 1 };
         // With its last file shown the entry needs no count, whose bytes become free.

@@ -226,12 +226,14 @@ impl PendingEvents {
     fn merge(&mut self, from: Option<ClientOrigin>, kind: TrackerEventKind) {
         self.from = from.or(self.from);
         match kind {
+            // Whoever is gone has neither addresses nor files.
             TrackerEventKind::Offline { .. } => (self.offline, self.online, self.files) = (Some(kind), None, None),
             // Only a user whose coming was sent can have moved for subscribers.
             TrackerEventKind::Moved(location) if matches!(self.online, Some(TrackerEventKind::Online(_))) => {
                 (self.online, self.files) = (Some(TrackerEventKind::Online(location)), None);
             }
             TrackerEventKind::Online(_) | TrackerEventKind::Moved(_) => {
+                // A login begins without files, whatever was pending.
                 (self.online, self.files) = (Some(kind), None);
             }
             TrackerEventKind::Files { .. } => self.files = Some(kind),

@@ -299,6 +299,7 @@ impl PeerListPage {
             self.has_more |= self.is_full;
             return;
         }
+        // With a limit of 0 there would be no end of pages.
         if self.users >= wanted.limit.unwrap_or(usize::MAX).max(1) || self.len() > MAX_PAGE_BYTES {
             (self.is_full, self.has_more) = (true, true);
             return;

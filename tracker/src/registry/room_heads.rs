@@ -163,6 +163,7 @@ impl RoomHeads {
     }
 
     fn schedule(&mut self, id: RoomId, now: Instant) {
+        // A change that waits already is told together with this one.
         let Some(room) = self.rooms.get_mut(&id).filter(|room| room.due.is_none()) else { return };
         let wait = room.pace.map_or(Duration::ZERO, |pace| pace.wait(ROOM_PACE, now));
         if wait.is_zero() {

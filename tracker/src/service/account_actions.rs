@@ -100,6 +100,7 @@ impl TrackerService {
         let Some(like) = name.suggestion().cloned() else { return name };
         match self.accounts.find_free_name(client.from().into(), &like).await {
             Ok(free) => name.with_suggestion(free),
+            // The refusal is right all the same; its suggestion may be taken.
             Err(_) => name,
         }
     }

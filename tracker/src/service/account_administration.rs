@@ -81,6 +81,7 @@ impl TrackerService {
     pub async fn add_account(&self, user: &UserName, password: &Password) -> Result<(), AccountAdminError> {
         let password_hash = self.passwords.hash(password, Requester::Administrator).await?;
         let account = Account { user: user.clone(), password_hash, binding: None };
+        // What the administrator makes never lapses.
         Ok(self.accounts.create(Requester::Administrator, account, None).await?)
     }
 

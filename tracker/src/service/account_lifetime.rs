@@ -58,6 +58,7 @@ impl TrackerService {
                 Err(why) => return warn!(%user, %why, "a lapsed account is not removed"),
             }
         }
+        // It takes long for many accounts, so it is done once for all that were removed.
         if is_last && self.has_free_claims.swap(false, Ordering::Relaxed) {
             let claimed = self.accounts.claim_free_names(Requester::Administrator).await;
             if let Err(why) = claimed {

@@ -287,6 +287,7 @@ impl ClientState {
         if !self.is_subscribed() {
             self.service.metrics().subscribers.inc();
         }
+        // From 0: after SUBSCRIBE each of the user's rooms is told.
         self.subscription = EventSubscription::Active { seen, seen_rooms: 0, by, then };
     }
 }

@@ -113,6 +113,7 @@ impl TrackerService {
             let turn = self.search_permit(client).await?;
             let lists = self.with_registry(|registry, _| registry.snapshot_lists(&position));
             let piece = lists.find(&find.criterion, &position, limit - files.len());
+            // Given back between two pieces, so that origins take turns.
             drop((lists, turn));
             files.extend(piece.files);
             let next = match piece.next {

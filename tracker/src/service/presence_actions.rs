@@ -60,6 +60,7 @@ impl TrackerService {
         loop {
             let turn = self.search_permit(client).await?;
             let has_more = self.with_registry(|registry, _| registry.add_to_page(wanted, &mut page));
+            // Given back between two pieces, so that origins take turns.
             drop(turn);
             if !has_more {
                 return Ok(page.finish());

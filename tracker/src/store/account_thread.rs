@@ -122,6 +122,7 @@ impl AccountThread {
             drop(place);
             let began = Instant::now();
             let done = match job(store) {
+                // Of a quota that is used up SQLite says no more than that a write failed.
                 Err(AccountStoreError::Failed(why) | AccountStoreError::Unknown(why)) if store.is_out_of_room() => {
                     tracing::warn!("no room for the account store: {why}");
                     Err(AccountStoreError::Full)

@@ -146,6 +146,7 @@ impl SqliteAccountStore {
     }
 
     pub(crate) fn set_password(&mut self, user: &UserName, old: &str, new: &str) -> StoreResult {
+        // An attempt that is repeated after a lost answer finds its own hash.
         let update = "UPDATE account SET password_hash = ?3 WHERE user = ?1 AND password_hash IN (?2, ?3)";
         self.change_one(update, [user.as_str(), old, new], AccountStoreError::Changed)
     }

@@ -186,6 +186,7 @@ pub(super) fn join(
         return Err(AccountStoreError::Changed);
     }
     let plan = state.join(&joiner, has_password)?;
+    // A member who asks again takes no further place.
     if !plan.edits.is_empty() {
         ensure_place_for_room(step, &caller.user)?;
         let (user, since) = (&caller.user, unix_ms(stamp.now) - millis(CHANGES_PERIOD));
@@ -291,6 +292,7 @@ pub(super) fn forget_user(
     user: &UserName,
 ) -> RoomResult<Vec<RoomOutcome>> {
     let ended = end_memberships(step, stamp, user, None)?;
+    // What is left are memberships of rooms that were deleted.
     for delete in ["DELETE FROM room_standing WHERE user = ?1", "DELETE FROM room_member WHERE user = ?1"] {
         step.execute(delete, [user.as_str()])?;
     }
@@ -330,6 +332,7 @@ pub(super) fn mark_restored(db: &Connection) -> rusqlite::Result<()> {
 fn sign_all(step: &Transaction<'_>, signer: &RecordSigner) -> RoomResult<()> {
     let mut query = step.prepare("SELECT room, epoch FROM room_record")?;
     let mut update = step.prepare("UPDATE room_record SET signature = ?3 WHERE room = ?1 AND epoch = ?2")?;
+    // Collected first: the statement that reads must not meet the rows that the other one changes.
     let all = query
         .query_map([], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, i64>(1)?)))
         .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)?;
@@ -375,6 +378,7 @@ fn ensure_pace(db: &Connection, sql: &str, params: impl rusqlite::Params, most: 
     let times = query_all(db, sql, params, |row| row.get::<_, i64>(0))?;
     match times.get(most - 1) {
         Some(oldest) => {
+            // One more is allowed as soon as this one is as old as the period.
             let wait = Duration::from_millis(u64::try_from(oldest - since).unwrap_or_default());
             Err(RoomRefusal::TooOften { wait }.into())
         }

@@ -19,10 +19,12 @@ const CHUNK: usize = 64 * 1024;
 /// Writes a backup. The file gets its name only when it is complete and synced, and never replaces another file.
 pub(super) fn write_backup(folder: &Path, file: &Path) -> Result<(), CommandError> {
     let failed = |why| CommandError::File { path: file.to_owned(), why };
+    // Looked up early to spare the tracker the work; `persist_noclobber` decides.
     if file.symlink_metadata().is_ok() {
         return Err(CommandError::Exists(file.to_owned()));
     }
     let parent_folder = match file.parent() {
+        // A bare name has an empty parent, which can't be opened.
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };

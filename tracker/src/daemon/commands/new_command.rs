@@ -16,6 +16,7 @@ pub(super) fn create_key(folder: &Path) -> Result<(), CommandError> {
     let keys = folder.join(IDENTITY_FOLDER);
     match Identity::load(&keys) {
         Ok(Some(_)) => return Err(CommandError::StillPresent(keys.join(KEY_FILE))),
+        // A damaged key is lost as well; it is put aside.
         Ok(None) | Err(certs::IdentityError::Damaged { .. }) => {}
         Err(other) => return Err(other.into()),
     }

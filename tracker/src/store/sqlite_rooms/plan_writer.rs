@@ -60,6 +60,7 @@ fn sign(stamp: RecordStamp<'_>, newest: &RoomUpdate, change: RoomChange) -> Room
     let record = MembershipRecord {
         room: newest.id,
         epoch: newest.epoch + epoch_step,
+        // Before the first record, the stored head is zeros and names nothing.
         previous: (newest.epoch > 0).then_some(newest.head),
         time: u64::try_from(unix_ms(stamp.now)).unwrap_or_default(),
         change,
@@ -137,6 +138,7 @@ fn apply_edit(
         }
         RoomEdit::CloseCut { key, ended_at } => {
             let sql = "DELETE FROM room_open_cut WHERE room = ?1 AND fingerprint = ?2 AND ended_at = ?3";
+            // SQLite has signed integers, and no record an epoch beyond theirs.
             let ended_at = i64::try_from(ended_at).unwrap_or(i64::MAX);
             if execute(sql, params![id, key.as_bytes(), ended_at])? == 0 {
                 return Err(RoomRefusal::CutIsSet.into());

@@ -23,6 +23,7 @@ pub(crate) fn list(
     limit: usize,
 ) -> RoomResult<RoomListReply> {
     let limit = limit.clamp(1, MAX_ROOMS_PER_REPLY);
+    // Of two owners the one without a key is shown: the founder, who has the greater rights.
     let sql = "SELECT id, name, topic, password_hash IS NOT NULL, invite_only, shares_history,
             (SELECT count(*) FROM room_member WHERE room = id AND fingerprint IS NOT NULL),
             (SELECT count(*) FROM room_member WHERE room = id AND fingerprint IS NULL),
