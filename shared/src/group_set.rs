@@ -19,6 +19,7 @@ impl GroupSet {
     /// Makes a set of all `groups` groups.
     pub fn full(groups: u32) -> Self {
         let mut set = Self { group_count: groups, bits: vec![u8::MAX; byte_len(groups)] };
+        // As on the wire, no bit behind the last group may be set.
         if let Some(last) = set.bits.last_mut() {
             *last &= last_mask(groups);
         }

@@ -65,6 +65,7 @@ impl FromStr for RoomName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
+        // Not `parse`, which would suggest the name of a user.
         UserName::new(text).map(Self)
     }
 }

@@ -51,6 +51,7 @@ pub fn safe_styled(text: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find('\u{1b}') {
         out.push_str(&safe_block(&rest[..at]));
         let style = style_at(&rest[at..]);
+        // Without its escape, the rest of a sequence is ordinary text.
         let taken = style.unwrap_or("\u{1b}");
         out.push_str(style.unwrap_or("␛"));
         rest = &rest[at + taken.len()..];

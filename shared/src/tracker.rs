@@ -352,6 +352,7 @@ impl HashText {
 
 impl<'de> Deserialize<'de> for HashText {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A `&str` can't be read from text with escapes.
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         Self::new(&text).ok_or_else(|| serde::de::Error::custom("a hash has at most 128 characters and no controls"))
     }

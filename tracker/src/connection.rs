@@ -126,6 +126,7 @@ async fn serve_stream(stream: TcpStream, ip: IpAddr, context: ConnectionContext,
     let mut first = [0; 2];
     // Generous, since a person may have to type a name first. When slots run out, silent connections lose theirs.
     let peeked = tokio::select! {
+        // Peeked at only: TLS and JSON both begin with this byte.
         peeked = timeout(context.timeouts.idle, stream.peek(&mut first)) => peeked,
         () = stop_grace_over(&context.stop) => return CloseReason::Stop,
     };

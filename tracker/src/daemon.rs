@@ -163,6 +163,7 @@ impl From<IdentityError> for DaemonError {
 /// the tracker can't start, or when its account database disappears.
 pub fn run(settings: TrackerSettings, command_line: Vec<OsString>, set_log: LogSetter) -> Result<(), DaemonError> {
     let config = settings.args.to_config().ok_or(DaemonError::NoFolder)?;
+    // Before the runtime has threads: it takes the sockets out of the environment, which they share.
     let activated = service_manager::activated_listeners()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config, activated, settings, command_line, set_log));
@@ -183,6 +184,7 @@ async fn serve(
     let hangup = signal(SignalKind::hangup())?;
     // No more slots than descriptors: a connection without a descriptor could not even be refused.
     let places = Arc::new(ConnectionSlots::new(affordable_connections(config.max_connections), config.per_address));
+    // Before anything in it is opened or repaired: another tracker may be using it.
     let folder = DataFolder::lock(&config.data_folder)?;
     folder.prepare()?;
     // Accounts before the key: a key without accounts then means that the accounts were lost.

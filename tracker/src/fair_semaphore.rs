@@ -64,6 +64,7 @@ impl FairSemaphore {
     pub(crate) async fn acquire(self: &Arc<Self>, requester: Requester) -> Option<FairPermit> {
         let turn = {
             let mut state = self.state.lock();
+            // A permit is free only while nobody waits: `next` passes on all others.
             if state.free_permits > 0 {
                 state.free_permits -= 1;
                 return Some(FairPermit(Some(Arc::clone(self))));

@@ -39,6 +39,7 @@ impl Announcer {
 
     /// Says goodbye, and ends.
     pub fn end(mut self) {
+        // To drop the handle is the signal, for which the thread waits.
         self.stop = None;
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             debug!("the announcer ended by a panic");

@@ -48,6 +48,7 @@ impl Browser {
                     SocketChange::Updated(key, _) => Some(key),
                     SocketChange::Removed(_) => None,
                 });
+                // The next question to all may be a minute away.
                 self.ask(new);
                 refresh = now + REFRESH_INTERVAL;
             }

@@ -83,6 +83,7 @@ impl Responder {
     /// Takes note of a socket that is new or whose interface has other addresses, and announces everything there.
     pub(crate) fn set_socket(&mut self, key: SocketKey, addresses: &[InterfaceAddress], now: Instant) {
         let services = (0..self.services.len()).map(Subject::Service);
+        // A known socket keeps its schedules: what it sent lately still counts for the pace.
         let state = self.sockets.entry(key).or_insert_with(|| {
             let schedules = services.chain([Subject::Type]).map(|subject| (subject, Schedule::default()));
             SocketState { addresses: Vec::new(), schedules: schedules.collect() }
@@ -107,7 +108,7 @@ impl Responder {
         let is_neighbour = state.addresses.iter().any(|address| address.has_in_network(source.ip().to_canonical()));
         // Whoever asks from another port doesn't listen to the group (RFC 6762, 6.7).
         let is_legacy = source.port() != MDNS_PORT;
-        // The allowance comes last: only an answer that is sent uses it.
+        // The allowance comes last: a multicast answer uses none of it.
         let is_unicast = is_neighbour && (is_legacy || query.accepts_unicast) && self.unicast.take(now);
         if !is_unicast {
             // A resolver without multicast wouldn't hear the answer.

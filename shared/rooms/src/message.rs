@@ -158,6 +158,7 @@ impl RoomMessage {
         let time = reader.u64()?;
         let length = usize::try_from(reader.u32()?).map_err(|_| MessageFault::Malformed)?;
         let body = std::str::from_utf8(reader.take(length)?).map_err(|_| MessageFault::Malformed)?;
+        // Another encoding of the same content would be another message.
         let is_canonical = named.is_sorted_by(|one, next| one.hash < next.hash)
             && named.iter().all(|named| (1..=MAX_DEPTH).contains(&named.depth))
             && previous.map_or(previous_depth == 0, |previous| (1..=MAX_DEPTH).contains(&previous.depth));

@@ -108,6 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                     return Ok(CloseReason::NotARequest(RefusalReason::TruncatedRequest.code()));
                 }
                 ConversationEvent::End => {
+                    // The client closed its side, so that no unread bytes are left to make a reset of this.
                     self.stream.shutdown().await?;
                     return Ok(CloseReason::Client);
                 }

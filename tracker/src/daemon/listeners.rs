@@ -74,7 +74,7 @@ fn listen_once(
             continue;
         }
         let mut address = asked;
-        // The others get the port of the first one: a client is told one port for both families.
+        // Several zeros mean one port, which the first listener finds.
         if asked.port() == 0 {
             address.set_port(free_port);
         }

@@ -37,6 +37,7 @@ impl PresenceRegistry {
     pub fn bind(&mut self, user: &UserName, fingerprint: Fingerprint) {
         let old = self.bindings.insert(user.clone(), fingerprint);
         if old == Some(fingerprint) {
+            // A login with the bound key ends no session that relies on it.
             return;
         }
         self.owners.insert(fingerprint, user.clone());

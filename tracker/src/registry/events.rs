@@ -128,6 +128,7 @@ impl EventLog {
     /// Adds an event of a user: it is sent now, or merged with others and sent when the paces allow it. `from` is the
     /// user's origin; `None` for an administrator's change.
     pub(super) fn push(&mut self, from: Option<ClientOrigin>, kind: TrackerEventKind) {
+        // Before the first tick nobody is subscribed yet, and nothing has to be paced.
         let (Some(user), Some(now)) = (user_of(&kind).cloned(), self.now) else { return self.append(kind) };
         let is_waiting = self.users.get(&user).is_some_and(|events| events.pending.is_some());
         // Merged events share the turn of the first of them.

@@ -33,6 +33,7 @@ enum BindingDecision {
 impl TrackerService {
     pub(super) async fn register(&self, client: &ClientState, credentials: Credentials) -> ActionResult {
         let Credentials { user, password } = credentials;
+        // Kept for the whole request: a refund must reach the limits that were charged.
         let gate = self.access_policy();
         // Charged before any other answer: refusals reveal which names are taken.
         gate.limits.charge_registration(client.from(), Instant::now())?;

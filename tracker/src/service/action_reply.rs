@@ -140,6 +140,7 @@ impl ActionReply {
                     some => format!("{text}; {some} left out: {}", left_out.reasons(Dialect::Action)),
                 }
             }
+            // The head of the list, which has the text, is written already.
             Self::Peers { .. } => String::new(),
             Self::LoggedOut { user, was_present: true } => format!("goodbye, {user}"),
             Self::LoggedOut { user, was_present: false } => format!("{user} was not online"),

@@ -141,6 +141,7 @@ fn put_files(
     after: Option<FileList>,
     shown: &AuthorityClaim<'_>,
 ) -> Result<usize, RequestError> {
+    // Checked again: the list was made without the lock, and the session may have ended meanwhile.
     let session = speaking_session(registry, user, shown)?;
     let count = match after {
         Some(after) => registry.put_files(user, after).map_err(|why| files_refused(user, why))?,

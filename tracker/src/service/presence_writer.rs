@@ -44,6 +44,7 @@ impl TrackerService {
     /// Stores the changes made until now. Later changes wait for the next call, so that a user who changes all the time
     /// can't keep this one from ending.
     pub async fn store_presence(&self) {
+        // Before changes are taken: batches must be stored in the order in which they were made.
         let turn = self.presence_store.begin().await;
         // Counted once: users who change again later are left for the next call.
         let mut left = self.with_registry(|registry, _| registry.dirty_count());

@@ -38,6 +38,7 @@ impl TrackerService {
                     return Err(denied(user, AuthorityDenial::NotLoggedIn));
                 };
                 let account = self.authenticate(client, Credentials { user: user.clone(), password }).await?;
+                // After the password: only the owner learns that the account is bound.
                 self.require_tls_if_bound(client, &account.user)
             }
         }

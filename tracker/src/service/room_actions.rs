@@ -99,6 +99,7 @@ impl TrackerService {
             }
             ExerciseRoomRequest::Members { name } => {
                 let _turn = self.search_permit(client).await?;
+                // The request names nobody, so only logins on this connection show who asks.
                 let asking = client.sessions().iter().map(|(user, _)| user.clone()).collect();
                 let names = self.accounts.room_member_names(client.from().into(), name, asking).await?;
                 let names = names.iter().map(ToString::to_string).collect();
@@ -203,6 +204,7 @@ impl TrackerService {
         let (from, gate) = (client.from(), self.access_policy());
         gate.limits.charge_room_password(room, user, from, Instant::now())?;
         let checked = self.passwords.check(password, Some(stored), from.into()).await;
+        // A right password is no guess, nor is one that was not checked.
         if !matches!(checked, Ok(PasswordCheck::Wrong)) {
             gate.limits.refund_room_guess(room, user, from);
         }

@@ -14,6 +14,7 @@ const NON_FINITE_WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 /// bracket is removed. Returns `None` if nothing needs repair, or if the result would be more than [`GROWTH`] bytes
 /// longer.
 pub(super) fn repair_json(text: &str) -> Option<String> {
+    // Bytes do: all that is looked for is ASCII, which is part of no other character in UTF-8.
     let bytes = text.as_bytes();
     let (mut repaired, mut copied, mut is_inside) = (String::new(), 0, false);
     // The last byte outside strings that is not white space.

@@ -96,6 +96,7 @@ pub(super) enum FileFault {
 impl RequestFault {
     /// Returns the refusal in the words of `dialect`.
     pub(super) fn refusal(&self, dialect: Dialect) -> TrackerRefusal {
+        // Written from the fault and not from its code, which several faults have: each language must be true.
         let message = match dialect {
             Dialect::Action => self.english(),
             Dialect::Cmd => self.portuguese(),
@@ -171,6 +172,7 @@ impl RequestFault {
 impl UnusableName {
     /// Makes the fault of `text`; `why` is the reason.
     pub fn new(text: &str, why: UserNameError) -> Self {
+        // Enough to recognize it: the text may be as long as a request.
         Self { text: excerpt(text).to_owned(), why }
     }
 

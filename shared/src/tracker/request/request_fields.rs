@@ -137,6 +137,7 @@ impl<'a> FileItems<'a> {
     fn read_each(raw: &'a RawValue) -> Self {
         match serde_json::from_str::<BoundedList<&RawValue, MAX_FILES_PER_USER>>(raw.get()) {
             Ok(BoundedList(list)) => Self::List(list.into_iter().map(FileItem::read).collect()),
+            // One file may stand without a list around it.
             Err(_) if raw.get().starts_with('{') => Self::List(vec![FileItem::read(raw)]),
             Err(_) => Self::Other,
         }

@@ -82,6 +82,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
                 member: self.required_user(FieldName::Member)?,
                 speaker: self.speaker(FieldName::Admin)?,
             },
+            // Not reached as long as each known action has an arm.
             other => return Err(RequestFault::UnknownAction(other.to_owned())),
         })
     }

@@ -19,6 +19,7 @@ impl Serialize for TrackerRequest {
                 credentials.write(&mut map)?;
                 presence.write(&mut map)?;
                 serialize_optional(&mut map, "rebind", rebind.then_some(true).as_ref())?;
+                // The latest list counts for the connection, so each request that may have one repeats it.
                 map.serialize_entry("features", &FeatureSet::all())?;
             }
             Self::RegisterFiles(RegisterFilesRequest { user, files, mode, proof }) => {

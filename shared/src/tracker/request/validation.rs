@@ -120,6 +120,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
     }
 
     pub(super) fn user(&self) -> FieldResult<UserName> {
+        // Not `non_empty_text`: an empty name is an invalid one, and not missing.
         let text = self.text(FieldName::User)?.ok_or(RequestFault::Missing(FieldName::User))?;
         user_name(&text)
     }
@@ -133,6 +134,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
     }
 
     fn password(&self, key: FieldName) -> FieldResult<Password> {
+        // As for the name, an empty password is invalid.
         let text = self.text(key)?.ok_or(RequestFault::Missing(key))?;
         Password::new(&text).ok_or(RequestFault::Password)
     }

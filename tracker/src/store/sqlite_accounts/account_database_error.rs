@@ -42,6 +42,7 @@ impl AccountDatabaseError {
     /// Says what SQLite's error means for the file.
     pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Self {
         let (path, why) = (path.to_owned(), error.to_string());
+        // SQLite tells a lack of descriptors as a file that it can't open.
         if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && sqlite_file::is_out_of_descriptors() {
             return Self::TooManyOpen { path };
         }
