@@ -74,7 +74,7 @@ impl GroupLayout {
 
     /// Returns the number of groups, at least 1: an empty file is one empty group.
     pub fn group_count(&self) -> u32 {
-        // Can't fail: `of` keeps the count within [`MAX_GROUPS_PER_FILE`].
+        // Can't fail: `of` keeps the count within `MAX_GROUPS_PER_FILE`.
         u32::try_from(self.size.div_ceil(self.group_bytes)).unwrap_or(u32::MAX).max(1)
     }
 
@@ -92,7 +92,6 @@ impl GroupLayout {
 
     /// Returns the number of bytes in the groups `start..end`.
     pub fn range_len(&self, start: u32, end: u32) -> u64 {
-        // A range from the network may be reversed, and has no bytes then.
         self.offset(end).saturating_sub(self.offset(start))
     }
 
