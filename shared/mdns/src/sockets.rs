@@ -130,6 +130,7 @@ impl Sockets {
                 match InterfaceSocket::open(key, addresses.clone()) {
                     Ok(socket) => drop(self.open.insert(key, socket)),
                     Err(why) => {
+                        // The others are used all the same.
                         debug!(?key, %why, "an interface can't be listened to");
                         failure.get_or_insert(why);
                         continue;

@@ -108,6 +108,7 @@ impl UnverifiedRun {
             if message.author() != author {
                 return Err(RunFault::OtherAuthor);
             }
+            // The signature of the last message proves only those that lead to it.
             if messages.last().is_some_and(|last| !follows(last, &message)) {
                 return Err(RunFault::BrokenChain);
             }

@@ -223,6 +223,7 @@ impl RoomState {
         cut: Option<RoomCut>,
     ) -> PolicyResult {
         let user = &member.user;
+        // By the rights and not by the role: beside a founder, the owner by the records is a moderator.
         match self.rights(user) {
             Some(MemberRole::Owner) => return Err(RoomRefusal::OwnerStays(user.clone())),
             Some(MemberRole::Moderator) if rights < MemberRole::Owner => return Err(RoomRefusal::NeedsOwner),

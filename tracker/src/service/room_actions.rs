@@ -31,6 +31,7 @@ impl TrackerService {
         match request {
             RoomRequest::List { limit, cursor } => {
                 let limit = limit.unwrap_or(MAX_ROOMS_PER_REPLY);
+                // Held while the list is read: origins take turns, as for searches.
                 let _turn = self.search_permit(client).await?;
                 Ok(ActionReply::Rooms(self.accounts.list_rooms(requester, Some(caller.user), cursor, limit).await?))
             }
@@ -59,6 +60,7 @@ impl TrackerService {
                     PasswordChange::Remove => Some(None),
                     PasswordChange::Set(password) => Some(Some(self.passwords.hash(&password, requester).await?)),
                 };
+                // Nobody is told: it makes no record, so members have nothing to fetch.
                 let set = self.accounts.set_room_entry(requester, caller, room, hash, invite_only).await?;
                 Ok(ActionReply::RoomChanged(RoomDeed::EntrySet, set.into_reply()))
             }
@@ -146,6 +148,7 @@ impl TrackerService {
         self.charge_room_change(client, &caller.user)?;
         let requester = client.from().into();
         let NewRoom { name, password, invite_only, history } = new;
+        // Before the permit for changes is taken: all others would wait for the hash.
         let password_hash = match password {
             Some(password) => Some(self.passwords.hash(&password, requester).await?),
             None => None,

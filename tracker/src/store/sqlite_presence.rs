@@ -160,6 +160,7 @@ fn store_list(batch: &Transaction<'_>, user: &UserName, files: &FileList) -> Res
     let mut outdated: HashSet<Vec<u8>> = known.collect::<Result<_, _>>()?;
     let mut bytes = 0;
     for (digest, piece) in files.pieces() {
+        // A chunk that is there stays, so a small change of a long list writes little.
         if !outdated.remove(digest.as_bytes().as_slice()) {
             bytes += piece.len();
             let mut insert = batch.prepare_cached("INSERT INTO list VALUES (?1, ?2, ?3)")?;

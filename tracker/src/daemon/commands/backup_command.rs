@@ -52,6 +52,7 @@ pub(super) fn write_backup(folder: &Path, file: &Path) -> Result<(), CommandErro
 }
 
 pub(super) fn restore_backup(folder: &Path, file: &Path) -> Result<(), CommandError> {
+    // No tracker may open the folder meanwhile.
     let _locked = DataFolder::lock(folder)?;
     let restored = backup::restore(folder, file)?;
     let accounts =

@@ -92,6 +92,7 @@ fn store_record(
         ended.map(Fingerprint::as_bytes),
     ];
     execute(step, "INSERT INTO room_record VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", row)?;
+    // Remembered until a moderator sets the cut, which is possible once.
     if let Some(key) = ended.filter(|_| open) {
         let row = params![room.as_bytes(), key.as_bytes(), epoch];
         step.execute("INSERT INTO room_open_cut VALUES (?1, ?2, ?3)", row)?;
