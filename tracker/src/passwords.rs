@@ -115,6 +115,7 @@ impl PasswordHashPool {
 
     fn with_bounds(cores: usize, waiting: usize) -> Result<Self, PasswordError> {
         let nobody = Password::new("nobody").ok_or_else(|| PasswordError::Failed("no dummy".to_owned()))?;
+        // No task runs on it: all that is used are its blocking threads.
         let threads = Builder::new_current_thread()
             .thread_name("passwords")
             // As many threads as permits: a hash with a permit never waits for a thread.

@@ -96,6 +96,7 @@ pub(super) fn unpack(from: File, place: impl Fn(&str) -> Option<PathBuf>) -> Res
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|why| ArchiveError::Damaged(why.to_string()))?;
+        // Only compared with the names that are known, so it may be lossy.
         let name = entry.path()?.to_string_lossy().into_owned();
         let strange = || ArchiveError::Damaged(format!("{name:?} is none of its parts"));
         let (part, path) = parts.get(&name).zip(place(&name)).ok_or_else(strange)?;

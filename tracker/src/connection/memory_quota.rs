@@ -189,6 +189,7 @@ impl MemoryLease {
 
     /// Counts for another origin from now on, with nothing held.
     pub fn move_to(&mut self, from: ClientOrigin) {
+        // The lease that was there frees its memory when it is dropped.
         *self = self.quota.lease(from);
     }
 

@@ -146,6 +146,7 @@ impl TrackerService {
 
     pub(super) async fn resume(&self, client: &mut ClientState, presence: &AnnouncedPresence) -> ActionResult {
         let (user, fingerprint) = self.certified_user(client)?;
+        // A login by key is a use as well, after which the account never lapses.
         self.record_use(client.from().into(), &user).await;
         let elsewhere = presence.instance.filter(|_| presence.yields).and_then(|instance| {
             let other = self.with_registry(|registry, now| registry.other_instance(&user, instance, now));

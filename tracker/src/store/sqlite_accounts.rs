@@ -290,6 +290,7 @@ impl SqliteAccountStore {
 
     fn change_one(&self, sql: &str, params: impl Params, otherwise: AccountStoreError) -> StoreResult {
         self.ensure_file_in_place()?;
+        // One statement is a transaction by itself.
         if execute(&self.db, sql, params)? == 1 { Ok(()) } else { Err(otherwise) }
     }
 }

@@ -280,6 +280,7 @@ pub(super) fn end_memberships(
     let end = |id| {
         let state = require(step, &RoomReference::Id(id))?;
         let plan = state.leave(user, None)?;
+        // By nobody: what the tracker does itself counts for no member's pace.
         carry_out(step, stamp, &state, plan, None)
     };
     ids.into_iter().map(end).collect()
@@ -301,6 +302,7 @@ pub(super) fn forget_user(
 
 /// Brings the records up to date with the tracker's key and with a restore.
 pub(super) fn prepare(step: &Transaction<'_>, stamp: RecordStamp<'_>) -> RoomResult<()> {
+    // Without a signer there are no rooms.
     let Some(signer) = stamp.signer else { return Ok(()) };
     let known = step
         .query_row("SELECT value FROM room_setting WHERE name = ?1", [SIGNER_SETTING], |row| row.get::<_, Vec<u8>>(0))

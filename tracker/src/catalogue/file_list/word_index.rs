@@ -109,6 +109,7 @@ impl WordIndex {
         found.iter().for_each(|(number, _)| begins[*number] += 1);
         let mut text = String::with_capacity(words.iter().map(|(word, _)| word.len()).sum());
         let (mut dictionary, mut places_end) = (Vec::with_capacity(words.len()), 0);
+        // The words of one chunk are far from the limit of a u32.
         let end = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         for (word, number) in words {
             text.push_str(word);
