@@ -284,6 +284,7 @@ impl Profile {
                 // Opening a removed database would create an empty one in its place.
                 self.check_database_file()?;
                 let opened = access.connect(&self.inner.home.join(DATABASE_FILE))?;
+                // Two threads may have opened one each: the second is closed again.
                 connection.get_or_init(|| Mutex::new(opened))
             }
         };

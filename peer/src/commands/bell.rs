@@ -43,6 +43,7 @@ impl MessageBell {
         if !may_ring(me, from, event) {
             return Ok(());
         }
+        // Also while the bell is off: a flood asks the profile once a second, not for each message.
         self.last_ring = Some(Instant::now());
         if !me.profile.is_bell_enabled().unwrap_or(false) {
             return Ok(());

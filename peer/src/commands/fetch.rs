@@ -263,6 +263,7 @@ fn check_output(context: &CommandContext, record: &FetchRecord) -> Result<(), Er
             "the file and --json both want standard output: leave --json out, or give -o a file".to_owned(),
         ));
     }
+    // /dev/null has taken its place: everything would be fetched for nobody.
     if is_stdout_closed() {
         let why = "it is closed, and the file was to go there; to keep nothing, give -o /dev/null";
         return Err(Error::disk(Path::new("standard output"))(std::io::Error::other(why)));

@@ -161,6 +161,7 @@ async fn forget(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> 
     let (profile, forgetting) = (me.profile.clone(), what.clone());
     // Deletion overwrites and compacts the file, which takes time.
     let forgotten = run_blocking(move || Ok(profile.forget(&forgetting, now_ms())?)).await?;
+    // A running node has rooms in its memory; other conversations are read from the disk.
     if forgotten.messages > 0
         && with.as_ref().is_none_or(|with| with.room().is_some())
         && let Err(why) = announce_removal(&me.profile).await

@@ -38,6 +38,7 @@ pub(super) async fn run(context: &CommandContext, args: LoginArgs) -> Result<(),
     let LoginArgs { user, password, rebind } = args;
     let profile = context.profile_for_sign_in()?;
     require_no_node(&profile).await?;
+    // Before the password is typed: it goes to no tracker whose key isn't confirmed.
     let tracker = tracker_for_password(context, &profile, &format!("login {user}")).await?;
     let passwords = read_password(context, &password.source(), "Password: ").await?;
     let notify = context.notify();

@@ -71,6 +71,7 @@ fn print_outbox(context: &CommandContext) -> Result<(), Error> {
         let id = &stored.message.id.to_string()[..SHORT_ID_DIGITS];
         let remark = if *frozen { format!("  (held back: the key of {} changed)", stored.peer) } else { String::new() };
         let line = message_line(&format!("to {}", stored.peer), &stored.message.text);
+        // Rounded up: a message with hours left is not at its end.
         let days = left.as_secs().div_ceil(24 * 3600);
         context.output.print_data(&format!("{id}  {}  {days:>2} d left  {line}{remark}", date_and_time(stored.at)))?;
     }

@@ -182,6 +182,7 @@ async fn hash_with_bar(
         let mut bar = ShareBar::new(&output);
         let mut failure = None;
         let summary = share(&sharing, &mut |event| {
+            // Kept for the end: the files are shared all the same if nobody reads of it.
             if failure.is_none() {
                 failure = bar.handle_event(&event).err();
             }
@@ -227,6 +228,7 @@ pub(super) async fn share_fetched(context: &CommandContext, audience: Audience, 
             context.output.note(&summary_line(&summary));
         }
         Ok(_) => {}
+        // The fetch has told it already.
         Err(why) if why.is_closed_pipe() => {}
         Err(why) => context.output.warning(&format!("what was fetched is not all shared: {why}")),
     }

@@ -113,6 +113,7 @@ pub(super) fn reject_own_name(me: &LocalUser, user: &UserName) -> Result<(), Err
 async fn trust_tracker(context: &CommandContext, replace: Option<Fingerprint>, yes: bool) -> Result<(), Error> {
     let profile = match Profile::open_existing(&context.home, access(replace))? {
         Some(profile) => profile,
+        // A tracker's key can be set before there is an account.
         None => context.profile()?,
     };
     let address = context.known_tracker(&profile)?.unwrap_or_else(TrackerAddress::on_this_machine).to_string();

@@ -285,6 +285,7 @@ impl RoomOwner {
                 count = self.jobs.recv_many(&mut batch, MAX_BATCHED_JOBS) => if count == 0 {
                     break;
                 },
+                // Without work no thread is woken every second.
                 _ = tick.tick(), if registry.is_tick_due() => batch.push(Box::new(RoomRegistry::tick)),
                 _ = prune.tick() => batch.push(Box::new(|registry: &mut RoomRegistry| if let Err(error) = registry.prune() {
                     tracing::error!("rooms could not be pruned: {error}");
@@ -298,6 +299,7 @@ impl RoomOwner {
             .await?;
         }
         run_blocking(move || {
+            // Those since the last tick are only in memory.
             registry.store_deliveries();
             Ok(())
         })

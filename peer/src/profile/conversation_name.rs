@@ -69,6 +69,7 @@ impl FromStr for ConversationName {
 impl fmt::Display for ConversationName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // Padded as strings are: lists align it.
             Self::Person(user) => f.pad(user.as_str()),
             Self::Room(room) => f.pad(&format!("#{room}")),
         }

@@ -44,6 +44,7 @@ impl Profile {
         fingerprint: Fingerprint,
         now_s: i64,
     ) -> Result<KeyComparison, ProfileError> {
+        // Nearly always the key is on record: no write then, which may wait for another process.
         if let Some(friend) = self.known_user(user)? {
             let known = friend.fingerprint == fingerprint;
             return Ok(if known {

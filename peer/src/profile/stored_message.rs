@@ -143,6 +143,7 @@ impl Profile {
             }),
             None => None,
         };
+        // In a room the ledger's peer is the conversation.
         let peer = row.room.as_ref().map_or(&row.peer, |room| &room.user);
         Ok(StoredMessage {
             seq: row.seq,

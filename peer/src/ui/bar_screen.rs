@@ -28,6 +28,7 @@ pub(super) fn bars_on_terminal() -> ProgressDrawTarget {
 /// Tells whether the terminal breaks rows that are longer than it is wide by now.
 fn breaks_rows(variable: impl Fn(&str) -> Option<String>) -> bool {
     let is_cutting = |term: String| {
+        // tmux calls itself `screen`, too, and breaks rows where GNU screen cuts them: its variable tells.
         let is_in_tmux = term.starts_with("screen") && variable("TMUX").is_some();
         !is_in_tmux
             && CUTTING
@@ -53,6 +54,7 @@ impl BarRows {
     fn draw(&mut self, columns: usize) -> String {
         let heights: Vec<usize> = self.drawn.iter().map(|cells| self.height(*cells, columns)).collect();
         let all: usize = heights.iter().sum();
+        // The cursor waits in the last row: only those above it are gone up.
         let above = all - heights.last().copied().unwrap_or(0);
         let mut out = String::from("\r");
         move_by(&mut out, above, 'A');

@@ -247,6 +247,7 @@ impl ChatModel {
     /// Forgets which messages have no ack, and keeps their number until the users are listed again.
     pub(super) fn forget_undelivered(&mut self) {
         for talk in self.conversations.values_mut() {
+            // Their acks may have been among the missed events.
             talk.undelivered_before += talk.undelivered.drain().count();
         }
     }
@@ -281,11 +282,13 @@ impl ChatModel {
         self.transfers.handle_event(event, now);
         match event {
             NodeEvent::Received { from, .. } => {
+                // The message says more than the notice, which would stay for its whole time.
                 self.conversation_mut(&from.into()).typing_until = None;
                 self.has_reported_not_stored = false;
                 self.summary_mut(from).unread += 1;
             }
             NodeEvent::MessageQueued { to, message, seq } => {
+                // Whoever writes to a stranger accepts the stranger's request.
                 self.clear_request(to);
                 self.conversation_mut(&to.into()).undelivered.insert(message.id, *seq);
             }
@@ -318,6 +321,7 @@ impl ChatModel {
 
     fn handle_post(&mut self, post: &RoomPost) {
         self.has_reported_not_stored = false;
+        // Own posts come as events as well, and are never unread.
         if post.from != self.me {
             if let Some(room) = self.room_mut(&post.room) {
                 room.unread += 1;
@@ -351,6 +355,7 @@ impl ChatModel {
             self.users.iter().map(|person| (person.user.clone(), person.online == Some(true))).collect();
         let Some(room) = self.room_mut(&news.room) else { return };
         match &news.kind {
+            // The members are known by the list only.
             RoomNewsKind::Joined { user } if *user == me => self.has_unlisted = true,
             RoomNewsKind::Joined { user } => {
                 room.members.retain(|member| member.user != *user);

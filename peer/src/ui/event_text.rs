@@ -53,6 +53,7 @@ pub fn event_line(event: &NodeEvent, me: &UserName) -> Option<String> {
             format!("a message to {to} was not delivered: {}", safe_line(why))
         }
         NodeEvent::DeliveryHeld { user, why, frozen: true } => {
+            // It has the commands for a changed key: its lines are kept, and none can pass for another event.
             format!("messages for {user} are held back: {}", safe_block(why).replace('\n', "\n    "))
         }
         NodeEvent::DeliveryHeld { user, why, .. } => format!("messages for {user} are queued: {}", safe_line(why)),

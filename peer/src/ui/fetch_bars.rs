@@ -309,6 +309,7 @@ impl FetchBars {
     }
 
     fn paused(&mut self, file: FileNo, bytes: u64) {
+        // What was left is counted anew when the file goes on.
         self.done_bytes = self.done_bytes.saturating_sub(bytes);
         if let Some(total) = &self.total {
             total.reset_to(self.done_bytes, Instant::now());
@@ -336,6 +337,7 @@ impl FetchBars {
         if self.output.is_stepwise()
             && let Some(percent) = self.steps.next_step(self.done_bytes, self.bytes, Instant::now())
         {
+            // The lines of finished files come first: the step counts them.
             self.print_lines();
             let done = if self.files > 1 {
                 format!(", {} of {} files", self.finished_files, self.files)

@@ -83,9 +83,11 @@ pub(super) fn summary_parts(summary: &FetchSummary, unfinished: usize, elapsed: 
         folders => parts.push(format!("{folders} empty folders")),
     }
     let failed = summary.failed.saturating_sub(unfinished);
+    // The failure of the only file is the command's own error.
     if failed > 0 && summary.total() > 1 {
         parts.push(format!("{} failed", file_count(failed)));
     }
+    // Without anything else to tell, the error of the fetch says it.
     if unfinished > 0 && !parts.is_empty() {
         parts.push(format!("{} not fetched", file_count(unfinished)));
     }

@@ -31,6 +31,7 @@ pub fn excerpt(text: &str) -> String {
 /// Returns a rate for people.
 pub(super) fn transfer_rate(bytes: u64, time: Duration) -> String {
     let micros = time.as_micros().max(1);
+    // In 128 bits: a million times the bytes may overflow 64.
     let per_second = u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX);
     format!("{}/s", format_size(per_second))
 }
@@ -115,6 +116,7 @@ pub fn parse_age(text: &str) -> Result<i64, String> {
         'w' => 7 * 24 * 3600,
         _ => return Err(wrong()),
     };
+    // Not more than 32 bits, so that weeks in milliseconds fit in 64.
     let number: u32 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
     Ok(i64::from(number) * seconds * 1000)
 }

@@ -77,6 +77,7 @@ fn target_of(link: &str, scheme: usize) -> Option<Arc<str>> {
     for byte in link[scheme..].bytes() {
         match byte {
             b'!'..=b'~' => target.push(char::from(byte)),
+            // As RFC 3987 has it: the bytes of UTF-8, each percent-encoded.
             other => target.push_str(&format!("%{other:02X}")),
         }
     }

@@ -170,6 +170,7 @@ impl TerminalView for PlainViewTerminal {
     }
 
     fn suspend(&mut self) -> io::Result<()> {
+        // No shell is left that could continue an orphaned process group.
         if job_control::is_orphaned() { Ok(()) } else { job_control::stop_process() }
     }
 

@@ -204,6 +204,7 @@ impl ProgressTracker for BarRenderer {
 const fn idle_word(has_moved: bool, others_move: Option<bool>) -> &'static str {
     match others_move {
         Some(true) => "waiting",
+        // Nothing moves, but what never began may only wait for its turn.
         Some(false) if !has_moved => "waiting",
         _ => "stalled",
     }

@@ -68,6 +68,7 @@ impl ProgressRow<'_> {
 
     fn time_left(&self) -> Option<String> {
         let speed = self.rate.filter(|speed| speed.bytes > 0)?;
+        // In 128 bits: bytes times microseconds may overflow 64.
         let left = u128::from(self.size.saturating_sub(self.bytes));
         let micros = left * speed.time.as_micros() / u128::from(speed.bytes);
         let left = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));

@@ -28,6 +28,7 @@ impl ProgressSteps {
     /// Returns the percentage of a step that is to be reported now. The end isn't a step: the file's own report
     /// follows.
     pub(super) fn next_step(&mut self, bytes: u64, size: u64, now: Instant) -> Option<u64> {
+        // In 128 bits: a hundred times the bytes may overflow 64.
         let percent = u128::from(bytes) * 100 / u128::from(size).max(1);
         let step = u64::try_from(percent).unwrap_or(100) / STEP_PERCENT * STEP_PERCENT;
         if step <= self.last_step
@@ -53,6 +54,7 @@ impl DownloadSteps {
         }
         let key = (transfer.peer.clone(), transfer.name.clone());
         if transfer.state != TransferState::Running {
+            // A file may be fetched again, and begins at the first step.
             self.0.remove(&key);
             return None;
         }

@@ -77,6 +77,7 @@ impl ShareBar {
                 let bars = MultiProgress::with_draw_target(bars_on_terminal());
                 let terminal = TerminalBarsGuard::new(&bars);
                 let bar = ByteProgressBar::new(&bars, self.output.theme(), &self.name, to_hash);
+                // What was hashed before the bar was there is no part of its rate.
                 bar.reset_to(self.bytes, Instant::now());
                 self.active = Some(ActiveShareBar { bar, _terminal: terminal });
             }

@@ -180,6 +180,7 @@ pub(super) fn parse_line(line: &str) -> ParsedLine {
         "/unignore" => SlashCommand::Person(PersonCommand::Unignore),
         "/members" => SlashCommand::Room(RoomSlashCommand::Members),
         "/invite" | "/kick" => {
+            // In messages people are called by `@`: whoever types it here as well means the same.
             let Ok(user) = rest.trim_start_matches('@').parse() else { return needs("the name of one user") };
             let is_invitation = command == "/invite";
             let about = if is_invitation { RoomSlashCommand::Invite } else { RoomSlashCommand::Kick };

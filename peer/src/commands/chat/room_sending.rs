@@ -26,6 +26,7 @@ pub(super) async fn send_message(
     room: &RoomName,
     text: &str,
 ) -> Result<(), Error> {
+    // Before a node is opened: a text that can't be sent needs none.
     chat::compose(text)?;
     let node = open_node(context, me, NodeLifetime::Command).await?;
     let sent = context.until_cancelled(node.write_in_room(room, text, true)).await;
@@ -73,6 +74,7 @@ async fn relay_lines(context: &CommandContext, me: &LocalUser, room: &RoomName, 
                         failure.get_or_insert(error);
                     }
                 }
+                // A refused line counts as well: the input was not empty.
                 has_sent = true;
             }
             event = events.next() => print_event(context, me, room, event)?,

@@ -68,6 +68,7 @@ pub(super) async fn run(context: &CommandContext, args: RoomCreateArgs) -> Resul
     };
     let (has_password, is_shared) = (password.is_some(), history == NewcomerHistory::Month);
     let new = NewRoom { name: name.clone(), password, invite_only, history: is_shared };
+    // Only now: a connection may end while a password is typed.
     let mut tracker = me.connect_tracker().await?;
     let made = create_room(&mut tracker, new).await?;
     if let Some(topic) = topic {

@@ -93,6 +93,7 @@ pub(super) async fn run(context: &CommandContext, operands: RoomUserOperands, ch
     let RoomUserOperands { room, mut users } = operands;
     let OwnRoom { me, mut tracker, room } = OwnRoom::open(context, &room, Access::Use).await?;
     resolve_arguments(context, &me, LookupScope::Tracker, &mut users).await?;
+    // The failure of a single one is the command's own error.
     if let [user] = users.as_slice() {
         return perform(context, &me, &mut tracker, &room, change, user).await;
     }

@@ -145,6 +145,7 @@ impl OfferHashProgress {
             0 | 1 => String::new(),
             count => format!(" and {} more", count - 1),
         };
+        // A file that can't be read counts as empty: hashing tells its error.
         let size = paths.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len()).sum();
         let name = name.and_then(|name| format!("{name}{more}").parse().ok());
         let (direction, state) = (TransferDirection::Up, TransferState::Running);

@@ -80,6 +80,7 @@ impl NodeApi {
         match self {
             Self::Embedded(core) => core.queue_message(to, message).await,
             Self::Attached(node) => {
+                // Under its id, so that a repeated request doesn't store it twice.
                 let (text, message) = (message.text.into_received(), Some(message.id));
                 node.call(ControlAction::Say { to: to.clone(), text, message }).await
             }

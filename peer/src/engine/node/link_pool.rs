@@ -161,6 +161,7 @@ impl LinkPool {
                     Some(endpoint) => endpoint,
                     None => {
                         let bound = Endpoint::client(&self.me.identity, None).map_err(|why| Error::link(user, why))?;
+                        // Another dial may have bound one meanwhile.
                         endpoint.get_or_init(|| bound)
                     }
                 };
@@ -196,6 +197,7 @@ impl LinkPool {
     /// Returns an open link to `user` over which requests are answered, if there is one.
     pub(super) fn existing_link(&self, user: &UserName) -> Option<Link> {
         let links = self.links();
+        // The newest first: a user who was restarted, or moved, leaves a dead one behind.
         let mut of_user = links.get(user)?.iter().rev().map(|entry| &entry.link);
         of_user.find(|link| link.is_serving() && !link.is_closed()).cloned()
     }

@@ -43,6 +43,7 @@ impl OnlineUsers {
         self.0.send_if_modified(|users| match users {
             Some(users) if is_online => users.insert(user.clone()),
             Some(users) => users.remove(user),
+            // News of one user say nothing of the others.
             None => false,
         });
     }

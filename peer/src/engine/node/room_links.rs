@@ -138,6 +138,7 @@ impl RoomLinks {
                 event = self.events.recv() => match event {
                     Ok(event) => self.handle_event(&event),
                     Err(broadcast::error::RecvError::Lagged(_)) => {
+                        // Who came and went is among what was missed.
                         self.online.replace(None);
                         true
                     }
@@ -147,6 +148,7 @@ impl RoomLinks {
                     if let Ok((id, (key, outcome))) = ended {
                         self.handle_stream_end(id, key, &outcome);
                     }
+                    // Those that were aborted end without their key.
                     self.running.retain(|_, stream| !stream.task.is_finished());
                     true
                 }
@@ -255,6 +257,7 @@ impl RoomLinks {
     /// Returns the link to a member over which rooms are served.
     fn room_link(&self, user: &UserName, key: &Fingerprint) -> Option<Link> {
         let link = self.link_pool.existing_link(user)?;
+        // The name may have another key by now than the member.
         (link.fingerprint() == *key && link.has_capability(ROOMS_CAPABILITY)).then_some(link)
     }
 

@@ -80,6 +80,7 @@ impl RoomSync {
         match request {
             RoomSyncRequest::Room(room) => self.sync_room(room).await,
             RoomSyncRequest::All(_done) => {
+                // `_done` is dropped behind the last room: that is what its sender waits for.
                 let mut mine = Vec::new();
                 let listed = tracker_search::search_rooms(&mut self.tracker, None, |room| {
                     if room.role.is_some() {
@@ -98,6 +99,7 @@ impl RoomSync {
     }
 
     async fn sync_room(&mut self, room: RoomId) {
+        // Before the question: the answer may not know who joins while it is under way.
         let since = std::time::Instant::now();
         let answered = match self.fetch_records(room).await {
             Ok((tracker, records)) => {
@@ -143,6 +145,7 @@ impl RoomSync {
         loop {
             let request = RoomRequest::Members { room: RoomReference::Id(room), after };
             let page: RoomMembersReply = self.tracker.call(&TrackerRequest::Room(request)).await?;
+            // A tracker that promises more and sends nothing would be asked for ever.
             let is_last = !page.more || page.records.is_empty();
             records.extend(page.records.into_iter().map(|SignedRecordText { signed, signature }| (signed, signature)));
             if is_last || records.len() >= MAX_RECORDS {

@@ -90,6 +90,7 @@ impl RoomWriting {
         if can_reach_others {
             self.wait_for_own_chain(room.id()).await?;
         }
+        // Before it is written: the first ack may come at once.
         let events = self.events.subscribe();
         let receipt = self.rooms.write(room.id(), text).await?;
         if !wait || receipt.count > 0 || receipt.of == 0 || !can_reach_others {
@@ -129,6 +130,7 @@ impl RoomWriting {
 
     fn is_anybody_online(&self, room: &RoomEntry) -> bool {
         let others = room.members().values().filter(|member| member.user != self.user);
+        // Without the tracker's word somebody may be there.
         others.clone().any(|member| self.online.is_online(&member.user).unwrap_or(true))
     }
 

@@ -13,6 +13,7 @@ impl DeliveryCounts {
     pub(super) fn note(&mut self, member: Fingerprint, number: u64) -> bool {
         let known = self.0.entry(member).or_default();
         let is_new = *known < number;
+        // Acks, comparisons and the disk tell numbers in any order: an older one takes nothing back.
         *known = (*known).max(number);
         is_new
     }

@@ -27,6 +27,7 @@ pub(in crate::engine) struct UnreachableMembers(HashMap<UserName, Instant>);
 impl UnreachableMembers {
     /// Notes that a member could not be dialed.
     pub(in crate::engine) fn note_failure(&mut self, user: UserName, now: Instant) {
+        // Whoever isn't dialed again would stay in the table for good.
         self.0.retain(|_, until| *until > now);
         self.0.insert(user, now + UNREACHABLE_TIME);
     }
@@ -54,6 +55,7 @@ pub(in crate::engine) fn wanted_links(
     online: &BTreeSet<Fingerprint>,
     unreachable: &BTreeSet<Fingerprint>,
 ) -> BTreeSet<Fingerprint> {
+    // By all who are online: the other end, which has other failures, has to come to the same neighbours.
     let mut wanted = neighbours(room, me, online);
     if !unreachable.is_empty() {
         let reachable: BTreeSet<Fingerprint> = online.difference(unreachable).copied().collect();

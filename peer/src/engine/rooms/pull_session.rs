@@ -96,12 +96,14 @@ impl PullSession {
                 if theirs.digest == mine.digest || registry.is_settled(self.room, &self.member, theirs.digest) {
                     return Ok(self.finish(registry));
                 }
+                // With the same records, only messages can differ.
                 if theirs.head == mine.head {
                     return Ok(self.ask_next(registry));
                 }
                 Ok(Some(self.ask_records(registry, None)))
             }
             (PullStage::Records(author), RoomStreamReply::Records { more, .. }) => {
+                // A member that says there is more and sends nothing new would be asked without end.
                 let has_more = self.take_records(registry, parts) && more;
                 Ok(match author {
                     author if has_more => Some(self.ask_records(registry, author)),
@@ -145,6 +147,7 @@ impl PullSession {
         let page: Vec<VectorEntry> = entries.into_iter().map(from_wire).collect();
         let last = page.last().map(|entry| entry.author);
         let goes_on = match self.next_page {
+            // Pages ascend by author: a member that repeats one would be asked without end.
             NextPage::After(after) => more && last > after,
             NextPage::None => false,
         };
@@ -159,6 +162,7 @@ impl PullSession {
         runs: &[Vec<u8>],
         leads_to_cut: bool,
     ) -> Result<Option<RoomStreamRequest>, StreamError> {
+        // Only a reply without runs says that there is nothing more.
         if runs.is_empty() {
             return Ok(self.ask_next(registry));
         }
@@ -166,10 +170,12 @@ impl PullSession {
         match registry.take_pulled_runs(self.room, &request, self.member, runs, leads_to_cut) {
             Ok(OfferedRuns::Taken { taken, next }) => {
                 self.has_news |= taken.stored > 0;
+                // Once an author: records that don't help would be asked for again and again.
                 if taken.needs_records && !has_asked_records {
                     let author = AuthorPull { request: next, has_asked_records: true };
                     return Ok(Some(self.ask_records(registry, Some(author))));
                 }
+                // Nothing was taken, so the same request would bring the same messages.
                 if taken.stored == 0 {
                     return Ok(self.ask_next(registry));
                 }
@@ -180,6 +186,7 @@ impl PullSession {
                 Err(StreamError::Unexpected("messages that nobody signed"))
             }
             Err(error) => {
+                // A fault on this side, not the member's: the stream stays.
                 tracing::error!("messages of a room could not be stored: {error}");
                 Ok(self.ask_next(registry))
             }

@@ -21,6 +21,7 @@ impl PushLimiter {
     /// Returns true if one more message of `author` may be taken now.
     pub(super) fn allow(&mut self, author: &Fingerprint, now: Instant) -> bool {
         if self.0.len() >= MAX_AUTHORS {
+            // A full bucket is worth as much as a new one, so nobody gains by being forgotten.
             self.0.retain(|_, bucket| !bucket.is_full(now));
         }
         let new = || TokenBucket::with_burst(PUSHES_PER_SECOND, PUSH_BURST, now);

@@ -144,6 +144,7 @@ impl Room {
 
     /// Returns the records after the newest known one of `locator`, and true if there are more.
     pub(super) fn records_after(&self, locator: &[RecordHash]) -> (&[SignedRecord], bool) {
+        // One more than fits tells whether there are more.
         let records = self.members.records_after(locator, MAX_ROOM_RECORDS + 1);
         let has_more = records.len() > MAX_ROOM_RECORDS;
         (&records[..records.len().min(MAX_ROOM_RECORDS)], has_more)
@@ -152,6 +153,7 @@ impl Room {
     /// Returns a page of the vector, and true if there are more.
     pub(super) fn vector_page(&self, after: Option<Fingerprint>) -> (Vec<VectorEntry>, bool) {
         let page = self.log.vector_page(after);
+        // It may be the last one all the same: the next is empty then.
         let has_more = page.len() == MAX_VECTOR_PAGE;
         (page, has_more)
     }
@@ -198,6 +200,7 @@ impl Room {
                 Ok(RecordEffect::Appended) => step.news.extend(self.news_of(change)),
                 Ok(RecordEffect::Restored(_)) => step.news.push(RoomNewsKind::Restored),
                 Ok(RecordEffect::Contradicted(_)) => step.news.push(RoomNewsKind::Contradicted),
+                // A rival of what is here, with the lower rank: every member drops it.
                 Err(RecordRefusal::Void) => continue,
                 Err(why) => {
                     refusal = Err(why);
@@ -208,6 +211,7 @@ impl Room {
         }
         if step.has_records {
             self.digest = None;
+            // Records decide who could write when, also about messages that came before them.
             let change = self.log.apply_membership(&self.members);
             self.note_change(&change, step);
             step.changes.push(change);
@@ -239,6 +243,7 @@ impl Room {
                 }
                 RunOrigin::Pulled { .. } | RunOrigin::Single => self.log.insert(&run, &self.members, now),
             };
+            // Whoever reads only since joining lacks what came before, which is no gap.
             if self.log.floor(&author) > floor && !self.reads_since_join() {
                 step.news.extend(self.user(&author).map(|user| RoomNewsKind::Gap { user }));
             }
@@ -301,6 +306,7 @@ impl Room {
     /// Returns the newest message that `key` wrote before an epoch. After it, the key may have joined again.
     fn last_before(&self, key: &Fingerprint, epoch: u64) -> Cut {
         let of_key = self.log.ordered().filter(|(_, info)| info.author == *key && info.epoch < epoch);
+        // An author may have two messages of one number: everybody takes the one with the lesser hash.
         if let Some((hash, info)) = of_key.max_by_key(|(hash, info)| (info.number, Reverse(**hash))) {
             return Cut { number: info.number, hash: Some(*hash) };
         }

@@ -55,6 +55,7 @@ pub(super) fn answer_request(
             RoomAnswer { reply: RoomStreamReply::Runs { lengths, leads_to_cut }, bytes: runs.concat().into() }
         }
         RoomStreamRequest::New { run } => take_push(registry, room, member, &run)?.into(),
+        // A newer version may ask more: the stream stays for what both know.
         RoomStreamRequest::Unknown => refusal(PeerErrorCode::Protocol, "an unknown request").into(),
     })
 }
@@ -67,6 +68,7 @@ pub(super) fn refusal(code: PeerErrorCode, words: &str) -> RoomStreamReply {
 fn summary(registry: &mut RoomRegistry, room: RoomId, member: Fingerprint, theirs: RoomSummary) -> RoomStreamReply {
     let Some(mine) = registry.summary(room) else { return refusal(PeerErrorCode::NotFound, "no such room here") };
     if mine.digest == theirs.digest {
+        // Equal copies have all that was written here, whatever its number.
         registry.note_delivered(room, member, u64::MAX, None);
     } else if !registry.is_settled(room, &member, theirs.digest) {
         // The other side may have what is missing here.
@@ -95,6 +97,7 @@ fn take_push(
     match registry.take_push(room, member, run) {
         Ok(Ok(OfferedPush::Stored)) => Ok(RoomStreamReply::Taken {}),
         Ok(Ok(OfferedPush::Later)) => {
+            // A comparison also brings what comes before it.
             registry.compare_with(room, &member);
             Ok(refusal(PeerErrorCode::Busy, "asked for later"))
         }

@@ -80,6 +80,7 @@ impl RoomDirectory {
 
     /// Replaces a room's entry.
     pub(super) fn put(&self, entry: RoomEntry) {
+        // Each change wakes all who check their members: what is the same wakes nobody.
         self.rooms.send_if_modified(|rooms| {
             let is_changed = rooms.get(&entry.id).is_none_or(|known| **known != entry);
             if is_changed {

@@ -31,6 +31,7 @@ pub(in crate::engine) async fn run_room_stream(
     room: RoomId,
     pulls: Arc<Semaphore>,
 ) -> Result<(), StreamError> {
+    // Marked, so that the link isn't given up for being idle: a room's news comes over it.
     link.note_chat();
     let member = link.fingerprint();
     let mut stream = RoomStream::open(&link, rooms.clone(), room, pulls).await?;

@@ -295,6 +295,7 @@ impl RoomRegistry {
         if is_new {
             self.commit(room, step)?;
         }
+        // What came before the refused record counts and is stored.
         if let Err(why) = refused {
             return Err(Error::Internal(why.to_string()));
         }
@@ -325,6 +326,7 @@ impl RoomRegistry {
                 Err(why) => return Ok(OfferedRuns::Invalid(why)),
             }
         }
+        // Gaps and ways to a cut are allowed for what was asked for, and for no other author.
         if runs.iter().any(|run| run.key().fingerprint() != request.author) {
             return Ok(OfferedRuns::Invalid("messages of another author".to_owned()));
         }
@@ -366,6 +368,7 @@ impl RoomRegistry {
             Ok(None) => return Ok(Ok(OfferedPush::Later)),
             Err(why) => return Ok(Err(why)),
         };
+        // Behind the signature, so that nobody can use up another author's share.
         if !known.allow_push(&parsed.key().fingerprint(), instant) {
             return Ok(Ok(OfferedPush::Later));
         }
@@ -458,6 +461,7 @@ impl RoomRegistry {
         if !known.note_delivered(member, number) {
             return;
         }
+        // Stored with the next tick: a busy room has many acks a second.
         self.unstored_deliveries.insert((room, member), number);
         let (count, of) = known.delivery_of(number);
         if let Some(id) = message.or(newest.hash.filter(|_| number == newest.number)) {
@@ -473,6 +477,7 @@ impl RoomRegistry {
         if mine == theirs {
             self.note_delivered(room, member, u64::MAX, None);
         }
+        // With news, a further comparison is due, and may bring more.
         let settled = Some((mine, theirs)).filter(|_| !has_news);
         self.outlets_of(room).iter_mut().filter(|outlet| outlet.member == member).for_each(|outlet| {
             outlet.settled = settled;

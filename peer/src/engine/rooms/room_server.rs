@@ -31,6 +31,7 @@ pub(in crate::engine) async fn serve_room(
     let mut was_member = false;
     loop {
         let request = tokio::select! {
+            // A reply under way isn't interrupted; a frame that has begun stays with the receiver.
             request = receiver.next_frame::<RoomStreamRequest>() => request?,
             Ok(()) = changes.changed() => {
                 if was_member && !rooms.directory().is_member(room, link.user(), &link.fingerprint()) {
@@ -64,6 +65,7 @@ pub(in crate::engine) async fn serve_room(
 
 /// Checks at each request whether the caller is a member.
 async fn check_caller(link: &Link, rooms: &Rooms, room: RoomId) -> Result<(), RoomStreamReply> {
+    // Nearly all callers are members: no step of the registry for them.
     if rooms.directory().is_member(room, link.user(), &link.fingerprint()) {
         return Ok(());
     }
@@ -99,6 +101,7 @@ pub(in crate::engine) async fn check_file_requester(
             }
             Err((PeerErrorCode::Busy, "the tracker is being asked whether you are a member"))
         }
+        // The same for both, so that nobody learns in which rooms the user is.
         Ok(CallerStanding::Stranger | CallerStanding::NotMine) => Err((PeerErrorCode::NotFound, "no such room here")),
         Err(_) => Err((PeerErrorCode::ShuttingDown, "going offline")),
     }

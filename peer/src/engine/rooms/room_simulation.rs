@@ -232,6 +232,7 @@ impl RoomSimulation {
     }
 
     fn schedule(&mut self, at: Duration, event: SimulatedEvent) {
+        // Events of one instant stay in the order in which they were scheduled.
         self.event_count += 1;
         self.events.insert((at, self.event_count), event);
     }
@@ -246,6 +247,7 @@ impl RoomSimulation {
             SimulatedEvent::JobArrives { member, job } => self.arrive(at, member, job),
             SimulatedEvent::MemberReady { member } => self.do_step(member),
             SimulatedEvent::Tick { member, life } => {
+                // A tick of an earlier start goes nowhere: the restart has ticks of its own.
                 if self.members[member].is_running() && self.members[member].life == life {
                     self.arrive(at, member, MemberJob::Tick);
                     self.plan_links(member);
@@ -349,6 +351,7 @@ impl RoomSimulation {
     }
 
     fn open_link(&mut self, link: (usize, usize), number: u64) {
+        // It may have ended, and been dialed again, since this was scheduled.
         let Some(known) = self.links.get(&link).filter(|known| known.number == number) else { return };
         let delay = known.delay;
         let mut streams = Vec::new();

@@ -56,6 +56,7 @@ impl RoomStream {
         let ending = |_| StreamError::Reset(PeerErrorCode::ShuttingDown);
         rooms.perform(move |registry| registry.add_outlet(room, outlet)).await.map_err(ending)?;
         let mut interval = tokio::time::interval_at(Instant::now() + COMPARE_INTERVAL, COMPARE_INTERVAL);
+        // After a sleep of the machine, one comparison makes up for all that were missed.
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             rooms,
@@ -67,6 +68,7 @@ impl RoomStream {
             unanswered: UnansweredRequests::default(),
             compare,
             interval,
+            // Without a link the copies may have come apart.
             is_comparison_due: true,
             pulls,
         })
@@ -127,6 +129,7 @@ impl RoomStream {
     /// Reads the raw parts that a reply announced.
     pub(super) async fn read_parts(&mut self, lengths: &[u32]) -> Result<Vec<Vec<u8>>, StreamError> {
         with_timeout(REPLY_TIMEOUT, async {
+            // The lengths are few and small: `ask` has refused all others.
             let mut parts = Vec::with_capacity(lengths.len());
             for length in lengths {
                 let length = usize::try_from(*length).map_err(|_| StreamError::Unexpected("a length"))?;
@@ -140,6 +143,7 @@ impl RoomStream {
     async fn send_push(&mut self, push: RoomPush) -> Result<(), StreamError> {
         let RoomPush { own_number, message, run } = push;
         self.sender.send_frame(&RoomStreamRequest::New { run }).await?;
+        // Noted as soon as it is sent: replies are assigned by the order of the requests.
         self.unanswered.note_push(message, own_number);
         Ok(())
     }

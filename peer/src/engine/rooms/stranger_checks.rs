@@ -41,6 +41,7 @@ impl StrangerChecks {
             return StrangerVerdict::Refuse;
         }
         let since = self.callers.entry((room, caller)).or_insert(now);
+        // The caller may have joined since: an old refusal doesn't hold.
         if now.duration_since(*since) >= VERDICT_TTL {
             *since = now;
         }

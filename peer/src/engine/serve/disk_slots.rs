@@ -99,6 +99,7 @@ impl MountedDisks {
     fn read(&mut self, mut mounts: Vec<PathBuf>) {
         mounts.sort_by_key(|mount| std::cmp::Reverse(mount.components().count()));
         mounts.dedup();
+        // Without a table nothing tells which disks are gone.
         if !mounts.is_empty() {
             self.slots.retain(|disk, _| mounts.contains(disk));
         }

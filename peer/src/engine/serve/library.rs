@@ -139,6 +139,7 @@ impl ShareLibrary {
                     break;
                 }
             }
+            // For a full disk this answer doesn't count: `look` waits for it, and does all again.
             if found.as_ref().is_some_and(|share| !visit.enter(&share.path) || opener.is_private(share)) {
                 return Ok((NameLookup::NotShared, false));
             }

@@ -237,6 +237,7 @@ impl LinkUploads {
                 }
                 Ok(())
             };
+            // A time-out is no failure: what is left goes on behind it.
             let written: Result<(), StreamError> =
                 tokio::time::timeout(YIELD_CHECK_INTERVAL, write).await.unwrap_or(Ok(()));
             let taken = before - left.len();

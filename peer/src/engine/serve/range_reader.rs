@@ -152,6 +152,7 @@ impl RangeReader {
 
     /// Goes back to the position at which `taken` bytes had been read.
     pub(super) fn rewind(&mut self, mut taken: u64) {
+        // It belongs to the position that is left.
         self.current = CurrentGroup::Empty;
         let rest = |&(start, end): &(u64, u64)| {
             let skipped = taken.min(end - start);

@@ -78,6 +78,7 @@ impl ReadAhead {
         self.bytes_taken -= bytes;
         let ranges = match std::mem::replace(&mut self.state, ReadAheadState::Failed) {
             ReadAheadState::Reading(ready, reader) => {
+                // Its reader ends with the piece that nobody takes any more.
                 drop(ready);
                 reader.await.ok()
             }
@@ -105,6 +106,7 @@ impl ReadAhead {
     /// Returns the next piece; `None` behind the last. From the first call on, a thread reads ahead.
     pub(super) async fn next_piece(&mut self) -> Option<PieceResult> {
         if matches!(self.state, ReadAheadState::Unread(_)) {
+            // Before the state is taken out: a caller may give up this wait, and call again.
             let place = self.readers.acquire(&self.to).await;
             self.state = match std::mem::replace(&mut self.state, ReadAheadState::Failed) {
                 ReadAheadState::Unread(ranges) => spawn_reader(*ranges, place),

@@ -49,9 +49,11 @@ impl ServedVersions {
     /// Shares a manifest with all who ask for this content while one of them uses it.
     pub(super) fn share_manifest(&self, hash: ContentHash, manifest: Manifest) -> Arc<Manifest> {
         let mut manifests = self.manifests();
+        // Another request may have read it meanwhile: one copy serves both.
         if let Some(known) = manifests.get(&hash).and_then(Weak::upgrade) {
             return known;
         }
+        // Only here the map grows, so the dead entries are looked for here.
         manifests.retain(|_, manifest| manifest.strong_count() > 0);
         let manifest = Arc::new(manifest);
         manifests.insert(hash, Arc::downgrade(&manifest));

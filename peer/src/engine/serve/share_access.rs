@@ -67,6 +67,7 @@ impl ShareAccess {
         let FileRequester { user, key, knows_rooms } = requester;
         let is_in = |room: &RoomId| *knows_rooms && rooms.is_member(*room, user, key);
         let mut audiences = Vec::new();
+        // They are ordered from everybody to one person, and the most exact comes first here.
         for audience in profile.audiences()?.into_iter().rev() {
             let is_allowed = match &audience {
                 Audience::Everybody => room.is_none(),

@@ -161,6 +161,7 @@ impl ShareOpener {
                         && !self.private.is_private_share(share)
                 }
                 Err(why) => {
+                    // Kept for the end: `retain` passes no errors on.
                     failure = Err(why);
                     false
                 }
@@ -247,6 +248,7 @@ impl ShareOpener {
         }
         self.add_earlier_versions(access, visit, get, &mut differing, &mut failures)?;
         for attempt in differing {
+            // The visit has gone to other disks since.
             if !visit.enter(&attempt.share.path) {
                 continue;
             }
@@ -405,6 +407,7 @@ impl ShareOpener {
         let (buffers, faults) = (self.buffers.clone(), self.faults.clone());
         let readers = self.readers.of_path(&path);
         let mut rest = RangeReader::new(file, path, proof, ranges, piece_bytes, buffers, faults);
+        // Before anything is answered: another copy can still take its place.
         let first = match rest.next_piece() {
             Some(Err(failure)) => return Ok(Err(failure)),
             first => first,

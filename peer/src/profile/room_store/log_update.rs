@@ -75,6 +75,7 @@ fn apply(transaction: &Transaction<'_>, update: &RoomUpdate<'_>, now_ms: i64) ->
     let mut floors: Vec<Fingerprint> =
         update.runs.iter().filter_map(|run| run.messages().first()).map(RoomMessage::author).collect();
     for hash in update.changes.iter().flat_map(|change| &change.void) {
+        // Within one update a message may be void and then count again.
         if update.log.info(hash).is_none() {
             hide_void(transaction, room.number, hash)?;
         }

@@ -80,6 +80,7 @@ impl FullViewModel {
             notice: None,
             size: Size::new(80, 24),
         };
+        // Before the users, whose list makes the first conversation the selected one: rooms stand on top.
         view.chat.update_rooms(rooms);
         view.update_users(people);
         view

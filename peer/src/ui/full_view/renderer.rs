@@ -359,6 +359,7 @@ fn draw_title(view: &FullViewModel, buffer: &mut Buffer, pane: Rect, of: Focused
 }
 
 fn draw_line(buffer: &mut Buffer, pane: Rect, y: u16, line: &Line<'_>) {
+    // Outside of its buffer ratatui panics, and a small screen has fewer rows than a pane has titles and lines.
     if y < pane.height && pane.y + y < buffer.area.bottom() {
         buffer.set_line(pane.x, pane.y + y, line, pane.width);
     }

@@ -35,6 +35,7 @@ impl CatchUpBuffer {
     /// Returns the held entries after `last`, in order.
     pub(super) fn into_entries_after(mut self, last: i64) -> Vec<(MessageEntry, Option<FileOffer>)> {
         let mut held = std::mem::take(&mut self.queued);
+        // A message up to there was loaded, and would be shown twice.
         held.retain(|(entry, _)| entry.seq > last);
         held.sort_by_key(|(entry, _)| entry.seq);
         held.into_iter().map(|(entry, offer)| (self.with_latest_mark(entry), offer)).collect()

@@ -126,6 +126,7 @@ impl LineViewModel {
             catch_up: None,
             account: AccountState::Unknown,
         };
+        // The entries below need the members of the room for their marks.
         view.chat.update_rooms(rooms);
         view.chat.update_users(people, with.person());
         let unread = view.chat.unread_count(with);

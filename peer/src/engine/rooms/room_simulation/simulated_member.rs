@@ -137,6 +137,7 @@ impl SimulatedMember {
     pub(super) fn crash(&mut self) {
         self.registry = None;
         self.life += 1;
+        // The table is only in memory: a new start dials everybody again.
         self.unreachable = UnreachableMembers::default();
         self.jobs.clear();
     }
@@ -247,6 +248,7 @@ impl SimulatedTracker {
     /// Makes a tracker with one room, which has no members.
     pub(super) fn new() -> Result<Self, Error> {
         let internal = |why: &str| Error::Internal(why.to_owned());
+        // Always the same key: a seed repeats a simulation exactly.
         let keys = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).map_err(|_| internal("a key"))?;
         let mut tracker = Self { keys, records: Vec::new() };
         let room_name = "lab".parse().map_err(|_| internal("a name"))?;

@@ -64,9 +64,11 @@ impl LineViewModel {
         self.add_rule(format!("found: {words}"));
         let left = messages.len().saturating_sub(MAX_FOUND_SHOWN);
         if left > 0 {
+            // The search ends at its bound, so there may be still more.
             let most = if messages.len() >= MAX_SEARCH_RESULTS { "at least " } else { "" };
             let with = match &self.with {
                 ConversationName::Person(user) => user.to_string(),
+                // In a shell, a word that begins with `#` is a comment.
                 ConversationName::Room(room) => format!("'#{room}'"),
             };
             self.add_note(format!("{most}{left} more before these: `peer history {with} --search WORDS`"));
@@ -130,6 +132,7 @@ impl LineViewModel {
         if exists {
             self.account = AccountState::Exists;
             if let Some(user) = self.with.person() {
+                // An event may have told more since the question.
                 self.chat.summary_mut(user).online.get_or_insert(false);
             }
             return;
