@@ -195,6 +195,7 @@ async fn confirm_forgetting(
             Some(ConversationName::Room(room)) => format!(" '#{room}'"),
             None => String::new(),
         };
+        // In seconds, which express every age exactly.
         let older = older_ms.map(|age| format!(" --older {}s", age / 1000)).unwrap_or_default();
         let again = format!("peer history --forget{older} --yes{user}");
         return Err(Error::Usage(format!("nobody can be asked here: `{again}` forgets them for good")));

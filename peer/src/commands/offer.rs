@@ -171,6 +171,7 @@ async fn announce_offer(me: &LocalUser, to: &UserName, name: &FileName) -> Resul
 }
 
 async fn withdraw(context: &CommandContext, mut to: UserName, files: &[PathBuf]) -> Result<(), Error> {
+    // All of them before any is withdrawn, so that a slip changes nothing.
     let names: Vec<FileName> = files.iter().map(|file| parse_offered_name(file)).collect::<Result<_, _>>()?;
     let me = context.me(Access::Use)?;
     resolve_arguments(context, &me, LookupScope::Local, [&mut to]).await?;

@@ -186,6 +186,7 @@ pub async fn read_roster(
             .await
             .map_err(|error| explain(error, &room.name, |_| RoomAdvice::Nothing))?;
         read += page.records.len();
+        // A tracker that promises more and sends nothing would be asked for ever.
         if read > MAX_RECORDS || (page.more && page.records.is_empty()) {
             return Err(bad_records(room, &"they have no end"));
         }
@@ -218,6 +219,7 @@ async fn call_as(
     let changed = tracker.call(&TrackerRequest::Room(request)).await;
     changed.map_err(|error| {
         explain(error, &room.name, |code| match code {
+            // With that role the reason is another, which the tracker's words tell.
             TrackerErrorCode::Forbidden if room.role < Some(needed) => RoomAdvice::ShowMembers(room.name.clone()),
             TrackerErrorCode::NotFound if needs_member => RoomAdvice::ShowMembers(room.name.clone()),
             _ => RoomAdvice::Nothing,

@@ -93,6 +93,7 @@ async fn online_contacts(me: &LocalUser, room: &RoomName) -> Result<RoomContacts
     let roster = read_roster(&mut tracker, &key, &listed).await?;
     let keys: HashMap<UserName, Fingerprint> =
         roster.members.into_iter().map(|member| (member.user, member.key)).collect();
+    // Without the lists of files, which may be large.
     let wanted = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
     let mut online: Vec<ListedPeer> = Vec::new();
     search_users(&mut tracker, wanted, usize::MAX, |peer| {

@@ -221,6 +221,7 @@ impl Rooms {
 
     /// Ends a demand for the records of a room. `since` is the beginning of the query, if the tracker answered it.
     pub(in crate::engine) async fn finish_request(&self, room: RoomId, since: Option<Instant>) -> Result<(), Error> {
+        // Removed before the answer is noted: a demand from here on is not met by it.
         let demand = self.requested.lock().remove(&room);
         if let Some(since) = since {
             self.perform(move |registry| registry.note_tracker_answer(room, since)).await?;

@@ -121,6 +121,7 @@ impl HandshakeQueue {
     fn heaviest(&self) -> Option<IpAddr> {
         let mut counts: HashMap<IpAddr, (usize, Reverse<u64>)> = HashMap::new();
         for (number, (origin, _)) in &self.callers {
+            // They come in the order of arrival, so the first of an address is its oldest.
             counts.entry(origin.address).or_insert((0, Reverse(*number))).0 += 1;
         }
         counts.into_iter().max_by_key(|(_, weight)| *weight).map(|(address, _)| address)

@@ -77,6 +77,7 @@ impl Known {
     }
 
     fn remember(&mut self, address: SocketAddr, now: Instant) -> bool {
+        // At most once a second: a flood would make each packet walk the whole table.
         if self.heard.len() >= ADDRESSES && self.looked.is_none_or(|looked| now >= looked + LOOK_EVERY) {
             self.looked = Some(now);
             self.heard.retain(|_, heard| now.saturating_duration_since(*heard) < SILENT);

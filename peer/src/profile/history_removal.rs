@@ -136,6 +136,7 @@ impl ForgetQuery {
 fn forget_batch(writer: &mut Connection, what: &ForgetQuery, now_ms: i64) -> rusqlite::Result<usize> {
     let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let rows = select_batch(&transaction, what)?;
+    // Before they are deleted: the floors are made from them.
     raise_floors(&transaction, rows.iter().filter(|row| row.is_of_room()).map(|row| row.seq))?;
     delete_messages(&transaction, rows.iter().map(|row| row.seq))?;
     for row in rows.iter().filter(|row| !row.is_of_room()) {

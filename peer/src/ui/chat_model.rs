@@ -174,6 +174,7 @@ impl ChatModel {
             kept.filter(is_missing).map(|user| self.summary(user).cloned().unwrap_or_else(|| unlisted_user(user)));
         self.users = people.iter().cloned().chain(kept).collect();
         self.has_unlisted = false;
+        // Whoever isn't named below has nothing waiting any more.
         for (_, talk) in self.conversations.iter_mut().filter(|(with, _)| with.person().is_some()) {
             talk.undelivered_before = 0;
         }
@@ -347,10 +348,12 @@ impl ChatModel {
             }
             return;
         }
+        // It is in no list yet: the look-up below would ask for the lists in vain.
         if news.kind == RoomNewsKind::Invited {
             return;
         }
         let me = self.me.clone();
+        // Collected first: the room below borrows the whole model.
         let presence: Vec<(UserName, bool)> =
             self.users.iter().map(|person| (person.user.clone(), person.online == Some(true))).collect();
         let Some(room) = self.room_mut(&news.room) else { return };

@@ -73,6 +73,7 @@ impl CompletionTarget {
         match self {
             Self::Command { start } => complete_word(line, 0, start, there, str::to_owned, " "),
             Self::Member { start, at } => complete_word(line, *at, start, there, str::to_owned, " "),
+            // A name may hold blanks, so that one behind it would end nothing.
             Self::Name { start, at } => complete_word(line, *at, start, there, str::to_owned, ""),
             Self::Path { start, at } => complete_word(line, *at, start, there, escape_word, " "),
         }

@@ -96,6 +96,7 @@ impl FileBars {
     /// Advances a file.
     pub(super) fn advance(&mut self, file: FileNo, bytes: u64, total: Option<&ByteProgressBar>) {
         let Some(active) = self.active.get_mut(&file) else { return };
+        // Also for a file without a bar: the idle bars then wait for their turn, and don't stall.
         self.group.put_move(Instant::now());
         active.bytes += bytes;
         active.first_byte_at.get_or_insert_with(Instant::now);

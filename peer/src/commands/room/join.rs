@@ -48,6 +48,7 @@ pub(super) async fn run(context: &CommandContext, args: RoomJoinArgs) -> Result<
         join(&me, &room, None).await?
     };
     let fields = json!({ "id": joined.id, "epoch": joined.epoch, "user": me.user, "history": room.history });
+    // The room was listed before the user was one of them.
     let count = room.members + room.keyless + 1;
     print_change(context, name, "joined", fields, &format!("joined #{name}: {count} members, owner {}", room.owner))?;
     context.output.note(&format!("{}; `peer chat '#{name}'` opens it", history_sentence(room.history)));

@@ -30,6 +30,7 @@ pub(crate) struct RoomLeaveArgs {
 
 pub(super) async fn run(context: &CommandContext, args: RoomLeaveArgs) -> Result<(), Error> {
     let OwnRoom { me, mut tracker, room } = OwnRoom::open(context, &args.operand, Access::Use).await?;
+    // Asked for first: the record of the leave holds it.
     let cut = known_cut(&me, &room.name, &me.user).await;
     let departure = leave_room(&mut tracker, &room, cut).await?;
     record_departure(&me, room.id).await?;

@@ -173,6 +173,7 @@ pub async fn receive_messages(
             RateDecision::Refuse => {
                 // One refusal is enough: it ends the stream, and the sender keeps the rest queued.
                 sender.send_frames(&batch.messages.iter().take(1).map(rate_refusal).collect::<Vec<_>>()).await?;
+                // Stopped, so that the sender doesn't go on into a stream that nobody reads.
                 receiver.stop(PeerErrorCode::Busy);
                 break;
             }
@@ -204,6 +205,7 @@ fn rate_refusal(message: &ChatMessage) -> ChatReply {
 /// Reports that `from` is typing, unless blocked: a blocked user may still have a link that was dialed here.
 async fn report_typing(from: &UserName, me: &LocalUser, events: &EventBus) {
     let (profile, peer) = (me.profile.clone(), from.clone());
+    // Not knowing counts as blocked: a block must hold, and a lost notice costs nothing.
     let is_blocked = run_blocking(move || Ok(profile.is_blocked(&peer)?)).await.unwrap_or(true);
     if !is_blocked {
         events.send(NodeEvent::Typing { from: from.clone() });

@@ -72,6 +72,7 @@ impl DialPlaces {
     pub(super) async fn dial<T>(&self, dial: impl Future<Output = T>) -> T {
         // Neither semaphore is ever closed.
         let _held_to_the_end = self.all.acquire().await;
+        // Behind the other: no place is held by one who may not dial yet.
         let place = self.young.acquire().await;
         let mut dial = pin!(dial);
         if let Ok(dialled) = timeout(PLACE_DURATION, &mut dial).await {

@@ -63,6 +63,7 @@ pub async fn list_room_files(me: &LocalUser, room: &RoomName, prefix: &str) -> R
                     let prefix = prefix.to_owned();
                     listings.spawn(async move {
                         let files = list_files(SourceShares { link: &link, room: Some(id) }, &prefix).await;
+                        // This side receives last, so nothing of the other is lost.
                         link.close(PeerErrorCode::Done);
                         MemberFiles { user, files }
                     });

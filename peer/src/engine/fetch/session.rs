@@ -232,6 +232,7 @@ impl<'a> FetchSession<'a> {
         // Two requested searches instead of one: without an owner, even small files are worth a search.
         let searches_requested = if unreachable.is_some() { 2 } else { 1 };
         self.round = RoundState { jobs, plan, progress, pending_copies, searches_requested, ..RoundState::default() };
+        // What is left of the round before is about sources that are gone.
         self.actions.clear();
         let banned = self.banned_users.iter().cloned();
         self.actions.extend(banned.map(|user| SessionAction::ExcludeUser { user }));

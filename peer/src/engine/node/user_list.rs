@@ -61,6 +61,7 @@ pub(super) async fn list_users(me: &LocalUser, tracker: Option<TrackerHandle>) -
 
 /// Returns the users who are online; `None` if the tracker doesn't say. The list of all users is still useful then.
 pub(super) async fn online_users(mut tracker: TrackerHandle) -> Option<Vec<UserName>> {
+    // Without the lists of files, which may be large.
     let query = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
     let mut online = Vec::new();
     let asked = tracker_search::search_users(&mut tracker, query, MAX_ONLINE_LISTED, |peer| {

@@ -89,10 +89,12 @@ impl PullSession {
         reply: RoomStreamReply,
         parts: Vec<Vec<u8>>,
     ) -> Result<Option<RoomStreamRequest>, StreamError> {
+        // A placeholder: the request that comes next sets the stage.
         let stage = std::mem::replace(&mut self.stage, PullStage::Vector);
         match (stage, reply) {
             (PullStage::Summary(mine), RoomStreamReply::Summary(theirs)) => {
                 self.theirs = Some(theirs.digest);
+                // Two members may differ for good in what they keep: such copies are settled.
                 if theirs.digest == mine.digest || registry.is_settled(self.room, &self.member, theirs.digest) {
                     return Ok(self.finish(registry));
                 }

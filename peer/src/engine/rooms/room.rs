@@ -250,6 +250,7 @@ impl Room {
             match change.refusal {
                 Some(RunRefusal::NeedsEarlier) => {
                     taken.needs_earlier = true;
+                    // A pushed message doesn't tell what its sender has before it.
                     if let RunOrigin::Pulled { member, .. } = origin {
                         self.gap_search.note_missing(author, member, now);
                     }

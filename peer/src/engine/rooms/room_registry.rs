@@ -464,6 +464,7 @@ impl RoomRegistry {
         // Stored with the next tick: a busy room has many acks a second.
         self.unstored_deliveries.insert((room, member), number);
         let (count, of) = known.delivery_of(number);
+        // A number alone names only the newest message.
         if let Some(id) = message.or(newest.hash.filter(|_| number == newest.number)) {
             self.tell(room, vec![RoomNewsKind::Delivered { id, count, of }]);
         }
@@ -472,6 +473,7 @@ impl RoomRegistry {
     /// Notes that both copies were compared, and pulled as far as the member, with this digest, has more.
     pub(super) fn note_compared(&mut self, room: RoomId, member: Fingerprint, theirs: RoomDigest, has_news: bool) {
         let Some(known) = self.rooms.get_mut(&room) else { return };
+        // If this profile is a backup, what it wrote since came with the comparison.
         known.note_own_chain_known();
         let mine = known.summary().digest;
         if mine == theirs {
@@ -678,6 +680,7 @@ impl RoomRegistry {
 
     fn outlets_of(&mut self, room: RoomId) -> &mut Vec<RoomOutlet> {
         let outlets = self.outlets.entry(room).or_default();
+        // A stream that ended tells nobody: its queue is closed.
         outlets.retain(|outlet| !outlet.pushes.is_closed());
         outlets
     }

@@ -196,6 +196,7 @@ impl LinkUploads {
         turn: &mut UploadSlot<'_>,
         pieces: &mut ReadAhead,
     ) -> Result<(), StreamError> {
+        // Pinned outside of the loop: each time-out is only a look, and the write goes on.
         let mut write = pin!(self.with_stall_timeout(write));
         loop {
             match tokio::time::timeout(YIELD_CHECK_INTERVAL, write.as_mut()).await {

@@ -82,6 +82,7 @@ pub(super) fn trim_history(transaction: &Transaction<'_>, room: i64, limit: u64)
             )?
             .query_map(params![room, to_i64(BATCH)], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
+        // What is left is passed on, and for the log to prune.
         if oldest.is_empty() {
             return Ok(());
         }

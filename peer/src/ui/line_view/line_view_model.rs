@@ -344,6 +344,7 @@ impl LineViewModel {
             }
             NodeEvent::Room(news) if self.with == news.room => self.show_room_news(news),
             NodeEvent::Room(RoomNews { kind: RoomNewsKind::Invited, .. }) => self.show_event(event),
+            // Read in another view: nothing is left here to go back to.
             NodeEvent::Read { with } if *with == self.with => self.first_unseen = None,
             NodeEvent::ContactRequest { from } if is_news && is_here(from) => self.add_note(request_note(from)),
             // The status line shows that a user is offline, but a changed key needs its instructions printed.

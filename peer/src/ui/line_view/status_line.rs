@@ -66,6 +66,7 @@ pub(super) fn status_line(
     let rooms = rooms.map(|room| (format!("#{}", room.room), room.unread));
     let mut others: Vec<(String, usize)> = people.chain(rooms).filter(|(_, unread)| *unread > 0).collect();
     if !others.is_empty() {
+        // By name: the users' own order changes with their presence.
         others.sort();
         let others: Vec<String> = others.iter().map(|(name, unread)| format!("{name} {unread}")).collect();
         parts.push(if is_wide { format!("{} unread", others.join(", ")) } else { others.join(", ") });

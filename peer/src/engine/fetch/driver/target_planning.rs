@@ -147,6 +147,7 @@ impl PlannedJobs {
             let looked;
             (looked, disk) = loop {
                 tokio::select! {
+                    // In the order of events: behind its result, a file's progress would come too late.
                     biased;
                     Some((name, size, bytes)) = hashed.recv() => {
                         report.tell(FetchEvent::Checking { file: None, name: &name, size, bytes });

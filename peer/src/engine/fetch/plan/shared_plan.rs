@@ -24,6 +24,7 @@ impl SharedPlan {
 
     /// Wakes the downloaders that wait for work.
     pub(in crate::engine::fetch) fn announce_work(&self) {
+        // All of them: work for one source may be none for another.
         self.new_work.notify_waiters();
     }
 

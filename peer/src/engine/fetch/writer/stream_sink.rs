@@ -98,6 +98,7 @@ impl ReorderBuffer {
         sink: &mut StreamSink,
     ) -> Result<WriteOutcome, Error> {
         let group = right.group().group;
+        // In the end game two sources may deliver the same group.
         if group < self.next_group || self.early_groups.contains_key(&group) {
             context.buffers.recycle(right.into_buffer());
             return Ok(WriteOutcome::Duplicate);
@@ -152,6 +153,7 @@ fn open_with_reader(path: &Path, outcomes: &mpsc::UnboundedSender<WriterEvent>) 
         if let Some(file) = open_stream(path)? {
             return Ok(file);
         }
+        // The receiver goes with the fetch: nobody would end this wait any more.
         if outcomes.is_closed() {
             return Err(io::ErrorKind::Interrupted.into());
         }

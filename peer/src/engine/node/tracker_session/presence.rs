@@ -150,6 +150,7 @@ impl TrackerSession {
 
     pub(super) fn emit_online(&self, GainedPresence { address, registration: listing }: GainedPresence) {
         let now = PresenceState::Present { address };
+        // Presence that was only renewed is no news.
         if self.presence_state.send_replace(now.clone()) != now {
             let shares = if let RegistrationOutcome::Accepted(count) = listing { count } else { 0 };
             self.events.send(NodeEvent::Online { user: self.me.user.clone(), address, port: self.port, shares });

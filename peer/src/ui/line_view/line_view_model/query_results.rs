@@ -25,6 +25,7 @@ impl LineViewModel {
     }
 
     pub(super) fn show_stored_offer(&mut self, stored: &StoredMessage) {
+        // The user's own offers are nothing to fetch.
         if let Some(offer) = stored.message.offer.as_ref().filter(|_| stored.direction == MessageDirection::In) {
             self.show_offer(offer.name.as_str(), offer.size);
         }
