@@ -63,6 +63,7 @@ async fn open_full_view(
     me: &LocalUser,
     node: &NodeApi,
 ) -> Result<(FullViewTerminal, mpsc::Receiver<ViewInput>), Error> {
+    // The node of an earlier release knows no rooms.
     let (people, rooms) = (node.users().await?, node.rooms().await.unwrap_or_default());
     let model = FullViewModel::new(context.output.theme(), &me.user, &people, &rooms);
     Ok(FullViewTerminal::open(model)?)

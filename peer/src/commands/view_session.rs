@@ -323,6 +323,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
             || self.unanswered_posts > 0;
         self.hashing_offers.is_empty()
             && (self.is_delivery_held || !is_saying)
+            // Another process's node goes on to deliver without the view.
             && (!self.connection.owns_node() || self.undelivered.is_empty())
     }
 

@@ -177,6 +177,7 @@ impl AsyncUdpSocket for BatchingSocket {
             // Dropped silently: QUIC treats it as loss and retransmits.
             return Ok(());
         }
+        // quinn sends again what a full socket didn't take, and it must not count twice.
         self.send(transmit).inspect_err(|_| self.amplification_limiter.undo_send(transmit.destination, datagrams))
     }
 

@@ -72,6 +72,7 @@ impl Profile {
             // Only while removing: overwriting would slow down all other deletions for nothing.
             self.db_result(writer.pragma_update(None, "secure_delete", true))?;
             let forgotten = self.db_result(forget_batch(&mut writer, what, now_ms));
+            // Off before an error is returned: the connection outlives it.
             self.db_result(writer.pragma_update(None, "secure_delete", false))?;
             let forgotten = forgotten?;
             messages += forgotten;
@@ -197,6 +198,7 @@ fn end_conversation(transaction: &Transaction<'_>, with: &ConversationName) -> r
 /// Returns the free space to the disk and removes traces from the index, the free pages and the log.
 fn reclaim_space(writer: &Connection) -> rusqlite::Result<()> {
     writer.pragma_update(None, "secure_delete", true)?;
+    // The index's old pages hold the words of removed messages.
     let given_back = optimize(writer);
     writer.pragma_update(None, "secure_delete", false)?;
     given_back?;

@@ -122,6 +122,7 @@ impl MessageComposer {
                 self.editor.clear();
                 ComposerAction::Nothing
             }
+            // The key has closed the candidates; the view must not act on it as well.
             InputAction::Escape | InputAction::Interrupt if had_found => ComposerAction::Nothing,
             _ => ComposerAction::Unhandled,
         }
@@ -314,6 +315,7 @@ impl MessageComposer {
     /// Handles the answer to the paste question.
     fn answer_paste(&mut self, press: &InputAction, text: String, with: &ConversationName) -> ComposerAction {
         match press {
+            // No answers either: the question stays while the view handles them.
             InputAction::Suspend | InputAction::Redraw | InputAction::Resized(_) | InputAction::Unreadable => {
                 return ComposerAction::Unhandled;
             }

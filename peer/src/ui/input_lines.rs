@@ -74,6 +74,7 @@ fn read_line(input: &mut impl BufRead, charset: Charset) -> io::Result<Option<In
             break;
         }
     }
+    // Text from Windows ends its lines with CR LF.
     if line.last() == Some(&b'\r') {
         line.pop();
     }

@@ -162,6 +162,7 @@ async fn record_settled(
     let (profile, to) = (me.profile.clone(), to.clone());
     let changed = run_blocking(move || {
         let changed = profile.record_delivery_states(&to, &outcomes)?;
+        // A refused offer is unknown to its recipient, who will never ask for it.
         for (id, _) in changed.iter().filter(|(_, state)| *state == MessageState::Failed) {
             let offer = profile.outgoing_message(&to, *id)?.and_then(|stored| stored.message.offer);
             offer.map_or(Ok(false), |offer| profile.withdraw_undelivered_offer(&to, &offer))?;

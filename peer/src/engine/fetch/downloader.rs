@@ -142,6 +142,7 @@ impl StreamDownloader<'_> {
 
     fn return_all_work(&mut self) {
         let mut plan = self.context.plan.lock();
+        // From the last one: each goes to the front, so that the order stays.
         for work in self.in_flight.drain(..).rev() {
             plan.return_work(self.source, &work);
         }
@@ -188,6 +189,7 @@ impl StreamDownloader<'_> {
                     (file, PeerRequest::Get { hash: stat.hash, ranges: vec![(start, end)], name })
                 }
             };
+            // A file of one group is asked for without a manifest.
             if matches!(work, WorkItem::Manifest(_) | WorkItem::Run { start: 0, .. }) {
                 self.context.send_event(DownloadEvent::FileRequested { file });
             }
@@ -280,6 +282,7 @@ impl StreamDownloader<'_> {
                 PeerErrorCode::Protocol,
                 "the sources disagree about it".into(),
             );
+            // What follows on the stream describes another file: its length isn't known.
             self.stream = None;
             self.return_all_work();
             return Ok(());

@@ -190,6 +190,7 @@ impl PartialFile {
     /// Gives up: groups that a later attempt can use stay, anything else is removed.
     pub(super) fn abandon(self) {
         let CompletedFile { folder, part_name, state, .. } = &self.completed;
+        // Of a single group nothing can be verified before all of it is there.
         if self.layout.group_count() == 1 || self.present.iter().all(|there| !there) {
             let _ = folder.remove(part_name);
             if let Some((_, state)) = state {

@@ -208,6 +208,7 @@ impl SourceDialer {
         let mut links = self.links();
         // The chat may have begun during the dial; the lock is the one that `throttle_bulk` takes.
         link.throttle_bulk(self.chat_priority.is_active());
+        // Dead links go where new ones come, so that the list stays short.
         links.retain(|link| !link.is_closed());
         links.push(link.clone());
         Ok(link)

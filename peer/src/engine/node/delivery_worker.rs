@@ -260,6 +260,7 @@ impl DeliveryWorker {
         if is_key_changed && let Err(error) = self.set_frozen(true).await {
             tracing::error!("{error}");
         }
+        // Told once for each reason: the attempts go on for days.
         if self.last_hold_reason.as_ref() != Some(&why) {
             self.last_hold_reason = Some(why.clone());
             self.events.send(NodeEvent::DeliveryHeld {

@@ -35,6 +35,7 @@ pub(in crate::engine::fetch) fn remove_outdated(target: &FileTarget, hash: &Cont
             return false;
         };
         state.0 != *hash
+            // The prefix is also that of longer names: `.a.` begins `.a.txt.` as well.
             && target.partial_stems(&state.0).iter().any(|own| own == stem)
             && state.1.user == *target.owner()
     };

@@ -25,6 +25,7 @@ pub(super) fn run(
     let mut writer = GroupWriter { context, sink, targets: HashMap::new(), finalizer: to_finish, unsynced_bytes: 0 };
     while let Some(command) = checked.blocking_recv() {
         match command {
+            // The file may have been settled or given up while the command was on its way.
             WriteCommand::Open { file, .. } if writer.context.is_closed(file) => {}
             WriteCommand::Open { file, manifest, zeros } => writer.open(file, &manifest, &zeros),
             WriteCommand::Zeros { file, .. } if writer.context.is_closed(file) => {}

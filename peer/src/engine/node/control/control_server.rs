@@ -122,6 +122,7 @@ async fn serve_client(stream: UnixStream, core: NodeCore) -> io::Result<()> {
                         }
                     }
                     ControlAction::Stop => {
+                        // The answer first: with the token this connection ends as well.
                         write_line(&mut writer, &done_reply(command.id, Value::Null)).await?;
                         stop.cancel();
                     }

@@ -252,6 +252,7 @@ impl TrackerSession {
         match other {
             Some(entry) => {
                 let _: LoginReply =
+                    // Without a presence of its own, so that the other node's stays.
                     self.resume(link, AnnouncedPresence::default()).await.map_err(SessionEnd::from_error)?;
                 self.mark_displaced(OtherSession { ip: entry.ip, since: None });
                 Ok(())
