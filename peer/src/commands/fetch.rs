@@ -353,6 +353,7 @@ fn parse_destination(path: PathBuf) -> Result<FetchDestination, Error> {
         return Ok(FetchDestination::Stdout);
     }
     let ends_like_a_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    // A path such as `..` has no name for a file.
     if ends_like_a_folder || path.is_dir() || path.file_name().is_none() {
         return Ok(FetchDestination::Folder(path));
     }

@@ -105,6 +105,7 @@ async fn print_room_files(context: &CommandContext, room: &RoomName, prefix: &st
     for MemberFiles { user, files } in members {
         let entries = match files {
             Ok(entries) => entries,
+            // Whoever is gone by now must not hide what the others share.
             Err(why) => {
                 context.output.warning(&format!("{user} can't be asked: {why}"));
                 continue;

@@ -37,6 +37,7 @@ pub(super) async fn run(context: &CommandContext, args: PasswdArgs) -> Result<()
     let source = PasswordSource::new(args.password_file);
     let me = context.me(Access::Use)?;
     let choice = TrackerChoice { address: me.tracker.clone(), announced: None, policy: context.key_policy };
+    // Before a password is asked for: it must not go to a tracker with another key.
     confirm_tracker(context, &me.profile, &choice, "passwd").await?;
     let check =
         async |password: Password| tracker_account::check_password(&me, password.clone()).await.map(|()| password);

@@ -137,6 +137,7 @@ fn question(heard: &DiscoveryResult) -> String {
     let mut text = String::new();
     for tracker in others.iter().take(MAX_UNPROVED_SHOWN) {
         let why = if tracker.reachability == Reachability::Silent { "no answer" } else { "other key" };
+        // Without a number: only a tracker that proved its key can be chosen.
         write_entry(&mut text, "  -", tracker, &format!(" ({why})"));
     }
     if let Some(more @ 1..) = others.len().checked_sub(MAX_UNPROVED_SHOWN) {

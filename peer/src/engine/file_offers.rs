@@ -110,6 +110,7 @@ pub fn resolve_offer_name(profile: &Profile, to: &UserName, name: &FileName) -> 
     if profile.share(&audience, name)?.is_some() {
         return Ok(name.clone());
     }
+    // What was typed may look the same and have other bytes, such as those of another normal form.
     let key = matching_key(name.as_str());
     let mut alike = Vec::new();
     for_each_share(profile, &audience, "", |share| {

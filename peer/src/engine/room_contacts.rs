@@ -123,6 +123,7 @@ fn recorded_contacts(me: &LocalUser, room: &RoomName) -> Result<Option<RoomConta
     let Some(loaded) = me.profile.load_room(known.id)? else { return Ok(None) };
     let mut members = Vec::new();
     for (key, member) in loaded.members.members() {
+        // A record with another key than the member's tells nothing about the member.
         let Some(friend) = me.profile.known_user(&member.user)?.filter(|friend| friend.fingerprint == *key) else {
             continue;
         };

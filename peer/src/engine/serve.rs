@@ -184,6 +184,7 @@ async fn serve_stream(
     }
     if let PeerRequest::Room { id } = first {
         sender.set_priority(StreamPriority::Chat);
+        // In doubt nothing of a room goes to somebody who may be blocked.
         if context.me.profile.is_blocked(link.user()).unwrap_or(true) {
             sender.reset(PeerErrorCode::Unauthorised);
             return Ok(());

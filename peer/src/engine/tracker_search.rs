@@ -105,6 +105,7 @@ pub async fn search_rooms(
     mut show: impl FnMut(ListedRoom) -> bool,
 ) -> Result<(), Error> {
     let (mut seen, pages) = (0, PageProgress::new());
+    // Trackers list rooms by name, whatever the case of its letters.
     let in_order = |name: &RoomName| name.as_str().to_ascii_lowercase();
     loop {
         let request = TrackerRequest::Room(RoomRequest::List { limit: None, cursor: cursor.clone() });

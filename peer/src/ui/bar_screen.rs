@@ -32,8 +32,8 @@ fn breaks_rows(variable: impl Fn(&str) -> Option<String>) -> bool {
         let is_in_tmux = term.starts_with("screen") && variable("TMUX").is_some();
         !is_in_tmux
             && CUTTING
-                // `screen-256color` and `screen.linux` are of such a kind, `stterm` is not.
                 .iter()
+                // `screen-256color` and `screen.linux` are of such a kind, `stterm` is not.
                 .any(|kind| term.strip_prefix(kind).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.'])))
     };
     // That one is xterm itself, and not one of those that say that they are like it.

@@ -14,6 +14,7 @@ impl NumberedFiles {
     /// Adds a file and returns its number.
     pub(super) fn add(&mut self, name: &str, size: u64, offered: bool) -> usize {
         let index = match self.files.iter().position(|(known, _)| known == name) {
+            // The number stays: the user may have read it already.
             Some(place) => {
                 self.files[place].1 = size;
                 place

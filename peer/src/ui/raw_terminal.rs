@@ -38,6 +38,7 @@ static IS_ALTERNATE_SCREEN: AtomicBool = AtomicBool::new(false);
 impl RawTerminal {
     /// Enters raw mode and holds lines for standard error until it is left.
     pub(super) fn enter(kind: ScreenKind) -> io::Result<Self> {
+        // The guard first: a failure on the way restores the terminal.
         let this = Self { kind };
         this.acquire()?;
         command_output::hold_stderr();

@@ -259,6 +259,7 @@ fn control_action(c: char) -> Option<InputAction> {
         'b' => EditCommand::Left,
         'f' => EditCommand::Right,
         'h' => EditCommand::Backspace,
+        // As in a shell: up to a blank, while Alt-Backspace stops at punctuation as well.
         'w' => EditCommand::CutBlankWord,
         'u' => EditCommand::CutToStart,
         'k' => EditCommand::CutToEnd,

@@ -295,6 +295,7 @@ impl<'a> ChatFilter<'a> {
         } else {
             self.context.output.print_data(&message_lines(&stored.message.text))?;
         }
+        // Only now: what could not be printed stays unread.
         let node = node.clone();
         answers.spawn(async move { NodeAnswer::ReadMark(node.mark_read(&stored.peer, Some(stored.seq)).await) });
         Ok(())

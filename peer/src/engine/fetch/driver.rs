@@ -249,6 +249,7 @@ impl<'a> FetchDriver<'a> {
     /// Returns the files as the owner describes them after hashing them again; fails those that it has no more.
     async fn restat_stale(&mut self, files: Vec<ResolvedFile>) -> Vec<ResolvedFile> {
         let mut fresh = Vec::with_capacity(files.len());
+        // Shared by all files: an owner who is gone costs the wait once.
         let mut timeout = REHASH_TIMEOUT;
         for file in files {
             if !file.stat.stale {

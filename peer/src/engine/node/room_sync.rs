@@ -60,6 +60,7 @@ impl RoomSync {
     pub(super) async fn run(mut self) -> Result<(), Error> {
         let stop = self.stop.clone();
         let mut tick = tokio::time::interval(CUT_INTERVAL);
+        // After a suspension one tick is enough, instead of one for each that was missed.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let work = async {
             loop {

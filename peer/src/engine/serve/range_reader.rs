@@ -244,6 +244,7 @@ impl RangeReader {
             CurrentGroup::Hashing { group: known, hasher, up_to, before } if known == group && up_to <= start => {
                 (hasher, up_to, before)
             }
+            // The version of before the first byte: the file may change while it is read.
             _ => (Box::new(layout.hasher(group)), layout.offset(group), self.id()?),
         };
         self.hash(&mut hasher, up_to, start)?;

@@ -20,6 +20,7 @@ pub(super) fn recorded_hash(
 ) -> Result<Option<HashedFile>, ProfileError> {
     let id = file_version(metadata);
     if let Some(known) = profile.hashed_file_at(path, id)? {
+        // No change time is on record where only the ends told: they are compared each time.
         let is_same = known.version.is_unwritten_at(&id) || known.version.ctime_ns == 0 && has_ends_at(path, &known);
         return Ok(is_same.then_some(known));
     }

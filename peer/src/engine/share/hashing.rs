@@ -127,6 +127,7 @@ fn group_values(
     for group in 0..layout.group_count() {
         if let Some((_, value)) = holes.next_if(|(hole, _)| *hole == group) {
             values.push(value);
+            // What stands before a hole and what stands behind it aren't one text.
             search.restart();
             continue;
         }

@@ -203,6 +203,7 @@ impl FetchSession<'_> {
         // The numbering of sources ends with the round, so their bytes are kept by user name.
         job.earlier_rounds = self.rounds_so_far(file);
         let FileProgress { shown, .. } = self.close_file(file);
+        // Those that wait for its content go on without it: the next round may bring another one.
         self.start_copies(file, None);
         self.report.tell(FetchEvent::Paused { file: job.reported_no, bytes: shown });
         self.round.changed_files.push(ChangedFile { job, reason });

@@ -103,6 +103,7 @@ impl GroupVerifier<'_> {
         match command {
             WriterCommand::Open { file, manifest, zeros, source } => self.open(file, manifest, zeros, source),
             WriterCommand::Abandon { file } => self.forward(WriteCommand::Abandon { file }),
+            // The file was settled or given up while the group was on its way.
             WriterCommand::Group(group) if context.is_closed(group.file) => {
                 context.buffers.recycle(group.bytes);
                 Ok(())

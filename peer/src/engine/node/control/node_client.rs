@@ -263,10 +263,12 @@ impl NodeClient {
         let mut line =
             serde_json::to_vec(&ControlRequest { id, action }).map_err(|why| Error::Internal(why.to_string()))?;
         line.push(b'\n');
+        // The node ends the connection at a longer line, and with it all other requests.
         if line.len() > MAX_REQUEST_BYTES {
             return Err(Error::Usage(format!("{} bytes are too much at once", line.len())));
         }
         let len = line.len();
+        // A node that hangs reads nothing, and requests would gather here without end.
         if self.connection.unwritten.fetch_add(len, Ordering::Relaxed) + len > MAX_OUTGOING_BYTES {
             self.connection.unwritten.fetch_sub(len, Ordering::Relaxed);
             return Err(node_gone("it takes nothing any more"));

@@ -91,6 +91,7 @@ impl TrackerSession {
         let port = presence.port;
         let reply = self.resume(link, presence).await?;
         if let Some(present) = reply.elsewhere {
+            // Told as a duration: the tracker's clock may be another one.
             let since = now_ms().saturating_sub(i64::try_from(present.for_s).unwrap_or(0).saturating_mul(1000));
             self.mark_displaced(OtherSession { ip: present.ip, since: Some(since) });
             return Ok(None);
