@@ -131,6 +131,7 @@ fn hash_and_store(
 ) -> Result<ShareSummary, Error> {
     // Hard links count once: the second name reuses the hash of the first.
     let (mut links, mut seen) = (HardLinkHashes::new(), HashSet::new());
+    // Several names of one file are hashed once.
     let is_new =
         |candidate: &&ShareCandidate| candidate.known.is_none() && candidate.link.is_none_or(|link| seen.insert(link));
     let to_hash = candidates.iter().filter(is_new).map(|candidate| candidate.id.size).sum();

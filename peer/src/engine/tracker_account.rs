@@ -52,6 +52,7 @@ pub async fn login(
     {
         Ok(link) => link,
         Err(error) => {
+            // Nothing was sent: no account can have the new key yet.
             to_bind.discard()?;
             return Err(error);
         }

@@ -33,6 +33,7 @@ pub(super) enum CompletionResult {
 /// Returns the completable word before the cursor.
 pub(super) fn completion_target(line: &LineEditor) -> Option<CompletionTarget> {
     let before = line.before_cursor();
+    // A doubled slash begins a message, not a command.
     if !before.starts_with('/') || before.starts_with("//") {
         let word = before.rsplit(char::is_whitespace).next().unwrap_or_default();
         let start = word.strip_prefix('@')?;

@@ -22,6 +22,7 @@ pub fn message_excerpt(text: &UntrustedText, limits: ExcerptLimits, whole: &str)
     let (mut shown, mut rows, mut is_cut, mut was_empty) = (String::new(), 0, false, false);
     for row in text.split('\n') {
         let is_empty = row.trim().is_empty();
+        // A run of empty rows would spend the limit on nothing.
         if is_empty && was_empty {
             continue;
         }

@@ -88,6 +88,7 @@ async fn relay_lines(context: &CommandContext, me: &LocalUser, room: &RoomName, 
         let overview =
             context.until_cancelled(node.rooms()).await?.into_iter().find(|known| is_same(&known.room, room));
         let Some(overview) = overview.filter(|overview| overview.waiting > 0) else { break };
+        // With nobody else online, a wait brings nothing.
         if !overview.members.iter().any(|member| member.online && member.user != me.user) {
             note_kept(context, room);
             break;

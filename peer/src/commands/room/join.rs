@@ -40,6 +40,7 @@ pub(super) async fn run(context: &CommandContext, args: RoomJoinArgs) -> Result<
         let fields = json!({ "id": room.id, "user": me.user, "history": room.history });
         return print_change(context, name, "joined", fields, &format!("you are in #{name} already"));
     }
+    // An invitation stands for the password.
     let joined = if room.password && !room.invited {
         confirm_tracker_for_password(context, &me, &format!("room join {name}")).await?;
         let passwords = read_password(context, &password.source(), &format!("Password of #{name}: ")).await?;

@@ -233,6 +233,7 @@ async fn find_lookalikes(
             folders.insert(above.to_owned());
         }
     }
+    // An empty folder may be meant, of which no file tells.
     let empty = list_folders(shares, "").await?;
     folders.extend(
         empty

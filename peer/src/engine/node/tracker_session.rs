@@ -340,6 +340,7 @@ impl TrackerSession {
                     self.emit_list_refused(refused);
                     Ok(())
                 }
+                // Without a code it is no answer of the tracker: the connection is gone.
                 Err(Error::Tracker(error)) if error.code().is_none() => Err(SessionEnd::Lost(error)),
                 Err(error) => {
                     tracing::error!("the shares could not be registered: {error}");

@@ -353,6 +353,7 @@ impl FileTarget {
         hashed: RehashCallback<'_>,
     ) -> Result<Option<PathBuf>, Error> {
         for spelling in NameSpelling::ALL {
+            // Nothing to respell: these names were looked at already.
             if spelling != NameSpelling::Own
                 && spelling.spell(self.preferred_name.as_str()) == self.preferred_name.as_str()
             {
