@@ -108,7 +108,6 @@ fn store_records(transaction: &Transaction<'_>, room: &RoomKey, update: &RoomUpd
     let (mut stored, mut equal) = (None, 0);
     {
         // Newest first: almost always it is the newest one that both have.
-        // From the end: whatever is new or replaced stands there.
         let mut query = transaction
             .prepare_cached("SELECT position, hash FROM room_record WHERE room = ?1 ORDER BY position DESC")?;
         let mut rows = query.query([room.number])?;
