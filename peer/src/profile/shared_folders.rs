@@ -107,6 +107,7 @@ impl Profile {
             Ok(name) => Ok((name, time)),
             Err(_) => Err(self.damaged_error(format!("the folder {name:?}"))),
         };
+        // Behind the limit, names of some audience may be missing: they are for the next page.
         folders.into_iter().take(limit).map(named).collect()
     }
 }

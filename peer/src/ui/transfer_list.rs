@@ -78,6 +78,7 @@ impl TransferList {
         match (told.state, index) {
             (TransferState::Running, Some(place)) => self.running[place].advance(told, now),
             (TransferState::Running, None) => self.running.push(RunningTransfer::new(told, true, now)),
+            // Not among those that ended: nothing was transferred.
             (_, Some(place)) => drop(self.running.remove(place)),
             (_, None) => {}
         }

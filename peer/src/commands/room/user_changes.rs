@@ -120,6 +120,7 @@ async fn perform(
     user: &UserName,
 ) -> Result<(), Error> {
     let cut = match change {
+        // What they write afterwards is to count for nobody.
         UserChange::Kick | UserChange::Ban => known_cut(me, &room.name, user).await,
         _ => None,
     };

@@ -97,6 +97,7 @@ impl DiskSlots {
 
 impl MountedDisks {
     fn read(&mut self, mut mounts: Vec<PathBuf>) {
+        // The deepest first: a path lies on the innermost mount that holds it.
         mounts.sort_by_key(|mount| std::cmp::Reverse(mount.components().count()));
         mounts.dedup();
         // Without a table nothing tells which disks are gone.
@@ -118,6 +119,7 @@ impl<'a> DiskVisit<'a> {
     pub(super) fn enter(&self, path: &Path) -> bool {
         let mut state = self.state.borrow_mut();
         let folder = path.parent().unwrap_or(path);
+        // Files of one folder mostly come in a row: one search of the table does for them.
         let disk = match &state.last {
             Some((last, disk)) if last == folder => disk.clone(),
             _ => self.slots.disk_of(path),

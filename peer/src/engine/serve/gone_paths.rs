@@ -57,6 +57,7 @@ impl GonePaths {
     /// What is at `path` isn't there: remembers the highest folder above it that is gone as well, or the file alone. Blocking:
     /// it looks at the disk.
     pub(super) fn note_missing(&self, path: &Path, now: Instant) {
+        // Before the lock: a disk that hangs must not hold up all others.
         let missing = path.ancestors().skip(1).take_while(|folder| folder.symlink_metadata().is_err());
         let highest = missing.last();
         let mut gone = self.gone();

@@ -96,6 +96,7 @@ impl StaleShares {
     /// Records the outcome of an attempt to hash a share that began at `begun`.
     pub fn note_refreshed(&self, name: &FileName, begun: Instant, outcome: RefreshOutcome) {
         let mut state = self.state();
+        // An attempt that failed proves nothing: the record stays disproved.
         if matches!(outcome, RefreshOutcome::Done | RefreshOutcome::Gone | RefreshOutcome::Private(_)) {
             state.disproved.remove(name);
         }
