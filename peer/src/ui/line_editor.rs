@@ -84,6 +84,7 @@ impl LineEditor {
         let line = std::mem::take(&mut self.text);
         self.cursor = 0;
         self.recalled = None;
+        // A line that was sent twice in a row would take two steps to pass.
         if !line.trim().is_empty() && self.history.last() != Some(&line) {
             self.history.push(line.clone());
             if self.history.len() > MAX_HISTORY {
@@ -167,6 +168,7 @@ impl LineEditor {
 
     fn remove(&mut self, from: usize, to: usize) {
         self.text.replace_range(from..to, "");
+        // Letters that met may be one cluster now, inside of which the cursor can't stand.
         self.cursor = self.boundary_from(from);
     }
 

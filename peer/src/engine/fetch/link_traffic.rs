@@ -234,6 +234,7 @@ pub(super) struct SlowdownDetector {
 impl SlowdownDetector {
     /// Begins again with a new link of the source.
     pub(super) fn restart(&mut self) {
+        // The best rate is the source's, over whatever link; what was told isn't told again.
         *self = Self { is_told: self.is_told, best: self.best, ..Self::default() };
     }
 

@@ -211,6 +211,7 @@ impl WriterHandle {
 
     /// Sends a group; waits while the memory quota is used up.
     pub(super) async fn send_group(&self, file: FileNo, group: u32, bytes: Vec<u8>, source: SourceNo) {
+        // At most the whole quota: a larger group would wait for it for ever.
         let kib = u32::try_from(bytes.len() / 1024).unwrap_or(MEMORY_QUOTA_KIB).clamp(1, MEMORY_QUOTA_KIB);
         // The semaphore is never closed, so this always returns a permit.
         let room = self.memory_quota.clone().acquire_many_owned(kib).await.ok();
@@ -260,6 +261,7 @@ impl WriterContext {
 impl GroupBufferPool {
     fn recycle(&self, buffer: Vec<u8>) {
         let mut kept = self.0.lock();
+        // One that grew would keep its memory for the rest of the fetch.
         if kept.len() < MAX_POOLED_BUFFERS && buffer.capacity() <= RESERVED_BYTES {
             kept.push(buffer);
         }
