@@ -147,6 +147,7 @@ impl Profile {
 
     /// Returns the shares of this name, whatever their audience.
     pub fn shares_named(&self, name: &FileName) -> Result<Vec<Share>, ProfileError> {
+        // In two parts: the index by name has no shares for everybody, which are found by audience and name.
         let mut shares = self.shares_where("audience <> '' AND name = ?1", [name.as_str()])?;
         shares.extend(self.share(&Audience::Everybody, name)?);
         Ok(shares)

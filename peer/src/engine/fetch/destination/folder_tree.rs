@@ -181,6 +181,7 @@ fn enter_respelled(folder: &FolderHandle, component: &str, make: bool) -> io::Re
     let mut refusal = None;
     for spelling in NameSpelling::ALL {
         let name = spelling.spell(component);
+        // Nothing to respell: this name was tried already.
         if spelling != NameSpelling::Own && name == component {
             continue;
         }

@@ -125,6 +125,7 @@ fn short_spelling(component: &str) -> String {
     if plain == component && plain.len() <= MAX_SHORT_BYTES {
         return plain;
     }
+    // Keeps names apart that differ only in what was replaced or cut off.
     let hash = ContentHash::of(component.as_bytes()).to_string();
     let (stem, extension) = match plain.rsplit_once('.') {
         Some((stem, extension)) if !stem.is_empty() && extension.len() <= 10 => (stem, format!(".{extension}")),
@@ -289,6 +290,7 @@ fn folders_of(resolved: &[ResolvedFile]) -> HashSet<&str> {
     let mut folders = HashSet::new();
     for file in resolved {
         let mut path = file.local.as_str();
+        // It ends at the first that is known: so are all above it.
         while let Some((folder, _)) = path.rsplit_once('/')
             && folders.insert(folder)
         {
