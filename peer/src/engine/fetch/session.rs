@@ -234,6 +234,7 @@ impl<'a> FetchSession<'a> {
         self.round = RoundState { jobs, plan, progress, pending_copies, searches_requested, ..RoundState::default() };
         // What is left of the round before is about sources that are gone.
         self.actions.clear();
+        // A ban outlasts the round, while the search begins anew with each.
         let banned = self.banned_users.iter().cloned();
         self.actions.extend(banned.map(|user| SessionAction::ExcludeUser { user }));
         self.actions.push_back(SessionAction::Search { requested: searches_requested });
@@ -283,6 +284,7 @@ impl<'a> FetchSession<'a> {
         if self.round.plan.lock().is_done() {
             return Some(RoundEnd::AllSettled);
         }
+        // In a stream nothing may follow what is missing.
         if self.in_order && self.report.first_error().is_some() {
             return Some(RoundEnd::BrokenStream);
         }
