@@ -7,6 +7,7 @@ pub mod active_conversations;
 pub mod chat;
 pub mod chat_activity;
 mod disk_error;
+pub mod doctor;
 mod error;
 pub mod fair_queue;
 mod fair_slots;

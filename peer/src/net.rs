@@ -5,6 +5,7 @@
 //! * [`link`]: an authenticated connection to a peer, after hello and welcome.
 //! * [`stream`]: frames and bulk data on a link; [`frame_receiver`]: incoming requests, with bounded memory.
 //! * [`tracker`]: the client of the tracker; [`discovery`]: trackers announced on the local network (mDNS).
+//! * [`port_probe`], [`path_measurement`], [`socket_abilities`]: looks at the way to a machine, for the doctor.
 //! * [`addresses`]: the addresses to announce, and the order in which a peer's addresses are dialled.
 //!
 //! Nothing here knows shares, conversations or terminals.
@@ -21,7 +22,10 @@ mod ipv4_number;
 pub mod link;
 mod moved_callers;
 mod net_error;
+pub mod path_measurement;
 mod path_mtu;
+pub mod port_probe;
+pub mod socket_abilities;
 pub mod stream;
 pub mod tracker;
 mod tracker_address;
@@ -30,5 +34,5 @@ mod tracker_wait_notice;
 mod udp_batching;
 
 pub use net_error::{LinkError, StreamError, TrackerError};
-pub use path_mtu::PathMtuProblem;
+pub use path_mtu::{PathMtuProblem, needed_mtu, udp_overhead};
 pub use tracker_wait_notice::{TRACKER_WAIT_NOTIFIER, silence_wait_notice};

@@ -171,8 +171,17 @@ impl Profile {
     /// # Errors
     /// [`ProfileError::Damaged`] if damage is found.
     pub fn check_integrity(&self, patience: Duration) -> Result<(), ProfileError> {
-        let writer = self.writer()?;
-        let (handle, (done, is_done)) = (writer.get_interrupt_handle(), mpsc::channel::<()>());
+        self.check_database(&*self.writer()?, patience)
+    }
+
+    /// Checks the database as [`Profile::check_integrity`], without the right to write: a full disk, or another process
+    /// that holds the database, is no hindrance.
+    pub fn look_for_damage(&self, patience: Duration) -> Result<(), ProfileError> {
+        self.check_database(&*self.message_reader()?, patience)
+    }
+
+    fn check_database(&self, database: &Connection, patience: Duration) -> Result<(), ProfileError> {
+        let (handle, (done, is_done)) = (database.get_interrupt_handle(), mpsc::channel::<()>());
         let found = std::thread::scope(|scope| {
             // SQLite has no time limit for a statement: another thread interrupts it.
             scope.spawn(move || {
@@ -180,7 +189,7 @@ impl Profile {
                     handle.interrupt();
                 }
             });
-            let found = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+            let found = database.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
             // Ends the thread: its receiver sees the closed channel at once.
             drop(done);
             found
@@ -204,6 +213,11 @@ impl Profile {
     /// True if the profile can only be read, because its disk is mounted read-only.
     pub fn is_read_only(&self) -> bool {
         self.reader().is_readonly(rusqlite::MAIN_DB).unwrap_or(false)
+    }
+
+    /// Returns the path of the database.
+    pub fn database_path(&self) -> PathBuf {
+        self.inner.home.join(DATABASE_FILE)
     }
 
     /// Returns the path of the node's control socket, if the file system can hold a socket there.
@@ -374,6 +388,8 @@ mod tests {
         let from = bytes.len() - 3 * 4096;
         bytes[from..].fill(0x55);
         std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), &bytes).unwrap();
+        let opened = Profile::open_existing(home.path(), Access::Look).unwrap().unwrap();
+        assert!(opened.look_for_damage(patience).unwrap_err().to_string().contains("damaged"));
         let error = Profile::open(home.path()).unwrap().check_integrity(patience).unwrap_err();
         assert!(error.to_string().contains("damaged") && !error.to_string().contains("nothing was changed"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "it is kept as it is");

@@ -8,12 +8,14 @@ mod exclusive_rename;
 mod file_holes;
 mod file_system;
 mod file_version;
+mod firewall;
 mod folder_handle;
 mod hidden_input;
 mod interfaces;
 pub mod job_control;
 mod keyboard;
 mod mount_points;
+mod neighbour;
 mod network_monitor;
 mod output_target;
 pub mod path_text;
@@ -31,6 +33,7 @@ pub use durability::{is_locking_unsupported, reserve_space, sync_all, zero_range
 pub use file_holes::holes;
 pub use file_system::{InodeKey, device, inode_key, is_pseudo_file_system};
 pub use file_version::{FileVersion, VersionChange, file_version, hard_link, is_same_file, open_file_version};
+pub use firewall::{FilterChain, FirewallManager, active_firewall};
 pub use folder_handle::{
     EntryKind, FileIdentity, FolderHandle, FreeSpace, UnwritableReason, disk_name, is_executable, is_name_refused,
     is_owner_only, make_executable, make_owner_only, open_regular,
@@ -42,6 +45,7 @@ pub use interfaces::{
 };
 pub use keyboard::KeyboardReader;
 pub use mount_points::mount_points;
+pub use neighbour::{NeighbourState, neighbour_state};
 pub use network_monitor::{NetworkChange, NetworkMonitor};
 pub use output_target::{OutputTarget, classify_output, is_stdout_closed, open_stream};
 pub use process_state::{is_process_stopped, process_command};

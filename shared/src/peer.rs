@@ -20,6 +20,7 @@
 //!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups, zeros?} + 32 bytes per group
 //!   │  have {hash}              ──► have {hash, groups} + one bit per group: 1 if this side has it
 //!   │  get {hash, ranges, name?} ─► data {bytes} + that many bytes: the groups, in the order asked for
+//!   │  probe {port}             ──► probe {ip, port, answered, ms?}
 //!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?} / typing {} one way,
 //!   │                               ack {id} / refused {id, code, message} the other
 //!   │  room {id}                ──► see [`room_frames`]
@@ -40,7 +41,7 @@
 //! acceptor knows another key of that user and doesn't trust this one yet. All other codes mean "not now" as well. A
 //! link is closed with [`PeerErrorCode::Replaced`] when its key is no longer the key of its user.
 //!
-//! On a stream of `files`, `folders`, `folder_times`, `stat`, `manifest`, `have` and `get`, the opener may send
+//! On a stream of `files`, `folders`, `folder_times`, `stat`, `manifest`, `have`, `get` and `probe`, the opener may send
 //! requests without waiting for replies. Replies come in the order of the requests, and the opener finishes its side
 //! after the last request. Any request may be answered by `error {code, message}`, which doesn't affect later requests.
 //! A failure in the middle of raw bytes resets the stream.
@@ -108,11 +109,22 @@
 //! room, with everybody. `manifest`, `have` and `get` go by content, whatever its audiences: one that admits the asking side
 //! is enough. To a peer that lists the capability, `stat` and `file_list` tell by `restricted` that a file is not for
 //! everybody: the receiver asks the tracker for no other source of it.
+//!
+//! A peer that lists [`PROBE_CAPABILITY`] looks from outside, for a peer that asks by `probe`, whether a UDP port of the
+//! asking machine can be reached. It begins one handshake with that port, from a new socket of its own: a firewall that
+//! lets replies through then tells nothing from the packets of a stranger. The handshake goes to the address from which
+//! the link comes and to no other, demands the key of the asking peer, and ends before a `hello`. `answered` says whether
+//! that key answered within [`PROBE_SECONDS`], `ms` after how many milliseconds, and `ip` to which address the packets went.
+//! A port below [`crate::limits::MIN_PEER_PORT`] is refused with [`PeerErrorCode::Limit`]. Each user and each address is
+//! probed once a minute; a request before that, or while too many probes are under way, is refused with
+//! [`PeerErrorCode::Busy`].
 
 mod chat_frames;
 mod error_code;
 mod file_description;
 pub mod room_frames;
+
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -153,6 +165,12 @@ pub const EMPTY_PAGES_CAPABILITY: &str = "empty_pages/1";
 
 /// Capability: asks for the files of a room, and tells them from others.
 pub const ROOM_FILES_CAPABILITY: &str = "room_files/1";
+
+/// Capability: probes the asking peer's UDP port, see [`PeerRequest::Probe`].
+pub const PROBE_CAPABILITY: &str = "probe/1";
+
+/// Seconds for which a probe waits for an answer.
+pub const PROBE_SECONDS: u64 = 2;
 
 /// A request: the first frame of a stream, and every further frame of its opener unless the stream is for chat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,6 +244,11 @@ pub enum PeerRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<FileName>,
     },
+    /// Asks whether this side's UDP port can be reached from outside; sent only to peers with [`PROBE_CAPABILITY`].
+    Probe {
+        /// The port, on the address from which the link comes.
+        port: u16,
+    },
     /// From here on the stream carries [`RoomStreamRequest`]s from the opener and [`RoomStreamReply`]s back.
     Room {
         /// The room.
@@ -295,6 +318,18 @@ pub enum PeerReply {
         hash: ContentHash,
         /// Number of groups of the whole file.
         groups: u32,
+    },
+    /// The result of a probe.
+    Probe {
+        /// The address that was probed.
+        ip: IpAddr,
+        /// The port that was probed.
+        port: u16,
+        /// True if the peer that asked answered there.
+        answered: bool,
+        /// Milliseconds until it answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ms: Option<u64>,
     },
     /// A header that is followed by raw bytes.
     Data {

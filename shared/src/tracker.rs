@@ -59,7 +59,7 @@
 //! | `REGISTER_FILES` | user, files\[{name, size, hash}\]; mode? `replace` (default), `add`, `remove`; token?, password? | sets the files that the user shares | count, left_out? |
 //! | `LIST_PEERS` | user?, name?, hash?, limit?, cursor?, with_files? | lists present users | peers\[{user, ip, port, addresses, fingerprint, files}\], total, next? |
 //! | `LOGOUT` | user; token?, password? | ends presence, removes the session's files | |
-//! | `RESUME` | port?, addresses\[\]?, instance?, yields?, features\[\]? | over TLS: logs in by the bound certificate; without port only authenticates | user, token, ttl_s, observed_ip, features\[\], elsewhere? |
+//! | `RESUME` | port?, addresses\[\]?, instance?, yields?, features\[\]? | over TLS: logs in by the bound certificate; without port only authenticates | user, token, ttl_s, observed_ip, features\[\], elsewhere?; without port now_ms?, version? (the tracker's clock in milliseconds since 1970, and its version) |
 //! | `HEARTBEAT` | user?, token? | renews the lease of this connection's user, or of `user` if the connection may speak for it | ttl_s |
 //! | `WHOIS` | user, fingerprint, or like; features\[\]? | tells a binding; with `like`, that of the only user whose name is equal apart from the case of letters, or `bad_request` if there may be several (feature `similar_names`); over TLS with a bound certificate; an account without a binding is `not_found` for clients that don't list `keyless_users` | user, fingerprint?, online |
 //! | `FIND` | hash or name (words, [`SearchWords`], without regard to accents and normal forms); limit?, cursor? | finds such files of present users, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |

@@ -9,6 +9,7 @@ mod gone_paths;
 mod library;
 mod link_uploads;
 mod offered_partial;
+mod port_prober;
 mod range_reader;
 mod read_ahead;
 mod read_faults;
@@ -37,6 +38,7 @@ use tokio::task::JoinSet;
 
 pub use library::ShareLibrary;
 use link_uploads::{LinkUploads, UploadInterruption};
+use port_prober::PortProber;
 use range_reader::ReadFailure;
 use read_ahead::OpenShare;
 use request_refusal::{RequestRefusal, internal_refusal, unauthorised_refusal};
@@ -78,6 +80,7 @@ pub struct ServeContext {
     unfinished_uploads: Arc<UnfinishedUploads>,
     digest: Arc<Mutex<UploadDigest>>,
     user_quotas: Arc<UserQuotas>,
+    port_prober: Arc<PortProber>,
 }
 
 impl ServeContext {
@@ -85,9 +88,20 @@ impl ServeContext {
     pub fn new(me: LocalUser, library: ShareLibrary, rooms: Rooms, events: EventBus, limits: UploadLimits) -> Self {
         let scheduler = Arc::new(UploadScheduler::new(limits));
         let (chat_rate_limiter, unfinished_uploads) = (Arc::default(), Arc::default());
-        let (digest, user_quotas) = (Arc::default(), Arc::default());
+        let (digest, user_quotas, port_prober) = (Arc::default(), Arc::default(), Arc::new(PortProber::new()));
         let library = Arc::new(library);
-        Self { me, library, events, rooms, chat_rate_limiter, scheduler, unfinished_uploads, digest, user_quotas }
+        Self {
+            me,
+            library,
+            events,
+            rooms,
+            chat_rate_limiter,
+            scheduler,
+            unfinished_uploads,
+            digest,
+            user_quotas,
+            port_prober,
+        }
     }
 
     /// Reports the uploads that were counted instead of reported. To be called periodically.
@@ -416,6 +430,9 @@ async fn answer_request(
         }
         PeerRequest::Manifest { hash } => library.manifest(by, hash, uploads.described_name(&hash)).await,
         PeerRequest::Have { hash } => library.have(by, hash, uploads.described_name(&hash)).await,
+        PeerRequest::Probe { port } => {
+            without_bytes(context.port_prober.probe(&context.me.identity, link, port).await)
+        }
         PeerRequest::Hello(_) | PeerRequest::Chat {} | PeerRequest::Room { .. } | PeerRequest::Get { .. } => {
             return Err(StreamError::Unexpected("a request was due"));
         }

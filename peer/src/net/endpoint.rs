@@ -49,9 +49,9 @@ const STRANGER_WINDOW: u32 = 8 * 1024;
 const SEND_WINDOW: u64 = 8 << 20;
 /// The same at first, until something was taken.
 pub const FIRST_SEND_WINDOW: u64 = 128 * 1024;
-const RECEIVE_BUFFER: usize = 4 << 20;
+pub(super) const RECEIVE_BUFFER: usize = 4 << 20;
 /// With a smaller receive buffer, a fast sender overruns the socket.
-const RECEIVE_BUFFER_HINT: usize = 1 << 20;
+pub(super) const RECEIVE_BUFFER_HINT: usize = 1 << 20;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const DIALER_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -255,9 +255,7 @@ fn bind_endpoint(
     amplification_limiter: &Arc<AmplificationLimiter>,
     callers: Option<Arc<MovedCallers>>,
 ) -> Result<quinn::Endpoint, LinkError> {
-    // A kernel without IPv6 gets an IPv4 socket.
-    let socket = bind_dual_stack(port).or_else(|_| bind_socket(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into()));
-    let socket = socket.map_err(|why| LinkError::Local(format!("can't open UDP port {port}: {why}")))?;
+    let socket = bind_udp(port).map_err(|why| LinkError::Local(format!("can't open UDP port {port}: {why}")))?;
     // The send buffer keeps its default size: in a large one, chat waits behind bulk data in the kernel.
     if let Err(why) = socket.set_recv_buffer_size(RECEIVE_BUFFER) {
         tracing::debug!("the receive buffer keeps its size: {why}");
@@ -275,6 +273,11 @@ fn bind_endpoint(
     let socket = Arc::new(BatchingSocket::new(socket, amplification_limiter.clone(), callers));
     let runtime = Arc::new(BatchingRuntime { inner: TokioRuntime, socket: socket.clone() });
     Ok(quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?)
+}
+
+/// Binds a socket for both families; a kernel without IPv6 gets one for IPv4.
+pub(super) fn bind_udp(port: u16) -> std::io::Result<Socket> {
+    bind_dual_stack(port).or_else(|_| bind_socket(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into()))
 }
 
 fn bind_dual_stack(port: u16) -> std::io::Result<Socket> {

@@ -16,10 +16,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quinn::VarInt;
 use shared::peer::{
-    EMPTY_PAGES_CAPABILITY, GET_NAMES_CAPABILITY, Hello, OWNER_ONLY_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest,
-    RAW_NAMES_CAPABILITY, ROOM_FILES_CAPABILITY, ROOMS_CAPABILITY, ZEROS_CAPABILITY,
+    EMPTY_PAGES_CAPABILITY, GET_NAMES_CAPABILITY, Hello, OWNER_ONLY_CAPABILITY, PROBE_CAPABILITY, PeerErrorCode,
+    PeerReply, PeerRequest, RAW_NAMES_CAPABILITY, ROOM_FILES_CAPABILITY, ROOMS_CAPABILITY, ZEROS_CAPABILITY,
 };
-use shared::{Fingerprint, UserName};
+use shared::{Fingerprint, UntrustedText, UserName};
 use tokio::time::Instant;
 
 use super::addresses::without_scope;
@@ -32,11 +32,14 @@ use super::{LinkError, StreamError};
 mod caller;
 mod dialer;
 
-pub use caller::{IdentifiedCaller, UnidentifiedCaller, accept_caller};
-pub use dialer::{DialTarget, dial};
+pub use caller::{IdentifiedCaller, UnidentifiedCaller, accept_caller, answer_handshake};
+pub use dialer::{DialTarget, dial, probe_address};
 
 /// Bounds the TLS handshake, and again hello and welcome. A caller gets it once for everything.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Interval between looks at the search for the path's MTU.
+const MTU_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A link to a peer. Cheap to clone; all clones are the same connection.
 #[derive(Debug, Clone)]
@@ -64,6 +67,7 @@ struct LinkActivity {
 struct LinkPeer {
     user: UserName,
     fingerprint: Fingerprint,
+    agent: UntrustedText,
     capabilities: Vec<String>,
 }
 
@@ -81,6 +85,7 @@ fn own_hello(user: UserName, capabilities: &[&str]) -> Hello {
             EMPTY_PAGES_CAPABILITY,
             ROOM_FILES_CAPABILITY,
             ROOMS_CAPABILITY,
+            PROBE_CAPABILITY,
         ])
         .map(|text| (*text).to_owned())
         .collect();
@@ -109,6 +114,28 @@ impl Link {
         self.peer.fingerprint
     }
 
+    /// Returns the other side's program and version, in its own words.
+    pub fn agent(&self) -> &UntrustedText {
+        &self.peer.agent
+    }
+
+    /// Returns the time that a packet takes to the other side and back.
+    pub fn round_trip(&self) -> Duration {
+        self.connection.rtt()
+    }
+
+    /// Waits, for at most `patience`, until the search for the path's MTU has found packets of `wanted` bytes to pass.
+    /// Returns the largest UDP payload that passes so far.
+    pub async fn measure_payload(&self, wanted: u16, patience: Duration) -> u16 {
+        let largest = || self.connection.stats().path.current_mtu;
+        let until = Instant::now() + patience;
+        // Polled: quinn reports no end of its search, and each step of it takes a round trip or a loss.
+        while largest() < wanted && Instant::now() < until && !self.is_closed() {
+            tokio::time::sleep(MTU_POLL_INTERVAL).await;
+        }
+        largest()
+    }
+
     /// True if the other side answers requests and accepts messages.
     pub fn is_serving(&self) -> bool {
         // Only nodes accept links, so a dialled side always serves.
@@ -123,6 +150,14 @@ impl Link {
     /// Returns the other side's current address, which may change while the link lives.
     pub fn address(&self) -> SocketAddr {
         without_scope(self.connection.remote_address())
+    }
+
+    /// Returns the other side's current address with the interface that it is reached on, if it is link-local.
+    pub fn scoped_address(&self) -> SocketAddr {
+        match self.connection.remote_address() {
+            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => v6.into(),
+            other => without_scope(other),
+        }
     }
 
     /// Returns this machine's address on the link, if the system tells it.
@@ -250,6 +285,7 @@ fn known_capabilities(mut capabilities: Vec<String>) -> Vec<String> {
             EMPTY_PAGES_CAPABILITY,
             GET_NAMES_CAPABILITY,
             OWNER_ONLY_CAPABILITY,
+            PROBE_CAPABILITY,
             RAW_NAMES_CAPABILITY,
             ROOM_FILES_CAPABILITY,
             ROOMS_CAPABILITY,

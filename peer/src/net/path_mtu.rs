@@ -15,7 +15,7 @@ use crate::sys;
 /// QUIC's smallest maximum packet size, without the headers of IP and UDP.
 const MIN_QUIC_PAYLOAD: u32 = 1200;
 /// The discard service's port (RFC 863), closed practically everywhere: the machine answers with an ICMP error.
-const DISCARD_PORT: u16 = 9;
+pub(super) const DISCARD_PORT: u16 = 9;
 /// Time for the ICMP error to arrive.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(600);
 /// Long packets sent before they count as dropped.
@@ -120,7 +120,7 @@ async fn is_probe_answered(address: SocketAddr, bytes: u32) -> bool {
 }
 
 /// Returns a socket whose packets are never fragmented, like QUIC's.
-async fn unfragmented_socket(to: IpAddr) -> std::io::Result<UdpSocket> {
+pub(super) async fn unfragmented_socket(to: IpAddr) -> std::io::Result<UdpSocket> {
     use rustix::net::sockopt::{
         Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
     };
@@ -136,10 +136,16 @@ async fn unfragmented_socket(to: IpAddr) -> std::io::Result<UdpSocket> {
     }
 }
 
-const fn needed_mtu(ip: IpAddr) -> u32 {
+/// Returns the smallest MTU with which QUIC works to `ip`, in bytes.
+pub const fn needed_mtu(ip: IpAddr) -> u32 {
+    MIN_QUIC_PAYLOAD + udp_overhead(ip)
+}
+
+/// Returns the bytes of the headers of IP and UDP.
+pub const fn udp_overhead(ip: IpAddr) -> u32 {
     const IPV4_AND_UDP: u32 = 28;
     const IPV6_AND_UDP: u32 = 48;
-    MIN_QUIC_PAYLOAD + if ip.to_canonical().is_ipv4() { IPV4_AND_UDP } else { IPV6_AND_UDP }
+    if ip.to_canonical().is_ipv4() { IPV4_AND_UDP } else { IPV6_AND_UDP }
 }
 
 #[cfg(test)]

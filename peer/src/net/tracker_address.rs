@@ -187,6 +187,11 @@ impl TrackerAddress {
         matches!(self.host, TrackerHost::Name(_))
     }
 
+    /// Returns the addresses that are tried, for a look at each of them. Fails with the reason as text for people.
+    pub async fn candidates(&self) -> Result<Vec<SocketAddr>, String> {
+        self.resolve(true).await
+    }
+
     /// Returns the addresses to try, the likeliest first, at least one. If the tracker's key `is_known`, a link-local
     /// address is tried on other interfaces, too: a machine that moves from cable to wireless reaches the same tracker
     /// on another one. Fails with the reason as text for people, if there are none.

@@ -30,6 +30,7 @@ fn golden_asks() {
     );
     golden(&PeerRequest::Manifest { hash }, &format!(r#"{{"t":"manifest","hash":"{ones}"}}"#));
     golden(&PeerRequest::Have { hash }, &format!(r#"{{"t":"have","hash":"{ones}"}}"#));
+    golden(&PeerRequest::Probe { port: 40_000 }, r#"{"t":"probe","port":40000}"#);
     let get = |name| PeerRequest::Get { hash, ranges: vec![(0, 3), (7, 8)], name };
     golden(&get(None), &format!(r#"{{"t":"get","hash":"{ones}","ranges":[[0,3],[7,8]]}}"#));
     let name = Some("a/b".parse().unwrap());
@@ -43,6 +44,9 @@ fn golden_answers() {
         r#"{"t":"error","code":3,"message":"no"}"#,
     );
     golden(&PeerReply::Data { bytes: 5 }, r#"{"t":"data","bytes":5}"#);
+    let probed = |ip: &str, ms: Option<u64>| PeerReply::Probe { ip: ip.parse().unwrap(), port: 7, answered: ms.is_some(), ms };
+    golden(&probed("10.0.0.1", Some(3)), r#"{"t":"probe","ip":"10.0.0.1","port":7,"answered":true,"ms":3}"#);
+    golden(&probed("fd00::1", None), r#"{"t":"probe","ip":"fd00::1","port":7,"answered":false}"#);
     let id = MessageId::from_bytes([0xab; 16]);
     golden(&ChatReply::Ack { id }, r#"{"t":"ack","id":"abababababababababababababababab"}"#);
     golden(
@@ -129,6 +133,9 @@ fn unknown_tags_and_fields_are_tolerated() {
     );
     assert!(serde_json::from_str::<PeerRequest>(r#"{"t":"stat","name":"../x"}"#).is_err());
     assert!(serde_json::from_str::<PeerRequest>(r#"{"name":"x"}"#).is_err());
+    for port in ["-1", "65536", "1.5", "\"80\"", "null"] {
+        assert!(serde_json::from_str::<PeerRequest>(&format!(r#"{{"t":"probe","port":{port}}}"#)).is_err(), "{port}");
+    }
 }
 
 #[test]
@@ -147,6 +154,7 @@ fn asks() -> impl Strategy<Value = PeerRequest> {
             PeerRequest::Stat { name: name.parse().unwrap(), room: room.map(RoomId::from_bytes) }
         }),
         any::<[u8; 32]>().prop_map(|hash| PeerRequest::Have { hash: ContentHash::from_bytes(hash) }),
+        any::<u16>().prop_map(|port| PeerRequest::Probe { port }),
         (any::<[u8; 32]>(), proptest::collection::vec(any::<(u32, u32)>(), 0..9))
             .prop_map(|(hash, ranges)| PeerRequest::Get { hash: ContentHash::from_bytes(hash), ranges, name: None }),
     ]

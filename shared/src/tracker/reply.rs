@@ -32,6 +32,12 @@ pub struct LoginReply {
     /// The presence of another process with this key, if this process yielded to it and is not present itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<OtherInstance>,
+    /// The tracker's clock in milliseconds since 1970, in the reply to a `RESUME` that only authenticates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now_ms: Option<u64>,
+    /// The tracker's version, in the same reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<UntrustedText>,
 }
 
 /// The presence of another process with the same key.
@@ -313,6 +319,28 @@ mod tests {
         assert_eq!(parse_reply(old), Ok(SubscribeReply { seq: 7, features: FeatureSet::default() }));
         assert_eq!(parse_features(old), None);
         assert_eq!(parse_features(r#"{"features":"all"}"#), None);
+    }
+
+    #[test]
+    fn golden_login() {
+        let reply = LoginReply {
+            user: "bob".parse().unwrap(),
+            token: SessionToken::from_bytes([0xab; 32]),
+            ttl_s: 90,
+            observed_ip: [10, 0, 0, 1].into(),
+            features: FeatureSet::default(),
+            elsewhere: None,
+            now_ms: None,
+            version: None,
+        };
+        let token = "ab".repeat(32);
+        let text = format!(r#"{{"user":"bob","token":"{token}","ttl_s":90,"observed_ip":"10.0.0.1"}}"#);
+        assert_eq!(serde_json::to_string(&reply).unwrap(), text);
+        assert_eq!(serde_json::from_str::<LoginReply>(&text).unwrap(), reply);
+        let told = LoginReply { now_ms: Some(7), version: Some("0.1.0".into()), ..reply };
+        let text = text.replace('}', r#","now_ms":7,"version":"0.1.0"}"#);
+        assert_eq!(serde_json::to_string(&told).unwrap(), text);
+        assert_eq!(serde_json::from_str::<LoginReply>(&text).unwrap(), told);
     }
 
     #[test]

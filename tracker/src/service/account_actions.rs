@@ -1,6 +1,6 @@
 //! The actions on accounts: REGISTER, LOGIN, RESUME, PASSWD and FORWARDED.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use shared::account_name::NewUserName;
 use shared::tracker::{
@@ -172,7 +172,10 @@ impl TrackerService {
         }
         let ttl_s = self.with_registry(|registry, _| registry.lease(true)).as_secs();
         let (observed_ip, features) = (client.ip(), client.offered_features());
-        let reply = LoginReply { user, token, ttl_s, observed_ip, features, elsewhere };
+        // Only here: clients that become present do so often, and don't ask for it.
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| since.as_millis().try_into().ok());
+        let version = Some(env!("CARGO_PKG_VERSION").into());
+        let reply = LoginReply { user, token, ttl_s, observed_ip, features, elsewhere, now_ms, version };
         Ok(ActionReply::LoggedIn { reply, again: true })
     }
 
@@ -327,7 +330,8 @@ impl TrackerService {
             info!(%user, %ip, bound = binding.is_some(), "present");
         }
         let features = client.offered_features();
-        let reply = LoginReply { user, token, ttl_s, observed_ip: ip, features, elsewhere: None };
+        let (elsewhere, now_ms, version) = (None, None, None);
+        let reply = LoginReply { user, token, ttl_s, observed_ip: ip, features, elsewhere, now_ms, version };
         Ok(ActionReply::LoggedIn { reply, again: false })
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! | do | fields | ok |
 //! |---|---|---|
-//! | `status` | | user, address?, pid, lifetime, elsewhere?: the node that is present instead |
+//! | `status` | | user, address?, pid, lifetime, elsewhere?, version: the node that is present instead |
 //! | `say` | to, text, message? | the stored message, at once; its delivery is reported by events |
 //! | `deliver` | to, text, now, message? | message, state, why?: the outcome of the first attempt; with `now`, the message is not kept if that fails |
 //! | `drop` | to, message | true if the message was queued; it is removed from the queue |

@@ -23,6 +23,9 @@ use crate::engine::tracker_account::{self, PasswordChange};
 use crate::engine::{Error, LocalUser, file_offers, now_s, run_blocking};
 use crate::profile::{ConversationName, HistoryQuery, Profile, StoredMessage};
 
+/// This program's version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// The parts of a node that its acts use. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct NodeCore {
@@ -106,7 +109,7 @@ impl NodeCore {
             Some(PresenceState::Offline { .. }) | None => (None, None),
         };
         let (user, lifetime) = (self.me.user.clone(), self.lifetime());
-        NodeStatus { user, address, pid: std::process::id(), lifetime, elsewhere }
+        NodeStatus { user, address, pid: std::process::id(), lifetime, elsewhere, version: VERSION.to_owned() }
     }
 
     pub(super) async fn queue_message(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {

@@ -22,6 +22,9 @@ pub struct NodeStatus {
     /// The node of the account that is present instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<OtherSession>,
+    /// The program's version; empty from a node that doesn't tell it.
+    #[serde(default)]
+    pub version: String,
 }
 
 /// The time for which a node runs.

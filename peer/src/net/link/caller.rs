@@ -66,6 +66,19 @@ pub async fn accept_caller(call: IncomingCall) -> Result<UnidentifiedCaller, Lin
     }
 }
 
+/// Completes an incoming handshake and nothing more: enough for a caller that only probes whether it is answered. Returns
+/// when the caller has hung up, or at its deadline.
+pub async fn answer_handshake(call: IncomingCall) {
+    let IncomingCall { connecting, slot, begun, .. } = call;
+    let answered = async {
+        connecting.await?.closed().await;
+        Ok(())
+    };
+    if let Err(why) = await_before_deadline(begun, &slot, answered).await {
+        tracing::debug!("a probe came to nothing: {why}");
+    }
+}
+
 /// Waits for `due` until the caller's deadline or its eviction.
 async fn await_before_deadline<T>(
     begun: Instant,
@@ -108,7 +121,8 @@ impl UnidentifiedCaller {
     /// Returns the caller as `user`, whom the tracker or the record of known keys has named.
     pub fn identified_as(self, user: UserName) -> IdentifiedCaller {
         let Self { connection, fingerprint, hello, sender, rejection_permits, .. } = self;
-        let peer = Arc::new(LinkPeer { user, fingerprint, capabilities: known_capabilities(hello.capabilities) });
+        let (agent, capabilities) = (hello.agent, known_capabilities(hello.capabilities));
+        let peer = Arc::new(LinkPeer { user, fingerprint, agent, capabilities });
         let link = Link { connection, peer, is_outbound: false, takes_bulk: false, activity: Arc::default() };
         IdentifiedCaller { link, sender, rejection_permits }
     }

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::ServerPin;
+use quinn::VarInt;
+use shared::limits::MAX_AGENT_BYTES;
 use shared::peer::{Hello, PeerErrorCode, PeerReply, PeerRequest};
-use shared::{Fingerprint, UserName};
+use shared::{Fingerprint, UntrustedText, UserName};
+use tokio::time::Instant;
 
 use super::{HANDSHAKE_TIMEOUT, Link, LinkPeer, known_capabilities, own_hello};
 use crate::net::endpoint::Endpoint;
@@ -42,16 +45,17 @@ pub async fn dial(
     capabilities: &[&str],
 ) -> Result<Link, LinkError> {
     let connection = race_addresses(endpoint, target).await?;
-    let peer = LinkPeer { user: target.user.clone(), fingerprint: target.fingerprint, capabilities: Vec::new() };
+    let (user, fingerprint) = (target.user.clone(), target.fingerprint);
+    let peer = LinkPeer { user, fingerprint, agent: UntrustedText::default(), capabilities: Vec::new() };
     // A node serves and never downloads over its own links; fetches have endpoints that don't accept.
     let takes_bulk = !endpoint.accepts();
     // A provisional link carries the hello; the capabilities come with the welcome.
     let mut link = Link { connection, peer: Arc::new(peer), is_outbound: true, takes_bulk, activity: Arc::default() };
     let greeted = with_timeout(HANDSHAKE_TIMEOUT, exchange_hello(&link, own_hello(me.clone(), capabilities))).await;
     match greeted {
-        Ok(capabilities) => {
+        Ok((agent, capabilities)) => {
             let (user, fingerprint) = (target.user.clone(), target.fingerprint);
-            link.peer = Arc::new(LinkPeer { user, fingerprint, capabilities });
+            link.peer = Arc::new(LinkPeer { user, fingerprint, agent, capabilities });
             Ok(link)
         }
         Err(error) => {
@@ -75,7 +79,7 @@ async fn race_addresses(endpoint: &Endpoint, target: &DialTarget) -> Result<quin
     }
     let attempts = first_success(&target.addresses, ATTEMPT_DELAY, |address| {
         let (endpoint, expected) = (endpoint.clone(), target.fingerprint);
-        async move { connect_pinned(&endpoint, address, expected).await }
+        async move { connect_pinned(&endpoint, address, expected, HANDSHAKE_TIMEOUT).await }
     });
     let mut narrow = None;
     // Runs beside the attempts, so that the cause is known by the time they fail.
@@ -91,19 +95,35 @@ async fn race_addresses(endpoint: &Endpoint, target: &DialTarget) -> Result<quin
     raced.map_err(|failures| dial_error(target, endpoint.identity().fingerprint(), failures, narrow))
 }
 
+/// Completes a handshake with `key` at `address` within `timeout`, and hangs up before a hello. Returns the time that the
+/// handshake took. Fails with [`LinkError::OtherKey`], [`LinkError::NoAnswer`], or the reason why it ended.
+pub async fn probe_address(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    key: Fingerprint,
+    timeout: Duration,
+) -> Result<Duration, LinkError> {
+    let begun = Instant::now();
+    let connection = connect_pinned(endpoint, address, key, timeout).await?;
+    let took = begun.elapsed();
+    connection.close(VarInt::from_u32(PeerErrorCode::Done.into()), b"");
+    Ok(took)
+}
+
 async fn connect_pinned(
     endpoint: &Endpoint,
     address: SocketAddr,
     expected: Fingerprint,
+    timeout: Duration,
 ) -> Result<quinn::Connection, LinkError> {
     let pin = ServerPin::expecting(expected);
-    let connected = tokio::time::timeout(HANDSHAKE_TIMEOUT, endpoint.connect(address, &pin)?).await;
+    let connected = tokio::time::timeout(timeout, endpoint.connect(address, &pin)?).await;
     // TLS reports a refused certificate as any other failure; the pin knows which key was presented.
     match (connected, pin.mismatch()) {
         (Ok(Ok(connection)), _) => Ok(connection),
         (_, Some(presented)) => Err(LinkError::OtherKey { address, expected, presented }),
         (Ok(Err(error)), None) => Err(error.into()),
-        (Err(_), None) => Err(LinkError::NoAnswer { addresses: address.to_string(), within: HANDSHAKE_TIMEOUT }),
+        (Err(_), None) => Err(LinkError::NoAnswer { addresses: address.to_string(), within: timeout }),
     }
 }
 
@@ -166,12 +186,16 @@ fn silent_addresses(target: &DialTarget, elsewhere: &[SocketAddr]) -> String {
     if texts.is_empty() { format!("{} (no known address)", target.user) } else { texts.join(", ") }
 }
 
-/// Sends the hello and returns the other side's capabilities.
-async fn exchange_hello(link: &Link, hello: Hello) -> Result<Vec<String>, StreamError> {
+/// Sends the hello and returns the other side's agent and capabilities.
+async fn exchange_hello(link: &Link, hello: Hello) -> Result<(UntrustedText, Vec<String>), StreamError> {
     let (sender, mut receiver) = link.open_stream(&PeerRequest::Hello(hello), StreamPriority::Request).await?;
     sender.finish();
     match receiver.next_answer().await? {
-        PeerReply::Welcome(welcome) => Ok(known_capabilities(welcome.capabilities)),
+        PeerReply::Welcome(welcome) => {
+            // Kept as long as the link: only what an honest side sends.
+            let agent = if welcome.agent.len() <= MAX_AGENT_BYTES { welcome.agent } else { UntrustedText::default() };
+            Ok((agent, known_capabilities(welcome.capabilities)))
+        }
         _ => Err(StreamError::Unexpected("a welcome was due")),
     }
 }

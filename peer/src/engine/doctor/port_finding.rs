@@ -1,0 +1,176 @@
+//! The finding about this machine's UDP port, as others see it.
+
+use std::net::IpAddr;
+
+use shared::account_name::shell_operand;
+use shared::{UntrustedText, UserName};
+
+use super::network_findings::allow_command;
+use super::report::{CheckName, Finding, ReportLine, short_list};
+use crate::sys::FirewallManager;
+
+/// Names in one line.
+const MAX_NAMED: usize = 3;
+
+/// The word of one peer that was asked to look from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum WitnessWord {
+    /// It reached the port at this address.
+    Reached(IpAddr),
+    /// It sent packets to this address, and nothing came back.
+    Unreached(IpAddr),
+    /// It looked less than a minute ago, in its own words.
+    Later(UntrustedText),
+    /// Its version can't look.
+    TooOld,
+    /// It can't be reached.
+    Absent,
+}
+
+/// A peer that was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OutsideWitness {
+    pub(super) user: UserName,
+    pub(super) word: WitnessWord,
+}
+
+/// The UDP port of this machine, seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PortFinding {
+    pub(super) port: u16,
+    pub(super) witnesses: Vec<OutsideWitness>,
+    pub(super) firewall: Option<FirewallManager>,
+    pub(super) has_ipv6: bool,
+    /// The reason why the port can't be opened at all.
+    pub(super) obstacle: Option<String>,
+}
+
+impl PortFinding {
+    /// Returns true if a peer reached the port, false if none did that looked; `None` if none looked.
+    pub(super) fn is_reached(&self) -> Option<bool> {
+        let has = |is_wanted: fn(&WitnessWord) -> bool| self.witnesses.iter().any(|one| is_wanted(&one.word));
+        if has(|word| matches!(word, WitnessWord::Reached(_))) {
+            return Some(true);
+        }
+        has(|word| matches!(word, WitnessWord::Unreached(_))).then_some(false)
+    }
+
+    fn names(&self, is_wanted: fn(&WitnessWord) -> bool) -> Vec<String> {
+        self.witnesses.iter().filter(|one| is_wanted(&one.word)).map(|one| one.user.to_string()).collect()
+    }
+
+    fn unjudged_line(&self) -> ReportLine {
+        const CHECK: CheckName = CheckName::Port;
+        let later = self.witnesses.iter().find_map(|one| match &one.word {
+            WitnessWord::Later(words) => Some((&one.user, words)),
+            _ => None,
+        });
+        if let Some((user, words)) = later {
+            return ReportLine::note(CHECK, "later", format!("{user} looks again later: {words}"));
+        }
+        let old = self.names(|word| matches!(word, WitnessWord::TooOld));
+        let absent = self.names(|word| matches!(word, WitnessWord::Absent));
+        let port = self.port;
+        if !old.is_empty() {
+            let text = format!("{port}: nobody here can look from outside ({} is older)", short_list(&old, MAX_NAMED));
+            return ReportLine::note(CHECK, "nobody_can_look", text);
+        }
+        match absent.as_slice() {
+            [] => ReportLine::note(CHECK, "nobody_online", format!("{port}: nobody else is online who could look from outside")),
+            [one] => {
+                let operand = self.witnesses.first().map(|one| shell_operand(&one.user).into_owned()).unwrap_or_default();
+                let text = format!("{one} is online and doesn't answer over UDP; look into it:");
+                ReportLine::warning(CHECK, "no_answer", text).with_remedy(format!("peer doctor {operand}"))
+            }
+            several => {
+                let text = format!(
+                    "none of {} answers over UDP: a firewall, or a network that keeps its clients apart",
+                    short_list(several, MAX_NAMED)
+                );
+                ReportLine::problem(CHECK, "udp_blocked", text)
+            }
+        }
+    }
+}
+
+impl Finding for PortFinding {
+    fn line(&self) -> ReportLine {
+        const CHECK: CheckName = CheckName::Port;
+        let port = self.port;
+        if let Some(why) = &self.obstacle {
+            return ReportLine::problem(CHECK, "not_opened", why.as_str());
+        }
+        let Some(is_reached) = self.is_reached() else { return self.unjudged_line() };
+        let ip = self.witnesses.iter().find_map(|one| match (&one.word, is_reached) {
+            (WitnessWord::Reached(ip), true) | (WitnessWord::Unreached(ip), false) => Some(*ip),
+            _ => None,
+        });
+        let place = ip.map_or_else(|| port.to_string(), |ip| std::net::SocketAddr::new(ip, port).to_string());
+        let reached = self.names(|word| matches!(word, WitnessWord::Reached(_)));
+        let unreached = self.names(|word| matches!(word, WitnessWord::Unreached(_)));
+        if is_reached && unreached.is_empty() {
+            return ReportLine::good(CHECK, "reached", format!("{} reaches {place}", short_list(&reached, MAX_NAMED)));
+        }
+        let remedy = self.firewall.as_ref().map(|manager| allow_command(manager, port, self.has_ipv6));
+        let unreached = short_list(&unreached, MAX_NAMED);
+        if is_reached {
+            let reached = short_list(&reached, MAX_NAMED);
+            let text = format!("{reached} reaches {place}, {unreached} doesn't: something between drops the packets");
+            return ReportLine::warning(CHECK, "partly_reached", text).with_remedy(remedy);
+        }
+        let cause = match self.firewall {
+            Some(_) => "this machine's firewall drops the packets:",
+            None => "something drops the packets: a firewall here or between, or a Wi-Fi that keeps its clients apart",
+        };
+        ReportLine::problem(CHECK, "udp_blocked", format!("{unreached} can't reach {place}: {cause}")).with_remedy(remedy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Severity;
+    use super::*;
+
+    fn line(words: &[(&str, WitnessWord)], firewall: Option<FirewallManager>) -> ReportLine {
+        let witness = |(user, word): &(&str, WitnessWord)| OutsideWitness { user: user.parse().unwrap(), word: word.clone() };
+        let witnesses = words.iter().map(witness).collect();
+        PortFinding { port: 40_000, witnesses, firewall, has_ipv6: false, obstacle: None }.line()
+    }
+
+    fn reached() -> WitnessWord {
+        WitnessWord::Reached([10, 0, 0, 1].into())
+    }
+
+    fn unreached() -> WitnessWord {
+        WitnessWord::Unreached([10, 0, 0, 1].into())
+    }
+
+    #[test]
+    fn a_blocked_port_is_named_with_the_command_of_the_firewall_in_charge() {
+        let blocked = line(&[("bob", unreached())], Some(FirewallManager::Ufw));
+        assert_eq!((blocked.code, blocked.severity), ("udp_blocked", Severity::Problem));
+        assert_eq!(blocked.text, "bob can't reach 10.0.0.1:40000: this machine's firewall drops the packets:");
+        assert_eq!(blocked.remedy.as_deref(), Some("sudo ufw allow 40000/udp"));
+        let unknown = line(&[("bob", unreached())], None);
+        assert_eq!((unknown.code, unknown.remedy), ("udp_blocked", None));
+    }
+
+    #[test]
+    fn one_who_gets_through_proves_the_port_and_one_who_does_not_is_told() {
+        let open = line(&[("bob", reached()), ("old", WitnessWord::TooOld)], Some(FirewallManager::Ufw));
+        assert_eq!((open.code, &*open.text), ("reached", "bob reaches 10.0.0.1:40000"));
+        assert_eq!(line(&[("bob", reached()), ("carol", unreached())], None).code, "partly_reached");
+    }
+
+    #[test]
+    fn without_a_witness_nothing_is_claimed() {
+        assert_eq!(line(&[], None).code, "nobody_online");
+        let old = line(&[("old", WitnessWord::TooOld)], None);
+        assert_eq!((old.severity, old.text.contains("nobody here can look from outside")), (Severity::Note, true));
+        assert_eq!(line(&[("bob", WitnessWord::Later("one a minute".into()))], None).code, "later");
+        let one = line(&[("bob", WitnessWord::Absent)], None);
+        assert_eq!((one.severity, one.remedy.as_deref()), (Severity::Warning, Some("peer doctor bob")));
+        let two = line(&[("bob", WitnessWord::Absent), ("carol", WitnessWord::Absent)], None);
+        assert_eq!(two.severity, Severity::Problem);
+    }
+}
