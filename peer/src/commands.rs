@@ -2,6 +2,7 @@
 
 mod block;
 mod chat;
+mod doctor;
 pub mod events;
 mod fetch;
 mod files;
@@ -59,6 +60,7 @@ pub(crate) enum CliCommand {
     Passwd(passwd::PasswdArgs),
     Logout(logout::LogoutArgs),
     Whoami(whoami::WhoamiArgs),
+    Doctor(doctor::DoctorArgs),
     Share(share::ShareArgs),
     Unshare(unshare::UnshareArgs),
     Shares(shares::SharesArgs),
@@ -120,6 +122,7 @@ impl CliCommand {
             Self::Passwd(args) => context.until_cancelled(passwd::run(context, args)).await,
             Self::Logout(_) => context.until_cancelled(logout::run(context)).await,
             Self::Whoami(_) => context.until_cancelled(whoami::run(context)).await,
+            Self::Doctor(args) => context.until_cancelled(doctor::run(context, args)).await,
             Self::Unshare(args) => context.until_cancelled(unshare::run(context, args)).await,
             Self::Shares(_) => shares::run(context),
             Self::List(args) => context.until_cancelled(list::run(context, args)).await,

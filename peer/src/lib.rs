@@ -50,6 +50,8 @@
 //! | progress | `engine/progress_throttle.rs`, `ui/{fetch_bars,fetch_text,progress_row,transfer_list}.rs` |
 //! | rooms: commands, actions at the tracker | `commands/{room,rooms}.rs`, `engine/room_actions.rs` |
 //! | files of a room | `engine/room_contacts.rs`, `engine/fetch/room_sources.rs` |
+//! | doctor: probes, findings, report | `engine/doctor/`, `net/{port_probe,path_measurement,socket_abilities}.rs`, `sys/{firewall,neighbour}.rs`, `ui/doctor_text.rs` |
+//! | probes for others' doctors | `engine/serve/port_prober.rs` |
 //! | discovery of trackers (mDNS) | `net/discovery/`, `engine/tracker_discovery.rs`, the `mdns` crate (`shared/mdns`) |
 //!
 //! # Two walks

@@ -19,6 +19,7 @@ mod command_output;
 mod completion;
 mod composer;
 mod conversation_item;
+mod doctor_text;
 mod event_text;
 mod fetch_bars;
 mod fetch_text;
@@ -57,6 +58,7 @@ mod view;
 mod view_input;
 
 pub use command_output::{ColorChoice, CommandOutput, LogWriter, OutputOptions};
+pub use doctor_text::doctor_lines;
 pub use event_text::{elsewhere_words, event_line, message_line, message_lines, notice_line, request_commands};
 pub use fetch_bars::FetchBars;
 pub use full_view::{FullViewModel, FullViewTerminal};

@@ -21,6 +21,7 @@ mod colliding_names;
 mod copies;
 mod destinations;
 mod discovery;
+mod doctor;
 mod earlier;
 mod endings;
 mod events;

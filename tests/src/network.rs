@@ -96,6 +96,34 @@ impl Network {
         made.code == 0
     }
 
+    /// Makes the switch drop what goes to a port of a machine by this protocol ("tcp" or "udp"), over IPv4.
+    ///
+    /// # Panics
+    /// When the kernel has no such filter.
+    #[track_caller]
+    pub fn block(&self, host: &Host, interface: &str, protocol: &str, number: u16) {
+        let (namespace, port) = (&self.switch.namespace, self.port(host, interface));
+        let protocol = match protocol {
+            "tcp" => 6,
+            "udp" => 17,
+            other => panic!("not a protocol that can be blocked: {other}"),
+        };
+        // What is redirected to a cable without an end is gone. Further blocks use the first one's.
+        let hole = Invocation::new("ip", Path::new("/"))
+            .args(["-n", namespace, "link", "add", "hole", "up", "type", "veth", "peer", "name", "nowhere"])
+            .run();
+        assert!(hole.code == 0 || hole.err().contains("File exists"), "{hole}");
+        let tc = |command: &str| {
+            let run = Invocation::new("tc", Path::new("/")).args(["-n", namespace]).args(command.split(' ')).run();
+            assert!(run.code == 0 || run.err().contains("Exclusivity flag on"), "{run}");
+        };
+        tc(&format!("qdisc add dev {port} clsact"));
+        tc(&format!(
+            "filter add dev {port} egress protocol ip u32 match ip protocol {protocol} 0xff match ip dport {number} 0xffff \
+             action mirred egress redirect dev hole"
+        ));
+    }
+
     fn port(&self, host: &Host, interface: &str) -> String {
         let position = self.hosts.iter().position(|other| other == host).expect("it is on this network");
         format!("port{position}-{interface}")

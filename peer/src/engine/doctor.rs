@@ -18,7 +18,7 @@ mod account_examination;
 mod account_findings;
 mod examination;
 mod network_findings;
-mod outside_view;
+mod outside_probes;
 mod path_finding;
 mod port_finding;
 mod report;

@@ -30,7 +30,7 @@ pub enum Error {
     #[error("not logged in: run `peer register NAME` for a new account or `peer login NAME` for one that exists")]
     NotLoggedIn,
     /// The tracker refused a request, can't be reached, or shows another key than before.
-    #[error(transparent)]
+    #[error("{}{}", .0, tracker_hint(.0))]
     Tracker(#[from] TrackerError),
     #[error(transparent)]
     Room(#[from] RoomActionError),
@@ -128,7 +128,7 @@ pub enum Error {
     #[error("{0} messages are queued for {1} already: `peer outbox` shows them, `peer outbox drop ID` drops one")]
     OutboxFull(usize, UserName),
     /// There is no link to the user.
-    #[error("{user}: {source}")]
+    #[error("{user}: {source}{}", connection_hint(user, source))]
     Link { user: UserName, source: LinkError },
     /// A request to the user's peer failed.
     #[error("{user}: {source}")]
@@ -284,6 +284,24 @@ fn kept_text(kept: Option<&(PathBuf, u64)>) -> String {
     kept.map_or_else(String::new, |(part, bytes)| {
         format!("; {} are kept in {}: delete it if you don't want to go on", format_size(*bytes), shown_path(part))
     })
+}
+
+/// Returns the command that finds out why the tracker isn't reached.
+const fn tracker_hint(error: &TrackerError) -> &'static str {
+    match error {
+        TrackerError::Unreachable { .. } => "; `peer doctor` looks into it",
+        _ => "",
+    }
+}
+
+/// Returns the command that finds out why a user isn't reached.
+fn connection_hint(user: &UserName, source: &LinkError) -> String {
+    match source {
+        LinkError::NoAnswer { .. } | LinkError::MtuTooSmall(_) | LinkError::Lost(_) => {
+            format!("; `peer doctor {}` looks into it", shell_operand(user))
+        }
+        _ => String::new(),
+    }
 }
 
 /// Returns the command that replaces a user's pinned key, ready to be pasted.

@@ -430,9 +430,7 @@ async fn answer_request(
         }
         PeerRequest::Manifest { hash } => library.manifest(by, hash, uploads.described_name(&hash)).await,
         PeerRequest::Have { hash } => library.have(by, hash, uploads.described_name(&hash)).await,
-        PeerRequest::Probe { port } => {
-            without_bytes(context.port_prober.probe(&context.me.identity, link, port).await)
-        }
+        PeerRequest::Probe { port } => without_bytes(context.port_prober.probe(&context.me.identity, link, port).await),
         PeerRequest::Hello(_) | PeerRequest::Chat {} | PeerRequest::Room { .. } | PeerRequest::Get { .. } => {
             return Err(StreamError::Unexpected("a request was due"));
         }

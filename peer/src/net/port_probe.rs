@@ -21,7 +21,7 @@ use crate::sys::{self, NeighbourState};
 
 /// The result of a look at a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PortSign {
+pub enum PortProbeResult {
     /// Something answered, after this time.
     Answered(Duration),
     /// The machine says that no program has the port.
@@ -50,17 +50,17 @@ pub enum HostPresence {
 }
 
 /// Connects to a TCP port and hangs up.
-pub async fn probe_tcp_port(address: SocketAddr, within: Duration) -> PortSign {
+pub async fn probe_tcp_port(address: SocketAddr, within: Duration) -> PortProbeResult {
     let begun = Instant::now();
     match timeout(within, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => PortSign::Answered(begun.elapsed()),
+        Ok(Ok(_)) => PortProbeResult::Answered(begun.elapsed()),
         Ok(Err(why)) => sign_of(&why),
-        Err(_) => PortSign::Silent,
+        Err(_) => PortProbeResult::Silent,
     }
 }
 
 /// Sends one byte to a UDP port, which no protocol of ours answers: only "refused" and the like come back.
-pub async fn probe_udp_port(address: SocketAddr, within: Duration) -> PortSign {
+pub async fn probe_udp_port(address: SocketAddr, within: Duration) -> PortProbeResult {
     let begun = Instant::now();
     let asked = async {
         let socket: UdpSocket = unfragmented_socket(address.ip()).await?;
@@ -70,21 +70,23 @@ pub async fn probe_udp_port(address: SocketAddr, within: Duration) -> PortSign {
         socket.recv(&mut [0; 16]).await
     };
     match timeout(within, asked).await {
-        Ok(Ok(_)) => PortSign::Answered(begun.elapsed()),
+        Ok(Ok(_)) => PortProbeResult::Answered(begun.elapsed()),
         Ok(Err(why)) => sign_of(&why),
-        Err(_) => PortSign::Silent,
+        Err(_) => PortProbeResult::Silent,
     }
 }
 
 /// Looks whether a machine is there at all, by a port that is closed practically everywhere and by the neighbour table.
-pub async fn probe_host(ip: SocketAddr, within: Duration) -> HostPresence {
-    let mut closed = ip;
+pub async fn probe_host(address: SocketAddr, within: Duration) -> HostPresence {
+    let mut closed = address;
     closed.set_port(DISCARD_PORT);
     match probe_udp_port(closed, within).await {
-        PortSign::Answered(_) | PortSign::Refused => HostPresence::There,
-        PortSign::NoHost | PortSign::NoRoute => HostPresence::Absent,
+        PortProbeResult::Answered(_) | PortProbeResult::Refused => HostPresence::There,
+        PortProbeResult::NoHost | PortProbeResult::NoRoute => HostPresence::Absent,
         // A firewall that drops everything doesn't drop ARP.
-        PortSign::Silent | PortSign::Forbidden | PortSign::Failed(_) => neighbour_presence(ip.ip()).await,
+        PortProbeResult::Silent | PortProbeResult::Forbidden | PortProbeResult::Failed(_) => {
+            neighbour_presence(address.ip()).await
+        }
     }
 }
 
@@ -96,14 +98,14 @@ async fn neighbour_presence(ip: IpAddr) -> HostPresence {
     }
 }
 
-fn sign_of(why: &io::Error) -> PortSign {
+fn sign_of(why: &io::Error) -> PortProbeResult {
     match why.kind() {
-        io::ErrorKind::ConnectionRefused => PortSign::Refused,
-        io::ErrorKind::HostUnreachable => PortSign::NoHost,
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => PortSign::NoRoute,
-        io::ErrorKind::PermissionDenied => PortSign::Forbidden,
-        io::ErrorKind::TimedOut => PortSign::Silent,
-        _ => PortSign::Failed(sys::plain_message(why)),
+        io::ErrorKind::ConnectionRefused => PortProbeResult::Refused,
+        io::ErrorKind::HostUnreachable => PortProbeResult::NoHost,
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => PortProbeResult::NoRoute,
+        io::ErrorKind::PermissionDenied => PortProbeResult::Forbidden,
+        io::ErrorKind::TimedOut => PortProbeResult::Silent,
+        _ => PortProbeResult::Failed(sys::plain_message(why)),
     }
 }
 
@@ -117,14 +119,14 @@ mod tests {
     async fn open_and_closed_ports_of_this_machine_are_told_apart() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let open = listener.local_addr().unwrap();
-        assert!(matches!(probe_tcp_port(open, SOON).await, PortSign::Answered(_)));
+        assert!(matches!(probe_tcp_port(open, SOON).await, PortProbeResult::Answered(_)));
         drop(listener);
-        assert_eq!(probe_tcp_port(open, SOON).await, PortSign::Refused);
+        assert_eq!(probe_tcp_port(open, SOON).await, PortProbeResult::Refused);
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let taken = socket.local_addr().unwrap();
-        assert_eq!(probe_udp_port(taken, Duration::from_millis(50)).await, PortSign::Silent);
+        assert_eq!(probe_udp_port(taken, Duration::from_millis(50)).await, PortProbeResult::Silent);
         drop(socket);
-        assert_eq!(probe_udp_port(taken, SOON).await, PortSign::Refused);
+        assert_eq!(probe_udp_port(taken, SOON).await, PortProbeResult::Refused);
         assert_eq!(probe_host(taken, SOON).await, HostPresence::There);
     }
 }

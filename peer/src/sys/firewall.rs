@@ -34,9 +34,9 @@ pub struct FilterChain {
     pub name: String,
 }
 
-/// The traces that firewalls leave in the system.
+/// The evidence that firewalls leave in the system.
 #[derive(Debug, Clone, Default)]
-struct FirewallTraces {
+struct FirewallEvidence {
     /// The text of ufw's settings.
     ufw_conf: String,
     has_firewalld: bool,
@@ -49,18 +49,19 @@ struct FirewallTraces {
 
 /// Returns the firewall in charge; `None` if none is found.
 pub async fn active_firewall() -> Option<FirewallManager> {
-    let traces = FirewallTraces { ruleset: list_ruleset().await, ..tokio::task::spawn_blocking(read_traces).await.ok()? };
-    recognize(&traces)
+    let evidence =
+        FirewallEvidence { ruleset: list_ruleset().await, ..tokio::task::spawn_blocking(read_evidence).await.ok()? };
+    recognize(&evidence)
 }
 
-fn read_traces() -> FirewallTraces {
+fn read_evidence() -> FirewallEvidence {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let is_enabled = |service: &str| WANTS_FOLDERS.iter().any(|folder| Path::new(folder).join(service).exists());
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let is_firewalld = |process: &std::fs::DirEntry| {
         std::fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.trim() == "firewalld")
     };
-    FirewallTraces {
+    FirewallEvidence {
         ufw_conf: read("/etc/ufw/ufw.conf").unwrap_or_default(),
         has_firewalld: processes.into_iter().any(|process| is_firewalld(&process)),
         ruleset: None,
@@ -77,22 +78,22 @@ async fn list_ruleset() -> Option<Value> {
 }
 
 /// Recognizes the manager. The front ends come first: an exception of theirs outlasts their next reload.
-fn recognize(traces: &FirewallTraces) -> Option<FirewallManager> {
+fn recognize(evidence: &FirewallEvidence) -> Option<FirewallManager> {
     let is_on = |line: &str| line.trim().to_ascii_lowercase().replace(['"', '\''], "") == "enabled=yes";
-    if traces.ufw_conf.lines().any(is_on) {
+    if evidence.ufw_conf.lines().any(is_on) {
         return Some(FirewallManager::Ufw);
     }
-    if traces.has_firewalld {
+    if evidence.has_firewalld {
         return Some(FirewallManager::Firewalld);
     }
-    if let Some(ruleset) = &traces.ruleset {
+    if let Some(ruleset) = &evidence.ruleset {
         // The rules themselves are better evidence than settings.
         return filtering_chain(ruleset).map(manager_of_chain);
     }
-    if let Some(text) = &traces.nftables_conf {
+    if let Some(text) = &evidence.nftables_conf {
         return configured_chain(text).map(manager_of_chain);
     }
-    traces.has_iptables_service.then_some(FirewallManager::Iptables)
+    evidence.has_iptables_service.then_some(FirewallManager::Iptables)
 }
 
 /// Returns the manager of a chain: `iptables` keeps its rules in tables of these names (iptables-nft(8)).
@@ -110,9 +111,10 @@ fn filtering_chain(ruleset: &Value) -> Option<FilterChain> {
     let drops = |table: &Value| {
         let rules = entries.iter().filter_map(|entry| entry.get("rule"));
         let of_table = rules.filter(|rule| rule["table"] == table["table"] && rule["family"] == table["family"]);
-        of_table.filter_map(|rule| rule["expr"].as_array()).flatten().any(|verdict| {
-            verdict.get("drop").is_some() || verdict.get("reject").is_some()
-        })
+        of_table
+            .filter_map(|rule| rule["expr"].as_array())
+            .flatten()
+            .any(|verdict| verdict.get("drop").is_some() || verdict.get("reject").is_some())
     };
     let chains = entries.iter().filter_map(|entry| entry.get("chain"));
     let mut inputs = chains.filter(|chain| chain["hook"] == "input" && chain["type"] == "filter");
@@ -173,17 +175,18 @@ mod tests {
     #[test]
     fn front_ends_come_before_their_rules() {
         let rules = Some(ruleset("drop", "ufw-before", &json!({ "accept": null })));
-        let ufw = FirewallTraces { ufw_conf: "# ufw\nENABLED=yes\n".into(), ruleset: rules.clone(), ..Default::default() };
+        let ufw =
+            FirewallEvidence { ufw_conf: "# ufw\nENABLED=yes\n".into(), ruleset: rules.clone(), ..Default::default() };
         assert_eq!(recognize(&ufw), Some(FirewallManager::Ufw));
-        let off = FirewallTraces { ufw_conf: "#ENABLED=yes\nENABLED=no\n".into(), ..Default::default() };
+        let off = FirewallEvidence { ufw_conf: "#ENABLED=yes\nENABLED=no\n".into(), ..Default::default() };
         assert_eq!(recognize(&off), None);
-        let firewalld = FirewallTraces { has_firewalld: true, ruleset: rules, ..Default::default() };
+        let firewalld = FirewallEvidence { has_firewalld: true, ruleset: rules, ..Default::default() };
         assert_eq!(recognize(&firewalld), Some(FirewallManager::Firewalld));
     }
 
     #[test]
     fn a_chain_counts_if_it_drops_something() {
-        let recognized = |rules: Value| recognize(&FirewallTraces { ruleset: Some(rules), ..Default::default() });
+        let recognized = |rules: Value| recognize(&FirewallEvidence { ruleset: Some(rules), ..Default::default() });
         let guard = Some(FirewallManager::Nftables(chain("inet", "guard", "in")));
         let accept = json!({ "accept": null });
         assert_eq!(recognized(ruleset("drop", "in", &accept)), guard);
@@ -200,9 +203,9 @@ mod tests {
         let rules = json!({ "nftables": [
             { "chain": { "family": "ip", "table": "filter", "name": "INPUT", "type": "filter", "hook": "input", "policy": "drop" } },
         ]});
-        let traces = FirewallTraces { ruleset: Some(rules), ..Default::default() };
-        assert_eq!(recognize(&traces), Some(FirewallManager::Iptables));
-        let service = FirewallTraces { has_iptables_service: true, ..Default::default() };
+        let evidence = FirewallEvidence { ruleset: Some(rules), ..Default::default() };
+        assert_eq!(recognize(&evidence), Some(FirewallManager::Iptables));
+        let service = FirewallEvidence { has_iptables_service: true, ..Default::default() };
         assert_eq!(recognize(&service), Some(FirewallManager::Iptables));
     }
 
@@ -211,13 +214,18 @@ mod tests {
         let text = "#!/usr/sbin/nft -f\nflush ruleset\ntable inet filter {\n\tchain output { type filter hook output priority 0; }\n\
                     \tchain input {\n\t\t# hook input\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n}\n";
         assert_eq!(configured_chain(text), Some(chain("inet", "filter", "input")));
-        assert_eq!(configured_chain("table x{chain y{type filter hook input priority 0;}}"), Some(chain("ip", "x", "y")));
-        for none in ["", "table", "hook input", "table $(x) { chain y { hook input", "table inet filter { chain forward {"] {
+        assert_eq!(
+            configured_chain("table x{chain y{type filter hook input priority 0;}}"),
+            Some(chain("ip", "x", "y"))
+        );
+        for none in
+            ["", "table", "hook input", "table $(x) { chain y { hook input", "table inet filter { chain forward {"]
+        {
             assert_eq!(configured_chain(none), None, "{none}");
         }
-        let loaded = FirewallTraces { nftables_conf: Some(text.into()), ..Default::default() };
+        let loaded = FirewallEvidence { nftables_conf: Some(text.into()), ..Default::default() };
         assert_eq!(recognize(&loaded), Some(FirewallManager::Nftables(chain("inet", "filter", "input"))));
-        let empty = FirewallTraces { nftables_conf: Some(String::new()), ..Default::default() };
+        let empty = FirewallEvidence { nftables_conf: Some(String::new()), ..Default::default() };
         assert_eq!(recognize(&empty), None);
     }
 }

@@ -44,7 +44,8 @@ fn golden_answers() {
         r#"{"t":"error","code":3,"message":"no"}"#,
     );
     golden(&PeerReply::Data { bytes: 5 }, r#"{"t":"data","bytes":5}"#);
-    let probed = |ip: &str, ms: Option<u64>| PeerReply::Probe { ip: ip.parse().unwrap(), port: 7, answered: ms.is_some(), ms };
+    let probed =
+        |ip: &str, ms: Option<u64>| PeerReply::Probe { ip: ip.parse().unwrap(), port: 7, answered: ms.is_some(), ms };
     golden(&probed("10.0.0.1", Some(3)), r#"{"t":"probe","ip":"10.0.0.1","port":7,"answered":true,"ms":3}"#);
     golden(&probed("fd00::1", None), r#"{"t":"probe","ip":"fd00::1","port":7,"answered":false}"#);
     let id = MessageId::from_bytes([0xab; 16]);

@@ -173,7 +173,8 @@ impl TrackerService {
         let ttl_s = self.with_registry(|registry, _| registry.lease(true)).as_secs();
         let (observed_ip, features) = (client.ip(), client.offered_features());
         // Only here: clients that become present do so often, and don't ask for it.
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| since.as_millis().try_into().ok());
+        let now_ms =
+            SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| since.as_millis().try_into().ok());
         let version = Some(env!("CARGO_PKG_VERSION").into());
         let reply = LoginReply { user, token, ttl_s, observed_ip, features, elsewhere, now_ms, version };
         Ok(ActionReply::LoggedIn { reply, again: true })

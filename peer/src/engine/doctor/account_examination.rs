@@ -69,7 +69,8 @@ fn unusable(error: Error) -> AccountFinding {
     let kind = error.kind();
     let (why, remedy) = match &error {
         Error::Profile(ProfileError::WritableByOthers { path, mode }) => {
-            let why = format!("others on this machine may write to {} (mode {mode:o}): if nobody did,", safe_path(path));
+            let why =
+                format!("others on this machine may write to {} (mode {mode:o}): if nobody did,", safe_path(path));
             (why, Some(format!("chmod go-w {}", single_quoted(&safe_path(path)))))
         }
         Error::Profile(ProfileError::ForeignOwner { path, owner }) => {

@@ -46,9 +46,7 @@ impl Finding for AccountFinding {
     fn line(&self) -> ReportLine {
         const CHECK: CheckName = CheckName::Account;
         match self {
-            Self::Sound { user, home } => {
-                ReportLine::good(CHECK, "sound", format!("{user}, in {}", safe_path(home)))
-            }
+            Self::Sound { user, home } => ReportLine::good(CHECK, "sound", format!("{user}, in {}", safe_path(home))),
             Self::Exposed { home, mode } => {
                 let text = format!("others on this machine can read {} (mode {mode:o})", safe_path(home));
                 let remedy = format!("chmod 700 {}", single_quoted(&safe_path(home)));
@@ -105,13 +103,23 @@ impl Finding for DiskFinding {
 /// The running node of the profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NodeFinding {
-    Online { address: SocketAddr, pid: u32 },
+    Online {
+        address: SocketAddr,
+        pid: u32,
+    },
     /// It runs, and waits for the tracker.
-    Waiting { pid: u32 },
+    Waiting {
+        pid: u32,
+    },
     /// Another machine has the account's presence.
-    Displaced { pid: u32 },
+    Displaced {
+        pid: u32,
+    },
     NotRunning,
-    Unusable { why: String, kind: ErrorKind },
+    Unusable {
+        why: String,
+        kind: ErrorKind,
+    },
 }
 
 impl Finding for NodeFinding {

@@ -11,12 +11,12 @@ use super::network_findings::{
     AddressFinding, BufferFinding, ContainerFinding, FirewallFinding, InterfaceFinding, OffloadFinding, TunnelFinding,
     has_ipv6,
 };
-use super::outside_view::{ExaminedPort, OutsideView, look_from_outside, path_to};
+use super::outside_probes::{ExaminedPort, OutsideProbes, look_from_outside, path_to};
 use super::path_finding::{MeasuredPath, PathFinding};
 use super::port_finding::PortFinding;
 use super::report::DoctorReport;
 use super::tracker_examination::{
-    AnnouncementsHeard, TrackerExamination, examine_tracker, judge_announcements, listen_for_announcements,
+    DiscoveryOutcome, TrackerExamination, examine_tracker, judge_announcements, listen_for_announcements,
 };
 use super::tracker_findings::TrackerFinding;
 use crate::engine::tracker_key::TrackerKeyPolicy;
@@ -47,10 +47,10 @@ pub struct ExaminationRequest {
 }
 
 /// The network as other peers and the tracker see it.
-struct NetworkView {
+struct NetworkExamination {
     tracker: TrackerExamination,
     port: Result<u16, String>,
-    outside: OutsideView,
+    outside: OutsideProbes,
 }
 
 /// Examines this machine. Fails with [`Error::Internal`] only.
@@ -99,7 +99,7 @@ pub async fn examine(request: ExaminationRequest) -> Result<DoctorReport, Error>
     Ok(report)
 }
 
-async fn examine_network(me: &LocalUser, deadline: Instant) -> NetworkView {
+async fn examine_network(me: &LocalUser, deadline: Instant) -> NetworkExamination {
     let mut tracker = examine_tracker(me).await;
     let (present, local) = (std::mem::take(&mut tracker.present), tracker.local);
     let outside = async {
@@ -110,13 +110,13 @@ async fn examine_network(me: &LocalUser, deadline: Instant) -> NetworkView {
                 port.close().await;
                 (Ok(number), view)
             }
-            Err(why) => (Err(why), OutsideView::default()),
+            Err(why) => (Err(why), OutsideProbes::default()),
         }
     };
     let to_tracker = measure_tracker(&tracker);
     let ((port, mut view), to_tracker) = tokio::join!(Box::pin(outside), to_tracker);
     view.paths.splice(0..0, to_tracker);
-    NetworkView { tracker, port, outside: view }
+    NetworkExamination { tracker, port, outside: view }
 }
 
 /// Measures the way to the tracker, if its machine answers.
@@ -130,11 +130,10 @@ async fn measure_tracker(tracker: &TrackerExamination) -> Option<MeasuredPath> {
 fn add_tracker(
     report: &mut DoctorReport,
     me: Option<&LocalUser>,
-    network: Option<&NetworkView>,
-    announcements: AnnouncementsHeard,
+    network: Option<&NetworkExamination>,
+    announcements: DiscoveryOutcome,
 ) {
-    let is_reached =
-        network.is_some_and(|network| matches!(network.tracker.finding, TrackerFinding::Reached { .. }));
+    let is_reached = network.is_some_and(|network| matches!(network.tracker.finding, TrackerFinding::Reached { .. }));
     match network {
         Some(network) => report.push(&network.tracker.finding),
         None => report.push(&TrackerFinding::NotChosen),
@@ -145,7 +144,7 @@ fn add_tracker(
     }
 }
 
-fn add_network(report: &mut DoctorReport, network: Option<&NetworkView>, firewall: Option<FirewallManager>) {
+fn add_network(report: &mut DoctorReport, network: Option<&NetworkExamination>, firewall: Option<FirewallManager>) {
     let local: Vec<LocalAddress> = sys::local_addresses();
     let has_ipv6 = has_ipv6(&local);
     if let Some(network) = network {
@@ -153,8 +152,8 @@ fn add_network(report: &mut DoctorReport, network: Option<&NetworkView>, firewal
             Ok(port) => (*port, None),
             Err(why) => (0, Some(why.clone())),
         };
-        let witnesses = network.outside.witnesses.clone();
-        let finding = PortFinding { port, witnesses, firewall: firewall.clone(), has_ipv6, obstacle };
+        let reports = network.outside.reports.clone();
+        let finding = PortFinding { port, reports, firewall: firewall.clone(), has_ipv6, obstacle };
         report.push(&finding);
         report.push(&PathFinding::of(network.outside.paths.clone()));
         let is_reached = finding.is_reached();

@@ -79,7 +79,8 @@ pub(super) struct InterfaceFinding {
 impl InterfaceFinding {
     /// Returns the finding; `None` unless there are several. `route` is this machine's address on the way to the tracker.
     pub(super) fn of(local: &[LocalAddress], route: Option<IpAddr>) -> Option<Self> {
-        let is_card = |one: &&LocalAddress| one.kind == InterfaceKind::Ordinary && one.is_running && !is_link_local(one.ip);
+        let is_card =
+            |one: &&LocalAddress| one.kind == InterfaceKind::Ordinary && one.is_running && !is_link_local(one.ip);
         let cards: Vec<&LocalAddress> = local.iter().filter(is_card).collect();
         let by_name: BTreeMap<&str, &LocalAddress> = cards.iter().map(|one| (&*one.interface, *one)).collect();
         if by_name.len() < 2 {
@@ -136,7 +137,9 @@ impl Finding for TunnelFinding {
         const CHECK: CheckName = CheckName::Vpn;
         match &self.diverted {
             Some((tunnel, card)) => {
-                let text = format!("{tunnel} takes the packets to the tracker, which is in {card}'s own network: let the VPN leave the local network alone");
+                let text = format!(
+                    "{tunnel} takes the packets to the tracker, which is in {card}'s own network: let the VPN leave the local network alone"
+                );
                 ReportLine::warning(CHECK, "diverted", text)
             }
             None => {
@@ -173,7 +176,9 @@ impl Finding for ContainerFinding {
         const CHECK: CheckName = CheckName::Containers;
         match &self.hiding {
             Some(bridge) => {
-                let text = format!("{bridge} has the tracker's address in its network: packets to the tracker go to containers; give {bridge} another network");
+                let text = format!(
+                    "{bridge} has the tracker's address in its network: packets to the tracker go to containers; give {bridge} another network"
+                );
                 ReportLine::problem(CHECK, "hiding", text)
             }
             None => {

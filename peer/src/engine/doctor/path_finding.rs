@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use super::report::{CheckName, Finding, ReportLine, short_list};
-use crate::engine::ErrorKind;
 use crate::net::needed_mtu;
 use crate::util::shell_words::shell_quote;
 
@@ -69,21 +68,20 @@ impl Finding for PathFinding {
         let needed = needed_mtu(worst.ip);
         if worst.is_too_narrow() {
             // A route's MTU includes what was learnt about the rest of the way; the interface's own is the one to change.
-            return if let Some(mtu) = worst.interface_mtu.filter(|mtu| *mtu < needed) {
+            if let Some(mtu) = worst.interface_mtu.filter(|mtu| *mtu < needed) {
                 let interface = worst.interface.as_deref().unwrap_or_default();
                 let text = format!("{interface} takes {mtu} bytes, and QUIC needs {needed}:");
-                ReportLine::problem(CHECK, "interface_too_narrow", text).with_remedy(worst.set_mtu(USUAL_MTU))
-            } else {
-                let text = format!(
-                    "packets of {needed} bytes, the least that QUIC needs, don't reach {to}: some interface or switch on the \
-                     way has a smaller MTU"
-                );
-                ReportLine::problem(CHECK, "path_too_narrow", text)
+                return ReportLine::problem(CHECK, "interface_too_narrow", text).with_remedy(worst.set_mtu(USUAL_MTU));
             }
-            .of_kind(ErrorKind::Network);
+            let text = format!(
+                "packets of {needed} bytes, the least that QUIC needs, don't reach {to}: some interface or switch on the \
+                 way has a smaller MTU"
+            );
+            return ReportLine::problem(CHECK, "path_too_narrow", text);
         }
         if worst.is_narrow() {
-            let text = format!("above about {arrived} bytes they vanish on the way to {to}, and up to {sent} are sent:");
+            let text =
+                format!("above about {arrived} bytes they vanish on the way to {to}, and up to {sent} are sent:");
             return ReportLine::warning(CHECK, "black_hole", text).with_remedy(worst.set_mtu(arrived));
         }
         let mut names: Vec<String> = self.0.iter().map(|path| path.to.clone()).collect();

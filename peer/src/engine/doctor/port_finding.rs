@@ -12,9 +12,9 @@ use crate::sys::FirewallManager;
 /// Names in one line.
 const MAX_NAMED: usize = 3;
 
-/// The word of one peer that was asked to look from outside.
+/// The result of one peer that was asked to look from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum WitnessWord {
+pub(super) enum ProberResult {
     /// It reached the port at this address.
     Reached(IpAddr),
     /// It sent packets to this address, and nothing came back.
@@ -29,16 +29,16 @@ pub(super) enum WitnessWord {
 
 /// A peer that was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OutsideWitness {
+pub(super) struct ProberReport {
     pub(super) user: UserName,
-    pub(super) word: WitnessWord,
+    pub(super) result: ProberResult,
 }
 
 /// The UDP port of this machine, seen from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PortFinding {
     pub(super) port: u16,
-    pub(super) witnesses: Vec<OutsideWitness>,
+    pub(super) reports: Vec<ProberReport>,
     pub(super) firewall: Option<FirewallManager>,
     pub(super) has_ipv6: bool,
     /// The reason why the port can't be opened at all.
@@ -48,38 +48,42 @@ pub(super) struct PortFinding {
 impl PortFinding {
     /// Returns true if a peer reached the port, false if none did that looked; `None` if none looked.
     pub(super) fn is_reached(&self) -> Option<bool> {
-        let has = |is_wanted: fn(&WitnessWord) -> bool| self.witnesses.iter().any(|one| is_wanted(&one.word));
-        if has(|word| matches!(word, WitnessWord::Reached(_))) {
+        let has = |is_wanted: fn(&ProberResult) -> bool| self.reports.iter().any(|one| is_wanted(&one.result));
+        if has(|result| matches!(result, ProberResult::Reached(_))) {
             return Some(true);
         }
-        has(|word| matches!(word, WitnessWord::Unreached(_))).then_some(false)
+        has(|result| matches!(result, ProberResult::Unreached(_))).then_some(false)
     }
 
-    fn names(&self, is_wanted: fn(&WitnessWord) -> bool) -> Vec<String> {
-        self.witnesses.iter().filter(|one| is_wanted(&one.word)).map(|one| one.user.to_string()).collect()
+    fn names(&self, is_wanted: fn(&ProberResult) -> bool) -> Vec<String> {
+        self.reports.iter().filter(|one| is_wanted(&one.result)).map(|one| one.user.to_string()).collect()
     }
 
     fn unjudged_line(&self) -> ReportLine {
         const CHECK: CheckName = CheckName::Port;
-        let later = self.witnesses.iter().find_map(|one| match &one.word {
-            WitnessWord::Later(words) => Some((&one.user, words)),
+        let later = self.reports.iter().find_map(|one| match &one.result {
+            ProberResult::Later(words) => Some((&one.user, words)),
             _ => None,
         });
         if let Some((user, words)) = later {
             return ReportLine::note(CHECK, "later", format!("{user} looks again later: {words}"));
         }
-        let old = self.names(|word| matches!(word, WitnessWord::TooOld));
-        let absent = self.names(|word| matches!(word, WitnessWord::Absent));
+        let old = self.names(|result| matches!(result, ProberResult::TooOld));
+        let absent = self.names(|result| matches!(result, ProberResult::Absent));
         let port = self.port;
         if !old.is_empty() {
             let text = format!("{port}: nobody here can look from outside ({} is older)", short_list(&old, MAX_NAMED));
             return ReportLine::note(CHECK, "nobody_can_look", text);
         }
         match absent.as_slice() {
-            [] => ReportLine::note(CHECK, "nobody_online", format!("{port}: nobody else is online who could look from outside")),
+            [] => ReportLine::note(
+                CHECK,
+                "nobody_online",
+                format!("{port}: nobody else is online who could look from outside"),
+            ),
             [one] => {
-                let operand = self.witnesses.first().map(|one| shell_operand(&one.user).into_owned()).unwrap_or_default();
-                let text = format!("{one} is online and doesn't answer over UDP; look into it:");
+                let operand = self.reports.first().map(|one| shell_operand(&one.user).into_owned()).unwrap_or_default();
+                let text = format!("{one} doesn't answer over UDP; look into it:");
                 ReportLine::warning(CHECK, "no_answer", text).with_remedy(format!("peer doctor {operand}"))
             }
             several => {
@@ -101,13 +105,13 @@ impl Finding for PortFinding {
             return ReportLine::problem(CHECK, "not_opened", why.as_str());
         }
         let Some(is_reached) = self.is_reached() else { return self.unjudged_line() };
-        let ip = self.witnesses.iter().find_map(|one| match (&one.word, is_reached) {
-            (WitnessWord::Reached(ip), true) | (WitnessWord::Unreached(ip), false) => Some(*ip),
+        let ip = self.reports.iter().find_map(|one| match (&one.result, is_reached) {
+            (ProberResult::Reached(ip), true) | (ProberResult::Unreached(ip), false) => Some(*ip),
             _ => None,
         });
         let place = ip.map_or_else(|| port.to_string(), |ip| std::net::SocketAddr::new(ip, port).to_string());
-        let reached = self.names(|word| matches!(word, WitnessWord::Reached(_)));
-        let unreached = self.names(|word| matches!(word, WitnessWord::Unreached(_)));
+        let reached = self.names(|result| matches!(result, ProberResult::Reached(_)));
+        let unreached = self.names(|result| matches!(result, ProberResult::Unreached(_)));
         if is_reached && unreached.is_empty() {
             return ReportLine::good(CHECK, "reached", format!("{} reaches {place}", short_list(&reached, MAX_NAMED)));
         }
@@ -122,7 +126,8 @@ impl Finding for PortFinding {
             Some(_) => "this machine's firewall drops the packets:",
             None => "something drops the packets: a firewall here or between, or a Wi-Fi that keeps its clients apart",
         };
-        ReportLine::problem(CHECK, "udp_blocked", format!("{unreached} can't reach {place}: {cause}")).with_remedy(remedy)
+        ReportLine::problem(CHECK, "udp_blocked", format!("{unreached} can't reach {place}: {cause}"))
+            .with_remedy(remedy)
     }
 }
 
@@ -131,18 +136,21 @@ mod tests {
     use super::super::report::Severity;
     use super::*;
 
-    fn line(words: &[(&str, WitnessWord)], firewall: Option<FirewallManager>) -> ReportLine {
-        let witness = |(user, word): &(&str, WitnessWord)| OutsideWitness { user: user.parse().unwrap(), word: word.clone() };
-        let witnesses = words.iter().map(witness).collect();
-        PortFinding { port: 40_000, witnesses, firewall, has_ipv6: false, obstacle: None }.line()
+    fn line(words: &[(&str, ProberResult)], firewall: Option<FirewallManager>) -> ReportLine {
+        let report = |(user, result): &(&str, ProberResult)| ProberReport {
+            user: user.parse().unwrap(),
+            result: result.clone(),
+        };
+        let reports = words.iter().map(report).collect();
+        PortFinding { port: 40_000, reports, firewall, has_ipv6: false, obstacle: None }.line()
     }
 
-    fn reached() -> WitnessWord {
-        WitnessWord::Reached([10, 0, 0, 1].into())
+    fn reached() -> ProberResult {
+        ProberResult::Reached([10, 0, 0, 1].into())
     }
 
-    fn unreached() -> WitnessWord {
-        WitnessWord::Unreached([10, 0, 0, 1].into())
+    fn unreached() -> ProberResult {
+        ProberResult::Unreached([10, 0, 0, 1].into())
     }
 
     #[test]
@@ -157,20 +165,20 @@ mod tests {
 
     #[test]
     fn one_who_gets_through_proves_the_port_and_one_who_does_not_is_told() {
-        let open = line(&[("bob", reached()), ("old", WitnessWord::TooOld)], Some(FirewallManager::Ufw));
+        let open = line(&[("bob", reached()), ("old", ProberResult::TooOld)], Some(FirewallManager::Ufw));
         assert_eq!((open.code, &*open.text), ("reached", "bob reaches 10.0.0.1:40000"));
         assert_eq!(line(&[("bob", reached()), ("carol", unreached())], None).code, "partly_reached");
     }
 
     #[test]
-    fn without_a_witness_nothing_is_claimed() {
+    fn without_a_prober_nothing_is_claimed() {
         assert_eq!(line(&[], None).code, "nobody_online");
-        let old = line(&[("old", WitnessWord::TooOld)], None);
+        let old = line(&[("old", ProberResult::TooOld)], None);
         assert_eq!((old.severity, old.text.contains("nobody here can look from outside")), (Severity::Note, true));
-        assert_eq!(line(&[("bob", WitnessWord::Later("one a minute".into()))], None).code, "later");
-        let one = line(&[("bob", WitnessWord::Absent)], None);
+        assert_eq!(line(&[("bob", ProberResult::Later("one a minute".into()))], None).code, "later");
+        let one = line(&[("bob", ProberResult::Absent)], None);
         assert_eq!((one.severity, one.remedy.as_deref()), (Severity::Warning, Some("peer doctor bob")));
-        let two = line(&[("bob", WitnessWord::Absent), ("carol", WitnessWord::Absent)], None);
+        let two = line(&[("bob", ProberResult::Absent), ("carol", ProberResult::Absent)], None);
         assert_eq!(two.severity, Severity::Problem);
     }
 }

@@ -85,6 +85,12 @@ impl ReportLine {
         Self { check, code, severity, text: text.into(), remedy: None, kind: ErrorKind::Network }
     }
 
+    /// Returns a line for the tests of what is shown.
+    #[cfg(test)]
+    pub(crate) fn sample(check: CheckName, severity: Severity, text: &str, remedy: Option<&str>) -> Self {
+        Self::new(check, "sample", severity, text).with_remedy(remedy.map(str::to_owned))
+    }
+
     pub(super) fn good(check: CheckName, code: &'static str, text: impl Into<String>) -> Self {
         Self::new(check, code, Severity::Good, text)
     }
@@ -179,10 +185,8 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_that_of_what_is_broken() {
-        let (good, warning) = (
-            ReportLine::good(CheckName::Disk, "sound", "x"),
-            ReportLine::warning(CheckName::Buffer, "small", "x"),
-        );
+        let (good, warning) =
+            (ReportLine::good(CheckName::Disk, "sound", "x"), ReportLine::warning(CheckName::Buffer, "small", "x"));
         let problem = |kind| ReportLine::problem(CheckName::Tracker, "gone", "x").of_kind(kind);
         let ended = |lines: Vec<ReportLine>| report(lines).failure().map(|error| (error.kind(), error.to_string()));
         assert_eq!(ended(vec![good.clone(), warning.clone()]), None);

@@ -9,10 +9,10 @@ use tokio::time::{Instant, timeout};
 
 use super::tracker_findings::{ClockFinding, DiscoveryFinding, TrackerFault, TrackerFinding};
 use crate::engine::{Error, ErrorKind, LocalUser, now_ms};
-use crate::net::discovery::{DiscoveryResult, Reachability, discover_trackers};
-use crate::net::port_probe::{HostPresence, PortSign, probe_host, probe_tcp_port};
-use crate::net::tracker::{TrackerAddress, TrackerConnection};
 use crate::net::TrackerError;
+use crate::net::discovery::{DiscoveryResult, Reachability, discover_trackers};
+use crate::net::port_probe::{HostPresence, PortProbeResult, probe_host, probe_tcp_port};
+use crate::net::tracker::{TrackerAddress, TrackerConnection};
 
 /// Time for a connection. Longer than the kernel looks for a machine that isn't there, which is 3 s.
 const CONNECT_LIMIT: Duration = Duration::from_millis(3400);
@@ -88,23 +88,23 @@ pub(super) async fn examine_tracker(me: &LocalUser) -> TrackerExamination {
 }
 
 /// Looks at the TCP port and the machine behind the tracker's likeliest address. Fails with the reason why it has none.
-async fn read_signs(tracker: &TrackerAddress) -> Result<(SocketAddr, PortSign, HostPresence), String> {
+async fn read_signs(tracker: &TrackerAddress) -> Result<(SocketAddr, PortProbeResult, HostPresence), String> {
     let addresses = tracker.candidates().await?;
     let address = *addresses.first().ok_or("its name has no address")?;
     let (sign, host) = tokio::join!(probe_tcp_port(address, CONNECT_LIMIT), probe_host(address, HOST_LIMIT));
     Ok((address, sign, host))
 }
 
-fn fault_of(sign: &PortSign, host: HostPresence) -> TrackerFault {
+fn fault_of(sign: &PortProbeResult, host: HostPresence) -> TrackerFault {
     match (sign, host) {
-        (PortSign::Answered(_), _) => TrackerFault::TlsSilent,
-        (PortSign::Refused, _) => TrackerFault::Refused,
-        (PortSign::NoRoute, _) => TrackerFault::NoRoute,
-        (PortSign::Forbidden, _) => TrackerFault::Forbidden,
-        (PortSign::NoHost | PortSign::Silent, HostPresence::There) => TrackerFault::PortDropped,
-        (PortSign::NoHost, _) | (PortSign::Silent, HostPresence::Absent) => TrackerFault::NoHost,
-        (PortSign::Silent, HostPresence::Unknown) => TrackerFault::Silent,
-        (PortSign::Failed(why), _) => TrackerFault::Other { why: why.clone(), kind: ErrorKind::Network },
+        (PortProbeResult::Answered(_), _) => TrackerFault::TlsSilent,
+        (PortProbeResult::Refused, _) => TrackerFault::Refused,
+        (PortProbeResult::NoRoute, _) => TrackerFault::NoRoute,
+        (PortProbeResult::Forbidden, _) => TrackerFault::Forbidden,
+        (PortProbeResult::NoHost | PortProbeResult::Silent, HostPresence::There) => TrackerFault::PortDropped,
+        (PortProbeResult::NoHost, _) | (PortProbeResult::Silent, HostPresence::Absent) => TrackerFault::NoHost,
+        (PortProbeResult::Silent, HostPresence::Unknown) => TrackerFault::Silent,
+        (PortProbeResult::Failed(why), _) => TrackerFault::Other { why: why.clone(), kind: ErrorKind::Network },
     }
 }
 
@@ -118,7 +118,9 @@ async fn question_tracker(me: &LocalUser, mut connection: TrackerConnection, too
     let resume = TrackerRequest::Resume(AnnouncedPresence::default());
     let reply = match connection.call_within::<LoginReply>(REPLY_LIMIT, &resume).await {
         Ok(reply) => reply,
-        Err(TrackerError::Refused { refusal, .. }) if refusal.code == shared::tracker::TrackerErrorCode::NotLoggedIn => {
+        Err(TrackerError::Refused { refusal, .. })
+            if refusal.code == shared::tracker::TrackerErrorCode::NotLoggedIn =>
+        {
             let error = Error::signed_out(me.user.clone(), refusal);
             return TrackerExamination { local, ..TrackerExamination::unreached(me, remote, other_fault(&error)) };
         }
@@ -153,7 +155,7 @@ async fn question_tracker(me: &LocalUser, mut connection: TrackerConnection, too
 
 /// What mDNS told within the time.
 #[derive(Debug)]
-pub(super) enum AnnouncementsHeard {
+pub(super) enum DiscoveryOutcome {
     Skipped,
     Impossible(String),
     Heard(DiscoveryResult),
@@ -164,34 +166,38 @@ pub(super) async fn listen_for_announcements(
     me: Option<&LocalUser>,
     is_skipped: bool,
     limit: Duration,
-) -> AnnouncementsHeard {
+) -> DiscoveryOutcome {
     if is_skipped {
-        return AnnouncementsHeard::Skipped;
+        return DiscoveryOutcome::Skipped;
     }
     let known = me.and_then(|me| me.profile.tracker_at(&me.tracker.to_string()).ok().flatten());
     match timeout(limit, discover_trackers(known.map(|known| known.fingerprint))).await {
-        Ok(Ok(heard)) => AnnouncementsHeard::Heard(heard),
-        Ok(Err(why)) => AnnouncementsHeard::Impossible(why.to_string()),
-        Err(_) => AnnouncementsHeard::Impossible("an announced tracker doesn't answer in time".to_owned()),
+        Ok(Ok(heard)) => DiscoveryOutcome::Heard(heard),
+        Ok(Err(why)) => DiscoveryOutcome::Impossible(why.to_string()),
+        Err(_) => DiscoveryOutcome::Impossible("an announced tracker doesn't answer in time".to_owned()),
     }
 }
 
 /// Judges the announcements, now that it is known whether the tracker is reached.
 pub(super) fn judge_announcements(
-    heard: AnnouncementsHeard,
+    heard: DiscoveryOutcome,
     me: Option<&LocalUser>,
     is_reached: bool,
 ) -> DiscoveryFinding {
     let heard = match heard {
-        AnnouncementsHeard::Skipped => return DiscoveryFinding::Skipped,
-        AnnouncementsHeard::Impossible(why) => return DiscoveryFinding::Impossible(why),
-        AnnouncementsHeard::Heard(heard) => heard,
+        DiscoveryOutcome::Skipped => return DiscoveryFinding::Skipped,
+        DiscoveryOutcome::Impossible(why) => return DiscoveryFinding::Impossible(why),
+        DiscoveryOutcome::Heard(heard) => heard,
     };
     let mut proved = heard.trackers.iter().filter(|one| one.reachability == Reachability::Proved);
     let shown = |address: SocketAddr| TrackerAddress::from(address).to_string();
     let Some(me) = me else {
         let addresses: Vec<String> = proved.map(|one| shown(one.address)).collect();
-        return if addresses.is_empty() { DiscoveryFinding::NotAnnounced } else { DiscoveryFinding::Found { addresses } };
+        return if addresses.is_empty() {
+            DiscoveryFinding::NotAnnounced
+        } else {
+            DiscoveryFinding::Found { addresses }
+        };
     };
     match proved.next() {
         None => DiscoveryFinding::NotAnnounced,
@@ -207,11 +213,15 @@ mod tests {
     #[test]
     fn silence_is_judged_by_whether_the_machine_is_there() {
         let fault = |sign, host| fault_of(&sign, host);
-        assert_eq!(fault(PortSign::Silent, HostPresence::There), TrackerFault::PortDropped);
-        assert_eq!(fault(PortSign::NoHost, HostPresence::There), TrackerFault::PortDropped, "a firewall that rejects");
-        assert_eq!(fault(PortSign::Silent, HostPresence::Absent), TrackerFault::NoHost);
-        assert_eq!(fault(PortSign::Silent, HostPresence::Unknown), TrackerFault::Silent);
-        assert_eq!(fault(PortSign::Answered(Duration::ZERO), HostPresence::Unknown), TrackerFault::TlsSilent);
-        assert_eq!(fault(PortSign::NoRoute, HostPresence::Absent), TrackerFault::NoRoute);
+        assert_eq!(fault(PortProbeResult::Silent, HostPresence::There), TrackerFault::PortDropped);
+        assert_eq!(
+            fault(PortProbeResult::NoHost, HostPresence::There),
+            TrackerFault::PortDropped,
+            "a firewall that rejects"
+        );
+        assert_eq!(fault(PortProbeResult::Silent, HostPresence::Absent), TrackerFault::NoHost);
+        assert_eq!(fault(PortProbeResult::Silent, HostPresence::Unknown), TrackerFault::Silent);
+        assert_eq!(fault(PortProbeResult::Answered(Duration::ZERO), HostPresence::Unknown), TrackerFault::TlsSilent);
+        assert_eq!(fault(PortProbeResult::NoRoute, HostPresence::Absent), TrackerFault::NoRoute);
     }
 }

@@ -31,7 +31,10 @@ pub(super) enum TrackerFault {
     /// The port takes connections, and TLS gets no answer.
     TlsSilent,
     /// An error in its own words: another key, no tracker, a refusal.
-    Other { why: String, kind: ErrorKind },
+    Other {
+        why: String,
+        kind: ErrorKind,
+    },
 }
 
 /// The connection to the tracker.
@@ -70,7 +73,8 @@ fn fault_line(address: &str, port: u16, is_ipv6: bool, fault: &TrackerFault) -> 
     let (code, text, remedy) = match fault {
         TrackerFault::NameUnknown(why) => ("name_unknown", format!("{address}: {why}"), None),
         TrackerFault::Refused => {
-            let text = format!("{address}: the machine refuses TCP port {port}: no tracker runs there; on that machine:");
+            let text =
+                format!("{address}: the machine refuses TCP port {port}: no tracker runs there; on that machine:");
             ("refused", text, Some("tracker".to_owned()))
         }
         TrackerFault::PortDropped => {
@@ -106,11 +110,18 @@ fn fault_line(address: &str, port: u16, is_ipv6: bool, fault: &TrackerFault) -> 
 /// The tracker's announcement on the local network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DiscoveryFinding {
-    Announced { address: String },
+    Announced {
+        address: String,
+    },
     /// The account's tracker is announced, and reached only at another address than the one on record.
-    Elsewhere { address: String, user: UserName },
+    Elsewhere {
+        address: String,
+        user: UserName,
+    },
     /// No tracker is known here, and these are announced.
-    Found { addresses: Vec<String> },
+    Found {
+        addresses: Vec<String>,
+    },
     NotAnnounced,
     Impossible(String),
     /// By `--no-mdns`.

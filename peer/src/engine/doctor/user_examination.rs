@@ -8,7 +8,7 @@ use shared::tracker::{ListPeersReply, ListPeersRequest, ListedPeer, TrackerReque
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::outside_view::{measure_link, narrow_path, path_to};
+use super::outside_probes::{measure_link, narrow_path, path_to};
 use super::path_finding::{MeasuredPath, PathFinding};
 use super::report::DoctorReport;
 use super::user_findings::{
@@ -20,7 +20,7 @@ use crate::net::endpoint::Endpoint;
 use crate::net::link::{self, DialTarget, Link, probe_address};
 use crate::net::path_measurement::measure_path;
 use crate::net::port_probe::{probe_host, probe_udp_port};
-use crate::net::LinkError;
+use crate::net::{LinkError, TrackerError};
 
 /// Time for the tracker to say where the user is.
 const TRACKER_LIMIT: Duration = Duration::from_millis(1300);
@@ -30,7 +30,7 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_millis(2500);
 const SIGN_LIMIT: Duration = Duration::from_millis(900);
 
 /// The user's addresses, and how they became known.
-struct Whereabouts {
+struct UserLookup {
     presence: PresenceFinding,
     target: Option<DialTarget>,
     is_recorded: bool,
@@ -40,7 +40,8 @@ struct Whereabouts {
 pub async fn examine_user(me: &LocalUser, user: &UserName) -> Result<DoctorReport, Error> {
     let (profile, whom) = (me.profile.clone(), user.clone());
     let (record, waiting) = run_blocking(move || {
-        let waiting = profile.queued_counts()?.into_iter().find(|queued| queued.user == whom).map_or(0, |queued| queued.count);
+        let waiting =
+            profile.queued_counts()?.into_iter().find(|queued| queued.user == whom).map_or(0, |queued| queued.count);
         let record = if profile.is_blocked(&whom)? {
             RecordFinding::Blocked { user: whom }
         } else if let Some(known) = profile.known_user(&whom)? {
@@ -53,7 +54,7 @@ pub async fn examine_user(me: &LocalUser, user: &UserName) -> Result<DoctorRepor
     .await?;
     let mut report = DoctorReport::default();
     report.push(&record);
-    let Whereabouts { presence, target, is_recorded } = find_user(me, user).await?;
+    let UserLookup { presence, target, is_recorded } = find_user(me, user).await?;
     report.push(&presence);
     if let Some(target) = target {
         examine_target(me, &target, is_recorded, &mut report).await?;
@@ -65,7 +66,7 @@ pub async fn examine_user(me: &LocalUser, user: &UserName) -> Result<DoctorRepor
 }
 
 /// Asks the tracker where the user is; without it, and for one who is offline, the record tells.
-async fn find_user(me: &LocalUser, user: &UserName) -> Result<Whereabouts, Error> {
+async fn find_user(me: &LocalUser, user: &UserName) -> Result<UserLookup, Error> {
     let asked = timeout(TRACKER_LIMIT, ask_tracker(me, user)).await;
     let (presence, target) = match asked {
         Ok(Ok((entry, local))) => {
@@ -76,25 +77,25 @@ async fn find_user(me: &LocalUser, user: &UserName) -> Result<Whereabouts, Error
             }
         }
         Ok(Err(Error::Offline(user))) => (PresenceFinding::Offline { user }, None),
-        Ok(Err(error @ Error::Tracker(crate::net::TrackerError::Unreachable { .. }))) => {
+        Ok(Err(Error::Tracker(error @ TrackerError::Unreachable { .. }))) => {
             return recorded_user(me, user, error.to_string()).await;
         }
         Ok(Err(error)) => (refused(&error), None),
         Err(_) => return recorded_user(me, user, format!("the tracker {} doesn't answer in time", me.tracker)).await,
     };
-    Ok(Whereabouts { presence, target, is_recorded: false })
+    Ok(UserLookup { presence, target, is_recorded: false })
 }
 
 fn refused(error: &Error) -> PresenceFinding {
     PresenceFinding::Refused { why: error.to_string(), kind: error.kind() }
 }
 
-async fn recorded_user(me: &LocalUser, user: &UserName, why: String) -> Result<Whereabouts, Error> {
+async fn recorded_user(me: &LocalUser, user: &UserName, why: String) -> Result<UserLookup, Error> {
     let (profile, whom) = (me.profile.clone(), user.clone());
     let record = run_blocking(move || Ok(profile.known_user(&whom)?)).await?;
     let target = record.filter(|record| !record.addresses.is_empty()).map(target_from_record);
     let addresses = target.as_ref().map_or(0, |target| target.addresses.len());
-    Ok(Whereabouts { presence: PresenceFinding::WithoutTracker { why, addresses }, target, is_recorded: true })
+    Ok(UserLookup { presence: PresenceFinding::WithoutTracker { why, addresses }, target, is_recorded: true })
 }
 
 async fn ask_tracker(me: &LocalUser, user: &UserName) -> Result<(ListedPeer, Option<std::net::SocketAddr>), Error> {
@@ -134,7 +135,9 @@ async fn examine_target(
             finding
         }
         Ok(Err(LinkError::Refused { code, message })) => LinkFinding::Refused { user, code, words: message },
-        Ok(Err(error)) if addresses.iter().any(|one| one.fault().is_none()) => LinkFinding::Failed { why: error.to_string() },
+        Ok(Err(error)) if addresses.iter().any(|one| one.fault().is_none()) => {
+            LinkFinding::Failed { why: error.to_string() }
+        }
         Ok(Err(_)) | Err(_) => LinkFinding::unreached(user, &addresses),
     };
     report.push(&link);
@@ -144,7 +147,8 @@ async fn examine_target(
         let path = path_to(&target.user.to_string(), address)?;
         Some(MeasuredPath { sent: width.route_mtu, arrived: width.arrived, ..path })
     };
-    let narrow_here = || first.and_then(|address| narrow_path(&target.user, address)).filter(MeasuredPath::is_first_hop_narrow);
+    let narrow_here =
+        || first.and_then(|address| narrow_path(&target.user, address)).filter(MeasuredPath::is_first_hop_narrow);
     if let Some(path) = path.or_else(by_icmp).or_else(narrow_here) {
         report.push(&PathFinding::of(vec![path]));
     }
@@ -174,11 +178,8 @@ async fn try_addresses(endpoint: &Endpoint, target: &DialTarget, is_recorded: bo
                 (answered, begun.elapsed())
             };
             // An answered handshake needs no signs, but they run beside it: together they would take too long.
-            let ((answered, elapsed), sign, host) = tokio::join!(
-                handshake,
-                probe_udp_port(address, SIGN_LIMIT),
-                probe_host(address, SIGN_LIMIT)
-            );
+            let ((answered, elapsed), sign, host) =
+                tokio::join!(handshake, probe_udp_port(address, SIGN_LIMIT), probe_host(address, SIGN_LIMIT));
             let (took, handshake) = match answered {
                 Ok(took) => (took, HandshakeOutcome::Answered),
                 Err(LinkError::OtherKey { .. }) => (elapsed, HandshakeOutcome::OtherKey),

@@ -9,7 +9,7 @@ use shared::{UntrustedText, UserName};
 
 use super::report::{CheckName, Finding, ReportLine, rough_duration};
 use crate::engine::ErrorKind;
-use crate::net::port_probe::{HostPresence, PortSign};
+use crate::net::port_probe::{HostPresence, PortProbeResult};
 
 /// The record of a user in this profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +42,22 @@ impl Finding for RecordFinding {
 /// A user's presence at the tracker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PresenceFinding {
-    Listed { addresses: usize },
-    Offline { user: UserName },
+    Listed {
+        addresses: usize,
+    },
+    Offline {
+        user: UserName,
+    },
     /// The tracker's words: an unknown user, another key, a client that can't be reached.
-    Refused { why: String, kind: ErrorKind },
+    Refused {
+        why: String,
+        kind: ErrorKind,
+    },
     /// The tracker can't be asked; so many addresses are on record.
-    WithoutTracker { why: String, addresses: usize },
+    WithoutTracker {
+        why: String,
+        addresses: usize,
+    },
 }
 
 impl Finding for PresenceFinding {
@@ -101,7 +111,7 @@ pub(super) struct UserAddressFinding {
     pub(super) handshake: HandshakeOutcome,
     pub(super) took: Duration,
     /// The answer to a single byte, which tells why a handshake got none.
-    pub(super) sign: PortSign,
+    pub(super) sign: PortProbeResult,
     pub(super) host: HostPresence,
 }
 
@@ -127,11 +137,11 @@ impl UserAddressFinding {
             (HandshakeOutcome::Answered, _, _) => return None,
             (HandshakeOutcome::OtherKey, _, _) => AddressFault::OtherKey,
             (HandshakeOutcome::Failed(_), _, _) => AddressFault::Failed,
-            (HandshakeOutcome::Silent, PortSign::Refused, _) => AddressFault::NobodyListens,
-            (HandshakeOutcome::Silent, PortSign::NoRoute, _) => AddressFault::NoRoute,
-            (HandshakeOutcome::Silent, PortSign::Forbidden, _) => AddressFault::Forbidden,
+            (HandshakeOutcome::Silent, PortProbeResult::Refused, _) => AddressFault::NobodyListens,
+            (HandshakeOutcome::Silent, PortProbeResult::NoRoute, _) => AddressFault::NoRoute,
+            (HandshakeOutcome::Silent, PortProbeResult::Forbidden, _) => AddressFault::Forbidden,
             (HandshakeOutcome::Silent, _, HostPresence::There) => AddressFault::PortDropped,
-            (HandshakeOutcome::Silent, PortSign::NoHost, _) => AddressFault::NoHost,
+            (HandshakeOutcome::Silent, PortProbeResult::NoHost, _) => AddressFault::NoHost,
             (HandshakeOutcome::Silent, _, HostPresence::Absent) => AddressFault::NoHost,
             (HandshakeOutcome::Silent, _, HostPresence::Unknown) => AddressFault::Silent,
         })
@@ -171,20 +181,35 @@ impl Finding for UserAddressFinding {
 /// The link to a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LinkFinding {
-    Linked { user: UserName, agent: UntrustedText, round_trip: Duration },
+    Linked {
+        user: UserName,
+        agent: UntrustedText,
+        round_trip: Duration,
+    },
     /// An address answers, and the peer behind it refuses.
-    Refused { user: UserName, code: PeerErrorCode, words: UntrustedText },
+    Refused {
+        user: UserName,
+        code: PeerErrorCode,
+        words: UntrustedText,
+    },
     /// An address answers, and the link failed nevertheless.
-    Failed { why: String },
+    Failed {
+        why: String,
+    },
     /// No address answers.
-    Unreached { user: UserName, fault: Option<(AddressFault, SocketAddr)> },
+    Unreached {
+        user: UserName,
+        fault: Option<(AddressFault, SocketAddr)>,
+    },
 }
 
 impl LinkFinding {
     /// Returns the finding for addresses of which none answered: that of the likeliest counts most.
     pub(super) fn unreached(user: UserName, addresses: &[UserAddressFinding]) -> Self {
         // What a machine or this one said tells more than silence, and its own address more than one it announced.
-        let rank = |one: &&UserAddressFinding| (one.origin == AddressOrigin::Announced, one.fault() == Some(AddressFault::Silent));
+        let rank = |one: &&UserAddressFinding| {
+            (one.origin == AddressOrigin::Announced, one.fault() == Some(AddressFault::Silent))
+        };
         let likeliest = addresses.iter().min_by_key(rank);
         Self::Unreached { user, fault: likeliest.and_then(|one| Some((one.fault()?, one.address))) }
     }
@@ -225,7 +250,8 @@ fn fault_line(user: &UserName, fault: AddressFault, address: SocketAddr) -> Repo
             ("udp_blocked", text, there)
         }
         AddressFault::NobodyListens => {
-            let text = format!("{user}'s machine {ip} has nothing at UDP port {port}: the app there has ended; it runs by:");
+            let text =
+                format!("{user}'s machine {ip} has nothing at UDP port {port}: the app there has ended; it runs by:");
             ("nobody_listens", text, Some("peer serve".to_owned()))
         }
         AddressFault::NoHost => {
@@ -237,7 +263,9 @@ fn fault_line(user: &UserName, fault: AddressFault, address: SocketAddr) -> Repo
             ("forbidden", format!("a firewall of this machine forbids packets to {ip} UDP port {port}"), there)
         }
         AddressFault::OtherKey => {
-            let text = format!("somebody else answers at {address}: {user}'s address went to another machine, or somebody poses as {user}");
+            let text = format!(
+                "somebody else answers at {address}: {user}'s address went to another machine, or somebody poses as {user}"
+            );
             return ReportLine::problem(CheckName::Link, "other_key", text).of_kind(ErrorKind::IdentityChanged);
         }
         AddressFault::Silent | AddressFault::Failed => {
@@ -269,7 +297,7 @@ mod tests {
     use super::super::report::Severity;
     use super::*;
 
-    fn found(address: &str, origin: AddressOrigin, sign: PortSign, host: HostPresence) -> UserAddressFinding {
+    fn found(address: &str, origin: AddressOrigin, sign: PortProbeResult, host: HostPresence) -> UserAddressFinding {
         let (handshake, took) = (HandshakeOutcome::Silent, Duration::from_secs(3));
         UserAddressFinding { address: address.parse().unwrap(), origin, handshake, took, sign, host }
     }
@@ -281,20 +309,20 @@ mod tests {
     #[test]
     fn what_came_back_tells_who_is_at_fault() {
         let of = |sign, host| line(&[found("10.0.0.2:4000", AddressOrigin::Observed, sign, host)]).code;
-        assert_eq!(of(PortSign::Silent, HostPresence::There), "udp_blocked");
-        assert_eq!(of(PortSign::NoHost, HostPresence::There), "udp_blocked", "a firewall that rejects");
-        assert_eq!(of(PortSign::Refused, HostPresence::There), "nobody_listens");
-        assert_eq!(of(PortSign::NoHost, HostPresence::Absent), "no_host");
-        assert_eq!(of(PortSign::Silent, HostPresence::Absent), "no_host");
-        assert_eq!(of(PortSign::NoRoute, HostPresence::Absent), "no_route");
-        assert_eq!(of(PortSign::Silent, HostPresence::Unknown), "silent");
+        assert_eq!(of(PortProbeResult::Silent, HostPresence::There), "udp_blocked");
+        assert_eq!(of(PortProbeResult::NoHost, HostPresence::There), "udp_blocked", "a firewall that rejects");
+        assert_eq!(of(PortProbeResult::Refused, HostPresence::There), "nobody_listens");
+        assert_eq!(of(PortProbeResult::NoHost, HostPresence::Absent), "no_host");
+        assert_eq!(of(PortProbeResult::Silent, HostPresence::Absent), "no_host");
+        assert_eq!(of(PortProbeResult::NoRoute, HostPresence::Absent), "no_route");
+        assert_eq!(of(PortProbeResult::Silent, HostPresence::Unknown), "silent");
         assert_eq!(line(&[]).code, "no_address");
     }
 
     #[test]
     fn the_address_that_the_tracker_saw_counts_more_than_announced_ones() {
-        let bridge = found("172.17.0.1:4000", AddressOrigin::Announced, PortSign::Refused, HostPresence::There);
-        let own = found("10.0.0.2:4000", AddressOrigin::Observed, PortSign::Silent, HostPresence::There);
+        let bridge = found("172.17.0.1:4000", AddressOrigin::Announced, PortProbeResult::Refused, HostPresence::There);
+        let own = found("10.0.0.2:4000", AddressOrigin::Observed, PortProbeResult::Silent, HostPresence::There);
         let told = line(&[bridge, own]);
         assert_eq!((told.code, told.severity), ("udp_blocked", Severity::Problem));
         assert!(told.text.contains("10.0.0.2") && told.remedy.as_deref() == Some("peer doctor"), "{told:?}");
@@ -302,7 +330,7 @@ mod tests {
 
     #[test]
     fn every_address_has_its_line() {
-        let mut one = found("10.0.0.2:4000", AddressOrigin::Observed, PortSign::Silent, HostPresence::Unknown);
+        let mut one = found("10.0.0.2:4000", AddressOrigin::Observed, PortProbeResult::Silent, HostPresence::Unknown);
         assert_eq!(one.line().text, "10.0.0.2:4000: no answer within 3 s");
         one.handshake = HandshakeOutcome::Answered;
         one.took = Duration::from_millis(2);

@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use certs::Identity;
 use parking_lot::Mutex;
+use shared::UserName;
 use shared::limits::MIN_PEER_PORT;
 use shared::peer::{PROBE_SECONDS, PeerErrorCode, PeerReply};
-use shared::UserName;
 use tokio::sync::Semaphore;
 
 use super::request_refusal::RequestRefusal;

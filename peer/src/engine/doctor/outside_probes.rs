@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::path_finding::MeasuredPath;
-use super::port_finding::{OutsideWitness, WitnessWord};
+use super::port_finding::{ProberReport, ProberResult};
 use crate::engine::peer_lookup::{candidate_from_entry, target_from_record};
 use crate::engine::{LocalUser, run_blocking};
 use crate::net::endpoint::Endpoint;
@@ -21,7 +21,7 @@ use crate::profile::Profile;
 use crate::sys;
 
 /// Peers that are asked.
-const MAX_WITNESSES: usize = 3;
+const MAX_PROBERS: usize = 3;
 /// Time for a link to a peer.
 const DIAL_LIMIT: Duration = Duration::from_millis(2000);
 /// Time for the search of the path's MTU.
@@ -31,8 +31,8 @@ const LOOPBACK_MTU: u32 = 32_768;
 
 /// The answers of the peers that were asked.
 #[derive(Debug, Default)]
-pub(super) struct OutsideView {
-    pub(super) witnesses: Vec<OutsideWitness>,
+pub(super) struct OutsideProbes {
+    pub(super) reports: Vec<ProberReport>,
     pub(super) paths: Vec<MeasuredPath>,
     pub(super) agents: Vec<(UserName, UntrustedText)>,
 }
@@ -96,33 +96,33 @@ pub(super) async fn look_from_outside(
     present: Vec<ListedPeer>,
     local: Option<SocketAddr>,
     deadline: Instant,
-) -> OutsideView {
+) -> OutsideProbes {
     let who = me.clone();
-    let targets = run_blocking(move || Ok(choose_witnesses(&who, present, local))).await.unwrap_or_default();
-    let Ok(endpoint) = Endpoint::client(&me.identity, None) else { return OutsideView::default() };
+    let targets = run_blocking(move || Ok(choose_probers(&who, present, local))).await.unwrap_or_default();
+    let Ok(endpoint) = Endpoint::client(&me.identity, None) else { return OutsideProbes::default() };
     let asking = async {
         let mut asked = JoinSet::new();
         for target in targets {
             let (me, endpoint, number) = (me.user.clone(), endpoint.clone(), port.number);
-            asked.spawn(async move { ask_witness(&me, &endpoint, target, number, deadline).await });
+            asked.spawn(async move { ask_prober(&me, &endpoint, target, number, deadline).await });
         }
         asked.join_all().await
     };
     let answers = port.answering(asking).await;
     endpoint.close(PeerErrorCode::Done);
     endpoint.drain().await;
-    let mut view = OutsideView::default();
-    for (witness, agent, path) in answers {
-        view.agents.extend(agent.map(|agent| (witness.user.clone(), agent)));
+    let mut view = OutsideProbes::default();
+    for (report, agent, path) in answers {
+        view.agents.extend(agent.map(|agent| (report.user.clone(), agent)));
         view.paths.extend(path);
-        view.witnesses.push(witness);
+        view.reports.push(report);
     }
-    view.witnesses.sort_by(|one, other| one.user.cmp(&other.user));
+    view.reports.sort_by(|one, other| one.user.cmp(&other.user));
     view
 }
 
 /// Chooses whom to ask: known users first, and otherwise anybody, so that the first by name aren't asked by all. Blocking.
-fn choose_witnesses(me: &LocalUser, mut present: Vec<ListedPeer>, local: Option<SocketAddr>) -> Vec<DialTarget> {
+fn choose_probers(me: &LocalUser, mut present: Vec<ListedPeer>, local: Option<SocketAddr>) -> Vec<DialTarget> {
     present.shuffle(&mut rand::rng());
     let is_known = |user: &UserName| me.profile.known_user(user).is_ok_and(|known| known.is_some());
     present.sort_by_key(|entry| !is_known(&entry.user));
@@ -130,62 +130,65 @@ fn choose_witnesses(me: &LocalUser, mut present: Vec<ListedPeer>, local: Option<
     let listed = present.iter().filter(|entry| is_other(entry));
     // Without a record: whoever is merely asked to look is not met.
     let targets = listed.filter_map(|entry| candidate_from_entry(me, entry, local).ok());
-    let targets: Vec<DialTarget> = targets.take(MAX_WITNESSES).collect();
-    if !targets.is_empty() || local.is_some() { targets } else { recorded_witnesses(me) }
+    let targets: Vec<DialTarget> = targets.take(MAX_PROBERS).collect();
+    if !targets.is_empty() || local.is_some() { targets } else { recorded_probers(me) }
 }
 
 /// Returns users whose addresses are on record, for the time when the tracker can't be asked. Blocking.
-fn recorded_witnesses(me: &LocalUser) -> Vec<DialTarget> {
+fn recorded_probers(me: &LocalUser) -> Vec<DialTarget> {
     let known = me.profile.known_people().unwrap_or_default();
     let others = known.into_iter().map(|(user, _)| user).filter(|user| *user != me.user);
-    let records = others.filter(|user| !is_blocked(&me.profile, user)).filter_map(|user| me.profile.known_user(&user).ok()?);
-    records.filter(|record| !record.addresses.is_empty()).map(target_from_record).take(MAX_WITNESSES).collect()
+    let records =
+        others.filter(|user| !is_blocked(&me.profile, user)).filter_map(|user| me.profile.known_user(&user).ok()?);
+    records.filter(|record| !record.addresses.is_empty()).map(target_from_record).take(MAX_PROBERS).collect()
 }
 
 fn is_blocked(profile: &Profile, user: &UserName) -> bool {
     profile.is_blocked(user).unwrap_or(true)
 }
 
-async fn ask_witness(
+async fn ask_prober(
     me: &UserName,
     endpoint: &Endpoint,
     target: DialTarget,
     port: u16,
     deadline: Instant,
-) -> (OutsideWitness, Option<UntrustedText>, Option<MeasuredPath>) {
+) -> (ProberReport, Option<UntrustedText>, Option<MeasuredPath>) {
     let user = target.user.clone();
     let dialed = timeout(DIAL_LIMIT, link::dial(endpoint, &target, me, &[])).await;
     let Ok(Ok(link)) = dialed else {
         let path = match dialed {
-            Ok(Err(LinkError::MtuTooSmall(_))) => target.addresses.first().and_then(|address| narrow_path(&user, *address)),
+            Ok(Err(LinkError::MtuTooSmall(_))) => {
+                target.addresses.first().and_then(|address| narrow_path(&user, *address))
+            }
             _ => None,
         };
-        return (OutsideWitness { user, word: WitnessWord::Absent }, None, path);
+        return (ProberReport { user, result: ProberResult::Absent }, None, path);
     };
     let looks = async {
         if !link.has_capability(PROBE_CAPABILITY) {
-            return WitnessWord::TooOld;
+            return ProberResult::TooOld;
         }
         match timeout_at(deadline, link.request(&PeerRequest::Probe { port })).await {
-            Ok(answer) => word_of(answer, &link),
-            Err(_) => WitnessWord::Absent,
+            Ok(answer) => result_of(answer, &link),
+            Err(_) => ProberResult::Absent,
         }
     };
-    let (word, path) = tokio::join!(looks, measure_link(&link));
+    let (result, path) = tokio::join!(looks, measure_link(&link));
     let agent = link.agent().clone();
     link.close(PeerErrorCode::Done);
-    (OutsideWitness { user, word }, Some(agent), path)
+    (ProberReport { user, result }, Some(agent), path)
 }
 
-fn word_of(answer: Result<PeerReply, StreamError>, link: &Link) -> WitnessWord {
+fn result_of(answer: Result<PeerReply, StreamError>, link: &Link) -> ProberResult {
     match answer {
-        Ok(PeerReply::Probe { ip, answered: true, .. }) => WitnessWord::Reached(ip.to_canonical()),
-        Ok(PeerReply::Probe { ip, .. }) => WitnessWord::Unreached(ip.to_canonical()),
-        Err(StreamError::Refused { code: PeerErrorCode::Busy, message }) => WitnessWord::Later(message),
-        Ok(_) => WitnessWord::TooOld,
+        Ok(PeerReply::Probe { ip, answered: true, .. }) => ProberResult::Reached(ip.to_canonical()),
+        Ok(PeerReply::Probe { ip, .. }) => ProberResult::Unreached(ip.to_canonical()),
+        Err(StreamError::Refused { code: PeerErrorCode::Busy, message }) => ProberResult::Later(message),
+        Ok(_) => ProberResult::TooOld,
         Err(error) => {
             tracing::info!("{} doesn't look: {error}", link.user());
-            WitnessWord::Absent
+            ProberResult::Absent
         }
     }
 }
