@@ -131,7 +131,7 @@ fn the_report_fits_one_screen() {
         terminal.wait_for("everything works");
         let (outcome, screen) = terminal.finish();
         outcome.exits(0);
-        let text = screen.to_string();
+        let text = screen.visible();
         assert!(text.contains("✓ account") && text.contains("✓ tracker"), "{text}");
         assert!(!text.contains("looking at"), "{text}");
     }

@@ -41,7 +41,7 @@ impl ReportStyle {
         let indent = self.mark_columns() + 1 + SUBJECT_COLUMNS + 1;
         let rows = match self.columns {
             Some(columns) => wrap_text(&line.text, columns.saturating_sub(indent).max(MIN_TEXT_COLUMNS)),
-            None => vec![line.text.clone()],
+            None => line.text.lines().map(str::to_owned).collect(),
         };
         let mut lines = Vec::with_capacity(rows.len() + 1);
         for (number, row) in rows.iter().enumerate() {

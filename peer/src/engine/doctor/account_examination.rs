@@ -27,7 +27,7 @@ pub(super) fn load_account(request: &ExaminationRequest) -> (Option<LocalUser>, 
     let profile = match Profile::open_existing(&request.home, Access::Look) {
         Ok(Some(profile)) => profile,
         Ok(None) => return (None, AccountFinding::Missing { has_profile: false }),
-        Err(error) => return (None, unusable(error.into())),
+        Err(error) => return (None, unusable(&error.into())),
     };
     let quiet = Arc::new(|_| {});
     match LocalUser::load(profile.clone(), request.tracker.clone(), request.key_policy, quiet) {
@@ -36,7 +36,7 @@ pub(super) fn load_account(request: &ExaminationRequest) -> (Option<LocalUser>, 
             (Some(me), finding)
         }
         Err(Error::NotLoggedIn) => (None, AccountFinding::Missing { has_profile: true }),
-        Err(error) => (None, unusable(error)),
+        Err(error) => (None, unusable(&error)),
     }
 }
 
@@ -62,12 +62,12 @@ fn readable_mode(profile: &Profile) -> Option<u32> {
 
 /// Checks the database for damage; `None` if none is found. Blocking.
 pub(super) fn look_for_damage(profile: &Profile) -> Option<AccountFinding> {
-    profile.look_for_damage(DATABASE_CHECK_LIMIT).err().map(|error| unusable(error.into()))
+    profile.look_for_damage(DATABASE_CHECK_LIMIT).err().map(|error| unusable(&error.into()))
 }
 
-fn unusable(error: Error) -> AccountFinding {
+fn unusable(error: &Error) -> AccountFinding {
     let kind = error.kind();
-    let (why, remedy) = match &error {
+    let (why, remedy) = match error {
         Error::Profile(ProfileError::WritableByOthers { path, mode }) => {
             let why =
                 format!("others on this machine may write to {} (mode {mode:o}): if nobody did,", safe_path(path));

@@ -104,7 +104,7 @@ pub(super) async fn look_from_outside(
         let mut asked = JoinSet::new();
         for target in targets {
             let (me, endpoint, number) = (me.user.clone(), endpoint.clone(), port.number);
-            asked.spawn(async move { ask_prober(&me, &endpoint, target, number, deadline).await });
+            asked.spawn(async move { ask_prober(&me, &endpoint, &target, number, deadline).await });
         }
         asked.join_all().await
     };
@@ -150,12 +150,12 @@ fn is_blocked(profile: &Profile, user: &UserName) -> bool {
 async fn ask_prober(
     me: &UserName,
     endpoint: &Endpoint,
-    target: DialTarget,
+    target: &DialTarget,
     port: u16,
     deadline: Instant,
 ) -> (ProberReport, Option<UntrustedText>, Option<MeasuredPath>) {
     let user = target.user.clone();
-    let dialed = timeout(DIAL_LIMIT, link::dial(endpoint, &target, me, &[])).await;
+    let dialed = timeout(DIAL_LIMIT, link::dial(endpoint, target, me, &[])).await;
     let Ok(Ok(link)) = dialed else {
         let path = match dialed {
             Ok(Err(LinkError::MtuTooSmall(_))) => {

@@ -35,8 +35,6 @@ pub(super) struct TrackerExamination {
     pub(super) local: Option<SocketAddr>,
     /// Users who are present.
     pub(super) present: Vec<ListedPeer>,
-    /// The connection, for further questions.
-    pub(super) connection: Option<TrackerConnection>,
 }
 
 impl TrackerExamination {
@@ -50,7 +48,6 @@ impl TrackerExamination {
             remote,
             local: None,
             present: Vec::new(),
-            connection: None,
         }
     }
 }
@@ -149,7 +146,6 @@ async fn question_tracker(me: &LocalUser, mut connection: TrackerConnection, too
         remote,
         local,
         present,
-        connection: Some(connection),
     }
 }
 
