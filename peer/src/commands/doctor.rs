@@ -56,9 +56,7 @@ pub(super) async fn run(context: &CommandContext, args: DoctorArgs) -> Result<()
                 key_policy: context.key_policy,
                 no_mdns: context.no_mdns,
             };
-            if context.output.is_animated() {
-                context.output.prompt("looking at this machine and its network\r");
-            }
+            context.output.note("looking at this machine and its network: up to 5 s");
             examine(request).await?
         }
     };
@@ -85,10 +83,6 @@ fn print_report(context: &CommandContext, report: &DoctorReport) -> Result<(), E
         let (problems, warnings) = (report.count(Severity::Problem), report.count(Severity::Warning));
         output.print_object("doctor", &json!({ "problems": problems, "warnings": warnings }))?;
     } else {
-        if output.is_animated() {
-            // Over the words that said that it takes a moment.
-            output.prompt(&format!("{:50}\r", ""));
-        }
         for line in doctor_lines(report, output) {
             output.print_data(&line)?;
         }

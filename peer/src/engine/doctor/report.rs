@@ -13,6 +13,7 @@ text_enum! {
     #[serde(rename_all = "snake_case")]
     pub enum Severity {
         /// It works.
+        #[serde(rename = "ok")]
         Good = "ok",
         /// A fact that may explain something.
         Note = "note",
