@@ -27,6 +27,7 @@ mod tracker_findings;
 mod user_examination;
 mod user_findings;
 
-pub use examination::{ExaminationRequest, examine};
+pub use account_examination::ExaminationRequest;
+pub use examination::examine;
 pub use report::{CheckName, DoctorReport, ReportLine, Severity};
 pub use user_examination::examine_user;

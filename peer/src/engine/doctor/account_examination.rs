@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use shared::safe_text::safe_path;
 use tokio::time::timeout;
 
 use super::account_findings::{AccountFinding, DiskFinding, NodeFinding};
-use super::examination::ExaminationRequest;
 use crate::engine::node::{NodeStatus, running_status};
+use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::engine::{Error, LocalUser};
+use crate::net::tracker::TrackerAddress;
 use crate::profile::{Access, Profile, ProfileError};
 use crate::sys::{FolderHandle, is_out_of_inodes};
 use crate::util::shell_words::single_quoted;
@@ -21,6 +22,19 @@ use crate::util::shell_words::single_quoted;
 const DATABASE_CHECK_LIMIT: Duration = Duration::from_secs(1);
 /// Time for a running node to say how it is.
 const NODE_TIMEOUT: Duration = Duration::from_millis(2500);
+
+/// The profile and tracker to examine.
+#[derive(Debug, Clone)]
+pub struct ExaminationRequest {
+    /// The profile's folder.
+    pub home: PathBuf,
+    /// The tracker, if it was named.
+    pub tracker: Option<TrackerAddress>,
+    /// The demand on the tracker's key.
+    pub key_policy: TrackerKeyPolicy,
+    /// True if no announcement is listened to.
+    pub no_mdns: bool,
+}
 
 /// Loads the account, if there is a usable one, and judges it. Blocking.
 pub(super) fn load_account(request: &ExaminationRequest) -> (Option<LocalUser>, AccountFinding) {

@@ -1,11 +1,10 @@
 //! The examination of this machine: all probes at the same time, and their findings in order.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::account_examination::{examine_node, load_account, look_for_damage, measure_disk};
+use super::account_examination::{ExaminationRequest, examine_node, load_account, look_for_damage, measure_disk};
 use super::account_findings::VersionFinding;
 use super::network_findings::{
     AddressFinding, BufferFinding, ContainerFinding, FirewallFinding, InterfaceFinding, OffloadFinding, TunnelFinding,
@@ -19,11 +18,9 @@ use super::tracker_examination::{
     DiscoveryOutcome, TrackerExamination, examine_tracker, judge_announcements, listen_for_announcements,
 };
 use super::tracker_findings::TrackerFinding;
-use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::engine::{Error, LocalUser, run_blocking};
 use crate::net::path_measurement::measure_path;
 use crate::net::socket_abilities::probe_socket;
-use crate::net::tracker::TrackerAddress;
 use crate::sys::{self, FirewallManager, LocalAddress};
 
 /// Time for everything.
@@ -32,19 +29,6 @@ const TIME_LIMIT: Duration = Duration::from_millis(4800);
 const DISCOVERY_LIMIT: Duration = Duration::from_millis(4500);
 /// Time to recognize the firewall.
 const FIREWALL_LIMIT: Duration = Duration::from_millis(1500);
-
-/// The profile and tracker to examine.
-#[derive(Debug, Clone)]
-pub struct ExaminationRequest {
-    /// The profile's folder.
-    pub home: PathBuf,
-    /// The tracker, if it was named.
-    pub tracker: Option<TrackerAddress>,
-    /// The demand on the tracker's key.
-    pub key_policy: TrackerKeyPolicy,
-    /// True if no announcement is listened to.
-    pub no_mdns: bool,
-}
 
 /// The network as other peers and the tracker see it.
 struct NetworkExamination {
