@@ -23,6 +23,7 @@ mod rooms;
 mod serve;
 mod share;
 mod shares;
+mod stop;
 mod trust;
 mod ui;
 mod unblock;
@@ -59,6 +60,7 @@ pub(crate) enum CliCommand {
     Login(login::LoginArgs),
     Passwd(passwd::PasswdArgs),
     Logout(logout::LogoutArgs),
+    Stop(stop::StopArgs),
     Whoami(whoami::WhoamiArgs),
     Doctor(doctor::DoctorArgs),
     Share(share::ShareArgs),
@@ -121,6 +123,7 @@ impl CliCommand {
             Self::Login(args) => context.until_cancelled(login::run(context, args)).await,
             Self::Passwd(args) => context.until_cancelled(passwd::run(context, args)).await,
             Self::Logout(_) => context.until_cancelled(logout::run(context)).await,
+            Self::Stop(_) => context.until_cancelled(stop::run(context)).await,
             Self::Whoami(_) => context.until_cancelled(whoami::run(context)).await,
             Self::Doctor(args) => context.until_cancelled(doctor::run(context, args)).await,
             Self::Unshare(args) => context.until_cancelled(unshare::run(context, args)).await,

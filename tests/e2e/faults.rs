@@ -187,7 +187,7 @@ fn two_nodes_of_one_profile_cannot_run() {
     let second = alice.peer(["serve"]).run();
     second.exits(1).says("already running");
     let register = alice.peer(["register", "other", "--password-file"]).arg(alice.password_file()).run();
-    register.exits(2).says("peer logout");
+    register.exits(2).says("peer stop");
     assert!(node.is_running());
     node.kill();
     node.finish().exits(137);

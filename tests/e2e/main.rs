@@ -8,6 +8,7 @@
     reason = "all of this is test code, the helpers of the tests as well"
 )]
 
+mod at_home;
 mod attention;
 mod background;
 mod bad_network;

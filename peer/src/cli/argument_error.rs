@@ -13,7 +13,7 @@ use crate::engine::ErrorKind;
 use crate::ui::{ColorChoice, CommandOutput, OutputOptions};
 
 /// Commands of other programs with the equivalent of this one.
-pub(super) const FOREIGN_COMMANDS: [(&str, &str); 18] = [
+pub(super) const FOREIGN_COMMANDS: &[(&str, &str)] = &[
     ("get", "peer fetch USER NAME"),
     ("download", "peer fetch USER NAME"),
     ("send", "peer offer USER FILE"),
@@ -27,7 +27,9 @@ pub(super) const FOREIGN_COMMANDS: [(&str, &str); 18] = [
     ("message", "peer chat USER TEXT"),
     ("status", "peer whoami"),
     ("search", "peer find WORDS"),
-    ("stop", "peer logout"),
+    ("quit", "peer stop"),
+    ("offline", "peer stop"),
+    ("online", "peer serve"),
     ("join", "peer room join ROOM"),
     ("leave", "peer room leave ROOM"),
     ("invite", "peer room invite ROOM USER"),

@@ -54,7 +54,7 @@ pub(super) async fn require_no_node(profile: &Profile) -> Result<(), Error> {
     match running_status(profile).await? {
         None => Ok(()),
         Some(status) => Err(Error::Usage(format!(
-            "{} is online on this machine (process {}): run `peer logout` first, or use --home DIR for a second account",
+            "{} is online on this machine (process {}): run `peer stop` first, or use --home DIR for a second account",
             status.user, status.pid
         ))),
     }

@@ -134,7 +134,7 @@ pub enum ProfileError {
         mode: u32,
     },
     /// Another node holds the profile.
-    #[error("`peer` is already running for this account{}: `peer whoami` shows it, `peer logout` stops it", process_suffix(*.pid))]
+    #[error("`peer` is already running for this account{}: `peer whoami` shows it, `peer stop` ends it", process_suffix(*.pid))]
     NodeRuns {
         /// Its process id, if its lock file names it.
         pid: Option<u32>,
