@@ -4,6 +4,7 @@ mod args;
 mod argument_error;
 mod exit_code;
 mod exit_signals;
+mod help_screens;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

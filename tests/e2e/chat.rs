@@ -8,7 +8,7 @@ fn a_message_is_sent_when_it_is_stored() {
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let node = bob.serve();
     alice.peer(["chat", "bob", "one"]).run().exits(0).prints_exactly("");
-    alice.peer(["chat", "--help"]).run().exits(0).prints("lines with nothing but blanks are left out");
+    alice.peer(["help", "chat"]).run().exits(0).prints("lines with nothing but blanks are left out");
     alice.peer(["chat", "bob"]).stdin("two\n\n \nthree\r\nfour without an end").run().exits(0);
     let last = node.wait_for("alice: four without an end");
     let is_time = |text: &str| text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');

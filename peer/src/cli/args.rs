@@ -10,6 +10,7 @@ use shared::Fingerprint;
 use tokio_util::sync::CancellationToken;
 
 use super::argument_error::explain_error;
+use super::help_screens::one_screen_each;
 use crate::commands::CliCommand;
 use crate::commands::command_help::CommandHelp;
 use crate::commands::context::CommandContext;
@@ -106,6 +107,11 @@ enum ColorMode {
     Never,
 }
 
+/// Returns the command line, with help of one screen for each command.
+pub(super) fn command_line() -> clap::Command {
+    one_screen_each(CliArgs::command())
+}
+
 impl CliArgs {
     /// Parses the arguments. With `in_terminal`, the command may be left out. Fails with the error to print, or the
     /// help or version that was asked for.
@@ -114,7 +120,7 @@ impl CliArgs {
         in_terminal: bool,
     ) -> Result<Self, clap::Error> {
         // `peer` alone opens the full-screen view, which needs a terminal.
-        let command = Self::command().subcommand_required(!in_terminal).arg_required_else_help(!in_terminal);
+        let command = command_line().subcommand_required(!in_terminal).arg_required_else_help(!in_terminal);
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         let matches =
             command.try_get_matches_from(&args).map_err(|error| explain_error(Self::command(), error, &args))?;
@@ -186,6 +192,7 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         CliArgs::command().debug_assert();
+        command_line().debug_assert();
     }
 
     #[test]

@@ -90,32 +90,40 @@ pub(crate) struct FetchArgs {
     /// Names, folders (docs/) and patterns ('*.pdf').
     #[arg(value_name = "NAME", value_parser = OsStringValueParser::new().map(parse_share_pattern))]
     names: Vec<String>,
-    /// Fetch what is missing of the last fetch, to the same place; --limit, --patience, -j and --share may differ.
+    /// Fetch what is missing of the last fetch.
+    ///
+    /// It goes to the same place; --limit, --patience, -j and --share may differ.
     #[arg(long, conflicts_with_all = ["user", "names", "from", "only", "output", "if_exists"])]
     retry: bool,
-    /// Ask these as well, whether or not the tracker says that they have it.
+    /// Ask these as well.
+    ///
+    /// Whether or not the tracker says that they have it.
     #[arg(long, value_name = "USER,…", value_delimiter = ',')]
     from: Vec<UserName>,
-    /// Ask nobody but the user, and those named with --from.
+    /// Ask nobody but the user and those of --from.
     #[arg(long)]
     only: bool,
-    /// Receive at most this many bytes a second (10M, 500k, 10 MB/s).
+    /// Receive at most so many bytes a second (10M, 500k).
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     limit: Option<u64>,
-    /// Wait this long for people who went offline [default: 90].
+    /// Wait so long for absent people [default: 90].
     #[arg(long, value_name = "SECONDS")]
     patience: Option<u32>,
     /// Share what is fetched as well.
     #[arg(long)]
     share: bool,
-    /// A folder, a file's new name, a pipe or a device, or - for standard output.
-    #[arg(short, long, value_name = "DIR|FILE|-", default_value = ".")]
+    /// A folder, a file's new name, or - (a stream).
+    ///
+    /// A dash is standard output; a pipe or a device is a stream, too. Without this option it is the working folder.
+    #[arg(short, long, value_name = "DIR|FILE|-", default_value = ".", hide_default_value = true)]
     output: PathBuf,
     /// Streams to each source at once [default: 2].
     #[arg(short = 'j', long = "jobs", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
     jobs: Option<u8>,
-    /// What to do where a file exists [default: skip one with the same content, else rename].
-    #[arg(long, value_name = "WHAT")]
+    /// skip, rename, overwrite or fail where one exists.
+    ///
+    /// Without this option, one with the same content is skipped, and the new one is renamed beside any other.
+    #[arg(long, value_name = "WHAT", hide_possible_values = true)]
     if_exists: Option<ExistingFileAction>,
 }
 

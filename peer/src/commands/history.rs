@@ -39,25 +39,25 @@ pub(crate) struct HistoryArgs {
     /// With whom, or of which room ('#lab') [default: everybody].
     #[arg(value_name = "USER|#ROOM")]
     with: Option<ConversationName>,
-    /// Only messages that are not older (90s, 30m, 12h, 2d, 3w).
+    /// Only messages not older than this (30m, 12h, 2d, 3w).
     #[arg(long, value_name = "AGE", value_parser = parse_age)]
     since: Option<i64>,
     /// At most this many: the last ones.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// Only messages in which each of these begins a word, whatever case and accents.
+    /// Only messages with words that begin so, in any case.
     #[arg(long, value_name = "WORDS", num_args = 1..)]
     search: Option<Vec<String>>,
-    /// Delete all messages of the conversation, or those of --older, for good; queued messages stay.
+    /// Delete the conversation, or what is of --older, for good.
     #[arg(long, conflicts_with_all = ["since", "limit", "search"])]
     forget: bool,
-    /// Delete only messages that are older (90s, 30m, 12h, 2d, 3w).
+    /// Delete only messages older than this (12h, 2d, 3w).
     #[arg(long, value_name = "AGE", value_parser = parse_age, requires = "forget")]
     older: Option<i64>,
     /// Delete without a question.
     #[arg(long, requires = "forget")]
     yes: bool,
-    /// Delete messages of this age once a day from now on (30d), or never (all).
+    /// Delete what is older once a day from now on, or never.
     #[arg(long, value_name = "AGE|all", value_parser = parse_retention,
           conflicts_with_all = ["with", "since", "limit", "search", "forget"])]
     keep: Option<HistoryRetention>,

@@ -15,7 +15,7 @@ use crate::ui::{FullViewModel, FullViewTerminal, ViewInput};
 const HELP: CommandHelp = CommandHelp {
     examples: "\
 Examples:
-  peer
+  peer ui
   peer --home ~/second ui",
     notes: "\
 Tab goes from pane to pane. What you type goes into the line to the chosen person. ? (in the line F1) shows all \

@@ -18,7 +18,8 @@ use crate::profile::Access;
 const HELP: CommandHelp = CommandHelp {
     examples: "\
 Examples:
-  peer room delete lab",
+  peer room delete lab
+  peer room delete '#lab'",
     notes: "\
 Nobody can write there any more, and its name is free. What was written stays in each member's history. To go and \
 leave the room to the others, `peer room leave lab`.",

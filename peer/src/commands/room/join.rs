@@ -21,7 +21,7 @@ Examples:
     notes: "",
 };
 
-/// Join a room; its password is asked for if it has one and you aren't invited.
+/// Join a room; its password is asked for where it is needed.
 #[derive(Debug, Args)]
 #[command(after_help = HELP.examples, after_long_help = HELP.long())]
 pub(crate) struct RoomJoinArgs {

@@ -14,7 +14,8 @@ use crate::profile::Access;
 const HELP: CommandHelp = CommandHelp {
     examples: "\
 Examples:
-  peer room leave lab",
+  peer room leave lab
+  peer room leave '#lab'",
     notes: "\
 When the owner leaves, the moderator who is there longest owns the room, or else the member who is. The last one \
 takes the room along.",

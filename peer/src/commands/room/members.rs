@@ -17,7 +17,8 @@ use crate::profile::Access;
 const HELP: CommandHelp = CommandHelp {
     examples: "\
 Examples:
-  peer room members lab",
+  peer room members lab
+  peer room members '#lab'",
     notes: "\
 Owner and moderators invite, kick, ban and set the topic. Members with an old client are listed, but get and send no \
 messages.",

@@ -24,7 +24,7 @@ Examples:
     notes: "",
 };
 
-/// Change who can join a room: its password, and whether it takes an invitation.
+/// Change who can join a room: its password, or by invitation only.
 #[derive(Debug, Args)]
 #[command(after_help = HELP.examples, after_long_help = HELP.long())]
 pub(crate) struct RoomPasswdArgs {

@@ -26,7 +26,7 @@ pub(super) struct RoomUserOperands {
 
 /// Let people join, without the password.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  peer room invite lab bob carol")]
+#[command(after_help = "Examples:\n  peer room invite lab bob carol\n  peer room invite '#lab' bob")]
 pub(super) struct RoomInviteArgs {
     #[command(flatten)]
     pub(super) operands: RoomUserOperands,
@@ -34,7 +34,7 @@ pub(super) struct RoomInviteArgs {
 
 /// Send members away; to come back they need an invitation.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  peer room kick lab mallory")]
+#[command(after_help = "Examples:\n  peer room kick lab mallory\n  peer room kick '#lab' mallory eve")]
 pub(super) struct RoomKickArgs {
     #[command(flatten)]
     pub(super) operands: RoomUserOperands,
@@ -42,7 +42,7 @@ pub(super) struct RoomKickArgs {
 
 /// Send people away for good, whether they are members or not.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  peer room ban lab mallory")]
+#[command(after_help = "Examples:\n  peer room ban lab mallory\n  peer room ban '#lab' mallory eve")]
 pub(super) struct RoomBanArgs {
     #[command(flatten)]
     pub(super) operands: RoomUserOperands,
@@ -50,7 +50,7 @@ pub(super) struct RoomBanArgs {
 
 /// Let people join again whom you banned or kicked.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  peer room unban lab mallory")]
+#[command(after_help = "Examples:\n  peer room unban lab mallory\n  peer room unban '#lab' mallory")]
 pub(super) struct RoomUnbanArgs {
     #[command(flatten)]
     pub(super) operands: RoomUserOperands,
@@ -69,7 +69,7 @@ pub(super) struct RoomModeratorArgs {
 
 /// Give the room to a member; you stay as a moderator.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  peer room owner lab bob")]
+#[command(after_help = "Examples:\n  peer room owner lab bob\n  peer room owner '#lab' bob")]
 pub(super) struct RoomOwnerArgs {
     #[command(flatten)]
     room: RoomOperand,
