@@ -2,10 +2,12 @@
 
 mod args;
 mod argument_error;
+mod completion_request;
 mod exit_code;
 mod exit_signals;
 mod help_screens;
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,8 +17,9 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use self::args::CliArgs;
+use self::args::{CliArgs, command_line};
 use self::argument_error::print_clap_error;
+use self::completion_request::CompletionRequest;
 use self::exit_code::report_error;
 use self::exit_signals::{ExitSignals, terminating_signal};
 use crate::net::TRACKER_WAIT_NOTIFIER;
@@ -33,8 +36,12 @@ const SIGXFSZ: i32 = 25;
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if let Some(request) = CompletionRequest::from_args(&words) {
+        return request.answer(command_line());
+    }
     let in_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let args = match CliArgs::read(std::env::args_os(), in_terminal) {
+    let args = match CliArgs::read(words, in_terminal) {
         Ok(args) => args,
         Err(error) => return print_clap_error(&error),
     };

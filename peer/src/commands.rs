@@ -2,6 +2,7 @@
 
 mod block;
 mod chat;
+pub(crate) mod completions;
 mod doctor;
 pub mod events;
 mod fetch;
@@ -87,6 +88,7 @@ pub(crate) enum CliCommand {
     Events(events::EventsArgs),
     Trust(trust::TrustArgs),
     Verify(verify::VerifyArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 impl Default for CliCommand {
@@ -143,6 +145,7 @@ impl CliCommand {
             Self::Notify(args) => notify::run(context, args),
             Self::Trust(args) => context.until_cancelled(trust::run(context, args)).await,
             Self::Verify(args) => context.until_cancelled(verify::run(context, args)).await,
+            Self::Completions(args) => completions::run(context, &args),
         }
     }
 

@@ -19,6 +19,7 @@ mod chat_faults;
 mod clocks;
 mod cloned_profiles;
 mod colliding_names;
+mod completions;
 mod copies;
 mod destinations;
 mod discovery;

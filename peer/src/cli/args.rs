@@ -166,7 +166,7 @@ impl CliArgs {
 }
 
 /// Returns the default folder of the profile. A relative one is rejected: it would differ in each working folder.
-fn default_home() -> Result<PathBuf, Error> {
+pub(super) fn default_home() -> Result<PathBuf, Error> {
     let usage = |why: String| Error::Usage(format!("{why}: give the account's folder with --home DIR"));
     let folders = directories::ProjectDirs::from("", "", "vizinho");
     let folders = folders.ok_or_else(|| usage("there is no home folder".to_owned()))?;

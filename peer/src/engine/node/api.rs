@@ -18,6 +18,7 @@
 //! | `unblock` | user | true if that changed anything | store |
 //! | `block`, `accept` | user | true if that changed anything | links |
 //! | `users` | | everybody met, online or written with | online |
+//! | `shared_names` | user, prefix | what the user shares with everybody, as the tracker lists it | online |
 //! | `rooms` | | the rooms of the profile and their members | online |
 //! | `write_in_room` | room, text, wait | the stored message; with `wait` as soon as a member has it, or none can be reached | online |
 //! | `room_cut` | room, user | the last message of a member, as this node knows it | online |
@@ -175,6 +176,17 @@ impl NodeApi {
         match self {
             Self::Embedded(core) => core.users().await,
             Self::Attached(node) => node.call(ControlAction::People).await,
+        }
+    }
+
+    /// Returns the names that a user shares with everybody and that start with `prefix`, each up to the next slash.
+    ///
+    /// # Errors
+    /// The tracker's refusal, or the reason why it can't be asked.
+    pub async fn shared_names(&self, user: UserName, prefix: &str) -> Result<Vec<String>, Error> {
+        match self {
+            Self::Embedded(core) => core.shared_names(user, prefix).await,
+            Self::Attached(node) => node.call(ControlAction::SharedNames { user, prefix: prefix.to_owned() }).await,
         }
     }
 

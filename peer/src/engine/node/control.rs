@@ -19,6 +19,7 @@
 //! | `mark_read` | with, up_to? | nothing |
 //! | `people` | | everybody met, online or written with: user, online, unread, waiting, frozen, blocked, request, last |
 //! | `block`, `unblock`, `accept` | user | true if that changed anything |
+//! | `shared_names` | user, prefix | what the user shares with everybody, by the tracker's list: names that start with the prefix, each up to its next slash, at most 200 |
 //! | `rooms` | | the profile's rooms: room, room_id, topic, role?, members, waiting |
 //! | `say_in_room` | room, text, wait | message, count, of: the stored message and how many members have it; with `wait` as soon as one has it, or none can be reached |
 //! | `room_cut` | room, user | the last message of a member as the node knows it: number, hash? |
@@ -153,6 +154,13 @@ pub enum ControlAction {
     Accept {
         /// The author of the request.
         user: UserName,
+    },
+    /// List the names that a user shares with everybody, as far as the next slash.
+    SharedNames {
+        /// The user.
+        user: UserName,
+        /// The beginning of the names.
+        prefix: String,
     },
     /// List the profile's rooms.
     Rooms,

@@ -167,6 +167,12 @@ impl NodeCore {
         user_list::list_users(&self.me, self.presence.as_ref().map(|presence| presence.tracker.clone())).await
     }
 
+    /// Returns the names that a user shares, each up to the slash after `prefix`; none while no tracker lists them.
+    pub(super) async fn shared_names(&self, user: UserName, prefix: &str) -> Result<Vec<String>, Error> {
+        let Some(presence) = &self.presence else { return Ok(Vec::new()) };
+        user_list::shared_names(presence.tracker.clone(), user, prefix).await
+    }
+
     pub(super) async fn block(&self, user: UserName) -> Result<bool, Error> {
         let blocked = user.clone();
         let changed = self.with_profile(move |profile| Ok(profile.block(&blocked, now_s())?)).await?;

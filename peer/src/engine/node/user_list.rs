@@ -1,17 +1,20 @@
 //! The list of all users that the profile has to do with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::UserName;
-use shared::tracker::ListPeersRequest;
+use shared::tracker::{ListPeersRequest, TrackerRequest, UserFilesReply};
 
 use super::node_values::UserSummary;
 use super::tracker_session::TrackerHandle;
+use crate::engine::peer_lookup::TrackerClient;
 use crate::engine::{Error, LocalUser, run_blocking, tracker_search};
 use crate::profile::ConversationName;
 
 /// Online users listed at most: nobody reads further.
 const MAX_ONLINE_LISTED: usize = 10_000;
+/// Names listed at most of what a user shares: a shell shows no more.
+const MAX_NAMES_LISTED: usize = 200;
 
 /// Returns everybody met, online or written with, ordered by name, without this account.
 pub(super) async fn list_users(me: &LocalUser, tracker: Option<TrackerHandle>) -> Result<Vec<UserSummary>, Error> {
@@ -77,6 +80,32 @@ pub(super) async fn online_users(mut tracker: TrackerHandle) -> Option<Vec<UserN
     }
 }
 
+/// Returns the names that a user shares with everybody and that start with `prefix`, each up to the next slash.
+pub(super) async fn shared_names(
+    mut tracker: TrackerHandle,
+    user: UserName,
+    prefix: &str,
+) -> Result<Vec<String>, Error> {
+    let only = ListPeersRequest { user: Some(user), ..ListPeersRequest::default() };
+    let listed: UserFilesReply = tracker.call(&TrackerRequest::ListPeers(only)).await?;
+    let files = listed.into_files();
+    Ok(next_components(files.iter().map(|file| file.name.as_str()), prefix))
+}
+
+/// Returns how the names go on after `prefix`: to their end or to the next slash, each once and in order.
+fn next_components<'a>(names: impl IntoIterator<Item = &'a str>, prefix: &str) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    for name in names {
+        let Some(rest) = name.strip_prefix(prefix) else { continue };
+        let end = rest.find('/').map_or(name.len(), |slash| prefix.len() + slash + 1);
+        found.insert(&name[..end]);
+        if found.len() == MAX_NAMES_LISTED {
+            break;
+        }
+    }
+    found.into_iter().map(str::to_owned).collect()
+}
+
 const fn unknown_user(user: UserName) -> UserSummary {
     UserSummary {
         user,
@@ -88,5 +117,21 @@ const fn unknown_user(user: UserName) -> UserSummary {
         request: false,
         muted: false,
         last: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_go_on_to_the_next_slash() {
+        let names = ["a.pdf", "photos/1.jpg", "photos/2.jpg", "photos/old/3.jpg", "plan.pdf"];
+        assert_eq!(next_components(names, ""), ["a.pdf", "photos/", "plan.pdf"]);
+        assert_eq!(next_components(names, "p"), ["photos/", "plan.pdf"]);
+        assert_eq!(next_components(names, "photos/"), ["photos/1.jpg", "photos/2.jpg", "photos/old/"]);
+        assert_eq!(next_components(names, "x"), [""; 0]);
+        let many: Vec<String> = (0..1000).map(|number| format!("{number}")).collect();
+        assert_eq!(next_components(many.iter().map(String::as_str), "").len(), MAX_NAMES_LISTED);
     }
 }

@@ -204,6 +204,7 @@ async fn execute(action: ControlAction, core: &NodeCore) -> Result<Value, Error>
         ControlAction::Block { user } => json!(core.block(user).await?),
         ControlAction::Unblock { user } => json!(core.unblock(user).await?),
         ControlAction::Accept { user } => json!(core.accept(user).await?),
+        ControlAction::SharedNames { user, prefix } => json!(core.shared_names(user, &prefix).await?),
         ControlAction::Rooms => json!(core.rooms().await?),
         ControlAction::SayInRoom { room, text, wait } => json!(core.write_in_room(&room, &text, wait).await?),
         ControlAction::RoomCut { room, user } => json!(core.room_cut(&room, &user).await?),
