@@ -3,6 +3,7 @@
 mod args;
 mod argument_error;
 mod completion_request;
+mod config_file;
 mod exit_code;
 mod exit_signals;
 mod help_screens;

@@ -3,6 +3,7 @@
 mod block;
 mod chat;
 pub(crate) mod completions;
+pub(crate) mod config;
 mod doctor;
 pub mod events;
 mod fetch;
@@ -88,6 +89,7 @@ pub(crate) enum CliCommand {
     Events(events::EventsArgs),
     Trust(trust::TrustArgs),
     Verify(verify::VerifyArgs),
+    Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -145,6 +147,7 @@ impl CliCommand {
             Self::Notify(args) => notify::run(context, args),
             Self::Trust(args) => context.until_cancelled(trust::run(context, args)).await,
             Self::Verify(args) => context.until_cancelled(verify::run(context, args)).await,
+            Self::Config(args) => config::run(context, &args),
             Self::Completions(args) => completions::run(context, &args),
         }
     }

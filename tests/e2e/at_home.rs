@@ -38,3 +38,112 @@ fn stop_does_not_take_a_window_away() {
     view.finish().0.exits(0);
 }
 
+fn write_config(user: &User<'_>, text: &str) {
+    let path = files::write(user.home().join("config.toml"), text);
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+}
+
+/// The value and the origin of one key of `peer --json config`.
+fn setting(config: &Outcome, key: &str) -> (Value, String) {
+    let settings = config.exits(0).json();
+    let found = settings.into_iter().find(|object| object["type"] == "setting" && object["key"] == key);
+    let found = found.unwrap_or_else(|| panic!("no {key}: {config}"));
+    (found["value"].clone(), found["origin"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_flag_counts_more_than_the_environment_that_more_than_the_file() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    write_config(
+        &bob,
+        "tracker = \"file.example:1\"\nplain = true\nverbose = 2\n[serve]\nlimit = \"20M\"\nport = 40000\n\
+         [fetch]\nfrom = [\"carol\", \"dave\"]\noutput = \"~/Downloads\"\npatience = 5\n",
+    );
+    let config = bob.peer(["--json", "config"]).run();
+    let text = |text: &str| Value::from(text);
+    assert_eq!(setting(&config, "tracker"), (text(lab.address()), "environment".into()));
+    assert_eq!(setting(&config, "plain"), (true.into(), "file".into()));
+    assert_eq!(setting(&config, "verbose"), (2.into(), "file".into()));
+    assert_eq!(setting(&config, "json"), (true.into(), "command line".into()));
+    assert_eq!(setting(&config, "accept-new"), (true.into(), "environment".into()));
+    assert_eq!(setting(&config, "no-mdns"), (false.into(), "default".into()));
+    assert_eq!(setting(&config, "serve.limit"), (text("20M"), "file".into()));
+    assert_eq!(setting(&config, "serve.port"), (40_000.into(), "file".into()));
+    assert_eq!(setting(&config, "serve.announce"), (Value::Null, "default".into()));
+    assert_eq!(setting(&config, "fetch.from"), (serde_json::json!(["carol", "dave"]), "file".into()));
+    // The tilde is the file's own: no shell has seen it.
+    let downloads = lab.join("Downloads");
+    assert_eq!(setting(&config, "fetch.output"), (text(downloads.to_str().unwrap()), "file".into()));
+    let flagged = bob.peer(["--json", "--tracker", "flag.example:2", "config"]).run();
+    assert_eq!(setting(&flagged, "tracker"), (text("flag.example:2"), "command line".into()));
+    let unread = bob.peer(["--json", "--no-config", "config"]).run();
+    assert_eq!(setting(&unread, "plain"), (false.into(), "default".into()));
+    assert_eq!(unread.object("config_file")["read"], false);
+    // What people are shown is a file again.
+    let shown = bob.peer(["config"]).run();
+    shown.exits(0).prints("plain = true  # file").prints("[serve]\nport = 40000  # file\n# announce is not set");
+    write_config(&bob, &shown.out());
+    bob.peer(["config"]).run().exits(0).prints("port = 40000  # file");
+}
+
+#[test]
+fn the_file_is_obeyed() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("a.bin", 1000)]);
+    let _his = bob.serve();
+    let inbox = lab.empty_folder("inbox");
+    write_config(
+        &alice,
+        &format!("json = true\n[fetch]\noutput = {:?}\nif-exists = \"fail\"\n", inbox.to_str().unwrap()),
+    );
+    assert_eq!(alice.peer(["fetch", "bob", "a.bin"]).run().file_statuses(), ["done"]);
+    files::assert_same(inbox.join("a.bin"), lab.join("a.bin"));
+    alice.peer(["fetch", "bob", "a.bin"]).run().exits(10);
+    // What was given by hand counts, and a fetch that is repeated conflicts with nothing.
+    assert_eq!(alice.peer(["fetch", "bob", "a.bin", "--if-exists", "skip"]).run().file_statuses(), ["skipped"]);
+    alice.peer(["fetch", "--retry"]).run();
+    assert_eq!(
+        alice.peer(["--no-config", "whoami"]).run().exits(0).out().lines().next().unwrap().chars().next(),
+        Some('u')
+    );
+}
+
+#[test]
+fn what_is_wrong_in_the_file_is_said() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    for (text, why) in [
+        ("plian = true\n", r#"there is no key "plian": did you mean plain? `peer --no-config config` lists them"#),
+        ("no_mdns = true\n", "did you mean no-mdns?"),
+        ("[serve]\nlimt = \"1M\"\n", r#"there is no key "limt" in [serve]: did you mean limit?"#),
+        ("[fetch]\nretry = true\n", r#"there is no key "retry" in [fetch]"#),
+        ("home = \"/x\"\n", "can't name one: leave out home"),
+        ("plain = 1\n", "plain: true or false is wanted"),
+        ("serve = 1\n", "serve is a table"),
+        ("[serve]\nlimit = \"fast\"\n", "limit: invalid value 'fast' for '--limit <RATE>'"),
+        ("[serve]\nport = 80\n", "port: invalid value '80'"),
+        ("plain = \n", "the configuration file"),
+        ("\"\\u001b[2J\" = 1\n", "there is no key"),
+    ] {
+        write_config(&bob, text);
+        bob.peer(["whoami"]).run().exits(2).is_plain().says(why).says("config.toml: ");
+    }
+    bob.peer(["--no-config", "whoami"]).run().exits(0);
+    // Who can write the file chooses the tracker.
+    write_config(&bob, "plain = true\n");
+    std::fs::set_permissions(bob.home().join("config.toml"), Permissions::from_mode(0o666)).unwrap();
+    bob.peer(["whoami"]).run().exits(2).says("chmod go-w ");
+}
+
+#[test]
+fn without_a_named_folder_the_file_is_in_that_of_configurations() {
+    let lab = Lab::start();
+    files::write(lab.join(".config/vizinho/config.toml"), format!("home = {:?}\n", lab.join("here")));
+    let bob = lab.user("bob");
+    std::fs::rename(bob.home(), lab.join("here")).unwrap();
+    let program = tests::binaries::binary("peer");
+    tests::Invocation::new(program, lab.path()).args(["whoami"]).run().exits(0).prints("bob");
+}
+

@@ -10,6 +10,7 @@ use shared::Fingerprint;
 use tokio_util::sync::CancellationToken;
 
 use super::argument_error::explain_error;
+use super::config_file::{ConfigFile, config_path, report};
 use super::help_screens::one_screen_each;
 use crate::commands::CliCommand;
 use crate::commands::command_help::CommandHelp;
@@ -92,6 +93,9 @@ struct GlobalArgs {
     /// Never ask anything.
     #[arg(long, global = true)]
     no_input: bool,
+    /// Read no configuration file.
+    #[arg(long, global = true)]
+    no_config: bool,
     /// Write plain lines and draw nothing again, for screen readers and logs; so do ACCESSIBLE=1 and TERM=dumb.
     #[arg(long, global = true)]
     plain: bool,
@@ -122,9 +126,30 @@ impl CliArgs {
         // `peer` alone opens the full-screen view, which needs a terminal.
         let command = command_line().subcommand_required(!in_terminal).arg_required_else_help(!in_terminal);
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-        let matches =
-            command.try_get_matches_from(&args).map_err(|error| explain_error(Self::command(), error, &args))?;
-        Self::from_arg_matches(&matches)
+        let parse = |command: clap::Command| {
+            command.try_get_matches_from(&args).map_err(|error| explain_error(command_line(), error, &args))
+        };
+        let matches = parse(command.clone())?;
+        let mut read = Self::from_arg_matches(&matches)?;
+        // An empty folder is reported where it is used.
+        let home = read.global.home.as_deref().filter(|home| !home.as_os_str().is_empty());
+        let path = config_path(home);
+        let file = if read.global.no_config { None } else { ConfigFile::read(home, &command)? };
+        // Parsed again only where there is a file, whose values are defaults then.
+        let (command, matches) = match &file {
+            Some(file) => {
+                let fetch = matches.subcommand_matches("fetch");
+                let command = file.apply(command, !fetch.is_some_and(|fetch| fetch.get_flag("retry")));
+                let matches = parse(command.clone())?;
+                read = Self::from_arg_matches(&matches)?;
+                (command, matches)
+            }
+            None => (command, matches),
+        };
+        if let Some(CliCommand::Config(config)) = &mut read.command {
+            config.report = report(&command, &matches, path, file.as_ref());
+        }
+        Ok(read)
     }
 
     pub(super) const fn verbosity(&self) -> u8 {
