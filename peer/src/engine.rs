@@ -6,6 +6,7 @@
 pub mod active_conversations;
 pub mod chat;
 pub mod chat_activity;
+pub mod desktop_notifier;
 mod disk_error;
 pub mod doctor;
 mod error;
@@ -14,6 +15,7 @@ mod fair_slots;
 pub mod fetch;
 pub mod file_offers;
 mod local_user;
+pub mod message_attention;
 pub mod message_hook;
 pub mod node;
 pub mod node_event;

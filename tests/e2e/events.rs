@@ -213,7 +213,7 @@ fn a_hook_is_run_for_every_message_without_a_shell() {
     let told = || std::fs::read_to_string(&heard).unwrap_or_default();
     tests::poll_until(|| (told() == expected).then_some(()), || format!("{:?}", told()));
     assert!(!lab.join("pwned").exists());
-    bob.peer(["notify", "--no-hook", "--bell", "off"]).run().exits(0).prints("hook  none").prints("bell  off");
+    bob.peer(["notify", "--no-hook", "--bell", "off"]).run().exits(0).prints("hook     none").prints("bell     off");
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod cloned_profiles;
 mod colliding_names;
 mod completions;
 mod copies;
+mod desktop;
 mod destinations;
 mod discovery;
 mod doctor;

@@ -3,10 +3,8 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use shared::{UntrustedText, UserName};
-
 use crate::engine::LocalUser;
-use crate::engine::chat::{ConversationName, ConversationStatus};
+use crate::engine::message_attention::AttentionCall;
 use crate::engine::node_event::NodeEvent;
 use crate::ui::{CommandOutput, NotificationProtocol};
 
@@ -28,40 +26,16 @@ impl MessageBell {
         me: &LocalUser,
         event: &NodeEvent,
     ) -> std::io::Result<()> {
-        let words = UntrustedText::from("wants to talk");
-        let (from, text) = match event {
-            NodeEvent::Received { from, message, .. } => (from, &message.text),
-            // Follows the stranger's messages, which rang no bell themselves.
-            NodeEvent::ContactRequest { from } => (from, &words),
-            NodeEvent::RoomMessage(post) if post.mentions_me && post.from != me.user => (&post.from, &post.text),
-            _ => return Ok(()),
-        };
         let is_heard = std::io::stdout().is_terminal() && !output.is_quiet() && !output.is_json();
         if !is_heard || self.last_ring.is_some_and(|rang| rang.elapsed() < MIN_RING_INTERVAL) {
             return Ok(());
         }
-        if !may_ring(me, from, event) {
-            return Ok(());
-        }
+        let Some(call) = AttentionCall::of_event(me, event) else { return Ok(()) };
         // Also while the bell is off: a flood asks the profile once a second, not for each message.
         self.last_ring = Some(Instant::now());
         if !me.profile.is_bell_enabled().unwrap_or(false) {
             return Ok(());
         }
-        output.write_raw(&NotificationProtocol::detect().escape_sequence(from, text))
+        output.write_raw(&NotificationProtocol::detect().escape_sequence(&call.from, &call.text))
     }
-}
-
-/// Returns whether the profile lets the event ring: strangers ring for their request only, not for each message; what is
-/// muted never rings.
-fn may_ring(me: &LocalUser, from: &UserName, event: &NodeEvent) -> bool {
-    let is_muted = |with: &ConversationName| me.profile.is_muted(with).unwrap_or(false);
-    if let NodeEvent::RoomMessage(post) = event {
-        return !is_muted(&(&post.room).into());
-    }
-    if is_muted(&from.into()) {
-        return false;
-    }
-    let is_request = matches!(me.profile.conversation_status(from), Ok(ConversationStatus::Request(_)));
-    is_request == matches!(event, NodeEvent::ContactRequest { .. })
 }

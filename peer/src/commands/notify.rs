@@ -13,6 +13,7 @@ const HELP: CommandHelp = CommandHelp {
     examples: "\
 Examples:
   peer notify
+  peer notify --desktop off
   peer notify --bell off
   peer notify -- sh -c 'notify-send -a Vizinho -- \"$VIZINHO_FROM\" \"$VIZINHO_TEXT\"'",
     notes: "\
@@ -21,16 +22,20 @@ for at most 30 seconds. It reads the text on its standard input. Its environment
 VIZINHO_TEXT (what), VIZINHO_EVENT (message, offer or left_out), VIZINHO_ID, VIZINHO_TS and VIZINHO_HOME.
 
 Each person has a turn. What a flood left out is told once, as left_out. The bell rings in `peer chat` and `peer \
-ui`; -q keeps one of them quiet.",
+ui`; -q keeps one of them quiet. The desktop's notifications need a session bus, and notify-send or busctl; a \
+conversation that is open makes none.",
 };
 
-/// Set how you are told of messages: the terminal's bell, and a program that runs for each.
+/// Set how you are told of messages: the terminal's bell, the desktop, and a program that runs for each.
 #[derive(Debug, Args)]
 #[command(after_help = HELP.examples, after_long_help = HELP.long())]
 pub(crate) struct NotifyArgs {
     /// Whether a terminal rings.
     #[arg(long, value_name = "on|off")]
     bell: Option<OnOff>,
+    /// Whether the desktop shows a notification [default: on, unless a program is set].
+    #[arg(long, value_name = "on|off")]
+    desktop: Option<OnOff>,
     /// Run no program.
     #[arg(long, conflicts_with = "hook")]
     no_hook: bool,
@@ -47,11 +52,11 @@ enum OnOff {
 }
 
 pub(super) fn run(context: &CommandContext, args: NotifyArgs) -> Result<(), Error> {
-    let NotifyArgs { bell, no_hook, hook } = args;
-    let bell = bell.map(|bell| matches!(bell, OnOff::On));
+    let NotifyArgs { bell, desktop, no_hook, hook } = args;
+    let [bell, desktop] = [bell, desktop].map(|given| given.map(|given| matches!(given, OnOff::On)));
     // An empty hook removes it, which only `--no-hook` asks for.
     let hook = Some(hook).filter(|hook| no_hook || !hook.is_empty()).map(resolve_hook).transpose()?;
-    let profile = match (bell, &hook) {
+    let profile = match (bell.or(desktop), &hook) {
         // Showing the settings must not create a profile.
         (None, None) => context.existing_profile(Access::Look)?,
         _ => context.profile()?,
@@ -59,16 +64,21 @@ pub(super) fn run(context: &CommandContext, args: NotifyArgs) -> Result<(), Erro
     if let Some(rings) = bell {
         profile.set_bell_enabled(rings)?;
     }
+    if let Some(tells) = desktop {
+        profile.set_desktop_notified(tells)?;
+    }
     if let Some(hook) = &hook {
         profile.set_message_hook(Some(hook.as_slice()).filter(|hook| !hook.is_empty()))?;
     }
-    let (rings, hook) = (profile.is_bell_enabled()?, profile.message_hook()?);
+    let (rings, tells, hook) = (profile.is_bell_enabled()?, profile.is_desktop_notified()?, profile.message_hook()?);
     if context.output.is_json() {
-        return Ok(context.output.print_object("notify", &json!({ "bell": rings, "hook": hook }))?);
+        return Ok(context.output.print_object("notify", &json!({ "bell": rings, "desktop": tells, "hook": hook }))?);
     }
-    context.output.print_data(&format!("bell  {}", if rings { "on" } else { "off" }))?;
+    for (name, is_on) in [("bell", rings), ("desktop", tells)] {
+        context.output.print_data(&format!("{name:7}  {}", if is_on { "on" } else { "off" }))?;
+    }
     let hook = hook.map_or_else(|| "none".to_owned(), |hook| format!("{hook:?}"));
-    Ok(context.output.print_data(&format!("hook  {hook}"))?)
+    Ok(context.output.print_data(&format!("hook     {hook}"))?)
 }
 
 /// Checks the program of a hook and keeps its arguments. A path is made absolute: the node that runs the program has

@@ -7,6 +7,7 @@
 //!            ├ DeliveryDispatcher: delivers the messages that wait in the outbox
 //!            ├ RoomOwner: owns the rooms; RoomLinks: links their members; RoomSync: fetches their records
 //!            ├ message_hook: runs a program of the user's for every message
+//!            ├ desktop_notifier: tells the desktop of messages
 //!            ├ share_refresher: hashes changed shares again
 //!            └ ControlServer: serves other processes of this profile over a local socket
 //! ```
@@ -77,7 +78,7 @@ use self::tracker_session::{TrackerHandle, TrackerSession};
 use super::node_event::{EventBus, NodeEvent};
 use super::rooms::{RoomDirectory, Rooms};
 use super::serve::{RoomMembership, ServeContext, ShareLibrary, StaleShares, UploadLimits};
-use super::{Error, LocalUser, Notice, message_hook, run_blocking};
+use super::{Error, LocalUser, Notice, desktop_notifier, message_hook, run_blocking};
 use crate::net::endpoint::Endpoint;
 use crate::profile::{NodeLock, Profile, ProfileError};
 
@@ -236,6 +237,8 @@ impl Node {
         tasks.spawn(link_revalidator.run());
         tasks.spawn(dispatcher.run());
         tasks.spawn(message_hook::run(me.clone(), events.subscribe(), stop.clone()));
+        let conversations = events.conversations().clone();
+        tasks.spawn(desktop_notifier::run(me.clone(), events.subscribe(), conversations, stop.clone()));
         Ok(Self {
             me,
             endpoint,

@@ -94,6 +94,19 @@ impl Profile {
         self.set_setting("bell", Some(if rings { "on" } else { "off" }))
     }
 
+    /// Returns whether the desktop tells of messages: as set, else unless a program runs for each, which may tell itself.
+    pub fn is_desktop_notified(&self) -> Result<bool, ProfileError> {
+        match self.setting("desktop")?.as_deref() {
+            Some(set) => Ok(set != "off"),
+            None => Ok(self.message_hook()?.is_none()),
+        }
+    }
+
+    /// Sets whether the desktop tells of messages.
+    pub fn set_desktop_notified(&self, tells: bool) -> Result<(), ProfileError> {
+        self.set_setting("desktop", Some(if tells { "on" } else { "off" }))
+    }
+
     pub(super) fn setting(&self, key: &str) -> Result<Option<String>, ProfileError> {
         let database = self.reader();
         let mut query = self.db_result(database.prepare_cached("SELECT value FROM setting WHERE key = ?1"))?;

@@ -1,0 +1,41 @@
+//! The messages for which the user is to be called: by the terminal's bell, or by the desktop.
+
+use shared::{RoomName, UntrustedText, UserName};
+
+use super::LocalUser;
+use super::chat::{ConversationName, ConversationStatus};
+use super::node_event::NodeEvent;
+
+/// A message to tell the user of at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttentionCall {
+    /// The author.
+    pub from: UserName,
+    /// The text; for a stranger's request the words that it is one.
+    pub text: UntrustedText,
+    /// The room in which it was written.
+    pub room: Option<RoomName>,
+}
+
+impl AttentionCall {
+    /// Returns the call that an event makes: strangers call for their request only, not by each message, and rooms only
+    /// by a mention. What is muted never calls.
+    pub fn of_event(me: &LocalUser, event: &NodeEvent) -> Option<Self> {
+        let (from, text, room) = match event {
+            NodeEvent::Received { from, message, .. } => (from, message.text.clone(), None),
+            // Follows the stranger's messages, which made no call themselves.
+            NodeEvent::ContactRequest { from } => (from, UntrustedText::from("wants to talk"), None),
+            NodeEvent::RoomMessage(post) if post.mentions_me && post.from != me.user => {
+                (&post.from, post.text.clone(), Some(post.room.clone()))
+            }
+            _ => return None,
+        };
+        let conversation: ConversationName = room.as_ref().map_or_else(|| from.into(), Into::into);
+        if me.profile.is_muted(&conversation).unwrap_or(false) {
+            return None;
+        }
+        let is_request = matches!(me.profile.conversation_status(from), Ok(ConversationStatus::Request(_)));
+        let may_call = room.is_some() || is_request == matches!(event, NodeEvent::ContactRequest { .. });
+        may_call.then(|| Self { from: from.clone(), text, room })
+    }
+}

@@ -1,0 +1,94 @@
+//! What the system around the program gets: notifications, lines for its journal, the version.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tests::binaries::workspace;
+use tests::{Invocation, Lab, Process, User, files, make_room, poll_until};
+
+/// A folder with a program of this name that writes each of its arguments on a line of `calls`.
+fn recorder(lab: &Lab, name: &str) -> PathBuf {
+    let script = format!("#!/bin/bash\nprintf '%s\\n' call \"$@\" >> {:?}\n", lab.join("calls"));
+    let program = files::write(lab.join("bin").join(name), script);
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    lab.join("bin")
+}
+
+/// Starts `peer serve` in a session of a desktop whose programs are in `folder`.
+fn serve_in_session(user: &User<'_>, folder: &Path) -> Process {
+    let path = std::env::join_paths([folder, Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+    let serve = user.peer(["serve"]).env("PATH", path).env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere");
+    let node = serve.start();
+    node.wait_for("online as ");
+    node
+}
+
+fn calls(lab: &Lab) -> String {
+    std::fs::read_to_string(lab.join("calls")).unwrap_or_default()
+}
+
+fn wait_for_call(lab: &Lab, text: &str) {
+    poll_until(|| calls(lab).contains(text).then_some(()), || format!("no {text:?} in {:?}", calls(lab)));
+}
+
+#[test]
+fn the_desktop_tells_of_messages_until_it_is_turned_off() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.accept(["alice"]);
+    bob.peer(["notify"]).run().exits(0).prints("desktop  on");
+    let node = serve_in_session(&bob, &recorder(&lab, "notify-send"));
+    alice.peer(["chat", "bob", "--", "-x <b>lunch</b> & more"]).run().exits(0);
+    wait_for_call(
+        &lab,
+        "call\n--app-name\nVizinho\n--icon\nvizinho\n--\nalice\n-x &lt;b&gt;lunch&lt;/b&gt; &amp; more\n",
+    );
+    // Many at once are one or two, and none is forgotten.
+    for number in 0..10 {
+        alice.peer(["chat", "bob", &format!("number {number}")]).run().exits(0);
+    }
+    wait_for_call(&lab, "number 9");
+    let told = calls(&lab);
+    assert!(told.matches("call\n").count() < 11 && told.contains(" more: peer inbox)"), "{told}");
+    bob.peer(["notify", "--desktop", "off"]).run().exits(0).prints("desktop  off");
+    let before = calls(&lab);
+    alice.peer(["chat", "bob", "quiet"]).run().exits(0);
+    node.wait_for("alice: quiet");
+    // On again: what comes now is told, so the one before would have been.
+    bob.peer(["notify", "--desktop", "on"]).run().exits(0);
+    alice.peer(["chat", "bob", "loud"]).run().exits(0);
+    wait_for_call(&lab, "loud");
+    let told = calls(&lab).split_off(before.len());
+    assert!(!told.contains("\nquiet"), "{told}");
+}
+
+#[test]
+fn a_program_for_messages_takes_the_place_of_the_desktop() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    bob.peer(["notify", "--", "true"]).run().exits(0).prints("desktop  off");
+    bob.peer(["notify", "--desktop", "on"]).run().exits(0).prints("desktop  on");
+    let set = bob.peer(["--json", "notify", "--no-hook"]).run().exits(0).object("notify");
+    assert_eq!(set["desktop"], true);
+}
+
+#[test]
+fn strangers_and_rooms_call_as_the_bell_does() {
+    let lab = Lab::start();
+    let (alice, bob, mallory) = (lab.user("alice"), lab.user("bob"), lab.user("mallory"));
+    let node = serve_in_session(&bob, &recorder(&lab, "busctl"));
+    let _hers = alice.serve();
+    mallory.peer(["chat", "bob", "buy this"]).run().exits(0);
+    // Only that there is somebody.
+    wait_for_call(&lab, "\nmallory\nwants to talk\n0\n0\n-1\n");
+    assert!(calls(&lab).contains("--user\n--\ncall\norg.freedesktop.Notifications\n"), "{}", calls(&lab));
+    make_room(&[&alice, &bob]);
+    alice.peer(["chat", "#lab", "nobody in particular"]).run().exits(0);
+    node.wait_for("nobody in particular");
+    alice.peer(["chat", "#lab", "but @bob"]).run().exits(0);
+    wait_for_call(&lab, "\nalice in #lab\nbut @bob\n");
+    let told = calls(&lab);
+    assert!(!told.contains("in particular") && !told.contains("buy this"), "{told}");
+}
+
