@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::fmt::MakeWriter;
 
 use self::args::{CliArgs, command_line};
 use self::argument_error::print_clap_error;
@@ -26,7 +27,7 @@ use self::exit_signals::{ExitSignals, terminating_signal};
 use crate::net::TRACKER_WAIT_NOTIFIER;
 use crate::profile::LOCK_WAIT_NOTIFIER;
 use crate::sys::TIME_ZONE_NOTIFIER;
-use crate::ui::LogWriter;
+use crate::ui::{LinePriority, LogWriter};
 
 /// Time for work on other threads to end, such as a write to the profile: its last handle puts the database's
 /// write-ahead log away. A thread that waits for a disk or a name server must not hold the process for longer.
@@ -89,6 +90,21 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The writers of log records, each with the priority of its record.
+struct LogRecords;
+
+impl<'a> MakeWriter<'a> for LogRecords {
+    type Writer = LogWriter;
+
+    fn make_writer(&'a self) -> LogWriter {
+        LogWriter::new(LinePriority::Info)
+    }
+
+    fn make_writer_for(&'a self, record: &tracing::Metadata<'_>) -> LogWriter {
+        LogWriter::new(record.level().into())
+    }
+}
+
 fn start_log(verbosity: u8) {
     let level = match verbosity {
         0 => tracing::Level::ERROR,
@@ -97,10 +113,5 @@ fn start_log(verbosity: u8) {
         _ => tracing::Level::TRACE,
     };
     // A maximum level instead of a filter by target: the filter's parser costs start-up time.
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(LogWriter::default)
-        .with_ansi(false)
-        .without_time()
-        .init();
+    tracing_subscriber::fmt().with_max_level(level).with_writer(LogRecords).with_ansi(false).without_time().init();
 }

@@ -13,6 +13,7 @@ mod folder_handle;
 mod hidden_input;
 mod interfaces;
 pub mod job_control;
+mod journal_stream;
 mod keyboard;
 mod mount_points;
 mod neighbour;
@@ -43,6 +44,7 @@ pub use interfaces::{
     InterfaceKind, LocalAddress, interface_index, interface_mtu, interface_name, link_local_interfaces,
     local_addresses, route_source,
 };
+pub use journal_stream::is_stderr_journal;
 pub use keyboard::KeyboardReader;
 pub use mount_points::mount_points;
 pub use neighbour::{NeighbourState, neighbour_state};

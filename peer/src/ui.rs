@@ -33,6 +33,7 @@ mod interrupt_forwarder;
 mod json;
 mod key_decoder;
 mod line_editor;
+mod line_priority;
 mod line_view;
 mod member_changes;
 mod message_entry;
@@ -69,6 +70,7 @@ pub use human_format::{
 pub use input_lines::{InputLine, spawn_line_reader};
 pub use interrupt_forwarder::InterruptForwarder;
 pub use json::{event_json, file_json, message_json, ndjson_event};
+pub use line_priority::LinePriority;
 pub use line_view::{LineViewModel, LineViewTerminal};
 pub use message_excerpt::{ExcerptLimits, message_excerpt};
 pub use omission_text::{by_design_line, failure_line, failure_lines};

@@ -92,3 +92,47 @@ fn strangers_and_rooms_call_as_the_bell_does() {
     assert!(!told.contains("in particular") && !told.contains("buy this"), "{told}");
 }
 
+/// Runs `peer` with standard error in a file that it is told to be the journal, and returns what it wrote there.
+fn journal_of(lab: &Lab, user: &User<'_>, args: &[&str], is_it: bool) -> String {
+    let file = std::fs::File::create(lab.join("journal")).unwrap();
+    let facts = file.metadata().unwrap();
+    let named = format!("{}:{}", facts.dev(), if is_it { facts.ino() } else { 1 });
+    let mut command = user.peer(args).env("JOURNAL_STREAM", named).command();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).status().unwrap();
+    std::fs::read_to_string(lab.join("journal")).unwrap()
+}
+
+#[test]
+fn lines_for_the_journal_have_their_priority() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let said = journal_of(&lab, &bob, &["fetch", "nobody", "x"], true);
+    assert!(said.starts_with("<3>error: "), "{said}");
+    let said = journal_of(&lab, &bob, &["stop"], true);
+    assert_eq!(said, "<6>nothing to stop: no `peer serve` runs for this account\n");
+    let said = journal_of(&lab, &bob, &["-vv", "list"], true);
+    assert!(!said.is_empty() && said.lines().all(|line| line.starts_with('<')), "{said}");
+    assert!(said.contains("<7>") || said.contains("<6>"), "{said}");
+    // The variable is inherited by whatever a service runs with its own standard error.
+    let said = journal_of(&lab, &bob, &["stop"], false);
+    assert_eq!(said, "nothing to stop: no `peer serve` runs for this account\n");
+}
+
+#[test]
+fn records_of_the_tracker_have_their_priority() {
+    use std::io::{BufRead, BufReader};
+    let lab = Lab::without_tracker();
+    let file = std::fs::File::create(lab.join("journal")).unwrap();
+    let facts = file.metadata().unwrap();
+    let tracker = lab.tracker_invocation("127.0.0.1:0").args(["--log", "debug"]);
+    let mut command = tracker.env("JOURNAL_STREAM", format!("{}:{}", facts.dev(), facts.ino())).command();
+    let mut tracker = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).spawn().unwrap();
+    let mut lines = BufReader::new(tracker.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("tracker listening on ")));
+    let said = || std::fs::read_to_string(lab.join("journal")).unwrap();
+    let has_records = || said().ends_with('\n').then_some(());
+    poll_until(has_records, || "no record".to_owned());
+    tracker.kill().unwrap();
+    tracker.wait().unwrap();
+    assert!(said().lines().all(|line| line.starts_with("<6>") || line.starts_with("<7>")), "{}", said());
+}

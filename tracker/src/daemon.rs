@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod config_reload;
 mod data_folder;
+mod journal_writer;
 mod listeners;
 mod mdns_announcement;
 mod metrics_server;
@@ -42,6 +43,7 @@ use crate::server::{self, ServerContext};
 use crate::service::{RegistrationMode, ServicePolicy, ServiceStartError, TrackerService};
 use crate::store::{AccountDatabaseError, AccountStore, AccountStoreError, PresenceStore, PresenceStoreError};
 
+pub use self::journal_writer::{JournalRecordWriter, JournalWriter, is_stderr_journal};
 pub use args::{ExportKind, LogFormat, LostPart, RoomCommand, TrackerArgs, TrackerCommand, UserCommand};
 pub use commands::{CommandError, run_command as command};
 pub use data_folder::DataFolderError;

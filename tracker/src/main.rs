@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
-use tracker::daemon::{self, LogFormat, LogSetter, SettingsError, TrackerSettings};
+use tracker::daemon::{self, JournalWriter, LogFormat, LogSetter, SettingsError, TrackerSettings, is_stderr_journal};
 
 /// Gives back the memory of long requests, which the system's allocator keeps.
 #[cfg(feature = "jemalloc")]
@@ -74,7 +75,8 @@ fn init_log(settings: &TrackerSettings) -> LogSetter {
 }
 
 fn log_layer(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
-    let lines = fmt::layer().with_writer(io::stderr).with_target(false);
+    let writer = if is_stderr_journal() { BoxMakeWriter::new(JournalWriter) } else { BoxMakeWriter::new(io::stderr) };
+    let lines = fmt::layer().with_writer(writer).with_target(false);
     match format {
         LogFormat::Text => lines.with_ansi(has_colours()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

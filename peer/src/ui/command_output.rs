@@ -10,8 +10,8 @@ use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 use shared::safe_text::{safe_json, safe_styled};
 
-use super::TerminalTheme;
-use crate::sys::{ControlEchoGuard, job_control};
+use super::{LinePriority, TerminalTheme};
+use crate::sys::{ControlEchoGuard, is_stderr_journal, job_control};
 
 /// The value of `--color`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,20 +163,20 @@ impl CommandOutput {
     /// Prints a line for people on standard error, unless `--quiet` is given.
     pub fn note(&self, line: &str) {
         if !self.settings.options.quiet {
-            write_stderr_line(line);
+            write_stderr_line(LinePriority::Info, line);
         }
     }
 
     /// Prints an error on standard error.
     pub fn error(&self, message: &str) {
         let label = if self.settings.color_err { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" };
-        write_stderr_line(&format!("{label} {message}"));
+        write_stderr_line(LinePriority::Error, &format!("{label} {message}"));
     }
 
     /// Prints a warning on standard error, even with `--quiet`.
     pub fn warning(&self, message: &str) {
         let label = if self.settings.color_err { "\u{1b}[1;33mwarning:\u{1b}[0m" } else { "warning:" };
-        write_stderr_line(&format!("{label} {message}"));
+        write_stderr_line(LinePriority::Warning, &format!("{label} {message}"));
     }
 
     /// Prints a prompt on standard error, without a line end.
@@ -214,8 +214,9 @@ fn terminal_owner() -> MutexGuard<'static, TerminalOwner> {
 
 /// Prints a line on standard error, or holds it for the view that has the terminal; control characters are made
 /// visible. Deadlocks if called while bars are suspended.
-pub(super) fn write_stderr_line(line: &str) {
+pub(super) fn write_stderr_line(priority: LinePriority, line: &str) {
     let line = safe_styled(line);
+    let line = if is_stderr_journal() { priority.mark(&line).into() } else { line };
     // A closed standard error has no reader left to inform.
     let write = || {
         let _ = writeln!(io::stderr().lock(), "{line}");
@@ -248,7 +249,7 @@ pub(super) fn release_stderr() {
     let had = std::mem::replace(&mut *terminal_owner(), TerminalOwner::Free);
     if let TerminalOwner::View(held) = had {
         for line in held {
-            write_stderr_line(&line);
+            write_stderr_line(LinePriority::Info, &line);
         }
     }
 }
@@ -274,12 +275,22 @@ impl Drop for TerminalBarsGuard {
 }
 
 /// Standard error for the log: each drop prints one record, held while a view has the terminal.
-#[derive(Debug, Default)]
-pub struct LogWriter(Vec<u8>);
+#[derive(Debug)]
+pub struct LogWriter {
+    record: Vec<u8>,
+    priority: LinePriority,
+}
+
+impl LogWriter {
+    /// Creates a writer for one record of this priority.
+    pub const fn new(priority: LinePriority) -> Self {
+        Self { record: Vec::new(), priority }
+    }
+}
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.extend_from_slice(bytes);
+        self.record.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -290,9 +301,9 @@ impl Write for LogWriter {
 
 impl Drop for LogWriter {
     fn drop(&mut self) {
-        let text = String::from_utf8_lossy(&self.0);
+        let text = String::from_utf8_lossy(&self.record);
         if !text.is_empty() {
-            write_stderr_line(text.trim_end_matches('\n'));
+            write_stderr_line(self.priority, text.trim_end_matches('\n'));
         }
     }
 }

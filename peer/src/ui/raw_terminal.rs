@@ -12,7 +12,7 @@ use crossterm::{execute, queue};
 use parking_lot::Mutex;
 use ratatui_core::layout::Size;
 
-use super::command_output;
+use super::{LinePriority, command_output};
 use crate::sys::{job_control, restore_echo};
 
 /// A terminal's screen.
@@ -51,7 +51,7 @@ impl RawTerminal {
                 previous(panic);
             } else {
                 // Another thread panicked: the view goes on, and the owner of that thread reports the failure.
-                command_output::write_stderr_line(&panic.to_string());
+                command_output::write_stderr_line(LinePriority::Error, &panic.to_string());
             }
         }));
         Ok(this)
