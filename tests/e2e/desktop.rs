@@ -118,6 +118,53 @@ fn lines_for_the_journal_have_their_priority() {
     assert_eq!(said, "nothing to stop: no `peer serve` runs for this account\n");
 }
 
+/// What the build script says in a package's folder.
+fn version_in(script: &Path, package: &Path) -> String {
+    let built = Command::new(script)
+        .env("CARGO_PKG_VERSION", "1.2.3")
+        .env("CARGO_MANIFEST_DIR", package)
+        .env("PROFILE", "release")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(built.stdout).unwrap();
+    assert!(built.status.success(), "{said}");
+    let version = said.lines().find_map(|line| line.strip_prefix("cargo::rustc-env=VIZINHO_VERSION="));
+    version.unwrap_or_else(|| panic!("no version: {said}")).to_owned()
+}
+
+#[test]
+fn the_version_names_the_commit_only_of_its_own_repository() {
+    let lab = Lab::without_tracker();
+    let script = lab.join("script");
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let built = Command::new(rustc)
+        .args(["--edition", "2024", "-o"])
+        .arg(&script)
+        .arg(workspace().join("shared/commit_version.rs"))
+        .status();
+    if !built.is_ok_and(|status| status.success()) {
+        println!("skipped: rustc can't be run from here");
+        return;
+    }
+    let package = lab.empty_folder("source/peer");
+    assert_eq!(version_in(&script, &package), "1.2.3");
+    let git = |folder: &Path, args: &[&str]| {
+        let run = Invocation::new("git", folder).env("GIT_CONFIG_NOSYSTEM", "1");
+        run.args(["-c", "user.name=x", "-c", "user.email=x@example.org"]).args(args).run().exits(0).out()
+    };
+    // An archive that was unpacked in somebody else's repository.
+    git(lab.path(), &["init", "-q"]);
+    git(lab.path(), &["commit", "-q", "--allow-empty", "-m", "theirs"]);
+    assert_eq!(version_in(&script, &package), "1.2.3");
+    let own = lab.join("source");
+    git(&own, &["init", "-q"]);
+    assert_eq!(version_in(&script, &package), "1.2.3", "nothing is committed");
+    git(&own, &["commit", "-q", "--allow-empty", "-m", "ours"]);
+    let commit = git(&own, &["rev-parse", "--short=10", "HEAD"]);
+    let version = version_in(&script, &package);
+    assert!(version.starts_with(&format!("1.2.3 ({} ", commit.trim())) && version.ends_with(')'), "{version}");
+}
+
 #[test]
 fn records_of_the_tracker_have_their_priority() {
     use std::io::{BufRead, BufReader};

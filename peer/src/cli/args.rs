@@ -52,7 +52,7 @@ With --json each line is one object: {\"v\":1,\"type\":\"…\",…}.",
 
 /// Chat and file exchange with the people on your local network.
 #[derive(Debug, Parser)]
-#[command(name = "peer", version, after_help = HELP.examples, after_long_help = HELP.long(), styles = Styles::plain(), max_term_width = 100, args_override_self = true)]
+#[command(name = "peer", version = env!("VIZINHO_VERSION"), after_help = HELP.examples, after_long_help = HELP.long(), styles = Styles::plain(), max_term_width = 100, args_override_self = true)]
 pub(super) struct CliArgs {
     #[command(flatten)]
     global: GlobalArgs,

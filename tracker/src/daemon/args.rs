@@ -28,7 +28,7 @@ const DEFAULT_CONNECTIONS_PER_IP: usize = 1024;
 /// shuts it down cleanly, SIGHUP reads the configuration file again. The commands ask the tracker that runs on the same
 /// data folder.
 #[derive(Debug, Parser)]
-#[command(name = "tracker", version, max_term_width = 100, subcommand_help_heading = "Commands")]
+#[command(name = "tracker", version = env!("VIZINHO_VERSION"), max_term_width = 100, subcommand_help_heading = "Commands")]
 #[command(after_help = help_text::TRACKER.examples, after_long_help = help_text::TRACKER.long())]
 pub struct TrackerArgs {
     #[command(flatten)]
