@@ -37,6 +37,7 @@ mod whoami;
 mod bell;
 pub(crate) mod command_help;
 pub(crate) mod context;
+mod name_suggestions;
 mod node_connection;
 mod password_prompt;
 mod progress_publisher;
@@ -50,6 +51,7 @@ use clap::Subcommand;
 use shared::tracker::TrackerErrorCode;
 
 use self::context::CommandContext;
+use self::name_suggestions::suggest_names;
 use crate::engine::Error;
 use crate::net::TrackerError;
 use crate::profile::Access;
@@ -109,7 +111,9 @@ impl CliCommand {
             {
                 Err(Error::Interrupted)
             }
-            ended => ended.map_err(|error| name_signed_out_user(context, error)),
+            Ok(()) => Ok(()),
+            // Boxed because of its size.
+            Err(error) => Err(Box::pin(suggest_names(context, name_signed_out_user(context, error))).await),
         }
     }
 

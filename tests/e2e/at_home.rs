@@ -147,3 +147,50 @@ fn without_a_named_folder_the_file_is_in_that_of_configurations() {
     tests::Invocation::new(program, lab.path()).args(["whoami"]).run().exits(0).prints("bob");
 }
 
+#[test]
+fn names_that_are_nearly_right_are_offered() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("report of may.pdf", 10), lab.file("photo.jpg", 10)]);
+    let _his = bob.serve();
+    for (args, meant) in [
+        (&["chat", "bbo", "hi"][..], "; did you mean bob?"),
+        (&["fetch", "bbo", "x"], "; did you mean bob?"),
+        (&["files", "boob"], "; did you mean bob?"),
+        (&["trust", "bobb"], "; did you mean bob?"),
+        (&["fetch", "bob", "Photo.JPG"], "; did you mean photo.jpg?"),
+        (&["fetch", "bob", "phtoo.jpg"], "; did you mean photo.jpg?"),
+        // Ready to be pasted.
+        (&["fetch", "bob", "report"], "; did you mean 'report of may.pdf'?"),
+    ] {
+        alice.peer(args).run().is_plain().says(meant);
+    }
+    let unlike = alice.peer(["fetch", "zoe", "x"]).run();
+    assert!(!unlike.exits(4).err().contains("did you mean"), "{unlike}");
+    let wrong = alice.peer(["--json", "chat", "bbo", "hi"]).run();
+    wrong.exits(4);
+    assert_eq!(wrong.object("error")["code"], "unavailable");
+    alice.peer(["room", "create", "lab"]).run().exits(0);
+    alice.peer(["chat", "#lba", "hi"]).run().says("; did you mean '#lab'?");
+    bob.peer(["room", "join", "lbb"]).run().says("; did you mean '#lab'?");
+    // Another case is a name already, and told.
+    alice.peer(["chat", "BOB", "hi"]).run().exits(0).says("nobody is called BOB: this is for bob");
+}
+
+#[test]
+fn a_room_that_the_shell_took_for_a_comment_is_explained() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    for line in ["chat #lab", "files #lab", "fetch #lab x", "room join #lab", "share x --room #lab"] {
+        let typed = bob.peer([""; 0]).through_shell(&format!("\"$@\" {line}")).run();
+        typed.exits(2).says("a shell takes #lab for a comment: quote it, '#lab'");
+    }
+}
+
+#[test]
+fn a_name_that_begins_with_a_dash_is_explained_whole() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    bob.peer(["fetch", "alice", "-dash.txt"]).run().exits(2).says("follows --: `-- -dash.txt`");
+}
+

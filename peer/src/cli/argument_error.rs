@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use arguments::safe_error;
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
 use serde_json::json;
+use shared::safe_text::safe_line;
 
 use super::exit_code::report_error;
 use crate::engine::ErrorKind;
 use crate::ui::{ColorChoice, CommandOutput, OutputOptions};
+use crate::util::shell_words::shell_quote;
 
 /// Commands of other programs with the equivalent of this one.
 pub(super) const FOREIGN_COMMANDS: &[(&str, &str)] = &[
@@ -36,6 +38,9 @@ pub(super) const FOREIGN_COMMANDS: &[(&str, &str)] = &[
     ("kick", "peer room kick ROOM USER"),
 ];
 
+/// What may have become of an argument that is missing.
+const HASH_TIP: &str = "a shell takes #lab for a comment: quote it, '#lab', or write lab after `peer room`";
+
 /// Makes the error safe to print and adds what clap leaves out, such as this program's name for a foreign command.
 pub(super) fn explain_error(mut command: clap::Command, error: clap::Error, args: &[OsString]) -> clap::Error {
     let mut error = safe_error(&mut command, error, args);
@@ -46,15 +51,41 @@ pub(super) fn explain_error(mut command: clap::Command, error: clap::Error, args
             let why = format!("there is no `peer {tried}`: you may mean `{ours}`; `peer --help` lists all commands\n");
             command.error(ClapErrorKind::InvalidSubcommand, why)
         }
+        ClapErrorKind::UnknownArgument => {
+            add_dash_tip(&mut error, args);
+            error
+        }
         ClapErrorKind::MissingRequiredArgument => {
             let missing = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
             if missing.contains("ROOM") || missing.contains("USER") {
-                let tip = "a shell takes #lab for a comment: quote it, '#lab', or write lab after `peer room`";
+                let tip = HASH_TIP;
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
             }
             error
         }
+        ClapErrorKind::InvalidValue if is_room_missing(&error) => {
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![HASH_TIP.into()]));
+            error
+        }
         _ => error,
+    }
+}
+
+/// Returns true if an option lacks the room that it takes.
+fn is_room_missing(error: &clap::Error) -> bool {
+    let takes_room = error.get(ContextKind::InvalidArg).is_some_and(|arg| arg.to_string().contains("ROOM"));
+    let value = error.get(ContextKind::InvalidValue);
+    takes_room && value.is_none_or(|value| matches!(value, ContextValue::String(value) if value.is_empty()))
+}
+
+/// Says how an argument that begins with a dash is passed: clap names its first letter only.
+fn add_dash_tip(error: &mut clap::Error, args: &[OsString]) {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg).cloned() else { return };
+    let texts = args.iter().skip(1).filter_map(|arg| arg.to_str());
+    let mut given = texts.filter(|arg| arg.starts_with('-') && !arg.starts_with("--") && arg.starts_with(&*unknown));
+    if let Some(given) = given.find(|arg| arg.chars().count() > 2) {
+        let tip = format!("a name that begins with a dash follows --: `{}`", shell_quote(&[&*safe_line(given)]));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
 }
 
