@@ -19,6 +19,7 @@ mod notify;
 mod offer;
 mod outbox;
 mod passwd;
+mod profile;
 mod register;
 mod room;
 mod rooms;
@@ -91,6 +92,7 @@ pub(crate) enum CliCommand {
     Events(events::EventsArgs),
     Trust(trust::TrustArgs),
     Verify(verify::VerifyArgs),
+    Profile(profile::ProfileArgs),
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -151,6 +153,7 @@ impl CliCommand {
             Self::Notify(args) => notify::run(context, args),
             Self::Trust(args) => context.until_cancelled(trust::run(context, args)).await,
             Self::Verify(args) => context.until_cancelled(verify::run(context, args)).await,
+            Self::Profile(args) => profile::run(context, args),
             Self::Config(args) => config::run(context, &args),
             Self::Completions(args) => completions::run(context, &args),
         }

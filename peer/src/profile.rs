@@ -27,6 +27,7 @@ mod partial_shares;
 mod profile_error;
 mod profile_folder;
 mod profile_identity;
+mod profile_transfer;
 mod request_eviction;
 mod retraction;
 mod room_store;

@@ -194,3 +194,58 @@ fn a_name_that_begins_with_a_dash_is_explained_whole() {
     bob.peer(["fetch", "alice", "-dash.txt"]).run().exits(2).says("follows --: `-- -dash.txt`");
 }
 
+#[test]
+fn a_profile_moves_to_another_machine() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    alice.peer(["room", "create", "lab"]).run().exits(0);
+    bob.peer(["room", "join", "lab"]).run().exits(0);
+    let key = bob.fingerprint();
+    let node = bob.serve();
+    alice.peer(["chat", "bob", "before the move"]).run().exits(0);
+    node.wait_for("before the move");
+    let file = lab.join("bob.vizinho");
+    let export = || bob.peer(["profile", "export"]).arg(&file);
+    export().run().exits(1).says("`peer stop` ends it");
+    assert!(!file.exists());
+    bob.peer(["stop"]).run().exits(0);
+    node.finish().exits(0);
+    export().run().exits(0).says("goes online here no more");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    for args in [&["serve"][..], &["chat", "alice", "from the old place"], &["list"]] {
+        bob.peer(args).run().exits(3).says("moved away with ").says("`peer profile export --cancel` keeps it here");
+    }
+    let moved = lab.join("moved");
+    let elsewhere = |args: &[&str]| bob.peer(args).env("VIZINHO_HOME", &moved);
+    elsewhere(&["profile", "import"]).arg(&file).run().exits(0).says("bob is here now");
+    elsewhere(&["profile", "import"]).arg(&file).run().exits(10).says("there is a profile in ");
+    let account = elsewhere(&["--json", "whoami"]).run().exits(0).object("account");
+    assert_eq!(account["fingerprint"], key);
+    let node = elsewhere(&["serve"]).start();
+    node.wait_for("online as bob at ");
+    elsewhere(&["history", "alice"]).run().exits(0).prints("before the move");
+    alice.peer(["chat", "bob", "after the move"]).run().exits(0);
+    node.wait_for("after the move");
+    let _hers = alice.serve();
+    elsewhere(&["chat", "#lab", "in the room as well"]).run().exits(0);
+    alice.peer(["history", "#lab"]).run().exits(0).prints("in the room as well");
+}
+
+#[test]
+fn an_export_that_nobody_imported_can_be_taken_back() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let file = lab.join("bob.vizinho");
+    bob.peer(["profile", "export"]).arg(&file).run().exits(0);
+    bob.peer(["profile", "export", "--cancel"]).run().exits(0).says("bob stays here");
+    bob.peer(["profile", "export", "--cancel"]).run().exits(0).says("bob never moved");
+    bob.serve();
+    let other = lab.stranger("other");
+    other
+        .peer(["profile", "import"])
+        .arg(other.password_file())
+        .run()
+        .exits(2)
+        .says("is no file of `peer profile export`");
+    assert!(!other.home().exists());
+}

@@ -39,6 +39,9 @@ impl LocalUser {
         notify: NoticeHandler,
     ) -> Result<Self, Error> {
         let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
+        if let Some(file) = profile.moved_with()? {
+            return Err(ProfileError::MovedAway { file }.into());
+        }
         let tracker = match tracker {
             Some(tracker) => tracker,
             None => account.tracker.parse().map_err(Error::Usage)?,

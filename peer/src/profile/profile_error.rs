@@ -133,6 +133,27 @@ pub enum ProfileError {
         /// Its mode.
         mode: u32,
     },
+    /// The profile was exported, and goes on elsewhere.
+    #[error(
+        "this profile moved away with {file}: it goes on where that was imported. If it never was, `peer profile export \
+         --cancel` keeps it here"
+    )]
+    MovedAway {
+        /// The exported file.
+        file: String,
+    },
+    /// A profile can't be imported where there is one.
+    #[error("there is a profile in {} already: use --home with another folder", safe_path(.home))]
+    HasProfile {
+        /// The folder.
+        home: PathBuf,
+    },
+    /// The file is no exported profile.
+    #[error("{} is no file of `peer profile export`", safe_path(.file))]
+    NotAnExport {
+        /// The file.
+        file: PathBuf,
+    },
     /// Another node holds the profile.
     #[error("`peer` is already running for this account{}: `peer whoami` shows it, `peer stop` ends it", process_suffix(*.pid))]
     NodeRuns {

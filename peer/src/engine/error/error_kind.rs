@@ -88,6 +88,9 @@ impl Error {
             Self::NodeWithoutSocket { .. } | Self::NodeGone { .. } => ErrorKind::Network,
             // A stopped node is silent like a dead network, and may continue.
             Self::Profile(ProfileError::NodeStopped { .. }) => ErrorKind::Network,
+            Self::Profile(ProfileError::MovedAway { .. }) => ErrorKind::NotLoggedIn,
+            Self::Profile(ProfileError::HasProfile { .. }) => ErrorKind::Exists,
+            Self::Profile(ProfileError::NotAnExport { .. }) => ErrorKind::Usage,
             Self::Profile(ProfileError::NodeRuns { .. }) | Self::Internal(_) => ErrorKind::Other,
             Self::Profile(_) => ErrorKind::Disk,
             Self::SomeFailed { .. } => ErrorKind::Partial,

@@ -1,0 +1,128 @@
+//! The command `peer profile`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use shared::safe_text::safe_path;
+
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
+use crate::engine::Error;
+use crate::profile::{Access, Profile};
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer profile export bob.vizinho
+  peer profile import bob.vizinho",
+    notes: "\
+A profile is a person's whole state on one machine: key, account, messages, shares and settings, with no shared file in \
+it. It is one file, which only you may read: whoever has it is you. Delete it after the import.
+
+The copy that stays behind knows that it moved: it goes online no more, for two copies of one key would contradict each \
+other. If the file was never imported, `peer profile export --cancel` takes that back.",
+};
+
+const EXPORT_HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer profile export bob.vizinho
+  peer profile export --cancel",
+    notes: "Not beside a running node: `peer stop` ends it.",
+};
+
+const IMPORT_HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer profile import bob.vizinho
+  peer --home ~/second profile import bob.vizinho",
+    notes: "\
+Only where there is no profile. What was shared is served where its files are at the same paths; `peer shares` shows \
+what is missing.",
+};
+
+/// Move your profile to another machine: key, account, messages and all.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct ProfileArgs {
+    #[command(subcommand)]
+    command: ProfileCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ProfileCommand {
+    Export(ProfileExportArgs),
+    Import(ProfileImportArgs),
+}
+
+/// Write the profile to one file; here it goes online no more.
+#[derive(Debug, Args)]
+#[command(after_help = EXPORT_HELP.examples, after_long_help = EXPORT_HELP.long())]
+struct ProfileExportArgs {
+    /// The new file.
+    #[arg(value_name = "FILE", required_unless_present = "cancel")]
+    file: Option<PathBuf>,
+    /// Go on here after all: the file was never imported.
+    #[arg(long, conflicts_with = "file")]
+    cancel: bool,
+}
+
+/// Go on with a profile that was exported elsewhere.
+#[derive(Debug, Args)]
+#[command(after_help = IMPORT_HELP.examples, after_long_help = IMPORT_HELP.long())]
+struct ProfileImportArgs {
+    /// The file of `peer profile export`.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+pub(super) fn run(context: &CommandContext, args: ProfileArgs) -> Result<(), Error> {
+    match args.command {
+        ProfileCommand::Export(args) => export(context, args),
+        ProfileCommand::Import(args) => import(context, &args),
+    }
+}
+
+fn export(context: &CommandContext, args: ProfileExportArgs) -> Result<(), Error> {
+    let profile = context.existing_profile(Access::Use)?;
+    let user = profile.account()?.ok_or(Error::NotLoggedIn)?.user;
+    let (kind, text) = match &args.file {
+        Some(file) => {
+            profile.export(file)?;
+            let text = format!(
+                "{user} is in {} now and goes online here no more: `peer profile import FILE` goes on elsewhere. Whoever \
+                 has that file is {user}: delete it afterwards",
+                safe_path(file)
+            );
+            ("exported", text)
+        }
+        None if profile.cancel_move()? => {
+            ("kept", format!("{user} stays here: delete the exported file, which must not be imported any more"))
+        }
+        None => ("kept", format!("{user} never moved: nothing to cancel")),
+    };
+    print_change(context, kind, user.as_str(), args.file, &text)
+}
+
+fn import(context: &CommandContext, args: &ProfileImportArgs) -> Result<(), Error> {
+    let profile = Profile::import(&context.home, &args.file)?;
+    let user = profile.account()?.ok_or(Error::NotLoggedIn)?.user;
+    let text = format!("{user} is here now: `peer serve` goes online. Delete the file: it has {user}'s secret key");
+    print_change(context, "imported", user.as_str(), Some(args.file.clone()), &text)
+}
+
+fn print_change(
+    context: &CommandContext,
+    kind: &str,
+    user: &str,
+    file: Option<PathBuf>,
+    text: &str,
+) -> Result<(), Error> {
+    if context.output.is_json() {
+        let file = file.map(|file| file.to_string_lossy().into_owned());
+        return Ok(context.output.print_object("profile", &json!({ "kind": kind, "user": user, "file": file }))?);
+    }
+    context.output.note(text);
+    Ok(())
+}

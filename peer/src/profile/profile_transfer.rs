@@ -1,0 +1,196 @@
+//! The profile in one file, to move it to another machine.
+//!
+//! The file is the database with the key in it as one more setting. Two machines with one key would sign different
+//! messages as the same, so a profile that was exported is marked as moved, and nobody is its user any more; an import
+//! makes a profile without the mark. Where the file was never imported, the mark can be taken away again.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use certs::is_identity_pem;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use zeroize::Zeroizing;
+
+use super::{APPLICATION_ID, Access, DATABASE_FILE, IDENTITY_FOLDER, KEY, PUT_SETTING, Profile, ProfileError};
+use super::{database_file, profile_folder};
+
+/// The setting of an exported database that is the key.
+const KEY_SETTING: &str = "exported_key";
+/// The setting of a profile that was exported: the path of the file.
+const MOVED_SETTING: &str = "moved_with";
+/// Bytes of a key file at most.
+const MAX_KEY_BYTES: u64 = 64 * 1024;
+
+impl Profile {
+    /// Writes the profile and its key to a new file that only its owner may read, and marks this profile as moved.
+    ///
+    /// # Errors
+    /// [`ProfileError::NodeRuns`] beside a running node, else the reason why the file or the profile can't be used.
+    pub fn export(&self, file: &Path) -> Result<(), ProfileError> {
+        // Held to the end: no node may begin with a profile that is on its way.
+        let _lock = self.lock_node()?;
+        let key = read_key_file(&self.key_path())?;
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+        made.map_err(io_error_at(file))?;
+        let written = self.write_export(file, &key).and_then(|()| {
+            let path = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+            self.set_setting(MOVED_SETTING, Some(&path.to_string_lossy()))
+        });
+        written.inspect_err(|_| {
+            let _ = fs::remove_file(file);
+        })
+    }
+
+    fn write_export(&self, file: &Path, key: &str) -> Result<(), ProfileError> {
+        let name = file.to_str().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "its path is not UTF-8"));
+        let name = name.map_err(io_error_at(file))?;
+        // An empty file in its place is written, and keeps its mode.
+        self.db_result(self.writer()?.execute("VACUUM INTO ?1", [name]))?;
+        let broken = |source| ProfileError::from_sqlite(file, source);
+        let exported = Connection::open(file).map_err(broken)?;
+        exported.execute(PUT_SETTING, [KEY_SETTING, key]).map_err(broken)?;
+        exported.close().map_err(|(_, source)| broken(source))?;
+        // Before the mark: a profile that moved into a file that a power cut empties would be lost.
+        File::open(file).and_then(|file| file.sync_all()).map_err(io_error_at(file))
+    }
+
+    /// Returns the file with which the profile moved away, if it did.
+    pub fn moved_with(&self) -> Result<Option<String>, ProfileError> {
+        self.setting(MOVED_SETTING)
+    }
+
+    /// Takes the mark away that the profile moved. Returns false if there was none.
+    pub fn cancel_move(&self) -> Result<bool, ProfileError> {
+        let is_moved = self.moved_with()?.is_some();
+        self.set_setting(MOVED_SETTING, None)?;
+        Ok(is_moved)
+    }
+
+    /// Makes the profile in `home` from an exported file.
+    ///
+    /// # Errors
+    /// [`ProfileError::HasProfile`] if there is one already, [`ProfileError::NotAnExport`], or the reason why nothing can
+    /// be written there; then nothing is left of it.
+    pub fn import(home: &Path, file: &Path) -> Result<Self, ProfileError> {
+        if database_file::has_database(home)? {
+            return Err(ProfileError::HasProfile { home: home.to_owned() });
+        }
+        let key = read_exported_key(file)?;
+        profile_folder::NewProfileFolder::create(home)?.keep_on_success(|home| {
+            let made = write_import(home, file, &key).and_then(|()| {
+                let profile = Self::open_in(home, Access::Use)?;
+                profile.identity()?;
+                Ok(profile)
+            });
+            // There was no profile, so these are the files of this import.
+            made.inspect_err(|_| {
+                for end in ["", "-journal", "-wal", "-shm"] {
+                    let _ = fs::remove_file(home.join(format!("{DATABASE_FILE}{end}")));
+                }
+                let _ = fs::remove_dir_all(home.join(IDENTITY_FOLDER));
+            })
+        })
+    }
+}
+
+/// Returns the key in an exported file, if it is one.
+fn read_exported_key(file: &Path) -> Result<Zeroizing<String>, ProfileError> {
+    let not_one = || ProfileError::NotAnExport { file: file.to_owned() };
+    // SQLite's own words for a file that isn't there are of no help.
+    File::open(file).map_err(io_error_at(file))?;
+    let exported = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|_| not_one())?;
+    let application: u32 = exported.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(|_| not_one())?;
+    if application != u32::from_be_bytes(APPLICATION_ID) {
+        return Err(not_one());
+    }
+    let query = "SELECT value FROM setting WHERE key = ?1";
+    let key: Option<String> =
+        exported.query_row(query, [KEY_SETTING], |row| row.get(0)).optional().map_err(|_| not_one())?;
+    key.map(Zeroizing::new).filter(|key| is_identity_pem(key.as_bytes())).ok_or_else(not_one)
+}
+
+fn write_import(home: &Path, file: &Path, key: &str) -> Result<(), ProfileError> {
+    let path = home.join(DATABASE_FILE);
+    let mut database = new_private_file(&path)?;
+    let copied = File::open(file).and_then(|mut file| io::copy(&mut file, &mut database));
+    copied.and_then(|_| database.sync_all()).map_err(io_error_at(&path))?;
+    let broken = |source| ProfileError::from_sqlite(&path, source);
+    let imported = Connection::open(&path).map_err(broken)?;
+    // The key has its own file: what is deleted here must not stay in free pages.
+    imported.pragma_update(None, "secure_delete", true).map_err(broken)?;
+    let settings = [KEY_SETTING, MOVED_SETTING];
+    imported.execute("DELETE FROM setting WHERE key IN (?1, ?2)", settings).map_err(broken)?;
+    imported.close().map_err(|(_, source)| broken(source))?;
+    let folder = home.join(IDENTITY_FOLDER);
+    DirBuilder::new().mode(0o700).create(&folder).map_err(io_error_at(&folder))?;
+    let path = folder.join(KEY);
+    let mut file = new_private_file(&path)?;
+    file.write_all(key.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error_at(&path))
+}
+
+fn new_private_file(path: &Path) -> Result<File, ProfileError> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io_error_at(path))
+}
+
+fn read_key_file(path: &Path) -> Result<Zeroizing<String>, ProfileError> {
+    let mut key = Zeroizing::new(String::new());
+    let read = File::open(path).and_then(|file| file.take(MAX_KEY_BYTES).read_to_string(&mut key));
+    read.map_err(io_error_at(path))?;
+    Ok(key)
+}
+
+fn io_error_at(path: &Path) -> impl FnOnce(io::Error) -> ProfileError + '_ {
+    |source| ProfileError::Io { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::profile::ProfileAccount;
+
+    #[test]
+    fn a_profile_moves_and_the_old_one_knows() {
+        let place = tempfile::tempdir().unwrap();
+        let (old, new, file) = (place.path().join("old"), place.path().join("new"), place.path().join("file"));
+        let profile = Profile::open(&old).unwrap();
+        let account = ProfileAccount { user: "bob".parse().unwrap(), tracker: "192.0.2.7:8000".to_owned() };
+        let fingerprint = profile.identity().unwrap().fingerprint();
+        profile.set_account(&account).unwrap();
+        let lock = profile.lock_node().unwrap();
+        assert!(matches!(profile.export(&file), Err(ProfileError::NodeRuns { .. })) && !file.exists());
+        drop(lock);
+        profile.export(&file).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        assert!(profile.moved_with().unwrap().is_some());
+        assert!(profile.export(&file).is_err(), "nothing is overwritten");
+        assert!(file.exists());
+        let moved = Profile::import(&new, &file).unwrap();
+        assert_eq!(moved.account().unwrap(), Some(account));
+        assert_eq!(moved.identity().unwrap().fingerprint(), fingerprint);
+        assert_eq!(moved.moved_with().unwrap(), None);
+        assert_eq!(fs::metadata(moved.key_path()).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(moved.setting(KEY_SETTING).unwrap(), None);
+        let database = fs::read(new.join(DATABASE_FILE)).unwrap();
+        assert!(!database.windows(11).any(|bytes| bytes == b"PRIVATE KEY"), "the key is in its own file only");
+        assert!(matches!(Profile::import(&new, &file), Err(ProfileError::HasProfile { .. })));
+        assert!(profile.cancel_move().unwrap());
+        assert!(!profile.cancel_move().unwrap());
+    }
+
+    #[test]
+    fn nothing_is_made_of_what_is_no_export() {
+        let place = tempfile::tempdir().unwrap();
+        let (home, other) = (place.path().join("home"), place.path().join("other"));
+        Profile::open(&other).unwrap();
+        File::create(place.path().join("text")).unwrap().write_all(b"hello").unwrap();
+        for file in [place.path().join("text"), other.join(DATABASE_FILE)] {
+            assert!(matches!(Profile::import(&home, &file), Err(ProfileError::NotAnExport { .. })), "{file:?}");
+        }
+        assert!(matches!(Profile::import(&home, &place.path().join("none")), Err(ProfileError::Io { .. })));
+        assert!(!home.exists());
+    }
+}
