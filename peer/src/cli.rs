@@ -7,6 +7,8 @@ mod config_file;
 mod exit_code;
 mod exit_signals;
 mod help_screens;
+#[cfg(test)]
+mod man_pages;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;

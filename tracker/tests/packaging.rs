@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::CommandFactory;
+use clap_complete::Shell;
 use tracker::daemon::{TrackerArgs, TrackerSettings};
 
 fn packaging(name: &str) -> PathBuf {
@@ -55,6 +56,11 @@ What was there before a backup was restored.
 0: done. 1: not done, standard error says why. 2: the command line or the configuration file is wrong.
 "#;
 
+/// The command line as it is documented: of a build, only the version counts.
+fn command() -> clap::Command {
+    TrackerArgs::command().version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true)
+}
+
 /// All pages: the tracker's own and one for each command, by their files' names.
 fn pages() -> Vec<(String, String)> {
     fn add(command: &clap::Command, pages: &mut Vec<(String, String)>) {
@@ -76,7 +82,7 @@ fn pages() -> Vec<(String, String)> {
         pages.push((man.get_filename(), String::from_utf8(page).unwrap()));
         command.get_subcommands().for_each(|command| add(command, pages));
     }
-    let mut command = TrackerArgs::command().disable_help_subcommand(true);
+    let mut command = command();
     command.build();
     let mut pages = Vec::new();
     add(&command, &mut pages);
@@ -105,6 +111,24 @@ fn the_man_pages_are_current() {
     let names = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut old = names.filter(|found| !pages.iter().any(|(name, _)| name == found));
     assert_eq!(old.next(), None, "of no command any more");
+}
+
+/// `UPDATE_MAN=1` writes these anew as well.
+#[test]
+fn the_completions_are_current() {
+    let mut command = command();
+    for (name, shell) in [("tracker.bash", Shell::Bash), ("_tracker", Shell::Zsh), ("tracker.fish", Shell::Fish)] {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut command, "tracker", &mut script);
+        let path = packaging("completions").join(name);
+        if std::env::var_os("UPDATE_MAN").is_some() {
+            File::create(&path).unwrap().write_all(&script).unwrap();
+        }
+        assert!(
+            read_to_string(&path).unwrap_or_default().as_bytes() == script,
+            "{name}: see above how to write it anew"
+        );
+    }
 }
 
 /// Checks the units with the service manager, where it is installed; elsewhere nothing is tested.
