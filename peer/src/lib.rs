@@ -52,6 +52,10 @@
 //! | files of a room | `engine/room_contacts.rs`, `engine/fetch/room_sources.rs` |
 //! | doctor: probes, findings, report | `engine/doctor/`, `net/{port_probe,path_measurement,socket_abilities}.rs`, `sys/{firewall,neighbour}.rs`, `ui/doctor_text.rs` |
 //! | probes for others' doctors | `engine/serve/port_prober.rs` |
+//! | configuration file; the help of one screen; man pages | `cli/{config_file,help_screens,man_pages}.rs`, `commands/config.rs` |
+//! | completion of command lines | `cli/completion_request.rs`, `commands/completions/` |
+//! | calls for attention: bell, desktop | `engine/{message_attention,desktop_notifier}.rs`, `commands/bell.rs` |
+//! | what a package installs | `../packaging`, `Cargo.toml` |
 //! | discovery of trackers (mDNS) | `net/discovery/`, `engine/tracker_discovery.rs`, the `mdns` crate (`shared/mdns`) |
 //!
 //! # Two walks
