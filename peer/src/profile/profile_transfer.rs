@@ -13,7 +13,9 @@ use certs::is_identity_pem;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use zeroize::Zeroizing;
 
-use super::{APPLICATION_ID, Access, DATABASE_FILE, IDENTITY_FOLDER, KEY, PUT_SETTING, Profile, ProfileError};
+use super::profile_identity::{IDENTITY_FOLDER, KEY};
+use super::settings::PUT_SETTING;
+use super::{APPLICATION_ID, Access, DATABASE_FILE, Profile, ProfileError};
 use super::{database_file, profile_folder};
 
 /// The setting of an exported database that is the key.
