@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::path_mtu::{DISCARD_PORT, needed_mtu, udp_overhead, unfragmented_socket};
 use crate::sys;
@@ -15,6 +15,8 @@ use crate::sys;
 /// Time for an answer; a packet without one is sent a second time, as a single one may be lost by chance.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
 const ATTEMPTS: usize = 2;
+/// Time in which Linux has one more ICMP error for the same host, after six at once (`net.ipv4.icmp_ratelimit`).
+const ERROR_INTERVAL: Duration = Duration::from_millis(1100);
 /// MTUs that occur: IPv6's least, tunnels, mobile networks, PPPoE, Ethernet, jumbo frames. Fewer than the ICMP errors
 /// that Linux sends at once (`net.ipv4.icmp_ratelimit`).
 const USUAL_MTUS: [u32; 5] = [1280, 1380, 1420, 1492, 1500];
@@ -45,6 +47,13 @@ pub async fn measure_path(address: SocketAddr) -> Option<PathWidth> {
     let route_mtu = sys::route_mtu(ip).filter(|mtu| *mtu < LOOPBACK_MTU && !ip.is_loopback())?;
     let least = needed_mtu(ip).min(route_mtu);
     let arrived = largest_arrived(address, &[MIN_IP_MTU, least, route_mtu]).await?;
+    if arrived < route_mtu {
+        // Who was asked a moment ago may have no errors left, which looks the same.
+        sleep(ERROR_INTERVAL).await;
+        if is_answered(address, route_mtu).await {
+            return Some(PathWidth { route_mtu, arrived: route_mtu });
+        }
+    }
     if arrived >= route_mtu || arrived < least {
         return Some(PathWidth { route_mtu, arrived });
     }
