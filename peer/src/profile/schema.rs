@@ -3,10 +3,10 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Entry N takes the schema from version N to N + 1; a released entry is never changed.
-const MIGRATIONS: [&str; 10] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10];
+const MIGRATIONS: [&str; 11] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11];
 
 /// The version of the schema that this release reads and writes.
-pub(super) const SCHEMA_VERSION: i64 = 10;
+pub(super) const SCHEMA_VERSION: i64 = 11;
 
 const V1: &str = "
     CREATE TABLE setting (
@@ -304,6 +304,28 @@ const V10: &str = "
 
     ALTER TABLE conversation ADD COLUMN muted INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE conversation ADD COLUMN read_place BLOB;
+";
+
+/// Folders that are shared as a whole; earlier ones were shared as they were, so nobody is taken to have wanted more. What
+/// was taken out of them, and which of their folders are mount points: one that is empty because its disk is away has not
+/// lost its files.
+const V11: &str = "
+    CREATE TABLE share_root (
+        audience TEXT NOT NULL,
+        name TEXT NOT NULL,
+        path BLOB NOT NULL,
+        PRIMARY KEY (audience, name, path)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE share_exclusion (
+        audience TEXT NOT NULL,
+        name TEXT NOT NULL,
+        PRIMARY KEY (audience, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE share_mount (
+        audience TEXT NOT NULL,
+        name TEXT NOT NULL,
+        PRIMARY KEY (audience, name)
+    ) STRICT, WITHOUT ROWID;
 ";
 
 /// Returns the version of the schema; 0 for an empty database.

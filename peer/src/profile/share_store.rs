@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{OptionalExtension, Params, Row, TransactionBehavior, params};
+use rusqlite::{OptionalExtension, Params, Row, Transaction, TransactionBehavior, params};
 use shared::content::Manifest;
 use shared::{ContentHash, FileName, GroupLayout, ZeroRuns};
 
@@ -75,28 +75,7 @@ impl Profile {
     pub fn put_shares(&self, shares: &[HashedShare]) -> Result<(), ProfileError> {
         // One transaction: every commit waits for the disk.
         self.in_transaction(TransactionBehavior::Deferred, |transaction| {
-            let mut insert = transaction.prepare_cached(
-                "INSERT OR REPLACE INTO share (audience, name, path, size, mtime_ns, inode, executable, hash, manifest,
-                                               ctime_ns, zeros)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            )?;
-            for HashedShare { share, manifest } in shares {
-                insert.execute(params![
-                    share.audience.to_string(),
-                    share.name.as_str(),
-                    share.path.as_os_str().as_bytes(),
-                    // SQLite has no unsigned integers: the bits are kept and cast back when they are read.
-                    share.version.size.cast_signed(),
-                    share.version.mtime_ns,
-                    share.version.inode.cast_signed(),
-                    share.executable,
-                    share.hash.as_bytes(),
-                    manifest.as_bytes(),
-                    share.version.ctime_ns,
-                    encode_zeros(&share.zeros),
-                ])?;
-            }
-            Ok(())
+            shares.iter().try_for_each(|hashed| insert_share(transaction, hashed))
         })
     }
 
@@ -306,6 +285,33 @@ impl Profile {
             hash: ContentHash::from_bytes(row.hash),
         })
     }
+}
+
+/// Stores a share in a transaction that the caller commits.
+pub(super) fn insert_share(
+    transaction: &Transaction<'_>,
+    HashedShare { share, manifest }: &HashedShare,
+) -> rusqlite::Result<()> {
+    let mut insert = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO share (audience, name, path, size, mtime_ns, inode, executable, hash, manifest,
+                                       ctime_ns, zeros)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?;
+    insert.execute(params![
+        share.audience.to_string(),
+        share.name.as_str(),
+        share.path.as_os_str().as_bytes(),
+        // SQLite has no unsigned integers: the bits are kept and cast back when they are read.
+        share.version.size.cast_signed(),
+        share.version.mtime_ns,
+        share.version.inode.cast_signed(),
+        share.executable,
+        share.hash.as_bytes(),
+        manifest.as_bytes(),
+        share.version.ctime_ns,
+        encode_zeros(&share.zeros),
+    ])?;
+    Ok(())
 }
 
 struct ShareRow {

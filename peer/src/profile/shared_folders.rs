@@ -8,9 +8,9 @@ use shared::FileName;
 use super::share_store::{NAME_RANGE, sql_limit};
 use super::{Audience, Profile, ProfileError};
 
-/// The condition for the folder `?1` of the audience `?2` and those below it: `substr` instead of LIKE, as names may hold
-/// `%` and `_`.
-const AT_OR_BELOW: &str = "audience = ?2 AND (name = ?1 OR substr(name, 1, length(?1) + 1) = ?1 || '/')";
+/// The condition for the folder `?1` of the audience `?2` and those below it, whose names sort between `?1/` and `?10`, the
+/// character behind the slash: a range of the primary key.
+const AT_OR_BELOW: &str = "audience = ?2 AND (name = ?1 OR name > ?1 || '/' AND name < ?1 || '0')";
 
 /// A folder with shared files, or an empty one that is shared itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,12 +26,25 @@ pub struct SharedFolder {
 impl Profile {
     /// Stores these folders of an audience as they are now.
     pub fn put_folders(&self, audience: &Audience, folders: &[SharedFolder]) -> Result<(), ProfileError> {
+        self.replace_folders(audience, [], folders)
+    }
+
+    /// Replaces the folders at and below each of these names by others, all or none.
+    pub fn replace_folders<'a>(
+        &self,
+        audience: &Audience,
+        names: impl IntoIterator<Item = &'a str>,
+        folders: &[SharedFolder],
+    ) -> Result<(), ProfileError> {
         let audience = audience.to_string();
         self.in_transaction(TransactionBehavior::Deferred, |transaction| {
+            let remove = format!("DELETE FROM folder WHERE {AT_OR_BELOW}");
+            for name in names {
+                transaction.prepare_cached(&remove)?.execute(params![name, audience])?;
+            }
             for SharedFolder { name, mtime_ns, is_empty: empty } in folders {
                 let insert = "INSERT OR REPLACE INTO folder (audience, name, mtime_ns, empty) VALUES (?1, ?2, ?3, ?4)";
-                let mut put = transaction.prepare_cached(insert)?;
-                put.execute(params![audience, name.as_str(), mtime_ns, empty])?;
+                transaction.prepare_cached(insert)?.execute(params![audience, name.as_str(), mtime_ns, empty])?;
             }
             Ok(())
         })
