@@ -34,7 +34,7 @@
 //! | door | a trusted gateway through which many people reach the tracker; it names the person of each connection (`FORWARDED`) |
 //! | link | an authenticated QUIC connection between two peers, after hello and welcome; its *dialer* opens it, its *acceptor* takes it; requests and messages travel on its *streams* |
 //! | hello, welcome | the first message on a link and its reply: user, agent, capabilities; before them nothing else is answered |
-//! | share | a file that a profile shows to everybody under a name; a folder is shared as the files in it |
+//! | share | a file that a profile shows to everybody under a name; a folder is shared as the files that are in it at the time |
 //! | offer | a file that a profile shows to one user only, announced by a chat message |
 //! | content hash | the BLAKE3 hash of a whole file; the file's id, whatever its names |
 //! | group | a slice of a file (1 MiB, doubled until there are at most 32,768) that is verified by itself |

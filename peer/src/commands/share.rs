@@ -13,7 +13,7 @@ use super::context::CommandContext;
 use super::value_parsers::{parse_file_name, parse_room_name};
 use crate::engine::node::{announce_shares, running_status};
 use crate::engine::room_contacts::find_room_audience;
-use crate::engine::share::{self, OmissionReason, ShareSummary};
+use crate::engine::share::{self, OmissionReason, OmissionReport, ShareSummary};
 use crate::engine::{Error, ErrorKind, run_blocking};
 use crate::profile::{Access, Audience, Profile};
 use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, file_count, format_size};
@@ -30,8 +30,13 @@ Examples:
   peer share slides.pdf --room lab",
     notes: "\
 A file is hashed once, and again only when it changed. A link that you name is followed. `peer shares` lists what \
-is shared, `peer serve` puts it online, `peer offer` gives a file to one person alone. What is shared with a room \
+is shared and what is left out, `peer serve` puts it online, `peer offer` gives a file to one person alone. What is shared with a room \
 is open to who is a member at that moment, and to nobody after you left it; others get not even its name.
+
+A file that is being written is hashed when nothing has been written to it for a moment. A file of a folder that you \
+take out with `peer unshare` stays out until you share the folder again. A folder that is not there, such as one on \
+a disk that is unplugged, is waited for: `peer unshare` ends that. On network and FUSE file systems, and where the \
+system has no watches left (fs.inotify.max_user_watches), folders are looked through at intervals.
 
 A name that turns the text around it (bidi overrides) or is far too long can't be shared: give another with --as. \
 Line breaks, \\, other control characters and bytes that aren't UTF-8 travel as stand-ins such as Icon␛0D␛ and \
@@ -43,9 +48,10 @@ error or null.",
 
 /// Share files and folders, with everybody or with a room.
 ///
-/// A folder is shared as it is now: files that come later need another `peer share`. Hidden files, links, devices and
-/// the like in a folder are left out and counted, unless you name them; secret keys and the folders of accounts are
-/// never shared. Exit code 12 when something that was asked for, or all of it, can't be shared.
+/// A folder stays shared as a whole: while `peer serve` runs, it follows what is put into it, changed, renamed or
+/// removed. Hidden files, links, devices and the like in a folder are left out and counted, unless you name them; secret
+/// keys and the folders of accounts are never shared. Exit code 12 when something that was asked for, or all of it,
+/// can't be shared.
 #[derive(Debug, Args)]
 #[command(after_help = HELP.examples, after_long_help = HELP.long())]
 pub(crate) struct ShareArgs {
@@ -118,13 +124,19 @@ fn outcome_of(summary: &ShareSummary) -> Result<(), Error> {
     }
 }
 
-fn summary_json(summary: &ShareSummary, error: Option<&Error>) -> Value {
+/// Returns the omissions for programs: counts and the first names, by reason.
+pub(super) fn omissions_json(omissions: &OmissionReport) -> (Value, Value) {
     let (mut counts, mut names) = (Map::new(), Map::new());
-    for (reason, group) in summary.omissions.by_reason() {
+    for (reason, group) in omissions.by_reason() {
         counts.insert(reason.as_str().to_owned(), json!(group.count));
         let first: Vec<String> = group.examples.into_iter().map(|example| example.name).collect();
         names.insert(reason.as_str().to_owned(), json!(first));
     }
+    (Value::Object(counts), Value::Object(names))
+}
+
+fn summary_json(summary: &ShareSummary, error: Option<&Error>) -> Value {
+    let (counts, names) = omissions_json(&summary.omissions);
     json!({
         "shared": summary.shared,
         "unchanged": summary.unchanged,
@@ -148,7 +160,7 @@ fn print_summary(context: &CommandContext, summary: &ShareSummary) {
     } else if summary.shared > 0 {
         context.output.note(&summary_line(summary));
     } else if summary.omissions.is_empty() {
-        context.output.note("no file is there yet: share the folder again when there is one");
+        context.output.note("no file is there yet: those that come are shared while `peer serve` runs");
     }
 }
 

@@ -9,11 +9,12 @@ use shared::names::name_encoding::display_name;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
+use super::share::omissions_json;
 use crate::engine::Error;
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{self, ShareFreshness, freshness};
 use crate::profile::{Access, Audience, Profile};
-use crate::ui::format_size;
+use crate::ui::{by_design_line, failure_lines, format_size};
 use crate::util::shell_words::shell_quote;
 
 pub(super) const NOTHING_SHARED: &str = "nothing is shared: `peer share PATH` shares a file or a folder";
@@ -24,8 +25,12 @@ Examples:
   peer shares
   peer --json shares | jq -r .name",
     notes: "\
-Files that came into a folder later are shared with another `peer share`. Files that are gone, have changed or \
-can't be read are marked, and so are those for a room only. What is offered to one person is shown by `peer offer`.",
+Files that are gone, have changed or can't be read are marked, and so are those for a room only. What is left out of \
+the shared folders is counted by reason: hidden files, links, sockets, names that can't travel, and what can't be \
+read. While `peer serve` runs, new files are hashed at once; until then they are counted as well. What is offered to \
+one person is shown by `peer offer`.
+
+With --json the last line is of the type left_out, if something is: counts by reason, and the first names.",
 };
 
 /// Show what you share.
@@ -61,6 +66,7 @@ pub(super) fn run(context: &CommandContext) -> Result<(), Error> {
             context.output.print_data(&format!("{:>9}  {name}{note}", format_size(bytes)))?;
         }
     }
+    any |= print_omissions(context, &profile, &private)?;
     if !any {
         context.output.note(NOTHING_SHARED);
     }
@@ -115,6 +121,22 @@ fn print_shares(
         context.output.note(&advice);
     }
     Ok(any)
+}
+
+/// Prints what is left out of the shared folders, in the words of `peer share`. Returns false if nothing is.
+fn print_omissions(context: &CommandContext, profile: &Profile, private: &PrivateData) -> Result<bool, Error> {
+    let omissions = share::survey_omissions(profile, private)?;
+    if omissions.is_empty() {
+        return Ok(false);
+    }
+    if context.output.is_json() {
+        let (counts, names) = omissions_json(&omissions);
+        context.output.print_object("left_out", &json!({ "left_out": counts, "left_out_first": names }))?;
+    } else {
+        failure_lines(&omissions).iter().for_each(|line| context.output.note(line));
+        by_design_line(&omissions).iter().for_each(|line| context.output.note(line));
+    }
+    Ok(true)
 }
 
 /// A room with which something is shared.

@@ -26,7 +26,9 @@ Examples:
   peer unshare report.pdf
   peer unshare photos/
   peer unshare slides.pdf --room lab",
-    notes: "",
+    notes: "\
+What you take out of a shared folder stays out of it until you share the folder again. Who renames it there makes it \
+a new file, which is shared.",
 };
 
 /// Stop sharing files or folders.

@@ -1,12 +1,18 @@
 //! Sharing of files: walks folders, hashes files, and finds out what changed since.
 
+mod folder_records;
+mod folder_sync;
 mod folder_walk;
+mod hash_jobs;
 mod hash_reuse;
 mod hashing;
 mod key_search;
+mod omission_survey;
 mod omissions;
 mod share_candidates;
 mod share_refresh;
+#[cfg(test)]
+mod sync_tests;
 #[cfg(test)]
 mod tests;
 mod unsharing;
@@ -23,12 +29,16 @@ use super::Error;
 use super::private_data::PrivateData;
 use crate::profile::{Audience, HashedFile, HashedShare, Profile, Share};
 use crate::sys::{is_executable, open_regular, plain_message};
+pub(super) use folder_sync::{FolderSync, SyncReport, SyncScope, WritePatience, folder_inode};
+pub(super) use hash_jobs::{HashJob, HashJobOutcome, run_hash_jobs};
 use hash_reuse::{HardLinkHashes, recorded_hash};
 pub use hashing::HashError;
 pub(super) use hashing::{HashProgressCallback, hash_file, ignore_progress};
 pub(super) use key_search::KeySearch;
+pub use omission_survey::survey_omissions;
 pub use omissions::{OmissionExample, OmissionGroup, OmissionReason, OmissionReport};
-use share_candidates::{ShareCandidate, find_candidates, find_named_candidates};
+use share_candidates::{FoundCandidates, ShareCandidate, find_candidates, find_named_candidates};
+use share_refresh::hash_shared;
 pub use share_refresh::{RefreshOutcome, ShareFreshness, freshness};
 pub(super) use share_refresh::{is_gone, is_owner_only, refresh};
 pub use unsharing::unshare;
@@ -85,10 +95,10 @@ pub struct ShareSummary {
 pub type ShareEventHandler<'a> = dyn FnMut(ShareEvent<'_>) -> ControlFlow<()> + 'a;
 
 /// Shares files and folders with an audience; blocks. Folders are walked: hidden files are left out unless named, links are followed
-/// only if named, and private files are never shared.
+/// only if named, and private files are never shared. A running node keeps the folders in step with the disk from then on.
 ///
 /// A share of the same name from another path is not replaced. If `report`
-/// interrupts the run, the files hashed until then are shared.
+/// interrupts the run, the files hashed until then are shared, and its folders are as they were found.
 ///
 /// # Errors
 /// When the profile can't be read or written. A file that can't be shared is only left out.
@@ -100,8 +110,14 @@ pub fn share(
     report: &mut ShareEventHandler<'_>,
 ) -> Result<ShareSummary, Error> {
     let (mut summary, private) = (ShareSummary::default(), PrivateData::of(profile));
-    let candidates = find_candidates(profile, audience, &private, paths, name, &mut summary.omissions)?;
-    hash_and_store(profile, audience, &private, candidates, summary, report)
+    let found = find_candidates(profile, audience, &private, paths, name, &mut summary.omissions)?;
+    let FoundCandidates { candidates, roots } = found;
+    let summary = hash_and_store(profile, audience, &private, candidates, summary, report)?;
+    // Whoever breaks it off doesn't want a node to go on with it.
+    if summary.interrupted_total.is_none() {
+        profile.put_share_roots(&roots)?;
+    }
+    Ok(summary)
 }
 
 /// Shares each of these files with an audience, under the name beside it; blocks.

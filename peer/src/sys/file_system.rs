@@ -33,6 +33,23 @@ const PSEUDO_KINDS: [i64; 24] = [
     0x9fa1,      // openpromfs
 ];
 
+/// File systems whose files other machines, or a program behind them, can change without a report to this system, by magic
+/// number (`statfs(2)`).
+const REMOTE_KINDS: [i64; 12] = [
+    0x6573_5546, // fuse
+    0x6969,      // nfs
+    0x517b,      // smb
+    0xff53_4d42, // cifs
+    0xfe53_4d42, // smb2
+    0x0102_1997, // 9p
+    0x00c3_6400, // ceph
+    0x5346_414f, // afs
+    0x7375_7245, // coda
+    0x564c,      // ncp
+    0x786f_4256, // vboxsf
+    0x0bd0_0bd0, // lustre
+];
+
 /// An inode on its device. All hard links of a file have the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InodeKey {
@@ -62,6 +79,11 @@ pub fn is_pseudo_file_system(path: &Path) -> io::Result<bool> {
     Ok(PSEUDO_KINDS.contains(&certs::file_system_kind(path)?))
 }
 
+/// Returns true if files on the file system at `path` can change without a report to this system.
+pub fn is_changed_elsewhere(path: &Path) -> io::Result<bool> {
+    Ok(REMOTE_KINDS.contains(&certs::file_system_kind(path)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +92,7 @@ mod tests {
     fn the_kernels_files_are_told_from_those_on_a_disk() {
         let home = tempfile::tempdir().unwrap();
         assert!(!is_pseudo_file_system(home.path()).unwrap());
+        assert!(!is_changed_elsewhere(Path::new("/proc")).unwrap());
         for path in ["/proc", "/proc/self/status"] {
             assert!(is_pseudo_file_system(Path::new(path)).unwrap(), "{path}");
         }

@@ -62,6 +62,8 @@ fn count_words(omission: OmissionReason, count: usize) -> String {
         OmissionReason::TooLarge => ("that is too large", "that are too large"),
         OmissionReason::TooMany => ("beyond the 100,000 files of one user", "beyond the 100,000 files of one user"),
         OmissionReason::NotHashed => ("that couldn't be hashed", "that couldn't be hashed"),
+        OmissionReason::Unshared => ("that you stopped sharing", "that you stopped sharing"),
+        OmissionReason::Unhashed => ("not hashed yet", "not hashed yet"),
     };
     format!("{count} {}", if count == 1 { one } else { several })
 }

@@ -1,6 +1,6 @@
 //! Walk of a named path: finds the files and folders at and below it, and counts those left out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, FileType, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -11,9 +11,10 @@ use shared::FileName;
 use shared::safe_text::safe_path;
 use walkdir::{DirEntry, WalkDir};
 
+use super::is_gone;
 use super::omissions::{CandidateOrigin, OmissionReason, OmissionReport};
 use crate::engine::private_data::PrivateData;
-use crate::profile::SharedFolder;
+use crate::profile::{NameSubtrees, ShareRoot, SharedFolder};
 use crate::sys::{device, file_version, is_pseudo_file_system, plain_message};
 
 /// A file found by a walk, with the name for its share.
@@ -30,8 +31,14 @@ pub(super) struct WalkedFile {
 pub(super) struct WalkResult {
     /// The name of the path itself, first component of all names below.
     pub(super) base: String,
+    /// The path itself, without symbolic links.
+    pub(super) path: PathBuf,
     pub(super) files: Vec<WalkedFile>,
     pub(super) folders: Vec<SharedFolder>,
+    /// The paths of the folders, in the same order.
+    pub(super) folder_paths: Vec<PathBuf>,
+    /// Paths at which the system refused a look, so that nothing is known of what lies there.
+    pub(super) unreadable: Vec<PathBuf>,
 }
 
 /// The reason of an omission, for programs and in words for the user.
@@ -66,33 +73,58 @@ impl<'a> FolderWalker<'a> {
         left_out: &mut OmissionReport,
     ) -> Result<WalkResult, ExplainedOmission> {
         let root = self.inspect_root(named, name)?;
-        let mut entries = WalkDir::new(&root.path).follow_links(false).sort_by_file_name().into_iter();
-        let mut walked = WalkResult { base: root.base.clone(), ..WalkResult::default() };
+        let path = root.path.clone();
+        Ok(self.walk_entries(&root, &path, Some(named), left_out))
+    }
+
+    /// Walks what lies at or below `relative` in a shared folder. That entry is treated as any other in the folder: left out
+    /// if it is hidden, a link or a special file.
+    ///
+    /// # Errors
+    /// When the shared folder itself can't be looked at.
+    pub(super) fn walk_below(
+        &mut self,
+        root: &ShareRoot,
+        relative: &Path,
+        left_out: &mut OmissionReport,
+    ) -> io::Result<WalkResult> {
+        let device = device(&fs::symlink_metadata(&root.path)?);
+        let start = if relative.as_os_str().is_empty() { root.path.clone() } else { root.path.join(relative) };
+        let root = WalkRoot { path: root.path.clone(), base: root.name.as_str().to_owned(), device };
+        Ok(self.walk_entries(&root, &start, None, left_out))
+    }
+
+    /// Walks from `start`; `named` is the path that the user typed for it.
+    fn walk_entries(
+        &mut self,
+        root: &WalkRoot,
+        start: &Path,
+        named: Option<&Path>,
+        left_out: &mut OmissionReport,
+    ) -> WalkResult {
+        let mut entries = WalkDir::new(start).follow_links(false).sort_by_file_name().into_iter();
+        let mut walked = WalkResult { base: root.base.clone(), path: root.path.clone(), ..WalkResult::default() };
         // Depth of the last folder, as long as nothing was found in it.
         let mut last: Option<usize> = None;
         while let Some(entry) = entries.next() {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(why) => {
-                    let label = || label_of(&root, why.path().unwrap_or(&root.path));
-                    let message = why.io_error().map_or_else(|| why.to_string(), plain_message);
-                    if why.path().is_none_or(|path| path == root.path) {
-                        left_out.add_named(OmissionReason::Unreadable, named, message);
-                    } else {
-                        left_out.add_found(OmissionReason::Unreadable, label, message);
-                    }
+                    walked.record_error(root, &why, named, left_out);
                     continue;
                 }
             };
-            let (name, metadata) = match self.inspect_entry(&root, &entry) {
+            let (name, metadata) = match self.inspect_entry(root, &entry) {
                 Ok(found) => found,
                 Err((reason, why)) => {
                     let is_folder = entry.file_type().is_dir();
+                    if reason == OmissionReason::Unreadable {
+                        walked.unreadable.push(entry.path().to_owned());
+                    }
                     let end = if is_folder { "/" } else { "" };
-                    if entry.depth() == 0 {
-                        left_out.add_named(reason, named, why);
-                    } else {
-                        left_out.add_found(reason, || format!("{}{end}", label_of(&root, entry.path())), why);
+                    match named.filter(|_| entry.depth() == 0) {
+                        Some(named) => left_out.add_named(reason, named, why),
+                        None => left_out.add_found(reason, || format!("{}{end}", label_of(root, entry.path())), why),
                     }
                     if is_folder {
                         // Its reason holds for everything below, which is then counted as one omission.
@@ -111,13 +143,14 @@ impl<'a> FolderWalker<'a> {
                 last = Some(entry.depth());
                 let mtime_ns = file_version(&metadata).mtime_ns;
                 walked.folders.push(SharedFolder { name, mtime_ns, is_empty: true });
+                walked.folder_paths.push(entry.into_path());
             } else {
-                let origin =
-                    if entry.depth() == 0 { CandidateOrigin::Named(named.to_owned()) } else { CandidateOrigin::Found };
+                let typed = named.filter(|_| entry.depth() == 0);
+                let origin = typed.map_or(CandidateOrigin::Found, |named| CandidateOrigin::Named(named.to_owned()));
                 walked.files.push(WalkedFile { path: entry.into_path(), name, metadata, origin });
             }
         }
-        Ok(walked)
+        walked
     }
 
     /// Checks one file that a command selected, to be shared under this name.
@@ -162,7 +195,7 @@ impl<'a> FolderWalker<'a> {
 
     fn inspect_entry(&mut self, root: &WalkRoot, entry: &DirEntry) -> Result<(FileName, Metadata), ExplainedOmission> {
         let kind = entry.file_type();
-        if entry.depth() > 0 {
+        if entry.path() != root.path {
             if entry.file_name().as_encoded_bytes().starts_with(b".") {
                 return Err((OmissionReason::Hidden, "it is hidden".to_owned()));
             }
@@ -194,6 +227,55 @@ impl<'a> FolderWalker<'a> {
 
     fn is_pseudo(&mut self, path: &Path, device: u64) -> bool {
         *self.pseudo.entry(device).or_insert_with(|| is_pseudo_file_system(path).unwrap_or(false))
+    }
+}
+
+impl WalkResult {
+    /// Compares the mount points among the folders with those of `before`. Returns the folders whose disk is away: those that
+    /// were mount points, are none any more and have no file; and all that are mount points or were, those included.
+    pub(super) fn compare_mounts(
+        &self,
+        root: &ShareRoot,
+        before: &NameSubtrees,
+        mount_points: &HashSet<PathBuf>,
+    ) -> (NameSubtrees, NameSubtrees) {
+        let folders = self.folders.iter().zip(&self.folder_paths);
+        let mounted = folders.filter(|(_, path)| mount_points.contains(*path));
+        let mut mounts: NameSubtrees = mounted.map(|(folder, _)| folder.name.as_str().to_owned()).collect();
+        let mut away = NameSubtrees::default();
+        for name in before.names() {
+            let path = name.parse().ok().and_then(|name: FileName| root.path_of(&name));
+            let Some(path) = path.filter(|path| !mount_points.contains(path)) else { continue };
+            if !self.files.iter().any(|file| file.path.starts_with(&path)) {
+                away.insert(name.to_owned());
+                mounts.insert(name.to_owned());
+            }
+        }
+        (away, mounts)
+    }
+
+    fn record_error(
+        &mut self,
+        root: &WalkRoot,
+        why: &walkdir::Error,
+        named: Option<&Path>,
+        left_out: &mut OmissionReport,
+    ) {
+        let path = why.path().unwrap_or(&root.path);
+        let is_gone = named.is_none() && why.io_error().is_some_and(is_gone);
+        if is_gone && why.depth() == 0 && path != root.path {
+            return;
+        }
+        self.unreadable.push(path.to_owned());
+        if is_gone {
+            // Since its folder was listed: that is no omission, and its end is reported by itself.
+            return;
+        }
+        let message = why.io_error().map_or_else(|| why.to_string(), plain_message);
+        match named.filter(|_| path == root.path) {
+            Some(named) => left_out.add_named(OmissionReason::Unreadable, named, message),
+            None => left_out.add_found(OmissionReason::Unreadable, || label_of(root, path), message),
+        }
     }
 }
 

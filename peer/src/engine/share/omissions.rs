@@ -37,6 +37,10 @@ pub enum OmissionReason {
     TooMany,
     /// It changed while it was hashed, or could be read only in part.
     NotHashed,
+    /// The user stopped sharing it, and not the folder that it is in.
+    Unshared,
+    /// It is new in a shared folder, and a node has yet to hash it.
+    Unhashed,
 }
 
 /// The way in which a file was chosen to be shared.
@@ -93,12 +97,23 @@ impl OmissionReason {
             Self::TooLarge => "too_large",
             Self::TooMany => "too_many",
             Self::NotHashed => "not_hashed",
+            Self::Unshared => "unshared",
+            Self::Unhashed => "unhashed",
         }
     }
 
     /// True for entries that nobody expects to be shared with a folder.
     const fn is_by_design(self) -> bool {
-        matches!(self, Self::Hidden | Self::Link | Self::Special | Self::PseudoFileSystem | Self::Private)
+        matches!(
+            self,
+            Self::Hidden
+                | Self::Link
+                | Self::Special
+                | Self::PseudoFileSystem
+                | Self::Private
+                | Self::Unshared
+                | Self::Unhashed
+        )
     }
 }
 

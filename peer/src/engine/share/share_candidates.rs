@@ -15,8 +15,8 @@ use super::omissions::{CandidateOrigin, OmissionReason, OmissionReport};
 use super::{ShareEvent, ShareEventHandler, hashed_share};
 use crate::engine::now_ns;
 use crate::engine::private_data::PrivateData;
-use crate::profile::{Audience, HashedFile, HashedShare, Profile};
-use crate::sys::{FileVersion, file_version, hard_link, is_executable, open_file_version, open_regular};
+use crate::profile::{Audience, HashedFile, HashedShare, Profile, ShareRoot};
+use crate::sys::{FileVersion, file_version, hard_link, is_executable, mount_points, open_file_version, open_regular};
 
 /// A file that was found and is to be shared.
 pub(super) struct ShareCandidate {
@@ -104,6 +104,14 @@ impl ShareCandidate {
     }
 }
 
+/// The result of a search for files to share.
+pub(super) struct FoundCandidates {
+    /// Each name once, in order.
+    pub(super) candidates: Vec<ShareCandidate>,
+    /// The folders among the searched paths.
+    pub(super) roots: Vec<ShareRoot>,
+}
+
 /// Finds all candidates at and below `paths`; counts the rest.
 pub(super) fn find_candidates(
     profile: &Profile,
@@ -112,12 +120,22 @@ pub(super) fn find_candidates(
     paths: &[PathBuf],
     name: Option<&FileName>,
     left_out: &mut OmissionReport,
-) -> Result<Vec<ShareCandidate>, Error> {
-    let mut walker = FolderWalker::new(private);
+) -> Result<FoundCandidates, Error> {
+    let (mut walker, mut roots) = (FolderWalker::new(private), Vec::new());
+    let mount_points = mount_points().into_iter().collect();
     let mut selection = CandidateSelection::new(profile, audience, left_out)?;
     for root in paths {
         match walker.walk(root, name, selection.omissions) {
-            Ok(WalkResult { base, files, folders }) => {
+            Ok(walked) => {
+                if let Some(top) = walked.folders.first() {
+                    let root =
+                        ShareRoot { audience: audience.clone(), name: top.name.clone(), path: walked.path.clone() };
+                    let before = profile.share_mounts(audience, &walked.base)?;
+                    let (_, mounts) = walked.compare_mounts(&root, &before, &mount_points);
+                    profile.put_share_mounts(audience, &walked.base, &mounts)?;
+                    roots.push(root);
+                }
+                let WalkResult { base, files, folders, .. } = walked;
                 // Folders recorded by an earlier walk may be gone since.
                 profile.remove_folders(audience, &base)?;
                 profile.put_folders(audience, &folders)?;
@@ -126,6 +144,20 @@ pub(super) fn find_candidates(
             Err((reason, why)) => selection.omissions.add_named(reason, root, why),
         }
     }
+    Ok(FoundCandidates { candidates: selection.into_unique(), roots })
+}
+
+/// Finds the candidates among files that a walk found; `freed` of those shared now are gone.
+pub(super) fn find_walked_candidates(
+    profile: &Profile,
+    audience: &Audience,
+    files: Vec<WalkedFile>,
+    freed: usize,
+    left_out: &mut OmissionReport,
+) -> Result<Vec<ShareCandidate>, Error> {
+    let mut selection = CandidateSelection::new(profile, audience, left_out)?;
+    selection.slots_left += freed;
+    files.into_iter().for_each(|file| selection.add_found(file));
     Ok(selection.into_unique())
 }
 

@@ -1,12 +1,15 @@
 //! Refreshing of shares: how their files differ from the record, and the hashing of changed ones.
 
+use std::path::Path;
 use std::{fs, io};
+
+use shared::FileName;
 
 use super::hashing::{HashError, HashProgressCallback, hash_file};
 use super::{KeySearch, hashed_share};
 use crate::engine::Error;
 use crate::engine::private_data::PrivateData;
-use crate::profile::{HashedShare, Profile, Share};
+use crate::profile::{Audience, HashedShare, Profile, Share};
 use crate::sys::{self, VersionChange, file_version, is_executable, open_regular, plain_message};
 
 /// The state of a share compared with its file on disk.
@@ -79,7 +82,7 @@ pub(in crate::engine) fn refresh(
     share: &Share,
     progress: &mut HashProgressCallback<'_>,
 ) -> Result<RefreshOutcome, Error> {
-    match rehash(profile, share, progress) {
+    match hash_shared(&PrivateData::of(profile), &share.audience, &share.name, &share.path, progress) {
         Ok(hashed) => {
             profile.put_shares(std::slice::from_ref(&hashed))?;
             Ok(RefreshOutcome::Done)
@@ -94,18 +97,20 @@ pub(in crate::engine) fn refresh(
     }
 }
 
-fn rehash(
-    profile: &Profile,
-    share: &Share,
+/// Hashes a file that is shared, or will be, under this name.
+pub(super) fn hash_shared(
+    private: &PrivateData,
+    audience: &Audience,
+    name: &FileName,
+    path: &Path,
     progress: &mut HashProgressCallback<'_>,
 ) -> Result<HashedShare, RefreshOutcome> {
     let refused = |why: io::Error| {
         if is_gone(&why) { RefreshOutcome::Gone } else { RefreshOutcome::Unreadable(plain_message(&why)) }
     };
-    let file = open_regular(&share.path).map_err(refused)?;
-    let private = PrivateData::of(profile);
+    let file = open_regular(path).map_err(refused)?;
     // The open file and not the path: what is checked is what is hashed.
-    if let Some(reason) = private.reason_of_open(&share.path, &file) {
+    if let Some(reason) = private.reason_of_open(path, &file) {
         return Err(RefreshOutcome::Private(reason.as_str().to_owned()));
     }
     let key = private.own_key();
@@ -116,5 +121,5 @@ fn rehash(
         why => RefreshOutcome::Unreadable(why.to_string()),
     })?;
     let executable = file.metadata().is_ok_and(|metadata| is_executable(&metadata));
-    Ok(hashed_share(&share.audience, share.name.clone(), share.path.clone(), executable, hash))
+    Ok(hashed_share(audience, name.clone(), path.to_owned(), executable, hash))
 }
