@@ -42,7 +42,7 @@ mod zero_groups;
 pub use disk_error::SpaceShortage;
 pub use error::{Error, ErrorKind};
 pub use local_user::LocalUser;
-pub use notice::{Notice, NoticeHandler};
+pub use notice::{Notice, NoticeHandler, PollReason};
 pub use room_action_error::RoomActionError;
 
 use std::time::{SystemTime, UNIX_EPOCH};

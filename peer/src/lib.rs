@@ -43,6 +43,7 @@
 //! | fetch: names, sources, plan, download, disk | `engine/fetch/` (`name_resolution`, `destination`, `source_dialer`, `plan`, `downloader`, `writer`) |
 //! | answering requests, upload slots and rates | `engine/serve/` (`library`, `upload_slots`, `upload_scheduler`, `range_reader`) |
 //! | sharing: walking, hashing, refreshing | `engine/share/`, `engine/node/share_refresher.rs` |
+//! | folders that follow the disk | `engine/node/share_watcher/`, `engine/share/folder_sync.rs`, `profile/share_roots.rs` |
 //! | what a node can be asked for, here or in another process | `engine/node/{api,node_handle}.rs`, `engine/node/{node_core,control}` |
 //! | the profile on disk: folder, key, schema, migrations, settings | `profile/{profile_folder,profile_identity,schema,database_opening,settings}.rs` |
 //! | JSON for programs, `peer events`, the hook | `ui/json.rs`, `commands/events.rs`, `engine/message_hook.rs` |

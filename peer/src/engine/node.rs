@@ -9,6 +9,7 @@
 //!            ├ message_hook: runs a program of the user's for every message
 //!            ├ desktop_notifier: tells the desktop of messages
 //!            ├ share_refresher: hashes changed shares again
+//!            ├ ShareWatcher: keeps what is shared in step with the disk
 //!            └ ControlServer: serves other processes of this profile over a local socket
 //! ```
 //!
@@ -41,6 +42,7 @@ mod room_sync;
 mod room_writing;
 mod share_refresher;
 mod share_registration;
+mod share_watcher;
 mod tracker_session;
 mod user_list;
 
@@ -74,6 +76,7 @@ use self::refusal_digest::{REPORT_WINDOW, RefusalDigest, UnreportedRefusals};
 use self::revalidation_trigger::RevalidationHandle;
 use self::room_links::RoomLinks;
 use self::room_sync::RoomSync;
+use self::share_watcher::{ShareWatcher, ShareWatcherHandle};
 use self::tracker_session::{TrackerHandle, TrackerSession};
 use super::node_event::{EventBus, NodeEvent};
 use super::rooms::{RoomDirectory, Rooms};
@@ -123,6 +126,7 @@ struct NodeServices {
     online: OnlineUsers,
     /// Tells of each new link.
     new_links: Arc<Notify>,
+    share_watcher: ShareWatcherHandle,
 }
 
 impl RoomMembership for RoomDirectory {
@@ -200,6 +204,7 @@ impl Node {
             rooms: rooms.clone(),
             online: OnlineUsers::new(),
             new_links: Arc::new(Notify::new()),
+            share_watcher: ShareWatcherHandle::default(),
         };
         let library = ShareLibrary::new(me.profile.clone(), Arc::new(rooms.directory().clone()), stale.clone());
         let proved_versions = library.proved().clone();
@@ -224,6 +229,15 @@ impl Node {
             // `run` then ends at once, in the usual order.
             () = stop.cancelled() => {}
         }
+        let share_watcher = ShareWatcher::new(
+            me.clone(),
+            stale.clone(),
+            tracker.clone(),
+            events.clone(),
+            services.share_watcher.clone(),
+            stop.clone(),
+        );
+        tasks.spawn(share_watcher.run());
         tasks.spawn(share_refresher::run(
             me.clone(),
             stale,

@@ -47,6 +47,25 @@ pub enum Notice {
         /// The time that it waited, and the beginning of its text.
         why: String,
     },
+    /// Not all changes in shared folders are reported by the system, so they are looked through at intervals as well.
+    FoldersPolled {
+        /// The path of the first such folder.
+        folder: String,
+        /// The reason.
+        reason: PollReason,
+    },
+}
+
+/// The reason why a shared folder is looked through at intervals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PollReason {
+    /// It is on a network or FUSE file system, where others can change it.
+    FileSystem,
+    /// The system watches no more folders for this user.
+    WatchLimit,
+    /// The system watches nothing for one more process of this user.
+    InstanceLimit,
 }
 
 /// A function that receives notices.

@@ -7,9 +7,9 @@ use shared::tracker::room_reply::ListedRole;
 use shared::{UntrustedText, UserName};
 
 use super::human_format::{date_and_time, format_size};
-use crate::engine::Notice;
 use crate::engine::node_event::{NodeEvent, OtherSession};
 use crate::engine::room_values::{RoomNews, RoomNewsKind};
+use crate::engine::{Notice, PollReason};
 
 /// Returns an event of `me`'s node as one line; `None` for events of no interest to people.
 pub fn event_line(event: &NodeEvent, me: &UserName) -> Option<String> {
@@ -166,7 +166,21 @@ pub fn notice_line(notice: &Notice) -> String {
         Notice::KeyPutAside { path } => format!("the damaged key is kept as {}", safe_line(path)),
         Notice::WithoutTracker { why } => format!("{}; using what is on record", safe_line(why)),
         Notice::MessageExpired { to, why } => format!("a message to {to} was not delivered: {why}"),
+        Notice::FoldersPolled { folder, reason } => {
+            let why = match reason {
+                PollReason::FileSystem => "not all changes on network and FUSE file systems are reported".to_owned(),
+                PollReason::WatchLimit => watch_limit_words("watches", 1_048_576),
+                PollReason::InstanceLimit => watch_limit_words("instances", 1024),
+            };
+            format!("{} is looked through every few seconds or minutes: {why}", safe_line(folder))
+        }
     }
+}
+
+fn watch_limit_words(what: &str, enough: u32) -> String {
+    format!(
+        "the system watches no more folders (`sudo sysctl fs.inotify.max_user_{what}={enough}` and a new start help)"
+    )
 }
 
 /// Returns a message's text, with further lines indented so that none can pass for another message.

@@ -14,6 +14,7 @@ use super::link_pool::LinkPool;
 use super::node_values::{FlushReport, NodeLifetime, NodeStatus, UserSummary};
 use super::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
 use super::room_writing::RoomWriting;
+use super::share_watcher::ShareWatcherHandle;
 use super::tracker_session::{PresenceState, TrackerHandle};
 use super::user_list;
 use crate::engine::chat::{self, DeliveryReport};
@@ -44,6 +45,7 @@ struct PresenceServices {
     tracker: TrackerHandle,
     revalidation: RevalidationHandle,
     rooms: RoomWriting,
+    share_watcher: ShareWatcherHandle,
     lifetime: NodeLifetime,
     stop: CancellationToken,
     ended: CancellationToken,
@@ -59,9 +61,9 @@ impl NodeCore {
         stop: CancellationToken,
         ended: CancellationToken,
     ) -> Self {
-        let NodeServices { link_pool, outbox, tracker, revalidation, rooms, online, .. } = services;
+        let NodeServices { link_pool, outbox, tracker, revalidation, rooms, online, share_watcher, .. } = services;
         let rooms = RoomWriting::new(me.user.clone(), rooms, tracker.clone(), online, events.clone());
-        let presence = Some(PresenceServices { tracker, revalidation, rooms, lifetime, stop, ended });
+        let presence = Some(PresenceServices { tracker, revalidation, rooms, share_watcher, lifetime, stop, ended });
         Self { me, events, link_pool: Arc::downgrade(&link_pool), outbox, presence }
     }
 
@@ -251,6 +253,7 @@ impl NodeCore {
     pub(super) fn shares_changed(&self) {
         if let Some(presence) = &self.presence {
             presence.tracker.shares_changed();
+            presence.share_watcher.reload();
         }
     }
 

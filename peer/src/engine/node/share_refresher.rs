@@ -36,7 +36,7 @@ struct RefreshRetry {
     reason: StaleReason,
 }
 
-/// Runs until `stop`. Looks first for shares that changed while no node ran, then waits for reports of changes.
+/// Runs until `stop`. Looks first for offers that changed while no node ran, then waits for reports of changes.
 pub(super) async fn run(
     me: LocalUser,
     stale_shares: Arc<StaleShares>,
@@ -47,7 +47,8 @@ pub(super) async fn run(
 ) -> Result<(), Error> {
     let (profile, changed) = (me.profile.clone(), stale_shares.clone());
     let first_scan = run_blocking(move || {
-        for audience in profile.audiences()? {
+        // The share watcher finds the others.
+        for audience in profile.audiences()?.into_iter().filter(|audience| audience.person().is_some()) {
             for_each_share(&profile, &audience, "", |share| {
                 if matches!(freshness(&share), ShareFreshness::Changed { .. }) {
                     changed.add(share.name, StaleReason::Metadata);

@@ -1,9 +1,13 @@
 //! Registration of this node's shares in the tracker's catalogue, and the schedule of retries after a refusal. A
 //! refused list costs nothing else: the node stays present, and users who know a file's name can fetch it.
 //!
+//! The first list on a connection replaces what the tracker has; further ones are compared with it, and only what
+//! differs is sent. The tracker counts requests: an empty difference is none.
+//!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | files in one request | `FILES_PER_REQUEST` | the next request |
+//! | lists | a pause of `LIST_PAUSE`, or four times as long as the last list took to make | put together |
 //! | attempts at a refused list | when the tracker says, but `MIN_RETRY_DELAY` to `MAX_RETRY_DELAY` after the last | |
 //! | reports to the user | one, until a list is accepted | none |
 
@@ -12,6 +16,8 @@ use std::time::{Duration, Instant};
 use shared::tracker::{
     FilesMode, RegisterFilesReply, RegisterFilesRequest, SharedFile, SpeakerProof, TrackerErrorCode, TrackerRequest,
 };
+
+use shared::{ContentHash, FileName};
 
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{ShareFreshness, for_each_share, freshness};
@@ -23,6 +29,9 @@ use crate::util::Backoff;
 
 /// Files in one REGISTER_FILES: far below the tracker's limit of 16 MiB, whatever their names.
 const FILES_PER_REQUEST: usize = 4000;
+/// Pause between two lists: in a folder that changes all the time, each of them is a look at all shares.
+const LIST_PAUSE: Duration = Duration::from_millis(400);
+const LIST_PAUSE_FACTOR: u32 = 4;
 /// Bounds of the pause before a refused list is tried again.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(2);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
@@ -87,39 +96,152 @@ pub(super) fn refusal_of(error: &Error) -> (String, Option<Duration>) {
     }
 }
 
-/// Registers what is shared with everybody: the shares that exist on the disk, and the partial files. The tracker learns of
-/// nothing else. Returns their number.
-///
-/// # Errors
-/// [`Error::Tracker`], or an error of the profile. Files of earlier requests stay listed.
-pub(super) async fn register_shares(me: &LocalUser, link: &mut TrackerConnection) -> Result<usize, Error> {
-    let profile = me.profile.clone();
-    let files = run_blocking(move || {
-        let (mut files, private) = (Vec::new(), PrivateData::of(&profile));
-        for_each_share(&profile, &Audience::Everybody, "", |share| {
-            // A changed file is being hashed again; until then it is listed with its earlier content.
-            if freshness(&share) != ShareFreshness::Missing && !private.is_private_share(&share) {
-                files.push(SharedFile { name: share.name, size: share.version.size, hash: share.hash.into() });
+/// The list that the tracker has: the names in order, each with a number for its size and hash.
+#[derive(Debug, Default)]
+pub(super) struct RegisteredFiles(Vec<(FileName, u64)>);
+
+/// The difference between the tracker's list and a newer one.
+#[derive(Debug, PartialEq, Eq)]
+struct ListChange {
+    removed: Vec<FileName>,
+    /// The positions of new and changed files in the newer list.
+    added: Vec<usize>,
+}
+
+/// The list of this connection, and the pace of its updates.
+#[derive(Debug)]
+pub(super) struct RegistrationState {
+    /// `None` until the list was registered on this connection.
+    registered: Option<RegisteredFiles>,
+    next_at: Instant,
+}
+
+/// The result of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RegisteredCount {
+    /// Number of listed files.
+    pub(super) count: usize,
+    /// True if it isn't the number of the list before.
+    pub(super) is_new: bool,
+}
+
+impl RegistrationState {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { registered: None, next_at: now }
+    }
+
+    /// Forgets the list: the tracker may have another one, or none.
+    pub(super) fn forget(&mut self) {
+        self.registered = None;
+    }
+
+    /// Returns the time before which no further list is sent.
+    pub(super) const fn next_at(&self) -> Instant {
+        self.next_at
+    }
+
+    /// Registers what is shared with everybody: the shares that exist on the disk, and the partial files. The tracker learns
+    /// of nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Tracker`], or an error of the profile. Files of earlier requests stay listed.
+    pub(super) async fn register(
+        &mut self,
+        me: &LocalUser,
+        link: &mut TrackerConnection,
+    ) -> Result<RegisteredCount, Error> {
+        let (profile, begun) = (me.profile.clone(), Instant::now());
+        let files = run_blocking(move || listed_files(&profile)).await?;
+        let ended = Instant::now();
+        self.next_at = ended + LIST_PAUSE.max(ended.duration_since(begun) * LIST_PAUSE_FACTOR);
+        let list = RegisteredFiles::of(&files);
+        let (count, is_new) =
+            (list.0.len(), self.registered.as_ref().is_none_or(|before| before.0.len() != list.0.len()));
+        // Unknown until all requests succeed.
+        let change = self.registered.take().and_then(|before| before.change_to(&list));
+        match change {
+            None => send_files(me, link, FilesMode::Replace, files).await?,
+            Some(ListChange { removed, added }) => {
+                // Removed first: a list that is full has room for the others then.
+                send_files(me, link, FilesMode::Remove, removed.into_iter().map(unlisted_file).collect()).await?;
+                let added = added.into_iter().filter_map(|position| files.get(position).cloned()).collect();
+                send_files(me, link, FilesMode::Add, added).await?;
             }
-        })?;
-        files.extend(partial_files(&profile)?);
-        Ok(files)
-    })
-    .await?;
-    let total = files.len();
-    // The first request replaces the earlier list, and is sent even when there is nothing to list.
-    let mut mode = FilesMode::Replace;
+        }
+        self.registered = Some(list);
+        Ok(RegisteredCount { count, is_new })
+    }
+}
+
+impl RegisteredFiles {
+    /// Builds it from files that are in the order of their names.
+    fn of(files: &[SharedFile]) -> Self {
+        Self(files.iter().map(|file| (file.name.clone(), digest(file))).collect())
+    }
+
+    /// Returns the difference; `None` if the whole list is shorter to tell.
+    fn change_to(&self, list: &Self) -> Option<ListChange> {
+        let (mut removed, mut added) = (Vec::new(), Vec::new());
+        let mut before = self.0.iter().peekable();
+        for (position, (name, now)) in list.0.iter().enumerate() {
+            while let Some((gone, _)) = before.next_if(|(old, _)| old < name) {
+                removed.push(gone.clone());
+            }
+            if before.next_if(|(old, _)| old == name).is_none_or(|(_, then)| then != now) {
+                added.push(position);
+            }
+        }
+        removed.extend(before.map(|(gone, _)| gone.clone()));
+        (removed.len() + added.len() <= list.0.len() / 2 + FILES_PER_REQUEST).then_some(ListChange { removed, added })
+    }
+}
+
+/// Returns a number that differs for another size or hash: the start of the hash is as good as random.
+fn digest(file: &SharedFile) -> u64 {
+    let hash = file.hash.as_str().get(..16).and_then(|start| u64::from_str_radix(start, 16).ok());
+    hash.unwrap_or_default().wrapping_add(file.size)
+}
+
+/// Returns a file as a removal names it: only the name counts.
+fn unlisted_file(name: FileName) -> SharedFile {
+    SharedFile { name, size: 0, hash: ContentHash::of(&[]).into() }
+}
+
+/// Sends files in as many requests as they need. A list that replaces another is sent even if it is empty.
+async fn send_files(
+    me: &LocalUser,
+    link: &mut TrackerConnection,
+    mut mode: FilesMode,
+    files: Vec<SharedFile>,
+) -> Result<(), Error> {
     let mut files = files.into_iter();
     loop {
         let batch: Vec<SharedFile> = files.by_ref().take(FILES_PER_REQUEST).collect();
-        if batch.is_empty() && mode == FilesMode::Add {
-            return Ok(total);
+        if batch.is_empty() && mode != FilesMode::Replace {
+            return Ok(());
         }
         let request =
             RegisterFilesRequest { user: me.user.clone(), files: batch, mode, proof: SpeakerProof::default() };
         let RegisterFilesReply { .. } = link.call(&TrackerRequest::RegisterFiles(request)).await?;
-        mode = FilesMode::Add;
+        if mode == FilesMode::Replace {
+            mode = FilesMode::Add;
+        }
     }
+}
+
+/// Returns all files to be listed, in the order of their names, each name once.
+fn listed_files(profile: &Profile) -> Result<Vec<SharedFile>, Error> {
+    let (mut files, private) = (Vec::new(), PrivateData::of(profile));
+    for_each_share(profile, &Audience::Everybody, "", |share| {
+        // A changed file is being hashed again; until then it is listed with its earlier content.
+        if freshness(&share) != ShareFreshness::Missing && !private.is_private_share(&share) {
+            files.push(SharedFile { name: share.name, size: share.version.size, hash: share.hash.into() });
+        }
+    })?;
+    files.extend(partial_files(profile)?);
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    files.dedup_by(|later, earlier| later.name == earlier.name);
+    Ok(files)
 }
 
 /// Returns the partial files that are offered while they are fetched, and removes from the record those that are gone.
@@ -141,7 +263,37 @@ fn partial_files(profile: &Profile) -> Result<Vec<SharedFile>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn list(files: &BTreeMap<u8, u8>) -> Vec<SharedFile> {
+        let file = |(name, content): (&u8, &u8)| SharedFile {
+            name: format!("{name:03}").parse().unwrap(),
+            size: u64::from(*content),
+            hash: ContentHash::of(&[*content]).into(),
+        };
+        files.iter().map(file).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_change_makes_the_new_list_of_the_old_one(
+            before in proptest::collection::btree_map(0_u8..20, 0_u8..3, 0..20),
+            after in proptest::collection::btree_map(0_u8..20, 0_u8..3, 0..20),
+        ) {
+            let (old, new) = (list(&before), list(&after));
+            let change = RegisteredFiles::of(&old).change_to(&RegisteredFiles::of(&new)).unwrap();
+            let mut names: BTreeMap<_, _> = old.into_iter().map(|file| (file.name.clone(), file)).collect();
+            change.removed.iter().for_each(|name| assert!(names.remove(name).is_some_and(|file| !new.contains(&file))));
+            for file in change.added.iter().map(|position| new[*position].clone()) {
+                prop_assert!(names.insert(file.name.clone(), file.clone()) != Some(file));
+            }
+            prop_assert_eq!(names.into_values().collect::<Vec<_>>(), new);
+        }
+    }
 
     #[test]
     fn a_refusal_is_news_once_and_tried_again_when_the_tracker_says() {

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::PortForwarding;
 use super::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
-use super::share_registration::RegistrationRetry;
+use super::share_registration::{RegisteredCount, RegistrationRetry, RegistrationState};
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::rooms::Rooms;
 use crate::engine::{Error, ErrorKind, LocalUser};
@@ -59,6 +59,8 @@ pub(super) use tracker_handle::{QueryOrigin, TrackerHandle};
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Deadline for the reply to a heartbeat.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause before another list is sent after a refused one, though the tracker asked for a longer one.
+const REFUSED_LIST_PAUSE: Duration = Duration::from_secs(5);
 /// Queries of this node, and about known keys, that may wait for the session.
 const QUERY_QUEUE: usize = 64;
 /// Queries about strangers' keys that may wait: as many as there may be unidentified callers.
@@ -97,6 +99,9 @@ pub(super) struct TrackerSession {
     observed_at: Option<(IpAddr, Option<NonZeroU16>)>,
     displaced: Option<PresenceDisplacement>,
     list_retry: RegistrationRetry,
+    registration: RegistrationState,
+    /// True if the shares changed since the last list, which is sent when its pause is over.
+    is_list_outdated: bool,
     /// True once the user was told that the tracker doesn't pass on the address given by `--announce`.
     has_reported_dropped_address: bool,
     /// The user asked to be online here, and the session hasn't done it yet.
@@ -181,6 +186,8 @@ impl TrackerSession {
             observed_at: None,
             displaced: None,
             list_retry: RegistrationRetry::default(),
+            registration: RegistrationState::new(Instant::now()),
+            is_list_outdated: false,
             has_reported_dropped_address: false,
             // A start is the user's wish to be online here.
             is_takeover_requested: true,
@@ -280,14 +287,17 @@ impl TrackerSession {
             tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
         let revalidation = self.revalidation.clone();
         loop {
-            let list_due = self.list_retry.retry_at().filter(|_| self.displaced.is_none());
+            // A displaced node registers all its shares when it is present again.
+            let list_due = self.list_due().filter(|_| self.displaced.is_none());
             let step = tokio::select! {
                 () = self.leaving.cancelled() => return SessionEnd::Leaving,
                 Some(question) = self.queries.recv() => SessionStep::AnswerQuery(question),
                 // Strangers' queries come last: anybody can cause any number of them by calling.
                 Some(question) = self.stranger_queries.recv(), if self.queries.is_empty() => SessionStep::AnswerStrangerQuery(question),
-                // A displaced node registers all its shares when it is present again.
-                () = self.shares_changed.notified(), if self.displaced.is_none() => SessionStep::RegisterShares,
+                () = self.shares_changed.notified() => {
+                    self.is_list_outdated = true;
+                    continue;
+                }
                 () = sleep_until(list_due.unwrap_or_else(Instant::now).into()), if list_due.is_some() => SessionStep::RegisterShares,
                 _ = network.changed() => {
                     revalidation.request(RevalidationTrigger::LocalNetwork);
@@ -306,6 +316,16 @@ impl TrackerSession {
                 Some(Err(ended)) => return ended,
                 None => return SessionEnd::Reconnect,
             }
+        }
+    }
+
+    /// Returns the time at which the list of shares is to be sent; `None` if the tracker has it.
+    fn list_due(&self) -> Option<Instant> {
+        let outdated = self.is_list_outdated.then(|| self.registration.next_at());
+        match self.list_retry.retry_at() {
+            // What was refused may be accepted now, but files that change all the time must not make a request each.
+            Some(retry_at) => Some(outdated.map_or(retry_at, |at| retry_at.min(at + REFUSED_LIST_PAUSE))),
+            None => outdated,
         }
     }
 
@@ -332,8 +352,10 @@ impl TrackerSession {
                 Ok(())
             }
             SessionStep::RegisterShares => match self.register_shares(link).await {
-                Ok(RegistrationOutcome::Accepted(count)) => {
-                    self.events.send(NodeEvent::SharesChanged { count });
+                Ok(RegistrationOutcome::Accepted(RegisteredCount { count, is_new })) => {
+                    if is_new {
+                        self.events.send(NodeEvent::SharesChanged { count });
+                    }
                     Ok(())
                 }
                 Ok(refused) => {

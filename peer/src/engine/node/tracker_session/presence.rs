@@ -12,7 +12,7 @@ use shared::tracker::{
 use super::{SessionEnd, TrackerSession};
 use crate::engine::node::PortForwarding;
 use crate::engine::node::revalidation_trigger::RevalidationTrigger;
-use crate::engine::node::share_registration::{is_list_refusal, refusal_of, register_shares};
+use crate::engine::node::share_registration::{RegisteredCount, is_list_refusal, refusal_of};
 use crate::engine::node_event::{NodeEvent, OtherSession};
 use crate::engine::{Error, now_ms};
 use crate::net::TrackerError;
@@ -60,8 +60,8 @@ pub(super) struct GainedPresence {
 /// The tracker's reaction to the list of shares.
 #[derive(Debug)]
 pub(super) enum RegistrationOutcome {
-    /// The number of files listed.
-    Accepted(usize),
+    /// The files listed.
+    Accepted(RegisteredCount),
     /// The tracker refused the list; `RegistrationRetry` says when to try again.
     Refused {
         /// The reason, if the user wasn't told of a refusal yet.
@@ -97,6 +97,8 @@ impl TrackerSession {
             return Ok(None);
         }
         self.check_announcement(link, reply.observed_ip).await?;
+        // The presence may be a new one, without a list.
+        self.registration.forget();
         let listing = self.register_shares(link).await?;
         let address = match self.forwarded {
             Some(PortForwarding { ip, port }) => SocketAddr::new(ip.unwrap_or(reply.observed_ip), port.get()),
@@ -134,7 +136,9 @@ impl TrackerSession {
 
     /// Registers the shares. A refused list is no error: `list_retry` schedules the next attempt.
     pub(super) async fn register_shares(&mut self, link: &mut TrackerConnection) -> Result<RegistrationOutcome, Error> {
-        match register_shares(&self.me, link).await {
+        // Before the list is made: a change after that makes a further one.
+        self.is_list_outdated = false;
+        match self.registration.register(&self.me, link).await {
             Ok(count) => {
                 self.list_retry.note_accepted();
                 Ok(RegistrationOutcome::Accepted(count))
@@ -153,7 +157,7 @@ impl TrackerSession {
         let now = PresenceState::Present { address };
         // Presence that was only renewed is no news.
         if self.presence_state.send_replace(now.clone()) != now {
-            let shares = if let RegistrationOutcome::Accepted(count) = listing { count } else { 0 };
+            let shares = if let RegistrationOutcome::Accepted(listed) = &listing { listed.count } else { 0 };
             self.events.send(NodeEvent::Online { user: self.me.user.clone(), address, port: self.port, shares });
         }
         self.emit_list_refused(listing);
