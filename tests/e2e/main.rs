@@ -87,3 +87,4 @@ mod tracker_memory;
 mod tracker_rooms;
 mod trees;
 mod view_faults;
+mod watching;

@@ -10,7 +10,8 @@ use tests::{Lab, User};
 
 fn shared_names(user: &User<'_>) -> Vec<String> {
     let shares = user.peer(["--json", "shares"]).run();
-    shares.exits(0).json().iter().map(|share| share["name"].as_str().unwrap().to_owned()).collect()
+    let shares = shares.exits(0).json().into_iter().filter(|share| share["type"] == "share");
+    shares.map(|share| share["name"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
