@@ -4,7 +4,7 @@
 //! A change is looked at once nothing happens to its path for [`QUIET`], and after [`MAX_DELAY`] in any case: a rename,
 //! an editor's file that takes the place of another, and the many writes of one copy are one look. A file that a look
 //! finds in the middle of being written is looked at again, until [`WRITE_PATIENCE`] is over; then it is hashed as it is, and
-//! each time that happens again the patience doubles.
+//! each time that happens again the patience doubles. Looks at parts are checked by one walk of the place some time later.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
@@ -12,6 +12,7 @@
 //! | paths of a place that are known to be written | `MAX_WRITERS` | the oldest is forgotten: its patience begins anew |
 //! | looks at a place at once | one | |
 //! | walks of a place | a pause of twice as long as the last one took | |
+//! | walks of a place that check earlier looks | a pause of 50 times as long as the last one took | |
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,10 +38,13 @@ const MAX_WRITERS: usize = 1024;
 const MIN_WALK_PAUSE: Duration = Duration::from_millis(500);
 /// Time between two walks of a place of which all changes are reported: a safety net.
 const RESCAN_INTERVAL: Duration = Duration::from_secs(3600);
-/// Bounds of the time between two walks of a place that doesn't report all changes, and that time as a multiple of the
-/// last walk's.
+/// The shortest time from a look at changes to the walk that checks them: while a tree is renamed and written to at once,
+/// its watches miss what they are set too late for.
+const CHECK_DELAY: Duration = Duration::from_secs(30);
+/// Bounds of the time between two walks of a place that doesn't report all changes.
 const MIN_POLL_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(600);
+/// The pause before a walk that no change asks for, as a multiple of the last walk's time.
 const POLL_PAUSE_FACTOR: u32 = 50;
 /// Bounds of the pause after a look that failed.
 const MIN_FAILURE_DELAY: Duration = Duration::from_secs(1);
@@ -92,6 +96,8 @@ struct PlaceSchedule {
     rescan_at: Instant,
     /// No walk begins before this.
     walk_floor: Instant,
+    /// The time that the last walk took.
+    walk_time: Duration,
     running: Option<RunningLook>,
     failures: Backoff,
 }
@@ -189,6 +195,7 @@ impl PlaceSchedule {
             walk_at: Some(now),
             rescan_at: now + RESCAN_INTERVAL,
             walk_floor: now,
+            walk_time: Duration::ZERO,
             running: None,
             failures: Backoff::new(MIN_FAILURE_DELAY, MAX_FAILURE_DELAY),
         }
@@ -260,9 +267,14 @@ impl PlaceSchedule {
         let Some(RunningLook { scope, begun }) = self.running.take() else { return };
         let took = now.saturating_duration_since(begun);
         if scope == SyncScope::Whole {
+            self.walk_time = took;
             let poll = (took * POLL_PAUSE_FACTOR).clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL);
             let interval = if self.reports == ChangeReports::Complete { RESCAN_INTERVAL } else { poll };
             (self.rescan_at, self.walk_floor) = (now + interval, now + MIN_WALK_PAUSE.max(took * 2));
+        } else {
+            // The earliest counts: changes without an end must not put it off.
+            let delay = (self.walk_time * POLL_PAUSE_FACTOR).clamp(CHECK_DELAY, RESCAN_INTERVAL);
+            self.rescan_at = self.rescan_at.min(now + delay);
         }
         if outcome.has_failed {
             let delay = self.failures.next_delay();

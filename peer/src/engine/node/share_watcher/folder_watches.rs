@@ -17,6 +17,15 @@ use super::change_schedule::PlaceId;
 use super::watch_inbox::WatchInbox;
 use crate::engine::PollReason;
 
+/// What is asked of the system for a folder that is watched according to the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WatchEffort {
+    /// Nothing.
+    Known,
+    /// The watch, which may have become that of another folder, is set once more.
+    Renewed,
+}
+
 /// The watches of all places.
 pub(super) struct FolderWatches {
     /// `None` if the system has none for this process. Held while the system is asked, which may take long: its thread
@@ -43,21 +52,23 @@ impl FolderWatches {
     }
 
     /// Watches a folder for a place. Returns true if the place didn't watch it until now. Blocks.
-    pub(super) fn watch(&self, place: PlaceId, folder: &Path) -> bool {
+    pub(super) fn watch(&self, place: PlaceId, folder: &Path, effort: WatchEffort) -> bool {
         let mut watcher = self.watcher.lock();
         let Some(watcher) = watcher.as_mut() else { return false };
+        let is_new;
         {
             let mut table = self.table();
             if table.limited.contains(&place) {
                 return false;
             }
-            if let Some(places) = table.folders.get_mut(folder) {
-                return places.insert(place);
-            }
             // Before the system is asked: what is reported meanwhile must find it, to make it forgotten.
-            table.folders.insert(folder.to_owned(), BTreeSet::from([place]));
+            let is_known = table.folders.contains_key(folder);
+            is_new = table.folders.entry(folder.to_owned()).or_default().insert(place);
+            if is_known && effort == WatchEffort::Known {
+                return is_new;
+            }
         }
-        let Err(why) = watcher.watch(folder, RecursiveMode::NonRecursive) else { return true };
+        let Err(why) = watcher.watch(folder, RecursiveMode::NonRecursive) else { return is_new };
         self.table().folders.remove(folder);
         if is_limit(&why) {
             self.table().limited.insert(place);
@@ -140,6 +151,8 @@ fn is_limit(why: &notify::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -147,18 +160,46 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let watches = FolderWatches::new(Arc::default());
         let (one, two) = (PlaceId(1), PlaceId(2));
+        let watch = |place, folder: &Path| watches.watch(place, folder, WatchEffort::Known);
         let below = home.path().join("a/b");
         std::fs::create_dir_all(&below).unwrap();
-        assert!(watches.watch(one, home.path()) && watches.watch(one, &below) && watches.watch(two, &below));
-        assert!(!watches.watch(one, &below) && !watches.watch(two, &below));
-        assert!(!watches.watch(one, &home.path().join("missing")));
+        assert!(watch(one, home.path()) && watch(one, &below) && watch(two, &below));
+        assert!(!watch(one, &below) && !watch(two, &below));
+        assert!(!watches.watch(one, &below, WatchEffort::Renewed));
+        assert!(!watch(one, &home.path().join("missing")));
         watches.remove_place(one);
         assert_eq!(watches.table().folders.keys().collect::<Vec<_>>(), [&below]);
-        assert!(watches.watch(one, &below));
+        assert!(watch(one, &below));
         watches.forget(&home.path().join("a"));
         assert!(watches.table().folders.is_empty());
-        assert!(watches.watch(two, &below), "it may be another folder");
+        assert!(watch(two, &below), "it may be another folder");
         watches.remove_place(two);
         assert!(watches.table().folders.is_empty() && watches.poll_reason(one).is_none());
+    }
+    #[test]
+    fn a_renewed_watch_is_that_of_the_folder_which_is_there_now() {
+        let home = tempfile::tempdir().unwrap();
+        let inbox = Arc::<WatchInbox>::default();
+        let watches = FolderWatches::new(inbox.clone());
+        let (place, folder) = (PlaceId(1), home.path().join("folder"));
+        std::fs::create_dir(&folder).unwrap();
+        assert!(watches.watch(place, &folder, WatchEffort::Known));
+        // Nothing makes the table forget it: the reports are not read.
+        std::fs::rename(&folder, home.path().join("away")).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        assert!(!watches.watch(place, &folder, WatchEffort::Renewed));
+        inbox.take();
+        let file = folder.join("file");
+        std::fs::write(&file, "new").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let reported = async {
+            loop {
+                inbox.wait().await;
+                if inbox.take().paths.contains_key(&file) {
+                    break;
+                }
+            }
+        };
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), reported).await.unwrap() });
     }
 }

@@ -1,13 +1,13 @@
 //! What the share watcher does on threads that may block.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::change_schedule::{ChangeReports, PlaceId};
-use super::folder_watches::FolderWatches;
+use super::folder_watches::{FolderWatches, WatchEffort};
 use super::hash_queue::HashLane;
 use super::share_places::{SharePlace, SharedFiles};
 use crate::engine::private_data::PrivateData;
@@ -55,6 +55,15 @@ pub(super) enum WatchJobOutcome {
     Released,
 }
 
+impl LookJob {
+    /// Watches a folder of the place. Returns true if the place didn't watch it until now.
+    fn watch(&self, folder: &Path) -> bool {
+        // A walk is the safety net for watches, too.
+        let effort = if self.scope == SyncScope::Whole { WatchEffort::Renewed } else { WatchEffort::Known };
+        self.watches.watch(self.id, folder, effort)
+    }
+}
+
 /// Compares a place, or a part of it, with the disk.
 pub(super) fn run_look(job: &LookJob) -> LookResult {
     let inode = folder_inode(job.place.folder());
@@ -64,7 +73,7 @@ pub(super) fn run_look(job: &LookJob) -> LookResult {
             SharePlace::Tree(root) => {
                 let mounts = || mount_points().into_iter().collect::<HashSet<PathBuf>>();
                 let sync = FolderSync::new(&job.profile, &job.private, root, &mounts);
-                sync.and_then(|sync| sync.run(&job.scope, &mut |folder| job.watches.watch(job.id, folder)))
+                sync.and_then(|sync| sync.run(&job.scope, &mut |folder| job.watch(folder)))
             }
             SharePlace::Files(files) => look_at_files(job, files),
         }
@@ -78,7 +87,7 @@ pub(super) fn run_look(job: &LookJob) -> LookResult {
 
 /// Looks for changes of files that are shared by themselves. They are hashed by the refresher, which retries.
 fn look_at_files(job: &LookJob, files: &SharedFiles) -> Result<SyncReport, Error> {
-    let is_new = job.watches.watch(job.id, &files.folder);
+    let is_new = job.watch(&files.folder);
     for (on_disk, names) in &files.names {
         let is_meant = match &job.scope {
             SyncScope::Whole => true,

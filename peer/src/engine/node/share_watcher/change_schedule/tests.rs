@@ -271,6 +271,36 @@ fn a_place_without_complete_reports_is_walked_at_intervals() {
 }
 
 #[test]
+fn what_no_report_told_of_is_found_soon_after_other_changes() {
+    for (duration, found_after) in [(10, 30), (2000, 100)] {
+        let mut simulation = Simulation::new(vec![duration]);
+        simulation.run_until(simulation.now + ms(10_000));
+        simulation.happen(&Happening::Write { path: 1 }, 1, true);
+        simulation.happen(&Happening::Write { path: 2 }, 2, false);
+        simulation.run_until(simulation.now + Duration::from_secs(found_after - 1));
+        assert!(!simulation.is_in_step(), "a walk that takes {duration} ms comes too soon");
+        let before = simulation.looks;
+        simulation.run_until(simulation.now + Duration::from_secs(8));
+        assert!(simulation.is_in_step());
+        // One walk is enough: it leaves nothing to be checked.
+        simulation.run_until(simulation.now + Duration::from_secs(600));
+        assert_eq!(simulation.looks, before + 1);
+    }
+}
+
+#[test]
+fn changes_without_an_end_do_not_put_off_the_walk_that_checks_them() {
+    let mut simulation = Simulation::new(vec![10]);
+    simulation.run_until(simulation.now + ms(3000));
+    simulation.happen(&Happening::Write { path: 2 }, 1, false);
+    for version in 2..400 {
+        simulation.happen(&Happening::Write { path: 1 }, version, true);
+        simulation.run_until(simulation.now + ms(100));
+    }
+    assert!(simulation.catalogue.contains_key(Path::new("folder/2")));
+}
+
+#[test]
 fn a_look_that_fails_is_repeated_ever_more_rarely() {
     let now = Instant::now();
     let mut schedule = ChangeSchedule::default();
