@@ -30,8 +30,9 @@ Examples:
   peer share slides.pdf --room lab",
     notes: "\
 A file is hashed once, and again only when it changed. A link that you name is followed. `peer shares` lists what \
-is shared and what is left out, `peer serve` puts it online, `peer offer` gives a file to one person alone. What is shared with a room \
-is open to who is a member at that moment, and to nobody after you left it; others get not even its name.
+is shared and what is left out, `peer serve` puts it online, `peer offer` gives a file to one person alone. What is \
+shared with a room is open to who is a member at that moment, and to nobody after you left it; others get not even \
+its name.
 
 A file that is being written is hashed when nothing has been written to it for a moment. A file of a folder that you \
 take out with `peer unshare` stays out until you share the folder again. A folder that is not there, such as one on \
