@@ -7,6 +7,7 @@
 //! write-ahead log, a socket in another folder, a read-only profile on a read-only disk. A file system without locks,
 //! or one where others could read the key, can't hold a profile.
 
+mod accept_rules;
 mod audience;
 mod conversation_name;
 mod conversations;
@@ -15,6 +16,7 @@ mod database_opening;
 mod folder_trust;
 mod history;
 mod history_removal;
+mod incoming_sends;
 mod known_trackers;
 mod known_users;
 mod lock_wait;
@@ -23,6 +25,7 @@ mod message_requests;
 mod message_store;
 mod node_lock;
 mod outbox;
+mod outgoing_sends;
 mod partial_shares;
 mod profile_error;
 mod profile_folder;
@@ -48,11 +51,13 @@ use folder_trust::ProfileUse;
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode, Params, Row, Transaction, TransactionBehavior};
 
+pub use accept_rules::{ACCEPT_WINDOW_MS, AcceptRule, AcceptedSend};
 pub use audience::{Audience, InvalidAudience};
 pub use conversation_name::{ConversationName, ConversationNameError};
 pub use conversations::UnreadCount;
 pub use history::HistoryQuery;
 pub use history_removal::{ForgetQuery, ForgetSummary};
+pub use incoming_sends::{IncomingSend, QueuedReceipt};
 pub use known_trackers::{KnownTracker, TrackerKeyTrust};
 pub use known_users::{KeyComparison, KnownUser};
 pub use lock_wait::LOCK_WAIT_NOTIFIER;
@@ -60,6 +65,7 @@ pub use message_requests::ConversationStatus;
 pub use message_store::StoreOutcome;
 pub use node_lock::{NodeHolder, NodeLock};
 pub use outbox::QueuedMessage;
+pub use outgoing_sends::{NewSend, OutgoingSend, SendState};
 pub use partial_shares::PartialShare;
 pub use profile_error::ProfileError;
 pub use profile_identity::BindingIdentity;
@@ -381,7 +387,7 @@ mod tests {
         let bob = "bob".parse().unwrap();
         for byte in 0..100 {
             let (id, text) = (shared::peer::MessageId::from_bytes([byte; 16]), "word ".repeat(400));
-            let message = shared::peer::ChatMessage { id, ts: 0, text: text.into(), offer: None };
+            let message = shared::peer::ChatMessage { id, ts: 0, text: text.into(), offer: None, send: None };
             profile.store_incoming(&bob, &[message], 1).unwrap();
         }
         profile.check_integrity(patience).unwrap();

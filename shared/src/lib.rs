@@ -36,6 +36,7 @@
 //! | hello, welcome | the first message on a link and its reply: user, agent, capabilities; before them nothing else is answered |
 //! | share | a file that a profile shows to everybody under a name; a folder is shared as the files that are in it at the time |
 //! | offer | a file that a profile shows to one user only, announced by a chat message |
+//! | send, receipt | files that a user wants another, or a room, to have, announced as an offer is; the receiver's word that they are there, or declined |
 //! | content hash | the BLAKE3 hash of a whole file; the file's id, whatever its names |
 //! | group | a slice of a file (1 MiB, doubled until there are at most 32,768) that is verified by itself |
 //! | manifest | the hashes (chaining values) of all groups of a file; merged they give the content hash, so anybody may send it |

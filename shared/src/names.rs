@@ -134,6 +134,14 @@ impl FileName {
         // What follows a slash in a valid name is a valid name, so it isn't parsed again.
         (!rest.is_empty()).then(|| Self(rest.into()))
     }
+
+    /// True if a component begins with a dot, as it stands here or as the file is called that it becomes.
+    pub fn is_hidden(&self) -> bool {
+        let is_dotted = |component: &str| {
+            component.starts_with('.') || name_encoding::decode_component(component).first() == Some(&b'.')
+        };
+        self.0.split('/').any(is_dotted)
+    }
 }
 
 impl FromStr for FileName {

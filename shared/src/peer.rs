@@ -21,8 +21,9 @@
 //!   │  have {hash}              ──► have {hash, groups} + one bit per group: 1 if this side has it
 //!   │  get {hash, ranges, name?} ─► data {bytes} + that many bytes: the groups, in the order asked for
 //!   │  probe {port}             ──► probe {ip, port, answered, ms?}
-//!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?} / typing {} one way,
+//!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?, send?} / typing {} one way,
 //!   │                               ack {id} / refused {id, code, message} the other
+//!   │  receipt {id?, room?, hash, outcome} ──► receipt_stored {}
 //!   │  room {id}                ──► see [`room_frames`]
 //! ```
 //!
@@ -99,6 +100,19 @@
 //! the receiver's `files`, `stat`, `manifest` and `get`, and in no replies to others. The message's text mentions the
 //! file as well, for older peers.
 //!
+//! `send {name, kind, files, size, hash}` in a message says that its author sends the receiver a file, or all files of a
+//! folder, and waits to hear what becomes of it. The receiver may `get` them until then, as with an offer; a sent file is
+//! also the message's `offer`, a sent folder never is one. `hash` is the content hash of a file, the [`folder_hash`] of a
+//! folder: a receiver that takes a send unasked takes exactly these names with exactly these contents, or nothing. A
+//! `send` that is invalid, or of a kind that isn't known, is none: the message remains.
+//!
+//! To a peer that lists [`RECEIPTS_CAPABILITY`], the receiver tells by `receipt` that it has all of it (`done`) or doesn't
+//! want it (`declined`), with the message's id and the hash that the message had. It stores the receipt before, and sends
+//! it again until it is answered by `receipt_stored`, which follows after the sender has stored it, or by an `error` that
+//! isn't temporary: [`PeerErrorCode::NotFound`] if there is no such send any more. The first receipt counts, and ends the
+//! receiver's right to `get` what was sent. What is sent to a room is announced by the text of a room's message; a
+//! member's receipt then has the `room` instead of an id.
+//!
 //! A file may be shared with the members of a room only. It occurs in the replies to a member who lists
 //! [`ROOM_FILES_CAPABILITY`], and in no replies to others. The replying side knows members by the room's membership
 //! records: a user with the key that joined, at the moment of the request. With `room`, sent only to a peer that lists the
@@ -122,6 +136,7 @@
 mod chat_frames;
 mod error_code;
 mod file_description;
+mod file_send;
 pub mod room_frames;
 
 use std::net::IpAddr;
@@ -136,6 +151,7 @@ use crate::untrusted_text::UntrustedText;
 pub use chat_frames::{ChatFrame, ChatMessage, ChatReply, FileOffer, MessageId};
 pub use error_code::PeerErrorCode;
 pub use file_description::{FileStat, FolderTime, ListEntry};
+pub use file_send::{FileSend, RECEIPTS_CAPABILITY, ReceiptOutcome, SendKind, SendReceipt, folder_hash};
 pub use room_frames::{
     MAX_ROOM_LOCATOR, MAX_ROOM_RECORD_BYTES, MAX_ROOM_RECORDS, MAX_ROOM_RUN_BYTES, MAX_ROOM_RUNS,
     MAX_ROOM_SINGLE_RUN_BYTES, MAX_ROOM_VECTOR_PAGE, ROOMS_CAPABILITY, RoomStreamReply, RoomStreamRequest, RoomSummary,
@@ -254,6 +270,8 @@ pub enum PeerRequest {
         /// The room.
         id: RoomId,
     },
+    /// Tells what became of a send; sent only to peers with [`RECEIPTS_CAPABILITY`].
+    Receipt(SendReceipt),
     /// A request newer than this version.
     #[serde(other)]
     Unknown,
@@ -336,6 +354,8 @@ pub enum PeerReply {
         /// Number of bytes.
         bytes: u64,
     },
+    /// The receipt is stored.
+    ReceiptStored {},
     /// A reply newer than this version.
     #[serde(other)]
     Unknown,

@@ -75,7 +75,7 @@ mod frames {
     #[divan::bench(args = [7, 1_331, 65_521])]
     fn chat_in_odd_splits(bencher: Bencher<'_, '_>, read: usize) {
         let id = MessageId::from_bytes([7; 16]);
-        let message = ChatMessage { id, ts: 1_700_000_000_000, text: "lunch at one?".into(), offer: None };
+        let message = ChatMessage { id, ts: 1_700_000_000_000, text: "lunch at one?".into(), offer: None, send: None };
         let mut stream = Vec::new();
         for _ in 0..FRAMES {
             encode(&ChatFrame::Message(message.clone()), &mut stream).unwrap();

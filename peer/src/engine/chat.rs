@@ -16,7 +16,7 @@ pub mod delivery_state;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use shared::limits::{MAX_CHAT_TEXT_BYTES, MAX_MESSAGES_PER_USER};
-use shared::peer::{ChatMessage, FileOffer, MessageId, PeerErrorCode};
+use shared::peer::{ChatMessage, FileOffer, FileSend, MessageId, PeerErrorCode, SendKind};
 use shared::{RoomName, UserName};
 
 pub use self::chat_receiver::{ChatRateLimiter, receive_messages};
@@ -64,8 +64,35 @@ pub fn room_offer_text(room: &RoomName, offer: &FileOffer) -> String {
     format!("offers {name} ({size}): peer fetch {}", shell_quote(&[&format!("#{room}"), name]))
 }
 
+/// Returns the message that announces a send, with this id.
+pub fn compose_send(me: &UserName, id: MessageId, send: FileSend) -> ChatMessage {
+    let text =
+        format!("sends {}: peer fetch {}", describe_send(&send), shell_quote(&[me.as_str(), &send.name_prefix()]));
+    let offer =
+        (send.kind == SendKind::File).then(|| FileOffer { name: send.name.clone(), size: send.size, hash: send.hash });
+    ChatMessage { id, send: Some(send), ..new_message(text, offer) }
+}
+
+/// Returns the text of the room's message that announces a send.
+pub fn compose_room_send(room: &RoomName, send: &FileSend) -> String {
+    let fetch = shell_quote(&[&format!("#{room}"), &send.name_prefix()]);
+    format!("sends {}: peer fetch {fetch}", describe_send(send))
+}
+
+/// Describes what is sent: its name, the number of files of a folder, the size. As it was received: the name is not made
+/// safe here.
+pub fn describe_send(send: &FileSend) -> String {
+    let (name, size) = (send.name_prefix(), format_size(send.size));
+    match (send.kind, send.files) {
+        (SendKind::File, _) => format!("{name} ({size})"),
+        (SendKind::Folder, 1) => format!("{name} (1 file, {size})"),
+        (SendKind::Folder, files) => format!("{name} ({files} files, {size})"),
+    }
+}
+
 fn new_message(text: String, offer: Option<FileOffer>) -> ChatMessage {
-    ChatMessage { id: MessageId::from_bytes(rand::rng().random()), ts: now_ms(), text: text.into(), offer }
+    let id = MessageId::from_bytes(rand::rng().random());
+    ChatMessage { id, ts: now_ms(), text: text.into(), offer, send: None }
 }
 
 /// Stores an outgoing message in the outbox. A new one is passed to `on_stored`, even if this future is dropped

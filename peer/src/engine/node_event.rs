@@ -357,7 +357,7 @@ mod tests {
         let events = EventBus::new();
         let [bob, mallory]: [UserName; 2] = ["bob", "mallory"].map(|name| name.parse().unwrap());
         let message =
-            |text: &str| ChatMessage { id: MessageId::from_bytes([1; 16]), ts: 0, text: text.into(), offer: None };
+            |text: &str| ChatMessage { id: MessageId::from_bytes([1; 16]), ts: 0, text: text.into(), offer: None, send: None };
         let received =
             |from: &UserName| NodeEvent::Received { from: from.clone(), message: message("hi"), seq: 1, at: 0 };
         let with_mallory = events.peer_chat_activity(&mallory);

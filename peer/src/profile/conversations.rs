@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     fn message(byte: u8) -> ChatMessage {
-        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: "olá".into(), offer: None }
+        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: "olá".into(), offer: None, send: None }
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(home.path()).unwrap();
         let id = MessageId::from_bytes([1; 16]);
-        let message = ChatMessage { id, ts: 0, text: "hello?".into(), offer: None };
+        let message = ChatMessage { id, ts: 0, text: "hello?".into(), offer: None, send: None };
         let bbo: UserName = "bbo".parse().unwrap();
         profile.store_outgoing(&bbo, &message, 0).unwrap();
         assert_eq!(profile.known_people().unwrap().len(), 1);

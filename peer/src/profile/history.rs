@@ -164,7 +164,7 @@ mod tests {
         let profile = Profile::open(home.path()).unwrap();
         for (number, (peer, text)) in (1..).zip(texts) {
             let id = MessageId::from_bytes([number; 16]);
-            let message = ChatMessage { id, ts: 0, text: (*text).into(), offer: None };
+            let message = ChatMessage { id, ts: 0, text: (*text).into(), offer: None, send: None };
             profile.store_incoming(&peer.parse().unwrap(), &[message], i64::from(number) * 10).unwrap();
         }
         (home, profile)

@@ -21,7 +21,8 @@ pub(super) fn next_seq(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
     query.query_row([SEQ_FLOOR_KEY], |row| row.get(0))
 }
 
-/// Deletes the messages at these places, their words in the full-text index and the signed bytes of those of rooms. Their
+/// Deletes the messages at these places, their words in the full-text index, the signed bytes of those of rooms, and
+/// what is on record about files that were sent with them. Their
 /// places are not used again.
 pub(super) fn delete_messages(
     transaction: &Transaction<'_>,
@@ -32,11 +33,21 @@ pub(super) fn delete_messages(
         "INSERT INTO message_words (message_words, rowid, text) SELECT 'delete', seq, text FROM message WHERE seq = ?1",
     )?;
     let mut remove_signed = transaction.prepare_cached("DELETE FROM room_message WHERE seq = ?1")?;
+    let mut remove_incoming = transaction.prepare_cached(
+        "DELETE FROM incoming_send WHERE (peer, id) IN
+             (SELECT peer, id FROM message WHERE seq = ?1 AND direction = 'in' AND send IS NOT NULL)",
+    )?;
+    let mut remove_outgoing = transaction.prepare_cached(
+        "DELETE FROM outgoing_send WHERE is_cleared AND id IN
+             (SELECT id FROM message WHERE seq = ?1 AND direction = 'out' AND send IS NOT NULL)",
+    )?;
     let mut delete = transaction.prepare_cached("DELETE FROM message WHERE seq = ?1")?;
     let mut last = None;
     for seq in seqs {
         unindex.execute([seq])?;
         remove_signed.execute([seq])?;
+        remove_incoming.execute([seq])?;
+        remove_outgoing.execute([seq])?;
         delete.execute([seq])?;
         last = last.max(Some(seq));
     }
@@ -54,7 +65,7 @@ pub(super) fn recount_conversation(transaction: &Transaction<'_>, peer: &str) ->
                  request_count = CASE accepted WHEN 1 THEN 0 ELSE
                      (SELECT count(*) FROM message WHERE peer = ?1 AND direction = 'in') END,
                  request_bytes = CASE accepted WHEN 1 THEN 0 ELSE
-                     (SELECT coalesce(sum(octet_length(text) + coalesce(octet_length(offer), 0) + ?2), 0) FROM message
+                     (SELECT coalesce(sum(octet_length(text) + coalesce(octet_length(offer), 0) + coalesce(octet_length(send), 0) + ?2), 0) FROM message
                       WHERE peer = ?1 AND direction = 'in') END
              WHERE peer = ?1",
         )?

@@ -160,7 +160,7 @@ mod tests {
 
     fn message(number: u128, bytes: usize) -> ChatMessage {
         let (id, text) = (MessageId::from_bytes(number.to_be_bytes()), "x".repeat(bytes).into());
-        ChatMessage { id, ts: 0, text, offer: None }
+        ChatMessage { id, ts: 0, text, offer: None, send: None }
     }
 
     fn user(number: usize) -> UserName {

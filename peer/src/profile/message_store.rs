@@ -7,6 +7,7 @@ use shared::UserName;
 use shared::limits::{MAX_MESSAGES_PER_USER, MAX_UNREAD_BYTES_PER_USER};
 use shared::peer::{ChatMessage, MessageId};
 
+use super::incoming_sends;
 use super::message_deletion::next_seq;
 use super::message_requests::{self, RequestQuota};
 use super::steady_clock::load_steady_clock;
@@ -101,6 +102,9 @@ impl Profile {
                 }
                 kept.push(match insert(transaction, from, MessageDirection::In, message, now_ms)? {
                     Some(seq) => {
+                        if let Some(send) = &message.send {
+                            incoming_sends::insert(transaction, from, message.id, send, now_ms)?;
+                        }
                         unread += 1;
                         bytes += charged_bytes(message);
                         if let Some(room) = &mut request {
@@ -141,9 +145,11 @@ fn insert(
         MessageDirection::Out => MessageState::Waiting,
     };
     let offer = message.offer.as_ref().and_then(|offer| serde_json::to_string(offer).ok());
+    let send = message.send.as_ref().and_then(|send| serde_json::to_string(send).ok());
     // A sender that missed the ack sends the message again: the conflict is the everyday case, not an error.
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO message (seq, peer, direction, id, ts, text, state, at, offer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        "INSERT INTO message (seq, peer, direction, id, ts, text, state, at, offer, send)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT (peer, direction, id) DO NOTHING RETURNING seq",
     )?;
     let row = params![
@@ -156,6 +162,7 @@ fn insert(
         state.as_str(),
         now_ms,
         offer,
+        send,
     ];
     insert.query_row(row, |row| row.get(0)).optional()
 }
@@ -193,7 +200,7 @@ mod tests {
     use crate::profile::HistoryQuery;
 
     fn message(byte: u8, text: &str) -> ChatMessage {
-        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 5, text: text.into(), offer: None }
+        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 5, text: text.into(), offer: None, send: None }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, TransactionBehavior, params};
 use shared::UserName;
 use shared::peer::MessageId;
 
+use super::outgoing_sends;
 use super::steady_clock::{CLOCK_KEY, load_steady_clock};
 use super::stored_message::MessageRow;
 use super::{MessageState, Profile, ProfileError, StoredMessage};
@@ -95,6 +96,9 @@ impl Profile {
                 // another delivery.
                 if !state.is_queued() {
                     remove.execute([seq])?;
+                }
+                if state.is_given_up() {
+                    outgoing_sends::fail(transaction, *id)?;
                 }
                 changed.push((*id, *state));
             }
@@ -187,7 +191,7 @@ mod tests {
         let profile = Profile::open(home.path()).unwrap();
         let bob: UserName = "bob".parse().unwrap();
         for byte in 1..=4 {
-            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string().into(), offer: None };
+            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string().into(), offer: None, send: None };
             profile.store_outgoing(&bob, &message, i64::from(byte)).unwrap();
         }
         let waiting = |after| -> Vec<String> {
@@ -233,7 +237,7 @@ mod tests {
         for (byte, machine) in [(1, at), (2, at + 20 * DAY), (3, 5), (4, at + 1), (5, at + 9_999 * DAY), (6, at + 2)] {
             assert_eq!(start(machine), 0, "{byte}");
             let profile = Profile::open(home.path()).unwrap();
-            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string().into(), offer: None };
+            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string().into(), offer: None, send: None };
             profile.store_outgoing(&bob, &message, machine).unwrap();
         }
         let waiting = || Profile::open(home.path()).unwrap().queued_for(&bob, 0, 9).unwrap();

@@ -49,7 +49,7 @@ mod tests {
 
     fn message(number: usize, bytes: usize) -> ChatMessage {
         let id = MessageId::from_bytes((number as u128).to_be_bytes());
-        ChatMessage { id, ts: 0, text: "x".repeat(bytes).into(), offer: None }
+        ChatMessage { id, ts: 0, text: "x".repeat(bytes).into(), offer: None, send: None }
     }
 
     fn user(text: &str) -> UserName {

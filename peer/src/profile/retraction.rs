@@ -5,6 +5,7 @@ use shared::UserName;
 use shared::peer::{FileOffer, MessageId};
 
 use super::message_deletion::delete_messages;
+use super::outgoing_sends;
 use super::{Audience, MessageState, Profile, ProfileError};
 
 impl Profile {
@@ -24,6 +25,7 @@ impl Profile {
                 let Some(seq) = found.optional()? else { continue };
                 transaction.execute("DELETE FROM outbox WHERE seq = ?1", [seq])?;
                 delete_messages(transaction, [seq])?;
+                outgoing_sends::fail(transaction, *id)?;
                 forgotten.push(*id);
             }
             if !forgotten.is_empty() {
@@ -67,7 +69,7 @@ mod tests {
     use crate::profile::{HistoryQuery, StoreOutcome};
 
     fn message(byte: u8, text: &str) -> ChatMessage {
-        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 5, text: text.into(), offer: None }
+        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 5, text: text.into(), offer: None, send: None }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Entry N takes the schema from version N to N + 1; a released entry is never changed.
-const MIGRATIONS: [&str; 11] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11];
+const MIGRATIONS: [&str; 12] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12];
 
 /// The version of the schema that this release reads and writes.
 pub(super) const SCHEMA_VERSION: i64 = 11;
@@ -325,6 +325,70 @@ const V11: &str = "
         audience TEXT NOT NULL,
         name TEXT NOT NULL,
         PRIMARY KEY (audience, name)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Sends of files in both directions, their receipts, and the rules by which sends of others are accepted unasked.
+const V12: &str = "
+    ALTER TABLE message ADD COLUMN send TEXT;
+
+    CREATE TABLE outgoing_send (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        audience TEXT NOT NULL,
+        -- The message that announces it; NULL: a room's message does.
+        id TEXT,
+        send TEXT NOT NULL,
+        path BLOB NOT NULL,
+        -- The path is a copy of a stream, which goes when the send has ended.
+        is_copy INTEGER NOT NULL,
+        -- Shares that were there before it stay after it.
+        keeps_shares INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        is_cleared INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+
+    -- What the members of a room made of a send to it.
+    CREATE TABLE room_receipt (
+        number INTEGER NOT NULL,
+        user TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        PRIMARY KEY (number, user)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE incoming_send (
+        peer TEXT NOT NULL,
+        id TEXT NOT NULL,
+        send TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (peer, id)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Receipts on their way.
+    CREATE TABLE receipt (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        peer TEXT NOT NULL,
+        receipt TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        UNIQUE (peer, receipt)
+    ) STRICT;
+
+    CREATE TABLE accept_rule (
+        user TEXT PRIMARY KEY,
+        fingerprint TEXT NOT NULL,
+        folder BLOB NOT NULL,
+        max_bytes INTEGER NOT NULL,
+        since INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    -- What was accepted unasked lately.
+    CREATE TABLE accepted_send (
+        user TEXT NOT NULL,
+        id TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        files INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (user, id)
     ) STRICT, WITHOUT ROWID;
 ";
 

@@ -130,6 +130,7 @@ impl Profile {
     pub(super) fn checked_message(&self, row: MessageRow) -> Result<StoredMessage, ProfileError> {
         let damaged = || self.damaged_error(format!("the message {:?}", row.id));
         let offer = row.offer.as_deref().map(serde_json::from_str).transpose().map_err(|_| damaged())?;
+        let send = row.send.as_deref().map(serde_json::from_str).transpose().map_err(|_| damaged())?;
         let direction =
             if row.direction == MessageDirection::In.as_str() { MessageDirection::In } else { MessageDirection::Out };
         let room = match &row.room {
@@ -157,6 +158,7 @@ impl Profile {
                 ts: row.ts,
                 text: row.text.into(),
                 offer,
+                send,
             },
         })
     }
@@ -173,6 +175,7 @@ pub(super) struct MessageRow {
     state: String,
     at: i64,
     offer: Option<String>,
+    send: Option<String>,
     room: Option<RoomColumns>,
 }
 
@@ -194,9 +197,10 @@ impl MessageRow {
          message.text, message.state, message.at, message.offer, room.id, room.name, room_message.hash,
          room_message.author, room_message.user, room_message.late, room.others,
          (SELECT count(*) FROM room_delivery WHERE room_delivery.room = room_message.room
-             AND room_delivery.author = room_message.author AND room_delivery.number >= room_message.number)";
+             AND room_delivery.author = room_message.author AND room_delivery.number >= room_message.number),
+         message.send";
     /// The number of these columns.
-    pub(super) const COLUMN_COUNT: usize = 17;
+    pub(super) const COLUMN_COUNT: usize = 18;
 
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -209,6 +213,7 @@ impl MessageRow {
             state: row.get(6)?,
             at: row.get(7)?,
             offer: row.get(8)?,
+            send: row.get(17)?,
             room: match row.get(9)? {
                 Some(id) => Some(RoomColumns::read(id, row)?),
                 None => None,
@@ -234,7 +239,9 @@ impl RoomColumns {
 
 /// Returns the bytes of a message that its author chooses, which count against the quota.
 pub(super) fn charged_bytes(message: &ChatMessage) -> usize {
-    message.text.len() + message.offer.as_ref().map_or(0, |offer| offer.name.as_str().len())
+    let (offer, send) = (message.offer.as_ref(), message.send.as_ref());
+    let offered = offer.map_or(0, |offer| offer.name.as_str().len());
+    message.text.len() + offered + send.map_or(0, |send| send.name.as_str().len())
 }
 
 /// Returns a count as the database keeps it.

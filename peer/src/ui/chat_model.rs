@@ -447,7 +447,7 @@ mod tests {
     }
 
     fn message(byte: u8) -> ChatMessage {
-        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: "hi".into(), offer: None }
+        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: "hi".into(), offer: None, send: None }
     }
 
     fn queued(byte: u8) -> NodeEvent {

@@ -223,7 +223,7 @@ mod tests {
         let (bob, look): (UserName, _) = ("bob".parse().unwrap(), TerminalTheme { color: false, unicode: true });
         let noon = 1_700_000_000_000;
         let row = |ts: i64| {
-            let message = ChatMessage { id: MessageId::from_bytes([1; 16]), ts, text: "hi".into(), offer: None };
+            let message = ChatMessage { id: MessageId::from_bytes([1; 16]), ts, text: "hi".into(), offer: None, send: None };
             MessageEntry::from_received(&bob, &message, 1, noon).rows(look, 70, true)[0].line.to_string()
         };
         assert!(row(noon + 60_000).ends_with("bob: hi"), "{}", row(noon + 60_000));
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn somebody_who_is_called_you_is_not_the_user() {
         let (you, look): (UserName, _) = ("you".parse().unwrap(), TerminalTheme { color: false, unicode: true });
-        let message = ChatMessage { id: MessageId::from_bytes([1; 16]), ts: 0, text: "hi".into(), offer: None };
+        let message = ChatMessage { id: MessageId::from_bytes([1; 16]), ts: 0, text: "hi".into(), offer: None, send: None };
         let row = |entry: MessageEntry| entry.rows(look, 70, true)[0].line.to_string();
         assert!(row(MessageEntry::from_received(&you, &message, 1, 0)).ends_with("<you>: hi"));
         assert!(row(MessageEntry::from_sent(&message, 1)).ends_with(" you: hi"));

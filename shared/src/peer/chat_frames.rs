@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::PeerErrorCode;
+use super::file_send::{FileSend, lenient_send};
 use crate::content::ContentHash;
 use crate::hex::hex_text;
 use crate::names::FileName;
@@ -56,6 +57,9 @@ pub struct ChatMessage {
     /// A file that the receiver may get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer: Option<FileOffer>,
+    /// What the author sends with it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient_send")]
+    pub send: Option<FileSend>,
 }
 
 /// A file that its owner offers to one user.

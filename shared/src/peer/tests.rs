@@ -51,7 +51,7 @@ fn golden_answers() {
     let id = MessageId::from_bytes([0xab; 16]);
     golden(&ChatReply::Ack { id }, r#"{"t":"ack","id":"abababababababababababababababab"}"#);
     golden(
-        &ChatFrame::Message(ChatMessage { id, ts: -1, text: "olá".into(), offer: None }),
+        &ChatFrame::Message(ChatMessage { id, ts: -1, text: "olá".into(), offer: None, send: None }),
         r#"{"t":"message","id":"abababababababababababababababab","ts":-1,"text":"olá"}"#,
     );
     let (hash, ones) = (ContentHash::from_bytes([0x11; 32]), "11".repeat(32));
@@ -90,7 +90,7 @@ fn golden_answers() {
     assert_eq!(list(private).without_owner_only(), list(open));
     let offer = Some(FileOffer { name: "a/b".parse().unwrap(), size: 5, hash });
     golden(
-        &ChatFrame::Message(ChatMessage { id, ts: 0, text: "x".into(), offer }),
+        &ChatFrame::Message(ChatMessage { id, ts: 0, text: "x".into(), offer, send: None }),
         &format!(
             r#"{{"t":"message","id":"abababababababababababababababab","ts":0,"text":"x","offer":{{"name":"a/b","size":5,"hash":"{ones}"}}}}"#
         ),

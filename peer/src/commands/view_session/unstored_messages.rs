@@ -47,7 +47,7 @@ mod tests {
         let bob: UserName = "bob".parse().unwrap();
         let message = |byte: u8| {
             let id = MessageId::from_bytes([byte; 16]);
-            (bob.clone(), ChatMessage { id, ts: 0, text: byte.to_string().into(), offer: None })
+            (bob.clone(), ChatMessage { id, ts: 0, text: byte.to_string().into(), offer: None, send: None })
         };
         let mut unsaid = UnstoredMessages::default();
         let (to, third) = message(3);

@@ -318,7 +318,7 @@ mod tests {
 
     fn message(bytes: usize) -> ChatFrame {
         let (id, text) = (shared::peer::MessageId::from_bytes([1; 16]), "x".repeat(bytes).into());
-        ChatFrame::Message(ChatMessage { id, ts: 0, text, offer: None })
+        ChatFrame::Message(ChatMessage { id, ts: 0, text, offer: None, send: None })
     }
 
     fn batch_of(count: usize, frame: &ChatFrame) -> FrameBatch {

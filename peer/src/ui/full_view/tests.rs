@@ -42,7 +42,7 @@ fn person(user: &str, online: bool, unread: usize) -> UserSummary {
 
 fn stored(seq: i64, text: &str) -> StoredMessage {
     let id = MessageId::from_bytes(i128::from(seq).to_be_bytes());
-    let message = ChatMessage { id, ts: seq * 1000, text: text.into(), offer: None };
+    let message = ChatMessage { id, ts: seq * 1000, text: text.into(), offer: None, send: None };
     let (direction, state) = (MessageDirection::In, MessageState::Received);
     StoredMessage { seq, peer: name("bob"), direction, message, state, at: seq * 1000, room: None }
 }

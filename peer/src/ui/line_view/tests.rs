@@ -31,7 +31,7 @@ fn with_bob() -> ConversationName {
 }
 
 fn message(byte: u8, text: &str) -> ChatMessage {
-    ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: text.into(), offer: None }
+    ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: text.into(), offer: None, send: None }
 }
 
 fn said(byte: u8, text: &str) -> ViewUpdate {

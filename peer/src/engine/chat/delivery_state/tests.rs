@@ -136,7 +136,7 @@ impl Way<'_> {
         let number = u128::try_from(self.said.len()).unwrap() + 1;
         let id = MessageId::from_bytes(number.to_be_bytes());
         self.said.push(id);
-        self.author.say(&ChatMessage { id, ts: 0, text: number.to_string().into(), offer: None });
+        self.author.say(&ChatMessage { id, ts: 0, text: number.to_string().into(), offer: None, send: None });
     }
 
     fn send(&mut self, stream: usize, count: usize) {
@@ -290,7 +290,7 @@ fn a_slow_message_is_told_once_and_lost_in_the_end() {
     let mut sending = SendWindow::default();
     let mut disk = Memory::default();
     let id = MessageId::from_bytes([1; 16]);
-    disk.say(&ChatMessage { id, ts: 0, text: "x".into(), offer: None });
+    disk.say(&ChatMessage { id, ts: 0, text: "x".into(), offer: None, send: None });
     sending.note_sent(&disk.waiting(0, 1)[0], begin);
     assert_eq!(sending.next_timeout(), Some(begin + SENT_REPORT_DELAY));
     assert_eq!(sending.take_slow(begin), []);
@@ -309,7 +309,8 @@ fn replies_to_nothing_end_in_the_end_and_a_useful_one_excuses_them() {
     let now = Instant::now();
     let mut sending = SendWindow::default();
     let message = |byte: u8| {
-        let message = ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: "x".into(), offer: None };
+        let message =
+            ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: "x".into(), offer: None, send: None };
         let (direction, state) = (MessageDirection::Out, MessageState::Waiting);
         StoredMessage { seq: byte.into(), peer: peer(), direction, message, state, at: 0, room: None }
     };
