@@ -30,6 +30,8 @@ pub mod room_actions;
 pub mod room_contacts;
 pub mod room_values;
 pub mod rooms;
+pub mod send_intake;
+pub mod sends;
 pub mod serve;
 pub mod share;
 pub mod size_format;
@@ -41,7 +43,7 @@ mod zero_groups;
 
 pub use disk_error::SpaceShortage;
 pub use error::{Error, ErrorKind};
-pub use local_user::LocalUser;
+pub use local_user::{LocalUser, SendAcceptHandler};
 pub use notice::{Notice, NoticeHandler, PollReason};
 pub use room_action_error::RoomActionError;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::send_intake::accept_unasked;
 use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::engine::{Error, LocalUser, Notice, NoticeHandler};
 use crate::net::tracker::TrackerAddress;
@@ -56,7 +57,8 @@ impl CommandContext {
     }
 
     pub(super) fn me(&self, access: Access) -> Result<LocalUser, Error> {
-        LocalUser::load(self.existing_profile(access)?, self.tracker.clone(), self.key_policy, self.notify())
+        let profile = self.existing_profile(access)?;
+        LocalUser::load(profile, self.tracker.clone(), self.key_policy, self.notify(), accept_unasked)
     }
 
     /// Returns the tracker that was given, or used last.

@@ -330,6 +330,7 @@ impl FetchArgs {
             source_timeout: seconds(self.patience.unwrap_or(DEFAULT_PATIENCE_S)),
             folder_times: Vec::new(),
             arrived: Vec::new(),
+            expected: None,
         };
         Ok(FetchRecord { request, share: self.share })
     }

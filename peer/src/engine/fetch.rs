@@ -24,6 +24,7 @@ mod candidate_dials;
 mod destination;
 mod downloader;
 mod driver;
+mod expected_files;
 mod fetch_event;
 mod fetch_report;
 mod fetch_request;
@@ -49,7 +50,7 @@ use tokio_util::sync::CancellationToken;
 use self::driver::{FetchDriver, ResolvingPeers};
 use self::fetch_event::FetchEventHandler;
 pub use self::fetch_event::{FetchEvent, FileNo};
-pub use self::fetch_report::{FetchReport, FetchSummary, FileOutcome, FileReport, SourceReport};
+pub use self::fetch_report::{FetchReport, FetchSummary, FetchedContent, FileOutcome, FileReport, SourceReport};
 pub use self::fetch_request::{FetchDestination, FetchRequest, IfExists, PlacedFile, RequestedName, SourcePolicy};
 pub use self::link_traffic::Slowdown;
 use self::name_resolution::ResolvedRequest;
@@ -136,6 +137,12 @@ async fn resolve_and_fetch(
         () = cancel.cancelled() => Err(Error::Interrupted),
         resolved = resolving => resolved,
     };
+    let resolved = resolved.and_then(|(peers, mut resolved)| {
+        if let (Some(expected), Some(owner)) = (&request.expected, request.from.person()) {
+            expected_files::restrict(&mut resolved, expected, owner)?;
+        }
+        Ok((peers, resolved))
+    });
     match resolved {
         // From here on the driver observes `cancel` itself, since it must settle the files that it began.
         Ok((peers, resolved)) => FetchDriver::new(dialer, peers, request, report, cancel).run(resolved).await,

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use certs::Identity;
 use shared::UserName;
+use tokio_util::sync::CancellationToken;
 
+use super::node_event::EventBus;
+use super::sends::AutoAcceptOutcome;
 use super::tracker_key::{self, TrackerKeyPolicy};
 use super::{Error, NoticeHandler};
 use crate::net::TrackerError;
 use crate::net::tracker::{TrackerAddress, TrackerConnection};
-use crate::profile::{Profile, ProfileError, TrackerKeyTrust};
+use crate::profile::{IncomingSend, Profile, ProfileError, TrackerKeyTrust};
 
 /// The user of this profile. Cheap to clone.
 #[derive(Clone)]
@@ -26,7 +29,12 @@ pub struct LocalUser {
     pub key_policy: TrackerKeyPolicy,
     /// Receives the notices of all operations.
     pub notify: NoticeHandler,
+    /// Fetches what is sent to this user: the node, which has it fetched, knows nothing of fetching.
+    pub accept_send: SendAcceptHandler,
 }
+
+/// Fetches a send of another user if a rule of the local user accepts it; blocks.
+pub type SendAcceptHandler = fn(&LocalUser, &IncomingSend, &EventBus, &CancellationToken) -> AutoAcceptOutcome;
 
 impl LocalUser {
     /// Loads the account of `profile`; `tracker`, if given, replaces the recorded one. Fails with
@@ -37,6 +45,7 @@ impl LocalUser {
         tracker: Option<TrackerAddress>,
         key_policy: TrackerKeyPolicy,
         notify: NoticeHandler,
+        accept_send: SendAcceptHandler,
     ) -> Result<Self, Error> {
         let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
         if let Some(file) = profile.moved_with()? {
@@ -47,7 +56,7 @@ impl LocalUser {
             None => account.tracker.parse().map_err(Error::Usage)?,
         };
         let identity = Arc::new(profile.identity()?);
-        Ok(Self { profile, identity, user: account.user, tracker, key_policy, notify })
+        Ok(Self { profile, identity, user: account.user, tracker, key_policy, notify, accept_send })
     }
 
     /// Checks that the tracker binds this profile's key to the profile's account. Fails with

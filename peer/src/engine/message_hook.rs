@@ -242,7 +242,10 @@ impl HookTrigger {
             }
             Self::Message(HookMessage::Private(message)) => {
                 command
-                    .env("VIZINHO_EVENT", if message.offer.is_some() { "offer" } else { "message" })
+                    .env(
+                        "VIZINHO_EVENT",
+                        if message.offer.is_some() || message.send.is_some() { "offer" } else { "message" },
+                    )
                     .env("VIZINHO_TEXT", &*message.text.safe_block())
                     .env("VIZINHO_ID", message.id.to_string())
                     .env("VIZINHO_TS", message.ts.to_string());

@@ -6,6 +6,7 @@
 //! Node::run ─┼ LinkRevalidator: closes links whose key is no longer their user's
 //!            ├ DeliveryDispatcher: delivers the messages that wait in the outbox
 //!            ├ RoomOwner: owns the rooms; RoomLinks: links their members; RoomSync: fetches their records
+//!            ├ SendAcceptor: fetches what is sent, for senders whom the user accepts
 //!            ├ message_hook: runs a program of the user's for every message
 //!            ├ desktop_notifier: tells the desktop of messages
 //!            ├ share_refresher: hashes changed shares again
@@ -40,6 +41,7 @@ mod revalidation_trigger;
 mod room_links;
 mod room_sync;
 mod room_writing;
+mod send_acceptor;
 mod share_refresher;
 mod share_registration;
 mod share_watcher;
@@ -70,12 +72,13 @@ use self::link_service::{handle_call, run_link};
 pub use self::node_core::NodeCore;
 pub use self::node_events::NodeEvents;
 pub use self::node_handle::{NodeHandle, NodeNeed, announce_removal, announce_shares, running_status, stop_running};
-pub use self::node_values::{FlushReport, NodeLifetime, NodeStatus, UserSummary};
+pub use self::node_values::{FlushReport, NodeLifetime, NodeStatus, SendAnnouncement, UserSummary};
 use self::online_users::OnlineUsers;
 use self::refusal_digest::{REPORT_WINDOW, RefusalDigest, UnreportedRefusals};
 use self::revalidation_trigger::RevalidationHandle;
 use self::room_links::RoomLinks;
 use self::room_sync::RoomSync;
+use self::send_acceptor::SendAcceptor;
 use self::share_watcher::{ShareWatcher, ShareWatcherHandle};
 use self::tracker_session::{TrackerHandle, TrackerSession};
 use super::node_event::{EventBus, NodeEvent};
@@ -250,6 +253,8 @@ impl Node {
             LinkRevalidator::new(me.clone(), events.clone(), tracker, services.clone(), triggers, stop.clone());
         tasks.spawn(link_revalidator.run());
         tasks.spawn(dispatcher.run());
+        let acceptor = SendAcceptor::new(me.clone(), events.clone(), services.outbox.clone(), stop.clone());
+        tasks.spawn(acceptor.run());
         tasks.spawn(message_hook::run(me.clone(), events.subscribe(), stop.clone()));
         let conversations = events.conversations().clone();
         tasks.spawn(desktop_notifier::run(me.clone(), events.subscribe(), conversations, stop.clone()));

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use parking_lot::MutexGuard;
 use serde::{Deserialize, Serialize};
-use shared::peer::{ChatMessage, MessageId};
+use shared::peer::{ChatMessage, FileSend, MessageId, ReceiptOutcome};
 use shared::{FileName, UserName};
 use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
 
@@ -160,6 +160,44 @@ pub enum NodeEvent {
     EventsMissed {
         /// The number of lost events; 0 if unknown.
         count: u64,
+    },
+    /// A receiver told what became of a send of ours.
+    #[serde(rename = "receipt")]
+    SendSettled {
+        /// The receiver.
+        by: UserName,
+        /// The send's number in the profile.
+        number: i64,
+        /// What was sent.
+        send: FileSend,
+        /// True if it was sent to a room.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_room: bool,
+        /// What became of it.
+        outcome: ReceiptOutcome,
+    },
+    /// A send was accepted by a rule, and is here.
+    SendAccepted {
+        /// The sender.
+        from: UserName,
+        /// What was sent.
+        send: FileSend,
+        /// The folder, as text.
+        folder: String,
+    },
+    /// A send of a user for whom there is a rule waits for the user all the same.
+    SendHeld {
+        /// The sender.
+        from: UserName,
+        /// What was sent.
+        send: FileSend,
+        /// The reason.
+        why: String,
+    },
+    /// The rule by which a user's sends were accepted is over, because the user's key changed.
+    AcceptRuleEnded {
+        /// The sender.
+        user: UserName,
     },
     /// Another user fetched a file, or a part of one.
     Fetched {
@@ -356,8 +394,13 @@ mod tests {
     fn nobody_slows_transfers_by_writing_alone() {
         let events = EventBus::new();
         let [bob, mallory]: [UserName; 2] = ["bob", "mallory"].map(|name| name.parse().unwrap());
-        let message =
-            |text: &str| ChatMessage { id: MessageId::from_bytes([1; 16]), ts: 0, text: text.into(), offer: None, send: None };
+        let message = |text: &str| ChatMessage {
+            id: MessageId::from_bytes([1; 16]),
+            ts: 0,
+            text: text.into(),
+            offer: None,
+            send: None,
+        };
         let received =
             |from: &UserName| NodeEvent::Received { from: from.clone(), message: message("hi"), seq: 1, at: 0 };
         let with_mallory = events.peer_chat_activity(&mallory);

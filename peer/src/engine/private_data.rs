@@ -2,7 +2,7 @@
 //!
 //! | file | recognised by |
 //! |---|---|
-//! | this profile's folder | its path, and device and inode of the folder and its entries: links, hard links and bind mounts lead to the same inodes |
+//! | this profile's folder, without its copies of streams that are sent | its path, and device and inode of the folder and its entries: links, hard links and bind mounts lead to the same inodes |
 //! | another profile's folder, a tracker's data folder | its content: `identity/identity.pem`, or a database of ours next to a further file of ours |
 //! | a copy of a key, a tracker's backup | the first bytes of the file; this profile's key anywhere in a file that is hashed to be shared |
 //! | a copy of a profile's or a tracker's database | its first bytes and its name, or the mark of a profile's database |
@@ -41,6 +41,8 @@ const KEY_BYTES: u64 = 16 << 10;
 /// Bytes read of the start of a file: the first blocks of a tar archive.
 const HEAD_BYTES: usize = 4096;
 const KEY_BEGINS: &str = "PRIVATE KEY-----";
+/// The folder in a profile's that holds copies of streams while they are sent: the only files there that others may have.
+pub const SEND_COPIES_FOLDER: &str = "sent";
 /// Names of the databases of profiles and trackers.
 const DATABASES: [&str; 3] = ["profile.db", "tracker.db", "presence.db"];
 
@@ -106,6 +108,9 @@ impl PrivateData {
 
     /// Returns why a file or folder is private; `path` is absolute and without symbolic links.
     pub fn reason(&self, path: &Path, metadata: &fs::Metadata) -> Option<PrivacyReason> {
+        if metadata.is_file() && self.is_send_copy(path) {
+            return None;
+        }
         let known = self.refreshed_cache();
         if path.starts_with(&self.home) || known.own.contains(&inode_key(metadata)) {
             return Some(PrivacyReason::OwnProfile);
@@ -115,6 +120,9 @@ impl PrivateData {
 
     /// Returns whether a share is private, by its record alone; [`PrivateData::reason_of_open`] decides for certain.
     pub fn is_private_share(&self, share: &Share) -> bool {
+        if self.is_send_copy(&share.path) {
+            return false;
+        }
         let known = self.refreshed_cache();
         let is_own = |own: &InodeKey| own.inode() == share.version.inode;
         // Most inodes differ already: only a match is worth a look at the disk.
@@ -137,6 +145,11 @@ impl PrivateData {
                 .or_else(|| is_database(path, &head).then_some(PrivacyReason::Database))
         };
         self.reason(path, &metadata).or_else(has_secret)
+    }
+
+    /// True for a file directly in the folder of copies; `path` is absolute and without symbolic links.
+    fn is_send_copy(&self, path: &Path) -> bool {
+        path.parent().is_some_and(|folder| folder == self.home.join(SEND_COPIES_FOLDER))
     }
 
     /// Returns the line of this profile's key that holds the secret, to be searched for.
@@ -206,7 +219,9 @@ pub fn is_data_folder(folder: &Path) -> bool {
 /// Returns the inodes of the profile's own files. Other files that a user keeps there lie deeper, or are recognised by
 /// their path.
 fn own_inodes(home: &Path) -> HashSet<InodeKey> {
-    let entries = WalkDir::new(home).max_depth(OWN_DEPTH).into_iter().flatten().take(MAX_CACHED);
+    let is_own = |entry: &walkdir::DirEntry| entry.depth() != 1 || entry.file_name() != SEND_COPIES_FOLDER;
+    let walk = WalkDir::new(home).max_depth(OWN_DEPTH).into_iter().filter_entry(is_own);
+    let entries = walk.flatten().take(MAX_CACHED);
     entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| inode_key(&metadata)).collect()
 }
 

@@ -169,8 +169,9 @@ mod tests {
 
     fn finish(transfers: &mut ProgressThrottle, file: FileNo, status: FileOutcome, now: Instant) {
         let (name, sources) = (format!("file {file}"), Vec::new());
-        let (restricted, outcome) = (false, status);
-        let report = FileReport { name, size: 10, restricted, outcome, bytes_fetched: 10, bytes_resumed: 0, sources };
+        let (restricted, outcome, origin) = (false, status, None);
+        let report =
+            FileReport { name, size: 10, restricted, outcome, bytes_fetched: 10, bytes_resumed: 0, sources, origin };
         transfers.handle_event(&FetchEvent::Finished { file: Some(file), report: &report }, now);
     }
 

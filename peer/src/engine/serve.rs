@@ -13,6 +13,7 @@ mod port_prober;
 mod range_reader;
 mod read_ahead;
 mod read_faults;
+mod receipt_intake;
 mod request_refusal;
 mod served_versions;
 mod share_access;
@@ -41,6 +42,7 @@ use link_uploads::{LinkUploads, UploadInterruption};
 use port_prober::PortProber;
 use range_reader::ReadFailure;
 use read_ahead::OpenShare;
+use receipt_intake::take_receipt;
 use request_refusal::{RequestRefusal, internal_refusal, unauthorised_refusal};
 pub use served_versions::{ProvedVersion, ProvedVersions};
 pub use share_access::{FileRequester, RoomMembership};
@@ -431,6 +433,9 @@ async fn answer_request(
         PeerRequest::Manifest { hash } => library.manifest(by, hash, uploads.described_name(&hash)).await,
         PeerRequest::Have { hash } => library.have(by, hash, uploads.described_name(&hash)).await,
         PeerRequest::Probe { port } => without_bytes(context.port_prober.probe(&context.me.identity, link, port).await),
+        PeerRequest::Receipt(receipt) => {
+            without_bytes(take_receipt(&context.me, &context.rooms, &context.events, user, by, receipt).await)
+        }
         PeerRequest::Hello(_) | PeerRequest::Chat {} | PeerRequest::Room { .. } | PeerRequest::Get { .. } => {
             return Err(StreamError::Unexpected("a request was due"));
         }

@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 use quinn::VarInt;
 use shared::peer::{
     EMPTY_PAGES_CAPABILITY, GET_NAMES_CAPABILITY, Hello, OWNER_ONLY_CAPABILITY, PROBE_CAPABILITY, PeerErrorCode,
-    PeerReply, PeerRequest, RAW_NAMES_CAPABILITY, ROOM_FILES_CAPABILITY, ROOMS_CAPABILITY, ZEROS_CAPABILITY,
+    PeerReply, PeerRequest, RAW_NAMES_CAPABILITY, RECEIPTS_CAPABILITY, ROOM_FILES_CAPABILITY, ROOMS_CAPABILITY,
+    ZEROS_CAPABILITY,
 };
 use shared::{Fingerprint, UntrustedText, UserName};
 use tokio::time::Instant;
@@ -287,6 +288,7 @@ fn known_capabilities(mut capabilities: Vec<String>) -> Vec<String> {
             OWNER_ONLY_CAPABILITY,
             PROBE_CAPABILITY,
             RAW_NAMES_CAPABILITY,
+            RECEIPTS_CAPABILITY,
             ROOM_FILES_CAPABILITY,
             ROOMS_CAPABILITY,
             ZEROS_CAPABILITY,

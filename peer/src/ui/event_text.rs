@@ -2,11 +2,13 @@
 
 use shared::account_name::{shell_operand, speaker_label};
 use shared::names::name_encoding::display_name;
+use shared::peer::{FileSend, ReceiptOutcome};
 use shared::safe_text::{safe_block, safe_line};
 use shared::tracker::room_reply::ListedRole;
 use shared::{UntrustedText, UserName};
 
 use super::human_format::{date_and_time, format_size};
+use crate::engine::chat::describe_send;
 use crate::engine::node_event::{NodeEvent, OtherSession};
 use crate::engine::room_values::{RoomNews, RoomNewsKind};
 use crate::engine::{Notice, PollReason};
@@ -40,7 +42,10 @@ pub fn event_line(event: &NodeEvent, me: &UserName) -> Option<String> {
         ),
         NodeEvent::Presence { user, online: true } => format!("{} is online", speaker_label(user)),
         NodeEvent::Presence { user, online: false } => format!("{} went offline", speaker_label(user)),
-        NodeEvent::Received { from, message, .. } => message_line(&speaker_label(from), &message.text),
+        NodeEvent::Received { from, message, .. } => match &message.send {
+            Some(send) => format!("{} {}", speaker_label(from), send_words(from, send, None)),
+            None => message_line(&speaker_label(from), &message.text),
+        },
         NodeEvent::ContactRequest { from } => {
             format!("{} wants to talk: {}", speaker_label(from), request_commands(from))
         }
@@ -77,6 +82,22 @@ pub fn event_line(event: &NodeEvent, me: &UserName) -> Option<String> {
                 format_size(*all)
             )
         }
+        NodeEvent::SendSettled { by, send, outcome: ReceiptOutcome::Done, .. } => {
+            format!("{} has {}", speaker_label(by), shown_send(send))
+        }
+        NodeEvent::SendSettled { by, send, .. } => format!("{} declined {}", speaker_label(by), shown_send(send)),
+        NodeEvent::SendAccepted { from, send, folder } => {
+            format!("{} of {} is in {}", shown_send(send), speaker_label(from), safe_line(folder))
+        }
+        NodeEvent::SendHeld { from, send, why } => {
+            let (what, from) = (shown_send(send), speaker_label(from));
+            format!("{what} of {from} waits for you: {} (`peer accept` lists it)", safe_line(why))
+        }
+        NodeEvent::AcceptRuleEnded { user } => format!(
+            "the key of {} changed: what they send waits for you again (`peer accept {}` accepts it)",
+            speaker_label(user),
+            shell_operand(user)
+        ),
         NodeEvent::FetchedMore { by, count, bytes } => {
             let by = by.as_ref().map_or("others", UserName::as_str);
             format!("{by} fetched {count} more files ({})", format_size(*bytes))
@@ -131,6 +152,16 @@ pub(super) fn room_news_words(news: &RoomNews, me: &UserName) -> Option<String> 
         }
         RoomNewsKind::Void { .. } | RoomNewsKind::Delivered { .. } => return None,
     })
+}
+
+/// Returns what a user sends in words that follow the user's name, with its number in a view.
+pub fn send_words(from: &UserName, send: &FileSend, number: Option<usize>) -> String {
+    let get = number.map_or_else(String::new, |number| format!("/get {number} or "));
+    format!("wants to send you {}: {get}`peer accept {}`", shown_send(send), shell_operand(from))
+}
+
+fn shown_send(send: &FileSend) -> String {
+    display_name(&describe_send(send)).into_owned()
 }
 
 /// Returns the advice about a message request, as commands of the shell.

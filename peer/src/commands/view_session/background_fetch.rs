@@ -100,6 +100,7 @@ impl BackgroundFetches {
             source_timeout: SOURCE_TIMEOUT,
             folder_times: Vec::new(),
             arrived: Vec::new(),
+            expected: None,
         };
         // A child token: one fetch can be stopped alone, and all of them together.
         let (me, cancel, tell) = (self.me.clone(), self.cancel.child_token(), self.events.clone());

@@ -150,7 +150,8 @@ impl FrameBatch {
 
 /// Returns the bytes of a message whose number its author chooses.
 fn message_bytes(message: &ChatMessage) -> usize {
-    message.text.len() + message.offer.as_ref().map_or(0, |offer| offer.name.as_str().len())
+    let offered = message.offer.as_ref().map_or(0, |offer| offer.name.as_str().len());
+    message.text.len() + offered + message.send.as_ref().map_or(0, |send| send.name.as_str().len())
 }
 
 /// Receives messages of `from` until the stream ends: stores, reports and acks them.
@@ -293,6 +294,7 @@ async fn store_messages(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::sends::AutoAcceptOutcome;
 
     fn mallory() -> UserName {
         "mallory".parse().unwrap()
@@ -334,7 +336,15 @@ mod tests {
         let identity = std::sync::Arc::new(certs::Identity::generate().unwrap());
         let (tracker, key_policy) = ("10.0.0.1".parse().unwrap(), crate::engine::tracker_key::TrackerKeyPolicy::Ask);
         let (user, notify) = ("bob".parse().unwrap(), std::sync::Arc::new(|_| {}));
-        let me = LocalUser { profile, identity, user, tracker, key_policy, notify };
+        let me = LocalUser {
+            profile,
+            identity,
+            user,
+            tracker,
+            key_policy,
+            notify,
+            accept_send: |_, _, _, _| AutoAcceptOutcome::NoRule,
+        };
         let database = rusqlite::Connection::open(home.path().join("profile.db")).unwrap();
         database.execute_batch("ALTER TABLE blocked RENAME TO hidden").unwrap();
         let ChatFrame::Message(message) = message(10) else { panic!("a message") };

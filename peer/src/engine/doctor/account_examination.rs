@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::account_findings::{AccountFinding, DiskFinding, NodeFinding};
 use crate::engine::node::{NodeStatus, running_status};
+use crate::engine::sends::AutoAcceptOutcome;
 use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::engine::{Error, LocalUser};
 use crate::net::tracker::TrackerAddress;
@@ -44,7 +45,9 @@ pub(super) fn load_account(request: &ExaminationRequest) -> (Option<LocalUser>, 
         Err(error) => return (None, unusable(&error.into())),
     };
     let quiet = Arc::new(|_| {});
-    match LocalUser::load(profile.clone(), request.tracker.clone(), request.key_policy, quiet) {
+    // Nothing is fetched by a look at the account.
+    let accept_none = |_: &_, _: &_, _: &_, _: &_| AutoAcceptOutcome::NoRule;
+    match LocalUser::load(profile.clone(), request.tracker.clone(), request.key_policy, quiet, accept_none) {
         Ok(me) => {
             let finding = judge_profile(&profile, &me);
             (Some(me), finding)

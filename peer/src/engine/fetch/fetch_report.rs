@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use shared::UserName;
+use shared::{ContentHash, UserName};
 
 use super::fetch_request::FetchRequest;
 use crate::engine::Error;
@@ -24,6 +24,17 @@ pub struct FileReport {
     pub bytes_resumed: u64,
     /// The senders of its bytes, and those that were banned.
     pub sources: Vec<SourceReport>,
+    /// The file that it is; `None` for a name that led to none.
+    pub origin: Option<FetchedContent>,
+}
+
+/// The content of a fetched file, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchedContent {
+    /// The user under whose name it is shared.
+    pub owner: UserName,
+    /// Its content hash.
+    pub hash: ContentHash,
 }
 
 /// The share of one source in a file.

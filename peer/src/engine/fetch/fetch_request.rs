@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shared::peer::FolderTime;
+use shared::peer::{FileSend, FolderTime};
 use shared::{FileName, UserName};
 
 use crate::profile::ConversationName;
@@ -37,6 +37,9 @@ pub struct FetchRequest {
     /// file systems confuse with missing ones: never replaced.
     #[serde(default)]
     pub arrived: Vec<PlacedFile>,
+    /// The names must lead to exactly this, and nothing of it may be hidden or executable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<FileSend>,
 }
 
 /// A file that a fetch put in place.

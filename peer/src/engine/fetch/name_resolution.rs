@@ -173,9 +173,9 @@ async fn resolve_name(
         None if folder.is_empty() || folder == "." => {
             // Everything but hidden files, as in a shell: a hidden file can change how programs behave.
             add_folder(shares, "", "", &mut found).await?;
-            found.files.retain(|file| !is_hidden(&file.stat.name));
-            found.folders.retain(|folder| !is_hidden(folder));
-            found.folder_times.retain(|folder| !is_hidden(&folder.name));
+            found.files.retain(|file| !file.stat.name.is_hidden());
+            found.folders.retain(|folder| !folder.is_hidden());
+            found.folder_times.retain(|folder| !folder.name.is_hidden());
         }
         None => {
             // The local path begins with the folder itself, without those above it.
@@ -294,7 +294,7 @@ async fn match_pattern_below(
 ) -> Result<(), Error> {
     // As in a shell, wildcards match hidden names only if the pattern names a dot.
     let hidden = text.starts_with('.') || text.contains("/.");
-    let matches = |name: &FileName| pattern.matches_any_level(name.as_str()) && (hidden || !is_hidden(name));
+    let matches = |name: &FileName| pattern.matches_any_level(name.as_str()) && (hidden || !name.is_hidden());
     for entry in list_files(shares, prefix).await? {
         match entry {
             Ok(stat) if matches(&stat.name) => {
@@ -322,10 +322,6 @@ async fn add_folder(shares: SourceShares<'_>, folder: &str, above: &str, found: 
     }
     let is_inside = |name: &FileName| name.as_str() == folder || name.as_str().starts_with(&prefix);
     found.add_folders(shares, folder, is_inside, above.matches('/').count()).await
-}
-
-fn is_hidden(name: &FileName) -> bool {
-    name.components().any(|component| component.starts_with('.'))
 }
 
 /// Checks the description of a file and gives it a local path: `below` is

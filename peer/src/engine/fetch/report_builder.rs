@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use shared::UserName;
 use shared::peer::{FileStat, FolderTime};
 
 use super::destination::FileTarget;
 use super::writer::{EarlierRounds, FileJob};
 use super::{
-    FetchDestination, FetchEvent, FetchEventHandler, FetchReport, FetchRequest, FetchSummary, FileNo, FileOutcome,
-    FileReport, PlacedFile, RequestedName,
+    FetchDestination, FetchEvent, FetchEventHandler, FetchReport, FetchRequest, FetchSummary, FetchedContent, FileNo,
+    FileOutcome, FileReport, PlacedFile, RequestedName,
 };
 use crate::engine::{Error, ErrorKind};
 
@@ -169,6 +170,7 @@ impl<'a> FetchReportBuilder<'a> {
             bytes_fetched: fetched,
             bytes_resumed: resumed.unwrap_or(0),
             sources,
+            origin: Some(FetchedContent { owner: job.owner.clone(), hash: job.stat.hash }),
         };
         self.settle(Some(job.reported_no), settled, || retry_name_of_job(job));
     }
@@ -232,13 +234,23 @@ impl<'a> FetchReportBuilder<'a> {
 
 impl FileReport {
     const fn unfetched(name: String, size: u64, outcome: FileOutcome) -> Self {
-        Self { name, size, restricted: false, outcome, bytes_fetched: 0, bytes_resumed: 0, sources: Vec::new() }
+        Self {
+            name,
+            size,
+            restricted: false,
+            outcome,
+            bytes_fetched: 0,
+            bytes_resumed: 0,
+            sources: Vec::new(),
+            origin: None,
+        }
     }
 
-    /// Builds the report of a file that exists at the destination and isn't fetched.
-    pub(super) fn skipped(stat: &FileStat, path: PathBuf) -> Self {
+    /// Builds the report of a file of `owner` that exists at the destination and isn't fetched.
+    pub(super) fn skipped(stat: &FileStat, path: PathBuf, owner: UserName) -> Self {
         let name = stat.name.as_str().to_owned();
-        Self { restricted: stat.restricted, ..Self::unfetched(name, stat.size, FileOutcome::Skipped(path)) }
+        let origin = Some(FetchedContent { owner, hash: stat.hash });
+        Self { restricted: stat.restricted, origin, ..Self::unfetched(name, stat.size, FileOutcome::Skipped(path)) }
     }
 }
 

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::UserName;
+use shared::names::name_encoding;
 use shared::peer::PeerErrorCode;
 
 use super::downloader::DownloadEvent;
@@ -331,6 +332,12 @@ impl<'a> FetchSession<'a> {
         let ResolvedFile { stat, layout, .. } = described;
         // Unchanged content is no change: the source may have refused while it was hashing the file again.
         let is_new = stat.hash != job.stat.hash;
+        if is_new && self.request.expected.is_some() {
+            let name = name_encoding::display_name(stat.name.as_str());
+            let why = format!("{name} changed at {}'s side: what was announced is there no more", job.owner);
+            self.report.fail_job(&job, Error::Integrity(why));
+            return None;
+        }
         if is_new {
             let times = self.change_counts.entry(job.reported_no).or_default();
             *times += 1;

@@ -81,6 +81,7 @@ impl MemoryTransfer {
             source_timeout: Duration::from_secs(10),
             folder_times: Vec::new(),
             arrived: Vec::new(),
+            expected: None,
         };
         Some(Self { request, owner, jobs: Arc::new(jobs), sources, by_hash })
     }

@@ -10,7 +10,8 @@
 //! | `queue_message` | to, message | the stored message, at once; events report its delivery | online |
 //! | `deliver` | to, message, now | the outcome of the first attempt; with `now` the message isn't kept if that fails | links |
 //! | `queue_offer`, `deliver_offer` | to, name | as above, for the message that announces an offer | online, links |
-//! | `flush` | to | the reason why the queued messages were not delivered | online |
+//! | `announce_send` | number | as `deliver`, for the message that announces a send; and whether its receiver sends receipts | links |
+//! | `flush` | to | the reason why the queued messages and receipts were not delivered | links |
 //! | `cancel` | to, message id | true if the message was queued; it is removed from the queue | links |
 //! | `typing` | to | nothing | online |
 //! | `history` | query | messages, oldest first | store |
@@ -47,7 +48,7 @@ use shared::tracker::room_request::RoomCut;
 use shared::{FileName, RoomName, UserName};
 
 use super::control::{ControlAction, NodeClient};
-use super::{FlushReport, NodeCore, NodeEvents, UserSummary};
+use super::{FlushReport, NodeCore, NodeEvents, SendAnnouncement, UserSummary};
 use crate::engine::Error;
 use crate::engine::chat::DeliveryReport;
 use crate::engine::node_event::FileTransfer;
@@ -121,6 +122,18 @@ impl NodeApi {
         match self {
             Self::Embedded(core) => core.deliver_offer(to, name).await,
             Self::Attached(node) => node.call(offer_action(to, name, true)).await,
+        }
+    }
+
+    /// Stores the message that announces a send, and waits for its first delivery attempt. One that is stored already is
+    /// delivered once.
+    ///
+    /// # Errors
+    /// There is no such send, or the message is given up.
+    pub async fn announce_send(&self, number: i64) -> Result<SendAnnouncement, Error> {
+        match self {
+            Self::Embedded(core) => core.announce_send(number).await,
+            Self::Attached(node) => node.call(ControlAction::AnnounceSend { number }).await,
         }
     }
 

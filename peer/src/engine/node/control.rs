@@ -13,6 +13,7 @@
 //! | `deliver` | to, text, now, message? | message, state, why?: the outcome of the first attempt; with `now`, the message is not kept if that fails |
 //! | `drop` | to, message | true if the message was queued; it is removed from the queue |
 //! | `offer` | to, name, wait | as `say`, or with `wait` as `deliver`, for a file that is offered to the user |
+//! | `announce_send` | number | report, receipts?: as `deliver` for the message that announces a send, and whether its receiver sends receipts |
 //! | `flush` | to | why?: the reason if the queued messages were not delivered |
 //! | `typing` | to | nothing |
 //! | `history` | with?, search?, since?, before?, after?, unread, limit | messages, oldest first |
@@ -117,6 +118,11 @@ pub enum ControlAction {
         /// The message's id, for clients that may have to drop it or repeat the request.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<MessageId>,
+    },
+    /// Send the message that announces a send, and report the outcome of the first delivery attempt.
+    AnnounceSend {
+        /// The send's number in the profile.
+        number: i64,
     },
     /// Attempt to deliver the messages queued for a user, and report the outcome.
     Flush {

@@ -136,10 +136,15 @@ impl MessageOutbox {
         self.mailbox(user).wake();
     }
 
-    /// Wakes the workers of all users for whom messages are queued.
+    /// Wakes the workers of all users for whom messages or receipts are queued.
     pub(super) async fn wake_all(&self) -> Result<(), Error> {
         let profile = self.me.profile.clone();
-        for user in run_blocking(move || Ok(profile.queued_recipients()?)).await? {
+        let waiting = move || {
+            let mut users = profile.queued_recipients()?;
+            users.extend(profile.receipt_recipients()?);
+            Ok(users)
+        };
+        for user in run_blocking(waiting).await? {
             self.wake(&user);
         }
         Ok(())

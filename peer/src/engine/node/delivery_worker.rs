@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rand::Rng;
 use shared::UserName;
-use shared::peer::MessageId;
+use shared::peer::{MessageId, PeerRequest, RECEIPTS_CAPABILITY};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,8 @@ use crate::engine::chat::{
 };
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
+use crate::net::StreamError;
+use crate::profile::QueuedReceipt;
 use crate::util::Backoff;
 
 /// Pauses between two attempts to deliver.
@@ -142,6 +144,8 @@ pub(super) struct DeliveryWorker {
     chat_sender: Option<ChatSender>,
     /// The last reason for a failure that was reported, so that each is reported once.
     last_hold_reason: Option<String>,
+    /// True if messages were queued at the last attempt, not only receipts.
+    has_messages: bool,
 }
 
 impl DeliveryWorker {
@@ -152,7 +156,7 @@ impl DeliveryWorker {
         mailbox: Arc<Mailbox>,
         stop: CancellationToken,
     ) -> Self {
-        Self { me, events, link_pool, mailbox, stop, chat_sender: None, last_hold_reason: None }
+        Self { me, events, link_pool, mailbox, stop, chat_sender: None, last_hold_reason: None, has_messages: false }
     }
 
     /// Runs until the node stops; an attempt that is under way then is finished.
@@ -208,12 +212,43 @@ impl DeliveryWorker {
         }
     }
 
-    /// Delivers everything that is queued, over the open stream or a new link.
+    /// Delivers everything that is queued: messages, then receipts.
     async fn attempt(&mut self) -> Result<(), Error> {
         let (profile, user) = (self.me.profile.clone(), self.mailbox.user.clone());
-        if run_blocking(move || Ok(profile.queued_for(&user, 0, 1)?)).await?.is_empty() {
-            return Ok(());
+        let look = move || Ok((!profile.queued_for(&user, 0, 1)?.is_empty(), profile.queued_receipts(&user)?));
+        let (has_messages, receipts) = run_blocking(look).await?;
+        self.has_messages = has_messages;
+        if has_messages {
+            self.deliver_messages().await?;
         }
+        if receipts.is_empty() { Ok(()) } else { self.deliver_receipts(receipts).await }
+    }
+
+    /// Delivers the receipts that are queued. A receiver that takes none, or knows no such send, settles them.
+    async fn deliver_receipts(&self, receipts: Vec<QueuedReceipt>) -> Result<(), Error> {
+        let link = self.link_pool.link_to(&self.mailbox.user).await?;
+        let takes_receipts = link.has_capability(RECEIPTS_CAPABILITY);
+        let (mut settled, mut failure) = (Vec::new(), None);
+        for QueuedReceipt { number, receipt } in receipts {
+            let answer =
+                if takes_receipts { link.request(&PeerRequest::Receipt(receipt)).await.map(|_| ()) } else { Ok(()) };
+            match answer {
+                Err(StreamError::Refused { code, .. }) if !code.is_temporary() => settled.push(number),
+                Ok(()) => settled.push(number),
+                Err(why) => {
+                    failure = Some(Error::stream(&self.mailbox.user, why));
+                    break;
+                }
+            }
+        }
+        // Recorded before the error is returned, so that those that arrived aren't sent again.
+        let profile = self.me.profile.clone();
+        run_blocking(move || Ok(profile.remove_receipts(&settled)?)).await?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Delivers the queued messages, over the open stream or a new link.
+    async fn deliver_messages(&mut self) -> Result<(), Error> {
         // Taken out during use: a stream that fails within a frame must not be used again.
         if let Some(open) = self.chat_sender.take().filter(|open| !open.is_closed()) {
             match self.flush(open).await {
@@ -261,7 +296,7 @@ impl DeliveryWorker {
             tracing::error!("{error}");
         }
         // Told once for each reason: the attempts go on for days.
-        if self.last_hold_reason.as_ref() != Some(&why) {
+        if self.has_messages && self.last_hold_reason.as_ref() != Some(&why) {
             self.last_hold_reason = Some(why.clone());
             self.events.send(NodeEvent::DeliveryHeld {
                 user: self.mailbox.user.clone(),
@@ -295,6 +330,8 @@ impl DeliveryWorker {
     async fn give_up_all(&self, kind: ErrorKind, why: &str, is_unknown_user: bool) -> Result<(), Error> {
         let (profile, user) = (self.me.profile.clone(), self.mailbox.user.clone());
         let given_up = run_blocking(move || {
+            let receipts: Vec<i64> = profile.queued_receipts(&user)?.iter().map(|receipt| receipt.number).collect();
+            profile.remove_receipts(&receipts)?;
             let waiting = profile.queued_for(&user, 0, usize::MAX)?;
             fail_messages(&profile, &user, waiting.into_iter().map(|stored| stored.message).collect(), is_unknown_user)
         })
@@ -330,7 +367,6 @@ impl DeliveryWorker {
 
 /// True if the stream or link broke; false if the other side refused something.
 fn is_link_failure(error: &Error) -> bool {
-    use crate::net::StreamError;
     match error {
         Error::Stream { source: StreamError::Refused { .. }, .. } => false,
         Error::Stream { .. } | Error::Link { .. } => true,

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use parking_lot::{Mutex, MutexGuard};
 use shared::UserName;
-use shared::peer::{PeerErrorCode, ZEROS_CAPABILITY};
+use shared::peer::{PeerErrorCode, RECEIPTS_CAPABILITY, ZEROS_CAPABILITY};
 use shared::tracker::TrackerErrorCode;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -144,8 +144,11 @@ impl LinkPool {
                 let key_epoch = tracker.key_epoch();
                 let target = peer_lookup::find_target_or_recorded(&self.me, &mut tracker.clone(), user).await?;
                 // A displaced node doesn't announce that it answers: messages belong to the node that is present.
-                let capabilities: &[&str] =
-                    if tracker.is_displaced() { &[ZEROS_CAPABILITY] } else { &[ANSWERS, ZEROS_CAPABILITY] };
+                let capabilities: &[&str] = if tracker.is_displaced() {
+                    &[ZEROS_CAPABILITY]
+                } else {
+                    &[ANSWERS, RECEIPTS_CAPABILITY, ZEROS_CAPABILITY]
+                };
                 let dialed =
                     peer_lookup::dial_via(&self.me, endpoint, &mut tracker.clone(), &target, capabilities).await;
                 let link = dialed.map_err(unreachable_is_offline)?;

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Weak};
 
-use shared::peer::{ChatMessage, MessageId, PeerErrorCode};
+use shared::peer::{ChatMessage, MessageId, PeerErrorCode, RECEIPTS_CAPABILITY};
 use shared::tracker::room_request::RoomCut;
 use shared::{FileName, RoomName, UserName};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::NodeServices;
 use super::delivery::MessageOutbox;
 use super::link_pool::LinkPool;
-use super::node_values::{FlushReport, NodeLifetime, NodeStatus, UserSummary};
+use super::node_values::{FlushReport, NodeLifetime, NodeStatus, SendAnnouncement, UserSummary};
 use super::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
 use super::room_writing::RoomWriting;
 use super::share_watcher::ShareWatcherHandle;
@@ -22,7 +22,7 @@ use crate::engine::node_event::{EventBus, FileTransfer, NodeEvent};
 use crate::engine::room_values::{RoomOverview, RoomReceipt};
 use crate::engine::tracker_account::{self, PasswordChange};
 use crate::engine::{Error, LocalUser, file_offers, now_s, run_blocking};
-use crate::profile::{ConversationName, HistoryQuery, Profile, StoredMessage};
+use crate::profile::{Audience, ConversationName, HistoryQuery, OutgoingSend, Profile, StoredMessage};
 
 /// This program's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -137,6 +137,17 @@ impl NodeCore {
 
     pub(super) async fn deliver_offer(&self, to: &UserName, name: &FileName) -> Result<DeliveryReport, Error> {
         self.deliver(to, self.offer_message(to, name)?, false).await
+    }
+
+    /// Stores the message that announces a send, and waits for its first delivery attempt.
+    pub(super) async fn announce_send(&self, number: i64) -> Result<SendAnnouncement, Error> {
+        let found = self.with_profile(move |profile| Ok(profile.send(number)?)).await?;
+        let Some(OutgoingSend { id: Some(id), audience: Audience::Person(to), send, .. }) = found else {
+            return Err(Error::Usage(format!("there is no send {number} to a person")));
+        };
+        let report = self.deliver(&to, chat::compose_send(&self.me.user, id, send), false).await?;
+        let link = self.link_pool.upgrade().and_then(|links| links.existing_link(&to));
+        Ok(SendAnnouncement { report, receipts: link.map(|link| link.has_capability(RECEIPTS_CAPABILITY)) })
     }
 
     pub(super) async fn flush(&self, to: &UserName) -> Result<FlushReport, Error> {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use shared::UserName;
 
+use crate::engine::chat::DeliveryReport;
 use crate::engine::node_event::OtherSession;
 
 /// The state of a node.
@@ -63,6 +64,16 @@ pub struct UserSummary {
     pub muted: bool,
     /// Time of the last message in either direction, milliseconds since 1970.
     pub last: Option<i64>,
+}
+
+/// The outcome of announcing a send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendAnnouncement {
+    /// The first delivery attempt of its message.
+    pub report: DeliveryReport,
+    /// Whether the receiver sends receipts; `None` if there is no link to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipts: Option<bool>,
 }
 
 /// The outcome of an attempt to deliver the messages queued for a user.

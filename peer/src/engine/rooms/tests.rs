@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::RoomNewsKind;
+use crate::engine::sends::AutoAcceptOutcome;
 use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::net::endpoint::Endpoint;
 use crate::net::frame_receiver::FrameQuota;
@@ -82,6 +83,7 @@ pub(super) fn local_user(home: &TempDir, user: &str, identity: Arc<Identity>) ->
         tracker: "127.0.0.1:1".parse().unwrap(),
         key_policy: TrackerKeyPolicy::AcceptNew,
         notify: Arc::new(|_| {}),
+        accept_send: |_, _, _, _| AutoAcceptOutcome::NoRule,
     }
 }
 

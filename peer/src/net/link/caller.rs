@@ -8,7 +8,7 @@ use certs::fingerprint_of_chain;
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 use shared::limits::MAX_AGENT_BYTES;
-use shared::peer::{Hello, PeerErrorCode, PeerReply, PeerRequest, ZEROS_CAPABILITY};
+use shared::peer::{Hello, PeerErrorCode, PeerReply, PeerRequest, RECEIPTS_CAPABILITY, ZEROS_CAPABILITY};
 use shared::{Fingerprint, UserName};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -148,7 +148,7 @@ impl IdentifiedCaller {
         let Self { link, mut sender, .. } = self;
         // Raised before the welcome is sent: the caller may open streams as soon as it has read it.
         raise_caller_limits(&link.connection, is_crowded);
-        let welcome = PeerReply::Welcome(own_hello(me, &[ANSWERS, ZEROS_CAPABILITY]));
+        let welcome = PeerReply::Welcome(own_hello(me, &[ANSWERS, RECEIPTS_CAPABILITY, ZEROS_CAPABILITY]));
         if let Err(error) = with_timeout(HANDSHAKE_TIMEOUT, sender.send_frame(&welcome)).await {
             link.close(PeerErrorCode::Protocol);
             return Err(LinkError::Lost(error.to_string()));

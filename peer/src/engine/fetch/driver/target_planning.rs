@@ -184,7 +184,7 @@ impl PlannedJobs {
                         if disk.collides(&local) {
                             report.add_placed(path.clone(), size);
                         }
-                        report.settle(None, FileReport::skipped(&stat, path), || None);
+                        report.settle(None, FileReport::skipped(&stat, path, owner), || None);
                     }
                     Err(Error::FolderUnwritable { folder, obstacle }) => {
                         closed.push((name, size, again(), folder, obstacle));

@@ -97,6 +97,7 @@ fn request() -> FetchRequest {
         source_timeout: Duration::from_secs(10),
         folder_times: Vec::new(),
         arrived: Vec::new(),
+        expected: None,
     }
 }
 

@@ -196,6 +196,7 @@ async fn execute(action: ControlAction, core: &NodeCore) -> Result<Value, Error>
         }
         ControlAction::Offer { to, name, wait: true } => json!(core.deliver_offer(&to, &name).await?),
         ControlAction::Offer { to, name, wait: false } => json!(core.queue_offer(&to, &name).await?),
+        ControlAction::AnnounceSend { number } => json!(core.announce_send(number).await?),
         ControlAction::Flush { to } => json!(core.flush(&to).await?),
         ControlAction::Typing { to } => json!(core.typing(&to)),
         ControlAction::History(query) => json!(core.history(query).await?),

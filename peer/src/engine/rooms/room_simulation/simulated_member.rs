@@ -23,6 +23,7 @@ use crate::engine::rooms::room_clock::{RoomClock, SimulatedClock};
 use crate::engine::rooms::room_directory::RoomDirectory;
 use crate::engine::rooms::room_registry::RoomRegistry;
 use crate::engine::rooms::unanswered_requests::AnsweredRequest;
+use crate::engine::sends::AutoAcceptOutcome;
 use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::engine::{Error, LocalUser, now_ms};
 use crate::profile::Profile;
@@ -89,6 +90,7 @@ impl SimulatedMember {
             tracker: "127.0.0.1:1".parse().map_err(internal)?,
             key_policy: TrackerKeyPolicy::AcceptNew,
             notify: Arc::new(|_| {}),
+            accept_send: |_, _, _, _| AutoAcceptOutcome::NoRule,
         };
         let mut member = Self {
             me,

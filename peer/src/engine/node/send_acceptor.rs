@@ -1,0 +1,185 @@
+//! Send acceptor: fetches what others send, where a rule of the user's accepts it unasked.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | sends that are fetched at once | 2, one of each sender | they wait, the oldest first |
+//! | reports of one send that is held | one | |
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::UserName;
+use shared::peer::MessageId;
+use shared::safe_text::safe_path;
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::delivery::MessageOutbox;
+use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::sends::{AutoAcceptOutcome, clear_settled_sends};
+use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
+use crate::profile::IncomingSend;
+
+/// Sends that are fetched at once.
+const MAX_RUNNING: usize = 2;
+/// Time for fetches to put away what they have when the node ends.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The task that accepts sends by the user's rules.
+pub(super) struct SendAcceptor {
+    me: LocalUser,
+    events: EventBus,
+    receiver: broadcast::Receiver<NodeEvent>,
+    outbox: Arc<MessageOutbox>,
+    stop: CancellationToken,
+    /// Senders whose sends are to be looked at.
+    due: BTreeSet<UserName>,
+    running: JoinSet<(IncomingSend, AutoAcceptOutcome)>,
+    /// The senders of what is being fetched.
+    busy: HashSet<UserName>,
+    /// Sends that were tried since their sender came online, so that none is tried over and over.
+    tried: HashSet<(UserName, MessageId)>,
+    /// Sends whose hindrance was reported.
+    reported: HashSet<(UserName, MessageId)>,
+}
+
+impl SendAcceptor {
+    /// Creates the task; it hears the events from now on.
+    pub(super) fn new(me: LocalUser, events: EventBus, outbox: Arc<MessageOutbox>, stop: CancellationToken) -> Self {
+        let receiver = events.subscribe();
+        let (due, running, busy) = (BTreeSet::new(), JoinSet::new(), HashSet::new());
+        let (tried, reported) = (HashSet::new(), HashSet::new());
+        Self { me, events, receiver, outbox, stop, due, running, busy, tried, reported }
+    }
+
+    /// Runs until the node stops.
+    pub(super) async fn run(mut self) -> Result<(), Error> {
+        log_failure(self.clear_sends().await);
+        log_failure(self.find_all().await);
+        loop {
+            log_failure(self.start_due().await);
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                Some(ended) = self.running.join_next() => match ended {
+                    Ok((send, outcome)) => self.handle_outcome(&send, outcome),
+                    Err(failure) => tracing::error!("the fetch of a send failed: {failure}"),
+                },
+                event = self.receiver.recv() => match event {
+                    Ok(event) => self.handle_event(event).await,
+                    Err(broadcast::error::RecvError::Lagged(_)) => log_failure(self.find_all().await),
+                    Err(broadcast::error::RecvError::Closed) => break,
+                },
+            }
+        }
+        let ended = async { while self.running.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await;
+        Ok(())
+    }
+
+    async fn handle_event(&mut self, event: NodeEvent) {
+        match event {
+            NodeEvent::Received { from, message, .. } if message.send.is_some() => drop(self.due.insert(from)),
+            NodeEvent::Presence { user, online: true } => {
+                self.tried.retain(|(from, _)| *from != user);
+                self.due.insert(user);
+            }
+            NodeEvent::Online { .. } => {
+                self.tried.clear();
+                log_failure(self.find_all().await);
+            }
+            // A message that is given up is the end of its send.
+            NodeEvent::MessageStateChanged { state, .. } if state.is_given_up() => {
+                log_failure(self.clear_sends().await);
+            }
+            _ => {}
+        }
+    }
+
+    /// Looks at the sends of everybody for whom there is a rule.
+    async fn find_all(&mut self) -> Result<(), Error> {
+        let profile = self.me.profile.clone();
+        let rules = run_blocking(move || Ok(profile.accept_rules()?)).await?;
+        self.due.extend(rules.into_iter().map(|rule| rule.user));
+        Ok(())
+    }
+
+    async fn clear_sends(&self) -> Result<(), Error> {
+        let profile = self.me.profile.clone();
+        run_blocking(move || clear_settled_sends(&profile)).await
+    }
+
+    /// Starts the next send of each sender who is due, up to the bounds.
+    async fn start_due(&mut self) -> Result<(), Error> {
+        for user in self.due.clone() {
+            if self.running.len() >= MAX_RUNNING {
+                return Ok(());
+            }
+            if self.busy.contains(&user) {
+                continue;
+            }
+            let (profile, from) = (self.me.profile.clone(), user.clone());
+            let waiting = run_blocking(move || match profile.accept_rule(&from)? {
+                Some(_) => Ok(profile.incoming_sends(Some(&from))?),
+                None => Ok(Vec::new()),
+            });
+            let next = waiting.await?.into_iter().find(|send| !self.tried.contains(&(user.clone(), send.id)));
+            match next {
+                Some(send) => self.start(send),
+                None => drop(self.due.remove(&user)),
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, send: IncomingSend) {
+        self.busy.insert(send.from.clone());
+        self.tried.insert((send.from.clone(), send.id));
+        let (me, events, cancel) = (self.me.clone(), self.events.clone(), self.stop.child_token());
+        self.running.spawn(async move {
+            let fetched = send.clone();
+            let accepted = run_blocking(move || Ok((me.accept_send)(&me, &fetched, &events, &cancel)));
+            (send, accepted.await.unwrap_or_else(AutoAcceptOutcome::Failed))
+        });
+    }
+
+    fn handle_outcome(&mut self, waiting: &IncomingSend, outcome: AutoAcceptOutcome) {
+        let (from, send) = (waiting.from.clone(), waiting.send.clone());
+        self.busy.remove(&from);
+        match outcome {
+            AutoAcceptOutcome::NoRule => {}
+            AutoAcceptOutcome::RuleEnded => self.events.send(NodeEvent::AcceptRuleEnded { user: from }),
+            AutoAcceptOutcome::Done(folder) => {
+                let folder = safe_path(folder);
+                self.events.send(NodeEvent::SendAccepted { from: from.clone(), send, folder });
+                self.outbox.wake(&from);
+            }
+            AutoAcceptOutcome::Held(why) => self.report_held(waiting, why),
+            // It goes on when the sender is back.
+            AutoAcceptOutcome::Failed(error) if is_passing(&error) => {
+                tracing::info!("what {from} sends can't be fetched now: {error}");
+            }
+            AutoAcceptOutcome::Failed(error) => self.report_held(waiting, error.to_string()),
+        }
+    }
+
+    fn report_held(&mut self, waiting: &IncomingSend, why: String) {
+        let (from, send) = (waiting.from.clone(), waiting.send.clone());
+        if self.reported.insert((from.clone(), waiting.id)) {
+            self.events.send(NodeEvent::SendHeld { from, send, why });
+        }
+    }
+}
+
+/// True for an error after which the fetch goes on by itself.
+fn is_passing(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Network | ErrorKind::Unavailable | ErrorKind::Interrupted)
+}
+
+/// Logs an error of the profile: the next event tries again.
+fn log_failure(outcome: Result<(), Error>) {
+    if let Err(error) = outcome {
+        tracing::error!("what is sent could not be looked at: {error}");
+    }
+}

@@ -1,0 +1,243 @@
+//! The receiver's side of sends: fetches what was sent, exactly as it was announced, or declines it.
+
+mod receipt_observer;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use shared::peer::{FileSend, ReceiptOutcome, SendKind, SendReceipt};
+use shared::safe_text::safe_path;
+use shared::{FileName, UserName};
+use tokio_util::sync::CancellationToken;
+
+pub use self::receipt_observer::ReceiptObserver;
+use crate::engine::fetch::{
+    FetchDestination, FetchEvent, FetchReport, FetchRequest, IfExists, RequestedName, SourcePolicy, fetch,
+};
+use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::private_data::PrivateData;
+use crate::engine::progress_throttle::ProgressThrottle;
+use crate::engine::sends::AutoAcceptOutcome;
+use crate::engine::sends::accept_policy::{self, AcceptQuery, FolderFault, HoldReason, MIN_FREE_BYTES};
+use crate::engine::size_format::format_size;
+use crate::engine::{Error, LocalUser, now_ms, run_blocking};
+use crate::profile::{AcceptRule, AcceptedSend, IncomingSend, Profile};
+use crate::sys::FolderHandle;
+
+/// The wait for a sender who went offline in the middle; the next attempt begins when they are back.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time between two reports of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// Bytes between two looks at the disk's free space.
+const SPACE_CHECK_BYTES: u64 = 16 << 20;
+
+/// Characters that make a name a pattern.
+const WILDCARDS: [char; 4] = ['*', '?', '[', '{'];
+
+/// Fetches a send into a folder, and queues its receipt.
+pub async fn take_send(
+    me: &LocalUser,
+    waiting: &IncomingSend,
+    folder: &Path,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+    cancel: &CancellationToken,
+) -> FetchReport {
+    let request = fetch_request(waiting, folder);
+    let mut ended = Box::pin(fetch(me, &request, report, cancel)).await;
+    if ended.error.is_none() {
+        ended.error = settle(me, waiting, ReceiptOutcome::Done).await.err();
+    }
+    ended
+}
+
+/// Declines a send: its receipt is queued, and it waits no longer.
+pub async fn decline_send(me: &LocalUser, waiting: &IncomingSend) -> Result<(), Error> {
+    settle(me, waiting, ReceiptOutcome::Declined).await
+}
+
+/// Fetches a send if a rule accepts it, and reports its progress as events. Blocking: hashing and disk writes must not
+/// delay the node, so that the fetch has a thread and a runtime of its own.
+pub fn accept_unasked(
+    me: &LocalUser,
+    waiting: &IncomingSend,
+    events: &EventBus,
+    cancel: &CancellationToken,
+) -> AutoAcceptOutcome {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => return AutoAcceptOutcome::Failed(why.into()),
+    };
+    let (mut throttle, mut last) = (ProgressThrottle::new(Instant::now()), Instant::now());
+    let mut report = |event: FetchEvent<'_>| {
+        let now = Instant::now();
+        if throttle.handle_event(&event, now) && now.duration_since(last) >= PROGRESS_INTERVAL {
+            last = now;
+            throttle.due_updates(now).into_iter().for_each(|transfer| events.send(NodeEvent::Transfer(transfer)));
+        }
+    };
+    let outcome = runtime.block_on(accept_by_rule(me, waiting, &mut report, cancel));
+    throttle.final_updates().into_iter().for_each(|transfer| events.send(NodeEvent::Transfer(transfer)));
+    outcome
+}
+
+/// Fetches a send if a rule accepts it.
+pub async fn accept_by_rule(
+    me: &LocalUser,
+    waiting: &IncomingSend,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+    cancel: &CancellationToken,
+) -> AutoAcceptOutcome {
+    let (profile, of) = (me.profile.clone(), waiting.clone());
+    let decided = run_blocking(move || decide(&profile, &of)).await;
+    let folder = match decided {
+        Ok(RuleDecision::Accept(folder)) => folder,
+        Ok(RuleDecision::NoRule) => return AutoAcceptOutcome::NoRule,
+        Ok(RuleDecision::RuleEnded) => return AutoAcceptOutcome::RuleEnded,
+        Ok(RuleDecision::Hold(why)) => return AutoAcceptOutcome::Held(why),
+        Err(error) => return AutoAcceptOutcome::Failed(error),
+    };
+    // A disk that others fill meanwhile stops the fetch; what is there is kept for the next attempt.
+    let (own_cancel, watched) = (cancel.child_token(), folder.clone());
+    let (mut unchecked, mut is_disk_full) = (0, false);
+    let mut watch = |event: FetchEvent<'_>| {
+        if let FetchEvent::Verified { bytes, .. } = &event {
+            unchecked += bytes;
+            if unchecked >= SPACE_CHECK_BYTES {
+                unchecked = 0;
+                is_disk_full = free_bytes(&watched).is_some_and(|free| free < MIN_FREE_BYTES);
+                if is_disk_full {
+                    own_cancel.cancel();
+                }
+            }
+        }
+        report(event);
+    };
+    let ended = take_send(me, waiting, &folder, &mut watch, &own_cancel).await;
+    match ended.error {
+        None => AutoAcceptOutcome::Done(folder),
+        Some(Error::Interrupted) if is_disk_full => AutoAcceptOutcome::Held(disk_words(MIN_FREE_BYTES)),
+        Some(error) => AutoAcceptOutcome::Failed(error),
+    }
+}
+
+/// Checks the destination of what is accepted unasked: never the home folder itself, nor a profile's. Returns its path
+/// without links; it is made if it isn't there. Blocking.
+///
+/// # Errors
+/// [`Error::Usage`] with the reason, or [`Error::Disk`].
+pub fn check_accept_folder(profile: &Profile, folder: &Path) -> Result<PathBuf, Error> {
+    let refused = |why: &str| Error::Usage(format!("{} can't take what is sent: {why}", safe_path(folder)));
+    // Looked at before it is made: nothing is created inside a profile.
+    let above = folder.ancestors().find_map(|above| above.canonicalize().ok()).unwrap_or_else(|| "/".into());
+    let is_private = |path: &Path| {
+        let metadata = std::fs::symlink_metadata(path);
+        metadata.is_ok_and(|metadata| PrivateData::of(profile).reason(path, &metadata).is_some())
+    };
+    if is_private(&above) {
+        return Err(refused("it belongs to an account's folder"));
+    }
+    std::fs::create_dir_all(folder).map_err(Error::disk(folder))?;
+    let real = folder.canonicalize().map_err(Error::disk(folder))?;
+    let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
+    match accept_policy::check_folder(&real, home.as_ref()) {
+        Err(FolderFault::Home) => {
+            return Err(refused("it is your home folder, where programs look for their settings"));
+        }
+        Err(FolderFault::Root) => return Err(refused("it is the root folder")),
+        Ok(()) => {}
+    }
+    if is_private(&real) { Err(refused("it belongs to an account's folder")) } else { Ok(real) }
+}
+
+/// The decision about a send, with the rule's folder.
+enum RuleDecision {
+    NoRule,
+    RuleEnded,
+    Hold(String),
+    Accept(PathBuf),
+}
+
+fn decide(profile: &Profile, waiting: &IncomingSend) -> Result<RuleDecision, Error> {
+    let IncomingSend { from, id, send, .. } = waiting;
+    let Some(AcceptRule { fingerprint, folder, max_bytes, .. }) = profile.accept_rule(from)? else {
+        return Ok(RuleDecision::NoRule);
+    };
+    if profile.known_user(from)?.is_none_or(|known| known.fingerprint != fingerprint) {
+        profile.remove_accept_rule(from)?;
+        return Ok(RuleDecision::RuleEnded);
+    }
+    let folder = match check_accept_folder(profile, &folder) {
+        Ok(folder) => folder,
+        Err(error) => return Ok(RuleDecision::Hold(error.to_string())),
+    };
+    let (accepted, now_ms) = (profile.accepted_sends(from)?, now_ms());
+    let query = AcceptQuery { id: *id, send, max_bytes, accepted: &accepted, free: free_bytes(&folder), now_ms };
+    if let Err(reason) = accept_policy::decide(query) {
+        return Ok(RuleDecision::Hold(hold_words(reason)));
+    }
+    profile.add_accepted_send(from, &AcceptedSend { id: *id, at: now_ms, files: send.files, bytes: send.size })?;
+    Ok(RuleDecision::Accept(folder))
+}
+
+fn hold_words(reason: HoldReason) -> String {
+    match reason {
+        HoldReason::Bytes { max, left } => {
+            let (max, left) = (format_size(max), format_size(left));
+            format!("the rule takes {max} in 24 hours, and {left} of that are left")
+        }
+        HoldReason::Files { left } => {
+            format!("a rule takes {} files in 24 hours, and {left} of them are left", accept_policy::MAX_ACCEPTED_FILES)
+        }
+        HoldReason::Disk { free } => disk_words(free),
+        HoldReason::HiddenName => "its name begins with a dot".to_owned(),
+    }
+}
+
+fn disk_words(free: u64) -> String {
+    format!("{} are free, and {} stay free", format_size(free), format_size(MIN_FREE_BYTES))
+}
+
+fn free_bytes(folder: &Path) -> Option<u64> {
+    FolderHandle::open(folder).and_then(|folder| folder.free_space()).ok()?.bytes
+}
+
+/// Returns the request that fetches exactly what was announced, from its sender alone.
+fn fetch_request(waiting: &IncomingSend, folder: &Path) -> FetchRequest {
+    FetchRequest {
+        from: waiting.from.clone().into(),
+        names: vec![RequestedName::for_text(literal_text(&waiting.send))],
+        destination: FetchDestination::Folder(folder.to_owned()),
+        if_exists: IfExists::SkipSame,
+        streams: 2,
+        sources: SourcePolicy::Only(Vec::new()),
+        limit: None,
+        source_timeout: SOURCE_TIMEOUT,
+        folder_times: Vec::new(),
+        arrived: Vec::new(),
+        expected: Some(waiting.send.clone()),
+    }
+}
+
+/// Returns the text that requests a send by its name alone, whatever wildcards the name has.
+fn literal_text(send: &FileSend) -> String {
+    let prefix = send.name_prefix();
+    // A file's own name is looked up before it is read as a pattern.
+    if send.kind == SendKind::File || !prefix.contains(WILDCARDS) {
+        return prefix;
+    }
+    let literal = |c: char| if WILDCARDS.contains(&c) { format!("[{c}]") } else { c.to_string() };
+    send.name.as_str().chars().map(literal).collect()
+}
+
+async fn settle(me: &LocalUser, waiting: &IncomingSend, outcome: ReceiptOutcome) -> Result<(), Error> {
+    let (profile, IncomingSend { from, id, send, .. }) = (me.profile.clone(), waiting.clone());
+    let receipt = SendReceipt { id: Some(id), room: None, hash: send.hash, outcome };
+    run_blocking(move || Ok(profile.settle_incoming_send(&from, id, &receipt, now_ms())?)).await.map(|_| ())
+}
+
+/// Returns the folder that takes what a user sends, unless another one is named.
+pub fn default_accept_folder(from: &UserName) -> Option<PathBuf> {
+    // As a file name: a user's name may have letters that no folder takes.
+    let name = FileName::from_raw(format!("From-{from}").as_bytes()).ok()?;
+    Some(std::env::home_dir()?.join(name.as_str()))
+}
