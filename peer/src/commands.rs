@@ -1,5 +1,6 @@
 //! The commands of `peer`, a file each: its arguments, the texts of its help, and its `run`.
 
+mod accept;
 mod block;
 mod chat;
 pub(crate) mod completions;
@@ -23,6 +24,7 @@ mod profile;
 mod register;
 mod room;
 mod rooms;
+mod send;
 mod serve;
 mod share;
 mod shares;
@@ -42,6 +44,7 @@ mod name_suggestions;
 mod node_connection;
 mod password_prompt;
 mod progress_publisher;
+mod receipt_delivery;
 mod tracker_confirmation;
 mod tracker_selection;
 mod user_resolution;
@@ -84,6 +87,8 @@ pub(crate) enum CliCommand {
     Inbox(inbox::InboxArgs),
     Outbox(outbox::OutboxArgs),
     Offer(offer::OfferArgs),
+    Send(send::SendArgs),
+    Accept(accept::AcceptArgs),
     Block(block::BlockArgs),
     Unblock(unblock::UnblockArgs),
     Mute(mute::MuteArgs),
@@ -128,6 +133,8 @@ impl CliCommand {
             Self::Chat(args) => chat::run(context, args).await,
             Self::Ui(_) => ui::run(context).await,
             Self::Offer(args) => offer::run(context, args).await,
+            Self::Send(args) => send::run(context, args).await,
+            Self::Accept(args) => accept::run(context, args).await,
             Self::Events(_) => events::run(context).await,
             Self::Register(args) => context.until_cancelled(register::run(context, args)).await,
             Self::Login(args) => context.until_cancelled(login::run(context, args)).await,

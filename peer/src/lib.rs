@@ -38,6 +38,7 @@
 //! | chat: send window, delivery, receiving | `engine/chat/`, `engine/node/delivery*.rs` |
 //! | rooms: what members exchange, who is linked, the tracker's records | `engine/rooms/`, `engine/node/room_*.rs`, `profile/room_store/`, the `rooms` crate |
 //! | who may get a share; offers | `profile/audience.rs`, `engine/serve/share_access.rs`, `engine/file_offers.rs` |
+//! | sends, receipts, rules by which they are accepted | `engine/{sends,send_intake}/`, `engine/node/send_acceptor.rs`, `profile/{outgoing_sends,incoming_sends,accept_rules}.rs` |
 //! | history, search, unread counts, of users and rooms | `profile/{history,conversations,history_removal,conversation_name}.rs` |
 //! | block list, message requests | `profile/{known_users,message_requests}.rs` |
 //! | fetch: names, sources, plan, download, disk | `engine/fetch/` (`name_resolution`, `destination`, `source_dialer`, `plan`, `downloader`, `writer`) |

@@ -48,6 +48,7 @@ mod progress_steps;
 mod rate_meter;
 mod raw_terminal;
 mod secret_input;
+mod send_bar;
 mod share_bar;
 mod slash_command;
 mod terminal_notification;
@@ -60,7 +61,9 @@ mod view_input;
 
 pub use command_output::{ColorChoice, CommandOutput, LogWriter, OutputOptions};
 pub use doctor_text::doctor_lines;
-pub use event_text::{elsewhere_words, event_line, message_line, message_lines, notice_line, request_commands};
+pub use event_text::{
+    elsewhere_words, event_line, message_line, message_lines, notice_line, request_commands, send_words,
+};
 pub use fetch_bars::FetchBars;
 pub use full_view::{FullViewModel, FullViewTerminal};
 pub use human_format::{
@@ -77,6 +80,7 @@ pub use omission_text::{by_design_line, failure_line, failure_lines};
 pub use plain_view::PlainViewTerminal;
 pub use raw_terminal::restore_terminal;
 pub use secret_input::{SecretInput, read_secret, write_prompt};
+pub use send_bar::SendBar;
 pub use share_bar::ShareBar;
 pub use terminal_notification::NotificationProtocol;
 pub use theme::TerminalTheme;

@@ -310,6 +310,24 @@ fn an_earlier_peer_and_a_new_one_at_an_earlier_tracker() {
 }
 
 #[test]
+fn what_is_sent_to_an_earlier_peer_is_fetched_by_hand() {
+    let Some(earlier) = earlier::binaries() else { return };
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.stranger("bob").with_binaries(earlier).registered());
+    files::write(lab.join("photos/a"), "a");
+    files::write(lab.join("photos/b"), "b");
+    let (_hers, his) = (alice.serve(), bob.serve());
+    // He sends no receipts: all of it was fetched is all that she can be told.
+    let send = alice.peer(["send", "bob"]).arg(lab.join("photos")).start();
+    his.wait_for("sends photos/ (2 files, 2 B): peer fetch alice photos/");
+    send.wait_for("an older peer");
+    let here = lab.empty_folder("here");
+    bob.fetch("alice", ["photos/"], &here).run().exits(0);
+    send.finish().exits(0);
+    assert_same(here.join("photos/b"), lab.join("photos/b"));
+}
+
+#[test]
 fn two_new_peers_at_an_earlier_tracker() {
     let Some(earlier) = earlier::binaries() else { return };
     let lab = Lab::with(LabOptions { binaries: Some(earlier.to_owned()), ..LabOptions::default() });

@@ -76,6 +76,7 @@ mod room_history;
 mod room_views;
 mod rooms;
 mod seeking;
+mod sends;
 mod serving;
 mod shares;
 mod silent_tracker;

@@ -7,6 +7,7 @@ use peer::engine::LocalUser;
 use peer::engine::chat::{self, HistoryQuery};
 use peer::engine::node::{NodeApi, NodeEvents, NodeHandle, NodeLifetime, NodeNeed};
 use peer::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
+use peer::engine::send_intake::accept_unasked;
 use peer::engine::tracker_account::PasswordChange;
 use peer::engine::tracker_key::TrackerKeyPolicy;
 use peer::profile::{Access, Profile};
@@ -19,7 +20,7 @@ const ONLINE: NodeNeed = NodeNeed::Online(NodeLifetime::View);
 
 fn local_user(user: &User<'_>) -> LocalUser {
     let profile = Profile::open_existing(user.home(), Access::Use).unwrap().expect("a profile");
-    LocalUser::load(profile, None, TrackerKeyPolicy::Ask, Arc::new(|_| {})).unwrap()
+    LocalUser::load(profile, None, TrackerKeyPolicy::Ask, Arc::new(|_| {}), accept_unasked).unwrap()
 }
 
 fn name(user: &str) -> UserName {

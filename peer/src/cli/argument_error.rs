@@ -18,8 +18,7 @@ use crate::util::shell_words::shell_quote;
 pub(super) const FOREIGN_COMMANDS: &[(&str, &str)] = &[
     ("get", "peer fetch USER NAME"),
     ("download", "peer fetch USER NAME"),
-    ("send", "peer offer USER FILE"),
-    ("put", "peer offer USER FILE"),
+    ("put", "peer send USER PATH"),
     ("upload", "peer share PATH"),
     ("ls", "peer files USER"),
     ("who", "peer list"),

@@ -6,12 +6,14 @@
 //! |---|---|
 //! | `message` | `id`, `peer`, `from`, `ts`, `text`, `state`: `received`, or `waiting` for one of ours. In a room also `room`, `room_id`, `late?`: it belongs before messages that were printed, `mentions_me?`; `peer` is `#` and the room's name, `id` has 64 digits |
 //! | `room` | `room`, `room_id`, `kind`, and the fields of that kind: `joined`, `left` (`user`), `kicked` (`user`, `by`), `invited`, `role` (`user`, `role`), `topic` (`topic`), `deleted`, `restored`, `contradicted`, `equivocation` (`user`, `number`), `gap` (`user`), `void` (`id`), `delivered` (`id`, `count`, `of`: so many other members have our message) |
-//! | `offer` | the same, and `offer`: `name`, `size`, `hash` of a file that its receiver may fetch |
+//! | `offer` | the same, and `offer`: `name`, `size`, `hash` of a file that its receiver may fetch; or `send`: `name`, `kind` (`file`, `folder`), `files`, `size`, `hash` of what its author sends and wants a receipt for |
 //! | `request` | `from`: a stranger wants to talk; little is kept of them until they are accepted. Printed at the start for each pending request, and after a stranger's first message |
 //! | `ack` | `peer`, `id`, `state`: the outcome of one of our messages (`sent`, `stored`, `failed`, `expired`, `dropped`); `why?` |
 //! | `presence` | `user`, `online` |
 //! | `tracker` | `reachable`, `why?`: printed at each change; while the tracker can't be reached nobody's presence is known; `elsewhere?`: `ip`, `since?` of a copy of this profile that is online in our place |
 //! | `transfer` | `peer`, `name`, `direction` (`up`, `down`), `bytes`, `size`, `state` (`running`, `done`, `failed`) |
+//! | `receipt` | `from`, `number`, `name`, `hash`, `outcome` (`done`, `declined`): what became of something that we sent |
+//! | `accepted` | `from`, `name`, `size`, `folder`: something that was sent to us is in that folder, by a rule of `peer accept` |
 //! | `done` | `ref`: the command with this `ref` was done; `id?` of the message that it created. In the order of the commands |
 //! | `error` | `code`, `message`; `ref?` of the command; `line` if the line is no command |
 //!
@@ -88,8 +90,8 @@ Commands, one object a line on standard input:
 A \"ref\" in a command comes back in its `done` or `error`. A `send` with an \"id\" can be repeated: it is sent \
 once. A bad line is answered by an `error` and changes nothing.
 
-What is printed: `message`, `offer`, `room`, `request`, `ack`, `presence`, `tracker`, `transfer`, `account_moved`, `done` \
-and `error` objects. It goes on when `peer serve` starts or ends beside it. All fields are in the documentation of \
+What is printed: `message`, `offer`, `room`, `request`, `ack`, `presence`, `tracker`, `transfer`, `receipt`, \
+`accepted`, `account_moved`, `done` and `error` objects. It goes on when `peer serve` starts or ends beside it. All fields are in the documentation of \
 peer::commands::events.",
 };
 
@@ -397,7 +399,8 @@ impl NdjsonSession<'_> {
                 if state.is_queued() && stored.room.is_none() {
                     self.undelivered.insert(id, stored.seq);
                 }
-                let kind = if stored.message.offer.is_some() { "offer" } else { "message" };
+                let kind =
+                    if stored.message.offer.is_some() || stored.message.send.is_some() { "offer" } else { "message" };
                 self.context.output.print_object(kind, &message_json(&stored, &self.me.user))?;
             } else if !state.is_queued() && self.undelivered.remove(&id).is_some() {
                 let settled = NodeEvent::MessageStateChanged { to: stored.peer, id, state, why: None, kind: None };

@@ -20,6 +20,7 @@ use self::retry_record::{FetchRecord, RetryRecorder, load_last};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::progress_publisher::{NodeProgressSink, ProgressPublisher};
+use super::receipt_delivery::deliver_receipts;
 use super::share::share_fetched;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::value_parsers::{parse_rate, parse_share_pattern};
@@ -29,7 +30,8 @@ use crate::engine::fetch::{
 };
 use crate::engine::node::announce_shares;
 use crate::engine::room_contacts::find_room_audience;
-use crate::engine::{Error, ErrorKind, LocalUser};
+use crate::engine::send_intake::ReceiptObserver;
+use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
 use crate::net::silence_wait_notice;
 use crate::profile::{Access, Audience, Profile};
 use crate::sys::{OutputTarget, classify_output, is_stdout_closed};
@@ -155,8 +157,9 @@ pub(super) async fn run(context: &CommandContext, args: FetchArgs) -> Result<(),
         _ => Audience::Everybody,
     };
     let mut fetched_shares = share.then(|| FetchedShares::new(&me.profile, &request, audience.clone()));
+    let mut receipts = ReceiptObserver::default();
     let ended = tokio::select! {
-        ended = fetch_with_progress(&me, &request, &mut bars, &mut fetched_shares, context) => ended,
+        ended = fetch_with_progress(&me, &request, &mut bars, (&mut fetched_shares, &mut receipts), context) => ended,
         // Beside the fetch, which must not wait for a durable write.
         never = recorder.record_start() => match never {},
     };
@@ -171,6 +174,7 @@ pub(super) async fn run(context: &CommandContext, args: FetchArgs) -> Result<(),
     if interrupted {
         print_interruption(context, &mut bars, &request);
     }
+    settle_receipts(context, &me, &request, receipts).await;
     // A reader that closed standard output is an error only after the files were shared.
     let told = bars.end(&ended.summary, ended.error.as_ref());
     // After an interruption nothing is hashed any more: the user waits for the prompt.
@@ -212,7 +216,7 @@ async fn fetch_with_progress(
     me: &LocalUser,
     request: &FetchRequest,
     bars: &mut FetchBars,
-    fetched_shares: &mut Option<FetchedShares>,
+    (fetched_shares, receipts): (&mut Option<FetchedShares>, &mut ReceiptObserver),
     context: &CommandContext,
 ) -> FetchReport {
     let offered = fetched_shares.as_ref().map(FetchedShares::changed);
@@ -225,6 +229,7 @@ async fn fetch_with_progress(
         if let Some(fetched_shares) = fetched_shares {
             fetched_shares.handle_event(&event);
         }
+        receipts.handle_event(&event);
         publisher.handle_event(&event);
         bars.handle_event(&event);
     };
@@ -236,6 +241,15 @@ async fn fetch_with_progress(
         }
     };
     publisher.publish_during(async |transfers| node.publish(transfers).await, fetched).await
+}
+
+/// Tells senders that what they sent is here.
+async fn settle_receipts(context: &CommandContext, me: &LocalUser, request: &FetchRequest, receipts: ReceiptObserver) {
+    let (profile, from, names) = (me.profile.clone(), request.from.clone(), request.names.clone());
+    match run_blocking(move || receipts.settle(&profile, &from, &names)).await {
+        Ok(senders) => deliver_receipts(me, senders).await,
+        Err(why) => context.output.warning(&format!("the sender is not told that it arrived: {why}")),
+    }
 }
 
 /// Has the profile's node, if one runs, announce each new partial file to the tracker. Never returns.

@@ -97,7 +97,7 @@ pub(super) async fn run(context: &CommandContext, args: ShareArgs) -> Result<(),
 }
 
 /// Replaces `.` by the name that the shell shows: the folder may have been entered through a symbolic link.
-fn resolve_working_folder(path: PathBuf) -> PathBuf {
+pub(super) fn resolve_working_folder(path: PathBuf) -> PathBuf {
     let is_here = path.components().eq([Component::CurDir]);
     let here = std::env::var_os("PWD").map(PathBuf::from).filter(|_| is_here);
     // PWD is only a hint: it may be inherited from another process.

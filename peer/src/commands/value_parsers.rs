@@ -42,6 +42,13 @@ pub(super) fn parse_rate(text: &str) -> Result<u64, String> {
     Ok(rate as u64)
 }
 
+/// Parses a size such as `500M`, `2G` or `1.5 GiB`; in bytes, with decimal prefixes.
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    let is_rate = text.to_ascii_lowercase().contains("bit") || text.contains("/s") || text.contains("ps");
+    let size = if is_rate { Err(String::new()) } else { parse_rate(text) };
+    size.map_err(|_| format!("{text:?} is not a size: say 500M, 2G or 1.5 GiB, from 1k to 1000G"))
+}
+
 /// Parses a file name; one that isn't valid as it is gets its escaped form.
 pub(super) fn parse_file_name(text: &str) -> Result<FileName, String> {
     text.parse().or_else(|_| FileName::from_raw(text.as_bytes())).map_err(|why| why.to_string())
@@ -91,6 +98,14 @@ mod tests {
         }
         assert_eq!(parse_room_topic(" olá ").unwrap().as_str(), "olá");
         assert!(parse_room_topic("a\nb").is_err());
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!((parse_size("2G"), parse_size("1.5 GiB")), (Ok(2_000_000_000), Ok(1_610_612_736)));
+        for wrong in ["", "2", "80 Mbit", "10 MB/s", "10Mbps", "-1G", "10T"] {
+            assert!(parse_size(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use shared::{RoomName, UntrustedText, UserName};
 
 use super::LocalUser;
-use super::chat::{ConversationName, ConversationStatus};
+use super::chat::{ConversationName, ConversationStatus, describe_send};
 use super::node_event::NodeEvent;
 
 /// A message to tell the user of at once.
@@ -22,7 +22,11 @@ impl AttentionCall {
     /// by a mention. What is muted never calls.
     pub fn of_event(me: &LocalUser, event: &NodeEvent) -> Option<Self> {
         let (from, text, room) = match event {
-            NodeEvent::Received { from, message, .. } => (from, message.text.clone(), None),
+            NodeEvent::Received { from, message, .. } => {
+                // In our words: the author's are for older peers.
+                let sent = message.send.as_ref().map(|send| format!("sends {}", describe_send(send)).into());
+                (from, sent.unwrap_or_else(|| message.text.clone()), None)
+            }
             // Follows the stranger's messages, which made no call themselves.
             NodeEvent::ContactRequest { from } => (from, UntrustedText::from("wants to talk"), None),
             NodeEvent::RoomMessage(post) if post.mentions_me && post.from != me.user => {

@@ -73,6 +73,9 @@ pub fn message_json(stored: &StoredMessage, me: &UserName) -> Value {
     if let (Some(object), Some(offer)) = (value.as_object_mut(), &message.offer) {
         object.insert("offer".to_owned(), json!(offer));
     }
+    if let (Some(object), Some(send)) = (value.as_object_mut(), &message.send) {
+        object.insert("send".to_owned(), json!(send));
+    }
     value
 }
 
@@ -124,7 +127,7 @@ pub fn ndjson_event(event: &NodeEvent, me: &UserName) -> Option<(&'static str, V
         // Neither the sequence number nor the time of storage is part of the JSON.
         let stored =
             StoredMessage { seq: 0, peer: peer.clone(), direction, message: message.clone(), state, at: 0, room: None };
-        let kind = if message.offer.is_some() { "offer" } else { "message" };
+        let kind = if message.offer.is_some() || message.send.is_some() { "offer" } else { "message" };
         (kind, message_json(&stored, me))
     };
     Some(match event {
@@ -155,6 +158,13 @@ pub fn ndjson_event(event: &NodeEvent, me: &UserName) -> Option<(&'static str, V
             ("transfer", json!(FileTransfer { peer, name, direction, bytes: *bytes, size: *size, state }))
         }
         NodeEvent::Transfer(transfer) => ("transfer", json!(transfer)),
+        NodeEvent::SendSettled { by, number, send, outcome, .. } => (
+            "receipt",
+            json!({ "from": by, "number": number, "name": send.name, "hash": send.hash, "outcome": outcome }),
+        ),
+        NodeEvent::SendAccepted { from, send, folder } => {
+            ("accepted", json!({ "from": from, "name": send.name, "size": send.size, "folder": folder }))
+        }
         _ => return None,
     })
 }

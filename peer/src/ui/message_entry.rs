@@ -3,10 +3,11 @@
 use ratatui_core::style::Style;
 use ratatui_core::text::Span;
 use shared::account_name::speaker_label;
-use shared::peer::{ChatMessage, MessageId};
+use shared::peer::{ChatMessage, FileSend, MessageId};
 use shared::room::MessageHash;
 use shared::{UntrustedText, UserName};
 
+use super::event_text::send_words;
 use super::human_format::{date, hour_and_minute, time_of_day};
 use super::text_rows::{TextRow, WrapOptions, layout_rows};
 use super::theme::{DeliveryMark, TerminalTheme};
@@ -34,6 +35,8 @@ pub(super) struct MessageEntry {
     pub(super) author: Option<UserName>,
     pub(super) text: UntrustedText,
     pub(super) mark: DeliveryMark,
+    /// What its author sends with it, if that is another user.
+    pub(super) send: Option<FileSend>,
     /// `None` in a conversation with one user.
     pub(super) room: Option<RoomEntryDetails>,
 }
@@ -71,7 +74,18 @@ impl MessageEntry {
     fn new(message: &ChatMessage, seq: i64, author: Option<UserName>, mark: DeliveryMark, at: i64) -> Self {
         // Own messages show the time of writing already.
         let written_at = Some(message.ts).filter(|ts| author.is_some() && ts.abs_diff(at) >= CLOCK_TOLERANCE_MS);
-        Self { id: message.id, seq, at, written_at, author, text: message.text.clone(), mark, room: None }
+        let send = message.send.clone().filter(|_| author.is_some());
+        let (id, text) = (message.id, message.text.clone());
+        let entry = Self { id, seq, at, written_at, author, text, mark, send, room: None };
+        entry.with_send_number(None)
+    }
+
+    /// Says what is sent, in our words and with its number in the view: the author's words are for older peers.
+    pub(super) fn with_send_number(mut self, number: Option<usize>) -> Self {
+        if let (Some(send), Some(author)) = (&self.send, &self.author) {
+            self.text = send_words(author, send, number).into();
+        }
+        self
     }
 
     /// Creates the entry of a room's message; `others` is the number of other members.
@@ -114,7 +128,7 @@ impl MessageEntry {
         mark: DeliveryMark,
         room: RoomEntryDetails,
     ) -> Self {
-        Self { id, seq, at: 0, written_at: None, author, text: text.clone(), mark, room: Some(room) }
+        Self { id, seq, at: 0, written_at: None, author, text: text.clone(), mark, send: None, room: Some(room) }
     }
 
     /// Sets the times of a room's message. What was passed on later is shown with the time of writing, unless that can't
@@ -223,7 +237,8 @@ mod tests {
         let (bob, look): (UserName, _) = ("bob".parse().unwrap(), TerminalTheme { color: false, unicode: true });
         let noon = 1_700_000_000_000;
         let row = |ts: i64| {
-            let message = ChatMessage { id: MessageId::from_bytes([1; 16]), ts, text: "hi".into(), offer: None, send: None };
+            let message =
+                ChatMessage { id: MessageId::from_bytes([1; 16]), ts, text: "hi".into(), offer: None, send: None };
             MessageEntry::from_received(&bob, &message, 1, noon).rows(look, 70, true)[0].line.to_string()
         };
         assert!(row(noon + 60_000).ends_with("bob: hi"), "{}", row(noon + 60_000));
@@ -237,7 +252,8 @@ mod tests {
     #[test]
     fn somebody_who_is_called_you_is_not_the_user() {
         let (you, look): (UserName, _) = ("you".parse().unwrap(), TerminalTheme { color: false, unicode: true });
-        let message = ChatMessage { id: MessageId::from_bytes([1; 16]), ts: 0, text: "hi".into(), offer: None, send: None };
+        let message =
+            ChatMessage { id: MessageId::from_bytes([1; 16]), ts: 0, text: "hi".into(), offer: None, send: None };
         let row = |entry: MessageEntry| entry.rows(look, 70, true)[0].line.to_string();
         assert!(row(MessageEntry::from_received(&you, &message, 1, 0)).ends_with("<you>: hi"));
         assert!(row(MessageEntry::from_sent(&message, 1)).ends_with(" you: hi"));

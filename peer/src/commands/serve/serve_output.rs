@@ -15,7 +15,7 @@ use crate::engine::active_conversations::ActiveConversations;
 use crate::engine::chat::ConversationStatus;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{LocalUser, now_ms};
-use crate::ui::{CommandOutput, event_json, event_line, message_excerpt, time_of_day};
+use crate::ui::{CommandOutput, event_json, event_line, message_excerpt, send_words, time_of_day};
 
 /// Writes the events of a node.
 pub(super) struct EventPrinter {
@@ -57,6 +57,10 @@ impl EventPrinter {
                 )
             }
             NodeEvent::Received { from, message, .. } if self.is_accepted(from) => {
+                if let Some(send) = &message.send {
+                    let words = send_words(from, send, None);
+                    return self.print_line(&format!("{} {words}", speaker_label(from)));
+                }
                 let whole = format!("peer history {}", shell_operand(from));
                 let text = message_excerpt(&message.text, MESSAGE_LIMITS, &whole);
                 self.print_line(&format!("{}: {text}", speaker_label(from)))
@@ -76,11 +80,13 @@ impl EventPrinter {
     }
 
     fn print_stranger_message(&mut self, from: &UserName, message: &ChatMessage, now: Instant) -> io::Result<()> {
-        let text = message_excerpt(&message.text, STRANGER_MESSAGE_LIMITS, "peer inbox");
+        let sent = message.send.as_ref().map(|send| send_words(from, send, None).into());
+        let text = message_excerpt(sent.as_ref().unwrap_or(&message.text), STRANGER_MESSAGE_LIMITS, "peer inbox");
+        let colon = if sent.is_some() { "" } else { ":" };
         let decision = self.budgets.messages.record(now);
         self.print_bounded(
             decision,
-            Some(format!("{}: {text}", speaker_label(from))),
+            Some(format!("{}{colon} {text}", speaker_label(from))),
             |hidden| format!("{hidden} more messages of people who are not accepted: `peer inbox`"),
             "people who are not accepted write more: `peer inbox`",
         )

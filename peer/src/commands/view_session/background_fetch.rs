@@ -17,11 +17,13 @@ use self::fetch_event_translator::FetchEventTranslator;
 pub(super) use self::interrupted_fetch::InterruptedFetch;
 use self::interrupted_fetch::resume_command;
 use super::super::progress_publisher::ProgressPublisher;
+use super::super::receipt_delivery::deliver_receipts;
 use crate::engine::chat::ConversationName;
 use crate::engine::fetch::{
     FetchDestination, FetchEvent, FetchRequest, FileOutcome, FileReport, IfExists, RequestedName, SourcePolicy, fetch,
 };
 use crate::engine::node_event::FileTransfer;
+use crate::engine::send_intake::ReceiptObserver;
 use crate::engine::{Error, LocalUser};
 
 /// Fetches at the same time; more would only share the same network link.
@@ -233,7 +235,9 @@ fn run_fetch(
     let telling = ProgressPublisher::new();
     let mut words = FetchEventTranslator::new(number, tell.clone());
     let mut told = false;
+    let mut receipts = ReceiptObserver::default();
     let mut report = |event: FetchEvent<'_>| {
+        receipts.handle_event(&event);
         telling.handle_event(&event);
         words.handle_event(&event);
         told |=
@@ -244,6 +248,10 @@ fn run_fetch(
         transfers.into_iter().for_each(|transfer| drop(tell.send(BackgroundEvent::Transfer(transfer))));
     };
     let ended = runtime.block_on(telling.publish_during(hears, fetch(me, request, &mut report, cancel)));
+    match receipts.settle(&me.profile, &request.from, &request.names) {
+        Ok(senders) => runtime.block_on(deliver_receipts(me, senders)),
+        Err(why) => tracing::error!("the sender is not told that it arrived: {why}"),
+    }
     match ended.error {
         // Each failed file was reported when it failed.
         Some(Error::SomeFailed { .. }) | None => None,

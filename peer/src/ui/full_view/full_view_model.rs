@@ -170,7 +170,8 @@ impl FullViewModel {
                 for offer in messages.iter().filter_map(|stored| stored.message.offer.as_ref()) {
                     self.chat.conversation_mut(with).composer.files_mut().add(offer.name.as_str(), offer.size, true);
                 }
-                let page = messages.iter().map(|stored| self.chat.entry(stored)).collect();
+                let page: Vec<MessageEntry> = messages.iter().map(|stored| self.chat.entry(stored)).collect();
+                let page = page.into_iter().map(|entry| self.with_send_number(with, entry)).collect();
                 self.pane_mut(with).insert_page(page, PAGE_MESSAGES);
                 return self.mark_read(with);
             }
@@ -203,13 +204,23 @@ impl FullViewModel {
         Vec::new()
     }
 
+    /// Gives what is sent with a message its number among the files that can be fetched.
+    fn with_send_number(&mut self, with: &ConversationName, entry: MessageEntry) -> MessageEntry {
+        let send = entry.send.as_ref().map(|send| (send.name_prefix(), send.size));
+        let number =
+            send.map(|(name, size)| self.chat.conversation_mut(with).composer.files_mut().add(&name, size, true));
+        entry.with_send_number(number)
+    }
+
     fn handle_event(&mut self, event: &NodeEvent, now: Instant) -> Vec<ViewCommand> {
         let is_news = self.chat.handle_event(event, now);
         let mut wishes = Vec::new();
         match event {
             NodeEvent::Received { from, message, seq, at } => {
                 let with = from.into();
-                self.pane_mut(&with).add(MessageEntry::from_received(from, message, *seq, *at));
+                let entry = MessageEntry::from_received(from, message, *seq, *at);
+                let entry = self.with_send_number(&with, entry);
+                self.pane_mut(&with).add(entry);
                 if let Some(offer) = &message.offer {
                     self.chat.conversation_mut(&with).composer.files_mut().add(offer.name.as_str(), offer.size, true);
                     // An offer extends the list of files, so the list is requested again.

@@ -138,8 +138,12 @@ impl LineViewModel {
                 view.start_day(&entry);
                 view.add_rule(format!("{unread} new"));
             }
+            let entry = view.with_send_number(entry);
+            let has_send = entry.send.is_some();
             view.show_entry(entry);
-            view.show_stored_offer(stored);
+            if !has_send {
+                view.show_stored_offer(stored);
+            }
         }
         // After the shown messages, which the node's counts include.
         view.chat.update_users(people, with.person());
@@ -352,6 +356,14 @@ impl LineViewModel {
                 self.show_event(event);
             }
             NodeEvent::Fetched { by, .. } if is_here(by) => self.show_event(event),
+            NodeEvent::SendSettled { by: user, .. }
+            | NodeEvent::SendAccepted { from: user, .. }
+            | NodeEvent::SendHeld { from: user, .. }
+            | NodeEvent::AcceptRuleEnded { user }
+                if is_here(user) =>
+            {
+                self.show_event(event);
+            }
             NodeEvent::NotStored { .. } if is_news => {
                 event_line(event, self.chat.me()).into_iter().for_each(|line| self.add_problem(line));
             }

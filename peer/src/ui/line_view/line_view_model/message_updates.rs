@@ -28,10 +28,20 @@ impl LineViewModel {
 
     pub(super) fn show_message(&mut self, entry: MessageEntry, offer: Option<&FileOffer>) {
         let is_theirs = !entry.is_mine();
+        let entry = self.with_send_number(entry);
+        // One line says it all.
+        let offer = offer.filter(|_| entry.send.is_none());
         self.show_entry(entry);
         if let Some(offer) = offer.filter(|_| is_theirs) {
             self.show_offer(offer.name.as_str(), offer.size);
         }
+    }
+
+    /// Gives what is sent with a message its number among the files that can be fetched.
+    pub(super) fn with_send_number(&mut self, entry: MessageEntry) -> MessageEntry {
+        let send = entry.send.as_ref().map(|send| (send.name_prefix(), send.size));
+        let number = send.map(|(name, size)| self.composer_mut().files_mut().add(&name, size, true));
+        entry.with_send_number(number)
     }
 
     pub(super) fn mark_read(&self) -> Vec<ViewCommand> {

@@ -1,0 +1,376 @@
+//! The command `peer send`.
+
+mod receipt_wait;
+mod stream_copy;
+mod upload_progress_sum;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+use shared::names::name_encoding::display_name;
+use shared::{FileName, RoomName};
+
+use self::receipt_wait::{AwaitedSend, ReceiptWait};
+use super::chat::message_sending;
+use super::command_help::CommandHelp;
+use super::context::CommandContext;
+use super::node_connection::open_node;
+use super::outbox;
+use super::share::{require_reachable_node, resolve_working_folder, with_stop_timeout};
+use super::user_resolution::{LookupScope, resolve_arguments};
+use super::value_parsers::parse_file_name;
+use crate::engine::chat::{ConversationName, compose_room_send, describe_send};
+use crate::engine::node::{NodeApi, NodeHandle, NodeLifetime, NodeNeed, SendAnnouncement, running_status};
+use crate::engine::room_contacts::find_room_audience;
+use crate::engine::sends::{BegunSend, SendRequest, begin_send, clear_settled_sends, end_send, find_send};
+use crate::engine::share::ShareEvent;
+use crate::engine::{Error, ErrorKind, LocalUser, file_offers, run_blocking};
+use crate::profile::{Access, Audience, OutgoingSend, Profile, SendState};
+use crate::ui::{ShareBar, by_design_line, date_and_time, failure_lines};
+
+const HELP: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  peer send bob report.pdf photos/
+  peer send '#lab' slides.pdf --detach
+  date | peer send bob - --name date.txt
+  peer send --end 3",
+    notes: "\
+Who it is sent to is told, and fetches it with /get or `peer fetch`, or has decided by `peer accept` to take what you \
+send. Nobody else sees or gets it. The command waits until they have all of it, verified and in its place; it goes on \
+where it was when it is run again. Who is offline is told when they come back, as with a message, while `peer serve` \
+runs here; --detach doesn't wait for that.
+
+A folder is sent as it is now: hidden files, links, devices and the like are left out. When it is over, nothing stays \
+shared that wasn't before. In a room every member may fetch it, and the number of those who have it is told, such as \
+3/5.
+
+With --json: `send` for each that begins, `receipt` for each that is over, with its outcome (done, declined, ended, \
+failed).
+
+Exit code 0 when they have it, 6 when it was declined, 12 when only some of several arrived.",
+};
+
+/// Send files and folders, and wait until they arrived; without a name show what is sent.
+#[derive(Debug, Args)]
+#[command(after_help = HELP.examples, after_long_help = HELP.long())]
+pub(crate) struct SendArgs {
+    /// To whom, or to which room ('#lab').
+    #[arg(value_name = "USER|#ROOM")]
+    to: Option<ConversationName>,
+    /// Files and folders; - is standard input.
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Send it under another name.
+    #[arg(long, value_name = "NAME", value_parser = parse_file_name)]
+    name: Option<FileName>,
+    /// Don't wait: `peer serve` goes on offering it.
+    #[arg(short, long)]
+    detach: bool,
+    /// End a send, by its number or name.
+    #[arg(long, value_name = "N|NAME", conflicts_with_all = ["to", "paths", "name", "detach"])]
+    end: Option<String>,
+}
+
+pub(super) async fn run(context: &CommandContext, args: SendArgs) -> Result<(), Error> {
+    let SendArgs { to, paths, name, detach, end } = args;
+    match (to, end) {
+        (_, Some(which)) => context.until_cancelled(end_by_user(context, &which)).await,
+        (None, None) => context.until_cancelled(list(context)).await,
+        (Some(to), None) if paths.is_empty() => {
+            Err(Error::Usage(format!("which files? `peer send {} PATH` sends one", quoted(&to))))
+        }
+        // Boxed because of its size.
+        (Some(to), None) => Box::pin(send(context, to, paths, name, detach)).await,
+    }
+}
+
+fn quoted(to: &ConversationName) -> String {
+    crate::util::shell_words::shell_quote(&[&to.to_string()])
+}
+
+async fn send(
+    context: &CommandContext,
+    mut to: ConversationName,
+    paths: Vec<PathBuf>,
+    name: Option<FileName>,
+    detach: bool,
+) -> Result<(), Error> {
+    if name.is_some() && paths.len() > 1 {
+        return Err(Error::Usage("--name names one file or folder".to_owned()));
+    }
+    let me = context.me(Access::Use)?;
+    let room = match &mut to {
+        ConversationName::Person(user) => {
+            resolve_arguments(context, &me, LookupScope::Tracker, [&mut *user]).await?;
+            if *user == me.user {
+                return Err(Error::Usage("you can't send files to yourself".to_owned()));
+            }
+            if let Some(warning) = file_offers::blocked_warning(&me.profile, user)? {
+                context.output.warning(&warning);
+            }
+            None
+        }
+        ConversationName::Room(room) => Some(room.clone()),
+    };
+    let audience = match &to {
+        ConversationName::Person(user) => Audience::Person(user.clone()),
+        ConversationName::Room(room) => context.until_cancelled(find_room_audience(&me, room)).await?,
+    };
+    context.until_cancelled(require_reachable_node(&me.profile)).await?;
+    let requests = requests(context, &me, &audience, paths, name).await?;
+    let begun = hash_all(context, &me.profile, requests).await?;
+    let is_serving = running_status(&me.profile).await?.is_some();
+    let need = if detach && room.is_none() { NodeNeed::Links } else { NodeNeed::Online(NodeLifetime::Command) };
+    let mut node = match need {
+        NodeNeed::Online(lifetime) => open_node(context, &me, lifetime).await?,
+        need => context.until_cancelled(NodeHandle::open(&me, need)).await?,
+    };
+    let sent = announce_and_wait(context, &me, &mut node, (&to, &begun), detach).await;
+    // In order, so that the others learn at once that the link is over.
+    node.close().await?;
+    // One whose message was given up is over.
+    clear_settled_sends(&me.profile)?;
+    if detach && sent.is_ok() && !is_serving {
+        context.output.note("it is offered while `peer serve` runs, which doesn't at the moment");
+    }
+    sent
+}
+
+/// Returns what is to be sent; standard input is copied first.
+async fn requests(
+    context: &CommandContext,
+    me: &LocalUser,
+    audience: &Audience,
+    paths: Vec<PathBuf>,
+    name: Option<FileName>,
+) -> Result<Vec<SendRequest>, Error> {
+    let mut requests = Vec::with_capacity(paths.len());
+    for path in paths {
+        let is_copy = path == Path::new("-");
+        if is_copy && name.is_none() {
+            return Err(Error::Usage("standard input needs a name: add --name NAME".to_owned()));
+        }
+        let path = if is_copy {
+            let (profile, cancel) = (me.profile.clone(), context.cancel.clone());
+            let copying = run_blocking(move || stream_copy::copy_stdin(&profile, &cancel));
+            with_stop_timeout(context, copying).await?
+        } else {
+            resolve_working_folder(path)
+        };
+        requests.push(SendRequest { audience: audience.clone(), path, name: name.clone(), is_copy });
+    }
+    Ok(requests)
+}
+
+/// Hashes and records everything, with a bar.
+async fn hash_all(
+    context: &CommandContext,
+    profile: &Profile,
+    requests: Vec<SendRequest>,
+) -> Result<Vec<BegunSend>, Error> {
+    let (profile, output, cancel) = (profile.clone(), context.output.clone(), context.cancel.clone());
+    let hashing = run_blocking(move || {
+        let mut begun = Vec::new();
+        for request in &requests {
+            let mut bar = ShareBar::new(&output);
+            let mut failure = None;
+            let one = begin_send(&profile, request, &mut |event| {
+                // What is sent has an object of its own.
+                if !matches!(event, ShareEvent::Shared { .. }) {
+                    failure = bar.handle_event(&event).err().or(failure.take());
+                }
+                if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            bar.end();
+            match failure.map_or(one, |failure| Err(failure.into())) {
+                Ok(one) => begun.push(one),
+                Err(error) => {
+                    // Nobody was told of the others yet: all or nothing.
+                    for BegunSend { send, .. } in begun.iter().filter(|one: &&BegunSend| !one.is_resumed) {
+                        end_send(&profile, send)?;
+                    }
+                    if request.is_copy {
+                        let _ = std::fs::remove_file(&request.path);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(begun)
+    });
+    let begun = with_stop_timeout(context, hashing).await?;
+    for BegunSend { omissions, .. } in &begun {
+        failure_lines(omissions).iter().for_each(|line| context.output.note(line));
+        by_design_line(omissions).iter().for_each(|line| context.output.note(line));
+    }
+    Ok(begun)
+}
+
+/// Tells the receivers of each send, and waits until they have all of them.
+async fn announce_and_wait(
+    context: &CommandContext,
+    me: &LocalUser,
+    node: &mut NodeHandle,
+    (to, begun): (&ConversationName, &[BegunSend]),
+    detach: bool,
+) -> Result<(), Error> {
+    let mut awaited = Vec::with_capacity(begun.len());
+    let mut room = None;
+    for BegunSend { send, is_resumed, .. } in begun {
+        print_begun(context, to, send, *is_resumed)?;
+        let has_receipts = match to {
+            ConversationName::Person(user) => {
+                let announcing = message_sending::with_wait_notice(context, user, node.announce_send(send.number));
+                let SendAnnouncement { report, receipts } = tokio::select! {
+                    announced = announcing => announced?,
+                    () = context.cancel.cancelled() => return Err(interrupted(context, begun)),
+                };
+                if let Some(why) = report.why {
+                    context.output.note(&format!("{why}: {user} is told when they can be reached"));
+                }
+                if receipts == Some(false) {
+                    context
+                        .output
+                        .note(&format!("{user} has an older peer, which tells only that all of it was fetched"));
+                }
+                receipts != Some(false)
+            }
+            ConversationName::Room(name) => {
+                let others = context.until_cancelled(announce_in_room(node, name, send, *is_resumed)).await?;
+                room = Some((name.clone(), others));
+                true
+            }
+        };
+        awaited.push(AwaitedSend::new(send.clone(), has_receipts));
+    }
+    if detach {
+        return Ok(());
+    }
+    let wait = ReceiptWait { context, me, room };
+    let outcomes = match wait.run(node, awaited).await {
+        Err(Error::Interrupted) => return Err(interrupted(context, begun)),
+        outcomes => outcomes?,
+    };
+    let failures: Vec<Error> = outcomes.iter().filter_map(|(send, state)| wait.failure(send, *state)).collect();
+    let (failed, total) = (failures.len(), outcomes.len());
+    match failures.into_iter().next() {
+        None => Ok(()),
+        Some(only) if failed == total => Err(only),
+        Some(first) => {
+            context.output.warning(&first.to_string());
+            Err(Error::SomeFailed { failed, total })
+        }
+    }
+}
+
+/// Tells a room of a send, unless that was done; returns the number of other members.
+async fn announce_in_room(
+    node: &NodeApi,
+    name: &RoomName,
+    sent: &OutgoingSend,
+    is_resumed: bool,
+) -> Result<usize, Error> {
+    if !is_resumed {
+        node.write_in_room(name, &compose_room_send(name, &sent.send), false).await?;
+    }
+    let rooms = node.rooms().await?;
+    let room = rooms.iter().find(|room| room.room.as_str().eq_ignore_ascii_case(name.as_str()));
+    Ok(room.map_or(0, |room| room.members.len()).saturating_sub(1))
+}
+
+fn print_begun(
+    context: &CommandContext,
+    to: &ConversationName,
+    sent: &OutgoingSend,
+    is_resumed: bool,
+) -> Result<(), Error> {
+    let OutgoingSend { number, id, send, .. } = sent;
+    if context.output.is_json() {
+        let fields = json!({
+            "number": number, "to": to.to_string(), "id": id, "name": send.name, "kind": send.kind,
+            "files": send.files, "size": send.size, "hash": send.hash, "resumed": is_resumed,
+        });
+        return Ok(context.output.print_object("send", &fields)?);
+    }
+    let what = display_name(&describe_send(send)).into_owned();
+    let again = if is_resumed { " (as before)" } else { "" };
+    context.output.note(&format!("sending {what} to {to}{again}"));
+    Ok(())
+}
+
+fn interrupted(context: &CommandContext, begun: &[BegunSend]) -> Error {
+    for BegunSend { send, .. } in begun {
+        let name = display_name(send.send.name.as_str());
+        context.output.note(&format!(
+            "interrupted: {name} stays offered while `peer serve` runs; run it again to wait, or end it: \
+             `peer send --end {}`",
+            send.number
+        ));
+    }
+    Error::Interrupted
+}
+
+/// Prints what is sent, and what became of the last ones.
+async fn list(context: &CommandContext) -> Result<(), Error> {
+    let profile = context.existing_profile(Access::Look)?;
+    let sends = profile.sends()?;
+    for sent in &sends {
+        let OutgoingSend { number, audience, send, at, state, .. } = sent;
+        let to = match audience {
+            Audience::Room(id) => match profile.rooms()?.into_iter().find(|room| room.id == *id) {
+                Some(room) => format!("#{}", room.name),
+                None => audience.to_string(),
+            },
+            Audience::Person(user) => user.to_string(),
+            Audience::Everybody => String::new(),
+        };
+        let is_room = audience.room().is_some();
+        let (done, declined) = if is_room { profile.room_receipt_counts(*number)? } else { (0, 0) };
+        if context.output.is_json() {
+            let mut fields = json!({
+                "number": number, "to": to, "name": send.name, "kind": send.kind, "files": send.files,
+                "size": send.size, "hash": send.hash, "at": at, "state": state,
+            });
+            if is_room {
+                fields["count"] = json!(done);
+                fields["declined"] = json!(declined);
+            }
+            context.output.print_object("send", &fields)?;
+            continue;
+        }
+        let what = display_name(&describe_send(send)).into_owned();
+        let count = if is_room { format!(", {done} have it") } else { String::new() };
+        let state = context.output.dim(&format!("{}{count}", state.as_str()));
+        context.output.print_data(&format!("{number:>3}  {}  {to}  {what}  {state}", date_and_time(*at)))?;
+    }
+    if sends.is_empty() {
+        context.output.note("nothing is sent: `peer send USER PATH` sends a file or folder");
+    } else if sends.iter().any(|send| send.state == SendState::Waiting) {
+        context.output.note("`peer send --end N` ends one that waits");
+    }
+    Ok(())
+}
+
+/// Ends a send: its message is dropped if it waits, and nobody can fetch it any more.
+async fn end_by_user(context: &CommandContext, which: &str) -> Result<(), Error> {
+    let me = context.me(Access::Use)?;
+    let send = find_send(&me.profile, which)?;
+    let (profile, ended) = (me.profile.clone(), send.clone());
+    if !run_blocking(move || end_send(&profile, &ended)).await? {
+        let message = "it is over already".to_owned();
+        return Err(Error::Relayed { kind: ErrorKind::Other, message });
+    }
+    if let (Some(id), Some(to)) = (send.id, send.audience.person()) {
+        // Told of it already: then there is nothing to drop.
+        match outbox::cancel_message(&me, to, id).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Disk => return Err(error),
+            Err(error) => tracing::debug!("the message of the send stays: {error}"),
+        }
+    }
+    context.output.note(&format!("ended: {}", display_name(send.send.name.as_str())));
+    Ok(())
+}
