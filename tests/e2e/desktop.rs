@@ -74,6 +74,20 @@ fn a_program_for_messages_takes_the_place_of_the_desktop() {
 }
 
 #[test]
+fn what_is_sent_calls_once_and_not_in_the_words_of_its_sender() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let _hers = alice.serve();
+    bob.accept(["alice"]);
+    let _node = serve_in_session(&bob, &recorder(&lab, "notify-send"));
+    alice.peer(["send", "bob", "--detach"]).arg(lab.file("plan.pdf", 1000)).run().exits(0);
+    wait_for_call(&lab, "--\nalice\nsends plan.pdf (1.00 kB)\n");
+    alice.peer(["chat", "bob", "and that was it"]).run().exits(0);
+    wait_for_call(&lab, "and that was it");
+    assert_eq!(calls(&lab).matches("plan.pdf").count(), 1, "{}", calls(&lab));
+}
+
+#[test]
 fn strangers_and_rooms_call_as_the_bell_does() {
     let lab = Lab::start();
     let (alice, bob, mallory) = (lab.user("alice"), lab.user("bob"), lab.user("mallory"));
