@@ -155,9 +155,9 @@ fn a_node_that_does_not_answer_holds_no_line_up() {
     let (alice, _bob) = (lab.user("alice"), lab.user("bob"));
     let node = alice.serve();
     node.freeze();
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     alice.peer(["completions", "--of", "bash", "--", "peer chat "]).run().exits(0).prints_exactly("words\n");
     // Far more than the 50 ms for a loaded machine, far less than any other command waits.
-    assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     node.thaw();
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, TransactionBehavior};
 const MIGRATIONS: [&str; 12] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12];
 
 /// The version of the schema that this release reads and writes.
-pub(super) const SCHEMA_VERSION: i64 = 11;
+pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 const V1: &str = "
     CREATE TABLE setting (
