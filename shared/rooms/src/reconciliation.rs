@@ -253,12 +253,12 @@ impl RoomLog {
         chain: &[MessageHash],
         signed_bytes: impl Fn(&MessageHash) -> Option<Vec<u8>>,
     ) -> Option<MessageRun> {
-        let signature = |hash: &MessageHash| self.index.get(hash).and_then(|info| info.signature);
-        let end = chain.iter().rposition(|hash| signature(hash).is_some())?;
-        let chain = chain.get(..=end)?;
+        let signature = |hash: &MessageHash| self.index.get(hash)?.signature;
+        let mut ends = chain.iter().enumerate().rev();
+        let (end, signature) = ends.find_map(|(end, hash)| Some((end, signature(hash)?)))?;
         let messages: Option<Vec<RoomMessage>> =
-            chain.iter().map(|hash| RoomMessage::parse(&signed_bytes(hash)?).ok()).collect();
-        Some(MessageRun::proven(log.key, messages?, signature(chain.last()?)))
+            chain.get(..=end)?.iter().map(|hash| RoomMessage::parse(&signed_bytes(hash)?).ok()).collect();
+        Some(MessageRun::proven(log.key, messages?, signature))
     }
 
     fn vector_entry(&self, author: Fingerprint, log: &AuthorLog) -> Option<VectorEntry> {

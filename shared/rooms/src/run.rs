@@ -65,12 +65,12 @@ pub struct UnverifiedRun {
     signature: Option<Signature>,
 }
 
-/// A run of messages of which the author signed each.
+/// A run of messages that the author's signature of the last one proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageRun {
     key: VerifyingKey,
     messages: Vec<RoomMessage>,
-    signature: Option<Signature>,
+    signature: Signature,
 }
 
 impl MessageDraft {
@@ -84,7 +84,7 @@ impl MessageDraft {
         // Nothing is signed that the parser of others would refuse.
         let message = RoomMessage::parse(&self.encode(&key.fingerprint()))?;
         let signature = sign(keys, message.signed());
-        Ok(MessageRun { key, messages: vec![message], signature: Some(signature) })
+        Ok(MessageRun { key, messages: vec![message], signature })
     }
 }
 
@@ -145,21 +145,16 @@ impl UnverifiedRun {
         if self.messages.iter().any(|message| message.content().room != members.room()) {
             return Err(RunFault::OtherRoom);
         }
-        let is_proven = match &self.signature {
-            Some(signature) => self.key.verifies(last.signed(), signature),
-            // Not even if a record names the message as a cut: a moderator could write for those whom he sends away.
-            None => false,
-        };
-        if !is_proven {
-            return Err(RunFault::BadSignature);
-        }
-        Ok(MessageRun { key: self.key, messages: self.messages, signature: self.signature })
+        // Without one not even if a record names the message as a cut: a moderator could write for those whom he sends away.
+        let signature = self.signature.filter(|signature| self.key.verifies(last.signed(), signature));
+        let signature = signature.ok_or(RunFault::BadSignature)?;
+        Ok(MessageRun { key: self.key, messages: self.messages, signature })
     }
 }
 
 impl MessageRun {
     /// Joins messages that are known to be proven.
-    pub(crate) fn proven(key: VerifyingKey, messages: Vec<RoomMessage>, signature: Option<Signature>) -> Self {
+    pub(crate) fn proven(key: VerifyingKey, messages: Vec<RoomMessage>, signature: Signature) -> Self {
         Self { key, messages, signature }
     }
 
@@ -172,13 +167,8 @@ impl MessageRun {
             out.extend_from_slice(&u32::try_from(message.signed().len()).unwrap_or(u32::MAX).to_be_bytes());
             out.extend_from_slice(message.signed());
         }
-        match &self.signature {
-            None => out.push(0),
-            Some(signature) => {
-                out.push(1);
-                out.extend_from_slice(signature);
-            }
-        }
+        out.push(1);
+        out.extend_from_slice(&self.signature);
         out
     }
 
@@ -193,7 +183,7 @@ impl MessageRun {
     }
 
     /// Returns the signature of the last message.
-    pub fn signature(&self) -> Option<Signature> {
+    pub fn signature(&self) -> Signature {
         self.signature
     }
 }

@@ -37,7 +37,7 @@ impl RoomLog {
         let last_cut = run.messages().iter().rposition(|message| members.is_cut(&author, &message.hash()));
         for (position, message) in run.messages().iter().enumerate() {
             let is_last = position + 1 == run.messages().len();
-            let signature = run.signature().filter(|_| is_last);
+            let signature = is_last.then_some(run.signature());
             if let Some(known) = self.index.get_mut(&message.hash()) {
                 // It may have come in the middle of a run, and is proven by itself from now on.
                 known.signature = known.signature.or(signature);
