@@ -140,7 +140,7 @@ impl ChatModel {
     pub(super) fn summary_mut(&mut self, user: &UserName) -> &mut UserSummary {
         let index = self.users.iter().position(|person| person.user == *user).unwrap_or_else(|| {
             self.has_unlisted = true;
-            self.users.push(unlisted_user(user));
+            self.users.push(UserSummary::of_unknown(user.clone()));
             self.users.len() - 1
         });
         &mut self.users[index]
@@ -170,8 +170,9 @@ impl ChatModel {
     /// Takes the node's list over. `kept` stays, even if the list does not name this user.
     pub(super) fn update_users(&mut self, people: &[UserSummary], kept: Option<&UserName>) {
         let is_missing = |user: &&UserName| people.iter().all(|person| person.user != **user);
-        let kept =
-            kept.filter(is_missing).map(|user| self.summary(user).cloned().unwrap_or_else(|| unlisted_user(user)));
+        let kept = kept
+            .filter(is_missing)
+            .map(|user| self.summary(user).cloned().unwrap_or_else(|| UserSummary::of_unknown(user.clone())));
         self.users = people.iter().cloned().chain(kept).collect();
         self.has_unlisted = false;
         // Whoever isn't named below has nothing waiting any more.
@@ -420,21 +421,6 @@ pub(super) const fn is_undelivered(mark: DeliveryMark) -> bool {
     matches!(mark, DeliveryMark::Waiting | DeliveryMark::Sent)
 }
 
-/// Returns what is known of a user whom only an event has named.
-fn unlisted_user(user: &UserName) -> UserSummary {
-    UserSummary {
-        user: user.clone(),
-        online: None,
-        unread: 0,
-        waiting: 0,
-        frozen: false,
-        blocked: false,
-        request: false,
-        muted: false,
-        last: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use shared::peer::ChatMessage;
@@ -463,7 +449,7 @@ mod tests {
     }
 
     fn waiting(count: usize) -> Vec<UserSummary> {
-        vec![UserSummary { waiting: count, ..unlisted_user(&name("bob")) }]
+        vec![UserSummary { waiting: count, ..UserSummary::of_unknown(name("bob")) }]
     }
 
     fn model() -> ChatModel {

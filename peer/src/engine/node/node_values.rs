@@ -66,6 +66,23 @@ pub struct UserSummary {
     pub last: Option<i64>,
 }
 
+impl UserSummary {
+    /// Creates the summary of a user of whom nothing else is known.
+    pub const fn of_unknown(user: UserName) -> Self {
+        Self {
+            user,
+            online: None,
+            unread: 0,
+            waiting: 0,
+            frozen: false,
+            blocked: false,
+            request: false,
+            muted: false,
+            last: None,
+        }
+    }
+}
+
 /// The outcome of announcing a send.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendAnnouncement {

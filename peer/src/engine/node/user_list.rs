@@ -26,22 +26,22 @@ pub(super) async fn list_users(me: &LocalUser, tracker: Option<TrackerHandle>) -
     let mut people = run_blocking(move || {
         let mut people: BTreeMap<UserName, UserSummary> = BTreeMap::new();
         for (user, last) in profile.known_people()? {
-            people.entry(user.clone()).or_insert_with(|| unknown_user(user)).last = last;
+            people.entry(user.clone()).or_insert_with(|| UserSummary::of_unknown(user)).last = last;
         }
         for unread in profile.unread_counts()? {
             if let ConversationName::Person(user) = unread.with {
-                people.entry(user.clone()).or_insert_with(|| unknown_user(user)).unread = unread.count;
+                people.entry(user.clone()).or_insert_with(|| UserSummary::of_unknown(user)).unread = unread.count;
             }
         }
         for waiting in profile.queued_counts()? {
-            let person = people.entry(waiting.user.clone()).or_insert_with(|| unknown_user(waiting.user));
+            let person = people.entry(waiting.user.clone()).or_insert_with(|| UserSummary::of_unknown(waiting.user));
             (person.waiting, person.frozen) = (waiting.count, waiting.frozen);
         }
         for user in profile.message_requests()? {
-            people.entry(user.clone()).or_insert_with(|| unknown_user(user)).request = true;
+            people.entry(user.clone()).or_insert_with(|| UserSummary::of_unknown(user)).request = true;
         }
         for user in profile.blocked()? {
-            people.entry(user.clone()).or_insert_with(|| unknown_user(user)).blocked = true;
+            people.entry(user.clone()).or_insert_with(|| UserSummary::of_unknown(user)).blocked = true;
         }
         for muted in profile.muted()? {
             if let Some(person) = muted.person().and_then(|user| people.get_mut(user)) {
@@ -55,7 +55,7 @@ pub(super) async fn list_users(me: &LocalUser, tracker: Option<TrackerHandle>) -
         // Only with the tracker's list: without it nobody's presence is known, which is not the same as offline.
         people.values_mut().for_each(|person| person.online = Some(false));
         for user in online {
-            people.entry(user.clone()).or_insert_with(|| unknown_user(user)).online = Some(true);
+            people.entry(user.clone()).or_insert_with(|| UserSummary::of_unknown(user)).online = Some(true);
         }
     }
     people.remove(&me.user);
@@ -104,20 +104,6 @@ fn next_components<'a>(names: impl IntoIterator<Item = &'a str>, prefix: &str) -
         }
     }
     found.into_iter().map(str::to_owned).collect()
-}
-
-const fn unknown_user(user: UserName) -> UserSummary {
-    UserSummary {
-        user,
-        online: None,
-        unread: 0,
-        waiting: 0,
-        frozen: false,
-        blocked: false,
-        request: false,
-        muted: false,
-        last: None,
-    }
 }
 
 #[cfg(test)]

@@ -26,18 +26,7 @@ fn name(name: &str) -> UserName {
 }
 
 fn person(user: &str, online: bool, unread: usize) -> UserSummary {
-    let user = name(user);
-    UserSummary {
-        user,
-        online: Some(online),
-        unread,
-        waiting: 0,
-        frozen: false,
-        blocked: false,
-        request: false,
-        muted: false,
-        last: None,
-    }
+    UserSummary { online: Some(online), unread, ..UserSummary::of_unknown(name(user)) }
 }
 
 fn stored(seq: i64, text: &str) -> StoredMessage {

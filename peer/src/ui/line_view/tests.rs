@@ -235,17 +235,7 @@ fn theirs(seq: u8, text: &str) -> StoredMessage {
 }
 
 fn person(unread: usize) -> UserSummary {
-    UserSummary {
-        user: bob(),
-        online: Some(true),
-        unread,
-        waiting: 0,
-        frozen: false,
-        blocked: false,
-        request: false,
-        muted: false,
-        last: None,
-    }
+    UserSummary { online: Some(true), unread, ..UserSummary::of_unknown(bob()) }
 }
 
 fn caught_up(view: &mut LineViewModel) -> Vec<ViewCommand> {
