@@ -19,7 +19,7 @@
 //! * [`net`]: the wire protocols of the `shared` crate over QUIC and TLS.
 //! * [`profile`]: one user's state on one machine: key, SQLite databases, locks.
 //! * [`sys`]: what differs between operating systems.
-//! * [`util`]: tools without a subject, below all others: back-off, rate limits, shell words, lines of JSON.
+//! * [`util`]: tools without a subject, below all others: back-off, rate limits, shell words, misspellings, lines of JSON.
 //!
 //! # Where is …?
 //!

@@ -2,6 +2,7 @@
 
 mod backoff;
 pub mod json_lines;
+pub mod misspelling;
 pub mod rate_limit;
 pub mod shell_words;
 

@@ -14,6 +14,7 @@ use shared::safe_text::{safe_line, safe_path};
 
 use crate::commands::config::{ConfigReport, EffectiveSetting, SettingOrigin};
 use crate::sys::is_trusted_uid;
+use crate::util::misspelling::misspelling_distance;
 
 /// The commands that have a table of their own in the file.
 const TABLES: [&str; 2] = ["serve", "fetch"];
@@ -273,9 +274,9 @@ fn unknown_key(owner: &clap::Command, table: Option<&str>, key: &str) -> String 
     let known = keys(owner, table);
     let names =
         known.iter().filter_map(|arg| arg.get_long()).chain(table.is_none().then_some(TABLES).into_iter().flatten());
-    let nearest = names.min_by_key(|name| strsim::osa_distance(name, &like));
-    let meant = nearest.filter(|name| strsim::osa_distance(name, &like) <= (like.len() / 3).clamp(1, 3));
-    let meant = meant.map(|name| format!("did you mean {name}? ")).unwrap_or_default();
+    let meant =
+        names.filter_map(|name| Some((misspelling_distance(&like, name)?, name))).min_by_key(|(edits, _)| *edits);
+    let meant = meant.map(|(_, name)| format!("did you mean {name}? ")).unwrap_or_default();
     let place = table.map(|table| format!(" in [{table}]")).unwrap_or_default();
     format!("there is no key \"{}\"{place}: {meant}`peer --no-config config` lists them", safe_line(key))
 }

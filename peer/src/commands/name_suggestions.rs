@@ -11,6 +11,7 @@ use super::user_resolution::look_up_user;
 use crate::engine::room_actions::list_rooms;
 use crate::engine::{Error, LocalUser, RoomActionError};
 use crate::profile::Access;
+use crate::util::misspelling::misspelling_distance;
 use crate::util::shell_words::shell_quote;
 
 /// Time for the tracker to say what there is: the error waits no longer.
@@ -85,16 +86,13 @@ fn nearest_room(room: &RoomName, names: &[String]) -> Vec<String> {
 fn nearest(typed: &str, names: &[String]) -> Vec<String> {
     let key = |name: &str| matching_key(name).to_lowercase();
     let typed = key(typed);
-    // One edit in three characters, at most three: beyond that every short name resembles every other.
-    let allowed = (typed.chars().count() / 3).clamp(1, 3);
     let distance = |name: &String| {
         let name = key(name);
         // A beginning of three characters is meant as one.
         let is_beginning = typed.chars().count() >= 3 && name.starts_with(&typed);
-        if is_beginning { 1 } else { strsim::osa_distance(&name, &typed) }
+        if is_beginning { Some(1) } else { misspelling_distance(&typed, &name) }
     };
-    let mut like: Vec<(usize, &String)> = names.iter().map(|name| (distance(name), name)).collect();
-    like.retain(|(distance, _)| *distance <= allowed);
+    let mut like: Vec<(usize, &String)> = names.iter().filter_map(|name| Some((distance(name)?, name))).collect();
     like.sort();
     like.into_iter().take(MAX_SUGGESTIONS).map(|(_, name)| name.clone()).collect()
 }

@@ -16,6 +16,7 @@ use super::context::CommandContext;
 use crate::engine::chat::ConversationName;
 use crate::engine::{Error, ErrorKind, LocalUser, Notice, tracker_search};
 use crate::net::TrackerError;
+use crate::util::misspelling::misspelling_distance;
 
 /// Time for the tracker to say whether a user exists.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -205,11 +206,9 @@ pub(super) async fn look_up_user(me: &LocalUser, of: &UserName) -> Result<(bool,
 
 /// Returns the names that may have been meant, the most similar first.
 fn similar_names(of: &UserName, names: impl IntoIterator<Item = UserName>) -> Vec<UserName> {
-    let wrong = |name: &UserName| strsim::osa_distance(name.as_str(), of.as_str());
-    // One edit in three characters, at most three: beyond that every short name resembles every other.
-    let may_be = |name: &UserName| wrong(name) <= (of.as_str().len() / 3).clamp(1, 3);
-    let mut like: Vec<UserName> = names.into_iter().filter(may_be).collect();
-    like.sort_by_key(wrong);
+    let distance = |name: &UserName| misspelling_distance(of.as_str(), name.as_str());
+    let mut like: Vec<UserName> = names.into_iter().filter(|name| distance(name).is_some()).collect();
+    like.sort_by_key(distance);
     like.truncate(MAX_SUGGESTIONS);
     like
 }
