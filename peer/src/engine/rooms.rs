@@ -40,6 +40,7 @@ mod room;
 mod room_answers;
 mod room_clock;
 mod room_directory;
+mod room_outlets;
 mod room_pull;
 mod room_registry;
 mod room_server;

@@ -128,7 +128,7 @@ impl PullSession {
     /// asked for in a further comparison.
     pub(super) fn interrupt(self, registry: &mut RoomRegistry) -> bool {
         if self.has_news {
-            registry.compare_with_all(self.room);
+            registry.outlets().compare_with_all(self.room);
         }
         self.has_news
     }

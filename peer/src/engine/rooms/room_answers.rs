@@ -72,7 +72,7 @@ fn summary(registry: &mut RoomRegistry, room: RoomId, member: Fingerprint, their
         registry.note_delivered(room, member, u64::MAX, None);
     } else if !registry.is_settled(room, &member, theirs.digest) {
         // The other side may have what is missing here.
-        registry.compare_with(room, &member);
+        registry.outlets().compare_with(room, &member);
     }
     RoomStreamReply::Summary(mine)
 }
@@ -98,7 +98,7 @@ fn take_push(
         Ok(Ok(OfferedPush::Stored)) => Ok(RoomStreamReply::Taken {}),
         Ok(Ok(OfferedPush::Later)) => {
             // A comparison also brings what comes before it.
-            registry.compare_with(room, &member);
+            registry.outlets().compare_with(room, &member);
             Ok(refusal(PeerErrorCode::Busy, "asked for later"))
         }
         Ok(Err(why)) => Err(AnswerFailure::Misbehaviour(why)),

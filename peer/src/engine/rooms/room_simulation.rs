@@ -360,7 +360,7 @@ impl RoomSimulation {
             let [from, to] = [opener, acceptor].map(|member| (member, self.members[member].key()));
             let (opened, outlet) = SimulatedStream::open(from, to, delay);
             if let Some(registry) = &mut self.members[opener].registry {
-                registry.add_outlet(ROOM, outlet);
+                registry.outlets().add(ROOM, outlet);
             }
             self.streams.insert(stream, opened);
             self.members[opener].streams.push(stream);

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::Rooms;
-use super::room_registry::{RoomOutlet, RoomPush};
+use super::room_outlets::{RoomOutlet, RoomPush};
 use super::unanswered_requests::{AnsweredRequest, UnansweredRequests};
 use crate::net::StreamError;
 use crate::net::link::Link;
@@ -54,7 +54,7 @@ impl RoomStream {
         let (outlet, pushes) = RoomOutlet::open(member);
         let compare = outlet.compare.clone();
         let ending = |_| StreamError::Reset(PeerErrorCode::ShuttingDown);
-        rooms.perform(move |registry| registry.add_outlet(room, outlet)).await.map_err(ending)?;
+        rooms.perform(move |registry| registry.outlets().add(room, outlet)).await.map_err(ending)?;
         let mut interval = tokio::time::interval_at(Instant::now() + COMPARE_INTERVAL, COMPARE_INTERVAL);
         // After a sleep of the machine, one comparison makes up for all that were missed.
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

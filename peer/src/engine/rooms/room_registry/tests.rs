@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::time::Instant;
+
 use certs::Identity;
 use rooms::{HistoryVisibility, RoomChange};
 use tempfile::TempDir;

@@ -8,7 +8,7 @@ use shared::Fingerprint;
 use tokio::sync::{Notify, mpsc};
 
 use crate::engine::rooms::pull_session::PullSession;
-use crate::engine::rooms::room_registry::{RoomOutlet, RoomPush};
+use crate::engine::rooms::room_outlets::{RoomOutlet, RoomPush};
 use crate::engine::rooms::unanswered_requests::UnansweredRequests;
 
 /// A room's stream from one member to another, and what is on its way over it.
