@@ -214,6 +214,7 @@ impl DeliveryWorker {
 
     /// Delivers everything that is queued: messages, then receipts.
     async fn attempt(&mut self) -> Result<(), Error> {
+        self.flush_open_chat().await?;
         let (profile, user) = (self.me.profile.clone(), self.mailbox.user.clone());
         let look = move || Ok((!profile.queued_for(&user, 0, 1)?.is_empty(), profile.queued_receipts(&user)?));
         let (has_messages, receipts) = run_blocking(look).await?;
@@ -247,19 +248,26 @@ impl DeliveryWorker {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Delivers the queued messages, over the open stream or a new link.
-    async fn deliver_messages(&mut self) -> Result<(), Error> {
+    /// Delivers the queued messages over the stream that is open from an earlier attempt, if there is one. In the middle
+    /// of a conversation a message waits for no query but that of the flush.
+    async fn flush_open_chat(&mut self) -> Result<(), Error> {
         // Taken out during use: a stream that fails within a frame must not be used again.
-        if let Some(open) = self.chat_sender.take().filter(|open| !open.is_closed()) {
-            match self.flush(open).await {
-                Err(error) if is_link_failure(&error) => {
-                    // The link may have died unnoticed, so a new one is tried. Repeated messages do no harm:
-                    // the recipient knows the ids that it stored.
-                    tracing::debug!("{}: the conversation broke off: {error}", self.mailbox.user);
-                }
-                flushed => return flushed,
+        let Some(open) = self.chat_sender.take().filter(|open| !open.is_closed()) else { return Ok(()) };
+        // Only a message makes a flush fail.
+        self.has_messages = true;
+        match self.flush(open).await {
+            Err(error) if is_link_failure(&error) => {
+                // The link may have died unnoticed, so a new one is tried. Repeated messages do no harm:
+                // the recipient knows the ids that it stored.
+                tracing::debug!("{}: the conversation broke off: {error}", self.mailbox.user);
+                Ok(())
             }
+            flushed => flushed,
         }
+    }
+
+    /// Delivers the queued messages over a new stream.
+    async fn deliver_messages(&mut self) -> Result<(), Error> {
         let link = self.link_pool.link_to(&self.mailbox.user).await?;
         // The link was made, so the key is the one on record.
         self.set_frozen(false).await?;
