@@ -18,7 +18,7 @@ fn meet(alice: &User<'_>, bob: &User<'_>) -> (Process, Process) {
 }
 
 fn accept(user: &User<'_>, from: &str, into: &Path) {
-    user.peer(["accept", from, "--into"]).arg(into).run().exits(0).says("peer accept alice --end");
+    user.peer(["accept", from, "--into"]).arg(into).run().exits(0).says("`peer accepts end alice` ends it");
 }
 
 fn wait_for_file(path: PathBuf) -> PathBuf {
@@ -83,7 +83,8 @@ fn who_is_accepted_sends_files_and_folders_without_a_question() {
     assert_eq!(files::names_in(&into).len(), 3, "{:?}", files::names_in(&into));
     his.wait_for("plan.pdf (1.00 kB) of alice is in ");
     bob.peer(["accept"]).run().exits(0).prints("alice  into ").prints("2.00 GB a day");
-    bob.peer(["accept", "alice", "--end"]).run().exits(0);
+    bob.peer(["accepts", "end", "ALICE"]).run().exits(0);
+    bob.peer(["accepts", "end", "alice"]).run().exits(2).says("`peer accepts` lists them");
     bob.peer(["accept", "alice", "--end"]).run().exits(2).says("isn't accepted");
     alice.peer(["send", "bob", "--detach"]).arg(lab.file("later", 10)).run().exits(0);
     his.wait_for("alice wants to send you later");
@@ -125,7 +126,7 @@ fn what_is_declined_is_told() {
     let his = bob.serve();
     let send = alice.peer(["send", "bob"]).arg(lab.file("ad.pdf", 1000)).start();
     his.wait_for("wants to send you ad.pdf");
-    bob.peer(["accept", "alice", "--decline", "other"]).run().exits(2).says("`peer accept` lists");
+    bob.peer(["accept", "alice", "--decline", "other"]).run().exits(2).says("`peer accepts` lists");
     bob.peer(["accept", "alice", "--decline"]).run().exits(0).says("declined: ad.pdf");
     send.finish().exits(6).says("bob declined ad.pdf");
     assert_eq!(state_of(&alice, "ad.pdf"), "declined");
@@ -167,9 +168,9 @@ fn who_is_absent_gets_it_when_they_come() {
     // One that is ended is not told.
     stop(his);
     alice.peer(["send", "bob", "--detach"]).arg(lab.file("three", 1000)).run().exits(0);
-    alice.peer(["send", "--end", "three"]).run().exits(0).says("ended: three");
+    alice.peer(["sends", "end", "three"]).run().exits(0).says("ended: three");
     alice.peer(["outbox"]).run().exits(0).prints_exactly("");
-    alice.peer(["send", "--end", "three"]).run().exits(2);
+    alice.peer(["send", "--end", "three"]).run().exits(2).says("`peer sends` lists them");
 }
 
 #[test]
@@ -258,7 +259,7 @@ fn nothing_hidden_and_nothing_else_than_was_announced_comes_unasked() {
     for (name, is_announced, why) in [
         ("photos/.profile", true, "begins with a dot"),
         ("photos/sub/.ssh", true, "begins with a dot"),
-        ("photos/c", false, "isn't what alice sent"),
+        ("photos/c", false, "isn't what alice announced"),
     ] {
         let lab = Lab::start();
         let (alice, bob) = (lab.user("alice"), lab.user("bob"));

@@ -1,38 +1,67 @@
-//! The help of each command: one screen for `-h` and `--help`, all of it for `peer help COMMAND` and the man pages.
+//! The help of the program and of each command: one screen for `-h` and `--help`, all of it for `peer help`,
+//! `peer help COMMAND` and the man pages.
 //!
-//! The options that all commands have fill a screen by themselves, so only the help of `peer` shows them.
+//! The options that all commands have fill a screen by themselves, so only `peer help` shows them.
 
 use clap::{Arg, ArgAction};
+
+use super::command_overview::{command_names, described_commands};
+
+/// The short help ends with what both forms have; the long one adds the options behind the rest.
+const PROGRAM_TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}{after-help}\n{options}";
+const PROGRAM_SCREEN: &str = "\
+Examples:
+  peer register bob
+  peer share report.pdf ~/photos
+  peer fetch bob report.pdf
+
+Exit codes: 0 done, 1 something else, 2 usage, 3 not logged in, 4 user unknown or
+  offline, 5 not shared, 6 refused, 7 network or tracker, 8 wrong data, 9 disk,
+  10 exists, 11 an identity changed, 12 some failed, 130 interrupted
+
+`peer COMMAND --help` explains a command, `peer help` the rest.";
+const OPTIONS_HEADING: &str = "Options of all commands:";
 
 /// Examples on the screen: the first of the command's.
 const EXAMPLES_SHOWN: usize = 2;
 
-/// Makes the help of each command of the program fit one screen.
+/// Makes the help of the program and of each of its commands fit one screen.
 pub(super) fn one_screen_each(program: clap::Command) -> clap::Command {
     let program = program.mut_args(|arg| if arg.is_global_set() { arg.hide_short_help(true) } else { arg });
-    program.mut_subcommands(|command| one_screen(command, ""))
+    let (names, described) = (command_names(&program), described_commands(&program));
+    let long = program.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+    let version = Arg::new("version").short('V').long("version").action(ArgAction::Version);
+    program
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .arg(help_arg())
+        .arg(version.help("Print the version").hide_short_help(true))
+        .help_template(PROGRAM_TEMPLATE)
+        .after_help(format!("{names}\n{PROGRAM_SCREEN}"))
+        .after_long_help(format!("{described}\n\n{long}\n\n{OPTIONS_HEADING}"))
+        .mut_subcommands(|command| one_screen(command, "", ""))
 }
 
-/// Makes the help of a command, and of those below it, fit one screen.
-fn one_screen(command: clap::Command, above: &str) -> clap::Command {
+/// Returns the option that shows the screen, in both its forms.
+fn help_arg() -> Arg {
+    Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).help("Print this help").hide_short_help(true)
+}
+
+/// Makes the help of a command, and of those below it, fit one screen. One without examples has those of the command
+/// above it.
+fn one_screen(command: clap::Command, above: &str, examples: &str) -> clap::Command {
     let path = format!("{above}{} ", command.get_name());
     let whole = format!("More: `peer help {}`. The options of all commands: `peer help`.", path.trim_end());
-    let shown = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    let help = Arg::new("help")
-        .short('h')
-        .long("help")
-        .action(ArgAction::HelpShort)
-        .help("Print this help")
-        .hide_short_help(true);
+    let shown = command.get_after_help().map_or_else(|| examples.to_owned(), ToString::to_string);
     let long = command.get_after_long_help().or(command.get_after_help()).cloned().unwrap_or_default();
     command
         .disable_help_flag(true)
         // `peer help room create` is the one way.
         .disable_help_subcommand(true)
         .after_long_help(long)
-        .arg(help)
+        .arg(help_arg())
         .after_help(format!("{}\n{whole}", first_examples(&shown)))
-        .mut_subcommands(|command| one_screen(command, &path))
+        .mut_subcommands(|command| one_screen(command, &path, &shown))
 }
 
 /// Returns the heading and the first examples.
@@ -80,6 +109,27 @@ mod tests {
             check(command, "peer", &mut faults);
         }
         assert!(faults.is_empty(), "{}", faults.join("\n\n"));
+    }
+
+    #[test]
+    fn the_help_of_the_program_is_one_screen_with_every_command() {
+        let shown =
+            |args: &[&str]| command_line().term_width(COLUMNS).try_get_matches_from(args).unwrap_err().to_string();
+        let screen = shown(&["peer", "--help"]);
+        assert_eq!(screen, shown(&["peer", "-h"]));
+        assert!(screen.lines().count() <= ROWS, "it has {} lines:\n{screen}", screen.lines().count());
+        assert!(screen.lines().all(|line| line.chars().count() <= COLUMNS), "{screen}");
+        let whole = shown(&["peer", "help"]);
+        assert!(
+            whole.contains("--tracker-key") && whole.contains("VIZINHO_HOME") && whole.contains("129, 130"),
+            "{whole}"
+        );
+        for command in command_line().get_subcommands().filter(|command| command.get_name() != "help") {
+            let name = command.get_name();
+            let count = screen.lines().take_while(|line| *line != "Examples:").flat_map(str::split_whitespace);
+            assert_eq!(count.filter(|word| *word == name).count(), 1, "{name} in:\n{screen}");
+            assert!(whole.contains(&format!("  {name} ")), "{name} in:\n{whole}");
+        }
     }
 
     #[test]

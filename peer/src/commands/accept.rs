@@ -1,26 +1,24 @@
 //! The command `peer accept`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 use shared::account_name::shell_operand;
 use shared::names::name_encoding::display_name;
 use shared::safe_text::safe_path;
 use shared::{Fingerprint, UserName};
 
+use super::accepts::{end_rule, print_accepts};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::receipt_delivery::deliver_receipts;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::value_parsers::parse_size;
-use crate::engine::chat::describe_send;
-use crate::engine::fetch::FetchEvent;
-use crate::engine::send_intake::{accept_by_rule, check_accept_folder, decline_send, default_accept_folder, take_send};
-use crate::engine::sends::AutoAcceptOutcome;
+use super::waiting_sends::take_waiting;
+use crate::engine::send_intake::{check_accept_folder, decline_send, default_accept_folder};
 use crate::engine::{Error, ErrorKind, LocalUser, now_ms, run_blocking};
 use crate::profile::{AcceptRule, Access, IncomingSend};
-use crate::ui::{FetchBars, date_and_time, format_size};
+use crate::ui::format_size;
 
 /// Bytes within 24 hours, unless something else is said.
 const DEFAULT_MAX_BYTES: &str = "2G";
@@ -30,8 +28,7 @@ const HELP: CommandHelp = CommandHelp {
 Examples:
   peer accept bob --into ~/From-bob
   peer accept bob --max 500M
-  peer accept
-  peer accept bob --end",
+  peer accepts end bob",
     notes: "\
 From then on `peer serve` takes what bob sends by itself, and what waits is fetched now. It is a decision for his \
 present key: when that changes, it is over. Only what is sent directly comes unasked, nothing of rooms.
@@ -39,7 +36,7 @@ present key: when that changes, it is over. Only what is sent directly comes una
 Nothing is overwritten: a file whose name is taken gets another one. Names that begin with a dot are not taken, no \
 file becomes executable, and the home folder itself and the folders of accounts can't be the destination. Within 24 \
 hours it takes at most --max bytes and 10,000 files, and it leaves 1 GiB of the disk free; what is beyond waits, and \
-`peer accept` lists it. Exactly what was announced is fetched, or nothing.",
+`peer accepts` lists it. Exactly what was announced is fetched, or nothing.",
 };
 
 /// Take what somebody sends unasked; without a name show who is accepted and what waits.
@@ -57,8 +54,8 @@ pub(crate) struct AcceptArgs {
     /// Take only what waits now, and ask again the next time.
     #[arg(long, requires = "user", conflicts_with_all = ["end", "decline"])]
     ask: bool,
-    /// End it: what is sent waits for you again.
-    #[arg(long, requires = "user", conflicts_with_all = ["into", "decline"])]
+    /// End it: the older form of `peer accepts end`.
+    #[arg(long, hide = true, requires = "user", conflicts_with_all = ["into", "decline"])]
     end: bool,
     /// Decline what waits, which the sender is told; all, or under this name.
     #[arg(long, value_name = "NAME", requires = "user", num_args = 0..=1, conflicts_with = "into")]
@@ -67,7 +64,7 @@ pub(crate) struct AcceptArgs {
 
 pub(super) async fn run(context: &CommandContext, args: AcceptArgs) -> Result<(), Error> {
     let AcceptArgs { user, into, max, ask, end, decline } = args;
-    let Some(mut user) = user else { return list(context) };
+    let Some(mut user) = user else { return print_accepts(context) };
     let me = context.me(Access::Use)?;
     resolve_arguments(context, &me, LookupScope::Local, [&mut user]).await?;
     if let Some(name) = decline {
@@ -82,55 +79,11 @@ pub(super) async fn run(context: &CommandContext, args: AcceptArgs) -> Result<()
     let (profile, wanted) = (me.profile.clone(), std::path::absolute(&folder).map_err(Error::disk(&folder))?);
     let folder = run_blocking(move || check_accept_folder(&profile, &wanted)).await?;
     if let Some(fingerprint) = key {
-        begin_rule(
-            context,
-            &me,
-            AcceptRule { user: user.clone(), fingerprint, folder: folder.clone(), max_bytes: max, since: now_ms() },
-        )?;
+        let (user, folder) = (user.clone(), folder.clone());
+        let rule = AcceptRule { user, fingerprint, folder, max_bytes: max, since: now_ms(), is_paused: false };
+        begin_rule(context, &me, rule)?;
     }
     take_waiting(context, &me, &user, &folder, ask).await
-}
-
-/// Prints the rules, and what waits.
-fn list(context: &CommandContext) -> Result<(), Error> {
-    let profile = context.existing_profile(Access::Look)?;
-    let (rules, waiting) = (profile.accept_rules()?, profile.incoming_sends(None)?);
-    for AcceptRule { user, fingerprint, folder, max_bytes, since } in &rules {
-        let is_over = profile.known_user(user)?.is_none_or(|known| known.fingerprint != *fingerprint);
-        if context.output.is_json() {
-            let fields = json!({
-                "user": user, "into": folder.to_string_lossy(), "max": max_bytes, "since": since, "key_changed": is_over,
-            });
-            context.output.print_object("accept", &fields)?;
-            continue;
-        }
-        let remark = if is_over { "  (their key changed: it is over)" } else { "" };
-        let max = format_size(*max_bytes);
-        context.output.print_data(&format!("{user}  into {}  {max} a day{remark}", safe_path(folder)))?;
-    }
-    for IncomingSend { from, id, send, at } in &waiting {
-        if context.output.is_json() {
-            let fields = json!({
-                "from": from, "id": id, "name": send.name, "kind": send.kind, "files": send.files,
-                "size": send.size, "hash": send.hash, "at": at,
-            });
-            context.output.print_object("incoming", &fields)?;
-            continue;
-        }
-        let what = display_name(&describe_send(send)).into_owned();
-        context.output.print_data(&format!("{}  {from} sends {what}", date_and_time(*at)))?;
-    }
-    match (rules.is_empty(), waiting.first()) {
-        (true, None) => context.output.note("nobody is accepted, and nothing waits"),
-        (_, Some(IncomingSend { from, .. })) => {
-            let who = shell_operand(from);
-            context
-                .output
-                .note(&format!("`peer accept {who} --ask` takes it, `peer accept {who} --decline` declines it"));
-        }
-        (false, None) => {}
-    }
-    Ok(())
 }
 
 /// Returns the key on record, for which alone a rule can be.
@@ -154,91 +107,11 @@ fn begin_rule(context: &CommandContext, me: &LocalUser, rule: AcceptRule) -> Res
     me.profile.accept(&user)?;
     let max = format_size(max_bytes);
     context.output.note(&format!(
-        "what {user} sends goes to {}, at most {max} a day, while `peer serve` runs; `peer accept {} --end` ends it",
+        "what {user} sends goes to {}, at most {max} a day, while `peer serve` runs; `peer accepts end {}` ends it",
         safe_path(folder),
         shell_operand(&user)
     ));
     Ok(())
-}
-
-fn end_rule(context: &CommandContext, me: &LocalUser, user: &UserName) -> Result<(), Error> {
-    if !me.profile.remove_accept_rule(user)? {
-        return Err(Error::Usage(format!("{user} isn't accepted: `peer accept` shows who is")));
-    }
-    context.output.note(&format!("what {user} sends waits for you again"));
-    Ok(())
-}
-
-/// Fetches what waits: by the rule, or with `ask` because the user wants it now.
-async fn take_waiting(
-    context: &CommandContext,
-    me: &LocalUser,
-    user: &UserName,
-    folder: &Path,
-    ask: bool,
-) -> Result<(), Error> {
-    let waiting = me.profile.incoming_sends(Some(user))?;
-    if ask && waiting.is_empty() {
-        context.output.note(&format!("nothing of {user} waits"));
-    }
-    let (mut failure, mut is_any) = (None, false);
-    for send in &waiting {
-        let mut bars = FetchBars::new(&context.output, true);
-        let mut report = |event: FetchEvent<'_>| bars.handle_event(&event);
-        let taken = if ask {
-            let ended = take_send(me, send, folder, &mut report, &context.cancel).await;
-            bars.end(&ended.summary, ended.error.as_ref())?;
-            ended.error.map_or(Ok(()), Err)
-        } else {
-            let outcome = accept_by_rule(me, send, &mut report, &context.cancel).await;
-            bars.clear();
-            outcome_of_rule(context, send, outcome)
-        };
-        is_any |= taken.is_ok();
-        match taken {
-            Ok(()) => {}
-            Err(Error::Interrupted) => {
-                failure = Some(Error::Interrupted);
-                break;
-            }
-            Err(error) => {
-                if let Some(earlier) = failure.replace(error) {
-                    context.output.warning(&earlier.to_string());
-                }
-            }
-        }
-    }
-    if is_any {
-        deliver_receipts(me, vec![user.clone()]).await;
-    }
-    match failure {
-        // The rule stands, and `peer serve` goes on when the sender is back.
-        Some(error) if !ask && matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Network) => {
-            context.output.note(&format!("{error}: what waits comes when they are back"));
-            Ok(())
-        }
-        failure => failure.map_or(Ok(()), Err),
-    }
-}
-
-fn outcome_of_rule(context: &CommandContext, send: &IncomingSend, outcome: AutoAcceptOutcome) -> Result<(), Error> {
-    let what = display_name(&describe_send(&send.send)).into_owned();
-    match outcome {
-        AutoAcceptOutcome::Done(folder) => {
-            context.output.note(&format!("{what} is in {}", safe_path(folder)));
-            Ok(())
-        }
-        AutoAcceptOutcome::Failed(error) => Err(error),
-        AutoAcceptOutcome::Held(why) => {
-            let who = shell_operand(&send.from);
-            context.output.note(&format!("{what} waits: {why} (`peer accept {who} --ask` takes it all the same)"));
-            Ok(())
-        }
-        AutoAcceptOutcome::NoRule | AutoAcceptOutcome::RuleEnded => {
-            let message = format!("the key of {} changed meanwhile: nothing was taken", send.from);
-            Err(Error::Relayed { kind: ErrorKind::IdentityChanged, message })
-        }
-    }
 }
 
 async fn decline_waiting(
@@ -251,7 +124,7 @@ async fn decline_waiting(
     let waiting = me.profile.incoming_sends(Some(user))?;
     let meant: Vec<&IncomingSend> = waiting.iter().filter(is_meant).collect();
     if meant.is_empty() {
-        return Err(Error::Usage(format!("nothing like that of {user} waits: `peer accept` lists what does")));
+        return Err(Error::Usage(format!("nothing like that of {user} waits: `peer accepts` lists what does")));
     }
     for send in &meant {
         decline_send(me, send).await?;

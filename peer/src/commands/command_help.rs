@@ -1,5 +1,9 @@
 //! Texts below the options in a command's help.
 
+/// What may have become of an argument that is missing.
+pub(crate) const ROOM_QUOTING: &str =
+    "a shell takes #lab for a comment: quote it, '#lab', or write lab after `peer room`";
+
 /// The examples of a command, and in the long form the rest that there is to know.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CommandHelp {

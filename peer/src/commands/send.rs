@@ -1,5 +1,6 @@
 //! The command `peer send`.
 
+mod clipboard_copy;
 mod receipt_wait;
 mod stream_copy;
 mod upload_progress_sum;
@@ -14,21 +15,21 @@ use shared::{FileName, RoomName};
 
 use self::receipt_wait::{AwaitedSend, ReceiptWait};
 use super::chat::message_sending;
-use super::command_help::CommandHelp;
+use super::command_help::{CommandHelp, ROOM_QUOTING};
 use super::context::CommandContext;
 use super::node_connection::open_node;
-use super::outbox;
+use super::sends;
 use super::share::{require_reachable_node, resolve_working_folder, with_stop_timeout};
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::value_parsers::parse_file_name;
 use crate::engine::chat::{ConversationName, compose_room_send, describe_send};
 use crate::engine::node::{NodeApi, NodeHandle, NodeLifetime, NodeNeed, SendAnnouncement, running_status};
 use crate::engine::room_contacts::find_room_audience;
-use crate::engine::sends::{BegunSend, SendRequest, begin_send, clear_settled_sends, end_send, find_send};
+use crate::engine::sends::{BegunSend, SendRequest, begin_send, clear_settled_sends, end_send};
 use crate::engine::share::ShareEvent;
-use crate::engine::{Error, ErrorKind, LocalUser, file_offers, run_blocking};
-use crate::profile::{Access, Audience, OutgoingSend, Profile, SendState};
-use crate::ui::{ShareBar, by_design_line, date_and_time, failure_lines};
+use crate::engine::{Error, LocalUser, file_offers, run_blocking};
+use crate::profile::{Access, Audience, OutgoingSend, Profile};
+use crate::ui::{ShareBar, by_design_line, failure_lines};
 
 const HELP: CommandHelp = CommandHelp {
     examples: "\
@@ -36,11 +37,11 @@ Examples:
   peer send bob report.pdf photos/
   peer send '#lab' slides.pdf --detach
   date | peer send bob - --name date.txt
-  peer send --end 3",
+  peer send bob --clipboard",
     notes: "\
 Who it is sent to is told, and fetches it with /get or `peer fetch`, or has decided by `peer accept` to take what you \
 send. Nobody else sees or gets it. The command waits until they have all of it, verified and in its place; it goes on \
-where it was when it is run again. Who is offline is told when they come back, as with a message, while `peer serve` \
+where it was when it is run again. `peer sends` lists, pauses and ends what is sent. Who is offline is told when they come back, as with a message, while `peer serve` \
 runs here; --detach doesn't wait for that.
 
 A folder is sent as it is now: hidden files, links, devices and the like are left out. When it is over, nothing stays \
@@ -49,6 +50,9 @@ shared that wasn't before. In a room every member may fetch it, and the number o
 
 With --json: `send` for each that begins, `receipt` for each that is over, with its outcome (done, declined, ended, \
 failed).
+
+--clipboard sends the text of this machine's clipboard as clipboard.txt, or else its image as clipboard.png, by \
+wl-paste on Wayland, xclip or xsel on X11, or pbpaste. `peer clip YOU` puts it into theirs.
 
 Exit code 0 when they have it, 6 when it was declined, 12 when only some of several arrived.",
 };
@@ -63,27 +67,48 @@ pub(crate) struct SendArgs {
     /// Files and folders; - is standard input.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Send the clipboard: its text, or else its image.
+    #[arg(long, conflicts_with = "paths", requires = "to")]
+    clipboard: bool,
     /// Send it under another name.
     #[arg(long, value_name = "NAME", value_parser = parse_file_name)]
     name: Option<FileName>,
     /// Don't wait: `peer serve` goes on offering it.
     #[arg(short, long)]
     detach: bool,
-    /// End a send, by its number or name.
-    #[arg(long, value_name = "N|NAME", conflicts_with_all = ["to", "paths", "name", "detach"])]
+    /// End a send: the older form of `peer sends end`.
+    #[arg(long, value_name = "N|NAME", hide = true, conflicts_with_all = ["to", "paths", "name", "detach", "clipboard"])]
     end: Option<String>,
 }
 
 pub(super) async fn run(context: &CommandContext, args: SendArgs) -> Result<(), Error> {
-    let SendArgs { to, paths, name, detach, end } = args;
+    let SendArgs { to, paths, clipboard, name, detach, end } = args;
+    let source = if clipboard { SendSource::Clipboard } else { SendSource::Paths(paths) };
     match (to, end) {
-        (_, Some(which)) => context.until_cancelled(end_by_user(context, &which)).await,
-        (None, None) => context.until_cancelled(list(context)).await,
-        (Some(to), None) if paths.is_empty() => {
+        (_, Some(which)) => context.until_cancelled(sends::end_named(context, &which)).await,
+        (None, None) => {
+            sends::print_sends(context)?;
+            // Said where it can be guessed: with a room, only the command is left of the line.
+            context.output.note(&format!("with a name it sends: {ROOM_QUOTING}"));
+            Ok(())
+        }
+        (Some(to), None) if source.is_nothing() => {
             Err(Error::Usage(format!("which files? `peer send {} PATH` sends one", quoted(&to))))
         }
         // Boxed because of its size.
-        (Some(to), None) => Box::pin(send(context, to, paths, name, detach)).await,
+        (Some(to), None) => Box::pin(send(context, to, source, name, detach)).await,
+    }
+}
+
+/// What is sent.
+enum SendSource {
+    Paths(Vec<PathBuf>),
+    Clipboard,
+}
+
+impl SendSource {
+    const fn is_nothing(&self) -> bool {
+        matches!(self, Self::Paths(paths) if paths.is_empty())
     }
 }
 
@@ -94,11 +119,11 @@ fn quoted(to: &ConversationName) -> String {
 async fn send(
     context: &CommandContext,
     mut to: ConversationName,
-    paths: Vec<PathBuf>,
+    source: SendSource,
     name: Option<FileName>,
     detach: bool,
 ) -> Result<(), Error> {
-    if name.is_some() && paths.len() > 1 {
+    if name.is_some() && matches!(&source, SendSource::Paths(paths) if paths.len() > 1) {
         return Err(Error::Usage("--name names one file or folder".to_owned()));
     }
     let me = context.me(Access::Use)?;
@@ -120,7 +145,14 @@ async fn send(
         ConversationName::Room(room) => context.until_cancelled(find_room_audience(&me, room)).await?,
     };
     context.until_cancelled(require_reachable_node(&me.profile)).await?;
-    let requests = requests(context, &me, &audience, paths, name).await?;
+    let requests = match source {
+        SendSource::Paths(paths) => requests(context, &me, &audience, paths, name).await?,
+        SendSource::Clipboard => {
+            let copying = clipboard_copy::copy_clipboard(&me.profile, &audience, name);
+            let (path, name) = context.until_cancelled(copying).await?;
+            vec![SendRequest { audience: audience.clone(), path, name: Some(name), is_copy: true }]
+        }
+    };
     let begun = hash_all(context, &me.profile, requests).await?;
     let is_serving = running_status(&me.profile).await?.is_some();
     let need = if detach && room.is_none() { NodeNeed::Links } else { NodeNeed::Online(NodeLifetime::Command) };
@@ -306,71 +338,9 @@ fn interrupted(context: &CommandContext, begun: &[BegunSend]) -> Error {
         let name = display_name(send.send.name.as_str());
         context.output.note(&format!(
             "interrupted: {name} stays offered while `peer serve` runs; run it again to wait, or end it: \
-             `peer send --end {}`",
+             `peer sends end {}`",
             send.number
         ));
     }
     Error::Interrupted
-}
-
-/// Prints what is sent, and what became of the last ones.
-async fn list(context: &CommandContext) -> Result<(), Error> {
-    let profile = context.existing_profile(Access::Look)?;
-    let sends = profile.sends()?;
-    for sent in &sends {
-        let OutgoingSend { number, audience, send, at, state, .. } = sent;
-        let to = match audience {
-            Audience::Room(id) => match profile.rooms()?.into_iter().find(|room| room.id == *id) {
-                Some(room) => format!("#{}", room.name),
-                None => audience.to_string(),
-            },
-            Audience::Person(user) => user.to_string(),
-            Audience::Everybody => String::new(),
-        };
-        let is_room = audience.room().is_some();
-        let (done, declined) = if is_room { profile.room_receipt_counts(*number)? } else { (0, 0) };
-        if context.output.is_json() {
-            let mut fields = json!({
-                "number": number, "to": to, "name": send.name, "kind": send.kind, "files": send.files,
-                "size": send.size, "hash": send.hash, "at": at, "state": state,
-            });
-            if is_room {
-                fields["count"] = json!(done);
-                fields["declined"] = json!(declined);
-            }
-            context.output.print_object("send", &fields)?;
-            continue;
-        }
-        let what = display_name(&describe_send(send)).into_owned();
-        let count = if is_room { format!(", {done} have it") } else { String::new() };
-        let state = context.output.dim(&format!("{}{count}", state.as_str()));
-        context.output.print_data(&format!("{number:>3}  {}  {to}  {what}  {state}", date_and_time(*at)))?;
-    }
-    if sends.is_empty() {
-        context.output.note("nothing is sent: `peer send USER PATH` sends a file or folder");
-    } else if sends.iter().any(|send| send.state == SendState::Waiting) {
-        context.output.note("`peer send --end N` ends one that waits");
-    }
-    Ok(())
-}
-
-/// Ends a send: its message is dropped if it waits, and nobody can fetch it any more.
-async fn end_by_user(context: &CommandContext, which: &str) -> Result<(), Error> {
-    let me = context.me(Access::Use)?;
-    let send = find_send(&me.profile, which)?;
-    let (profile, ended) = (me.profile.clone(), send.clone());
-    if !run_blocking(move || end_send(&profile, &ended)).await? {
-        let message = "it is over already".to_owned();
-        return Err(Error::Relayed { kind: ErrorKind::Other, message });
-    }
-    if let (Some(id), Some(to)) = (send.id, send.audience.person()) {
-        // Told of it already: then there is nothing to drop.
-        match outbox::cancel_message(&me, to, id).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Disk => return Err(error),
-            Err(error) => tracing::debug!("the message of the send stays: {error}"),
-        }
-    }
-    context.output.note(&format!("ended: {}", display_name(send.send.name.as_str())));
-    Ok(())
 }

@@ -3,7 +3,7 @@
 mod receipt_observer;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared::peer::{FileSend, ReceiptOutcome, SendKind, SendReceipt};
 use shared::safe_text::safe_path;
@@ -14,22 +14,17 @@ pub use self::receipt_observer::ReceiptObserver;
 use crate::engine::fetch::{
     FetchDestination, FetchEvent, FetchReport, FetchRequest, IfExists, RequestedName, SourcePolicy, fetch,
 };
-use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::node_event::EventBus;
 use crate::engine::private_data::PrivateData;
-use crate::engine::progress_throttle::ProgressThrottle;
 use crate::engine::sends::AutoAcceptOutcome;
 use crate::engine::sends::accept_policy::{self, AcceptQuery, FolderFault, HoldReason, MIN_FREE_BYTES};
 use crate::engine::size_format::format_size;
+use crate::engine::unattended_fetch::{DiskWatch, disk_words, free_bytes, on_own_runtime};
 use crate::engine::{Error, LocalUser, now_ms, run_blocking};
 use crate::profile::{AcceptRule, AcceptedSend, IncomingSend, Profile};
-use crate::sys::FolderHandle;
 
 /// The wait for a sender who went offline in the middle; the next attempt begins when they are back.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Time between two reports of progress.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-/// Bytes between two looks at the disk's free space.
-const SPACE_CHECK_BYTES: u64 = 16 << 20;
 
 /// Characters that make a name a pattern.
 const WILDCARDS: [char; 4] = ['*', '?', '[', '{'];
@@ -63,21 +58,10 @@ pub fn accept_unasked(
     events: &EventBus,
     cancel: &CancellationToken,
 ) -> AutoAcceptOutcome {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(why) => return AutoAcceptOutcome::Failed(why.into()),
-    };
-    let (mut throttle, mut last) = (ProgressThrottle::new(Instant::now()), Instant::now());
-    let mut report = |event: FetchEvent<'_>| {
-        let now = Instant::now();
-        if throttle.handle_event(&event, now) && now.duration_since(last) >= PROGRESS_INTERVAL {
-            last = now;
-            throttle.due_updates(now).into_iter().for_each(|transfer| events.send(NodeEvent::Transfer(transfer)));
-        }
-    };
-    let outcome = runtime.block_on(accept_by_rule(me, waiting, &mut report, cancel));
-    throttle.final_updates().into_iter().for_each(|transfer| events.send(NodeEvent::Transfer(transfer)));
-    outcome
+    match on_own_runtime(events, async |report| accept_by_rule(me, waiting, report, cancel).await) {
+        Ok(outcome) => outcome,
+        Err(error) => AutoAcceptOutcome::Failed(error),
+    }
 }
 
 /// Fetches a send if a rule accepts it.
@@ -97,25 +81,16 @@ pub async fn accept_by_rule(
         Err(error) => return AutoAcceptOutcome::Failed(error),
     };
     // A disk that others fill meanwhile stops the fetch; what is there is kept for the next attempt.
-    let (own_cancel, watched) = (cancel.child_token(), folder.clone());
-    let (mut unchecked, mut is_disk_full) = (0, false);
-    let mut watch = |event: FetchEvent<'_>| {
-        if let FetchEvent::Verified { bytes, .. } = &event {
-            unchecked += bytes;
-            if unchecked >= SPACE_CHECK_BYTES {
-                unchecked = 0;
-                is_disk_full = free_bytes(&watched).is_some_and(|free| free < MIN_FREE_BYTES);
-                if is_disk_full {
-                    own_cancel.cancel();
-                }
-            }
-        }
+    let mut watch = DiskWatch::new(folder.clone(), cancel);
+    let own_cancel = watch.cancel_token();
+    let mut watched = |event: FetchEvent<'_>| {
+        watch.handle_event(&event);
         report(event);
     };
-    let ended = take_send(me, waiting, &folder, &mut watch, &own_cancel).await;
+    let ended = take_send(me, waiting, &folder, &mut watched, &own_cancel).await;
     match ended.error {
         None => AutoAcceptOutcome::Done(folder),
-        Some(Error::Interrupted) if is_disk_full => AutoAcceptOutcome::Held(disk_words(MIN_FREE_BYTES)),
+        Some(Error::Interrupted) if watch.is_full() => AutoAcceptOutcome::Held(disk_words(MIN_FREE_BYTES)),
         Some(error) => AutoAcceptOutcome::Failed(error),
     }
 }
@@ -159,9 +134,8 @@ enum RuleDecision {
 
 fn decide(profile: &Profile, waiting: &IncomingSend) -> Result<RuleDecision, Error> {
     let IncomingSend { from, id, send, .. } = waiting;
-    let Some(AcceptRule { fingerprint, folder, max_bytes, .. }) = profile.accept_rule(from)? else {
-        return Ok(RuleDecision::NoRule);
-    };
+    let rule = profile.accept_rule(from)?.filter(|rule| !rule.is_paused);
+    let Some(AcceptRule { fingerprint, folder, max_bytes, .. }) = rule else { return Ok(RuleDecision::NoRule) };
     if profile.known_user(from)?.is_none_or(|known| known.fingerprint != fingerprint) {
         profile.remove_accept_rule(from)?;
         return Ok(RuleDecision::RuleEnded);
@@ -191,14 +165,6 @@ fn hold_words(reason: HoldReason) -> String {
         HoldReason::Disk { free } => disk_words(free),
         HoldReason::HiddenName => "its name begins with a dot".to_owned(),
     }
-}
-
-fn disk_words(free: u64) -> String {
-    format!("{} are free, and {} stay free", format_size(free), format_size(MIN_FREE_BYTES))
-}
-
-fn free_bytes(folder: &Path) -> Option<u64> {
-    FolderHandle::open(folder).and_then(|folder| folder.free_space()).ok()?.bytes
 }
 
 /// Returns the request that fetches exactly what was announced, from its sender alone.

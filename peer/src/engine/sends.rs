@@ -18,4 +18,4 @@ mod send_creation;
 
 pub use auto_accept_outcome::AutoAcceptOutcome;
 pub use receipts::{ReceiptRecord, record_receipt};
-pub use send_creation::{BegunSend, SendRequest, begin_send, clear_settled_sends, end_send, find_send, send_copy_path};
+pub use send_creation::{BegunSend, SendRequest, begin_send, clear_settled_sends, end_send, send_copy_path};

@@ -26,6 +26,8 @@ pub struct AcceptRule {
     pub max_bytes: u64,
     /// The time of the decision, in milliseconds since 1970.
     pub since: i64,
+    /// True if what the user sends waits until the rule is resumed.
+    pub is_paused: bool,
 }
 
 /// A send that was accepted by a rule.
@@ -41,20 +43,34 @@ pub struct AcceptedSend {
     pub bytes: u64,
 }
 
+/// The columns of a rule, unchecked.
+type AcceptRuleRow = (String, String, Vec<u8>, i64, i64, bool);
+
 impl Profile {
     /// Stores a rule, in place of an earlier one for the same user.
     pub fn put_accept_rule(&self, rule: &AcceptRule) -> Result<(), ProfileError> {
         let changed = self.writer()?.execute(
-            "INSERT OR REPLACE INTO accept_rule (user, fingerprint, folder, max_bytes, since) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO accept_rule (user, fingerprint, folder, max_bytes, since, is_paused)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 rule.user.as_str(),
                 rule.fingerprint.to_string(),
                 rule.folder.as_os_str().as_bytes(),
                 i64::try_from(rule.max_bytes).unwrap_or(i64::MAX),
-                rule.since
+                rule.since,
+                rule.is_paused
             ],
         );
         self.db_result(changed).map(|_| ())
+    }
+
+    /// Pauses the rule for a user, or resumes it; false if that was so already, or there is none.
+    pub fn set_accept_paused(&self, user: &UserName, paused: bool) -> Result<bool, ProfileError> {
+        let changed = self.writer()?.execute(
+            "UPDATE accept_rule SET is_paused = ?2 WHERE user = ?1 AND is_paused <> ?2",
+            params![user.as_str(), paused],
+        );
+        self.db_result(changed).map(|rows| rows > 0)
     }
 
     /// Removes the rule for a user; false if there was none.
@@ -102,12 +118,12 @@ impl Profile {
     }
 
     fn accept_rules_where(&self, condition: &str, user: Option<&UserName>) -> Result<Vec<AcceptRule>, ProfileError> {
-        let columns = "user, fingerprint, folder, max_bytes, since";
+        let columns = "user, fingerprint, folder, max_bytes, since, is_paused";
         let sql = format!("SELECT {columns} FROM accept_rule WHERE {condition} ORDER BY user");
         let rows = self.query_all(self.reader(), &sql, [user.map(UserName::as_str)], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
         })?;
-        let check = |(user, fingerprint, folder, max_bytes, since): (String, String, Vec<u8>, i64, i64)| {
+        let check = |(user, fingerprint, folder, max_bytes, since, is_paused): AcceptRuleRow| {
             let damaged = || self.damaged_error(format!("the rule for {user:?}"));
             Ok(AcceptRule {
                 fingerprint: fingerprint.parse().map_err(|_| damaged())?,
@@ -115,6 +131,7 @@ impl Profile {
                 folder: PathBuf::from(OsStr::from_bytes(&folder)),
                 max_bytes: max_bytes.cast_unsigned(),
                 since,
+                is_paused,
             })
         };
         rows.into_iter().map(check).collect()
@@ -136,11 +153,14 @@ mod tests {
             folder: OsStr::from_bytes(b"/from \xff bob").into(),
             max_bytes,
             since: 5,
+            is_paused: false,
         };
         profile.put_accept_rule(&rule(1, 10)).unwrap();
         profile.put_accept_rule(&rule(2, 20)).unwrap();
         assert_eq!(profile.accept_rule(&bob).unwrap(), Some(rule(2, 20)));
         assert_eq!(profile.accept_rules().unwrap(), [rule(2, 20)]);
+        assert!(profile.set_accept_paused(&bob, true).unwrap() && !profile.set_accept_paused(&bob, true).unwrap());
+        assert!(profile.accept_rule(&bob).unwrap().unwrap().is_paused);
         assert!(profile.remove_accept_rule(&bob).unwrap() && !profile.remove_accept_rule(&bob).unwrap());
         assert_eq!(profile.accept_rule(&bob).unwrap(), None);
     }

@@ -14,6 +14,8 @@ pub enum Audience {
     Room(RoomId),
     /// One user.
     Person(UserName),
+    /// Nobody: the receivers of the send of this number, which is paused.
+    Paused(i64),
 }
 
 /// A text that names no audience.
@@ -31,7 +33,7 @@ impl Audience {
     pub const fn person(&self) -> Option<&UserName> {
         match self {
             Self::Person(user) => Some(user),
-            Self::Everybody | Self::Room(_) => None,
+            Self::Everybody | Self::Room(_) | Self::Paused(_) => None,
         }
     }
 
@@ -39,18 +41,20 @@ impl Audience {
     pub const fn room(&self) -> Option<RoomId> {
         match self {
             Self::Room(room) => Some(*room),
-            Self::Everybody | Self::Person(_) => None,
+            Self::Everybody | Self::Person(_) | Self::Paused(_) => None,
         }
     }
 }
 
-/// The form in the database: nothing for everybody, `#` and a room's id, `@` and a user's name.
+/// The form in the database: nothing for everybody, `#` and a room's id, `@` and a user's name, `!` and the number of a paused
+/// send.
 impl fmt::Display for Audience {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Everybody => Ok(()),
             Self::Room(room) => write!(f, "#{room}"),
             Self::Person(user) => write!(f, "@{user}"),
+            Self::Paused(number) => write!(f, "!{number}"),
         }
     }
 }
@@ -64,7 +68,8 @@ impl FromStr for Audience {
         }
         let room = text.strip_prefix('#').and_then(|id| id.parse().ok()).map(Self::Room);
         let person = || text.strip_prefix('@').and_then(|user| user.parse().ok()).map(Self::Person);
-        room.or_else(person).ok_or(InvalidAudience)
+        let paused = || text.strip_prefix('!').and_then(|number| number.parse().ok()).map(Self::Paused);
+        room.or_else(person).or_else(paused).ok_or(InvalidAudience)
     }
 }
 
@@ -80,11 +85,12 @@ mod tests {
             (Audience::Everybody, String::new()),
             (Audience::Room(room), format!("#{id}")),
             (Audience::Person("bob".parse().unwrap()), "@bob".to_owned()),
+            (Audience::Paused(12), "!12".to_owned()),
         ] {
             assert_eq!(audience.to_string(), text);
             assert_eq!(text.parse(), Ok(audience));
         }
-        for wrong in ["bob", "#", "@", "#lab", "@a b", "#@bob", &format!("#{id}0"), &format!(" #{id}")] {
+        for wrong in ["bob", "#", "@", "#lab", "@a b", "#@bob", "!", "!x", &format!("#{id}0"), &format!(" #{id}")] {
             assert_eq!(wrong.parse::<Audience>(), Err(InvalidAudience), "{wrong:?}");
         }
     }

@@ -19,7 +19,7 @@ use super::{Audience, Profile, ProfileError};
 const MAX_OPEN_SENDS: usize = 1000;
 /// Sends that are over and still listed.
 const MAX_SETTLED: i64 = 100;
-const COLUMNS: &str = "number, audience, id, send, path, is_copy, keeps_shares, at, state";
+const COLUMNS: &str = "number, audience, id, send, path, is_copy, keeps_shares, at, state, is_paused";
 
 /// What became of a send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -58,6 +58,8 @@ pub struct OutgoingSend {
     pub at: i64,
     /// What became of it.
     pub state: SendState,
+    /// True if nobody may fetch it until it is resumed.
+    pub is_paused: bool,
 }
 
 /// The fields of a send that begins.
@@ -215,6 +217,7 @@ impl Profile {
             keeps_shares: row.keeps_shares,
             at: row.at,
             state: SendState::ALL.into_iter().find(|state| state.as_str() == row.state).ok_or_else(damaged)?,
+            is_paused: row.is_paused,
         })
     }
 }
@@ -229,6 +232,7 @@ struct SendRow {
     keeps_shares: bool,
     at: i64,
     state: String,
+    is_paused: bool,
 }
 
 impl SendRow {
@@ -243,6 +247,7 @@ impl SendRow {
             keeps_shares: row.get(6)?,
             at: row.get(7)?,
             state: row.get(8)?,
+            is_paused: row.get(9)?,
         })
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Entry N takes the schema from version N to N + 1; a released entry is never changed.
-const MIGRATIONS: [&str; 12] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12];
+const MIGRATIONS: [&str; 13] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12, V14];
 
 /// The version of the schema that this release reads and writes.
 pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -390,6 +390,34 @@ const V12: &str = "
         bytes INTEGER NOT NULL,
         PRIMARY KEY (user, id)
     ) STRICT, WITHOUT ROWID;
+";
+
+/// Wishes: searches that wait, and the files of which they told. Pauses of sends and of the rules by which sends of others
+/// are accepted.
+const V14: &str = "
+    CREATE TABLE wish (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        query TEXT NOT NULL,
+        -- The only user whose files count; NULL: everybody's.
+        user TEXT,
+        -- The folder that takes the file; NULL: it is only told.
+        folder BLOB,
+        max_bytes INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        -- What fulfilled it.
+        found TEXT
+    ) STRICT;
+    CREATE TABLE wish_match (
+        wish INTEGER NOT NULL,
+        user TEXT NOT NULL,
+        name TEXT NOT NULL,
+        hash BLOB NOT NULL,
+        PRIMARY KEY (wish, user, name, hash)
+    ) STRICT, WITHOUT ROWID;
+
+    ALTER TABLE outgoing_send ADD COLUMN is_paused INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE accept_rule ADD COLUMN is_paused INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Returns the version of the schema; 0 for an empty database.

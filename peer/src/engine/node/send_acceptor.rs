@@ -3,6 +3,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | sends that are fetched at once | 2, one of each sender | they wait, the oldest first |
+//! | attempts to fetch a send that its sender paused, or that failed in passing | one in 2 minutes | |
 //! | reports of one send that is held | one | |
 
 use std::collections::{BTreeSet, HashSet};
@@ -14,9 +15,11 @@ use shared::peer::MessageId;
 use shared::safe_text::safe_path;
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::MessageOutbox;
+use super::optional_deadline::wait_until;
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::sends::{AutoAcceptOutcome, clear_settled_sends};
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
@@ -26,6 +29,9 @@ use crate::profile::IncomingSend;
 const MAX_RUNNING: usize = 2;
 /// Time for fetches to put away what they have when the node ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The wait until what could not be fetched is tried again: its sender may have paused it.
+const RETRY_INTERVAL: Duration = Duration::from_secs(120);
 
 /// The task that accepts sends by the user's rules.
 pub(super) struct SendAcceptor {
@@ -41,6 +47,9 @@ pub(super) struct SendAcceptor {
     busy: HashSet<UserName>,
     /// Sends that were tried since their sender came online, so that none is tried over and over.
     tried: HashSet<(UserName, MessageId)>,
+    /// The time at which the sends that failed are tried again.
+    retry_at: Option<Instant>,
+    failed: HashSet<(UserName, MessageId)>,
     /// Sends whose hindrance was reported.
     reported: HashSet<(UserName, MessageId)>,
 }
@@ -50,8 +59,8 @@ impl SendAcceptor {
     pub(super) fn new(me: LocalUser, events: EventBus, outbox: Arc<MessageOutbox>, stop: CancellationToken) -> Self {
         let receiver = events.subscribe();
         let (due, running, busy) = (BTreeSet::new(), JoinSet::new(), HashSet::new());
-        let (tried, reported) = (HashSet::new(), HashSet::new());
-        Self { me, events, receiver, outbox, stop, due, running, busy, tried, reported }
+        let (tried, failed, reported) = (HashSet::new(), HashSet::new(), HashSet::new());
+        Self { me, events, receiver, outbox, stop, due, running, busy, tried, retry_at: None, failed, reported }
     }
 
     /// Runs until the node stops.
@@ -66,6 +75,7 @@ impl SendAcceptor {
                     Ok((send, outcome)) => self.handle_outcome(&send, outcome),
                     Err(failure) => tracing::error!("the fetch of a send failed: {failure}"),
                 },
+                () = wait_until(self.retry_at) => self.retry_failed(),
                 event = self.receiver.recv() => match event {
                     Ok(event) => self.handle_event(event).await,
                     Err(broadcast::error::RecvError::Lagged(_)) => log_failure(self.find_all().await),
@@ -121,8 +131,8 @@ impl SendAcceptor {
             }
             let (profile, from) = (self.me.profile.clone(), user.clone());
             let waiting = run_blocking(move || match profile.accept_rule(&from)? {
-                Some(_) => Ok(profile.incoming_sends(Some(&from))?),
-                None => Ok(Vec::new()),
+                Some(rule) if !rule.is_paused => Ok(profile.incoming_sends(Some(&from))?),
+                _ => Ok(Vec::new()),
             });
             let next = waiting.await?.into_iter().find(|send| !self.tried.contains(&(user.clone(), send.id)));
             match next {
@@ -159,8 +169,29 @@ impl SendAcceptor {
             // It goes on when the sender is back.
             AutoAcceptOutcome::Failed(error) if is_passing(&error) => {
                 tracing::info!("what {from} sends can't be fetched now: {error}");
+                self.retry_later(waiting);
             }
-            AutoAcceptOutcome::Failed(error) => self.report_held(waiting, error.to_string()),
+            AutoAcceptOutcome::Failed(error) => {
+                // Not shared: it may be paused.
+                if error.kind() == ErrorKind::NotShared {
+                    self.retry_later(waiting);
+                }
+                self.report_held(waiting, error.to_string());
+            }
+        }
+    }
+
+    /// Has a send tried again later.
+    fn retry_later(&mut self, waiting: &IncomingSend) {
+        self.failed.insert((waiting.from.clone(), waiting.id));
+        self.retry_at.get_or_insert_with(|| Instant::now() + RETRY_INTERVAL);
+    }
+
+    fn retry_failed(&mut self) {
+        self.retry_at = None;
+        for (from, id) in self.failed.drain() {
+            self.due.insert(from.clone());
+            self.tried.remove(&(from, id));
         }
     }
 

@@ -6,7 +6,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rand::Rng;
-use shared::names::name_encoding::display_name;
 use shared::peer::{FileSend, MessageId, SendKind, folder_hash};
 use shared::{ContentHash, FileName};
 
@@ -14,7 +13,6 @@ use crate::engine::private_data::SEND_COPIES_FOLDER;
 use crate::engine::share::{OmissionReport, ShareEvent, ShareEventHandler, for_each_share, share};
 use crate::engine::{Error, now_ms};
 use crate::profile::{Audience, NewSend, OutgoingSend, Profile, SendState};
-use crate::util::shell_words::shell_quote;
 
 /// What is to be sent, and to whom.
 #[derive(Debug, Clone)]
@@ -128,8 +126,10 @@ fn record(
     };
     let mut keeps_shares = keeps_shares;
     for known in profile.sends()?.into_iter().filter(is_open) {
+        // What is sent again goes on, and what takes its place has its shares.
+        profile.set_send_paused(known.number, false)?;
         if known.send == *send {
-            return Ok((known, true));
+            return Ok((OutgoingSend { is_paused: false, ..known }, true));
         }
         // The shares of the earlier send are this one's from here on.
         keeps_shares &= known.keeps_shares;
@@ -142,33 +142,10 @@ fn record(
     let is_copy = request.is_copy;
     let new = NewSend { audience, id, send, path, is_copy, keeps_shares };
     let too_many =
-        || Error::Usage("too many sends are not over: `peer send` lists them, `peer send --end N` ends one".into());
+        || Error::Usage("too many sends are not over: `peer sends` lists them, `peer sends end N` ends one".into());
     let number = profile.add_send(new, now_ms())?.ok_or_else(too_many)?;
     let stored = profile.send(number)?.ok_or_else(|| Error::Internal("a send is not on record".to_owned()))?;
     Ok((stored, false))
-}
-
-/// Returns the send of this number, or of this name if only one has it.
-///
-/// # Errors
-/// [`Error::Usage`] if there is none, or several.
-pub fn find_send(profile: &Profile, which: &str) -> Result<OutgoingSend, Error> {
-    let waiting: Vec<OutgoingSend> =
-        profile.sends()?.into_iter().filter(|send| send.state == SendState::Waiting).collect();
-    let number = which.parse::<i64>().ok();
-    let by_number = waiting.iter().find(|send| Some(send.number) == number);
-    let mut named = waiting.iter().filter(|send| send.send.name.as_str() == which.trim_end_matches('/'));
-    match (by_number, named.next(), named.next()) {
-        (Some(send), ..) | (None, Some(send), None) => Ok(send.clone()),
-        (None, Some(_), Some(_)) => Err(Error::Usage(format!(
-            "several sends are called {}: `peer send` lists their numbers",
-            display_name(which)
-        ))),
-        (None, None, _) => Err(Error::Usage(format!(
-            "nothing that is sent is called {}: `peer send` lists what is sent",
-            shell_quote(&[which])
-        ))),
-    }
 }
 
 /// Ends a send that waits; false if it is over already.
@@ -199,14 +176,14 @@ pub fn clear_settled_sends(profile: &Profile) -> Result<(), Error> {
 }
 
 fn remove_shares_of(profile: &Profile, send: &OutgoingSend) -> Result<(), Error> {
-    let FileSend { name, kind, .. } = &send.send;
+    let (FileSend { name, kind, .. }, audience) = (&send.send, send.share_audience());
     match kind {
-        SendKind::File => drop(profile.remove_shares(&send.audience, [name])?),
+        SendKind::File => drop(profile.remove_shares(&audience, [name])?),
         SendKind::Folder => {
             let mut names = Vec::new();
-            for_each_share(profile, &send.audience, &send.send.name_prefix(), |share| names.push(share.name))?;
-            profile.remove_shares(&send.audience, &names)?;
-            profile.remove_folders(&send.audience, name.as_str())?;
+            for_each_share(profile, &audience, &send.send.name_prefix(), |share| names.push(share.name))?;
+            profile.remove_shares(&audience, &names)?;
+            profile.remove_folders(&audience, name.as_str())?;
         }
     }
     Ok(())
@@ -305,6 +282,40 @@ mod tests {
         assert_eq!(names(&profile, &bob), ["plan"]);
         end_send(&profile, &plan.send).unwrap();
         assert!(names(&profile, &bob).is_empty());
+    }
+
+    #[test]
+    fn nobody_may_fetch_what_is_paused() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(&home.path().join("me")).unwrap();
+        let bob = Audience::Person("bob".parse().unwrap());
+        for (name, content) in [("photos/a", "1"), ("photos/sub/b", "22"), ("photos2", "4444")] {
+            put(&home.path().join(name), content);
+        }
+        let photos = begin(&profile, &bob, &home.path().join("photos")).unwrap().send;
+        let other = begin(&profile, &bob, &home.path().join("photos2")).unwrap().send;
+        let pause = |send: &OutgoingSend, paused| profile.set_send_paused(send.number, paused).unwrap();
+        assert!(pause(&photos, true) && !pause(&photos, true));
+        assert_eq!(names(&profile, &bob), ["photos2"]);
+        assert!(pause(&photos, false) && !pause(&photos, false));
+        assert_eq!(names(&profile, &bob), ["photos/a", "photos/sub/b", "photos2"]);
+        // The same is sent again.
+        pause(&photos, true);
+        let again = begin(&profile, &bob, &home.path().join("photos")).unwrap();
+        assert!(again.is_resumed && !profile.send(photos.number).unwrap().unwrap().is_paused);
+        assert_eq!(names(&profile, &bob), ["photos/a", "photos/sub/b", "photos2"]);
+        // Another content under the same name.
+        pause(&photos, true);
+        put(&home.path().join("photos/a"), "changed");
+        let changed = begin(&profile, &bob, &home.path().join("photos")).unwrap().send;
+        assert_eq!(names(&profile, &bob), ["photos/a", "photos/sub/b", "photos2"]);
+        // The end leaves nothing in either place.
+        for send in [&changed, &other] {
+            pause(send, true);
+            assert!(end_send(&profile, &profile.send(send.number).unwrap().unwrap()).unwrap());
+            assert!(!pause(send, false), "it is over");
+        }
+        assert_eq!(profile.audiences().unwrap(), []);
     }
 
     #[test]

@@ -71,6 +71,7 @@ impl ShareAccess {
         for audience in profile.audiences()?.into_iter().rev() {
             let is_allowed = match &audience {
                 Audience::Everybody => room.is_none(),
+                Audience::Paused(_) => false,
                 Audience::Room(of) => room.is_none_or(|room| room == *of) && is_in(of),
                 // Without a record the link itself was checked against the tracker's binding.
                 Audience::Person(person) => {

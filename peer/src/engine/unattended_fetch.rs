@@ -1,0 +1,94 @@
+//! Fetches that nobody watches: they have a thread and a runtime of their own, report their progress as events, and stop
+//! before the disk is full.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | free space that is left | 1 GiB | the fetch stops; what is there is kept |
+//! | reports of progress | 10 in a second | merged |
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use super::fetch::FetchEvent;
+use super::node_event::{EventBus, NodeEvent};
+use super::progress_throttle::ProgressThrottle;
+use super::sends::accept_policy::MIN_FREE_BYTES;
+use super::size_format::format_size;
+use crate::sys::FolderHandle;
+
+/// Time between two reports of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// Bytes between two looks at the disk's free space.
+const SPACE_CHECK_BYTES: u64 = 16 << 20;
+
+/// Does the work of a fetch, which reports its events, on a runtime of its own. Blocking: hashing and disk writes must not
+/// delay the node.
+pub(super) fn on_own_runtime<T>(
+    events: &EventBus,
+    work: impl AsyncFnOnce(&mut (dyn FnMut(FetchEvent<'_>) + Send)) -> T,
+) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut throttle, mut last) = (ProgressThrottle::new(Instant::now()), Instant::now());
+    let mut report = |event: FetchEvent<'_>| {
+        let now = Instant::now();
+        if throttle.handle_event(&event, now) && now.duration_since(last) >= PROGRESS_INTERVAL {
+            last = now;
+            throttle.due_updates(now).into_iter().for_each(|transfer| events.send(NodeEvent::Transfer(transfer)));
+        }
+    };
+    let outcome = runtime.block_on(work(&mut report));
+    throttle.final_updates().into_iter().for_each(|transfer| events.send(NodeEvent::Transfer(transfer)));
+    Ok(outcome)
+}
+
+/// Stops a fetch before the disk of its destination is full.
+#[derive(Debug)]
+pub(super) struct DiskWatch {
+    folder: PathBuf,
+    cancel: CancellationToken,
+    unchecked: u64,
+    is_full: bool,
+}
+
+impl DiskWatch {
+    /// Returns the watch of a fetch that `cancel` stops as well.
+    pub(super) fn new(folder: PathBuf, cancel: &CancellationToken) -> Self {
+        Self { folder, cancel: cancel.child_token(), unchecked: 0, is_full: false }
+    }
+
+    /// Returns the token that stops the fetch.
+    pub(super) fn cancel_token(&self) -> CancellationToken {
+        self.cancel.clone()
+    }
+
+    /// Counts the bytes that arrived, and looks at the disk now and then.
+    pub(super) fn handle_event(&mut self, event: &FetchEvent<'_>) {
+        let FetchEvent::Verified { bytes, .. } = event else { return };
+        self.unchecked += bytes;
+        if self.unchecked >= SPACE_CHECK_BYTES {
+            self.unchecked = 0;
+            self.is_full = free_bytes(&self.folder).is_some_and(|free| free < MIN_FREE_BYTES);
+            if self.is_full {
+                self.cancel.cancel();
+            }
+        }
+    }
+
+    /// Returns whether it stopped the fetch.
+    pub(super) const fn is_full(&self) -> bool {
+        self.is_full
+    }
+}
+
+/// Returns the free bytes of a folder's disk, if they are known.
+pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
+    FolderHandle::open(folder).and_then(|folder| folder.free_space()).ok()?.bytes
+}
+
+/// Returns the reason that a disk is nearly full, in words.
+pub(super) fn disk_words(free: u64) -> String {
+    format!("{} are free, and {} stay free", format_size(free), format_size(MIN_FREE_BYTES))
+}
