@@ -10,6 +10,7 @@ use peer::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, Trans
 use peer::engine::send_intake::accept_unasked;
 use peer::engine::tracker_account::PasswordChange;
 use peer::engine::tracker_key::TrackerKeyPolicy;
+use peer::engine::wish_fetch::fetch_wished;
 use peer::profile::{Access, Profile};
 use shared::UserName;
 use shared::peer::MessageId;
@@ -20,7 +21,7 @@ const ONLINE: NodeNeed = NodeNeed::Online(NodeLifetime::View);
 
 fn local_user(user: &User<'_>) -> LocalUser {
     let profile = Profile::open_existing(user.home(), Access::Use).unwrap().expect("a profile");
-    LocalUser::load(profile, None, TrackerKeyPolicy::Ask, Arc::new(|_| {}), accept_unasked).unwrap()
+    LocalUser::load(profile, None, TrackerKeyPolicy::Ask, Arc::new(|_| {}), accept_unasked, fetch_wished).unwrap()
 }
 
 fn name(user: &str) -> UserName {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::send_intake::accept_unasked;
 use crate::engine::tracker_key::TrackerKeyPolicy;
+use crate::engine::wish_fetch::fetch_wished;
 use crate::engine::{Error, LocalUser, Notice, NoticeHandler};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::{Access, Profile};
@@ -58,7 +59,7 @@ impl CommandContext {
 
     pub(super) fn me(&self, access: Access) -> Result<LocalUser, Error> {
         let profile = self.existing_profile(access)?;
-        LocalUser::load(profile, self.tracker.clone(), self.key_policy, self.notify(), accept_unasked)
+        LocalUser::load(profile, self.tracker.clone(), self.key_policy, self.notify(), accept_unasked, fetch_wished)
     }
 
     /// Returns the tracker that was given, or used last.

@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::node_event::EventBus;
 use super::sends::AutoAcceptOutcome;
 use super::tracker_key::{self, TrackerKeyPolicy};
+use super::wishes::WishFetchOutcome;
 use super::{Error, NoticeHandler};
 use crate::net::TrackerError;
 use crate::net::tracker::{TrackerAddress, TrackerConnection};
-use crate::profile::{IncomingSend, Profile, ProfileError, TrackerKeyTrust};
+use crate::profile::{IncomingSend, Profile, ProfileError, TrackerKeyTrust, Wish, WishMatch};
 
 /// The user of this profile. Cheap to clone.
 #[derive(Clone)]
@@ -31,10 +32,15 @@ pub struct LocalUser {
     pub notify: NoticeHandler,
     /// Fetches what is sent to this user: the node, which has it fetched, knows nothing of fetching.
     pub accept_send: SendAcceptHandler,
+    /// Fetches what this user wished for.
+    pub fetch_wish: WishFetchHandler,
 }
 
 /// Fetches a send of another user if a rule of the local user accepts it; blocks.
 pub type SendAcceptHandler = fn(&LocalUser, &IncomingSend, &EventBus, &CancellationToken) -> AutoAcceptOutcome;
+
+/// Fetches a file for a wish of the local user; blocks.
+pub type WishFetchHandler = fn(&LocalUser, &Wish, &WishMatch, &EventBus, &CancellationToken) -> WishFetchOutcome;
 
 impl LocalUser {
     /// Loads the account of `profile`; `tracker`, if given, replaces the recorded one. Fails with
@@ -46,6 +52,7 @@ impl LocalUser {
         key_policy: TrackerKeyPolicy,
         notify: NoticeHandler,
         accept_send: SendAcceptHandler,
+        fetch_wish: WishFetchHandler,
     ) -> Result<Self, Error> {
         let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
         if let Some(file) = profile.moved_with()? {
@@ -56,7 +63,7 @@ impl LocalUser {
             None => account.tracker.parse().map_err(Error::Usage)?,
         };
         let identity = Arc::new(profile.identity()?);
-        Ok(Self { profile, identity, user: account.user, tracker, key_policy, notify, accept_send })
+        Ok(Self { profile, identity, user: account.user, tracker, key_policy, notify, accept_send, fetch_wish })
     }
 
     /// Checks that the tracker binds this profile's key to the profile's account. Fails with

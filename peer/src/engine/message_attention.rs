@@ -1,10 +1,12 @@
 //! The messages for which the user is to be called: by the terminal's bell, or by the desktop.
 
+use shared::names::name_encoding::display_name;
 use shared::{RoomName, UntrustedText, UserName};
 
 use super::LocalUser;
 use super::chat::{ConversationName, ConversationStatus, describe_send};
 use super::node_event::NodeEvent;
+use super::size_format::format_size;
 
 /// A message to tell the user of at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,9 @@ impl AttentionCall {
     /// Returns the call that an event makes: strangers call for their request only, not by each message, and rooms only
     /// by a mention. What is muted never calls.
     pub fn of_event(me: &LocalUser, event: &NodeEvent) -> Option<Self> {
+        if let Some(call) = Self::of_wish(event) {
+            return (!me.profile.is_muted(&(&call.from).into()).unwrap_or(false)).then_some(call);
+        }
         let (from, text, room) = match event {
             NodeEvent::Received { from, message, .. } => {
                 // In our words: the author's are for older peers.
@@ -41,5 +46,20 @@ impl AttentionCall {
         let is_request = matches!(me.profile.conversation_status(from), Ok(ConversationStatus::Request(_)));
         let may_call = room.is_some() || is_request == matches!(event, NodeEvent::ContactRequest { .. });
         may_call.then(|| Self { from: from.clone(), text, room })
+    }
+
+    /// Returns the call of a file that the user wished for: when it can be fetched, or is there.
+    fn of_wish(event: &NodeEvent) -> Option<Self> {
+        let (file, text) = match event {
+            NodeEvent::WishFound { file, is_fetched: false, .. } => {
+                let (name, size) = (display_name(file.name.as_str()), format_size(file.size));
+                (file, format!("shares {name} ({size}), for which you wait"))
+            }
+            NodeEvent::WishFetched { file, folder, .. } => {
+                (file, format!("{} is in {folder}", display_name(file.name.as_str())))
+            }
+            _ => return None,
+        };
+        Some(Self { from: file.by.clone(), text: text.into(), room: None })
     }
 }

@@ -36,6 +36,7 @@ mod node_events;
 mod node_handle;
 mod node_values;
 mod online_users;
+mod optional_deadline;
 mod refusal_digest;
 mod revalidation_trigger;
 mod room_links;
@@ -47,6 +48,7 @@ mod share_registration;
 mod share_watcher;
 mod tracker_session;
 mod user_list;
+mod wish_watcher;
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -71,7 +73,9 @@ use self::link_revalidation::LinkRevalidator;
 use self::link_service::{handle_call, run_link};
 pub use self::node_core::NodeCore;
 pub use self::node_events::NodeEvents;
-pub use self::node_handle::{NodeHandle, NodeNeed, announce_removal, announce_shares, running_status, stop_running};
+pub use self::node_handle::{
+    NodeHandle, NodeNeed, announce_removal, announce_shares, announce_wishes, running_status, stop_running,
+};
 pub use self::node_values::{FlushReport, NodeLifetime, NodeStatus, SendAnnouncement, UserSummary};
 use self::online_users::OnlineUsers;
 use self::refusal_digest::{REPORT_WINDOW, RefusalDigest, UnreportedRefusals};
@@ -81,6 +85,7 @@ use self::room_sync::RoomSync;
 use self::send_acceptor::SendAcceptor;
 use self::share_watcher::{ShareWatcher, ShareWatcherHandle};
 use self::tracker_session::{TrackerHandle, TrackerSession};
+use self::wish_watcher::WishWatcher;
 use super::node_event::{EventBus, NodeEvent};
 use super::rooms::{RoomDirectory, Rooms};
 use super::serve::{RoomMembership, ServeContext, ShareLibrary, StaleShares, UploadLimits};
@@ -249,6 +254,8 @@ impl Node {
             events.clone(),
             stop.clone(),
         ));
+        let wish_watcher = WishWatcher::new(me.clone(), tracker.clone(), events.clone(), stop.clone());
+        tasks.spawn(wish_watcher.run());
         let link_revalidator =
             LinkRevalidator::new(me.clone(), events.clone(), tracker, services.clone(), triggers, stop.clone());
         tasks.spawn(link_revalidator.run());

@@ -15,7 +15,7 @@ use super::active_conversations::ActiveConversations;
 use super::chat_activity::{ChatActivity, PeerChatActivity};
 use super::room_values::{RoomNews, RoomPost};
 use super::{ErrorKind, Notice};
-use crate::profile::{ConversationName, MessageState};
+use crate::profile::{ConversationName, MessageState, WishMatch};
 
 /// Events buffered for a slow receiver; one that falls further behind misses some.
 const CHANNEL_CAPACITY: usize = 4096;
@@ -198,6 +198,36 @@ pub enum NodeEvent {
     AcceptRuleEnded {
         /// The sender.
         user: UserName,
+    },
+    /// Somebody shares what the user wished for.
+    WishFound {
+        /// The wish's number in the profile.
+        wish: i64,
+        /// The wish, as the user wrote it.
+        query: String,
+        /// The file, and who shares it.
+        #[serde(flatten)]
+        file: WishMatch,
+        /// The number of further files that match.
+        others: usize,
+        /// True if it is being fetched.
+        #[serde(rename = "fetched")]
+        is_fetched: bool,
+        /// The reason why it isn't fetched, although the wish says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// A file that the user wished for was fetched.
+    WishFetched {
+        /// The wish's number in the profile.
+        wish: i64,
+        /// The wish, as the user wrote it.
+        query: String,
+        /// The file, and who shared it.
+        #[serde(flatten)]
+        file: WishMatch,
+        /// The folder, as text.
+        folder: String,
     },
     /// Another user fetched a file, or a part of one.
     Fetched {

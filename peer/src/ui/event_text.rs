@@ -11,7 +11,9 @@ use super::human_format::{date_and_time, format_size};
 use crate::engine::chat::describe_send;
 use crate::engine::node_event::{NodeEvent, OtherSession};
 use crate::engine::room_values::{RoomNews, RoomNewsKind};
+use crate::engine::wishes::WishMatch;
 use crate::engine::{Notice, PollReason};
+use crate::util::shell_words::shell_quote;
 
 /// Returns an event of `me`'s node as one line; `None` for events of no interest to people.
 pub fn event_line(event: &NodeEvent, me: &UserName) -> Option<String> {
@@ -91,13 +93,20 @@ pub fn event_line(event: &NodeEvent, me: &UserName) -> Option<String> {
         }
         NodeEvent::SendHeld { from, send, why } => {
             let (what, from) = (shown_send(send), speaker_label(from));
-            format!("{what} of {from} waits for you: {} (`peer accept` lists it)", safe_line(why))
+            format!("{what} of {from} waits for you: {} (`peer accepts` lists it)", safe_line(why))
         }
         NodeEvent::AcceptRuleEnded { user } => format!(
             "the key of {} changed: what they send waits for you again (`peer accept {}` accepts it)",
             speaker_label(user),
             shell_operand(user)
         ),
+        NodeEvent::WishFound { wish, file, others, is_fetched, why, .. } => {
+            wish_words(*wish, file, *others, *is_fetched, why.as_deref())
+        }
+        NodeEvent::WishFetched { wish, file, folder, .. } => {
+            let (what, by) = (display_name(file.name.as_str()), speaker_label(&file.by));
+            format!("{what} of {by} is in {} (wish {wish})", safe_line(folder))
+        }
         NodeEvent::FetchedMore { by, count, bytes } => {
             let by = by.as_ref().map_or("others", UserName::as_str);
             format!("{by} fetched {count} more files ({})", format_size(*bytes))
@@ -158,6 +167,23 @@ pub(super) fn room_news_words(news: &RoomNews, me: &UserName) -> Option<String> 
 pub fn send_words(from: &UserName, send: &FileSend, number: Option<usize>) -> String {
     let get = number.map_or_else(String::new, |number| format!("/get {number} or "));
     format!("wants to send you {}: {get}`peer accept {}`", shown_send(send), shell_operand(from))
+}
+
+/// Returns that somebody shares what was wished for, with the command that fetches it.
+fn wish_words(wish: i64, file: &WishMatch, others: usize, is_fetched: bool, why: Option<&str>) -> String {
+    let WishMatch { by, name, size, .. } = file;
+    let (who, what, size) = (speaker_label(by), display_name(name.as_str()), format_size(*size));
+    let fetch = format!("peer fetch {}", shell_quote(&[by.as_str(), name.as_str()]));
+    match (why, is_fetched, others) {
+        (Some(why), ..) => {
+            format!("{who} shares {what} ({size}), which isn't fetched: {}; `{fetch}` fetches it", safe_line(why))
+        }
+        (None, true, _) => format!("{who} shares {what} ({size}), and it is being fetched (wish {wish})"),
+        (None, false, 0) => format!("{who} shares {what} ({size}): `{fetch}`"),
+        (None, false, others) => {
+            format!("{who} shares {what} ({size}): `{fetch}`; {others} more match, which `peer find` shows")
+        }
+    }
 }
 
 fn shown_send(send: &FileSend) -> String {

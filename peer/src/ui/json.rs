@@ -165,6 +165,13 @@ pub fn ndjson_event(event: &NodeEvent, me: &UserName) -> Option<(&'static str, V
         NodeEvent::SendAccepted { from, send, folder } => {
             ("accepted", json!({ "from": from, "name": send.name, "size": send.size, "folder": folder }))
         }
+        NodeEvent::WishFound { wish, query, file, others, is_fetched, why } => (
+            "wish",
+            json!({ "number": wish, "query": query, "file": file, "others": others, "fetched": is_fetched, "why": why }),
+        ),
+        NodeEvent::WishFetched { wish, query, file, folder } => {
+            ("wish_fetched", json!({ "number": wish, "query": query, "file": file, "folder": folder }))
+        }
         _ => return None,
     })
 }

@@ -295,6 +295,7 @@ async fn store_messages(
 mod tests {
     use super::*;
     use crate::engine::sends::AutoAcceptOutcome;
+    use crate::engine::wishes::WishFetchOutcome;
 
     fn mallory() -> UserName {
         "mallory".parse().unwrap()
@@ -344,6 +345,7 @@ mod tests {
             key_policy,
             notify,
             accept_send: |_, _, _, _| AutoAcceptOutcome::NoRule,
+            fetch_wish: |_, _, _, _, _| WishFetchOutcome::Held(String::new()),
         };
         let database = rusqlite::Connection::open(home.path().join("profile.db")).unwrap();
         database.execute_batch("ALTER TABLE blocked RENAME TO hidden").unwrap();

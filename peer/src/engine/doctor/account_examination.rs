@@ -13,6 +13,7 @@ use super::account_findings::{AccountFinding, DiskFinding, NodeFinding};
 use crate::engine::node::{NodeStatus, running_status};
 use crate::engine::sends::AutoAcceptOutcome;
 use crate::engine::tracker_key::TrackerKeyPolicy;
+use crate::engine::wishes::WishFetchOutcome;
 use crate::engine::{Error, LocalUser};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::{Access, Profile, ProfileError};
@@ -47,7 +48,9 @@ pub(super) fn load_account(request: &ExaminationRequest) -> (Option<LocalUser>, 
     let quiet = Arc::new(|_| {});
     // Nothing is fetched by a look at the account.
     let accept_none = |_: &_, _: &_, _: &_, _: &_| AutoAcceptOutcome::NoRule;
-    match LocalUser::load(profile.clone(), request.tracker.clone(), request.key_policy, quiet, accept_none) {
+    let fetch_none = |_: &_, _: &_, _: &_, _: &_, _: &_| WishFetchOutcome::Held(String::new());
+    let (tracker, key_policy) = (request.tracker.clone(), request.key_policy);
+    match LocalUser::load(profile.clone(), tracker, key_policy, quiet, accept_none, fetch_none) {
         Ok(me) => {
             let finding = judge_profile(&profile, &me);
             (Some(me), finding)

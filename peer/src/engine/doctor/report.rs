@@ -152,7 +152,7 @@ impl DoctorReport {
         let problems = counted(self.count(Severity::Problem), "problem");
         let warnings = counted(self.count(Severity::Warning), "warning");
         let counts: Vec<String> = [problems, warnings].into_iter().flatten().collect();
-        if counts.is_empty() { "everything works".to_owned() } else { counts.join(", ") }
+        if counts.is_empty() { "nothing wrong was found".to_owned() } else { counts.join(", ") }
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(ended(vec![network.clone(), warning]), Some((ErrorKind::Network, "1 problem, 1 warning".into())));
         assert_eq!(ended(vec![network.clone(), network.clone()]), Some((ErrorKind::Network, "2 problems".into())));
         assert_eq!(ended(vec![network, good, disk]), Some((ErrorKind::Partial, "2 problems".into())));
-        assert_eq!(report(Vec::new()).summary(), "everything works");
+        assert_eq!(report(Vec::new()).summary(), "nothing wrong was found");
     }
 
     #[test]

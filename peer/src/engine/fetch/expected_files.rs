@@ -26,9 +26,7 @@ pub(super) fn restrict(resolved: &mut ResolvedRequest, expected: &FileSend, from
     let is_same = expected.hash_of(files) == Some(expected.hash);
     let size = resolved.files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.stat.size));
     if !is_same || size != expected.size || resolved.files.iter().any(|file| file.stat.stale) {
-        return Err(Error::Integrity(format!(
-            "{name} isn't what {from} sent any more: it changed, or was sent again meanwhile"
-        )));
+        return Err(Error::Integrity(format!("{name} isn't what {from} announced any more: it changed meanwhile")));
     }
     // Empty folders are no part of what was announced.
     resolved.folders.clear();

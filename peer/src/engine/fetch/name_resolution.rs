@@ -9,13 +9,10 @@ use shared::names::name_encoding::display_name;
 use shared::peer::{FileStat, FolderTime, RAW_NAMES_CAPABILITY};
 use shared::{FileName, UntrustedText, UserName};
 
-mod name_pattern;
-
-use name_pattern::{NamePattern, parse_pattern};
-
 use super::source_listing::{SourceShares, list_files, list_folder_times, list_folders, stat_file};
 use super::{FetchEvent, RequestedName};
 use crate::engine::Error;
+use crate::engine::name_pattern::{NamePattern, parse_pattern};
 
 /// A file to fetch.
 #[derive(Debug, Clone)]
@@ -355,6 +352,13 @@ mod tests {
         ] {
             assert_eq!(normalize_path(text), name, "{text:?}");
         }
+    }
+
+    #[test]
+    fn whole_components_before_a_wildcard_are_the_parent() {
+        let parent = |text: &str, name: &str| parent_prefix(name, parse_pattern(text).unwrap().depth).to_owned();
+        assert_eq!(parent("docs/sub/x*", "docs/sub/xy"), "docs/sub/");
+        assert_eq!(parent("S\u{e3}o/*", "Sa\u{303}o/a.txt"), "Sa\u{303}o/");
     }
 
     #[test]

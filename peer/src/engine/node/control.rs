@@ -31,6 +31,7 @@
 //! | `passwd` | present, new | nothing; the account's password is changed |
 //! | `shares_changed` | | nothing |
 //! | `history_removed` | | nothing; messages of rooms that are gone from the history aren't passed on any more |
+//! | `wishes_changed` | | nothing; what the user wishes for is looked for again |
 //! | `go_online` | | nothing; the node becomes present, in place of any other node of the account |
 //! | `hand_over` | | nothing; a node that belongs to a view ends, so that a lasting one can take its place; any other refuses |
 //! | `stop` | | nothing; then the node ends |
@@ -218,6 +219,8 @@ pub enum ControlAction {
     SharesChanged,
     /// Pass messages of rooms that were removed from the history on no more.
     HistoryRemoved,
+    /// Look for the profile's wishes again.
+    WishesChanged,
     /// Become present here, in place of any other node of the account.
     GoOnline,
     /// End the node if it belongs to a view.

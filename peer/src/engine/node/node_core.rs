@@ -276,6 +276,12 @@ impl NodeCore {
         }
     }
 
+    pub(super) fn wishes_changed(&self) {
+        if let Some(presence) = &self.presence {
+            presence.tracker.files_changed().notify_one();
+        }
+    }
+
     pub(super) fn go_online(&self) {
         if let Some(presence) = &self.presence {
             presence.tracker.go_online();

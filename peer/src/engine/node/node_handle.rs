@@ -181,3 +181,14 @@ pub async fn announce_removal(profile: &Profile) -> Result<(), Error> {
         None => Ok(()),
     }
 }
+
+/// Has the running node, if there is one, look for the profile's wishes; false if none runs.
+///
+/// # Errors
+/// The reason why a running node can't be reached, or doesn't know how.
+pub async fn announce_wishes(profile: &Profile) -> Result<bool, Error> {
+    match NodeClient::connect(profile).await? {
+        Some(node) => node.perform(ControlAction::WishesChanged).await.map(|()| true),
+        None => Ok(false),
+    }
+}

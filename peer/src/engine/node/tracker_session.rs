@@ -82,6 +82,8 @@ pub(super) struct TrackerSession {
     /// Strangers' queries since the last heartbeat that was sent to end the row.
     stranger_streak: u32,
     shares_changed: Arc<Notify>,
+    /// Tells that files of others changed, or may have.
+    files_changed: Arc<Notify>,
     /// The local address of the last connection to the tracker.
     local: watch::Sender<Option<SocketAddr>>,
     key_epoch: Arc<AtomicU64>,
@@ -151,7 +153,7 @@ impl TrackerSession {
         let (shares_changed, go_online) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (local, local_receiver) = watch::channel(None);
         let (verifying_key, verifying_key_receiver) = watch::channel(None);
-        let key_epoch = Arc::new(AtomicU64::new(0));
+        let (key_epoch, files_changed) = (Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()));
         let (presence_state, presence_receiver) =
             watch::channel(PresenceState::Offline { why: "it was not asked yet".to_owned() });
         let handle = TrackerHandle {
@@ -163,6 +165,7 @@ impl TrackerSession {
             verifying_key: verifying_key_receiver,
             presence_state: presence_receiver,
             go_online: go_online.clone(),
+            files_changed: files_changed.clone(),
         };
         let session = Self {
             me,
@@ -174,6 +177,7 @@ impl TrackerSession {
             stranger_queries,
             stranger_streak: 0,
             shares_changed,
+            files_changed,
             local,
             key_epoch,
             presence_state,

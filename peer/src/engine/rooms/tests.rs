@@ -14,6 +14,7 @@ use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::RoomNewsKind;
 use crate::engine::sends::AutoAcceptOutcome;
 use crate::engine::tracker_key::TrackerKeyPolicy;
+use crate::engine::wishes::WishFetchOutcome;
 use crate::net::endpoint::Endpoint;
 use crate::net::frame_receiver::FrameQuota;
 use crate::net::link::{self, ANSWERS, DialTarget, Link};
@@ -84,6 +85,7 @@ pub(super) fn local_user(home: &TempDir, user: &str, identity: Arc<Identity>) ->
         key_policy: TrackerKeyPolicy::AcceptNew,
         notify: Arc::new(|_| {}),
         accept_send: |_, _, _, _| AutoAcceptOutcome::NoRule,
+        fetch_wish: |_, _, _, _, _| WishFetchOutcome::Held(String::new()),
     }
 }
 

@@ -373,6 +373,8 @@ impl LineViewModel {
             NodeEvent::TrackerLost { .. }
             | NodeEvent::SharesRefused { .. }
             | NodeEvent::Displaced(_)
+            | NodeEvent::WishFound { .. }
+            | NodeEvent::WishFetched { .. }
             | NodeEvent::Notice(_) => self.show_event(event),
             _ => {}
         }

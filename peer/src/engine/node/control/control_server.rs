@@ -222,6 +222,7 @@ async fn execute(action: ControlAction, core: &NodeCore) -> Result<Value, Error>
         }
         ControlAction::SharesChanged => json!(core.shares_changed()),
         ControlAction::HistoryRemoved => json!(core.history_removed().await?),
+        ControlAction::WishesChanged => json!(core.wishes_changed()),
         ControlAction::GoOnline => json!(core.go_online()),
         ControlAction::HandOver => return Err(ProfileError::NodeRuns { pid: Some(std::process::id()) }.into()),
         // Handled by serve_client, which has the connection.

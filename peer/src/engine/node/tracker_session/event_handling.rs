@@ -51,9 +51,12 @@ impl TrackerSession {
                     Ok(())
                 });
                 told.await.map_err(SessionEnd::from_error)?;
+                self.files_changed.notify_one();
             }
             TrackerEventKind::Room { id, head, .. } => self.rooms.note_head(id, head),
-            TrackerEventKind::Files { .. } | TrackerEventKind::Unknown => {}
+            TrackerEventKind::Files { user, .. } if user == self.me.user => {}
+            TrackerEventKind::Files { .. } => self.files_changed.notify_one(),
+            TrackerEventKind::Unknown => {}
         }
         Ok(())
     }

@@ -159,6 +159,7 @@ impl TrackerSession {
         if self.presence_state.send_replace(now.clone()) != now {
             let shares = if let RegistrationOutcome::Accepted(listed) = &listing { listed.count } else { 0 };
             self.events.send(NodeEvent::Online { user: self.me.user.clone(), address, port: self.port, shares });
+            self.files_changed.notify_one();
         }
         self.emit_list_refused(listing);
     }

@@ -26,6 +26,7 @@ pub(in crate::engine::node) struct TrackerHandle {
     pub(super) verifying_key: watch::Receiver<Option<VerifyingKey>>,
     pub(super) presence_state: watch::Receiver<PresenceState>,
     pub(super) go_online: Arc<Notify>,
+    pub(super) files_changed: Arc<Notify>,
 }
 
 /// The cause of a query, which decides its queue.
@@ -89,6 +90,12 @@ impl TrackerHandle {
     /// Makes the session register the shares again.
     pub(in crate::engine::node) fn shares_changed(&self) {
         self.shares_changed.notify_one();
+    }
+
+    /// Returns the notice that the tracker told of changed files, or that this node is present again. It has one waiter:
+    /// what looks for wishes.
+    pub(in crate::engine::node) const fn files_changed(&self) -> &Arc<Notify> {
+        &self.files_changed
     }
 
     /// Returns a number that changes whenever earlier answers about keys may have become wrong.

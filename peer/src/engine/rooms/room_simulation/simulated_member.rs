@@ -25,6 +25,7 @@ use crate::engine::rooms::room_registry::RoomRegistry;
 use crate::engine::rooms::unanswered_requests::AnsweredRequest;
 use crate::engine::sends::AutoAcceptOutcome;
 use crate::engine::tracker_key::TrackerKeyPolicy;
+use crate::engine::wishes::WishFetchOutcome;
 use crate::engine::{Error, LocalUser, now_ms};
 use crate::profile::Profile;
 
@@ -91,6 +92,7 @@ impl SimulatedMember {
             key_policy: TrackerKeyPolicy::AcceptNew,
             notify: Arc::new(|_| {}),
             accept_send: |_, _, _, _| AutoAcceptOutcome::NoRule,
+            fetch_wish: |_, _, _, _, _| WishFetchOutcome::Held(String::new()),
         };
         let mut member = Self {
             me,

@@ -1,0 +1,178 @@
+//! What a wish looks for: words, a hash, or a pattern.
+
+use shared::limits::{MAX_FILE_NAME_BYTES, MAX_FIND_WORDS};
+use shared::names::name_encoding::display_name;
+use shared::tracker::{FindCriterion, FoundFile, SearchWords, push_folded, search_words};
+use shared::{ContentHash, FileName};
+
+use crate::engine::Error;
+use crate::engine::name_pattern::{NamePattern, parse_pattern};
+
+/// Characters that make a text a pattern.
+const WILDCARDS: [char; 4] = ['*', '?', '[', '{'];
+
+/// A search that the tracker can be asked for, and what it can't tell apart.
+#[derive(Debug)]
+pub struct WishQuery {
+    criterion: FindCriterion,
+    pattern: Option<WishPattern>,
+}
+
+/// A pattern for names without regard to case and accents.
+#[derive(Debug)]
+struct WishPattern {
+    glob: NamePattern,
+    /// True if it is for the whole name, with its folders, and not for the last component.
+    is_whole: bool,
+}
+
+impl WishQuery {
+    /// Reads what the user wrote: a hash, words as for `peer find`, or a pattern with `*`, `?`, `[…]` or `{…}`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the tracker can't be asked for it.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if let Ok(hash) = text.parse::<ContentHash>() {
+            return Ok(Self { criterion: FindCriterion::Hash(hash.into()), pattern: None });
+        }
+        let words = |text: &str| SearchWords::new(text).map(FindCriterion::Words);
+        if !text.contains(WILDCARDS) {
+            let none = || {
+                Error::Usage(format!(
+                    "give 1 to {MAX_FIND_WORDS} words of letters and digits, a pattern such as 'debian*.iso', or one hash"
+                ))
+            };
+            return Ok(Self { criterion: words(text).ok_or_else(none)?, pattern: None });
+        }
+        let no_pattern = || Error::Usage(format!("{text:?} is no pattern: `*`, `?`, `[a-z]` and `{{a,b}}` are known"));
+        if text.len() > MAX_FILE_NAME_BYTES {
+            return Err(no_pattern());
+        }
+        let mut folded = String::new();
+        push_folded(&mut folded, text);
+        let glob = parse_pattern(&folded).ok_or_else(no_pattern)?;
+        let fixed = fixed_words(&folded);
+        let criterion = words(&fixed.join(" ")).ok_or_else(|| {
+            Error::Usage(format!(
+                "{text:?} fixes the beginning of no word, for which the tracker could be asked: 'debian*' and '*.iso' do, \
+                 and `peer wish WORD` finds names that have a word that begins so"
+            ))
+        })?;
+        Ok(Self { criterion, pattern: Some(WishPattern { glob, is_whole: text.contains('/') }) })
+    }
+
+    /// Returns the search for the tracker, which may find more.
+    pub const fn criterion(&self) -> &FindCriterion {
+        &self.criterion
+    }
+
+    /// Returns whether a file that the tracker found is looked for.
+    pub fn matches(&self, file: &FoundFile) -> bool {
+        let is_found = match &self.criterion {
+            FindCriterion::Hash(hash) => file.hash == *hash,
+            FindCriterion::Words(words) => words.matches(&file.name),
+        };
+        is_found && self.pattern.as_ref().is_none_or(|pattern| pattern.matches(&file.name))
+    }
+}
+
+impl WishPattern {
+    fn matches(&self, name: &FileName) -> bool {
+        let shown = display_name(name.as_str());
+        let part = if self.is_whole { &*shown } else { shown.rsplit('/').next().unwrap_or(&shown) };
+        let mut folded = String::new();
+        push_folded(&mut folded, part);
+        self.glob.matches(&folded)
+    }
+}
+
+/// Returns the words whose beginning a pattern fixes, the longest first, as many as a search takes.
+fn fixed_words(pattern: &str) -> Vec<String> {
+    let (mut words, mut run) = (Vec::new(), String::new());
+    // Behind a wildcard a word may have begun already.
+    let mut is_open = false;
+    let mut chars = pattern.chars();
+    loop {
+        let next = chars.next();
+        match next {
+            Some(c) if !WILDCARDS.contains(&c) => run.push(c),
+            wildcard => {
+                let begun = if is_open { run.find(|c: char| !c.is_alphanumeric()).unwrap_or(run.len()) } else { 0 };
+                words.extend(search_words(&run[begun..]));
+                run.clear();
+                is_open = true;
+                let Some(wildcard) = wildcard else { break };
+                // What stands between brackets is not fixed.
+                let end = match wildcard {
+                    '[' => ']',
+                    '{' => '}',
+                    _ => continue,
+                };
+                chars.by_ref().find(|c| *c == end);
+            }
+        }
+    }
+    words.sort_by_key(|word| std::cmp::Reverse(word.chars().count()));
+    words.truncate(MAX_FIND_WORDS);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> FoundFile {
+        FoundFile {
+            user: "alice".parse().unwrap(),
+            name: name.parse().unwrap(),
+            size: 3,
+            hash: ContentHash::of(name.as_bytes()).into(),
+        }
+    }
+
+    fn matches(query: &str, name: &str) -> bool {
+        let query = WishQuery::parse(query).unwrap();
+        // Whatever matches is found by the tracker, which is asked for the words alone.
+        if let (FindCriterion::Words(words), Some(pattern)) = (query.criterion(), &query.pattern) {
+            let name = name.parse().unwrap();
+            assert!(!pattern.matches(&name) || words.matches(&name), "{words} doesn't find {name:?}");
+        }
+        query.matches(&file(name))
+    }
+
+    #[test]
+    fn patterns_are_for_the_last_component_unless_they_have_a_slash() {
+        assert!(matches("debian*.iso", "debian-13.iso") && matches("debian*.iso", "isos/Debian-13.ISO"));
+        assert!(!matches("debian*.iso", "debian-13.iso.torrent") && !matches("debian*.iso", "mydebian-13.iso"));
+        assert!(matches("isos/*.iso", "isos/a.iso") && !matches("isos/*.iso", "other/isos/a.iso"));
+        assert!(matches("*.iso", "a.iso") && matches("caf\u{e9}*", "Cafe\u{301} central.txt"));
+        assert!(matches("report-{a,b}.pd?", "report-b.pdf") && !matches("report-{a,b}.pd?", "report-c.pdf"));
+        assert!(matches("[rR]elat\u{f3}rio*.pdf", "relatorio 3.pdf"));
+    }
+
+    #[test]
+    fn words_and_hashes_are_those_of_find() {
+        assert!(matches("annual rep", "Annual report 2024.pdf") && !matches("port", "report"));
+        let hash = ContentHash::of(b"x").to_string();
+        assert!(matches(&hash, "x") && !matches(&hash, "y"));
+    }
+
+    #[test]
+    fn only_what_begins_a_word_is_asked_for() {
+        let fixed = |pattern: &str| {
+            let mut words = fixed_words(pattern);
+            words.sort();
+            words.join(" ")
+        };
+        assert_eq!(fixed("debian*.iso"), "debian iso");
+        assert_eq!(fixed("*bian-13.iso"), "13 iso");
+        assert_eq!(fixed("a[b-d]ef-g{x,y-z}h i"), "a g i");
+        assert_eq!(fixed("*x?y*"), "");
+        assert_eq!(fixed("docs/**/plan*"), "docs plan");
+        for wrong in ["*", "*debian*", "[", "?", "...", "", " "] {
+            assert!(WishQuery::parse(wrong).is_err(), "{wrong:?}");
+        }
+        let error = WishQuery::parse("*debian*").unwrap_err().to_string();
+        assert!(error.contains("fixes the beginning of no word"), "{error}");
+    }
+}
