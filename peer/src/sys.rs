@@ -1,5 +1,6 @@
 //! Code for one operating system or family. Everything outside this module is portable Rust.
 
+mod clipboard;
 mod control_echo;
 mod descriptor_limit;
 mod disk_space;
@@ -27,6 +28,7 @@ mod system_error;
 mod time_zone;
 mod user_notifier;
 
+pub use clipboard::{ClipboardError, ClipboardKind, read_clipboard, write_clipboard};
 pub use control_echo::ControlEchoGuard;
 pub use descriptor_limit::{is_descriptor_limit_reached, open_files_limit};
 pub use disk_space::{RoomLimit, exhausted_room, is_out_of_inodes, is_read_only_mount};

@@ -15,6 +15,7 @@ mod ansi_writer;
 mod bar_screen;
 mod charset;
 mod chat_model;
+mod clipboard_sequence;
 mod command_output;
 mod completion;
 mod composer;
@@ -59,6 +60,7 @@ mod transfer_list;
 mod view;
 mod view_input;
 
+pub use clipboard_sequence::{MAX_SEQUENCE_BYTES, clipboard_sequence, pasteable_text};
 pub use command_output::{ColorChoice, CommandOutput, LogWriter, OutputOptions};
 pub use doctor_text::doctor_lines;
 pub use event_text::{
