@@ -2,6 +2,7 @@
 
 mod args;
 mod argument_error;
+mod command_overview;
 mod completion_request;
 mod config_file;
 mod exit_code;

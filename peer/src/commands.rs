@@ -1,8 +1,10 @@
 //! The commands of `peer`, a file each: its arguments, the texts of its help, and its `run`.
 
 mod accept;
+mod accepts;
 mod block;
 mod chat;
+mod clip;
 pub(crate) mod completions;
 pub(crate) mod config;
 mod doctor;
@@ -25,6 +27,7 @@ mod register;
 mod room;
 mod rooms;
 mod send;
+mod sends;
 mod serve;
 mod share;
 mod shares;
@@ -35,11 +38,15 @@ mod unblock;
 mod unshare;
 mod verify;
 mod whoami;
+mod wish;
+mod wishes;
 
 // What several of them need.
 mod bell;
+mod clipboard_errors;
 pub(crate) mod command_help;
 pub(crate) mod context;
+mod lasting_action;
 mod name_suggestions;
 mod node_connection;
 mod password_prompt;
@@ -50,6 +57,7 @@ mod tracker_selection;
 mod user_resolution;
 mod value_parsers;
 mod view_session;
+mod waiting_sends;
 
 use clap::Subcommand;
 use shared::tracker::TrackerErrorCode;
@@ -77,6 +85,8 @@ pub(crate) enum CliCommand {
     Serve(serve::ServeArgs),
     List(list::ListArgs),
     Find(find::FindArgs),
+    Wish(wish::WishArgs),
+    Wishes(wishes::WishesArgs),
     Files(files::FilesArgs),
     Fetch(fetch::FetchArgs),
     Chat(chat::ChatArgs),
@@ -88,7 +98,10 @@ pub(crate) enum CliCommand {
     Outbox(outbox::OutboxArgs),
     Offer(offer::OfferArgs),
     Send(send::SendArgs),
+    Sends(sends::SendsArgs),
+    Clip(clip::ClipArgs),
     Accept(accept::AcceptArgs),
+    Accepts(accepts::AcceptsArgs),
     Block(block::BlockArgs),
     Unblock(unblock::UnblockArgs),
     Mute(mute::MuteArgs),
@@ -135,7 +148,10 @@ impl CliCommand {
             Self::Offer(args) => offer::run(context, args).await,
             Self::Send(args) => send::run(context, args).await,
             Self::Accept(args) => accept::run(context, args).await,
+            Self::Accepts(args) => accepts::run(context, args).await,
             Self::Events(_) => events::run(context).await,
+            Self::Clip(args) => context.until_cancelled(clip::run(context, args)).await,
+            Self::Sends(args) => context.until_cancelled(sends::run(context, args)).await,
             Self::Register(args) => context.until_cancelled(register::run(context, args)).await,
             Self::Login(args) => context.until_cancelled(login::run(context, args)).await,
             Self::Passwd(args) => context.until_cancelled(passwd::run(context, args)).await,
@@ -147,6 +163,8 @@ impl CliCommand {
             Self::Shares(_) => shares::run(context),
             Self::List(args) => context.until_cancelled(list::run(context, args)).await,
             Self::Find(args) => context.until_cancelled(find::run(context, args)).await,
+            Self::Wish(args) => context.until_cancelled(wish::run(context, args)).await,
+            Self::Wishes(args) => context.until_cancelled(wishes::run(context, args)).await,
             Self::Files(args) => context.until_cancelled(files::run(context, args)).await,
             Self::History(args) => context.until_cancelled(history::run(context, args)).await,
             Self::Room(args) => room::run(context, args).await,

@@ -185,6 +185,10 @@ fn a_room_that_the_shell_took_for_a_comment_is_explained() {
         let typed = bob.peer([""; 0]).through_shell(&format!("\"$@\" {line}")).run();
         typed.exits(2).says("a shell takes #lab for a comment: quote it, '#lab'");
     }
+    // Without a name these list.
+    let listed = bob.peer([""; 0]).through_shell("\"$@\" send #lab x").run();
+    listed.exits(0).says("a shell takes #lab for a comment: quote it, '#lab'");
+    bob.peer([""; 0]).through_shell("\"$@\" mute #lab").run().exits(0).says("'#ROOM'");
 }
 
 #[test]

@@ -101,7 +101,9 @@ fn all_is_completed(name: &str) {
     bob.share([lab.join("report of may.pdf"), lab.join("photos")]);
     let (_hers, _his, _carols) = (alice.serve(), bob.serve(), carol.serve());
     make_room(&[&alice, &bob]);
+    alice.peer(["send", "bob", "--detach"]).arg(lab.file("budget.ods", 10)).run().exits(0);
     let Some(mut shell) = Shell::start(&lab, &alice, name) else { return };
+    shell.completes("peer sends end bu", "peer sends end budget.ods");
     shell.completes("peer fet", "peer fetch");
     shell.completes("peer --no-m", "peer --no-mdns");
     shell.completes("peer --color=alw", "peer --color=always");

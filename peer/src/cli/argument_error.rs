@@ -10,6 +10,7 @@ use serde_json::json;
 use shared::safe_text::safe_line;
 
 use super::exit_code::report_error;
+use crate::commands::command_help::ROOM_QUOTING;
 use crate::engine::ErrorKind;
 use crate::ui::{ColorChoice, CommandOutput, OutputOptions};
 use crate::util::shell_words::shell_quote;
@@ -37,9 +38,6 @@ pub(super) const FOREIGN_COMMANDS: &[(&str, &str)] = &[
     ("kick", "peer room kick ROOM USER"),
 ];
 
-/// What may have become of an argument that is missing.
-const HASH_TIP: &str = "a shell takes #lab for a comment: quote it, '#lab', or write lab after `peer room`";
-
 /// Makes the error safe to print and adds what clap leaves out, such as this program's name for a foreign command.
 pub(super) fn explain_error(mut command: clap::Command, error: clap::Error, args: &[OsString]) -> clap::Error {
     let mut error = safe_error(&mut command, error, args);
@@ -57,13 +55,13 @@ pub(super) fn explain_error(mut command: clap::Command, error: clap::Error, args
         ClapErrorKind::MissingRequiredArgument => {
             let missing = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
             if missing.contains("ROOM") || missing.contains("USER") {
-                let tip = HASH_TIP;
+                let tip = ROOM_QUOTING;
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
             }
             error
         }
         ClapErrorKind::InvalidValue if is_room_missing(&error) => {
-            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![HASH_TIP.into()]));
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![ROOM_QUOTING.into()]));
             error
         }
         _ => error,

@@ -53,7 +53,7 @@ impl CompletionRequest {
     /// Prints the answer. Nothing that fails is told: the shell would show it in the middle of a line.
     pub(super) fn answer(self, command: clap::Command) -> ExitCode {
         let lookup = CompletionLookup { home: self.home().unwrap_or_default(), user: self.named_user() };
-        let mut command = with_names(command, &lookup);
+        let mut command = with_names(command, "", &lookup);
         let last = self.words.len().saturating_sub(1);
         let current_folder = std::env::current_dir().ok();
         let found = complete(&mut command, self.words.clone(), last, current_folder.as_deref()).unwrap_or_default();
@@ -145,11 +145,12 @@ fn split_bash_line(line: &str) -> (Vec<OsString>, bool) {
 }
 
 /// Gives the arguments that are names their lookup, and those that are paths to the shell.
-fn with_names(command: clap::Command, lookup: &CompletionLookup) -> clap::Command {
+/// `above` is the command above it.
+fn with_names(command: clap::Command, above: &str, lookup: &CompletionLookup) -> clap::Command {
     let name = command.get_name().to_owned();
     command
         .mut_args(|arg| {
-            let kind = name_kind(&name, &arg);
+            let kind = name_kind(above, &name, &arg);
             let is_path = matches!(arg.get_value_hint(), ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath);
             if let Some(kind) = kind {
                 let lookup = lookup.clone();
@@ -164,11 +165,11 @@ fn with_names(command: clap::Command, lookup: &CompletionLookup) -> clap::Comman
                 arg
             }
         })
-        .mut_subcommands(|command| with_names(command, lookup))
+        .mut_subcommands(|command| with_names(command, &name, lookup))
 }
 
 /// Returns the kind of name that an argument takes, told from its value's name in the help.
-fn name_kind(command: &str, arg: &clap::Arg) -> Option<NameKind> {
+fn name_kind(above: &str, command: &str, arg: &clap::Arg) -> Option<NameKind> {
     // These name an account that is new here.
     if matches!(command, "register" | "login" | "create") {
         return None;
@@ -177,6 +178,12 @@ fn name_kind(command: &str, arg: &clap::Arg) -> Option<NameKind> {
     match (command, arg.get_id().as_str(), shown.as_str()) {
         ("fetch", "names", _) | ("files", "prefix", _) => Some(NameKind::SharedByUser),
         ("unshare", "names", _) => Some(NameKind::OwnShare),
+        (_, "which", _) => match above {
+            "sends" => Some(NameKind::OwnSend),
+            "accepts" => Some(NameKind::AcceptedUser),
+            "wishes" => Some(NameKind::OwnWish),
+            _ => None,
+        },
         (_, _, "USER|#ROOM") => Some(NameKind::UserOrRoom),
         (_, _, "ROOM") => Some(NameKind::Room),
         (_, id, shown) if shown.starts_with("USER") || matches!(id, "user" | "users") => Some(NameKind::User),

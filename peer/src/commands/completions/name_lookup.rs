@@ -13,7 +13,7 @@ use shared::UserName;
 
 use crate::engine::Error;
 use crate::engine::node::NodeHandle;
-use crate::profile::{Access, Audience, Profile};
+use crate::profile::{Access, Audience, Profile, SendState};
 
 /// Time for the running node and the profile to answer.
 const LOOKUP_TIMEOUT: Duration = Duration::from_millis(50);
@@ -30,6 +30,12 @@ pub(crate) enum NameKind {
     SharedByUser,
     /// What this profile shares.
     OwnShare,
+    /// What this profile sends.
+    OwnSend,
+    /// A user whose sends this profile accepts.
+    AcceptedUser,
+    /// The number of a wish of this profile.
+    OwnWish,
 }
 
 /// A lookup of names in one profile.
@@ -62,8 +68,19 @@ impl CompletionLookup {
 
     fn find(&self, kind: NameKind, prefix: &str) -> Result<Vec<String>, Error> {
         let Some(profile) = Profile::open_existing(&self.home, Access::Look)? else { return Ok(Vec::new()) };
-        if kind == NameKind::OwnShare {
-            return own_shares(&profile, prefix);
+        match kind {
+            NameKind::OwnShare => return own_shares(&profile, prefix),
+            NameKind::OwnSend => {
+                let waiting = profile.sends()?.into_iter().filter(|send| send.state == SendState::Waiting);
+                return Ok(waiting.map(|send| send.send.name.as_str().to_owned()).collect());
+            }
+            NameKind::AcceptedUser => {
+                return Ok(profile.accept_rules()?.into_iter().map(|rule| rule.user.to_string()).collect());
+            }
+            NameKind::OwnWish => {
+                return Ok(profile.wishes()?.into_iter().map(|wish| wish.number.to_string()).collect());
+            }
+            NameKind::User | NameKind::Room | NameKind::UserOrRoom | NameKind::SharedByUser => {}
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {

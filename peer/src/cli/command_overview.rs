@@ -1,0 +1,68 @@
+//! The commands of the program in groups: their names on the one screen of `peer --help`, with a line each in `peer help`.
+
+/// A heading, and the commands below it.
+type CommandGroup = (&'static str, &'static [&'static str]);
+
+const GROUPS: &[CommandGroup] = &[
+    ("Account", &["register", "login", "passwd", "logout", "whoami", "profile", "config"]),
+    ("Node", &["serve", "stop", "ui", "web", "link", "links", "events", "notify", "doctor", "completions"]),
+    (
+        "People",
+        &["list", "chat", "history", "inbox", "outbox", "mute", "unmute", "block", "unblock", "trust", "verify"],
+    ),
+    ("Rooms", &["room", "rooms"]),
+    ("Files", &["share", "unshare", "shares", "find", "files", "fetch", "follows", "wish", "wishes"]),
+    ("Sending", &["send", "sends", "offer", "clip", "accept", "accepts"]),
+];
+/// The heading of commands that are in no group.
+const UNGROUPED: &str = "Further";
+/// Columns of the headings, and of the names of commands.
+const HEADING_COLUMNS: usize = 9;
+const NAME_COLUMNS: usize = 11;
+const SCREEN_COLUMNS: usize = 80;
+
+/// Returns the groups that have commands, each with its commands.
+fn grouped(program: &clap::Command) -> Vec<(&'static str, Vec<&clap::Command>)> {
+    let is_grouped = |name: &str| GROUPS.iter().any(|(_, names)| names.contains(&name));
+    let all = || program.get_subcommands().filter(|command| command.get_name() != "help");
+    let find = |name: &&str| all().find(|command| command.get_name() == *name);
+    let groups = GROUPS.iter().map(|(heading, names)| (*heading, names.iter().filter_map(find).collect()));
+    let rest: Vec<&clap::Command> = all().filter(|command| !is_grouped(command.get_name())).collect();
+    groups.chain([(UNGROUPED, rest)]).filter(|(_, commands): &(_, Vec<_>)| !commands.is_empty()).collect()
+}
+
+/// Returns a line for each group, with the names of its commands.
+pub(super) fn command_names(program: &clap::Command) -> String {
+    let mut text = String::new();
+    for (heading, commands) in grouped(program) {
+        let mut line = format!("{heading:HEADING_COLUMNS$}");
+        for command in commands {
+            let name = command.get_name();
+            if line.len() + 1 + name.len() > SCREEN_COLUMNS {
+                text.push_str(&line);
+                text.push('\n');
+                line = " ".repeat(HEADING_COLUMNS);
+            }
+            line.push(' ');
+            line.push_str(name);
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+/// Returns a paragraph for each group, with a line for each of its commands.
+pub(super) fn described_commands(program: &clap::Command) -> String {
+    let paragraph = |(heading, commands): (&str, Vec<&clap::Command>)| {
+        let lines: Vec<String> = commands
+            .iter()
+            .map(|command| {
+                let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+                format!("  {:NAME_COLUMNS$} {about}", command.get_name())
+            })
+            .collect();
+        format!("{heading}:\n{}", lines.join("\n"))
+    };
+    grouped(program).into_iter().map(paragraph).collect::<Vec<_>>().join("\n\n")
+}
