@@ -17,6 +17,7 @@ pub mod file_offers;
 mod local_user;
 pub mod message_attention;
 pub mod message_hook;
+mod name_pattern;
 pub mod node;
 pub mod node_event;
 mod notice;
@@ -39,11 +40,14 @@ pub mod tracker_account;
 pub mod tracker_discovery;
 pub mod tracker_key;
 pub mod tracker_search;
+mod unattended_fetch;
+pub mod wish_fetch;
+pub mod wishes;
 mod zero_groups;
 
 pub use disk_error::SpaceShortage;
 pub use error::{Error, ErrorKind};
-pub use local_user::{LocalUser, SendAcceptHandler};
+pub use local_user::{LocalUser, SendAcceptHandler, WishFetchHandler};
 pub use notice::{Notice, NoticeHandler, PollReason};
 pub use room_action_error::RoomActionError;
 

@@ -39,6 +39,9 @@
 //! | rooms: what members exchange, who is linked, the tracker's records | `engine/rooms/`, `engine/node/room_*.rs`, `profile/room_store/`, the `rooms` crate |
 //! | who may get a share; offers | `profile/audience.rs`, `engine/serve/share_access.rs`, `engine/file_offers.rs` |
 //! | sends, receipts, rules by which they are accepted | `engine/{sends,send_intake}/`, `engine/node/send_acceptor.rs`, `profile/{outgoing_sends,incoming_sends,accept_rules}.rs` |
+//! | what lasts: `peer sends`, `accepts`, `wishes` with `pause`, `resume`, `end` | `commands/lasting_action.rs`, `profile/send_pausing.rs` |
+//! | wishes: what they look for, what is told and fetched | `engine/wishes/`, `engine/{wish_fetch,unattended_fetch}.rs`, `engine/node/wish_watcher.rs`, `profile/wishes.rs` |
+//! | the clipboard | `sys/clipboard.rs`, `ui/clipboard_sequence.rs`, `commands/clip.rs`, `commands/send/clipboard_copy.rs` |
 //! | history, search, unread counts, of users and rooms | `profile/{history,conversations,history_removal,conversation_name}.rs` |
 //! | block list, message requests | `profile/{known_users,message_requests}.rs` |
 //! | fetch: names, sources, plan, download, disk | `engine/fetch/` (`name_resolution`, `destination`, `source_dialer`, `plan`, `downloader`, `writer`) |
@@ -54,7 +57,7 @@
 //! | files of a room | `engine/room_contacts.rs`, `engine/fetch/room_sources.rs` |
 //! | doctor: probes, findings, report | `engine/doctor/`, `net/{port_probe,path_measurement,socket_abilities}.rs`, `sys/{firewall,neighbour}.rs`, `ui/doctor_text.rs` |
 //! | probes for others' doctors | `engine/serve/port_prober.rs` |
-//! | configuration file; the help of one screen; man pages | `cli/{config_file,help_screens,man_pages}.rs`, `commands/config.rs` |
+//! | configuration file; the help of one screen; man pages | `cli/{config_file,help_screens,command_overview,man_pages}.rs`, `commands/config.rs` |
 //! | completion of command lines | `cli/completion_request.rs`, `commands/completions/` |
 //! | calls for attention: bell, desktop | `engine/{message_attention,desktop_notifier}.rs`, `commands/bell.rs` |
 //! | what a package installs | `../packaging`, `Cargo.toml` |

@@ -35,12 +35,14 @@ mod request_eviction;
 mod retraction;
 mod room_store;
 mod schema;
+mod send_pausing;
 mod settings;
 mod share_roots;
 mod share_store;
 mod shared_folders;
 mod steady_clock;
 mod stored_message;
+mod wishes;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, mpsc};
@@ -76,6 +78,7 @@ pub use share_roots::{NameSubtrees, ShareRoot};
 pub use share_store::{HashedFile, HashedShare, Share, SharePage};
 pub use shared_folders::SharedFolder;
 pub use stored_message::{MessageDirection, MessageState, RoomMessageDetails, StoredMessage};
+pub use wishes::{MAX_OPEN_WISHES, Wish, WishMatch, WishState};
 
 /// The name of the database in the profile's folder.
 const DATABASE_FILE: &str = "profile.db";

@@ -128,14 +128,14 @@ fn the_report_fits_one_screen() {
     let Some(scene) = scene(V4) else { return };
     for (columns, rows) in [(80, 24), (40, 60)] {
         let terminal = scene.user("alice").peer(["doctor"]).in_terminal(columns, rows);
-        terminal.wait_for("everything works");
+        terminal.wait_for("nothing wrong was found");
         let (outcome, screen) = terminal.finish();
         outcome.exits(0);
         let text = screen.visible();
         assert!(text.contains("✓ account") && text.contains("✓ tracker"), "{text}");
     }
     let plain = scene.user("alice").peer(["--plain", "doctor"]).run();
-    plain.exits(0).is_plain().prints("ok:      tracker ").says("everything works");
+    plain.exits(0).is_plain().prints("ok:      tracker ").says("nothing wrong was found");
     let ascii = scene.user("alice").peer(["doctor"]).env("LANG", "C").run();
     ascii.exits(0).is_plain().prints("+ tracker ");
     assert!(ascii.out().lines().count() <= 22, "{ascii}");

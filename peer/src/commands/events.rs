@@ -14,6 +14,8 @@
 //! | `transfer` | `peer`, `name`, `direction` (`up`, `down`), `bytes`, `size`, `state` (`running`, `done`, `failed`) |
 //! | `receipt` | `from`, `number`, `name`, `hash`, `outcome` (`done`, `declined`): what became of something that we sent |
 //! | `accepted` | `from`, `name`, `size`, `folder`: something that was sent to us is in that folder, by a rule of `peer accept` |
+//! | `wish` | `number`, `query`, `file` (`by`, `name`, `size`, `hash`), `others`, `fetched`, `why`?: somebody shares what we wished for; with `fetched` it is being fetched, and with `why` it isn't although the wish says so |
+//! | `wish_fetched` | `number`, `query`, `file`, `folder`: a wished file is in that folder |
 //! | `done` | `ref`: the command with this `ref` was done; `id?` of the message that it created. In the order of the commands |
 //! | `error` | `code`, `message`; `ref?` of the command; `line` if the line is no command |
 //!
@@ -91,7 +93,7 @@ A \"ref\" in a command comes back in its `done` or `error`. A `send` with an \"i
 once. A bad line is answered by an `error` and changes nothing.
 
 What is printed: `message`, `offer`, `room`, `request`, `ack`, `presence`, `tracker`, `transfer`, `receipt`, \
-`accepted`, `account_moved`, `done` and `error` objects. It goes on when `peer serve` starts or ends beside it. All fields are in the documentation of \
+`accepted`, `wish`, `wish_fetched`, `account_moved`, `done` and `error` objects. It goes on when `peer serve` starts or ends beside it. All fields are in the documentation of \
 peer::commands::events.",
 };
 

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use shared::names::name_encoding::display_name;
 use shared::safe_text::safe_path;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use crate::engine::Error;
-use crate::profile::{Access, Profile};
+use crate::profile::{Access, OutgoingSend, Profile, SendState};
 
 const HELP: CommandHelp = CommandHelp {
     examples: "\
@@ -18,7 +19,7 @@ Examples:
   peer profile import bob.vizinho",
     notes: "\
 A profile is a person's whole state on one machine: key, account, messages, shares and settings, with no shared file in \
-it. It is one file, which only you may read: whoever has it is you. Delete it after the import.
+it, nor what was sent from standard input or the clipboard and still waits. It is one file, which only you may read: whoever has it is you. Delete it after the import.
 
 The copy that stays behind knows that it moved: it goes online no more, for two copies of one key would contradict each \
 other. If the file was never imported, `peer profile export --cancel` takes that back.",
@@ -90,6 +91,7 @@ fn export(context: &CommandContext, args: ProfileExportArgs) -> Result<(), Error
     let (kind, text) = match &args.file {
         Some(file) => {
             profile.export(file)?;
+            note_left_behind(context, &profile)?;
             let text = format!(
                 "{user} is in {} now and goes online here no more: `peer profile import FILE` goes on elsewhere. Whoever \
                  has that file is {user}: delete it afterwards",
@@ -103,6 +105,22 @@ fn export(context: &CommandContext, args: ProfileExportArgs) -> Result<(), Error
         None => ("kept", format!("{user} never moved: nothing to cancel")),
     };
     print_change(context, kind, user.as_str(), args.file, &text)
+}
+
+/// Tells what the file doesn't have although the profile's folder does: copies of streams that wait to be fetched.
+fn note_left_behind(context: &CommandContext, profile: &Profile) -> Result<(), Error> {
+    let waits = |send: &&OutgoingSend| send.is_copy && send.state == SendState::Waiting;
+    let sends = profile.sends()?;
+    let names: Vec<String> =
+        sends.iter().filter(waits).map(|send| display_name(send.send.name.as_str()).into_owned()).collect();
+    if !names.is_empty() {
+        context.output.warning(&format!(
+            "not moved, because it came from standard input or the clipboard and waits to be fetched: {}. Send it again \
+             from the other machine",
+            names.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 fn import(context: &CommandContext, args: &ProfileImportArgs) -> Result<(), Error> {
