@@ -85,6 +85,7 @@ pub use secret_input::{SecretInput, read_secret, write_prompt};
 pub use send_bar::SendBar;
 pub use share_bar::ShareBar;
 pub use terminal_notification::NotificationProtocol;
+pub use text_wrap::wrap_text;
 pub use theme::TerminalTheme;
 pub use view::{MAX_CATCH_UP_MESSAGES, MAX_SEARCH_RESULTS, TerminalView, ViewCommand, ViewUpdate};
 pub use view_input::ViewInput;

@@ -238,9 +238,11 @@ fn a_profile_moves_to_another_machine() {
 #[test]
 fn an_export_that_nobody_imported_can_be_taken_back() {
     let lab = Lab::start();
-    let bob = lab.user("bob");
+    let (_alice, bob) = (lab.user("alice"), lab.user("bob"));
     let file = lab.join("bob.vizinho");
-    bob.peer(["profile", "export"]).arg(&file).run().exits(0);
+    bob.peer(["send", "alice", "-", "--name", "notes.txt", "--detach"]).stdin("text\n").run().exits(0);
+    let exported = bob.peer(["profile", "export"]).arg(&file).run();
+    exported.exits(0).says("not moved, because it came from standard input or the clipboard").says(": notes.txt.");
     bob.peer(["profile", "export", "--cancel"]).run().exits(0).says("bob stays here");
     bob.peer(["profile", "export", "--cancel"]).run().exits(0).says("bob never moved");
     bob.serve();

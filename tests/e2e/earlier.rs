@@ -316,10 +316,11 @@ fn what_is_sent_to_an_earlier_peer_is_fetched_by_hand() {
     let (alice, bob) = (lab.user("alice"), lab.stranger("bob").with_binaries(earlier).registered());
     files::write(lab.join("photos/a"), "a");
     files::write(lab.join("photos/b"), "b");
+    files::write(lab.join("photos/empty"), "");
     let (_hers, his) = (alice.serve(), bob.serve());
     // He sends no receipts: all of it was fetched is all that she can be told.
     let send = alice.peer(["send", "bob"]).arg(lab.join("photos")).start();
-    his.wait_for("sends photos/ (2 files, 2 B): peer fetch alice photos/");
+    his.wait_for("sends photos/ (3 files, 2 B): peer fetch alice photos/");
     send.wait_for("an older peer");
     let here = lab.empty_folder("here");
     bob.fetch("alice", ["photos/"], &here).run().exits(0);

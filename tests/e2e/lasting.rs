@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tests::files::{self, assert_same};
-use tests::{Lab, Process, User};
+use tests::{Lab, Process, User, poll_for};
 
 /// Lets two users know each other's keys; returns their nodes.
 fn meet(alice: &User<'_>, bob: &User<'_>) -> (Process, Process) {
@@ -48,6 +48,31 @@ fn nobody_gets_a_send_that_is_paused() {
     alice.peer(["sends", "end", "one", "none"]).run().exits(2).says("none has the number or name none");
     alice.peer(["sends", "end", "one", "two"]).run().exits(0).says("ended: one").says("ended: two");
     alice.peer(["offer"]).run().exits(0).prints_exactly("");
+}
+
+/// `VIZINHO_LONG=1`: the receiver tries again after two minutes.
+#[test]
+fn who_accepts_gets_a_paused_send_after_it_is_resumed() {
+    if std::env::var_os("VIZINHO_LONG").is_none() {
+        println!("skipped: only under VIZINHO_LONG=1");
+        return;
+    }
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let (_hers, his) = meet(&alice, &bob);
+    let into = lab.empty_folder("from-alice");
+    accept(&bob, "alice", &into);
+    his.interrupt();
+    his.finish();
+    alice.peer(["send", "bob", "--detach"]).arg(lab.file("plan", 1000)).run().exits(0);
+    alice.peer(["sends", "pause", "plan"]).run().exits(0);
+    let his = bob.serve();
+    his.wait_for("plan (1.00 kB) of alice waits for you: ");
+    assert!(files::names_in(&into).is_empty());
+    alice.peer(["sends", "resume", "plan"]).run().exits(0);
+    let patience = std::time::Duration::from_secs(200);
+    poll_for(patience, || into.join("plan").exists().then_some(()), || "it never comes".to_owned());
+    assert_same(into.join("plan"), lab.join("plan"));
 }
 
 #[test]

@@ -63,7 +63,18 @@ fn what_is_there_already_is_shown_and_nothing_waits() {
     bob.peer(["wish", "annual", "-o", "x"]).run().exits(2);
     bob.peer(["block", "alice"]).run().exits(0);
     bob.peer(["wish", "annual rep*"]).run().exits(0).says("`peer serve` runs, which doesn't");
-    assert_eq!(wishes(&bob).len(), 2);
+    let told = bob.peer(["--json", "wish", "slides", "--fetch", "-o"]).arg(lab.join("in")).run();
+    let wish = told.exits(0).object("wish");
+    assert_eq!(
+        (&wish["number"], &wish["state"], &wish["max"]),
+        (&3.into(), &"waiting".into(), &10_000_000_000_u64.into())
+    );
+    assert_eq!(wishes(&bob).len(), 3);
+    // They are bounded.
+    for _ in 3..50 {
+        bob.peer(["wish", "nothing"]).run().exits(0);
+    }
+    bob.peer(["wish", "nothing"]).run().exits(2).says("50 wishes wait: `peer wishes` lists them");
 }
 
 #[test]
@@ -130,4 +141,25 @@ fn who_is_blocked_or_not_meant_fulfils_nothing() {
     bob.peer(["wishes", "resume", "film*"]).run().exits(0);
     his.wait_for("carol shares film.mkv");
     assert!(!his.said().contains("mallory shares"), "{}", his.said());
+}
+
+#[test]
+fn a_wish_that_is_ended_is_fetched_no_further() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let into = lab.empty_folder("in");
+    let his = bob.serve();
+    bob.peer(["wish", "film*", "--fetch", "-o"]).arg(&into).run().exits(0);
+    alice.share([lab.file("film.mkv", 30_000_000)]);
+    let mut events = EventProgram::start(&bob);
+    let _hers = alice.peer(["serve", "--limit", "2M"]).start();
+    his.wait_for("and it is being fetched (wish 1)");
+    let mut wait_for_state = |state: &str| {
+        let is_it = |event: &Value| event["type"] == "transfer" && event["state"] == state;
+        std::iter::from_fn(|| events.next_event()).find(is_it).expect("it is told");
+    };
+    wait_for_state("running");
+    bob.peer(["wishes", "end", "1"]).run().exits(0);
+    wait_for_state("failed");
+    assert!(!into.join("film.mkv").exists() && wishes(&bob).is_empty());
 }

@@ -32,7 +32,7 @@ Examples:
 `peer help COMMAND` has all options, examples and details of a command.
 
 Exit codes:
-  0 done            3 not logged in, wrong password   8 data was not what it claimed to be
+  0 done            3 not logged in, wrong password   8 the data was wrong
   1 something else  4 user unknown or offline         9 local disk or file
   2 usage           5 that file is not shared        10 the destination exists
                     6 refused by the other side      11 an identity changed

@@ -1,5 +1,7 @@
 //! The commands of the program in groups: their names on the one screen of `peer --help`, with a line each in `peer help`.
 
+use crate::ui::wrap_text;
+
 /// A heading, and the commands below it.
 type CommandGroup = (&'static str, &'static [&'static str]);
 
@@ -59,6 +61,10 @@ pub(super) fn described_commands(program: &clap::Command) -> String {
             .iter()
             .map(|command| {
                 let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+                let indent = 2 + NAME_COLUMNS + 1;
+                let rows = wrap_text(&about, SCREEN_COLUMNS - indent);
+                let about =
+                    rows.iter().map(|row| row.trim_end()).collect::<Vec<_>>().join(&format!("\n{:indent$}", ""));
                 format!("  {:NAME_COLUMNS$} {about}", command.get_name())
             })
             .collect();

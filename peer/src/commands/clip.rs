@@ -40,7 +40,8 @@ Examples:
     notes: "\
 The last text is the newest message of that person, or the newest text file (*.txt, at most 1 MiB) that they sent, \
 such as by `peer send YOU --clipboard`: one that waits is fetched into the folder of `peer accept`, one that was \
-accepted is read where it was put, if it is unchanged. Without a name it is the last one of anybody whose messages you accept. Rooms don't count.
+accepted is read where it was put, if it is unchanged. Without a name it is the last one of anybody whose messages you accept. \
+Rooms don't count.
 
 A text with control characters is refused, because it could run something where it is pasted.
 
@@ -98,11 +99,11 @@ async fn put(output: &CommandOutput, text: &str) -> Result<&'static str, Error> 
     let missing = match write_clipboard(text).await {
         Ok(()) => return Ok("desktop"),
         Err(error @ ClipboardError::NoProgram(_)) => error,
-        Err(error) => return Err(clipboard_error(error)),
+        Err(error) => return Err(clipboard_error(&error)),
     };
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     if !std::io::stdout().is_terminal() || output.is_json() || is_dumb {
-        return Err(clipboard_error(missing));
+        return Err(clipboard_error(&missing));
     }
     if text.len() > MAX_SEQUENCE_BYTES {
         let message =
@@ -121,7 +122,9 @@ async fn find_text(context: &CommandContext, me: &LocalUser, user: Option<&UserN
         Ok(profile.history(&query)?)
     });
     for message in history.await?.into_iter().rev() {
-        if message.direction != MessageDirection::In || message.room.is_some() || message.message.offer.is_some() {
+        // What is sent is an offer as well, for earlier peers.
+        let is_offer = message.message.offer.is_some() && message.message.send.is_none();
+        if message.direction != MessageDirection::In || message.room.is_some() || is_offer {
             continue;
         }
         let is_accepted = || Ok(me.profile.conversation_status(&message.peer)? == ConversationStatus::Accepted);

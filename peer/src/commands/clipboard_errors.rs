@@ -4,7 +4,7 @@ use crate::engine::{Error, ErrorKind};
 use crate::sys::ClipboardError;
 
 /// Returns the command's error.
-pub(super) fn clipboard_error(error: ClipboardError) -> Error {
+pub(super) fn clipboard_error(error: &ClipboardError) -> Error {
     let kind = match error {
         ClipboardError::Empty => ErrorKind::NotShared,
         ClipboardError::NoProgram(_) | ClipboardError::TooLarge | ClipboardError::Failed { .. } => ErrorKind::Other,

@@ -41,8 +41,8 @@ Examples:
     notes: "\
 Who it is sent to is told, and fetches it with /get or `peer fetch`, or has decided by `peer accept` to take what you \
 send. Nobody else sees or gets it. The command waits until they have all of it, verified and in its place; it goes on \
-where it was when it is run again. `peer sends` lists, pauses and ends what is sent. Who is offline is told when they come back, as with a message, while `peer serve` \
-runs here; --detach doesn't wait for that.
+where it was when it is run again. `peer sends` lists, pauses and ends what is sent. Who is offline is told when \
+they come back, as with a message, while `peer serve` runs here; --detach doesn't wait for that.
 
 A folder is sent as it is now: hidden files, links, devices and the like are left out. When it is over, nothing stays \
 shared that wasn't before. In a room every member may fetch it, and the number of those who have it is told, such as \

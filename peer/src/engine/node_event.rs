@@ -273,6 +273,22 @@ pub enum NodeEvent {
     Notice(Notice),
 }
 
+impl NodeEvent {
+    /// Returns the transfer of which it tells. A file that another user fetched is told when its upload is over, whole or
+    /// not; one that ended early counts as failed, although the other user may resume it later.
+    pub fn transfer(&self) -> Option<FileTransfer> {
+        match self {
+            Self::Transfer(transfer) => Some(transfer.clone()),
+            Self::Fetched { by, name, bytes, size } => {
+                let state = if bytes >= size { TransferState::Done } else { TransferState::Failed };
+                let (peer, name, direction) = (by.clone(), name.clone(), TransferDirection::Up);
+                Some(FileTransfer { peer, name, direction, bytes: *bytes, size: *size, state })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The other session of an account that is online elsewhere with the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherSession {

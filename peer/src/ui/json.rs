@@ -9,7 +9,7 @@ use shared::peer::ChatMessage;
 use crate::engine::Error;
 use crate::engine::chat::{MessageDirection, MessageState, RoomMessageDetails, StoredMessage};
 use crate::engine::fetch::{FetchSummary, FileOutcome, FileReport, SourceReport};
-use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
+use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::RoomPost;
 use crate::engine::rooms::is_mentioned;
 
@@ -151,13 +151,7 @@ pub fn ndjson_event(event: &NodeEvent, me: &UserName) -> Option<(&'static str, V
         NodeEvent::Displaced(elsewhere) => ("tracker", json!({ "reachable": true, "elsewhere": elsewhere })),
         NodeEvent::AccountMoved { user, since } => ("account_moved", json!({ "user": user, "since": since })),
         NodeEvent::Presence { user, online } => ("presence", json!({ "user": user, "online": online })),
-        NodeEvent::Fetched { by, name, bytes, size } => {
-            // An upload that ended early counts as failed, although the peer may resume it later.
-            let state = if bytes >= size { TransferState::Done } else { TransferState::Failed };
-            let (peer, name, direction) = (by.clone(), name.clone(), TransferDirection::Up);
-            ("transfer", json!(FileTransfer { peer, name, direction, bytes: *bytes, size: *size, state }))
-        }
-        NodeEvent::Transfer(transfer) => ("transfer", json!(transfer)),
+        NodeEvent::Fetched { .. } | NodeEvent::Transfer(_) => ("transfer", json!(event.transfer()?)),
         NodeEvent::SendSettled { by, number, send, outcome, .. } => (
             "receipt",
             json!({ "from": by, "number": number, "name": send.name, "hash": send.hash, "outcome": outcome }),

@@ -4,7 +4,7 @@ use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
 /// Wraps text to `columns` cells, at blanks where possible; keeps its line breaks.
-pub(super) fn wrap_text(text: &str, columns: usize) -> Vec<String> {
+pub fn wrap_text(text: &str, columns: usize) -> Vec<String> {
     // A wide character needs two cells.
     let columns = columns.max(2);
     text.split('\n').flat_map(|line| wrap_line(line, columns)).collect()

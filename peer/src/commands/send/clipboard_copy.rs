@@ -18,7 +18,7 @@ pub(super) async fn copy_clipboard(
     name: Option<FileName>,
 ) -> Result<(PathBuf, FileName), Error> {
     let path = send_copy_path(profile)?;
-    let kind = read_clipboard(&path).await.map_err(clipboard_error)?;
+    let kind = read_clipboard(&path).await.map_err(|error| clipboard_error(&error))?;
     let name = match name {
         Some(name) => name,
         None => free_name(profile, audience, kind)?,

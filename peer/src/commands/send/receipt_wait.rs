@@ -11,7 +11,7 @@ use super::super::node_connection::open_replacement;
 use super::upload_progress_sum::UploadProgressSum;
 use crate::engine::chat::describe_send;
 use crate::engine::node::{NodeApi, NodeEvents, NodeHandle, NodeLifetime};
-use crate::engine::node_event::NodeEvent;
+use crate::engine::node_event::{FileTransfer, NodeEvent};
 use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::profile::{Audience, OutgoingSend, SendState};
 use crate::ui::SendBar;
@@ -121,22 +121,14 @@ impl ReceiptWait<'_> {
                 () = &mut look => return Ok(()),
                 event = events.next() => event,
             };
-            match event {
-                Some(NodeEvent::Transfer(transfer)) => {
-                    let is_theirs = |awaited: &AwaitedSend| {
-                        self.room.is_some() || awaited.send.audience.person() == Some(&transfer.peer)
-                    };
-                    let mut is_moved = false;
-                    for awaited in sends.iter_mut().filter(|awaited| is_theirs(awaited)) {
-                        is_moved |= awaited.progress.handle_transfer(&transfer);
-                    }
-                    if is_moved {
-                        bar.set_bytes(sends.iter().fold(0, |sum, awaited| awaited.bytes().saturating_add(sum)));
-                    }
-                    if sends.iter().any(AwaitedSend::is_fetched_unseen) {
-                        return Ok(());
-                    }
+            if let Some(transfer) = event.as_ref().and_then(NodeEvent::transfer) {
+                self.add_transfer(&transfer, sends, bar);
+                if sends.iter().any(AwaitedSend::is_fetched_unseen) {
+                    return Ok(());
                 }
+                continue;
+            }
+            match event {
                 Some(NodeEvent::SendSettled { number, .. })
                     if sends.iter().any(|awaited| awaited.send.number == number) =>
                 {
@@ -155,6 +147,19 @@ impl ReceiptWait<'_> {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Counts what a receiver fetched.
+    fn add_transfer(&self, transfer: &FileTransfer, sends: &mut [AwaitedSend], bar: &mut SendBar) {
+        let is_theirs =
+            |awaited: &AwaitedSend| self.room.is_some() || awaited.send.audience.person() == Some(&transfer.peer);
+        let mut is_moved = false;
+        for awaited in sends.iter_mut().filter(|awaited| is_theirs(awaited)) {
+            is_moved |= awaited.progress.handle_transfer(transfer);
+        }
+        if is_moved {
+            bar.set_bytes(sends.iter().fold(0, |sum, awaited| awaited.bytes().saturating_add(sum)));
         }
     }
 

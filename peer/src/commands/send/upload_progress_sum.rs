@@ -45,9 +45,10 @@ impl UploadProgressSum {
         true
     }
 
-    /// True if all bytes were fetched.
+    /// True if all files were fetched.
     pub(super) fn is_all(&self) -> bool {
-        self.done >= self.send.size
+        // Bytes alone would be all of an empty file from the beginning.
+        self.done >= self.send.size && u32::try_from(self.done_files.len()).is_ok_and(|files| files >= self.send.files)
     }
 
     /// Returns the bytes that were fetched.
