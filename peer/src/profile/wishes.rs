@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | wishes that wait or are paused | 50 | refused |
 //! | wishes that are fulfilled | the last 100 | the oldest is forgotten |
-//! | files of which one wish told | 100 | nothing is told until it is resumed |
+//! | files of which one wish told | 20 | it is paused; once it is resumed, it tells of as many again |
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -21,7 +21,7 @@ pub const MAX_OPEN_WISHES: usize = 50;
 /// Wishes that are fulfilled and still listed.
 const MAX_FULFILLED: i64 = 100;
 /// Files of which one wish tells.
-const MAX_TOLD: i64 = 100;
+const MAX_TOLD: i64 = 20;
 const COLUMNS: &str = "number, query, user, folder, max_bytes, at, state, found";
 
 /// The state of a wish.
@@ -161,15 +161,23 @@ impl Profile {
         })
     }
 
-    /// Records that a wish told of a file; false if it did before, or told of too many.
+    /// Records that a wish told of a file; false if it did before. Who shares ever new files that can't be fetched makes it
+    /// tell of a few, and then it is paused.
     pub fn add_wish_match(&self, number: i64, told: &WishMatch) -> Result<bool, ProfileError> {
-        let changed = self.writer()?.execute(
-            "INSERT OR IGNORE INTO wish_match (wish, user, name, hash)
-             SELECT ?1, ?2, ?3, ?4 WHERE (SELECT count(*) FROM wish_match WHERE wish = ?1) < ?5
-                 AND EXISTS (SELECT 1 FROM wish WHERE number = ?1)",
-            params![number, told.by.as_str(), told.name.as_str(), told.hash.as_bytes(), MAX_TOLD],
-        );
-        self.db_result(changed).map(|rows| rows > 0)
+        self.in_transaction(TransactionBehavior::Immediate, |transaction| {
+            let changed = transaction.execute(
+                "INSERT OR IGNORE INTO wish_match (wish, user, name, hash)
+                 SELECT ?1, ?2, ?3, ?4 WHERE (SELECT count(*) FROM wish_match WHERE wish = ?1) < ?5
+                     AND EXISTS (SELECT 1 FROM wish WHERE number = ?1)",
+                params![number, told.by.as_str(), told.name.as_str(), told.hash.as_bytes(), MAX_TOLD],
+            )?;
+            transaction.execute(
+                "UPDATE wish SET state = 'paused' WHERE number = ?1 AND state = 'waiting'
+                     AND (SELECT count(*) FROM wish_match WHERE wish = ?1) >= ?2",
+                [number, MAX_TOLD],
+            )?;
+            Ok(changed > 0)
+        })
     }
 
     /// Returns whether a wish told of a file before.
@@ -272,12 +280,13 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(home.path()).unwrap();
         let first = profile.add_wish(&wish("a")).unwrap().unwrap();
-        for number in 0..100 {
+        for number in 0..20 {
+            assert_eq!(profile.wishes().unwrap()[0].state, WishState::Waiting);
             assert!(profile.add_wish_match(first, &file(number)).unwrap());
         }
         assert!(!profile.add_wish_match(first, &file(100)).unwrap());
-        profile.set_wish_paused(first, true).unwrap();
-        profile.set_wish_paused(first, false).unwrap();
+        assert_eq!(profile.wishes().unwrap()[0].state, WishState::Paused);
+        assert!(profile.set_wish_paused(first, false).unwrap());
         assert!(profile.add_wish_match(first, &file(100)).unwrap(), "it tells again after it was resumed");
         for _ in 1..MAX_OPEN_WISHES {
             assert!(profile.add_wish(&wish("a")).unwrap().is_some());

@@ -8,6 +8,7 @@
 //! | looks for all wishes | 4 at once, then one in 15 s | changes meanwhile are looked at together |
 //! | files taken from one search | 1,000, and 50 that match | the rest isn't looked at |
 //! | wished files that are fetched at once | 2 | the others wait |
+//! | files of one wish that are told to be fetched | 20 | tried, and not told |
 //! | attempts to fetch one file that fails in passing | one in 5 minutes | |
 
 use std::collections::{HashMap, HashSet};
@@ -44,6 +45,8 @@ const FETCH_RETRY: Duration = Duration::from_secs(300);
 const MAX_FOUND: usize = 1000;
 /// Matches of one search.
 const MAX_MATCHES: usize = 50;
+/// Files of which one wish tells, while the node runs, that they are being fetched.
+const MAX_ANNOUNCED: usize = 20;
 /// Wished files that are fetched at once.
 const MAX_RUNNING: usize = 2;
 /// Time for fetches to put away what they have when the node ends.
@@ -214,7 +217,10 @@ impl WishWatcher {
             self.schedule(LOOK_INTERVAL);
             return Ok(());
         }
-        if self.announced.insert((wish.number, file.by.clone(), file.hash)) {
+        let is_known = |known: &&(i64, UserName, ContentHash)| known.0 == wish.number;
+        if self.announced.iter().filter(is_known).count() < MAX_ANNOUNCED
+            && self.announced.insert((wish.number, file.by.clone(), file.hash))
+        {
             self.send_found(wish, file.clone(), 0, None);
         }
         self.start_fetch(wish.clone(), file);
@@ -246,8 +252,10 @@ impl WishWatcher {
     }
 
     async fn handle_outcome(&mut self, wish: &Wish, file: WishMatch, outcome: WishFetchOutcome) {
-        self.busy.remove(&wish.number);
+        let is_stopped = self.busy.remove(&wish.number).is_some_and(|stop| stop.is_cancelled());
         let recorded = match outcome {
+            // By the user, who may resume it at once.
+            WishFetchOutcome::Failed(_) if is_stopped => Ok(()),
             WishFetchOutcome::Done(folder) => {
                 let profile = self.me.profile.clone();
                 let recorded = record_fetched(profile, wish.number, file.clone()).await;
@@ -276,11 +284,12 @@ impl WishWatcher {
 
 async fn record_fetched(profile: Profile, number: i64, file: WishMatch) -> Result<(), Error> {
     run_blocking(move || {
+        // Fulfilled first: what was told may pause it.
+        profile.fulfil_wish(number, &file)?;
         profile.add_wish_match(number, &file)?;
-        Ok(profile.fulfil_wish(number, &file)?)
+        Ok(())
     })
     .await
-    .map(|_| ())
 }
 
 fn hold_words(wish: &Wish, reason: WishHoldReason) -> String {
