@@ -20,8 +20,7 @@ Examples:
   peer wishes end 3",
     notes: "\
 A wish is named by its number or by what it looks for. It is fulfilled once it told of a file, or fetched one; resumed, \
-it waits again, for files of which it did not tell. After 20 files that \
-could not be fetched it is paused. The last 100 that are fulfilled are listed as well.
+it waits again, for files of which it did not tell. The last 100 that are fulfilled are listed as well.
 
 With --json: one `wish` for each, with its state (waiting, paused, fulfilled) and what fulfilled it.",
 };

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | wishes that wait or are paused | 50 | refused |
 //! | wishes that are fulfilled | the last 100 | the oldest is forgotten |
-//! | files of which one wish told | 20 | it is paused; once it is resumed, it tells of as many again |
+//! | files of which one wish told | 5 of one user, 20 in all | no more is told of those that can't be fetched |
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -22,6 +22,8 @@ pub const MAX_OPEN_WISHES: usize = 50;
 const MAX_FULFILLED: i64 = 100;
 /// Files of which one wish tells.
 const MAX_TOLD: i64 = 20;
+/// Files of one user of which one wish tells.
+const MAX_TOLD_OF_USER: i64 = 5;
 const COLUMNS: &str = "number, query, user, folder, max_bytes, at, state, found";
 
 /// The state of a wish.
@@ -136,13 +138,19 @@ impl Profile {
         })
     }
 
-    /// Records that a wish that waits is fulfilled; false if it doesn't wait any more.
+    /// Records that a wish that waits is fulfilled, and told of that file; false if it doesn't wait any more.
     pub fn fulfil_wish(&self, number: i64, found: &WishMatch) -> Result<bool, ProfileError> {
         self.in_transaction(TransactionBehavior::Immediate, |transaction| {
             let changed = transaction.execute(
                 "UPDATE wish SET state = 'fulfilled', found = ?2 WHERE number = ?1 AND state = 'waiting'",
                 params![number, serde_json::to_string(found).unwrap_or_default()],
             )?;
+            if changed > 0 {
+                transaction.execute(
+                    "INSERT OR IGNORE INTO wish_match (wish, user, name, hash) VALUES (?1, ?2, ?3, ?4)",
+                    params![number, found.by.as_str(), found.name.as_str(), found.hash.as_bytes()],
+                )?;
+            }
             transaction.execute(
                 "DELETE FROM wish WHERE number IN
                      (SELECT number FROM wish WHERE state = 'fulfilled' ORDER BY number DESC LIMIT -1 OFFSET ?1)",
@@ -161,23 +169,16 @@ impl Profile {
         })
     }
 
-    /// Records that a wish told of a file; false if it did before. Who shares ever new files that can't be fetched makes it
-    /// tell of a few, and then it is paused.
+    /// Records that a wish told of a file; false if it did before, or told of too many.
     pub fn add_wish_match(&self, number: i64, told: &WishMatch) -> Result<bool, ProfileError> {
-        self.in_transaction(TransactionBehavior::Immediate, |transaction| {
-            let changed = transaction.execute(
-                "INSERT OR IGNORE INTO wish_match (wish, user, name, hash)
-                 SELECT ?1, ?2, ?3, ?4 WHERE (SELECT count(*) FROM wish_match WHERE wish = ?1) < ?5
-                     AND EXISTS (SELECT 1 FROM wish WHERE number = ?1)",
-                params![number, told.by.as_str(), told.name.as_str(), told.hash.as_bytes(), MAX_TOLD],
-            )?;
-            transaction.execute(
-                "UPDATE wish SET state = 'paused' WHERE number = ?1 AND state = 'waiting'
-                     AND (SELECT count(*) FROM wish_match WHERE wish = ?1) >= ?2",
-                [number, MAX_TOLD],
-            )?;
-            Ok(changed > 0)
-        })
+        let changed = self.writer()?.execute(
+            "INSERT OR IGNORE INTO wish_match (wish, user, name, hash)
+             SELECT ?1, ?2, ?3, ?4 WHERE (SELECT count(*) FROM wish_match WHERE wish = ?1) < ?5
+                 AND (SELECT count(*) FROM wish_match WHERE wish = ?1 AND user = ?2) < ?6
+                 AND EXISTS (SELECT 1 FROM wish WHERE number = ?1)",
+            params![number, told.by.as_str(), told.name.as_str(), told.hash.as_bytes(), MAX_TOLD, MAX_TOLD_OF_USER],
+        );
+        self.db_result(changed).map(|rows| rows > 0)
     }
 
     /// Returns whether a wish told of a file before.
@@ -270,6 +271,9 @@ mod tests {
         assert!(!profile.set_wish_paused(number, true).unwrap(), "one that is over can't be paused");
         assert!(profile.set_wish_paused(number, false).unwrap());
         assert!(profile.is_wish_match_told(number, &file(1)).unwrap(), "what was told stays told");
+        assert!(
+            profile.fulfil_wish(number, &file(2)).unwrap() && profile.is_wish_match_told(number, &file(2)).unwrap()
+        );
         assert!(profile.remove_wish(number).unwrap() && !profile.remove_wish(number).unwrap());
         assert!(!profile.is_wish_match_told(number, &file(1)).unwrap());
         assert!(!profile.add_wish_match(number, &file(1)).unwrap(), "it is gone");
@@ -280,14 +284,17 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(home.path()).unwrap();
         let first = profile.add_wish(&wish("a")).unwrap().unwrap();
-        for number in 0..20 {
-            assert_eq!(profile.wishes().unwrap()[0].state, WishState::Waiting);
-            assert!(profile.add_wish_match(first, &file(number)).unwrap());
+        let of = |user: &str, number| WishMatch { by: user.parse().unwrap(), ..file(number) };
+        for user in ["bob", "carol", "dora", "eve"] {
+            for number in 0..5 {
+                assert!(profile.add_wish_match(first, &of(user, number)).unwrap());
+            }
+            assert!(!profile.add_wish_match(first, &of(user, 5)).unwrap(), "nobody takes the room of others");
         }
-        assert!(!profile.add_wish_match(first, &file(100)).unwrap());
-        assert_eq!(profile.wishes().unwrap()[0].state, WishState::Paused);
-        assert!(profile.set_wish_paused(first, false).unwrap());
-        assert!(profile.add_wish_match(first, &file(100)).unwrap(), "it tells again after it was resumed");
+        assert!(!profile.add_wish_match(first, &of("zoe", 0)).unwrap());
+        profile.set_wish_paused(first, true).unwrap();
+        profile.set_wish_paused(first, false).unwrap();
+        assert!(profile.add_wish_match(first, &of("zoe", 0)).unwrap(), "it tells again after it was resumed");
         for _ in 1..MAX_OPEN_WISHES {
             assert!(profile.add_wish(&wish("a")).unwrap().is_some());
         }

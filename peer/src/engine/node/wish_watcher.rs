@@ -9,12 +9,13 @@
 //! | files taken from one search | 1,000, and 50 that match | the rest isn't looked at |
 //! | wished files that are fetched at once | 2 | the others wait |
 //! | files of one wish that are told to be fetched | 20 | tried, and not told |
-//! | attempts to fetch one file that fails in passing | one in 5 minutes | |
+//! | attempts to fetch a user's files that failed | one in 5 minutes | others' files are tried |
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::safe_text::safe_path;
 use shared::tracker::FindRequest;
 use shared::{ContentHash, UserName};
 use tokio::sync::Notify;
@@ -28,7 +29,7 @@ use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::size_format::format_size;
 use crate::engine::wishes::{WishDecision, WishFetchOutcome, WishHoldReason, WishQuery, decide};
 use crate::engine::{Error, LocalUser, run_blocking, tracker_search};
-use crate::profile::{Profile, Wish, WishMatch, WishState};
+use crate::profile::{Wish, WishMatch, WishState};
 use crate::util::rate_limit::TokenBucket;
 
 /// Looks without a wait.
@@ -39,7 +40,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 const SETTLE_TIME: Duration = Duration::from_millis(300);
 /// The wait after a search that failed.
 const SEARCH_RETRY: Duration = Duration::from_secs(60);
-/// The wait until a file whose fetch failed in passing is tried again.
+/// The wait until the files of a user are tried again of which one could not be fetched.
 const FETCH_RETRY: Duration = Duration::from_secs(300);
 /// Files taken from one search.
 const MAX_FOUND: usize = 1000;
@@ -62,12 +63,14 @@ pub(super) struct WishWatcher {
     stop: CancellationToken,
     /// The time of the next look.
     due: Option<Instant>,
+    /// The time at which files that could not be fetched are looked for again.
+    retry_at: Option<Instant>,
     pace: TokenBucket,
     running: JoinSet<(Wish, WishMatch, WishFetchOutcome)>,
     /// The wishes whose files are being fetched, with what stops the fetch.
     busy: HashMap<i64, CancellationToken>,
-    /// Files whose fetch failed in passing, with the time of the next attempt.
-    failed: HashMap<(i64, UserName, ContentHash), Instant>,
+    /// The users whose files could not be fetched for a wish, with the time of the next attempt: others come first then.
+    failed: HashMap<(i64, UserName), Instant>,
     /// Files of which it was told that they are being fetched, however often that is tried.
     announced: HashSet<(i64, UserName, ContentHash)>,
 }
@@ -80,7 +83,7 @@ impl WishWatcher {
         let pace = TokenBucket::with_burst(1000, LOOK_BURST * millis(LOOK_INTERVAL), std::time::Instant::now());
         let (due, running, busy) = (Some(Instant::now()), JoinSet::new(), HashMap::new());
         let (failed, announced) = (HashMap::new(), HashSet::new());
-        Self { me, tracker, changed, events, stop, due, pace, running, busy, failed, announced }
+        Self { me, tracker, changed, events, stop, due, retry_at: None, pace, running, busy, failed, announced }
     }
 
     /// Runs until the node stops.
@@ -93,6 +96,10 @@ impl WishWatcher {
                     if let Err(error) = self.stop_unwanted().await {
                         tracing::info!("wishes can't be read now: {error}");
                     }
+                }
+                () = wait_until(self.retry_at) => {
+                    self.retry_at = None;
+                    self.schedule(Duration::ZERO);
                 }
                 () = wait_until(self.due) => {
                     self.due = None;
@@ -199,17 +206,17 @@ impl WishWatcher {
     async fn act(&mut self, wish: &Wish, mut matches: Vec<WishMatch>) -> Result<(), Error> {
         let now = Instant::now();
         self.failed.retain(|_, next| *next > now);
-        matches.retain(|file| !self.failed.contains_key(&(wish.number, file.by.clone(), file.hash)));
+        matches.retain(|file| !self.failed.contains_key(&(wish.number, file.by.clone())));
         let WishDecision { chosen, others, held } = decide(wish, matches);
         for (file, reason) in held {
-            self.tell(wish, file, 0, Some(hold_words(wish, reason))).await?;
+            self.tell_held(wish, file, hold_words(wish, reason)).await?;
         }
         let Some(file) = chosen else { return Ok(()) };
         if wish.folder.is_none() {
             let (profile, number, found) = (self.me.profile.clone(), wish.number, file.clone());
             // Fulfilled first: another process may have ended it meanwhile.
             if run_blocking(move || Ok(profile.fulfil_wish(number, &found)?)).await? {
-                self.tell(wish, file, others, None).await?;
+                self.send_found(wish, file, others, None);
             }
             return Ok(());
         }
@@ -227,11 +234,11 @@ impl WishWatcher {
         Ok(())
     }
 
-    /// Tells of a file once.
-    async fn tell(&self, wish: &Wish, file: WishMatch, others: usize, why: Option<String>) -> Result<(), Error> {
+    /// Tells once of a file that isn't fetched.
+    async fn tell_held(&self, wish: &Wish, file: WishMatch, why: String) -> Result<(), Error> {
         let (profile, number, told) = (self.me.profile.clone(), wish.number, file.clone());
         if run_blocking(move || Ok(profile.add_wish_match(number, &told)?)).await? {
-            self.send_found(wish, file, others, why);
+            self.send_found(wish, file, 0, Some(why));
         }
         Ok(())
     }
@@ -251,6 +258,14 @@ impl WishWatcher {
         });
     }
 
+    /// Has the files of this user left out for a while. Others may share what can be fetched, and are looked for at once.
+    fn retry_later(&mut self, wish: &Wish, file: &WishMatch) {
+        let again = Instant::now() + FETCH_RETRY;
+        self.failed.insert((wish.number, file.by.clone()), again);
+        self.schedule(SETTLE_TIME);
+        self.retry_at = Some(self.retry_at.map_or(again, |at| at.min(again)));
+    }
+
     async fn handle_outcome(&mut self, wish: &Wish, file: WishMatch, outcome: WishFetchOutcome) {
         let is_stopped = self.busy.remove(&wish.number).is_some_and(|stop| stop.is_cancelled());
         let recorded = match outcome {
@@ -258,38 +273,27 @@ impl WishWatcher {
             WishFetchOutcome::Failed(_) if is_stopped => Ok(()),
             WishFetchOutcome::Done(folder) => {
                 let profile = self.me.profile.clone();
-                let recorded = record_fetched(profile, wish.number, file.clone()).await;
+                let (number, fetched) = (wish.number, file.clone());
+                let recorded = run_blocking(move || Ok(profile.fulfil_wish(number, &fetched)?)).await.map(|_| ());
                 let (wish, query) = (wish.number, wish.query.clone());
-                let folder = shared::safe_text::safe_path(folder);
+                let folder = safe_path(folder);
                 self.events.send(NodeEvent::WishFetched { wish, query, file, folder });
                 recorded
             }
             WishFetchOutcome::Failed(error) => {
                 tracing::info!("a wished file can't be fetched now: {error}");
-                self.failed.insert((wish.number, file.by, file.hash), Instant::now() + FETCH_RETRY);
-                self.schedule(FETCH_RETRY);
+                self.retry_later(wish, &file);
                 Ok(())
             }
-            // Others may share what can be fetched.
             WishFetchOutcome::Held(why) => {
-                self.schedule(SETTLE_TIME);
-                self.tell(wish, file, 0, Some(why)).await
+                self.retry_later(wish, &file);
+                self.tell_held(wish, file, why).await
             }
         };
         if let Err(error) = recorded {
             tracing::error!("what became of a wish could not be recorded: {error}");
         }
     }
-}
-
-async fn record_fetched(profile: Profile, number: i64, file: WishMatch) -> Result<(), Error> {
-    run_blocking(move || {
-        // Fulfilled first: what was told may pause it.
-        profile.fulfil_wish(number, &file)?;
-        profile.add_wish_match(number, &file)?;
-        Ok(())
-    })
-    .await
 }
 
 fn hold_words(wish: &Wish, reason: WishHoldReason) -> String {
