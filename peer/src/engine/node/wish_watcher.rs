@@ -6,7 +6,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | looks for all wishes | 4 at once, then one in 15 s | changes meanwhile are looked at together |
-//! | files taken from one search | 1,000, and 50 that match | the rest isn't looked at |
+//! | files taken from one search | 5,000, and 5 that match of one user, 50 in all | the rest isn't looked at |
 //! | wished files that are fetched at once | 2 | the others wait |
 //! | files of one wish that are told to be fetched | 20 | tried, and not told |
 //! | attempts to fetch a user's files that failed | one in 5 minutes | others' files are tried |
@@ -43,9 +43,10 @@ const SEARCH_RETRY: Duration = Duration::from_secs(60);
 /// The wait until the files of a user are tried again of which one could not be fetched.
 const FETCH_RETRY: Duration = Duration::from_secs(300);
 /// Files taken from one search.
-const MAX_FOUND: usize = 1000;
-/// Matches of one search.
+const MAX_FOUND: usize = 5000;
+/// Matches of one search, of all users and of one: who shares thousands of such files hides nobody else's.
 const MAX_MATCHES: usize = 50;
+const MAX_MATCHES_OF_USER: usize = 5;
 /// Files of which one wish tells, while the node runs, that they are being fetched.
 const MAX_ANNOUNCED: usize = 20;
 /// Wished files that are fetched at once.
@@ -175,13 +176,14 @@ impl WishWatcher {
     async fn search(&self, wish: &Wish) -> Result<Vec<WishMatch>, Error> {
         let Ok(query) = WishQuery::parse(&wish.query) else { return Ok(Vec::new()) };
         let request = FindRequest { criterion: query.criterion().clone(), limit: None, cursor: None };
-        let mut matches = Vec::new();
+        let mut matches: Vec<WishMatch> = Vec::new();
         tracker_search::search_files(&mut self.tracker.clone(), request, MAX_FOUND, |file| {
             let is_meant = file.user != self.me.user && wish.user.as_ref().is_none_or(|user| *user == file.user);
             // A client of another kind registers what it likes; only a content hash can be fetched.
             if let Ok(hash) = file.hash.as_str().parse()
                 && is_meant
                 && matches.len() < MAX_MATCHES
+                && matches.iter().filter(|known| known.by == file.user).count() < MAX_MATCHES_OF_USER
                 && query.matches(&file)
             {
                 matches.push(WishMatch { by: file.user, name: file.name, size: file.size, hash });
