@@ -78,7 +78,7 @@ pub use share_roots::{NameSubtrees, ShareRoot};
 pub use share_store::{HashedFile, HashedShare, Share, SharePage};
 pub use shared_folders::SharedFolder;
 pub use stored_message::{MessageDirection, MessageState, RoomMessageDetails, StoredMessage};
-pub use wishes::{MAX_OPEN_WISHES, Wish, WishMatch, WishState};
+pub use wishes::{MAX_OPEN_WISHES, ToldMatch, Wish, WishMatch, WishState};
 
 /// The name of the database in the profile's folder.
 const DATABASE_FILE: &str = "profile.db";

@@ -12,7 +12,7 @@ mod wish_decision;
 mod wish_fetch_outcome;
 mod wish_query;
 
-pub use wish_decision::{WishDecision, WishHoldReason, decide};
+pub use wish_decision::{WishDecision, WishHoldReason, decide, hold_reason};
 pub use wish_fetch_outcome::WishFetchOutcome;
 pub use wish_query::WishQuery;
 

@@ -6,6 +6,7 @@
 //! | wishes that are fulfilled | the last 100 | the oldest is forgotten |
 //! | files of which one wish told | 5 of one user, 20 in all | no more is told of those that can't be fetched |
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -70,6 +71,16 @@ pub struct WishMatch {
     pub size: u64,
     /// Its content.
     pub hash: ContentHash,
+}
+
+/// A file of which a wish told: who shares it, its name and its content.
+pub type ToldMatch = (UserName, FileName, ContentHash);
+
+impl WishMatch {
+    /// Returns the form in which it is remembered.
+    pub fn told(&self) -> ToldMatch {
+        (self.by.clone(), self.name.clone(), self.hash)
+    }
 }
 
 impl WishState {
@@ -181,13 +192,17 @@ impl Profile {
         self.db_result(changed).map(|rows| rows > 0)
     }
 
-    /// Returns whether a wish told of a file before.
-    pub fn is_wish_match_told(&self, number: i64, file: &WishMatch) -> Result<bool, ProfileError> {
-        let database = self.reader();
-        let query =
-            "SELECT EXISTS (SELECT 1 FROM wish_match WHERE wish = ?1 AND user = ?2 AND name = ?3 AND hash = ?4)";
-        let values = params![number, file.by.as_str(), file.name.as_str(), file.hash.as_bytes()];
-        self.db_result(database.query_row(query, values, |row| row.get(0)))
+    /// Returns the files of which a wish told.
+    pub fn told_wish_matches(&self, number: i64) -> Result<HashSet<ToldMatch>, ProfileError> {
+        let sql = "SELECT user, name, hash FROM wish_match WHERE wish = ?1";
+        let rows: Vec<(String, String, Vec<u8>)> =
+            self.query_all(self.reader(), sql, [number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let damaged = || self.damaged_error(format!("a file of the wish {number}"));
+        let check = |(user, name, hash): (String, String, Vec<u8>)| {
+            let hash: [u8; 32] = hash.try_into().map_err(|_| damaged())?;
+            Ok((self.user_name(&user)?, name.parse().map_err(|_| damaged())?, ContentHash::from_bytes(hash)))
+        };
+        rows.into_iter().map(check).collect()
     }
 
     fn checked_wish(&self, row: WishRow) -> Result<Wish, ProfileError> {
@@ -258,24 +273,23 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(home.path()).unwrap();
         let number = profile.add_wish(&wish("debian*.iso")).unwrap().unwrap();
+        let is_told = |wish, number| profile.told_wish_matches(wish).unwrap().contains(&file(number).told());
         assert_eq!(profile.wishes().unwrap(), [Wish { number, ..wish("debian*.iso") }]);
         assert!(profile.set_wish_paused(number, true).unwrap() && !profile.set_wish_paused(number, true).unwrap());
         assert!(!profile.fulfil_wish(number, &file(1)).unwrap(), "a paused one isn't");
         assert!(profile.set_wish_paused(number, false).unwrap());
         assert!(profile.add_wish_match(number, &file(1)).unwrap());
         assert!(!profile.add_wish_match(number, &file(1)).unwrap(), "a file is told once");
-        assert!(profile.is_wish_match_told(number, &file(1)).unwrap());
+        assert!(is_told(number, 1));
         assert!(profile.fulfil_wish(number, &file(1)).unwrap() && !profile.fulfil_wish(number, &file(2)).unwrap());
         let fulfilled = &profile.wishes().unwrap()[0];
         assert_eq!((fulfilled.state, fulfilled.found.as_ref()), (WishState::Fulfilled, Some(&file(1))));
         assert!(!profile.set_wish_paused(number, true).unwrap(), "one that is over can't be paused");
         assert!(profile.set_wish_paused(number, false).unwrap());
-        assert!(profile.is_wish_match_told(number, &file(1)).unwrap(), "what was told stays told");
-        assert!(
-            profile.fulfil_wish(number, &file(2)).unwrap() && profile.is_wish_match_told(number, &file(2)).unwrap()
-        );
+        assert!(is_told(number, 1), "what was told stays told");
+        assert!(profile.fulfil_wish(number, &file(2)).unwrap() && is_told(number, 2));
         assert!(profile.remove_wish(number).unwrap() && !profile.remove_wish(number).unwrap());
-        assert!(!profile.is_wish_match_told(number, &file(1)).unwrap());
+        assert!(!is_told(number, 1));
         assert!(!profile.add_wish_match(number, &file(1)).unwrap(), "it is gone");
     }
 

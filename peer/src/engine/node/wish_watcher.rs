@@ -6,7 +6,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | looks for all wishes | 4 at once, then one in 15 s | changes meanwhile are looked at together |
-//! | files taken from one search | 5,000, and 5 that match of one user, 50 in all | the rest isn't looked at |
+//! | files taken from one search | 5,000, and 5 that match of one user, 500 in all | the rest isn't looked at |
 //! | wished files that are fetched at once | 2 | the others wait |
 //! | files of one wish that are told to be fetched | 20 | tried, and not told |
 //! | attempts to fetch a user's files that failed | one in 5 minutes | others' files are tried |
@@ -27,7 +27,7 @@ use super::optional_deadline::wait_until;
 use super::tracker_session::TrackerHandle;
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::size_format::format_size;
-use crate::engine::wishes::{WishDecision, WishFetchOutcome, WishHoldReason, WishQuery, decide};
+use crate::engine::wishes::{WishDecision, WishFetchOutcome, WishHoldReason, WishQuery, decide, hold_reason};
 use crate::engine::{Error, LocalUser, run_blocking, tracker_search};
 use crate::profile::{Wish, WishMatch, WishState};
 use crate::util::rate_limit::TokenBucket;
@@ -45,7 +45,7 @@ const FETCH_RETRY: Duration = Duration::from_secs(300);
 /// Files taken from one search.
 const MAX_FOUND: usize = 5000;
 /// Matches of one search, of all users and of one: who shares thousands of such files hides nobody else's.
-const MAX_MATCHES: usize = 50;
+const MAX_MATCHES: usize = 500;
 const MAX_MATCHES_OF_USER: usize = 5;
 /// Files of which one wish tells, while the node runs, that they are being fetched.
 const MAX_ANNOUNCED: usize = 20;
@@ -176,30 +176,33 @@ impl WishWatcher {
     async fn search(&self, wish: &Wish) -> Result<Vec<WishMatch>, Error> {
         let Ok(query) = WishQuery::parse(&wish.query) else { return Ok(Vec::new()) };
         let request = FindRequest { criterion: query.criterion().clone(), limit: None, cursor: None };
+        let (profile, number) = (self.me.profile.clone(), wish.number);
+        let told = run_blocking(move || Ok(profile.told_wish_matches(number)?)).await?;
         let mut matches: Vec<WishMatch> = Vec::new();
         tracker_search::search_files(&mut self.tracker.clone(), request, MAX_FOUND, |file| {
             let is_meant = file.user != self.me.user && wish.user.as_ref().is_none_or(|user| *user == file.user);
             // A client of another kind registers what it likes; only a content hash can be fetched.
             if let Ok(hash) = file.hash.as_str().parse()
                 && is_meant
-                && matches.len() < MAX_MATCHES
-                && matches.iter().filter(|known| known.by == file.user).count() < MAX_MATCHES_OF_USER
                 && query.matches(&file)
             {
-                matches.push(WishMatch { by: file.user, name: file.name, size: file.size, hash });
+                let file = WishMatch { by: file.user, name: file.name, size: file.size, hash };
+                if !told.contains(&file.told()) && has_room(wish, &matches, &file) {
+                    matches.push(file);
+                }
             }
             Ok(())
         })
         .await?;
-        let (profile, number) = (self.me.profile.clone(), wish.number);
+        let profile = self.me.profile.clone();
         run_blocking(move || {
-            let mut new = Vec::new();
+            let mut allowed = Vec::new();
             for file in matches {
-                if !profile.is_blocked(&file.by)? && !profile.is_wish_match_told(number, &file)? {
-                    new.push(file);
+                if !profile.is_blocked(&file.by)? {
+                    allowed.push(file);
                 }
             }
-            Ok(new)
+            Ok(allowed)
         })
         .await
     }
@@ -296,6 +299,13 @@ impl WishWatcher {
             tracing::error!("what became of a wish could not be recorded: {error}");
         }
     }
+}
+
+/// Returns whether a match is taken beside those that there are. Files that aren't fetched take no room of others.
+fn has_room(wish: &Wish, matches: &[WishMatch], file: &WishMatch) -> bool {
+    let is_held = |file: &WishMatch| hold_reason(wish, file).is_some();
+    let same = matches.iter().filter(|known| known.by == file.by && is_held(known) == is_held(file)).count();
+    matches.len() < MAX_MATCHES && same < MAX_MATCHES_OF_USER
 }
 
 fn hold_words(wish: &Wish, reason: WishHoldReason) -> String {

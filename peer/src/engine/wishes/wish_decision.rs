@@ -42,7 +42,8 @@ pub fn decide(wish: &Wish, mut matches: Vec<WishMatch>) -> WishDecision {
     decision
 }
 
-fn hold_reason(wish: &Wish, file: &WishMatch) -> Option<WishHoldReason> {
+/// Returns the reason why a file that matches isn't fetched, if there is one.
+pub fn hold_reason(wish: &Wish, file: &WishMatch) -> Option<WishHoldReason> {
     // What is only told can be looked at before it is fetched.
     wish.folder.as_ref()?;
     if file.name.is_hidden() {
