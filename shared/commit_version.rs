@@ -1,4 +1,4 @@
-//! Build script of both programs: the version with the commit, for `--version`.
+//! Part of the build script of both programs: the version with the commit, for `--version`.
 //!
 //! Only a release build names its commit: a development build would be built anew for each. Without git, or where the
 //! sources lie in somebody else's repository, as an unpacked archive may, it is the version alone.
@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::process::Command;
 
-fn main() {
+pub(crate) fn main() {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let (version, folder) = (variable("CARGO_PKG_VERSION"), variable("CARGO_MANIFEST_DIR"));
     println!("cargo::rerun-if-changed=../shared/commit_version.rs");

@@ -10,6 +10,7 @@ mod exit_signals;
 mod help_screens;
 #[cfg(test)]
 mod man_pages;
+mod translations;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -18,15 +19,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
+use localization::{EnglishFormat, Language, set_language};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Format;
 
 use self::args::{CliArgs, command_line};
 use self::argument_error::print_clap_error;
 use self::completion_request::CompletionRequest;
 use self::exit_code::report_error;
 use self::exit_signals::{ExitSignals, terminating_signal};
+use self::translations::{language_of, use_translations};
 use crate::net::TRACKER_WAIT_NOTIFIER;
 use crate::profile::LOCK_WAIT_NOTIFIER;
 use crate::sys::TIME_ZONE_NOTIFIER;
@@ -42,6 +46,9 @@ const SIGXFSZ: i32 = 25;
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
+    use_translations();
+    // Before anything is parsed: errors and help have the language as well.
+    set_language(language_of(&words));
     if let Some(request) = CompletionRequest::from_args(&words) {
         return request.answer(command_line());
     }
@@ -50,6 +57,9 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return print_clap_error(&error),
     };
+    if args.is_for_programs() {
+        set_language(Language::English);
+    }
     start_log(args.verbosity());
     let cancel = CancellationToken::new();
     let output = args.output();
@@ -116,5 +126,11 @@ fn start_log(verbosity: u8) {
         _ => tracing::Level::TRACE,
     };
     // A maximum level instead of a filter by target: the filter's parser costs start-up time.
-    tracing_subscriber::fmt().with_max_level(level).with_writer(LogRecords).with_ansi(false).without_time().init();
+    let format = EnglishFormat(Format::default().with_ansi(false).without_time());
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(LogRecords)
+        .with_ansi(false)
+        .event_format(format)
+        .init();
 }

@@ -12,6 +12,7 @@ mod ready_message;
 mod service_manager;
 mod settings;
 mod tracker_identity;
+mod translations;
 
 use std::ffi::OsString;
 use std::io;
@@ -48,6 +49,7 @@ pub use args::{ExportKind, LogFormat, LostPart, RoomCommand, TrackerArgs, Tracke
 pub use commands::{CommandError, run_command as command};
 pub use data_folder::DataFolderError;
 pub use settings::{SettingsError, TrackerSettings};
+pub use translations::{language_of, use_translations};
 
 use config_reload::ConfigReloader;
 use data_folder::DataFolder;

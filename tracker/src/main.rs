@@ -4,11 +4,15 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use localization::{EnglishFormat, set_language};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
-use tracker::daemon::{self, JournalWriter, LogFormat, LogSetter, SettingsError, TrackerSettings, is_stderr_journal};
+use tracker::daemon::{
+    self, JournalWriter, LogFormat, LogSetter, SettingsError, TrackerSettings, is_stderr_journal, language_of,
+    use_translations,
+};
 
 /// Gives back the memory of long requests, which the system's allocator keeps.
 #[cfg(feature = "jemalloc")]
@@ -22,6 +26,9 @@ fn main() -> ExitCode {
     // A dump would hold passwords and the tracker's secret key.
     certs::forbid_core_dumps();
     let command_line: Vec<OsString> = std::env::args_os().collect();
+    use_translations();
+    // Before anything is parsed: errors and help have the language as well.
+    set_language(language_of(&command_line));
     let settings = match TrackerSettings::resolve(&command_line) {
         Ok(settings) => settings,
         Err(SettingsError::Usage(usage)) => {
@@ -78,8 +85,8 @@ fn log_layer(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
     let writer = if is_stderr_journal() { BoxMakeWriter::new(JournalWriter) } else { BoxMakeWriter::new(io::stderr) };
     let lines = fmt::layer().with_writer(writer).with_target(false);
     match format {
-        LogFormat::Text => lines.with_ansi(has_colours()).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Text => lines.with_ansi(has_colours()).map_event_format(EnglishFormat).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).map_event_format(EnglishFormat).boxed(),
     }
 }
 

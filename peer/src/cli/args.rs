@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::builder::styling::Styles;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use localization::Language;
 use shared::Fingerprint;
 use tokio_util::sync::CancellationToken;
 
@@ -99,6 +100,9 @@ struct GlobalArgs {
     /// Write plain lines and draw nothing again, for screen readers and logs; so do ACCESSIBLE=1 and TERM=dumb.
     #[arg(long, global = true)]
     plain: bool,
+    /// The language of messages and help, en or pt-BR [default: that of the locale].
+    #[arg(long, global = true, value_name = "LANG")]
+    lang: Option<Language>,
     /// When to use colour.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: ColorMode,
@@ -154,6 +158,11 @@ impl CliArgs {
 
     pub(super) const fn verbosity(&self) -> u8 {
         self.global.verbose
+    }
+
+    /// Returns true if everything that is printed is for programs, and English.
+    pub(super) const fn is_for_programs(&self) -> bool {
+        self.global.json || matches!(self.command, Some(CliCommand::Events(_)))
     }
 
     pub(super) fn output(&self) -> CommandOutput {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind as ClapErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, ValueHint};
+use localization::Language;
 use shared::safe_text::{safe_line, safe_path};
 
 use crate::commands::config::{ConfigReport, EffectiveSetting, SettingOrigin};
@@ -54,6 +55,12 @@ pub(super) fn config_path(home: Option<&Path>) -> Option<PathBuf> {
             Some(folders.config_dir().join(FILE_NAME)).filter(|path| path.is_absolute())
         }
     }
+}
+
+/// Returns the language that the file chooses; `None` if it chooses none or can't be read, which is told later.
+pub(super) fn configured_language(home: Option<&Path>) -> Option<Language> {
+    let text = read_text(&config_path(home)?).ok()??;
+    text.parse::<toml::Table>().ok()?.get("lang")?.as_str()?.parse().ok()
 }
 
 impl ConfigFile {

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use localization::in_english;
 use serde_json::json;
 
 use crate::engine::{Error, ErrorKind};
@@ -23,7 +24,7 @@ pub(super) fn report_error(output: &CommandOutput, error: &Error, signalled: u8)
         output.error(&error.to_string());
     }
     if output.is_json() {
-        let mut fields = json!({ "code": kind.as_str(), "message": error.to_string() });
+        let mut fields = json!({ "code": kind.as_str(), "message": in_english(|| error.to_string()) });
         if let Error::TrackerKeyUnconfirmed { address, fingerprint, .. } = error {
             fields["tracker"] = json!(address);
             fields["fingerprint"] = json!(fingerprint);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use localization::in_english;
 use serde_json::{Value, json};
 use shared::UserName;
 use shared::peer::ChatMessage;
@@ -21,7 +22,7 @@ pub fn file_json(report: &FileReport) -> Value {
         FileOutcome::Skipped(path) => ("skipped", Some(path), None, None),
         FileOutcome::Streamed => ("done", None, None, None),
         FileOutcome::Failed(error) | FileOutcome::Aborted(error) => {
-            ("failed", None, Some(error.kind().as_str()), Some(error.to_string()))
+            ("failed", None, Some(error.kind().as_str()), Some(in_english(|| error.to_string())))
         }
     };
     let mut value = json!({
@@ -123,6 +124,10 @@ fn post_json(post: &RoomPost, state: MessageState) -> Value {
 
 /// Returns an event of `me`'s node as `peer events` prints it: its type and its fields. `None` if it isn't printed.
 pub fn ndjson_event(event: &NodeEvent, me: &UserName) -> Option<(&'static str, Value)> {
+    in_english(|| ndjson_fields(event, me))
+}
+
+fn ndjson_fields(event: &NodeEvent, me: &UserName) -> Option<(&'static str, Value)> {
     let message = |peer: &UserName, direction, state, message: &ChatMessage| {
         // Neither the sequence number nor the time of storage is part of the JSON.
         let stored =
@@ -180,5 +185,5 @@ fn source_json(source: &SourceReport) -> Value {
 
 /// Returns an event with all its fields, as `peer serve --json` prints it.
 pub fn event_json(event: &NodeEvent) -> Value {
-    serde_json::to_value(event).unwrap_or_default()
+    in_english(|| serde_json::to_value(event)).unwrap_or_default()
 }

@@ -1,12 +1,23 @@
-//! Errors in the arguments of both programs: clap quotes the argument that is wrong, and an argument may hold anything.
+//! What both programs have in common on their command line: its language, and errors that are safe to print.
+//!
+//! clap quotes the argument that is wrong, and an argument may hold anything.
 
 #![warn(missing_docs)]
+
+mod early_options;
 
 use std::ffi::OsString;
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use shared::safe_text::{safe_line, safe_styled};
+
+pub use early_options::{chosen_language, early_value, has_early_flag};
+
+/// Lets the library crates find their translations.
+pub fn use_library_translations() {
+    localization::use_catalogue!(&localization::LIBRARY_TEXTS);
+}
 
 /// Prepares an error for the terminal: what it quotes of `args` is escaped, and an argument that isn't text is named,
 /// which clap leaves out.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use localization::Language;
 use shared::Fingerprint;
 use shared::limits::LEGACY_LEASE_DURATION;
 use tracing::level_filters::LevelFilter;
@@ -254,6 +255,10 @@ struct TrackerOptions {
     /// Don't announce the tracker on the local network (mDNS)
     #[arg(long)]
     no_mdns: bool,
+
+    /// The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]
+    #[arg(long, value_name = "LANG", global = true)]
+    lang: Option<Language>,
 
     /// How much to log: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::INFO, env = "VIZINHO_TRACKER_LOG", global = true)]

@@ -1,7 +1,7 @@
 //! The protocol of the node's local socket, by which other processes of the profile use it.
 //!
 //! It is a Unix socket in the profile's folder (mode 0600), or in the place that the lock file names if that folder can
-//! hold none; both sides send JSON lines. The client sends `{"id": n, "do": "...", ...}` and gets
+//! hold none; both sides send JSON lines. The client sends `{"id": n, "lang"?: "...", "do": "...", ...}` and gets
 //! `{"id": n, "ok": {...}}` or `{"id": n, "error": {"kind": "...", "message": "..."}}`, in the order in which the requests
 //! finish. After `watch` it also gets `{"event": "...", ...}` for each
 //! [`NodeEvent`](crate::engine::node_event::NodeEvent).
@@ -69,6 +69,9 @@ use crate::profile::{ConversationName, HistoryQuery};
 pub struct ControlRequest {
     /// Chosen by the client; repeated in the reply.
     pub id: u64,
+    /// The language in which the client shows an error of the reply; English by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lang: Option<String>,
     /// The action, in the same JSON object.
     #[serde(flatten)]
     pub action: ControlAction,
@@ -311,22 +314,31 @@ mod tests {
     fn golden_lines() {
         let command = ControlRequest {
             id: 7,
+            lang: None,
             action: ControlAction::Say { to: "bob".parse().unwrap(), text: "olá".into(), message: None },
         };
         let text = r#"{"id":7,"do":"say","to":"bob","text":"olá"}"#;
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
         assert_eq!(serde_json::from_str::<ControlRequest>(text).unwrap(), command);
         let id = MessageId::from_bytes([0xab; 16]);
-        let command = ControlRequest { id: 7, action: ControlAction::Drop { to: "bob".parse().unwrap(), message: id } };
+        let command = ControlRequest {
+            id: 7,
+            lang: None,
+            action: ControlAction::Drop { to: "bob".parse().unwrap(), message: id },
+        };
         let text = format!(r#"{{"id":7,"do":"drop","to":"bob","message":"{id}"}}"#);
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
         assert_eq!(serde_json::from_slice::<ControlRequest>(text.as_bytes()).unwrap(), command);
         let text = r#"{"id":7,"do":"watch"}"#;
-        let command = ControlRequest { id: 7, action: ControlAction::Watch { with: None } };
+        let command = ControlRequest { id: 7, lang: None, action: ControlAction::Watch { with: None } };
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
         assert_eq!(serde_json::from_str::<ControlRequest>(text).unwrap(), command);
         let secret = WirePassword::from(&Password::new("s3nha").unwrap());
-        let command = ControlRequest { id: 7, action: ControlAction::Passwd { present: secret.clone(), new: secret } };
+        let command = ControlRequest {
+            id: 7,
+            lang: None,
+            action: ControlAction::Passwd { present: secret.clone(), new: secret },
+        };
         let text = r#"{"id":7,"do":"passwd","present":"s3nha","new":"s3nha"}"#;
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
         assert!(!format!("{command:?}").contains("s3nha"));

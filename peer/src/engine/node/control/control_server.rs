@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use localization::{Language, in_english, in_language};
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::peer::{ChatMessage, MessageId};
@@ -176,10 +177,13 @@ async fn next_reply(
 
 async fn perform(command: ControlRequest, core: NodeCore) -> ControlReply {
     let id = command.id;
+    // The node's own language is that of whoever started it.
+    let language = command.lang.and_then(|tag| tag.parse().ok()).unwrap_or(Language::English);
     match execute(command.action, &core).await {
         Ok(value) => done_reply(id, value),
         Err(error) => {
-            ControlReply { id, outcome: ControlOutcome::Error { kind: error.kind(), message: error.to_string() } }
+            let message = in_language(language, || error.to_string());
+            ControlReply { id, outcome: ControlOutcome::Error { kind: error.kind(), message } }
         }
     }
 }
@@ -261,7 +265,7 @@ async fn next_event(event_receiver: &mut Option<broadcast::Receiver<NodeEvent>>)
 }
 
 async fn write_line<T: Serialize>(writer: &mut OwnedWriteHalf, value: &T) -> io::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
+    let mut line = in_english(|| serde_json::to_vec(value))?;
     line.push(b'\n');
     writer.write_all(&line).await
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use localization::{Language, current_language};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::UserName;
@@ -260,8 +261,10 @@ impl NodeClient {
     /// Gives a request to the driver; it is written even if nobody waits for its reply any more.
     fn queue(&self, action: ControlAction, reply: Option<oneshot::Sender<ControlReply>>) -> Result<(), Error> {
         let id = self.connection.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut line =
-            serde_json::to_vec(&ControlRequest { id, action }).map_err(|why| Error::Internal(why.to_string()))?;
+        let language = current_language();
+        let lang = (language != Language::English).then(|| language.tag().to_owned());
+        let request = ControlRequest { id, lang, action };
+        let mut line = serde_json::to_vec(&request).map_err(|why| Error::Internal(why.to_string()))?;
         line.push(b'\n');
         // The node ends the connection at a longer line, and with it all other requests.
         if line.len() > MAX_REQUEST_BYTES {

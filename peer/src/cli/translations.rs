@@ -1,0 +1,44 @@
+//! The translations of `peer`, and the language of a run.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use arguments::{chosen_language, early_value, has_early_flag};
+use localization::{Catalogue, Language, compiled_translations, use_catalogue};
+
+use super::config_file::configured_language;
+
+/// The texts of `peer` in Portuguese.
+pub(super) static TEXTS: Catalogue = compiled_translations!();
+
+/// Lets all crates of the program find their translations.
+pub(super) fn use_translations() {
+    use_catalogue!(&TEXTS);
+    arguments::use_library_translations();
+}
+
+/// Returns the language of a run with these words.
+pub(super) fn language_of(words: &[OsString]) -> Language {
+    chosen_language(words, || {
+        if has_early_flag(words, "--no-config") {
+            return None;
+        }
+        let of_environment = std::env::var_os("VIZINHO_HOME");
+        let home = early_value(words, "--home").or(of_environment.as_deref()).filter(|home| !home.is_empty());
+        configured_language(home.map(Path::new))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use translation_check::{source_texts, translation_faults};
+
+    use super::*;
+
+    #[test]
+    fn every_text_is_translated() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let faults = translation_faults(&source_texts(&folder.join("src")), &folder.join("translations/pt_BR"));
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+}
