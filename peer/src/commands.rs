@@ -45,6 +45,7 @@ mod wishes;
 mod bell;
 mod clipboard_errors;
 pub(crate) mod command_help;
+mod common_words;
 pub(crate) mod context;
 mod lasting_action;
 mod name_suggestions;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use localization::tr;
 use shared::account_name::shell_operand;
 use shared::names::name_encoding::display_name;
 use shared::safe_text::safe_path;
@@ -74,7 +75,7 @@ pub(super) async fn run(context: &CommandContext, args: AcceptArgs) -> Result<()
         return end_rule(context, &me, &user);
     }
     let folder = into.or_else(|| default_accept_folder(&user));
-    let folder = folder.ok_or_else(|| Error::Usage("there is no home folder: name a folder with --into DIR".into()))?;
+    let folder = folder.ok_or_else(|| Error::Usage(tr!("there is no home folder: name a folder with --into DIR")))?;
     let key = if ask { None } else { Some(pinned_key(&me, &user)?) };
     let (profile, wanted) = (me.profile.clone(), std::path::absolute(&folder).map_err(Error::disk(&folder))?);
     let folder = run_blocking(move || check_accept_folder(&profile, &wanted)).await?;
@@ -90,12 +91,15 @@ pub(super) async fn run(context: &CommandContext, args: AcceptArgs) -> Result<()
 fn pinned_key(me: &LocalUser, user: &UserName) -> Result<Fingerprint, Error> {
     let who = shell_operand(user);
     let Some(known) = me.profile.known_user(user)? else {
-        let message =
-            format!("no key of {user} is on record: `peer verify {who}` meets them, and then `peer accept {who}`");
+        let message = tr!(
+            "no key of {user} is on record: `peer verify {who}` meets them, and then `peer accept {who}`",
+            user,
+            who
+        );
         return Err(Error::Relayed { kind: ErrorKind::Unavailable, message });
     };
     if me.profile.is_blocked(user)? {
-        return Err(Error::Usage(format!("you block {user}: run `peer unblock {who}` first")));
+        return Err(Error::Usage(tr!("you block {user}: run `peer unblock {who}` first", user, who)));
     }
     Ok(known.fingerprint)
 }
@@ -105,11 +109,12 @@ fn begin_rule(context: &CommandContext, me: &LocalUser, rule: AcceptRule) -> Res
     let AcceptRule { user, folder, max_bytes, .. } = rule;
     // Who is accepted to send is accepted to write.
     me.profile.accept(&user)?;
-    let max = format_size(max_bytes);
-    context.output.note(&format!(
-        "what {user} sends goes to {}, at most {max} a day, while `peer serve` runs; `peer accepts end {}` ends it",
-        safe_path(folder),
-        shell_operand(&user)
+    context.output.note(&tr!(
+        "what {user} sends goes to {folder}, at most {max} a day, while `peer serve` runs; `peer accepts end {who}` ends it",
+        user,
+        folder = safe_path(folder),
+        max = format_size(max_bytes),
+        who = shell_operand(&user)
     ));
     Ok(())
 }
@@ -128,7 +133,7 @@ async fn decline_waiting(
     }
     for send in &meant {
         decline_send(me, send).await?;
-        context.output.note(&format!("declined: {}", display_name(send.send.name.as_str())));
+        context.output.note(&tr!("declined: {name}", name = display_name(send.send.name.as_str())));
     }
     deliver_receipts(me, vec![user.clone()]).await;
     Ok(())

@@ -1,6 +1,7 @@
 //! The command `peer block`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::UserName;
 
@@ -38,11 +39,11 @@ async fn block(context: &CommandContext, mut user: UserName) -> Result<(), Error
     let me = context.me(Access::Use)?;
     resolve_arguments(context, &me, LookupScope::Tracker, [&mut user]).await?;
     if user == me.user {
-        return Err(Error::Usage(format!("{user} is you: you can't block yourself")));
+        return Err(Error::Usage(tr!("{user} is you: you can't block yourself", user)));
     }
     require_known_user(&me, &user).await?;
     NodeHandle::perform_act(&me, NodeNeed::Links, async |node| node.block(&user).await).await?;
-    context.output.note(&format!("blocked {user}: no messages, offers or downloads"));
+    context.output.note(&tr!("blocked {user}: no messages, offers or downloads", user));
     Ok(())
 }
 
@@ -56,7 +57,7 @@ fn print_blocked(context: &CommandContext) -> Result<(), Error> {
         }
     }
     if blocked.is_empty() {
-        context.output.note("nobody is blocked: `peer block USER` blocks somebody");
+        context.output.note(&tr!("nobody is blocked: `peer block USER` blocks somebody"));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ pub(super) mod message_sending;
 mod room_sending;
 
 use clap::Args;
+use localization::tr;
 use shared::{RoomName, UserName};
 
 use super::command_help::CommandHelp;
@@ -90,13 +91,13 @@ pub(super) async fn run(context: &CommandContext, args: ChatArgs) -> Result<(), 
     match with {
         ConversationName::Person(user) => chat_with_user(context, &me, user, text, now).await,
         ConversationName::Room(_) if now => {
-            Err(Error::Usage("--now is for users: a message to a room is signed and stays".to_owned()))
+            Err(Error::Usage(tr!("--now is for users: a message to a room is signed and stays")))
         }
         ConversationName::Room(room) => match text {
             // Boxed because of its size.
             Some(text) => Box::pin(room_sending::send_message(context, &me, &room, &text)).await,
             None if context.is_interactive() => {
-                let instead = format!("`peer chat '#{room}' TEXT` sends one message");
+                let instead = tr!("`peer chat '#{room}' TEXT` sends one message", room);
                 refuse_in_background(&format!("chat '#{room}'"), &instead)?;
                 run_conversation(context, &me, room.into()).await
             }
@@ -114,13 +115,13 @@ async fn chat_with_user(
 ) -> Result<(), Error> {
     resolve_arguments(context, me, LookupScope::Tracker, [&mut user]).await?;
     if user == me.user {
-        return Err(Error::Usage("you can't message yourself".to_owned()));
+        return Err(Error::Usage(tr!("you can't message yourself")));
     }
     match text {
         // Boxed because of its size.
         Some(text) => Box::pin(message_sending::send_message(context, me, &user, &text, now)).await,
         None if !now && context.is_interactive() => {
-            refuse_in_background(&format!("chat {user}"), &format!("`peer chat {user} TEXT` sends one message"))?;
+            refuse_in_background(&format!("chat {user}"), &tr!("`peer chat {user} TEXT` sends one message", user))?;
             run_conversation(context, me, user.into()).await
         }
         None => chat_filter::run(context, me, &user, now).await,

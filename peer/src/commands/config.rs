@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::safe_text::safe_path;
 
@@ -80,6 +81,16 @@ impl SettingOrigin {
             Self::Default => "default",
         }
     }
+
+    /// Returns its name for people.
+    fn words(self) -> String {
+        match self {
+            Self::CommandLine => tr!("origin of a setting" => "command line"),
+            Self::Environment => tr!("origin of a setting" => "environment"),
+            Self::File => tr!("origin of a setting" => "file"),
+            Self::Default => tr!("origin of a setting" => "default"),
+        }
+    }
 }
 
 pub(super) fn run(context: &CommandContext, args: &ConfigArgs) -> Result<(), Error> {
@@ -94,7 +105,7 @@ pub(super) fn run(context: &CommandContext, args: &ConfigArgs) -> Result<(), Err
         return Ok(());
     }
     if let Some(path) = path {
-        let state = if *is_read { "" } else { " (not there, or not read)" };
+        let state = if *is_read { String::new() } else { format!(" {}", tr!("(not there, or not read)")) };
         context.output.print_data(&format!("# {}{state}", safe_path(path)))?;
     }
     let mut current = None;
@@ -106,10 +117,10 @@ pub(super) fn run(context: &CommandContext, args: &ConfigArgs) -> Result<(), Err
         context.output.print_data(&match value {
             // The file in a named folder can't name one, and what is printed here is such a file.
             Some(value) if key == "home" && *origin != SettingOrigin::File => {
-                format!("# {key} = {value}  # {}", origin.as_str())
+                format!("# {key} = {value}  # {}", origin.words())
             }
-            Some(value) => format!("{key} = {value}  # {}", origin.as_str()),
-            None => format!("# {key} is not set"),
+            Some(value) => format!("{key} = {value}  # {}", origin.words()),
+            None => format!("# {}", tr!("{key} is not set", key)),
         })?;
     }
     Ok(())

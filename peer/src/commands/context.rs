@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use localization::tr;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +47,7 @@ impl CommandContext {
     pub(super) fn profile_for_sign_in(&self) -> Result<Profile, Error> {
         let (profile, is_anew) = Profile::open_or_begin_anew(&self.home)?;
         if is_anew {
-            self.output.note("the account's database was missing: it begins anew, with the same key");
+            self.output.note(&tr!("the account's database was missing: it begins anew, with the same key"));
         }
         Ok(profile)
     }

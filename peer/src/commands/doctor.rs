@@ -1,6 +1,7 @@
 //! The command `peer doctor`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::UserName;
 
@@ -56,7 +57,7 @@ pub(super) async fn run(context: &CommandContext, args: DoctorArgs) -> Result<()
                 key_policy: context.key_policy,
                 no_mdns: context.no_mdns,
             };
-            context.output.note("looking at this machine and its network: up to 5 s");
+            context.output.note(&tr!("looking at this machine and its network: up to 5 s"));
             examine(request).await?
         }
     };

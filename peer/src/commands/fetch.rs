@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use localization::tr;
 use shared::UserName;
 use shared::names::name_encoding::display_name;
 use shared::safe_text::safe_path;
@@ -168,7 +169,7 @@ pub(super) async fn run(context: &CommandContext, args: FetchArgs) -> Result<(),
     if let Err(why) = recorder.record_end(&ended)
         && !is_disk
     {
-        context.output.warning(&format!("`peer fetch --retry` will not know of this fetch: {why}"));
+        context.output.warning(&tr!("`peer fetch --retry` will not know of this fetch: {why}", why));
     }
     let interrupted = matches!(ended.error, Some(Error::Interrupted));
     if interrupted {
@@ -194,7 +195,7 @@ async fn load_record(context: &CommandContext, mut args: FetchArgs) -> Result<(L
         let record = args.apply_to(load_last(&me.profile)?);
         check_output(context, &record)?;
         if record.request.destination == FetchDestination::Stdout {
-            context.output.note("it goes to standard output, as the last time");
+            context.output.note(&tr!("it goes to standard output, as the last time"));
         }
         return Ok((me, record));
     };
@@ -248,7 +249,7 @@ async fn settle_receipts(context: &CommandContext, me: &LocalUser, request: &Fet
     let (profile, from, names) = (me.profile.clone(), request.from.clone(), request.names.clone());
     match run_blocking(move || receipts.settle(&profile, &from, &names)).await {
         Ok(senders) => deliver_receipts(me, senders).await,
-        Err(why) => context.output.warning(&format!("the sender is not told that it arrived: {why}")),
+        Err(why) => context.output.warning(&tr!("the sender is not told that it arrived: {why}", why)),
     }
 }
 
@@ -268,30 +269,30 @@ async fn announce_partial_files(profile: &Profile, changed: Option<&Notify>) -> 
 fn check_output(context: &CommandContext, record: &FetchRecord) -> Result<(), Error> {
     let request = &record.request;
     if record.share && request.destination.is_stream() {
-        return Err(Error::Usage(
-            "-o leads to no file that could be shared: leave out --share, or give it the path of a file".into(),
-        ));
+        return Err(Error::Usage(tr!(
+            "-o leads to no file that could be shared: leave out --share, or give it the path of a file"
+        )));
     }
     if request.destination != FetchDestination::Stdout {
         return Ok(());
     }
     if request.if_exists != IfExists::default() {
-        return Err(Error::Usage(
-            "--if-exists is about files, and standard output is none: leave it out, or give -o a file".into(),
-        ));
+        return Err(Error::Usage(tr!(
+            "--if-exists is about files, and standard output is none: leave it out, or give -o a file"
+        )));
     }
     if context.output.is_json() {
-        return Err(Error::Usage(
-            "the file and --json both want standard output: leave --json out, or give -o a file".to_owned(),
-        ));
+        return Err(Error::Usage(tr!(
+            "the file and --json both want standard output: leave --json out, or give -o a file"
+        )));
     }
     // /dev/null has taken its place: everything would be fetched for nobody.
     if is_stdout_closed() {
-        let why = "it is closed, and the file was to go there; to keep nothing, give -o /dev/null";
-        return Err(Error::disk(Path::new("standard output"))(std::io::Error::other(why)));
+        let why = tr!("it is closed, and the file was to go there; to keep nothing, give -o /dev/null");
+        return Err(Error::disk(Path::new(&tr!("standard output")))(std::io::Error::other(why)));
     }
     if std::io::stdout().is_terminal() {
-        return Err(Error::Usage("standard output is a terminal: send it to a pipe or a file".to_owned()));
+        return Err(Error::Usage(tr!("standard output is a terminal: send it to a pipe or a file")));
     }
     Ok(())
 }
@@ -300,21 +301,31 @@ fn check_output(context: &CommandContext, record: &FetchRecord) -> Result<(), Er
 fn warn_of_withheld(context: &CommandContext, names: &[String]) {
     let Some(first) = names.first() else { return };
     let (name, more) = (display_name(first), names.len() - 1);
-    let which = if more == 0 { format!("{name} is") } else { format!("{name} and {more} more are") };
-    context.output.warning(&format!(
-        "{which} not for everybody, and not shared again: `peer fetch '#ROOM' NAME --share` shares it with that room, and \
-         `peer share PATH` with everybody"
-    ));
+    context.output.warning(&match more {
+        0 => tr!(
+            "{name} is not for everybody, and not shared again: `peer fetch '#ROOM' NAME --share` shares it with that \
+             room, and `peer share PATH` with everybody",
+            name
+        ),
+        more => tr!(
+            "{name} and {more} more are not for everybody, and not shared again: `peer fetch '#ROOM' NAME --share` \
+             shares it with that room, and `peer share PATH` with everybody",
+            name,
+            more
+        ),
+    });
 }
 
 fn print_interruption(context: &CommandContext, bars: &mut FetchBars, request: &FetchRequest) {
     bars.clear();
     let (got, all) = bars.progress();
     let text = match &request.destination {
-        FetchDestination::Stdout => "interrupted: what went to standard output is not whole".to_owned(),
-        FetchDestination::Stream(path) => format!("interrupted: what went to {} is not whole", safe_path(path)),
-        _ if all == 0 => "interrupted before anything was fetched: run the same command again".to_owned(),
-        _ => format!("interrupted at {} of {}: run it again to resume", format_size(got), format_size(all)),
+        FetchDestination::Stdout => tr!("interrupted: what went to standard output is not whole"),
+        FetchDestination::Stream(path) => tr!("interrupted: what went to {path} is not whole", path = safe_path(path)),
+        _ if all == 0 => tr!("interrupted before anything was fetched: run the same command again"),
+        _ => {
+            tr!("interrupted at {got} of {all}: run it again to resume", got = format_size(got), all = format_size(all))
+        }
     };
     context.output.note(&text);
 }
@@ -324,9 +335,10 @@ impl FetchArgs {
     fn into_record(self, from: ConversationName) -> Result<FetchRecord, Error> {
         if self.names.is_empty() {
             let from = shell_quote(&[&from.to_string()]);
-            let which =
-                format!("which files? `peer files {from}` lists them, and `peer fetch {from} /` gets all of them");
-            return Err(Error::Usage(which));
+            return Err(Error::Usage(tr!(
+                "which files? `peer files {from}` lists them, and `peer fetch {from} /` gets all of them",
+                from
+            )));
         }
         let sources = match (self.only, self.from.is_empty()) {
             (true, _) => SourcePolicy::Only(self.from),
@@ -385,7 +397,7 @@ fn parse_destination(path: PathBuf) -> Result<FetchDestination, Error> {
         OutputTarget::Stdout => Ok(FetchDestination::Stdout),
         OutputTarget::Stream => Ok(FetchDestination::Stream(path)),
         OutputTarget::Unusable(why) => {
-            let why = format!("{why}: give a file, a folder, a pipe, or - for standard output");
+            let why = tr!("{why}: give a file, a folder, a pipe, or - for standard output", why);
             Err(Error::disk(&path)(std::io::Error::other(why)))
         }
     }

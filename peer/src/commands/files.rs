@@ -2,6 +2,7 @@
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use localization::tr;
 use serde_json::json;
 use shared::names::name_encoding::display_name;
 use shared::peer::FileStat;
@@ -53,7 +54,7 @@ async fn list_files_of_user(context: &CommandContext, mut user: UserName, prefix
     resolve_arguments(context, &me, LookupScope::Tracker, [&mut user]).await?;
     // The profile pins no key for its own user, so the lookup would fail with a misleading error.
     if user == me.user {
-        return Err(Error::Usage("these are your own files: `peer shares` lists them".to_owned()));
+        return Err(Error::Usage(tr!("these are your own files: `peer shares` lists them")));
     }
     let files = match peer_lookup::find_target(&me, &user).await {
         Ok(target) => {
@@ -67,7 +68,7 @@ async fn list_files_of_user(context: &CommandContext, mut user: UserName, prefix
             }
             warn_of_invalid_names(context, &unfit);
             if files.is_empty() && listed > 0 {
-                return Err(Error::Integrity(format!("{user} shares nothing that can be a file")));
+                return Err(Error::Integrity(tr!("{user} shares nothing that can be a file", user)));
             }
             files
         }
@@ -90,7 +91,7 @@ async fn list_files_of_user(context: &CommandContext, mut user: UserName, prefix
     }
     match files.as_slice() {
         [] if !prefix.is_empty() => return Err(Error::NotShared { user, name: prefix }),
-        [] => context.output.note(&format!("{user} shares nothing")),
+        [] => context.output.note(&tr!("{user} shares nothing", user)),
         _ => {}
     }
     Ok(())
@@ -107,7 +108,7 @@ async fn print_room_files(context: &CommandContext, room: &RoomName, prefix: &st
             Ok(entries) => entries,
             // Whoever is gone by now must not hide what the others share.
             Err(why) => {
-                context.output.warning(&format!("{user} can't be asked: {why}"));
+                context.output.warning(&tr!("{user} can't be asked: {why}", user, why));
                 continue;
             }
         };
@@ -134,7 +135,7 @@ async fn print_room_files(context: &CommandContext, room: &RoomName, prefix: &st
     match any {
         false if !prefix.is_empty() => Err(Error::NotSharedInRoom { room: room.clone(), name: prefix.to_owned() }),
         false => {
-            context.output.note(&format!("nobody who is online shares anything with #{room}"));
+            context.output.note(&tr!("nobody who is online shares anything with #{room}", room));
             Ok(())
         }
         true => Ok(()),
@@ -145,9 +146,11 @@ async fn print_room_files(context: &CommandContext, room: &RoomName, prefix: &st
 fn warn_of_invalid_names(context: &CommandContext, names: &[UntrustedText]) {
     const NAMED: usize = 8;
     for name in names.iter().take(NAMED) {
-        context.output.warning(&format!("left out: \"{name}\" can't be a file"));
+        context.output.warning(&tr!("left out: \"{name}\" can't be a file", name));
     }
     if let Some(more @ 1..) = names.len().checked_sub(NAMED) {
-        context.output.warning(&format!("left out: {more} more that can't be files"));
+        context
+            .output
+            .warning(&tr!("left out: {n} more that can't be files" | "left out: {n} more that can't be files" % more));
     }
 }

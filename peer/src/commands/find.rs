@@ -1,6 +1,7 @@
 //! The command `peer find`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::ContentHash;
 use shared::limits::MAX_FIND_WORDS;
@@ -69,7 +70,7 @@ pub(super) async fn run(context: &CommandContext, args: FindArgs) -> Result<(), 
         return Err(Error::NobodyShares(what));
     }
     if more {
-        context.output.note("there are more: --limit N shows up to N");
+        context.output.note(&tr!("there are more: --limit N shows up to N"));
     }
     Ok(())
 }
@@ -83,7 +84,10 @@ fn parse_find_query(words: &[String]) -> Result<FindCriterion, Error> {
         return Ok(FindCriterion::Hash(hash.into()));
     }
     let none = || {
-        Error::Usage(format!("give 1 to {MAX_FIND_WORDS} words of letters and digits, or one hash of 64 hex digits"))
+        Error::Usage(tr!(
+            "give 1 to {limit} words of letters and digits, or one hash of 64 hex digits",
+            limit = MAX_FIND_WORDS
+        ))
     };
     SearchWords::new(&words.join(" ")).map(FindCriterion::Words).ok_or_else(none)
 }

@@ -3,11 +3,13 @@
 use std::io::{self, IsTerminal};
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::UserName;
 use shared::account_name::{shell_operand, speaker_label};
 
 use super::command_help::CommandHelp;
+use super::common_words::message_state_words;
 use super::context::CommandContext;
 use super::password_prompt::ask_yes_no;
 use super::user_resolution::{require_known_user, resolve_conversation};
@@ -78,8 +80,9 @@ pub(super) async fn run(context: &CommandContext, mut args: HistoryArgs) -> Resu
     }
     // Without a user or an age, `--forget` alone would delete the whole history.
     if args.forget && args.with.is_none() && args.older.is_none() {
-        let which = "say what to forget: `peer history --forget USER`, `peer history --forget --older 30d`, or both";
-        return Err(Error::Usage(which.to_owned()));
+        return Err(Error::Usage(tr!(
+            "say what to forget: `peer history --forget USER`, `peer history --forget --older 30d`, or both"
+        )));
     }
     let me = context.me(if args.forget { Access::Use } else { Access::Look })?;
     if let Some(with) = &mut args.with {
@@ -102,7 +105,7 @@ async fn print_history(context: &CommandContext, me: &LocalUser, args: HistoryAr
     }
     if found.is_empty() {
         require_history_with(context, me, args.with.as_ref().and_then(ConversationName::person)).await?;
-        context.output.note(&format!("no messages{} found", place_of(args.with.as_ref())));
+        context.output.note(&none_found_note(args.with.as_ref()));
     }
     Ok(())
 }
@@ -124,13 +127,13 @@ pub(super) fn print_message(context: &CommandContext, me: &LocalUser, stored: &S
     let who = match (&stored.room, stored.direction) {
         (None, MessageDirection::In) => speaker_label(&stored.peer).into_owned(),
         (Some(room), MessageDirection::In) => format!("#{} {}", room.name, speaker_label(&stored.peer)),
-        (_, MessageDirection::Out) => format!("to {}", stored.conversation()),
+        (_, MessageDirection::Out) => tr!("to {name}", name = stored.conversation()),
     };
     let delivery = stored.room.as_ref().and_then(|room| room.delivery).filter(|delivery| !delivery.is_complete());
     let state = match (stored.state, delivery) {
         (MessageState::Stored, Some(delivery)) => format!("  ({}/{})", delivery.count, delivery.of),
         (MessageState::Stored | MessageState::Received, _) => String::new(),
-        (state, _) => format!("  ({})", state.as_str()),
+        (state, _) => format!("  ({})", message_state_words(state)),
     };
     let line = format!(
         "{} {}{state}",
@@ -149,13 +152,12 @@ async fn forget(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> 
     if count == 0 {
         require_history_with(context, me, with.as_ref().and_then(ConversationName::person)).await?;
     }
-    let (messages, place) = (message_count(count), place_of(with.as_ref()));
     // Nothing to delete needs no question, so that a script's repeated run succeeds without `--yes`.
     if count > 0
         && !yes
-        && !confirm_forgetting(context, with.as_ref(), older, &format!("Forget {messages}{place} for good?")).await?
+        && !confirm_forgetting(context, with.as_ref(), older, &forget_question(count, with.as_ref())).await?
     {
-        context.output.note("nothing was forgotten");
+        context.output.note(&tr!("nothing was forgotten"));
         return Ok(());
     }
     let (profile, forgetting) = (me.profile.clone(), what.clone());
@@ -166,18 +168,16 @@ async fn forget(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> 
         && with.as_ref().is_none_or(|with| with.room().is_some())
         && let Err(why) = announce_removal(&me.profile).await
     {
-        context.output.warning(&format!("`peer serve` learns of this when it starts again: {why}"));
+        context.output.warning(&tr!("`peer serve` learns of this when it starts again: {why}", why));
     }
     if context.output.is_json() {
         let fields = json!({ "with": with, "messages": forgotten.messages, "bytes": forgotten.bytes });
         return Ok(context.output.print_object("forgotten", &fields)?);
     }
-    match forgotten.messages {
-        0 => context.output.note(&format!("no messages{place} to forget")),
-        _ => context
-            .output
-            .note(&format!("forgot {messages}{place}: {} of the disk are free again", format_size(forgotten.bytes))),
-    }
+    context.output.note(&match forgotten.messages {
+        0 => nothing_to_forget_note(with.as_ref()),
+        _ => forgotten_note(count, with.as_ref(), &format_size(forgotten.bytes)),
+    });
     Ok(())
 }
 
@@ -198,22 +198,59 @@ async fn confirm_forgetting(
         // In seconds, which express every age exactly.
         let older = older_ms.map(|age| format!(" --older {}s", age / 1000)).unwrap_or_default();
         let again = format!("peer history --forget{older} --yes{user}");
-        return Err(Error::Usage(format!("nobody can be asked here: `{again}` forgets them for good")));
+        return Err(Error::Usage(tr!("nobody can be asked here: `{again}` forgets them for good", again)));
     }
     ask_yes_no(context, question).await
 }
 
-/// Returns the words for a conversation behind those for its messages.
-fn place_of(with: Option<&ConversationName>) -> String {
+fn none_found_note(with: Option<&ConversationName>) -> String {
     match with {
-        Some(ConversationName::Person(user)) => format!(" with {user}"),
-        Some(room @ ConversationName::Room(_)) => format!(" in {room}"),
-        None => String::new(),
+        None => tr!("no messages found"),
+        Some(ConversationName::Person(user)) => tr!("no messages with {user} found", user),
+        Some(ConversationName::Room(room)) => tr!("no messages in #{room} found", room),
     }
 }
 
-fn message_count(count: usize) -> String {
-    if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
+fn forget_question(count: usize, with: Option<&ConversationName>) -> String {
+    match with {
+        None => tr!("Forget 1 message for good?" | "Forget {n} messages for good?" % count),
+        Some(ConversationName::Person(user)) => {
+            tr!("Forget 1 message with {user} for good?" | "Forget {n} messages with {user} for good?" % count, user)
+        }
+        Some(ConversationName::Room(room)) => {
+            tr!("Forget 1 message in #{room} for good?" | "Forget {n} messages in #{room} for good?" % count, room)
+        }
+    }
+}
+
+fn nothing_to_forget_note(with: Option<&ConversationName>) -> String {
+    match with {
+        None => tr!("no messages to forget"),
+        Some(ConversationName::Person(user)) => tr!("no messages with {user} to forget", user),
+        Some(ConversationName::Room(room)) => tr!("no messages in #{room} to forget", room),
+    }
+}
+
+fn forgotten_note(count: usize, with: Option<&ConversationName>, size: &str) -> String {
+    match with {
+        None => tr!(
+            "forgot 1 message: {size} of the disk are free again"
+                | "forgot {n} messages: {size} of the disk are free again" % count,
+            size
+        ),
+        Some(ConversationName::Person(user)) => tr!(
+            "forgot 1 message with {user}: {size} of the disk are free again"
+                | "forgot {n} messages with {user}: {size} of the disk are free again" % count,
+            user,
+            size
+        ),
+        Some(ConversationName::Room(room)) => tr!(
+            "forgot 1 message in #{room}: {size} of the disk are free again"
+                | "forgot {n} messages in #{room}: {size} of the disk are free again" % count,
+            room,
+            size
+        ),
+    }
 }
 
 fn set_retention(context: &CommandContext, keep: HistoryRetention) -> Result<(), Error> {
@@ -223,11 +260,11 @@ fn set_retention(context: &CommandContext, keep: HistoryRetention) -> Result<(),
     };
     context.me(Access::Use)?.profile.set_history_retention_ms(kept_ms)?;
     context.output.note(&match kept_ms {
-        None => "history is kept for ever".to_owned(),
-        Some(kept) => format!(
-            "history is kept for {}: what is older is forgotten once a day while `peer serve` runs, and by \
+        None => tr!("history is kept for ever"),
+        Some(kept) => tr!(
+            "history is kept for {time}: what is older is forgotten once a day while `peer serve` runs, and by \
              `peer history --forget --older AGE` at once",
-            exact_duration(kept)
+            time = exact_duration(kept)
         ),
     });
     Ok(())
@@ -238,7 +275,7 @@ fn parse_retention(text: &str) -> Result<HistoryRetention, String> {
     match text {
         "all" => Ok(HistoryRetention::Forever),
         text => match parse_age(text)? {
-            0 => Err("history that is kept for no time is forgotten: peer history --forget --older 0s".to_owned()),
+            0 => Err(tr!("history that is kept for no time is forgotten: peer history --forget --older 0s")),
             kept => Ok(HistoryRetention::For(kept)),
         },
     }

@@ -1,6 +1,7 @@
 //! The command `peer inbox`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::UserName;
 
@@ -46,12 +47,12 @@ async fn print_inbox(context: &CommandContext) -> Result<(), Error> {
     let me = context.me(Access::Look)?;
     let unread = me.profile.unread_counts()?;
     if unread.is_empty() {
-        context.output.note("no unread messages");
+        context.output.note(&tr!("no unread messages"));
     }
     // Marking messages as read that nobody could see would lose them for the user.
     let is_shown = !is_stdout_closed();
     if !is_shown && !unread.is_empty() {
-        context.output.warning("standard output is closed: the messages stay unread");
+        context.output.warning(&tr!("standard output is closed: the messages stay unread"));
     }
     let mut unmarked = None;
     for conversation in unread {
@@ -71,13 +72,13 @@ async fn print_inbox(context: &CommandContext) -> Result<(), Error> {
         }
     }
     if let Some(why) = unmarked {
-        context.output.warning(&format!("the messages stay unread: {why}"));
+        context.output.warning(&tr!("the messages stay unread: {why}", why));
     }
     for from in me.profile.message_requests()? {
         if context.output.is_json() {
             context.output.print_object("request", &json!({ "from": from }))?;
         } else {
-            context.output.note(&format!("{from} wants to talk: {}", request_commands(&from)));
+            context.output.note(&tr!("{from} wants to talk: {commands}", from, commands = request_commands(&from)));
         }
     }
     Ok(())
@@ -92,13 +93,13 @@ async fn accept(context: &CommandContext, mut user: UserName) -> Result<(), Erro
     let me = context.me(Access::Use)?;
     resolve_arguments(context, &me, LookupScope::Local, [&mut user]).await?;
     if user == me.user {
-        return Err(Error::Usage("you can't accept yourself".to_owned()));
+        return Err(Error::Usage(tr!("you can't accept yourself")));
     }
     // Without a pending request nothing proves that the name is right.
     if me.profile.conversation_status(&user)? == ConversationStatus::Request(0) {
         require_known_user(&me, &user).await?;
     }
     NodeHandle::perform_act(&me, NodeNeed::Links, async |node| node.accept(&user).await).await?;
-    context.output.note(&format!("accepted {user}: you receive all their messages from now on"));
+    context.output.note(&tr!("accepted {user}: you receive all their messages from now on", user));
     Ok(())
 }

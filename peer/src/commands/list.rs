@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::tracker::{HashText, ListPeersRequest, ListedPeer};
 use shared::{ContentHash, FileName, UserName};
@@ -76,9 +77,9 @@ pub(super) async fn run(context: &CommandContext, args: ListArgs) -> Result<(), 
         show_peer(context, peer, unread, peer.user == me.user, width)?;
     }
     match all.saturating_sub(peers.len()) {
-        0 if all == 0 => context.output.note("nobody is online"),
+        0 if all == 0 => context.output.note(&tr!("nobody is online")),
         0 => {}
-        more => context.output.note(&format!("and {more} more")),
+        more => context.output.note(&tr!("and {more} more", more)),
     }
     // A filtered or cut list doesn't show who is offline.
     if is_everybody && all == peers.len() {
@@ -109,10 +110,10 @@ fn print_offline_users(
             context.output.print_object("absent", &json!({ "user": user, "unread": unread, "waiting": waiting }))?;
             continue;
         }
-        let unread = (unread > 0).then(|| format!("{unread} unread (`peer inbox`)"));
-        let waiting = (waiting > 0).then(|| format!("{waiting} queued (`peer outbox`)"));
+        let unread = (unread > 0).then(|| tr!("{n} unread (`peer inbox`)" | "{n} unread (`peer inbox`)" % unread));
+        let waiting = (waiting > 0).then(|| tr!("{n} queued (`peer outbox`)" | "{n} queued (`peer outbox`)" % waiting));
         let what: Vec<String> = [unread, waiting].into_iter().flatten().collect();
-        context.output.note(&format!("{user} is offline: {}", what.join(", ")));
+        context.output.note(&tr!("{user} is offline: {what}", user, what = what.join(", ")));
     }
     Ok(())
 }
@@ -142,11 +143,14 @@ fn show_peer(
     let address = peer.port.map_or_else(|| peer.ip.to_string(), |port| SocketAddr::new(peer.ip, port).to_string());
     let files = file_count(peer.total_file_count());
     let remark = match (is_me, peer.fingerprint) {
-        (true, _) => "  (you)",
-        (false, None) => "  (not encrypted: an old client)",
-        (false, Some(_)) => "",
+        (true, _) => format!("  {}", tr!("(you)")),
+        (false, None) => format!("  {}", tr!("(not encrypted: an old client)")),
+        (false, Some(_)) => String::new(),
     };
-    let unread = if unread == 0 { String::new() } else { format!("  ({unread} unread: `peer inbox`)") };
+    let unread = match unread {
+        0 => String::new(),
+        unread => format!("  {}", tr!("({n} unread: `peer inbox`)" | "({n} unread: `peer inbox`)" % unread)),
+    };
     let line = format!("{:width$}  {address:21}  {files}{remark}{unread}", peer.user);
     Ok(context.output.print_data(line.trim_end())?)
 }
@@ -156,7 +160,12 @@ fn parse_hash(text: &str) -> Result<HashText, String> {
     let is_hash =
         // Hex digits of digests from MD5 (32) to SHA-512 (128).
         matches!(text.len(), 32 | 40 | 56 | 64 | 96 | 128) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let wrong = || format!("{text:?} is not a hash: 64 hex digits, as `peer find` and `--json` print them");
+    let wrong = || {
+        tr!(
+            "{text} is not a hash: 64 hex digits, as `peer find` and `--json` print them",
+            text = format_args!("{text:?}")
+        )
+    };
     // The tracker compares text: our own hashes are registered in lower case.
     let text = text.parse::<ContentHash>().map_or_else(|_| text.to_owned(), |hash| hash.to_string());
     HashText::new(&text).filter(|_| is_hash).ok_or_else(wrong)

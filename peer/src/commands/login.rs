@@ -1,12 +1,13 @@
 //! The command `peer login`.
 
 use clap::Args;
+use localization::tr;
 use shared::UserName;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::password_prompt::{PasswordArgs, read_password};
-use super::register::{print_account, require_no_node};
+use super::register::{AccountEntry, print_account, require_no_node};
 use super::tracker_selection::tracker_for_password;
 use crate::engine::{Error, tracker_account};
 
@@ -40,10 +41,10 @@ pub(super) async fn run(context: &CommandContext, args: LoginArgs) -> Result<(),
     require_no_node(&profile).await?;
     // Before the password is typed: it goes to no tracker whose key isn't confirmed.
     let tracker = tracker_for_password(context, &profile, &format!("login {user}")).await?;
-    let passwords = read_password(context, &password.source(), "Password: ").await?;
+    let passwords = read_password(context, &password.source(), &tr!("Password:")).await?;
     let notify = context.notify();
     let login =
         async |password| tracker_account::login(&profile, &tracker, &notify, user.clone(), password, rebind).await;
     let fingerprint = passwords.try_each(login).await?;
-    print_account(context, "logged in as", &user, &tracker, fingerprint)
+    print_account(context, AccountEntry::Login, &user, &tracker, fingerprint)
 }

@@ -1,6 +1,7 @@
 //! The command `peer logout`.
 
 use clap::Args;
+use localization::tr;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
@@ -33,9 +34,9 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     }
     let user = account.user;
     context.output.note(&if profile.has_key() {
-        format!("logged out {user}; their key and shares stay on this machine")
+        tr!("logged out {user}; their key and shares stay on this machine", user)
     } else {
-        format!("logged out {user}; its key is lost: `peer login {user} --rebind` makes a new one")
+        tr!("logged out {user}; its key is lost: `peer login {user} --rebind` makes a new one", user)
     });
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The commands `peer mute` and `peer unmute`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 
 use super::command_help::CommandHelp;
@@ -61,11 +62,11 @@ async fn change(context: &CommandContext, mut with: ConversationName, muted: boo
         with => resolve_conversation(context, &me, with).await?,
     }
     if with == me.user {
-        return Err(Error::Usage(format!("{with} is you: you have no messages of your own to mute")));
+        return Err(Error::Usage(tr!("{with} is you: you have no messages of your own to mute", with)));
     }
     // A running node reads it anew for each message.
     if !me.profile.set_muted(&with, muted)? && !muted {
-        return Err(Error::Usage(format!("{with} is not muted: `peer mute` shows what is")));
+        return Err(Error::Usage(tr!("{with} is not muted: `peer mute` shows what is", with)));
     }
     context.output.note(&mute_words(&with, muted));
     Ok(())
@@ -81,7 +82,7 @@ fn print_muted(context: &CommandContext) -> Result<(), Error> {
         }
     }
     if muted.is_empty() {
-        context.output.note("nothing is muted: `peer mute USER` or `peer mute '#ROOM'` does that");
+        context.output.note(&tr!("nothing is muted: `peer mute USER` or `peer mute '#ROOM'` does that"));
     }
     Ok(())
 }
@@ -89,9 +90,9 @@ fn print_muted(context: &CommandContext) -> Result<(), Error> {
 /// Returns the words for a conversation that was muted, or is no longer.
 pub(super) fn mute_words(with: &ConversationName, muted: bool) -> String {
     match (with, muted) {
-        (ConversationName::Room(_), true) => format!("muted {with}: not even a message that calls you rings"),
-        (ConversationName::Room(_), false) => format!("{with} rings again when a message calls you"),
-        (ConversationName::Person(_), true) => format!("muted {with}: what {with} writes doesn't ring"),
-        (ConversationName::Person(_), false) => format!("{with} rings again"),
+        (ConversationName::Room(_), true) => tr!("muted {with}: not even a message that calls you rings", with),
+        (ConversationName::Room(_), false) => tr!("{with} rings again when a message calls you", with),
+        (ConversationName::Person(_), true) => tr!("muted {with}: what {with} writes doesn't ring", with),
+        (ConversationName::Person(_), false) => tr!("{with} rings again", with),
     }
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use localization::tr;
 use shared::names::matching_key;
 use shared::tracker::{ListPeersRequest, TrackerRequest, UserFilesReply};
 use shared::{RoomName, UserName};
 
+use super::common_words::any_of;
 use super::context::CommandContext;
 use super::user_resolution::look_up_user;
 use crate::engine::room_actions::list_rooms;
@@ -37,7 +39,7 @@ pub(super) async fn suggest_names(context: &CommandContext, error: Error) -> Err
     match found {
         Ok(Ok(meant)) if !meant.is_empty() => {
             let words: Vec<String> = meant.iter().map(|name| shell_quote(&[name])).collect();
-            let message = format!("{error}; did you mean {}?", words.join(" or "));
+            let message = tr!("{error}; did you mean {names}?", error, names = any_of(&words));
             Error::Relayed { kind: error.kind(), message }
         }
         _ => error,

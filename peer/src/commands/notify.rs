@@ -1,6 +1,7 @@
 //! The command `peer notify`.
 
 use clap::{Args, ValueEnum};
+use localization::tr;
 use serde_json::json;
 
 use super::command_help::CommandHelp;
@@ -77,7 +78,7 @@ pub(super) fn run(context: &CommandContext, args: NotifyArgs) -> Result<(), Erro
     for (name, is_on) in [("bell", rings), ("desktop", tells)] {
         context.output.print_data(&format!("{name:7}  {}", if is_on { "on" } else { "off" }))?;
     }
-    let hook = hook.map_or_else(|| "none".to_owned(), |hook| format!("{hook:?}"));
+    let hook = hook.map_or_else(|| tr!("hook" => "none"), |hook| format!("{hook:?}"));
     Ok(context.output.print_data(&format!("hook     {hook}"))?)
 }
 
@@ -93,11 +94,13 @@ fn resolve_hook(mut argv: Vec<String>) -> Result<Vec<String>, Error> {
     };
     match found {
         None if std::path::Path::new(program).exists() && program.contains('/') => {
-            Err(Error::Usage(format!("{program} can't be run: it is a folder, or `chmod +x` is missing")))
+            Err(Error::Usage(tr!("{program} can't be run: it is a folder, or `chmod +x` is missing", program)))
         }
-        None => Err(Error::Usage(format!("there is no program {program}: name one in the PATH, or its whole path"))),
+        None => {
+            Err(Error::Usage(tr!("there is no program {program}: name one in the PATH, or its whole path", program)))
+        }
         Some(path) if program.contains('/') => {
-            let not_text = || Error::Usage("the path of the program is not UTF-8".to_owned());
+            let not_text = || Error::Usage(tr!("the path of the program is not UTF-8"));
             *program = path.into_os_string().into_string().map_err(|_| not_text())?;
             Ok(argv)
         }

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::account_name::shell_operand;
 use shared::names::name_encoding::display_name;
@@ -79,7 +80,7 @@ async fn offer_files(
     resolve_arguments(context, &me, LookupScope::Tracker, [&mut to]).await?;
     let to = &to;
     if *to == me.user {
-        return Err(Error::Usage("you can't offer files to yourself".to_owned()));
+        return Err(Error::Usage(tr!("you can't offer files to yourself")));
     }
     if let Some(warning) = file_offers::blocked_warning(&me.profile, to)? {
         context.output.warning(&warning);
@@ -103,7 +104,7 @@ async fn offer_files(
     });
     let offered = match with_stop_timeout(context, offering).await {
         Err(Error::Interrupted) => {
-            context.output.note("interrupted: nothing was offered; run it again");
+            context.output.note(&tr!("interrupted: nothing was offered; run it again"));
             return Err(Error::Interrupted);
         }
         offered => offered?,
@@ -128,8 +129,12 @@ async fn offer_files(
             context.output.print_object("offer", &fields)?;
         } else {
             let (name, bytes) = (display_name(name.as_str()).into_owned(), format_size(offer.size));
-            let until = "keep `peer serve` running until it is fetched";
-            context.output.note(&format!("offered {name} ({bytes}) to {to}; {until}"));
+            context.output.note(&tr!(
+                "offered {name} ({bytes}) to {to}; keep `peer serve` running until it is fetched",
+                name,
+                bytes,
+                to
+            ));
         }
         message_sending::print_delivery(context, to, &delivery)?;
     }
@@ -145,11 +150,17 @@ async fn report_interruption(context: &CommandContext, me: &LocalUser, to: &User
         }
         let name = display_name(first.name.as_str());
         let word = shell_quote(&[to.as_str(), first.name.as_str()]);
-        let more = if rest.is_empty() { String::new() } else { format!("; {} not offered", file_count(rest.len())) };
-        context.output.note(&format!(
+        let offered = tr!(
             "interrupted: {name} is offered, and {to} is told of it as soon as they can be (`peer offer --withdraw {word}` \
-             withdraws it){more}"
-        ));
+             withdraws it)",
+            name,
+            to,
+            word
+        );
+        context.output.note(&match rest.len() {
+            0 => offered,
+            more => format!("{offered}; {}", tr!("1 file not offered" | "{n} files not offered" % more)),
+        });
     }
     Error::Interrupted
 }
@@ -182,7 +193,7 @@ async fn withdraw(context: &CommandContext, mut to: UserName, files: &[PathBuf])
         for untold in file_offers::undelivered_messages(&me.profile, &to, &name)? {
             outbox::cancel_message(&me, &to, untold).await?;
         }
-        context.output.note(&format!("offer withdrawn: {}", display_name(name.as_str())));
+        context.output.note(&tr!("offer withdrawn: {name}", name = display_name(name.as_str())));
     }
     Ok(())
 }
@@ -220,18 +231,18 @@ async fn list(context: &CommandContext, mut to: Option<UserName>) -> Result<(), 
         if let (Some(me), Some(to)) = (&me, &to) {
             require_known_user(me, to).await?;
         }
-        context.output.note("nothing is offered: `peer offer USER FILE` offers a file to one person");
+        context.output.note(&tr!("nothing is offered: `peer offer USER FILE` offers a file to one person"));
     }
     match gone.as_slice() {
         [] => {}
-        [(user, name)] => context.output.note(&format!(
-            "1 offered file is gone: `peer offer {} --withdraw {}` withdraws the offer",
-            shell_operand(user),
-            shell_quote(&[name.as_str()])
+        [(user, name)] => context.output.note(&tr!(
+            "1 offered file is gone: `peer offer {user} --withdraw {name}` withdraws the offer",
+            user = shell_operand(user),
+            name = shell_quote(&[name.as_str()])
         )),
-        gone => context.output.note(&format!(
-            "{} that you offered are gone: `peer offer USER --withdraw NAME` withdraws one",
-            file_count(gone.len())
+        gone => context.output.note(&tr!(
+            "{count} files that you offered are gone: `peer offer USER --withdraw NAME` withdraws one",
+            count = gone.len()
         )),
     }
     Ok(())

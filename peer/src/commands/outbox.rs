@@ -1,6 +1,7 @@
 //! The command `peer outbox`.
 
 use clap::{Args, Subcommand};
+use localization::tr;
 use serde_json::json;
 use shared::UserName;
 use shared::peer::MessageId;
@@ -69,18 +70,22 @@ fn print_outbox(context: &CommandContext) -> Result<(), Error> {
             continue;
         }
         let id = &stored.message.id.to_string()[..SHORT_ID_DIGITS];
-        let remark = if *frozen { format!("  (held back: the key of {} changed)", stored.peer) } else { String::new() };
-        let line = message_line(&format!("to {}", stored.peer), &stored.message.text);
+        let remark = match frozen {
+            true => format!("  {}", tr!("(held back: the key of {user} changed)", user = stored.peer)),
+            false => String::new(),
+        };
+        let line = message_line(&tr!("to {name}", name = stored.peer), &stored.message.text);
         // Rounded up: a message with hours left is not at its end.
         let days = left.as_secs().div_ceil(24 * 3600);
-        context.output.print_data(&format!("{id}  {}  {days:>2} d left  {line}{remark}", date_and_time(stored.at)))?;
+        let left = tr!("{days} d left", days = format_args!("{days:>2}"));
+        context.output.print_data(&format!("{id}  {}  {left}  {line}{remark}", date_and_time(stored.at)))?;
     }
     let undelivered = me.profile.undelivered_room_messages()?;
     for stored in &undelivered {
         print_undelivered(context, &me, stored)?;
     }
     if waiting.is_empty() && undelivered.is_empty() {
-        context.output.note("the outbox is empty");
+        context.output.note(&tr!("the outbox is empty"));
     }
     Ok(())
 }
@@ -91,7 +96,7 @@ fn print_undelivered(context: &CommandContext, me: &LocalUser, stored: &StoredMe
         return Ok(context.output.print_object("outbox", &message_json(stored, &me.user))?);
     }
     let id = &stored.message.id.to_string()[..SHORT_ID_DIGITS];
-    let line = message_line(&format!("to {}", stored.conversation()), &stored.message.text);
+    let line = message_line(&tr!("to {name}", name = stored.conversation()), &stored.message.text);
     Ok(context.output.print_data(&format!("{id}  {}            {line}", date_and_time(stored.at)))?)
 }
 
@@ -100,7 +105,7 @@ async fn drop_queued(context: &CommandContext, id: &str) -> Result<(), Error> {
     let me = context.me(Access::Use)?;
     let id = id.to_ascii_lowercase();
     if id.is_empty() {
-        return Err(Error::Usage("which one? `peer outbox` shows the id of each".to_owned()));
+        return Err(Error::Usage(tr!("which one? `peer outbox` shows the id of each")));
     }
     let waiting = me.profile.outbox()?;
     // Ids are shown by their first digits, so a start suffices as long as it is unique.
@@ -108,19 +113,18 @@ async fn drop_queued(context: &CommandContext, id: &str) -> Result<(), Error> {
     let found = match (named.next(), named.next()) {
         (Some(only), None) => &only.stored,
         (None, _) => return Err(Error::Usage(no_such_message(&me, &id)?)),
-        (Some(_), Some(_)) => return Err(Error::Usage(format!("{id} begins more than one: give more of it"))),
+        (Some(_), Some(_)) => return Err(Error::Usage(tr!("{id} begins more than one: give more of it", id))),
     };
     if !cancel_message(&me, &found.peer, found.message.id).await? {
-        return Err(Error::Usage("it was delivered just now".to_owned()));
+        return Err(Error::Usage(tr!("it was delivered just now")));
     }
     let to = &found.peer;
-    let withdrawn = match &found.message.offer {
+    context.output.note(&match &found.message.offer {
         Some(offer) if me.profile.share(&Audience::Person(to.clone()), &offer.name)?.is_none() => {
-            ", and its offer is withdrawn"
+            tr!("dropped the message to {to}: it is not sent, and its offer is withdrawn", to)
         }
-        _ => "",
-    };
-    context.output.note(&format!("dropped the message to {to}: it is not sent{withdrawn}"));
+        _ => tr!("dropped the message to {to}: it is not sent", to),
+    });
     Ok(())
 }
 
@@ -128,8 +132,8 @@ async fn drop_queued(context: &CommandContext, id: &str) -> Result<(), Error> {
 fn no_such_message(me: &LocalUser, id: &str) -> Result<String, Error> {
     let is_named = |stored: &StoredMessage| stored.message.id.to_string().starts_with(id);
     Ok(match me.profile.undelivered_room_messages()?.into_iter().find(is_named) {
-        Some(stored) => format!("a message to {} is signed and stays", stored.conversation()),
-        None => format!("no queued message {id} — see `peer outbox`"),
+        Some(stored) => tr!("a message to {name} is signed and stays", name = stored.conversation()),
+        None => tr!("no queued message {id} — see `peer outbox`", id),
     })
 }
 

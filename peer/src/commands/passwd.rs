@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::tracker::Password;
 
@@ -50,6 +51,6 @@ pub(super) async fn run(context: &CommandContext, args: PasswdArgs) -> Result<()
     if context.output.is_json() {
         return Ok(context.output.print_object("password_changed", &json!({ "user": me.user }))?);
     }
-    context.output.note(&format!("changed the password of {}", me.user));
+    context.output.note(&tr!("changed the password of {user}", user = me.user));
     Ok(())
 }

@@ -10,12 +10,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use localization::tr;
 use shared::limits::MAX_PASSWORD_BYTES;
 use shared::safe_text::safe_path;
 use shared::tracker::Password;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
+use super::common_words::is_yes;
 use super::context::CommandContext;
 use crate::engine::{Error, ErrorKind, run_blocking};
 use crate::sys::{HiddenInputGuard, TypeAheadPolicy, discard_typed_ahead, job_control};
@@ -67,7 +69,7 @@ impl PasswordCandidates {
         &self,
         mut attempt: impl AsyncFnMut(Password) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut tried = Err(Error::Usage("there is no password".to_owned()));
+        let mut tried = Err(Error::Usage(tr!("there is no password")));
         for password in &self.0 {
             tried = attempt(password.clone()).await;
             // Any other failure, such as a rate limit, would hit the other spellings too.
@@ -119,18 +121,19 @@ pub(super) async fn read_password_change(
         PasswordSource::File(path) => {
             let [current, new] = first_lines(context, path).await?;
             if new.text.is_empty() {
-                let why = format!("the second line of {} has no new password: nothing was done", file_label(path));
+                let why =
+                    tr!("the second line of {file} has no new password: nothing was done", file = file_label(path));
                 return Err(Error::Usage(why));
             }
             Ok((password_candidates(current)?, parse_password(&new.text)?))
         }
         PasswordSource::Prompt => {
             let current =
-                password_candidates(ask_hidden(context, "Current password: ", TypeAheadPolicy::Discard).await?)?;
+                password_candidates(ask_hidden(context, &tr!("Current password:"), TypeAheadPolicy::Discard).await?)?;
             // Verified first: nobody should think up a new password in vain.
             let right = current.try_each(async |password| check(password).await).await?;
             // The tracker has accepted this spelling: the change needs no others.
-            Ok((PasswordCandidates(vec![right]), ask_twice(context, "New password: ").await?))
+            Ok((PasswordCandidates(vec![right]), ask_twice(context, &tr!("New password:")).await?))
         }
     }
 }
@@ -142,12 +145,12 @@ pub(super) async fn ask_yes_no(context: &CommandContext, question: &str) -> Resu
     }
     // A key that was pressed before the question is no answer.
     discard_typed_ahead()?;
-    context.output.prompt(&format!("{question} [y/N] "));
+    context.output.prompt(&format!("{} ", tr!("{question} [y/N]", question)));
     // Bounded: the input may be an endless line.
     run_blocking(|| {
         let mut answer = String::new();
         io::stdin().lock().take(64).read_line(&mut answer)?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+        Ok(is_yes(answer.trim()))
     })
     .await
 }
@@ -156,8 +159,8 @@ async fn ask_twice(context: &CommandContext, label: &str) -> Result<Password, Er
     let given = ask_hidden(context, label, TypeAheadPolicy::Discard).await?;
     let password = parse_password(&given.text)?;
     // Kept: users type the second one without waiting for its prompt.
-    if ask_hidden(context, "Repeat the password: ", TypeAheadPolicy::Keep).await?.text != given.text {
-        return Err(Error::Usage("the two passwords differ: nothing was done".to_owned()));
+    if ask_hidden(context, &tr!("Repeat the password:"), TypeAheadPolicy::Keep).await?.text != given.text {
+        return Err(Error::Usage(tr!("the two passwords differ: nothing was done")));
     }
     Ok(password)
 }
@@ -167,26 +170,30 @@ async fn ask_hidden(
     label: &str,
     typed_ahead: TypeAheadPolicy,
 ) -> Result<PasswordInput, Error> {
-    let instead = "use --password-file FILE, or - for standard input";
     if context.no_input || !io::stdin().is_terminal() {
-        return Err(Error::Usage(format!("no terminal to ask for the password on: {instead}")));
+        return Err(Error::Usage(tr!(
+            "no terminal to ask for the password on: use --password-file FILE, or - for standard input"
+        )));
     }
     // Reading from the terminal in the background would stop the process with SIGTTIN.
     if job_control::is_in_background() {
-        return Err(Error::Usage(format!("a process in the background can't ask for the password: {instead}")));
+        return Err(Error::Usage(tr!(
+            "a process in the background can't ask for the password: use --password-file FILE, or - for standard input"
+        )));
     }
     // The guard shows input again however this ends: a blocked reader thread can't be cancelled.
     let hidden = HiddenInputGuard::start(typed_ahead)?;
-    write_prompt(label)?;
+    write_prompt(&format!("{label} "))?;
     let secret = run_blocking(|| Ok(read_secret()?)).await?;
     drop(hidden);
     // The user's Enter was not echoed either.
     write_prompt("\n")?;
-    let nothing = |why: &str| Err(Error::Usage(format!("{why}: nothing was done")));
     match secret {
         SecretInput::Line(line) => Ok(PasswordInput::new(&line)),
-        SecretInput::Unreadable => nothing("what was typed is not UTF-8, set the terminal's encoding to UTF-8"),
-        SecretInput::EndOfInput => nothing("no password was given"),
+        SecretInput::Unreadable => Err(Error::Usage(tr!(
+            "what was typed is not UTF-8, set the terminal's encoding to UTF-8: nothing was done"
+        ))),
+        SecretInput::EndOfInput => Err(Error::Usage(tr!("no password was given: nothing was done"))),
         SecretInput::Interrupted => Err(Error::Interrupted),
     }
 }
@@ -207,14 +214,16 @@ async fn first_lines<const COUNT: usize>(
         // Of the open file, not of its path: the path may be replaced in between.
         let facts = file.metadata().map_err(Error::disk(&path))?;
         if facts.is_dir() {
-            return Err(Error::Usage(format!("the password file {} is a folder", file_label(&path))));
+            return Err(Error::Usage(tr!("the password file {file} is a folder", file = file_label(&path))));
         }
         let mode = facts.permissions().mode() & 0o777;
         // Only regular files: the mode of a pipe says nothing about who can read the password.
         if facts.is_file() && mode & 0o044 != 0 {
             let name = file_label(&path);
-            output.warning(&format!(
-                "the password file {name} can be read by others (mode {mode:o}): `chmod 600 {name}`"
+            output.warning(&tr!(
+                "the password file {name} can be read by others (mode {mode}): `chmod 600 {name}`",
+                name,
+                mode = format_args!("{mode:o}")
             ));
         }
         read_lines(&mut BufReader::new(file), &path)
@@ -228,17 +237,23 @@ fn read_lines<const COUNT: usize>(reader: &mut dyn BufRead, path: &Path) -> Resu
     while given.len() < COUNT {
         let line = next_line(reader).map_err(Error::disk(path))?;
         if is_begin && (line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff")) {
-            return Err(Error::Usage(format!("the password file {} is UTF-16: save it as UTF-8", file_label(path))));
+            return Err(Error::Usage(tr!(
+                "the password file {file} is UTF-16: save it as UTF-8",
+                file = file_label(path)
+            )));
         }
         let line = str::from_utf8(&line)
-            .map_err(|_| Error::Usage(format!("the password file {} is not UTF-8 text", file_label(path))))?;
+            .map_err(|_| Error::Usage(tr!("the password file {file} is not UTF-8 text", file = file_label(path))))?;
         // Windows editors put a byte order mark in front.
         let seen = if is_begin { line.trim_start_matches('\u{feff}') } else { line };
         // Both kinds of line ends, as at a prompt, where the first of them ends the line.
         let text = seen.split(['\r', '\n']).next().unwrap_or_default();
         let as_before = line.trim_end_matches(['\r', '\n']);
         if is_begin && text.is_empty() {
-            return Err(Error::Usage(format!("the first line of the password file {} is empty", file_label(path))));
+            return Err(Error::Usage(tr!(
+                "the first line of the password file {file} is empty",
+                file = file_label(path)
+            )));
         }
         let mut rest = seen[text.len()..].trim_start_matches('\n').trim_start_matches('\r').trim_start_matches('\n');
         given.push(PasswordInput { text: normalize(text), legacy_text: Zeroizing::new(as_before.to_owned()) });
@@ -290,12 +305,13 @@ fn password_candidates(given: PasswordInput) -> Result<PasswordCandidates, Error
 }
 
 fn parse_password(text: &str) -> Result<Password, Error> {
-    Password::new(text).ok_or_else(|| Error::Usage(format!("a password has 1 to {MAX_PASSWORD_BYTES} bytes")))
+    Password::new(text)
+        .ok_or_else(|| Error::Usage(tr!("a password has 1 to {limit} bytes", limit = MAX_PASSWORD_BYTES)))
 }
 
 fn file_label(path: &Path) -> String {
     if path.as_os_str() == "-" {
-        return "on standard input".to_owned();
+        return tr!("password file" => "on standard input");
     }
     safe_path(path)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use localization::tr;
 use serde_json::json;
 use shared::names::name_encoding::display_name;
 use shared::safe_text::safe_path;
@@ -92,17 +93,18 @@ fn export(context: &CommandContext, args: ProfileExportArgs) -> Result<(), Error
         Some(file) => {
             profile.export(file)?;
             note_left_behind(context, &profile)?;
-            let text = format!(
-                "{user} is in {} now and goes online here no more: `peer profile import FILE` goes on elsewhere. Whoever \
+            let text = tr!(
+                "{user} is in {file} now and goes online here no more: `peer profile import FILE` goes on elsewhere. Whoever \
                  has that file is {user}: delete it afterwards",
-                safe_path(file)
+                user,
+                file = safe_path(file)
             );
             ("exported", text)
         }
         None if profile.cancel_move()? => {
-            ("kept", format!("{user} stays here: delete the exported file, which must not be imported any more"))
+            ("kept", tr!("{user} stays here: delete the exported file, which must not be imported any more", user))
         }
-        None => ("kept", format!("{user} never moved: nothing to cancel")),
+        None => ("kept", tr!("{user} never moved: nothing to cancel", user)),
     };
     print_change(context, kind, user.as_str(), args.file, &text)
 }
@@ -126,7 +128,7 @@ fn note_left_behind(context: &CommandContext, profile: &Profile) -> Result<(), E
 fn import(context: &CommandContext, args: &ProfileImportArgs) -> Result<(), Error> {
     let profile = Profile::import(&context.home, &args.file)?;
     let user = profile.account()?.ok_or(Error::NotLoggedIn)?.user;
-    let text = format!("{user} is here now: `peer serve` goes online. Delete the file: it has {user}'s secret key");
+    let text = tr!("{user} is here now: `peer serve` goes online. Delete the file: it has {user}'s secret key", user);
     print_change(context, "imported", user.as_str(), Some(args.file.clone()), &text)
 }
 

@@ -1,6 +1,7 @@
 //! The command `peer register`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::{Fingerprint, NewUserName, UserName};
 
@@ -44,26 +45,34 @@ pub(super) async fn run(context: &CommandContext, args: RegisterArgs) -> Result<
     require_no_node(&profile).await?;
     let tracker = tracker_for_password(context, &profile, &format!("register {user}")).await?;
     // After the tracker's key is confirmed: nobody should type a password for a wrong tracker.
-    let password = read_new_password(context, &source, "Password: ").await?;
+    let password = read_new_password(context, &source, &tr!("Password:")).await?;
     let fingerprint = tracker_account::register(&profile, &tracker, &context.notify(), user.clone(), password).await?;
-    print_account(context, "registered", &user, &tracker, fingerprint)
+    print_account(context, AccountEntry::Registration, &user, &tracker, fingerprint)
 }
 
 /// Rejects a change of the account while a node uses it.
 pub(super) async fn require_no_node(profile: &Profile) -> Result<(), Error> {
     match running_status(profile).await? {
         None => Ok(()),
-        Some(status) => Err(Error::Usage(format!(
-            "{} is online on this machine (process {}): run `peer stop` first, or use --home DIR for a second account",
-            status.user, status.pid
+        Some(status) => Err(Error::Usage(tr!(
+            "{user} is online on this machine (process {pid}): run `peer stop` first, or use --home DIR for a second account",
+            user = status.user,
+            pid = status.pid
         ))),
     }
+}
+
+/// The way in which the profile got its account.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum AccountEntry {
+    Registration,
+    Login,
 }
 
 /// Prints the account that the profile now has.
 pub(super) fn print_account(
     context: &CommandContext,
-    how: &str,
+    how: AccountEntry,
     user: &UserName,
     tracker: &TrackerAddress,
     fingerprint: Fingerprint,
@@ -72,7 +81,14 @@ pub(super) fn print_account(
         let fields = json!({ "user": user, "fingerprint": fingerprint, "tracker": tracker.to_string() });
         return Ok(context.output.print_object("account", &fields)?);
     }
-    context.output.note(&format!("{how} {user} at {tracker}; your key is {fingerprint}"));
-    context.output.note("next: `peer share PATH`, then `peer serve`; `peer list` shows who is online");
+    context.output.note(&match how {
+        AccountEntry::Registration => {
+            tr!("registered {user} at {tracker}; your key is {fingerprint}", user, tracker, fingerprint)
+        }
+        AccountEntry::Login => {
+            tr!("logged in as {user} at {tracker}; your key is {fingerprint}", user, tracker, fingerprint)
+        }
+    });
+    context.output.note(&tr!("next: `peer share PATH`, then `peer serve`; `peer list` shows who is online"));
     Ok(())
 }

@@ -10,6 +10,7 @@ mod topic;
 mod user_changes;
 
 use clap::{Args, Subcommand};
+use localization::tr;
 use serde_json::{Value, json};
 use shared::tracker::room_reply::ListedRoom;
 use shared::tracker::room_request::RoomCut;
@@ -143,18 +144,21 @@ async fn confirm_tracker_for_password(context: &CommandContext, me: &LocalUser, 
 fn warn_of_key(context: &CommandContext, me: &LocalUser) {
     if me.identity.ed25519_key_pair().is_none() {
         let (path, user) = (shared::safe_text::safe_path(me.profile.key_path()), &me.user);
-        context.output.warning(&format!(
+        context.output.warning(&tr!(
             "your key is not Ed25519: you can read in rooms, not write. For a new key, move {path} away and run \
-             `peer login {user} --rebind`"
+             `peer login {user} --rebind`",
+            path,
+            user
         ));
     }
 }
 
-/// Returns the sentence that says what newcomers read.
-const fn history_sentence(is_shared: bool) -> &'static str {
-    if is_shared {
-        "newcomers read the messages of the last 30 days"
-    } else {
-        "newcomers read only messages that are written after they joined"
-    }
+/// Prints what newcomers of a room read, and how to open it.
+fn print_entry_hint(context: &CommandContext, name: &RoomName, is_shared: bool) {
+    context.output.note(&match is_shared {
+        true => tr!("newcomers read the messages of the last 30 days; `peer chat '#{name}'` opens it", name),
+        false => {
+            tr!("newcomers read only messages that are written after they joined; `peer chat '#{name}'` opens it", name)
+        }
+    });
 }

@@ -1,6 +1,7 @@
 //! The command `peer rooms`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::safe_text::safe_line;
 use shared::tracker::room_reply::{ListedRole, ListedRoom};
@@ -44,8 +45,8 @@ pub(super) async fn run(context: &CommandContext, args: RoomsArgs) -> Result<(),
         print_room(context, room, (unread, is_muted), width)?;
     }
     match (rooms.is_empty(), args.mine) {
-        (true, true) => context.output.note("you are in no room: `peer rooms` shows all"),
-        (true, false) => context.output.note("there are no rooms: `peer room create NAME` makes one"),
+        (true, true) => context.output.note(&tr!("you are in no room: `peer rooms` shows all")),
+        (true, false) => context.output.note(&tr!("there are no rooms: `peer room create NAME` makes one")),
         (false, _) => {}
     }
     Ok(())
@@ -76,23 +77,26 @@ fn print_room(
         return Ok(context.output.print_object("listed_room", &fields)?);
     }
     let count = room.members + room.keyless;
-    let noun = if count == 1 { "member" } else { "members" };
+    let noun = tr!("member" | "members" % count);
     let (name, topic) = (format!("#{}", room.name), safe_line(room.topic.as_str()));
-    let unread = if unread == 0 { String::new() } else { format!("({unread} unread)  ") };
-    let muted = if is_muted { "(muted)  " } else { "" };
+    let unread = match unread {
+        0 => String::new(),
+        unread => format!("{}  ", tr!("({n} unread)" | "({n} unread)" % unread)),
+    };
+    let muted = if is_muted { format!("{}  ", tr!("(muted)")) } else { String::new() };
     let line = format!("{name:width$}  {:13}  {count:>3} {noun:7}  {unread}{muted}{topic}", standing(room));
     Ok(context.output.print_data(line.trim_end())?)
 }
 
 /// Returns the user's place in the room, or what joining takes.
-const fn standing(room: &ListedRoom) -> &'static str {
+fn standing(room: &ListedRoom) -> String {
     match room.role {
-        Some(ListedRole::Owner) => "yours",
-        Some(ListedRole::Moderator) => "moderator",
-        Some(ListedRole::Member | ListedRole::Unknown) => "member",
-        None if room.invited => "you can join",
-        None if room.invite_only => "by invitation",
-        None if room.password => "by password",
-        None => "open",
+        Some(ListedRole::Owner) => tr!("place in a room" => "yours"),
+        Some(ListedRole::Moderator) => tr!("place in a room" => "moderator"),
+        Some(ListedRole::Member | ListedRole::Unknown) => tr!("place in a room" => "member"),
+        None if room.invited => tr!("place in a room" => "you can join"),
+        None if room.invite_only => tr!("place in a room" => "by invitation"),
+        None if room.password => tr!("place in a room" => "by password"),
+        None => tr!("place in a room" => "open"),
     }
 }

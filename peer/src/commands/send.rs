@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::names::name_encoding::display_name;
 use shared::{FileName, RoomName};
@@ -89,11 +90,11 @@ pub(super) async fn run(context: &CommandContext, args: SendArgs) -> Result<(), 
         (None, None) => {
             sends::print_sends(context)?;
             // Said where it can be guessed: with a room, only the command is left of the line.
-            context.output.note(&format!("with a name it sends: {ROOM_QUOTING}"));
+            context.output.note(&tr!("with a name it sends: {advice}", advice = ROOM_QUOTING));
             Ok(())
         }
         (Some(to), None) if source.is_nothing() => {
-            Err(Error::Usage(format!("which files? `peer send {} PATH` sends one", quoted(&to))))
+            Err(Error::Usage(tr!("which files? `peer send {name} PATH` sends one", name = quoted(&to))))
         }
         // Boxed because of its size.
         (Some(to), None) => Box::pin(send(context, to, source, name, detach)).await,
@@ -124,14 +125,14 @@ async fn send(
     detach: bool,
 ) -> Result<(), Error> {
     if name.is_some() && matches!(&source, SendSource::Paths(paths) if paths.len() > 1) {
-        return Err(Error::Usage("--name names one file or folder".to_owned()));
+        return Err(Error::Usage(tr!("--name names one file or folder")));
     }
     let me = context.me(Access::Use)?;
     let room = match &mut to {
         ConversationName::Person(user) => {
             resolve_arguments(context, &me, LookupScope::Tracker, [&mut *user]).await?;
             if *user == me.user {
-                return Err(Error::Usage("you can't send files to yourself".to_owned()));
+                return Err(Error::Usage(tr!("you can't send files to yourself")));
             }
             if let Some(warning) = file_offers::blocked_warning(&me.profile, user)? {
                 context.output.warning(&warning);
@@ -166,7 +167,7 @@ async fn send(
     // One whose message was given up is over.
     clear_settled_sends(&me.profile)?;
     if detach && sent.is_ok() && !is_serving {
-        context.output.note("it is offered while `peer serve` runs, which doesn't at the moment");
+        context.output.note(&tr!("it is offered while `peer serve` runs, which doesn't at the moment"));
     }
     sent
 }
@@ -183,7 +184,7 @@ async fn requests(
     for path in paths {
         let is_copy = path == Path::new("-");
         if is_copy && name.is_none() {
-            return Err(Error::Usage("standard input needs a name: add --name NAME".to_owned()));
+            return Err(Error::Usage(tr!("standard input needs a name: add --name NAME")));
         }
         let path = if is_copy {
             let (profile, cancel) = (me.profile.clone(), context.cancel.clone());
@@ -261,12 +262,12 @@ async fn announce_and_wait(
                     () = context.cancel.cancelled() => return Err(interrupted(context, begun)),
                 };
                 if let Some(why) = report.why {
-                    context.output.note(&format!("{why}: {user} is told when they can be reached"));
+                    context.output.note(&tr!("{why}: {user} is told when they can be reached", why, user));
                 }
                 if receipts == Some(false) {
                     context
                         .output
-                        .note(&format!("{user} has an older peer, which tells only that all of it was fetched"));
+                        .note(&tr!("{user} has an older peer, which tells only that all of it was fetched", user));
                 }
                 receipts != Some(false)
             }
@@ -328,18 +329,21 @@ fn print_begun(
         return Ok(context.output.print_object("send", &fields)?);
     }
     let what = display_name(&describe_send(send)).into_owned();
-    let again = if is_resumed { " (as before)" } else { "" };
-    context.output.note(&format!("sending {what} to {to}{again}"));
+    context.output.note(&match is_resumed {
+        true => tr!("sending {what} to {to} (as before)", what, to),
+        false => tr!("sending {what} to {to}", what, to),
+    });
     Ok(())
 }
 
 fn interrupted(context: &CommandContext, begun: &[BegunSend]) -> Error {
     for BegunSend { send, .. } in begun {
         let name = display_name(send.send.name.as_str());
-        context.output.note(&format!(
+        context.output.note(&tr!(
             "interrupted: {name} stays offered while `peer serve` runs; run it again to wait, or end it: \
-             `peer sends end {}`",
-            send.number
+             `peer sends end {number}`",
+            name,
+            number = send.number
         ));
     }
     Error::Interrupted

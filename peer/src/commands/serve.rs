@@ -8,6 +8,7 @@ use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use localization::tr;
 use shared::limits::MIN_PEER_PORT;
 use shared::safe_text::safe_line;
 use tokio::sync::{broadcast, oneshot};
@@ -89,7 +90,7 @@ pub(super) async fn run(context: &CommandContext, args: ServeArgs) -> Result<(),
     };
     let Some(node) = started else { return Ok(()) };
     if let Some(hook) = me.profile.message_hook()? {
-        context.output.note(&format!("each message that comes runs {}", safe_line(&hook.join(" "))));
+        context.output.note(&tr!("each message that comes runs {command}", command = safe_line(&hook.join(" "))));
     }
     let printer = EventPrinter::new(context.output.clone(), me.clone(), conversations);
     let mut told = spawn_event_printer(context.output.clone(), me.clone(), printer, incoming)?;
@@ -149,16 +150,21 @@ async fn take_over(context: &CommandContext, me: &LocalUser) -> Result<TakeoverO
     let pid = status.pid;
     match status.lifetime {
         NodeLifetime::View => {
-            context.output.note(&format!("taking over from the window that was online as {} (process {pid})", me.user));
+            context.output.note(&tr!(
+                "taking over from the window that was online as {user} (process {pid})",
+                user = me.user,
+                pid
+            ));
             node.hand_over().await?;
         }
         // That command can't go on without its node: wait for its end instead of stopping it.
         NodeLifetime::Command => {
-            context.output.note(&format!("process {pid} keeps {} online: waiting until it ends", me.user));
+            context.output.note(&tr!("process {pid} keeps {user} online: waiting until it ends", pid, user = me.user));
         }
         NodeLifetime::Lasting if status.elsewhere.is_some() => {
             node.go_online().await?;
-            context.output.note(&format!("{} goes online again on this machine (process {pid})", me.user));
+            let user = &me.user;
+            context.output.note(&tr!("{user} goes online again on this machine (process {pid})", user, pid));
             return Ok(TakeoverOutcome::WentOnline);
         }
         NodeLifetime::Lasting => return Err(ProfileError::NodeRuns { pid: Some(pid) }.into()),
@@ -193,7 +199,7 @@ fn spawn_event_printer(
                     }
                 }
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    output.note(&format!("({missed} events were not shown)"));
+                    output.note(&tr!("({n} events were not shown)" | "({n} events were not shown)" % missed));
                 }
                 Err(broadcast::error::RecvError::Closed) => break,
             }
@@ -209,20 +215,25 @@ fn spawn_event_printer(
 
 /// Parses `40000`, `192.0.2.7:40000` or `[2001:db8::7]:40000`.
 fn parse_announced_address(text: &str) -> Result<PortForwarding, String> {
-    let wrong =
-        || format!("{text:?} is neither PORT nor IP:PORT, such as 40000, 192.0.2.7:40000 or [2001:db8::7]:40000");
+    let wrong = || {
+        tr!(
+            "{text} is neither PORT nor IP:PORT, such as 40000, 192.0.2.7:40000 or [2001:db8::7]:40000",
+            text = format_args!("{text:?}")
+        )
+    };
     let (ip, port) = match text.parse::<SocketAddr>() {
         Ok(address) => (Some(address.ip()), address.port()),
         Err(_) => (None, text.parse().map_err(|_| wrong())?),
     };
     if ip.is_some_and(|ip| ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)) {
-        return Err(format!(
-            "{text:?} is no address of one machine: say the one at which others reach this one, or the port alone"
+        return Err(tr!(
+            "{text} is no address of one machine: say the one at which others reach this one, or the port alone",
+            text = format_args!("{text:?}")
         ));
     }
     let port = NonZeroU16::new(port).ok_or_else(wrong)?;
     if port.get() < MIN_PEER_PORT {
-        return Err(format!("nobody dials port {port}: forward one from {MIN_PEER_PORT} to 65535"));
+        return Err(tr!("nobody dials port {port}: forward one from {first} to 65535", port, first = MIN_PEER_PORT));
     }
     Ok(PortForwarding { ip, port })
 }

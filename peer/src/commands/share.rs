@@ -5,6 +5,7 @@ use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use localization::tr;
 use serde_json::{Map, Value, json};
 use shared::{FileName, RoomName};
 
@@ -70,7 +71,7 @@ pub(crate) struct ShareArgs {
 pub(super) async fn run(context: &CommandContext, args: ShareArgs) -> Result<(), Error> {
     let ShareArgs { paths, name, room } = args;
     if name.is_some() && paths.len() > 1 {
-        return Err(Error::Usage("--as names one file or folder".to_owned()));
+        return Err(Error::Usage(tr!("--as names one file or folder")));
     }
     let paths: Vec<PathBuf> = paths.into_iter().map(resolve_working_folder).collect();
     let audience = match &room {
@@ -90,7 +91,7 @@ pub(super) async fn run(context: &CommandContext, args: ShareArgs) -> Result<(),
     } else {
         print_summary(context, &summary);
         if summary.shared > 0 && running_status(&context.profile()?).await.is_ok_and(|status| status.is_none()) {
-            context.output.note("next: `peer serve` goes online, so that others can fetch what you share");
+            context.output.note(&tr!("next: `peer serve` goes online, so that others can fetch what you share"));
         }
     }
     outcome
@@ -112,16 +113,15 @@ fn outcome_of(summary: &ShareSummary) -> Result<(), Error> {
     match (failed, summary.omissions.first_failure()) {
         (0, _) if summary.shared == 0 && !summary.omissions.is_empty() => {
             let can_be_named = |omission| matches!(omission, OmissionReason::Hidden | OmissionReason::Link);
-            let hint = if summary.omissions.by_design().any(|(omission, _)| can_be_named(omission)) {
-                ": hidden files and links are shared only if they are named"
+            told(if summary.omissions.by_design().any(|(omission, _)| can_be_named(omission)) {
+                tr!("no file is shared: hidden files and links are shared only if they are named")
             } else {
-                ""
-            };
-            told(format!("no file is shared{hint}"))
+                tr!("no file is shared")
+            })
         }
         (0, _) => Ok(()),
         (1, Some(only)) => told(failure_line(only)),
-        _ => told(format!("{failed} of {} couldn't be shared", failed + summary.shared)),
+        _ => told(tr!("{failed} of {total} couldn't be shared", failed, total = failed + summary.shared)),
     }
 }
 
@@ -161,22 +161,28 @@ fn print_summary(context: &CommandContext, summary: &ShareSummary) {
     } else if summary.shared > 0 {
         context.output.note(&summary_line(summary));
     } else if summary.omissions.is_empty() {
-        context.output.note("no file is there yet: those that come are shared while `peer serve` runs");
+        context.output.note(&tr!("no file is there yet: those that come are shared while `peer serve` runs"));
     }
 }
 
 fn summary_line(summary: &ShareSummary) -> String {
     let known = match summary.unchanged {
         0 => String::new(),
-        unchanged if unchanged == summary.shared => " (already hashed)".to_owned(),
-        unchanged => format!(" ({unchanged} already hashed)"),
+        unchanged if unchanged == summary.shared => format!(" {}", tr!("(already hashed)")),
+        unchanged => format!(" {}", tr!("({n} already hashed)" | "({n} already hashed)" % unchanged)),
     };
-    format!("{} shared, {}{known}", file_count(summary.shared), format_size(summary.bytes))
+    let size = format_size(summary.bytes);
+    let shared = tr!("1 file shared, {size}" | "{n} files shared, {size}" % summary.shared, size);
+    format!("{shared}{known}")
 }
 
 /// Returns the line after an interruption: the progress, and that a repeated command goes on.
 fn interrupted_words(shared: usize, found: usize) -> String {
-    format!("interrupted: {shared} of {} shared; run it again to resume", file_count(found))
+    tr!(
+        "interrupted: {shared} of 1 file shared; run it again to resume"
+            | "interrupted: {shared} of {n} files shared; run it again to resume" % found,
+        shared
+    )
 }
 
 /// Hashes with a progress bar and notifies the node. An interruption ends it at the next piece of a file; files hashed
@@ -243,7 +249,7 @@ pub(super) async fn share_fetched(context: &CommandContext, audience: Audience, 
         Ok(_) => {}
         // The fetch has told it already.
         Err(why) if why.is_closed_pipe() => {}
-        Err(why) => context.output.warning(&format!("what was fetched is not all shared: {why}")),
+        Err(why) => context.output.warning(&tr!("what was fetched is not all shared: {why}", why)),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use localization::tr;
 use serde_json::{Value, json};
 use shared::RoomId;
 use shared::names::name_encoding::display_name;
@@ -17,7 +18,10 @@ use crate::profile::{Access, Audience, Profile};
 use crate::ui::{by_design_line, failure_lines, format_size};
 use crate::util::shell_words::shell_quote;
 
-pub(super) const NOTHING_SHARED: &str = "nothing is shared: `peer share PATH` shares a file or a folder";
+/// Returns the note for an account without shares.
+pub(super) fn nothing_shared_note() -> String {
+    tr!("nothing is shared: `peer share PATH` shares a file or a folder")
+}
 
 const HELP: CommandHelp = CommandHelp {
     examples: "\
@@ -40,7 +44,7 @@ pub(crate) struct SharesArgs {}
 
 pub(super) fn run(context: &CommandContext) -> Result<(), Error> {
     let Some(profile) = Profile::open_existing(&context.home, Access::Look)? else {
-        context.output.note(NOTHING_SHARED);
+        context.output.note(&nothing_shared_note());
         return Ok(());
     };
     let private = PrivateData::of(&profile);
@@ -61,20 +65,21 @@ pub(super) fn run(context: &CommandContext) -> Result<(), Error> {
             SharedRoom::add_fields(room, &mut told);
             context.output.print_object("share", &told)?;
         } else {
-            let remark = format!("{}  (as far as it is fetched)", SharedRoom::remark(room));
+            let remark = format!("{}  {}", SharedRoom::remark(room), tr!("(as far as it is fetched)"));
             let (name, note) = (display_name(part.name.as_str()), context.output.dim(&remark));
             context.output.print_data(&format!("{:>9}  {name}{note}", format_size(bytes)))?;
         }
     }
     any |= print_omissions(context, &profile, &private)?;
     if !any {
-        context.output.note(NOTHING_SHARED);
+        context.output.note(&nothing_shared_note());
     }
     if let Some(closed) = rooms.iter().find(|room| !room.is_open) {
         let title = &closed.title;
-        context.output.note(&format!(
+        context.output.note(&tr!(
             "you are not in #{title} any more: what is shared with it is open to nobody (`peer unshare NAME --room {title}` \
-             removes it)"
+             removes it)",
+            title
         ));
     }
     Ok(())
@@ -167,8 +172,10 @@ impl SharedRoom {
     /// Returns the remark behind a file that is shared with a room; nothing for everybody.
     fn remark(room: Option<&Self>) -> String {
         match room {
-            Some(Self { title, is_open: true, .. }) => format!("  (#{title} only)"),
-            Some(Self { title, is_open: false, .. }) => format!("  (#{title} only, and open to nobody)"),
+            Some(Self { title, is_open: true, .. }) => format!("  {}", tr!("(#{title} only)", title)),
+            Some(Self { title, is_open: false, .. }) => {
+                format!("  {}", tr!("(#{title} only, and open to nobody)", title))
+            }
             None => String::new(),
         }
     }
@@ -190,11 +197,13 @@ impl SharedRoom {
 /// Returns the remark after a listed file: why it can't be fetched, or not as it was hashed.
 pub(super) fn freshness_remark(state: &ShareFreshness, is_private: bool) -> String {
     match state {
-        _ if is_private => "  (never given to anybody: it belongs to an account's folder or holds a key)".to_owned(),
+        _ if is_private => {
+            format!("  {}", tr!("(never given to anybody: it belongs to an account's folder or holds a key)"))
+        }
         ShareFreshness::Fresh | ShareFreshness::Touched => String::new(),
-        ShareFreshness::Changed { .. } => "  (changed since it was hashed)".to_owned(),
-        ShareFreshness::Missing => "  (not there)".to_owned(),
-        ShareFreshness::Unreadable(why) => format!("  (can't be read: {why})"),
+        ShareFreshness::Changed { .. } => format!("  {}", tr!("(changed since it was hashed)")),
+        ShareFreshness::Missing => format!("  {}", tr!("(not there)")),
+        ShareFreshness::Unreadable(why) => format!("  {}", tr!("(can't be read: {why})", why)),
     }
 }
 
@@ -246,16 +255,17 @@ impl UnavailableShares {
             }
         }
         let which = if names.len() > Self::NAMED {
-            "NAME or FOLDER/".to_owned()
+            tr!("NAME or FOLDER/")
         } else {
             shell_quote(&names.iter().map(String::as_str).collect::<Vec<_>>())
         };
         let room = room.map_or_else(String::new, |room| format!("--room {room} "));
-        Some(if gone == 1 {
-            format!("1 shared file is gone: `peer unshare {room}{which}` stops sharing it")
-        } else {
-            format!("{gone} shared files are gone: `peer unshare {room}{which}` stops sharing them")
-        })
+        let command = format!("peer unshare {room}{which}");
+        Some(tr!(
+            "1 shared file is gone: `{command}` stops sharing it"
+                | "{n} shared files are gone: `{command}` stops sharing them" % gone,
+            command
+        ))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command `peer stop`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 
 use super::command_help::CommandHelp;
@@ -30,13 +31,19 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     let status = running_status(&profile).await?;
     if let Some(status) = &status {
         // Such a node is part of a program that needs it: its own end is the way to end it.
-        let what = match status.lifetime {
+        let (pid, user) = (status.pid, &status.user);
+        let refusal = match status.lifetime {
             NodeLifetime::Lasting => None,
-            NodeLifetime::View => Some("a window, which ends with it: close that"),
-            NodeLifetime::Command => Some("a command, which ends with it: wait for that, or interrupt it"),
+            NodeLifetime::View => {
+                Some(tr!("process {pid} keeps {user} online for a window, which ends with it: close that", pid, user))
+            }
+            NodeLifetime::Command => Some(tr!(
+                "process {pid} keeps {user} online for a command, which ends with it: wait for that, or interrupt it",
+                pid,
+                user
+            )),
         };
-        if let Some(what) = what {
-            let message = format!("process {} keeps {} online for {what}", status.pid, status.user);
+        if let Some(message) = refusal {
             return Err(Error::Relayed { kind: ErrorKind::Refused, message });
         }
         stop_running(&profile).await?;
@@ -47,8 +54,8 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
         return Ok(context.output.print_object("stopped", &fields)?);
     }
     context.output.note(&match &status {
-        Some(status) => format!("{} is offline; `peer serve` goes online again", status.user),
-        None => "nothing to stop: no `peer serve` runs for this account".to_owned(),
+        Some(status) => tr!("{user} is offline; `peer serve` goes online again", user = status.user),
+        None => tr!("nothing to stop: no `peer serve` runs for this account"),
     });
     Ok(())
 }

@@ -3,6 +3,8 @@
 use std::io::{self, BufRead, IsTerminal, Read};
 use std::sync::Arc;
 
+use localization::tr;
+use localization::{Language, current_language, tr};
 use shared::Fingerprint;
 
 use super::context::CommandContext;
@@ -15,11 +17,11 @@ use crate::sys::{discard_typed_ahead, job_control};
 /// Bytes read of an answer; the line that a tracker prints fits several times.
 const MAX_ANSWER_BYTES: u64 = 1024;
 
-/// Advice how to compare a key, and why. No line is longer than 40 columns.
-pub(super) const KEY_ADVICE: &str = "Only the right tracker may get your
-password. When it started, it printed
-its key after --tracker-key. Compare:
-look there, or ask whoever runs it.";
+/// Returns the advice how to compare a key, and why. No line is longer than 40 columns.
+pub(super) fn key_advice() -> String {
+    tr!("Only the right tracker may get your\npassword. When it started, it printed\nits key after --tracker-key. \
+         Compare:\nlook there, or ask whoever runs it.")
+}
 
 /// The user's answer to a shown key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +68,7 @@ pub(super) async fn confirm_tracker(
             KeyAnswer::Key(given) if given == key => break,
             KeyAnswer::Key(expected) => return Err(Error::TrackerKeyMismatch { address, expected, presented: key }),
             KeyAnswer::No => return Err(Error::TrackerKeyDeclined { address }),
-            KeyAnswer::Unclear => "Please answer yes or no, or paste\nthe key: ".clone_into(&mut question),
+            KeyAnswer::Unclear => question = format!("{} ", tr!("Please answer yes or no, or paste\nthe key:")),
         }
     }
     // The user has just seen the key: no further notice.
@@ -108,24 +110,28 @@ pub(super) fn key_rows(key: &Fingerprint) -> String {
 
 /// Returns the question; no line is longer than 40 columns.
 fn question(address: &str, key: &Fingerprint) -> String {
-    format!(
-        "First contact with the tracker\n  {address}\nIts key is\n{}\
-         {KEY_ADVICE}\nIs it the same key? [yes/no/paste it] ",
-        key_rows(key)
-    )
+    let (greeting, label) = (tr!("First contact with the tracker"), tr!("Its key is"));
+    let (rows, advice) = (key_rows(key), key_advice());
+    let question = tr!("Is it the same key? [yes/no/paste it]");
+    format!("{greeting}\n  {address}\n{label}\n{rows}{advice}\n{question} ")
 }
 
 fn parse_answer(text: &str) -> KeyAnswer {
     // A lone `y` is not enough: an answer by habit must not confirm a key.
+    let is_portuguese = current_language() == Language::Portuguese;
     match text.trim() {
         "yes" | "Yes" | "YES" => KeyAnswer::Yes,
         "no" | "No" | "NO" | "n" | "N" => KeyAnswer::No,
+        "sim" | "Sim" | "SIM" if is_portuguese => KeyAnswer::Yes,
+        "não" | "Não" | "NÃO" | "nao" | "Nao" | "NAO" if is_portuguese => KeyAnswer::No,
         text => pasted_key(text).map_or(KeyAnswer::Unclear, KeyAnswer::Key),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use localization::in_language;
+
     use super::*;
 
     #[test]
@@ -145,6 +151,21 @@ mod tests {
         for unclear in ["", "\n", "y\n", "1\n", "ab\n", &key.to_string()[1..]] {
             assert_eq!(parse_answer(unclear), KeyAnswer::Unclear, "{unclear:?}");
         }
+    }
+
+    #[test]
+    fn answers_in_portuguese() {
+        let answer = |text: &str| in_language(Language::Portuguese, || parse_answer(text));
+        for yes in ["sim\n", "Sim", "yes"] {
+            assert_eq!(answer(yes), KeyAnswer::Yes, "{yes}");
+        }
+        for no in ["não\n", "nao", "n", "no"] {
+            assert_eq!(answer(no), KeyAnswer::No, "{no}");
+        }
+        for unclear in ["s\n", "y", "", "si"] {
+            assert_eq!(answer(unclear), KeyAnswer::Unclear, "{unclear:?}");
+        }
+        assert_eq!(parse_answer("sim"), KeyAnswer::Unclear);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
+use localization::tr;
 use shared::Fingerprint;
 use shared::safe_text::safe_line;
 
 use super::context::CommandContext;
 use super::tracker_confirmation::{
-    KEY_ADVICE, TrackerChoice, ask_line, can_ask, confirm_tracker, key_rows, pasted_key,
+    TrackerChoice, ask_line, can_ask, confirm_tracker, key_advice, key_rows, pasted_key,
 };
 use crate::engine::Error;
 use crate::engine::tracker_discovery::{self, DiscoveredTrackers};
@@ -46,7 +47,7 @@ async fn select_tracker(context: &CommandContext, again: &str) -> Result<Tracker
     if context.no_mdns {
         return Ok(here());
     }
-    context.output.note("no tracker is known yet: looking for one on this network");
+    context.output.note(&tr!("no tracker is known yet: looking for one on this network"));
     let wanted = match policy {
         TrackerKeyPolicy::Only(key) => Some(key),
         TrackerKeyPolicy::Ask | TrackerKeyPolicy::AcceptNew => None,
@@ -79,10 +80,10 @@ async fn ask_which_tracker(context: &CommandContext, heard: &DiscoveryResult) ->
         match SelectionAnswer::parse(&line, heard) {
             Some(SelectionAnswer::Listed(one)) => return Ok(choice_of(one)),
             Some(SelectionAnswer::Key(key)) => return find_by_key(key).await,
-            None => question = format!("Please give a number from 1 to {last}, or\npaste the line: "),
+            None => question = format!("{} ", tr!("Please give a number from 1 to {last}, or\npaste the line:", last)),
         }
     }
-    Err(Error::Usage(format!("no tracker was chosen: give a number from 1 to {last}, or --tracker")))
+    Err(Error::Usage(tr!("no tracker was chosen: give a number from 1 to {last}, or --tracker", last)))
 }
 
 /// Searches once more, for one key: other announcements may have kept it off the list.
@@ -90,7 +91,7 @@ async fn find_by_key(key: Fingerprint) -> Result<TrackerChoice, Error> {
     match tracker_discovery::discover(Some(key)).await {
         Ok(DiscoveredTrackers::One(one)) => Ok(choice_of(&one)),
         _ => {
-            Err(Error::Usage(format!("no tracker with the key {key} answers on this network: name it with --tracker")))
+            Err(Error::Usage(tr!("no tracker with the key {key} answers on this network: name it with --tracker", key)))
         }
     }
 }
@@ -136,18 +137,23 @@ fn question(heard: &DiscoveryResult) -> String {
     let (here, others) = (proved_trackers(heard), unproved_trackers(heard));
     let mut text = String::new();
     for tracker in others.iter().take(MAX_UNPROVED_SHOWN) {
-        let why = if tracker.reachability == Reachability::Silent { "no answer" } else { "other key" };
+        let why = match tracker.reachability {
+            Reachability::Silent => tr!("(no answer)"),
+            Reachability::Proved | Reachability::Unproved => tr!("(other key)"),
+        };
         // Without a number: only a tracker that proved its key can be chosen.
-        write_entry(&mut text, "  -", tracker, &format!(" ({why})"));
+        write_entry(&mut text, "  -", tracker, &format!(" {why}"));
     }
     if let Some(more @ 1..) = others.len().checked_sub(MAX_UNPROVED_SHOWN) {
-        let _ = writeln!(text, "  -  and {more} more like that");
+        let _ = writeln!(text, "  -  {}", tr!("and {more} more like that", more));
     }
     for (number, tracker) in here.iter().enumerate() {
         write_entry(&mut text, &format!("{:>3}", number + 1), tracker, "");
     }
     let last = here.len();
-    format!("{}\n{text}{KEY_ADVICE}\nWhich one? [1-{last}, or paste its line] ", summary(heard))
+    let (summary, advice) = (summary(heard), key_advice());
+    let question = tr!("Which one? [1-{last}, or paste its line]", last);
+    format!("{summary}\n{text}{advice}\n{question} ")
 }
 
 fn write_entry(text: &mut String, mark: &str, tracker: &AnnouncedTracker, why: &str) {
@@ -169,34 +175,36 @@ fn summary(heard: &DiscoveryResult) -> String {
     let count = heard.trackers.len();
     // Only a forger announces more than the discovery keeps.
     if heard.is_cut_off {
-        format!("more than {count} trackers are announced\nhere: somebody makes them up")
+        tr!("more than {count} trackers are announced\nhere: somebody makes them up", count)
     } else if count == 1 {
-        "one tracker is announced here, and what\nis announced changes".to_owned()
+        tr!("one tracker is announced here, and what\nis announced changes")
     } else {
-        format!("there are {count} trackers on this network")
+        tr!("there are {count} trackers on this network", count)
     }
 }
 
 /// Returns the list for a caller that can't be asked, with the command to run for each tracker.
 fn selection_help(heard: &DiscoveryResult, again: &str) -> String {
     let others = unproved_trackers(heard);
-    let mut text = format!("{}: say which one", summary(heard).replace('\n', " "));
+    let mut text = tr!("{summary}: say which one", summary = summary(heard).replace('\n', " "));
     for tracker in proved_trackers(heard) {
         let (name, address) = (shown_name(tracker), TrackerAddress::from(tracker.address));
         let key = tracker.fingerprint;
         let _ = write!(text, "\n  {name}\n    peer {again} --tracker {address} --tracker-key {key}");
     }
     if !others.is_empty() {
-        let _ = write!(text, "\n{} of them can't be reached, or have another key than is announced:", others.len());
+        let heading = tr!("{n} of them can't be reached, or have another key than is announced:"
+            | "{n} of them can't be reached, or have another key than is announced:" % others.len());
+        let _ = write!(text, "\n{heading}");
     }
     for tracker in others.iter().take(MAX_UNPROVED_SHOWN) {
         let (name, address) = (shown_name(tracker), TrackerAddress::from(tracker.address));
         let _ = write!(text, "\n  {name} {address} {}", tracker.fingerprint);
     }
     if let Some(more @ 1..) = others.len().checked_sub(MAX_UNPROVED_SHOWN) {
-        let _ = write!(text, "\n  and {more} more");
+        let _ = write!(text, "\n  {}", tr!("and {more} more", more));
     }
-    let _ = write!(text, "\nThe right one has the key in the line that it printed when it started");
+    let _ = write!(text, "\n{}", tr!("The right one has the key in the line that it printed when it started"));
     text
 }
 

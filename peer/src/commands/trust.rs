@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::account_name::shell_operand;
 use shared::{Fingerprint, UserName};
@@ -72,15 +73,24 @@ async fn trust_user(
         // Before the question: a key that belongs to another user is wrong in any case.
         peer_lookup::check_key_replacement(&me, user, fingerprint).await?;
         let again = format!("peer trust --yes --replace {fingerprint} {}", shell_operand(user));
-        if !confirm_key(context, &format!("Trust the key {fingerprint} for {user} from now on?"), yes, &again).await? {
+        if !confirm_key(
+            context,
+            &tr!("Trust the key {fingerprint} for {user} from now on?", fingerprint, user),
+            yes,
+            &again,
+        )
+        .await?
+        {
             return Ok(());
         }
         me.profile.trust(user, fingerprint, false, now_s())?;
         // Messages held back because of the changed key may now be delivered.
         NodeHandle::perform_act(&me, NodeNeed::Links, async |node| node.wake(Some(user)).await).await?;
-        context.output.note(&format!(
-            "the key of {user} is {fingerprint} from now on; `peer verify {}` to be sure",
-            shell_operand(user)
+        context.output.note(&tr!(
+            "the key of {user} is {fingerprint} from now on; `peer verify {who}` to be sure",
+            user,
+            fingerprint,
+            who = shell_operand(user)
         ));
         return Ok(());
     }
@@ -98,14 +108,17 @@ async fn trust_user(
             json!({ "user": user, "fingerprint": fingerprint, "first_seen": first_seen, "verified": verified });
         return Ok(context.output.print_object("trust", &fields)?);
     }
-    let state = if verified { "verified" } else { "not verified" };
-    Ok(context.output.print_data(&format!("{user} {fingerprint} first met {}, {state}", date(first_seen)))?)
+    let date = date(first_seen);
+    Ok(context.output.print_data(&match verified {
+        true => tr!("{user} {fingerprint} first met {date}, verified", user, fingerprint, date),
+        false => tr!("{user} {fingerprint} first met {date}, not verified", user, fingerprint, date),
+    })?)
 }
 
 /// Rejects the profile's own user, whose key is never pinned.
 pub(super) fn reject_own_name(me: &LocalUser, user: &UserName) -> Result<(), Error> {
     if *user == me.user {
-        return Err(Error::Usage(format!("{user} is you: `peer whoami` shows your key")));
+        return Err(Error::Usage(tr!("{user} is you: `peer whoami` shows your key", user)));
     }
     Ok(())
 }
@@ -119,12 +132,16 @@ async fn trust_tracker(context: &CommandContext, replace: Option<Fingerprint>, y
     let address = context.known_tracker(&profile)?.unwrap_or_else(TrackerAddress::on_this_machine).to_string();
     if let Some(fingerprint) = replace {
         let again = format!("peer trust --the-tracker --replace {fingerprint} --yes");
-        let question = format!("Trust the key {fingerprint} for the tracker {address} from now on?");
+        let question = tr!("Trust the key {fingerprint} for the tracker {address} from now on?", fingerprint, address);
         if !confirm_key(context, &question, yes, &again).await? {
             return Ok(());
         }
         profile.replace_tracker_key(&address, &fingerprint)?;
-        context.output.note(&format!("the key of the tracker {address} is {fingerprint} from now on"));
+        context.output.note(&tr!(
+            "the key of the tracker {address} is {fingerprint} from now on",
+            address,
+            fingerprint
+        ));
         return Ok(());
     }
     let known = profile.tracker_at(&address)?;
@@ -135,10 +152,12 @@ async fn trust_tracker(context: &CommandContext, replace: Option<Fingerprint>, y
         return Ok(context.output.print_object("trust", &fields)?);
     }
     let standing = match known {
-        None => "not contacted yet".to_owned(),
-        Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Confirmed }) => format!("{fingerprint} confirmed"),
+        None => tr!("not contacted yet"),
+        Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Confirmed }) => {
+            tr!("{fingerprint} confirmed", fingerprint)
+        }
         Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Seen }) => {
-            format!("{fingerprint} seen, not confirmed: no password goes there")
+            tr!("{fingerprint} seen, not confirmed: no password goes there", fingerprint)
         }
     };
     Ok(context.output.print_data(&format!("{address} {standing}"))?)
@@ -150,13 +169,12 @@ async fn confirm_key(context: &CommandContext, question: &str, yes: bool, again:
         return Ok(true);
     }
     if context.no_input || !io::stdin().is_terminal() {
-        return Err(Error::Usage(format!(
-            "nobody can be asked here whether the key is right: if it is, run\n  {again}"
-        )));
+        let advice = tr!("nobody can be asked here whether the key is right: if it is, run");
+        return Err(Error::Usage(format!("{advice}\n  {again}")));
     }
     let agreed = ask_yes_no(context, question).await?;
     if !agreed {
-        context.output.note("nothing was changed");
+        context.output.note(&tr!("nothing was changed"));
     }
     Ok(agreed)
 }

@@ -1,6 +1,7 @@
 //! The command `peer ui`, also run by `peer` alone in a terminal.
 
 use clap::Args;
+use localization::tr;
 use tokio::sync::mpsc;
 
 use super::command_help::CommandHelp;
@@ -29,9 +30,9 @@ pub(crate) struct UiArgs {}
 
 pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     if !context.can_draw_view() {
-        return Err(Error::Usage(unavailable_reason(context).to_owned()));
+        return Err(Error::Usage(unavailable_reason(context)));
     }
-    refuse_in_background("ui", "`peer events` and `peer list` need no terminal")?;
+    refuse_in_background("ui", &tr!("`peer events` and `peer list` need no terminal"))?;
     let me = context.me(Access::Use)?;
     let node = open_node(context, &me, NodeLifetime::View).await?;
     let ended = match open_full_view(context, &me, &node).await {
@@ -46,15 +47,15 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
 }
 
 /// Returns why the view can't be drawn, and the commands that work without it.
-fn unavailable_reason(context: &CommandContext) -> &'static str {
+fn unavailable_reason(context: &CommandContext) -> String {
     match context.is_interactive() {
         true if context.output.is_plain() => {
-            "`peer ui` draws all over the terminal, which ACCESSIBLE=1, --plain and TERM=dumb rule out: \
+            tr!("`peer ui` draws all over the terminal, which ACCESSIBLE=1, --plain and TERM=dumb rule out: \
              `peer chat USER` talks line by line, `peer list` shows who is online, `peer files USER` what they share, \
-             `peer inbox` what is unread"
+             `peer inbox` what is unread")
         }
-        true => "`peer ui` needs a terminal that can move its cursor, and TERM is not set: use `peer chat USER`",
-        false => "`peer ui` needs a terminal: use `peer chat USER`, `peer list` or `peer events`",
+        true => tr!("`peer ui` needs a terminal that can move its cursor, and TERM is not set: use `peer chat USER`"),
+        false => tr!("`peer ui` needs a terminal: use `peer chat USER`, `peer list` or `peer events`"),
     }
 }
 

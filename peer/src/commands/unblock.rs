@@ -1,6 +1,7 @@
 //! The command `peer unblock`.
 
 use clap::Args;
+use localization::tr;
 use shared::UserName;
 
 use super::command_help::CommandHelp;
@@ -31,8 +32,8 @@ pub(super) async fn run(context: &CommandContext, args: UnblockArgs) -> Result<(
     let me = context.me(Access::Use)?;
     resolve_arguments(context, &me, LookupScope::Local, [&mut user]).await?;
     if !NodeHandle::perform_act(&me, NodeNeed::Store, async |node| node.unblock(&user).await).await? {
-        return Err(Error::Usage(format!("{user} is not blocked: `peer block` shows who is")));
+        return Err(Error::Usage(tr!("{user} is not blocked: `peer block` shows who is", user)));
     }
-    context.output.note(&format!("unblocked {user}"));
+    context.output.note(&tr!("unblocked {user}", user));
     Ok(())
 }

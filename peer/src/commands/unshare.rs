@@ -2,6 +2,7 @@
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use localization::tr;
 use serde_json::json;
 use shared::names::name_encoding::display_name;
 use shared::{FileName, RoomName};
@@ -9,7 +10,7 @@ use shared::{FileName, RoomName};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::share::require_reachable_node;
-use super::shares::{NOTHING_SHARED, SharedRoom};
+use super::shares::{SharedRoom, nothing_shared_note};
 use super::value_parsers::{parse_room_name, parse_share_pattern};
 use crate::engine::node::announce_shares;
 use crate::engine::{Error, share};
@@ -46,7 +47,7 @@ pub(crate) struct UnshareArgs {
 pub(super) async fn run(context: &CommandContext, args: UnshareArgs) -> Result<(), Error> {
     let UnshareArgs { names, room } = args;
     let Some(profile) = Profile::open_existing(&context.home, Access::Use)? else {
-        return Err(Error::Usage(NOTHING_SHARED.to_owned()));
+        return Err(Error::Usage(nothing_shared_note()));
     };
     // Before the change: with a node that doesn't answer, the profile and the catalogue would differ.
     require_reachable_node(&profile).await?;
@@ -69,7 +70,9 @@ pub(super) async fn run(context: &CommandContext, args: UnshareArgs) -> Result<(
         }
         _ => String::new(),
     };
-    context.output.note(&format!("stopped sharing {}{named}", file_count(removed.len())));
+    context
+        .output
+        .note(&format!("{}{named}", tr!("stopped sharing 1 file" | "stopped sharing {n} files" % removed.len())));
     Ok(())
 }
 
@@ -85,8 +88,11 @@ fn name_room_of_share(profile: &Profile, names: &[String], error: Error) -> Erro
         if let Some(name) = shared_with(&room) {
             let (title, word) = (&room.title, shell_quote(&[name.as_str()]));
             let name = display_name(name.as_str());
-            return Error::Usage(format!(
-                "{name} is shared with #{title} only: `peer unshare --room {title} {word}` stops that"
+            return Error::Usage(tr!(
+                "{name} is shared with #{title} only: `peer unshare --room {title} {word}` stops that",
+                name,
+                title,
+                word
             ));
         }
     }
@@ -96,7 +102,7 @@ fn name_room_of_share(profile: &Profile, names: &[String], error: Error) -> Erro
 /// Stops sharing what these texts name with the room of this name, also one that was left or deleted. Of several rooms of
 /// the name, those that have such shares are meant.
 fn unshare_in_room(profile: &Profile, room: &RoomName, names: &[String]) -> Result<Vec<FileName>, Error> {
-    let nothing = || Error::Usage(format!("nothing is shared with #{room}: `peer shares` shows what is"));
+    let nothing = || Error::Usage(tr!("nothing is shared with #{room}: `peer shares` shows what is", room));
     let (mut removed, mut failure) = (Vec::new(), None);
     for shared in SharedRoom::all(profile)? {
         // One whose name is not on record any more is shown by its id.

@@ -6,12 +6,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use localization::tr;
 use shared::UserName;
 use shared::account_name::is_same_ignoring_case;
 use shared::tracker::{
     AnnouncedPresence, Feature, LoginReply, TrackerErrorCode, TrackerRequest, WhoisReply, WhoisRequest,
 };
 
+use super::common_words::any_of;
 use super::context::CommandContext;
 use crate::engine::chat::ConversationName;
 use crate::engine::{Error, ErrorKind, LocalUser, Notice, tracker_search};
@@ -72,7 +74,7 @@ pub(super) async fn resolve_conversation(
                 Ok(())
             }
             None => {
-                let message = format!("you never were in a room #{room}: `peer rooms` shows those there are");
+                let message = tr!("you never were in a room #{room}: `peer rooms` shows those there are", room);
                 Err(Error::Relayed { kind: ErrorKind::Unavailable, message })
             }
         },
@@ -96,8 +98,10 @@ pub(super) async fn require_known_user(me: &LocalUser, user: &UserName) -> Resul
     match tokio::time::timeout(LOOKUP_TIMEOUT, look_up_user(me, user)).await {
         Ok(Ok((false, like))) => {
             let like: Vec<&str> = like.iter().map(UserName::as_str).collect();
-            let meant = if like.is_empty() { String::new() } else { format!("; did you mean {}?", like.join(" or ")) };
-            let message = format!("there is no user \"{user}\"{meant}");
+            let message = match like.is_empty() {
+                true => tr!("there is no user \"{user}\"", user),
+                false => tr!("there is no user \"{user}\"; did you mean {names}?", user, names = any_of(&like)),
+            };
             Err(Error::Relayed { kind: ErrorKind::Unavailable, message })
         }
         // Without the tracker's word the name is taken as it is.
@@ -140,7 +144,7 @@ async fn find_match(
     }
     match (first, second) {
         (Some(one), Some(other)) => {
-            let words = format!("you know nobody called {name}, but {one} and {other}: say which");
+            let words = tr!("you know nobody called {name}, but {one} and {other}: say which", name, one, other);
             Err(Error::SimilarUsers(words.into()))
         }
         (first, _) => Ok(first.cloned()),
@@ -179,7 +183,8 @@ fn unique_match(name: &UserName, all: Vec<UserName>) -> Result<Option<UserName>,
         [] | [_] => Ok(same.pop()),
         several => {
             let names: Vec<&str> = several.iter().map(UserName::as_str).collect();
-            let words = format!("there is no user {name}, but there are {}: say which", names.join(", "));
+            let words =
+                tr!("there is no user {name}, but there are {names}: say which", name, names = names.join(", "));
             Err(Error::SimilarUsers(words.into()))
         }
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use localization::tr;
 use shared::limits::MAX_ROOM_TOPIC_BYTES;
 use shared::{FileName, RoomName, RoomTopic};
 
@@ -11,7 +12,12 @@ pub(super) fn count(count: u32) -> usize {
 
 /// Parses a rate such as `500k`, `10M`, `10 MB/s`, `1.5 MiB` or `80 Mbit/s`; in bytes a second, with decimal prefixes.
 pub(super) fn parse_rate(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is not a rate: say 500k, 10M, 10 MB/s or 1G (bytes a second), or 80 Mbit/s");
+    let wrong = || {
+        tr!(
+            "{text} is not a rate: say 500k, 10M, 10 MB/s or 1G (bytes a second), or 80 Mbit/s",
+            text = format_args!("{text:?}")
+        )
+    };
     let text = text.trim();
     // A decimal comma is accepted as well.
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ',')).unwrap_or(text.len());
@@ -36,7 +42,7 @@ pub(super) fn parse_rate(text: &str) -> Result<u64, String> {
     let rate = number * scale / bits;
     // NaN is out of range as well.
     if !(1000.0..=1e12).contains(&rate) {
-        return Err(format!("{text} is out of range: from 1k to 1000G bytes a second"));
+        return Err(tr!("{text} is out of range: from 1k to 1000G bytes a second", text));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range, as just checked")]
     Ok(rate as u64)
@@ -46,7 +52,9 @@ pub(super) fn parse_rate(text: &str) -> Result<u64, String> {
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let is_rate = text.to_ascii_lowercase().contains("bit") || text.contains("/s") || text.contains("ps");
     let size = if is_rate { Err(String::new()) } else { parse_rate(text) };
-    size.map_err(|_| format!("{text:?} is not a size: say 500M, 2G or 1.5 GiB, from 1k to 1000G"))
+    size.map_err(|_| {
+        tr!("{text} is not a size: say 500M, 2G or 1.5 GiB, from 1k to 1000G", text = format_args!("{text:?}"))
+    })
 }
 
 /// Parses a file name; one that isn't valid as it is gets its escaped form.
@@ -56,13 +64,18 @@ pub(super) fn parse_file_name(text: &str) -> Result<FileName, String> {
 
 /// Parses a room's name, with or without the mark that views show in front of it.
 pub(super) fn parse_room_name(text: &str) -> Result<RoomName, String> {
-    let rule = |_| format!("{text:?} is not a room's name: 1 to 32 of A-Z a-z 0-9 _ . - such as lab or '#lab'");
+    let rule = |_| {
+        tr!(
+            "{text} is not a room's name: 1 to 32 of A-Z a-z 0-9 _ . - such as lab or '#lab'",
+            text = format_args!("{text:?}")
+        )
+    };
     text.strip_prefix('#').unwrap_or(text).parse().map_err(rule)
 }
 
 /// Parses a room's topic.
 pub(super) fn parse_room_topic(text: &str) -> Result<RoomTopic, String> {
-    text.trim().parse().map_err(|_| format!("a topic is one line of at most {MAX_ROOM_TOPIC_BYTES} bytes"))
+    text.trim().parse().map_err(|_| tr!("a topic is one line of at most {limit} bytes", limit = MAX_ROOM_TOPIC_BYTES))
 }
 
 /// Converts a name, folder or pattern; bytes that aren't UTF-8 are escaped as on the wire.

@@ -1,6 +1,7 @@
 //! The command `peer verify`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::UserName;
 use shared::account_name::shell_operand;
@@ -41,9 +42,10 @@ pub(super) async fn run(context: &CommandContext, args: VerifyArgs) -> Result<()
     let user = &user;
     reject_own_name(&me, user)?;
     let Some(friend) = me.profile.known_user(user)? else {
-        return Err(Error::Usage(format!(
-            "you haven't connected to {user} yet: `peer trust {}` does, while {user} is online",
-            shell_operand(user)
+        return Err(Error::Usage(tr!(
+            "you haven't connected to {user} yet: `peer trust {who}` does, while {user} is online",
+            user,
+            who = shell_operand(user)
         )));
     };
     let number = safety_number((&me.user, &me.identity.fingerprint()), (user, &friend.fingerprint));
@@ -56,18 +58,19 @@ pub(super) async fn run(context: &CommandContext, args: VerifyArgs) -> Result<()
         for row in groups.chunks(4) {
             context.output.print_data(&row.join(" "))?;
         }
-        context.output.note(&format!(
-            "{user} sees the same number with `peer verify {}`: compare them aloud",
-            shell_operand(&me.user)
+        context.output.note(&tr!(
+            "{user} sees the same number with `peer verify {me}`: compare them aloud",
+            user,
+            me = shell_operand(&me.user)
         ));
     }
     // Asked once: later runs only show the number again.
-    let matches = yes || (!friend.verified && ask_yes_no(context, "Are they the same?").await?);
+    let matches = yes || (!friend.verified && ask_yes_no(context, &tr!("Are they the same?")).await?);
     if matches {
         me.profile.trust(user, friend.fingerprint, true, now_s())?;
-        context.output.note(&format!("{user} is verified"));
+        context.output.note(&tr!("{user} is verified", user));
     } else if friend.verified {
-        context.output.note(&format!("{user} was verified before"));
+        context.output.note(&tr!("{user} was verified before", user));
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ mod view_exit;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use shared::peer::{ChatMessage, MessageId};
 use shared::{FileName, RoomName, UserName};
 use tokio::signal::unix::{SignalKind, signal};
@@ -102,10 +103,11 @@ struct ViewSession<'a, V> {
 /// Fails with [`Error::Usage`] if another process group has the terminal.
 pub(super) fn refuse_in_background(command: &str, instead: &str) -> Result<(), Error> {
     if job_control::is_in_background() {
-        let why = format!(
-            "`peer {command}` needs the terminal and was started in the background: run it in the foreground; {instead}"
-        );
-        return Err(Error::Usage(why));
+        return Err(Error::Usage(tr!(
+            "`peer {command}` needs the terminal and was started in the background: run it in the foreground; {instead}",
+            command,
+            instead
+        )));
     }
     Ok(())
 }
@@ -177,8 +179,10 @@ pub(super) async fn run_view<V: TerminalView>(
         }
     }
     said.extend(lost);
-    said.extend(unsent_posts.iter().map(|(room, text)| format!("message to #{room} not sent: {}", excerpt(text))));
-    said.extend(offering.into_values().map(|what| format!("not offered, it was still being hashed: {what}")));
+    said.extend(
+        unsent_posts.iter().map(|(room, text)| tr!("message to #{room} not sent: {text}", room, text = excerpt(text))),
+    );
+    said.extend(offering.into_values().map(|what| tr!("not offered, it was still being hashed: {what}", what)));
     jobs.shutdown().await;
     // The terminal is restored before the node ends: from here on output goes to the user's shell.
     let closed = view.close();
@@ -199,7 +203,7 @@ pub(super) async fn run_view<V: TerminalView>(
     } else {
         view_exit::queued_words(under_way.len(), &[])
     });
-    said.extend(is_last_node.then(|| format!("{} is offline now: `peer serve` stays online", me.user)));
+    said.extend(is_last_node.then(|| tr!("{user} is offline now: `peer serve` stays online", user = me.user)));
     Ok(ViewExit { reason: how, notes: said })
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::safe_text::safe_path;
 
@@ -15,6 +16,9 @@ use crate::ui::elsewhere_words;
 
 /// Time for the tracker to say whether this machine still has the account; without an answer the local state is shown.
 const LOSS_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Columns of the labels, at least.
+const MIN_LABEL_WIDTH: usize = 8;
 
 const HELP: CommandHelp = CommandHelp {
     examples: "\
@@ -54,22 +58,27 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
         )?);
     }
     let online = match (node, address) {
-        (_, Some(address)) => format!("yes, at {address}"),
+        (_, Some(address)) => tr!("yes, at {address}", address),
         (Some(NodeStatus { elsewhere: Some(elsewhere), .. }), None) => {
-            format!("no: {} (`peer serve` takes over here)", elsewhere_words(&elsewhere))
+            tr!("no: {elsewhere} (`peer serve` takes over here)", elsewhere = elsewhere_words(&elsewhere))
         }
-        (Some(_), None) => "no: waiting for the tracker".to_owned(),
-        (None, None) => loss.map_or_else(|| "no".to_owned(), |loss| format!("no: {loss}")),
+        (Some(_), None) => tr!("no: waiting for the tracker"),
+        (None, None) => match loss {
+            None => tr!("online" => "no"),
+            Some(loss) => tr!("no: {why}", why = loss),
+        },
     };
-    for (label, value) in [
-        ("user", me.user.to_string()),
-        ("key", fingerprint.to_string()),
-        ("tracker", me.tracker.to_string()),
-        ("home", safe_path(me.profile.home())),
-        ("shares", shares.to_string()),
-        ("online", online),
-    ] {
-        context.output.print_data(&format!("{label:8} {value}"))?;
+    let rows = [
+        (tr!("account" => "user"), me.user.to_string()),
+        (tr!("account" => "key"), fingerprint.to_string()),
+        (tr!("account" => "tracker"), me.tracker.to_string()),
+        (tr!("account" => "home"), safe_path(me.profile.home())),
+        (tr!("account" => "shares"), shares.to_string()),
+        (tr!("account" => "online"), online),
+    ];
+    let width = rows.iter().map(|(label, _)| label.chars().count()).fold(MIN_LABEL_WIDTH, usize::max);
+    for (label, value) in rows {
+        context.output.print_data(&format!("{label:width$} {value}"))?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod unsent_messages;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io::IsTerminal;
 
+use localization::tr;
 use serde_json::json;
 use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
@@ -49,7 +50,7 @@ pub(super) async fn run(context: &CommandContext, me: &LocalUser, user: &UserNam
     let last = read_history(me, HistoryQuery::with(user, 1)).await?.last().map_or(0, |stored| stored.seq);
     let node = node_connection::open_node(context, me, NodeLifetime::Command).await?;
     if std::io::stdin().is_terminal() {
-        context.output.note(&format!("talking to {user}: each line is a message, Ctrl-D leaves"));
+        context.output.note(&tr!("talking to {user}: each line is a message, Ctrl-D leaves", user));
     }
     ChatFilter::new(context, me, user, now, last).run(node, &mut input).await
 }
@@ -60,10 +61,11 @@ pub(super) async fn run(context: &CommandContext, me: &LocalUser, user: &UserNam
 /// [`Error::Usage`] with an excerpt of the line, which alone is rejected.
 fn parse_message(line: &InputLine) -> Result<ChatMessage, Error> {
     let composed = match line.has_replacements {
-        true => Err(Error::Usage("it is not UTF-8".to_owned())),
+        true => Err(Error::Usage(tr!("it is not UTF-8"))),
         false => chat::compose(&line.text),
     };
-    composed.map_err(|why| Error::Usage(format!("a line was not sent ({}): {why}", excerpt(&line.text))))
+    let text = excerpt(&line.text);
+    composed.map_err(|why| Error::Usage(tr!("a line was not sent ({text}): {why}", text, why)))
 }
 
 /// State of the filter, kept across nodes.
@@ -139,7 +141,7 @@ impl<'a> ChatFilter<'a> {
             if !self.is_input_open && self.in_flight.is_empty() && !self.is_flushing {
                 // An empty input is a script's mistake more often than a wish.
                 if !self.has_sent {
-                    return Err(Error::Usage("the message is empty".to_owned()));
+                    return Err(Error::Usage(tr!("the message is empty")));
                 }
                 self.is_flushing = true;
                 let (node, user) = (node.clone(), self.user.clone());
@@ -173,7 +175,7 @@ impl<'a> ChatFilter<'a> {
                 }
                 event = events.next() => match event {
                     Some(event) => self.handle_event(event, node, &mut answers).await?,
-                    None => return Err(Error::NodeGone { why: "it ended".to_owned() }),
+                    None => return Err(Error::NodeGone { why: tr!("it ended") }),
                 },
                 () = tokio::time::sleep(WAIT_NOTICE_DELAY), if is_waiting => {
                     is_patient = false;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use localization::tr;
 use serde_json::json;
 use shared::UserName;
 use shared::peer::MessageId;
@@ -47,23 +48,23 @@ pub(super) async fn report_interrupted_send(
     let short: String = id.to_string().chars().take(outbox::SHORT_ID_DIGITS).collect();
     let outcome = timeout(CANCEL_TIMEOUT, settle_interrupted_send(me, to, id, now)).await;
     let (words, state) = match outcome {
-        Ok(Ok(InterruptedSend::NotSent)) => ("interrupted: the message was not sent".to_owned(), None),
+        Ok(Ok(InterruptedSend::NotSent)) => (tr!("interrupted: the message was not sent"), None),
         Ok(Ok(InterruptedSend::Queued)) => {
-            let words = format!("interrupted: the message stays queued (`peer outbox drop {short}` drops it)");
+            let words = tr!("interrupted: the message stays queued (`peer outbox drop {short}` drops it)", short);
             (words, Some(MessageState::Waiting))
         }
         Ok(Ok(InterruptedSend::Cancelled { was_sent: false })) => {
-            ("interrupted: the message was dropped".to_owned(), Some(MessageState::Dropped))
+            (tr!("interrupted: the message was dropped"), Some(MessageState::Dropped))
         }
         Ok(Ok(InterruptedSend::Cancelled { was_sent: true })) => {
-            let words = format!("interrupted: the message was dropped, but {to} may have it: it was on its way");
+            let words = tr!("interrupted: the message was dropped, but {to} may have it: it was on its way", to);
             (words, Some(MessageState::Dropped))
         }
         Ok(Ok(InterruptedSend::Delivered)) => {
-            (format!("interrupted: {to} has the message already"), Some(MessageState::Stored))
+            (tr!("interrupted: {to} has the message already", to), Some(MessageState::Stored))
         }
-        Ok(Err(why)) => (format!("interrupted: {why}; `peer outbox drop {short}` drops the message"), None),
-        Err(_) => (format!("interrupted: `peer outbox drop {short}` drops the message"), None),
+        Ok(Err(why)) => (tr!("interrupted: {why}; `peer outbox drop {short}` drops the message", why, short), None),
+        Err(_) => (tr!("interrupted: `peer outbox drop {short}` drops the message", short), None),
     };
     if context.output.is_json()
         && let Some(state) = state

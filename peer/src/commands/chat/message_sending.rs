@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use localization::tr;
 use serde_json::json;
 use shared::UserName;
 
@@ -60,8 +61,10 @@ pub(in crate::commands) fn print_delivery(
 }
 
 pub(super) fn note_queued(context: &CommandContext, user: &UserName, why: &str) {
-    context.output.note(&format!(
-        "{why}: message queued. It is sent when {user} can be reached, as long as `peer serve` runs (see `peer outbox`)"
+    context.output.note(&tr!(
+        "{why}: message queued. It is sent when {user} can be reached, as long as `peer serve` runs (see `peer outbox`)",
+        why,
+        user
     ));
 }
 
@@ -81,5 +84,5 @@ pub(in crate::commands) async fn with_wait_notice<T>(
 }
 
 pub(super) fn note_waiting(context: &CommandContext, user: &UserName) {
-    context.output.note(&format!("waiting for {user} or the tracker to answer"));
+    context.output.note(&tr!("waiting for {user} or the tracker to answer", user));
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use localization::tr;
 use serde_json::json;
 use shared::RoomName;
 use shared::account_name::speaker_label;
@@ -35,7 +36,7 @@ pub(super) async fn send_message(
     let receipt = sent?;
     print_ack(context, room, &receipt)?;
     match receipt {
-        RoomReceipt { of: 0, .. } => context.output.note(&format!("nobody else is in #{room}")),
+        RoomReceipt { of: 0, .. } => context.output.note(&tr!("nobody else is in #{room}", room)),
         RoomReceipt { count: 0, .. } => note_kept(context, room),
         RoomReceipt { .. } => {}
     }
@@ -81,7 +82,7 @@ async fn relay_lines(context: &CommandContext, me: &LocalUser, room: &RoomName, 
         }
     }
     if !has_sent {
-        return Err(Error::Usage("the message is empty".to_owned()));
+        return Err(Error::Usage(tr!("the message is empty")));
     }
     let deadline = Instant::now() + DELIVERY_TIMEOUT;
     while Instant::now() < deadline {
@@ -105,10 +106,11 @@ async fn relay_lines(context: &CommandContext, me: &LocalUser, room: &RoomName, 
 /// Checks a line of the input.
 fn parse_line(line: &InputLine) -> Result<(), Error> {
     let composed = match line.has_replacements {
-        true => Err(Error::Usage("it is not UTF-8".to_owned())),
+        true => Err(Error::Usage(tr!("it is not UTF-8"))),
         false => chat::compose(&line.text).map(|_| ()),
     };
-    composed.map_err(|why| Error::Usage(format!("a line was not sent ({}): {why}", excerpt(&line.text))))
+    let text = excerpt(&line.text);
+    composed.map_err(|why| Error::Usage(tr!("a line was not sent ({text}): {why}", text, why)))
 }
 
 fn print_event(
@@ -122,7 +124,7 @@ fn print_event(
             print_post(context, me, post)
         }
         Some(_) => Ok(()),
-        None => Err(Error::NodeGone { why: "it ended".to_owned() }),
+        None => Err(Error::NodeGone { why: tr!("it ended") }),
     }
 }
 
@@ -147,9 +149,10 @@ fn print_ack(context: &CommandContext, room: &RoomName, receipt: &RoomReceipt) -
 }
 
 fn note_kept(context: &CommandContext, room: &RoomName) {
-    context.output.note(&format!(
+    context.output.note(&tr!(
         "nobody in #{room} can be reached: message kept. It is sent when you and a member are online, as long as \
-         `peer serve` runs"
+         `peer serve` runs",
+        room
     ));
 }
 

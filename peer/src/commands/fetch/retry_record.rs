@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
+use localization::tr;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Error;
@@ -31,7 +32,7 @@ pub(super) struct RetryRecorder<'a> {
 
 /// Returns the fetch of the files that are missing of the last one.
 pub(super) fn load_last(profile: &Profile) -> Result<FetchRecord, Error> {
-    let nothing = || Error::Usage("nothing failed the last time: there is nothing to retry".to_owned());
+    let nothing = || Error::Usage(tr!("nothing failed the last time: there is nothing to retry"));
     let text = profile.last_failed_fetch()?.ok_or_else(nothing)?;
     // A record that this version can't read is as good as none: the user repeats the command.
     serde_json::from_str(&text).map_err(|_| nothing())

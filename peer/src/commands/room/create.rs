@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use localization::tr;
 use serde_json::json;
 use shared::RoomTopic;
 use shared::tracker::room_request::{NewRoom, RequestedChange};
 
-use super::{RoomOperand, confirm_tracker_for_password, history_sentence, print_change, warn_of_key};
+use super::{RoomOperand, confirm_tracker_for_password, print_change, print_entry_hint, warn_of_key};
 use crate::commands::command_help::CommandHelp;
 use crate::commands::context::CommandContext;
 use crate::commands::password_prompt::{PasswordSource, read_new_password};
@@ -62,7 +63,7 @@ pub(super) async fn run(context: &CommandContext, args: RoomCreateArgs) -> Resul
     let password = if ask_password || password_file.is_some() {
         confirm_tracker_for_password(context, &me, &format!("room create {name} --ask-password")).await?;
         let source = PasswordSource::new(password_file);
-        Some(read_new_password(context, &source, &format!("Password of #{name}: ")).await?)
+        Some(read_new_password(context, &source, &tr!("Password of #{name}:", name)).await?)
     } else {
         None
     };
@@ -82,13 +83,13 @@ pub(super) async fn run(context: &CommandContext, args: RoomCreateArgs) -> Resul
         "invite_only": invite_only,
         "history": is_shared,
     });
-    let entry = match (invite_only, has_password) {
-        (true, _) => format!("only people you invite can join (`peer room invite {name} USER`)"),
-        (false, true) => "people join with its password, or your invitation".to_owned(),
-        (false, false) => format!("everybody can join (`peer room join {name}`)"),
+    let text = match (invite_only, has_password) {
+        (true, _) => tr!("made #{name}: only people you invite can join (`peer room invite {name} USER`)", name),
+        (false, true) => tr!("made #{name}: people join with its password, or your invitation", name),
+        (false, false) => tr!("made #{name}: everybody can join (`peer room join {name}`)", name),
     };
-    print_change(context, &name, "created", fields, &format!("made #{name}: {entry}"))?;
-    context.output.note(&format!("{}; `peer chat '#{name}'` opens it", history_sentence(is_shared)));
+    print_change(context, &name, "created", fields, &text)?;
+    print_entry_hint(context, &name, is_shared);
     warn_of_key(context, &me);
     Ok(())
 }

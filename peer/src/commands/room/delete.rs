@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::tracker::room_request::RequestedChange;
 
@@ -41,12 +42,17 @@ pub(super) async fn run(context: &CommandContext, args: RoomDeleteArgs) -> Resul
     let name = &room.name;
     if !args.yes {
         if context.no_input || !io::stdin().is_terminal() {
-            let again = format!("nobody can be asked here: `peer room delete {name} --yes` deletes it");
+            let again = tr!("nobody can be asked here: `peer room delete {name} --yes` deletes it", name);
             return Err(Error::Usage(again));
         }
         let members = room.members + room.keyless;
-        if !ask_yes_no(context, &format!("Delete #{name}, with {members} members, for everybody?")).await? {
-            context.output.note("nothing was changed");
+        let question = tr!(
+            "Delete #{name}, with {n} members, for everybody?"
+                | "Delete #{name}, with {n} members, for everybody?" % members,
+            name
+        );
+        if !ask_yes_no(context, &question).await? {
+            context.output.note(&tr!("nothing was changed"));
             return Ok(());
         }
     }
@@ -55,5 +61,11 @@ pub(super) async fn run(context: &CommandContext, args: RoomDeleteArgs) -> Resul
     let deleted = change_room(&mut tracker, &room, RequestedChange::Delete).await?;
     record_departure(&me, room.id).await?;
     let fields = json!({ "id": deleted.id, "epoch": deleted.epoch });
-    print_change(context, name, "deleted", fields, &format!("deleted #{name}; what was written stays in each history"))
+    print_change(
+        context,
+        name,
+        "deleted",
+        fields,
+        &tr!("deleted #{name}; what was written stays in each history", name),
+    )
 }

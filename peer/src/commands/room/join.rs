@@ -1,11 +1,12 @@
 //! The command `peer room join`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::tracker::Password;
 use shared::tracker::room_reply::{ListedRoom, RoomChangeReply};
 
-use super::{RoomOperand, confirm_tracker_for_password, history_sentence, print_change, warn_of_key};
+use super::{RoomOperand, confirm_tracker_for_password, print_change, print_entry_hint, warn_of_key};
 use crate::commands::command_help::CommandHelp;
 use crate::commands::context::CommandContext;
 use crate::commands::password_prompt::{PasswordArgs, read_password};
@@ -38,12 +39,12 @@ pub(super) async fn run(context: &CommandContext, args: RoomJoinArgs) -> Result<
     let name = &room.name;
     if room.role.is_some() {
         let fields = json!({ "id": room.id, "user": me.user, "history": room.history });
-        return print_change(context, name, "joined", fields, &format!("you are in #{name} already"));
+        return print_change(context, name, "joined", fields, &tr!("you are in #{name} already", name));
     }
     // An invitation stands for the password.
     let joined = if room.password && !room.invited {
         confirm_tracker_for_password(context, &me, &format!("room join {name}")).await?;
-        let passwords = read_password(context, &password.source(), &format!("Password of #{name}: ")).await?;
+        let passwords = read_password(context, &password.source(), &tr!("Password of #{name}:", name)).await?;
         passwords.try_each(async |password| join(&me, &room, Some(password)).await).await?
     } else {
         join(&me, &room, None).await?
@@ -51,8 +52,13 @@ pub(super) async fn run(context: &CommandContext, args: RoomJoinArgs) -> Result<
     let fields = json!({ "id": joined.id, "epoch": joined.epoch, "user": me.user, "history": room.history });
     // The room was listed before the user was one of them.
     let count = room.members + room.keyless + 1;
-    print_change(context, name, "joined", fields, &format!("joined #{name}: {count} members, owner {}", room.owner))?;
-    context.output.note(&format!("{}; `peer chat '#{name}'` opens it", history_sentence(room.history)));
+    let text = tr!(
+        "joined #{name}: {n} members, owner {owner}" | "joined #{name}: {n} members, owner {owner}" % count,
+        name,
+        owner = room.owner
+    );
+    print_change(context, name, "joined", fields, &text)?;
+    print_entry_hint(context, name, room.history);
     warn_of_key(context, &me);
     Ok(())
 }

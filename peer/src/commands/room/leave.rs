@@ -1,6 +1,7 @@
 //! The command `peer room leave`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 
 use super::{OwnRoom, RoomOperand, known_cut, print_change};
@@ -36,14 +37,16 @@ pub(super) async fn run(context: &CommandContext, args: RoomLeaveArgs) -> Result
     let departure = leave_room(&mut tracker, &room, cut).await?;
     record_departure(&me, room.id).await?;
     let (name, id) = (&room.name, room.id);
-    let (rest, fields) = match departure {
-        RoomDeparture::Left => (String::new(), json!({ "id": id, "user": me.user })),
+    let (text, fields) = match departure {
+        RoomDeparture::Left => (tr!("left #{name}", name), json!({ "id": id, "user": me.user })),
         RoomDeparture::PassedTo(owner) => {
-            (format!("; {owner} owns it now"), json!({ "id": id, "user": me.user, "owner": owner }))
+            let text = tr!("left #{name}; {owner} owns it now", name, owner);
+            (text, json!({ "id": id, "user": me.user, "owner": owner }))
         }
         RoomDeparture::Ended => {
-            ("; nobody is left, so it is gone".to_owned(), json!({ "id": id, "user": me.user, "deleted": true }))
+            let text = tr!("left #{name}; nobody is left, so it is gone", name);
+            (text, json!({ "id": id, "user": me.user, "deleted": true }))
         }
     };
-    print_change(context, name, "left", fields, &format!("left #{name}{rest}"))
+    print_change(context, name, "left", fields, &text)
 }

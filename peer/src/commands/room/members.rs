@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
+use localization::tr;
 use rooms::MemberRole;
 use serde_json::json;
 use shared::UserName;
@@ -48,9 +49,13 @@ pub(super) async fn run(context: &CommandContext, args: RoomMembersArgs) -> Resu
             });
             return context.output.print_object("member", &fields);
         }
-        let role = if role == "member" { "" } else { role };
-        let remarks = [(is_online, "online"), (is_me, "(you)"), (is_keyless, "(an old client: no messages)")];
-        let remarks: Vec<&str> = remarks.iter().filter(|(is_so, _)| *is_so).map(|(_, remark)| *remark).collect();
+        let remarks = [
+            is_online.then(|| tr!("member of a room" => "online")),
+            is_me.then(|| tr!("(you)")),
+            is_keyless.then(|| tr!("(an old client: no messages)")),
+        ];
+        let remarks: Vec<String> = remarks.into_iter().flatten().collect();
+        let role = role_words(role);
         context.output.print_data(format!("{user:width$}  {role:9}  {}", remarks.join(" ")).trim_end())
     };
     for member in &members {
@@ -60,6 +65,15 @@ pub(super) async fn run(context: &CommandContext, args: RoomMembersArgs) -> Resu
         print(user, if *user == room.owner { "owner" } else { "member" }, true, None)?;
     }
     Ok(())
+}
+
+/// Returns a role for people; a plain member has none.
+fn role_words(role: &str) -> String {
+    match role {
+        "owner" => tr!("role in a room" => "owner"),
+        "moderator" => tr!("role in a room" => "moderator"),
+        _ => String::new(),
+    }
 }
 
 const fn role_name(role: MemberRole) -> &'static str {

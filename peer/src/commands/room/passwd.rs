@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use localization::tr;
 use serde_json::json;
 use shared::tracker::room_request::PasswordChange;
 
@@ -52,7 +53,7 @@ pub(super) async fn run(context: &CommandContext, args: RoomPasswdArgs) -> Resul
     } else {
         confirm_tracker_for_password(context, &me, &format!("room passwd {name}")).await?;
         let source = PasswordSource::new(password_file);
-        PasswordChange::Set(read_new_password(context, &source, &format!("New password of #{name}: ")).await?)
+        PasswordChange::Set(read_new_password(context, &source, &tr!("New password of #{name}:", name)).await?)
     };
     let has_password = match password {
         PasswordChange::Keep => room.password,
@@ -64,10 +65,10 @@ pub(super) async fn run(context: &CommandContext, args: RoomPasswdArgs) -> Resul
     let mut tracker = me.connect_tracker().await?;
     let changed = change_entry(&mut tracker, &room, RoomEntryChange { password, invite_only }).await?;
     let fields = json!({ "id": changed.id, "password": has_password, "invite_only": is_by_invitation });
-    let entry = match (is_by_invitation, has_password) {
-        (true, _) => "only people who are invited can join",
-        (false, true) => "people join with its password, or an invitation",
-        (false, false) => "everybody can join",
+    let text = match (is_by_invitation, has_password) {
+        (true, _) => tr!("#{name}: only people who are invited can join", name),
+        (false, true) => tr!("#{name}: people join with its password, or an invitation", name),
+        (false, false) => tr!("#{name}: everybody can join", name),
     };
-    print_change(context, name, "entry", fields, &format!("#{name}: {entry}"))
+    print_change(context, name, "entry", fields, &text)
 }

@@ -1,6 +1,7 @@
 //! The command `peer room topic`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::safe_text::safe_line;
 use shared::tracker::room_request::RequestedChange;
@@ -43,8 +44,8 @@ pub(super) async fn run(context: &CommandContext, args: RoomTopicArgs) -> Result
     let changed = change_room(&mut tracker, &room, RequestedChange::SetTopic { topic: topic.clone() }).await?;
     let fields = json!({ "id": changed.id, "epoch": changed.epoch, "topic": topic });
     let text = match topic.as_str() {
-        "" => format!("#{} has no topic now", room.name),
-        topic => format!("the topic of #{} is now: {}", room.name, safe_line(topic)),
+        "" => tr!("#{name} has no topic now", name = room.name),
+        topic => tr!("the topic of #{name} is now: {topic}", name = room.name, topic = safe_line(topic)),
     };
     print_change(context, &room.name, "topic", fields, &text)
 }
@@ -56,7 +57,10 @@ async fn print_topic(context: &CommandContext, operand: &RoomOperand) -> Result<
         return Ok(context.output.print_object("room_topic", &fields)?);
     }
     match room.topic.as_str() {
-        "" => context.output.note(&format!("#{0} has no topic: `peer room topic {0} TEXT` sets one", room.name)),
+        "" => {
+            let name = &room.name;
+            context.output.note(&tr!("#{name} has no topic: `peer room topic {name} TEXT` sets one", name));
+        }
         topic => context.output.print_data(&safe_line(topic))?,
     }
     Ok(())

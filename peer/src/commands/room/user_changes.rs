@@ -1,6 +1,7 @@
 //! The commands of owners and moderators about a user: `peer room invite|kick|ban|unban|moderator|owner`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::tracker::room_reply::ListedRoom;
 use shared::tracker::room_request::{GrantedRole, RequestedChange, RoomCut};
@@ -163,13 +164,13 @@ impl UserChange {
 
     fn sentence(self, room: &RoomName, user: &UserName) -> String {
         match self {
-            Self::Invite => format!("invited {user}: `peer room join {room}` there, without a password"),
-            Self::Kick => format!("kicked {user} from #{room}: to come back takes an invitation"),
-            Self::Ban => format!("banned {user} from #{room}; `peer room unban {room} {user}` ends that"),
-            Self::Unban => format!("{user} is no longer kept out of #{room}"),
-            Self::GrantModerator => format!("{user} is a moderator of #{room} now"),
-            Self::RevokeModerator => format!("{user} is a moderator of #{room} no longer"),
-            Self::PassOn => format!("{user} owns #{room} now, and you are a moderator"),
+            Self::Invite => tr!("invited {user}: `peer room join {room}` there, without a password", user, room),
+            Self::Kick => tr!("kicked {user} from #{room}: to come back takes an invitation", user, room),
+            Self::Ban => tr!("banned {user} from #{room}; `peer room unban {room} {user}` ends that", user, room),
+            Self::Unban => tr!("{user} is no longer kept out of #{room}", user, room),
+            Self::GrantModerator => tr!("{user} is a moderator of #{room} now", user, room),
+            Self::RevokeModerator => tr!("{user} is a moderator of #{room} no longer", user, room),
+            Self::PassOn => tr!("{user} owns #{room} now, and you are a moderator", user, room),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use localization::tr;
 use serde_json::json;
 use shared::RoomName;
 use shared::names::name_encoding::display_name;
@@ -66,7 +67,7 @@ impl ReceiptWait<'_> {
         let size = sends.iter().fold(0, |sum: u64, awaited| sum.saturating_add(awaited.send.send.size));
         let label = match sends.as_slice() {
             [only] => display_name(&only.send.send.name_prefix()).into_owned(),
-            several => format!("{} sends", several.len()),
+            several => tr!("{count} sends", count = several.len()),
         };
         let mut bar = SendBar::new(&self.context.output, &label, size);
         let mut events = self.watch(node).await?;
@@ -95,7 +96,7 @@ impl ReceiptWait<'_> {
             if done + declined > awaited.told {
                 awaited.told = done + declined;
                 let name = display_name(&awaited.send.send.name_prefix()).into_owned();
-                self.context.output.note(&format!("{name}: {done}/{of} have it"));
+                self.context.output.note(&tr!("{name}: {done}/{of} have it", name, done, of));
             }
         }
         if state != SendState::Waiting {
@@ -187,8 +188,8 @@ impl ReceiptWait<'_> {
         let what = display_name(&describe_send(&sent.send)).into_owned();
         if state == SendState::Done {
             self.context.output.note(&match &self.room {
-                Some((room, _)) => format!("everybody in #{room} has {what}"),
-                None => format!("{to} has {what}"),
+                Some((room, _)) => tr!("everybody in #{room} has {what}", room, what),
+                None => tr!("{to} has {what}", to, what),
             });
         }
         Ok(())
@@ -208,10 +209,10 @@ impl ReceiptWait<'_> {
         let (name, to) = (display_name(sent.send.name.as_str()).into_owned(), self.receiver(sent));
         let (kind, message) = match state {
             SendState::Done | SendState::Waiting => return None,
-            SendState::Declined => (ErrorKind::Refused, format!("{to} declined {name}")),
-            SendState::Ended => (ErrorKind::Other, format!("the send of {name} was ended here")),
+            SendState::Declined => (ErrorKind::Refused, tr!("{to} declined {name}", to, name)),
+            SendState::Ended => (ErrorKind::Other, tr!("the send of {name} was ended here", name)),
             SendState::Failed => {
-                (ErrorKind::Unavailable, format!("{to} was not told of {name}: the message was given up"))
+                (ErrorKind::Unavailable, tr!("{to} was not told of {name}: the message was given up", to, name))
             }
         };
         Some(Error::Relayed { kind, message })

@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Instant;
 
+use localization::tr;
 use shared::UserName;
 use shared::account_name::{shell_operand, speaker_label};
 use shared::peer::ChatMessage;
@@ -52,8 +53,8 @@ impl EventPrinter {
                 self.print_bounded(
                     decision,
                     event_line(event, &self.me.user),
-                    |hidden| format!("others came or went {hidden} more times"),
-                    "others come and go as well: `peer list` shows who is online",
+                    |hidden| tr!("others came or went {n} more times" | "others came or went {n} more times" % hidden),
+                    || tr!("others come and go as well: `peer list` shows who is online"),
                 )
             }
             NodeEvent::Received { from, message, .. } if self.is_accepted(from) => {
@@ -71,8 +72,11 @@ impl EventPrinter {
                 self.print_bounded(
                     decision,
                     event_line(event, &self.me.user),
-                    |hidden| format!("{hidden} more people want to talk: `peer inbox`"),
-                    "more people want to talk: `peer inbox`",
+                    |hidden| {
+                        tr!("{n} more people want to talk: `peer inbox`"
+                            | "{n} more people want to talk: `peer inbox`" % hidden)
+                    },
+                    || tr!("more people want to talk: `peer inbox`"),
                 )
             }
             event => event_line(event, &self.me.user).map_or(Ok(()), |line| self.print_line(&line)),
@@ -87,8 +91,11 @@ impl EventPrinter {
         self.print_bounded(
             decision,
             Some(format!("{}{colon} {text}", speaker_label(from))),
-            |hidden| format!("{hidden} more messages of people who are not accepted: `peer inbox`"),
-            "people who are not accepted write more: `peer inbox`",
+            |hidden| {
+                tr!("{n} more messages of people who are not accepted: `peer inbox`"
+                    | "{n} more messages of people who are not accepted: `peer inbox`" % hidden)
+            },
+            || tr!("people who are not accepted write more: `peer inbox`"),
         )
     }
 
@@ -102,7 +109,7 @@ impl EventPrinter {
         decision: LineDecision,
         line: Option<String>,
         summary: impl FnOnce(u64) -> String,
-        announcement: &str,
+        announcement: impl FnOnce() -> String,
     ) -> io::Result<()> {
         let Some(line) = line else { return Ok(()) };
         match decision {
@@ -112,7 +119,7 @@ impl EventPrinter {
                 }
                 self.print_line(&line)
             }
-            LineDecision::Announce => self.print_line(announcement),
+            LineDecision::Announce => self.print_line(&announcement()),
             LineDecision::Hide => Ok(()),
         }
     }

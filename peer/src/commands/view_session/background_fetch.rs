@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use localization::tr;
 use shared::names::matching_key;
 use shared::names::name_encoding;
 use tokio::sync::mpsc;
@@ -89,7 +90,10 @@ impl BackgroundFetches {
     /// run already; an I/O error if no thread can be started.
     pub(super) fn start(&mut self, from: &ConversationName, name: &str) -> Result<(), Error> {
         if self.running.len() >= MAX_FETCHES {
-            return Err(Error::Usage(format!("{MAX_FETCHES} downloads are running: wait for one, or /stop one")));
+            return Err(Error::Usage(tr!(
+                "{count} downloads are running: wait for one, or /stop one",
+                count = MAX_FETCHES
+            )));
         }
         let request = FetchRequest {
             from: from.clone(),
@@ -140,12 +144,13 @@ impl BackgroundFetches {
         let meant: Vec<&RunningFetch> = self.running.iter().filter(is_meant).collect();
         match (&meant[..], name) {
             ([], Some(name)) => {
-                Err(Error::Usage(format!("{} is not being downloaded here", name_encoding::display_name(name))))
+                let name = name_encoding::display_name(name);
+                Err(Error::Usage(tr!("{name} is not being downloaded here", name)))
             }
-            ([], None) => Err(Error::Usage(format!("nothing is being downloaded from {from} here"))),
+            ([], None) => Err(Error::Usage(tr!("nothing is being downloaded from {from} here", from))),
             ([_, _, ..], None) => {
                 let names: Vec<_> = meant.iter().map(|one| name_encoding::display_name(&one.name)).collect();
-                Err(Error::Usage(format!("which one? /stop NAME: {}", names.join(", "))))
+                Err(Error::Usage(tr!("which one? /stop NAME: {names}", names = names.join(", "))))
             }
             (meant, _) => {
                 meant.iter().for_each(|one| one.cancel.cancel());
@@ -200,14 +205,20 @@ impl BackgroundFetches {
             }
         }
         // Those still in the list have not reported their end: at least name the command that resumes them.
-        said.extend(running.iter().map(|one| format!("`{}` resumes it", resume_command(&one.from, &one.name))));
+        said.extend(running.iter().map(RunningFetch::resume_hint));
         said
     }
 
     /// Stops all fetches without waiting. Returns lines for the user.
     pub(super) fn abandon(self) -> Vec<String> {
         self.cancel.cancel();
-        self.running.iter().map(|one| format!("`{}` resumes it", resume_command(&one.from, &one.name))).collect()
+        self.running.iter().map(RunningFetch::resume_hint).collect()
+    }
+}
+
+impl RunningFetch {
+    fn resume_hint(&self) -> String {
+        tr!("`{command}` resumes it", command = resume_command(&self.from, &self.name))
     }
 }
 

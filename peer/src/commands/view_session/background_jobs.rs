@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use shared::peer::{ChatMessage, FileOffer, FileStat};
 use shared::{FileName, UserName};
 use tokio::sync::mpsc;
@@ -141,13 +142,13 @@ struct OfferHashProgress {
 impl OfferHashProgress {
     fn new(to: &UserName, paths: &[PathBuf], events: mpsc::UnboundedSender<BackgroundEvent>) -> Self {
         let name = paths.first().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
-        let more = match paths.len() {
-            0 | 1 => String::new(),
-            count => format!(" and {} more", count - 1),
-        };
         // A file that can't be read counts as empty: hashing tells its error.
         let size = paths.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len()).sum();
-        let name = name.and_then(|name| format!("{name}{more}").parse().ok());
+        let label = |name: String| match paths.len() {
+            0 | 1 => name,
+            count => tr!("{name} and {more} more", name, more = count - 1),
+        };
+        let name = name.and_then(|name| label(name).parse().ok());
         let (direction, state) = (TransferDirection::Up, TransferState::Running);
         let transfer = name.map(|name| FileTransfer { peer: to.clone(), name, direction, bytes: 0, size, state });
         // As if a report was just sent: files that are hashed at once never show a progress line.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use localization::tr;
 use shared::safe_text::safe_path;
 
 use super::ViewSession;
@@ -52,7 +53,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 ViewCommand::Block { .. } | ViewCommand::Accept { .. } | ViewCommand::Search { .. }
                     if !self.connection.is_connected() =>
                 {
-                    let what = "this window is reconnecting: try again in a moment".to_owned();
+                    let what = tr!("this window is reconnecting: try again in a moment");
                     self.view.handle_update(&ViewUpdate::Problem(what), Instant::now())?;
                 }
                 ViewCommand::Search { with, words } => {
@@ -71,21 +72,21 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 ViewCommand::Block { user, blocked: true } => {
                     self.ask(|node| async move {
                         node.block(&user).await?;
-                        let words = format!("{user} is ignored; /unignore undoes it");
+                        let words = tr!("{user} is ignored; /unignore undoes it", user);
                         Ok(JobOutcome::ListsChanged(ViewUpdate::Note(words)))
                     });
                 }
                 ViewCommand::Block { user, blocked: false } => {
                     self.ask(|node| async move {
                         node.unblock(&user).await?;
-                        let words = format!("{user} is no longer ignored");
+                        let words = tr!("{user} is no longer ignored", user);
                         Ok(JobOutcome::ListsChanged(ViewUpdate::Note(words)))
                     });
                 }
                 ViewCommand::Accept { user } => {
                     self.ask(|node| async move {
                         node.accept(&user).await?;
-                        let words = format!("{user} is accepted; /ignore refuses their messages");
+                        let words = tr!("{user} is accepted; /ignore refuses their messages", user);
                         Ok(JobOutcome::Update(ViewUpdate::Note(words)))
                     });
                 }
@@ -156,19 +157,24 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.has_warned_busy = true;
         let ours = match (fetches, offers) {
             (0, 0) => None,
-            (1, 0) => Some("a download is running".to_owned()),
-            (fetches, 0) => Some(format!("{fetches} downloads are running")),
-            (0, _) => Some("a file is being hashed to be offered".to_owned()),
-            (fetches, _) => Some(format!("{} files are being downloaded or offered", fetches + offers)),
+            (fetches, 0) => Some(tr!("a download is running" | "{n} downloads are running" % fetches)),
+            (0, _) => Some(tr!("a file is being hashed to be offered")),
+            (fetches, _) => {
+                let count = fetches + offers;
+                Some(tr!("{count} files are being downloaded or offered", count))
+            }
         };
         let key = if how == ExitReason::Interrupted { "Ctrl-C" } else { "Ctrl-D" };
         self.update_view(&ViewUpdate::Note(match (ours, uploads) {
             (Some(ours), None) => {
-                format!("{ours}: {key} again stops and leaves, /stop stops one download")
+                tr!("{ours}: {key} again stops and leaves, /stop stops one download", ours, key)
             }
-            (ours, uploads) => {
-                let all: Vec<String> = uploads.into_iter().chain(ours).collect();
-                format!("{}: {key} again stops and leaves", all.join(", and "))
+            (Some(ours), Some(uploads)) => {
+                tr!("{uploads}, and {ours}: {key} again stops and leaves", uploads, ours, key)
+            }
+            (None, uploads) => {
+                let uploads = uploads.unwrap_or_default();
+                tr!("{uploads}: {key} again stops and leaves", uploads, key)
             }
         }))
     }
@@ -180,7 +186,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
             return Ok(self.view.suspend()?);
         }
         let user = &self.me.user;
-        let why = format!("not suspended: this window keeps {user} online (`peer serve` in another one takes over)");
+        let why = tr!("not suspended: this window keeps {user} online (`peer serve` in another one takes over)", user);
         self.view.handle_update(&ViewUpdate::Note(why), Instant::now())?;
         Ok(())
     }

@@ -9,6 +9,7 @@
 //! The id makes it harmless to store a message twice. A message that can't be stored stays in memory and is tried again
 //! every second, when a node is there again, and when the view ends; messages that are lost then are named.
 
+use localization::tr;
 use shared::peer::ChatMessage;
 use shared::{FileName, UserName};
 use tokio::time::{Instant, timeout_at};
@@ -25,7 +26,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
     pub(super) fn submit_text(&mut self, to: UserName, text: &str) -> Result<(), Error> {
         match chat::compose(text) {
             Ok(message) => self.submit_message(to, message),
-            Err(error) => return self.show_problem(format!("not sent: {error}")),
+            Err(error) => return self.show_problem(tr!("not sent: {error}", error)),
         }
         Ok(())
     }
@@ -65,7 +66,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
     /// Handles the node's answer to a message or an offer.
     pub(super) fn handle_submitted(&mut self, number: u64, failure: Option<Error>) -> Result<(), Error> {
         match (self.unanswered.remove(&number), failure) {
-            (Some(UnansweredMessage::Text { .. }), Some(error)) => self.show_problem(format!("not sent: {error}")),
+            (Some(UnansweredMessage::Text { .. }), Some(error)) => self.show_problem(tr!("not sent: {error}", error)),
             (Some(UnansweredMessage::Offer { .. }), Some(error)) => self.show_problem(error.to_string()),
             _ => Ok(()),
         }
@@ -107,12 +108,11 @@ impl<V: TerminalView> ViewSession<'_, V> {
             Err(error) if is_permanent(&error) => {
                 self.unstored.remove(message.id);
                 self.store_next();
-                self.show_problem(format!("not sent: {error}"))
+                self.show_problem(tr!("not sent: {error}", error))
             }
             // Reported once: it is retried every second.
-            Err(error) if !std::mem::replace(&mut self.has_reported_unstored, true) => {
-                self.show_problem(format!("message not stored: {error}; trying again: it is lost if you leave before"))
-            }
+            Err(error) if !std::mem::replace(&mut self.has_reported_unstored, true) => self
+                .show_problem(tr!("message not stored: {error}; trying again: it is lost if you leave before", error)),
             Err(_) => Ok(()),
         }
     }
@@ -146,7 +146,9 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     self.wake_node();
                 }
                 Ok(Err(error)) => lost.push(lost_words(&to, message.text.as_received(), &error.to_string())),
-                Err(_) => lost.push(lost_words(&to, message.text.as_received(), "the account's disk doesn't answer")),
+                Err(_) => {
+                    lost.push(lost_words(&to, message.text.as_received(), &tr!("the account's disk doesn't answer")))
+                }
             }
         }
         lost
@@ -167,5 +169,5 @@ const fn is_permanent(error: &Error) -> bool {
 }
 
 fn lost_words(to: &UserName, text: &str, why: &str) -> String {
-    format!("message to {to} not sent and not stored: {} ({why})", excerpt(text))
+    tr!("message to {to} not sent and not stored: {text} ({why})", to, text = excerpt(text), why)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use localization::tr;
+
 use super::ViewSession;
 use crate::engine::Error;
 use crate::engine::chat::{MessageDirection, StoredMessage};
@@ -47,10 +49,8 @@ impl<V: TerminalView> ViewSession<'_, V> {
         }
         self.is_node_stopped = stopped.is_some();
         match stopped {
-            Some(why) => self.update_view(&ViewUpdate::Problem(format!("{why}; nothing is sent until then"))),
-            None => {
-                self.update_view(&ViewUpdate::Note("the stopped app continues: messages are sent again".to_owned()))
-            }
+            Some(why) => self.update_view(&ViewUpdate::Problem(tr!("{why}; nothing is sent until then", why))),
+            None => self.update_view(&ViewUpdate::Note(tr!("the stopped app continues: messages are sent again"))),
         }
     }
 
@@ -62,7 +62,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         if self.exit_reason.is_some() {
             return Ok(());
         }
-        self.update_view(&ViewUpdate::Note("the app that kept you online has ended: reconnecting".to_owned()))
+        self.update_view(&ViewUpdate::Note(tr!("the app that kept you online has ended: reconnecting")))
     }
 
     /// Begins with the new node; events that were missed are in the history.
@@ -76,10 +76,10 @@ impl<V: TerminalView> ViewSession<'_, V> {
         // The view reloads the history, as after lost events.
         self.update_view(&ViewUpdate::Event(NodeEvent::EventsMissed { count: 0 }))?;
         let note = if self.connection.owns_node() {
-            "reconnected: this window keeps you online now"
+            tr!("reconnected: this window keeps you online now")
         } else {
-            "reconnected: another `peer` keeps you online now"
+            tr!("reconnected: another `peer` keeps you online now")
         };
-        self.update_view(&ViewUpdate::Note(note.to_owned()))
+        self.update_view(&ViewUpdate::Note(note))
     }
 }

@@ -1,5 +1,6 @@
 //! What a view's user does in rooms: messages through the node, changes through the tracker.
 
+use localization::tr;
 use shared::tracker::room_request::{RequestedChange, RoomCut};
 use shared::{RoomName, UserName};
 
@@ -18,7 +19,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
     pub(super) fn submit_post(&mut self, room: RoomName, text: &str) -> Result<(), Error> {
         // A message of a room is signed, which only a node does; the texts are the same.
         if let Err(error) = chat::compose(text) {
-            return self.show_problem(format!("not sent: {error}"));
+            return self.show_problem(tr!("not sent: {error}", error));
         }
         self.unsent_posts.push_back((room, text.to_owned()));
         self.send_posts();
@@ -43,9 +44,9 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.unanswered_posts = self.unanswered_posts.saturating_sub(1);
         match failure {
             Some(error @ Error::NodeGone { .. }) => {
-                self.show_problem(format!("{error}: look whether the last message to the room is there"))
+                self.show_problem(tr!("{error}: look whether the last message to the room is there", error))
             }
-            Some(error) => self.show_problem(format!("not sent: {error}")),
+            Some(error) => self.show_problem(tr!("not sent: {error}", error)),
             None => Ok(()),
         }
     }
@@ -91,7 +92,7 @@ async fn perform_change(
             (RequestedChange::Kick { user, cut }, None)
         }
         RequestedChange::Invite { user } => {
-            let words = format!("invited {user}: `peer room join {room}` there");
+            let words = tr!("invited {user}: `peer room join {room}` there", user, room);
             (RequestedChange::Invite { user }, Some(words))
         }
         change => (change, None),
@@ -109,9 +110,9 @@ async fn perform_leave(me: &LocalUser, node: Option<NodeApi>, room: &RoomName) -
     let departure = leave_room(&mut tracker, &listed, cut).await?;
     record_departure(me, listed.id).await?;
     Ok(Some(match departure {
-        RoomDeparture::Left => format!("you left #{room}; its messages stay in your history"),
-        RoomDeparture::PassedTo(owner) => format!("you left #{room}; {owner} owns it now"),
-        RoomDeparture::Ended => format!("you left #{room}; nobody is left, so it is gone"),
+        RoomDeparture::Left => tr!("you left #{room}; its messages stay in your history", room),
+        RoomDeparture::PassedTo(owner) => tr!("you left #{room}; {owner} owns it now", room, owner),
+        RoomDeparture::Ended => tr!("you left #{room}; nobody is left, so it is gone", room),
     }))
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use shared::names::name_encoding::display_name;
 use shared::{FileName, UserName};
 
@@ -54,11 +55,11 @@ impl RunningUploads {
             .sort_unstable_by(|one, other| (one.0.as_str(), one.1.as_str()).cmp(&(other.0.as_str(), other.1.as_str())));
         let (first, _) = *running.first()?;
         Some(match running.as_slice() {
-            [(user, name)] => format!("{user} is fetching {} from you", display_name(name.as_str())),
+            [(user, name)] => tr!("{user} is fetching {name} from you", user, name = display_name(name.as_str())),
             files if files.iter().all(|(user, _)| user == first) => {
-                format!("{first} is fetching {} files from you", files.len())
+                tr!("{user} is fetching {count} files from you", user = first, count = files.len())
             }
-            files => format!("{} files are being fetched from you", files.len()),
+            files => tr!("{count} files are being fetched from you", count = files.len()),
         })
     }
 }

@@ -1,5 +1,8 @@
 //! Last lines for the user after a view has ended.
 
+use localization::tr;
+
+use super::super::common_words::all_of;
 use super::super::context::CommandContext;
 use crate::engine::{Error, LocalUser};
 
@@ -34,25 +37,38 @@ pub(in crate::commands) fn report_exit(context: &CommandContext, ended: &ViewExi
 pub(super) fn queued_summary(me: &LocalUser) -> Option<String> {
     // Only a courtesy at the exit: a profile that can't be read gives no summary.
     let waiting = me.profile.queued_counts().unwrap_or_default();
-    let of = |(count, user): (usize, &str)| format!("{count} for {user}");
-    let each: Vec<String> = waiting.iter().map(|one| of((one.count, one.user.as_str()))).collect();
+    let each: Vec<(usize, &str)> = waiting.iter().map(|one| (one.count, one.user.as_str())).collect();
     queued_words(waiting.iter().map(|one| one.count).sum(), &each)
 }
 
-/// Describes `count` queued messages; `each` holds "N for USER" for every recipient.
-pub(super) fn queued_words(count: usize, each: &[String]) -> Option<String> {
-    let whom = match each {
-        [] => String::new(),
-        // With one recipient its count is the total: only "for USER" is kept.
-        [only] => only.split_once(' ').map_or_else(String::new, |(_, whom)| format!(" {whom}")),
-        [some @ .., last] if each.len() <= MAX_NAMED => format!(" ({} and {last})", some.join(", ")),
-        _ => format!(" for {} people", each.len()),
-    };
-    match count {
-        0 => None,
-        1 => Some(format!("1 message{whom} is queued: it is sent while `peer serve` or `peer chat` runs")),
-        _ => Some(format!("{count} messages{whom} are queued: they are sent while `peer serve` or `peer chat` runs")),
+/// Describes `count` queued messages; `each` holds the number of them for every recipient.
+pub(super) fn queued_words(count: usize, each: &[(usize, &str)]) -> Option<String> {
+    if count == 0 {
+        return None;
     }
+    Some(match each {
+        [] => tr!("1 message is queued: it is sent while `peer serve` or `peer chat` runs"
+            | "{n} messages are queued: they are sent while `peer serve` or `peer chat` runs" % count),
+        [(_, user)] => tr!(
+            "1 message for {user} is queued: it is sent while `peer serve` or `peer chat` runs"
+                | "{n} messages for {user} are queued: they are sent while `peer serve` or `peer chat` runs" % count,
+            user
+        ),
+        each if each.len() <= MAX_NAMED => {
+            let named = |(count, user): &(usize, &str)| tr!("{count} for {user}", count, user);
+            let recipients = all_of(&each.iter().map(named).collect::<Vec<_>>());
+            tr!(
+                "{count} messages ({recipients}) are queued: they are sent while `peer serve` or `peer chat` runs",
+                count,
+                recipients
+            )
+        }
+        each => tr!(
+            "{count} messages for {people} people are queued: they are sent while `peer serve` or `peer chat` runs",
+            count,
+            people = each.len()
+        ),
+    })
 }
 
 /// Largest number of recipients that are named.
@@ -64,8 +80,8 @@ mod tests {
 
     #[test]
     fn what_waits_is_counted_and_named() {
-        let each = |users: &[&str]| users.iter().map(|user| format!("2 for {user}")).collect::<Vec<_>>();
-        let said = |count, users: &[&str]| queued_words(count, &each(users)).unwrap();
+        let each = |users: &[&'static str]| users.iter().map(|user| (2, *user)).collect::<Vec<_>>();
+        let said = |count, users: &[&'static str]| queued_words(count, &each(users)).unwrap();
         assert_eq!(queued_words(0, &[]), None);
         assert!(said(2, &["bob"]).starts_with("2 messages for bob are queued:"));
         assert!(said(4, &["bob", "eve"]).starts_with("4 messages (2 for bob and 2 for eve) are queued:"));

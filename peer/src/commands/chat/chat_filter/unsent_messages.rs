@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use localization::tr;
+
 use super::super::interrupted_send::report_interrupted_send;
 use super::{ChatFilter, InputLineReceiver, parse_message};
 use crate::commands::node_connection;
@@ -35,7 +37,7 @@ impl ChatFilter<'_> {
         };
         match found.await {
             Ok(node) => {
-                self.context.output.note("the app that kept you online has ended: reconnecting");
+                self.context.output.note(&tr!("the app that kept you online has ended: reconnecting"));
                 Ok(node)
             }
             Err(Error::Interrupted) => Err(self.handle_interrupt().await),
@@ -58,16 +60,18 @@ impl ChatFilter<'_> {
             false => self.store_lines(input).await,
         };
         let queued = match self.queued_count().await {
-            0 => String::new(),
-            1 => "; 1 message is queued (`peer outbox`)".to_owned(),
-            count => format!("; {count} messages are queued (`peer outbox`)"),
+            0 => None,
+            count => {
+                Some(tr!("1 message is queued (`peer outbox`)" | "{n} messages are queued (`peer outbox`)" % count))
+            }
         };
         let rest = match unsent {
-            Some(text) => format!("; the first line that was not sent: {}", excerpt(&text)),
-            None if self.is_input_open => "; no further line was read".to_owned(),
-            None => String::new(),
+            Some(text) => Some(tr!("the first line that was not sent: {text}", text = excerpt(&text))),
+            None if self.is_input_open => Some(tr!("no further line was read")),
+            None => None,
         };
-        Error::Relayed { kind: error.kind(), message: format!("{error}{queued}{rest}") }
+        let clauses: Vec<String> = std::iter::once(error.to_string()).chain(queued).chain(rest).collect();
+        Error::Relayed { kind: error.kind(), message: clauses.join("; ") }
     }
 
     /// Stores messages and the lines that follow without a pause; returns the first line that can't be stored.
@@ -111,18 +115,17 @@ impl ChatFilter<'_> {
         for message in unanswered {
             let text = message.text.clone();
             if let Err(why) = chat::store_outgoing(self.me, self.user, message, |_| {}).await {
-                self.context.output.warning(&format!("not sent: {} ({why})", excerpt(text.as_received())));
+                self.context.output.warning(&tr!("not sent: {text} ({why})", text = excerpt(text.as_received()), why));
             }
         }
         let user = self.user;
         match self.queued_count().await {
             0 => {}
-            1 => self.context.output.note(&format!("interrupted: 1 message for {user} stays queued (`peer outbox`)")),
-            count => {
-                self.context
-                    .output
-                    .note(&format!("interrupted: {count} messages for {user} stay queued (`peer outbox`)"));
-            }
+            count => self.context.output.note(&tr!(
+                "interrupted: 1 message for {user} stays queued (`peer outbox`)"
+                    | "interrupted: {n} messages for {user} stay queued (`peer outbox`)" % count,
+                user
+            )),
         }
         Error::Interrupted
     }

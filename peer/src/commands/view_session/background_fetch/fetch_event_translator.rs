@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use localization::tr;
 use shared::names::name_encoding;
 use shared::safe_text::{safe_line, safe_path};
 use tokio::sync::mpsc;
@@ -86,23 +87,25 @@ impl FetchEventTranslator {
                 self.finished(report);
             }
             FetchEvent::AwaitingRehash { name } => {
-                self.note(format!(
-                    "{} changed or grew at the source and is being hashed again there",
-                    name_encoding::display_name(name)
+                self.note(tr!(
+                    "{name} changed or grew at the source and is being hashed again there",
+                    name = name_encoding::display_name(name)
                 ));
             }
-            FetchEvent::SourceJoined { user } => self.note(format!("{user} has the same and is asked as well")),
+            FetchEvent::SourceJoined { user } => self.note(tr!("{user} has the same and is asked as well", user)),
             FetchEvent::SourceUnavailable { user, why } => {
-                self.note(format!("{user} is not asked: {}", safe_line(why)));
+                self.note(tr!("{user} is not asked: {why}", user, why = safe_line(why)));
             }
             FetchEvent::SourceLost { user, why } => {
-                self.note(format!("{user} went offline ({}); retrying", safe_line(why)));
+                self.note(tr!("{user} went offline ({why}); retrying", user, why = safe_line(why)));
             }
-            FetchEvent::Silent { user, time } => self.note(format!("{}; retrying", silent_words(user, *time))),
+            FetchEvent::Silent { user, time } => {
+                self.note(tr!("{silence}; retrying", silence = silent_words(user, *time)));
+            }
             FetchEvent::Slow { user, slowdown, seeks } => self.note(slow_words(user, *slowdown, *seeks)),
-            FetchEvent::SourceReturned { user } => self.note(format!("{user} is back")),
+            FetchEvent::SourceReturned { user } => self.note(tr!("{user} is back", user)),
             FetchEvent::SourceBanned { user, why } => {
-                let what = format!("{user} {}: fetching nothing more from {user}", safe_line(why));
+                let what = tr!("{user} {why}: fetching nothing more from {user}", user, why = safe_line(why));
                 self.send(BackgroundEvent::Problem(what));
             }
             FetchEvent::Connecting { .. }
@@ -127,12 +130,19 @@ impl FetchEventTranslator {
         let bytes = format_size(report.size);
         match &report.outcome {
             FileOutcome::Done(path) => {
-                self.note(format!("{name}: {bytes} fetched and verified, in {}", path_text(path)));
+                self.note(tr!("{name}: {bytes} fetched and verified, in {path}", name, bytes, path = path_text(path)));
             }
             FileOutcome::Renamed(path) => {
-                self.note(format!("{name}: {bytes} fetched and verified, in {} (the name was taken)", path_text(path)));
+                self.note(tr!(
+                    "{name}: {bytes} fetched and verified, in {path} (the name was taken)",
+                    name,
+                    bytes,
+                    path = path_text(path)
+                ));
             }
-            FileOutcome::Skipped(path) => self.note(format!("{name} exists already: {}", path_text(path))),
+            FileOutcome::Skipped(path) => {
+                self.note(tr!("{name} exists already: {path}", name, path = path_text(path)));
+            }
             FileOutcome::Streamed => {}
             // The event at the end of the fetch says it once for all files.
             FileOutcome::Aborted(_) => {}

@@ -1,5 +1,6 @@
 //! A fetch that the user of a view stopped, and how to go on with it.
 
+use localization::tr;
 use shared::names::name_encoding;
 use shared::safe_text::safe_line;
 
@@ -23,24 +24,27 @@ impl InterruptedFetch {
     /// Returns the line for a view that stays open.
     pub(in crate::commands::view_session) fn view_notice(&self) -> String {
         let name = name_encoding::display_name(&self.name);
-        format!("{name}: stopped, {}; /get {name} resumes it", self.kept_share())
+        match self.kept_percent() {
+            None => tr!("{name}: stopped, nothing was downloaded yet; /get {name} resumes it", name),
+            Some(percent) => tr!("{name}: stopped, {percent} % kept; /get {name} resumes it", name, percent),
+        }
     }
 
     /// Returns the line for a view that has ended.
     pub(in crate::commands::view_session) fn exit_notice(&self) -> String {
-        format!(
-            "{}: {}; `{}` resumes it",
-            name_encoding::display_name(&self.name),
-            self.kept_share(),
-            resume_command(&self.from, &self.name)
-        )
+        let name = name_encoding::display_name(&self.name);
+        let command = resume_command(&self.from, &self.name);
+        match self.kept_percent() {
+            None => tr!("{name}: nothing was downloaded yet; `{command}` resumes it", name, command),
+            Some(percent) => tr!("{name}: {percent} % kept; `{command}` resumes it", name, percent, command),
+        }
     }
 
-    fn kept_share(&self) -> String {
+    fn kept_percent(&self) -> Option<u128> {
         // In 128 bits: the product of a large size overflows 64.
         match u128::from(self.bytes) * 100 / u128::from(self.size.max(1)) {
-            0 if self.bytes == 0 => "nothing was downloaded yet".to_owned(),
-            percent => format!("{percent} % kept"),
+            0 if self.bytes == 0 => None,
+            percent => Some(percent),
         }
     }
 }
