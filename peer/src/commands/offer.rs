@@ -25,7 +25,7 @@ use crate::engine::private_data::PrivateData;
 use crate::engine::share::{ShareEvent, ShareFreshness, freshness};
 use crate::engine::{Error, LocalUser, file_offers, run_blocking};
 use crate::profile::{Access, Audience};
-use crate::ui::{ShareBar, file_count, format_size};
+use crate::ui::{ShareBar, format_size};
 use crate::util::shell_words::shell_quote;
 
 const HELP: CommandHelp = CommandHelp {

@@ -17,7 +17,7 @@ use crate::engine::room_contacts::find_room_audience;
 use crate::engine::share::{self, OmissionReason, OmissionReport, ShareSummary};
 use crate::engine::{Error, ErrorKind, run_blocking};
 use crate::profile::{Access, Audience, Profile};
-use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, file_count, format_size};
+use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, format_size};
 
 /// Time for hashing to notice an interruption.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);

@@ -15,7 +15,6 @@ use super::value_parsers::{parse_room_name, parse_share_pattern};
 use crate::engine::node::announce_shares;
 use crate::engine::{Error, share};
 use crate::profile::{Access, Audience, Profile};
-use crate::ui::file_count;
 use crate::util::shell_words::shell_quote;
 
 /// Largest number of removed names in the closing line.
