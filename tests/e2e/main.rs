@@ -68,6 +68,7 @@ mod node_life;
 mod offers;
 mod outbox;
 mod passwords;
+mod portuguese_commands;
 mod profile_folder;
 mod restart;
 mod resume;
