@@ -3,7 +3,6 @@
 use std::io::{self, BufRead, IsTerminal, Read};
 use std::sync::Arc;
 
-use localization::tr;
 use localization::{Language, current_language, tr};
 use shared::Fingerprint;
 
