@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::signature::Ed25519KeyPair;
+use localization::tr;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use shared::Fingerprint;
+use shared::safe_text::safe_path;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::crypto_provider;
@@ -48,19 +50,27 @@ pub enum IdentityError {
     #[error(transparent)]
     Storage(#[from] SecretStorageError),
     /// The file is missing or empty, and something relies on it.
-    #[error("the key {path} is {state}, but {reason}: put back a copy of it, or {otherwise}")]
+    #[error("{}", missing_key_text(.path, *.is_empty, .reason, .otherwise))]
     Missing {
         /// The identity's file.
         path: PathBuf,
-        /// "missing" or "empty".
-        state: &'static str,
+        /// True if there is an empty file.
+        is_empty: bool,
         /// The reason why it must exist.
         reason: String,
         /// The way to continue without it.
         otherwise: String,
     },
     /// The file exists and isn't an identity.
-    #[error("the key {path} is damaged ({why}): put back a copy of it, or {otherwise}")]
+    #[error(
+        "{}",
+        tr!(
+            "the key {path} is damaged ({why}): put back a copy of it, or {otherwise}",
+            path = safe_path(.path),
+            why = .why,
+            otherwise = .otherwise
+        )
+    )]
     Damaged {
         /// The identity's file.
         path: PathBuf,
@@ -70,13 +80,23 @@ pub enum IdentityError {
         otherwise: String,
     },
     /// The cryptographic library failed.
-    #[error("can't make a new key: {0}")]
+    #[error("{}", tr!("can't make a new key: {why}", why = .0))]
     Generate(#[from] rcgen::Error),
 }
 
-/// The way to continue without a key that nothing relies on yet.
-const MOVE_AWAY_ADVICE: &str =
-    "move it away to get a new one, which everybody who knows the old one will have to trust again";
+fn missing_key_text(path: &Path, is_empty: bool, reason: &str, otherwise: &str) -> String {
+    let path = safe_path(path);
+    if is_empty {
+        tr!("the key {path} is empty, but {reason}: put back a copy of it, or {otherwise}", path, reason, otherwise)
+    } else {
+        tr!("the key {path} is missing, but {reason}: put back a copy of it, or {otherwise}", path, reason, otherwise)
+    }
+}
+
+/// Returns the way to continue without a key that nothing relies on yet.
+fn move_away_advice() -> String {
+    tr!("move it away to get a new one, which everybody who knows the old one will have to trust again")
+}
 
 impl Identity {
     /// Loads the identity in `folder`. If there is none, creates one or fails, by `if_missing`.
@@ -107,8 +127,8 @@ impl Identity {
         secret_storage::create_private(folder, IDENTITY_FILE, pem.as_bytes())?;
         Self::load(folder)?.ok_or_else(|| IdentityError::Damaged {
             path: folder.join(IDENTITY_FILE),
-            why: "it vanished".to_owned(),
-            otherwise: MOVE_AWAY_ADVICE.to_owned(),
+            why: tr!("it vanished"),
+            otherwise: move_away_advice(),
         })
     }
 
@@ -118,26 +138,23 @@ impl Identity {
     /// Returns [`IdentityError`] if the identity is unreadable, readable by others or damaged.
     pub fn load(folder: &Path) -> Result<Option<Self>, IdentityError> {
         let Some(bytes) = secret_storage::read_private(folder, IDENTITY_FILE)? else { return Ok(None) };
-        let damaged = |why| IdentityError::Damaged {
-            path: folder.join(IDENTITY_FILE),
-            why,
-            otherwise: MOVE_AWAY_ADVICE.to_owned(),
-        };
+        let damaged =
+            |why| IdentityError::Damaged { path: folder.join(IDENTITY_FILE), why, otherwise: move_away_advice() };
         Self::from_pem(&bytes).map(Some).map_err(damaged)
     }
 
     fn load_required(folder: &Path, reliance: MissingIdentityAdvice<'_>) -> Result<Self, IdentityError> {
         let path = folder.join(IDENTITY_FILE);
         let otherwise = reliance.otherwise.to_owned();
-        let state = match secret_storage::read_private(folder, IDENTITY_FILE)? {
-            None => "missing",
+        let is_empty = match secret_storage::read_private(folder, IDENTITY_FILE)? {
+            None => false,
             // A power loss during the write can leave a file of zeros.
-            Some(bytes) if bytes.iter().all(|byte| *byte == 0) => "empty",
+            Some(bytes) if bytes.iter().all(|byte| *byte == 0) => true,
             Some(bytes) => {
                 return Self::from_pem(&bytes).map_err(|why| IdentityError::Damaged { path, why, otherwise });
             }
         };
-        Err(IdentityError::Missing { path, state, reason: reliance.reason.to_owned(), otherwise })
+        Err(IdentityError::Missing { path, is_empty, reason: reliance.reason.to_owned(), otherwise })
     }
 
     /// Generates an identity that is not stored.
@@ -175,8 +192,9 @@ impl Identity {
 
     pub(crate) fn from_pem(bytes: &[u8]) -> Result<Self, String> {
         let certificate =
-            CertificateDer::from_pem_slice(bytes).map_err(|why| describe_pem_error("certificate", &why))?;
-        let key = PrivatePkcs8KeyDer::from_pem_slice(bytes).map_err(|why| describe_pem_error("secret key", &why))?;
+            CertificateDer::from_pem_slice(bytes).map_err(|why| describe_pem_error(PemPart::Certificate, &why))?;
+        let key =
+            PrivatePkcs8KeyDer::from_pem_slice(bytes).map_err(|why| describe_pem_error(PemPart::SecretKey, &why))?;
         let fingerprint = fingerprint_of(&certificate).map_err(|why| why.to_string())?;
         let identity = Self { certificate, key, fingerprint };
         // `from_der` fails if the key doesn't belong to the certificate.
@@ -225,17 +243,27 @@ pub(crate) fn generate_with_pem() -> Result<(Identity, Zeroizing<String>), Ident
     let identity = Identity::from_pem(pem.as_bytes()).map_err(|why| IdentityError::Damaged {
         path: PathBuf::from("(in memory)"),
         why,
-        otherwise: "try again".to_owned(),
+        otherwise: tr!("try again"),
     })?;
     Ok((identity, pem))
 }
 
+/// A part of an identity's file.
+#[derive(Debug, Clone, Copy)]
+enum PemPart {
+    Certificate,
+    SecretKey,
+}
+
 /// Describes for users why a part of the file can't be read.
-fn describe_pem_error(part: &str, why: &pem::Error) -> String {
-    match why {
-        pem::Error::NoItemsFound => format!("it holds no {part}"),
-        pem::Error::MissingSectionEnd { .. } => format!("it ends in the middle of the {part}"),
-        other => format!("{part}: {other}"),
+fn describe_pem_error(part: PemPart, why: &pem::Error) -> String {
+    match (why, part) {
+        (pem::Error::NoItemsFound, PemPart::Certificate) => tr!("it holds no certificate"),
+        (pem::Error::NoItemsFound, PemPart::SecretKey) => tr!("it holds no secret key"),
+        (pem::Error::MissingSectionEnd { .. }, PemPart::Certificate) => tr!("it ends in the middle of the certificate"),
+        (pem::Error::MissingSectionEnd { .. }, PemPart::SecretKey) => tr!("it ends in the middle of the secret key"),
+        (why, PemPart::Certificate) => tr!("certificate: {why}", why),
+        (why, PemPart::SecretKey) => tr!("secret key: {why}", why),
     }
 }
 

@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use zeroize::Zeroizing;
 
 use crate::identity::{IDENTITY_FILE, Identity, IdentityError};
@@ -52,7 +53,7 @@ impl IdentityReplacement {
         let identity = Identity::from_pem(&pem).map_err(|why| IdentityError::Damaged {
             path: folder.join(NEW_IDENTITY_FILE),
             why,
-            otherwise: "try again".to_owned(),
+            otherwise: tr!("try again"),
         })?;
         Ok(Self { folder, identity, pem, is_newly_created: true })
     }

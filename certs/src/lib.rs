@@ -31,3 +31,8 @@ pub use tls_config::{
     tracker_server_config,
 };
 pub use verifier::{ServerPin, UnreadableCertificate, fingerprint_of, fingerprint_of_chain, public_key_of};
+
+/// Lets the texts of this crate find their translations.
+pub fn use_translations() {
+    localization::use_catalogue!(&localization::LIBRARY_TEXTS);
+}

@@ -5,14 +5,24 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use rustix::fs::{Mode, OFlags};
+use shared::safe_text::safe_path;
 use zeroize::Zeroizing;
 
 /// A reason why a secret can't be read or stored.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretStorageError {
     /// Other users could read it.
-    #[error("{path} can be read by others (mode {mode:o}): run `chmod {wanted:o} {path}`")]
+    #[error(
+        "{}",
+        tr!(
+            "{path} can be read by others (mode {mode}): run `chmod {wanted} {path}`",
+            path = safe_path(.path),
+            mode = format_args!("{:o}", .mode),
+            wanted = format_args!("{:o}", .wanted)
+        )
+    )]
     Exposed {
         /// The file or folder.
         path: PathBuf,
@@ -23,7 +33,13 @@ pub enum SecretStorageError {
     },
     /// The file system doesn't store permissions.
     #[error(
-        "others on this machine could read the secret key in {path}, for its file system keeps no permissions (mode {mode:o})"
+        "{}",
+        tr!(
+            "others on this machine could read the secret key in {path}, for its file system keeps no \
+             permissions (mode {mode})",
+            path = safe_path(.path),
+            mode = format_args!("{:o}", .mode)
+        )
     )]
     NoPermissions {
         /// The file or folder.
@@ -32,15 +48,22 @@ pub enum SecretStorageError {
         mode: u32,
     },
     /// Something else than a file has its name.
-    #[error("{path} is {kind} and not a file with a secret key: move it away, and put back a copy of the key")]
+    #[error(
+        "{}",
+        tr!(
+            "{path} is {kind} and not a file with a secret key: move it away, and put back a copy of the key",
+            path = safe_path(.path),
+            kind = .kind
+        )
+    )]
     NotAFile {
         /// The path of the secret.
         path: PathBuf,
         /// Its kind, as in "a folder".
-        kind: &'static str,
+        kind: String,
     },
     /// A system call failed.
-    #[error("can't use {path}: {source}")]
+    #[error("{}", tr!("can't use {path}: {source}", path = safe_path(.path), source = .source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -86,14 +109,14 @@ fn open_without_waiting(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
-fn kind_text(kind: FileType) -> &'static str {
+fn kind_text(kind: FileType) -> String {
     match kind {
-        kind if kind.is_dir() => "a folder",
+        kind if kind.is_dir() => tr!("a folder"),
         // Other links are followed.
-        kind if kind.is_symlink() => "a link to something that is not there",
-        kind if kind.is_fifo() => "a FIFO",
-        kind if kind.is_socket() => "a socket",
-        _ => "a device",
+        kind if kind.is_symlink() => tr!("a link to something that is not there"),
+        kind if kind.is_fifo() => tr!("a FIFO"),
+        kind if kind.is_socket() => tr!("a socket"),
+        _ => tr!("a device"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use localization::tr;
 use rustls::client::Resumption;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
@@ -24,7 +25,7 @@ impl TimeProvider for FixedClock {
 
 /// A failure to build a configuration, which is a fault of this build and not of the other side.
 #[derive(Debug, thiserror::Error)]
-#[error("TLS can't be set up: {0}")]
+#[error("{}", tr!("TLS can't be set up: {why}", why = .0))]
 pub struct TlsError(#[from] rustls::Error);
 
 /// Returns the configuration of a peer that accepts links. The client must present a certificate.

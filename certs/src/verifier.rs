@@ -9,6 +9,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use localization::tr;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
@@ -24,7 +25,7 @@ use crate::crypto::{FIXED_TIME, sha256};
 
 /// The error for a certificate that can't be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the certificate can't be read: {0}")]
+#[error("{}", tr!("the certificate can't be read: {why}", why = .0))]
 pub struct UnreadableCertificate(String);
 
 /// Returns the fingerprint of a certificate's key.

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use localization::tr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -133,8 +134,10 @@ impl FrameDecoder {
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge(len) => write!(f, "a frame of {len} bytes is over the limit of {MAX_FRAME_BYTES}"),
-            Self::Malformed(why) => write!(f, "a frame is not what was expected here: {why}"),
+            Self::TooLarge(len) => {
+                f.write_str(&tr!("a frame of {len} bytes is over the limit of {limit}", len, limit = MAX_FRAME_BYTES))
+            }
+            Self::Malformed(why) => f.write_str(&tr!("a frame is not what was expected here: {why}", why)),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use localization::tr;
+
 /// The error for text that is not the hexadecimal form of the expected number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HexError {
@@ -11,7 +13,7 @@ pub struct HexError {
 
 impl fmt::Display for HexError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "expected exactly {} hexadecimal digits", self.digits)
+        f.write_str(&tr!("expected exactly {n} hexadecimal digits", n = self.digits))
     }
 }
 

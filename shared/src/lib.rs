@@ -82,3 +82,8 @@ pub use names::{FileName, UserName};
 pub use room::{RoomId, RoomName, RoomTopic};
 pub use untrusted_text::UntrustedText;
 pub use zero_runs::ZeroRuns;
+
+/// Lets the texts of this crate find their translations.
+pub fn use_translations() {
+    localization::use_catalogue!(&localization::LIBRARY_TEXTS);
+}

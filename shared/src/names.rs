@@ -13,6 +13,7 @@ use crate::limits::{MAX_FILE_NAME_BYTES, MAX_FILE_NAME_COMPONENT_BYTES, MAX_USER
 use crate::safe_text::{is_bidi_control, safe_line};
 use crate::text_serde::text_type;
 use account_name::UserNameError;
+use localization::tr;
 
 pub use normalization::{matching_key, to_nfc, to_nfd};
 
@@ -177,10 +178,12 @@ fn is_forbidden_in_file_name(c: char) -> bool {
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("it is empty"),
-            Self::TooLong { limit } => write!(f, "it is longer than {limit} bytes"),
-            Self::ForbiddenChar(c) => write!(f, "it contains {}", char_with_code(*c)),
-            Self::InvalidComponent(component) => write!(f, "it has the component {component:?}"),
+            Self::Empty => f.write_str(&tr!("it is empty")),
+            Self::TooLong { limit } => f.write_str(&tr!("it is longer than {limit} bytes", limit)),
+            Self::ForbiddenChar(c) => f.write_str(&tr!("it contains {character}", character = char_with_code(*c))),
+            Self::InvalidComponent(component) => {
+                f.write_str(&tr!("it has the component {component}", component = format_args!("{component:?}")))
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ pub(super) static TEXTS: Catalogue = compiled_translations!();
 pub(super) fn use_translations() {
     use_catalogue!(&TEXTS);
     arguments::use_library_translations();
+    certs::use_translations();
 }
 
 /// Returns the language of a run with these words.

@@ -17,6 +17,7 @@ pub use early_options::{chosen_language, early_value, has_early_flag};
 /// Lets the library crates find their translations.
 pub fn use_library_translations() {
     localization::use_catalogue!(&localization::LIBRARY_TEXTS);
+    shared::use_translations();
 }
 
 /// Prepares an error for the terminal: what it quotes of `args` is escaped, and an argument that isn't text is named,

@@ -31,6 +31,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use localization::tr;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
@@ -161,8 +162,10 @@ impl From<NewUserName> for UserName {
 impl fmt::Display for UserNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.suggestion {
-            Some(NewUserName(instead)) => write!(f, "{}: use {instead}, for example", self.reason),
-            None => write!(f, "{}: use letters from a to z, digits, and _ . - between them", self.reason),
+            Some(NewUserName(name)) => f.write_str(&tr!("{why}: use {name}, for example", why = self.reason, name)),
+            None => {
+                f.write_str(&tr!("{why}: use letters from a to z, digits, and _ . - between them", why = self.reason))
+            }
         }
     }
 }
@@ -172,11 +175,13 @@ impl std::error::Error for UserNameError {}
 impl fmt::Display for UserNameFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Syntax(NameError::Empty) => f.write_str("a name can't be empty"),
-            Self::Syntax(NameError::TooLong { limit }) => write!(f, "a name has at most {limit} characters"),
-            Self::Syntax(NameError::ForbiddenChar(' ')) => f.write_str("a name can't contain a space"),
+            Self::Syntax(NameError::Empty) => f.write_str(&tr!("a name can't be empty")),
+            Self::Syntax(NameError::TooLong { limit }) => {
+                f.write_str(&tr!("a name has at most {limit} characters", limit))
+            }
+            Self::Syntax(NameError::ForbiddenChar(' ')) => f.write_str(&tr!("a name can't contain a space")),
             Self::Syntax(NameError::ForbiddenChar(c)) if is_combining_mark(*c) => {
-                f.write_str("a name can't contain accents")
+                f.write_str(&tr!("a name can't contain accents"))
             }
             Self::Syntax(NameError::ForbiddenChar(c)) => {
                 let mut bytes = [0; 4];
@@ -184,15 +189,16 @@ impl fmt::Display for UserNameFault {
                 // A blank or an invisible character can't be recognized, so its code is shown.
                 let is_shown_as_it_is = !c.is_whitespace() && safe_line(text) == text;
                 if is_shown_as_it_is {
-                    write!(f, "a name can't contain {text}")
+                    f.write_str(&tr!("a name can't contain {character}", character = text))
                 } else {
-                    write!(f, "a name can't contain the character U+{:04X}", u32::from(*c))
+                    let code = format!("U+{:04X}", u32::from(*c));
+                    f.write_str(&tr!("a name can't contain the character {code}", code))
                 }
             }
             Self::Syntax(other) => write!(f, "{other}"),
-            Self::BadFirstChar => f.write_str("a new name begins with a letter or a digit"),
-            Self::ConsecutiveDots => f.write_str("a new name has no two dots in a row"),
-            Self::Reserved => f.write_str("that name is reserved"),
+            Self::BadFirstChar => f.write_str(&tr!("a new name begins with a letter or a digit")),
+            Self::ConsecutiveDots => f.write_str(&tr!("a new name has no two dots in a row")),
+            Self::Reserved => f.write_str(&tr!("that name is reserved")),
         }
     }
 }

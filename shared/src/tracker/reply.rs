@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use localization::tr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -175,7 +176,7 @@ impl std::fmt::Display for ReplyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Refused { refusal, .. } => write!(f, "{}", refusal.message),
-            Self::Malformed(why) => write!(f, "not a tracker's reply: {why}"),
+            Self::Malformed(why) => f.write_str(&tr!("not a tracker's reply: {why}", why)),
         }
     }
 }

@@ -12,6 +12,7 @@ pub(super) static TEXTS: Catalogue = compiled_translations!();
 pub fn use_translations() {
     use_catalogue!(&TEXTS);
     arguments::use_library_translations();
+    certs::use_translations();
 }
 
 /// Returns the language of a run with these words: that of `--lang`, of the configuration file, or of the locale.

@@ -1,5 +1,7 @@
 //! Reasons to refuse a request or to leave out a file, in the words of both dialects.
 
+use localization::in_english;
+
 use super::action_names::{action_names, exercise_action_names};
 use super::request_fields::FieldName;
 use super::{TrackerRefusal, excerpt};
@@ -98,7 +100,7 @@ impl RequestFault {
     pub(super) fn refusal(&self, dialect: Dialect) -> TrackerRefusal {
         // Written from the fault and not from its code, which several faults have: each language must be true.
         let message = match dialect {
-            Dialect::Action => self.english(),
+            Dialect::Action => in_english(|| self.english()),
             Dialect::Cmd => self.portuguese(),
         };
         TrackerRefusal::new(self.code(), message)
@@ -195,7 +197,7 @@ impl UnusableName {
     fn text(&self, dialect: Dialect) -> String {
         let Self { text, why } = self;
         let fault = match (dialect, why.reason()) {
-            (Dialect::Action, _) => return why.to_string(),
+            (Dialect::Action, _) => return in_english(|| why.to_string()),
             (Dialect::Cmd, UserNameFault::Syntax(why)) => portuguese_name_fault(why),
             (Dialect::Cmd, UserNameFault::BadFirstChar) => "um nome novo começa com letra ou dígito".to_owned(),
             (Dialect::Cmd, UserNameFault::ConsecutiveDots) => "um nome novo não tem dois pontos seguidos".to_owned(),
