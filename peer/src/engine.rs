@@ -53,6 +53,8 @@ pub use room_action_error::RoomActionError;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use localization::{current_language, in_language};
+
 /// Returns milliseconds since 1970 by this machine's clock.
 pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
@@ -68,9 +70,12 @@ pub fn now_s() -> i64 {
     now_ms() / 1000
 }
 
-/// Runs `work` on a thread that may block; a panic in it becomes [`Error::Internal`].
+/// Runs `work` on a thread that may block, in the language of this one; a panic in it becomes [`Error::Internal`].
 pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|failure| Err(Error::Internal(failure.to_string())))
+    let language = current_language();
+    tokio::task::spawn_blocking(move || in_language(language, work))
+        .await
+        .unwrap_or_else(|failure| Err(Error::Internal(failure.to_string())))
 }

@@ -5,5 +5,7 @@ pub mod json_lines;
 pub mod misspelling;
 pub mod rate_limit;
 pub mod shell_words;
+mod translated_text;
 
 pub use backoff::Backoff;
+pub use translated_text::TranslatedText;

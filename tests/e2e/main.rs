@@ -69,6 +69,7 @@ mod offers;
 mod outbox;
 mod passwords;
 mod portuguese_commands;
+mod portuguese_errors;
 mod profile_folder;
 mod restart;
 mod resume;

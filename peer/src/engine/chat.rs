@@ -13,6 +13,7 @@ mod chat_receiver;
 mod chat_sender;
 pub mod delivery_state;
 
+use localization::{in_english, tr};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use shared::limits::{MAX_CHAT_TEXT_BYTES, MAX_MESSAGES_PER_USER};
@@ -29,6 +30,7 @@ pub use crate::profile::{
     ConversationName, ConversationStatus, DeliveryCount, HistoryQuery, MessageDirection, MessageState, QueuedMessage,
     RoomMessageDetails, StoreOutcome, StoredMessage, UnreadCount,
 };
+use crate::util::TranslatedText;
 use crate::util::shell_words::shell_quote;
 
 /// Returns a new message with this text.
@@ -39,12 +41,14 @@ pub fn compose(text: &str) -> Result<ChatMessage, Error> {
     // Lines from a pipe end in a line break, which is no part of the message.
     let text = text.trim_end_matches(['\r', '\n']);
     if text.trim().is_empty() {
-        return Err(Error::Usage("the message is empty".to_owned()));
+        return Err(Error::Usage(tr!("the message is empty")));
     }
     if text.len() > MAX_CHAT_TEXT_BYTES {
         let len = text.len();
-        return Err(Error::Usage(format!(
-            "a message has at most {MAX_CHAT_TEXT_BYTES} bytes, this one has {len}: share it as a file"
+        return Err(Error::Usage(tr!(
+            "a message has at most {limit} bytes, this one has {len}: share it as a file",
+            limit = MAX_CHAT_TEXT_BYTES,
+            len
         )));
     }
     Ok(new_message(text.to_owned(), None))
@@ -66,8 +70,8 @@ pub fn room_offer_text(room: &RoomName, offer: &FileOffer) -> String {
 
 /// Returns the message that announces a send, with this id.
 pub fn compose_send(me: &UserName, id: MessageId, send: FileSend) -> ChatMessage {
-    let text =
-        format!("sends {}: peer fetch {}", describe_send(&send), shell_quote(&[me.as_str(), &send.name_prefix()]));
+    let (what, fetch) = (in_english(|| describe_send(&send)), shell_quote(&[me.as_str(), &send.name_prefix()]));
+    let text = format!("sends {what}: peer fetch {fetch}");
     let offer =
         (send.kind == SendKind::File).then(|| FileOffer { name: send.name.clone(), size: send.size, hash: send.hash });
     ChatMessage { id, send: Some(send), ..new_message(text, offer) }
@@ -76,7 +80,7 @@ pub fn compose_send(me: &UserName, id: MessageId, send: FileSend) -> ChatMessage
 /// Returns the text of the room's message that announces a send.
 pub fn compose_room_send(room: &RoomName, send: &FileSend) -> String {
     let fetch = shell_quote(&[&format!("#{room}"), &send.name_prefix()]);
-    format!("sends {}: peer fetch {fetch}", describe_send(send))
+    format!("sends {}: peer fetch {fetch}", in_english(|| describe_send(send)))
 }
 
 /// Describes what is sent: its name, the number of files of a folder, the size. As it was received: the name is not made
@@ -85,8 +89,9 @@ pub fn describe_send(send: &FileSend) -> String {
     let (name, size) = (send.name_prefix(), format_size(send.size));
     match (send.kind, send.files) {
         (SendKind::File, _) => format!("{name} ({size})"),
-        (SendKind::Folder, 1) => format!("{name} (1 file, {size})"),
-        (SendKind::Folder, files) => format!("{name} ({files} files, {size})"),
+        (SendKind::Folder, files) => {
+            tr!("{name} ({n} file, {size})" | "{name} ({n} files, {size})" % files, name, size)
+        }
     }
 }
 
@@ -107,7 +112,7 @@ pub async fn store_outgoing(
     on_stored: impl FnOnce(&StoredMessage) + Send + 'static,
 ) -> Result<StoredMessage, Error> {
     if *to == me.user {
-        return Err(Error::Usage("you can't message yourself".to_owned()));
+        return Err(Error::Usage(tr!("you can't message yourself")));
     }
     let (profile, peer) = (me.profile.clone(), to.clone());
     run_blocking(move || {
@@ -124,7 +129,11 @@ pub async fn store_outgoing(
             // A repeated request with the same id is the same message only if the text is equal.
             StoreOutcome::Duplicate => match profile.outgoing_message(&peer, message.id)? {
                 Some(stored) if stored.message.text == message.text => Ok(stored),
-                _ => Err(Error::Usage(format!("the id {} is that of another message to {peer}", message.id))),
+                _ => Err(Error::Usage(tr!(
+                    "the id {id} is that of another message to {user}",
+                    id = message.id,
+                    user = peer
+                ))),
             },
         }
     })
@@ -228,16 +237,16 @@ pub struct DeliveryReport {
     pub state: MessageState,
     /// The reason if it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
+    pub why: Option<TranslatedText>,
 }
 
 /// Returns the report on a message that stays in the outbox.
 ///
 /// # Errors
 /// [`Error::Relayed`] when waiting alone doesn't help, and the user has to act.
-pub fn queued_report(message: ChatMessage, kind: ErrorKind, why: String) -> Result<DeliveryReport, Error> {
+pub fn queued_report(message: ChatMessage, kind: ErrorKind, why: TranslatedText) -> Result<DeliveryReport, Error> {
     if matches!(kind, ErrorKind::IdentityChanged | ErrorKind::NotLoggedIn) {
-        return Err(Error::Relayed { kind, message: format!("{why}\nThe message is queued: see `peer outbox`") });
+        return Err(Error::Relayed { kind, message: tr!("{why}\nThe message is queued: see `peer outbox`", why) });
     }
     Ok(DeliveryReport { message, state: MessageState::Waiting, why: Some(why) })
 }
@@ -247,7 +256,7 @@ pub fn queued_report(message: ChatMessage, kind: ErrorKind, why: String) -> Resu
 pub fn with_not_kept_hint(error: Error) -> Error {
     match error.kind() {
         kind @ ErrorKind::IdentityChanged => {
-            let message = format!("{error}\nThe message was not sent and is not kept: send it again after that");
+            let message = tr!("{error}\nThe message was not sent and is not kept: send it again after that", error);
             Error::Relayed { kind, message }
         }
         _ => error,

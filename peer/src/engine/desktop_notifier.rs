@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use localization::tr;
 use tokio::process::Command;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -80,7 +81,7 @@ struct WaitingCall {
 impl WaitingCall {
     fn title(&self) -> String {
         match &self.call.room {
-            Some(room) => format!("{} in #{room}", self.call.from),
+            Some(room) => tr!("{user} in #{room}", user = self.call.from, room),
             None => self.call.from.to_string(),
         }
     }
@@ -91,7 +92,7 @@ impl WaitingCall {
         let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         match self.others {
             0 => text,
-            others => format!("{text}\n(and {others} more: peer inbox)"),
+            others => tr!("{text}\n(and {others} more: peer inbox)", text, others),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use shared::safe_text::safe_path;
 
 use super::size_format::format_size;
@@ -31,23 +32,27 @@ pub enum SpaceShortage {
 impl fmt::Display for SpaceShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Bytes { needed, free } => write!(f, "need {}, {} free", format_size(needed), format_size(free)),
-            Self::Files { needed, free } => write!(f, "need {needed} new files, {free} left (no free inodes)"),
+            Self::Bytes { needed, free } => {
+                f.write_str(&tr!("need {needed}, {free} free", needed = format_size(needed), free = format_size(free)))
+            }
+            Self::Files { needed, free } => {
+                f.write_str(&tr!("need {needed} new files, {free} left (no free inodes)", needed, free))
+            }
         }
     }
 }
 
 /// Returns why a folder takes no files, and what to do.
-pub(super) const fn obstacle_text(obstacle: UnwritableReason) -> &'static str {
+pub(super) fn obstacle_text(obstacle: UnwritableReason) -> String {
     match obstacle {
-        UnwritableReason::Removed => "the folder was removed: go to another, or give one with -o",
-        UnwritableReason::ReadOnly => "the file system is read-only: give another folder with -o",
-        UnwritableReason::Forbidden => "permission denied: you may not write there; give another folder with -o",
+        UnwritableReason::Removed => tr!("the folder was removed: go to another, or give one with -o"),
+        UnwritableReason::ReadOnly => tr!("the file system is read-only: give another folder with -o"),
+        UnwritableReason::Forbidden => tr!("permission denied: you may not write there; give another folder with -o"),
         UnwritableReason::AppendOnly => {
-            "nothing there can be renamed (append-only): give another folder with -o, or run `chattr -a` on it"
+            tr!("nothing there can be renamed (append-only): give another folder with -o, or run `chattr -a` on it")
         }
         UnwritableReason::Immutable => {
-            "nothing there can be changed (immutable): give another folder with -o, or run `chattr -i` on it"
+            tr!("nothing there can be changed (immutable): give another folder with -o, or run `chattr -i` on it")
         }
     }
 }
@@ -61,31 +66,32 @@ pub(super) fn disk_error_text(path: &Path, why: &io::Error) -> String {
     match why.kind() {
         // Checked first: a disk without inodes reports ENOSPC, although it shows free space.
         io::ErrorKind::StorageFull if is_out_of_inodes(path) => {
-            "the disk holds no further files (no free inodes): remove some files there and run the same command again"
+            tr!(
+                "the disk holds no further files (no free inodes): remove some files there and run the same command again"
+            )
         }
-        io::ErrorKind::StorageFull => "the disk is full: free some space and run the same command again",
+        io::ErrorKind::StorageFull => tr!("the disk is full: free some space and run the same command again"),
         io::ErrorKind::QuotaExceeded => {
-            "your disk quota is used up: remove some of your files there and run the same command again"
+            tr!("your disk quota is used up: remove some of your files there and run the same command again")
         }
-        io::ErrorKind::FileTooLarge => "the file is larger than the limit set for this user or file system",
-        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only",
-        io::ErrorKind::PermissionDenied => "permission denied",
-        io::ErrorKind::NotFound => "no such file or folder",
-        io::ErrorKind::NotADirectory => "it is not a folder",
-        io::ErrorKind::InvalidFilename => "the name is too long",
+        io::ErrorKind::FileTooLarge => tr!("the file is larger than the limit set for this user or file system"),
+        io::ErrorKind::ReadOnlyFilesystem => tr!("the file system is read-only"),
+        io::ErrorKind::PermissionDenied => tr!("permission denied"),
+        io::ErrorKind::NotFound => tr!("no such file or folder"),
+        io::ErrorKind::NotADirectory => tr!("it is not a folder"),
+        io::ErrorKind::InvalidFilename => tr!("the name is too long"),
         io::ErrorKind::StaleNetworkFileHandle => {
-            "the network file system lost it: mount that again and run the same command"
+            tr!("the network file system lost it: mount that again and run the same command")
         }
         // EIO and the descriptor limit have no `ErrorKind` of their own.
         _ if is_device_failure(why) => {
-            "the disk failed (input/output error): check it, or give a folder on another one"
+            tr!("the disk failed (input/output error): check it, or give a folder on another one")
         }
         _ if is_too_many_open_files(why) => {
-            "too many open files: raise the limit with `ulimit -n 4096` and run the same command again"
+            tr!("too many open files: raise the limit with `ulimit -n 4096` and run the same command again")
         }
-        _ => return plain_message(why),
+        _ => plain_message(why),
     }
-    .to_owned()
 }
 
 /// True if standard output failed because of the disk that its file lies on.
@@ -101,8 +107,11 @@ pub(super) fn is_disk_error(why: &io::Error) -> bool {
 
 /// Returns the text for an error of standard input or output.
 pub(super) fn stream_error_text(why: &io::Error) -> String {
-    let path = Path::new("standard output");
-    if is_disk_error(why) { format!("{}: {}", safe_path(path), disk_error_text(path, why)) } else { plain_message(why) }
+    if is_disk_error(why) {
+        format!("{}: {}", tr!("standard output"), disk_error_text(Path::new(""), why))
+    } else {
+        plain_message(why)
+    }
 }
 
 /// Formats a path for the user: without control characters, and with the name of the current folder for `.`.
@@ -110,7 +119,7 @@ pub(super) fn shown_path(path: &Path) -> String {
     let named;
     let path = match path.strip_prefix(".").unwrap_or(path) {
         rest if rest.as_os_str().is_empty() => {
-            named = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("the current folder"));
+            named = std::env::current_dir().unwrap_or_else(|_| PathBuf::from(tr!("the current folder")));
             &named
         }
         rest => rest,

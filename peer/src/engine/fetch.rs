@@ -44,6 +44,7 @@ mod writer;
 
 use std::time::Duration;
 
+use localization::tr;
 use shared::peer::PeerErrorCode;
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +77,7 @@ pub async fn fetch(
     cancel: &CancellationToken,
 ) -> FetchReport {
     if request.from.person() == Some(&me.user) {
-        let error = Error::Usage(format!("{} is you: nothing to fetch from yourself", me.user));
+        let error = Error::Usage(tr!("{user} is you: nothing to fetch from yourself", user = me.user));
         return FetchReportBuilder::abort_before_start(request, error, report);
     }
     report(FetchEvent::Connecting { from: &request.from });

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use localization::tr;
 use shared::names::matching_key;
 use shared::names::name_encoding::display_name;
 use shared::peer::{FileOffer, MessageId};
@@ -18,7 +19,7 @@ use crate::util::shell_words::shell_quote;
 /// Returns a warning if the recipient of an offer is blocked, and so can't fetch it. Blocking.
 pub fn blocked_warning(profile: &Profile, to: &UserName) -> Result<Option<String>, Error> {
     let is_blocked = profile.is_blocked(to)?;
-    Ok(is_blocked.then(|| format!("you block {to}, who can't fetch what you offer: run `peer unblock {to}`")))
+    Ok(is_blocked.then(|| tr!("you block {to}, who can't fetch what you offer: run `peer unblock {to}`", to)))
 }
 
 /// Hashes files and stores them as offers to `to`, whose audience is `audience`. Blocking.
@@ -35,22 +36,27 @@ pub fn add_offers(
     progress: &mut HashProgressCallback<'_>,
 ) -> Result<Vec<FileOffer>, Error> {
     if name.is_some() && paths.len() > 1 {
-        return Err(Error::Usage("--as names one file".to_owned()));
+        return Err(Error::Usage(tr!("--as names one file")));
     }
     let mut hashed = Vec::with_capacity(paths.len());
     for path in paths {
         if path.is_dir() {
             let word = shell_quote(&[&path.to_string_lossy()]);
-            let (whom, option) = match to {
-                ConversationName::Person(_) => ("everyone", String::new()),
-                ConversationName::Room(room) => ("the room", format!(" --room {room}")),
-            };
-            return Err(Error::Usage(format!(
-                "folders can't be offered yet: offer its files, or share it with {whom} (`peer share {word}{option}`)"
-            )));
+            return Err(Error::Usage(match to {
+                ConversationName::Person(_) => tr!(
+                    "folders can't be offered yet: offer its files, or share it with everyone (`peer share {word}`)",
+                    word
+                ),
+                ConversationName::Room(room) => tr!(
+                    "folders can't be offered yet: offer its files, or share it with the room (`peer share {word} --room \
+                     {room}`)",
+                    word,
+                    room
+                ),
+            }));
         }
         if !path.exists() {
-            return Err(Error::Usage(format!("{}: no such file", path.to_string_lossy())));
+            return Err(Error::Usage(tr!("{path}: no such file", path = path.to_string_lossy())));
         }
         // `hash_path` reports a break like any other error: remember which it was.
         let mut is_broken_off = false;
@@ -63,15 +69,16 @@ pub fn add_offers(
         if is_broken_off {
             return Err(Error::Interrupted);
         }
-        let one =
-            hashed_path.map_err(|why| Error::Usage(format!("{} can't be offered: {why}", path.to_string_lossy())))?;
+        let one = hashed_path
+            .map_err(|why| Error::Usage(tr!("{path} can't be offered: {why}", path = path.to_string_lossy(), why)))?;
         // The same file may be offered again: that renews its hash.
         let elsewhere = |share: &Share| share.name == one.share.name && share.path != one.share.path;
         let taken = profile.share(audience, &one.share.name)?.is_some_and(|offered| elsewhere(&offered));
         if taken || hashed.iter().any(|other: &HashedShare| elsewhere(&other.share)) {
-            return Err(Error::Usage(format!(
-                "{to} is offered another file as {}: withdraw that one first, or use --as NAME",
-                one.share.name.display()
+            return Err(Error::Usage(tr!(
+                "{to} is offered another file as {name}: withdraw that one first, or use --as NAME",
+                to,
+                name = one.share.name.display()
             )));
         }
         hashed.push(one);
@@ -145,8 +152,9 @@ fn offer_from_share(share: &Share) -> FileOffer {
 }
 
 fn no_such_offer(to: &UserName, name: &FileName) -> Error {
-    Error::Usage(format!(
-        "you didn't offer {} to {to}: `peer offer` shows what is offered to whom",
-        display_name(name.as_str())
+    Error::Usage(tr!(
+        "you didn't offer {name} to {to}: `peer offer` shows what is offered to whom",
+        name = display_name(name.as_str()),
+        to
     ))
 }

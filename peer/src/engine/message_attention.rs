@@ -1,5 +1,6 @@
 //! The messages for which the user is to be called: by the terminal's bell, or by the desktop.
 
+use localization::tr;
 use shared::names::name_encoding::display_name;
 use shared::{RoomName, UntrustedText, UserName};
 
@@ -29,11 +30,11 @@ impl AttentionCall {
         let (from, text, room) = match event {
             NodeEvent::Received { from, message, .. } => {
                 // In our words: the author's are for older peers.
-                let sent = message.send.as_ref().map(|send| format!("sends {}", describe_send(send)).into());
+                let sent = message.send.as_ref().map(|send| tr!("sends {what}", what = describe_send(send)).into());
                 (from, sent.unwrap_or_else(|| message.text.clone()), None)
             }
             // Follows the stranger's messages, which made no call themselves.
-            NodeEvent::ContactRequest { from } => (from, UntrustedText::from("wants to talk"), None),
+            NodeEvent::ContactRequest { from } => (from, UntrustedText::from(tr!("wants to talk")), None),
             NodeEvent::RoomMessage(post) if post.mentions_me && post.from != me.user => {
                 (&post.from, post.text.clone(), Some(post.room.clone()))
             }

@@ -55,6 +55,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+use localization::tr;
 use parking_lot::Mutex;
 use shared::limits::MIN_PEER_PORT;
 use shared::peer::PeerErrorCode;
@@ -309,7 +310,7 @@ impl Node {
                 () = self.stop.cancelled() => break Ok(()),
                 call = self.endpoint.accept() => {
                     let Some(call) = call else {
-                        break Err(Error::Internal("the UDP socket failed".to_owned()));
+                        break Err(Error::Internal(tr!("the UDP socket failed")));
                     };
                     self.links.spawn(handle_call(
                         call,
@@ -402,5 +403,5 @@ async fn first_error(tasks: &mut JoinSet<Result<(), Error>>) -> Error {
             Err(failure) => return Error::Internal(failure.to_string()),
         }
     }
-    Error::Internal("`peer` ended before it was online".to_owned())
+    Error::Internal(tr!("`peer` ended before it was online"))
 }

@@ -16,6 +16,7 @@ use super::chat_activity::{ChatActivity, PeerChatActivity};
 use super::room_values::{RoomNews, RoomPost};
 use super::{ErrorKind, Notice};
 use crate::profile::{ConversationName, MessageState, WishMatch};
+use crate::util::TranslatedText;
 
 /// Events buffered for a slow receiver; one that falls further behind misses some.
 const CHANNEL_CAPACITY: usize = 4096;
@@ -48,7 +49,7 @@ pub enum NodeEvent {
     /// The tracker can't be reached; the node retries by itself.
     TrackerLost {
         /// The error of the connection.
-        why: String,
+        why: TranslatedText,
     },
     /// The number of shared files changed.
     SharesChanged {
@@ -58,7 +59,7 @@ pub enum NodeEvent {
     /// The tracker refused the list of shares; the node retries by itself. Files can still be fetched by name.
     SharesRefused {
         /// The tracker's text.
-        why: String,
+        why: TranslatedText,
     },
     /// The tracker doesn't announce the address that the user asked for.
     AddressDropped {
@@ -116,7 +117,7 @@ pub enum NodeEvent {
         state: MessageState,
         /// The reason, if it was given up.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        why: Option<String>,
+        why: Option<TranslatedText>,
         /// The kind of that reason.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         kind: Option<ErrorKind>,
@@ -127,7 +128,7 @@ pub enum NodeEvent {
         /// The recipient.
         user: UserName,
         /// The error of the last attempt.
-        why: String,
+        why: TranslatedText,
         /// True if the recipient's key changed: nothing is delivered before `peer trust`.
         frozen: bool,
     },
@@ -136,7 +137,7 @@ pub enum NodeEvent {
         /// The sender.
         from: UserName,
         /// The error of the profile.
-        why: String,
+        why: TranslatedText,
     },
     /// A message of a room was stored, ours or another member's. Messages come in the room's order, except those that are
     /// late.
@@ -192,7 +193,7 @@ pub enum NodeEvent {
         /// What was sent.
         send: FileSend,
         /// The reason.
-        why: String,
+        why: TranslatedText,
     },
     /// The rule by which a user's sends were accepted is over, because the user's key changed.
     AcceptRuleEnded {
@@ -254,7 +255,7 @@ pub enum NodeEvent {
         /// The caller's address.
         address: SocketAddr,
         /// The reason.
-        why: String,
+        why: TranslatedText,
     },
     /// Further refused connections, summed up because there were too many to report each.
     RefusedMore {

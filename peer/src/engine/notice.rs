@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::util::TranslatedText;
 use serde::{Deserialize, Serialize};
 use shared::{Fingerprint, UserName};
 
@@ -38,14 +39,14 @@ pub enum Notice {
     /// The tracker can't be asked; recorded addresses are used.
     WithoutTracker {
         /// The error of the tracker.
-        why: String,
+        why: TranslatedText,
     },
     /// A queued message is given up.
     MessageExpired {
         /// The recipient.
         to: UserName,
         /// The time that it waited, and the beginning of its text.
-        why: String,
+        why: TranslatedText,
     },
     /// Not all changes in shared folders are reported by the system, so they are looked through at intervals as well.
     FoldersPolled {

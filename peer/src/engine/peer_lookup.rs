@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use localization::tr;
 use serde::de::DeserializeOwned;
 use shared::peer::PeerErrorCode;
 use shared::tracker::{
@@ -19,6 +20,7 @@ use crate::net::tracker::{TrackerConnection, dial_candidates, silence_message};
 use crate::net::{LinkError, TrackerError};
 use crate::profile::{KeyComparison, KnownUser};
 use crate::sys;
+use crate::util::TranslatedText;
 
 /// Time for the tracker to answer if addresses are on record, which are likely to be right.
 const TRACKER_TIMEOUT_WITH_RECORD: Duration = Duration::from_secs(2);
@@ -88,7 +90,8 @@ async fn or_recorded_target(
 }
 
 fn tracker_timeout_error(me: &LocalUser, timeout: Duration) -> Error {
-    TrackerError::Unreachable { address: me.tracker.to_string(), why: silence_message(timeout) }.into()
+    let why = TranslatedText::new(|| silence_message(timeout));
+    TrackerError::Unreachable { address: me.tracker.to_string(), why }.into()
 }
 
 /// Returns the tracker's answer alone, over an existing connection. Fails with the errors of [`find_target`].
@@ -275,7 +278,7 @@ async fn classify_dial_failure(
                 Ok(Error::signed_out(me.user.clone(), refusal))
             }
             Ok(Ok(None)) => {
-                let why = "no account belongs to its key any more".into();
+                let why = tr!("no account belongs to its key any more").into();
                 Ok(Error::SignedOut { user: me.user.clone(), why })
             }
             _ => Ok(Error::link(&target.user, failure)),
@@ -305,7 +308,7 @@ async fn classify_dial_failure(
         }
         Some(owner) => {
             // Told as no answer of the target: whoever has its old address now says nothing about it.
-            let addresses = format!("{} ({owner} has {address} now)", target.user);
+            let addresses = tr!("{user} ({owner} has {address} now)", user = target.user, owner, address);
             let source = LinkError::NoAnswer { addresses, within: link::HANDSHAKE_TIMEOUT };
             Ok(Error::Link { user: target.user.clone(), source })
         }
@@ -327,7 +330,7 @@ async fn key_owner(tracker: &mut impl TrackerClient, key: Fingerprint) -> Result
 async fn recorded_target(me: &LocalUser, user: &UserName, error: Error) -> Result<DialTarget, Error> {
     match recorded_user(me, user).await? {
         Some(friend) if !friend.addresses.is_empty() => {
-            (me.notify)(Notice::WithoutTracker { why: error.to_string() });
+            (me.notify)(Notice::WithoutTracker { why: TranslatedText::of(&error) });
             Ok(target_from_record(friend))
         }
         _ => Err(error),

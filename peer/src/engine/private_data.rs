@@ -23,6 +23,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use parking_lot::{Mutex, MutexGuard};
 use shared::ContentHash;
 use walkdir::WalkDir;
@@ -88,13 +89,13 @@ pub enum PrivacyReason {
 
 impl PrivacyReason {
     /// Returns the text for the user.
-    pub const fn as_str(self) -> &'static str {
+    pub fn text(self) -> String {
         match self {
-            Self::OwnProfile => "it belongs to your account's folder, which holds your secret key",
-            Self::DataFolder => "it belongs to the folder of an account or a tracker, which holds a secret key",
-            Self::Key => "it holds a secret key of Vizinho",
-            Self::Database => "it is a database of Vizinho, with messages or passwords in it",
-            Self::PartialFile => "it is a part of a file that is being fetched: use `peer fetch --share`",
+            Self::OwnProfile => tr!("it belongs to your account's folder, which holds your secret key"),
+            Self::DataFolder => tr!("it belongs to the folder of an account or a tracker, which holds a secret key"),
+            Self::Key => tr!("it holds a secret key of Vizinho"),
+            Self::Database => tr!("it is a database of Vizinho, with messages or passwords in it"),
+            Self::PartialFile => tr!("it is a part of a file that is being fetched: use `peer fetch --share`"),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Errors of actions on rooms. The tracker's words are for all clients, so each gets the next step as a command here.
 
-use std::fmt;
-
+use localization::tr;
 use shared::tracker::{TrackerErrorCode, TrackerRefusal};
 use shared::{RoomName, UserName};
 
@@ -9,21 +8,28 @@ use shared::{RoomName, UserName};
 #[derive(Debug, thiserror::Error)]
 pub enum RoomActionError {
     /// The tracker has no feature `rooms`.
-    #[error("this tracker keeps no rooms: whoever runs it can update it")]
+    #[error("{}", tr!("this tracker keeps no rooms: whoever runs it can update it"))]
     NoRooms,
-    #[error("there is no room #{0}: `peer rooms` shows all, `peer room create {0}` makes it")]
+    #[error("{}", tr!("there is no room #{room}: `peer rooms` shows all, `peer room create {room}` makes it", room = .0))]
     UnknownRoom(RoomName),
-    #[error("you are not in #{0}: `peer room join {0}`")]
+    #[error("{}", tr!("you are not in #{room}: `peer room join {room}`", room = .0))]
     NotAMember(RoomName),
     #[error(
-        "the key of this profile can't sign messages of rooms, for it isn't an Ed25519 key: you can read there, not write"
+        "{}",
+        tr!(
+            "the key of this profile can't sign messages of rooms, for it isn't an Ed25519 key: you can read there, not \
+             write"
+        )
     )]
     UnusableKey,
-    #[error("this account is online elsewhere with the same key: write there, or take over here with `peer serve`")]
+    #[error(
+        "{}",
+        tr!("this account is online elsewhere with the same key: write there, or take over here with `peer serve`")
+    )]
     OnlineElsewhere,
-    #[error("the tracker's records of #{room} are not in order: {why}")]
+    #[error("{}", tr!("the tracker's records of #{room} are not in order: {why}", room = .room, why = .why))]
     BadRecords { room: RoomName, why: String },
-    #[error("#{room}: {}{advice}", .refusal.message)]
+    #[error("#{room}: {}", refusal_text(.refusal, .advice))]
     Refused { room: RoomName, refusal: TrackerRefusal, advice: RoomAdvice },
 }
 
@@ -40,14 +46,14 @@ pub enum RoomAdvice {
     Join(RoomName),
 }
 
-impl fmt::Display for RoomAdvice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nothing => Ok(()),
-            Self::AskOwner(owner) => write!(f, "; ask {owner}, who owns it"),
-            Self::ShowMembers(room) => write!(f, "; `peer room members {room}` shows who is who"),
-            Self::Join(room) => write!(f, "; `peer room join {room}`, or choose another name"),
-        }
+/// Returns the tracker's words with the next step.
+fn refusal_text(refusal: &TrackerRefusal, advice: &RoomAdvice) -> String {
+    let message = &refusal.message;
+    match advice {
+        RoomAdvice::Nothing => message.to_string(),
+        RoomAdvice::AskOwner(owner) => tr!("{message}; ask {owner}, who owns it", message, owner),
+        RoomAdvice::ShowMembers(room) => tr!("{message}; `peer room members {room}` shows who is who", message, room),
+        RoomAdvice::Join(room) => tr!("{message}; `peer room join {room}`, or choose another name", message, room),
     }
 }
 

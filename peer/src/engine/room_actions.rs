@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | membership records of a room | 65,536 ([`rooms::MAX_RECORDS`]) | the list fails |
 
+use localization::tr;
 use rooms::{MAX_RECORDS, MemberRole, Membership, MembershipRecord, RoomChange, SignedRecord, VerifyingKey};
 use shared::tracker::room_reply::{ListedRole, ListedRoom, RoomChangeReply, RoomMembersReply, SignedRecordText};
 use shared::tracker::room_request::{NewRoom, PasswordChange, RequestedChange, RoomCut, RoomReference, RoomRequest};
@@ -188,7 +189,7 @@ pub async fn read_roster(
         read += page.records.len();
         // A tracker that promises more and sends nothing would be asked for ever.
         if read > MAX_RECORDS || (page.more && page.records.is_empty()) {
-            return Err(bad_records(room, &"they have no end"));
+            return Err(bad_records(room, &tr!("they have no end")));
         }
         for SignedRecordText { signed, signature } in &page.records {
             let record = SignedRecord::verify(signed, signature, key).map_err(|why| bad_records(room, &why))?;

@@ -13,6 +13,7 @@ use super::tracker_search::search_users;
 use super::{Error, LocalUser, Notice, RoomActionError, run_blocking};
 use crate::net::link::DialTarget;
 use crate::profile::Audience;
+use crate::util::TranslatedText;
 
 /// A room of the user, with the other members who are online.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ pub async fn find_room_contacts(me: &LocalUser, room: &RoomName) -> Result<RoomC
         Err(error) if is_unreachable(&error) => {
             let (of, room) = (me.clone(), room.clone());
             let Some(recorded) = run_blocking(move || recorded_contacts(&of, &room)).await? else { return Err(error) };
-            (me.notify)(Notice::WithoutTracker { why: error.to_string() });
+            (me.notify)(Notice::WithoutTracker { why: TranslatedText::of(&error) });
             Ok(recorded)
         }
         found => found,

@@ -56,6 +56,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::rooms::{Cut, Signature, VerifyingKey};
+use localization::tr;
 use parking_lot::Mutex;
 use shared::room::{MessageHash, RecordHash};
 use shared::{Fingerprint, RoomId};
@@ -261,7 +262,7 @@ impl Rooms {
             // The receiver may have given up.
             let _ = reply.send(job(registry));
         });
-        let ending = || Error::Internal("`peer` is going offline".to_owned());
+        let ending = || Error::Internal(tr!("`peer` is going offline"));
         self.jobs.send(job).await.map_err(|_| ending())?;
         result.await.map_err(|_| ending())
     }

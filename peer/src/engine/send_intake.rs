@@ -5,6 +5,7 @@ mod receipt_observer;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use localization::tr;
 use shared::peer::{FileSend, ReceiptOutcome, SendKind, SendReceipt};
 use shared::safe_text::safe_path;
 use shared::{FileName, UserName};
@@ -22,6 +23,7 @@ use crate::engine::size_format::format_size;
 use crate::engine::unattended_fetch::{DiskWatch, disk_words, free_bytes, on_own_runtime};
 use crate::engine::{Error, LocalUser, now_ms, run_blocking};
 use crate::profile::{AcceptRule, AcceptedSend, IncomingSend, Profile};
+use crate::util::TranslatedText;
 
 /// The wait for a sender who went offline in the middle; the next attempt begins when they are back.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -90,7 +92,9 @@ pub async fn accept_by_rule(
     let ended = take_send(me, waiting, &folder, &mut watched, &own_cancel).await;
     match ended.error {
         None => AutoAcceptOutcome::Done(folder),
-        Some(Error::Interrupted) if watch.is_full() => AutoAcceptOutcome::Held(disk_words(MIN_FREE_BYTES)),
+        Some(Error::Interrupted) if watch.is_full() => {
+            AutoAcceptOutcome::Held(TranslatedText::new(|| disk_words(MIN_FREE_BYTES)))
+        }
         Some(error) => AutoAcceptOutcome::Failed(error),
     }
 }
@@ -101,7 +105,8 @@ pub async fn accept_by_rule(
 /// # Errors
 /// [`Error::Usage`] with the reason, or [`Error::Disk`].
 pub fn check_accept_folder(profile: &Profile, folder: &Path) -> Result<PathBuf, Error> {
-    let refused = |why: &str| Error::Usage(format!("{} can't take what is sent: {why}", safe_path(folder)));
+    let refused =
+        |why: String| Error::Usage(tr!("{path} can't take what is sent: {why}", path = safe_path(folder), why));
     // Looked at before it is made: nothing is created inside a profile.
     let above = folder.ancestors().find_map(|above| above.canonicalize().ok()).unwrap_or_else(|| "/".into());
     let is_private = |path: &Path| {
@@ -109,26 +114,26 @@ pub fn check_accept_folder(profile: &Profile, folder: &Path) -> Result<PathBuf, 
         metadata.is_ok_and(|metadata| PrivateData::of(profile).reason(path, &metadata).is_some())
     };
     if is_private(&above) {
-        return Err(refused("it belongs to an account's folder"));
+        return Err(refused(tr!("it belongs to an account's folder")));
     }
     std::fs::create_dir_all(folder).map_err(Error::disk(folder))?;
     let real = folder.canonicalize().map_err(Error::disk(folder))?;
     let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
     match accept_policy::check_folder(&real, home.as_ref()) {
         Err(FolderFault::Home) => {
-            return Err(refused("it is your home folder, where programs look for their settings"));
+            return Err(refused(tr!("it is your home folder, where programs look for their settings")));
         }
-        Err(FolderFault::Root) => return Err(refused("it is the root folder")),
+        Err(FolderFault::Root) => return Err(refused(tr!("it is the root folder"))),
         Ok(()) => {}
     }
-    if is_private(&real) { Err(refused("it belongs to an account's folder")) } else { Ok(real) }
+    if is_private(&real) { Err(refused(tr!("it belongs to an account's folder"))) } else { Ok(real) }
 }
 
 /// The decision about a send, with the rule's folder.
 enum RuleDecision {
     NoRule,
     RuleEnded,
-    Hold(String),
+    Hold(TranslatedText),
     Accept(PathBuf),
 }
 
@@ -142,28 +147,29 @@ fn decide(profile: &Profile, waiting: &IncomingSend) -> Result<RuleDecision, Err
     }
     let folder = match check_accept_folder(profile, &folder) {
         Ok(folder) => folder,
-        Err(error) => return Ok(RuleDecision::Hold(error.to_string())),
+        Err(error) => return Ok(RuleDecision::Hold(TranslatedText::of(&error))),
     };
     let (accepted, now_ms) = (profile.accepted_sends(from)?, now_ms());
     let query = AcceptQuery { id: *id, send, max_bytes, accepted: &accepted, free: free_bytes(&folder), now_ms };
     if let Err(reason) = accept_policy::decide(query) {
-        return Ok(RuleDecision::Hold(hold_words(reason)));
+        return Ok(RuleDecision::Hold(TranslatedText::new(|| hold_words(&reason))));
     }
     profile.add_accepted_send(from, &AcceptedSend { id: *id, at: now_ms, files: send.files, bytes: send.size })?;
     Ok(RuleDecision::Accept(folder))
 }
 
-fn hold_words(reason: HoldReason) -> String {
-    match reason {
+fn hold_words(reason: &HoldReason) -> String {
+    match *reason {
         HoldReason::Bytes { max, left } => {
             let (max, left) = (format_size(max), format_size(left));
-            format!("the rule takes {max} in 24 hours, and {left} of that are left")
+            tr!("the rule takes {max} in 24 hours, and {left} of that are left", max, left)
         }
         HoldReason::Files { left } => {
-            format!("a rule takes {} files in 24 hours, and {left} of them are left", accept_policy::MAX_ACCEPTED_FILES)
+            let max = accept_policy::MAX_ACCEPTED_FILES;
+            tr!("a rule takes {max} files in 24 hours, and {left} of them are left", max, left)
         }
         HoldReason::Disk { free } => disk_words(free),
-        HoldReason::HiddenName => "its name begins with a dot".to_owned(),
+        HoldReason::HiddenName => tr!("its name begins with a dot"),
     }
 }
 

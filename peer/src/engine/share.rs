@@ -23,6 +23,7 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use shared::FileName;
 
 use super::Error;
@@ -240,14 +241,14 @@ pub(super) fn hash_path(
     let name = match name {
         Some(name) => name.clone(),
         None => {
-            let unfit = |why| format!("its name can't be shared: {why}: use --as NAME");
+            let unfit = |why| tr!("its name can't be shared: {why}: use --as NAME", why);
             FileName::from_raw(own_name).map_err(unfit)?
         }
     };
     let file = open_regular(&path).map_err(|why| plain_message(&why))?;
     let private = PrivateData::of(profile);
     if let Some(reason) = private.reason_of_open(&path, &file) {
-        return Err(reason.as_str().to_owned());
+        return Err(reason.text());
     }
     let key = private.own_key();
     let mut search = KeySearch::new(key.as_deref());

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use localization::tr;
 use shared::tracker::room_reply::{ListedRoom, RoomListReply};
 use shared::tracker::room_request::RoomRequest;
 use shared::tracker::{
@@ -20,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Error;
 use super::peer_lookup::TrackerClient;
 use crate::net::TrackerError;
+use crate::util::TranslatedText;
 
 /// Users or files of one page.
 const PAGE_SIZE: usize = 1000;
@@ -53,7 +55,9 @@ pub async fn search_users(
         }
         match next {
             Some(next) if left > 0 => wanted.cursor = Some(pages.advance(wanted.cursor.as_ref(), next, is_empty)?),
-            Some(_) if most > MAX_USERS => return Err(endless(&format!("it lists more than {MAX_USERS} users"))),
+            Some(_) if most > MAX_USERS => {
+                return Err(endless(|| tr!("it lists more than {limit} users", limit = MAX_USERS)));
+            }
             _ => return Ok(total),
         }
     }
@@ -119,7 +123,7 @@ pub async fn search_rooms(
         }
         let Some(next) = next else { return Ok(()) };
         if seen > MAX_LISTED_ROOMS {
-            return Err(endless(&format!("it lists more than {MAX_LISTED_ROOMS} rooms")));
+            return Err(endless(|| tr!("it lists more than {limit} rooms", limit = MAX_LISTED_ROOMS)));
         }
         pages.advance(cursor.as_ref().map(in_order).as_ref(), in_order(&next), is_empty)?;
         cursor = Some(next);
@@ -139,24 +143,25 @@ impl PageProgress {
     /// Waits for a page, no longer than until the end of the search.
     async fn read<T>(&self, page: impl Future<Output = Result<T, TrackerError>>) -> Result<T, Error> {
         let page = timeout_at(self.deadline, page).await;
-        Ok(page.map_err(|_| endless(&format!("its pages don't end within {} s", SEARCH_TIMEOUT.as_secs())))??)
+        let late = || tr!("its pages don't end within {seconds} s", seconds = SEARCH_TIMEOUT.as_secs());
+        Ok(page.map_err(|_| endless(late))??)
     }
 
     /// Returns the cursor of the next page if it leads further.
     fn advance<T: Ord>(&self, old: Option<&T>, new: T, is_empty: bool) -> Result<T, Error> {
         match old {
             // Only the last page of a tracker may be empty.
-            _ if is_empty => Err(endless("a page is empty, and is not the last")),
-            Some(old) if *old >= new => Err(endless("its pages go in a circle")),
+            _ if is_empty => Err(endless(|| tr!("a page is empty, and is not the last"))),
+            Some(old) if *old >= new => Err(endless(|| tr!("its pages go in a circle"))),
             // Pages may come without a wait between them, which a timeout alone would not notice.
-            _ if Instant::now() >= self.deadline => Err(endless("its pages don't end")),
+            _ if Instant::now() >= self.deadline => Err(endless(|| tr!("its pages don't end"))),
             _ => Ok(new),
         }
     }
 }
 
-fn endless(why: &str) -> Error {
-    TrackerError::NotATracker { address: "the tracker".to_owned(), why: why.to_owned() }.into()
+fn endless(why: impl Fn() -> String) -> Error {
+    TrackerError::NotATracker { address: tr!("address" => "the tracker"), why: TranslatedText::new(why) }.into()
 }
 
 #[cfg(test)]

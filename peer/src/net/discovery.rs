@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use localization::tr;
 use mdns::{Browser, StopHandle, stop_pair};
 use parking_lot::{Mutex, MutexGuard};
 use shared::Fingerprint;
@@ -70,7 +71,7 @@ pub enum Reachability {
 
 /// The reason why discovery isn't possible.
 #[derive(Debug, thiserror::Error)]
-#[error("the local network can't be listened to: {0}")]
+#[error("{}", tr!("the local network can't be listened to: {why}", why = .0))]
 pub struct DiscoveryError(#[from] std::io::Error);
 
 /// Listens for [`LISTEN_DURATION`] and probes the announced trackers, still listening. With an `expected_key`, that key

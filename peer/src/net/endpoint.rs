@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use certs::{Identity, ServerPin};
+use localization::tr;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Runtime, ServerConfig, TokioRuntime,
@@ -176,7 +177,7 @@ impl Endpoint {
         config.transport_config(Arc::new(transport));
         let now = std::time::Instant::now();
         if !self.amplification_limiter.note_dial(address, now) {
-            return Err(LinkError::Local("too many addresses are being dialled at once".to_owned()));
+            return Err(LinkError::Local(tr!("too many addresses are being dialled at once")));
         }
         self.callers.iter().for_each(|callers| callers.note_call(address, now));
         self.inner
@@ -255,7 +256,7 @@ fn bind_endpoint(
     amplification_limiter: &Arc<AmplificationLimiter>,
     callers: Option<Arc<MovedCallers>>,
 ) -> Result<quinn::Endpoint, LinkError> {
-    let socket = bind_udp(port).map_err(|why| LinkError::Local(format!("can't open UDP port {port}: {why}")))?;
+    let socket = bind_udp(port).map_err(|why| LinkError::Local(tr!("can't open UDP port {port}: {why}", port, why)))?;
     // The send buffer keeps its default size: in a large one, chat waits behind bulk data in the kernel.
     if let Err(why) = socket.set_recv_buffer_size(RECEIVE_BUFFER) {
         tracing::debug!("the receive buffer keeps its size: {why}");

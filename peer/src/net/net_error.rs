@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use localization::tr;
 use shared::frame::FrameError;
 use shared::peer::PeerErrorCode;
 use shared::safe_text::safe_line;
@@ -11,22 +12,34 @@ use shared::tracker::{TrackerErrorCode, TrackerRefusal};
 use shared::{Fingerprint, UntrustedText};
 
 use super::path_mtu::PathMtuProblem;
+use crate::util::TranslatedText;
 
 /// The reason why a link can't be opened, or has closed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    #[error("no answer from {addresses} within {} s", .within.as_secs())]
+    #[error(
+        "{}",
+        tr!("no answer from {addresses} within {seconds} s", addresses = .addresses, seconds = .within.as_secs())
+    )]
     NoAnswer { addresses: String, within: Duration },
-    #[error("somebody else answers at {address}: expected {expected}, found {presented}")]
+    #[error(
+        "{}",
+        tr!(
+            "somebody else answers at {address}: expected {expected}, found {presented}",
+            address = .address,
+            expected = .expected,
+            presented = .presented
+        )
+    )]
     OtherKey { address: SocketAddr, expected: Fingerprint, presented: Fingerprint },
     /// The path's MTU is too small for QUIC.
     #[error("{0}")]
     MtuTooSmall(PathMtuProblem),
     #[error("{}", refusal_message(*.code, .message))]
     Refused { code: PeerErrorCode, message: UntrustedText },
-    #[error("the connection was lost: {0}")]
+    #[error("{}", tr!("the connection was lost: {why}", why = .0))]
     Lost(String),
-    #[error("the other side broke the protocol: {0}")]
+    #[error("{}", tr!("the other side broke the protocol: {why}", why = .0))]
     Protocol(String),
     /// A failure of this machine: no socket, no TLS configuration.
     #[error("{0}")]
@@ -36,45 +49,56 @@ pub enum LinkError {
 /// The reason why a stream failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    #[error("the other side stopped: {0}")]
+    #[error("{}", tr!("the other side stopped: {code}", code = .0))]
     Reset(PeerErrorCode),
     /// The link has closed.
     #[error(transparent)]
     Link(#[from] LinkError),
-    #[error("the stream ended too early")]
+    #[error("{}", tr!("the stream ended too early"))]
     Truncated,
     /// A malformed or oversized frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    #[error("unexpected answer: {0}")]
+    #[error("{}", tr!("unexpected answer: {what}", what = .0))]
     Unexpected(&'static str),
     /// Refused by an `error` frame.
     #[error("{message}")]
     Refused { code: PeerErrorCode, message: UntrustedText },
-    #[error("no answer within {} s", .0.as_secs())]
+    #[error("{}", tr!("no answer within {seconds} s", seconds = .0.as_secs()))]
     Timeout(Duration),
 }
 
 /// The reason why a call to the tracker failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TrackerError {
-    #[error("the tracker {address} can't be reached: {why}")]
-    Unreachable { address: String, why: String },
-    #[error("{address} is not a Vizinho tracker: {}", safe_line(.why))]
-    NotATracker { address: String, why: String },
+    #[error("{}", tr!("the tracker {address} can't be reached: {why}", address = .address, why = .why))]
+    Unreachable { address: String, why: TranslatedText },
+    #[error("{}", tr!("{address} is not a Vizinho tracker: {why}", address = .address, why = safe_line(.why)))]
+    NotATracker { address: String, why: TranslatedText },
     #[error(
-        "the identity of the tracker {address} changed\n  on record: {expected}\n  now:       {presented}\n\
-         Somebody may be pretending to be your tracker. Ask whoever runs it; if the new one is right, run\n  \
-         peer trust --the-tracker --replace {presented}"
+        "{}",
+        tr!(
+            "the identity of the tracker {address} changed\n  on record: {expected}\n  now:       {presented}\n\
+             Somebody may be pretending to be your tracker. Ask whoever runs it; if the new one is right, run\n  \
+             peer trust --the-tracker --replace {presented}",
+            address = .address,
+            expected = .expected,
+            presented = .presented
+        )
     )]
     IdentityChanged { address: String, expected: Fingerprint, presented: Fingerprint },
     #[error(
-        "the key of the tracker {address} isn't confirmed, so no password goes there\n  its key: {fingerprint}\n\
-         If whoever runs it says that this is its key, run\n  peer trust --the-tracker --replace {fingerprint}"
+        "{}",
+        tr!(
+            "the key of the tracker {address} isn't confirmed, so no password goes there\n  its key: {fingerprint}\n\
+             If whoever runs it says that this is its key, run\n  peer trust --the-tracker --replace {fingerprint}",
+            address = .address,
+            fingerprint = .fingerprint
+        )
     )]
     Unconfirmed { address: String, fingerprint: Fingerprint },
     /// Refused by the tracker.
-    #[error("{}{}", .refusal.message, next_step(.refusal.code))]
+    #[error("{}", tracker_refusal_text(.refusal))]
     Refused {
         refusal: TrackerRefusal,
         /// The time to wait before a retry, if the tracker named one.
@@ -101,8 +125,8 @@ impl TrackerError {
 fn refusal_message(code: PeerErrorCode, message: &UntrustedText) -> String {
     match code {
         _ if !message.is_empty() => message.to_string(),
-        PeerErrorCode::ShuttingDown => "the app there was closed".to_owned(),
-        code => format!("refused: {code}"),
+        PeerErrorCode::ShuttingDown => tr!("the app there was closed"),
+        code => tr!("refused: {code}", code),
     }
 }
 
@@ -111,11 +135,12 @@ fn untrusted_message(error: &dyn std::fmt::Display) -> String {
     UntrustedText::from(error.to_string()).to_string()
 }
 
-/// Returns the command to run after a refusal. The tracker's own words are for all clients and name no command.
-const fn next_step(code: TrackerErrorCode) -> &'static str {
-    match code {
-        TrackerErrorCode::NotLoggedIn => ": run `peer login NAME`",
-        _ => "",
+/// Returns the tracker's words, which are for all clients and name no command, and the command to run after them.
+fn tracker_refusal_text(refusal: &TrackerRefusal) -> String {
+    let message = &refusal.message;
+    match refusal.code {
+        TrackerErrorCode::NotLoggedIn => tr!("{message}: run `peer login NAME`", message),
+        _ => message.to_string(),
     }
 }
 

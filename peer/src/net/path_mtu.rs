@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use localization::tr;
 use tokio::net::UdpSocket;
 
 use crate::sys;
@@ -43,21 +44,24 @@ pub enum PathMtuProblem {
 
 impl fmt::Display for PathMtuProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "packets of {MIN_QUIC_PAYLOAD} bytes, the least that QUIC needs, don't get through")?;
-        match self {
-            Self::LocalInterface { interface, mtu, needed } => {
-                write!(
-                    f,
-                    " {interface}: its MTU is {mtu} and must be at least {needed} (`ip link set {interface} mtu 1500`)"
-                )
-            }
-            Self::AlongPath { ip, needed } => {
-                write!(
-                    f,
-                    " to {ip}: shorter ones do, so an interface or switch on the way, or {ip} itself, has an MTU below {needed}"
-                )
-            }
-        }
+        let text = match self {
+            Self::LocalInterface { interface, mtu, needed } => tr!(
+                "packets of {bytes} bytes, the least that QUIC needs, don't get through {interface}: its MTU is {mtu} and \
+                 must be at least {needed} (`ip link set {interface} mtu 1500`)",
+                bytes = MIN_QUIC_PAYLOAD,
+                interface,
+                mtu,
+                needed
+            ),
+            Self::AlongPath { ip, needed } => tr!(
+                "packets of {bytes} bytes, the least that QUIC needs, don't get through to {ip}: shorter ones do, so an \
+                 interface or switch on the way, or {ip} itself, has an MTU below {needed}",
+                bytes = MIN_QUIC_PAYLOAD,
+                ip,
+                needed
+            ),
+        };
+        f.write_str(&text)
     }
 }
 

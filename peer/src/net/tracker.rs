@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::{Identity, ServerPin};
+use localization::tr;
 use rooms::VerifyingKey;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +39,7 @@ use super::tracker_address::{ATTEMPT_DELAY, CONNECT_TIMEOUT};
 use super::tracker_reply_buffer::{EventQueue, MAX_EVENT_BYTES, reply_limit};
 use super::tracker_wait_notice::notify_if_slow;
 use crate::sys::plain_message;
+use crate::util::TranslatedText;
 use crate::util::json_lines::{LineBuffer, LineError};
 
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -71,8 +73,8 @@ pub enum KeyDemand {
 
 /// The failure of one of a tracker's addresses.
 enum TrackerConnectFailure {
-    Unreachable(String),
-    NotATracker(String),
+    Unreachable(TranslatedText),
+    NotATracker(TranslatedText),
     /// A tracker with another key.
     OtherKey(Fingerprint),
 }
@@ -96,19 +98,19 @@ impl TrackerConnection {
     ) -> Result<Self, TrackerError> {
         let known = demand.key();
         let text = address.to_string();
-        let unreachable = |why: String| TrackerError::Unreachable { address: text.clone(), why };
+        let unreachable = |why: TranslatedText| TrackerError::Unreachable { address: text.clone(), why };
         let addresses = notify_if_slow(&text, address.resolve(known.is_some())).await.map_err(unreachable)?;
         let connected = first_success(&addresses, ATTEMPT_DELAY, |address| {
             // One for each attempt: it holds the key that this connection showed.
             let pin = known.map_or_else(ServerPin::trust_on_first_use, ServerPin::expecting);
             let config = certs::tracker_client_config(identity, &pin);
             async move {
-                let config = config.map_err(|why| TrackerConnectFailure::Unreachable(why.to_string()))?;
+                let config = config.map_err(|why| TrackerConnectFailure::Unreachable(TranslatedText::of(&why)))?;
                 connect_tls(address, config, &pin).await
             }
         });
         let TlsConnection { stream, local, fingerprint } =
-            notify_if_slow(&text, connected).await.map_err(|failures| connect_error(address, known, failures))?;
+            notify_if_slow(&text, connected).await.map_err(|failures| connect_error(address, known, &failures))?;
         let (incoming, events) = (LineBuffer::default(), EventQueue::default());
         let (features, is_confirmed) = (FeatureSet::default(), matches!(demand, KeyDemand::Confirmed(_)));
         Ok(Self { address: text, stream, incoming, events, fingerprint, local, features, is_confirmed })
@@ -166,7 +168,7 @@ impl TrackerConnection {
         if request.carries_secret() && !self.is_confirmed {
             return Err(TrackerError::Unconfirmed { address: self.address.clone(), fingerprint: self.fingerprint });
         }
-        let line = serde_json::to_vec(request).map_err(|why| self.protocol_failure(&why.to_string()))?;
+        let line = serde_json::to_vec(request).map_err(|why| self.protocol_failure(why.to_string()))?;
         // The line may hold a password.
         let mut line = Zeroizing::new(line);
         line.push(b'\n');
@@ -182,11 +184,12 @@ impl TrackerConnection {
                 let line = self.next_line(reply_limit(request)).await?;
                 let Some(event) = parse_event(&line) else { return Ok(line) };
                 let kept = self.events.push(event, line.len());
-                kept.map_err(|_| self.protocol_failure("it floods us with events"))?;
+                kept.map_err(|_| self.protocol_failure(TranslatedText::new(|| tr!("it floods us with events"))))?;
             }
         };
         let line = tokio::time::timeout(limit, notify_if_slow(&address, round_trip)).await;
-        let line = line.map_err(|_| self.unreachable(format!("no reply within {} s", limit.as_secs())))??;
+        let silent = || tr!("no reply within {seconds} s", seconds = limit.as_secs());
+        let line = line.map_err(|_| self.unreachable(TranslatedText::new(silent)))??;
         if matches!(
             request,
             TrackerRequest::Login { .. } | TrackerRequest::Resume(_) | TrackerRequest::Subscribe { .. }
@@ -198,7 +201,7 @@ impl TrackerConnection {
             ReplyError::Refused { refusal, retry_after_ms } => {
                 TrackerError::Refused { refusal, retry_after: retry_after_ms.map(Duration::from_millis) }
             }
-            ReplyError::Malformed(why) => self.protocol_failure(&why.to_string()),
+            ReplyError::Malformed(why) => self.protocol_failure(why.to_string()),
         })
     }
 
@@ -208,29 +211,31 @@ impl TrackerConnection {
             return Ok(event);
         }
         let line = self.next_line(MAX_EVENT_BYTES).await?;
-        parse_event(&line).ok_or_else(|| self.protocol_failure("a line that nobody asked for"))
+        parse_event(&line)
+            .ok_or_else(|| self.protocol_failure(TranslatedText::new(|| tr!("a line that nobody asked for"))))
     }
 
     /// Reads the next line, of at most `limit` bytes. Cancel-safe: partial lines stay in `incoming`.
     async fn next_line(&mut self, limit: usize) -> Result<String, TrackerError> {
         match self.incoming.read_line(&mut self.stream, limit).await {
-            Ok(Some(line)) => String::from_utf8(line).map_err(|_| self.protocol_failure("a line that isn't UTF-8")),
-            Ok(None) => Err(self.unreachable("it closed the connection".to_owned())),
-            Err(LineError::TooLong) => Err(self.protocol_failure("a line without end")),
+            Ok(Some(line)) => String::from_utf8(line)
+                .map_err(|_| self.protocol_failure(TranslatedText::new(|| tr!("a line that isn't UTF-8")))),
+            Ok(None) => Err(self.unreachable(TranslatedText::new(|| tr!("it closed the connection")))),
+            Err(LineError::TooLong) => Err(self.protocol_failure(TranslatedText::new(|| tr!("a line without end")))),
             Err(LineError::Io(why)) => Err(self.io_failure(&why)),
         }
     }
 
-    fn unreachable(&self, why: String) -> TrackerError {
+    fn unreachable(&self, why: TranslatedText) -> TrackerError {
         TrackerError::Unreachable { address: self.address.clone(), why }
     }
 
     fn io_failure(&self, why: &io::Error) -> TrackerError {
-        self.unreachable(plain_message(why))
+        self.unreachable(TranslatedText::new(|| plain_message(why)))
     }
 
-    fn protocol_failure(&self, why: &str) -> TrackerError {
-        TrackerError::NotATracker { address: self.address.clone(), why: why.to_owned() }
+    fn protocol_failure(&self, why: impl Into<TranslatedText>) -> TrackerError {
+        TrackerError::NotATracker { address: self.address.clone(), why: why.into() }
     }
 }
 
@@ -249,10 +254,10 @@ async fn connect_tls(
     config: rustls::ClientConfig,
     pin: &Arc<ServerPin>,
 ) -> Result<TlsConnection, TrackerConnectFailure> {
-    let unreachable = |why: io::Error| TrackerConnectFailure::Unreachable(plain_message(&why));
+    let unreachable = |why: io::Error| TrackerConnectFailure::Unreachable(TranslatedText::new(|| plain_message(&why)));
     let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-    let silent = |_| TrackerConnectFailure::Unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()));
-    let tcp = tcp.map_err(silent)?.map_err(unreachable)?;
+    let silent = || tr!("no answer within {seconds} s", seconds = CONNECT_TIMEOUT.as_secs());
+    let tcp = tcp.map_err(|_| TrackerConnectFailure::Unreachable(TranslatedText::new(silent)))?.map_err(unreachable)?;
     // Each request is a small write followed by a wait, which Nagle's algorithm would delay.
     let _ = tcp.set_nodelay(true);
     // Detects a dead path within about 20 s, sooner than a heartbeat without a reply would.
@@ -267,27 +272,32 @@ async fn connect_tls(
         return Err(TrackerConnectFailure::OtherKey(presented));
     }
     let stream = handshake
-        .map_err(|_| TrackerConnectFailure::Unreachable(silence_message(CONNECT_TIMEOUT)))?
+        .map_err(|_| TrackerConnectFailure::Unreachable(TranslatedText::new(|| silence_message(CONNECT_TIMEOUT))))?
         .map_err(|why| handshake_failure(&why))?;
-    let no_key = || TrackerConnectFailure::NotATracker("it showed no certificate".to_owned());
+    let no_key = || TrackerConnectFailure::NotATracker(TranslatedText::new(|| tr!("it showed no certificate")));
     Ok(TlsConnection { stream, local, fingerprint: pin.presented().ok_or_else(no_key)? })
 }
 
 /// Returns the message for a server that accepts and never answers; the kernel does so for a stopped process.
 pub fn silence_message(limit: Duration) -> String {
-    format!("it takes connections but doesn't answer within {} s (stopped or overloaded?)", limit.as_secs())
+    tr!(
+        "it takes connections but doesn't answer within {seconds} s (stopped or overloaded?)",
+        seconds = limit.as_secs()
+    )
 }
 
 /// Interprets a failed handshake: only bytes that aren't TLS show that something else listens.
 fn handshake_failure(why: &io::Error) -> TrackerConnectFailure {
     match why.kind() {
-        io::ErrorKind::UnexpectedEof => {
-            TrackerConnectFailure::Unreachable("it takes connections and closes them at once".to_owned())
-        }
+        io::ErrorKind::UnexpectedEof => TrackerConnectFailure::Unreachable(TranslatedText::new(|| {
+            tr!("it takes connections and closes them at once")
+        })),
         io::ErrorKind::InvalidData | io::ErrorKind::Other => {
-            TrackerConnectFailure::NotATracker(format!("its TLS handshake fails ({})", plain_message(why)))
+            TrackerConnectFailure::NotATracker(TranslatedText::new(|| {
+                tr!("its TLS handshake fails ({why})", why = plain_message(why))
+            }))
         }
-        _ => TrackerConnectFailure::Unreachable(plain_message(why)),
+        _ => TrackerConnectFailure::Unreachable(TranslatedText::new(|| plain_message(why))),
     }
 }
 
@@ -295,10 +305,10 @@ fn handshake_failure(why: &io::Error) -> TrackerConnectFailure {
 fn connect_error(
     address: &TrackerAddress,
     known: Option<Fingerprint>,
-    failures: Vec<(SocketAddr, TrackerConnectFailure)>,
+    failures: &[(SocketAddr, TrackerConnectFailure)],
 ) -> TrackerError {
     let text = address.to_string();
-    match (failures.as_slice(), known) {
+    match (failures, known) {
         ([(_, TrackerConnectFailure::NotATracker(why))], _) => {
             return TrackerError::NotATracker { address: text, why: why.clone() };
         }
@@ -313,20 +323,21 @@ fn connect_error(
     }
     // With several addresses, or those of a name, each failure names its address.
     let is_named = address.is_name() || failures.len() > 1;
-    let words = |(at, failure): (SocketAddr, TrackerConnectFailure)| {
+    let words = |(at, failure): &(SocketAddr, TrackerConnectFailure)| {
         let why = match failure {
-            TrackerConnectFailure::Unreachable(why) => why,
-            TrackerConnectFailure::NotATracker(why) => format!("not a Vizinho tracker: {why}"),
-            TrackerConnectFailure::OtherKey(presented) if known.is_some() => format!(
+            TrackerConnectFailure::Unreachable(why) => why.to_string(),
+            TrackerConnectFailure::NotATracker(why) => tr!("not a Vizinho tracker: {why}", why),
+            TrackerConnectFailure::OtherKey(presented) if known.is_some() => tr!(
                 "another tracker, with the key {presented} (if whoever runs yours says that this is its new key, run \
-                 `peer trust --the-tracker --replace {presented}`)"
+                 `peer trust --the-tracker --replace {presented}`)",
+                presented
             ),
-            TrackerConnectFailure::OtherKey(presented) => format!("another tracker, with the key {presented}"),
+            TrackerConnectFailure::OtherKey(presented) => tr!("another tracker, with the key {presented}", presented),
         };
         if is_named { format!("{at}: {why}") } else { why }
     };
-    let why: Vec<String> = failures.into_iter().map(words).collect();
-    TrackerError::Unreachable { address: text, why: why.join("; ") }
+    let why = TranslatedText::new(|| failures.iter().map(words).collect::<Vec<String>>().join("; "));
+    TrackerError::Unreachable { address: text, why }
 }
 
 /// Returns the addresses for dialling a peer: first the one the tracker observed, then the announced ones.

@@ -5,12 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 use std::time::Duration;
 
+use localization::tr;
 use shared::limits::TRACKER_PORT;
 use tokio::net::TcpStream;
 
 use super::happy_eyeballs::{first_success, interleave_families};
 use super::ipv4_number::parse_ipv4_number;
 use crate::sys::{self, LocalAddress};
+use crate::util::TranslatedText;
 
 /// Bounds name resolution, and each connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +43,7 @@ impl FromStr for TrackerAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not HOST or HOST:PORT");
+        let wrong = || tr!("{text} is not HOST or HOST:PORT", text = format_args!("{text:?}"));
         if let Some(rest) = text.strip_prefix('[') {
             let (inside, behind) = rest.split_once(']').ok_or_else(wrong)?;
             // Some programs print `[fe80::1]%eth0`.
@@ -65,7 +67,11 @@ impl FromStr for TrackerAddress {
             let host = host?;
             // `fe80::1:8000` is a valid address, and also one with a port: ask instead of guessing.
             if let Some(before) = text.strip_suffix(":8000").filter(|before| parse_ip(before).is_some()) {
-                return Err(format!("{text} can be read in two ways: write [{before}]:8000 or [{text}]:8000"));
+                return Err(tr!(
+                    "{text} can be read in two ways: write [{before}]:8000 or [{text}]:8000",
+                    text,
+                    before
+                ));
             }
             return Ok(Self { host, port: TRACKER_PORT });
         }
@@ -145,9 +151,14 @@ fn missing_interface_message(ip: Ipv6Addr) -> String {
     match interfaces.first() {
         Some((_, first)) => {
             let names: Vec<&str> = interfaces.iter().map(|(_, name)| *name).collect();
-            format!("{ip} needs the interface it is reached on: write {ip}%{first} (here: {})", names.join(", "))
+            tr!(
+                "{ip} needs the interface it is reached on: write {ip}%{first} (here: {all})",
+                ip,
+                first,
+                all = names.join(", ")
+            )
         }
-        None => format!("{ip} needs the interface it is reached on, and none here has such an address"),
+        None => tr!("{ip} needs the interface it is reached on, and none here has such an address", ip),
     }
 }
 
@@ -189,41 +200,49 @@ impl TrackerAddress {
 
     /// Returns the addresses that are tried, for a look at each of them. Fails with the reason as text for people.
     pub async fn candidates(&self) -> Result<Vec<SocketAddr>, String> {
-        self.resolve(true).await
+        self.resolve(true).await.map_err(|why| why.to_string())
     }
 
     /// Returns the addresses to try, the likeliest first, at least one. If the tracker's key `is_known`, a link-local
     /// address is tried on other interfaces, too: a machine that moves from cable to wireless reaches the same tracker
     /// on another one. Fails with the reason as text for people, if there are none.
-    pub(super) async fn resolve(&self, is_known: bool) -> Result<Vec<SocketAddr>, String> {
+    pub(super) async fn resolve(&self, is_known: bool) -> Result<Vec<SocketAddr>, TranslatedText> {
         match &self.host {
             TrackerHost::Ip(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),
             TrackerHost::LinkLocal { ip, interface } => {
                 let named = sys::interface_index(interface);
                 let local = if is_known { sys::local_addresses() } else { Vec::new() };
                 match scoped_addresses(SocketAddrV6::new(*ip, self.port, 0, 0), named, &local) {
-                    none if none.is_empty() => {
-                        Err(format!("there is no interface {interface}; {}", missing_interface_message(*ip)))
-                    }
+                    none if none.is_empty() => Err(TranslatedText::new(|| {
+                        let advice = missing_interface_message(*ip);
+                        tr!("there is no interface {interface}; {advice}", interface, advice)
+                    })),
                     some => Ok(some),
                 }
             }
             TrackerHost::Name(name) => {
                 let resolved =
                     tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((name.as_str(), self.port))).await;
-                let resolved =
-                    resolved.map_err(|_| format!("its name is not resolved within {} s", CONNECT_TIMEOUT.as_secs()))?;
+                let late = || tr!("its name is not resolved within {seconds} s", seconds = CONNECT_TIMEOUT.as_secs());
+                let resolved = resolved.map_err(|_| TranslatedText::new(late))?;
                 let local = sys::local_addresses();
-                let resolved = resolved.map_err(|why| sys::plain_message(&why))?.flat_map(|address| match address {
-                    // Host files and DNS carry no interfaces.
-                    SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
-                        scoped_addresses(v6, None, &local)
-                    }
-                    address => vec![address],
-                });
+                let resolved =
+                    resolved.map_err(|why| TranslatedText::new(|| sys::plain_message(&why)))?.flat_map(|address| {
+                        match address {
+                            // Host files and DNS carry no interfaces.
+                            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+                                scoped_addresses(v6, None, &local)
+                            }
+                            address => vec![address],
+                        }
+                    });
                 let mut addresses = interleave_families(resolved);
                 addresses.truncate(MAX_RESOLVED_ADDRESSES);
-                if addresses.is_empty() { Err("its name has no address".to_owned()) } else { Ok(addresses) }
+                if addresses.is_empty() {
+                    Err(TranslatedText::new(|| tr!("its name has no address")))
+                } else {
+                    Ok(addresses)
+                }
             }
         }
     }

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use localization::tr;
 use tokio::time::timeout;
 
 use crate::sys::UserNotifier;
@@ -29,7 +30,7 @@ pub(super) async fn notify_if_slow<T>(address: &str, work: impl Future<Output = 
         return done;
     }
     if !IS_TOLD.swap(true, Ordering::Relaxed) {
-        TRACKER_WAIT_NOTIFIER.tell(&format!("waiting for the tracker {address} to answer"));
+        TRACKER_WAIT_NOTIFIER.tell(&tr!("waiting for the tracker {address} to answer", address));
     }
     work.await
 }

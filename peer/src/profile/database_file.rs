@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use localization::tr;
+
 use super::profile_identity::{IDENTITY_FOLDER, KEY};
 use super::{DATABASE_FILE, ProfileError, node_lock};
 
@@ -36,7 +38,7 @@ pub(super) fn has_database(home: &Path) -> Result<bool, ProfileError> {
             Err(source) => return Err(ProfileError::Io { path, source }),
         };
         if !metadata.is_file() {
-            return Err(ProfileError::Io { path, source: io::Error::other("it is not a file") });
+            return Err(ProfileError::Io { path, source: io::Error::other(tr!("it is not a file")) });
         }
         if metadata.len() >= HEADER_BYTES {
             return Ok(true);

@@ -17,6 +17,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use localization::tr;
 use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{FlockOperation, fcntl_lock, major, minor};
 use shared::safe_text::{safe_line, safe_path};
@@ -92,15 +93,18 @@ fn can_wait_longer(waited: Duration) -> bool {
     }
     if tells && let Some((path, holder)) = all.iter().find_map(|path| Some((path, find_lock_holder(path)?))) {
         let words = describe_process(holder.pid, holder.command.as_deref());
-        LOCK_WAIT_NOTIFIER.tell(&format!("waiting for {words}, which holds {}", safe_path(path)));
+        let text = tr!("waiting for {process}, which holds {path}", process = words, path = safe_path(path));
+        LOCK_WAIT_NOTIFIER.tell(&text);
     }
     true
 }
 
 /// Describes a process for the user, with its command if known.
 pub(super) fn describe_process(pid: u32, command: Option<&str>) -> String {
-    let command = command.map(|command| format!(" ({command})")).unwrap_or_default();
-    format!("process {pid}{command}")
+    match command {
+        None => tr!("process {pid}", pid),
+        Some(command) => tr!("process {pid} ({command})", pid, command),
+    }
 }
 
 fn databases() -> MutexGuard<'static, BTreeSet<PathBuf>> {

@@ -1,22 +1,25 @@
 //! Errors of a profile, with messages that tell the user what to do.
 
+mod profile_texts;
+
 use std::path::{Path, PathBuf};
 
 use certs::IdentityError;
+use localization::tr;
 use rusqlite::ErrorCode;
 use shared::safe_text::safe_path;
 
-use super::lock_wait;
-use crate::sys::{
-    RoomLimit, exhausted_room, is_descriptor_limit_reached, is_read_only_mount, open_files_limit, plain_message,
+use self::profile_texts::{
+    describe_database_error, descriptor_limit_text, empty_database_text, exhausted_room_text, quoted, running_node_text,
 };
-use crate::util::shell_words::single_quoted;
+use super::lock_wait;
+use crate::sys::{RoomLimit, exhausted_room, is_descriptor_limit_reached, plain_message};
 
 /// The reason why a profile can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// An I/O error of the folder or a file in it.
-    #[error("can't use {path}: {source}")]
+    #[error("{}", tr!("can't use {path}: {source}", path = safe_path(.path), source = .source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -32,7 +35,7 @@ pub enum ProfileError {
         source: rusqlite::Error,
     },
     /// The database, because there is no room for anything more.
-    #[error("the account's database {} can't be used: {}", safe_path(.path), room_words(*.limit))]
+    #[error("{}", exhausted_room_text(.path, *.limit))]
     DiskFull {
         /// The database.
         path: PathBuf,
@@ -40,7 +43,15 @@ pub enum ProfileError {
         limit: RoomLimit,
     },
     /// The database was made by a later release.
-    #[error("{path} was made by a newer version (schema {found}, this one knows {known}): use that version")]
+    #[error(
+        "{}",
+        tr!(
+            "{path} was made by a newer version (schema {found}, this one knows {known}): use that version",
+            path = safe_path(.path),
+            found = .found,
+            known = .known
+        )
+    )]
     TooNew {
         /// The database.
         path: PathBuf,
@@ -50,7 +61,14 @@ pub enum ProfileError {
         known: i64,
     },
     /// A stored value is not one that any release writes.
-    #[error("the account's database {path} is damaged: {what}; put back a copy of it or move it away")]
+    #[error(
+        "{}",
+        tr!(
+            "the account's database {path} is damaged: {what}; put back a copy of it or move it away",
+            path = safe_path(.path),
+            what = .what
+        )
+    )]
     Damaged {
         /// The database.
         path: PathBuf,
@@ -61,11 +79,7 @@ pub enum ProfileError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The database is an empty file.
-    #[error(
-        "the account's database {path} is empty{}: put back a copy of the database, or remove the empty file and begin anew{}",
-        .key.as_ref().map(|key| format!(", but its key {} is there", safe_path(key))).unwrap_or_default(),
-        if .key.is_some() { " with the same key: `peer login NAME`" } else { "" }
-    )]
+    #[error("{}", empty_database_text(.path, .key.as_deref()))]
     EmptyDatabase {
         /// The database.
         path: PathBuf,
@@ -74,8 +88,13 @@ pub enum ProfileError {
     },
     /// There is a key without a database.
     #[error(
-        "the account's database {path} is missing, but its key {} is there: put back a copy of the database, or begin \
-         anew with the same key: `peer login NAME`", safe_path(.key)
+        "{}",
+        tr!(
+            "the account's database {path} is missing, but its key {key} is there: put back a copy of the \
+             database, or begin anew with the same key: `peer login NAME`",
+            path = safe_path(.path),
+            key = safe_path(.key)
+        )
     )]
     MissingDatabase {
         /// The database.
@@ -85,15 +104,26 @@ pub enum ProfileError {
     },
     /// The open database is no longer the file at its path.
     #[error(
-        "the account's database {path} was removed or replaced while it was used: put it back, or a copy of it, and \
-         start again"
+        "{}",
+        tr!(
+            "the account's database {path} was removed or replaced while it was used: put it back, or a copy of \
+             it, and start again",
+            path = safe_path(.path)
+        )
     )]
     DatabaseLost {
         /// The database.
         path: PathBuf,
     },
     /// There is no profile in the folder, and none can be created.
-    #[error("can't keep an account in {home} ({}): give another folder with --home DIR", plain_message(.source))]
+    #[error(
+        "{}",
+        tr!(
+            "can't keep an account in {home} ({why}): give another folder with --home DIR",
+            home = safe_path(.home),
+            why = plain_message(.source)
+        )
+    )]
     CannotCreate {
         /// The folder.
         home: PathBuf,
@@ -102,8 +132,14 @@ pub enum ProfileError {
     },
     /// The file system keeps no permissions, so that others could read the key.
     #[error(
-        "{home} can't hold an account: its file system keeps no permissions (mode {mode:o}), so that others on this \
-         machine could read the secret key; use --home with a folder on another disk, or mount this one with umask=077"
+        "{}",
+        tr!(
+            "{home} can't hold an account: its file system keeps no permissions (mode {mode}), so that others \
+             on this machine could read the secret key; use --home with a folder on another disk, or mount this \
+             one with umask=077",
+            home = safe_path(.home),
+            mode = format_args!("{:o}", .mode)
+        )
     )]
     NoPermissions {
         /// The folder.
@@ -113,8 +149,14 @@ pub enum ProfileError {
     },
     /// The profile belongs to another user.
     #[error(
-        "{} belongs to another user ({owner}), who could run programs in your name by it: use --home with a folder of your \
-         own, or make this one yours with `chown -R \"$(id -u)\" {}`", safe_path(.path), quoted(.path)
+        "{}",
+        tr!(
+            "{path} belongs to another user ({owner}), who could run programs in your name by it: use --home \
+             with a folder of your own, or make this one yours with `chown -R \"$(id -u)\" {quoted}`",
+            path = safe_path(.path),
+            owner = .owner,
+            quoted = quoted(.path)
+        )
     )]
     ForeignOwner {
         /// The folder, or the database.
@@ -124,8 +166,14 @@ pub enum ProfileError {
     },
     /// Other users may write to the profile.
     #[error(
-        "others on this machine may write to {} (mode {mode:o}) and could run programs in your name by it: if nobody did, \
-         run `chmod go-w {}`", safe_path(.path), quoted(.path)
+        "{}",
+        tr!(
+            "others on this machine may write to {path} (mode {mode}) and could run programs in your name by \
+             it: if nobody did, run `chmod go-w {quoted}`",
+            path = safe_path(.path),
+            mode = format_args!("{:o}", .mode),
+            quoted = quoted(.path)
+        )
     )]
     WritableByOthers {
         /// The folder, or the database.
@@ -135,35 +183,44 @@ pub enum ProfileError {
     },
     /// The profile was exported, and goes on elsewhere.
     #[error(
-        "this profile moved away with {file}: it goes on where that was imported. If it never was, `peer profile export \
-         --cancel` keeps it here"
+        "{}",
+        tr!(
+            "this profile moved away with {file}: it goes on where that was imported. If it never was, `peer \
+             profile export --cancel` keeps it here",
+            file = .file
+        )
     )]
     MovedAway {
         /// The exported file.
         file: String,
     },
     /// A profile can't be imported where there is one.
-    #[error("there is a profile in {} already: use --home with another folder", safe_path(.home))]
+    #[error("{}", tr!("there is a profile in {home} already: use --home with another folder", home = safe_path(.home)))]
     HasProfile {
         /// The folder.
         home: PathBuf,
     },
     /// The file is no exported profile.
-    #[error("{} is no file of `peer profile export`", safe_path(.file))]
+    #[error("{}", tr!("{file} is no file of `peer profile export`", file = safe_path(.file)))]
     NotAnExport {
         /// The file.
         file: PathBuf,
     },
     /// Another node holds the profile.
-    #[error("`peer` is already running for this account{}: `peer whoami` shows it, `peer stop` ends it", process_suffix(*.pid))]
+    #[error("{}", running_node_text(*.pid))]
     NodeRuns {
         /// Its process id, if its lock file names it.
         pid: Option<u32>,
     },
     /// The process that holds the profile, most often a node, is stopped and can't answer until it continues.
     #[error(
-        "{} keeps this account and is stopped: continue it with `fg` in its terminal or `kill -CONT {pid}`, \
-         or end it with `kill -KILL {pid}`", lock_wait::describe_process(*.pid, .command.as_deref())
+        "{}",
+        tr!(
+            "{process} keeps this account and is stopped: continue it with `fg` in its terminal or `kill -CONT \
+             {pid}`, or end it with `kill -KILL {pid}`",
+            process = lock_wait::describe_process(*.pid, .command.as_deref()),
+            pid = .pid
+        )
     )]
     NodeStopped {
         /// Its process id.
@@ -173,8 +230,14 @@ pub enum ProfileError {
     },
     /// Another process held the database for longer than the wait.
     #[error(
-        "{} holds the account's database {path}; nothing was changed: wait until it is done, or end it with \
-         `kill {pid}`, and try again", lock_wait::describe_process(*.pid, .command.as_deref())
+        "{}",
+        tr!(
+            "{process} holds the account's database {path}; nothing was changed: wait until it is done, or end \
+             it with `kill {pid}`, and try again",
+            process = lock_wait::describe_process(*.pid, .command.as_deref()),
+            path = safe_path(.path),
+            pid = .pid
+        )
     )]
     DatabaseHeld {
         /// The database.
@@ -185,19 +248,20 @@ pub enum ProfileError {
         command: Option<String>,
     },
     /// Too many files are open to open the database.
-    #[error(
-        "the account's database {path} can't be opened: too many open files{}; raise the limit with `ulimit -n 4096` and \
-         run the same command again",
-        describe_descriptor_limit()
-    )]
+    #[error("{}", descriptor_limit_text(.path))]
     TooManyOpenFiles {
         /// The database.
         path: PathBuf,
     },
     /// The file system supports no locks.
     #[error(
-        "the file system of {home} has no locks ({source}), so that this account could go online twice: \
-         use --home with a folder on a local disk"
+        "{}",
+        tr!(
+            "the file system of {home} has no locks ({source}), so that this account could go online twice: use \
+             --home with a folder on a local disk",
+            home = safe_path(.home),
+            source = .source
+        )
     )]
     NoLocks {
         /// The profile's folder.
@@ -205,54 +269,6 @@ pub enum ProfileError {
         /// The system's error.
         source: std::io::Error,
     },
-}
-
-const fn room_words(limit: RoomLimit) -> &'static str {
-    match limit {
-        RoomLimit::Disk => "the disk is full: free some space and try again",
-        RoomLimit::Quota => "your disk quota is used up: remove some of your files there and try again",
-    }
-}
-
-fn describe_descriptor_limit() -> String {
-    open_files_limit().map(|limit| format!(" ({limit} at once)")).unwrap_or_default()
-}
-
-/// Returns the process in parentheses, if known.
-fn process_suffix(pid: Option<u32>) -> String {
-    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
-}
-
-/// Quotes a path for a shell.
-fn quoted(path: &Path) -> String {
-    single_quoted(&safe_path(path))
-}
-
-/// Describes a database error and the next step for the user.
-fn describe_database_error(path: &Path, source: &rusqlite::Error) -> String {
-    let mut outcome = "; nothing was changed";
-    let advice = match source.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another program holds it: end that one (a backup, a database browser?) and try again"
-        }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            // Damage may be found in the middle of a change.
-            outcome = "";
-            "it is damaged: put back a copy, or move it away to begin anew; the key is in a file of its own"
-        }
-        Some(ErrorCode::ReadOnly) if is_read_only_mount(path) => {
-            "its file system can only be read: mount it for writing, or use --home with a folder on another disk"
-        }
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            "it can't be opened for writing: look at its owner and permissions"
-        }
-        Some(ErrorCode::SystemIoFailure | ErrorCode::FileLockingProtocolFailed | ErrorCode::NoLargeFileSupport) => {
-            "the disk or its file system failed: see what the system says of it (`dmesg`), or use --home with a folder \
-             on a local disk"
-        }
-        _ => "try again",
-    };
-    format!("the account's database {} can't be used ({source}){outcome}: {advice}", safe_path(path))
 }
 
 impl ProfileError {

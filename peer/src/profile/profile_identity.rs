@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use certs::{Identity, IdentityError, IdentityReplacement, MissingIdentityAdvice, MissingIdentityPolicy};
+use localization::tr;
 
 use super::{Profile, ProfileAccount, ProfileError};
 
@@ -63,8 +64,8 @@ impl Profile {
         let Some(ProfileAccount { user, .. }) = self.account()? else {
             return Ok(Identity::open(&folder, MissingIdentityPolicy::Create)?);
         };
-        let reason = format!("the account {user} belongs to it");
-        let otherwise = format!("give the account a new key with `peer login {user} --rebind`");
+        let reason = tr!("the account {user} belongs to it", user);
+        let otherwise = tr!("give the account a new key with `peer login {user} --rebind`", user);
         let reliance = MissingIdentityAdvice { reason: &reason, otherwise: &otherwise };
         Ok(Identity::open(&folder, MissingIdentityPolicy::Fail(reliance))?)
     }

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use certs::is_identity_pem;
+use localization::tr;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use zeroize::Zeroizing;
 
@@ -46,7 +47,8 @@ impl Profile {
     }
 
     fn write_export(&self, file: &Path, key: &str) -> Result<(), ProfileError> {
-        let name = file.to_str().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "its path is not UTF-8"));
+        let name =
+            file.to_str().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, tr!("its path is not UTF-8")));
         let name = name.map_err(io_error_at(file))?;
         // An empty file in its place is written, and keeps its mode.
         self.db_result(self.writer()?.execute("VACUUM INTO ?1", [name]))?;

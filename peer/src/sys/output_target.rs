@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
@@ -14,7 +15,7 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 const MAX_SYMLINKS: usize = 40;
 
 /// The kind of a path to write to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputTarget {
     /// A file, a folder, or a path that doesn't exist yet.
     Files,
@@ -23,7 +24,7 @@ pub enum OutputTarget {
     /// A sink that takes bytes in order and stores no file: a pipe, a device, an open descriptor.
     Stream,
     /// A path that can't take the bytes, and the reason.
-    Unusable(&'static str),
+    Unusable(String),
 }
 
 /// Classifies `path` without opening a pipe.
@@ -35,21 +36,21 @@ pub fn classify_output(path: &Path) -> OutputTarget {
     if let Some((true, number)) = &descriptor
         && !is_inherited(number)
     {
-        return OutputTarget::Unusable("that descriptor isn't open");
+        return OutputTarget::Unusable(tr!("that descriptor isn't open"));
     }
     let Ok(metadata) = std::fs::metadata(path) else {
         return if descriptor.is_some() {
-            OutputTarget::Unusable("that descriptor isn't open")
+            OutputTarget::Unusable(tr!("that descriptor isn't open"))
         } else {
             OutputTarget::Files
         };
     };
     let kind = metadata.file_type();
     if kind.is_socket() {
-        OutputTarget::Unusable("it is a socket")
+        OutputTarget::Unusable(tr!("it is a socket"))
     } else if kind.is_block_device() {
         // Writing there would destroy the file system on it.
-        OutputTarget::Unusable("it is a disk")
+        OutputTarget::Unusable(tr!("it is a disk"))
     } else if kind.is_char_device()
         && let Some(why) = device_fault(path)
     {
@@ -76,7 +77,7 @@ pub fn open_stream(path: &Path) -> io::Result<Option<File>> {
     let descriptor = descriptor_of_path(path);
     if let Some((true, number)) = &descriptor {
         if !is_inherited(number) {
-            return Err(io::Error::other("that descriptor isn't open: give another with -o"));
+            return Err(io::Error::other(tr!("that descriptor isn't open: give another with -o")));
         }
         if let Some(file) = duplicate(number)? {
             return Ok(Some(file));
@@ -95,7 +96,7 @@ pub fn open_stream(path: &Path) -> io::Result<Option<File>> {
         file => file?,
     };
     if file.metadata()?.is_file() && descriptor.is_none() {
-        return Err(io::Error::other("it is a file by now: run the same command again"));
+        return Err(io::Error::other(tr!("it is a file by now: run the same command again")));
     }
     // NONBLOCK was meant for the open only.
     rustix::fs::fcntl_setfl(&file, rustix::fs::fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
@@ -117,7 +118,7 @@ fn duplicate(number: &str) -> io::Result<Option<File>> {
         Err(why) => return Err(why.into()),
     };
     if (rustix::fs::fcntl_getfl(&descriptor)? & OFlags::ACCMODE) == OFlags::RDONLY {
-        return Err(io::Error::other("that descriptor is open for reading only: give one for writing"));
+        return Err(io::Error::other(tr!("that descriptor is open for reading only: give one for writing")));
     }
     Ok(Some(File::from(descriptor)))
 }
@@ -130,14 +131,14 @@ fn is_inherited(number: &str) -> bool {
 }
 
 /// Returns the reason why a device can't take bytes, if there is one.
-fn device_fault(path: &Path) -> Option<&'static str> {
+fn device_fault(path: &Path) -> Option<String> {
     let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
     match OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path) {
-        Ok(file) => io::IsTerminal::is_terminal(&file).then_some("it is a terminal"),
+        Ok(file) => io::IsTerminal::is_terminal(&file).then(|| tr!("it is a terminal")),
         Err(why) if is_errno(&why, Errno::NXIO) && path == Path::new("/dev/tty") => {
-            Some("this process has no terminal")
+            Some(tr!("this process has no terminal"))
         }
-        Err(why) if is_errno(&why, Errno::NXIO) || is_errno(&why, Errno::NODEV) => Some("no device is behind it"),
+        Err(why) if is_errno(&why, Errno::NXIO) || is_errno(&why, Errno::NODEV) => Some(tr!("no device is behind it")),
         Err(_) => None,
     }
 }
@@ -197,7 +198,7 @@ mod tests {
             ("pipe", OutputTarget::Stream),
             ("link", OutputTarget::Stream),
             ("stdout", OutputTarget::Stdout),
-            ("socket", OutputTarget::Unusable("it is a socket")),
+            ("socket", OutputTarget::Unusable(tr!("it is a socket"))),
         ] {
             assert_eq!(classify_output(&at(name)), kind, "{name}");
         }
@@ -206,13 +207,13 @@ mod tests {
         }
         assert_eq!(
             classify_output(Path::new("/proc/self/fd/9999")),
-            OutputTarget::Unusable("that descriptor isn't open")
+            OutputTarget::Unusable(tr!("that descriptor isn't open"))
         );
         let own = File::create(at("file")).unwrap();
         let path = |file: &dyn AsRawFd| PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
         assert_eq!(
             classify_output(&path(&own)),
-            OutputTarget::Unusable("that descriptor isn't open"),
+            OutputTarget::Unusable(tr!("that descriptor isn't open")),
             "it is nobody's but ours"
         );
         // As a shell leaves it to what it starts.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use shared::safe_text::safe_path;
@@ -37,7 +38,7 @@ fn first_private_folder(candidates: impl IntoIterator<Item = PathBuf>) -> io::Re
             }
         }
     }
-    let words = format!("no folder for sockets can be had ({}); set XDG_RUNTIME_DIR to one", refusals.join("; "));
+    let words = tr!("no folder for sockets can be had ({why}); set XDG_RUNTIME_DIR to one", why = refusals.join("; "));
     Err(io::Error::new(kind, words))
 }
 
@@ -68,7 +69,7 @@ fn make_private_folder(path: PathBuf) -> io::Result<PathBuf> {
     if is_private(&path)? {
         return Ok(path);
     }
-    let why = "it belongs to somebody else, or others can get into it";
+    let why = tr!("it belongs to somebody else, or others can get into it");
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 

@@ -2,13 +2,14 @@
 
 use std::io;
 
+use localization::tr;
 use rustix::io::Errno;
 
 /// Returns an I/O error in lower case without its number, for use within a sentence.
 pub fn plain_message(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         // rustls's message ends with the address of a web page.
-        return "the connection ended without a word".to_owned();
+        return tr!("the connection ended without a word");
     }
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::sync::OnceLock;
 
 use jiff::tz::TimeZone;
+use localization::tr;
 use shared::safe_text::safe_line;
 
 use super::user_notifier::UserNotifier;
@@ -28,9 +29,9 @@ pub fn time_zone() -> TimeZone {
                 if let Some(name) = &name {
                     tracing::debug!("{why}");
                     let name = name.to_string_lossy();
-                    TIME_ZONE_NOTIFIER.tell(&format!(
-                        "TZ={} names no time zone that is known here: times are in UTC",
-                        safe_line(&name)
+                    TIME_ZONE_NOTIFIER.tell(&tr!(
+                        "TZ={name} names no time zone that is known here: times are in UTC",
+                        name = safe_line(&name)
                     ));
                 }
                 TimeZone::UTC

@@ -510,7 +510,7 @@ mod tests {
     fn a_changed_key_is_told_once_until_it_is_trusted() {
         let mut chat = model();
         chat.update_users(&waiting(1), None);
-        let held = |frozen| NodeEvent::DeliveryHeld { user: name("bob"), why: "another key".to_owned(), frozen };
+        let held = |frozen| NodeEvent::DeliveryHeld { user: name("bob"), why: "another key".into(), frozen };
         let mut is_told = |event| chat.handle_event(&event, Instant::now());
         assert_eq!([is_told(held(true)), is_told(held(true))], [true, false]);
         assert_eq!([is_told(held(false)), is_told(held(true))], [false, true]);

@@ -23,6 +23,7 @@ use crate::engine::node::{FlushReport, NodeApi, NodeHandle, NodeLifetime};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
 use crate::ui::{InputLine, excerpt, message_lines, spawn_line_reader};
+use crate::util::TranslatedText;
 
 /// Messages sent to the node before the first of them is answered.
 const MAX_IN_FLIGHT: usize = 64;
@@ -256,7 +257,7 @@ impl<'a> ChatFilter<'a> {
         &mut self,
         id: MessageId,
         state: MessageState,
-        why: Option<String>,
+        why: Option<TranslatedText>,
         kind: Option<ErrorKind>,
     ) -> Result<(), Error> {
         self.undelivered.remove(&id);
@@ -264,7 +265,8 @@ impl<'a> ChatFilter<'a> {
             let ack = json!({ "to": self.user, "peer": self.user, "id": id, "state": state, "why": why });
             self.context.output.print_object("ack", &ack)?;
         }
-        if let (true, Some(message)) = (state.is_given_up(), why) {
+        if let (true, Some(why)) = (state.is_given_up(), why) {
+            let message = why.to_string();
             self.failure.get_or_insert(Error::Relayed { kind: kind.unwrap_or(ErrorKind::Refused), message });
         }
         Ok(())

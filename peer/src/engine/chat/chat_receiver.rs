@@ -22,6 +22,7 @@ use crate::engine::{now_ms, run_blocking};
 use crate::net::StreamError;
 use crate::net::frame_receiver::FrameReceiver;
 use crate::net::stream::StreamSender;
+use crate::util::TranslatedText;
 use crate::util::rate_limit::{TokenBucket, sleep_if_positive};
 
 /// Frames handled together, and messages stored with one write to the disk.
@@ -278,7 +279,7 @@ async fn store_messages(
         }
         Ok((Err(error), good)) => {
             tracing::warn!("messages could not be stored: {error}");
-            events.send(NodeEvent::NotStored { from: from.clone(), why: error.to_string() });
+            events.send(NodeEvent::NotStored { from: from.clone(), why: TranslatedText::of(&error) });
             answers.extend(
                 good.first().map(|first| refuse(first, PeerErrorCode::Internal, "it could not be stored there")),
             );

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use localization::tr;
 use shared::FileName;
 use shared::names::name_encoding::encode_component;
 use shared::peer::FolderTime;
@@ -66,7 +67,7 @@ impl TargetPlanner {
             FetchDestination::Stream(_) | FetchDestination::Stdout => return Ok(None),
             FetchDestination::FileOrFolder(path) if resolved.is_one_file => {
                 if classify_output(path) != OutputTarget::Files {
-                    let why = "it is neither a file nor a folder: give another path with -o";
+                    let why = tr!("it is neither a file nor a folder: give another path with -o");
                     return Err(Error::disk(path)(io::Error::other(why)));
                 }
                 // Encoded if need be, so that the file gets exactly this name even if it looks like a stand-in.
@@ -74,7 +75,8 @@ impl TargetPlanner {
                     encode_component(name.as_bytes())
                         .map_or_else(|| name.to_str().map(str::to_owned), |name| Some(name.into_owned()))
                 });
-                let name = name.ok_or_else(|| Error::Usage(format!("{} can't be a file's name", safe_path(path))))?;
+                let name =
+                    name.ok_or_else(|| Error::Usage(tr!("{path} can't be a file's name", path = safe_path(path))))?;
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
                 (parent.unwrap_or(Path::new(".")), Some(name))
             }

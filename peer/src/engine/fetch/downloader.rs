@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use shared::content::Manifest;
 use shared::peer::{GET_NAMES_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest};
 use shared::{ContentHash, GroupLayout, UntrustedText, ZeroRuns};
@@ -255,8 +256,8 @@ impl StreamDownloader<'_> {
         // The queue holds the rest of the work: each group that arrived has shortened it.
         self.return_all_work();
         let message = match code {
-            PeerErrorCode::Internal => "reading it failed in the middle".into(),
-            code => format!("the source stopped sending ({code})").into(),
+            PeerErrorCode::Internal => tr!("reading it failed in the middle").into(),
+            code => tr!("the source stopped sending ({code})", code).into(),
         };
         self.report_unavailable(work, code, message);
     }
@@ -280,7 +281,7 @@ impl StreamDownloader<'_> {
             self.report_unavailable(
                 &WorkItem::Manifest(file),
                 PeerErrorCode::Protocol,
-                "the sources disagree about it".into(),
+                tr!("the sources disagree about it").into(),
             );
             // What follows on the stream describes another file: its length isn't known.
             self.stream = None;

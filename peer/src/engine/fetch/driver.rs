@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use localization::tr;
 use shared::peer::FileStat;
 use shared::{RoomId, UserName};
 use tokio_util::sync::CancellationToken;
@@ -294,7 +295,7 @@ impl<'a> FetchDriver<'a> {
         timeout: &mut Duration,
     ) -> Result<ResolvedFile, Error> {
         if self.session.is_banned(user) {
-            return Err(Error::Integrity(format!("{user} told a lie before")));
+            return Err(Error::Integrity(tr!("{user} told a lie before", user)));
         }
         let link = match self.links.get(user) {
             Some(link) if !link.is_closed() => link.clone(),

@@ -1,5 +1,6 @@
 //! The restriction of a fetch to exactly what was announced before, for fetches that nobody watches.
 
+use localization::tr;
 use shared::UserName;
 use shared::names::name_encoding::display_name;
 use shared::peer::FileSend;
@@ -20,13 +21,21 @@ pub(super) fn restrict(resolved: &mut ResolvedRequest, expected: &FileSend, from
     let hidden = resolved.files.iter().flat_map(|file| [&file.stat.name, &file.local]).chain(&resolved.folders);
     if let Some(hidden) = hidden.into_iter().find(|name| name.is_hidden()) {
         let hidden = display_name(hidden.as_str());
-        return Err(Error::Integrity(format!("{hidden} begins with a dot: nothing of {name} is fetched unasked")));
+        return Err(Error::Integrity(tr!(
+            "{hidden} begins with a dot: nothing of {name} is fetched unasked",
+            hidden,
+            name
+        )));
     }
     let files = resolved.files.iter().map(|file| (&file.stat.name, &file.stat.hash));
     let is_same = expected.hash_of(files) == Some(expected.hash);
     let size = resolved.files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.stat.size));
     if !is_same || size != expected.size || resolved.files.iter().any(|file| file.stat.stale) {
-        return Err(Error::Integrity(format!("{name} isn't what {from} announced any more: it changed meanwhile")));
+        return Err(Error::Integrity(tr!(
+            "{name} isn't what {from} announced any more: it changed meanwhile",
+            name,
+            from
+        )));
     }
     // Empty folders are no part of what was announced.
     resolved.folders.clear();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
+use localization::tr;
 use shared::content::GroupLayout;
 use shared::names::matching_key;
 use shared::names::name_encoding::display_name;
@@ -138,8 +139,8 @@ impl NameMatches {
     }
 
     fn add_invalid(&mut self, user: &UserName, name: &UntrustedText) {
-        let name = if name.is_empty() { "(no name)".to_owned() } else { name.to_string() };
-        self.invalid.push((name, Error::Integrity(format!("{user} lists what can't be a file"))));
+        let name = if name.is_empty() { tr!("(no name)") } else { name.to_string() };
+        self.invalid.push((name, Error::Integrity(tr!("{user} lists what can't be a file", user))));
     }
 }
 
@@ -324,7 +325,9 @@ async fn add_folder(shares: SourceShares<'_>, folder: &str, above: &str, found: 
 /// Checks the description of a file and gives it a local path: `below` is
 /// cut off the name, `None` leaves only the last component.
 pub(super) fn resolved_file(user: &UserName, stat: FileStat, below: Option<&str>) -> Result<ResolvedFile, Error> {
-    let lie = || Error::Integrity(format!("{user} describes {} in a way that can't be true", stat.name.display()));
+    let lie = || {
+        Error::Integrity(tr!("{user} describes {name} in a way that can't be true", user, name = stat.name.display()))
+    };
     // The group size follows from the file size; another one would make every hash of a group meaningless.
     let layout = GroupLayout::of(stat.size).filter(|layout| layout.group_bytes() == stat.group_size).ok_or_else(lie)?;
     let local = match below {

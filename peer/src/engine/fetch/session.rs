@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use shared::UserName;
 use shared::names::name_encoding;
 use shared::peer::PeerErrorCode;
@@ -334,7 +335,8 @@ impl<'a> FetchSession<'a> {
         let is_new = stat.hash != job.stat.hash;
         if is_new && self.request.expected.is_some() {
             let name = name_encoding::display_name(stat.name.as_str());
-            let why = format!("{name} changed at {}'s side: what was announced is there no more", job.owner);
+            let why =
+                tr!("{name} changed at {user}'s side: what was announced is there no more", name, user = job.owner);
             self.report.fail_job(&job, Error::Integrity(why));
             return None;
         }

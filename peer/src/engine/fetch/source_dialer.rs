@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use localization::tr;
 use parking_lot::{Mutex, MutexGuard};
 use shared::peer::{PeerErrorCode, PeerReply, PeerRequest, ROOM_FILES_CAPABILITY, ZEROS_CAPABILITY};
 use shared::{GroupSet, UserName};
@@ -313,7 +314,7 @@ pub(super) async fn watch_availability(
         for (file, held) in query_availability(&link, &context.jobs, &files).await? {
             let Some(groups) = held else {
                 growing.remove(&file);
-                report_unavailable(&context, source, file, "no longer has the part of it that it had");
+                report_unavailable(&context, source, file, tr!("the source no longer has the part of it that it had"));
                 continue;
             };
             let (count, is_full) = (groups.len(), groups.is_full());
@@ -328,19 +329,19 @@ pub(super) async fn watch_availability(
                 growing.remove(&file);
             } else if !has_more && now.duration_since(since) >= timeout {
                 growing.remove(&file);
-                report_unavailable(&context, source, file, "has only part of it, and gets no more");
+                report_unavailable(&context, source, file, tr!("the source has only part of it, and gets no more"));
             }
         }
     }
 }
 
-fn report_unavailable(context: &DownloadContext, source: SourceNo, file: FileNo, why: &str) {
+fn report_unavailable(context: &DownloadContext, source: SourceNo, file: FileNo, why: String) {
     context.plan.lock().remove_availability(source, file);
     context.send_event(DownloadEvent::FileUnavailable {
         source,
         file,
         // Not `Stale` or `NotFound`, which would make the coordinator resolve the file again.
         code: PeerErrorCode::Busy,
-        message: format!("the source {why}").into(),
+        message: why.into(),
     });
 }

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use parking_lot::Mutex;
 use shared::content::Manifest;
 use shared::peer::FileStat;
@@ -233,7 +234,7 @@ impl WriterThreads {
     /// Waits until the threads have finished their work. Fails with [`Error::Internal`] when a thread panicked.
     pub(super) fn join(self) -> Result<(), Error> {
         let ends = self.0.map(|thread| thread.join().is_ok());
-        if ends.iter().all(|well| *well) { Ok(()) } else { Err(Error::Internal("the writer failed".to_owned())) }
+        if ends.iter().all(|well| *well) { Ok(()) } else { Err(Error::Internal(tr!("the writer failed"))) }
     }
 }
 

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use parking_lot::Mutex;
 use shared::peer::PeerErrorCode;
 use shared::safe_text::safe_line;
@@ -21,6 +22,7 @@ use crate::engine::{Error, LocalUser, run_blocking};
 use crate::net::TrackerError;
 use crate::net::link::UnidentifiedCaller;
 use crate::profile::ProfileError;
+use crate::util::TranslatedText;
 
 /// Deadline for the tracker's answer about a caller, who waits meanwhile.
 const WHOIS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -56,7 +58,7 @@ pub(super) struct CallerRejection {
     /// Sent to the caller: names this side's user, never its paths.
     pub(super) caller_message: String,
     /// Shown to this side's user.
-    pub(super) local_reason: String,
+    pub(super) local_reason: TranslatedText,
 }
 
 /// A cached answer of the tracker about a key.
@@ -69,8 +71,8 @@ struct CachedKeyOwner {
 }
 
 impl CallerRejection {
-    fn new(code: PeerErrorCode, to_caller: impl Into<String>, here: impl Into<String>) -> Self {
-        Self { code, caller_message: to_caller.into(), local_reason: here.into() }
+    fn new(code: PeerErrorCode, to_caller: impl Into<String>, here: TranslatedText) -> Self {
+        Self { code, caller_message: to_caller.into(), local_reason: here }
     }
 
     /// Returns the rejection for a fault on this side: the caller learns whose side it is, and no paths.
@@ -79,7 +81,7 @@ impl CallerRejection {
             Error::Profile(ProfileError::DiskFull { .. }) => format!("{me}'s disk is full"),
             _ => format!("a fault on {me}'s side"),
         };
-        Self::new(PeerErrorCode::Internal, to_caller, error.to_string())
+        Self::new(PeerErrorCode::Internal, to_caller, TranslatedText::of(error))
     }
 }
 
@@ -110,13 +112,14 @@ impl CallerIdentifier {
         let is_written_to = match record.await {
             Ok((false, is_written_to)) => is_written_to,
             Ok((true, _)) => {
-                return Err(CallerRejection::new(PeerErrorCode::Unauthorised, "refused", format!("{user} is blocked")));
+                let here = TranslatedText::new(|| tr!("{user} is blocked", user));
+                return Err(CallerRejection::new(PeerErrorCode::Unauthorised, "refused", here));
             }
             // Unlike `Unauthorised`, `Replaced` lets the caller keep its messages until the key is trusted
             // here.
             Err(Error::PeerKeyChanged { .. } | Error::KeyOwnedByOther { .. }) => {
                 let to_caller = format!("your key is not the one that {} knows of {user}", self.me.user);
-                let here = format!("its key is not the one that is known of {user}");
+                let here = TranslatedText::new(|| tr!("its key is not the one that is known of {user}", user));
                 return Err(CallerRejection::new(PeerErrorCode::Replaced, to_caller, here));
             }
             Err(error) => return Err(CallerRejection::internal_fault(&self.me.user, &error)),
@@ -124,7 +127,7 @@ impl CallerIdentifier {
         if caller.hello().user != user {
             let claimed = safe_line(caller.hello().user.as_str()).into_owned();
             let to_caller = format!("your key belongs to {user}, not to {claimed}");
-            let here = format!("its key belongs to {user}, not to {claimed}");
+            let here = TranslatedText::new(|| tr!("its key belongs to {user}, not to {claimed}", user, claimed));
             return Err(CallerRejection::new(PeerErrorCode::Unauthorised, to_caller, here));
         }
         Ok(CallerIdentity { user, is_correspondent: is_written_to })
@@ -133,7 +136,8 @@ impl CallerIdentifier {
     async fn look_up_owner(&self, fingerprint: Fingerprint) -> Result<UserName, CallerRejection> {
         let unregistered = || {
             let to_caller = format!("the tracker of {} doesn't know your key: register there first", self.me.user);
-            CallerRejection::new(PeerErrorCode::Unauthorised, to_caller, "the tracker doesn't know its key")
+            let here = TranslatedText::new(|| tr!("the tracker doesn't know its key"));
+            CallerRejection::new(PeerErrorCode::Unauthorised, to_caller, here)
         };
         if self.is_unregistered(&fingerprint) {
             return Err(unregistered());
@@ -151,7 +155,8 @@ impl CallerIdentifier {
         // tracker.
         let answer: Result<WhoisReply, TrackerError> =
             tokio::time::timeout(WHOIS_TIMEOUT, self.tracker.call_for(asker, &whois)).await.unwrap_or_else(|_| {
-                let why = format!("no answer within {} s", WHOIS_TIMEOUT.as_secs());
+                let silent = || tr!("no answer within {seconds} s", seconds = WHOIS_TIMEOUT.as_secs());
+                let why = TranslatedText::new(silent);
                 Err(TrackerError::Unreachable { address: self.me.tracker.to_string(), why })
             });
         match answer {
@@ -165,7 +170,7 @@ impl CallerIdentifier {
                 Some(friend) => Ok(friend.user),
                 None => {
                     let to_caller = format!("{} can't ask the tracker who you are: try again later", self.me.user);
-                    let here = format!("the tracker can't be asked who it is ({error})");
+                    let here = TranslatedText::new(|| tr!("the tracker can't be asked who it is ({error})", error));
                     Err(CallerRejection::new(PeerErrorCode::Busy, to_caller, here))
                 }
             },

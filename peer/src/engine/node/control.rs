@@ -49,6 +49,7 @@ mod control_socket;
 mod node_client;
 mod node_process;
 
+use localization::Language;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::peer::MessageId;
@@ -69,7 +70,7 @@ use crate::profile::{ConversationName, HistoryQuery};
 pub struct ControlRequest {
     /// Chosen by the client; repeated in the reply.
     pub id: u64,
-    /// The language in which the client shows an error of the reply; English by default.
+    /// The language in which the client shows errors and the reasons in events; English by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lang: Option<String>,
     /// The action, in the same JSON object.
@@ -286,6 +287,14 @@ pub enum ControlOutcome {
         /// The error, for people.
         message: String,
     },
+}
+
+impl ControlRequest {
+    /// Returns the language of the client.
+    pub(super) fn language(&self) -> Language {
+        // The node's own language is that of whoever started it.
+        self.lang.as_deref().and_then(|tag| tag.parse().ok()).unwrap_or(Language::English)
+    }
 }
 
 impl ControlOutcome {

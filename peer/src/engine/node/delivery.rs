@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use localization::tr;
 use parking_lot::Mutex;
 use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
@@ -23,6 +24,7 @@ use crate::engine::chat::{self, DeliveryReport, MessageState, StoredMessage, del
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::{Error, ErrorKind, LocalUser, Notice, now_ms, run_blocking};
 use crate::profile::ForgetQuery;
+use crate::util::TranslatedText;
 
 /// Time for the workers to finish what they are at when the node ends.
 const WORKER_END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -101,13 +103,13 @@ impl MessageOutbox {
             }
             Ok(DeliveryOutcome::Queued { kind, why, is_key_recorded: met, .. }) => {
                 self.fail_message(to, message, kind, &why, !met).await?;
-                Err(chat::with_not_kept_hint(Error::Relayed { kind, message: why }))
+                Err(chat::with_not_kept_hint(Error::Relayed { kind, message: why.to_string() }))
             }
             Ok(DeliveryOutcome::Failed { kind, why }) => {
                 self.fail_message(to, message, kind, &why, false).await?;
-                Err(Error::Relayed { kind, message: why })
+                Err(Error::Relayed { kind, message: why.to_string() })
             }
-            Err(oneshot::error::RecvError { .. }) => Err(Error::Internal("`peer` is going offline".to_owned())),
+            Err(oneshot::error::RecvError { .. }) => Err(Error::Internal(tr!("`peer` is going offline"))),
         }
     }
 
@@ -124,10 +126,10 @@ impl MessageOutbox {
             // Errors that only the user can fix; the messages stay queued.
             Ok(DeliveryOutcome::Queued {
                 kind: kind @ (ErrorKind::Disk | ErrorKind::IdentityChanged), why, ..
-            }) => Err(Error::Relayed { kind, message: why }),
+            }) => Err(Error::Relayed { kind, message: why.to_string() }),
             Ok(DeliveryOutcome::Queued { why, .. }) => Ok(FlushReport { why: Some(why) }),
-            Ok(DeliveryOutcome::Failed { kind, why }) => Err(Error::Relayed { kind, message: why }),
-            Err(oneshot::error::RecvError { .. }) => Err(Error::Internal("`peer` is going offline".to_owned())),
+            Ok(DeliveryOutcome::Failed { kind, why }) => Err(Error::Relayed { kind, message: why.to_string() }),
+            Err(oneshot::error::RecvError { .. }) => Err(Error::Internal(tr!("`peer` is going offline"))),
         }
     }
 
@@ -195,12 +197,12 @@ impl MessageOutbox {
         to: &UserName,
         message: ChatMessage,
         kind: ErrorKind,
-        why: &str,
+        why: &TranslatedText,
         is_unknown_user: bool,
     ) -> Result<(), Error> {
         let (profile, user) = (self.me.profile.clone(), to.clone());
         for id in run_blocking(move || chat::fail_messages(&profile, &user, vec![message], is_unknown_user)).await? {
-            let why = Some(why.to_owned());
+            let why = Some(why.clone());
             self.events.send(NodeEvent::MessageStateChanged {
                 to: to.clone(),
                 id,
@@ -276,13 +278,13 @@ async fn prune_history(me: LocalUser) -> Result<(), Error> {
 }
 
 /// Returns the words for a message that expired, with the beginning of its text.
-fn expiry_message(expired: &StoredMessage) -> String {
+fn expiry_message(expired: &StoredMessage) -> TranslatedText {
     let text = expired.message.text.safe_line();
     let mut beginning: String = text.chars().take(40).collect();
     if beginning.len() < text.len() {
         beginning.push('…');
     }
-    format!("it waited for 14 days: {beginning}")
+    TranslatedText::new(|| tr!("it waited for 14 days: {beginning}", beginning))
 }
 
 /// Logs an error of a periodic check. A disk that is full for a moment must not take the node offline: the next check

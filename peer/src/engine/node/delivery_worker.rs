@@ -5,6 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use localization::tr;
 use parking_lot::Mutex;
 use rand::Rng;
 use shared::UserName;
@@ -21,6 +22,7 @@ use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
 use crate::net::StreamError;
 use crate::profile::QueuedReceipt;
 use crate::util::Backoff;
+use crate::util::TranslatedText;
 
 /// Pauses between two attempts to deliver.
 const ATTEMPT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(300));
@@ -46,7 +48,7 @@ pub(super) enum DeliveryOutcome {
     Queued {
         kind: ErrorKind,
         /// The reason, for people.
-        why: String,
+        why: TranslatedText,
         /// True if the recipient's key is on record.
         is_key_recorded: bool,
         /// True if the recipient's key differs from the record.
@@ -56,7 +58,7 @@ pub(super) enum DeliveryOutcome {
     Failed {
         kind: ErrorKind,
         /// The reason, for people.
-        why: String,
+        why: TranslatedText,
     },
 }
 
@@ -143,7 +145,7 @@ pub(super) struct DeliveryWorker {
     stop: CancellationToken,
     chat_sender: Option<ChatSender>,
     /// The last reason for a failure that was reported, so that each is reported once.
-    last_hold_reason: Option<String>,
+    last_hold_reason: Option<TranslatedText>,
     /// True if messages were queued at the last attempt, not only receipts.
     has_messages: bool,
 }
@@ -288,7 +290,7 @@ impl DeliveryWorker {
 
     /// Applies the retry policy to a failed attempt; returns the outcome for those who wait.
     async fn handle_failure(&mut self, error: &Error) -> DeliveryOutcome {
-        let (kind, why) = (error.kind(), error.to_string());
+        let (kind, why) = (error.kind(), TranslatedText::of(error));
         // If the profile can't say, the messages are kept: only an unknown key allows to give them up.
         let is_key_recorded = is_key_recorded(&self.me, &self.mailbox.user).await.unwrap_or(true);
         let policy = retry_policy(error, is_key_recorded);
@@ -322,7 +324,7 @@ impl DeliveryWorker {
             match run_blocking(move || Ok(profile.outgoing_state(&user, id)?)).await {
                 Ok(Some(MessageState::Stored)) => self.mailbox.report(id, DeliveryOutcome::Stored),
                 Ok(Some(state)) if state.is_given_up() => {
-                    let why = format!("it was given up ({})", state.as_str());
+                    let why = TranslatedText::new(|| tr!("it was given up ({state})", state = state.as_str()));
                     // The process that removed it is unknown.
                     let kind = if state == MessageState::Dropped { ErrorKind::Other } else { ErrorKind::Unavailable };
                     self.mailbox.report(id, DeliveryOutcome::Failed { kind, why });
@@ -335,7 +337,7 @@ impl DeliveryWorker {
     }
 
     /// Gives up everything that is queued: the recipient refuses it, or doesn't exist.
-    async fn give_up_all(&self, kind: ErrorKind, why: &str, is_unknown_user: bool) -> Result<(), Error> {
+    async fn give_up_all(&self, kind: ErrorKind, why: &TranslatedText, is_unknown_user: bool) -> Result<(), Error> {
         let (profile, user) = (self.me.profile.clone(), self.mailbox.user.clone());
         let given_up = run_blocking(move || {
             let receipts: Vec<i64> = profile.queued_receipts(&user)?.iter().map(|receipt| receipt.number).collect();
@@ -345,7 +347,7 @@ impl DeliveryWorker {
         })
         .await?;
         for id in given_up {
-            let (to, state, why) = (self.mailbox.user.clone(), MessageState::Failed, Some(why.to_owned()));
+            let (to, state, why) = (self.mailbox.user.clone(), MessageState::Failed, Some(why.clone()));
             self.events.send(NodeEvent::MessageStateChanged { to, id, state, why, kind: Some(kind) });
         }
         Ok(())
@@ -384,7 +386,8 @@ fn is_link_failure(error: &Error) -> bool {
 
 fn report_settled(mailbox: &Mailbox, events: &EventBus, settled: SettledMessage) {
     let SettledMessage { id, state, refusal: refused } = settled;
-    let why = refused.map(|(_, why)| format!("{} refused it: {why}", mailbox.user));
+    let user = &mailbox.user;
+    let why = refused.map(|(_, why)| TranslatedText::new(|| tr!("{user} refused it: {why}", user, why)));
     let outcome = match (state, &why) {
         (MessageState::Stored, _) => Some(DeliveryOutcome::Stored),
         (_, Some(why)) => Some(DeliveryOutcome::Failed { kind: ErrorKind::Refused, why: why.clone() }),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use localization::tr;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +47,7 @@ impl EmbeddedNode {
             Ok(core) => Ok((this, core)),
             // The thread dropped `ready` without sending: its result says why.
             Err(_) => Err(match this.end().await {
-                Ok(()) => Error::Internal("going online failed at once".to_owned()),
+                Ok(()) => Error::Internal(tr!("going online failed at once")),
                 Err(error) => error,
             }),
         }
@@ -64,7 +65,7 @@ impl EmbeddedNode {
         match (ended, joined) {
             (Ok(result), _) => result,
             // The sender was dropped without a result: the thread panicked.
-            (Err(_), _) => Err(Error::Internal("the part that keeps you online failed".to_owned())),
+            (Err(_), _) => Err(Error::Internal(tr!("the part that keeps you online failed"))),
         }
     }
 }

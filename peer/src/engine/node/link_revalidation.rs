@@ -25,6 +25,7 @@ use crate::engine::peer_lookup::{TrackerClient, key_change_error};
 use crate::engine::{Error, LocalUser, run_blocking};
 use crate::net::link::Link;
 use crate::sys;
+use crate::util::TranslatedText;
 
 /// The task that revalidates links.
 #[derive(Debug)]
@@ -170,7 +171,11 @@ impl LinkRevalidator {
             // The delivery worker fails on the changed key, and reports it with the message's state.
             self.services.outbox.wake(user);
         } else {
-            self.events.send(NodeEvent::DeliveryHeld { user: user.clone(), why: why.to_string(), frozen: true });
+            self.events.send(NodeEvent::DeliveryHeld {
+                user: user.clone(),
+                why: TranslatedText::of(&why),
+                frozen: true,
+            });
         }
         Ok(())
     }

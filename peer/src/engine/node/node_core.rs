@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Weak};
 
+use localization::tr;
 use shared::peer::{ChatMessage, MessageId, PeerErrorCode, RECEIPTS_CAPABILITY};
 use shared::tracker::room_request::RoomCut;
 use shared::{FileName, RoomName, UserName};
@@ -143,7 +144,7 @@ impl NodeCore {
     pub(super) async fn announce_send(&self, number: i64) -> Result<SendAnnouncement, Error> {
         let found = self.with_profile(move |profile| Ok(profile.send(number)?)).await?;
         let Some(OutgoingSend { id: Some(id), audience: Audience::Person(to), send, .. }) = found else {
-            return Err(Error::Usage(format!("there is no send {number} to a person")));
+            return Err(Error::Usage(tr!("there is no send {number} to a person", number)));
         };
         let report = self.deliver(&to, chat::compose_send(&self.me.user, id, send), false).await?;
         let link = self.link_pool.upgrade().and_then(|links| links.existing_link(&to));

@@ -7,6 +7,7 @@ use shared::UserName;
 
 use crate::engine::chat::DeliveryReport;
 use crate::engine::node_event::OtherSession;
+use crate::util::TranslatedText;
 
 /// The state of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,5 +99,5 @@ pub struct SendAnnouncement {
 pub struct FlushReport {
     /// The reason if it failed; the messages stay queued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
+    pub why: Option<TranslatedText>,
 }

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use localization::tr;
 use rooms::{Cut, MAX_RECORDS, Signature, VerifyingKey};
 use shared::room::RecordHash;
 use shared::tracker::room_reply::{RoomChangeReply, RoomMembersReply, SignedRecordText};
@@ -25,6 +26,7 @@ use crate::engine::room_values::{RoomNews, RoomNewsKind};
 use crate::engine::rooms::{RoomSyncRequest, Rooms};
 use crate::engine::{Error, tracker_search};
 use crate::net::TrackerError;
+use crate::util::TranslatedText;
 
 /// Interval of looks for open cuts.
 const CUT_INTERVAL: Duration = Duration::from_secs(2);
@@ -140,7 +142,7 @@ impl RoomSync {
     }
 
     async fn fetch_records(&mut self, room: RoomId) -> Result<(VerifyingKey, Vec<(Vec<u8>, Signature)>), TrackerError> {
-        let ending = |_| unreachable_tracker("`peer` is going offline");
+        let ending = |_| unreachable_tracker(TranslatedText::new(|| tr!("`peer` is going offline")));
         let mut after = self.rooms.locator(room).await.map_err(ending)?;
         let mut records: Vec<(Vec<u8>, Signature)> = Vec::new();
         loop {
@@ -150,7 +152,8 @@ impl RoomSync {
             let is_last = !page.more || page.records.is_empty();
             records.extend(page.records.into_iter().map(|SignedRecordText { signed, signature }| (signed, signature)));
             if is_last || records.len() >= MAX_RECORDS {
-                let no_key = || unreachable_tracker("it has no key to sign records with");
+                let why = || tr!("it has no key to sign records with");
+                let no_key = || unreachable_tracker(TranslatedText::new(why));
                 return Ok((self.tracker.verifying_key().ok_or_else(no_key)?, records));
             }
             let newest = records.last().map(|(signed, _)| RecordHash::from_bytes(*blake3::hash(signed).as_bytes()));
@@ -190,6 +193,6 @@ impl RoomSync {
     }
 }
 
-fn unreachable_tracker(why: &str) -> TrackerError {
-    TrackerError::Unreachable { address: "the tracker".to_owned(), why: why.to_owned() }
+fn unreachable_tracker(why: TranslatedText) -> TrackerError {
+    TrackerError::Unreachable { address: tr!("address" => "the tracker"), why }
 }

@@ -24,6 +24,7 @@ use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::sends::{AutoAcceptOutcome, clear_settled_sends};
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
 use crate::profile::IncomingSend;
+use crate::util::TranslatedText;
 
 /// Sends that are fetched at once.
 const MAX_RUNNING: usize = 2;
@@ -176,7 +177,7 @@ impl SendAcceptor {
                 if error.kind() == ErrorKind::NotShared {
                     self.retry_later(waiting);
                 }
-                self.report_held(waiting, error.to_string());
+                self.report_held(waiting, TranslatedText::of(&error));
             }
         }
     }
@@ -195,7 +196,7 @@ impl SendAcceptor {
         }
     }
 
-    fn report_held(&mut self, waiting: &IncomingSend, why: String) {
+    fn report_held(&mut self, waiting: &IncomingSend, why: TranslatedText) {
         let (from, send) = (waiting.from.clone(), waiting.send.clone());
         if self.reported.insert((from.clone(), waiting.id)) {
             self.events.send(NodeEvent::SendHeld { from, send, why });

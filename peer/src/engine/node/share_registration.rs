@@ -26,6 +26,7 @@ use crate::net::TrackerError;
 use crate::net::tracker::TrackerConnection;
 use crate::profile::{Audience, Profile};
 use crate::util::Backoff;
+use crate::util::TranslatedText;
 
 /// Files in one REGISTER_FILES: far below the tracker's limit of 16 MiB, whatever their names.
 const FILES_PER_REQUEST: usize = 4000;
@@ -89,10 +90,12 @@ pub(super) fn is_list_refusal(error: &Error) -> bool {
 }
 
 /// Returns the tracker's words of a refusal, and the pause that it asks for.
-pub(super) fn refusal_of(error: &Error) -> (String, Option<Duration>) {
+pub(super) fn refusal_of(error: &Error) -> (TranslatedText, Option<Duration>) {
     match error {
-        Error::Tracker(TrackerError::Refused { refusal, retry_after }) => (refusal.message.to_string(), *retry_after),
-        other => (other.to_string(), None),
+        Error::Tracker(TrackerError::Refused { refusal, retry_after }) => {
+            (refusal.message.to_string().into(), *retry_after)
+        }
+        other => (TranslatedText::of(other), None),
     }
 }
 

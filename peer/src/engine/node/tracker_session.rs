@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use rand::Rng;
 use rooms::VerifyingKey;
 use shared::limits::HEARTBEAT_INTERVAL;
@@ -43,6 +44,7 @@ use crate::net::TrackerError;
 use crate::net::addresses::reachable_addresses;
 use crate::net::tracker::TrackerConnection;
 use crate::sys::{self, NetworkMonitor};
+use crate::util::TranslatedText;
 
 mod event_handling;
 mod presence;
@@ -154,8 +156,8 @@ impl TrackerSession {
         let (local, local_receiver) = watch::channel(None);
         let (verifying_key, verifying_key_receiver) = watch::channel(None);
         let (key_epoch, files_changed) = (Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()));
-        let (presence_state, presence_receiver) =
-            watch::channel(PresenceState::Offline { why: "it was not asked yet".to_owned() });
+        let why = TranslatedText::new(|| tr!("it was not asked yet"));
+        let (presence_state, presence_receiver) = watch::channel(PresenceState::Offline { why });
         let handle = TrackerHandle {
             queries: sender,
             stranger_queries: stranger_sender,
@@ -225,7 +227,7 @@ impl TrackerSession {
         let mut open_link = match established {
             Ok(link) => Some(link),
             Err(error) if error.kind() == ErrorKind::Network => {
-                self.report_lost(&error.to_string());
+                self.report_lost(&TranslatedText::of(&error));
                 None
             }
             Err(error) => return Err(error),
@@ -252,15 +254,15 @@ impl TrackerSession {
                     return Ok(());
                 }
                 SessionEnd::Reconnect => is_at_once = true,
-                SessionEnd::Lost(error) => self.report_lost(&error.to_string()),
+                SessionEnd::Lost(error) => self.report_lost(&TranslatedText::of(&error)),
                 SessionEnd::Fatal(error) => return Err(error),
             }
         }
     }
 
-    fn report_lost(&self, why: &str) {
-        self.presence_state.send_replace(PresenceState::Offline { why: why.to_owned() });
-        self.events.send(NodeEvent::TrackerLost { why: why.to_owned() });
+    fn report_lost(&self, why: &TranslatedText) {
+        self.presence_state.send_replace(PresenceState::Offline { why: why.clone() });
+        self.events.send(NodeEvent::TrackerLost { why: why.clone() });
     }
 
     /// Connects and becomes present, unless the node is displaced and `claim` yields.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::engine::Error;
+use crate::util::TranslatedText;
 
 /// What became of a send for which a rule was looked for.
 #[derive(Debug)]
@@ -12,7 +13,7 @@ pub enum AutoAcceptOutcome {
     /// The sender's key changed: the rule is gone.
     RuleEnded,
     /// It waits for the user, for this reason.
-    Held(String),
+    Held(TranslatedText),
     /// It is in this folder, and the receipt is queued.
     Done(PathBuf),
     /// It could not be fetched now.

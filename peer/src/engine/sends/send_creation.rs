@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use rand::Rng;
 use shared::peer::{FileSend, MessageId, SendKind, folder_hash};
 use shared::{ContentHash, FileName};
@@ -58,7 +59,7 @@ pub fn begin_send(
 ) -> Result<BegunSend, Error> {
     let SendRequest { audience, path, name, is_copy } = request;
     let shown = path.to_string_lossy();
-    let root = path.canonicalize().map_err(|_| Error::Usage(format!("{shown}: no such file or folder")))?;
+    let root = path.canonicalize().map_err(|_| Error::Usage(tr!("{path}: no such file or folder", path = shown)))?;
     let kind = if root.is_dir() { SendKind::Folder } else { SendKind::File };
     let mut files: Vec<(FileName, ContentHash, u64)> = Vec::new();
     let mut base: Option<FileName> = None;
@@ -83,8 +84,8 @@ pub fn begin_send(
         let failure =
             summary.omissions.named().chain(summary.omissions.failures().flat_map(|(_, group)| &group.examples));
         let why = failure.map(|failure| failure.why.clone()).next();
-        let why = why.unwrap_or_else(|| "it has no files that can be sent".to_owned());
-        return Err(Error::Usage(format!("{shown} can't be sent: {why}")));
+        let why = why.unwrap_or_else(|| tr!("it has no files that can be sent"));
+        return Err(Error::Usage(tr!("{path} can't be sent: {why}", path = shown, why)));
     };
     let send = described(name, kind, &files);
     let keeps_shares = new.len() < files.len();
@@ -142,7 +143,7 @@ fn record(
     let is_copy = request.is_copy;
     let new = NewSend { audience, id, send, path, is_copy, keeps_shares };
     let too_many =
-        || Error::Usage("too many sends are not over: `peer sends` lists them, `peer sends end N` ends one".into());
+        || Error::Usage(tr!("too many sends are not over: `peer sends` lists them, `peer sends end N` ends one"));
     let number = profile.add_send(new, now_ms())?.ok_or_else(too_many)?;
     let stored = profile.send(number)?.ok_or_else(|| Error::Internal("a send is not on record".to_owned()))?;
     Ok((stored, false))

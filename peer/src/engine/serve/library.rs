@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use localization::in_english;
 use shared::peer::{FileStat, PeerErrorCode, PeerReply};
 use shared::{ContentHash, FileName, GroupLayout, GroupSet, Manifest, RoomId, UserName};
 
@@ -150,7 +151,7 @@ impl ShareLibrary {
                     // Opened to report an unreadable file at once: its metadata say nothing about that.
                     Err(why) if !is_gone(&why) => {
                         opener.faults().log(&share.path, &why);
-                        NameLookup::Unreadable(plain_message(&why))
+                        NameLookup::Unreadable(in_english(|| plain_message(&why)))
                     }
                     _ => NameLookup::Changed { share, grown },
                 },

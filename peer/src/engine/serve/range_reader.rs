@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use localization::in_english;
 use shared::content::{ChainingValue, GroupHasher};
 use shared::peer::PeerErrorCode;
 use shared::{ContentHash, GroupLayout, Manifest};
@@ -298,7 +299,7 @@ impl RangeReader {
 pub(super) fn read_failure(why: &io::Error) -> ReadFailure {
     match why.kind() {
         io::ErrorKind::UnexpectedEof => ReadFailure::Changed,
-        _ => ReadFailure::Unreadable(plain_message(why)),
+        _ => ReadFailure::Unreadable(in_english(|| plain_message(why))),
     }
 }
 

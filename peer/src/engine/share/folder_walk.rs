@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use shared::FileName;
 use shared::safe_text::safe_path;
 use walkdir::{DirEntry, WalkDir};
@@ -168,10 +169,11 @@ impl<'a> FolderWalker<'a> {
     fn inspect_root(&self, named: &Path, name: Option<&FileName>) -> Result<WalkRoot, ExplainedOmission> {
         let metadata = fs::metadata(named).map_err(|why| match fs::read_link(named) {
             Ok(to) if why.kind() == io::ErrorKind::NotFound => {
-                (OmissionReason::Missing, format!("it is a link to {}, which is not there", safe_path(&to)))
+                (OmissionReason::Missing, tr!("it is a link to {path}, which is not there", path = safe_path(&to)))
             }
             Ok(to) => {
-                (omission_of_error(&why).0, format!("it is a link to {}: {}", safe_path(&to), plain_message(&why)))
+                let (path, why_not) = (safe_path(&to), plain_message(&why));
+                (omission_of_error(&why).0, tr!("it is a link to {path}: {why}", path, why = why_not))
             }
             Err(_) => omission_of_error(&why),
         })?;
@@ -185,10 +187,10 @@ impl<'a> FolderWalker<'a> {
             (Some(name), _) => name.as_str().to_owned(),
             (None, Some(last)) => {
                 // An error here, since it would keep all files of the folder from being shared.
-                let unfit = |why| (OmissionReason::Name, format!("its name can't be shared: {why}: use --as NAME"));
+                let unfit = |why| (OmissionReason::Name, tr!("its name can't be shared: {why}: use --as NAME", why));
                 FileName::from_raw(last.as_bytes()).map_err(unfit)?.as_str().to_owned()
             }
-            (None, None) => return Err((OmissionReason::Name, "it has no name: use --as NAME".to_owned())),
+            (None, None) => return Err((OmissionReason::Name, tr!("it has no name: use --as NAME"))),
         };
         Ok(WalkRoot { path, base, device: device(&metadata) })
     }
@@ -197,10 +199,10 @@ impl<'a> FolderWalker<'a> {
         let kind = entry.file_type();
         if entry.path() != root.path {
             if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                return Err((OmissionReason::Hidden, "it is hidden".to_owned()));
+                return Err((OmissionReason::Hidden, tr!("it is hidden")));
             }
             if kind.is_symlink() {
-                return Err((OmissionReason::Link, "it is a link".to_owned()));
+                return Err((OmissionReason::Link, tr!("it is a link")));
             }
             if !kind.is_file() && !kind.is_dir() {
                 return Err((OmissionReason::Special, kind_text(kind)));
@@ -212,7 +214,7 @@ impl<'a> FolderWalker<'a> {
         let metadata = entry.metadata().map_err(unreadable)?;
         // Asked only where the device changes: the root itself was named by the user.
         if device(&metadata) != root.device && self.is_pseudo(entry.path(), device(&metadata)) {
-            return Err((OmissionReason::PseudoFileSystem, "it holds the kernel's state".to_owned()));
+            return Err((OmissionReason::PseudoFileSystem, tr!("it holds the kernel's state")));
         }
         self.check_private(entry.path(), &metadata)?;
         Ok((name_below(root, entry.path())?, metadata))
@@ -220,7 +222,7 @@ impl<'a> FolderWalker<'a> {
 
     fn check_private(&self, path: &Path, metadata: &Metadata) -> Result<(), ExplainedOmission> {
         match self.private.reason(path, metadata) {
-            Some(reason) => Err((OmissionReason::Private, reason.as_str().to_owned())),
+            Some(reason) => Err((OmissionReason::Private, reason.text())),
             None => Ok(()),
         }
     }
@@ -293,7 +295,7 @@ fn label_of(root: &WalkRoot, path: &Path) -> String {
 }
 
 fn name_below(root: &WalkRoot, path: &Path) -> Result<FileName, ExplainedOmission> {
-    let unfit = |why| (OmissionReason::Name, format!("its name can't be shared: {why}"));
+    let unfit = |why| (OmissionReason::Name, tr!("its name can't be shared: {why}", why));
     let relative = path.strip_prefix(&root.path).unwrap_or(path).as_os_str();
     if relative.is_empty() {
         return root.base.parse().map_err(unfit);
@@ -303,11 +305,10 @@ fn name_below(root: &WalkRoot, path: &Path) -> Result<FileName, ExplainedOmissio
 }
 
 fn kind_text(kind: FileType) -> String {
-    let what = match kind {
-        kind if kind.is_fifo() => "a FIFO",
-        kind if kind.is_socket() => "a socket",
-        kind if kind.is_block_device() || kind.is_char_device() => "a device",
-        _ => "neither a file nor a folder",
-    };
-    format!("it is {what}")
+    match kind {
+        kind if kind.is_fifo() => tr!("it is a FIFO"),
+        kind if kind.is_socket() => tr!("it is a socket"),
+        kind if kind.is_block_device() || kind.is_char_device() => tr!("it is a device"),
+        _ => tr!("it is neither a file nor a folder"),
+    }
 }

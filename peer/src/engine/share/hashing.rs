@@ -5,6 +5,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 
+use localization::tr;
 use shared::content::{ChainingValue, Manifest, is_all_zeros};
 use shared::{GroupLayout, ZeroRuns};
 
@@ -14,6 +15,7 @@ use crate::engine::private_data::PrivacyReason;
 use crate::engine::zero_groups::zero_values;
 use crate::profile::HashedFile;
 use crate::sys::{FileVersion, VersionChange, holes, open_file_version, plain_message};
+use crate::util::TranslatedText;
 
 const READ_BYTES: usize = 1 << 20;
 /// Bytes read at the start of each group in a hole, because file systems have reported holes wrongly.
@@ -28,10 +30,10 @@ pub enum HashError {
     #[error("{}", plain_message(.0))]
     Unreadable(#[from] io::Error),
     /// Its content changes during each pass.
-    #[error("it changes while it is read: share it again when nobody writes to it")]
+    #[error("{}", tr!("it changes while it is read: share it again when nobody writes to it"))]
     Changing,
     /// Its size isn't that of its content, as with files in /proc and /sys, which are generated when they are read.
-    #[error("its size is said to be {claimed} bytes, and it has {}: copy it, and share the copy", if *.more { "more" } else { "fewer" })]
+    #[error("{}", false_size_text(*.claimed, *.more))]
     FalseSize {
         /// The size that the system reports.
         claimed: u64,
@@ -39,14 +41,22 @@ pub enum HashError {
         more: bool,
     },
     /// It contains the secret key of the profile.
-    #[error("{}", PrivacyReason::Key.as_str())]
+    #[error("{}", PrivacyReason::Key.text())]
     HoldsKey,
     /// It can't be shared, for this reason.
     #[error("{0}")]
-    Refused(&'static str),
+    Refused(TranslatedText),
     /// The progress callback interrupted the hashing.
-    #[error("its hashing was broken off")]
+    #[error("{}", tr!("its hashing was broken off"))]
     Interrupted,
+}
+
+fn false_size_text(claimed: u64, more: bool) -> String {
+    if more {
+        tr!("its size is said to be {claimed} bytes, and it has more: copy it, and share the copy", claimed)
+    } else {
+        tr!("its size is said to be {claimed} bytes, and it has fewer: copy it, and share the copy", claimed)
+    }
 }
 
 /// A callback for hashed bytes that can interrupt the hashing.
@@ -70,7 +80,8 @@ pub(in crate::engine) fn hash_file(
     // Before the first look: a time stamp younger than this may belong to a later change as well.
     let begun = now_ns();
     let before = regular_file_id(file)?;
-    let layout = GroupLayout::of(before.size).ok_or(HashError::Refused("it is too large"))?;
+    let layout = GroupLayout::of(before.size)
+        .ok_or_else(|| HashError::Refused(TranslatedText::new(|| tr!("it is too large"))))?;
     let read = group_values(file, &layout, search, progress)?;
     let more = has_trailing_bytes(file, before.size)?;
     let changed = before.change_to(&regular_file_id(file)?) == VersionChange::Content;
@@ -201,7 +212,7 @@ fn has_trailing_bytes(file: &File, size: u64) -> io::Result<bool> {
 }
 
 fn regular_file_id(file: &File) -> Result<FileVersion, HashError> {
-    open_file_version(file)?.ok_or(HashError::Refused("it is not a regular file"))
+    open_file_version(file)?.ok_or_else(|| HashError::Refused(TranslatedText::new(|| tr!("it is not a regular file"))))
 }
 
 #[cfg(test)]

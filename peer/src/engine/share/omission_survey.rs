@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use localization::tr;
+
 use super::Error;
 use super::folder_walk::{FolderWalker, WalkedFile, omission_of_error};
 use super::omissions::{OmissionReason, OmissionReport};
@@ -24,7 +26,7 @@ pub fn survey_omissions(profile: &Profile, private: &PrivateData) -> Result<Omis
                 omissions.add_found(
                     OmissionReason::Unshared,
                     || file.name.as_str().to_owned(),
-                    "you stopped sharing it",
+                    tr!("you stopped sharing it"),
                 );
             } else if let Some((reason, why)) = omission_of(profile, private, &root, &file)? {
                 omissions.add_found(reason, || file.name.as_str().to_owned(), why);
@@ -46,14 +48,14 @@ fn omission_of(
         share => share.is_some_and(|share| share.path.exists()),
     };
     if taken {
-        return Ok(Some((OmissionReason::NameTaken, "another file is shared under its name".to_owned())));
+        return Ok(Some((OmissionReason::NameTaken, tr!("another file is shared under its name"))));
     }
     let opened = match open_regular(&file.path) {
         Ok(opened) => opened,
         Err(why) => return Ok(Some(omission_of_error(&why)).filter(|(reason, _)| *reason != OmissionReason::Missing)),
     };
     Ok(Some(match private.reason_of_open(&file.path, &opened) {
-        Some(reason) => (OmissionReason::Private, reason.as_str().to_owned()),
-        None => (OmissionReason::Unhashed, "it is not hashed yet".to_owned()),
+        Some(reason) => (OmissionReason::Private, reason.text()),
+        None => (OmissionReason::Unhashed, tr!("it is not hashed yet")),
     }))
 }

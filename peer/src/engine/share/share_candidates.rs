@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use localization::tr;
 use shared::FileName;
 use shared::limits::{MAX_FILE_SIZE, MAX_FILES_PER_USER};
 use shared::safe_text::safe_path;
@@ -73,7 +74,7 @@ impl ShareCandidate {
         if let Ok(file) = &opened
             && let Some(reason) = private.reason_of_open(&path, file)
         {
-            return Err(CandidateError::Refused((OmissionReason::Private, reason.as_str().to_owned())));
+            return Err(CandidateError::Refused((OmissionReason::Private, reason.text())));
         }
         // The privacy check comes first even for a known hash: a file can become private after it was shared.
         if let Some(known) = known.or_else(|| linked_hash(links, link, &id)) {
@@ -205,7 +206,7 @@ impl<'a> CandidateSelection<'a> {
                 self.candidates.push(candidate);
                 return;
             }
-            Ok(_) => (OmissionReason::TooMany, "100,000 files are shared already".to_owned()),
+            Ok(_) => (OmissionReason::TooMany, tr!("100,000 files are shared already")),
             Err(why) => why,
         };
         self.omissions.add(reason, &origin, &path, &name, why);
@@ -222,7 +223,7 @@ impl<'a> CandidateSelection<'a> {
                 // The same file named twice, for example by itself and with its folder.
                 Some(kept) if kept.name == candidate.name && kept.path == candidate.path => {}
                 Some(kept) if kept.name == candidate.name => {
-                    let why = "another file of that name is being shared: use --as NAME";
+                    let why = tr!("another file of that name is being shared: use --as NAME");
                     let ShareCandidate { path, name, origin, .. } = candidate;
                     self.omissions.add(OmissionReason::NameTaken, &origin, &path, &name, why);
                 }
@@ -244,14 +245,17 @@ fn check_candidate(
     let broken = |why: crate::profile::ProfileError| (OmissionReason::Unreadable, why.to_string());
     let id = file_version(&metadata);
     if id.size > MAX_FILE_SIZE {
-        return Err((OmissionReason::TooLarge, "it is too large".to_owned()));
+        return Err((OmissionReason::TooLarge, tr!("it is too large")));
     }
     let before = profile.share(audience, &name).map_err(broken)?;
     // A share whose file is gone gives its name to another file.
     if let Some(before) = before.as_ref().filter(|before| before.path != path && before.path.exists()) {
         let elsewhere = safe_path(&before.path);
-        let why =
-            format!("{} is shared from {elsewhere} already: use --as NAME, or unshare that first", name.display());
+        let why = tr!(
+            "{name} is shared from {elsewhere} already: use --as NAME, or unshare that first",
+            name = name.display(),
+            elsewhere
+        );
         return Err((OmissionReason::NameTaken, why));
     }
     let known = recorded_hash(profile, &path, &metadata).map_err(broken)?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::{fs, io};
 
+use localization::in_english;
 use shared::FileName;
 
 use super::hashing::{HashError, HashProgressCallback, hash_file};
@@ -97,7 +98,8 @@ pub(in crate::engine) fn refresh(
     }
 }
 
-/// Hashes a file that is shared, or will be, under this name.
+/// Hashes a file that is shared, or will be, under this name. The reason of a failure is in English, for the log and for
+/// those who ask for the file.
 pub(super) fn hash_shared(
     private: &PrivateData,
     audience: &Audience,
@@ -106,19 +108,23 @@ pub(super) fn hash_shared(
     progress: &mut HashProgressCallback<'_>,
 ) -> Result<HashedShare, RefreshOutcome> {
     let refused = |why: io::Error| {
-        if is_gone(&why) { RefreshOutcome::Gone } else { RefreshOutcome::Unreadable(plain_message(&why)) }
+        if is_gone(&why) {
+            RefreshOutcome::Gone
+        } else {
+            RefreshOutcome::Unreadable(in_english(|| plain_message(&why)))
+        }
     };
     let file = open_regular(path).map_err(refused)?;
     // The open file and not the path: what is checked is what is hashed.
     if let Some(reason) = private.reason_of_open(path, &file) {
-        return Err(RefreshOutcome::Private(reason.as_str().to_owned()));
+        return Err(RefreshOutcome::Private(in_english(|| reason.text())));
     }
     let key = private.own_key();
     let hash = hash_file(&file, &mut KeySearch::new(key.as_deref()), progress).map_err(|why| match why {
-        HashError::HoldsKey => RefreshOutcome::Private(why.to_string()),
+        HashError::HoldsKey => RefreshOutcome::Private(in_english(|| why.to_string())),
         HashError::Unreadable(why) => refused(why),
         HashError::Changing => RefreshOutcome::Changing,
-        why => RefreshOutcome::Unreadable(why.to_string()),
+        why => RefreshOutcome::Unreadable(in_english(|| why.to_string())),
     })?;
     let executable = file.metadata().is_ok_and(|metadata| is_executable(&metadata));
     Ok(hashed_share(audience, name.clone(), path.to_owned(), executable, hash))

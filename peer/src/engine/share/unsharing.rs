@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use shared::FileName;
 use shared::names::matching_key;
 
@@ -47,7 +48,10 @@ pub fn unshare(profile: &Profile, audience: &Audience, texts: &[String]) -> Resu
         folders.extend(by_path);
         // Empty folders have no shares that could match.
         if names.len() == before && !is_folder && !profile.has_empty_folder(audience, meant.folder)? {
-            return Err(Error::Usage(format!("nothing is shared as {text:?}: `peer shares` shows what is")));
+            return Err(Error::Usage(tr!(
+                "nothing is shared as {name}: `peer shares` shows what is",
+                name = format_args!("{text:?}")
+            )));
         }
     }
     for folder in &folders {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::ServerPin;
+use localization::tr;
 use quinn::VarInt;
 use shared::limits::MAX_AGENT_BYTES;
 use shared::peer::{Hello, PeerErrorCode, PeerReply, PeerRequest};
@@ -174,7 +175,7 @@ fn no_answer(target: &DialTarget, elsewhere: &[SocketAddr]) -> LinkError {
     let mut addresses = silent_addresses(target, elsewhere);
     if !elsewhere.is_empty() {
         let texts: Vec<_> = elsewhere.iter().map(ToString::to_string).collect();
-        addresses = format!("{addresses} (somebody else has {})", texts.join(", "));
+        addresses = tr!("{addresses} (somebody else has {others})", addresses, others = texts.join(", "));
     }
     LinkError::NoAnswer { addresses, within: HANDSHAKE_TIMEOUT }
 }
@@ -183,7 +184,7 @@ fn no_answer(target: &DialTarget, elsewhere: &[SocketAddr]) -> LinkError {
 fn silent_addresses(target: &DialTarget, elsewhere: &[SocketAddr]) -> String {
     let silent = target.addresses.iter().filter(|address| !elsewhere.contains(address));
     let texts: Vec<_> = silent.map(ToString::to_string).collect();
-    if texts.is_empty() { format!("{} (no known address)", target.user) } else { texts.join(", ") }
+    if texts.is_empty() { tr!("{user} (no known address)", user = target.user) } else { texts.join(", ") }
 }
 
 /// Sends the hello and returns the other side's agent and capabilities.

@@ -303,7 +303,7 @@ fn whether_there_is_such_a_user_is_asked_once() {
 #[test]
 fn a_full_disk_is_said_once() {
     let mut view = begun();
-    let full = ViewUpdate::Event(NodeEvent::NotStored { from: bob(), why: "no space left on device".to_owned() });
+    let full = ViewUpdate::Event(NodeEvent::NotStored { from: bob(), why: "no space left on device".into() });
     tell(&mut view, &full);
     tell(&mut view, &full);
     let rows = above(&mut view, 120);

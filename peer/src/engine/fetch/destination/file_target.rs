@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use localization::tr;
 use shared::names::numbered_component;
 use shared::{ContentHash, FileName, UserName};
 
@@ -129,8 +130,10 @@ impl FileTarget {
             }
             (IfExists::Overwrite, EntryKind::File(_)) if folder.can_replace(&name) => Ok(NameAvailability::Free),
             (IfExists::Overwrite, EntryKind::File(_)) => {
-                let why = "it can't be replaced: it is somebody else's, or protected with chattr; \
-                           give another folder with -o, or --if-exists rename";
+                let why = tr!(
+                    "it can't be replaced: it is somebody else's, or protected with chattr; give another folder with -o, \
+                     or --if-exists rename"
+                );
                 Err(Error::disk(&path)(io::Error::new(io::ErrorKind::PermissionDenied, why)))
             }
             // The folder has another spelling, which this file system doesn't tell apart: no reason to fail.

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use localization::tr;
 use parking_lot::Mutex;
 use shared::names::name_encoding::encode_component;
 use shared::safe_text::safe_path;
@@ -131,7 +132,7 @@ impl DestinationTree {
         match refused {
             Some(name) => {
                 let name = safe_path(name);
-                let why = format!("this file system can't hold the name {name}: give another folder with -o");
+                let why = tr!("this file system can't hold the name {name}: give another folder with -o", name);
                 Error::disk(&self.path)(io::Error::other(why))
             }
             None => Error::disk(&self.path)(why),

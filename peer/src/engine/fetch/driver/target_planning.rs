@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use localization::tr;
 use shared::FileName;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -85,7 +86,7 @@ impl PlannedJobs {
                     earlier_rounds: earlier,
                 });
             } else {
-                let why = "it is too large to be verified in memory: fetch it to a file".to_owned();
+                let why = tr!("it is too large to be verified in memory: fetch it to a file");
                 report.fail(stat.name.as_str().to_owned(), stat.size, None, Error::Usage(why));
             }
         }

@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::io;
 
+use localization::tr;
 use shared::ContentHash;
 
 use crate::engine::Error;
@@ -59,7 +60,7 @@ fn open_locked(folder: &FolderHandle, target: &FileTarget, name: &str) -> Result
         }
         // Another user who can write to the file could change it after its groups were verified.
         if !folder.is_sole_owner(&part).map_err(Error::disk(&path))? {
-            let why = io::Error::other("somebody else can write to it: remove it, or fetch to another folder");
+            let why = io::Error::other(tr!("somebody else can write to it: remove it, or fetch to another folder"));
             return Err(Error::Disk { path: target.folder.path_of(name), source: why });
         }
         // The previous holder of the lock may have renamed the opened file into place: then the name is tried again.

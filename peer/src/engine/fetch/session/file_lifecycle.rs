@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 
+use localization::tr;
 use shared::names::name_encoding;
 use shared::peer::PeerErrorCode;
 use shared::{UntrustedText, UserName};
@@ -99,7 +100,7 @@ impl FetchSession<'_> {
                 self.fail_if_stranded(file);
             }
             DownloadEvent::SourceMisbehaved { source, file } => {
-                let why = format!("sent something about {} that can't be true", self.shown_name(file));
+                let why = tr!("sent something about {name} that can't be true", name = self.shown_name(file));
                 self.ban_source(source, &why);
             }
         }
@@ -139,7 +140,8 @@ impl FetchSession<'_> {
             WriterEvent::AwaitingReader { path } => self.report.tell(FetchEvent::AwaitingReader { path: &path }),
             // A local file that changes under the copy is an error of this file, not a lie of a source.
             WriterEvent::GroupCorrupt { file, source: LOCAL_SOURCE, .. } => {
-                let error = Error::Integrity(format!("{} changed here while it was copied", self.shown_name(file)));
+                let name = self.shown_name(file);
+                let error = Error::Integrity(tr!("{name} changed here while it was copied", name));
                 self.fail(file, error);
             }
             WriterEvent::GroupCorrupt { file, group, source } => {
@@ -150,7 +152,8 @@ impl FetchSession<'_> {
                     plan.group_corrupt(file, group);
                     plan.ban_source(source);
                 }
-                self.ban_source(source, &format!("sent data for {name} (group {group}) that doesn't match its hash"));
+                let why = tr!("sent data for {name} (group {group}) that doesn't match its hash", name, group);
+                self.ban_source(source, &why);
             }
             // A file that was settled otherwise meanwhile, such as a failed one, is not reported twice.
             WriterEvent::FileFinished { file, .. } if self.is_settled(file) => {}

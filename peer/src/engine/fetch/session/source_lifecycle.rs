@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use localization::tr;
 use shared::UserName;
 use shared::peer::PeerErrorCode;
 
@@ -95,7 +96,7 @@ impl FetchSession<'_> {
             self.banned_users.push(user.clone());
             self.report.tell(FetchEvent::SourceBanned { user: &user, why });
         }
-        self.round.last_failure = Some(FailureReason::of(&Error::Integrity(format!("{user} {why}"))));
+        self.round.last_failure = Some(FailureReason::of(&Error::Integrity(tr!("{user} {why}", user, why))));
         self.request_search();
         self.round.plan.announce_work();
         self.fail_stranded();
@@ -241,7 +242,7 @@ impl FetchSession<'_> {
         }
         let reason = refusal.or_else(|| self.round.last_failure.clone());
         let error = reason.map_or_else(
-            || Error::link(&owner, LinkError::Lost("no source of this file is left".to_owned())),
+            || Error::link(&owner, LinkError::Lost(tr!("no source of this file is left"))),
             FailureReason::into_error,
         );
         self.fail(file, error);

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use shared::{GroupLayout, GroupSet};
 use tokio::sync::mpsc;
 
@@ -56,7 +57,7 @@ impl StreamSink {
                 let mut out = io::stdout().lock();
                 // Flushed each time: `Stdout` buffers lines, and an error must fail the group that caused it.
                 let written = out.write_all(bytes).and_then(|()| out.flush());
-                written.map_err(|why| stream_write_error(Path::new("standard output"), why))
+                written.map_err(|why| stream_write_error(Path::new(&tr!("standard output")), why))
             }
             Self::Path(path, file) => {
                 let written = match file {

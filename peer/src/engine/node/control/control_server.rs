@@ -1,10 +1,12 @@
 //! The node's side of the local socket: accepts clients and performs their requests.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use localization::{Language, in_english, in_language};
+use localization::{Language, in_language, tr};
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::peer::{ChatMessage, MessageId};
@@ -102,11 +104,14 @@ async fn serve_client(stream: UnixStream, core: NodeCore) -> io::Result<()> {
     // Dropped with the client, which closes the conversation.
     let mut open_conversation: Option<OpenConversation> = None;
     let mut client_transfers = ClientTransfers::new(core.events().clone());
+    // That of the client's last request.
+    let mut language = Language::English;
     loop {
         tokio::select! {
             line = incoming.read_line(&mut reader, MAX_REQUEST_BYTES) => {
                 let Some(line) = line.map_err(io::Error::from)? else { break };
                 let command: ControlRequest = serde_json::from_slice(&line)?;
+                language = command.language();
                 match command.action {
                     ControlAction::Watch { with } => {
                         drop(std::mem::replace(&mut open_conversation, with.map(|with| core.events().conversations().open(&with))));
@@ -119,7 +124,7 @@ async fn serve_client(stream: UnixStream, core: NodeCore) -> io::Result<()> {
                         event_receiver.get_or_insert_with(|| core.events().subscribe());
                         write_line(&mut writer, &done_reply(command.id, Value::Null)).await?;
                         if let Some(event) = core.absence_event() {
-                            write_line(&mut writer, &event).await?;
+                            write_event(&mut writer, &event, language).await?;
                         }
                     }
                     ControlAction::Stop => {
@@ -142,15 +147,15 @@ async fn serve_client(stream: UnixStream, core: NodeCore) -> io::Result<()> {
                 let reply = done.map_err(|failure| io::Error::other(failure.to_string()))?;
                 // Events that precede the outcome are sent before the reply.
                 while let Some(event) = event_receiver.as_mut().and_then(buffered_event) {
-                    write_line(&mut writer, &event).await?;
+                    write_event(&mut writer, &event, language).await?;
                 }
                 write_line(&mut writer, &reply).await?;
             }
-            event = next_event(&mut event_receiver) => write_line(&mut writer, &event).await?,
+            event = next_event(&mut event_receiver) => write_event(&mut writer, &event, language).await?,
             () = stop.cancelled() => {
                 // The reason why the node ends may be among them.
                 while let Some(event) = event_receiver.as_mut().and_then(buffered_event) {
-                    write_line(&mut writer, &event).await?;
+                    write_event(&mut writer, &event, language).await?;
                 }
                 return Ok(());
             }
@@ -176,10 +181,11 @@ async fn next_reply(
 }
 
 async fn perform(command: ControlRequest, core: NodeCore) -> ControlReply {
-    let id = command.id;
-    // The node's own language is that of whoever started it.
-    let language = command.lang.and_then(|tag| tag.parse().ok()).unwrap_or(Language::English);
-    match execute(command.action, &core).await {
+    let (id, language) = (command.id, command.language());
+    let mut action = pin!(execute(command.action, &core));
+    // In the client's language at each step: errors are put into words where they happen.
+    let done = poll_fn(|context| in_language(language, || action.as_mut().poll(context))).await;
+    match done {
         Ok(value) => done_reply(id, value),
         Err(error) => {
             let message = in_language(language, || error.to_string());
@@ -220,7 +226,7 @@ async fn execute(action: ControlAction, core: &NodeCore) -> Result<Value, Error>
         }
         ControlAction::Passwd { present, new } => {
             let (Some(current), Some(new)) = (present.password(), new.password()) else {
-                return Err(Error::Usage("that is not a password".to_owned()));
+                return Err(Error::Usage(tr!("that is not a password")));
             };
             json!(core.change_password(PasswordChange { current, new }).await?)
         }
@@ -264,8 +270,15 @@ async fn next_event(event_receiver: &mut Option<broadcast::Receiver<NodeEvent>>)
     std::future::pending().await
 }
 
+async fn write_event(writer: &mut OwnedWriteHalf, event: &NodeEvent, language: Language) -> io::Result<()> {
+    write_bytes(writer, in_language(language, || serde_json::to_vec(event))?).await
+}
+
 async fn write_line<T: Serialize>(writer: &mut OwnedWriteHalf, value: &T) -> io::Result<()> {
-    let mut line = in_english(|| serde_json::to_vec(value))?;
+    write_bytes(writer, serde_json::to_vec(value)?).await
+}
+
+async fn write_bytes(writer: &mut OwnedWriteHalf, mut line: Vec<u8>) -> io::Result<()> {
     line.push(b'\n');
     writer.write_all(&line).await
 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use localization::tr;
 use shared::safe_text::safe_path;
 use tokio::net::UnixListener;
 
@@ -102,11 +103,11 @@ fn listen(profile: &Profile) -> Result<(UnixListener, PathBuf), Error> {
     fallback.map_err(|other| {
         tracing::debug!("no socket in the profile: {why}; nor elsewhere: {other}");
         let home = profile.home().to_owned();
-        let advice = format!(
-            "the folder can't hold the node's socket ({}), nor can one be made elsewhere ({}): \
-             use --home with a folder on a local disk",
-            sys::plain_message(&why),
-            sys::plain_message(&other)
+        let advice = tr!(
+            "the folder can't hold the node's socket ({why}), nor can one be made elsewhere ({other}): use --home with a \
+             folder on a local disk",
+            why = sys::plain_message(&why),
+            other = sys::plain_message(&other)
         );
         Error::Disk { path: home, source: io::Error::new(why.kind(), advice) }
     })
@@ -121,7 +122,7 @@ fn bind_at(path: &Path) -> io::Result<UnixListener> {
     let placed = fs::set_permissions(&draft, Permissions::from_mode(0o600)).and_then(|()| {
         // Only a socket may be replaced: rename would silently remove any other file.
         if fs::symlink_metadata(path).is_ok_and(|there| !there.file_type().is_socket()) {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else has the socket's name"));
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, tr!("something else has the socket's name")));
         }
         fs::rename(&draft, path)
     });

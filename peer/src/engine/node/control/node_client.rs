@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use localization::{Language, current_language};
+use localization::{Language, current_language, tr};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::UserName;
@@ -204,8 +204,8 @@ impl NodeClient {
         let credentials = stream.peer_cred().map_err(|why| node_gone(&why.to_string()))?;
         // Another user's socket in this place must get neither messages nor passwords.
         if !sys::is_trusted_uid(credentials.uid()) {
-            let message =
-                format!("the socket of the `peer` that keeps this account belongs to user {}", credentials.uid());
+            let uid = credentials.uid();
+            let message = tr!("the socket of the `peer` that keeps this account belongs to user {uid}", uid);
             return Err(Error::Relayed { kind: ErrorKind::Refused, message });
         }
         // The kernel says pid 0 for a process outside of this pid namespace.
@@ -268,19 +268,19 @@ impl NodeClient {
         line.push(b'\n');
         // The node ends the connection at a longer line, and with it all other requests.
         if line.len() > MAX_REQUEST_BYTES {
-            return Err(Error::Usage(format!("{} bytes are too much at once", line.len())));
+            return Err(Error::Usage(tr!("{n} bytes are too much at once", n = line.len())));
         }
         let len = line.len();
         // A node that hangs reads nothing, and requests would gather here without end.
         if self.connection.unwritten.fetch_add(len, Ordering::Relaxed) + len > MAX_OUTGOING_BYTES {
             self.connection.unwritten.fetch_sub(len, Ordering::Relaxed);
-            return Err(node_gone("it takes nothing any more"));
+            return Err(node_gone(&tr!("it takes nothing any more")));
         }
         self.connection.requests.send(OutgoingRequest { id, line, reply }).map_err(|_| self.gone_error())
     }
 
     fn gone_error(&self) -> Error {
-        node_gone(self.connection.end.why.get().map_or("it ended", String::as_str))
+        node_gone(&self.connection.end.why.get().cloned().unwrap_or_else(|| tr!("it ended")))
     }
 }
 
@@ -316,7 +316,7 @@ impl ConnectionDriver {
             // A request is known before its reply is read.
             biased;
             request = self.requests.recv() => {
-                let OutgoingRequest { id, line, reply } = request.ok_or("nobody asks any more")?;
+                let OutgoingRequest { id, line, reply } = request.ok_or_else(|| tr!("nobody asks any more"))?;
                 self.outgoing.extend_from_slice(&line);
                 reply.map(|reply| self.waiting.insert(id, reply));
             }
@@ -327,8 +327,8 @@ impl ConnectionDriver {
             }
             read = self.incoming.read_line(&mut reader, REPLY_BYTES) => match read {
                 Ok(Some(line)) => self.handle_line(&line)?,
-                Ok(None) => return Err("it ended".to_owned()),
-                Err(LineError::TooLong) => return Err("it sent a line without end".to_owned()),
+                Ok(None) => return Err(tr!("it ended")),
+                Err(LineError::TooLong) => return Err(tr!("it sent a line without end")),
                 Err(LineError::Io(why)) => return Err(why.to_string()),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use localization::tr;
 use tokio::time::Instant;
 
 use crate::engine::Error;
@@ -66,8 +67,12 @@ impl NodeProcess {
                 return Err(self.stopped_error());
             }
             if begun.elapsed() >= limit {
-                let process = self.pid.map(|pid| format!("process {pid} ")).unwrap_or_default();
-                return Err(Error::NodeGone { why: format!("{process}doesn't answer within {} s", limit.as_secs()) });
+                let seconds = limit.as_secs();
+                let why = match self.pid {
+                    Some(pid) => tr!("process {pid} doesn't answer within {seconds} s", pid, seconds),
+                    None => tr!("doesn't answer within {seconds} s", seconds),
+                };
+                return Err(Error::NodeGone { why });
             }
             (was_stopped, pause) = (is_stopped, Self::CHECK_INTERVAL);
         }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
+use localization::tr;
 use shared::UserName;
 use shared::limits::MAX_USERS_PER_REPLY;
 use shared::tracker::{ListPeersRequest, TrackerEventKind, UserLocation};
@@ -67,7 +68,7 @@ impl TrackerSession {
         if has_moved {
             return Error::AccountMoved { user, since: now_ms() };
         }
-        Error::SignedOut { user, why: "its account was removed or released from this machine".into() }
+        Error::SignedOut { user, why: tr!("its account was removed or released from this machine").into() }
     }
 
     /// Marks all earlier answers about keys as doubtful. The epoch changes before the trigger is sent: a link that is

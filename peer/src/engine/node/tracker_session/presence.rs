@@ -19,6 +19,7 @@ use crate::net::TrackerError;
 use crate::net::addresses::{announced_addresses, reachable_addresses};
 use crate::net::tracker::TrackerConnection;
 use crate::sys;
+use crate::util::TranslatedText;
 
 /// Time without any presence of this user after which a displaced node becomes present again: the other node may only
 /// have been restarted, or lost its network for a moment.
@@ -37,7 +38,7 @@ pub(in crate::engine::node) enum PresenceState {
     /// The tracker can't be reached; the session keeps trying.
     Offline {
         /// The error, for people.
-        why: String,
+        why: TranslatedText,
     },
 }
 
@@ -65,7 +66,7 @@ pub(super) enum RegistrationOutcome {
     /// The tracker refused the list; `RegistrationRetry` says when to try again.
     Refused {
         /// The reason, if the user wasn't told of a refusal yet.
-        news: Option<String>,
+        news: Option<TranslatedText>,
     },
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use localization::tr;
 use rand::Rng;
 
 use super::presence::PresenceClaim;
@@ -13,6 +14,7 @@ use crate::net::addresses::outbound_interfaces;
 use crate::net::tracker::TrackerConnection;
 use crate::sys::{self, NetworkChange, NetworkMonitor};
 use crate::util::Backoff;
+use crate::util::TranslatedText;
 
 const RECONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 
@@ -64,7 +66,7 @@ impl TrackerSession {
                     // reported again. An old address often goes a moment before the new one comes.
                     let is_unreported = matches!(*self.presence_state.borrow(), PresenceState::Present { .. });
                     if is_unreported && !is_network_new {
-                        self.report_lost(&error.to_string());
+                        self.report_lost(&TranslatedText::of(&error));
                     }
                     tracing::debug!("the tracker is still gone: {error}");
                 }
@@ -95,8 +97,9 @@ impl TrackerSession {
                     }
                 } => {
                     let address = self.me.tracker.to_string();
+                    let why = TranslatedText::new(|| tr!("the connection was lost"));
                     // The receiver may have given up.
-                    let _ = question.reply.send(Err(TrackerError::Unreachable { address, why: "the connection was lost".to_owned() }));
+                    let _ = question.reply.send(Err(TrackerError::Unreachable { address, why }));
                 }
             }
         }

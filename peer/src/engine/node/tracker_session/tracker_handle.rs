@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use localization::tr;
 use rooms::VerifyingKey;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -13,6 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::presence::PresenceState;
 use crate::engine::peer_lookup::TrackerClient;
 use crate::net::TrackerError;
+use crate::util::TranslatedText;
 
 /// A handle that sends queries to the tracker over the session's connection. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -60,13 +62,15 @@ async fn send_query<T: DeserializeOwned>(
     queries: &mpsc::Sender<TrackerQuery>,
     request: &TrackerRequest,
 ) -> Result<T, TrackerError> {
-    let gone = |why: &str| TrackerError::Unreachable { address: "the tracker".to_owned(), why: why.to_owned() };
+    let gone = |why: TranslatedText| TrackerError::Unreachable { address: tr!("address" => "the tracker"), why };
     let (reply, answered) = oneshot::channel();
     let query = TrackerQuery { request: request.clone(), reply };
-    queries.send(query).await.map_err(|_| gone("`peer` is going offline"))?;
-    let text = answered.await.map_err(|_| gone("the connection to it was given up"))??;
-    let malformed =
-        |why: serde_json::Error| TrackerError::NotATracker { address: "the tracker".to_owned(), why: why.to_string() };
+    queries.send(query).await.map_err(|_| gone(TranslatedText::new(|| tr!("`peer` is going offline"))))?;
+    let text = answered.await.map_err(|_| gone(TranslatedText::new(|| tr!("the connection to it was given up"))))??;
+    let malformed = |why: serde_json::Error| TrackerError::NotATracker {
+        address: tr!("address" => "the tracker"),
+        why: why.to_string().into(),
+    };
     serde_json::from_str(text.get()).map_err(malformed)
 }
 
