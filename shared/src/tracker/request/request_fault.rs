@@ -293,7 +293,7 @@ impl RejectedFiles {
     /// Names the first few files with their faults, in the words of `dialect`.
     pub fn reasons(&self, dialect: Dialect) -> String {
         let reason = |(shown, fault): &(String, FileFault)| match dialect {
-            Dialect::Action => format!("{shown} ({})", fault.english()),
+            Dialect::Action => format!("{shown} ({})", in_english(|| fault.english())),
             Dialect::Cmd => format!("{shown} ({})", fault.portuguese()),
         };
         let mut text = self.first.iter().map(reason).collect::<Vec<_>>().join(", ");
