@@ -19,7 +19,8 @@
 //! * [`net`]: the wire protocols of the `shared` crate over QUIC and TLS.
 //! * [`profile`]: one user's state on one machine: key, SQLite databases, locks.
 //! * [`sys`]: what differs between operating systems.
-//! * [`util`]: tools without a subject, below all others: back-off, rate limits, shell words, misspellings, lines of JSON.
+//! * [`util`]: tools without a subject, below all others: back-off, rate limits, shell words, misspellings, lines of JSON,
+//!   texts in each language.
 //!
 //! # Where is …?
 //!
@@ -57,6 +58,7 @@
 //! | files of a room | `engine/room_contacts.rs`, `engine/fetch/room_sources.rs` |
 //! | doctor: probes, findings, report | `engine/doctor/`, `net/{port_probe,path_measurement,socket_abilities}.rs`, `sys/{firewall,neighbour}.rs`, `ui/doctor_text.rs` |
 //! | probes for others' doctors | `engine/serve/port_prober.rs` |
+//! | languages | the `localization` crate, `cli/translations.rs`, `util/translated_text.rs`, `../translations` |
 //! | configuration file; the help of one screen; man pages | `cli/{config_file,help_screens,command_overview,man_pages}.rs`, `commands/config.rs` |
 //! | completion of command lines | `cli/completion_request.rs`, `commands/completions/` |
 //! | calls for attention: bell, desktop | `engine/{message_attention,desktop_notifier}.rs`, `commands/bell.rs` |
