@@ -1,6 +1,5 @@
 //! Words that several commands print, and the answers that they understand.
 
-use localization::tr;
 use localization::{Language, current_language, tr};
 
 use crate::engine::chat::MessageState;

@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
@@ -90,5 +91,5 @@ pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
 
 /// Returns the reason that a disk is nearly full, in words.
 pub(super) fn disk_words(free: u64) -> String {
-    format!("{} are free, and {} stay free", format_size(free), format_size(MIN_FREE_BYTES))
+    tr!("{free} are free, and {kept} stay free", free = format_size(free), kept = format_size(MIN_FREE_BYTES))
 }
