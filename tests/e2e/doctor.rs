@@ -127,12 +127,16 @@ fn where_all_is_well_it_says_so() {
 fn the_report_fits_one_screen() {
     let Some(scene) = scene(V4) else { return };
     for (columns, rows) in [(80, 24), (40, 60)] {
-        let terminal = scene.user("alice").peer(["doctor"]).in_terminal(columns, rows);
-        terminal.wait_for("nothing wrong was found");
-        let (outcome, screen) = terminal.finish();
-        outcome.exits(0);
-        let text = screen.visible();
-        assert!(text.contains("✓ account") && text.contains("✓ tracker"), "{text}");
+        for (language, account, end) in
+            [("C.UTF-8", "✓ account", "nothing wrong was found"), ("pt_BR.UTF-8", "✓ conta", "nada de errado foi encontrado")]
+        {
+            let terminal = scene.user("alice").peer(["doctor"]).env("LANG", language).in_terminal(columns, rows);
+            terminal.wait_for(end);
+            let (outcome, screen) = terminal.finish();
+            outcome.exits(0);
+            let text = screen.visible();
+            assert!(text.contains(account) && text.contains("✓ tracker"), "{text}");
+        }
     }
     let plain = scene.user("alice").peer(["--plain", "doctor"]).run();
     plain.exits(0).is_plain().prints("ok:      tracker ").says("nothing wrong was found");

@@ -33,13 +33,25 @@ pub(super) fn language_of(words: &[OsString]) -> Language {
 #[cfg(test)]
 mod tests {
     use translation_check::{source_texts, translation_faults};
+    use unicode_width::UnicodeWidthStr;
 
     use super::*;
+    use crate::engine::doctor::CheckName;
 
     #[test]
     fn every_text_is_translated() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         let faults = translation_faults(&source_texts(&folder.join("src")), &folder.join("translations/pt_BR"));
         assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+
+    #[test]
+    fn words_in_columns_fit() {
+        let bars = ["verifying", "verified", "waiting", "stalled"].map(|word| ("bar", word));
+        let subjects = CheckName::ALL.iter().map(|check| ("doctor", check.as_str()));
+        for (context, word) in bars.into_iter().chain(subjects) {
+            let translation = TEXTS.find(Some(context), word).unwrap();
+            assert!(translation.width() <= 10, "{translation:?}");
+        }
     }
 }

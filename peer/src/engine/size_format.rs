@@ -1,6 +1,8 @@
 //! Formatting of sizes for the user.
 
-/// Returns `1.23 MB` for `1234567`: three digits, rounded, in powers of ten as file managers and networks count.
+use localization::current_language;
+
+/// Returns `1.23 MB` for `1234567` (in Portuguese `1,23 MB`): three digits, rounded, in powers of ten as file managers and networks count.
 pub fn format_size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
@@ -18,7 +20,7 @@ pub fn format_size(bytes: u64) -> String {
                 let (whole, rest) = (rounded / parts, rounded % parts);
                 return match decimals {
                     0 => format!("{whole} {unit}"),
-                    _ => format!("{whole}.{rest:0decimals$} {unit}"),
+                    _ => format!("{whole}{}{rest:0decimals$} {unit}", current_language().decimal_mark()),
                 };
             }
             last = format!("{rounded} {unit}");

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use shared::peer::{FileStat, MessageId};
 use shared::tracker::room_reply::ListedRole;
 use shared::{RoomName, UserName};
@@ -413,7 +414,7 @@ impl Conversation {
 /// Returns `3 of 5 online`.
 pub(super) fn member_counts(room: &RoomOverview) -> String {
     let online = room.members.iter().filter(|member| member.online).count();
-    format!("{online} of {} online", room.members.len())
+    tr!("{online} of {members} online", online, members = room.members.len())
 }
 
 /// True if a message with this mark has no ack yet.

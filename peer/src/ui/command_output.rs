@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
 use indicatif::MultiProgress;
+use localization::tr;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 use shared::safe_text::{safe_json, safe_styled};
@@ -169,14 +170,16 @@ impl CommandOutput {
 
     /// Prints an error on standard error.
     pub fn error(&self, message: &str) {
-        let label = if self.settings.color_err { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" };
-        write_stderr_line(LinePriority::Error, &format!("{label} {message}"));
+        write_stderr_line(LinePriority::Error, &format!("{} {message}", self.label("1;31", &tr!("error:"))));
     }
 
     /// Prints a warning on standard error, even with `--quiet`.
     pub fn warning(&self, message: &str) {
-        let label = if self.settings.color_err { "\u{1b}[1;33mwarning:\u{1b}[0m" } else { "warning:" };
-        write_stderr_line(LinePriority::Warning, &format!("{label} {message}"));
+        write_stderr_line(LinePriority::Warning, &format!("{} {message}", self.label("1;33", &tr!("warning:"))));
+    }
+
+    fn label(&self, style: &str, word: &str) -> String {
+        if self.settings.color_err { format!("\u{1b}[{style}m{word}\u{1b}[0m") } else { word.to_owned() }
     }
 
     /// Prints a prompt on standard error, without a line end.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use ratatui_core::text::{Line, Span};
 use shared::limits::MAX_CHAT_TEXT_BYTES;
 use shared::safe_text::safe_line;
@@ -215,12 +216,12 @@ impl MessageComposer {
             }
             (SlashCommand::Files(command), with) => self.file_command(command, with.clone()),
             (SlashCommand::Person(command), ConversationName::Person(user)) => person_command(command, user.clone()),
-            (SlashCommand::Person(_), ConversationName::Room(_)) => ComposerAction::Problem(
-                "that is for a conversation with one person: `peer block USER` ignores somebody".to_owned(),
-            ),
+            (SlashCommand::Person(_), ConversationName::Room(_)) => ComposerAction::Problem(tr!(
+                "that is for a conversation with one person: `peer block USER` ignores somebody"
+            )),
             (SlashCommand::Room(command), ConversationName::Room(room)) => room_command(command, room.clone()),
             (SlashCommand::Room(_), ConversationName::Person(_)) => {
-                ComposerAction::Problem("that is for a room: `peer rooms` shows which there are".to_owned())
+                ComposerAction::Problem(tr!("that is for a room: `peer rooms` shows which there are"))
             }
         }
     }
@@ -256,7 +257,8 @@ impl MessageComposer {
             CompletionTarget::Path { .. } => true,
             CompletionTarget::Name { .. } => !self.is_listed,
             CompletionTarget::Command { .. } => {
-                let found = wanted.complete(&mut self.editor, slash_commands(with).iter().map(|(name, ..)| *name));
+                let names = slash_commands(with);
+                let found = wanted.complete(&mut self.editor, names.iter().map(|(name, ..)| *name));
                 self.show_candidates(found);
                 return ComposerAction::Nothing;
             }
@@ -380,12 +382,20 @@ fn room_command(command: RoomSlashCommand, room: RoomName) -> ComposerAction {
 }
 
 fn too_long(len: usize) -> String {
-    format!("a message has at most {MAX_CHAT_TEXT_BYTES} bytes, this one has {len}: /offer it as a file")
+    tr!(
+        "a message has at most {limit} bytes, this one has {len}: /offer it as a file",
+        limit = MAX_CHAT_TEXT_BYTES,
+        len
+    )
 }
 
 fn paste_question(text: &str) -> String {
     let (lines, characters) = (text.split('\n').count(), text.chars().count());
-    format!("{lines} lines pasted, {characters} characters. Enter: send as one message  e: edit first  Esc: don't")
+    tr!(
+        "{lines} lines pasted, {characters} characters. Enter: send as one message  e: edit first  Esc: don't",
+        lines,
+        characters
+    )
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Items of a conversation as rows, the same in both views. Pure.
 
+use localization::tr;
 use ratatui_core::text::{Line, Span};
 use shared::safe_text::safe_block;
 
@@ -34,6 +35,11 @@ impl ConversationItem {
             Self::Problem(text) => plain(&format!("! {text}"), theme.problem()),
         }
     }
+}
+
+/// Returns the words above the first unread message.
+pub(super) fn unread_heading(unread: usize) -> String {
+    tr!("{n} new" | "{n} new" % unread)
 }
 
 /// Returns a separator: a new day, or the first unread message.

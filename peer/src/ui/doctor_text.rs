@@ -2,12 +2,15 @@
 
 use std::io::IsTerminal;
 
+use localization::tr;
+use unicode_width::UnicodeWidthStr;
+
 use super::command_output::CommandOutput;
 use super::progress_bar::terminal_columns;
 use super::text_wrap::wrap_text;
-use crate::engine::doctor::{DoctorReport, ReportLine, Severity};
+use crate::engine::doctor::{CheckName, DoctorReport, ReportLine, Severity};
 
-/// Width of the subjects.
+/// Narrowest column of subjects.
 const SUBJECT_COLUMNS: usize = 10;
 /// Narrowest column for words, on however narrow a terminal.
 const MIN_TEXT_COLUMNS: usize = 16;
@@ -36,16 +39,17 @@ pub fn doctor_lines(report: &DoctorReport, output: &CommandOutput) -> Vec<String
 impl ReportStyle {
     fn lines(self, line: &ReportLine) -> Vec<String> {
         let mark = self.mark(line.severity);
-        let subject = line.check.as_str();
+        let subject = subject(line.check);
+        let subject = format!("{subject}{}", " ".repeat(SUBJECT_COLUMNS.saturating_sub(subject.width())));
         // One column behind the mark, one behind the subject.
-        let indent = self.mark_columns() + 1 + SUBJECT_COLUMNS + 1;
+        let indent = self.mark_columns() + 1 + subject.width() + 1;
         let rows = match self.columns {
             Some(columns) => wrap_text(&line.text, columns.saturating_sub(indent).max(MIN_TEXT_COLUMNS)),
             None => line.text.lines().map(str::to_owned).collect(),
         };
         let mut lines = Vec::with_capacity(rows.len() + 1);
         for (number, row) in rows.iter().enumerate() {
-            let head = if number == 0 { format!("{mark} {subject:SUBJECT_COLUMNS$} ") } else { " ".repeat(indent) };
+            let head = if number == 0 { format!("{mark} {subject} ") } else { " ".repeat(indent) };
             lines.push(format!("{head}{}", row.trim_end()).trim_end().to_owned());
         }
         if let Some(remedy) = &line.remedy {
@@ -54,8 +58,9 @@ impl ReportStyle {
         lines
     }
 
-    const fn mark_columns(self) -> usize {
-        if self.in_words { 8 } else { 1 }
+    fn mark_columns(self) -> usize {
+        let longest = || Severity::ALL.iter().map(|one| severity_word(*one).width()).max().unwrap_or_default();
+        if self.in_words { longest() } else { 1 }
     }
 
     fn mark(self, severity: Severity) -> String {
@@ -69,7 +74,8 @@ impl ReportStyle {
             (Severity::Problem, false) => ("1;31", "x"),
         };
         if self.in_words {
-            return format!("{:width$}", format!("{}:", severity.as_str()), width = self.mark_columns());
+            let word = severity_word(severity);
+            return format!("{word}{}", " ".repeat(self.mark_columns().saturating_sub(word.width())));
         }
         self.styled(style, glyph)
     }
@@ -79,12 +85,45 @@ impl ReportStyle {
     }
 }
 
+fn severity_word(severity: Severity) -> String {
+    match severity {
+        Severity::Good => tr!("doctor" => "ok:"),
+        Severity::Note => tr!("doctor" => "note:"),
+        Severity::Warning => tr!("doctor" => "warning:"),
+        Severity::Problem => tr!("doctor" => "problem:"),
+    }
+}
+
+/// Returns the subject of a finding in one word; it has at most [`SUBJECT_COLUMNS`] columns in every language.
+fn subject(check: CheckName) -> String {
+    match check {
+        CheckName::Account => tr!("doctor" => "account"),
+        CheckName::Disk => tr!("doctor" => "disk"),
+        CheckName::Node => tr!("doctor" => "peer"),
+        CheckName::Tracker => tr!("doctor" => "tracker"),
+        CheckName::Discovery => tr!("doctor" => "mdns"),
+        CheckName::Clock => tr!("doctor" => "clock"),
+        CheckName::Port => tr!("doctor" => "udp port"),
+        CheckName::Packets => tr!("doctor" => "packets"),
+        CheckName::Offload => tr!("doctor" => "offload"),
+        CheckName::Buffer => tr!("doctor" => "buffer"),
+        CheckName::Firewall => tr!("doctor" => "firewall"),
+        CheckName::Addresses => tr!("doctor" => "addresses"),
+        CheckName::Interfaces => tr!("doctor" => "interfaces"),
+        CheckName::Vpn => tr!("doctor" => "vpn"),
+        CheckName::Containers => tr!("doctor" => "containers"),
+        CheckName::Versions => tr!("doctor" => "versions"),
+        CheckName::User => tr!("doctor" => "user"),
+        CheckName::Presence => tr!("doctor" => "presence"),
+        CheckName::Address => tr!("doctor" => "address"),
+        CheckName::Link => tr!("doctor" => "link"),
+        CheckName::Outbox => tr!("doctor" => "outbox"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use unicode_width::UnicodeWidthStr;
-
     use super::*;
-    use crate::engine::doctor::CheckName;
 
     const PLAIN: ReportStyle = ReportStyle { color: false, unicode: true, in_words: false, columns: None };
 
@@ -114,6 +153,17 @@ mod tests {
         let words = marks(ReportStyle { in_words: true, ..PLAIN });
         assert_eq!(words, ["ok:     ", "note:   ", "warning:", "problem:"]);
         assert!(marks(ReportStyle { color: true, ..PLAIN })[3].starts_with("\u{1b}[1;31m"));
+    }
+
+    #[test]
+    fn programs_and_people_read_the_same_subjects() {
+        for check in CheckName::ALL {
+            assert_eq!(subject(*check), check.as_str());
+            assert!(subject(*check).width() <= SUBJECT_COLUMNS);
+        }
+        for severity in Severity::ALL {
+            assert_eq!(severity_word(*severity), format!("{}:", severity.as_str()));
+        }
     }
 
     #[test]

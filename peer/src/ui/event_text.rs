@@ -1,5 +1,6 @@
 //! Events and messages as text for people.
 
+use localization::tr;
 use shared::account_name::{shell_operand, speaker_label};
 use shared::names::name_encoding::display_name;
 use shared::peer::{FileSend, ReceiptOutcome};
@@ -20,85 +21,95 @@ pub fn event_line(event: &NodeEvent, me: &UserName) -> Option<String> {
     Some(match event {
         // Behind a NAT or with an announced address: the port there must be forwarded to the local one.
         NodeEvent::Online { user, address, port, .. } if address.port() != *port => {
-            format!("online as {user} at {address}, which has to lead to UDP port {port} here")
+            tr!("online as {user} at {address}, which has to lead to UDP port {port} here", user, address, port)
         }
-        NodeEvent::Online { user, address, .. } => format!("online as {user} at {address}"),
+        NodeEvent::Online { user, address, .. } => tr!("online as {user} at {address}", user, address),
         NodeEvent::Displaced(elsewhere) => {
-            format!("not online here: {}; `peer serve` takes over here", elsewhere_words(elsewhere))
+            tr!("not online here: {why}; `peer serve` takes over here", why = elsewhere_words(elsewhere))
         }
         NodeEvent::AccountMoved { user, since } => {
-            format!("the account {user} lives on another machine since {}", date_and_time(*since))
+            tr!("the account {user} lives on another machine since {time}", user, time = date_and_time(*since))
         }
-        NodeEvent::TrackerLost { why } => format!("{}; trying again, known peers can still connect", safe_line(why)),
-        NodeEvent::SharesChanged { count: 1 } => "1 file is shared now".to_owned(),
-        NodeEvent::SharesChanged { count } => format!("{count} files are shared now"),
+        NodeEvent::TrackerLost { why } => {
+            tr!("{why}; trying again, known peers can still connect", why = safe_line(why))
+        }
+        NodeEvent::SharesChanged { count } => tr!("{n} file is shared now" | "{n} files are shared now" % *count),
         NodeEvent::SharesRefused { why } => {
-            format!(
-                "the tracker does not list what you share ({}); trying again, peers can still fetch it",
-                safe_line(why)
+            tr!(
+                "the tracker does not list what you share ({why}); trying again, peers can still fetch it",
+                why = safe_line(why)
             )
         }
-        NodeEvent::AddressDropped { address } => format!(
-            "the tracker does not tell others of {address}: whoever runs it allows that with `tracker --allow-announce {}`",
-            address.ip()
+        NodeEvent::AddressDropped { address } => tr!(
+            "the tracker does not tell others of {address}: whoever runs it allows that with `tracker --allow-announce {ip}`",
+            address,
+            ip = address.ip()
         ),
-        NodeEvent::Presence { user, online: true } => format!("{} is online", speaker_label(user)),
-        NodeEvent::Presence { user, online: false } => format!("{} went offline", speaker_label(user)),
+        NodeEvent::Presence { user, online: true } => tr!("{user} is online", user = speaker_label(user)),
+        NodeEvent::Presence { user, online: false } => tr!("{user} went offline", user = speaker_label(user)),
         NodeEvent::Received { from, message, .. } => match &message.send {
             Some(send) => format!("{} {}", speaker_label(from), send_words(from, send, None)),
             None => message_line(&speaker_label(from), &message.text),
         },
         NodeEvent::ContactRequest { from } => {
-            format!("{} wants to talk: {}", speaker_label(from), request_commands(from))
+            let commands = request_commands(from);
+            tr!("{user} wants to talk: {commands}", user = speaker_label(from), commands)
         }
         NodeEvent::RoomMessage(post) => {
             message_line(&format!("#{} {}", post.room, speaker_label(&post.from)), &post.text)
         }
         NodeEvent::Room(news) => return room_news_words(news, me).map(|words| format!("#{}: {words}", news.room)),
-        NodeEvent::MessageQueued { to, message, .. } => message_line(&format!("to {to}"), &message.text),
+        NodeEvent::MessageQueued { to, message, .. } => message_line(&tr!("to {user}", user = to), &message.text),
         NodeEvent::MessageStateChanged { to, state, why: Some(why), .. } if state.is_given_up() => {
-            format!("a message to {to} was not delivered: {}", safe_line(why))
+            tr!("a message to {user} was not delivered: {why}", user = to, why = safe_line(why))
         }
         NodeEvent::DeliveryHeld { user, why, frozen: true } => {
             // It has the commands for a changed key: its lines are kept, and none can pass for another event.
-            format!("messages for {user} are held back: {}", safe_block(why).replace('\n', "\n    "))
+            let why = safe_block(why).replace('\n', "\n    ");
+            tr!("messages for {user} are held back: {why}", user, why)
         }
-        NodeEvent::DeliveryHeld { user, why, .. } => format!("messages for {user} are queued: {}", safe_line(why)),
+        NodeEvent::DeliveryHeld { user, why, .. } => {
+            tr!("messages for {user} are queued: {why}", user, why = safe_line(why))
+        }
         NodeEvent::NotStored { from, why } => {
-            format!("a message of {from} could not be stored, and is sent again later: {}", safe_line(why))
+            let why = safe_line(why);
+            tr!("a message of {user} could not be stored, and is sent again later: {why}", user = from, why)
         }
-        NodeEvent::EventsMissed { count } => format!("({count} events were not shown)"),
+        NodeEvent::EventsMissed { count } => {
+            tr!("({n} event was not shown)" | "({n} events were not shown)" % *count)
+        }
         NodeEvent::MessageStateChanged { .. }
         | NodeEvent::Typing { .. }
         | NodeEvent::Read { .. }
         | NodeEvent::Accepted { .. }
         | NodeEvent::Transfer(_) => return None,
-        NodeEvent::Fetched { by, name, bytes, size: all } if bytes >= all => {
-            format!("{by} fetched {} ({})", display_name(name.as_str()), format_size(*all))
-        }
         NodeEvent::Fetched { by, name, bytes, size: all } => {
-            format!(
-                "{by} fetched part of {} ({} of {})",
-                display_name(name.as_str()),
-                format_size(*bytes),
-                format_size(*all)
-            )
+            let (name, size) = (display_name(name.as_str()), format_size(*all));
+            if bytes >= all {
+                tr!("{user} fetched {name} ({size})", user = by, name, size)
+            } else {
+                let bytes = format_size(*bytes);
+                tr!("{user} fetched part of {name} ({bytes} of {size})", user = by, name, bytes, size)
+            }
         }
         NodeEvent::SendSettled { by, send, outcome: ReceiptOutcome::Done, .. } => {
-            format!("{} has {}", speaker_label(by), shown_send(send))
+            tr!("{user} has {what}", user = speaker_label(by), what = shown_send(send))
         }
-        NodeEvent::SendSettled { by, send, .. } => format!("{} declined {}", speaker_label(by), shown_send(send)),
+        NodeEvent::SendSettled { by, send, .. } => {
+            tr!("{user} declined {what}", user = speaker_label(by), what = shown_send(send))
+        }
         NodeEvent::SendAccepted { from, send, folder } => {
-            format!("{} of {} is in {}", shown_send(send), speaker_label(from), safe_line(folder))
+            let (what, user, folder) = (shown_send(send), speaker_label(from), safe_line(folder));
+            tr!("{what} of {user} is in {folder}", what, user, folder)
         }
         NodeEvent::SendHeld { from, send, why } => {
-            let (what, from) = (shown_send(send), speaker_label(from));
-            format!("{what} of {from} waits for you: {} (`peer accepts` lists it)", safe_line(why))
+            let (what, user, why) = (shown_send(send), speaker_label(from), safe_line(why));
+            tr!("{what} of {user} waits for you: {why} (`peer accepts` lists it)", what, user, why)
         }
-        NodeEvent::AcceptRuleEnded { user } => format!(
-            "the key of {} changed: what they send waits for you again (`peer accept {}` accepts it)",
-            speaker_label(user),
-            shell_operand(user)
+        NodeEvent::AcceptRuleEnded { user } => tr!(
+            "the key of {user} changed: what they send waits for you again (`peer accept {operand}` accepts it)",
+            user = speaker_label(user),
+            operand = shell_operand(user)
         ),
         NodeEvent::WishFound { wish, file, others, is_fetched, why, .. } => {
             wish_words(*wish, file, *others, *is_fetched, why.as_deref())
@@ -107,57 +118,79 @@ pub fn event_line(event: &NodeEvent, me: &UserName) -> Option<String> {
             let (what, by) = (display_name(file.name.as_str()), speaker_label(&file.by));
             format!("{what} of {by} is in {} (wish {wish})", safe_line(folder))
         }
-        NodeEvent::FetchedMore { by, count, bytes } => {
-            let by = by.as_ref().map_or("others", UserName::as_str);
-            format!("{by} fetched {count} more files ({})", format_size(*bytes))
+        NodeEvent::FetchedMore { by: Some(by), count, bytes } => {
+            let size = format_size(*bytes);
+            tr!(
+                "{user} fetched {n} more file ({size})" | "{user} fetched {n} more files ({size})" % *count,
+                user = by,
+                size
+            )
         }
-        NodeEvent::Refused { address, why } => format!("a caller at {address} was turned away: {}", safe_line(why)),
-        NodeEvent::RefusedMore { count, from: Some(from) } => {
-            format!("{count} more callers at {from} were turned away within 10 seconds")
+        NodeEvent::FetchedMore { by: None, count, bytes } => {
+            let size = format_size(*bytes);
+            tr!("others fetched {n} more file ({size})" | "others fetched {n} more files ({size})" % *count, size)
         }
+        NodeEvent::Refused { address, why } => {
+            tr!("a caller at {address} was turned away: {why}", address, why = safe_line(why))
+        }
+        NodeEvent::RefusedMore { count, from: Some(from) } => tr!(
+            "{n} more caller at {address} was turned away within 10 seconds"
+                | "{n} more callers at {address} were turned away within 10 seconds" % *count,
+            address = from
+        ),
         NodeEvent::RefusedMore { count, from: None } => {
-            format!("{count} more callers at other addresses were turned away within 10 seconds")
+            tr!("{n} more caller at another address was turned away within 10 seconds"
+                | "{n} more callers at other addresses were turned away within 10 seconds" % *count)
         }
-        NodeEvent::Stale { name } => format!("{} changed and is being hashed again", display_name(name.as_str())),
+        NodeEvent::Stale { name } => {
+            tr!("{name} changed and is being hashed again", name = display_name(name.as_str()))
+        }
         NodeEvent::Notice(notice) => notice_line(notice),
     })
 }
 
 /// Returns a change of a room in words for `me`; `None` if only marks show it.
 pub(super) fn room_news_words(news: &RoomNews, me: &UserName) -> Option<String> {
-    let name = |user: &UserName| if user == me { "you".to_owned() } else { speaker_label(user).into_owned() };
+    let label = speaker_label;
     Some(match &news.kind {
-        RoomNewsKind::Joined { user } => format!("{} joined", name(user)),
-        RoomNewsKind::Invited => format!("you are invited: `peer room join {}`", news.room),
-        RoomNewsKind::Left { user } => format!("{} left", name(user)),
+        RoomNewsKind::Joined { user } if user == me => tr!("you joined"),
+        RoomNewsKind::Joined { user } => tr!("{user} joined", user = label(user)),
+        RoomNewsKind::Invited => tr!("you are invited: `peer room join {room}`", room = news.room),
+        RoomNewsKind::Left { user } if user == me => tr!("you left"),
+        RoomNewsKind::Left { user } => tr!("{user} left", user = label(user)),
         RoomNewsKind::Kicked { user, by } if user == me => {
-            format!("you were sent away by {}: coming back takes an invitation", speaker_label(by))
+            tr!("you were sent away by {user}: coming back takes an invitation", user = label(by))
         }
-        RoomNewsKind::Kicked { user, by } => format!("{} was sent away by {}", speaker_label(user), name(by)),
-        RoomNewsKind::Role { user, role } => {
-            let (is, owns) = if user == me { ("are", "own") } else { ("is", "owns") };
-            match role {
-                ListedRole::Owner => format!("{} {owns} it now", name(user)),
-                ListedRole::Moderator => format!("{} {is} a moderator now", name(user)),
-                ListedRole::Member | ListedRole::Unknown => format!("{} {is} no moderator any more", name(user)),
-            }
-        }
-        RoomNewsKind::Topic { topic } if topic.as_str().is_empty() => "there is no topic any more".to_owned(),
-        RoomNewsKind::Topic { topic } => format!("the topic is now: {}", safe_line(topic.as_str())),
-        RoomNewsKind::Deleted => "the room was deleted; its history stays".to_owned(),
+        RoomNewsKind::Kicked { user, by } if by == me => tr!("{user} was sent away by you", user = label(user)),
+        RoomNewsKind::Kicked { user, by } => tr!("{user} was sent away by {by}", user = label(user), by = label(by)),
+        RoomNewsKind::Role { user, role } if user == me => match role {
+            ListedRole::Owner => tr!("you own it now"),
+            ListedRole::Moderator => tr!("you are a moderator now"),
+            ListedRole::Member | ListedRole::Unknown => tr!("you are no moderator any more"),
+        },
+        RoomNewsKind::Role { user, role } => match role {
+            ListedRole::Owner => tr!("{user} owns it now", user = label(user)),
+            ListedRole::Moderator => tr!("{user} is a moderator now", user = label(user)),
+            ListedRole::Member | ListedRole::Unknown => tr!("{user} is no moderator any more", user = label(user)),
+        },
+        RoomNewsKind::Topic { topic } if topic.as_str().is_empty() => tr!("there is no topic any more"),
+        RoomNewsKind::Topic { topic } => tr!("the topic is now: {topic}", topic = safe_line(topic.as_str())),
+        RoomNewsKind::Deleted => tr!("the room was deleted; its history stays"),
         RoomNewsKind::Restored => {
-            "the tracker was restored from a backup: whoever joined since then has to join again".to_owned()
+            tr!("the tracker was restored from a backup: whoever joined since then has to join again")
         }
-        RoomNewsKind::Contradicted => "the tracker contradicts itself about the members".to_owned(),
+        RoomNewsKind::Contradicted => tr!("the tracker contradicts itself about the members"),
         RoomNewsKind::Equivocation { user, .. } if user == me => {
-            "your own account was restored from a backup, or runs twice".to_owned()
+            tr!("your own account was restored from a backup, or runs twice")
         }
         RoomNewsKind::Equivocation { user, .. } => {
-            format!("{}'s node was restored from a backup, or runs twice", speaker_label(user))
+            tr!("{user}'s node was restored from a backup, or runs twice", user = label(user))
+        }
+        RoomNewsKind::Gap { user } if user == me => {
+            tr!("messages of yours are missing: nobody who could be asked has them")
         }
         RoomNewsKind::Gap { user } => {
-            let whose = if user == me { "messages of yours".to_owned() } else { format!("messages of {}", name(user)) };
-            format!("{whose} are missing: nobody who could be asked has them")
+            tr!("messages of {user} are missing: nobody who could be asked has them", user = label(user))
         }
         RoomNewsKind::Void { .. } | RoomNewsKind::Delivered { .. } => return None,
     })
@@ -165,8 +198,13 @@ pub(super) fn room_news_words(news: &RoomNews, me: &UserName) -> Option<String> 
 
 /// Returns what a user sends in words that follow the user's name, with its number in a view.
 pub fn send_words(from: &UserName, send: &FileSend, number: Option<usize>) -> String {
-    let get = number.map_or_else(String::new, |number| format!("/get {number} or "));
-    format!("wants to send you {}: {get}`peer accept {}`", shown_send(send), shell_operand(from))
+    let (what, operand) = (shown_send(send), shell_operand(from));
+    match number {
+        Some(number) => {
+            tr!("wants to send you {what}: /get {number} or `peer accept {operand}`", what, number, operand)
+        }
+        None => tr!("wants to send you {what}: `peer accept {operand}`", what, operand),
+    }
 }
 
 /// Returns that somebody shares what was wished for, with the command that fetches it.
@@ -192,51 +230,63 @@ fn shown_send(send: &FileSend) -> String {
 
 /// Returns the advice about a message request, as commands of the shell.
 pub fn request_commands(from: &UserName) -> String {
-    let who = shell_operand(from);
-    format!("`peer inbox --accept {who}` accepts them, `peer block {who}` ignores them")
+    let operand = shell_operand(from);
+    tr!("`peer inbox --accept {operand}` accepts them, `peer block {operand}` ignores them", operand)
 }
 
 /// Returns the advice about a message request, as commands of a view.
 pub(super) fn request_note(from: &UserName) -> String {
-    format!("{from} wants to talk: /accept, /ignore")
+    tr!("{user} wants to talk: /accept, /ignore", user = from)
 }
 
 /// Describes the other place where an account is online.
 pub fn elsewhere_words(elsewhere: &OtherSession) -> String {
-    let since = elsewhere.since.map(|since| format!(" since {}", date_and_time(since))).unwrap_or_default();
-    format!("this account is online with the same key at {}{since}, and messages go there", elsewhere.ip)
+    let ip = elsewhere.ip;
+    match elsewhere.since.map(date_and_time) {
+        Some(time) => {
+            tr!("this account is online with the same key at {ip} since {time}, and messages go there", ip, time)
+        }
+        None => tr!("this account is online with the same key at {ip}, and messages go there", ip),
+    }
 }
 
 /// Returns a notice as one line.
 pub fn notice_line(notice: &Notice) -> String {
     match notice {
         Notice::NewTracker { address, fingerprint } => {
-            format!("first contact with the tracker {}: remembering its key {fingerprint}", safe_line(address))
+            let address = safe_line(address);
+            tr!("first contact with the tracker {address}: remembering its key {fingerprint}", address, fingerprint)
         }
-        Notice::NewFriend { user, fingerprint } => {
-            format!(
-                "first contact with {user}: remembering their key {fingerprint} (`peer verify {}` to be sure)",
-                shell_operand(user)
-            )
-        }
-        Notice::OtherLetters { asked, user } => format!("nobody is called {asked}: this is for {user}"),
-        Notice::KeyPutAside { path } => format!("the damaged key is kept as {}", safe_line(path)),
-        Notice::WithoutTracker { why } => format!("{}; using what is on record", safe_line(why)),
-        Notice::MessageExpired { to, why } => format!("a message to {to} was not delivered: {why}"),
-        Notice::FoldersPolled { folder, reason } => {
-            let why = match reason {
-                PollReason::FileSystem => "not all changes on network and FUSE file systems are reported".to_owned(),
-                PollReason::WatchLimit => watch_limit_words("watches", 1_048_576),
-                PollReason::InstanceLimit => watch_limit_words("instances", 1024),
-            };
-            format!("{} is looked through every few seconds or minutes: {why}", safe_line(folder))
-        }
+        Notice::NewFriend { user, fingerprint } => tr!(
+            "first contact with {user}: remembering their key {fingerprint} (`peer verify {operand}` to be sure)",
+            user,
+            fingerprint,
+            operand = shell_operand(user)
+        ),
+        Notice::OtherLetters { asked, user } => tr!("nobody is called {asked}: this is for {user}", asked, user),
+        Notice::KeyPutAside { path } => tr!("the damaged key is kept as {path}", path = safe_line(path)),
+        Notice::WithoutTracker { why } => tr!("{why}; using what is on record", why = safe_line(why)),
+        Notice::MessageExpired { to, why } => tr!("a message to {user} was not delivered: {why}", user = to, why),
+        Notice::FoldersPolled { folder, reason } => polling_words(&safe_line(folder), *reason),
     }
 }
 
-fn watch_limit_words(what: &str, enough: u32) -> String {
-    format!(
-        "the system watches no more folders (`sudo sysctl fs.inotify.max_user_{what}={enough}` and a new start help)"
+/// Says why a folder is looked through again and again.
+fn polling_words(folder: &str, reason: PollReason) -> String {
+    let limit = match reason {
+        PollReason::FileSystem => {
+            return tr!(
+                "{folder} is looked through every few seconds or minutes: not all changes on network and FUSE file systems are reported",
+                folder
+            );
+        }
+        PollReason::WatchLimit => "watches=1048576",
+        PollReason::InstanceLimit => "instances=1024",
+    };
+    tr!(
+        "{folder} is looked through every few seconds or minutes: the system watches no more folders (`{command}` and a new start help)",
+        folder,
+        command = format_args!("sudo sysctl fs.inotify.max_user_{limit}")
     )
 }
 

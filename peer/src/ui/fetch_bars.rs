@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+use localization::tr;
 use serde_json::json;
 use shared::names::name_encoding;
 use shared::safe_text::safe_line;
@@ -15,7 +16,7 @@ use super::fetch_text::{done_line, event_line, renamed_line, skipped_line, summa
 use super::file_bars::FileBars;
 use super::human_format::format_size;
 use super::json::{file_json, summary_json};
-use super::progress_bar::{ByteProgressBar, terminal_columns};
+use super::progress_bar::{BarNote, ByteProgressBar, terminal_columns};
 use super::progress_steps::ProgressSteps;
 use crate::engine::Error;
 use crate::engine::chat::ConversationName;
@@ -107,11 +108,11 @@ impl FetchBars {
             FetchEvent::VersionChosen { name, owner, others } => self.version_chosen(name, owner, others),
             FetchEvent::SourceLost { user, .. } => self.remove_source(user),
             FetchEvent::SourceUnavailable { user, why } => {
-                self.output.warning(&format!("{user} is not asked: {}", safe_line(why)));
+                self.output.warning(&tr!("{user} is not asked: {why}", user, why = safe_line(why)));
             }
             FetchEvent::SourceBanned { user, why } => {
                 self.remove_source(user);
-                let line = format!("{user} {}: fetching nothing more from {user}", safe_line(why));
+                let line = tr!("{user} {why}: fetching nothing more from {user}", user, why = safe_line(why));
                 self.output.warning(&line);
             }
             FetchEvent::Silent { user, time } => {
@@ -196,7 +197,7 @@ impl FetchBars {
         self.sources.extend(from.person().cloned());
         if self.output.is_animated() {
             let spinner = self.multi.add(ProgressBar::new_spinner());
-            spinner.set_message(format!("connecting to {from}"));
+            spinner.set_message(tr!("connecting to {user}", user = from));
             spinner.enable_steady_tick(PROGRESS_INTERVAL);
             self.spinner = Some(spinner);
         }
@@ -214,7 +215,7 @@ impl FetchBars {
             return self.print_object("collision", &json!({ "one": one, "other": other }));
         }
         let (one, other) = (safe_line(one), safe_line(other));
-        self.print_line(&format!("{one} and {other} differ only by case or spelling of accents"));
+        self.print_line(&tr!("{one} and {other} differ only by case or spelling of accents", one, other));
     }
 
     /// Shows the verification of a local file: on its bar, or beside the spinner if the file has none yet.
@@ -233,19 +234,21 @@ impl FetchBars {
             }
         } else if !self.output.is_animated() {
             if is_new {
-                self.print_line(&format!("{shown}: verifying what is there…"));
+                self.print_line(&tr!("{name}: verifying what is there…", name = shown));
             }
         } else if let (Some(file), Some(bars)) = (file, &mut self.file_bars) {
             bars.check(file, name, bytes, done, self.total.as_ref());
         } else if let Some(spinner) = &self.spinner {
-            spinner.set_message(format!("verifying {shown}, {} of {}", format_size(done), format_size(bytes)));
+            let (done, size) = (format_size(done), format_size(bytes));
+            spinner.set_message(tr!("verifying {name}, {bytes} of {size}", name = shown, bytes = done, size));
         }
     }
 
     fn started(&mut self, file: FileNo, name: &str, bytes: u64, resumed: u64) {
         if resumed > 0 {
             let percent = resumed * 100 / bytes.max(1);
-            self.print_line(&format!("{}: resuming at {percent} %", name_encoding::display_name(name)));
+            let name = name_encoding::display_name(name);
+            self.print_line(&tr!("{name}: resuming at {percent} %", name, percent));
         }
         if let Some(bars) = &mut self.file_bars {
             bars.start(file, name, bytes, resumed, self.total.as_ref());
@@ -254,16 +257,20 @@ impl FetchBars {
     }
 
     fn total_label(&self) -> String {
-        format!("total, {} of {} files{}", self.finished_files, self.files, self.sources_suffix())
+        let (done, files) = (self.finished_files, self.files);
+        match self.shown_sources() {
+            Some(users) => tr!("total, {done} of {files} files from {users}", done, files, users),
+            None => tr!("total, {done} of {files} files", done, files),
+        }
     }
 
     /// Returns the names of the sources, for a bar that is wide enough.
-    fn sources_suffix(&self) -> String {
+    fn shown_sources(&self) -> Option<String> {
         if self.sources.is_empty() || terminal_columns() < SOURCES_MIN_COLUMNS {
-            return String::new();
+            return None;
         }
         let names: Vec<&str> = self.sources.iter().map(UserName::as_str).collect();
-        format!(" from {}", names.join(", "))
+        Some(names.join(", "))
     }
 
     fn add_source(&mut self, user: &UserName) {
@@ -280,13 +287,13 @@ impl FetchBars {
 
     /// Shows the sources on the total's bar, or on the bar of the only file.
     fn update_source_label(&mut self) {
-        let (suffix, note) = (self.sources_suffix(), if self.sources.is_empty() { "waiting" } else { "" });
+        let (sources, note) = (self.shown_sources(), self.sources.is_empty().then_some(BarNote::Waiting));
         match (&self.total, &mut self.file_bars) {
             (Some(total), _) => {
                 total.set_label(&self.total_label());
                 total.set_note(note);
             }
-            (None, Some(bars)) => bars.describe(&suffix, note),
+            (None, Some(bars)) => bars.describe(sources, note),
             (None, None) => {}
         }
     }
@@ -339,16 +346,13 @@ impl FetchBars {
         {
             // The lines of finished files come first: the step counts them.
             self.print_lines();
-            let done = if self.files > 1 {
-                format!(", {} of {} files", self.finished_files, self.files)
+            let (bytes, size) = (format_size(self.done_bytes), format_size(self.bytes));
+            self.print_line(&if self.files > 1 {
+                let (done, files) = (self.finished_files, self.files);
+                tr!("{percent} %: {bytes} of {size}, {done} of {files} files", percent, bytes, size, done, files)
             } else {
-                String::new()
-            };
-            self.print_line(&format!(
-                "{percent} %: {} of {}{done}",
-                format_size(self.done_bytes),
-                format_size(self.bytes)
-            ));
+                tr!("{percent} %: {bytes} of {size}", percent, bytes, size)
+            });
         }
         // Resumed bytes are reported at once: on a slow connection, no other report may follow for a while.
         if self.output.is_json() && (self.last_progress.elapsed() >= PROGRESS_INTERVAL || were_there && bytes > 0) {

@@ -4,12 +4,13 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
+use localization::tr;
 use shared::names::name_encoding::display_name;
 use shared::names::numbered_component;
 use shared::safe_text::{safe_line, safe_path};
 use shared::{FileName, UserName};
 
-use super::human_format::{file_count, format_size, short_duration, silent_words, slow_words, transfer_rate};
+use super::human_format::{format_size, short_duration, silent_words, slow_words, transfer_rate};
 use crate::engine::fetch::{FetchEvent, FetchSummary};
 
 /// The shortest fetch for which a rate is shown.
@@ -19,24 +20,25 @@ const MIN_RATED_TIME: Duration = Duration::from_millis(100);
 pub(super) fn event_line(event: &FetchEvent<'_>) -> Option<String> {
     Some(match event {
         FetchEvent::AwaitingRehash { name } => {
-            format!("{} changed or grew at the source and is being hashed again there…", display_name(name))
+            tr!("{name} changed or grew at the source and is being hashed again there…", name = display_name(name))
         }
         FetchEvent::AwaitingReader { path } => {
-            format!("waiting for a reader of {} (Ctrl-C ends)", safe_line(&path.to_string_lossy()))
+            tr!("waiting for a reader of {path} (Ctrl-C ends)", path = safe_line(&path.to_string_lossy()))
         }
         FetchEvent::OutdatedRemoved { name } => {
-            format!("{} changed at its source since: what was kept of it is removed", display_name(name.as_str()))
+            let name = display_name(name.as_str());
+            tr!("{name} changed at its source since: what was kept of it is removed", name)
         }
         FetchEvent::ContentChanged { name } => {
-            format!("{} changed at its source meanwhile: fetching it anew", display_name(name.as_str()))
+            tr!("{name} changed at its source meanwhile: fetching it anew", name = display_name(name.as_str()))
         }
-        FetchEvent::SourceJoined { user } => format!("{user} has the same and is asked as well"),
-        FetchEvent::SourceReturned { user } => format!("{user} is back"),
+        FetchEvent::SourceJoined { user } => tr!("{user} has the same and is asked as well", user),
+        FetchEvent::SourceReturned { user } => tr!("{user} is back", user),
         FetchEvent::SourceLost { user, why } => {
-            format!("{user} went offline ({}); retrying (Ctrl-C stops, nothing is lost)", safe_line(why))
+            tr!("{user} went offline ({why}); retrying (Ctrl-C stops, nothing is lost)", user, why = safe_line(why))
         }
         FetchEvent::Silent { user, time } => {
-            format!("{}; retrying (Ctrl-C stops, nothing is lost)", silent_words(user, *time))
+            tr!("{what}; retrying (Ctrl-C stops, nothing is lost)", what = silent_words(user, *time))
         }
         FetchEvent::Slow { user, slowdown, seeks } => slow_words(user, *slowdown, *seeks),
         _ => return None,
@@ -47,10 +49,13 @@ pub(super) fn event_line(event: &FetchEvent<'_>) -> Option<String> {
 pub(super) fn version_line(name: &FileName, owner: &UserName, others: &[UserName]) -> String {
     let others: Vec<&str> = others.iter().map(UserName::as_str).collect();
     let (name, first) = (display_name(name.as_str()), others.first().copied().unwrap_or_default());
-    format!(
-        "{name} is not the same everywhere: {owner}'s is the newest and comes, not that of {}; \
+    tr!(
+        "{name} is not the same everywhere: {owner}'s is the newest and comes, not that of {others}; \
          for another, name its owner (`peer fetch {first} …`)",
-        others.join(", ")
+        name,
+        owner,
+        others = others.join(", "),
+        first
     )
 }
 
@@ -60,36 +65,44 @@ pub(super) fn summary_parts(summary: &FetchSummary, unfinished: usize, elapsed: 
     let fetched = summary.done + summary.renamed;
     if fetched > 0 {
         let (amount, time) = (format_size(summary.placed_fetched), short_duration(elapsed));
-        // The rate of a shorter fetch would measure the handshake.
-        let speed = if elapsed < MIN_RATED_TIME {
-            String::new()
+        parts.push(if elapsed < MIN_RATED_TIME {
+            // The rate of a shorter fetch would measure the handshake.
+            tr!(
+                "{n} file fetched and verified, {size} in {time}"
+                    | "{n} files fetched and verified, {size} in {time}" % fetched,
+                size = amount,
+                time
+            )
         } else {
-            format!(" ({})", transfer_rate(summary.placed_fetched, elapsed))
-        };
-        parts.push(format!("{} fetched and verified, {amount} in {time}{speed}", file_count(fetched)));
+            tr!(
+                "{n} file fetched and verified, {size} in {time} ({rate})"
+                    | "{n} files fetched and verified, {size} in {time} ({rate})" % fetched,
+                size = amount,
+                time,
+                rate = transfer_rate(summary.placed_fetched, elapsed)
+            )
+        });
         if summary.placed_resumed > 0 {
-            parts.push(format!("{} from before", format_size(summary.placed_resumed)));
+            parts.push(tr!("{size} from before", size = format_size(summary.placed_resumed)));
         }
     }
     if summary.renamed > 0 {
-        parts.push(format!("{} renamed", file_count(summary.renamed)));
+        parts.push(tr!("{n} file renamed" | "{n} files renamed" % summary.renamed));
     }
     if summary.skipped > 0 {
-        parts.push(format!("{} there already", file_count(summary.skipped)));
+        parts.push(tr!("{n} file there already" | "{n} files there already" % summary.skipped));
     }
-    match summary.folders {
-        0 => {}
-        1 => parts.push("1 empty folder".to_owned()),
-        folders => parts.push(format!("{folders} empty folders")),
+    if summary.folders > 0 {
+        parts.push(tr!("{n} empty folder" | "{n} empty folders" % summary.folders));
     }
     let failed = summary.failed.saturating_sub(unfinished);
     // The failure of the only file is the command's own error.
     if failed > 0 && summary.total() > 1 {
-        parts.push(format!("{} failed", file_count(failed)));
+        parts.push(tr!("{n} file failed" | "{n} files failed" % failed));
     }
     // Without anything else to tell, the error of the fetch says it.
     if unfinished > 0 && !parts.is_empty() {
-        parts.push(format!("{} not fetched", file_count(unfinished)));
+        parts.push(tr!("{n} file not fetched" | "{n} files not fetched" % unfinished));
     }
     parts
 }
@@ -100,15 +113,15 @@ pub(super) fn done_line(path: &Path, size: u64) -> String {
 
 /// Returns the line about a file at `path` whose own name, `name`, it could not have.
 pub(super) fn renamed_line(path: &Path, name: &str, size: u64) -> String {
-    let why = match taken_name(path) {
-        Some(taken) => format!("{} was taken", safe_line(&taken)),
-        None => format!("{name} can't be used here"),
-    };
-    format!("{} ({}; the name {why})", path_text(path), format_size(size))
+    let (place, size) = (path_text(path), format_size(size));
+    match taken_name(path) {
+        Some(taken) => tr!("{path} ({size}; the name {name} was taken)", path = place, size, name = safe_line(&taken)),
+        None => tr!("{path} ({size}; the name {name} can't be used here)", path = place, size, name),
+    }
 }
 
 pub(super) fn skipped_line(path: &Path) -> String {
-    format!("{} is there already", path_text(path))
+    tr!("{path} is there already", path = path_text(path))
 }
 
 /// Returns a path as people write it, without a leading `./`.

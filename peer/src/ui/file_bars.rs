@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use indicatif::MultiProgress;
+use localization::tr;
 use shared::names::name_encoding;
 
-use super::progress_bar::{BarGroup, ByteProgressBar, terminal_rows};
+use super::progress_bar::{BarGroup, BarNote, ByteProgressBar, terminal_rows};
 use super::theme::TerminalTheme;
 use crate::engine::fetch::FileNo;
 
@@ -33,8 +34,8 @@ pub(super) struct FileBars {
     /// Files started so far.
     started_count: usize,
     is_many: bool,
-    /// The text behind each name: the sources.
-    suffix: String,
+    /// The users behind each name, if they are shown.
+    sources: Option<String>,
     group: BarGroup,
     last_fill: Instant,
 }
@@ -54,7 +55,7 @@ struct ActiveFile {
 impl FileBars {
     /// Creates a set without bars.
     pub(super) fn new(bars: &MultiProgress, theme: TerminalTheme) -> Self {
-        let (active, suffix) = (HashMap::new(), String::new());
+        let (active, sources) = (HashMap::new(), None);
         let (bar_count, started_count, is_many, group) = (0, 0, false, BarGroup::default());
         Self {
             bars: bars.clone(),
@@ -63,7 +64,7 @@ impl FileBars {
             bar_count,
             started_count,
             is_many,
-            suffix,
+            sources,
             group,
             last_fill: Instant::now(),
         }
@@ -79,7 +80,7 @@ impl FileBars {
         let active = self.activate(file, name, size);
         (active.bytes, active.first_byte_at) = (bytes, None);
         if let Some(bar) = self.ensure_bar(file, total) {
-            bar.set_note("");
+            bar.set_note(None);
             bar.reset_to(bytes, Instant::now());
         }
     }
@@ -88,7 +89,7 @@ impl FileBars {
     pub(super) fn check(&mut self, file: FileNo, name: &str, size: u64, bytes: u64, total: Option<&ByteProgressBar>) {
         self.activate(file, name, size);
         if let Some(bar) = self.ensure_bar(file, total) {
-            bar.set_note("verifying");
+            bar.set_note(Some(BarNote::Verifying));
             bar.set_bytes(bytes, Instant::now());
         }
     }
@@ -104,7 +105,7 @@ impl FileBars {
         let (bytes, is_all) = (active.bytes, active.bytes >= active.size);
         if let Some(bar) = self.ensure_bar(file, total) {
             bar.set_bytes(bytes, Instant::now());
-            bar.set_note(if is_all { "verified" } else { "" });
+            bar.set_note(is_all.then_some(BarNote::Verified));
         }
     }
 
@@ -125,12 +126,12 @@ impl FileBars {
         self.bar_count = 0;
     }
 
-    /// Sets the text behind each name, and the note of each bar.
-    pub(super) fn describe(&mut self, suffix: &str, note: &'static str) {
-        suffix.clone_into(&mut self.suffix);
+    /// Sets the users behind each name, and the note of each bar.
+    pub(super) fn describe(&mut self, sources: Option<String>, note: Option<BarNote>) {
+        self.sources = sources;
         for active in self.active.values() {
             if let Some(bar) = &active.bar {
-                bar.set_label(&format!("{}{suffix}", active.name));
+                bar.set_label(&bar_label(&active.name, self.sources.as_deref()));
                 bar.set_note(note);
             }
         }
@@ -173,7 +174,7 @@ impl FileBars {
                 self.bar_count -= 1;
             }
             let active = self.active.get_mut(&file)?;
-            let label = format!("{}{}", active.name, self.suffix);
+            let label = bar_label(&active.name, self.sources.as_deref());
             let bar = ByteProgressBar::new_in_group(&self.bars, total, self.theme, &label, active.size, &self.group);
             bar.reset_to(active.bytes, Instant::now());
             active.bar = Some(bar);
@@ -193,5 +194,12 @@ impl FileBars {
         for (_, _, file) in waiting {
             self.ensure_bar(file, total);
         }
+    }
+}
+
+fn bar_label(name: &str, sources: Option<&str>) -> String {
+    match sources {
+        Some(users) => tr!("{name} from {users}", name, users),
+        None => name.to_owned(),
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use localization::{current_language, tr};
 use shared::UserName;
 use shared::safe_text::safe_line;
 
@@ -15,7 +16,7 @@ const MAX_EXCERPT_CHARS: usize = 40;
 
 /// Returns `1 file`, `2 files`.
 pub fn file_count(count: usize) -> String {
-    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+    tr!("{n} file" | "{n} files" % count)
 }
 
 /// Returns the beginning of a text in quotes, enough to recognise it.
@@ -39,22 +40,30 @@ pub(super) fn transfer_rate(bytes: u64, time: Duration) -> String {
 /// Says that somebody is there and sends nothing.
 pub fn silent_words(user: &UserName, time: Duration) -> String {
     let seconds = time.as_secs();
-    format!("{user} is still connected, but sent next to nothing for {seconds} s (does a disk hang there?)")
+    tr!("{user} is still connected, but sent next to nothing for {seconds} s (does a disk hang there?)", user, seconds)
 }
 
 /// Says that somebody who was fast sends slowly.
 pub fn slow_words(user: &UserName, slowdown: Slowdown, seeks: bool) -> String {
     const SECOND: Duration = Duration::from_secs(1);
     let Slowdown { rate: now, before } = slowdown;
-    let others = if seeks { "; others who have it are looked for" } else { "" };
-    format!("{user} became slow: {}, after {}{others}", transfer_rate(now, SECOND), transfer_rate(before, SECOND))
+    let (rate, before) = (transfer_rate(now, SECOND), transfer_rate(before, SECOND));
+    match seeks {
+        true => {
+            tr!("{user} became slow: {rate}, after {before}; others who have it are looked for", user, rate, before)
+        }
+        false => tr!("{user} became slow: {rate}, after {before}", user, rate, before),
+    }
 }
 
 /// How long, for people.
 pub(super) fn short_duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
-        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        0..10 => {
+            let tenths = format!("{:.1}", time.as_secs_f64());
+            format!("{} s", tenths.replace('.', current_language().decimal_mark().encode_utf8(&mut [0; 4])))
+        }
         10..60 => format!("{seconds} s"),
         60..3600 => format!("{}:{:02} min", seconds / 60, seconds % 60),
         _ => format!("{}:{:02} h", seconds / 3600, seconds / 60 % 60),
@@ -64,20 +73,22 @@ pub(super) fn short_duration(time: Duration) -> String {
 /// Returns a duration in the largest unit that expresses it exactly.
 pub fn exact_duration(ms: i64) -> String {
     let seconds = ms / 1000;
-    let units = [(24 * 3600, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
-    let (count, unit) = units
-        .iter()
-        .find(|(unit, _)| seconds % unit == 0)
-        .map_or((seconds, "second"), |(unit, name)| (seconds / unit, name));
-    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
+    let unit = [24 * 3600, 3600, 60].into_iter().find(|unit| seconds % unit == 0).unwrap_or(1);
+    let count = seconds / unit;
+    match unit {
+        86_400 => tr!("{n} day" | "{n} days" % count),
+        3600 => tr!("{n} hour" | "{n} hours" % count),
+        60 => tr!("{n} minute" | "{n} minutes" % count),
+        _ => tr!("{n} second" | "{n} seconds" % count),
+    }
 }
 
 /// Describes a user's presence; `None` is one that the node doesn't know.
-pub(super) const fn presence_word(online: Option<bool>) -> &'static str {
+pub(super) fn presence_word(online: Option<bool>) -> String {
     match online {
-        Some(true) => "online",
-        Some(false) => "offline",
-        None => "not known to be online",
+        Some(true) => tr!("presence" => "online"),
+        Some(false) => tr!("presence" => "offline"),
+        None => tr!("presence" => "not known to be online"),
     }
 }
 
@@ -106,7 +117,7 @@ pub fn date(s: i64) -> String {
 /// # Errors
 /// A message for the user, if the text is no age.
 pub fn parse_age(text: &str) -> Result<i64, String> {
-    let wrong = || format!("{text:?} is not an age: say 30m, 12h, 2d or 3w");
+    let wrong = || tr!("{text} is not an age: say 30m, 12h, 2d or 3w", text = format_args!("{text:?}"));
     let unit = text.chars().next_back().ok_or_else(wrong)?;
     let seconds: i64 = match unit {
         's' => 1,
@@ -129,6 +140,8 @@ fn format_local(ms: i64, format: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use localization::{Language, in_language};
+
     use super::*;
 
     #[test]
@@ -157,9 +170,17 @@ mod tests {
             (u64::MAX, "18.4 EB"),
         ] {
             assert_eq!(format_size(bytes), text);
+            let comma = in_language(Language::Portuguese, || format_size(bytes));
+            assert_eq!(comma, text.replace('.', ","));
         }
         assert_eq!(transfer_rate(1_000_000, Duration::from_millis(500)), "2.00 MB/s");
         assert_eq!(short_duration(Duration::from_secs(75)), "1:15 min");
+        let short = || short_duration(Duration::from_millis(1234));
+        assert_eq!((short(), in_language(Language::Portuguese, short)), ("1.2 s".to_owned(), "1,2 s".to_owned()));
+        let exact = [0, 1, 59, 60, 90, 3600, 7200, 86_400, 172_800].map(|seconds| exact_duration(seconds * 1000));
+        let texts =
+            ["0 days", "1 second", "59 seconds", "1 minute", "90 seconds", "1 hour", "2 hours", "1 day", "2 days"];
+        assert_eq!(exact, texts);
         assert_eq!(time_of_day(i64::MAX).len(), 8);
     }
 }

@@ -1,5 +1,6 @@
 //! Joins and leaves of a room's members, told in one line. Pure.
 
+use localization::tr;
 use shared::UserName;
 use shared::account_name::speaker_label;
 
@@ -49,18 +50,24 @@ impl MemberChanges {
         if self.changes.len() == 1 {
             return self.first.clone();
         }
-        let kinds = [
-            (MemberChangeKind::Joined, "joined", "joined"),
-            (MemberChangeKind::Left, "left", "left"),
-            (MemberChangeKind::SentAway, "was sent away", "were sent away"),
-        ];
-        let told = kinds.into_iter().filter_map(|(kind, one, several)| {
+        let kinds = [MemberChangeKind::Joined, MemberChangeKind::Left, MemberChangeKind::SentAway];
+        let told = kinds.into_iter().filter_map(|kind| {
             let users: Vec<&UserName> =
                 self.changes.iter().filter(|(of, _)| *of == kind).map(|(_, user)| user).collect();
-            let verb = if users.len() == 1 { one } else { several };
-            (!users.is_empty()).then(|| format!("{} {verb}", enumerate(&users)))
+            (!users.is_empty()).then(|| kind.words(&users))
         });
         told.collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl MemberChangeKind {
+    fn words(self, users: &[&UserName]) -> String {
+        let (count, users) = (users.len(), enumerate(users));
+        match self {
+            Self::Joined => tr!("{users} joined" | "{users} joined" % count, users),
+            Self::Left => tr!("{users} left" | "{users} left" % count, users),
+            Self::SentAway => tr!("{users} was sent away" | "{users} were sent away" % count, users),
+        }
     }
 }
 
@@ -71,12 +78,12 @@ fn enumerate(users: &[&UserName]) -> String {
     let mut names: Vec<String> = users[..told].iter().map(|user| speaker_label(user).into_owned()).collect();
     let last = match users.len() - told {
         0 => names.pop(),
-        more => Some(format!("{more} more")),
+        more => Some(tr!("{count} more", count = more)),
     };
     match (names.is_empty(), last) {
         (_, None) => String::new(),
         (true, Some(last)) => last,
-        (false, Some(last)) => format!("{} and {last}", names.join(", ")),
+        (false, Some(last)) => tr!("{names} and {last}", names = names.join(", "), last),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Messages as rows of a conversation, the same in both views. Pure.
 
+use localization::tr;
 use ratatui_core::style::Style;
 use ratatui_core::text::Span;
 use shared::account_name::speaker_label;
@@ -151,7 +152,7 @@ impl MessageEntry {
     pub(super) fn rows(&self, theme: TerminalTheme, columns: usize, joins: bool) -> Vec<TextRow> {
         let is_wide = is_wide(columns);
         let time = if is_wide { time_of_day(self.at) } else { hour_and_minute(self.at) };
-        let who = self.author.as_ref().map_or_else(|| "you".into(), speaker_label);
+        let who = self.author.as_ref().map_or_else(|| tr!("author" => "you").into(), speaker_label);
         let mark = match self.room {
             Some(RoomEntryDetails { mentions_me: true, .. }) => {
                 Span::styled(format!("{:<1$}", TerminalTheme::mention(), self.mark_cells(columns)), theme.bold())
@@ -167,12 +168,10 @@ impl MessageEntry {
             (Some(author), Some(_)) => theme.author(author.as_str()),
             (Some(_), None) => theme.bold(),
         };
-        let late = if self.room.is_some_and(|room| room.is_late) { "late, " } else { "" };
-        let head = vec![
-            mark,
-            Span::styled(format!(" {time} {late}"), theme.dim()),
-            Span::styled(format!("{who}: "), who_style),
-        ];
+        let late = self.room.is_some_and(|room| room.is_late);
+        let time = if late { tr!("{time} late,", time) } else { time };
+        let head =
+            vec![mark, Span::styled(format!(" {time} "), theme.dim()), Span::styled(format!("{who}: "), who_style)];
         layout_rows(head, &text, Style::new(), WrapOptions { columns, indent, joins_words: joins })
     }
 
@@ -193,7 +192,11 @@ impl MessageEntry {
         let when =
             if day == self.day() { hour_and_minute(written) } else { format!("{day} {}", hour_and_minute(written)) };
         // A time in the future means a wrong clock; one in the past may mean a delayed delivery.
-        if written > self.at { format!(" (their clock: {when})") } else { format!(" (written {when})") }
+        let note = match written > self.at {
+            true => tr!("(their clock: {time})", time = when),
+            false => tr!("(written {time})", time = when),
+        };
+        format!(" {note}")
     }
 }
 

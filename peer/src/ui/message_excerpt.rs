@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use localization::tr;
 use shared::UntrustedText;
 
 /// The most that is shown of a message.
@@ -52,7 +53,7 @@ pub fn message_excerpt(text: &UntrustedText, limits: ExcerptLimits, whole: &str)
     if is_cut {
         let before = if rows == 1 { " … " } else { "\n    … " };
         // Writing to a string does not fail.
-        let _ = write!(shown, "{before}(`{whole}` shows all of it)");
+        let _ = write!(shown, "{before}{}", tr!("(`{command}` shows all of it)", command = whole));
     }
     shown
 }

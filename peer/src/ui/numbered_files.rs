@@ -1,5 +1,6 @@
 //! Files of a user that can be fetched by number. A number stays with its name as long as the view lives. Pure.
 
+use localization::tr;
 use shared::peer::FileStat;
 
 /// Listed and offered files, in the order in which they were first seen.
@@ -66,7 +67,7 @@ impl NumberedFiles {
             let offered = self.offered.and_then(|place| self.files.get(place));
             return offered
                 .map(|(name, _)| name.clone())
-                .ok_or_else(|| "nothing was offered: /files shows what there is, then /get N or /get NAME".to_owned());
+                .ok_or_else(|| tr!("nothing was offered: /files shows what there is, then /get N or /get NAME"));
         };
         // Anything but a known number is a name: files may be called `12`.
         let numbered = which.parse::<usize>().ok().and_then(|number| self.files.get(number.checked_sub(1)?));

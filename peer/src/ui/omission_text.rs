@@ -1,5 +1,6 @@
 //! Text about files that were left out of a share.
 
+use localization::tr;
 use shared::names::name_encoding;
 use shared::safe_text::safe_line;
 
@@ -23,21 +24,22 @@ pub fn failure_lines(left_out: &OmissionReport) -> Vec<String> {
         }
     }
     if !beyond.is_empty() {
-        lines.push(format!("not shared as well: {}", beyond.join(", ")));
+        lines.push(tr!("not shared as well: {list}", list = beyond.join(", ")));
     }
     lines
 }
 
 /// Returns the line about one failure.
 pub fn failure_line(failure: &OmissionExample) -> String {
-    format!("not shared: {}: {}", name_encoding::display_name(&failure.name), safe_line(&failure.why))
+    let (name, why) = (name_encoding::display_name(&failure.name), safe_line(&failure.why));
+    tr!("not shared: {name}: {why}", name, why)
 }
 
 /// Returns a line that counts the files a folder never shares, by reason and with the first names; `None` if there are
 /// none.
 pub fn by_design_line(left_out: &OmissionReport) -> Option<String> {
     let groups: Vec<String> = left_out.by_design().map(|(omission, group)| describe_group(omission, group)).collect();
-    (!groups.is_empty()).then(|| format!("left out: {}", groups.join(", ")))
+    (!groups.is_empty()).then(|| tr!("left out: {list}", list = groups.join(", ")))
 }
 
 fn describe_group(omission: OmissionReason, group: &OmissionGroup) -> String {
@@ -47,25 +49,28 @@ fn describe_group(omission: OmissionReason, group: &OmissionGroup) -> String {
 }
 
 fn count_words(omission: OmissionReason, count: usize) -> String {
-    let (one, several) = match omission {
-        OmissionReason::Hidden => ("hidden", "hidden"),
-        OmissionReason::Link => ("link", "links"),
-        OmissionReason::Special => ("that is no file", "that are no files"),
-        OmissionReason::PseudoFileSystem => ("file system of the kernel", "file systems of the kernel"),
-        OmissionReason::Private => {
-            ("with secret keys or messages of Vizinho", "with secret keys or messages of Vizinho")
+    match omission {
+        OmissionReason::Hidden => tr!("{n} hidden" | "{n} hidden" % count),
+        OmissionReason::Link => tr!("{n} link" | "{n} links" % count),
+        OmissionReason::Special => tr!("{n} that is no file" | "{n} that are no files" % count),
+        OmissionReason::PseudoFileSystem => {
+            tr!("{n} file system of the kernel" | "{n} file systems of the kernel" % count)
         }
-        OmissionReason::Missing => ("that isn't there", "that aren't there"),
-        OmissionReason::Unreadable => ("that can't be read", "that can't be read"),
-        OmissionReason::Name => ("whose name can't be shared", "whose names can't be shared"),
-        OmissionReason::NameTaken => ("whose name is taken", "whose names are taken"),
-        OmissionReason::TooLarge => ("that is too large", "that are too large"),
-        OmissionReason::TooMany => ("beyond the 100,000 files of one user", "beyond the 100,000 files of one user"),
-        OmissionReason::NotHashed => ("that couldn't be hashed", "that couldn't be hashed"),
-        OmissionReason::Unshared => ("that you stopped sharing", "that you stopped sharing"),
-        OmissionReason::Unhashed => ("not hashed yet", "not hashed yet"),
-    };
-    format!("{count} {}", if count == 1 { one } else { several })
+        OmissionReason::Private => {
+            tr!("{n} with secret keys or messages of Vizinho" | "{n} with secret keys or messages of Vizinho" % count)
+        }
+        OmissionReason::Missing => tr!("{n} that isn't there" | "{n} that aren't there" % count),
+        OmissionReason::Unreadable => tr!("{n} that can't be read" | "{n} that can't be read" % count),
+        OmissionReason::Name => tr!("{n} whose name can't be shared" | "{n} whose names can't be shared" % count),
+        OmissionReason::NameTaken => tr!("{n} whose name is taken" | "{n} whose names are taken" % count),
+        OmissionReason::TooLarge => tr!("{n} that is too large" | "{n} that are too large" % count),
+        OmissionReason::TooMany => {
+            tr!("{n} beyond the 100,000 files of one user" | "{n} beyond the 100,000 files of one user" % count)
+        }
+        OmissionReason::NotHashed => tr!("{n} that couldn't be hashed" | "{n} that couldn't be hashed" % count),
+        OmissionReason::Unshared => tr!("{n} that you stopped sharing" | "{n} that you stopped sharing" % count),
+        OmissionReason::Unhashed => tr!("{n} not hashed yet" | "{n} not hashed yet" % count),
+    }
 }
 
 #[cfg(test)]

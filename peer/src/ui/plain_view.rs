@@ -6,6 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::time::Instant;
 
+use localization::tr;
 use shared::peer::MessageId;
 use shared::safe_text::safe_block;
 use tokio::sync::mpsc;
@@ -103,8 +104,8 @@ impl PlainViewTerminal {
             NodeEvent::DeliveryHeld { user, why, frozen: false }
                 if *self.model.with() == *user && !std::mem::replace(&mut self.has_reported_held, true) =>
             {
-                self.output
-                    .print_data(&format!("{}: message queued; it is sent when {user} can be reached", safe_block(why)))
+                let why = safe_block(why);
+                self.output.print_data(&tr!("{why}: message queued; it is sent when {user} can be reached", why, user))
             }
             NodeEvent::MessageQueued { to, message, .. } if *self.model.with() == *to => {
                 self.undelivered.insert(message.id);
@@ -114,7 +115,7 @@ impl PlainViewTerminal {
                 let was_waiting = self.undelivered.remove(id) && self.has_reported_held && !state.is_given_up();
                 if was_waiting && self.undelivered.is_empty() {
                     self.has_reported_held = false;
-                    return self.output.print_data(&format!("delivered: what was queued for {to}"));
+                    return self.output.print_data(&tr!("delivered: what was queued for {user}", user = to));
                 }
                 Ok(())
             }
@@ -128,8 +129,14 @@ impl PlainViewTerminal {
         let FileTransfer { peer, name, size: all, .. } = transfer;
         match self.steps.next_step(transfer, now) {
             Some(percent) => {
-                let shown = shared::names::name_encoding::display_name(name.as_str());
-                self.output.print_data(&format!("{shown} from {peer}: {percent} % of {}", format_size(*all)))
+                let (name, size) = (shared::names::name_encoding::display_name(name.as_str()), format_size(*all));
+                self.output.print_data(&tr!(
+                    "{name} from {user}: {percent} % of {size}",
+                    name,
+                    user = peer,
+                    percent,
+                    size
+                ))
             }
             None => Ok(()),
         }

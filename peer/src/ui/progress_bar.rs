@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::style::ProgressTracker;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use localization::tr;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::progress_row::ProgressRow;
@@ -33,10 +34,34 @@ struct BarState {
     label: String,
     bytes: u64,
     size: u64,
-    note: &'static str,
+    note: Option<BarNote>,
     meter: RateMeter,
     /// True if bytes were added since the last reset.
     has_moved: bool,
+}
+
+/// The word on a bar while it has no rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BarNote {
+    /// A local file is read.
+    Verifying,
+    /// All is there; the file is not yet in its place.
+    Verified,
+    /// Its turn has not come, or nobody has it now.
+    Waiting,
+    Stalled,
+}
+
+impl BarNote {
+    /// Returns the word; it has at most 10 columns in every language.
+    pub(super) fn word(self) -> String {
+        match self {
+            Self::Verifying => tr!("bar" => "verifying"),
+            Self::Verified => tr!("bar" => "verified"),
+            Self::Waiting => tr!("bar" => "waiting"),
+            Self::Stalled => tr!("bar" => "stalled"),
+        }
+    }
 }
 
 /// Time of the last progress in a group of bars. Streams share the sender's queue, so one idle bar beside others is
@@ -104,7 +129,7 @@ impl ByteProgressBar {
     ) -> Self {
         let member = group.as_ref().map(|group| group.add(label));
         let (label, meter) = (label.to_owned(), RateMeter::default());
-        let state = Arc::new(Mutex::new(BarState { label, bytes: 0, size, note: "", meter, has_moved: false }));
+        let state = Arc::new(Mutex::new(BarState { label, bytes: 0, size, note: None, meter, has_moved: false }));
         let row = BarRenderer { state: state.clone(), theme, group: group.clone() };
         let style = ProgressStyle::with_template("{row}").unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(size).with_style(style.with_key("row", row));
@@ -146,7 +171,7 @@ impl ByteProgressBar {
     }
 
     /// Sets the word shown while there is no rate.
-    pub(super) fn set_note(&self, note: &'static str) {
+    pub(super) fn set_note(&self, note: Option<BarNote>) {
         lock(&self.state).note = note;
     }
 }
@@ -190,23 +215,25 @@ impl ProgressTracker for BarRenderer {
     fn write(&self, _: &ProgressState, out: &mut dyn Write) {
         let now = Instant::now();
         let BarState { label, bytes, size, note, meter, has_moved } = &*lock(&self.state);
-        let is_idle = note.is_empty() && meter.is_stalled(now) && bytes < size;
+        let is_idle = note.is_none() && meter.is_stalled(now) && bytes < size;
         let others_move = self.group.as_ref().map(|group| group.is_recent(now));
         let others = self.group.as_ref().map(BarGroup::labels).unwrap_or_default();
-        let note = if is_idle { idle_word(*has_moved, others_move) } else { note };
-        let row = ProgressRow { label, others: &others, bytes: *bytes, size: *size, rate: meter.rate(now), note };
+        let note = if is_idle { Some(idle_note(*has_moved, others_move)) } else { *note };
+        let note = note.map_or_else(String::new, BarNote::word);
+        let row =
+            ProgressRow { label, others: &others, bytes: *bytes, size: *size, rate: meter.rate(now), note: &note };
         // It is a string that is written to.
         let _ = write!(out, "{}", row.line(self.theme, terminal_columns()));
     }
 }
 
-/// Returns the word for a bar without progress; `others_move` is `None` outside a group.
-const fn idle_word(has_moved: bool, others_move: Option<bool>) -> &'static str {
+/// Returns the note of a bar without progress; `others_move` is `None` outside a group.
+const fn idle_note(has_moved: bool, others_move: Option<bool>) -> BarNote {
     match others_move {
-        Some(true) => "waiting",
+        Some(true) => BarNote::Waiting,
         // Nothing moves, but what never began may only wait for its turn.
-        Some(false) if !has_moved => "waiting",
-        _ => "stalled",
+        Some(false) if !has_moved => BarNote::Waiting,
+        _ => BarNote::Stalled,
     }
 }
 
@@ -220,11 +247,11 @@ mod tests {
 
     #[test]
     fn a_file_whose_turn_has_not_come_is_not_stalled() {
-        assert_eq!(idle_word(false, Some(true)), "waiting");
-        assert_eq!(idle_word(false, Some(false)), "waiting");
-        assert_eq!(idle_word(true, Some(true)), "waiting");
-        assert_eq!(idle_word(true, Some(false)), "stalled");
-        assert_eq!(idle_word(true, None), "stalled");
+        assert_eq!(idle_note(false, Some(true)), BarNote::Waiting);
+        assert_eq!(idle_note(false, Some(false)), BarNote::Waiting);
+        assert_eq!(idle_note(true, Some(true)), BarNote::Waiting);
+        assert_eq!(idle_note(true, Some(false)), BarNote::Stalled);
+        assert_eq!(idle_note(true, None), BarNote::Stalled);
         let (last, now) = (BarGroup::default(), Instant::now());
         assert!(!last.is_recent(now));
         last.put_move(now);

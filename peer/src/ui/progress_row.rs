@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use localization::tr;
 use ratatui_core::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
@@ -37,7 +38,10 @@ impl ProgressRow<'_> {
         let percent = u128::from(self.bytes) * 100 / u128::from(self.size).max(1);
         let mut right = String::new();
         if columns >= AMOUNTS_MIN_COLUMNS {
-            right.push_str(&format!(" {:>8} of {:>8}", format_size(self.bytes), format_size(self.size)));
+            let (bytes, size) = (format_size(self.bytes), format_size(self.size));
+            let amounts =
+                tr!("{bytes} of {size}", bytes = format_args!("{bytes:>8}"), size = format_args!("{size:>8}"));
+            right.push_str(&format!(" {amounts}"));
         }
         right.push_str(&format!(" {:>3}%", percent.min(100)));
         if columns >= RATE_MIN_COLUMNS {

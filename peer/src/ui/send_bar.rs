@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use indicatif::MultiProgress;
+use localization::tr;
 
 use super::CommandOutput;
 use super::bar_screen::bars_on_terminal;
@@ -50,7 +51,7 @@ impl SendBar {
             && let Some(percent) = self.steps.next_step(bytes, self.size, now)
         {
             let (bytes, size) = (format_size(bytes), format_size(self.size));
-            self.output.note(&format!("{percent} %: {bytes} of {size} sent"));
+            self.output.note(&tr!("{percent} %: {bytes} of {size} sent", percent, bytes, size));
         }
     }
 

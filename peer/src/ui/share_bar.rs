@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use indicatif::MultiProgress;
+use localization::tr;
 use serde_json::json;
 use shared::names::name_encoding;
 
@@ -93,11 +94,8 @@ impl ShareBar {
         if self.output.is_stepwise()
             && let Some(percent) = self.steps.next_step(self.bytes, self.to_hash, now)
         {
-            self.output.note(&format!(
-                "{percent} %: {} of {} hashed",
-                format_size(self.bytes),
-                format_size(self.to_hash)
-            ));
+            let (bytes, size) = (format_size(self.bytes), format_size(self.to_hash));
+            self.output.note(&tr!("{percent} %: {bytes} of {size} hashed", percent, bytes, size));
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use localization::tr;
 use shared::limits::MAX_ROOM_TOPIC_BYTES;
 use shared::{RoomTopic, UserName};
+use unicode_width::UnicodeWidthStr;
 
 use super::human_format::parse_age;
 use crate::engine::chat::ConversationName;
@@ -81,53 +83,65 @@ pub(super) enum ParsedLine {
     Invalid(String),
 }
 
-/// A command's name, argument and help text.
-pub(super) type CommandEntry = (&'static str, &'static str, &'static str);
+/// A command's name, the name with its argument, and its help text.
+pub(super) type CommandEntry = (&'static str, String, String);
 
-/// The commands of a conversation with one user.
-const PERSON_COMMANDS: [CommandEntry; 14] = [
-    ("/get", "N|NAME", "fetch a file that was offered or listed"),
-    ("/stop", "[N|NAME]", "stop a download; /get resumes it"),
-    ("/offer", "PATH…", "offer a file to this person alone"),
-    ("/files", "[START]", "list what this person shares"),
-    ("/who", "", "show who is online"),
-    ("/search", "WORDS", "search messages"),
-    ("/history", "[N|AGE]", "show older messages: a number of them, or 2d"),
-    ("/accept", "", "accept this person's messages; an answer does, too"),
-    ("/ignore", "", "ignore this person (same as `peer block`)"),
-    ("/unignore", "", "no longer ignore this person"),
-    ("/mute", "", "let this person's messages not ring"),
-    ("/unmute", "", "let them ring again"),
-    ("/help", "", "this"),
-    ("/quit", "", "leave; so does Ctrl-D"),
-];
-
-/// The commands in a room.
-const ROOM_COMMANDS: [CommandEntry; 16] = [
-    ("/members", "", "show who is in the room"),
-    ("/topic", "[TEXT]", "show or set the topic"),
-    ("/invite", "USER", "let somebody join"),
-    ("/kick", "USER", "send a member away"),
-    ("/get", "N|NAME", "fetch a file of the room"),
-    ("/stop", "[N|NAME]", "stop a download; /get resumes it"),
-    ("/offer", "PATH…", "share a file with the room alone, and say so"),
-    ("/files", "[START]", "list what members who are online share with the room"),
-    ("/mute", "", "let no message of this room ring"),
-    ("/unmute", "", "let messages with @you ring again"),
-    ("/leave", "", "leave the room; /quit only closes the view"),
-    ("/who", "", "show who is online"),
-    ("/search", "WORDS", "search messages"),
-    ("/history", "[N|AGE]", "show older messages: a number of them, or 2d"),
-    ("/help", "", "this"),
-    ("/quit", "", "close the view; so does Ctrl-D"),
-];
+/// Narrowest column of commands and keys in help.
+const MIN_HELP_HEAD_COLUMNS: usize = 16;
 
 /// Returns the commands of a conversation.
-pub(super) const fn slash_commands(with: &ConversationName) -> &'static [CommandEntry] {
+pub(super) fn slash_commands(with: &ConversationName) -> Vec<CommandEntry> {
     match with {
-        ConversationName::Person(_) => &PERSON_COMMANDS,
-        ConversationName::Room(_) => &ROOM_COMMANDS,
+        ConversationName::Person(_) => person_commands(),
+        ConversationName::Room(_) => room_commands(),
     }
+}
+
+fn person_commands() -> Vec<CommandEntry> {
+    vec![
+        ("/get", tr!("/get N|NAME"), tr!("fetch a file that was offered or listed")),
+        ("/stop", tr!("/stop [N|NAME]"), tr!("stop a download; /get resumes it")),
+        ("/offer", tr!("/offer PATH…"), tr!("offer a file to this person alone")),
+        ("/files", tr!("/files [START]"), tr!("list what this person shares")),
+        ("/who", "/who".to_owned(), tr!("show who is online")),
+        ("/search", tr!("/search WORDS"), tr!("search messages")),
+        ("/history", tr!("/history [N|AGE]"), tr!("show older messages: a number of them, or 2d")),
+        ("/accept", "/accept".to_owned(), tr!("accept this person's messages; an answer does, too")),
+        ("/ignore", "/ignore".to_owned(), tr!("ignore this person (same as `peer block`)")),
+        ("/unignore", "/unignore".to_owned(), tr!("no longer ignore this person")),
+        ("/mute", "/mute".to_owned(), tr!("let this person's messages not ring")),
+        ("/unmute", "/unmute".to_owned(), tr!("let them ring again")),
+        ("/help", "/help".to_owned(), tr!("/help" => "this")),
+        ("/quit", "/quit".to_owned(), tr!("leave; so does Ctrl-D")),
+    ]
+}
+
+fn room_commands() -> Vec<CommandEntry> {
+    vec![
+        ("/members", "/members".to_owned(), tr!("show who is in the room")),
+        ("/topic", tr!("/topic [TEXT]"), tr!("show or set the topic")),
+        ("/invite", tr!("/invite USER"), tr!("let somebody join")),
+        ("/kick", tr!("/kick USER"), tr!("send a member away")),
+        ("/get", tr!("/get N|NAME"), tr!("fetch a file of the room")),
+        ("/stop", tr!("/stop [N|NAME]"), tr!("stop a download; /get resumes it")),
+        ("/offer", tr!("/offer PATH…"), tr!("share a file with the room alone, and say so")),
+        ("/files", tr!("/files [START]"), tr!("list what members who are online share with the room")),
+        ("/mute", "/mute".to_owned(), tr!("let no message of this room ring")),
+        ("/unmute", "/unmute".to_owned(), tr!("let messages with @you ring again")),
+        ("/leave", "/leave".to_owned(), tr!("leave the room; /quit only closes the view")),
+        ("/who", "/who".to_owned(), tr!("show who is online")),
+        ("/search", tr!("/search WORDS"), tr!("search messages")),
+        ("/history", tr!("/history [N|AGE]"), tr!("show older messages: a number of them, or 2d")),
+        ("/help", "/help".to_owned(), tr!("/help" => "this")),
+        ("/quit", "/quit".to_owned(), tr!("close the view; so does Ctrl-D")),
+    ]
+}
+
+/// Returns rows of help: keys or commands in a column, and behind it what they do.
+pub(super) fn help_rows(entries: &[(String, String)]) -> Vec<String> {
+    let longest = entries.iter().map(|(head, _)| head.width()).max().unwrap_or_default();
+    let columns = longest.max(MIN_HELP_HEAD_COLUMNS);
+    entries.iter().map(|(head, what)| format!("{}{} {what}", head, " ".repeat(columns - head.width()))).collect()
 }
 
 /// Parses a name, which may contain blanks. Shell quoting applies only if it begins with a quote.
@@ -154,14 +168,18 @@ pub(super) fn parse_line(line: &str) -> ParsedLine {
     }
     let (command, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let rest = rest.trim();
-    let needs = |what: &str| ParsedLine::Invalid(format!("{command} needs {what}"));
     ParsedLine::Command(match command {
         "/who" => SlashCommand::Who,
-        "/search" if rest.is_empty() => return needs("words to look for"),
+        "/search" if rest.is_empty() => return ParsedLine::Invalid(tr!("{command} needs words to look for", command)),
         "/search" => SlashCommand::Search(rest.to_owned()),
         "/history" => match parse_history_range(rest) {
             Some(back) => SlashCommand::History(back),
-            None => return needs("a number of messages, or an age such as 12h or 2d"),
+            None => {
+                return ParsedLine::Invalid(tr!(
+                    "{command} needs a number of messages, or an age such as 12h or 2d",
+                    command
+                ));
+            }
         },
         "/quit" | "/exit" => SlashCommand::Quit,
         "/help" => SlashCommand::Help,
@@ -169,7 +187,7 @@ pub(super) fn parse_line(line: &str) -> ParsedLine {
         "/offer" => {
             let paths: Vec<PathBuf> = split_words(rest).into_iter().map(|word| PathBuf::from(word.text)).collect();
             if paths.is_empty() {
-                return needs("the path of a file");
+                return ParsedLine::Invalid(tr!("{command} needs the path of a file", command));
             }
             SlashCommand::Files(FileSlashCommand::Offer(paths))
         }
@@ -181,7 +199,9 @@ pub(super) fn parse_line(line: &str) -> ParsedLine {
         "/members" => SlashCommand::Room(RoomSlashCommand::Members),
         "/invite" | "/kick" => {
             // In messages people are called by `@`: whoever types it here as well means the same.
-            let Ok(user) = rest.trim_start_matches('@').parse() else { return needs("the name of one user") };
+            let Ok(user) = rest.trim_start_matches('@').parse() else {
+                return ParsedLine::Invalid(tr!("{command} needs the name of one user", command));
+            };
             let is_invitation = command == "/invite";
             let about = if is_invitation { RoomSlashCommand::Invite } else { RoomSlashCommand::Kick };
             SlashCommand::Room(about(user))
@@ -189,14 +209,18 @@ pub(super) fn parse_line(line: &str) -> ParsedLine {
         "/topic" if rest.is_empty() => SlashCommand::Room(RoomSlashCommand::Topic(None)),
         "/topic" => match rest.parse() {
             Ok(topic) => SlashCommand::Room(RoomSlashCommand::Topic(Some(topic))),
-            Err(_) => return needs(&format!("one line of at most {MAX_ROOM_TOPIC_BYTES} bytes")),
+            Err(_) => {
+                let limit = MAX_ROOM_TOPIC_BYTES;
+                return ParsedLine::Invalid(tr!("{command} needs one line of at most {limit} bytes", command, limit));
+            }
         },
         "/mute" => SlashCommand::Mute(true),
         "/unmute" => SlashCommand::Mute(false),
         "/leave" => SlashCommand::Room(RoomSlashCommand::Leave),
         other => {
-            return ParsedLine::Invalid(format!(
-                "there is no {other}: /help shows what there is, // says a line with /"
+            return ParsedLine::Invalid(tr!(
+                "there is no {command}: /help shows what there is, // says a line with /",
+                command = other
             ));
         }
     })
@@ -268,8 +292,9 @@ mod tests {
 
     #[test]
     fn every_command_is_understood() {
-        for (name, argument, _) in PERSON_COMMANDS.into_iter().chain(ROOM_COMMANDS) {
-            let line = if argument.is_empty() { name.to_owned() } else { format!("{name} 2") };
+        for (name, head, _) in person_commands().into_iter().chain(room_commands()) {
+            assert!(head.starts_with(name) && head.width() <= MIN_HELP_HEAD_COLUMNS, "{head}");
+            let line = if head == name { name.to_owned() } else { format!("{name} 2") };
             assert!(matches!(parse_line(&line), ParsedLine::Command(_)), "{line}");
         }
     }

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use ratatui_core::text::{Line, Span};
 use shared::UserName;
 use shared::names::name_encoding;
 
 use super::human_format::format_size;
+use super::progress_bar::BarNote;
 use super::progress_row::ProgressRow;
 use super::rate_meter::RateMeter;
 use super::text_wrap::{truncate, truncate_middle};
@@ -109,7 +111,7 @@ impl TransferList {
             |(moving, label): (&RunningTransfer, &String)| moving.row(label, &labels, theme, columns, self.last_update);
         let mut rows: Vec<Line<'static>> = shown_ones.zip(&labels).map(row).collect();
         if shown < self.running.len() && most > 0 {
-            let more = format!("  and {} more on their way", self.running.len() - shown);
+            let more = format!("  {}", tr!("and {count} more on their way", count = self.running.len() - shown));
             rows.push(Line::styled(truncate(&more, columns, theme.ellipsis()), theme.dim()));
         }
         rows
@@ -137,7 +139,7 @@ impl RunningTransfer {
     fn label(&self, theme: TerminalTheme, columns: usize) -> String {
         let FileTransfer { peer, name, direction, .. } = &self.transfer;
         if self.is_hashing {
-            format!("hashing {} for {peer}", name_encoding::display_name(name.as_str()))
+            tr!("hashing {name} for {user}", name = name_encoding::display_name(name.as_str()), user = peer)
         } else {
             label(name.as_str(), peer, *direction, theme, columns)
         }
@@ -153,8 +155,8 @@ impl RunningTransfer {
     ) -> Line<'static> {
         let FileTransfer { bytes, size, .. } = &self.transfer;
         let now = now.unwrap_or(self.last_update);
-        let note = if self.meter.is_stalled(now) { "stalled" } else { "" };
-        let row = ProgressRow { label, others, bytes: *bytes, size: *size, rate: self.meter.rate(now), note };
+        let note = if self.meter.is_stalled(now) { BarNote::Stalled.word() } else { String::new() };
+        let row = ProgressRow { label, others, bytes: *bytes, size: *size, rate: self.meter.rate(now), note: &note };
         row.line(look, columns)
     }
 }
@@ -180,8 +182,11 @@ fn label(name: &str, peer: &UserName, direction: TransferDirection, theme: Termi
         (TransferDirection::Up, false) => ">",
     };
     let name = name_encoding::display_name(name);
-    let word = if direction == TransferDirection::Down { "from" } else { "to" };
-    if columns >= 60 { format!("{arrow} {name} {word} {peer}") } else { format!("{arrow} {name}") }
+    match direction {
+        _ if columns < 60 => format!("{arrow} {name}"),
+        TransferDirection::Down => tr!("{arrow} {name} from {user}", arrow, name, user = peer),
+        TransferDirection::Up => tr!("{arrow} {name} to {user}", arrow, name, user = peer),
+    }
 }
 
 fn is_same(one: &FileTransfer, other: &FileTransfer) -> bool {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use localization::tr;
 use tokio::sync::mpsc;
 
 use super::charset::{Charset, locale};
@@ -22,9 +23,13 @@ const CURSOR_TIMEOUT: Duration = Duration::from_secs(2);
 /// Requests a cursor position report (DSR 6).
 const CURSOR_QUERY: &[u8] = b"\x1b[6n";
 
-/// The message for the first [`InputAction::Unreadable`].
-pub(super) const UNREADABLE_NOTICE: &str =
-    "what was typed is not UTF-8 (shown as \u{fffd}): set the terminal's encoding to UTF-8, nothing else is understood";
+/// Returns the message for the first [`InputAction::Unreadable`].
+pub(super) fn unreadable_notice() -> String {
+    tr!(
+        "what was typed is not UTF-8 (shown as {sign}): set the terminal's encoding to UTF-8, nothing else is understood",
+        sign = '\u{fffd}'
+    )
+}
 
 /// An action of the user, for [`TerminalView::handle_input`](super::TerminalView::handle_input).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -54,6 +54,14 @@ impl Language {
         }
     }
 
+    /// Returns the sign between the whole and the fraction of a number.
+    pub const fn decimal_mark(self) -> char {
+        match self {
+            Self::English => '.',
+            Self::Portuguese => ',',
+        }
+    }
+
     /// Chooses by the locale. `variable` returns those of the environment.
     ///
     /// As in POSIX, the first that isn't empty counts of `LC_ALL`, `LC_MESSAGES` and `LANG`. As in GNU gettext, a

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use localization::tr;
 use shared::safe_text::safe_path;
 use tokio::time::timeout;
 
@@ -89,13 +90,14 @@ fn unusable(error: &Error) -> AccountFinding {
     let kind = error.kind();
     let (why, remedy) = match error {
         Error::Profile(ProfileError::WritableByOthers { path, mode }) => {
-            let why =
-                format!("others on this machine may write to {} (mode {mode:o}): if nobody did,", safe_path(path));
-            (why, Some(format!("chmod go-w {}", single_quoted(&safe_path(path)))))
+            let (path, mode) = (safe_path(path), format!("{mode:o}"));
+            let why = tr!("others on this machine may write to {path} (mode {mode}): if nobody did,", path, mode);
+            (why, Some(format!("chmod go-w {}", single_quoted(&path))))
         }
         Error::Profile(ProfileError::ForeignOwner { path, owner }) => {
-            let why = format!("{} belongs to another user ({owner}); to make it yours:", safe_path(path));
-            (why, Some(format!("sudo chown -R \"$(id -u)\" {}", single_quoted(&safe_path(path)))))
+            let path = safe_path(path);
+            let why = tr!("{path} belongs to another user ({owner}); to make it yours:", path, owner);
+            (why, Some(format!("sudo chown -R \"$(id -u)\" {}", single_quoted(&path))))
         }
         error => (error.to_string(), None),
     };
@@ -116,8 +118,10 @@ pub(super) async fn examine_node(profile: &Profile) -> (NodeFinding, Option<(Str
         Ok(Ok(None)) => return (NodeFinding::NotRunning, None),
         Ok(Err(error)) => return (failed(error), None),
         Err(_) => {
-            let pid = profile.node_holder().pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
-            let why = format!("the `peer` that runs on this machine{pid} doesn't answer");
+            let why = match profile.node_holder().pid {
+                Some(pid) => tr!("the `peer` that runs on this machine (process {pid}) doesn't answer", pid),
+                None => tr!("the `peer` that runs on this machine doesn't answer"),
+            };
             return (failed(Error::NodeGone { why }), None);
         }
     };

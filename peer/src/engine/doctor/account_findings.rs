@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use localization::tr;
 use shared::safe_text::safe_path;
 use shared::{UntrustedText, UserName};
 
@@ -46,23 +47,27 @@ impl Finding for AccountFinding {
     fn line(&self) -> ReportLine {
         const CHECK: CheckName = CheckName::Account;
         match self {
-            Self::Sound { user, home } => ReportLine::good(CHECK, "sound", format!("{user}, in {}", safe_path(home))),
+            Self::Sound { user, home } => {
+                ReportLine::good(CHECK, "sound", tr!("{user}, in {path}", user, path = safe_path(home)))
+            }
             Self::Exposed { home, mode } => {
-                let text = format!("others on this machine can read {} (mode {mode:o})", safe_path(home));
+                let (path, mode) = (safe_path(home), format!("{mode:o}"));
+                let text = tr!("others on this machine can read {path} (mode {mode})", path, mode);
                 let remedy = format!("chmod 700 {}", single_quoted(&safe_path(home)));
                 ReportLine::warning(CHECK, "exposed", text).with_remedy(remedy)
             }
             Self::ReadOnly { home } => {
-                let text = format!("the disk of {} is mounted read-only: nothing can be stored", safe_path(home));
+                let path = safe_path(home);
+                let text = tr!("the disk of {path} is mounted read-only: nothing can be stored", path);
                 ReportLine::problem(CHECK, "read_only", text).of_kind(ErrorKind::Disk)
             }
             Self::Missing { has_profile } => {
                 let (text, remedy) = match has_profile {
-                    true => ("nobody is logged in on this machine", "peer login NAME"),
-                    false => ("there is no account on this machine", "peer register NAME"),
+                    true => (tr!("nobody is logged in on this machine"), tr!("peer login NAME")),
+                    false => (tr!("there is no account on this machine"), tr!("peer register NAME")),
                 };
                 let line = ReportLine::problem(CHECK, "missing", text).of_kind(ErrorKind::NotLoggedIn);
-                line.with_remedy(remedy.to_owned())
+                line.with_remedy(remedy)
             }
             Self::Unusable { why, remedy, kind } => {
                 ReportLine::problem(CHECK, "unusable", why.as_str()).of_kind(*kind).with_remedy(remedy.clone())
@@ -87,16 +92,16 @@ impl Finding for DiskFinding {
         let (free, home) = (format_size(self.bytes), safe_path(&self.home));
         if self.bytes < LEAST_FREE || !self.has_inodes {
             let text = if self.has_inodes {
-                format!("full: {free} left for {home}")
+                tr!("full: {free} left for {path}", free, path = home)
             } else {
-                format!("no further file can be made in {home}: the disk is out of inodes")
+                tr!("no further file can be made in {path}: the disk is out of inodes", path = home)
             };
             return ReportLine::problem(CHECK, "full", text).of_kind(ErrorKind::Disk);
         }
         if self.bytes < LITTLE_FREE {
-            return ReportLine::warning(CHECK, "nearly_full", format!("only {free} left for {home}"));
+            return ReportLine::warning(CHECK, "nearly_full", tr!("only {free} left for {path}", free, path = home));
         }
-        ReportLine::good(CHECK, "roomy", format!("{free} free"))
+        ReportLine::good(CHECK, "roomy", tr!("{free} free", free))
     }
 }
 
@@ -127,17 +132,17 @@ impl Finding for NodeFinding {
         const CHECK: CheckName = CheckName::Node;
         match self {
             Self::Online { address, pid } => {
-                ReportLine::good(CHECK, "online", format!("online at {address} (process {pid})"))
+                ReportLine::good(CHECK, "online", tr!("online at {address} (process {pid})", address, pid))
             }
             Self::Waiting { pid } => {
-                ReportLine::warning(CHECK, "waiting", format!("process {pid} runs and waits for the tracker"))
+                ReportLine::warning(CHECK, "waiting", tr!("process {pid} runs and waits for the tracker", pid))
             }
             Self::Displaced { pid } => {
-                let text = format!("process {pid} runs, and a copy of this account is online elsewhere");
+                let text = tr!("process {pid} runs, and a copy of this account is online elsewhere", pid);
                 ReportLine::warning(CHECK, "displaced", text).with_remedy("peer serve".to_owned())
             }
             Self::NotRunning => {
-                let text = "not running: others can't reach you; they can while this runs:";
+                let text = tr!("not running: others can't reach you; they can while this runs:");
                 ReportLine::note(CHECK, "not_running", text).with_remedy("peer serve".to_owned())
             }
             Self::Unusable { why, kind } => ReportLine::problem(CHECK, "unusable", why.as_str()).of_kind(*kind),
@@ -162,7 +167,8 @@ impl VersionFinding {
 
     fn differing(&self) -> Vec<String> {
         let tracker = self.tracker.iter().filter(|version| version.as_received() != Self::OWN);
-        let mut all: Vec<String> = tracker.map(|version| format!("the tracker {}", brief(version))).collect();
+        let mut all: Vec<String> =
+            tracker.map(|version| tr!("the tracker {version}", version = brief(version))).collect();
         let own = format!("vizinho/{}", Self::OWN);
         let peers = self.peers.iter().filter(|(_, agent)| agent.as_received() != own && !agent.is_empty());
         all.extend(peers.map(|(user, agent)| format!("{user} {}", brief(agent))));
@@ -175,15 +181,19 @@ impl Finding for VersionFinding {
         const CHECK: CheckName = CheckName::Versions;
         let own = Self::OWN;
         if let Some((version, pid)) = self.node.as_ref().filter(|(version, _)| version != own) {
-            let theirs = if version.is_empty() { "an older version" } else { version };
-            let text = format!("process {pid} still runs {theirs}, and this is {own}: begin it again");
+            let text = if version.is_empty() {
+                tr!("process {pid} still runs an older version, and this is {own}: begin it again", pid, own)
+            } else {
+                tr!("process {pid} still runs {version}, and this is {own}: begin it again", pid, version, own)
+            };
             return ReportLine::warning(CHECK, "old_node", text).with_remedy(format!("kill {pid} && peer serve"));
         }
         let others = self.differing();
         if others.is_empty() {
             return ReportLine::good(CHECK, "same", own);
         }
-        let text = format!("{own} here; others: {}", super::report::short_list(&others, Self::MAX_NAMED));
+        let list = super::report::short_list(&others, Self::MAX_NAMED);
+        let text = tr!("{own} here; others: {list}", own, list);
         ReportLine::note(CHECK, "different", text)
     }
 }

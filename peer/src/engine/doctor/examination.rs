@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use localization::tr;
 use tokio::time::{Instant, timeout};
 
 use super::account_examination::{ExaminationRequest, examine_node, load_account, look_for_damage, measure_disk};
@@ -107,7 +108,7 @@ async fn examine_network(me: &LocalUser, deadline: Instant) -> NetworkExaminatio
 async fn measure_tracker(tracker: &TrackerExamination) -> Option<MeasuredPath> {
     let remote = tracker.remote?;
     let width = measure_path(remote).await?;
-    let path = path_to("the tracker", remote)?;
+    let path = path_to(&tr!("the tracker"), remote)?;
     Some(MeasuredPath { sent: width.route_mtu, arrived: width.arrived, ..path })
 }
 

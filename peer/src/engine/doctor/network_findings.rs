@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use localization::tr;
+
 use super::report::{CheckName, Finding, ReportLine, short_list};
 use crate::engine::size_format::format_size;
 use crate::net::socket_abilities::SocketAbilities;
@@ -47,21 +49,22 @@ impl AddressFinding {
 impl Finding for AddressFinding {
     fn line(&self) -> ReportLine {
         const CHECK: CheckName = CheckName::Addresses;
-        let unplugged = if self.unplugged.is_empty() {
-            String::new()
-        } else {
-            format!("; no carrier on {}", short_list(&self.unplugged, MAX_NAMED))
-        };
         let all: Vec<String> = self.v4.iter().chain(&self.v6).cloned().collect();
-        let listed = short_list(&all, MAX_NAMED);
+        let list = short_list(&all, MAX_NAMED);
+        let text = match (self.v4.is_empty(), self.v6.is_empty()) {
+            (true, true) => tr!("this machine is on no network: no address on a cable or in a Wi-Fi"),
+            (true, false) => tr!("IPv6 only: {list}", list),
+            (false, true) => tr!("{list}; no IPv6", list),
+            (false, false) => list,
+        };
+        let unplugged = short_list(&self.unplugged, MAX_NAMED);
+        let unplugged = (!self.unplugged.is_empty()).then(|| tr!("no carrier on {list}", list = unplugged));
+        let text = [text].into_iter().chain(unplugged).collect::<Vec<_>>().join("; ");
         match (self.v4.is_empty(), self.v6.is_empty()) {
-            (true, true) => {
-                let text = format!("this machine is on no network: no address on a cable or in a Wi-Fi{unplugged}");
-                ReportLine::problem(CHECK, "none", text).with_remedy("ip address".to_owned())
-            }
-            (true, false) => ReportLine::note(CHECK, "ipv6_only", format!("IPv6 only: {listed}{unplugged}")),
-            (false, true) => ReportLine::good(CHECK, "ipv4_only", format!("{listed}; no IPv6{unplugged}")),
-            (false, false) => ReportLine::good(CHECK, "both_families", format!("{listed}{unplugged}")),
+            (true, true) => ReportLine::problem(CHECK, "none", text).with_remedy("ip address".to_owned()),
+            (true, false) => ReportLine::note(CHECK, "ipv6_only", text),
+            (false, true) => ReportLine::good(CHECK, "ipv4_only", text),
+            (false, false) => ReportLine::good(CHECK, "both_families", text),
         }
     }
 }
@@ -98,13 +101,16 @@ impl InterfaceFinding {
 impl Finding for InterfaceFinding {
     fn line(&self) -> ReportLine {
         const CHECK: CheckName = CheckName::Interfaces;
-        let listed = short_list(&self.interfaces, MAX_NAMED);
+        let list = short_list(&self.interfaces, MAX_NAMED);
         if let Some((one, other)) = &self.overlapping {
-            let text = format!("{one} and {other} are in one network: packets may leave by the wrong one");
+            let text = tr!("{one} and {other} are in one network: packets may leave by the wrong one", one, other);
             return ReportLine::warning(CHECK, "overlapping", text);
         }
-        let way = self.to_tracker.as_ref().map_or_else(String::new, |name| format!("; to the tracker by {name}"));
-        ReportLine::note(CHECK, "several", format!("several: {listed}{way}"))
+        let text = match &self.to_tracker {
+            Some(interface) => tr!("several: {list}; to the tracker by {interface}", list, interface),
+            None => tr!("several: {list}", list),
+        };
+        ReportLine::note(CHECK, "several", text)
     }
 }
 
@@ -137,13 +143,16 @@ impl Finding for TunnelFinding {
         const CHECK: CheckName = CheckName::Vpn;
         match &self.diverted {
             Some((tunnel, card)) => {
-                let text = format!(
-                    "{tunnel} takes the packets to the tracker, which is in {card}'s own network: let the VPN leave the local network alone"
+                let text = tr!(
+                    "{tunnel} takes the packets to the tracker, which is in {card}'s own network: let the VPN leave the local network alone",
+                    tunnel,
+                    card
                 );
                 ReportLine::warning(CHECK, "diverted", text)
             }
             None => {
-                let text = format!("{}: packets to the local network pass it by", short_list(&self.tunnels, MAX_NAMED));
+                let list = short_list(&self.tunnels, MAX_NAMED);
+                let text = tr!("{list}: packets to the local network pass it by", list);
                 ReportLine::note(CHECK, "beside", text)
             }
         }
@@ -176,13 +185,14 @@ impl Finding for ContainerFinding {
         const CHECK: CheckName = CheckName::Containers;
         match &self.hiding {
             Some(bridge) => {
-                let text = format!(
-                    "{bridge} has the tracker's address in its network: packets to the tracker go to containers; give {bridge} another network"
+                let text = tr!(
+                    "{bridge} has the tracker's address in its network: packets to the tracker go to containers; give {bridge} another network",
+                    bridge
                 );
                 ReportLine::problem(CHECK, "hiding", text)
             }
             None => {
-                let text = format!("{}: reaches only this machine", short_list(&self.bridges, 2));
+                let text = tr!("{list}: reaches only this machine", list = short_list(&self.bridges, 2));
                 ReportLine::note(CHECK, "inner", text)
             }
         }
@@ -199,9 +209,9 @@ impl Finding for BufferFinding {
         let SocketAbilities { receive_buffer, wanted_buffer, .. } = self.0;
         let granted = format_size(u64::try_from(receive_buffer).unwrap_or(u64::MAX));
         if !self.0.is_buffer_small() {
-            return ReportLine::good(CHECK, "large", format!("{granted} for received packets"));
+            return ReportLine::good(CHECK, "large", tr!("{size} for received packets", size = granted));
         }
-        let text = format!("{granted} for received packets: fast senders overrun it");
+        let text = tr!("{size} for received packets: fast senders overrun it", size = granted);
         let remedy = format!("sudo sysctl -w net.core.rmem_max={wanted_buffer}");
         ReportLine::warning(CHECK, "small", text).with_remedy(remedy)
     }
@@ -215,11 +225,11 @@ impl Finding for OffloadFinding {
     fn line(&self) -> ReportLine {
         match self.0.send_segments {
             0 | 1 => {
-                let text = "none: each packet takes a system call of its own, four times the work";
+                let text = tr!("none: each packet takes a system call of its own, four times the work");
                 ReportLine::note(CheckName::Offload, "none", text)
             }
             many => {
-                let text = format!("the kernel takes {many} packets at once (GSO)");
+                let text = tr!("the kernel takes {count} packets at once (GSO)", count = many);
                 ReportLine::good(CheckName::Offload, "segments", text)
             }
         }
@@ -240,15 +250,18 @@ impl Finding for FirewallFinding {
     fn line(&self) -> ReportLine {
         const CHECK: CheckName = CheckName::Firewall;
         let Some(manager) = &self.manager else {
-            return ReportLine::good(CHECK, "none", "none found on this machine");
+            return ReportLine::good(CHECK, "none", tr!("none found on this machine"));
         };
         let (name, port) = (manager_name(manager), self.port);
         match self.is_reached {
-            Some(true) => ReportLine::good(CHECK, "passes", format!("{name} is in charge and lets UDP port {port} in")),
+            Some(true) => {
+                let text = tr!("{name} is in charge and lets UDP port {port} in", name, port);
+                ReportLine::good(CHECK, "passes", text)
+            }
             // The line of the port has the remedy.
-            Some(false) => ReportLine::note(CHECK, "in_charge", format!("{name} is in charge")),
+            Some(false) => ReportLine::note(CHECK, "in_charge", tr!("{name} is in charge", name)),
             None => {
-                let text = format!("{name} is in charge; if others can't reach UDP port {port}:");
+                let text = tr!("{name} is in charge; if others can't reach UDP port {port}:", name, port);
                 ReportLine::note(CHECK, "in_charge", text).with_remedy(allow_command(manager, port, self.has_ipv6))
             }
         }

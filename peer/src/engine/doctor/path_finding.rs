@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use localization::tr;
+
 use super::report::{CheckName, Finding, ReportLine, short_list};
 use crate::net::needed_mtu;
 use crate::util::shell_words::shell_quote;
@@ -62,7 +64,8 @@ impl Finding for PathFinding {
         const USUAL_MTU: u32 = 1500;
         let rank = |path: &&MeasuredPath| (!path.is_too_narrow(), !path.is_narrow(), path.arrived);
         let Some(worst) = self.0.iter().min_by_key(rank) else {
-            return ReportLine::note(CHECK, "unmeasured", "their size isn't known: nobody answered who could tell");
+            let text = tr!("their size isn't known: nobody answered who could tell");
+            return ReportLine::note(CHECK, "unmeasured", text);
         };
         let (to, arrived, sent) = (&worst.to, worst.arrived, worst.sent);
         let needed = needed_mtu(worst.ip);
@@ -70,23 +73,29 @@ impl Finding for PathFinding {
             // A route's MTU includes what was learnt about the rest of the way; the interface's own is the one to change.
             if let Some(mtu) = worst.interface_mtu.filter(|mtu| *mtu < needed) {
                 let interface = worst.interface.as_deref().unwrap_or_default();
-                let text = format!("{interface} takes {mtu} bytes, and QUIC needs {needed}:");
+                let text = tr!("{interface} takes {mtu} bytes, and QUIC needs {needed}:", interface, mtu, needed);
                 return ReportLine::problem(CHECK, "interface_too_narrow", text).with_remedy(worst.set_mtu(USUAL_MTU));
             }
-            let text = format!(
+            let text = tr!(
                 "packets of {needed} bytes, the least that QUIC needs, don't reach {to}: some interface or switch on the \
-                 way has a smaller MTU"
+                 way has a smaller MTU",
+                needed,
+                to
             );
             return ReportLine::problem(CHECK, "path_too_narrow", text);
         }
         if worst.is_narrow() {
-            let text =
-                format!("above about {arrived} bytes they vanish on the way to {to}, and up to {sent} are sent:");
+            let text = tr!(
+                "above about {arrived} bytes they vanish on the way to {to}, and up to {sent} are sent:",
+                arrived,
+                to,
+                sent
+            );
             return ReportLine::warning(CHECK, "black_hole", text).with_remedy(worst.set_mtu(arrived));
         }
         let mut names: Vec<String> = self.0.iter().map(|path| path.to.clone()).collect();
         names.dedup();
-        ReportLine::good(CHECK, "whole", format!("{arrived} bytes reach {}", short_list(&names, 3)))
+        ReportLine::good(CHECK, "whole", tr!("{arrived} bytes reach {names}", arrived, names = short_list(&names, 3)))
     }
 }
 

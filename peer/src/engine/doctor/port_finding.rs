@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use localization::tr;
 use shared::account_name::shell_operand;
 use shared::{UntrustedText, UserName};
 
@@ -66,30 +67,30 @@ impl PortFinding {
             _ => None,
         });
         if let Some((user, words)) = later {
-            return ReportLine::note(CHECK, "later", format!("{user} looks again later: {words}"));
+            return ReportLine::note(CHECK, "later", tr!("{user} looks again later: {why}", user, why = words));
         }
         let old = self.names(|result| matches!(result, ProberResult::TooOld));
         let absent = self.names(|result| matches!(result, ProberResult::Absent));
         let port = self.port;
         if !old.is_empty() {
-            let text = format!("{port}: nobody here can look from outside ({} is older)", short_list(&old, MAX_NAMED));
+            let list = short_list(&old, MAX_NAMED);
+            let text = tr!("{port}: nobody here can look from outside ({list} is older)", port, list);
             return ReportLine::note(CHECK, "nobody_can_look", text);
         }
         match absent.as_slice() {
-            [] => ReportLine::note(
-                CHECK,
-                "nobody_online",
-                format!("{port}: nobody else is online who could look from outside"),
-            ),
+            [] => {
+                let text = tr!("{port}: nobody else is online who could look from outside", port);
+                ReportLine::note(CHECK, "nobody_online", text)
+            }
             [one] => {
                 let operand = self.reports.first().map(|one| shell_operand(&one.user).into_owned()).unwrap_or_default();
-                let text = format!("{one} doesn't answer over UDP; look into it:");
+                let text = tr!("{user} doesn't answer over UDP; look into it:", user = one);
                 ReportLine::warning(CHECK, "no_answer", text).with_remedy(format!("peer doctor {operand}"))
             }
             several => {
-                let text = format!(
-                    "none of {} answers over UDP: a firewall, or a network that keeps its clients apart",
-                    short_list(several, MAX_NAMED)
+                let text = tr!(
+                    "none of {list} answers over UDP: a firewall, or a network that keeps its clients apart",
+                    list = short_list(several, MAX_NAMED)
                 );
                 ReportLine::problem(CHECK, "udp_blocked", text)
             }
@@ -113,21 +114,34 @@ impl Finding for PortFinding {
         let reached = self.names(|result| matches!(result, ProberResult::Reached(_)));
         let unreached = self.names(|result| matches!(result, ProberResult::Unreached(_)));
         if is_reached && unreached.is_empty() {
-            return ReportLine::good(CHECK, "reached", format!("{} reaches {place}", short_list(&reached, MAX_NAMED)));
+            let text = tr!("{list} reaches {address}", list = short_list(&reached, MAX_NAMED), address = place);
+            return ReportLine::good(CHECK, "reached", text);
         }
         let remedy = self.firewall.as_ref().map(|manager| allow_command(manager, port, self.has_ipv6));
         let unreached = short_list(&unreached, MAX_NAMED);
         if is_reached {
             let reached = short_list(&reached, MAX_NAMED);
-            let text = format!("{reached} reaches {place}, {unreached} doesn't: something between drops the packets");
+            let text = tr!(
+                "{reached} reaches {address}, {unreached} doesn't: something between drops the packets",
+                reached,
+                address = place,
+                unreached
+            );
             return ReportLine::warning(CHECK, "partly_reached", text).with_remedy(remedy);
         }
-        let cause = match self.firewall {
-            Some(_) => "this machine's firewall drops the packets:",
-            None => "something drops the packets: a firewall here or between, or a Wi-Fi that keeps its clients apart",
+        let text = match self.firewall {
+            Some(_) => tr!(
+                "{list} can't reach {address}: this machine's firewall drops the packets:",
+                list = unreached,
+                address = place
+            ),
+            None => tr!(
+                "{list} can't reach {address}: something drops the packets: a firewall here or between, or a Wi-Fi that keeps its clients apart",
+                list = unreached,
+                address = place
+            ),
         };
-        ReportLine::problem(CHECK, "udp_blocked", format!("{unreached} can't reach {place}: {cause}"))
-            .with_remedy(remedy)
+        ReportLine::problem(CHECK, "udp_blocked", text).with_remedy(remedy)
     }
 }
 

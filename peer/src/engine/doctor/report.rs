@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use localization::tr;
 use serde::{Deserialize, Serialize};
 use shared::text_enum;
 
@@ -144,15 +145,13 @@ impl DoctorReport {
 
     /// Returns the numbers of problems and warnings as text.
     pub fn summary(&self) -> String {
-        let counted = |count, one: &str| match count {
-            0 => None,
-            1 => Some(format!("1 {one}")),
-            many => Some(format!("{many} {one}s")),
-        };
-        let problems = counted(self.count(Severity::Problem), "problem");
-        let warnings = counted(self.count(Severity::Warning), "warning");
-        let counts: Vec<String> = [problems, warnings].into_iter().flatten().collect();
-        if counts.is_empty() { "nothing wrong was found".to_owned() } else { counts.join(", ") }
+        let (problems, warnings) = (self.count(Severity::Problem), self.count(Severity::Warning));
+        let counts = [
+            (problems > 0).then(|| tr!("{n} problem" | "{n} problems" % problems)),
+            (warnings > 0).then(|| tr!("{n} warning" | "{n} warnings" % warnings)),
+        ];
+        let counts: Vec<String> = counts.into_iter().flatten().collect();
+        if counts.is_empty() { tr!("nothing wrong was found") } else { counts.join(", ") }
     }
 }
 
@@ -163,7 +162,7 @@ pub(super) fn rough_duration(time: Duration) -> String {
         seconds @ 0..120 => format!("{seconds} s"),
         seconds @ 120..7200 => format!("{} min", seconds / 60),
         seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86_400),
+        seconds => tr!("{n} day" | "{n} days" % seconds / 86_400),
     }
 }
 
@@ -172,7 +171,7 @@ pub(super) fn short_list(texts: &[String], most: usize) -> String {
     let shown = texts.iter().take(most).cloned().collect::<Vec<_>>().join(", ");
     match texts.len().saturating_sub(most) {
         0 => shown,
-        more => format!("{shown} and {more} more"),
+        more => tr!("{list} and {count} more", list = shown, count = more),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use localization::tr;
 use shared::UntrustedText;
 use shared::tracker::{AnnouncedPresence, ListPeersReply, ListPeersRequest, ListedPeer, LoginReply, TrackerRequest};
 use tokio::time::{Instant, timeout};
@@ -87,7 +88,7 @@ pub(super) async fn examine_tracker(me: &LocalUser) -> TrackerExamination {
 /// Looks at the TCP port and the machine behind the tracker's likeliest address. Fails with the reason why it has none.
 async fn read_signs(tracker: &TrackerAddress) -> Result<(SocketAddr, PortProbeResult, HostPresence), String> {
     let addresses = tracker.candidates().await?;
-    let address = *addresses.first().ok_or("its name has no address")?;
+    let address = *addresses.first().ok_or_else(|| tr!("its name has no address"))?;
     let (sign, host) = tokio::join!(probe_tcp_port(address, CONNECT_LIMIT), probe_host(address, HOST_LIMIT));
     Ok((address, sign, host))
 }
@@ -170,7 +171,7 @@ pub(super) async fn listen_for_announcements(
     match timeout(limit, discover_trackers(known.map(|known| known.fingerprint))).await {
         Ok(Ok(heard)) => DiscoveryOutcome::Heard(heard),
         Ok(Err(why)) => DiscoveryOutcome::Impossible(why.to_string()),
-        Err(_) => DiscoveryOutcome::Impossible("an announced tracker doesn't answer in time".to_owned()),
+        Err(_) => DiscoveryOutcome::Impossible(tr!("an announced tracker doesn't answer in time")),
     }
 }
 

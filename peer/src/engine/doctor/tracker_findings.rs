@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use localization::tr;
 use shared::UserName;
 use shared::account_name::shell_operand;
 
@@ -60,10 +61,10 @@ impl Finding for TrackerFinding {
         const CHECK: CheckName = CheckName::Tracker;
         match self {
             Self::Reached { address, took } => {
-                let text = format!("{address} answers by TCP and TLS after {}", rough_duration(*took));
+                let text = tr!("{address} answers by TCP and TLS after {time}", address, time = rough_duration(*took));
                 ReportLine::good(CHECK, "reached", text)
             }
-            Self::NotChosen => ReportLine::note(CHECK, "not_chosen", "none is known yet on this machine"),
+            Self::NotChosen => ReportLine::note(CHECK, "not_chosen", tr!("none is known yet on this machine")),
             Self::Unreached { address, port, is_ipv6, fault } => fault_line(address, *port, *is_ipv6, fault),
         }
     }
@@ -73,31 +74,40 @@ fn fault_line(address: &str, port: u16, is_ipv6: bool, fault: &TrackerFault) -> 
     let (code, text, remedy) = match fault {
         TrackerFault::NameUnknown(why) => ("name_unknown", format!("{address}: {why}"), None),
         TrackerFault::Refused => {
-            let text =
-                format!("{address}: the machine refuses TCP port {port}: no tracker runs there; on that machine:");
+            let text = tr!(
+                "{address}: the machine refuses TCP port {port}: no tracker runs there; on that machine:",
+                address,
+                port
+            );
             ("refused", text, Some("tracker".to_owned()))
         }
         TrackerFault::PortDropped => {
-            let text = format!(
-                "{address}: the machine is there, but TCP port {port} is silent: a firewall drops it; on that machine:"
+            let text = tr!(
+                "{address}: the machine is there, but TCP port {port} is silent: a firewall drops it; on that machine:",
+                address,
+                port
             );
             ("tcp_blocked", text, Some(format!("sudo ufw allow {port}/tcp")))
         }
-        TrackerFault::NoHost => ("no_host", format!("{address}: no machine has this address now"), None),
+        TrackerFault::NoHost => ("no_host", tr!("{address}: no machine has this address now", address), None),
         TrackerFault::NoRoute => {
             let family = if is_ipv6 { "IPv6" } else { "IPv4" };
-            let text = format!("{address}: this machine has no way to it: no {family} address, or no route");
+            let text =
+                tr!("{address}: this machine has no way to it: no {family} address, or no route", address, family);
             ("no_route", text, Some("ip route".to_owned()).filter(|_| !is_ipv6))
         }
         TrackerFault::Forbidden => {
-            ("forbidden", format!("{address}: a firewall of this machine forbids TCP port {port}"), None)
+            let text = tr!("{address}: a firewall of this machine forbids TCP port {port}", address, port);
+            ("forbidden", text, None)
         }
         TrackerFault::Silent => {
-            let text = format!("{address}: no answer: machine or network off, or a firewall drops TCP port {port}");
+            let text =
+                tr!("{address}: no answer: machine or network off, or a firewall drops TCP port {port}", address, port);
             ("silent", text, None)
         }
         TrackerFault::TlsSilent => {
-            let text = format!("{address} takes TCP connections, but TLS gets no answer: stopped, or packets get lost");
+            let text =
+                tr!("{address} takes TCP connections, but TLS gets no answer: stopped, or packets get lost", address);
             ("tls_silent", text, None)
         }
         TrackerFault::Other { why, kind } => {
@@ -133,23 +143,23 @@ impl Finding for DiscoveryFinding {
         const CHECK: CheckName = CheckName::Discovery;
         match self {
             Self::Announced { address } => {
-                ReportLine::good(CHECK, "announced", format!("the tracker is announced here, at {address}"))
+                ReportLine::good(CHECK, "announced", tr!("the tracker is announced here, at {address}", address))
             }
             Self::Elsewhere { address, user } => {
                 let remedy = format!("peer login --tracker {address} {}", shell_operand(user));
-                let text = format!("the tracker is at {address} now:");
+                let text = tr!("the tracker is at {address} now:", address);
                 ReportLine::warning(CHECK, "moved", text).with_remedy(remedy)
             }
             Self::Found { addresses } => {
-                let text = format!("announced here: {}", super::report::short_list(addresses, 2));
+                let text = tr!("announced here: {list}", list = super::report::short_list(addresses, 2));
                 ReportLine::good(CHECK, "found", text)
             }
             Self::NotAnnounced => {
-                let text = "the tracker isn't announced on this network: name it with --tracker";
+                let text = tr!("the tracker isn't announced on this network: name it with --tracker");
                 ReportLine::note(CHECK, "not_announced", text)
             }
             Self::Impossible(why) => ReportLine::warning(CHECK, "impossible", why.as_str()),
-            Self::Skipped => ReportLine::note(CHECK, "skipped", "not listened to (--no-mdns)"),
+            Self::Skipped => ReportLine::note(CHECK, "skipped", tr!("not listened to (--no-mdns)")),
         }
     }
 }
@@ -179,19 +189,26 @@ impl Finding for ClockFinding {
     fn line(&self) -> ReportLine {
         const CHECK: CheckName = CheckName::Clock;
         let Self::Compared { ahead_ms, slack_ms } = self else {
-            return ReportLine::note(CHECK, "untold", "the tracker doesn't tell its time: it is an older version");
+            let text = tr!("the tracker doesn't tell its time: it is an older version");
+            return ReportLine::note(CHECK, "untold", text);
         };
         let certain = ahead_ms.unsigned_abs().saturating_sub(slack_ms.unsigned_abs());
         let (difference, certain) = (Duration::from_millis(ahead_ms.unsigned_abs()), Duration::from_millis(certain));
         if certain < SMALL_DIFFERENCE {
-            return ReportLine::good(CHECK, "agrees", "agrees with the tracker's");
+            return ReportLine::good(CHECK, "agrees", tr!("agrees with the tracker's"));
         }
-        let direction = if *ahead_ms > 0 { "ahead of" } else { "behind" };
-        let text = format!("{} {direction} the tracker's", rough_duration(difference));
+        let (is_ahead, time) = (*ahead_ms > 0, rough_duration(difference));
         if certain < LARGE_DIFFERENCE {
+            let text = match is_ahead {
+                true => tr!("{time} ahead of the tracker's", time),
+                false => tr!("{time} behind the tracker's", time),
+            };
             return ReportLine::note(CHECK, "differs", text);
         }
-        let text = format!("{text}: times of messages are wrong, here or there");
+        let text = match is_ahead {
+            true => tr!("{time} ahead of the tracker's: times of messages are wrong, here or there", time),
+            false => tr!("{time} behind the tracker's: times of messages are wrong, here or there", time),
+        };
         ReportLine::warning(CHECK, "wrong", text).with_remedy("sudo timedatectl set-ntp true".to_owned())
     }
 }

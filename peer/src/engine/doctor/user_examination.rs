@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use localization::tr;
 use shared::UserName;
 use shared::peer::PeerErrorCode;
 use shared::tracker::{ListPeersReply, ListPeersRequest, ListedPeer, TrackerRequest};
@@ -81,7 +82,10 @@ async fn find_user(me: &LocalUser, user: &UserName) -> Result<UserLookup, Error>
             return recorded_user(me, user, error.to_string()).await;
         }
         Ok(Err(error)) => (refused(&error), None),
-        Err(_) => return recorded_user(me, user, format!("the tracker {} doesn't answer in time", me.tracker)).await,
+        Err(_) => {
+            let why = tr!("the tracker {address} doesn't answer in time", address = me.tracker);
+            return recorded_user(me, user, why).await;
+        }
     };
     Ok(UserLookup { presence, target, is_recorded: false })
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use localization::tr;
 use shared::account_name::shell_operand;
 use shared::peer::PeerErrorCode;
 use shared::{UntrustedText, UserName};
@@ -24,14 +25,14 @@ impl Finding for RecordFinding {
         const CHECK: CheckName = CheckName::User;
         match self {
             Self::Known { user, is_verified: true } => {
-                ReportLine::good(CHECK, "verified", format!("{user} is known, and the key was compared"))
+                ReportLine::good(CHECK, "verified", tr!("{user} is known, and the key was compared", user))
             }
             Self::Known { user, is_verified: false } => {
-                ReportLine::good(CHECK, "known", format!("{user} is known, by the key seen first"))
+                ReportLine::good(CHECK, "known", tr!("{user} is known, by the key seen first", user))
             }
-            Self::Stranger { user } => ReportLine::note(CHECK, "stranger", format!("{user} was never met from here")),
+            Self::Stranger { user } => ReportLine::note(CHECK, "stranger", tr!("{user} was never met from here", user)),
             Self::Blocked { user } => {
-                let text = format!("{user} is blocked here: nothing is sent or taken");
+                let text = tr!("{user} is blocked here: nothing is sent or taken", user);
                 let line = ReportLine::problem(CHECK, "blocked", text).of_kind(ErrorKind::Refused);
                 line.with_remedy(format!("peer unblock {}", shell_operand(user)))
             }
@@ -64,18 +65,20 @@ impl Finding for PresenceFinding {
     fn line(&self) -> ReportLine {
         const CHECK: CheckName = CheckName::Presence;
         match self {
-            Self::Listed { addresses: 1 } => ReportLine::good(CHECK, "listed", "online at the tracker, with 1 address"),
             Self::Listed { addresses } => {
-                ReportLine::good(CHECK, "listed", format!("online at the tracker, with {addresses} addresses"))
+                let text = tr!("online at the tracker, with {n} address"
+                    | "online at the tracker, with {n} addresses" % *addresses);
+                ReportLine::good(CHECK, "listed", text)
             }
             Self::Offline { user } => {
-                let text = format!("{user} isn't online at the tracker; there, this has to run:");
+                let text = tr!("{user} isn't online at the tracker; there, this has to run:", user);
                 let line = ReportLine::problem(CHECK, "offline", text).of_kind(ErrorKind::Unavailable);
                 line.with_remedy("peer serve".to_owned())
             }
             Self::Refused { why, kind } => ReportLine::problem(CHECK, "refused", why.as_str()).of_kind(*kind),
             Self::WithoutTracker { why, addresses } => {
-                let text = format!("{why}; {addresses} addresses are on record");
+                let text =
+                    tr!("{why}; {n} address is on record" | "{why}; {n} addresses are on record" % *addresses, why);
                 ReportLine::problem(CHECK, "no_tracker", text).with_remedy("peer doctor".to_owned())
             }
         }
@@ -151,27 +154,30 @@ impl UserAddressFinding {
 impl Finding for UserAddressFinding {
     fn line(&self) -> ReportLine {
         const CHECK: CheckName = CheckName::Address;
-        let (address, took) = (self.address, rough_duration(self.took));
-        let origin = match self.origin {
-            AddressOrigin::Observed => "",
-            AddressOrigin::Announced => " (announced)",
-            AddressOrigin::Recorded => " (on record)",
+        let (address, time) = (self.address, rough_duration(self.took));
+        let address = match self.origin {
+            AddressOrigin::Observed => address.to_string(),
+            AddressOrigin::Announced => tr!("{address} (announced)", address),
+            AddressOrigin::Recorded => tr!("{address} (on record)", address),
         };
-        let place = format!("{address}{origin}");
         let Some(fault) = self.fault() else {
-            return ReportLine::good(CHECK, "answers", format!("{place} answers after {took}"));
+            return ReportLine::good(CHECK, "answers", tr!("{address} answers after {time}", address, time));
         };
         let (code, text) = match fault {
-            AddressFault::OtherKey => ("other_key", format!("{place}: somebody else answers after {took}")),
-            AddressFault::NobodyListens => ("nobody_listens", format!("{place}: no program has this port")),
-            AddressFault::PortDropped => ("dropped", format!("{place}: machine there, port silent for {took}")),
-            AddressFault::NoHost => ("no_host", format!("{place}: no machine has this address now")),
-            AddressFault::NoRoute => ("no_route", format!("{place}: this machine has no way to it")),
-            AddressFault::Forbidden => ("forbidden", format!("{place}: a firewall of this machine forbids it")),
-            AddressFault::Silent => ("silent", format!("{place}: no answer within {took}")),
+            AddressFault::OtherKey => {
+                ("other_key", tr!("{address}: somebody else answers after {time}", address, time))
+            }
+            AddressFault::NobodyListens => ("nobody_listens", tr!("{address}: no program has this port", address)),
+            AddressFault::PortDropped => {
+                ("dropped", tr!("{address}: machine there, port silent for {time}", address, time))
+            }
+            AddressFault::NoHost => ("no_host", tr!("{address}: no machine has this address now", address)),
+            AddressFault::NoRoute => ("no_route", tr!("{address}: this machine has no way to it", address)),
+            AddressFault::Forbidden => ("forbidden", tr!("{address}: a firewall of this machine forbids it", address)),
+            AddressFault::Silent => ("silent", tr!("{address}: no answer within {time}", address, time)),
             AddressFault::Failed => match &self.handshake {
-                HandshakeOutcome::Failed(why) => ("failed", format!("{place}: {why}")),
-                _ => ("failed", place),
+                HandshakeOutcome::Failed(why) => ("failed", format!("{address}: {why}")),
+                _ => ("failed", address),
             },
         };
         ReportLine::note(CHECK, code, text)
@@ -221,17 +227,18 @@ impl Finding for LinkFinding {
         match self {
             Self::Linked { user, agent, round_trip } => {
                 let agent: String = agent.safe_line().chars().take(32).collect();
-                let text = format!("{user} welcomes you ({agent}); {} there and back", rough_duration(*round_trip));
+                let time = rough_duration(*round_trip);
+                let text = tr!("{user} welcomes you ({agent}); {time} there and back", user, agent, time);
                 ReportLine::good(CHECK, "linked", text)
             }
             Self::Refused { user, code, words } => {
                 let words = if words.is_empty() { code.to_string() } else { words.to_string() };
-                let text = format!("{user}'s peer answers and refuses: {words}");
+                let text = tr!("{user}'s peer answers and refuses: {why}", user, why = words);
                 ReportLine::problem(CHECK, "refused", text).of_kind(ErrorKind::Refused)
             }
             Self::Failed { why } => ReportLine::problem(CHECK, "failed", why.as_str()),
             Self::Unreached { user, fault: None } => {
-                ReportLine::problem(CHECK, "no_address", format!("no address of {user} is known"))
+                ReportLine::problem(CHECK, "no_address", tr!("no address of {user} is known", user))
             }
             Self::Unreached { user, fault: Some((fault, address)) } => fault_line(user, *fault, *address),
         }
@@ -243,35 +250,47 @@ fn fault_line(user: &UserName, fault: AddressFault, address: SocketAddr) -> Repo
     let there = Some("peer doctor".to_owned());
     let (code, text, remedy) = match fault {
         AddressFault::PortDropped => {
-            let text = format!(
+            let text = tr!(
                 "{user}'s machine {ip} is there, but UDP port {port} is silent: a firewall there or between drops the packets; \
-                 on {user}'s machine, this names the command:"
+                 on {user}'s machine, this names the command:",
+                user,
+                ip,
+                port
             );
             ("udp_blocked", text, there)
         }
         AddressFault::NobodyListens => {
-            let text =
-                format!("{user}'s machine {ip} has nothing at UDP port {port}: the app there has ended; it runs by:");
+            let text = tr!(
+                "{user}'s machine {ip} has nothing at UDP port {port}: the app there has ended; it runs by:",
+                user,
+                ip,
+                port
+            );
             ("nobody_listens", text, Some("peer serve".to_owned()))
         }
         AddressFault::NoHost => {
-            let text = format!("no machine at {ip}: {user}'s is off, asleep or in another network");
+            let text = tr!("no machine at {ip}: {user}'s is off, asleep or in another network", ip, user);
             ("no_host", text, None)
         }
-        AddressFault::NoRoute => ("no_route", format!("this machine has no way to {ip}; look here:"), there),
+        AddressFault::NoRoute => ("no_route", tr!("this machine has no way to {ip}; look here:", ip), there),
         AddressFault::Forbidden => {
-            ("forbidden", format!("a firewall of this machine forbids packets to {ip} UDP port {port}"), there)
+            let text = tr!("a firewall of this machine forbids packets to {ip} UDP port {port}", ip, port);
+            ("forbidden", text, there)
         }
         AddressFault::OtherKey => {
-            let text = format!(
-                "somebody else answers at {address}: {user}'s address went to another machine, or somebody poses as {user}"
+            let text = tr!(
+                "somebody else answers at {address}: {user}'s address went to another machine, or somebody poses as {user}",
+                address,
+                user
             );
             return ReportLine::problem(CheckName::Link, "other_key", text).of_kind(ErrorKind::IdentityChanged);
         }
         AddressFault::Silent | AddressFault::Failed => {
-            let text = format!(
+            let text = tr!(
                 "nothing comes back from {address}: {user}'s machine is off, in another network, or behind a firewall; on \
-                 {user}'s machine, this tells:"
+                 {user}'s machine, this tells:",
+                address,
+                user
             );
             ("silent", text, there)
         }
@@ -287,8 +306,9 @@ pub(super) struct OutboxFinding {
 
 impl Finding for OutboxFinding {
     fn line(&self) -> ReportLine {
-        let messages = if self.waiting == 1 { "1 message waits" } else { &format!("{} messages wait", self.waiting) };
-        ReportLine::note(CheckName::Outbox, "waiting", format!("{messages} here to be delivered"))
+        let text =
+            tr!("{n} message waits here to be delivered" | "{n} messages wait here to be delivered" % self.waiting);
+        ReportLine::note(CheckName::Outbox, "waiting", text)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use shared::peer::{FileStat, MessageId};
 
-use crate::ui::conversation_item::{ConversationItem, rule_row};
+use crate::ui::conversation_item::{ConversationItem, rule_row, unread_heading};
 use crate::ui::member_changes::MemberChanges;
 use crate::ui::message_entry::MessageEntry;
 use crate::ui::text_rows::TextRow;
@@ -259,7 +259,7 @@ impl ConversationPane {
     /// Returns the separators above a row: a new day, the first unread message.
     fn separators_above(&self, index: usize) -> Vec<String> {
         let is_first = |new: &&UnreadMarker| matches!(&self.rows[index], ConversationItem::Entry(entry) if new.first_seq == Some(entry.seq));
-        let new = self.unread.as_ref().filter(is_first).map(|new| format!("{} new", new.count));
+        let new = self.unread.as_ref().filter(is_first).map(|new| unread_heading(new.count));
         self.day_separator(index).into_iter().chain(new).collect()
     }
 

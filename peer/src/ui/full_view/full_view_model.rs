@@ -6,6 +6,7 @@ mod room_updates;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use ratatui_core::layout::{Rect, Size};
 use ratatui_core::text::Line;
 use shared::UserName;
@@ -235,7 +236,7 @@ impl FullViewModel {
                 let pane = self.pane_mut(&to.into());
                 pane.set_mark(*id, delivery_mark(*state));
                 if let (true, Some(why)) = (state.is_given_up(), why) {
-                    pane.add_problem(&format!("not delivered: {why}"));
+                    pane.add_problem(&tr!("not delivered: {why}", why));
                 }
             }
             NodeEvent::RoomMessage(post) => wishes.extend(self.receive_post(post)),

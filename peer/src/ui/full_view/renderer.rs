@@ -1,5 +1,6 @@
 //! The drawing of the full view: panes, overlays, help row. Pure.
 
+use localization::tr;
 use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::{Position, Rect};
 use ratatui_core::style::Style;
@@ -18,6 +19,7 @@ use crate::engine::node::UserSummary;
 use crate::engine::room_values::RoomOverview;
 use crate::ui::chat_model::member_counts;
 use crate::ui::composer::MessageComposer;
+use crate::ui::conversation_item::unread_heading;
 use crate::ui::human_format::{format_size, presence_word};
 use crate::ui::text_rows::{RowHyperlink, TextRow};
 use crate::ui::text_wrap::{truncate, truncate_distinct, wrap_text};
@@ -31,9 +33,9 @@ pub(super) fn draw(view: &FullViewModel, picture: &mut ScreenFrame) {
     if let Some(overlay) = &view.overlay {
         draw_overlay(view, overlay, picture, Rect { height: area.height.saturating_sub(1), ..area });
         // The way back matters most, so it is kept on a narrow screen.
-        let keys = "any other key: back  PgUp, PgDn, Up, Down: the rest";
-        let keys = if usize::from(layout.help.width) < keys.width() { "any other key: back" } else { keys };
-        let help = truncate(keys, layout.help.width.into(), view.theme.ellipsis());
+        let keys = tr!("any other key: back  PgUp, PgDn, Up, Down: the rest");
+        let keys = if usize::from(layout.help.width) < keys.width() { tr!("any other key: back") } else { keys };
+        let help = truncate(&keys, layout.help.width.into(), view.theme.ellipsis());
         draw_line(&mut picture.cells, layout.help, 0, &Line::styled(help, view.theme.dim()));
         return;
     }
@@ -54,7 +56,7 @@ pub(super) fn draw(view: &FullViewModel, picture: &mut ScreenFrame) {
 
 fn draw_users(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     let theme = view.theme;
-    draw_title(view, buffer, pane, FocusedPane::Users, &format!("People, you: {}", view.chat.me()));
+    draw_title(view, buffer, pane, FocusedPane::Users, &tr!("People, you: {user}", user = view.chat.me()));
     let rows = usize::from(pane.height.saturating_sub(1));
     let all = view.conversations();
     let chosen = all.iter().position(|with| Some(with) == view.selected.as_ref()).unwrap_or(0);
@@ -92,10 +94,8 @@ fn draw_users(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
         }
     }
     if all.is_empty() {
-        for (y, row) in (1..pane.height).zip(wrap_text(
-            "nobody yet: whoever registers at the tracker and comes online is shown here",
-            usize::from(pane.width),
-        )) {
+        let hint = tr!("nobody yet: whoever registers at the tracker and comes online is shown here");
+        for (y, row) in (1..pane.height).zip(wrap_text(&hint, usize::from(pane.width))) {
             draw_line(buffer, pane, y, &Line::styled(row, theme.dim()));
         }
     }
@@ -108,12 +108,8 @@ fn room_label(view: &FullViewModel, room: &RoomOverview) -> String {
     if undelivered > 0 {
         text.push_str(&format!(" {}{undelivered}", view.theme.mark(DeliveryMark::Waiting)));
     }
-    if room.muted {
-        text.push_str(" muted");
-    }
-    if room.role.is_none() {
-        text.push_str(" left");
-    }
+    let remarks = [room.muted.then(|| tr!("muted")), room.role.is_none().then(|| tr!("room" => "left"))];
+    remarks.iter().flatten().for_each(|remark| text.extend([" ", remark]));
     text
 }
 
@@ -125,27 +121,20 @@ fn user_label(view: &FullViewModel, person: &UserSummary) -> String {
     if undelivered > 0 {
         text.push_str(&format!(" {}{undelivered}", view.theme.mark(DeliveryMark::Waiting)));
     }
-    if view.chat.is_typing(&person.user) {
-        text.push_str(" typing");
-    }
-    if person.muted {
-        text.push_str(" muted");
-    }
-    if person.frozen {
-        text.push_str(" key changed");
-    }
-    if person.request {
-        text.push_str(" wants to talk");
-    }
-    if person.blocked {
-        text.push_str(" ignored");
-    }
+    let remarks = [
+        view.chat.is_typing(&person.user).then(|| tr!("typing")),
+        person.muted.then(|| tr!("muted")),
+        person.frozen.then(|| tr!("key changed")),
+        person.request.then(|| tr!("wants to talk")),
+        person.blocked.then(|| tr!("ignored")),
+    ];
+    remarks.iter().flatten().for_each(|remark| text.extend([" ", remark]));
     text
 }
 
 fn draw_conversation(view: &FullViewModel, picture: &mut ScreenFrame, pane: Rect) -> Option<Position> {
     let Some((name, remark, about)) = conversation_heading(view) else {
-        draw_title(view, &mut picture.cells, pane, FocusedPane::Conversation, "nobody");
+        draw_title(view, &mut picture.cells, pane, FocusedPane::Conversation, &tr!("nobody"));
         return None;
     };
     let empty = ConversationPane::default();
@@ -153,12 +142,14 @@ fn draw_conversation(view: &FullViewModel, picture: &mut ScreenFrame, pane: Rect
     let unread = match view.selected.as_ref().map_or(0, |with| view.chat.unread_count(with)) {
         0 => String::new(),
         // The unread messages begin before the loaded ones.
-        unread if !shown.has_received(unread) => format!(", {unread} unread: PgUp"),
-        new if shown.scroll_back > 0 => format!(", {} {new} new", view.theme.more_below()),
+        unread if !shown.has_received(unread) => {
+            format!(", {}", tr!("{n} unread: PgUp" | "{n} unread: PgUp" % unread))
+        }
+        new if shown.scroll_back > 0 => format!(", {} {}", view.theme.more_below(), unread_heading(new)),
         _ => String::new(),
     };
     // The unread count stands before the part that may be truncated.
-    let back = if shown.scroll_back > 0 { ", looking back" } else { "" };
+    let back = if shown.scroll_back > 0 { format!(", {}", tr!("looking back")) } else { String::new() };
     let heading = format!("{name} {remark}{unread}{back}{about}");
     draw_title(view, &mut picture.cells, pane, FocusedPane::Conversation, &heading);
     let columns = usize::from(pane.width);
@@ -191,14 +182,15 @@ fn conversation_heading(view: &FullViewModel) -> Option<(String, String, String)
     let (remark, about) = match with {
         ConversationName::Person(user) => {
             let person = view.chat.summary(user)?;
-            let ignored = if person.blocked { ", ignored" } else { "" };
-            (format!("{}{ignored}", presence_word(person.online)), String::new())
+            let ignored = person.blocked.then(|| tr!("ignored"));
+            let remarks = [Some(presence_word(person.online)), ignored];
+            (remarks.into_iter().flatten().collect::<Vec<_>>().join(", "), String::new())
         }
         ConversationName::Room(name) => {
             let room = view.chat.room(name)?;
             let topic = room.topic.as_str();
             let about = if topic.is_empty() { String::new() } else { format!(": {}", safe_line(topic)) };
-            (if room.role.is_some() { member_counts(room) } else { "left".to_owned() }, about)
+            (if room.role.is_some() { member_counts(room) } else { tr!("room" => "left") }, about)
         }
     };
     Some((with.to_string(), remark, about))
@@ -207,11 +199,15 @@ fn conversation_heading(view: &FullViewModel) -> Option<(String, String, String)
 fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     let theme = view.theme;
     let listed = view.selected_pane().map(|shown| &shown.files);
-    let of = match listed {
-        Some(FileListState::Listed { start, .. }) if !start.is_empty() => format!(": {}", safe_line(start)),
-        _ => String::new(),
+    let start = match listed {
+        Some(FileListState::Listed { start, .. }) => safe_line(start),
+        _ => "".into(),
     };
-    let whose = view.selected.as_ref().map_or_else(|| "files".to_owned(), |with| format!("{with}'s files{of}"));
+    let whose = match &view.selected {
+        None => tr!("files"),
+        Some(with) if start.is_empty() => tr!("{user}'s files", user = with),
+        Some(with) => tr!("{user}'s files: {start}", user = with, start),
+    };
     draw_title(view, buffer, pane, FocusedPane::Files, &whose);
     let nothing = |buffer: &mut Buffer, text: &str| {
         for (y, row) in (1..pane.height).zip(wrap_text(text, usize::from(pane.width).saturating_sub(1))) {
@@ -221,21 +217,20 @@ fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     let is_away = view.selected_summary().is_some_and(|person| person.online == Some(false));
     let files = match listed {
         Some(FileListState::Listed { files, .. }) => files,
-        Some(FileListState::Requested) => return nothing(buffer, "asking"),
-        Some(FileListState::Failed) => return nothing(buffer, "the list could not be loaded; Ctrl-R: refresh"),
+        Some(FileListState::Requested) => return nothing(buffer, &tr!("asking")),
+        Some(FileListState::Failed) => return nothing(buffer, &tr!("the list could not be loaded; Ctrl-R: refresh")),
         _ if view.selected.as_ref().is_some_and(|with| with.room().is_some()) => {
-            return nothing(buffer, "Ctrl-R: ask the members who are online what they share here");
+            return nothing(buffer, &tr!("Ctrl-R: ask the members who are online what they share here"));
         }
         _ if is_away => {
-            return nothing(
-                buffer,
-                &view.selected.as_ref().map_or_else(String::new, |with| format!("files appear when {with} is online")),
-            );
+            let of = |with| tr!("files appear when {user} is online", user = with);
+            return nothing(buffer, &view.selected.as_ref().map_or_else(String::new, of));
         }
-        _ => return nothing(buffer, "Ctrl-R: refresh"),
+        _ => return nothing(buffer, &tr!("Ctrl-R: refresh")),
     };
     if files.is_empty() {
-        return nothing(buffer, if of.is_empty() { "nothing is shared" } else { "nothing has such a name" });
+        let hint = if start.is_empty() { tr!("nothing is shared") } else { tr!("nothing has such a name") };
+        return nothing(buffer, &hint);
     }
     let rows = usize::from(pane.height.saturating_sub(1));
     let first = view.selected_file.saturating_sub(rows.saturating_sub(1));
@@ -263,7 +258,7 @@ fn draw_transfers(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
         }
         return;
     }
-    draw_title(view, buffer, pane, FocusedPane::Transfers, "transfers");
+    draw_title(view, buffer, pane, FocusedPane::Transfers, &tr!("transfers"));
     let running = view.chat.transfers.rows(view.theme, columns, rows.saturating_sub(1));
     let ended = view.chat.transfers.ended_rows(view.theme, columns);
     for (y, row) in (1..pane.height).zip(running.iter().chain(&ended)) {
@@ -289,19 +284,20 @@ fn draw_help(view: &FullViewModel, buffer: &mut Buffer, row: Rect) {
     let is_part = view
         .selected_pane()
         .is_some_and(|shown| matches!(&shown.files, FileListState::Listed { start, .. } if !start.is_empty()));
-    let parts: &[&str] = match view.focus {
-        FocusedPane::Users => &["?: help", "Enter: talk", "Tab: next pane", "Up, Down: choose", "Ctrl-D: leave"],
+    let (help, pane, leave) = (tr!("?: help"), tr!("Tab: next pane"), tr!("Ctrl-D: leave"));
+    let parts = match view.focus {
+        FocusedPane::Users => vec![help, tr!("Enter: talk"), pane, tr!("Up, Down: choose"), leave],
         FocusedPane::Conversation => {
-            &["F1: help", "Enter: send", "Tab: next pane", "PgUp: look back", "Esc: people", "Ctrl-D: leave"]
+            vec![tr!("F1: help"), tr!("Enter: send"), pane, tr!("PgUp: look back"), tr!("Esc: people"), leave]
         }
-        FocusedPane::Files if is_part => &["?: help", "Enter: fetch", "Backspace: all files", "Tab: next pane"],
-        FocusedPane::Files => &["?: help", "Enter: fetch", "Tab: next pane", "Ctrl-R: refresh", "Ctrl-D: leave"],
-        FocusedPane::Transfers => &["?: help", "Tab: next pane", "Ctrl-D: leave"],
+        FocusedPane::Files if is_part => vec![help, tr!("Enter: fetch"), tr!("Backspace: all files"), pane],
+        FocusedPane::Files => vec![help, tr!("Enter: fetch"), pane, tr!("Ctrl-R: refresh"), leave],
+        FocusedPane::Transfers => vec![help, pane, leave],
     };
     // Parts that don't fit are left out, so each list is sorted by importance.
     let mut text = String::new();
     for part in parts {
-        let longer = if text.is_empty() { (*part).to_owned() } else { format!("{text}  {part}") };
+        let longer = if text.is_empty() { part } else { format!("{text}  {part}") };
         if longer.width() <= columns {
             text = longer;
         }
@@ -317,7 +313,7 @@ fn draw_overlay(view: &FullViewModel, overlay: &ViewOverlay, picture: &mut Scree
             let rows: Vec<TextRow> =
                 help_lines(columns, view.theme, view.selected.as_ref()).into_iter().map(TextRow::from).collect();
             let first = (*down).min(rows.len().saturating_sub(most));
-            ("help".to_owned(), rows, first)
+            (tr!("help"), rows, first)
         }
         ViewOverlay::Found { words, entries, scroll_back: back } => {
             let rows = entries.iter().flat_map(|entry| {
@@ -341,9 +337,9 @@ fn draw_overlay(view: &FullViewModel, overlay: &ViewOverlay, picture: &mut Scree
 
 fn found_heading(found: usize) -> String {
     match found {
-        0 => "no messages found".to_owned(),
-        MAX_SEARCH_RESULTS => format!("the last {MAX_SEARCH_RESULTS} found"),
-        count => format!("{count} found"),
+        0 => tr!("no messages found"),
+        MAX_SEARCH_RESULTS => tr!("the last {count} found", count = MAX_SEARCH_RESULTS),
+        count => tr!("{n} found" | "{n} found" % count),
     }
 }
 

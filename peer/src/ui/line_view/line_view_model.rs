@@ -7,6 +7,7 @@ mod room_updates;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use ratatui_core::text::Line;
 use shared::UserName;
 use shared::peer::MessageId;
@@ -19,7 +20,7 @@ use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::{RoomNews, RoomNewsKind, RoomOverview};
 use crate::ui::chat_model::ChatModel;
 use crate::ui::composer::{ComposerAction, DraftLine, MessageComposer};
-use crate::ui::conversation_item::{ConversationItem, rule_row};
+use crate::ui::conversation_item::{ConversationItem, rule_row, unread_heading};
 use crate::ui::event_text::{event_line, request_note};
 use crate::ui::human_format::hour_and_minute;
 use crate::ui::inline_screen::ScrollbackRowId;
@@ -28,7 +29,7 @@ use crate::ui::slash_command::HistoryRange;
 use crate::ui::text_rows::TextRow;
 use crate::ui::theme::{DeliveryMark, TerminalTheme};
 use crate::ui::view::{ViewCommand, ViewUpdate};
-use crate::ui::view_input::{InputAction, UNREADABLE_NOTICE};
+use crate::ui::view_input::{InputAction, unreadable_notice};
 
 /// The longest pause between two polls of the user list.
 const MAX_USERS_POLL_INTERVAL: Duration = Duration::from_secs(300);
@@ -136,7 +137,7 @@ impl LineViewModel {
             let entry = view.chat.entry(stored);
             if unread_from == Some(stored.seq) {
                 view.start_day(&entry);
-                view.add_rule(format!("{unread} new"));
+                view.add_rule(unread_heading(unread));
             }
             let entry = view.with_send_number(entry);
             let has_send = entry.send.is_some();
@@ -150,7 +151,7 @@ impl LineViewModel {
         view.chat.update_rooms(rooms);
         match with {
             ConversationName::Person(_) => {
-                view.add_note(format!("talking to {with}; /help shows what there is, Ctrl-D leaves"));
+                view.add_note(tr!("talking to {user}; /help shows what there is, Ctrl-D leaves", user = with));
             }
             ConversationName::Room(room) => view.introduce_room(room),
         }
@@ -161,8 +162,10 @@ impl LineViewModel {
         view.first_unseen = unread_from.filter(|unread| before.iter().all(|stored| stored.seq != *unread));
         if view.first_unseen.is_some() {
             let left = unread.saturating_sub(before.iter().filter(is_theirs).count());
-            view.add_note(format!(
-                "{unread} unread, {left} of them not shown: /history goes back to them, or `peer inbox`"
+            view.add_note(tr!(
+                "{n} unread, {left} of them not shown: /history goes back to them, or `peer inbox`"
+                    | "{n} unread, {left} of them not shown: /history goes back to them, or `peer inbox`" % unread,
+                left
             ));
         }
         view
@@ -242,7 +245,7 @@ impl LineViewModel {
                 InputAction::EndOfInput => return vec![ViewCommand::EndOfInput],
                 InputAction::Suspend => return vec![ViewCommand::Suspend],
                 InputAction::Unreadable if self.chat.is_first_unreadable() => {
-                    self.add_problem(UNREADABLE_NOTICE.to_owned());
+                    self.add_problem(unreadable_notice());
                 }
                 _ => {}
             },
@@ -323,9 +326,12 @@ impl LineViewModel {
     /// Returns a note about acked messages whose marks have left the screen.
     pub(super) fn delivered_note(&self, late: &[i64]) -> Option<ScrollbackItem> {
         let ts = late.first()?;
-        let what = if late.len() == 1 { "your message".to_owned() } else { format!("{} messages", late.len()) };
-        let mark = self.theme.mark(DeliveryMark::Stored);
-        Some(note(format!("{mark} delivered: {what} of {}", hour_and_minute(*ts))))
+        let (mark, time) = (self.theme.mark(DeliveryMark::Stored), hour_and_minute(*ts));
+        Some(note(tr!(
+            "{mark} delivered: your message of {time}" | "{mark} delivered: {n} messages of {time}" % late.len(),
+            mark,
+            time
+        )))
     }
 
     fn handle_event(&mut self, event: &NodeEvent, now: Instant) -> Vec<ViewCommand> {

@@ -1,5 +1,6 @@
 //! The status line of the line view. Pure.
 
+use localization::tr;
 use ratatui_core::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
@@ -29,34 +30,35 @@ pub(super) fn status_line(
         (ConversationName::Room(_), _) => ("#", theme.dim(), room_label(with, room, columns)),
         (ConversationName::Person(_), Some(is_online)) => {
             let style = if is_online { theme.good() } else { theme.dim() };
-            (theme.presence(is_online), style, user_label(with, presence_word(online), columns))
+            (theme.presence(is_online), style, user_label(with, &presence_word(online), columns))
         }
         (ConversationName::Person(_), None) if is_unknown_user => {
-            (theme.presence(false), theme.dim(), user_label(with, "unknown user", columns))
+            (theme.presence(false), theme.dim(), user_label(with, &tr!("unknown user"), columns))
         }
-        (ConversationName::Person(_), None) => ("?", theme.dim(), user_label(with, presence_word(None), columns)),
+        (ConversationName::Person(_), None) => ("?", theme.dim(), user_label(with, &presence_word(None), columns)),
     };
     let mut spans = vec![Span::styled(sign, style)];
     let mut parts = vec![name];
     if has(|person| person.frozen) {
-        parts.push("key changed".to_owned());
+        parts.push(tr!("key changed"));
     }
     if is_wide && has(|person| person.request) {
-        parts.push("wants to talk: /accept, /ignore".to_owned());
+        parts.push(tr!("wants to talk: /accept, /ignore"));
     }
     if has(|person| person.blocked) {
-        parts.push("ignored".to_owned());
+        parts.push(tr!("ignored"));
     }
     let waiting = chat.undelivered_count(with);
     if waiting > 0 {
         let mark = theme.mark(DeliveryMark::Waiting);
-        parts.push(if is_wide { format!("{waiting} queued") } else { format!("{mark}{waiting}") });
+        parts.push(if is_wide { queued_words(waiting) } else { format!("{mark}{waiting}") });
     }
     if with.person().is_some_and(|user| chat.is_typing(user)) {
-        parts.push(if is_wide { format!("typing{}", theme.mark(DeliveryMark::Waiting)) } else { "typing".to_owned() });
+        let mark = if is_wide { theme.mark(DeliveryMark::Waiting) } else { "" };
+        parts.push(tr!("typing") + mark);
     }
     if room.is_some_and(|room| room.muted) || has(|person| person.muted) {
-        parts.push("muted".to_owned());
+        parts.push(tr!("muted"));
     }
     let people = chat.users().iter().filter(|person| *with != person.user && !person.muted).map(|person| {
         let UserSummary { user, unread, .. } = person;
@@ -69,11 +71,12 @@ pub(super) fn status_line(
         // By name: the users' own order changes with their presence.
         others.sort();
         let others: Vec<String> = others.iter().map(|(name, unread)| format!("{name} {unread}")).collect();
-        parts.push(if is_wide { format!("{} unread", others.join(", ")) } else { others.join(", ") });
+        let others = others.join(", ");
+        parts.push(if is_wide { tr!("{others} unread", others) } else { others });
     }
     let running = chat.transfers.running_count();
     if running > 0 && !is_wide {
-        parts.push(format!("{running} on the way"));
+        parts.push(tr!("{count} on the way", count = running));
     }
     let room = columns.saturating_sub(sign.width() + 1);
     let mut text = String::new();
@@ -104,7 +107,7 @@ fn user_label(with: &ConversationName, word: &str, columns: usize) -> String {
 fn room_label(with: &ConversationName, room: Option<&RoomOverview>, columns: usize) -> String {
     let name = with.room().map_or_else(String::new, ToString::to_string);
     match room {
-        Some(room) if room.role.is_none() => format!("{name} left"),
+        Some(room) if room.role.is_none() => format!("{name} {}", tr!("room" => "left")),
         Some(room) if columns >= 40 || name.len() + 16 <= columns => format!("{name} {}", member_counts(room)),
         _ => name,
     }
@@ -113,22 +116,22 @@ fn room_label(with: &ConversationName, room: Option<&RoomOverview>, columns: usi
 /// Returns one line about a user, for `/who`.
 pub(super) fn user_line(person: &UserSummary, theme: TerminalTheme) -> String {
     let (sign, word) = (theme.presence(person.online == Some(true)), presence_word(person.online));
+    let remarks = [
+        (person.unread > 0).then(|| unread_words(person.unread)),
+        (person.waiting > 0).then(|| queued_words(person.waiting)),
+        person.frozen.then(|| tr!("key changed")),
+        person.request.then(|| tr!("wants to talk")),
+        person.blocked.then(|| tr!("ignored")),
+    ];
     let mut line = format!("{sign} {} {word}", person.user);
-    let mut add = |count: usize, what: &str| {
-        if count > 0 {
-            line.push_str(&format!("{}{count} {what}", theme.separator()));
-        }
-    };
-    add(person.unread, "unread");
-    add(person.waiting, "queued");
-    if person.frozen {
-        line.push_str(&format!("{}key changed", theme.separator()));
-    }
-    if person.request {
-        line.push_str(&format!("{}wants to talk", theme.separator()));
-    }
-    if person.blocked {
-        line.push_str(&format!("{}ignored", theme.separator()));
-    }
+    remarks.iter().flatten().for_each(|remark| line.extend([theme.separator(), remark]));
     line
+}
+
+fn unread_words(count: usize) -> String {
+    tr!("{n} unread" | "{n} unread" % count)
+}
+
+fn queued_words(count: usize) -> String {
+    tr!("{n} queued" | "{n} queued" % count)
 }

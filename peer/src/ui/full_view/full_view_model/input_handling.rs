@@ -7,7 +7,7 @@ use crate::ui::composer::ComposerAction;
 use crate::ui::full_view::pane_layout::FocusedPane;
 use crate::ui::line_editor::EditCommand;
 use crate::ui::view::ViewCommand;
-use crate::ui::view_input::{InputAction, UNREADABLE_NOTICE};
+use crate::ui::view_input::{InputAction, unreadable_notice};
 
 impl FullViewModel {
     pub(in crate::ui::full_view) fn handle_input(&mut self, press: &InputAction, now: Instant) -> Vec<ViewCommand> {
@@ -18,7 +18,7 @@ impl FullViewModel {
             InputAction::Suspend => return vec![ViewCommand::Suspend],
             InputAction::Unreadable => {
                 if self.chat.is_first_unreadable() {
-                    self.show_notice(UNREADABLE_NOTICE, true);
+                    self.show_notice(&unreadable_notice(), true);
                 }
                 return Vec::new();
             }

@@ -1,5 +1,6 @@
 //! News of rooms in the full view. Pure.
 
+use localization::tr;
 use shared::safe_text::safe_line;
 
 use super::FullViewModel;
@@ -57,7 +58,7 @@ impl FullViewModel {
     pub(super) fn show_topic(&mut self) {
         let Some(room) = self.selected.as_ref().and_then(|with| self.chat.room(with.room()?)) else { return };
         let text = match room.topic.as_str() {
-            "" => "there is no topic: /topic TEXT sets one".to_owned(),
+            "" => tr!("there is no topic: /topic TEXT sets one"),
             topic => safe_line(topic).into_owned(),
         };
         self.note_here(&text);

@@ -1,5 +1,6 @@
 //! Arriving messages, missed messages and delivery states, for the line view. Pure.
 
+use localization::tr;
 use shared::peer::{FileOffer, MessageId};
 
 use super::{LineViewModel, MarkedMessage, ScrollbackItem};
@@ -113,8 +114,10 @@ impl LineViewModel {
             self.marked_messages.remove(&id);
         }
         if mark == DeliveryMark::Failed {
-            let why = why.map_or_else(String::new, |why| format!(": {why}"));
-            self.add_problem(format!("not delivered{why}"));
+            self.add_problem(match why {
+                Some(why) => tr!("not delivered: {why}", why),
+                None => tr!("not delivered"),
+            });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Answers to the user's queries, printed into the scrollback: files, users, search results, history. Pure.
 
+use localization::tr;
 use shared::UserName;
 use shared::names::name_encoding::display_name;
 use shared::safe_text::safe_line;
@@ -10,7 +11,7 @@ use crate::engine::node::UserSummary;
 use crate::ui::conversation_item::ConversationItem;
 use crate::ui::human_format::format_size;
 use crate::ui::line_view::status_line;
-use crate::ui::slash_command::{HistoryRange, MAX_MESSAGES_BACK, slash_commands};
+use crate::ui::slash_command::{HistoryRange, MAX_MESSAGES_BACK, help_rows, slash_commands};
 use crate::ui::view::{MAX_SEARCH_RESULTS, ViewCommand};
 
 /// Files printed per list.
@@ -21,7 +22,8 @@ const MAX_FOUND_SHOWN: usize = 20;
 impl LineViewModel {
     pub(super) fn show_offer(&mut self, name: &str, bytes: u64) {
         let number = self.composer_mut().files_mut().add(name, bytes, true);
-        self.add_note(format!("/get {number} fetches {} ({})", display_name(name), format_size(bytes)));
+        let (name, size) = (display_name(name), format_size(bytes));
+        self.add_note(tr!("/get {number} fetches {name} ({size})", number, name, size));
     }
 
     pub(super) fn show_stored_offer(&mut self, stored: &StoredMessage) {
@@ -41,41 +43,51 @@ impl LineViewModel {
             .collect();
         let more = fitting.count();
         if listed.is_empty() {
-            let name = if start.is_empty() { "" } else { " under that name" };
-            return self.add_note(match &self.with {
-                ConversationName::Person(user) => format!("{user} shares nothing{name}"),
-                ConversationName::Room(room) => format!("nobody who is online shares anything{name} with #{room}"),
+            return self.add_note(match (&self.with, start.is_empty()) {
+                (ConversationName::Person(user), true) => tr!("{user} shares nothing", user),
+                (ConversationName::Person(user), false) => tr!("{user} shares nothing under that name", user),
+                (ConversationName::Room(_), true) => {
+                    tr!("nobody who is online shares anything with {room}", room = self.with)
+                }
+                (ConversationName::Room(_), false) => {
+                    tr!("nobody who is online shares anything under that name with {room}", room = self.with)
+                }
             });
         }
         self.add_note(listed.join("\n"));
-        let hint = if more > 0 { format!("and {more} more: /files START; ") } else { String::new() };
-        self.add_note(format!("{hint}/get NUMBER fetches one"));
+        self.add_note(match more {
+            0 => tr!("/get NUMBER fetches one"),
+            more => tr!("and {count} more: /files START; /get NUMBER fetches one", count = more),
+        });
     }
 
     pub(super) fn list_users(&mut self, people: &[UserSummary]) {
         let lines: Vec<String> = people.iter().map(|person| status_line::user_line(person, self.theme)).collect();
-        self.add_note(if lines.is_empty() { "nobody but you".to_owned() } else { lines.join("\n") });
+        self.add_note(if lines.is_empty() { tr!("nobody but you") } else { lines.join("\n") });
     }
 
     pub(super) fn show_found(&mut self, words: &str, messages: &[StoredMessage]) {
         let words = safe_line(words);
         if messages.is_empty() {
-            return self.add_note(format!("no results for \"{words}\""));
+            return self.add_note(tr!("no results for \"{words}\"", words));
         }
-        self.add_rule(format!("found: {words}"));
+        self.add_rule(tr!("found: {words}", words));
         let left = messages.len().saturating_sub(MAX_FOUND_SHOWN);
         if left > 0 {
             // The search ends at its bound, so there may be still more.
-            let most = if messages.len() >= MAX_SEARCH_RESULTS { "at least " } else { "" };
+            let is_all = messages.len() < MAX_SEARCH_RESULTS;
             let with = match &self.with {
                 ConversationName::Person(user) => user.to_string(),
                 // In a shell, a word that begins with `#` is a comment.
                 ConversationName::Room(room) => format!("'#{room}'"),
             };
-            self.add_note(format!("{most}{left} more before these: `peer history {with} --search WORDS`"));
+            self.add_note(match is_all {
+                true => tr!("{left} more before these: `peer history {with} --search WORDS`", left, with),
+                false => tr!("at least {left} more before these: `peer history {with} --search WORDS`", left, with),
+            });
         }
         self.show_past(&messages[left..]);
-        self.add_rule("now".to_owned());
+        self.add_rule(tr!("now"));
     }
 
     /// Requests messages older than the shown ones.
@@ -98,21 +110,19 @@ impl LineViewModel {
         };
         if let Some(first) = messages.first() {
             self.first_seq = Some(first.seq);
-            self.add_rule("further back".to_owned());
+            self.add_rule(tr!("further back"));
             self.show_past(messages);
-            self.add_rule("now".to_owned());
+            self.add_rule(tr!("now"));
         }
-        let count = match messages.len() {
-            0 => "nothing before what is shown".to_owned(),
-            1 => "1 message".to_owned(),
-            count => format!("{count} messages"),
-        };
-        let further = match () {
-            () if is_all => "; that's the beginning of the conversation",
-            () if messages.is_empty() => "",
-            () => "; /history goes further back",
-        };
-        self.add_note(format!("{count}{further}"));
+        self.add_note(match (messages.len(), is_all) {
+            (0, true) => tr!("nothing before what is shown; that's the beginning of the conversation"),
+            (0, false) => tr!("nothing before what is shown"),
+            (count, true) => tr!("{n} message; that's the beginning of the conversation"
+                | "{n} messages; that's the beginning of the conversation" % count),
+            (count, false) => {
+                tr!("{n} message; /history goes further back" | "{n} messages; /history goes further back" % count)
+            }
+        });
         if is_all || self.first_unseen.is_some_and(|unseen| messages.iter().any(|stored| stored.seq == unseen)) {
             self.first_unseen = None;
         }
@@ -139,9 +149,12 @@ impl LineViewModel {
             return;
         }
         self.account = AccountState::Missing;
-        let like: Vec<&str> = like.iter().map(UserName::as_str).collect();
-        let meant = if like.is_empty() { String::new() } else { format!("; did you mean {}?", like.join(" or ")) };
-        self.add_problem(format!("there is no user \"{}\"{meant}", self.with));
+        let names = like.iter().map(ToString::to_string);
+        let names = names.reduce(|names, last| tr!("{names} or {last}", names, last));
+        self.add_problem(match names {
+            Some(names) => tr!("there is no user \"{user}\"; did you mean {names}?", user = self.with, names),
+            None => tr!("there is no user \"{user}\"", user = self.with),
+        });
     }
 
     /// Prints messages out of order, under their own day separators.
@@ -158,15 +171,11 @@ impl LineViewModel {
     }
 
     pub(super) fn show_help(&mut self) {
-        let commands: Vec<String> = slash_commands(&self.with)
-            .iter()
-            .map(|(name, argument, what)| format!("{:<16} {what}", format!("{name} {argument}")))
-            .collect();
-        self.add_note(format!(
-            "{}\n{:<16} a line that begins with /\nTab completes; Ctrl-A E W U K Y, Alt-B F D edit; Up and Down go back; \
-             Ctrl-C clears the line, and leaves when it is empty; Ctrl-Z goes to the shell, Ctrl-D leaves",
-            commands.join("\n"),
-            "//"
-        ));
+        let mut entries: Vec<(String, String)> =
+            slash_commands(&self.with).into_iter().map(|(_, head, what)| (head, what)).collect();
+        entries.push(("//".to_owned(), tr!("a line that begins with /")));
+        let keys = tr!("Tab completes; Ctrl-A E W U K Y, Alt-B F D edit; Up and Down go back; \
+             Ctrl-C clears the line, and leaves when it is empty; Ctrl-Z goes to the shell, Ctrl-D leaves");
+        self.add_note(format!("{}\n{keys}", help_rows(&entries).join("\n")));
     }
 }

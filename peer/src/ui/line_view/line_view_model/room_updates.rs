@@ -1,5 +1,6 @@
 //! News of the room that is shown, and answers about it, for the line view. Pure.
 
+use localization::tr;
 use shared::RoomName;
 use shared::safe_text::safe_line;
 use shared::tracker::room_reply::ListedRole;
@@ -17,12 +18,15 @@ impl LineViewModel {
     /// Tells where the user is, and what the room is about.
     pub(super) fn introduce_room(&mut self, name: &RoomName) {
         let Some(room) = self.chat.room(name).filter(|room| room.role.is_some()) else {
-            return self.add_problem(format!("you are no longer in #{name}: /history shows what was written"));
+            return self
+                .add_problem(tr!("you are no longer in {room}: /history shows what was written", room = self.with));
         };
-        let topic = room.topic.as_str();
-        let about = if topic.is_empty() { String::new() } else { format!(": {}", safe_line(topic)) };
-        let counts = member_counts(room);
-        self.add_note(format!("#{name}, {counts}{about}; /help shows what there is, Ctrl-D leaves"));
+        let (counts, topic, room) = (member_counts(room), safe_line(room.topic.as_str()), &self.with);
+        let note = match topic.is_empty() {
+            true => tr!("{room}, {counts}; /help shows what there is, Ctrl-D leaves", room, counts),
+            false => tr!("{room}, {counts}: {topic}; /help shows what there is, Ctrl-D leaves", room, counts, topic),
+        };
+        self.add_note(note);
     }
 
     pub(super) fn show_room_news(&mut self, news: &RoomNews) {
@@ -38,7 +42,7 @@ impl LineViewModel {
                 ids.into_iter().for_each(|(_, id)| self.show_mark(id, mark, None));
             }
             RoomNewsKind::Void { .. } => {
-                self.add_note("a message above doesn't count: its author was no longer in the room".to_owned());
+                self.add_note(tr!("a message above doesn't count: its author was no longer in the room"));
             }
             _ => match MemberChanges::new(news, self.chat.me()) {
                 Some(changes) => self.add_member_changes(changes),
@@ -61,13 +65,15 @@ impl LineViewModel {
             .members
             .iter()
             .map(|member| {
+                let mut line = format!("{} {}", self.theme.presence(member.online), member.user);
                 let role = match member.role {
-                    ListedRole::Owner => " owner",
-                    ListedRole::Moderator => " moderator",
-                    ListedRole::Member | ListedRole::Unknown => "",
+                    ListedRole::Owner => Some(tr!("role" => "owner")),
+                    ListedRole::Moderator => Some(tr!("role" => "moderator")),
+                    ListedRole::Member | ListedRole::Unknown => None,
                 };
-                let me = if member.user == *self.chat.me() { " (you)" } else { "" };
-                format!("{} {}{role}{me}", self.theme.presence(member.online), member.user)
+                let me = (member.user == *self.chat.me()).then(|| tr!("(you)"));
+                role.iter().chain(&me).for_each(|remark| line.extend([" ", remark]));
+                line
             })
             .collect();
         self.add_note(lines.join("\n"));
@@ -76,7 +82,7 @@ impl LineViewModel {
     pub(super) fn show_topic(&mut self) {
         let Some(room) = self.with.room().and_then(|name| self.chat.room(name)) else { return };
         let text = match room.topic.as_str() {
-            "" => "there is no topic: /topic TEXT sets one".to_owned(),
+            "" => tr!("there is no topic: /topic TEXT sets one"),
             topic => safe_line(topic).into_owned(),
         };
         self.add_note(text);
