@@ -16,8 +16,7 @@ impl FakeClipboard {
     fn install(lab: &Lab, name: &str, scripts: &[(&str, &str)]) -> Self {
         let folder = lab.empty_folder(name);
         for (program, script) in scripts {
-            let script =
-                format!("#!/bin/bash\ncd {:?}\nprintf '%s ' \"$@\" >> calls\necho >> calls\n{script}\n", folder);
+            let script = format!("#!/bin/bash\ncd {folder:?}\nprintf '%s ' \"$@\" >> calls\necho >> calls\n{script}\n");
             let program = files::write(folder.join("bin").join(program), script);
             std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
         }

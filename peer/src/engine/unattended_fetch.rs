@@ -35,7 +35,9 @@ pub(super) fn on_own_runtime<T>(
     let (mut throttle, mut last) = (ProgressThrottle::new(Instant::now()), Instant::now());
     let mut report = |event: FetchEvent<'_>| {
         let now = Instant::now();
-        if throttle.handle_event(&event, now) && now.duration_since(last) >= PROGRESS_INTERVAL {
+        throttle.handle_event(&event, now);
+        // Whatever the event: a file that began within the first interval is reported by one of its next.
+        if now.duration_since(last) >= PROGRESS_INTERVAL {
             last = now;
             throttle.due_updates(now).into_iter().for_each(|transfer| events.send(NodeEvent::Transfer(transfer)));
         }
