@@ -197,3 +197,19 @@ fn records_of_the_tracker_have_their_priority() {
     tracker.wait().unwrap();
     assert!(said().lines().all(|line| line.starts_with("<6>") || line.starts_with("<7>")), "{}", said());
 }
+
+#[test]
+fn a_wish_calls_when_somebody_shares_it() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let _node = serve_in_session(&bob, &recorder(&lab, "notify-send"));
+    bob.peer(["wish", "debian*.iso"]).run().exits(0);
+    alice.share([lab.file("debian <13>.iso", 1000)]);
+    let _hers = alice.serve();
+    wait_for_call(&lab, "--\nalice\nshares debian &lt;13&gt;.iso (1.00 kB), for which you wait\n");
+    // One that is fetched calls when it is there.
+    bob.peer(["wish", "film*", "--fetch", "-o"]).arg(lab.join("in")).run().exits(0);
+    alice.share([lab.file("film.mkv", 1000)]);
+    wait_for_call(&lab, &format!("--\nalice\nfilm.mkv is in {}\n", lab.join("in").display()));
+    assert_eq!(calls(&lab).matches("film.mkv").count(), 1, "{}", calls(&lab));
+}

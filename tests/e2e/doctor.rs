@@ -127,9 +127,10 @@ fn where_all_is_well_it_says_so() {
 fn the_report_fits_one_screen() {
     let Some(scene) = scene(V4) else { return };
     for (columns, rows) in [(80, 24), (40, 60)] {
-        for (language, account, end) in
-            [("C.UTF-8", "✓ account", "nothing wrong was found"), ("pt_BR.UTF-8", "✓ conta", "nada de errado foi encontrado")]
-        {
+        for (language, account, end) in [
+            ("C.UTF-8", "✓ account", "nothing wrong was found"),
+            ("pt_BR.UTF-8", "✓ conta", "nada de errado foi encontrado"),
+        ] {
             let terminal = scene.user("alice").peer(["doctor"]).env("LANG", language).in_terminal(columns, rows);
             terminal.wait_for(end);
             let (outcome, screen) = terminal.finish();
