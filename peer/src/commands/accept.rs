@@ -129,7 +129,7 @@ async fn decline_waiting(
     let waiting = me.profile.incoming_sends(Some(user))?;
     let meant: Vec<&IncomingSend> = waiting.iter().filter(is_meant).collect();
     if meant.is_empty() {
-        return Err(Error::Usage(format!("nothing like that of {user} waits: `peer accepts` lists what does")));
+        return Err(Error::Usage(tr!("nothing like that of {user} waits: `peer accepts` lists what does", user)));
     }
     for send in &meant {
         decline_send(me, send).await?;

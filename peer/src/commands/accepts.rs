@@ -1,6 +1,7 @@
 //! The command `peer accepts`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::UserName;
 use shared::account_name::shell_operand;
@@ -68,10 +69,10 @@ fn set_paused(context: &CommandContext, me: &LocalUser, user: &UserName, paused:
     let is_changed = me.profile.set_accept_paused(user, paused)?;
     let who = shell_operand(user);
     context.output.note(&match (paused, is_changed) {
-        (true, true) => format!("what {user} sends waits now; `peer accepts resume {who}` takes it again"),
-        (true, false) => format!("what {user} sends waits already"),
-        (false, true) => format!("what {user} sends is taken again"),
-        (false, false) => format!("what {user} sends is taken already"),
+        (true, true) => tr!("what {user} sends waits now; `peer accepts resume {who}` takes it again", user, who),
+        (true, false) => tr!("what {user} sends waits already", user),
+        (false, true) => tr!("what {user} sends is taken again", user),
+        (false, false) => tr!("what {user} sends is taken already", user),
     });
     if context.output.is_json()
         && let Some(rule) = me.profile.accept_rule(user)?
@@ -84,9 +85,9 @@ fn set_paused(context: &CommandContext, me: &LocalUser, user: &UserName, paused:
 /// Ends the rule for a user.
 pub(super) fn end_rule(context: &CommandContext, me: &LocalUser, user: &UserName) -> Result<(), Error> {
     if !me.profile.remove_accept_rule(user)? {
-        return Err(Error::Usage(format!("{user} isn't accepted: `peer accepts` shows who is")));
+        return Err(Error::Usage(tr!("{user} isn't accepted: `peer accepts` shows who is", user)));
     }
-    context.output.note(&format!("what {user} sends waits for you again"));
+    context.output.note(&tr!("what {user} sends waits for you again", user));
     Ok(())
 }
 
@@ -107,15 +108,15 @@ pub(super) fn print_accepts(context: &CommandContext) -> Result<(), Error> {
             continue;
         }
         let what = display_name(&describe_send(send)).into_owned();
-        context.output.print_data(&format!("{}  {from} sends {what}", date_and_time(*at)))?;
+        context.output.print_data(&format!("{}  {}", date_and_time(*at), tr!("{from} sends {what}", from, what)))?;
     }
     match (rules.is_empty(), waiting.first()) {
-        (true, None) => context.output.note("nobody is accepted, and nothing waits"),
+        (true, None) => context.output.note(&tr!("nobody is accepted, and nothing waits")),
         (_, Some(IncomingSend { from, .. })) => {
             let who = shell_operand(from);
             context
                 .output
-                .note(&format!("`peer accept {who} --ask` takes it, `peer accept {who} --decline` declines it"));
+                .note(&tr!("`peer accept {who} --ask` takes it, `peer accept {who} --decline` declines it", who));
         }
         (false, None) => {}
     }
@@ -132,11 +133,11 @@ fn print_rule(context: &CommandContext, profile: &Profile, rule: &AcceptRule) ->
         });
         return Ok(context.output.print_object("accept", &fields)?);
     }
-    let remark = match (is_over, is_paused) {
-        (true, _) => "  (their key changed: it is over)",
-        (false, true) => "  (paused)",
-        (false, false) => "",
-    };
-    let max = format_size(*max_bytes);
-    Ok(context.output.print_data(&format!("{user}  into {}  {max} a day{remark}", safe_path(folder)))?)
+    let (folder, max) = (safe_path(folder), format_size(*max_bytes));
+    let rule = tr!("{user}  into {folder}  {max} a day", user, folder, max);
+    Ok(context.output.print_data(&match (is_over, is_paused) {
+        (true, _) => format!("{rule}  {}", tr!("(their key changed: it is over)")),
+        (false, true) => format!("{rule}  {}", tr!("(paused)")),
+        (false, false) => rule,
+    })?)
 }

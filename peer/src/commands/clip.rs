@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::account_name::shell_operand;
 use shared::names::name_encoding::display_name;
@@ -75,9 +76,11 @@ pub(super) async fn run(context: &CommandContext, args: ClipArgs) -> Result<(), 
     let ReceivedText { from, at, text } = find_text(context, &me, user.as_ref()).await?;
     let Some(text) = pasteable_text(&text) else {
         let who = shell_operand(&from);
-        let message = format!(
+        let message = tr!(
             "the last text of {from} has control characters, which could run something where it is pasted: \
-             `peer history {who}` shows it"
+             `peer history {who}` shows it",
+            from,
+            who
         );
         return Err(Error::Relayed { kind: ErrorKind::Refused, message });
     };
@@ -88,8 +91,10 @@ pub(super) async fn run(context: &CommandContext, args: ClipArgs) -> Result<(), 
         return Ok(context.output.print_object("clip", &fields)?);
     }
     context.output.note(&match way {
-        "terminal" => format!("the terminal was asked to take the text of {from} of {when} ({bytes} bytes)"),
-        _ => format!("the text of {from} of {when} is in the clipboard ({bytes} bytes)"),
+        "terminal" => {
+            tr!("the terminal was asked to take the text of {from} of {when} ({bytes} bytes)", from, when, bytes)
+        }
+        _ => tr!("the text of {from} of {when} is in the clipboard ({bytes} bytes)", from, when, bytes),
     });
     Ok(())
 }
@@ -106,8 +111,9 @@ async fn put(output: &CommandOutput, text: &str) -> Result<&'static str, Error> 
         return Err(clipboard_error(&missing));
     }
     if text.len() > MAX_SEQUENCE_BYTES {
+        let (bytes, limit) = (text.len(), MAX_SEQUENCE_BYTES);
         let message =
-            format!("{missing}; and the text has {} bytes, of which a terminal takes {MAX_SEQUENCE_BYTES}", text.len());
+            tr!("{missing}; and the text has {bytes} bytes, of which a terminal takes {limit}", missing, bytes, limit);
         return Err(Error::Relayed { kind: ErrorKind::Other, message });
     }
     output.write_raw(&clipboard_sequence(text))?;
@@ -136,8 +142,11 @@ async fn find_text(context: &CommandContext, me: &LocalUser, user: Option<&UserN
         }
     }
     let message = match user {
-        Some(user) => format!("{user} sent no text: `peer history {}` shows what there is", shell_operand(user)),
-        None => "nobody sent you a text: `peer history` shows what there is".to_owned(),
+        Some(user) => {
+            let who = shell_operand(user);
+            tr!("{user} sent no text: `peer history {who}` shows what there is", user, who)
+        }
+        None => tr!("nobody sent you a text: `peer history` shows what there is"),
     };
     Err(Error::Relayed { kind: ErrorKind::NotShared, message })
 }
@@ -159,14 +168,15 @@ async fn text_of(context: &CommandContext, me: &LocalUser, stored: &StoredMessag
         let fetched = Box::pin(take_send(me, &waiting, &folder, &mut |_| {}, &context.cancel)).await;
         fetched.error.map_or(Ok(()), Err)?;
         let name = display_name(send.name.as_str());
-        context.output.note(&format!("{name} of {} is in {}", stored.peer, safe_path(&folder)));
+        context.output.note(&tr!("{name} of {user} is in {folder}", name, user = stored.peer, folder = safe_path(&folder)));
         deliver_receipts(me, vec![stored.peer.clone()]).await;
         return find_content(folder, send.clone()).await;
     }
     let content = find_content(folder, send.clone()).await?;
     if content.is_none() {
         let name = display_name(send.name.as_str());
-        context.output.note(&format!("{name} of {} isn't where it was put any more, and is passed over", stored.peer));
+        let user = &stored.peer;
+        context.output.note(&tr!("{name} of {user} isn't where it was put any more, and is passed over", name, user));
     }
     Ok(content)
 }

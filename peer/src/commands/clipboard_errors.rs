@@ -7,7 +7,10 @@ use crate::sys::ClipboardError;
 pub(super) fn clipboard_error(error: &ClipboardError) -> Error {
     let kind = match error {
         ClipboardError::Empty => ErrorKind::NotShared,
-        ClipboardError::NoProgram(_) | ClipboardError::TooLarge | ClipboardError::Failed { .. } => ErrorKind::Other,
+        ClipboardError::NoProgram(_)
+        | ClipboardError::TooLarge
+        | ClipboardError::Failed { .. }
+        | ClipboardError::TimedOut(_) => ErrorKind::Other,
     };
     Error::Relayed { kind, message: error.to_string() }
 }

@@ -2,6 +2,7 @@
 //! it, and `pause`, `resume` and `end` change one, by its number or its name.
 
 use clap::Subcommand;
+use localization::tr;
 use shared::names::matching_key;
 use shared::safe_text::safe_line;
 
@@ -71,11 +72,13 @@ pub(crate) fn find_lasting<'a, T>(
     match (named.next(), named.next()) {
         (Some(item), None) => Ok(item),
         (Some(_), Some(_)) => {
-            Err(Error::Usage(format!("several are called {}: `peer {list}` lists their numbers", safe_line(which))))
+            let name = safe_line(which);
+            Err(Error::Usage(tr!("several are called {name}: `peer {list}` lists their numbers", name, list)))
         }
-        (None, _) => Err(Error::Usage(format!(
-            "none has the number or name {}: `peer {list}` lists them",
-            shell_quote(&[&*safe_line(which)])
+        (None, _) => Err(Error::Usage(tr!(
+            "none has the number or name {name}: `peer {list}` lists them",
+            name = shell_quote(&[&*safe_line(which)]),
+            list
         ))),
     }
 }

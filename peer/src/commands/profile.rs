@@ -116,10 +116,10 @@ fn note_left_behind(context: &CommandContext, profile: &Profile) -> Result<(), E
     let names: Vec<String> =
         sends.iter().filter(waits).map(|send| display_name(send.send.name.as_str()).into_owned()).collect();
     if !names.is_empty() {
-        context.output.warning(&format!(
-            "not moved, because it came from standard input or the clipboard and waits to be fetched: {}. Send it again \
-             from the other machine",
-            names.join(", ")
+        context.output.warning(&tr!(
+            "not moved, because it came from standard input or the clipboard and waits to be fetched: {names}. Send it \
+             again from the other machine",
+            names = names.join(", ")
         ));
     }
     Ok(())

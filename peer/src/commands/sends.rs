@@ -1,10 +1,12 @@
 //! The command `peer sends`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::names::name_encoding::display_name;
 
 use super::command_help::CommandHelp;
+use super::common_words::send_state_words;
 use super::context::CommandContext;
 use super::lasting_action::{LastingAction, LastingChange, find_lasting};
 use super::outbox;
@@ -79,12 +81,12 @@ async fn set_paused(context: &CommandContext, me: &LocalUser, send: &OutgoingSen
     let name = display_name(send.send.name.as_str());
     context.output.note(&match (paused, is_changed) {
         (true, true) if send.keeps_shares => {
-            format!("paused: {name}; it was shared with them before, and stays shared")
+            tr!("paused: {name}; it was shared with them before, and stays shared", name)
         }
-        (true, true) => format!("paused: {name} (`peer sends resume {number}` goes on)"),
-        (true, false) => format!("{name} is paused already"),
-        (false, true) => format!("resumed: {name}"),
-        (false, false) => format!("{name} isn't paused"),
+        (true, true) => tr!("paused: {name} (`peer sends resume {number}` goes on)", name, number),
+        (true, false) => tr!("{name} is paused already", name),
+        (false, true) => tr!("resumed: {name}", name),
+        (false, false) => tr!("{name} isn't paused", name),
     });
     print_changed(context, &me.profile, number)
 }
@@ -93,7 +95,7 @@ async fn set_paused(context: &CommandContext, me: &LocalUser, send: &OutgoingSen
 async fn end(context: &CommandContext, me: &LocalUser, send: &OutgoingSend) -> Result<(), Error> {
     let (profile, ended) = (me.profile.clone(), send.clone());
     if !run_blocking(move || end_send(&profile, &ended)).await? {
-        let message = "it is over already".to_owned();
+        let message = tr!("it is over already");
         return Err(Error::Relayed { kind: ErrorKind::Other, message });
     }
     if let (Some(id), Some(to)) = (send.id, send.audience.person()) {
@@ -104,7 +106,7 @@ async fn end(context: &CommandContext, me: &LocalUser, send: &OutgoingSend) -> R
             Err(error) => tracing::debug!("the message of the send stays: {error}"),
         }
     }
-    context.output.note(&format!("ended: {}", display_name(send.send.name.as_str())));
+    context.output.note(&tr!("ended: {name}", name = display_name(send.send.name.as_str())));
     print_changed(context, &me.profile, send.number)
 }
 
@@ -124,9 +126,9 @@ pub(super) fn print_sends(context: &CommandContext) -> Result<(), Error> {
         print_send(context, &profile, sent)?;
     }
     if sends.is_empty() {
-        context.output.note("nothing is sent: `peer send USER PATH` sends a file or folder");
+        context.output.note(&tr!("nothing is sent: `peer send USER PATH` sends a file or folder"));
     } else if sends.iter().any(|send| send.state == SendState::Waiting) {
-        context.output.note("`peer sends pause N` pauses one that waits, and `peer sends end N` ends it");
+        context.output.note(&tr!("`peer sends pause N` pauses one that waits, and `peer sends end N` ends it"));
     }
     Ok(())
 }
@@ -156,8 +158,11 @@ fn print_send(context: &CommandContext, profile: &Profile, sent: &OutgoingSend) 
         return Ok(context.output.print_object("send", &fields)?);
     }
     let what = display_name(&describe_send(send)).into_owned();
-    let count = if is_room { format!(", {done} have it") } else { String::new() };
-    let state = if is_paused { "paused" } else { state.as_str() };
-    let state = context.output.dim(&format!("{state}{count}"));
+    let state = if is_paused { tr!("state of a send" => "paused") } else { send_state_words(*state) };
+    let state = match is_room {
+        true => tr!("{state}, {n} have it" | "{state}, {n} have it" % done, state),
+        false => state,
+    };
+    let state = context.output.dim(&state);
     Ok(context.output.print_data(&format!("{number:>3}  {}  {to}  {what}  {state}", date_and_time(*at)))?)
 }

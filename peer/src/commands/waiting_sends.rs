@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use localization::tr;
 use shared::UserName;
 use shared::account_name::shell_operand;
 use shared::names::name_encoding::display_name;
@@ -27,7 +28,7 @@ pub(super) async fn take_waiting(
 ) -> Result<(), Error> {
     let waiting = me.profile.incoming_sends(Some(user))?;
     if ask && waiting.is_empty() {
-        context.output.note(&format!("nothing of {user} waits"));
+        context.output.note(&tr!("nothing of {user} waits", user));
     }
     let (mut failure, mut is_any) = (None, false);
     for send in &waiting {
@@ -62,7 +63,7 @@ pub(super) async fn take_waiting(
     match failure {
         // The rule stands, and `peer serve` goes on when the sender is back.
         Some(error) if !ask && matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Network) => {
-            context.output.note(&format!("{error}: what waits comes when they are back"));
+            context.output.note(&tr!("{error}: what waits comes when they are back", error));
             Ok(())
         }
         failure => failure.map_or(Ok(()), Err),
@@ -73,17 +74,22 @@ fn outcome_of_rule(context: &CommandContext, send: &IncomingSend, outcome: AutoA
     let what = display_name(&describe_send(&send.send)).into_owned();
     match outcome {
         AutoAcceptOutcome::Done(folder) => {
-            context.output.note(&format!("{what} is in {}", safe_path(folder)));
+            context.output.note(&tr!("{what} is in {folder}", what, folder = safe_path(folder)));
             Ok(())
         }
         AutoAcceptOutcome::Failed(error) => Err(error),
         AutoAcceptOutcome::Held(why) => {
             let who = shell_operand(&send.from);
-            context.output.note(&format!("{what} waits: {why} (`peer accept {who} --ask` takes it all the same)"));
+            context.output.note(&tr!(
+                "{what} waits: {why} (`peer accept {who} --ask` takes it all the same)",
+                what,
+                why,
+                who
+            ));
             Ok(())
         }
         AutoAcceptOutcome::NoRule | AutoAcceptOutcome::RuleEnded => {
-            let message = format!("the key of {} changed meanwhile: nothing was taken", send.from);
+            let message = tr!("the key of {user} changed meanwhile: nothing was taken", user = send.from);
             Err(Error::Relayed { kind: ErrorKind::IdentityChanged, message })
         }
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::UserName;
 use shared::names::name_encoding::display_name;
@@ -78,7 +79,7 @@ pub(super) async fn run(context: &CommandContext, args: WishArgs) -> Result<(), 
     if let Some(user) = &mut from {
         resolve_arguments(context, &me, LookupScope::Local, [&mut *user]).await?;
         if *user == me.user {
-            return Err(Error::Usage("you can't wait for your own files".to_owned()));
+            return Err(Error::Usage(tr!("you can't wait for your own files")));
         }
     }
     let folder = match fetch {
@@ -90,7 +91,7 @@ pub(super) async fn run(context: &CommandContext, args: WishArgs) -> Result<(), 
         match search_now(&me, &query, from.as_ref()).await {
             Ok(found) if !found.is_empty() => return print_found(context, &found),
             Ok(_) => {}
-            Err(error) => context.output.note(&format!("nobody can be asked now: {error}")),
+            Err(error) => context.output.note(&tr!("nobody can be asked now: {error}", error)),
         }
     }
     let new = Wish {
@@ -104,7 +105,8 @@ pub(super) async fn run(context: &CommandContext, args: WishArgs) -> Result<(), 
         found: None,
     };
     let too_many = || {
-        Error::Usage(format!("{MAX_OPEN_WISHES} wishes wait: `peer wishes` lists them, `peer wishes end N` ends one"))
+        let count = MAX_OPEN_WISHES;
+        Error::Usage(tr!("{count} wishes wait: `peer wishes` lists them, `peer wishes end N` ends one", count))
     };
     let number = me.profile.add_wish(&new)?.ok_or_else(too_many)?;
     let wish = Wish { number, ..new };
@@ -121,9 +123,10 @@ fn waiting_words(wish: &Wish) -> String {
     let query = safe_line(query);
     match folder {
         Some(folder) => {
-            format!("waiting for {query}, which goes to {}; `peer wishes end {number}` ends it", safe_path(folder))
+            let folder = safe_path(folder);
+            tr!("waiting for {query}, which goes to {folder}; `peer wishes end {number}` ends it", query, folder, number)
         }
-        None => format!("waiting for {query}; `peer wishes end {number}` ends it"),
+        None => tr!("waiting for {query}; `peer wishes end {number}` ends it", query, number),
     }
 }
 
@@ -166,11 +169,12 @@ fn print_found(context: &CommandContext, found: &[FoundFile]) -> Result<(), Erro
         context.output.print_data(&format!("{:>9}  {user}  {name}", format_size(*size)))?;
     }
     if found.len() > MAX_SHOWN {
-        context.output.note(&format!("{} more match: `peer find` shows them", found.len() - MAX_SHOWN));
+        let more = found.len() - MAX_SHOWN;
+        context.output.note(&tr!("{n} more match: `peer find` shows them" | "{n} more match: `peer find` shows them" % more));
     }
     if let Some(FoundFile { user, name, .. }) = found.first() {
         let fetch = shell_quote(&[user.as_str(), name.as_str()]);
-        context.output.note(&format!("it is there already, so nothing waits: `peer fetch {fetch}`"));
+        context.output.note(&tr!("it is there already, so nothing waits: `peer fetch {fetch}`", fetch));
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The command `peer wishes`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 use shared::names::name_encoding::display_name;
 use shared::safe_text::{safe_line, safe_path};
@@ -64,20 +65,20 @@ fn apply(context: &CommandContext, profile: &Profile, wish: &Wish, change: Lasti
     let (number, query) = (wish.number, safe_line(&wish.query));
     let refused = |message: String| Err(Error::Relayed { kind: ErrorKind::Other, message });
     let words = match change {
-        LastingChange::End if profile.remove_wish(number)? => format!("ended: {query}"),
-        LastingChange::End => return refused(format!("the wish {number} is gone already")),
+        LastingChange::End if profile.remove_wish(number)? => tr!("ended: {query}", query),
+        LastingChange::End => return refused(tr!("the wish {number} is gone already", number)),
         LastingChange::Pause if profile.set_wish_paused(number, true)? => {
-            format!("paused: {query} (`peer wishes resume {number}` goes on)")
+            tr!("paused: {query} (`peer wishes resume {number}` goes on)", query, number)
         }
         LastingChange::Pause if wish.state == WishState::Fulfilled => {
-            return refused(format!("{query} is fulfilled: nothing waits that could be paused"));
+            return refused(tr!("{query} is fulfilled: nothing waits that could be paused", query));
         }
-        LastingChange::Pause => format!("{query} is paused already"),
-        LastingChange::Resume if profile.set_wish_paused(number, false)? => format!("waiting for {query} again"),
+        LastingChange::Pause => tr!("{query} is paused already", query),
+        LastingChange::Resume if profile.set_wish_paused(number, false)? => tr!("waiting for {query} again", query),
         LastingChange::Resume if wish.state == WishState::Fulfilled => {
-            return refused(format!("{MAX_OPEN_WISHES} wishes wait: `peer wishes end N` ends one"));
+            return refused(tr!("{count} wishes wait: `peer wishes end N` ends one", count = MAX_OPEN_WISHES));
         }
-        LastingChange::Resume => format!("{query} waits already"),
+        LastingChange::Resume => tr!("{query} waits already", query),
     };
     context.output.note(&words);
     match profile.wishes()?.iter().find(|wish| wish.number == number) {
@@ -94,9 +95,10 @@ pub(super) async fn tell_node(context: &CommandContext, profile: &Profile) {
 fn report_told(context: &CommandContext, told: Result<bool, Error>) {
     match told {
         Ok(true) => {}
-        Ok(false) => context.output.note("it is looked for while `peer serve` runs, which doesn't at the moment"),
-        Err(error) => context.output.warning(&format!(
-            "the running node could not be told ({error}): it looks when files change, or after a new start"
+        Ok(false) => context.output.note(&tr!("it is looked for while `peer serve` runs, which doesn't at the moment")),
+        Err(error) => context.output.warning(&tr!(
+            "the running node could not be told ({error}): it looks when files change, or after a new start",
+            error
         )),
     }
 }
@@ -107,7 +109,8 @@ fn print_wishes(context: &CommandContext) -> Result<(), Error> {
         print_wish(context, wish)?;
     }
     if wishes.is_empty() {
-        context.output.note("you wait for nothing: `peer wish 'debian*.iso'` waits until somebody shares such a file");
+        let text = tr!("you wait for nothing: `peer wish 'debian*.iso'` waits until somebody shares such a file");
+        context.output.note(&text);
     }
     Ok(())
 }
@@ -122,12 +125,32 @@ pub(super) fn print_wish(context: &CommandContext, wish: &Wish) -> Result<(), Er
         });
         return Ok(context.output.print_object("wish", &fields)?);
     }
-    let from = user.as_ref().map_or_else(String::new, |user| format!(" of {user}"));
-    let into = folder.as_ref().map_or_else(String::new, |folder| format!("  into {}", safe_path(folder)));
+    let query = safe_line(query);
+    let what = match user {
+        Some(user) => tr!("{query} of {user}", query, user),
+        None => query.into_owned(),
+    };
+    let into = folder.as_ref().map_or_else(String::new, |folder| {
+        let folder = safe_path(folder);
+        format!("  {}", tr!("into {folder}", folder))
+    });
+    let state = wish_state_words(*state);
     let state = match found {
-        Some(found) => format!("{}: {} of {}", state.as_str(), display_name(found.name.as_str()), found.by),
-        None => state.as_str().to_owned(),
+        Some(found) => {
+            let (name, user) = (display_name(found.name.as_str()), &found.by);
+            tr!("{state}: {name} of {user}", state, name, user)
+        }
+        None => state,
     };
     let (at, state) = (date_and_time(*at), context.output.dim(&state));
-    Ok(context.output.print_data(&format!("{number:>3}  {at}  {}{from}{into}  {state}", safe_line(query)))?)
+    Ok(context.output.print_data(&format!("{number:>3}  {at}  {what}{into}  {state}"))?)
+}
+
+/// Returns the state of a wish in a word.
+fn wish_state_words(state: WishState) -> String {
+    match state {
+        WishState::Waiting => tr!("state of a wish" => "waiting"),
+        WishState::Paused => tr!("state of a wish" => "paused"),
+        WishState::Fulfilled => tr!("state of a wish" => "fulfilled"),
+    }
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use localization::tr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
@@ -35,22 +36,42 @@ pub enum ClipboardKind {
 #[derive(Debug, thiserror::Error)]
 pub enum ClipboardError {
     /// No program that knows the clipboard of this session is installed.
-    #[error("no program that knows the clipboard is installed: {0}")]
-    NoProgram(&'static str),
+    #[error("{}", no_program_text(*.0))]
+    NoProgram(DesktopKind),
     /// It has no content that can be read.
-    #[error("the clipboard is empty, or has neither text nor a PNG image")]
+    #[error("{}", tr!("the clipboard is empty, or has neither text nor a PNG image"))]
     Empty,
     /// It has too much.
-    #[error("the clipboard has more than {} MiB: save it as a file and send that", MAX_CLIPBOARD_BYTES >> 20)]
+    #[error(
+        "{}",
+        tr!("the clipboard has more than {limit} MiB: save it as a file and send that", limit = MAX_CLIPBOARD_BYTES >> 20)
+    )]
     TooLarge,
     /// The program failed.
-    #[error("{program} failed: {why}")]
+    #[error("{}", tr!("{program} failed: {why}", program = .program, why = .why))]
     Failed {
         /// The program.
         program: &'static str,
         /// Its first line of error, or the system's words.
         why: String,
     },
+    /// The program ran for too long.
+    #[error(
+        "{}",
+        tr!("{program} failed: it didn't end within {seconds} s", program = .0, seconds = RUN_TIMEOUT.as_secs())
+    )]
+    TimedOut(&'static str),
+}
+
+/// The desktop of a session, by which a program is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DesktopKind {
+    /// A Wayland compositor.
+    Wayland,
+    /// An X server alone.
+    X11,
+    /// None.
+    None,
 }
 
 /// A family of programs for one kind of clipboard.
@@ -148,10 +169,25 @@ impl ClipboardSession {
             Some(ClipboardPrograms { family, reader: find(reader)?, writer: find(writer)? })
         });
         found.ok_or(ClipboardError::NoProgram(match (self.has_wayland, self.has_x11) {
-            (true, _) => "`sudo apt install wl-clipboard` installs one",
-            (false, true) => "`sudo apt install xclip` installs one",
-            (false, false) => "this session has no desktop (neither WAYLAND_DISPLAY nor DISPLAY is set)",
+            (true, _) => DesktopKind::Wayland,
+            (false, true) => DesktopKind::X11,
+            (false, false) => DesktopKind::None,
         }))
+    }
+}
+
+fn no_program_text(desktop: DesktopKind) -> String {
+    match desktop {
+        DesktopKind::Wayland => {
+            tr!("no program that knows the clipboard is installed: `sudo apt install wl-clipboard` installs one")
+        }
+        DesktopKind::X11 => {
+            tr!("no program that knows the clipboard is installed: `sudo apt install xclip` installs one")
+        }
+        DesktopKind::None => tr!(
+            "no program that knows the clipboard is installed: this session has no desktop (neither WAYLAND_DISPLAY nor \
+             DISPLAY is set)"
+        ),
     }
 }
 
@@ -190,7 +226,7 @@ pub async fn write_clipboard(text: &str) -> Result<(), ClipboardError> {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(ClipboardError::Failed { program, why: status.to_string() }),
         Ok(Err(why)) => Err(failed(why)),
-        Err(_) => Err(timed_out(program)),
+        Err(_) => Err(ClipboardError::TimedOut(program)),
     }
 }
 
@@ -233,10 +269,6 @@ fn command(path: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn timed_out(program: &'static str) -> ClipboardError {
-    ClipboardError::Failed { program, why: format!("it didn't end within {} s", RUN_TIMEOUT.as_secs()) }
-}
-
 /// Returns what a program writes, at most so many bytes.
 async fn run_reader(program: &'static str, path: &Path, args: &[&str], most: u64) -> Result<Vec<u8>, ClipboardError> {
     let failed = |why: io::Error| ClipboardError::Failed { program, why: why.to_string() };
@@ -256,7 +288,7 @@ async fn run_reader(program: &'static str, path: &Path, args: &[&str], most: u64
         Ok(Ok((_, Some(status)))) => Err(ClipboardError::Failed { program, why: status.to_string() }),
         Ok(Ok((_, None))) => Err(ClipboardError::TooLarge),
         Ok(Err(why)) => Err(failed(why)),
-        Err(_) => Err(timed_out(program)),
+        Err(_) => Err(ClipboardError::TimedOut(program)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a wish looks for: words, a hash, or a pattern.
 
+use localization::tr;
 use shared::limits::{MAX_FILE_NAME_BYTES, MAX_FIND_WORDS};
 use shared::names::name_encoding::display_name;
 use shared::tracker::{FindCriterion, FoundFile, SearchWords, push_folded, search_words};
@@ -38,13 +39,21 @@ impl WishQuery {
         let words = |text: &str| SearchWords::new(text).map(FindCriterion::Words);
         if !text.contains(WILDCARDS) {
             let none = || {
-                Error::Usage(format!(
-                    "give 1 to {MAX_FIND_WORDS} words of letters and digits, a pattern such as 'debian*.iso', or one hash"
+                Error::Usage(tr!(
+                    "give 1 to {limit} words of letters and digits, a pattern such as 'debian*.iso', or one hash",
+                    limit = MAX_FIND_WORDS
                 ))
             };
             return Ok(Self { criterion: words(text).ok_or_else(none)?, pattern: None });
         }
-        let no_pattern = || Error::Usage(format!("{text:?} is no pattern: `*`, `?`, `[a-z]` and `{{a,b}}` are known"));
+        let quoted = format!("{text:?}");
+        let no_pattern = || {
+            Error::Usage(tr!(
+                "{text} is no pattern: `*`, `?`, `[a-z]` and `{choice}` are known",
+                text = quoted,
+                choice = "{a,b}"
+            ))
+        };
         if text.len() > MAX_FILE_NAME_BYTES {
             return Err(no_pattern());
         }
@@ -53,9 +62,10 @@ impl WishQuery {
         let glob = parse_pattern(&folded).ok_or_else(no_pattern)?;
         let fixed = fixed_words(&folded);
         let criterion = words(&fixed.join(" ")).ok_or_else(|| {
-            Error::Usage(format!(
-                "{text:?} fixes the beginning of no word, for which the tracker could be asked: 'debian*' and '*.iso' do, \
-                 and `peer wish WORD` finds names that have a word that begins so"
+            Error::Usage(tr!(
+                "{text} fixes the beginning of no word, for which the tracker could be asked: 'debian*' and '*.iso' do, \
+                 and `peer wish WORD` finds names that have a word that begins so",
+                text = quoted
             ))
         })?;
         Ok(Self { criterion, pattern: Some(WishPattern { glob, is_whole: text.contains('/') }) })
