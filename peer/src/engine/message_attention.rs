@@ -54,10 +54,10 @@ impl AttentionCall {
         let (file, text) = match event {
             NodeEvent::WishFound { file, is_fetched: false, .. } => {
                 let (name, size) = (display_name(file.name.as_str()), format_size(file.size));
-                (file, format!("shares {name} ({size}), for which you wait"))
+                (file, tr!("shares {name} ({size}), for which you wait", name, size))
             }
             NodeEvent::WishFetched { file, folder, .. } => {
-                (file, format!("{} is in {folder}", display_name(file.name.as_str())))
+                (file, tr!("{name} is in {folder}", name = display_name(file.name.as_str()), folder))
             }
             _ => return None,
         };

@@ -216,7 +216,7 @@ pub enum NodeEvent {
         is_fetched: bool,
         /// The reason why it isn't fetched, although the wish says so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        why: Option<String>,
+        why: Option<TranslatedText>,
     },
     /// A file that the user wished for was fetched.
     WishFetched {

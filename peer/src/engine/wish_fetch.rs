@@ -18,6 +18,7 @@ use super::unattended_fetch::{DiskWatch, disk_words, free_bytes, on_own_runtime}
 use super::wishes::WishFetchOutcome;
 use super::{Error, ErrorKind, LocalUser};
 use crate::profile::{Wish, WishMatch};
+use crate::util::TranslatedText;
 
 /// The wait for a source that went offline in the middle; the next attempt begins when the files change again.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -30,15 +31,15 @@ pub fn fetch_wished(
     events: &EventBus,
     cancel: &CancellationToken,
 ) -> WishFetchOutcome {
-    let Some(folder) = &wish.folder else { return WishFetchOutcome::Held("the wish has no folder".to_owned()) };
+    let Some(folder) = &wish.folder else { return WishFetchOutcome::Held("the wish has no folder".into()) };
     let folder = match check_accept_folder(&me.profile, folder) {
         Ok(folder) => folder,
-        Err(error) => return WishFetchOutcome::Held(error.to_string()),
+        Err(error) => return WishFetchOutcome::Held(TranslatedText::of(&error)),
     };
     if let Some(free) = free_bytes(&folder)
         && free < file.size.saturating_add(MIN_FREE_BYTES)
     {
-        return WishFetchOutcome::Held(disk_words(free));
+        return WishFetchOutcome::Held(TranslatedText::new(|| disk_words(free)));
     }
     let mut watch = DiskWatch::new(folder.clone(), cancel);
     let (own_cancel, request) = (watch.cancel_token(), fetch_request(file, FetchDestination::Folder(folder.clone())));
@@ -51,9 +52,11 @@ pub fn fetch_wished(
     });
     match ended.map(|report| report.error) {
         Ok(None) => WishFetchOutcome::Done(folder),
-        Ok(Some(Error::Interrupted)) if watch.is_full() => WishFetchOutcome::Held(disk_words(MIN_FREE_BYTES)),
+        Ok(Some(Error::Interrupted)) if watch.is_full() => {
+            WishFetchOutcome::Held(TranslatedText::new(|| disk_words(MIN_FREE_BYTES)))
+        }
         Ok(Some(error)) if is_passing(&error) => WishFetchOutcome::Failed(error),
-        Ok(Some(error)) | Err(error) => WishFetchOutcome::Held(error.to_string()),
+        Ok(Some(error)) | Err(error) => WishFetchOutcome::Held(TranslatedText::of(&error)),
     }
 }
 

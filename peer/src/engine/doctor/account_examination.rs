@@ -49,7 +49,7 @@ pub(super) fn load_account(request: &ExaminationRequest) -> (Option<LocalUser>, 
     let quiet = Arc::new(|_| {});
     // Nothing is fetched by a look at the account.
     let accept_none = |_: &_, _: &_, _: &_, _: &_| AutoAcceptOutcome::NoRule;
-    let fetch_none = |_: &_, _: &_, _: &_, _: &_, _: &_| WishFetchOutcome::Held(String::new());
+    let fetch_none = |_: &_, _: &_, _: &_, _: &_, _: &_| WishFetchOutcome::Held("".into());
     let (tracker, key_policy) = (request.tracker.clone(), request.key_policy);
     match LocalUser::load(profile.clone(), tracker, key_policy, quiet, accept_none, fetch_none) {
         Ok(me) => {

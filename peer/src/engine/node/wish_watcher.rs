@@ -15,6 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use localization::tr;
 use shared::safe_text::safe_path;
 use shared::tracker::FindRequest;
 use shared::{ContentHash, UserName};
@@ -30,6 +31,7 @@ use crate::engine::size_format::format_size;
 use crate::engine::wishes::{WishDecision, WishFetchOutcome, WishHoldReason, WishQuery, decide, hold_reason};
 use crate::engine::{Error, LocalUser, run_blocking, tracker_search};
 use crate::profile::{Wish, WishMatch, WishState};
+use crate::util::TranslatedText;
 use crate::util::rate_limit::TokenBucket;
 
 /// Looks without a wait.
@@ -214,7 +216,7 @@ impl WishWatcher {
         matches.retain(|file| !self.failed.contains_key(&(wish.number, file.by.clone())));
         let WishDecision { chosen, others, held } = decide(wish, matches);
         for (file, reason) in held {
-            self.tell_held(wish, file, hold_words(wish, reason)).await?;
+            self.tell_held(wish, file, TranslatedText::new(|| hold_words(wish, reason))).await?;
         }
         let Some(file) = chosen else { return Ok(()) };
         if wish.folder.is_none() {
@@ -240,7 +242,7 @@ impl WishWatcher {
     }
 
     /// Tells once of a file that isn't fetched.
-    async fn tell_held(&self, wish: &Wish, file: WishMatch, why: String) -> Result<(), Error> {
+    async fn tell_held(&self, wish: &Wish, file: WishMatch, why: TranslatedText) -> Result<(), Error> {
         let (profile, number, told) = (self.me.profile.clone(), wish.number, file.clone());
         if run_blocking(move || Ok(profile.add_wish_match(number, &told)?)).await? {
             self.send_found(wish, file, 0, Some(why));
@@ -248,7 +250,7 @@ impl WishWatcher {
         Ok(())
     }
 
-    fn send_found(&self, wish: &Wish, file: WishMatch, others: usize, why: Option<String>) {
+    fn send_found(&self, wish: &Wish, file: WishMatch, others: usize, why: Option<TranslatedText>) {
         let (number, query, is_fetched) = (wish.number, wish.query.clone(), wish.folder.is_some() && why.is_none());
         self.events.send(NodeEvent::WishFound { wish: number, query, file, others, is_fetched, why });
     }
@@ -310,8 +312,8 @@ fn has_room(wish: &Wish, matches: &[WishMatch], file: &WishMatch) -> bool {
 
 fn hold_words(wish: &Wish, reason: WishHoldReason) -> String {
     match reason {
-        WishHoldReason::TooLarge => format!("the wish takes files of at most {}", format_size(wish.max_bytes)),
-        WishHoldReason::HiddenName => "its name begins with a dot".to_owned(),
+        WishHoldReason::TooLarge => tr!("the wish takes files of at most {max}", max = format_size(wish.max_bytes)),
+        WishHoldReason::HiddenName => tr!("its name begins with a dot"),
     }
 }
 

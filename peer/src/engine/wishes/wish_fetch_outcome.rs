@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::engine::Error;
+use crate::util::TranslatedText;
 
 /// What became of the fetch of a wished file.
 #[derive(Debug)]
@@ -12,5 +13,5 @@ pub enum WishFetchOutcome {
     /// It could not be fetched now, and is tried again.
     Failed(Error),
     /// It isn't fetched, for this reason.
-    Held(String),
+    Held(TranslatedText),
 }
