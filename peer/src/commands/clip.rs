@@ -168,7 +168,12 @@ async fn text_of(context: &CommandContext, me: &LocalUser, stored: &StoredMessag
         let fetched = Box::pin(take_send(me, &waiting, &folder, &mut |_| {}, &context.cancel)).await;
         fetched.error.map_or(Ok(()), Err)?;
         let name = display_name(send.name.as_str());
-        context.output.note(&tr!("{name} of {user} is in {folder}", name, user = stored.peer, folder = safe_path(&folder)));
+        context.output.note(&tr!(
+            "{name} of {user} is in {folder}",
+            name,
+            user = stored.peer,
+            folder = safe_path(&folder)
+        ));
         deliver_receipts(me, vec![stored.peer.clone()]).await;
         return find_content(folder, send.clone()).await;
     }

@@ -124,7 +124,12 @@ fn waiting_words(wish: &Wish) -> String {
     match folder {
         Some(folder) => {
             let folder = safe_path(folder);
-            tr!("waiting for {query}, which goes to {folder}; `peer wishes end {number}` ends it", query, folder, number)
+            tr!(
+                "waiting for {query}, which goes to {folder}; `peer wishes end {number}` ends it",
+                query,
+                folder,
+                number
+            )
         }
         None => tr!("waiting for {query}; `peer wishes end {number}` ends it", query, number),
     }
@@ -170,7 +175,9 @@ fn print_found(context: &CommandContext, found: &[FoundFile]) -> Result<(), Erro
     }
     if found.len() > MAX_SHOWN {
         let more = found.len() - MAX_SHOWN;
-        context.output.note(&tr!("{n} more match: `peer find` shows them" | "{n} more match: `peer find` shows them" % more));
+        context
+            .output
+            .note(&tr!("{n} more match: `peer find` shows them" | "{n} more match: `peer find` shows them" % more));
     }
     if let Some(FoundFile { user, name, .. }) = found.first() {
         let fetch = shell_quote(&[user.as_str(), name.as_str()]);

@@ -115,8 +115,8 @@ pub fn event_line(event: &NodeEvent, me: &UserName) -> Option<String> {
             wish_words(*wish, file, *others, *is_fetched, why.as_deref())
         }
         NodeEvent::WishFetched { wish, file, folder, .. } => {
-            let (what, by) = (display_name(file.name.as_str()), speaker_label(&file.by));
-            format!("{what} of {by} is in {} (wish {wish})", safe_line(folder))
+            let (name, user, folder) = (display_name(file.name.as_str()), speaker_label(&file.by), safe_line(folder));
+            tr!("{name} of {user} is in {folder} (wish {wish})", name, user, folder, wish)
         }
         NodeEvent::FetchedMore { by: Some(by), count, bytes } => {
             let size = format_size(*bytes);
@@ -210,17 +210,32 @@ pub fn send_words(from: &UserName, send: &FileSend, number: Option<usize>) -> St
 /// Returns that somebody shares what was wished for, with the command that fetches it.
 fn wish_words(wish: i64, file: &WishMatch, others: usize, is_fetched: bool, why: Option<&str>) -> String {
     let WishMatch { by, name, size, .. } = file;
-    let (who, what, size) = (speaker_label(by), display_name(name.as_str()), format_size(*size));
     let fetch = format!("peer fetch {}", shell_quote(&[by.as_str(), name.as_str()]));
+    let (user, name, size) = (speaker_label(by), display_name(name.as_str()), format_size(*size));
     match (why, is_fetched, others) {
         (Some(why), ..) => {
-            format!("{who} shares {what} ({size}), which isn't fetched: {}; `{fetch}` fetches it", safe_line(why))
+            let why = safe_line(why);
+            tr!(
+                "{user} shares {name} ({size}), which isn't fetched: {why}; `{fetch}` fetches it",
+                user,
+                name,
+                size,
+                why,
+                fetch
+            )
         }
-        (None, true, _) => format!("{who} shares {what} ({size}), and it is being fetched (wish {wish})"),
-        (None, false, 0) => format!("{who} shares {what} ({size}): `{fetch}`"),
-        (None, false, others) => {
-            format!("{who} shares {what} ({size}): `{fetch}`; {others} more match, which `peer find` shows")
+        (None, true, _) => {
+            tr!("{user} shares {name} ({size}), and it is being fetched (wish {wish})", user, name, size, wish)
         }
+        (None, false, 0) => tr!("{user} shares {name} ({size}): `{fetch}`", user, name, size, fetch),
+        (None, false, others) => tr!(
+            "{user} shares {name} ({size}): `{fetch}`; {n} more match, which `peer find` shows"
+                | "{user} shares {name} ({size}): `{fetch}`; {n} more match, which `peer find` shows" % others,
+            user,
+            name,
+            size,
+            fetch
+        ),
     }
 }
 
