@@ -70,6 +70,7 @@ mod outbox;
 mod passwords;
 mod portuguese_commands;
 mod portuguese_errors;
+mod portuguese_lists;
 mod portuguese_views;
 mod profile_folder;
 mod restart;
