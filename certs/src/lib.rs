@@ -5,6 +5,8 @@
 //! fingerprint is the expected one ([`ServerPin`]), or the caller looks up the presented fingerprint
 //! ([`fingerprint_of_chain`]) afterwards. Handshake signatures are always verified, so a copied certificate without its
 //! key proves nothing. No SNI, no session resumption, no early data, TLS 1.3 only.
+//!
+//! Browsers know no such fingerprints: for them a peer has a [`WebCertificate`], whose key people compare or pin.
 
 #![warn(missing_docs)]
 
@@ -18,6 +20,7 @@ mod secret_storage;
 mod tests;
 mod tls_config;
 mod verifier;
+mod web_certificate;
 
 pub use core_dump::forbid_core_dumps;
 pub use file_loss::{FileLossDetector, file_system_kind, file_system_kind_of, has_stable_inodes};
@@ -31,6 +34,7 @@ pub use tls_config::{
     tracker_server_config,
 };
 pub use verifier::{ServerPin, UnreadableCertificate, fingerprint_of, fingerprint_of_chain, public_key_of};
+pub use web_certificate::{WebCertificate, WebCertificateError};
 
 /// Lets the texts of this crate find their translations.
 pub fn use_translations() {

@@ -15,7 +15,7 @@ use crate::verifier::{PinnedServerVerifier, SelfSignedClientVerifier, ServerPin}
 
 /// A clock that stands still. rustls's default clock panics if the machine's clock is before 1970.
 #[derive(Debug)]
-struct FixedClock;
+pub(crate) struct FixedClock;
 
 impl TimeProvider for FixedClock {
     fn current_time(&self) -> Option<UnixTime> {

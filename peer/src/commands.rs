@@ -14,6 +14,7 @@ mod files;
 mod find;
 mod history;
 mod inbox;
+mod link;
 mod list;
 mod login;
 mod logout;
@@ -101,6 +102,7 @@ pub(crate) enum CliCommand {
     Send(send::SendArgs),
     Sends(sends::SendsArgs),
     Clip(clip::ClipArgs),
+    Link(link::LinkArgs),
     Accept(accept::AcceptArgs),
     Accepts(accepts::AcceptsArgs),
     Block(block::BlockArgs),
@@ -148,6 +150,7 @@ impl CliCommand {
             Self::Ui(_) => ui::run(context).await,
             Self::Offer(args) => offer::run(context, args).await,
             Self::Send(args) => send::run(context, args).await,
+            Self::Link(args) => link::run(context, args).await,
             Self::Accept(args) => accept::run(context, args).await,
             Self::Accepts(args) => accepts::run(context, args).await,
             Self::Events(_) => events::run(context).await,

@@ -14,6 +14,7 @@ pub mod fair_queue;
 mod fair_slots;
 pub mod fetch;
 pub mod file_offers;
+pub mod guest_links;
 mod local_user;
 pub mod message_attention;
 pub mod message_hook;

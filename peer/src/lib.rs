@@ -9,12 +9,14 @@
 //! ```text
 //! cli → commands → engine (node, chat, rooms, fetch, serve, share) → net (endpoint, links, streams, tracker)
 //!          │           │
-//!          └► ui       └► profile, sys                  (util below them all)
+//!          ├► ui       └► profile, sys                  (util below them all)
+//!          └► web → engine
 //! ```
 //!
 //! * [`cli`]: arguments in, exit code out.
 //! * [`commands`]: a file a command, with its arguments and its `run`; joins the engine to a view.
 //! * [`ui`]: views, bars, text and JSON. Consumes the engine's events and knows no sockets.
+//! * [`web`]: the HTTPS server for guests with a browser. Translates requests into what the engine decides.
 //! * [`engine`]: everything a peer does, without a terminal.
 //! * [`net`]: the wire protocols of the `shared` crate over QUIC and TLS.
 //! * [`profile`]: one user's state on one machine: key, SQLite databases, locks.
@@ -56,6 +58,8 @@
 //! | progress | `engine/progress_throttle.rs`, `ui/{fetch_bars,fetch_text,progress_row,transfer_list}.rs` |
 //! | rooms: commands, actions at the tracker | `commands/{room,rooms}.rs`, `engine/room_actions.rs` |
 //! | files of a room | `engine/room_contacts.rs`, `engine/fetch/room_sources.rs` |
+//! | links for guests: tokens, files, uploads | `engine/guest_links/`, `profile/{guest_links,guest_uploads}.rs`, `commands/link/` |
+//! | links for guests: HTTP, pages, bounds | `web/` |
 //! | doctor: probes, findings, report | `engine/doctor/`, `net/{port_probe,path_measurement,socket_abilities}.rs`, `sys/{firewall,neighbour}.rs`, `ui/doctor_text.rs` |
 //! | probes for others' doctors | `engine/serve/port_prober.rs` |
 //! | languages | the `localization` crate, `cli/translations.rs`, `util/translated_text.rs`, `../translations` |
@@ -82,3 +86,4 @@ pub mod profile;
 pub mod sys;
 pub mod ui;
 pub mod util;
+pub mod web;

@@ -12,6 +12,7 @@ mod file_version;
 mod firewall;
 mod folder_handle;
 mod hidden_input;
+mod host_name;
 mod interfaces;
 pub mod job_control;
 mod journal_stream;
@@ -42,6 +43,7 @@ pub use folder_handle::{
     is_owner_only, make_executable, make_owner_only, open_regular,
 };
 pub use hidden_input::{HiddenInputGuard, TypeAheadPolicy, discard_typed_ahead, restore_echo};
+pub use host_name::host_name;
 pub use interfaces::{
     InterfaceKind, LocalAddress, interface_index, interface_mtu, interface_name, link_local_interfaces,
     local_addresses, route_source,
@@ -52,7 +54,7 @@ pub use mount_points::mount_points;
 pub use neighbour::{NeighbourState, neighbour_state};
 pub use network_monitor::{NetworkChange, NetworkMonitor};
 pub use output_target::{OutputTarget, classify_output, is_stdout_closed, open_stream};
-pub use process_state::{is_process_stopped, process_command};
+pub use process_state::{is_process_running, is_process_stopped, process_command};
 pub use route::route_mtu;
 pub use runtime_folder::{current_uid, is_file_locking_unsupported, is_trusted_uid, runtime_folder};
 pub use system_error::{is_device_failure, is_too_many_open_files, plain_message};

@@ -58,6 +58,8 @@ mod lasting;
 mod leaving;
 mod limits;
 mod line_view;
+mod link_pages;
+mod links;
 mod looking_around;
 mod machines;
 mod main_job;

@@ -9,6 +9,7 @@
 //! * [`progress`]: how far a fetch with `--json` has come, and when.
 //! * [`Terminal`]: one that runs in a pseudo-terminal, and what a person would see there ([`Screen`]).
 //! * [`hostile`]: the other side, lying.
+//! * [`Browser`]: Chromium, where it is installed.
 //! * [`Network`]: machines of their own for them, where root allows it.
 //! * [`Tmpfs`] and [`OddMount`]: small, odd file systems, where root allows it.
 //! * [`emulator`]: the network between, failing.
@@ -28,6 +29,7 @@
 )]
 
 pub mod binaries;
+mod browser;
 pub mod earlier;
 pub mod emulator;
 mod event_program;
@@ -49,6 +51,7 @@ mod terminal;
 mod tmpfs;
 pub mod transcript;
 
+pub use browser::Browser;
 pub use event_program::{AnsweringProgram, EventProgram};
 pub use interrupted_read::read_available;
 pub use invocation::Invocation;

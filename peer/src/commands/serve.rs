@@ -17,7 +17,9 @@ use self::serve_output::EventPrinter;
 use super::bell::MessageBell;
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
+use super::link::link_event_handler;
 use super::value_parsers::parse_rate;
+use crate::engine::guest_links::link_host;
 use crate::engine::node::control::NodeClient;
 use crate::engine::node::{ListenConfig, Node, NodeLifetime, PortForwarding};
 use crate::engine::node_event::{EventBus, NodeEvent};
@@ -25,6 +27,7 @@ use crate::engine::serve::UploadLimits;
 use crate::engine::{Error, LocalUser};
 use crate::profile::{Access, ProfileError};
 use crate::ui::CommandOutput;
+use crate::web::run_link_host;
 
 /// Time between two checks whether the other node of the profile has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -95,8 +98,17 @@ pub(super) async fn run(context: &CommandContext, args: ServeArgs) -> Result<(),
     let printer = EventPrinter::new(context.output.clone(), me.clone(), conversations);
     let mut told = spawn_event_printer(context.output.clone(), me.clone(), printer, incoming)?;
     let stop = node.stop_token();
+    let (host, link_requests) = link_host();
+    node.core().set_link_host(host);
+    let link_events = link_event_handler(&context.output)?;
+    let link_stop = stop.child_token();
+    let links = Box::pin(run_link_host(me.clone(), limits.total, link_events, link_requests, link_stop.clone()));
     let ended = {
-        let running = node.run();
+        let running = async {
+            let _links_end = link_stop.drop_guard();
+            node.run().await
+        };
+        let running = async { tokio::join!(running, links).0 };
         tokio::pin!(running);
         loop {
             tokio::select! {

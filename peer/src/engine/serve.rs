@@ -6,6 +6,7 @@ mod copy_search;
 mod descriptor_wait;
 mod disk_slots;
 mod gone_paths;
+mod guest_file_reader;
 mod library;
 mod link_uploads;
 mod offered_partial;
@@ -37,6 +38,7 @@ use shared::peer::{
 };
 use tokio::task::JoinSet;
 
+pub use guest_file_reader::{GuestFileFault, GuestFileOpener, GuestFileReader};
 pub use library::ShareLibrary;
 use link_uploads::{LinkUploads, UploadInterruption};
 use port_prober::PortProber;

@@ -38,7 +38,9 @@ pub(super) use hashing::{HashProgressCallback, hash_file, ignore_progress};
 pub(super) use key_search::KeySearch;
 pub use omission_survey::survey_omissions;
 pub use omissions::{OmissionExample, OmissionGroup, OmissionReason, OmissionReport};
-use share_candidates::{FoundCandidates, ShareCandidate, find_candidates, find_named_candidates};
+use share_candidates::{
+    FoundCandidates, ShareCandidate, find_candidates, find_loose_candidates, find_named_candidates,
+};
 use share_refresh::hash_shared;
 pub use share_refresh::{RefreshOutcome, ShareFreshness, freshness};
 pub(super) use share_refresh::{is_gone, is_owner_only, refresh};
@@ -136,6 +138,37 @@ pub fn share_files(
     let (mut summary, private) = (ShareSummary::default(), PrivateData::of(profile));
     let candidates = find_named_candidates(profile, audience, &private, files, &mut summary.omissions)?;
     hash_and_store(profile, audience, &private, candidates, summary, report)
+}
+
+/// Hashes files and folders without sharing them; blocks. Each file has a name of its own, in their order, and at most
+/// `limit` are taken; the omissions count the rest.
+///
+/// # Errors
+/// [`Error::Interrupted`] if `report` interrupts the run.
+pub(super) fn hash_unshared(
+    profile: &Profile,
+    paths: &[PathBuf],
+    limit: usize,
+    report: &mut ShareEventHandler<'_>,
+) -> Result<(Vec<HashedShare>, OmissionReport), Error> {
+    let (mut omissions, private) = (OmissionReport::default(), PrivateData::of(profile));
+    let candidates = find_loose_candidates(profile, &private, paths, limit, &mut omissions);
+    let is_new = |candidate: &&ShareCandidate| candidate.known.is_none();
+    let to_hash = candidates.iter().filter(is_new).map(|candidate| candidate.id.size).sum();
+    let mut flow = report(ShareEvent::Found { files: candidates.len(), to_hash });
+    let (mut links, mut hashed) = (HardLinkHashes::new(), Vec::with_capacity(candidates.len()));
+    for candidate in candidates {
+        if flow.is_break() {
+            return Err(Error::Interrupted);
+        }
+        let mut follow = |event: ShareEvent<'_>| {
+            flow = report(event);
+            flow
+        };
+        let share = candidate.into_share(&Audience::Everybody, &private, &mut links, &mut omissions, &mut follow);
+        hashed.extend(share.map(|(share, _)| share));
+    }
+    if flow.is_break() { Err(Error::Interrupted) } else { Ok((hashed, omissions)) }
 }
 
 fn hash_and_store(

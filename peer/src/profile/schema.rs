@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Entry N takes the schema from version N to N + 1; a released entry is never changed.
-const MIGRATIONS: [&str; 13] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12, V14];
+const MIGRATIONS: [&str; 14] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12, V14, V15];
 
 /// The version of the schema that this release reads and writes.
 pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -418,6 +418,58 @@ const V14: &str = "
 
     ALTER TABLE outgoing_send ADD COLUMN is_paused INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE accept_rule ADD COLUMN is_paused INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Links for guests: what each gives or takes.
+const V15: &str = "
+    CREATE TABLE guest_link (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        -- The token follows from this and the profile's key; only its hash is kept.
+        nonce BLOB NOT NULL,
+        token_hash BLOB NOT NULL UNIQUE,
+        -- The folder that takes uploads; NULL: the link gives files.
+        folder BLOB,
+        max_bytes INTEGER NOT NULL,
+        is_once INTEGER NOT NULL,
+        -- The one browser of a link for one.
+        claimed_by BLOB,
+        made_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        address TEXT NOT NULL DEFAULT '',
+        -- The process that serves it alone; NULL: the node does.
+        pid INTEGER
+    ) STRICT;
+
+    CREATE TABLE guest_file (
+        link INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        path BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        crc INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        is_delivered INTEGER NOT NULL DEFAULT 0,
+        manifest BLOB NOT NULL,
+        PRIMARY KEY (link, number)
+    ) STRICT;
+
+    CREATE TABLE guest_upload (
+        number INTEGER PRIMARY KEY,
+        link INTEGER NOT NULL,
+        -- NULL: it can't be resumed any more.
+        key BLOB,
+        name TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        part TEXT NOT NULL,
+        -- The name that it got, and its hash; NULL: it is not complete.
+        placed TEXT,
+        hash BLOB
+    ) STRICT;
+    CREATE UNIQUE INDEX guest_upload_by_key ON guest_upload (link, key);
 ";
 
 /// Returns the version of the schema; 0 for an empty database.

@@ -57,6 +57,16 @@ impl Profile {
         self.set_setting("port", Some(&port.to_string()))
     }
 
+    /// Returns the TCP port at which links were served last; using it again keeps those that were given away.
+    pub fn last_link_port(&self) -> Result<Option<u16>, ProfileError> {
+        Ok(self.setting("link_port")?.and_then(|text| text.parse().ok()))
+    }
+
+    /// Records the TCP port of links.
+    pub fn set_last_link_port(&self, port: u16) -> Result<(), ProfileError> {
+        self.set_setting("link_port", Some(&port.to_string()))
+    }
+
     /// Returns the record of the last incomplete fetch, as the fetch wrote it.
     pub fn last_failed_fetch(&self) -> Result<Option<String>, ProfileError> {
         self.setting("failed_fetch")

@@ -13,6 +13,13 @@ pub fn is_process_stopped(pid: u32) -> bool {
         .is_ok_and(|stat| matches!(parse_process_state(&stat), Some('T' | 't')))
 }
 
+/// Returns true if there is a process of this number.
+pub fn is_process_running(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // One of another user exists as well.
+    pid.is_some_and(|pid| !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
+}
+
 /// Returns the command line of a process, without the folder of its program.
 pub fn process_command(pid: u32) -> Option<String> {
     let text = fs::read(format!("/proc/{pid}/cmdline")).ok()?;

@@ -27,6 +27,7 @@
 //! | `report_transfers` | transfers | nothing; the events report them to all views | online |
 //! | `wait_for_chat_activity` | active | nothing, as soon as a chat is active, or none is | a node that runs |
 //! | `change_password` | both passwords | nothing | links |
+//! | `serve_links` | | where links for guests are served; nothing if they aren't there | a node that runs |
 //! | `watch` | with? | the events from now on; `with` names the conversation that is open in a view | online |
 //!
 //! Four more concern only a node that runs, and do nothing where there is none: [`super::running_status`],
@@ -51,6 +52,7 @@ use super::control::{ControlAction, NodeClient};
 use super::{FlushReport, NodeCore, NodeEvents, SendAnnouncement, UserSummary};
 use crate::engine::Error;
 use crate::engine::chat::DeliveryReport;
+use crate::engine::guest_links::LinkService;
 use crate::engine::node_event::FileTransfer;
 use crate::engine::room_values::{RoomOverview, RoomReceipt};
 use crate::engine::tracker_account::PasswordChange;
@@ -301,6 +303,17 @@ impl NodeApi {
                 let (present, new) = ((&change.current).into(), (&change.new).into());
                 node.perform(ControlAction::Passwd { present, new }).await
             }
+        }
+    }
+
+    /// Makes the server of links beside the node look at them, and returns where it serves them; `None` without one.
+    ///
+    /// # Errors
+    /// The reason why they can't be served, or the node doesn't know the action.
+    pub async fn serve_links(&self) -> Result<Option<LinkService>, Error> {
+        match self {
+            Self::Embedded(core) => core.serve_links().await,
+            Self::Attached(node) => node.call(ControlAction::ServeLinks).await,
         }
     }
 

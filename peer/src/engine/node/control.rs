@@ -29,6 +29,7 @@
 //! | `transfer` | a transfer | no reply; the transfer is sent as an event to all clients that watch |
 //! | `heed` | talking | the opposite of `talking`, as soon as chat activity differs from it: lets a fetch throttle itself |
 //! | `passwd` | present, new | nothing; the account's password is changed |
+//! | `serve_links` | | port?: where links for guests are served, after a look at them; null if nothing serves them there |
 //! | `shares_changed` | | nothing |
 //! | `history_removed` | | nothing; messages of rooms that are gone from the history aren't passed on any more |
 //! | `wishes_changed` | | nothing; what the user wishes for is looked for again |
@@ -219,6 +220,8 @@ pub enum ControlAction {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         with: Option<UserName>,
     },
+    /// Look at the links for guests, and tell where they are served.
+    ServeLinks,
     /// Register the profile's shares at the tracker again.
     SharesChanged,
     /// Pass messages of rooms that were removed from the history on no more.

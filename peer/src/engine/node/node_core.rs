@@ -1,7 +1,7 @@
 //! The acts of a node, performed in this process: for the views that run the node, for the clients of its local socket,
 //! and for commands while no node runs.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use localization::tr;
 use shared::peer::{ChatMessage, MessageId, PeerErrorCode, RECEIPTS_CAPABILITY};
@@ -19,6 +19,7 @@ use super::share_watcher::ShareWatcherHandle;
 use super::tracker_session::{PresenceState, TrackerHandle};
 use super::user_list;
 use crate::engine::chat::{self, DeliveryReport};
+use crate::engine::guest_links::{LinkHostHandle, LinkService};
 use crate::engine::node_event::{EventBus, FileTransfer, NodeEvent};
 use crate::engine::room_values::{RoomOverview, RoomReceipt};
 use crate::engine::tracker_account::{self, PasswordChange};
@@ -50,6 +51,8 @@ struct PresenceServices {
     lifetime: NodeLifetime,
     stop: CancellationToken,
     ended: CancellationToken,
+    /// Set where links for guests are served beside the node.
+    link_host: Arc<OnceLock<LinkHostHandle>>,
 }
 
 impl NodeCore {
@@ -64,7 +67,9 @@ impl NodeCore {
     ) -> Self {
         let NodeServices { link_pool, outbox, tracker, revalidation, rooms, online, share_watcher, .. } = services;
         let rooms = RoomWriting::new(me.user.clone(), rooms, tracker.clone(), online, events.clone());
-        let presence = Some(PresenceServices { tracker, revalidation, rooms, share_watcher, lifetime, stop, ended });
+        let link_host = Arc::default();
+        let presence =
+            Some(PresenceServices { tracker, revalidation, rooms, share_watcher, lifetime, stop, ended, link_host });
         Self { me, events, link_pool: Arc::downgrade(&link_pool), outbox, presence }
     }
 
@@ -80,6 +85,20 @@ impl NodeCore {
 
     pub(super) const fn events(&self) -> &EventBus {
         &self.events
+    }
+
+    /// Lets a server of links for guests run beside the node; the first one stays.
+    pub fn set_link_host(&self, host: LinkHostHandle) {
+        if let Some(presence) = &self.presence {
+            let _ = presence.link_host.set(host);
+        }
+    }
+
+    pub(super) async fn serve_links(&self) -> Result<Option<LinkService>, Error> {
+        match self.presence.as_ref().and_then(|presence| presence.link_host.get()) {
+            Some(host) => host.look().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Returns the token whose cancellation stops the node.

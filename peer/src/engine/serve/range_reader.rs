@@ -74,7 +74,7 @@ pub(super) struct RangeReader {
     path: PathBuf,
     proof: ContentProof,
     current: CurrentGroup,
-    /// All ranges of the request, half-open, each of whole groups, in the order in which they are read.
+    /// All ranges of the request, half-open, in the order in which they are read. Those of peers are of whole groups.
     ranges: Vec<(u64, u64)>,
     /// The ranges that are not read yet, the next one first.
     remaining: VecDeque<(u64, u64)>,
@@ -251,7 +251,11 @@ impl RangeReader {
         self.hash(&mut hasher, up_to, start)?;
         let piece = self.bytes(start, end - start)?;
         hasher.update(&piece);
-        if end == layout.offset(group) + layout.group_len(group) {
+        let group_end = layout.offset(group) + layout.group_len(group);
+        let is_last = self.remaining.front().is_some_and(|range| range.1 == end);
+        if end == group_end || is_last {
+            // A range that a browser asks for may end within a group, whose rest proves its beginning.
+            self.hash(&mut hasher, end, group_end)?;
             self.compare(group, (*hasher).finish())?;
             self.note_proved(group, before)?;
         } else {

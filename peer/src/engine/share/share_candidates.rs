@@ -1,5 +1,6 @@
 //! Candidates for sharing: each name once, with its recorded hash.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use localization::tr;
@@ -16,7 +17,7 @@ use super::omissions::{CandidateOrigin, OmissionReason, OmissionReport};
 use super::{ShareEvent, ShareEventHandler, hashed_share};
 use crate::engine::now_ns;
 use crate::engine::private_data::PrivateData;
-use crate::profile::{Audience, HashedFile, HashedShare, Profile, ShareRoot};
+use crate::profile::{Audience, HashedFile, HashedShare, Profile, ProfileError, ShareRoot};
 use crate::sys::{FileVersion, file_version, hard_link, is_executable, mount_points, open_file_version, open_regular};
 
 /// A file that was found and is to be shared.
@@ -181,6 +182,50 @@ pub(super) fn find_named_candidates(
     Ok(selection.into_unique())
 }
 
+/// Finds the candidates at and below `paths` for what has names of its own: no share is in their way, and of several files
+/// of one name each after the first gets a number. At most `limit`; counts the rest.
+pub(super) fn find_loose_candidates(
+    profile: &Profile,
+    private: &PrivateData,
+    paths: &[PathBuf],
+    limit: usize,
+    left_out: &mut OmissionReport,
+) -> Vec<ShareCandidate> {
+    let mut walker = FolderWalker::new(private);
+    let (mut names, mut seen) = (HashSet::new(), HashSet::new());
+    let mut candidates = Vec::new();
+    for root in paths {
+        let walked = match walker.walk(root, None, left_out) {
+            Ok(walked) => walked,
+            Err((reason, why)) => {
+                left_out.add_named(reason, root, why);
+                continue;
+            }
+        };
+        for found in walked.files {
+            if !seen.insert(found.path.clone()) {
+                continue;
+            }
+            let (path, name, origin) = (found.path.clone(), found.name.clone(), found.origin.clone());
+            let free = (1..).map_while(|number| if number == 1 { Some(name.clone()) } else { name.numbered(number) });
+            let free = free.take(limit).find(|name| !names.contains(name));
+            let (reason, why) = match (loose_candidate(profile, found), free) {
+                (Ok(candidate), Some(name)) if candidates.len() < limit => {
+                    names.insert(name.clone());
+                    candidates.push(ShareCandidate { name, ..candidate });
+                    continue;
+                }
+                (Ok(_), Some(_)) => (OmissionReason::TooMany, format!("{limit} files are the most")),
+                (Ok(_), None) => (OmissionReason::NameTaken, "too many files have its name".to_owned()),
+                (Err(omission), _) => omission,
+            };
+            left_out.add(reason, &origin, &path, &name, why);
+        }
+    }
+    candidates.sort_by(|a, b| a.name.cmp(&b.name));
+    candidates
+}
+
 /// A selection of candidates under the limit of shared files.
 struct CandidateSelection<'a> {
     profile: &'a Profile,
@@ -241,15 +286,10 @@ fn check_candidate(
     audience: &Audience,
     found: WalkedFile,
 ) -> Result<(ShareCandidate, bool), ExplainedOmission> {
-    let WalkedFile { path, name, metadata, origin } = found;
-    let broken = |why: crate::profile::ProfileError| (OmissionReason::Unreadable, why.to_string());
-    let id = file_version(&metadata);
-    if id.size > MAX_FILE_SIZE {
-        return Err((OmissionReason::TooLarge, tr!("it is too large")));
-    }
-    let before = profile.share(audience, &name).map_err(broken)?;
+    let (path, name) = (&found.path, &found.name);
+    let before = profile.share(audience, name).map_err(|why| unreadable_omission(&why))?;
     // A share whose file is gone gives its name to another file.
-    if let Some(before) = before.as_ref().filter(|before| before.path != path && before.path.exists()) {
+    if let Some(before) = before.as_ref().filter(|before| before.path != *path && before.path.exists()) {
         let elsewhere = safe_path(&before.path);
         let why = tr!(
             "{name} is shared from {elsewhere} already: use --as NAME, or unshare that first",
@@ -258,7 +298,21 @@ fn check_candidate(
         );
         return Err((OmissionReason::NameTaken, why));
     }
-    let known = recorded_hash(profile, &path, &metadata).map_err(broken)?;
+    Ok((loose_candidate(profile, found)?, before.is_some()))
+}
+
+/// Looks up the record of a found file, whatever is shared under its name.
+fn loose_candidate(profile: &Profile, found: WalkedFile) -> Result<ShareCandidate, ExplainedOmission> {
+    let WalkedFile { path, name, metadata, origin } = found;
+    let id = file_version(&metadata);
+    if id.size > MAX_FILE_SIZE {
+        return Err((OmissionReason::TooLarge, tr!("it is too large")));
+    }
+    let known = recorded_hash(profile, &path, &metadata).map_err(|why| unreadable_omission(&why))?;
     let (executable, link) = (is_executable(&metadata), hard_link(&metadata));
-    Ok((ShareCandidate { name, path, id, executable, link, known, origin }, before.is_some()))
+    Ok(ShareCandidate { name, path, id, executable, link, known, origin })
+}
+
+fn unreadable_omission(why: &ProfileError) -> ExplainedOmission {
+    (OmissionReason::Unreadable, why.to_string())
 }

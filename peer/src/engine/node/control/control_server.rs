@@ -230,6 +230,7 @@ async fn execute(action: ControlAction, core: &NodeCore) -> Result<Value, Error>
             };
             json!(core.change_password(PasswordChange { current, new }).await?)
         }
+        ControlAction::ServeLinks => json!(core.serve_links().await?),
         ControlAction::SharesChanged => json!(core.shares_changed()),
         ControlAction::HistoryRemoved => json!(core.history_removed().await?),
         ControlAction::WishesChanged => json!(core.wishes_changed()),

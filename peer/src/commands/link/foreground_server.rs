@@ -1,0 +1,79 @@
+//! A server for one link, while the command runs.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::super::context::CommandContext;
+use crate::engine::guest_links::GuestLinks;
+use crate::engine::{Error, LocalUser, now_ms, run_blocking};
+use crate::web::{LinkEventHandler, LinkServer, LinkServerConfig, open_certificate};
+
+/// The longest time until it is seen that the link was revoked by another process.
+const LOOK_INTERVAL_MS: i64 = 1000;
+
+/// A server that listens, and the links of this process.
+pub(super) struct ForegroundServer {
+    server: LinkServer,
+    links: GuestLinks,
+}
+
+impl ForegroundServer {
+    /// Listens.
+    ///
+    /// # Errors
+    /// The certificate or the port can't be had.
+    pub(super) fn bind(me: &LocalUser, port: Option<u16>, events: LinkEventHandler) -> Result<Self, Error> {
+        let links = GuestLinks::new(me.profile.clone(), &me.identity, Some(std::process::id()));
+        let server = LinkServer::bind(LinkServerConfig {
+            links: links.clone(),
+            owner: me.user.to_string(),
+            certificate: &open_certificate(me.profile.home())?,
+            port,
+            // Not the node's, which may start at any time.
+            last_port: None,
+            rate: None,
+            events,
+        })?;
+        Ok(Self { server, links })
+    }
+
+    pub(super) const fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    /// Serves until the link has ended, or Ctrl-C.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] after Ctrl-C.
+    pub(super) async fn run(self, context: &CommandContext) -> Result<(), Error> {
+        let stop = CancellationToken::new();
+        let mut serving = Box::pin(self.server.run(stop.clone()));
+        let ended = loop {
+            let links = self.links.clone();
+            let look = async {
+                let end = run_blocking(move || links.sweep()).await?;
+                if let Some(end) = end {
+                    let wait = (end - now_ms()).clamp(0, LOOK_INTERVAL_MS);
+                    tokio::time::sleep(Duration::from_millis(wait.unsigned_abs())).await;
+                }
+                Ok(end.is_some())
+            };
+            tokio::select! {
+                () = &mut serving => break Ok(()),
+                () = context.cancel.cancelled() => break Err(Error::Interrupted),
+                lives = look => match lives {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        context.output.note("the link has ended");
+                        break Ok(());
+                    }
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        stop.cancel();
+        serving.await;
+        ended
+    }
+}

@@ -1,0 +1,54 @@
+//! Lines about what guests do, printed on a thread of their own: a terminal that nobody reads must not hold the server.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use serde_json::json;
+
+use crate::engine::Error;
+use crate::ui::{CommandOutput, format_size};
+use crate::web::{LinkEvent, LinkEventHandler};
+
+/// Events that wait to be printed; further ones are lost.
+const QUEUE: usize = 1024;
+
+/// Returns a handler that prints the events of links. Its thread ends with the last handler.
+///
+/// # Errors
+/// The thread can't be started.
+pub(in crate::commands) fn link_event_handler(output: &CommandOutput) -> Result<LinkEventHandler, Error> {
+    let (sender, receiver): (SyncSender<LinkEvent>, _) = sync_channel(QUEUE);
+    let output = output.clone();
+    let print_all = move || {
+        // A closed pipe ends the lines, not the server.
+        while let Ok(event) = receiver.recv()
+            && print(&output, &event).is_ok()
+        {}
+    };
+    std::thread::Builder::new().name("link events".to_owned()).spawn(print_all)?;
+    Ok(Arc::new(move |event| drop(sender.try_send(event))))
+}
+
+fn print(output: &CommandOutput, event: &LinkEvent) -> std::io::Result<()> {
+    if output.is_json() {
+        let (kind, fields) = match event {
+            LinkEvent::Opened { link, address } => ("link_opened", json!({ "number": link, "address": address })),
+            LinkEvent::Taken { link, address, name } => {
+                ("link_taken", json!({ "number": link, "address": address, "name": name }))
+            }
+            LinkEvent::Received { link, address, name, size, hash } => (
+                "link_received",
+                json!({ "number": link, "address": address, "name": name, "size": size, "hash": hash }),
+            ),
+        };
+        return output.print_object(kind, &fields);
+    }
+    output.note(&match event {
+        LinkEvent::Opened { link, address } => format!("{address} opened link {link}"),
+        LinkEvent::Taken { link, address, name } => format!("{address} takes {name} from link {link}"),
+        LinkEvent::Received { link, address, name, size, hash } => {
+            format!("{address} sent {name} ({}) to link {link}, BLAKE3 {hash}", format_size(*size))
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,372 @@
+//! Uploads of guests: written to a part, resumed where they were, and given a name that nothing has.
+//!
+//! The length of the part is the truth about how far an upload is: it survives both sides. Names follow the rules of
+//! fetches: one component, confined to the folder by its handle, never replacing anything; and none that begins with a
+//! dot, since nobody would see such a file.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use blake3::Hasher;
+use shared::names::name_encoding::display_name;
+use shared::names::{numbered_component, truncate_to_bytes};
+use shared::{ContentHash, FileName};
+
+use super::{GuestLink, GuestLinks};
+use crate::engine::Error;
+use crate::engine::sends::accept_policy::MIN_FREE_BYTES;
+use crate::profile::{GuestUpload, UploadReservation};
+use crate::sys::{FolderHandle, RoomLimit, is_name_refused, sync_all};
+
+/// Names that are tried before an upload gives up.
+const MAX_NUMBER: u32 = 10_000;
+/// The rest of a part's name has to fit as well.
+const PART_STEM_BYTES: usize = 200;
+
+/// An upload that a guest announces.
+#[derive(Debug, Clone)]
+pub struct UploadAnnouncement {
+    /// The name, as bytes of the address.
+    pub name: Vec<u8>,
+    /// Its size.
+    pub size: u64,
+    /// The guest's own mark of the file; uploads of the same mark, name and size are one.
+    pub key: Option<String>,
+    /// The place at which the guest goes on.
+    pub offset: u64,
+}
+
+/// The reason why an upload is refused or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestUploadError {
+    /// The name can't be used, for this reason.
+    #[error("that name can't be taken: {0}")]
+    Name(String),
+    /// Fewer bytes than that are left of what the link takes.
+    #[error("the link takes no more than {0} further bytes")]
+    OverQuota(u64),
+    /// The link has had too many uploads.
+    #[error("the link has taken too many files")]
+    TooMany,
+    /// The part ends elsewhere.
+    #[error("the upload goes on at {0}")]
+    WrongOffset(u64),
+    /// The disk has no room.
+    #[error("there is no room on the disk")]
+    NoRoom,
+    /// The file is complete already.
+    #[error("the file is complete")]
+    Complete(PlacedUpload),
+    /// The folder or the profile can't be used.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// An upload that is complete and has its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlacedUpload {
+    /// The name that it got, for people.
+    pub name: String,
+    /// Its size.
+    pub size: u64,
+    /// Its hash.
+    pub hash: ContentHash,
+}
+
+/// A part that is being written.
+#[derive(Debug)]
+pub struct UploadWriter {
+    links: GuestLinks,
+    folder: FolderHandle,
+    file: File,
+    upload: GuestUpload,
+    hasher: Box<Hasher>,
+    written: u64,
+}
+
+impl GuestLinks {
+    /// Returns how many bytes of an announced upload are here, or the file if it is complete.
+    ///
+    /// # Errors
+    /// [`GuestUploadError::Name`], or the reason why the folder can't be used.
+    pub fn upload_offset(
+        &self,
+        guest: &super::AdmittedGuest,
+        announced: &UploadAnnouncement,
+    ) -> Result<u64, GuestUploadError> {
+        let name = checked_name(&announced.name)?;
+        let key = upload_key(guest, &name, announced);
+        let Some(known) = self.profile.guest_upload(guest.link.number, &key).map_err(Error::from)? else {
+            return Ok(0);
+        };
+        if let Some(placed) = placed_upload(&known) {
+            return Err(GuestUploadError::Complete(placed));
+        }
+        let folder = open_folder(&guest.link)?;
+        Ok(folder.file_identity(&known.part).map_or(0, |part| part.size.min(known.size)))
+    }
+
+    /// Opens the part of an upload, which is made or gone on with.
+    ///
+    /// # Errors
+    /// [`GuestUploadError`].
+    pub fn begin_upload(
+        &self,
+        guest: &super::AdmittedGuest,
+        announced: &UploadAnnouncement,
+    ) -> Result<UploadWriter, GuestUploadError> {
+        let name = checked_name(&announced.name)?;
+        let folder = open_folder(&guest.link)?;
+        let left = announced.size.saturating_sub(announced.offset);
+        let free = folder.free_space().ok().and_then(|free| free.bytes);
+        if free.is_some_and(|free| left.saturating_add(MIN_FREE_BYTES) > free) {
+            return Err(GuestUploadError::NoRoom);
+        }
+        let key = upload_key(guest, &name, announced);
+        let part = part_name(&name, &key);
+        // Without a mark of its own, the same name and size may be another file: it begins anew.
+        let anew = announced.key.is_none() && announced.offset == 0;
+        let quota = (guest.link.number, guest.link.max_bytes);
+        let what = (name.as_str(), announced.size);
+        let reserved = self.profile.reserve_guest_upload(quota, &key, what, &part, anew).map_err(Error::from)?;
+        let upload = match reserved {
+            UploadReservation::Reserved(upload) => upload,
+            UploadReservation::OverQuota(left) => return Err(GuestUploadError::OverQuota(left)),
+            UploadReservation::TooMany => return Err(GuestUploadError::TooMany),
+        };
+        if let Some(placed) = placed_upload(&upload) {
+            return Err(GuestUploadError::Complete(placed));
+        }
+        let disk = |why| GuestUploadError::from(Error::disk(guest.link.folder.as_deref().unwrap_or(part.as_ref()))(why));
+        let mut file = folder.open_or_create(&upload.part).map_err(disk)?;
+        let here = if anew { 0 } else { file.metadata().map_err(disk)?.len() };
+        if announced.offset > here {
+            return Err(GuestUploadError::WrongOffset(here));
+        }
+        // The guest may go back, to what it knows to have sent.
+        file.set_len(announced.offset).map_err(disk)?;
+        let mut hasher = Box::new(Hasher::new());
+        hash_prefix(&mut file, &mut hasher).map_err(disk)?;
+        Ok(UploadWriter { links: self.clone(), folder, file, upload, hasher, written: announced.offset })
+    }
+}
+
+impl UploadWriter {
+    /// Writes the next bytes.
+    ///
+    /// # Errors
+    /// [`GuestUploadError::NoRoom`], or another reason of the disk. What was written stays.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), GuestUploadError> {
+        self.file.write_all(bytes).map_err(|why| self.disk_error(why))?;
+        self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Returns whether all bytes are here.
+    pub const fn is_complete(&self) -> bool {
+        self.written == self.upload.size
+    }
+
+    /// Returns how many bytes are here.
+    pub const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Makes the file durable and gives it its name: the first of its own and the numbered ones that nothing has.
+    ///
+    /// # Errors
+    /// The reason of the disk.
+    pub fn finish(self) -> Result<PlacedUpload, GuestUploadError> {
+        self.file.sync_all().map_err(|why| self.disk_error(why))?;
+        let placed = self.move_into_place().map_err(|why| self.disk_error(why))?;
+        for outcome in sync_all(&[&self.folder]) {
+            outcome.map_err(|why| self.disk_error(why))?;
+        }
+        let hash = ContentHash::from_bytes(*self.hasher.finalize().as_bytes());
+        self.links.profile.complete_guest_upload(self.upload.number, &placed, &hash).map_err(Error::from)?;
+        Ok(PlacedUpload { name: display_name(&placed).into_owned(), size: self.upload.size, hash })
+    }
+
+    fn move_into_place(&self) -> io::Result<String> {
+        let name = &self.upload.name;
+        // Where the file system takes no such name.
+        let plain = format!("upload-{}", self.upload.number);
+        for number in 0..MAX_NUMBER {
+            let candidate = if number == 0 { name.clone() } else { numbered_component(name, number) };
+            match self.folder.rename_no_replace(&self.upload.part, &candidate) {
+                Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(why) if is_name_refused(&why) => {
+                    self.folder.rename_no_replace(&self.upload.part, &plain)?;
+                    return Ok(plain);
+                }
+                renamed => return renamed.map(|()| candidate),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    fn disk_error(&self, why: io::Error) -> GuestUploadError {
+        if RoomLimit::of(&why).is_some() {
+            return GuestUploadError::NoRoom;
+        }
+        Error::disk(self.upload.name.as_ref())(why).into()
+    }
+}
+
+fn open_folder(link: &GuestLink) -> Result<FolderHandle, GuestUploadError> {
+    let Some(path) = &link.folder else { return Err(GuestUploadError::Name("this link takes no files".to_owned())) };
+    Ok(FolderHandle::open(path).map_err(Error::disk(path))?)
+}
+
+/// Returns the name of an upload: a single component that isn't hidden.
+fn checked_name(raw: &[u8]) -> Result<FileName, GuestUploadError> {
+    let name = FileName::from_raw(raw).map_err(|why| GuestUploadError::Name(why.to_string()))?;
+    if name.components().count() > 1 {
+        return Err(GuestUploadError::Name("it names a folder".to_owned()));
+    }
+    if name.is_hidden() {
+        return Err(GuestUploadError::Name("it begins with a dot".to_owned()));
+    }
+    Ok(name)
+}
+
+/// Returns the key under which an upload is on record: of one guest, one name, one size and one mark.
+fn upload_key(guest: &super::AdmittedGuest, name: &FileName, announced: &UploadAnnouncement) -> [u8; 32] {
+    let mut hasher = Hasher::new();
+    hasher.update(&guest.session.map_or([0; 32], |session| session.claim()));
+    hasher.update(&announced.size.to_le_bytes());
+    for text in [name.as_str(), announced.key.as_deref().unwrap_or_default()] {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    hasher.update(&guest.link.number.to_le_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+/// Returns the name of a part, of the same form as those of fetches.
+fn part_name(name: &FileName, key: &[u8; 32]) -> String {
+    let tag = shared::hex::encode(&key[..4]);
+    format!(".{}.{tag}.part", truncate_to_bytes(name.as_str(), PART_STEM_BYTES))
+}
+
+fn placed_upload(upload: &GuestUpload) -> Option<PlacedUpload> {
+    let (name, hash) = upload.placed.clone()?;
+    Some(PlacedUpload { name: display_name(&name).into_owned(), size: upload.size, hash })
+}
+
+fn hash_prefix(file: &mut File, hasher: &mut Hasher) -> io::Result<()> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(()),
+            read => drop(hasher.update(&buffer[..read])),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use certs::Identity;
+
+    use super::super::{AdmittedGuest, remove_link};
+    use super::*;
+    use crate::engine::guest_links::{LinkRequest, make_link};
+    use crate::profile::Profile;
+
+    struct Case {
+        home: tempfile::TempDir,
+        profile: Profile,
+        links: GuestLinks,
+        guest: AdmittedGuest,
+    }
+
+    fn case() -> Case {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(&home.path().join("profile")).unwrap();
+        let identity = Identity::generate().unwrap();
+        let request = LinkRequest {
+            paths: Vec::new(),
+            folder: Some(home.path().join("in/box")),
+            max_bytes: 100,
+            is_once: false,
+            lifetime: std::time::Duration::from_secs(60),
+            pid: None,
+        };
+        let made = make_link(&profile, &identity, &request, &mut |_| ControlFlow::Continue(())).unwrap();
+        let links = GuestLinks::new(profile.clone(), &identity, None);
+        Case { home, profile, links, guest: AdmittedGuest { link: made.link, session: None } }
+    }
+
+    fn announced(name: &str, size: u64, key: Option<&str>, offset: u64) -> UploadAnnouncement {
+        UploadAnnouncement { name: name.into(), size, key: key.map(str::to_owned), offset }
+    }
+
+    impl Case {
+        fn names(&self) -> Vec<String> {
+            let mut names = FolderHandle::open(&self.home.path().join("in/box")).unwrap().names().unwrap();
+            names.sort();
+            names
+        }
+
+        fn begin(&self, announced: &UploadAnnouncement) -> Result<UploadWriter, GuestUploadError> {
+            self.links.begin_upload(&self.guest, announced)
+        }
+
+        fn put(&self, announced: &UploadAnnouncement, bytes: &[u8]) -> PlacedUpload {
+            let mut writer = self.begin(announced).unwrap();
+            writer.write(bytes).unwrap();
+            assert!(writer.is_complete());
+            writer.finish().unwrap()
+        }
+    }
+
+    #[test]
+    fn an_upload_goes_on_where_it_was_and_replaces_nothing() {
+        let case = case();
+        std::fs::write(case.home.path().join("in/box/a.txt"), "mine").unwrap();
+        let begin = announced("a.txt", 6, Some("k"), 0);
+        case.begin(&begin).unwrap().write(b"abc").unwrap();
+        assert_eq!(case.links.upload_offset(&case.guest, &begin).unwrap(), 3);
+        assert!(matches!(case.begin(&announced("a.txt", 6, Some("k"), 4)), Err(GuestUploadError::WrongOffset(3))));
+        let placed = case.put(&announced("a.txt", 6, Some("k"), 2), b"cdef");
+        assert_eq!((placed.name.as_str(), placed.hash), ("a (1).txt", ContentHash::of(b"abcdef")));
+        assert_eq!(case.names(), ["a (1).txt", "a.txt"]);
+        // Whoever didn't hear the answer asks again.
+        for outcome in [case.begin(&begin).map(drop), case.links.upload_offset(&case.guest, &begin).map(drop)] {
+            assert!(matches!(outcome, Err(GuestUploadError::Complete(again)) if again == placed));
+        }
+        assert_eq!(case.put(&announced("a.txt", 1, None, 0), b"x").name, "a (2).txt");
+        assert_eq!(case.put(&announced("a.txt", 1, None, 0), b"y").name, "a (3).txt", "without a mark it is another");
+        assert_eq!(case.put(&announced("empty", 0, None, 0), b"").hash, ContentHash::of(b""));
+    }
+
+    #[test]
+    fn what_a_link_takes_is_bounded_and_parts_go_with_it() {
+        let case = case();
+        case.begin(&announced("a", 60, Some("k"), 0)).unwrap();
+        assert!(matches!(case.begin(&announced("b", 41, None, 0)), Err(GuestUploadError::OverQuota(40))));
+        assert!(matches!(case.begin(&announced("b", u64::MAX, None, 0)), Err(GuestUploadError::NoRoom)));
+        case.put(&announced("b", 4, None, 0), b"kept");
+        assert_eq!(case.names().len(), 2);
+        remove_link(&case.profile, &case.guest.link).unwrap();
+        assert_eq!(case.names(), ["b"]);
+    }
+
+    #[test]
+    fn names_stay_in_the_folder_and_are_seen() {
+        let case = case();
+        for name in ["", ".", "..", "a/b", "../a", "/etc/passwd", ".bashrc", "\0", &"x".repeat(256), "a\u{202e}b"] {
+            let outcome = case.begin(&announced(name, 1, None, 0));
+            assert!(matches!(outcome, Err(GuestUploadError::Name(_))), "{name:?}");
+        }
+        std::os::unix::fs::symlink("/etc/passwd", case.home.path().join("in/box/link")).unwrap();
+        assert_eq!(case.put(&announced("link", 1, None, 0), b"x").name, "link (1)");
+        let long = "é".repeat(127);
+        assert_eq!(case.put(&announced(&long, 1, None, 0), b"x").name, long);
+        assert_eq!(case.put(&announced("con\n.txt", 1, None, 0), b"x").name, "con\\n.txt");
+    }
+}

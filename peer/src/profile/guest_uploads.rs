@@ -1,0 +1,153 @@
+//! Uploads to links: what was announced, where its part is, and what became of it.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | bytes that a link takes, those of unfinished uploads included | as the link says | refused |
+//! | uploads of a link | 10,000 | refused |
+
+use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
+use shared::ContentHash;
+
+use super::guest_links::clamped;
+use super::{Profile, ProfileError};
+
+const MAX_UPLOADS: i64 = 10_000;
+const COLUMNS: &str = "number, name, size, part, placed, hash";
+
+/// An upload to a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestUpload {
+    /// Its number in the profile.
+    pub number: i64,
+    /// The name that the guest gave.
+    pub name: String,
+    /// Its size in bytes, as announced.
+    pub size: u64,
+    /// The name of its part in the folder.
+    pub part: String,
+    /// Its final name and its hash, if it is complete.
+    pub placed: Option<(String, ContentHash)>,
+}
+
+/// The answer to an announced upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UploadReservation {
+    /// Its bytes are set aside, now or earlier.
+    Reserved(GuestUpload),
+    /// The link takes no more than this number of bytes.
+    OverQuota(u64),
+    /// The link has had too many uploads.
+    TooMany,
+}
+
+impl Profile {
+    /// Sets the bytes of an upload aside. One with the same key goes on, unless it is to be begun anew.
+    pub fn reserve_guest_upload(
+        &self,
+        (link, max_bytes): (i64, u64),
+        key: &[u8],
+        (name, size): (&str, u64),
+        part: &str,
+        anew: bool,
+    ) -> Result<UploadReservation, ProfileError> {
+        self.in_transaction(TransactionBehavior::Immediate, |transaction| {
+            let known = format!("SELECT {COLUMNS} FROM guest_upload WHERE link = ?1 AND key = ?2");
+            if let Some(known) = transaction.query_row(&known, params![link, key], read_upload).optional()? {
+                if !anew {
+                    return Ok(UploadReservation::Reserved(known));
+                }
+                // Whatever was completed under the key still counts.
+                transaction.execute(
+                    "UPDATE guest_upload SET key = NULL WHERE number = ?1 AND placed IS NOT NULL",
+                    [known.number],
+                )?;
+                transaction.execute("DELETE FROM guest_upload WHERE number = ?1 AND placed IS NULL", [known.number])?;
+            }
+            let sum = "SELECT count(*), coalesce(sum(size), 0) FROM guest_upload WHERE link = ?1";
+            let (count, taken): (i64, i64) = transaction.query_row(sum, [link], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let left = max_bytes.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
+            if size > left {
+                return Ok(UploadReservation::OverQuota(left));
+            }
+            if count >= MAX_UPLOADS {
+                return Ok(UploadReservation::TooMany);
+            }
+            transaction.execute(
+                "INSERT INTO guest_upload (link, key, name, size, part) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![link, key, name, clamped(size), part],
+            )?;
+            let number = transaction.last_insert_rowid();
+            let (name, part) = (name.to_owned(), part.to_owned());
+            Ok(UploadReservation::Reserved(GuestUpload { number, name, size, part, placed: None }))
+        })
+    }
+
+    /// Returns the upload to a link with this key.
+    pub fn guest_upload(&self, link: i64, key: &[u8]) -> Result<Option<GuestUpload>, ProfileError> {
+        let sql = format!("SELECT {COLUMNS} FROM guest_upload WHERE link = ?1 AND key = ?2");
+        let found = self.reader().query_row(&sql, params![link, key], read_upload).optional();
+        self.db_result(found)
+    }
+
+    /// Returns all uploads to a link, in the order in which they were announced.
+    pub fn guest_uploads(&self, link: i64) -> Result<Vec<GuestUpload>, ProfileError> {
+        let sql = format!("SELECT {COLUMNS} FROM guest_upload WHERE link = ?1 ORDER BY number");
+        self.query_all(self.reader(), &sql, [link], read_upload)
+    }
+
+    /// Records that an upload is complete and has its name.
+    pub fn complete_guest_upload(&self, number: i64, placed: &str, hash: &ContentHash) -> Result<(), ProfileError> {
+        let changed = self.writer()?.execute(
+            "UPDATE guest_upload SET placed = ?2, hash = ?3 WHERE number = ?1",
+            params![number, placed, hash.as_bytes()],
+        );
+        self.db_result(changed).map(|_| ())
+    }
+}
+
+fn read_upload(row: &Row<'_>) -> rusqlite::Result<GuestUpload> {
+    let (placed, hash): (Option<String>, Option<[u8; 32]>) = (row.get(4)?, row.get(5)?);
+    Ok(GuestUpload {
+        number: row.get(0)?,
+        name: row.get(1)?,
+        size: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
+        part: row.get(3)?,
+        placed: placed.zip(hash.map(ContentHash::from_bytes)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::NewGuestLink;
+
+    #[test]
+    fn announced_bytes_count_until_they_are_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let new = NewGuestLink {
+            id: "abc",
+            nonce: b"nonce",
+            token_hash: b"hash",
+            folder: None,
+            max_bytes: 100,
+            is_once: false,
+            made_at: 1,
+            expires_at: 1000,
+            pid: None,
+        };
+        let link = profile.add_guest_link(new, &[]).unwrap().unwrap();
+        let reserve = |key: &[u8], size, anew| {
+            profile.reserve_guest_upload((link, 100), key, ("a", size), ".a.part", anew).unwrap()
+        };
+        let UploadReservation::Reserved(first) = reserve(b"k", 60, false) else { panic!("it is taken") };
+        assert_eq!(reserve(b"k", 60, false), UploadReservation::Reserved(first.clone()), "it goes on");
+        assert_eq!(reserve(b"l", 41, false), UploadReservation::OverQuota(40));
+        let UploadReservation::Reserved(second) = reserve(b"k", 100, true) else { panic!("in place of the first") };
+        profile.complete_guest_upload(second.number, "a (2)", &ContentHash::of(b"x")).unwrap();
+        let done = profile.guest_upload(link, b"k").unwrap().unwrap();
+        assert_eq!(done.placed, Some(("a (2)".to_owned(), ContentHash::of(b"x"))));
+        assert_eq!(reserve(b"k", 1, true), UploadReservation::OverQuota(0), "what is complete stays counted");
+        assert_eq!(profile.guest_uploads(link).unwrap().len(), 1);
+    }
+}

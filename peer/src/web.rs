@@ -1,0 +1,73 @@
+//! The door for browsers and curl: an HTTPS server of this peer's own, for guests who have nothing installed.
+//!
+//! ```text
+//! LinkHost ── runs beside a node while there are links ──┐
+//! `peer link` without a node ────────────────────────────┴► LinkServer: TLS, connections and their bounds
+//!                                                             └► link_routes: host, origin, headers
+//!                                                                  ├ page_routes: pages, codes, assets
+//!                                                                  ├ download_routes: files and archives, by range
+//!                                                                  └ upload_routes: parts that go on
+//! ```
+//!
+//! Handlers only translate: what a link gives and to whom is decided in [`crate::engine::guest_links`].
+//!
+//! | address | what |
+//! |---|---|
+//! | `GET /l/ID/` | the page of a link, or the form that takes its code |
+//! | `POST /l/ID/enter` | takes `code`, gives a session and leads to the page |
+//! | `GET /l/ID/file/N/NAME` | a file; `Range`, `If-Range`, `ETag` (BLAKE3), `HEAD` |
+//! | `GET /l/ID/zip/NAME.zip?f=N&d=FOLDER` | the chosen files as an archive, or all; by range as well |
+//! | `GET /l/ID/in/NAME?size=N&key=K` | how far an upload is: `offset`; or `name`, `size`, `hash` if it is complete |
+//! | `PUT /l/ID/in/NAME` | an upload, from its beginning or on from `Content-Range`; `Upload-Key` marks the file |
+//! | `GET /assets/VERSION/NAME` | style and scripts of the pages |
+//!
+//! A link is opened by its token: as `Authorization: Bearer TOKEN`, or by the session cookie that a browser gets for it.
+//! The token stands in the address behind `#`, which browsers send to nobody. Links that are unknown, expired, revoked or
+//! another browser's answer all the same.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | connections | 256, and 64 of one address (of IPv6: one /64) | closed at once |
+//! | a TLS handshake | 10 s | closed |
+//! | the head of a request, and the wait for the next one | 15 s, 64 KiB, 100 fields | closed |
+//! | a response of which nothing is taken | 120 s | closed; the guest goes on by range |
+//! | a form | 4 KiB, 15 s | refused |
+//! | wrong codes of one address | 10, one forgiven every 30 s | refused for that time, right ones too |
+//! | addresses with wrong codes that are remembered | 4,096 | the oldest is forgotten |
+//! | streams | one a connection; two pieces in memory, 256 KiB each, 64 KiB with 16 streams or more | |
+//! | uploads at once | 32 | refused for the moment; the page tries again |
+//! | bytes of an upload | as announced, within the link's quota and the disk's room | refused |
+//! | an upload of which nothing comes | 60 s | closed; its part is kept |
+//! | a mark of an upload | 512 bytes | refused |
+//! | rows of a page | 500 | further pages |
+//! | bytes a second | `--limit` of `peer serve`, for all guests together | they wait |
+//! | a revoked or expired link | 1 s of a running transfer | cut |
+
+mod address_limits;
+mod byte_range;
+mod download_routes;
+mod file_listing;
+mod guest_admission;
+mod guest_pages;
+mod http_text;
+mod link_event;
+mod link_host_task;
+mod link_routes;
+mod link_server;
+mod page_assets;
+mod page_routes;
+mod page_texts;
+mod piece_body;
+mod request_origin;
+mod server_certificate;
+mod stall_guard;
+mod upload_routes;
+mod upload_turns;
+mod web_context;
+mod zip_layout;
+
+pub use self::guest_pages::file_address;
+pub use self::link_event::{LinkEvent, LinkEventHandler};
+pub use self::link_host_task::run_link_host;
+pub use self::link_server::{LinkServer, LinkServerConfig};
+pub use self::server_certificate::{open_certificate, shown_fingerprint};

@@ -1,0 +1,326 @@
+//! Downloads: single files and archives, whole or by range.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+
+use super::byte_range::{RangeAnswer, answer_range, names_tag};
+use super::file_listing::chosen_files;
+use super::guest_admission::{AnswerForm, GuestRefusal, admit, header_text};
+use super::http_text::{attachment, form_fields};
+use super::link_event::LinkEvent;
+use super::link_server::GuestPeer;
+use super::piece_body::{PieceBody, PieceSource};
+use super::web_context::WebContext;
+use super::zip_layout::{ZipEntry, ZipLayout, ZipSegment, dos_time};
+use crate::engine::guest_links::{AdmittedGuest, GuestFile, GuestFileFault, GuestFileReader, GuestLink, GuestLinks};
+use crate::engine::run_blocking;
+use crate::sys::time_zone;
+
+/// Time between two looks whether the link of a running download still holds.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What can be downloaded: its tag, size and name.
+struct Download {
+    tag: String,
+    size: u64,
+    name: String,
+    content_type: &'static str,
+}
+
+/// Answers with a file.
+pub(super) async fn file(
+    State(context): State<Arc<WebContext>>,
+    Extension(peer): Extension<GuestPeer>,
+    Path((id, number, _)): Path<(String, u32, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let answered = async {
+        let guest = admit(&context, peer.address(), &id, &headers).await?;
+        let (links, link) = (context.links.clone(), guest.link.clone());
+        let file = run_blocking(move || links.file(&link, number)).await?.ok_or(GuestRefusal::NotFound)?;
+        let name = file.name.last_component();
+        let download = Download {
+            tag: format!("\"{}\"", file.hash),
+            size: file.size,
+            name: shared::names::name_encoding::display_name(name).into_owned(),
+            content_type: "application/octet-stream",
+        };
+        let links = context.links.clone();
+        let source = |range, piece_bytes| FileSource {
+            watch: LinkWatch::new(links, guest.link.clone()),
+            file,
+            range,
+            piece_bytes,
+            reader: None,
+        };
+        answer_download(&context, peer, &guest, download, (&method, &headers), source).await
+    };
+    answered.await.unwrap_or_else(|refusal: GuestRefusal| refusal.answer(&context.frame, AnswerForm::of(&headers)))
+}
+
+/// Answers with an archive of the chosen files, or of all.
+pub(super) async fn archive(
+    State(context): State<Arc<WebContext>>,
+    Extension(peer): Extension<GuestPeer>,
+    Path((id, name)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let answered = async {
+        let guest = admit(&context, peer.address(), &id, &headers).await?;
+        let (links, link) = (context.links.clone(), guest.link.clone());
+        let laid_out = run_blocking(move || {
+            let (files, fields) = (links.files(&link)?, form_fields(&query.unwrap_or_default()));
+            Ok(lay_out(&chosen_files(&files, &fields)))
+        });
+        let (layout, tag) = laid_out.await?;
+        if layout.file_count() == 0 {
+            return Err(GuestRefusal::NotFound);
+        }
+        let download = Download { tag, size: layout.len(), name, content_type: "application/zip" };
+        let links = context.links.clone();
+        let source = |range: Range<u64>, piece_bytes| ArchiveSource {
+            watch: LinkWatch::new(links, guest.link.clone()),
+            layout,
+            position: range.start,
+            end: range.end,
+            piece_bytes,
+            reading: None,
+            pending: None,
+        };
+        answer_download(&context, peer, &guest, download, (&method, &headers), source).await
+    };
+    answered.await.unwrap_or_else(|refusal: GuestRefusal| refusal.answer(&context.frame, AnswerForm::of(&headers)))
+}
+
+/// Returns the layout of an archive, and its tag.
+fn lay_out(files: &[&GuestFile]) -> (ZipLayout, String) {
+    let (mut hasher, zone) = (blake3::Hasher::new(), time_zone());
+    let entry = |file: &&GuestFile| {
+        hasher.update(file.hash.as_bytes());
+        hasher.update(&(file.name.as_str().len() as u64).to_le_bytes());
+        hasher.update(file.name.as_str().as_bytes());
+        let moment = jiff::Timestamp::from_nanosecond(i128::from(file.mtime_ns)).unwrap_or_default();
+        let local = moment.to_zoned(zone.clone());
+        ZipEntry {
+            // The name as it is on the wire: unique, and without characters that lead out of a folder.
+            name: file.name.as_str().to_owned(),
+            number: file.number,
+            size: file.size,
+            crc: file.crc,
+            modified: moment.as_second(),
+            dos_time: dos_time(
+                local.year(),
+                local.month(),
+                local.day(),
+                local.hour(),
+                local.minute(),
+                local.second(),
+            ),
+        }
+    };
+    let layout = ZipLayout::new(files.iter().map(entry).collect());
+    (layout, format!("\"{}\"", hasher.finalize().to_hex()))
+}
+
+/// Answers a request for a download with all of it, a part, or only its headers.
+async fn answer_download<S: PieceSource + Unpin>(
+    context: &Arc<WebContext>,
+    peer: GuestPeer,
+    guest: &AdmittedGuest,
+    download: Download,
+    (method, headers): (&Method, &HeaderMap),
+    source: impl FnOnce(Range<u64>, u64) -> S,
+) -> Result<Response, GuestRefusal> {
+    let Download { tag, size, name, content_type } = download;
+    let mut fields = HeaderMap::new();
+    let mut set = |field: HeaderName, value: String| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            fields.insert(field, value);
+        }
+    };
+    set(ETAG, tag.clone());
+    set(CACHE_CONTROL, "private, no-cache".to_owned());
+    if header_text(headers, &IF_NONE_MATCH).is_some_and(|list| names_tag(list, &tag)) {
+        return Ok((StatusCode::NOT_MODIFIED, fields).into_response());
+    }
+    set(ACCEPT_RANGES, "bytes".to_owned());
+    let answer = answer_range(header_text(headers, &RANGE), header_text(headers, &IF_RANGE), &tag, size);
+    let (status, range) = match answer {
+        RangeAnswer::Whole => (StatusCode::OK, 0..size),
+        RangeAnswer::Part(range) => {
+            set(CONTENT_RANGE, format!("bytes {}-{}/{size}", range.start, range.end - 1));
+            (StatusCode::PARTIAL_CONTENT, range)
+        }
+        RangeAnswer::Unsatisfiable => {
+            set(CONTENT_RANGE, format!("bytes */{size}"));
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, fields).into_response());
+        }
+    };
+    let length = range.end - range.start;
+    set(CONTENT_LENGTH, length.to_string());
+    set(CONTENT_TYPE, content_type.to_owned());
+    set(CONTENT_DISPOSITION, attachment(&name));
+    // Should a browser show it after all, it is nobody's page.
+    set(CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'".to_owned());
+    if method == Method::HEAD {
+        return Ok((status, fields).into_response());
+    }
+    let begins = range.start == 0;
+    let source = source(range, context.bodies.piece_bytes());
+    let body = PieceBody::begin(source, length, context.bodies.clone()).await?;
+    if begins {
+        (context.events)(LinkEvent::Taken { link: guest.link.number, address: peer.ip(), name });
+    }
+    Ok((status, fields, Body::new(body)).into_response())
+}
+
+/// The link of a running download: looked at again now and then, and told what was sent.
+struct LinkWatch {
+    links: GuestLinks,
+    link: GuestLink,
+    looked_at: Instant,
+}
+
+impl LinkWatch {
+    fn new(links: GuestLinks, link: GuestLink) -> Self {
+        Self { links, link, looked_at: Instant::now() }
+    }
+
+    /// Fails once the link is revoked or has expired.
+    fn check(&mut self) -> Result<(), GuestFileFault> {
+        if self.looked_at.elapsed() < LOOK_INTERVAL {
+            return Ok(());
+        }
+        self.looked_at = Instant::now();
+        match self.links.is_live(&self.link) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(GuestFileFault::Gone),
+            Err(why) => Err(GuestFileFault::Unreadable(why.to_string())),
+        }
+    }
+
+    fn record(&self, number: u32, size: u64, range: Range<u64>) -> Result<(), GuestFileFault> {
+        let recorded = self.links.record_delivery(&self.link, number, size, range);
+        recorded.map_err(|why| GuestFileFault::Unreadable(why.to_string()))
+    }
+}
+
+/// A range of a file.
+struct FileSource {
+    watch: LinkWatch,
+    file: GuestFile,
+    range: Range<u64>,
+    piece_bytes: u64,
+    reader: Option<GuestFileReader>,
+}
+
+impl FileSource {
+    fn read(&mut self) -> Result<Option<Bytes>, GuestFileFault> {
+        self.watch.check()?;
+        let number = self.file.number;
+        if self.reader.is_none() {
+            let LinkWatch { links, link, .. } = &self.watch;
+            self.reader = Some(links.open_file(link, number, self.range.clone(), self.piece_bytes)?);
+        }
+        let Some(piece) = self.reader.as_mut().and_then(GuestFileReader::next_piece).transpose()? else { return Ok(None) };
+        let end = self.range.start + piece.len() as u64;
+        self.watch.record(number, self.file.size, self.range.start..end)?;
+        self.range.start = end;
+        Ok(Some(piece))
+    }
+}
+
+impl PieceSource for FileSource {
+    fn next_piece(&mut self) -> Option<Result<Bytes, GuestFileFault>> {
+        self.read().transpose()
+    }
+}
+
+/// A range of an archive. Small files are put together into pieces of the usual size.
+struct ArchiveSource {
+    watch: LinkWatch,
+    layout: ZipLayout,
+    position: u64,
+    end: u64,
+    piece_bytes: u64,
+    /// The file that is read, and the rest of its range.
+    reading: Option<(u32, u64, Range<u64>, GuestFileReader)>,
+    /// A large piece that waits until the small ones before it are sent.
+    pending: Option<Bytes>,
+}
+
+impl ArchiveSource {
+    fn read(&mut self) -> Result<Option<Bytes>, GuestFileFault> {
+        self.watch.check()?;
+        if let Some(piece) = self.pending.take() {
+            return Ok(Some(piece));
+        }
+        let mut gathered = Vec::new();
+        while (gathered.len() as u64) < self.piece_bytes {
+            let Some(part) = self.next_part()? else { break };
+            if part.len() as u64 >= self.piece_bytes / 2 {
+                if gathered.is_empty() {
+                    return Ok(Some(part));
+                }
+                self.pending = Some(part);
+                break;
+            }
+            gathered.extend_from_slice(&part);
+        }
+        Ok((!gathered.is_empty()).then(|| gathered.into()))
+    }
+
+    /// Returns the next bytes, as they come.
+    fn next_part(&mut self) -> Result<Option<Bytes>, GuestFileFault> {
+        loop {
+            if let Some((number, size, range, reader)) = &mut self.reading {
+                if let Some(piece) = reader.next_piece().transpose()? {
+                    let end = range.start + piece.len() as u64;
+                    self.watch.record(*number, *size, range.start..end)?;
+                    range.start = end;
+                    return Ok(Some(piece));
+                }
+                if !range.is_empty() {
+                    return Err(GuestFileFault::Changed);
+                }
+                self.reading = None;
+            }
+            if self.position >= self.end {
+                return Ok(None);
+            }
+            match self.layout.segment_at(self.position, self.end) {
+                ZipSegment::Bytes(bytes) => {
+                    self.position += bytes.len() as u64;
+                    return Ok(Some(bytes.into()));
+                }
+                ZipSegment::Content { number, size, range } => {
+                    self.position += range.end - range.start;
+                    let LinkWatch { links, link, .. } = &self.watch;
+                    let reader = links.open_file(link, number, range.clone(), self.piece_bytes)?;
+                    self.reading = Some((number, size, range, reader));
+                }
+            }
+        }
+    }
+}
+
+impl PieceSource for ArchiveSource {
+    fn next_piece(&mut self) -> Option<Result<Bytes, GuestFileFault>> {
+        self.read().transpose()
+    }
+}

@@ -1,0 +1,185 @@
+//! Who makes a request, whether it may use its link, and the answers to those who may not.
+
+use std::sync::Arc;
+
+use axum::http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, COOKIE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use super::address_limits::GuestAddress;
+use super::guest_pages::PageFrame;
+use super::http_text::cookie_value;
+use super::page_texts::PageLanguage;
+use super::web_context::WebContext;
+use crate::engine::guest_links::{AdmittedGuest, GuestCredential, GuestFileFault, GuestUploadError};
+use crate::engine::{Error, run_blocking};
+
+/// The cookie of a session. Its path is the link's, so that each link has its own.
+pub(super) const SESSION_COOKIE: &str = "vizinho_guest";
+pub(super) const HTML: &str = "text/html; charset=utf-8";
+
+/// The reason why a request isn't answered with what it asks for.
+#[derive(Debug)]
+pub(super) enum GuestRefusal {
+    /// There is no such link, or it isn't this guest's.
+    Unauthorised,
+    /// Too many wrong codes; the seconds after which another is looked at.
+    Wait(u64),
+    /// The link has nothing at this address.
+    NotFound,
+    /// The file can't be given.
+    Fault(GuestFileFault),
+    /// The request is wrong, for this reason.
+    BadRequest(&'static str),
+    /// The upload can't be taken.
+    Upload(GuestUploadError),
+    /// Too much at once.
+    Busy,
+    /// An upload must say how long it is.
+    LengthRequired,
+    /// A fault of this machine, which is logged and not told.
+    Failed(Error),
+}
+
+/// What the answer to a request depends on, besides its address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AnswerForm {
+    pub(super) language: PageLanguage,
+    /// True for browsers, false for curl.
+    is_html: bool,
+}
+
+impl From<Error> for GuestRefusal {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<GuestFileFault> for GuestRefusal {
+    fn from(fault: GuestFileFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<GuestUploadError> for GuestRefusal {
+    fn from(error: GuestUploadError) -> Self {
+        Self::Upload(error)
+    }
+}
+
+impl AnswerForm {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let language = PageLanguage::preferred(header_text(headers, &ACCEPT_LANGUAGE));
+        Self { language, is_html: header_text(headers, &ACCEPT).is_some_and(|accept| accept.contains("text/html")) }
+    }
+
+    /// Returns an answer in words: a page for browsers, a line for others.
+    pub(super) fn words(self, frame: &PageFrame, status: StatusCode, words: &str) -> Response {
+        if self.is_html {
+            (status, [(CONTENT_TYPE, HTML)], frame.message_page(self.language, words)).into_response()
+        } else {
+            (status, [(CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{words}\n")).into_response()
+        }
+    }
+
+    /// Returns the form that takes a code, with a complaint if one was wrong.
+    pub(super) fn enter_form(self, frame: &PageFrame, status: StatusCode, complaint: Option<&str>) -> Response {
+        if !self.is_html {
+            return self.words(frame, status, complaint.unwrap_or(self.language.enter_wrong()));
+        }
+        (status, [(CONTENT_TYPE, HTML)], frame.enter_page(self.language, complaint)).into_response()
+    }
+}
+
+impl GuestRefusal {
+    /// Returns the answer.
+    pub(super) fn answer(self, frame: &PageFrame, form: AnswerForm) -> Response {
+        let language = form.language;
+        let words = |status, words: &str| form.words(frame, status, words);
+        match self {
+            Self::Unauthorised => {
+                let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
+                (challenge, form.enter_form(frame, StatusCode::UNAUTHORIZED, None)).into_response()
+            }
+            Self::Wait(seconds) => {
+                let retry = [(RETRY_AFTER, HeaderValue::from(seconds))];
+                let page = form.enter_form(frame, StatusCode::TOO_MANY_REQUESTS, Some(language.enter_wait()));
+                (retry, page).into_response()
+            }
+            Self::NotFound => words(StatusCode::NOT_FOUND, language.not_found()),
+            Self::Fault(GuestFileFault::Gone) => words(StatusCode::GONE, language.file_gone()),
+            Self::Fault(GuestFileFault::Changed) => words(StatusCode::GONE, language.file_changed()),
+            Self::Fault(GuestFileFault::Unreadable(_)) => words(StatusCode::INTERNAL_SERVER_ERROR, language.file_gone()),
+            Self::BadRequest(why) => words(StatusCode::BAD_REQUEST, why),
+            Self::LengthRequired => words(StatusCode::LENGTH_REQUIRED, "say how long the upload is: Content-Length"),
+            Self::Busy => {
+                let retry = [(RETRY_AFTER, HeaderValue::from_static("5"))];
+                (retry, words(StatusCode::SERVICE_UNAVAILABLE, "too many uploads at once: try again")).into_response()
+            }
+            Self::Upload(error) => {
+                let status = match &error {
+                    GuestUploadError::Name(_) => StatusCode::BAD_REQUEST,
+                    GuestUploadError::OverQuota(_) | GuestUploadError::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
+                    GuestUploadError::WrongOffset(_) | GuestUploadError::Complete(_) => StatusCode::CONFLICT,
+                    GuestUploadError::NoRoom => StatusCode::INSUFFICIENT_STORAGE,
+                    GuestUploadError::Failed(_) => return failed(form, frame, &error),
+                };
+                words(status, &error.to_string())
+            }
+            Self::Failed(error) => failed(form, frame, &error),
+        }
+    }
+}
+
+/// Logs a fault of this machine; guests learn nothing of its paths.
+fn failed(form: AnswerForm, frame: &PageFrame, why: &dyn std::error::Error) -> Response {
+    tracing::error!("a guest's request failed: {why}");
+    form.words(frame, StatusCode::INTERNAL_SERVER_ERROR, "that failed on the other side: try again later")
+}
+
+/// Returns the guest behind a request for a link.
+///
+/// # Errors
+/// [`GuestRefusal::Unauthorised`] or [`GuestRefusal::Wait`].
+pub(super) async fn admit(
+    context: &Arc<WebContext>,
+    address: GuestAddress,
+    id: &str,
+    headers: &HeaderMap,
+) -> Result<AdmittedGuest, GuestRefusal> {
+    let bearer = header_text(headers, &AUTHORIZATION).and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    });
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let session = cookie_value(cookies, SESSION_COOKIE).map(str::to_owned);
+    if bearer.is_none() && session.is_none() {
+        return Err(GuestRefusal::Unauthorised);
+    }
+    // A session can't be guessed, and an old one is no guess: whoever has one is never made to wait.
+    if bearer.is_some()
+        && let Some(seconds) = context.code_wait(address)
+    {
+        return Err(GuestRefusal::Wait(seconds));
+    }
+    let (links, id, is_code) = (context.links.clone(), id.to_owned(), bearer.is_some());
+    let admitted = run_blocking(move || match (&bearer, &session) {
+        (Some(token), _) => links.admit(&id, GuestCredential::Token(token)),
+        (None, Some(session)) => links.admit(&id, GuestCredential::Session(session)),
+        (None, None) => Ok(None),
+    });
+    match admitted.await? {
+        Some(guest) => Ok(guest),
+        None => {
+            if is_code {
+                context.count_wrong_code(address);
+            }
+            Err(GuestRefusal::Unauthorised)
+        }
+    }
+}
+
+/// Returns a header as text, if it is there and is text.
+pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}

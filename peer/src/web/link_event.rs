@@ -1,0 +1,43 @@
+//! What happens at links, for whoever runs the server.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use shared::ContentHash;
+
+/// An event of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// A browser opened the link.
+    Opened {
+        /// The link's number.
+        link: i64,
+        /// The guest's address.
+        address: IpAddr,
+    },
+    /// A download of a file, or of an archive, began at its beginning.
+    Taken {
+        /// The link's number.
+        link: i64,
+        /// The guest's address.
+        address: IpAddr,
+        /// The file's name, or a description of the archive, for people.
+        name: String,
+    },
+    /// A file arrived whole.
+    Received {
+        /// The link's number.
+        link: i64,
+        /// The guest's address.
+        address: IpAddr,
+        /// The name that it got.
+        name: String,
+        /// Its size.
+        size: u64,
+        /// Its hash.
+        hash: ContentHash,
+    },
+}
+
+/// A handler of events of links; it must not block.
+pub type LinkEventHandler = Arc<dyn Fn(LinkEvent) + Send + Sync>;

@@ -1,0 +1,70 @@
+//! The addresses of a server, and what holds for all of them: where a request may come from, and what its answer forbids.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{get, post};
+
+use super::guest_admission::{AnswerForm, header_text};
+use super::request_origin::{RequestOrigin, is_own_host};
+use super::web_context::WebContext;
+use super::{download_routes, page_routes, upload_routes};
+
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
+                           form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Headers of all answers. `Cache-Control` and the policy are those of pages, where the answer has none of its own.
+const COMMON_HEADERS: [(HeaderName, &str); 7] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (CACHE_CONTROL, "no-store"),
+    (CONTENT_SECURITY_POLICY, PAGE_POLICY),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), microphone=(), geolocation=()"),
+];
+
+/// Returns the routes of a server.
+pub(super) fn link_router(context: Arc<WebContext>) -> Router {
+    Router::new()
+        .route("/l/{id}", get(page_routes::add_slash))
+        .route("/l/{id}/", get(page_routes::link_page))
+        .route("/l/{id}/enter", post(page_routes::enter).get(page_routes::back_to_link))
+        .route("/l/{id}/file/{number}/{name}", get(download_routes::file))
+        .route("/l/{id}/zip/{name}", get(download_routes::archive))
+        .route("/l/{id}/in/{name}", get(upload_routes::state).put(upload_routes::upload))
+        .route("/assets/{version}/{name}", get(page_routes::asset))
+        .fallback(page_routes::not_found)
+        .layer(from_fn_with_state(context.clone(), guard))
+        .with_state(context)
+}
+
+/// Refuses what may not come from where it comes, and adds the headers that all answers have.
+async fn guard(State(context): State<Arc<WebContext>>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let host = header_text(headers, &HOST).unwrap_or_default();
+    let origin = header_text(headers, &ORIGIN);
+    let fetch_site = headers.get(FETCH_SITE).map(|site| site.to_str().unwrap_or_default());
+    let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let form = AnswerForm::of(headers);
+    let refuse = |status, words| form.words(&context.frame, status, words);
+    let mut response = if !is_own_host(host, &context.own_names) {
+        refuse(StatusCode::MISDIRECTED_REQUEST, "this machine has no such name: use its address")
+    } else if is_change && !(RequestOrigin { host, origin, fetch_site }).may_change() {
+        refuse(StatusCode::FORBIDDEN, "a page of another site may not do that")
+    } else {
+        next.run(request).await
+    };
+    for (name, value) in COMMON_HEADERS {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}

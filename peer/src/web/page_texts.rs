@@ -1,0 +1,262 @@
+//! The texts of the pages, in the languages that they speak. Whole sentences; what stands in them is text, not markup.
+
+use crate::engine::size_format::format_size;
+
+/// A language of the pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PageLanguage {
+    English,
+    BrazilianPortuguese,
+}
+
+impl PageLanguage {
+    /// Returns the language that a reader prefers, by `Accept-Language`.
+    pub(super) fn preferred(accept: Option<&str>) -> Self {
+        let weight = |prefix: &str| {
+            let ranges = accept.unwrap_or_default().split(',').filter_map(|range| {
+                let mut parts = range.split(';').map(str::trim);
+                let tag = parts.next()?.to_ascii_lowercase();
+                let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+                (tag == prefix || tag.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-'))).then_some(quality)
+            });
+            ranges.fold(0.0, f32::max)
+        };
+        if weight("pt") > weight("en") { Self::BrazilianPortuguese } else { Self::English }
+    }
+
+    /// Returns the tag of the language.
+    pub(super) const fn tag(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::BrazilianPortuguese => "pt-BR",
+        }
+    }
+
+    const fn pick(self, english: &'static str, portuguese: &'static str) -> &'static str {
+        match self {
+            Self::English => english,
+            Self::BrazilianPortuguese => portuguese,
+        }
+    }
+
+    pub(super) fn size(self, bytes: u64) -> String {
+        match self {
+            Self::English => format_size(bytes),
+            Self::BrazilianPortuguese => format_size(bytes).replace('.', ","),
+        }
+    }
+
+    pub(super) fn file_count(self, count: usize) -> String {
+        match (self, count) {
+            (Self::English, 1) => "1 file".to_owned(),
+            (Self::English, _) => format!("{count} files"),
+            (Self::BrazilianPortuguese, 1) => "1 arquivo".to_owned(),
+            (Self::BrazilianPortuguese, _) => format!("{count} arquivos"),
+        }
+    }
+
+    pub(super) fn gives(self, owner: &str, count: usize) -> String {
+        let files = self.file_count(count);
+        match self {
+            Self::English => format!("{owner} gives you {files}"),
+            Self::BrazilianPortuguese => format!("{owner} tem {files} para você"),
+        }
+    }
+
+    pub(super) fn takes(self, owner: &str) -> String {
+        match self {
+            Self::English => format!("Send files to {owner}"),
+            Self::BrazilianPortuguese => format!("Envie arquivos para {owner}"),
+        }
+    }
+
+    pub(super) fn until(self, time: &str) -> String {
+        match self {
+            Self::English => format!("until {time}"),
+            Self::BrazilianPortuguese => format!("até {time}"),
+        }
+    }
+
+    pub(super) fn up_to(self, size: &str) -> String {
+        match self {
+            Self::English => format!("up to {size} in all"),
+            Self::BrazilianPortuguese => format!("até {size} no total"),
+        }
+    }
+
+    pub(super) const fn once_note(self) -> &'static str {
+        self.pick("only in this browser, until you have everything", "só neste navegador, até você ter tudo")
+    }
+
+    pub(super) const fn download(self) -> &'static str {
+        self.pick("Download", "Baixar")
+    }
+
+    pub(super) fn download_all(self, size: &str) -> String {
+        match self {
+            Self::English => format!("Download everything as a zip ({size})"),
+            Self::BrazilianPortuguese => format!("Baixar tudo em um zip ({size})"),
+        }
+    }
+
+    pub(super) const fn download_chosen(self) -> &'static str {
+        self.pick("Download what is chosen as a zip", "Baixar os escolhidos em um zip")
+    }
+
+    pub(super) fn choose(self, name: &str) -> String {
+        match self {
+            Self::English => format!("Choose {name}"),
+            Self::BrazilianPortuguese => format!("Escolher {name}"),
+        }
+    }
+
+    pub(super) const fn all_files(self) -> &'static str {
+        self.pick("All files", "Todos os arquivos")
+    }
+
+    pub(super) const fn further(self) -> &'static str {
+        self.pick("Further files", "Mais arquivos")
+    }
+
+    pub(super) const fn earlier(self) -> &'static str {
+        self.pick("Earlier files", "Arquivos anteriores")
+    }
+
+    pub(super) const fn hash_label(self) -> &'static str {
+        self.pick("BLAKE3 hash", "Hash BLAKE3")
+    }
+
+    pub(super) const fn enter_title(self) -> &'static str {
+        self.pick("Enter the code", "Digite o código")
+    }
+
+    pub(super) const fn enter_label(self) -> &'static str {
+        self.pick(
+            "The code stands beside the QR code, on the screen of whoever gave you this address.",
+            "O código está ao lado do QR code, na tela de quem lhe deu este endereço.",
+        )
+    }
+
+    pub(super) const fn enter_button(self) -> &'static str {
+        self.pick("Open", "Abrir")
+    }
+
+    pub(super) const fn enter_wrong(self) -> &'static str {
+        self.pick(
+            "That opens nothing here. The code may be mistyped, or the link may have ended: ask for a new one.",
+            "Isso não abre nada aqui. O código pode estar errado, ou o link pode ter terminado: peça outro.",
+        )
+    }
+
+    pub(super) const fn enter_wait(self) -> &'static str {
+        self.pick(
+            "Too many wrong codes came from your network: wait a minute, then try again.",
+            "Vieram códigos errados demais da sua rede: espere um minuto e tente de novo.",
+        )
+    }
+
+    pub(super) const fn not_found(self) -> &'static str {
+        self.pick(
+            "There is nothing at this address: open the whole link that you were given.",
+            "Não há nada neste endereço: abra o link inteiro que você recebeu.",
+        )
+    }
+
+    pub(super) const fn file_gone(self) -> &'static str {
+        self.pick(
+            "This file is not there any more: ask for a new link.",
+            "Este arquivo não está mais lá: peça um novo link.",
+        )
+    }
+
+    pub(super) const fn file_changed(self) -> &'static str {
+        self.pick(
+            "This file changed since the link was made: ask for a new link.",
+            "Este arquivo mudou desde que o link foi feito: peça um novo link.",
+        )
+    }
+
+    pub(super) const fn drop_here(self) -> &'static str {
+        self.pick("Drop files here, or", "Solte arquivos aqui, ou")
+    }
+
+    pub(super) const fn choose_files(self) -> &'static str {
+        self.pick("Choose files", "Escolher arquivos")
+    }
+
+    pub(super) const fn needs_script(self) -> &'static str {
+        self.pick(
+            "Without JavaScript, curl sends a file: the line is on the screen of whoever gave you this address.",
+            "Sem JavaScript, o curl envia um arquivo: a linha está na tela de quem lhe deu este endereço.",
+        )
+    }
+
+    pub(super) const fn uploads_label(self) -> &'static str {
+        self.pick("Files on their way", "Arquivos a caminho")
+    }
+
+    pub(super) const fn privacy(self) -> &'static str {
+        self.pick(
+            "The connection is encrypted: nobody who listens learns anything. Your browser can't know this machine, hence its \
+             warning: whether somebody sits in between shows only when you compare this fingerprint of the certificate with \
+             the one on the sender's screen.",
+            "A conexão é cifrada: quem escuta não descobre nada. Seu navegador não tem como conhecer esta máquina, daí o \
+             aviso: se há alguém no meio, só se vê comparando esta impressão digital do certificado com a que está na tela \
+             de quem envia.",
+        )
+    }
+
+    /// Returns the texts that the script of uploads shows, as attributes of its element.
+    pub(super) const fn script_texts(self) -> [(&'static str, &'static str); 8] {
+        match self {
+            Self::English => [
+                ("waiting", "waiting"),
+                ("sending", "sending"),
+                ("retrying", "interrupted, goes on by itself"),
+                ("done", "arrived"),
+                ("quota", "the link takes no more than it has"),
+                ("room", "there is no room on the other side"),
+                ("refused", "this file can't be taken"),
+                ("ended", "the link has ended"),
+            ],
+            Self::BrazilianPortuguese => [
+                ("waiting", "na fila"),
+                ("sending", "enviando"),
+                ("retrying", "interrompido, continua sozinho"),
+                ("done", "chegou"),
+                ("quota", "o link não recebe mais do que já tem"),
+                ("room", "não há espaço do outro lado"),
+                ("refused", "este arquivo não pode ser recebido"),
+                ("ended", "o link terminou"),
+            ],
+        }
+    }
+
+    pub(super) const fn cancel(self) -> &'static str {
+        self.pick("Cancel", "Cancelar")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_preferred_language_counts() {
+        use PageLanguage::{BrazilianPortuguese as Portuguese, English};
+        for (accept, expected) in [
+            (None, English),
+            (Some(""), English),
+            (Some("pt-BR,pt;q=0.9,en;q=0.8"), Portuguese),
+            (Some("en-US,en;q=0.9,pt;q=0.8"), English),
+            (Some("de, pt;q=0.5"), Portuguese),
+            (Some("ptx"), English),
+            (Some("PT"), Portuguese),
+            (Some("pt;q=0"), English),
+            (Some(";;q=,,pt-PT;q=x"), Portuguese),
+        ] {
+            assert_eq!(PageLanguage::preferred(accept), expected, "{accept:?}");
+        }
+        assert_eq!(Portuguese.size(1_500_000), "1,50 MB");
+    }
+}

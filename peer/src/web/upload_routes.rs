@@ -1,0 +1,236 @@
+//! Uploads: a part at a time, from where the last request ended.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::body::Body as HttpBody;
+use serde_json::{Value, json};
+
+use super::byte_range::parse_content_range;
+use super::guest_admission::{AnswerForm, GuestRefusal, admit, header_text};
+use super::http_text::{form_fields, percent_decoded};
+use super::link_event::LinkEvent;
+use super::link_server::GuestPeer;
+use super::upload_turns::UploadTurn;
+use super::web_context::WebContext;
+use crate::engine::guest_links::{
+    AdmittedGuest, GuestUploadError, PlacedUpload, UploadAnnouncement, UploadWriter,
+};
+use crate::engine::{Error, run_blocking};
+
+const UPLOAD_KEY: HeaderName = HeaderName::from_static("upload-key");
+const MAX_KEY_BYTES: usize = 512;
+/// The longest time without a byte.
+const READ_PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes that are gathered for one write.
+const WRITE_BYTES: usize = 256 << 10;
+/// Time between two looks whether the link still holds.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Answers how far an upload is, or with its file if it is complete.
+pub(super) async fn state(
+    State(context): State<Arc<WebContext>>,
+    Extension(peer): Extension<GuestPeer>,
+    Path((id, _)): Path<(String, String)>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let answered = async {
+        let guest = admit(&context, peer.address(), &id, &headers).await?;
+        let fields = form_fields(&query.unwrap_or_default());
+        let value = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let size = value("size").and_then(|size| size.parse().ok());
+        let announced = UploadAnnouncement {
+            name: last_segment(uri.path()),
+            size: size.ok_or(GuestRefusal::BadRequest("say the size: ?size=BYTES"))?,
+            key: checked_key(value("key"))?,
+            offset: 0,
+        };
+        let links = context.links.clone();
+        match run_upload(move || links.upload_offset(&guest, &announced)).await {
+            Ok(offset) => Ok(json_answer(StatusCode::OK, &json!({ "offset": offset }))),
+            Err(GuestUploadError::Complete(placed)) => Ok(json_answer(StatusCode::OK, &placed_json(&placed))),
+            Err(error) => Err(error.into()),
+        }
+    };
+    answered.await.unwrap_or_else(|refusal: GuestRefusal| refusal.answer(&context.frame, AnswerForm::of(&headers)))
+}
+
+/// Takes an upload, or the rest of one.
+pub(super) async fn upload(
+    State(context): State<Arc<WebContext>>,
+    Extension(peer): Extension<GuestPeer>,
+    Path((id, _)): Path<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let taken = take_upload(&context, peer, (&id, uri.path()), &headers, body).await;
+    match taken {
+        Ok(response) => response,
+        Err(GuestRefusal::Upload(GuestUploadError::WrongOffset(offset))) => {
+            json_answer(StatusCode::CONFLICT, &json!({ "offset": offset }))
+        }
+        Err(refusal) => refusal.answer(&context.frame, AnswerForm::of(&headers)),
+    }
+}
+
+async fn take_upload(
+    context: &Arc<WebContext>,
+    peer: GuestPeer,
+    (id, path): (&str, &str),
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, GuestRefusal> {
+    let guest = admit(context, peer.address(), id, headers).await?;
+    let announced = announcement(path, headers)?;
+    let _permit = context.uploads.try_acquire().map_err(|_| GuestRefusal::Busy)?;
+    let turn = context.upload_turns.take(turn_key(&guest, &announced)).await;
+    let (links, link) = (context.links.clone(), guest.link.clone());
+    let begun = run_upload(move || links.begin_upload(&guest, &announced).map(|writer| (writer, turn))).await;
+    let placed = match begun {
+        Ok((writer, turn)) => match receive(context, &link, body, writer, turn).await? {
+            Received::Whole(placed) => placed,
+            Received::Part(offset) => return Ok(json_answer(StatusCode::ACCEPTED, &json!({ "offset": offset }))),
+        },
+        // Whoever didn't hear the answer gets it again; what comes with it is not read.
+        Err(GuestUploadError::Complete(placed)) => {
+            return Ok(json_answer(StatusCode::CREATED, &placed_json(&placed)));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let answer = json_answer(StatusCode::CREATED, &placed_json(&placed));
+    let PlacedUpload { name, size, hash } = placed;
+    (context.events)(LinkEvent::Received { link: link.number, address: peer.ip(), name, size, hash });
+    Ok(answer)
+}
+
+enum Received {
+    Whole(PlacedUpload),
+    /// The request ended within the file; so many bytes are here.
+    Part(u64),
+}
+
+/// Writes a body to a part, to its end.
+async fn receive(
+    context: &Arc<WebContext>,
+    link: &crate::engine::guest_links::GuestLink,
+    mut body: Body,
+    mut writer: UploadWriter,
+    turn: UploadTurn,
+) -> Result<Received, GuestRefusal> {
+    let superseded = turn.superseded.clone();
+    // The turn goes along with the writer: should this request be dropped while a write runs, it ends after that.
+    let mut turn = Some(turn);
+    let mut looked_at = Instant::now();
+    loop {
+        let (batch, end) = tokio::select! {
+            batch = next_batch(&mut body) => batch,
+            () = superseded.cancelled() => return Err(GuestRefusal::BadRequest("another request goes on with this upload")),
+        };
+        let look = looked_at.elapsed() >= LOOK_INTERVAL;
+        if look {
+            looked_at = Instant::now();
+        }
+        let (links, link, held) = (context.links.clone(), link.clone(), turn.take());
+        let written = run_upload(move || {
+            if look && !links.is_live(&link)? {
+                return Err(GuestUploadError::Name("the link has ended".to_owned()));
+            }
+            batch.iter().try_for_each(|bytes| writer.write(bytes))?;
+            Ok((writer, held))
+        });
+        (writer, turn) = written.await?;
+        match end {
+            BatchEnd::More => {}
+            BatchEnd::Broken => return Err(GuestRefusal::BadRequest("the upload broke off")),
+            BatchEnd::Last if writer.is_complete() => {
+                let held = turn.take();
+                let placed = run_upload(move || {
+                    let placed = writer.finish();
+                    drop(held);
+                    placed
+                });
+                return Ok(Received::Whole(placed.await?));
+            }
+            BatchEnd::Last => return Ok(Received::Part(writer.written())),
+        }
+    }
+}
+
+enum BatchEnd {
+    More,
+    Last,
+    Broken,
+}
+
+/// Gathers bytes of a body for one write. What came before it broke off is kept.
+async fn next_batch(body: &mut Body) -> (Vec<Bytes>, BatchEnd) {
+    let (mut batch, mut len) = (Vec::new(), 0);
+    while len < WRITE_BYTES {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+        match tokio::time::timeout(READ_PATIENCE, frame).await {
+            Ok(None) => return (batch, BatchEnd::Last),
+            Ok(Some(Ok(frame))) => batch.extend(frame.into_data().ok().inspect(|bytes| len += bytes.len())),
+            Ok(Some(Err(_))) | Err(_) => return (batch, BatchEnd::Broken),
+        }
+    }
+    (batch, BatchEnd::More)
+}
+
+fn announcement(path: &str, headers: &HeaderMap) -> Result<UploadAnnouncement, GuestRefusal> {
+    let length = header_text(headers, &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    let length = length.ok_or(GuestRefusal::LengthRequired)?;
+    let (offset, size) = match headers.get(CONTENT_RANGE) {
+        None => (0, length),
+        Some(range) => {
+            let range = range.to_str().ok().and_then(parse_content_range);
+            let whole = range.filter(|(range, _)| range.end - range.start == length);
+            let wrong = GuestRefusal::BadRequest("Content-Range and Content-Length don't agree");
+            whole.map(|(range, size)| (range.start, size)).ok_or(wrong)?
+        }
+    };
+    let key = header_text(headers, &UPLOAD_KEY).map(|key| String::from_utf8_lossy(&percent_decoded(key)).into_owned());
+    Ok(UploadAnnouncement { name: last_segment(path), size, key: checked_key(key)?, offset })
+}
+
+fn checked_key(key: Option<String>) -> Result<Option<String>, GuestRefusal> {
+    match key {
+        Some(key) if key.len() > MAX_KEY_BYTES => Err(GuestRefusal::BadRequest("the mark of the upload is too long")),
+        key => Ok(key.filter(|key| !key.is_empty())),
+    }
+}
+
+/// Returns the key of an upload among the running ones; two that are one on record have one key.
+fn turn_key(guest: &AdmittedGuest, announced: &UploadAnnouncement) -> [u8; 32] {
+    let text = format!("{}/{:?}/{:?}/{}", guest.link.number, guest.session, announced.key, announced.size);
+    *blake3::hash(&[text.as_bytes(), &[0], &announced.name].concat()).as_bytes()
+}
+
+fn last_segment(path: &str) -> Vec<u8> {
+    percent_decoded(path.rsplit('/').next().unwrap_or_default())
+}
+
+fn placed_json(placed: &PlacedUpload) -> Value {
+    json!({ "name": placed.name, "size": placed.size, "hash": placed.hash })
+}
+
+fn json_answer(status: StatusCode, value: &Value) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
+}
+
+/// Runs the work of an upload on a thread that may block.
+async fn run_upload<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, GuestUploadError> + Send + 'static,
+) -> Result<T, GuestUploadError> {
+    run_blocking(move || Ok(work())).await.map_err(Error::from)?
+}

@@ -1,0 +1,60 @@
+//! What all requests of a server share.
+
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::address_limits::{GuestAddress, WrongCodes};
+use super::guest_pages::PageFrame;
+use super::link_event::LinkEventHandler;
+use super::piece_body::BodyLimits;
+use super::upload_turns::UploadTurns;
+use crate::engine::guest_links::GuestLinks;
+
+/// Uploads at once.
+const MAX_UPLOADS: usize = 32;
+
+/// The links of a server and the bounds of its requests.
+pub(super) struct WebContext {
+    pub(super) links: GuestLinks,
+    pub(super) frame: PageFrame,
+    /// The names of this machine, besides its addresses.
+    pub(super) own_names: Vec<String>,
+    pub(super) bodies: BodyLimits,
+    pub(super) uploads: Semaphore,
+    pub(super) upload_turns: UploadTurns,
+    pub(super) events: LinkEventHandler,
+    wrong_codes: Mutex<WrongCodes>,
+}
+
+impl WebContext {
+    pub(super) fn new(
+        links: GuestLinks,
+        frame: PageFrame,
+        own_names: Vec<String>,
+        rate: Option<u64>,
+        events: LinkEventHandler,
+    ) -> Self {
+        Self {
+            links,
+            frame,
+            own_names,
+            bodies: BodyLimits::with_rate(rate),
+            uploads: Semaphore::new(MAX_UPLOADS),
+            upload_turns: UploadTurns::default(),
+            events,
+            wrong_codes: Mutex::default(),
+        }
+    }
+
+    /// Returns how many seconds an address has to wait before a code of it is looked at.
+    pub(super) fn code_wait(&self, address: GuestAddress) -> Option<u64> {
+        self.wrong_codes.lock().wait(address, Instant::now()).map(|wait| wait.as_secs().max(1))
+    }
+
+    /// Counts a wrong code of an address.
+    pub(super) fn count_wrong_code(&self, address: GuestAddress) {
+        self.wrong_codes.lock().add(address, Instant::now());
+    }
+}

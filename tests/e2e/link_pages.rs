@@ -1,0 +1,75 @@
+//! The pages of links in a real browser.
+
+use tests::files::{self, assert_same};
+use tests::{Browser, Lab, User, poll_until};
+
+fn link(user: &User<'_>, args: &[&str]) -> String {
+    let made = user.peer(["--json", "link"]).args(args).run();
+    made.exits(0).object("link")["url"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_guest_downloads_by_the_page() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let _node = alice.serve();
+    let folder = lab.empty_folder("given");
+    let film = files::write(folder.join("film.bin"), files::noise(5, 20_000_000));
+    files::write(folder.join("<img src=x onerror=window.hit=1>.txt"), "x");
+    let (url, downloads) = (link(&alice, &[folder.to_str().unwrap()]), lab.empty_folder("downloads"));
+    let Some(browser) = Browser::start(&downloads, "pt-BR") else {
+        println!("skipped: there is no chromium with chromedriver");
+        return;
+    };
+    browser.open(&url);
+    browser.wait_for("return document.querySelector('h1').innerText === 'alice tem 2 arquivos para você'");
+    assert_eq!(browser.run("return location.hash + document.cookie"), "", "neither is to be seen");
+    browser.run("document.querySelector('.folder .name').click()");
+    browser.wait_for("return document.querySelectorAll('.files li').length === 2");
+    assert!(browser.run("return window.hit ?? null").is_null());
+    assert_eq!(browser.run("return document.querySelectorAll('main img').length"), 0);
+    assert_eq!(browser.run("return document.querySelector('form.choice button').disabled"), true);
+    browser.run("[...document.querySelectorAll('.name')].find((a) => a.innerText === 'film.bin').click()");
+    let got = downloads.join("film.bin");
+    poll_until(|| got.exists().then_some(()), || "it never comes".to_owned());
+    assert_same(&got, &film);
+    // The choice of one file as an archive.
+    browser.run("document.querySelector('input[name=f]').click()");
+    browser.run("document.querySelector('form.choice button').click()");
+    poll_until(|| downloads.join("alice.zip").exists().then_some(()), || "no archive comes".to_owned());
+    // A phone's width needs no scrolling to the side.
+    assert_eq!(browser.run("document.body.style.width = '320px'; return document.body.scrollWidth <= 320"), true);
+}
+
+#[test]
+fn a_guest_uploads_by_the_page_through_a_restart() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    // The usual port would be anybody's while the node is down; any other one is its own again.
+    let _usual = std::net::TcpListener::bind(("::", 8444));
+    let node = alice.serve();
+    let inbox = lab.join("Inbox");
+    let (url, downloads) = (link(&alice, &["--receive", inbox.to_str().unwrap()]), lab.empty_folder("downloads"));
+    let Some(browser) = Browser::start(&downloads, "en") else {
+        println!("skipped: there is no chromium with chromedriver");
+        return;
+    };
+    let (film, note) = (lab.file("film.bin", 200_000_000), lab.file("note.txt", 0));
+    browser.open(&url);
+    browser.wait_for("return document.querySelector('h1').innerText === 'Send files to alice'");
+    browser.type_into("#chosen", &format!("{}\n{}", film.display(), note.display()));
+    let part = || files::names_in(&inbox).into_iter().find(|name| name.ends_with(".part"));
+    let grown = || part().and_then(|name| Some(inbox.join(name).metadata().ok()?.len())).filter(|len| *len > 1_000_000);
+    poll_until(grown, || "no part grows".to_owned());
+    node.kill();
+    node.finish().exits(137);
+    let _again = alice.serve();
+    browser.wait_for(
+        "return [...document.querySelectorAll('.uploads .state')].filter((state) => state.innerText.startsWith('arrived')).length === 2",
+    );
+    assert_same(inbox.join("film.bin"), &film);
+    assert_same(inbox.join("note.txt"), &note);
+    assert_eq!(files::names_in(&inbox).len(), 2);
+    let shown = browser.run("return document.querySelector('.uploads code').innerText");
+    assert!(shown.as_str().unwrap().starts_with("BLAKE3 "), "{shown}");
+}

@@ -1,0 +1,102 @@
+//! A real browser, driven by WebDriver (W3C): Chromium without a window.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::{Invocation, Process, poll_until};
+
+/// The key of an element's reference (WebDriver, section 11).
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// A browser with one window. It ends with the value.
+pub struct Browser {
+    port: u16,
+    session: String,
+    _driver: Process,
+}
+
+impl Browser {
+    /// Starts a browser that saves downloads in `folder`; `None` where there is none.
+    ///
+    /// # Panics
+    /// When it is there and doesn't start.
+    pub fn start(folder: &Path, language: &str) -> Option<Self> {
+        let is_there = |name: &str| Path::new("/usr/bin").join(name).exists();
+        if !is_there("chromedriver") || !is_there("chromium") {
+            return None;
+        }
+        let driver = Invocation::new("chromedriver", folder).arg("--port=0").start();
+        let line = driver.wait_for("started successfully on port");
+        let port = line.rsplit(' ').next().unwrap().trim_end_matches('.').parse().expect("a port");
+        let mut browser = Self { port, session: String::new(), _driver: driver };
+        let options = json!({
+            // Root may not use the sandbox; a container may have little shared memory.
+            "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
+                     format!("--lang={language}"), format!("--user-data-dir={}", folder.join("browser").display())],
+            "prefs": {"download.default_directory": folder, "intl.accept_languages": language},
+        });
+        // The machine's own certificate is what a person would accept by hand.
+        let wanted = json!({"browserName": "chrome", "acceptInsecureCerts": true, "goog:chromeOptions": options});
+        let made = browser.call("POST", "/session", &json!({"capabilities": {"alwaysMatch": wanted}}));
+        browser.session = made["sessionId"].as_str().expect("a session").to_owned();
+        Some(browser)
+    }
+
+    /// Opens an address.
+    pub fn open(&self, address: &str) {
+        self.command("POST", "/url", &json!({"url": address}));
+    }
+
+    /// Runs a script in the page; gives back what it returns.
+    pub fn run(&self, script: &str) -> Value {
+        self.command("POST", "/execute/sync", &json!({"script": script, "args": []}))
+    }
+
+    /// Waits until a script returns something true, and gives it back.
+    #[track_caller]
+    pub fn wait_for(&self, script: &str) -> Value {
+        let look = || Some(self.run(script)).filter(|value| !matches!(value, Value::Null | Value::Bool(false)));
+        poll_until(look, || format!("{script} never comes true: {}", self.run("return document.body.innerText")))
+    }
+
+    /// Types into the element that a selector finds; into a field for files, their paths.
+    pub fn type_into(&self, selector: &str, text: &str) {
+        let found = self.command("POST", "/element", &json!({"using": "css selector", "value": selector}));
+        let element = found[ELEMENT].as_str().expect("an element");
+        self.command("POST", &format!("/element/{element}/value"), &json!({"text": text}));
+    }
+
+    fn command(&self, method: &str, path: &str, body: &Value) -> Value {
+        self.call(method, &format!("/session/{}{path}", self.session), body)
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = body.to_string();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the driver listens");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n",
+            self.port,
+            body.len()
+        );
+        stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let body = answer.split_once("\r\n\r\n").expect("an answer of HTTP").1;
+        let value: Value = serde_json::from_str(body).expect("it speaks JSON");
+        assert!(value["value"]["error"].is_null(), "{method} {path}: {value}");
+        value["value"].clone()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Else the browser would outlive its driver.
+        if !std::thread::panicking() {
+            self.command("DELETE", "", &json!({}));
+        }
+    }
+}
