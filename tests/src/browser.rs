@@ -1,6 +1,6 @@
 //! A real browser, driven by WebDriver (W3C): Chromium without a window.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
@@ -77,16 +77,23 @@ impl Browser {
         let body = body.to_string();
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the driver listens");
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n",
             self.port,
             body.len()
         );
         stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
-        let body = answer.split_once("\r\n\r\n").expect("an answer of HTTP").1;
-        let value: Value = serde_json::from_str(body).expect("it speaks JSON");
+        let (mut reader, mut length) = (BufReader::new(stream), 0);
+        // It keeps the connection, so that only the length tells the end.
+        for line in reader.by_ref().lines().map(|line| line.expect("it answers")).take_while(|line| !line.is_empty()) {
+            let field = line.to_ascii_lowercase();
+            if let Some(value) = field.strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length");
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).expect("all of it");
+        let value: Value = serde_json::from_slice(&body).expect("it speaks JSON");
         assert!(value["value"]["error"].is_null(), "{method} {path}: {value}");
         value["value"].clone()
     }

@@ -9,6 +9,7 @@
 //! * [`progress`]: how far a fetch with `--json` has come, and when.
 //! * [`Terminal`]: one that runs in a pseudo-terminal, and what a person would see there ([`Screen`]).
 //! * [`hostile`]: the other side, lying.
+//! * [`Guest`]: somebody with curl and nothing else.
 //! * [`Browser`]: Chromium, where it is installed.
 //! * [`Network`]: machines of their own for them, where root allows it.
 //! * [`Tmpfs`] and [`OddMount`]: small, odd file systems, where root allows it.
@@ -34,6 +35,7 @@ pub mod earlier;
 pub mod emulator;
 mod event_program;
 pub mod files;
+mod guest;
 pub mod hostile;
 mod interrupted_read;
 mod invocation;
@@ -53,6 +55,7 @@ pub mod transcript;
 
 pub use browser::Browser;
 pub use event_program::{AnsweringProgram, EventProgram};
+pub use guest::Guest;
 pub use interrupted_read::read_available;
 pub use invocation::Invocation;
 pub use lab::{Lab, LabOptions, User};

@@ -111,8 +111,11 @@ pub(super) async fn run(context: &CommandContext, args: LinkArgs) -> Result<(), 
 async fn make(context: &CommandContext, args: LinkArgs) -> Result<(), Error> {
     let me = context.me(Access::Use)?;
     let is_hosted = args.port.is_none() && context.until_cancelled(look_at_links(&me)).await?.is_some();
-    let foreground =
-        if is_hosted { None } else { Some(ForegroundServer::bind(&me, args.port, link_event_handler(&context.output)?)?) };
+    let foreground = if is_hosted {
+        None
+    } else {
+        Some(ForegroundServer::bind(&me, args.port, link_event_handler(&context.output)?)?)
+    };
     let request = LinkRequest {
         paths: args.paths.into_iter().map(resolve_working_folder).collect(),
         folder: args.receive,
@@ -169,7 +172,11 @@ async fn hash_with_bar(context: &CommandContext, me: &LocalUser, request: LinkRe
 /// Parses the life of a link, in milliseconds.
 fn parse_lifetime(text: &str) -> Result<i64, String> {
     let lifetime = parse_age(text).map_err(|_| format!("{text:?} is no time: say 30m, 2h or 7d"))?;
-    if LIFETIME_MS.contains(&lifetime) { Ok(lifetime) } else { Err("a link lives from one minute to 400 days".to_owned()) }
+    if LIFETIME_MS.contains(&lifetime) {
+        Ok(lifetime)
+    } else {
+        Err("a link lives from one minute to 400 days".to_owned())
+    }
 }
 
 #[cfg(test)]

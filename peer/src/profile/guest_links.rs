@@ -17,7 +17,8 @@ use super::{Profile, ProfileError};
 use crate::sys::FileVersion;
 
 const MAX_LINKS: i64 = 100;
-const LINK_COLUMNS: &str = "number, id, nonce, folder, max_bytes, is_once, claimed_by, made_at, expires_at, address, pid";
+const LINK_COLUMNS: &str =
+    "number, id, nonce, folder, max_bytes, is_once, claimed_by, made_at, expires_at, address, pid";
 const FILE_COLUMNS: &str = "number, name, size, mtime_ns, crc, hash, is_delivered";
 
 /// A link for guests.
@@ -240,11 +241,11 @@ impl Profile {
         let row = self.reader().query_row(&sql, params![link, number], read).optional();
         let Some((row, (path, ctime_ns, inode, manifest))) = self.db_result(row)? else { return Ok(None) };
         let file = self.checked_guest_file(row)?;
-        let layout = GroupLayout::of(file.size).ok_or_else(|| self.damaged_error("the size of a link's file".into()))?;
+        let layout =
+            GroupLayout::of(file.size).ok_or_else(|| self.damaged_error("the size of a link's file".into()))?;
         let manifest = Manifest::from_bytes(&layout, &manifest)
             .ok_or_else(|| self.damaged_error("the manifest of a link's file".into()))?;
-        let version =
-            FileVersion { size: file.size, mtime_ns: file.mtime_ns, ctime_ns, inode: inode.cast_unsigned() };
+        let version = FileVersion { size: file.size, mtime_ns: file.mtime_ns, ctime_ns, inode: inode.cast_unsigned() };
         Ok(Some(StoredGuestFile { path: PathBuf::from(OsStr::from_bytes(&path)), version, manifest, file }))
     }
 

@@ -29,6 +29,24 @@ impl GuestAddress {
     }
 }
 
+/// The address of the guest who makes a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GuestPeer(IpAddr);
+
+impl GuestPeer {
+    pub(super) fn new(ip: IpAddr) -> Self {
+        Self(ip.to_canonical())
+    }
+
+    pub(super) const fn ip(self) -> IpAddr {
+        self.0
+    }
+
+    pub(super) fn address(self) -> GuestAddress {
+        GuestAddress::of(self.0)
+    }
+}
+
 /// The open connections of each address. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ConnectionCounts(Arc<Mutex<HashMap<GuestAddress, usize>>>);

@@ -42,7 +42,11 @@ fn parse_range(text: &str, size: u64) -> Option<RangeAnswer> {
     if last < first {
         return None;
     }
-    Some(if first < size { RangeAnswer::Part(first..last.saturating_add(1).min(size)) } else { RangeAnswer::Unsatisfiable })
+    Some(if first < size {
+        RangeAnswer::Part(first..last.saturating_add(1).min(size))
+    } else {
+        RangeAnswer::Unsatisfiable
+    })
 }
 
 /// Parses digits; a number beyond 64 bits is as good as the largest.
@@ -101,9 +105,20 @@ mod tests {
         ] {
             assert_eq!(answer(range, size), expected, "{range} of {size}");
         }
-        for ignored in ["", "bytes", "bytes=", "bytes=-", "bytes=5-4", "bytes=a-b", "bytes=+1-2", "lines=0-1",
-            "bytes=0-1,3-4", "bytes=1-2-3", "bytes=0x1-2", "bytes=１-２"]
-        {
+        for ignored in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=5-4",
+            "bytes=a-b",
+            "bytes=+1-2",
+            "lines=0-1",
+            "bytes=0-1,3-4",
+            "bytes=1-2-3",
+            "bytes=0x1-2",
+            "bytes=１-２",
+        ] {
             assert_eq!(answer(ignored, 10), RangeAnswer::Whole, "{ignored:?}");
         }
     }
@@ -126,9 +141,18 @@ mod tests {
     fn content_ranges() {
         assert_eq!(parse_content_range("bytes 0-0/1"), Some((0..1, 1)));
         assert_eq!(parse_content_range("bytes 5-9/10"), Some((5..10, 10)));
-        for wrong in ["bytes 0-1/1", "bytes 1-0/5", "bytes */5", "bytes 0-1/*", "bytes=0-1/2", "bytes 0-1", "0-1/2",
-            "bytes -1/2", "bytes 0-18446744073709551615/18446744073709551615", "bytes 0-99999999999999999999/9"]
-        {
+        for wrong in [
+            "bytes 0-1/1",
+            "bytes 1-0/5",
+            "bytes */5",
+            "bytes 0-1/*",
+            "bytes=0-1/2",
+            "bytes 0-1",
+            "0-1/2",
+            "bytes -1/2",
+            "bytes 0-18446744073709551615/18446744073709551615",
+            "bytes 0-99999999999999999999/9",
+        ] {
             assert_eq!(parse_content_range(wrong), None, "{wrong}");
         }
     }

@@ -15,12 +15,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
+use super::address_limits::GuestPeer;
 use super::byte_range::{RangeAnswer, answer_range, names_tag};
 use super::file_listing::chosen_files;
 use super::guest_admission::{AnswerForm, GuestRefusal, admit, header_text};
 use super::http_text::{attachment, form_fields};
 use super::link_event::LinkEvent;
-use super::link_server::GuestPeer;
 use super::piece_body::{PieceBody, PieceSource};
 use super::web_context::WebContext;
 use super::zip_layout::{ZipEntry, ZipLayout, ZipSegment, dos_time};
@@ -123,14 +123,7 @@ fn lay_out(files: &[&GuestFile]) -> (ZipLayout, String) {
             size: file.size,
             crc: file.crc,
             modified: moment.as_second(),
-            dos_time: dos_time(
-                local.year(),
-                local.month(),
-                local.day(),
-                local.hour(),
-                local.minute(),
-                local.second(),
-            ),
+            dos_time: dos_time(local.year(), local.month(), local.day(), local.hour(), local.minute(), local.second()),
         }
     };
     let layout = ZipLayout::new(files.iter().map(entry).collect());
@@ -237,7 +230,12 @@ impl FileSource {
             let LinkWatch { links, link, .. } = &self.watch;
             self.reader = Some(links.open_file(link, number, self.range.clone(), self.piece_bytes)?);
         }
-        let Some(piece) = self.reader.as_mut().and_then(GuestFileReader::next_piece).transpose()? else { return Ok(None) };
+        let Some(piece) = self.reader.as_mut().and_then(GuestFileReader::next_piece).transpose()? else {
+            if self.file.size == 0 {
+                self.watch.record(number, 0, 0..0)?;
+            }
+            return Ok(None);
+        };
         let end = self.range.start + piece.len() as u64;
         self.watch.record(number, self.file.size, self.range.start..end)?;
         self.range.start = end;
@@ -301,6 +299,10 @@ impl ArchiveSource {
                 self.reading = None;
             }
             if self.position >= self.end {
+                if self.end == self.layout.len() {
+                    // With the directory, which names them, they are delivered.
+                    self.layout.empty_files().try_for_each(|number| self.watch.record(number, 0, 0..0))?;
+                }
                 return Ok(None);
             }
             match self.layout.segment_at(self.position, self.end) {

@@ -44,7 +44,10 @@ impl<'a> FileListing<'a> {
                 }
                 // The files are in the order of their names, so that those of one folder follow each other, but for
                 // names that sort between it and its slash.
-                _ => match folders.iter_mut().find(|row| matches!(row, ListingRow::Folder { path: known, .. } if *known == path)) {
+                _ => match folders
+                    .iter_mut()
+                    .find(|row| matches!(row, ListingRow::Folder { path: known, .. } if *known == path))
+                {
                     Some(ListingRow::Folder { count, bytes, .. }) => {
                         *count += 1;
                         *bytes = bytes.saturating_add(file.size);

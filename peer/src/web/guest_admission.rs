@@ -109,7 +109,9 @@ impl GuestRefusal {
             Self::NotFound => words(StatusCode::NOT_FOUND, language.not_found()),
             Self::Fault(GuestFileFault::Gone) => words(StatusCode::GONE, language.file_gone()),
             Self::Fault(GuestFileFault::Changed) => words(StatusCode::GONE, language.file_changed()),
-            Self::Fault(GuestFileFault::Unreadable(_)) => words(StatusCode::INTERNAL_SERVER_ERROR, language.file_gone()),
+            Self::Fault(GuestFileFault::Unreadable(_)) => {
+                words(StatusCode::INTERNAL_SERVER_ERROR, language.file_gone())
+            }
             Self::BadRequest(why) => words(StatusCode::BAD_REQUEST, why),
             Self::LengthRequired => words(StatusCode::LENGTH_REQUIRED, "say how long the upload is: Content-Length"),
             Self::Busy => {

@@ -14,8 +14,6 @@ use crate::sys::time_zone;
 pub(super) struct PageFrame {
     /// The user whose machine this is.
     pub(super) owner: String,
-    /// The fingerprint of the certificate, as browsers show it.
-    pub(super) fingerprint: String,
 }
 
 impl PageFrame {
@@ -24,7 +22,11 @@ impl PageFrame {
         let mut body = String::new();
         let (title, label, button) = (language.enter_title(), language.enter_label(), language.enter_button());
         // The address without a slash at its end is redirected, so that this one is relative to the link.
-        let _ = write!(body, "<h1>{}</h1></header><main><form class=\"enter\" action=\"enter\" method=\"post\">", HtmlText(title));
+        let _ = write!(
+            body,
+            "<h1>{}</h1></header><main><form class=\"enter\" action=\"enter\" method=\"post\">",
+            HtmlText(title)
+        );
         if let Some(complaint) = complaint {
             let _ = write!(body, "<p class=\"alarm\" role=\"alert\">{}</p>", HtmlText(complaint));
         }
@@ -133,12 +135,12 @@ impl PageFrame {
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
              <meta name=\"color-scheme\" content=\"light dark\"><title>{}</title>\
              <link rel=\"icon\" href=\"data:,\"><link rel=\"stylesheet\" href=\"{}\">{script}</head>\
-             <body><header><p class=\"mark\">Vizinho</p>{body}<footer><p>{}</p><p><code>SHA-256 {}</code></p></footer></body></html>",
+             <body><header><p class=\"mark\">Vizinho</p>{body}<footer><p>{}</p></footer></body></html>",
             language.tag(),
             HtmlText(title),
             HtmlText(&STYLE.path()),
-            HtmlText(language.privacy()),
-            HtmlText(&self.fingerprint)
+            // Without the fingerprint: whoever sits in between could write any other here.
+            HtmlText(language.privacy())
         )
     }
 }
@@ -146,7 +148,7 @@ impl PageFrame {
 fn write_facts(body: &mut String, facts: &[String]) {
     body.push_str("<p class=\"facts\">");
     for fact in facts {
-        let _ = write!(body, "<span>{}</span> ", HtmlText(fact));
+        let _ = write!(body, "<span>{}</span>", HtmlText(fact));
     }
     body.push_str("</p>");
 }
@@ -234,7 +236,7 @@ mod tests {
     use super::*;
 
     fn frame() -> PageFrame {
-        PageFrame { owner: "alice".to_owned(), fingerprint: "AB:CD".to_owned() }
+        PageFrame { owner: "alice".to_owned() }
     }
 
     fn link() -> GuestLink {
@@ -263,7 +265,9 @@ mod tests {
     fn names_are_text_wherever_they_stand() {
         let hostile = "<img src=x onerror=alert(1)>\" autofocus onfocus='alert(1)";
         let files = [file(0, hostile), file(1, &format!("{hostile}/{hostile}")), file(2, "a\u{1b}[2J\u{200f}")];
-        for (files, folder) in [(&files[..], ""), (&files[..1], ""), (&files[..], files[1].name.as_str().split('/').next().unwrap())] {
+        for (files, folder) in
+            [(&files[..], ""), (&files[..1], ""), (&files[..], files[1].name.as_str().split('/').next().unwrap())]
+        {
             for language in [PageLanguage::English, PageLanguage::BrazilianPortuguese] {
                 let page = frame().download_page(language, &link(), files, &FileListing::new(files, folder, 1));
                 assert!(!page.contains("<img") && !page.contains("\" autofocus"), "{page}");
@@ -287,9 +291,13 @@ mod tests {
                 frame.upload_page(language, &link),
             ];
             for page in pages {
-                assert!(page.contains("AB:CD") && page.contains("<h1>") && page.ends_with("</body></html>"), "{page}");
+                assert!(
+                    page.contains("SHA-256") && page.contains("<h1>") && page.ends_with("</body></html>"),
+                    "{page}"
+                );
                 for element in ["header", "footer", "form", "ul", "li", "nav", "main", "label", "details", "div", "p"] {
-                    let opened = page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
+                    let opened =
+                        page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
                     assert_eq!(opened, page.matches(&format!("</{element}>")).count(), "{element} in {page}");
                 }
             }

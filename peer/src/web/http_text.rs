@@ -129,11 +129,10 @@ mod tests {
     #[test]
     fn what_is_no_encoding_stands_for_itself() {
         assert_eq!(percent_decoded("a%2Fb%zz%4"), b"a/b%zz%4");
-        assert_eq!(form_fields("f=1&d=a%2Fb+c&&x&%ff=1"), [
-            ("f".to_owned(), "1".to_owned()),
-            ("d".to_owned(), "a/b c".to_owned()),
-            ("x".to_owned(), String::new()),
-        ]);
+        assert_eq!(
+            form_fields("f=1&d=a%2Fb+c&&x&%ff=1"),
+            [("f".to_owned(), "1".to_owned()), ("d".to_owned(), "a/b c".to_owned()), ("x".to_owned(), String::new()),]
+        );
         let cookies = || ["a=1; guest=x", "guest=y"].into_iter();
         assert_eq!((cookie_value(cookies(), "guest"), cookie_value(cookies(), "gues")), (Some("x"), None));
     }

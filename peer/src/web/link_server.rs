@@ -1,6 +1,6 @@
 //! The server: a TCP port, TLS, and connections within their bounds.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::address_limits::{ConnectionCounts, ConnectionPermit, GuestAddress};
+use super::address_limits::{ConnectionCounts, ConnectionPermit, GuestAddress, GuestPeer};
 use super::guest_pages::PageFrame;
 use super::link_event::LinkEventHandler;
 use super::link_routes::link_router;
-use super::server_certificate::{own_names, shown_fingerprint};
+use super::server_certificate::own_names;
 use super::stall_guard::StallGuard;
 use super::web_context::WebContext;
 use crate::engine::guest_links::GuestLinks;
@@ -37,20 +37,6 @@ const BACKLOG: i32 = 256;
 const USUAL_PORT: u16 = 8444;
 /// The time for running answers to end when the server does.
 const END_TIMEOUT: Duration = Duration::from_millis(300);
-
-/// The address of the guest who makes a request.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct GuestPeer(IpAddr);
-
-impl GuestPeer {
-    pub(super) const fn ip(self) -> IpAddr {
-        self.0
-    }
-
-    pub(super) fn address(self) -> GuestAddress {
-        GuestAddress::of(self.0)
-    }
-}
 
 /// What a server needs.
 pub struct LinkServerConfig<'a> {
@@ -95,7 +81,7 @@ impl LinkServer {
         };
         let port = listener.local_addr()?.port();
         let tls = config.certificate.server_config().map_err(|why| Error::Internal(why.to_string()))?;
-        let frame = PageFrame { owner: config.owner, fingerprint: shown_fingerprint(config.certificate) };
+        let frame = PageFrame { owner: config.owner };
         let context = WebContext::new(config.links, frame, own_names(), config.rate, config.events);
         let (tls, routes) = (TlsAcceptor::from(Arc::new(tls)), link_router(Arc::new(context)));
         Ok(Self { listener, port, tls, routes, counts: ConnectionCounts::default() })
@@ -145,7 +131,7 @@ async fn serve_connection(
     let _ = stream.set_nodelay(true);
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(StallGuard::new(stream)));
     let Ok(Ok(stream)) = handshake.await else { return };
-    let service = TowerToHyperService::new(routes.layer(Extension(GuestPeer(address.ip().to_canonical()))));
+    let service = TowerToHyperService::new(routes.layer(Extension(GuestPeer::new(address.ip()))));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -185,6 +171,7 @@ fn bind(domain: Domain, address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 fn port_error(port: u16, why: &std::io::Error) -> Error {
-    let message = format!("can't listen on TCP port {port}: {}: give another with --port", crate::sys::plain_message(why));
+    let message =
+        format!("can't listen on TCP port {port}: {}: give another with --port", crate::sys::plain_message(why));
     Error::Relayed { kind: ErrorKind::Network, message }
 }

@@ -10,11 +10,11 @@ use axum::http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+use super::address_limits::GuestPeer;
 use super::file_listing::FileListing;
 use super::guest_admission::{AnswerForm, GuestRefusal, HTML, SESSION_COOKIE, admit};
 use super::http_text::{form_fields, percent_encoded};
 use super::link_event::LinkEvent;
-use super::link_server::GuestPeer;
 use super::page_assets::asset_response;
 use super::web_context::WebContext;
 use crate::engine::{now_ms, run_blocking};

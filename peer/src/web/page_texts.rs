@@ -94,13 +94,13 @@ impl PageLanguage {
 
     pub(super) fn download_all(self, size: &str) -> String {
         match self {
-            Self::English => format!("Download everything as a zip ({size})"),
-            Self::BrazilianPortuguese => format!("Baixar tudo em um zip ({size})"),
+            Self::English => format!("Download all (zip, {size})"),
+            Self::BrazilianPortuguese => format!("Baixar tudo (zip, {size})"),
         }
     }
 
     pub(super) const fn download_chosen(self) -> &'static str {
-        self.pick("Download what is chosen as a zip", "Baixar os escolhidos em um zip")
+        self.pick("Download chosen (zip)", "Baixar escolhidos (zip)")
     }
 
     pub(super) fn choose(self, name: &str) -> String {
@@ -198,11 +198,12 @@ impl PageLanguage {
     pub(super) const fn privacy(self) -> &'static str {
         self.pick(
             "The connection is encrypted: nobody who listens learns anything. Your browser can't know this machine, hence its \
-             warning: whether somebody sits in between shows only when you compare this fingerprint of the certificate with \
-             the one on the sender's screen.",
+             warning. Whether somebody sits in between shows only when you compare the SHA-256 fingerprint of the \
+             certificate, which your browser shows beside the address, with the one on the screen of whoever gave you this \
+             link.",
             "A conexão é cifrada: quem escuta não descobre nada. Seu navegador não tem como conhecer esta máquina, daí o \
-             aviso: se há alguém no meio, só se vê comparando esta impressão digital do certificado com a que está na tela \
-             de quem envia.",
+             aviso. Se há alguém no meio, só se vê comparando a impressão digital SHA-256 do certificado, que o navegador \
+             mostra ao lado do endereço, com a que está na tela de quem lhe deu este link.",
         )
     }
 

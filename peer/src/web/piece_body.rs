@@ -71,10 +71,11 @@ impl<S: PieceSource + Unpin> PieceBody<S> {
         limits.open.fetch_add(1, Ordering::Relaxed);
         // Owns the count from here on.
         let mut body = Self { reading: None, first: None, remaining: len, limits, pause: None };
-        if len == 0 {
-            return Ok(body);
-        }
+        // Of nothing as well: the file has to be there, and its delivery counts.
         let (source, piece) = read_next(source).await.map_err(|why| GuestFileFault::Unreadable(why.to_string()))?;
+        if len == 0 {
+            return piece.transpose().map(|_| body);
+        }
         let piece = piece.ok_or(GuestFileFault::Changed)??;
         if (piece.len() as u64) < len {
             body.reading = Some(read_next(source));

@@ -55,7 +55,9 @@ mod tests {
     #[test]
     fn only_addresses_and_own_names_lead_here() {
         let own = ["localhost".to_owned(), "Desk".to_owned(), "desk.local".to_owned()];
-        for host in ["192.0.2.1", "192.0.2.1:8443", "[2001:db8::1]", "[::1]:8443", "localhost:1", "desk", "DESK.local.:80"] {
+        for host in
+            ["192.0.2.1", "192.0.2.1:8443", "[2001:db8::1]", "[::1]:8443", "localhost:1", "desk", "DESK.local.:80"]
+        {
             assert!(is_own_host(host, &own), "{host}");
         }
         for host in [

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -14,16 +14,14 @@ use bytes::Bytes;
 use hyper::body::Body as HttpBody;
 use serde_json::{Value, json};
 
+use super::address_limits::GuestPeer;
 use super::byte_range::parse_content_range;
 use super::guest_admission::{AnswerForm, GuestRefusal, admit, header_text};
 use super::http_text::{form_fields, percent_decoded};
 use super::link_event::LinkEvent;
-use super::link_server::GuestPeer;
 use super::upload_turns::UploadTurn;
 use super::web_context::WebContext;
-use crate::engine::guest_links::{
-    AdmittedGuest, GuestUploadError, PlacedUpload, UploadAnnouncement, UploadWriter,
-};
+use crate::engine::guest_links::{AdmittedGuest, GuestUploadError, PlacedUpload, UploadAnnouncement, UploadWriter};
 use crate::engine::{Error, run_blocking};
 
 const UPLOAD_KEY: HeaderName = HeaderName::from_static("upload-key");
@@ -39,13 +37,12 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) async fn state(
     State(context): State<Arc<WebContext>>,
     Extension(peer): Extension<GuestPeer>,
-    Path((id, _)): Path<(String, String)>,
     uri: Uri,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     let answered = async {
-        let guest = admit(&context, peer.address(), &id, &headers).await?;
+        let guest = admit(&context, peer.address(), &link_id(uri.path()), &headers).await?;
         let fields = form_fields(&query.unwrap_or_default());
         let value = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
         let size = value("size").and_then(|size| size.parse().ok());
@@ -69,12 +66,11 @@ pub(super) async fn state(
 pub(super) async fn upload(
     State(context): State<Arc<WebContext>>,
     Extension(peer): Extension<GuestPeer>,
-    Path((id, _)): Path<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let taken = take_upload(&context, peer, (&id, uri.path()), &headers, body).await;
+    let taken = take_upload(&context, peer, uri.path(), &headers, body).await;
     match taken {
         Ok(response) => response,
         Err(GuestRefusal::Upload(GuestUploadError::WrongOffset(offset))) => {
@@ -87,11 +83,11 @@ pub(super) async fn upload(
 async fn take_upload(
     context: &Arc<WebContext>,
     peer: GuestPeer,
-    (id, path): (&str, &str),
+    path: &str,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, GuestRefusal> {
-    let guest = admit(context, peer.address(), id, headers).await?;
+    let guest = admit(context, peer.address(), &link_id(path), headers).await?;
     let announced = announcement(path, headers)?;
     let _permit = context.uploads.try_acquire().map_err(|_| GuestRefusal::Busy)?;
     let turn = context.upload_turns.take(turn_key(&guest, &announced)).await;
@@ -214,6 +210,11 @@ fn checked_key(key: Option<String>) -> Result<Option<String>, GuestRefusal> {
 fn turn_key(guest: &AdmittedGuest, announced: &UploadAnnouncement) -> [u8; 32] {
     let text = format!("{}/{:?}/{:?}/{}", guest.link.number, guest.session, announced.key, announced.size);
     *blake3::hash(&[text.as_bytes(), &[0], &announced.name].concat()).as_bytes()
+}
+
+/// Returns the link of `/l/ID/in/NAME`. Read from the path itself: names may be any bytes, which an extractor refuses.
+fn link_id(path: &str) -> String {
+    String::from_utf8_lossy(&percent_decoded(path.split('/').nth(2).unwrap_or_default())).into_owned()
 }
 
 fn last_segment(path: &str) -> Vec<u8> {

@@ -175,6 +175,11 @@ impl ZipLayout {
         self.entries.len()
     }
 
+    /// Returns the numbers of the files without content.
+    pub(super) fn empty_files(&self) -> impl Iterator<Item = u32> {
+        self.entries.iter().filter(|one| one.entry.size == 0).map(|one| one.entry.number)
+    }
+
     /// Returns what begins at `position` and ends at `end` at the latest, which lies within the archive and behind the
     /// position.
     pub(super) fn segment_at(&self, position: u64, end: u64) -> ZipSegment {
@@ -339,9 +344,9 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let layout = ZipLayout::new(vec![entry(1, "a", 2)]);
-        let expected = "504b03041400000800005d847b5d07000000020000000200000001000900\
+        let expected = "504b0304140000080000dd837b5d07000000020000000200000001000900\
                         615554050001 00f15365 0101\
-                        504b01022d031400000800005d847b5d0700000002000000020000000100090000000000000000 00a48100000000\
+                        504b01022d03140000080000dd837b5d0700000002000000020000000100090000000000000000 00a48100000000\
                         615554050001 00f15365\
                         504b0506000000000100010038000000 2a000000 0000";
         assert_eq!(shared::hex::encode(&bytes(&layout, 0, layout.len())), expected.replace([' ', '\n'], ""));

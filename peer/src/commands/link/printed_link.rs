@@ -32,9 +32,12 @@ impl PrintedLink {
             std::net::IpAddr::V4(ip) => ip.to_string(),
             std::net::IpAddr::V6(ip) => format!("[{ip}]"),
         };
-        me.profile.set_guest_link_address(made.link.number, &host)?;
+        let place = format!("{host}:{port}");
+        // The port of a node may be another after a restart.
+        let address = if made.link.pid.is_some() { &place } else { &host };
+        me.profile.set_guest_link_address(made.link.number, address)?;
         let certificate = open_certificate(me.profile.home())?;
-        Self::of(me, &certificate, (made.link.clone(), made.token.clone()), &format!("{host}:{port}"))
+        Self::of(me, &certificate, (made.link.clone(), made.token.clone()), &place)
     }
 
     /// Gathers what is printed of a link that is served at this host and port.

@@ -96,14 +96,21 @@ impl GuestLinks {
     ) -> Result<u64, GuestUploadError> {
         let name = checked_name(&announced.name)?;
         let key = upload_key(guest, &name, announced);
+        let folder = open_folder(&guest.link)?;
         let Some(known) = self.profile.guest_upload(guest.link.number, &key).map_err(Error::from)? else {
-            return Ok(0);
+            // Told here as well: a browser that is refused while it sends hears nothing but a broken connection.
+            let uploads = self.profile.guest_uploads(guest.link.number).map_err(Error::from)?;
+            let taken = uploads.iter().fold(0_u64, |sum, upload| sum.saturating_add(upload.size));
+            let left = guest.link.max_bytes.saturating_sub(taken);
+            check_room(&folder, announced.size)?;
+            return if announced.size > left { Err(GuestUploadError::OverQuota(left)) } else { Ok(0) };
         };
         if let Some(placed) = placed_upload(&known) {
             return Err(GuestUploadError::Complete(placed));
         }
-        let folder = open_folder(&guest.link)?;
-        Ok(folder.file_identity(&known.part).map_or(0, |part| part.size.min(known.size)))
+        let here = folder.file_identity(&known.part).map_or(0, |part| part.size.min(known.size));
+        check_room(&folder, known.size - here)?;
+        Ok(here)
     }
 
     /// Opens the part of an upload, which is made or gone on with.
@@ -117,11 +124,7 @@ impl GuestLinks {
     ) -> Result<UploadWriter, GuestUploadError> {
         let name = checked_name(&announced.name)?;
         let folder = open_folder(&guest.link)?;
-        let left = announced.size.saturating_sub(announced.offset);
-        let free = folder.free_space().ok().and_then(|free| free.bytes);
-        if free.is_some_and(|free| left.saturating_add(MIN_FREE_BYTES) > free) {
-            return Err(GuestUploadError::NoRoom);
-        }
+        check_room(&folder, announced.size.saturating_sub(announced.offset))?;
         let key = upload_key(guest, &name, announced);
         let part = part_name(&name, &key);
         // Without a mark of its own, the same name and size may be another file: it begins anew.
@@ -137,7 +140,8 @@ impl GuestLinks {
         if let Some(placed) = placed_upload(&upload) {
             return Err(GuestUploadError::Complete(placed));
         }
-        let disk = |why| GuestUploadError::from(Error::disk(guest.link.folder.as_deref().unwrap_or(part.as_ref()))(why));
+        let disk =
+            |why| GuestUploadError::from(Error::disk(guest.link.folder.as_deref().unwrap_or(part.as_ref()))(why));
         let mut file = folder.open_or_create(&upload.part).map_err(disk)?;
         let here = if anew { 0 } else { file.metadata().map_err(disk)?.len() };
         if announced.offset > here {
@@ -217,6 +221,16 @@ impl UploadWriter {
 fn open_folder(link: &GuestLink) -> Result<FolderHandle, GuestUploadError> {
     let Some(path) = &link.folder else { return Err(GuestUploadError::Name("this link takes no files".to_owned())) };
     Ok(FolderHandle::open(path).map_err(Error::disk(path))?)
+}
+
+/// Fails if the disk hasn't room for so many bytes and what stays free.
+fn check_room(folder: &FolderHandle, bytes: u64) -> Result<(), GuestUploadError> {
+    let free = folder.free_space().ok().and_then(|free| free.bytes);
+    if free.is_some_and(|free| bytes.saturating_add(MIN_FREE_BYTES) > free) {
+        Err(GuestUploadError::NoRoom)
+    } else {
+        Ok(())
+    }
 }
 
 /// Returns the name of an upload: a single component that isn't hidden.
@@ -349,6 +363,8 @@ mod tests {
         let case = case();
         case.begin(&announced("a", 60, Some("k"), 0)).unwrap();
         assert!(matches!(case.begin(&announced("b", 41, None, 0)), Err(GuestUploadError::OverQuota(40))));
+        let asked = case.links.upload_offset(&case.guest, &announced("b", 41, Some("l"), 0));
+        assert!(matches!(asked, Err(GuestUploadError::OverQuota(40))), "told before a byte is sent");
         assert!(matches!(case.begin(&announced("b", u64::MAX, None, 0)), Err(GuestUploadError::NoRoom)));
         case.put(&announced("b", 4, None, 0), b"kept");
         assert_eq!(case.names().len(), 2);
@@ -367,6 +383,6 @@ mod tests {
         assert_eq!(case.put(&announced("link", 1, None, 0), b"x").name, "link (1)");
         let long = "é".repeat(127);
         assert_eq!(case.put(&announced(&long, 1, None, 0), b"x").name, long);
-        assert_eq!(case.put(&announced("con\n.txt", 1, None, 0), b"x").name, "con\\n.txt");
+        assert_eq!(case.put(&announced("con\n.txt", 1, None, 0), b"x").name, "con␊.txt");
     }
 }

@@ -62,9 +62,10 @@ impl LinkToken {
     /// Returns the token in groups, for people who type it.
     pub fn grouped(&self) -> String {
         let text = self.text();
-        let groups: Vec<&str> =
-            (0..text.len()).step_by(GROUP_DIGITS).map(|at| &text[at..(at + GROUP_DIGITS).min(text.len())]).collect();
-        groups.join("-")
+        let starts: Vec<usize> = (0..TOKEN_DIGITS - 1).step_by(GROUP_DIGITS).collect();
+        // The last digit, which is left over, belongs to the last group.
+        let ends = starts.iter().skip(1).copied().chain([text.len()]);
+        starts.iter().zip(ends).map(|(start, end)| &text[*start..end]).collect::<Vec<_>>().join("-")
     }
 
     /// Returns the hash under which the link is on record.
@@ -190,7 +191,8 @@ mod tests {
     #[test]
     fn a_token_has_one_spelling_of_its_bits() {
         let text = LinkToken([0; TOKEN_BYTES]).text();
-        for wrong in [format!("{text}a"), text[1..].to_owned(), text.replacen('a', "é", 1), format!("{}b", &text[1..])] {
+        for wrong in [format!("{text}a"), text[1..].to_owned(), text.replacen('a', "é", 1), format!("{}b", &text[1..])]
+        {
             assert_eq!(LinkToken::parse(&wrong), None, "{wrong}");
         }
     }

@@ -70,8 +70,7 @@ impl GuestFileOpener {
             return Err(GuestFileFault::Changed);
         }
         let trusted = now.filter(|now| version.is_unwritten_at(now));
-        let proof =
-            ContentProof { layout, manifest: ManifestSource::Known(Arc::new(manifest)), trusted, proved: None };
+        let proof = ContentProof { layout, manifest: ManifestSource::Known(Arc::new(manifest)), trusted, proved: None };
         let ranges = if range.is_empty() { Vec::new() } else { vec![(range.start, range.end)] };
         let (buffers, faults) = (self.buffers.clone(), self.faults.clone());
         Ok(GuestFileReader(RangeReader::new(file, path, proof, ranges.into(), piece_bytes, buffers, faults)))
@@ -161,7 +160,12 @@ mod tests {
         let ranges = [0..0, 0..1, 5..5_000_000, 17_000_001..17_000_002, 3..SIZE, SIZE - 1..SIZE, 0..SIZE];
         for touched in [false, true] {
             if touched {
-                File::options().write(true).open(&case.stored.path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+                File::options()
+                    .write(true)
+                    .open(&case.stored.path)
+                    .unwrap()
+                    .set_modified(std::time::UNIX_EPOCH)
+                    .unwrap();
             }
             for range in ranges.clone() {
                 assert!(case.read(range.clone()).unwrap() == case.expected(range.clone()), "{touched} {range:?}");
