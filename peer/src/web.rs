@@ -19,6 +19,7 @@
 //! | `GET /l/ID/zip/NAME.zip?f=N&d=FOLDER` | the chosen files as an archive, or all; by range as well |
 //! | `GET /l/ID/in/NAME?size=N&key=K` | how far an upload is: `offset`; or `name`, `size`, `hash` if it is complete |
 //! | `PUT /l/ID/in/NAME` | an upload, from its beginning or on from `Content-Range`; `Upload-Key` marks the file |
+//! | `POST /l/ID/in/` | a form with files, from a browser without scripts |
 //! | `GET /assets/VERSION/NAME` | style and scripts of the pages |
 //!
 //! A link is opened by its token: as `Authorization: Bearer TOKEN`, or by the session cookie that a browser gets for it.
@@ -47,6 +48,7 @@ mod address_limits;
 mod byte_range;
 mod download_routes;
 mod file_listing;
+mod form_upload;
 mod guest_admission;
 mod guest_pages;
 mod http_text;
@@ -54,6 +56,7 @@ mod link_event;
 mod link_host_task;
 mod link_routes;
 mod link_server;
+mod multipart_form;
 mod page_assets;
 mod page_routes;
 mod page_texts;

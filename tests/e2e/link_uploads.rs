@@ -85,6 +85,15 @@ fn uploads_keep_to_the_folder_the_quota_and_the_disk() {
     let endless = guest.curl().args(["-H", "Transfer-Encoding: chunked", "-T", "small"]).arg(guest.address("in/x"));
     assert_eq!(Guest::status(endless), "411");
     assert_eq!(files::names_in(&inbox).len(), 3, "{:?}", files::names_in(&inbox));
+    // A form, as browsers without scripts send it.
+    let refused = ["-F", "file=@small;filename=one.txt", "-F", "file=@small;filename=.hidden"];
+    assert_eq!(Guest::status(guest.curl().args(refused).arg(guest.address("in/"))), "400");
+    let taken = ["-F", "file=@small;filename=one.txt", "-F", "note=x", "-F", "file=@small;filename=two \"2\".txt"];
+    assert_eq!(Guest::status(guest.curl().args(taken).arg(guest.address("in/"))), "201");
+    let said = std::fs::read_to_string(guest.folder.join("answer")).unwrap();
+    assert!(said.contains("2 files arrived") && said.contains(&ContentHash::of(b"abc").to_string()), "{said}");
+    let parts = files::names_in(&inbox).into_iter().filter(|name| name.ends_with(".part")).count();
+    assert_eq!((files::names_in(&inbox).len(), parts), (6, 0), "{:?}", files::names_in(&inbox));
     assert_eq!(files::names_in(lab.path()).iter().filter(|name| *name == "out").count(), 0);
     let page = guest.bare_curl().args(["-H", "Accept: text/html"]).arg("-H");
     let page = page.arg(format!("Authorization: {}", guest.text("authorization"))).arg(guest.address("")).run();

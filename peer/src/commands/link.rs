@@ -59,8 +59,8 @@ names that begin with a dot are refused. `curl -T FILE` works as well.
 The TCP port is 8444 if it is free, and the same as last time if that is; a firewall has to let it in.
 
 With --json: `link` with url, curl, authorization, fingerprint, expires (milliseconds since 1970) and files, each with \
-name, size, hash and url; each of these addresses answers to that Authorization header. While the command serves by \
-itself: `link_opened`, `link_taken` and `link_received`.",
+name, size, hash and url; each of these addresses answers to that Authorization header. Whatever \
+serves it prints `link_opened`, `link_taken` and `link_received`.",
 };
 
 /// Give files to a browser, or take them from one.

@@ -96,12 +96,23 @@ impl Profile {
         self.query_all(self.reader(), &sql, [link], read_upload)
     }
 
-    /// Records that an upload is complete and has its name.
-    pub fn complete_guest_upload(&self, number: i64, placed: &str, hash: &ContentHash) -> Result<(), ProfileError> {
+    /// Records that an upload is complete, with its name and its size.
+    pub fn complete_guest_upload(
+        &self,
+        number: i64,
+        (placed, size): (&str, u64),
+        hash: &ContentHash,
+    ) -> Result<(), ProfileError> {
         let changed = self.writer()?.execute(
-            "UPDATE guest_upload SET placed = ?2, hash = ?3 WHERE number = ?1",
-            params![number, placed, hash.as_bytes()],
+            "UPDATE guest_upload SET placed = ?2, size = ?3, hash = ?4 WHERE number = ?1",
+            params![number, placed, clamped(size), hash.as_bytes()],
         );
+        self.db_result(changed).map(|_| ())
+    }
+
+    /// Forgets an upload that was given up.
+    pub fn remove_guest_upload(&self, number: i64) -> Result<(), ProfileError> {
+        let changed = self.writer()?.execute("DELETE FROM guest_upload WHERE number = ?1", [number]);
         self.db_result(changed).map(|_| ())
     }
 }
@@ -145,10 +156,14 @@ mod tests {
         assert_eq!(reserve(b"k", 60, false), UploadReservation::Reserved(first.clone()), "it goes on");
         assert_eq!(reserve(b"l", 41, false), UploadReservation::OverQuota(40));
         let UploadReservation::Reserved(second) = reserve(b"k", 100, true) else { panic!("in place of the first") };
-        profile.complete_guest_upload(second.number, "a (2)", &ContentHash::of(b"x")).unwrap();
+        profile.complete_guest_upload(second.number, ("a (2)", 100), &ContentHash::of(b"x")).unwrap();
         let done = profile.guest_upload(link, b"k").unwrap().unwrap();
         assert_eq!(done.placed, Some(("a (2)".to_owned(), ContentHash::of(b"x"))));
         assert_eq!(reserve(b"k", 1, true), UploadReservation::OverQuota(0), "what is complete stays counted");
+        assert_eq!(profile.guest_uploads(link).unwrap().len(), 1);
+        profile.complete_guest_upload(second.number, ("a (2)", 40), &ContentHash::of(b"x")).unwrap();
+        let UploadReservation::Reserved(third) = reserve(b"m", 60, false) else { panic!("it was smaller") };
+        profile.remove_guest_upload(third.number).unwrap();
         assert_eq!(profile.guest_uploads(link).unwrap().len(), 1);
     }
 }

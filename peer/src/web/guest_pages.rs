@@ -6,7 +6,7 @@ use super::file_listing::{FileListing, ListingRow, folder_trail};
 use super::http_text::{HtmlText, percent_encoded};
 use super::page_assets::{DOWNLOAD_SCRIPT, ENTER_SCRIPT, PageAsset, STYLE, UPLOAD_SCRIPT};
 use super::page_texts::PageLanguage;
-use crate::engine::guest_links::{GuestFile, GuestLink};
+use crate::engine::guest_links::{GuestFile, GuestLink, PlacedUpload};
 use crate::sys::time_zone;
 
 /// What all pages of a server show.
@@ -85,14 +85,32 @@ impl PageFrame {
         let _ = write!(
             body,
             "><p>{}</p><input type=\"file\" id=\"chosen\" multiple><label class=\"button\" for=\"chosen\">{}</label>\
-             <noscript><p class=\"alarm\">{}</p></noscript></div>\
+             <noscript><form action=\"in/\" method=\"post\" enctype=\"multipart/form-data\"><input type=\"file\" name=\"file\" \
+             multiple required><button>{}</button></form></noscript></div>\
              <ul class=\"uploads\" aria-label=\"{}\" aria-live=\"polite\"></ul></main>",
             HtmlText(language.drop_here()),
             HtmlText(language.choose_files()),
-            HtmlText(language.needs_script()),
+            HtmlText(language.send()),
             HtmlText(language.uploads_label())
         );
         self.page(language, &title, &body, Some(&UPLOAD_SCRIPT))
+    }
+
+    /// Returns the answer to a form with files: what arrived, with its hashes.
+    pub(super) fn arrival_page(&self, language: PageLanguage, placed: &[PlacedUpload]) -> String {
+        let title = language.arrived(placed.len());
+        let mut body = format!("<h1>{}</h1></header><main><ul class=\"uploads\">", HtmlText(&title));
+        for PlacedUpload { name, size, hash } in placed {
+            let (name, size) = (HtmlText(name), language.size(*size));
+            let _ =
+                write!(body, "<li><span>{name}</span><span>{}</span><code>BLAKE3 {hash}</code></li>", HtmlText(&size));
+        }
+        let _ = write!(
+            body,
+            "</ul><div class=\"bar\"><a class=\"button\" href=\"../\">{}</a></div></main>",
+            HtmlText(language.send_more())
+        );
+        self.page(language, &title, &body, None)
     }
 
     fn write_list(&self, body: &mut String, language: PageLanguage, size: &str, listing: &FileListing<'_>) {
@@ -289,6 +307,10 @@ mod tests {
                 frame.download_page(language, &link, &files, &FileListing::new(&files, "", 1)),
                 frame.download_page(language, &link, &files, &FileListing::new(&files, "d", 1)),
                 frame.upload_page(language, &link),
+                frame.arrival_page(
+                    language,
+                    &[PlacedUpload { name: "a".to_owned(), size: 1, hash: ContentHash::of(b"a") }],
+                ),
             ];
             for page in pages {
                 assert!(

@@ -184,11 +184,23 @@ impl PageLanguage {
         self.pick("Choose files", "Escolher arquivos")
     }
 
-    pub(super) const fn needs_script(self) -> &'static str {
-        self.pick(
-            "Without JavaScript, curl sends a file: the line is on the screen of whoever gave you this address.",
-            "Sem JavaScript, o curl envia um arquivo: a linha está na tela de quem lhe deu este endereço.",
-        )
+    pub(super) const fn send(self) -> &'static str {
+        self.pick("Send", "Enviar")
+    }
+
+    pub(super) fn arrived(self, count: usize) -> String {
+        match (self, count) {
+            (Self::English, 0) => "No file was chosen".to_owned(),
+            (Self::English, 1) => "1 file arrived".to_owned(),
+            (Self::English, _) => format!("{count} files arrived"),
+            (Self::BrazilianPortuguese, 0) => "Nenhum arquivo foi escolhido".to_owned(),
+            (Self::BrazilianPortuguese, 1) => "1 arquivo chegou".to_owned(),
+            (Self::BrazilianPortuguese, _) => format!("{count} arquivos chegaram"),
+        }
+    }
+
+    pub(super) const fn send_more(self) -> &'static str {
+        self.pick("Send more", "Enviar mais")
     }
 
     pub(super) const fn uploads_label(self) -> &'static str {

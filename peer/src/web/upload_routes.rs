@@ -27,7 +27,7 @@ use crate::engine::{Error, run_blocking};
 const UPLOAD_KEY: HeaderName = HeaderName::from_static("upload-key");
 const MAX_KEY_BYTES: usize = 512;
 /// The longest time without a byte.
-const READ_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const READ_PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes that are gathered for one write.
 const WRITE_BYTES: usize = 256 << 10;
 /// Time between two looks whether the link still holds.
@@ -230,7 +230,7 @@ fn json_answer(status: StatusCode, value: &Value) -> Response {
 }
 
 /// Runs the work of an upload on a thread that may block.
-async fn run_upload<T: Send + 'static>(
+pub(super) async fn run_upload<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, GuestUploadError> + Send + 'static,
 ) -> Result<T, GuestUploadError> {
     run_blocking(move || Ok(work())).await.map_err(Error::from)?

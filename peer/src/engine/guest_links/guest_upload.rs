@@ -177,7 +177,7 @@ impl UploadWriter {
         self.written
     }
 
-    /// Makes the file durable and gives it its name: the first of its own and the numbered ones that nothing has.
+    /// Makes the file durable and gives it its name, with as many bytes as there are: the first of its own and the numbered ones that nothing has.
     ///
     /// # Errors
     /// The reason of the disk.
@@ -188,8 +188,18 @@ impl UploadWriter {
             outcome.map_err(|why| self.disk_error(why))?;
         }
         let hash = ContentHash::from_bytes(*self.hasher.finalize().as_bytes());
-        self.links.profile.complete_guest_upload(self.upload.number, &placed, &hash).map_err(Error::from)?;
-        Ok(PlacedUpload { name: display_name(&placed).into_owned(), size: self.upload.size, hash })
+        let (profile, what) = (&self.links.profile, (placed.as_str(), self.written));
+        profile.complete_guest_upload(self.upload.number, what, &hash).map_err(Error::from)?;
+        Ok(PlacedUpload { name: display_name(&placed).into_owned(), size: self.written, hash })
+    }
+
+    /// Gives the upload up: its part is removed, and its bytes are free again.
+    ///
+    /// # Errors
+    /// The reason of the disk, or of the profile.
+    pub fn abandon(self) -> Result<(), GuestUploadError> {
+        self.folder.remove(&self.upload.part).map_err(|why| self.disk_error(why))?;
+        Ok(self.links.profile.remove_guest_upload(self.upload.number).map_err(Error::from)?)
     }
 
     fn move_into_place(&self) -> io::Result<String> {
@@ -370,6 +380,19 @@ mod tests {
         assert_eq!(case.names().len(), 2);
         remove_link(&case.profile, &case.guest.link).unwrap();
         assert_eq!(case.names(), ["b"]);
+    }
+
+    #[test]
+    fn an_upload_of_unknown_size_counts_by_what_came() {
+        let case = case();
+        let mut writer = case.begin(&announced("a", 90, None, 0)).unwrap();
+        writer.write(b"abc").unwrap();
+        assert_eq!(writer.finish().unwrap().size, 3);
+        let mut writer = case.begin(&announced("b", 97, None, 0)).unwrap();
+        writer.write(b"abc").unwrap();
+        writer.abandon().unwrap();
+        assert_eq!(case.names(), ["a"]);
+        case.begin(&announced("c", 97, None, 0)).unwrap();
     }
 
     #[test]
