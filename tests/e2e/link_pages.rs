@@ -14,7 +14,7 @@ fn a_guest_downloads_by_the_page() {
     let alice = lab.user("alice");
     let _node = alice.serve();
     let folder = lab.empty_folder("given");
-    let film = files::write(folder.join("film.bin"), files::noise(5, 20_000_000));
+    let film = files::write(folder.join("film.mkv"), files::noise(5, 20_000_000));
     files::write(folder.join("<img src=x onerror=window.hit=1>.txt"), "x");
     let (url, downloads) = (link(&alice, &[folder.to_str().unwrap()]), lab.empty_folder("downloads"));
     let Some(browser) = Browser::start(&downloads, "pt-BR") else {
@@ -24,18 +24,18 @@ fn a_guest_downloads_by_the_page() {
     browser.open(&url);
     browser.wait_for("return document.querySelector('h1').innerText === 'alice tem 2 arquivos para você'");
     assert_eq!(browser.run("return location.hash + document.cookie"), "", "neither is to be seen");
-    browser.run("document.querySelector('.folder .name').click()");
+    browser.click(".folder .name");
     browser.wait_for("return document.querySelectorAll('.files li').length === 2");
     assert!(browser.run("return window.hit ?? null").is_null());
     assert_eq!(browser.run("return document.querySelectorAll('main img').length"), 0);
     assert_eq!(browser.run("return document.querySelector('form.choice button').disabled"), true);
-    browser.run("[...document.querySelectorAll('.name')].find((a) => a.innerText === 'film.bin').click()");
-    let got = downloads.join("film.bin");
+    browser.click("a[href$='film.mkv']");
+    let got = downloads.join("film.mkv");
     poll_until(|| got.exists().then_some(()), || "it never comes".to_owned());
     assert_same(&got, &film);
     // The choice of one file as an archive.
-    browser.run("document.querySelector('input[name=f]').click()");
-    browser.run("document.querySelector('form.choice button').click()");
+    browser.click("input[name=f]");
+    browser.click("form.choice button");
     poll_until(|| downloads.join("alice.zip").exists().then_some(()), || "no archive comes".to_owned());
     // A phone's width needs no scrolling to the side.
     assert_eq!(browser.run("document.body.style.width = '320px'; return document.body.scrollWidth <= 320"), true);
@@ -54,7 +54,7 @@ fn a_guest_uploads_by_the_page_through_a_restart() {
         println!("skipped: there is no chromium with chromedriver");
         return;
     };
-    let (film, note) = (lab.file("film.bin", 200_000_000), lab.file("note.txt", 0));
+    let (film, note) = (lab.file("film.mkv", 200_000_000), lab.file("note.txt", 0));
     browser.open(&url);
     browser.wait_for("return document.querySelector('h1').innerText === 'Send files to alice'");
     browser.type_into("#chosen", &format!("{}\n{}", film.display(), note.display()));
@@ -67,7 +67,7 @@ fn a_guest_uploads_by_the_page_through_a_restart() {
     browser.wait_for(
         "return [...document.querySelectorAll('.uploads .state')].filter((state) => state.innerText.startsWith('arrived')).length === 2",
     );
-    assert_same(inbox.join("film.bin"), &film);
+    assert_same(inbox.join("film.mkv"), &film);
     assert_same(inbox.join("note.txt"), &note);
     assert_eq!(files::names_in(&inbox).len(), 2);
     let shown = browser.run("return document.querySelector('.uploads code').innerText");

@@ -63,10 +63,21 @@ impl Browser {
     }
 
     /// Types into the element that a selector finds; into a field for files, their paths.
+    #[track_caller]
     pub fn type_into(&self, selector: &str, text: &str) {
+        self.command("POST", &format!("/element/{}/value", self.element(selector)), &json!({"text": text}));
+    }
+
+    /// Clicks the element that a selector finds, as a person does: a script may not save files.
+    #[track_caller]
+    pub fn click(&self, selector: &str) {
+        self.command("POST", &format!("/element/{}/click", self.element(selector)), &json!({}));
+    }
+
+    #[track_caller]
+    fn element(&self, selector: &str) -> String {
         let found = self.command("POST", "/element", &json!({"using": "css selector", "value": selector}));
-        let element = found[ELEMENT].as_str().expect("an element");
-        self.command("POST", &format!("/element/{element}/value"), &json!({"text": text}));
+        found[ELEMENT].as_str().expect("an element").to_owned()
     }
 
     fn command(&self, method: &str, path: &str, body: &Value) -> Value {
