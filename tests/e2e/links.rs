@@ -1,7 +1,5 @@
 //! Links for guests: what a browser and curl get.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 use shared::ContentHash;
 use tests::files::{self, assert_content, assert_same};

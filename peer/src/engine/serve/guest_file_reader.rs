@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -76,7 +76,7 @@ impl GuestFileOpener {
         Ok(GuestFileReader(RangeReader::new(file, path, proof, ranges.into(), piece_bytes, buffers, faults)))
     }
 
-    fn open_fault(&self, path: &PathBuf, why: &io::Error) -> GuestFileFault {
+    fn open_fault(&self, path: &Path, why: &io::Error) -> GuestFileFault {
         if why.kind() == io::ErrorKind::NotFound {
             return GuestFileFault::Gone;
         }
