@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
+use arguments::with_translated_headings;
 use localization::{EnglishFormat, Language, set_language};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +31,7 @@ use self::argument_error::print_clap_error;
 use self::completion_request::CompletionRequest;
 use self::exit_code::report_error;
 use self::exit_signals::{ExitSignals, terminating_signal};
-use self::translations::{language_of, use_translations};
+use self::translations::{TEXTS, language_of, use_translations};
 use crate::net::TRACKER_WAIT_NOTIFIER;
 use crate::profile::LOCK_WAIT_NOTIFIER;
 use crate::sys::TIME_ZONE_NOTIFIER;
@@ -50,7 +51,7 @@ pub fn main() -> ExitCode {
     // Before anything is parsed: errors and help have the language as well.
     set_language(language_of(&words));
     if let Some(request) = CompletionRequest::from_args(&words) {
-        return request.answer(command_line());
+        return request.answer(with_translated_headings(command_line(), &TEXTS));
     }
     let in_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let args = match CliArgs::read(words, in_terminal) {

@@ -62,7 +62,7 @@
 //! | links for guests: HTTP, pages, bounds | `web/` |
 //! | doctor: probes, findings, report | `engine/doctor/`, `net/{port_probe,path_measurement,socket_abilities}.rs`, `sys/{firewall,neighbour}.rs`, `ui/doctor_text.rs` |
 //! | probes for others' doctors | `engine/serve/port_prober.rs` |
-//! | languages | the `localization` crate, `cli/translations.rs`, `util/translated_text.rs`, `../translations` |
+//! | languages: translations, which one a run has | `../translations`, `cli/translations.rs`, `util/translated_text.rs`, the `localization` and `arguments` crates |
 //! | configuration file; the help of one screen; man pages | `cli/{config_file,help_screens,command_overview,man_pages}.rs`, `commands/config.rs` |
 //! | completion of command lines | `cli/completion_request.rs`, `commands/completions/` |
 //! | calls for attention: bell, desktop | `engine/{message_attention,desktop_notifier}.rs`, `commands/bell.rs` |

@@ -111,7 +111,7 @@ fn shared_and_rooms_are_pure() {
         depends.sort();
         depends
     };
-    assert_eq!(sorted("shared"), ["blake3", "serde", "serde_json", "unicode-normalization", "zeroize"]);
+    assert_eq!(sorted("shared"), ["blake3", "localization", "serde", "serde_json", "unicode-normalization", "zeroize"]);
     assert_eq!(sorted("rooms"), ["aws-lc-rs", "blake3", "shared", "thiserror"]);
     let io = ["TcpStream", "TcpListener", "UdpSocket", "std::fs", "std::process", "std::thread", "std::env", "tokio"];
     for folder in ["shared/src", "shared/rooms/src"] {

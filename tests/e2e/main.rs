@@ -55,6 +55,7 @@ mod identity;
 mod interruptions;
 mod keyboard;
 mod kill_loop;
+mod languages;
 mod lasting;
 mod leaving;
 mod limits;

@@ -26,6 +26,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use localization::tr;
 use rusqlite::{Connection, OpenFlags};
 
 pub use backup_archive::ArchiveError;
@@ -47,9 +48,9 @@ const DRAFT_AFFIXES: (&str, &str) = ("backup-", ".tmp");
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say all")]
 pub enum BackupError {
-    #[error("the backup can't be made: {0}")]
+    #[error("{}", tr!("the backup can't be made: {why}", why = .0))]
     Io(#[from] io::Error),
-    #[error("the backup can't be made: {0}")]
+    #[error("{}", tr!("the backup can't be made: {why}", why = .0))]
     Database(#[from] rusqlite::Error),
 }
 

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use certs::{FileLossDetector, IdentityError, SecretStorageError, TlsError};
+use localization::{Language, current_language, in_language, set_language, tr};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use shared::Fingerprint;
 use shared::limits::{LEASE_AFTER_DISCONNECT, LEASE_DURATION};
@@ -49,7 +50,7 @@ pub use args::{ExportKind, LogFormat, LostPart, RoomCommand, TrackerArgs, Tracke
 pub use commands::{CommandError, run_command as command};
 pub use data_folder::DataFolderError;
 pub use settings::{SettingsError, TrackerSettings};
-pub use translations::{language_of, use_translations};
+pub use translations::{language_of, translations, use_translations};
 
 use config_reload::ConfigReloader;
 use data_folder::DataFolder;
@@ -106,7 +107,7 @@ pub struct DaemonConfig {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say all")]
 pub enum DaemonError {
-    #[error("there is no home folder to keep the accounts in: choose a folder with --data-dir")]
+    #[error("{}", tr!("there is no home folder to keep the accounts in: choose a folder with --data-dir"))]
     NoFolder,
     /// The data folder can't be used.
     #[error(transparent)]
@@ -114,7 +115,7 @@ pub enum DaemonError {
     /// The tracker's key is missing or damaged.
     #[error(transparent)]
     Identity(IdentityError),
-    #[error("{0}; choose another folder with --data-dir")]
+    #[error("{}", tr!("{why}; choose another folder with --data-dir", why = .0))]
     KeyFolder(SecretStorageError),
     /// TLS can't be set up.
     #[error(transparent)]
@@ -125,23 +126,31 @@ pub enum DaemonError {
     /// The accounts can't be read.
     #[error(transparent)]
     Store(#[from] AccountStoreError),
-    #[error(
-        "the account database {0} was removed or replaced while the tracker ran: put back a copy of it (`tracker restore \
-         FILE`), or begin without accounts with `tracker new accounts`"
-    )]
+    #[error("{}", tr!(
+        "the account database {path} was removed or replaced while the tracker ran: put back a copy of it (`tracker restore \
+         FILE`), or begin without accounts with `tracker new accounts`",
+        path = safe_path(.0)
+    ))]
     AccountsLost(PathBuf),
-    #[error("{0}; check the data folder's permissions and the space on its disk")]
+    #[error("{}", tr!("{why}; check the data folder's permissions and the space on its disk", why = .0))]
     PresenceStore(#[from] PresenceStoreError),
     /// The service can't start.
     #[error(transparent)]
     Start(#[from] ServiceStartError),
-    #[error("can't listen on {0}: the port is in use; stop the program that uses it, or choose another with --listen")]
+    #[error("{}", tr!(
+        "can't listen on {address}: the port is in use; stop the program that uses it, or choose another with --listen",
+        address = .0
+    ))]
     PortInUse(SocketAddr),
-    #[error("can't listen on {address}: {why}; choose an address of this machine and a free port with --listen")]
+    #[error("{}", tr!(
+        "can't listen on {address}: {why}; choose an address of this machine and a free port with --listen",
+        address,
+        why
+    ))]
     Listen { address: SocketAddr, why: io::Error },
-    #[error("can't serve metrics on {address}: {why}; choose another address with --metrics")]
+    #[error("{}", tr!("can't serve metrics on {address}: {why}; choose another address with --metrics", address, why))]
     Metrics { address: SocketAddr, why: io::Error },
-    #[error("the system refuses what the tracker needs: {0}")]
+    #[error("{}", tr!("the system refuses what the tracker needs: {why}", why = .0))]
     System(#[from] io::Error),
 }
 
@@ -205,6 +214,9 @@ async fn serve(
     let reachable = listeners.iter().map(ListenAddress::of).collect::<io::Result<Vec<_>>>()?;
     let addresses: Vec<SocketAddr> = reachable.iter().map(|reachable| reachable.address).collect();
     let fingerprint = identity.fingerprint();
+    let language = current_language();
+    // From here on texts go to clients, to the administrator's commands and to the log.
+    set_language(Language::English);
     let service = Arc::new(TrackerService::start(config.policy(), accounts, memory).await?);
     let mut side_tasks = JoinSet::new();
     if let Some(address) = config.metrics {
@@ -232,7 +244,7 @@ async fn serve(
     let patience = ConnectionTimeouts::default();
     let tracker =
         ServerContext { service, tls, timeouts: patience, memory_quota: Arc::new(MemoryQuota::new()), slots: places };
-    report_ready(&addresses, fingerprint, &config.data_folder);
+    in_language(language, || report_ready(&addresses, fingerprint, &config.data_folder));
     // Announced last: peers connect as soon as they see it.
     let announcement = if config.mdns { MdnsAnnouncement::begin(&reachable, fingerprint) } else { None };
     let mut lost = None;

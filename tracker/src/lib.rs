@@ -26,6 +26,7 @@
 //! | capability | folder or file |
 //! |---|---|
 //! | options, configuration file, reload | `daemon/{args,settings,config_reload}.rs` |
+//! | languages: translations, which one a run has | `../translations`, `daemon/translations.rs`, the `localization` and `arguments` crates |
 //! | `tracker user`, `room`, `status`, `export` | `daemon/commands.rs`, `admin/`, `service/account_administration.rs` |
 //! | a request's way | `connection/conversation.rs` → `service.rs` → `service/*_actions.rs` → `connection/reply_writer.rs` |
 //! | refusals and their texts in both dialects | `service/{refusal_reason,refusal_text,room_refusal_text}.rs`, `shared::tracker::dialect` |

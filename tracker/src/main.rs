@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use localization::{EnglishFormat, set_language};
+use arguments::print_error;
+use localization::{EnglishFormat, current_language, in_language, set_language, tr};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -34,12 +35,12 @@ fn main() -> ExitCode {
         Err(SettingsError::Usage(usage)) => {
             // Help and version come here as well: they fail if standard output can't be written, except for a
             // closed pipe.
-            let printed = usage.print().and_then(|()| io::stdout().flush());
+            let printed = print_error(&usage).and_then(|()| io::stdout().flush());
             if let Err(why) = printed
                 && !usage.use_stderr()
                 && why.kind() != io::ErrorKind::BrokenPipe
             {
-                report_failure(&format!("can't write to standard output: {why}"));
+                report_failure(&tr!("can't write to standard output: {why}", why));
                 return ExitCode::from(DISK_EXIT_CODE);
             }
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
@@ -60,10 +61,12 @@ fn main() -> ExitCode {
         };
     }
     let set_log = init_log(&settings);
+    // The daemon itself goes over to English while it runs.
+    let language = current_language();
     match daemon::run(settings, command_line, set_log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            let failure = report_failure(&why.to_string());
+            let failure = report_failure(&in_language(language, || why.to_string()));
             if why.is_disk_failure() { ExitCode::from(DISK_EXIT_CODE) } else { failure }
         }
     }

@@ -4,57 +4,80 @@
 
 use std::fs::{File, read_to_string};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use arguments::{with_translated_headings, with_translated_texts};
 use clap::CommandFactory;
 use clap_complete::Shell;
-use tracker::daemon::{TrackerArgs, TrackerSettings};
+use localization::{Language, in_language, tr};
+use tracker::daemon::{TrackerArgs, TrackerSettings, translations, use_translations};
 
 fn packaging(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)
 }
 
-/// The sections that every page has besides those of the command line.
-const MORE: &str = r#".SH ENVIRONMENT
-.TP
-\fBVIZINHO_TRACKER_LOG\fR
-How much to log, as \fB\-\-log\fR, which comes first.
-.TP
-\fBNO_COLOR\fR
-Anything but nothing: no colours in the log.
-.TP
-\fBLISTEN_FDS\fR, \fBLISTEN_PID\fR, \fBNOTIFY_SOCKET\fR, \fBWATCHDOG_USEC\fR
-From the service manager: the socket to listen on, and whom to tell that the tracker is ready and well.
-.SH FILES
-.TP
-\fI/etc/vizinho/tracker.toml\fR
-The configuration of the service: each long option is a key.
-.TP
-\fI/var/lib/vizinho\-tracker\fR
-The data folder of the service, and of root.
-.PP
-In the data folder, which only its owner may open:
-.TP
-\fItracker.db\fR
-Accounts, hashes of their passwords and the keys they are bound to, rooms and their members; with \fItracker.db\-wal\fR, which belongs to it.
-.TP
-\fIpresence.db\fR
-Who is online and the tokens of their sessions, for the next start.
-.TP
-\fIidentity/identity.pem\fR
-The tracker\(aqs certificate and its secret key. Clients know the tracker by it.
-.TP
-\fIcontrol.sock\fR
-Where the commands ask the running tracker.
-.TP
-\fIlock\fR
-Held by the tracker that runs on the folder.
-.TP
-\fIbefore\-restore\-N\fR
-What was there before a backup was restored.
-.SH EXIT STATUS
-0: done. 1: not done, standard error says why. 2: the command line or the configuration file is wrong.
-"#;
+/// Returns the sections that every page has besides those of the command line.
+fn more_sections() -> String {
+    let item = |name: &str, text: String| format!(".TP\n{name}\n{text}\n");
+    let environment = [
+        item(
+            r"\fBVIZINHO_TRACKER_LOG\fR",
+            tr!("How much to log, as {option}, which comes first.", option = r"\fB\-\-log\fR"),
+        ),
+        item(r"\fBNO_COLOR\fR", tr!("Anything but nothing: no colours in the log.")),
+        item(
+            r"\fBLC_ALL\fR, \fBLC_MESSAGES\fR, \fBLANG\fR, \fBLANGUAGE\fR",
+            tr!("The language of messages and help, unless {option} says it.", option = r"\fB\-\-lang\fR"),
+        ),
+        item(
+            r"\fBLISTEN_FDS\fR, \fBLISTEN_PID\fR, \fBNOTIFY_SOCKET\fR, \fBWATCHDOG_USEC\fR",
+            tr!(
+                "From the service manager: the socket to listen on, and whom to tell that the tracker is ready and well."
+            ),
+        ),
+    ];
+    let files = [
+        item(r"\fI/etc/vizinho/tracker.toml\fR", tr!("The configuration of the service: each long option is a key.")),
+        item(r"\fI/var/lib/vizinho\-tracker\fR", tr!("The data folder of the service, and of root.")),
+        format!(".PP\n{}\n", tr!("In the data folder, which only its owner may open:")),
+        item(
+            r"\fItracker.db\fR",
+            tr!(
+                "Accounts, hashes of their passwords and the keys they are bound to, rooms and their members; with {file}, which belongs to it.",
+                file = r"\fItracker.db\-wal\fR"
+            ),
+        ),
+        item(r"\fIpresence.db\fR", tr!("Who is online and the tokens of their sessions, for the next start.")),
+        item(
+            r"\fIidentity/identity.pem\fR",
+            tr!("The tracker's certificate and its secret key. Clients know the tracker by it.").replace('\'', r"\(aq"),
+        ),
+        item(r"\fIcontrol.sock\fR", tr!("Where the commands ask the running tracker.")),
+        item(r"\fIlock\fR", tr!("Held by the tracker that runs on the folder.")),
+        item(r"\fIbefore\-restore\-N\fR", tr!("What was there before a backup was restored.")),
+    ];
+    let status =
+        tr!("0: done. 1: not done, standard error says why. 2: the command line or the configuration file is wrong.");
+    let sections = [
+        (tr!("ENVIRONMENT"), environment.concat()),
+        (tr!("FILES"), files.concat()),
+        (tr!("EXIT STATUS"), format!("{status}\n")),
+    ];
+    sections.map(|(heading, text)| format!(".SH {heading}\n{text}")).concat()
+}
+
+/// Translates the headings of clap's sections.
+fn with_translated_sections(page: String) -> String {
+    let headings = [
+        ("NAME", tr!("NAME")),
+        ("SYNOPSIS", tr!("SYNOPSIS")),
+        ("DESCRIPTION", tr!("DESCRIPTION")),
+        ("VERSION", tr!("VERSION")),
+    ];
+    headings.into_iter().fold(page, |page, (heading, translated)| {
+        page.replace(&format!(".SH {heading}\n"), &format!(".SH {translated}\n"))
+    })
+}
 
 /// The command line as it is documented: of a build, only the version counts.
 fn command() -> clap::Command {
@@ -77,12 +100,12 @@ fn pages() -> Vec<(String, String)> {
         if command.get_version().is_some() {
             man.render_version_section(&mut rest).unwrap();
         }
-        page.extend_from_slice(MORE.as_bytes());
+        page.extend_from_slice(more_sections().as_bytes());
         page.extend_from_slice(&rest);
-        pages.push((man.get_filename(), String::from_utf8(page).unwrap()));
+        pages.push((man.get_filename(), with_translated_sections(String::from_utf8(page).unwrap())));
         command.get_subcommands().for_each(|command| add(command, pages));
     }
-    let mut command = command();
+    let mut command = with_translated_headings(with_translated_texts(command(), translations()), translations());
     command.build();
     let mut pages = Vec::new();
     add(&command, &mut pages);
@@ -92,13 +115,21 @@ fn pages() -> Vec<(String, String)> {
 /// `UPDATE_MAN=1 cargo test -p tracker --test packaging` writes the pages anew.
 #[test]
 fn the_man_pages_are_current() {
-    let (pages, folder) = (pages(), packaging("man"));
+    use_translations();
+    // The texts of this file are in the catalogue of the program.
+    localization::use_catalogue!(translations());
+    for (language, folder) in [(Language::English, "man"), (Language::Portuguese, "man/pt_BR/man1")] {
+        check_pages(&in_language(language, pages), &packaging(folder));
+    }
+}
+
+fn check_pages(pages: &[(String, String)], folder: &Path) {
     if std::env::var_os("UPDATE_MAN").is_some() {
-        for (name, page) in &pages {
+        for (name, page) in pages {
             File::create(folder.join(name)).unwrap().write_all(page.as_bytes()).unwrap();
         }
     }
-    for (name, page) in &pages {
+    for (name, page) in pages {
         let current = read_to_string(folder.join(name)).unwrap_or_default();
         assert_eq!(current, *page, "{name}: see above how to write it anew");
         // Every page that it refers to exists.
@@ -108,7 +139,8 @@ fn the_man_pages_are_current() {
             }
         }
     }
-    let names = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let files = folder.read_dir().unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file());
+    let names = files.map(|entry| entry.file_name().into_string().unwrap());
     let mut old = names.filter(|found| !pages.iter().any(|(name, _)| name == found));
     assert_eq!(old.next(), None, "of no command any more");
 }

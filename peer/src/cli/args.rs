@@ -3,16 +3,18 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use arguments::{with_translated_texts, with_translated_words};
 use clap::builder::FalseyValueParser;
 use clap::builder::styling::Styles;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
-use localization::Language;
+use localization::{Language, tr};
 use shared::Fingerprint;
 use tokio_util::sync::CancellationToken;
 
 use super::argument_error::explain_error;
 use super::config_file::{ConfigFile, config_path, report};
 use super::help_screens::one_screen_each;
+use super::translations::TEXTS;
 use crate::commands::CliCommand;
 use crate::commands::command_help::CommandHelp;
 use crate::commands::context::CommandContext;
@@ -117,7 +119,7 @@ enum ColorMode {
 
 /// Returns the command line, with help of one screen for each command.
 pub(super) fn command_line() -> clap::Command {
-    one_screen_each(CliArgs::command())
+    one_screen_each(with_translated_texts(CliArgs::command(), &TEXTS))
 }
 
 impl CliArgs {
@@ -131,6 +133,7 @@ impl CliArgs {
         let command = command_line().subcommand_required(!in_terminal).arg_required_else_help(!in_terminal);
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         let parse = |command: clap::Command| {
+            let command = with_translated_words(command, &TEXTS);
             command.try_get_matches_from(&args).map_err(|error| explain_error(command_line(), error, &args))
         };
         let matches = parse(command.clone())?;
@@ -183,7 +186,7 @@ impl CliArgs {
     ) -> Result<(CommandContext, CliCommand), Error> {
         let home = match self.global.home {
             // An empty `--home` comes from an unset shell variable.
-            Some(home) if home.as_os_str().is_empty() => return Err(Error::Usage("--home is empty".to_owned())),
+            Some(home) if home.as_os_str().is_empty() => return Err(Error::Usage(tr!("--home is empty"))),
             Some(home) => home,
             None => default_home()?,
         };
@@ -201,17 +204,23 @@ impl CliArgs {
 
 /// Returns the default folder of the profile. A relative one is rejected: it would differ in each working folder.
 pub(super) fn default_home() -> Result<PathBuf, Error> {
-    let usage = |why: String| Error::Usage(format!("{why}: give the account's folder with --home DIR"));
     let folders = directories::ProjectDirs::from("", "", "vizinho");
-    let folders = folders.ok_or_else(|| usage("there is no home folder".to_owned()))?;
+    let folders = folders
+        .ok_or_else(|| Error::Usage(tr!("there is no home folder: give the account's folder with --home DIR")))?;
     let data = folders.data_dir();
     if !data.is_absolute() {
-        return Err(usage(format!("the home folder {} is relative", data.to_string_lossy())));
+        return Err(Error::Usage(tr!(
+            "the home folder {path} is relative: give the account's folder with --home DIR",
+            path = data.to_string_lossy()
+        )));
     }
     let home = directories::BaseDirs::new().map(|folders| folders.home_dir().to_owned());
     // A home folder that doesn't exist must not be created on the way to the profile.
     match home.filter(|home| data.starts_with(home)) {
-        Some(home) if !home.is_dir() => Err(usage(format!("there is no home folder {}", home.to_string_lossy()))),
+        Some(home) if !home.is_dir() => Err(Error::Usage(tr!(
+            "there is no home folder {path}: give the account's folder with --home DIR",
+            path = home.to_string_lossy()
+        ))),
         _ => Ok(data.to_owned()),
     }
 }

@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use arguments::safe_error;
+use arguments::{error_reason, print_error, safe_error};
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
+use localization::{in_english, tr};
 use serde_json::json;
 use shared::safe_text::safe_line;
 
 use super::exit_code::report_error;
-use crate::commands::command_help::ROOM_QUOTING;
+use crate::commands::command_help::room_quoting;
 use crate::engine::ErrorKind;
 use crate::ui::{ColorChoice, CommandOutput, OutputOptions};
 use crate::util::shell_words::shell_quote;
@@ -45,8 +46,9 @@ pub(super) fn explain_error(mut command: clap::Command, error: clap::Error, args
         ClapErrorKind::InvalidSubcommand => {
             let Some(ContextValue::String(tried)) = error.get(ContextKind::InvalidSubcommand) else { return error };
             let Some((_, ours)) = FOREIGN_COMMANDS.iter().find(|(theirs, _)| theirs == tried) else { return error };
-            let why = format!("there is no `peer {tried}`: you may mean `{ours}`; `peer --help` lists all commands\n");
-            command.error(ClapErrorKind::InvalidSubcommand, why)
+            let why =
+                tr!("there is no `peer {tried}`: you may mean `{ours}`; `peer --help` lists all commands", tried, ours);
+            command.error(ClapErrorKind::InvalidSubcommand, why + "\n")
         }
         ClapErrorKind::UnknownArgument => {
             add_dash_tip(&mut error, args);
@@ -54,14 +56,13 @@ pub(super) fn explain_error(mut command: clap::Command, error: clap::Error, args
         }
         ClapErrorKind::MissingRequiredArgument => {
             let missing = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-            if missing.contains("ROOM") || missing.contains("USER") {
-                let tip = ROOM_QUOTING;
-                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+            if [tr!("value" => "ROOM"), tr!("value" => "USER")].iter().any(|name| missing.contains(&**name)) {
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![room_quoting().into()]));
             }
             error
         }
         ClapErrorKind::InvalidValue if is_room_missing(&error) => {
-            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![ROOM_QUOTING.into()]));
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![room_quoting().into()]));
             error
         }
         _ => error,
@@ -70,7 +71,8 @@ pub(super) fn explain_error(mut command: clap::Command, error: clap::Error, args
 
 /// Returns true if an option lacks the room that it takes.
 fn is_room_missing(error: &clap::Error) -> bool {
-    let takes_room = error.get(ContextKind::InvalidArg).is_some_and(|arg| arg.to_string().contains("ROOM"));
+    let takes_room =
+        error.get(ContextKind::InvalidArg).is_some_and(|arg| arg.to_string().contains(&*tr!("value" => "ROOM")));
     let value = error.get(ContextKind::InvalidValue);
     takes_room && value.is_none_or(|value| matches!(value, ContextValue::String(value) if value.is_empty()))
 }
@@ -81,20 +83,21 @@ fn add_dash_tip(error: &mut clap::Error, args: &[OsString]) {
     let texts = args.iter().skip(1).filter_map(|arg| arg.to_str());
     let mut given = texts.filter(|arg| arg.starts_with('-') && !arg.starts_with("--") && arg.starts_with(&*unknown));
     if let Some(given) = given.find(|arg| arg.chars().count() > 2) {
-        let tip = format!("a name that begins with a dash follows --: `{}`", shell_quote(&[&*safe_line(given)]));
+        let name = shell_quote(&[&*safe_line(given)]);
+        let tip = tr!("a name that begins with a dash follows --: `{name}`", name);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
 }
 
 /// Prints help, the version, or the error in the arguments.
 pub(super) fn print_clap_error(error: &clap::Error) -> ExitCode {
-    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    let printed = print_error(error).and_then(|()| std::io::stdout().flush());
     // The arguments were not parsed, so look for `--json` in their text.
     let for_programs = || std::env::args_os().take_while(|argument| argument != "--").any(|word| word == "--json");
     if error.use_stderr() && for_programs() {
         let options = OutputOptions { json: true, quiet: false, plain: false, color: ColorChoice::Never };
-        let (output, message) = (CommandOutput::new(options), error.to_string());
-        let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let (output, message) = (CommandOutput::new(options), in_english(|| error_reason(error)));
+        let message = message.lines().next().unwrap_or_default();
         // Ignored: with a closed pipe nobody reads the error.
         let _ = output.print_object("error", &json!({ "code": ErrorKind::Usage.as_str(), "message": message }));
         let _ = output.close();

@@ -1,36 +1,44 @@
 //! The commands of the program in groups: their names on the one screen of `peer --help`, with a line each in `peer help`.
 
+use localization::tr;
+
 use crate::ui::wrap_text;
 
 /// A heading, and the commands below it.
-type CommandGroup = (&'static str, &'static [&'static str]);
+type CommandGroup = (String, &'static [&'static str]);
 
-const GROUPS: &[CommandGroup] = &[
-    ("Account", &["register", "login", "passwd", "logout", "whoami", "profile", "config"]),
-    ("Node", &["serve", "stop", "ui", "web", "link", "links", "events", "notify", "doctor", "completions"]),
-    (
-        "People",
-        &["list", "chat", "history", "inbox", "outbox", "mute", "unmute", "block", "unblock", "trust", "verify"],
-    ),
-    ("Rooms", &["room", "rooms"]),
-    ("Files", &["share", "unshare", "shares", "find", "files", "fetch", "follows", "wish", "wishes"]),
-    ("Sending", &["send", "sends", "offer", "clip", "accept", "accepts"]),
-];
-/// The heading of commands that are in no group.
-const UNGROUPED: &str = "Further";
+fn command_groups() -> [CommandGroup; 6] {
+    [
+        (tr!("Account"), &["register", "login", "passwd", "logout", "whoami", "profile", "config"]),
+        (
+            tr!("node of a user" => "Node"),
+            &["serve", "stop", "ui", "web", "link", "links", "events", "notify", "doctor", "completions"],
+        ),
+        (
+            tr!("People"),
+            &["list", "chat", "history", "inbox", "outbox", "mute", "unmute", "block", "unblock", "trust", "verify"],
+        ),
+        (tr!("Rooms"), &["room", "rooms"]),
+        (tr!("Files"), &["share", "unshare", "shares", "find", "files", "fetch", "follows", "wish", "wishes"]),
+        (tr!("Sending"), &["send", "sends", "offer", "clip", "accept", "accepts"]),
+    ]
+}
+
 /// Columns of the headings, and of the names of commands.
 const HEADING_COLUMNS: usize = 9;
 const NAME_COLUMNS: usize = 11;
-const SCREEN_COLUMNS: usize = 80;
+pub(super) const SCREEN_COLUMNS: usize = 80;
 
-/// Returns the groups that have commands, each with its commands.
-fn grouped(program: &clap::Command) -> Vec<(&'static str, Vec<&clap::Command>)> {
-    let is_grouped = |name: &str| GROUPS.iter().any(|(_, names)| names.contains(&name));
+/// Returns the groups that have commands, each with its commands, and last those that are in no group.
+fn grouped(program: &clap::Command) -> Vec<(String, Vec<&clap::Command>)> {
+    let groups = command_groups();
     let all = || program.get_subcommands().filter(|command| command.get_name() != "help");
     let find = |name: &&str| all().find(|command| command.get_name() == *name);
-    let groups = GROUPS.iter().map(|(heading, names)| (*heading, names.iter().filter_map(find).collect()));
+    let is_grouped = |name: &str| groups.iter().any(|(_, names)| names.contains(&name));
     let rest: Vec<&clap::Command> = all().filter(|command| !is_grouped(command.get_name())).collect();
-    groups.chain([(UNGROUPED, rest)]).filter(|(_, commands): &(_, Vec<_>)| !commands.is_empty()).collect()
+    let groups = groups.iter().map(|(heading, names)| (heading.clone(), names.iter().filter_map(find).collect()));
+    let rest = (tr!("heading of commands" => "Further"), rest);
+    groups.chain([rest]).filter(|(_, commands): &(_, Vec<_>)| !commands.is_empty()).collect()
 }
 
 /// Returns a line for each group, with the names of its commands.
@@ -56,7 +64,7 @@ pub(super) fn command_names(program: &clap::Command) -> String {
 
 /// Returns a paragraph for each group, with a line for each of its commands.
 pub(super) fn described_commands(program: &clap::Command) -> String {
-    let paragraph = |(heading, commands): (&str, Vec<&clap::Command>)| {
+    let paragraph = |(heading, commands): (String, Vec<&clap::Command>)| {
         let lines: Vec<String> = commands
             .iter()
             .map(|command| {

@@ -7,10 +7,11 @@ use std::io::{ErrorKind as IoErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use arguments::error_reason;
 use clap::error::ErrorKind as ClapErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, ValueHint};
-use localization::Language;
+use localization::{Language, tr};
 use shared::safe_text::{safe_line, safe_path};
 
 use crate::commands::config::{ConfigReport, EffectiveSetting, SettingOrigin};
@@ -71,8 +72,8 @@ impl ConfigFile {
     pub(super) fn read(home: Option<&Path>, command: &clap::Command) -> Result<Option<Self>, clap::Error> {
         let Some(path) = config_path(home) else { return Ok(None) };
         let wrong = |why: &str| {
-            let text = format!("the configuration file {}: {why}\n", safe_path(&path));
-            clap::Error::raw(ClapErrorKind::ValueValidation, text)
+            let text = tr!("the configuration file {path}: {why}", path = safe_path(&path), why);
+            clap::Error::raw(ClapErrorKind::ValueValidation, text + "\n")
         };
         let Some(text) = read_text(&path).map_err(|why| wrong(&why))? else { return Ok(None) };
         let table: toml::Table =
@@ -87,7 +88,7 @@ impl ConfigFile {
                     }
                 }
                 (Some(table), _) => {
-                    return Err(wrong(&format!("{table} is a table: its keys follow a line [{table}]")));
+                    return Err(wrong(&tr!("{table} is a table: its keys follow a line [{table}]", table)));
                 }
                 (None, _) => file.add(None, command, key, value).map_err(|why| wrong(&why))?,
             }
@@ -107,9 +108,9 @@ impl ConfigFile {
             return Err(unknown_key(owner, table, key));
         };
         if key == "home" && self.is_in_home {
-            return Err("this file is in the account's folder, so it can't name one: leave out home".to_owned());
+            return Err(tr!("this file is in the account's folder, so it can't name one: leave out home"));
         }
-        let texts = texts_of(arg, value).map_err(|wanted| format!("{key}: {wanted} is wanted"))?;
+        let texts = texts_of(arg, value).map_err(|wanted| format!("{key}: {wanted}"))?;
         for text in &texts {
             check_value(arg, key, text).map_err(|why| format!("{key}: {why}"))?;
         }
@@ -201,7 +202,7 @@ fn as_toml(arg: &Arg, texts: &[String], matches: &ArgMatches) -> Option<toml::Va
 
 /// Returns the text of a file that nobody else could have written; `None` if there is no file.
 fn read_text(path: &Path) -> Result<Option<String>, String> {
-    let unreadable = |why: std::io::Error| format!("it can't be read: {}", crate::sys::plain_message(&why));
+    let unreadable = |why: std::io::Error| tr!("it can't be read: {why}", why = crate::sys::plain_message(&why));
     // Looked at first: opening a pipe would wait for its writer.
     let is_file = match std::fs::metadata(path) {
         Ok(facts) => facts.is_file(),
@@ -209,43 +210,43 @@ fn read_text(path: &Path) -> Result<Option<String>, String> {
         Err(why) => return Err(unreadable(why)),
     };
     if !is_file {
-        return Err("it is no file".to_owned());
+        return Err(tr!("it is no file"));
     }
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let facts = file.metadata().map_err(unreadable)?;
     if !is_trusted_uid(facts.uid()) {
-        return Err("it belongs to somebody else".to_owned());
+        return Err(tr!("it belongs to somebody else"));
     }
     if facts.mode() & WRITABLE_BY_OTHERS != 0 {
         let path = crate::util::shell_words::shell_quote(&[&path.to_string_lossy()]);
-        return Err(format!("others can write it: look at it, then run `chmod go-w {path}`"));
+        return Err(tr!("others can write it: look at it, then run `chmod go-w {path}`", path));
     }
     let mut text = String::new();
     file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(format!("it has more than {MAX_FILE_BYTES} bytes"));
+        return Err(tr!("it has more than {limit} bytes", limit = MAX_FILE_BYTES));
     }
     Ok(Some(text))
 }
 
 /// Converts a value to the texts that its option would have. Fails with what is wanted instead.
-fn texts_of(arg: &Arg, value: &toml::Value) -> Result<Vec<String>, &'static str> {
+fn texts_of(arg: &Arg, value: &toml::Value) -> Result<Vec<String>, String> {
     let takes_list = arg.get_value_delimiter().is_some();
     match (arg.get_action(), value) {
         (ArgAction::SetTrue, toml::Value::Boolean(value)) => Ok(vec![value.to_string()]),
-        (ArgAction::SetTrue, _) => Err("true or false"),
+        (ArgAction::SetTrue, _) => Err(tr!("true or false is wanted")),
         (ArgAction::Count, toml::Value::Integer(count)) => Ok(vec![count.to_string()]),
-        (ArgAction::Count, _) => Err("a number"),
+        (ArgAction::Count, _) => Err(tr!("a number is wanted")),
         (_, toml::Value::Array(values)) if takes_list => {
             let texts = values.iter().map(|value| value.as_str().map(str::to_owned));
-            texts.collect::<Option<_>>().ok_or("a list of texts")
+            texts.collect::<Option<_>>().ok_or_else(|| tr!("a list of texts is wanted"))
         }
         (_, toml::Value::String(text)) if takes_list => Ok(text.split(',').map(str::to_owned).collect()),
-        _ if takes_list => Err("a list of texts"),
+        _ if takes_list => Err(tr!("a list of texts is wanted")),
         (_, toml::Value::String(text)) if is_path(arg) => Ok(vec![expand_home(text)]),
         (_, toml::Value::String(text)) => Ok(vec![text.clone()]),
         (_, toml::Value::Integer(number)) => Ok(vec![number.to_string()]),
-        _ => Err("a text or a number"),
+        _ => Err(tr!("a text or a number is wanted")),
     }
 }
 
@@ -283,15 +284,26 @@ fn unknown_key(owner: &clap::Command, table: Option<&str>, key: &str) -> String 
         known.iter().filter_map(|arg| arg.get_long()).chain(table.is_none().then_some(TABLES).into_iter().flatten());
     let meant =
         names.filter_map(|name| Some((misspelling_distance(&like, name)?, name))).min_by_key(|(edits, _)| *edits);
-    let meant = meant.map(|(_, name)| format!("did you mean {name}? ")).unwrap_or_default();
-    let place = table.map(|table| format!(" in [{table}]")).unwrap_or_default();
-    format!("there is no key \"{}\"{place}: {meant}`peer --no-config config` lists them", safe_line(key))
+    let (key, meant) = (safe_line(key), meant.map(|(_, name)| name));
+    match (table, meant) {
+        (None, None) => tr!("there is no key \"{key}\": `peer --no-config config` lists them", key),
+        (None, Some(name)) => {
+            tr!("there is no key \"{key}\": did you mean {name}? `peer --no-config config` lists them", key, name)
+        }
+        (Some(table), None) => {
+            tr!("there is no key \"{key}\" in [{table}]: `peer --no-config config` lists them", key, table)
+        }
+        (Some(table), Some(name)) => tr!(
+            "there is no key \"{key}\" in [{table}]: did you mean {name}? `peer --no-config config` lists them",
+            key,
+            table,
+            name
+        ),
+    }
 }
 
 fn first_paragraph(why: &clap::Error) -> String {
-    let text = why.to_string();
-    let first = text.split("\n\n").next().unwrap_or_default();
-    safe_lines(first.trim_start_matches("error: "))
+    safe_lines(&error_reason(why))
 }
 
 fn safe_lines(text: &str) -> String {

@@ -4,23 +4,13 @@
 //! The options that all commands have fill a screen by themselves, so only `peer help` shows them.
 
 use clap::{Arg, ArgAction};
+use localization::tr;
 
-use super::command_overview::{command_names, described_commands};
+use super::command_overview::{SCREEN_COLUMNS, command_names, described_commands};
+use crate::ui::wrap_text;
 
 /// The short help ends with what both forms have; the long one adds the options behind the rest.
 const PROGRAM_TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}{after-help}\n{options}";
-const PROGRAM_SCREEN: &str = "\
-Examples:
-  peer register bob
-  peer share report.pdf ~/photos
-  peer fetch bob report.pdf
-
-Exit codes: 0 done, 1 something else, 2 usage, 3 not logged in, 4 user unknown or
-  offline, 5 not shared, 6 refused, 7 network or tracker, 8 wrong data, 9 disk,
-  10 exists, 11 an identity changed, 12 some failed, 130 interrupted
-
-`peer COMMAND --help` explains a command, `peer help` the rest.";
-const OPTIONS_HEADING: &str = "Options of all commands:";
 
 /// Examples on the screen: the first of the command's.
 const EXAMPLES_SHOWN: usize = 2;
@@ -35,23 +25,42 @@ pub(super) fn one_screen_each(program: clap::Command) -> clap::Command {
         .disable_help_flag(true)
         .disable_version_flag(true)
         .arg(help_arg())
-        .arg(version.help("Print the version").hide_short_help(true))
+        .arg(version.help(tr!("Print the version")).hide_short_help(true))
         .help_template(PROGRAM_TEMPLATE)
-        .after_help(format!("{names}\n{PROGRAM_SCREEN}"))
-        .after_long_help(format!("{described}\n\n{long}\n\n{OPTIONS_HEADING}"))
+        .after_help(format!("{names}\n{}", program_screen()))
+        .after_long_help(format!("{described}\n\n{long}\n\n{}", tr!("Options of all commands:")))
         .mut_subcommands(|command| one_screen(command, "", ""))
+}
+
+/// Returns what the screen of the program has below its commands.
+fn program_screen() -> String {
+    let codes = tr!(
+        "Exit codes: 0 done, 1 something else, 2 usage, 3 not logged in, 4 user unknown or offline, 5 not shared, \
+         6 refused, 7 network or tracker, 8 wrong data, 9 disk, 10 exists, 11 an identity changed, 12 some failed, \
+         130 interrupted"
+    );
+    let codes = wrap_text(&codes, SCREEN_COLUMNS - 2);
+    let codes = codes.iter().map(|row| row.trim_end()).collect::<Vec<_>>().join("\n  ");
+    let (examples, more) =
+        (tr!("Examples:"), tr!("`peer COMMAND --help` explains a command, `peer help` the rest."));
+    format!(
+        "{examples}\n  peer register bob\n  peer share report.pdf ~/photos\n  peer fetch bob report.pdf\n\n\
+         {codes}\n\n{more}"
+    )
 }
 
 /// Returns the option that shows the screen, in both its forms.
 fn help_arg() -> Arg {
-    Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).help("Print this help").hide_short_help(true)
+    let help = Arg::new("help").short('h').long("help").action(ArgAction::HelpShort);
+    help.help(tr!("Print this help")).hide_short_help(true)
 }
 
 /// Makes the help of a command, and of those below it, fit one screen. One without examples has those of the command
 /// above it.
 fn one_screen(command: clap::Command, above: &str, examples: &str) -> clap::Command {
     let path = format!("{above}{} ", command.get_name());
-    let whole = format!("More: `peer help {}`. The options of all commands: `peer help`.", path.trim_end());
+    let whole =
+        tr!("More: `peer help {command}`. The options of all commands: `peer help`.", command = path.trim_end());
     let shown = command.get_after_help().map_or_else(|| examples.to_owned(), ToString::to_string);
     let long = command.get_after_long_help().or(command.get_after_help()).cloned().unwrap_or_default();
     command
@@ -71,7 +80,11 @@ fn first_examples(examples: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::command_line;
+    use arguments::{error_text, with_translated_words};
+    use localization::{Language, in_language, tr};
+
+    use super::super::args::{CliArgs, command_line};
+    use super::super::translations::{TEXTS, use_translations};
     use super::EXAMPLES_SHOWN;
 
     /// Lines of a terminal of 24 rows that are left when the prompt has its own.
@@ -90,7 +103,7 @@ mod tests {
                 .filter(|line| line.chars().count() > COLUMNS)
                 .map(|line| format!("{path} is too wide: {line}")),
         );
-        let examples = text.lines().skip_while(|line| *line != "Examples:").skip(1);
+        let examples = text.lines().skip_while(|line| *line != tr!("Examples:")).skip(1);
         let count = examples.take_while(|line| line.starts_with("  ")).filter(|line| line.contains("peer ")).count();
         if count != EXAMPLES_SHOWN {
             faults.push(format!("{path} shows {count} examples, not {EXAMPLES_SHOWN}"));
@@ -102,13 +115,19 @@ mod tests {
 
     #[test]
     fn the_help_of_each_command_is_one_screen_with_two_examples() {
-        let mut command = command_line();
-        command.build();
-        let mut faults = Vec::new();
-        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
-            check(command, "peer", &mut faults);
+        use_translations();
+        for language in Language::ALL {
+            let faults = in_language(language, || {
+                let mut command = with_translated_words(command_line(), &TEXTS);
+                command.build();
+                let mut faults = Vec::new();
+                for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+                    check(command, "peer", &mut faults);
+                }
+                faults
+            });
+            assert!(faults.is_empty(), "{}", faults.join("\n\n"));
         }
-        assert!(faults.is_empty(), "{}", faults.join("\n\n"));
     }
 
     #[test]
@@ -134,9 +153,14 @@ mod tests {
 
     #[test]
     fn both_ways_to_ask_show_the_same_screen() {
-        let shown = |word| command_line().try_get_matches_from(["peer", "fetch", word]).unwrap_err().to_string();
-        assert_eq!(shown("-h"), shown("--help"));
-        let whole = command_line().try_get_matches_from(["peer", "help", "fetch"]).unwrap_err().to_string();
-        assert!(whole.contains("Resuming:") && whole.contains("--tracker-key"), "{whole}");
+        use_translations();
+        let shown = |words: &[&str]| error_text(&CliArgs::read(words, false).unwrap_err()).to_string();
+        for (language, word) in [(Language::English, "Resuming:"), (Language::Portuguese, "Retomada:")] {
+            in_language(language, || {
+                assert_eq!(shown(&["peer", "fetch", "-h"]), shown(&["peer", "fetch", "--help"]));
+                let whole = shown(&["peer", "help", "fetch"]);
+                assert!(whole.contains(word) && whole.contains("--tracker-key"), "{whole}");
+            });
+        }
     }
 }

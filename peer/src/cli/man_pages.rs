@@ -2,26 +2,28 @@
 
 use std::fs::{File, read_to_string};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use arguments::{with_translated_headings, with_translated_texts};
 use clap::CommandFactory;
+use localization::{Language, in_language, tr};
 
 use super::args::CliArgs;
+use super::translations::{TEXTS, use_translations};
 
 fn packaging(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)
 }
 
-/// The last section of every page.
-const FILES: &str = r#".SH FILES
-.TP
-\fI~/.local/share/vizinho\fR
-The account's folder: its key, messages and shares. It is for its owner alone.
-.TP
-\fI~/.config/vizinho/config.toml\fR
-The configuration, see \fBpeer\-config\fR(1).
-"#;
+/// Returns the last section of every page.
+fn files_section() -> String {
+    let account = tr!("The account's folder: its key, messages and shares. It is for its owner alone.");
+    let configuration = tr!("The configuration, see {page}.", page = r"\fBpeer\-config\fR(1)");
+    let folders = [(r"~/.local/share/vizinho", account), (r"~/.config/vizinho/config.toml", configuration)];
+    let items = folders.map(|(path, text)| format!(".TP\n\\fI{path}\\fR\n{text}\n"));
+    format!(".SH {}\n{}", tr!("FILES"), items.concat())
+}
 
 /// Escapes a line of text for troff.
 fn troff(line: &str) -> String {
@@ -32,14 +34,15 @@ fn troff(line: &str) -> String {
 /// Formats the texts below the options: a section of examples, then the notes. Indented lines stay lines.
 fn help_sections(text: &str) -> String {
     let mut page = String::new();
+    let examples = tr!("Examples:") + "\n";
     for (number, paragraph) in text.split("\n\n").enumerate() {
         let mut is_literal = false;
-        match (number, paragraph.strip_prefix("Examples:\n")) {
-            (_, Some(_)) => page.push_str(".SH EXAMPLES\n"),
-            (1, None) => page.push_str(".SH NOTES\n"),
+        match (number, paragraph.strip_prefix(&*examples)) {
+            (_, Some(_)) => page.push_str(&format!(".SH {}\n", tr!("EXAMPLES"))),
+            (1, None) => page.push_str(&format!(".SH {}\n", tr!("NOTES"))),
             _ => page.push_str(".PP\n"),
         }
-        for line in paragraph.lines().filter(|line| *line != "Examples:") {
+        for line in paragraph.lines().filter(|line| *line != examples.trim_end()) {
             if line.starts_with("  ") != is_literal {
                 is_literal = !is_literal;
                 page.push_str(if is_literal { ".nf\n" } else { ".fi\n" });
@@ -52,6 +55,14 @@ fn help_sections(text: &str) -> String {
         }
     }
     page
+}
+
+/// Translates the headings of clap's sections.
+fn with_translated_sections(page: String) -> String {
+    let headings = [("NAME", tr!("NAME")), ("SYNOPSIS", tr!("SYNOPSIS")), ("DESCRIPTION", tr!("DESCRIPTION"))];
+    headings.into_iter().fold(page, |page, (heading, translated)| {
+        page.replace(&format!(".SH {heading}\n"), &format!(".SH {translated}\n"))
+    })
 }
 
 /// Returns all pages, the program's own and one for each command, by their files' names.
@@ -69,7 +80,8 @@ fn pages() -> Vec<(String, String)> {
         }
         let help =
             command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string).unwrap_or_default();
-        let page = format!("{}{}{FILES}", String::from_utf8(page).unwrap(), help_sections(&help));
+        let page = with_translated_sections(String::from_utf8(page).unwrap());
+        let page = format!("{page}{}{}", help_sections(&help), files_section());
         pages.push((man.get_filename(), page));
         command.get_subcommands().for_each(|command| add(command, pages));
     }
@@ -77,7 +89,8 @@ fn pages() -> Vec<(String, String)> {
         command.disable_help_subcommand(true).mut_subcommands(without_help)
     }
     // Of a build, only the version counts.
-    let mut command = without_help(CliArgs::command().version(env!("CARGO_PKG_VERSION")));
+    let command = without_help(CliArgs::command().version(env!("CARGO_PKG_VERSION")));
+    let mut command = with_translated_headings(with_translated_texts(command, &TEXTS), &TEXTS);
     command.build();
     let mut pages = Vec::new();
     add(&command, &mut pages);
@@ -87,13 +100,19 @@ fn pages() -> Vec<(String, String)> {
 /// `UPDATE_MAN=1 cargo test -p peer --lib man_pages` writes pages and completions anew.
 #[test]
 fn the_man_pages_are_current() {
-    let (pages, folder) = (pages(), packaging("man"));
+    use_translations();
+    for (language, folder) in [(Language::English, "man"), (Language::Portuguese, "man/pt_BR/man1")] {
+        check_pages(&in_language(language, pages), &packaging(folder));
+    }
+}
+
+fn check_pages(pages: &[(String, String)], folder: &Path) {
     if std::env::var_os("UPDATE_MAN").is_some() {
-        for (name, page) in &pages {
+        for (name, page) in pages {
             File::create(folder.join(name)).unwrap().write_all(page.as_bytes()).unwrap();
         }
     }
-    for (name, page) in &pages {
+    for (name, page) in pages {
         let current = read_to_string(folder.join(name)).unwrap_or_default();
         assert!(current == *page, "{name} is not current: see above how to write it anew");
         // Every page that it refers to exists.
@@ -105,7 +124,8 @@ fn the_man_pages_are_current() {
             }
         }
     }
-    let names = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let files = folder.read_dir().unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file());
+    let names = files.map(|entry| entry.file_name().into_string().unwrap());
     let mut old = names.filter(|found| !pages.iter().any(|(name, _)| name == found));
     assert_eq!(old.next(), None, "of no command any more");
 }

@@ -32,16 +32,24 @@ pub(super) fn language_of(words: &[OsString]) -> Language {
 
 #[cfg(test)]
 mod tests {
-    use translation_check::{source_texts, translation_faults};
+    use arguments::map_texts;
+    use clap::CommandFactory;
+    use translation_check::{UsedText, source_texts, translation_faults};
     use unicode_width::UnicodeWidthStr;
 
+    use super::super::args::CliArgs;
     use super::*;
     use crate::engine::doctor::CheckName;
 
     #[test]
     fn every_text_is_translated() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let faults = translation_faults(&source_texts(&folder.join("src")), &folder.join("translations/pt_BR"));
+        let mut texts = source_texts(&folder.join("src"));
+        map_texts(CliArgs::command(), &mut |context, text| {
+            texts.push(UsedText::plain("the command line", context, text));
+            text.to_owned()
+        });
+        let faults = translation_faults(&texts, &folder.join("translations/pt_BR"));
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 

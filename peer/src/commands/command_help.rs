@@ -1,8 +1,11 @@
 //! Texts below the options in a command's help.
 
-/// What may have become of an argument that is missing.
-pub(crate) const ROOM_QUOTING: &str =
-    "a shell takes #lab for a comment: quote it, '#lab', or write lab after `peer room`";
+use localization::tr;
+
+/// Says what may have become of an argument that is missing.
+pub(crate) fn room_quoting() -> String {
+    tr!("a shell takes #lab for a comment: quote it, '#lab', or write lab after `peer room`")
+}
 
 /// The examples of a command, and in the long form the rest that there is to know.
 #[derive(Debug, Clone, Copy)]

@@ -16,7 +16,7 @@ use shared::{FileName, RoomName};
 
 use self::receipt_wait::{AwaitedSend, ReceiptWait};
 use super::chat::message_sending;
-use super::command_help::{CommandHelp, ROOM_QUOTING};
+use super::command_help::{CommandHelp, room_quoting};
 use super::context::CommandContext;
 use super::node_connection::open_node;
 use super::sends;
@@ -90,7 +90,7 @@ pub(super) async fn run(context: &CommandContext, args: SendArgs) -> Result<(), 
         (None, None) => {
             sends::print_sends(context)?;
             // Said where it can be guessed: with a room, only the command is left of the line.
-            context.output.note(&tr!("with a name it sends: {advice}", advice = ROOM_QUOTING));
+            context.output.note(&tr!("with a name it sends: {advice}", advice = room_quoting()));
             Ok(())
         }
         (Some(to), None) if source.is_nothing() => {

@@ -4,20 +4,28 @@
 
 #![warn(missing_docs)]
 
+mod command_translation;
 mod early_options;
+mod error_translation;
 
 use std::ffi::OsString;
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use localization::tr;
 use shared::safe_text::{safe_line, safe_styled};
 
+pub use command_translation::{
+    TextMapping, VALUE_CONTEXT, map_texts, with_translated_headings, with_translated_texts, with_translated_words,
+};
 pub use early_options::{chosen_language, early_value, has_early_flag};
+pub use error_translation::{error_reason, error_text, print_error};
 
 /// Lets the library crates find their translations.
 pub fn use_library_translations() {
     localization::use_catalogue!(&localization::LIBRARY_TEXTS);
     shared::use_translations();
+    certs::use_translations();
 }
 
 /// Prepares an error for the terminal: what it quotes of `args` is escaped, and an argument that isn't text is named,
@@ -28,10 +36,12 @@ pub fn safe_error(command: &mut clap::Command, error: clap::Error, args: &[OsStr
         ErrorKind::InvalidUtf8 if let Some((number, arg)) = not_text() => {
             // Escaped as bytes: no character stands for those that are not UTF-8.
             let shown = arg.as_encoded_bytes().escape_ascii();
-            let why = format!(
-                "argument {number}, \"{shown}\", is not UTF-8 text: a path may be anything, the rest is text\n"
+            let why = tr!(
+                "argument {number}, \"{shown}\", is not UTF-8 text: a path may be anything, the rest is text",
+                number,
+                shown
             );
-            command.error(ErrorKind::InvalidUtf8, why)
+            command.error(ErrorKind::InvalidUtf8, why + "\n")
         }
         _ => escape_quotes(error),
     }

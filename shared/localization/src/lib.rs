@@ -120,31 +120,45 @@ pub static LIBRARY_TEXTS: Catalogue = include!(concat!(env!("OUT_DIR"), "/transl
 /// The compiler checks the placeholders of the English text against the arguments.
 #[macro_export]
 macro_rules! tr {
-    ($text:literal $(, $name:ident $(= $value:expr)?)* $(,)?) => {
-        if false {
-            ::std::format!($text $(, $name = $crate::tr_argument!($name $(= $value)?))*)
-        } else {
-            $crate::tr_crate::tr!($text $(, $name = $crate::tr_argument!($name $(= $value)?))*)
+    ($text:literal $(,)?) => {
+        if false { ::std::format!($text) } else { $crate::tr_crate::tr!($text) }
+    };
+    ($context:literal => $text:literal $(,)?) => {
+        if false { ::std::format!($text) } else { $crate::tr_crate::tr!($context => $text) }
+    };
+    // Arguments are evaluated outside, since the other macro puts its own into a closure.
+    ($text:literal $(, $name:ident $(= $value:expr)?)+ $(,)?) => {
+        match ($(&$crate::tr_argument!($name $(= $value)?),)+) {
+            ($($name,)+) => {
+                if false {
+                    ::std::format!($text $(, $name = $name)+)
+                } else {
+                    $crate::tr_crate::tr!($text $(, $name = $name)+)
+                }
+            }
         }
     };
-    ($context:literal => $text:literal $(, $name:ident $(= $value:expr)?)* $(,)?) => {
-        if false {
-            ::std::format!($text $(, $name = $crate::tr_argument!($name $(= $value)?))*)
-        } else {
-            $crate::tr_crate::tr!($context => $text $(, $name = $crate::tr_argument!($name $(= $value)?))*)
+    ($context:literal => $text:literal $(, $name:ident $(= $value:expr)?)+ $(,)?) => {
+        match ($(&$crate::tr_argument!($name $(= $value)?),)+) {
+            ($($name,)+) => {
+                if false {
+                    ::std::format!($text $(, $name = $name)+)
+                } else {
+                    $crate::tr_crate::tr!($context => $text $(, $name = $name)+)
+                }
+            }
         }
     };
     ($singular:literal | $plural:literal % $n:expr $(, $name:ident $(= $value:expr)?)* $(,)?) => {
-        if false {
-            // The last one, since a singular may leave out its number.
-            ::std::format!(
-                ::std::concat!($singular, $plural, "{n}"),
-                n = $n $(, $name = $crate::tr_argument!($name $(= $value)?))*
-            )
-        } else {
-            $crate::tr_crate::tr!(
-                $singular | $plural % $n $(, $name = $crate::tr_argument!($name $(= $value)?))*
-            )
+        match ($n, $(&$crate::tr_argument!($name $(= $value)?),)*) {
+            (count, $($name,)*) => {
+                if false {
+                    // The last one, since a singular may leave out its number.
+                    ::std::format!(::std::concat!($singular, $plural, "{n}"), n = count $(, $name = $name)*)
+                } else {
+                    $crate::tr_crate::tr!($singular | $plural % count $(, $name = $name)*)
+                }
+            }
         }
     };
 }

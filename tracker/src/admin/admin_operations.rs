@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
+use localization::in_english;
 use serde_json::{Value, json};
 use shared::account_name::{NewUserName, UserNameError};
 use shared::names::NameError;
@@ -115,7 +116,7 @@ impl AdminContext {
         // Databases are copied and hashed, which is too long for a thread that serves clients.
         let made =
             tokio::task::spawn_blocking(move || backup::create_backup(&folder)).await.map_err(|why| why.to_string())?;
-        let file = made.map_err(|why| why.to_string())?;
+        let file = made.map_err(|why| in_english(|| why.to_string()))?;
         let bytes = file.metadata().map_err(|why| why.to_string())?.len();
         info!(bytes, "backup made for the administrator");
         Ok(AdminOutput::Backup(file, bytes))

@@ -5,6 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use localization::tr;
+use shared::safe_text::safe_path;
+
 use super::control_socket_path::ControlSocketPath;
 use super::{AdminReply, AdminRequest};
 use crate::folder_lock::{holder_pid, is_locked, is_stopped};
@@ -23,25 +26,29 @@ const SOCKET_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say all")]
 pub enum AdminError {
-    #[error("no tracker runs on the data folder {0}: start it, or choose its folder with --data-dir")]
+    #[error("{}", tr!("no tracker runs on the data folder {path}: start it, or choose its folder with --data-dir", path = safe_path(.0)))]
     NotRunning(PathBuf),
-    #[error(
+    #[error("{}", tr!(
         "a tracker{by} runs on the data folder {folder}, but its socket for commands is gone: \
-         its log says why it can't put it back"
-    )]
+         its log says why it can't put it back",
+        by,
+        folder = safe_path(.folder)
+    ))]
     NoSocket {
         folder: PathBuf,
         /// The process, in words; empty if it is unknown.
         by: String,
     },
-    #[error(
+    #[error("{}", tr!(
         "process {pid} holds the data folder {folder} and is stopped: continue it with `kill -CONT {pid}`, or end it with \
-         `kill -KILL {pid}`"
-    )]
+         `kill -KILL {pid}`",
+        pid,
+        folder = safe_path(.folder)
+    ))]
     Stopped { folder: PathBuf, pid: u32 },
-    #[error("only the tracker's own user and root may ask the tracker on {0}: try sudo")]
+    #[error("{}", tr!("only the tracker's own user and root may ask the tracker on {path}: try sudo", path = safe_path(.0)))]
     NotAllowed(PathBuf),
-    #[error("the tracker on {folder} doesn't answer: {why}")]
+    #[error("{}", tr!("the tracker on {folder} doesn't answer: {why}", folder = safe_path(.folder), why))]
     Failed { folder: PathBuf, why: io::Error },
     /// The tracker refused the request.
     #[error("{0}")]
@@ -101,7 +108,8 @@ fn request_reply(
         match why.kind() {
             // The lock proves that a tracker runs: its socket alone is gone.
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused if is_locked(data_folder) => {
-                let by = holder_pid(data_folder).map_or_else(String::new, |pid| format!(" (process {pid})"));
+                let by =
+                    holder_pid(data_folder).map_or_else(String::new, |pid| format!(" ({})", tr!("process {pid}", pid)));
                 AdminError::NoSocket { folder, by }
             }
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AdminError::NotRunning(folder),

@@ -7,6 +7,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use localization::tr;
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
 
@@ -22,13 +23,13 @@ const CHUNK: usize = 256 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say all")]
 pub enum ArchiveError {
-    #[error("it is not a tracker's backup")]
+    #[error("{}", tr!("it is not a tracker's backup"))]
     NotABackup,
-    #[error("a newer tracker made it (format {0}, this one knows {FORMAT}): use that one")]
+    #[error("{}", tr!("a newer tracker made it (format {found}, this one knows {known}): use that one", found = .0, known = FORMAT))]
     TooNew(u32),
-    #[error("an older tracker made it (format {0}, this one knows {FORMAT}): restore it with that one")]
+    #[error("{}", tr!("an older tracker made it (format {found}, this one knows {known}): restore it with that one", found = .0, known = FORMAT))]
     TooOld(u32),
-    #[error("it is damaged: {0}")]
+    #[error("{}", tr!("it is damaged: {why}", why = .0))]
     Damaged(String),
     /// It can't be read, or its entries can't be written.
     #[error(transparent)]

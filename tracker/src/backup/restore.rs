@@ -7,7 +7,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use certs::{Identity, IdentityError};
+use localization::tr;
 use shared::Fingerprint;
+use shared::safe_text::safe_path;
 
 use super::backup_archive::{ArchiveError, unpack};
 use super::{ACCOUNT_DATABASE, IDENTITY_FOLDER, KEY_FILE, PRESENCE_DATABASE, remove_leftovers};
@@ -42,13 +44,13 @@ pub struct RestoreReport {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say all")]
 pub enum RestoreError {
-    #[error("{path} can't be restored: {why}")]
+    #[error("{}", tr!("{path} can't be restored: {why}", path = safe_path(.path), why))]
     Archive { path: PathBuf, why: ArchiveError },
-    #[error("{path} can't be restored: {why}")]
+    #[error("{}", tr!("{path} can't be restored: {why}", path = safe_path(.path), why))]
     Accounts { path: PathBuf, why: String },
-    #[error("{path} can't be restored: its key can't be used ({why})")]
+    #[error("{}", tr!("{path} can't be restored: its key can't be used ({why})", path = safe_path(.path), why))]
     Identity { path: PathBuf, why: IdentityError },
-    #[error("can't restore into {path}: {why}")]
+    #[error("{}", tr!("can't restore into {path}: {why}", path = safe_path(.path), why))]
     Folder { path: PathBuf, why: io::Error },
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use localization::Language;
+use localization::{Language, tr};
 use shared::Fingerprint;
 use shared::limits::LEGACY_LEASE_DURATION;
 use tracing::level_filters::LevelFilter;
@@ -333,7 +333,7 @@ impl TrackerArgs {
 fn metrics_address(text: &str) -> Result<SocketAddr, String> {
     match text.parse::<u16>() {
         Ok(port) => Ok(SocketAddr::from(([127, 0, 0, 1], port))),
-        Err(_) => text.parse().map_err(|_| "not PORT or ADDR:PORT".to_owned()),
+        Err(_) => text.parse().map_err(|_| tr!("not PORT or ADDR:PORT")),
     }
 }
 

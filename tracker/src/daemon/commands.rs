@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use certs::IdentityError;
+use localization::tr;
 use serde_json::Value;
 use shared::limits::MAX_PASSWORD_BYTES;
 use shared::safe_text::{safe_json, safe_path, safe_styled};
@@ -32,24 +33,25 @@ pub enum CommandError {
     /// The running tracker can't be asked, or refused.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    #[error("there is no home folder to look for the tracker in: choose its folder with --data-dir")]
+    #[error("{}", tr!("there is no home folder to look for the tracker in: choose its folder with --data-dir"))]
     NoFolder,
     /// A file named on the command line can't be used.
-    #[error("can't use {path}: {why}")]
+    #[error("{}", tr!("can't use {path}: {why}", path = safe_path(.path), why))]
     File { path: PathBuf, why: io::Error },
-    #[error("{0} exists: move it away, or give the backup another name")]
+    #[error("{}", tr!("{path} exists: move it away, or give the backup another name", path = safe_path(.0)))]
     Exists(PathBuf),
-    #[error(
-        "a tracker runs on the data folder {0}: stop it first (as a service: \
-         systemctl stop vizinho-tracker.socket vizinho-tracker.service)"
-    )]
+    #[error("{}", tr!(
+        "a tracker runs on the data folder {path}: stop it first (as a service: \
+         systemctl stop vizinho-tracker.socket vizinho-tracker.service)",
+        path = safe_path(.0)
+    ))]
     Running(PathBuf),
     /// The data folder can't be used.
     #[error(transparent)]
     DataFolder(DataFolderError),
-    #[error("{0} is there: move it away first, if another is to take its place")]
+    #[error("{}", tr!("{path} is there: move it away first, if another is to take its place", path = safe_path(.0)))]
     StillPresent(PathBuf),
-    #[error("there is no folder {0}: name the tracker's with --data-dir DIR")]
+    #[error("{}", tr!("there is no folder {path}: name the tracker's with --data-dir DIR", path = safe_path(.0)))]
     NoDataFolder(PathBuf),
     /// The key can't be made or read.
     #[error(transparent)]
@@ -60,11 +62,11 @@ pub enum CommandError {
     /// The backup was not restored.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    #[error("{0} has no password: 1 to {MAX_PASSWORD_BYTES} bytes on one line")]
+    #[error("{}", tr!("{file} has no password: 1 to {limit} bytes on one line", file = .0, limit = MAX_PASSWORD_BYTES))]
     NoPassword(String),
-    #[error("the running tracker is of another version: restart it ({0})")]
+    #[error("{}", tr!("the running tracker is of another version: restart it ({why})", why = .0))]
     OtherVersion(#[from] serde_json::Error),
-    #[error("can't write to standard output: {0}")]
+    #[error("{}", tr!("can't write to standard output: {why}", why = .0))]
     Output(#[from] io::Error),
 }
 
@@ -163,27 +165,28 @@ fn print_status(folder: &Path, json: bool) -> Result<(), CommandError> {
     // An older tracker sends only the first address.
     let addresses = if it.addresses.is_empty() { vec![it.address.clone()] } else { it.addresses.clone() };
     let listening: Vec<_> = addresses.iter().filter_map(|text| listeners::address(text).ok()).collect();
-    print_text(&format!(
-        "tracker {} (process {}) at {} for {} s\nfingerprint {}\naccounts are made with {}\n\
-         {} of {} users online, {} sessions, {} subscribers\n\
-         {} rooms; {} files shared, about {} KiB of memory\n\
-         {} connections open, {} refused; {} events",
-        it.version,
-        it.pid,
-        addresses.join(", "),
-        it.uptime_s,
-        it.fingerprint,
-        ready_message::register_command(&listening, &it.fingerprint),
-        it.online,
-        it.users,
-        it.sessions,
-        it.subscribers,
-        it.rooms,
-        it.files,
-        it.catalogue_bytes / 1024,
-        it.connections,
-        it.refused_connections,
-        it.events
+    print_text(&tr!(
+        "tracker {version} (process {pid}) at {addresses} for {seconds} s\nfingerprint {fingerprint}\n\
+         accounts are made with {command}\n\
+         {online} of {users} users online, {sessions} sessions, {subscribers} subscribers\n\
+         {rooms} rooms; {files} files shared, about {memory} KiB of memory\n\
+         {connections} connections open, {refused} refused; {events} events",
+        version = it.version,
+        pid = it.pid,
+        addresses = addresses.join(", "),
+        seconds = it.uptime_s,
+        fingerprint = it.fingerprint,
+        command = ready_message::register_command(&listening, &it.fingerprint),
+        online = it.online,
+        users = it.users,
+        sessions = it.sessions,
+        subscribers = it.subscribers,
+        rooms = it.rooms,
+        files = it.files,
+        memory = it.catalogue_bytes / 1024,
+        connections = it.connections,
+        refused = it.refused_connections,
+        events = it.events
     ))
 }
 
@@ -226,7 +229,7 @@ fn read_or_generate_password(file: Option<&Path>) -> Result<PasswordSource, Comm
     source.take(MAX_PASSWORD_BYTES as u64 + 3).read_to_string(&mut text).map_err(failed)?;
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     if line.is_empty() || line.len() > MAX_PASSWORD_BYTES || line.contains('\n') {
-        let shown = if path.as_os_str() == "-" { "standard input".to_owned() } else { safe_path(path) };
+        let shown = if path.as_os_str() == "-" { tr!("standard input") } else { safe_path(path) };
         return Err(CommandError::NoPassword(shown));
     }
     Ok(PasswordSource::Given(line.to_owned()))

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use localization::in_english;
 use tokio::signal::unix::Signal;
 use tracing::{error, info, warn};
 
@@ -11,7 +12,7 @@ use crate::connection_slots::ConnectionSlots;
 use crate::service::TrackerService;
 
 /// Keys that change only with a restart: they concern things that are opened once. All others change at once.
-const RESTART_ONLY_KEYS: [&str; 4] = ["data-dir", "listen", "metrics", "no-mdns"];
+const RESTART_ONLY_KEYS: [&str; 5] = ["data-dir", "lang", "listen", "metrics", "no-mdns"];
 
 /// The parts of the tracker that a reload changes.
 pub(super) struct ConfigReloader {
@@ -30,14 +31,15 @@ impl ConfigReloader {
     ) {
         let mut current = begun_with.values();
         while hangup.recv().await.is_some() {
-            match TrackerSettings::resolve(&command_line) {
+            // What is wrong goes to the log.
+            match in_english(|| TrackerSettings::resolve(&command_line).map_err(|why| why.to_string())) {
                 Ok(new) => {
                     let (now, later) = changed_keys(&current, &new.values(), &begun_with.values());
                     self.apply(&new, &now, &later);
                     // Changes are reported against the last reload, those that need a restart against the start.
                     current = new.values();
                 }
-                Err(why) => error!(why = %why.to_string().trim(), "SIGHUP: the configuration stays as it was"),
+                Err(why) => error!(why = %why.trim(), "SIGHUP: the configuration stays as it was"),
             }
         }
     }
@@ -91,6 +93,7 @@ mod tests {
             "log" => format!("--{key}=error"),
             "log-format" => format!("--{key}=json"),
             "data-dir" => format!("--{key}=elsewhere"),
+            "lang" => format!("--{key}=pt-BR"),
             "no-legacy-auth" | "no-mdns" => format!("--{key}"),
             _ => format!("--{key}=7"),
         };

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use shared::safe_text::safe_path;
 use tracing::{info, warn};
 
@@ -20,32 +21,46 @@ use crate::store::{AccountDatabaseError, SqliteAccountStore};
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say all")]
 pub enum DataFolderError {
-    #[error("can't use the data folder {path}: {why}; check its permissions, or choose another with --data-dir")]
+    #[error("{}", tr!(
+        "can't use the data folder {path}: {why}; check its permissions, or choose another with --data-dir",
+        path = safe_path(.path),
+        why
+    ))]
     Unusable { path: PathBuf, why: io::Error },
-    #[error(
+    #[error("{}", tr!(
         "the data folder {path} is on a file system without locks ({why}), where two trackers could run at once: \
-         choose a folder on a local disk with --data-dir"
-    )]
+         choose a folder on a local disk with --data-dir",
+        path = safe_path(.path),
+        why
+    ))]
     NoLocks { path: PathBuf, why: io::Error },
-    #[error("another tracker{by} is using the data folder {path}: stop it, or choose another folder with --data-dir")]
+    #[error("{}", tr!(
+        "another tracker{by} is using the data folder {path}: stop it, or choose another folder with --data-dir",
+        by,
+        path = safe_path(.path)
+    ))]
     InUse {
         path: PathBuf,
         /// The process, in words; empty if it is unknown.
         by: String,
     },
-    #[error(
+    #[error("{}", tr!(
         "the account database {database} is {state}: put back a copy of it (`tracker restore FILE`), or begin without \
-         accounts with `tracker new accounts`"
-    )]
+         accounts with `tracker new accounts`",
+        database = safe_path(.database),
+        state
+    ))]
     NoAccounts {
         database: PathBuf,
         /// "empty", or "missing" and the file that shows the loss.
         state: String,
     },
-    #[error(
+    #[error("{}", tr!(
         "others on this machine could read the secret key in {path}, for its file system keeps no permissions \
-         (mode {mode:o}); choose another folder with --data-dir"
-    )]
+         (mode {mode}); choose another folder with --data-dir",
+        path = safe_path(.path),
+        mode = format_args!("{mode:o}")
+    ))]
     NoPermissions {
         path: PathBuf,
         /// The mode that a private folder gets there.
@@ -160,7 +175,7 @@ impl DataFolder {
         }
         let is_there = |path: &Path| path.symlink_metadata().is_ok();
         if is_there(&database) {
-            return Err(DataFolderError::NoAccounts { database, state: "empty".to_owned() });
+            return Err(DataFolderError::NoAccounts { database, state: tr!("empty") });
         }
         let others = [
             Path::new(IDENTITY_FOLDER).join(KEY_FILE),
@@ -169,7 +184,7 @@ impl DataFolder {
         ];
         match others.iter().find(|name| is_there(&self.path.join(name))) {
             Some(name) => {
-                let state = format!("missing, but {} is there", safe_path(name));
+                let state = tr!("missing, but {path} is there", path = safe_path(name));
                 Err(DataFolderError::NoAccounts { database, state })
             }
             None => Ok(()),
@@ -203,7 +218,7 @@ fn is_tracker_folder(path: &Path) -> io::Result<bool> {
 }
 
 fn describe_holder(by: Option<u32>) -> String {
-    by.map_or_else(String::new, |pid| format!(" (process {pid})"))
+    by.map_or_else(String::new, |pid| format!(" ({})", tr!("process {pid}", pid)))
 }
 
 #[cfg(test)]

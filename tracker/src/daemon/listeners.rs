@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::OwnedFd;
 
+use localization::tr;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, netdevice, socket, sockopt};
 use tokio::net::{TcpListener, TcpSocket};
@@ -46,7 +47,10 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         Err(_) => {}
     }
     scoped(text).ok_or_else(|| {
-        format!("{text:?} is no address and port of this machine, such as 192.0.2.7:8000, [2001:db8::7]:8000 or [fe80::7%eth0]:8000")
+        tr!(
+            "{text} is no address and port of this machine, such as 192.0.2.7:8000, [2001:db8::7]:8000 or [fe80::7%eth0]:8000",
+            text = format_args!("{text:?}")
+        )
     })
 }
 
@@ -144,7 +148,7 @@ fn missing_scope_message(address: SocketAddrV6) -> String {
         .collect();
     let own = all.iter().find(|(one, _)| one == ip);
     let name = own.or_else(|| all.iter().find(|(one, _)| one.is_unicast_link_local())).map_or("eth0", |(_, name)| name);
-    format!("{ip} needs the interface it is on: write [{ip}%{name}]:{port}")
+    tr!("{ip} needs the interface it is on: write [{ip}%{name}]:{port}", ip, name, port)
 }
 
 /// Formats an address for people, the scope of a link-local one as an interface's name.

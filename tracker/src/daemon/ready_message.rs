@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use if_addrs::{IfAddr, Interface};
+use localization::tr;
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use rustix::termios::tcgetwinsize;
@@ -34,12 +35,13 @@ pub(super) fn print(listening: &[SocketAddr], fingerprint: &Fingerprint) -> io::
         writeln!(stdout, "{code}")?;
     }
     for address in listening {
+        // Programs wait for these two lines, so they are the same in each language.
         writeln!(stdout, "tracker listening on {}", listeners::display_address(*address))?;
     }
     writeln!(stdout, "fingerprint {fingerprint}")?;
-    writeln!(stdout, "on each person's machine, with their name for NAME:\n  {command}")?;
+    writeln!(stdout, "{}\n  {command}", tr!("on each person's machine, with their name for NAME:"))?;
     if columns.is_some() {
-        writeln!(stdout, "the key as peer shows it to whoever has no such line:\n{}", rows(fingerprint))?;
+        writeln!(stdout, "{}\n{}", tr!("the key as peer shows it to whoever has no such line:"), rows(fingerprint))?;
     }
     stdout.flush()
 }

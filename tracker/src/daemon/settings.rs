@@ -7,11 +7,14 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use arguments::safe_error;
+use arguments::{error_reason, safe_error, with_translated_texts, with_translated_words};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use localization::tr;
+use shared::safe_text::{safe_line, safe_path};
 
 use super::TrackerArgs;
+use super::translations::translations;
 
 /// Options that are no keys of the file.
 const KEYS_NOT_IN_FILE: [&str; 3] = ["config", "help", "version"];
@@ -26,9 +29,9 @@ pub enum SettingsError {
     /// The command line is wrong or asks for help; the error prints itself.
     #[error(transparent)]
     Usage(#[from] clap::Error),
-    #[error("can't read the configuration file {path}: {why}")]
+    #[error("{}", tr!("can't read the configuration file {path}: {why}", path = safe_path(.path), why))]
     Unreadable { path: PathBuf, why: io::Error },
-    #[error("the configuration file {path}: {why}")]
+    #[error("{}", tr!("the configuration file {path}: {why}", path = safe_path(.path), why))]
     Wrong { path: PathBuf, why: String },
 }
 
@@ -37,7 +40,7 @@ pub enum SettingsError {
 pub struct TrackerSettings {
     /// The options and the command.
     pub args: TrackerArgs,
-    origins: Vec<(String, Option<String>, &'static str)>,
+    origins: Vec<(String, Option<String>, String)>,
 }
 
 impl TrackerSettings {
@@ -45,15 +48,13 @@ impl TrackerSettings {
     /// or the file is wrong.
     pub fn resolve(command_line: &[OsString]) -> Result<Self, SettingsError> {
         Self::combine(command_line).map_err(|error| match error {
-            SettingsError::Usage(why) => {
-                SettingsError::Usage(safe_error(&mut TrackerArgs::command(), why, command_line))
-            }
+            SettingsError::Usage(why) => SettingsError::Usage(safe_error(&mut self::command_line(), why, command_line)),
             other => other,
         })
     }
 
     fn combine(command_line: &[OsString]) -> Result<Self, SettingsError> {
-        let mut command = TrackerArgs::command();
+        let mut command = self::command_line();
         let given = command.try_get_matches_from_mut(command_line)?;
         // Parsed twice: the first pass finds the file, the second validates its values with all others.
         let file = match TrackerArgs::from_arg_matches(&given)?.config_file() {
@@ -74,7 +75,7 @@ impl TrackerSettings {
         words.extend(command_line.iter().skip(1).cloned());
         let matches = command.try_get_matches_from_mut(&words).map_err(|why| match given_config(&given) {
             // The command line alone was accepted before, so a value of the file is wrong.
-            Some(path) if !from_file.is_empty() => SettingsError::Wrong { path, why: first_paragraph(&why) },
+            Some(path) if !from_file.is_empty() => SettingsError::Wrong { path, why: error_reason(&why) },
             _ => SettingsError::Usage(why),
         })?;
         let origins = command
@@ -84,10 +85,10 @@ impl TrackerSettings {
                 let id = arg.get_id().as_str();
                 let origin = match matches.value_source(id) {
                     // First: the file's values were passed as options, which clap takes for the command line's.
-                    _ if from_file.iter().any(|key| key == id) => "configuration file",
-                    Some(ValueSource::CommandLine) => "command line",
-                    Some(ValueSource::EnvVariable) => "environment",
-                    _ => "default",
+                    _ if from_file.iter().any(|key| key == id) => tr!("configuration file"),
+                    Some(ValueSource::CommandLine) => tr!("command line"),
+                    Some(ValueSource::EnvVariable) => tr!("environment"),
+                    _ => tr!("default"),
                 };
                 (id.replace('_', "-"), raw_value(&matches, id), origin)
             })
@@ -102,12 +103,17 @@ impl TrackerSettings {
 
     /// Formats the effective configuration as TOML, each value with its origin.
     pub fn to_toml(&self) -> String {
-        let line = |(key, value, origin): &(String, Option<String>, &'static str)| match value {
+        let line = |(key, value, origin): &(String, Option<String>, String)| match value {
             Some(value) => format!("{key} = {} # {origin}\n", as_toml(value)),
-            None => format!("# {key} is not set\n"),
+            None => format!("# {}\n", tr!("{key} is not set", key)),
         };
         self.origins.iter().map(line).collect()
     }
+}
+
+/// Returns the command line, with its help in the current language.
+fn command_line() -> clap::Command {
+    with_translated_words(with_translated_texts(TrackerArgs::command(), translations()), translations())
 }
 
 fn given_config(given: &ArgMatches) -> Option<PathBuf> {
@@ -129,16 +135,17 @@ fn read_config_file(path: &Path) -> Result<Vec<(String, toml::Value)>, SettingsE
     for (key, value) in &table {
         let known = command.get_arguments().any(|arg| arg.get_long() == Some(key));
         if !known || KEYS_NOT_IN_FILE.contains(&key.as_str()) {
-            return Err(wrong(format!("there is no key {key:?}: each long option is a key, see tracker --help")));
+            let key = safe_line(key);
+            return Err(wrong(tr!("there is no key \"{key}\": each long option is a key, see tracker --help", key)));
         }
         let takes_several = command
             .get_arguments()
             .any(|arg| arg.get_long() == Some(key) && arg.get_value_delimiter() == Some(VALUE_SEPARATOR));
         match value {
             toml::Value::Array(values) if takes_several && values.iter().all(toml::Value::is_str) => {}
-            toml::Value::Array(_) if takes_several => return Err(wrong(format!("{key}: a list of texts is wanted"))),
+            toml::Value::Array(_) if takes_several => return Err(wrong(tr!("{key}: a list of texts is wanted", key))),
             toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_) => {
-                return Err(wrong(format!("{key}: a text, a number, true or false is wanted")));
+                return Err(wrong(tr!("{key}: a text, a number, true or false is wanted", key)));
             }
             _ => {}
         }
@@ -173,13 +180,6 @@ fn as_toml(value: &str) -> String {
         number if number.parse::<u64>().is_ok() => value.to_owned(),
         text => toml::Value::from(text).to_string(),
     }
-}
-
-fn first_paragraph(why: &clap::Error) -> String {
-    let text = why.to_string();
-    // Further paragraphs are about a command line that nobody wrote.
-    let first = text.split("\n\n").next().unwrap_or_default();
-    first.trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]

@@ -6,7 +6,12 @@ use arguments::{chosen_language, early_value};
 use localization::{Catalogue, Language, compiled_translations, use_catalogue};
 
 /// The texts of `tracker` in Portuguese.
-pub(super) static TEXTS: Catalogue = compiled_translations!();
+static TEXTS: Catalogue = compiled_translations!();
+
+/// Returns the texts of `tracker` in Portuguese.
+pub const fn translations() -> &'static Catalogue {
+    &TEXTS
+}
 
 /// Lets all crates of the program find their translations.
 pub fn use_translations() {
@@ -27,12 +32,22 @@ pub fn language_of(words: &[OsString]) -> Language {
 mod tests {
     use std::path::Path;
 
-    use translation_check::{source_texts, translation_faults};
+    use arguments::map_texts;
+    use clap::CommandFactory;
+    use translation_check::{UsedText, source_texts, translation_faults};
+
+    use super::super::TrackerArgs;
 
     #[test]
     fn every_text_is_translated() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let faults = translation_faults(&source_texts(&folder.join("src")), &folder.join("translations/pt_BR"));
+        let mut texts = source_texts(&folder.join("src"));
+        texts.extend(source_texts(&folder.join("tests")));
+        map_texts(TrackerArgs::command(), &mut |context, text| {
+            texts.push(UsedText::plain("the command line", context, text));
+            text.to_owned()
+        });
+        let faults = translation_faults(&texts, &folder.join("translations/pt_BR"));
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 }

@@ -9,9 +9,12 @@ use crate::UsedText;
 /// Returns what is wrong with a text in the sources.
 pub(crate) fn source_faults(text: &UsedText) -> Vec<String> {
     let mut faults = Vec::new();
+    let is_format = text.arguments.is_some();
     let texts = std::iter::once(&text.text).chain(&text.plural);
     for text in texts.clone() {
-        if text.trim() != text || text.is_empty() {
+        // A paragraph of help may be indented as a whole.
+        let line = if is_format { text } else { text.trim_start() };
+        if line.trim() != line || line.is_empty() {
             faults.push(format!("empty, or with spaces around it: {text:?}"));
         }
         if text.contains(|c: char| c.is_control() && c != '\n') {
@@ -50,8 +53,9 @@ pub(crate) fn translation_faults(text: &UsedText, entry: &PoEntry) -> Vec<String
     }
     let originals = std::iter::once(&text.text).chain(&text.plural);
     for (original, form) in originals.zip(&entry.forms) {
-        if form.trim() != form {
-            faults.push(format!("spaces around it: {form:?}"));
+        let indent = |text: &str| text.len() - text.trim_start().len();
+        if form.trim_end() != form || indent(form) != indent(original) {
+            faults.push(format!("other spaces around it than the text: {form:?}"));
         }
         if form.contains(|c: char| c.is_control() && c != '\n') {
             faults.push(format!("control characters: {form:?}"));

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use shared::safe_text::safe_path;
 use tempfile::NamedTempFile;
 
@@ -42,11 +43,11 @@ pub(super) fn write_backup(folder: &Path, file: &Path) -> Result<(), CommandErro
     // The folder is synced as well: without that a crash can lose the new name.
     File::open(parent_folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     if io::stderr().is_terminal() {
-        let shown = safe_path(file);
-        let _ = writeln!(
-            io::stderr(),
-            "{shown} holds the tracker's secret key and everybody's password hashes: keep it where nobody else reads it"
+        let warning = tr!(
+            "{path} holds the tracker's secret key and everybody's password hashes: keep it where nobody else reads it",
+            path = safe_path(file)
         );
+        let _ = writeln!(io::stderr(), "{warning}");
     }
     Ok(())
 }
@@ -55,20 +56,27 @@ pub(super) fn restore_backup(folder: &Path, file: &Path) -> Result<(), CommandEr
     // No tracker may open the folder meanwhile.
     let _locked = DataFolder::lock(folder)?;
     let restored = backup::restore(folder, file)?;
-    let accounts =
-        if restored.accounts == 1 { "1 account".to_owned() } else { format!("{} accounts", restored.accounts) };
+    let accounts = restored.accounts;
     let mut text = match restored.fingerprint {
-        Some(fingerprint) => format!("restored: {accounts}, the key with the fingerprint {fingerprint}"),
+        Some(fingerprint) => tr!(
+            "restored: {n} account, the key with the fingerprint {fingerprint}"
+                | "restored: {n} accounts, the key with the fingerprint {fingerprint}" % accounts,
+            fingerprint
+        ),
         None if folder.join(backup::IDENTITY_FOLDER).join(backup::KEY_FILE).exists() => {
-            format!("restored: {accounts}; the file has no key, so that the one that was there stays")
+            tr!("restored: {n} account; the file has no key, so that the one that was there stays"
+                | "restored: {n} accounts; the file has no key, so that the one that was there stays" % accounts)
         }
-        None => format!(
-            "restored: {accounts}; the file has no key and there was none: put one back, or make one with `tracker new key`"
+        None => tr!(
+            "restored: {n} account; the file has no key and there was none: put one back, or make one with `tracker new key`"
+                | "restored: {n} accounts; the file has no key and there was none: put one back, or make one with `tracker new key`"
+                    % accounts
         ),
     };
     if let Some(before) = restored.previous_folder {
         let before: PathBuf = std::path::absolute(&before).unwrap_or(before);
-        text += &format!("\nwhat was there before is in {}", safe_path(&before));
+        text.push('\n');
+        text += &tr!("what was there before is in {path}", path = safe_path(&before));
     }
     print_text(&text)
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use certs::{Identity, IdentityReplacement};
+use localization::tr;
 use shared::safe_text::safe_path;
 
 use super::{CommandError, print_text};
@@ -22,11 +23,14 @@ pub(super) fn create_key(folder: &Path) -> Result<(), CommandError> {
     }
     let replacement = IdentityReplacement::begin(&keys)?;
     let fingerprint = replacement.identity().fingerprint();
-    let kept = match replacement.commit()? {
-        Some(aside) => format!("; the damaged one is kept as {}", safe_path(&aside)),
-        None => String::new(),
-    };
-    print_text(&format!("made a new key with the fingerprint {fingerprint}{kept}"))
+    print_text(&match replacement.commit()? {
+        Some(aside) => tr!(
+            "made a new key with the fingerprint {fingerprint}; the damaged one is kept as {path}",
+            fingerprint,
+            path = safe_path(&aside)
+        ),
+        None => tr!("made a new key with the fingerprint {fingerprint}", fingerprint),
+    })
 }
 
 /// Refuses a missing folder: nothing was lost there, its path is misspelled.
@@ -42,5 +46,5 @@ pub(super) fn create_accounts(folder: &Path) -> Result<(), CommandError> {
         return Err(CommandError::StillPresent(database));
     }
     drop(locked.create_accounts()?);
-    print_text("there are no accounts now: everybody has to register again")
+    print_text(&tr!("there are no accounts now: everybody has to register again"))
 }

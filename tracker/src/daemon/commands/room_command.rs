@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use localization::tr;
 use shared::tracker::room_reply::ListedRoom;
 
 use super::{CommandError, print_json, print_text};
@@ -30,11 +31,11 @@ fn print_rooms(rooms: &[ListedRoom]) -> Result<(), CommandError> {
 
 fn room_line(room: &ListedRoom) -> String {
     let members = room.members + room.keyless;
-    let noun = if members == 1 { "member" } else { "members" };
+    let noun = tr!("member" | "members" % members);
     let entry = match (room.invite_only, room.password) {
-        (true, _) => "by invitation",
-        (false, true) => "password",
-        (false, false) => "open",
+        (true, _) => tr!("by invitation"),
+        (false, true) => tr!("password"),
+        (false, false) => tr!("open"),
     };
     let line = format!(
         "{:<33} {:<32} {members:>4} {noun:<7} {entry:<13} {}",

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use rusqlite::ErrorCode;
+use shared::safe_text::safe_path;
 
 use crate::store::sqlite_file::{self, TOO_MANY_OPEN};
 
@@ -10,27 +12,34 @@ use crate::store::sqlite_file::{self, TOO_MANY_OPEN};
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say all")]
 pub enum AccountDatabaseError {
-    #[error(
+    #[error("{}", tr!(
         "the account database {path} is damaged ({why}): put back a copy of it \
-         (`tracker restore FILE`), or move it away and begin without accounts (`tracker new accounts`)"
-    )]
+         (`tracker restore FILE`), or move it away and begin without accounts (`tracker new accounts`)",
+        path = safe_path(.path),
+        why
+    ))]
     Damaged { path: PathBuf, why: String },
-    #[error(
+    #[error("{}", tr!(
         "the account database {path} has schema version {found}, this tracker knows versions up to {known}: \
-         use the newer tracker that wrote it"
-    )]
+         use the newer tracker that wrote it",
+        path = safe_path(.path),
+        found,
+        known
+    ))]
     TooNew {
         path: PathBuf,
         found: usize,
         /// The latest version that this tracker knows.
         known: usize,
     },
-    #[error("can't use the account database {path}: {TOO_MANY_OPEN}")]
+    #[error("{}", tr!("can't use the account database {path}: {why}", path = safe_path(.path), why = TOO_MANY_OPEN))]
     TooManyOpen { path: PathBuf },
-    #[error(
+    #[error("{}", tr!(
         "can't use the account database {path}: {why}; check its permissions and the space on its disk, \
-         or choose a folder on another disk with --data-dir"
-    )]
+         or choose a folder on another disk with --data-dir",
+        path = safe_path(.path),
+        why
+    ))]
     Unusable {
         path: PathBuf,
         /// The error of SQLite or the system.
