@@ -65,7 +65,7 @@ fn errors_in_the_arguments_have_the_language() {
 fn programs_read_english() {
     let lab = Lab::start();
     let bob = lab.user("bob");
-    for args in [&["--json", "register", "a b"] as &[&str], &["--json", "fetch", "nobody", "x"], &["--json", "login"]] {
+    for args in [&["--json", "register", "a b"] as &[&str], &["--json", "files", "nobody"], &["--json", "login"]] {
         let run = |language| bob.peer(args).env("LANG", language).run();
         let (english, portuguese) = (run("C.UTF-8"), run(PORTUGUESE));
         assert_eq!(english.out(), portuguese.out(), "{args:?}");
