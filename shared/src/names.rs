@@ -34,6 +34,11 @@ pub struct FileName(Arc<str>);
 /// Returns `component` with a number before its extension, shortened to the longest name of a file system: `report.pdf`
 /// becomes `report (1).pdf`.
 pub fn numbered_component(component: &str, number: u32) -> String {
+    marked_component(component, &number.to_string())
+}
+
+/// Returns `component` with a mark before its extension, as [`numbered_component`] does with a number.
+pub fn marked_component(component: &str, mark: &str) -> String {
     // A longer "extension" is a sentence with a dot in it; the number goes to its end.
     const LONGEST_EXTENSION: usize = 16;
     let (stem, extension) = match component.rfind('.') {
@@ -41,7 +46,7 @@ pub fn numbered_component(component: &str, number: u32) -> String {
         Some(dot) if dot > 0 && component.len() - dot <= LONGEST_EXTENSION => component.split_at(dot),
         _ => (component, ""),
     };
-    let suffix = format!(" ({number}){extension}");
+    let suffix = format!(" ({mark}){extension}");
     format!("{}{suffix}", truncate_to_bytes(stem, MAX_FILE_NAME_COMPONENT_BYTES.saturating_sub(suffix.len())))
 }
 

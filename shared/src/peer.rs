@@ -24,6 +24,8 @@
 //!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?, send?} / typing {} one way,
 //!   │                               ack {id} / refused {id, code, message} the other
 //!   │  receipt {id?, room?, hash, outcome} ──► receipt_stored {}
+//!   │  removed {prefix?, cursor?} ──► removed_list {names, next?}   names that were shared
+//!   │  changes {}               ──► changed {mark}, again at each change
 //!   │  room {id}                ──► see [`room_frames`]
 //! ```
 //!
@@ -132,6 +134,15 @@
 //! A port below [`crate::limits::MIN_PEER_PORT`] is refused with [`PeerErrorCode::Limit`]. Each user and each address is
 //! probed once a minute; a request before that, or while too many probes are under way, is refused with
 //! [`PeerErrorCode::Busy`].
+//!
+//! A peer that lists [`CHANGES_CAPABILITY`] tells what it shares no more: `removed` names the files that it shared with the
+//! asking side and that its user removed, or stopped sharing, while their folder's disk was there. A name that is shared
+//! again is no longer among them, and the oldest are forgotten, so that the absence of a name says nothing. A file that is
+//! merely not listed may be on a disk that isn't there: only `removed` is a reason to remove a copy of it.
+//!
+//! On a stream that begins with `changes`, that peer sends `changed` at once, and again when what it shares with the asking
+//! side may be another, at most twice a second. Equal marks mean equal shares; a mark lasts beyond the link. The opener
+//! sends nothing more, and ends the stream when it has no use for it.
 
 mod chat_frames;
 mod error_code;
@@ -184,6 +195,12 @@ pub const ROOM_FILES_CAPABILITY: &str = "room_files/1";
 
 /// Capability: probes the asking peer's UDP port, see [`PeerRequest::Probe`].
 pub const PROBE_CAPABILITY: &str = "probe/1";
+
+/// Capability: tells which names were removed, and when the shares changed, see [`PeerRequest::Changes`].
+pub const CHANGES_CAPABILITY: &str = "changes/1";
+
+/// The longest mark of a `changed`, in bytes.
+pub const MAX_MARK_BYTES: usize = 64;
 
 /// Seconds for which a probe waits for an answer.
 pub const PROBE_SECONDS: u64 = 2;
@@ -272,6 +289,18 @@ pub enum PeerRequest {
     },
     /// Tells what became of a send; sent only to peers with [`RECEIPTS_CAPABILITY`].
     Receipt(SendReceipt),
+    /// Asks for a page of the names that were shared and removed; sent only to peers with [`CHANGES_CAPABILITY`].
+    Removed {
+        /// Only names that start with this text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prefix: Option<String>,
+        /// `next` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    },
+    /// From here on the stream carries a [`PeerReply::Changed`] at each change; sent only to peers with
+    /// [`CHANGES_CAPABILITY`].
+    Changes {},
     /// A request newer than this version.
     #[serde(other)]
     Unknown,
@@ -356,6 +385,19 @@ pub enum PeerReply {
     },
     /// The receipt is stored.
     ReceiptStored {},
+    /// A page of names that were shared and removed, in order.
+    RemovedList {
+        /// The names of this page.
+        names: Vec<ListEntry<FileName>>,
+        /// The cursor of the next page; `None` on the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<String>,
+    },
+    /// What is shared with the asking side may be another.
+    Changed {
+        /// A text of at most [`MAX_MARK_BYTES`] that differs whenever the shares differ.
+        mark: String,
+    },
     /// A reply newer than this version.
     #[serde(other)]
     Unknown,

@@ -2,6 +2,7 @@
 //! link.
 
 mod buffer_pool;
+mod change_stream;
 mod copy_search;
 mod descriptor_wait;
 mod disk_slots;
@@ -36,9 +37,11 @@ use shared::peer::{
     EMPTY_PAGES_CAPABILITY, OWNER_ONLY_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest, ROOM_FILES_CAPABILITY,
     ZEROS_CAPABILITY,
 };
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use guest_file_reader::{GuestFileFault, GuestFileOpener, GuestFileReader};
+use change_stream::serve_changes;
 pub use library::ShareLibrary;
 use link_uploads::{LinkUploads, UploadInterruption};
 use port_prober::PortProber;
@@ -78,6 +81,8 @@ pub struct ServeContext {
     pub library: Arc<ShareLibrary>,
     /// Gets the events of transfers and messages.
     pub events: EventBus,
+    /// Tells when what is shared may have changed.
+    share_changes: watch::Receiver<()>,
     rooms: Rooms,
     chat_rate_limiter: Arc<ChatRateLimiter>,
     scheduler: Arc<UploadScheduler>,
@@ -88,8 +93,15 @@ pub struct ServeContext {
 }
 
 impl ServeContext {
-    /// Returns a context that serves the files of `library` within `limits`.
-    pub fn new(me: LocalUser, library: ShareLibrary, rooms: Rooms, events: EventBus, limits: UploadLimits) -> Self {
+    /// Returns a context that serves the files of `library` within `limits`; `share_changes` tells of their changes.
+    pub fn new(
+        me: LocalUser,
+        library: ShareLibrary,
+        share_changes: watch::Receiver<()>,
+        rooms: Rooms,
+        events: EventBus,
+        limits: UploadLimits,
+    ) -> Self {
         let scheduler = Arc::new(UploadScheduler::new(limits));
         let (chat_rate_limiter, unfinished_uploads) = (Arc::default(), Arc::default());
         let (digest, user_quotas, port_prober) = (Arc::default(), Arc::default(), Arc::new(PortProber::new()));
@@ -98,6 +110,7 @@ impl ServeContext {
             me,
             library,
             events,
+            share_changes,
             rooms,
             chat_rate_limiter,
             scheduler,
@@ -208,6 +221,10 @@ async fn serve_stream(
             return Ok(());
         }
         return Box::pin(serve_room(link, &context.rooms, id, sender, receiver)).await;
+    }
+    if matches!(first, PeerRequest::Changes {}) {
+        let changes = context.share_changes.clone();
+        return Box::pin(serve_changes(&context.library, uploads.requester(), changes, sender, receiver)).await;
     }
     let mut asks = VecDeque::from([first]);
     loop {
@@ -390,7 +407,13 @@ const fn requested_room(ask: &PeerRequest) -> Option<RoomId> {
 
 /// True if the answer takes a walk through many shares.
 const fn is_list_request(ask: &PeerRequest) -> bool {
-    matches!(ask, PeerRequest::Files { .. } | PeerRequest::Folders { .. } | PeerRequest::FolderTimes { .. })
+    matches!(
+        ask,
+        PeerRequest::Files { .. }
+            | PeerRequest::Folders { .. }
+            | PeerRequest::FolderTimes { .. }
+            | PeerRequest::Removed { .. }
+    )
 }
 
 /// Returns the answer to a request, and the bytes that follow it.
@@ -425,6 +448,9 @@ async fn answer_request(
         PeerRequest::FolderTimes { prefix, cursor, room } => {
             without_bytes(library.folder_times(by, room, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
         }
+        PeerRequest::Removed { prefix, cursor } => {
+            without_bytes(library.removed(by, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
+        }
         PeerRequest::Stat { name, room } => {
             let answer = library.stat(by, room, name).await;
             if let Ok(PeerReply::Stat(stat)) = &answer {
@@ -438,7 +464,11 @@ async fn answer_request(
         PeerRequest::Receipt(receipt) => {
             without_bytes(take_receipt(&context.me, &context.rooms, &context.events, user, by, receipt).await)
         }
-        PeerRequest::Hello(_) | PeerRequest::Chat {} | PeerRequest::Room { .. } | PeerRequest::Get { .. } => {
+        PeerRequest::Hello(_)
+        | PeerRequest::Chat {}
+        | PeerRequest::Room { .. }
+        | PeerRequest::Changes {}
+        | PeerRequest::Get { .. } => {
             return Err(StreamError::Unexpected("a request was due"));
         }
         PeerRequest::Unknown => {

@@ -16,9 +16,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quinn::VarInt;
 use shared::peer::{
-    EMPTY_PAGES_CAPABILITY, GET_NAMES_CAPABILITY, Hello, OWNER_ONLY_CAPABILITY, PROBE_CAPABILITY, PeerErrorCode,
-    PeerReply, PeerRequest, RAW_NAMES_CAPABILITY, RECEIPTS_CAPABILITY, ROOM_FILES_CAPABILITY, ROOMS_CAPABILITY,
-    ZEROS_CAPABILITY,
+    CHANGES_CAPABILITY, EMPTY_PAGES_CAPABILITY, GET_NAMES_CAPABILITY, Hello, OWNER_ONLY_CAPABILITY, PROBE_CAPABILITY,
+    PeerErrorCode, PeerReply, PeerRequest, RAW_NAMES_CAPABILITY, RECEIPTS_CAPABILITY, ROOM_FILES_CAPABILITY,
+    ROOMS_CAPABILITY, ZEROS_CAPABILITY,
 };
 use shared::{Fingerprint, UntrustedText, UserName};
 use tokio::time::Instant;
@@ -87,6 +87,7 @@ fn own_hello(user: UserName, capabilities: &[&str]) -> Hello {
             ROOM_FILES_CAPABILITY,
             ROOMS_CAPABILITY,
             PROBE_CAPABILITY,
+            CHANGES_CAPABILITY,
         ])
         .map(|text| (*text).to_owned())
         .collect();
@@ -283,6 +284,7 @@ fn known_capabilities(mut capabilities: Vec<String>) -> Vec<String> {
     capabilities.retain(|text| {
         [
             ANSWERS,
+            CHANGES_CAPABILITY,
             EMPTY_PAGES_CAPABILITY,
             GET_NAMES_CAPABILITY,
             OWNER_ONLY_CAPABILITY,

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Entry N takes the schema from version N to N + 1; a released entry is never changed.
-const MIGRATIONS: [&str; 14] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12, V14, V15];
+const MIGRATIONS: [&str; 15] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12, V13, V14, V15];
 
 /// The version of the schema that this release reads and writes.
 pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -390,6 +390,64 @@ const V12: &str = "
         bytes INTEGER NOT NULL,
         PRIMARY KEY (user, id)
     ) STRICT, WITHOUT ROWID;
+";
+
+/// Folders of others of which copies are kept in step, with the files of each copy; the names that were shared and
+/// removed, for those who keep copies of our folders; and a number for each audience that grows with every change of its
+/// shares.
+const V13: &str = "
+    CREATE TABLE follow (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        user TEXT NOT NULL,
+        -- NULL until the user was reached.
+        fingerprint TEXT,
+        -- The shared name; '' for all that the user shares.
+        folder TEXT NOT NULL,
+        root BLOB NOT NULL,
+        deletes INTEGER NOT NULL,
+        is_paused INTEGER NOT NULL DEFAULT 0,
+        state TEXT NOT NULL,
+        count INTEGER NOT NULL DEFAULT 0,
+        why TEXT NOT NULL DEFAULT '',
+        in_step_at INTEGER,
+        -- Removals lately, so that many small ones are noticed as a large one.
+        removals_since INTEGER NOT NULL DEFAULT 0,
+        removals INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+
+    CREATE TABLE follow_file (
+        follow INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        -- The file as it was put there, or found; NULL: none was yet.
+        size INTEGER,
+        mtime_ns INTEGER,
+        hash BLOB,
+        is_placed INTEGER NOT NULL,
+        -- What is about to take its place.
+        pending BLOB,
+        consent TEXT NOT NULL,
+        PRIMARY KEY (follow, name)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE removed_share (
+        audience TEXT NOT NULL,
+        name TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (audience, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX removed_share_by_time ON removed_share (at);
+
+    CREATE TABLE share_change (
+        audience TEXT PRIMARY KEY,
+        number INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER share_added AFTER INSERT ON share BEGIN
+        DELETE FROM removed_share WHERE audience = new.audience AND name = new.name;
+        INSERT INTO share_change VALUES (new.audience, 1) ON CONFLICT (audience) DO UPDATE SET number = number + 1;
+    END;
+    CREATE TRIGGER share_removed AFTER DELETE ON share BEGIN
+        INSERT INTO share_change VALUES (old.audience, 1) ON CONFLICT (audience) DO UPDATE SET number = number + 1;
+    END;
 ";
 
 /// Wishes: searches that wait, and the files of which they told. Pauses of sends and of the rules by which sends of others

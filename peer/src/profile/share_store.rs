@@ -96,7 +96,7 @@ impl Profile {
         })
     }
 
-    /// Returns the audiences of all shares, folders and partial files, in order.
+    /// Returns the audiences of all shares, folders, partial files and removed names, in order.
     pub fn audiences(&self) -> Result<Vec<Audience>, ProfileError> {
         // By one look at the index for each: `DISTINCT` would read it whole.
         const EACH: &str = "
@@ -108,7 +108,7 @@ impl Profile {
             )
             SELECT audience FROM each WHERE audience IS NOT NULL";
         let mut audiences = BTreeSet::new();
-        for table in ["share", "folder", "partial"] {
+        for table in ["share", "folder", "partial", "removed_share"] {
             let texts: Vec<String> =
                 self.query_all(self.reader(), &EACH.replace("TABLE", table), [], |row| row.get(0))?;
             for text in texts {

@@ -162,6 +162,7 @@ impl TrackerSession {
             queries: sender,
             stranger_queries: stranger_sender,
             shares_changed: shares_changed.clone(),
+            share_changes: watch::Sender::new(()),
             local: local_receiver,
             key_epoch: key_epoch.clone(),
             verifying_key: verifying_key_receiver,

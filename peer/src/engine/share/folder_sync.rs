@@ -26,8 +26,8 @@ use super::hash_reuse::HardLinkHashes;
 use super::omissions::OmissionReport;
 use super::share_candidates::{ShareCandidate, find_walked_candidates};
 use super::{Error, TRANSACTION_SHARES};
-use crate::engine::now_ns;
 use crate::engine::private_data::PrivateData;
+use crate::engine::{now_ms, now_ns};
 use crate::profile::{NameSubtrees, Profile, Share, ShareRoot};
 use crate::sys::{FileVersion, InodeKey, VersionChange, file_version, inode_key, is_executable};
 
@@ -151,7 +151,7 @@ impl<'a> FolderSync<'a> {
             files.extend(changed);
         }
         self.store_known(files, &patience, gone.len())?;
-        self.report.has_changed |= self.profile.remove_shares(&self.root.audience, &gone)? > 0;
+        self.report.has_changed |= self.profile.remove_gone_shares(&self.root.audience, &gone, now_ms())? > 0;
         self.store_folders(&looks)?;
         Ok(self.report)
     }

@@ -9,7 +9,7 @@ use shared::FileName;
 use shared::names::matching_key;
 
 use super::for_each_share;
-use crate::engine::Error;
+use crate::engine::{Error, now_ms};
 use crate::profile::{Audience, PartialShare, Profile, Share, ShareRoot};
 
 /// Stops sharing with an audience what these texts name: a share's name, a folder (`docs/`), or a shared path. Returns the names.
@@ -63,7 +63,7 @@ pub fn unshare(profile: &Profile, audience: &Audience, texts: &[String]) -> Resu
     // Before the shares are removed: a node that hashes one of them now must not put it back.
     profile.exclude_names(audience, folders.iter().map(String::as_str))?;
     profile.exclude_names(audience, names.iter().map(FileName::as_str).filter(|name| !is_below_any(name, &folders)))?;
-    profile.remove_shares(audience, &names)?;
+    profile.remove_gone_shares(audience, &names, now_ms())?;
     Ok(names)
 }
 

@@ -55,8 +55,12 @@ impl TrackerSession {
                 self.files_changed.notify_one();
             }
             TrackerEventKind::Room { id, head, .. } => self.rooms.note_head(id, head),
-            TrackerEventKind::Files { user, .. } if user == self.me.user => {}
-            TrackerEventKind::Files { .. } => self.files_changed.notify_one(),
+            TrackerEventKind::Files { user, .. } => {
+                if user != self.me.user {
+                    self.files_changed.notify_one();
+                }
+                self.events.note_catalogue_change(user);
+            }
             TrackerEventKind::Unknown => {}
         }
         Ok(())

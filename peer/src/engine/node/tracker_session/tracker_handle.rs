@@ -23,6 +23,8 @@ pub(in crate::engine::node) struct TrackerHandle {
     /// Queries caused by strangers; served only while `queries` is empty.
     pub(super) stranger_queries: mpsc::Sender<TrackerQuery>,
     pub(super) shares_changed: Arc<Notify>,
+    /// Tells other parts of the node of the same changes.
+    pub(super) share_changes: watch::Sender<()>,
     pub(super) local: watch::Receiver<Option<SocketAddr>>,
     pub(super) key_epoch: Arc<AtomicU64>,
     pub(super) verifying_key: watch::Receiver<Option<VerifyingKey>>,
@@ -94,6 +96,12 @@ impl TrackerHandle {
     /// Makes the session register the shares again.
     pub(in crate::engine::node) fn shares_changed(&self) {
         self.shares_changed.notify_one();
+        self.share_changes.send_replace(());
+    }
+
+    /// Returns a receiver of the changes of what is shared.
+    pub(in crate::engine::node) fn subscribe_share_changes(&self) -> watch::Receiver<()> {
+        self.share_changes.subscribe()
     }
 
     /// Returns the notice that the tracker told of changed files, or that this node is present again. It has one waiter:

@@ -91,6 +91,37 @@ impl ShareLibrary {
         Ok(PeerReply::FolderList { folders, next })
     }
 
+    /// Returns a page of the names that were shared with the requester and removed.
+    pub async fn removed(
+        &self,
+        by: &FileRequester,
+        prefix: String,
+        cursor: String,
+    ) -> Result<PeerReply, RequestRefusal> {
+        let profile = self.profile.clone();
+        let found = self.look(by, None, move |access, _| {
+            Ok(profile.removed_shares_page(access.audiences(), &prefix, &cursor, FOLDERS)?)
+        });
+        let (names, next) = fit_page(found.await.map_err(internal_refusal)?, |name| name);
+        Ok(PeerReply::RemovedList { names, next })
+    }
+
+    /// Returns a text that differs whenever what is shared with the requester, or was removed from it, differs. `None` for
+    /// somebody who is blocked.
+    pub(in crate::engine::serve) async fn change_mark(
+        &self,
+        by: &FileRequester,
+    ) -> Result<Option<String>, RequestRefusal> {
+        let profile = self.profile.clone();
+        let mark = self.look(by, None, move |access, _| {
+            if profile.is_blocked(access.user())? {
+                return Ok(None);
+            }
+            Ok(Some(profile.share_mark(access.audiences())?))
+        });
+        mark.await.map_err(internal_refusal)
+    }
+
     /// Returns a page of all folders with their times; with `room`, of those for that room.
     pub async fn folder_times(
         &self,
