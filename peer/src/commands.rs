@@ -12,6 +12,7 @@ pub mod events;
 mod fetch;
 mod files;
 mod find;
+mod follows;
 mod history;
 mod inbox;
 mod link;
@@ -91,6 +92,7 @@ pub(crate) enum CliCommand {
     Wishes(wishes::WishesArgs),
     Files(files::FilesArgs),
     Fetch(fetch::FetchArgs),
+    Follows(follows::FollowsArgs),
     Chat(chat::ChatArgs),
     Ui(ui::UiArgs),
     History(history::HistoryArgs),
@@ -165,6 +167,7 @@ impl CliCommand {
             Self::Doctor(args) => context.until_cancelled(doctor::run(context, args)).await,
             Self::Unshare(args) => context.until_cancelled(unshare::run(context, args)).await,
             Self::Shares(_) => shares::run(context),
+            Self::Follows(args) => context.until_cancelled(follows::run(context, args)).await,
             Self::List(args) => context.until_cancelled(list::run(context, args)).await,
             Self::Find(args) => context.until_cancelled(find::run(context, args)).await,
             Self::Wish(args) => context.until_cancelled(wish::run(context, args)).await,

@@ -11,6 +11,7 @@ mod file_system;
 mod file_version;
 mod firewall;
 mod folder_handle;
+mod folder_moves;
 mod hidden_input;
 mod host_name;
 mod interfaces;
@@ -42,6 +43,7 @@ pub use folder_handle::{
     EntryKind, FileIdentity, FolderHandle, FreeSpace, UnwritableReason, disk_name, is_executable, is_name_refused,
     is_owner_only, make_executable, make_owner_only, open_regular,
 };
+pub use folder_moves::{FileStamp, LocalEntry, exchange, local_entry, move_no_replace, remove_empty_folder};
 pub use hidden_input::{HiddenInputGuard, TypeAheadPolicy, discard_typed_ahead, restore_echo};
 pub use host_name::host_name;
 pub use interfaces::{

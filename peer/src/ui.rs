@@ -25,6 +25,7 @@ mod event_text;
 mod fetch_bars;
 mod fetch_text;
 mod file_bars;
+mod follow_text;
 mod full_view;
 mod human_format;
 mod hyperlinks;
@@ -68,6 +69,7 @@ pub use event_text::{
     elsewhere_words, event_line, message_line, message_lines, notice_line, request_commands, send_words,
 };
 pub use fetch_bars::FetchBars;
+pub use follow_text::follow_change_line;
 pub use full_view::{FullViewModel, FullViewTerminal};
 pub use human_format::{
     date, date_and_time, exact_duration, excerpt, file_count, format_size, parse_age, silent_words, slow_words,

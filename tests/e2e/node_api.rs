@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use peer::engine::LocalUser;
 use peer::engine::chat::{self, HistoryQuery};
+use peer::engine::follow::run_follows;
 use peer::engine::node::{NodeApi, NodeEvents, NodeHandle, NodeLifetime, NodeNeed};
 use peer::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
 use peer::engine::send_intake::accept_unasked;
 use peer::engine::tracker_account::PasswordChange;
 use peer::engine::tracker_key::TrackerKeyPolicy;
 use peer::engine::wish_fetch::fetch_wished;
+use peer::engine::{LocalUser, NodeHandlers};
 use peer::profile::{Access, Profile};
 use shared::UserName;
 use shared::peer::MessageId;
@@ -21,7 +22,8 @@ const ONLINE: NodeNeed = NodeNeed::Online(NodeLifetime::View);
 
 fn local_user(user: &User<'_>) -> LocalUser {
     let profile = Profile::open_existing(user.home(), Access::Use).unwrap().expect("a profile");
-    LocalUser::load(profile, None, TrackerKeyPolicy::Ask, Arc::new(|_| {}), accept_unasked, fetch_wished).unwrap()
+    let handlers = NodeHandlers { accept_send: accept_unasked, fetch_wish: fetch_wished, run_follows };
+    LocalUser::load(profile, None, TrackerKeyPolicy::Ask, Arc::new(|_| {}), handlers).unwrap()
 }
 
 fn name(user: &str) -> UserName {

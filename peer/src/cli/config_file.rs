@@ -21,7 +21,7 @@ use crate::util::misspelling::misspelling_distance;
 /// The commands that have a table of their own in the file.
 const TABLES: [&str; 2] = ["serve", "fetch"];
 /// Options that say what one run does: they are no keys.
-const KEYS_NOT_IN_FILE: [&str; 4] = ["help", "version", "no-config", "retry"];
+const KEYS_NOT_IN_FILE: [&str; 6] = ["help", "version", "no-config", "retry", "follow", "delete"];
 const FILE_NAME: &str = "config.toml";
 /// Bytes of a file at most.
 const MAX_FILE_BYTES: u64 = 64 * 1024;

@@ -8,10 +8,11 @@ use localization::tr;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::follow::run_follows;
 use crate::engine::send_intake::accept_unasked;
 use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::engine::wish_fetch::fetch_wished;
-use crate::engine::{Error, LocalUser, Notice, NoticeHandler};
+use crate::engine::{Error, LocalUser, NodeHandlers, Notice, NoticeHandler};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::{Access, Profile};
 use crate::ui::{CommandOutput, InterruptForwarder, notice_line};
@@ -60,7 +61,8 @@ impl CommandContext {
 
     pub(super) fn me(&self, access: Access) -> Result<LocalUser, Error> {
         let profile = self.existing_profile(access)?;
-        LocalUser::load(profile, self.tracker.clone(), self.key_policy, self.notify(), accept_unasked, fetch_wished)
+        let handlers = NodeHandlers { accept_send: accept_unasked, fetch_wish: fetch_wished, run_follows };
+        LocalUser::load(profile, self.tracker.clone(), self.key_policy, self.notify(), handlers)
     }
 
     /// Returns the tracker that was given, or used last.

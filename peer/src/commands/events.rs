@@ -16,6 +16,7 @@
 //! | `accepted` | `from`, `name`, `size`, `folder`: something that was sent to us is in that folder, by a rule of `peer accept` |
 //! | `wish` | `number`, `query`, `file` (`by`, `name`, `size`, `hash`), `others`, `fetched`, `why`?: somebody shares what we wished for; with `fetched` it is being fetched, and with `why` it isn't although the wish says so |
 //! | `wish_fetched` | `number`, `query`, `file`, `folder`: a wished file is in that folder |
+//! | `follow_change` | `number`, `user`, `folder?`, `change` (`fetched`: `name`, `size`, `again?`; `moved`: `from`, `name`; `removed`: `name`; `kept`: `name`, `kept_as`; `failed`: `name`, `why`; `state`: `state`, `count`, `why?`, `totals`; `paused`; `ended`): what `peer follows` lists changed |
 //! | `done` | `ref`: the command with this `ref` was done; `id?` of the message that it created. In the order of the commands |
 //! | `error` | `code`, `message`; `ref?` of the command; `line` if the line is no command |
 //!

@@ -1,6 +1,7 @@
 //! The command `peer fetch`.
 
 mod fetched_shares;
+mod folder_follow;
 mod retry_record;
 
 use std::convert::Infallible;
@@ -17,6 +18,7 @@ use shared::safe_text::safe_path;
 use tokio::sync::Notify;
 
 use self::fetched_shares::FetchedShares;
+use self::folder_follow::{follow_folder, parse_order};
 use self::retry_record::{FetchRecord, RetryRecorder, load_last};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
@@ -49,6 +51,7 @@ const HELP: CommandHelp = CommandHelp {
 Examples:
   peer fetch bob report.pdf
   peer fetch bob photos/ '*.iso' -o ~/from-bob
+  peer fetch bob photos/ --follow
   peer fetch bob backup.tar -o - | tar x
   peer fetch '#lab' slides.pdf",
     notes: "\
@@ -70,6 +73,9 @@ When the user goes offline, the fetch calls again for --patience seconds.
 Sources: whoever else shares the same content is asked as well, without being named; --only asks nobody else. Who \
 sends a wrong byte is named and left out, and the others complete the file. With --share each file is shared under \
 the same name, from its first verified part on. While you talk with somebody, transfers keep to 50 MB/s.
+
+Following: with --follow the copy of one folder is kept in step from then on, while this or `peer serve` runs. What \
+you changed is kept as NAME (mine). `peer help follows` has the rules, and how it ends.
 
 Rooms: with '#lab' in place of a user, a name is looked for among what the members who are online share with that \
 room, and comes from all of them who have it; if they have different files under it, the newest is taken, and that is \
@@ -93,6 +99,18 @@ pub(crate) struct FetchArgs {
     /// Names, folders (docs/) and patterns ('*.pdf').
     #[arg(value_name = "NAME", value_parser = OsStringValueParser::new().map(parse_share_pattern))]
     names: Vec<String>,
+    /// Keep the copy of a folder in step from now on.
+    ///
+    /// What is new or changed is fetched as it is announced, by whichever node runs here; `peer follows` lists what is
+    /// followed, and ends it.
+    #[arg(long, requires = "user", conflicts_with_all = ["retry", "from", "only", "limit", "patience", "share", "jobs",
+        "if_exists"])]
+    follow: bool,
+    /// With --follow: remove what the user removes.
+    ///
+    /// Only files that were fetched so and that nobody changed; they are kept in .vizinho-trash for 30 days.
+    #[arg(long, requires = "follow")]
+    delete: bool,
     /// Fetch what is missing of the last fetch.
     ///
     /// It goes to the same place; --limit, --patience, -j and --share may differ.
@@ -110,7 +128,7 @@ pub(crate) struct FetchArgs {
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     limit: Option<u64>,
     /// Wait so long for absent people [default: 90].
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", hide_short_help = true)]
     patience: Option<u32>,
     /// Share what is fetched as well.
     #[arg(long)]
@@ -121,7 +139,7 @@ pub(crate) struct FetchArgs {
     #[arg(short, long, value_name = "DIR|FILE|-", default_value = ".", hide_default_value = true)]
     output: PathBuf,
     /// Streams to each source at once [default: 2].
-    #[arg(short = 'j', long = "jobs", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
+    #[arg(short = 'j', long = "jobs", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32), hide_short_help = true)]
     jobs: Option<u8>,
     /// skip, rename, overwrite or fail where one exists.
     ///
@@ -150,6 +168,9 @@ impl ExistingFileAction {
 }
 
 pub(super) async fn run(context: &CommandContext, args: FetchArgs) -> Result<(), Error> {
+    if args.follow {
+        return begin_to_follow(context, args).await;
+    }
     let (me, FetchRecord { request, share }) = load_record(context, args).await?;
     let recorder = RetryRecorder::new(&me.profile, &request, share);
     let mut bars = FetchBars::new(&context.output, request.names.len() == 1);
@@ -185,6 +206,16 @@ pub(super) async fn run(context: &CommandContext, args: FetchArgs) -> Result<(),
     }
     // The fetch's own error counts more than that of the output.
     ended.error.or(told.err().map(Error::from)).map_or(Ok(()), Err)
+}
+
+/// Keeps a copy of a folder in step, and shows what happens.
+async fn begin_to_follow(context: &CommandContext, args: FetchArgs) -> Result<(), Error> {
+    let FetchArgs { user, names, output, delete, .. } = args;
+    let from = user.ok_or_else(|| Error::Usage("whose folder is to be followed?".to_owned()))?;
+    let mut order = parse_order(from, &names, output, delete)?;
+    let me = context.me(Access::Use)?;
+    resolve_arguments(context, &me, LookupScope::Tracker, [&mut order.user]).await?;
+    follow_folder(context, &me, order).await
 }
 
 /// Returns the fetch that the arguments ask for, checked, and the user whose it is.

@@ -45,7 +45,8 @@ mod writer;
 use std::time::Duration;
 
 use localization::tr;
-use shared::peer::PeerErrorCode;
+use shared::FileName;
+use shared::peer::{FileStat, PeerErrorCode};
 use tokio_util::sync::CancellationToken;
 
 use self::driver::{FetchDriver, ResolvingPeers};
@@ -54,25 +55,55 @@ pub use self::fetch_event::{FetchEvent, FileNo};
 pub use self::fetch_report::{FetchReport, FetchSummary, FetchedContent, FileOutcome, FileReport, SourceReport};
 pub use self::fetch_request::{FetchDestination, FetchRequest, IfExists, PlacedFile, RequestedName, SourcePolicy};
 pub use self::link_traffic::Slowdown;
-use self::name_resolution::ResolvedRequest;
+use self::name_resolution::{ResolvedRequest, resolved_file};
 #[doc(hidden)]
 pub use self::plan::plan_bench;
 use self::report_builder::FetchReportBuilder;
 use self::room_sources::RoomSources;
 pub use self::room_sources::{MemberFiles, list_room_files};
 use self::source_dialer::SourceDialer;
-pub(super) use self::source_listing::{SourceShares, list_files};
+pub(super) use self::source_listing::{SourceShares, list_files, list_folders, list_removed};
 use super::{Error, LocalUser, run_blocking};
 use crate::profile::ConversationName;
 
 /// The longest wait for a file that its owner is hashing again.
 const REHASH_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A file as its owner listed it, and its path below the destination.
+#[derive(Debug, Clone)]
+pub(super) struct ListedFile {
+    /// The owner's description.
+    pub(super) stat: FileStat,
+    /// Its path below the destination.
+    pub(super) local: FileName,
+}
+
 /// Fetches the request. Every known file gets a [`FileReport`], or every name if none is known; the failure of one file
 /// doesn't stop the others.
 pub async fn fetch(
     me: &LocalUser,
     request: &FetchRequest,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+    cancel: &CancellationToken,
+) -> FetchReport {
+    fetch_named_or_listed(me, request, None, report, cancel).await
+}
+
+/// Fetches files that a user listed a moment ago, without asking for the request's names.
+pub(super) async fn fetch_listed(
+    me: &LocalUser,
+    request: &FetchRequest,
+    files: Vec<ListedFile>,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+    cancel: &CancellationToken,
+) -> FetchReport {
+    fetch_named_or_listed(me, request, Some(files), report, cancel).await
+}
+
+async fn fetch_named_or_listed(
+    me: &LocalUser,
+    request: &FetchRequest,
+    listed: Option<Vec<ListedFile>>,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
     cancel: &CancellationToken,
 ) -> FetchReport {
@@ -87,7 +118,7 @@ pub async fn fetch(
     };
     let ended = tokio::select! {
         // Boxed: the future is large, and every caller's future would contain it.
-        ended = Box::pin(resolve_and_fetch(&dialer, request, report, cancel)) => ended,
+        ended = Box::pin(resolve_and_fetch(&dialer, request, listed, report, cancel)) => ended,
         // Never completes; it is polled as long as the fetch runs, and dropped with it.
         never = source_dialer::watch_chat_activity(&dialer) => match never {},
     };
@@ -100,6 +131,7 @@ pub async fn fetch(
 async fn resolve_and_fetch(
     dialer: &SourceDialer,
     request: &FetchRequest,
+    listed: Option<Vec<ListedFile>>,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
     cancel: &CancellationToken,
 ) -> FetchReport {
@@ -115,12 +147,16 @@ async fn resolve_and_fetch(
         match dialer.connect(owner).await {
             Ok(link) => {
                 let shares = SourceShares { link: &link, room: None };
+                if let Some(listed) = listed {
+                    let peers = ResolvingPeers { links: vec![link], ..ResolvingPeers::default() };
+                    return Ok((peers, ResolvedRequest::from_listed(owner, listed)));
+                }
                 let resolved = name_resolution::resolve_names(shares, &request.names, REHASH_TIMEOUT, report).await?;
                 Ok((ResolvingPeers { links: vec![link], ..ResolvingPeers::default() }, resolved))
             }
             // Other sources can replace an owner who can't be reached, if an earlier attempt left the file's
             // hash. Every other error, such as a changed key, ends the fetch below.
-            Err(error @ (Error::Offline(_) | Error::Link { .. })) => {
+            Err(error @ (Error::Offline(_) | Error::Link { .. })) if listed.is_none() => {
                 let (of, whose) = (request.clone(), owner.clone());
                 let Some(wanted) = run_blocking(move || Ok(partial_file::file_from_state(&of, &whose))).await? else {
                     return Err(error);
@@ -148,5 +184,20 @@ async fn resolve_and_fetch(
         // From here on the driver observes `cancel` itself, since it must settle the files that it began.
         Ok((peers, resolved)) => FetchDriver::new(dialer, peers, request, report, cancel).run(resolved).await,
         Err(error) => FetchReportBuilder::abort_before_start(request, error, report),
+    }
+}
+
+impl ResolvedRequest {
+    /// Builds the request for files that `owner` listed.
+    fn from_listed(owner: &shared::UserName, listed: Vec<ListedFile>) -> Self {
+        let mut this = Self::default();
+        for ListedFile { stat, local } in listed {
+            let name = stat.name.as_str().to_owned();
+            match resolved_file(owner, stat, None) {
+                Ok(file) => this.files.push(name_resolution::ResolvedFile { local, ..file }),
+                Err(error) => this.missing.push((name, error)),
+            }
+        }
+        this
     }
 }

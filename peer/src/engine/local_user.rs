@@ -6,6 +6,7 @@ use certs::Identity;
 use shared::UserName;
 use tokio_util::sync::CancellationToken;
 
+use super::follow_news::FollowWaker;
 use super::node_event::EventBus;
 use super::sends::AutoAcceptOutcome;
 use super::tracker_key::{self, TrackerKeyPolicy};
@@ -34,6 +35,8 @@ pub struct LocalUser {
     pub accept_send: SendAcceptHandler,
     /// Fetches what this user wished for.
     pub fetch_wish: WishFetchHandler,
+    /// Keeps copies of followed folders in step, for the same reason.
+    pub run_follows: FollowsHandler,
 }
 
 /// Fetches a send of another user if a rule of the local user accepts it; blocks.
@@ -41,6 +44,20 @@ pub type SendAcceptHandler = fn(&LocalUser, &IncomingSend, &EventBus, &Cancellat
 
 /// Fetches a file for a wish of the local user; blocks.
 pub type WishFetchHandler = fn(&LocalUser, &Wish, &WishMatch, &EventBus, &CancellationToken) -> WishFetchOutcome;
+
+/// Keeps the copies of all followed folders in step until it is cancelled; blocks.
+pub type FollowsHandler = fn(&LocalUser, &EventBus, &FollowWaker, &CancellationToken) -> Result<(), Error>;
+
+/// The work that a node has done by parts of the program of which it knows nothing.
+#[derive(Clone, Copy)]
+pub struct NodeHandlers {
+    /// Fetches what is sent.
+    pub accept_send: SendAcceptHandler,
+    /// Fetches what the user wished for.
+    pub fetch_wish: WishFetchHandler,
+    /// Keeps copies of followed folders in step.
+    pub run_follows: FollowsHandler,
+}
 
 impl LocalUser {
     /// Loads the account of `profile`; `tracker`, if given, replaces the recorded one. Fails with
@@ -51,8 +68,7 @@ impl LocalUser {
         tracker: Option<TrackerAddress>,
         key_policy: TrackerKeyPolicy,
         notify: NoticeHandler,
-        accept_send: SendAcceptHandler,
-        fetch_wish: WishFetchHandler,
+        NodeHandlers { accept_send, fetch_wish, run_follows }: NodeHandlers,
     ) -> Result<Self, Error> {
         let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
         if let Some(file) = profile.moved_with()? {
@@ -63,7 +79,17 @@ impl LocalUser {
             None => account.tracker.parse().map_err(Error::Usage)?,
         };
         let identity = Arc::new(profile.identity()?);
-        Ok(Self { profile, identity, user: account.user, tracker, key_policy, notify, accept_send, fetch_wish })
+        Ok(Self {
+            profile,
+            identity,
+            user: account.user,
+            tracker,
+            key_policy,
+            notify,
+            accept_send,
+            fetch_wish,
+            run_follows,
+        })
     }
 
     /// Checks that the tracker binds this profile's key to the profile's account. Fails with

@@ -7,6 +7,7 @@
 //!            ├ DeliveryDispatcher: delivers the messages that wait in the outbox
 //!            ├ RoomOwner: owns the rooms; RoomLinks: links their members; RoomSync: fetches their records
 //!            ├ SendAcceptor: fetches what is sent, for senders whom the user accepts
+//!            ├ follow_worker: keeps copies of followed folders in step
 //!            ├ message_hook: runs a program of the user's for every message
 //!            ├ desktop_notifier: tells the desktop of messages
 //!            ├ share_refresher: hashes changed shares again
@@ -27,6 +28,7 @@ pub mod control;
 mod delivery;
 mod delivery_worker;
 mod embedded_node;
+mod follow_worker;
 mod link_admission;
 mod link_pool;
 mod link_revalidation;
@@ -75,7 +77,8 @@ use self::link_service::{handle_call, run_link};
 pub use self::node_core::NodeCore;
 pub use self::node_events::NodeEvents;
 pub use self::node_handle::{
-    NodeHandle, NodeNeed, announce_removal, announce_shares, announce_wishes, running_status, stop_running,
+    NodeHandle, NodeNeed, announce_follows, announce_removal, announce_shares, announce_wishes, running_status,
+    stop_running,
 };
 pub use self::node_values::{FlushReport, NodeLifetime, NodeStatus, SendAnnouncement, UserSummary};
 use self::online_users::OnlineUsers;
@@ -87,6 +90,7 @@ use self::send_acceptor::SendAcceptor;
 use self::share_watcher::{ShareWatcher, ShareWatcherHandle};
 use self::tracker_session::{TrackerHandle, TrackerSession};
 use self::wish_watcher::WishWatcher;
+use super::follow_news::FollowWaker;
 use super::node_event::{EventBus, NodeEvent};
 use super::rooms::{RoomDirectory, Rooms};
 use super::serve::{RoomMembership, ServeContext, ShareLibrary, StaleShares, UploadLimits};
@@ -136,6 +140,7 @@ struct NodeServices {
     /// Tells of each new link.
     new_links: Arc<Notify>,
     share_watcher: ShareWatcherHandle,
+    follows: FollowWaker,
 }
 
 impl RoomMembership for RoomDirectory {
@@ -214,10 +219,13 @@ impl Node {
             online: OnlineUsers::new(),
             new_links: Arc::new(Notify::new()),
             share_watcher: ShareWatcherHandle::default(),
+            follows: FollowWaker::default(),
         };
         let library = ShareLibrary::new(me.profile.clone(), Arc::new(rooms.directory().clone()), stale.clone());
         let proved_versions = library.proved().clone();
-        let serve_context = ServeContext::new(me.clone(), library, rooms.clone(), events.clone(), limits);
+        let share_changes = tracker.subscribe_share_changes();
+        let serve_context =
+            ServeContext::new(me.clone(), library, share_changes, rooms.clone(), events.clone(), limits);
         let ended = CancellationToken::new();
         let core =
             NodeCore::online(me.clone(), events.clone(), services.clone(), lifetime, stop.clone(), ended.clone());
@@ -263,6 +271,7 @@ impl Node {
         tasks.spawn(dispatcher.run());
         let acceptor = SendAcceptor::new(me.clone(), events.clone(), services.outbox.clone(), stop.clone());
         tasks.spawn(acceptor.run());
+        tasks.spawn(follow_worker::run(me.clone(), events.clone(), services.follows.clone(), stop.clone()));
         tasks.spawn(message_hook::run(me.clone(), events.subscribe(), stop.clone()));
         let conversations = events.conversations().clone();
         tasks.spawn(desktop_notifier::run(me.clone(), events.subscribe(), conversations, stop.clone()));

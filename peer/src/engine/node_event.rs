@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
 
 use super::active_conversations::ActiveConversations;
 use super::chat_activity::{ChatActivity, PeerChatActivity};
+use super::follow_news::FollowNews;
 use super::room_values::{RoomNews, RoomPost};
 use super::{ErrorKind, Notice};
 use crate::profile::{ConversationName, MessageState, WishMatch};
@@ -20,6 +21,8 @@ use crate::util::TranslatedText;
 
 /// Events buffered for a slow receiver; one that falls further behind misses some.
 const CHANNEL_CAPACITY: usize = 4096;
+/// The same for changes of the catalogue, of which each is only a hint.
+const CATALOGUE_CAPACITY: usize = 64;
 
 /// An event in a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,6 +233,8 @@ pub enum NodeEvent {
         /// The folder, as text.
         folder: String,
     },
+    /// A copy of a followed folder changed, or its follow.
+    Follow(FollowNews),
     /// Another user fetched a file, or a part of one.
     Fetched {
         /// The other user.
@@ -343,6 +348,8 @@ pub enum TransferState {
 #[derive(Debug, Clone)]
 pub struct EventBus {
     sender: broadcast::Sender<NodeEvent>,
+    /// The users whose files in the tracker's catalogue changed; apart, since no view shows that.
+    catalogue: broadcast::Sender<UserName>,
     chat_activity: ChatActivity,
     /// The activity of users with a link.
     peer_activity: Arc<parking_lot::Mutex<HashMap<UserName, ChatActivity>>>,
@@ -355,7 +362,8 @@ impl EventBus {
     pub fn new() -> Self {
         let (chat_activity, conversations) = (ChatActivity::default(), ActiveConversations::default());
         let (peer_activity, order_lock) = (Arc::default(), Arc::default());
-        Self { sender: broadcast::channel(CHANNEL_CAPACITY).0, chat_activity, peer_activity, conversations, order_lock }
+        let (sender, catalogue) = (broadcast::channel(CHANNEL_CAPACITY).0, broadcast::channel(CATALOGUE_CAPACITY).0);
+        Self { sender, catalogue, chat_activity, peer_activity, conversations, order_lock }
     }
 
     /// Sends an event to all receivers.
@@ -391,6 +399,17 @@ impl EventBus {
     /// Returns a receiver of all events from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<NodeEvent> {
         self.sender.subscribe()
+    }
+
+    /// Tells that a user's files in the tracker's catalogue changed.
+    pub fn note_catalogue_change(&self, user: UserName) {
+        // An error means that there is no receiver.
+        let _ = self.catalogue.send(user);
+    }
+
+    /// Returns a receiver of the users whose files in the tracker's catalogue change from now on.
+    pub fn subscribe_catalogue(&self) -> broadcast::Receiver<UserName> {
+        self.catalogue.subscribe()
     }
 
     /// Records that the user writes to `to`: transfers are slowed.

@@ -100,6 +100,17 @@ impl FolderHandle {
         Ok(Self(open_folder(rustix::fs::CWD, path, OFlags::empty())?))
     }
 
+    /// Opens the folder at `path`, an absolute path that had no links when it was recorded: none that was placed on it
+    /// since is followed.
+    pub fn open_recorded(path: &Path) -> io::Result<Self> {
+        let flags = FOLDER_FLAGS | OFlags::NOFOLLOW;
+        match rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+            // Linux before 5.6 and some sandboxes have no openat2. NOFOLLOW still protects the last component.
+            Err(Errno::NOSYS | Errno::PERM) => Ok(Self(rustix::fs::open(path, flags, Mode::empty())?)),
+            opened => Ok(Self(opened?)),
+        }
+    }
+
     /// Opens the subfolder `name`, creating it if necessary. A link is not followed. Fails with the system's error;
     /// `NotADirectory` for a file or a link.
     pub fn open_or_create_subfolder(&self, name: &str) -> io::Result<Self> {

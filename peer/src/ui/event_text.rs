@@ -8,6 +8,7 @@ use shared::safe_text::{safe_block, safe_line};
 use shared::tracker::room_reply::ListedRole;
 use shared::{UntrustedText, UserName};
 
+use super::follow_text::follow_line;
 use super::human_format::{date_and_time, format_size};
 use crate::engine::chat::describe_send;
 use crate::engine::node_event::{NodeEvent, OtherSession};
@@ -118,6 +119,7 @@ pub fn event_line(event: &NodeEvent, me: &UserName) -> Option<String> {
             let (name, user, folder) = (display_name(file.name.as_str()), speaker_label(&file.by), safe_line(folder));
             tr!("{name} of {user} is in {folder} (wish {wish})", name, user, folder, wish)
         }
+        NodeEvent::Follow(news) => return follow_line(news),
         NodeEvent::FetchedMore { by: Some(by), count, bytes } => {
             let size = format_size(*bytes);
             tr!(

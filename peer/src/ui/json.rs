@@ -171,6 +171,7 @@ fn ndjson_fields(event: &NodeEvent, me: &UserName) -> Option<(&'static str, Valu
         NodeEvent::WishFetched { wish, query, file, folder } => {
             ("wish_fetched", json!({ "number": wish, "query": query, "file": file, "folder": folder }))
         }
+        NodeEvent::Follow(news) => ("follow_change", json!(news)),
         _ => return None,
     })
 }

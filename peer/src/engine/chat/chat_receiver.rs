@@ -346,7 +346,8 @@ mod tests {
             key_policy,
             notify,
             accept_send: |_, _, _, _| AutoAcceptOutcome::NoRule,
-            fetch_wish: |_, _, _, _, _| WishFetchOutcome::Held(String::new()),
+            fetch_wish: |_, _, _, _, _| WishFetchOutcome::Held("".into()),
+            run_follows: |_, _, _, _| Ok(()),
         };
         let database = rusqlite::Connection::open(home.path().join("profile.db")).unwrap();
         database.execute_batch("ALTER TABLE blocked RENAME TO hidden").unwrap();

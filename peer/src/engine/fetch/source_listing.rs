@@ -189,13 +189,24 @@ pub(in crate::engine) async fn list_files(
 }
 
 /// Lists the source's empty folders whose name starts with `prefix`; empty from a source that doesn't know the request.
-pub(super) async fn list_folders(shares: SourceShares<'_>, prefix: &str) -> Result<Vec<FileName>, Error> {
+pub(in crate::engine) async fn list_folders(shares: SourceShares<'_>, prefix: &str) -> Result<Vec<FileName>, Error> {
     let ask = |prefix, cursor| PeerRequest::Folders { prefix, cursor, room: shares.room };
     let page = |answer| match answer {
         PeerReply::FolderList { folders, next } => Some((folders, next)),
         _ => None,
     };
     list_pages(shares, prefix, ask, page, |folder| folder).await
+}
+
+/// Lists the names of which the source says that it shared them and that they were removed; empty from a source that
+/// doesn't know the request.
+pub(in crate::engine) async fn list_removed(shares: SourceShares<'_>, prefix: &str) -> Result<Vec<FileName>, Error> {
+    let ask = |prefix, cursor| PeerRequest::Removed { prefix, cursor };
+    let page = |answer| match answer {
+        PeerReply::RemovedList { names, next } => Some((names, next)),
+        _ => None,
+    };
+    list_pages(shares, prefix, ask, page, |name| name).await
 }
 
 /// Lists the modification times of folders whose name starts with `prefix`, with the same rule as [`list_folders`].

@@ -30,8 +30,8 @@
 //! | `serve_links` | | where links for guests are served; nothing if they aren't there | a node that runs |
 //! | `watch` | with? | the events from now on; `with` names the conversation that is open in a view | online |
 //!
-//! Four more concern only a node that runs, and do nothing where there is none: [`super::running_status`],
-//! [`super::stop_running`], [`super::announce_shares`] and [`super::announce_removal`]. The need "links" is met without
+//! Five more concern only a node that runs, and do nothing where there is none: [`super::running_status`],
+//! [`super::stop_running`], [`super::announce_shares`], [`super::announce_follows`] and [`super::announce_removal`]. The need "links" is met without
 //! presence at the tracker: such a node takes no lock and no port, dials for what is asked of it, and any number of them
 //! work beside each other.
 //!

@@ -31,6 +31,7 @@
 //! | `passwd` | present, new | nothing; the account's password is changed |
 //! | `serve_links` | | port?: where links for guests are served, after a look at them; null if nothing serves them there |
 //! | `shares_changed` | | nothing |
+//! | `follows_changed` | | nothing; the node looks at the follows of the profile |
 //! | `history_removed` | | nothing; messages of rooms that are gone from the history aren't passed on any more |
 //! | `wishes_changed` | | nothing; what the user wishes for is looked for again |
 //! | `go_online` | | nothing; the node becomes present, in place of any other node of the account |
@@ -224,6 +225,8 @@ pub enum ControlAction {
     ServeLinks,
     /// Register the profile's shares at the tracker again.
     SharesChanged,
+    /// Look at the follows of the profile.
+    FollowsChanged,
     /// Pass messages of rooms that were removed from the history on no more.
     HistoryRemoved,
     /// Look for the profile's wishes again.

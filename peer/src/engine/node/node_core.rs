@@ -20,6 +20,7 @@ use super::tracker_session::{PresenceState, TrackerHandle};
 use super::user_list;
 use crate::engine::chat::{self, DeliveryReport};
 use crate::engine::guest_links::{LinkHostHandle, LinkService};
+use crate::engine::follow_news::FollowWaker;
 use crate::engine::node_event::{EventBus, FileTransfer, NodeEvent};
 use crate::engine::room_values::{RoomOverview, RoomReceipt};
 use crate::engine::tracker_account::{self, PasswordChange};
@@ -48,6 +49,7 @@ struct PresenceServices {
     revalidation: RevalidationHandle,
     rooms: RoomWriting,
     share_watcher: ShareWatcherHandle,
+    follows: FollowWaker,
     lifetime: NodeLifetime,
     stop: CancellationToken,
     ended: CancellationToken,
@@ -65,11 +67,21 @@ impl NodeCore {
         stop: CancellationToken,
         ended: CancellationToken,
     ) -> Self {
-        let NodeServices { link_pool, outbox, tracker, revalidation, rooms, online, share_watcher, .. } = services;
+        let NodeServices { link_pool, outbox, tracker, revalidation, rooms, online, share_watcher, follows, .. } =
+            services;
         let rooms = RoomWriting::new(me.user.clone(), rooms, tracker.clone(), online, events.clone());
         let link_host = Arc::default();
-        let presence =
-            Some(PresenceServices { tracker, revalidation, rooms, share_watcher, lifetime, stop, ended, link_host });
+        let presence = Some(PresenceServices {
+            tracker,
+            revalidation,
+            rooms,
+            share_watcher,
+            follows,
+            lifetime,
+            stop,
+            ended,
+            link_host,
+        });
         Self { me, events, link_pool: Arc::downgrade(&link_pool), outbox, presence }
     }
 
@@ -213,11 +225,15 @@ impl NodeCore {
         if let Some(link_pool) = self.link_pool.upgrade() {
             link_pool.close_links(&user, PeerErrorCode::Unauthorised);
         }
+        // Nothing more is fetched of what the user shares.
+        self.follows_changed();
         Ok(changed)
     }
 
     pub(super) async fn unblock(&self, user: UserName) -> Result<bool, Error> {
-        self.with_profile(move |profile| Ok(profile.unblock(&user)?)).await
+        let changed = self.with_profile(move |profile| Ok(profile.unblock(&user)?)).await?;
+        self.follows_changed();
+        Ok(changed)
     }
 
     pub(super) async fn accept(&self, user: UserName) -> Result<bool, Error> {
@@ -285,6 +301,13 @@ impl NodeCore {
         if let Some(presence) = &self.presence {
             presence.tracker.shares_changed();
             presence.share_watcher.reload();
+        }
+    }
+
+    /// Looks at the follows of the profile, which another process may have changed.
+    pub(super) fn follows_changed(&self) {
+        if let Some(presence) = &self.presence {
+            presence.follows.wake();
         }
     }
 

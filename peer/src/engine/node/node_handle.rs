@@ -171,6 +171,17 @@ pub async fn announce_shares(profile: &Profile) -> Result<(), Error> {
     }
 }
 
+/// Has the running node, if there is one, look at the follows of the profile. Returns false if there is none.
+///
+/// # Errors
+/// The reason why a running node can't be reached, or doesn't know how.
+pub async fn announce_follows(profile: &Profile) -> Result<bool, Error> {
+    match NodeClient::connect(profile).await? {
+        Some(node) => node.perform(ControlAction::FollowsChanged).await.map(|()| true),
+        None => Ok(false),
+    }
+}
+
 /// Has the running node, if there is one, pass the messages that were removed from the history on no more.
 ///
 /// # Errors

@@ -85,7 +85,8 @@ pub(super) fn local_user(home: &TempDir, user: &str, identity: Arc<Identity>) ->
         key_policy: TrackerKeyPolicy::AcceptNew,
         notify: Arc::new(|_| {}),
         accept_send: |_, _, _, _| AutoAcceptOutcome::NoRule,
-        fetch_wish: |_, _, _, _, _| WishFetchOutcome::Held(String::new()),
+        fetch_wish: |_, _, _, _, _| WishFetchOutcome::Held("".into()),
+        run_follows: |_, _, _, _| Ok(()),
     }
 }
 

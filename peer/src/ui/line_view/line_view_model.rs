@@ -362,6 +362,7 @@ impl LineViewModel {
                 self.show_event(event);
             }
             NodeEvent::Fetched { by, .. } if is_here(by) => self.show_event(event),
+            NodeEvent::Follow(news) if is_here(&news.user) => self.show_event(event),
             NodeEvent::SendSettled { by: user, .. }
             | NodeEvent::SendAccepted { from: user, .. }
             | NodeEvent::SendHeld { from: user, .. }

@@ -232,6 +232,7 @@ async fn execute(action: ControlAction, core: &NodeCore) -> Result<Value, Error>
         }
         ControlAction::ServeLinks => json!(core.serve_links().await?),
         ControlAction::SharesChanged => json!(core.shares_changed()),
+        ControlAction::FollowsChanged => json!(core.follows_changed()),
         ControlAction::HistoryRemoved => json!(core.history_removed().await?),
         ControlAction::WishesChanged => json!(core.wishes_changed()),
         ControlAction::GoOnline => json!(core.go_online()),

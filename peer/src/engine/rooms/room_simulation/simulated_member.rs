@@ -92,7 +92,8 @@ impl SimulatedMember {
             key_policy: TrackerKeyPolicy::AcceptNew,
             notify: Arc::new(|_| {}),
             accept_send: |_, _, _, _| AutoAcceptOutcome::NoRule,
-            fetch_wish: |_, _, _, _, _| WishFetchOutcome::Held(String::new()),
+            fetch_wish: |_, _, _, _, _| WishFetchOutcome::Held("".into()),
+            run_follows: |_, _, _, _| Ok(()),
         };
         let mut member = Self {
             me,

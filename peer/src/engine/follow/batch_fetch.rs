@@ -1,0 +1,245 @@
+//! The fetching of a comparison: in batches, each of which is fetched beside the copy, placed and put on record.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use shared::{ContentHash, FileName};
+
+use super::follow_plan::PlannedFetch;
+use super::follow_round::FollowRound;
+use super::followed_folder::{FollowedFolder, PlacedCopy};
+use super::source_links::SourceListing;
+use crate::engine::fetch::{
+    FetchDestination, FetchEvent, FetchRequest, FileOutcome, IfExists, ListedFile, SourcePolicy, fetch_listed,
+};
+use crate::engine::follow_news::FollowChange;
+use crate::engine::node_event::NodeEvent;
+use crate::engine::progress_throttle::ProgressThrottle;
+use crate::engine::size_format::format_size;
+use crate::engine::{Error, ErrorKind, run_blocking};
+use crate::profile::{FollowRecord, RecordedFile, RemovalConsent};
+use crate::sys::{FileStamp, FolderHandle};
+
+/// Files and bytes that are fetched before they are placed together.
+const BATCH_FILES: usize = 500;
+const BATCH_BYTES: u64 = 256 << 20;
+/// Bytes that stay free on the disk.
+const MIN_FREE_BYTES: u64 = 1 << 30;
+/// The wait for a user who goes offline in the middle.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A file on its way: what the plan says, and its name among those that are being fetched.
+struct FileOnWay {
+    planned: PlannedFetch,
+    hash: ContentHash,
+    staged: String,
+}
+
+/// What came of a file.
+enum Arrival {
+    /// It is fetched, under this name in the folder for that.
+    Fetched {
+        staged: String,
+        hash: ContentHash,
+    },
+    Failed(ErrorKind, String),
+}
+
+impl FollowRound<'_> {
+    /// Fetches what is planned.
+    pub(super) async fn fetch_all(
+        &mut self,
+        mut folder: FollowedFolder,
+        planned: Vec<PlannedFetch>,
+        mut records: BTreeMap<FileName, FollowRecord>,
+        mut listing: SourceListing,
+    ) -> Result<(), Error> {
+        let mut left = planned.len();
+        let mut planned = planned.into_iter().peekable();
+        while planned.peek().is_some() {
+            (self.progress)(left);
+            let (mut on_way, mut listed, mut bytes) = (HashMap::new(), Vec::new(), 0);
+            while listed.len() < BATCH_FILES && (bytes < BATCH_BYTES || listed.is_empty()) {
+                let Some(fetch) = planned.next() else { break };
+                let hash = listing.files.get(&fetch.name).map(|stat| stat.hash);
+                let staged = hash.map(|hash| staged_name(&fetch.name, &hash));
+                let local = staged.as_deref().and_then(|staged| staged.parse().ok());
+                let file = local.and_then(|local| listing.take_file(&fetch.name, local));
+                let (Some(file), Some(hash), Some(staged)) = (file, hash, staged) else {
+                    self.outcome.is_unsettled = true;
+                    left -= 1;
+                    continue;
+                };
+                bytes += file.stat.size;
+                on_way.insert(file.stat.name.clone(), FileOnWay { planned: fetch, hash, staged });
+                listed.push(file);
+            }
+            left -= listed.len();
+            if !listed.is_empty() {
+                folder = self.fetch_batch(folder, on_way, listed, bytes, &mut records).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn fetch_batch(
+        &mut self,
+        folder: FollowedFolder,
+        on_way: HashMap<FileName, FileOnWay>,
+        listed: Vec<ListedFile>,
+        bytes: u64,
+        records: &mut BTreeMap<FileName, FollowRecord>,
+    ) -> Result<FollowedFolder, Error> {
+        check_space(&folder, bytes)?;
+        let pending: Vec<(FileName, FollowRecord)> = on_way
+            .values()
+            .map(|FileOnWay { planned, hash, .. }| {
+                let file = records.get(&planned.name).and_then(|record| record.file);
+                (planned.name.clone(), FollowRecord { file, pending: Some(*hash), consent: RemovalConsent::Unasked })
+            })
+            .collect();
+        let (profile, number) = (self.me.profile.clone(), self.follow.number);
+        run_blocking(move || {
+            Ok(profile.put_follow_records(number, pending.iter().map(|(name, record)| (name, Some(record))))?)
+        })
+        .await?;
+        let (arrivals, error) = self.fetch_listed(&folder, listed).await;
+        let is_whole = arrivals.len() == on_way.len();
+        let folder = self.place_all(folder, on_way, arrivals, records).await?;
+        match error {
+            Some(error) if !is_whole => Err(error),
+            _ if self.cancel.is_cancelled() => Err(Error::Interrupted),
+            _ => Ok(folder),
+        }
+    }
+
+    /// Fetches the files of a batch into the folder for that. Those of which nothing is known were not begun, or given up
+    /// with the whole, for which there is an error then.
+    async fn fetch_listed(
+        &mut self,
+        folder: &FollowedFolder,
+        listed: Vec<ListedFile>,
+    ) -> (HashMap<FileName, Arrival>, Option<Error>) {
+        let request = FetchRequest {
+            from: self.follow.of.user.clone().into(),
+            names: Vec::new(),
+            destination: FetchDestination::Folder(folder.staging_path()),
+            if_exists: IfExists::SkipSame,
+            streams: 2,
+            sources: SourcePolicy::Everybody,
+            limit: None,
+            source_timeout: SOURCE_TIMEOUT,
+            folder_times: Vec::new(),
+            arrived: Vec::new(),
+            expected: None,
+        };
+        let (mut throttle, mut last) = (ProgressThrottle::new(Instant::now()), Instant::now());
+        let mut arrivals = HashMap::new();
+        let mut report = |event: FetchEvent<'_>| {
+            let now = Instant::now();
+            if throttle.handle_event(&event, now) && now.duration_since(last) >= PROGRESS_INTERVAL {
+                last = now;
+                throttle.due_updates(now).into_iter().for_each(|transfer| {
+                    self.events.send(NodeEvent::Transfer(transfer));
+                });
+            }
+            let FetchEvent::Finished { report, .. } = event else { return };
+            let Ok(name) = report.name.parse::<FileName>() else { return };
+            let arrival = match (&report.outcome, &report.origin) {
+                (FileOutcome::Done(path) | FileOutcome::Renamed(path) | FileOutcome::Skipped(path), Some(origin)) => {
+                    path.file_name().and_then(|name| name.to_str()).map(|staged| {
+                        let (staged, hash) = (staged.to_owned(), origin.hash);
+                        Arrival::Fetched { staged, hash }
+                    })
+                }
+                (FileOutcome::Failed(error), _) => Some(Arrival::Failed(error.kind(), error.to_string())),
+                _ => None,
+            };
+            arrivals.extend(arrival.map(|arrival| (name, arrival)));
+        };
+        let ended = fetch_listed(self.me, &request, listed, &mut report, self.cancel).await;
+        throttle.final_updates().into_iter().for_each(|transfer| self.events.send(NodeEvent::Transfer(transfer)));
+        (arrivals, ended.error)
+    }
+
+    /// Places what came, and puts it on record.
+    async fn place_all(
+        &mut self,
+        mut folder: FollowedFolder,
+        on_way: HashMap<FileName, FileOnWay>,
+        mut arrivals: HashMap<FileName, Arrival>,
+        records: &mut BTreeMap<FileName, FollowRecord>,
+    ) -> Result<FollowedFolder, Error> {
+        let (mut fetched, mut failures) = (Vec::new(), Vec::new());
+        for (source_name, FileOnWay { planned, staged: expected, .. }) in on_way {
+            match arrivals.remove(&source_name) {
+                Some(Arrival::Fetched { staged, hash }) => fetched.push((planned, staged, hash)),
+                // It went away or changed meanwhile, of which its user tells.
+                Some(Arrival::Failed(ErrorKind::NotShared | ErrorKind::Integrity, why)) => {
+                    tracing::debug!("{expected}: {why}");
+                    self.outcome.is_unsettled = true;
+                }
+                Some(Arrival::Failed(_, why)) => failures.push((planned.name, why)),
+                None => {}
+            }
+        }
+        // In the order of their names, as people expect to read it.
+        fetched.sort_by(|(one, ..), (other, ..)| one.name.cmp(&other.name));
+        let (profile, number) = (self.me.profile.clone(), self.follow.number);
+        let (folder, placed, refused) = run_blocking(move || {
+            let (mut placed, mut refused) = (Vec::new(), Vec::new());
+            for (PlannedFetch { name, replaces }, staged, hash) in fetched {
+                match folder.place(&name, &staged, replaces) {
+                    Ok(copy) => placed.push((name, replaces.is_some(), copy, hash)),
+                    Err(error) => refused.push((name, error.to_string())),
+                }
+            }
+            folder.sync()?;
+            folder.clear_staging();
+            let stored: Vec<(FileName, FollowRecord)> =
+                placed.iter().map(|(name, _, copy, hash)| (name.clone(), placed_record(copy.stamp, *hash))).collect();
+            profile.put_follow_records(number, stored.iter().map(|(name, record)| (name, Some(record))))?;
+            Ok((folder, placed, refused))
+        })
+        .await?;
+        for (name, again, PlacedCopy { stamp, kept }, hash) in placed {
+            records.insert(name.clone(), placed_record(stamp, hash));
+            self.totals.fetched += 1;
+            self.totals.bytes += stamp.size;
+            if let Some(kept_as) = kept {
+                self.tell(FollowChange::Kept { name: name.clone(), kept_as });
+            }
+            self.tell(FollowChange::Fetched { name, size: stamp.size, again });
+        }
+        for (name, why) in failures.into_iter().chain(refused) {
+            self.fail(&name, why);
+        }
+        Ok(folder)
+    }
+}
+
+const fn placed_record(stamp: FileStamp, hash: ContentHash) -> FollowRecord {
+    let file = RecordedFile { size: stamp.size, mtime_ns: stamp.mtime_ns, hash, is_placed: true };
+    FollowRecord { file: Some(file), pending: None, consent: RemovalConsent::Unasked }
+}
+
+/// Returns the name of a file while it is fetched: the same after a restart, so that it is resumed.
+fn staged_name(name: &FileName, hash: &ContentHash) -> String {
+    let name = ContentHash::of(name.as_str().as_bytes()).to_string();
+    format!("{}-{}", &name[..16], &hash.to_string()[..16])
+}
+
+fn check_space(folder: &FollowedFolder, bytes: u64) -> Result<(), Error> {
+    let path = folder.staging_path();
+    let free = FolderHandle::open(&path).and_then(|folder| folder.free_space()).ok().and_then(|free| free.bytes);
+    match free {
+        Some(free) if free < bytes.saturating_add(MIN_FREE_BYTES) => {
+            let (free, needed) = (format_size(free), format_size(bytes));
+            let kept = format_size(MIN_FREE_BYTES);
+            let why = format!("{free} are free; {needed} are to come, and {kept} stay free");
+            Err(Error::disk(&path)(std::io::Error::other(why)))
+        }
+        _ => Ok(()),
+    }
+}
