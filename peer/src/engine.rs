@@ -15,6 +15,8 @@ mod fair_slots;
 pub mod fetch;
 pub mod file_offers;
 pub mod guest_links;
+pub mod follow;
+pub mod follow_news;
 mod local_user;
 pub mod message_attention;
 pub mod message_hook;
@@ -48,7 +50,7 @@ mod zero_groups;
 
 pub use disk_error::SpaceShortage;
 pub use error::{Error, ErrorKind};
-pub use local_user::{LocalUser, SendAcceptHandler, WishFetchHandler};
+pub use local_user::{FollowsHandler, LocalUser, NodeHandlers, SendAcceptHandler, WishFetchHandler};
 pub use notice::{Notice, NoticeHandler, PollReason};
 pub use room_action_error::RoomActionError;
 

@@ -34,6 +34,7 @@ mod faults;
 mod fetch_json;
 mod file_systems;
 mod first_contact;
+mod follows;
 mod full_view;
 mod history;
 mod hostile_addresses;

@@ -86,12 +86,15 @@ pub struct HostilePeer {
     address: SocketAddr,
     gate: watch::Sender<bool>,
     shared: Arc<Shared>,
-    _session: Session,
+    user: String,
+    session: Session,
 }
 
 struct Shared {
     offers: Vec<Offer>,
     trick: Trick,
+    /// The names of those that are listed; `None`: all.
+    listed: Mutex<Option<Vec<String>>>,
     gate: watch::Receiver<bool>,
     stalled: Mutex<usize>,
     changed: Condvar,
@@ -128,13 +131,28 @@ impl HostilePeer {
         let shared = Arc::new(Shared {
             offers,
             trick,
+            listed: Mutex::default(),
             gate: is_open,
             stalled: Mutex::new(0),
             changed: Condvar::new(),
             bytes_sent: Mutex::default(),
         });
         runtime.spawn(accept(endpoint, user.to_owned(), shared.clone()));
-        Self { runtime: Some(runtime), address, gate, shared, _session: session }
+        Self { runtime: Some(runtime), address, gate, shared, user: user.to_owned(), session }
+    }
+
+    /// Lists only these of its files from here on, to others and to the tracker.
+    ///
+    /// # Panics
+    /// When the tracker refuses.
+    pub fn list_only(&mut self, names: &[&str]) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let offers = self.shared.offers.iter().filter(|offer| names.contains(&offer.name().to_owned()));
+        let entry =
+            |offer: &Offer| json!({ "name": offer.name(), "size": offer.layout().size(), "hash": offer.hash() });
+        let files: Vec<Value> = offers.map(entry).collect();
+        *self.shared.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
+        self.session.demand(&json!({ "action": "REGISTER_FILES", "user": self.user, "files": files }));
     }
 
     /// Where it listens.
@@ -269,7 +287,13 @@ impl Shared {
     fn list(&self) -> Value {
         match &self.trick {
             Trick::List(files) => json!({ "t": "file_list", "files": files }),
-            _ => json!({ "t": "file_list", "files": self.offers.iter().map(Offer::stat).collect::<Vec<_>>() }),
+            _ => {
+                let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+                let is_listed =
+                    |offer: &&Offer| listed.as_ref().is_none_or(|names| names.iter().any(|name| *name == offer.name()));
+                let files: Vec<Value> = self.offers.iter().filter(is_listed).map(Offer::stat).collect();
+                json!({ "t": "file_list", "files": files })
+            }
         }
     }
 
