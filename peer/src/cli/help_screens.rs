@@ -41,8 +41,7 @@ fn program_screen() -> String {
     );
     let codes = wrap_text(&codes, SCREEN_COLUMNS - 2);
     let codes = codes.iter().map(|row| row.trim_end()).collect::<Vec<_>>().join("\n  ");
-    let (examples, more) =
-        (tr!("Examples:"), tr!("`peer COMMAND --help` explains a command, `peer help` the rest."));
+    let (examples, more) = (tr!("Examples:"), tr!("`peer COMMAND --help` explains a command, `peer help` the rest."));
     format!(
         "{examples}\n  peer register bob\n  peer share report.pdf ~/photos\n  peer fetch bob report.pdf\n\n\
          {codes}\n\n{more}"

@@ -40,8 +40,8 @@ use shared::peer::{
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use guest_file_reader::{GuestFileFault, GuestFileOpener, GuestFileReader};
 use change_stream::serve_changes;
+pub use guest_file_reader::{GuestFileFault, GuestFileOpener, GuestFileReader};
 pub use library::ShareLibrary;
 use link_uploads::{LinkUploads, UploadInterruption};
 use port_prober::PortProber;

@@ -49,7 +49,7 @@ pub(super) fn load_account(request: &ExaminationRequest) -> (Option<LocalUser>, 
     let quiet = Arc::new(|_| {});
     // Nothing is fetched by a look at the account.
     let accept_none = |_: &_, _: &_, _: &_, _: &_| AutoAcceptOutcome::NoRule;
-    let fetch_wish = |_: &_, _: &_, _: &_, _: &_, _: &_| WishFetchOutcome::Held(.into());
+    let fetch_wish = |_: &_, _: &_, _: &_, _: &_, _: &_| WishFetchOutcome::Held("".into());
     let handlers = NodeHandlers { accept_send: accept_none, fetch_wish, run_follows: |_, _, _, _| Ok(()) };
     match LocalUser::load(profile.clone(), request.tracker.clone(), request.key_policy, quiet, handlers) {
         Ok(me) => {
