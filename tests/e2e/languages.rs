@@ -123,7 +123,7 @@ fn a_tracker_speaks_to_people_and_logs_in_english() {
     ask(&["status"]).exits(0).prints("as contas são criadas com").prints("impressão digital ");
     ask(&["status", "--lang", "en"]).exits(0).prints("accounts are made with");
     ask(&["status", "--json"]).exits(0).prints("\"fingerprint\"");
-    ask(&["help", "user"]).exits(0).prints("Uso: tracker user [OPÇÕES] <COMANDO>").prints("Listar, criar");
+    ask(&["user", "--help"]).exits(0).prints("Uso: tracker user [OPÇÕES] <COMANDO>").prints("Listar, criar");
     ask(&["user", "ad"]).exits(2).says("erro: não existe o comando 'ad'").says("dica: ");
     // What goes wrong while it runs is for the log.
     files::write(lab.join("tracker.toml"), "log = \"loud\"\n");

@@ -122,10 +122,15 @@ pub fn with_translated_headings(command: Command, texts: &Catalogue) -> Command 
     }
     let mut command = with_own_flags(command);
     let (options, arguments) = (tr!("Options"), tr!("Arguments"));
+    let mut place = 0;
     command = command.mut_args(|arg| {
         let arg = match (arg.get_help_heading(), arg.is_positional()) {
             (Some(_), _) => arg,
-            (None, true) => arg.help_heading(arguments.clone()),
+            // Below a heading of its own, clap would put them in the order of their names.
+            (None, true) => {
+                place += 1;
+                arg.help_heading(arguments.clone()).display_order(place)
+            }
             (None, false) => arg.help_heading(options.clone()),
         };
         with_translated_hints(arg, texts)
@@ -147,12 +152,24 @@ pub fn with_translated_headings(command: Command, texts: &Catalogue) -> Command 
 
 /// Adds the flags that clap would add, with translated help.
 fn with_own_flags(mut command: Command) -> Command {
+    // Explicit: else they would have the heading of the arguments before them.
+    let heading = tr!("Options");
     if !command.is_disable_help_flag_set() {
-        let help = Arg::new("help").short('h').long("help").action(ArgAction::Help).display_order(LAST);
+        let help = Arg::new("help")
+            .short('h')
+            .long("help")
+            .action(ArgAction::Help)
+            .display_order(LAST)
+            .help_heading(heading.clone());
         command = command.disable_help_flag(true).arg(help.help(tr!("Print help; --help prints more than -h")));
     }
     if command.get_version().is_some() && !command.is_disable_version_flag_set() {
-        let version = Arg::new("version").short('V').long("version").action(ArgAction::Version).display_order(LAST);
+        let version = Arg::new("version")
+            .short('V')
+            .long("version")
+            .action(ArgAction::Version)
+            .display_order(LAST)
+            .help_heading(heading);
         command = command.disable_version_flag(true).arg(version.help(tr!("Print version")));
     }
     command.mut_args(|arg| match arg.get_action() {
@@ -179,7 +196,9 @@ fn with_translated_hints(arg: Arg, texts: &Catalogue) -> Arg {
     };
     let described = values.iter().any(|value| value.get_help().is_some());
     let names: Vec<&str> = values.iter().map(PossibleValue::get_name).collect();
-    let named = (!names.is_empty()).then(|| tr!("[possible values: {names}]", names = names.join(", ")));
+    // A value that is named by what it can be needs no list.
+    let is_told = arg.get_value_names().is_some_and(|shown| *shown == [names.join("|")]);
+    let named = (!names.is_empty() && !is_told).then(|| tr!("[possible values: {names}]", names = names.join(", ")));
     let short = with_hints(arg.get_help(), hints.iter().chain(&named));
     let long = match described {
         true => {
@@ -232,7 +251,8 @@ mod tests {
     fn program() -> Command {
         let level = Arg::new("level").long("level").value_name("LEVEL").default_value("low").help("How much");
         let level = level.value_parser([PossibleValue::new("low").help("Little"), PossibleValue::new("high")]);
-        let run = Command::new("run").about("Run it").args([level, Arg::new("what").help("The thing")]);
+        let (what, how) = (Arg::new("what").help("The thing"), Arg::new("how"));
+        let run = Command::new("run").about("Run it").args([level, what, how]);
         let run = run.after_help("Examples:\n  it run\n\nMore words.");
         Command::new("it").about("A program").long_about("A program.\n\nIt runs.").version("1").subcommand(run)
     }
@@ -290,6 +310,7 @@ mod tests {
         }
         let long = help_in(Language::Portuguese, &["it", "run", "--help"]);
         assert!(long.contains("How much [padrão: low]") && long.contains("- low: Little"), "{long}");
-        assert!(long.find("Argumentos:") < long.find("Opções:"), "{long}");
+        let order = ["Argumentos:", "[what]", "[how]", "Opções:"].map(|word| long.rfind(word));
+        assert!(order.is_sorted() && order.iter().all(Option::is_some), "{long}");
     }
 }
