@@ -9,8 +9,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use localization::tr;
-
 use crate::limits::{MAX_FILE_NAME_BYTES, MAX_FILE_NAME_COMPONENT_BYTES, MAX_USER_NAME_BYTES};
 use crate::safe_text::{is_bidi_control, safe_line};
 use crate::text_serde::text_type;
