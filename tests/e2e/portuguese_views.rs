@@ -27,7 +27,7 @@ fn the_line_view_is_portuguese_and_its_help_aligns() {
     node.wait_for("alice: olá");
     view.wait_for("você: olá");
     view.press("/help\r");
-    let screen = view.wait_for("uma linha que começa com /");
+    let screen = view.wait_for("Tab completa");
     let texts = ["baixar um arquivo oferecido", "oferecer um arquivo só", "mostrar mensagens antigas", "uma linha que"];
     let columns = texts.map(|text| column_of(&screen, text));
     assert!(columns.iter().all(|column| *column == columns[0]), "{columns:?}\n{}", screen.text());
@@ -43,14 +43,14 @@ fn the_full_view_is_portuguese_on_wide_and_narrow_screens() {
     let _node = bob.serve();
     for columns in [80, 40] {
         let mut view = alice.peer(["ui"]).env(PORTUGUESE.0, PORTUGUESE.1).in_terminal(columns, 24);
-        view.wait_for("[Pessoas, você: alice]");
+        view.wait_for("[Você: alice]");
         view.wait_for("● bob");
         view.wait_for("?: ajuda  Enter: conversar");
         view.press("?");
         view.wait_for("outra tecla: voltar");
         view.wait_for("o próximo painel, o anterior");
         view.press("\u{1b}");
-        view.wait_for("[Pessoas, você: alice]");
+        view.wait_for("[Você: alice]");
         view.press(CTRL_D);
         view.finish().0.exits(0);
     }

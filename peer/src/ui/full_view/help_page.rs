@@ -35,6 +35,9 @@ pub(super) fn help_lines(columns: usize, theme: TerminalTheme, with: Option<&Con
     ];
     let commands = with.map_or_else(Vec::new, slash_commands).into_iter();
     let commands: Vec<(String, String)> = commands.map(|(_, head, what)| (head, what)).collect();
-    let all = help_rows(&keys).into_iter().chain([String::new(), marks.join("   "), String::new()]);
-    all.chain(help_rows(&commands)).flat_map(|line| wrap_text(&line, columns)).map(Line::raw).collect()
+    // Together, so that both tables have the same columns.
+    let mut keys_and_commands = help_rows(&[&keys[..], &commands].concat());
+    let commands = keys_and_commands.split_off(keys.len());
+    let all = keys_and_commands.into_iter().chain([String::new(), marks.join("   "), String::new()]);
+    all.chain(commands).flat_map(|line| wrap_text(&line, columns)).map(Line::raw).collect()
 }
