@@ -148,18 +148,14 @@ fn a_wish_that_is_ended_is_fetched_no_further() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let into = lab.empty_folder("in");
-    let his = bob.serve();
+    let his = bob.peer(["--json", "serve"]).start();
+    his.wait_for(r#""event":"online""#);
     bob.peer(["wish", "film*", "--fetch", "-o"]).arg(&into).run().exits(0);
     alice.share([lab.file("film.mkv", 30_000_000)]);
-    let mut events = EventProgram::start(&bob);
     let _hers = alice.peer(["serve", "--limit", "2M"]).start();
-    his.wait_for("and it is being fetched (wish 1)");
-    let mut wait_for_state = |state: &str| {
-        let is_it = |event: &Value| event["type"] == "transfer" && event["state"] == state;
-        std::iter::from_fn(|| events.next_event()).find(is_it).expect("it is told");
-    };
-    wait_for_state("running");
+    his.wait_for(r#""event":"wish_found""#);
+    his.wait_for(r#""state":"running""#);
     bob.peer(["wishes", "end", "1"]).run().exits(0);
-    wait_for_state("failed");
+    his.wait_for(r#""state":"failed""#);
     assert!(!into.join("film.mkv").exists() && wishes(&bob).is_empty());
 }
