@@ -335,7 +335,7 @@ mod tests {
             let error = relied_on().unwrap_err().to_string();
             let expected = format!(
                 "the key {} is {state}, but bob needs it: put back a copy of it, or begin anew",
-                shared::safe_text::safe_path(&path)
+                safe_path(&path)
             );
             assert_eq!(error, expected);
         };
