@@ -5,10 +5,10 @@ use tests::{Lab, Screen};
 const PORTUGUESE: (&str, &str) = ("LANG", "pt_BR.UTF-8");
 const CTRL_D: &str = "\u{4}";
 
-/// Returns the column at which a text begins on the screen.
+/// Returns the column at which a text begins, where it stands last on the screen.
 fn column_of(screen: &Screen, text: &str) -> usize {
     let place = |line: &String| line.find(text).map(|at| line[..at].chars().count());
-    screen.lines().iter().find_map(place).unwrap_or_else(|| panic!("no {text:?} in\n{}", screen.text()))
+    screen.lines().iter().rev().find_map(place).unwrap_or_else(|| panic!("no {text:?} in\n{}", screen.text()))
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn room_commands() -> Vec<CommandEntry> {
 pub(super) fn help_rows(entries: &[(String, String)]) -> Vec<String> {
     let longest = entries.iter().map(|(head, _)| head.width()).max().unwrap_or_default();
     let columns = longest.max(MIN_HELP_HEAD_COLUMNS);
-    entries.iter().map(|(head, what)| format!("{}{} {what}", head, " ".repeat(columns - head.width()))).collect()
+    entries.iter().map(|(head, what)| format!("{head}{} {what}", " ".repeat(columns - head.width()))).collect()
 }
 
 /// Parses a name, which may contain blanks. Shell quoting applies only if it begins with a quote.
