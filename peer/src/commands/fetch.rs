@@ -211,7 +211,7 @@ pub(super) async fn run(context: &CommandContext, args: FetchArgs) -> Result<(),
 /// Keeps a copy of a folder in step, and shows what happens.
 async fn begin_to_follow(context: &CommandContext, args: FetchArgs) -> Result<(), Error> {
     let FetchArgs { user, names, output, delete, .. } = args;
-    let from = user.ok_or_else(|| Error::Usage("whose folder is to be followed?".to_owned()))?;
+    let from = user.ok_or_else(|| Error::Usage(tr!("whose folder is to be followed?")))?;
     let mut order = parse_order(from, &names, output, delete)?;
     let me = context.me(Access::Use)?;
     resolve_arguments(context, &me, LookupScope::Tracker, [&mut order.user]).await?;

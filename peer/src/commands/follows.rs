@@ -1,6 +1,7 @@
 //! The command `peer follows`.
 
 use clap::{Args, Subcommand};
+use localization::tr;
 use serde_json::{Value, json};
 use shared::names::name_encoding::display_name;
 use shared::safe_text::{safe_line, safe_path};
@@ -89,30 +90,32 @@ pub(super) async fn run(context: &CommandContext, args: FollowsArgs) -> Result<(
         | FollowsCommand::End(of)
         | FollowsCommand::Confirm(of) => of.number,
     };
-    let unknown = || Error::Usage(format!("there is no follow {number}: `peer follows` lists them"));
+    let unknown = || Error::Usage(tr!("there is no follow {number}: `peer follows` lists them", number));
     let follow = me.profile.follow(number)?.ok_or_else(unknown)?;
     let said = match command {
         FollowsCommand::Pause(_) => {
             me.profile.set_follow_paused(number, true)?;
-            format!("{} is paused: `peer follows resume {number}` has it go on", follow_words(&follow))
+            let folder = follow_words(&follow);
+            tr!("{folder} is paused: `peer follows resume {number}` has it go on", folder, number)
         }
         FollowsCommand::Resume(_) => {
             let with = me.clone();
             run_blocking(move || resume_follow(&with, number)).await?.ok_or_else(unknown)?;
-            format!("{} goes on", follow_words(&follow))
+            tr!("{folder} goes on", folder = follow_words(&follow))
         }
         FollowsCommand::End(_) => {
             let with = me.clone();
             run_blocking(move || end_follow(&with, number)).await?;
-            let (what, copy) = (follow_words(&follow), safe_path(&follow.of.root));
-            format!("{what} is followed no more; the copy stays in {copy}")
+            let (folder, copy) = (follow_words(&follow), safe_path(&follow.of.root));
+            tr!("{folder} is followed no more; the copy stays in {copy}", folder, copy)
         }
         FollowsCommand::Confirm(_) => {
             let count = me.profile.confirm_follow_removals(number)?;
             if count == 0 {
-                return Err(Error::Usage(format!("nothing of the follow {number} waits to be confirmed")));
+                return Err(Error::Usage(tr!("nothing of the follow {number} waits to be confirmed", number)));
             }
-            format!("{count} files go to .vizinho-trash in {}", safe_path(&follow.of.root))
+            let copy = safe_path(&follow.of.root);
+            tr!("{n} files go to .vizinho-trash in {copy}" | "{n} files go to .vizinho-trash in {copy}" % count, copy)
         }
     };
     context.output.note(&said);
@@ -122,7 +125,7 @@ pub(super) async fn run(context: &CommandContext, args: FollowsArgs) -> Result<(
 /// Has the node that runs look at the follows.
 async fn announce(context: &CommandContext, me: &LocalUser) -> Result<(), Error> {
     if !announce_follows(&me.profile).await? && !me.profile.follows()?.is_empty() {
-        context.output.note("no node runs here: folders are kept in step while `peer serve` runs");
+        context.output.note(&tr!("no node runs here: folders are kept in step while `peer serve` runs"));
     }
     Ok(())
 }
@@ -138,12 +141,13 @@ fn list(context: &CommandContext) -> Result<(), Error> {
         let Follow { number, of, status, .. } = follow;
         let last = match status.in_step_at {
             Some(at) if status.state == FollowState::InStep => date_and_time(at),
-            Some(at) => format!("in step last: {}", date_and_time(at)),
-            None => "never in step yet".to_owned(),
+            Some(at) => tr!("in step last: {time}", time = date_and_time(at)),
+            None => tr!("never in step yet"),
         };
         let folder = display_name(&folder_text(of.folder.as_ref())).into_owned();
-        let (copy, state) = (safe_path(&of.root), state_words(follow));
-        context.output.print_data(&format!("{number}  {}  {folder}  in {copy}  {state}  ({last})", of.user))?;
+        let (user, copy) = (&of.user, tr!("in {copy}", copy = safe_path(&of.root)));
+        let state = state_words(follow);
+        context.output.print_data(&format!("{number}  {user}  {folder}  {copy}  {state}  ({last})"))?;
     }
     if context.output.is_json() {
         return Ok(());
@@ -154,15 +158,15 @@ fn list(context: &CommandContext) -> Result<(), Error> {
         let (shown, number, count) = (shown.join(", "), follow.number, names.len());
         context.output.note(&if count > SHOWN_NAMES {
             let more = count - SHOWN_NAMES;
-            format!("`peer follows confirm {number}` removes {shown} and {more} more")
+            tr!("`peer follows confirm {number}` removes {shown} and {more} more", number, shown, more)
         } else {
-            format!("`peer follows confirm {number}` removes {shown}")
+            tr!("`peer follows confirm {number}` removes {shown}", number, shown)
         });
     }
     if follows.is_empty() {
-        context.output.note("nothing is followed: `peer fetch USER FOLDER/ --follow` begins it");
+        context.output.note(&tr!("nothing is followed: `peer fetch USER FOLDER/ --follow` begins it"));
     } else if !profile.is_node_running()? {
-        context.output.note("no node runs here: folders are kept in step while `peer serve` runs");
+        context.output.note(&tr!("no node runs here: folders are kept in step while `peer serve` runs"));
     }
     Ok(())
 }
@@ -182,21 +186,26 @@ fn state_words(follow: &Follow) -> String {
     let Follow { of, is_paused, status: FollowStatus { state, count, why, .. }, .. } = follow;
     let first_line = || safe_line(why.lines().next().unwrap_or_default()).into_owned();
     match state {
-        _ if *is_paused => "paused".to_owned(),
-        FollowState::InStep => "in step".to_owned(),
-        FollowState::Fetching => format!("fetching {count}"),
-        FollowState::Waiting if why.is_empty() => format!("waiting for {}", of.user),
-        FollowState::Waiting => format!("waiting for {}: {}", of.user, first_line()),
-        FollowState::Incomplete => format!("{count} failed: {}", first_line()),
-        FollowState::NeedsConfirmation => format!("needs confirmation: {count} removed"),
-        FollowState::Held => format!("held: {}", first_line()),
-        FollowState::KeyChanged => format!("ended: {}", first_line()),
+        _ if *is_paused => tr!("state of a follow" => "paused"),
+        FollowState::InStep => tr!("state of a follow" => "in step"),
+        FollowState::Fetching => tr!("fetching {count}", count),
+        FollowState::Waiting if why.is_empty() => tr!("waiting for {user}", user = of.user),
+        FollowState::Waiting => tr!("waiting for {user}: {why}", user = of.user, why = first_line()),
+        FollowState::Incomplete => tr!("{n} failed: {why}" | "{n} failed: {why}" % *count, why = first_line()),
+        FollowState::NeedsConfirmation => {
+            tr!("needs confirmation: {n} removed" | "needs confirmation: {n} removed" % *count)
+        }
+        FollowState::Held => tr!("held: {why}", why = first_line()),
+        FollowState::KeyChanged => tr!("ended: {why}", why = first_line()),
     }
 }
 
 fn follow_words(follow: &Follow) -> String {
     match &follow.of.folder {
-        Some(folder) => format!("{}'s {}/", follow.of.user, display_name(folder.as_str())),
-        None => format!("all that {} shares", follow.of.user),
+        Some(folder) => {
+            let folder = display_name(folder.as_str());
+            tr!("{user}'s {folder}", user = follow.of.user, folder = format_args!("{folder}/"))
+        }
+        None => tr!("all that {user} shares", user = follow.of.user),
     }
 }

@@ -18,6 +18,7 @@
 //! | what is removed, and for how long it is kept | [`follow_plan`], [`followed_folder`] | |
 
 mod batch_fetch;
+mod copy_fault;
 mod follow_creation;
 mod follow_plan;
 mod follow_round;

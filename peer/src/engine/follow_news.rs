@@ -7,6 +7,7 @@ use shared::{FileName, UserName};
 use tokio::sync::Notify;
 
 pub use crate::profile::FollowState;
+use crate::util::TranslatedText;
 
 /// News of a follow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +62,7 @@ pub enum FollowChange {
         /// Its name.
         name: FileName,
         /// The reason.
-        why: String,
+        why: TranslatedText,
     },
     /// The state is another.
     State {
@@ -70,8 +71,8 @@ pub enum FollowChange {
         /// Files that come, that failed, or that are to be removed.
         count: usize,
         /// The reason of a state that isn't well.
-        #[serde(default, skip_serializing_if = "String::is_empty")]
-        why: String,
+        #[serde(default, skip_serializing_if = "TranslatedText::is_empty")]
+        why: TranslatedText,
         /// The changes since the copy was in step last.
         #[serde(default)]
         totals: FollowTotals,

@@ -5,11 +5,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use localization::in_english;
 use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 use shared::{ContentHash, FileName, Fingerprint, UserName, text_enum};
 
 use super::{Profile, ProfileError};
+use crate::util::TranslatedText;
 
 text_enum! {
     /// The state of a follow, apart from a pause.
@@ -85,8 +87,8 @@ pub struct FollowStatus {
     pub state: FollowState,
     /// Files that come, that failed, or that are to be removed.
     pub count: usize,
-    /// The reason of a state that isn't well; else empty.
-    pub why: String,
+    /// The reason of a state that isn't well; else empty. The record has it in English.
+    pub why: TranslatedText,
     /// The time of the last comparison after which the copy was in step, in milliseconds since 1970.
     pub in_step_at: Option<i64>,
 }
@@ -228,6 +230,7 @@ impl Profile {
     pub fn set_follow_status(&self, number: i64, status: &FollowStatus) -> Result<(), ProfileError> {
         let FollowStatus { state, count, why, in_step_at } = status;
         let count = i64::try_from(*count).unwrap_or(i64::MAX);
+        let why = in_english(|| why.to_string());
         self.update_follow(
             "UPDATE follow SET state = ?2, count = ?3, why = ?4, in_step_at = ?5 WHERE number = ?1",
             params![number, state.as_str(), count, why, in_step_at],
@@ -338,7 +341,7 @@ impl Profile {
         let status = FollowStatus {
             state: FollowState::from_text(&row.state).ok_or_else(damaged)?,
             count: count(row.count),
-            why: row.why,
+            why: row.why.into(),
             in_step_at: row.in_step_at,
         };
         let (number, is_paused, removals_since) = (row.number, row.is_paused, row.removals_since);

@@ -1,5 +1,6 @@
 //! News of follows as text for people.
 
+use localization::tr;
 use shared::FileName;
 use shared::account_name::speaker_label;
 use shared::names::name_encoding::display_name;
@@ -12,28 +13,29 @@ use crate::engine::follow_news::{FollowChange, FollowNews, FollowState, FollowTo
 pub fn follow_change_line(news: &FollowNews) -> String {
     match &news.change {
         FollowChange::Fetched { name, size, again: false } => {
-            format!("{} ({}) came", path_words(news, name), format_size(*size))
+            tr!("{name} ({size}) came", name = path_words(news, name), size = format_size(*size))
         }
         FollowChange::Fetched { name, size, again: true } => {
-            format!("{} ({}) came in a new version", path_words(news, name), format_size(*size))
+            tr!("{name} ({size}) came in a new version", name = path_words(news, name), size = format_size(*size))
         }
         FollowChange::Moved { from, name } => {
-            format!("{} is {} now", path_words(news, from), path_words(news, name))
+            tr!("{from} is {name} now", from = path_words(news, from), name = path_words(news, name))
         }
-        FollowChange::Removed { name } => format!("{} was removed", path_words(news, name)),
-        FollowChange::Kept { name, kept_as } => format!(
-            "{} was changed here: your version is kept as {}",
-            path_words(news, name),
-            path_words(news, kept_as)
+        FollowChange::Removed { name } => tr!("{name} was removed", name = path_words(news, name)),
+        FollowChange::Kept { name, kept_as } => tr!(
+            "{name} was changed here: your version is kept as {kept_as}",
+            name = path_words(news, name),
+            kept_as = path_words(news, kept_as)
         ),
         FollowChange::Failed { name, why } => {
-            format!("{} is not here yet: {}", path_words(news, name), safe_line(why))
+            tr!("{name} is not here yet: {why}", name = path_words(news, name), why = safe_line(why))
         }
         FollowChange::State { state, count, why, totals } => state_line(news, *state, *count, why, totals),
         FollowChange::Paused => {
-            format!("{} is paused: `peer follows resume {}` has it go on", folder_words(news), news.number)
+            let (folder, number) = (folder_words(news), news.number);
+            tr!("{folder} is paused: `peer follows resume {number}` has it go on", folder, number)
         }
-        FollowChange::Ended => format!("{} is followed no more; the copy stays", folder_words(news)),
+        FollowChange::Ended => tr!("{folder} is followed no more; the copy stays", folder = folder_words(news)),
     }
 }
 
@@ -59,34 +61,53 @@ fn state_line(news: &FollowNews, state: FollowState, count: usize, why: &str, to
             let FollowTotals { fetched, bytes, moved, removed } = totals;
             let size = format_size(*bytes);
             match (fetched, moved, removed) {
-                (0, 0, 0) => format!("{folder} is in step"),
-                (_, 0, 0) => format!("{folder} is in step: {fetched} came ({size})"),
-                (0, _, 0) => format!("{folder} is in step: {moved} renamed"),
-                (0, 0, _) => format!("{folder} is in step: {removed} removed"),
-                _ => format!("{folder} is in step: {fetched} came ({size}), {moved} renamed, {removed} removed"),
+                (0, 0, 0) => tr!("{folder} is in step", folder),
+                (n, 0, 0) => tr!(
+                    "{folder} is in step: {n} came ({size})" | "{folder} is in step: {n} came ({size})" % *n,
+                    folder,
+                    size
+                ),
+                (0, n, 0) => {
+                    tr!("{folder} is in step: {n} renamed" | "{folder} is in step: {n} renamed" % *n, folder)
+                }
+                (0, 0, n) => {
+                    tr!("{folder} is in step: {n} removed" | "{folder} is in step: {n} removed" % *n, folder)
+                }
+                _ => tr!(
+                    "{folder} is in step: {fetched} came ({size}), {moved} renamed, {removed} removed",
+                    folder,
+                    fetched,
+                    size,
+                    moved,
+                    removed
+                ),
             }
         }
-        FollowState::Waiting if why.is_empty() => format!("{folder} waits for {user}"),
-        FollowState::Waiting => format!("{folder} waits for {user}: {}", safe_line(why)),
-        FollowState::Fetching if count == 1 => format!("1 file of {folder} is to come"),
-        FollowState::Fetching => format!("{count} files of {folder} are to come"),
-        FollowState::Incomplete if count == 1 => {
-            format!("{folder} is in step but for 1 file, which is tried again: {}", safe_line(why))
+        FollowState::Waiting if why.is_empty() => tr!("{folder} waits for {user}", folder, user),
+        FollowState::Waiting => tr!("{folder} waits for {user}: {why}", folder, user, why = safe_line(why)),
+        FollowState::Fetching => {
+            tr!("1 file of {folder} is to come" | "{n} files of {folder} are to come" % count, folder)
         }
-        FollowState::Incomplete => {
-            format!("{folder} is in step but for {count} files, which are tried again: {}", safe_line(why))
-        }
-        FollowState::NeedsConfirmation if count == 1 => format!(
-            "{user} removed 1 file, which is most of {folder}: it stays here until `peer follows confirm {number}`"
+        FollowState::Incomplete => tr!(
+            "{folder} is in step but for 1 file, which is tried again: {why}"
+                | "{folder} is in step but for {n} files, which are tried again: {why}" % count,
+            folder,
+            why = safe_line(why)
         ),
-        FollowState::NeedsConfirmation => {
-            format!("{user} removed {count} files of {folder}: they stay here until `peer follows confirm {number}`")
-        }
-        FollowState::Held => format!("{folder} can't go on: {}", safe_line(why)),
+        FollowState::NeedsConfirmation => tr!(
+            "{user} removed 1 file, which is most of {folder}: it stays here until `peer follows confirm {number}`"
+                | "{user} removed {n} files of {folder}: they stay here until `peer follows confirm {number}`" % count,
+            user,
+            folder,
+            number
+        ),
+        FollowState::Held => tr!("{folder} can't go on: {why}", folder, why = safe_line(why)),
         // It has the commands for a changed key: its lines are kept, and none can pass for another event.
-        FollowState::KeyChanged => format!(
-            "{folder} is followed no more: {}\n    after that, `peer follows resume {number}` goes on",
-            safe_block(why).replace('\n', "\n    ")
+        FollowState::KeyChanged => tr!(
+            "{folder} is followed no more: {why}\n    after that, `peer follows resume {number}` goes on",
+            folder,
+            why = safe_block(why).replace('\n', "\n    "),
+            number
         ),
     }
 }
@@ -95,8 +116,11 @@ fn state_line(news: &FollowNews, state: FollowState, count: usize, why: &str, to
 fn folder_words(news: &FollowNews) -> String {
     let user = speaker_label(&news.user);
     match &news.folder {
-        Some(folder) => format!("{user}'s {}/", display_name(folder.as_str())),
-        None => format!("all that {user} shares"),
+        Some(folder) => {
+            let folder = display_name(folder.as_str());
+            tr!("{user}'s {folder}", user, folder = format_args!("{folder}/"))
+        }
+        None => tr!("all that {user} shares", user),
     }
 }
 
@@ -123,7 +147,7 @@ mod tests {
         let fetched = |again| FollowChange::Fetched { name: name.clone(), size: 1500, again };
         assert_eq!(line(fetched(false)), "photos/a/b.jpg (1.50 kB) came");
         assert_eq!(line(fetched(true)), "photos/a/b.jpg (1.50 kB) came in a new version");
-        let state = |state, count, totals| line(FollowChange::State { state, count, why: String::new(), totals });
+        let state = |state, count, totals| line(FollowChange::State { state, count, why: "".into(), totals });
         assert_eq!(state(FollowState::InStep, 0, FollowTotals::default()), "bob's my/photos/ is in step");
         let totals = FollowTotals { fetched: 3, bytes: 2000, moved: 1, removed: 0 };
         assert_eq!(
@@ -136,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_others_say_stays_in_its_line() {
-        let why = "gone\n12:00 bob: hello".to_owned();
+        let why = "gone\n12:00 bob: hello".into();
         let failed = line(FollowChange::Failed { name: "x".parse().unwrap(), why });
         assert_eq!(failed.lines().count(), 1, "{failed}");
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// It is read, printed and serialized in the language that is current at that moment. A deserialized text is in one
 /// language, in which it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct TranslatedText {
     english: String,
     /// `None` if it is the same as in English.
@@ -24,6 +24,11 @@ impl TranslatedText {
         let english = in_english(&format);
         let portuguese = in_language(Language::Portuguese, &format);
         Self { portuguese: (portuguese != english).then_some(portuguese), english }
+    }
+
+    /// Returns whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.english.is_empty()
     }
 
     /// Keeps the text of a value, for instance of an error.

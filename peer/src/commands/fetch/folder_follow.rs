@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use localization::tr;
 use serde_json::json;
 use shared::names::name_encoding::display_name;
 use shared::safe_text::safe_path;
@@ -34,23 +35,26 @@ pub(super) fn parse_order(
     deletes: bool,
 ) -> Result<FollowOrder, Error> {
     let ConversationName::Person(user) = from else {
-        return Err(Error::Usage("--follow keeps a copy of one user's folder: name the user and not the room".into()));
+        return Err(Error::Usage(tr!("--follow keeps a copy of one user's folder: name the user and not the room")));
     };
     let [name] = names else {
-        return Err(Error::Usage(format!(
-            "--follow takes one folder, such as `peer fetch {user} photos/ --follow`: run it once for each"
+        return Err(Error::Usage(tr!(
+            "--follow takes one folder, such as `peer fetch {user} photos/ --follow`: run it once for each",
+            user
         )));
     };
     let name = name.trim_start_matches("./");
     if name.contains(WILDCARDS) {
-        return Err(Error::Usage("--follow takes a folder, such as photos/, and no pattern".to_owned()));
+        return Err(Error::Usage(tr!("--follow takes a folder, such as photos/, and no pattern")));
     }
     let folder = name.trim_end_matches('/');
     let folder = match folder {
         "" | "." if !name.is_empty() => None,
         folder => {
             let parsed = folder.parse::<FileName>().or_else(|_| FileName::from_raw(folder.as_bytes()));
-            let why = |error| Error::Usage(format!("{} can't be a folder's name: {error}", display_name(folder)));
+            let why = |error| {
+                Error::Usage(tr!("{folder} can't be a folder's name: {error}", folder = display_name(folder), error))
+            };
             Some(parsed.map_err(why)?)
         }
     };
@@ -107,7 +111,9 @@ impl FollowDisplay<'_> {
                     }
                 }
                 Some(NodeEvent::EventsMissed { count }) => {
-                    self.context.output.note(&format!("({count} events were not shown)"));
+                    self.context
+                        .output
+                        .note(&tr!("({n} events were not shown)" | "({n} events were not shown)" % count));
                 }
                 Some(NodeEvent::AccountMoved { user, since }) => return Err(Error::AccountMoved { user, since }),
                 Some(NodeEvent::Notice(notice)) if node.owns_node() => (self.me.notify)(notice),
@@ -130,20 +136,24 @@ impl FollowDisplay<'_> {
         }
         let Follow { number, of, .. } = follow;
         let what = of.folder.as_ref().map_or_else(
-            || format!("all that {} shares", of.user),
-            |folder| format!("{}'s {}/", of.user, display_name(folder.as_str())),
+            || tr!("all that {user} shares", user = of.user),
+            |folder| {
+                let folder = display_name(folder.as_str());
+                tr!("{user}'s {folder}", user = of.user, folder = format_args!("{folder}/"))
+            },
         );
         let (output, copy) = (&self.context.output, safe_path(&of.root));
-        output.note(&format!("{what} is kept in step in {copy}"));
+        output.note(&tr!("{what} is kept in step in {copy}", what, copy));
         if of.deletes {
-            output.note(&format!("what {} removes goes to .vizinho-trash in that folder, for 30 days", of.user));
+            output.note(&tr!("what {user} removes goes to .vizinho-trash in that folder, for 30 days", user = of.user));
         }
         output.note(&if is_own_node {
-            format!(
-                "it goes on while this or `peer serve` runs: Ctrl-C ends the showing, `peer follows end {number}` ends it"
+            tr!(
+                "it goes on while this or `peer serve` runs: Ctrl-C ends the showing, `peer follows end {number}` ends it",
+                number
             )
         } else {
-            format!("the node that runs here goes on with it after Ctrl-C; `peer follows end {number}` ends it")
+            tr!("the node that runs here goes on with it after Ctrl-C; `peer follows end {number}` ends it", number)
         });
         Ok(())
     }
@@ -171,11 +181,13 @@ impl FollowDisplay<'_> {
     fn say_how_it_goes_on(&self, user: &UserName, is_own_node: bool) -> Result<(), Error> {
         let number = self.number;
         self.context.output.note(&if is_own_node {
-            format!(
-                "the folder of {user} is followed again when `peer serve` runs; `peer follows end {number}` ends it"
+            tr!(
+                "the folder of {user} is followed again when `peer serve` runs; `peer follows end {number}` ends it",
+                user,
+                number
             )
         } else {
-            format!("the folder of {user} is followed on; `peer follows end {number}` ends it")
+            tr!("the folder of {user} is followed on; `peer follows end {number}` ends it", user, number)
         });
         Err(Error::Interrupted)
     }
@@ -186,7 +198,8 @@ fn ending(news: &FollowNews) -> Option<Result<(), Error>> {
     match &news.change {
         FollowChange::Ended | FollowChange::Paused => Some(Ok(())),
         FollowChange::State { state: FollowState::KeyChanged, why, .. } => {
-            let message = format!("{why}\nAfter that, `peer follows resume {}` goes on", news.number);
+            let number = news.number;
+            let message = tr!("{why}\nAfter that, `peer follows resume {number}` goes on", why, number);
             Some(Err(Error::Relayed { kind: ErrorKind::IdentityChanged, message }))
         }
         _ => None,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use shared::{ContentHash, FileName};
 
+use super::copy_fault::CopyFault;
 use super::follow_plan::PlannedFetch;
 use super::follow_round::FollowRound;
 use super::followed_folder::{FollowedFolder, PlacedCopy};
@@ -15,10 +16,10 @@ use crate::engine::fetch::{
 use crate::engine::follow_news::FollowChange;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::progress_throttle::ProgressThrottle;
-use crate::engine::size_format::format_size;
 use crate::engine::{Error, ErrorKind, run_blocking};
 use crate::profile::{FollowRecord, RecordedFile, RemovalConsent};
 use crate::sys::{FileStamp, FolderHandle};
+use crate::util::TranslatedText;
 
 /// Files and bytes that are fetched before they are placed together.
 const BATCH_FILES: usize = 500;
@@ -43,7 +44,7 @@ enum Arrival {
         staged: String,
         hash: ContentHash,
     },
-    Failed(ErrorKind, String),
+    Failed(ErrorKind, TranslatedText),
 }
 
 impl FollowRound<'_> {
@@ -153,7 +154,7 @@ impl FollowRound<'_> {
                         Arrival::Fetched { staged, hash }
                     })
                 }
-                (FileOutcome::Failed(error), _) => Some(Arrival::Failed(error.kind(), error.to_string())),
+                (FileOutcome::Failed(error), _) => Some(Arrival::Failed(error.kind(), TranslatedText::of(error))),
                 _ => None,
             };
             arrivals.extend(arrival.map(|arrival| (name, arrival)));
@@ -192,7 +193,7 @@ impl FollowRound<'_> {
             for (PlannedFetch { name, replaces }, staged, hash) in fetched {
                 match folder.place(&name, &staged, replaces) {
                     Ok(copy) => placed.push((name, replaces.is_some(), copy, hash)),
-                    Err(error) => refused.push((name, error.to_string())),
+                    Err(error) => refused.push((name, TranslatedText::of(&error))),
                 }
             }
             folder.sync()?;
@@ -235,10 +236,8 @@ fn check_space(folder: &FollowedFolder, bytes: u64) -> Result<(), Error> {
     let free = FolderHandle::open(&path).and_then(|folder| folder.free_space()).ok().and_then(|free| free.bytes);
     match free {
         Some(free) if free < bytes.saturating_add(MIN_FREE_BYTES) => {
-            let (free, needed) = (format_size(free), format_size(bytes));
-            let kept = format_size(MIN_FREE_BYTES);
-            let why = format!("{free} are free; {needed} are to come, and {kept} stay free");
-            Err(Error::disk(&path)(std::io::Error::other(why)))
+            let fault = CopyFault::NoSpace { free, needed: bytes, kept: MIN_FREE_BYTES };
+            Err(Error::disk(&path)(std::io::Error::other(fault)))
         }
         _ => Ok(()),
     }

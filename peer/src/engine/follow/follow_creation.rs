@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use shared::account_name::shell_operand;
 use shared::names::name_encoding::decode_component;
 use shared::safe_text::safe_path;
@@ -15,6 +16,7 @@ use crate::engine::private_data::PrivateData;
 use crate::engine::sends::accept_policy::{FolderFault, check_folder};
 use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::profile::{Follow, FollowState, FollowStatus, NewFollow, Profile};
+use crate::util::TranslatedText;
 
 /// The wish to follow a folder.
 #[derive(Debug, Clone)]
@@ -37,10 +39,11 @@ pub struct FollowOrder {
 pub fn begin_follow(me: &LocalUser, order: &FollowOrder) -> Result<Follow, Error> {
     let (user, profile) = (&order.user, &me.profile);
     if *user == me.user {
-        return Err(Error::Usage(format!("{user} is you: share the folder itself, or copy it")));
+        return Err(Error::Usage(tr!("{user} is you: share the folder itself, or copy it", user)));
     }
     if profile.is_blocked(user)? {
-        return Err(Error::Usage(format!("you block {user}: run `peer unblock {}` first", shell_operand(user))));
+        let who = shell_operand(user);
+        return Err(Error::Usage(tr!("you block {user}: run `peer unblock {who}` first", user, who)));
     }
     let root = check_root(profile, &copy_path(order)?)?;
     for other in profile.follows()? {
@@ -51,12 +54,13 @@ pub fn begin_follow(me: &LocalUser, order: &FollowOrder) -> Result<Follow, Error
             return resume_follow(me, other.number)?.ok_or_else(|| Error::Internal("a follow went".to_owned()));
         }
         if other.of.root.starts_with(&root) || root.starts_with(&other.of.root) {
-            let (number, theirs) = (other.number, folder_text(other.of.folder.as_ref()));
-            return Err(Error::Usage(format!(
-                "{} belongs to the follow {number}, of {}'s {theirs}: give another folder with -o, or end that one with \
-                 `peer follows end {number}`",
-                safe_path(&root),
-                other.of.user
+            return Err(Error::Usage(tr!(
+                "{path} belongs to the follow {number}, of {user}'s {folder}: give another folder with -o, or end that \
+                 one with `peer follows end {number}`",
+                path = safe_path(&root),
+                number = other.number,
+                user = other.of.user,
+                folder = folder_text(other.of.folder.as_ref())
             )));
         }
     }
@@ -79,7 +83,7 @@ pub fn resume_follow(me: &LocalUser, number: i64) -> Result<Option<Follow>, Erro
     let Some(Follow { of, status, .. }) = profile.follow(number)? else { return Ok(None) };
     if profile.is_blocked(&of.user)? {
         let who = shell_operand(&of.user);
-        return Err(Error::Usage(format!("you block {}: run `peer unblock {who}` first", of.user)));
+        return Err(Error::Usage(tr!("you block {user}: run `peer unblock {who}` first", user = of.user, who)));
     }
     if let Some(known) = profile.known_user(&of.user)? {
         profile.set_follow_key(number, &known.fingerprint)?;
@@ -88,7 +92,7 @@ pub fn resume_follow(me: &LocalUser, number: i64) -> Result<Option<Follow>, Erro
         // Nothing of what is on record is there, or it was put there by somebody else.
         profile.clear_follow_records(number)?;
     }
-    let status = FollowStatus { state: FollowState::Waiting, count: 0, why: String::new(), ..status };
+    let status = FollowStatus { state: FollowState::Waiting, count: 0, why: TranslatedText::default(), ..status };
     profile.set_follow_status(number, &status)?;
     profile.set_follow_paused(number, false)?;
     Ok(profile.follow(number)?)
@@ -123,7 +127,7 @@ fn copy_path(order: &FollowOrder) -> Result<PathBuf, Error> {
 /// Checks the place of a copy: never the home folder itself, nor a profile's. Returns its path without links; it is made if
 /// it isn't there.
 fn check_root(profile: &Profile, path: &Path) -> Result<PathBuf, Error> {
-    let refused = |why: &str| Error::Usage(format!("{} can't hold the copy: {why}", safe_path(path)));
+    let refused = |why: String| Error::Usage(tr!("{path} can't hold the copy: {why}", path = safe_path(path), why));
     let is_private = |path: &Path| {
         let metadata = std::fs::symlink_metadata(path);
         metadata.is_ok_and(|metadata| PrivateData::of(profile).reason(path, &metadata).is_some())
@@ -131,18 +135,19 @@ fn check_root(profile: &Profile, path: &Path) -> Result<PathBuf, Error> {
     // Looked at before it is made: nothing is created inside a profile.
     let above = path.ancestors().find_map(|above| above.canonicalize().ok()).unwrap_or_else(|| "/".into());
     if is_private(&above) {
-        return Err(refused("it belongs to an account's folder"));
+        return Err(refused(tr!("it belongs to an account's folder")));
     }
     std::fs::create_dir_all(path).map_err(Error::disk(path))?;
     let real = path.canonicalize().map_err(Error::disk(path))?;
     let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
     match check_folder(&real, home.as_ref()) {
         Err(FolderFault::Home) => {
-            Err(refused("it is your home folder, where programs look for their settings; give another one with -o"))
+            let why = tr!("it is your home folder, where programs look for their settings; give another one with -o");
+            Err(refused(why))
         }
-        Err(FolderFault::Root) => Err(refused("it is the root folder; give another one with -o")),
+        Err(FolderFault::Root) => Err(refused(tr!("it is the root folder; give another one with -o"))),
         Ok(()) if is_private(&real) || profile.home().starts_with(&real) => {
-            Err(refused("an account's folder is in it; give another one with -o"))
+            Err(refused(tr!("an account's folder is in it; give another one with -o")))
         }
         Ok(()) => Ok(real),
     }
@@ -152,13 +157,15 @@ fn check_count(profile: &Profile, user: &UserName) -> Result<(), Error> {
     let follows = profile.follows()?;
     let of_user = follows.iter().filter(|follow| follow.of.user == *user).count();
     let message = if follows.len() >= MAX_FOLLOWS {
-        format!(
-            "{MAX_FOLLOWS} folders are followed already, which is all that a profile can: `peer follows` lists them"
+        tr!(
+            "{limit} folders are followed already, which is all that a profile can: `peer follows` lists them",
+            limit = MAX_FOLLOWS
         )
     } else if of_user >= MAX_FOLLOWS_OF_USER {
-        format!(
-            "{MAX_FOLLOWS_OF_USER} folders of {user} are followed already, which is all that one user's can be: \
-             `peer follows` lists them"
+        tr!(
+            "{limit} folders of {user} are followed already, which is all that one user's can be: `peer follows` lists them",
+            limit = MAX_FOLLOWS_OF_USER,
+            user
         )
     } else {
         return Ok(());

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use localization::tr;
 use shared::FileName;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,7 @@ use crate::engine::follow_news::{FollowChange, FollowNews, FollowTotals};
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::{Error, LocalUser, now_ms, run_blocking};
 use crate::profile::{Follow, FollowRecord, Profile, RecordedFile, RemovalConsent};
+use crate::util::TranslatedText;
 
 /// The time for which removals count as recent.
 const REMOVAL_WINDOW_MS: i64 = 10 * 60 * 1000;
@@ -35,7 +37,7 @@ pub(super) struct FollowRound<'a> {
     pub(super) progress: &'a mut (dyn FnMut(usize) + Send),
     pub(super) totals: &'a mut FollowTotals,
     /// Failures that the user was told of.
-    pub(super) told: &'a mut HashSet<(FileName, String)>,
+    pub(super) told: &'a mut HashSet<(FileName, TranslatedText)>,
     pub(super) outcome: RoundOutcome,
 }
 
@@ -45,7 +47,7 @@ pub(super) struct RoundOutcome {
     /// Files that could not be fetched or placed.
     pub(super) failed: usize,
     /// The reason of the first of them.
-    pub(super) why: String,
+    pub(super) why: TranslatedText,
     /// Files about whose removal the user is asked.
     pub(super) asked: usize,
     /// True if some files are about to change: another look soon.
@@ -61,12 +63,13 @@ impl FollowRound<'_> {
         let (folder, mut plan, records) = self.prepare(&mut listing).await?;
         self.outcome.asked = plan.asked;
         for name in &plan.obstructed {
-            self.fail(name, "something else of that name is in its place".to_owned());
+            self.fail(name, TranslatedText::new(|| tr!("something else of that name is in its place")));
         }
         for name in std::mem::take(&mut listing.invalid) {
             tracing::debug!("{} lists what can't be a file: {name}", self.follow.of.user);
             self.outcome.failed += 1;
-            self.note_reason(&format!("{} lists what can't be a file", self.follow.of.user));
+            let user = &self.follow.of.user;
+            self.note_reason(|| tr!("{user} lists what can't be a file", user));
         }
         let folder = self.rearrange(folder, &mut plan, std::mem::take(&mut listing.folders)).await?;
         self.fetch_all(folder, plan.fetches, records, listing).await?;
@@ -108,7 +111,7 @@ impl FollowRound<'_> {
                 match folder.rename(&from, &to, &file) {
                     Ok(true) => changes.push((FollowChange::Moved { from, name: to }, file)),
                     Ok(false) => {}
-                    Err(error) => failures.push((to, error.to_string())),
+                    Err(error) => failures.push((to, TranslatedText::of(&error))),
                 }
             }
             let day = today().to_string();
@@ -117,12 +120,12 @@ impl FollowRound<'_> {
                     Ok(true) => changes.push((FollowChange::Removed { name }, file)),
                     // Changed, whatever its time says: it is the user's own from now on.
                     Ok(false) => profile.put_follow_records(follow.number, [(&name, None)])?,
-                    Err(error) => failures.push((name, error.to_string())),
+                    Err(error) => failures.push((name, TranslatedText::of(&error))),
                 }
             }
             for name in folders {
                 if let Err(error) = folder.make_folder(&name) {
-                    failures.push((name, error.to_string()));
+                    failures.push((name, TranslatedText::of(&error)));
                 }
             }
             if !changes.is_empty() {
@@ -145,9 +148,9 @@ impl FollowRound<'_> {
         Ok(folder)
     }
 
-    pub(super) fn fail(&mut self, name: &FileName, why: String) {
+    pub(super) fn fail(&mut self, name: &FileName, why: TranslatedText) {
         self.outcome.failed += 1;
-        self.note_reason(&format!("{}: {why}", name.display()));
+        self.note_reason(|| format!("{}: {why}", name.display()));
         if self.told.len() >= MAX_TOLD_FAILURES {
             self.told.clear();
         }
@@ -156,9 +159,9 @@ impl FollowRound<'_> {
         }
     }
 
-    fn note_reason(&mut self, why: &str) {
+    fn note_reason(&mut self, why: impl Fn() -> String) {
         if self.outcome.why.is_empty() {
-            why.clone_into(&mut self.outcome.why);
+            self.outcome.why = TranslatedText::new(why);
         }
     }
 

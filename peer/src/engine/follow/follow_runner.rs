@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use localization::tr;
 use rand::Rng;
 use shared::account_name::shell_operand;
 use tokio::sync::{Notify, Semaphore};
@@ -22,7 +23,7 @@ use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::{Error, ErrorKind, LocalUser, now_ms, run_blocking};
 use crate::net::link::Link;
 use crate::profile::{Follow, FollowState, FollowStatus};
-use crate::util::Backoff;
+use crate::util::{Backoff, TranslatedText};
 
 const MIN_PAUSE: Duration = Duration::from_millis(400);
 const LISTING_PAUSE_FACTOR: u32 = 2;
@@ -63,9 +64,9 @@ struct RunnerMemory {
     listing_pause: Duration,
     subscription: Option<ChangeSubscription>,
     totals: FollowTotals,
-    told: HashSet<(shared::FileName, String)>,
+    told: HashSet<(shared::FileName, TranslatedText)>,
     /// The state that was told last.
-    told_state: Option<(FollowState, usize, String)>,
+    told_state: Option<(FollowState, usize, TranslatedText)>,
 }
 
 impl FollowRunner {
@@ -126,7 +127,7 @@ impl FollowRunner {
         let (profile, of) = (self.me.profile.clone(), user.clone());
         if run_blocking(move || Ok(profile.is_blocked(&of)?)).await? {
             let who = shell_operand(user);
-            return Err(Error::Usage(format!("you block {user}: `peer unblock {who}` lets it go on")));
+            return Err(Error::Usage(tr!("you block {user}: `peer unblock {who}` lets it go on", user, who)));
         }
         let link = self.until_cancelled(self.links.link_to(user)).await?;
         self.check_key(follow, link.fingerprint()).await?;
@@ -145,7 +146,7 @@ impl FollowRunner {
             let status = FollowStatus {
                 state: FollowState::Fetching,
                 count: left,
-                why: String::new(),
+                why: TranslatedText::default(),
                 in_step_at: status.in_step_at,
             };
             // Only for `peer follows`, which shows an older number otherwise.
@@ -153,7 +154,7 @@ impl FollowRunner {
                 tracing::debug!("the state of a follow could not be stored: {error}");
             }
             if told_state.as_ref().is_none_or(|(state, ..)| *state != FollowState::Fetching) {
-                told_state = Some((FollowState::Fetching, left, String::new()));
+                told_state = Some((FollowState::Fetching, left, TranslatedText::default()));
                 tell_state(&events, &of, &status, FollowTotals::default());
             }
         };
@@ -228,11 +229,11 @@ impl FollowRunner {
     async fn set_outcome(&self, follow: &Follow, outcome: RoundOutcome, memory: &mut RunnerMemory) {
         let RoundOutcome { failed, why, asked, is_unsettled } = outcome;
         let (state, count, why) = match (asked, failed) {
-            (1.., _) => (FollowState::NeedsConfirmation, asked, String::new()),
+            (1.., _) => (FollowState::NeedsConfirmation, asked, TranslatedText::default()),
             (0, 1..) => (FollowState::Incomplete, failed, why),
             // More is about to come, which is soon told.
             (0, 0) if is_unsettled => return,
-            (0, 0) => (FollowState::InStep, 0, String::new()),
+            (0, 0) => (FollowState::InStep, 0, TranslatedText::default()),
         };
         let in_step_at = if state == FollowState::InStep { Some(now_ms()) } else { follow.status.in_step_at };
         self.set_status(follow, FollowStatus { state, count, why, in_step_at }, memory).await;
@@ -245,7 +246,8 @@ impl FollowRunner {
             _ if is_local(error) => FollowState::Held,
             _ => FollowState::Waiting,
         };
-        let status = FollowStatus { state, count: 0, why: error.to_string(), in_step_at: follow.status.in_step_at };
+        let (why, in_step_at) = (TranslatedText::of(error), follow.status.in_step_at);
+        let status = FollowStatus { state, count: 0, why, in_step_at };
         self.set_status(follow, status, memory).await;
     }
 

@@ -18,6 +18,7 @@ use shared::names::{marked_component, numbered_component};
 use shared::safe_text::safe_path;
 use shared::{ContentHash, FileName};
 
+use super::copy_fault::CopyFault;
 use super::follow_plan::FollowedDisk;
 use crate::engine::Error;
 use crate::profile::RecordedFile;
@@ -81,10 +82,7 @@ impl FollowedFolder {
     /// # Errors
     /// [`Error::Disk`], also if the folder is another one than that which was made.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let away = || {
-            let why = "the copy isn't there; is its disk mounted? `peer follows resume NUMBER` begins it anew";
-            Error::disk(path)(io::Error::other(why))
-        };
+        let away = || Error::disk(path)(io::Error::other(CopyFault::Away));
         let root = match FolderHandle::open_recorded(path) {
             Ok(root) => root,
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Err(away()),
@@ -135,7 +133,7 @@ impl FollowedFolder {
                 LocalEntry::File(_) => kept = Some(self.keep((&folder, leaf), &folder, name)?),
             }
         }
-        Err(Error::disk(&path)(io::Error::other("it changes all the time")))
+        Err(Error::disk(&path)(io::Error::other(CopyFault::Unsteady)))
     }
 
     /// Replaces a file that may be replaced. Returns the name under which it is kept, if it changed in the last moment;
@@ -232,7 +230,7 @@ impl FollowedFolder {
                 Err(why) => return Err(Error::disk(&path)(why)),
             }
         }
-        Err(Error::disk(&path)(io::Error::other("the trash has too many files of that name: empty it")))
+        Err(Error::disk(&path)(io::Error::other(CopyFault::TrashFull)))
     }
 
     /// Makes a folder that is empty at the source.
