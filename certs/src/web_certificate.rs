@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use localization::tr;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PublicKeyData,
 };
@@ -18,6 +19,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::NoServerSessionStorage;
+use shared::safe_text::safe_path;
 use zeroize::Zeroizing;
 
 use crate::crypto::{crypto_provider, sha256};
@@ -50,10 +52,13 @@ pub enum WebCertificateError {
     #[error(transparent)]
     Storage(#[from] SecretStorageError),
     /// The key's file isn't one.
-    #[error("the key for browsers in {0} is damaged: remove it to get a new one")]
+    #[error(
+        "{}",
+        tr!("the key for browsers in {path} is damaged: remove it to get a new one", path = safe_path(.0))
+    )]
     Damaged(std::path::PathBuf),
     /// The certificate can't be written.
-    #[error("can't write {path}: {source}")]
+    #[error("{}", tr!("can't write {path}: {why}", path = safe_path(.path), why = .source))]
     Io {
         /// The certificate's file.
         path: std::path::PathBuf,
@@ -61,7 +66,7 @@ pub enum WebCertificateError {
         source: io::Error,
     },
     /// The cryptographic library failed.
-    #[error("can't make a certificate for browsers: {0}")]
+    #[error("{}", tr!("can't make a certificate for browsers: {why}", why = .0))]
     Generate(#[from] rcgen::Error),
 }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use localization::tr;
 
 use self::foreground_server::ForegroundServer;
 pub(super) use self::link_events::link_event_handler;
@@ -99,10 +100,9 @@ pub(super) async fn run(context: &CommandContext, args: LinkArgs) -> Result<(), 
     match &args.command {
         Some(LinkCommand::List(_)) => context.until_cancelled(link_list::list(context)).await,
         Some(LinkCommand::Revoke(which)) => context.until_cancelled(link_list::revoke(context, &which.links)).await,
-        None if args.paths.is_empty() && args.receive.is_none() => Err(Error::Usage(
+        None if args.paths.is_empty() && args.receive.is_none() => Err(Error::Usage(tr!(
             "which files? `peer link PATH` gives one, `peer link --receive DIR` takes them, `peer link list` shows links"
-                .to_owned(),
-        )),
+        ))),
         None => Box::pin(make(context, args)).await,
     }
 }
@@ -171,12 +171,9 @@ async fn hash_with_bar(context: &CommandContext, me: &LocalUser, request: LinkRe
 
 /// Parses the life of a link, in milliseconds.
 fn parse_lifetime(text: &str) -> Result<i64, String> {
-    let lifetime = parse_age(text).map_err(|_| format!("{text:?} is no time: say 30m, 2h or 7d"))?;
-    if LIFETIME_MS.contains(&lifetime) {
-        Ok(lifetime)
-    } else {
-        Err("a link lives from one minute to 400 days".to_owned())
-    }
+    let no_time = |_| tr!("{text} is no time: say 30m, 2h or 7d", text = format_args!("{text:?}"));
+    let lifetime = parse_age(text).map_err(no_time)?;
+    if LIFETIME_MS.contains(&lifetime) { Ok(lifetime) } else { Err(tr!("a link lives from one minute to 400 days")) }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use certs::WebCertificate;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use localization::tr;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -171,7 +172,7 @@ fn bind(domain: Domain, address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 fn port_error(port: u16, why: &std::io::Error) -> Error {
-    let message =
-        format!("can't listen on TCP port {port}: {}: give another with --port", crate::sys::plain_message(why));
+    let why = crate::sys::plain_message(why);
+    let message = tr!("can't listen on TCP port {port}: {why}: give another with --port", port, why);
     Error::Relayed { kind: ErrorKind::Network, message }
 }

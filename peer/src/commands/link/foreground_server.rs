@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use localization::tr;
 use tokio_util::sync::CancellationToken;
 
 use super::super::context::CommandContext;
@@ -65,7 +66,7 @@ impl ForegroundServer {
                 lives = look => match lives {
                     Ok(true) => {}
                     Ok(false) => {
-                        context.output.note("the link has ended");
+                        context.output.note(&tr!("the link has ended"));
                         break Ok(());
                     }
                     Err(error) => break Err(error),

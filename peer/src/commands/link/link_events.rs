@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use localization::tr;
 use serde_json::json;
 
 use crate::engine::Error;
@@ -44,10 +45,11 @@ fn print(output: &CommandOutput, event: &LinkEvent) -> std::io::Result<()> {
         return output.print_object(kind, &fields);
     }
     output.note(&match event {
-        LinkEvent::Opened { link, address } => format!("{address} opened link {link}"),
-        LinkEvent::Taken { link, address, name } => format!("{address} takes {name} from link {link}"),
+        LinkEvent::Opened { link, address } => tr!("{address} opened link {link}", address, link),
+        LinkEvent::Taken { link, address, name } => tr!("{address} takes {name} from link {link}", address, name, link),
         LinkEvent::Received { link, address, name, size, hash } => {
-            format!("{address} sent {name} ({}) to link {link}, BLAKE3 {hash}", format_size(*size))
+            let size = format_size(*size);
+            tr!("{address} sent {name} ({size}) to link {link}, BLAKE3 {hash}", address, name, size, link, hash)
         }
     });
     Ok(())

@@ -1,6 +1,7 @@
 //! `peer link list` and `peer link revoke`.
 
 use clap::Args;
+use localization::tr;
 use serde_json::json;
 
 use super::super::command_help::CommandHelp;
@@ -46,7 +47,7 @@ pub(super) async fn list(context: &CommandContext) -> Result<(), Error> {
     let me = context.me(Access::Look)?;
     let links = list_links(&me.profile, &me.identity)?;
     if links.is_empty() {
-        context.output.note("there are no links: `peer link PATH` makes one");
+        context.output.note(&tr!("there are no links: `peer link PATH` makes one"));
         return Ok(());
     }
     // A node that can't be asked serves nothing, as far as anybody knows.
@@ -72,7 +73,10 @@ pub(super) async fn list(context: &CommandContext) -> Result<(), Error> {
             context.output.print_object("link", &object)?;
             continue;
         }
-        let state = if is_served { String::new() } else { context.output.dim("  (`peer serve` would serve it)") };
+        let state = match is_served {
+            true => String::new(),
+            false => context.output.dim(&format!("  {}", tr!("(`peer serve` would serve it)"))),
+        };
         context.output.print_data(&format!("{number:>3}  {}{state}", printed.description()))?;
         context.output.print_data(&format!("     {}", printed.url()))?;
     }
@@ -85,7 +89,9 @@ pub(super) async fn revoke(context: &CommandContext, which: &[String]) -> Result
     let all = list_links(&me.profile, &me.identity)?;
     let find = |text: &String| {
         let link = all.iter().map(|(link, _)| link).find(|link| is_named(link, text));
-        link.ok_or_else(|| Error::Usage(format!("there is no link {text:?}: `peer link list` shows them")))
+        link.ok_or_else(|| {
+            Error::Usage(tr!("there is no link {text}: `peer link list` shows them", text = format_args!("{text:?}")))
+        })
     };
     // All or none: a typing error ends nothing.
     let links: Vec<&GuestLink> = which.iter().map(find).collect::<Result<_, _>>()?;
@@ -95,7 +101,7 @@ pub(super) async fn revoke(context: &CommandContext, which: &[String]) -> Result
         if context.output.is_json() {
             context.output.print_object("link_revoked", &json!({ "number": number }))?;
         } else {
-            context.output.note(&format!("link {number} has ended"));
+            context.output.note(&tr!("link {number} has ended", number));
         }
     }
     // The node stops to listen after the last one. What it can't be told, it sees by itself at the next request.

@@ -1,6 +1,7 @@
 //! A link as it is printed: the address, the code, the line for curl.
 
 use certs::WebCertificate;
+use localization::tr;
 use serde_json::{Value, json};
 use shared::safe_text::safe_path;
 
@@ -60,15 +61,20 @@ impl PrintedLink {
 
     /// Returns the link in words.
     pub(super) fn description(&self) -> String {
-        let what = match &self.link.folder {
-            Some(folder) => format!("takes up to {} into {}", format_size(self.link.max_bytes), safe_path(folder)),
-            None => {
-                let size = self.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
-                format!("gives {}, {}", file_count(self.files.len()), format_size(size))
-            }
-        };
-        let once = if self.link.is_once { ", for one browser" } else { "" };
-        format!("{what}{once}, until {}", date_and_time(self.link.expires_at))
+        let time = date_and_time(self.link.expires_at);
+        if let Some(folder) = &self.link.folder {
+            let (size, folder) = (format_size(self.link.max_bytes), safe_path(folder));
+            return match self.link.is_once {
+                true => tr!("takes up to {size} into {folder}, for one browser, until {time}", size, folder, time),
+                false => tr!("takes up to {size} into {folder}, until {time}", size, folder, time),
+            };
+        }
+        let size = format_size(self.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size)));
+        let files = file_count(self.files.len());
+        match self.link.is_once {
+            true => tr!("gives {files}, {size}, for one browser, until {time}", files, size, time),
+            false => tr!("gives {files}, {size}, until {time}", files, size, time),
+        }
     }
 
     /// Returns the link for programs.
@@ -100,15 +106,16 @@ impl PrintedLink {
             output.write_raw(&code)?;
         }
         output.print_data(&self.url())?;
-        output.print_data(&format!("code: {}", self.token.grouped()))?;
+        output.print_data(&tr!("code: {code}", code = self.token.grouped()))?;
         output.print_data(&self.curl())?;
-        output.note(&format!("link {} {}", self.link.number, self.description()));
-        output.note(&format!("the certificate's SHA-256, to compare with the browser's: {}", self.fingerprint));
+        output.note(&tr!("link {number} {what}", number = self.link.number, what = self.description()));
+        let fingerprint = &self.fingerprint;
+        output.note(&tr!("the certificate's SHA-256, to compare with the browser's: {fingerprint}", fingerprint));
         if is_own_server {
-            output.note("it is served by this command until Ctrl-C, and ends then; links of `peer serve` stay");
+            output.note(&tr!("it is served by this command until Ctrl-C, and ends then; links of `peer serve` stay"));
         } else {
             let number = self.link.number;
-            output.note(&format!("it is served by `peer serve`; `peer link revoke {number}` ends it"));
+            output.note(&tr!("it is served by `peer serve`; `peer link revoke {number}` ends it", number));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use certs::Identity;
+use localization::tr;
 
 use super::link_token::{LinkSecrets, LinkToken, base32};
 use super::remove_ended_links;
@@ -75,8 +76,8 @@ pub fn make_link(
     }
     if given.is_empty() && folder.is_none() {
         let failure = omissions.named().chain(omissions.failures().flat_map(|(_, group)| &group.examples)).next();
-        let why = failure.map_or_else(|| "no file is there".to_owned(), |one| format!("{}: {}", one.name, one.why));
-        return Err(Error::Usage(format!("there is nothing to give: {why}")));
+        let why = failure.map_or_else(|| tr!("no file is there"), |one| format!("{}: {}", one.name, one.why));
+        return Err(Error::Usage(tr!("there is nothing to give: {why}", why)));
     }
     let nonce: [u8; 16] = rand::random();
     let token = LinkSecrets::of(identity).token(&nonce);
@@ -94,7 +95,7 @@ pub fn make_link(
         pid: request.pid,
     };
     let too_many =
-        || Error::Usage("there are 100 links: `peer link list` shows them, `peer link revoke N` ends one".to_owned());
+        || Error::Usage(tr!("there are 100 links: `peer link list` shows them, `peer link revoke N` ends one"));
     profile.add_guest_link(new, &given)?.ok_or_else(too_many)?;
     let stored = profile.guest_link_by_id(&id)?;
     let link = stored.ok_or_else(|| Error::Internal("a link is not on record".to_owned()))?;
@@ -116,7 +117,7 @@ fn usable_folder(path: &std::path::Path) -> Result<PathBuf, Error> {
 fn checked_file(hashed: HashedShare) -> Result<NewGuestFile, (PathBuf, String)> {
     let HashedShare { share, manifest } = hashed;
     let failed = |why: String| (share.path.clone(), why);
-    let changed = || failed("it changes while it is read: try again when nobody writes to it".to_owned());
+    let changed = || failed(tr!("it changes while it is read: try again when nobody writes to it"));
     let file = open_regular(&share.path).map_err(|why| failed(crate::sys::plain_message(&why)))?;
     let crc = checksum(&file, share.version.size).map_err(|why| failed(crate::sys::plain_message(&why)))?;
     let after = open_file_version(&file).ok().flatten().ok_or_else(changed)?;

@@ -215,8 +215,8 @@ pub(super) fn find_loose_candidates(
                     candidates.push(ShareCandidate { name, ..candidate });
                     continue;
                 }
-                (Ok(_), Some(_)) => (OmissionReason::TooMany, format!("{limit} files are the most")),
-                (Ok(_), None) => (OmissionReason::NameTaken, "too many files have its name".to_owned()),
+                (Ok(_), Some(_)) => (OmissionReason::TooMany, tr!("{limit} files are the most", limit)),
+                (Ok(_), None) => (OmissionReason::NameTaken, tr!("too many files have its name")),
                 (Err(omission), _) => omission,
             };
             left_out.add(reason, &origin, &path, &name, why);
