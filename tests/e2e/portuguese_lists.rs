@@ -1,5 +1,6 @@
-//! What lasts, in Portuguese: wishes, sends, accepted people and the clipboard.
+//! What lasts, in Portuguese: wishes, sends, accepted people, follows, links and the clipboard.
 
+use tests::files;
 use tests::{EventProgram, Lab};
 
 const PORTUGUESE: &str = "pt_BR.UTF-8";
@@ -57,4 +58,48 @@ fn sends_and_accepted_people_are_listed_in_portuguese() {
     hear(&["accepts"]).exits(0).prints("por dia  (em pausa)");
     hear(&["accepts", "end", "alice"]).exits(0).says("volta a aguardar a sua decisão");
     hear(&["clip", "alice"]).exits(1).says("nenhum programa que conheça a área de transferência está instalado");
+}
+
+#[test]
+fn a_follow_is_told_in_portuguese_and_recorded_in_english() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let photos = lab.empty_folder("photos");
+    files::write(photos.join("a.jpg"), "1");
+    bob.share([&photos]);
+    let _his = bob.serve();
+    let say = |words: &[&str]| alice.peer(words).env("LANG", PORTUGUESE).run();
+    say(&["follows"]).exits(0).says("nada é acompanhado: `peer fetch USUÁRIO PASTA/ --follow` começa");
+    say(&["fetch", "bob", "*.jpg", "--follow"]).exits(2).says("--follow aceita uma pasta, como photos/");
+    let into = lab.empty_folder("in");
+    // Where the file would be placed: it is told of by each reader's language.
+    std::fs::create_dir_all(into.join("photos/a.jpg")).unwrap();
+    let follow = alice.peer(["fetch", "bob", "photos/", "--follow", "-o"]).arg(&into).env("LANG", PORTUGUESE).start();
+    follow.wait_for("photos/ de bob: a cópia em ");
+    follow.wait_for("photos/a.jpg ainda não está aqui: outra coisa com esse nome está no lugar dele");
+    follow.wait_for("photos/ de bob está em dia, menos 1 arquivo, que será tentado de novo: ");
+    let listed = say(&["--json", "follows"]).exits(0).object("follow");
+    assert_eq!(listed["why"], "a.jpg: something else of that name is in its place");
+    say(&["follows"]).exits(0).prints("  bob  photos/  em ").prints("  1 falhou: ");
+    say(&["follows", "pause", "1"]).exits(0).says("photos/ de bob está em pausa: `peer follows resume 1` continua");
+    follow.finish().exits(0);
+    say(&["follows"]).exits(0).prints("  em pausa  (ainda nunca esteve em dia)");
+    say(&["follows", "end", "1"]).exits(0).says("photos/ de bob: o acompanhamento terminou; a cópia fica em ");
+    say(&["follows", "end", "1"]).exits(2).says("não existe o acompanhamento 1");
+}
+
+#[test]
+fn a_link_is_described_in_portuguese() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let _hers = alice.serve();
+    let say = |words: &[&str]| alice.peer(words).env("LANG", PORTUGUESE).run();
+    say(&["link"]).exits(2).says("quais arquivos? `peer link CAMINHO` dá um");
+    say(&["link", "--for", "2s", "x"]).exits(2).says("um link vive de um minuto a 400 dias");
+    say(&["link", "list"]).exits(0).says("não há links: ");
+    let made = alice.peer(["link", "--once"]).arg(lab.file("plano.pdf", 1000)).env("LANG", PORTUGUESE).run();
+    made.exits(0).prints("código: ").says("link 1 dá 1 arquivo, 1,00 kB, para um só navegador, até ");
+    say(&["link", "list"]).exits(0).prints("  1  dá 1 arquivo, 1,00 kB, ");
+    say(&["link", "revoke", "1"]).exits(0).says("o link 1 terminou");
+    say(&["link", "revoke", "1"]).exits(2).says("não existe o link \"1\"");
 }
