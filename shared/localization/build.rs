@@ -1,6 +1,5 @@
 //! Compiles the translations of the library crates.
 
-#![expect(clippy::print_stdout, reason = "a build script tells cargo by it")]
 #![allow(unreachable_pub, dead_code, reason = "the modules are those of the library")]
 
 #[path = "src/compilation.rs"]

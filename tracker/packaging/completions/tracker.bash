@@ -68,7 +68,7 @@ _tracker() {
 
     case "${cmd}" in
         tracker)
-            opts="-h -V --config --listen --data-dir --legacy-ttl --no-legacy-auth --max-connections --max-connections-per-ip --rate-limit-logins --rate-limit-registrations --registration --trusted-door --allow-announce --max-catalogue-mib --metrics --no-mdns --log --log-format --help --version user room status backup restore new export config"
+            opts="-h -V --config --listen --data-dir --legacy-ttl --no-legacy-auth --max-connections --max-connections-per-ip --rate-limit-logins --rate-limit-registrations --registration --trusted-door --allow-announce --max-catalogue-mib --metrics --no-mdns --lang --log --log-format --help --version user room status backup restore new export config"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -126,6 +126,10 @@ _tracker() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --lang)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --log)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -142,7 +146,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__backup)
-            opts="-h --config --data-dir --log --log-format --help"
+            opts="-h --config --data-dir --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -153,6 +157,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -172,7 +180,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__config)
-            opts="-h --config --data-dir --log --log-format --help"
+            opts="-h --config --data-dir --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -183,6 +191,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -202,7 +214,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__export)
-            opts="-h --config --data-dir --log --log-format --help users peers"
+            opts="-h --config --data-dir --lang --log --log-format --help users peers"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -213,6 +225,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -232,7 +248,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__new)
-            opts="-h --config --data-dir --log --log-format --help key accounts"
+            opts="-h --config --data-dir --lang --log --log-format --help key accounts"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -243,6 +259,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -262,7 +282,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__restore)
-            opts="-h --config --data-dir --log --log-format --help"
+            opts="-h --config --data-dir --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -273,6 +293,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -292,7 +316,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__room)
-            opts="-h --config --data-dir --log --log-format --help list delete"
+            opts="-h --config --data-dir --lang --log --log-format --help list delete"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -303,6 +327,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -322,7 +350,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__room__subcmd__delete)
-            opts="-h --config --data-dir --log --log-format --help"
+            opts="-h --config --data-dir --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -333,6 +361,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -352,7 +384,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__room__subcmd__list)
-            opts="-h --json --config --data-dir --log --log-format --help"
+            opts="-h --json --config --data-dir --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -363,6 +395,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -382,7 +418,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__status)
-            opts="-h --json --config --data-dir --log --log-format --help"
+            opts="-h --json --config --data-dir --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -393,6 +429,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -412,7 +452,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__user)
-            opts="-h --config --data-dir --log --log-format --help list add remove reset-password unbind"
+            opts="-h --config --data-dir --lang --log --log-format --help list add remove reset-password unbind"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -423,6 +463,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -442,7 +486,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__user__subcmd__add)
-            opts="-h --password-file --config --data-dir --log --log-format --help"
+            opts="-h --password-file --config --data-dir --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -457,6 +501,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -476,7 +524,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__user__subcmd__list)
-            opts="-h --json --config --data-dir --log --log-format --help"
+            opts="-h --json --config --data-dir --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -487,6 +535,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -506,7 +558,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__user__subcmd__remove)
-            opts="-h --config --data-dir --log --log-format --help"
+            opts="-h --config --data-dir --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -517,6 +569,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -536,7 +592,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__user__subcmd__reset__subcmd__password)
-            opts="-h --password-file --config --data-dir --log --log-format --help"
+            opts="-h --password-file --config --data-dir --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -551,6 +607,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -570,7 +630,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__user__subcmd__unbind)
-            opts="-h --config --data-dir --log --log-format --help"
+            opts="-h --config --data-dir --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -581,6 +641,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

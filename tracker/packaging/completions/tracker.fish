@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_tracker_global_optspecs
-    string join \n config= listen= data-dir= legacy-ttl= no-legacy-auth max-connections= max-connections-per-ip= rate-limit-logins= rate-limit-registrations= registration= trusted-door= allow-announce= max-catalogue-mib= metrics= no-mdns log= log-format= h/help V/version
+    string join \n config= listen= data-dir= legacy-ttl= no-legacy-auth max-connections= max-connections-per-ip= rate-limit-logins= rate-limit-registrations= registration= trusted-door= allow-announce= max-catalogue-mib= metrics= no-mdns lang= log= log-format= h/help V/version
 end
 
 function __fish_tracker_needs_command
@@ -38,6 +38,7 @@ complete -c tracker -n "__fish_tracker_needs_command" -l trusted-door -d 'Key of
 complete -c tracker -n "__fish_tracker_needs_command" -l allow-announce -d 'Addresses beyond the local network at which peers may be found, or several: `peer serve --announce` names them' -r
 complete -c tracker -n "__fish_tracker_needs_command" -l max-catalogue-mib -d 'Memory that the list of all users\' files may take; the fuller it is, the less one user or address may have of it' -r
 complete -c tracker -n "__fish_tracker_needs_command" -l metrics -d 'Serve /metrics (Prometheus) and /healthz over HTTP there; a port alone is on 127.0.0.1' -r
+complete -c tracker -n "__fish_tracker_needs_command" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_needs_command" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_needs_command" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
@@ -55,6 +56,7 @@ complete -c tracker -n "__fish_tracker_needs_command" -f -a "export" -d 'Write u
 complete -c tracker -n "__fish_tracker_needs_command" -f -a "config" -d 'Print the effective configuration and where each value comes from'
 complete -c tracker -n "__fish_tracker_using_subcommand user; and not __fish_seen_subcommand_from list add remove reset-password unbind" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand user; and not __fish_seen_subcommand_from list add remove reset-password unbind" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand user; and not __fish_seen_subcommand_from list add remove reset-password unbind" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand user; and not __fish_seen_subcommand_from list add remove reset-password unbind" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand user; and not __fish_seen_subcommand_from list add remove reset-password unbind" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
@@ -66,6 +68,7 @@ complete -c tracker -n "__fish_tracker_using_subcommand user; and not __fish_see
 complete -c tracker -n "__fish_tracker_using_subcommand user; and not __fish_seen_subcommand_from list add remove reset-password unbind" -f -a "unbind" -d 'Release an account from its machine: the next login ties it to another; its sessions end, and it leaves its rooms'
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from list" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from list" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from list" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from list" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from list" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
@@ -74,12 +77,14 @@ complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_su
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l password-file -d 'File with the password; `-` is standard input' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from remove" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from remove" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from remove" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from remove" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from remove" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
@@ -87,18 +92,21 @@ complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_su
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from reset-password" -l password-file -d 'File with the password; `-` is standard input' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from reset-password" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from reset-password" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from reset-password" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from reset-password" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from reset-password" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from reset-password" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from unbind" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from unbind" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from unbind" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from unbind" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from unbind" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
 complete -c tracker -n "__fish_tracker_using_subcommand user; and __fish_seen_subcommand_from unbind" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tracker -n "__fish_tracker_using_subcommand room; and not __fish_seen_subcommand_from list delete" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand room; and not __fish_seen_subcommand_from list delete" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand room; and not __fish_seen_subcommand_from list delete" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand room; and not __fish_seen_subcommand_from list delete" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand room; and not __fish_seen_subcommand_from list delete" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
@@ -107,6 +115,7 @@ complete -c tracker -n "__fish_tracker_using_subcommand room; and not __fish_see
 complete -c tracker -n "__fish_tracker_using_subcommand room; and not __fish_seen_subcommand_from list delete" -f -a "delete" -d 'End a room: its members are told, and its name is free'
 complete -c tracker -n "__fish_tracker_using_subcommand room; and __fish_seen_subcommand_from list" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand room; and __fish_seen_subcommand_from list" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand room; and __fish_seen_subcommand_from list" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand room; and __fish_seen_subcommand_from list" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand room; and __fish_seen_subcommand_from list" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
@@ -114,12 +123,14 @@ complete -c tracker -n "__fish_tracker_using_subcommand room; and __fish_seen_su
 complete -c tracker -n "__fish_tracker_using_subcommand room; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tracker -n "__fish_tracker_using_subcommand room; and __fish_seen_subcommand_from delete" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand room; and __fish_seen_subcommand_from delete" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand room; and __fish_seen_subcommand_from delete" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand room; and __fish_seen_subcommand_from delete" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand room; and __fish_seen_subcommand_from delete" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
 complete -c tracker -n "__fish_tracker_using_subcommand room; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tracker -n "__fish_tracker_using_subcommand status" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand status" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand status" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand status" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand status" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
@@ -127,30 +138,35 @@ complete -c tracker -n "__fish_tracker_using_subcommand status" -l json -d 'As o
 complete -c tracker -n "__fish_tracker_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tracker -n "__fish_tracker_using_subcommand backup" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand backup" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand backup" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand backup" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand backup" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
 complete -c tracker -n "__fish_tracker_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tracker -n "__fish_tracker_using_subcommand restore" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand restore" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand restore" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand restore" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand restore" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
 complete -c tracker -n "__fish_tracker_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tracker -n "__fish_tracker_using_subcommand new" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand new" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand new" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand new" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand new" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
 complete -c tracker -n "__fish_tracker_using_subcommand new" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tracker -n "__fish_tracker_using_subcommand export" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand export" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand export" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand export" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand export" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
 complete -c tracker -n "__fish_tracker_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tracker -n "__fish_tracker_using_subcommand config" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
 complete -c tracker -n "__fish_tracker_using_subcommand config" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand config" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
 complete -c tracker -n "__fish_tracker_using_subcommand config" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
 complete -c tracker -n "__fish_tracker_using_subcommand config" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
