@@ -24,7 +24,7 @@
 //!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?, send?} / typing {} one way,
 //!   │                               ack {id} / refused {id, code, message} the other
 //!   │  receipt {id?, room?, hash, outcome} ──► receipt_stored {}
-//!   │  removed {prefix?, cursor?} ──► removed_list {names, next?}   names that were shared
+//!   │  removed {names}          ──► removed_list {names}   those of them that were shared and removed
 //!   │  changes {}               ──► changed {mark}, again at each change
 //!   │  room {id}                ──► see [`room_frames`]
 //! ```
@@ -135,10 +135,11 @@
 //! probed once a minute; a request before that, or while too many probes are under way, is refused with
 //! [`PeerErrorCode::Busy`].
 //!
-//! A peer that lists [`CHANGES_CAPABILITY`] tells what it shares no more: `removed` names the files that it shared with the
-//! asking side and that its user removed, or stopped sharing, while their folder's disk was there. A name that is shared
+//! A peer that lists [`CHANGES_CAPABILITY`] tells what it shares no more: of the names in a `removed` it returns those that
+//! it shared with the asking side and that its user removed, or stopped sharing, while their folder's disk was there. Only
+//! who knows a name can ask about it: what was shared by mistake is not told to everybody ever after. A name that is shared
 //! again is no longer among them, and the oldest are forgotten, so that the absence of a name says nothing. A file that is
-//! merely not listed may be on a disk that isn't there: only `removed` is a reason to remove a copy of it.
+//! merely not listed may be on a disk that isn't there: only `removed_list` is a reason to remove a copy of it.
 //!
 //! On a stream that begins with `changes`, that peer sends `changed` at once, and again when what it shares with the asking
 //! side may be another, at most twice a second. Equal marks mean equal shares; a mark lasts beyond the link. The opener
@@ -289,14 +290,10 @@ pub enum PeerRequest {
     },
     /// Tells what became of a send; sent only to peers with [`RECEIPTS_CAPABILITY`].
     Receipt(SendReceipt),
-    /// Asks for a page of the names that were shared and removed; sent only to peers with [`CHANGES_CAPABILITY`].
+    /// Asks which of these names were shared and removed; sent only to peers with [`CHANGES_CAPABILITY`].
     Removed {
-        /// Only names that start with this text.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        prefix: Option<String>,
-        /// `next` of the page before.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
+        /// The names, as many as a frame holds.
+        names: Vec<FileName>,
     },
     /// From here on the stream carries a [`PeerReply::Changed`] at each change; sent only to peers with
     /// [`CHANGES_CAPABILITY`].
@@ -385,13 +382,10 @@ pub enum PeerReply {
     },
     /// The receipt is stored.
     ReceiptStored {},
-    /// A page of names that were shared and removed, in order.
+    /// Those of the names in question that were shared and removed.
     RemovedList {
-        /// The names of this page.
-        names: Vec<ListEntry<FileName>>,
-        /// The cursor of the next page; `None` on the last one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        next: Option<String>,
+        /// The names.
+        names: Vec<FileName>,
     },
     /// What is shared with the asking side may be another.
     Changed {

@@ -62,7 +62,7 @@ use self::report_builder::FetchReportBuilder;
 use self::room_sources::RoomSources;
 pub use self::room_sources::{MemberFiles, list_room_files};
 use self::source_dialer::SourceDialer;
-pub(super) use self::source_listing::{SourceShares, list_files, list_folders, list_removed};
+pub(super) use self::source_listing::{SourceShares, find_removed, list_files, list_folders};
 use super::{Error, LocalUser, run_blocking};
 use crate::profile::ConversationName;
 

@@ -448,9 +448,7 @@ async fn answer_request(
         PeerRequest::FolderTimes { prefix, cursor, room } => {
             without_bytes(library.folder_times(by, room, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
         }
-        PeerRequest::Removed { prefix, cursor } => {
-            without_bytes(library.removed(by, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
-        }
+        PeerRequest::Removed { names } => without_bytes(library.removed(by, names).await),
         PeerRequest::Stat { name, room } => {
             let answer = library.stat(by, room, name).await;
             if let Ok(PeerReply::Stat(stat)) = &answer {

@@ -220,12 +220,6 @@ impl Profile {
         self.update_follow("UPDATE follow SET folder = ?2 WHERE number = ?1", values)
     }
 
-    /// True if files of a follow are on record.
-    pub fn has_follow_records(&self, number: i64) -> Result<bool, ProfileError> {
-        let query = "SELECT 1 FROM follow_file WHERE follow = ?1 LIMIT 1";
-        Ok(!self.query_all(self.reader(), query, [number], |_| Ok(()))?.is_empty())
-    }
-
     /// Records the state of a follow.
     pub fn set_follow_status(&self, number: i64, status: &FollowStatus) -> Result<(), ProfileError> {
         let FollowStatus { state, count, why, in_step_at } = status;

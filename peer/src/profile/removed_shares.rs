@@ -7,12 +7,10 @@
 //! |---|---|---|
 //! | remembered names | 100,000 | the oldest are forgotten: whoever did not hear of them keeps its copy |
 
-use std::collections::BTreeSet;
-
 use rusqlite::{TransactionBehavior, params};
 use shared::FileName;
 
-use super::share_store::{NAME_RANGE, sql_limit};
+use super::share_store::sql_limit;
 use super::{Audience, Profile, ProfileError};
 
 const MAX_REMEMBERED: usize = 100_000;
@@ -55,25 +53,22 @@ impl Profile {
         })
     }
 
-    /// Returns up to `limit` names that were removed from one of these audiences, that start with `prefix` and follow
-    /// `after`. Another of them may have the name still.
-    pub fn removed_shares_page(
-        &self,
-        audiences: &[Audience],
-        prefix: &str,
-        after: &str,
-        limit: usize,
-    ) -> Result<Vec<FileName>, ProfileError> {
-        let mut names = BTreeSet::new();
-        for audience in audiences {
-            let values = params![prefix, after, audience.to_string(), sql_limit(limit)];
-            let query =
-                format!("SELECT name FROM removed_share WHERE audience = ?3 AND {NAME_RANGE} ORDER BY name LIMIT ?4");
-            let found: Vec<String> = self.query_all(self.reader(), &query, values, |row| row.get(0))?;
-            names.extend(found);
+    /// Returns those of the names that were removed from one of these audiences. Another of them may have the name still.
+    pub fn removed_shares(&self, audiences: &[Audience], names: &[FileName]) -> Result<Vec<FileName>, ProfileError> {
+        let audiences: Vec<String> = audiences.iter().map(Audience::to_string).collect();
+        let database = self.reader();
+        let query = "SELECT 1 FROM removed_share WHERE audience = ?1 AND name = ?2";
+        let mut query = self.db_result(database.prepare_cached(query))?;
+        let mut removed = Vec::new();
+        for name in names {
+            for audience in &audiences {
+                if self.db_result(query.exists([audience.as_str(), name.as_str()]))? {
+                    removed.push(name.clone());
+                    break;
+                }
+            }
         }
-        let parse = |name: String| name.parse().map_err(|_| self.damaged_error(format!("the removed name {name:?}")));
-        names.into_iter().take(limit).map(parse).collect()
+        Ok(removed)
     }
 
     /// Returns a text that differs whenever the shares or removed names of these audiences differ.
@@ -124,9 +119,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(home.path()).unwrap();
         let bob = Audience::Person("bob".parse().unwrap());
-        let names = |audiences: &[Audience], prefix: &str| {
-            let page = profile.removed_shares_page(audiences, prefix, "", 10).unwrap();
-            page.into_iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
+        let asked: [FileName; 4] = ["d/a", "d/b", "d/c", "d/never"].map(|name| name.parse().unwrap());
+        let names = |audiences: &[Audience]| {
+            let removed = profile.removed_shares(audiences, &asked).unwrap();
+            removed.into_iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
         };
         profile.put_shares(&[share(&ALL, "d/a"), share(&ALL, "d/b"), share(&bob, "d/c")]).unwrap();
         let [a, c]: [FileName; 2] = ["d/a", "d/c"].map(|name| name.parse().unwrap());
@@ -136,13 +132,12 @@ mod tests {
         assert_eq!(profile.remove_gone_shares(&ALL, [&a], 5).unwrap(), 1);
         let removed = profile.share_mark(&[ALL]).unwrap();
         assert_ne!(removed, before);
-        assert_eq!(names(&[ALL], "d/"), ["d/a"]);
-        assert_eq!(names(&[ALL, bob.clone()], ""), ["d/a", "d/c"]);
-        assert!(names(&[ALL], "e").is_empty());
+        assert_eq!(names(&[ALL]), ["d/a"]);
+        assert_eq!(names(&[ALL, bob.clone()]), ["d/a", "d/c"]);
         // It has no share any more, and its removal is to be told all the same.
         assert_eq!(profile.audiences().unwrap(), [ALL, bob.clone()]);
         profile.put_shares(&[share(&ALL, "d/a")]).unwrap();
-        assert!(names(&[ALL], "").is_empty());
+        assert!(names(&[ALL]).is_empty());
         assert_ne!(profile.share_mark(&[ALL]).unwrap(), removed);
     }
 }

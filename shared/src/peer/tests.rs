@@ -32,7 +32,7 @@ fn golden_asks() {
     golden(&PeerRequest::Have { hash }, &format!(r#"{{"t":"have","hash":"{ones}"}}"#));
     golden(&PeerRequest::Probe { port: 40_000 }, r#"{"t":"probe","port":40000}"#);
     golden(&PeerRequest::Changes {}, r#"{"t":"changes"}"#);
-    golden(&PeerRequest::Removed { prefix: Some("a/".into()), cursor: None }, r#"{"t":"removed","prefix":"a/"}"#);
+    golden(&PeerRequest::Removed { names: vec!["a/b".parse().unwrap()] }, r#"{"t":"removed","names":["a/b"]}"#);
     let get = |name| PeerRequest::Get { hash, ranges: vec![(0, 3), (7, 8)], name };
     golden(&get(None), &format!(r#"{{"t":"get","hash":"{ones}","ranges":[[0,3],[7,8]]}}"#));
     let name = Some("a/b".parse().unwrap());
@@ -47,10 +47,7 @@ fn golden_answers() {
     );
     golden(&PeerReply::Data { bytes: 5 }, r#"{"t":"data","bytes":5}"#);
     golden(&PeerReply::Changed { mark: "7f".into() }, r#"{"t":"changed","mark":"7f"}"#);
-    golden(
-        &PeerReply::RemovedList { names: vec![ListEntry::Valid("a/b".parse().unwrap())], next: None },
-        r#"{"t":"removed_list","names":["a/b"]}"#,
-    );
+    golden(&PeerReply::RemovedList { names: vec!["a/b".parse().unwrap()] }, r#"{"t":"removed_list","names":["a/b"]}"#);
     let probed =
         |ip: &str, ms: Option<u64>| PeerReply::Probe { ip: ip.parse().unwrap(), port: 7, answered: ms.is_some(), ms };
     golden(&probed("10.0.0.1", Some(3)), r#"{"t":"probe","ip":"10.0.0.1","port":7,"answered":true,"ms":3}"#);

@@ -23,6 +23,8 @@ const MAX_POLL_DELAY: Duration = Duration::from_secs(2);
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most files in a listing: one user can't share more.
 const MAX_FILES: usize = shared::limits::MAX_FILES_PER_USER;
+/// Bytes of names in one question.
+const MAX_QUESTION_BYTES: usize = 16 * 1024;
 /// The most consecutive pages without files.
 const MAX_EMPTY_PAGES: u32 = 1000;
 
@@ -198,15 +200,29 @@ pub(in crate::engine) async fn list_folders(shares: SourceShares<'_>, prefix: &s
     list_pages(shares, prefix, ask, page, |folder| folder).await
 }
 
-/// Lists the names of which the source says that it shared them and that they were removed; empty from a source that
-/// doesn't know the request.
-pub(in crate::engine) async fn list_removed(shares: SourceShares<'_>, prefix: &str) -> Result<Vec<FileName>, Error> {
-    let ask = |prefix, cursor| PeerRequest::Removed { prefix, cursor };
-    let page = |answer| match answer {
-        PeerReply::RemovedList { names, next } => Some((names, next)),
-        _ => None,
-    };
-    list_pages(shares, prefix, ask, page, |name| name).await
+/// Returns those of the names of which the source says that it shared them and that they were removed; none from a source
+/// that doesn't know the request.
+pub(in crate::engine) async fn find_removed(link: &Link, names: &[FileName]) -> Result<Vec<FileName>, Error> {
+    let (mut removed, mut left) = (Vec::new(), names);
+    while !left.is_empty() {
+        let sizes = left.iter().scan(0, |bytes, name| {
+            // An upper bound: names may be full of characters that JSON escapes.
+            *bytes += 3 + name.as_str().len() * 2;
+            Some(*bytes)
+        });
+        let (some, rest) = left.split_at(sizes.take_while(|bytes| *bytes <= MAX_QUESTION_BYTES).count().max(1));
+        match link.request(&PeerRequest::Removed { names: some.to_vec() }).await {
+            // Only what was asked about.
+            Ok(PeerReply::RemovedList { names }) => {
+                removed.extend(names.into_iter().filter(|name| some.contains(name)));
+            }
+            Err(StreamError::Refused { .. }) => return Ok(removed),
+            Ok(_) => return Err(Error::stream(link.user(), StreamError::Unexpected("a list of names was due"))),
+            Err(error) => return Err(Error::stream(link.user(), error)),
+        }
+        left = rest;
+    }
+    Ok(removed)
 }
 
 /// Lists the modification times of folders whose name starts with `prefix`, with the same rule as [`list_folders`].

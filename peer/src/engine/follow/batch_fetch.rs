@@ -1,13 +1,13 @@
 //! The fetching of a comparison: in batches, each of which is fetched beside the copy, placed and put on record.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use shared::{ContentHash, FileName};
 
 use super::copy_fault::CopyFault;
 use super::follow_plan::PlannedFetch;
-use super::follow_round::FollowRound;
+use super::follow_round::{FollowRecords, FollowRound};
 use super::followed_folder::{FollowedFolder, PlacedCopy};
 use super::source_links::SourceListing;
 use crate::engine::fetch::{
@@ -53,7 +53,7 @@ impl FollowRound<'_> {
         &mut self,
         mut folder: FollowedFolder,
         planned: Vec<PlannedFetch>,
-        mut records: BTreeMap<FileName, FollowRecord>,
+        mut records: FollowRecords,
         mut listing: SourceListing,
     ) -> Result<(), Error> {
         let mut left = planned.len();
@@ -90,7 +90,7 @@ impl FollowRound<'_> {
         on_way: HashMap<FileName, FileOnWay>,
         listed: Vec<ListedFile>,
         bytes: u64,
-        records: &mut BTreeMap<FileName, FollowRecord>,
+        records: &mut FollowRecords,
     ) -> Result<FollowedFolder, Error> {
         check_space(&folder, bytes)?;
         let pending: Vec<(FileName, FollowRecord)> = on_way
@@ -170,7 +170,7 @@ impl FollowRound<'_> {
         mut folder: FollowedFolder,
         on_way: HashMap<FileName, FileOnWay>,
         mut arrivals: HashMap<FileName, Arrival>,
-        records: &mut BTreeMap<FileName, FollowRecord>,
+        records: &mut FollowRecords,
     ) -> Result<FollowedFolder, Error> {
         let (mut fetched, mut failures) = (Vec::new(), Vec::new());
         for (source_name, FileOnWay { planned, staged: expected, .. }) in on_way {

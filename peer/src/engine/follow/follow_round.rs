@@ -27,6 +27,9 @@ const REMOVAL_WINDOW_MS: i64 = 10 * 60 * 1000;
 /// Failures that are remembered as told.
 const MAX_TOLD_FAILURES: usize = 10_000;
 
+/// The records of the files of a copy.
+pub(super) type FollowRecords = BTreeMap<FileName, FollowRecord>;
+
 /// A comparison and its changes.
 pub(super) struct FollowRound<'a> {
     pub(super) me: &'a LocalUser,
@@ -59,8 +62,12 @@ impl FollowRound<'_> {
     ///
     /// # Errors
     /// What keeps the whole copy from being in step; what was done until then is on record.
-    pub(super) async fn run(mut self, mut listing: SourceListing) -> Result<RoundOutcome, Error> {
-        let (folder, mut plan, records) = self.prepare(&mut listing).await?;
+    pub(super) async fn run(
+        mut self,
+        mut listing: SourceListing,
+        records: FollowRecords,
+    ) -> Result<RoundOutcome, Error> {
+        let (folder, mut plan, records) = self.prepare(&mut listing, records).await?;
         self.outcome.asked = plan.asked;
         for name in &plan.obstructed {
             self.fail(name, TranslatedText::new(|| tr!("something else of that name is in its place")));
@@ -79,7 +86,8 @@ impl FollowRound<'_> {
     async fn prepare(
         &mut self,
         listing: &mut SourceListing,
-    ) -> Result<(FollowedFolder, FollowPlan, BTreeMap<FileName, FollowRecord>), Error> {
+        records: FollowRecords,
+    ) -> Result<(FollowedFolder, FollowPlan, FollowRecords), Error> {
         let (profile, number) = (self.me.profile.clone(), self.follow.number);
         let (root, state) = (self.follow.of.root.clone(), std::mem::take(&mut listing.state));
         let is_recent = now_ms().saturating_sub(self.follow.removals_since) < REMOVAL_WINDOW_MS;
@@ -87,7 +95,6 @@ impl FollowRound<'_> {
         let rules = FollowRules { deletes: self.follow.of.deletes, recent_removals };
         run_blocking(move || {
             let mut folder = FollowedFolder::open(&root)?;
-            let records = profile.follow_records(number)?;
             let plan = plan_follow(&state, &records, rules, &mut folder)?;
             profile.put_follow_records(number, plan.records.iter().map(|(name, record)| (name, record.as_ref())))?;
             Ok((folder, plan, records))

@@ -16,7 +16,7 @@ use shared::account_name::shell_operand;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::follow_round::{FollowRound, RoundOutcome};
+use super::follow_round::{FollowRecords, FollowRound, RoundOutcome};
 use super::source_links::{ChangeSubscription, SourceLinks, SourceListing};
 use crate::engine::follow_news::{FollowChange, FollowNews, FollowTotals, folder_text};
 use crate::engine::node_event::{EventBus, NodeEvent};
@@ -136,7 +136,9 @@ impl FollowRunner {
         }
         let _slot = self.slots.acquire().await;
         let begun = Instant::now();
-        let listing = self.until_cancelled(self.list(follow, &link)).await?;
+        let (profile, number) = (self.me.profile.clone(), self.number);
+        let records = run_blocking(move || Ok(profile.follow_records(number)?)).await?;
+        let listing = self.until_cancelled(self.list(follow, &link, &records)).await?;
         // A folder that takes long to list costs its user as much.
         memory.listing_pause = (begun.elapsed() * LISTING_PAUSE_FACTOR).min(MAX_RETRY);
         let (profile, number, status) = (self.me.profile.clone(), self.number, follow.status.clone());
@@ -168,26 +170,27 @@ impl FollowRunner {
             told: &mut memory.told,
             outcome: RoundOutcome::default(),
         };
-        let compared = round.run(listing).await;
+        let compared = round.run(listing, records).await;
         memory.told_state = told_state;
         compared
     }
 
-    /// Lists the folder. One that is not shared, and never was since the follow began, is looked for in other spellings.
-    async fn list(&self, follow: &Follow, link: &Link) -> Result<SourceListing, Error> {
-        let listing = SourceListing::fetch(link, follow.of.folder.as_ref(), follow.of.deletes).await?;
-        let Some(folder) = follow.of.folder.as_ref().filter(|_| !listing.is_shared) else { return Ok(listing) };
-        let (profile, number) = (self.me.profile.clone(), self.number);
-        if run_blocking(move || Ok(profile.has_follow_records(number)?)).await? {
-            return Ok(listing);
+    /// Lists the folder, and asks about files that aren't listed any more. A folder that is not shared, and never was since
+    /// the follow began, is looked for in other spellings.
+    async fn list(&self, follow: &Follow, link: &Link, records: &FollowRecords) -> Result<SourceListing, Error> {
+        let mut listing = SourceListing::fetch(link, follow.of.folder.as_ref()).await?;
+        if follow.of.deletes {
+            listing.ask_removed(link, records.keys()).await?;
         }
+        let is_known = listing.is_shared || !records.is_empty();
+        let Some(folder) = follow.of.folder.as_ref().filter(|_| !is_known) else { return Ok(listing) };
         let Some(found) = SourceListing::find_lookalike(link, folder).await? else {
             let name = folder_text(Some(folder));
             return Err(Error::NotShared { user: follow.of.user.clone(), name });
         };
-        let (profile, renamed) = (self.me.profile.clone(), found.clone());
+        let (profile, number, renamed) = (self.me.profile.clone(), self.number, found.clone());
         run_blocking(move || Ok(profile.set_follow_folder(number, &renamed)?)).await?;
-        SourceListing::fetch(link, Some(&found), follow.of.deletes).await
+        SourceListing::fetch(link, Some(&found)).await
     }
 
     /// Checks that the source has the key with which the follow began.

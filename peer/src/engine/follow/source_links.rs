@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 use shared::names::matching_key;
 use shared::names::name_encoding::display_name;
 use shared::peer::{
-    CHANGES_CAPABILITY, EMPTY_PAGES_CAPABILITY, FileStat, MAX_MARK_BYTES, PeerErrorCode, PeerReply, PeerRequest,
-    RAW_NAMES_CAPABILITY, ZEROS_CAPABILITY,
+    CHANGES_CAPABILITY, FileStat, MAX_MARK_BYTES, PeerErrorCode, PeerReply, PeerRequest, RAW_NAMES_CAPABILITY,
+    ZEROS_CAPABILITY,
 };
 use shared::{FileName, UserName};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::follow_plan::ListedState;
-use crate::engine::fetch::{ListedFile, SourceShares, list_files, list_folders, list_removed};
+use crate::engine::fetch::{ListedFile, SourceShares, find_removed, list_files, list_folders};
 use crate::engine::{Error, LocalUser, peer_lookup};
 use crate::net::StreamError;
 use crate::net::endpoint::Endpoint;
@@ -55,6 +55,8 @@ pub(super) struct SourceListing {
     pub(super) invalid: Vec<String>,
     /// True if the user shares the folder, or something in it.
     pub(super) is_shared: bool,
+    /// The beginning of the shared names of its files.
+    prefix: String,
 }
 
 impl SourceLinks {
@@ -71,8 +73,7 @@ impl SourceLinks {
             return Ok(link.clone());
         }
         let target = peer_lookup::find_target(&self.me, user).await?;
-        let capabilities = &[ZEROS_CAPABILITY, EMPTY_PAGES_CAPABILITY];
-        let link = peer_lookup::dial(&self.me, &self.endpoint, &target, capabilities).await?;
+        let link = peer_lookup::dial(&self.me, &self.endpoint, &target, &[ZEROS_CAPABILITY]).await?;
         *existing = Some(link.clone());
         Ok(link)
     }
@@ -111,7 +112,7 @@ impl ChangeSubscription {
 
 impl SourceListing {
     /// Lists a folder, or with `None` all that the user shares.
-    pub(super) async fn fetch(link: &Link, folder: Option<&FileName>, deletes: bool) -> Result<Self, Error> {
+    pub(super) async fn fetch(link: &Link, folder: Option<&FileName>) -> Result<Self, Error> {
         let shares = SourceShares { link, room: None };
         let prefix = folder.map_or_else(String::new, |folder| format!("{}/", folder.as_str()));
         let is_raw = link.has_capability(RAW_NAMES_CAPABILITY);
@@ -121,7 +122,7 @@ impl SourceListing {
             let name = if is_raw { name } else { name.literal() };
             (!name.is_hidden()).then_some(name)
         };
-        let mut this = Self::default();
+        let mut this = Self { prefix: prefix.clone(), ..Self::default() };
         for entry in list_files(shares, &prefix).await? {
             match entry {
                 Ok(stat) => {
@@ -132,10 +133,6 @@ impl SourceListing {
                 Err(name) => this.invalid.push(display_name(&name.to_string()).into_owned()),
             }
         }
-        if deletes && link.has_capability(CHANGES_CAPABILITY) {
-            let removed = list_removed(shares, &prefix).await?;
-            this.state.removed = removed.iter().filter_map(below).collect();
-        }
         // Without the slash: the folder itself may be empty.
         let folders = list_folders(shares, folder.map_or("", FileName::as_str)).await?;
         let is_listed = !this.files.is_empty() || !this.invalid.is_empty();
@@ -143,6 +140,24 @@ impl SourceListing {
         this.folders = folders.iter().filter_map(below).collect();
         this.is_shared |= !this.folders.is_empty();
         Ok(this)
+    }
+
+    /// Asks the user which of these files that are not listed were removed.
+    pub(super) async fn ask_removed<'a>(
+        &mut self,
+        link: &Link,
+        recorded: impl Iterator<Item = &'a FileName>,
+    ) -> Result<(), Error> {
+        if !link.has_capability(CHANGES_CAPABILITY) {
+            return Ok(());
+        }
+        let absent = recorded.filter(|name| !self.state.files.contains_key(*name));
+        let shared = |name: &FileName| format!("{}{}", self.prefix, name.as_str()).parse().ok();
+        let asked: Vec<FileName> = absent.filter_map(shared).collect();
+        let removed = find_removed(link, &asked).await?;
+        let below = |name: FileName| if self.prefix.is_empty() { Some(name) } else { name.strip_folder(&self.prefix) };
+        self.state.removed = removed.into_iter().filter_map(below).collect();
+        Ok(())
     }
 
     /// Finds the shared folder that is called like this one in another normal form, or as it is shown.

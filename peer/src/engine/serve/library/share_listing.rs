@@ -91,19 +91,11 @@ impl ShareLibrary {
         Ok(PeerReply::FolderList { folders, next })
     }
 
-    /// Returns a page of the names that were shared with the requester and removed.
-    pub async fn removed(
-        &self,
-        by: &FileRequester,
-        prefix: String,
-        cursor: String,
-    ) -> Result<PeerReply, RequestRefusal> {
+    /// Returns those of the names that were shared with the requester and removed.
+    pub async fn removed(&self, by: &FileRequester, names: Vec<FileName>) -> Result<PeerReply, RequestRefusal> {
         let profile = self.profile.clone();
-        let found = self.look(by, None, move |access, _| {
-            Ok(profile.removed_shares_page(access.audiences(), &prefix, &cursor, FOLDERS)?)
-        });
-        let (names, next) = fit_page(found.await.map_err(internal_refusal)?, |name| name);
-        Ok(PeerReply::RemovedList { names, next })
+        let found = self.look(by, None, move |access, _| Ok(profile.removed_shares(access.audiences(), &names)?));
+        Ok(PeerReply::RemovedList { names: found.await.map_err(internal_refusal)? })
     }
 
     /// Returns a text that differs whenever what is shared with the requester, or was removed from it, differs. `None` for
