@@ -116,7 +116,7 @@ impl GuestRefusal {
             Self::LengthRequired => words(StatusCode::LENGTH_REQUIRED, "say how long the upload is: Content-Length"),
             Self::Busy => {
                 let retry = [(RETRY_AFTER, HeaderValue::from_static("5"))];
-                (retry, words(StatusCode::SERVICE_UNAVAILABLE, "too many uploads at once: try again")).into_response()
+                (retry, words(StatusCode::SERVICE_UNAVAILABLE, language.busy())).into_response()
             }
             Self::Upload(error) => {
                 let status = match &error {
@@ -126,7 +126,7 @@ impl GuestRefusal {
                     GuestUploadError::NoRoom => StatusCode::INSUFFICIENT_STORAGE,
                     GuestUploadError::Failed(_) => return failed(form, frame, &error),
                 };
-                words(status, &error.to_string())
+                words(status, &language.format(|| error.to_string()))
             }
             Self::Failed(error) => failed(form, frame, &error),
         }
@@ -136,7 +136,7 @@ impl GuestRefusal {
 /// Logs a fault of this machine; guests learn nothing of its paths.
 fn failed(form: AnswerForm, frame: &PageFrame, why: &dyn std::error::Error) -> Response {
     tracing::error!("a guest's request failed: {why}");
-    form.words(frame, StatusCode::INTERNAL_SERVER_ERROR, "that failed on the other side: try again later")
+    form.words(frame, StatusCode::INTERNAL_SERVER_ERROR, form.language.failed())
 }
 
 /// Returns the guest behind a request for a link.

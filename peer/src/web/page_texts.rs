@@ -1,5 +1,7 @@
 //! The texts of the pages, in the languages that they speak. Whole sentences; what stands in them is text, not markup.
 
+use localization::{Language, in_language};
+
 use crate::engine::size_format::format_size;
 
 /// A language of the pages.
@@ -40,10 +42,29 @@ impl PageLanguage {
     }
 
     pub(super) fn size(self, bytes: u64) -> String {
-        match self {
-            Self::English => format_size(bytes),
-            Self::BrazilianPortuguese => format_size(bytes).replace('.', ","),
-        }
+        self.format(|| format_size(bytes))
+    }
+
+    /// Formats a text of the program in this language, whatever that of the process is.
+    pub(super) fn format(self, text: impl FnOnce() -> String) -> String {
+        in_language(
+            match self {
+                Self::English => Language::English,
+                Self::BrazilianPortuguese => Language::Portuguese,
+            },
+            text,
+        )
+    }
+
+    pub(super) const fn busy(self) -> &'static str {
+        self.pick("too many uploads at once: try again", "envios demais ao mesmo tempo: tente de novo")
+    }
+
+    pub(super) const fn failed(self) -> &'static str {
+        self.pick(
+            "that failed on the other side: try again later",
+            "isso falhou do outro lado: tente de novo mais tarde",
+        )
     }
 
     pub(super) fn file_count(self, count: usize) -> String {

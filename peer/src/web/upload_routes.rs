@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
+use localization::tr;
 use serde_json::{Value, json};
 
 use super::address_limits::GuestPeer;
@@ -23,6 +24,7 @@ use super::upload_turns::UploadTurn;
 use super::web_context::WebContext;
 use crate::engine::guest_links::{AdmittedGuest, GuestUploadError, PlacedUpload, UploadAnnouncement, UploadWriter};
 use crate::engine::{Error, run_blocking};
+use crate::util::TranslatedText;
 
 const UPLOAD_KEY: HeaderName = HeaderName::from_static("upload-key");
 const MAX_KEY_BYTES: usize = 512;
@@ -140,7 +142,7 @@ async fn receive(
         let (links, link, held) = (context.links.clone(), link.clone(), turn.take());
         let written = run_upload(move || {
             if look && !links.is_live(&link)? {
-                return Err(GuestUploadError::Name("the link has ended".to_owned()));
+                return Err(GuestUploadError::Name(TranslatedText::new(|| tr!("the link has ended"))));
             }
             batch.iter().try_for_each(|bytes| writer.write(bytes))?;
             Ok((writer, held))

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use blake3::Hasher;
+use localization::tr;
 use shared::names::name_encoding::display_name;
 use shared::names::{numbered_component, truncate_to_bytes};
 use shared::{ContentHash, FileName};
@@ -17,6 +18,7 @@ use crate::engine::Error;
 use crate::engine::sends::accept_policy::MIN_FREE_BYTES;
 use crate::profile::{GuestUpload, UploadReservation};
 use crate::sys::{FolderHandle, RoomLimit, is_name_refused, sync_all};
+use crate::util::TranslatedText;
 
 /// Names that are tried before an upload gives up.
 const MAX_NUMBER: u32 = 10_000;
@@ -40,22 +42,22 @@ pub struct UploadAnnouncement {
 #[derive(Debug, thiserror::Error)]
 pub enum GuestUploadError {
     /// The name can't be used, for this reason.
-    #[error("that name can't be taken: {0}")]
-    Name(String),
+    #[error("{}", tr!("that name can't be taken: {why}", why = .0))]
+    Name(TranslatedText),
     /// Fewer bytes than that are left of what the link takes.
-    #[error("the link takes no more than {0} further bytes")]
+    #[error("{}", tr!("the link takes no more than {count} further bytes", count = .0))]
     OverQuota(u64),
     /// The link has had too many uploads.
-    #[error("the link has taken too many files")]
+    #[error("{}", tr!("the link has taken too many files"))]
     TooMany,
     /// The part ends elsewhere.
-    #[error("the upload goes on at {0}")]
+    #[error("{}", tr!("the upload goes on at {offset}", offset = .0))]
     WrongOffset(u64),
     /// The disk has no room.
-    #[error("there is no room on the disk")]
+    #[error("{}", tr!("there is no room on the disk"))]
     NoRoom,
     /// The file is complete already.
-    #[error("the file is complete")]
+    #[error("{}", tr!("the file is complete"))]
     Complete(PlacedUpload),
     /// The folder or the profile can't be used.
     #[error(transparent)]
@@ -229,7 +231,7 @@ impl UploadWriter {
 }
 
 fn open_folder(link: &GuestLink) -> Result<FolderHandle, GuestUploadError> {
-    let Some(path) = &link.folder else { return Err(GuestUploadError::Name("this link takes no files".to_owned())) };
+    let Some(path) = &link.folder else { return Err(refused_name(|| tr!("this link takes no files"))) };
     Ok(FolderHandle::open(path).map_err(Error::disk(path))?)
 }
 
@@ -243,14 +245,18 @@ fn check_room(folder: &FolderHandle, bytes: u64) -> Result<(), GuestUploadError>
     }
 }
 
+fn refused_name(why: impl Fn() -> String) -> GuestUploadError {
+    GuestUploadError::Name(TranslatedText::new(why))
+}
+
 /// Returns the name of an upload: a single component that isn't hidden.
 fn checked_name(raw: &[u8]) -> Result<FileName, GuestUploadError> {
-    let name = FileName::from_raw(raw).map_err(|why| GuestUploadError::Name(why.to_string()))?;
+    let name = FileName::from_raw(raw).map_err(|why| refused_name(|| why.to_string()))?;
     if name.components().count() > 1 {
-        return Err(GuestUploadError::Name("it names a folder".to_owned()));
+        return Err(refused_name(|| tr!("it names a folder")));
     }
     if name.is_hidden() {
-        return Err(GuestUploadError::Name("it begins with a dot".to_owned()));
+        return Err(refused_name(|| tr!("it begins with a dot")));
     }
     Ok(name)
 }
