@@ -11,7 +11,7 @@ fn a_client_reads_its_language_whatever_the_node_s_is() {
     let (alice, _carol) = (lab.user("alice"), lab.user("carol"));
     for language in ["C.UTF-8", PORTUGUESE] {
         let node = alice.peer(["serve"]).env("LANG", language).start();
-        node.wait_for("UDP");
+        node.wait_for("online ");
         alice.peer(["whoami"]).run().exits(0);
         let say = |words: &[&str]| alice.peer(words).env("LANG", PORTUGUESE).run();
         say(&["chat", "carol", "olá"]).exits(0).says("carol está offline");
@@ -32,7 +32,7 @@ fn an_event_has_the_language_of_its_reader() {
     let lab = Lab::start();
     let alice = lab.user("alice");
     let node = alice.peer(["serve"]).env("LANG", PORTUGUESE).start();
-    node.wait_for("UDP");
+    node.wait_for("online ");
     let events = alice.peer(["events"]).env("LANG", PORTUGUESE).start();
     events.wait_for("\"type\":");
     lab.kill_tracker();

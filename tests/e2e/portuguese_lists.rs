@@ -13,7 +13,7 @@ fn a_wish_is_told_in_the_language_of_its_reader() {
     let hers = alice.serve();
     let say = |words: &[&str]| bob.peer(words).env("LANG", PORTUGUESE).run();
     let his = bob.peer(["serve"]).env("LANG", PORTUGUESE).start();
-    his.wait_for("UDP");
+    his.wait_for("online como bob em ");
     let mut events = EventProgram::start(&bob);
     say(&["wish", "*nual*"]).exits(2).says("\"*nual*\" não fixa o começo de nenhuma palavra");
     say(&["wish", "notes*"]).exits(0).says("aguardando notes*; `peer wishes end 1` encerra isso");
