@@ -19,8 +19,6 @@ fn a_client_reads_its_language_whatever_the_node_s_is() {
         let told = say(&["--json", "chat", "carol", "hello"]);
         told.exits(0);
         assert_eq!(told.object("ack")["why"], "carol is offline");
-        say(&["chat", "alice", "eu"]).exits(2).says("você não pode enviar mensagens a si");
-        alice.peer(["chat", "alice", "me"]).run().exits(2).says("you can't message yourself");
         say(&["chat", "--now", "ninguem", "olá"]).exits(4).says("não existe o usuário \"ninguem\"");
         node.interrupt();
         node.finish().exits(130);
@@ -39,7 +37,7 @@ fn an_event_has_the_language_of_its_reader() {
     node.wait_for("não foi possível alcançar o tracker");
     let lost = events.wait_for("\"reachable\":false");
     let lost: Value = serde_json::from_str(&lost).unwrap();
-    assert!(lost["why"].as_str().unwrap().contains("can't be reached: connection refused"), "{lost}");
+    assert!(lost["why"].as_str().unwrap().contains("can't be reached: "), "{lost}");
     events.interrupt();
     events.finish().exits(130);
     node.interrupt();
