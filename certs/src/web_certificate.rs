@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -179,7 +179,11 @@ fn make_certificate(
 
 fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension(format!("{}.{:?}", std::process::id(), std::thread::current().id()));
-    fs::write(&draft, bytes).and_then(|()| fs::rename(&draft, path)).inspect_err(|_| {
+    let written = fs::File::create(&draft).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.and_then(|()| fs::rename(&draft, path)).inspect_err(|_| {
         // Nothing else would remove it.
         let _ = fs::remove_file(&draft);
     })
@@ -244,9 +248,9 @@ mod tests {
         let folder = home.path().join("identity");
         let (names, now) = (names(&["127.0.0.1"]), SystemTime::now());
         let first = WebCertificate::open(&folder, &names, now).unwrap();
-        fs::write(folder.join(CERTIFICATE_FILE), "nonsense").unwrap();
+        fs::File::create(folder.join(CERTIFICATE_FILE)).unwrap().write_all(b"nonsense").unwrap();
         assert_eq!(WebCertificate::open(&folder, &names, now).unwrap().key_pin(), first.key_pin());
-        fs::write(folder.join(KEY_FILE), "nonsense").unwrap();
+        fs::File::create(folder.join(KEY_FILE)).unwrap().write_all(b"nonsense").unwrap();
         assert!(matches!(WebCertificate::open(&folder, &names, now), Err(WebCertificateError::Damaged(_))));
     }
 }

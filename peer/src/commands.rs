@@ -146,7 +146,8 @@ impl CliCommand {
         match self {
             // These watch the cancellation themselves: they end in order and print a last line.
             Self::Share(args) => share::run(context, args).await,
-            Self::Serve(args) => serve::run(context, args).await,
+            // Boxed because of its size.
+            Self::Serve(args) => Box::pin(serve::run(context, args)).await,
             Self::Fetch(args) => fetch::run(context, args).await,
             Self::Chat(args) => chat::run(context, args).await,
             Self::Ui(_) => ui::run(context).await,

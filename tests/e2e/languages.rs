@@ -33,9 +33,9 @@ fn the_locale_chooses_the_language_of_help() {
         shown.prints(if is_portuguese { "Baixar arquivos" } else { "Download files" });
     }
     for option in [&["--lang", "pt-BR"] as &[&str], &["--lang=pt_BR.UTF-8"], &["--lang", "pt"]] {
-        bob.peer(option).arg("--help").run().exits(0).prints("Comandos:").prints("Em todos os comandos:");
+        bob.peer(option).arg("--help").run().exits(0).prints("Arquivos  share").prints("Códigos de saída:");
     }
-    bob.peer(["--lang", "en", "--help"]).env("LANG", PORTUGUESE).run().exits(0).prints("Commands:");
+    bob.peer(["--lang", "en", "--help"]).env("LANG", PORTUGUESE).run().exits(0).prints("Exit codes:");
     let unknown = bob.peer(["--lang", "klingon", "list"]).env("LANG", PORTUGUESE).run();
     unknown.exits(2).says("valor inválido 'klingon' para '--lang <IDIOMA>'").says("en and pt-BR");
 }

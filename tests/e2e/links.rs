@@ -50,7 +50,7 @@ fn a_guest_gets_every_file_and_every_range_of_it() {
         let start = range.split('-').next().unwrap().parse().unwrap_or(whole.len() - 30);
         assert!(part == whole[start..start + part.len()], "{range}");
     }
-    std::fs::write(guest.folder.join("resumed"), &whole[..1_234_567]).unwrap();
+    files::write(guest.folder.join("resumed"), &whole[..1_234_567]);
     guest.curl().args(["-C", "-", "-o", "resumed", &archive]).run().exits(0);
     assert_content(guest.folder.join("resumed"), &whole);
 }

@@ -1,7 +1,7 @@
 //! Errors in Portuguese: each reader has a language, whatever that of the node is.
 
 use serde_json::Value;
-use tests::Lab;
+use tests::{Lab, files};
 
 const PORTUGUESE: &str = "pt_BR.UTF-8";
 
@@ -31,8 +31,9 @@ fn an_event_has_the_language_of_its_reader() {
     let alice = lab.user("alice");
     let node = alice.peer(["serve"]).env("LANG", PORTUGUESE).start();
     node.wait_for("online ");
-    let events = alice.peer(["events"]).env("LANG", PORTUGUESE).start();
-    events.wait_for("\"type\":");
+    let mut events = alice.peer(["events"]).env("LANG", PORTUGUESE).open_stdin().start();
+    events.write("{\"type\":\"read\",\"from\":\"nobody\",\"ref\":1}\n");
+    events.wait_for("\"type\":\"done\"");
     lab.kill_tracker();
     node.wait_for("não foi possível alcançar o tracker");
     let lost = events.wait_for("\"reachable\":false");
@@ -55,7 +56,7 @@ fn the_errors_that_people_meet_first_are_portuguese() {
     say(&["send", "dave", missing.to_str().unwrap()]).exits(2).says("nada: arquivo ou pasta não encontrado");
     say(&["fetch", "alice", "x"]).exits(2).says("alice é você: não há o que baixar de si");
     say(&["room", "join", "lab"]).says("não existe a sala #lab");
-    std::fs::write(carol.home().join("profile.db"), "").unwrap();
+    files::write(carol.home().join("profile.db"), "");
     let emptied = carol.peer(["list"]).env("LANG", PORTUGUESE).run();
     emptied.says("o banco de dados da conta").says("está vazio, mas a chave");
     lab.kill_tracker();

@@ -42,6 +42,10 @@ impl Browser {
         let wanted = json!({"browserName": "chrome", "acceptInsecureCerts": true, "goog:chromeOptions": options});
         let made = browser.call("POST", "/session", &json!({"capabilities": {"alwaysMatch": wanted}}));
         browser.session = made["sessionId"].as_str().expect("a session").to_owned();
+        // Without a window a browser saves nothing unless it is told to.
+        let behavior = json!({"behavior": "allow", "downloadPath": folder});
+        let command = json!({"cmd": "Browser.setDownloadBehavior", "params": behavior});
+        browser.command("POST", "/chromium/send_command", &command);
         Some(browser)
     }
 

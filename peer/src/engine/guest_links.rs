@@ -258,8 +258,8 @@ mod tests {
         let identity = Identity::generate().unwrap();
         let links = GuestLinks::new(profile.clone(), &identity, None);
         std::fs::create_dir(home.path().join("files")).unwrap();
-        std::fs::write(home.path().join("files/a"), "abc").unwrap();
-        std::fs::write(home.path().join("files/b"), "").unwrap();
+        std::io::Write::write_all(&mut std::fs::File::create(home.path().join("files/a")).unwrap(), b"abc").unwrap();
+        std::fs::File::create(home.path().join("files/b")).unwrap();
         Case { profile, identity, links, home }
     }
 

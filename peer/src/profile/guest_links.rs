@@ -226,7 +226,7 @@ impl Profile {
     pub fn guest_files(&self, link: i64) -> Result<Vec<GuestFile>, ProfileError> {
         let sql = format!("SELECT {FILE_COLUMNS} FROM guest_file WHERE link = ?1 ORDER BY number");
         let rows = self.query_all(self.reader(), &sql, [link], GuestFileRow::read)?;
-        rows.into_iter().map(|row| self.checked_guest_file(row)).collect()
+        rows.iter().map(|row| self.checked_guest_file(row)).collect()
     }
 
     /// Returns one file of a link.
@@ -240,7 +240,7 @@ impl Profile {
         };
         let row = self.reader().query_row(&sql, params![link, number], read).optional();
         let Some((row, (path, ctime_ns, inode, manifest))) = self.db_result(row)? else { return Ok(None) };
-        let file = self.checked_guest_file(row)?;
+        let file = self.checked_guest_file(&row)?;
         let layout =
             GroupLayout::of(file.size).ok_or_else(|| self.damaged_error("the size of a link's file".into()))?;
         let manifest = Manifest::from_bytes(&layout, &manifest)
@@ -269,7 +269,7 @@ impl Profile {
         })
     }
 
-    fn checked_guest_file(&self, row: GuestFileRow) -> Result<GuestFile, ProfileError> {
+    fn checked_guest_file(&self, row: &GuestFileRow) -> Result<GuestFile, ProfileError> {
         let damaged = || self.damaged_error(format!("the file {} of a link", row.number));
         let hash: [u8; 32] = row.hash.as_slice().try_into().map_err(|_| damaged())?;
         Ok(GuestFile {

@@ -23,7 +23,7 @@ use super::link_event::LinkEvent;
 use super::upload_turns::UploadTurn;
 use super::web_context::WebContext;
 use crate::engine::guest_links::{AdmittedGuest, GuestUploadError, PlacedUpload, UploadAnnouncement, UploadWriter};
-use crate::engine::{Error, run_blocking};
+use crate::engine::run_blocking;
 use crate::util::TranslatedText;
 
 const UPLOAD_KEY: HeaderName = HeaderName::from_static("upload-key");
@@ -235,5 +235,5 @@ fn json_answer(status: StatusCode, value: &Value) -> Response {
 pub(super) async fn run_upload<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, GuestUploadError> + Send + 'static,
 ) -> Result<T, GuestUploadError> {
-    run_blocking(move || Ok(work())).await.map_err(Error::from)?
+    run_blocking(move || Ok(work())).await?
 }

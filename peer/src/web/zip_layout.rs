@@ -242,7 +242,7 @@ pub(super) fn dos_time(year: i16, month: i8, day: i8, hour: i8, minute: i8, seco
     }
     let years = u16::try_from(year - 1980).unwrap_or(0).min(127);
     let date = years << 9 | field(month) << 5 | field(day);
-    (date, field(hour) << 11 | field(minute) << 5 | field(second) / 2)
+    (date, (field(hour) << 11) | (field(minute) << 5) | (field(second) / 2))
 }
 
 /// Returns the part of `bytes`, which begin at `start`, from `position` to `end`.

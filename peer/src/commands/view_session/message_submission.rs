@@ -147,7 +147,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 }
                 Ok(Err(error)) => lost.push(lost_words(&to, message.text.as_received(), &error.to_string())),
                 Err(_) => {
-                    lost.push(lost_words(&to, message.text.as_received(), &tr!("the account's disk doesn't answer")))
+                    lost.push(lost_words(&to, message.text.as_received(), &tr!("the account's disk doesn't answer")));
                 }
             }
         }

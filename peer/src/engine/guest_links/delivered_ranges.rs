@@ -20,7 +20,7 @@ impl DeliveredRanges {
         let touched = &self.0[first..after];
         let start = touched.first().map_or(new.start, |range| range.start.min(new.start));
         let end = touched.last().map_or(new.end, |range| range.end.max(new.end));
-        self.0.splice(first..after, [start..end]);
+        self.0.splice(first..after, std::iter::once(start..end));
         if self.0.len() > MAX_RANGES
             && let Some(smallest) = (0..self.0.len()).min_by_key(|at| self.0[*at].end - self.0[*at].start)
         {

@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn an_upload_goes_on_where_it_was_and_replaces_nothing() {
         let case = case();
-        std::fs::write(case.home.path().join("in/box/a.txt"), "mine").unwrap();
+        File::create(case.home.path().join("in/box/a.txt")).unwrap().write_all(b"mine").unwrap();
         let begin = announced("a.txt", 6, Some("k"), 0);
         case.begin(&begin).unwrap().write(b"abc").unwrap();
         assert_eq!(case.links.upload_offset(&case.guest, &begin).unwrap(), 3);

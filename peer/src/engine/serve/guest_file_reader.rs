@@ -102,6 +102,7 @@ fn guest_fault(failure: ReadFailure) -> GuestFileFault {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
+    use std::io::Write as _;
 
     use super::*;
     use crate::engine::share::hash_unshared;
@@ -121,7 +122,7 @@ mod tests {
         let profile = Profile::open(&home.path().join("profile")).unwrap();
         let path = home.path().join("file");
         let content: Vec<u8> = (0..SIZE / 8).flat_map(|number| (number * 7).to_le_bytes()).collect();
-        fs::write(&path, &content).unwrap();
+        File::create(&path).unwrap().write_all(&content).unwrap();
         let report = &mut |_: crate::engine::share::ShareEvent<'_>| std::ops::ControlFlow::Continue(());
         let (mut hashed, _) = hash_unshared(&profile, &[path], 10, report).unwrap();
         let hashed = hashed.pop().unwrap();
@@ -178,12 +179,12 @@ mod tests {
         let case = case();
         let mut changed = case.content.clone();
         changed[20_000_000] ^= 1;
-        fs::write(&case.stored.path, &changed).unwrap();
+        File::create(&case.stored.path).unwrap().write_all(&changed).unwrap();
         assert_eq!(case.read(0..SIZE), Err(GuestFileFault::Changed));
         assert_eq!(case.read(19_999_990..20_000_010), Err(GuestFileFault::Changed));
         // A group that is as it was may still be had.
         assert!(case.read(1..100).unwrap() == case.expected(1..100));
-        fs::write(&case.stored.path, &changed[1..]).unwrap();
+        File::create(&case.stored.path).unwrap().write_all(&changed[1..]).unwrap();
         assert_eq!(case.read(0..1), Err(GuestFileFault::Changed));
         fs::remove_file(&case.stored.path).unwrap();
         assert_eq!(case.read(0..1), Err(GuestFileFault::Gone));
