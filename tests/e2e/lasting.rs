@@ -3,15 +3,9 @@
 use std::path::Path;
 
 use tests::files::{self, assert_same};
-use tests::{Lab, Process, User, poll_for};
+use tests::{Lab, User, poll_for};
 
-/// Lets two users know each other's keys; returns their nodes.
-fn meet(alice: &User<'_>, bob: &User<'_>) -> (Process, Process) {
-    let (hers, his) = (alice.serve(), bob.serve());
-    alice.peer(["chat", "bob", "hello"]).run().exits(0);
-    bob.peer(["chat", "alice", "hello"]).run().exits(0);
-    (hers, his)
-}
+use crate::sends::meet;
 
 fn accept(user: &User<'_>, from: &str, into: &Path) {
     user.peer(["accept", from, "--into"]).arg(into).run().exits(0);

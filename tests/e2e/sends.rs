@@ -10,7 +10,7 @@ use tests::files::{self, assert_content, assert_same};
 use tests::{Lab, Process, User, make_room, poll_until};
 
 /// Lets two users know each other's keys; returns their nodes.
-fn meet(alice: &User<'_>, bob: &User<'_>) -> (Process, Process) {
+pub(crate) fn meet(alice: &User<'_>, bob: &User<'_>) -> (Process, Process) {
     let (hers, his) = (alice.serve(), bob.serve());
     alice.peer(["chat", "bob", "hello"]).run().exits(0);
     bob.peer(["chat", "alice", "hello"]).run().exits(0);

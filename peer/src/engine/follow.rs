@@ -7,15 +7,15 @@
 //! ```
 //!
 //! The source says what is there and what was removed; the record says what was put here; the disk says what is here now.
-//! The pure [`follow_plan`] decides. What only one of them says is never a reason to remove a file.
+//! The pure `follow_plan` decides. What only one of them says is never a reason to remove a file.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | follows of a profile, and of one user | [`MAX_FOLLOWS`], [`MAX_FOLLOWS_OF_USER`] | refused |
 //! | files of a follow | 100,000, which is what one user can share | the listing is refused |
-//! | comparisons at once | [`MAX_COMPARISONS`] | they wait |
+//! | comparisons at once | `MAX_COMPARISONS` | they wait |
 //! | links | one to each followed user | |
-//! | what is removed, and for how long it is kept | [`follow_plan`], [`followed_folder`] | |
+//! | what is removed, and for how long it is kept | `follow_plan`, `followed_folder` | |
 
 mod batch_fetch;
 mod copy_fault;
