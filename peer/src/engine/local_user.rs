@@ -31,12 +31,8 @@ pub struct LocalUser {
     pub key_policy: TrackerKeyPolicy,
     /// Receives the notices of all operations.
     pub notify: NoticeHandler,
-    /// Fetches what is sent to this user: the node, which has it fetched, knows nothing of fetching.
-    pub accept_send: SendAcceptHandler,
-    /// Fetches what this user wished for.
-    pub fetch_wish: WishFetchHandler,
-    /// Keeps copies of followed folders in step, for the same reason.
-    pub run_follows: FollowsHandler,
+    /// What the user's node has done by others.
+    pub handlers: NodeHandlers,
 }
 
 /// Fetches a send of another user if a rule of the local user accepts it; blocks.
@@ -48,7 +44,7 @@ pub type WishFetchHandler = fn(&LocalUser, &Wish, &WishMatch, &EventBus, &Cancel
 /// Keeps the copies of all followed folders in step until it is cancelled; blocks.
 pub type FollowsHandler = fn(&LocalUser, &EventBus, &FollowWaker, &CancellationToken) -> Result<(), Error>;
 
-/// The work that a node has done by parts of the program of which it knows nothing.
+/// The work that a node has done by parts of the program of which it knows nothing, such as fetching.
 #[derive(Clone, Copy)]
 pub struct NodeHandlers {
     /// Fetches what is sent.
@@ -57,6 +53,15 @@ pub struct NodeHandlers {
     pub fetch_wish: WishFetchHandler,
     /// Keeps copies of followed folders in step.
     pub run_follows: FollowsHandler,
+}
+
+impl NodeHandlers {
+    /// Handlers that do nothing, for a user without a node that fetches.
+    pub const NONE: Self = Self {
+        accept_send: |_, _, _, _| AutoAcceptOutcome::NoRule,
+        fetch_wish: |_, _, _, _, _| WishFetchOutcome::Held("".into()),
+        run_follows: |_, _, _, _| Ok(()),
+    };
 }
 
 impl LocalUser {
@@ -68,7 +73,7 @@ impl LocalUser {
         tracker: Option<TrackerAddress>,
         key_policy: TrackerKeyPolicy,
         notify: NoticeHandler,
-        NodeHandlers { accept_send, fetch_wish, run_follows }: NodeHandlers,
+        handlers: NodeHandlers,
     ) -> Result<Self, Error> {
         let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
         if let Some(file) = profile.moved_with()? {
@@ -79,17 +84,7 @@ impl LocalUser {
             None => account.tracker.parse().map_err(Error::Usage)?,
         };
         let identity = Arc::new(profile.identity()?);
-        Ok(Self {
-            profile,
-            identity,
-            user: account.user,
-            tracker,
-            key_policy,
-            notify,
-            accept_send,
-            fetch_wish,
-            run_follows,
-        })
+        Ok(Self { profile, identity, user: account.user, tracker, key_policy, notify, handlers })
     }
 
     /// Checks that the tracker binds this profile's key to the profile's account. Fails with

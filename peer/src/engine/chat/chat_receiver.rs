@@ -295,8 +295,7 @@ async fn store_messages(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sends::AutoAcceptOutcome;
-    use crate::engine::wishes::WishFetchOutcome;
+    use crate::engine::NodeHandlers;
 
     fn mallory() -> UserName {
         "mallory".parse().unwrap()
@@ -338,17 +337,7 @@ mod tests {
         let identity = std::sync::Arc::new(certs::Identity::generate().unwrap());
         let (tracker, key_policy) = ("10.0.0.1".parse().unwrap(), crate::engine::tracker_key::TrackerKeyPolicy::Ask);
         let (user, notify) = ("bob".parse().unwrap(), std::sync::Arc::new(|_| {}));
-        let me = LocalUser {
-            profile,
-            identity,
-            user,
-            tracker,
-            key_policy,
-            notify,
-            accept_send: |_, _, _, _| AutoAcceptOutcome::NoRule,
-            fetch_wish: |_, _, _, _, _| WishFetchOutcome::Held("".into()),
-            run_follows: |_, _, _, _| Ok(()),
-        };
+        let me = LocalUser { profile, identity, user, tracker, key_policy, notify, handlers: NodeHandlers::NONE };
         let database = rusqlite::Connection::open(home.path().join("profile.db")).unwrap();
         database.execute_batch("ALTER TABLE blocked RENAME TO hidden").unwrap();
         let ChatFrame::Message(message) = message(10) else { panic!("a message") };

@@ -12,9 +12,7 @@ use tokio::time::timeout;
 
 use super::account_findings::{AccountFinding, DiskFinding, NodeFinding};
 use crate::engine::node::{NodeStatus, running_status};
-use crate::engine::sends::AutoAcceptOutcome;
 use crate::engine::tracker_key::TrackerKeyPolicy;
-use crate::engine::wishes::WishFetchOutcome;
 use crate::engine::{Error, LocalUser, NodeHandlers};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::{Access, Profile, ProfileError};
@@ -48,10 +46,8 @@ pub(super) fn load_account(request: &ExaminationRequest) -> (Option<LocalUser>, 
     };
     let quiet = Arc::new(|_| {});
     // Nothing is fetched by a look at the account.
-    let accept_none = |_: &_, _: &_, _: &_, _: &_| AutoAcceptOutcome::NoRule;
-    let fetch_wish = |_: &_, _: &_, _: &_, _: &_, _: &_| WishFetchOutcome::Held("".into());
-    let handlers = NodeHandlers { accept_send: accept_none, fetch_wish, run_follows: |_, _, _, _| Ok(()) };
-    match LocalUser::load(profile.clone(), request.tracker.clone(), request.key_policy, quiet, handlers) {
+    let (tracker, handlers) = (request.tracker.clone(), NodeHandlers::NONE);
+    match LocalUser::load(profile.clone(), tracker, request.key_policy, quiet, handlers) {
         Ok(me) => {
             let finding = judge_profile(&profile, &me);
             (Some(me), finding)

@@ -26,7 +26,7 @@ pub(super) async fn run(
             () = waker.woken() => {}
         }
     }
-    let failed = run_blocking(move || (me.run_follows)(&me, &events, &waker, &stop)).await;
+    let failed = run_blocking(move || (me.handlers.run_follows)(&me, &events, &waker, &stop)).await;
     if let Err(error) = failed {
         // The rest of the node has nothing to do with it.
         tracing::error!("what is followed is not kept in step: {error}");

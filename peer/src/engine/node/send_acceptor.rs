@@ -150,7 +150,7 @@ impl SendAcceptor {
         let (me, events, cancel) = (self.me.clone(), self.events.clone(), self.stop.child_token());
         self.running.spawn(async move {
             let fetched = send.clone();
-            let accepted = run_blocking(move || Ok((me.accept_send)(&me, &fetched, &events, &cancel)));
+            let accepted = run_blocking(move || Ok((me.handlers.accept_send)(&me, &fetched, &events, &cancel)));
             (send, accepted.await.unwrap_or_else(AutoAcceptOutcome::Failed))
         });
     }

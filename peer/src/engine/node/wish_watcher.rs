@@ -260,7 +260,7 @@ impl WishWatcher {
         self.busy.insert(wish.number, cancel.clone());
         self.running.spawn(async move {
             let (wished, wanted) = (wish.clone(), file.clone());
-            let fetched = run_blocking(move || Ok((me.fetch_wish)(&me, &wished, &wanted, &events, &cancel)));
+            let fetched = run_blocking(move || Ok((me.handlers.fetch_wish)(&me, &wished, &wanted, &events, &cancel)));
             (wish, file, fetched.await.unwrap_or_else(WishFetchOutcome::Failed))
         });
     }

@@ -10,11 +10,10 @@ use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::engine::NodeHandlers;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::RoomNewsKind;
-use crate::engine::sends::AutoAcceptOutcome;
 use crate::engine::tracker_key::TrackerKeyPolicy;
-use crate::engine::wishes::WishFetchOutcome;
 use crate::net::endpoint::Endpoint;
 use crate::net::frame_receiver::FrameQuota;
 use crate::net::link::{self, ANSWERS, DialTarget, Link};
@@ -84,9 +83,7 @@ pub(super) fn local_user(home: &TempDir, user: &str, identity: Arc<Identity>) ->
         tracker: "127.0.0.1:1".parse().unwrap(),
         key_policy: TrackerKeyPolicy::AcceptNew,
         notify: Arc::new(|_| {}),
-        accept_send: |_, _, _, _| AutoAcceptOutcome::NoRule,
-        fetch_wish: |_, _, _, _, _| WishFetchOutcome::Held("".into()),
-        run_follows: |_, _, _, _| Ok(()),
+        handlers: NodeHandlers::NONE,
     }
 }
 

@@ -23,10 +23,8 @@ use crate::engine::rooms::room_clock::{RoomClock, SimulatedClock};
 use crate::engine::rooms::room_directory::RoomDirectory;
 use crate::engine::rooms::room_registry::RoomRegistry;
 use crate::engine::rooms::unanswered_requests::AnsweredRequest;
-use crate::engine::sends::AutoAcceptOutcome;
 use crate::engine::tracker_key::TrackerKeyPolicy;
-use crate::engine::wishes::WishFetchOutcome;
-use crate::engine::{Error, LocalUser, now_ms};
+use crate::engine::{Error, LocalUser, NodeHandlers, now_ms};
 use crate::profile::Profile;
 
 /// A member, with its node if it runs.
@@ -91,9 +89,7 @@ impl SimulatedMember {
             tracker: "127.0.0.1:1".parse().map_err(internal)?,
             key_policy: TrackerKeyPolicy::AcceptNew,
             notify: Arc::new(|_| {}),
-            accept_send: |_, _, _, _| AutoAcceptOutcome::NoRule,
-            fetch_wish: |_, _, _, _, _| WishFetchOutcome::Held("".into()),
-            run_follows: |_, _, _, _| Ok(()),
+            handlers: NodeHandlers::NONE,
         };
         let mut member = Self {
             me,
