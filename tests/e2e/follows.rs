@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::files::{assert_content, names_in, noise, write};
 use tests::hostile::{HostilePeer, Offer, Trick};
-use tests::{Invocation, Lab, Process, User, earlier, make_room, poll_for, poll_until};
+use tests::{Lab, Process, User, earlier, make_room, poll_for, poll_until};
+
+use crate::watching::mount;
 
 /// Begins to follow with these options, in a process of its own.
 #[track_caller]
@@ -249,15 +251,6 @@ fn much_that_is_removed_is_asked_about() {
     wait_for_state(&alice, 1, "in_step");
     assert_eq!(trashed(&copy).iter().filter(|name| *name != "sub/0").count(), 8);
     alice.peer(["follows", "confirm", "1"]).run().exits(2).says("nothing of the follow 1 waits");
-}
-
-/// Runs `mount` or `umount`; false, and a word about it, where that isn't allowed.
-fn mount(program: &str, args: &[&OsStr]) -> bool {
-    let ran = Invocation::new(program, Path::new("/")).args(args).run();
-    if ran.code != 0 {
-        println!("skipped: no mounts here ({})", ran.err().trim());
-    }
-    ran.code == 0
 }
 
 #[test]

@@ -323,7 +323,7 @@ fn thousands_of_files_that_come_and_go_end_as_they_are_on_the_disk() {
 }
 
 /// Runs `mount` or `umount`; false, and a word about it, where that isn't allowed.
-fn mount(program: &str, args: &[&OsStr]) -> bool {
+pub(crate) fn mount(program: &str, args: &[&OsStr]) -> bool {
     let ran = Invocation::new(program, Path::new("/")).args(args).run();
     if ran.code != 0 {
         println!("skipped: no mounts here ({})", ran.err().trim());
