@@ -42,7 +42,7 @@ use crate::ui::{FetchBars, format_size};
 use crate::util::shell_words::shell_quote;
 
 /// Parallel streams of a fetch for each source.
-const DEFAULT_STREAMS: u8 = 2;
+const DEFAULT_STREAMS: u8 = FetchRequest::DEFAULT_STREAMS;
 /// Seconds that a fetch waits for sources that are gone.
 const DEFAULT_PATIENCE_S: u32 = 90;
 
@@ -376,18 +376,14 @@ impl FetchArgs {
             (false, true) => SourcePolicy::Everybody,
             (false, false) => SourcePolicy::Also(self.from),
         };
+        let names = self.names.into_iter().map(RequestedName::for_text).collect();
+        let source_timeout = seconds(self.patience.unwrap_or(DEFAULT_PATIENCE_S));
         let request = FetchRequest {
-            from,
-            names: self.names.into_iter().map(RequestedName::for_text).collect(),
-            destination: parse_destination(self.output)?,
             if_exists: self.if_exists.map_or(IfExists::SkipSame, ExistingFileAction::policy),
             streams: usize::from(self.jobs.unwrap_or(DEFAULT_STREAMS)),
             sources,
             limit: self.limit,
-            source_timeout: seconds(self.patience.unwrap_or(DEFAULT_PATIENCE_S)),
-            folder_times: Vec::new(),
-            arrived: Vec::new(),
-            expected: None,
+            ..FetchRequest::new(from, names, parse_destination(self.output)?, source_timeout)
         };
         Ok(FetchRecord { request, share: self.share })
     }

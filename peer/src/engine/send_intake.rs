@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::receipt_observer::ReceiptObserver;
 use crate::engine::fetch::{
-    FetchDestination, FetchEvent, FetchReport, FetchRequest, IfExists, RequestedName, SourcePolicy, fetch,
+    FetchDestination, FetchEvent, FetchReport, FetchRequest, RequestedName, SourcePolicy, fetch,
 };
 use crate::engine::node_event::EventBus;
 use crate::engine::private_data::PrivateData;
@@ -175,18 +175,12 @@ fn hold_words(reason: &HoldReason) -> String {
 
 /// Returns the request that fetches exactly what was announced, from its sender alone.
 fn fetch_request(waiting: &IncomingSend, folder: &Path) -> FetchRequest {
+    let names = vec![RequestedName::for_text(literal_text(&waiting.send))];
+    let destination = FetchDestination::Folder(folder.to_owned());
     FetchRequest {
-        from: waiting.from.clone().into(),
-        names: vec![RequestedName::for_text(literal_text(&waiting.send))],
-        destination: FetchDestination::Folder(folder.to_owned()),
-        if_exists: IfExists::SkipSame,
-        streams: 2,
         sources: SourcePolicy::Only(Vec::new()),
-        limit: None,
-        source_timeout: SOURCE_TIMEOUT,
-        folder_times: Vec::new(),
-        arrived: Vec::new(),
         expected: Some(waiting.send.clone()),
+        ..FetchRequest::new(waiting.from.clone().into(), names, destination, SOURCE_TIMEOUT)
     }
 }
 

@@ -8,9 +8,7 @@ use std::time::Duration;
 use shared::peer::{FileSend, SendKind};
 use tokio_util::sync::CancellationToken;
 
-use super::fetch::{
-    FetchDestination, FetchEvent, FetchRequest, IfExists, RequestedName, SourcePolicy, fetch as fetch_files,
-};
+use super::fetch::{FetchDestination, FetchEvent, FetchRequest, RequestedName, fetch as fetch_files};
 use super::node_event::EventBus;
 use super::send_intake::check_accept_folder;
 use super::sends::accept_policy::MIN_FREE_BYTES;
@@ -69,18 +67,10 @@ fn is_passing(error: &Error) -> bool {
 /// Returns the request that fetches exactly this file, from whoever has it.
 fn fetch_request(file: &WishMatch, destination: FetchDestination) -> FetchRequest {
     let WishMatch { by, name, size, hash } = file;
+    // A file's own name is looked up before it is read as a pattern.
+    let names = vec![RequestedName::for_text(name.as_str())];
     FetchRequest {
-        from: by.clone().into(),
-        // A file's own name is looked up before it is read as a pattern.
-        names: vec![RequestedName::for_text(name.as_str())],
-        destination,
-        if_exists: IfExists::SkipSame,
-        streams: 2,
-        sources: SourcePolicy::Everybody,
-        limit: None,
-        source_timeout: SOURCE_TIMEOUT,
-        folder_times: Vec::new(),
-        arrived: Vec::new(),
         expected: Some(FileSend { name: name.clone(), kind: SendKind::File, files: 1, size: *size, hash: *hash }),
+        ..FetchRequest::new(by.clone().into(), names, destination, SOURCE_TIMEOUT)
     }
 }

@@ -20,9 +20,7 @@ use self::interrupted_fetch::resume_command;
 use super::super::progress_publisher::ProgressPublisher;
 use super::super::receipt_delivery::deliver_receipts;
 use crate::engine::chat::ConversationName;
-use crate::engine::fetch::{
-    FetchDestination, FetchEvent, FetchRequest, FileOutcome, FileReport, IfExists, RequestedName, SourcePolicy, fetch,
-};
+use crate::engine::fetch::{FetchDestination, FetchEvent, FetchRequest, FileOutcome, FileReport, RequestedName, fetch};
 use crate::engine::node_event::FileTransfer;
 use crate::engine::send_intake::ReceiptObserver;
 use crate::engine::{Error, LocalUser};
@@ -95,19 +93,8 @@ impl BackgroundFetches {
                 count = MAX_FETCHES
             )));
         }
-        let request = FetchRequest {
-            from: from.clone(),
-            names: vec![RequestedName::for_text(name)],
-            destination: FetchDestination::Folder(PathBuf::from(".")),
-            if_exists: IfExists::SkipSame,
-            streams: 2,
-            sources: SourcePolicy::Everybody,
-            limit: None,
-            source_timeout: SOURCE_TIMEOUT,
-            folder_times: Vec::new(),
-            arrived: Vec::new(),
-            expected: None,
-        };
+        let (names, destination) = (vec![RequestedName::for_text(name)], FetchDestination::Folder(PathBuf::from(".")));
+        let request = FetchRequest::new(from.clone(), names, destination, SOURCE_TIMEOUT);
         // A child token: one fetch can be stopped alone, and all of them together.
         let (me, cancel, tell) = (self.me.clone(), self.cancel.child_token(), self.events.clone());
         let alive = self.alive.clone();

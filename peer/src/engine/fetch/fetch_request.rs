@@ -42,6 +42,34 @@ pub struct FetchRequest {
     pub expected: Option<FileSend>,
 }
 
+impl FetchRequest {
+    /// Parallel streams per source, if nobody asks for another number.
+    pub const DEFAULT_STREAMS: u8 = 2;
+
+    /// Returns a request as it is without options: everybody who has the same content is asked, at full speed, and what
+    /// is there already is kept.
+    pub fn new(
+        from: ConversationName,
+        names: Vec<RequestedName>,
+        destination: FetchDestination,
+        source_timeout: Duration,
+    ) -> Self {
+        Self {
+            from,
+            names,
+            destination,
+            if_exists: IfExists::SkipSame,
+            streams: usize::from(Self::DEFAULT_STREAMS),
+            sources: SourcePolicy::Everybody,
+            limit: None,
+            source_timeout,
+            folder_times: Vec::new(),
+            arrived: Vec::new(),
+            expected: None,
+        }
+    }
+}
+
 /// A file that a fetch put in place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacedFile {

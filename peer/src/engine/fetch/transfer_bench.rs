@@ -20,7 +20,7 @@ use super::report_builder::FetchReportBuilder;
 use super::session::{FetchSession, SessionAction, SessionEvent};
 use super::source_dialer::SourceFiles;
 use super::writer::{EarlierRounds, FileJob, WriterEvent, is_group_valid};
-use super::{FetchDestination, FetchEvent, FetchRequest, FileNo, FileOutcome, IfExists, SourcePolicy};
+use super::{FetchDestination, FetchEvent, FetchRequest, FileNo, FileOutcome};
 
 /// Requests that the source has open at a time.
 const REQUESTS_AHEAD: usize = 16;
@@ -70,18 +70,10 @@ impl MemoryTransfer {
             jobs.push(FileJob { owner, stat, layout, target: None, reported_no, earlier_rounds });
             sources.push(MemoryFile { content, manifest: Manifest::new(values) });
         }
+        let destination = FetchDestination::Folder("memory".into());
         let request = FetchRequest {
-            from: owner.clone().into(),
-            names: Vec::new(),
-            destination: FetchDestination::Folder("memory".into()),
-            if_exists: IfExists::SkipSame,
             streams: 1,
-            sources: SourcePolicy::Everybody,
-            limit: None,
-            source_timeout: Duration::from_secs(10),
-            folder_times: Vec::new(),
-            arrived: Vec::new(),
-            expected: None,
+            ..FetchRequest::new(owner.clone().into(), Vec::new(), destination, Duration::from_secs(10))
         };
         Some(Self { request, owner, jobs: Arc::new(jobs), sources, by_hash })
     }

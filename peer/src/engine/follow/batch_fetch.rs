@@ -10,9 +10,7 @@ use super::follow_plan::PlannedFetch;
 use super::follow_round::{FollowRecords, FollowRound};
 use super::followed_folder::{FollowedFolder, PlacedCopy};
 use super::source_links::SourceListing;
-use crate::engine::fetch::{
-    FetchDestination, FetchEvent, FetchRequest, FileOutcome, IfExists, ListedFile, SourcePolicy, fetch_listed,
-};
+use crate::engine::fetch::{FetchDestination, FetchEvent, FetchRequest, FileOutcome, ListedFile, fetch_listed};
 use crate::engine::follow_news::FollowChange;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::progress_throttle::ProgressThrottle;
@@ -122,19 +120,8 @@ impl FollowRound<'_> {
         folder: &FollowedFolder,
         listed: Vec<ListedFile>,
     ) -> (HashMap<FileName, Arrival>, Option<Error>) {
-        let request = FetchRequest {
-            from: self.follow.of.user.clone().into(),
-            names: Vec::new(),
-            destination: FetchDestination::Folder(folder.staging_path()),
-            if_exists: IfExists::SkipSame,
-            streams: 2,
-            sources: SourcePolicy::Everybody,
-            limit: None,
-            source_timeout: SOURCE_TIMEOUT,
-            folder_times: Vec::new(),
-            arrived: Vec::new(),
-            expected: None,
-        };
+        let (from, destination) = (self.follow.of.user.clone().into(), FetchDestination::Folder(folder.staging_path()));
+        let request = FetchRequest::new(from, Vec::new(), destination, SOURCE_TIMEOUT);
         let (mut throttle, mut last) = (ProgressThrottle::new(Instant::now()), Instant::now());
         let mut arrivals = HashMap::new();
         let mut report = |event: FetchEvent<'_>| {
