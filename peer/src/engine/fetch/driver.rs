@@ -182,6 +182,7 @@ impl<'a> FetchDriver<'a> {
         all.sort_by_key(|no| std::cmp::Reverse(jobs.get(*no).map(|job| job.layout.size())));
         let (mut sources, mut failure) = (Vec::new(), None);
         let mut links: Vec<(UserName, Link)> = self.links.clone().into_iter().collect();
+        // A map's order is random, and the sources are numbered in the order of this list.
         links.sort_by(|(one, _), (other, _)| one.cmp(other));
         for (user, link) in links {
             let owned: HashSet<FileNo> =

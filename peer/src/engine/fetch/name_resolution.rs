@@ -198,6 +198,7 @@ fn normalize_path(text: &str) -> String {
         return ".".to_owned();
     }
     let mut clean = rest.to_owned();
+    // Once isn't enough: three slashes leave two.
     while clean.contains("//") {
         clean = clean.replace("//", "/");
     }

@@ -244,6 +244,7 @@ impl WriterContext {
     }
 
     fn is_closed(&self, file: FileNo) -> bool {
+        // Relaxed: a late look costs no more than a group that is verified in vain.
         self.closed_files.get(file).is_none_or(|closed| closed.load(Ordering::Relaxed))
     }
 

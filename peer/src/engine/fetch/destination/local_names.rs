@@ -132,6 +132,7 @@ fn short_spelling(component: &str) -> String {
         // A long ending is part of the name rather than a type.
         _ => (plain.as_str(), String::new()),
     };
+    // Nine bytes: a dash and eight hexadecimal digits.
     format!(
         "{}-{}{extension}",
         truncate_to_bytes(stem, MAX_SHORT_BYTES - 9 - extension.len()),
