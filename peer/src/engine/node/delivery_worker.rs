@@ -75,6 +75,7 @@ impl Mailbox {
 
     /// Makes the worker attempt a delivery.
     pub(super) fn wake(&self) {
+        // The permit stays if the worker is in an attempt, so no wake-up is lost.
         self.wake.notify_one();
     }
 
@@ -203,6 +204,7 @@ impl DeliveryWorker {
             tokio::pin!(again);
             loop {
                 tokio::select! {
+                    // In this order: once the node stops, no further attempt begins.
                     biased;
                     () = self.stop.cancelled() => return,
                     () = self.mailbox.wake.notified() => break,

@@ -128,6 +128,7 @@ impl LinkRevalidator {
             return Ok(());
         }
         let answer = self.tracker_key_of(user).await;
+        // Read after the wait for the tracker, so that a key that is trusted meanwhile counts.
         let (profile, whose) = (self.me.profile.clone(), user.clone());
         let recorded = run_blocking(move || Ok(profile.known_user(&whose)?)).await?.map(|friend| friend.fingerprint);
         let is_right = |key: Fingerprint| {

@@ -171,6 +171,7 @@ impl RoomSync {
             if *due > now {
                 continue;
             }
+            // Set before the attempt: a refused cut isn't tried again at every tick.
             *due = now + CUT_RETRY_DELAY;
             if let Err(error) = self.set_cut(room, key, ended_at, cut).await {
                 tracing::info!("the last message of a former member can't be set: {error}");

@@ -84,6 +84,7 @@ impl SendAcceptor {
                 },
             }
         }
+        // Their tokens are children of the node's, so that they end by themselves.
         let ended = async { while self.running.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await;
         Ok(())

@@ -155,6 +155,7 @@ impl ShareWatcher {
                 () = stop.cancelled() => break,
                 () = reload.0.notified() => self.load().await,
                 () = inbox.wait() => self.take_reports(),
+                // `select!` evaluates the time even where the branch is off.
                 () = tokio::time::sleep_until(next_look.unwrap_or_else(Instant::now).into()), if next_look.is_some() => {}
                 _ = probe.tick() => self.begin_probes(),
                 Some(ended) = self.jobs.join_next() => match ended {
@@ -225,6 +226,7 @@ impl ShareWatcher {
 
     fn release(&mut self, id: PlaceId) {
         let watches = self.watches.clone();
+        // Not here: the watcher's lock is held while the system is asked, which may take long.
         self.jobs.spawn_blocking(move || {
             watches.remove_place(id);
             WatchJobOutcome::Released

@@ -134,6 +134,7 @@ impl WishWatcher {
         if !self.tracker.is_present() {
             return Ok(());
         }
+        // Before the pace is charged: a user without wishes spends nothing of it.
         let wishes = self.waiting_wishes().await?;
         if wishes.is_empty() {
             return Ok(());
@@ -196,6 +197,7 @@ impl WishWatcher {
             Ok(())
         })
         .await?;
+        // Only of those that match: a search goes through thousands of files.
         let profile = self.me.profile.clone();
         run_blocking(move || {
             let mut allowed = Vec::new();

@@ -137,6 +137,7 @@ impl ChangeSchedule {
     pub(super) fn set_reports(&mut self, place: PlaceId, reports: ChangeReports, now: Instant) {
         if let Some(place) = self.places.get_mut(&place) {
             if reports == ChangeReports::Partial && place.reports == ChangeReports::Complete {
+                // Until now the next walk may have been an hour away.
                 place.rescan_at = place.rescan_at.min(now + MIN_POLL_INTERVAL);
             }
             place.reports = reports;

@@ -124,6 +124,7 @@ impl FolderWatches {
 impl WatchTable {
     /// Returns the watched folders at and below a path; those below sort right behind it.
     fn folders_below(&self, path: &Path) -> Vec<PathBuf> {
+        // Paths compare by components: nothing sorts between a folder and what is below it.
         let folders = self.folders.range(path.to_owned()..).map(|(folder, _)| folder);
         folders.take_while(|folder| folder.starts_with(path)).cloned().collect()
     }

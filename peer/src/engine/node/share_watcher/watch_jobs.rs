@@ -66,6 +66,7 @@ impl LookJob {
 
 /// Compares a place, or a part of it, with the disk.
 pub(super) fn run_look(job: &LookJob) -> LookResult {
+    // Before the look: if the folder is exchanged meanwhile, the next probe finds another one.
     let inode = folder_inode(job.place.folder());
     let looked = {
         let _order = job.order.lock();
