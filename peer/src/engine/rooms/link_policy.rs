@@ -74,6 +74,7 @@ fn neighbours(room: RoomId, me: &Fingerprint, online: &BTreeSet<Fingerprint>) ->
     ring.sort_unstable();
     let Some(own) = ring.iter().position(|(_, key)| key == me) else { return others };
     let count = ring.len();
+    // The ring has at least 17 places, so no difference falls below zero.
     let neighbours = DISTANCES.iter().flat_map(|distance| [own + distance, own + count - distance]);
     neighbours.map(|place| ring[place % count].1).filter(|key| key != me).collect()
 }

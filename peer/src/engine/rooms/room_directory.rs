@@ -84,6 +84,7 @@ impl RoomDirectory {
         self.rooms.send_if_modified(|rooms| {
             let is_changed = rooms.get(&entry.id).is_none_or(|known| **known != entry);
             if is_changed {
+                // Copied only while somebody still holds the former map.
                 Arc::make_mut(rooms).insert(entry.id, Arc::new(entry));
             }
             is_changed

@@ -44,6 +44,7 @@ pub(in crate::engine) async fn serve_room(
             }
         };
         let Some(request) = request else { break };
+        // The size of a frame alone doesn't bound what a request costs here.
         if !request.is_within_bounds() {
             return Err(StreamError::Unexpected("a request beyond its bounds"));
         }
