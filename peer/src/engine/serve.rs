@@ -151,6 +151,7 @@ pub async fn serve_link(link: Link, context: ServeContext) -> LinkError {
                     let quota = quota.clone();
                     link.note_served_streams(true);
                     streams.spawn(async move {
+                        // Held until the task ends, however it does.
                         let _permit = permit;
                         serve_stream(&link, &context, &uploads, &quota, sender, receiver).await
                     });

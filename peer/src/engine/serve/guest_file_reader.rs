@@ -66,6 +66,7 @@ impl GuestFileOpener {
         }
         let now = open_file_version(&file).map_err(|why| self.open_fault(&path, &why))?;
         let layout = GroupLayout::of(known.size).ok_or(GuestFileFault::Changed)?;
+        // A longer file is no other yet: what was appended leaves its groups as they are.
         if now.is_none_or(|now| now.size < known.size) {
             return Err(GuestFileFault::Changed);
         }

@@ -68,6 +68,7 @@ impl PortProber {
         if port < MIN_PEER_PORT {
             return Err((PeerErrorCode::Limit, format!("ports below {MIN_PEER_PORT} are not probed")));
         }
+        // Before the limit, which a refusal for want of a permit must not use up.
         let Ok(_permit) = self.permits.try_acquire() else {
             return Err((PeerErrorCode::Busy, "too many probes are under way: try again in a few seconds".to_owned()));
         };
