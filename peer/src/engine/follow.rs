@@ -112,6 +112,7 @@ impl FollowSupervisor {
                     () = waker.woken() => break,
                     Some(ended) = self.tasks.join_next() => match ended {
                         Ok(number) => {
+                            // Read anew: the follow may have been resumed while it ended.
                             self.running.remove(&number);
                             break;
                         }
@@ -126,6 +127,7 @@ impl FollowSupervisor {
                         Err(broadcast::error::RecvError::Closed) => return,
                     },
                     hint = hints.recv() => {
+                        // After missed hints anybody's files may have changed.
                         let user = hint.ok();
                         let meant = self.running.values().filter(|running| {
                             user.as_ref().is_none_or(|user| running.follow.of.user == *user)

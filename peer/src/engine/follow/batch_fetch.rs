@@ -98,6 +98,7 @@ impl FollowRound<'_> {
                 (planned.name.clone(), FollowRecord { file, pending: Some(*hash), consent: RemovalConsent::Unasked })
             })
             .collect();
+        // On record before the fetch: a file that a stop leaves without a record would pass for the user's own.
         let (profile, number) = (self.me.profile.clone(), self.follow.number);
         run_blocking(move || {
             Ok(profile.put_follow_records(number, pending.iter().map(|(name, record)| (name, Some(record))))?)
@@ -183,6 +184,7 @@ impl FollowRound<'_> {
                     Err(error) => refused.push((name, TranslatedText::of(&error))),
                 }
             }
+            // On the disk before it is on record: a record without its file means that the user removed it.
             folder.sync()?;
             folder.clear_staging();
             let stored: Vec<(FileName, FollowRecord)> =

@@ -104,6 +104,7 @@ pub fn resume_follow(me: &LocalUser, number: i64) -> Result<Option<Follow>, Erro
 /// An error of the profile.
 pub fn end_follow(me: &LocalUser, number: i64) -> Result<(), Error> {
     let Some(Follow { of, .. }) = me.profile.follow(number)? else { return Ok(()) };
+    // The record first: without it, nothing more is fetched into the folder.
     me.profile.remove_follow(number)?;
     // Of a disk that is away nothing is known.
     if let Ok(folder) = FollowedFolder::open(&of.root) {

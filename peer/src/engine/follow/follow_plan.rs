@@ -188,6 +188,7 @@ impl FollowPlan {
         disk: &mut dyn FollowedDisk,
     ) -> Result<(), Error> {
         let mut by_content: HashMap<ContentHash, Vec<usize>> = HashMap::new();
+        // Reversed, so that `pop` takes them in the order of their names.
         for (number, (_, _, file)) in gone.iter().enumerate().rev() {
             by_content.entry(file.hash).or_default().push(number);
         }

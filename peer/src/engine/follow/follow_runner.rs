@@ -99,6 +99,7 @@ impl FollowRunner {
                 }
                 Err(Error::Interrupted) => return,
                 Err(error) => {
+                    // The subscription belongs to the link that failed; a fault of this side leaves it as it is.
                     if !is_local(&error) && error.kind() != ErrorKind::NotShared {
                         memory.subscription = None;
                     }
@@ -134,6 +135,7 @@ impl FollowRunner {
         if memory.subscription.is_none() {
             memory.subscription = self.until_cancelled(ChangeSubscription::open(&link)).await?;
         }
+        // Only now: whoever can't be reached keeps no slot from the others.
         let _slot = self.slots.acquire().await;
         let begun = Instant::now();
         let (profile, number) = (self.me.profile.clone(), self.number);
@@ -143,6 +145,7 @@ impl FollowRunner {
         memory.listing_pause = (begun.elapsed() * LISTING_PAUSE_FACTOR).min(MAX_RETRY);
         let (profile, number, status) = (self.me.profile.clone(), self.number, follow.status.clone());
         let (events, of) = (self.events.clone(), follow.clone());
+        // Taken out for the closure, as the round borrows the rest of `memory`.
         let mut told_state = memory.told_state.take();
         let mut progress = |left: usize| {
             let status = FollowStatus {

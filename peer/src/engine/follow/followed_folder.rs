@@ -114,6 +114,7 @@ impl FollowedFolder {
         let LocalEntry::File(stamp) = local_entry(&self.staging, staged).map_err(Error::disk(&path))? else {
             return Err(Error::Internal(format!("{} was fetched and isn't there", name.display())));
         };
+        // Noted before the attempts: one that fails may have moved something already.
         self.note_changed(name);
         let mut kept = None;
         for _ in 0..MAX_ATTEMPTS {
@@ -154,6 +155,7 @@ impl FollowedFolder {
             }
             return self.keep((&self.staging, staged), folder, name).map(|kept| Some(Some(kept)));
         }
+        // Where the file system knows no exchange (renameat2(2)), the name is free for a moment.
         let aside = format!("{staged}{ASIDE}");
         move_no_replace((folder, leaf), (&self.staging, &aside)).map_err(Error::disk(&path))?;
         if local_entry(&self.staging, &aside).map_err(Error::disk(&path))? == LocalEntry::File(expected) {
@@ -211,6 +213,7 @@ impl FollowedFolder {
     pub(super) fn remove(&mut self, name: &FileName, file: &RecordedFile, day: &str) -> Result<bool, Error> {
         let path = self.path_of(name);
         let Some(folder) = self.folder_of(name)? else { return Ok(false) };
+        // By time and content: a file of the user's may have been given the recorded time.
         if !is_recorded(&folder, name, file).map_err(Error::disk(&path))?
             || hash_of(&folder, name.last_component())? != Some(file.hash)
         {
@@ -262,6 +265,7 @@ impl FollowedFolder {
     pub(super) fn dissolve(self) {
         self.clear_staging();
         for name in self.staging.names().unwrap_or_default() {
+            // What can't be removed only keeps the hidden folder there.
             let _ = self.staging.remove(&name);
         }
         let Self { root, staging, .. } = self;
