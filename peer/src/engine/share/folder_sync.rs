@@ -141,6 +141,7 @@ impl<'a> FolderSync<'a> {
             return Ok(SyncReport::default());
         }
         self.report.is_available = true;
+        // Before the files are taken out of the looks, which tell what is there.
         let gone: Vec<FileName> = looks.iter().flat_map(|look| look.gone(self.root)).collect();
         let (mut files, mut patience) = (Vec::new(), HashSet::new());
         for look in &mut looks {
@@ -181,6 +182,7 @@ impl<'a> FolderSync<'a> {
                     }
                 };
                 // What came into a folder between the look and the watch would be noticed by neither.
+                // Not `any`, which would leave the folders behind the first new one unwatched.
                 let is_new = walk.folder_paths.iter().fold(false, |new, folder| watch(folder) | new);
                 if !is_new {
                     break;

@@ -228,6 +228,7 @@ impl<'a> FolderWalker<'a> {
     }
 
     fn is_pseudo(&mut self, path: &Path, device: u64) -> bool {
+        // A file system that can't be asked is taken for an ordinary one.
         *self.pseudo.entry(device).or_insert_with(|| is_pseudo_file_system(path).unwrap_or(false))
     }
 }
@@ -265,6 +266,7 @@ impl WalkResult {
     ) {
         let path = why.path().unwrap_or(&root.path);
         let is_gone = named.is_none() && why.io_error().is_some_and(is_gone);
+        // What was to be looked at is gone: its shares may go, so nothing here counts as unreadable.
         if is_gone && why.depth() == 0 && path != root.path {
             return;
         }
