@@ -145,6 +145,7 @@ pub async fn store_outgoing(
 pub async fn cancel_message(me: &LocalUser, to: &UserName, id: MessageId) -> Result<bool, Error> {
     let (profile, to) = (me.profile.clone(), to.clone());
     run_blocking(move || {
+        // Read before the state changes, which tells whether the message was ever sent.
         let before = profile.outgoing_message(&to, id)?;
         if profile.record_delivery_states(&to, &[(id, MessageState::Dropped)])?.is_empty() {
             return Ok(false);

@@ -267,6 +267,7 @@ async fn store_messages(
         {
             event_sender.send(NodeEvent::ContactRequest { from: peer });
         }
+        // Named here, so that the closure takes it along and holds it until the events are sent.
         drop(turn);
         Ok((kept, good))
     });
