@@ -172,6 +172,7 @@ impl ContainerFinding {
     pub(super) fn of(local: &[LocalAddress], tracker: Option<IpAddr>) -> Option<Self> {
         let inner = |one: &&LocalAddress| one.kind == InterfaceKind::Internal && !is_link_local(one.ip);
         let bridges: Vec<&LocalAddress> = local.iter().filter(inner).collect();
+        // A tracker on this machine is reached whatever bridge has its address.
         let is_own = |ip: IpAddr| local.iter().any(|one| one.ip == ip);
         let hides = |one: &&&LocalAddress| tracker.is_some_and(|ip| one.has_in_network(ip) && !is_own(ip));
         let hiding = bridges.iter().find(hides).map(|one| one.interface.clone());

@@ -113,6 +113,7 @@ fn other_fault(error: &Error) -> TrackerFault {
 async fn question_tracker(me: &LocalUser, mut connection: TrackerConnection, took: Duration) -> TrackerExamination {
     let (remote, local) = (connection.remote(), Some(connection.local()));
     let before = now_ms();
+    // Without a port, RESUME only authenticates: the presence of a running node stays.
     let resume = TrackerRequest::Resume(AnnouncedPresence::default());
     let reply = match connection.call_within::<LoginReply>(REPLY_LIMIT, &resume).await {
         Ok(reply) => reply,
