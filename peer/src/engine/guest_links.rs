@@ -111,6 +111,7 @@ impl GuestLinks {
     /// Returns whether a link that was in use still is: it was not revoked, and has not ended.
     pub fn is_live(&self, link: &GuestLink) -> Result<bool, Error> {
         let now = self.profile.guest_link_by_id(&link.id)?;
+        // By number as well: another link may have got the id since.
         Ok(now.is_some_and(|now| now.number == link.number && self.is_served(&now)))
     }
 
@@ -145,6 +146,7 @@ impl GuestLinks {
         if !link.is_once {
             return Ok(());
         }
+        // In a block of its own: the lock isn't held while the profile is written to.
         let is_whole = {
             let mut delivered = self.delivered.lock();
             let ranges = delivered.entry((link.number, file)).or_default();
@@ -168,6 +170,7 @@ impl GuestLinks {
 
     fn find_by_token(&self, id: &str, text: &str) -> Result<Option<GuestLink>, Error> {
         let Some(token) = LinkToken::parse(text) else { return Ok(None) };
+        // Found by its hash: how long the search takes tells nothing about the token.
         Ok(self.profile.guest_link_by_token(&token.hash())?.filter(|link| link.id == id))
     }
 
@@ -212,6 +215,7 @@ pub fn remove_link(profile: &Profile, link: &GuestLink) -> Result<bool, Error> {
             Err(why) => tracing::debug!("the parts of uploads stay: {why}"),
         }
     }
+    // The record last: without it nobody would find the parts that are left.
     Ok(profile.remove_guest_link(link.number)?)
 }
 

@@ -15,6 +15,7 @@ impl DeliveredRanges {
         if new.is_empty() {
             return;
         }
+        // Ranges that only touch are merged as well.
         let first = self.0.partition_point(|range| range.end < new.start);
         let after = self.0.partition_point(|range| range.start <= new.end);
         let touched = &self.0[first..after];

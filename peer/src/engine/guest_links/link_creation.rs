@@ -59,6 +59,7 @@ pub fn make_link(
     request: &LinkRequest,
     report: &mut ShareEventHandler<'_>,
 ) -> Result<MadeLink, Error> {
+    // The ended ones first, as they take places within the bound.
     remove_ended_links(profile)?;
     let (folder, mut omissions, mut files) = match &request.folder {
         Some(folder) => (Some(usable_folder(folder)?), OmissionReport::default(), Vec::new()),

@@ -51,6 +51,7 @@ impl LinkToken {
                 buffer &= (1 << bits) - 1;
             }
         }
+        // The bits that are left over have to be zero, or several texts would be one token.
         (digits == TOKEN_DIGITS && filled == TOKEN_BYTES && buffer == 0).then_some(Self(bytes))
     }
 
