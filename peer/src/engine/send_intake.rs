@@ -41,6 +41,7 @@ pub async fn take_send(
 ) -> FetchReport {
     let request = fetch_request(waiting, folder);
     let mut ended = Box::pin(fetch(me, &request, report, cancel)).await;
+    // Only when all of it is in place: a receipt isn't taken back.
     if ended.error.is_none() {
         ended.error = settle(me, waiting, ReceiptOutcome::Done).await.err();
     }
@@ -154,6 +155,7 @@ fn decide(profile: &Profile, waiting: &IncomingSend) -> Result<RuleDecision, Err
     if let Err(reason) = accept_policy::decide(query) {
         return Ok(RuleDecision::Hold(TranslatedText::new(|| hold_words(&reason))));
     }
+    // On record before the fetch, so that attempts that fail don't add up beyond the bounds.
     profile.add_accepted_send(from, &AcceptedSend { id: *id, at: now_ms, files: send.files, bytes: send.size })?;
     Ok(RuleDecision::Accept(folder))
 }
