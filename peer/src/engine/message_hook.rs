@@ -279,6 +279,7 @@ async fn run_hook(argv: Vec<String>, home: PathBuf, from: UserName, occasion: Ho
         Ok(child) => child,
         Err(why) => return tracing::error!("the hook {program} can't be run: {why}"),
     };
+    // Taken out, so that it is closed behind the text: a hook that reads to the end would wait.
     let stdin = child.stdin.take();
     let finished = tokio::time::timeout(RUN_TIMEOUT, async {
         if let Some(mut stdin) = stdin {

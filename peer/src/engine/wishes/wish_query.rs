@@ -122,6 +122,7 @@ fn fixed_words(pattern: &str) -> Vec<String> {
             }
         }
     }
+    // The longest words find the fewest files.
     words.sort_by_key(|word| std::cmp::Reverse(word.chars().count()));
     words.truncate(MAX_FIND_WORDS);
     words
