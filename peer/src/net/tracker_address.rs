@@ -239,6 +239,7 @@ impl TrackerAddress {
                         }
                     });
                 let mut addresses = interleave_families(resolved);
+                // Cut after the interleaving, so that both families stay.
                 addresses.truncate(MAX_RESOLVED_ADDRESSES);
                 if addresses.is_empty() {
                     Err(TranslatedText::new(|| tr!("its name has no address")))
