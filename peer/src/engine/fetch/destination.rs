@@ -110,6 +110,7 @@ impl TargetPlanner {
         let contested = collision.is_some() || claimed.is_some_and(|local| self.name_allocator.is_contested(local));
         let mut target =
             FileTarget::new(self.destination_folder(below), resolved.owner.clone(), name, collision, if_exists);
+        // Opened, not made: nothing is created for a file that may be skipped.
         let folder = target.folder.open_existing()?;
         // Before a number is allocated: the content may exist under any number.
         if let Some(folder) = &folder

@@ -191,6 +191,7 @@ impl<'a> FetchDriver<'a> {
                 SourcePolicy::Only(users) => owned.is_empty() && !users.contains(&user),
                 SourcePolicy::Everybody | SourcePolicy::Also(_) => false,
             };
+            // The owner of a file counts even without a link: the round dials again.
             let is_gone = link.is_closed() && owned.is_empty();
             if is_left_out || is_gone || self.session.is_banned(&user) {
                 continue;

@@ -77,6 +77,7 @@ pub(super) async fn resolve_names(
                 resolved.missing.extend(found.invalid);
                 resolved.is_one_file = !several && found.is_file;
             }
+            // Without the link, the other names would fail alike.
             Err(error @ Error::Link { .. }) => return Err(error),
             Err(error) => resolved.missing.push((name.text.clone(), error)),
         }

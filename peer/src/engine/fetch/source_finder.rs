@@ -282,6 +282,7 @@ async fn catalogued_files(
     due: &[FileNo],
     jobs: &[FileJob],
 ) -> Result<HashSet<FileNo>, Error> {
+    // One request for all files; by hash it would take one for each.
     let all = ListPeersRequest { user: Some(user.clone()), ..ListPeersRequest::default() };
     let listed: UserFilesReply = tracker.call(&TrackerRequest::ListPeers(all)).await?;
     let hashes: HashSet<HashText> = listed.into_files().into_iter().map(|file| file.hash).collect();

@@ -192,6 +192,7 @@ fn wait_for_descriptors<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Res
     loop {
         match attempt() {
             Err(error) if error.is_out_of_descriptors() && Instant::now() < until => {
+                // On a thread of the writer's: the runtime's go on.
                 std::thread::sleep(DESCRIPTOR_RETRY_DELAY);
             }
             done => return done,

@@ -72,6 +72,7 @@ impl NameAllocator {
         for local in locals {
             *claims.request_counts.entry(local.clone()).or_default() += 1;
             let mut folder = local.as_str();
+            // Above a folder that is in the set, all are: a deep tree isn't climbed for each file.
             while let Some((above, _)) = folder.rsplit_once('/')
                 && !claims.folders.contains(above)
             {
