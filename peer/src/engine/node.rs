@@ -191,6 +191,7 @@ impl Node {
         let me = with_notices_as_events(me, &events);
         let endpoint = bind(&me, listen.port)?;
         let port = endpoint.port().map_err(|why| Error::Internal(why.to_string()))?;
+        // The next start tries the same port first: others have the address on record.
         me.profile.set_last_port(port)?;
 
         let (stop, leaving) = (CancellationToken::new(), CancellationToken::new());

@@ -218,6 +218,7 @@ impl DeliveryWorker {
 
     /// Delivers everything that is queued: messages, then receipts.
     async fn attempt(&mut self) -> Result<(), Error> {
+        // First what an open conversation takes: the queries below would hold each message up.
         self.flush_open_chat().await?;
         let (profile, user) = (self.me.profile.clone(), self.mailbox.user.clone());
         let look = move || Ok((!profile.queued_for(&user, 0, 1)?.is_empty(), profile.queued_receipts(&user)?));
@@ -235,6 +236,7 @@ impl DeliveryWorker {
         let takes_receipts = link.has_capability(RECEIPTS_CAPABILITY);
         let (mut settled, mut failure) = (Vec::new(), None);
         for QueuedReceipt { number, receipt } in receipts {
+            // A version without receipts is sent none, and none are kept until it has them.
             let answer =
                 if takes_receipts { link.request(&PeerRequest::Receipt(receipt)).await.map(|_| ()) } else { Ok(()) };
             match answer {
@@ -300,6 +302,7 @@ impl DeliveryWorker {
         if policy == RetryPolicy::Never {
             let is_unknown_user = matches!(error, Error::UnknownUser(_));
             if let Err(error) = self.give_up_all(kind, &why, is_unknown_user).await {
+                // They stay queued, and the next attempt gives them up.
                 tracing::error!("what can't be delivered could not be given up: {error}");
             }
             return DeliveryOutcome::Failed { kind, why };

@@ -92,6 +92,7 @@ impl RoomSync {
                     true
                 });
                 if let Err(error) = listed.await {
+                    // No fault: earlier trackers know no rooms.
                     tracing::info!("the tracker doesn't list rooms: {error}");
                 }
                 for room in mine {

@@ -124,6 +124,7 @@ impl SendAcceptor {
 
     /// Starts the next send of each sender who is due, up to the bounds.
     async fn start_due(&mut self) -> Result<(), Error> {
+        // A copy, as those for whom nothing waits are taken out on the way.
         for user in self.due.clone() {
             if self.running.len() >= MAX_RUNNING {
                 return Ok(());

@@ -185,6 +185,7 @@ impl RegisteredFiles {
     /// Returns the difference; `None` if the whole list is shorter to tell.
     fn change_to(&self, list: &Self) -> Option<ListChange> {
         let (mut removed, mut added) = (Vec::new(), Vec::new());
+        // Both lists are in the order of their names.
         let mut before = self.0.iter().peekable();
         for (position, (name, now)) in list.0.iter().enumerate() {
             while let Some((gone, _)) = before.next_if(|(old, _)| old < name) {
@@ -220,6 +221,7 @@ async fn send_files(
     let mut files = files.into_iter();
     loop {
         let batch: Vec<SharedFile> = files.by_ref().take(FILES_PER_REQUEST).collect();
+        // An empty list is sent as well, if it replaces one.
         if batch.is_empty() && mode != FilesMode::Replace {
             return Ok(());
         }

@@ -117,6 +117,7 @@ impl WishWatcher {
                 },
             }
         }
+        // Their tokens are children of the node's, so that they end by themselves.
         let ended = async { while self.running.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await;
         Ok(())
@@ -300,6 +301,7 @@ impl WishWatcher {
             }
         };
         if let Err(error) = recorded {
+            // At worst it is found once more, and the fetch sees that the file is there.
             tracing::error!("what became of a wish could not be recorded: {error}");
         }
     }

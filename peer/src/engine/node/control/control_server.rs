@@ -181,6 +181,7 @@ async fn next_reply(
     tokio::select! {
         Some(done) = pending.join_next() => done,
         Some(done) = activity_watches.join_next() => done,
+        // Returning would make the caller's loop spin while nothing is asked.
         else => std::future::pending().await,
     }
 }
@@ -274,6 +275,7 @@ async fn next_event(event_receiver: &mut Option<broadcast::Receiver<NodeEvent>>)
             Err(broadcast::error::RecvError::Closed) => {}
         }
     }
+    // Without a subscription, the caller's `select!` must never find this ready.
     std::future::pending().await
 }
 

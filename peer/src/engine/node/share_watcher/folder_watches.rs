@@ -145,6 +145,7 @@ impl WatchTable {
 fn is_limit(why: &notify::Error) -> bool {
     match &why.kind {
         ErrorKind::MaxFilesWatch => true,
+        // inotify_add_watch(2): ENOSPC at `fs.inotify.max_user_watches`, ENOMEM without kernel memory.
         ErrorKind::Io(why) => matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory),
         _ => false,
     }
