@@ -123,6 +123,7 @@ async fn answer(
             Err(StreamError::Unexpected("a message that nobody signed"))
         }
         Err(AnswerFailure::Fault(error)) => {
+            // The error may name paths of this machine, so the member learns only that there was one.
             tracing::debug!("{}: a room's request failed: {error}", link.user());
             Ok(refusal(PeerErrorCode::Internal, "a fault on this side").into())
         }

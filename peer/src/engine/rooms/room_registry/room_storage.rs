@@ -72,6 +72,7 @@ impl RoomRegistry {
         };
         let posts = posts_of(&self.me.user, room, &runs, &stored, at);
         room.display.extend(posts.iter().cloned());
+        // Before the news, whose hearers look there.
         if has_records && let Some(entry) = room.entry() {
             self.directory.put(entry);
         }
