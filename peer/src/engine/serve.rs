@@ -453,6 +453,7 @@ async fn answer_request(
         PeerRequest::Stat { name, room } => {
             let answer = library.stat(by, room, name).await;
             if let Ok(PeerReply::Stat(stat)) = &answer {
+                // Earlier versions ask by the hash alone: the name last described stands for it.
                 uploads.remember_name(stat.name.clone(), stat.hash);
             }
             without_bytes(answer)

@@ -187,6 +187,7 @@ impl ShareOpener {
             };
             if let Some(manifest) = manifest {
                 let zeros = share.zeros.clone();
+                // Whoever fetches it may go on with this version when the record has a newer one.
                 self.versions.insert(ServedVersion { share, layout, manifest: manifest.clone() });
                 return Ok(Some(OfferedManifest { layout, manifest, zeros }));
             }
