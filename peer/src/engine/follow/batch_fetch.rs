@@ -108,6 +108,7 @@ impl FollowRound<'_> {
         let is_whole = arrivals.len() == on_way.len();
         let folder = self.place_all(folder, on_way, arrivals, records).await?;
         match error {
+            // Where each file has an outcome, the error only repeats theirs.
             Some(error) if !is_whole => Err(error),
             _ if self.cancel.is_cancelled() => Err(Error::Interrupted),
             _ => Ok(folder),
@@ -228,6 +229,7 @@ fn check_space(folder: &FollowedFolder, bytes: u64) -> Result<(), Error> {
             let fault = CopyFault::NoSpace { free, needed: bytes, kept: MIN_FREE_BYTES };
             Err(Error::disk(&path)(std::io::Error::other(fault)))
         }
+        // Where the free space isn't known, the disk itself says that it is full.
         _ => Ok(()),
     }
 }

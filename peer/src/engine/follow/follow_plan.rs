@@ -158,6 +158,7 @@ impl FollowPlan {
         match disk.look(name)? {
             LocalEntry::Missing => self.fetch(name, None),
             LocalEntry::Other => self.obstructed.push(name.clone()),
+            // It wasn't put there by the follow, which therefore never removes it.
             LocalEntry::File(stamp) if disk.hash(name)?.as_ref() == Some(hash) => {
                 let file = RecordedFile { size: stamp.size, mtime_ns: stamp.mtime_ns, hash: *hash, is_placed: false };
                 self.records.push((name.clone(), Some(record_of(stamp, file))));
@@ -219,6 +220,7 @@ impl FollowPlan {
         let is_given = |record: &FollowRecord| record.consent == RemovalConsent::Given;
         let (given, new): (Vec<&GoneFile<'_>>, Vec<&GoneFile<'_>>) =
             gone.iter().partition(|(_, record, _)| is_given(record));
+        // With the recent ones, so that many small removals don't pass unasked.
         let (count, all) = (new.len() + recent, recorded + recent);
         let is_asked = !new.is_empty() && (count > MAX_REMOVALS || count * 2 > all);
         self.confirmed = given.len();

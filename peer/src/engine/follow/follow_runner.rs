@@ -202,6 +202,7 @@ impl FollowRunner {
             Some(expected) if expected == key => Ok(()),
             Some(expected) => Err(Error::PeerKeyChanged { user: follow.of.user.clone(), expected, presented: key }),
             None => {
+                // The follow was begun before the user was ever met.
                 let (profile, number) = (self.me.profile.clone(), self.number);
                 run_blocking(move || Ok(profile.set_follow_key(number, &key)?)).await
             }
@@ -260,6 +261,7 @@ impl FollowRunner {
     async fn set_status(&self, follow: &Follow, status: FollowStatus, memory: &mut RunnerMemory) {
         let (profile, number, stored) = (self.me.profile.clone(), self.number, status.clone());
         if let Err(error) = run_blocking(move || Ok(profile.set_follow_status(number, &stored)?)).await {
+            // This is only what `peer follows` shows: the copy itself goes by its records.
             tracing::error!("the state of a follow could not be stored: {error}");
         }
         let totals = std::mem::take(&mut memory.totals);

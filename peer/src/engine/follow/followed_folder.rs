@@ -219,6 +219,7 @@ impl FollowedFolder {
         {
             return Ok(false);
         }
+        // Moved and not removed: it may have changed since it was looked at.
         let trash = self.trash_folder(name, day).map_err(Error::disk(&self.path.join(TRASH)))?;
         for number in 0..MAX_KEPT_NAMES {
             let leaf = name.last_component();
@@ -277,6 +278,7 @@ impl FollowedFolder {
     pub(super) fn clear_trash(&self, today: jiff::civil::Date) {
         let Ok(Some(trash)) = self.root.open_subfolder(TRASH) else { return };
         for day in trash.names().unwrap_or_default() {
+            // What has no day for a name was not put there by a follow.
             let Ok(date) = day.parse::<jiff::civil::Date>() else { continue };
             let is_over = today.since(date).is_ok_and(|age| i64::from(age.get_days()) > TRASH_DAYS);
             // Only a folder, by a look that follows no link.
@@ -391,6 +393,7 @@ impl FollowedDisk for FollowedFolder {
     fn look(&mut self, name: &FileName) -> Result<LocalEntry, Error> {
         let Some(folder) = self.folder_of(name)? else { return Ok(LocalEntry::Missing) };
         let entry = local_entry(&folder, name.last_component()).map_err(Error::disk(&self.path_of(name)))?;
+        // A file system without case leads to the file of another spelling.
         if matches!(entry, LocalEntry::File(_)) && !self.is_listed(&folder, name) {
             return Ok(LocalEntry::Other);
         }
@@ -426,6 +429,7 @@ fn hash_of(folder: &FolderHandle, leaf: &str) -> Result<Option<ContentHash>, Err
     let mut hasher = blake3::Hasher::new();
     match hasher.update_reader(file) {
         Ok(_) => Ok(Some(ContentHash::from_bytes(*hasher.finalize().as_bytes()))),
+        // What can't be read counts as changed here, and is kept.
         Err(_) => Ok(None),
     }
 }

@@ -152,6 +152,7 @@ impl SourceListing {
         if !link.has_capability(CHANGES_CAPABILITY) {
             return Ok(());
         }
+        // Asked by name: a list of all removed ones would tell everybody what was shared by mistake.
         let absent = recorded.filter(|name| !self.state.files.contains_key(*name));
         let shared = |name: &FileName| format!("{}{}", self.prefix, name.as_str()).parse().ok();
         let asked: Vec<FileName> = absent.filter_map(shared).collect();
