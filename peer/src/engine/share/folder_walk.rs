@@ -175,6 +175,7 @@ impl<'a> FolderWalker<'a> {
                 let (path, why_not) = (safe_path(&to), plain_message(&why));
                 (omission_of_error(&why).0, tr!("it is a link to {path}: {why}", path, why = why_not))
             }
+            // It is no link: the first error says all.
             Err(_) => omission_of_error(&why),
         })?;
         let path = named.canonicalize().map_err(|why| omission_of_error(&why))?;
