@@ -70,6 +70,7 @@ pub fn room_offer_text(room: &RoomName, offer: &FileOffer) -> String {
 
 /// Returns the message that announces a send, with this id.
 pub fn compose_send(me: &UserName, id: MessageId, send: FileSend) -> ChatMessage {
+    // The receiver's language isn't known here, so what others get is English.
     let (what, fetch) = (in_english(|| describe_send(&send)), shell_quote(&[me.as_str(), &send.name_prefix()]));
     let text = format!("sends {what}: peer fetch {fetch}");
     let offer =

@@ -137,6 +137,7 @@ impl FrameBatch {
 
     fn add_frame(&mut self, frame: ChatFrame) {
         self.frames += 1;
+        // Frames that are no messages cost as well, or a flood of them would be free.
         self.cost += COST;
         match frame {
             ChatFrame::Message(message) => {
