@@ -91,6 +91,7 @@ impl InterfaceFinding {
         }
         let to_tracker = cards.iter().find(|one| Some(one.ip) == route).map(|one| one.interface.clone());
         let overlap = cards.iter().flat_map(|one| cards.iter().map(move |other| (one, other))).find(|(one, other)| {
+            // Each pair once; two addresses of one interface aren't in each other's way.
             one.index < other.index && one.prefix_len == other.prefix_len && one.has_in_network(other.ip)
         });
         let overlapping = overlap.map(|(one, other)| (one.interface.clone(), other.interface.clone()));
@@ -283,10 +284,12 @@ pub(super) fn allow_command(manager: &FirewallManager, port: u16, has_ipv6: bool
     match manager {
         FirewallManager::Ufw => format!("sudo ufw allow {port}/udp"),
         FirewallManager::Firewalld => {
+            // `--permanent` alone changes only what is loaded at the next start.
             format!("sudo firewall-cmd --permanent --add-port={port}/udp && sudo firewall-cmd --reload")
         }
         FirewallManager::Nftables(chain) => {
             let (family, table, name) = (&chain.family, &chain.table, &chain.name);
+            // Inserted, not added: behind a rule that drops, it would never be reached.
             format!("sudo nft insert rule {family} {table} {name} udp dport {port} accept")
         }
         FirewallManager::Iptables => {

@@ -147,6 +147,7 @@ fn recorded_probers(me: &LocalUser) -> Vec<DialTarget> {
 }
 
 fn is_blocked(profile: &Profile, user: &UserName) -> bool {
+    // In doubt yes: somebody who is blocked hears nothing from this side.
     profile.is_blocked(user).unwrap_or(true)
 }
 
