@@ -223,6 +223,7 @@ pub fn remove_link(profile: &Profile, link: &GuestLink) -> Result<bool, Error> {
 pub fn remove_ended_links(profile: &Profile) -> Result<(), Error> {
     let now = now_ms();
     for link in profile.guest_links()? {
+        // A process that is killed doesn't end its links itself.
         if link.expires_at <= now || link.pid.is_some_and(|pid| !is_process_running(pid)) {
             remove_link(profile, &link)?;
         }
