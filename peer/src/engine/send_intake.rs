@@ -127,6 +127,7 @@ pub fn check_accept_folder(profile: &Profile, folder: &Path) -> Result<PathBuf, 
         Err(FolderFault::Root) => return Err(refused(tr!("it is the root folder"))),
         Ok(()) => {}
     }
+    // Again, as a link on the way may lead into a profile.
     if is_private(&real) { Err(refused(tr!("it belongs to an account's folder"))) } else { Ok(real) }
 }
 
@@ -142,6 +143,7 @@ fn decide(profile: &Profile, waiting: &IncomingSend) -> Result<RuleDecision, Err
     let IncomingSend { from, id, send, .. } = waiting;
     let rule = profile.accept_rule(from)?.filter(|rule| !rule.is_paused);
     let Some(AcceptRule { fingerprint, folder, max_bytes, .. }) = rule else { return Ok(RuleDecision::NoRule) };
+    // The rule trusts one key: whoever has the name now may be somebody else.
     if profile.known_user(from)?.is_none_or(|known| known.fingerprint != fingerprint) {
         profile.remove_accept_rule(from)?;
         return Ok(RuleDecision::RuleEnded);
