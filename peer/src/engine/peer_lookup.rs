@@ -179,6 +179,7 @@ pub fn key_change_error(
     presented: Fingerprint,
 ) -> Result<Error, Error> {
     let owner = me.profile.owner_of_key(&presented, user)?;
+    // The account's own key isn't among those of known users.
     let owner = owner.or_else(|| (presented == me.identity.fingerprint()).then(|| me.user.clone()));
     Ok(match owner {
         Some(owner) => Error::KeyOwnedByOther { user: user.clone(), owner, key: presented },
@@ -271,6 +272,7 @@ async fn classify_dial_failure(
     failure: LinkError,
 ) -> Result<Error, Error> {
     let LinkError::OtherKey { address, presented, expected } = failure else {
+        // Perhaps the other side refuses a key that belongs to no account any more.
         return match tokio::time::timeout(TRACKER_TIMEOUT, key_owner(tracker, me.identity.fingerprint())).await {
             Ok(Err(Error::Tracker(TrackerError::Refused { refusal, .. })))
                 if refusal.code == TrackerErrorCode::NotLoggedIn =>

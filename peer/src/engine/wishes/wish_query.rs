@@ -78,6 +78,7 @@ impl WishQuery {
 
     /// Returns whether a file that the tracker found is looked for.
     pub fn matches(&self, file: &FoundFile) -> bool {
+        // Compared again: a tracker may list what nobody asked for.
         let is_found = match &self.criterion {
             FindCriterion::Hash(hash) => file.hash == *hash,
             FindCriterion::Words(words) => words.matches(&file.name),
