@@ -80,6 +80,7 @@ fn neighbours(room: RoomId, me: &Fingerprint, online: &BTreeSet<Fingerprint>) ->
 }
 
 fn place_in_ring(room: RoomId, key: &Fingerprint) -> [u8; 32] {
+    // With the room in the hash: who are neighbours in one room aren't so in all.
     let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 ring of a room v1");
     hasher.update(room.as_bytes());
     hasher.update(key.as_bytes());

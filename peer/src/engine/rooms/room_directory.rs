@@ -55,6 +55,7 @@ impl RoomDirectory {
     pub fn room_named(&self, name: &RoomName) -> Option<Arc<RoomEntry>> {
         let rooms = self.rooms.borrow();
         let named = rooms.values().filter(|room| room.name.as_str().eq_ignore_ascii_case(name.as_str()));
+        // One that was left or deleted may have had the name before.
         named.max_by_key(|room| (room.is_active, room.epoch)).cloned()
     }
 

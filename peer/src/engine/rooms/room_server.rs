@@ -34,6 +34,7 @@ pub(in crate::engine) async fn serve_room(
             // A reply under way isn't interrupted; a frame that has begun stays with the receiver.
             request = receiver.next_frame::<RoomStreamRequest>() => request?,
             Ok(()) = changes.changed() => {
+                // Whoever was no member may become one by this very change.
                 if was_member && !rooms.directory().is_member(room, link.user(), &link.fingerprint()) {
                     // Both directions say why: the member learns of either first.
                     sender.reset(PeerErrorCode::Unauthorised);
@@ -48,6 +49,7 @@ pub(in crate::engine) async fn serve_room(
         if !request.is_within_bounds() {
             return Err(StreamError::Unexpected("a request beyond its bounds"));
         }
+        // For each request: a stream may outlast a membership.
         let RoomAnswer { reply, bytes } = match check_caller(link, rooms, room).await {
             Ok(()) => {
                 was_member = true;
