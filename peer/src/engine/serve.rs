@@ -232,6 +232,7 @@ async fn serve_stream(
         // Buffered requests are handled together: many small files then take few trips to the blocking
         // threads.
         while asks.len() < MAX_BATCHED_REQUESTS
+            // An error comes again from `next_frame`, behind the answers to what came before it.
             && let Ok(Some(ask)) = receiver.buffered_frame()
         {
             asks.push_back(ask);
@@ -453,7 +454,7 @@ async fn answer_request(
         PeerRequest::Stat { name, room } => {
             let answer = library.stat(by, room, name).await;
             if let Ok(PeerReply::Stat(stat)) = &answer {
-                // Earlier versions ask by the hash alone: the name last described stands for it.
+                // Manifests are asked for by the hash alone: the name last described says which file is meant.
                 uploads.remember_name(stat.name.clone(), stat.hash);
             }
             without_bytes(answer)

@@ -61,6 +61,7 @@ impl GuestFileOpener {
     ) -> Result<GuestFileReader, GuestFileFault> {
         let StoredGuestFile { file: known, path, version, manifest } = stored;
         let file = open_regular(&path).map_err(|why| self.open_fault(&path, &why))?;
+        // It may have become private since the link was made.
         if self.private.reason_of_open(&path, &file).is_some() {
             return Err(GuestFileFault::Gone);
         }
