@@ -193,6 +193,7 @@ pub fn list_links(profile: &Profile, identity: &Identity) -> Result<Vec<(GuestLi
     let (secrets, now) = (LinkSecrets::of(identity), now_ms());
     let is_live = |link: &GuestLink| link.expires_at > now && link.pid.is_none_or(is_process_running);
     let links = profile.guest_links()?.into_iter().filter(is_live);
+    // Tokens are not on record, but their hashes: each is derived again.
     Ok(links.map(|link| (secrets.token(&link.nonce), link)).map(|(token, link)| (link, token)).collect())
 }
 

@@ -25,6 +25,7 @@ impl DeliveredRanges {
         if self.0.len() > MAX_RANGES
             && let Some(smallest) = (0..self.0.len()).min_by_key(|at| self.0[*at].end - self.0[*at].start)
         {
+            // The least is forgotten: what it tells of has to be fetched once more.
             self.0.remove(smallest);
         }
     }

@@ -268,6 +268,7 @@ fn checked_name(raw: &[u8]) -> Result<FileName, GuestUploadError> {
 /// Returns the key under which an upload is on record: of one guest, one name, one size and one mark.
 fn upload_key(guest: &super::AdmittedGuest, name: &FileName, announced: &UploadAnnouncement) -> [u8; 32] {
     let mut hasher = Hasher::new();
+    // Each browser has its own: no guest can go on with, or spoil, what another one sends.
     hasher.update(&guest.session.map_or([0; 32], |session| session.claim()));
     hasher.update(&announced.size.to_le_bytes());
     for text in [name.as_str(), announced.key.as_deref().unwrap_or_default()] {

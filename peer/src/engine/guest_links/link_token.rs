@@ -38,7 +38,7 @@ impl LinkToken {
             let value = match c.to_ascii_lowercase() {
                 letter @ 'a'..='z' => u32::from(letter) - u32::from('a'),
                 digit @ '2'..='7' => u32::from(digit) - u32::from('2') + 26,
-                // Base32 has no such digits (RFC 4648): whoever types them means O and L.
+                // Base32 has no such digits (RFC 4648), so O and L are meant.
                 '0' => 14,
                 '1' => 11,
                 _ => return None,
