@@ -103,6 +103,7 @@ impl<'a> FolderWalker<'a> {
         named: Option<&Path>,
         left_out: &mut OmissionReport,
     ) -> WalkResult {
+        // Sorted: which of several files gets a name must not depend on the file system.
         let mut entries = WalkDir::new(start).follow_links(false).sort_by_file_name().into_iter();
         let mut walked = WalkResult { base: root.base.clone(), path: root.path.clone(), ..WalkResult::default() };
         // Depth of the last folder, as long as nothing was found in it.
