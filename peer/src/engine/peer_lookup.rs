@@ -272,7 +272,6 @@ async fn classify_dial_failure(
     failure: LinkError,
 ) -> Result<Error, Error> {
     let LinkError::OtherKey { address, presented, expected } = failure else {
-        // Perhaps the other side refuses a key that belongs to no account any more.
         return match tokio::time::timeout(TRACKER_TIMEOUT, key_owner(tracker, me.identity.fingerprint())).await {
             Ok(Err(Error::Tracker(TrackerError::Refused { refusal, .. })))
                 if refusal.code == TrackerErrorCode::NotLoggedIn =>

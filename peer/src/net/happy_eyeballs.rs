@@ -46,7 +46,6 @@ where
             () = tokio::time::sleep(delay), if has_more => waiting = left.next(),
         }
     }
-    // As the addresses were given, whichever failed first: the message is the same each time.
     failures.sort_by_key(|(place, ..)| *place);
     Err(failures.into_iter().map(|(_, address, why)| (address, why)).collect())
 }

@@ -236,7 +236,6 @@ impl DeliveryWorker {
         let takes_receipts = link.has_capability(RECEIPTS_CAPABILITY);
         let (mut settled, mut failure) = (Vec::new(), None);
         for QueuedReceipt { number, receipt } in receipts {
-            // A version without receipts is sent none, and none are kept until it has them.
             let answer =
                 if takes_receipts { link.request(&PeerRequest::Receipt(receipt)).await.map(|_| ()) } else { Ok(()) };
             match answer {

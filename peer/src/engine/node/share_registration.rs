@@ -221,7 +221,6 @@ async fn send_files(
     let mut files = files.into_iter();
     loop {
         let batch: Vec<SharedFile> = files.by_ref().take(FILES_PER_REQUEST).collect();
-        // An empty list is sent as well, if it replaces one.
         if batch.is_empty() && mode != FilesMode::Replace {
             return Ok(());
         }
