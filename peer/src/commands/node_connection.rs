@@ -216,6 +216,7 @@ async fn search_for_node(context: CommandContext, me: LocalUser) -> Result<Conne
             Err(error) if is_transient(&error) => tracing::debug!("still without a node: {error}"),
             found => return found,
         }
+        // Jittered: several windows lost the same node, and only one of them can start the next.
         tokio::time::sleep(backoff.next_jittered(rand::rng().random())).await;
     }
 }
