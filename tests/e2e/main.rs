@@ -21,6 +21,7 @@ mod clocks;
 mod cloned_profiles;
 mod colliding_names;
 mod completions;
+mod congestion;
 mod copies;
 mod desktop;
 mod destinations;

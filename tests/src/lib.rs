@@ -49,6 +49,7 @@ mod process;
 pub mod progress;
 mod room;
 mod screen;
+pub mod simulation;
 mod terminal;
 mod tmpfs;
 pub mod transcript;

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::LinkError;
 use super::amplification_limit::AmplificationLimiter;
+use super::congestion::{LossTolerantCubicConfig, REORDERED_PACKETS, REORDERED_ROUND_TRIPS};
 use super::handshake_slots::{HandshakeSlot, HandshakeSlots};
 use super::moved_callers::MovedCallers;
 use super::udp_batching::{BatchingRuntime, BatchingSocket};
@@ -328,9 +329,7 @@ fn transport(remote: Option<SocketAddr>) -> TransportConfig {
         .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
         // Three keep-alives fit into the idle time-out, so two lost ones end no link.
         .keep_alive_interval(Some(KEEP_ALIVE_INTERVAL));
-    let mut cubic = quinn::congestion::CubicConfig::default();
-    cubic.initial_window(INITIAL_WINDOW);
-    config.congestion_controller_factory(Arc::new(cubic));
+    config.congestion_controller_factory(Arc::new(LossTolerantCubicConfig { initial_window: INITIAL_WINDOW }));
     match remote.map(|remote| path_kind(remote.ip())) {
         Some(PathKind::Loopback) => {
             // Loopback takes packets of any size, so nothing needs to be discovered.
@@ -340,6 +339,7 @@ fn transport(remote: Option<SocketAddr>) -> TransportConfig {
             let mut discovery = MtuDiscoveryConfig::default();
             discovery.upper_bound(udp_payload);
             config.mtu_discovery_config(Some(discovery));
+            config.packet_threshold(REORDERED_PACKETS).time_threshold(REORDERED_ROUND_TRIPS);
         }
         // The endpoint's default, which `accept` replaces for each caller.
         None => {}
