@@ -71,7 +71,6 @@ pub fn begin_follow(me: &LocalUser, order: &FollowOrder) -> Result<Follow, Error
     let fingerprint = profile.known_user(user)?.map(|known| known.fingerprint);
     let (user, folder, deletes) = (user.clone(), order.folder.clone(), order.deletes);
     let number = profile.add_follow(&NewFollow { user, fingerprint, folder, root, deletes })?;
-    profile.set_follow_paused(number, true)?;
     profile.follow(number)?.ok_or_else(|| Error::Internal("a follow went".to_owned()))
 }
 
