@@ -219,7 +219,11 @@ impl RoomLinks {
         if !self.online.is_known() && self.tracker.is_present() {
             self.query_presence();
         }
-        let blocked = self.profile.blocked().unwrap_or_default();
+        let blocked = match self.profile.blocked() {
+            Ok(blocked) => blocked,
+            // A blocked member must not be dialled because the disk hiccups: the next round plans again.
+            Err(error) => return tracing::error!("who is blocked can't be read, so no member is dialled: {error}"),
+        };
         for room in rooms {
             self.plan_room(&room, &blocked);
         }

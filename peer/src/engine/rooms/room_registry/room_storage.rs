@@ -123,8 +123,9 @@ impl RoomRegistry {
             return;
         }
         for post in room.take_ready(now) {
-            // What blocked members write is passed on and stored, and not told.
-            if !self.me.profile.is_blocked(&post.from).unwrap_or(false) {
+            // What blocked members write is passed on and stored, and not told. Neither is it when that can't be read: it is
+            // in the history all the same.
+            if matches!(self.me.profile.is_blocked(&post.from), Ok(false)) {
                 self.events.send(NodeEvent::RoomMessage(post));
             }
         }
