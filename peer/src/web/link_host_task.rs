@@ -14,6 +14,9 @@ use crate::engine::{Error, LocalUser, now_ms, run_blocking};
 /// The longest sleep until the next look: clocks jump.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
+/// The time until the next look after one that failed, in milliseconds.
+const RETRY_INTERVAL_MS: i64 = 60_000;
+
 /// A server that runs, until it is dropped.
 struct RunningServer {
     port: u16,
@@ -84,8 +87,9 @@ impl LinkHost {
 
     async fn look_and_log(&mut self) -> Option<i64> {
         self.look().await.unwrap_or_else(|why| {
-            tracing::error!("links are not served: {why}");
-            None
+            tracing::error!("links are not served: {why}; trying again in a minute");
+            // Nobody else may ask for days.
+            Some(now_ms() + RETRY_INTERVAL_MS)
         })
     }
 
