@@ -15,15 +15,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::fetch_event_translator::FetchEventTranslator;
-pub(super) use self::interrupted_fetch::InterruptedFetch;
+pub use self::interrupted_fetch::InterruptedFetch;
 use self::interrupted_fetch::resume_command;
-use super::super::progress_publisher::ProgressPublisher;
-use super::super::receipt_delivery::deliver_receipts;
-use crate::engine::chat::ConversationName;
-use crate::engine::fetch::{FetchDestination, FetchEvent, FetchRequest, FileOutcome, FileReport, RequestedName, fetch};
-use crate::engine::node_event::FileTransfer;
-use crate::engine::send_intake::ReceiptObserver;
-use crate::engine::{Error, LocalUser};
+use super::chat::ConversationName;
+use super::fetch::{FetchDestination, FetchEvent, FetchRequest, FileOutcome, FileReport, RequestedName, fetch};
+use super::node_event::FileTransfer;
+use super::progress_publisher::ProgressPublisher;
+use super::receipt_delivery::deliver_receipts;
+use super::send_intake::ReceiptObserver;
+use super::{Error, LocalUser};
 
 /// Fetches at the same time; more would only share the same network link.
 const MAX_FETCHES: usize = 4;
@@ -33,7 +33,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An event of a fetch, or of another job of a view.
 #[derive(Debug)]
-pub(super) enum BackgroundEvent {
+pub enum BackgroundEvent {
     /// Progress or end of a file's transfer.
     Transfer(FileTransfer),
     /// A line for the user.
@@ -52,7 +52,7 @@ pub(super) enum BackgroundEvent {
 
 /// The fetches of one view.
 #[derive(Debug)]
-pub(super) struct BackgroundFetches {
+pub struct BackgroundFetches {
     me: LocalUser,
     cancel: CancellationToken,
     events: mpsc::UnboundedSender<BackgroundEvent>,
@@ -76,7 +76,7 @@ struct RunningFetch {
 
 impl BackgroundFetches {
     /// Returns no fetches yet, and the receiver of their events.
-    pub(super) fn new(me: LocalUser) -> (Self, mpsc::UnboundedReceiver<BackgroundEvent>) {
+    pub fn new(me: LocalUser) -> (Self, mpsc::UnboundedReceiver<BackgroundEvent>) {
         let (tell, told) = mpsc::unbounded_channel();
         let (alive, all_ended) = mpsc::channel(1);
         let (cancel, threads) = (CancellationToken::new(), Vec::new());
@@ -86,7 +86,7 @@ impl BackgroundFetches {
 
     /// Fetches a file, a folder or a pattern into the working folder. Fails with [`Error::Usage`] if [`MAX_FETCHES`]
     /// run already; an I/O error if no thread can be started.
-    pub(super) fn start(&mut self, from: &ConversationName, name: &str) -> Result<(), Error> {
+    pub fn start(&mut self, from: &ConversationName, name: &str) -> Result<(), Error> {
         if self.running.len() >= MAX_FETCHES {
             return Err(Error::Usage(tr!(
                 "{count} downloads are running: wait for one, or /stop one",
@@ -123,7 +123,7 @@ impl BackgroundFetches {
 
     /// Stops the fetch of `name`, or the only one from there. Fails with [`Error::Usage`] if there is none, or more
     /// than one and no name.
-    pub(super) fn stop(&self, from: &ConversationName, name: Option<&str>) -> Result<(), Error> {
+    pub fn stop(&self, from: &ConversationName, name: Option<&str>) -> Result<(), Error> {
         // Names that look alike on the screen mean the same fetch.
         let key = name.map(matching_key);
         let is_named = |running: &RunningFetch| key.as_ref().is_none_or(|key| matching_key(&running.name) == *key);
@@ -147,33 +147,33 @@ impl BackgroundFetches {
     }
 
     /// Returns the number of fetches that would lose something if they ended now.
-    pub(super) fn unfinished_count(&self) -> usize {
+    pub fn unfinished_count(&self) -> usize {
         self.running.iter().filter(|running| !running.is_reported).count()
     }
 
     /// Returns a sender for events of other jobs of the view.
-    pub(super) fn event_sender(&self) -> mpsc::UnboundedSender<BackgroundEvent> {
+    pub fn event_sender(&self) -> mpsc::UnboundedSender<BackgroundEvent> {
         self.events.clone()
     }
 
     /// Marks a fetch whose files were all reported.
-    pub(super) fn mark_reported(&mut self, number: u64) {
+    pub fn mark_reported(&mut self, number: u64) {
         let told = self.running.iter_mut().filter(|running| running.number == number);
         told.for_each(|running| running.is_reported = true);
     }
 
     /// Removes a fetch that has ended.
-    pub(super) fn remove(&mut self, number: u64) {
+    pub fn remove(&mut self, number: u64) {
         self.running.retain(|running| running.number != number);
     }
 
     /// Stops all fetches; partial files are kept.
-    pub(super) fn cancel(&self) {
+    pub fn cancel(&self) {
         self.cancel.cancel();
     }
 
     /// Stops all fetches and waits up to [`SHUTDOWN_TIMEOUT`] until their files are stored. Returns lines for the user.
-    pub(super) async fn shut_down(self, told: &mut mpsc::UnboundedReceiver<BackgroundEvent>) -> Vec<String> {
+    pub async fn shut_down(self, told: &mut mpsc::UnboundedReceiver<BackgroundEvent>) -> Vec<String> {
         let Self { cancel, threads, alive, mut all_ended, mut running, .. } = self;
         cancel.cancel();
         // A disk that doesn't answer must not hold the terminal: threads that hang are left behind.
@@ -197,7 +197,7 @@ impl BackgroundFetches {
     }
 
     /// Stops all fetches without waiting. Returns lines for the user.
-    pub(super) fn abandon(self) -> Vec<String> {
+    pub fn abandon(self) -> Vec<String> {
         self.cancel.cancel();
         self.running.iter().map(RunningFetch::resume_hint).collect()
     }
