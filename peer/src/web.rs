@@ -51,6 +51,7 @@ mod file_listing;
 mod form_upload;
 mod guest_admission;
 mod guest_pages;
+mod http_server;
 mod http_text;
 mod link_event;
 mod link_host_task;
