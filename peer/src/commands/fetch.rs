@@ -252,7 +252,7 @@ async fn fetch_with_progress(
     context: &CommandContext,
 ) -> FetchReport {
     let offered = fetched_shares.as_ref().map(FetchedShares::changed);
-    let publisher = ProgressPublisher::new();
+    let publisher = ProgressPublisher::for_fetch();
     let mut report = |event: FetchEvent<'_>| {
         if matches!(event, FetchEvent::Resolved { .. }) {
             // From here on only others are asked for, while the files come.

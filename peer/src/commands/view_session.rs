@@ -14,6 +14,7 @@ mod unstored_messages;
 mod view_exit;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use localization::tr;
@@ -125,7 +126,7 @@ pub(super) async fn run_view<V: TerminalView>(
     let announced_open = view.open_conversation().cloned();
     let open_user = announced_open.as_ref().and_then(ConversationName::person);
     let connection = NodeConnection::begin(&context.cancel, me, node, open_user).await?;
-    let (fetches, mut told) = BackgroundFetches::new(me.clone());
+    let (fetches, mut told) = BackgroundFetches::new(me.clone(), PathBuf::from("."));
     let mut session = ViewSession {
         context,
         me,
@@ -421,6 +422,8 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 Ok(())
             }
             BackgroundEvent::Interrupted(broken_off) => self.update_view(&ViewUpdate::Note(broken_off.view_notice())),
+            // The view shows its own lines of it.
+            BackgroundEvent::Progress(_) => Ok(()),
             BackgroundEvent::AllFilesReported(number) => {
                 self.fetches.mark_reported(number);
                 Ok(())

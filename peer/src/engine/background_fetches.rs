@@ -1,20 +1,24 @@
 //! Fetches of a view, each on its own thread and runtime so that hashing and disk writes don't delay key presses.
 
 mod fetch_event_translator;
+mod fetch_progress;
 mod interrupted_fetch;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use localization::tr;
+use parking_lot::Mutex;
 use shared::names::matching_key;
 use shared::names::name_encoding;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::fetch_event_translator::FetchEventTranslator;
+pub use self::fetch_progress::{FetchProgress, FetchState, FetchedFile, ProgressLock};
 pub use self::interrupted_fetch::InterruptedFetch;
 use self::interrupted_fetch::resume_command;
 use super::chat::ConversationName;
@@ -40,6 +44,8 @@ pub enum BackgroundEvent {
     Note(String),
     /// An error for the user.
     Problem(String),
+    /// The progress of this fetch changed.
+    Progress(u64),
     /// The user stopped a fetch; its partial files are kept.
     Interrupted(InterruptedFetch),
     /// Progress or end of the hashing of an offer.
@@ -54,6 +60,8 @@ pub enum BackgroundEvent {
 #[derive(Debug)]
 pub struct BackgroundFetches {
     me: LocalUser,
+    /// The folder into which they fetch.
+    folder: PathBuf,
     cancel: CancellationToken,
     events: mpsc::UnboundedSender<BackgroundEvent>,
     started_count: u64,
@@ -75,25 +83,27 @@ struct RunningFetch {
 }
 
 impl BackgroundFetches {
-    /// Returns no fetches yet, and the receiver of their events.
-    pub fn new(me: LocalUser) -> (Self, mpsc::UnboundedReceiver<BackgroundEvent>) {
+    /// Returns no fetches yet, which will go into `folder`, and the receiver of their events.
+    pub fn new(me: LocalUser, folder: PathBuf) -> (Self, mpsc::UnboundedReceiver<BackgroundEvent>) {
         let (tell, told) = mpsc::unbounded_channel();
         let (alive, all_ended) = mpsc::channel(1);
         let (cancel, threads) = (CancellationToken::new(), Vec::new());
         let (begun, running) = (0, Vec::new());
-        (Self { me, cancel, events: tell, started_count: begun, running, threads, alive, all_ended }, told)
+        (Self { me, folder, cancel, events: tell, started_count: begun, running, threads, alive, all_ended }, told)
     }
 
-    /// Fetches a file, a folder or a pattern into the working folder. Fails with [`Error::Usage`] if [`MAX_FETCHES`]
-    /// run already; an I/O error if no thread can be started.
-    pub fn start(&mut self, from: &ConversationName, name: &str) -> Result<(), Error> {
+    /// Fetches a file, a folder or a pattern. Returns its progress.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if [`MAX_FETCHES`] run already; an I/O error if no thread can be started.
+    pub fn start(&mut self, from: &ConversationName, name: &str) -> Result<ProgressLock, Error> {
         if self.running.len() >= MAX_FETCHES {
             return Err(Error::Usage(tr!(
                 "{count} downloads are running: wait for one, or /stop one",
                 count = MAX_FETCHES
             )));
         }
-        let (names, destination) = (vec![RequestedName::for_text(name)], FetchDestination::Folder(PathBuf::from(".")));
+        let (names, destination) = (vec![RequestedName::for_text(name)], FetchDestination::Folder(self.folder.clone()));
         let request = FetchRequest::new(from.clone(), names, destination, SOURCE_TIMEOUT);
         // A child token: one fetch can be stopped alone, and all of them together.
         let (me, cancel, tell) = (self.me.clone(), self.cancel.child_token(), self.events.clone());
@@ -101,10 +111,12 @@ impl BackgroundFetches {
         self.started_count += 1;
         let number = self.started_count;
         let (from, name, is_all_told) = (request.from.clone(), name.to_owned(), false);
+        let progress: ProgressLock = Arc::new(Mutex::new(FetchProgress::new(number, from.clone(), name.clone())));
+        let shown = progress.clone();
         let running = RunningFetch { number, from, name, cancel: cancel.clone(), is_reported: is_all_told };
         let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(move || {
             let ending = FetchEndGuard(number, tell.clone());
-            let last_word = run_fetch(number, &me, &request, &cancel, &tell);
+            let last_word = run_fetch(&shown, &me, &request, &cancel, &tell);
             // `Ended` first: a user who reads the reason may leave at once, and must not be warned.
             drop(ending);
             if let Some(last_word) = last_word {
@@ -118,7 +130,13 @@ impl BackgroundFetches {
         self.threads.retain(|thread| !thread.is_finished());
         self.threads.push(thread);
         self.running.push(running);
-        Ok(())
+        Ok(progress)
+    }
+
+    /// Stops the fetch of a number; returns false if it doesn't run.
+    pub fn stop_number(&self, number: u64) -> bool {
+        let running = self.running.iter().find(|running| running.number == number);
+        running.inspect(|running| running.cancel.cancel()).is_some()
     }
 
     /// Stops the fetch of `name`, or the only one from there. Fails with [`Error::Usage`] if there is none, or more
@@ -188,7 +206,10 @@ impl BackgroundFetches {
                 BackgroundEvent::Interrupted(broken_off) => said.push(broken_off.exit_notice()),
                 BackgroundEvent::Note(text) | BackgroundEvent::Problem(text) => said.push(text),
                 BackgroundEvent::Ended(number) => running.retain(|one| one.number != number),
-                BackgroundEvent::Transfer(_) | BackgroundEvent::Hashing(_) | BackgroundEvent::AllFilesReported(_) => {}
+                BackgroundEvent::Transfer(_)
+                | BackgroundEvent::Hashing(_)
+                | BackgroundEvent::Progress(_)
+                | BackgroundEvent::AllFilesReported(_) => {}
             }
         }
         // Those still in the list have not reported their end: at least name the command that resumes them.
@@ -220,7 +241,7 @@ impl Drop for FetchEndGuard {
 
 /// Runs a fetch to its end; returns the event to send after it, if any.
 fn run_fetch(
-    number: u64,
+    progress: &ProgressLock,
     me: &LocalUser,
     request: &FetchRequest,
     cancel: &CancellationToken,
@@ -230,13 +251,18 @@ fn run_fetch(
         Ok(runtime) => runtime,
         Err(error) => return Some(BackgroundEvent::Problem(error.to_string())),
     };
-    let telling = ProgressPublisher::new();
+    let number = progress.lock().number;
+    let telling = ProgressPublisher::for_fetch();
     let mut words = FetchEventTranslator::new(number, tell.clone());
     let mut told = false;
     let mut receipts = ReceiptObserver::default();
     let mut report = |event: FetchEvent<'_>| {
         receipts.handle_event(&event);
         telling.handle_event(&event);
+        if progress.lock().handle_event(&event, Instant::now()) {
+            // The view is gone when nobody listens.
+            let _ = tell.send(BackgroundEvent::Progress(number));
+        }
         words.handle_event(&event);
         told |=
             matches!(event, FetchEvent::Finished { report: FileReport { outcome: FileOutcome::Failed(_), .. }, .. });
@@ -246,6 +272,8 @@ fn run_fetch(
         transfers.into_iter().for_each(|transfer| drop(tell.send(BackgroundEvent::Transfer(transfer))));
     };
     let ended = runtime.block_on(telling.publish_during(hears, fetch(me, request, &mut report, cancel)));
+    progress.lock().end(ended.error.as_ref());
+    let _ = tell.send(BackgroundEvent::Progress(number));
     match receipts.settle(&me.profile, &request.from, &request.names) {
         Ok(senders) => runtime.block_on(deliver_receipts(me, senders)),
         Err(why) => tracing::error!("the sender is not told that it arrived: {why}"),

@@ -58,7 +58,7 @@ fn room_message_json(stored: &StoredMessage, room: &RoomMessageDetails, me: &Use
 }
 
 /// Returns a message of a room, whose id is the hash by which all members know it.
-fn post_json(post: &RoomPost, state: MessageState) -> Value {
+pub fn post_json(post: &RoomPost, state: MessageState) -> Value {
     let mut value = json!({
         "id": post.id,
         "peer": format!("#{}", post.room),

@@ -29,7 +29,7 @@ pub struct ProgressPublisher {
 
 impl ProgressPublisher {
     /// Prepares for a fetch that begins.
-    pub fn new() -> Self {
+    pub fn for_fetch() -> Self {
         Self { transfers: Mutex::new(Some(ProgressThrottle::new(Instant::now()))), changed: Notify::new() }
     }
 
@@ -124,7 +124,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_hears_nothing_holds_up_nothing() {
-        let telling = ProgressPublisher::new();
+        let telling = ProgressPublisher::for_fetch();
         let (owner, name) = ("bob".parse().unwrap(), "film.mkv".parse().unwrap());
         let begun = tokio::time::Instant::now();
         let work = async {
@@ -144,7 +144,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ten_times_a_second_are_enough() {
-        let telling = ProgressPublisher::new();
+        let telling = ProgressPublisher::for_fetch();
         let (owner, name) = ("bob".parse().unwrap(), "film.mkv".parse().unwrap());
         let work = async {
             telling.handle_event(&FetchEvent::Started { file: 0, owner: &owner, name: &name, size: 5000, resumed: 0 });

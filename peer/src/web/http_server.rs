@@ -34,7 +34,7 @@ const END_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The ports that a server may have.
 #[derive(Debug, Clone, Copy)]
-pub enum PortChoice {
+pub(super) enum PortChoice {
     /// This one alone.
     Only(u16),
     /// The one that it had last, else its usual one, else any.
@@ -47,7 +47,7 @@ pub enum PortChoice {
 }
 
 /// A port of this machine on which a server is about to serve.
-pub struct HttpListener {
+pub(super) struct HttpListener {
     listener: TcpListener,
     port: u16,
     tls: Option<TlsAcceptor>,
@@ -58,7 +58,7 @@ impl HttpListener {
     ///
     /// # Errors
     /// The reason why the port can't be had.
-    pub fn bind(
+    pub(super) fn bind(
         address: Option<IpAddr>,
         ports: PortChoice,
         certificate: Option<&WebCertificate>,
@@ -78,12 +78,12 @@ impl HttpListener {
     }
 
     /// Returns the port.
-    pub const fn port(&self) -> u16 {
+    pub(super) const fn port(&self) -> u16 {
         self.port
     }
 
     /// Serves until `stop` is cancelled.
-    pub async fn serve(self, routes: Router, stop: CancellationToken) {
+    pub(super) async fn serve(self, routes: Router, stop: CancellationToken) {
         let counts = ConnectionCounts::default();
         let mut connections = JoinSet::new();
         loop {
