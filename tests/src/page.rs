@@ -187,7 +187,10 @@ impl PageAnswer {
     pub fn fails(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         let error = self.json()["error"].clone();
-        assert!(error["code"].is_string() && error["message"].as_str().is_some_and(|text| !text.is_empty()), "{self:?}");
+        assert!(
+            error["code"].is_string() && error["message"].as_str().is_some_and(|text| !text.is_empty()),
+            "{self:?}"
+        );
         error
     }
 }

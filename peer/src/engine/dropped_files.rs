@@ -192,12 +192,7 @@ impl DroppedFiles {
         if path.strip_prefix(&self.folder).is_ok_and(|below| below.components().count() > 1) {
             let _ = fs::remove_file(path);
             for folder in path.ancestors().skip(1).take_while(|folder| **folder != *self.folder) {
-                let is_unused = || {
-                    fs::read_dir(folder).is_ok_and(|mut entries| {
-                        entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == USED_MARK))
-                    })
-                };
-                if is_unused() {
+                if is_empty_but_mark(folder) {
                     let _ = fs::remove_file(folder.join(USED_MARK));
                 }
                 if fs::remove_dir(folder).is_err() {
@@ -212,7 +207,9 @@ impl DroppedFiles {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let age =
                 entry.metadata().and_then(|facts| facts.modified()).ok().and_then(|at| now.duration_since(at).ok());
-            if age.is_some_and(|age| age > UNUSED_LIFE) && !entry.path().join(USED_MARK).exists() {
+            // Of a send that is over, nothing but the mark is left.
+            let is_unused = !entry.path().join(USED_MARK).exists() || is_empty_but_mark(&entry.path());
+            if is_unused && age.is_some_and(|age| age > UNUSED_LIFE) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
@@ -304,6 +301,12 @@ impl DropWriter {
     fn disk_error(&self, why: io::Error) -> DropError {
         if RoomLimit::of(&why).is_some() { DropError::NoRoom } else { Error::disk(self.name.as_ref())(why).into() }
     }
+}
+
+/// Returns whether a folder has nothing but the mark of a drop.
+fn is_empty_but_mark(folder: &Path) -> bool {
+    let is_mark = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == USED_MARK);
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.all(is_mark))
 }
 
 /// Returns the folders of a name and its last component; none of them is hidden.
