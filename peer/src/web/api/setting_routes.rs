@@ -1,4 +1,4 @@
-//! Settings of the profile, and the document that describes the API.
+//! Settings of the profile.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
