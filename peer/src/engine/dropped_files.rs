@@ -37,6 +37,11 @@ const USED_MARK: &str = ".used";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DropId([u8; 16]);
 
+/// A text that marks no drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", tr!("the mark of a drop has 32 hex digits"))]
+pub struct InvalidDropId;
+
 /// The files that pages gave a profile.
 #[derive(Debug, Clone)]
 pub struct DroppedFiles {
@@ -102,10 +107,10 @@ impl DropError {
 }
 
 impl std::str::FromStr for DropId {
-    type Err = String;
+    type Err = InvalidDropId;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        shared::hex::decode(text).map(Self).map_err(|_| tr!("the mark of a drop has 32 hex digits"))
+    fn from_str(text: &str) -> Result<Self, InvalidDropId> {
+        shared::hex::decode(text).map(Self).map_err(|_| InvalidDropId)
     }
 }
 
