@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::api_context::ApiContext;
 use super::api_error::ApiError;
-pub(super) use super::json_answer::json_response;
+pub(in crate::web) use super::json_answer::json_response;
 use crate::engine::ErrorKind;
 use crate::engine::node::NodeApi;
 use crate::web::account_seat::AccountSeat;

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 /// Returns an answer of JSON.
-pub(super) fn json_response(status: StatusCode, value: &Value) -> Response {
+pub(in crate::web) fn json_response(status: StatusCode, value: &Value) -> Response {
     let kind = HeaderValue::from_static("application/json");
     (status, [(CONTENT_TYPE, kind)], value.to_string()).into_response()
 }
