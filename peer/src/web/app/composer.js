@@ -4,7 +4,7 @@
  */
 
 import { cancelMessage, sendText, tellTyping } from "./actions.js";
-import { h, iconButton, icon, reconcile, setAttribute } from "./elements.js";
+import { h, iconButton, icon, isTouch, reconcile, setAttribute } from "./elements.js";
 import { safeName, sizeText } from "./format.js";
 import { nameText } from "./name_parts.js";
 import { conversationPartner, isRoom } from "./state.js";
@@ -91,8 +91,6 @@ export function createComposer(app, name, timeline) {
   requestAnimationFrame(fit);
   return { element, staged, focus: () => field.focus(), close: () => ends.forEach((end) => end()) };
 }
-
-const isTouch = () => matchMedia("(pointer: coarse) and (hover: none)").matches;
 
 function closedReason(name, partner) {
   if (isRoom(name)) return partner && !partner.role ? t("not_a_member") : "";

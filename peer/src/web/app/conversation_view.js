@@ -7,8 +7,8 @@ import { searchMessages, setContact, setMuted } from "./actions.js";
 import { createComposer } from "./composer.js";
 import { createDetails } from "./conversation_details.js";
 import { watchDrops } from "./drop_zone.js";
-import { button, h, icon, iconButton, setAttribute, setText } from "./elements.js";
-import { clockText, dayText, safeName } from "./format.js";
+import { button, h, icon, iconButton, isTouch, setAttribute, setText } from "./elements.js";
+import { clockText, dayText, isoText, safeName } from "./format.js";
 import { messageNodes } from "./message_text.js";
 import { shownTime } from "./message_list.js";
 import { avatar, nameText, setPresence } from "./name_parts.js";
@@ -41,7 +41,7 @@ export function createConversation(app, name) {
   const dropEnd = watchDrops(talk, t(isRoom(name) ? "drop_to_room" : "drop_to_send", { name: safeName(name) }), composer.staged.add);
   element.append(talk, details.element);
   toggleDetails(isRoom(name) && matchMedia(WIDE).matches);
-  if (matchMedia("(hover: hover)").matches) requestAnimationFrame(composer.focus);
+  if (!isTouch()) requestAnimationFrame(composer.focus);
   element.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key === "f" && search.element.hidden) {
       event.preventDefault();
@@ -140,6 +140,6 @@ function foundRow(app, message, words, onOpen) {
   const time = shownTime(message);
   const me = app.store.state.session.user;
   return h("li", {}, h("button", { type: "button", class: "found-row", click: onOpen }, h("div", { class: "message-head" }, nameText(message.from, { class: "author" }),
-    h("time", { datetime: new Date(time).toISOString() }, `${dayText(time)}, ${clockText(time)}`)),
+    h("time", { datetime: isoText(time) }, `${dayText(time)}, ${clockText(time)}`)),
   h("div", { class: "text", dir: "auto" }, ...messageNodes(message.text, { me, words }))));
 }

@@ -34,6 +34,9 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** True on a device that is touched, whose keyboard covers half of the page. */
+export const isTouch = () => matchMedia("(pointer: coarse) and (hover: none)").matches;
+
 /** The paths of the icons, in a square of 24; drawn as lines. */
 const ICONS = {
   chat: "M4 5h16v11H9l-5 4z",

@@ -24,14 +24,19 @@ export function sizeText(bytes) {
   return `${NUMBERS.format(value)} ${UNITS[unit]}`;
 }
 
-export const clockText = (time) => CLOCK.format(time);
+/** The last moment that JavaScript can name. Clocks of others may say anything. */
+const LAST_TIME = 8.64e15;
+const dateOf = (time) => new Date(Math.abs(time) <= LAST_TIME ? time : 0);
+
+export const clockText = (time) => CLOCK.format(dateOf(time));
 /** Returns a time without the half of the day, for a narrow column beside messages whose first one has it. */
-export const bareClockText = (time) => CLOCK.formatToParts(time).filter(({ type }) => type !== "dayPeriod").map(({ value }) => value).join("").trim();
-export const whenText = (time) => WHEN.format(time);
+export const bareClockText = (time) => CLOCK.formatToParts(dateOf(time)).filter(({ type }) => type !== "dayPeriod").map(({ value }) => value).join("").trim();
+export const whenText = (time) => WHEN.format(dateOf(time));
+export const isoText = (time) => dateOf(time).toISOString();
 
 /** Returns the key of the day of a time by the local clock. */
 export function dayOf(time) {
-  const date = new Date(time);
+  const date = dateOf(time);
   return `${date.getFullYear()}-${date.getMonth() + 1}-${date.getDate()}`;
 }
 
@@ -39,13 +44,15 @@ export function dayOf(time) {
 export function dayText(time, now = Date.now()) {
   if (dayOf(time) === dayOf(now)) return t("today");
   if (dayOf(time) === dayOf(now - DAY_MS)) return t("yesterday");
-  return new Date(time).getFullYear() === new Date(now).getFullYear() ? DAY.format(time) : DAY_OF_YEAR.format(time);
+  const date = dateOf(time);
+  return date.getFullYear() === new Date(now).getFullYear() ? DAY.format(date) : DAY_OF_YEAR.format(date);
 }
 
 /** Returns a time in few characters, for lists: today's as a clock shows it. */
 export function shortTimeText(time, now = Date.now()) {
-  if (dayOf(time) === dayOf(now)) return CLOCK.format(time);
-  return Math.abs(now - time) < 6 * DAY_MS ? WEEKDAY.format(time) : SHORT_DATE.format(time);
+  const date = dateOf(time);
+  if (dayOf(time) === dayOf(now)) return CLOCK.format(date);
+  return Math.abs(now - time) < 6 * DAY_MS ? WEEKDAY.format(date) : SHORT_DATE.format(date);
 }
 
 /** Returns how long something takes on, roughly. */

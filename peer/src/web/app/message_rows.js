@@ -5,7 +5,7 @@
 
 import { cancelMessage, sendLocal, sendText, startFetch } from "./actions.js";
 import { button, h, icon, iconButton, setAttribute, setText } from "./elements.js";
-import { bareClockText, clockText, dayText, safeName, sizeText, whenText } from "./format.js";
+import { bareClockText, clockText, dayText, isoText, safeName, sizeText, whenText } from "./format.js";
 import { isLong, messageNodes } from "./message_text.js";
 import { shownTime } from "./message_list.js";
 import { avatar, fileName, nameText } from "./name_parts.js";
@@ -55,7 +55,7 @@ function updateMessage(app, name, element, { message, follows }) {
   element.querySelector(".message-actions").replaceChildren(...actionsOf(app, name, message, isMine));
 }
 
-const timeOf = (time, textOf = clockText) => h("time", { datetime: new Date(time).toISOString(), title: whenText(time) }, textOf(time));
+const timeOf = (time, textOf = clockText) => h("time", { datetime: isoText(time), title: whenText(time) }, textOf(time));
 
 function remarks(message, isMine) {
   const shown = [];

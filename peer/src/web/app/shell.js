@@ -4,7 +4,7 @@
  */
 
 import { createConversation } from "./conversation_view.js";
-import { button, h, icon, setAttribute, setText } from "./elements.js";
+import { button, h, icon, isTouch, setAttribute, setText } from "./elements.js";
 import { createFileSearch, createFilesOf } from "./files_view.js";
 import { createClosed, createLogin } from "./login_view.js";
 import { countBadge, setBadge } from "./name_parts.js";
@@ -60,8 +60,8 @@ const isSamePane = (a, b) => a.section === b.section && a.name === b.name;
 
 /** A touch screen's keyboard isn't to jump up at each view. */
 function focusView(view, main) {
-  if (matchMedia("(hover: hover)").matches) view.focus();
-  else main.focus({ preventScroll: true });
+  if (isTouch()) main.focus({ preventScroll: true });
+  else view.focus();
 }
 
 function createView(app, { section, name, folder }) {
