@@ -22,6 +22,8 @@ export function openDialog(title, ...children) {
   });
   document.getElementById("layers").append(dialog);
   dialog.showModal();
+  // Else the focus would be on the cross.
+  dialog.querySelector("[autofocus], .dialog-head ~ * :is(input, select, button, a), .dialog-head ~ :is(input, button)")?.focus();
   return dialog;
 }
 

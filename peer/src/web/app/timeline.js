@@ -23,7 +23,7 @@ export function createTimeline(app, name) {
   const list = h("ol", { class: "messages" });
   const status = h("p", { class: "timeline-status" });
   const writing = h("p", { class: "writing", "aria-live": "polite" });
-  const latest = button("", () => toLatest(), { class: "latest", hidden: true });
+  const latest = button("", () => toLatest(), { class: "button latest", hidden: true });
   const scroller = h("div", { class: "timeline", tabindex: "0", role: "region", "aria-label": t("messages") }, status, list);
   const rows = rowsOf(app, name);
   let isAtBottom = true;
