@@ -25,7 +25,10 @@ const EVENTS = {
     changeMessages(state, peer, (list) => withChange(list, id, { state: outcome, why })),
   presence: (state, { user, online }) => changePresence(state, user, online),
   tracker: (state, { reachable, why, elsewhere }) => ({ ...state, tracker: { reachable, why, elsewhere } }),
+  node: (state, { connected }) => ({ ...state, isNodeThere: connected }),
   room: reduceRoomNews,
+  request_accepted: (state, { user }) => changeUser(state, user, { request: false }),
+  held: (state, { user, frozen }) => changeUser(state, user, { frozen }),
   typing: (state, { from, peer = from }, { now }) => {
     const writers = withEntry(state.typing.get(peer) ?? new Map(), from, now + TYPING_MS);
     return { ...state, typing: withEntry(state.typing, peer, writers) };

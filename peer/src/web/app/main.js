@@ -79,22 +79,27 @@ function createApp() {
   }
 
   function handleEvent(event) {
+    const wasThere = store.state.isNodeThere;
     const name = openName(store.state);
     store.dispatch({ type: "event", event, now: Date.now(), attended: app.attention.isOn() ? name : null });
     notifier.handle(event);
     if (event.type === "typing") setTimeout(() => store.dispatch({ type: "typing_over" }), TYPING_MS + 50);
     if (event.type === "fetch") saveWhenDone(app, event);
+    if (event.type === "node" && event.connected && !wasThere) readAll();
+    if (event.type === "note" || event.type === "problem") app.tell(event.text, { isProblem: event.type === "problem" });
     if (event.type === "account_moved") app.closedReason = t("account_moved");
     if (event.type === "session_ended" || event.type === "account_moved") close();
     if (event.type !== "room" || event.kind !== "delivered") CHANGED_LISTS[event.type]?.forEach(readLater);
   }
+
+  const readAll = () => loadLists(app).catch((why) => app.tell(why.message, { isProblem: true }));
 
   /** Opens the page of a session: lists are read once the stream of events stands. */
   app.open = (session) => {
     store.dispatch({ type: "phase", phase: "open", session });
     stream = new EventStream(api, {
       onEvent: handleEvent,
-      onResync: () => loadLists(app).catch((why) => app.tell(why.message, { isProblem: true })),
+      onResync: readAll,
       onState: (state) => store.dispatch({ type: "stream", stream: state }),
     });
     stream.run();

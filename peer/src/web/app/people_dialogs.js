@@ -53,7 +53,7 @@ export function openRoomCreation(app) {
     { name: "history", label: t("history_for_newcomers"), kind: "choice", value: "30d", choices: [["30d", t("history_30d")], ["none", t("history_none")]] },
   ], t("create"), async ({ name, topic, password, invite_only, history }) => {
     const room = name.replace(/^#/, "");
-    await app.api.post("/rooms", { name: room, topic: topic || undefined, password: password || undefined, invite_only, history });
+    await app.api.post("/rooms", { name: room, topic: topic || undefined, password: password || undefined, invite_only, history: history === "30d" });
     await loadList(app, "rooms");
     goTo("chats", `#${room}`);
   });

@@ -103,10 +103,10 @@ function runningTransfers({ fetches, uploads }) {
 function banner(app, ends) {
   const words = h("p", {});
   const element = h("div", { class: "banner", role: "alert", hidden: true }, words);
-  ends.push(app.store.watch((state) => [state.stream, state.tracker, state.isLoaded], ([stream, tracker]) => {
-    const text = stream === "lost" ? t("banner_lost") : tracker.elsewhere ? t("banner_elsewhere") : tracker.reachable ? "" : t("banner_tracker");
+  ends.push(app.store.watch((state) => [state.stream, state.tracker, state.isNodeThere], ([stream, tracker, isNodeThere]) => {
+    const text = stream === "lost" ? t("banner_lost") : !isNodeThere ? t("banner_node") : tracker.elsewhere ? t("banner_elsewhere") : tracker.reachable ? "" : t("banner_tracker");
     element.hidden = text === "";
-    element.dataset.kind = stream === "lost" ? "lost" : "tracker";
+    element.dataset.kind = stream === "lost" || !isNodeThere ? "lost" : "tracker";
     setText(words, text);
   }));
   return element;

@@ -27,6 +27,7 @@
  * @property {Session|null} session
  * @property {"connecting"|"live"|"lost"} stream - The stream of events.
  * @property {{reachable: boolean, why?: string, elsewhere?: object}} tracker
+ * @property {boolean} isNodeThere - False while the server has no node to ask.
  * @property {Route} route
  * @property {boolean} isLoaded - True after the first lists came.
  * @property {Map<string, User>} users
@@ -58,6 +59,7 @@ export function initialState(route, preferences) {
     session: null,
     stream: "connecting",
     tracker: { reachable: true },
+    isNodeThere: true,
     route,
     isLoaded: false,
     users: new Map(),

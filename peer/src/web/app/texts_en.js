@@ -28,6 +28,7 @@ export const ENGLISH = {
   offline_waits: "offline: messages wait until they are back",
   tracker_gone_short: "tracker unreachable",
   banner_lost: "Vizinho doesn't answer. Trying again…",
+  banner_node: "This account's node ended: nothing can be sent or received. Starting another one…",
   banner_tracker: "The tracker can't be reached: nobody's presence is known. Friends you have talked to may still be reachable.",
   banner_elsewhere: "This account is online on another machine. Messages arrive there until it goes offline.",
   unreachable: "Vizinho doesn't answer.",

@@ -28,6 +28,7 @@ export const PORTUGUESE = {
   offline_waits: "offline: as mensagens esperam até a volta",
   tracker_gone_short: "tracker inacessível",
   banner_lost: "O Vizinho não responde. Tentando de novo…",
+  banner_node: "O nó desta conta terminou: nada pode ser enviado ou recebido. Iniciando outro…",
   banner_tracker: "O tracker está inacessível: não se sabe quem está online. Quem já conversou com você talvez ainda seja alcançável.",
   banner_elsewhere: "Esta conta está online em outra máquina. As mensagens chegam lá até ela ficar offline.",
   unreachable: "O Vizinho não responde.",
