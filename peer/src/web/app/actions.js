@@ -34,34 +34,44 @@ export async function loadList({ api, store }, list) {
   store.dispatch({ type: list, [list]: answer[list] });
 }
 
+/** The last reading of each conversation: what an earlier one brings is out of date. */
+const readings = new Map();
+
+function beginReading(store, name) {
+  const reading = (readings.get(name) ?? 0) + 1;
+  readings.set(name, reading);
+  store.dispatch({ type: "loading", name, isLoading: true });
+  return () => readings.get(name) === reading;
+}
+
 /** Reads the newest messages of a conversation, or further ones at one of its edges. */
 export async function loadMessages({ api, store }, name, side = "newest") {
   const shown = store.state.conversations.get(name);
-  if (shown?.isLoading) return;
+  if (side !== "newest" && shown?.isLoading) return;
   const edge = side === "newest" ? null : edgeSeq(shown.messages, side);
   if (side !== "newest" && edge === null) return;
-  store.dispatch({ type: "loading", name, isLoading: true });
+  const isLast = beginReading(store, name);
   const query = queryOf({ limit: PAGE, before: side === "older" ? edge : null, after: side === "newer" ? edge : null });
   try {
     const { messages, more = messages.length >= PAGE } = await api.get(`${pathOf("conversations", name)}/messages${query}`);
-    store.dispatch({ type: "history", name, side, messages, more });
+    if (isLast()) store.dispatch({ type: "history", name, side, messages, more });
   } catch (why) {
-    store.dispatch({ type: "history_failed", name, error: why.message });
+    if (isLast()) store.dispatch({ type: "history_failed", name, error: why.message });
   }
 }
 
 /** Reads the messages around one, in place of those that are shown. */
 export async function loadAround({ api, store }, name, seq) {
-  store.dispatch({ type: "loading", name, isLoading: true });
+  const isLast = beginReading(store, name);
   const path = `${pathOf("conversations", name)}/messages`;
   const half = PAGE / 2;
   try {
     const [older, newer] = await Promise.all([api.get(path + queryOf({ limit: half, before: seq })),
       api.get(path + queryOf({ limit: half, after: seq - 1 }))]);
-    store.dispatch({ type: "history", name, side: "around", messages: [...older.messages, ...newer.messages],
+    if (isLast()) store.dispatch({ type: "history", name, side: "around", messages: [...older.messages, ...newer.messages],
       more: older.more ?? older.messages.length >= half, moreNewer: newer.more ?? newer.messages.length >= half });
   } catch (why) {
-    store.dispatch({ type: "history_failed", name, error: why.message });
+    if (isLast()) store.dispatch({ type: "history_failed", name, error: why.message });
   }
 }
 

@@ -108,7 +108,7 @@ function requestBar(app, scope, name) {
 function createSearch(app, name, timeline) {
   const field = h("input", { type: "search", "aria-label": t("search_messages"), placeholder: t("search_messages"), autocomplete: "off" });
   const count = h("p", { class: "search-count", role: "status" });
-  const found = h("ol", { class: "messages found" });
+  const found = h("ol", { class: "found" });
   let [timer, latest] = [0, 0];
   async function look() {
     const words = field.value.trim();

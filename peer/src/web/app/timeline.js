@@ -34,9 +34,9 @@ export function createTimeline(app, name) {
     const keep = isAtBottom && !shown.hasNewer ? null : placeOf(scroller);
     const items = timelineRows(shown.messages, shown.unreadAfter, store.state.session?.user ?? "", dayOf);
     reconcile(list, items, rows);
+    setText(status, statusText(shown));
     if (keep) restore(scroller, keep);
     else scroller.scrollTop = scroller.scrollHeight;
-    setText(status, statusText(shown));
     drawLatest(shown);
     read();
   }
@@ -96,7 +96,7 @@ export function createTimeline(app, name) {
     if (isAtBottom) scroller.scrollTop = scroller.scrollHeight;
     look();
   });
-  observer.observe(scroller);
+  for (const part of [scroller, list]) observer.observe(part);
   return {
     element: h("div", { class: "timeline-box" }, scroller, latest, writing),
     toLatest,
