@@ -54,6 +54,7 @@ impl SeatTask {
             () = report => Ok(()),
         };
         self.seat.fetches.cancel();
+        self.seat.await_jobs().await;
         self.seat.set_node(None);
         let closed = self.connection.close().await;
         ended.and(closed)

@@ -10,12 +10,17 @@ use tokio::sync::Semaphore;
 
 use super::api_error::ApiError;
 use crate::web::account_seat::AccountSeat;
+use crate::web::file_tickets::FileTickets;
 use crate::web::guest_admission::header_text;
 use crate::web::http_text::cookie_value;
 use crate::web::page_session::{PageSession, PageSessions, SessionLimits};
+use crate::web::piece_body::BodyLimits;
+use crate::web::upload_turns::UploadTurns;
 
 /// Streams of events at once.
 const MAX_STREAMS: usize = 128;
+/// Uploads at once.
+const MAX_UPLOADS: usize = 32;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The header with the secret of the page.
@@ -34,6 +39,10 @@ pub(in crate::web) enum SessionMode {
 pub(in crate::web) struct ApiContext {
     pub(in crate::web) mode: SessionMode,
     pub(in crate::web) sessions: Mutex<PageSessions<Arc<AccountSeat>>>,
+    pub(in crate::web) tickets: FileTickets,
+    pub(in crate::web) bodies: BodyLimits,
+    pub(in crate::web) uploads: Semaphore,
+    pub(in crate::web) upload_turns: UploadTurns,
     pub(in crate::web) streams: Arc<Semaphore>,
     /// True if pages are served over TLS.
     pub(in crate::web) is_encrypted: bool,
@@ -49,6 +58,10 @@ impl ApiContext {
         Self {
             mode,
             sessions: Mutex::new(PageSessions::new(SessionLimits { life: DAY * 7, idle, per_account: 16 })),
+            tickets: FileTickets::default(),
+            bodies: BodyLimits::default(),
+            uploads: Semaphore::new(MAX_UPLOADS),
+            upload_turns: UploadTurns::default(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             is_encrypted,
             own_names,
@@ -88,7 +101,7 @@ impl ApiContext {
         self.sessions.lock().find_by_cookie(cookie, Instant::now()).ok_or_else(ApiError::no_session)
     }
 
-    fn session_cookie<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+    pub(super) fn session_cookie<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
         cookie_value(cookies, &self.cookie_name)
     }
