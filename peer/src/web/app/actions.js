@@ -149,7 +149,7 @@ export const startFetch = (app, from, name) => app.attempt(async () => {
   const { number } = await app.api.post("/fetches", { from, name });
   app.startedFetches.add(number);
   await loadList(app, "fetches");
-  app.tell(t("fetch_started", { name: name.split("/").at(-1) }), { action: t("show"), place: "transfers" });
+  app.tell(t("fetch_started", { name: name.split("/").findLast(Boolean) }), { action: t("show"), place: "transfers" });
   return number;
 });
 
@@ -164,8 +164,9 @@ export const changeSend = (app, number, verb) => app.attempt(async () => {
   await loadList(app, "sends");
 });
 
-export const removeShare = (app, name) => app.attempt(async () => {
-  await app.api.delete(`/shares${pathOf(name)}`);
+/** Stops sharing a file with everybody, or with the room or user that it is shared with. */
+export const removeShare = (app, { name, audience }) => app.attempt(async () => {
+  await app.api.delete(`/shares${pathOf(name)}${queryOf({ audience })}`);
   await loadList(app, "shares");
 });
 

@@ -42,9 +42,9 @@ export function createComposer(app, name, timeline) {
     const text = field.value.trim();
     if (new TextEncoder().encode(text).length > LONGEST_TEXT) return app.tell(t("too_long"));
     const files = staged.take();
-    if (files.length > 0) app.uploads.send(files, name, isRoom(name) ? "" : text);
-    if (text && (files.length === 0 || isRoom(name))) sendText(app, name, text);
-    if (!text && files.length === 0) return;
+    if (files.length > 0) app.uploads.send(files, name, text);
+    else if (text) sendText(app, name, text);
+    else return;
     field.value = "";
     drafts.delete(name);
     fit();
@@ -168,8 +168,7 @@ function createStagedFiles(app, name, onChange) {
   const draw = () => {
     element.hidden = files.length === 0;
     const bytes = files.reduce((total, { file }) => total + file.size, 0);
-    const [key, values] = [isRoom(name) ? "staged_room" : "staged", { name: safeName(name), size: sizeText(bytes) }];
-    sum.replaceChildren(files.length > 0 ? tn(key, files.length, values) : "");
+    sum.replaceChildren(files.length > 0 ? tn("staged", files.length, { name: safeName(name), size: sizeText(bytes) }) : "");
     reconcile(list, files, {
       key: (entry) => entry.name,
       create: (entry) => h("li", {}, icon("file"), nameText(entry.name), h("span", { class: "size" }, sizeText(entry.file.size)),

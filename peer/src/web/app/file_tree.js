@@ -34,7 +34,7 @@ export function folderRows(files, folder) {
 export function matchingRows(files, words) {
   const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
   return files.filter(({ name }) => wanted.every((word) => name.toLowerCase().includes(word)))
-    .map((file) => ({ kind: "file", key: `${file.user ?? ""}/${file.name}`, shown: file.name, ...file }));
+    .map((file) => ({ kind: "file", key: `${file.user ?? file.audience ?? ""}/${file.name}`, shown: file.name, ...file }));
 }
 
 /** Returns the folders above one, from the top, with their names. */

@@ -114,7 +114,7 @@ async function loadFiles(app, of) {
 }
 
 function fileList(app, label, ownerOf, onFolder) {
-  const fetchRow = (row) => startFetch(app, ownerOf(row), row.name);
+  const fetchRow = (row) => startFetch(app, ownerOf(row), row.kind === "folder" ? `${row.name}/` : row.name);
   return new VirtualList({
     label, key: (row) => row.key,
     create: (row) => (row.kind === "folder" ? folderRow(row, onFolder, fetchRow) : fileRow(app, row, fetchRow)),

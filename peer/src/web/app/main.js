@@ -86,6 +86,8 @@ function createApp() {
     if (event.type === "typing") setTimeout(() => store.dispatch({ type: "typing_over" }), TYPING_MS + 50);
     if (event.type === "fetch") saveWhenDone(app, event);
     if (event.type === "node" && event.connected && !wasThere) readAll();
+    if (event.type === "resync") readAll();
+    if (event.type === "drop") app.uploads.handleDrop(event);
     if (event.type === "note" || event.type === "problem") app.tell(event.text, { isProblem: event.type === "problem" });
     if (event.type === "account_moved") app.closedReason = t("account_moved");
     if (event.type === "session_ended" || event.type === "account_moved") close();

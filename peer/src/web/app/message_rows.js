@@ -120,7 +120,8 @@ function fileCard(app, message) {
   const { name, size, files = 1, kind = "file" } = message.send ?? message.offer;
   const isMine = message.from === app.store.state.session.user;
   const facts = kind === "folder" ? `${tn("file_count", files)} · ${sizeText(size)}` : sizeText(size);
-  const fetchIt = () => startFetch(app, message.from, name);
+  // The slash says that a folder is meant, and no file of that name.
+  const fetchIt = () => startFetch(app, message.from, kind === "folder" ? `${name}/` : name);
   const label = t("download_named", { name: safeName(name) });
   return h("div", { class: "card" }, icon(kind === "folder" ? "folder" : "file"),
     h("div", { class: "card-texts" }, fileName(name), h("span", { class: "card-facts" }, facts)),

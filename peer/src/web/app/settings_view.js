@@ -63,26 +63,16 @@ function soundSwitch(scope, set) {
   return element;
 }
 
-/** The settings of the node, which hold for the terminal as well. */
+/** The settings that the terminal has. */
 async function loadNodeSettings(app, place) {
-  const { settings = [] } = await app.api.get("/settings").catch(() => ({})) ?? {};
-  if (!Array.isArray(settings) || settings.length === 0) return;
-  const save = (key, value) => app.attempt(() => app.api.put("/settings", { key, value }));
-  place.replaceChildren(group(t("node_settings"), ...settings.map((setting) => nodeSetting(setting, save))));
-}
-
-function nodeSetting({ key, value, kind, choices: values = [] }, save) {
-  const label = t.has(`setting_${key}`) ? t(`setting_${key}`) : safeText(key);
-  if (kind === "bool") {
-    const { element, input } = toggle(label, "", () => save(key, input.checked));
-    input.checked = value === true;
+  const settings = await app.api.get("/settings").catch(() => ({}));
+  const shown = ["bell", "desktop"].filter((key) => typeof settings[key] === "boolean");
+  if (shown.length === 0 || app.store.state.session?.mode === "door") return;
+  place.replaceChildren(group(t("terminal_settings"), ...shown.map((key) => {
+    const { element, input } = toggle(t(`setting_${key}`), "", () => app.attempt(() => app.api.put("/settings", { [key]: input.checked })));
+    input.checked = settings[key];
     return element;
-  }
-  const field = kind === "choice"
-    ? h("select", { change: () => save(key, field.value) }, values.map((choice) => h("option", { value: choice, selected: choice === value },
-      t.has(`setting_${key}_${choice}`) ? t(`setting_${key}_${choice}`) : safeText(choice))))
-    : h("input", { type: "text", value: value ?? "", change: () => save(key, field.value) });
-  return h("label", { class: "setting" }, h("span", { class: "setting-label" }, label), field);
+  })));
 }
 
 function account(app, scope) {

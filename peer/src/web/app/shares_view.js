@@ -49,9 +49,8 @@ export function createShares(app) {
 }
 
 function shareRow(app, row) {
-  const remove = () => askFirst(t("unshare"), t("unshare_words", { name: safeName(row.name) }), t("unshare"), () => removeShare(app, row.name));
-  const audience = typeof row.audience === "object" ? row.audience?.room : row.audience;
-  const words = !audience || audience === "everybody" ? t("everybody") : audience === "room" ? `#${safeName(row.room ?? "")}` : safeName(audience);
+  const remove = () => askFirst(t("unshare"), t("unshare_words", { name: safeName(row.name) }), t("unshare"), () => removeShare(app, row));
+  const words = row.audience ? safeName(row.audience) : t("everybody");
   return h("div", { class: "row file-row", role: "group", "aria-label": safeName(row.name),
     keydown: (event) => event.key === "Delete" && remove() },
   icon("file"), fileName(row.shown), h("span", { class: "row-facts" }, words), h("span", { class: "size" }, sizeText(row.size)),

@@ -95,7 +95,7 @@ function rail(app, ends) {
 }
 
 function runningTransfers({ fetches, uploads }) {
-  const isRunning = ({ state }) => state === "running" || state === "waiting" || state === "retrying";
+  const isRunning = ({ state }) => ["running", "waiting", "retrying", "preparing"].includes(state);
   return [...fetches.values(), ...uploads.values()].filter(isRunning).length;
 }
 

@@ -60,7 +60,7 @@ function transferRow(kind, name, facts) {
 }
 
 function showProgress({ parts }, rates, key, { bytes, size, state, why }) {
-  const isRunning = state === "running" || state === "retrying";
+  const isRunning = state === "running" || state === "retrying" || state === "preparing";
   setBar(parts.bar, bytes, size);
   parts.bar.hidden = !isRunning && state !== "waiting" && state !== "stopped";
   parts.state.classList.toggle("problem", state === "failed");
@@ -82,7 +82,7 @@ function fetchRows(app, rates) {
   return {
     key: (fetch) => String(fetch.number), update,
     create: (fetch) => {
-      const element = transferRow("download", fetch.name, [t("from"), " ", nameText(fetch.from)]);
+      const element = transferRow("download", fetch.name.replace(/\/$/, ""), [t("from"), " ", nameText(fetch.from)]);
       update(element, fetch);
       return element;
     },
@@ -133,7 +133,7 @@ function sendRows(app) {
   return {
     key: (send) => String(send.number), update,
     create: (send) => {
-      const element = transferRow(send.kind === "folder" ? "folder" : "file", send.name, [t("to"), " ", nameText(send.to)]);
+      const element = transferRow(send.kind === "folder" ? "folder" : "file", send.name, send.to ? [t("to"), " ", nameText(send.to)] : []);
       update(element, send);
       return element;
     },

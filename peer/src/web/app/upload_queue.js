@@ -6,7 +6,6 @@
 
 import { loadList, randomId } from "./actions.js";
 import { apiPath, pathOf } from "./api_client.js";
-import { isRoom } from "./state.js";
 import { t, tn } from "./texts.js";
 
 const AT_ONCE = 2;
@@ -14,13 +13,15 @@ const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
 /** The bars move at most so often. */
 const SHOW_EVERY_MS = 100;
-/** Answers that another attempt would not change. */
-const FINAL = new Set([400, 401, 403, 404, 409, 413, 507]);
+/** Answers that another attempt would not change. A wrong offset (409) is asked for again. */
+const FINAL = new Set([400, 401, 403, 404, 411, 413, 507]);
 
 /** The uploads of this page. */
 export class UploadQueue {
   #waiting = [];
   #running = new Set();
+  /** What is said when a drop is shared or sent, by its id. */
+  #doneWords = new Map();
 
   /** @param {import("./main.js").App} app */
   constructor(app) {
@@ -30,11 +31,9 @@ export class UploadQueue {
     });
   }
 
-  /** Sends files to a user, or shares them with a room. */
+  /** Sends files to a user or a room, with words before them. */
   send(files, to, text) {
-    const done = isRoom(to) ? t("shared_with", { name: to }) : t("sent_to", { name: to });
-    this.#add(files, to, (drop) => (isRoom(to) ? this.app.api.post(`${pathOf("uploads", drop)}/share`, { room: to.slice(1) })
-      : this.app.api.post(`${pathOf("uploads", drop)}/send`, { to, text: text || undefined })), done);
+    this.#add(files, to, (drop) => this.app.api.post(`${pathOf("uploads", drop)}/send`, { to, text: text || undefined }), t("sent_to", { name: to }));
   }
 
   /** Shares files with everybody. */
@@ -53,6 +52,19 @@ export class UploadQueue {
     this.app.store.dispatch({ type: "upload_gone", key });
     job.drop.files -= 1;
     this.#settle(job.drop);
+  }
+
+  /** Follows what the node does with a drop: it reads all of it before others can. */
+  handleDrop({ drop, state, why }) {
+    const isOver = state === "done" || state === "failed";
+    for (const upload of this.app.store.state.uploads.values()) {
+      if (upload.drop === drop && upload.state !== "done") this.#show({ key: upload.key, state: isOver ? state : "preparing", why });
+    }
+    const words = this.#doneWords.get(drop);
+    if (!isOver || words === undefined) return;
+    this.#doneWords.delete(drop);
+    this.app.tell(state === "done" ? words : why, { isProblem: state === "failed" });
+    for (const list of ["sends", "shares"]) loadList(this.app, list).catch(() => {});
   }
 
   /** Removes those that ended from the list. */
@@ -92,7 +104,7 @@ export class UploadQueue {
       const outcome = await this.#attempt(job);
       if (job.isCancelled) return;
       if (outcome.isDone) {
-        this.#show({ key: job.key, sent: job.file.size, state: "done" });
+        this.#show({ key: job.key, sent: job.file.size, state: "preparing" });
         job.drop.done += 1;
         return this.#settle(job.drop);
       }
@@ -110,8 +122,8 @@ export class UploadQueue {
   async #attempt(job) {
     const path = `/uploads${pathOf(job.drop.id, job.name)}`;
     try {
-      const { offset } = await this.app.api.get(path);
-      if (offset >= job.file.size && job.file.size > 0) return { isDone: true };
+      const { offset, complete } = await this.app.api.get(path);
+      if (complete) return { isDone: true };
       return await this.#put(job, path, offset);
     } catch (why) {
       return { isFinal: FINAL.has(why.status), why: why.message };
@@ -133,7 +145,7 @@ export class UploadQueue {
       show(offset);
       request.upload.addEventListener("progress", (event) => show(offset + event.loaded));
       request.addEventListener("load", () => {
-        const isDone = request.status >= 200 && request.status < 300;
+        const isDone = request.status === 201;
         resolve(isDone ? { isDone } : { isFinal: FINAL.has(request.status), why: errorWords(request), hasMoved: last > offset });
       });
       for (const end of ["error", "abort", "timeout"]) {
@@ -151,11 +163,12 @@ export class UploadQueue {
   /** Sends or shares a drop of which all files are there. */
   async #settle(drop) {
     if (drop.files === 0 || drop.done < drop.files) return;
-    await this.app.attempt(async () => {
+    this.#doneWords.set(drop.id, drop.doneWords);
+    try {
       await drop.finish(drop.id);
-      this.app.tell(drop.doneWords);
-      await Promise.allSettled(["sends", "shares"].map((list) => loadList(this.app, list)));
-    });
+    } catch (why) {
+      this.handleDrop({ drop: drop.id, state: "failed", why: why.message });
+    }
   }
 }
 
