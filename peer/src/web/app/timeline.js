@@ -49,7 +49,8 @@ export function createTimeline(app, name) {
   /** What is in sight in a visible page counts as read. */
   function read() {
     app.attention.isAtBottom = isAtBottom && !conversation().hasNewer;
-    if (!app.attention.isOn()) return;
+    // Before the messages are there, nothing was read, and the line above the first new one needs their number.
+    if (!app.attention.isOn() || conversation().isStale) return;
     if (conversation().unseen > 0) store.dispatch({ type: "seen", name });
     if (conversationPartner(store.state, name)?.unread > 0) markRead(app, name);
   }
