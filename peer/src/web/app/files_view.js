@@ -126,13 +126,13 @@ function fileRow(app, row, fetchRow) {
   const isMine = row.user === app.store.state.session.user;
   const facts = [row.user ? nameText(row.user, { class: "owner" }) : "", row.mtime ? h("time", {}, shortTimeText(row.mtime)) : ""];
   const download = iconButton("download", t("download_named", { name: safeName(row.name) }), () => fetchRow(row), { tabindex: "-1" });
-  return h("div", { class: "row file-row", keydown: (event) => enterOn(event, () => !isMine && fetchRow(row)), "aria-label": safeName(row.name), role: "group" },
+  return h("div", { class: "row file-row", keydown: (event) => enterOn(event, () => !isMine && fetchRow(row)), "aria-label": `${safeName(row.name)}, ${sizeText(row.size)}`, "aria-keyshortcuts": "Enter", role: "group" },
     icon("file"), fileName(row.shown), h("span", { class: "row-facts" }, ...facts), h("span", { class: "size" }, sizeText(row.size)),
     isMine ? h("span", { class: "mine-mark" }, t("mine")) : download);
 }
 
 function folderRow(row, onFolder, fetchRow) {
-  return h("div", { class: "row file-row folder-row", role: "group", "aria-label": safeName(row.name),
+  return h("div", { class: "row file-row folder-row", role: "group", "aria-label": `${safeName(row.name)}, ${tn("file_count", row.count)}`, "aria-keyshortcuts": "Enter",
     keydown: (event) => enterOn(event, () => onFolder(row)), click: (event) => !event.target.closest("button") && onFolder(row) },
   icon("folder"), fileName(row.shown), h("span", { class: "row-facts" }, tn("file_count", row.count)), h("span", { class: "size" }, sizeText(row.size)),
   iconButton("download", t("download_named", { name: safeName(row.name) }), () => fetchRow(row), { tabindex: "-1" }));

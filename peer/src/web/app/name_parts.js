@@ -52,7 +52,7 @@ export function setBar(bar, done, size) {
 
 /** Creates the mark of a number; nothing is shown for none. */
 export function countBadge() {
-  return h("span", { class: "badge", hidden: true });
+  return h("span", { class: "badge", role: "img", hidden: true });
 }
 
 export function setBadge(badge, count, label) {

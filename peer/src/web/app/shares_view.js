@@ -51,7 +51,7 @@ export function createShares(app) {
 function shareRow(app, row) {
   const remove = () => askFirst(t("unshare"), t("unshare_words", { name: safeName(row.name) }), t("unshare"), () => removeShare(app, row));
   const words = row.audience ? safeName(row.audience) : t("everybody");
-  return h("div", { class: "row file-row", role: "group", "aria-label": safeName(row.name),
+  return h("div", { class: "row file-row", role: "group", "aria-label": `${safeName(row.name)}, ${sizeText(row.size)}, ${words}`, "aria-keyshortcuts": "Delete",
     keydown: (event) => event.key === "Delete" && remove() },
   icon("file"), fileName(row.shown), h("span", { class: "row-facts" }, words), h("span", { class: "size" }, sizeText(row.size)),
   iconButton("trash", t("unshare_named", { name: safeName(row.name) }), remove, { tabindex: "-1" }));
