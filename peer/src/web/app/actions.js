@@ -114,10 +114,21 @@ export async function cancelMessage(app, name, message) {
   });
 }
 
-/** Tells the node that a conversation was read. */
+/** Conversations of which the node is being told that they were read; true if that is to be told once more. */
+const readMarks = new Map();
+
+/** Tells the node that a conversation was read, once for many messages. */
 export async function markRead({ api, store }, name) {
   store.dispatch({ type: "read", name });
-  await api.post(`${pathOf("conversations", name)}/read`).catch(() => {});
+  if (readMarks.has(name)) {
+    readMarks.set(name, true);
+    return;
+  }
+  do {
+    readMarks.set(name, false);
+    await api.post(`${pathOf("conversations", name)}/read`).catch(() => {});
+  } while (readMarks.get(name));
+  readMarks.delete(name);
 }
 
 /** Tells the other user that something is being written. */

@@ -53,7 +53,8 @@ function reduceMessage(state, message, { now, attended }) {
   if (isMine) return touch(next, name, stored);
   const writers = next.typing.get(name);
   if (writers?.has(from)) next = { ...next, typing: withEntry(next.typing, name, withEntry(writers, from, undefined)) };
-  return touch(next, name, stored, attended === name ? 0 : 1);
+  // Also in the open conversation: its view marks it as read, for the account's other views as well.
+  return touch(next, name, stored, 1);
 }
 
 /** Returns what a new message changes in a conversation. */
