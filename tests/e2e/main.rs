@@ -105,5 +105,6 @@ mod view_faults;
 mod watching;
 mod web_api;
 mod web_page_files;
+mod web_page_logic;
 mod web_pages;
 mod wishes;
