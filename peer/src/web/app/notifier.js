@@ -73,7 +73,7 @@ export class Notifier {
 
   #notify(event, name) {
     const title = event.room === undefined ? safeName(event.from) : `${safeName(event.from)} · #${safeName(event.room)}`;
-    const shown = new Notification(title, { body: excerptOf(event), tag: name, renotify: true, silent: true });
+    const shown = new Notification(title, { body: excerptOf(event), tag: name, icon: "app/icon.svg", renotify: true, silent: true });
     shown.onclick = () => {
       window.focus();
       goTo("chats", name);
