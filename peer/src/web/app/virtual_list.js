@@ -56,7 +56,11 @@ export class VirtualList {
 
   #measure() {
     const height = this.probe.offsetHeight;
-    if (height > 0) this.#height = height;
+    if (height > 0 && height !== this.#height) {
+      this.#height = height;
+      // All rows stand elsewhere now.
+      for (const row of this.#rows.values()) row.at = -1;
+    }
     this.#draw();
   }
 
