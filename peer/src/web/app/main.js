@@ -50,7 +50,7 @@ import { UploadQueue } from "./upload_queue.js";
 /** The pause after which a hint that a list changed is followed: hints come in flocks. */
 const HINT_PAUSE_MS = 150;
 /** The lists that an event of a type changes. */
-const CHANGED_LISTS = { room: ["rooms"], receipt: ["sends"], users: ["users"], rooms: ["rooms"], shares: ["shares"], sends: ["sends"] };
+const CHANGED_LISTS = { tracker: ["users"], room: ["rooms"], receipt: ["sends"], users: ["users"], rooms: ["rooms"], shares: ["shares"], sends: ["sends"] };
 
 /**
  * What all views have.
