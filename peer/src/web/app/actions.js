@@ -5,6 +5,7 @@
  */
 
 import { pathOf, queryOf } from "./api_client.js";
+import { safeName } from "./format.js";
 import { edgeSeq } from "./message_list.js";
 import { isRoom } from "./state.js";
 import { t } from "./texts.js";
@@ -160,7 +161,7 @@ export const startFetch = (app, from, name) => app.attempt(async () => {
   const { number } = await app.api.post("/fetches", { from, name });
   app.startedFetches.add(number);
   await loadList(app, "fetches");
-  app.tell(t("fetch_started", { name: name.split("/").findLast(Boolean) }), { action: t("show"), place: "transfers" });
+  app.tell(t("fetch_started", { name: safeName(name.split("/").findLast(Boolean)) }), { action: t("show"), place: "transfers" });
   return number;
 });
 

@@ -34,6 +34,7 @@ import { Attention } from "./attention.js";
 import { refuseOtherDrops } from "./drop_zone.js";
 import { TYPING_MS } from "./event_reducer.js";
 import { EventStream } from "./event_stream.js";
+import { safeName } from "./format.js";
 import { watchShortcuts } from "./keyboard.js";
 import { Notifier, watchTitle } from "./notifier.js";
 import { endSession, forgetSession, openSession } from "./page_session.js";
@@ -84,11 +85,11 @@ function createApp() {
     store.dispatch({ type: "event", event, now: Date.now(), attended: app.attention.isOn() ? name : null });
     notifier.handle(event);
     if (event.type === "typing") setTimeout(() => store.dispatch({ type: "typing_over" }), TYPING_MS + 50);
-    if (event.type === "fetch") saveWhenDone(app, event);
+    if (event.type === "fetch") followFetch(app, event);
     if (event.type === "node" && event.connected && !wasThere) readAll();
     if (event.type === "resync") readAll();
     if (event.type === "drop") app.uploads.handleDrop(event);
-    if (event.type === "note" || event.type === "problem") app.tell(event.text, { isProblem: event.type === "problem" });
+    if (event.type === "problem") app.tell(event.text, { isProblem: true });
     if (event.type === "account_moved") app.closedReason = t("account_moved");
     if (event.type === "session_ended" || event.type === "account_moved") close();
     if (event.type !== "room" || event.kind !== "delivered") CHANGED_LISTS[event.type]?.forEach(readLater);
@@ -126,10 +127,14 @@ function createHintQueue(app) {
   };
 }
 
-/** At the door a fetched file goes on to the browser's machine. A folder's files have a button each. */
-function saveWhenDone(app, fetch) {
-  if (fetch.state !== "done" || !app.startedFetches.delete(fetch.number) || app.store.state.session?.mode !== "door") return;
-  if (fetch.files?.length === 1) saveFile(app, fetch.number, fetch.files[0].name);
+/**
+ * Tells of the end of a fetch that this page began. At the door a fetched file goes on to the browser's machine; a folder's
+ * files have a button each.
+ */
+function followFetch(app, fetch) {
+  if (fetch.state !== "done" || !app.startedFetches.delete(fetch.number)) return;
+  if (app.store.state.session?.mode === "door" && fetch.files?.length === 1) saveFile(app, fetch.number, fetch.files[0].name);
+  else app.tell(t("fetch_done", { name: safeName(fetch.name.split("/").findLast(Boolean)) }), { action: t("show"), place: "transfers" });
 }
 
 async function start() {

@@ -187,6 +187,7 @@ export const ENGLISH = {
   nothing_matches: "Nothing matches.",
   mine: "yours",
   download_named: "Download {name}",
+  fetch_done: "{name} is downloaded",
   fetch_started: "Downloading {name}",
   // shares
   my_shares: "My shares",

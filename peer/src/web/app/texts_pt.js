@@ -187,6 +187,7 @@ export const PORTUGUESE = {
   nothing_matches: "Nada corresponde.",
   mine: "seu",
   download_named: "Baixar {name}",
+  fetch_done: "{name} foi baixado",
   fetch_started: "Baixando {name}",
   // shares
   my_shares: "Meus compartilhados",
