@@ -162,7 +162,9 @@ export const startFetch = (app, from, name) => app.attempt(async () => {
   app.startedFetches.add(number);
   await loadList(app, "fetches");
   app.tell(t("fetch_started", { name: safeName(name.split("/").findLast(Boolean)) }), { action: t("show"), place: "transfers" });
-  return number;
+  // A small one may be over before its number was known here.
+  const fetch = app.store.state.fetches.get(number);
+  if (fetch) app.followFetch(fetch);
 });
 
 export const stopFetch = (app, number) => app.attempt(async () => {

@@ -56,7 +56,8 @@ const CHANGED_LISTS = { tracker: ["users"], room: ["rooms"], receipt: ["sends"],
 /**
  * What all views have.
  * @typedef {{store: Store, api: ApiClient, attention: Attention, uploads: UploadQueue, startedFetches: Set<number>,
- *   closedReason: string, tell: Function, attempt: Function, announce: Function, open: Function, logout: Function}} App
+ *   closedReason: string, tell: Function, attempt: Function, announce: Function, open: Function, close: Function,
+ *   logout: Function, followFetch: Function}} App
  */
 
 /** @returns {App} */
@@ -85,7 +86,7 @@ function createApp() {
     store.dispatch({ type: "event", event, now: Date.now(), attended: app.attention.isOn() ? name : null });
     notifier.handle(event);
     if (event.type === "typing") setTimeout(() => store.dispatch({ type: "typing_over" }), TYPING_MS + 50);
-    if (event.type === "fetch") followFetch(app, event);
+    if (event.type === "fetch") app.followFetch(event);
     if (event.type === "node" && event.connected && !wasThere) readAll();
     if (event.type === "resync") readAll();
     if (event.type === "drop") app.uploads.handleDrop(event);
@@ -112,6 +113,7 @@ function createApp() {
     close();
   };
   app.close = close;
+  app.followFetch = (fetch) => followFetch(app, fetch);
   return app;
 }
 
