@@ -159,7 +159,9 @@ impl Profile {
     }
 
     fn open_in(home: &Path, access: Access) -> Result<Self, ProfileError> {
+        // Once, so that the database, the lock and the socket stay in one folder even if a link is changed.
         let home = home.canonicalize().map_err(|source| ProfileError::Io { path: home.to_owned(), source })?;
+        // Before SQLite reads what somebody else may have put there.
         folder_trust::ensure_private(&home, ProfileUse::Access)?;
         let database = Mutex::new(access.connect(&home.join(DATABASE_FILE))?);
         let place = FileLossDetector::new(&home.join(DATABASE_FILE));
@@ -302,6 +304,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError::DatabaseLost`] if the file was removed or replaced, so that the write would be lost.
     fn writer(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
+        // A write to a removed file would succeed, be acked, and be gone.
         self.check_database_file()?;
         self.lock_connection(&self.inner.writer, Access::Use)
     }

@@ -167,6 +167,27 @@ fn plain_lines_ask_before_a_fetch_is_given_up() {
 }
 
 #[test]
+fn the_end_of_plain_lines_waits_for_messages_and_is_no_interrupt() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let node = bob.serve();
+    let mut talk = alice.peer(["--plain", "chat", "bob"]).in_terminal(100, 30);
+    talk.wait_for("talking to bob");
+    talk.press("first\n");
+    node.wait_for("alice: first");
+    // Nobody acknowledges the second one, so that the view waits for it before it leaves.
+    node.freeze();
+    talk.press("second\n");
+    talk.press(CTRL_D);
+    let (outcome, screen) = talk.finish();
+    node.thaw();
+    outcome.exits(0);
+    // The first one's acknowledgement may be frozen as well.
+    let said = screen.text();
+    assert!(said.contains("for bob is queued: ") || said.contains("for bob are queued: "), "{said}");
+}
+
+#[test]
 fn who_fetches_from_a_view_is_named_before_that_is_left() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));

@@ -164,6 +164,7 @@ impl NdjsonSession<'_> {
         self.begin_with_node()?;
         let mut is_open = true;
         loop {
+            // One lookup at a time: a line whose name is known would overtake the one that waits.
             let is_free = self.lookups.is_empty() && self.in_flight.len() < MAX_IN_FLIGHT;
             // Without a node no line is read: the sender feels it, and nothing piles up in memory.
             let has_room = self.connection.is_connected() && is_free;
@@ -295,6 +296,7 @@ impl NdjsonSession<'_> {
         if let NdjsonCommand::Send { to, .. } = &command {
             // An answer shows that the user's earlier messages were read. Beside the message, which must keep its order.
             let (node, to) = (node.clone(), to.clone());
+            // 0 is the number of no command, so this answer is nobody's.
             self.answers.spawn(async move { (0, node.mark_read(&to, None).await.map(|()| None)) });
         }
         // Tasks of this runtime begin in the order of their spawning, and with it messages are stored in order.
@@ -357,6 +359,7 @@ impl NdjsonSession<'_> {
             return self.catch_up();
         }
         match event {
+            // `catch_up` printed it from the history before its event came.
             NodeEvent::Received { seq, .. }
             | NodeEvent::MessageQueued { seq, .. }
             | NodeEvent::RoomMessage(RoomPost { seq, .. })

@@ -111,6 +111,7 @@ pub(super) async fn run(context: &CommandContext, args: LinkArgs) -> Result<(), 
 async fn make(context: &CommandContext, args: LinkArgs) -> Result<(), Error> {
     let me = context.me(Access::Use)?;
     let is_hosted = args.port.is_none() && context.until_cancelled(look_at_links(&me)).await?.is_some();
+    // Bound before the files are hashed: a port that is taken shows at once.
     let foreground = if is_hosted {
         None
     } else {
@@ -127,6 +128,7 @@ async fn make(context: &CommandContext, args: LinkArgs) -> Result<(), Error> {
     let made = hash_with_bar(context, &me, request).await?;
     let port = match &foreground {
         Some(server) => Some(server.port()),
+        // Again: with a link on record the node listens now, and has a port.
         None => context.until_cancelled(look_at_links(&me)).await?.and_then(|service| service.port),
     };
     let port = port.ok_or_else(|| Error::Internal("the node serves no link".to_owned()))?;

@@ -105,6 +105,7 @@ pub(super) async fn run(context: &CommandContext, args: ServeArgs) -> Result<(),
     let links = Box::pin(run_link_host(me.clone(), limits.total, link_events, link_requests, link_stop.clone()));
     let ended = {
         let running = async {
+            // Dropped when the node has ended in whatever way: nothing else ends the server of links.
             let _links_end = link_stop.drop_guard();
             node.run().await
         };

@@ -189,6 +189,7 @@ pub(super) async fn run_view<V: TerminalView>(
     drop(view);
     let is_last_node = connection.owns_node();
     // If this process ran the node, the node's error is the reason why the view ended.
+    // At once means without the farewell of a node: the tracker's lease ends by itself.
     let node_ended = if at_once { Ok(()) } else { connection.close().await };
     let how = match node_ended.and(how).and_then(|how| Ok(closed.map(|()| how)?)) {
         Ok(how) => how,
@@ -222,7 +223,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.dispatch(wishes)?;
         let mut changed = self.view.draw()?;
         let mut drawn = tokio::time::Instant::now();
-        let mut farewell = None;
+        let (mut farewell, mut has_input) = (None, true);
         loop {
             if self.is_exit_forced {
                 return Ok(ExitReason::Interrupted);
@@ -238,8 +239,13 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 // Biased: an interrupt and the keys win over any number of events.
                 biased;
                 () = self.context.cancel.cancelled() => return Ok(ExitReason::Interrupted),
-                key = keys.recv() => {
+                key = keys.recv(), if has_input => {
                     let Some(key) = key else {
+                        // A view that reads lines has no input left after the end of it, which is why the user leaves.
+                        if self.exit_reason.is_some() {
+                            has_input = false;
+                            continue;
+                        }
                         // The terminal is gone. Wait for the hangup signal: it decides the exit code.
                         let _ = tokio::time::timeout(HANGUP_TIMEOUT, self.context.cancel.cancelled()).await;
                         return Ok(ExitReason::Interrupted);

@@ -89,6 +89,7 @@ impl WaitingCall {
     /// Returns the text; the service takes some of it for markup, so its signs are escaped.
     fn body(&self) -> String {
         let text: String = self.call.text.safe_line().chars().take(MAX_TEXT_CHARS).collect();
+        // The `&` first, or it would be escaped in what stands for the others.
         let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         match self.others {
             0 => text,
@@ -125,6 +126,7 @@ impl NotifierProgram {
             "susssasa{sv}i",
         ];
         let words = match self {
+            // Behind `--`, as a message may begin with a dash and must not pass for an option.
             Self::NotifySend => vec!["--app-name", APP_NAME, "--icon", ICON_NAME, "--", title, body],
             // No actions, no hints; -1 leaves the time to the service.
             Self::Busctl => {
@@ -143,6 +145,7 @@ async fn show(me: &LocalUser, call: &WaitingCall) {
         return;
     }
     let Some((program, path)) = NotifierProgram::find() else {
+        // No fault: many machines have no desktop.
         return tracing::debug!("no notification: neither notify-send nor busctl is installed");
     };
     let child = Command::new(path)
@@ -150,6 +153,7 @@ async fn show(me: &LocalUser, call: &WaitingCall) {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        // The child is dropped at the time limit, and must not stay behind.
         .kill_on_drop(true)
         .spawn();
     let ended = match child {

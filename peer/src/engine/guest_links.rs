@@ -111,6 +111,7 @@ impl GuestLinks {
     /// Returns whether a link that was in use still is: it was not revoked, and has not ended.
     pub fn is_live(&self, link: &GuestLink) -> Result<bool, Error> {
         let now = self.profile.guest_link_by_id(&link.id)?;
+        // By number as well: another link may have got the id since.
         Ok(now.is_some_and(|now| now.number == link.number && self.is_served(&now)))
     }
 
@@ -145,6 +146,7 @@ impl GuestLinks {
         if !link.is_once {
             return Ok(());
         }
+        // In a block of its own: the lock isn't held while the profile is written to.
         let is_whole = {
             let mut delivered = self.delivered.lock();
             let ranges = delivered.entry((link.number, file)).or_default();
@@ -168,6 +170,7 @@ impl GuestLinks {
 
     fn find_by_token(&self, id: &str, text: &str) -> Result<Option<GuestLink>, Error> {
         let Some(token) = LinkToken::parse(text) else { return Ok(None) };
+        // Found by its hash: how long the search takes tells nothing about the token.
         Ok(self.profile.guest_link_by_token(&token.hash())?.filter(|link| link.id == id))
     }
 
@@ -190,6 +193,7 @@ pub fn list_links(profile: &Profile, identity: &Identity) -> Result<Vec<(GuestLi
     let (secrets, now) = (LinkSecrets::of(identity), now_ms());
     let is_live = |link: &GuestLink| link.expires_at > now && link.pid.is_none_or(is_process_running);
     let links = profile.guest_links()?.into_iter().filter(is_live);
+    // Tokens are not on record, but their hashes: each is derived again.
     Ok(links.map(|link| (secrets.token(&link.nonce), link)).map(|(token, link)| (link, token)).collect())
 }
 
@@ -212,6 +216,7 @@ pub fn remove_link(profile: &Profile, link: &GuestLink) -> Result<bool, Error> {
             Err(why) => tracing::debug!("the parts of uploads stay: {why}"),
         }
     }
+    // The record last: without it nobody would find the parts that are left.
     Ok(profile.remove_guest_link(link.number)?)
 }
 
@@ -219,6 +224,7 @@ pub fn remove_link(profile: &Profile, link: &GuestLink) -> Result<bool, Error> {
 pub fn remove_ended_links(profile: &Profile) -> Result<(), Error> {
     let now = now_ms();
     for link in profile.guest_links()? {
+        // A process that is killed doesn't end its links itself.
         if link.expires_at <= now || link.pid.is_some_and(|pid| !is_process_running(pid)) {
             remove_link(profile, &link)?;
         }

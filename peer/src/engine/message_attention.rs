@@ -41,6 +41,7 @@ impl AttentionCall {
             _ => return None,
         };
         let conversation: ConversationName = room.as_ref().map_or_else(|| from.into(), Into::into);
+        // In doubt it calls: a message that nobody hears of is worse than a bell too many.
         if me.profile.is_muted(&conversation).unwrap_or(false) {
             return None;
         }

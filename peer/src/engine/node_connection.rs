@@ -216,6 +216,7 @@ async fn search_for_node(cancel: CancellationToken, me: LocalUser) -> Result<Con
             Err(error) if is_transient(&error) => tracing::debug!("still without a node: {error}"),
             found => return found,
         }
+        // Jittered: several windows lost the same node, and only one of them can start the next.
         let pause = backoff.next_jittered(rand::rng().random());
         tokio::time::sleep(pause).await;
     }

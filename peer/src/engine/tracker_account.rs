@@ -119,6 +119,7 @@ pub async fn change_password(
 /// session. Fails with [`Error::Tracker`] if the password is wrong, or the tracker can't be reached.
 pub async fn check_password(me: &LocalUser, password: Password) -> Result<(), Error> {
     let proof = SpeakerProof { token: None, password: Some(password) };
+    // An addition of nothing changes no list.
     let (user, files, mode) = (me.user.clone(), Vec::new(), FilesMode::Add);
     let request = TrackerRequest::RegisterFiles(RegisterFilesRequest { user, files, mode, proof });
     match me.connect_tracker().await?.call::<RegisterFilesReply>(&request).await {

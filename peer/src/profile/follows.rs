@@ -224,6 +224,7 @@ impl Profile {
     pub fn set_follow_status(&self, number: i64, status: &FollowStatus) -> Result<(), ProfileError> {
         let FollowStatus { state, count, why, in_step_at } = status;
         let count = i64::try_from(*count).unwrap_or(i64::MAX);
+        // Whoever reads it may run in another language than the node, and translates it then.
         let why = in_english(|| why.to_string());
         self.update_follow(
             "UPDATE follow SET state = ?2, count = ?3, why = ?4, in_step_at = ?5 WHERE number = ?1",

@@ -124,6 +124,7 @@ impl Profile {
     /// Stores a link and its files; returns its number, or `None` if there are too many links.
     pub fn add_guest_link(&self, new: NewGuestLink<'_>, files: &[NewGuestFile]) -> Result<Option<i64>, ProfileError> {
         self.in_transaction(TransactionBehavior::Immediate, |transaction| {
+            // Counted under the lock for writing: two commands at once would both take the last place.
             let count: i64 = transaction.query_row("SELECT count(*) FROM guest_link", [], |row| row.get(0))?;
             if count >= MAX_LINKS {
                 return Ok(None);
@@ -175,6 +176,7 @@ impl Profile {
 
     /// Returns the link with a token of this hash.
     pub fn guest_link_by_token(&self, token_hash: &[u8]) -> Result<Option<GuestLink>, ProfileError> {
+        // Found by its hash: how long a comparison takes says nothing about the token itself.
         Ok(self.guest_links_where("token_hash = ?1", [token_hash])?.pop())
     }
 
@@ -194,6 +196,7 @@ impl Profile {
 
     /// Records the one browser of a link; false if another has it.
     pub fn claim_guest_link(&self, number: i64, session: &[u8]) -> Result<bool, ProfileError> {
+        // One statement tests and claims, so that of two browsers at once only one gets it.
         let changed = self.writer()?.execute(
             "UPDATE guest_link SET claimed_by = ?2 WHERE number = ?1 AND coalesce(claimed_by, ?2) = ?2",
             params![number, session],
@@ -213,6 +216,7 @@ impl Profile {
         self.in_transaction(TransactionBehavior::Immediate, |transaction| {
             let deliver = "UPDATE guest_file SET is_delivered = 1 WHERE link = ?1 AND number = ?2";
             transaction.execute(deliver, params![link, file])?;
+            // `min`: the last delivery may bring the end nearer, never put it off.
             transaction.execute(
                 "UPDATE guest_link SET expires_at = min(expires_at, ?2) WHERE number = ?1 AND is_once
                      AND NOT EXISTS (SELECT 1 FROM guest_file WHERE link = ?1 AND NOT is_delivered)",
@@ -258,6 +262,7 @@ impl Profile {
                 id: row.get(1)?,
                 nonce: row.get(2)?,
                 folder: folder.map(|folder| PathBuf::from(OsStr::from_bytes(&folder))),
+                // A negative bound, which no release writes, takes nothing rather than everything.
                 max_bytes: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
                 is_once: row.get(5)?,
                 claimed_by: row.get(6)?,

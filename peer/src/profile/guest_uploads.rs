@@ -54,6 +54,7 @@ impl Profile {
             let known = format!("SELECT {COLUMNS} FROM guest_upload WHERE link = ?1 AND key = ?2");
             if let Some(known) = transaction.query_row(&known, params![link, key], read_upload).optional()? {
                 if !anew {
+                    // No quota is asked: its bytes are among those set aside.
                     return Ok(UploadReservation::Reserved(known));
                 }
                 // Whatever was completed under the key still counts.

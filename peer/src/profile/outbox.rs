@@ -80,6 +80,7 @@ impl Profile {
         to: &UserName,
         outcomes: &[(MessageId, MessageState)],
     ) -> Result<Vec<(MessageId, MessageState)>, ProfileError> {
+        // Deferred suffices: a write comes first, so no snapshot can be out of date at it.
         self.in_transaction(TransactionBehavior::Deferred, |transaction| {
             let mut changed = Vec::with_capacity(outcomes.len());
             // Only what is still in the outbox: another process may have delivered or dropped it already.
@@ -97,6 +98,7 @@ impl Profile {
                 if !state.is_queued() {
                     remove.execute([seq])?;
                 }
+                // Nobody learnt of what it announced, so nobody will answer.
                 if state.is_given_up() {
                     outgoing_sends::fail(transaction, *id)?;
                 }

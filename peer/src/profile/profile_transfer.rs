@@ -35,6 +35,7 @@ impl Profile {
         // Held to the end: no node may begin with a profile that is on its way.
         let _lock = self.lock_node()?;
         let key = read_key_file(&self.key_path())?;
+        // `create_new`: what is there may be an earlier export, the only copy of a profile.
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
         made.map_err(io_error_at(file))?;
         let written = self.write_export(file, &key).and_then(|()| {
@@ -42,6 +43,7 @@ impl Profile {
             self.set_setting(MOVED_SETTING, Some(&path.to_string_lossy()))
         });
         written.inspect_err(|_| {
+            // Beside a profile without the mark it would be a second use of the key.
             let _ = fs::remove_file(file);
         })
     }

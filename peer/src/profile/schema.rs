@@ -58,6 +58,7 @@ const V2: &str = r#"
     ALTER TABLE message ADD COLUMN offer TEXT;
     UPDATE message SET at = ts;
     CREATE INDEX message_by_peer ON message (peer, seq);
+    -- Unread messages are counted without a look at what the user wrote.
     CREATE INDEX message_received ON message (peer, seq) WHERE direction = 'in';
 
     CREATE TABLE conversation (
@@ -190,6 +191,7 @@ const V8: &str = "
 /// Shares, folders and partial files by audience: `''` for everybody, `@USER` for one person (before: the offers), `#ID` for
 /// a room.
 const V9: &str = "
+    -- A new table, because SQLite can't change the primary key of one.
     CREATE TABLE share_by_audience (
         audience TEXT NOT NULL,
         name TEXT NOT NULL,
@@ -214,6 +216,7 @@ const V9: &str = "
     CREATE INDEX share_by_hash ON share (hash, audience);
     CREATE INDEX share_by_path ON share (path);
     CREATE INDEX share_by_inode ON share (inode);
+    -- A share for everybody is found by the primary key.
     CREATE INDEX restricted_share_by_name ON share (name) WHERE audience <> '';
 
     CREATE TABLE folder_by_audience (
@@ -285,6 +288,7 @@ const V10: &str = "
     ) STRICT;
     CREATE UNIQUE INDEX room_message_by_hash ON room_message (room, hash);
     CREATE INDEX room_message_by_author ON room_message (room, author, number);
+    -- Sums that change with each message: adding up anew would get slower with every one.
     CREATE TRIGGER room_message_added AFTER INSERT ON room_message BEGIN
         UPDATE room SET bytes = bytes + new.bytes WHERE number = new.room;
         UPDATE room_author SET bytes = bytes + new.bytes WHERE room = new.room AND author = new.author;
@@ -332,6 +336,7 @@ const V11: &str = "
 const V12: &str = "
     ALTER TABLE message ADD COLUMN send TEXT;
 
+    -- AUTOINCREMENT: a number that somebody noted never comes to mean another send.
     CREATE TABLE outgoing_send (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         audience TEXT NOT NULL,
@@ -527,6 +532,7 @@ const V15: &str = "
         placed TEXT,
         hash BLOB
     ) STRICT;
+    -- NULLs are distinct in an index, so any number of uploads may be without a key.
     CREATE UNIQUE INDEX guest_upload_by_key ON guest_upload (link, key);
 ";
 

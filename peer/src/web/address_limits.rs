@@ -111,6 +111,7 @@ impl WrongCodes {
         let left = remaining(count, since, now);
         // Forgiven ones leave; the time of the next forgiveness stays.
         let since = if left == 0 { now } else { since + FORGIVENESS * (count - left) };
+        // Capped, so that nobody waits for longer than one wrong code takes to be forgiven.
         self.0.insert(address, (left.saturating_add(1).min(MAX_WRONG_CODES), since));
     }
 }

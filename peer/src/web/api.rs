@@ -13,6 +13,7 @@ mod download_route;
 mod drop_routes;
 mod event_stream;
 mod file_routes;
+mod json_answer;
 mod openapi;
 mod openapi_schemas;
 mod room_routes;

@@ -89,6 +89,7 @@ impl FormFiles<'_> {
             FormEvent::Bytes(bytes) => {
                 let Some(mut writer) = self.writer.take() else { return Err(no_form()) };
                 let (writer, written) = run_upload(move || {
+                    // The writer comes back even with an error, so that its part can be removed.
                     let written = writer.write(&bytes);
                     Ok((writer, written))
                 })

@@ -148,6 +148,7 @@ impl PageFrame {
         let script = script.map_or_else(String::new, |script| {
             format!("<script type=\"module\" src=\"{}\"></script>", HtmlText(&script.path()))
         });
+        // With an empty icon, or browsers would ask for /favicon.ico each time.
         format!(
             "<!doctype html><html lang=\"{}\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
@@ -233,6 +234,7 @@ pub fn file_address(file: &GuestFile) -> String {
 }
 
 fn folder_address(folder: &str, page: usize) -> String {
+    // For an attribute, in which `&` begins a reference.
     let page = if page > 1 { format!("&amp;page={page}") } else { String::new() };
     format!("./?in={}{page}", percent_encoded(folder.as_bytes()))
 }

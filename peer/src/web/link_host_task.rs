@@ -63,6 +63,7 @@ pub async fn run_link_host(
             }
         }
     }
+    // Dropping it stops its server, for whose end the next lines wait.
     host.running = None;
     host.servers.close();
     host.servers.wait().await;

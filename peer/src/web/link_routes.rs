@@ -40,6 +40,7 @@ async fn guard(State(context): State<Arc<WebContext>>, request: Request, next: N
     let headers = request.headers();
     let host = header_text(headers, &HOST).unwrap_or_default();
     let origin = header_text(headers, &ORIGIN);
+    // One that is no text counts as that of another site, not as missing.
     let fetch_site = headers.get(FETCH_SITE).map(|site| site.to_str().unwrap_or_default());
     let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
     let form = AnswerForm::of(headers);

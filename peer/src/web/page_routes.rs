@@ -91,6 +91,7 @@ async fn open_session(
     let Ok(Ok(body)) = body else { return Err(GuestRefusal::BadRequest("that is no form with a code")) };
     let fields = form_fields(std::str::from_utf8(&body).unwrap_or_default());
     let code = fields.into_iter().find_map(|(name, value)| (name == "code").then_some(value)).unwrap_or_default();
+    // Before the code is looked at: while it waits, an address learns of no code whether it is right.
     if let Some(seconds) = context.code_wait(peer.address()) {
         return Err(GuestRefusal::Wait(seconds));
     }
@@ -101,8 +102,10 @@ async fn open_session(
     };
     (context.events)(LinkEvent::Opened { link: link.number, address: peer.ip() });
     let (path, seconds) = (format!("/l/{}/", link.id), (link.expires_at - now_ms()).max(0) / 1000);
+    // Neither a script nor a page of another site can use it.
     let cookie =
         format!("{SESSION_COOKIE}={session}; Path={path}; Max-Age={seconds}; HttpOnly; Secure; SameSite=Strict");
+    // 303, so that the page can be loaded anew without sending the code again (RFC 9110, 15.4.4).
     Ok((StatusCode::SEE_OTHER, [(LOCATION, path), (SET_COOKIE, cookie)]).into_response())
 }
 

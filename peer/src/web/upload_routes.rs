@@ -152,6 +152,7 @@ async fn receive(
             BatchEnd::More => {}
             BatchEnd::Broken => return Err(GuestRefusal::BadRequest("the upload broke off")),
             BatchEnd::Last if writer.is_complete() => {
+                // Held until the file has its name: the next request finds it complete, not in the middle.
                 let held = turn.take();
                 let placed = run_upload(move || {
                     let placed = writer.finish();

@@ -56,6 +56,7 @@ impl PrintedLink {
 
     /// Returns the whole address.
     pub(super) fn url(&self) -> String {
+        // Behind the #: no browser sends a fragment (RFC 9110, 4.2.5), so the token stands in no log on the way.
         format!("{}#{}", self.base, self.token.text())
     }
 
@@ -129,6 +130,7 @@ impl PrintedLink {
         let pin = format!("sha256//{}", self.key_pin);
         let header = format!("Authorization: {}", self.authorization());
         let quote = |word: &str| shell_quote(&[word]);
+        // No authority signed the certificate (`-k`): the pin, which curl checks all the same, stands for one.
         let secure = format!("curl -k --pinnedpubkey {} -H {}", quote(&pin), quote(&header));
         if self.link.folder.is_some() {
             return format!("{secure} -T FILE {}", quote(&format!("{}in/", self.base)));

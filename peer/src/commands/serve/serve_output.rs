@@ -101,6 +101,7 @@ impl EventPrinter {
 
     /// Tells whether the user wrote to `user`, or accepted them.
     fn is_accepted(&self, user: &UserName) -> bool {
+        // Whoever can't be looked up counts as a stranger, whose lines are bounded.
         matches!(self.me.profile.conversation_status(user), Ok(ConversationStatus::Accepted))
     }
 

@@ -59,6 +59,7 @@ pub fn make_link(
     request: &LinkRequest,
     report: &mut ShareEventHandler<'_>,
 ) -> Result<MadeLink, Error> {
+    // The ended ones first, as they take places within the bound.
     remove_ended_links(profile)?;
     let (folder, mut omissions, mut files) = match &request.folder {
         Some(folder) => (Some(usable_folder(folder)?), OmissionReport::default(), Vec::new()),
@@ -120,6 +121,7 @@ fn checked_file(hashed: HashedShare) -> Result<NewGuestFile, (PathBuf, String)> 
     let changed = || failed(tr!("it changes while it is read: try again when nobody writes to it"));
     let file = open_regular(&share.path).map_err(|why| failed(crate::sys::plain_message(&why)))?;
     let crc = checksum(&file, share.version.size).map_err(|why| failed(crate::sys::plain_message(&why)))?;
+    // Behind the checksum, which must be that of the version that was hashed.
     let after = open_file_version(&file).ok().flatten().ok_or_else(changed)?;
     if share.version.change_to(&after) == VersionChange::Content {
         return Err(changed());
@@ -129,6 +131,7 @@ fn checked_file(hashed: HashedShare) -> Result<NewGuestFile, (PathBuf, String)> 
 }
 
 fn checksum(file: &File, size: u64) -> std::io::Result<u32> {
+    // Only as much as was hashed: the end of a file that grows might never come.
     let (mut hasher, mut buffer, mut rest) = (crc32fast::Hasher::new(), vec![0; READ_BYTES], file.take(size));
     loop {
         match rest.read(&mut buffer)? {

@@ -242,6 +242,7 @@ pub enum ControlAction {
 /// A password in a request; never shown by `Debug`, and overwritten when dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
+// A box can't grow, which would leave a copy of the password in a freed buffer.
 pub struct WirePassword(Box<str>);
 
 impl WirePassword {

@@ -90,6 +90,7 @@ fn run(
             node = Node::start(me, ListenConfig::default(), UploadLimits::default(), EventBus::new(), lifetime) => node?,
         };
         let inner = node.stop_token();
+        // Fails if the view was abandoned, which also stops the node.
         let _ = ready.send(node.core());
         // Forward the stop to the running node, and never complete: `node.run` has to shut down in order.
         let passes_on = async {

@@ -178,6 +178,7 @@ impl NodeCore {
             return Err(Error::Usage(tr!("there is no send {number} to a person", number)));
         };
         let report = self.deliver(&to, chat::compose_send(&self.me.user, id, send), false).await?;
+        // After the attempt, which may have made the link.
         let link = self.link_pool.upgrade().and_then(|links| links.existing_link(&to));
         Ok(SendAnnouncement { report, receipts: link.map(|link| link.has_capability(RECEIPTS_CAPABILITY)) })
     }

@@ -211,6 +211,7 @@ impl RoomLinks {
     fn plan(&mut self) {
         let rooms: Vec<Arc<RoomEntry>> =
             self.rooms.directory().rooms().into_iter().filter(|room| room.is_active()).collect();
+        // Before the return: after the last room is left, its streams still have to end.
         self.end_streams_of_others(&rooms);
         if rooms.is_empty() {
             return;

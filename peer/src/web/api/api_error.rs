@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use localization::tr;
 use serde_json::{Value, json};
 
-use super::api_request::json_response;
+use super::json_answer::json_response;
 use crate::engine::{Error, ErrorKind};
 use crate::util::TranslatedText;
 use crate::web::guest_admission::header_text;

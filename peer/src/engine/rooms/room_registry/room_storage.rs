@@ -18,6 +18,7 @@ impl RoomRegistry {
     /// Stores what is known of deliveries.
     pub(in crate::engine::rooms) fn store_deliveries(&mut self) {
         for ((room, member), number) in std::mem::take(&mut self.unstored_deliveries) {
+            // A loss lasts only until the next comparison with that member.
             if let Err(error) = self.me.profile.record_room_delivery(room, &self.key, &member, number) {
                 tracing::error!("a delivery could not be stored: {error}");
             }
@@ -71,6 +72,7 @@ impl RoomRegistry {
         };
         let posts = posts_of(&self.me.user, room, &runs, &stored, at);
         room.display.extend(posts.iter().cloned());
+        // Before the news, whose hearers look there.
         if has_records && let Some(entry) = room.entry() {
             self.directory.put(entry);
         }

@@ -163,6 +163,7 @@ impl RoomRegistry {
         let mut step = RoomStep::default();
         known.take_runs(vec![parsed], RunOrigin::Single, now, &mut step);
         let is_stored = known.log().info(&message).is_some();
+        // Stored before it is passed on: others then ask for it here.
         self.commit(room, step)?;
         if !is_stored {
             return Ok(Ok(OfferedPush::Later));
