@@ -63,7 +63,9 @@ fn nothing_of_others_runs_on_the_page() {
     visit("files/%E2%80%AE/%3Cb%3E", "⟨202E⟩");
     browser.run("location.hash = '#/chats/bob'");
     browser.wait_for("return document.querySelector('.message a') !== null");
-    let links = browser.run("return [...document.querySelectorAll('.message a')].map((link) => [link.protocol, link.rel, link.target])");
+    let links = browser.run(
+        "return [...document.querySelectorAll('.message a')].map((link) => [link.protocol, link.rel, link.target])",
+    );
     for link in links.as_array().unwrap() {
         assert_eq!(link, &json!(["https:", "noreferrer noopener", "_blank"]));
     }

@@ -37,7 +37,8 @@ fn compressed_size(files: &BTreeMap<String, String>) -> usize {
             .stdout(Stdio::piped())
             .spawn()
             .expect("there is a gzip");
-        let (mut input, mut output) = (child.stdin.take().expect("its input"), child.stdout.take().expect("its output"));
+        let (mut input, mut output) =
+            (child.stdin.take().expect("its input"), child.stdout.take().expect("its output"));
         let text = text.clone();
         let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
         let mut compressed = Vec::new();
@@ -68,9 +69,29 @@ fn the_page_names_nobody_else_and_runs_no_text() {
         // Types are imported in comments only.
         let text = text.replace("{import(\"./", "");
         let forbidden = [
-            "http:", "https:", "//cdn", "import(", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(",
-            "new Function", "cssText", "setAttribute(\"style\"", "srcdoc", " style=", "<style", " onclick=", " onload=",
-            "javascript:", "serviceWorker", "DOMParser", "createContextualFragment", "@import", "url(",
+            "http:",
+            "https:",
+            "//cdn",
+            "import(",
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "cssText",
+            "setAttribute(\"style\"",
+            "srcdoc",
+            " style=",
+            "<style",
+            " onclick=",
+            " onload=",
+            "javascript:",
+            "serviceWorker",
+            "DOMParser",
+            "createContextualFragment",
+            "@import",
+            "url(",
         ];
         for word in forbidden {
             assert!(!text.contains(word), "{name} has {word}");
@@ -129,7 +150,9 @@ fn texts_of(module: &str) -> BTreeMap<&str, BTreeSet<&str>> {
     module
         .lines()
         .filter_map(|line| line.strip_prefix("  ")?.split_once(": "))
-        .filter(|(key, _)| key.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_'))
+        .filter(|(key, _)| {
+            key.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
+        })
         .map(|(key, text)| (key, names_between(text, "{", '}')))
         .collect()
 }

@@ -85,7 +85,8 @@ fn texts_of_others_are_shown_for_what_they_are() {
     assert_eq!(shown("bob\u{200b}\u{ad}\u{feff}\u{e0041}"), json!("bob⟨200B⟩⟨00AD⟩⟨FEFF⟩⟨E0041⟩"));
     assert_eq!(shown("\u{1b}[2J\u{7}\u{9b}x\r\ny\tz"), json!("⟨001B⟩[2J⟨0007⟩⟨009B⟩x⟨000D⟩\ny\tz"));
     assert_eq!(shown("👩\u{200d}👩 não — שלום"), json!("👩\u{200d}👩 não — שלום"));
-    let times = "return [1e300, -1e300, NaN, 0].map((time) => its.whenText(time).length > 0 && its.dayText(time).length > 0)";
+    let times =
+        "return [1e300, -1e300, NaN, 0].map((time) => its.whenText(time).length > 0 && its.dayText(time).length > 0)";
     assert_eq!(with_module(&browser, "format.js", times), json!([true, true, true, true]));
 
     let links = |text: &str| {
@@ -95,7 +96,10 @@ fn texts_of_others_are_shown_for_what_they_are() {
         );
         with_module(&browser, "message_text.js", &body)
     };
-    assert_eq!(links("see https://a.test/x?y=1. And (http://b.test/z)!"), json!(["https://a.test/x?y=1", "http://b.test/z"]));
+    assert_eq!(
+        links("see https://a.test/x?y=1. And (http://b.test/z)!"),
+        json!(["https://a.test/x?y=1", "http://b.test/z"])
+    );
     assert_eq!(links("javascript:alert(1) data:text/html,x file:///etc ftp://c.test //d.test"), json!([]));
     assert_eq!(links("https://a.test/\u{202e}gpj.exe"), json!(["https://a.test/"]));
     let calls = "const nodes = its.messageNodes('@bob, @bobby, me@bob and @BOB.', { me: 'bob' });
@@ -110,7 +114,8 @@ fn texts_of_others_are_shown_for_what_they_are() {
 fn places_and_folders_have_names() {
     let lab = Lab::start();
     let Some((browser, _web)) = start(&lab) else { return };
-    let places = "return ['chats', 'files'].flatMap((section) => ['bob', '#lab', 'a/b', '%23', '<b>', 'é'].map((name) => {
+    let places =
+        "return ['chats', 'files'].flatMap((section) => ['bob', '#lab', 'a/b', '%23', '<b>', 'é'].map((name) => {
         const { name: again, section: there } = its.parseRoute(its.routeHash(section, name));
         return again === name && there === section;
       })).concat([its.parseRoute('#/%E0%A4%A').section, its.parseRoute('#open=1').section, its.parseRoute('').name])";

@@ -193,7 +193,9 @@ fn dropped_files_arrive_at_a_terminal() {
     bob.fetch("alice", ["film.srt"], &inbox).run().exits(0);
     page.browser.click("[aria-label='Stop sharing film.srt']");
     page.browser.click("dialog .danger");
-    page.browser.wait_for("return ![...document.querySelectorAll('.file-row')].some((row) => row.innerText.includes('film.srt'))");
+    page.browser.wait_for(
+        "return ![...document.querySelectorAll('.file-row')].some((row) => row.innerText.includes('film.srt'))",
+    );
     assert!(!files::names_in(&inbox).is_empty());
 }
 
