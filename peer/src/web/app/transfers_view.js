@@ -66,7 +66,8 @@ function showProgress({ parts }, rates, key, { bytes, size, state, why }) {
   parts.state.classList.toggle("problem", state === "failed");
   const speed = isRunning ? rates.rate(key, bytes, performance.now()) : 0;
   const rest = speed > 0 ? `${sizeText(speed)}/s · ${t("time_left", { time: durationText((size - bytes) / speed) })}` : "";
-  const amount = state === "done" ? sizeText(size) : `${sizeText(bytes)} / ${sizeText(size)}`;
+  // What was here already is done with nothing to move.
+  const amount = state === "done" ? (size > 0 ? sizeText(size) : "") : `${sizeText(bytes)} / ${sizeText(size)}`;
   setText(parts.state, [isRunning && state === "running" ? "" : t(`transfer_${state}`), amount, rest, why ?? ""].filter(Boolean).join(" · "));
 }
 
