@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow_news::FollowWaker;
 use super::node_event::EventBus;
+use super::node_pool::NodePool;
 use super::sends::AutoAcceptOutcome;
 use super::tracker_key::{self, TrackerKeyPolicy};
 use super::wishes::WishFetchOutcome;
@@ -33,6 +34,8 @@ pub struct LocalUser {
     pub notify: NoticeHandler,
     /// What the user's node has done by others.
     pub handlers: NodeHandlers,
+    /// The threads on which a node of this process runs; `None` for one of its own.
+    pub node_pool: Option<NodePool>,
 }
 
 /// Fetches a send of another user if a rule of the local user accepts it; blocks.
@@ -84,7 +87,7 @@ impl LocalUser {
             None => account.tracker.parse().map_err(Error::Usage)?,
         };
         let identity = Arc::new(profile.identity()?);
-        Ok(Self { profile, identity, user: account.user, tracker, key_policy, notify, handlers })
+        Ok(Self { profile, identity, user: account.user, tracker, key_policy, notify, handlers, node_pool: None })
     }
 
     /// Checks that the tracker binds this profile's key to the profile's account. Fails with

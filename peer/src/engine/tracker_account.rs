@@ -118,14 +118,24 @@ pub async fn change_password(
 /// Verifies a password without changing anything: sends it with an empty list of files, over a connection that has no
 /// session. Fails with [`Error::Tracker`] if the password is wrong, or the tracker can't be reached.
 pub async fn check_password(me: &LocalUser, password: Password) -> Result<(), Error> {
+    Ok(verify_password(&mut me.connect_tracker().await?, me.user.clone(), password).await?)
+}
+
+/// Does the same as [`check_password`] for any account over a connection that has no session. Fails with the tracker's
+/// refusal.
+pub async fn verify_password(
+    link: &mut TrackerConnection,
+    user: UserName,
+    password: Password,
+) -> Result<(), TrackerError> {
     let proof = SpeakerProof { token: None, password: Some(password) };
-    let (user, files, mode) = (me.user.clone(), Vec::new(), FilesMode::Add);
+    let (files, mode) = (Vec::new(), FilesMode::Add);
     let request = TrackerRequest::RegisterFiles(RegisterFilesRequest { user, files, mode, proof });
-    match me.connect_tracker().await?.call::<RegisterFilesReply>(&request).await {
+    match link.call::<RegisterFilesReply>(&request).await {
         Ok(RegisterFilesReply { .. }) => Ok(()),
         // The tracker checks the password first, and only then that the user is online.
         Err(TrackerError::Refused { refusal, .. }) if refusal.code == TrackerErrorCode::NotLoggedIn => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 

@@ -90,6 +90,7 @@ impl SimulatedMember {
             key_policy: TrackerKeyPolicy::AcceptNew,
             notify: Arc::new(|_| {}),
             handlers: NodeHandlers::NONE,
+            node_pool: None,
         };
         let mut member = Self {
             me,

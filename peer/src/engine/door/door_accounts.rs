@@ -1,0 +1,266 @@
+//! The accounts of a door: opened by password, taken in, made.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use shared::tracker::Password;
+use shared::{Fingerprint, NewUserName, UserName};
+
+use super::account_status::{AccountStatus, ResidentKey, account_status, resident_key};
+use super::account_turns::AccountTurns;
+use super::new_account_folder::{NewAccountFolder, sweep};
+use super::{AccountFolder, DoorRefusal};
+use crate::engine::node_pool::NodePool;
+use crate::engine::tracker_key::TrackerKeyPolicy;
+use crate::engine::{Error, LocalUser, NodeHandlers, NoticeHandler, run_blocking, tracker_account};
+use crate::net::tracker::TrackerAddress;
+use crate::profile::{Access, KnownTracker, Profile, TrackerKeyTrust};
+
+/// Accounts that a door has.
+pub const MAX_DOOR_ACCOUNTS: usize = 4096;
+
+/// The door's tracker, whose key its operator confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoorTracker {
+    /// Its address.
+    pub address: TrackerAddress,
+    /// Its key.
+    pub key: Fingerprint,
+}
+
+/// The step that the user agreed to after it was explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DoorConsent {
+    /// An account without a key gets one here.
+    Bind,
+    /// An account with a key on another machine moves here.
+    Move,
+}
+
+/// The accounts of a door. Cheap to clone.
+#[derive(Clone)]
+pub struct DoorAccounts {
+    door: Arc<DoorFolder>,
+    turns: AccountTurns,
+}
+
+struct DoorFolder {
+    path: PathBuf,
+    tracker: DoorTracker,
+    handlers: NodeHandlers,
+    notify: NoticeHandler,
+    node_pool: NodePool,
+    /// Folders of accounts, those included that are being taken in.
+    count: Arc<AtomicUsize>,
+}
+
+/// The profile of an account that is about to be bound.
+struct PreparedAccount {
+    // In this order: the database is closed before its folder is removed.
+    profile: Profile,
+    folder: NewAccountFolder,
+    place: AccountPlace,
+}
+
+/// The place of one account more; free again when it is dropped.
+struct AccountPlace(Arc<AtomicUsize>);
+
+impl DoorAccounts {
+    /// Returns the accounts in the door's folder, after an earlier process's unfinished work is done. Blocks. Fails if the
+    /// folder can't be read.
+    pub fn open_folder(
+        path: PathBuf,
+        tracker: DoorTracker,
+        handlers: NodeHandlers,
+        notify: NoticeHandler,
+    ) -> Result<Self, Error> {
+        let count = Arc::new(AtomicUsize::new(sweep(&path)?));
+        Ok(Self {
+            door: Arc::new(DoorFolder { path, tracker, handlers, notify, node_pool: NodePool::start()?, count }),
+            turns: AccountTurns::default(),
+        })
+    }
+
+    /// Returns the tracker of all accounts.
+    pub fn tracker(&self) -> &DoorTracker {
+        &self.door.tracker
+    }
+
+    /// Opens the account after the tracker has checked the password. Fails with a [`DoorRefusal`]; nothing is changed then.
+    pub async fn open(
+        &self,
+        user: &UserName,
+        password: Password,
+        consent: Option<DoorConsent>,
+    ) -> Result<LocalUser, DoorRefusal> {
+        // Without the turn: whoever guesses at an account must not keep its owner waiting.
+        let resident = self.resident(user).await?;
+        let standing = match &resident {
+            Some(me) => {
+                let standing = resident_key(me, password.clone()).await;
+                Some(standing.map_err(|why| DoorRefusal::of_login(why, user))?)
+            }
+            None => None,
+        };
+        match (resident, standing, consent) {
+            (Some(me), Some(ResidentKey::Current), _) => Ok(me),
+            (_, _, None) => {
+                let status = account_status(&self.door.tracker, user, password).await;
+                Err(match status.map_err(|why| DoorRefusal::of_login(why.into(), user))? {
+                    AccountStatus::Bound => DoorRefusal::MoveNeeded { user: user.clone() },
+                    AccountStatus::Unbound => DoorRefusal::BindNeeded { user: user.clone() },
+                })
+            }
+            // It comes back to its own history: the key that the tracker remembers as its former one proves whose it is.
+            (Some(me), Some(ResidentKey::Moved), Some(consent)) => self.take_back(me, password, consent).await,
+            // A key that the tracker doesn't know proves nothing. The name may be another person's by now.
+            (_, _, Some(consent)) => self.take_in(user, password, consent).await,
+        }
+    }
+
+    /// Makes an account. Fails with a [`DoorRefusal`], for instance for a name that is taken.
+    pub async fn register(&self, user: NewUserName, password: Password) -> Result<LocalUser, DoorRefusal> {
+        let user = UserName::from(user);
+        let _turn = self.turns.take(&user).await;
+        let prepared = self.prepare().await?;
+        let DoorFolder { tracker, notify, .. } = &*self.door;
+        let made = tracker_account::register(&prepared.profile, &tracker.address, notify, user.clone(), password).await;
+        made.map_err(|why| DoorRefusal::of_login(why, &user))?;
+        self.finish(prepared, user).await
+    }
+
+    /// Returns the account in the folder; `None` if there is none.
+    async fn resident(&self, user: &UserName) -> Result<Option<LocalUser>, Error> {
+        let (door, user) = (self.door.clone(), user.clone());
+        run_blocking(move || {
+            let Some(profile) = Profile::open_existing(&AccountFolder::of(&user).below(&door.path), Access::Use)?
+            else {
+                return Ok(None);
+            };
+            if profile.account()?.is_none_or(|account| account.user != user) {
+                return Ok(None);
+            }
+            door.load(profile).map(Some)
+        })
+        .await
+    }
+
+    /// Binds an account that lived here to its key here again.
+    async fn take_back(
+        &self,
+        me: LocalUser,
+        password: Password,
+        consent: DoorConsent,
+    ) -> Result<LocalUser, DoorRefusal> {
+        let _turn = self.turns.take(&me.user).await;
+        self.bind(&me.profile, &me.user, password, consent).await?;
+        Ok(me)
+    }
+
+    /// Binds an account to a new key here.
+    async fn take_in(
+        &self,
+        user: &UserName,
+        password: Password,
+        consent: DoorConsent,
+    ) -> Result<LocalUser, DoorRefusal> {
+        let _turn = self.turns.take(user).await;
+        // Another browser of the same user may have had the turn before.
+        if let Some(me) = self.resident(user).await?
+            && let Ok(ResidentKey::Current) = resident_key(&me, password.clone()).await
+        {
+            return Ok(me);
+        }
+        let prepared = self.prepare().await?;
+        self.bind(&prepared.profile, user, password, consent).await?;
+        self.finish(prepared, user.clone()).await
+    }
+
+    async fn bind(
+        &self,
+        profile: &Profile,
+        user: &UserName,
+        password: Password,
+        consent: DoorConsent,
+    ) -> Result<(), DoorRefusal> {
+        let DoorFolder { tracker, notify, .. } = &*self.door;
+        let rebind = consent == DoorConsent::Move;
+        let bound = tracker_account::login(profile, &tracker.address, notify, user.clone(), password, rebind).await;
+        bound.map(drop).map_err(|why| DoorRefusal::of_login(why, user))
+    }
+
+    /// Makes the profile of an account that is about to be bound.
+    async fn prepare(&self) -> Result<PreparedAccount, DoorRefusal> {
+        let place = AccountPlace::take(&self.door.count).ok_or(DoorRefusal::Full)?;
+        let door = self.door.clone();
+        let made = run_blocking(move || {
+            let folder = NewAccountFolder::create(&door.path)?;
+            let profile = Profile::open(folder.path())?;
+            // Nobody who uses this account sits at this machine's desktop.
+            profile.set_desktop_notified(false)?;
+            door.trust_tracker(&profile)?;
+            Ok(PreparedAccount { profile, folder, place })
+        });
+        Ok(made.await?)
+    }
+
+    /// Gives the folder its name and opens the account in it.
+    async fn finish(&self, prepared: PreparedAccount, user: UserName) -> Result<LocalUser, DoorRefusal> {
+        let PreparedAccount { profile, folder, place } = prepared;
+        let door = self.door.clone();
+        // The database must be closed before its folder is renamed.
+        drop(profile);
+        let opened = run_blocking(move || {
+            let path = folder.finish(&door.path, &user)?;
+            place.keep();
+            door.load(Profile::open(&path)?)
+        });
+        Ok(opened.await?)
+    }
+}
+
+impl DoorFolder {
+    fn load(&self, profile: Profile) -> Result<LocalUser, Error> {
+        self.trust_tracker(&profile)?;
+        let (tracker, notify) = (Some(self.tracker.address.clone()), self.notify.clone());
+        let me = LocalUser::load(profile, tracker, TrackerKeyPolicy::Ask, notify, self.handlers)?;
+        Ok(LocalUser { node_pool: Some(self.node_pool.clone()), ..me })
+    }
+
+    /// Records the tracker's key as the operator confirmed it: nobody else can confirm it for the account.
+    fn trust_tracker(&self, profile: &Profile) -> Result<(), Error> {
+        let (address, fingerprint) = (self.tracker.address.to_string(), self.tracker.key);
+        if profile.tracker_at(&address)? != Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Confirmed }) {
+            profile.replace_tracker_key(&address, &fingerprint)?;
+        }
+        Ok(())
+    }
+}
+
+impl AccountPlace {
+    fn take(count: &Arc<AtomicUsize>) -> Option<Self> {
+        let more = |count| (count < MAX_DOOR_ACCOUNTS).then_some(count + 1);
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self(count.clone()))
+    }
+
+    /// Leaves the place to an account that has its folder.
+    fn keep(self) {
+        // Its own count ends with `self`. One that was put aside counts until the next start.
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for AccountPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for DoorAccounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (path, tracker): (&Path, _) = (&self.door.path, &self.door.tracker);
+        f.debug_struct("DoorAccounts").field("path", &path).field("tracker", tracker).finish_non_exhaustive()
+    }
+}
