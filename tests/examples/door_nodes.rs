@@ -12,36 +12,40 @@
 )]
 
 use std::fs::read_to_string;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use certs::Identity;
 use peer::engine::NodeHandlers;
 use peer::engine::door::{DoorAccounts, DoorTracker};
+use peer::engine::door_pass::DoorPass;
 use peer::engine::node::{NodeHandle, NodeLifetime, NodeNeed};
 use shared::tracker::Password;
 use tests::{Lab, LabOptions};
 
 fn main() {
     let count: usize = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(100);
-    let lab = Lab::with(LabOptions {
-        tracker_args: ["--trusted-door", "127.0.0.1"].map(Into::into).into(),
-        ..LabOptions::default()
-    });
+    let door = Identity::generate().unwrap();
+    let tracker_args = vec!["--trusted-door".to_owned(), door.fingerprint().to_string()];
+    let lab = Lab::with(LabOptions { tracker_args, ..LabOptions::default() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(measure(&lab, count));
+    runtime.block_on(measure(&lab, DoorPass::new(door), count));
     if std::env::args().nth(2).is_some() {
         println!("{}", read_to_string("/proc/self/smaps").unwrap());
     }
 }
 
-async fn measure(lab: &Lab, count: usize) {
+async fn measure(lab: &Lab, pass: DoorPass, count: usize) {
+    let here = Ipv4Addr::LOCALHOST.into();
     let tracker = DoorTracker { address: lab.address().parse().unwrap(), key: lab.tracker_key().parse().unwrap() };
-    let accounts = DoorAccounts::open_folder(lab.join("door"), tracker, NodeHandlers::NONE, Arc::new(|_| {})).unwrap();
+    let accounts =
+        DoorAccounts::open_folder(lab.join("door"), tracker, pass, NodeHandlers::NONE, Arc::new(|_| {})).unwrap();
     let mut users = Vec::new();
     let began = Instant::now();
     for number in 0..count {
         let password = Password::new("s3nha").unwrap();
-        users.push(accounts.register(format!("student{number}x").parse().unwrap(), password).await.unwrap());
+        users.push(accounts.register(format!("student{number}x").parse().unwrap(), password, here).await.unwrap());
     }
     println!("{count} accounts made in {} ms", began.elapsed().as_millis());
     let mut before = report("accounts", 0, 0);

@@ -346,6 +346,7 @@ mod tests {
             notify,
             handlers: NodeHandlers::NONE,
             node_pool: None,
+            door_pass: None,
         };
         let database = rusqlite::Connection::open(home.path().join("profile.db")).unwrap();
         database.execute_batch("ALTER TABLE blocked RENAME TO hidden").unwrap();

@@ -9,8 +9,9 @@ use shared::tracker::{
 };
 
 use super::DoorTracker;
-use crate::engine::LocalUser;
+use crate::engine::door_pass::PersonPass;
 use crate::engine::tracker_account::verify_password;
+use crate::engine::{Error, LocalUser};
 use crate::net::TrackerError;
 use crate::net::tracker::{KeyDemand, TrackerConnection};
 
@@ -39,9 +40,11 @@ pub(super) async fn account_status(
     tracker: &DoorTracker,
     user: &UserName,
     password: Password,
-) -> Result<AccountStatus, TrackerError> {
+    pass: &PersonPass,
+) -> Result<AccountStatus, Error> {
     let without_key: Option<&Identity> = None;
     let mut link = TrackerConnection::connect(&tracker.address, without_key, KeyDemand::Confirmed(tracker.key)).await?;
+    pass.show(&mut link).await?;
     let list = ListPeersRequest { user: Some(user.clone()), with_files: Some(false), ..ListPeersRequest::default() };
     let listed: ListPeersReply = link.call(&TrackerRequest::ListPeers(list)).await?;
     // A login would replace the presence of a client of the exercise, and its files with it: only the password is checked.
@@ -59,14 +62,15 @@ pub(super) async fn account_status(
             Ok(AccountStatus::Unbound)
         }
         Err(error) if error.code() == Some(TrackerErrorCode::KeyMismatch) => Ok(AccountStatus::Bound),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// Checks the password of an account in the door's folder, and whether the key there is still the account's. Fails with the
 /// tracker's refusal of the password.
-pub(super) async fn resident_key(me: &LocalUser, password: Password) -> Result<ResidentKey, crate::engine::Error> {
-    let mut link = me.connect_tracker().await?;
+pub(super) async fn resident_key(me: &LocalUser, password: Password, pass: &PersonPass) -> Result<ResidentKey, Error> {
+    let caller = LocalUser { door_pass: Some(pass.clone()), ..me.clone() };
+    let mut link = caller.connect_tracker().await?;
     verify_password(&mut link, me.user.clone(), password).await?;
     match link.call::<LoginReply>(&TrackerRequest::Resume(AnnouncedPresence::default())).await {
         Ok(reply) => me.check_key_owner(&reply.user).map(|()| ResidentKey::Current),

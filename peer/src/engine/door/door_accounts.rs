@@ -1,20 +1,23 @@
 //! The accounts of a door: opened by password, taken in, made.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use certs::Identity;
 use shared::tracker::Password;
-use shared::{Fingerprint, NewUserName, UserName};
+use shared::{Fingerprint, Ipv6Network, NewUserName, UserName};
 
 use super::account_status::{AccountStatus, ResidentKey, account_status, resident_key};
 use super::account_turns::AccountTurns;
 use super::new_account_folder::{NewAccountFolder, sweep};
 use super::{AccountFolder, DoorRefusal};
+use crate::engine::door_pass::{DoorPass, PersonPass};
 use crate::engine::node_pool::NodePool;
 use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::engine::{Error, LocalUser, NodeHandlers, NoticeHandler, run_blocking, tracker_account};
-use crate::net::tracker::TrackerAddress;
+use crate::net::tracker::{KeyDemand, TrackerAddress, TrackerConnection};
 use crate::profile::{Access, KnownTracker, Profile, TrackerKeyTrust};
 
 /// Accounts that a door has.
@@ -50,6 +53,7 @@ struct DoorFolder {
     tracker: DoorTracker,
     handlers: NodeHandlers,
     notify: NoticeHandler,
+    pass: DoorPass,
     node_pool: NodePool,
     /// Folders of accounts, those included that are being taken in.
     count: Arc<AtomicUsize>,
@@ -72,12 +76,13 @@ impl DoorAccounts {
     pub fn open_folder(
         path: PathBuf,
         tracker: DoorTracker,
+        pass: DoorPass,
         handlers: NodeHandlers,
         notify: NoticeHandler,
     ) -> Result<Self, Error> {
         let count = Arc::new(AtomicUsize::new(sweep(&path)?));
         Ok(Self {
-            door: Arc::new(DoorFolder { path, tracker, handlers, notify, node_pool: NodePool::start()?, count }),
+            door: Arc::new(DoorFolder { path, tracker, handlers, notify, pass, node_pool: NodePool::start()?, count }),
             turns: AccountTurns::default(),
         })
     }
@@ -93,12 +98,14 @@ impl DoorAccounts {
         user: &UserName,
         password: Password,
         consent: Option<DoorConsent>,
+        browser: IpAddr,
     ) -> Result<LocalUser, DoorRefusal> {
+        let pass = &self.browser_pass(browser)?;
         // Without the turn: whoever guesses at an account must not keep its owner waiting.
         let resident = self.resident(user).await?;
         let standing = match &resident {
             Some(me) => {
-                let standing = resident_key(me, password.clone()).await;
+                let standing = resident_key(me, password.clone(), pass).await;
                 Some(standing.map_err(|why| DoorRefusal::of_login(why, user))?)
             }
             None => None,
@@ -106,28 +113,50 @@ impl DoorAccounts {
         match (resident, standing, consent) {
             (Some(me), Some(ResidentKey::Current), _) => Ok(me),
             (_, _, None) => {
-                let status = account_status(&self.door.tracker, user, password).await;
-                Err(match status.map_err(|why| DoorRefusal::of_login(why.into(), user))? {
+                let status = account_status(&self.door.tracker, user, password, pass).await;
+                Err(match status.map_err(|why| DoorRefusal::of_login(why, user))? {
                     AccountStatus::Bound => DoorRefusal::MoveNeeded { user: user.clone() },
                     AccountStatus::Unbound => DoorRefusal::BindNeeded { user: user.clone() },
                 })
             }
             // It comes back to its own history: the key that the tracker remembers as its former one proves whose it is.
-            (Some(me), Some(ResidentKey::Moved), Some(consent)) => self.take_back(me, password, consent).await,
+            (Some(me), Some(ResidentKey::Moved), Some(consent)) => self.take_back(me, password, consent, pass).await,
             // A key that the tracker doesn't know proves nothing. The name may be another person's by now.
-            (_, _, Some(consent)) => self.take_in(user, password, consent).await,
+            (_, _, Some(consent)) => self.take_in(user, password, consent, pass).await,
         }
     }
 
     /// Makes an account. Fails with a [`DoorRefusal`], for instance for a name that is taken.
-    pub async fn register(&self, user: NewUserName, password: Password) -> Result<LocalUser, DoorRefusal> {
-        let user = UserName::from(user);
+    pub async fn register(
+        &self,
+        user: NewUserName,
+        password: Password,
+        browser: IpAddr,
+    ) -> Result<LocalUser, DoorRefusal> {
+        let (user, pass) = (UserName::from(user), &self.browser_pass(browser)?);
         let _turn = self.turns.take(&user).await;
         let prepared = self.prepare().await?;
-        let DoorFolder { tracker, notify, .. } = &*self.door;
-        let made = tracker_account::register(&prepared.profile, &tracker.address, notify, user.clone(), password).await;
+        let (profile, DoorFolder { tracker, notify, .. }) = (&prepared.profile, &*self.door);
+        let registering =
+            tracker_account::register(profile, &tracker.address, notify, user.clone(), password, Some(pass));
+        let made = registering.await;
         made.map_err(|why| DoorRefusal::of_login(why, &user))?;
         self.finish(prepared, user).await
+    }
+
+    /// Asks whether the tracker trusts this door. Fails if it can't be reached.
+    pub async fn is_trusted(&self) -> Result<bool, Error> {
+        let DoorTracker { address, key } = &self.door.tracker;
+        let without_key: Option<&Identity> = None;
+        let mut link = TrackerConnection::connect(address, without_key, KeyDemand::Confirmed(*key)).await?;
+        self.browser_pass(Ipv4Addr::LOCALHOST.into())?.show(&mut link).await
+    }
+
+    /// Returns the pass of somebody at a browser who may have no account yet.
+    fn browser_pass(&self, browser: IpAddr) -> Result<PersonPass, Error> {
+        // Of an IPv6 address the network: one machine may have any number of them.
+        let name = Ipv6Network::of(browser).map_or_else(|| browser.to_canonical().to_string(), |net| net.to_string());
+        self.door.pass.of(&name).ok_or_else(|| Error::Internal("an address without a name".to_owned()))
     }
 
     /// Returns the account in the folder; `None` if there is none.
@@ -152,9 +181,10 @@ impl DoorAccounts {
         me: LocalUser,
         password: Password,
         consent: DoorConsent,
+        pass: &PersonPass,
     ) -> Result<LocalUser, DoorRefusal> {
         let _turn = self.turns.take(&me.user).await;
-        self.bind(&me.profile, &me.user, password, consent).await?;
+        self.bind(&me.profile, &me.user, password, consent, pass).await?;
         Ok(me)
     }
 
@@ -164,16 +194,17 @@ impl DoorAccounts {
         user: &UserName,
         password: Password,
         consent: DoorConsent,
+        pass: &PersonPass,
     ) -> Result<LocalUser, DoorRefusal> {
         let _turn = self.turns.take(user).await;
         // Another browser of the same user may have had the turn before.
         if let Some(me) = self.resident(user).await?
-            && let Ok(ResidentKey::Current) = resident_key(&me, password.clone()).await
+            && let Ok(ResidentKey::Current) = resident_key(&me, password.clone(), pass).await
         {
             return Ok(me);
         }
         let prepared = self.prepare().await?;
-        self.bind(&prepared.profile, user, password, consent).await?;
+        self.bind(&prepared.profile, user, password, consent, pass).await?;
         self.finish(prepared, user.clone()).await
     }
 
@@ -183,10 +214,12 @@ impl DoorAccounts {
         user: &UserName,
         password: Password,
         consent: DoorConsent,
+        pass: &PersonPass,
     ) -> Result<(), DoorRefusal> {
         let DoorFolder { tracker, notify, .. } = &*self.door;
         let rebind = consent == DoorConsent::Move;
-        let bound = tracker_account::login(profile, &tracker.address, notify, user.clone(), password, rebind).await;
+        let (tracker, user) = (&tracker.address, user);
+        let bound = tracker_account::login(profile, tracker, notify, user.clone(), password, rebind, Some(pass)).await;
         bound.map(drop).map_err(|why| DoorRefusal::of_login(why, user))
     }
 
@@ -225,7 +258,8 @@ impl DoorFolder {
         self.trust_tracker(&profile)?;
         let (tracker, notify) = (Some(self.tracker.address.clone()), self.notify.clone());
         let me = LocalUser::load(profile, tracker, TrackerKeyPolicy::Ask, notify, self.handlers)?;
-        Ok(LocalUser { node_pool: Some(self.node_pool.clone()), ..me })
+        let (node_pool, door_pass) = (Some(self.node_pool.clone()), self.pass.of(me.user.as_str()));
+        Ok(LocalUser { node_pool, door_pass, ..me })
     }
 
     /// Records the tracker's key as the operator confirmed it: nobody else can confirm it for the account.

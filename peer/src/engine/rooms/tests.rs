@@ -85,6 +85,7 @@ pub(super) fn local_user(home: &TempDir, user: &str, identity: Arc<Identity>) ->
         notify: Arc::new(|_| {}),
         handlers: NodeHandlers::NONE,
         node_pool: None,
+        door_pass: None,
     }
 }
 

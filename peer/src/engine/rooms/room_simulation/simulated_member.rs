@@ -91,6 +91,7 @@ impl SimulatedMember {
             notify: Arc::new(|_| {}),
             handlers: NodeHandlers::NONE,
             node_pool: None,
+            door_pass: None,
         };
         let mut member = Self {
             me,
