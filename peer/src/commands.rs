@@ -39,6 +39,7 @@ mod ui;
 mod unblock;
 mod unshare;
 mod verify;
+mod web;
 mod whoami;
 mod wish;
 mod wishes;
@@ -51,10 +52,7 @@ mod common_words;
 pub(crate) mod context;
 mod lasting_action;
 mod name_suggestions;
-mod node_connection;
 mod password_prompt;
-mod progress_publisher;
-mod receipt_delivery;
 mod tracker_confirmation;
 mod tracker_selection;
 mod user_resolution;
@@ -105,6 +103,7 @@ pub(crate) enum CliCommand {
     Sends(sends::SendsArgs),
     Clip(clip::ClipArgs),
     Link(link::LinkArgs),
+    Web(web::WebArgs),
     Accept(accept::AcceptArgs),
     Accepts(accepts::AcceptsArgs),
     Block(block::BlockArgs),
@@ -154,6 +153,7 @@ impl CliCommand {
             Self::Offer(args) => offer::run(context, args).await,
             Self::Send(args) => send::run(context, args).await,
             Self::Link(args) => link::run(context, args).await,
+            Self::Web(args) => Box::pin(web::run(context, args)).await,
             Self::Accept(args) => accept::run(context, args).await,
             Self::Accepts(args) => accepts::run(context, args).await,
             Self::Events(_) => events::run(context).await,

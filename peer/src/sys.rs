@@ -1,5 +1,6 @@
 //! Code for one operating system or family. Everything outside this module is portable Rust.
 
+mod browser_launch;
 mod clipboard;
 mod control_echo;
 mod descriptor_limit;
@@ -23,6 +24,7 @@ mod neighbour;
 mod network_monitor;
 mod output_target;
 pub mod path_text;
+mod private_file;
 mod process_state;
 mod route;
 mod runtime_folder;
@@ -30,6 +32,7 @@ mod system_error;
 mod time_zone;
 mod user_notifier;
 
+pub use browser_launch::open_in_browser;
 pub use clipboard::{ClipboardError, ClipboardKind, read_clipboard, write_clipboard};
 pub use control_echo::ControlEchoGuard;
 pub use descriptor_limit::{is_descriptor_limit_reached, open_files_limit};
@@ -56,6 +59,7 @@ pub use mount_points::mount_points;
 pub use neighbour::{NeighbourState, neighbour_state};
 pub use network_monitor::{NetworkChange, NetworkMonitor};
 pub use output_target::{OutputTarget, classify_output, is_stdout_closed, open_stream};
+pub use private_file::replace_private_file;
 pub use process_state::{is_process_running, is_process_stopped, process_command};
 pub use route::route_mtu;
 pub use runtime_folder::{current_uid, is_file_locking_unsupported, is_trusted_uid, runtime_folder};

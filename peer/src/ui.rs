@@ -77,7 +77,7 @@ pub use human_format::{
 };
 pub use input_lines::{InputLine, spawn_line_reader};
 pub use interrupt_forwarder::InterruptForwarder;
-pub use json::{event_json, file_json, message_json, ndjson_event};
+pub use json::{event_json, file_json};
 pub use line_priority::LinePriority;
 pub use line_view::{LineViewModel, LineViewTerminal};
 pub use message_excerpt::{ExcerptLimits, message_excerpt};

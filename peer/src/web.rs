@@ -44,21 +44,29 @@
 //! | bytes a second | `--limit` of `peer serve`, for all guests together | they wait |
 //! | a revoked or expired link | 1 s of a running transfer | cut |
 
+mod account_seat;
 mod address_limits;
+mod answer_headers;
+mod api;
+mod app_assets;
 mod byte_range;
 mod download_routes;
 mod file_listing;
 mod form_upload;
 mod guest_admission;
 mod guest_pages;
+mod http_server;
 mod http_text;
 mod link_event;
 mod link_host_task;
 mod link_routes;
 mod link_server;
 mod multipart_form;
+mod one_use_tokens;
 mod page_assets;
 mod page_routes;
+mod page_server;
+mod page_session;
 mod page_texts;
 mod piece_body;
 mod request_origin;
@@ -69,8 +77,10 @@ mod upload_turns;
 mod web_context;
 mod zip_layout;
 
+pub use self::account_seat::{AccountSeat, SeatTask};
 pub use self::guest_pages::file_address;
 pub use self::link_event::{LinkEvent, LinkEventHandler};
 pub use self::link_host_task::run_link_host;
 pub use self::link_server::{LinkServer, LinkServerConfig};
+pub use self::page_server::{PageServer, PageServerConfig};
 pub use self::server_certificate::{open_certificate, shown_fingerprint};

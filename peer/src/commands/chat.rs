@@ -11,11 +11,11 @@ use shared::{RoomName, UserName};
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::node_connection::open_node;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::view_session::{self, refuse_in_background};
 use crate::engine::chat::{ConversationName, HistoryQuery, StoredMessage};
 use crate::engine::node::{NodeApi, NodeLifetime};
+use crate::engine::node_connection::open_node;
 use crate::engine::room_values::RoomOverview;
 use crate::engine::{Error, LocalUser, RoomActionError};
 use crate::profile::Access;
@@ -130,7 +130,7 @@ async fn chat_with_user(
 
 /// Runs a conversation in the terminal, with the running node or one of its own.
 async fn run_conversation(context: &CommandContext, me: &LocalUser, with: ConversationName) -> Result<(), Error> {
-    let node = open_node(context, me, NodeLifetime::View).await?;
+    let node = open_node(&context.cancel, me, NodeLifetime::View).await?;
     let model = match load_line_view(context, me, with, &node).await {
         Ok(model) => model,
         Err(error) => {

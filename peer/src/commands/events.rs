@@ -60,15 +60,16 @@ use self::command_queue::{CommandQueue, SentCommand};
 use self::ndjson_command::{NdjsonCommand, PendingCommand};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::node_connection::{ConnectionEvent, NodeConnection, open_node};
 use super::user_resolution;
 use crate::engine::chat::{self, ConversationName, HistoryQuery};
+use crate::engine::event_json::{message_json, ndjson_event};
 use crate::engine::node::NodeLifetime;
+use crate::engine::node_connection::{ConnectionEvent, NodeConnection, open_node};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::RoomPost;
 use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::profile::Access;
-use crate::ui::{InputLine, message_json, ndjson_event, spawn_line_reader};
+use crate::ui::{InputLine, spawn_line_reader};
 
 /// Commands sent to the node before the first of them is answered.
 const MAX_IN_FLIGHT: usize = 64;
@@ -108,8 +109,8 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     let mut input = spawn_line_reader()?;
     // Everything after this place is printed, even if it arrives before there is a node to report it.
     let last = last_seq(&me)?;
-    let node = open_node(context, &me, NodeLifetime::View).await?;
-    let connection = NodeConnection::begin(context, &me, node, None).await?;
+    let node = open_node(&context.cancel, &me, NodeLifetime::View).await?;
+    let connection = NodeConnection::begin(&context.cancel, &me, node, None).await?;
     let mut listener = NdjsonSession {
         context,
         me: &me,
@@ -219,7 +220,7 @@ impl NdjsonSession<'_> {
             line.answer.is_none() && matches!(line.command.command, NdjsonCommand::Typing { .. })
         };
         self.unsent = asked.filter(|line| !is_late(line)).chain(std::mem::take(&mut self.unsent)).collect();
-        self.connection.reconnect(self.context, self.me).await
+        self.connection.reconnect(&self.context.cancel, self.me).await
     }
 
     fn handle_line(&mut self, text: &str) -> Result<(), Error> {

@@ -22,8 +22,6 @@ use self::folder_follow::{follow_folder, parse_order};
 use self::retry_record::{FetchRecord, RetryRecorder, load_last};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::progress_publisher::{NodeProgressSink, ProgressPublisher};
-use super::receipt_delivery::deliver_receipts;
 use super::share::share_fetched;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::value_parsers::{parse_rate, parse_share_pattern};
@@ -32,6 +30,8 @@ use crate::engine::fetch::{
     FetchDestination, FetchEvent, FetchReport, FetchRequest, IfExists, RequestedName, SourcePolicy, fetch,
 };
 use crate::engine::node::announce_shares;
+use crate::engine::progress_publisher::{NodeProgressSink, ProgressPublisher};
+use crate::engine::receipt_delivery::deliver_receipts;
 use crate::engine::room_contacts::find_room_audience;
 use crate::engine::send_intake::ReceiptObserver;
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
@@ -252,7 +252,7 @@ async fn fetch_with_progress(
     context: &CommandContext,
 ) -> FetchReport {
     let offered = fetched_shares.as_ref().map(FetchedShares::changed);
-    let publisher = ProgressPublisher::new();
+    let publisher = ProgressPublisher::for_fetch();
     let mut report = |event: FetchEvent<'_>| {
         if matches!(event, FetchEvent::Resolved { .. }) {
             // From here on only others are asked for, while the files come.

@@ -15,10 +15,11 @@ use super::password_prompt::ask_yes_no;
 use super::user_resolution::{require_known_user, resolve_conversation};
 use super::value_parsers::count;
 use crate::engine::chat::{ConversationName, HistoryQuery, MessageDirection, MessageState, StoredMessage};
+use crate::engine::event_json::message_json;
 use crate::engine::node::announce_removal;
 use crate::engine::{Error, LocalUser, now_ms, run_blocking};
 use crate::profile::{Access, ForgetQuery};
-use crate::ui::{date_and_time, exact_duration, format_size, message_json, message_line, parse_age};
+use crate::ui::{date_and_time, exact_duration, format_size, message_line, parse_age};
 
 const HELP: CommandHelp = CommandHelp {
     examples: "\

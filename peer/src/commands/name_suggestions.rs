@@ -9,8 +9,8 @@ use shared::{RoomName, UserName};
 
 use super::common_words::any_of;
 use super::context::CommandContext;
-use super::user_resolution::look_up_user;
 use crate::engine::room_actions::list_rooms;
+use crate::engine::user_lookup::look_up_user;
 use crate::engine::{Error, LocalUser, RoomActionError};
 use crate::profile::Access;
 use crate::util::misspelling::misspelling_distance;

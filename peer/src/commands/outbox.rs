@@ -10,10 +10,11 @@ use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use crate::engine::chat::delivery_state::time_left;
 use crate::engine::chat::{QueuedMessage, StoredMessage};
+use crate::engine::event_json::message_json;
 use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::{Error, LocalUser, now_ms};
 use crate::profile::{Access, Audience};
-use crate::ui::{date_and_time, message_json, message_line};
+use crate::ui::{date_and_time, message_line};
 
 /// Digits of a message's id that are shown and suffice to name it.
 pub(super) const SHORT_ID_DIGITS: usize = 8;

@@ -18,13 +18,13 @@ use self::receipt_wait::{AwaitedSend, ReceiptWait};
 use super::chat::message_sending;
 use super::command_help::{CommandHelp, room_quoting};
 use super::context::CommandContext;
-use super::node_connection::open_node;
 use super::sends;
 use super::share::{require_reachable_node, resolve_working_folder, with_stop_timeout};
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::value_parsers::parse_file_name;
 use crate::engine::chat::{ConversationName, compose_room_send, describe_send};
 use crate::engine::node::{NodeApi, NodeHandle, NodeLifetime, NodeNeed, SendAnnouncement, running_status};
+use crate::engine::node_connection::open_node;
 use crate::engine::room_contacts::find_room_audience;
 use crate::engine::sends::{BegunSend, SendRequest, begin_send, clear_settled_sends, end_send};
 use crate::engine::share::ShareEvent;
@@ -158,7 +158,7 @@ async fn send(
     let is_serving = running_status(&me.profile).await?.is_some();
     let need = if detach && room.is_none() { NodeNeed::Links } else { NodeNeed::Online(NodeLifetime::Command) };
     let mut node = match need {
-        NodeNeed::Online(lifetime) => open_node(context, &me, lifetime).await?,
+        NodeNeed::Online(lifetime) => open_node(&context.cancel, &me, lifetime).await?,
         need => context.until_cancelled(NodeHandle::open(&me, need)).await?,
     };
     let sent = announce_and_wait(context, &me, &mut node, (&to, &begun), detach).await;

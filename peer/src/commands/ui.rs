@@ -6,9 +6,9 @@ use tokio::sync::mpsc;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::node_connection::open_node;
 use super::view_session::{self, refuse_in_background};
 use crate::engine::node::{NodeApi, NodeLifetime};
+use crate::engine::node_connection::open_node;
 use crate::engine::{Error, LocalUser};
 use crate::profile::Access;
 use crate::ui::{FullViewModel, FullViewTerminal, ViewInput};
@@ -34,7 +34,7 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     }
     refuse_in_background("ui", &tr!("`peer events` and `peer list` need no terminal"))?;
     let me = context.me(Access::Use)?;
-    let node = open_node(context, &me, NodeLifetime::View).await?;
+    let node = open_node(&context.cancel, &me, NodeLifetime::View).await?;
     let ended = match open_full_view(context, &me, &node).await {
         Ok((view, keys)) => view_session::run_view(context, &me, view, keys, node).await?,
         Err(error) => {

@@ -3,7 +3,6 @@
 //! Keys come before everything else, and the view is drawn at most sixty times a second. So neither a flood of events
 //! nor a node that is slow or gone delays the user.
 
-mod background_fetch;
 mod background_jobs;
 mod command_dispatch;
 mod message_submission;
@@ -15,6 +14,7 @@ mod unstored_messages;
 mod view_exit;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use localization::tr;
@@ -24,7 +24,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use self::background_fetch::{BackgroundEvent, BackgroundFetches};
 use self::background_jobs::JobOutcome;
 use self::running_uploads::RunningUploads;
 use self::unstored_messages::UnstoredMessages;
@@ -32,9 +31,10 @@ use self::view_exit::ExitReason;
 pub(super) use self::view_exit::{ViewExit, report_exit};
 use super::bell::MessageBell;
 use super::context::CommandContext;
-use super::node_connection::{ConnectionEvent, NodeConnection};
+use crate::engine::background_fetches::{BackgroundEvent, BackgroundFetches};
 use crate::engine::chat::{self, ConversationName};
 use crate::engine::node::{NodeApi, NodeHandle};
+use crate::engine::node_connection::{ConnectionEvent, NodeConnection};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, LocalUser};
 use crate::sys::job_control;
@@ -125,8 +125,8 @@ pub(super) async fn run_view<V: TerminalView>(
 ) -> Result<ViewExit, Error> {
     let announced_open = view.open_conversation().cloned();
     let open_user = announced_open.as_ref().and_then(ConversationName::person);
-    let connection = NodeConnection::begin(context, me, node, open_user).await?;
-    let (fetches, mut told) = BackgroundFetches::new(me.clone());
+    let connection = NodeConnection::begin(&context.cancel, me, node, open_user).await?;
+    let (fetches, mut told) = BackgroundFetches::new(me.clone(), PathBuf::from("."));
     let mut session = ViewSession {
         context,
         me,
@@ -427,6 +427,8 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 Ok(())
             }
             BackgroundEvent::Interrupted(broken_off) => self.update_view(&ViewUpdate::Note(broken_off.view_notice())),
+            // The view shows its own lines of it.
+            BackgroundEvent::Progress(_) => Ok(()),
             BackgroundEvent::AllFilesReported(number) => {
                 self.fetches.mark_reported(number);
                 Ok(())

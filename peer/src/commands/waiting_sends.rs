@@ -9,9 +9,9 @@ use shared::names::name_encoding::display_name;
 use shared::safe_text::safe_path;
 
 use super::context::CommandContext;
-use super::receipt_delivery::deliver_receipts;
 use crate::engine::chat::describe_send;
 use crate::engine::fetch::FetchEvent;
+use crate::engine::receipt_delivery::deliver_receipts;
 use crate::engine::send_intake::{accept_by_rule, take_send};
 use crate::engine::sends::AutoAcceptOutcome;
 use crate::engine::{Error, ErrorKind, LocalUser};

@@ -1,5 +1,7 @@
 //! Formatting of sizes for the user.
 
+use std::time::Duration;
+
 use localization::current_language;
 
 /// Returns `1.23 MB` for `1234567` (in Portuguese `1,23 MB`): three digits, rounded, in powers of ten as file managers and networks count.
@@ -28,4 +30,12 @@ pub fn format_size(bytes: u64) -> String {
         scale *= 1000;
     }
     last
+}
+
+/// Returns a rate for people.
+pub fn transfer_rate(bytes: u64, time: Duration) -> String {
+    let micros = time.as_micros().max(1);
+    // In 128 bits: a million times the bytes may overflow 64.
+    let per_second = u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX);
+    format!("{}/s", format_size(per_second))
 }

@@ -67,6 +67,16 @@ impl Profile {
         self.set_setting("link_port", Some(&port.to_string()))
     }
 
+    /// Returns the TCP port at which the page was served last; using it again keeps bookmarks valid.
+    pub fn last_page_port(&self) -> Result<Option<u16>, ProfileError> {
+        Ok(self.setting("page_port")?.and_then(|text| text.parse().ok()))
+    }
+
+    /// Records the TCP port of the page.
+    pub fn set_last_page_port(&self, port: u16) -> Result<(), ProfileError> {
+        self.set_setting("page_port", Some(&port.to_string()))
+    }
+
     /// Returns the record of the last incomplete fetch, as the fetch wrote it.
     pub fn last_failed_fetch(&self) -> Result<Option<String>, ProfileError> {
         self.setting("failed_fetch")

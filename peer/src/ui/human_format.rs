@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use localization::{current_language, tr};
-use shared::UserName;
 use shared::safe_text::safe_line;
 
-use crate::engine::fetch::Slowdown;
 pub use crate::engine::size_format::format_size;
+pub(super) use crate::engine::size_format::transfer_rate;
+pub use crate::engine::source_words::{silent_words, slow_words};
 use crate::sys::time_zone;
 
 /// Characters in an excerpt: enough to recognise a text.
@@ -27,33 +27,6 @@ pub fn excerpt(text: &str) -> String {
         beginning.push('…');
     }
     format!("\"{beginning}\"")
-}
-
-/// Returns a rate for people.
-pub(super) fn transfer_rate(bytes: u64, time: Duration) -> String {
-    let micros = time.as_micros().max(1);
-    // In 128 bits: a million times the bytes may overflow 64.
-    let per_second = u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX);
-    format!("{}/s", format_size(per_second))
-}
-
-/// Says that somebody is there and sends nothing.
-pub fn silent_words(user: &UserName, time: Duration) -> String {
-    let seconds = time.as_secs();
-    tr!("{user} is still connected, but sent next to nothing for {seconds} s (does a disk hang there?)", user, seconds)
-}
-
-/// Says that somebody who was fast sends slowly.
-pub fn slow_words(user: &UserName, slowdown: Slowdown, seeks: bool) -> String {
-    const SECOND: Duration = Duration::from_secs(1);
-    let Slowdown { rate: now, before } = slowdown;
-    let (rate, before) = (transfer_rate(now, SECOND), transfer_rate(before, SECOND));
-    match seeks {
-        true => {
-            tr!("{user} became slow: {rate}, after {before}; others who have it are looked for", user, rate, before)
-        }
-        false => tr!("{user} became slow: {rate}, after {before}", user, rate, before),
-    }
 }
 
 /// How long, for people.

@@ -4,33 +4,20 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 
+use super::answer_headers::{FETCH_SITE, add_common_headers};
 use super::guest_admission::{AnswerForm, header_text};
 use super::request_origin::{RequestOrigin, is_own_host};
 use super::web_context::WebContext;
 use super::{download_routes, form_upload, page_routes, upload_routes};
 
-const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
                            form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-
-/// Headers of all answers. `Cache-Control` and the policy are those of pages, where the answer has none of its own.
-const COMMON_HEADERS: [(HeaderName, &str); 7] = [
-    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (REFERRER_POLICY, "no-referrer"),
-    (CACHE_CONTROL, "no-store"),
-    (CONTENT_SECURITY_POLICY, PAGE_POLICY),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    (HeaderName::from_static("permissions-policy"), "camera=(), microphone=(), geolocation=()"),
-];
 
 /// Returns the routes of a server.
 pub(super) fn link_router(context: Arc<WebContext>) -> Router {
@@ -59,13 +46,11 @@ async fn guard(State(context): State<Arc<WebContext>>, request: Request, next: N
     let refuse = |status, words| form.words(&context.frame, status, words);
     let mut response = if !is_own_host(host, &context.own_names) {
         refuse(StatusCode::MISDIRECTED_REQUEST, "this machine has no such name: use its address")
-    } else if is_change && !(RequestOrigin { host, origin, fetch_site }).may_change() {
+    } else if is_change && !(RequestOrigin { scheme: "https", host, origin, fetch_site }).may_change() {
         refuse(StatusCode::FORBIDDEN, "a page of another site may not do that")
     } else {
         next.run(request).await
     };
-    for (name, value) in COMMON_HEADERS {
-        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
-    }
+    add_common_headers(response.headers_mut(), PAGE_POLICY);
     response
 }

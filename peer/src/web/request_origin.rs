@@ -26,6 +26,8 @@ fn is_port(text: &str) -> bool {
 /// The headers that tell by which site a request was made.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RequestOrigin<'a> {
+    /// The scheme of this server's own addresses, `https` or `http`.
+    pub(super) scheme: &'a str,
     pub(super) host: &'a str,
     pub(super) origin: Option<&'a str>,
     pub(super) fetch_site: Option<&'a str>,
@@ -44,7 +46,8 @@ impl RequestOrigin<'_> {
     }
 
     fn is_own(self, origin: &str) -> bool {
-        origin.strip_prefix("https://").is_some_and(|host| host.eq_ignore_ascii_case(self.host))
+        let host = origin.strip_prefix(self.scheme).and_then(|rest| rest.strip_prefix("://"));
+        host.is_some_and(|host| host.eq_ignore_ascii_case(self.host))
     }
 }
 
@@ -83,7 +86,7 @@ mod tests {
     #[test]
     fn only_own_pages_and_programs_change_anything() {
         let host = "192.0.2.1:8443";
-        let of = |origin, fetch_site| RequestOrigin { host, origin, fetch_site }.may_change();
+        let of = |origin, fetch_site| RequestOrigin { scheme: "https", host, origin, fetch_site }.may_change();
         assert!(of(None, None), "curl");
         assert!(of(Some("https://192.0.2.1:8443"), None) && of(Some("https://192.0.2.1:8443"), Some("same-origin")));
         assert!(of(Some("null"), Some("same-origin")), "a form under no-referrer");
@@ -101,6 +104,18 @@ mod tests {
             (None, Some("")),
         ] {
             assert!(!of(origin, site), "{origin:?} {site:?}");
+        }
+    }
+
+    #[test]
+    fn a_plain_server_has_plain_origins() {
+        let of = |origin| {
+            let host = "127.0.0.1:8445";
+            RequestOrigin { scheme: "http", host, origin: Some(origin), fetch_site: None }.may_change()
+        };
+        assert!(of("http://127.0.0.1:8445"));
+        for other in ["https://127.0.0.1:8445", "http://127.0.0.1:8446", "http:127.0.0.1:8445", "https", "http"] {
+            assert!(!of(other), "{other}");
         }
     }
 }

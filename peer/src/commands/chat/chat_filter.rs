@@ -16,10 +16,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::super::context::CommandContext;
-use super::super::node_connection;
 use super::message_sending::{WAIT_NOTICE_DELAY, note_queued, note_waiting};
 use crate::engine::chat::{self, HistoryQuery, MessageDirection, MessageState, StoredMessage};
 use crate::engine::node::{FlushReport, NodeApi, NodeHandle, NodeLifetime};
+use crate::engine::node_connection;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
 use crate::ui::{InputLine, excerpt, message_lines, spawn_line_reader};
@@ -49,7 +49,7 @@ pub(super) async fn run(context: &CommandContext, me: &LocalUser, user: &UserNam
     let mut input = spawn_line_reader()?;
     // Everything after this place is printed, even if it arrives before there is a node to report it.
     let last = read_history(me, HistoryQuery::with(user, 1)).await?.last().map_or(0, |stored| stored.seq);
-    let node = node_connection::open_node(context, me, NodeLifetime::Command).await?;
+    let node = node_connection::open_node(&context.cancel, me, NodeLifetime::Command).await?;
     if std::io::stdin().is_terminal() {
         context.output.note(&tr!("talking to {user}: each line is a message, Ctrl-D leaves", user));
     }
@@ -295,7 +295,9 @@ impl<'a> ChatFilter<'a> {
     ) -> Result<(), Error> {
         self.last_seq = stored.seq;
         if self.context.output.is_json() {
-            self.context.output.print_object("message", &crate::ui::message_json(&stored, self.user))?;
+            self.context
+                .output
+                .print_object("message", &crate::engine::event_json::message_json(&stored, self.user))?;
         } else {
             self.context.output.print_data(&message_lines(&stored.message.text))?;
         }

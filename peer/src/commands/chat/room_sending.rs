@@ -9,12 +9,13 @@ use shared::account_name::speaker_label;
 use tokio::time::{Instant, sleep};
 
 use super::super::context::CommandContext;
-use super::super::node_connection::open_node;
+use crate::engine::event_json::ndjson_event;
 use crate::engine::node::{NodeApi, NodeLifetime};
+use crate::engine::node_connection::open_node;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::{RoomPost, RoomReceipt};
 use crate::engine::{Error, LocalUser, chat};
-use crate::ui::{InputLine, excerpt, message_line, ndjson_event, spawn_line_reader};
+use crate::ui::{InputLine, excerpt, message_line, spawn_line_reader};
 
 /// Time for a member to take what was sent last.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,7 +30,7 @@ pub(super) async fn send_message(
 ) -> Result<(), Error> {
     // Before a node is opened: a text that can't be sent needs none.
     chat::compose(text)?;
-    let node = open_node(context, me, NodeLifetime::Command).await?;
+    let node = open_node(&context.cancel, me, NodeLifetime::Command).await?;
     let sent = context.until_cancelled(node.write_in_room(room, text, true)).await;
     // In order, so that the others learn at once that the link is over.
     node.close().await?;
@@ -46,7 +47,7 @@ pub(super) async fn send_message(
 /// Sends each line of standard input, and prints the messages of others, until the input ends and a member has all of
 /// them, or nobody can be reached.
 pub(super) async fn send_lines(context: &CommandContext, me: &LocalUser, room: &RoomName) -> Result<(), Error> {
-    let node = open_node(context, me, NodeLifetime::Command).await?;
+    let node = open_node(&context.cancel, me, NodeLifetime::Command).await?;
     let outcome = relay_lines(context, me, room, &node).await;
     node.close().await?;
     outcome

@@ -10,10 +10,10 @@ use shared::{FileName, UserName};
 
 use crate::commands::context::CommandContext;
 use crate::commands::follows::follow_json;
-use crate::commands::node_connection::{open_node, open_replacement};
 use crate::engine::follow::{FollowOrder, begin_follow};
 use crate::engine::follow_news::{FollowChange, FollowNews, FollowState};
 use crate::engine::node::{NodeHandle, NodeLifetime, announce_follows};
+use crate::engine::node_connection::{open_node, open_replacement};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
 use crate::profile::{ConversationName, Follow};
@@ -68,7 +68,7 @@ pub(super) fn parse_order(
 pub(super) async fn follow_folder(context: &CommandContext, me: &LocalUser, order: FollowOrder) -> Result<(), Error> {
     let (with, wanted) = (me.clone(), order.clone());
     let follow = run_blocking(move || begin_follow(&with, &wanted)).await?;
-    let opened = open_node(context, me, NodeLifetime::View).await;
+    let opened = open_node(&context.cancel, me, NodeLifetime::View).await;
     let mut node = match opened {
         Ok(node) => node,
         Err(error) => {
@@ -123,7 +123,7 @@ impl FollowDisplay<'_> {
                 Some(_) => {}
                 // The node of another process has ended: the one after it, or one of this process, goes on.
                 None => {
-                    *node = open_replacement(self.context, self.me, NodeLifetime::View).await?;
+                    *node = open_replacement(&self.context.cancel, self.me, NodeLifetime::View).await?;
                     events = self.context.until_cancelled(node.watch(None)).await?;
                 }
             }

@@ -8,10 +8,10 @@ use shared::RoomName;
 use shared::names::name_encoding::display_name;
 
 use super::super::context::CommandContext;
-use super::super::node_connection::open_replacement;
 use super::upload_progress_sum::UploadProgressSum;
 use crate::engine::chat::describe_send;
 use crate::engine::node::{NodeApi, NodeEvents, NodeHandle, NodeLifetime};
+use crate::engine::node_connection::open_replacement;
 use crate::engine::node_event::{FileTransfer, NodeEvent};
 use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::profile::{Audience, OutgoingSend, SendState};
@@ -143,7 +143,7 @@ impl ReceiptWait<'_> {
                 Some(_) => {}
                 // The node of another process has ended: the one after it, or one of this process, goes on.
                 None => {
-                    *node = open_replacement(self.context, self.me, NodeLifetime::Command).await?;
+                    *node = open_replacement(&self.context.cancel, self.me, NodeLifetime::Command).await?;
                     *events = self.watch(node).await?;
                     return Ok(());
                 }

@@ -1,23 +1,22 @@
 //! Jobs of a view that take time: disk, tracker and peer lookups, run beside its event loop.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use localization::tr;
-use shared::peer::{ChatMessage, FileOffer, FileStat};
-use shared::{FileName, UserName};
+use shared::UserName;
+use shared::peer::{ChatMessage, FileOffer};
 use tokio::sync::mpsc;
 
-use super::super::user_resolution::look_up_user;
-use super::background_fetch::BackgroundEvent;
 use super::path_completion;
+use crate::engine::background_fetches::BackgroundEvent;
 use crate::engine::chat::{self, ConversationName, StoredMessage};
-use crate::engine::fetch::{MemberFiles, list_room_files};
+use crate::engine::listed_files::list_shared_files;
 use crate::engine::node_event::{FileTransfer, TransferDirection, TransferState};
 use crate::engine::room_contacts::find_room_audience;
-use crate::engine::{Error, LocalUser, file_offers, peer_lookup, remote_files, run_blocking};
+use crate::engine::user_lookup::look_up_user;
+use crate::engine::{Error, LocalUser, file_offers, run_blocking};
 use crate::profile::Audience;
 use crate::ui::ViewUpdate;
 
@@ -60,40 +59,10 @@ pub(super) async fn store_message(me: LocalUser, to: UserName, message: ChatMess
 
 /// Asks a user's node for the files that it shares, or the members of a room for those that they share with it.
 pub(super) async fn list_files(me: LocalUser, of: ConversationName, start: String) -> JobOutcome {
-    let found = match &of {
-        ConversationName::Person(user) => files_of_user(&me, user, &start).await,
-        ConversationName::Room(room) => list_room_files(&me, room, &start).await.map(newest_of_each_name),
-    };
-    JobOutcome::Update(match found {
+    JobOutcome::Update(match list_shared_files(&me, &of, &start).await {
         Ok(files) => ViewUpdate::Files { of, prefix: start, files },
         Err(error) => ViewUpdate::Problem(error.to_string()),
     })
-}
-
-async fn files_of_user(me: &LocalUser, user: &UserName, start: &str) -> Result<Vec<FileStat>, Error> {
-    let target = peer_lookup::find_target(me, user).await?;
-    let entries = remote_files::list_remote_files(me, &target, start).await?;
-    Ok(entries.into_iter().flatten().collect())
-}
-
-/// Returns each name once, as a fetch from the room takes it: in its newest version.
-fn newest_of_each_name(members: Vec<MemberFiles>) -> Vec<FileStat> {
-    let mut files: BTreeMap<FileName, FileStat> = BTreeMap::new();
-    for MemberFiles { user, files: listed } in members {
-        match listed {
-            Ok(entries) => {
-                for file in entries.into_iter().flatten() {
-                    let age = |file: &FileStat| (file.mtime, file.mtime_ns);
-                    let known = files.entry(file.name.clone()).or_insert_with(|| file.clone());
-                    if age(&file) > age(known) {
-                        *known = file;
-                    }
-                }
-            }
-            Err(why) => tracing::info!("{user} can't be asked for files of the room: {why}"),
-        }
-    }
-    files.into_values().collect()
 }
 
 /// Hashes files and stores them as offers; reports progress if that takes longer than [`REPORT_INTERVAL`].

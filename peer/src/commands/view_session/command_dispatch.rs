@@ -94,7 +94,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 ViewCommand::LeaveRoom { room } => self.leave_room(room),
                 ViewCommand::Mute { with, muted } => self.mute(with, muted),
                 ViewCommand::Fetch { from, name } => {
-                    let begun = self.fetches.start(&from, &name);
+                    let begun = self.fetches.start(&from, &name).map(drop);
                     self.show_error(begun)?;
                 }
                 ViewCommand::StopFetch { from, name } => {

@@ -58,7 +58,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
     pub(super) async fn handle_node_lost(&mut self) -> Result<(), Error> {
         self.requeue_unanswered();
         self.store_next();
-        self.connection.reconnect(self.context, self.me).await?;
+        self.connection.reconnect(&self.context.cancel, self.me).await?;
         if self.exit_reason.is_some() {
             return Ok(());
         }

@@ -1,17 +1,15 @@
 //! What a view's user does in rooms: messages through the node, changes through the tracker.
 
 use localization::tr;
-use shared::tracker::room_request::{RequestedChange, RoomCut};
-use shared::{RoomName, UserName};
+use shared::RoomName;
+use shared::tracker::room_request::RequestedChange;
 
 use super::ViewSession;
 use super::background_jobs::JobOutcome;
 use crate::commands::mute::mute_words;
 use crate::engine::chat::ConversationName;
-use crate::engine::node::NodeApi;
-use crate::engine::room_actions::{RoomDeparture, change_room, find_own_room, leave_room};
-use crate::engine::room_contacts::record_departure;
-use crate::engine::{Error, LocalUser, chat, run_blocking};
+use crate::engine::own_rooms::{change_own_room, leave_own_room};
+use crate::engine::{Error, chat, run_blocking};
 use crate::ui::{TerminalView, ViewUpdate};
 
 impl<V: TerminalView> ViewSession<'_, V> {
@@ -53,12 +51,12 @@ impl<V: TerminalView> ViewSession<'_, V> {
 
     pub(super) fn change_room(&mut self, room: RoomName, change: RequestedChange) {
         let (me, node) = (self.me.clone(), self.connection.api());
-        self.jobs.spawn(async move { outcome_of(perform_change(&me, node, &room, change).await) });
+        self.jobs.spawn(async move { outcome_of(change_own_room(&me, node, &room, change).await) });
     }
 
     pub(super) fn leave_room(&mut self, room: RoomName) {
         let (me, node) = (self.me.clone(), self.connection.api());
-        self.jobs.spawn(async move { outcome_of(perform_leave(&me, node, &room).await) });
+        self.jobs.spawn(async move { outcome_of(leave_own_room(&me, node, &room).await) });
     }
 
     pub(super) fn mute(&mut self, with: ConversationName, muted: bool) {
@@ -78,45 +76,4 @@ fn outcome_of(done: Result<Option<String>, Error>) -> JobOutcome {
         Ok(None) => JobOutcome::Nothing,
         Err(error) => JobOutcome::Update(ViewUpdate::Problem(error.to_string())),
     }
-}
-
-async fn perform_change(
-    me: &LocalUser,
-    node: Option<NodeApi>,
-    room: &RoomName,
-    change: RequestedChange,
-) -> Result<Option<String>, Error> {
-    let (change, words) = match change {
-        RequestedChange::Kick { user, .. } => {
-            let cut = known_cut(node, room, &user).await;
-            (RequestedChange::Kick { user, cut }, None)
-        }
-        RequestedChange::Invite { user } => {
-            let words = tr!("invited {user}: `peer room join {room}` there", user, room);
-            (RequestedChange::Invite { user }, Some(words))
-        }
-        change => (change, None),
-    };
-    let mut tracker = me.connect_tracker().await?;
-    let listed = find_own_room(&mut tracker, room).await?;
-    change_room(&mut tracker, &listed, change).await?;
-    Ok(words)
-}
-
-async fn perform_leave(me: &LocalUser, node: Option<NodeApi>, room: &RoomName) -> Result<Option<String>, Error> {
-    let cut = known_cut(node, room, &me.user).await;
-    let mut tracker = me.connect_tracker().await?;
-    let listed = find_own_room(&mut tracker, room).await?;
-    let departure = leave_room(&mut tracker, &listed, cut).await?;
-    record_departure(me, listed.id).await?;
-    Ok(Some(match departure {
-        RoomDeparture::Left => tr!("you left #{room}; its messages stay in your history", room),
-        RoomDeparture::PassedTo(owner) => tr!("you left #{room}; {owner} owns it now", room, owner),
-        RoomDeparture::Ended => tr!("you left #{room}; nobody is left, so it is gone", room),
-    }))
-}
-
-/// Returns the last message of a member as the node knows it; without it a moderator's node sets the cut.
-async fn known_cut(node: Option<NodeApi>, room: &RoomName, user: &UserName) -> Option<RoomCut> {
-    node?.room_cut(room, user).await.ok().flatten()
 }

@@ -6,8 +6,8 @@ use localization::tr;
 
 use super::super::interrupted_send::report_interrupted_send;
 use super::{ChatFilter, InputLineReceiver, parse_message};
-use crate::commands::node_connection;
 use crate::engine::node::{NodeHandle, NodeLifetime};
+use crate::engine::node_connection;
 use crate::engine::{Error, chat, run_blocking};
 use crate::ui::excerpt;
 
@@ -33,7 +33,7 @@ impl ChatFilter<'_> {
             if node.owns_node() {
                 return node.close().await.and(Err(ended));
             }
-            node_connection::open_replacement(self.context, self.me, NodeLifetime::Command).await
+            node_connection::open_replacement(&self.context.cancel, self.me, NodeLifetime::Command).await
         };
         match found.await {
             Ok(node) => {

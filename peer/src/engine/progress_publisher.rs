@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use crate::engine::LocalUser;
-use crate::engine::fetch::FetchEvent;
-use crate::engine::node::NodeHandle;
-use crate::engine::node_event::FileTransfer;
-use crate::engine::progress_throttle::ProgressThrottle;
+use super::LocalUser;
+use super::fetch::FetchEvent;
+use super::node::NodeHandle;
+use super::node_event::FileTransfer;
+use super::progress_throttle::ProgressThrottle;
 
 /// Least time between two publications.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
@@ -21,7 +21,7 @@ const NODE_SEARCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The progress of one fetch, for publication.
 #[derive(Debug)]
-pub(super) struct ProgressPublisher {
+pub struct ProgressPublisher {
     /// `None` after the fetch has ended.
     transfers: Mutex<Option<ProgressThrottle>>,
     changed: Notify,
@@ -29,12 +29,12 @@ pub(super) struct ProgressPublisher {
 
 impl ProgressPublisher {
     /// Prepares for a fetch that begins.
-    pub(super) fn new() -> Self {
+    pub fn for_fetch() -> Self {
         Self { transfers: Mutex::new(Some(ProgressThrottle::new(Instant::now()))), changed: Notify::new() }
     }
 
     /// Updates the progress from an event of the fetch.
-    pub(super) fn handle_event(&self, event: &FetchEvent<'_>) {
+    pub fn handle_event(&self, event: &FetchEvent<'_>) {
         if self.transfers().as_mut().is_some_and(|transfers| transfers.handle_event(event, Instant::now())) {
             // Keeps a permit if nobody waits: an event during a publication is not lost.
             self.changed.notify_one();
@@ -42,7 +42,7 @@ impl ProgressPublisher {
     }
 
     /// Runs `work`, which reports to this publisher, and publishes its progress meanwhile and at the end.
-    pub(super) async fn publish_during<T>(
+    pub async fn publish_during<T>(
         &self,
         mut tell: impl AsyncFnMut(Vec<FileTransfer>),
         work: impl Future<Output = T>,
@@ -82,7 +82,7 @@ impl ProgressPublisher {
 
 /// The running node of the profile, if there is one, which forwards the progress to its watchers.
 #[derive(Debug)]
-pub(super) struct NodeProgressSink<'a> {
+pub struct NodeProgressSink<'a> {
     me: &'a LocalUser,
     node: Option<NodeHandle>,
     last_search: Option<Instant>,
@@ -90,12 +90,12 @@ pub(super) struct NodeProgressSink<'a> {
 
 impl<'a> NodeProgressSink<'a> {
     /// Starts without a connection; the node is looked for at the first publication.
-    pub(super) const fn new(me: &'a LocalUser) -> Self {
+    pub const fn new(me: &'a LocalUser) -> Self {
         Self { me, node: None, last_search: None }
     }
 
     /// Publishes the progress, if a node runs.
-    pub(super) async fn publish(&mut self, transfers: Vec<FileTransfer>) {
+    pub async fn publish(&mut self, transfers: Vec<FileTransfer>) {
         if self.node.is_none() {
             self.node = self.find_node().await;
         }
@@ -124,7 +124,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_hears_nothing_holds_up_nothing() {
-        let telling = ProgressPublisher::new();
+        let telling = ProgressPublisher::for_fetch();
         let (owner, name) = ("bob".parse().unwrap(), "film.mkv".parse().unwrap());
         let begun = tokio::time::Instant::now();
         let work = async {
@@ -144,7 +144,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ten_times_a_second_are_enough() {
-        let telling = ProgressPublisher::new();
+        let telling = ProgressPublisher::for_fetch();
         let (owner, name) = ("bob".parse().unwrap(), "film.mkv".parse().unwrap());
         let work = async {
             telling.handle_event(&FetchEvent::Started { file: 0, owner: &owner, name: &name, size: 5000, resumed: 0 });

@@ -9,20 +9,20 @@ use crate::util::shell_words::shell_quote;
 
 /// A fetch that the user stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::commands::view_session) struct InterruptedFetch {
+pub struct InterruptedFetch {
     /// The user or the room that it fetched from.
-    pub(in crate::commands::view_session) from: ConversationName,
+    pub from: ConversationName,
     /// The names that were asked for, separated by spaces.
-    pub(in crate::commands::view_session) name: String,
+    pub name: String,
     /// Verified bytes on disk.
-    pub(in crate::commands::view_session) bytes: u64,
+    pub bytes: u64,
     /// Bytes of all files; 0 if not yet known.
-    pub(in crate::commands::view_session) size: u64,
+    pub size: u64,
 }
 
 impl InterruptedFetch {
     /// Returns the line for a view that stays open.
-    pub(in crate::commands::view_session) fn view_notice(&self) -> String {
+    pub fn view_notice(&self) -> String {
         let name = name_encoding::display_name(&self.name);
         match self.kept_percent() {
             None => tr!("{name}: stopped, nothing was downloaded yet; /get {name} resumes it", name),
@@ -31,7 +31,7 @@ impl InterruptedFetch {
     }
 
     /// Returns the line for a view that has ended.
-    pub(in crate::commands::view_session) fn exit_notice(&self) -> String {
+    pub fn exit_notice(&self) -> String {
         let name = name_encoding::display_name(&self.name);
         let command = resume_command(&self.from, &self.name);
         match self.kept_percent() {

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use super::{BackgroundEvent, InterruptedFetch};
 use crate::engine::fetch::{FetchEvent, FetchRequest, FileNo, FileOutcome, FileReport};
-use crate::ui::{format_size, silent_words, slow_words};
+use crate::engine::size_format::format_size;
+use crate::engine::source_words::{silent_words, slow_words};
 
 /// Translates fetch events into lines for the user.
 pub(super) struct FetchEventTranslator {

@@ -1,29 +1,33 @@
 //! Fetches of a view, each on its own thread and runtime so that hashing and disk writes don't delay key presses.
 
 mod fetch_event_translator;
+mod fetch_progress;
 mod interrupted_fetch;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use localization::tr;
+use parking_lot::Mutex;
 use shared::names::matching_key;
 use shared::names::name_encoding;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::fetch_event_translator::FetchEventTranslator;
-pub(super) use self::interrupted_fetch::InterruptedFetch;
+pub use self::fetch_progress::{FetchProgress, FetchState, FetchedFile, ProgressLock};
+pub use self::interrupted_fetch::InterruptedFetch;
 use self::interrupted_fetch::resume_command;
-use super::super::progress_publisher::ProgressPublisher;
-use super::super::receipt_delivery::deliver_receipts;
-use crate::engine::chat::ConversationName;
-use crate::engine::fetch::{FetchDestination, FetchEvent, FetchRequest, FileOutcome, FileReport, RequestedName, fetch};
-use crate::engine::node_event::FileTransfer;
-use crate::engine::send_intake::ReceiptObserver;
-use crate::engine::{Error, LocalUser};
+use super::chat::ConversationName;
+use super::fetch::{FetchDestination, FetchEvent, FetchRequest, FileOutcome, FileReport, RequestedName, fetch};
+use super::node_event::FileTransfer;
+use super::progress_publisher::ProgressPublisher;
+use super::receipt_delivery::deliver_receipts;
+use super::send_intake::ReceiptObserver;
+use super::{Error, LocalUser};
 
 /// Fetches at the same time; more would only share the same network link.
 const MAX_FETCHES: usize = 4;
@@ -33,13 +37,15 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An event of a fetch, or of another job of a view.
 #[derive(Debug)]
-pub(super) enum BackgroundEvent {
+pub enum BackgroundEvent {
     /// Progress or end of a file's transfer.
     Transfer(FileTransfer),
     /// A line for the user.
     Note(String),
     /// An error for the user.
     Problem(String),
+    /// The progress of this fetch changed.
+    Progress(u64),
     /// The user stopped a fetch; its partial files are kept.
     Interrupted(InterruptedFetch),
     /// Progress or end of the hashing of an offer.
@@ -52,8 +58,10 @@ pub(super) enum BackgroundEvent {
 
 /// The fetches of one view.
 #[derive(Debug)]
-pub(super) struct BackgroundFetches {
+pub struct BackgroundFetches {
     me: LocalUser,
+    /// The folder into which they fetch.
+    folder: PathBuf,
     cancel: CancellationToken,
     events: mpsc::UnboundedSender<BackgroundEvent>,
     started_count: u64,
@@ -75,25 +83,27 @@ struct RunningFetch {
 }
 
 impl BackgroundFetches {
-    /// Returns no fetches yet, and the receiver of their events.
-    pub(super) fn new(me: LocalUser) -> (Self, mpsc::UnboundedReceiver<BackgroundEvent>) {
+    /// Returns no fetches yet, which will go into `folder`, and the receiver of their events.
+    pub fn new(me: LocalUser, folder: PathBuf) -> (Self, mpsc::UnboundedReceiver<BackgroundEvent>) {
         let (tell, told) = mpsc::unbounded_channel();
         let (alive, all_ended) = mpsc::channel(1);
         let (cancel, threads) = (CancellationToken::new(), Vec::new());
         let (begun, running) = (0, Vec::new());
-        (Self { me, cancel, events: tell, started_count: begun, running, threads, alive, all_ended }, told)
+        (Self { me, folder, cancel, events: tell, started_count: begun, running, threads, alive, all_ended }, told)
     }
 
-    /// Fetches a file, a folder or a pattern into the working folder. Fails with [`Error::Usage`] if [`MAX_FETCHES`]
-    /// run already; an I/O error if no thread can be started.
-    pub(super) fn start(&mut self, from: &ConversationName, name: &str) -> Result<(), Error> {
+    /// Fetches a file, a folder or a pattern. Returns its progress.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if [`MAX_FETCHES`] run already; an I/O error if no thread can be started.
+    pub fn start(&mut self, from: &ConversationName, name: &str) -> Result<ProgressLock, Error> {
         if self.running.len() >= MAX_FETCHES {
             return Err(Error::Usage(tr!(
                 "{count} downloads are running: wait for one, or /stop one",
                 count = MAX_FETCHES
             )));
         }
-        let (names, destination) = (vec![RequestedName::for_text(name)], FetchDestination::Folder(PathBuf::from(".")));
+        let (names, destination) = (vec![RequestedName::for_text(name)], FetchDestination::Folder(self.folder.clone()));
         let request = FetchRequest::new(from.clone(), names, destination, SOURCE_TIMEOUT);
         // A child token: one fetch can be stopped alone, and all of them together.
         let (me, cancel, tell) = (self.me.clone(), self.cancel.child_token(), self.events.clone());
@@ -101,10 +111,12 @@ impl BackgroundFetches {
         self.started_count += 1;
         let number = self.started_count;
         let (from, name, is_all_told) = (request.from.clone(), name.to_owned(), false);
+        let progress: ProgressLock = Arc::new(Mutex::new(FetchProgress::new(number, from.clone(), name.clone())));
+        let shown = progress.clone();
         let running = RunningFetch { number, from, name, cancel: cancel.clone(), is_reported: is_all_told };
         let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(move || {
             let ending = FetchEndGuard(number, tell.clone());
-            let last_word = run_fetch(number, &me, &request, &cancel, &tell);
+            let last_word = run_fetch(&shown, &me, &request, &cancel, &tell);
             // `Ended` first: a user who reads the reason may leave at once, and must not be warned.
             drop(ending);
             if let Some(last_word) = last_word {
@@ -118,12 +130,18 @@ impl BackgroundFetches {
         self.threads.retain(|thread| !thread.is_finished());
         self.threads.push(thread);
         self.running.push(running);
-        Ok(())
+        Ok(progress)
+    }
+
+    /// Stops the fetch of a number; returns false if it doesn't run.
+    pub fn stop_number(&self, number: u64) -> bool {
+        let running = self.running.iter().find(|running| running.number == number);
+        running.inspect(|running| running.cancel.cancel()).is_some()
     }
 
     /// Stops the fetch of `name`, or the only one from there. Fails with [`Error::Usage`] if there is none, or more
     /// than one and no name.
-    pub(super) fn stop(&self, from: &ConversationName, name: Option<&str>) -> Result<(), Error> {
+    pub fn stop(&self, from: &ConversationName, name: Option<&str>) -> Result<(), Error> {
         // Names that look alike on the screen mean the same fetch.
         let key = name.map(matching_key);
         let is_named = |running: &RunningFetch| key.as_ref().is_none_or(|key| matching_key(&running.name) == *key);
@@ -147,33 +165,33 @@ impl BackgroundFetches {
     }
 
     /// Returns the number of fetches that would lose something if they ended now.
-    pub(super) fn unfinished_count(&self) -> usize {
+    pub fn unfinished_count(&self) -> usize {
         self.running.iter().filter(|running| !running.is_reported).count()
     }
 
     /// Returns a sender for events of other jobs of the view.
-    pub(super) fn event_sender(&self) -> mpsc::UnboundedSender<BackgroundEvent> {
+    pub fn event_sender(&self) -> mpsc::UnboundedSender<BackgroundEvent> {
         self.events.clone()
     }
 
     /// Marks a fetch whose files were all reported.
-    pub(super) fn mark_reported(&mut self, number: u64) {
+    pub fn mark_reported(&mut self, number: u64) {
         let told = self.running.iter_mut().filter(|running| running.number == number);
         told.for_each(|running| running.is_reported = true);
     }
 
     /// Removes a fetch that has ended.
-    pub(super) fn remove(&mut self, number: u64) {
+    pub fn remove(&mut self, number: u64) {
         self.running.retain(|running| running.number != number);
     }
 
     /// Stops all fetches; partial files are kept.
-    pub(super) fn cancel(&self) {
+    pub fn cancel(&self) {
         self.cancel.cancel();
     }
 
     /// Stops all fetches and waits up to [`SHUTDOWN_TIMEOUT`] until their files are stored. Returns lines for the user.
-    pub(super) async fn shut_down(self, told: &mut mpsc::UnboundedReceiver<BackgroundEvent>) -> Vec<String> {
+    pub async fn shut_down(self, told: &mut mpsc::UnboundedReceiver<BackgroundEvent>) -> Vec<String> {
         let Self { cancel, threads, alive, mut all_ended, mut running, .. } = self;
         cancel.cancel();
         // A disk that doesn't answer must not hold the terminal: threads that hang are left behind.
@@ -188,7 +206,10 @@ impl BackgroundFetches {
                 BackgroundEvent::Interrupted(broken_off) => said.push(broken_off.exit_notice()),
                 BackgroundEvent::Note(text) | BackgroundEvent::Problem(text) => said.push(text),
                 BackgroundEvent::Ended(number) => running.retain(|one| one.number != number),
-                BackgroundEvent::Transfer(_) | BackgroundEvent::Hashing(_) | BackgroundEvent::AllFilesReported(_) => {}
+                BackgroundEvent::Transfer(_)
+                | BackgroundEvent::Hashing(_)
+                | BackgroundEvent::Progress(_)
+                | BackgroundEvent::AllFilesReported(_) => {}
             }
         }
         // Those still in the list have not reported their end: at least name the command that resumes them.
@@ -197,7 +218,7 @@ impl BackgroundFetches {
     }
 
     /// Stops all fetches without waiting. Returns lines for the user.
-    pub(super) fn abandon(self) -> Vec<String> {
+    pub fn abandon(self) -> Vec<String> {
         self.cancel.cancel();
         self.running.iter().map(RunningFetch::resume_hint).collect()
     }
@@ -220,7 +241,7 @@ impl Drop for FetchEndGuard {
 
 /// Runs a fetch to its end; returns the event to send after it, if any.
 fn run_fetch(
-    number: u64,
+    progress: &ProgressLock,
     me: &LocalUser,
     request: &FetchRequest,
     cancel: &CancellationToken,
@@ -230,13 +251,18 @@ fn run_fetch(
         Ok(runtime) => runtime,
         Err(error) => return Some(BackgroundEvent::Problem(error.to_string())),
     };
-    let telling = ProgressPublisher::new();
+    let number = progress.lock().number;
+    let telling = ProgressPublisher::for_fetch();
     let mut words = FetchEventTranslator::new(number, tell.clone());
     let mut told = false;
     let mut receipts = ReceiptObserver::default();
     let mut report = |event: FetchEvent<'_>| {
         receipts.handle_event(&event);
         telling.handle_event(&event);
+        if progress.lock().handle_event(&event, Instant::now()) {
+            // The view is gone when nobody listens.
+            let _ = tell.send(BackgroundEvent::Progress(number));
+        }
         words.handle_event(&event);
         told |=
             matches!(event, FetchEvent::Finished { report: FileReport { outcome: FileOutcome::Failed(_), .. }, .. });
@@ -246,6 +272,8 @@ fn run_fetch(
         transfers.into_iter().for_each(|transfer| drop(tell.send(BackgroundEvent::Transfer(transfer))));
     };
     let ended = runtime.block_on(telling.publish_during(hears, fetch(me, request, &mut report, cancel)));
+    progress.lock().end(ended.error.as_ref());
+    let _ = tell.send(BackgroundEvent::Progress(number));
     match receipts.settle(&me.profile, &request.from, &request.names) {
         Ok(senders) => runtime.block_on(deliver_receipts(me, senders)),
         Err(why) => tracing::error!("the sender is not told that it arrived: {why}"),

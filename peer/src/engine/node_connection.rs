@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rand::Rng;
 use shared::UserName;
+use tokio_util::sync::CancellationToken;
 
-use super::context::CommandContext;
-use crate::engine::node::{NodeApi, NodeEvents, NodeHandle, NodeLifetime, NodeNeed};
-use crate::engine::node_event::NodeEvent;
-use crate::engine::{Error, ErrorKind, LocalUser};
+use super::node::{NodeApi, NodeEvents, NodeHandle, NodeLifetime, NodeNeed};
+use super::node_event::NodeEvent;
+use super::{Error, ErrorKind, LocalUser};
 use crate::profile::ProfileError;
 use crate::util::Backoff;
 
@@ -19,19 +19,19 @@ const RESTART_GRACE: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A node and its events, or the search for one.
-pub(super) enum NodeConnection {
+pub enum NodeConnection {
     Connected(Box<ConnectedNode>),
-    Reconnecting(Pin<Box<dyn Future<Output = Result<ConnectedNode, Error>>>>),
+    Reconnecting(Pin<Box<dyn Future<Output = Result<ConnectedNode, Error>> + Send>>),
 }
 
 /// A node and its events.
-pub(super) struct ConnectedNode {
+pub struct ConnectedNode {
     handle: NodeHandle,
     events: NodeEvents,
 }
 
 /// The next event of a connection.
-pub(super) enum ConnectionEvent {
+pub enum ConnectionEvent {
     /// An event of the node.
     Event(NodeEvent),
     /// The node has ended.
@@ -56,8 +56,8 @@ impl NodeConnection {
     ///
     /// # Errors
     /// A node of this process failed, or refuses to be watched.
-    pub(super) async fn begin(
-        context: &CommandContext,
+    pub async fn begin(
+        cancel: &CancellationToken,
         me: &LocalUser,
         handle: NodeHandle,
         with: Option<&UserName>,
@@ -65,18 +65,18 @@ impl NodeConnection {
         match ConnectedNode::watch(handle, with).await {
             Ok(node) => Ok(Self::Connected(Box::new(node))),
             // It ended since it was opened.
-            Err(error) if is_transient(&error) => Ok(Self::search(context, me)),
+            Err(error) if is_transient(&error) => Ok(Self::search(cancel, me)),
             Err(error) => Err(error),
         }
     }
 
-    fn search(context: &CommandContext, me: &LocalUser) -> Self {
-        Self::Reconnecting(Box::pin(search_for_node(context.clone(), me.clone())))
+    fn search(cancel: &CancellationToken, me: &LocalUser) -> Self {
+        Self::Reconnecting(Box::pin(search_for_node(cancel.clone(), me.clone())))
     }
 
     /// Returns the node's acts, without a time limit; `None` while there is no node. A node that has ended shows at the
     /// next [`Self::next_event`].
-    pub(super) fn api(&self) -> Option<NodeApi> {
+    pub fn api(&self) -> Option<NodeApi> {
         match self {
             Self::Connected(node) => Some(node.handle.without_timeout()),
             Self::Reconnecting(_) => None,
@@ -84,17 +84,17 @@ impl NodeConnection {
     }
 
     /// True if a node is connected.
-    pub(super) const fn is_connected(&self) -> bool {
+    pub const fn is_connected(&self) -> bool {
         matches!(self, Self::Connected(_))
     }
 
     /// True if this process runs the node, so that it ends with the view.
-    pub(super) const fn owns_node(&self) -> bool {
+    pub const fn owns_node(&self) -> bool {
         matches!(self, Self::Connected(node) if node.handle.owns_node())
     }
 
     /// Returns the error to show if the node's process is stopped (`SIGSTOP`), unless that is this process.
-    pub(super) fn stopped_node_error(&self) -> Option<Error> {
+    pub fn stopped_node_error(&self) -> Option<Error> {
         match self {
             Self::Connected(node) => node.handle.stopped_error(),
             Self::Reconnecting(_) => None,
@@ -102,7 +102,7 @@ impl NodeConnection {
     }
 
     /// Tells the node which conversation is open in the view.
-    pub(super) fn set_open_conversation(&mut self, with: Option<&UserName>) {
+    pub fn set_open_conversation(&mut self, with: Option<&UserName>) {
         if let Self::Connected(node) = self {
             node.events.set_open_conversation(with);
         }
@@ -110,12 +110,12 @@ impl NodeConnection {
 
     /// Starts the search for another node. It is no error if this process's own node was told to make way. Fails with
     /// the error that ended this process's own node.
-    pub(super) async fn reconnect(&mut self, context: &CommandContext, me: &LocalUser) -> Result<(), Error> {
-        std::mem::replace(self, Self::search(context, me)).close().await
+    pub async fn reconnect(&mut self, cancel: &CancellationToken, me: &LocalUser) -> Result<(), Error> {
+        std::mem::replace(self, Self::search(cancel, me)).close().await
     }
 
     /// Waits for the next event. Cancel-safe.
-    pub(super) async fn next_event(&mut self) -> Result<ConnectionEvent, Error> {
+    pub async fn next_event(&mut self) -> Result<ConnectionEvent, Error> {
         match self {
             Self::Connected(node) => Ok(node.events.next().await.map_or(ConnectionEvent::Lost, ConnectionEvent::Event)),
             Self::Reconnecting(search) => {
@@ -127,7 +127,7 @@ impl NodeConnection {
     }
 
     /// Returns the next event that is there already.
-    pub(super) fn buffered_event(&mut self) -> Option<ConnectionEvent> {
+    pub fn buffered_event(&mut self) -> Option<ConnectionEvent> {
         match self {
             Self::Connected(node) => node.events.next_buffered().map(ConnectionEvent::Event),
             Self::Reconnecting(_) => None,
@@ -135,7 +135,7 @@ impl NodeConnection {
     }
 
     /// Ends the node in order if this process runs it.
-    pub(super) async fn close(self) -> Result<(), Error> {
+    pub async fn close(self) -> Result<(), Error> {
         match self {
             Self::Connected(node) => {
                 let ConnectedNode { handle, events } = *node;
@@ -149,31 +149,31 @@ impl NodeConnection {
 
 /// Opens the node of a view or command, until the first Ctrl-C. Fails with the reason why no node runs and none can be
 /// started, or [`Error::Interrupted`].
-pub(super) async fn open_node(
-    context: &CommandContext,
+pub async fn open_node(
+    cancel: &CancellationToken,
     me: &LocalUser,
     lifetime: NodeLifetime,
 ) -> Result<NodeHandle, Error> {
     tokio::select! {
-        () = context.cancel.cancelled() => Err(Error::Interrupted),
+        () = cancel.cancelled() => Err(Error::Interrupted),
         opened = NodeHandle::open(me, NodeNeed::Online(lifetime)) => opened,
     }
 }
 
 /// Finds a node after the one in use has ended: the one started in its place, else one of this process. Fails with the
 /// reason why no node runs and none can be started.
-pub(super) async fn open_replacement(
-    context: &CommandContext,
+pub async fn open_replacement(
+    cancel: &CancellationToken,
     me: &LocalUser,
     lifetime: NodeLifetime,
 ) -> Result<NodeHandle, Error> {
     let restarted = tokio::select! {
-        () = context.cancel.cancelled() => return Err(Error::Interrupted),
+        () = cancel.cancelled() => return Err(Error::Interrupted),
         restarted = await_restart(me) => restarted?,
     };
     match restarted {
         Some(node) => Ok(node),
-        None => open_node(context, me, lifetime).await,
+        None => open_node(cancel, me, lifetime).await,
     }
 }
 
@@ -195,7 +195,7 @@ async fn await_restart(me: &LocalUser) -> Result<Option<NodeHandle>, Error> {
     Ok(None)
 }
 
-async fn search_for_node(context: CommandContext, me: LocalUser) -> Result<ConnectedNode, Error> {
+async fn search_for_node(cancel: CancellationToken, me: LocalUser) -> Result<ConnectedNode, Error> {
     let mut restarted = await_restart(&me).await?;
     // Endless, unlike `open_replacement`: a view stays open, and its messages wait in the profile.
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
@@ -204,7 +204,7 @@ async fn search_for_node(context: CommandContext, me: LocalUser) -> Result<Conne
             Some(node) => Ok(node),
             None => {
                 require_account(&me)?;
-                open_node(&context, &me, NodeLifetime::View).await
+                open_node(&cancel, &me, NodeLifetime::View).await
             }
         };
         let watched = match opened {
@@ -216,7 +216,8 @@ async fn search_for_node(context: CommandContext, me: LocalUser) -> Result<Conne
             Err(error) if is_transient(&error) => tracing::debug!("still without a node: {error}"),
             found => return found,
         }
-        tokio::time::sleep(backoff.next_jittered(rand::rng().random())).await;
+        let pause = backoff.next_jittered(rand::rng().random());
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -1,0 +1,104 @@
+//! The fetches of a seat: those that run, and the last that ended.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::engine::background_fetches::{BackgroundEvent, BackgroundFetches, FetchState, ProgressLock};
+use crate::engine::chat::ConversationName;
+use crate::engine::{Error, LocalUser};
+
+/// Ended fetches that are listed.
+const MAX_ENDED: usize = 100;
+
+/// The fetches of a seat.
+#[derive(Debug)]
+pub(in crate::web) struct SeatFetches {
+    folder: PathBuf,
+    running: Mutex<BackgroundFetches>,
+    listed: Mutex<VecDeque<ProgressLock>>,
+}
+
+impl SeatFetches {
+    /// Returns none yet, which will go into `folder`, and the receiver of their events.
+    pub(super) fn new(me: LocalUser, folder: PathBuf) -> (Self, mpsc::UnboundedReceiver<BackgroundEvent>) {
+        let (fetches, told) = BackgroundFetches::new(me, folder.clone());
+        (Self { folder, running: Mutex::new(fetches), listed: Mutex::default() }, told)
+    }
+
+    /// Returns the folder into which they go.
+    pub(in crate::web) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Starts a fetch; returns its number.
+    pub(in crate::web) fn start(&self, from: &ConversationName, name: &str) -> Result<u64, Error> {
+        let progress = self.running.lock().start(from, name)?;
+        let number = progress.lock().number;
+        let mut listed = self.listed.lock();
+        listed.push_back(progress);
+        let is_running = |one: &ProgressLock| one.lock().state == FetchState::Running;
+        if listed.len() > MAX_ENDED
+            && let Some(oldest) = listed.iter().position(|one| !is_running(one))
+        {
+            listed.remove(oldest);
+        }
+        Ok(number)
+    }
+
+    /// Stops a fetch; returns false if it doesn't run.
+    pub(in crate::web) fn stop(&self, number: u64) -> bool {
+        self.running.lock().stop_number(number)
+    }
+
+    /// Returns the fetches, the oldest first.
+    pub(in crate::web) fn list(&self) -> Vec<Value> {
+        self.listed.lock().iter().filter_map(|one| serde_json::to_value(&*one.lock()).ok()).collect()
+    }
+
+    /// Returns the place of a fetched file on this disk.
+    pub(in crate::web) fn fetched_file(&self, number: u64, name: &str) -> Option<PathBuf> {
+        let progress = self.progress(number)?;
+        let progress = progress.lock();
+        let file = progress.files.iter().find(|file| file.name == name && file.state == FetchState::Done)?;
+        file.path.clone()
+    }
+
+    /// Returns the object of a fetch.
+    pub(super) fn object(&self, number: u64) -> Option<Value> {
+        serde_json::to_value(&*self.progress(number)?.lock()).ok()
+    }
+
+    pub(super) fn event_sender(&self) -> mpsc::UnboundedSender<BackgroundEvent> {
+        self.running.lock().event_sender()
+    }
+
+    /// Marks a fetch whose files were all reported.
+    pub(super) fn mark_reported(&self, number: u64) {
+        self.running.lock().mark_reported(number);
+    }
+
+    /// Records the end of a fetch's thread; one that said nothing before has failed.
+    pub(super) fn record_end(&self, number: u64) -> bool {
+        self.running.lock().remove(number);
+        let Some(progress) = self.progress(number) else { return false };
+        let mut progress = progress.lock();
+        let is_silent = progress.state == FetchState::Running;
+        if is_silent {
+            progress.state = FetchState::Failed;
+        }
+        is_silent
+    }
+
+    /// Stops all; partial files are kept.
+    pub(super) fn cancel(&self) {
+        self.running.lock().cancel();
+    }
+
+    fn progress(&self, number: u64) -> Option<ProgressLock> {
+        self.listed.lock().iter().find(|one| one.lock().number == number).cloned()
+    }
+}

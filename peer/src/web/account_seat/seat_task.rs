@@ -1,0 +1,121 @@
+//! The task of a seat: it keeps the node connected and carries events into the feed.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::AccountSeat;
+use super::feed_json::feed_event;
+use crate::engine::Error;
+use crate::engine::background_fetches::BackgroundEvent;
+use crate::engine::node_connection::{ConnectionEvent, NodeConnection};
+use crate::engine::node_event::{FileTransfer, NodeEvent};
+
+/// Transfers that wait to be reported to the node; beyond, progress is left out.
+const MAX_REPORTS: usize = 64;
+
+/// What keeps a seat alive. It ends with its `cancel`, or with an error of the node.
+pub struct SeatTask {
+    seat: Arc<AccountSeat>,
+    connection: NodeConnection,
+    told: mpsc::UnboundedReceiver<BackgroundEvent>,
+    cancel: CancellationToken,
+}
+
+impl SeatTask {
+    pub(super) const fn new(
+        seat: Arc<AccountSeat>,
+        connection: NodeConnection,
+        told: mpsc::UnboundedReceiver<BackgroundEvent>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { seat, connection, told, cancel }
+    }
+
+    /// Runs until it is cancelled, then stops the fetches and closes the node.
+    ///
+    /// # Errors
+    /// The error that ended the node of this process, or the reason why there can't be another one.
+    pub async fn run(mut self) -> Result<(), Error> {
+        let (reports, mut queued) = mpsc::channel::<FileTransfer>(MAX_REPORTS);
+        let seat = self.seat.clone();
+        let report = async {
+            while let Some(transfer) = queued.recv().await {
+                if let Some(node) = seat.node() {
+                    // The node has ended: the search for another one runs already.
+                    let _ = node.report_transfers(vec![transfer]).await;
+                }
+            }
+        };
+        let ended = tokio::select! {
+            ended = self.carry(reports) => ended,
+            () = report => Ok(()),
+        };
+        self.seat.fetches.cancel();
+        self.seat.set_node(None);
+        let closed = self.connection.close().await;
+        ended.and(closed)
+    }
+
+    async fn carry(&mut self, reports: mpsc::Sender<FileTransfer>) -> Result<(), Error> {
+        loop {
+            tokio::select! {
+                () = self.cancel.cancelled() => return Ok(()),
+                event = self.connection.next_event() => self.handle_connection(event?).await?,
+                Some(event) = self.told.recv() => self.handle_background(event, &reports),
+            }
+        }
+    }
+
+    async fn handle_connection(&mut self, event: ConnectionEvent) -> Result<(), Error> {
+        let AccountSeat { feed, me, .. } = &*self.seat;
+        match event {
+            // What was missed is in the history and the lists.
+            ConnectionEvent::Event(NodeEvent::EventsMissed { .. }) => feed.publish("resync", Value::Null),
+            ConnectionEvent::Event(event) => {
+                if let Some((kind, fields)) = feed_event(&event, &me.user) {
+                    feed.publish(kind, fields);
+                }
+            }
+            ConnectionEvent::Lost => {
+                self.seat.set_node(None);
+                feed.publish("node", json!({ "connected": false }));
+                self.connection.reconnect(&self.cancel, me).await?;
+            }
+            ConnectionEvent::Restored => {
+                self.seat.set_node(self.connection.api());
+                feed.publish("node", json!({ "connected": true }));
+                feed.publish("resync", Value::Null);
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_background(&self, event: BackgroundEvent, reports: &mpsc::Sender<FileTransfer>) {
+        let AccountSeat { feed, fetches, .. } = &*self.seat;
+        match event {
+            // The node sends it back as an event to all views.
+            BackgroundEvent::Transfer(transfer) => drop(reports.try_send(transfer)),
+            BackgroundEvent::Hashing(transfer) => feed.publish("hashing", json!(transfer)),
+            BackgroundEvent::Note(text) => feed.publish("note", json!({ "text": text })),
+            BackgroundEvent::Problem(text) => feed.publish("problem", json!({ "text": text })),
+            BackgroundEvent::Progress(number) => self.publish_fetch(number),
+            BackgroundEvent::AllFilesReported(number) => fetches.mark_reported(number),
+            BackgroundEvent::Ended(number) => {
+                if fetches.record_end(number) {
+                    self.publish_fetch(number);
+                }
+            }
+            // Its progress says so.
+            BackgroundEvent::Interrupted(_) => {}
+        }
+    }
+
+    fn publish_fetch(&self, number: u64) {
+        if let Some(object) = self.seat.fetches.object(number) {
+            self.seat.feed.publish("fetch", object);
+        }
+    }
+}

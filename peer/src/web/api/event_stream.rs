@@ -1,0 +1,124 @@
+//! The events of a seat as a stream of server-sent events (WHATWG HTML, section 9.2).
+//!
+//! A stream reads the seat's feed at the browser's pace. Beyond what the feed keeps, it says `resync`: the page loads
+//! everything anew.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame};
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::api_context::ApiContext;
+use super::api_error::ApiError;
+use super::api_request::{ApiAnswer, PageSeat};
+use crate::web::account_seat::{AccountSeat, FeedPage};
+use crate::web::guest_admission::header_text;
+
+/// The time after which something is sent, so that a lost connection is noticed.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Bytes that are written at once, about.
+const CHUNK_BYTES: usize = 64 << 10;
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Begins a stream: after the event that the browser saw last, or from now on.
+pub(super) async fn events(State(context): State<Arc<ApiContext>>, page: PageSeat, headers: HeaderMap) -> ApiAnswer {
+    let permit = context.streams.clone().try_acquire_owned().map_err(|_| ApiError::too_many(5))?;
+    let last = page.seat.feed.watch();
+    let seen = header_text(&headers, &LAST_EVENT_ID).map(|id| id.trim().parse().unwrap_or(0));
+    let position = seen.unwrap_or_else(|| *last.borrow());
+    let cursor =
+        EventCursor { seat: page.seat, last, position, is_new: true, ended: page.session.ended, _permit: permit };
+    let body = EventBody { next: Some(Box::pin(cursor.next())) };
+    let kind = HeaderValue::from_static("text/event-stream");
+    Ok(([(CONTENT_TYPE, kind)], Body::new(body)).into_response())
+}
+
+/// The place in a seat's feed at which a browser reads.
+struct EventCursor {
+    seat: Arc<AccountSeat>,
+    last: watch::Receiver<u64>,
+    /// The number of the last event that was given.
+    position: u64,
+    /// True until the first chunk.
+    is_new: bool,
+    ended: CancellationToken,
+    _permit: OwnedSemaphorePermit,
+}
+
+type NextChunk = Pin<Box<dyn Future<Output = (Bytes, Option<EventCursor>)> + Send>>;
+
+/// The body of a stream.
+struct EventBody {
+    /// `None` after the end.
+    next: Option<NextChunk>,
+}
+
+impl EventCursor {
+    /// Waits for the next chunk; without a cursor it is the last one.
+    async fn next(mut self) -> (Bytes, Option<Self>) {
+        if std::mem::take(&mut self.is_new) {
+            let connected = json!({ "v": 1, "type": "node", "connected": self.seat.node().is_some() });
+            return (format!(": go on\nid: {}\ndata: {connected}\n\n", self.position).into(), Some(self));
+        }
+        loop {
+            // Seen before the feed is read: what comes in between wakes the wait below.
+            self.last.borrow_and_update();
+            match self.seat.feed.after(self.position, CHUNK_BYTES) {
+                FeedPage::Events(events) => {
+                    let mut chunk = String::new();
+                    for event in events {
+                        self.position = event.id;
+                        // Writing into a text never fails.
+                        let _ = write!(chunk, "id: {}\ndata: {}\n\n", event.id, event.data);
+                    }
+                    if !chunk.is_empty() {
+                        return (chunk.into(), Some(self));
+                    }
+                }
+                FeedPage::Missed(last) => {
+                    self.position = last;
+                    let data = json!({ "v": 1, "type": "resync" });
+                    return (format!("id: {last}\nevent: resync\ndata: {data}\n\n").into(), Some(self));
+                }
+            }
+            tokio::select! {
+                () = self.ended.cancelled() => {
+                    let data = json!({ "v": 1, "type": "session_ended" });
+                    return (format!("data: {data}\n\n").into(), None);
+                }
+                changed = self.last.changed() => {
+                    if changed.is_err() {
+                        return (Bytes::new(), None);
+                    }
+                }
+                () = tokio::time::sleep(HEARTBEAT) => return (Bytes::from_static(b": still here\n\n"), Some(self)),
+            }
+        }
+    }
+}
+
+impl HttpBody for EventBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let body = self.get_mut();
+        let Some(next) = &mut body.next else { return Poll::Ready(None) };
+        let (chunk, cursor) = ready!(next.as_mut().poll(context));
+        body.next = cursor.map(|cursor| -> NextChunk { Box::pin(cursor.next()) });
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+}

@@ -1,0 +1,200 @@
+//! Sessions of the page: a cookie and a secret that belong together. No I/O: `now` is an argument.
+//!
+//! Cookies ignore ports, so that another server on this machine can be sent them, and a command line can be read by
+//! others. The secret is known to the page alone, which sends it in a header with each call.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use shared::UserName;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::one_use_tokens::random_text;
+
+/// The bounds of sessions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SessionLimits {
+    /// The longest life.
+    pub(super) life: Duration,
+    /// The longest time without a call.
+    pub(super) idle: Duration,
+    /// Sessions of one account; beyond, the one that was used least recently ends.
+    pub(super) per_account: usize,
+}
+
+/// The sessions of a server, each with what it gives access to.
+#[derive(Debug)]
+pub(super) struct PageSessions<S> {
+    limits: SessionLimits,
+    /// By the hash of the cookie.
+    open: HashMap<blake3::Hash, OpenSession<S>>,
+}
+
+#[derive(Debug)]
+struct OpenSession<S> {
+    session: PageSession<S>,
+    secret: blake3::Hash,
+    opened: Instant,
+    used: Instant,
+    /// Ends the session's streams with it.
+    _end: DropGuard,
+}
+
+/// A session that a request belongs to.
+#[derive(Debug, Clone)]
+pub(super) struct PageSession<S> {
+    /// The account.
+    pub(super) user: UserName,
+    /// What it gives access to.
+    pub(super) seat: S,
+    /// Cancelled when the session ends.
+    pub(super) ended: CancellationToken,
+    key: blake3::Hash,
+}
+
+/// The two halves of a new session, for the browser.
+#[derive(Debug, Clone)]
+pub(super) struct SessionCredentials {
+    /// The value of the cookie.
+    pub(super) cookie: String,
+    /// The secret of the page.
+    pub(super) secret: String,
+}
+
+impl<S: Clone> PageSessions<S> {
+    /// Returns none yet.
+    pub(super) fn new(limits: SessionLimits) -> Self {
+        Self { limits, open: HashMap::new() }
+    }
+
+    /// Opens a session of an account.
+    pub(super) fn open(&mut self, user: UserName, seat: S, now: Instant) -> (SessionCredentials, PageSession<S>) {
+        self.forget_old(now);
+        self.make_room(&user);
+        let credentials = SessionCredentials { cookie: random_text(), secret: random_text() };
+        let key = blake3::hash(credentials.cookie.as_bytes());
+        let ended = CancellationToken::new();
+        let session = PageSession { user, seat, ended: ended.clone(), key };
+        let secret = blake3::hash(credentials.secret.as_bytes());
+        let end = ended.drop_guard();
+        self.open.insert(key, OpenSession { session: session.clone(), secret, opened: now, used: now, _end: end });
+        (credentials, session)
+    }
+
+    /// Returns the session of a cookie and its secret, which is used by that.
+    pub(super) fn find(&mut self, cookie: &str, secret: &str, now: Instant) -> Option<PageSession<S>> {
+        self.forget_old(now);
+        let found = self.open.get_mut(&blake3::hash(cookie.as_bytes()))?;
+        // Hashes are compared in constant time.
+        if found.secret != blake3::hash(secret.as_bytes()) {
+            return None;
+        }
+        found.used = now;
+        Some(found.session.clone())
+    }
+
+    /// Returns the session of a cookie alone: enough to take a download whose path is a secret of its own.
+    pub(super) fn find_by_cookie(&mut self, cookie: &str, now: Instant) -> Option<PageSession<S>> {
+        self.forget_old(now);
+        let found = self.open.get_mut(&blake3::hash(cookie.as_bytes()))?;
+        found.used = now;
+        Some(found.session.clone())
+    }
+
+    /// Ends a session.
+    pub(super) fn end(&mut self, session: &PageSession<S>) {
+        self.open.remove(&session.key);
+    }
+
+    /// Ends the sessions that are over, and returns how many an account has.
+    pub(super) fn count_of(&mut self, user: &UserName, now: Instant) -> usize {
+        self.forget_old(now);
+        self.open.values().filter(|open| open.session.user == *user).count()
+    }
+
+    fn make_room(&mut self, user: &UserName) {
+        let own = || self.open.iter().filter(|(_, open)| open.session.user == *user);
+        if own().count() >= self.limits.per_account
+            && let Some(oldest) = own().min_by_key(|(_, open)| open.used).map(|(key, _)| *key)
+        {
+            self.open.remove(&oldest);
+        }
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        let SessionLimits { life, idle, .. } = self.limits;
+        let age = |since| now.saturating_duration_since(since);
+        self.open.retain(|_, open| age(open.opened) < life && age(open.used) < idle);
+    }
+}
+
+impl<S> PageSession<S> {
+    /// Returns whether two requests belong to one session.
+    pub(super) fn is_same(&self, other: &blake3::Hash) -> bool {
+        self.key == *other
+    }
+
+    /// Returns a mark of the session that says nothing of its cookie.
+    pub(super) const fn mark(&self) -> blake3::Hash {
+        self.key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn sessions() -> PageSessions<u32> {
+        PageSessions::new(SessionLimits { life: HOUR * 24, idle: HOUR * 12, per_account: 2 })
+    }
+
+    #[test]
+    fn cookie_and_secret_belong_together() {
+        let (mut sessions, now) = (sessions(), Instant::now());
+        let (one, _) = sessions.open("ana".parse().unwrap(), 1, now);
+        let (other, _) = sessions.open("bob".parse().unwrap(), 2, now);
+        assert_eq!(sessions.find(&one.cookie, &one.secret, now).unwrap().seat, 1);
+        assert_eq!(sessions.find(&other.cookie, &other.secret, now).unwrap().seat, 2);
+        for (cookie, secret) in [
+            (&one.cookie, &other.secret),
+            (&one.secret, &one.cookie),
+            (&one.cookie, &String::new()),
+            (&String::new(), &one.secret),
+        ] {
+            assert!(sessions.find(cookie, secret, now).is_none());
+        }
+        assert!(sessions.find_by_cookie(&one.cookie, now).is_some());
+        assert!(sessions.find_by_cookie(&one.secret, now).is_none());
+    }
+
+    #[test]
+    fn sessions_end() {
+        let (mut sessions, now) = (sessions(), Instant::now());
+        let (one, held) = sessions.open("ana".parse().unwrap(), 1, now);
+        assert!(sessions.find(&one.cookie, &one.secret, now + HOUR * 11).is_some());
+        assert!(sessions.find(&one.cookie, &one.secret, now + HOUR * 22).is_some() && !held.ended.is_cancelled());
+        assert!(sessions.find(&one.cookie, &one.secret, now + HOUR * 24).is_none(), "however much it is used");
+        assert!(held.ended.is_cancelled());
+        let (idle, _) = sessions.open("ana".parse().unwrap(), 1, now);
+        assert!(sessions.find(&idle.cookie, &idle.secret, now + HOUR * 12).is_none());
+        let (left, session) = sessions.open("ana".parse().unwrap(), 1, now);
+        sessions.end(&session);
+        assert!(sessions.find(&left.cookie, &left.secret, now).is_none() && session.ended.is_cancelled());
+    }
+
+    #[test]
+    fn of_too_many_the_least_used_ends() {
+        let (mut sessions, now) = (sessions(), Instant::now());
+        let (first, _) = sessions.open("ana".parse().unwrap(), 1, now);
+        let (second, _) = sessions.open("ana".parse().unwrap(), 1, now + HOUR);
+        let (others, _) = sessions.open("bob".parse().unwrap(), 1, now);
+        sessions.find(&first.cookie, &first.secret, now + HOUR * 2);
+        sessions.open("ana".parse().unwrap(), 1, now + HOUR * 3);
+        assert_eq!(sessions.count_of(&"ana".parse().unwrap(), now + HOUR * 3), 2);
+        assert!(sessions.find(&second.cookie, &second.secret, now + HOUR * 3).is_none());
+        assert!(sessions.find(&first.cookie, &first.secret, now + HOUR * 3).is_some());
+        assert!(sessions.find(&others.cookie, &others.secret, now + HOUR * 3).is_some(), "another's is no matter");
+    }
+}
