@@ -31,6 +31,7 @@
 
 pub mod binaries;
 mod browser;
+pub mod door;
 pub mod earlier;
 pub mod emulator;
 mod event_program;

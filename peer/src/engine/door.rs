@@ -31,5 +31,6 @@ mod door_refusal;
 mod new_account_folder;
 
 pub use self::account_folder::AccountFolder;
+pub use self::account_turns::{AccountTurn, AccountTurns};
 pub use self::door_accounts::{DoorAccounts, DoorConsent, DoorTracker, MAX_DOOR_ACCOUNTS};
 pub use self::door_refusal::DoorRefusal;

@@ -15,6 +15,7 @@
 
 mod event_feed;
 mod feed_json;
+mod seat_activity;
 mod seat_fetches;
 mod seat_task;
 
@@ -26,6 +27,7 @@ use tokio::sync::mpsc;
 
 pub(super) use self::event_feed::{EventFeed, FeedPage};
 pub(super) use self::feed_json::placed_message;
+pub(super) use self::seat_activity::{OpenStream, RestRules, SeatActivity};
 pub(super) use self::seat_fetches::SeatFetches;
 pub use self::seat_task::SeatTask;
 use crate::engine::background_fetches::BackgroundEvent;
@@ -37,6 +39,7 @@ use crate::engine::{Error, LocalUser};
 pub struct AccountSeat {
     pub(super) me: LocalUser,
     pub(super) feed: EventFeed,
+    pub(super) activity: Arc<SeatActivity>,
     pub(super) fetches: SeatFetches,
     /// `None` while another node is looked for.
     node: Mutex<Option<NodeApi>>,
@@ -55,10 +58,24 @@ impl AccountSeat {
         folder: PathBuf,
         cancel: &tokio_util::sync::CancellationToken,
     ) -> Result<(Arc<Self>, SeatTask), Error> {
+        Self::take_at_door(me, node, folder, SeatActivity::always_awake(), cancel).await
+    }
+
+    /// Sits down as [`Self::take`], at a seat that may rest.
+    ///
+    /// # Errors
+    /// Those of [`Self::take`].
+    pub(super) async fn take_at_door(
+        me: LocalUser,
+        node: NodeHandle,
+        folder: PathBuf,
+        activity: Arc<SeatActivity>,
+        cancel: &tokio_util::sync::CancellationToken,
+    ) -> Result<(Arc<Self>, SeatTask), Error> {
         let connection = NodeConnection::begin(cancel, &me, node, None).await?;
         let (fetches, told) = SeatFetches::new(me.clone(), folder);
         let (feed, node, tell) = (EventFeed::default(), Mutex::new(connection.api()), fetches.event_sender());
-        let seat = Arc::new(Self { me, feed, fetches, node, tell });
+        let seat = Arc::new(Self { me, feed, activity, fetches, node, tell });
         let task = SeatTask::new(seat.clone(), connection, told, cancel.clone());
         Ok((seat, task))
     }

@@ -11,11 +11,11 @@ type AccountLock = Arc<tokio::sync::Mutex<()>>;
 
 /// The accounts whose profiles are being changed. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct AccountTurns(Arc<Mutex<HashMap<UserName, AccountLock>>>);
+pub struct AccountTurns(Arc<Mutex<HashMap<UserName, AccountLock>>>);
 
 /// The turn at an account, until it is dropped.
 #[derive(Debug)]
-pub(super) struct AccountTurn {
+pub struct AccountTurn {
     turns: AccountTurns,
     user: UserName,
     /// `None` only while it is dropped.
@@ -24,7 +24,7 @@ pub(super) struct AccountTurn {
 
 impl AccountTurns {
     /// Waits for the turn at this account. Cancel-safe.
-    pub(super) async fn take(&self, user: &UserName) -> AccountTurn {
+    pub async fn take(&self, user: &UserName) -> AccountTurn {
         let lock = self.0.lock().entry(user.clone()).or_default().clone();
         // Made first: a caller that stops waiting must remove its entry, too.
         let mut turn = AccountTurn { turns: self.clone(), user: user.clone(), guard: None };

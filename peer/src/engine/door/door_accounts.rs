@@ -1,11 +1,15 @@
 //! The accounts of a door: opened by password, taken in, made.
 
+use std::fs::{DirBuilder, File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use certs::Identity;
+use localization::tr;
+use shared::safe_text::safe_path;
 use shared::tracker::Password;
 use shared::{Fingerprint, Ipv6Network, NewUserName, UserName};
 
@@ -18,10 +22,12 @@ use crate::engine::node_pool::NodePool;
 use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::engine::{Error, LocalUser, NodeHandlers, NoticeHandler, run_blocking, tracker_account};
 use crate::net::tracker::{KeyDemand, TrackerAddress, TrackerConnection};
-use crate::profile::{Access, KnownTracker, Profile, TrackerKeyTrust};
+use crate::profile::{Access, KnownTracker, Profile, ProfileError, TrackerKeyTrust};
 
 /// Accounts that a door has.
 pub const MAX_DOOR_ACCOUNTS: usize = 4096;
+/// Held by the door that runs; no account's folder begins so.
+const LOCK_FILE: &str = "~lock";
 
 /// The door's tracker, whose key its operator confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +63,8 @@ struct DoorFolder {
     node_pool: NodePool,
     /// Folders of accounts, those included that are being taken in.
     count: Arc<AtomicUsize>,
+    /// One door a folder.
+    _lock: File,
 }
 
 /// The profile of an account that is about to be bound.
@@ -71,8 +79,8 @@ struct PreparedAccount {
 struct AccountPlace(Arc<AtomicUsize>);
 
 impl DoorAccounts {
-    /// Returns the accounts in the door's folder, after an earlier process's unfinished work is done. Blocks. Fails if the
-    /// folder can't be read.
+    /// Returns the accounts in the door's folder, after an earlier process's unfinished work is done. Blocks. Fails with
+    /// [`Error::Usage`] while another door runs on the folder, or if the folder can't be read.
     pub fn open_folder(
         path: PathBuf,
         tracker: DoorTracker,
@@ -80,9 +88,19 @@ impl DoorAccounts {
         handlers: NodeHandlers,
         notify: NoticeHandler,
     ) -> Result<Self, Error> {
+        let lock = lock_folder(&path)?;
         let count = Arc::new(AtomicUsize::new(sweep(&path)?));
         Ok(Self {
-            door: Arc::new(DoorFolder { path, tracker, handlers, notify, pass, node_pool: NodePool::start()?, count }),
+            door: Arc::new(DoorFolder {
+                path,
+                tracker,
+                handlers,
+                notify,
+                pass,
+                node_pool: NodePool::start()?,
+                count,
+                _lock: lock,
+            }),
             turns: AccountTurns::default(),
         })
     }
@@ -250,6 +268,21 @@ impl DoorAccounts {
             door.load(Profile::open(&path)?)
         });
         Ok(opened.await?)
+    }
+}
+
+/// Makes the door's folder, and keeps other processes from it.
+fn lock_folder(path: &Path) -> Result<File, Error> {
+    let failed = |source| ProfileError::Io { path: path.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    let file = File::options().create(true).append(true).mode(0o600).open(path.join(LOCK_FILE)).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Usage(tr!(
+            "another `peer web --accounts` has its accounts in {path}: end that one, or use --home DIR for another door",
+            path = safe_path(path)
+        ))),
+        Err(TryLockError::Error(why)) => Err(failed(why).into()),
     }
 }
 

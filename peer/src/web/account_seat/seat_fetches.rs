@@ -49,6 +49,11 @@ impl SeatFetches {
         Ok(number)
     }
 
+    /// True if a fetch runs.
+    pub(super) fn is_running(&self) -> bool {
+        self.listed.lock().iter().any(|one| one.lock().state == FetchState::Running)
+    }
+
     /// Stops a fetch; returns false if it doesn't run.
     pub(in crate::web) fn stop(&self, number: u64) -> bool {
         self.running.lock().stop_number(number)

@@ -22,6 +22,8 @@ pub struct SeatTask {
     connection: NodeConnection,
     told: mpsc::UnboundedReceiver<BackgroundEvent>,
     cancel: CancellationToken,
+    /// The node ended because nobody was there.
+    is_resting: bool,
 }
 
 impl SeatTask {
@@ -31,7 +33,7 @@ impl SeatTask {
         told: mpsc::UnboundedReceiver<BackgroundEvent>,
         cancel: CancellationToken,
     ) -> Self {
-        Self { seat, connection, told, cancel }
+        Self { seat, connection, told, cancel, is_resting: false }
     }
 
     /// Runs until it is cancelled, then stops the fetches and closes the node.
@@ -65,8 +67,27 @@ impl SeatTask {
                 () = self.cancel.cancelled() => return Ok(()),
                 event = self.connection.next_event() => self.handle_connection(event?).await?,
                 Some(event) = self.told.recv() => self.handle_background(event, &reports),
+                () = self.seat.activity.unused(), if !self.is_resting => self.rest().await?,
             }
         }
+    }
+
+    /// Ends the node until somebody is there again; a fetch that runs is somebody.
+    async fn rest(&mut self) -> Result<(), Error> {
+        let AccountSeat { activity, me, fetches, feed, .. } = &*self.seat;
+        if fetches.is_running() {
+            activity.touch();
+            return Ok(());
+        }
+        let rest = activity.begin_rest();
+        self.is_resting = true;
+        self.seat.set_node(None);
+        feed.publish("node", json!({ "connected": false }));
+        let wanted = {
+            let activity = activity.clone();
+            async move { activity.wanted(rest).await }
+        };
+        self.connection.rest(&self.cancel, me, wanted).await
     }
 
     async fn handle_connection(&mut self, event: ConnectionEvent) -> Result<(), Error> {
@@ -86,6 +107,9 @@ impl SeatTask {
             }
             ConnectionEvent::Restored => {
                 self.seat.set_node(self.connection.api());
+                if std::mem::take(&mut self.is_resting) {
+                    self.seat.activity.end_rest();
+                }
                 feed.publish("node", json!({ "connected": true }));
                 feed.publish("resync", Value::Null);
             }

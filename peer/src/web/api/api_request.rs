@@ -60,6 +60,10 @@ impl FromRequestParts<Arc<ApiContext>> for PageSeat {
 
     async fn from_request_parts(parts: &mut Parts, context: &Arc<ApiContext>) -> Result<Self, ApiError> {
         let session = context.session(&parts.headers)?;
+        // At a door it may rest.
+        if !session.seat.activity.call().await {
+            return Err(ApiError::no_node());
+        }
         Ok(Self { seat: session.seat.clone(), session })
     }
 }
@@ -147,7 +151,7 @@ pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T
 }
 
 /// Returns an answer of JSON.
-pub(super) fn json_response(status: StatusCode, value: &Value) -> Response {
+pub(in crate::web) fn json_response(status: StatusCode, value: &Value) -> Response {
     let kind = HeaderValue::from_static("application/json");
     (status, [(CONTENT_TYPE, kind)], value.to_string()).into_response()
 }
