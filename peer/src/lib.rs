@@ -10,13 +10,14 @@
 //! cli → commands → engine (node, chat, rooms, fetch, serve, share) → net (endpoint, links, streams, tracker)
 //!          │           │
 //!          ├► ui       └► profile, sys                  (util below them all)
-//!          └► web → engine
+//!          └► web → engine, profile
 //! ```
 //!
 //! * [`cli`]: arguments in, exit code out.
 //! * [`commands`]: a file a command, with its arguments and its `run`; joins the engine to a view.
 //! * [`ui`]: views, bars, text and JSON. Consumes the engine's events and knows no sockets.
-//! * [`web`]: the HTTPS server for guests with a browser. Translates requests into what the engine decides.
+//! * [`web`]: the servers for browsers: links for guests, the page of the user. Translates requests into what the engine
+//!   decides.
 //! * [`engine`]: everything a peer does, without a terminal.
 //! * [`net`]: the wire protocols of the `shared` crate over QUIC and TLS.
 //! * [`profile`]: one user's state on one machine: key, SQLite databases, locks.
@@ -55,8 +56,10 @@
 //! | folders that follow the disk | `engine/node/share_watcher/`, `engine/share/folder_sync.rs`, `profile/share_roots.rs` |
 //! | what a node can be asked for, here or in another process | `engine/node/{api,node_handle}.rs`, `engine/node/{node_core,control}` |
 //! | the profile on disk: folder, key, schema, migrations, settings | `profile/{profile_folder,profile_identity,schema,database_opening,settings}.rs` |
-//! | JSON for programs, `peer events`, the hook | `ui/json.rs`, `commands/events.rs`, `engine/message_hook.rs` |
+//! | JSON for programs, `peer events`, the hook | `ui/json.rs`, `engine/event_json.rs`, `commands/events.rs`, `engine/message_hook.rs` |
 //! | conversations: model, in the scrollback, in panes | `ui/chat_model.rs`, `ui/line_view/`, `ui/full_view/`, `commands/view_session/` |
+//! | a view's or a page's node, its fetches | `engine/node_connection.rs`, `engine/background_fetches/` |
+//! | the page in a browser: sessions, API, events, uploads | `web/{page_server,page_session}.rs`, `web/{api,account_seat}/`, `engine/dropped_files.rs` |
 //! | progress | `engine/progress_throttle.rs`, `ui/{fetch_bars,fetch_text,progress_row,transfer_list}.rs` |
 //! | rooms: commands, actions at the tracker | `commands/{room,rooms}.rs`, `engine/room_actions.rs` |
 //! | files of a room | `engine/room_contacts.rs`, `engine/fetch/room_sources.rs` |

@@ -1,4 +1,5 @@
-//! The door for browsers and curl: an HTTPS server of this peer's own, for guests who have nothing installed.
+//! The doors for browsers and curl: HTTP servers of this peer's own. Links are for guests who have nothing installed, over
+//! TLS; the page of `peer web` is for the user of this machine, on loopback.
 //!
 //! ```text
 //! LinkHost ── runs beside a node while there are links ──┐
@@ -7,6 +8,9 @@
 //!                                                                  ├ page_routes: pages, codes, assets
 //!                                                                  ├ download_routes: files and archives, by range
 //!                                                                  └ upload_routes: parts that go on
+//!
+//! `peer web` ─► PageServer on HttpListener: plain, loopback alone; tokens that open the page
+//!                 └► api: host, origin, headers, sessions ─► AccountSeat: node, fetches, uploads, events
 //! ```
 //!
 //! Handlers only translate: what a link gives and to whom is decided in [`crate::engine::guest_links`].
@@ -43,6 +47,22 @@
 //! | rows of a page | 500 | further pages |
 //! | bytes a second | `--limit` of `peer serve`, for all guests together | they wait |
 //! | a revoked or expired link | 1 s of a running transfer | cut |
+//!
+//! The page has its API below `/api/v1/`, described at `/api/v1/openapi.json`, its files below `/app/`, and downloads at
+//! `/d/TICKET/NAME`. A call needs the cookie of its session and the secret that only the page knows; a download the cookie
+//! and its ticket. The bounds of connections, handshakes, heads and responses are those above, for each server.
+//!
+//! | resource of the page | bound | beyond |
+//! |---|---|---|
+//! | tokens that open it | 4, 10 minutes, once each | the oldest ends |
+//! | sessions | 16 an account, 7 days; at the door 12 h without a call | the one used least ends |
+//! | a body, uploads apart | 64 KiB, 15 s | refused |
+//! | streams of events | 128 | refused for the moment |
+//! | events that a browser has not read | those that its account's seat keeps: 1,024 and 4 MiB | `resync`: it loads all anew |
+//! | tickets for downloads | 256, 60 s, once each; to go on for 1 h with the same `ETag` | the oldest ends |
+//! | uploads at once, and what they may fill | 32; see [`crate::engine::dropped_files`] | refused |
+//! | drops that are hashed at once, fetches | 8 and 4 an account | refused |
+//! | messages, files of an answer | 1,000 and 20,000 | further calls; `more` |
 
 mod account_seat;
 mod address_limits;
@@ -53,6 +73,7 @@ mod byte_range;
 mod door;
 mod download_routes;
 mod file_listing;
+mod file_tickets;
 mod form_upload;
 mod guest_admission;
 mod guest_pages;
@@ -78,7 +99,7 @@ mod upload_turns;
 mod web_context;
 mod zip_layout;
 
-pub use self::account_seat::{AccountSeat, SeatTask};
+pub use self::account_seat::{AccountSeat, SeatDisk, SeatTask};
 pub use self::door::{DoorServer, DoorServerConfig, MAX_AWAKE_SEATS};
 pub use self::guest_pages::file_address;
 pub use self::link_event::{LinkEvent, LinkEventHandler};

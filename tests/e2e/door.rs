@@ -272,7 +272,8 @@ fn it_is_encrypted_unless_told_and_says_what_it_is() {
     said.wait_for("--trusted-door ");
     let shown = line.rsplit(": ").next().unwrap().trim().to_owned();
     let url = url.trim();
-    let curl = |args: &[&str]| Invocation::new("curl", lab.path()).args(["-sS", "-k", "--max-time", "30"]).args(args).run();
+    let curl =
+        |args: &[&str]| Invocation::new("curl", lab.path()).args(["-sS", "-k", "--max-time", "30"]).args(args).run();
     let probe = "import ssl,hashlib,sys;p=int(sys.argv[1]);\
                  d=ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(('127.0.0.1',p)));\
                  print(':'.join('%02X'%b for b in hashlib.sha256(d).digest()))";
@@ -284,7 +285,10 @@ fn it_is_encrypted_unless_told_and_says_what_it_is() {
     curl(&["-f", "-H", json, "-d", &body, &format!("{url}api/v1/accounts")]).exits(0);
     let opened = curl(&["-f", "-i", "-H", json, "-d", &body, &format!("{url}api/v1/session")]);
     let opened = opened.exits(0).out().to_lowercase();
-    assert!(opened.contains("; secure") && opened.contains("httponly") && opened.contains("samesite=strict"), "{opened}");
+    assert!(
+        opened.contains("; secure") && opened.contains("httponly") && opened.contains("samesite=strict"),
+        "{opened}"
+    );
     curl(&["-f", &format!("http://127.0.0.1:{port}/")]).exits(52);
     said.interrupt();
     said.finish().exits(130);

@@ -92,7 +92,21 @@ fn names_lead_nowhere_else() {
     let lab = Lab::start();
     let door = Door::open(&lab, &[]);
     let before = files::names_in(&door.home);
-    for name in ["..", ".", "../operator", "a/b", "a\\b", "~identity", "~lock", "~new-1", "=ana", "\u{202e}ana", "", " ", "a\0b"] {
+    for name in [
+        "..",
+        ".",
+        "../operator",
+        "a/b",
+        "a\\b",
+        "~identity",
+        "~lock",
+        "~new-1",
+        "=ana",
+        "\u{202e}ana",
+        "",
+        " ",
+        "a\0b",
+    ] {
         for path in ["/session", "/accounts"] {
             let answer = door.post(path, &json!({ "user": name, "password": "x" }));
             assert!((400..500).contains(&answer.status), "{name:?} {answer:?}");
@@ -101,8 +115,7 @@ fn names_lead_nowhere_else() {
     for body in ["", "{", "[]", "null", "[\"ana\",\"x\"]", r#"{"user":1,"password":2}"#, r#"{"user":"ana"}"#] {
         let fields = [("Content-Type", "application/json".to_owned())];
         for path in ["/session", "/accounts"] {
-            let answer =
-                page::send_bytes(door.port, "POST", &format!("/api/v1{path}"), &fields, Some(body.as_bytes()));
+            let answer = page::send_bytes(door.port, "POST", &format!("/api/v1{path}"), &fields, Some(body.as_bytes()));
             assert_eq!(answer.status, 400, "{body} {answer:?}");
         }
     }

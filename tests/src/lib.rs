@@ -10,6 +10,7 @@
 //! * [`Terminal`]: one that runs in a pseudo-terminal, and what a person would see there ([`Screen`]).
 //! * [`hostile`]: the other side, lying.
 //! * [`Guest`]: somebody with curl and nothing else.
+//! * [`page`]: what a browser does with `peer web`, without the browser.
 //! * [`Browser`]: Chromium, where it is installed.
 //! * [`Network`]: machines of their own for them, where root allows it.
 //! * [`Tmpfs`] and [`OddMount`]: small, odd file systems, where root allows it.
@@ -45,6 +46,7 @@ mod module_graph;
 mod network;
 mod odd_mount;
 mod outcome;
+pub mod page;
 mod polling;
 mod process;
 pub mod progress;

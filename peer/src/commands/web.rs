@@ -21,7 +21,7 @@ use crate::engine::node_connection::open_node;
 use crate::profile::Access;
 use crate::sys::open_in_browser;
 use crate::ui::parse_age;
-use crate::web::{AccountSeat, PageServer, PageServerConfig};
+use crate::web::{AccountSeat, PageServer, PageServerConfig, SeatDisk};
 
 const HELP: CommandHelp = CommandHelp {
     examples: "\
@@ -94,7 +94,7 @@ pub(super) async fn run(context: &CommandContext, args: WebArgs) -> Result<(), E
     };
     let node = open_node(&context.cancel, &me, NodeLifetime::View).await?;
     let stop = context.cancel.child_token();
-    let (seat, task) = AccountSeat::take(me, node, folder, &stop).await?;
+    let (seat, task) = AccountSeat::take(me, node, SeatDisk { folder, quota: u64::MAX }, &stop).await?;
     let serving = async {
         let server = PageServer::bind(PageServerConfig { seat, port: args.port }).await?;
         announce(context, &server, args.no_open).await?;

@@ -42,8 +42,10 @@ const KEY_BYTES: u64 = 16 << 10;
 /// Bytes read of the start of a file: the first blocks of a tar archive.
 const HEAD_BYTES: usize = 4096;
 const KEY_BEGINS: &str = "PRIVATE KEY-----";
-/// The folder in a profile's that holds copies of streams while they are sent: the only files there that others may have.
+/// The folder in a profile's that holds copies of streams while they are sent: others may have them.
 pub const SEND_COPIES_FOLDER: &str = "sent";
+/// The folder in a profile's that holds what pages were given, a folder for each drop: others may have it as well.
+pub const DROPS_FOLDER: &str = "uploads";
 /// Names of the databases of profiles and trackers.
 const DATABASES: [&str; 3] = ["profile.db", "tracker.db", "presence.db"];
 
@@ -109,7 +111,7 @@ impl PrivateData {
 
     /// Returns why a file or folder is private; `path` is absolute and without symbolic links.
     pub fn reason(&self, path: &Path, metadata: &fs::Metadata) -> Option<PrivacyReason> {
-        if metadata.is_file() && self.is_send_copy(path) {
+        if (metadata.is_file() && self.is_send_copy(path)) || self.is_dropped(path) {
             return None;
         }
         let known = self.refreshed_cache();
@@ -121,7 +123,7 @@ impl PrivateData {
 
     /// Returns whether a share is private, by its record alone; [`PrivateData::reason_of_open`] decides for certain.
     pub fn is_private_share(&self, share: &Share) -> bool {
-        if self.is_send_copy(&share.path) {
+        if self.is_send_copy(&share.path) || self.is_dropped(&share.path) {
             return false;
         }
         let known = self.refreshed_cache();
@@ -151,6 +153,13 @@ impl PrivateData {
     /// True for a file directly in the folder of copies; `path` is absolute and without symbolic links.
     fn is_send_copy(&self, path: &Path) -> bool {
         path.parent().is_some_and(|folder| folder == self.home.join(SEND_COPIES_FOLDER))
+    }
+
+    /// True for whatever lies within a drop; `path` is absolute and without symbolic links. A part isn't whole.
+    fn is_dropped(&self, path: &Path) -> bool {
+        let below = path.strip_prefix(self.home.join(DROPS_FOLDER)).ok();
+        let is_part = || path.file_name().is_some_and(|name| is_partial_name(name.as_encoded_bytes()));
+        below.is_some_and(|below| below.components().count() > 1) && !is_part()
     }
 
     /// Returns the line of this profile's key that holds the secret, to be searched for.
@@ -220,7 +229,8 @@ pub fn is_data_folder(folder: &Path) -> bool {
 /// Returns the inodes of the profile's own files. Other files that a user keeps there lie deeper, or are recognised by
 /// their path.
 fn own_inodes(home: &Path) -> HashSet<InodeKey> {
-    let is_own = |entry: &walkdir::DirEntry| entry.depth() != 1 || entry.file_name() != SEND_COPIES_FOLDER;
+    let given = [SEND_COPIES_FOLDER, DROPS_FOLDER];
+    let is_own = |entry: &walkdir::DirEntry| entry.depth() != 1 || !given.iter().any(|name| entry.file_name() == *name);
     let walk = WalkDir::new(home).max_depth(OWN_DEPTH).into_iter().filter_entry(is_own);
     let entries = walk.flatten().take(MAX_CACHED);
     entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| inode_key(&metadata)).collect()

@@ -11,8 +11,10 @@
 //! | events kept for browsers that come back | 1,024 and 4 MiB | the page loads everything anew (`resync`) |
 //! | fetches at once | 4 | refused |
 //! | ended fetches that are listed | 100 | the oldest is forgotten |
+//! | drops that are hashed at once | 8 | refused |
 //! | files of a fetch that are listed | 1,000 | only counted |
 
+mod drop_jobs;
 mod event_feed;
 mod feed_json;
 mod seat_activity;
@@ -21,19 +23,36 @@ mod seat_task;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::drop_jobs::{MAX_JOBS, run_job};
+
+pub(super) use self::drop_jobs::{DropDestination, DropJob};
 pub(super) use self::event_feed::{EventFeed, FeedPage};
 pub(super) use self::feed_json::placed_message;
 pub(super) use self::seat_activity::{OpenStream, RestRules, SeatActivity};
 pub(super) use self::seat_fetches::SeatFetches;
 pub use self::seat_task::SeatTask;
-use crate::engine::background_fetches::BackgroundEvent;
+use crate::engine::dropped_files::DroppedFiles;
 use crate::engine::node::{NodeApi, NodeHandle};
 use crate::engine::node_connection::NodeConnection;
-use crate::engine::{Error, LocalUser};
+use crate::engine::{Error, LocalUser, run_blocking};
+
+/// The time for jobs to end with the seat.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where a seat's files go.
+#[derive(Debug, Clone)]
+pub struct SeatDisk {
+    /// The folder of fetched files.
+    pub folder: PathBuf,
+    /// Bytes of all uploads together; `u64::MAX` for what the disk has.
+    pub quota: u64,
+}
 
 /// An account at which a browser sits. Handlers hold it for as long as they answer.
 pub struct AccountSeat {
@@ -41,24 +60,25 @@ pub struct AccountSeat {
     pub(super) feed: EventFeed,
     pub(super) activity: Arc<SeatActivity>,
     pub(super) fetches: SeatFetches,
+    pub(super) drops: DroppedFiles,
     /// `None` while another node is looked for.
     node: Mutex<Option<NodeApi>>,
-    tell: mpsc::UnboundedSender<BackgroundEvent>,
+    jobs: TaskTracker,
+    cancel: CancellationToken,
 }
 
 impl AccountSeat {
-    /// Sits down at an opened node. Fetched files go into `folder`. The task has to run for as long as the seat is used,
-    /// and closes the node.
+    /// Sits down at an opened node. The task has to run for as long as the seat is used, and closes the node.
     ///
     /// # Errors
     /// A node of this process failed, or refuses to be watched.
     pub async fn take(
         me: LocalUser,
         node: NodeHandle,
-        folder: PathBuf,
-        cancel: &tokio_util::sync::CancellationToken,
+        disk: SeatDisk,
+        cancel: &CancellationToken,
     ) -> Result<(Arc<Self>, SeatTask), Error> {
-        Self::take_at_door(me, node, folder, SeatActivity::always_awake(), cancel).await
+        Self::take_at_door(me, node, disk, SeatActivity::always_awake(), cancel).await
     }
 
     /// Sits down as [`Self::take`], at a seat that may rest.
@@ -68,14 +88,23 @@ impl AccountSeat {
     pub(super) async fn take_at_door(
         me: LocalUser,
         node: NodeHandle,
-        folder: PathBuf,
+        disk: SeatDisk,
         activity: Arc<SeatActivity>,
-        cancel: &tokio_util::sync::CancellationToken,
+        cancel: &CancellationToken,
     ) -> Result<(Arc<Self>, SeatTask), Error> {
+        let SeatDisk { folder, quota } = disk;
+        let drops = DroppedFiles::of(me.profile.home(), quota);
+        let swept = drops.clone();
+        run_blocking(move || {
+            swept.sweep(SystemTime::now());
+            Ok(())
+        })
+        .await?;
         let connection = NodeConnection::begin(cancel, &me, node, None).await?;
         let (fetches, told) = SeatFetches::new(me.clone(), folder);
-        let (feed, node, tell) = (EventFeed::default(), Mutex::new(connection.api()), fetches.event_sender());
-        let seat = Arc::new(Self { me, feed, activity, fetches, node, tell });
+        let (feed, node) = (EventFeed::default(), Mutex::new(connection.api()));
+        let (jobs, cancelled) = (TaskTracker::new(), cancel.clone());
+        let seat = Arc::new(Self { me, feed, activity, fetches, drops, node, jobs, cancel: cancelled });
         let task = SeatTask::new(seat.clone(), connection, told, cancel.clone());
         Ok((seat, task))
     }
@@ -85,9 +114,20 @@ impl AccountSeat {
         self.node.lock().clone()
     }
 
-    /// Returns a sender for events of jobs beside the fetches.
-    pub(super) fn event_sender(&self) -> mpsc::UnboundedSender<BackgroundEvent> {
-        self.tell.clone()
+    /// Shares or sends dropped files, beside everything else. Fails if too many such jobs run.
+    pub(super) fn run_drop_job(self: &Arc<Self>, job: DropJob) -> Result<(), ()> {
+        if self.jobs.len() >= MAX_JOBS {
+            return Err(());
+        }
+        self.jobs.spawn(run_job(self.clone(), job, self.cancel.clone()));
+        Ok(())
+    }
+
+    /// Waits until all jobs have ended, which are cancelled by then.
+    async fn await_jobs(&self) {
+        self.jobs.close();
+        // A disk that doesn't answer must not hold the process.
+        let _ = tokio::time::timeout(END_TIMEOUT, self.jobs.wait()).await;
     }
 
     fn set_node(&self, node: Option<NodeApi>) {

@@ -9,9 +9,17 @@ mod api_guard;
 mod api_request;
 mod api_router;
 mod conversation_routes;
+mod download_route;
+mod drop_routes;
 mod event_stream;
+mod file_routes;
+mod openapi;
+mod openapi_schemas;
 mod room_routes;
+mod send_routes;
 mod session_routes;
+mod setting_routes;
+mod share_routes;
 mod user_routes;
 
 pub(super) use self::api_context::{ApiContext, SessionMode};

@@ -134,11 +134,6 @@ impl<S: Clone> PageSessions<S> {
 }
 
 impl<S> PageSession<S> {
-    /// Returns whether two requests belong to one session.
-    pub(super) fn is_same(&self, other: &blake3::Hash) -> bool {
-        self.key == *other
-    }
-
     /// Returns a mark of the session that says nothing of its cookie.
     pub(super) const fn mark(&self) -> blake3::Hash {
         self.key

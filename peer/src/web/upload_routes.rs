@@ -165,14 +165,15 @@ async fn receive(
     }
 }
 
-enum BatchEnd {
+/// How a batch of a body ends.
+pub(super) enum BatchEnd {
     More,
     Last,
     Broken,
 }
 
 /// Gathers bytes of a body for one write. What came before it broke off is kept.
-async fn next_batch(body: &mut Body) -> (Vec<Bytes>, BatchEnd) {
+pub(super) async fn next_batch(body: &mut Body) -> (Vec<Bytes>, BatchEnd) {
     let (mut batch, mut len) = (Vec::new(), 0);
     while len < WRITE_BYTES {
         let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
+use shared::ContentHash;
 
 use crate::engine::Error;
 use crate::engine::chat::ConversationName;
@@ -77,6 +78,9 @@ pub struct FetchedFile {
     /// The reason of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<TranslatedText>,
+    /// Its content, once it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<ContentHash>,
 }
 
 /// The progress of a fetch, as its thread and its view share it.
@@ -166,6 +170,7 @@ impl FetchProgress {
         };
         if let Some(listed) = listed {
             (listed.state, listed.path, listed.why) = (state, path, why);
+            listed.hash = report.origin.as_ref().map(|origin| origin.hash);
             if state == FetchState::Done {
                 listed.bytes = listed.size;
             }
@@ -205,7 +210,7 @@ impl FetchProgress {
 
 impl FetchedFile {
     const fn new(name: String, size: u64) -> Self {
-        Self { name, path: None, bytes: 0, size, state: FetchState::Running, why: None }
+        Self { name, path: None, bytes: 0, size, state: FetchState::Running, why: None, hash: None }
     }
 }
 

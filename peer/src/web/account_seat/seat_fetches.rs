@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use serde_json::Value;
+use shared::ContentHash;
 use tokio::sync::mpsc;
 
 use crate::engine::background_fetches::{BackgroundEvent, BackgroundFetches, FetchState, ProgressLock};
@@ -64,21 +65,17 @@ impl SeatFetches {
         self.listed.lock().iter().filter_map(|one| serde_json::to_value(&*one.lock()).ok()).collect()
     }
 
-    /// Returns the place of a fetched file on this disk.
-    pub(in crate::web) fn fetched_file(&self, number: u64, name: &str) -> Option<PathBuf> {
+    /// Returns the place of a fetched file on this disk, and its content.
+    pub(in crate::web) fn fetched_file(&self, number: u64, name: &str) -> Option<(PathBuf, ContentHash)> {
         let progress = self.progress(number)?;
         let progress = progress.lock();
         let file = progress.files.iter().find(|file| file.name == name && file.state == FetchState::Done)?;
-        file.path.clone()
+        Some((file.path.clone()?, file.hash?))
     }
 
     /// Returns the object of a fetch.
     pub(super) fn object(&self, number: u64) -> Option<Value> {
         serde_json::to_value(&*self.progress(number)?.lock()).ok()
-    }
-
-    pub(super) fn event_sender(&self) -> mpsc::UnboundedSender<BackgroundEvent> {
-        self.running.lock().event_sender()
     }
 
     /// Marks a fetch whose files were all reported.

@@ -56,6 +56,7 @@ impl SeatTask {
             () = report => Ok(()),
         };
         self.seat.fetches.cancel();
+        self.seat.await_jobs().await;
         self.seat.set_node(None);
         let closed = self.connection.close().await;
         ended.and(closed)
@@ -72,10 +73,10 @@ impl SeatTask {
         }
     }
 
-    /// Ends the node until somebody is there again; a fetch that runs is somebody.
+    /// Ends the node until somebody is there again; a fetch or another job that runs is somebody.
     async fn rest(&mut self) -> Result<(), Error> {
         let AccountSeat { activity, me, fetches, feed, .. } = &*self.seat;
-        if fetches.is_running() {
+        if fetches.is_running() || !self.seat.jobs.is_empty() {
             activity.touch();
             return Ok(());
         }

@@ -10,14 +10,19 @@ use tokio::sync::Semaphore;
 
 use super::api_error::ApiError;
 use crate::web::account_seat::AccountSeat;
+use crate::web::file_tickets::FileTickets;
 use crate::web::guest_admission::header_text;
 use crate::web::http_text::cookie_value;
 use crate::web::page_session::{PageSession, PageSessions, SessionLimits};
+use crate::web::piece_body::BodyLimits;
+use crate::web::upload_turns::UploadTurns;
 
 /// Streams of events at once.
 const MAX_STREAMS: usize = 128;
 /// The same at a door, where a browser of each account has one.
 const MAX_DOOR_STREAMS: usize = 512;
+/// Uploads at once.
+const MAX_UPLOADS: usize = 32;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The header with the secret of the page.
@@ -36,6 +41,10 @@ pub(in crate::web) enum SessionMode {
 pub(in crate::web) struct ApiContext {
     pub(in crate::web) mode: SessionMode,
     pub(in crate::web) sessions: Mutex<PageSessions<Arc<AccountSeat>>>,
+    pub(in crate::web) tickets: FileTickets,
+    pub(in crate::web) bodies: BodyLimits,
+    pub(in crate::web) uploads: Semaphore,
+    pub(in crate::web) upload_turns: UploadTurns,
     pub(in crate::web) streams: Arc<Semaphore>,
     /// True if pages are served over TLS.
     pub(in crate::web) is_encrypted: bool,
@@ -54,6 +63,10 @@ impl ApiContext {
         Self {
             mode,
             sessions: Mutex::new(PageSessions::new(SessionLimits { life: DAY * 7, idle, per_account: 16 })),
+            tickets: FileTickets::default(),
+            bodies: BodyLimits::default(),
+            uploads: Semaphore::new(MAX_UPLOADS),
+            upload_turns: UploadTurns::default(),
             streams: Arc::new(Semaphore::new(streams)),
             is_encrypted,
             own_names,

@@ -4,7 +4,7 @@ use axum::http::header::{ACCEPT_LANGUAGE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use localization::tr;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::api_request::json_response;
 use crate::engine::{Error, ErrorKind};
@@ -20,12 +20,14 @@ pub(in crate::web) struct ApiError {
     message: TranslatedText,
     /// Seconds after which another attempt makes sense.
     retry_after: Option<u64>,
+    /// A further field of the answer.
+    detail: Option<(&'static str, Value)>,
 }
 
 impl ApiError {
     /// Returns an error of this status and code.
     pub(in crate::web) fn new(status: StatusCode, code: &'static str, message: impl Fn() -> String) -> Self {
-        Self { status, code, message: TranslatedText::new(message), retry_after: None }
+        Self { status, code, message: TranslatedText::new(message), retry_after: None, detail: None }
     }
 
     /// Returns the error of a request that can't be understood.
@@ -63,12 +65,21 @@ impl ApiError {
         self
     }
 
+    /// Adds a field to the answer, beside the error.
+    pub(in crate::web) fn with(mut self, key: &'static str, value: Value) -> Self {
+        self.detail = Some((key, value));
+        self
+    }
+
     /// Puts the message into the browser's language, where the response is an error.
     pub(super) fn finish(response: Response, request: &HeaderMap) -> Response {
         let Some(error) = response.extensions().get::<Self>() else { return response };
         let language = PageLanguage::preferred(header_text(request, &ACCEPT_LANGUAGE));
         let message = language.format(|| error.message.to_string());
-        let body = json!({ "error": { "code": error.code, "message": message } });
+        let mut body = json!({ "error": { "code": error.code, "message": message } });
+        if let Some((key, value)) = &error.detail {
+            body[*key] = value.clone();
+        }
         let mut finished = json_response(error.status, &body);
         finished.headers_mut().extend(response.headers().clone());
         if let Some(seconds) = error.retry_after {

@@ -14,7 +14,10 @@ use super::api_context::ApiContext;
 use super::api_error::ApiError;
 use super::api_guard::guard;
 use super::api_request::{ApiAnswer, ApiPath};
-use super::{conversation_routes, event_stream, room_routes, session_routes, user_routes};
+use super::{
+    conversation_routes, download_route, drop_routes, event_stream, file_routes, openapi, room_routes, send_routes,
+    session_routes, setting_routes, share_routes, user_routes,
+};
 use crate::engine::ErrorKind;
 use crate::web::app_assets::app_file;
 
@@ -31,6 +34,7 @@ pub(in crate::web) fn api_router(context: &Arc<ApiContext>, own: Router<Arc<ApiC
     }
     router
         .route("/", get(index))
+        .route("/d/{ticket}/{name}", get(download_route::download))
         .route("/app/{name}", get(app))
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
@@ -38,7 +42,7 @@ pub(in crate::web) fn api_router(context: &Arc<ApiContext>, own: Router<Arc<ApiC
         .with_state(context.clone())
 }
 
-fn routes() -> Vec<ContextRoute> {
+pub(super) fn routes() -> Vec<ContextRoute> {
     vec![
         ("/session", get(session_routes::show).delete(session_routes::end)),
         ("/events", get(event_stream::events)),
@@ -52,6 +56,21 @@ fn routes() -> Vec<ContextRoute> {
         ("/conversations/{name}/read", post(conversation_routes::read)),
         ("/conversations/{name}/typing", post(conversation_routes::typing)),
         ("/conversations/{name}/mute", post(conversation_routes::mute)),
+        ("/files", get(file_routes::search)),
+        ("/files/{of}", get(file_routes::list)),
+        ("/fetches", get(file_routes::fetches).post(file_routes::fetch)),
+        ("/fetches/{number}", delete(file_routes::stop)),
+        ("/tickets", post(file_routes::ticket)),
+        ("/shares", get(share_routes::list)),
+        ("/shares/{name}", delete(share_routes::remove)),
+        // A dropped file may have these names as well.
+        ("/uploads/{id}/share", dropped_file().post(drop_routes::share)),
+        ("/uploads/{id}/send", dropped_file().post(drop_routes::send)),
+        ("/uploads/{id}/{name}", dropped_file()),
+        ("/sends", get(send_routes::list)),
+        ("/sends/{number}/{change}", post(send_routes::change)),
+        ("/settings", get(setting_routes::show).put(setting_routes::change)),
+        ("/openapi.json", get(openapi::document)),
         ("/rooms", get(room_routes::list).post(room_routes::create)),
         ("/rooms/directory", get(room_routes::directory)),
         ("/rooms/{room}/join", post(room_routes::join)),
@@ -63,6 +82,10 @@ fn routes() -> Vec<ContextRoute> {
         ("/rooms/{room}/role", post(room_routes::role)),
         ("/rooms/{room}/topic", post(room_routes::topic)),
     ]
+}
+
+fn dropped_file() -> MethodRouter<Arc<ApiContext>> {
+    get(drop_routes::state).put(drop_routes::upload)
 }
 
 async fn index(headers: HeaderMap) -> ApiAnswer {

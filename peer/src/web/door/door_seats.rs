@@ -15,7 +15,7 @@ use super::door_refusal_answer::all_awake;
 use crate::engine::door::{AccountTurns, DoorRefusal};
 use crate::engine::node::{NodeHandle, NodeLifetime, NodeNeed};
 use crate::engine::{Error, LocalUser};
-use crate::web::account_seat::{AccountSeat, RestRules, SeatActivity, SeatTask};
+use crate::web::account_seat::{AccountSeat, RestRules, SeatActivity, SeatDisk, SeatTask};
 use crate::web::api::{ApiContext, ApiError};
 
 /// Accounts that are online at once. A node takes less than 2 MiB, and a descriptor for each of its links.
@@ -24,6 +24,8 @@ pub const MAX_AWAKE_SEATS: usize = 256;
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time between two looks for seats that nobody needs any more.
 const LONGEST_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// Bytes of an account's uploads together.
+const UPLOAD_QUOTA: u64 = 10_000_000_000;
 /// The folder for fetched files, in an account's profile.
 const DOWNLOAD_FOLDER: &str = "downloads";
 
@@ -76,8 +78,8 @@ impl DoorSeats {
             }
             why => why.into(),
         })?;
-        let folder = me.profile.home().join(DOWNLOAD_FOLDER);
-        let (seat, task) = AccountSeat::take_at_door(me, node, folder, activity, &stop).await?;
+        let disk = SeatDisk { folder: me.profile.home().join(DOWNLOAD_FOLDER), quota: UPLOAD_QUOTA };
+        let (seat, task) = AccountSeat::take_at_door(me, node, disk, activity, &stop).await?;
         self.table.insert(user.clone(), SeatedAccount { seat: seat.clone(), stop });
         self.tasks.spawn(run_seat(task, user, seat.clone(), self.table.clone(), self.context.clone()));
         Ok(seat)

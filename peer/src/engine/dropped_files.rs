@@ -1,0 +1,393 @@
+//! Files that a page was given: they lie in the profile's folder until they are shared no more, a folder for each drop.
+//!
+//! The length of a part is the truth about how far an upload is. Nothing is ever replaced: a complete file stays what it
+//! is. Paths are confined to the drop's folder by its handle.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | drops | 1,000 | refused |
+//! | files of a drop | 10,000 | refused |
+//! | bytes of all | what the disk has and stays free; at the door the account's quota | refused |
+//! | a drop that nobody shares or sends | 24 h | removed when a seat is taken |
+
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use localization::tr;
+use shared::FileName;
+use shared::names::truncate_to_bytes;
+use walkdir::WalkDir;
+
+use super::Error;
+use super::private_data::DROPS_FOLDER;
+use super::sends::accept_policy::MIN_FREE_BYTES;
+use crate::sys::{FolderHandle, RoomLimit, sync_all};
+
+const MAX_DROPS: usize = 1000;
+const MAX_FILES: usize = 10_000;
+const UNUSED_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// The rest of a part's name has to fit as well.
+const PART_STEM_BYTES: usize = 200;
+/// Marks a drop that is shared or sent.
+const USED_MARK: &str = ".used";
+
+/// The mark of one drop, chosen by the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DropId([u8; 16]);
+
+/// The files that pages gave a profile.
+#[derive(Debug, Clone)]
+pub struct DroppedFiles {
+    folder: PathBuf,
+    /// Bytes of all drops together.
+    quota: u64,
+}
+
+/// How far an upload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropProgress {
+    /// So many bytes are here.
+    Part(u64),
+    /// The file is complete, with this size.
+    Complete(u64),
+}
+
+/// The reason why a dropped file isn't taken.
+#[derive(Debug, thiserror::Error)]
+pub enum DropError {
+    /// The name can't be used.
+    #[error("{}", tr!("a name that begins with a dot can't be taken"))]
+    Hidden,
+    /// The part ends elsewhere.
+    #[error("{}", tr!("the upload goes on at {offset}", offset = .0))]
+    WrongOffset(u64),
+    /// More bytes came than were announced.
+    #[error("{}", tr!("more bytes came than were announced"))]
+    TooLong,
+    /// There are too many, or they are too large.
+    #[error("{}", tr!("there is no room for further uploads: stop sharing some"))]
+    Full,
+    /// The disk has no room.
+    #[error("{}", tr!("there is no room on the disk"))]
+    NoRoom,
+    /// The file is complete already.
+    #[error("{}", tr!("the file is complete"))]
+    Complete,
+    /// Some files of the drop are not complete, or there are none.
+    #[error("{}", tr!("the upload is not complete"))]
+    Incomplete,
+    /// The folder can't be used.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// A part that is being written.
+#[derive(Debug)]
+pub struct DropWriter {
+    folder: FolderHandle,
+    file: File,
+    part: String,
+    name: String,
+    size: u64,
+    written: u64,
+}
+
+impl DropError {
+    /// True if the file is here already.
+    pub const fn is_complete(&self) -> bool {
+        matches!(self, Self::Complete)
+    }
+}
+
+impl std::str::FromStr for DropId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        shared::hex::decode(text).map(Self).map_err(|_| tr!("the mark of a drop has 32 hex digits"))
+    }
+}
+
+impl DropId {
+    /// Returns the mark as a key.
+    pub fn text(self) -> String {
+        shared::hex::encode(&self.0)
+    }
+}
+
+impl DroppedFiles {
+    /// Returns the drops of the profile in this folder.
+    pub fn of(home: &Path, quota: u64) -> Self {
+        Self { folder: home.join(DROPS_FOLDER), quota }
+    }
+
+    /// Returns how far the upload of a file is.
+    ///
+    /// # Errors
+    /// [`DropError`].
+    pub fn progress(&self, drop: DropId, name: &FileName) -> Result<DropProgress, DropError> {
+        let (parents, last) = split(name)?;
+        let Some(folder) = self.open_parents(drop, &parents)? else { return Ok(DropProgress::Part(0)) };
+        if let Some(whole) = folder.file_identity(last) {
+            return Ok(DropProgress::Complete(whole.size));
+        }
+        let part = folder.file_identity(&part_name(last, drop));
+        Ok(DropProgress::Part(part.map_or(0, |part| part.size)))
+    }
+
+    /// Opens the part of a file, which is made or gone on with.
+    ///
+    /// # Errors
+    /// [`DropError`].
+    pub fn begin(&self, drop: DropId, name: &FileName, offset: u64, size: u64) -> Result<DropWriter, DropError> {
+        let (parents, last) = split(name)?;
+        self.check_bounds(drop, size.saturating_sub(offset))?;
+        let folder = self.make_parents(drop, &parents)?;
+        let free = folder.free_space().ok().and_then(|free| free.bytes);
+        if free.is_some_and(|free| size.saturating_sub(offset).saturating_add(MIN_FREE_BYTES) > free) {
+            return Err(DropError::NoRoom);
+        }
+        if folder.file_identity(last).is_some() {
+            return Err(DropError::Complete);
+        }
+        let part = part_name(last, drop);
+        let mut file = folder.open_or_create(&part).map_err(|why| self.disk_error(why))?;
+        let here = file.metadata().map_err(|why| self.disk_error(why))?.len();
+        if offset > here {
+            return Err(DropError::WrongOffset(here));
+        }
+        // The page may go back, to what it knows to have sent.
+        file.set_len(offset).and_then(|()| file.seek(SeekFrom::Start(offset))).map_err(|why| self.disk_error(why))?;
+        Ok(DropWriter { folder, file, part, name: last.to_owned(), size, written: offset })
+    }
+
+    /// Returns the files and folders of a complete drop, which is kept from now on.
+    ///
+    /// # Errors
+    /// [`DropError::Incomplete`], or a reason of the disk.
+    pub fn take(&self, drop: DropId) -> Result<Vec<PathBuf>, DropError> {
+        let root = self.folder.join(drop.text());
+        let mut paths = Vec::new();
+        for entry in WalkDir::new(&root).min_depth(1) {
+            let entry = entry.map_err(|_| DropError::Incomplete)?;
+            let name = entry.file_name().to_string_lossy();
+            if name != USED_MARK && name.starts_with('.') {
+                return Err(DropError::Incomplete);
+            }
+            if entry.depth() == 1 && name != USED_MARK {
+                paths.push(entry.into_path());
+            }
+        }
+        if paths.is_empty() {
+            return Err(DropError::Incomplete);
+        }
+        File::create(root.join(USED_MARK)).map_err(|why| self.disk_error(why))?;
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// Removes a file that is shared no more, if it was dropped, and the folders that are empty then.
+    pub fn remove(&self, path: &Path) {
+        if path.strip_prefix(&self.folder).is_ok_and(|below| below.components().count() > 1) {
+            let _ = fs::remove_file(path);
+            for folder in path.ancestors().skip(1).take_while(|folder| **folder != *self.folder) {
+                let is_unused = || {
+                    fs::read_dir(folder).is_ok_and(|mut entries| {
+                        entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == USED_MARK))
+                    })
+                };
+                if is_unused() {
+                    let _ = fs::remove_file(folder.join(USED_MARK));
+                }
+                if fs::remove_dir(folder).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Removes drops of earlier days that nobody shared or sent.
+    pub fn sweep(&self, now: SystemTime) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let age =
+                entry.metadata().and_then(|facts| facts.modified()).ok().and_then(|at| now.duration_since(at).ok());
+            if age.is_some_and(|age| age > UNUSED_LIFE) && !entry.path().join(USED_MARK).exists() {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    fn check_bounds(&self, drop: DropId, more: u64) -> Result<(), DropError> {
+        let root = self.folder.join(drop.text());
+        let drops = fs::read_dir(&self.folder).map_or(0, Iterator::count);
+        if drops >= MAX_DROPS && !root.exists() {
+            return Err(DropError::Full);
+        }
+        if WalkDir::new(&root).into_iter().take(MAX_FILES + 1).count() > MAX_FILES {
+            return Err(DropError::Full);
+        }
+        if self.quota < u64::MAX {
+            let sizes = WalkDir::new(&self.folder).into_iter().flatten().filter_map(|entry| entry.metadata().ok());
+            let taken: u64 = sizes.filter(fs::Metadata::is_file).map(|facts| facts.len()).sum();
+            if taken.saturating_add(more) > self.quota {
+                return Err(DropError::Full);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_parents(&self, drop: DropId, parents: &[&str]) -> Result<Option<FolderHandle>, DropError> {
+        let mut folder = match FolderHandle::open(&self.folder.join(drop.text())) {
+            Ok(folder) => folder,
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(why) => return Err(self.disk_error(why)),
+        };
+        for parent in parents {
+            let Some(below) = folder.open_subfolder(parent).map_err(|why| self.disk_error(why))? else {
+                return Ok(None);
+            };
+            folder = below;
+        }
+        Ok(Some(folder))
+    }
+
+    fn make_parents(&self, drop: DropId, parents: &[&str]) -> Result<FolderHandle, DropError> {
+        let root = self.folder.join(drop.text());
+        fs::create_dir_all(&root).map_err(|why| self.disk_error(why))?;
+        let mut folder = FolderHandle::open(&root).map_err(|why| self.disk_error(why))?;
+        for parent in parents {
+            folder = folder.open_or_create_subfolder(parent).map_err(|why| self.disk_error(why))?;
+        }
+        Ok(folder)
+    }
+
+    fn disk_error(&self, why: io::Error) -> DropError {
+        if RoomLimit::of(&why).is_some() { DropError::NoRoom } else { Error::disk(&self.folder)(why).into() }
+    }
+}
+
+impl DropWriter {
+    /// Writes the next bytes.
+    ///
+    /// # Errors
+    /// [`DropError::NoRoom`], [`DropError::TooLong`], or another reason of the disk. What was written stays.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), DropError> {
+        if self.written + bytes.len() as u64 > self.size {
+            return Err(DropError::TooLong);
+        }
+        self.file.write_all(bytes).map_err(|why| self.disk_error(why))?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Returns whether all bytes are here.
+    pub const fn is_complete(&self) -> bool {
+        self.written == self.size
+    }
+
+    /// Returns how many bytes are here.
+    pub const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Makes the file durable and gives it its name, which nothing has.
+    ///
+    /// # Errors
+    /// The reason of the disk.
+    pub fn finish(self) -> Result<(), DropError> {
+        self.file.sync_all().map_err(|why| self.disk_error(why))?;
+        self.folder.rename_no_replace(&self.part, &self.name).map_err(|why| self.disk_error(why))?;
+        sync_all(&[&self.folder]).into_iter().try_for_each(|outcome| outcome.map_err(|why| self.disk_error(why)))
+    }
+
+    fn disk_error(&self, why: io::Error) -> DropError {
+        if RoomLimit::of(&why).is_some() { DropError::NoRoom } else { Error::disk(self.name.as_ref())(why).into() }
+    }
+}
+
+/// Returns the folders of a name and its last component; none of them is hidden.
+fn split(name: &FileName) -> Result<(Vec<&str>, &str), DropError> {
+    let mut components: Vec<&str> = name.components().collect();
+    if components.iter().any(|component| component.starts_with('.')) {
+        return Err(DropError::Hidden);
+    }
+    let last = components.pop().ok_or(DropError::Hidden)?;
+    Ok((components, last))
+}
+
+/// Returns the name of a part, of the same form as those of fetches.
+fn part_name(name: &str, drop: DropId) -> String {
+    let tag = shared::hex::encode(&blake3::hash(&[&drop.0[..], name.as_bytes()].concat()).as_bytes()[..4]);
+    format!(".{}.{tag}.part", truncate_to_bytes(name, PART_STEM_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DROP: DropId = DropId([7; 16]);
+
+    fn name(text: &str) -> FileName {
+        text.parse().unwrap()
+    }
+
+    fn put(drops: &DroppedFiles, file: &str, offset: u64, size: u64, bytes: &[u8]) -> Result<(), DropError> {
+        let mut writer = drops.begin(DROP, &name(file), offset, size)?;
+        writer.write(bytes)?;
+        if writer.is_complete() { writer.finish() } else { Ok(()) }
+    }
+
+    #[test]
+    fn an_upload_goes_on_and_replaces_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let drops = DroppedFiles::of(home.path(), u64::MAX);
+        assert_eq!(drops.progress(DROP, &name("a/b.txt")).unwrap(), DropProgress::Part(0));
+        put(&drops, "a/b.txt", 0, 6, b"abc").unwrap();
+        assert_eq!(drops.progress(DROP, &name("a/b.txt")).unwrap(), DropProgress::Part(3));
+        assert!(matches!(drops.take(DROP), Err(DropError::Incomplete)));
+        assert!(matches!(put(&drops, "a/b.txt", 4, 6, b"ef"), Err(DropError::WrongOffset(3))));
+        assert!(matches!(put(&drops, "a/b.txt", 3, 6, b"defg"), Err(DropError::TooLong)));
+        put(&drops, "a/b.txt", 2, 6, b"cdef").unwrap();
+        assert_eq!(drops.progress(DROP, &name("a/b.txt")).unwrap(), DropProgress::Complete(6));
+        assert!(matches!(put(&drops, "a/b.txt", 0, 1, b"x"), Err(DropError::Complete)));
+        put(&drops, "empty", 0, 0, b"").unwrap();
+        let root = home.path().join("uploads").join(DROP.text());
+        assert_eq!(drops.take(DROP).unwrap(), [root.join("a"), root.join("empty")]);
+        assert_eq!(fs::read(root.join("a/b.txt")).unwrap(), b"abcdef");
+        drops.sweep(SystemTime::now() + UNUSED_LIFE * 2);
+        assert!(root.exists(), "it is in use");
+        drops.remove(&root.join("a/b.txt"));
+        assert!(!root.join("a").exists() && root.exists());
+        drops.remove(&root.join("empty"));
+        assert!(!root.exists());
+    }
+
+    #[test]
+    fn names_and_bounds() {
+        let home = tempfile::tempdir().unwrap();
+        let drops = DroppedFiles::of(home.path(), 10);
+        for hidden in [".a", "a/.b", ".a/b"] {
+            assert!(matches!(put(&drops, hidden, 0, 1, b"x"), Err(DropError::Hidden)), "{hidden}");
+        }
+        put(&drops, "a", 0, 8, b"12345678").unwrap();
+        assert!(matches!(put(&drops, "b", 0, 3, b"123"), Err(DropError::Full)));
+        put(&drops, "b", 0, 2, b"12").unwrap();
+        for wrong in ["", "x", "07070707070707070707070707070707x", "../0707070707070707070707070707070"] {
+            assert!(wrong.parse::<DropId>().is_err(), "{wrong}");
+        }
+        let outside = home.path().join("profile.db");
+        File::create(&outside).unwrap();
+        drops.remove(&outside);
+        assert!(outside.exists());
+        // A symbolic link in the way is not followed.
+        let root = home.path().join("uploads").join(DROP.text());
+        std::os::unix::fs::symlink(home.path(), root.join("link")).unwrap();
+        assert!(put(&drops, "link/x", 0, 0, b"").is_err() && !home.path().join("x").exists());
+        fs::remove_file(root.join("link")).unwrap();
+        drops.sweep(SystemTime::now());
+        assert!(root.exists());
+        drops.sweep(SystemTime::now() + UNUSED_LIFE * 2);
+        assert!(!root.exists());
+    }
+}
