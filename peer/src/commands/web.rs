@@ -94,7 +94,8 @@ pub(super) async fn run(context: &CommandContext, args: WebArgs) -> Result<(), E
     };
     let node = open_node(&context.cancel, &me, NodeLifetime::View).await?;
     let stop = context.cancel.child_token();
-    let (seat, task) = AccountSeat::take(me, node, SeatDisk { folder, quota: u64::MAX }, &stop).await?;
+    let disk = SeatDisk { folder, quota: u64::MAX, download_quota: u64::MAX };
+    let (seat, task) = AccountSeat::take(me, node, disk, &stop).await?;
     let serving = async {
         let server = PageServer::bind(PageServerConfig { seat, port: args.port }).await?;
         announce(context, &server, args.no_open).await?;

@@ -20,6 +20,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | accounts of a door | [`MAX_DOOR_ACCOUNTS`] | no account is taken in or made |
+//! | fetched files | a day after a browser took them, a month otherwise | removed |
 //! | changes of one account's profile | one at a time | they wait |
 //! | passwords | those of the tracker, and of the server that asks ([`crate::web`]) | refused |
 
@@ -28,9 +29,11 @@ mod account_status;
 mod account_turns;
 mod door_accounts;
 mod door_refusal;
+mod download_folders;
 mod new_account_folder;
 
 pub use self::account_folder::AccountFolder;
 pub use self::account_turns::{AccountTurn, AccountTurns};
 pub use self::door_accounts::{DoorAccounts, DoorConsent, DoorTracker, MAX_DOOR_ACCOUNTS};
 pub use self::door_refusal::DoorRefusal;
+pub use self::download_folders::{download_folder, mark_taken, used_bytes};

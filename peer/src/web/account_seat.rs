@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use localization::tr;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,6 +38,8 @@ pub(super) use self::feed_json::placed_message;
 pub(super) use self::seat_activity::{OpenStream, RestRules, SeatActivity};
 pub(super) use self::seat_fetches::SeatFetches;
 pub use self::seat_task::SeatTask;
+use crate::engine::chat::ConversationName;
+use crate::engine::door::used_bytes;
 use crate::engine::dropped_files::DroppedFiles;
 use crate::engine::node::{NodeApi, NodeHandle};
 use crate::engine::node_connection::NodeConnection;
@@ -52,6 +55,8 @@ pub struct SeatDisk {
     pub folder: PathBuf,
     /// Bytes of all uploads together; `u64::MAX` for what the disk has.
     pub quota: u64,
+    /// Bytes of all fetched files together; `u64::MAX` for what the disk has.
+    pub download_quota: u64,
 }
 
 /// An account at which a browser sits. Handlers hold it for as long as they answer.
@@ -92,7 +97,7 @@ impl AccountSeat {
         activity: Arc<SeatActivity>,
         cancel: &CancellationToken,
     ) -> Result<(Arc<Self>, SeatTask), Error> {
-        let SeatDisk { folder, quota } = disk;
+        let SeatDisk { folder, quota, download_quota } = disk;
         let drops = DroppedFiles::of(me.profile.home(), quota);
         let swept = drops.clone();
         run_blocking(move || {
@@ -101,7 +106,7 @@ impl AccountSeat {
         })
         .await?;
         let connection = NodeConnection::begin(cancel, &me, node, None).await?;
-        let (fetches, told) = SeatFetches::new(me.clone(), folder);
+        let (fetches, told) = SeatFetches::new(me.clone(), folder, download_quota);
         let (feed, node) = (EventFeed::default(), Mutex::new(connection.api()));
         let (jobs, cancelled) = (TaskTracker::new(), cancel.clone());
         let seat = Arc::new(Self { me, feed, activity, fetches, drops, node, jobs, cancel: cancelled });
@@ -112,6 +117,20 @@ impl AccountSeat {
     /// Returns the node's acts; `None` while there is no node.
     pub(super) fn node(&self) -> Option<NodeApi> {
         self.node.lock().clone()
+    }
+
+    /// Starts a fetch within the quota; returns its number.
+    pub(super) async fn start_fetch(&self, from: &ConversationName, name: &str) -> Result<u64, Error> {
+        let Some(quota) = self.fetches.quota() else { return self.fetches.start(from, name, u64::MAX) };
+        let folder = self.fetches.folder().to_owned();
+        let used = run_blocking(move || Ok(used_bytes(&folder))).await?;
+        match quota.checked_sub(used.saturating_add(self.fetches.bytes_to_come())) {
+            None | Some(0) => Err(Error::Usage(tr!(
+                "the fetched files that are here fill your share of this machine's disk: they are removed a day after you \
+                 saved them"
+            ))),
+            Some(budget) => self.fetches.start(from, name, budget),
+        }
     }
 
     /// Shares or sends dropped files, beside everything else. Fails if too many such jobs run.

@@ -84,8 +84,9 @@ impl HttpListener {
     }
 
     /// Sets the bounds of connections.
-    pub(super) const fn with_limits(self, limits: ConnectionLimits) -> Self {
-        Self { limits, ..self }
+    pub(super) const fn with_limits(mut self, limits: ConnectionLimits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// Returns the port.

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use certs::Identity;
 use localization::tr;
@@ -15,6 +16,7 @@ use shared::{Fingerprint, Ipv6Network, NewUserName, UserName};
 
 use super::account_status::{AccountStatus, ResidentKey, account_status, resident_key};
 use super::account_turns::AccountTurns;
+use super::download_folders::sweep_downloads;
 use super::new_account_folder::{NewAccountFolder, sweep};
 use super::{AccountFolder, DoorRefusal};
 use crate::engine::door_pass::{DoorPass, PersonPass};
@@ -160,6 +162,14 @@ impl DoorAccounts {
         let made = registering.await;
         made.map_err(|why| DoorRefusal::of_login(why, &user))?;
         self.finish(prepared, user).await
+    }
+
+    /// Removes the fetched files that are due. Blocks.
+    pub fn sweep_downloads(&self) {
+        let removed = sweep_downloads(&self.door.path, SystemTime::now());
+        if removed > 0 {
+            tracing::info!("{removed} fetched files were removed");
+        }
     }
 
     /// Asks whether the tracker trusts this door. Fails if it can't be reached.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use localization::tr;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use crate::engine::Error;
 use crate::engine::background_fetches::BackgroundEvent;
 use crate::engine::node_connection::{ConnectionEvent, NodeConnection};
 use crate::engine::node_event::{FileTransfer, NodeEvent};
+use crate::util::TranslatedText;
 
 /// Transfers that wait to be reported to the node; beyond, progress is left out.
 const MAX_REPORTS: usize = 64;
@@ -126,7 +128,13 @@ impl SeatTask {
             BackgroundEvent::Hashing(transfer) => feed.publish("hashing", json!(transfer)),
             BackgroundEvent::Note(text) => feed.publish("note", json!({ "text": text })),
             BackgroundEvent::Problem(text) => feed.publish("problem", json!({ "text": text })),
-            BackgroundEvent::Progress(number) => self.publish_fetch(number),
+            BackgroundEvent::Progress(number) => {
+                if fetches.is_over_budget(number) && fetches.stop(number) {
+                    let words = || tr!("that is more than your share of this machine's disk: it was stopped");
+                    feed.publish("problem", json!({ "text": TranslatedText::new(words) }));
+                }
+                self.publish_fetch(number);
+            }
             BackgroundEvent::AllFilesReported(number) => fetches.mark_reported(number),
             BackgroundEvent::Ended(number) => {
                 if fetches.record_end(number) {

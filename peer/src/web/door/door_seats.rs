@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::door_refusal_answer::all_awake;
-use crate::engine::door::{AccountTurns, DoorRefusal};
+use crate::engine::door::{AccountTurns, DoorRefusal, download_folder};
 use crate::engine::node::{NodeHandle, NodeLifetime, NodeNeed};
 use crate::engine::{Error, LocalUser};
 use crate::web::account_seat::{AccountSeat, RestRules, SeatActivity, SeatDisk, SeatTask};
@@ -26,8 +26,8 @@ const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 const LONGEST_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// Bytes of an account's uploads together.
 const UPLOAD_QUOTA: u64 = 10_000_000_000;
-/// The folder for fetched files, in an account's profile.
-const DOWNLOAD_FOLDER: &str = "downloads";
+/// Bytes of an account's fetched files together.
+const DOWNLOAD_QUOTA: u64 = 10_000_000_000;
 
 /// The seats of a door.
 pub(super) struct DoorSeats {
@@ -78,7 +78,8 @@ impl DoorSeats {
             }
             why => why.into(),
         })?;
-        let disk = SeatDisk { folder: me.profile.home().join(DOWNLOAD_FOLDER), quota: UPLOAD_QUOTA };
+        let folder = download_folder(me.profile.home());
+        let disk = SeatDisk { folder, quota: UPLOAD_QUOTA, download_quota: DOWNLOAD_QUOTA };
         let (seat, task) = AccountSeat::take_at_door(me, node, disk, activity, &stop).await?;
         self.table.insert(user.clone(), SeatedAccount { seat: seat.clone(), stop });
         self.tasks.spawn(run_seat(task, user, seat.clone(), self.table.clone(), self.context.clone()));

@@ -9,13 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::door_routes::{DoorEntry, entry_routes};
 use super::door_seats::DoorSeats;
-use crate::engine::Error;
 use crate::engine::door::DoorAccounts;
+use crate::engine::{Error, run_blocking};
 use crate::web::address_limits::ConnectionLimits;
 use crate::web::api::{ApiContext, SessionMode, api_router};
 use crate::web::http_server::{HttpListener, PortChoice};
 use crate::web::server_certificate::own_names;
 
+/// The time between two looks for fetched files that are due.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 /// Connections at once: a browser has one for its events and a few more.
 const CONNECTIONS: ConnectionLimits = ConnectionLimits { total: 1024, per_address: 64 };
 
@@ -64,9 +66,29 @@ impl DoorServer {
     pub async fn run(self, stop: CancellationToken) {
         let Self { listener, context, accounts, stay } = self;
         let seats = Arc::new(DoorSeats::new(context.clone(), stay, CancellationToken::new()));
+        let sweeping = sweep_periodically(accounts.clone());
         let entry = Arc::new(DoorEntry::new(accounts, seats.clone()));
         // First the server, so that no call finds a node that is about to end.
-        listener.serve(api_router(&context, entry_routes(entry)), stop).await;
+        let serving = listener.serve(api_router(&context, entry_routes(entry)), stop);
+        tokio::select! {
+            () = serving => {}
+            () = sweeping => {}
+        }
         seats.end().await;
+    }
+}
+
+/// Removes fetched files that are due, without end.
+async fn sweep_periodically(accounts: DoorAccounts) {
+    let mut looks = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        looks.tick().await;
+        let accounts = accounts.clone();
+        // What fails is tried again at the next look.
+        let _ = run_blocking(move || {
+            accounts.sweep_downloads();
+            Ok(())
+        })
+        .await;
     }
 }
