@@ -55,7 +55,8 @@
 //! | resource of the page | bound | beyond |
 //! |---|---|---|
 //! | tokens that open it | 4, 10 minutes, once each | the oldest ends |
-//! | sessions | 16 an account, 7 days; at the door 12 h without a call | the one used least ends |
+//! | wrong tokens | 10, one forgiven every 30 s | wrong ones wait; a right one never does |
+//! | sessions, tabs of one | 16 an account, 16; 7 days; at the door 12 h without a call | the one used least ends |
 //! | a body, uploads apart | 64 KiB, 15 s | refused |
 //! | streams of events | 128 | refused for the moment |
 //! | events that a browser has not read | those that its account's seat keeps: 1,024 and 4 MiB | `resync`: it loads all anew |

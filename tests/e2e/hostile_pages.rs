@@ -222,11 +222,11 @@ fn a_slow_browser_delays_nobody() {
     assert_eq!(&first, b"HTTP/1.1 200");
     let mut events = page.events(None);
     let text = "a".repeat(12_000);
-    for number in 0..600 {
+    for number in 0..300 {
         page.post("/conversations/bob/messages", &json!({ "text": format!("{number} {text}") }));
     }
-    his.wait_for("alice: 599 a");
-    events.wait_for("message", |event| event["text"].as_str().is_some_and(|text| text.starts_with("599 ")));
+    his.wait_for("alice: 299 a");
+    events.wait_for("message", |event| event["text"].as_str().is_some_and(|text| text.starts_with("299 ")));
     // Half a request, and one that never ends: others are answered.
     let mut half = TcpStream::connect(("127.0.0.1", page.port)).unwrap();
     half.write_all(b"POST /api/v1/fetches HTTP/1.1\r\nHost: 127").unwrap();

@@ -264,14 +264,48 @@ fn a_page_outlives_its_node() {
 fn the_document_describes_every_answer() {
     let lab = Lab::start();
     let alice = lab.user("alice");
+    let _bob = lab.user("bob");
     let (_web, page) = Page::start(&alice, &[]);
+    let mut events = page.events(None);
+    page.post("/conversations/bob/messages", &json!({ "text": "olá" }));
+    page.post("/rooms", &json!({ "name": "lab" }));
+    let drop = "a".repeat(32);
+    page.put(&format!("/uploads/{drop}/x.txt"), b"x", None);
+    page.post(&format!("/uploads/{drop}/share"), &json!({}));
+    events.wait_for("drop", |event| event["state"] == "done");
+    poll_until(|| Some(()).filter(|()| page.get("/rooms")["rooms"] != json!([])), || "the room is there".to_owned());
     let document = page::send(page.port, "GET", "/api/v1/openapi.json", &[], None).json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{document}");
     let paths: BTreeSet<&String> = document["paths"].as_object().unwrap().keys().collect();
     assert!(paths.len() > 30, "{paths:?}");
-    for path in ["/session", "/users", "/rooms", "/rooms/directory", "/shares", "/fetches", "/sends", "/settings"] {
+    for path in
+        ["/session", "/users", "/rooms", "/rooms/directory", "/shares", "/fetches", "/sends", "/settings", "/files"]
+    {
         let schema = &document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
-        assert_fits(&page.get(path), schema, &document, path);
+        let query = if path == "/files" { "?search=x" } else { "" };
+        assert_fits(&page.get(&format!("{path}{query}")), schema, &document, path);
+    }
+    let messages = "/conversations/{name}/messages";
+    let schema = &document["paths"][messages]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+    assert_fits(&page.get("/conversations/bob/messages"), schema, &document, messages);
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let parts = path.split('/').map(|part| if part.starts_with('{') { "1" } else { part });
+        let real = parts.collect::<Vec<_>>().join("/");
+        let refused = page.call("PATCH", &real, None);
+        refused.fails(405);
+        let allowed: BTreeSet<String> = refused
+            .field("allow")
+            .to_lowercase()
+            .split(',')
+            .map(|method| method.trim().to_owned())
+            .filter(|method| method != "head")
+            .collect();
+        let mut described: BTreeSet<String> = operations.as_object().unwrap().keys().cloned().collect();
+        // A dropped file may be called like that.
+        if path.ends_with("/share") || path.ends_with("/send") {
+            described.extend(["get".to_owned(), "put".to_owned()]);
+        }
+        assert_eq!(allowed, described, "{path}");
     }
     let error = page.call("POST", "/fetches", Some(&json!({ "from": 1 })));
     let schema = &document["paths"]["/fetches"]["post"]["responses"]["400"]["content"]["application/json"]["schema"];

@@ -37,6 +37,11 @@ const USED_MARK: &str = ".used";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DropId([u8; 16]);
 
+/// A text that marks no drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", tr!("the mark of a drop has 32 hex digits"))]
+pub struct InvalidDropId;
+
 /// The files that pages gave a profile.
 #[derive(Debug, Clone)]
 pub struct DroppedFiles {
@@ -102,10 +107,10 @@ impl DropError {
 }
 
 impl std::str::FromStr for DropId {
-    type Err = String;
+    type Err = InvalidDropId;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        shared::hex::decode(text).map(Self).map_err(|_| tr!("the mark of a drop has 32 hex digits"))
+    fn from_str(text: &str) -> Result<Self, InvalidDropId> {
+        shared::hex::decode(text).map(Self).map_err(|_| InvalidDropId)
     }
 }
 
@@ -192,12 +197,7 @@ impl DroppedFiles {
         if path.strip_prefix(&self.folder).is_ok_and(|below| below.components().count() > 1) {
             let _ = fs::remove_file(path);
             for folder in path.ancestors().skip(1).take_while(|folder| **folder != *self.folder) {
-                let is_unused = || {
-                    fs::read_dir(folder).is_ok_and(|mut entries| {
-                        entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == USED_MARK))
-                    })
-                };
-                if is_unused() {
+                if is_empty_but_mark(folder) {
                     let _ = fs::remove_file(folder.join(USED_MARK));
                 }
                 if fs::remove_dir(folder).is_err() {
@@ -212,7 +212,9 @@ impl DroppedFiles {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let age =
                 entry.metadata().and_then(|facts| facts.modified()).ok().and_then(|at| now.duration_since(at).ok());
-            if age.is_some_and(|age| age > UNUSED_LIFE) && !entry.path().join(USED_MARK).exists() {
+            // Of a send that is over, nothing but the mark is left.
+            let is_unused = !entry.path().join(USED_MARK).exists() || is_empty_but_mark(&entry.path());
+            if is_unused && age.is_some_and(|age| age > UNUSED_LIFE) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
@@ -304,6 +306,12 @@ impl DropWriter {
     fn disk_error(&self, why: io::Error) -> DropError {
         if RoomLimit::of(&why).is_some() { DropError::NoRoom } else { Error::disk(self.name.as_ref())(why).into() }
     }
+}
+
+/// Returns whether a folder has nothing but the mark of a drop.
+fn is_empty_but_mark(folder: &Path) -> bool {
+    let is_mark = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == USED_MARK);
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.all(is_mark))
 }
 
 /// Returns the folders of a name and its last component; none of them is hidden.

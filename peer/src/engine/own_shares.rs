@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use localization::tr;
 use serde::Serialize;
+use shared::names::name_encoding::display_name;
 use shared::{ContentHash, FileName};
 
-use super::Error;
+use super::private_data::DROPS_FOLDER;
 use super::share::{for_each_share, unshare};
-use crate::profile::{Audience, ConversationName, Profile};
+use super::{Error, ErrorKind};
+use crate::profile::{Audience, ConversationName, Profile, ShareRoot};
 
 /// A file that the user shares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,7 +50,7 @@ pub fn list_own_shares(profile: &Profile, limit: usize) -> Result<(Vec<OwnShare>
 /// any more.
 ///
 /// # Errors
-/// [`Error::Usage`] if nothing of that name is shared with them.
+/// An error of the kind [`ErrorKind::NotShared`] if nothing of that name is shared with them.
 pub fn remove_own_share(profile: &Profile, with: Option<&ConversationName>, name: &str) -> Result<Vec<PathBuf>, Error> {
     let wanted = with.map(ToString::to_string);
     let mut meant = None;
@@ -58,12 +60,20 @@ pub fn remove_own_share(profile: &Profile, with: Option<&ConversationName>, name
             break;
         }
     }
-    let none =
-        || Error::Usage(tr!("nothing is shared as {name}", name = shared::names::name_encoding::display_name(name)));
+    let none = || Error::Relayed {
+        kind: ErrorKind::NotShared,
+        message: tr!("nothing is shared as {name}", name = display_name(name)),
+    };
     let audience = meant.ok_or_else(none)?;
     let mut before = Vec::new();
     for_each_share(profile, &audience, "", |share| before.push((share.name, share.path)))?;
+    let folder = format!("{}/", name.trim_end_matches('/'));
+    let is_meant = |shared: &FileName| shared.as_str() == name || shared.as_str().starts_with(&folder);
+    if !before.iter().any(|(shared, _)| is_meant(shared)) {
+        return Err(none());
+    }
     let removed: BTreeSet<FileName> = unshare(profile, &audience, &[name.to_owned()])?.into_iter().collect();
+    end_empty_drops(profile, &audience)?;
     let mut kept = BTreeSet::new();
     // Those of a paused send as well: it goes on some day.
     for audience in profile.audiences()? {
@@ -71,6 +81,20 @@ pub fn remove_own_share(profile: &Profile, with: Option<&ConversationName>, name
     }
     let gone = before.into_iter().filter(|(name, _)| removed.contains(name)).map(|(_, path)| path);
     Ok(gone.filter(|path| !kept.contains(path)).collect())
+}
+
+/// Ends the sharing of dropped folders of which no file is left: nobody puts further ones there.
+fn end_empty_drops(profile: &Profile, audience: &Audience) -> Result<(), Error> {
+    let drops = profile.home().join(DROPS_FOLDER);
+    let is_dropped = |root: &ShareRoot| root.audience == *audience && root.path.starts_with(&drops);
+    for root in profile.share_roots()?.into_iter().filter(is_dropped) {
+        let mut is_empty = true;
+        for_each_share(profile, audience, &format!("{}/", root.name.as_str()), |_| is_empty = false)?;
+        if is_empty {
+            unshare(profile, audience, &[root.name.as_str().to_owned()])?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns an audience as text: a user, `#room`, or `None` for everybody.

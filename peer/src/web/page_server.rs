@@ -3,20 +3,22 @@
 //! A browser gets its session by a token that works once: it stands in a file that only the user can read, whose
 //! script-free page leads to the address with the token behind `#`. A new file is written after each use.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::post;
 use parking_lot::Mutex;
 use serde::Deserialize;
-use std::net::Ipv4Addr;
 use tokio_util::sync::CancellationToken;
 
 use super::account_seat::AccountSeat;
+use super::address_limits::{GuestAddress, WrongCodes};
 use super::api::{ApiBody, ApiContext, ApiError, SessionMode, api_router, session_answer};
 use super::http_server::{HttpListener, PortChoice};
 use super::http_text::HtmlText;
@@ -52,6 +54,7 @@ struct PageOpening {
     port: u16,
     file: PathBuf,
     tokens: Mutex<OneUseTokens<()>>,
+    wrong: Mutex<WrongCodes>,
 }
 
 /// The body by which a session begins.
@@ -76,7 +79,7 @@ impl PageServer {
         let context = Arc::new(ApiContext::new(SessionMode::Local, port, false, vec!["localhost".to_owned()]));
         // Two: a page that is opened at this moment, and the file that is written anew.
         let tokens = Mutex::new(OneUseTokens::new(TOKEN_LIFE, 4));
-        let opening = Arc::new(PageOpening { seat: config.seat, port, file, tokens });
+        let opening = Arc::new(PageOpening { seat: config.seat, port, file, tokens, wrong: Mutex::default() });
         opening.write_file().await?;
         Ok(Self { listener, opening, context })
     }
@@ -100,7 +103,9 @@ impl PageServer {
     pub async fn run(self, stop: CancellationToken) {
         let Self { listener, opening, context } = self;
         let held = opening.clone();
-        let begin = move |context: State<Arc<ApiContext>>, body| begin_session(opening, context, body);
+        let begin = move |context: State<Arc<ApiContext>>, headers: HeaderMap, body| {
+            begin_session(opening, context, headers, body)
+        };
         let own = Router::new().route("/api/v1/session", post(begin));
         listener.serve(api_router(&context, own), stop).await;
         let file = held.file.clone();
@@ -114,6 +119,15 @@ impl PageOpening {
         format!("http://127.0.0.1:{}/#open={}", self.port, self.tokens.lock().issue((), Instant::now()))
     }
 
+    /// Counts a wrong token. A right one is never made to wait: nobody guesses it, and others on this machine could lock
+    /// the user out.
+    fn refuse_token(&self) -> ApiError {
+        let (mut wrong, here, now) = (self.wrong.lock(), GuestAddress::of(Ipv4Addr::LOCALHOST.into()), Instant::now());
+        let wait = wrong.wait(here, now);
+        wrong.add(here, now);
+        wait.map_or_else(ApiError::no_session, |wait| ApiError::too_many(wait.as_secs().max(1)))
+    }
+
     async fn write_file(&self) -> Result<(), Error> {
         let page = opening_page(&self.address());
         let file = self.file.clone();
@@ -125,11 +139,13 @@ impl PageOpening {
 async fn begin_session(
     opening: Arc<PageOpening>,
     State(context): State<Arc<ApiContext>>,
+    headers: HeaderMap,
     ApiBody(body): ApiBody<OpeningToken>,
 ) -> Result<Response, ApiError> {
-    opening.tokens.lock().redeem(&body.token, Instant::now()).ok_or_else(ApiError::no_session)?;
+    let redeemed = opening.tokens.lock().redeem(&body.token, Instant::now());
+    redeemed.ok_or_else(|| opening.refuse_token())?;
     opening.write_file().await?;
-    session_answer(&context, opening.seat.clone())
+    session_answer(&context, opening.seat.clone(), &headers)
 }
 
 /// Returns the page that leads to an address: browsers follow it from a file without a script.

@@ -1,15 +1,19 @@
 //! Sessions of the page: a cookie and a secret that belong together. No I/O: `now` is an argument.
 //!
 //! Cookies ignore ports, so that another server on this machine can be sent them, and a command line can be read by
-//! others. The secret is known to the page alone, which sends it in a header with each call.
+//! others. The secret is known to the page alone, which sends it in a header with each call. Each tab of a browser has a
+//! secret of its own; they share the cookie, since a browser keeps one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use shared::UserName;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::one_use_tokens::random_text;
+
+/// Tabs of a session; beyond, the oldest one has to be opened again.
+const MAX_TABS: usize = 16;
 
 /// The bounds of sessions.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +37,8 @@ pub(super) struct PageSessions<S> {
 #[derive(Debug)]
 struct OpenSession<S> {
     session: PageSession<S>,
-    secret: blake3::Hash,
+    /// Those of its tabs, the oldest first.
+    secrets: VecDeque<blake3::Hash>,
     opened: Instant,
     used: Instant,
     /// Ends the session's streams with it.
@@ -67,17 +72,33 @@ impl<S: Clone> PageSessions<S> {
         Self { limits, open: HashMap::new() }
     }
 
-    /// Opens a session of an account.
-    pub(super) fn open(&mut self, user: UserName, seat: S, now: Instant) -> (SessionCredentials, PageSession<S>) {
+    /// Opens a session of an account, or another tab of the one whose cookie the browser has.
+    pub(super) fn open(
+        &mut self,
+        user: UserName,
+        seat: S,
+        cookie: Option<&str>,
+        now: Instant,
+    ) -> (SessionCredentials, PageSession<S>) {
         self.forget_old(now);
+        let known = cookie.and_then(|cookie| Some((cookie, self.open.get_mut(&blake3::hash(cookie.as_bytes()))?)));
+        if let Some((cookie, open)) = known.filter(|(_, open)| open.session.user == user) {
+            let secret = random_text();
+            if open.secrets.len() >= MAX_TABS {
+                open.secrets.pop_front();
+            }
+            open.secrets.push_back(blake3::hash(secret.as_bytes()));
+            open.used = now;
+            return (SessionCredentials { cookie: cookie.to_owned(), secret }, open.session.clone());
+        }
         self.make_room(&user);
         let credentials = SessionCredentials { cookie: random_text(), secret: random_text() };
         let key = blake3::hash(credentials.cookie.as_bytes());
         let ended = CancellationToken::new();
         let session = PageSession { user, seat, ended: ended.clone(), key };
-        let secret = blake3::hash(credentials.secret.as_bytes());
-        let end = ended.drop_guard();
-        self.open.insert(key, OpenSession { session: session.clone(), secret, opened: now, used: now, _end: end });
+        let secrets = VecDeque::from([blake3::hash(credentials.secret.as_bytes())]);
+        let _end = ended.drop_guard();
+        self.open.insert(key, OpenSession { session: session.clone(), secrets, opened: now, used: now, _end });
         (credentials, session)
     }
 
@@ -86,9 +107,8 @@ impl<S: Clone> PageSessions<S> {
         self.forget_old(now);
         let found = self.open.get_mut(&blake3::hash(cookie.as_bytes()))?;
         // Hashes are compared in constant time.
-        if found.secret != blake3::hash(secret.as_bytes()) {
-            return None;
-        }
+        let secret = blake3::hash(secret.as_bytes());
+        found.secrets.iter().find(|known| **known == secret)?;
         found.used = now;
         Some(found.session.clone())
     }
@@ -153,8 +173,8 @@ mod tests {
     #[test]
     fn cookie_and_secret_belong_together() {
         let (mut sessions, now) = (sessions(), Instant::now());
-        let (one, _) = sessions.open("ana".parse().unwrap(), 1, now);
-        let (other, _) = sessions.open("bob".parse().unwrap(), 2, now);
+        let (one, _) = sessions.open("ana".parse().unwrap(), 1, None, now);
+        let (other, _) = sessions.open("bob".parse().unwrap(), 2, None, now);
         assert_eq!(sessions.find(&one.cookie, &one.secret, now).unwrap().seat, 1);
         assert_eq!(sessions.find(&other.cookie, &other.secret, now).unwrap().seat, 2);
         for (cookie, secret) in [
@@ -172,14 +192,14 @@ mod tests {
     #[test]
     fn sessions_end() {
         let (mut sessions, now) = (sessions(), Instant::now());
-        let (one, held) = sessions.open("ana".parse().unwrap(), 1, now);
+        let (one, held) = sessions.open("ana".parse().unwrap(), 1, None, now);
         assert!(sessions.find(&one.cookie, &one.secret, now + HOUR * 11).is_some());
         assert!(sessions.find(&one.cookie, &one.secret, now + HOUR * 22).is_some() && !held.ended.is_cancelled());
         assert!(sessions.find(&one.cookie, &one.secret, now + HOUR * 24).is_none(), "however much it is used");
         assert!(held.ended.is_cancelled());
-        let (idle, _) = sessions.open("ana".parse().unwrap(), 1, now);
+        let (idle, _) = sessions.open("ana".parse().unwrap(), 1, None, now);
         assert!(sessions.find(&idle.cookie, &idle.secret, now + HOUR * 12).is_none());
-        let (left, session) = sessions.open("ana".parse().unwrap(), 1, now);
+        let (left, session) = sessions.open("ana".parse().unwrap(), 1, None, now);
         sessions.end(&session);
         let (other, at_seat) = sessions.open("bob".parse().unwrap(), 2, now);
         sessions.end_seat(|seat| *seat == 2);
@@ -190,14 +210,35 @@ mod tests {
     #[test]
     fn of_too_many_the_least_used_ends() {
         let (mut sessions, now) = (sessions(), Instant::now());
-        let (first, _) = sessions.open("ana".parse().unwrap(), 1, now);
-        let (second, _) = sessions.open("ana".parse().unwrap(), 1, now + HOUR);
-        let (others, _) = sessions.open("bob".parse().unwrap(), 1, now);
+        let (first, _) = sessions.open("ana".parse().unwrap(), 1, None, now);
+        let (second, _) = sessions.open("ana".parse().unwrap(), 1, None, now + HOUR);
+        let (others, _) = sessions.open("bob".parse().unwrap(), 1, None, now);
         sessions.find(&first.cookie, &first.secret, now + HOUR * 2);
-        sessions.open("ana".parse().unwrap(), 1, now + HOUR * 3);
+        sessions.open("ana".parse().unwrap(), 1, None, now + HOUR * 3);
         assert_eq!(sessions.count_of(&"ana".parse().unwrap(), now + HOUR * 3), 2);
         assert!(sessions.find(&second.cookie, &second.secret, now + HOUR * 3).is_none());
         assert!(sessions.find(&first.cookie, &first.secret, now + HOUR * 3).is_some());
         assert!(sessions.find(&others.cookie, &others.secret, now + HOUR * 3).is_some(), "another's is no matter");
+    }
+
+    #[test]
+    fn tabs_share_a_cookie() {
+        let (mut sessions, now) = (sessions(), Instant::now());
+        let (one, _) = sessions.open("ana".parse().unwrap(), 1, None, now);
+        let (other, _) = sessions.open("ana".parse().unwrap(), 1, Some(&one.cookie), now);
+        assert!(one.cookie == other.cookie && one.secret != other.secret);
+        assert!(sessions.find(&one.cookie, &one.secret, now).is_some());
+        assert!(sessions.find(&one.cookie, &other.secret, now).is_some());
+        assert_eq!(sessions.count_of(&"ana".parse().unwrap(), now), 1);
+        for _ in 0..MAX_TABS - 1 {
+            sessions.open("ana".parse().unwrap(), 1, Some(&one.cookie), now);
+        }
+        assert!(sessions.find(&one.cookie, &one.secret, now).is_none(), "the oldest");
+        assert!(sessions.find(&one.cookie, &other.secret, now).is_some());
+        // Another account, or a cookie that is unknown: a session of its own.
+        for (user, cookie) in [("bob", &one.cookie), ("ana", &one.secret)] {
+            let (new, _) = sessions.open(user.parse().unwrap(), 2, Some(cookie), now);
+            assert!(new.cookie != one.cookie && new.cookie != *cookie);
+        }
     }
 }

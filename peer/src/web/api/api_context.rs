@@ -106,7 +106,7 @@ impl ApiContext {
         self.sessions.lock().find_by_cookie(cookie, Instant::now()).ok_or_else(ApiError::no_session)
     }
 
-    fn session_cookie<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+    pub(super) fn session_cookie<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
         cookie_value(cookies, &self.cookie_name)
     }

@@ -1,6 +1,6 @@
 //! The errors of the API: a status, a code for programs, a message for people.
 
-use axum::http::header::{ACCEPT_LANGUAGE, RETRY_AFTER};
+use axum::http::header::{ACCEPT_LANGUAGE, CONTENT_LENGTH, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use localization::tr;
@@ -82,6 +82,8 @@ impl ApiError {
         }
         let mut finished = json_response(error.status, &body);
         finished.headers_mut().extend(response.headers().clone());
+        // That of the answer without a body.
+        finished.headers_mut().remove(CONTENT_LENGTH);
         if let Some(seconds) = error.retry_after {
             finished.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::header::SET_COOKIE;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -14,14 +14,18 @@ use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, PageSeat, answer, json_response};
 use crate::web::account_seat::AccountSeat;
 
-/// Opens a session at a seat; returns the answer with its secret and its cookie.
+/// Opens a session at a seat, or another tab of the one that the request has; returns the answer with its secret and its cookie.
 ///
 /// # Errors
 /// 500.
-pub(in crate::web) fn session_answer(context: &ApiContext, seat: Arc<AccountSeat>) -> Result<Response, ApiError> {
+pub(in crate::web) fn session_answer(
+    context: &ApiContext,
+    seat: Arc<AccountSeat>,
+    request: &HeaderMap,
+) -> Result<Response, ApiError> {
     let mut object = session_object(context, &seat);
     let user = seat.me.user.clone();
-    let (credentials, _) = context.sessions.lock().open(user, seat, Instant::now());
+    let (credentials, _) = context.sessions.lock().open(user, seat, context.session_cookie(request), Instant::now());
     if let Some(object) = object.as_object_mut() {
         object.insert("secret".to_owned(), credentials.secret.into());
     }

@@ -1,4 +1,4 @@
-//! Settings of the profile, and the document that describes the API.
+//! Settings of the profile.
 
 use std::sync::Arc;
 

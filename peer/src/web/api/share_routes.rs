@@ -2,7 +2,6 @@
 
 use serde_json::json;
 
-use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, ApiPath, ApiQuery, PageSeat, answer, done, parsed};
 use crate::engine::chat::ConversationName;
 use crate::engine::node::announce_shares;
@@ -27,11 +26,9 @@ pub(super) async fn remove(page: PageSeat, ApiPath(name): ApiPath<String>, query
     let removed = run_blocking(move || {
         let paths = remove_own_share(&profile, audience.as_ref(), &name)?;
         paths.iter().for_each(|path| dropped.remove(path));
-        Ok(!paths.is_empty())
+        Ok(())
     });
-    if !removed.await? {
-        return Err(ApiError::not_found());
-    }
+    removed.await?;
     announce_shares(&page.seat.me.profile).await?;
     done()
 }
