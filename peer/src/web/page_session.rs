@@ -201,7 +201,7 @@ mod tests {
         assert!(sessions.find(&idle.cookie, &idle.secret, now + HOUR * 12).is_none());
         let (left, session) = sessions.open("ana".parse().unwrap(), 1, None, now);
         sessions.end(&session);
-        let (other, at_seat) = sessions.open("bob".parse().unwrap(), 2, now);
+        let (other, at_seat) = sessions.open("bob".parse().unwrap(), 2, None, now);
         sessions.end_seat(|seat| *seat == 2);
         assert!(sessions.find(&other.cookie, &other.secret, now).is_none() && at_seat.ended.is_cancelled());
         assert!(sessions.find(&left.cookie, &left.secret, now).is_none() && session.ended.is_cancelled());

@@ -37,6 +37,16 @@ pub(in crate::web) enum SessionMode {
     Door,
 }
 
+impl SessionMode {
+    /// Returns the word of the API.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Door => "door",
+        }
+    }
+}
+
 /// The sessions of a server and the bounds of its requests.
 pub(in crate::web) struct ApiContext {
     pub(in crate::web) mode: SessionMode,

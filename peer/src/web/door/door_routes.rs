@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Router};
@@ -72,7 +72,7 @@ impl DoorEntry {
 /// Returns the routes by which sessions begin.
 pub(super) fn entry_routes(entry: Arc<DoorEntry>) -> Router<Arc<ApiContext>> {
     let login_entry = entry.clone();
-    let login = move |context, peer, body| begin_session(login_entry, context, peer, body);
+    let login = move |context, peer, headers, body| begin_session(login_entry, context, peer, headers, body);
     let register = move |peer, body| make_account(entry, peer, body);
     Router::new().route("/api/v1/session", post(login)).route("/api/v1/accounts", post(register))
 }
@@ -82,6 +82,7 @@ async fn begin_session(
     entry: Arc<DoorEntry>,
     State(context): State<Arc<ApiContext>>,
     Extension(peer): Extension<GuestPeer>,
+    headers: HeaderMap,
     ApiBody(body): ApiBody<LoginBody>,
 ) -> Result<Response, ApiError> {
     let LoginBody { user, password, consent } = body;
@@ -97,7 +98,7 @@ async fn begin_session(
         entry.wrong_passwords.lock().refund(peer.address());
     }
     let seat = entry.seats.seat_of(opened?).await?;
-    session_answer(&context, seat)
+    session_answer(&context, seat, &headers)
 }
 
 /// Makes an account. The browser then logs in as with any other.
