@@ -5,7 +5,7 @@ use std::thread;
 use serde_json::{Value, json};
 use tests::door::{Door, password_of};
 use tests::files::{self, assert_same};
-use tests::page::{self, Page};
+use tests::page::{self, Page, PageEvents};
 use tests::{Invocation, Lab, LabOptions, User, poll_until};
 
 /// One of the exercise's accounts, without a key.
@@ -27,6 +27,12 @@ fn exercise(lab: &Lab, line: &str) -> Value {
 fn is_online(asker: &User<'_>, user: &str) -> bool {
     let listed = asker.peer(["--json", "list"]).run();
     listed.exits(0).json().iter().any(|line| line["user"] == user && line["online"] != false)
+}
+
+/// Waits until a stranger has written, and accepts that.
+fn accept(page: &Page, events: &mut PageEvents, from: &str) {
+    events.wait_for("request", |event| event["from"] == from);
+    page.post(&format!("/users/{from}/accept"), &json!({}));
 }
 
 fn wait_for_message(page: &Page, with: &str, text: &str) {
@@ -52,9 +58,8 @@ fn whoever_logs_in_is_written_to_and_answers() {
     assert!(is_online(&bob, "ana"));
     let mut events = ana.events(None);
     bob.peer(["chat", "ana", "hello, browser"]).run().exits(0);
-    let message = events.wait_for("message", |event| event["from"] == "bob").data;
-    assert_eq!(message["text"], "hello, browser");
-    ana.post("/users/bob/accept", &json!({}));
+    accept(&ana, &mut events, "bob");
+    wait_for_message(&ana, "bob", "hello, browser");
     ana.post("/conversations/bob/messages", &json!({ "text": "hello, terminal" }));
     node.wait_for("ana: hello, terminal");
     // Two browsers in one account see the same.
@@ -174,7 +179,9 @@ fn a_restart_ends_sessions_and_keeps_accounts() {
     let operator = lab.stranger("operator");
     let door = Door::open_of(&operator, &[]);
     let ana = door.new_user("ana");
+    let mut events = ana.events(None);
     bob.peer(["chat", "ana", "kept"]).run().exits(0);
+    accept(&ana, &mut events, "bob");
     wait_for_message(&ana, "bob", "kept");
     // One door a folder.
     let second = operator.peer(["web", "--accounts", "--listen", "127.0.0.1:0"]).run();
@@ -210,7 +217,8 @@ fn twenty_accounts_at_once() {
     let mut events = pages[1].events(None);
     let text = json!({ "text": "to a neighbour" });
     pages[0].post(&format!("/conversations/{}/messages", users[1]), &text);
-    events.wait_for("message", |event| event["from"] == *users[0] && event["text"] == "to a neighbour");
+    accept(&pages[1], &mut events, &users[0]);
+    wait_for_message(&pages[1], &users[0], "to a neighbour");
     door.close();
 }
 
@@ -221,10 +229,10 @@ fn who_left_goes_offline_and_comes_back_with_a_call() {
     let node = bob.serve();
     let door = Door::open(&lab, &["--stay-online", "1s"]);
     let ana = door.new_user("ana");
-    let events = ana.events(None);
+    let mut events = ana.events(None);
     bob.peer(["chat", "ana", "hello"]).run().exits(0);
+    accept(&ana, &mut events, "bob");
     wait_for_message(&ana, "bob", "hello");
-    ana.post("/users/bob/accept", &json!({}));
     assert!(is_online(&bob, "ana"));
     drop(events);
     poll_until(|| (!is_online(&bob, "ana")).then_some(()), || "ana stays online".to_owned());
@@ -252,7 +260,8 @@ fn the_tracker_counts_each_of_them_alone() {
     let pages: Vec<Page> = (0..12).map(|n| door.new_user(&format!("student{n}x"))).collect();
     let mut last = pages[11].events(None);
     pages[0].post("/conversations/student11x/messages", &json!({ "text": "all of us" }));
-    last.wait_for("message", |event| event["text"] == "all of us");
+    accept(&pages[11], &mut last, "student0x");
+    wait_for_message(&pages[11], "student0x", "all of us");
     door.close();
     // Another door is nobody that the tracker trusts, and works within the bounds of one machine.
     let stranger = Door::open_of(&lab.stranger("other"), &[]);

@@ -60,6 +60,8 @@ impl SeatTask {
         self.seat.fetches.cancel();
         self.seat.await_jobs().await;
         self.seat.set_node(None);
+        // Who waits for the seat to wake finds no node, at once.
+        self.seat.activity.end_rest();
         let closed = self.connection.close().await;
         ended.and(closed)
     }
