@@ -246,8 +246,8 @@ impl DoorAccounts {
     ) -> Result<(), DoorRefusal> {
         let DoorFolder { tracker, notify, .. } = &*self.door;
         let rebind = consent == DoorConsent::Move;
-        let (tracker, user) = (&tracker.address, user);
-        let bound = tracker_account::login(profile, tracker, notify, user.clone(), password, rebind, Some(pass)).await;
+        let (address, user_name) = (&tracker.address, user.clone());
+        let bound = tracker_account::login(profile, address, notify, user_name, password, rebind, Some(pass)).await;
         bound.map(drop).map_err(|why| DoorRefusal::of_login(why, user))
     }
 

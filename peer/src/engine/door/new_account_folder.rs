@@ -35,15 +35,16 @@ impl NewAccountFolder {
         self.path.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// Gives the folder the account's name. An earlier account's folder of that name is put aside.
+    /// Gives the folder the account's name. An earlier account's folder of that name is put aside. If that fails, the folder
+    /// stays for the next start: the account is bound to the key in it.
     pub(super) fn finish(mut self, door: &Path, user: &UserName) -> io::Result<PathBuf> {
+        let path = self.path.take().unwrap_or_default();
         let folder = AccountFolder::of(user);
         let target = folder.below(door);
         if fs::symlink_metadata(&target).is_ok() {
             put_aside(door, &folder)?;
         }
-        fs::rename(self.path(), &target)?;
-        self.path = None;
+        fs::rename(path, &target)?;
         Ok(target)
     }
 }
