@@ -6,10 +6,11 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use shared::UserName;
+
 use super::AccountFolder;
 use crate::engine::Error;
 use crate::profile::{Access, Profile, ProfileError};
-use shared::UserName;
 
 /// The beginning of the names of these folders; no account's folder begins so.
 const PREFIX: &str = "~new-";
