@@ -26,7 +26,7 @@ fn exercise(lab: &Lab, line: &str) -> Value {
 /// Returns whether somebody is listed as online.
 fn is_online(asker: &User<'_>, user: &str) -> bool {
     let listed = asker.peer(["--json", "list"]).run();
-    listed.exits(0).json().iter().any(|line| line["user"] == user && line["online"] != false)
+    listed.exits(0).json().iter().any(|line| line["type"] != "absent" && line["user"] == user)
 }
 
 /// Waits until a stranger has written, and accepts that.
