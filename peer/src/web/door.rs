@@ -14,7 +14,7 @@
 //! | accounts online at once | [`MAX_AWAKE_SEATS`] | the one that was unused longest rests; if a browser is at each, a login is refused |
 //! | time online after the last browser left | `--stay-online`, 10 minutes unless told | the seat rests |
 //! | a session without a call | 12 h | it ends |
-//! | wrong passwords of one address (of IPv6: one /64) | 10, one regained every 30 s | refused for that time, right ones too |
+//! | wrong passwords of one address (of IPv6: one /64) | 20, one regained every 30 s | refused for that time, right ones too |
 //! | new accounts of one address | 40, one regained every 30 s | refused for that time |
 //! | addresses that are remembered for these | 4,096 | those with most attempts left are forgotten |
 //! | connections | 1,024, and 64 of one address | closed at once |

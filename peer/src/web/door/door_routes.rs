@@ -22,8 +22,8 @@ use crate::engine::door::{DoorAccounts, DoorConsent, DoorRefusal};
 use crate::web::address_limits::GuestPeer;
 use crate::web::api::{ApiBody, ApiContext, ApiError, json_response, session_answer};
 
-/// Wrong passwords of one address.
-const WRONG_PASSWORDS: AttemptAllowance = AttemptAllowance { at_once: 10, regained_after: Duration::from_secs(30) };
+/// Wrong passwords of one address. An attempt counts until its password turns out to be right, and a class may begin at once.
+const WRONG_PASSWORDS: AttemptAllowance = AttemptAllowance { at_once: 20, regained_after: Duration::from_secs(30) };
 /// New accounts of one address: a class may make them at one machine.
 const NEW_ACCOUNTS: AttemptAllowance = AttemptAllowance { at_once: 40, regained_after: Duration::from_secs(30) };
 
