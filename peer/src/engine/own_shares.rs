@@ -77,7 +77,7 @@ pub fn remove_own_share(profile: &Profile, with: Option<&ConversationName>, name
     let mut kept = BTreeSet::new();
     // Those of a paused send as well: it goes on some day.
     for audience in profile.audiences()? {
-        for_each_share(profile, &audience, "", |share| drop(kept.insert(share.path)))?;
+        for_each_share(profile, &audience, "", |share| kept.extend([share.path]))?;
     }
     let gone = before.into_iter().filter(|(name, _)| removed.contains(name)).map(|(_, path)| path);
     Ok(gone.filter(|path| !kept.contains(path)).collect())

@@ -104,7 +104,7 @@ mod tests {
         let (mine, other, now) = (blake3::hash(b"mine"), blake3::hash(b"other"), Instant::now());
         let hash = ContentHash::of(b"content");
         let ticket = DownloadTicket { session: mine, path: "x".into(), hash, name: "x".to_owned() };
-        let mut issue = |table: &mut TicketTable| table.open.issue(ticket.clone(), now);
+        let issue = |table: &mut TicketTable| table.open.issue(ticket.clone(), now);
         let stolen = issue(&mut table);
         assert_eq!(table.redeem(&stolen, &other, None, now), None);
         assert_eq!(table.redeem(&stolen, &mine, None, now), None, "it is used up");

@@ -15,7 +15,10 @@ use crate::web::page_texts::PageLanguage;
 
 /// An error of a request.
 #[derive(Debug, Clone)]
-pub(in crate::web) struct ApiError {
+pub(in crate::web) struct ApiError(Box<ApiErrorParts>);
+
+#[derive(Debug, Clone)]
+struct ApiErrorParts {
     status: StatusCode,
     code: &'static str,
     message: TranslatedText,
@@ -28,7 +31,8 @@ pub(in crate::web) struct ApiError {
 impl ApiError {
     /// Returns an error of this status and code.
     pub(in crate::web) fn new(status: StatusCode, code: &'static str, message: impl Fn() -> String) -> Self {
-        Self { status, code, message: TranslatedText::new(message), retry_after: None, detail: None }
+        let message = TranslatedText::new(message);
+        Self(Box::new(ApiErrorParts { status, code, message, retry_after: None, detail: None }))
     }
 
     /// Returns the error of a request that can't be understood.
@@ -61,20 +65,20 @@ impl ApiError {
     }
 
     /// Adds after how many seconds another attempt makes sense.
-    pub(in crate::web) const fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after = Some(seconds);
+    pub(in crate::web) fn retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after = Some(seconds);
         self
     }
 
     /// Adds a field to the answer, beside the error.
     pub(in crate::web) fn with(mut self, key: &'static str, value: Value) -> Self {
-        self.detail = Some((key, value));
+        self.0.detail = Some((key, value));
         self
     }
 
     /// Puts the message into the browser's language, where the response is an error.
     pub(super) fn finish(response: Response, request: &HeaderMap, mode: SessionMode) -> Response {
-        let Some(error) = response.extensions().get::<Self>() else { return response };
+        let Some(Self(error)) = response.extensions().get::<Self>() else { return response };
         let language = PageLanguage::preferred(header_text(request, &ACCEPT_LANGUAGE));
         let message = language.format(|| error.message.to_string());
         let mut body = json!({ "error": { "code": error.code, "message": message } });
@@ -99,7 +103,7 @@ impl ApiError {
 /// A response without a body: [`ApiError::finish`] knows the language of the browser.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.0.status.into_response();
         response.extensions_mut().insert(self);
         response
     }
@@ -112,7 +116,7 @@ impl From<Error> for ApiError {
             tracing::error!("a page's request failed: {error}");
         }
         let error_of = Self::new(status_of(kind), kind.as_str(), || error.to_string());
-        if error_of.status == StatusCode::SERVICE_UNAVAILABLE { error_of.retry_after(1) } else { error_of }
+        if error_of.0.status == StatusCode::SERVICE_UNAVAILABLE { error_of.retry_after(1) } else { error_of }
     }
 }
 
