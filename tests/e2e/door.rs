@@ -1,9 +1,11 @@
 //! The door for people who have nothing but a browser.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::thread;
 
 use serde_json::{Value, json};
-use tests::door::{Door, password_of};
+use tests::door::{Door, new_user, password_of};
 use tests::files::{self, assert_same};
 use tests::page::{self, Page, PageEvents};
 use tests::{Invocation, Lab, LabOptions, User, poll_until};
@@ -200,8 +202,9 @@ fn twenty_accounts_at_once() {
     let node = bob.serve();
     let door = Door::open(&lab, &[]);
     let users: Vec<String> = (0..20).map(|n| format!("student{n}x")).collect();
+    let port = door.port;
     let pages: Vec<Page> = thread::scope(|scope| {
-        let made: Vec<_> = users.iter().map(|user| scope.spawn(|| door.new_user(user))).collect();
+        let made: Vec<_> = users.iter().map(|user| scope.spawn(move || new_user(port, user))).collect();
         made.into_iter().map(|page| page.join().unwrap()).collect()
     });
     thread::scope(|scope| {
@@ -249,10 +252,10 @@ fn who_left_goes_offline_and_comes_back_with_a_call() {
 fn the_tracker_counts_each_of_them_alone() {
     let folder = tempfile::tempdir().unwrap();
     let key = certs::Identity::load_or_create(&folder.path().join("identity")).unwrap().fingerprint().to_string();
-    let few = ["--max-connections-per-ip", "6", "--trusted-door", &key].map(Into::into).into();
+    let few = ["--max-connections-per-ip", "6", "--trusted-door", &key].map(str::to_owned).to_vec();
     let lab = Lab::with(LabOptions { tracker_args: few, ..LabOptions::default() });
     let operator = lab.stranger("operator");
-    std::fs::create_dir_all(operator.home().join("door")).unwrap();
+    DirBuilder::new().recursive(true).mode(0o700).create(operator.home().join("door")).unwrap();
     std::fs::rename(folder.path().join("identity"), operator.home().join("door/~identity")).unwrap();
     let door = Door::open_of(&operator, &[]);
     assert_eq!((&door.told["door_key"], &door.told["trusted"]), (&json!(key), &json!(true)));

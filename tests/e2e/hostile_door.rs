@@ -35,9 +35,9 @@ fn half_a_session_is_none() {
     let (ana, bob) = (door.new_user("ana"), door.new_user("bob"));
     let (cookie, secret) = (("Cookie", ana.cookie.clone()), ("Page-Secret", ana.secret.clone()));
     let mixed = [("Cookie", ana.cookie.clone()), ("Page-Secret", bob.secret.clone())];
-    for fields in [&[][..], &[cookie.clone()], &[secret.clone()], &mixed] {
+    for fields in [vec![], vec![cookie], vec![secret], mixed.to_vec()] {
         for (method, path) in [("GET", "/session"), ("GET", "/users"), ("GET", "/events"), ("DELETE", "/session")] {
-            let answer = page::send(door.port, method, &format!("/api/v1{path}"), fields, None);
+            let answer = page::send(door.port, method, &format!("/api/v1{path}"), &fields, None);
             answer.fails(401);
             assert_eq!(answer.json()["mode"], "door");
         }

@@ -41,15 +41,13 @@ impl Door {
     /// Makes an account and logs in to it.
     #[track_caller]
     pub fn new_user(&self, user: &str) -> Page {
-        let made = self.post("/accounts", &json!({ "user": user, "password": password_of(user) }));
-        assert_eq!((made.status, &made.json()["user"]), (201, &json!(user)), "{made:?}");
-        self.log_in(user)
+        new_user(self.port, user)
     }
 
     /// Logs in with the usual password.
     #[track_caller]
     pub fn log_in(&self, user: &str) -> Page {
-        Self::page(self.port, &self.post("/session", &json!({ "user": user, "password": password_of(user) })))
+        log_in(self.port, user)
     }
 
     /// Tries to log in.
@@ -65,7 +63,7 @@ impl Door {
     /// Makes a call that needs no session.
     #[track_caller]
     pub fn post(&self, path: &str, body: &Value) -> PageAnswer {
-        page::send(self.port, "POST", &format!("/api/v1{path}"), &[], Some(body))
+        post(self.port, path, body)
     }
 
     /// Returns the page of a login that succeeded.
@@ -96,6 +94,27 @@ impl Door {
         self.process.interrupt();
         self.process.finish().exits(130);
     }
+}
+
+/// Makes an account at the door of this port, and logs in to it.
+///
+/// # Panics
+/// When it can't be made.
+#[track_caller]
+pub fn new_user(port: u16, user: &str) -> Page {
+    let made = post(port, "/accounts", &json!({ "user": user, "password": password_of(user) }));
+    assert_eq!((made.status, &made.json()["user"]), (201, &json!(user)), "{made:?}");
+    log_in(port, user)
+}
+
+#[track_caller]
+fn log_in(port: u16, user: &str) -> Page {
+    Door::page(port, &post(port, "/session", &json!({ "user": user, "password": password_of(user) })))
+}
+
+#[track_caller]
+fn post(port: u16, path: &str, body: &Value) -> PageAnswer {
+    page::send(port, "POST", &format!("/api/v1{path}"), &[], Some(body))
 }
 
 /// The password that a user of a lab has.

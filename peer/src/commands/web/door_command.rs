@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::{Identity, WebCertificate};
+use certs::Identity;
 use localization::tr;
 use serde_json::json;
 
@@ -15,7 +15,7 @@ use crate::engine::door_pass::DoorPass;
 use crate::engine::tracker_key::confirmed_key;
 use crate::engine::{Error, Notice, NoticeHandler, run_blocking};
 use crate::net::tracker::TrackerAddress;
-use crate::profile::Profile;
+use crate::profile::{Profile, ProfileError};
 use crate::sys::route_source;
 use crate::web::{DoorServer, DoorServerConfig, open_certificate, shown_fingerprint};
 
@@ -46,7 +46,7 @@ pub(super) async fn run(context: &CommandContext, options: DoorOptions) -> Resul
     let (home, address) = (profile.home().to_owned(), tracker.address.clone());
     let opened = run_blocking(move || {
         let identity = Identity::load_or_create(&home.join(DOOR_FOLDER).join(KEY_FOLDER));
-        let pass = DoorPass::new(identity.map_err(crate::profile::ProfileError::from)?);
+        let pass = DoorPass::new(identity.map_err(ProfileError::from)?);
         let certificate = if options.is_plain { None } else { Some(open_certificate(&home)?) };
         Ok((pass, certificate, home.join(DOOR_FOLDER)))
     });
@@ -63,7 +63,7 @@ pub(super) async fn run(context: &CommandContext, options: DoorOptions) -> Resul
     let server = DoorServer::bind(config)?;
     let is_trusted = context.until_cancelled(async { Ok(accounts.is_trusted().await.ok()) }).await?;
     let url = own_url(&options, server.port(), &address).await;
-    let certificate = certificate.as_ref().map(|certificate: &WebCertificate| shown_fingerprint(certificate));
+    let certificate = certificate.as_ref().map(shown_fingerprint);
     announce(context, &DoorNotice { url, certificate, pass, is_trusted })?;
     server.run(context.cancel.clone()).await;
     Err(Error::Interrupted)
@@ -89,8 +89,9 @@ async fn own_url(options: &DoorOptions, port: u16, tracker: &TrackerAddress) -> 
     let ip = match options.listen.ip() {
         ip if !ip.is_unspecified() => ip,
         _ => {
-            let towards = tracker.candidates().await.unwrap_or_default().into_iter().filter_map(route_source);
-            towards.into_iter().find(|ip| !ip.is_unspecified()).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+            let candidates = tracker.candidates().await.unwrap_or_default();
+            let towards = candidates.into_iter().filter_map(route_source).find(|ip| !ip.is_unspecified());
+            towards.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
         }
     };
     let scheme = if options.is_plain { "http" } else { "https" };
