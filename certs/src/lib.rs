@@ -12,6 +12,7 @@
 
 mod core_dump;
 mod crypto;
+mod door_proof;
 mod file_loss;
 mod identity;
 mod identity_replacement;
@@ -23,6 +24,7 @@ mod verifier;
 mod web_certificate;
 
 pub use core_dump::forbid_core_dumps;
+pub use door_proof::{proved_door, sign_door_proof};
 pub use file_loss::{FileLossDetector, file_system_kind, file_system_kind_of, has_stable_inodes};
 pub use identity::{Identity, IdentityError, MissingIdentityAdvice, MissingIdentityPolicy, is_identity_pem};
 pub use identity_replacement::IdentityReplacement;

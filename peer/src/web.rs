@@ -71,6 +71,7 @@ mod answer_headers;
 mod api;
 mod app_assets;
 mod byte_range;
+mod door;
 mod download_routes;
 mod file_listing;
 mod file_tickets;
@@ -100,6 +101,7 @@ mod web_context;
 mod zip_layout;
 
 pub use self::account_seat::{AccountSeat, SeatDisk, SeatTask};
+pub use self::door::{DoorServer, DoorServerConfig, MAX_AWAKE_SEATS};
 pub use self::guest_pages::file_address;
 pub use self::link_event::{LinkEvent, LinkEventHandler};
 pub use self::link_host_task::run_link_host;

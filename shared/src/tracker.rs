@@ -175,6 +175,11 @@
 //! the door's key is never bound to an account of a person behind it. The listed `ip` stays the door's. Another key, a
 //! second `FORWARDED`, or one after a login is `forbidden`.
 //!
+//! A person with a key of their own, such as a user of `peer web --accounts`, shows that key by the certificate. The door
+//! then proves its own by two more fields: `key`, its Ed25519 key, and `signature`, over the bytes `vizinho 2026 door proof
+//! v1`, NUL, 32 bytes exported from the TLS connection (label `EXPORTER-vizinho-door-proof`, no context) and `for`, both
+//! in hexadecimal. The certificate stays the person's: it is bound and authenticates as everywhere.
+//!
 //! # Bindings
 //!
 //! A binding says that an account belongs to a certificate's [`crate::Fingerprint`]. The fingerprint comes only from
@@ -248,6 +253,7 @@
 
 mod bounded_list;
 mod dialect;
+mod door_proof;
 mod event;
 mod feature;
 mod file_search;
@@ -261,6 +267,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use dialect::{Dialect, encode_cmd_error, encode_cmd_ok, encode_names};
+pub use door_proof::{ChannelBinding, DOOR_PROOF_EXPORTER, DoorProof, door_proof_bytes};
 pub use event::{TrackerEvent, TrackerEventKind, UserLocation};
 pub use feature::{Feature, FeatureSet};
 pub use file_search::{

@@ -32,6 +32,7 @@
 
 pub mod binaries;
 mod browser;
+pub mod door;
 pub mod earlier;
 pub mod emulator;
 mod event_program;

@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use shared::limits::{MAX_REQUEST_BYTES_BEFORE_LOGIN, MAX_REQUEST_DEPTH};
 use shared::safe_text::safe_line;
+use shared::tracker::DOOR_PROOF_EXPORTER;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -41,7 +42,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::connection_slots::ConnectionSlot;
-use crate::rate_limits::ClientOrigin;
 use crate::service::{ClientState, TrackerService, TransportSecurity};
 use close_reason::CloseReason;
 use conversation::Conversation;
@@ -134,7 +134,10 @@ async fn serve_stream(stream: TcpStream, ip: IpAddr, context: ConnectionContext,
         (Ok(Ok(0)), _) => CloseReason::Client,
         // A TLS record, whose next byte is 0x03; or a length prefix of four bytes, lowest first, that begins with 0x16.
         (Ok(Ok(1)), [0x16, _]) | (Ok(Ok(_)), [0x16, 0x03]) => serve_tls(stream, ip, context, slot).await,
-        (Ok(Ok(_)), _) => new_conversation(stream, ip, TransportSecurity::Plain, context, slot).run().await,
+        (Ok(Ok(_)), _) => {
+            let client = ClientState::new(Arc::clone(&context.service), ip, TransportSecurity::Plain);
+            new_conversation(stream, client, context, slot).run().await
+        }
         (Ok(Err(why)), _) => CloseReason::Broken(why),
         (Err(_), _) => CloseReason::NoFirstByte,
     }
@@ -159,20 +162,25 @@ async fn serve_tls(stream: TcpStream, ip: IpAddr, context: ConnectionContext, sl
     };
     let certificate = certs::fingerprint_of_chain(stream.get_ref().1.peer_certificates());
     let transport = certificate.map_or(TransportSecurity::Tls, TransportSecurity::Certified);
+    let exported = stream.get_ref().1.export_keying_material([0; 32], DOOR_PROOF_EXPORTER, None);
+    let client = ClientState::new(Arc::clone(&context.service), ip, transport);
+    let client = match exported {
+        Ok(channel) => client.on_channel(channel),
+        // Without it no door can prove itself; everything else goes on.
+        Err(_) => client,
+    };
     // Boxed: a TLS stream is large, and the enclosing future of each idle connection would be as large.
-    new_conversation(Box::new(stream), ip, transport, context, slot).run().await
+    new_conversation(Box::new(stream), client, context, slot).run().await
 }
 
 fn new_conversation<S>(
     stream: S,
-    ip: IpAddr,
-    transport: TransportSecurity,
+    client: ClientState,
     context: ConnectionContext,
     slot: ConnectionSlot,
 ) -> Conversation<S> {
-    let client = ClientState::new(context.service, ip, transport);
     let objects = shared::json_scanner::JsonScanner::new(MAX_REQUEST_BYTES_BEFORE_LOGIN, MAX_REQUEST_DEPTH);
     // Counted by address until a door names the person.
-    let share = context.memory_quota.lease(ClientOrigin::of(ip));
+    let share = context.memory_quota.lease(client.from());
     Conversation::new(stream, client, objects, share, slot, context.timeouts, context.stop)
 }

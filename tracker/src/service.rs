@@ -348,7 +348,7 @@ impl TrackerService {
         match request {
             TrackerRequest::ListPeers(wanted) => self.list_peers(client, id, &wanted).await,
             TrackerRequest::Heartbeat { user, token } => self.heartbeat(client, user, token),
-            TrackerRequest::Forwarded { person } => self.forward(client, &person),
+            TrackerRequest::Forwarded { person, proof } => self.forward(client, &person, proof),
             TrackerRequest::Whois(whois) => self.whois(client, whois).await,
             TrackerRequest::Find(find) => self.find(client, &find).await,
             TrackerRequest::Subscribe { since } => self.subscribe(client, since),

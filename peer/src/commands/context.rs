@@ -61,8 +61,12 @@ impl CommandContext {
 
     pub(super) fn me(&self, access: Access) -> Result<LocalUser, Error> {
         let profile = self.existing_profile(access)?;
-        let handlers = NodeHandlers { accept_send: accept_unasked, fetch_wish: fetch_wished, run_follows };
-        LocalUser::load(profile, self.tracker.clone(), self.key_policy, self.notify(), handlers)
+        LocalUser::load(profile, self.tracker.clone(), self.key_policy, self.notify(), self.node_handlers())
+    }
+
+    /// Returns what nodes have done by other parts of the program.
+    pub(super) const fn node_handlers(&self) -> NodeHandlers {
+        NodeHandlers { accept_send: accept_unasked, fetch_wish: fetch_wished, run_follows }
     }
 
     /// Returns the tracker that was given, or used last.

@@ -43,8 +43,9 @@ pub(super) async fn run(context: &CommandContext, args: LoginArgs) -> Result<(),
     let tracker = tracker_for_password(context, &profile, &format!("login {user}")).await?;
     let passwords = read_password(context, &password.source(), &tr!("Password:")).await?;
     let notify = context.notify();
-    let login =
-        async |password| tracker_account::login(&profile, &tracker, &notify, user.clone(), password, rebind).await;
+    let login = async |password| {
+        tracker_account::login(&profile, &tracker, &notify, user.clone(), password, rebind, None).await
+    };
     let fingerprint = passwords.try_each(login).await?;
     print_account(context, AccountEntry::Login, &user, &tracker, fingerprint)
 }

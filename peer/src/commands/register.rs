@@ -46,7 +46,8 @@ pub(super) async fn run(context: &CommandContext, args: RegisterArgs) -> Result<
     let tracker = tracker_for_password(context, &profile, &format!("register {user}")).await?;
     // After the tracker's key is confirmed: nobody should type a password for a wrong tracker.
     let password = read_new_password(context, &source, &tr!("Password:")).await?;
-    let fingerprint = tracker_account::register(&profile, &tracker, &context.notify(), user.clone(), password).await?;
+    let notify = context.notify();
+    let fingerprint = tracker_account::register(&profile, &tracker, &notify, user.clone(), password, None).await?;
     print_account(context, AccountEntry::Registration, &user, &tracker, fingerprint)
 }
 

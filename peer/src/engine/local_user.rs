@@ -6,8 +6,10 @@ use certs::Identity;
 use shared::UserName;
 use tokio_util::sync::CancellationToken;
 
+use super::door_pass::PersonPass;
 use super::follow_news::FollowWaker;
 use super::node_event::EventBus;
+use super::node_pool::NodePool;
 use super::sends::AutoAcceptOutcome;
 use super::tracker_key::{self, TrackerKeyPolicy};
 use super::wishes::WishFetchOutcome;
@@ -33,6 +35,10 @@ pub struct LocalUser {
     pub notify: NoticeHandler,
     /// What the user's node has done by others.
     pub handlers: NodeHandlers,
+    /// The threads on which a node of this process runs; `None` for one of its own.
+    pub node_pool: Option<NodePool>,
+    /// The pass that each connection to the tracker shows, behind a door.
+    pub door_pass: Option<PersonPass>,
 }
 
 /// Fetches a send of another user if a rule of the local user accepts it; blocks.
@@ -85,7 +91,17 @@ impl LocalUser {
             None => account.tracker.parse().map_err(Error::Usage)?,
         };
         let identity = Arc::new(profile.identity()?);
-        Ok(Self { profile, identity, user: account.user, tracker, key_policy, notify, handlers })
+        Ok(Self {
+            profile,
+            identity,
+            user: account.user,
+            tracker,
+            key_policy,
+            notify,
+            handlers,
+            node_pool: None,
+            door_pass: None,
+        })
     }
 
     /// Checks that the tracker binds this profile's key to the profile's account. Fails with
@@ -101,7 +117,12 @@ impl LocalUser {
     /// Connects to the tracker, whose key must match the record. Fails with [`Error::Tracker`] if it can't be reached
     /// or shows another key, [`Error::TrackerKeyMismatch`] or [`Error::TrackerKeyConflict`] if the given key differs.
     pub async fn connect_tracker(&self) -> Result<TrackerConnection, Error> {
-        tracker_key::connect(&self.profile, &self.identity, &self.tracker, self.key_policy, &self.notify).await
+        let Self { profile, identity, tracker, notify, .. } = self;
+        let mut link = tracker_key::connect(profile, identity, tracker, self.key_policy, notify).await?;
+        if let Some(pass) = &self.door_pass {
+            pass.show(&mut link).await?;
+        }
+        Ok(link)
     }
 
     /// Returns whether the key of the connected tracker is confirmed by now.

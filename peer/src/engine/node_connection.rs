@@ -114,6 +114,23 @@ impl NodeConnection {
         std::mem::replace(self, Self::search(cancel, me)).close().await
     }
 
+    /// Ends the node if this process runs it, and opens another one as soon as `wanted` is over. Fails with the error that
+    /// ended this process's own node.
+    pub async fn rest(
+        &mut self,
+        cancel: &CancellationToken,
+        me: &LocalUser,
+        wanted: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Error> {
+        let (cancel, me) = (cancel.clone(), me.clone());
+        let next = async move {
+            // Polled after the node has ended: the one that follows needs its lock.
+            wanted.await;
+            open_when_possible(cancel, me, None).await
+        };
+        std::mem::replace(self, Self::Reconnecting(Box::pin(next))).close().await
+    }
+
     /// Waits for the next event. Cancel-safe.
     pub async fn next_event(&mut self) -> Result<ConnectionEvent, Error> {
         match self {
@@ -196,7 +213,16 @@ async fn await_restart(me: &LocalUser) -> Result<Option<NodeHandle>, Error> {
 }
 
 async fn search_for_node(cancel: CancellationToken, me: LocalUser) -> Result<ConnectedNode, Error> {
-    let mut restarted = await_restart(&me).await?;
+    let restarted = await_restart(&me).await?;
+    open_when_possible(cancel, me, restarted).await
+}
+
+/// Watches `restarted`, or opens a node as soon as that is possible. Fails with the reason why no node can be started.
+async fn open_when_possible(
+    cancel: CancellationToken,
+    me: LocalUser,
+    mut restarted: Option<NodeHandle>,
+) -> Result<ConnectedNode, Error> {
     // Endless, unlike `open_replacement`: a view stays open, and its messages wait in the profile.
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
     loop {

@@ -360,9 +360,14 @@ pub struct EventBus {
 impl EventBus {
     /// Creates a channel without receivers.
     pub fn new() -> Self {
+        Self::with_capacity(CHANNEL_CAPACITY)
+    }
+
+    /// Creates a channel that buffers this many events for a slow receiver.
+    pub fn with_capacity(events: usize) -> Self {
         let (chat_activity, conversations) = (ChatActivity::default(), ActiveConversations::default());
         let (peer_activity, order_lock) = (Arc::default(), Arc::default());
-        let (sender, catalogue) = (broadcast::channel(CHANNEL_CAPACITY).0, broadcast::channel(CATALOGUE_CAPACITY).0);
+        let (sender, catalogue) = (broadcast::channel(events).0, broadcast::channel(CATALOGUE_CAPACITY).0);
         Self { sender, catalogue, chat_activity, peer_activity, conversations, order_lock }
     }
 

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use certs::Identity;
 use shared::tracker::{
     AnnouncedPresence, Credentials, EmptyReply, FilesMode, LoginReply, Password, RegisterFilesReply,
     RegisterFilesRequest, SpeakerProof, TrackerErrorCode, TrackerRequest, WhoisReply, WhoisRequest,
 };
 use shared::{Fingerprint, UserName};
 
+use super::door_pass::PersonPass;
 use super::tracker_key::{self, TrackerKeyPolicy};
 use super::{Error, LocalUser, Notice, NoticeHandler};
 use crate::engine::peer_lookup::TrackerClient;
@@ -16,7 +18,7 @@ use crate::net::TrackerError;
 use crate::net::tracker::{TrackerAddress, TrackerConnection};
 use crate::profile::{BindingIdentity, Profile, ProfileAccount};
 
-/// Registers an account and binds it to this profile's key. Fails with [`Error::Tracker`] if the name is taken or the
+/// Registers an account and binds it to this profile's key; a door shows its pass for the person. Fails with [`Error::Tracker`] if the name is taken or the
 /// tracker can't be reached.
 pub async fn register(
     profile: &Profile,
@@ -24,10 +26,11 @@ pub async fn register(
     notify: &NoticeHandler,
     user: UserName,
     password: Password,
+    pass: Option<&PersonPass>,
 ) -> Result<Fingerprint, Error> {
     let identity = profile.identity()?;
     // The command has confirmed the key already, so that the record decides.
-    let mut link = tracker_key::connect(profile, &identity, tracker, TrackerKeyPolicy::Ask, notify).await?;
+    let mut link = connect(profile, &identity, tracker, notify, pass).await?;
     let request = TrackerRequest::Register(Credentials { user: user.clone(), password });
     let EmptyReply {} = link.call(&request).await?;
     profile.set_account(&ProfileAccount { user, tracker: tracker.to_string() })?;
@@ -45,11 +48,11 @@ pub async fn login(
     user: UserName,
     password: Password,
     rebind: bool,
+    pass: Option<&PersonPass>,
 ) -> Result<Fingerprint, Error> {
     let to_bind = if rebind { profile.binding_identity()? } else { BindingIdentity::Existing(profile.identity()?) };
     let fingerprint = to_bind.identity().fingerprint();
-    let mut link = match tracker_key::connect(profile, to_bind.identity(), tracker, TrackerKeyPolicy::Ask, notify).await
-    {
+    let mut link = match connect(profile, to_bind.identity(), tracker, notify, pass).await {
         Ok(link) => link,
         Err(error) => {
             // Nothing was sent: no account can have the new key yet.
@@ -79,6 +82,21 @@ pub async fn login(
         link.call(&TrackerRequest::Logout { user: user.clone(), proof: SpeakerProof::default() }).await?;
     profile.set_account(&ProfileAccount { user, tracker: tracker.to_string() })?;
     Ok(fingerprint)
+}
+
+/// Connects, and shows a door's pass if there is one.
+async fn connect(
+    profile: &Profile,
+    identity: &Identity,
+    tracker: &TrackerAddress,
+    notify: &NoticeHandler,
+    pass: Option<&PersonPass>,
+) -> Result<TrackerConnection, Error> {
+    let mut link = tracker_key::connect(profile, identity, tracker, TrackerKeyPolicy::Ask, notify).await?;
+    if let Some(pass) = pass {
+        pass.show(&mut link).await?;
+    }
+    Ok(link)
 }
 
 /// Returns why the login was refused: the account has another key, or the key another account.
@@ -118,15 +136,25 @@ pub async fn change_password(
 /// Verifies a password without changing anything: sends it with an empty list of files, over a connection that has no
 /// session. Fails with [`Error::Tracker`] if the password is wrong, or the tracker can't be reached.
 pub async fn check_password(me: &LocalUser, password: Password) -> Result<(), Error> {
+    Ok(verify_password(&mut me.connect_tracker().await?, me.user.clone(), password).await?)
+}
+
+/// Does the same as [`check_password`] for any account over a connection that has no session. Fails with the tracker's
+/// refusal.
+pub async fn verify_password(
+    link: &mut TrackerConnection,
+    user: UserName,
+    password: Password,
+) -> Result<(), TrackerError> {
     let proof = SpeakerProof { token: None, password: Some(password) };
     // An addition of nothing changes no list.
-    let (user, files, mode) = (me.user.clone(), Vec::new(), FilesMode::Add);
+    let (files, mode) = (Vec::new(), FilesMode::Add);
     let request = TrackerRequest::RegisterFiles(RegisterFilesRequest { user, files, mode, proof });
-    match me.connect_tracker().await?.call::<RegisterFilesReply>(&request).await {
+    match link.call::<RegisterFilesReply>(&request).await {
         Ok(RegisterFilesReply { .. }) => Ok(()),
         // The tracker checks the password first, and only then that the user is online.
         Err(TrackerError::Refused { refusal, .. }) if refusal.code == TrackerErrorCode::NotLoggedIn => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 

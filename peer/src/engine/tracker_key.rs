@@ -75,6 +75,27 @@ impl TrackerKeyCheck<'_> {
     }
 }
 
+/// Returns the confirmed key of the tracker at `address`. Fails with [`Error::Tracker`] if it can't be reached, or its key
+/// isn't confirmed.
+pub async fn confirmed_key(
+    profile: &Profile,
+    address: &TrackerAddress,
+    policy: TrackerKeyPolicy,
+    notify: &NoticeHandler,
+) -> Result<Fingerprint, Error> {
+    if let Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Confirmed }) = known_at(profile, address)? {
+        return Ok(fingerprint);
+    }
+    let link = dial(profile, None, address, None, policy).await?;
+    let fingerprint = link.fingerprint();
+    if !link.is_confirmed() {
+        return Err(TrackerError::Unconfirmed { address: address.to_string(), fingerprint }.into());
+    }
+    // Confirmed at another address, or given.
+    record_key(profile, address, fingerprint, TrackerKeyTrust::Confirmed, notify)?;
+    Ok(fingerprint)
+}
+
 /// Connects to the tracker at `address`; at the first meeting its key is recorded.
 pub(super) async fn connect(
     profile: &Profile,

@@ -24,7 +24,10 @@ use rooms::VerifyingKey;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use shared::Fingerprint;
-use shared::tracker::{FeatureSet, ReplyError, TrackerEvent, TrackerRequest, parse_features, parse_reply};
+use shared::tracker::{
+    DOOR_PROOF_EXPORTER, EmptyReply, FeatureSet, ForwardedPerson, ReplyError, TrackerEvent, TrackerRequest,
+    parse_features, parse_reply,
+};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -150,6 +153,16 @@ impl TrackerConnection {
     /// Returns the features in the last reply to LOGIN, RESUME or SUBSCRIBE on this connection; none before that.
     pub const fn features(&self) -> FeatureSet {
         self.features
+    }
+
+    /// Names the person for whom a door opened this connection. Fails with [`TrackerError::Refused`] if the tracker doesn't
+    /// trust the door.
+    pub async fn name_person(&mut self, door: &Identity, person: &ForwardedPerson) -> Result<(), TrackerError> {
+        let exported = self.stream.get_ref().1.export_keying_material([0; 32], DOOR_PROOF_EXPORTER, None);
+        let channel = exported.map_err(|why| self.protocol_failure(why.to_string()))?;
+        let proof = certs::sign_door_proof(door, &channel, person);
+        let EmptyReply {} = self.call(&TrackerRequest::Forwarded { person: person.clone(), proof }).await?;
+        Ok(())
     }
 
     /// Sends a request and waits for its reply; events that arrive before it are kept. Fails with

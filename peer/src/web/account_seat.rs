@@ -17,6 +17,7 @@
 mod drop_jobs;
 mod event_feed;
 mod feed_json;
+mod seat_activity;
 mod seat_fetches;
 mod seat_task;
 
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use localization::tr;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,8 +35,11 @@ use self::drop_jobs::{MAX_JOBS, run_job};
 pub(super) use self::drop_jobs::{DropDestination, DropJob};
 pub(super) use self::event_feed::{EventFeed, FeedPage};
 pub(super) use self::feed_json::placed_message;
+pub(super) use self::seat_activity::{OpenStream, RestRules, SeatActivity};
 pub(super) use self::seat_fetches::SeatFetches;
 pub use self::seat_task::SeatTask;
+use crate::engine::chat::ConversationName;
+use crate::engine::door::used_bytes;
 use crate::engine::dropped_files::DroppedFiles;
 use crate::engine::node::{NodeApi, NodeHandle};
 use crate::engine::node_connection::NodeConnection;
@@ -50,12 +55,15 @@ pub struct SeatDisk {
     pub folder: PathBuf,
     /// Bytes of all uploads together; `u64::MAX` for what the disk has.
     pub quota: u64,
+    /// Bytes of all fetched files together; `u64::MAX` for what the disk has.
+    pub download_quota: u64,
 }
 
 /// An account at which a browser sits. Handlers hold it for as long as they answer.
 pub struct AccountSeat {
     pub(super) me: LocalUser,
     pub(super) feed: EventFeed,
+    pub(super) activity: Arc<SeatActivity>,
     pub(super) fetches: SeatFetches,
     pub(super) drops: DroppedFiles,
     /// `None` while another node is looked for.
@@ -75,7 +83,21 @@ impl AccountSeat {
         disk: SeatDisk,
         cancel: &CancellationToken,
     ) -> Result<(Arc<Self>, SeatTask), Error> {
-        let SeatDisk { folder, quota } = disk;
+        Self::take_at_door(me, node, disk, SeatActivity::always_awake(), cancel).await
+    }
+
+    /// Sits down as [`Self::take`], at a seat that may rest.
+    ///
+    /// # Errors
+    /// Those of [`Self::take`].
+    pub(super) async fn take_at_door(
+        me: LocalUser,
+        node: NodeHandle,
+        disk: SeatDisk,
+        activity: Arc<SeatActivity>,
+        cancel: &CancellationToken,
+    ) -> Result<(Arc<Self>, SeatTask), Error> {
+        let SeatDisk { folder, quota, download_quota } = disk;
         let drops = DroppedFiles::of(me.profile.home(), quota);
         let swept = drops.clone();
         run_blocking(move || {
@@ -84,10 +106,10 @@ impl AccountSeat {
         })
         .await?;
         let connection = NodeConnection::begin(cancel, &me, node, None).await?;
-        let (fetches, told) = SeatFetches::new(me.clone(), folder);
+        let (fetches, told) = SeatFetches::new(me.clone(), folder, download_quota);
         let (feed, node) = (EventFeed::default(), Mutex::new(connection.api()));
         let (jobs, cancelled) = (TaskTracker::new(), cancel.clone());
-        let seat = Arc::new(Self { me, feed, fetches, drops, node, jobs, cancel: cancelled });
+        let seat = Arc::new(Self { me, feed, activity, fetches, drops, node, jobs, cancel: cancelled });
         let task = SeatTask::new(seat.clone(), connection, told, cancel.clone());
         Ok((seat, task))
     }
@@ -95,6 +117,20 @@ impl AccountSeat {
     /// Returns the node's acts; `None` while there is no node.
     pub(super) fn node(&self) -> Option<NodeApi> {
         self.node.lock().clone()
+    }
+
+    /// Starts a fetch within the quota; returns its number.
+    pub(super) async fn start_fetch(&self, from: &ConversationName, name: &str) -> Result<u64, Error> {
+        let Some(quota) = self.fetches.quota() else { return self.fetches.start(from, name, u64::MAX) };
+        let folder = self.fetches.folder().to_owned();
+        let used = run_blocking(move || Ok(used_bytes(&folder))).await?;
+        match quota.checked_sub(used.saturating_add(self.fetches.bytes_to_come())) {
+            None | Some(0) => Err(Error::Usage(tr!(
+                "the fetched files that are here fill your share of this machine's disk: they are removed a day after you \
+                 saved them"
+            ))),
+            Some(budget) => self.fetches.start(from, name, budget),
+        }
     }
 
     /// Shares or sends dropped files, beside everything else. Fails if too many such jobs run.

@@ -47,9 +47,27 @@ impl GuestPeer {
     }
 }
 
+/// The connections that a server has at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ConnectionLimits {
+    /// In all.
+    pub(super) total: usize,
+    /// Of one address.
+    pub(super) per_address: usize,
+}
+
 /// The open connections of each address. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(super) struct ConnectionCounts(Arc<Mutex<HashMap<GuestAddress, usize>>>);
+#[derive(Debug, Clone)]
+pub(super) struct ConnectionCounts {
+    limits: ConnectionLimits,
+    open: Arc<Mutex<HashMap<GuestAddress, usize>>>,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { total: MAX_CONNECTIONS, per_address: MAX_CONNECTIONS_PER_ADDRESS }
+    }
+}
 
 /// A counted connection, until it is dropped.
 #[derive(Debug)]
@@ -59,12 +77,17 @@ pub(super) struct ConnectionPermit {
 }
 
 impl ConnectionCounts {
+    /// Returns none yet.
+    pub(super) fn new(limits: ConnectionLimits) -> Self {
+        Self { limits, open: Arc::default() }
+    }
+
     /// Counts a connection; `None` if it would be one too many.
     pub(super) fn admit(&self, address: GuestAddress) -> Option<ConnectionPermit> {
-        let mut counts = self.0.lock();
+        let mut counts = self.open.lock();
         let all: usize = counts.values().sum();
         let own = counts.get(&address).copied().unwrap_or(0);
-        if all >= MAX_CONNECTIONS || own >= MAX_CONNECTIONS_PER_ADDRESS {
+        if all >= self.limits.total || own >= self.limits.per_address {
             return None;
         }
         counts.insert(address, own + 1);
@@ -74,7 +97,7 @@ impl ConnectionCounts {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut counts = self.counts.0.lock();
+        let mut counts = self.counts.open.lock();
         match counts.get_mut(&self.address) {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(counts.remove(&self.address)),
@@ -140,7 +163,7 @@ mod tests {
 
     #[test]
     fn connections_are_bounded_for_each_and_for_all() {
-        let counts = ConnectionCounts::default();
+        let counts = ConnectionCounts::new(ConnectionLimits::default());
         let mut held: Vec<_> = (0..MAX_CONNECTIONS_PER_ADDRESS).map(|_| counts.admit(address("192.0.2.1"))).collect();
         assert!(held.iter().all(Option::is_some) && counts.admit(address("192.0.2.1")).is_none());
         held.pop();
@@ -151,7 +174,7 @@ mod tests {
         }
         assert!(held.iter().all(Option::is_some) && counts.admit(address("192.0.2.9")).is_none());
         drop(held);
-        assert!(counts.0.lock().is_empty());
+        assert!(counts.open.lock().is_empty());
     }
 
     #[test]

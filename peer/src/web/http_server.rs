@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::address_limits::{ConnectionCounts, ConnectionPermit, GuestAddress, GuestPeer};
+use super::address_limits::{ConnectionCounts, ConnectionLimits, ConnectionPermit, GuestAddress, GuestPeer};
 use super::stall_guard::StallGuard;
 use crate::engine::{Error, ErrorKind};
 
@@ -51,6 +51,7 @@ pub(super) struct HttpListener {
     listener: TcpListener,
     port: u16,
     tls: Option<TlsAcceptor>,
+    limits: ConnectionLimits,
 }
 
 impl HttpListener {
@@ -74,7 +75,18 @@ impl HttpListener {
         let port = listener.local_addr()?.port();
         let tls = certificate.map(WebCertificate::server_config).transpose();
         let tls = tls.map_err(|why| Error::Internal(why.to_string()))?;
-        Ok(Self { listener, port, tls: tls.map(|tls| TlsAcceptor::from(Arc::new(tls))) })
+        Ok(Self {
+            listener,
+            port,
+            tls: tls.map(|tls| TlsAcceptor::from(Arc::new(tls))),
+            limits: ConnectionLimits::default(),
+        })
+    }
+
+    /// Sets the bounds of connections.
+    pub(super) const fn with_limits(mut self, limits: ConnectionLimits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// Returns the port.
@@ -84,7 +96,7 @@ impl HttpListener {
 
     /// Serves until `stop` is cancelled.
     pub(super) async fn serve(self, routes: Router, stop: CancellationToken) {
-        let counts = ConnectionCounts::default();
+        let counts = ConnectionCounts::new(self.limits);
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {

@@ -126,6 +126,11 @@ impl<S: Clone> PageSessions<S> {
         self.open.remove(&session.key);
     }
 
+    /// Ends the sessions at a seat.
+    pub(super) fn end_seat(&mut self, is_it: impl Fn(&S) -> bool) {
+        self.open.retain(|_, open| !is_it(&open.session.seat));
+    }
+
     /// Ends the sessions that are over, and returns how many an account has.
     #[allow(dead_code, reason = "a server of several accounts closes a seat at which nobody sits")]
     pub(super) fn count_of(&mut self, user: &UserName, now: Instant) -> usize {
@@ -197,6 +202,9 @@ mod tests {
         assert!(sessions.find(&idle.cookie, &idle.secret, now + HOUR * 12).is_none());
         let (left, session) = sessions.open("ana".parse().unwrap(), 1, None, now);
         sessions.end(&session);
+        let (other, at_seat) = sessions.open("bob".parse().unwrap(), 2, None, now);
+        sessions.end_seat(|seat| *seat == 2);
+        assert!(sessions.find(&other.cookie, &other.secret, now).is_none() && at_seat.ended.is_cancelled());
         assert!(sessions.find(&left.cookie, &left.secret, now).is_none() && session.ended.is_cancelled());
     }
 

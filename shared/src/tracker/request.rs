@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::room_request::{ExerciseRoomRequest, RoomRequest};
-use super::{Dialect, FeatureSet, FindRequest, HashText, InstanceId, SessionToken, TrackerErrorCode};
+use super::{Dialect, DoorProof, FeatureSet, FindRequest, HashText, InstanceId, SessionToken, TrackerErrorCode};
 use crate::limits::{MAX_FORWARDED_FOR_BYTES, MAX_PASSWORD_BYTES};
 use crate::{FileName, Fingerprint, UntrustedText, UserName};
 use request_fault::RequestFault;
@@ -74,6 +74,8 @@ pub enum TrackerRequest {
     Forwarded {
         /// The door's name for the person.
         person: ForwardedPerson,
+        /// The door's key, if the connection's certificate is the person's.
+        proof: Option<DoorProof>,
     },
     /// Changes a password.
     Passwd {

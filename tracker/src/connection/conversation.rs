@@ -158,13 +158,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             if !self.allows_large_requests && self.client.has_logged_in() {
                 self.allow_large_requests();
             }
-            // After each request: a login reserves the slot, and FORWARDED moves it to another origin.
-            if let Some(user) = self.client.latest_user() {
-                self.slot.reserve_for(user);
-            }
+            // After each request: FORWARDED moves the slot to another origin, and a login reserves it there.
             if self.client.from() != self.from && self.move_to(self.client.from()).is_err() {
                 self.send_final_error(&RefusalReason::NoConnectionSlot, Some(BUSY_RETRY_MS)).await?;
                 return Ok(Some(CloseReason::NoConnectionSlot));
+            }
+            if let Some(user) = self.client.latest_user() {
+                self.slot.reserve_for(user);
             }
             self.replies.write_reply(&mut self.stream, reply).await?;
             if self.client.transport() == TransportSecurity::Plain {

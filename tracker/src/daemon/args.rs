@@ -236,7 +236,8 @@ struct TrackerOptions {
 
     /// Key of a machine through which many people come, or of several: the people behind it are counted each for themselves
     ///
-    /// It shows the key by its certificate in TLS, and names each person with FORWARDED.
+    /// `peer web --accounts` prints its key at the start. It names each person with FORWARDED, and proves the key by its
+    /// certificate in TLS or by a signature.
     #[arg(long, value_name = "FINGERPRINT", value_delimiter = ',')]
     trusted_door: Vec<Fingerprint>,
 

@@ -4,7 +4,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use shared::account_name::NewUserName;
 use shared::tracker::{
-    AnnouncedPresence, Credentials, ForwardedPerson, LoginReply, OtherInstance, Password, SessionToken, UnusableName,
+    AnnouncedPresence, Credentials, DoorProof, ForwardedPerson, LoginReply, OtherInstance, Password, SessionToken,
+    UnusableName,
 };
 use shared::{Fingerprint, UserName};
 use tracing::{info, warn};
@@ -181,14 +182,21 @@ impl TrackerService {
     }
 
     /// Makes the connection that of the person whom the door names.
-    pub(super) fn forward(&self, client: &mut ClientState, person: &ForwardedPerson) -> ActionResult {
-        // A person behind a door shows no certificate, so a door behind a door is refused here.
-        let door = required_certificate(client)?;
+    pub(super) fn forward(
+        &self,
+        client: &mut ClientState,
+        person: &ForwardedPerson,
+        proof: Option<DoorProof>,
+    ) -> ActionResult {
+        let door = match proof {
+            // A person whom a certificate's door named shows none, so a door behind a door is refused here.
+            None => Some(required_certificate(client)?),
+            Some(proof) => client.proved_door(person, &proof),
+        };
         // Only on a fresh connection: earlier logins and subscriptions belong to the door itself.
-        if !self.access_policy().trusted_doors.contains(&door) || client.has_logged_in() || client.is_subscribed() {
-            return Err(RefusalReason::NotATrustedDoor.into());
-        }
-        client.forward(door, person);
+        let is_fresh = !client.is_forwarded() && !client.has_logged_in() && !client.is_subscribed();
+        let trusted = door.filter(|door| is_fresh && self.access_policy().trusted_doors.contains(door));
+        client.forward(trusted.ok_or(RefusalReason::NotATrustedDoor)?, person, proof.is_some());
         Ok(ActionReply::Forwarded)
     }
 

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::tracker::{Dialect, Feature, FeatureSet, ForwardedPerson, SpeakerProof, TrackerErrorCode};
+use shared::tracker::{
+    ChannelBinding, Dialect, DoorProof, Feature, FeatureSet, ForwardedPerson, SpeakerProof, TrackerErrorCode,
+};
 use shared::{Fingerprint, UserName};
 use tracing::info;
 
@@ -35,6 +37,8 @@ pub struct ClientState {
     ip: IpAddr,
     from: ClientOrigin,
     transport: TransportSecurity,
+    /// What is unique to the TLS connection; `None` in plaintext.
+    channel: Option<ChannelBinding>,
     /// The sessions made on this connection, the newest last; some may have ended.
     sessions: Vec<(UserName, SessionId)>,
     users: ConnectionUsers,
@@ -69,6 +73,7 @@ impl ClientState {
             ip: ip.to_canonical(),
             from: ClientOrigin::of(ip),
             transport,
+            channel: None,
             sessions: Vec::new(),
             users: ConnectionUsers::default(),
             subscription: EventSubscription::Inactive,
@@ -76,6 +81,12 @@ impl ClientState {
             features: None,
             dialect: Dialect::default(),
         }
+    }
+
+    /// Returns the state of a TLS connection to which these bytes are unique.
+    pub const fn on_channel(mut self, channel: ChannelBinding) -> Self {
+        self.channel = Some(channel);
+        self
     }
 
     /// Answers one request.
@@ -125,10 +136,23 @@ impl ClientState {
         self.service.metrics().record_request(action, "ok", took);
     }
 
-    /// Makes this the connection of a person behind a door. The door's certificate proves nothing for that person.
-    pub(super) fn forward(&mut self, door: Fingerprint, person: &ForwardedPerson) {
+    /// Makes this the connection of a person behind a door. A certificate that is the door's proves nothing for that
+    /// person.
+    pub(super) fn forward(&mut self, door: Fingerprint, person: &ForwardedPerson, keeps_certificate: bool) {
         self.from = ClientOrigin::behind(door, person.as_str());
-        self.transport = TransportSecurity::Tls;
+        if !keeps_certificate {
+            self.transport = TransportSecurity::Tls;
+        }
+    }
+
+    /// True if a door has named the person of this connection.
+    pub(super) fn is_forwarded(&self) -> bool {
+        self.from != ClientOrigin::of(self.ip)
+    }
+
+    /// Returns the door that signed this connection and the person's name; `None` if the signature is wrong.
+    pub(super) fn proved_door(&self, person: &ForwardedPerson, proof: &DoorProof) -> Option<Fingerprint> {
+        certs::proved_door(proof, &self.channel?, person)
     }
 
     /// Returns the dialect of the last request; requests that can't be parsed are answered in it.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::{Identity, ServerPin};
-use serde_json::Value;
+use serde_json::{Value, json};
+use shared::tracker::{DOOR_PROOF_EXPORTER, ForwardedPerson};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -150,6 +151,27 @@ impl World {
     }
 
     /// One request on a plaintext connection of its own.
+    /// Connects with the person's own identity, through a door that signs for another name if one is given.
+    pub(super) async fn tls_with_proof(
+        &self,
+        person: &str,
+        identity: &Identity,
+        door: &Identity,
+        signed: &str,
+    ) -> Conn {
+        let tcp = TcpStream::connect(self.address).await.unwrap();
+        let pin = ServerPin::expecting(self.identity.fingerprint());
+        let config = Arc::new(certs::tracker_client_config(Some(identity), &pin).unwrap());
+        let stream = TlsConnector::from(config).connect(certs::placeholder_server_name(), tcp).await.unwrap();
+        let channel = stream.get_ref().1.export_keying_material([0; 32], DOOR_PROOF_EXPORTER, None).unwrap();
+        let proof = certs::sign_door_proof(door, &channel, &ForwardedPerson::new(signed).unwrap()).unwrap();
+        let (key, signature) = (shared::hex::encode(&proof.key), shared::hex::encode(&proof.signature));
+        let mut conn = Conn(BufReader::new(Box::new(stream)));
+        conn.send(json!({ "action": "FORWARDED", "for": person, "key": key, "signature": signature }).to_string())
+            .await;
+        conn
+    }
+
     pub(super) async fn once(&self, request: &str) -> Value {
         self.plain().await.ask(request).await
     }

@@ -99,3 +99,61 @@ async fn only_a_door_names_people_and_only_once() {
     assert_eq!(own.code(r#"{"action":"RESUME"}"#).await, "ok");
     assert_eq!(own.code(&forwarded("ana")).await, "forbidden");
 }
+
+/// Connects with a key of the person's own.
+async fn through_with_key(world: &World, door: &Identity, person: &str, own: &Identity) -> Conn {
+    let mut conn = world.tls_with_proof(person, own, door, person).await;
+    assert_eq!(conn.line().await["code"], "ok");
+    conn
+}
+
+#[tokio::test]
+async fn a_person_with_a_key_keeps_it_and_is_counted_alone() {
+    let (world, door) = world().await;
+    let mut keys = Vec::new();
+    for n in 0..30 {
+        let (user, own) = (format!("student{n}x"), Identity::generate().unwrap());
+        let mut conn = through_with_key(&world, &door, &format!("browser {n}"), &own).await;
+        assert_eq!(conn.code(&register(&user)).await, "ok", "{user}");
+        keys.push((user, own));
+    }
+    let mut all = Vec::new();
+    for (user, own) in &keys {
+        let mut conn = through_with_key(&world, &door, user, own).await;
+        let resumed = conn.ask(r#"{"action":"RESUME","port":4433,"addresses":["10.1.2.3:4433","8.8.8.8:4433"]}"#).await;
+        assert_eq!((&resumed["code"], &resumed["user"]), (&json!("ok"), &json!(user)));
+        all.push(conn);
+    }
+    let listed = all[0].ask(r#"{"action":"LIST_PEERS","user":"student7x"}"#).await["peers"][0].take();
+    assert_eq!(listed["fingerprint"], json!(keys[7].1.fingerprint()));
+    assert_eq!((&listed["ip"], &listed["addresses"]), (&json!("127.0.0.1"), &json!(["10.1.2.3:4433"])));
+    // Bound: another key needs `rebind`, from a door as from anywhere, and nothing in plaintext.
+    let other = Identity::generate().unwrap();
+    let mut conn = through_with_key(&world, &door, "student7x", &other).await;
+    assert_eq!(conn.code(&login("student7x")).await, "key_mismatch");
+    assert_eq!(world.once(&login("student7x")).await["code"], "tls_required");
+}
+
+#[tokio::test]
+async fn a_door_s_signature_is_for_one_connection_and_one_name() {
+    let (world, door) = world().await;
+    let (own, stranger) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    // Another name than the one that is signed, and a door that nobody trusts.
+    for (signer, signed) in [(&door, "bob"), (&stranger, "ana")] {
+        let mut conn = world.tls_with_proof("ana", &own, signer, signed).await;
+        assert_eq!(conn.line().await["code"], "forbidden", "{signed}");
+        // It goes on as what it is: a connection from this address.
+        assert_eq!(conn.code(r#"{"action":"LIST_PEERS"}"#).await, "ok");
+    }
+    // Of another connection.
+    let mut conn = through_with_key(&world, &door, "ana", &own).await;
+    let (key, signature) = ("ab".repeat(32), "cd".repeat(64));
+    let replayed = json!({ "action": "FORWARDED", "for": "bia", "key": key, "signature": signature }).to_string();
+    assert_eq!(conn.code(&replayed).await, "forbidden");
+    assert_eq!(world.tls(Some(&own)).await.code(&replayed).await, "forbidden");
+    assert_eq!(world.once(&replayed).await["code"], "forbidden");
+    // Named twice, with a signature that is right.
+    let mut twice = world.tls_with_proof("ana", &own, &door, "ana").await;
+    assert_eq!(twice.line().await["code"], "ok");
+    assert_eq!(twice.code(&forwarded("bia")).await, "forbidden");
+}

@@ -339,7 +339,17 @@ mod tests {
         let identity = std::sync::Arc::new(certs::Identity::generate().unwrap());
         let (tracker, key_policy) = ("10.0.0.1".parse().unwrap(), crate::engine::tracker_key::TrackerKeyPolicy::Ask);
         let (user, notify) = ("bob".parse().unwrap(), std::sync::Arc::new(|_| {}));
-        let me = LocalUser { profile, identity, user, tracker, key_policy, notify, handlers: NodeHandlers::NONE };
+        let me = LocalUser {
+            profile,
+            identity,
+            user,
+            tracker,
+            key_policy,
+            notify,
+            handlers: NodeHandlers::NONE,
+            node_pool: None,
+            door_pass: None,
+        };
         let database = rusqlite::Connection::open(home.path().join("profile.db")).unwrap();
         database.execute_batch("ALTER TABLE blocked RENAME TO hidden").unwrap();
         let ChatFrame::Message(message) = message(10) else { panic!("a message") };

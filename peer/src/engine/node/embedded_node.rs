@@ -1,5 +1,5 @@
 //! A node that this process runs for a view or command: a present one on its own thread and runtime, so that its work
-//! doesn't delay key presses, or one without presence.
+//! doesn't delay key presses, or in a pool beside others; or one without presence.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,11 +19,15 @@ use crate::engine::{Error, LocalUser};
 
 /// Time for work on other threads, such as a write to the profile, to end with the node.
 const BLOCKING_WORK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Events buffered for a slow receiver of a node in a pool. The buffer is made whole at the start: the usual one takes
+/// 0.9 MiB.
+const POOLED_EVENTS: usize = 512;
 
 /// A present node on a thread of this process.
 #[derive(Debug)]
 pub(super) struct EmbeddedNode {
     stop: CancellationToken,
+    /// The node's own thread; `None` in a pool.
     thread: Option<JoinHandle<()>>,
     ended: oneshot::Receiver<Result<(), Error>>,
 }
@@ -38,11 +42,20 @@ impl EmbeddedNode {
         let (ready, is_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let (me, token) = (me.clone(), stop.clone());
-        let thread = std::thread::Builder::new().name("node".to_owned()).spawn(move || {
-            // The receiver is gone if the view was abandoned.
-            let _ = end.send(run(&me, &token, ready, lifetime));
-        })?;
-        let this = Self { stop, thread: Some(thread), ended };
+        let thread = match me.node_pool.clone() {
+            None => Some(std::thread::Builder::new().name("node".to_owned()).spawn(move || {
+                // The receiver is gone if the view was abandoned.
+                let _ = end.send(run(&me, &token, ready, lifetime));
+            })?),
+            Some(pool) => {
+                pool.spawn(move || async move {
+                    let events = EventBus::with_capacity(POOLED_EVENTS);
+                    let _ = end.send(run_until_stopped(&me, &token, ready, events, lifetime).await);
+                });
+                None
+            }
+        };
+        let this = Self { stop, thread, ended };
         match is_ready.await {
             Ok(core) => Ok((this, core)),
             // The thread dropped `ready` without sending: its result says why.
@@ -84,28 +97,35 @@ fn run(
     lifetime: NodeLifetime,
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(async {
-        let node = tokio::select! {
-            () = stop.cancelled() => return Err(Error::Interrupted),
-            node = Node::start(me, ListenConfig::default(), UploadLimits::default(), EventBus::new(), lifetime) => node?,
-        };
-        let inner = node.stop_token();
-        // Fails if the view was abandoned, which also stops the node.
-        let _ = ready.send(node.core());
-        // Forward the stop to the running node, and never complete: `node.run` has to shut down in order.
-        let passes_on = async {
-            stop.cancelled().await;
-            inner.cancel();
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            ended = node.run() => ended,
-            () = passes_on => Ok(()),
-        }
-    });
+    let ended = runtime.block_on(run_until_stopped(me, stop, ready, EventBus::new(), lifetime));
     // Dropped, it would wait without end for a thread that hangs.
     runtime.shutdown_timeout(BLOCKING_WORK_TIMEOUT);
     ended
+}
+
+async fn run_until_stopped(
+    me: &LocalUser,
+    stop: &CancellationToken,
+    ready: oneshot::Sender<NodeCore>,
+    events: EventBus,
+    lifetime: NodeLifetime,
+) -> Result<(), Error> {
+    let node = tokio::select! {
+        () = stop.cancelled() => return Err(Error::Interrupted),
+        node = Node::start(me, ListenConfig::default(), UploadLimits::default(), events, lifetime) => node?,
+    };
+    let inner = node.stop_token();
+    let _ = ready.send(node.core());
+    // Forward the stop to the running node, and never complete: `node.run` has to shut down in order.
+    let passes_on = async {
+        stop.cancelled().await;
+        inner.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = node.run() => ended,
+        () = passes_on => Ok(()),
+    }
 }
 
 /// A node without presence, for one command: it takes no lock and no port, dials only for what is asked of it, and lets

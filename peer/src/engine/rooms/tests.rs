@@ -84,6 +84,8 @@ pub(super) fn local_user(home: &TempDir, user: &str, identity: Arc<Identity>) ->
         key_policy: TrackerKeyPolicy::AcceptNew,
         notify: Arc::new(|_| {}),
         handlers: NodeHandlers::NONE,
+        node_pool: None,
+        door_pass: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The fetches of a seat: those that run, and the last that ended.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -19,15 +19,20 @@ const MAX_ENDED: usize = 100;
 #[derive(Debug)]
 pub(in crate::web) struct SeatFetches {
     folder: PathBuf,
+    /// Bytes of all files in the folder; `None` for what the disk has.
+    quota: Option<u64>,
+    /// The bytes that each fetch may have, by its number.
+    budgets: Mutex<HashMap<u64, u64>>,
     running: Mutex<BackgroundFetches>,
     listed: Mutex<VecDeque<ProgressLock>>,
 }
 
 impl SeatFetches {
     /// Returns none yet, which will go into `folder`, and the receiver of their events.
-    pub(super) fn new(me: LocalUser, folder: PathBuf) -> (Self, mpsc::UnboundedReceiver<BackgroundEvent>) {
+    pub(super) fn new(me: LocalUser, folder: PathBuf, quota: u64) -> (Self, mpsc::UnboundedReceiver<BackgroundEvent>) {
         let (fetches, told) = BackgroundFetches::new(me, folder.clone());
-        (Self { folder, running: Mutex::new(fetches), listed: Mutex::default() }, told)
+        let (quota, budgets) = (Some(quota).filter(|quota| *quota < u64::MAX), Mutex::default());
+        (Self { folder, quota, budgets, running: Mutex::new(fetches), listed: Mutex::default() }, told)
     }
 
     /// Returns the folder into which they go.
@@ -35,10 +40,31 @@ impl SeatFetches {
         &self.folder
     }
 
-    /// Starts a fetch; returns its number.
-    pub(in crate::web) fn start(&self, from: &ConversationName, name: &str) -> Result<u64, Error> {
+    /// Returns the bytes that all files in the folder may have; `None` for what the disk has.
+    pub(super) const fn quota(&self) -> Option<u64> {
+        self.quota
+    }
+
+    /// Returns the bytes that are still to come for fetches that run.
+    pub(super) fn bytes_to_come(&self) -> u64 {
+        let listed = self.listed.lock();
+        let running = listed.iter().map(|one| one.lock()).filter(|one| one.state == FetchState::Running);
+        running.map(|one| one.size.saturating_sub(one.bytes)).fold(0, u64::saturating_add)
+    }
+
+    /// True if a fetch turned out to be larger than it may be.
+    pub(super) fn is_over_budget(&self, number: u64) -> bool {
+        let budget = self.budgets.lock().get(&number).copied();
+        budget.is_some_and(|budget| self.progress(number).is_some_and(|progress| progress.lock().size > budget))
+    }
+
+    /// Starts a fetch of at most so many bytes; returns its number.
+    pub(super) fn start(&self, from: &ConversationName, name: &str, budget: u64) -> Result<u64, Error> {
         let progress = self.running.lock().start(from, name)?;
         let number = progress.lock().number;
+        if self.quota.is_some() {
+            self.budgets.lock().insert(number, budget);
+        }
         let mut listed = self.listed.lock();
         listed.push_back(progress);
         let is_running = |one: &ProgressLock| one.lock().state == FetchState::Running;
@@ -48,6 +74,11 @@ impl SeatFetches {
             listed.remove(oldest);
         }
         Ok(number)
+    }
+
+    /// True if a fetch runs.
+    pub(super) fn is_running(&self) -> bool {
+        self.listed.lock().iter().any(|one| one.lock().state == FetchState::Running)
     }
 
     /// Stops a fetch; returns false if it doesn't run.
@@ -81,6 +112,7 @@ impl SeatFetches {
     /// Records the end of a fetch's thread; one that said nothing before has failed.
     pub(super) fn record_end(&self, number: u64) -> bool {
         self.running.lock().remove(number);
+        self.budgets.lock().remove(&number);
         let Some(progress) = self.progress(number) else { return false };
         let mut progress = progress.lock();
         let is_silent = progress.state == FetchState::Running;

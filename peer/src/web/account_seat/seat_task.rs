@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use localization::tr;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use crate::engine::Error;
 use crate::engine::background_fetches::BackgroundEvent;
 use crate::engine::node_connection::{ConnectionEvent, NodeConnection};
 use crate::engine::node_event::{FileTransfer, NodeEvent};
+use crate::util::TranslatedText;
 
 /// Transfers that wait to be reported to the node; beyond, progress is left out.
 const MAX_REPORTS: usize = 64;
@@ -22,6 +24,8 @@ pub struct SeatTask {
     connection: NodeConnection,
     told: mpsc::UnboundedReceiver<BackgroundEvent>,
     cancel: CancellationToken,
+    /// The node ended because nobody was there.
+    is_resting: bool,
 }
 
 impl SeatTask {
@@ -31,7 +35,7 @@ impl SeatTask {
         told: mpsc::UnboundedReceiver<BackgroundEvent>,
         cancel: CancellationToken,
     ) -> Self {
-        Self { seat, connection, told, cancel }
+        Self { seat, connection, told, cancel, is_resting: false }
     }
 
     /// Runs until it is cancelled, then stops the fetches and closes the node.
@@ -56,6 +60,8 @@ impl SeatTask {
         self.seat.fetches.cancel();
         self.seat.await_jobs().await;
         self.seat.set_node(None);
+        // Who waits for the seat to wake finds no node, at once.
+        self.seat.activity.end_rest();
         let closed = self.connection.close().await;
         ended.and(closed)
     }
@@ -66,8 +72,27 @@ impl SeatTask {
                 () = self.cancel.cancelled() => return Ok(()),
                 event = self.connection.next_event() => self.handle_connection(event?).await?,
                 Some(event) = self.told.recv() => self.handle_background(event, &reports),
+                () = self.seat.activity.unused(), if !self.is_resting => self.rest().await?,
             }
         }
+    }
+
+    /// Ends the node until somebody is there again; a fetch or another job that runs is somebody.
+    async fn rest(&mut self) -> Result<(), Error> {
+        let AccountSeat { activity, me, fetches, feed, .. } = &*self.seat;
+        if fetches.is_running() || !self.seat.jobs.is_empty() {
+            activity.touch();
+            return Ok(());
+        }
+        let rest = activity.begin_rest();
+        self.is_resting = true;
+        self.seat.set_node(None);
+        feed.publish("node", json!({ "connected": false }));
+        let wanted = {
+            let activity = activity.clone();
+            async move { activity.wanted(rest).await }
+        };
+        self.connection.rest(&self.cancel, me, wanted).await
     }
 
     async fn handle_connection(&mut self, event: ConnectionEvent) -> Result<(), Error> {
@@ -87,6 +112,9 @@ impl SeatTask {
             }
             ConnectionEvent::Restored => {
                 self.seat.set_node(self.connection.api());
+                if std::mem::take(&mut self.is_resting) {
+                    self.seat.activity.end_rest();
+                }
                 feed.publish("node", json!({ "connected": true }));
                 feed.publish("resync", Value::Null);
             }
@@ -102,7 +130,13 @@ impl SeatTask {
             BackgroundEvent::Hashing(transfer) => feed.publish("hashing", json!(transfer)),
             BackgroundEvent::Note(text) => feed.publish("note", json!({ "text": text })),
             BackgroundEvent::Problem(text) => feed.publish("problem", json!({ "text": text })),
-            BackgroundEvent::Progress(number) => self.publish_fetch(number),
+            BackgroundEvent::Progress(number) => {
+                if fetches.is_over_budget(number) && fetches.stop(number) {
+                    let words = || tr!("that is more than your share of this machine's disk: it was stopped");
+                    feed.publish("problem", json!({ "text": TranslatedText::new(words) }));
+                }
+                self.publish_fetch(number);
+            }
             BackgroundEvent::AllFilesReported(number) => fetches.mark_reported(number),
             BackgroundEvent::Ended(number) => {
                 if fetches.record_end(number) {

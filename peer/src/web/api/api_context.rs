@@ -19,6 +19,8 @@ use crate::web::upload_turns::UploadTurns;
 
 /// Streams of events at once.
 const MAX_STREAMS: usize = 128;
+/// The same at a door, where a browser of each account has one.
+const MAX_DOOR_STREAMS: usize = 512;
 /// Uploads at once.
 const MAX_UPLOADS: usize = 32;
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -64,7 +66,10 @@ pub(in crate::web) struct ApiContext {
 impl ApiContext {
     /// Returns the context of a server on a port.
     pub(in crate::web) fn new(mode: SessionMode, port: u16, is_encrypted: bool, own_names: Vec<String>) -> Self {
-        let idle = if mode == SessionMode::Door { DAY / 2 } else { DAY * 7 };
+        let (idle, streams) = match mode {
+            SessionMode::Door => (DAY / 2, MAX_DOOR_STREAMS),
+            SessionMode::Local => (DAY * 7, MAX_STREAMS),
+        };
         Self {
             mode,
             sessions: Mutex::new(PageSessions::new(SessionLimits { life: DAY * 7, idle, per_account: 16 })),
@@ -72,7 +77,7 @@ impl ApiContext {
             bodies: BodyLimits::default(),
             uploads: Semaphore::new(MAX_UPLOADS),
             upload_turns: UploadTurns::default(),
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            streams: Arc::new(Semaphore::new(streams)),
             is_encrypted,
             own_names,
             // Cookies ignore ports: each server of this machine has its own.

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use localization::tr;
 use serde_json::{Value, json};
 
+use super::api_context::SessionMode;
 use super::json_answer::json_response;
 use crate::engine::{Error, ErrorKind};
 use crate::util::TranslatedText;
@@ -76,11 +77,15 @@ impl ApiError {
     }
 
     /// Puts the message into the browser's language, where the response is an error.
-    pub(super) fn finish(response: Response, request: &HeaderMap) -> Response {
+    pub(super) fn finish(response: Response, request: &HeaderMap, mode: SessionMode) -> Response {
         let Some(Self(error)) = response.extensions().get::<Self>() else { return response };
         let language = PageLanguage::preferred(header_text(request, &ACCEPT_LANGUAGE));
         let message = language.format(|| error.message.to_string());
         let mut body = json!({ "error": { "code": error.code, "message": message } });
+        // So that the page knows whether to ask for a password.
+        if error.status == StatusCode::UNAUTHORIZED {
+            body["mode"] = mode.as_str().into();
+        }
         if let Some((key, value)) = &error.detail {
             body[*key] = value.clone();
         }

@@ -62,6 +62,10 @@ impl FromRequestParts<Arc<ApiContext>> for PageSeat {
     async fn from_request_parts(parts: &mut Parts, context: &Arc<ApiContext>) -> Result<Self, ApiError> {
         let session = context.session(&parts.headers);
         let session = session.map_err(|error| error.with("mode", context.mode.as_str().into()))?;
+        // At a door it may rest.
+        if !session.seat.activity.call().await {
+            return Err(ApiError::no_node());
+        }
         Ok(Self { seat: session.seat.clone(), session })
     }
 }

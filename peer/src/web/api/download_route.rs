@@ -17,9 +17,10 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use localization::tr;
 
-use super::api_context::ApiContext;
+use super::api_context::{ApiContext, SessionMode};
 use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, ApiPath};
+use crate::engine::door::mark_taken;
 use crate::engine::guest_links::GuestFileFault;
 use crate::engine::{Error, run_blocking};
 use crate::sys::open_regular;
@@ -40,10 +41,14 @@ pub(super) async fn download(
     let if_range = header_text(&headers, &IF_RANGE);
     let resumed = if_range.filter(|_| headers.contains_key(RANGE));
     let ticket = context.tickets.redeem(&token, &session.mark(), resumed).ok_or_else(ApiError::not_found)?;
-    let path = ticket.path.clone();
+    let (path, is_at_door) = (ticket.path.clone(), context.mode == SessionMode::Door);
     let opened = run_blocking(move || {
         let file = open_regular(&path).map_err(Error::disk(&path))?;
         let size = file.metadata().map_err(Error::disk(&path))?.len();
+        // It is kept for a while after that.
+        if is_at_door && let Err(why) = mark_taken(&path) {
+            tracing::warn!("a fetched file can't be marked: {why}");
+        }
         Ok((file, size))
     });
     let gone = || ApiError::new(StatusCode::GONE, "not_found", || tr!("the file is not there any more"));

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::api_context::ApiContext;
 use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, PageSeat};
-use crate::web::account_seat::{AccountSeat, FeedPage};
+use crate::web::account_seat::{AccountSeat, FeedPage, OpenStream};
 use crate::web::guest_admission::header_text;
 
 /// The time after which something is sent, so that a lost connection is noticed.
@@ -39,8 +39,16 @@ pub(super) async fn events(State(context): State<Arc<ApiContext>>, page: PageSea
     let last = page.seat.feed.watch();
     let seen = header_text(&headers, &LAST_EVENT_ID).map(|id| id.trim().parse().unwrap_or(0));
     let position = seen.unwrap_or_else(|| *last.borrow());
-    let cursor =
-        EventCursor { seat: page.seat, last, position, is_new: true, ended: page.session.ended, _permit: permit };
+    let (use_of_seat, ended) = (page.seat.activity.open_stream(), page.session.ended);
+    let cursor = EventCursor {
+        seat: page.seat,
+        last,
+        position,
+        is_new: true,
+        ended,
+        _permit: permit,
+        _use_of_seat: use_of_seat,
+    };
     let body = EventBody { next: Some(Box::pin(cursor.next())) };
     let kind = HeaderValue::from_static("text/event-stream");
     Ok(([(CONTENT_TYPE, kind)], Body::new(body)).into_response())
@@ -56,6 +64,7 @@ struct EventCursor {
     is_new: bool,
     ended: CancellationToken,
     _permit: OwnedSemaphorePermit,
+    _use_of_seat: OpenStream,
 }
 
 type NextChunk = Pin<Box<dyn Future<Output = (Bytes, Option<EventCursor>)> + Send>>;

@@ -97,7 +97,7 @@ pub(super) async fn fetch(page: PageSeat, ApiBody(order): ApiBody<FetchOrder>) -
     if is_wrong || order.name.contains(char::is_control) {
         return Err(ApiError::bad_request(|| tr!("the name of a file, a folder or a pattern is missing")));
     }
-    let number = page.seat.fetches.start(&from, &order.name)?;
+    let number = page.seat.start_fetch(&from, &order.name).await?;
     Ok(json_response(StatusCode::CREATED, &json!({ "number": number })))
 }
 

@@ -1,8 +1,14 @@
 //! Settings of the profile.
 
+use std::sync::Arc;
+
+use axum::extract::State;
+use localization::tr;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::api_context::{ApiContext, SessionMode};
+use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, ApiBody, PageSeat, answer};
 use crate::engine::{Error, run_blocking};
 use crate::profile::Profile;
@@ -23,7 +29,15 @@ pub(super) async fn show(page: PageSeat) -> ApiAnswer {
 }
 
 /// Changes settings; shows all of them then.
-pub(super) async fn change(page: PageSeat, ApiBody(change): ApiBody<SettingChange>) -> ApiAnswer {
+pub(super) async fn change(
+    State(context): State<Arc<ApiContext>>,
+    page: PageSeat,
+    ApiBody(change): ApiBody<SettingChange>,
+) -> ApiAnswer {
+    // The desktop is that of whoever runs the door.
+    if context.mode == SessionMode::Door && change.desktop.is_some() {
+        return Err(ApiError::bad_request(|| tr!("notifications are the browser's at this door")));
+    }
     let profile = page.seat.me.profile.clone();
     let changed = run_blocking(move || {
         if let Some(rings) = change.bell {

@@ -40,6 +40,7 @@ text_enum! {
         Instance = "instance",
         Yields = "yields",
         For = "for",
+        Signature = "signature",
         Room = "room",
         RoomId = "room_id",
         Senha = "senha",

@@ -49,9 +49,13 @@ impl Serialize for TrackerRequest {
                 presence.write(&mut map)?;
                 map.serialize_entry("features", &FeatureSet::all())?;
             }
-            Self::Forwarded { person } => {
+            Self::Forwarded { person, proof } => {
                 map.serialize_entry("action", "FORWARDED")?;
                 map.serialize_entry("for", person.as_str())?;
+                if let Some(DoorProof { key, signature }) = proof {
+                    map.serialize_entry("key", &crate::hex::encode(key))?;
+                    map.serialize_entry("signature", &crate::hex::encode(signature))?;
+                }
             }
             Self::Heartbeat { user, token } => {
                 map.serialize_entry("action", "HEARTBEAT")?;

@@ -355,6 +355,8 @@ fn refusals_carry_the_right_code() {
         (r#"{"action":"LOGOUT","user":"a","token":"short"}"#, TrackerErrorCode::BadRequest),
         (r#"{"action":"FORWARDED"}"#, TrackerErrorCode::BadRequest),
         (r#"{"action":"FORWARDED","for":""}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"FORWARDED","for":"ana","key":"ab"}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"FORWARDED","for":"ana","signature":"ab"}"#, TrackerErrorCode::BadRequest),
     ] {
         assert_eq!(refused(text), code, "{text}");
     }
@@ -411,7 +413,14 @@ fn requests() -> impl Strategy<Value = TrackerRequest> {
         user().prop_map(|user| TrackerRequest::Whois(WhoisRequest::User(user))),
         user().prop_map(|user| TrackerRequest::Whois(WhoisRequest::Like(user))),
         proptest::option::of(any::<u64>()).prop_map(|since| TrackerRequest::Subscribe { since }),
-        ".{1,30}".prop_map(|text| TrackerRequest::Forwarded { person: ForwardedPerson::new(&text).unwrap() }),
+        (".{1,30}", proptest::option::of((any::<[u8; 32]>(), any::<[u8; 32]>()))).prop_map(|(text, proof)| {
+            let proof = proof.map(|(key, half)| {
+                let mut signature = [0; 64];
+                signature[..32].copy_from_slice(&half);
+                DoorProof { key, signature }
+            });
+            TrackerRequest::Forwarded { person: ForwardedPerson::new(&text).unwrap(), proof }
+        }),
         (credentials(), password())
             .prop_map(|(credentials, new_password)| TrackerRequest::Passwd { credentials, new_password }),
         room_requests().prop_map(TrackerRequest::Room),

@@ -12,8 +12,8 @@ use super::lenient_value::{LenientValue, NotUnicode, WrongType};
 use super::request_fault::{FieldFault, FileFault, RejectedFiles, RequestFault, UnusableName, too_many_files_fault};
 use super::request_fields::{FieldName, FileFields, FileItem, FileItems, RequestFields};
 use super::{
-    AnnouncedPresence, Credentials, FilesMode, ForwardedPerson, ListPeersRequest, Password, RegisterFilesRequest,
-    SharedFile, SpeakerProof, TrackerRequest, WhoisRequest, excerpt,
+    AnnouncedPresence, Credentials, DoorProof, FilesMode, ForwardedPerson, ListPeersRequest, Password,
+    RegisterFilesRequest, SharedFile, SpeakerProof, TrackerRequest, WhoisRequest, excerpt,
 };
 use crate::UserName;
 use crate::limits::{MAX_ADDRESSES_PER_USER, MAX_FILE_SIZE, MAX_FILES_PER_USER};
@@ -84,7 +84,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
                 credentials: self.credentials()?,
                 new_password: self.password(FieldName::NewPassword)?,
             },
-            "FORWARDED" => TrackerRequest::Forwarded { person: self.forwarded_person()? },
+            "FORWARDED" => TrackerRequest::Forwarded { person: self.forwarded_person()?, proof: self.door_proof()? },
             rooms => self.room_request(rooms)?,
         };
         Ok((request, RejectedFiles::default()))
@@ -142,6 +142,22 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
     fn forwarded_person(&self) -> FieldResult<ForwardedPerson> {
         let text = self.non_empty_text(FieldName::For)?.ok_or(RequestFault::Missing(FieldName::For))?;
         ForwardedPerson::new(&text).ok_or(RequestFault::Field(FieldName::For, FieldFault::NotAPerson))
+    }
+
+    fn door_proof(&self) -> FieldResult<Option<DoorProof>> {
+        match (self.hex_bytes(FieldName::Key)?, self.hex_bytes(FieldName::Signature)?) {
+            (Some(key), Some(signature)) => Ok(Some(DoorProof { key, signature })),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(RequestFault::Missing(FieldName::Key)),
+            (Some(_), None) => Err(RequestFault::Missing(FieldName::Signature)),
+        }
+    }
+
+    fn hex_bytes<const N: usize>(&self, key: FieldName) -> FieldResult<Option<[u8; N]>> {
+        let parse = |text: Cow<'_, str>| {
+            crate::hex::decode(&text).map_err(|why| RequestFault::Field(key, FieldFault::Other(why.to_string())))
+        };
+        self.non_empty_text(key)?.map(parse).transpose()
     }
 
     fn token(&self) -> FieldResult<Option<SessionToken>> {

@@ -33,7 +33,8 @@ else's is refused: BOB, b0b and b.ob once there is a bob. An account that somebo
 after 30 days, and its name is free again.
 
 Addresses: what one machine may take is bounded by its address, or its /64. Where many people come through one \
-machine that tells them apart, --trusted-door names its key, and each of them is counted alone. Peers hear of each \
+machine that tells them apart, such as `peer web --accounts`, --trusted-door names its key, and each of them is \
+counted alone. Peers hear of each \
 other's addresses on the local network only; --allow-announce 192.0.2.0/24 allows others, for `peer serve \
 --announce`. --no-mdns keeps the tracker from announcing itself.
 

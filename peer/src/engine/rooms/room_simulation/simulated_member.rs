@@ -90,6 +90,8 @@ impl SimulatedMember {
             key_policy: TrackerKeyPolicy::AcceptNew,
             notify: Arc::new(|_| {}),
             handlers: NodeHandlers::NONE,
+            node_pool: None,
+            door_pass: None,
         };
         let mut member = Self {
             me,

@@ -1,0 +1,174 @@
+//! The seats of a door: one for each account that is in use, awake while a browser is there and for a while after.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use shared::UserName;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::door_refusal_answer::all_awake;
+use crate::engine::door::{AccountTurns, DoorRefusal, download_folder};
+use crate::engine::node::{NodeHandle, NodeLifetime, NodeNeed};
+use crate::engine::{Error, LocalUser};
+use crate::web::account_seat::{AccountSeat, RestRules, SeatActivity, SeatDisk, SeatTask};
+use crate::web::api::{ApiContext, ApiError};
+
+/// Accounts that are online at once. A node takes less than 2 MiB, and a descriptor for each of its links.
+pub const MAX_AWAKE_SEATS: usize = 256;
+/// Time for a seat that was unused longest to make place.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest time between two looks for seats that nobody needs any more.
+const LONGEST_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// Bytes of an account's uploads together.
+const UPLOAD_QUOTA: u64 = 10_000_000_000;
+/// Bytes of an account's fetched files together.
+const DOWNLOAD_QUOTA: u64 = 10_000_000_000;
+
+/// The seats of a door.
+pub(super) struct DoorSeats {
+    context: Arc<ApiContext>,
+    rules: RestRules,
+    turns: AccountTurns,
+    table: SeatTable,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// The seats by their users. Cheap to clone.
+#[derive(Clone, Default)]
+struct SeatTable(Arc<Mutex<HashMap<UserName, SeatedAccount>>>);
+
+/// An account that has a seat.
+#[derive(Clone)]
+struct SeatedAccount {
+    seat: Arc<AccountSeat>,
+    stop: CancellationToken,
+}
+
+impl DoorSeats {
+    /// Returns none yet. A seat rests after nobody was there for `stay`.
+    pub(super) fn new(context: Arc<ApiContext>, stay: Duration, stop: CancellationToken) -> Self {
+        let (awake, pressure) = (Arc::new(Semaphore::new(MAX_AWAKE_SEATS)), Arc::new(Notify::new()));
+        let (rules, table) = (RestRules { after: stay, awake, pressure }, SeatTable::default());
+        let tasks = TaskTracker::new();
+        let look_interval = stay.clamp(Duration::from_secs(1), LONGEST_LOOK_INTERVAL);
+        tasks.spawn(tend(table.clone(), context.clone(), rules.pressure.clone(), look_interval, stop.clone()));
+        Self { context, rules, turns: AccountTurns::default(), table, tasks, stop }
+    }
+
+    /// Returns the account's seat, awake. Fails if it can't go online, or everybody's place is in use.
+    pub(super) async fn seat_of(&self, me: LocalUser) -> Result<Arc<AccountSeat>, ApiError> {
+        // Two browsers of one user: one node is opened.
+        let _turn = self.turns.take(&me.user).await;
+        if let Some(SeatedAccount { seat, .. }) = self.table.find(&me.user) {
+            return if seat.activity.call().await { Ok(seat) } else { Err(all_awake()) };
+        }
+        let permit = self.place().await.ok_or_else(all_awake)?;
+        let activity = SeatActivity::resting(self.rules.clone(), permit);
+        let (user, stop) = (me.user.clone(), self.stop.child_token());
+        let node = NodeHandle::open(&me, NodeNeed::Online(NodeLifetime::View)).await.map_err(|why| match why {
+            // It moved since its password was checked.
+            Error::AccountMoved { user, .. } | Error::SignedOut { user, .. } => {
+                ApiError::from(DoorRefusal::MoveNeeded { user })
+            }
+            why => why.into(),
+        })?;
+        let folder = download_folder(me.profile.home());
+        let disk = SeatDisk { folder, quota: UPLOAD_QUOTA, download_quota: DOWNLOAD_QUOTA };
+        let (seat, task) = AccountSeat::take_at_door(me, node, disk, activity, &stop).await?;
+        self.table.insert(user.clone(), SeatedAccount { seat: seat.clone(), stop });
+        self.tasks.spawn(run_seat(task, user, seat.clone(), self.table.clone(), self.context.clone()));
+        Ok(seat)
+    }
+
+    /// Ends all seats in order.
+    pub(super) async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Returns a place among the seats that are awake. If all are taken, the seat that was unused longest makes one.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let free = self.rules.awake.clone();
+        if let Ok(permit) = free.clone().try_acquire_owned() {
+            return Some(permit);
+        }
+        self.rules.pressure.notify_one();
+        tokio::time::timeout(PLACE_TIMEOUT, free.acquire_owned()).await.ok()?.ok()
+    }
+}
+
+impl SeatTable {
+    fn find(&self, user: &UserName) -> Option<SeatedAccount> {
+        self.0.lock().get(user).cloned()
+    }
+
+    fn insert(&self, user: UserName, seated: SeatedAccount) {
+        self.0.lock().insert(user, seated);
+    }
+
+    /// Takes a seat out, unless another one is in its place.
+    fn remove(&self, user: &UserName, seat: &Arc<AccountSeat>) {
+        let mut seats = self.0.lock();
+        if seats.get(user).is_some_and(|seated| Arc::ptr_eq(&seated.seat, seat)) {
+            seats.remove(user);
+        }
+    }
+
+    /// Has the seat rest that nobody has used for the longest time.
+    fn evict_longest_unused(&self) {
+        let seats = self.0.lock();
+        let unused = seats.values().filter_map(|seated| Some((seated.seat.activity.idle_time()?, seated)));
+        if let Some((_, seated)) = unused.max_by_key(|(time, _)| *time) {
+            seated.seat.activity.evict();
+        }
+    }
+
+    /// Ends the seats that rest and to which no session leads.
+    fn end_abandoned(&self, context: &ApiContext) {
+        let resting: Vec<(UserName, SeatedAccount)> = {
+            let seats = self.0.lock();
+            let resting = seats.iter().filter(|(_, seated)| seated.seat.activity.is_resting());
+            resting.map(|(user, seated)| (user.clone(), seated.clone())).collect()
+        };
+        for (user, SeatedAccount { stop, .. }) in resting {
+            if context.sessions.lock().count_of(&user, Instant::now()) == 0 {
+                stop.cancel();
+            }
+        }
+    }
+}
+
+async fn run_seat(task: SeatTask, user: UserName, seat: Arc<AccountSeat>, table: SeatTable, context: Arc<ApiContext>) {
+    if let Err(why) = task.run().await {
+        tracing::info!(%user, "a seat ended: {why}");
+    }
+    table.remove(&user, &seat);
+    // A session without its seat leads nowhere: the account moved, or its node failed.
+    context.sessions.lock().end_seat(|other| Arc::ptr_eq(other, &seat));
+}
+
+/// Makes place when it is needed, and ends seats that nobody needs any more.
+async fn tend(
+    table: SeatTable,
+    context: Arc<ApiContext>,
+    pressure: Arc<Notify>,
+    look_interval: Duration,
+    stop: CancellationToken,
+) {
+    let mut looks = tokio::time::interval(look_interval);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = pressure.notified() => table.evict_longest_unused(),
+            _ = looks.tick() => table.end_abandoned(&context),
+        }
+    }
+}
