@@ -15,7 +15,9 @@ mod database_file;
 mod database_opening;
 mod folder_trust;
 mod follows;
+mod guest_chat;
 mod guest_links;
+mod guest_name;
 mod guest_uploads;
 mod history;
 mod history_removal;
@@ -62,7 +64,11 @@ pub use audience::{Audience, InvalidAudience};
 pub use conversation_name::{ConversationName, ConversationNameError};
 pub use conversations::UnreadCount;
 pub use follows::{Follow, FollowRecord, FollowState, FollowStatus, NewFollow, RecordedFile, RemovalConsent};
+pub use guest_chat::{
+    GuestChatBound, GuestConversation, GuestMessage, GuestMessageOutcome, GuestPost, NewGuestMessage,
+};
 pub use guest_links::{GuestFile, GuestLink, NewGuestFile, NewGuestLink, StoredGuestFile};
+pub use guest_name::{GuestIdentity, GuestName, GuestNameError};
 pub use guest_uploads::{GuestUpload, UploadReservation};
 pub use history::HistoryQuery;
 pub use history_removal::{ForgetQuery, ForgetSummary};

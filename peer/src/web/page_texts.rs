@@ -34,7 +34,7 @@ impl PageLanguage {
         }
     }
 
-    const fn pick(self, english: &'static str, portuguese: &'static str) -> &'static str {
+    pub(super) const fn pick(self, english: &'static str, portuguese: &'static str) -> &'static str {
         match self {
             Self::English => english,
             Self::BrazilianPortuguese => portuguese,
@@ -264,6 +264,20 @@ impl PageLanguage {
                 ("ended", "o link terminou"),
             ],
         }
+    }
+
+    pub(super) fn talks(self, owner: &str) -> String {
+        match self {
+            Self::English => format!("Write to {owner}"),
+            Self::BrazilianPortuguese => format!("Escreva para {owner}"),
+        }
+    }
+
+    pub(super) const fn too_fast(self) -> &'static str {
+        self.pick(
+            "messages come too fast: wait some seconds, then send this one again",
+            "mensagens rápidas demais: espere alguns segundos e envie esta de novo",
+        )
     }
 
     pub(super) const fn cancel(self) -> &'static str {

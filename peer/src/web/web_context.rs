@@ -6,8 +6,10 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::address_limits::{GuestAddress, WrongCodes};
+use super::chat_stream_slots::ChatStreamSlots;
 use super::guest_pages::PageFrame;
 use super::link_event::LinkEventHandler;
+use super::message_rates::MessageRates;
 use super::piece_body::BodyLimits;
 use super::upload_turns::UploadTurns;
 use crate::engine::guest_links::GuestLinks;
@@ -25,7 +27,9 @@ pub(super) struct WebContext {
     pub(super) uploads: Semaphore,
     pub(super) upload_turns: UploadTurns,
     pub(super) events: LinkEventHandler,
+    pub(super) chat_streams: ChatStreamSlots,
     wrong_codes: Mutex<WrongCodes>,
+    message_rates: Mutex<MessageRates>,
 }
 
 impl WebContext {
@@ -44,7 +48,9 @@ impl WebContext {
             uploads: Semaphore::new(MAX_UPLOADS),
             upload_turns: UploadTurns::default(),
             events,
+            chat_streams: ChatStreamSlots::default(),
             wrong_codes: Mutex::default(),
+            message_rates: Mutex::default(),
         }
     }
 
@@ -56,5 +62,9 @@ impl WebContext {
     /// Counts a wrong code of an address.
     pub(super) fn count_wrong_code(&self, address: GuestAddress) {
         self.wrong_codes.lock().add(address, Instant::now());
+    }
+    /// Counts a message of an address; false if it came too soon.
+    pub(super) fn try_count_message(&self, address: GuestAddress) -> bool {
+        self.message_rates.lock().try_count(address, Instant::now())
     }
 }
