@@ -127,7 +127,7 @@ async fn make(context: &CommandContext, args: LinkArgs) -> Result<(), Error> {
     let foreground = if is_hosted {
         None
     } else {
-        Some(ForegroundServer::bind(&me, args.port, link_event_handler(&context.output)?)?)
+        Some(ForegroundServer::bind(&me, args.port, link_event_handler(&context.output, Some(me.clone()))?)?)
     };
     let request = LinkRequest {
         paths: args.paths.into_iter().map(resolve_working_folder).collect(),

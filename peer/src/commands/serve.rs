@@ -102,7 +102,7 @@ pub(super) async fn run(context: &CommandContext, args: ServeArgs) -> Result<(),
     let stop = node.stop_token();
     let (host, link_requests) = link_host();
     node.core().set_link_host(host);
-    let link_events = guest_message_forwarder(link_event_handler(&context.output)?, guest_messages);
+    let link_events = guest_message_forwarder(link_event_handler(&context.output, None)?, guest_messages);
     let link_stop = stop.child_token();
     let links = Box::pin(run_link_host(me.clone(), limits.total, link_events, link_requests, link_stop.clone()));
     let ended = {

@@ -248,6 +248,15 @@ impl Profile {
         self.db_result(found)
     }
 
+    /// Returns the number of messages of guests that the user hasn't read, of all links.
+    pub fn unread_guest_messages(&self) -> Result<usize, ProfileError> {
+        let sql = "SELECT count(*) FROM guest_conversation AS talk JOIN guest_message AS unread
+                 ON unread.link = talk.link AND unread.guest = talk.guest AND unread.seq > talk.read_up_to
+             WHERE NOT unread.is_answer";
+        let found = self.reader().query_row(sql, [], |row| row.get::<_, i64>(0));
+        self.db_result(found).map(|count| usize::try_from(count).unwrap_or(0))
+    }
+
     /// Marks the messages of a conversation up to a place as read.
     pub fn mark_guest_read(&self, conversation: (i64, i64), up_to: i64) -> Result<(), ProfileError> {
         self.in_transaction(TransactionBehavior::Immediate, |transaction| mark_read(transaction, conversation, up_to))
@@ -417,7 +426,7 @@ mod tests {
         assert_eq!(case.profile.guest_messages((case.link, 1), first.message.seq, 9).unwrap(), [again.message.clone()]);
         let unread =
             || case.profile.guest_conversations(case.link).unwrap().iter().map(|talk| talk.unread).collect::<Vec<_>>();
-        assert_eq!(unread(), [2, 1]);
+        assert_eq!((unread(), case.profile.unread_guest_messages().unwrap()), (vec![2, 1], 3));
         case.profile.mark_guest_read((case.link, 1), first.message.seq).unwrap();
         assert_eq!(unread(), [1, 1]);
         let answer = case.profile.add_guest_answer((case.link, 1), "oi", 6).unwrap().unwrap();

@@ -24,7 +24,7 @@ pub struct GuestName(String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GuestNameError {
     /// It has no characters.
-    #[error("{}", tr!("the name is empty: leave the field away"))]
+    #[error("{}", tr!("the name is empty: leave it out"))]
     Empty,
     /// It is too long.
     #[error("{}", tr!("a name has at most {limit} characters", limit = MAX_NAME_CHARS))]

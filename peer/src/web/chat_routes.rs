@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Extension;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, RawQuery, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use super::http_text::form_fields;
 use super::link_event::LinkEvent;
 use super::upload_routes::json_answer;
 use super::web_context::WebContext;
-use crate::engine::guest_links::{AdmittedGuest, GuestMessage, GuestMessageRequest};
+use crate::engine::guest_links::{AdmittedGuest, GuestChatError, GuestMessage, GuestMessageRequest};
 use crate::engine::run_blocking;
 
 /// A message of 16 KiB with every byte as `%XX`, and room for its other fields.
@@ -115,6 +115,11 @@ fn start_place(query: Option<&str>, headers: &HeaderMap) -> i64 {
 
 /// Reads a message: a form with `text`, `name` and `id`, or the text alone.
 async fn read_request(headers: &HeaderMap, body: Body) -> Result<GuestMessageRequest, GuestRefusal> {
+    // Before any of it is read: whoever waits to be asked for it sends nothing.
+    let length = header_text(headers, &CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
+    if length.is_some_and(|length| length > MAX_BODY_BYTES) {
+        return Err(GuestChatError::TooLong.into());
+    }
     let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await;
     let Ok(Ok(body)) = body else { return Err(GuestRefusal::BadRequest("the message is too long, or it broke off")) };
     let body = std::str::from_utf8(&body).map_err(|_| GuestRefusal::BadRequest("the message is not UTF-8"))?;
