@@ -16,6 +16,7 @@ mod database_opening;
 mod folder_trust;
 mod follows;
 mod guest_chat;
+mod guest_chat_bounds;
 mod guest_links;
 mod guest_name;
 mod guest_uploads;
@@ -64,9 +65,8 @@ pub use audience::{Audience, InvalidAudience};
 pub use conversation_name::{ConversationName, ConversationNameError};
 pub use conversations::UnreadCount;
 pub use follows::{Follow, FollowRecord, FollowState, FollowStatus, NewFollow, RecordedFile, RemovalConsent};
-pub use guest_chat::{
-    GuestChatBound, GuestConversation, GuestMessage, GuestMessageOutcome, GuestPost, NewGuestMessage,
-};
+pub use guest_chat::{GuestConversation, GuestMessage, GuestMessageOutcome, GuestPost, NewGuestMessage};
+pub use guest_chat_bounds::GuestChatBound;
 pub use guest_links::{GuestFile, GuestLink, NewGuestFile, NewGuestLink, StoredGuestFile};
 pub use guest_name::{GuestIdentity, GuestName, GuestNameError};
 pub use guest_uploads::{GuestUpload, UploadReservation};

@@ -46,7 +46,7 @@
 //! | a message, with its form | 16 KiB, 64 KiB, 15 s | refused |
 //! | messages of one address | 20 at once, one a second | refused for the moment |
 //! | addresses whose messages are counted | 4,096 | others wait |
-//! | messages that are kept | [`crate::profile`]'s `guest_chat` | refused |
+//! | messages that are kept | as in [`crate::profile`]'s `guest_chat_bounds` | refused |
 //! | messages of an answer and of a page | the last 200 | |
 //! | streams of conversations | 128, 32 of one address | refused; the page asks every 5 s |
 //! | streams of one guest | 3 | the oldest ends |

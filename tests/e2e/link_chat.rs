@@ -191,7 +191,7 @@ fn without_a_script_the_page_is_loaded_again() {
     let alice = lab.user("alice");
     let _node = alice.serve();
     let guest = Guest::of(&lab, &alice, &["--chat", "--receive", lab.join("in").to_str().unwrap()], &[]);
-    browser(&guest, "jar");
+    let _ = browser(&guest, "jar");
     let html = |curl: Invocation| {
         curl.args(["-H", "Accept: text/html", "-H", "Sec-Fetch-Site: same-origin", "-H", "Origin: null"])
     };

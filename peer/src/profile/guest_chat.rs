@@ -1,30 +1,17 @@
 //! Conversations with guests of links: who wrote in each, what was written, and what the user has read.
 //!
-//! | resource | bound | beyond |
-//! |---|---|---|
-//! | conversations of a link, and of one network in it | 500, and 64 | refused |
-//! | messages of a guest before the user answers | 100, and 512 KiB | refused until then |
-//! | messages of a guest | 1,000, and 2 MiB | refused |
-//! | messages of one network, and of all guests of a link | 4 MiB, and 16 MiB | refused |
-//!
-//! A message counts its text and 1 KiB of overhead. What the user answers is not bounded. All of it goes with the link.
+//! Their bounds are those of [`super::guest_chat_bounds`]. All of it goes with the link.
 
 use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 use shared::UntrustedText;
-use shared::limits::MESSAGE_OVERHEAD_BYTES;
 use shared::peer::MessageId;
 
+use super::guest_chat_bounds::{GuestChatBound, UsedRoom, charged_room, reached_bound};
 use super::guest_name::{GuestIdentity, GuestName};
 use super::stored_message::to_i64;
 use super::{Profile, ProfileError};
 
-const MAX_CONVERSATIONS: i64 = 500;
-const MAX_CONVERSATIONS_OF_NETWORK: i64 = 64;
-const UNANSWERED_LIMIT: UsedRoom = UsedRoom { count: 100, bytes: 512 << 10 };
-const GUEST_LIMIT: UsedRoom = UsedRoom { count: 1000, bytes: 2 << 20 };
-const MAX_BYTES_OF_NETWORK: i64 = 4 << 20;
-const MAX_BYTES_OF_LINK: i64 = 16 << 20;
 const MESSAGE_COLUMNS: &str = "seq, is_answer, at, text";
 
 /// A message between a guest and the user.
@@ -91,17 +78,6 @@ pub struct NewGuestMessage<'a> {
     pub at: i64,
 }
 
-/// The bound that keeps a guest's message out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GuestChatBound {
-    /// The link has too many conversations.
-    Conversations,
-    /// The user has not answered, and the guest has left what it may until then.
-    Unanswered,
-    /// The conversation, or the link, is full.
-    Full,
-}
-
 /// The outcome of the storing of a guest's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GuestMessageOutcome {
@@ -113,19 +89,6 @@ pub enum GuestMessageOutcome {
     Refused(GuestChatBound),
     /// The link is gone, or takes no messages.
     NoChat,
-}
-
-/// Messages and bytes that are in use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct UsedRoom {
-    count: i64,
-    bytes: i64,
-}
-
-impl UsedRoom {
-    const fn admits(self, used: Self, cost: i64) -> bool {
-        used.count < self.count && used.bytes + cost <= self.bytes
-    }
 }
 
 impl Profile {
@@ -149,8 +112,9 @@ impl Profile {
                 let post = GuestPost { who, message, is_first: false, is_answered: *is_answered };
                 return Ok(GuestMessageOutcome::Known(post));
             }
-            let cost = to_i64(new.text.len() + MESSAGE_OVERHEAD_BYTES);
-            if let Some(bound) = reached_bound(transaction, link, &new, known.map(|(_, answered, used)| (answered, used)), cost)? {
+            let cost = charged_room(new.text);
+            let used = known.map(|(_, answered, used)| (answered, used));
+            if let Some(bound) = reached_bound(transaction, (link, new.network), used, cost)? {
                 return Ok(GuestMessageOutcome::Refused(bound));
             }
             let (guest, is_answered) = match known {
@@ -267,34 +231,6 @@ impl Profile {
 pub(super) fn remove_guest_chat(transaction: &Transaction<'_>, link: i64) -> rusqlite::Result<()> {
     transaction.execute("DELETE FROM guest_message WHERE link = ?1", [link])?;
     transaction.execute("DELETE FROM guest_conversation WHERE link = ?1", [link]).map(|_| ())
-}
-
-/// Returns the bound that a message would exceed.
-fn reached_bound(
-    transaction: &Transaction<'_>,
-    link: i64,
-    new: &NewGuestMessage<'_>,
-    known: Option<(bool, UsedRoom)>,
-    cost: i64,
-) -> rusqlite::Result<Option<GuestChatBound>> {
-    let sums = "SELECT count(*), coalesce(sum(bytes), 0), coalesce(sum(network = ?2), 0),
-             coalesce(sum(CASE WHEN network = ?2 THEN bytes ELSE 0 END), 0)
-         FROM guest_conversation WHERE link = ?1";
-    let read = |row: &Row<'_>| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
-    };
-    let (all, all_bytes, of_network, network_bytes) = transaction.query_row(sums, params![link, new.network], read)?;
-    if known.is_none() && (all >= MAX_CONVERSATIONS || of_network >= MAX_CONVERSATIONS_OF_NETWORK) {
-        return Ok(Some(GuestChatBound::Conversations));
-    }
-    let (is_answered, used) = known.unwrap_or_default();
-    if !is_answered && !UNANSWERED_LIMIT.admits(used, cost) {
-        return Ok(Some(GuestChatBound::Unanswered));
-    }
-    let has_room = GUEST_LIMIT.admits(used, cost)
-        && network_bytes + cost <= MAX_BYTES_OF_NETWORK
-        && all_bytes + cost <= MAX_BYTES_OF_LINK;
-    Ok((!has_room).then_some(GuestChatBound::Full))
 }
 
 /// Makes a conversation; returns the guest's number.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | links | 100 | refused |
 //! | files of a link | 20,000 | left out, and named |
-//! | messages of its guests | [`super::guest_chat`] | |
+//! | messages of its guests | those of [`super::guest_chat_bounds`] | refused |
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -9,7 +9,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::address_limits::GuestPeer;
 use super::chat_stream::{ChatStream, ChatStreamBody};
@@ -18,7 +18,7 @@ use super::http_text::form_fields;
 use super::link_event::LinkEvent;
 use super::upload_routes::json_answer;
 use super::web_context::WebContext;
-use crate::engine::guest_links::{AdmittedGuest, GuestChatError, GuestMessage, GuestMessageRequest};
+use crate::engine::guest_links::{AdmittedGuest, GuestChatError, GuestMessageRequest};
 use crate::engine::run_blocking;
 
 /// A message of 16 KiB with every byte as `%XX`, and room for its other fields.
@@ -53,9 +53,8 @@ pub(super) async fn conversation(
         }
         let links = context.links.clone();
         let view = run_blocking(move || links.chat_view(&guest, after, MAX_MESSAGES)).await?;
-        let messages: Vec<Value> = view.messages.iter().map(message_json).collect();
         let name = view.who.and_then(|who| who.name);
-        Ok(json_answer(StatusCode::OK, &json!({ "name": name, "messages": messages })))
+        Ok(json_answer(StatusCode::OK, &json!({ "name": name, "messages": view.messages })))
     };
     answered.await.unwrap_or_else(|refusal: GuestRefusal| refusal.answer(&context.frame, form))
 }
@@ -80,7 +79,7 @@ pub(super) async fn write(
         let (post, is_new) = posted?;
         let answer = match form.is_html() {
             true => to_page(&guest),
-            false => json_answer(StatusCode::CREATED, &message_json(&post.message)),
+            false => json_answer(StatusCode::CREATED, &json!(post.message)),
         };
         if is_new {
             (context.events)(LinkEvent::Written { address: peer.ip(), post });
@@ -88,11 +87,6 @@ pub(super) async fn write(
         Ok(answer)
     };
     written.await.unwrap_or_else(|refusal| refusal.answer(&context.frame, form))
-}
-
-/// Returns a message as guests get it.
-pub(super) fn message_json(message: &GuestMessage) -> Value {
-    json!(message)
 }
 
 /// Returns the guest behind a request for a link that takes messages.

@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use shared::safe_text::safe_block;
 
-use super::guest_pages::local_time;
 use super::http_text::HtmlText;
-use super::page_texts::PageLanguage;
+use super::page_texts::{PageLanguage, local_time};
 use crate::engine::guest_links::GuestChatView;
 
 /// The texts that the script shows, as attributes of its element.

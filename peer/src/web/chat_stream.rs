@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
+use serde_json::json;
 use shared::safe_text::safe_json;
 
-use super::chat_routes::message_json;
 use super::chat_stream_slots::ChatStreamSlot;
 use super::web_context::WebContext;
 use crate::engine::guest_links::{AdmittedGuest, ChangedConversation, GuestChatChanges};
@@ -114,11 +114,7 @@ impl ChatStream {
         for message in &view.messages {
             self.after = message.seq;
             // JSON has no line breaks of its own.
-            events.push_str(&format!(
-                "id: {}\ndata: {}\n\n",
-                message.seq,
-                safe_json(message_json(message).to_string())
-            ));
+            events.push_str(&format!("id: {}\ndata: {}\n\n", message.seq, safe_json(json!(message).to_string())));
         }
         Ok(events)
     }

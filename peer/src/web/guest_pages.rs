@@ -6,9 +6,8 @@ use super::chat_section::ChatSection;
 use super::file_listing::{FileListing, ListingRow, folder_trail};
 use super::http_text::{HtmlText, percent_encoded};
 use super::page_assets::{CHAT_SCRIPT, DOWNLOAD_SCRIPT, ENTER_SCRIPT, PageAsset, STYLE, UPLOAD_SCRIPT};
-use super::page_texts::PageLanguage;
+use super::page_texts::{PageLanguage, local_time};
 use crate::engine::guest_links::{GuestFile, GuestLink, PlacedUpload};
-use crate::sys::time_zone;
 
 /// What all pages of a server show.
 #[derive(Debug, Clone)]
@@ -264,11 +263,6 @@ fn folder_address(folder: &str, page: usize) -> String {
 /// Returns a name for people: decoded, and without characters that hide or turn anything.
 fn shown(name: &str) -> String {
     shared::names::name_encoding::display_name(name).into_owned()
-}
-
-pub(super) fn local_time(ms: i64) -> String {
-    let moment = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
-    moment.to_zoned(time_zone()).strftime("%Y-%m-%d %H:%M").to_string()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use localization::{Language, in_language};
 
 use crate::engine::size_format::format_size;
+use crate::sys::time_zone;
 
 /// A language of the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -283,6 +284,12 @@ impl PageLanguage {
     pub(super) const fn cancel(self) -> &'static str {
         self.pick("Cancel", "Cancelar")
     }
+}
+
+/// Returns a time as pages show it, in the time zone of this machine.
+pub(super) fn local_time(ms: i64) -> String {
+    let moment = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+    moment.to_zoned(time_zone()).strftime("%Y-%m-%d %H:%M").to_string()
 }
 
 #[cfg(test)]
