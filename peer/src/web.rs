@@ -39,7 +39,7 @@
 //! | wrong codes of one address | 10, one forgiven every 30 s | refused for that time, right ones too |
 //! | addresses with wrong codes that are remembered | 4,096 | the oldest is forgotten |
 //! | bodies | one a connection; two pieces in memory, 256 KiB each, 64 KiB with 16 streams or more | |
-//! | uploads at once | 32 | refused for the moment; the page tries again |
+//! | uploads at once | 32, and 8 of one address | refused for the moment; the page tries again |
 //! | bytes of an upload | as announced, within the link's quota and the disk's room | refused |
 //! | an upload of which nothing comes | 60 s | closed; its part is kept |
 //! | a mark of an upload | 512 bytes | refused |

@@ -63,6 +63,8 @@ mod leaving;
 mod limits;
 mod line_view;
 mod link_chat;
+mod link_crowds;
+mod link_cuts;
 mod link_pages;
 mod link_uploads;
 mod links;

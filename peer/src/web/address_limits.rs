@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 /// Connections at once in all, and of one address.
 pub(super) const MAX_CONNECTIONS: usize = 256;
 pub(super) const MAX_CONNECTIONS_PER_ADDRESS: usize = 64;
+/// Uploads at once in all, and of one address; a page has two.
+const MAX_UPLOADS: usize = 32;
+const MAX_UPLOADS_PER_ADDRESS: usize = 8;
 /// Wrong codes of one address before it has to wait, and the time after which one of them is forgiven.
 const MAX_WRONG_CODES: u32 = 10;
 const FORGIVENESS: Duration = Duration::from_secs(30);
@@ -57,24 +60,39 @@ impl GuestPeer {
     }
 }
 
-/// The open connections of each address. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(super) struct ConnectionCounts(Arc<Mutex<HashMap<GuestAddress, usize>>>);
+/// The open connections of each address, or its running uploads. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct ConnectionCounts {
+    counts: Arc<Mutex<HashMap<GuestAddress, usize>>>,
+    max: usize,
+    max_per_address: usize,
+}
 
-/// A counted connection, until it is dropped.
+/// A counted connection or upload, until it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     counts: ConnectionCounts,
     address: GuestAddress,
 }
 
+impl Default for ConnectionCounts {
+    fn default() -> Self {
+        Self { counts: Arc::default(), max: MAX_CONNECTIONS, max_per_address: MAX_CONNECTIONS_PER_ADDRESS }
+    }
+}
+
 impl ConnectionCounts {
-    /// Counts a connection; `None` if it would be one too many.
+    /// Returns the counts of uploads, which may trickle for as long as they like.
+    pub(super) fn of_uploads() -> Self {
+        Self { counts: Arc::default(), max: MAX_UPLOADS, max_per_address: MAX_UPLOADS_PER_ADDRESS }
+    }
+
+    /// Counts a connection or an upload; `None` if it would be one too many.
     pub(super) fn admit(&self, address: GuestAddress) -> Option<ConnectionPermit> {
-        let mut counts = self.0.lock();
+        let mut counts = self.counts.lock();
         let all: usize = counts.values().sum();
         let own = counts.get(&address).copied().unwrap_or(0);
-        if all >= MAX_CONNECTIONS || own >= MAX_CONNECTIONS_PER_ADDRESS {
+        if all >= self.max || own >= self.max_per_address {
             return None;
         }
         counts.insert(address, own + 1);
@@ -84,7 +102,7 @@ impl ConnectionCounts {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut counts = self.counts.0.lock();
+        let mut counts = self.counts.counts.lock();
         match counts.get_mut(&self.address) {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(counts.remove(&self.address)),
@@ -160,7 +178,7 @@ mod tests {
         }
         assert!(held.iter().all(Option::is_some) && counts.admit(address("192.0.2.9")).is_none());
         drop(held);
-        assert!(counts.0.lock().is_empty());
+        assert!(counts.counts.lock().is_empty());
     }
 
     #[test]

@@ -92,7 +92,7 @@ async fn take_upload(
 ) -> Result<Response, GuestRefusal> {
     let guest = admit(context, peer.address(), &link_id(path), headers).await?;
     let announced = announcement(path, headers)?;
-    let _permit = context.uploads.try_acquire().map_err(|_| GuestRefusal::Busy)?;
+    let _permit = context.uploads.admit(peer.address()).ok_or(GuestRefusal::Busy)?;
     let turn = context.upload_turns.take(turn_key(&guest, &announced)).await;
     let (links, link) = (context.links.clone(), guest.link.clone());
     let begun = run_upload(move || links.begin_upload(&guest, &announced).map(|writer| (writer, turn))).await;

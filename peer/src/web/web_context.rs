@@ -3,9 +3,8 @@
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
-use super::address_limits::{GuestAddress, WrongCodes};
+use super::address_limits::{ConnectionCounts, GuestAddress, WrongCodes};
 use super::chat_stream_slots::ChatStreamSlots;
 use super::guest_pages::PageFrame;
 use super::link_event::LinkEventHandler;
@@ -14,9 +13,6 @@ use super::piece_body::BodyLimits;
 use super::upload_turns::UploadTurns;
 use crate::engine::guest_links::GuestLinks;
 
-/// Uploads at once.
-const MAX_UPLOADS: usize = 32;
-
 /// The links of a server and the bounds of its requests.
 pub(super) struct WebContext {
     pub(super) links: GuestLinks,
@@ -24,7 +20,7 @@ pub(super) struct WebContext {
     /// The names of this machine, besides its addresses.
     pub(super) own_names: Vec<String>,
     pub(super) bodies: BodyLimits,
-    pub(super) uploads: Semaphore,
+    pub(super) uploads: ConnectionCounts,
     pub(super) upload_turns: UploadTurns,
     pub(super) events: LinkEventHandler,
     pub(super) chat_streams: ChatStreamSlots,
@@ -45,7 +41,7 @@ impl WebContext {
             frame,
             own_names,
             bodies: BodyLimits::with_rate(rate),
-            uploads: Semaphore::new(MAX_UPLOADS),
+            uploads: ConnectionCounts::of_uploads(),
             upload_turns: UploadTurns::default(),
             events,
             chat_streams: ChatStreamSlots::default(),
