@@ -70,7 +70,12 @@ impl ForegroundServer {
             tokio::select! {
                 () = &mut serving => break Ok(()),
                 () = context.cancel.cancelled() => break Err(Error::Interrupted),
-                line = answers.next_line() => answers.answer(context, &line?).await?,
+                line = answers.next_line() => {
+                    let answered = async { answers.answer(context, &line?).await };
+                    if let Err(why) = answered.await {
+                        break Err(why);
+                    }
+                }
                 lives = look => match lives {
                     Ok(true) => {}
                     Ok(false) => {

@@ -18,7 +18,8 @@ const QUEUE: usize = 1024;
 /// What is shown of a guest's message.
 const MESSAGE_LIMITS: ExcerptLimits = ExcerptLimits { rows: 12, bytes: 1024 };
 
-/// Returns a handler that prints the events of links, and rings for a user whom no node calls. Its thread ends with the last handler.
+/// Returns a handler that prints the events of links, and rings for a user whom no node calls. Its thread ends with the
+/// last handler.
 ///
 /// # Errors
 /// The thread can't be started.
