@@ -47,7 +47,8 @@
 //! | messages of one address | 20 at once, one a second | refused for the moment |
 //! | addresses whose messages are counted | 4,096 | others wait |
 //! | messages that are kept | as in [`crate::profile`]'s `guest_chat_bounds` | refused |
-//! | messages of an answer and of a page | the last 200 | |
+//! | messages of an answer and of a page | the last 200, and 128 KiB | a stream from 0 has all |
+//! | messages of a stream in memory | 8 | the others follow |
 //! | streams of conversations | 128, 32 of one address | refused; the page asks every 5 s |
 //! | streams of one guest | 3 | the oldest ends |
 //! | a stream of a revoked or expired link | at once, else 15 s | ended |

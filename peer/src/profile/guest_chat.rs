@@ -154,7 +154,7 @@ impl Profile {
         })
     }
 
-    /// Returns the latest `limit` messages of a conversation after a place, the oldest first.
+    /// Returns the first `limit` messages of a conversation after a place, the oldest first.
     pub fn guest_messages(
         &self,
         (link, guest): (i64, i64),
@@ -162,13 +162,28 @@ impl Profile {
         limit: usize,
     ) -> Result<Vec<GuestMessage>, ProfileError> {
         let sql = format!(
-            "SELECT {MESSAGE_COLUMNS} FROM guest_message WHERE link = ?1 AND guest = ?2 AND seq > ?3
-             ORDER BY seq DESC LIMIT ?4"
+            "SELECT {MESSAGE_COLUMNS} FROM guest_message WHERE link = ?1 AND guest = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4"
         );
-        let mut messages =
-            self.query_all(self.reader(), &sql, params![link, guest, after, to_i64(limit)], read_message)?;
-        messages.reverse();
-        Ok(messages)
+        self.query_all(self.reader(), &sql, params![link, guest, after, to_i64(limit)], read_message)
+    }
+
+    /// Returns the last messages of a conversation after a place, the oldest first: `limit` at most, and about
+    /// `max_bytes` of text.
+    pub fn latest_guest_messages(
+        &self,
+        (link, guest): (i64, i64),
+        after: i64,
+        (limit, max_bytes): (usize, usize),
+    ) -> Result<Vec<GuestMessage>, ProfileError> {
+        // Counted there, so that what is left out is never in memory.
+        let sql = format!(
+            "SELECT {MESSAGE_COLUMNS} FROM (
+                 SELECT *, sum(octet_length(text)) OVER (ORDER BY seq DESC) - octet_length(text) AS later_bytes
+                 FROM guest_message WHERE link = ?1 AND guest = ?2 AND seq > ?3 ORDER BY seq DESC LIMIT ?4
+             ) WHERE later_bytes < ?5 ORDER BY seq"
+        );
+        let values = params![link, guest, after, to_i64(limit), to_i64(max_bytes)];
+        self.query_all(self.reader(), &sql, values, read_message)
     }
 
     /// Returns the number and the name of the guest with this session, hashed; `None` if it never wrote.
@@ -358,7 +373,9 @@ mod tests {
         let messages = |guest| case.profile.guest_messages((case.link, guest), 0, 10).unwrap();
         assert_eq!(messages(1), [first.message.clone(), again.message.clone()]);
         assert_eq!(messages(2), [other.message]);
-        assert_eq!(case.profile.guest_messages((case.link, 1), 0, 1).unwrap(), [again.message.clone()], "the latest");
+        let latest = |limits| case.profile.latest_guest_messages((case.link, 1), 0, limits).unwrap();
+        assert_eq!(messages(1), latest((9, 9)));
+        assert_eq!((latest((1, 99)), latest((9, 1))), (vec![again.message.clone()], vec![again.message.clone()]));
         assert_eq!(case.profile.guest_messages((case.link, 1), first.message.seq, 9).unwrap(), [again.message.clone()]);
         let unread =
             || case.profile.guest_conversations(case.link).unwrap().iter().map(|talk| talk.unread).collect::<Vec<_>>();

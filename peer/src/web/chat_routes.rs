@@ -24,8 +24,6 @@ use crate::engine::run_blocking;
 /// A message of 16 KiB with every byte as `%XX`, and room for its other fields.
 const MAX_BODY_BYTES: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
-/// Messages of one answer.
-pub(super) const MAX_MESSAGES: usize = 200;
 const EVENT_STREAM: &str = "text/event-stream";
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -52,7 +50,7 @@ pub(super) async fn conversation(
             return Ok(([(CONTENT_TYPE, EVENT_STREAM)], Body::new(body)).into_response());
         }
         let links = context.links.clone();
-        let view = run_blocking(move || links.chat_view(&guest, after, MAX_MESSAGES)).await?;
+        let view = run_blocking(move || links.chat_view(&guest, after)).await?;
         let name = view.who.and_then(|who| who.name);
         Ok(json_answer(StatusCode::OK, &json!({ "name": name, "messages": view.messages })))
     };

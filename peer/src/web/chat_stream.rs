@@ -18,8 +18,6 @@ use crate::engine::{Error, now_ms, run_blocking};
 
 /// Time between two signs of life; with each, it is looked whether the link still holds.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Messages of one look.
-const BATCH: usize = 50;
 /// The first bytes: the browser waits so long before it connects again.
 const GREETING: &[u8] = b"retry: 2000\n\n";
 
@@ -108,7 +106,7 @@ impl ChatStream {
     /// Returns the events of the messages that came.
     async fn take_messages(&mut self) -> Result<String, Error> {
         let (links, guest, after) = (self.context.links.clone(), self.guest.clone(), self.after);
-        let view = run_blocking(move || links.chat_view(&guest, after, BATCH)).await?;
+        let view = run_blocking(move || links.chat_continuation(&guest, after)).await?;
         self.number = view.who.map(|who| who.guest);
         let mut events = String::new();
         for message in &view.messages {

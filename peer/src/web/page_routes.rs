@@ -11,7 +11,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::address_limits::GuestPeer;
-use super::chat_routes::MAX_MESSAGES;
 use super::chat_section::ChatSection;
 use super::file_listing::FileListing;
 use super::guest_admission::{AnswerForm, GuestRefusal, HTML, SESSION_COOKIE, admit};
@@ -54,7 +53,7 @@ async fn guest_page(
     // On another thread: a page of many files is work for milliseconds.
     let page = run_blocking(move || {
         let (frame, link) = (&context.frame, &guest.link);
-        let view = || Ok::<_, Error>(ChatSection::new(context.links.chat_view(&guest, 0, MAX_MESSAGES)?));
+        let view = || Ok::<_, Error>(ChatSection::new(context.links.chat_view(&guest, 0)?));
         let chat = link.has_chat.then(view).transpose()?;
         if link.folder.is_some() {
             return Ok(frame.upload_page(language, link, chat.as_ref()));

@@ -14,6 +14,10 @@ use crate::profile::{
 
 /// The session under which all programs that send the token are on record.
 const PROGRAMS: [u8; 32] = [0; 32];
+/// Messages of a page, and bytes of their texts; as JSON a byte may become six.
+const VIEW_LIMITS: (usize, usize) = (200, 128 << 10);
+/// Messages that a stream has in memory at once.
+const MAX_CONTINUATION: usize = 8;
 
 /// A message of a guest, as it asks for it.
 #[derive(Debug, Clone, Default)]
@@ -105,13 +109,23 @@ impl GuestLinks {
         }
     }
 
-    /// Returns the latest messages of a guest's own conversation after a place.
-    pub fn chat_view(&self, guest: &AdmittedGuest, after: i64, limit: usize) -> Result<GuestChatView, Error> {
+    /// Returns the last messages of a guest's own conversation after a place, as many as a page shows.
+    pub fn chat_view(&self, guest: &AdmittedGuest, after: i64) -> Result<GuestChatView, Error> {
         let link = guest.link.number;
         let Some(who) = self.profile.guest_by_session(link, &guest.chat_session())? else {
             return Ok(GuestChatView::default());
         };
-        let messages = self.profile.guest_messages((link, who.guest), after, limit)?;
+        let messages = self.profile.latest_guest_messages((link, who.guest), after, VIEW_LIMITS)?;
+        Ok(GuestChatView { who: Some(who), messages })
+    }
+
+    /// Returns the next messages of a guest's own conversation after a place, few enough for memory.
+    pub fn chat_continuation(&self, guest: &AdmittedGuest, after: i64) -> Result<GuestChatView, Error> {
+        let link = guest.link.number;
+        let Some(who) = self.profile.guest_by_session(link, &guest.chat_session())? else {
+            return Ok(GuestChatView::default());
+        };
+        let messages = self.profile.guest_messages((link, who.guest), after, MAX_CONTINUATION)?;
         Ok(GuestChatView { who: Some(who), messages })
     }
 
