@@ -40,9 +40,7 @@ Examples:
   peer link report.pdf photos/
   peer link --receive ~/Inbox --max 2G --for 2h
   peer link slides.pdf --once --chat
-  peer link list
-  peer link revoke 3
-  peer link chat 3 \"on my way\"",
+  peer link revoke 3",
     notes: "\
 Whoever opens the address, by the QR code or typed, needs nothing but a browser: files come one by one or as a zip, with \
 the browser's own pause and resume. Without JavaScript a form takes the code that stands below the QR code. The `curl` \
