@@ -81,7 +81,8 @@ fn two_hundred_guests_at_once() {
     let crowd = Invocation::new("python3", &guest.folder).arg("-c").args(script).start();
     crowd.wait_for("all are there 128 72");
     let after = node.resident_mib();
-    assert!(after <= before + 48, "{before} MiB before, {after} MiB with them");
+    // Each connection has two pieces of a file, what TLS has not sent yet, and its buffers: a quarter of a MiB.
+    assert!(after <= before + 64, "{before} MiB before, {after} MiB with them");
     let talks = alice.peer(["--json", "link", "chat", "1"]).run().exits(0).json();
     assert_eq!(talks.len(), 200);
     let mut names: Vec<String> = talks.iter().map(|talk| talk["name"].as_str().unwrap().to_owned()).collect();
