@@ -40,7 +40,9 @@ Examples:
   peer link report.pdf photos/
   peer link --receive ~/Inbox --max 2G --for 2h
   peer link slides.pdf --once --chat
-  peer link revoke 3",
+  peer link list
+  peer link revoke 3
+  peer link chat 3 \"on my way\"",
     notes: "\
 Whoever opens the address, by the QR code or typed, needs nothing but a browser: files come one by one or as a zip, with \
 the browser's own pause and resume. Without JavaScript a form takes the code that stands below the QR code. The `curl` \
@@ -83,7 +85,7 @@ pub(crate) struct LinkArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "paths")]
     receive: Option<PathBuf>,
     /// Take at most so much in all (500M, 2G) [default: 10G].
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "receive")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "receive", hide_short_help = true)]
     max: Option<u64>,
     /// End the link after this time (30m, 2h, 7d).
     #[arg(long = "for", value_name = "TIME", value_parser = parse_lifetime, default_value = "24h")]
@@ -95,7 +97,7 @@ pub(crate) struct LinkArgs {
     #[arg(long)]
     chat: bool,
     /// Serve it by this command, on this TCP port.
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     port: Option<u16>,
 }
 
