@@ -64,6 +64,7 @@
 //! | rooms: commands, actions at the tracker | `commands/{room,rooms}.rs`, `engine/room_actions.rs` |
 //! | files of a room | `engine/room_contacts.rs`, `engine/fetch/room_sources.rs` |
 //! | links for guests: tokens, files, uploads | `engine/guest_links/`, `profile/{guest_links,guest_uploads}.rs`, `commands/link/` |
+//! | links for guests: conversations | `engine/guest_links/guest_chat.rs`, `profile/{guest_chat,guest_name}.rs`, `web/chat_*.rs`, `commands/link/link_chat.rs` |
 //! | links for guests: HTTP, pages, bounds | `web/` |
 //! | the door: accounts and their folders, the pass for the tracker, login, who is awake | `engine/door/`, `engine/{door_pass,node_pool}.rs`, `web/door/`, `web/account_seat/seat_activity.rs`, `commands/web/door_command.rs` |
 //! | doctor: probes, findings, report | `engine/doctor/`, `net/{port_probe,path_measurement,socket_abilities}.rs`, `sys/{firewall,neighbour}.rs`, `ui/doctor_text.rs` |

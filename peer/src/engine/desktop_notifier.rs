@@ -57,7 +57,8 @@ pub async fn run(
                 Ok(event) => {
                     let Some(call) = AttentionCall::of_event(&me, &event) else { continue };
                     // Whoever reads along needs no call.
-                    let is_open = call.room.is_none() && conversations.is_active(&call.from, std::time::Instant::now());
+                    let user = call.from.user().filter(|_| call.room.is_none());
+                    let is_open = user.is_some_and(|user| conversations.is_active(user, std::time::Instant::now()));
                     if !is_open {
                         let others = waiting.take().map_or(0, |earlier| earlier.others + 1);
                         waiting = Some(WaitingCall { call, others });
@@ -177,10 +178,12 @@ fn has_session_bus() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::message_attention::AttentionCaller;
 
     #[test]
     fn a_text_is_no_markup_and_no_option() {
-        let call = AttentionCall { from: "bob".parse().unwrap(), text: "<b>&\u{1b}[2J".into(), room: None };
+        let from = AttentionCaller::User("bob".parse().unwrap());
+        let call = AttentionCall { from, text: "<b>&\u{1b}[2J".into(), room: None };
         let waiting = WaitingCall { call, others: 2 };
         assert_eq!(waiting.body(), "&lt;b&gt;&amp;␛[2J\n(and 2 more: peer inbox)");
         let args = NotifierProgram::NotifySend.args("bob", "--help");

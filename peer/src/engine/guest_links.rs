@@ -12,9 +12,12 @@
 //! | free space that uploads leave on the disk | 1 GiB | the upload is refused |
 //! | uploads of a link | 10,000 | refused |
 //! | an unfinished upload | until its link ends | its part is deleted |
+//! | what guests write | as in the profile's `guest_chat_bounds`, each message as long as one of chat | refused |
 //! | ranges that are remembered of a delivery | 64 a file | the smallest is forgotten |
 
 mod delivered_ranges;
+mod guest_chat;
+mod guest_chat_signal;
 mod guest_upload;
 mod link_creation;
 mod link_host;
@@ -34,12 +37,14 @@ use super::{Error, now_ms};
 use crate::profile::Profile;
 use crate::sys::{FolderHandle, is_process_running};
 
+pub use self::guest_chat::{GuestChatError, GuestChatView, GuestMessageRequest, answer_guest};
+pub use self::guest_chat_signal::{ChangedConversation, GuestChatChanges, GuestChatSignal};
 pub use self::guest_upload::{GuestUploadError, PlacedUpload, UploadAnnouncement, UploadWriter};
 pub use self::link_creation::{LinkRequest, MadeLink, make_link};
 pub use self::link_host::{LinkHostHandle, LinkHostRequests, LinkService, link_host};
 pub use self::link_token::{GuestSession, LinkToken};
 pub use super::serve::{GuestFileFault, GuestFileReader};
-pub use crate::profile::{GuestFile, GuestLink};
+pub use crate::profile::{GuestConversation, GuestFile, GuestIdentity, GuestLink, GuestMessage, GuestPost};
 
 /// The time for which a link for one browser stays open to it after its last byte was sent: that byte may be lost.
 const LAST_BYTE_GRACE_MS: i64 = 60_000;
@@ -53,6 +58,7 @@ pub struct GuestLinks {
     /// The process, if it serves its own links alone.
     pid: Option<u32>,
     delivered: Arc<Mutex<HashMap<(i64, u32), DeliveredRanges>>>,
+    chat_signal: GuestChatSignal,
 }
 
 /// The means by which a request shows that it may use a link.
@@ -77,7 +83,18 @@ impl GuestLinks {
     /// Returns the links of the node, or those that this process serves alone.
     pub fn new(profile: Profile, identity: &Identity, pid: Option<u32>) -> Self {
         let (opener, secrets) = (GuestFileOpener::new(&profile), LinkSecrets::of(identity));
-        Self { profile, secrets, opener, pid, delivered: Arc::default() }
+        Self { profile, secrets, opener, pid, delivered: Arc::default(), chat_signal: GuestChatSignal::default() }
+    }
+
+    /// Returns the same links, whose conversations are told of by this signal.
+    #[must_use]
+    pub fn with_chat_signal(self, chat_signal: GuestChatSignal) -> Self {
+        Self { chat_signal, ..self }
+    }
+
+    /// Returns the signal of the conversations.
+    pub const fn chat_signal(&self) -> &GuestChatSignal {
+        &self.chat_signal
     }
 
     /// Returns the guest behind a request for the link `id`; `None` if there is no such link, it has ended, the credential
@@ -246,6 +263,7 @@ mod tests {
             folder: None,
             max_bytes: 1000,
             is_once: false,
+            has_chat: false,
             lifetime: Duration::from_secs(3600),
             pid: None,
         }

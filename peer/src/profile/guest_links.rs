@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | links | 100 | refused |
 //! | files of a link | 20,000 | left out, and named |
+//! | messages of its guests | those of [`super::guest_chat_bounds`] | refused |
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,12 +14,13 @@ use rusqlite::{OptionalExtension, Params, Row, TransactionBehavior, params};
 use shared::content::Manifest;
 use shared::{ContentHash, FileName, GroupLayout};
 
+use super::guest_chat::remove_guest_chat;
 use super::{Profile, ProfileError};
 use crate::sys::FileVersion;
 
 const MAX_LINKS: i64 = 100;
 const LINK_COLUMNS: &str =
-    "number, id, nonce, folder, max_bytes, is_once, claimed_by, made_at, expires_at, address, pid";
+    "number, id, nonce, folder, max_bytes, is_once, claimed_by, made_at, expires_at, address, pid, has_chat";
 const FILE_COLUMNS: &str = "number, name, size, mtime_ns, crc, hash, is_delivered";
 
 /// A link for guests.
@@ -36,6 +38,8 @@ pub struct GuestLink {
     pub max_bytes: u64,
     /// True if it is for one browser, until that has everything.
     pub is_once: bool,
+    /// True if guests can talk with the user.
+    pub has_chat: bool,
     /// The session of that browser, hashed.
     pub claimed_by: Option<Vec<u8>>,
     /// The time of its making, in milliseconds since 1970.
@@ -63,6 +67,8 @@ pub struct NewGuestLink<'a> {
     pub max_bytes: u64,
     /// True if it is for one browser.
     pub is_once: bool,
+    /// True if guests can talk with the user.
+    pub has_chat: bool,
     /// The time of its making, in milliseconds since 1970.
     pub made_at: i64,
     /// The time of its end, in milliseconds since 1970.
@@ -130,8 +136,8 @@ impl Profile {
                 return Ok(None);
             }
             transaction.execute(
-                "INSERT INTO guest_link (id, nonce, token_hash, folder, max_bytes, is_once, made_at, expires_at, pid)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT INTO guest_link (id, nonce, token_hash, folder, max_bytes, is_once, made_at, expires_at, pid, has_chat)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     new.id,
                     new.nonce,
@@ -142,6 +148,7 @@ impl Profile {
                     new.made_at,
                     new.expires_at,
                     new.pid,
+                    new.has_chat,
                 ],
             )?;
             let link = transaction.last_insert_rowid();
@@ -185,11 +192,12 @@ impl Profile {
         Ok(self.guest_links_where("id = ?1", [id])?.pop())
     }
 
-    /// Removes a link, its files and its uploads from the record; false if it was gone.
+    /// Removes a link, its files, its uploads and its conversations from the record; false if it was gone.
     pub fn remove_guest_link(&self, number: i64) -> Result<bool, ProfileError> {
         self.in_transaction(TransactionBehavior::Immediate, |transaction| {
             transaction.execute("DELETE FROM guest_file WHERE link = ?1", [number])?;
             transaction.execute("DELETE FROM guest_upload WHERE link = ?1", [number])?;
+            remove_guest_chat(transaction, number)?;
             Ok(transaction.execute("DELETE FROM guest_link WHERE number = ?1", [number])? > 0)
         })
     }
@@ -270,6 +278,7 @@ impl Profile {
                 expires_at: row.get(8)?,
                 address: row.get(9)?,
                 pid: row.get(10)?,
+                has_chat: row.get(11)?,
             })
         })
     }
@@ -329,6 +338,7 @@ mod tests {
             folder: None,
             max_bytes: 100,
             is_once: true,
+            has_chat: false,
             made_at: 1,
             expires_at: 1000,
             pid: None,

@@ -145,6 +145,7 @@ mod tests {
             folder: None,
             max_bytes: 100,
             is_once: false,
+            has_chat: false,
             made_at: 1,
             expires_at: 1000,
             pid: None,

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Entry N takes the schema from version N to N + 1; a released entry is never changed.
-const MIGRATIONS: [&str; 15] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12, V13, V14, V15];
+const MIGRATIONS: [&str; 16] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12, V13, V14, V15, V16];
 
 /// The version of the schema that this release reads and writes.
 pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -534,6 +534,41 @@ const V15: &str = "
     ) STRICT;
     -- NULLs are distinct in an index, so any number of uploads may be without a key.
     CREATE UNIQUE INDEX guest_upload_by_key ON guest_upload (link, key);
+";
+
+const V16: &str = "
+    -- 1: guests can talk with the user.
+    ALTER TABLE guest_link ADD COLUMN has_chat INTEGER NOT NULL DEFAULT 0;
+
+    CREATE TABLE guest_conversation (
+        link INTEGER NOT NULL,
+        -- From 1 within the link.
+        guest INTEGER NOT NULL,
+        -- The guest's session, hashed.
+        session BLOB NOT NULL,
+        network TEXT NOT NULL,
+        name TEXT,
+        is_answered INTEGER NOT NULL DEFAULT 0,
+        read_up_to INTEGER NOT NULL DEFAULT 0,
+        -- Those of the guest, and what they count for its bounds.
+        messages INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (link, guest)
+    ) STRICT;
+    CREATE UNIQUE INDEX guest_conversation_by_session ON guest_conversation (link, session);
+
+    CREATE TABLE guest_message (
+        -- Never given twice: guests ask for what is after one.
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        link INTEGER NOT NULL,
+        guest INTEGER NOT NULL,
+        id TEXT,
+        is_answer INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        text TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX guest_message_by_guest ON guest_message (link, guest, seq);
+    CREATE UNIQUE INDEX guest_message_by_id ON guest_message (link, guest, id);
 ";
 
 /// Returns the version of the schema; 0 for an empty database.

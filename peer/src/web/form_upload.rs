@@ -33,7 +33,7 @@ pub(super) async fn upload_form(
         let length = header_text(&headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
         let length: u64 = length.ok_or(GuestRefusal::LengthRequired)?;
         let parser = header_text(&headers, &CONTENT_TYPE).and_then(MultipartForm::new).ok_or_else(no_form)?;
-        let _permit = context.uploads.try_acquire().map_err(|_| GuestRefusal::Busy)?;
+        let _permit = context.uploads.admit(peer.address()).ok_or(GuestRefusal::Busy)?;
         let mut files = FormFiles { context: &context, peer, guest, length, writer: None, placed: Vec::new() };
         match files.receive(parser, body).await {
             Ok(()) => Ok(files.placed),

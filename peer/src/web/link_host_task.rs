@@ -42,6 +42,7 @@ pub async fn run_link_host(
     stop: CancellationToken,
 ) {
     let links = GuestLinks::new(me.profile.clone(), &me.identity, None);
+    let links = links.with_chat_signal(requests.chat_signal().clone());
     let mut host = LinkHost { me, links, rate, events, servers: TaskTracker::new(), running: None };
     let mut next_end = host.look_and_log().await;
     while !stop.is_cancelled() {
@@ -77,6 +78,8 @@ impl LinkHost {
     async fn look(&mut self) -> Result<Option<i64>, Error> {
         let links = self.links.clone();
         let next_end = run_blocking(move || links.sweep()).await?;
+        // One may have been revoked: its guests are told before the server ends.
+        self.links.chat_signal().send(None);
         match (next_end, &self.running) {
             (None, _) => self.running = None,
             (Some(_), None) => self.running = Some(self.start().await?),

@@ -329,6 +329,7 @@ mod tests {
             folder: Some(home.path().join("in/box")),
             max_bytes: 100,
             is_once: false,
+            has_chat: false,
             lifetime: std::time::Duration::from_secs(60),
             pid: None,
         };

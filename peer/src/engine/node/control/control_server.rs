@@ -237,6 +237,7 @@ async fn execute(action: ControlAction, core: &NodeCore) -> Result<Value, Error>
             json!(core.change_password(PasswordChange { current, new }).await?)
         }
         ControlAction::ServeLinks => json!(core.serve_links().await?),
+        ControlAction::AnswerGuest { link, guest, text } => json!(core.answer_guest((link, guest), text).await?),
         ControlAction::SharesChanged => json!(core.shares_changed()),
         ControlAction::FollowsChanged => json!(core.follows_changed()),
         ControlAction::HistoryRemoved => json!(core.history_removed().await?),
