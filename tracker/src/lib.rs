@@ -32,7 +32,7 @@
 //! | refusals and their texts in both dialects | `service/{refusal_reason,refusal_text,room_refusal_text}.rs`, `shared::tracker::dialect` |
 //! | LIST_PEERS, FIND | `registry/{peer_list,peer_list_cache,bounded_list}.rs`, `catalogue/file_search.rs` |
 //! | quotas by user and origin | `quota_table.rs`, `catalogue/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
-//! | rooms | `service/room_actions.rs` → `store/sqlite_rooms.rs` → `membership/room_policy.rs`; events in `registry/room_heads.rs` |
+//! | rooms | `service/room_actions.rs` → `store/room_rules.rs` → `membership/room_policy.rs`; events in `registry/room_heads.rs` |
 //! | events to subscribers | `registry/events.rs` |
 //! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate (`shared/mdns`) |
 //! | accounts that lapse | `service/account_lifetime.rs`, `store.rs` |
