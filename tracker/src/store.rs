@@ -33,6 +33,7 @@
 mod account_rules;
 mod account_thread;
 mod claim_key;
+mod postgres;
 mod presence_store;
 mod room_rules;
 mod room_store;
@@ -42,6 +43,7 @@ mod sqlite_presence;
 mod sqlite_query;
 mod sqlite_rows;
 mod store_backend;
+mod store_copy;
 mod store_health;
 mod store_rows;
 mod stored_role;
@@ -63,11 +65,13 @@ use crate::metrics::TrackerMetrics;
 use crate::registry::FormerKey;
 
 use account_thread::AccountThread;
+pub use postgres::{PostgresAddress, PostgresAddressError, PostgresStore, StoreConnectError, redacted_address};
 pub use presence_store::{PresenceStore, StoreTurn};
 use room_rules::RecordStamp;
 pub use room_rules::{JoinRequirement, RoomCaller, RoomDraft, RoomOutcome};
 pub use sqlite_accounts::{AccountDatabaseError, SqliteAccountStore};
 use store_backend::StoreBackend;
+pub use store_copy::{CopyReport, StoreCopyError, copy_to_postgres, copy_to_sqlite};
 use store_rows::StoreRows;
 
 /// Most accounts that `REGISTER` makes; an administrator may add more.
@@ -110,6 +114,8 @@ pub enum AccountStoreError {
     Busy,
     #[error("the tracker's disk is full, or its quota is used up")]
     Full,
+    #[error("the database can't be used at the moment: {0}")]
+    Unreachable(String),
     #[error("the account database {} was removed or replaced while the tracker ran", safe_path(.0))]
     Lost(PathBuf),
     #[error("the account store failed: {0}")]
@@ -149,6 +155,11 @@ impl AccountStore {
     pub fn start(accounts: SqliteAccountStore, signer: Option<RecordSigner>) -> std::io::Result<Self> {
         let thread = AccountThread::start(accounts)?;
         Ok(Self { backend: StoreBackend::Sqlite(thread), signer: signer.map(Arc::new) })
+    }
+
+    /// Keeps accounts and rooms in PostgreSQL. Without a signer there are no rooms.
+    pub fn with_postgres(database: PostgresStore, signer: Option<RecordSigner>) -> Self {
+        Self { backend: StoreBackend::Postgres(database), signer: signer.map(Arc::new) }
     }
 
     /// Returns the account of this name.
@@ -290,6 +301,21 @@ impl AccountStore {
     /// Returns the reason why the last change failed; `None` after a success, or before any change.
     pub fn last_write_error(&self) -> Option<String> {
         self.backend.last_write_error()
+    }
+
+    /// Returns the kind of the store, for people: where the accounts are, without secrets.
+    pub fn describe(&self) -> String {
+        self.backend.describe()
+    }
+
+    /// Returns the reason why the store can't be used at the moment, if that is known.
+    pub fn outage(&self) -> Option<String> {
+        self.backend.outage()
+    }
+
+    /// Waits until the changes that were begun are stored. To be called before the runtime ends.
+    pub async fn finish(&self) {
+        self.backend.finish().await;
     }
 
     /// True if the store works through its queue. Waits as long as that takes, even for a place in the queue.

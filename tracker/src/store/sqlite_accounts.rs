@@ -97,6 +97,11 @@ impl SqliteAccountStore {
         Ok(done)
     }
 
+    /// Returns the database, for copies of all of it.
+    pub(super) const fn database(&self) -> &Connection {
+        &self.db
+    }
+
     /// True if the file can't grow for want of room.
     pub(super) fn is_out_of_room(&self) -> bool {
         self.file_place.path().parent().is_some_and(sqlite_file::is_out_of_room)
@@ -111,10 +116,6 @@ impl SqliteAccountStore {
 /// The calls of tests that know the file.
 #[cfg(test)]
 impl SqliteAccountStore {
-    pub(super) const fn database(&self) -> &Connection {
-        &self.db
-    }
-
     pub(crate) fn create(&mut self, account: &super::Account) -> StoreResult {
         self.commit(|rows| super::account_rules::create(rows, account, None))
     }

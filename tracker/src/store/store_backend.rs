@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::StoreResult;
 use super::account_thread::AccountThread;
+use super::postgres::{JobKind, PostgresStore};
 use super::store_rows::StoreRows;
 use crate::fair_semaphore::Requester;
 use crate::metrics::TrackerMetrics;
@@ -16,6 +17,8 @@ use crate::metrics::TrackerMetrics;
 pub(super) enum StoreBackend {
     /// A SQLite file with a thread of its own.
     Sqlite(AccountThread),
+    /// A database that has servers of its own.
+    Postgres(PostgresStore),
 }
 
 impl StoreBackend {
@@ -27,6 +30,7 @@ impl StoreBackend {
     ) -> StoreResult<T> {
         match self {
             Self::Sqlite(thread) => thread.read(requester, job).await,
+            Self::Postgres(database) => database.run(requester, JobKind::Read, job).await,
         }
     }
 
@@ -38,6 +42,7 @@ impl StoreBackend {
     ) -> StoreResult<T> {
         match self {
             Self::Sqlite(thread) => thread.read(requester, job).await,
+            Self::Postgres(database) => database.run(requester, JobKind::Snapshot, job).await,
         }
     }
 
@@ -50,6 +55,7 @@ impl StoreBackend {
     ) -> StoreResult<T> {
         match self {
             Self::Sqlite(thread) => thread.commit(requester, job).await,
+            Self::Postgres(database) => database.run(requester, JobKind::Change, job).await,
         }
     }
 
@@ -57,6 +63,7 @@ impl StoreBackend {
     pub(super) fn set_metrics(&self, metrics: Arc<TrackerMetrics>) {
         match self {
             Self::Sqlite(thread) => thread.set_metrics(metrics),
+            Self::Postgres(database) => database.set_metrics(metrics),
         }
     }
 
@@ -64,6 +71,32 @@ impl StoreBackend {
     pub(super) fn last_write_error(&self) -> Option<String> {
         match self {
             Self::Sqlite(thread) => thread.last_write_error(),
+            Self::Postgres(database) => database.last_write_error(),
+        }
+    }
+
+    /// Returns where the accounts are, without secrets.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Sqlite(_) => "embedded".to_owned(),
+            Self::Postgres(database) => format!("PostgreSQL database {}", database.address()),
+        }
+    }
+
+    /// Returns the reason why the database can't be used at the moment, if that is known.
+    pub(super) fn outage(&self) -> Option<String> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(database) => database.outage(),
+        }
+    }
+
+    /// Waits for the changes that were begun.
+    pub(super) async fn finish(&self) {
+        match self {
+            // Dropping it waits for them.
+            Self::Sqlite(_) => {}
+            Self::Postgres(database) => database.finish_jobs().await,
         }
     }
 
@@ -71,6 +104,8 @@ impl StoreBackend {
     pub(super) async fn is_alive(&self) -> bool {
         match self {
             Self::Sqlite(thread) => thread.is_alive().await,
+            // A database that is away is no fault of this process, which a restart would mend.
+            Self::Postgres(_) => true,
         }
     }
 }

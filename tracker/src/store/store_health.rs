@@ -28,6 +28,20 @@ impl StoreHealth {
         self.last_write_error.lock().clone()
     }
 
+    /// Records that a change is repeated because another one came in between.
+    pub(super) fn record_retry(&self) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.store_retries.inc();
+        }
+    }
+
+    /// Records whether the database can be reached.
+    pub(super) fn record_reachable(&self, is_reachable: bool) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.store_reachable.set(i64::from(is_reachable));
+        }
+    }
+
     pub(super) fn record_read(&self, took: Duration) {
         if let Some(metrics) = self.metrics.get() {
             metrics.record_read(StoreKind::Accounts, took);
@@ -41,6 +55,7 @@ impl StoreHealth {
             Some(
                 why @ (AccountStoreError::Full
                 | AccountStoreError::Lost(_)
+                | AccountStoreError::Unreachable(_)
                 | AccountStoreError::Failed(_)
                 | AccountStoreError::Unknown(_)),
             ) => Some(why.to_string()),

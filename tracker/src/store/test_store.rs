@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use postgres_server::PostgresServer;
 use shared::{Fingerprint, UserName};
 use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
 
 use super::account_rules;
+use super::postgres::{JobKind, PostgresAddress, PostgresStore};
 use super::room_rules::{RecordStamp, RoomOutcome};
 use super::store_rows::StoreRows;
 use super::{Account, SqliteAccountStore, StoreResult, unix_ms};
@@ -19,12 +22,25 @@ const UNSIGNED: RecordStamp<'_> = RecordStamp { signer: None, now: UNIX_EPOCH };
 /// A database of one of the kinds that there are.
 pub(super) enum TestStore {
     Sqlite { store: SqliteAccountStore, path: PathBuf, _folder: Option<Arc<TempDir>> },
+    Postgres { store: PostgresStore, address: PostgresAddress, runtime: Runtime },
 }
 
 impl TestStore {
     /// Runs a test on a new database of each kind.
     pub(super) fn each(test: impl Fn(Self)) {
         test(Self::new_sqlite());
+        match PostgresServer::shared() {
+            Some(server) => test(Self::new_postgres(server)),
+            None => println!("PostgreSQL is not installed: only SQLite is tested"),
+        }
+    }
+
+    fn new_postgres(server: &PostgresServer) -> Self {
+        let database = server.create_database().unwrap();
+        let address = PostgresAddress::parse(&server.address(&database)).unwrap();
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let store = runtime.block_on(PostgresStore::connect(&address)).unwrap();
+        Self::Postgres { store, address, runtime }
     }
 
     pub(super) fn new_sqlite() -> Self {
@@ -45,12 +61,18 @@ impl TestStore {
                 drop(store);
                 Self::Sqlite { store: SqliteAccountStore::open(&path).unwrap(), path, _folder }
             }
+            Self::Postgres { store, address, runtime } => {
+                drop(store);
+                let store = runtime.block_on(PostgresStore::connect(&address)).unwrap();
+                Self::Postgres { store, address, runtime }
+            }
         }
     }
 
     pub(super) fn sqlite(&mut self) -> &mut SqliteAccountStore {
         match self {
             Self::Sqlite { store, .. } => store,
+            Self::Postgres { .. } => panic!("the test is about SQLite"),
         }
     }
 
@@ -58,18 +80,22 @@ impl TestStore {
     pub(super) fn forget_safety(&mut self) {
         match self {
             Self::Sqlite { store, .. } => store.database().execute_batch("PRAGMA synchronous = OFF").unwrap(),
+            // The server of the tests never syncs.
+            Self::Postgres { .. } => {}
         }
     }
 
     pub(super) fn read<T>(&self, job: impl Fn(&dyn StoreRows) -> StoreResult<T>) -> StoreResult<T> {
         match self {
             Self::Sqlite { store, .. } => store.read(job),
+            Self::Postgres { store, .. } => store.run_here(JobKind::Snapshot, &job),
         }
     }
 
     pub(super) fn commit<T>(&mut self, job: impl Fn(&dyn StoreRows) -> StoreResult<T>) -> StoreResult<T> {
         match self {
             Self::Sqlite { store, .. } => store.commit(job),
+            Self::Postgres { store, .. } => store.run_here(JobKind::Change, &job),
         }
     }
 
