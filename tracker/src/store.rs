@@ -50,7 +50,7 @@ mod stored_role;
 #[cfg(test)]
 mod test_store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -311,6 +311,17 @@ impl AccountStore {
     /// Returns the reason why the store can't be used at the moment, if that is known.
     pub fn outage(&self) -> Option<String> {
         self.backend.outage()
+    }
+
+    /// Copies everything to a new SQLite file if it isn't in one that can be copied itself; false if it is. Blocks the
+    /// thread, which must be none of the runtime's. Fails with [`StoreCopyError`].
+    pub fn copy_elsewhere(&self, path: &Path) -> Result<bool, StoreCopyError> {
+        match &self.backend {
+            StoreBackend::Sqlite(_) => Ok(false),
+            StoreBackend::Postgres(database) => {
+                database.runtime().block_on(copy_to_sqlite(database, path)).map(|_| true)
+            }
+        }
     }
 
     /// Waits until the changes that were begun are stored. To be called before the runtime ends.

@@ -52,7 +52,7 @@ impl Folder {
 
     fn back_up(&self) -> tempfile::NamedTempFile {
         let mut named = tempfile::NamedTempFile::new().unwrap();
-        io::copy(&mut create_backup(self.0.path()).unwrap(), &mut named).unwrap();
+        io::copy(&mut create_backup(self.0.path(), |_| Ok(false)).unwrap(), &mut named).unwrap();
         named
     }
 }

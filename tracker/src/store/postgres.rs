@@ -173,6 +173,11 @@ impl PostgresStore {
         job_runner::run_job(&self.link, kind, job)
     }
 
+    /// Returns the runtime on which its connections live.
+    pub(super) fn runtime(&self) -> &Handle {
+        self.link.runtime()
+    }
+
     /// Opens a session outside of the pool, for work that takes long.
     pub(super) async fn open_session(&self) -> Result<DatabaseSession, StoreConnectError> {
         DatabaseSession::open(self.link.address()).await

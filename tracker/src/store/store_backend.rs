@@ -78,7 +78,7 @@ impl StoreBackend {
     /// Returns where the accounts are, without secrets.
     pub(super) fn describe(&self) -> String {
         match self {
-            Self::Sqlite(_) => "embedded".to_owned(),
+            Self::Sqlite(_) => "SQLite in the data folder".to_owned(),
             Self::Postgres(database) => format!("PostgreSQL database {}", database.address()),
         }
     }
