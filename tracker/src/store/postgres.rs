@@ -44,6 +44,8 @@ mod postgres_tls;
 mod server_password;
 mod statement_failure;
 mod store_connect_error;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -99,8 +101,9 @@ impl PostgresStore {
     /// Connects, brings the schema up to date, and takes the database for this process. Fails with
     /// [`StoreConnectError`] when it can't be reached or used, or another tracker has it.
     pub async fn connect(address: &PostgresAddress) -> Result<Self, StoreConnectError> {
-        let (session, grant) = database_watch::open(address).await?;
-        let link = Arc::new(DatabaseLink::new(address, grant, Handle::current())?);
+        let address = address.for_one_store();
+        let (session, grant) = database_watch::open(&address).await?;
+        let link = Arc::new(DatabaseLink::new(&address, grant, Handle::current())?);
         let mut watch = JoinSet::new();
         watch.spawn(database_watch::watch_database(Arc::clone(&link), session));
         let turns = Arc::new(FairSemaphore::new(MAX_CONNECTIONS, MAX_WAITING_JOBS, MAX_WAITING_JOBS));

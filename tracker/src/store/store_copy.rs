@@ -3,6 +3,8 @@
 //! A copy is whole or not made: it is one transaction of the target, which must be empty.
 
 mod copied_tables;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::pin::pin;

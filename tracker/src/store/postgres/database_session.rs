@@ -69,7 +69,7 @@ pub(super) fn session_config(address: &PostgresAddress) -> Config {
     let given = address.config.get_options().unwrap_or_default();
     config
         .options(format!("{given} {}", settings.join(" ")).trim())
-        .application_name(application_name())
+        .application_name(address.session_name())
         .connect_timeout(CONNECT_TIMEOUT)
         .keepalives_idle(KEEPALIVE.0)
         .keepalives_interval(KEEPALIVE.1)
@@ -78,9 +78,4 @@ pub(super) fn session_config(address: &PostgresAddress) -> Config {
         config.password(password);
     }
     config
-}
-
-/// Returns the name by which the server's lists show this process.
-pub(super) fn application_name() -> String {
-    format!("vizinho-tracker process {}", std::process::id())
 }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::database_link::DatabaseLink;
-use super::database_session::{AwaitInTime, DatabaseSession, application_name};
+use super::database_session::{AwaitInTime, DatabaseSession};
 use super::postgres_address::PostgresAddress;
 use super::postgres_schema;
 use super::store_connect_error::StoreConnectError;
@@ -102,7 +102,7 @@ async fn reconnect(link: &DatabaseLink) -> Result<DatabaseSession, String> {
         backoff = (backoff * 2).min(MAX_BACKOFF);
         let attempt = async {
             let session = DatabaseSession::open(link.address()).await?;
-            end_former_session(&session).await?;
+            end_former_sessions(link, &session).await?;
             take_lock(&session).await?;
             let is_ours = look(link, &session).await?;
             Ok::<_, StoreConnectError>((session, is_ours))
@@ -146,13 +146,11 @@ async fn take_lock(session: &DatabaseSession) -> Result<(), StoreConnectError> {
     }
 }
 
-/// Ends sessions of this process that the server still takes for alive, and that would hold the lock.
-async fn end_former_session(session: &DatabaseSession) -> Result<(), StoreConnectError> {
+/// Ends sessions of this store that the server still takes for alive, and that would hold the lock.
+async fn end_former_sessions(link: &DatabaseLink, session: &DatabaseSession) -> Result<(), StoreConnectError> {
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()
-        AND application_name = $1 AND usename = current_user AND datname = current_database()
-        AND client_addr IS NOT DISTINCT FROM
-            (SELECT client_addr FROM pg_stat_activity WHERE pid = pg_backend_pid())";
-    let ended = session.client.query(end, &[&application_name()]).await_in(STATEMENT_PATIENCE).await??;
+        AND application_name = $1 AND usename = current_user AND datname = current_database()";
+    let ended = session.client.query(end, &[&link.address().session_name()]).await_in(STATEMENT_PATIENCE).await??;
     debug!(sessions = ended.len(), "former sessions ended");
     Ok(())
 }

@@ -229,6 +229,16 @@ fn find_commit(link: &DatabaseLink, token: &ChangeToken) -> CommitFate {
     }
 }
 
+/// Returns whether a change is committed; `None` if that can't be found out.
+#[cfg(test)]
+pub(super) fn is_committed(link: &DatabaseLink, token: &str) -> Option<bool> {
+    match find_commit(link, &ChangeToken(token.to_owned())) {
+        CommitFate::Done => Some(true),
+        CommitFate::Undone => Some(false),
+        CommitFate::Unknown => None,
+    }
+}
+
 /// Inserts the token of a change and returns true, or false if the change inserted it. Waits for a transaction that is
 /// about to; after that one can't be committed any more.
 async fn insert_token(link: &DatabaseLink, token: &ChangeToken) -> Result<bool, StoreConnectError> {

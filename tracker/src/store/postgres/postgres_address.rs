@@ -20,6 +20,8 @@ pub struct PostgresAddress {
     /// The file with passwords that the address names.
     pub(super) password_file: Option<PathBuf>,
     is_encrypted: bool,
+    /// The name by which the server's lists show the sessions of one store.
+    session_name: String,
 }
 
 /// The reason why a text is no address of a database. None has a password in it.
@@ -84,7 +86,18 @@ impl PostgresAddress {
             None => root_certificates.is_some() || !config.get_hosts().iter().all(is_this_machine),
         };
         config.ssl_mode(if is_encrypted { SslMode::Require } else { SslMode::Disable });
-        Ok(Self { config, root_certificates, password_file, is_encrypted })
+        Ok(Self { config, root_certificates, password_file, is_encrypted, session_name: String::new() })
+    }
+
+    /// Returns the address for one store, whose sessions have a name of their own.
+    pub(super) fn for_one_store(&self) -> Self {
+        let session_name = format!("vizinho-tracker process {} {:04x}", std::process::id(), rand::random::<u16>());
+        Self { session_name, ..self.clone() }
+    }
+
+    /// Returns the name by which the server's lists show the sessions.
+    pub(super) fn session_name(&self) -> &str {
+        &self.session_name
     }
 
     /// Returns whether the connection is encrypted and the server's certificate checked.
