@@ -14,7 +14,7 @@
 //!                      ├► registry        presence, sessions, events: pure, `now` is an argument
 //!                      │   └► catalogue   the lists of files, their search, their memory: pure
 //!                      ├► membership      rooms: who may do what, and its records: pure
-//!                      ├► store           accounts and rooms, and present users for the next process: SQLite behind async methods
+//!                      ├► store           accounts and rooms, and present users for the next process: SQLite or PostgreSQL behind async methods
 //!                      ├► passwords       Argon2id off the runtime
 //!                      ├► rate_limits     how often each origin may try: pure
 //!                      └► metrics         counters and histograms
@@ -35,6 +35,7 @@
 //! | rooms | `service/room_actions.rs` → `store/room_rules.rs` → `membership/room_policy.rs`; events in `registry/room_heads.rs` |
 //! | events to subscribers | `registry/events.rs` |
 //! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate (`shared/mdns`) |
+//! | accounts in SQLite or PostgreSQL | `store/{account_rules,room_rules,store_rows}.rs`, `store/sqlite_*`, `store/postgres/`, `store/store_copy.rs` |
 //! | accounts that lapse | `service/account_lifetime.rs`, `store.rs` |
 //! | restart without logouts | `store/presence_store.rs`, `service/presence_writer.rs` |
 //!

@@ -7,7 +7,9 @@
 //! AccountStore     the interface: a job for each method
 //!  ├► account_rules, room_rules    what each change means, written once
 //!  │   └► store_rows               one method a statement
-//!  └► store_backend ─► account_thread ─► sqlite_rows
+//!  └► store_backend ─┬► account_thread ─► sqlite_rows      one file of this process
+//!                    └► postgres ─► postgres_rows         a database with servers of its own
+//! store_copy           everything from one kind of database to the other
 //! ```
 //!
 //! A write that returned `Ok` is on the disk. After a lost answer it may be repeated without harm: names, keys, hashes and
@@ -19,8 +21,9 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | jobs waiting for the store's thread | `QUEUE_CAPACITY` | `busy` |
+//! | jobs waiting for the SQLite file's thread | `QUEUE_CAPACITY` | `busy` |
 //! | of those, for one origin | an eighth; three quarters for one IPv6 network (/64) | `busy` |
+//! | connections, jobs and time in PostgreSQL | the table in `postgres` | `busy` |
 //! | accounts on the disk | [`MAX_ACCOUNTS`], each at most 3 KiB with its claims | REGISTER is refused; `tracker user add` makes more |
 //! | accounts made by REGISTER whose owner never logged in | [`UNUSED_ACCOUNT_LIFETIME`] | removed, and the name is free |
 //! | rooms, their members and records | the table in [`crate::membership`] | refused |

@@ -28,6 +28,12 @@ pub enum StoreConnectError {
         why = .0
     ))]
     Refused(String),
+    #[error("{}", tr!(
+        "{why}; name the certificate that the server's is signed with, or the server's own, by sslrootcert=FILE in the \
+         address",
+        why = .0
+    ))]
+    Distrusted(String),
     #[error("{}", tr!("{why}; make it with `createdb -E UTF8 -T template0 -O USER NAME` on the server", why = .0))]
     NoDatabase(String),
     #[error("{}", tr!(
@@ -58,7 +64,15 @@ impl StoreConnectError {
 
 impl From<tokio_postgres::Error> for StoreConnectError {
     fn from(error: tokio_postgres::Error) -> Self {
-        let Some(told) = error.as_db_error() else { return Self::Unreachable(with_causes(&error)) };
+        let Some(told) = error.as_db_error() else {
+            let why = with_causes(&error);
+            // The library tells these apart by their texts only.
+            return match &*why {
+                _ if why.contains("password missing") => Self::Refused(why),
+                _ if why.contains("invalid peer certificate") => Self::Distrusted(why),
+                _ => Self::Unreachable(why),
+            };
+        };
         let why = told.message().to_owned();
         let class = told.code().code().get(..2).unwrap_or_default();
         match *told.code() {
