@@ -5,7 +5,8 @@
 //!      its end closes the pipe ─► sh ends the server by its number, and removes the folder
 //! ```
 //!
-//! The server syncs nothing: what it wrote outlives its processes, but not the machine.
+//! The server syncs nothing, unless that is what a measurement is about: what it wrote outlives its processes, but not the
+//! machine.
 
 use std::fs::Permissions;
 use std::io::{self, BufRead, BufReader, Write};
@@ -40,6 +41,7 @@ pub struct PostgresServer {
     programs: PathBuf,
     keeper: Child,
     pid: Pid,
+    is_synced: bool,
     databases: AtomicU32,
 }
 
@@ -49,6 +51,18 @@ impl PostgresServer {
     /// # Errors
     /// When it is installed and doesn't start.
     pub fn start() -> io::Result<Option<Self>> {
+        Self::start_with(false)
+    }
+
+    /// The same for measurements: each commit waits for the disk.
+    ///
+    /// # Errors
+    /// When it is installed and doesn't start.
+    pub fn start_synced() -> io::Result<Option<Self>> {
+        Self::start_with(true)
+    }
+
+    fn start_with(is_synced: bool) -> io::Result<Option<Self>> {
         let Some(programs) = find_programs() else { return Ok(None) };
         let folder =
             tempfile::Builder::new().prefix("vz-pg-").permissions(Permissions::from_mode(0o755)).tempdir()?.keep();
@@ -59,8 +73,8 @@ impl PostgresServer {
         let mut make = unprivileged(&programs.join("initdb"));
         make.arg("-D").arg(&data).args(["--no-sync", "-A", "trust", "-U", ADMINISTRATOR, "-E", "UTF8", "--locale=C"]);
         succeed(&mut make)?;
-        let (keeper, pid) = run(&programs, &folder)?;
-        let server = Self { folder, programs, keeper, pid, databases: AtomicU32::new(0) };
+        let (keeper, pid) = run(&programs, &folder, is_synced)?;
+        let server = Self { folder, programs, keeper, pid, is_synced, databases: AtomicU32::new(0) };
         server.wait_until_ready()?;
         server.administrate("postgres", &format!("CREATE ROLE {USER} LOGIN"))?;
         Ok(Some(server))
@@ -121,7 +135,7 @@ impl PostgresServer {
         let began = Instant::now();
         loop {
             // Refused while processes of the one before still end.
-            (self.keeper, self.pid) = run(&self.programs, &self.folder)?;
+            (self.keeper, self.pid) = run(&self.programs, &self.folder, self.is_synced)?;
             match self.wait_until_ready() {
                 Err(why) if began.elapsed() > PATIENCE => return Err(why),
                 Err(_) => self.release_keeper()?,
@@ -203,11 +217,9 @@ impl Drop for PostgresServer {
 }
 
 /// Starts the server and its keeper. Returns the keeper and the number of the server's first process.
-fn run(programs: &Path, folder: &Path) -> io::Result<(Child, Pid)> {
-    const SETTINGS: [&str; 9] = [
+fn run(programs: &Path, folder: &Path, is_synced: bool) -> io::Result<(Child, Pid)> {
+    const SETTINGS: [&str; 7] = [
         "listen_addresses=",
-        "fsync=off",
-        "full_page_writes=off",
         "shared_buffers=32MB",
         "max_connections=200",
         "autovacuum_naptime=5min",
@@ -219,7 +231,8 @@ fn run(programs: &Path, folder: &Path) -> io::Result<(Child, Pid)> {
     let mut keeper = Command::new("sh");
     keeper.args(["-c", KEEPER, "sh"]).arg(folder).arg(server.get_program()).args(server.get_args());
     keeper.arg("-D").arg(folder.join("data")).arg("-k").arg(folder);
-    for setting in SETTINGS {
+    let unsynced = if is_synced { &[][..] } else { &["fsync=off", "full_page_writes=off"] };
+    for setting in SETTINGS.iter().chain(unsynced) {
         keeper.args(["-c", setting]);
     }
     let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
