@@ -143,7 +143,7 @@ pub enum DaemonError {
          `tracker migrate --from {folder} --to ADDRESS`, or move {database} away",
         address,
         folder = safe_path(.folder),
-        database = safe_path(&.folder.join(ACCOUNT_DATABASE))
+        database = safe_path(.folder.join(ACCOUNT_DATABASE))
     ))]
     AccountsElsewhere { folder: PathBuf, address: String },
     #[error("{}", tr!(

@@ -9,7 +9,8 @@ use shared::account_name::{NewUserName, name_claims, suggest_alternatives};
 use shared::{Fingerprint, UserName};
 
 use super::claim_key::claim_key;
-use super::room_rules::{self, RecordStamp, RoomOutcome};
+use super::room_rules::{self, RecordStamp};
+use super::room_values::RoomOutcome;
 use super::store_rows::StoreRows;
 use super::{Account, AccountStoreError, StoreResult, unix_ms};
 use crate::registry::{FORMER_KEYS, FormerKey};

@@ -8,12 +8,11 @@ mod tests;
 
 use std::time::{Duration, SystemTime};
 
-use rooms::{HistoryVisibility, MemberRole, RoomChange, SignedRecord};
-use shared::room::RecordHash;
-use shared::tracker::room_reply::{RoomChangeReply, SignedRecordText};
+use rooms::{MemberRole, RoomChange};
 use shared::tracker::room_request::{RequestedChange, RoomCut, RoomReference};
 use shared::{Fingerprint, RoomId, RoomName, UserName};
 
+use super::room_values::{NO_RECORD, RoomCaller, RoomDraft, RoomOutcome};
 use super::store_rows::{RecordCause, StoreRows, UnsignedRecord};
 use super::{AccountStoreError, StoreResult, unix_ms};
 use crate::membership::{
@@ -29,52 +28,8 @@ use room_reading::{ensure_caller, joiner, require};
 const SIGNER_SETTING: &str = "signer";
 /// The setting that is there from a restore until the records of it are made.
 pub(super) const RESTORED_SETTING: &str = "restored";
-/// The head of a room before its first record.
-pub(super) const NO_RECORD: RecordHash = RecordHash::from_bytes([0; 32]);
 /// Records that are signed anew at a time.
 const SIGNING_BATCH: usize = 500;
-
-/// The account that acts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoomCaller {
-    /// The account.
-    pub user: UserName,
-    /// The key by which it was authenticated; `None` for a client of the exercise.
-    pub key: Option<Fingerprint>,
-}
-
-/// A room to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoomDraft {
-    /// The random id.
-    pub id: RoomId,
-    /// The name.
-    pub name: RoomName,
-    /// The password's hash, a PHC string.
-    pub password_hash: Option<String>,
-    /// Joining takes an invitation.
-    pub invite_only: bool,
-    /// The messages that a new member may read.
-    pub history: HistoryVisibility,
-}
-
-/// A room that was changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoomOutcome {
-    /// The change of its members, for those who are told.
-    pub update: RoomUpdate,
-    /// The records that were made.
-    pub records: Vec<SignedRecord>,
-}
-
-/// The condition of a join.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JoinRequirement {
-    /// The room.
-    pub id: RoomId,
-    /// The hash of the password that the joiner needs; `None` if it needs none.
-    pub password_hash: Option<String>,
-}
 
 /// The signer and the time of a change.
 #[derive(Debug, Clone, Copy)]
@@ -84,24 +39,6 @@ pub(crate) struct RecordStamp<'a> {
 }
 
 type RoomResult<T = RoomOutcome> = StoreResult<T>;
-
-impl AsRef<[Self]> for RoomOutcome {
-    fn as_ref(&self) -> &[Self] {
-        std::slice::from_ref(self)
-    }
-}
-
-impl RoomOutcome {
-    /// Returns the reply with the records that were made.
-    pub fn into_reply(self) -> RoomChangeReply {
-        let Self { update: RoomUpdate { id, epoch, head, .. }, records } = self;
-        let text = |record: &SignedRecord| SignedRecordText {
-            signed: record.signed().to_vec(),
-            signature: *record.signature(),
-        };
-        RoomChangeReply { id, epoch, head, records: records.iter().map(text).collect() }
-    }
-}
 
 /// Makes a room that the caller owns.
 pub(super) fn create(

@@ -5,7 +5,8 @@ use shared::tracker::room_reply::{RoomListReply, RoomMembersReply};
 use shared::tracker::room_request::{RequestedChange, RoomCut, RoomReference};
 use shared::{RoomId, RoomName, UserName};
 
-use super::room_rules::{self, JoinRequirement, RecordStamp, RoomCaller, RoomDraft, RoomOutcome};
+use super::room_rules::{self, RecordStamp};
+use super::room_values::{JoinRequirement, RoomCaller, RoomDraft, RoomOutcome};
 use super::store_rows::StoreRows;
 use super::{AccountStore, StoreResult, stamp};
 use crate::fair_semaphore::Requester;

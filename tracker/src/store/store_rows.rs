@@ -11,7 +11,7 @@ use shared::tracker::room_reply::{ListedRoom, SignedRecordText};
 use shared::tracker::room_request::RoomReference;
 use shared::{Fingerprint, RoomId, RoomName, RoomTopic, UserName};
 
-use super::room_rules::RoomDraft;
+use super::room_values::RoomDraft;
 use super::{Account, StoreResult};
 use crate::membership::{RoomMembership, RoomState, RoomSubject, StandingKind};
 use crate::registry::{FormerKey, RoomUpdate};

@@ -11,7 +11,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::account_rules;
 use super::postgres::{JobKind, PostgresAddress, PostgresStore};
-use super::room_rules::{RecordStamp, RoomOutcome};
+use super::room_rules::RecordStamp;
+use super::room_values::RoomOutcome;
 use super::store_rows::StoreRows;
 use super::{Account, SqliteAccountStore, StoreResult, unix_ms};
 use crate::registry::FormerKey;
@@ -22,7 +23,7 @@ const UNSIGNED: RecordStamp<'_> = RecordStamp { signer: None, now: UNIX_EPOCH };
 /// A database of one of the kinds that there are.
 pub(super) enum TestStore {
     Sqlite { store: SqliteAccountStore, path: PathBuf, _folder: Option<Arc<TempDir>> },
-    Postgres { store: PostgresStore, address: PostgresAddress, runtime: Runtime },
+    Postgres { store: PostgresStore, address: Box<PostgresAddress>, runtime: Runtime },
 }
 
 impl TestStore {
@@ -37,7 +38,7 @@ impl TestStore {
 
     fn new_postgres(server: &PostgresServer) -> Self {
         let database = server.create_database().unwrap();
-        let address = PostgresAddress::parse(&server.address(&database)).unwrap();
+        let address = Box::new(PostgresAddress::parse(&server.address(&database)).unwrap());
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let store = runtime.block_on(PostgresStore::connect(&address)).unwrap();
         Self::Postgres { store, address, runtime }

@@ -20,13 +20,13 @@ const DRAFT: &str = "migrate.tmp";
 /// A place where accounts and rooms are.
 enum StorePlace {
     Folder(PathBuf),
-    Database(PostgresAddress),
+    Database(Box<PostgresAddress>),
 }
 
 impl StorePlace {
     fn parse(text: &str) -> Result<Self, CommandError> {
         if PostgresAddress::is_meant_by(text) {
-            return Ok(Self::Database(PostgresAddress::parse(text)?));
+            return Ok(Self::Database(Box::new(PostgresAddress::parse(text)?)));
         }
         Ok(Self::Folder(PathBuf::from(text)))
     }
@@ -57,7 +57,7 @@ fn migrate_to_database(folder: &Path, address: &PostgresAddress) -> Result<(), C
     })?;
     let next = tr!(
         "start the tracker with this data folder, which keeps its key, and with --store; {path} is used no more",
-        path = safe_path(&folder.join(ACCOUNT_DATABASE))
+        path = safe_path(folder.join(ACCOUNT_DATABASE))
     );
     print_text(&format!("{}\n{next}", copied(report)))
 }

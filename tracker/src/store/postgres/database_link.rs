@@ -10,7 +10,6 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::database_session::session_config;
-use super::database_watch::DatabaseGrant;
 use super::postgres_address::PostgresAddress;
 use super::postgres_tls::PostgresTls;
 use super::statement_failure::StatementFailure;
@@ -18,6 +17,12 @@ use super::store_connect_error::StoreConnectError;
 use super::{MAX_CONNECTIONS, STATEMENT_PATIENCE};
 use crate::store::store_health::StoreHealth;
 use crate::store::{AccountStoreError, StoreResult};
+
+/// The hold on the database: its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DatabaseGrant {
+    pub(super) incarnation: i64,
+}
 
 /// The link to the database, shared by the jobs and the watch.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
-use super::database_link::DatabaseLink;
+use super::database_link::{DatabaseGrant, DatabaseLink};
 use super::database_session::{AwaitInTime, DatabaseSession};
 use super::postgres_address::PostgresAddress;
 use super::postgres_schema;
@@ -25,12 +25,6 @@ const MIN_SERVER_VERSION: i32 = 130_000;
 const TOKEN_SECONDS: f64 = 600.0;
 /// Looks after which old tokens are deleted.
 const LOOKS_BEFORE_CLEANING: u32 = 60;
-
-/// The hold on the database: its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct DatabaseGrant {
-    pub(super) incarnation: i64,
-}
 
 /// The reason why a look at the database ended.
 enum WatchEnd {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use localization::tr;
+use shared::safe_text::safe_path;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
@@ -118,7 +119,7 @@ impl fmt::Display for PostgresAddress {
             let port = ports.get(number).or_else(|| ports.first()).copied().unwrap_or(5432);
             match host {
                 Host::Tcp(name) => format!("{name}:{port}"),
-                Host::Unix(folder) => folder.join(format!(".s.PGSQL.{port}")).display().to_string(),
+                Host::Unix(folder) => safe_path(folder.join(format!(".s.PGSQL.{port}"))),
             }
         };
         let hosts: Vec<String> = self.config.get_hosts().iter().enumerate().map(host).collect();

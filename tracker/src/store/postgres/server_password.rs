@@ -86,7 +86,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pass");
         File::create(&path).unwrap().write_all(b"localhost:*:v:t:s3cret").unwrap();
-        let text = format!("postgres://t@127.0.0.1/v?host=/run/x&passfile={}", path.display());
+        let text = format!("postgres://t@127.0.0.1/v?host=/run/x&passfile={}", path.to_str().unwrap());
         let address = PostgresAddress::parse(&text).unwrap();
         for (mode, found) in [(0o640, None), (0o600, Some("s3cret"))] {
             std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();

@@ -140,9 +140,9 @@ async fn what_was_acknowledged_outlives_a_killed_server_and_nothing_else_is_ther
     for _ in 0..if is_long() { 20 } else { 2 } {
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
-        (0..12).for_each(|_| {
-            drop(clients.spawn(register_until(Arc::clone(&store), Arc::clone(&next), Arc::clone(&stop))))
-        });
+        for _ in 0..12 {
+            clients.spawn(register_until(Arc::clone(&store), Arc::clone(&next), Arc::clone(&stop)));
+        }
         let before = next.load(Ordering::Relaxed);
         // The moment is what this is about: anywhere in the middle.
         timeout(AT_MOST, until(|| next.load(Ordering::Relaxed) > before + 100 + rand::random_range(0..100)))

@@ -5,9 +5,10 @@ use std::time::SystemTime;
 use rooms::{MAX_RECORDS, MembershipRecord, RESTORE_EPOCH_STEP, RoomChange, SignedRecord};
 use shared::{RoomId, UserName};
 
-use super::{RecordStamp, RoomOutcome, RoomResult};
+use super::{RecordStamp, RoomResult};
 use crate::membership::{MAX_STANDINGS, RoomEdit, RoomPlan, RoomRefusal, RoomState, StandingKind};
 use crate::registry::RoomUpdate;
+use crate::store::room_values::RoomOutcome;
 use crate::store::store_rows::{RecordCause, RecordRow, StoreRows};
 use crate::store::unix_ms;
 

@@ -7,10 +7,11 @@ use shared::room::RecordHash;
 use shared::tracker::room_reply::{RoomListReply, RoomMembersReply};
 use shared::tracker::room_request::RoomReference;
 
-use super::{JoinRequirement, RoomCaller, RoomResult};
+use super::RoomResult;
 use crate::membership::{Admission, RoomRefusal, RoomState, RoomSubject};
 use crate::registry::RoomUpdate;
 use crate::store::AccountStoreError;
+use crate::store::room_values::{JoinRequirement, RoomCaller};
 use crate::store::store_rows::StoreRows;
 
 /// Returns a page of rooms by name, as `user` sees them; `None` is the administrator.

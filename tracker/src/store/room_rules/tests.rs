@@ -3,9 +3,9 @@
 use std::time::UNIX_EPOCH;
 
 use certs::Identity;
-use rooms::{Membership, RESTORE_EPOCH_STEP, RecordEffect, VerifyingKey};
+use rooms::{HistoryVisibility, Membership, RESTORE_EPOCH_STEP, RecordEffect, SignedRecord, VerifyingKey};
 use shared::room::RecordHash;
-use shared::tracker::room_reply::RoomMembersReply;
+use shared::tracker::room_reply::{RoomMembersReply, SignedRecordText};
 
 use super::*;
 use crate::store::test_store::TestStore;

@@ -12,7 +12,7 @@ use super::{SqliteRows, key_in};
 use crate::membership::{RoomMembership, RoomState, RoomSubject, StandingKind};
 use crate::registry::RoomUpdate;
 use crate::store::StoreResult;
-use crate::store::room_rules::{NO_RECORD, RoomDraft};
+use crate::store::room_values::{NO_RECORD, RoomDraft};
 use crate::store::sqlite_query::{execute, parsed, query_all, query_optional, query_value};
 use crate::store::store_rows::{RecordCause, RecordRow, RoomRows, UnsignedRecord};
 use crate::store::stored_role::{listed_role, role_of, standing_of};

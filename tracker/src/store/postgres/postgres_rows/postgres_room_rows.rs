@@ -13,7 +13,7 @@ use super::{PostgresRows, array, count, key_in, limit, parsed, value};
 use crate::membership::{RoomMembership, RoomState, RoomSubject, StandingKind};
 use crate::registry::RoomUpdate;
 use crate::store::StoreResult;
-use crate::store::room_rules::{NO_RECORD, RoomDraft};
+use crate::store::room_values::{NO_RECORD, RoomDraft};
 use crate::store::store_rows::{RecordCause, RecordRow, RoomRows, UnsignedRecord};
 use crate::store::stored_role::{listed_role, role_of, standing_of};
 
