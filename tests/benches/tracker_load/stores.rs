@@ -35,7 +35,6 @@ pub(crate) fn run() {
     let postgres = runtime.block_on(PostgresStore::connect(&address)).unwrap();
     let postgres = Arc::new(AccountStore::with_postgres(postgres, None));
     measure_all(&runtime, "PostgreSQL", &postgres);
-    runtime.block_on(async { drop(postgres) });
 }
 
 fn measure_all(runtime: &tokio::runtime::Runtime, name: &str, store: &Arc<AccountStore>) {

@@ -136,7 +136,9 @@ impl World {
             self.begin_stop();
             self.stopped().await;
         }
-        let Self { folder, database, policy, .. } = self;
+        let Self { folder, database, policy, service, .. } = self;
+        // The next process may not have the database before.
+        drop(service);
         Self::in_folder(folder, database, policy, ConnectionTimeouts::default(), MemoryQuota::new(), 100).await
     }
 

@@ -36,6 +36,8 @@ pub enum StoreConnectError {
     Distrusted(String),
     #[error("{}", tr!("{why}; make it with `createdb -E UTF8 -T template0 -O USER NAME` on the server", why = .0))]
     NoDatabase(String),
+    #[error("{}", tr!("{why}; the user has to own it: ALTER DATABASE NAME OWNER TO USER", why = .0))]
+    NotOwner(String),
     #[error("{}", tr!(
         "it has schema version {found}, this tracker knows versions up to {known}: use the newer tracker that wrote it",
         found,
@@ -77,6 +79,7 @@ impl From<tokio_postgres::Error> for StoreConnectError {
         let class = told.code().code().get(..2).unwrap_or_default();
         match *told.code() {
             SqlState::INVALID_CATALOG_NAME => Self::NoDatabase(why),
+            SqlState::INSUFFICIENT_PRIVILEGE => Self::NotOwner(why),
             _ if class == "28" => Self::Refused(why),
             _ if class == "57" || class == "53" || class == "08" => Self::Unreachable(why),
             _ => Self::Failed(why),

@@ -258,6 +258,10 @@ async fn what_can_t_be_used_says_why() {
     assert!(matches!(missing, StoreConnectError::NoDatabase(_)), "{missing}");
     let refused = connect(&server.address(&database).replace("tracker@", "stranger@")).await;
     assert!(matches!(refused, StoreConnectError::Refused(_)), "{refused}");
+    let foreign = server.create_database().unwrap();
+    server.administrate("postgres", &format!("ALTER DATABASE {foreign} OWNER TO administrator")).unwrap();
+    let foreign = connect(&server.address(&foreign)).await;
+    assert!(matches!(foreign, StoreConnectError::NotOwner(_)), "{foreign}");
     let away = connect("postgres://tracker@%2Fnonexistent/x").await;
     assert!(matches!(away, StoreConnectError::Unreachable(_)), "{away}");
     drop(PostgresStore::connect(&address(server, &database)).await.unwrap());
