@@ -106,6 +106,7 @@ mod streams;
 mod terminal;
 mod tracker_faults;
 mod tracker_memory;
+mod tracker_postgres;
 mod tracker_rooms;
 mod trees;
 mod view_faults;
