@@ -18,6 +18,7 @@ mod openapi;
 mod openapi_schemas;
 mod room_routes;
 mod send_routes;
+mod session_mode;
 mod session_routes;
 mod setting_routes;
 mod share_routes;
