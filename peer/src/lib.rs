@@ -10,7 +10,7 @@
 //! cli → commands → engine (node, chat, rooms, fetch, serve, share) → net (endpoint, links, streams, tracker)
 //!          │           │
 //!          ├► ui       └► profile, sys                  (util below them all)
-//!          └► web → engine, profile
+//!          └► web → engine, net, profile
 //! ```
 //!
 //! * [`cli`]: arguments in, exit code out.
