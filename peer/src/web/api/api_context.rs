@@ -35,16 +35,6 @@ pub(in crate::web) enum SessionMode {
     Door,
 }
 
-impl SessionMode {
-    /// Returns its name, by which the page knows what to show to somebody without a session.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Door => "door",
-        }
-    }
-}
-
 /// The sessions of a server and the bounds of its requests.
 pub(in crate::web) struct ApiContext {
     pub(in crate::web) mode: SessionMode,

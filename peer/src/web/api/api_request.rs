@@ -60,8 +60,7 @@ impl FromRequestParts<Arc<ApiContext>> for PageSeat {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, context: &Arc<ApiContext>) -> Result<Self, ApiError> {
-        let session = context.session(&parts.headers);
-        let session = session.map_err(|error| error.with("mode", context.mode.as_str().into()))?;
+        let session = context.session(&parts.headers)?;
         Ok(Self { seat: session.seat.clone(), session })
     }
 }

@@ -53,7 +53,7 @@ fn session_object(context: &ApiContext, seat: &AccountSeat) -> Value {
     let AccountSeat { me, fetches, .. } = seat;
     let mut object = json!({
         "user": me.user,
-        "mode": context.mode.as_str(),
+        "mode": if context.mode == SessionMode::Local { "local" } else { "door" },
         "tracker": me.tracker.to_string(),
         "fingerprint": me.identity.fingerprint(),
         "version": env!("CARGO_PKG_VERSION"),
