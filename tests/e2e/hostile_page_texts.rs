@@ -2,8 +2,7 @@
 
 use serde_json::json;
 use tests::page::Page;
-use tests::room::make_room;
-use tests::{Browser, Lab, files};
+use tests::{Browser, Lab, files, make_room};
 
 /// What would run if it were read as HTML, and what would turn a line around.
 const PAYLOAD: &str = "<img src=x onerror=window.hit=1><script>window.hit=1</script>\"'><svg onload=window.hit=1>";
@@ -38,7 +37,7 @@ fn nothing_of_others_runs_on_the_page() {
         bob.peer(["chat", "alice", "--", text]).run().exits(0);
         bob.peer(["chat", "#lab", "--", text]).run().exits(0);
     }
-    bob.peer(["send", "alice"]).arg(folder.join(FILE)).run();
+    bob.peer(["send", "--detach", "alice"]).arg(folder.join(FILE)).run().exits(0);
     let visit = |place: &str, words: &str| {
         browser.run(&format!("location.hash = '#/{place}'"));
         browser.wait_for(&format!("return document.body.innerText.includes({})", json!(words)));
@@ -72,7 +71,7 @@ fn nothing_of_others_runs_on_the_page() {
     // Found, marked, notified and announced, it is text as well.
     browser.click("[aria-label='Search in this conversation']");
     browser.type_into(".search-box input", "script");
-    visit("chats/bob", "message found");
+    visit("chats/bob", " found");
     assert_eq!(browser.run("return [...document.querySelectorAll('.found-row mark')].length > 0"), json!(true));
     drop(his);
 }

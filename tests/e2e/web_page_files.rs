@@ -110,7 +110,7 @@ fn all_files_are_served_and_loaded_at_once() {
     let source = std::fs::read_to_string(workspace().join("peer/src/web/app_assets.rs")).expect("a source");
     let list = source.split("app_files![").nth(1).and_then(|rest| rest.split(']').next()).expect("a list");
     let served: BTreeSet<&str> = list.split('"').skip(1).step_by(2).collect();
-    assert_eq!(served, files.keys().map(String::as_str).collect());
+    assert_eq!(served, files.keys().map(String::as_str).collect::<BTreeSet<_>>());
     // Each module that one names is there, and each one is used.
     let named: BTreeSet<&str> = files
         .iter()

@@ -96,7 +96,7 @@ impl Browser {
     #[track_caller]
     pub fn type_text(&self, text: &str) {
         for letter in text.chars() {
-            self.press(&[letter.encode_utf8(&mut [0; 4])]);
+            self.press(&[&letter.to_string()]);
         }
     }
 

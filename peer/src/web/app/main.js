@@ -57,7 +57,7 @@ const CHANGED_LISTS = { tracker: ["users"], room: ["rooms"], receipt: ["sends"],
  * What all views have.
  * @typedef {{store: Store, api: ApiClient, attention: Attention, uploads: UploadQueue, startedFetches: Set<number>,
  *   closedReason: string, tell: Function, attempt: Function, announce: Function, open: Function, close: Function,
- *   logout: Function, followFetch: Function}} App
+ *   logout: Function, followFetch: Function, focusView: Function}} App
  */
 
 /** @returns {App} */

@@ -52,6 +52,7 @@ function openFrame(app) {
     if (last !== null && !isSamePane(route, last)) focusView(view, main);
     last = route;
   }));
+  app.focusView = () => focusView(view, main);
   const element = [banner(app, ends), rail(app, ends), createSidebar(app), main];
   return { element, focus: () => main.focus(), close: () => [...ends, () => view?.close()].forEach((end) => end()) };
 }

@@ -20,7 +20,7 @@ export function createSidebar(app) {
     autocomplete: "off", spellcheck: "false",
   });
   const list = new VirtualList({
-    label: t("conversations"), key: (row) => row.name, create: createRow, update: (element, row) => updateRow(store, element, row),
+    label: t("conversations"), key: (row) => row.name, create: (row) => createRow(app, row), update: (element, row) => updateRow(store, element, row),
     isStop: (row) => row.kind !== "heading",
   });
   const empty = h("p", { class: "empty", hidden: true });
@@ -80,10 +80,12 @@ function remember(row, key) {
   return row;
 }
 
-function createRow(row) {
+function createRow(app, row) {
   if (row.kind === "heading") return h("h2", { class: "list-heading" });
   const { name } = row;
-  return h("a", { class: "row", href: routeHash("chats", name) },
+  // The address of the open conversation leads nowhere else: its place to write gets the focus.
+  const focusOpen = () => name === openName(app.store.state) && app.focusView();
+  return h("a", { class: "row", href: routeHash("chats", name), click: focusOpen },
     avatar(name, row.kind === "user" ? { online: null } : {}), nameText(name), h("span", { class: "row-note" }),
     h("time", { class: "row-time" }), countBadge());
 }
