@@ -10,7 +10,7 @@
 //! cli → commands → engine (node, chat, rooms, fetch, serve, share) → net (endpoint, links, streams, tracker)
 //!          │           │
 //!          ├► ui       └► profile, sys                  (util below them all)
-//!          └► web → engine, profile
+//!          └► web → engine, net, profile
 //! ```
 //!
 //! * [`cli`]: arguments in, exit code out.
@@ -33,7 +33,7 @@
 //! | exit codes | `cli/exit_code.rs`, `engine/error.rs` |
 //! | account, tracker's key, first contact | `engine/tracker_account.rs`, `engine/tracker_key.rs`, `commands/tracker_confirmation.rs` |
 //! | being online: session, heartbeat, reconnect | `engine/node/tracker_session.rs` |
-//! | transport: windows, congestion, MTU, batches of datagrams | `net/{endpoint,path_mtu,udp_batching}.rs` |
+//! | transport: windows, congestion, MTU, batches of datagrams | `net/{endpoint,congestion,path_mtu,udp_batching}.rs` |
 //! | TLS settings, verification of keys | the `certs` crate |
 //! | trusted keys of users and trackers | `profile/{known_users,known_trackers}.rs`, `engine/{peer_lookup,tracker_key}.rs`, `commands/{trust,verify}.rs` |
 //! | callers: handshake, identity, admission | `net/endpoint.rs`, `net/link/caller.rs`, `engine/node/{link_service,caller_identity,link_admission}.rs` |
@@ -64,6 +64,7 @@
 //! | rooms: commands, actions at the tracker | `commands/{room,rooms}.rs`, `engine/room_actions.rs` |
 //! | files of a room | `engine/room_contacts.rs`, `engine/fetch/room_sources.rs` |
 //! | links for guests: tokens, files, uploads | `engine/guest_links/`, `profile/{guest_links,guest_uploads}.rs`, `commands/link/` |
+//! | links for guests: conversations | `engine/guest_links/guest_chat.rs`, `profile/{guest_chat,guest_name}.rs`, `web/chat_*.rs`, `commands/link/link_chat.rs` |
 //! | links for guests: HTTP, pages, bounds | `web/` |
 //! | the door: accounts and their folders, the pass for the tracker, login, who is awake | `engine/door/`, `engine/{door_pass,node_pool}.rs`, `web/door/`, `web/account_seat/seat_activity.rs`, `commands/web/door_command.rs` |
 //! | doctor: probes, findings, report | `engine/doctor/`, `net/{port_probe,path_measurement,socket_abilities}.rs`, `sys/{firewall,neighbour}.rs`, `ui/doctor_text.rs` |

@@ -1,6 +1,6 @@
 //! The network protocols: QUIC to other peers, TLS to the tracker.
 //!
-//! * [`endpoint`]: the UDP socket and the transport settings, with `udp_batching` and `path_mtu`; `handshake_slots`,
+//! * [`endpoint`]: the UDP socket and the transport settings, with [`congestion`], `udp_batching` and `path_mtu`; `handshake_slots`,
 //!   `amplification_limit`, `moved_callers` and `burst_limit` bound what strangers can make it do.
 //! * [`link`]: an authenticated connection to a peer, after hello and welcome.
 //! * [`stream`]: frames and bulk data on a link; [`frame_receiver`]: incoming requests, with bounded memory.
@@ -13,6 +13,7 @@
 pub mod addresses;
 mod amplification_limit;
 mod burst_limit;
+pub mod congestion;
 pub mod discovery;
 pub mod endpoint;
 pub mod frame_receiver;

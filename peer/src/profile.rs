@@ -15,7 +15,10 @@ mod database_file;
 mod database_opening;
 mod folder_trust;
 mod follows;
+mod guest_chat;
+mod guest_chat_bounds;
 mod guest_links;
+mod guest_name;
 mod guest_uploads;
 mod history;
 mod history_removal;
@@ -62,7 +65,10 @@ pub use audience::{Audience, InvalidAudience};
 pub use conversation_name::{ConversationName, ConversationNameError};
 pub use conversations::UnreadCount;
 pub use follows::{Follow, FollowRecord, FollowState, FollowStatus, NewFollow, RecordedFile, RemovalConsent};
+pub use guest_chat::{GuestConversation, GuestMessage, GuestMessageOutcome, GuestPost, NewGuestMessage};
+pub use guest_chat_bounds::GuestChatBound;
 pub use guest_links::{GuestFile, GuestLink, NewGuestFile, NewGuestLink, StoredGuestFile};
+pub use guest_name::{GuestIdentity, GuestName, GuestNameError};
 pub use guest_uploads::{GuestUpload, UploadReservation};
 pub use history::HistoryQuery;
 pub use history_removal::{ForgetQuery, ForgetSummary};
@@ -159,7 +165,9 @@ impl Profile {
     }
 
     fn open_in(home: &Path, access: Access) -> Result<Self, ProfileError> {
+        // Once, so that the database, the lock and the socket stay in one folder even if a link is changed.
         let home = home.canonicalize().map_err(|source| ProfileError::Io { path: home.to_owned(), source })?;
+        // Before SQLite reads what somebody else may have put there.
         folder_trust::ensure_private(&home, ProfileUse::Access)?;
         let database = Mutex::new(access.connect(&home.join(DATABASE_FILE))?);
         let place = FileLossDetector::new(&home.join(DATABASE_FILE));
@@ -304,6 +312,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError::DatabaseLost`] if the file was removed or replaced, so that the write would be lost.
     fn writer(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
+        // A write to a removed file would succeed, be acked, and be gone.
         self.check_database_file()?;
         self.lock_connection(&self.inner.writer, Access::Use)
     }

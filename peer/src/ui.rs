@@ -66,7 +66,8 @@ pub use clipboard_sequence::{MAX_SEQUENCE_BYTES, clipboard_sequence, pasteable_t
 pub use command_output::{ColorChoice, CommandOutput, LogWriter, OutputOptions};
 pub use doctor_text::doctor_lines;
 pub use event_text::{
-    elsewhere_words, event_line, message_line, message_lines, notice_line, request_commands, send_words,
+    elsewhere_words, event_line, guest_post_line, message_line, message_lines, notice_line, request_commands,
+    send_words,
 };
 pub use fetch_bars::FetchBars;
 pub use follow_text::follow_change_line;

@@ -7,7 +7,8 @@
 //!                                                             └► link_routes: host, origin, headers
 //!                                                                  ├ page_routes: pages, codes, assets
 //!                                                                  ├ download_routes: files and archives, by range
-//!                                                                  └ upload_routes: parts that go on
+//!                                                                  ├ upload_routes: parts that go on
+//!                                                                  └ chat_routes: conversations, live
 //!
 //! `peer web` ─► PageServer on HttpListener: plain, loopback alone; tokens that open the page
 //!                 └► api: host, origin, headers, sessions ─► AccountSeat: node, fetches, uploads, events
@@ -24,11 +25,13 @@
 //! | `GET /l/ID/in/NAME?size=N&key=K` | how far an upload is: `offset`; or `name`, `size`, `hash` if it is complete |
 //! | `PUT /l/ID/in/NAME` | an upload, from its beginning or on from `Content-Range`; `Upload-Key` marks the file |
 //! | `POST /l/ID/in/` | a form with files, from a browser without scripts |
+//! | `GET /l/ID/chat?after=N` | the guest's own conversation: `name` and `messages`; as a stream (`text/event-stream`) its events |
+//! | `POST /l/ID/chat` | takes a message: a form with `text`, `name` and `id`, or the text alone as `text/plain` |
 //! | `GET /assets/VERSION/NAME` | style and scripts of the pages |
 //!
 //! A link is opened by its token: as `Authorization: Bearer TOKEN`, or by the session cookie that a browser gets for it.
 //! The token stands in the address behind `#`, which browsers send to nobody. Links that are unknown, expired, revoked or
-//! another browser's answer all the same.
+//! another browser's answer all the same. A session is also who somebody is in a conversation: nobody sees another's.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
@@ -39,11 +42,20 @@
 //! | a form | 4 KiB, 15 s | refused |
 //! | wrong codes of one address | 10, one forgiven every 30 s | refused for that time, right ones too |
 //! | addresses with wrong codes that are remembered | 4,096 | the oldest is forgotten |
-//! | streams | one a connection; two pieces in memory, 256 KiB each, 64 KiB with 16 streams or more | |
-//! | uploads at once | 32 | refused for the moment; the page tries again |
+//! | bodies | one a connection; two pieces in memory, 256 KiB each, 64 KiB with 16 streams or more | |
+//! | uploads at once | 32, and 8 of one address | refused for the moment; the page tries again |
 //! | bytes of an upload | as announced, within the link's quota and the disk's room | refused |
 //! | an upload of which nothing comes | 60 s | closed; its part is kept |
 //! | a mark of an upload | 512 bytes | refused |
+//! | a message, with its form | 16 KiB, 64 KiB, 15 s | refused |
+//! | messages of one address | 20 at once, one a second | refused for the moment |
+//! | addresses whose messages are counted | 4,096 | others wait |
+//! | messages that are kept | as in [`crate::profile`]'s `guest_chat_bounds` | refused |
+//! | messages of an answer and of a page | the last 200, and 128 KiB | a stream from 0 has all |
+//! | messages of a stream in memory | 8 | the others follow |
+//! | streams of conversations | 128, 32 of one address | refused; the page asks every 5 s |
+//! | streams of one guest | 3 | the oldest ends |
+//! | a stream of a revoked or expired link | at once, else 15 s | ended |
 //! | rows of a page | 500 | further pages |
 //! | bytes a second | `--limit` of `peer serve`, for all guests together | they wait |
 //! | a revoked or expired link | 1 s of a running transfer | cut |
@@ -71,6 +83,10 @@ mod answer_headers;
 mod api;
 mod app_assets;
 mod byte_range;
+mod chat_routes;
+mod chat_section;
+mod chat_stream;
+mod chat_stream_slots;
 mod door;
 mod download_routes;
 mod file_listing;
@@ -84,6 +100,7 @@ mod link_event;
 mod link_host_task;
 mod link_routes;
 mod link_server;
+mod message_rates;
 mod multipart_form;
 mod one_use_tokens;
 mod page_assets;

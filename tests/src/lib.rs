@@ -14,7 +14,7 @@
 //! * [`Browser`]: Chromium, where it is installed.
 //! * [`Network`]: machines of their own for them, where root allows it.
 //! * [`Tmpfs`] and [`OddMount`]: small, odd file systems, where root allows it.
-//! * [`emulator`]: the network between, failing.
+//! * [`emulator`]: the network between, failing; [`CuttingProxy`]: a connection that breaks.
 //! * [`earlier`] and [`transcript`]: an earlier version beside this one.
 //! * [`ModuleGraph`]: which modules of a crate import which.
 //!
@@ -32,6 +32,7 @@
 
 pub mod binaries;
 mod browser;
+mod cutting_proxy;
 pub mod door;
 pub mod earlier;
 pub mod emulator;
@@ -52,11 +53,13 @@ mod process;
 pub mod progress;
 mod room;
 mod screen;
+pub mod simulation;
 mod terminal;
 mod tmpfs;
 pub mod transcript;
 
 pub use browser::Browser;
+pub use cutting_proxy::CuttingProxy;
 pub use event_program::{AnsweringProgram, EventProgram};
 pub use guest::Guest;
 pub use interrupted_read::read_available;

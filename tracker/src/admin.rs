@@ -124,6 +124,12 @@ pub struct TrackerStatus {
     pub events: u64,
     #[serde(default)]
     pub rooms: usize,
+    /// Where accounts and rooms are.
+    #[serde(default)]
+    pub store: String,
+    /// The reason why they can't be used at the moment; then `users` is 0.
+    #[serde(default)]
+    pub store_outage: Option<String>,
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! | entry | content |
 //! |---|---|
 //! | `manifest.json` | the format's number, and the length and BLAKE3 hash of every following entry |
-//! | `tracker.db` | the accounts and rooms, a complete SQLite database |
+//! | `tracker.db` | the accounts and rooms, a complete SQLite database, wherever the tracker keeps them |
 //! | `identity.pem` | the tracker's certificate and its secret key |
 //! | `presence.db` | the present users, and the tokens of their sessions; a complete SQLite database |
 //!
@@ -28,6 +28,8 @@ use std::path::Path;
 
 use localization::tr;
 use rusqlite::{Connection, OpenFlags};
+
+use crate::store::StoreCopyError;
 
 pub use backup_archive::ArchiveError;
 pub use restore::{RestoreError, RestoreReport, finish_interrupted, restore};
@@ -52,13 +54,21 @@ pub enum BackupError {
     Io(#[from] io::Error),
     #[error("{}", tr!("the backup can't be made: {why}", why = .0))]
     Database(#[from] rusqlite::Error),
+    #[error("{}", tr!("the backup can't be made: {why}", why = .0))]
+    Accounts(#[from] StoreCopyError),
 }
 
-/// Makes a backup of the data folder, whether its tracker runs or not. The file has no name and disappears when it is
-/// closed. Fails with [`BackupError`]; then no file is left behind.
-pub fn create_backup(data_folder: &Path) -> Result<File, BackupError> {
+/// Makes a backup of the data folder, whether its tracker runs or not. `copy_accounts` writes a copy of the accounts to a
+/// path if they are not in the folder, and returns whether it did. The file has no name and disappears when it is closed.
+/// Fails with [`BackupError`]; then no file is left behind.
+pub fn create_backup(
+    data_folder: &Path,
+    copy_accounts: impl FnOnce(&Path) -> Result<bool, StoreCopyError>,
+) -> Result<File, BackupError> {
     let drafts = tempfile::Builder::new().prefix(DRAFT_AFFIXES.0).suffix(DRAFT_AFFIXES.1).tempdir_in(data_folder)?;
-    for name in [ACCOUNT_DATABASE, PRESENCE_DATABASE] {
+    let is_copied = copy_accounts(&drafts.path().join(ACCOUNT_DATABASE))?;
+    let in_folder = if is_copied { &[PRESENCE_DATABASE][..] } else { &[ACCOUNT_DATABASE, PRESENCE_DATABASE] };
+    for name in in_folder {
         copy_database(&data_folder.join(name), &drafts.path().join(name))?;
     }
     let parts = [

@@ -1,5 +1,6 @@
 //! The daemon around the server: arguments, the data folder, signals and output.
 
+mod account_opening;
 mod args;
 mod commands;
 mod config_reload;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use certs::{FileLossDetector, IdentityError, SecretStorageError, TlsError};
+use certs::{IdentityError, SecretStorageError, TlsError};
 use localization::{Language, current_language, in_language, set_language, tr};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use shared::Fingerprint;
@@ -35,15 +36,17 @@ use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
 use crate::admin::{self, AdminContext};
-use crate::backup::PRESENCE_DATABASE;
+use crate::backup::{ACCOUNT_DATABASE, PRESENCE_DATABASE};
 use crate::connection::{ConnectionTimeouts, MemoryQuota};
 use crate::connection_slots::{ConnectionSlots, PerAddressLimits};
-use crate::membership::RecordSigner;
 use crate::rate_limits::RateSettings;
 use crate::registry::{AddressBlock, PresenceRules};
 use crate::server::{self, ServerContext};
 use crate::service::{RegistrationMode, ServicePolicy, ServiceStartError, TrackerService};
-use crate::store::{AccountDatabaseError, AccountStore, AccountStoreError, PresenceStore, PresenceStoreError};
+use crate::store::{
+    AccountDatabaseError, AccountStoreError, PostgresAddress, PostgresAddressError, PresenceStore, PresenceStoreError,
+    StoreConnectError,
+};
 
 pub use self::journal_writer::{JournalRecordWriter, JournalWriter, is_stderr_journal};
 pub use args::{ExportKind, LogFormat, LostPart, RoomCommand, TrackerArgs, TrackerCommand, UserCommand};
@@ -52,6 +55,7 @@ pub use data_folder::DataFolderError;
 pub use settings::{SettingsError, TrackerSettings};
 pub use translations::{language_of, translations, use_translations};
 
+use account_opening::OpenedAccounts;
 use config_reload::ConfigReloader;
 use data_folder::DataFolder;
 use listeners::ListenAddress;
@@ -68,9 +72,6 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The interval at which accounts that lapsed are removed.
 const LAPSE_INTERVAL: Duration = Duration::from_secs(60);
-
-/// The interval at which the lock's file and the account database are checked.
-const FOLDER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The daemon's configuration, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +133,26 @@ pub enum DaemonError {
         path = safe_path(.0)
     ))]
     AccountsLost(PathBuf),
+    #[error("{}", tr!("the database {address} can't be used: {why}", address, why))]
+    Database { address: String, why: StoreConnectError },
+    /// The address of the database is wrong.
+    #[error(transparent)]
+    StoreAddress(#[from] PostgresAddressError),
+    #[error("{}", tr!(
+        "the database {address} is empty, and the data folder {folder} has accounts: copy them with \
+         `tracker migrate --from {folder} --to ADDRESS`, or move {database} away",
+        address,
+        folder = safe_path(.folder),
+        database = safe_path(.folder.join(ACCOUNT_DATABASE))
+    ))]
+    AccountsElsewhere { folder: PathBuf, address: String },
+    #[error("{}", tr!(
+        "another tracker{by} took the database {address} while this one could not reach it: what this one knew is out of \
+         date",
+        by,
+        address
+    ))]
+    TakenOver { address: String, by: String },
     #[error("{}", tr!("{why}; check the data folder's permissions and the space on its disk", why = .0))]
     PresenceStore(#[from] PresenceStoreError),
     /// The service can't start.
@@ -176,10 +197,11 @@ impl From<IdentityError> for DaemonError {
 /// the tracker can't start, or when its account database disappears.
 pub fn run(settings: TrackerSettings, command_line: Vec<OsString>, set_log: LogSetter) -> Result<(), DaemonError> {
     let config = settings.args.to_config().ok_or(DaemonError::NoFolder)?;
+    let store = settings.args.store()?;
     // Before the runtime has threads: it takes the sockets out of the environment, which they share.
     let activated = service_manager::activated_listeners()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(config, activated, settings, command_line, set_log));
+    let result = runtime.block_on(serve(config, store, activated, settings, command_line, set_log));
     // Password hashes that nobody waits for are not awaited long.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
@@ -187,6 +209,7 @@ pub fn run(settings: TrackerSettings, command_line: Vec<OsString>, set_log: LogS
 
 async fn serve(
     config: DaemonConfig,
+    store: Option<PostgresAddress>,
     activated: Vec<std::net::TcpListener>,
     settings: TrackerSettings,
     command_line: Vec<OsString>,
@@ -199,12 +222,7 @@ async fn serve(
     let places = Arc::new(ConnectionSlots::new(affordable_connections(config.max_connections), config.per_address));
     // Before anything in it is opened or repaired: another tracker may be using it.
     let folder = DataFolder::lock(&config.data_folder)?;
-    folder.prepare()?;
-    // Accounts before the key: a key without accounts then means that the accounts were lost.
-    let store = folder.open_accounts()?;
-    let place = store.file_place();
-    let identity = tracker_identity::open_identity(&config.data_folder, &store)?;
-    let accounts = AccountStore::start(store, RecordSigner::new(&identity))?;
+    let OpenedAccounts { accounts, identity, mut guard } = OpenedAccounts::open(&folder, store.as_ref()).await?;
     let memory = PresenceStore::open(&config.data_folder.join(PRESENCE_DATABASE))?;
     let listeners = if activated.is_empty() {
         listeners::listen(&config.listen)?
@@ -242,8 +260,13 @@ async fn serve(
     side_tasks.spawn(remove_lapsed_periodically(Arc::clone(&service)));
     let tls = Arc::new(certs::tracker_server_config(&identity)?);
     let patience = ConnectionTimeouts::default();
-    let tracker =
-        ServerContext { service, tls, timeouts: patience, memory_quota: Arc::new(MemoryQuota::new()), slots: places };
+    let tracker = ServerContext {
+        service: Arc::clone(&service),
+        tls,
+        timeouts: patience,
+        memory_quota: Arc::new(MemoryQuota::new()),
+        slots: places,
+    };
     in_language(language, || report_ready(&addresses, fingerprint, &config.data_folder));
     // Announced last: peers connect as soon as they see it.
     let announcement = if config.mdns { MdnsAnnouncement::begin(&reachable, fingerprint) } else { None };
@@ -252,16 +275,17 @@ async fn serve(
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: closing"),
             _ = interrupt.recv() => info!("SIGINT: closing"),
-            path = watch_folder(&folder, &place) => lost = Some(path),
+            why = guard.watch(&folder) => lost = Some(why),
         }
         service_manager::notify_stopping();
     };
     server::serve(listeners.into(), tracker, shutdown).await;
     side_tasks.shutdown().await;
+    service.finish_changes().await;
     if let Some(announcement) = announcement {
         announcement.end();
     }
-    lost.map_or(Ok(()), |path| Err(DaemonError::AccountsLost(path)))
+    lost.map_or(Ok(()), Err)
 }
 
 impl DaemonConfig {
@@ -281,24 +305,6 @@ impl DaemonConfig {
             trusted_doors: doors,
             announceable: announced,
         }
-    }
-}
-
-/// Keeps the lock's file in place, and returns when the account database is gone. A database that is missing for a
-/// moment (a backup, a file system that is mounted again) is waited for.
-async fn watch_folder(folder: &DataFolder, accounts: &FileLossDetector) -> PathBuf {
-    let mut ticks = interval(FOLDER_CHECK_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut was_lost = false;
-    loop {
-        ticks.tick().await;
-        let is_lost = accounts.is_lost();
-        // Twice in a row: once may be the moment of a rename.
-        if is_lost && was_lost {
-            return accounts.path().to_owned();
-        }
-        was_lost = is_lost;
-        folder.maintain_lock();
     }
 }
 

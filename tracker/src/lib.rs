@@ -14,7 +14,7 @@
 //!                      ├► registry        presence, sessions, events: pure, `now` is an argument
 //!                      │   └► catalogue   the lists of files, their search, their memory: pure
 //!                      ├► membership      rooms: who may do what, and its records: pure
-//!                      ├► store           accounts and rooms, and present users for the next process: SQLite behind async methods
+//!                      ├► store           accounts and rooms, and present users for the next process: SQLite or PostgreSQL behind async methods
 //!                      ├► passwords       Argon2id off the runtime
 //!                      ├► rate_limits     how often each origin may try: pure
 //!                      └► metrics         counters and histograms
@@ -32,9 +32,10 @@
 //! | refusals and their texts in both dialects | `service/{refusal_reason,refusal_text,room_refusal_text}.rs`, `shared::tracker::dialect` |
 //! | LIST_PEERS, FIND | `registry/{peer_list,peer_list_cache,bounded_list}.rs`, `catalogue/file_search.rs` |
 //! | quotas by user and origin | `quota_table.rs`, `catalogue/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
-//! | rooms | `service/room_actions.rs` → `store/sqlite_rooms.rs` → `membership/room_policy.rs`; events in `registry/room_heads.rs` |
+//! | rooms | `service/room_actions.rs` → `store/room_rules.rs` → `membership/room_policy.rs`; events in `registry/room_heads.rs` |
 //! | events to subscribers | `registry/events.rs` |
 //! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate (`shared/mdns`) |
+//! | accounts in SQLite or PostgreSQL | `store/{account_rules,room_rules,store_rows}.rs`, `store/sqlite_*`, `store/postgres/`, `store/store_copy.rs` |
 //! | accounts that lapse | `service/account_lifetime.rs`, `store.rs` |
 //! | restart without logouts | `store/presence_store.rs`, `service/presence_writer.rs` |
 //!

@@ -13,6 +13,8 @@
 //! | `tracker_store_commit_seconds{store}` | time to store a change of accounts or of presence |
 //! | `tracker_store_read_seconds{store}` | time to read from the account store |
 //! | `tracker_store_failing{store}` | 1 while the last change could not be stored |
+//! | `tracker_store_reachable` | 0 while the database of the accounts can't be reached |
+//! | `tracker_store_retries_total` | changes that were repeated because others came in between |
 
 use std::time::Duration;
 
@@ -51,6 +53,10 @@ pub struct TrackerMetrics {
     store_failing: Family<[MetricLabel; 1], Gauge>,
     /// Membership records of rooms that were signed.
     pub room_records: Counter,
+    /// Changes of accounts and rooms that were repeated because others came in between.
+    pub store_retries: Counter,
+    /// 1 while the account store can be reached.
+    pub store_reachable: Gauge,
     snapshot: SnapshotGauges,
     registry: Mutex<Registry>,
 }
@@ -124,6 +130,8 @@ impl TrackerMetrics {
             read_seconds: Family::new_with_constructor(seconds),
             store_failing: Family::default(),
             room_records: Counter::default(),
+            store_retries: Counter::default(),
+            store_reachable: Gauge::default(),
             snapshot: SnapshotGauges::default(),
             registry: Mutex::default(),
         };
@@ -195,6 +203,13 @@ impl TrackerMetrics {
         registry.register("store_commit_seconds", "Time to store a change", self.commit_seconds.clone());
         registry.register("store_read_seconds", "Time to look something up", self.read_seconds.clone());
         registry.register("store_failing", "Whether the last change could not be stored", self.store_failing.clone());
+        registry.register(
+            "store_retries",
+            "Changes repeated because others came in between",
+            self.store_retries.clone(),
+        );
+        registry.register("store_reachable", "Whether the account store can be reached", self.store_reachable.clone());
+        self.store_reachable.set(1);
         // Created now, so that both series exist before the first failure.
         for store in [StoreKind::Accounts, StoreKind::Presence] {
             self.store_failing.get_or_create(&store.label()).set(0);
@@ -239,6 +254,8 @@ mod tests {
             "tracker_events_total 7",
             "tracker_rooms 2",
             "tracker_room_records_total 0",
+            "tracker_store_reachable 1",
+            "tracker_store_retries_total 0",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

@@ -1,9 +1,16 @@
 //! The store: accounts and rooms that survive the process, and the present users for the next process.
 //!
 //! [`AccountStore`] is the interface for accounts and rooms, [`PresenceStore`] that for presences: asynchronous methods
-//! over the domain's types. Behind each is one SQLite file and threads of its own, so that commits, which wait for the
-//! disk, never hold up the runtime. Nothing above this module knows that: a database that several trackers share can take
-//! their place.
+//! over the domain's types. Commits wait for the disk in threads of their own and never hold up the runtime.
+//!
+//! ```text
+//! AccountStore     the interface: a job for each method
+//!  ├► account_rules, room_rules    what each change means, written once
+//!  │   └► store_rows               one method a statement
+//!  └► store_backend ─┬► account_thread ─► sqlite_rows      one file of this process
+//!                    └► postgres ─► postgres_rows         a database with servers of its own
+//! store_copy           everything from one kind of database to the other
+//! ```
 //!
 //! A write that returned `Ok` is on the disk. After a lost answer it may be repeated without harm: names, keys, hashes and
 //! times are the caller's, and what is already as wanted is `Ok`. An error says whether the write is certainly not done
@@ -14,8 +21,9 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | jobs waiting for the store's thread | `QUEUE_CAPACITY` | `busy` |
+//! | jobs waiting for the SQLite file's thread | `QUEUE_CAPACITY` | `busy` |
 //! | of those, for one origin | an eighth; three quarters for one IPv6 network (/64) | `busy` |
+//! | connections, jobs and time in PostgreSQL | the table in `postgres` | `busy` |
 //! | accounts on the disk | [`MAX_ACCOUNTS`], each at most 3 KiB with its claims | REGISTER is refused; `tracker user add` makes more |
 //! | accounts made by REGISTER whose owner never logged in | [`UNUSED_ACCOUNT_LIFETIME`] | removed, and the name is free |
 //! | rooms, their members and records | the table in [`crate::membership`] | refused |
@@ -25,17 +33,28 @@
 //! administrator made. Earlier versions did not record logins: accounts of theirs lapse a year after the migration unless
 //! they are used until then.
 
+mod account_rules;
 mod account_thread;
 mod claim_key;
+mod postgres;
 mod presence_store;
+mod room_rules;
 mod room_store;
+mod room_values;
 mod sqlite_accounts;
 pub(crate) mod sqlite_file;
 mod sqlite_presence;
 mod sqlite_query;
-mod sqlite_rooms;
+mod sqlite_rows;
+mod store_backend;
+mod store_copy;
+mod store_health;
+mod store_rows;
+mod stored_role;
+#[cfg(test)]
+mod test_store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -50,10 +69,14 @@ use crate::metrics::TrackerMetrics;
 use crate::registry::FormerKey;
 
 use account_thread::AccountThread;
+pub use postgres::{PostgresAddress, PostgresAddressError, PostgresStore, StoreConnectError, redacted_address};
 pub use presence_store::{PresenceStore, StoreTurn};
+use room_rules::RecordStamp;
+pub use room_values::{JoinRequirement, RoomCaller, RoomDraft, RoomOutcome};
 pub use sqlite_accounts::{AccountDatabaseError, SqliteAccountStore};
-use sqlite_rooms::RecordStamp;
-pub use sqlite_rooms::{JoinRequirement, RoomCaller, RoomDraft, RoomOutcome};
+use store_backend::StoreBackend;
+pub use store_copy::{CopyReport, StoreCopyError, copy_to_postgres, copy_to_sqlite};
+use store_rows::StoreRows;
 
 /// Most accounts that `REGISTER` makes; an administrator may add more.
 pub const MAX_ACCOUNTS: usize = 30_000;
@@ -95,6 +118,8 @@ pub enum AccountStoreError {
     Busy,
     #[error("the tracker's disk is full, or its quota is used up")]
     Full,
+    #[error("the database can't be used at the moment: {0}")]
+    Unreachable(String),
     #[error("the account database {} was removed or replaced while the tracker ran", safe_path(.0))]
     Lost(PathBuf),
     #[error("the account store failed: {0}")]
@@ -118,7 +143,7 @@ impl AccountStoreError {
 /// The accounts and rooms. Dropping this waits for the jobs in the queue.
 #[derive(Debug)]
 pub struct AccountStore {
-    thread: AccountThread,
+    backend: StoreBackend,
     signer: Option<Arc<RecordSigner>>,
 }
 
@@ -132,54 +157,60 @@ impl AccountStore {
     /// Starts the thread of a SQLite file. Without a signer there are no rooms. Fails with the system's error when it
     /// has no thread left.
     pub fn start(accounts: SqliteAccountStore, signer: Option<RecordSigner>) -> std::io::Result<Self> {
-        Ok(Self { thread: AccountThread::start(accounts)?, signer: signer.map(Arc::new) })
+        let thread = AccountThread::start(accounts)?;
+        Ok(Self { backend: StoreBackend::Sqlite(thread), signer: signer.map(Arc::new) })
+    }
+
+    /// Keeps accounts and rooms in PostgreSQL. Without a signer there are no rooms.
+    pub fn with_postgres(database: PostgresStore, signer: Option<RecordSigner>) -> Self {
+        Self { backend: StoreBackend::Postgres(database), signer: signer.map(Arc::new) }
     }
 
     /// Returns the account of this name.
     pub async fn find(&self, requester: Requester, user: &UserName) -> StoreResult<Option<Account>> {
         let user = user.clone();
-        self.thread.read(requester, move |accounts| accounts.find(&user)).await
+        self.backend.read(requester, move |rows| rows.find_account(&user)).await
     }
 
     /// Returns the names of all accounts in order, with their bindings.
     pub async fn bindings(&self, requester: Requester) -> StoreResult<Vec<(UserName, Option<Fingerprint>)>> {
-        self.thread.read(requester, SqliteAccountStore::bindings).await
+        self.backend.read(requester, |rows| rows.bindings()).await
     }
 
     /// Returns the number of accounts.
     pub async fn count(&self, requester: Requester) -> StoreResult<usize> {
-        self.thread.read(requester, SqliteAccountStore::count).await
+        self.backend.read(requester, |rows| rows.count_accounts()).await
     }
 
     /// Refuses a name that an account has, or that looks like one, as [`shared::account_name`] defines:
     /// [`AccountStoreError::NameTaken`], [`AccountStoreError::NameLike`].
     pub async fn ensure_name_free(&self, requester: Requester, user: &UserName) -> StoreResult {
         let user = user.clone();
-        self.thread.read(requester, move |accounts| accounts.ensure_name_free(&user)).await
+        self.backend.read(requester, move |rows| account_rules::ensure_name_free(rows, &user)).await
     }
 
     /// Returns a free name for a user who wants this one: itself or a similar one. `None` if no suggestion is free.
     pub async fn find_free_name(&self, requester: Requester, wanted: &UserName) -> StoreResult<Option<NewUserName>> {
         let wanted = wanted.clone();
-        self.thread.read(requester, move |accounts| accounts.find_free_name(&wanted)).await
+        self.backend.read(requester, move |rows| account_rules::find_free_name(rows, &wanted)).await
     }
 
     /// Returns all names that equal this one apart from letter case.
     pub async fn names_ignoring_case(&self, requester: Requester, user: &UserName) -> StoreResult<Vec<UserName>> {
         let user = user.clone();
-        self.thread.read(requester, move |accounts| accounts.names_ignoring_case(&user)).await
+        self.backend.read(requester, move |rows| rows.names_ignoring_case(&user)).await
     }
 
     /// Makes an account, which claims its name and all names that look like it. It lapses at `lapses` unless it is used
     /// until then. Errors as those of [`AccountStore::ensure_name_free`], and [`AccountStoreError::KeyTaken`].
     pub async fn create(&self, requester: Requester, account: Account, lapses: Option<SystemTime>) -> StoreResult {
-        self.thread.commit(requester, move |accounts| accounts.create(&account, lapses)).await
+        self.backend.commit(requester, move |rows| account_rules::create(rows, &account, lapses)).await
     }
 
     /// Replaces the hash `old` by `new`; [`AccountStoreError::Changed`] when it is neither.
     pub async fn set_password(&self, requester: Requester, user: &UserName, old: String, new: String) -> StoreResult {
         let user = user.clone();
-        self.thread.commit(requester, move |accounts| accounts.set_password(&user, &old, &new)).await
+        self.backend.commit(requester, move |rows| account_rules::set_password(rows, &user, &old, &new)).await
     }
 
     /// Replaces the binding `old` by `new`, and records `old` as a former key: [`AccountStoreError::Changed`] when the
@@ -193,53 +224,54 @@ impl AccountStore {
         new: Fingerprint,
     ) -> StoreResult<Vec<RoomOutcome>> {
         let (user, signer) = (user.clone(), self.signer.clone());
-        let bind = move |accounts: &mut SqliteAccountStore| accounts.bind(&user, old.as_ref(), new, stamp(&signer));
-        self.thread.commit(requester, bind).await
+        let bind =
+            move |rows: &dyn StoreRows| account_rules::bind(rows, stamp(rows, &signer), &user, old.as_ref(), new);
+        self.backend.commit(requester, bind).await
     }
 
     /// Returns all recorded replaced keys, the latest last.
     pub async fn former_keys(&self, requester: Requester) -> StoreResult<Vec<FormerKey>> {
-        self.thread.read(requester, SqliteAccountStore::former_keys).await
+        self.backend.read(requester, |rows| rows.former_keys()).await
     }
 
     /// Replaces the account's hash, whatever it was; [`AccountStoreError::NoAccount`].
     pub async fn reset_password(&self, requester: Requester, user: &UserName, new: String) -> StoreResult {
         let user = user.clone();
-        self.thread.commit(requester, move |accounts| accounts.reset_password(&user, &new)).await
+        self.backend.commit(requester, move |rows| account_rules::reset_password(rows, &user, &new)).await
     }
 
     /// Removes the account's binding, and ends its memberships; [`AccountStoreError::NoAccount`].
     pub async fn unbind(&self, requester: Requester, user: &UserName) -> StoreResult<Vec<RoomOutcome>> {
         let (user, signer) = (user.clone(), self.signer.clone());
-        self.thread.commit(requester, move |accounts| accounts.unbind(&user, stamp(&signer))).await
+        self.backend.commit(requester, move |rows| account_rules::unbind(rows, stamp(rows, &signer), &user)).await
     }
 
     /// Removes the account, and ends its memberships. Its claims become free unless another account's name looks like
     /// it as well. [`AccountStoreError::NoAccount`], also for a repeated removal.
     pub async fn remove(&self, requester: Requester, user: &UserName) -> StoreResult<Vec<RoomOutcome>> {
         let (user, signer) = (user.clone(), self.signer.clone());
-        self.thread.commit(requester, move |accounts| accounts.remove(&user, stamp(&signer))).await
+        self.backend.commit(requester, move |rows| account_rules::remove(rows, stamp(rows, &signer), &user)).await
     }
 
     /// Returns all accounts' names in order, with their hashes.
     pub async fn password_hashes(&self, requester: Requester) -> StoreResult<Vec<(UserName, String)>> {
-        self.thread.read(requester, SqliteAccountStore::password_hashes).await
+        self.backend.read(requester, |rows| rows.password_hashes()).await
     }
 
     /// Returns the accounts that were never used and will lapse.
     pub async fn unused(&self, requester: Requester) -> StoreResult<Vec<UserName>> {
-        self.thread.read(requester, SqliteAccountStore::unused).await
+        self.backend.read(requester, |rows| rows.unused_accounts()).await
     }
 
     /// Records that the account is used: it never lapses.
     pub async fn mark_used(&self, requester: Requester, user: &UserName) -> StoreResult {
         let user = user.clone();
-        self.thread.commit(requester, move |accounts| accounts.mark_used(&user)).await
+        self.backend.commit(requester, move |rows| rows.delete_lapse(&user)).await
     }
 
     /// Returns up to `at_most` accounts that lapsed, the longest lapsed first.
     pub async fn lapsed(&self, requester: Requester, now: SystemTime, at_most: usize) -> StoreResult<Vec<UserName>> {
-        self.thread.read(requester, move |accounts| accounts.lapsed(now, at_most)).await
+        self.backend.read(requester, move |rows| rows.lapsed_accounts(unix_ms(now), at_most)).await
     }
 
     /// Removes the account if it lapsed; [`AccountStoreError::NoAccount`] when it is used or gone. Other accounts get its
@@ -251,32 +283,59 @@ impl AccountStore {
         now: SystemTime,
     ) -> StoreResult<Vec<RoomOutcome>> {
         let (user, signer) = (user.clone(), self.signer.clone());
-        self.thread.commit(requester, move |accounts| accounts.remove_lapsed(&user, now, stamp(&signer))).await
+        let remove = move |rows: &dyn StoreRows| account_rules::remove_lapsed(rows, stamp(rows, &signer), &user, now);
+        self.backend.commit(requester, remove).await
     }
 
     /// Gives claims that are free to accounts whose names look like them.
     pub async fn claim_free_names(&self, requester: Requester) -> StoreResult {
-        self.thread.commit(requester, SqliteAccountStore::claim_free_names).await
+        self.backend.commit(requester, account_rules::claim_free_names).await
     }
 
     /// Commits a write without effect, to find out whether the store can be written.
     pub async fn probe(&self, requester: Requester) -> StoreResult {
-        self.thread.commit(requester, SqliteAccountStore::probe).await
+        self.backend.commit(requester, |rows| rows.touch()).await
     }
 
     /// Records the duration of each job in `metrics` from now on.
     pub fn set_metrics(&self, metrics: Arc<TrackerMetrics>) {
-        self.thread.set_metrics(metrics);
+        self.backend.set_metrics(metrics);
     }
 
     /// Returns the reason why the last change failed; `None` after a success, or before any change.
     pub fn last_write_error(&self) -> Option<String> {
-        self.thread.last_write_error()
+        self.backend.last_write_error()
+    }
+
+    /// Returns the kind of the store, for people: where the accounts are, without secrets.
+    pub fn describe(&self) -> String {
+        self.backend.describe()
+    }
+
+    /// Returns the reason why the store can't be used at the moment, if that is known.
+    pub fn outage(&self) -> Option<String> {
+        self.backend.outage()
+    }
+
+    /// Copies everything to a new SQLite file if it isn't in one that can be copied itself; false if it is. Blocks the
+    /// thread, which must be none of the runtime's. Fails with [`StoreCopyError`].
+    pub fn copy_elsewhere(&self, path: &Path) -> Result<bool, StoreCopyError> {
+        match &self.backend {
+            StoreBackend::Sqlite(_) => Ok(false),
+            StoreBackend::Postgres(database) => {
+                database.runtime().block_on(copy_to_sqlite(database, path)).map(|_| true)
+            }
+        }
+    }
+
+    /// Waits until the changes that were begun are stored. To be called before the runtime ends.
+    pub async fn finish(&self) {
+        self.backend.finish().await;
     }
 
     /// True if the store works through its queue. Waits as long as that takes, even for a place in the queue.
     pub async fn is_alive(&self) -> bool {
-        self.thread.is_alive().await
+        self.backend.is_alive().await
     }
 }
 
@@ -287,9 +346,9 @@ impl std::fmt::Debug for Account {
     }
 }
 
-/// Returns the stamp of a change that is made now.
-fn stamp(signer: &Option<Arc<RecordSigner>>) -> RecordStamp<'_> {
-    RecordStamp { signer: signer.as_deref(), now: SystemTime::now() }
+/// Returns the stamp of a change that is made in this transaction.
+fn stamp<'a>(rows: &dyn StoreRows, signer: &'a Option<Arc<RecordSigner>>) -> RecordStamp<'a> {
+    RecordStamp { signer: signer.as_deref(), now: rows.now() }
 }
 
 /// Returns a time as databases hold it; a time before 1970 is 0.

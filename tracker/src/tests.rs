@@ -6,6 +6,7 @@ mod cmd_dialect;
 mod event_push;
 mod hostile_clients;
 mod legacy_clients;
+mod on_postgres;
 mod presence_restart;
 mod rate_limiting;
 mod rooms;

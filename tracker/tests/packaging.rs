@@ -24,6 +24,14 @@ fn more_sections() -> String {
             r"\fBVIZINHO_TRACKER_LOG\fR",
             tr!("How much to log, as {option}, which comes first.", option = r"\fB\-\-log\fR"),
         ),
+        item(
+            r"\fBPGPASSWORD\fR, \fBPGPASSFILE\fR",
+            tr!(
+                "The password of the database that {option} names, before those of {file}.",
+                option = r"\fB\-\-store\fR",
+                file = r"\fI~/.pgpass\fR"
+            ),
+        ),
         item(r"\fBNO_COLOR\fR", tr!("Anything but nothing: no colours in the log.")),
         item(
             r"\fBLC_ALL\fR, \fBLC_MESSAGES\fR, \fBLANG\fR, \fBLANGUAGE\fR",
@@ -38,6 +46,14 @@ fn more_sections() -> String {
     ];
     let files = [
         item(r"\fI/etc/vizinho/tracker.toml\fR", tr!("The configuration of the service: each long option is a key.")),
+        item(
+            r"\fI~/.pgpass\fR",
+            tr!(
+                "Passwords of databases, as {program} reads them: {line} on each line. Ignored if others may read it.",
+                program = r"\fBpsql\fR",
+                line = r"\fIHOST:PORT:DATABASE:USER:PASSWORD\fR"
+            ),
+        ),
         item(r"\fI/var/lib/vizinho\-tracker\fR", tr!("The data folder of the service, and of root.")),
         format!(".PP\n{}\n", tr!("In the data folder, which only its owner may open:")),
         item(
@@ -64,6 +80,34 @@ fn more_sections() -> String {
         (tr!("EXIT STATUS"), format!("{status}\n")),
     ];
     sections.map(|(heading, text)| format!(".SH {heading}\n{text}")).concat()
+}
+
+/// Returns the section about accounts in PostgreSQL.
+fn postgres_section() -> String {
+    let begin = tr!(
+        "With {option} accounts, keys and rooms are in a PostgreSQL database, version 13 or later, instead of {file}. One tracker uses it at a time: a second one is refused. The key, and who is online, stay in the data folder. As Debian installs it:",
+        option = r"\fB\-\-store\fR",
+        file = r"\fItracker.db\fR"
+    );
+    let commands = [
+        "sudo apt install postgresql",
+        r"sudo \-u postgres createuser \-\-pwprompt tracker",
+        r"sudo \-u postgres createdb \-E UTF8 \-T template0 \-O tracker vizinho",
+        r"tracker migrate \-\-from DIR \-\-to postgres://tracker@db.example.org/vizinho",
+        r"tracker \-\-data\-dir DIR \-\-store postgres://tracker@db.example.org/vizinho",
+    ];
+    let faults = tr!(
+        "Every change is one transaction, and is answered when it is committed. A change whose answer the server could not give is looked up; while the database is away, changes are refused with {code} and nothing else ends: who is online stays listed and is found, and keys log in. {command} says which database it is and whether it can be reached, and so do /healthz and the figure {figure}. Without a standby that commits with it ({setting}), a machine that is lost for good takes its last changes with it.",
+        code = r"\fBbusy\fR",
+        command = r"\fBtracker status\fR",
+        figure = r"\fBtracker_store_reachable\fR",
+        setting = r"\fBsynchronous_standby_names\fR"
+    );
+    let schema = tr!(
+        "The schema is brought up to date at the start. A tracker of the version before still runs on it; one that is too old says so."
+    );
+    let heading = tr!("ACCOUNTS IN POSTGRESQL");
+    format!(".SH {heading}\n{begin}\n.PP\n.nf\n{}\n.fi\n.PP\n{faults}\n.PP\n{schema}\n", commands.join("\n"))
 }
 
 /// Translates the headings of clap's sections.
@@ -102,6 +146,9 @@ fn pages() -> Vec<(String, String)> {
         }
         page.extend_from_slice(more_sections().as_bytes());
         page.extend_from_slice(&rest);
+        if command.get_name() == "tracker" {
+            page.extend_from_slice(postgres_section().as_bytes());
+        }
         pages.push((man.get_filename(), with_translated_sections(String::from_utf8(page).unwrap())));
         command.get_subcommands().for_each(|command| add(command, pages));
     }
@@ -196,7 +243,7 @@ fn the_installed_configuration_is_one() {
         })
         .collect();
     let table: toml::Table = all.parse().unwrap();
-    assert_eq!(table.len(), 4);
+    assert_eq!(table.len(), 5);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("all.toml");
     File::create(&path).unwrap().write_all(all.as_bytes()).unwrap();

@@ -146,6 +146,7 @@ impl CliArgs {
         let (command, matches) = match &file {
             Some(file) => {
                 let fetch = matches.subcommand_matches("fetch");
+                // A retry keeps to the options that the fetch had, whatever the file says by now.
                 let command = file.apply(command, !fetch.is_some_and(|fetch| fetch.get_flag("retry")));
                 let matches = parse(command.clone())?;
                 read = Self::from_arg_matches(&matches)?;

@@ -134,6 +134,7 @@ impl CompletionRequest {
 /// begins with a quote.
 fn split_bash_line(line: &str) -> (Vec<OsString>, bool) {
     const CURSOR: char = '\u{2}';
+    // With a mark at the cursor, a blank before it begins an empty word, as the shell sees it.
     let marked = format!("{line}{CURSOR}");
     let mut words = split_words(&marked);
     let mut is_quoted = false;

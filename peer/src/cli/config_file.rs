@@ -213,6 +213,7 @@ fn read_text(path: &Path) -> Result<Option<String>, String> {
         return Err(tr!("it is no file"));
     }
     let file = std::fs::File::open(path).map_err(unreadable)?;
+    // Of what was opened: another file may stand at the path by now.
     let facts = file.metadata().map_err(unreadable)?;
     if !is_trusted_uid(facts.uid()) {
         return Err(tr!("it belongs to somebody else"));

@@ -62,6 +62,7 @@ impl ExitSignals {
                 continue;
             }
             asked += 1;
+            // Before the cancellation: whoever sees that asks for the signal.
             signalled.store(u8::try_from(number).unwrap_or(0), Ordering::Relaxed);
             context.cancel.cancel();
         }

@@ -77,11 +77,13 @@ pub(super) async fn run(context: &CommandContext, args: AcceptArgs) -> Result<()
     let folder = into.or_else(|| default_accept_folder(&user));
     let folder = folder.ok_or_else(|| Error::Usage(tr!("there is no home folder: name a folder with --into DIR")))?;
     let key = if ask { None } else { Some(pinned_key(&me, &user)?) };
+    // Absolute: the node that fetches into it has another working folder.
     let (profile, wanted) = (me.profile.clone(), std::path::absolute(&folder).map_err(Error::disk(&folder))?);
     let folder = run_blocking(move || check_accept_folder(&profile, &wanted)).await?;
     if let Some(fingerprint) = key {
         let (user, folder) = (user.clone(), folder.clone());
         let rule = AcceptRule { user, fingerprint, folder, max_bytes: max, since: now_ms(), is_paused: false };
+        // First, so that the rule holds for what comes while the waiting ones are fetched.
         begin_rule(context, &me, rule)?;
     }
     take_waiting(context, &me, &user, &folder, ask).await

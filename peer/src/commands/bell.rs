@@ -33,6 +33,7 @@ impl MessageBell {
         let Some(call) = AttentionCall::of_event(me, event) else { return Ok(()) };
         // Also while the bell is off: a flood asks the profile once a second, not for each message.
         self.last_ring = Some(Instant::now());
+        // A profile that can't be read does not ring: the message itself is shown, which is enough.
         if !me.profile.is_bell_enabled().unwrap_or(false) {
             return Ok(());
         }

@@ -41,6 +41,7 @@ async fn block(context: &CommandContext, mut user: UserName) -> Result<(), Error
     if user == me.user {
         return Err(Error::Usage(tr!("{user} is you: you can't block yourself", user)));
     }
+    // A name with a slip in it would keep out nobody, and the user would believe otherwise.
     require_known_user(&me, &user).await?;
     NodeHandle::perform_act(&me, NodeNeed::Links, async |node| node.block(&user).await).await?;
     context.output.note(&tr!("blocked {user}: no messages, offers or downloads", user));

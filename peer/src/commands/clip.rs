@@ -103,6 +103,7 @@ pub(super) async fn run(context: &CommandContext, args: ClipArgs) -> Result<(), 
 async fn put(output: &CommandOutput, text: &str) -> Result<&'static str, Error> {
     let missing = match write_clipboard(text).await {
         Ok(()) => return Ok("desktop"),
+        // Only for want of a program: one that fails has a reason that the user should hear.
         Err(error @ ClipboardError::NoProgram(_)) => error,
         Err(error) => return Err(clipboard_error(&error)),
     };
@@ -192,6 +193,7 @@ async fn find_content(folder: PathBuf, send: FileSend) -> Result<Option<String>,
         // A folder that is gone has nothing.
         let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(None) };
         let is_same_size = |path: &PathBuf| {
+            // Not through links: where they lead, nothing was sent to.
             std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == send.size)
         };
         let paths = entries.take(MAX_ENTRIES).flatten().map(|entry| entry.path()).filter(is_same_size);
@@ -205,6 +207,7 @@ async fn find_content(folder: PathBuf, send: FileSend) -> Result<Option<String>,
 /// Returns the content of a file; `None` if it can't be read, or has more bytes.
 fn read_small(path: &Path, size: u64) -> Option<Vec<u8>> {
     let mut content = Vec::new();
+    // One byte more tells that the file grew since its size was read.
     open_regular(path).ok()?.take(size + 1).read_to_end(&mut content).ok()?;
     (content.len() as u64 == size).then_some(content)
 }

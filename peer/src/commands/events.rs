@@ -8,6 +8,7 @@
 //! | `room` | `room`, `room_id`, `kind`, and the fields of that kind: `joined`, `left` (`user`), `kicked` (`user`, `by`), `invited`, `role` (`user`, `role`), `topic` (`topic`), `deleted`, `restored`, `contradicted`, `equivocation` (`user`, `number`), `gap` (`user`), `void` (`id`), `delivered` (`id`, `count`, `of`: so many other members have our message) |
 //! | `offer` | the same, and `offer`: `name`, `size`, `hash` of a file that its receiver may fetch; or `send`: `name`, `kind` (`file`, `folder`), `files`, `size`, `hash` of what its author sends and wants a receipt for |
 //! | `request` | `from`: a stranger wants to talk; little is kept of them until they are accepted. Printed at the start for each pending request, and after a stranger's first message |
+//! | `guest_message` | `link`, `guest`, `name?`, `seq`, `ts`, `text`, `answer`: a guest of a link of `peer link --chat` wrote, or with `answer` we did; `first`: it is the guest's first one; `answered`: we have answered this guest. Those of before are printed by `peer --json link chat` |
 //! | `ack` | `peer`, `id`, `state`: the outcome of one of our messages (`sent`, `stored`, `failed`, `expired`, `dropped`); `why?` |
 //! | `presence` | `user`, `online` |
 //! | `tracker` | `reachable`, `why?`: printed at each change; while the tracker can't be reached nobody's presence is known; `elsewhere?`: `ip`, `since?` of a copy of this profile that is online in our place |
@@ -94,7 +95,7 @@ Commands, one object a line on standard input:
 A \"ref\" in a command comes back in its `done` or `error`. A `send` with an \"id\" can be repeated: it is sent \
 once. A bad line is answered by an `error` and changes nothing.
 
-What is printed: `message`, `offer`, `room`, `request`, `ack`, `presence`, `tracker`, `transfer`, `receipt`, \
+What is printed: `message`, `offer`, `room`, `request`, `guest_message`, `ack`, `presence`, `tracker`, `transfer`, `receipt`, \
 `accepted`, `wish`, `wish_fetched`, `account_moved`, `done` and `error` objects. It goes on when `peer serve` starts or ends beside it. All fields are in the documentation of \
 peer::commands::events.",
 };
@@ -164,6 +165,7 @@ impl NdjsonSession<'_> {
         self.begin_with_node()?;
         let mut is_open = true;
         loop {
+            // One lookup at a time: a line whose name is known would overtake the one that waits.
             let is_free = self.lookups.is_empty() && self.in_flight.len() < MAX_IN_FLIGHT;
             // Without a node no line is read: the sender feels it, and nothing piles up in memory.
             let has_room = self.connection.is_connected() && is_free;
@@ -295,6 +297,7 @@ impl NdjsonSession<'_> {
         if let NdjsonCommand::Send { to, .. } = &command {
             // An answer shows that the user's earlier messages were read. Beside the message, which must keep its order.
             let (node, to) = (node.clone(), to.clone());
+            // 0 is the number of no command, so this answer is nobody's.
             self.answers.spawn(async move { (0, node.mark_read(&to, None).await.map(|()| None)) });
         }
         // Tasks of this runtime begin in the order of their spawning, and with it messages are stored in order.
@@ -357,6 +360,7 @@ impl NdjsonSession<'_> {
             return self.catch_up();
         }
         match event {
+            // `catch_up` printed it from the history before its event came.
             NodeEvent::Received { seq, .. }
             | NodeEvent::MessageQueued { seq, .. }
             | NodeEvent::RoomMessage(RoomPost { seq, .. })

@@ -81,6 +81,11 @@ async fn print_inbox(context: &CommandContext) -> Result<(), Error> {
             context.output.note(&tr!("{from} wants to talk: {commands}", from, commands = request_commands(&from)));
         }
     }
+    match me.profile.unread_guest_messages()? {
+        0 => {}
+        count => context.output.note(&tr!("{n} unread message of guests: `peer link list`"
+            | "{n} unread messages of guests: `peer link list`" % count)),
+    }
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! The command `peer link`: files for guests who have only a browser, and a folder that takes theirs.
 
 mod foreground_server;
+mod guest_answers;
 mod link_address;
+mod link_chat;
 mod link_events;
 mod link_list;
 mod printed_link;
@@ -37,9 +39,10 @@ const HELP: CommandHelp = CommandHelp {
 Examples:
   peer link report.pdf photos/
   peer link --receive ~/Inbox --max 2G --for 2h
-  peer link slides.pdf --once
+  peer link slides.pdf --once --chat
   peer link list
-  peer link revoke 3",
+  peer link revoke 3
+  peer link chat 3 \"on my way\"",
     notes: "\
 Whoever opens the address, by the QR code or typed, needs nothing but a browser: files come one by one or as a zip, with \
 the browser's own pause and resume. Without JavaScript a form takes the code that stands below the QR code. The `curl` \
@@ -57,11 +60,16 @@ the link is the only one, and the link ends when it has everything; a terminal c
 With --receive, uploads go on where they were when a phone slept, never replace a file, and leave 1 GiB free on the disk; \
 names that begin with a dot are refused. `curl -T FILE` works as well.
 
+With --chat, the page has a conversation with you below the files, or only that if no file is named. `peer serve` shows \
+what guests write, `peer link list` how much of it is unread, and `peer link chat` answers; a link that the command itself \
+serves takes each line that you type as an answer.
+
 The TCP port is 8444 if it is free, and the same as last time if that is; a firewall has to let it in.
 
 With --json: `link` with url, curl, authorization, fingerprint, expires (milliseconds since 1970) and files, each with \
 name, size, hash and url; each of these addresses answers to that Authorization header. Whatever \
-serves it prints `link_opened`, `link_taken` and `link_received`.",
+serves it prints `link_opened`, `link_taken` and `link_received`. With --chat, `link` has chat as well, the address of the conversation: \
+GET, also as text/event-stream, and POST with text and name.",
 };
 
 /// Give files to a browser, or take them from one.
@@ -77,7 +85,7 @@ pub(crate) struct LinkArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "paths")]
     receive: Option<PathBuf>,
     /// Take at most so much in all (500M, 2G) [default: 10G].
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "receive")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "receive", hide_short_help = true)]
     max: Option<u64>,
     /// End the link after this time (30m, 2h, 7d).
     #[arg(long = "for", value_name = "TIME", value_parser = parse_lifetime, default_value = "24h")]
@@ -85,8 +93,11 @@ pub(crate) struct LinkArgs {
     /// For one browser, until it has everything.
     #[arg(long)]
     once: bool,
-    /// Serve it by this command, on this TCP port.
+    /// Let guests write to you.
     #[arg(long)]
+    chat: bool,
+    /// Serve it by this command, on this TCP port.
+    #[arg(long, hide_short_help = true)]
     port: Option<u16>,
 }
 
@@ -94,13 +105,15 @@ pub(crate) struct LinkArgs {
 enum LinkCommand {
     List(link_list::LinkListArgs),
     Revoke(link_list::LinkRevokeArgs),
+    Chat(link_chat::LinkChatArgs),
 }
 
 pub(super) async fn run(context: &CommandContext, args: LinkArgs) -> Result<(), Error> {
-    match &args.command {
+    match args.command {
         Some(LinkCommand::List(_)) => context.until_cancelled(link_list::list(context)).await,
         Some(LinkCommand::Revoke(which)) => context.until_cancelled(link_list::revoke(context, &which.links)).await,
-        None if args.paths.is_empty() && args.receive.is_none() => Err(Error::Usage(tr!(
+        Some(LinkCommand::Chat(chat)) => context.until_cancelled(Box::pin(link_chat::chat(context, chat))).await,
+        None if args.paths.is_empty() && args.receive.is_none() && !args.chat => Err(Error::Usage(tr!(
             "which files? `peer link PATH` gives one, `peer link --receive DIR` takes them, `peer link list` shows links"
         ))),
         None => Box::pin(make(context, args)).await,
@@ -111,29 +124,32 @@ pub(super) async fn run(context: &CommandContext, args: LinkArgs) -> Result<(), 
 async fn make(context: &CommandContext, args: LinkArgs) -> Result<(), Error> {
     let me = context.me(Access::Use)?;
     let is_hosted = args.port.is_none() && context.until_cancelled(look_at_links(&me)).await?.is_some();
+    // Bound before the files are hashed: a port that is taken shows at once.
     let foreground = if is_hosted {
         None
     } else {
-        Some(ForegroundServer::bind(&me, args.port, link_event_handler(&context.output)?)?)
+        Some(ForegroundServer::bind(&me, args.port, link_event_handler(&context.output, Some(me.clone()))?)?)
     };
     let request = LinkRequest {
         paths: args.paths.into_iter().map(resolve_working_folder).collect(),
         folder: args.receive,
         max_bytes: args.max.unwrap_or(USUAL_MAX_BYTES),
         is_once: args.once,
+        has_chat: args.chat,
         lifetime: Duration::from_millis(args.lifetime.unsigned_abs()),
         pid: foreground.as_ref().map(|_| std::process::id()),
     };
     let made = hash_with_bar(context, &me, request).await?;
     let port = match &foreground {
         Some(server) => Some(server.port()),
+        // Again: with a link on record the node listens now, and has a port.
         None => context.until_cancelled(look_at_links(&me)).await?.and_then(|service| service.port),
     };
     let port = port.ok_or_else(|| Error::Internal("the node serves no link".to_owned()))?;
     let printed = PrintedLink::new(&me, &made, port).await?;
     printed.print(context, foreground.is_some())?;
     let Some(server) = foreground else { return Ok(()) };
-    let ended = server.run(context).await;
+    let ended = server.run(context, &made.link).await;
     // Whatever ended it: nobody serves it any more.
     remove_link(&me.profile, &made.link)?;
     ended

@@ -50,6 +50,7 @@ pub(super) async fn suggest_names(context: &CommandContext, error: Error) -> Err
 fn restore_unknown_user(error: Error) -> Error {
     let Error::Relayed { message, .. } = &error else { return error };
     let named = message.split('"').nth(1).and_then(|name| name.parse().ok()).map(Error::UnknownUser);
+    // Compared as a whole: other errors may quote a name as well.
     named.filter(|unknown| unknown.to_string() == *message).unwrap_or(error)
 }
 

@@ -113,6 +113,7 @@ impl OwnRoom {
 /// Returns the last message of a member, as the running node knows it: what follows it counts for nobody once the
 /// membership has ended. Without a node to ask it is left open, and a moderator's node sets it.
 async fn known_cut(me: &LocalUser, room: &RoomName, user: &UserName) -> Option<RoomCut> {
+    // Nobody who knows it is no obstacle: a record may be without a cut.
     let node = NodeHandle::attach(&me.profile).await.ok()??;
     node.room_cut(room, user).await.ok()?
 }

@@ -145,6 +145,7 @@ async fn send(
         ConversationName::Person(user) => Audience::Person(user.clone()),
         ConversationName::Room(room) => context.until_cancelled(find_room_audience(&me, room)).await?,
     };
+    // Before the hashing: a node that doesn't answer could not be told of it afterwards.
     context.until_cancelled(require_reachable_node(&me.profile)).await?;
     let requests = match source {
         SendSource::Paths(paths) => requests(context, &me, &audience, paths, name).await?,
@@ -155,6 +156,7 @@ async fn send(
         }
     };
     let begun = hash_all(context, &me.profile, requests).await?;
+    // Looked at before a node of this command runs, which would be taken for one that stays.
     let is_serving = running_status(&me.profile).await?.is_some();
     let need = if detach && room.is_none() { NodeNeed::Links } else { NodeNeed::Online(NodeLifetime::Command) };
     let mut node = match need {
@@ -222,6 +224,7 @@ async fn hash_all(
                 Ok(one) => begun.push(one),
                 Err(error) => {
                     // Nobody was told of the others yet: all or nothing.
+                    // Resumed ones stay: their receivers know of them.
                     for BegunSend { send, .. } in begun.iter().filter(|one: &&BegunSend| !one.is_resumed) {
                         end_send(&profile, send)?;
                     }

@@ -5,6 +5,7 @@ mod serve_output;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -27,7 +28,7 @@ use crate::engine::serve::UploadLimits;
 use crate::engine::{Error, LocalUser};
 use crate::profile::{Access, ProfileError};
 use crate::ui::CommandOutput;
-use crate::web::run_link_host;
+use crate::web::{LinkEvent, LinkEventHandler, run_link_host};
 
 /// Time between two checks whether the other node of the profile has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -87,6 +88,7 @@ pub(super) async fn run(context: &CommandContext, args: ServeArgs) -> Result<(),
     let events = EventBus::new();
     // Before the node starts, so that its first events are not missed.
     let (incoming, conversations) = (events.subscribe(), events.conversations().clone());
+    let guest_messages = events.clone();
     let started = tokio::select! {
         () = context.cancel.cancelled() => return Err(Error::Interrupted),
         started = start(context, &me, place, limits, events) => started?,
@@ -100,11 +102,12 @@ pub(super) async fn run(context: &CommandContext, args: ServeArgs) -> Result<(),
     let stop = node.stop_token();
     let (host, link_requests) = link_host();
     node.core().set_link_host(host);
-    let link_events = link_event_handler(&context.output)?;
+    let link_events = guest_message_forwarder(link_event_handler(&context.output, None)?, guest_messages);
     let link_stop = stop.child_token();
     let links = Box::pin(run_link_host(me.clone(), limits.total, link_events, link_requests, link_stop.clone()));
     let ended = {
         let running = async {
+            // Dropped when the node has ended in whatever way: nothing else ends the server of links.
             let _links_end = link_stop.drop_guard();
             node.run().await
         };
@@ -123,6 +126,14 @@ pub(super) async fn run(context: &CommandContext, args: ServeArgs) -> Result<(),
     ended?;
     // A signal stops the node in order, but the exit code still names the signal.
     if context.cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// Returns a handler that makes messages of guests events of the node, by which everybody learns of them.
+fn guest_message_forwarder(others: LinkEventHandler, node_events: EventBus) -> LinkEventHandler {
+    Arc::new(move |event| match event {
+        LinkEvent::Written { post, .. } => node_events.send(NodeEvent::GuestMessage(post)),
+        event => others(event),
+    })
 }
 
 /// Starts the node, after ending one that runs for a view or a command only.

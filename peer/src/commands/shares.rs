@@ -232,6 +232,7 @@ impl UnavailableShares {
         top.is_folder = is_folder;
         top.shares += 1;
         top.gone += usize::from(is_gone);
+        // One more than are named tells `advice` that there are more.
         if is_gone && top.names.len() <= Self::NAMED {
             top.names.push(name.to_owned());
         }

@@ -67,6 +67,7 @@ pub(super) async fn run(context: &CommandContext, args: VerifyArgs) -> Result<()
     // Asked once: later runs only show the number again.
     let matches = yes || (!friend.verified && ask_yes_no(context, &tr!("Are they the same?")).await?);
     if matches {
+        // The key whose number was compared: by now another may be on record.
         me.profile.trust(user, friend.fingerprint, true, now_s())?;
         context.output.note(&tr!("{user} is verified", user));
     } else if friend.verified {

@@ -189,6 +189,7 @@ pub(super) async fn run_view<V: TerminalView>(
     drop(view);
     let is_last_node = connection.owns_node();
     // If this process ran the node, the node's error is the reason why the view ended.
+    // At once means without the farewell of a node: the tracker's lease ends by itself.
     let node_ended = if at_once { Ok(()) } else { connection.close().await };
     let how = match node_ended.and(how).and_then(|how| Ok(closed.map(|()| how)?)) {
         Ok(how) => how,

@@ -120,9 +120,7 @@ async fn serve_until_ended(
         }
         ended = &mut task => {
             stop.cancel();
-            // Whatever the server says: the seat is the reason.
-            let _ = serving.await;
-            (Ok(()), ended)
+            (serving.await, ended)
         }
     };
     node_ended.and(first)

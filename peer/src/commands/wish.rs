@@ -154,6 +154,7 @@ async fn search_now(me: &LocalUser, query: &WishQuery, from: Option<&UserName>) 
             match me.profile.is_blocked(&file.user) {
                 Ok(false) => found.push(file),
                 Ok(true) => {}
+                // Kept for the end: the search goes on whatever is made of a file.
                 Err(error) => failure = Some(error),
             }
         }

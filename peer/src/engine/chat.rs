@@ -70,6 +70,7 @@ pub fn room_offer_text(room: &RoomName, offer: &FileOffer) -> String {
 
 /// Returns the message that announces a send, with this id.
 pub fn compose_send(me: &UserName, id: MessageId, send: FileSend) -> ChatMessage {
+    // The receiver's language isn't known here, so what others get is English.
     let (what, fetch) = (in_english(|| describe_send(&send)), shell_quote(&[me.as_str(), &send.name_prefix()]));
     let text = format!("sends {what}: peer fetch {fetch}");
     let offer =
@@ -145,6 +146,7 @@ pub async fn store_outgoing(
 pub async fn cancel_message(me: &LocalUser, to: &UserName, id: MessageId) -> Result<bool, Error> {
     let (profile, to) = (me.profile.clone(), to.clone());
     run_blocking(move || {
+        // Read before the state changes, which tells whether the message was ever sent.
         let before = profile.outgoing_message(&to, id)?;
         if profile.record_delivery_states(&to, &[(id, MessageState::Dropped)])?.is_empty() {
             return Ok(false);

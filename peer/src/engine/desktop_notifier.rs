@@ -57,7 +57,8 @@ pub async fn run(
                 Ok(event) => {
                     let Some(call) = AttentionCall::of_event(&me, &event) else { continue };
                     // Whoever reads along needs no call.
-                    let is_open = call.room.is_none() && conversations.is_active(&call.from, std::time::Instant::now());
+                    let user = call.from.user().filter(|_| call.room.is_none());
+                    let is_open = user.is_some_and(|user| conversations.is_active(user, std::time::Instant::now()));
                     if !is_open {
                         let others = waiting.take().map_or(0, |earlier| earlier.others + 1);
                         waiting = Some(WaitingCall { call, others });
@@ -89,6 +90,7 @@ impl WaitingCall {
     /// Returns the text; the service takes some of it for markup, so its signs are escaped.
     fn body(&self) -> String {
         let text: String = self.call.text.safe_line().chars().take(MAX_TEXT_CHARS).collect();
+        // The `&` first, or it would be escaped in what stands for the others.
         let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         match self.others {
             0 => text,
@@ -125,6 +127,7 @@ impl NotifierProgram {
             "susssasa{sv}i",
         ];
         let words = match self {
+            // Behind `--`, as a message may begin with a dash and must not pass for an option.
             Self::NotifySend => vec!["--app-name", APP_NAME, "--icon", ICON_NAME, "--", title, body],
             // No actions, no hints; -1 leaves the time to the service.
             Self::Busctl => {
@@ -143,6 +146,7 @@ async fn show(me: &LocalUser, call: &WaitingCall) {
         return;
     }
     let Some((program, path)) = NotifierProgram::find() else {
+        // No fault: many machines have no desktop.
         return tracing::debug!("no notification: neither notify-send nor busctl is installed");
     };
     let child = Command::new(path)
@@ -150,6 +154,7 @@ async fn show(me: &LocalUser, call: &WaitingCall) {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        // The child is dropped at the time limit, and must not stay behind.
         .kill_on_drop(true)
         .spawn();
     let ended = match child {
@@ -173,10 +178,12 @@ fn has_session_bus() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::message_attention::AttentionCaller;
 
     #[test]
     fn a_text_is_no_markup_and_no_option() {
-        let call = AttentionCall { from: "bob".parse().unwrap(), text: "<b>&\u{1b}[2J".into(), room: None };
+        let from = AttentionCaller::User("bob".parse().unwrap());
+        let call = AttentionCall { from, text: "<b>&\u{1b}[2J".into(), room: None };
         let waiting = WaitingCall { call, others: 2 };
         assert_eq!(waiting.body(), "&lt;b&gt;&amp;␛[2J\n(and 2 more: peer inbox)");
         let args = NotifierProgram::NotifySend.args("bob", "--help");

@@ -98,6 +98,7 @@ fn ndjson_fields(event: &NodeEvent, me: &UserName) -> Option<(&'static str, Valu
             ("message", post_json(post, state))
         }
         NodeEvent::Room(news) => ("room", json!(news)),
+        NodeEvent::GuestMessage(post) => ("guest_message", json!(post)),
         NodeEvent::ContactRequest { from } => ("request", json!({ "from": from })),
         NodeEvent::MessageQueued { to, message: text, .. } => {
             message(to, MessageDirection::Out, MessageState::Waiting, text)

@@ -170,6 +170,7 @@ async fn resolve_and_fetch(
             Err(error) => Err(error),
         }
     };
+    // Nothing is begun yet: the resolution may just be dropped.
     let resolved = tokio::select! {
         () = cancel.cancelled() => Err(Error::Interrupted),
         resolved = resolving => resolved,

@@ -112,6 +112,7 @@ impl FollowSupervisor {
                     () = waker.woken() => break,
                     Some(ended) = self.tasks.join_next() => match ended {
                         Ok(number) => {
+                            // Read anew: the follow may have been resumed while it ended.
                             self.running.remove(&number);
                             break;
                         }
@@ -126,6 +127,7 @@ impl FollowSupervisor {
                         Err(broadcast::error::RecvError::Closed) => return,
                     },
                     hint = hints.recv() => {
+                        // After missed hints anybody's files may have changed.
                         let user = hint.ok();
                         let meant = self.running.values().filter(|running| {
                             user.as_ref().is_none_or(|user| running.follow.of.user == *user)
@@ -152,6 +154,7 @@ impl FollowSupervisor {
                 return;
             }
         };
+        // One whose source shows another key waits for the user to decide.
         let is_active = |follow: &Follow| !follow.is_paused && follow.status.state != FollowState::KeyChanged;
         for (number, running) in self.running.iter().filter(|(_, running)| !running.cancel.is_cancelled()) {
             let change = match follows.iter().find(|follow| follow.number == *number) {
@@ -159,6 +162,7 @@ impl FollowSupervisor {
                     running.signals.look.notify_one();
                     continue;
                 }
+                // Its source has another key: the runner ends by itself, and has told so.
                 Some(now) if !now.is_paused => continue,
                 Some(_) => FollowChange::Paused,
                 None => FollowChange::Ended,
@@ -196,6 +200,7 @@ impl FollowSupervisor {
     async fn end(&mut self) {
         self.stop.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
+        // The rest is aborted with the set: the next round goes by what is on record.
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await;
         self.links.close().await;
     }

@@ -12,9 +12,12 @@
 //! | free space that uploads leave on the disk | 1 GiB | the upload is refused |
 //! | uploads of a link | 10,000 | refused |
 //! | an unfinished upload | until its link ends | its part is deleted |
+//! | what guests write | as in the profile's `guest_chat_bounds`, each message as long as one of chat | refused |
 //! | ranges that are remembered of a delivery | 64 a file | the smallest is forgotten |
 
 mod delivered_ranges;
+mod guest_chat;
+mod guest_chat_signal;
 mod guest_upload;
 mod link_creation;
 mod link_host;
@@ -34,12 +37,14 @@ use super::{Error, now_ms};
 use crate::profile::Profile;
 use crate::sys::{FolderHandle, is_process_running};
 
+pub use self::guest_chat::{GuestChatError, GuestChatView, GuestMessageRequest, answer_guest};
+pub use self::guest_chat_signal::{ChangedConversation, GuestChatChanges, GuestChatSignal};
 pub use self::guest_upload::{GuestUploadError, PlacedUpload, UploadAnnouncement, UploadWriter};
 pub use self::link_creation::{LinkRequest, MadeLink, make_link};
 pub use self::link_host::{LinkHostHandle, LinkHostRequests, LinkService, link_host};
 pub use self::link_token::{GuestSession, LinkToken};
 pub use super::serve::{GuestFileFault, GuestFileReader};
-pub use crate::profile::{GuestFile, GuestLink};
+pub use crate::profile::{GuestConversation, GuestFile, GuestIdentity, GuestLink, GuestMessage, GuestPost};
 
 /// The time for which a link for one browser stays open to it after its last byte was sent: that byte may be lost.
 const LAST_BYTE_GRACE_MS: i64 = 60_000;
@@ -53,6 +58,7 @@ pub struct GuestLinks {
     /// The process, if it serves its own links alone.
     pid: Option<u32>,
     delivered: Arc<Mutex<HashMap<(i64, u32), DeliveredRanges>>>,
+    chat_signal: GuestChatSignal,
 }
 
 /// The means by which a request shows that it may use a link.
@@ -77,7 +83,18 @@ impl GuestLinks {
     /// Returns the links of the node, or those that this process serves alone.
     pub fn new(profile: Profile, identity: &Identity, pid: Option<u32>) -> Self {
         let (opener, secrets) = (GuestFileOpener::new(&profile), LinkSecrets::of(identity));
-        Self { profile, secrets, opener, pid, delivered: Arc::default() }
+        Self { profile, secrets, opener, pid, delivered: Arc::default(), chat_signal: GuestChatSignal::default() }
+    }
+
+    /// Returns the same links, whose conversations are told of by this signal.
+    #[must_use]
+    pub fn with_chat_signal(self, chat_signal: GuestChatSignal) -> Self {
+        Self { chat_signal, ..self }
+    }
+
+    /// Returns the signal of the conversations.
+    pub const fn chat_signal(&self) -> &GuestChatSignal {
+        &self.chat_signal
     }
 
     /// Returns the guest behind a request for the link `id`; `None` if there is no such link, it has ended, the credential
@@ -111,6 +128,7 @@ impl GuestLinks {
     /// Returns whether a link that was in use still is: it was not revoked, and has not ended.
     pub fn is_live(&self, link: &GuestLink) -> Result<bool, Error> {
         let now = self.profile.guest_link_by_id(&link.id)?;
+        // By number as well: another link may have got the id since.
         Ok(now.is_some_and(|now| now.number == link.number && self.is_served(&now)))
     }
 
@@ -145,6 +163,7 @@ impl GuestLinks {
         if !link.is_once {
             return Ok(());
         }
+        // In a block of its own: the lock isn't held while the profile is written to.
         let is_whole = {
             let mut delivered = self.delivered.lock();
             let ranges = delivered.entry((link.number, file)).or_default();
@@ -168,6 +187,7 @@ impl GuestLinks {
 
     fn find_by_token(&self, id: &str, text: &str) -> Result<Option<GuestLink>, Error> {
         let Some(token) = LinkToken::parse(text) else { return Ok(None) };
+        // Found by its hash: how long the search takes tells nothing about the token.
         Ok(self.profile.guest_link_by_token(&token.hash())?.filter(|link| link.id == id))
     }
 
@@ -190,6 +210,7 @@ pub fn list_links(profile: &Profile, identity: &Identity) -> Result<Vec<(GuestLi
     let (secrets, now) = (LinkSecrets::of(identity), now_ms());
     let is_live = |link: &GuestLink| link.expires_at > now && link.pid.is_none_or(is_process_running);
     let links = profile.guest_links()?.into_iter().filter(is_live);
+    // Tokens are not on record, but their hashes: each is derived again.
     Ok(links.map(|link| (secrets.token(&link.nonce), link)).map(|(token, link)| (link, token)).collect())
 }
 
@@ -212,6 +233,7 @@ pub fn remove_link(profile: &Profile, link: &GuestLink) -> Result<bool, Error> {
             Err(why) => tracing::debug!("the parts of uploads stay: {why}"),
         }
     }
+    // The record last: without it nobody would find the parts that are left.
     Ok(profile.remove_guest_link(link.number)?)
 }
 
@@ -219,6 +241,7 @@ pub fn remove_link(profile: &Profile, link: &GuestLink) -> Result<bool, Error> {
 pub fn remove_ended_links(profile: &Profile) -> Result<(), Error> {
     let now = now_ms();
     for link in profile.guest_links()? {
+        // A process that is killed doesn't end its links itself.
         if link.expires_at <= now || link.pid.is_some_and(|pid| !is_process_running(pid)) {
             remove_link(profile, &link)?;
         }
@@ -240,6 +263,7 @@ mod tests {
             folder: None,
             max_bytes: 1000,
             is_once: false,
+            has_chat: false,
             lifetime: Duration::from_secs(3600),
             pid: None,
         }

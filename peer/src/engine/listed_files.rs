@@ -24,6 +24,7 @@ pub async fn list_shared_files(me: &LocalUser, of: &ConversationName, prefix: &s
 async fn files_of_user(me: &LocalUser, user: &UserName, start: &str) -> Result<Vec<FileStat>, Error> {
     let target = peer_lookup::find_target(me, user).await?;
     let entries = remote_files::list_remote_files(me, &target, start).await?;
+    // What can't be a file's name can't be fetched either; `peer files` tells of it.
     Ok(entries.into_iter().flatten().collect())
 }
 

@@ -82,6 +82,7 @@ impl LocalUser {
         handlers: NodeHandlers,
     ) -> Result<Self, Error> {
         let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
+        // Two copies of one key would sign different messages of a room under one number.
         if let Some(file) = profile.moved_with()? {
             return Err(ProfileError::MovedAway { file }.into());
         }

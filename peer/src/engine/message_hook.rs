@@ -143,6 +143,7 @@ impl HookRunner {
 
     fn is_muted(&self, with: &ConversationName) -> bool {
         self.me.profile.is_muted(with).unwrap_or_else(|why| {
+            // In doubt not: a message that nobody hears of is worse than a run too many.
             tracing::warn!("whether {with} is muted is not known: {why}");
             false
         })
@@ -153,6 +154,7 @@ impl HookRunner {
             Ok(ConversationStatus::Accepted) => SenderStanding::Accepted,
             Ok(ConversationStatus::Request(_)) => SenderStanding::Stranger,
             Err(why) => {
+                // In doubt a stranger: those have one place, and hold nobody else up.
                 tracing::warn!("whether {from} is accepted is not known: {why}");
                 SenderStanding::Stranger
             }
@@ -179,6 +181,7 @@ impl HookRunner {
                     MessageDirection::In if stored.room.is_none() => {
                         self.enqueue(stored.peer, stored.message, stored.seq);
                     }
+                    // What starts no run moves the mark as well, or the next page would be this one.
                     MessageDirection::In | MessageDirection::Out => self.last_seq = self.last_seq.max(stored.seq),
                 }
             }
@@ -197,6 +200,7 @@ impl HookRunner {
             };
             // Read for each run: the user may change or remove the hook while the node runs.
             let Some(argv) = self.me.profile.message_hook()? else {
+                // What waits is dropped: a hook that is set later isn't run for it.
                 self.queue.finish(&slot);
                 self.queue.clear();
                 return Ok(());
@@ -279,6 +283,7 @@ async fn run_hook(argv: Vec<String>, home: PathBuf, from: UserName, occasion: Ho
         Ok(child) => child,
         Err(why) => return tracing::error!("the hook {program} can't be run: {why}"),
     };
+    // Taken out, so that it is closed behind the text: a hook that reads to the end would wait.
     let stdin = child.stdin.take();
     let finished = tokio::time::timeout(RUN_TIMEOUT, async {
         if let Some(mut stdin) = stdin {

@@ -54,6 +54,7 @@ impl CharGlob {
         // One byte below `OTHER` per character: those beyond that number can't be told apart.
         wide.truncate(usize::try_from(u32::from(Self::OTHER)).map_or(0, |count| count - 1));
         let narrow = to_single_bytes(&wide, text);
+        // A backslash is an ordinary character of names.
         let glob = GlobBuilder::new(&narrow).literal_separator(true).backslash_escape(false).build().ok()?;
         Some(Self { wide, matcher: glob.compile_matcher() })
     }

@@ -183,6 +183,7 @@ impl Node {
         events: EventBus,
         lifetime: NodeLifetime,
     ) -> Result<Self, Error> {
+        // First: all that follows relies on no other node using the profile.
         let lock = Arc::new(lock_node(&me.profile).await?);
         let profile = me.profile.clone();
         // Before the first write: nothing is written to a damaged database.
@@ -190,6 +191,7 @@ impl Node {
         let me = with_notices_as_events(me, &events);
         let endpoint = bind(&me, listen.port)?;
         let port = endpoint.port().map_err(|why| Error::Internal(why.to_string()))?;
+        // The next start tries the same port first: others have the address on record.
         me.profile.set_last_port(port)?;
 
         let (stop, leaving) = (CancellationToken::new(), CancellationToken::new());
@@ -240,6 +242,7 @@ impl Node {
         let (ready, is_ready) = oneshot::channel();
         tasks.spawn(tracker_session.run(ready));
         tokio::select! {
+            // The session has dropped its sender, and its own error says why.
             ready = is_ready => if ready.is_err() {
                 return Err(first_error(&mut tasks).await);
             },
@@ -393,6 +396,7 @@ fn bind(me: &LocalUser, port: Option<u16>) -> Result<Endpoint, Error> {
     match (port, last) {
         (Some(port), _) => Endpoint::server(&me.identity, port).map_err(own),
         (None, Some(last)) => {
+            // The port may be somebody else's by now: another one is better than none.
             Endpoint::server(&me.identity, last).or_else(|_| Endpoint::server(&me.identity, 0)).map_err(own)
         }
         (None, None) => Endpoint::server(&me.identity, 0).map_err(own),

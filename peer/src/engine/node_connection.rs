@@ -242,6 +242,7 @@ async fn open_when_possible(
             Err(error) if is_transient(&error) => tracing::debug!("still without a node: {error}"),
             found => return found,
         }
+        // Jittered: several windows lost the same node, and only one of them can start the next.
         let pause = backoff.next_jittered(rand::rng().random());
         tokio::time::sleep(pause).await;
     }

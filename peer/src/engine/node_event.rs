@@ -16,7 +16,7 @@ use super::chat_activity::{ChatActivity, PeerChatActivity};
 use super::follow_news::FollowNews;
 use super::room_values::{RoomNews, RoomPost};
 use super::{ErrorKind, Notice};
-use crate::profile::{ConversationName, MessageState, WishMatch};
+use crate::profile::{ConversationName, GuestPost, MessageState, WishMatch};
 use crate::util::TranslatedText;
 
 /// Events buffered for a slow receiver; one that falls further behind misses some.
@@ -94,6 +94,8 @@ pub enum NodeEvent {
         /// The stranger.
         from: UserName,
     },
+    /// A guest of a link wrote, or was answered; it is stored.
+    GuestMessage(GuestPost),
     /// A stranger was accepted.
     Accepted {
         /// The accepted user.

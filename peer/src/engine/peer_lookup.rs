@@ -179,6 +179,7 @@ pub fn key_change_error(
     presented: Fingerprint,
 ) -> Result<Error, Error> {
     let owner = me.profile.owner_of_key(&presented, user)?;
+    // The account's own key isn't among those of known users.
     let owner = owner.or_else(|| (presented == me.identity.fingerprint()).then(|| me.user.clone()));
     Ok(match owner {
         Some(owner) => Error::KeyOwnedByOther { user: user.clone(), owner, key: presented },

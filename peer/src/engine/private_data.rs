@@ -221,6 +221,7 @@ pub fn is_data_folder(folder: &Path) -> bool {
     if has("identity/identity.pem") {
         return true;
     }
+    // Other programs have a `profile.db`, too: a second sign is wanted.
     let is_profile = has("profile.db") && (has("node.lock") || has("identity") || has("profile.db-wal"));
     let is_tracker = || has("tracker.db") && (has("presence.db") || has("control.sock") || has("identity"));
     is_profile || is_tracker()

@@ -51,6 +51,7 @@ impl ProgressPublisher {
             loop {
                 self.changed.notified().await;
                 tell(self.due_transfers()).await;
+                // After the publication, so that the first news waits for nothing.
                 tokio::time::sleep(PUBLISH_INTERVAL).await;
             }
         };

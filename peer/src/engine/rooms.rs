@@ -250,6 +250,7 @@ impl Rooms {
     pub(in crate::engine) async fn await_all_records(&self) {
         let (done, is_done) = oneshot::channel();
         let _ = self.sync_requests.send(RoomSyncRequest::All(Some(done)));
+        // It ends by the drop of the sender, which is the sign that all is done.
         let _ = is_done.await;
     }
 

@@ -41,6 +41,7 @@ pub async fn take_send(
 ) -> FetchReport {
     let request = fetch_request(waiting, folder);
     let mut ended = Box::pin(fetch(me, &request, report, cancel)).await;
+    // Only when all of it is in place: a receipt isn't taken back.
     if ended.error.is_none() {
         ended.error = settle(me, waiting, ReceiptOutcome::Done).await.err();
     }
@@ -126,6 +127,7 @@ pub fn check_accept_folder(profile: &Profile, folder: &Path) -> Result<PathBuf, 
         Err(FolderFault::Root) => return Err(refused(tr!("it is the root folder"))),
         Ok(()) => {}
     }
+    // Again, as a link on the way may lead into a profile.
     if is_private(&real) { Err(refused(tr!("it belongs to an account's folder"))) } else { Ok(real) }
 }
 
@@ -141,6 +143,7 @@ fn decide(profile: &Profile, waiting: &IncomingSend) -> Result<RuleDecision, Err
     let IncomingSend { from, id, send, .. } = waiting;
     let rule = profile.accept_rule(from)?.filter(|rule| !rule.is_paused);
     let Some(AcceptRule { fingerprint, folder, max_bytes, .. }) = rule else { return Ok(RuleDecision::NoRule) };
+    // The rule trusts one key: whoever has the name now may be somebody else.
     if profile.known_user(from)?.is_none_or(|known| known.fingerprint != fingerprint) {
         profile.remove_accept_rule(from)?;
         return Ok(RuleDecision::RuleEnded);
@@ -154,6 +157,7 @@ fn decide(profile: &Profile, waiting: &IncomingSend) -> Result<RuleDecision, Err
     if let Err(reason) = accept_policy::decide(query) {
         return Ok(RuleDecision::Hold(TranslatedText::new(|| hold_words(&reason))));
     }
+    // On record before the fetch, so that attempts that fail don't add up beyond the bounds.
     profile.add_accepted_send(from, &AcceptedSend { id: *id, at: now_ms, files: send.files, bytes: send.size })?;
     Ok(RuleDecision::Accept(folder))
 }

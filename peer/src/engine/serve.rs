@@ -151,6 +151,7 @@ pub async fn serve_link(link: Link, context: ServeContext) -> LinkError {
                     let quota = quota.clone();
                     link.note_served_streams(true);
                     streams.spawn(async move {
+                        // Held until the task ends, however it does.
                         let _permit = permit;
                         serve_stream(&link, &context, &uploads, &quota, sender, receiver).await
                     });
@@ -231,6 +232,7 @@ async fn serve_stream(
         // Buffered requests are handled together: many small files then take few trips to the blocking
         // threads.
         while asks.len() < MAX_BATCHED_REQUESTS
+            // An error comes again from `next_frame`, behind the answers to what came before it.
             && let Ok(Some(ask)) = receiver.buffered_frame()
         {
             asks.push_back(ask);
@@ -452,6 +454,7 @@ async fn answer_request(
         PeerRequest::Stat { name, room } => {
             let answer = library.stat(by, room, name).await;
             if let Ok(PeerReply::Stat(stat)) = &answer {
+                // Manifests are asked for by the hash alone: the name last described says which file is meant.
                 uploads.remember_name(stat.name.clone(), stat.hash);
             }
             without_bytes(answer)

@@ -285,6 +285,7 @@ pub(super) fn hash_path(
     }
     let key = private.own_key();
     let mut search = KeySearch::new(key.as_deref());
+    // Of the open file, which is the one that is hashed.
     let metadata = file.metadata().map_err(|why| plain_message(&why))?;
     let executable = is_executable(&metadata);
     // The search for the key was part of every hash on record.

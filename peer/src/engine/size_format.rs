@@ -10,6 +10,7 @@ pub fn format_size(bytes: u64) -> String {
     if bytes < 1000 {
         return format!("{bytes} B");
     }
+    // Exabytes times a hundred exceed 64 bits.
     let bytes = u128::from(bytes);
     let mut scale = 1000_u128;
     let mut last = String::new();

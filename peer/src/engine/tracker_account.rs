@@ -147,6 +147,7 @@ pub async fn verify_password(
     password: Password,
 ) -> Result<(), TrackerError> {
     let proof = SpeakerProof { token: None, password: Some(password) };
+    // An addition of nothing changes no list.
     let (files, mode) = (Vec::new(), FilesMode::Add);
     let request = TrackerRequest::RegisterFiles(RegisterFilesRequest { user, files, mode, proof });
     match link.call::<RegisterFilesReply>(&request).await {

@@ -90,6 +90,7 @@ pub async fn search_files(
         let request = TrackerRequest::Find(wanted.clone());
         let FindReply { files, next } = pages.read(link.call(&request)).await?;
         let is_empty = files.is_empty();
+        // A tracker may send more than it was asked for.
         for file in files.into_iter().take(left) {
             left -= 1;
             show(file)?;

@@ -50,6 +50,7 @@ pub fn fetch_wished(
     });
     match ended.map(|report| report.error) {
         Ok(None) => WishFetchOutcome::Done(folder),
+        // By the watch, which saw the disk fill up, and not by the user.
         Ok(Some(Error::Interrupted)) if watch.is_full() => {
             WishFetchOutcome::Held(TranslatedText::new(|| disk_words(MIN_FREE_BYTES)))
         }

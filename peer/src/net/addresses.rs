@@ -47,6 +47,7 @@ pub fn announced_addresses(local: &[LocalAddress], route: IpAddr, port: u16) -> 
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for (_, ip) in ranked {
         let address = SocketAddr::new(ip, port);
+        // Linux allows one address on several interfaces, as unnumbered tunnels have it.
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -66,6 +67,7 @@ pub fn reachable_addresses(announced: &[SocketAddr], local: &[LocalAddress]) -> 
 /// packets already sent may never be answered.
 pub fn outbound_interfaces(local: &[LocalAddress]) -> BTreeSet<(u32, IpAddr)> {
     let is_way = |one: &&LocalAddress| {
+        // Linux keeps the addresses of an interface whose cable is unplugged, but nothing leaves by it.
         one.is_running
             && !matches!(one.kind, InterfaceKind::Internal | InterfaceKind::Loopback)
             && !one.ip.is_loopback()
@@ -101,12 +103,14 @@ pub fn dial_order(addresses: &[SocketAddr], local: &[LocalAddress], local_end: O
             _ => push(address),
         }
     }
+    // Cut only now: interfaces multiply the link-local addresses, which a bound on the peer's list would not see.
     all.truncate(MAX_DIALED);
     all
 }
 
 /// Returns the address without its interface, which means nothing to other machines.
 pub const fn without_scope(address: SocketAddr) -> SocketAddr {
+    // A dual-stack socket reports IPv4 as `::ffff:a.b.c.d` (RFC 4291, section 2.5.5.2), which has to compare equal.
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
@@ -125,6 +129,7 @@ fn link_local_scopes(local: &[LocalAddress], local_end: Option<SocketAddr>) -> V
         None => None,
     };
     let all = link_local_interfaces(local);
+    // The connection may run over an interface without link-local addresses, which can't reach the peer's.
     match of_interface.filter(|index| all.iter().any(|(other, _)| other == index)) {
         Some(index) => vec![index],
         None => all.into_iter().map(|(index, _)| index).take(SCOPES).collect(),

@@ -58,11 +58,14 @@ impl AmplificationLimiter {
         if dialled.len() >= ADDRESSES && !dialled.contains_key(&address) {
             dialled.retain(|_, sent| sent.expires_at > now);
         }
+        // Only dialled addresses get an entry, and each dial removes those at rest: the map needs no bound of its own.
         self.hosts().retain(|_, rested_at| *rested_at > now);
         let may = dialled.len() < ADDRESSES || dialled.contains_key(&address);
         if may {
+            // A repeated dial starts anew here; what repetition adds up to is bounded by `hosts`.
             dialled.insert(address, UnansweredDial { datagrams: 0, last_sent: None, expires_at: now + DIAL_TTL });
         }
+        // Stored under the lock, so that no older count overwrites a newer one.
         self.count.store(dialled.len(), Ordering::Release);
         may
     }
@@ -73,6 +76,7 @@ impl AmplificationLimiter {
             let mut dialled = self.dialled();
             dialled.remove(&without_scope(address));
             self.count.store(dialled.len(), Ordering::Release);
+            // The answer proves the machine, whichever of its ports was dialled.
             self.hosts().remove(&without_scope(address).ip());
         }
     }
@@ -85,6 +89,7 @@ impl AmplificationLimiter {
         }
         let mut dialled = self.dialled();
         let Some(sent) = dialled.get_mut(&without_scope(address)) else { return true };
+        // The clock is read only here: most datagrams go to addresses that aren't being dialled.
         let now = now();
         if sent.expires_at <= now {
             dialled.retain(|_, sent| sent.expires_at > now);
@@ -92,6 +97,7 @@ impl AmplificationLimiter {
             return true;
         }
         let is_apart = sent.last_sent.is_none_or(|last| now >= last + MIN_INTERVAL);
+        // The machine's limit comes last, as it takes from the allowance: a refused datagram must cost nothing.
         let may = is_apart
             && sent.datagrams + datagrams <= DATAGRAMS
             && self.may_send_to_host(without_scope(address).ip(), datagrams, now);

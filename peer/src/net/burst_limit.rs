@@ -15,6 +15,7 @@ pub(super) struct BurstLimit {
 impl BurstLimit {
     /// Returns the new state if `count` more may happen now, else `None`. Without a state the full burst is available.
     pub(super) fn try_take(self, rested_at: Option<Instant>, count: u32, now: Instant) -> Option<Instant> {
+        // Time without use isn't saved up: the burst never grows beyond its size.
         let rested_at = rested_at.unwrap_or(now).max(now) + self.interval * count;
         (rested_at <= now + self.interval * self.burst).then_some(rested_at)
     }

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::LinkError;
 use super::amplification_limit::AmplificationLimiter;
+use super::congestion::{LossTolerantCubicConfig, REORDERED_PACKETS, REORDERED_ROUND_TRIPS};
 use super::handshake_slots::{HandshakeSlot, HandshakeSlots};
 use super::moved_callers::MovedCallers;
 use super::udp_batching::{BatchingRuntime, BatchingSocket};
@@ -99,6 +100,7 @@ impl Endpoint {
     pub fn client(identity: &Arc<Identity>, limit: Option<u64>) -> Result<Self, LinkError> {
         let amplification_limiter = Arc::default();
         let inner = bind_endpoint(0, EndpointConfig::default(), None, &amplification_limiter, None)?;
+        // What the limit lets through in 50 ms.
         let fitting = |limit| u32::try_from(limit / 20).unwrap_or(u32::MAX).clamp(MIN_STREAM_WINDOW, STREAM_WINDOW);
         let stream_window = limit.map_or(STREAM_WINDOW, fitting);
         Ok(Self { stream_window, ..Self::dialing(inner, identity, amplification_limiter) })
@@ -179,6 +181,7 @@ impl Endpoint {
         if !self.amplification_limiter.note_dial(address, now) {
             return Err(LinkError::Local(tr!("too many addresses are being dialled at once")));
         }
+        // The answers come from there, mostly in packets too short to begin a call.
         self.callers.iter().for_each(|callers| callers.note_call(address, now));
         self.inner
             // TLS requires a server name; with a pinned key it means nothing.
@@ -205,9 +208,11 @@ impl Endpoint {
             }
             // The transport settings depend on the path's MTU, so each caller gets its own configuration.
             let (from, begun) = (incoming.remote_address(), Instant::now());
+            // Noted before the handshake: the caller's next packets may be too short to begin a call.
             self.callers.iter().for_each(|callers| callers.note_call(from, begun.into_std()));
             match incoming.accept_with(Arc::new(server_config(server, Some(from)))) {
                 Ok(connecting) => {
+                    // Acquired only now: a first packet that can't begin a handshake must not evict anybody.
                     let (slot, rejection_permits) =
                         (self.handshake_slots.acquire(from.ip()), self.rejection_permits.clone());
                     return Some(IncomingCall { connecting, slot, begun, rejection_permits });
@@ -224,6 +229,7 @@ impl Endpoint {
 
     /// Waits, for a few milliseconds at most, until the close frames are sent: an exit must not be delayed.
     pub async fn drain(&self) {
+        // A close frame that isn't sent costs the other side only its idle time-out.
         let _ = tokio::time::timeout(Duration::from_millis(5), self.inner.wait_idle()).await;
     }
 }
@@ -261,6 +267,7 @@ fn bind_endpoint(
     if let Err(why) = socket.set_recv_buffer_size(RECEIVE_BUFFER) {
         tracing::debug!("the receive buffer keeps its size: {why}");
     }
+    // Asked for, as Linux grants less without an error: at most `net.core.rmem_max` (socket(7)).
     let granted = socket.recv_buffer_size().unwrap_or(0);
     tracing::debug!(granted, "UDP receive buffer");
     if granted < RECEIVE_BUFFER_HINT {
@@ -278,6 +285,7 @@ fn bind_endpoint(
 
 /// Binds a socket for both families; a kernel without IPv6 gets one for IPv4.
 pub(super) fn bind_udp(port: u16) -> std::io::Result<Socket> {
+    // The second error is the one to report: a taken port fails for both families.
     bind_dual_stack(port).or_else(|_| bind_socket(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into()))
 }
 
@@ -321,9 +329,7 @@ fn transport(remote: Option<SocketAddr>) -> TransportConfig {
         .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
         // Three keep-alives fit into the idle time-out, so two lost ones end no link.
         .keep_alive_interval(Some(KEEP_ALIVE_INTERVAL));
-    let mut cubic = quinn::congestion::CubicConfig::default();
-    cubic.initial_window(INITIAL_WINDOW);
-    config.congestion_controller_factory(Arc::new(cubic));
+    config.congestion_controller_factory(Arc::new(LossTolerantCubicConfig { initial_window: INITIAL_WINDOW }));
     match remote.map(|remote| path_kind(remote.ip())) {
         Some(PathKind::Loopback) => {
             // Loopback takes packets of any size, so nothing needs to be discovered.
@@ -333,7 +339,9 @@ fn transport(remote: Option<SocketAddr>) -> TransportConfig {
             let mut discovery = MtuDiscoveryConfig::default();
             discovery.upper_bound(udp_payload);
             config.mtu_discovery_config(Some(discovery));
+            config.packet_threshold(REORDERED_PACKETS).time_threshold(REORDERED_ROUND_TRIPS);
         }
+        // The endpoint's default, which `accept` replaces for each caller.
         None => {}
     }
     config
@@ -345,6 +353,7 @@ enum PathKind {
 }
 
 fn path_kind(ip: IpAddr) -> PathKind {
+    // Headers of 20 and 40 bytes without options, and 8 of UDP.
     const IPV4_AND_UDP: u32 = 28;
     const IPV6_AND_UDP: u32 = 48;
     const ETHERNET: u32 = 1500;

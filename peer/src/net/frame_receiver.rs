@@ -153,6 +153,7 @@ impl FrameReceiver {
 
     /// Asks the other side to stop sending.
     pub fn stop(mut self, code: PeerErrorCode) {
+        // Fails only if the stream has ended already: then there is nothing to stop.
         let _ = self.stream.stop(VarInt::from_u32(code.into()));
     }
 

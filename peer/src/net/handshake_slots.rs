@@ -80,6 +80,7 @@ impl HandshakeSlot {
 
 impl Drop for HandshakeSlot {
     fn drop(&mut self) {
+        // An evicted caller's entry is gone already.
         self.slots.queue().callers.remove(&self.number);
     }
 }
@@ -89,6 +90,7 @@ impl HandshakeQueue {
         let of_address = |other: &CallerOrigin| other.address == origin.address;
         // Per address first: a flood from one address then evicts only its own callers.
         self.evict_oldest(PER_ADDRESS, of_address);
+        // A machine has as many addresses of its /64 as it likes, which the bound per address doesn't see.
         if origin.network.is_some() {
             self.evict_oldest(PER_NETWORK, |other| other.network == origin.network);
         }

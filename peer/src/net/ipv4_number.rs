@@ -11,6 +11,7 @@ pub(super) fn parse_ipv4_number(text: &str) -> Option<Ipv4Addr> {
         return None;
     }
     let low_bits = 32 - 8 * u32::try_from(head.len()).ok()?;
+    // A single number has all 32 bits, and a `u32` can't be shifted by 32.
     if low_bits < 32 && *last >> low_bits != 0 {
         return None;
     }

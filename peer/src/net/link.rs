@@ -178,6 +178,7 @@ impl Link {
         first: &PeerRequest,
         priority: StreamPriority,
     ) -> Result<(StreamSender, StreamReceiver), StreamError> {
+        // Before the await, during which a link without chat could be evicted.
         if matches!(first, PeerRequest::Chat {}) {
             self.note_chat();
         }
@@ -227,6 +228,7 @@ impl Link {
     pub async fn request(&self, ask: &PeerRequest) -> Result<PeerReply, StreamError> {
         with_timeout(HANDSHAKE_TIMEOUT, async {
             let (sender, mut receiver) = self.open_stream(ask, StreamPriority::Request).await?;
+            // Finished before the reply is awaited, so that the other side needn't wait for a second request.
             sender.finish();
             receiver.next_answer().await
         })
@@ -246,6 +248,7 @@ impl Link {
 
     /// Limits the bytes in flight to the other side: this link's share of the total of all links.
     pub fn limit_send_window(&self, share: u64) {
+        // Setting it locks the connection, so only a change is passed on.
         if self.activity.send_window_limit.swap(share, Ordering::Relaxed) != share {
             self.set_send_window();
         }
@@ -297,6 +300,7 @@ fn known_capabilities(mut capabilities: Vec<String>) -> Vec<String> {
         ]
         .contains(&text.as_str())
     });
+    // A frame has room for thousands of copies of one known name.
     capabilities.sort_unstable();
     capabilities.dedup();
     capabilities

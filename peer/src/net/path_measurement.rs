@@ -54,6 +54,7 @@ pub async fn measure_path(address: SocketAddr) -> Option<PathWidth> {
             return Some(PathWidth { route_mtu, arrived: route_mtu });
         }
     }
+    // Below what QUIC needs, the exact size doesn't matter: no link is possible.
     if arrived >= route_mtu || arrived < least {
         return Some(PathWidth { route_mtu, arrived });
     }
@@ -64,6 +65,7 @@ pub async fn measure_path(address: SocketAddr) -> Option<PathWidth> {
 
 /// Returns the largest of these packets that is answered.
 async fn largest_arrived(address: SocketAddr, mtus: &[u32]) -> Option<u32> {
+    // All at the same time: one after the other, silent ones would take half a second each.
     let mut probes = JoinSet::new();
     for mtu in mtus.iter().copied() {
         probes.spawn(async move { (is_answered(address, mtu).await, mtu) });
@@ -76,6 +78,7 @@ async fn is_answered(address: SocketAddr, mtu: u32) -> bool {
     let mut closed = address;
     closed.set_port(DISCARD_PORT);
     let payload = vec![0; mtu.saturating_sub(udp_overhead(address.ip())).max(1) as usize];
+    // A socket of its own each time, so that a late error doesn't answer for another packet.
     let ask = async || {
         let socket = unfragmented_socket(closed.ip()).await?;
         socket.connect(closed).await?;
@@ -87,6 +90,7 @@ async fn is_answered(address: SocketAddr, mtu: u32) -> bool {
             Ok(Ok(_)) => return true,
             // The ICMP error "port unreachable" arrives as this error of the connected socket.
             Ok(Err(why)) if why.kind() == std::io::ErrorKind::ConnectionRefused => return true,
+            // Refused by this machine (no route, or EMSGSIZE): a second attempt fails alike.
             Ok(Err(_)) => return false,
             Err(_) => {}
         }

@@ -68,6 +68,7 @@ impl fmt::Display for PathMtuProblem {
 /// Returns the problem, if every address is known to be unreachable for QUIC before anything is sent.
 pub(super) fn local_problem(addresses: &[SocketAddr]) -> Option<PathMtuProblem> {
     let paths: Option<Vec<PathMtuProblem>> = addresses.iter().map(|address| first_hop_problem(address.ip())).collect();
+    // One wide path is enough to dial: the collection is `None` then.
     paths?.into_iter().next()
 }
 

@@ -102,8 +102,11 @@ fn sign_of(why: &io::Error) -> PortProbeResult {
     match why.kind() {
         io::ErrorKind::ConnectionRefused => PortProbeResult::Refused,
         io::ErrorKind::HostUnreachable => PortProbeResult::NoHost,
+        // IPv6 without a usable source address fails with EADDRNOTAVAIL instead of ENETUNREACH.
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => PortProbeResult::NoRoute,
+        // Netfilter's verdict on an outgoing packet reaches the sender as EPERM.
         io::ErrorKind::PermissionDenied => PortProbeResult::Forbidden,
+        // The kernel gave up first (`tcp_syn_retries`, tcp(7)).
         io::ErrorKind::TimedOut => PortProbeResult::Silent,
         _ => PortProbeResult::Failed(sys::plain_message(why)),
     }

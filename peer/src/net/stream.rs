@@ -125,6 +125,7 @@ impl StreamSender {
     /// Ends this direction: all data was sent.
     pub fn finish(mut self) {
         self.is_open = false;
+        // Fails only on a stream that was finished or reset: nothing is left to end.
         let _ = self.stream.finish();
     }
 

@@ -88,6 +88,7 @@ impl FromStr for TrackerAddress {
         }
         let is_plausible =
             !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'));
+        // Names compare without case, and the tracker's key is on record under this text.
         if is_plausible { Ok(Self { host: TrackerHost::Name(host.to_ascii_lowercase()), port }) } else { Err(wrong()) }
     }
 }
@@ -211,6 +212,7 @@ impl TrackerAddress {
             TrackerHost::Ip(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),
             TrackerHost::LinkLocal { ip, interface } => {
                 let named = sys::interface_index(interface);
+                // Without a known key, whoever answers on another interface would be taken for the tracker.
                 let local = if is_known { sys::local_addresses() } else { Vec::new() };
                 match scoped_addresses(SocketAddrV6::new(*ip, self.port, 0, 0), named, &local) {
                     none if none.is_empty() => Err(TranslatedText::new(|| {
@@ -237,6 +239,7 @@ impl TrackerAddress {
                         }
                     });
                 let mut addresses = interleave_families(resolved);
+                // Cut after the interleaving, so that both families stay.
                 addresses.truncate(MAX_RESOLVED_ADDRESSES);
                 if addresses.is_empty() {
                     Err(TranslatedText::new(|| tr!("its name has no address")))

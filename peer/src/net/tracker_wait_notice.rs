@@ -26,6 +26,7 @@ pub fn silence_wait_notice() {
 /// Does `work`, which waits for the tracker at `address`, and says so when that takes longer than a moment.
 pub(super) async fn notify_if_slow<T>(address: &str, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
+    // Borrowed, so that the work goes on behind the notice.
     if let Ok(done) = timeout(MOMENT, &mut work).await {
         return done;
     }

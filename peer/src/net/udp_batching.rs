@@ -226,6 +226,7 @@ impl AsyncUdpSocket for BatchingSocket {
 
 /// Bytes of the shortest of the segments that the kernel put together.
 const fn shortest(received: &RecvMeta) -> usize {
+    // GRO joins packets of one size only, of which the last may be shorter (udp(7)).
     match received.len.checked_rem(received.stride) {
         None | Some(0) => received.stride,
         Some(rest) => rest,

@@ -81,6 +81,7 @@ impl Profile {
 
     /// Returns all rules, ordered by user.
     pub fn accept_rules(&self) -> Result<Vec<AcceptRule>, ProfileError> {
+        // It names the value all the same: rusqlite refuses one that the statement doesn't use.
         self.accept_rules_where("?1 IS NULL", None)
     }
 
@@ -93,6 +94,7 @@ impl Profile {
     pub fn add_accepted_send(&self, user: &UserName, accepted: &AcceptedSend) -> Result<(), ProfileError> {
         self.in_transaction(TransactionBehavior::Immediate, |transaction| {
             let old = accepted.at.saturating_sub(ACCEPT_WINDOW_MS);
+            // Here alone the table grows, so here it is trimmed to what the quotas count.
             transaction.execute("DELETE FROM accepted_send WHERE at <= ?1", [old])?;
             let bytes = i64::try_from(accepted.bytes).unwrap_or(i64::MAX);
             transaction.execute(

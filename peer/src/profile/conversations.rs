@@ -67,6 +67,7 @@ impl Profile {
                  SELECT peer, (SELECT count(*) FROM message JOIN room_message USING (seq)
                                WHERE message.peer = conversation.peer AND direction = 'in' AND seq > read_up_to
                                AND void = 0 AND user NOT IN (SELECT user FROM blocked)) AS count, muted
+                 -- A range, which the index of the names serves; `$` comes after `#`.
                  FROM conversation WHERE peer >= '#' AND peer < '$' AND count > 0
                  ORDER BY peer",
             [],
@@ -167,6 +168,7 @@ impl Profile {
 }
 
 fn mark_person_read(transaction: &Transaction<'_>, user: &UserName, up_to: i64) -> rusqlite::Result<bool> {
+    // Counted, not set to 0: what arrives while the reader looks comes after the mark.
     let changed = transaction.execute(
         "UPDATE conversation SET
              read_up_to = max(read_up_to, ?2),

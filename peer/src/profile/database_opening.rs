@@ -53,6 +53,7 @@ fn open_with(path: &Path, journal: JournalMode) -> Result<Connection, ProfileErr
     let broken = |source| ProfileError::from_sqlite(path, source);
     if !path.exists() {
         // SQLite would create it with the umask's mode, and messages must not be readable by others.
+        // Not `create_new`: another process may be creating the same profile.
         let made = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
         made.map_err(|source| ProfileError::Io { path: path.to_owned(), source })?;
     }
@@ -102,6 +103,7 @@ fn connect_unchanging(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn usual_flags() -> OpenFlags {
+    // A connection is never used by two threads at once, so SQLite's own mutex would guard nothing.
     OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI
 }
 
@@ -117,12 +119,14 @@ fn configure_connection(path: &Path, connection: Connection) -> rusqlite::Result
     connection.pragma_update(None, "trusted_schema", false)?;
     // Detects damaged pages when they are read, before the damage spreads.
     connection.pragma_update(None, "cell_size_check", true)?;
+    // rusqlite keeps 16; a node goes round more than those, and every miss parses SQL anew.
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
 }
 
 /// Escapes a path for a URI.
 fn escape_uri_path(path: &Path) -> String {
+    // `?`, `#` and `%` would begin parameters, a fragment or an escape (sqlite.org/uri.html).
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_');
     let escaped = |byte: &u8| {
         if is_plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") }

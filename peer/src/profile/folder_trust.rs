@@ -57,6 +57,7 @@ fn check_mode(path: &Path, metadata: &Metadata) -> Result<(), ProfileError> {
 fn check_owner(path: &Path, metadata: &Metadata, for_use: ProfileUse) -> Result<(), ProfileError> {
     let me = current_uid();
     match metadata.uid() {
+        // Root needs no such file to run programs in anybody's name.
         owner if owner == 0 || owner == me => Ok(()),
         _ if me == 0 && for_use == ProfileUse::Access => Ok(()),
         owner => Err(ProfileError::ForeignOwner { path: path.to_owned(), owner }),

@@ -161,12 +161,13 @@ impl FollowRow {
 type FileRow = (String, Option<i64>, Option<i64>, Option<Vec<u8>>, bool, Option<Vec<u8>>, String);
 
 impl Profile {
-    /// Stores a follow and returns its number.
+    /// Stores a follow, paused, and returns its number.
     pub fn add_follow(&self, follow: &NewFollow) -> Result<i64, ProfileError> {
         let NewFollow { user, fingerprint, folder, root, deletes } = follow;
         self.in_transaction(TransactionBehavior::Immediate, |transaction| {
             transaction.execute(
-                "INSERT INTO follow (user, fingerprint, folder, root, deletes, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO follow (user, fingerprint, folder, root, deletes, state, is_paused)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)",
                 params![
                     user.as_str(),
                     fingerprint.map(|key| key.to_string()),
@@ -224,6 +225,7 @@ impl Profile {
     pub fn set_follow_status(&self, number: i64, status: &FollowStatus) -> Result<(), ProfileError> {
         let FollowStatus { state, count, why, in_step_at } = status;
         let count = i64::try_from(*count).unwrap_or(i64::MAX);
+        // Whoever reads it may run in another language than the node, and translates it then.
         let why = in_english(|| why.to_string());
         self.update_follow(
             "UPDATE follow SET state = ?2, count = ?3, why = ?4, in_step_at = ?5 WHERE number = ?1",
@@ -385,7 +387,11 @@ mod tests {
         assert_eq!(profile.follow(first).unwrap().unwrap().of, new(Some("photos")));
         let key = Fingerprint::from_bytes([7; 32]);
         profile.set_follow_key(second, &key).unwrap();
-        profile.set_follow_paused(second, true).unwrap();
+        assert!(
+            profile.follow(first).unwrap().unwrap().is_paused,
+            "a node that runs must not begin it before its caller"
+        );
+        profile.set_follow_paused(first, false).unwrap();
         let status =
             FollowStatus { state: FollowState::Incomplete, count: 3, why: "disk full".into(), in_step_at: Some(9) };
         profile.set_follow_status(second, &status).unwrap();

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | links | 100 | refused |
 //! | files of a link | 20,000 | left out, and named |
+//! | messages of its guests | those of [`super::guest_chat_bounds`] | refused |
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,12 +14,13 @@ use rusqlite::{OptionalExtension, Params, Row, TransactionBehavior, params};
 use shared::content::Manifest;
 use shared::{ContentHash, FileName, GroupLayout};
 
+use super::guest_chat::remove_guest_chat;
 use super::{Profile, ProfileError};
 use crate::sys::FileVersion;
 
 const MAX_LINKS: i64 = 100;
 const LINK_COLUMNS: &str =
-    "number, id, nonce, folder, max_bytes, is_once, claimed_by, made_at, expires_at, address, pid";
+    "number, id, nonce, folder, max_bytes, is_once, claimed_by, made_at, expires_at, address, pid, has_chat";
 const FILE_COLUMNS: &str = "number, name, size, mtime_ns, crc, hash, is_delivered";
 
 /// A link for guests.
@@ -36,6 +38,8 @@ pub struct GuestLink {
     pub max_bytes: u64,
     /// True if it is for one browser, until that has everything.
     pub is_once: bool,
+    /// True if guests can talk with the user.
+    pub has_chat: bool,
     /// The session of that browser, hashed.
     pub claimed_by: Option<Vec<u8>>,
     /// The time of its making, in milliseconds since 1970.
@@ -63,6 +67,8 @@ pub struct NewGuestLink<'a> {
     pub max_bytes: u64,
     /// True if it is for one browser.
     pub is_once: bool,
+    /// True if guests can talk with the user.
+    pub has_chat: bool,
     /// The time of its making, in milliseconds since 1970.
     pub made_at: i64,
     /// The time of its end, in milliseconds since 1970.
@@ -124,13 +130,14 @@ impl Profile {
     /// Stores a link and its files; returns its number, or `None` if there are too many links.
     pub fn add_guest_link(&self, new: NewGuestLink<'_>, files: &[NewGuestFile]) -> Result<Option<i64>, ProfileError> {
         self.in_transaction(TransactionBehavior::Immediate, |transaction| {
+            // Counted under the lock for writing: two commands at once would both take the last place.
             let count: i64 = transaction.query_row("SELECT count(*) FROM guest_link", [], |row| row.get(0))?;
             if count >= MAX_LINKS {
                 return Ok(None);
             }
             transaction.execute(
-                "INSERT INTO guest_link (id, nonce, token_hash, folder, max_bytes, is_once, made_at, expires_at, pid)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT INTO guest_link (id, nonce, token_hash, folder, max_bytes, is_once, made_at, expires_at, pid, has_chat)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     new.id,
                     new.nonce,
@@ -141,6 +148,7 @@ impl Profile {
                     new.made_at,
                     new.expires_at,
                     new.pid,
+                    new.has_chat,
                 ],
             )?;
             let link = transaction.last_insert_rowid();
@@ -175,6 +183,7 @@ impl Profile {
 
     /// Returns the link with a token of this hash.
     pub fn guest_link_by_token(&self, token_hash: &[u8]) -> Result<Option<GuestLink>, ProfileError> {
+        // Found by its hash: how long a comparison takes says nothing about the token itself.
         Ok(self.guest_links_where("token_hash = ?1", [token_hash])?.pop())
     }
 
@@ -183,17 +192,19 @@ impl Profile {
         Ok(self.guest_links_where("id = ?1", [id])?.pop())
     }
 
-    /// Removes a link, its files and its uploads from the record; false if it was gone.
+    /// Removes a link, its files, its uploads and its conversations from the record; false if it was gone.
     pub fn remove_guest_link(&self, number: i64) -> Result<bool, ProfileError> {
         self.in_transaction(TransactionBehavior::Immediate, |transaction| {
             transaction.execute("DELETE FROM guest_file WHERE link = ?1", [number])?;
             transaction.execute("DELETE FROM guest_upload WHERE link = ?1", [number])?;
+            remove_guest_chat(transaction, number)?;
             Ok(transaction.execute("DELETE FROM guest_link WHERE number = ?1", [number])? > 0)
         })
     }
 
     /// Records the one browser of a link; false if another has it.
     pub fn claim_guest_link(&self, number: i64, session: &[u8]) -> Result<bool, ProfileError> {
+        // One statement tests and claims, so that of two browsers at once only one gets it.
         let changed = self.writer()?.execute(
             "UPDATE guest_link SET claimed_by = ?2 WHERE number = ?1 AND coalesce(claimed_by, ?2) = ?2",
             params![number, session],
@@ -213,6 +224,7 @@ impl Profile {
         self.in_transaction(TransactionBehavior::Immediate, |transaction| {
             let deliver = "UPDATE guest_file SET is_delivered = 1 WHERE link = ?1 AND number = ?2";
             transaction.execute(deliver, params![link, file])?;
+            // `min`: the last delivery may bring the end nearer, never put it off.
             transaction.execute(
                 "UPDATE guest_link SET expires_at = min(expires_at, ?2) WHERE number = ?1 AND is_once
                      AND NOT EXISTS (SELECT 1 FROM guest_file WHERE link = ?1 AND NOT is_delivered)",
@@ -258,6 +270,7 @@ impl Profile {
                 id: row.get(1)?,
                 nonce: row.get(2)?,
                 folder: folder.map(|folder| PathBuf::from(OsStr::from_bytes(&folder))),
+                // A negative bound, which no release writes, takes nothing rather than everything.
                 max_bytes: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
                 is_once: row.get(5)?,
                 claimed_by: row.get(6)?,
@@ -265,6 +278,7 @@ impl Profile {
                 expires_at: row.get(8)?,
                 address: row.get(9)?,
                 pid: row.get(10)?,
+                has_chat: row.get(11)?,
             })
         })
     }
@@ -324,6 +338,7 @@ mod tests {
             folder: None,
             max_bytes: 100,
             is_once: true,
+            has_chat: false,
             made_at: 1,
             expires_at: 1000,
             pid: None,

@@ -54,6 +54,7 @@ impl Profile {
             let known = format!("SELECT {COLUMNS} FROM guest_upload WHERE link = ?1 AND key = ?2");
             if let Some(known) = transaction.query_row(&known, params![link, key], read_upload).optional()? {
                 if !anew {
+                    // No quota is asked: its bytes are among those set aside.
                     return Ok(UploadReservation::Reserved(known));
                 }
                 // Whatever was completed under the key still counts.
@@ -144,6 +145,7 @@ mod tests {
             folder: None,
             max_bytes: 100,
             is_once: false,
+            has_chat: false,
             made_at: 1,
             expires_at: 1000,
             pid: None,

@@ -127,6 +127,7 @@ impl HistoryQuery {
 
 /// Quotes words for the full-text index, so that none of them is an operator.
 fn fts_query(words: &[&str]) -> String {
+    // FTS5 reads a C string: a NUL would end it within the quotes, which is a syntax error.
     let quoted = |word: &&str| format!("\"{}\"*", word.replace('"', "\"\"").replace('\0', " "));
     let question = words.iter().map(quoted).collect::<Vec<_>>().join(" ");
     // An empty query is a syntax error; an empty phrase is valid and matches nothing.

@@ -81,6 +81,7 @@ impl Profile {
             }
         }
         if messages > 0 {
+            // After the last batch: neither VACUUM nor a checkpoint runs within a transaction.
             self.db_result(reclaim_space(&*self.writer()?))?;
         }
         Ok(ForgetSummary { messages, bytes: before.saturating_sub(self.bytes_on_disk()) })
@@ -156,6 +157,7 @@ fn forget_batch(writer: &mut Connection, what: &ForgetQuery, now_ms: i64) -> rus
         recount_conversation(&transaction, peer)?;
     }
     if let (true, Some(with)) = (what.is_whole_conversation(), &what.with) {
+        // Rooms first: a conversation whose room is known doesn't end.
         if let Some(room) = with.room() {
             remove_left_rooms(&transaction, room)?;
         }

@@ -54,6 +54,7 @@ pub(super) fn insert(
         "INSERT OR IGNORE INTO incoming_send (peer, id, send, at) VALUES (?1, ?2, ?3, ?4)",
         params![from.as_str(), id.to_string(), text, now_ms],
     )?;
+    // `LIMIT -1` is none: SQLite takes an OFFSET only after a LIMIT.
     let (of_one, of_all) = MAX_WAITING;
     transaction.execute(
         "DELETE FROM incoming_send WHERE peer = ?1 AND id IN
@@ -95,6 +96,7 @@ impl Profile {
             let values = [from.as_str(), &id.to_string()];
             let settled = transaction.execute("DELETE FROM incoming_send WHERE peer = ?1 AND id = ?2", values)?;
             if settled > 0 {
+                // Only for what waited: a second answer could contradict the one on its way.
                 queue_receipt(transaction, from, receipt, now_ms)?;
             }
             Ok(settled > 0)

@@ -124,6 +124,7 @@ impl Profile {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize>,
     ) -> Result<(), ProfileError> {
+        // Deferred suffices: each begins with a write, so no snapshot that was read first is out of date by then.
         self.in_transaction(TransactionBehavior::Deferred, |transaction| {
             change(transaction)?;
             transaction.execute(FORGET_REPLACED, [])?;

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, TransactionBehavior};
 use shared::{Fingerprint, UserName};
 
+use super::outbox::set_frozen_in;
 use super::{Profile, ProfileError};
 
 /// A user met before.
@@ -69,14 +70,16 @@ impl Profile {
         verified: bool,
         now_s: i64,
     ) -> Result<(), ProfileError> {
-        let changed = self.writer()?.execute(
-            "INSERT INTO friend (user, fingerprint, first_seen, verified) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (user) DO UPDATE SET fingerprint = ?2, verified = ?4",
-            (user.as_str(), fingerprint.to_string(), now_s, verified),
-        );
-        self.db_result(changed)?;
-        // Messages held back because of the change may go to the new key.
-        self.set_frozen(user, false).map(|_| ())
+        self.in_transaction(TransactionBehavior::Immediate, |transaction| {
+            transaction.execute(
+                "INSERT INTO friend (user, fingerprint, first_seen, verified) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (user) DO UPDATE SET fingerprint = ?2, verified = ?4",
+                (user.as_str(), fingerprint.to_string(), now_s, verified),
+            )?;
+            // Messages held back because of the change may go to the new key. Together: a trusted key with held messages
+            // would have nothing left that lets them go.
+            set_frozen_in(transaction, user, false).map(|_| ())
+        })
     }
 
     /// Returns the record of `user`.

@@ -190,15 +190,18 @@ fn parse_write_locks(table: &str, part: LockedFile, inode: u64) -> Vec<FileLock>
     let lock = |line: &str| {
         let mut words = line.split_whitespace().skip(1);
         // A line with an arrow is a process that waits for the lock.
+        // SQLite locks with fcntl(2), which is POSIX here; FLOCK lines are those of `node.lock`.
         if words.next()? != "POSIX" || words.nth(1)? != "WRITE" {
             return None;
         }
+        // A lock of an open file description has -1 (proc_locks(5)), and no process to wait for.
         let pid = words.next()?.parse().ok().filter(|pid| *pid > 0)?;
         let mut file = words.next()?.split(':');
         let mut hexadecimal = || u32::from_str_radix(file.next()?, 16).ok();
         let device = (hexadecimal()?, hexadecimal()?);
         let is_it = file.next()?.parse::<u64>().ok()? == inode;
         let begin: u64 = words.next()?.parse().ok()?;
+        // EOF stands for a lock without an end.
         let end: u64 = words.next().map(|end| end.parse().unwrap_or(u64::MAX))?;
         (is_it && begin <= last && end >= first).then_some(FileLock { pid, device })
     };

@@ -37,6 +37,7 @@ pub(super) fn delete_messages(
         "DELETE FROM incoming_send WHERE (peer, id) IN
              (SELECT peer, id FROM message WHERE seq = ?1 AND direction = 'in' AND send IS NOT NULL)",
     )?;
+    // A send that is not cleared stays: its row leads to the shares and the copy that are to go.
     let mut remove_outgoing = transaction.prepare_cached(
         "DELETE FROM outgoing_send WHERE is_cleared AND id IN
              (SELECT id FROM message WHERE seq = ?1 AND direction = 'out' AND send IS NOT NULL)",
@@ -48,6 +49,7 @@ pub(super) fn delete_messages(
         remove_signed.execute([seq])?;
         remove_incoming.execute([seq])?;
         remove_outgoing.execute([seq])?;
+        // Last: the other statements find their rows by this one.
         delete.execute([seq])?;
         last = last.max(Some(seq));
     }

@@ -81,6 +81,7 @@ impl RequestQuota {
         message: &ChatMessage,
     ) -> rusqlite::Result<bool> {
         let theirs = self.bytes + Self::cost(message);
+        // Each turn leaves one stranger with nothing, so this ends.
         while theirs <= MAX_FIRST_CONTACT_BYTES && self.count < MAX_MESSAGES_PER_STRANGER && !self.can_admit(message) {
             let Some(freed) = evict_largest_request(transaction, from, theirs)? else { break };
             self.total_bytes = self.total_bytes.saturating_sub(freed);

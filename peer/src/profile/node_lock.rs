@@ -81,6 +81,7 @@ impl NodeLock {
     /// # Errors
     /// [`ProfileError::Io`] if the lock file can't be written.
     pub fn set_socket(&self, socket: &Path) -> Result<(), ProfileError> {
+        // The guard ends with the statement: `write` takes the same lock.
         *self.socket.lock() = Some(socket.to_owned());
         self.write()
     }
@@ -91,6 +92,7 @@ impl NodeLock {
     /// [`ProfileError::NodeRuns`] if another node has locked the file that is there now, or [`ProfileError::Io`].
     pub fn verify_or_restore(&self) -> Result<(), ProfileError> {
         let path = self.home.join(LOCK_FILE);
+        // In a block of its own: below the same mutex is locked again.
         let is_ours = {
             let file = self.file.lock();
             is_at(&file, &path).map_err(io_error_at(&path))?
@@ -153,6 +155,7 @@ pub(super) fn read_node_holder(home: &Path) -> NodeHolder {
     let pid = lines.next().and_then(|line| std::str::from_utf8(line).ok()).and_then(|line| line.parse().ok());
     let socket = lines.next().filter(|line| !line.is_empty());
     let socket = socket.map(|line| PathBuf::from(std::ffi::OsString::from_vec(line.to_vec())));
+    // A relative path would be looked for in whatever folder a command runs.
     NodeHolder { pid, socket: socket.filter(|path| path.is_absolute()) }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension, TransactionBehavior, params};
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 use shared::UserName;
 use shared::peer::MessageId;
 
@@ -80,6 +80,7 @@ impl Profile {
         to: &UserName,
         outcomes: &[(MessageId, MessageState)],
     ) -> Result<Vec<(MessageId, MessageState)>, ProfileError> {
+        // Deferred suffices: a write comes first, so no snapshot can be out of date at it.
         self.in_transaction(TransactionBehavior::Deferred, |transaction| {
             let mut changed = Vec::with_capacity(outcomes.len());
             // Only what is still in the outbox: another process may have delivered or dropped it already.
@@ -97,6 +98,7 @@ impl Profile {
                 if !state.is_queued() {
                     remove.execute([seq])?;
                 }
+                // Nobody learnt of what it announced, so nobody will answer.
                 if state.is_given_up() {
                     outgoing_sends::fail(transaction, *id)?;
                 }
@@ -140,12 +142,7 @@ impl Profile {
 
     /// Records whether messages for `user` are held back because the key changed; false if that was recorded already.
     pub fn set_frozen(&self, user: &UserName, frozen: bool) -> Result<bool, ProfileError> {
-        let changed = self.writer()?.execute(
-            "INSERT INTO conversation (peer, frozen) VALUES (?1, ?2)
-             ON CONFLICT (peer) DO UPDATE SET frozen = ?2 WHERE frozen <> ?2",
-            params![user.as_str(), frozen],
-        );
-        self.db_result(changed).map(|rows| rows > 0)
+        self.in_transaction(TransactionBehavior::Immediate, |transaction| set_frozen_in(transaction, user, frozen))
     }
 
     fn queued_where(
@@ -173,6 +170,16 @@ impl Profile {
         let check = |(row, since, frozen)| Ok(QueuedMessage { stored: self.checked_message(row)?, since, frozen });
         rows.into_iter().map(check).collect()
     }
+}
+
+/// Sets in a transaction whether messages to a user are held back; returns false if that changes nothing.
+pub(super) fn set_frozen_in(transaction: &Transaction<'_>, user: &UserName, frozen: bool) -> rusqlite::Result<bool> {
+    let changed = transaction.execute(
+        "INSERT INTO conversation (peer, frozen) VALUES (?1, ?2)
+         ON CONFLICT (peer) DO UPDATE SET frozen = ?2 WHERE frozen <> ?2",
+        params![user.as_str(), frozen],
+    );
+    changed.map(|rows| rows > 0)
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ impl From<ReceiptOutcome> for SendState {
 
 /// Records that the message of a send will not be delivered.
 pub(super) fn fail(transaction: &Transaction<'_>, id: MessageId) -> rusqlite::Result<()> {
+    // Only one that waits: a message may be given up after its send was answered or ended.
     let mut update =
         transaction.prepare_cached("UPDATE outgoing_send SET state = 'failed' WHERE id = ?1 AND state = 'waiting'")?;
     update.execute([id.to_string()]).map(|_| ())
@@ -134,6 +135,7 @@ impl Profile {
                 ],
             )?;
             let number = transaction.last_insert_rowid();
+            // Only cleared ones: before that the row is all that leads to the shares and the copy.
             transaction.execute(
                 "DELETE FROM outgoing_send WHERE number IN
                      (SELECT number FROM outgoing_send WHERE is_cleared ORDER BY number DESC LIMIT -1 OFFSET ?1)",

@@ -56,6 +56,7 @@ impl NewProfileFolder {
             let database = self.home.join(DATABASE_FILE);
             if fs::metadata(&database).is_ok_and(|metadata| metadata.len() == 0) {
                 for end in ["", "-journal", "-wal", "-shm"] {
+                    // SQLite makes most of them only when it needs them, so a missing one is no error.
                     let _ = fs::remove_file(self.home.join(format!("{DATABASE_FILE}{end}")));
                 }
             }
@@ -75,6 +76,7 @@ impl NewProfileFolder {
 /// Returns the mode that a private folder in `home` really has.
 fn probe_mode(home: &Path) -> io::Result<u32> {
     // FAT, for one, accepts the mode and ignores it: only an entry on the disk tells.
+    // Two that create one profile at once must not remove each other's.
     let probe = home.join(format!(".probe.{}.{:?}", std::process::id(), std::thread::current().id()));
     DirBuilder::new().mode(0o700).create(&probe)?;
     let mode = fs::metadata(&probe).map(|metadata| metadata.mode() & 0o777);

@@ -82,6 +82,7 @@ impl Profile {
             Ok(None) | Err(IdentityError::Damaged { .. }) => {
                 Ok(BindingIdentity::New(IdentityReplacement::begin(&folder)?))
             }
+            // A key that can't be read, for want of permission, may be a good one.
             Err(error) => Err(error.into()),
         }
     }

@@ -35,6 +35,7 @@ impl Profile {
         // Held to the end: no node may begin with a profile that is on its way.
         let _lock = self.lock_node()?;
         let key = read_key_file(&self.key_path())?;
+        // `create_new`: what is there may be an earlier export, the only copy of a profile.
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
         made.map_err(io_error_at(file))?;
         let written = self.write_export(file, &key).and_then(|()| {
@@ -42,6 +43,7 @@ impl Profile {
             self.set_setting(MOVED_SETTING, Some(&path.to_string_lossy()))
         });
         written.inspect_err(|_| {
+            // Beside a profile without the mark it would be a second use of the key.
             let _ = fs::remove_file(file);
         })
     }
@@ -57,7 +59,10 @@ impl Profile {
         exported.execute(PUT_SETTING, [KEY_SETTING, key]).map_err(broken)?;
         exported.close().map_err(|(_, source)| broken(source))?;
         // Before the mark: a profile that moved into a file that a power cut empties would be lost.
-        File::open(file).and_then(|file| file.sync_all()).map_err(io_error_at(file))
+        File::open(file).and_then(|file| file.sync_all()).map_err(io_error_at(file))?;
+        // Its entry in the folder as well.
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error_at(folder))
     }
 
     /// Returns the file with which the profile moved away, if it did.
@@ -83,12 +88,17 @@ impl Profile {
         }
         let key = read_exported_key(file)?;
         profile_folder::NewProfileFolder::create(home)?.keep_on_success(|home| {
-            let made = write_import(home, file, &key).and_then(|()| {
+            // These two are created anew or not at all: what another import or login has made meanwhile is not ours to
+            // remove, and neither is the key of a profile that lost its database.
+            let folder = home.join(IDENTITY_FOLDER);
+            DirBuilder::new().mode(0o700).create(&folder).map_err(io_error_at(&folder))?;
+            let database =
+                new_private_file(&home.join(DATABASE_FILE)).inspect_err(|_| drop(fs::remove_dir(&folder)))?;
+            let made = write_import(home, file, &key, database).and_then(|()| {
                 let profile = Self::open_in(home, Access::Use)?;
                 profile.identity()?;
                 Ok(profile)
             });
-            // There was no profile, so these are the files of this import.
             made.inspect_err(|_| {
                 for end in ["", "-journal", "-wal", "-shm"] {
                     let _ = fs::remove_file(home.join(format!("{DATABASE_FILE}{end}")));
@@ -115,9 +125,8 @@ fn read_exported_key(file: &Path) -> Result<Zeroizing<String>, ProfileError> {
     key.map(Zeroizing::new).filter(|key| is_identity_pem(key.as_bytes())).ok_or_else(not_one)
 }
 
-fn write_import(home: &Path, file: &Path, key: &str) -> Result<(), ProfileError> {
+fn write_import(home: &Path, file: &Path, key: &str, mut database: File) -> Result<(), ProfileError> {
     let path = home.join(DATABASE_FILE);
-    let mut database = new_private_file(&path)?;
     let copied = File::open(file).and_then(|mut file| io::copy(&mut file, &mut database));
     copied.and_then(|_| database.sync_all()).map_err(io_error_at(&path))?;
     let broken = |source| ProfileError::from_sqlite(&path, source);
@@ -127,9 +136,7 @@ fn write_import(home: &Path, file: &Path, key: &str) -> Result<(), ProfileError>
     let settings = [KEY_SETTING, MOVED_SETTING];
     imported.execute("DELETE FROM setting WHERE key IN (?1, ?2)", settings).map_err(broken)?;
     imported.close().map_err(|(_, source)| broken(source))?;
-    let folder = home.join(IDENTITY_FOLDER);
-    DirBuilder::new().mode(0o700).create(&folder).map_err(io_error_at(&folder))?;
-    let path = folder.join(KEY);
+    let path = home.join(IDENTITY_FOLDER).join(KEY);
     let mut file = new_private_file(&path)?;
     file.write_all(key.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error_at(&path))
 }
@@ -183,6 +190,22 @@ mod tests {
         assert!(matches!(Profile::import(&new, &file), Err(ProfileError::HasProfile { .. })));
         assert!(profile.cancel_move().unwrap());
         assert!(!profile.cancel_move().unwrap());
+    }
+
+    #[test]
+    fn an_import_that_is_refused_leaves_the_key_that_is_there() {
+        let place = tempfile::tempdir().unwrap();
+        let (old, home, file) = (place.path().join("old"), place.path().join("home"), place.path().join("file"));
+        Profile::open(&old).unwrap().export(&file).unwrap();
+        let lost = Profile::open(&home).unwrap();
+        let (key, content) = (lost.key_path(), fs::read(lost.key_path()).unwrap());
+        drop(lost);
+        for end in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(home.join(format!("{DATABASE_FILE}{end}")));
+        }
+        assert!(Profile::import(&home, &file).is_err());
+        assert_eq!(fs::read(key).unwrap(), content);
+        assert!(!home.join(DATABASE_FILE).exists());
     }
 
     #[test]

@@ -79,6 +79,7 @@ impl Profile {
             let query = "SELECT number FROM share_change WHERE audience = ?1";
             let found: Vec<i64> = self.query_all(self.reader(), query, [&audience], |row| row.get(0))?;
             hasher.update(audience.as_bytes());
+            // No name has a NUL, so it ends one beyond doubt.
             hasher.update(&[0]);
             hasher.update(&found.first().copied().unwrap_or_default().to_be_bytes());
         }

@@ -17,6 +17,7 @@ pub(super) fn evict_largest_request(
     newcomer: &UserName,
     bytes: usize,
 ) -> rusqlite::Result<Option<usize>> {
+    // By the maximum, not sorted by size: only those who left that much have their oldest words looked up.
     let largest = transaction
         .prepare_cached(
             "SELECT peer, request_bytes FROM conversation

@@ -56,6 +56,7 @@ const ROOM_COLUMNS: &str = "room.id, room.name, room.tracker, room.joined, coale
 impl Profile {
     /// Records a room that the user made or joined, and the key that signs its records from now on.
     pub fn add_room(&self, id: RoomId, name: &RoomName, tracker: VerifyingKey) -> Result<(), ProfileError> {
+        // One that was left and is joined again keeps its row: its messages belong to its number.
         let changed = self.writer()?.execute(
             "INSERT INTO room (id, name, tracker, joined) VALUES (?1, ?2, ?3, 1)
              ON CONFLICT (id) DO UPDATE SET tracker = ?3, joined = 1",

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Entry N takes the schema from version N to N + 1; a released entry is never changed.
-const MIGRATIONS: [&str; 15] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12, V13, V14, V15];
+const MIGRATIONS: [&str; 16] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12, V13, V14, V15, V16];
 
 /// The version of the schema that this release reads and writes.
 pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -58,6 +58,7 @@ const V2: &str = r#"
     ALTER TABLE message ADD COLUMN offer TEXT;
     UPDATE message SET at = ts;
     CREATE INDEX message_by_peer ON message (peer, seq);
+    -- Unread messages are counted without a look at what the user wrote.
     CREATE INDEX message_received ON message (peer, seq) WHERE direction = 'in';
 
     CREATE TABLE conversation (
@@ -190,6 +191,7 @@ const V8: &str = "
 /// Shares, folders and partial files by audience: `''` for everybody, `@USER` for one person (before: the offers), `#ID` for
 /// a room.
 const V9: &str = "
+    -- A new table, because SQLite can't change the primary key of one.
     CREATE TABLE share_by_audience (
         audience TEXT NOT NULL,
         name TEXT NOT NULL,
@@ -214,6 +216,7 @@ const V9: &str = "
     CREATE INDEX share_by_hash ON share (hash, audience);
     CREATE INDEX share_by_path ON share (path);
     CREATE INDEX share_by_inode ON share (inode);
+    -- A share for everybody is found by the primary key.
     CREATE INDEX restricted_share_by_name ON share (name) WHERE audience <> '';
 
     CREATE TABLE folder_by_audience (
@@ -285,6 +288,7 @@ const V10: &str = "
     ) STRICT;
     CREATE UNIQUE INDEX room_message_by_hash ON room_message (room, hash);
     CREATE INDEX room_message_by_author ON room_message (room, author, number);
+    -- Sums that change with each message: adding up anew would get slower with every one.
     CREATE TRIGGER room_message_added AFTER INSERT ON room_message BEGIN
         UPDATE room SET bytes = bytes + new.bytes WHERE number = new.room;
         UPDATE room_author SET bytes = bytes + new.bytes WHERE room = new.room AND author = new.author;
@@ -332,6 +336,7 @@ const V11: &str = "
 const V12: &str = "
     ALTER TABLE message ADD COLUMN send TEXT;
 
+    -- AUTOINCREMENT: a number that somebody noted never comes to mean another send.
     CREATE TABLE outgoing_send (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         audience TEXT NOT NULL,
@@ -527,7 +532,43 @@ const V15: &str = "
         placed TEXT,
         hash BLOB
     ) STRICT;
+    -- NULLs are distinct in an index, so any number of uploads may be without a key.
     CREATE UNIQUE INDEX guest_upload_by_key ON guest_upload (link, key);
+";
+
+const V16: &str = "
+    -- 1: guests can talk with the user.
+    ALTER TABLE guest_link ADD COLUMN has_chat INTEGER NOT NULL DEFAULT 0;
+
+    CREATE TABLE guest_conversation (
+        link INTEGER NOT NULL,
+        -- From 1 within the link.
+        guest INTEGER NOT NULL,
+        -- The guest's session, hashed.
+        session BLOB NOT NULL,
+        network TEXT NOT NULL,
+        name TEXT,
+        is_answered INTEGER NOT NULL DEFAULT 0,
+        read_up_to INTEGER NOT NULL DEFAULT 0,
+        -- Those of the guest, and what they count for its bounds.
+        messages INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (link, guest)
+    ) STRICT;
+    CREATE UNIQUE INDEX guest_conversation_by_session ON guest_conversation (link, session);
+
+    CREATE TABLE guest_message (
+        -- Never given twice: guests ask for what is after one.
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        link INTEGER NOT NULL,
+        guest INTEGER NOT NULL,
+        id TEXT,
+        is_answer INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        text TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX guest_message_by_guest ON guest_message (link, guest, seq);
+    CREATE UNIQUE INDEX guest_message_by_id ON guest_message (link, guest, id);
 ";
 
 /// Returns the version of the schema; 0 for an empty database.

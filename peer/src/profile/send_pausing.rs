@@ -23,6 +23,7 @@ impl Profile {
         let (from, to) = if paused { (lively, paused_audience) } else { (paused_audience, lively) };
         let prefix = send.send.name_prefix();
         self.in_transaction(TransactionBehavior::Immediate, |transaction| {
+            // The state stands in the condition again: the send may have been settled since it was read.
             let changed = transaction.execute(
                 "UPDATE outgoing_send SET is_paused = ?2 WHERE number = ?1 AND state = 'waiting' AND is_paused <> ?2",
                 params![number, paused],
@@ -45,6 +46,7 @@ fn move_names(
     (from, to): (&str, &str),
     (name, prefix): (&str, &str),
 ) -> rusqlite::Result<()> {
+    // `substr`, not LIKE: names may hold `%` and `_`, and their case counts.
     let is_meant = "audience = ?1 AND (name = ?2 OR substr(name, 1, length(?3)) = ?3 AND ?2 <> ?3)";
     let values = params![from, name, prefix];
     transaction.execute(

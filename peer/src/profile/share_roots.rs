@@ -50,6 +50,7 @@ impl ShareRoot {
             return Some(self.name.clone());
         }
         let below = FileName::from_raw(relative.as_os_str().as_bytes()).ok()?;
+        // Parsed once more: together the two may be too long for a name.
         format!("{}/{}", self.name.as_str(), below.as_str()).parse().ok()
     }
 }
@@ -121,6 +122,7 @@ impl Profile {
                 for table in ["share", "share_root", "share_exclusion", "share_mount"] {
                     transaction.execute(&format!("DELETE FROM {table} WHERE {AT_OR_BELOW}"), values)?;
                 }
+                // Outside of all shared folders nothing would bring the name back, so there is nothing to remember.
                 let exclude = "INSERT OR IGNORE INTO share_exclusion (audience, name)
                      SELECT ?1, ?2 WHERE EXISTS (
                          SELECT 1 FROM share_root WHERE audience = ?1 AND substr(?2, 1, length(name) + 1) = name || '/'
@@ -168,6 +170,7 @@ impl Profile {
         folder: &str,
         mounts: &NameSubtrees,
     ) -> Result<(), ProfileError> {
+        // Mostly nothing changed: no write then, which may wait for another process.
         if self.names_below("share_mount", audience, folder)? == *mounts {
             return Ok(());
         }

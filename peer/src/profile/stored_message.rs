@@ -132,6 +132,7 @@ impl Profile {
         let offer = row.offer.as_deref().map(serde_json::from_str).transpose().map_err(|_| damaged())?;
         let send = row.send.as_deref().map(serde_json::from_str).transpose().map_err(|_| damaged())?;
         let direction =
+            // The table's CHECK allows these two only.
             if row.direction == MessageDirection::In.as_str() { MessageDirection::In } else { MessageDirection::Out };
         let room = match &row.room {
             Some(room) => Some(RoomMessageDetails {

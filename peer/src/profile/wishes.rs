@@ -139,6 +139,7 @@ impl Profile {
                 params![number, state.as_str(), i64::try_from(MAX_OPEN_WISHES).unwrap_or(i64::MAX)],
             )?;
             if changed > 0 && !paused {
+                // It begins anew: one that told of all it may would stay silent for good.
                 transaction.execute(
                     "DELETE FROM wish_match WHERE wish = ?1
                          AND (SELECT count(*) FROM wish_match WHERE wish = ?1) >= ?2",
@@ -182,6 +183,7 @@ impl Profile {
 
     /// Records that a wish told of a file; false if it did before, or told of too many.
     pub fn add_wish_match(&self, number: i64, told: &WishMatch) -> Result<bool, ProfileError> {
+        // One statement: the wish may have been removed meanwhile, and two searches may tell at once.
         let changed = self.writer()?.execute(
             "INSERT OR IGNORE INTO wish_match (wish, user, name, hash)
              SELECT ?1, ?2, ?3, ?4 WHERE (SELECT count(*) FROM wish_match WHERE wish = ?1) < ?5

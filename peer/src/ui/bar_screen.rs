@@ -65,6 +65,7 @@ impl BarRows {
             out.push_str("\u{1b}[2K");
         }
         move_by(&mut out, all.saturating_sub(1), 'A');
+        // Every second one: indicatif writes blanks to the end of the terminal behind each row.
         let rows: Vec<String> = self.written.drain(..).step_by(2).map(|row| truncate(&row, columns, "…")).collect();
         out.push_str(&rows.join("\r\n"));
         out.push('\r');

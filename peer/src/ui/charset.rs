@@ -21,6 +21,7 @@ impl Charset {
     /// Returns the charset of a locale. Unsupported multi-byte charsets count as unknown: replacement characters are
     /// better than wrong letters.
     pub(super) fn of_locale(locale: &str) -> Self {
+        // As glibc compares charsets, `ISO-8859-15`, `iso8859-15` and `iso885915` are one.
         let name: String = locale.to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
         let number = name.split_once("iso8859").map(|(_, rest)| {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());

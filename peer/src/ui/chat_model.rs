@@ -25,6 +25,7 @@ use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::{RoomMemberStatus, RoomNews, RoomNewsKind, RoomOverview, RoomPost};
 
 /// Time after which a typing notice counts as outdated.
+// Longer than the 4 s between two notices, so that one that comes late doesn't make it flicker.
 const TYPING_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// The state that the views share.

@@ -9,6 +9,7 @@ pub const MAX_SEQUENCE_BYTES: usize = 48 << 10;
 /// control characters, which could run something where it is pasted, or characters that show it in another order.
 pub fn pasteable_text(text: &str) -> Option<String> {
     let text = text.replace("\r\n", "\n");
+    // At its end it would run the text when that is pasted into a shell.
     let text = text.trim_end_matches('\n');
     let is_dangerous = |c: char| (c.is_control() && c != '\n' && c != '\t') || is_bidi_control(c);
     (!text.contains(is_dangerous)).then(|| text.to_owned())
@@ -16,6 +17,7 @@ pub fn pasteable_text(text: &str) -> Option<String> {
 
 /// Returns the sequence for a text.
 pub fn clipboard_sequence(text: &str) -> String {
+    // `c` is the clipboard alone: without a letter xterm sets its selection as well.
     format!("\u{1b}]52;c;{}\u{1b}\\", base64(text.as_bytes()))
 }
 

@@ -225,6 +225,7 @@ pub(super) fn write_stderr_line(priority: LinePriority, line: &str) {
         let _ = writeln!(io::stderr().lock(), "{line}");
         job_control::clear_stopped();
     };
+    // Still locked while the line is written, or a view could take the terminal in the middle of it.
     match &mut *terminal_owner() {
         TerminalOwner::View(held) => held.push(line.into_owned()),
         TerminalOwner::Bars(bars) => bars.suspend(write),

@@ -94,6 +94,7 @@ impl MessageComposer {
         now: Instant,
     ) -> ComposerAction {
         if let ComposerPopup::Pasted(text) = &self.popup {
+            // A copy: the answer may replace the popup that owns it.
             let text = text.clone();
             return self.answer_paste(press, text, with);
         }

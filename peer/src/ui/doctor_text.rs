@@ -45,6 +45,7 @@ impl ReportStyle {
         let indent = self.mark_columns() + 1 + subject.width() + 1;
         let rows = match self.columns {
             Some(columns) => wrap_text(&line.text, columns.saturating_sub(indent).max(MIN_TEXT_COLUMNS)),
+            // A pipe or a screen reader gets whole lines, which can be searched and read on.
             None => line.text.lines().map(str::to_owned).collect(),
         };
         let mut lines = Vec::with_capacity(rows.len() + 1);

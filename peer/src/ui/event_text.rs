@@ -11,6 +11,7 @@ use shared::{UntrustedText, UserName};
 use super::follow_text::follow_line;
 use super::human_format::{date_and_time, format_size};
 use crate::engine::chat::describe_send;
+use crate::engine::guest_links::GuestPost;
 use crate::engine::node_event::{NodeEvent, OtherSession};
 use crate::engine::room_values::{RoomNews, RoomNewsKind};
 use crate::engine::wishes::WishMatch;
@@ -56,6 +57,7 @@ pub fn event_line(event: &NodeEvent, me: &UserName) -> Option<String> {
             let commands = request_commands(from);
             tr!("{user} wants to talk: {commands}", user = speaker_label(from), commands)
         }
+        NodeEvent::GuestMessage(post) => guest_post_line(post),
         NodeEvent::RoomMessage(post) => {
             message_line(&format!("#{} {}", post.room, speaker_label(&post.from)), &post.text)
         }
@@ -310,6 +312,14 @@ fn polling_words(folder: &str, reason: PollReason) -> String {
 /// Returns a message's text, with further lines indented so that none can pass for another message.
 pub fn message_lines(text: &UntrustedText) -> String {
     text.safe_block().replace('\n', "\n    ").replace('\t', "    ")
+}
+
+/// Returns a message between a guest of a link and the user, with the guest.
+pub fn guest_post_line(post: &GuestPost) -> String {
+    match post.message.is_answer {
+        true => message_line(&tr!("to {user}", user = post.who), &post.message.text),
+        false => message_line(&post.who.to_string(), &post.message.text),
+    }
 }
 
 /// Returns a message with its sender, with further lines indented so that none can pass for another message.

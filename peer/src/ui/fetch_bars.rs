@@ -390,6 +390,7 @@ impl FetchBars {
                     self.deferred_failures.push(line);
                     return;
                 }
+                // Files that ended before this one stand above it.
                 self.print_lines();
                 return self.output.error(&line);
             }

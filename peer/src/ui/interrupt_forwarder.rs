@@ -22,6 +22,7 @@ impl InterruptForwarder {
     pub fn forward(&self) -> bool {
         let keys = self.0.lock();
         let keys = keys.as_ref().and_then(mpsc::WeakSender::upgrade);
+        // A full queue means a view that hangs: then the signal ends the process as if there were none.
         keys.is_some_and(|keys| keys.try_send(ViewInput(InputAction::Interrupt)).is_ok())
     }
 }

@@ -111,6 +111,7 @@ impl KeyDecoder {
             DecoderState::Text => self.decode_text(byte),
             DecoderState::Escape => self.decode_escape(byte),
             DecoderState::Csi(parameters) => self.decode_csi(parameters, byte),
+            // F1 to F5 there (terminfo `linux`).
             DecoderState::LinuxConsole => match byte {
                 b'A'..=b'E' => self.push_key(KeyCode::F(byte - b'A' + 1), KeyModifiers::NONE),
                 _ => self.decode_text(byte),

@@ -12,6 +12,7 @@ pub enum LinePriority {
 impl LinePriority {
     /// Returns the text as the journal takes it: each of its lines with its priority in front.
     pub(super) fn mark(self, text: &str) -> String {
+        // The journal takes each line for a record of its own (sd-daemon(3)).
         let marked: Vec<String> = text.lines().map(|line| format!("<{}>{line}", self as u8)).collect();
         marked.join("\n")
     }

@@ -82,6 +82,7 @@ impl LineViewTerminal {
                 ScrollbackItem::Mark { mark, row, ts, cells } => {
                     let cells = if is_wide(columns) { cells } else { 1 };
                     let span = mark_span(mark, cells, self.model.look());
+                    // It goes to a buffer, which takes everything: the terminal gets it with the frame.
                     let is_seen = row.is_some_and(|row| self.screen.patch(row, &span).unwrap_or(false));
                     // The mark's row has left the screen, so delivery is reported by a note instead.
                     if !is_seen && mark == DeliveryMark::Stored {

@@ -31,6 +31,7 @@ pub(super) struct RawTerminal {
 }
 
 /// True while a view has the terminal.
+// Static, because a panic hook and the end by a signal have no view at hand.
 static IS_VIEW_ACTIVE: AtomicBool = AtomicBool::new(false);
 /// True if that view uses the alternate screen.
 static IS_ALTERNATE_SCREEN: AtomicBool = AtomicBool::new(false);
@@ -85,6 +86,7 @@ impl RawTerminal {
 
     fn acquire(&self) -> io::Result<()> {
         terminal::enable_raw_mode()?;
+        // The kind first: whoever sees an active view reads it next.
         IS_ALTERNATE_SCREEN.store(self.kind == ScreenKind::Alternate, Ordering::SeqCst);
         IS_VIEW_ACTIVE.store(true, Ordering::SeqCst);
         let mut out = io::stdout();
@@ -142,6 +144,7 @@ fn leave_raw_mode(kind: ScreenKind) {
         command_output::release_stderr();
         return;
     }
+    // Each step is tried, and none can be reported: the terminal may be what failed.
     let mut out = io::stdout();
     if kind == ScreenKind::Alternate {
         let _ = queue!(out, LeaveAlternateScreen);
@@ -166,6 +169,7 @@ impl TerminalBuffer {
         let mut out = io::stdout().lock();
         // Bypasses standard output's line buffer, which would write whole lines first and the last, partial row later.
         let put = out.flush().and_then(|()| File::from(out.as_fd().try_clone_to_owned()?).write_all(&drawn));
+        // After a failure as well: how much of it arrived is unknown.
         drawn.clear();
         job_control::clear_stopped();
         put

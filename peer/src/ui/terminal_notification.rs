@@ -1,6 +1,9 @@
 //! Notifications through the terminal: the bell, and the escape sequences of some terminals.
 
-use shared::{UntrustedText, UserName};
+use std::fmt::Display;
+
+use shared::UntrustedText;
+use shared::safe_text::safe_line;
 
 /// Characters of a notification, at most.
 const MAX_TEXT_CHARS: usize = 200;
@@ -35,14 +38,16 @@ impl NotificationProtocol {
     }
 
     /// Returns the bytes that announce a message.
-    pub fn escape_sequence(self, from: &UserName, text: &UntrustedText) -> String {
+    pub fn escape_sequence(self, from: &impl Display, text: &UntrustedText) -> String {
+        let from = from.to_string();
+        let from = safe_line(&from);
         // An escape character would end the notification, and the terminal would obey the rest.
         let text: String = text.safe_line().chars().take(MAX_TEXT_CHARS).collect();
         match self {
             Self::BellOnly => "\u{7}".to_owned(),
             Self::Osc9 => format!("\u{7}\u{1b}]9;{from}: {text}\u{1b}\\"),
-            // User names contain no semicolon, which would end the title.
-            Self::Osc777 => format!("\u{7}\u{1b}]777;notify;{from};{text}\u{1b}\\"),
+            // User names contain no semicolon, which would end the title; those of guests may.
+            Self::Osc777 => format!("\u{7}\u{1b}]777;notify;{};{text}\u{1b}\\", from.replace(';', ",")),
         }
     }
 }
@@ -53,13 +58,15 @@ mod tests {
 
     #[test]
     fn a_message_cannot_leave_its_notification() {
-        let bob: UserName = "bob".parse().unwrap();
+        let bob = "bob";
         let call = NotificationProtocol::Osc9.escape_sequence(&bob, &"hi\u{1b}\\\u{7}\u{9c}\nrm -rf".into());
         assert_eq!(call, "\u{7}\u{1b}]9;bob: hi␛\\␇<U+009C>␊rm -rf\u{1b}\\");
         assert_eq!(
             NotificationProtocol::Osc777.escape_sequence(&bob, &"x".into()),
             "\u{7}\u{1b}]777;notify;bob;x\u{1b}\\"
         );
+        let guest = NotificationProtocol::Osc777.escape_sequence(&"guest 3.1 “a;b”", &"x".into());
+        assert_eq!(guest, "\u{7}\u{1b}]777;notify;guest 3.1 “a,b”;x\u{1b}\\");
         assert_eq!(NotificationProtocol::BellOnly.escape_sequence(&bob, &"x".into()), "\u{7}");
     }
 

@@ -170,6 +170,7 @@ impl KeyReader {
     fn query_cursor(&mut self) -> io::Result<()> {
         let before = if let CursorQuery::Pending(before, _) = self.cursor { before } else { 0 };
         self.cursor = CursorQuery::Pending(before + 1, Instant::now() + CURSOR_TIMEOUT);
+        // A frame is written under the same lock, so that this never falls into one.
         let mut out = io::stdout().lock();
         out.write_all(CURSOR_QUERY).and_then(|()| out.flush())
     }

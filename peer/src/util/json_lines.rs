@@ -49,6 +49,7 @@ impl LineBuffer {
             if let Some(line) = self.next_line(limit)? {
                 return Ok(Some(line));
             }
+            // `read_buf` by itself grows a full vector by 64 bytes only.
             self.bytes.reserve(READ_BYTES);
             if from.read_buf(&mut self.bytes).await? == 0 {
                 return Ok(None);

@@ -1,6 +1,7 @@
 //! Bounds for each address: open connections, and wrong codes. No I/O: `now` is an argument.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,9 @@ use parking_lot::Mutex;
 /// Connections at once in all, and of one address.
 pub(super) const MAX_CONNECTIONS: usize = 256;
 pub(super) const MAX_CONNECTIONS_PER_ADDRESS: usize = 64;
+/// Uploads at once in all, and of one address; a page has two.
+const MAX_UPLOADS: usize = 32;
+const MAX_UPLOADS_PER_ADDRESS: usize = 8;
 /// Wrong codes of one address before it has to wait, and the time after which one of them is forgiven.
 const MAX_WRONG_CODES: u32 = 10;
 const FORGIVENESS: Duration = Duration::from_secs(30);
@@ -25,6 +29,15 @@ impl GuestAddress {
         match ip.to_canonical() {
             IpAddr::V6(ip) => Self(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into()),
             ip @ IpAddr::V4(_) => Self(ip),
+        }
+    }
+}
+
+impl fmt::Display for GuestAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(ip) => ip.fmt(f),
+            IpAddr::V6(ip) => write!(f, "{ip}/64"),
         }
     }
 }
@@ -47,7 +60,7 @@ impl GuestPeer {
     }
 }
 
-/// The connections that a server has at once.
+/// The connections, or running uploads, that a server has at once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionLimits {
     /// In all.
@@ -56,7 +69,7 @@ pub(super) struct ConnectionLimits {
     pub(super) per_address: usize,
 }
 
-/// The open connections of each address. Cheap to clone.
+/// The open connections of each address, or its running uploads. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionCounts {
     limits: ConnectionLimits,
@@ -69,7 +82,7 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// A counted connection, until it is dropped.
+/// A counted connection or upload, until it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     counts: ConnectionCounts,
@@ -82,7 +95,12 @@ impl ConnectionCounts {
         Self { limits, open: Arc::default() }
     }
 
-    /// Counts a connection; `None` if it would be one too many.
+    /// Returns the counts of uploads, which may trickle for as long as they like.
+    pub(super) fn of_uploads() -> Self {
+        Self::new(ConnectionLimits { total: MAX_UPLOADS, per_address: MAX_UPLOADS_PER_ADDRESS })
+    }
+
+    /// Counts a connection or an upload; `None` if it would be one too many.
     pub(super) fn admit(&self, address: GuestAddress) -> Option<ConnectionPermit> {
         let mut counts = self.open.lock();
         let all: usize = counts.values().sum();
@@ -134,6 +152,7 @@ impl WrongCodes {
         let left = remaining(count, since, now);
         // Forgiven ones leave; the time of the next forgiveness stays.
         let since = if left == 0 { now } else { since + FORGIVENESS * (count - left) };
+        // Capped, so that nobody waits for longer than one wrong code takes to be forgiven.
         self.0.insert(address, (left.saturating_add(1).min(MAX_WRONG_CODES), since));
     }
 }

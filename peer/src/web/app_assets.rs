@@ -6,8 +6,23 @@ use axum::response::{IntoResponse, Response};
 
 use super::guest_admission::header_text;
 
-/// The files: the name in the address, and the content.
-const FILES: &[(&str, &[u8])] = &[("index.html", include_bytes!("app/index.html"))];
+/// Names the files of the page: each with its name in the address, and its content.
+macro_rules! app_files {
+    ($($name:literal)*) => { &[$(($name, include_bytes!(concat!("app/", $name)))),*] };
+}
+
+/// The files. A test compares the list with the folder, and with what `index.html` loads in advance.
+#[rustfmt::skip]
+const FILES: &[(&str, &[u8])] = app_files![
+    "actions.js" "api_client.js" "app.css" "attention.js" "composer.js" "conversation_details.js"
+    "conversation_view.js" "dialogs.js" "drop_zone.js" "elements.js" "event_reducer.js" "event_stream.js"
+    "file_tree.js" "files_view.js" "format.js" "icon.svg" "index.html" "keyboard.js"
+    "login_view.js" "main.js" "message_list.js" "message_rows.js" "message_text.js" "name_parts.js"
+    "notifier.js" "page_session.js" "people_dialogs.js" "preferences.js" "quick_switcher.js" "rate_meter.js"
+    "reducer.js" "router.js" "settings_view.js" "shares_view.js" "shell.js" "sidebar.js"
+    "state.js" "state_changes.js" "store.js" "texts.js" "texts_en.js" "texts_pt.js"
+    "timeline.js" "toasts.js" "transfers_view.js" "upload_queue.js" "virtual_list.js"
+];
 
 /// Returns a file of the page. Browsers ask each time whether it is still the same, so that an update shows at once.
 pub(super) fn app_file(name: &str, request: &HeaderMap) -> Option<Response> {

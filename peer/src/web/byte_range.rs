@@ -21,6 +21,7 @@ pub(super) fn answer_range(range: Option<&str>, if_range: Option<&str>, tag: &st
     if if_range.is_some_and(|condition| condition.trim() != tag) {
         return RangeAnswer::Whole;
     }
+    // What isn't understood, such as several ranges, is ignored (RFC 9110, 14.2).
     range.and_then(|range| parse_range(range, size)).unwrap_or(RangeAnswer::Whole)
 }
 
@@ -60,6 +61,7 @@ pub(super) fn parse_content_range(text: &str) -> Option<(Range<u64>, u64)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last, total) = (exact(first)?, exact(last)?, exact(total)?);
+    // No overflow: the last byte lies below the total.
     (first <= last && last < total).then(|| (first..last + 1, total))
 }
 

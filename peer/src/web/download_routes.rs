@@ -56,6 +56,7 @@ pub(super) async fn file(
             tag: format!("\"{}\"", file.hash),
             size: file.size,
             name: shared::names::name_encoding::display_name(name).into_owned(),
+            // Not the file's own type: as a page of this origin it could do what guests can.
             content_type: "application/octet-stream",
         };
         let links = context.links.clone();
@@ -112,6 +113,7 @@ fn lay_out(files: &[&GuestFile]) -> (ZipLayout, String) {
     let (mut hasher, zone) = (blake3::Hasher::new(), time_zone());
     let entry = |file: &&GuestFile| {
         hasher.update(file.hash.as_bytes());
+        // Its length in front, so that no other list of names is hashed alike.
         hasher.update(&(file.name.as_str().len() as u64).to_le_bytes());
         hasher.update(file.name.as_str().as_bytes());
         let moment = jiff::Timestamp::from_nanosecond(i128::from(file.mtime_ns)).unwrap_or_default();
@@ -147,6 +149,7 @@ async fn answer_download<S: PieceSource + Unpin>(
         }
     };
     set(ETAG, tag.clone());
+    // Browsers may keep it, but have to ask: the link may have ended.
     set(CACHE_CONTROL, "private, no-cache".to_owned());
     if header_text(headers, &IF_NONE_MATCH).is_some_and(|list| names_tag(list, &tag)) {
         return Ok((StatusCode::NOT_MODIFIED, fields).into_response());
@@ -173,6 +176,7 @@ async fn answer_download<S: PieceSource + Unpin>(
     if method == Method::HEAD {
         return Ok((status, fields).into_response());
     }
+    // The rest of a download is no news: it was told of at its beginning.
     let begins = range.start == 0;
     let source = source(range, context.bodies.piece_bytes());
     let body = PieceBody::begin(source, length, context.bodies.clone()).await?;
@@ -196,6 +200,7 @@ impl LinkWatch {
 
     /// Fails once the link is revoked or has expired.
     fn check(&mut self) -> Result<(), GuestFileFault> {
+        // A look asks the database, and pieces come hundreds of times a second.
         if self.looked_at.elapsed() < LOOK_INTERVAL {
             return Ok(());
         }
@@ -231,12 +236,14 @@ impl FileSource {
             self.reader = Some(links.open_file(link, number, self.range.clone(), self.piece_bytes)?);
         }
         let Some(piece) = self.reader.as_mut().and_then(GuestFileReader::next_piece).transpose()? else {
+            // An empty file has no piece with which its delivery would be recorded.
             if self.file.size == 0 {
                 self.watch.record(number, 0, 0..0)?;
             }
             return Ok(None);
         };
         let end = self.range.start + piece.len() as u64;
+        // HTTP says nothing of what arrived, so what is read to be sent counts.
         self.watch.record(number, self.file.size, self.range.start..end)?;
         self.range.start = end;
         Ok(Some(piece))
@@ -271,6 +278,7 @@ impl ArchiveSource {
         let mut gathered = Vec::new();
         while (gathered.len() as u64) < self.piece_bytes {
             let Some(part) = self.next_part()? else { break };
+            // A large part goes as it is: gathering would copy it.
             if part.len() as u64 >= self.piece_bytes / 2 {
                 if gathered.is_empty() {
                     return Ok(Some(part));
@@ -293,6 +301,7 @@ impl ArchiveSource {
                     range.start = end;
                     return Ok(Some(piece));
                 }
+                // It ended early: the file is shorter than when it was hashed.
                 if !range.is_empty() {
                     return Err(GuestFileFault::Changed);
                 }

@@ -33,7 +33,7 @@ pub(super) async fn upload_form(
         let length = header_text(&headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
         let length: u64 = length.ok_or(GuestRefusal::LengthRequired)?;
         let parser = header_text(&headers, &CONTENT_TYPE).and_then(MultipartForm::new).ok_or_else(no_form)?;
-        let _permit = context.uploads.try_acquire().map_err(|_| GuestRefusal::Busy)?;
+        let _permit = context.uploads.admit(peer.address()).ok_or(GuestRefusal::Busy)?;
         let mut files = FormFiles { context: &context, peer, guest, length, writer: None, placed: Vec::new() };
         match files.receive(parser, body).await {
             Ok(()) => Ok(files.placed),
@@ -89,6 +89,7 @@ impl FormFiles<'_> {
             FormEvent::Bytes(bytes) => {
                 let Some(mut writer) = self.writer.take() else { return Err(no_form()) };
                 let (writer, written) = run_upload(move || {
+                    // The writer comes back even with an error, so that its part can be removed.
                     let written = writer.write(&bytes);
                     Ok((writer, written))
                 })

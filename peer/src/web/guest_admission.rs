@@ -11,7 +11,7 @@ use super::guest_pages::PageFrame;
 use super::http_text::cookie_value;
 use super::page_texts::PageLanguage;
 use super::web_context::WebContext;
-use crate::engine::guest_links::{AdmittedGuest, GuestCredential, GuestFileFault, GuestUploadError};
+use crate::engine::guest_links::{AdmittedGuest, GuestChatError, GuestCredential, GuestFileFault, GuestUploadError};
 use crate::engine::{Error, run_blocking};
 
 /// The cookie of a session. Its path is the link's, so that each link has its own.
@@ -33,6 +33,10 @@ pub(super) enum GuestRefusal {
     BadRequest(&'static str),
     /// The upload can't be taken.
     Upload(GuestUploadError),
+    /// The message can't be taken.
+    Chat(GuestChatError),
+    /// Messages come faster than they may.
+    TooFast,
     /// Too much at once.
     Busy,
     /// An upload must say how long it is.
@@ -67,7 +71,18 @@ impl From<GuestUploadError> for GuestRefusal {
     }
 }
 
+impl From<GuestChatError> for GuestRefusal {
+    fn from(error: GuestChatError) -> Self {
+        Self::Chat(error)
+    }
+}
+
 impl AnswerForm {
+    /// Returns true for browsers, false for curl and for scripts of pages.
+    pub(super) const fn is_html(self) -> bool {
+        self.is_html
+    }
+
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let language = PageLanguage::preferred(header_text(headers, &ACCEPT_LANGUAGE));
         Self { language, is_html: header_text(headers, &ACCEPT).is_some_and(|accept| accept.contains("text/html")) }
@@ -117,6 +132,21 @@ impl GuestRefusal {
             Self::Busy => {
                 let retry = [(RETRY_AFTER, HeaderValue::from_static("5"))];
                 (retry, words(StatusCode::SERVICE_UNAVAILABLE, language.busy())).into_response()
+            }
+            Self::Chat(error) => {
+                let status = match &error {
+                    GuestChatError::Empty | GuestChatError::Name(_) => StatusCode::BAD_REQUEST,
+                    GuestChatError::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+                    GuestChatError::Unanswered => StatusCode::CONFLICT,
+                    GuestChatError::Full => StatusCode::INSUFFICIENT_STORAGE,
+                    GuestChatError::NoChat => return words(StatusCode::NOT_FOUND, language.not_found()),
+                    GuestChatError::Failed(_) => return failed(form, frame, &error),
+                };
+                words(status, &language.format(|| error.to_string()))
+            }
+            Self::TooFast => {
+                let retry = [(RETRY_AFTER, HeaderValue::from_static("2"))];
+                (retry, words(StatusCode::TOO_MANY_REQUESTS, language.too_fast())).into_response()
             }
             Self::Upload(error) => {
                 let status = match &error {

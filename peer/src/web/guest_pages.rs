@@ -2,12 +2,12 @@
 
 use std::fmt::{Display, Write as _};
 
+use super::chat_section::ChatSection;
 use super::file_listing::{FileListing, ListingRow, folder_trail};
 use super::http_text::{HtmlText, percent_encoded};
-use super::page_assets::{DOWNLOAD_SCRIPT, ENTER_SCRIPT, PageAsset, STYLE, UPLOAD_SCRIPT};
-use super::page_texts::PageLanguage;
+use super::page_assets::{CHAT_SCRIPT, DOWNLOAD_SCRIPT, ENTER_SCRIPT, PageAsset, STYLE, UPLOAD_SCRIPT};
+use super::page_texts::{PageLanguage, local_time};
 use crate::engine::guest_links::{GuestFile, GuestLink, PlacedUpload};
-use crate::sys::time_zone;
 
 /// What all pages of a server show.
 #[derive(Debug, Clone)]
@@ -40,12 +40,12 @@ impl PageFrame {
         );
         // A wrong code from the address would be sent for ever.
         let script = complaint.is_none().then_some(&ENTER_SCRIPT);
-        self.page(language, title, &body, script)
+        self.page(language, title, &body, script.as_slice())
     }
 
     /// Returns a page that only says something.
     pub(super) fn message_page(&self, language: PageLanguage, message: &str) -> String {
-        self.page(language, message, &format!("<h1>{}</h1></header>", HtmlText(message)), None)
+        self.page(language, message, &format!("<h1>{}</h1></header>", HtmlText(message)), &[])
     }
 
     /// Returns the page of a link that gives files.
@@ -55,6 +55,7 @@ impl PageFrame {
         link: &GuestLink,
         files: &[GuestFile],
         listing: &FileListing<'_>,
+        chat: Option<&ChatSection>,
     ) -> String {
         let title = language.gives(&self.owner, files.len());
         let size = language.size(files.iter().fold(0, |sum, file| sum.saturating_add(file.size)));
@@ -67,13 +68,25 @@ impl PageFrame {
             [only] => write_single_file(&mut body, language, only),
             _ => self.write_list(&mut body, language, &size, listing),
         }
+        self.write_chat(&mut body, language, chat);
         body.push_str("</main>");
-        let script = (files.len() > 1).then_some(&DOWNLOAD_SCRIPT);
-        self.page(language, &title, &body, script)
+        let scripts = [(files.len() > 1).then_some(&DOWNLOAD_SCRIPT), chat.map(|_| &CHAT_SCRIPT)];
+        self.page(language, &title, &body, &scripts.into_iter().flatten().collect::<Vec<_>>())
+    }
+
+    /// Returns the page of a link that only takes messages.
+    pub(super) fn chat_page(&self, language: PageLanguage, link: &GuestLink, chat: &ChatSection) -> String {
+        let title = language.talks(&self.owner);
+        let mut body = format!("<h1>{}</h1>", HtmlText(&title));
+        write_facts(&mut body, &[language.until(&local_time(link.expires_at))]);
+        body.push_str("</header><main>");
+        self.write_chat(&mut body, language, Some(chat));
+        body.push_str("</main>");
+        self.page(language, &title, &body, &[&CHAT_SCRIPT])
     }
 
     /// Returns the page of a link that takes files.
-    pub(super) fn upload_page(&self, language: PageLanguage, link: &GuestLink) -> String {
+    pub(super) fn upload_page(&self, language: PageLanguage, link: &GuestLink, chat: Option<&ChatSection>) -> String {
         let title = language.takes(&self.owner);
         let mut body = format!("<h1>{}</h1>", HtmlText(&title));
         let facts = [language.up_to(&language.size(link.max_bytes)), language.until(&local_time(link.expires_at))];
@@ -87,13 +100,16 @@ impl PageFrame {
             "><p>{}</p><input type=\"file\" id=\"chosen\" multiple><label class=\"button\" for=\"chosen\">{}</label>\
              <noscript><form action=\"in/\" method=\"post\" enctype=\"multipart/form-data\"><input type=\"file\" name=\"file\" \
              multiple required><button>{}</button></form></noscript></div>\
-             <ul class=\"uploads\" aria-label=\"{}\" aria-live=\"polite\"></ul></main>",
+             <ul class=\"uploads\" aria-label=\"{}\" aria-live=\"polite\"></ul>",
             HtmlText(language.drop_here()),
             HtmlText(language.choose_files()),
             HtmlText(language.send()),
             HtmlText(language.uploads_label())
         );
-        self.page(language, &title, &body, Some(&UPLOAD_SCRIPT))
+        self.write_chat(&mut body, language, chat);
+        body.push_str("</main>");
+        let scripts = [Some(&UPLOAD_SCRIPT), chat.map(|_| &CHAT_SCRIPT)];
+        self.page(language, &title, &body, &scripts.into_iter().flatten().collect::<Vec<_>>())
     }
 
     /// Returns the answer to a form with files: what arrived, with its hashes.
@@ -110,7 +126,13 @@ impl PageFrame {
             "</ul><div class=\"bar\"><a class=\"button\" href=\"../\">{}</a></div></main>",
             HtmlText(language.send_more())
         );
-        self.page(language, &title, &body, None)
+        self.page(language, &title, &body, &[])
+    }
+
+    fn write_chat(&self, body: &mut String, language: PageLanguage, chat: Option<&ChatSection>) {
+        if let Some(chat) = chat {
+            chat.write(body, language, &self.owner);
+        }
     }
 
     fn write_list(&self, body: &mut String, language: PageLanguage, size: &str, listing: &FileListing<'_>) {
@@ -144,10 +166,12 @@ impl PageFrame {
         );
     }
 
-    fn page(&self, language: PageLanguage, title: &str, body: &str, script: Option<&PageAsset>) -> String {
-        let script = script.map_or_else(String::new, |script| {
-            format!("<script type=\"module\" src=\"{}\"></script>", HtmlText(&script.path()))
-        });
+    fn page(&self, language: PageLanguage, title: &str, body: &str, scripts: &[&PageAsset]) -> String {
+        let mut script = String::new();
+        for asset in scripts {
+            let _ = write!(script, "<script type=\"module\" src=\"{}\"></script>", HtmlText(&asset.path()));
+        }
+        // With an empty icon, or browsers would ask for /favicon.ico each time.
         format!(
             "<!doctype html><html lang=\"{}\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
@@ -233,6 +257,7 @@ pub fn file_address(file: &GuestFile) -> String {
 }
 
 fn folder_address(folder: &str, page: usize) -> String {
+    // For an attribute, in which `&` begins a reference.
     let page = if page > 1 { format!("&amp;page={page}") } else { String::new() };
     format!("./?in={}{page}", percent_encoded(folder.as_bytes()))
 }
@@ -242,16 +267,12 @@ fn shown(name: &str) -> String {
     shared::names::name_encoding::display_name(name).into_owned()
 }
 
-fn local_time(ms: i64) -> String {
-    let moment = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
-    moment.to_zoned(time_zone()).strftime("%Y-%m-%d %H:%M").to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use shared::ContentHash;
 
     use super::*;
+    use crate::engine::guest_links::GuestChatView;
 
     fn frame() -> PageFrame {
         PageFrame { owner: "alice".to_owned() }
@@ -265,6 +286,7 @@ mod tests {
             folder: None,
             max_bytes: 1000,
             is_once: true,
+            has_chat: false,
             claimed_by: None,
             made_at: 0,
             expires_at: 0,
@@ -287,7 +309,7 @@ mod tests {
             [(&files[..], ""), (&files[..1], ""), (&files[..], files[1].name.as_str().split('/').next().unwrap())]
         {
             for language in [PageLanguage::English, PageLanguage::BrazilianPortuguese] {
-                let page = frame().download_page(language, &link(), files, &FileListing::new(files, folder, 1));
+                let page = frame().download_page(language, &link(), files, &FileListing::new(files, folder, 1), None);
                 assert!(!page.contains("<img") && !page.contains("\" autofocus"), "{page}");
                 assert!(!page.contains('\u{1b}') && !page.contains('\u{200f}'));
             }
@@ -299,14 +321,16 @@ mod tests {
     #[test]
     fn every_page_is_whole_and_says_what_is_true() {
         let (frame, link, files) = (frame(), link(), [file(0, "a b"), file(1, "d/ç#?%.txt")]);
+        let chat = ChatSection::new(GuestChatView::default());
         for language in [PageLanguage::English, PageLanguage::BrazilianPortuguese] {
             let pages = [
                 frame.enter_page(language, None),
                 frame.enter_page(language, Some(language.enter_wrong())),
                 frame.message_page(language, language.not_found()),
-                frame.download_page(language, &link, &files, &FileListing::new(&files, "", 1)),
-                frame.download_page(language, &link, &files, &FileListing::new(&files, "d", 1)),
-                frame.upload_page(language, &link),
+                frame.download_page(language, &link, &files, &FileListing::new(&files, "", 1), None),
+                frame.download_page(language, &link, &files, &FileListing::new(&files, "d", 1), Some(&chat)),
+                frame.chat_page(language, &link, &chat),
+                frame.upload_page(language, &link, Some(&chat)),
                 frame.arrival_page(
                     language,
                     &[PlacedUpload { name: "a".to_owned(), size: 1, hash: ContentHash::of(b"a") }],
@@ -317,14 +341,16 @@ mod tests {
                     page.contains("SHA-256") && page.contains("<h1>") && page.ends_with("</body></html>"),
                     "{page}"
                 );
-                for element in ["header", "footer", "form", "ul", "li", "nav", "main", "label", "details", "div", "p"] {
+                for element in
+                    ["header", "footer", "form", "ul", "li", "nav", "main", "label", "details", "div", "p", "section"]
+                {
                     let opened =
                         page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
                     assert_eq!(opened, page.matches(&format!("</{element}>")).count(), "{element} in {page}");
                 }
             }
         }
-        let page = frame.download_page(PageLanguage::English, &link, &files, &FileListing::new(&files, "d", 1));
+        let page = frame.download_page(PageLanguage::English, &link, &files, &FileListing::new(&files, "d", 1), None);
         assert!(page.contains("href=\"file/1/%C3%A7%23%3F%25.txt\""), "{page}");
     }
 }

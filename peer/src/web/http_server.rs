@@ -104,6 +104,7 @@ impl HttpListener {
                 Some(_) = connections.join_next() => {}
                 taken = self.listener.accept() => match taken {
                     Ok((stream, address)) => {
+                        // Dropped without a word: to say why would cost the handshake that is to be spared.
                         let Some(permit) = counts.admit(GuestAddress::of(address.ip())) else { continue };
                         let (tls, routes) = (self.tls.clone(), routes.clone());
                         connections.spawn(serve_connection(stream, address, tls, routes, permit, stop.clone()));
@@ -115,6 +116,7 @@ impl HttpListener {
                 },
             }
         }
+        // Before the wait, so that whoever comes now is refused and not left in the backlog.
         drop(self.listener);
         let ended = async { while connections.join_next().await.is_some() {} };
         // The rest is cut with the set.
@@ -150,6 +152,7 @@ async fn serve_requests(
     stop: CancellationToken,
 ) {
     let connection = http1::Builder::new()
+        // hyper panics at a timeout without a timer.
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
@@ -180,6 +183,7 @@ fn listen(address: Option<IpAddr>, port: u16) -> std::io::Result<TcpListener> {
 fn bind(domain: Domain, address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if domain == Domain::IPV6 {
+        // Whatever `net.ipv6.bindv6only` says (ipv6(7)).
         socket.set_only_v6(false)?;
     }
     // Connections of the last server may linger; a socket that listens is still in the way.

@@ -58,6 +58,7 @@ pub(super) fn percent_decoded(text: &str) -> Vec<u8> {
 
 /// Returns the fields of a query or a form, in order; values that aren't UTF-8 are left out.
 pub(super) fn form_fields(text: &str) -> Vec<(String, String)> {
+    // The plus before the rest, for `%2B` is one.
     let decode = |text: &str| String::from_utf8(percent_decoded(&text.replace('+', " "))).ok();
     let field = |field: &str| {
         let (name, value) = field.split_once('=').unwrap_or((field, ""));
@@ -69,6 +70,7 @@ pub(super) fn form_fields(text: &str) -> Vec<(String, String)> {
 /// Returns the value of `Content-Disposition` for a file to be saved (RFC 6266): its name for all, and its exact name for
 /// whoever reads RFC 8187.
 pub(super) fn attachment(name: &str) -> String {
+    // Without `%`, which some browsers decode here as well (RFC 6266, appendix D).
     let plain: String = name
         .chars()
         .map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%' | '/') || c == ' ' { c } else { '_' })

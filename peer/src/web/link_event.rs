@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use shared::ContentHash;
 
+use crate::engine::guest_links::GuestPost;
+
 /// An event of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEvent {
@@ -23,6 +25,13 @@ pub enum LinkEvent {
         address: IpAddr,
         /// The file's name, or a description of the archive, for people.
         name: String,
+    },
+    /// A guest wrote a message, which is stored.
+    Written {
+        /// The guest's address.
+        address: IpAddr,
+        /// The message.
+        post: GuestPost,
     },
     /// A file arrived whole.
     Received {

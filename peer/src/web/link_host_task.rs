@@ -14,6 +14,9 @@ use crate::engine::{Error, LocalUser, now_ms, run_blocking};
 /// The longest sleep until the next look: clocks jump.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
+/// The time until the next look after one that failed, in milliseconds.
+const RETRY_INTERVAL_MS: i64 = 60_000;
+
 /// A server that runs, until it is dropped.
 struct RunningServer {
     port: u16,
@@ -39,6 +42,7 @@ pub async fn run_link_host(
     stop: CancellationToken,
 ) {
     let links = GuestLinks::new(me.profile.clone(), &me.identity, None);
+    let links = links.with_chat_signal(requests.chat_signal().clone());
     let mut host = LinkHost { me, links, rate, events, servers: TaskTracker::new(), running: None };
     let mut next_end = host.look_and_log().await;
     while !stop.is_cancelled() {
@@ -63,6 +67,7 @@ pub async fn run_link_host(
             }
         }
     }
+    // Dropping it stops its server, for whose end the next lines wait.
     host.running = None;
     host.servers.close();
     host.servers.wait().await;
@@ -73,6 +78,8 @@ impl LinkHost {
     async fn look(&mut self) -> Result<Option<i64>, Error> {
         let links = self.links.clone();
         let next_end = run_blocking(move || links.sweep()).await?;
+        // One may have been revoked: its guests are told before the server ends.
+        self.links.chat_signal().send(None);
         match (next_end, &self.running) {
             (None, _) => self.running = None,
             (Some(_), None) => self.running = Some(self.start().await?),
@@ -83,8 +90,9 @@ impl LinkHost {
 
     async fn look_and_log(&mut self) -> Option<i64> {
         self.look().await.unwrap_or_else(|why| {
-            tracing::error!("links are not served: {why}");
-            None
+            tracing::error!("links are not served: {why}; trying again in a minute");
+            // Nobody else may ask for days.
+            Some(now_ms() + RETRY_INTERVAL_MS)
         })
     }
 

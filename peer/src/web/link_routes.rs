@@ -14,7 +14,7 @@ use super::answer_headers::{FETCH_SITE, add_common_headers};
 use super::guest_admission::{AnswerForm, header_text};
 use super::request_origin::{RequestOrigin, is_own_host};
 use super::web_context::WebContext;
-use super::{download_routes, form_upload, page_routes, upload_routes};
+use super::{chat_routes, download_routes, form_upload, page_routes, upload_routes};
 
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
                            form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -27,6 +27,7 @@ pub(super) fn link_router(context: Arc<WebContext>) -> Router {
         .route("/l/{id}/enter", post(page_routes::enter).get(page_routes::back_to_link))
         .route("/l/{id}/file/{number}/{name}", get(download_routes::file))
         .route("/l/{id}/zip/{name}", get(download_routes::archive))
+        .route("/l/{id}/chat", get(chat_routes::conversation).post(chat_routes::write))
         .route("/l/{id}/in/", post(form_upload::upload_form).get(page_routes::back_to_link))
         .route("/l/{id}/in/{name}", get(upload_routes::state).put(upload_routes::upload))
         .route("/assets/{version}/{name}", get(page_routes::asset))
@@ -40,6 +41,7 @@ async fn guard(State(context): State<Arc<WebContext>>, request: Request, next: N
     let headers = request.headers();
     let host = header_text(headers, &HOST).unwrap_or_default();
     let origin = header_text(headers, &ORIGIN);
+    // One that is no text counts as that of another site, not as missing.
     let fetch_site = headers.get(FETCH_SITE).map(|site| site.to_str().unwrap_or_default());
     let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
     let form = AnswerForm::of(headers);

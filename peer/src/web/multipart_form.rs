@@ -9,6 +9,7 @@
 use bytes::Bytes;
 use memchr::memmem::Finder;
 
+// The longest that RFC 2046 allows (5.1.1).
 const MAX_BOUNDARY_BYTES: usize = 70;
 const MAX_HEAD_BYTES: usize = 8 << 10;
 

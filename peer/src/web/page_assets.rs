@@ -19,8 +19,9 @@ pub(super) const STYLE: PageAsset =
 pub(super) const ENTER_SCRIPT: PageAsset = script("enter.js", include_str!("assets/enter.js"));
 pub(super) const DOWNLOAD_SCRIPT: PageAsset = script("download.js", include_str!("assets/download.js"));
 pub(super) const UPLOAD_SCRIPT: PageAsset = script("upload.js", include_str!("assets/upload.js"));
+pub(super) const CHAT_SCRIPT: PageAsset = script("chat.js", include_str!("assets/chat.js"));
 
-const ALL: [PageAsset; 4] = [STYLE, ENTER_SCRIPT, DOWNLOAD_SCRIPT, UPLOAD_SCRIPT];
+const ALL: [PageAsset; 5] = [STYLE, ENTER_SCRIPT, DOWNLOAD_SCRIPT, UPLOAD_SCRIPT, CHAT_SCRIPT];
 
 /// The mark of this build's files: browsers keep them until it changes.
 static VERSION: LazyLock<String> = LazyLock::new(|| {

@@ -11,13 +11,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::address_limits::GuestPeer;
+use super::chat_section::ChatSection;
 use super::file_listing::FileListing;
 use super::guest_admission::{AnswerForm, GuestRefusal, HTML, SESSION_COOKIE, admit};
 use super::http_text::{form_fields, percent_encoded};
 use super::link_event::LinkEvent;
 use super::page_assets::asset_response;
 use super::web_context::WebContext;
-use crate::engine::{now_ms, run_blocking};
+use crate::engine::{Error, now_ms, run_blocking};
 
 const MAX_FORM_BYTES: usize = 4096;
 const FORM_TIMEOUT: Duration = Duration::from_secs(15);
@@ -44,10 +45,6 @@ async fn guest_page(
     headers: &HeaderMap,
 ) -> Result<Response, GuestRefusal> {
     let guest = admit(context, peer.address(), id, headers).await?;
-    if guest.link.folder.is_some() {
-        let page = context.frame.upload_page(form.language, &guest.link);
-        return Ok(([(CONTENT_TYPE, HTML)], page).into_response());
-    }
     let fields = form_fields(query.unwrap_or_default());
     let value = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
     let folder = value("in").unwrap_or_default();
@@ -55,9 +52,20 @@ async fn guest_page(
     let (context, language) = (context.clone(), form.language);
     // On another thread: a page of many files is work for milliseconds.
     let page = run_blocking(move || {
-        let files = context.links.files(&guest.link)?;
-        let listing = FileListing::new(&files, &folder, number);
-        Ok(context.frame.download_page(language, &guest.link, &files, &listing))
+        let (frame, link) = (&context.frame, &guest.link);
+        let view = || Ok::<_, Error>(ChatSection::new(context.links.chat_view(&guest, 0)?));
+        let chat = link.has_chat.then(view).transpose()?;
+        if link.folder.is_some() {
+            return Ok(frame.upload_page(language, link, chat.as_ref()));
+        }
+        let files = context.links.files(link)?;
+        match &chat {
+            Some(chat) if files.is_empty() => Ok(frame.chat_page(language, link, chat)),
+            chat => {
+                let listing = FileListing::new(&files, &folder, number);
+                Ok(frame.download_page(language, link, &files, &listing, chat.as_ref()))
+            }
+        }
     });
     Ok(([(CONTENT_TYPE, HTML)], page.await?).into_response())
 }
@@ -91,6 +99,7 @@ async fn open_session(
     let Ok(Ok(body)) = body else { return Err(GuestRefusal::BadRequest("that is no form with a code")) };
     let fields = form_fields(std::str::from_utf8(&body).unwrap_or_default());
     let code = fields.into_iter().find_map(|(name, value)| (name == "code").then_some(value)).unwrap_or_default();
+    // Before the code is looked at: while it waits, an address learns of no code whether it is right.
     if let Some(seconds) = context.code_wait(peer.address()) {
         return Err(GuestRefusal::Wait(seconds));
     }
@@ -101,8 +110,10 @@ async fn open_session(
     };
     (context.events)(LinkEvent::Opened { link: link.number, address: peer.ip() });
     let (path, seconds) = (format!("/l/{}/", link.id), (link.expires_at - now_ms()).max(0) / 1000);
+    // Neither a script nor a page of another site can use it.
     let cookie =
         format!("{SESSION_COOKIE}={session}; Path={path}; Max-Age={seconds}; HttpOnly; Secure; SameSite=Strict");
+    // 303, so that the page can be loaded anew without sending the code again (RFC 9110, 15.4.4).
     Ok((StatusCode::SEE_OTHER, [(LOCATION, path), (SET_COOKIE, cookie)]).into_response())
 }
 

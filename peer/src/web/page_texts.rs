@@ -3,6 +3,7 @@
 use localization::{Language, in_language};
 
 use crate::engine::size_format::format_size;
+use crate::sys::time_zone;
 
 /// A language of the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl PageLanguage {
         }
     }
 
-    const fn pick(self, english: &'static str, portuguese: &'static str) -> &'static str {
+    pub(super) const fn pick(self, english: &'static str, portuguese: &'static str) -> &'static str {
         match self {
             Self::English => english,
             Self::BrazilianPortuguese => portuguese,
@@ -266,9 +267,29 @@ impl PageLanguage {
         }
     }
 
+    pub(super) fn talks(self, owner: &str) -> String {
+        match self {
+            Self::English => format!("Write to {owner}"),
+            Self::BrazilianPortuguese => format!("Escreva para {owner}"),
+        }
+    }
+
+    pub(super) const fn too_fast(self) -> &'static str {
+        self.pick(
+            "messages come too fast: wait some seconds, then send this one again",
+            "mensagens rápidas demais: espere alguns segundos e envie esta de novo",
+        )
+    }
+
     pub(super) const fn cancel(self) -> &'static str {
         self.pick("Cancel", "Cancelar")
     }
+}
+
+/// Returns a time as pages show it, in the time zone of this machine.
+pub(super) fn local_time(ms: i64) -> String {
+    let moment = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+    moment.to_zoned(time_zone()).strftime("%Y-%m-%d %H:%M").to_string()
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ impl BodyLimits {
 
     /// Returns the size of the pieces of a body that begins now.
     pub(super) fn piece_bytes(&self) -> u64 {
+        // Relaxed: a number that is a little off changes the size of a piece, and nothing else.
         if self.open.load(Ordering::Relaxed) < FEW_BODIES { LARGE_PIECE_BYTES } else { SMALL_PIECE_BYTES }
     }
 }

@@ -38,6 +38,7 @@ impl RequestOrigin<'_> {
     /// who typed its address, or by no browser.
     pub(super) fn may_change(self) -> bool {
         match self.fetch_site {
+            // `null` is a form of our own pages, too: with `no-referrer` browsers keep its origin to themselves.
             Some("same-origin" | "none") => self.origin.is_none_or(|origin| origin == "null" || self.is_own(origin)),
             Some(_) => false,
             // Browsers without that header send the origin with what changes something.

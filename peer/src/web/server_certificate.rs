@@ -18,9 +18,11 @@ const FOLDER: &str = "web";
 /// The reason why its files can't be used.
 pub fn open_certificate(home: &Path) -> Result<WebCertificate, Error> {
     let mut addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+    // Without the temporary addresses of IPv6 (RFC 8981), each of which would renew the certificate.
     addresses.extend(local_addresses().into_iter().filter(|local| local.is_permanent).map(|local| local.ip));
     let mut names: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
     names.extend(own_names());
+    // Sorted, or the same interfaces in another order would look like a change.
     names.sort();
     names.dedup();
     let failed = |why: certs::WebCertificateError| Error::Relayed { kind: ErrorKind::Disk, message: why.to_string() };

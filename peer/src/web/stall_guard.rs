@@ -37,6 +37,7 @@ impl StallGuard {
 
 impl AsyncRead for StallGuard {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // Unguarded: the heads of requests and their bodies have patience of their own.
         Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
     }
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use hyper::body::Body as HttpBody;
 use localization::tr;
 use serde_json::{Value, json};
+use shared::safe_text::safe_json;
 
 use super::address_limits::GuestPeer;
 use super::byte_range::parse_content_range;
@@ -91,7 +92,7 @@ async fn take_upload(
 ) -> Result<Response, GuestRefusal> {
     let guest = admit(context, peer.address(), &link_id(path), headers).await?;
     let announced = announcement(path, headers)?;
-    let _permit = context.uploads.try_acquire().map_err(|_| GuestRefusal::Busy)?;
+    let _permit = context.uploads.admit(peer.address()).ok_or(GuestRefusal::Busy)?;
     let turn = context.upload_turns.take(turn_key(&guest, &announced)).await;
     let (links, link) = (context.links.clone(), guest.link.clone());
     let begun = run_upload(move || links.begin_upload(&guest, &announced).map(|writer| (writer, turn))).await;
@@ -152,6 +153,7 @@ async fn receive(
             BatchEnd::More => {}
             BatchEnd::Broken => return Err(GuestRefusal::BadRequest("the upload broke off")),
             BatchEnd::Last if writer.is_complete() => {
+                // Held until the file has its name: the next request finds it complete, not in the middle.
                 let held = turn.take();
                 let placed = run_upload(move || {
                     let placed = writer.finish();
@@ -228,8 +230,9 @@ fn placed_json(placed: &PlacedUpload) -> Value {
     json!({ "name": placed.name, "size": placed.size, "hash": placed.hash })
 }
 
-fn json_answer(status: StatusCode, value: &Value) -> Response {
-    (status, [(CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
+/// Returns an answer for programs, which a terminal shows safely as well.
+pub(super) fn json_answer(status: StatusCode, value: &Value) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], format!("{}\n", safe_json(value.to_string()))).into_response()
 }
 
 /// Runs the work of an upload on a thread that may block.

@@ -49,6 +49,7 @@ impl UploadTurns {
 
 impl Drop for UploadTurn {
     fn drop(&mut self) {
+        // First: a queue that went while its lock is held would let another request write beside this one.
         self.guard = None;
         let mut queues = self.turns.0.lock();
         if let Some(queue) = queues.get_mut(&self.key) {

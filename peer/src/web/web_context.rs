@@ -3,17 +3,15 @@
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
-use super::address_limits::{GuestAddress, WrongCodes};
+use super::address_limits::{ConnectionCounts, GuestAddress, WrongCodes};
+use super::chat_stream_slots::ChatStreamSlots;
 use super::guest_pages::PageFrame;
 use super::link_event::LinkEventHandler;
+use super::message_rates::MessageRates;
 use super::piece_body::BodyLimits;
 use super::upload_turns::UploadTurns;
 use crate::engine::guest_links::GuestLinks;
-
-/// Uploads at once.
-const MAX_UPLOADS: usize = 32;
 
 /// The links of a server and the bounds of its requests.
 pub(super) struct WebContext {
@@ -22,10 +20,12 @@ pub(super) struct WebContext {
     /// The names of this machine, besides its addresses.
     pub(super) own_names: Vec<String>,
     pub(super) bodies: BodyLimits,
-    pub(super) uploads: Semaphore,
+    pub(super) uploads: ConnectionCounts,
     pub(super) upload_turns: UploadTurns,
     pub(super) events: LinkEventHandler,
+    pub(super) chat_streams: ChatStreamSlots,
     wrong_codes: Mutex<WrongCodes>,
+    message_rates: Mutex<MessageRates>,
 }
 
 impl WebContext {
@@ -41,10 +41,12 @@ impl WebContext {
             frame,
             own_names,
             bodies: BodyLimits::with_rate(rate),
-            uploads: Semaphore::new(MAX_UPLOADS),
+            uploads: ConnectionCounts::of_uploads(),
             upload_turns: UploadTurns::default(),
             events,
+            chat_streams: ChatStreamSlots::default(),
             wrong_codes: Mutex::default(),
+            message_rates: Mutex::default(),
         }
     }
 
@@ -56,5 +58,9 @@ impl WebContext {
     /// Counts a wrong code of an address.
     pub(super) fn count_wrong_code(&self, address: GuestAddress) {
         self.wrong_codes.lock().add(address, Instant::now());
+    }
+    /// Counts a message of an address; false if it came too soon.
+    pub(super) fn try_count_message(&self, address: GuestAddress) -> bool {
+        self.message_rates.lock().try_count(address, Instant::now())
     }
 }

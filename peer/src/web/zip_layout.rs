@@ -101,6 +101,7 @@ impl ZipEntry {
         let size = if self.is_large() { IN_EXTRA } else { clamped(self.size) };
         let mut fields = Vec::with_capacity(24);
         fields.extend(FLAGS.to_le_bytes());
+        // Method 0: compressed, no byte's place would be known before all bytes are read.
         fields.extend(0_u16.to_le_bytes());
         fields.extend(self.dos_time.1.to_le_bytes());
         fields.extend(self.dos_time.0.to_le_bytes());

@@ -234,6 +234,7 @@ fn described_value(value: &PossibleValue, texts: &Catalogue) -> String {
 fn translate_usage(command: &mut Command) {
     let usage = command.render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").trim_start().replace("[OPTIONS]", &tr!("[OPTIONS]"));
+    // clap's setters take a command by value, and here it is borrowed.
     let mut translated = std::mem::take(command).override_usage(usage);
     if translated.get_name() == "help" {
         translated = translated.about(tr!("Print this message or the help of a command"));

@@ -69,6 +69,7 @@ impl Language {
     pub fn from_locale(variable: impl Fn(&str) -> Option<String>) -> Self {
         let set = |name| variable(name).filter(|value| !value.is_empty());
         let locale = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(set).unwrap_or_default();
+        // gettext ignores LANGUAGE in the locale C as well (manual, 2.3.3).
         if ["", "C", "POSIX"].contains(&locale.split('.').next().unwrap_or_default()) {
             return Self::English;
         }

@@ -165,6 +165,7 @@ impl Sockets {
 
     pub(crate) fn send(&self, Outgoing { socket: key, to, packet }: &Outgoing) {
         let Some(InterfaceSocket { socket, group, .. }) = self.open.get(key) else { return };
+        // An interface that is going away fails first: the next look forgets it.
         if let Err(why) = socket.send_to(packet, to.unwrap_or(*group)) {
             debug!(?key, %why, "a packet was not sent");
         }

@@ -82,6 +82,7 @@ pub struct RunReply {
 impl RoomLog {
     /// Returns the hash of records and messages. Equal digests end a comparison.
     pub fn digest(&self, members: &Membership) -> RoomDigest {
+        // With a context of its own, so that no record or message hashes to the digest of a room.
         let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 room digest v1");
         hasher.update(members.head().map_or([0; 32], |head| *head.as_bytes()).as_slice());
         for entry in self.authors.iter().filter_map(|(author, log)| self.vector_entry(*author, log)) {
@@ -171,6 +172,7 @@ impl RoomLog {
             let size = |hash: &MessageHash| self.index.get(hash).map_or(0, |info| info.bytes);
             let (mut bytes, mut following) = (size(&start), None);
             while let Some((next, others)) = chain.last().and_then(|last| children.get(last)?.split_first()) {
+                // The first goes on with this run, and each other branch begins one of its own.
                 starts.extend(others);
                 if chain.len() >= MAX_RUN_MESSAGES || bytes + size(next) > MAX_RUN_BYTES as u64 {
                     following = Some(*next);
@@ -264,6 +266,7 @@ impl RoomLog {
     fn vector_entry(&self, author: Fingerprint, log: &AuthorLog) -> Option<VectorEntry> {
         let newest = *log.levels.last_key_value()?.0;
         let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 room author digest v1");
+        // By hash: contents of one number stand in the order of their arrival, which differs among members.
         let ends: BTreeSet<MessageHash> = self.ends(log).into_iter().collect();
         for end in ends {
             hasher.update(end.as_bytes());

@@ -98,6 +98,7 @@ impl UnverifiedRun {
         let key = VerifyingKey::from_spki(reader.take(VerifyingKey::SPKI_BYTES)?).ok_or(RunFault::Malformed)?;
         let author = key.fingerprint();
         let count = usize::from(reader.u16()?);
+        // The bound counts messages alone: 8 bytes for each have room for the lengths, the key and the signature.
         if count == 0 || count > MAX_RUN_MESSAGES || bytes.len() > MAX_RUN_BYTES + 8 * MAX_RUN_MESSAGES {
             return Err(RunFault::Malformed);
         }

@@ -25,6 +25,7 @@ impl VerifyingKey {
 
     /// Parses a `SubjectPublicKeyInfo`; returns `None` for a key of another kind.
     pub fn from_spki(spki: &[u8]) -> Option<Self> {
+        // Any 32 bytes will do: those of no point on the curve verify no signature.
         spki.strip_prefix(&SPKI_PREFIX).and_then(|key| key.try_into().ok()).map(Self)
     }
 

@@ -204,6 +204,7 @@ impl SingleRunBytes {
 
 impl fmt::Debug for SingleRunBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the bytes: they hold what somebody wrote, and a `Debug` form may reach a log.
         write!(f, "{} bytes", self.0.len())
     }
 }

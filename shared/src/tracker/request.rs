@@ -387,7 +387,7 @@ impl ListPeersRequest {
 
     /// Returns true if all users are requested, with or without files.
     pub fn is_unfiltered(&self) -> bool {
-        // == Self::default()} Compared with the default, so that a later field can't be forgotten here.
+        // Compared with the default, so that a later field can't be forgotten here.
         Self { with_files: None, ..self.clone() } == Self::default()
     }
 }

@@ -9,7 +9,8 @@
 //! * memory of held connections and of present peers;
 //! * how long one event takes to reach every subscriber;
 //! * the latency of LIST_PEERS while passwords are being guessed;
-//! * the same while somebody changes a very long list, and memory against what is accounted of such lists.
+//! * the same while somebody changes a very long list, and memory against what is accounted of such lists;
+//! * accounts in SQLite beside accounts in PostgreSQL, where that is installed.
 //!
 //! Needs redis-server, redis-benchmark, openssl and python3.
 
@@ -26,6 +27,7 @@ mod held;
 mod hostile;
 mod requests;
 mod rivals;
+mod stores;
 mod storm;
 mod world;
 
@@ -37,11 +39,12 @@ const TIME: Duration = Duration::from_secs(3);
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
-    let benches: [(&str, fn()); 6] = [
+    let benches: [(&str, fn()); 7] = [
         ("requests", requests::run),
         ("memory of peers", held::peers),
         ("memory of connections", held::connections),
         ("fan-out", held::fan_out),
+        ("stores", stores::run),
         ("storm", storm::run),
         ("hostile catalogue", hostile::run),
     ];

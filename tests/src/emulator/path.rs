@@ -121,6 +121,11 @@ impl<T: Clone> Path<T> {
         self.flying.peek().map(|Reverse(flight)| flight.due)
     }
 
+    /// How long a datagram that is sent at `now` waits before the bottleneck.
+    pub fn queue_delay(&self, now: Instant) -> Duration {
+        self.busy_until.map_or(Duration::ZERO, |busy| busy.saturating_duration_since(now))
+    }
+
     /// The weather, to be changed for all datagrams that are sent from now on.
     pub const fn weather_mut(&mut self) -> &mut Weather {
         &mut self.weather

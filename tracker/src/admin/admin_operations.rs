@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::sync::Arc;
 
 use localization::in_english;
 use serde_json::{Value, json};
@@ -86,7 +87,13 @@ impl AdminContext {
     }
 
     async fn status(&self) -> AdminResult {
-        let users = self.service.all_accounts().await.map_err(|why| why.to_string())?.len();
+        let (store, store_outage) = self.service.store_condition();
+        let users = match self.service.all_accounts().await {
+            Ok(accounts) => accounts.len(),
+            // All else is known nevertheless.
+            Err(_) if store_outage.is_some() => 0,
+            Err(why) => return Err(why.to_string()),
+        };
         let (now, metrics) = (self.service.snapshot(), self.service.metrics());
         Ok(json!(TrackerStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -105,6 +112,8 @@ impl AdminContext {
             catalogue_bytes: now.catalogue_bytes,
             events: now.events,
             rooms: now.rooms,
+            store,
+            store_outage,
         })
         .into())
     }
@@ -112,10 +121,12 @@ impl AdminContext {
     /// Makes a backup, after storing the users who are present now.
     async fn backup(&self) -> AdminResult {
         self.service.store_presence().await;
-        let folder = self.data_folder.clone();
+        let (folder, service) = (self.data_folder.clone(), Arc::clone(&self.service));
         // Databases are copied and hashed, which is too long for a thread that serves clients.
         let made =
-            tokio::task::spawn_blocking(move || backup::create_backup(&folder)).await.map_err(|why| why.to_string())?;
+            tokio::task::spawn_blocking(move || backup::create_backup(&folder, |draft| service.copy_accounts(draft)))
+                .await
+                .map_err(|why| why.to_string())?;
         let file = made.map_err(|why| in_english(|| why.to_string()))?;
         let bytes = file.metadata().map_err(|why| why.to_string())?.len();
         info!(bytes, "backup made for the administrator");

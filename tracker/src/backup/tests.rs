@@ -21,7 +21,7 @@ impl Folder {
         let mut store = SqliteAccountStore::open(&folder.path(ACCOUNT_DATABASE)).unwrap();
         for user in users {
             let account = Account { user: user.parse().unwrap(), password_hash: "hash".to_owned(), binding: None };
-            store.create(&account, None).unwrap();
+            store.create(&account).unwrap();
         }
         drop(PresenceStore::open(&folder.path(PRESENCE_DATABASE)).unwrap());
         folder
@@ -52,7 +52,7 @@ impl Folder {
 
     fn back_up(&self) -> tempfile::NamedTempFile {
         let mut named = tempfile::NamedTempFile::new().unwrap();
-        io::copy(&mut create_backup(self.0.path()).unwrap(), &mut named).unwrap();
+        io::copy(&mut create_backup(self.0.path(), |_| Ok(false)).unwrap(), &mut named).unwrap();
         named
     }
 }
@@ -92,7 +92,7 @@ fn a_log_that_was_left_behind_does_not_change_what_is_restored() {
     let mut store = SqliteAccountStore::open(&folder.path(ACCOUNT_DATABASE)).unwrap();
     for n in 0..50 {
         let user = format!("late{n}").parse().unwrap();
-        store.create(&Account { user, password_hash: "hash".to_owned(), binding: None }, None).unwrap();
+        store.create(&Account { user, password_hash: "hash".to_owned(), binding: None }).unwrap();
     }
     let (db, wal) = (folder.path(ACCOUNT_DATABASE), folder.path("tracker.db-wal"));
     let (copy_db, copy_wal) = (fs::read(&db).unwrap(), fs::read(&wal).unwrap());

@@ -18,6 +18,7 @@ use crate::connection_slots::PerAddressLimits;
 use crate::rate_limits::RateSettings;
 use crate::registry::AddressBlock;
 use crate::service::RegistrationMode;
+use crate::store::{PostgresAddress, PostgresAddressError};
 
 /// The default limit of connections from one address of the network.
 const DEFAULT_CONNECTIONS_PER_IP: usize = 1024;
@@ -86,6 +87,20 @@ pub enum TrackerCommand {
     New {
         /// Which
         what: LostPart,
+    },
+    /// Copy all accounts and rooms from a data folder to an empty PostgreSQL database, or back, while no tracker runs on
+    /// either
+    ///
+    /// It is all or nothing, and what is copied from stays as it is. The tracker's key is not copied: it stays in the data
+    /// folder.
+    #[command(after_help = help_text::MIGRATE.examples, after_long_help = help_text::MIGRATE.long())]
+    Migrate {
+        /// Where they are: a data folder, or the address of a database
+        #[arg(long, value_name = "DIR|ADDRESS")]
+        from: String,
+        /// Where they are to be
+        #[arg(long, value_name = "DIR|ADDRESS")]
+        to: String,
     },
     /// Write users or peers as the JSON files of the original exercise
     #[command(after_help = help_text::EXPORT.examples, after_long_help = help_text::EXPORT.long())]
@@ -203,6 +218,13 @@ struct TrackerOptions {
     #[arg(long, value_name = "DIR", verbatim_doc_comment, global = true)]
     data_dir: Option<PathBuf>,
 
+    /// Keep accounts and rooms in this PostgreSQL database instead, as postgres://USER@HOST,HOST/DATABASE
+    ///
+    /// Its password is in PGPASSWORD, in ~/.pgpass, or in the file that ?passfile=FILE names, which only the tracker's user
+    /// may read. The tracker's key and who is online stay in the data folder.
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    store: Option<String>,
+
     /// How long a user of the exercise's clients stays listed without a request
     #[arg(long, value_name = "SECONDS", default_value_t = LEGACY_LEASE_DURATION.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
@@ -295,6 +317,12 @@ impl TrackerArgs {
     /// Returns the data folder; `None` for a user without a home.
     pub fn data_folder(&self) -> Option<PathBuf> {
         self.options.data_dir.clone().or_else(data_folder::default_folder)
+    }
+
+    /// Returns the database of accounts and rooms; `None` if the data folder has them. Fails with
+    /// [`PostgresAddressError`].
+    pub fn store(&self) -> Result<Option<PostgresAddress>, PostgresAddressError> {
+        self.options.store.as_deref().map(PostgresAddress::parse).transpose()
     }
 
     /// Returns the daemon's configuration; `None` when there is no data folder.

@@ -1,6 +1,7 @@
 //! The commands: most ask the running tracker and print its reply; `restore` and `new` work while none runs.
 
 mod backup_command;
+mod migrate_command;
 mod new_command;
 mod room_command;
 
@@ -19,7 +20,7 @@ use super::settings::TrackerSettings;
 use super::{listeners, ready_message};
 use crate::admin::{self, AccountSummary, AdminError, TrackerStatus};
 use crate::backup::RestoreError;
-use crate::store::AccountDatabaseError;
+use crate::store::{AccountDatabaseError, PostgresAddressError, StoreConnectError, StoreCopyError};
 
 /// Letters and digits that can't be mistaken for one another, 32 of them: five bits each.
 const PASSWORD_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
@@ -62,6 +63,24 @@ pub enum CommandError {
     /// The backup was not restored.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    #[error("{}", tr!("the database {address} can't be used: {why}", address, why))]
+    Database { address: String, why: StoreConnectError },
+    /// The address of a database is wrong.
+    #[error(transparent)]
+    StoreAddress(#[from] PostgresAddressError),
+    /// Accounts and rooms were not copied.
+    #[error(transparent)]
+    Copy(#[from] StoreCopyError),
+    #[error("{}", tr!("one of --from and --to is a data folder, the other the address of a database (postgres://…)"))]
+    SameKind,
+    #[error("{}", tr!("there are no accounts in {path}: nothing is copied", path = safe_path(.0)))]
+    NoAccounts(PathBuf),
+    #[error("{}", tr!(
+        "the accounts are in the database {address}: make an empty one (createdb) and, to restore a backup, restore it \
+         into another folder without --store and copy that with `tracker migrate --from DIR --to ADDRESS`",
+        address
+    ))]
+    NotInFolder { address: String },
     #[error("{}", tr!("{file} has no password: 1 to {limit} bytes on one line", file = .0, limit = MAX_PASSWORD_BYTES))]
     NoPassword(String),
     #[error("{}", tr!("the running tracker is of another version: restart it ({why})", why = .0))]
@@ -93,10 +112,17 @@ pub fn run_command(command: &TrackerCommand, settings: &TrackerSettings) -> Resu
         return print_text(settings.to_toml().trim_end());
     }
     let folder = settings.args.data_folder().ok_or(CommandError::NoFolder)?;
+    // The other commands ask the running tracker, which knows its store.
+    if let TrackerCommand::Restore { .. } | TrackerCommand::New { what: LostPart::Accounts } = command
+        && let Some(address) = settings.args.store()?
+    {
+        return Err(CommandError::NotInFolder { address: address.to_string() });
+    }
     match command {
         TrackerCommand::Config => Ok(()),
         TrackerCommand::User { command } => run_user_command(&folder, command),
         TrackerCommand::Room { command } => room_command::run_room_command(&folder, command),
+        TrackerCommand::Migrate { from, to } => migrate_command::migrate(from, to),
         TrackerCommand::Status { json } => print_status(&folder, *json),
         TrackerCommand::Backup { file } => backup_command::write_backup(&folder, file),
         TrackerCommand::Restore { file } => backup_command::restore_backup(&folder, file),
@@ -165,7 +191,13 @@ fn print_status(folder: &Path, json: bool) -> Result<(), CommandError> {
     // An older tracker sends only the first address.
     let addresses = if it.addresses.is_empty() { vec![it.address.clone()] } else { it.addresses.clone() };
     let listening: Vec<_> = addresses.iter().filter_map(|text| listeners::address(text).ok()).collect();
-    print_text(&tr!(
+    let store = match &it.store_outage {
+        Some(why) => {
+            tr!("accounts and rooms: {store}, which can't be used at the moment: {why}", store = it.store, why)
+        }
+        None => tr!("accounts and rooms: {store}", store = it.store),
+    };
+    let figures = tr!(
         "tracker {version} (process {pid}) at {addresses} for {seconds} s\nfingerprint {fingerprint}\n\
          accounts are made with {command}\n\
          {online} of {users} users online, {sessions} sessions, {subscribers} subscribers\n\
@@ -187,7 +219,8 @@ fn print_status(folder: &Path, json: bool) -> Result<(), CommandError> {
         connections = it.connections,
         refused = it.refused_connections,
         events = it.events
-    ))
+    );
+    print_text(&format!("{figures}\n{store}"))
 }
 
 enum PasswordSource {

@@ -12,7 +12,7 @@ use crate::connection_slots::ConnectionSlots;
 use crate::service::TrackerService;
 
 /// Keys that change only with a restart: they concern things that are opened once. All others change at once.
-const RESTART_ONLY_KEYS: [&str; 5] = ["data-dir", "lang", "listen", "metrics", "no-mdns"];
+const RESTART_ONLY_KEYS: [&str; 6] = ["data-dir", "lang", "listen", "metrics", "no-mdns", "store"];
 
 /// The parts of the tracker that a reload changes.
 pub(super) struct ConfigReloader {
@@ -92,6 +92,7 @@ mod tests {
             "allow-announce" => format!("--{key}=192.0.2.0/24"),
             "log" => format!("--{key}=error"),
             "log-format" => format!("--{key}=json"),
+            "store" => format!("--{key}=postgres://t@h/v"),
             "data-dir" => format!("--{key}=elsewhere"),
             "lang" => format!("--{key}=pt-BR"),
             "no-legacy-auth" | "no-mdns" => format!("--{key}"),

@@ -112,8 +112,9 @@ impl DataFolder {
         Ok(Self { path: path.to_owned(), lock })
     }
 
-    /// Prepares the folder for serving: finishes or removes interrupted backups and restorations.
-    pub(super) fn prepare(&self) -> Result<(), DataFolderError> {
+    /// Prepares the folder for serving: finishes or removes interrupted backups and restorations. `has_accounts` is
+    /// false if they are in another database.
+    pub(super) fn prepare(&self, has_accounts: bool) -> Result<(), DataFolderError> {
         let path = &self.path;
         let unusable = |why| DataFolderError::Unusable { path: path.clone(), why };
         // Before anything is opened: it replaces the databases.
@@ -122,6 +123,9 @@ impl DataFolder {
             info!(before = %safe_path(before), "a restoration that was cut off is finished");
         }
         backup::remove_leftovers(path).map_err(unusable)?;
+        if !has_accounts {
+            return private_file(&path.join(PRESENCE_DATABASE)).map(drop).map_err(unusable);
+        }
         self.ensure_accounts_not_lost()?;
         let (accounts, presence) = (path.join(ACCOUNT_DATABASE), path.join(PRESENCE_DATABASE));
         if sqlite_file::is_missing_or_empty(&presence) && !sqlite_file::is_missing_or_empty(&accounts) {
@@ -145,6 +149,23 @@ impl DataFolder {
                 let _ = std::fs::remove_file(self.path.join(PRESENCE_DATABASE));
             }
         })
+    }
+
+    /// Returns the account database if there is one with accounts. Fails with [`AccountDatabaseError`] when it can't be
+    /// read.
+    pub(super) fn existing_accounts(&self) -> Result<Option<SqliteAccountStore>, AccountDatabaseError> {
+        let database = self.path.join(ACCOUNT_DATABASE);
+        if sqlite_file::is_missing_or_empty(&database) {
+            return Ok(None);
+        }
+        let accounts = SqliteAccountStore::open(&database)?;
+        // What can't be read is no reason to take it for empty.
+        Ok(Some(accounts).filter(|accounts| !accounts.is_empty().unwrap_or(false)))
+    }
+
+    /// Returns the path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Creates an empty account database. Remains of an empty one are removed.
@@ -229,7 +250,7 @@ mod tests {
 
     fn open(path: &Path) -> Result<DataFolder, DataFolderError> {
         let folder = DataFolder::lock(path)?;
-        folder.prepare().map(|()| folder)
+        folder.prepare(true).map(|()| folder)
     }
 
     #[test]

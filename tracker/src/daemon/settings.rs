@@ -15,6 +15,7 @@ use shared::safe_text::{safe_line, safe_path};
 
 use super::TrackerArgs;
 use super::translations::translations;
+use crate::store::redacted_address;
 
 /// Options that are no keys of the file.
 const KEYS_NOT_IN_FILE: [&str; 3] = ["config", "help", "version"];
@@ -90,7 +91,9 @@ impl TrackerSettings {
                     Some(ValueSource::EnvVariable) => tr!("environment"),
                     _ => tr!("default"),
                 };
-                (id.replace('_', "-"), raw_value(&matches, id), origin)
+                // A password that is there by mistake is refused, and not shown either.
+                let value = raw_value(&matches, id).map(|value| redacted_address(&value));
+                (id.replace('_', "-"), value, origin)
             })
             .collect();
         Ok(Self { args: TrackerArgs::from_arg_matches(&matches)?, origins })
@@ -263,6 +266,18 @@ mod tests {
         assert!(matches!(missing, Err(SettingsError::Unreadable { .. })));
         assert!(matches!(TrackerSettings::resolve(&words(&["--listn"])), Err(SettingsError::Usage(_))));
     }
+
+    #[test]
+    fn the_address_of_a_database_is_a_key_and_its_password_is_never_shown() {
+        let settings = with_file("store = 'postgres://t:s3cret@h/v'", &[]).unwrap();
+        assert!(!settings.to_toml().contains("s3cret") && settings.to_toml().contains("postgres://t:***@h/v"));
+        let why = settings.args.store().unwrap_err().to_string();
+        assert!(why.contains("PGPASSWORD") && !why.contains("s3cret"), "{why}");
+        let settings = with_file("store = 'postgres://t@h/v'", &["user", "list"]).unwrap();
+        assert!(settings.args.store().unwrap().is_some());
+        assert_eq!(with_file("", &[]).unwrap().args.store(), Ok(None));
+    }
+
     #[test]
     fn a_wrong_argument_is_quoted_without_control_characters() {
         for arg in ["--\u{1b}[2J", "\u{1b}]0;x\u{7}"] {

@@ -1,5 +1,6 @@
 //! The administrator's actions on accounts; clients are served meanwhile.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use shared::tracker::Password;
 use shared::tracker::room_reply::ListedRoom;
 use shared::{Fingerprint, RoomName, UserName};
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::TrackerService;
 use crate::passwords::{PasswordError, Requester};
 use crate::registry::PeerSnapshot;
-use crate::store::{Account, AccountStoreError};
+use crate::store::{Account, AccountStoreError, StoreCopyError};
 
 /// The longest time that a healthy account store takes to answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -143,6 +145,24 @@ impl TrackerService {
     /// Returns the next present users by name after `after`; empty at the end.
     pub fn peers_after(&self, after: Option<&UserName>) -> Vec<PeerSnapshot> {
         self.with_registry(|registry, _| registry.peers_after(after))
+    }
+
+    /// Returns where the accounts are, and the reason why they can't be used at the moment.
+    pub fn store_condition(&self) -> (String, Option<String>) {
+        (self.accounts.describe(), self.accounts.outage())
+    }
+
+    /// Copies accounts and rooms to a new SQLite file if they are not in the data folder; false if they are. Blocks the
+    /// thread. Fails with [`StoreCopyError`].
+    pub fn copy_accounts(&self, path: &Path) -> Result<bool, StoreCopyError> {
+        self.accounts.copy_elsewhere(path)
+    }
+
+    /// Waits a while for the changes that were begun. To be called when nothing is served any more.
+    pub async fn finish_changes(&self) {
+        if timeout(STORE_TIMEOUT, self.accounts.finish()).await.is_err() {
+            warn!("changes that were begun are left to the database");
+        }
     }
 
     /// Returns the time since the start.

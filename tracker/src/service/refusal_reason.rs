@@ -90,6 +90,10 @@ pub(crate) enum RefusalReason {
     TooManyPasswords,
     DiskFull,
     AccountsLost,
+    /// The database of accounts and rooms can't be reached.
+    DatabaseAway,
+    /// The database went away while a change was stored.
+    OutcomeUnknown,
     Internal,
 }
 
@@ -136,7 +140,9 @@ impl RefusalReason {
             | Self::TooManyChanges
             | Self::TooManyPasswords
             | Self::DiskFull
-            | Self::AccountsLost => TrackerErrorCode::Busy,
+            | Self::AccountsLost
+            | Self::DatabaseAway
+            | Self::OutcomeUnknown => TrackerErrorCode::Busy,
             Self::Room(refusal) => room_refusal_text::code(refusal),
             Self::Internal => TrackerErrorCode::Internal,
         }

@@ -121,6 +121,10 @@ impl RefusalReason {
             Self::AccountsLost => {
                 "the tracker lost its accounts and nothing was changed: whoever runs it has to look at it"
             }
+            Self::DatabaseAway => "the tracker's database can't be reached and nothing was changed: try again",
+            Self::OutcomeUnknown => {
+                "the tracker's database went away meanwhile: look whether the change is made before you try again"
+            }
             _ => "the tracker could not do it: its log says why",
         }
     }
@@ -220,6 +224,10 @@ impl RefusalReason {
             Self::TooManyPasswords => "senhas demais estão sendo verificadas",
             Self::DiskFull => "o disco do servidor está cheio e nada mudou: quem o administra precisa abrir espaço",
             Self::AccountsLost => "o servidor perdeu as contas e nada mudou: quem o administra precisa ver isso",
+            Self::DatabaseAway => "o banco de dados do servidor não responde e nada mudou: tente de novo",
+            Self::OutcomeUnknown => {
+                "o banco de dados do servidor caiu no meio: veja se a mudança foi feita antes de tentar de novo"
+            }
             _ => "o servidor falhou: quem o administra vê no log por quê",
         }
     }

@@ -17,6 +17,9 @@ pub(super) const RETRY_AFTER_CHANGE_MS: u64 = 100;
 /// Advice to clients after the disk was full.
 const RETRY_AFTER_FULL_MS: u64 = 60_000;
 
+/// Advice to clients while the database is away.
+const RETRY_AFTER_OUTAGE_MS: u64 = 2000;
+
 /// A refused request.
 #[derive(Debug)]
 pub(crate) struct RequestError {
@@ -66,7 +69,15 @@ impl From<AccountStoreError> for RequestError {
                 tracing::error!(path = %safe_path(&path), "the account database was removed or replaced");
                 busy(RefusalReason::AccountsLost, RETRY_AFTER_FULL_MS)
             }
-            AccountStoreError::Failed(_) | AccountStoreError::Unknown(_) => internal(&error),
+            AccountStoreError::Unreachable(why) => {
+                tracing::debug!(%why, "the database can't be used");
+                busy(RefusalReason::DatabaseAway, RETRY_AFTER_OUTAGE_MS)
+            }
+            AccountStoreError::Unknown(why) => {
+                tracing::error!(%why, "it is unknown whether a change is made");
+                busy(RefusalReason::OutcomeUnknown, RETRY_AFTER_OUTAGE_MS)
+            }
+            AccountStoreError::Failed(_) => internal(&error),
         }
     }
 }

@@ -1,16 +1,17 @@
 //! The thread of the account database, and the bounded queue of jobs for it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use tracing::info;
 
+use super::store_health::StoreHealth;
+use super::store_rows::StoreRows;
 use super::{AccountStoreError, SqliteAccountStore, StoreResult};
 use crate::fair_semaphore::Requester;
-use crate::metrics::{StoreKind, TrackerMetrics};
+use crate::metrics::TrackerMetrics;
 use crate::quota_table::{QuotaLimits, QuotaTable};
 use crate::rate_limits::ClientOrigin;
 
@@ -36,14 +37,6 @@ struct QueueSlot {
     from: ClientOrigin,
 }
 
-/// The store's condition, updated by its thread.
-#[derive(Debug, Default)]
-struct StoreHealth {
-    metrics: OnceLock<Arc<TrackerMetrics>>,
-    /// The reason why the last change failed; `None` after a success.
-    last_write_error: Mutex<Option<String>>,
-}
-
 type StoreJob = Box<dyn FnOnce(&mut SqliteAccountStore) + Send>;
 
 impl AccountThread {
@@ -60,7 +53,7 @@ impl AccountThread {
 
     /// Records the duration of each job in `metrics` from now on.
     pub(super) fn set_metrics(&self, metrics: Arc<TrackerMetrics>) {
-        let _ = self.health.metrics.set(metrics);
+        self.health.set_metrics(metrics);
     }
 
     /// Runs a `job` that only reads on the thread. Fails with `job`'s own, [`AccountStoreError::Busy`], or
@@ -68,26 +61,29 @@ impl AccountThread {
     pub(super) async fn read<T: Send + 'static>(
         &self,
         requester: Requester,
-        job: impl FnOnce(&mut SqliteAccountStore) -> StoreResult<T> + Send + 'static,
+        job: impl FnOnce(&dyn StoreRows) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
+        let job = move |store: &mut SqliteAccountStore| store.read(job);
         // What fails to read changed nothing.
         let read = self.queue(requester, job, |watch, _, took| watch.record_read(took)).await;
         read.map_err(|why| if let AccountStoreError::Unknown(why) = why { AccountStoreError::Failed(why) } else { why })
     }
 
-    /// Runs a `job` that changes something on the thread. From the queue on it is done, even if the caller goes away.
-    /// Fails with `job`'s own, [`AccountStoreError::Busy`], or [`AccountStoreError::Failed`] when the thread is gone.
+    /// Runs a `job` that changes something on the thread, in one transaction. From the queue on it is done, even if the
+    /// caller goes away. Fails with `job`'s own, [`AccountStoreError::Busy`], or [`AccountStoreError::Failed`] when the
+    /// thread is gone.
     pub(super) async fn commit<T: Send + 'static>(
         &self,
         requester: Requester,
-        job: impl FnOnce(&mut SqliteAccountStore) -> StoreResult<T> + Send + 'static,
+        job: impl FnOnce(&dyn StoreRows) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
+        let job = move |store: &mut SqliteAccountStore| store.commit(job);
         self.queue(requester, job, |watch, done, took| watch.record_commit(done.as_ref().err(), took)).await
     }
 
     /// Returns the reason why the last change failed; `None` after a success, or before any change.
     pub(super) fn last_write_error(&self) -> Option<String> {
-        self.health.last_write_error.lock().clone()
+        self.health.last_write_error()
     }
 
     /// True if the thread works through its queue. Waits as long as that takes, even for a place in the queue.
@@ -157,36 +153,6 @@ impl Drop for QueueSlot {
     }
 }
 
-impl StoreHealth {
-    fn record_read(&self, took: Duration) {
-        if let Some(metrics) = self.metrics.get() {
-            metrics.record_read(StoreKind::Accounts, took);
-        }
-    }
-
-    /// Records a commit. A refusal for the change's content says nothing about the disk.
-    fn record_commit(&self, why: Option<&AccountStoreError>, took: Duration) {
-        let trouble = match why {
-            None => None,
-            Some(
-                why @ (AccountStoreError::Full
-                | AccountStoreError::Lost(_)
-                | AccountStoreError::Failed(_)
-                | AccountStoreError::Unknown(_)),
-            ) => Some(why.to_string()),
-            Some(_) => return,
-        };
-        if let Some(metrics) = self.metrics.get() {
-            metrics.record_commit(StoreKind::Accounts, took, trouble.is_none());
-        }
-        let mut known = self.last_write_error.lock();
-        if known.is_some() && trouble.is_none() {
-            info!("accounts can be changed again");
-        }
-        *known = trouble;
-    }
-}
-
 impl Drop for AccountThread {
     fn drop(&mut self) {
         // The channel must close first: the thread ends when the queue is empty and has no sender left.
@@ -200,7 +166,7 @@ impl Drop for AccountThread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Account;
+    use crate::store::{Account, account_rules};
 
     fn account(user: &str, number: usize) -> Account {
         Account { user: user.parse().unwrap(), password_hash: format!("hash {number}"), binding: None }
@@ -210,8 +176,9 @@ mod tests {
     async fn of_many_who_register_one_name_exactly_one_wins() {
         let folder = tempfile::tempdir().unwrap();
         let accounts = AccountThread::start(SqliteAccountStore::open(&folder.path().join("db")).unwrap()).unwrap();
-        let attempts = (0..20)
-            .map(|n| accounts.commit(Requester::Administrator, move |store| store.create(&account("bob", n), None)));
+        let attempts = (0..20).map(|n| {
+            accounts.commit(Requester::Administrator, move |rows| account_rules::create(rows, &account("bob", n), None))
+        });
         let mut won = 0;
         for attempt in attempts.collect::<Vec<_>>() {
             match attempt.await {
@@ -296,9 +263,9 @@ mod tests {
                 .await
                 .is_err()
         );
-        assert!(accounts.read(Requester::Administrator, SqliteAccountStore::bindings).await.is_ok());
+        assert!(accounts.read(Requester::Administrator, |rows| rows.bindings()).await.is_ok());
         assert!(accounts.last_write_error().unwrap().contains("disk is full"));
-        accounts.commit(Requester::Administrator, SqliteAccountStore::probe).await.unwrap();
+        accounts.commit(Requester::Administrator, |rows| rows.touch()).await.unwrap();
         assert_eq!(accounts.last_write_error(), None);
         assert!(accounts.is_alive().await);
         let panicked = accounts.read(Requester::Administrator, |_| -> Result<(), _> { panic!("as a bug would") }).await;
@@ -307,7 +274,7 @@ mod tests {
         while accounts.is_alive().await {
             tokio::task::yield_now().await;
         }
-        let written = accounts.commit(Requester::Administrator, SqliteAccountStore::probe).await;
+        let written = accounts.commit(Requester::Administrator, |rows| rows.touch()).await;
         assert!(written.is_err_and(|why| why.is_undone()), "it never reached the thread");
     }
 
@@ -315,8 +282,8 @@ mod tests {
     async fn a_write_whose_answer_is_lost_may_be_done() {
         let folder = tempfile::tempdir().unwrap();
         let accounts = AccountThread::start(SqliteAccountStore::open(&folder.path().join("db")).unwrap()).unwrap();
-        let written = accounts.commit(Requester::Administrator, |store| -> Result<(), _> {
-            store.create(&account("bob", 0), None)?;
+        let written = accounts.commit(Requester::Administrator, |rows| -> Result<(), _> {
+            account_rules::create(rows, &account("bob", 0), None)?;
             panic!("as a bug would")
         });
         assert!(written.await.is_err_and(|why| !why.is_undone()));

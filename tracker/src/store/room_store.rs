@@ -1,13 +1,14 @@
 //! Rooms behind the account store's interface.
 
-use rusqlite::Transaction;
 use shared::room::RecordHash;
 use shared::tracker::room_reply::{RoomListReply, RoomMembersReply};
 use shared::tracker::room_request::{RequestedChange, RoomCut, RoomReference};
 use shared::{RoomId, RoomName, UserName};
 
-use super::sqlite_rooms::{self, JoinRequirement, RecordStamp, RoomCaller, RoomDraft, RoomOutcome};
-use super::{AccountStore, SqliteAccountStore, StoreResult, stamp};
+use super::room_rules::{self, RecordStamp};
+use super::room_values::{JoinRequirement, RoomCaller, RoomDraft, RoomOutcome};
+use super::store_rows::StoreRows;
+use super::{AccountStore, StoreResult, stamp};
 use crate::fair_semaphore::Requester;
 use crate::registry::RoomUpdate;
 
@@ -17,12 +18,12 @@ use crate::registry::RoomUpdate;
 impl AccountStore {
     /// Brings the records up to date with the tracker's key and with a restore. To be called once, at the start.
     pub async fn prepare_rooms(&self, requester: Requester) -> StoreResult {
-        self.commit_room(requester, sqlite_rooms::prepare).await
+        self.commit_room(requester, room_rules::prepare).await
     }
 
     /// Returns the newest record and all members of each room.
     pub async fn room_members(&self, requester: Requester) -> StoreResult<Vec<RoomUpdate>> {
-        self.thread.read(requester, |accounts| sqlite_rooms::all_members(accounts.database())).await
+        self.backend.read_snapshot(requester, room_rules::all_members).await
     }
 
     /// Makes a room that the caller owns.
@@ -32,7 +33,7 @@ impl AccountStore {
         caller: RoomCaller,
         draft: RoomDraft,
     ) -> StoreResult<RoomOutcome> {
-        self.commit_room(requester, move |step, stamp| sqlite_rooms::create(step, stamp, &caller, &draft)).await
+        self.commit_room(requester, move |rows, stamp| room_rules::create(rows, stamp, &caller, &draft)).await
     }
 
     /// Returns what the caller needs to join.
@@ -42,9 +43,7 @@ impl AccountStore {
         caller: RoomCaller,
         room: RoomReference,
     ) -> StoreResult<JoinRequirement> {
-        self.thread
-            .read(requester, move |accounts| sqlite_rooms::join_requirement(accounts.database(), &room, &caller))
-            .await
+        self.backend.read_snapshot(requester, move |rows| room_rules::join_requirement(rows, &room, &caller)).await
     }
 
     /// Makes the caller a member. `proven` is the hash of the password that the caller knew, if it needed one.
@@ -55,8 +54,8 @@ impl AccountStore {
         room: RoomId,
         proven: Option<String>,
     ) -> StoreResult<RoomOutcome> {
-        let join = move |step: &Transaction<'_>, stamp: RecordStamp<'_>| {
-            sqlite_rooms::join(step, stamp, &caller, room, proven.as_deref())
+        let join = move |rows: &dyn StoreRows, stamp: RecordStamp<'_>| {
+            room_rules::join(rows, stamp, &caller, room, proven.as_deref())
         };
         self.commit_room(requester, join).await
     }
@@ -69,7 +68,7 @@ impl AccountStore {
         room: RoomReference,
         cut: Option<RoomCut>,
     ) -> StoreResult<RoomOutcome> {
-        self.commit_room(requester, move |step, stamp| sqlite_rooms::leave(step, stamp, &caller, &room, cut)).await
+        self.commit_room(requester, move |rows, stamp| room_rules::leave(rows, stamp, &caller, &room, cut)).await
     }
 
     /// Carries out a change by a member.
@@ -80,8 +79,8 @@ impl AccountStore {
         room: RoomReference,
         change: RequestedChange,
     ) -> StoreResult<RoomOutcome> {
-        let change = move |step: &Transaction<'_>, stamp: RecordStamp<'_>| {
-            sqlite_rooms::change(step, stamp, &caller, &room, &change)
+        let change = move |rows: &dyn StoreRows, stamp: RecordStamp<'_>| {
+            room_rules::change(rows, stamp, &caller, &room, &change)
         };
         self.commit_room(requester, change).await
     }
@@ -95,16 +94,16 @@ impl AccountStore {
         password_hash: Option<Option<String>>,
         invite_only: Option<bool>,
     ) -> StoreResult<RoomOutcome> {
-        let set = move |step: &Transaction<'_>, _: RecordStamp<'_>| {
+        let set = move |rows: &dyn StoreRows, _: RecordStamp<'_>| {
             let hash = password_hash.as_ref().map(Option::as_deref);
-            sqlite_rooms::set_entry(step, &caller, &room, hash, invite_only)
+            room_rules::set_entry(rows, &caller, &room, hash, invite_only)
         };
         self.commit_room(requester, set).await
     }
 
     /// Ends a room for the administrator.
     pub async fn delete_room(&self, requester: Requester, name: RoomName) -> StoreResult<RoomOutcome> {
-        self.commit_room(requester, move |step, stamp| sqlite_rooms::delete(step, stamp, &name)).await
+        self.commit_room(requester, move |rows, stamp| room_rules::delete(rows, stamp, &name)).await
     }
 
     /// Returns a page of rooms by name, as `user` sees them; `None` is the administrator.
@@ -115,15 +114,13 @@ impl AccountStore {
         cursor: Option<RoomName>,
         limit: usize,
     ) -> StoreResult<RoomListReply> {
-        let list = move |accounts: &mut SqliteAccountStore| {
-            sqlite_rooms::list(accounts.database(), user.as_ref(), cursor.as_ref(), limit)
-        };
-        self.thread.read(requester, list).await
+        let list = move |rows: &dyn StoreRows| room_rules::list(rows, user.as_ref(), cursor.as_ref(), limit);
+        self.backend.read_snapshot(requester, list).await
     }
 
     /// Returns the names of all rooms in order.
     pub async fn room_names(&self, requester: Requester) -> StoreResult<Vec<RoomName>> {
-        self.thread.read(requester, |accounts| sqlite_rooms::names(accounts.database())).await
+        self.backend.read_snapshot(requester, |rows| rows.room_names()).await
     }
 
     /// Returns the members of a room, the owner first; of a room that takes invitations only if one of `asking` is a
@@ -134,9 +131,7 @@ impl AccountStore {
         name: RoomName,
         asking: Vec<UserName>,
     ) -> StoreResult<Vec<UserName>> {
-        self.thread
-            .read(requester, move |accounts| sqlite_rooms::member_names(accounts.database(), &name, &asking))
-            .await
+        self.backend.read_snapshot(requester, move |rows| room_rules::member_names(rows, &name, &asking)).await
     }
 
     /// Returns the records that the caller lacks and may have.
@@ -147,19 +142,16 @@ impl AccountStore {
         room: RoomReference,
         after: Vec<RecordHash>,
     ) -> StoreResult<RoomMembersReply> {
-        let read =
-            move |accounts: &mut SqliteAccountStore| sqlite_rooms::records(accounts.database(), &room, &caller, &after);
-        self.thread.read(requester, read).await
+        let read = move |rows: &dyn StoreRows| room_rules::records(rows, &room, &caller, &after);
+        self.backend.read_snapshot(requester, read).await
     }
 
     async fn commit_room<T: Send + 'static>(
         &self,
         requester: Requester,
-        change: impl FnOnce(&Transaction<'_>, RecordStamp<'_>) -> StoreResult<T> + Send + 'static,
+        change: impl Fn(&dyn StoreRows, RecordStamp<'_>) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
         let signer = self.signer.clone();
-        let commit =
-            move |accounts: &mut SqliteAccountStore| accounts.in_transaction(|step| change(step, stamp(&signer)));
-        self.thread.commit(requester, commit).await
+        self.backend.commit(requester, move |rows| change(rows, stamp(rows, &signer))).await
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::{Identity, ServerPin};
+use postgres_server::PostgresServer;
 use serde_json::{Value, json};
 use shared::tracker::{DOOR_PROOF_EXPORTER, ForwardedPerson};
 use tempfile::TempDir;
@@ -23,7 +24,7 @@ use crate::rate_limits::RateSettings;
 use crate::registry::PresenceRules;
 use crate::server::{ServerContext, serve};
 use crate::service::{RegistrationMode, ServicePolicy, TrackerService};
-use crate::store::{AccountStore, PresenceStore, SqliteAccountStore};
+use crate::store::{AccountStore, PostgresAddress, PostgresStore, PresenceStore, SqliteAccountStore};
 
 pub(super) const RULES: PresenceRules = PresenceRules {
     lease: Duration::from_secs(90),
@@ -54,7 +55,11 @@ pub(super) struct World {
     stop: Option<oneshot::Sender<()>>,
     server: JoinSet<()>,
     folder: Arc<TempDir>,
+    database: Option<PostgresAddress>,
 }
+
+/// Set for a run in which the accounts are in PostgreSQL.
+pub(super) const POSTGRES_RUN: &str = "VIZINHO_TEST_POSTGRES";
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
@@ -76,25 +81,35 @@ impl World {
         patience: ConnectionTimeouts,
         max_connections: usize,
     ) -> Self {
-        Self::in_folder(Arc::new(tempfile::tempdir().unwrap()), policy, patience, MemoryQuota::new(), max_connections)
-            .await
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::in_folder(folder, new_database(), policy, patience, MemoryQuota::new(), max_connections).await
     }
 
     pub(super) async fn with_budget(budget: MemoryQuota, patience: ConnectionTimeouts) -> Self {
-        Self::in_folder(Arc::new(tempfile::tempdir().unwrap()), POLICY, patience, budget, 100).await
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::in_folder(folder, new_database(), POLICY, patience, budget, 100).await
     }
 
     async fn in_folder(
         folder: Arc<TempDir>,
+        database: Option<PostgresAddress>,
         policy: ServicePolicy,
         patience: ConnectionTimeouts,
         budget: MemoryQuota,
         max_connections: usize,
     ) -> Self {
-        let store = SqliteAccountStore::open(&folder.path().join("db")).unwrap();
         let memory = PresenceStore::open(&folder.path().join("presence.db")).unwrap();
         let identity = Identity::generate().unwrap();
-        let accounts = AccountStore::start(store, RecordSigner::new(&identity)).unwrap();
+        let accounts = match &database {
+            None => {
+                let store = SqliteAccountStore::open(&folder.path().join("db")).unwrap();
+                AccountStore::start(store, RecordSigner::new(&identity)).unwrap()
+            }
+            Some(address) => {
+                let store = PostgresStore::connect(address).await.unwrap();
+                AccountStore::with_postgres(store, RecordSigner::new(&identity))
+            }
+        };
         let service = Arc::new(TrackerService::start(policy.clone(), accounts, memory).await.unwrap());
         let tls = Arc::new(certs::tracker_server_config(&identity).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -111,7 +126,7 @@ impl World {
         };
         let mut server = JoinSet::new();
         server.spawn(serve(listener.into(), tracker, async move { drop(stopped.await) }));
-        Self { address, service, identity, policy, stop: Some(stop), server, folder }
+        Self { address, service, identity, policy, stop: Some(stop), server, folder, database }
     }
 
     /// Starts the next process on the same folder, after an ordered end or as after a kill.
@@ -122,8 +137,10 @@ impl World {
             self.begin_stop();
             self.stopped().await;
         }
-        let Self { folder, policy, .. } = self;
-        Self::in_folder(folder, policy, ConnectionTimeouts::default(), MemoryQuota::new(), 100).await
+        let Self { folder, database, policy, service, .. } = self;
+        // The next process may not have the database before.
+        drop(service);
+        Self::in_folder(folder, database, policy, ConnectionTimeouts::default(), MemoryQuota::new(), 100).await
     }
 
     /// The tracker's key.
@@ -198,6 +215,14 @@ impl World {
         };
         timeout(AT_MOST, wait).await.unwrap();
     }
+}
+
+/// Makes a database for the accounts, in a run in which they are in PostgreSQL.
+fn new_database() -> Option<PostgresAddress> {
+    std::env::var_os(POSTGRES_RUN)?;
+    let server = PostgresServer::shared().unwrap();
+    let database = server.create_database().unwrap();
+    Some(PostgresAddress::parse(&server.address(&database)).unwrap())
 }
 
 impl Conn {

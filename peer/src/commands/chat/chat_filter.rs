@@ -119,6 +119,7 @@ impl<'a> ChatFilter<'a> {
                 Err(Error::Interrupted) => Err(self.handle_interrupt().await),
                 flushed => flushed,
             };
+            // First: if this process ran the node, its error is the reason for the other one.
             node.close().await?;
             return self.finish(flushed?);
         }
@@ -171,6 +172,7 @@ impl<'a> ChatFilter<'a> {
                         }
                         NodeAnswer::Message(number, stored) => self.handle_answer(number, stored)?,
                         NodeAnswer::ReadMark(Err(ended @ Error::NodeGone { .. })) => return Err(ended),
+                        // Without the mark the message stays unread, and no more is lost.
                         NodeAnswer::ReadMark(_) => {}
                     }
                 }
@@ -235,6 +237,7 @@ impl<'a> ChatFilter<'a> {
 
     async fn handle_event(&mut self, event: NodeEvent, node: &NodeApi, answers: &mut NodeAnswers) -> Result<(), Error> {
         match event {
+            // `catch_up` may have printed it before its event came.
             NodeEvent::Received { from, message, seq, at } if from == *self.user && seq > self.last_seq => {
                 let (direction, state) = (MessageDirection::In, MessageState::Received);
                 self.print_received(

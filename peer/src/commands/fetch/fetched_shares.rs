@@ -81,6 +81,7 @@ impl FetchedShares {
                     // Sharing is a courtesy: the fetch goes on without it.
                     Err(why) => tracing::warn!("{} is offered only when it is whole: {why}", partial.name.display()),
                 }
+                // Keeps a permit while the announcer is busy, so that no part is missed.
                 self.changed.notify_one();
             }
             // The content is outdated at its source: nobody should get more of it from here.

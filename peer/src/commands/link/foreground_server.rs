@@ -6,7 +6,8 @@ use localization::tr;
 use tokio_util::sync::CancellationToken;
 
 use super::super::context::CommandContext;
-use crate::engine::guest_links::GuestLinks;
+use super::guest_answers::GuestAnswers;
+use crate::engine::guest_links::{GuestLink, GuestLinks};
 use crate::engine::{Error, LocalUser, now_ms, run_blocking};
 use crate::web::{LinkEventHandler, LinkServer, LinkServerConfig, open_certificate};
 
@@ -43,17 +44,23 @@ impl ForegroundServer {
         self.server.port()
     }
 
-    /// Serves until the link has ended, or Ctrl-C.
+    /// Serves until the link has ended, or Ctrl-C. Lines of a terminal answer its guests.
     ///
     /// # Errors
     /// [`Error::Interrupted`] after Ctrl-C.
-    pub(super) async fn run(self, context: &CommandContext) -> Result<(), Error> {
-        let stop = CancellationToken::new();
+    pub(super) async fn run(self, context: &CommandContext, link: &GuestLink) -> Result<(), Error> {
+        let (stop, number) = (CancellationToken::new(), link.number);
+        let mut answers = GuestAnswers::new(context, self.links.clone(), link)?;
         let mut serving = Box::pin(self.server.run(stop.clone()));
+        let mut last_message = 0;
         let ended = loop {
             let links = self.links.clone();
             let look = async {
-                let end = run_blocking(move || links.sweep()).await?;
+                let (end, last) = run_blocking(move || Ok((links.sweep()?, links.last_message(number)?))).await?;
+                // Answers of other processes.
+                if std::mem::replace(&mut last_message, last) != last {
+                    self.links.chat_signal().send(None);
+                }
                 if let Some(end) = end {
                     let wait = (end - now_ms()).clamp(0, LOOK_INTERVAL_MS);
                     tokio::time::sleep(Duration::from_millis(wait.unsigned_abs())).await;
@@ -63,6 +70,12 @@ impl ForegroundServer {
             tokio::select! {
                 () = &mut serving => break Ok(()),
                 () = context.cancel.cancelled() => break Err(Error::Interrupted),
+                line = answers.next_line() => {
+                    let answered = async { answers.answer(context, &line?).await };
+                    if let Err(why) = answered.await {
+                        break Err(why);
+                    }
+                }
                 lives = look => match lives {
                     Ok(true) => {}
                     Ok(false) => {

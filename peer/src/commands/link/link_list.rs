@@ -61,7 +61,8 @@ pub(super) async fn list(context: &CommandContext) -> Result<(), Error> {
             Some(port) => format!("{}:{port}", link.address),
             None => link.address.clone(),
         };
-        let (is_once, made_at, folder) = (link.is_once, link.made_at, link.folder.clone());
+        let (is_once, has_chat, made_at, folder) = (link.is_once, link.has_chat, link.made_at, link.folder.clone());
+        let unread: usize = me.profile.guest_conversations(number)?.iter().map(|talk| talk.unread).sum();
         let printed = PrintedLink::of(&me, &certificate, (link, token), &place)?;
         if context.output.is_json() {
             let mut object = printed.json();
@@ -69,6 +70,7 @@ pub(super) async fn list(context: &CommandContext) -> Result<(), Error> {
             object["made"] = json!(made_at);
             object["once"] = json!(is_once);
             object["receives"] = json!(folder);
+            object["unread"] = has_chat.then_some(unread).into();
             object["served"] = json!(is_served);
             context.output.print_object("link", &object)?;
             continue;
@@ -79,6 +81,17 @@ pub(super) async fn list(context: &CommandContext) -> Result<(), Error> {
         };
         context.output.print_data(&format!("{number:>3}  {}{state}", printed.description()))?;
         context.output.print_data(&format!("     {}", printed.url()))?;
+        if has_chat {
+            let chat = match unread {
+                0 => tr!("guests can write: `peer link chat {number}`", number),
+                unread => tr!(
+                    "{n} unread message: `peer link chat {number}`"
+                        | "{n} unread messages: `peer link chat {number}`" % unread,
+                    number
+                ),
+            };
+            context.output.print_data(&format!("     {chat}"))?;
+        }
     }
     Ok(())
 }

@@ -56,6 +56,7 @@ impl PrintedLink {
 
     /// Returns the whole address.
     pub(super) fn url(&self) -> String {
+        // Behind the #: no browser sends a fragment (RFC 9110, 4.2.5), so the token stands in no log on the way.
         format!("{}#{}", self.base, self.token.text())
     }
 
@@ -67,6 +68,12 @@ impl PrintedLink {
             return match self.link.is_once {
                 true => tr!("takes up to {size} into {folder}, for one browser, until {time}", size, folder, time),
                 false => tr!("takes up to {size} into {folder}, until {time}", size, folder, time),
+            };
+        }
+        if self.files.is_empty() {
+            return match self.link.is_once {
+                true => tr!("takes messages, for one browser, until {time}", time),
+                false => tr!("takes messages, until {time}", time),
             };
         }
         let size = format_size(self.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size)));
@@ -85,14 +92,18 @@ impl PrintedLink {
                 "url": format!("{}{}", self.base, file_address(file)),
             })
         };
-        json!({
+        let mut object = json!({
             "url": self.url(),
             "curl": self.curl(),
             "authorization": self.authorization(),
             "fingerprint": self.fingerprint,
             "expires": self.link.expires_at,
             "files": self.files.iter().map(file).collect::<Vec<_>>(),
-        })
+        });
+        if self.link.has_chat {
+            object["chat"] = json!(self.chat_address());
+        }
+        object
     }
 
     /// Prints a new link.
@@ -109,6 +120,10 @@ impl PrintedLink {
         output.print_data(&tr!("code: {code}", code = self.token.grouped()))?;
         output.print_data(&self.curl())?;
         output.note(&tr!("link {number} {what}", number = self.link.number, what = self.description()));
+        if self.link.has_chat {
+            let number = self.link.number;
+            output.note(&tr!("guests can write to you: `peer link chat {number}` shows it and answers", number));
+        }
         let fingerprint = &self.fingerprint;
         output.note(&tr!("the certificate's SHA-256, to compare with the browser's: {fingerprint}", fingerprint));
         if is_own_server {
@@ -120,6 +135,10 @@ impl PrintedLink {
         Ok(())
     }
 
+    fn chat_address(&self) -> String {
+        format!("{}chat", self.base)
+    }
+
     fn authorization(&self) -> String {
         format!("Bearer {}", self.token.text())
     }
@@ -129,9 +148,13 @@ impl PrintedLink {
         let pin = format!("sha256//{}", self.key_pin);
         let header = format!("Authorization: {}", self.authorization());
         let quote = |word: &str| shell_quote(&[word]);
+        // No authority signed the certificate (`-k`): the pin, which curl checks all the same, stands for one.
         let secure = format!("curl -k --pinnedpubkey {} -H {}", quote(&pin), quote(&header));
         if self.link.folder.is_some() {
             return format!("{secure} -T FILE {}", quote(&format!("{}in/", self.base)));
+        }
+        if self.files.is_empty() {
+            return format!("{secure} --data-urlencode text=TEXT {}", quote(&self.chat_address()));
         }
         let (name, address) = match self.files.as_slice() {
             [only] => (only.name.display().rsplit('/').next().unwrap_or("file").to_owned(), file_address(only)),

@@ -70,6 +70,7 @@ impl ReceiptWait<'_> {
             several => tr!("{count} sends", count = several.len()),
         };
         let mut bar = SendBar::new(&self.context.output, &label, size);
+        // Watched before the first look at the record, so that no end falls between the two.
         let mut events = self.watch(node).await?;
         loop {
             for awaited in sends.iter_mut().filter(|awaited| awaited.outcome.is_none()) {
@@ -114,6 +115,7 @@ impl ReceiptWait<'_> {
         sends: &mut [AwaitedSend],
         bar: &mut SendBar,
     ) -> Result<(), Error> {
+        // One timer for all events: a stream of progress must not put the look off for ever.
         let look = tokio::time::sleep(LOOK_INTERVAL);
         tokio::pin!(look);
         loop {

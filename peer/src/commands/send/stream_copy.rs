@@ -38,5 +38,6 @@ fn copy_to(path: &std::path::Path, cancel: &CancellationToken) -> Result<(), Err
             Err(why) => return Err(why.into()),
         }
     }
+    // What is announced has to be there after a power cut, with the hash that is on record.
     file.sync_all().map_err(Error::disk(path))
 }

@@ -38,6 +38,7 @@ impl UploadProgressSum {
             // What was fetched is kept there: it isn't taken back.
             TransferState::Running | TransferState::Failed if !self.done_files.contains_key(&transfer.name) => {
                 let bytes = self.running.entry(transfer.name.clone()).or_default();
+                // A fetch that begins again counts from 0, and no bar goes back.
                 *bytes = transfer.bytes.max(*bytes);
             }
             TransferState::Running | TransferState::Failed => {}

@@ -5,6 +5,7 @@
 //! | lines about the coming and going of people with whom the user doesn't talk | 6 in 10 minutes | one line that says so; counted, and told with the next one that is shown |
 //! | messages of people who are not accepted | the first row of 10 in 10 minutes | the same |
 //! | lines that such people want to talk | the same | the same |
+//! | messages of guests of links who are not answered | the same | the same |
 //! | a message of somebody who is accepted | 12 rows and 1 KiB, empty rows in a row put together | the command that shows the rest |
 //! | what one person writes | the table in [`crate::engine::chat::chat_receiver`] | |
 
@@ -30,6 +31,7 @@ pub(super) struct LineBudgets {
     pub(super) presence: LineBudget,
     pub(super) messages: LineBudget,
     pub(super) requests: LineBudget,
+    pub(super) guests: LineBudget,
 }
 
 /// Lines of one kind.
@@ -58,7 +60,12 @@ pub(super) enum LineDecision {
 impl Default for LineBudgets {
     fn default() -> Self {
         let strangers = || LineBudget::new(STRANGER_LINES);
-        Self { presence: LineBudget::new(PRESENCE_LINES), messages: strangers(), requests: strangers() }
+        Self {
+            presence: LineBudget::new(PRESENCE_LINES),
+            messages: strangers(),
+            requests: strangers(),
+            guests: strangers(),
+        }
     }
 }
 

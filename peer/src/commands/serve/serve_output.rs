@@ -14,6 +14,7 @@ use shared::peer::ChatMessage;
 use super::line_budget::{LineBudgets, LineDecision, MESSAGE_LIMITS, STRANGER_MESSAGE_LIMITS};
 use crate::engine::active_conversations::ActiveConversations;
 use crate::engine::chat::ConversationStatus;
+use crate::engine::guest_links::GuestPost;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{LocalUser, now_ms};
 use crate::ui::{CommandOutput, event_json, event_line, message_excerpt, send_words, time_of_day};
@@ -79,7 +80,30 @@ impl EventPrinter {
                     || tr!("more people want to talk: `peer inbox`"),
                 )
             }
+            NodeEvent::GuestMessage(post) if !post.message.is_answer => self.print_guest_message(post, now),
             event => event_line(event, &self.me.user).map_or(Ok(()), |line| self.print_line(&line)),
+        }
+    }
+
+    fn print_guest_message(&mut self, post: &GuestPost, now: Instant) -> io::Result<()> {
+        let whole = format!("peer link chat {}.{}", post.who.link, post.who.guest);
+        let line = |limits| format!("{}: {}", post.who, message_excerpt(&post.message.text, limits, &whole));
+        if post.is_answered {
+            return self.print_line(&line(MESSAGE_LIMITS));
+        }
+        let decision = self.budgets.guests.record(now);
+        self.print_bounded(
+            decision,
+            Some(line(STRANGER_MESSAGE_LIMITS)),
+            |hidden| {
+                tr!("{n} more messages of guests: `peer link list`"
+                    | "{n} more messages of guests: `peer link list`" % hidden)
+            },
+            || tr!("guests write more: `peer link list`"),
+        )?;
+        match (post.is_first, decision) {
+            (true, LineDecision::Show { .. }) => self.print_line(&tr!("`{command}` answers", command = whole)),
+            _ => Ok(()),
         }
     }
 
@@ -101,6 +125,7 @@ impl EventPrinter {
 
     /// Tells whether the user wrote to `user`, or accepted them.
     fn is_accepted(&self, user: &UserName) -> bool {
+        // Whoever can't be looked up counts as a stranger, whose lines are bounded.
         matches!(self.me.profile.conversation_status(user), Ok(ConversationStatus::Accepted))
     }
 

@@ -38,6 +38,7 @@ fn list_matching(start: &str) -> Vec<String> {
     let mut paths: Vec<String> = entries
         .flatten()
         .filter_map(|entry| {
+            // What isn't UTF-8 can't stand in the line.
             let found = entry.file_name().into_string().ok().filter(|found| fits(found))?;
             // Also for a link to a folder: the next completion goes on inside.
             let end = if entry.path().is_dir() { "/" } else { "" };

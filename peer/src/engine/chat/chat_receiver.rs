@@ -137,6 +137,7 @@ impl FrameBatch {
 
     fn add_frame(&mut self, frame: ChatFrame) {
         self.frames += 1;
+        // Frames that are no messages cost as well, or a flood of them would be free.
         self.cost += COST;
         match frame {
             ChatFrame::Message(message) => {
@@ -267,6 +268,7 @@ async fn store_messages(
         {
             event_sender.send(NodeEvent::ContactRequest { from: peer });
         }
+        // Named here, so that the closure takes it along and holds it until the events are sent.
         drop(turn);
         Ok((kept, good))
     });

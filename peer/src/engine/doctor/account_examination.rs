@@ -73,6 +73,7 @@ fn readable_mode(profile: &Profile) -> Option<u32> {
     const ENTER_BY_OTHERS: u32 = 0o011;
     const READ_BY_OTHERS: u32 = 0o044;
     let mode = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o777);
+    // A file is reached only through its folder: both have to let others in (path_resolution(7)).
     let (folder, database) = (mode(profile.home()), mode(&profile.database_path()));
     (folder & ENTER_BY_OTHERS != 0 && database & READ_BY_OTHERS != 0).then_some(folder)
 }

@@ -60,6 +60,7 @@ pub async fn examine(request: ExaminationRequest) -> Result<DoctorReport, Error>
     };
     let firewall = async { timeout(FIREWALL_LIMIT, sys::active_firewall()).await.ok().flatten() };
     let announcements = listen_for_announcements(me.as_ref(), request.no_mdns, DISCOVERY_LIMIT);
+    // Boxed: the future of the examination would contain both, which are large.
     let (on_disk, node, network, firewall, announcements) =
         tokio::join!(on_disk, node, Box::pin(network), firewall, Box::pin(announcements));
     let (damage, disk) = on_disk?;

@@ -91,6 +91,7 @@ impl InterfaceFinding {
         }
         let to_tracker = cards.iter().find(|one| Some(one.ip) == route).map(|one| one.interface.clone());
         let overlap = cards.iter().flat_map(|one| cards.iter().map(move |other| (one, other))).find(|(one, other)| {
+            // Each pair once; two addresses of one interface aren't in each other's way.
             one.index < other.index && one.prefix_len == other.prefix_len && one.has_in_network(other.ip)
         });
         let overlapping = overlap.map(|(one, other)| (one.interface.clone(), other.interface.clone()));
@@ -172,6 +173,7 @@ impl ContainerFinding {
     pub(super) fn of(local: &[LocalAddress], tracker: Option<IpAddr>) -> Option<Self> {
         let inner = |one: &&LocalAddress| one.kind == InterfaceKind::Internal && !is_link_local(one.ip);
         let bridges: Vec<&LocalAddress> = local.iter().filter(inner).collect();
+        // A tracker on this machine is reached whatever bridge has its address.
         let is_own = |ip: IpAddr| local.iter().any(|one| one.ip == ip);
         let hides = |one: &&&LocalAddress| tracker.is_some_and(|ip| one.has_in_network(ip) && !is_own(ip));
         let hiding = bridges.iter().find(hides).map(|one| one.interface.clone());
@@ -282,10 +284,12 @@ pub(super) fn allow_command(manager: &FirewallManager, port: u16, has_ipv6: bool
     match manager {
         FirewallManager::Ufw => format!("sudo ufw allow {port}/udp"),
         FirewallManager::Firewalld => {
+            // `--permanent` alone changes only what is loaded at the next start.
             format!("sudo firewall-cmd --permanent --add-port={port}/udp && sudo firewall-cmd --reload")
         }
         FirewallManager::Nftables(chain) => {
             let (family, table, name) = (&chain.family, &chain.table, &chain.name);
+            // Inserted, not added: behind a rule that drops, it would never be reached.
             format!("sudo nft insert rule {family} {table} {name} udp dport {port} accept")
         }
         FirewallManager::Iptables => {

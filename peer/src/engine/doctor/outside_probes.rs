@@ -70,6 +70,7 @@ impl ExaminedPort {
             let mut calls = JoinSet::new();
             while let Some(call) = listener.accept().await {
                 calls.spawn(answer_handshake(call));
+                // Those that ended are taken out, or the set would grow with each packet of a stranger.
                 while calls.try_join_next().is_some() {}
             }
             std::future::pending().await
@@ -125,12 +126,14 @@ pub(super) async fn look_from_outside(
 fn choose_probers(me: &LocalUser, mut present: Vec<ListedPeer>, local: Option<SocketAddr>) -> Vec<DialTarget> {
     present.shuffle(&mut rand::rng());
     let is_known = |user: &UserName| me.profile.known_user(user).is_ok_and(|known| known.is_some());
+    // The sort is stable: among known users, and among the others, the order stays random.
     present.sort_by_key(|entry| !is_known(&entry.user));
     let is_other = |entry: &ListedPeer| entry.user != me.user && !is_blocked(&me.profile, &entry.user);
     let listed = present.iter().filter(|entry| is_other(entry));
     // Without a record: whoever is merely asked to look is not met.
     let targets = listed.filter_map(|entry| candidate_from_entry(me, entry, local).ok());
     let targets: Vec<DialTarget> = targets.take(MAX_PROBERS).collect();
+    // If the tracker was reached and lists nobody, nobody else is there to look.
     if !targets.is_empty() || local.is_some() { targets } else { recorded_probers(me) }
 }
 
@@ -144,6 +147,7 @@ fn recorded_probers(me: &LocalUser) -> Vec<DialTarget> {
 }
 
 fn is_blocked(profile: &Profile, user: &UserName) -> bool {
+    // In doubt yes: somebody who is blocked hears nothing from this side.
     profile.is_blocked(user).unwrap_or(true)
 }
 

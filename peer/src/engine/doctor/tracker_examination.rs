@@ -99,6 +99,7 @@ fn fault_of(sign: &PortProbeResult, host: HostPresence) -> TrackerFault {
         (PortProbeResult::Refused, _) => TrackerFault::Refused,
         (PortProbeResult::NoRoute, _) => TrackerFault::NoRoute,
         (PortProbeResult::Forbidden, _) => TrackerFault::Forbidden,
+        // A firewall may answer with the ICMP error of a machine that is absent.
         (PortProbeResult::NoHost | PortProbeResult::Silent, HostPresence::There) => TrackerFault::PortDropped,
         (PortProbeResult::NoHost, _) | (PortProbeResult::Silent, HostPresence::Absent) => TrackerFault::NoHost,
         (PortProbeResult::Silent, HostPresence::Unknown) => TrackerFault::Silent,
@@ -113,6 +114,7 @@ fn other_fault(error: &Error) -> TrackerFault {
 async fn question_tracker(me: &LocalUser, mut connection: TrackerConnection, took: Duration) -> TrackerExamination {
     let (remote, local) = (connection.remote(), Some(connection.local()));
     let before = now_ms();
+    // Without a port, RESUME only authenticates: the presence of a running node stays.
     let resume = TrackerRequest::Resume(AnnouncedPresence::default());
     let reply = match connection.call_within::<LoginReply>(REPLY_LIMIT, &resume).await {
         Ok(reply) => reply,
@@ -186,6 +188,7 @@ pub(super) fn judge_announcements(
         DiscoveryOutcome::Impossible(why) => return DiscoveryFinding::Impossible(why),
         DiscoveryOutcome::Heard(heard) => heard,
     };
+    // Anybody can announce anything: only who proved to have the announced key counts.
     let mut proved = heard.trackers.iter().filter(|one| one.reachability == Reachability::Proved);
     let shown = |address: SocketAddr| TrackerAddress::from(address).to_string();
     let Some(me) = me else {

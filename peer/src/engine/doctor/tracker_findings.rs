@@ -94,6 +94,7 @@ fn fault_line(address: &str, port: u16, is_ipv6: bool, fault: &TrackerFault) -> 
             let family = if is_ipv6 { "IPv6" } else { "IPv4" };
             let text =
                 tr!("{address}: this machine has no way to it: no {family} address, or no route", address, family);
+            // Without options, `ip route` shows IPv4 only.
             ("no_route", text, Some("ip route".to_owned()).filter(|_| !is_ipv6))
         }
         TrackerFault::Forbidden => {

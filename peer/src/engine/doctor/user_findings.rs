@@ -143,6 +143,7 @@ impl UserAddressFinding {
             (HandshakeOutcome::Silent, PortProbeResult::Refused, _) => AddressFault::NobodyListens,
             (HandshakeOutcome::Silent, PortProbeResult::NoRoute, _) => AddressFault::NoRoute,
             (HandshakeOutcome::Silent, PortProbeResult::Forbidden, _) => AddressFault::Forbidden,
+            // Before `NoHost`, which a firewall of a machine that is there may pretend by its ICMP error.
             (HandshakeOutcome::Silent, _, HostPresence::There) => AddressFault::PortDropped,
             (HandshakeOutcome::Silent, PortProbeResult::NoHost, _) => AddressFault::NoHost,
             (HandshakeOutcome::Silent, _, HostPresence::Absent) => AddressFault::NoHost,

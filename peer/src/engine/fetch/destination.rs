@@ -77,6 +77,7 @@ impl TargetPlanner {
                 });
                 let name =
                     name.ok_or_else(|| Error::Usage(tr!("{path} can't be a file's name", path = safe_path(path))))?;
+                // The parent of a bare name is the empty path, which can't be opened.
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
                 (parent.unwrap_or(Path::new(".")), Some(name))
             }
@@ -109,6 +110,7 @@ impl TargetPlanner {
         let contested = collision.is_some() || claimed.is_some_and(|local| self.name_allocator.is_contested(local));
         let mut target =
             FileTarget::new(self.destination_folder(below), resolved.owner.clone(), name, collision, if_exists);
+        // Opened, not made: nothing is created for a file that may be skipped.
         let folder = target.folder.open_existing()?;
         // Before a number is allocated: the content may exist under any number.
         if let Some(folder) = &folder
@@ -181,6 +183,7 @@ impl FolderTimestamp {
     /// Sets the time of the folder if it exists; a failure is only logged.
     pub(super) fn apply(self) {
         let Self { folder, time } = self;
+        // The source's nanoseconds aren't checked yet, and utimensat(2) refuses a second or more of them.
         let set = |handle: Arc<FolderHandle>| handle.set_modified(time.mtime, time.mtime_ns.min(999_999_999));
         if let Ok(Some(Err(why))) = folder.open_existing().map(|handle| handle.map(set)) {
             tracing::debug!("the time of {} can't be set: {why}", safe_path(folder.path()));

@@ -229,6 +229,7 @@ impl StreamDownloader<'_> {
             // The source lacks a slot or a descriptor for the moment: the same request may succeed soon.
             Err(StreamError::Refused { code: PeerErrorCode::Busy, .. }) if self.busy_answers < MAX_BUSY_RETRIES => {
                 self.busy_answers += 1;
+                // Returned before the pause, so that another source can take it meanwhile.
                 self.in_flight.pop_front();
                 self.context.plan.lock().return_work(self.source, work);
                 self.stall_detector.pause_during(tokio::time::sleep(BUSY_RETRY_DELAY)).await;
@@ -328,6 +329,7 @@ impl StreamDownloader<'_> {
                     self.in_flight.pop_front();
                 }
             }
+            // The wait is this side's: a full writer must not pass for a silent source.
             self.stall_detector.pause_during(self.context.writer.send_group(file, group, bytes, self.source)).await;
         }
         Ok(())
@@ -352,6 +354,7 @@ impl StreamDownloader<'_> {
     }
 
     fn ban_source(&self, about: FileNo, expected: &'static str) -> StreamError {
+        // Several streams may find the same lie; it is told once.
         if self.context.plan.lock().ban_source(self.source) {
             self.context.send_event(DownloadEvent::SourceMisbehaved { source: self.source, file: about });
         }

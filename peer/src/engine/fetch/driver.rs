@@ -182,6 +182,7 @@ impl<'a> FetchDriver<'a> {
         all.sort_by_key(|no| std::cmp::Reverse(jobs.get(*no).map(|job| job.layout.size())));
         let (mut sources, mut failure) = (Vec::new(), None);
         let mut links: Vec<(UserName, Link)> = self.links.clone().into_iter().collect();
+        // A map's order is random, and the sources are numbered in the order of this list.
         links.sort_by(|(one, _), (other, _)| one.cmp(other));
         for (user, link) in links {
             let owned: HashSet<FileNo> =
@@ -190,6 +191,7 @@ impl<'a> FetchDriver<'a> {
                 SourcePolicy::Only(users) => owned.is_empty() && !users.contains(&user),
                 SourcePolicy::Everybody | SourcePolicy::Also(_) => false,
             };
+            // The owner of a file counts even without a link: the round dials again.
             let is_gone = link.is_closed() && owned.is_empty();
             if is_left_out || is_gone || self.session.is_banned(&user) {
                 continue;

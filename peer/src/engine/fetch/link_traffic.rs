@@ -85,6 +85,7 @@ pub(super) struct StallTimer<'a> {
 impl StallDetector {
     /// Records an arrival: `bytes` of data, or 0 for an answer.
     pub(super) fn record_progress(&self, bytes: usize) {
+        // Relaxed: the counters are compared over seconds and order no other memory.
         self.progress_count.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -110,6 +111,7 @@ impl StallDetector {
     /// that isn't read takes the window of data that is.
     pub(super) async fn pause_during<T>(&self, here: impl Future<Output = T>) -> T {
         self.pause_count.fetch_add(1, Ordering::Relaxed);
+        // Counted by a guard, as the future may be dropped in the middle.
         let (_paused, begun) = (Counted::among(&self.paused_now), Instant::now());
         let came = here.await;
         let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -276,6 +278,7 @@ impl SlowdownDetector {
         let seconds = now.at.saturating_duration_since(from.at).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate is an estimate")]
         let bytes = now.bytes.saturating_sub(from.bytes) as f64;
+        // The first sample is compared with itself, over no time at all.
         Some(bytes / seconds.max(1.0))
     }
 }

@@ -77,6 +77,7 @@ pub(super) async fn resolve_names(
                 resolved.missing.extend(found.invalid);
                 resolved.is_one_file = !several && found.is_file;
             }
+            // Without the link, the other names would fail alike.
             Err(error @ Error::Link { .. }) => return Err(error),
             Err(error) => resolved.missing.push((name.text.clone(), error)),
         }
@@ -198,6 +199,7 @@ fn normalize_path(text: &str) -> String {
         return ".".to_owned();
     }
     let mut clean = rest.to_owned();
+    // Once isn't enough: three slashes leave two.
     while clean.contains("//") {
         clean = clean.replace("//", "/");
     }

@@ -192,6 +192,7 @@ impl PartialFile {
         let CompletedFile { folder, part_name, state, .. } = &self.completed;
         // Of a single group nothing can be verified before all of it is there.
         if self.layout.group_count() == 1 || self.present.iter().all(|there| !there) {
+            // What can't be removed costs disk space only.
             let _ = folder.remove(part_name);
             if let Some((_, state)) = state {
                 let _ = folder.remove(state);

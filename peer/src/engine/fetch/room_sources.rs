@@ -222,6 +222,7 @@ fn merge(room: &RoomName, names: &[RequestedName], answers: Vec<(UserName, Resol
         if asked.contains(name.as_str()) && errors.len() < count {
             continue;
         }
+        // A reason of its own says more than that nobody shares the name.
         let told = errors.into_iter().find(|error| !matches!(error, Error::NotShared { .. }));
         let nobody = || Error::NotSharedInRoom { room: room.clone(), name: name.clone() };
         let error = told.unwrap_or_else(nobody);
@@ -247,6 +248,7 @@ fn choose(versions: Vec<ResolvedFile>) -> (Option<ResolvedFile>, Vec<UserName>) 
     let chosen = newest.iter().max_by_key(|(hash, age)| (**age, Reverse(**hash))).map(|(hash, _)| *hash);
     let (mut same, other): (Vec<_>, Vec<_>) =
         versions.into_iter().partition(|version| Some(version.stat.hash) == chosen);
+    // A whole and current file is the better source; the name makes the choice the same each time.
     same.sort_by_key(|version| (version.stat.partial, version.stat.stale, version.owner.clone()));
     let mut others: Vec<UserName> = other.into_iter().map(|version| version.owner).collect();
     others.sort_unstable();

@@ -283,6 +283,7 @@ impl<'a> FetchSession<'a> {
 
     /// Returns the end of the round as soon as there is nothing left to wait for.
     pub(super) fn round_end(&mut self) -> Option<RoundEnd> {
+        // This first: a failure after the last file has nothing left to end.
         if self.round.plan.lock().is_done() {
             return Some(RoundEnd::AllSettled);
         }

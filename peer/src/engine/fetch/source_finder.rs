@@ -104,6 +104,7 @@ impl SourceFinder {
             if self.events.send(SearchEvent::Completed(wanted)).is_err() {
                 return;
             }
+            // A time-out only means that the next regular search is due.
             if let Ok(Err(_)) = tokio::time::timeout(SEARCH_INTERVAL, self.searches_requested.changed()).await {
                 return;
             }
@@ -188,6 +189,7 @@ impl SourceFinder {
                     SearchEvent::Unavailable { user, is_named: named, error }
                 }
                 Ok(found) => {
+                    // Not only by the session: a user must not be found twice before it has heard of the first time.
                     self.excluded_users.add(user);
                     SearchEvent::Found(found)
                 }
@@ -280,6 +282,7 @@ async fn catalogued_files(
     due: &[FileNo],
     jobs: &[FileJob],
 ) -> Result<HashSet<FileNo>, Error> {
+    // One request for all files; by hash it would take one for each.
     let all = ListPeersRequest { user: Some(user.clone()), ..ListPeersRequest::default() };
     let listed: UserFilesReply = tracker.call(&TrackerRequest::ListPeers(all)).await?;
     let hashes: HashSet<HashText> = listed.into_files().into_iter().map(|file| file.hash).collect();

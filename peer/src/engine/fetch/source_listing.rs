@@ -249,6 +249,7 @@ async fn list_pages<T>(
         let request = ask(Some(prefix.to_owned()), cursor);
         let answer = match request_as_member(link, room, &request).await {
             Ok(answer) => page(answer),
+            // An earlier version doesn't know the request: its files come without folders.
             Err(StreamError::Refused { .. }) => return Ok(all),
             Err(error) => return Err(Error::stream(link.user(), error)),
         };

@@ -192,6 +192,7 @@ fn wait_for_descriptors<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Res
     loop {
         match attempt() {
             Err(error) if error.is_out_of_descriptors() && Instant::now() < until => {
+                // On a thread of the writer's: the runtime's go on.
                 std::thread::sleep(DESCRIPTOR_RETRY_DELAY);
             }
             done => return done,
@@ -244,6 +245,7 @@ impl WriterContext {
     }
 
     fn is_closed(&self, file: FileNo) -> bool {
+        // Relaxed: a late look costs no more than a group that is verified in vain.
         self.closed_files.get(file).is_none_or(|closed| closed.load(Ordering::Relaxed))
     }
 

@@ -98,6 +98,7 @@ impl FollowRound<'_> {
                 (planned.name.clone(), FollowRecord { file, pending: Some(*hash), consent: RemovalConsent::Unasked })
             })
             .collect();
+        // On record before the fetch: a file that a stop leaves without a record would pass for the user's own.
         let (profile, number) = (self.me.profile.clone(), self.follow.number);
         run_blocking(move || {
             Ok(profile.put_follow_records(number, pending.iter().map(|(name, record)| (name, Some(record))))?)
@@ -107,6 +108,7 @@ impl FollowRound<'_> {
         let is_whole = arrivals.len() == on_way.len();
         let folder = self.place_all(folder, on_way, arrivals, records).await?;
         match error {
+            // Where each file has an outcome, the error only repeats theirs.
             Some(error) if !is_whole => Err(error),
             _ if self.cancel.is_cancelled() => Err(Error::Interrupted),
             _ => Ok(folder),
@@ -183,6 +185,7 @@ impl FollowRound<'_> {
                     Err(error) => refused.push((name, TranslatedText::of(&error))),
                 }
             }
+            // On the disk before it is on record: a record without its file means that the user removed it.
             folder.sync()?;
             folder.clear_staging();
             let stored: Vec<(FileName, FollowRecord)> =
@@ -226,6 +229,7 @@ fn check_space(folder: &FollowedFolder, bytes: u64) -> Result<(), Error> {
             let fault = CopyFault::NoSpace { free, needed: bytes, kept: MIN_FREE_BYTES };
             Err(Error::disk(&path)(std::io::Error::other(fault)))
         }
+        // Where the free space isn't known, the disk itself says that it is full.
         _ => Ok(()),
     }
 }

@@ -53,6 +53,7 @@ pub fn begin_follow(me: &LocalUser, order: &FollowOrder) -> Result<Follow, Error
             }
             return resume_follow(me, other.number)?.ok_or_else(|| Error::Internal("a follow went".to_owned()));
         }
+        // One inside the other, each would take the other's files for the user's own.
         if other.of.root.starts_with(&root) || root.starts_with(&other.of.root) {
             return Err(Error::Usage(tr!(
                 "{path} belongs to the follow {number}, of {user}'s {folder}: give another folder with -o, or end that \
@@ -65,11 +66,11 @@ pub fn begin_follow(me: &LocalUser, order: &FollowOrder) -> Result<Follow, Error
         }
     }
     check_count(profile, user)?;
+    // The folder first: a follow on record without it would pass for one whose disk is away.
     FollowedFolder::create(&root)?;
     let fingerprint = profile.known_user(user)?.map(|known| known.fingerprint);
     let (user, folder, deletes) = (user.clone(), order.folder.clone(), order.deletes);
     let number = profile.add_follow(&NewFollow { user, fingerprint, folder, root, deletes })?;
-    profile.set_follow_paused(number, true)?;
     profile.follow(number)?.ok_or_else(|| Error::Internal("a follow went".to_owned()))
 }
 
@@ -104,6 +105,7 @@ pub fn resume_follow(me: &LocalUser, number: i64) -> Result<Option<Follow>, Erro
 /// An error of the profile.
 pub fn end_follow(me: &LocalUser, number: i64) -> Result<(), Error> {
     let Some(Follow { of, .. }) = me.profile.follow(number)? else { return Ok(()) };
+    // The record first: without it, nothing more is fetched into the folder.
     me.profile.remove_follow(number)?;
     // Of a disk that is away nothing is known.
     if let Ok(folder) = FollowedFolder::open(&of.root) {
@@ -146,6 +148,7 @@ fn check_root(profile: &Profile, path: &Path) -> Result<PathBuf, Error> {
             Err(refused(why))
         }
         Err(FolderFault::Root) => Err(refused(tr!("it is the root folder; give another one with -o"))),
+        // Again, as a link on the way may lead into a profile.
         Ok(()) if is_private(&real) || profile.home().starts_with(&real) => {
             Err(refused(tr!("an account's folder is in it; give another one with -o")))
         }

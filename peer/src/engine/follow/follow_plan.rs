@@ -158,6 +158,7 @@ impl FollowPlan {
         match disk.look(name)? {
             LocalEntry::Missing => self.fetch(name, None),
             LocalEntry::Other => self.obstructed.push(name.clone()),
+            // It wasn't put there by the follow, which therefore never removes it.
             LocalEntry::File(stamp) if disk.hash(name)?.as_ref() == Some(hash) => {
                 let file = RecordedFile { size: stamp.size, mtime_ns: stamp.mtime_ns, hash: *hash, is_placed: false };
                 self.records.push((name.clone(), Some(record_of(stamp, file))));
@@ -188,6 +189,7 @@ impl FollowPlan {
         disk: &mut dyn FollowedDisk,
     ) -> Result<(), Error> {
         let mut by_content: HashMap<ContentHash, Vec<usize>> = HashMap::new();
+        // Reversed, so that `pop` takes them in the order of their names.
         for (number, (_, _, file)) in gone.iter().enumerate().rev() {
             by_content.entry(file.hash).or_default().push(number);
         }
@@ -218,6 +220,7 @@ impl FollowPlan {
         let is_given = |record: &FollowRecord| record.consent == RemovalConsent::Given;
         let (given, new): (Vec<&GoneFile<'_>>, Vec<&GoneFile<'_>>) =
             gone.iter().partition(|(_, record, _)| is_given(record));
+        // With the recent ones, so that many small removals don't pass unasked.
         let (count, all) = (new.len() + recent, recorded + recent);
         let is_asked = !new.is_empty() && (count > MAX_REMOVALS || count * 2 > all);
         self.confirmed = given.len();

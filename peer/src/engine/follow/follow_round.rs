@@ -90,6 +90,7 @@ impl FollowRound<'_> {
     ) -> Result<(FollowedFolder, FollowPlan, FollowRecords), Error> {
         let (profile, number) = (self.me.profile.clone(), self.follow.number);
         let (root, state) = (self.follow.of.root.clone(), std::mem::take(&mut listing.state));
+        // By the wall clock, as it has to outlast a restart.
         let is_recent = now_ms().saturating_sub(self.follow.removals_since) < REMOVAL_WINDOW_MS;
         let recent_removals = if is_recent { self.follow.removals } else { 0 };
         let rules = FollowRules { deletes: self.follow.of.deletes, recent_removals };
@@ -136,6 +137,7 @@ impl FollowRound<'_> {
                 }
             }
             if !changes.is_empty() {
+                // On the disk first: after a power cut the records would be of files that aren't there.
                 folder.sync()?;
                 record_changes(&profile, &follow, &changes, confirmed)?;
             }
@@ -158,6 +160,7 @@ impl FollowRound<'_> {
     pub(super) fn fail(&mut self, name: &FileName, why: TranslatedText) {
         self.outcome.failed += 1;
         self.note_reason(|| format!("{}: {why}", name.display()));
+        // All at once: at worst a failure is told once more.
         if self.told.len() >= MAX_TOLD_FAILURES {
             self.told.clear();
         }
@@ -201,6 +204,7 @@ fn record_changes(
         }
     }
     profile.put_follow_records(follow.number, records.iter().map(|(name, record)| (*name, record.as_ref())))?;
+    // What the user agreed to doesn't count towards the next question.
     let unasked = removed.saturating_sub(confirmed);
     if unasked > 0 {
         let now = now_ms();

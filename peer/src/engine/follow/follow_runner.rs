@@ -99,6 +99,7 @@ impl FollowRunner {
                 }
                 Err(Error::Interrupted) => return,
                 Err(error) => {
+                    // The subscription belongs to the link that failed; a fault of this side leaves it as it is.
                     if !is_local(&error) && error.kind() != ErrorKind::NotShared {
                         memory.subscription = None;
                     }
@@ -134,6 +135,7 @@ impl FollowRunner {
         if memory.subscription.is_none() {
             memory.subscription = self.until_cancelled(ChangeSubscription::open(&link)).await?;
         }
+        // Only now: whoever can't be reached keeps no slot from the others.
         let _slot = self.slots.acquire().await;
         let begun = Instant::now();
         let (profile, number) = (self.me.profile.clone(), self.number);
@@ -143,6 +145,7 @@ impl FollowRunner {
         memory.listing_pause = (begun.elapsed() * LISTING_PAUSE_FACTOR).min(MAX_RETRY);
         let (profile, number, status) = (self.me.profile.clone(), self.number, follow.status.clone());
         let (events, of) = (self.events.clone(), follow.clone());
+        // Taken out for the closure, as the round borrows the rest of `memory`.
         let mut told_state = memory.told_state.take();
         let mut progress = |left: usize| {
             let status = FollowStatus {
@@ -199,6 +202,7 @@ impl FollowRunner {
             Some(expected) if expected == key => Ok(()),
             Some(expected) => Err(Error::PeerKeyChanged { user: follow.of.user.clone(), expected, presented: key }),
             None => {
+                // The follow was begun before the user was ever met.
                 let (profile, number) = (self.me.profile.clone(), self.number);
                 run_blocking(move || Ok(profile.set_follow_key(number, &key)?)).await
             }
@@ -257,6 +261,7 @@ impl FollowRunner {
     async fn set_status(&self, follow: &Follow, status: FollowStatus, memory: &mut RunnerMemory) {
         let (profile, number, stored) = (self.me.profile.clone(), self.number, status.clone());
         if let Err(error) = run_blocking(move || Ok(profile.set_follow_status(number, &stored)?)).await {
+            // This is only what `peer follows` shows: the copy itself goes by its records.
             tracing::error!("the state of a follow could not be stored: {error}");
         }
         let totals = std::mem::take(&mut memory.totals);

@@ -114,6 +114,7 @@ impl FollowedFolder {
         let LocalEntry::File(stamp) = local_entry(&self.staging, staged).map_err(Error::disk(&path))? else {
             return Err(Error::Internal(format!("{} was fetched and isn't there", name.display())));
         };
+        // Noted before the attempts: one that fails may have moved something already.
         self.note_changed(name);
         let mut kept = None;
         for _ in 0..MAX_ATTEMPTS {
@@ -154,6 +155,7 @@ impl FollowedFolder {
             }
             return self.keep((&self.staging, staged), folder, name).map(|kept| Some(Some(kept)));
         }
+        // Where the file system knows no exchange (renameat2(2)), the name is free for a moment.
         let aside = format!("{staged}{ASIDE}");
         move_no_replace((folder, leaf), (&self.staging, &aside)).map_err(Error::disk(&path))?;
         if local_entry(&self.staging, &aside).map_err(Error::disk(&path))? == LocalEntry::File(expected) {
@@ -211,11 +213,13 @@ impl FollowedFolder {
     pub(super) fn remove(&mut self, name: &FileName, file: &RecordedFile, day: &str) -> Result<bool, Error> {
         let path = self.path_of(name);
         let Some(folder) = self.folder_of(name)? else { return Ok(false) };
+        // By time and content: a file of the user's may have been given the recorded time.
         if !is_recorded(&folder, name, file).map_err(Error::disk(&path))?
             || hash_of(&folder, name.last_component())? != Some(file.hash)
         {
             return Ok(false);
         }
+        // Moved and not removed: it may have changed since it was looked at.
         let trash = self.trash_folder(name, day).map_err(Error::disk(&self.path.join(TRASH)))?;
         for number in 0..MAX_KEPT_NAMES {
             let leaf = name.last_component();
@@ -262,6 +266,7 @@ impl FollowedFolder {
     pub(super) fn dissolve(self) {
         self.clear_staging();
         for name in self.staging.names().unwrap_or_default() {
+            // What can't be removed only keeps the hidden folder there.
             let _ = self.staging.remove(&name);
         }
         let Self { root, staging, .. } = self;
@@ -273,6 +278,7 @@ impl FollowedFolder {
     pub(super) fn clear_trash(&self, today: jiff::civil::Date) {
         let Ok(Some(trash)) = self.root.open_subfolder(TRASH) else { return };
         for day in trash.names().unwrap_or_default() {
+            // What has no day for a name was not put there by a follow.
             let Ok(date) = day.parse::<jiff::civil::Date>() else { continue };
             let is_over = today.since(date).is_ok_and(|age| i64::from(age.get_days()) > TRASH_DAYS);
             // Only a folder, by a look that follows no link.
@@ -387,6 +393,7 @@ impl FollowedDisk for FollowedFolder {
     fn look(&mut self, name: &FileName) -> Result<LocalEntry, Error> {
         let Some(folder) = self.folder_of(name)? else { return Ok(LocalEntry::Missing) };
         let entry = local_entry(&folder, name.last_component()).map_err(Error::disk(&self.path_of(name)))?;
+        // A file system without case leads to the file of another spelling.
         if matches!(entry, LocalEntry::File(_)) && !self.is_listed(&folder, name) {
             return Ok(LocalEntry::Other);
         }
@@ -422,6 +429,7 @@ fn hash_of(folder: &FolderHandle, leaf: &str) -> Result<Option<ContentHash>, Err
     let mut hasher = blake3::Hasher::new();
     match hasher.update_reader(file) {
         Ok(_) => Ok(Some(ContentHash::from_bytes(*hasher.finalize().as_bytes()))),
+        // What can't be read counts as changed here, and is kept.
         Err(_) => Ok(None),
     }
 }

@@ -68,6 +68,7 @@ impl SourceLinks {
     /// Returns the link to a user, and dials if there is none.
     pub(super) async fn link_to(&self, user: &UserName) -> Result<Link, Error> {
         let of_user = self.links.lock().entry(user.clone()).or_default().clone();
+        // The map's lock is released by now: only those who want this user wait for the dial.
         let mut existing = of_user.lock().await;
         if let Some(link) = existing.as_ref().filter(|link| !link.is_closed()) {
             return Ok(link.clone());
@@ -151,6 +152,7 @@ impl SourceListing {
         if !link.has_capability(CHANGES_CAPABILITY) {
             return Ok(());
         }
+        // Asked by name: a list of all removed ones would tell everybody what was shared by mistake.
         let absent = recorded.filter(|name| !self.state.files.contains_key(*name));
         let shared = |name: &FileName| format!("{}{}", self.prefix, name.as_str()).parse().ok();
         let asked: Vec<FileName> = absent.filter_map(shared).collect();

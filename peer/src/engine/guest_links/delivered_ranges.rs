@@ -15,6 +15,7 @@ impl DeliveredRanges {
         if new.is_empty() {
             return;
         }
+        // Ranges that only touch are merged as well.
         let first = self.0.partition_point(|range| range.end < new.start);
         let after = self.0.partition_point(|range| range.start <= new.end);
         let touched = &self.0[first..after];
@@ -24,6 +25,7 @@ impl DeliveredRanges {
         if self.0.len() > MAX_RANGES
             && let Some(smallest) = (0..self.0.len()).min_by_key(|at| self.0[*at].end - self.0[*at].start)
         {
+            // The least is forgotten: what it tells of has to be fetched once more.
             self.0.remove(smallest);
         }
     }

@@ -133,6 +133,7 @@ impl GuestLinks {
         let anew = announced.key.is_none() && announced.offset == 0;
         let quota = (guest.link.number, guest.link.max_bytes);
         let what = (name.as_str(), announced.size);
+        // Reserved before anything is written, so that uploads at once don't exceed the bound together.
         let reserved = self.profile.reserve_guest_upload(quota, &key, what, &part, anew).map_err(Error::from)?;
         let upload = match reserved {
             UploadReservation::Reserved(upload) => upload,
@@ -151,6 +152,7 @@ impl GuestLinks {
         }
         // The guest may go back, to what it knows to have sent.
         file.set_len(announced.offset).map_err(disk)?;
+        // Hashed from the beginning, as a hasher's state doesn't outlast its request.
         let mut hasher = Box::new(Hasher::new());
         hash_prefix(&mut file, &mut hasher).map_err(disk)?;
         Ok(UploadWriter { links: self.clone(), folder, file, upload, hasher, written: announced.offset })
@@ -184,6 +186,7 @@ impl UploadWriter {
     /// # Errors
     /// The reason of the disk.
     pub fn finish(self) -> Result<PlacedUpload, GuestUploadError> {
+        // On the disk before it has its name: after a power cut, no name stands for a torn file.
         self.file.sync_all().map_err(|why| self.disk_error(why))?;
         let placed = self.move_into_place().map_err(|why| self.disk_error(why))?;
         for outcome in sync_all(&[&self.folder]) {
@@ -200,6 +203,7 @@ impl UploadWriter {
     /// # Errors
     /// The reason of the disk, or of the profile.
     pub fn abandon(self) -> Result<(), GuestUploadError> {
+        // The part first: without the record nobody would find it.
         self.folder.remove(&self.upload.part).map_err(|why| self.disk_error(why))?;
         Ok(self.links.profile.remove_guest_upload(self.upload.number).map_err(Error::from)?)
     }
@@ -264,9 +268,11 @@ fn checked_name(raw: &[u8]) -> Result<FileName, GuestUploadError> {
 /// Returns the key under which an upload is on record: of one guest, one name, one size and one mark.
 fn upload_key(guest: &super::AdmittedGuest, name: &FileName, announced: &UploadAnnouncement) -> [u8; 32] {
     let mut hasher = Hasher::new();
+    // Each browser has its own: no guest can go on with, or spoil, what another one sends.
     hasher.update(&guest.session.map_or([0; 32], |session| session.claim()));
     hasher.update(&announced.size.to_le_bytes());
     for text in [name.as_str(), announced.key.as_deref().unwrap_or_default()] {
+        // Each text behind its length, so that no two pairs give the same bytes.
         hasher.update(&(text.len() as u64).to_le_bytes());
         hasher.update(text.as_bytes());
     }
@@ -323,6 +329,7 @@ mod tests {
             folder: Some(home.path().join("in/box")),
             max_bytes: 100,
             is_once: false,
+            has_chat: false,
             lifetime: std::time::Duration::from_secs(60),
             pid: None,
         };

@@ -31,6 +31,8 @@ pub struct LinkRequest {
     pub max_bytes: u64,
     /// True if it is for one browser.
     pub is_once: bool,
+    /// True if guests can talk with the user; then there need be no files.
+    pub has_chat: bool,
     /// Its life.
     pub lifetime: Duration,
     /// The process that serves it alone; `None` if the node does.
@@ -59,9 +61,11 @@ pub fn make_link(
     request: &LinkRequest,
     report: &mut ShareEventHandler<'_>,
 ) -> Result<MadeLink, Error> {
+    // The ended ones first, as they take places within the bound.
     remove_ended_links(profile)?;
     let (folder, mut omissions, mut files) = match &request.folder {
         Some(folder) => (Some(usable_folder(folder)?), OmissionReport::default(), Vec::new()),
+        None if request.paths.is_empty() && request.has_chat => (None, OmissionReport::default(), Vec::new()),
         None => {
             let (hashed, omissions) = hash_unshared(profile, &request.paths, MAX_FILES, report)?;
             (None, omissions, hashed.into_iter().map(checked_file).collect())
@@ -74,7 +78,7 @@ pub fn make_link(
             Err((path, why)) => omissions.add_named(crate::engine::share::OmissionReason::NotHashed, &path, why),
         }
     }
-    if given.is_empty() && folder.is_none() {
+    if given.is_empty() && folder.is_none() && !request.paths.is_empty() {
         let failure = omissions.named().chain(omissions.failures().flat_map(|(_, group)| &group.examples)).next();
         let why = failure.map_or_else(|| tr!("no file is there"), |one| format!("{}: {}", one.name, one.why));
         return Err(Error::Usage(tr!("there is nothing to give: {why}", why)));
@@ -90,6 +94,7 @@ pub fn make_link(
         folder: folder.as_deref(),
         max_bytes: request.max_bytes,
         is_once: request.is_once,
+        has_chat: request.has_chat,
         made_at,
         expires_at: made_at.saturating_add(i64::try_from(request.lifetime.as_millis()).unwrap_or(i64::MAX)),
         pid: request.pid,
@@ -120,6 +125,7 @@ fn checked_file(hashed: HashedShare) -> Result<NewGuestFile, (PathBuf, String)> 
     let changed = || failed(tr!("it changes while it is read: try again when nobody writes to it"));
     let file = open_regular(&share.path).map_err(|why| failed(crate::sys::plain_message(&why)))?;
     let crc = checksum(&file, share.version.size).map_err(|why| failed(crate::sys::plain_message(&why)))?;
+    // Behind the checksum, which must be that of the version that was hashed.
     let after = open_file_version(&file).ok().flatten().ok_or_else(changed)?;
     if share.version.change_to(&after) == VersionChange::Content {
         return Err(changed());
@@ -129,6 +135,7 @@ fn checked_file(hashed: HashedShare) -> Result<NewGuestFile, (PathBuf, String)> 
 }
 
 fn checksum(file: &File, size: u64) -> std::io::Result<u32> {
+    // Only as much as was hashed: the end of a file that grows might never come.
     let (mut hasher, mut buffer, mut rest) = (crc32fast::Hasher::new(), vec![0; READ_BYTES], file.take(size));
     loop {
         match rest.read(&mut buffer)? {

@@ -38,6 +38,7 @@ impl LinkToken {
             let value = match c.to_ascii_lowercase() {
                 letter @ 'a'..='z' => u32::from(letter) - u32::from('a'),
                 digit @ '2'..='7' => u32::from(digit) - u32::from('2') + 26,
+                // Base32 has no such digits (RFC 4648), so O and L are meant.
                 '0' => 14,
                 '1' => 11,
                 _ => return None,
@@ -51,6 +52,7 @@ impl LinkToken {
                 buffer &= (1 << bits) - 1;
             }
         }
+        // The bits that are left over have to be zero, or several texts would be one token.
         (digits == TOKEN_DIGITS && filled == TOKEN_BYTES && buffer == 0).then_some(Self(bytes))
     }
 

@@ -28,6 +28,7 @@
 //! | `wait_for_chat_activity` | active | nothing, as soon as a chat is active, or none is | a node that runs |
 //! | `change_password` | both passwords | nothing | links |
 //! | `serve_links` | | where links for guests are served; nothing if they aren't there | a node that runs |
+//! | `answer_guest` | link, guest, text | the stored answer to a guest of a link; the guest's browser learns of it | store |
 //! | `watch` | with? | the events from now on; `with` names the conversation that is open in a view | online |
 //!
 //! Five more concern only a node that runs, and do nothing where there is none: [`super::running_status`],
@@ -52,7 +53,7 @@ use super::control::{ControlAction, NodeClient};
 use super::{FlushReport, NodeCore, NodeEvents, SendAnnouncement, UserSummary};
 use crate::engine::Error;
 use crate::engine::chat::DeliveryReport;
-use crate::engine::guest_links::LinkService;
+use crate::engine::guest_links::{GuestPost, LinkService};
 use crate::engine::node_event::FileTransfer;
 use crate::engine::room_values::{RoomOverview, RoomReceipt};
 use crate::engine::tracker_account::PasswordChange;
@@ -314,6 +315,18 @@ impl NodeApi {
         match self {
             Self::Embedded(core) => core.serve_links().await,
             Self::Attached(node) => node.call(ControlAction::ServeLinks).await,
+        }
+    }
+
+    /// Stores an answer to a guest of a link; whatever serves the link shows it to the guest.
+    ///
+    /// # Errors
+    /// There is no such guest, the text is empty or too long, or the node doesn't know the action.
+    pub async fn answer_guest(&self, (link, guest): (i64, i64), text: &str) -> Result<GuestPost, Error> {
+        let text = text.to_owned();
+        match self {
+            Self::Embedded(core) => core.answer_guest((link, guest), text).await,
+            Self::Attached(node) => node.call(ControlAction::AnswerGuest { link, guest, text }).await,
         }
     }
 

@@ -191,6 +191,7 @@ impl CallerIdentifier {
 
     fn cache_unregistered(&self, fingerprint: Fingerprint) {
         let mut unregistered_keys = self.unregistered_keys.lock();
+        // At worst the tracker is asked again.
         if unregistered_keys.len() >= MAX_CACHED_KEYS {
             unregistered_keys.clear();
         }

@@ -30,6 +30,7 @@
 //! | `heed` | talking | the opposite of `talking`, as soon as chat activity differs from it: lets a fetch throttle itself |
 //! | `passwd` | present, new | nothing; the account's password is changed |
 //! | `serve_links` | | port?: where links for guests are served, after a look at them; null if nothing serves them there |
+//! | `answer_guest` | link, guest, text | the stored answer to a guest of a link |
 //! | `shares_changed` | | nothing |
 //! | `follows_changed` | | nothing; the node looks at the follows of the profile |
 //! | `history_removed` | | nothing; messages of rooms that are gone from the history aren't passed on any more |
@@ -223,6 +224,15 @@ pub enum ControlAction {
     },
     /// Look at the links for guests, and tell where they are served.
     ServeLinks,
+    /// Answer a guest of a link.
+    AnswerGuest {
+        /// The link's number.
+        link: i64,
+        /// The guest's number within the link.
+        guest: i64,
+        /// The message's text.
+        text: String,
+    },
     /// Register the profile's shares at the tracker again.
     SharesChanged,
     /// Look at the follows of the profile.
@@ -242,6 +252,7 @@ pub enum ControlAction {
 /// A password in a request; never shown by `Debug`, and overwritten when dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
+// A box can't grow, which would leave a copy of the password in a freed buffer.
 pub struct WirePassword(Box<str>);
 
 impl WirePassword {

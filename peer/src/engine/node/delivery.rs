@@ -119,6 +119,7 @@ impl MessageOutbox {
     /// [`Error::Relayed`] when it will never be delivered, or only after the user did something.
     pub(super) async fn flush(&self, to: &UserName) -> Result<FlushReport, Error> {
         let mailbox = self.mailbox(to);
+        // Before the wake-up: the attempt may end at once.
         let outcome = mailbox.watch_queue();
         mailbox.wake();
         match outcome.await {

@@ -75,6 +75,7 @@ impl Mailbox {
 
     /// Makes the worker attempt a delivery.
     pub(super) fn wake(&self) {
+        // The permit stays if the worker is in an attempt, so no wake-up is lost.
         self.wake.notify_one();
     }
 
@@ -203,6 +204,7 @@ impl DeliveryWorker {
             tokio::pin!(again);
             loop {
                 tokio::select! {
+                    // In this order: once the node stops, no further attempt begins.
                     biased;
                     () = self.stop.cancelled() => return,
                     () = self.mailbox.wake.notified() => break,
@@ -216,6 +218,7 @@ impl DeliveryWorker {
 
     /// Delivers everything that is queued: messages, then receipts.
     async fn attempt(&mut self) -> Result<(), Error> {
+        // First what an open conversation takes: the queries below would hold each message up.
         self.flush_open_chat().await?;
         let (profile, user) = (self.me.profile.clone(), self.mailbox.user.clone());
         let look = move || Ok((!profile.queued_for(&user, 0, 1)?.is_empty(), profile.queued_receipts(&user)?));
@@ -298,6 +301,7 @@ impl DeliveryWorker {
         if policy == RetryPolicy::Never {
             let is_unknown_user = matches!(error, Error::UnknownUser(_));
             if let Err(error) = self.give_up_all(kind, &why, is_unknown_user).await {
+                // They stay queued, and the next attempt gives them up.
                 tracing::error!("what can't be delivered could not be given up: {error}");
             }
             return DeliveryOutcome::Failed { kind, why };

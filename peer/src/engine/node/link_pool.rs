@@ -116,6 +116,7 @@ impl LinkPool {
 
     /// Adds an outbound link; these aren't limited.
     fn add(&self, link: &Link) {
+        // The flag is read of inbound links only.
         let entry = PooledLink { link: link.clone(), since: Instant::now(), is_correspondent: true };
         self.links().entry(link.user().clone()).or_default().push(entry);
     }

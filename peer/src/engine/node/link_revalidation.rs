@@ -80,6 +80,7 @@ impl LinkRevalidator {
                     Ok(())
                 }
                 Some(RevalidationTrigger::OwnDisplacement) => {
+                    // What is said from now on belongs to the node that took over.
                     for user in self.services.link_pool.users() {
                         self.services.link_pool.close_links(&user, PeerErrorCode::Replaced);
                     }
@@ -108,6 +109,7 @@ impl LinkRevalidator {
     /// Closes the inbound links that use an address which this machine has lost.
     fn close_links_at_gone_addresses(&self) {
         let ours: HashSet<IpAddr> = sys::local_addresses().into_iter().map(|local| local.ip).collect();
+        // Only the side that dialled can move a link to another address (RFC 9000, section 9).
         let is_gone = |link: &Link| !link.is_outbound() && link.local_ip().is_some_and(|ip| !ours.contains(&ip));
         for user in self.services.link_pool.users() {
             self.close_dead_links(&user, is_gone);
@@ -128,6 +130,7 @@ impl LinkRevalidator {
             return Ok(());
         }
         let answer = self.tracker_key_of(user).await;
+        // Read after the wait for the tracker, so that a key that is trusted meanwhile counts.
         let (profile, whose) = (self.me.profile.clone(), user.clone());
         let recorded = run_blocking(move || Ok(profile.known_user(&whose)?)).await?.map(|friend| friend.fingerprint);
         let is_right = |key: Fingerprint| {

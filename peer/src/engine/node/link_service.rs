@@ -26,6 +26,7 @@ pub(super) async fn handle_call(
     let caller = match link::accept_caller(call).await {
         Ok(caller) => caller,
         Err(error) => {
+            // Anybody can call: at a higher level, strangers could fill the log.
             tracing::debug!("a call came to nothing: {error}");
             return;
         }

@@ -20,7 +20,7 @@ use super::tracker_session::{PresenceState, TrackerHandle};
 use super::user_list;
 use crate::engine::chat::{self, DeliveryReport};
 use crate::engine::follow_news::FollowWaker;
-use crate::engine::guest_links::{LinkHostHandle, LinkService};
+use crate::engine::guest_links::{GuestPost, LinkHostHandle, LinkService, answer_guest};
 use crate::engine::node_event::{EventBus, FileTransfer, NodeEvent};
 use crate::engine::room_values::{RoomOverview, RoomReceipt};
 use crate::engine::tracker_account::{self, PasswordChange};
@@ -113,6 +113,16 @@ impl NodeCore {
         }
     }
 
+    /// Stores an answer to a guest of a link. Its browser learns of it where a server of links runs beside this node.
+    pub(super) async fn answer_guest(&self, conversation: (i64, i64), text: String) -> Result<GuestPost, Error> {
+        let post = self.with_profile(move |profile| answer_guest(profile, conversation, &text)).await?;
+        if let Some(host) = self.presence.as_ref().and_then(|presence| presence.link_host.get()) {
+            host.chat_signal().send(Some(conversation));
+        }
+        self.events.send(NodeEvent::GuestMessage(post.clone()));
+        Ok(post)
+    }
+
     /// Returns the token whose cancellation stops the node.
     pub(super) fn stop_token(&self) -> CancellationToken {
         self.presence.as_ref().map(|presence| presence.stop.clone()).unwrap_or_default()
@@ -178,6 +188,7 @@ impl NodeCore {
             return Err(Error::Usage(tr!("there is no send {number} to a person", number)));
         };
         let report = self.deliver(&to, chat::compose_send(&self.me.user, id, send), false).await?;
+        // After the attempt, which may have made the link.
         let link = self.link_pool.upgrade().and_then(|links| links.existing_link(&to));
         Ok(SendAnnouncement { report, receipts: link.map(|link| link.has_capability(RECEIPTS_CAPABILITY)) })
     }

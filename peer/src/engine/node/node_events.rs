@@ -32,6 +32,7 @@ enum EventSource {
 impl NodeEvents {
     /// Subscribes to the events of a node of this process.
     pub(super) fn of_core(core: &Arc<NodeCore>, with: Option<&UserName>) -> Self {
+        // Subscribed before the state is read, so that no change falls in between.
         let receiver = core.events().subscribe();
         let source = EventSource::Embedded { core: core.clone(), open: None };
         let mut this = Self { first: core.absence_event(), receiver, ended: core.ended_token(), source };

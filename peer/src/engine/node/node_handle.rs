@@ -51,6 +51,7 @@ impl NodeHandle {
             match NodeClient::connect(&me.profile).await {
                 Ok(Some(running)) => return Ok(Self { api: NodeApi::Attached(running), own: OwnNode::None }),
                 Ok(None) => {}
+                // A stopped node answers nothing, and storing needs only the database.
                 Err(Error::Profile(ProfileError::NodeStopped { .. })) if need == NodeNeed::Store => {
                     return Ok(Self::transient(me));
                 }

@@ -30,6 +30,7 @@ impl OnlineUsers {
     /// Waits until the tracker has said who is online, up to `limit`.
     pub(super) async fn wait_until_known(&self, limit: Duration) {
         let mut known = self.0.subscribe();
+        // Without an answer in time the caller goes on, and takes everybody for reachable.
         let _ = tokio::time::timeout(limit, known.wait_for(Option::is_some)).await;
     }
 

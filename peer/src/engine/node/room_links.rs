@@ -211,6 +211,7 @@ impl RoomLinks {
     fn plan(&mut self) {
         let rooms: Vec<Arc<RoomEntry>> =
             self.rooms.directory().rooms().into_iter().filter(|room| room.is_active()).collect();
+        // Before the return: after the last room is left, its streams still have to end.
         self.end_streams_of_others(&rooms);
         if rooms.is_empty() {
             return;
@@ -218,7 +219,11 @@ impl RoomLinks {
         if !self.online.is_known() && self.tracker.is_present() {
             self.query_presence();
         }
-        let blocked = self.profile.blocked().unwrap_or_default();
+        let blocked = match self.profile.blocked() {
+            Ok(blocked) => blocked,
+            // A blocked member must not be dialled because the disk hiccups: the next round plans again.
+            Err(error) => return tracing::error!("who is blocked can't be read, so no member is dialled: {error}"),
+        };
         for room in rooms {
             self.plan_room(&room, &blocked);
         }

@@ -92,6 +92,7 @@ impl RoomSync {
                     true
                 });
                 if let Err(error) = listed.await {
+                    // No fault: earlier trackers know no rooms.
                     tracing::info!("the tracker doesn't list rooms: {error}");
                 }
                 for room in mine {
@@ -171,6 +172,7 @@ impl RoomSync {
             if *due > now {
                 continue;
             }
+            // Set before the attempt: a refused cut isn't tried again at every tick.
             *due = now + CUT_RETRY_DELAY;
             if let Err(error) = self.set_cut(room, key, ended_at, cut).await {
                 tracing::info!("the last message of a former member can't be set: {error}");

@@ -97,6 +97,7 @@ impl RoomWriting {
             return Ok(receipt);
         }
         let delivered = self.wait_for_delivery(events, room.id(), receipt.message.id);
+        // If nobody takes it in time, it stays stored, and the count says so.
         let _ = tokio::time::timeout(DELIVERY_TIMEOUT, delivered).await;
         let (count, of) = self.rooms.delivery(room.id(), receipt.message.id).await?;
         Ok(RoomReceipt { count, of, ..receipt })

@@ -84,6 +84,7 @@ impl SendAcceptor {
                 },
             }
         }
+        // Their tokens are children of the node's, so that they end by themselves.
         let ended = async { while self.running.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await;
         Ok(())
@@ -123,6 +124,7 @@ impl SendAcceptor {
 
     /// Starts the next send of each sender who is due, up to the bounds.
     async fn start_due(&mut self) -> Result<(), Error> {
+        // A copy, as those for whom nothing waits are taken out on the way.
         for user in self.due.clone() {
             if self.running.len() >= MAX_RUNNING {
                 return Ok(());

@@ -74,6 +74,7 @@ pub(super) async fn run(
                     Ok(profile.record_versions(versions)?)
                 });
                 if let Err(error) = recorded.await {
+                    // It is proved again when the file is sent again.
                     tracing::error!("what was proved of files could not be recorded: {error}");
                 }
                 tokio::time::sleep(PAUSE).await;

@@ -185,6 +185,7 @@ impl RegisteredFiles {
     /// Returns the difference; `None` if the whole list is shorter to tell.
     fn change_to(&self, list: &Self) -> Option<ListChange> {
         let (mut removed, mut added) = (Vec::new(), Vec::new());
+        // Both lists are in the order of their names.
         let mut before = self.0.iter().peekable();
         for (position, (name, now)) in list.0.iter().enumerate() {
             while let Some((gone, _)) = before.next_if(|(old, _)| old < name) {
@@ -226,6 +227,7 @@ async fn send_files(
         let request =
             RegisterFilesRequest { user: me.user.clone(), files: batch, mode, proof: SpeakerProof::default() };
         let RegisterFilesReply { .. } = link.call(&TrackerRequest::RegisterFiles(request)).await?;
+        // The first request has replaced the list; the others belong to it.
         if mode == FilesMode::Replace {
             mode = FilesMode::Add;
         }
@@ -242,6 +244,7 @@ fn listed_files(profile: &Profile) -> Result<Vec<SharedFile>, Error> {
         }
     })?;
     files.extend(partial_files(profile)?);
+    // The sort is stable: of a share and a partial file of one name, the share stays.
     files.sort_by(|one, other| one.name.cmp(&other.name));
     files.dedup_by(|later, earlier| later.name == earlier.name);
     Ok(files)

@@ -150,11 +150,13 @@ impl ShareWatcher {
         loop {
             self.begin_looks();
             self.begin_hashing();
+            // With all of them under way, the end of one wakes the loop.
             let next_look = self.schedule.next_due().filter(|_| self.looks_running < MAX_LOOKS);
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = reload.0.notified() => self.load().await,
                 () = inbox.wait() => self.take_reports(),
+                // `select!` evaluates the time even where the branch is off.
                 () = tokio::time::sleep_until(next_look.unwrap_or_else(Instant::now).into()), if next_look.is_some() => {}
                 _ = probe.tick() => self.begin_probes(),
                 Some(ended) = self.jobs.join_next() => match ended {
@@ -174,6 +176,7 @@ impl ShareWatcher {
         let loaded = match run_blocking(move || load_places(&profile)).await {
             Ok(loaded) => loaded,
             Err(error) => {
+                // The next change of what is shared reads it again.
                 tracing::error!("what is shared could not be read, and is not watched: {error}");
                 return;
             }
@@ -225,6 +228,7 @@ impl ShareWatcher {
 
     fn release(&mut self, id: PlaceId) {
         let watches = self.watches.clone();
+        // Not here: the watcher's lock is held while the system is asked, which may take long.
         self.jobs.spawn_blocking(move || {
             watches.remove_place(id);
             WatchJobOutcome::Released
@@ -235,6 +239,7 @@ impl ShareWatcher {
     fn take_reports(&mut self) {
         let (reports, now) = (self.inbox.take(), Instant::now());
         if reports.has_overflowed {
+            // Reports of watches that the kernel dropped may be among the lost ones (inotify(7), `IN_Q_OVERFLOW`).
             self.watches.forget_all();
             self.places.keys().for_each(|id| self.schedule.request_walk(*id, now));
         }
@@ -278,6 +283,7 @@ impl ShareWatcher {
         for lane in [HashLane::Small, HashLane::Large] {
             let Some((id, files)) = self.hash_queue.take_batch(lane) else { continue };
             let Some(SharePlace::Tree(root)) = self.places.get(&id).map(|watched| &*watched.place) else {
+                // The place may be gone by now, and the lane must not stay taken.
                 self.hash_queue.note_finished(lane);
                 continue;
             };

@@ -250,6 +250,7 @@ impl TrackerSession {
                 SessionEnd::Leaving => {
                     let logout = TrackerRequest::Logout { user: self.me.user.clone(), proof: SpeakerProof::default() };
                     if let Err(error) = link.call::<EmptyReply>(&logout).await {
+                        // Without it, the tracker forgets the presence when the lease runs out.
                         tracing::info!("leaving the tracker failed: {error}");
                     }
                     return Ok(());
@@ -290,6 +291,7 @@ impl TrackerSession {
     }
 
     async fn run_connection(&mut self, network: &mut NetworkMonitor, link: &mut TrackerConnection) -> SessionEnd {
+        // Not at once: the connection has just shown that it is alive.
         let mut heartbeat =
             tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
         let revalidation = self.revalidation.clone();

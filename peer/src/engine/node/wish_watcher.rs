@@ -117,6 +117,7 @@ impl WishWatcher {
                 },
             }
         }
+        // Their tokens are children of the node's, so that they end by themselves.
         let ended = async { while self.running.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await;
         Ok(())
@@ -134,6 +135,7 @@ impl WishWatcher {
         if !self.tracker.is_present() {
             return Ok(());
         }
+        // Before the pace is charged: a user without wishes spends nothing of it.
         let wishes = self.waiting_wishes().await?;
         if wishes.is_empty() {
             return Ok(());
@@ -196,6 +198,7 @@ impl WishWatcher {
             Ok(())
         })
         .await?;
+        // Only of those that match: a search goes through thousands of files.
         let profile = self.me.profile.clone();
         run_blocking(move || {
             let mut allowed = Vec::new();
@@ -298,6 +301,7 @@ impl WishWatcher {
             }
         };
         if let Err(error) = recorded {
+            // At worst it is found once more, and the fetch sees that the file is there.
             tracing::error!("what became of a wish could not be recorded: {error}");
         }
     }

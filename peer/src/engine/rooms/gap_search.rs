@@ -36,6 +36,7 @@ impl GapSearch {
     /// Returns true if all of `reachable` were asked for the messages of `author`, for long enough.
     pub(super) fn is_exhausted(&self, author: &Fingerprint, reachable: &BTreeSet<Fingerprint>, now: u64) -> bool {
         self.0.get(author).is_some_and(|missing| {
+            // Whoever wasn't asked yet may have what is missing.
             now.saturating_sub(missing.since) >= SEARCH_MS && reachable.is_subset(&missing.asked)
         })
     }

@@ -74,11 +74,13 @@ fn neighbours(room: RoomId, me: &Fingerprint, online: &BTreeSet<Fingerprint>) ->
     ring.sort_unstable();
     let Some(own) = ring.iter().position(|(_, key)| key == me) else { return others };
     let count = ring.len();
+    // The ring has at least 17 places, so no difference falls below zero.
     let neighbours = DISTANCES.iter().flat_map(|distance| [own + distance, own + count - distance]);
     neighbours.map(|place| ring[place % count].1).filter(|key| key != me).collect()
 }
 
 fn place_in_ring(room: RoomId, key: &Fingerprint) -> [u8; 32] {
+    // With the room in the hash: who are neighbours in one room aren't so in all.
     let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 ring of a room v1");
     hasher.update(room.as_bytes());
     hasher.update(key.as_bytes());

@@ -9,6 +9,7 @@ pub fn is_mentioned(text: &str, user: &UserName) -> bool {
     text.match_indices('@').any(|(at, _)| {
         let is_word_before = text[..at].chars().next_back().is_some_and(char::is_alphanumeric);
         let rest = &text[at + 1..];
+        // By `get`, as the name's length may end inside a character of the text.
         let is_called = rest.get(..name.len()).is_some_and(|word| word.eq_ignore_ascii_case(name));
         // A full stop or a dash may end the sentence as well as be a part of a longer name.
         let goes_on = rest.get(name.len()..).is_some_and(|behind| {

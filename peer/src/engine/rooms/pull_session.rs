@@ -187,6 +187,7 @@ impl PullSession {
                 tracing::info!("{}: messages of a room: {why}", self.member);
                 Err(StreamError::Unexpected("messages that nobody signed"))
             }
+            Ok(OfferedRuns::RoomGone) => Ok(None),
             Err(error) => {
                 // A fault on this side, not the member's: the stream stays.
                 tracing::error!("messages of a room could not be stored: {error}");

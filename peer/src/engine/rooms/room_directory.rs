@@ -55,6 +55,7 @@ impl RoomDirectory {
     pub fn room_named(&self, name: &RoomName) -> Option<Arc<RoomEntry>> {
         let rooms = self.rooms.borrow();
         let named = rooms.values().filter(|room| room.name.as_str().eq_ignore_ascii_case(name.as_str()));
+        // One that was left or deleted may have had the name before.
         named.max_by_key(|room| (room.is_active, room.epoch)).cloned()
     }
 
@@ -84,6 +85,7 @@ impl RoomDirectory {
         self.rooms.send_if_modified(|rooms| {
             let is_changed = rooms.get(&entry.id).is_none_or(|known| **known != entry);
             if is_changed {
+                // Copied only while somebody still holds the former map.
                 Arc::make_mut(rooms).insert(entry.id, Arc::new(entry));
             }
             is_changed

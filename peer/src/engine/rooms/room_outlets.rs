@@ -48,6 +48,7 @@ impl RoomOutlets {
     /// Adds the stream to a member, in place of an earlier one.
     pub(super) fn add(&mut self, room: RoomId, outlet: RoomOutlet) {
         let outlets = self.open_outlets(room);
+        // The earlier one may be over a link that is dead, and not known to be.
         outlets.retain(|other| other.member != outlet.member);
         outlets.push(outlet);
     }

@@ -70,6 +70,7 @@ async fn on_registry<T: Send + 'static>(
     rooms: &Rooms,
     job: impl FnOnce(&mut RoomRegistry) -> T + Send + 'static,
 ) -> Result<T, StreamError> {
+    // It fails only while the node is ending.
     let done = rooms.perform(job).await;
     done.map_err(|_: Error| StreamError::Reset(PeerErrorCode::ShuttingDown))
 }

@@ -164,6 +164,7 @@ impl RoomRegistry {
             let refusal = step.changes.iter().find_map(|change| change.refusal);
             return Err(Error::Internal(refusal.map_or_else(|| "refused".to_owned(), |why| why.to_string())));
         }
+        // Stored before it is sent: the number of a message that is out must not be used again.
         let posts = self.commit(room, step)?;
         let post = posts.into_iter().find(|post| post.id == message);
         let Some(post) = post else { return Err(Error::Internal("the message was not stored".to_owned())) };

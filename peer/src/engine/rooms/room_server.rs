@@ -34,6 +34,7 @@ pub(in crate::engine) async fn serve_room(
             // A reply under way isn't interrupted; a frame that has begun stays with the receiver.
             request = receiver.next_frame::<RoomStreamRequest>() => request?,
             Ok(()) = changes.changed() => {
+                // Whoever was no member may become one by this very change.
                 if was_member && !rooms.directory().is_member(room, link.user(), &link.fingerprint()) {
                     // Both directions say why: the member learns of either first.
                     sender.reset(PeerErrorCode::Unauthorised);
@@ -44,9 +45,11 @@ pub(in crate::engine) async fn serve_room(
             }
         };
         let Some(request) = request else { break };
+        // The size of a frame alone doesn't bound what a request costs here.
         if !request.is_within_bounds() {
             return Err(StreamError::Unexpected("a request beyond its bounds"));
         }
+        // For each request: a stream may outlast a membership.
         let RoomAnswer { reply, bytes } = match check_caller(link, rooms, room).await {
             Ok(()) => {
                 was_member = true;
@@ -122,6 +125,7 @@ async fn answer(
             Err(StreamError::Unexpected("a message that nobody signed"))
         }
         Err(AnswerFailure::Fault(error)) => {
+            // The error may name paths of this machine, so the member learns only that there was one.
             tracing::debug!("{}: a room's request failed: {error}", link.user());
             Ok(refusal(PeerErrorCode::Internal, "a fault on this side").into())
         }

@@ -54,6 +54,7 @@ impl RoomStream {
         let (outlet, pushes) = RoomOutlet::open(member);
         let compare = outlet.compare.clone();
         let ending = |_| StreamError::Reset(PeerErrorCode::ShuttingDown);
+        // Before the first comparison, so that nothing that comes meanwhile is missed.
         rooms.perform(move |registry| registry.outlets().add(room, outlet)).await.map_err(ending)?;
         let mut interval = tokio::time::interval_at(Instant::now() + COMPARE_INTERVAL, COMPARE_INTERVAL);
         // After a sleep of the machine, one comparison makes up for all that were missed.

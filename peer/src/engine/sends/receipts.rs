@@ -45,6 +45,7 @@ pub fn record_receipt(
         Some(_) => {
             let is_new = profile.add_room_receipt(meant.number, from, *outcome)?;
             let (done, declined) = profile.room_receipt_counts(meant.number)?;
+            // At least so many: members may have gone since they answered.
             if done + declined >= others {
                 profile.settle_send(meant.number, if done > 0 { SendState::Done } else { SendState::Declined })?;
             }

@@ -91,8 +91,10 @@ pub fn begin_send(
     let keeps_shares = new.len() < files.len();
     match record(profile, request, &root, &send, keeps_shares) {
         Ok((send, is_resumed)) => {
+            // Only now: until the send is on record, an error has to leave the earlier shares.
             remove_gone(profile, audience, &send.send, &files)?;
             if is_resumed && *is_copy {
+                // The earlier copy serves the send; a leftover costs disk space only.
                 let _ = fs::remove_file(&root);
             }
             Ok(BegunSend { send, is_resumed, omissions: summary.omissions })
@@ -171,6 +173,7 @@ pub fn clear_settled_sends(profile: &Profile) -> Result<(), Error> {
             remove_shares_of(profile, &send)?;
         }
         remove_copy(&send);
+        // Marked last: what a stop interrupts is cleared again the next time.
         profile.mark_send_cleared(send.number)?;
     }
     Ok(())

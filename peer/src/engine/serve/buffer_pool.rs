@@ -38,6 +38,7 @@ impl BufferPool {
             let mut buffer = vec![0; len];
             return fill(&mut buffer).map(|()| buffer.into());
         };
+        // Taken under the lock and filled without it: the disk may take long.
         let kept = self.kept()[size].pop();
         let buffer = kept.unwrap_or_else(|| vec![0; MIN_BYTES << size]);
         let mut piece = PooledBuffer { buffer, len, size, pool: self.clone() };

@@ -54,6 +54,7 @@ pub(super) async fn serve_changes(
         }
         let looked_at = Instant::now();
         let next = async {
+            // Fails only when the node is ending, which closes the link.
             let _ = changes.changed().await;
             tokio::time::sleep_until(looked_at + MARK_INTERVAL).await;
         };

@@ -61,11 +61,13 @@ impl GuestFileOpener {
     ) -> Result<GuestFileReader, GuestFileFault> {
         let StoredGuestFile { file: known, path, version, manifest } = stored;
         let file = open_regular(&path).map_err(|why| self.open_fault(&path, &why))?;
+        // It may have become private since the link was made.
         if self.private.reason_of_open(&path, &file).is_some() {
             return Err(GuestFileFault::Gone);
         }
         let now = open_file_version(&file).map_err(|why| self.open_fault(&path, &why))?;
         let layout = GroupLayout::of(known.size).ok_or(GuestFileFault::Changed)?;
+        // A longer file is no other yet: what was appended leaves its groups as they are.
         if now.is_none_or(|now| now.size < known.size) {
             return Err(GuestFileFault::Changed);
         }

@@ -273,6 +273,7 @@ impl ShareLibrary {
     ) -> Result<(Vec<Result<OpenShare, RequestRefusal>>, VecDeque<GroupRequest>), PeerErrorCode> {
         let (profile, opener) = (self.profile.clone(), self.opener.clone());
         let opened = self.look(by, None, move |access, visit| {
+            // Kept, as `look` may do all of this again.
             let mut gets = gets.clone();
             // An error refuses as well, but not for good.
             if profile.is_blocked(access.user())? {

@@ -68,6 +68,7 @@ impl PortProber {
         if port < MIN_PEER_PORT {
             return Err((PeerErrorCode::Limit, format!("ports below {MIN_PEER_PORT} are not probed")));
         }
+        // Before the limit, which a refusal for want of a permit must not use up.
         let Ok(_permit) = self.permits.try_acquire() else {
             return Err((PeerErrorCode::Busy, "too many probes are under way: try again in a few seconds".to_owned()));
         };
@@ -100,6 +101,7 @@ const fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
 impl ProbeLimiter {
     /// Admits a probe and counts it, or returns how long to wait.
     fn admit(&mut self, user: &UserName, ip: IpAddr, now: Instant) -> Result<(), Duration> {
+        // Else a machine would count twice: by its IPv4 address, and by the mapped one.
         let ip = ip.to_canonical();
         forget_old(&mut self.users, now);
         forget_old(&mut self.addresses, now);
@@ -107,6 +109,7 @@ impl ProbeLimiter {
         if let Some(last) = last {
             return Err(PROBE_INTERVAL.saturating_sub(now.saturating_duration_since(*last)));
         }
+        // Nothing recent is forgotten to make room, or many callers together would undo the interval.
         if self.users.len() >= MAX_REMEMBERED || self.addresses.len() >= MAX_REMEMBERED {
             return Err(PROBE_INTERVAL);
         }

@@ -74,6 +74,7 @@ impl ReadAhead {
 
     /// Takes back the last `bytes` of what was taken, and keeps neither a thread nor memory until the next piece is asked for.
     pub(super) async fn pause(&mut self, bytes: u64) {
+        // Read again later: a paused upload keeps nothing in memory.
         self.first = None;
         self.bytes_taken -= bytes;
         let ranges = match std::mem::replace(&mut self.state, ReadAheadState::Failed) {

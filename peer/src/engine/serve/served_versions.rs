@@ -146,6 +146,7 @@ impl ProvedVersions {
             return;
         }
         proofs.pending.remove(of);
+        // What finds no place is proved again when it is sent again.
         if proofs.proved.len() < PROVED {
             let SharedContent { audience, name, hash } = of.clone();
             proofs.proved.push(ProvedVersion { audience, name, hash, id });

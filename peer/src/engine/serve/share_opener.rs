@@ -313,6 +313,7 @@ impl ShareOpener {
             Ok((Some(id), file)) if self.private.reason_of_open(&share.path, &file).is_none() => (id, file),
             Ok(_) => return Ok(None),
             Err(why) if is_gone(&why) => return Ok(None),
+            // No fault of the file: the same request may succeed in a moment.
             Err(why) if is_too_many_open_files(&why) => {
                 let message = "too many files are open there: try again later".to_owned();
                 return Err(OpenFailure::Refused((PeerErrorCode::Busy, message)));

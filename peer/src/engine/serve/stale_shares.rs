@@ -89,6 +89,7 @@ impl StaleShares {
             if !names.is_empty() {
                 return names;
             }
+            // A name that is added in between leaves a permit: `notified` returns at once.
             self.added.notified().await;
         }
     }

@@ -141,6 +141,7 @@ impl<'a> FolderSync<'a> {
             return Ok(SyncReport::default());
         }
         self.report.is_available = true;
+        // Before the files are taken out of the looks, which tell what is there.
         let gone: Vec<FileName> = looks.iter().flat_map(|look| look.gone(self.root)).collect();
         let (mut files, mut patience) = (Vec::new(), HashSet::new());
         for look in &mut looks {
@@ -150,6 +151,7 @@ impl<'a> FolderSync<'a> {
             }
             files.extend(changed);
         }
+        // What is gone goes last: a renamed file takes its hash from the share of its old name.
         self.store_known(files, &patience, gone.len())?;
         self.report.has_changed |= self.profile.remove_gone_shares(&self.root.audience, &gone, now_ms())? > 0;
         self.store_folders(&looks)?;
@@ -177,10 +179,12 @@ impl<'a> FolderSync<'a> {
                     Ok(walked) => walked,
                     Err(why) => {
                         tracing::debug!("a shared folder can't be looked at: {why}");
+                        // As unreadable, so that nothing of it is taken for gone.
                         WalkResult { unreadable: vec![self.root.path.clone()], ..WalkResult::default() }
                     }
                 };
                 // What came into a folder between the look and the watch would be noticed by neither.
+                // Not `any`, which would leave the folders behind the first new one unwatched.
                 let is_new = walk.folder_paths.iter().fold(false, |new, folder| watch(folder) | new);
                 if !is_new {
                     break;
@@ -222,6 +226,7 @@ impl<'a> FolderSync<'a> {
             if let Some(share) = look.shares.get(&file.name).filter(|share| share.path == file.path) {
                 let now = file_version(&file.metadata);
                 match share.version.change_to(&now) {
+                    // A longer file still has the bytes of the version on record, and serves them to the end.
                     VersionChange::Content if now.size <= share.version.size => {
                         self.report.stale.push(file.name.clone());
                     }
@@ -248,6 +253,7 @@ impl<'a> FolderSync<'a> {
                 self.hand_back(candidate, impatient, now, &mut unsettled);
                 continue;
             }
+            // Nothing is hashed here: what has no known hash was handed back.
             let never = &mut |_: super::ShareEvent<'_>| ControlFlow::Break(());
             let shared = candidate.into_share(&self.root.audience, self.private, &mut links, &mut omissions, never);
             batch.extend(shared.map(|(share, _)| share));
@@ -287,6 +293,7 @@ impl<'a> FolderSync<'a> {
         let (mut names, mut folders, mut above) = (Vec::new(), Vec::new(), BTreeSet::new());
         for look in looks {
             if look.away.cover(look.name.as_str()) {
+                // Of a disk that is away nothing is known: its folders stay on record.
                 continue;
             }
             names.push(look.name.as_str());

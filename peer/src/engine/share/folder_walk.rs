@@ -103,6 +103,7 @@ impl<'a> FolderWalker<'a> {
         named: Option<&Path>,
         left_out: &mut OmissionReport,
     ) -> WalkResult {
+        // Sorted: which of several files gets a name must not depend on the file system.
         let mut entries = WalkDir::new(start).follow_links(false).sort_by_file_name().into_iter();
         let mut walked = WalkResult { base: root.base.clone(), path: root.path.clone(), ..WalkResult::default() };
         // Depth of the last folder, as long as nothing was found in it.
@@ -175,6 +176,7 @@ impl<'a> FolderWalker<'a> {
                 let (path, why_not) = (safe_path(&to), plain_message(&why));
                 (omission_of_error(&why).0, tr!("it is a link to {path}: {why}", path, why = why_not))
             }
+            // It is no link: the first error says all.
             Err(_) => omission_of_error(&why),
         })?;
         let path = named.canonicalize().map_err(|why| omission_of_error(&why))?;
@@ -228,6 +230,7 @@ impl<'a> FolderWalker<'a> {
     }
 
     fn is_pseudo(&mut self, path: &Path, device: u64) -> bool {
+        // A file system that can't be asked is taken for an ordinary one.
         *self.pseudo.entry(device).or_insert_with(|| is_pseudo_file_system(path).unwrap_or(false))
     }
 }
@@ -265,6 +268,7 @@ impl WalkResult {
     ) {
         let path = why.path().unwrap_or(&root.path);
         let is_gone = named.is_none() && why.io_error().is_some_and(is_gone);
+        // What was to be looked at is gone: its shares may go, so nothing here counts as unreadable.
         if is_gone && why.depth() == 0 && path != root.path {
             return;
         }

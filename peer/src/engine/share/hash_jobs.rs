@@ -72,6 +72,7 @@ pub(in crate::engine) fn run_hash_jobs(
         }
     }
     let _order = order.lock();
+    // Compared once more: a look may have found the file changed or gone while it was hashed.
     let is_same =
         |share: &HashedShare| matches!(freshness(&share.share), ShareFreshness::Fresh | ShareFreshness::Touched);
     let (same, changed): (Vec<_>, Vec<_>) = hashed.into_iter().partition(|(share, _)| is_same(share));

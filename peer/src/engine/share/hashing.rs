@@ -164,6 +164,7 @@ fn group_values(
         }
         values.push(hasher.finish());
     }
+    // Groups in holes came first, and groups of written zeros behind them.
     zeros.sort_unstable();
     // A file of one group has no manifest, so no claim about zeros can be transmitted.
     let zeros = if layout.group_count() > 1 { ZeroRuns::from_groups(zeros) } else { ZeroRuns::default() };

@@ -52,6 +52,7 @@ fn omission_of(
     }
     let opened = match open_regular(&file.path) {
         Ok(opened) => opened,
+        // It went since the walk: that is no omission.
         Err(why) => return Ok(Some(omission_of_error(&why)).filter(|(reason, _)| *reason != OmissionReason::Missing)),
     };
     Ok(Some(match private.reason_of_open(&file.path, &opened) {

@@ -78,6 +78,7 @@ impl WishQuery {
 
     /// Returns whether a file that the tracker found is looked for.
     pub fn matches(&self, file: &FoundFile) -> bool {
+        // Compared again: a tracker may list what nobody asked for.
         let is_found = match &self.criterion {
             FindCriterion::Hash(hash) => file.hash == *hash,
             FindCriterion::Words(words) => words.matches(&file.name),
@@ -122,6 +123,7 @@ fn fixed_words(pattern: &str) -> Vec<String> {
             }
         }
     }
+    // The longest words find the fewest files.
     words.sort_by_key(|word| std::cmp::Reverse(word.chars().count()));
     words.truncate(MAX_FIND_WORDS);
     words

@@ -153,6 +153,7 @@ fn parse_announcement(details: &ServiceDetails, interface: u32) -> Option<Parsed
     let mut addresses: Vec<SocketAddr> =
         addresses.iter().filter_map(|ip| usable_address(*ip, interface, *port)).collect();
     sort_addresses(&mut addresses);
+    // Cut after sorting, so that link-local addresses go first.
     addresses.truncate(MAX_ADDRESSES);
     (!addresses.is_empty()).then_some(ParsedAnnouncement { fingerprint, addresses })
 }

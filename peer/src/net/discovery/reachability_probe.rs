@@ -59,6 +59,7 @@ pub(super) async fn probe_candidates(candidates: &[KeyCandidate]) -> Vec<Announc
                     progress.record(rank, reachability);
                 }
             }
+            // A panic costs only this address; the others still decide.
             Ok(Some(Err(why))) => tracing::debug!("an announced address was not looked at: {why}"),
             Ok(None) | Err(_) => break,
         }
@@ -109,6 +110,7 @@ impl<'a> CandidateProgress<'a> {
 
 async fn probe(address: SocketAddr, key: Fingerprint) -> Reachability {
     let Ok(Ok(tcp)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await else { return Reachability::Silent };
+    // Without the user's certificate: anybody can announce a tracker, and must not learn who is looking.
     let Ok(config) = certs::tracker_client_config(None, &ServerPin::expecting(key)) else {
         return Reachability::Silent;
     };

@@ -60,6 +60,7 @@ pub async fn accept_caller(call: IncomingCall) -> Result<UnidentifiedCaller, Lin
             Ok(UnidentifiedCaller { connection, fingerprint, hello, sender, slot, begun, rejection_permits })
         }
         Err(error) => {
+            // Dropping the connection would close it as well, but with code 0.
             connection.close(VarInt::from_u32(PeerErrorCode::Protocol.into()), b"");
             Err(error)
         }

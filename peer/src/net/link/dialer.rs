@@ -87,6 +87,7 @@ async fn race_addresses(endpoint: &Endpoint, target: &DialTarget) -> Result<quin
     let mtu_probe = async {
         tokio::time::sleep(MTU_PROBE_DELAY).await;
         narrow = path_mtu::probe_path(target.observed).await;
+        // The probe never ends the race: it only leaves its finding behind.
         std::future::pending().await
     };
     let raced = tokio::select! {
@@ -192,6 +193,7 @@ async fn exchange_hello(link: &Link, hello: Hello) -> Result<(UntrustedText, Vec
     let (sender, mut receiver) = link.open_stream(&PeerRequest::Hello(hello), StreamPriority::Request).await?;
     sender.finish();
     match receiver.next_answer().await? {
+        // The name in the welcome isn't read: the pinned key tells who answers.
         PeerReply::Welcome(welcome) => {
             // Kept as long as the link: only what an honest side sends.
             let agent = if welcome.agent.len() <= MAX_AGENT_BYTES { welcome.agent } else { UntrustedText::default() };

@@ -55,6 +55,7 @@ fn fair_limit(mut sizes: Vec<u64>, total: u64) -> u64 {
         if *size > share {
             return share;
         }
+        // What it leaves of its share is divided among the larger ones.
         rest -= size;
     }
     u64::MAX

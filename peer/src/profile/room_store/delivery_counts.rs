@@ -83,6 +83,7 @@ fn record(
     number: u64,
 ) -> rusqlite::Result<bool> {
     let Some((room, _)) = room_number(transaction, room)? else { return Ok(false) };
+    // Big-endian, because SQLite compares blobs byte by byte.
     let number = number.to_be_bytes();
     let before: Vec<u8> = transaction
         .prepare_cached("SELECT coalesce(max(number), x'') FROM room_delivery WHERE room = ?1 AND author = ?2")?

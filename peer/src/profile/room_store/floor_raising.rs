@@ -35,6 +35,7 @@ pub(in crate::profile) fn raise_floors(
                 "UPDATE room_author SET floor = ?3, floor_contents = ?4 WHERE room = ?1 AND author = ?2 AND floor < ?3",
             )?
             .execute(params![room, author, number, encode_floor(&contents)])?;
+        // The log takes nothing up to its floor any more, so nothing of it may be passed on either.
         transaction
             .prepare_cached(
                 "UPDATE room_message SET head = NULL, signature = NULL

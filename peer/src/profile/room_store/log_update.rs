@@ -253,6 +253,7 @@ fn store_message(
 impl ConversationEnd {
     /// Makes the conversation known to the ledger, and returns its end.
     fn load(transaction: &Transaction<'_>, room: &RoomKey) -> rusqlite::Result<Self> {
+        // `DO NOTHING` would return no row for a conversation that is there.
         let read_place = transaction
             .prepare_cached(
                 "INSERT INTO conversation (peer, accepted) VALUES (?1, 1)
@@ -303,6 +304,7 @@ fn erase_signed(
 /// later room of the same name behind.
 fn order_place(room: i64, message: &RoomMessage) -> Vec<u8> {
     let content = message.content();
+    // Big-endian throughout: the index compares the bytes one by one.
     let mut place = Vec::with_capacity(96);
     place.extend_from_slice(&room.to_be_bytes());
     place.extend_from_slice(&message.depth().to_be_bytes());

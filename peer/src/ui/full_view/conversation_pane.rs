@@ -250,6 +250,7 @@ impl ConversationPane {
 
     fn locate_unread(&mut self) {
         let Some(UnreadMarker { count, first_seq: None }) = &self.unread else { return };
+        // At least 1: `mark_unread` makes no marker for 0.
         let from = self.entries().rev().filter(|entry| !entry.is_mine()).nth(count - 1).map(|entry| entry.seq);
         if let Some(new) = &mut self.unread {
             new.first_seq = from;

@@ -242,6 +242,8 @@ impl FullViewModel {
             NodeEvent::RoomMessage(post) => wishes.extend(self.receive_post(post)),
             NodeEvent::Room(news) => self.show_room_news(news),
             NodeEvent::ContactRequest { from } => self.pane_mut(&from.into()).add_note(&request_note(from)),
+            // As much of guests as calls for attention: the rest is at their link.
+            NodeEvent::GuestMessage(post) if post.message.is_answer || !(post.is_first || post.is_answered) => {}
             NodeEvent::DeliveryHeld { user, why, .. } if is_news => self.pane_mut(&user.into()).add_problem(why),
             NodeEvent::NotStored { from, .. } if is_news => {
                 if let Some(line) = event_line(event, self.chat.me()) {

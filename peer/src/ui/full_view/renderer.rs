@@ -239,6 +239,7 @@ fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
     for (y, (place, file)) in (1..pane.height).zip(files.iter().enumerate().skip(first)) {
         let is_chosen = place == view.selected_file && view.focus == FocusedPane::Files;
         let sign = if is_chosen { ">" } else { " " };
+        // The sign, eight columns of size, and a blank before and behind the name.
         let room = usize::from(pane.width).saturating_sub(11);
         let among = names.iter().map(|name| &**name);
         let name = truncate_distinct(&display_name(file.name.as_str()), among, room, theme.ellipsis());

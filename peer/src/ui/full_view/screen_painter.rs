@@ -49,6 +49,7 @@ impl ScreenFrame {
         while x < area.right() {
             let cell = &self.cells[(x, y)];
             row.push((x, cell));
+            // At least one: a symbol without width would hold the loop for ever.
             x += u16::try_from(cell.symbol().width()).unwrap_or(1).max(1);
         }
         row
@@ -142,6 +143,7 @@ impl<W: Write + Clone> ScreenPainter<W> {
             run.push((x, y, cell));
         }
         self.draw_run(&mut run)?;
+        // A link that stays open would go on in whatever is written next.
         if link.is_some() { self.set_hyperlink(None) } else { Ok(()) }
     }
 

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::api_error::ApiError;
+pub(in crate::web) use super::session_mode::SessionMode;
 use crate::web::account_seat::AccountSeat;
 use crate::web::file_tickets::FileTickets;
 use crate::web::guest_admission::header_text;
@@ -27,25 +28,6 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The header with the secret of the page.
 pub(super) const SECRET_HEADER: axum::http::HeaderName = axum::http::HeaderName::from_static("page-secret");
-
-/// Who sits at the pages of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::web) enum SessionMode {
-    /// The user of this machine, over loopback.
-    Local,
-    /// Everybody with an account.
-    Door,
-}
-
-impl SessionMode {
-    /// Returns the word of the API.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Door => "door",
-        }
-    }
-}
 
 /// The sessions of a server and the bounds of its requests.
 pub(in crate::web) struct ApiContext {

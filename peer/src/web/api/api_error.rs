@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use localization::tr;
 use serde_json::{Value, json};
 
-use super::api_context::SessionMode;
-use super::api_request::json_response;
+use super::json_answer::json_response;
+use super::session_mode::SessionMode;
 use crate::engine::{Error, ErrorKind};
 use crate::util::TranslatedText;
 use crate::web::guest_admission::header_text;

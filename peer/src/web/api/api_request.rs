@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use localization::tr;
 use serde::de::DeserializeOwned;
@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::api_context::ApiContext;
 use super::api_error::ApiError;
+pub(in crate::web) use super::json_answer::json_response;
 use crate::engine::ErrorKind;
 use crate::engine::node::NodeApi;
 use crate::web::account_seat::AccountSeat;
@@ -59,7 +60,8 @@ impl FromRequestParts<Arc<ApiContext>> for PageSeat {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, context: &Arc<ApiContext>) -> Result<Self, ApiError> {
-        let session = context.session(&parts.headers)?;
+        let session = context.session(&parts.headers);
+        let session = session.map_err(|error| error.with("mode", context.mode.as_str().into()))?;
         // At a door it may rest.
         if !session.seat.activity.call().await {
             return Err(ApiError::no_node());
@@ -148,12 +150,6 @@ impl ApiQuery {
 /// 400 with the reason.
 pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, ApiError> {
     text.parse().map_err(|why: T::Err| ApiError::bad_request(|| why.to_string()))
-}
-
-/// Returns an answer of JSON.
-pub(in crate::web) fn json_response(status: StatusCode, value: &Value) -> Response {
-    let kind = HeaderValue::from_static("application/json");
-    (status, [(CONTENT_TYPE, kind)], value.to_string()).into_response()
 }
 
 /// Returns an answer of JSON, with 200.

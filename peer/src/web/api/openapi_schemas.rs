@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 const SCHEMAS: &[(&str, &str)] = &[
-    ("Error", "error: ErrorDetail, offset?: number"),
+    ("Error", "error: ErrorDetail, offset?: number, mode?: text"),
     ("ErrorDetail", "code: text, message: text"),
     ("Nothing", ""),
     ("Changed", "changed: bool"),

@@ -31,7 +31,7 @@ pub(super) struct RoomCreation {
 
 /// A password, where the room has one.
 #[derive(Debug, Deserialize)]
-pub(super) struct RoomEntry {
+pub(super) struct JoinPassword {
     #[serde(default)]
     password: Option<String>,
 }
@@ -80,7 +80,7 @@ pub(super) async fn create(page: PageSeat, ApiBody(wanted): ApiBody<RoomCreation
 pub(super) async fn join(
     page: PageSeat,
     ApiPath(room): ApiPath<String>,
-    ApiBody(entry): ApiBody<RoomEntry>,
+    ApiBody(entry): ApiBody<JoinPassword>,
 ) -> ApiAnswer {
     join_by_name(&page.seat.me, &room_name(&room)?, room_password(entry.password)?).await?;
     answer(&json!({}))

@@ -81,6 +81,7 @@ impl MessageIndex {
                 Some(known) if known.depth == named.depth => {}
                 Some(_) => has_wrong_depth = true,
                 None if self.gaps.len() < MAX_GAPS => {
+                    // The first time stays: each message that names it anew would put off the end of the wait.
                     self.gaps.entry(named.hash).or_insert(info.received);
                 }
                 // Beyond the bound a message doesn't wait for what it names.
@@ -152,6 +153,7 @@ impl MessageIndex {
     /// Returns references to the deepest heads but `previous`, as a message has them.
     pub(crate) fn references(&self, previous: Option<Previous>) -> Vec<MessageReference> {
         let others = self.heads.iter().rev().filter(|(_, hash)| previous.is_none_or(|previous| previous.hash != *hash));
+        // The deepest first: beyond the bound, the others stay heads for the next message to name.
         let mut named: Vec<MessageReference> = others
             .take(MAX_NAMED)
             .map(|(depth, hash)| MessageReference { hash: hash.short(), depth: *depth })

@@ -74,9 +74,11 @@ impl RoomLog {
             && self.span_of(&first.author(), first.content().epoch, members).is_ok()
         {
             let log = self.authors.entry(first.author()).or_insert_with(|| AuthorLog::new(run.key()));
+            // No underflow: a message with a previous one has a number of 2 or more (`RoomMessage::parse`).
             let number = first.content().number - 1;
             let top = log.levels.keys().next_back().copied().unwrap_or(log.floor.number);
             if top < number {
+                // A log has no hole, so what lies before this one goes.
                 let dropped = std::mem::take(&mut log.levels);
                 // The epoch of a message that nobody has is unknown; 0 allows any.
                 let floor = Predecessor { hash: previous.hash, depth: previous.depth, epoch: 0 };

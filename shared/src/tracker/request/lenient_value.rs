@@ -139,6 +139,7 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for LenientValueVisitor<M> {
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        // Negative numbers come here, which no field takes: that a double rounds them doesn't matter.
         Ok(u64::try_from(number).map_or(LenientValue::Float(number as f64), LenientValue::Unsigned))
     }
 

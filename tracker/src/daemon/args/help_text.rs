@@ -42,6 +42,11 @@ Watching: --metrics 9100 serves Prometheus figures at /metrics on this machine, 
 says why while anything can't be stored. --log-format json is for collectors. Who was online stays so through a \
 restart.
 
+Accounts in PostgreSQL: --store postgres://USER@HOST/DATABASE keeps accounts and rooms there, for one tracker at a \
+time; `tracker help migrate` says how to set it up. While the database is away, who is online stays listed and found, \
+and changes are refused as busy. Back such a tracker up with `tracker backup`, or the database with pg_dump and the \
+data folder for the key.
+
 Lost files: a key that is missing beside accounts, or accounts that are missing where a tracker ran, are never \
 made anew by themselves: the tracker stops and says which file it is. Restore a backup (`tracker help restore`); \
 with none left, begin anew with `tracker new key` or `tracker new accounts`.
@@ -133,6 +138,25 @@ As a service:
   sudo systemctl start vizinho-tracker.service
 
 Nobody is logged out, and no peer has to trust anything anew.",
+};
+
+pub(super) const MIGRATE: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  tracker migrate --from /var/lib/vizinho-tracker --to postgres://tracker@db.example.org/vizinho
+  tracker migrate --from postgres://tracker@db.example.org/vizinho --to /srv/tracker",
+    notes: "\
+On the server, as Debian's packages install it:
+  sudo apt install postgresql
+  sudo -u postgres createuser --pwprompt tracker
+  sudo -u postgres createdb -E UTF8 -T template0 -O tracker vizinho
+
+Then put `store = \"postgres://tracker@db.example.org/vizinho?passfile=/etc/vizinho/pgpass\"` into the tracker's \
+configuration, and `*:*:vizinho:tracker:PASSWORD` into that file (chown vizinho-tracker, chmod 600). Other machines \
+than the server's own are reached encrypted: the server's certificate has to be signed by one that the system knows, \
+or by that of sslrootcert=FILE in the address; sslmode=disable does without. With several servers, name them all and \
+add target_session_attrs=read-write. Connect directly or through a pooler that keeps sessions: the tracker holds a \
+lock of its session.",
 };
 
 pub(super) const NEW: CommandHelp = CommandHelp {

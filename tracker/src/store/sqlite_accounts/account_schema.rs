@@ -1,11 +1,11 @@
 //! The schema of the account database, step by step.
 
 use rusqlite::{Connection, Transaction, params};
+use shared::UserName;
 use shared::account_name::{NameClaim, name_claims};
 
-use super::name_claims::parsable_users;
+use super::room_schema::create_tables;
 use crate::store::claim_key::claim_key;
-use crate::store::sqlite_rooms;
 
 /// The steps that bring the schema from version `n` to `n + 1`, in order. Released steps never change: append new ones.
 pub(super) const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 7] = [
@@ -76,7 +76,7 @@ pub(super) const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 7] =
                 SELECT user, (CAST(strftime('%s', 'now') AS INTEGER) + 365 * 86400) * 1000 FROM account;",
         )
     },
-    sqlite_rooms::create_tables,
+    create_tables,
 ];
 
 /// Brings the schema from version `found` to the latest.
@@ -100,4 +100,12 @@ fn claim_free_names_as_text(db: &Connection) -> rusqlite::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns the users, ordered by name.
+fn parsable_users(db: &Connection) -> rusqlite::Result<Vec<UserName>> {
+    let mut query = db.prepare("SELECT user FROM account ORDER BY user")?;
+    let users = query.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    // A stored name that isn't valid is reported when the accounts are read.
+    Ok(users.iter().filter_map(|user| user.parse().ok()).collect())
 }

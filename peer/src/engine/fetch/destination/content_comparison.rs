@@ -45,6 +45,7 @@ pub(super) fn hash_of(mut file: &File, hashed: RehashCallback<'_>) -> Result<Opt
                 hasher.update(&buffer[..len]);
                 hashed(len as u64)?;
             }
+            // What can't be read is taken for another content, so the file stays.
             Err(_) => return Ok(None),
         }
     }

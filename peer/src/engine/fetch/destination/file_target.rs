@@ -315,6 +315,7 @@ impl FileTarget {
         if is_passed || self.folder.is_placed(folder, name) {
             return Ok(ConflictResolution::UseAnother);
         }
+        // What vanished or can't be looked at isn't replaced.
         let entry = folder.entry_kind(name).ok().flatten();
         // A folder of this fetch with the file's path: both must arrive, whatever the rule says.
         let is_own_folder =

@@ -119,8 +119,10 @@ impl DestinationTree {
         if let Some(root) = self.root.get() {
             return Ok(root.clone());
         }
+        // By path: links in it are the user's own. Below the root none is followed.
         std::fs::create_dir_all(&self.path).map_err(|why| self.creation_error(why))?;
         let root = FolderHandle::open(&self.path).map_err(Error::disk(&self.path))?;
+        // Another thread may have been first, and all must use one handle.
         Ok(self.root.get_or_init(|| Arc::new(root)).clone())
     }
 
@@ -230,6 +232,7 @@ impl DestinationFolder {
         if let Some(known) = self.tree.folder_cache.lock().state_files.get(&self.relative_path) {
             return known.clone();
         }
+        // Read without the lock: two threads that list the folder twice lose time only.
         let names = self.open_existing().ok().flatten().and_then(|folder| folder.names().ok()).unwrap_or_default();
         let states: Arc<[String]> = names.into_iter().filter(|name| is_state(name)).collect();
         self.tree.folder_cache.lock().state_files.insert(self.relative_path.clone(), states.clone());

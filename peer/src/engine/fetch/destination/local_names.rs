@@ -72,6 +72,7 @@ impl NameAllocator {
         for local in locals {
             *claims.request_counts.entry(local.clone()).or_default() += 1;
             let mut folder = local.as_str();
+            // Above a folder that is in the set, all are: a deep tree isn't climbed for each file.
             while let Some((above, _)) = folder.rsplit_once('/')
                 && !claims.folders.contains(above)
             {
@@ -132,6 +133,7 @@ fn short_spelling(component: &str) -> String {
         // A long ending is part of the name rather than a type.
         _ => (plain.as_str(), String::new()),
     };
+    // Nine bytes: a dash and eight hexadecimal digits.
     format!(
         "{}-{}{extension}",
         truncate_to_bytes(stem, MAX_SHORT_BYTES - 9 - extension.len()),

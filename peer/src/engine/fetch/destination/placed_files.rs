@@ -27,6 +27,7 @@ pub(super) struct PlacedFiles {
 impl PlacedFiles {
     /// Records the file of this name in `folder`, which is at the path `below`, relative to the destination.
     pub(super) fn add(&mut self, folder: &FolderHandle, below: &Path, name: &str) {
+        // It is gone already: nothing is left to protect.
         let Some(FileIdentity { device, inode, size, mtime }) = folder.file_identity(name) else { return };
         self.inodes.insert((device, inode));
         self.lookalikes.insert((device, size, mtime));

@@ -29,6 +29,7 @@ pub(super) async fn copy_groups(context: Arc<DownloadContext>, of: FileNo, copy:
         Err(error) => return CopyOutcome::NotBegun(error),
     };
     let HashedFile { manifest, zeros, .. } = known;
+    // The writer opens a file of one group when that group comes.
     if layout.group_count() > 1 {
         let zeros = zeros.clone();
         context.writer.send(WriterCommand::Open { file: copy, manifest, zeros, source: LOCAL_SOURCE }).await;

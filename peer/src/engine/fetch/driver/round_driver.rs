@@ -158,6 +158,7 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
     /// Feeds the session until the round ends.
     async fn drive(&mut self, cancel: &CancellationToken) -> DriveEnd {
         let mut looks = tokio::time::interval(TRAFFIC_INTERVAL);
+        // Missed looks aren't made up for: readings an instant apart would pass for a standstill.
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.perform_actions().await;

@@ -79,6 +79,7 @@ impl CompletedFile {
         }
         let outcome = self.target.move_into_place(&self.folder, &self.part_name, (self.size, &self.hash))?;
         if matches!(outcome, FileOutcome::Skipped(_)) {
+            // A part that stays costs disk space only: the content is there under its name.
             let _ = self.folder.remove(&self.part_name);
         }
         Ok(outcome)

@@ -43,6 +43,7 @@ pub(in crate::engine::fetch) fn remove_outdated(target: &FileTarget, hash: &Cont
     let prefixes = [format!(".{own}."), format!(".{own}~")];
     let is_own = |name: &&String| prefixes.iter().any(|prefix| name.starts_with(prefix));
     let stems = states.iter().filter(is_own).filter_map(|name| name.strip_suffix(STATE_SUFFIX));
+    // Not `any`, which would stop at the first one removed.
     stems.filter(outdated).filter(|stem| remove_unused(&folder, stem)).count() > 0
 }
 
@@ -66,6 +67,7 @@ pub(in crate::engine::fetch) fn find_version(target: &FileTarget, hash: &Content
 fn remove_unused(folder: &FolderHandle, stem: &str) -> bool {
     let part = format!("{stem}{PARTIAL_SUFFIX}");
     let unused = folder.open_existing(&part).is_ok_and(|file| {
+        // The lock first: whoever works on the part holds it.
         folder.is_sole_owner(&file).unwrap_or(false) && file.try_lock().is_ok() && folder.remove(&part).is_ok()
     });
     unused && folder.remove(&format!("{stem}{STATE_SUFFIX}")).is_ok()

@@ -71,6 +71,7 @@ impl FetchPlan {
     pub(in crate::engine::fetch) fn restore_source(&mut self, source: SourceNo, now: Instant) -> bool {
         self.source_mut(source).is_some_and(|state| {
             state.is_usable = !state.is_banned;
+            // The time without a link must not pass for slowness.
             state.rate.restart_clock(now);
             state.is_usable
         })

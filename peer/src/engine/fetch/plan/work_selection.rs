@@ -128,6 +128,7 @@ impl FetchPlan {
         self.open_files += 1;
         if single {
             self.files[no].phase = FilePhase::Fetching;
+            // Without a manifest nothing opens the file, so its only group is marked as missing here.
             self.files[no].arrived = vec![false];
             return Some(self.start_run(source, no, 0, 1, now));
         }
@@ -171,6 +172,7 @@ impl FetchPlan {
         // Shorter near the end, so that all streams finish together; in order, near the end of the window.
         let left: u32 =
             if self.in_order { end - start } else { file.unrequested.iter().map(|(start, end)| end - start).sum() };
+        // Half of an equal share: rates differ, and a last long run would decide when the file is done.
         let fair = (left / (sharers * 2)).max(1);
         let cut = start + (end - start).min(longest).min(fair);
         let (first, last) = *file.unrequested.get(place)?;
@@ -315,6 +317,7 @@ impl FetchPlan {
         let rate = self.rate(source);
         #[expect(clippy::cast_precision_loss, reason = "a time to come is an estimate")]
         let bytes = self.files[run.file].layout.range_len(run.start, run.end) as f64;
+        // Bounded: of a rate near zero, the quotient is more than a `Duration` holds.
         Duration::from_secs_f64(if rate > 0.0 { (bytes / rate).min(UNKNOWN) } else { UNKNOWN })
     }
 }

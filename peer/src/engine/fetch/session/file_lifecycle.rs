@@ -213,8 +213,10 @@ impl FetchSession<'_> {
     }
 
     pub(super) fn settle(&mut self, file: FileNo, outcome: FileOutcome) {
+        // Read before the file is closed, which takes its progress.
         let so_far = self.rounds_so_far(file);
         let progress = self.close_file(file);
+        // While draining, no task is left that could copy.
         if !self.round.is_draining {
             let path = match &outcome {
                 FileOutcome::Done(path) | FileOutcome::Renamed(path) => Some(path.clone()),

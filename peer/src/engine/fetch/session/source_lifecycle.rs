@@ -53,6 +53,7 @@ impl FetchSession<'_> {
     }
 
     pub(super) fn add_source(&mut self, user: UserName, files: SourceFiles, now: Instant) {
+        // Also if the plan refuses it: searches would find and dial it again and again.
         self.actions.push_back(SessionAction::ExcludeUser { user: user.clone() });
         let SourceFiles { files, partial_files } = files;
         let added = {
@@ -90,6 +91,7 @@ impl FetchSession<'_> {
     pub(super) fn ban_source(&mut self, source: SourceNo, why: &str) {
         let Some(state) = self.round.source_mut(source) else { return };
         let user = state.user.clone();
+        // A redial that succeeds after all is refused by `restore_source`.
         state.is_reconnecting = false;
         if !std::mem::replace(&mut state.is_banned, true) {
             self.actions.push_back(SessionAction::CloseLink { source, code: PeerErrorCode::Protocol });
@@ -194,6 +196,7 @@ impl FetchSession<'_> {
     pub(super) fn look_at_rates(&mut self, readings: &[TrafficReading], now: Instant) {
         let seeks = !matches!(self.request.sources, SourcePolicy::Only(_));
         let mut slow = false;
+        // Both are in the order in which the sources were started.
         for (state, reading) in self.round.sources.iter_mut().zip(readings) {
             if state.is_reconnecting || state.is_banned {
                 continue;

@@ -145,6 +145,7 @@ impl GroupWriter {
             Ok(WriteOutcome::Completed) => self.finish(file),
             Ok(WriteOutcome::Incomplete | WriteOutcome::Duplicate) => {}
             Err(error) => {
+                // Given up first: a retry that the event leads to then finds the partial file unlocked.
                 self.abandon(file);
                 self.fail(file, error);
             }

@@ -62,6 +62,7 @@ impl ControlServer {
     /// Another node has the profile, or its database is gone.
     pub(in crate::engine::node) async fn run(mut self) -> Result<(), Error> {
         let mut clients = JoinSet::new();
+        // Not at once: the socket was bound a moment ago.
         let mut health_check =
             tokio::time::interval_at(tokio::time::Instant::now() + HEALTH_CHECK_INTERVAL, HEALTH_CHECK_INTERVAL);
         loop {
@@ -87,6 +88,7 @@ impl ControlServer {
             }
         }
         let drained = async { while clients.join_next().await.is_some() {} };
+        // Whoever doesn't read the last lines in time loses them: the node must end.
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
         clients.shutdown().await;
         Ok(())
@@ -114,6 +116,8 @@ async fn serve_client(stream: UnixStream, core: NodeCore) -> io::Result<()> {
                 language = command.language();
                 match command.action {
                     ControlAction::Watch { with } => {
+                        // The new one is opened before the old one is closed: if they are the same, it stays open
+                        // throughout.
                         drop(std::mem::replace(&mut open_conversation, with.map(|with| core.events().conversations().open(&with))));
                         if event_receiver.is_some() {
                         // A second `watch` only changes the open conversation: the events must not come
@@ -121,6 +125,7 @@ async fn serve_client(stream: UnixStream, core: NodeCore) -> io::Result<()> {
                             write_line(&mut writer, &done_reply(command.id, Value::Null)).await?;
                             continue;
                         }
+                        // Before the reply, which promises all events from then on.
                         event_receiver.get_or_insert_with(|| core.events().subscribe());
                         write_line(&mut writer, &done_reply(command.id, Value::Null)).await?;
                         if let Some(event) = core.absence_event() {
@@ -176,6 +181,7 @@ async fn next_reply(
     tokio::select! {
         Some(done) = pending.join_next() => done,
         Some(done) = activity_watches.join_next() => done,
+        // Returning would make the caller's loop spin while nothing is asked.
         else => std::future::pending().await,
     }
 }
@@ -231,6 +237,7 @@ async fn execute(action: ControlAction, core: &NodeCore) -> Result<Value, Error>
             json!(core.change_password(PasswordChange { current, new }).await?)
         }
         ControlAction::ServeLinks => json!(core.serve_links().await?),
+        ControlAction::AnswerGuest { link, guest, text } => json!(core.answer_guest((link, guest), text).await?),
         ControlAction::SharesChanged => json!(core.shares_changed()),
         ControlAction::FollowsChanged => json!(core.follows_changed()),
         ControlAction::HistoryRemoved => json!(core.history_removed().await?),
@@ -269,6 +276,7 @@ async fn next_event(event_receiver: &mut Option<broadcast::Receiver<NodeEvent>>)
             Err(broadcast::error::RecvError::Closed) => {}
         }
     }
+    // Without a subscription, the caller's `select!` must never find this ready.
     std::future::pending().await
 }
 

@@ -84,6 +84,7 @@ impl Drop for ControlSocket {
     fn drop(&mut self) {
         // The file may belong to a node that began since.
         if inode_of(&self.path).is_ok_and(|id| id == self.inode) {
+            // A leftover does no harm: the next node replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -117,6 +118,7 @@ fn listen(profile: &Profile) -> Result<(UnixListener, PathBuf), Error> {
 fn bind_at(path: &Path) -> io::Result<UnixListener> {
     // Not longer than the name itself, for a socket address has only 108 bytes.
     let draft = path.with_extension("new");
+    // A node that was killed leaves its draft behind, where bind(2) would fail with EADDRINUSE.
     remove_if_present(&draft)?;
     let listener = UnixListener::bind(&draft)?;
     let placed = fs::set_permissions(&draft, Permissions::from_mode(0o600)).and_then(|()| {

@@ -306,6 +306,7 @@ impl ConnectionDriver {
         // Before `self` is dropped, and with it the senders of those who wait.
         let _ = end.why.set(why);
         drop(self);
+        // Last: whoever it wakes finds the reason.
         end.token.cancel();
     }
 
@@ -320,6 +321,7 @@ impl ConnectionDriver {
                 self.outgoing.extend_from_slice(&line);
                 reply.map(|reply| self.waiting.insert(id, reply));
             }
+            // `write`, not `write_all`: the branch may be cancelled, and what was written so far must be known.
             written = writer.write(&self.outgoing), if !self.outgoing.is_empty() => {
                 let len = written.map_err(|why| why.to_string())?;
                 self.outgoing.advance(len);

@@ -137,6 +137,7 @@ impl ChangeSchedule {
     pub(super) fn set_reports(&mut self, place: PlaceId, reports: ChangeReports, now: Instant) {
         if let Some(place) = self.places.get_mut(&place) {
             if reports == ChangeReports::Partial && place.reports == ChangeReports::Complete {
+                // Until now the next walk may have been an hour away.
                 place.rescan_at = place.rescan_at.min(now + MIN_POLL_INTERVAL);
             }
             place.reports = reports;
@@ -168,6 +169,7 @@ impl ChangeSchedule {
             let scope = schedule.take_due(now)?;
             Some(DueLook { place: *place, scope })
         });
+        // The map is lazy: beyond the limit no place is marked as running.
         due.take(limit).collect()
     }
 
@@ -214,6 +216,7 @@ impl PlaceSchedule {
     }
 
     fn add_pending(&mut self, path: PathBuf, now: Instant, delay: Duration) {
+        // A walk sees everything: when one is due, or too much is pending, parts needn't be remembered.
         if self.pending.len() >= MAX_PENDING {
             self.request_walk(now + delay);
         } else if self.walk_at.is_none() {
@@ -242,6 +245,7 @@ impl PlaceSchedule {
         }
         let scope = if self.walk_due() <= now {
             self.walk_at = None;
+            // The walk looks at all of these as well.
             self.pending.clear();
             SyncScope::Whole
         } else {
@@ -299,6 +303,7 @@ impl PlaceSchedule {
             && let Some(oldest) =
                 self.writers.iter().min_by_key(|(_, writer)| writer.since).map(|(path, _)| path.clone())
         {
+            // Its patience begins anew if it is still being written to.
             self.writers.remove(&oldest);
         }
         let begin = WriterPatience { since: now, patience: WRITE_PATIENCE };

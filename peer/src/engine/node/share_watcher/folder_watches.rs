@@ -124,6 +124,7 @@ impl FolderWatches {
 impl WatchTable {
     /// Returns the watched folders at and below a path; those below sort right behind it.
     fn folders_below(&self, path: &Path) -> Vec<PathBuf> {
+        // Paths compare by components: nothing sorts between a folder and what is below it.
         let folders = self.folders.range(path.to_owned()..).map(|(folder, _)| folder);
         folders.take_while(|folder| folder.starts_with(path)).cloned().collect()
     }
@@ -144,6 +145,7 @@ impl WatchTable {
 fn is_limit(why: &notify::Error) -> bool {
     match &why.kind {
         ErrorKind::MaxFilesWatch => true,
+        // inotify_add_watch(2): ENOSPC at `fs.inotify.max_user_watches`, ENOMEM without kernel memory.
         ErrorKind::Io(why) => matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory),
         _ => false,
     }

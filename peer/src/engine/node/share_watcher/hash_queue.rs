@@ -55,6 +55,7 @@ impl HashQueue {
             } else {
                 (&mut self.large, &mut self.small)
             };
+            // The file may have changed its size since, and with it the lane.
             other.waiting.remove(&key);
             lane.waiting.insert(key, job);
         }

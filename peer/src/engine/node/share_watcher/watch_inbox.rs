@@ -59,6 +59,7 @@ impl WatchInbox {
                 }
             }
         }
+        // Released first, as whoever is woken takes the lock at once.
         drop(reports);
         self.filled.notify_one();
     }
@@ -87,6 +88,7 @@ const fn report_of(kind: EventKind) -> Option<PathReport> {
         EventKind::Access(AccessKind::Close(AccessMode::Write))
         | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => Some(PathReport::Content),
         EventKind::Access(_) => None,
+        // A kind that says little counts as the worst one.
         EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => {
             Some(PathReport::Place)
         }

@@ -66,6 +66,7 @@ impl LookJob {
 
 /// Compares a place, or a part of it, with the disk.
 pub(super) fn run_look(job: &LookJob) -> LookResult {
+    // Before the look: if the folder is exchanged meanwhile, the next probe finds another one.
     let inode = folder_inode(job.place.folder());
     let looked = {
         let _order = job.order.lock();
@@ -79,6 +80,7 @@ pub(super) fn run_look(job: &LookJob) -> LookResult {
         }
     };
     let folder = job.place.folder();
+    // In doubt it reports: what is missed, the next regular walk finds.
     let elsewhere = is_changed_elsewhere(folder).unwrap_or(false);
     let poll_reason = job.watches.poll_reason(job.id).or_else(|| elsewhere.then_some(PollReason::FileSystem));
     let reports = if poll_reason.is_none() { ChangeReports::Complete } else { ChangeReports::Partial };

@@ -40,6 +40,7 @@ impl TrackerSession {
             }
             TrackerEventKind::Moved(location) => self.follow_move(&location),
             TrackerEventKind::Offline { user } => self.emit_presence(user, false),
+            // What isn't recorded is proved again when the file is sent again.
             TrackerEventKind::KeyChanged { user, .. } => self.invalidate_keys(RevalidationTrigger::UserKey(user)),
             // The tracker dropped events. Users who came online are reported now; those who left are noticed
             // when dialed.

@@ -191,6 +191,7 @@ impl TrackerSession {
         (self.displaced, self.is_takeover_requested) =
             (Some(PresenceDisplacement { elsewhere, absent_since: None }), false);
         self.revalidation.request(RevalidationTrigger::OwnDisplacement);
+        // The state first: whoever hears the event may ask for it.
         self.presence_state.send_replace(PresenceState::Displaced(elsewhere));
         self.events.send(NodeEvent::Displaced(elsewhere));
     }

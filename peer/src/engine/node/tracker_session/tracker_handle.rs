@@ -73,6 +73,7 @@ async fn send_query<T: DeserializeOwned>(
         address: tr!("address" => "the tracker"),
         why: why.to_string().into(),
     };
+    // Parsed here: only the caller knows the type.
     serde_json::from_str(text.get()).map_err(malformed)
 }
 

@@ -18,6 +18,7 @@ impl RoomRegistry {
     /// Stores what is known of deliveries.
     pub(in crate::engine::rooms) fn store_deliveries(&mut self) {
         for ((room, member), number) in std::mem::take(&mut self.unstored_deliveries) {
+            // A loss lasts only until the next comparison with that member.
             if let Err(error) = self.me.profile.record_room_delivery(room, &self.key, &member, number) {
                 tracing::error!("a delivery could not be stored: {error}");
             }
@@ -71,6 +72,7 @@ impl RoomRegistry {
         };
         let posts = posts_of(&self.me.user, room, &runs, &stored, at);
         room.display.extend(posts.iter().cloned());
+        // Before the news, whose hearers look there.
         if has_records && let Some(entry) = room.entry() {
             self.directory.put(entry);
         }
@@ -121,8 +123,9 @@ impl RoomRegistry {
             return;
         }
         for post in room.take_ready(now) {
-            // What blocked members write is passed on and stored, and not told.
-            if !self.me.profile.is_blocked(&post.from).unwrap_or(false) {
+            // What blocked members write is passed on and stored, and not told. Neither is it when that can't be read: it is
+            // in the history all the same.
+            if matches!(self.me.profile.is_blocked(&post.from), Ok(false)) {
                 self.events.send(NodeEvent::RoomMessage(post));
             }
         }

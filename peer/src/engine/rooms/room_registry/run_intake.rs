@@ -21,6 +21,8 @@ pub(in crate::engine::rooms) enum OfferedRuns {
     },
     /// No honest member sends them.
     Invalid(String),
+    /// The room was left or ended here while the member answered.
+    RoomGone,
 }
 
 /// The result of a message that was passed on unasked.
@@ -104,7 +106,7 @@ impl RoomRegistry {
     ) -> Result<OfferedRuns, Error> {
         let (reachable, now) = (self.outlets.members(room), self.clock.unsigned_wall_ms());
         let Some(known) = self.rooms.get_mut(&room) else {
-            return Ok(OfferedRuns::Invalid("the room is gone".to_owned()));
+            return Ok(OfferedRuns::RoomGone);
         };
         let (mut runs, mut needs_records) = (Vec::new(), false);
         for bytes in encoded {
@@ -163,6 +165,7 @@ impl RoomRegistry {
         let mut step = RoomStep::default();
         known.take_runs(vec![parsed], RunOrigin::Single, now, &mut step);
         let is_stored = known.log().info(&message).is_some();
+        // Stored before it is passed on: others then ask for it here.
         self.commit(room, step)?;
         if !is_stored {
             return Ok(Ok(OfferedPush::Later));

@@ -3,7 +3,7 @@
 use rusqlite::Transaction;
 
 /// Creates the tables of schema version 7.
-pub(crate) fn create_tables(step: &Transaction<'_>) -> rusqlite::Result<()> {
+pub(super) fn create_tables(step: &Transaction<'_>) -> rusqlite::Result<()> {
     step.execute_batch(
         "CREATE TABLE room (
             id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),

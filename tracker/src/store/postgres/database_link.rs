@@ -1,0 +1,176 @@
+//! The connections to the database, and whether it is there.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::database_session::session_config;
+use super::postgres_address::PostgresAddress;
+use super::postgres_tls::PostgresTls;
+use super::statement_failure::StatementFailure;
+use super::store_connect_error::StoreConnectError;
+use super::{MAX_CONNECTIONS, STATEMENT_PATIENCE};
+use crate::store::store_health::StoreHealth;
+use crate::store::{AccountStoreError, StoreResult};
+
+/// The hold on the database: its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DatabaseGrant {
+    pub(super) incarnation: i64,
+}
+
+/// The link to the database, shared by the jobs and the watch.
+#[derive(Debug)]
+pub(super) struct DatabaseLink {
+    address: PostgresAddress,
+    grant: DatabaseGrant,
+    runtime: Handle,
+    /// Replaced after each outage: connections of before may be half dead.
+    pool: Mutex<Pool>,
+    /// The reason why the database can't be used at the moment.
+    outage: Mutex<Option<String>>,
+    /// Wakes the watch when a job lost its connection.
+    alarm: Notify,
+    takeover: watch::Sender<Option<String>>,
+    health: StoreHealth,
+}
+
+/// A connection in use. It is closed when this is dropped, unless it is given back.
+#[derive(Debug)]
+pub(super) struct PooledConnection(Option<Object>);
+
+impl DatabaseLink {
+    pub(super) fn new(
+        address: &PostgresAddress,
+        grant: DatabaseGrant,
+        runtime: Handle,
+    ) -> Result<Self, StoreConnectError> {
+        Ok(Self {
+            address: address.clone(),
+            grant,
+            runtime,
+            pool: Mutex::new(new_pool(address)?),
+            outage: Mutex::default(),
+            alarm: Notify::new(),
+            takeover: watch::Sender::new(None),
+            health: StoreHealth::default(),
+        })
+    }
+
+    pub(super) const fn address(&self) -> &PostgresAddress {
+        &self.address
+    }
+
+    pub(super) const fn grant(&self) -> DatabaseGrant {
+        self.grant
+    }
+
+    pub(super) const fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(super) const fn health(&self) -> &StoreHealth {
+        &self.health
+    }
+
+    pub(super) fn outage(&self) -> Option<String> {
+        self.outage.lock().clone()
+    }
+
+    /// Refuses work while the database is known to be away.
+    pub(super) fn ensure_up(&self) -> StoreResult {
+        match self.outage() {
+            Some(why) => Err(AccountStoreError::Unreachable(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits in this thread for a connection. Jobs have a turn each, so that one is free.
+    pub(super) fn connection(&self) -> Result<PooledConnection, StatementFailure> {
+        let pool = self.pool.lock().clone();
+        match self.runtime.block_on(timeout(STATEMENT_PATIENCE, pool.get())) {
+            Ok(Ok(connection)) => Ok(PooledConnection(Some(connection))),
+            Ok(Err(deadpool_postgres::PoolError::Backend(why))) => {
+                Err(StatementFailure::ConnectionLost(StoreConnectError::from(why).to_english()))
+            }
+            Ok(Err(why)) => Err(StatementFailure::ConnectionLost(why.to_string())),
+            Err(_) => Err(StatementFailure::silence()),
+        }
+    }
+
+    /// Lets the watch look at the database now.
+    pub(super) fn raise_alarm(&self) {
+        self.alarm.notify_one();
+    }
+
+    /// Waits until a job lost its connection.
+    pub(super) async fn alarm(&self) {
+        self.alarm.notified().await;
+    }
+
+    pub(super) fn set_down(&self, why: &str) {
+        let mut outage = self.outage.lock();
+        if outage.as_deref() != Some(why) {
+            warn!(database = %self.address, %why, "the database can't be used: accounts and rooms can't be changed");
+        }
+        *outage = Some(why.to_owned());
+        drop(outage);
+        self.pool.lock().close();
+        self.health.record_reachable(false);
+    }
+
+    /// Takes up work again. Fails with [`StoreConnectError`] when the certificates can't be read any more.
+    pub(super) fn set_up(&self) -> Result<(), StoreConnectError> {
+        *self.pool.lock() = new_pool(&self.address)?;
+        *self.outage.lock() = None;
+        self.health.record_reachable(true);
+        info!(database = %self.address, "the database is back");
+        Ok(())
+    }
+
+    pub(super) fn report_takeover(&self, by: String) {
+        self.set_down("another tracker uses it");
+        self.takeover.send_replace(Some(by));
+    }
+
+    pub(super) fn watch_takeover(&self) -> watch::Receiver<Option<String>> {
+        self.takeover.subscribe()
+    }
+}
+
+impl PooledConnection {
+    /// Returns the client; `None` after the connection was given back.
+    pub(super) fn client(&self) -> Option<&deadpool_postgres::ClientWrapper> {
+        self.0.as_deref()
+    }
+
+    /// Gives the connection back to the pool. It must have no transaction.
+    pub(super) fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for PooledConnection {
+    fn drop(&mut self) {
+        // Not to the pool: after a panic or a failure a transaction may be open on it.
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
+        }
+    }
+}
+
+fn new_pool(address: &PostgresAddress) -> Result<Pool, StoreConnectError> {
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(session_config(address), PostgresTls::new(address)?, recycling);
+    Pool::builder(manager)
+        .max_size(MAX_CONNECTIONS)
+        .runtime(Runtime::Tokio1)
+        .create_timeout(Some(STATEMENT_PATIENCE - Duration::from_millis(200)))
+        .build()
+        .map_err(|why| StoreConnectError::Failed(why.to_string()))
+}

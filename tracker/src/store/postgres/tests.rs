@@ -1,0 +1,306 @@
+//! The database under load, killed, frozen and taken away.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use postgres_server::PostgresServer;
+use shared::UserName;
+use shared::account_name::name_claims;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::database_session::DatabaseSession;
+use super::*;
+use crate::store::claim_key::claim_key;
+use crate::store::{Account, AccountStore};
+
+/// Far longer than anything here takes.
+const AT_MOST: Duration = Duration::from_secs(60);
+/// Letters of which no sequence looks like another one.
+const LETTERS: &[u8; 6] = b"abtkzx";
+
+/// True for a run that takes long.
+fn is_long() -> bool {
+    std::env::var_os("VIZINHO_LONG").is_some()
+}
+
+fn address(server: &PostgresServer, database: &str) -> PostgresAddress {
+    PostgresAddress::parse(&server.address(database)).unwrap()
+}
+
+async fn open(server: &PostgresServer, database: &str) -> Arc<AccountStore> {
+    Arc::new(AccountStore::with_postgres(PostgresStore::connect(&address(server, database)).await.unwrap(), None))
+}
+
+fn account(user: &str) -> Account {
+    Account { user: user.parse().unwrap(), password_hash: format!("hash of {user}"), binding: None }
+}
+
+/// Returns a name that looks like no other one.
+fn distinct_name(mut number: usize) -> String {
+    let mut name = String::from("u");
+    loop {
+        name.push(char::from(LETTERS[number % LETTERS.len()]));
+        number /= LETTERS.len();
+        if number == 0 {
+            return name;
+        }
+    }
+}
+
+/// Asserts that all claims of each account are its own, so that no two look alike and none is half there.
+async fn assert_claims_are_whole(store: &AccountStore) -> Vec<UserName> {
+    let bindings = store.bindings(Requester::Administrator).await.unwrap();
+    let users: Vec<UserName> = bindings.into_iter().map(|(user, _)| user).collect();
+    let mut holders = HashMap::new();
+    for user in &users {
+        for claim in name_claims(user) {
+            let other = holders.insert(claim_key(claim.kind.as_str(), &claim.key), user.clone());
+            assert!(other.is_none_or(|other| other == *user), "{user} looks like another one");
+        }
+    }
+    let keys: Vec<i64> = holders.keys().copied().collect();
+    let all = holders.clone();
+    let read =
+        move |rows: &dyn StoreRows| keys.iter().map(|key| rows.claim_holder(&[*key])).collect::<StoreResult<Vec<_>>>();
+    let stored = store.backend.read(Requester::Administrator, read).await.unwrap();
+    for (user, holder) in all.into_values().zip(stored) {
+        assert_eq!(holder, Some(user));
+    }
+    users
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_register_the_same_and_similar_names_one_gets_each() {
+    let Some(server) = PostgresServer::shared() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let database = server.create_database().unwrap();
+    let store = open(server, &database).await;
+    let names = if is_long() { 150 } else { 20 };
+    let (mut attempts, mut won) = (JoinSet::new(), HashMap::new());
+    for number in 0..names {
+        let name = distinct_name(number);
+        // The same name, others that look like it, and some that want the same key.
+        for (variant, spelling) in
+            [name.clone(), name.clone(), name.to_uppercase(), format!("{name}."), name.clone()].into_iter().enumerate()
+        {
+            let store = Arc::clone(&store);
+            attempts.spawn(async move {
+                let account = Account { password_hash: format!("hash {variant}"), ..account(&spelling) };
+                loop {
+                    match store.create(Requester::Administrator, account.clone(), None).await {
+                        // As a client does.
+                        Err(AccountStoreError::Busy) => sleep(Duration::from_millis(10)).await,
+                        done => return (number, done),
+                    }
+                }
+            });
+        }
+    }
+    while let Some(attempt) = timeout(AT_MOST, attempts.join_next()).await.unwrap() {
+        match attempt.unwrap() {
+            (number, Ok(())) => assert_eq!(won.insert(number, ()), None, "twice"),
+            (_, Err(AccountStoreError::NameTaken(_) | AccountStoreError::NameLike { .. })) => {}
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(won.len(), names);
+    assert_eq!(assert_claims_are_whole(&store).await.len(), names);
+}
+
+/// Makes accounts until it is told to stop. Returns those that were acknowledged, and those of which it is unknown.
+async fn register_until(
+    store: Arc<AccountStore>,
+    next: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+) -> (Vec<UserName>, Vec<UserName>) {
+    let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        let account = account(&distinct_name(next.fetch_add(1, Ordering::Relaxed)));
+        let user = account.user.clone();
+        match store.create(Requester::Administrator, account, Some(std::time::SystemTime::now())).await {
+            Ok(()) => acknowledged.push(user),
+            Err(why) if why.is_undone() => sleep(Duration::from_millis(5)).await,
+            Err(_) => unknown.push(user),
+        }
+    }
+    (acknowledged, unknown)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_outlives_a_killed_server_and_nothing_else_is_there() {
+    let Some(mut server) = PostgresServer::start().unwrap() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let database = server.create_database().unwrap();
+    let store = open(&server, &database).await;
+    let (next, mut expected, mut uncertain) = (Arc::new(AtomicUsize::new(0)), Vec::new(), Vec::new());
+    for _ in 0..if is_long() { 20 } else { 2 } {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut clients = JoinSet::new();
+        for _ in 0..12 {
+            clients.spawn(register_until(Arc::clone(&store), Arc::clone(&next), Arc::clone(&stop)));
+        }
+        let before = next.load(Ordering::Relaxed);
+        // The moment is what this is about: anywhere in the middle.
+        timeout(AT_MOST, until(|| next.load(Ordering::Relaxed) > before + 100 + rand::random_range(0..100)))
+            .await
+            .unwrap();
+        server.kill().unwrap();
+        server = spawn_blocking(move || server.restart().map(|()| server)).await.unwrap().unwrap();
+        timeout(AT_MOST, until_up(&store)).await.unwrap();
+        stop.store(true, Ordering::Relaxed);
+        while let Some(client) = timeout(AT_MOST, clients.join_next()).await.unwrap() {
+            let (acknowledged, unknown) = client.unwrap();
+            expected.extend(acknowledged);
+            uncertain.extend(unknown);
+        }
+    }
+    let stored = assert_claims_are_whole(&store).await;
+    for user in &expected {
+        assert!(stored.contains(user), "{user} was acknowledged");
+    }
+    for user in &stored {
+        assert!(expected.contains(user) || uncertain.contains(user), "{user} was said to be undone");
+    }
+    let unused = store.unused(Requester::Administrator).await.unwrap();
+    assert_eq!(unused, stored, "each has all its rows");
+    println!("{} acknowledged, {} unknown", expected.len(), uncertain.len());
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn until_up(store: &AccountStore) {
+    while store.probe(Requester::Administrator).await.is_err() {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_database_refuses_soon_and_serves_again_when_it_wakes() {
+    let Some(server) = PostgresServer::start().unwrap() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let database = server.create_database().unwrap();
+    let store = open(&server, &database).await;
+    store.create(Requester::Administrator, account("bob"), None).await.unwrap();
+    server.freeze().unwrap();
+    let began = Instant::now();
+    let refused = store.create(Requester::Administrator, account("carol"), None).await;
+    assert!(matches!(refused, Err(AccountStoreError::Unreachable(_))), "{refused:?}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    timeout(AT_MOST, until(|| store.outage().is_some())).await.unwrap();
+    // From here on nobody waits.
+    let began = Instant::now();
+    for _ in 0..100 {
+        assert!(store.find(Requester::Administrator, &"bob".parse().unwrap()).await.is_err());
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(store.last_write_error().unwrap().contains("answer"), "{:?}", store.last_write_error());
+    server.thaw().unwrap();
+    timeout(AT_MOST, until_up(&store)).await.unwrap();
+    assert_eq!((store.outage(), store.last_write_error()), (None, None));
+    store.create(Requester::Administrator, account("carol"), None).await.unwrap();
+    assert_eq!(store.count(Requester::Administrator).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn one_tracker_at_a_time() {
+    let Some(server) = PostgresServer::shared() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let database = server.create_database().unwrap();
+    let first = PostgresStore::connect(&address(server, &database)).await.unwrap();
+    let refused = PostgresStore::connect(&address(server, &database)).await.unwrap_err().to_string();
+    let process = format!("process {}", std::process::id());
+    assert!(refused.contains("another tracker (") && refused.contains(&process), "{refused}");
+    drop(first);
+    let second = PostgresStore::connect(&address(server, &database)).await.unwrap();
+    // Another one took it while this one could not reach it.
+    server.administrate(&database, "UPDATE tracker_instance SET incarnation = incarnation + 1").unwrap();
+    let mut takeover = second.watch_takeover();
+    let changed = second.run(Requester::Administrator, JobKind::Change, |rows| rows.touch()).await;
+    assert!(matches!(changed, Err(AccountStoreError::Unreachable(_))), "{changed:?}");
+    timeout(AT_MOST, takeover.wait_for(Option::is_some)).await.unwrap().unwrap();
+    assert!(second.outage().is_some());
+}
+
+#[tokio::test]
+async fn a_lost_session_is_opened_again() {
+    let Some(server) = PostgresServer::shared() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let database = server.create_database().unwrap();
+    let store = open(server, &database).await;
+    store.create(Requester::Administrator, account("bob"), None).await.unwrap();
+    let end = format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{database}'");
+    server.administrate("postgres", &end).unwrap();
+    timeout(AT_MOST, until_up(&store)).await.unwrap();
+    store.create(Requester::Administrator, account("carol"), None).await.unwrap();
+    let refused = PostgresStore::connect(&address(server, &database)).await;
+    assert!(matches!(refused, Err(StoreConnectError::InUse { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_can_t_be_used_says_why() {
+    let Some(server) = PostgresServer::shared() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let database = server.create_database().unwrap();
+    let connect = async |text: &str| PostgresStore::connect(&PostgresAddress::parse(text).unwrap()).await.unwrap_err();
+    let missing = connect(&server.address("nowhere")).await;
+    assert!(matches!(missing, StoreConnectError::NoDatabase(_)), "{missing}");
+    let refused = connect(&server.address(&database).replace("tracker@", "stranger@")).await;
+    assert!(matches!(refused, StoreConnectError::Refused(_)), "{refused}");
+    let foreign = server.create_database().unwrap();
+    server.administrate("postgres", &format!("ALTER DATABASE {foreign} OWNER TO administrator")).unwrap();
+    let foreign = connect(&server.address(&foreign)).await;
+    assert!(matches!(foreign, StoreConnectError::NotOwner(_)), "{foreign}");
+    let away = connect("postgres://tracker@%2Fnonexistent/x").await;
+    assert!(matches!(away, StoreConnectError::Unreachable(_)), "{away}");
+    drop(PostgresStore::connect(&address(server, &database)).await.unwrap());
+    // A newer tracker's schema that this one still understands, and one that it doesn't.
+    server.administrate(&database, "UPDATE store_schema SET version = 99").unwrap();
+    drop(PostgresStore::connect(&address(server, &database)).await.unwrap());
+    assert_eq!(server.administrate(&database, "SELECT version FROM store_schema").unwrap(), "99");
+    server.administrate(&database, "UPDATE store_schema SET min_reader = 99").unwrap();
+    let newer = connect(&server.address(&database)).await;
+    assert!(matches!(newer, StoreConnectError::TooNew { found: 99, .. }), "{newer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_commit_is_found_or_made_impossible() {
+    let Some(server) = PostgresServer::shared() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let database = server.create_database().unwrap();
+    let store = PostgresStore::connect(&address(server, &database)).await.unwrap();
+    for (ending, is_done) in [("COMMIT", true), ("ROLLBACK", false)] {
+        let token = format!("{:032x}", rand::random::<u128>());
+        let session = DatabaseSession::open(store.link.address()).await.unwrap();
+        let begin = format!("BEGIN; INSERT INTO change_token VALUES ('{token}')");
+        session.client.batch_execute(&begin).await.unwrap();
+        let (link, wanted) = (Arc::clone(&store.link), token.clone());
+        let search = spawn_blocking(move || job_runner::is_committed(&link, &wanted));
+        // It waits for the other transaction: nothing else would be certain.
+        let waiting =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}' AND wait_event_type = 'Lock'");
+        timeout(AT_MOST, async {
+            while server.administrate("postgres", &waiting).unwrap() != "1" {
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .unwrap();
+        session.client.batch_execute(ending).await.unwrap();
+        assert_eq!(search.await.unwrap(), Some(is_done), "{ending}");
+        let late = session.client.batch_execute(&begin).await;
+        assert!(late.is_err(), "the token is taken for ever");
+    }
+}
