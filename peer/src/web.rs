@@ -1,5 +1,6 @@
 //! The doors for browsers and curl: HTTP servers of this peer's own. Links are for guests who have nothing installed, over
-//! TLS; the page of `peer web` is for the user of this machine, on loopback.
+//! TLS; the page of `peer web` is for the user of this machine, on loopback, and the same page at the door for everybody
+//! with an account.
 //!
 //! ```text
 //! LinkHost ── runs beside a node while there are links ──┐
@@ -12,6 +13,7 @@
 //!
 //! `peer web` ─► PageServer on HttpListener: plain, loopback alone; tokens that open the page
 //!                 └► api: host, origin, headers, sessions ─► AccountSeat: node, fetches, uploads, events
+//! `peer web --accounts` ─► DoorServer on HttpListener ─► api; a seat for each account, see `door`
 //! ```
 //!
 //! Handlers only translate: what a link gives and to whom is decided in [`crate::engine::guest_links`].

@@ -39,6 +39,8 @@ pub(in crate::web) struct SeatActivity {
 #[derive(Debug, Clone, Copy)]
 struct SeatUsage {
     last: Instant,
+    /// Counts the uses: two may be at one time.
+    count: u64,
     streams: usize,
     is_awake: bool,
 }
@@ -59,13 +61,16 @@ impl SeatActivity {
     }
 
     fn new(rules: Option<RestRules>, permit: Option<OwnedSemaphorePermit>) -> Self {
-        let usage = SeatUsage { last: Instant::now(), streams: 0, is_awake: true };
+        let usage = SeatUsage { last: Instant::now(), count: 0, streams: 0, is_awake: true };
         Self { rules, usage: watch::Sender::new(usage), permit: Mutex::new(permit), evicted: Notify::new() }
     }
 
     /// Records that the seat is used.
     pub(in crate::web) fn touch(&self) {
-        self.usage.send_modify(|usage| usage.last = Instant::now());
+        self.usage.send_modify(|usage| {
+            usage.last = Instant::now();
+            usage.count += 1;
+        });
     }
 
     /// Records a call, and waits until the seat is awake. Returns false if that takes too long: there is no place, or no
@@ -117,7 +122,7 @@ impl SeatActivity {
     /// Begins the rest: the seat's node is about to end. The place is free for another one after that.
     pub(in crate::web) fn begin_rest(&self) -> RestingSeat {
         self.usage.send_modify(|usage| usage.is_awake = false);
-        RestingSeat { since: self.usage.borrow().last, permit: self.permit.lock().take() }
+        RestingSeat { since: self.usage.borrow().count, permit: self.permit.lock().take() }
     }
 
     /// Waits for the next use after the rest began, and for a place among the awake.
@@ -126,7 +131,7 @@ impl SeatActivity {
         // The node has ended by now.
         drop(permit);
         let mut usage = self.usage.subscribe();
-        let _ = usage.wait_for(|usage| usage.last > since || usage.streams > 0).await;
+        let _ = usage.wait_for(|usage| usage.count > since || usage.streams > 0).await;
         let Some(RestRules { awake, pressure, .. }) = &self.rules else { return };
         let mut permit = awake.clone().try_acquire_owned().ok();
         if permit.is_none() {
@@ -145,7 +150,8 @@ impl SeatActivity {
 /// A seat whose node ends. It keeps its place until then.
 #[derive(Debug)]
 pub(in crate::web) struct RestingSeat {
-    since: Instant,
+    /// The number of uses when it began.
+    since: u64,
     permit: Option<OwnedSemaphorePermit>,
 }
 
