@@ -85,7 +85,8 @@ pub(crate) struct LinkArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "paths")]
     receive: Option<PathBuf>,
     /// Take at most so much in all (500M, 2G) [default: 10G].
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "receive", hide_short_help = true)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "receive", hide_short_help = true,
+          long_help = "Take at most so much in all (500M, 2G) [default: 10G]")]
     max: Option<u64>,
     /// End the link after this time (30m, 2h, 7d).
     #[arg(long = "for", value_name = "TIME", value_parser = parse_lifetime, default_value = "24h")]
@@ -97,7 +98,7 @@ pub(crate) struct LinkArgs {
     #[arg(long)]
     chat: bool,
     /// Serve it by this command, on this TCP port.
-    #[arg(long, hide_short_help = true)]
+    #[arg(long, hide_short_help = true, long_help = "Serve it by this command, on this TCP port")]
     port: Option<u16>,
 }
 

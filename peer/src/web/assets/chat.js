@@ -8,6 +8,8 @@ const button = form.querySelector("button");
 const texts = section.dataset;
 const title = document.title;
 const ASK_MS = 5000;
+// Answers are shown as they come: in the language of this page.
+const headers = { Accept: "application/json", "Accept-Language": document.documentElement.lang };
 
 let last = Number(texts.last);
 let source;
@@ -53,7 +55,7 @@ const end = () => {
 // Shows what came meanwhile. Returns whether there is anything to wait for.
 const catchUp = async () => {
   try {
-    const answer = await fetch(`chat?after=${last}`, { headers: { Accept: "application/json" }, cache: "no-store" });
+    const answer = await fetch(`chat?after=${last}`, { headers, cache: "no-store" });
     if (answer.status === 401 || answer.status === 404) {
       end();
       return false;
@@ -104,7 +106,7 @@ form.addEventListener("submit", async (event) => {
   say("");
   try {
     const body = new URLSearchParams(new FormData(form));
-    const answer = await fetch("chat", { method: "POST", body, headers: { Accept: "application/json" } });
+    const answer = await fetch("chat", { method: "POST", body, headers });
     if (answer.status === 401 || answer.status === 404) return end();
     if (!answer.ok) {
       say(await answer.text());
