@@ -204,7 +204,9 @@ impl PostgresServer {
     }
 
     fn is_running(&self) -> bool {
-        rustix::process::test_kill_process(self.pid).is_ok()
+        // Ended ones stay in the list as zombies until their keeper goes.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero())).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
     }
 }
 

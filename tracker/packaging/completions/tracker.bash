@@ -25,6 +25,9 @@ _tracker() {
             tracker,export)
                 cmd="tracker__subcmd__export"
                 ;;
+            tracker,migrate)
+                cmd="tracker__subcmd__migrate"
+                ;;
             tracker,new)
                 cmd="tracker__subcmd__new"
                 ;;
@@ -68,7 +71,7 @@ _tracker() {
 
     case "${cmd}" in
         tracker)
-            opts="-h -V --config --listen --data-dir --legacy-ttl --no-legacy-auth --max-connections --max-connections-per-ip --rate-limit-logins --rate-limit-registrations --registration --trusted-door --allow-announce --max-catalogue-mib --metrics --no-mdns --lang --log --log-format --help --version user room status backup restore new export config"
+            opts="-h -V --config --listen --data-dir --store --legacy-ttl --no-legacy-auth --max-connections --max-connections-per-ip --rate-limit-logins --rate-limit-registrations --registration --trusted-door --allow-announce --max-catalogue-mib --metrics --no-mdns --lang --log --log-format --help --version user room status backup restore new migrate export config"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -83,6 +86,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -146,7 +153,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__backup)
-            opts="-h --config --data-dir --lang --log --log-format --help"
+            opts="-h --config --data-dir --store --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -157,6 +164,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -180,7 +191,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__config)
-            opts="-h --config --data-dir --lang --log --log-format --help"
+            opts="-h --config --data-dir --store --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -191,6 +202,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -214,7 +229,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__export)
-            opts="-h --config --data-dir --lang --log --log-format --help users peers"
+            opts="-h --config --data-dir --store --lang --log --log-format --help users peers"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -225,6 +240,56 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tracker__subcmd__migrate)
+            opts="-h --from --to --config --data-dir --store --lang --log --log-format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -248,7 +313,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__new)
-            opts="-h --config --data-dir --lang --log --log-format --help key accounts"
+            opts="-h --config --data-dir --store --lang --log --log-format --help key accounts"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -259,6 +324,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -282,7 +351,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__restore)
-            opts="-h --config --data-dir --lang --log --log-format --help"
+            opts="-h --config --data-dir --store --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -293,6 +362,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -316,7 +389,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__room)
-            opts="-h --config --data-dir --lang --log --log-format --help list delete"
+            opts="-h --config --data-dir --store --lang --log --log-format --help list delete"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -327,6 +400,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -350,7 +427,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__room__subcmd__delete)
-            opts="-h --config --data-dir --lang --log --log-format --help"
+            opts="-h --config --data-dir --store --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -361,6 +438,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -384,7 +465,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__room__subcmd__list)
-            opts="-h --json --config --data-dir --lang --log --log-format --help"
+            opts="-h --json --config --data-dir --store --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -395,6 +476,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -418,7 +503,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__status)
-            opts="-h --json --config --data-dir --lang --log --log-format --help"
+            opts="-h --json --config --data-dir --store --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -429,6 +514,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -452,7 +541,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__user)
-            opts="-h --config --data-dir --lang --log --log-format --help list add remove reset-password unbind"
+            opts="-h --config --data-dir --store --lang --log --log-format --help list add remove reset-password unbind"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -463,6 +552,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -486,7 +579,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__user__subcmd__add)
-            opts="-h --password-file --config --data-dir --lang --log --log-format --help"
+            opts="-h --password-file --config --data-dir --store --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -501,6 +594,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -524,7 +621,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__user__subcmd__list)
-            opts="-h --json --config --data-dir --lang --log --log-format --help"
+            opts="-h --json --config --data-dir --store --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -535,6 +632,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -558,7 +659,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__user__subcmd__remove)
-            opts="-h --config --data-dir --lang --log --log-format --help"
+            opts="-h --config --data-dir --store --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -569,6 +670,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -592,7 +697,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__user__subcmd__reset__subcmd__password)
-            opts="-h --password-file --config --data-dir --lang --log --log-format --help"
+            opts="-h --password-file --config --data-dir --store --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -607,6 +712,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -630,7 +739,7 @@ _tracker() {
             return 0
             ;;
         tracker__subcmd__user__subcmd__unbind)
-            opts="-h --config --data-dir --lang --log --log-format --help"
+            opts="-h --config --data-dir --store --lang --log --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -641,6 +750,10 @@ _tracker() {
                     return 0
                     ;;
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

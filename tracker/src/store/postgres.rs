@@ -173,6 +173,7 @@ impl PostgresStore {
     /// Runs a job in this thread, which is none of the runtime's.
     #[cfg(test)]
     pub(super) fn run_here<T>(&self, kind: JobKind, job: &dyn Fn(&dyn StoreRows) -> StoreResult<T>) -> StoreResult<T> {
+        let _context = self.link.runtime().enter();
         job_runner::run_job(&self.link, kind, job)
     }
 
