@@ -1,7 +1,9 @@
 //! The tracker with its accounts in PostgreSQL: restarts, copies there and back, and a database that goes away.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -86,6 +88,7 @@ fn accounts_in_a_database_outlive_kills_and_copies_there_and_back() {
     tracker(&lab, &["migrate", "--from", &address, "--to", "first"]).exits(0).prints("copied: 3 accounts, 1 room");
     tracker(&lab, &["migrate", "--from", &address, "--to", "first"]).exits(1).says("tracker.db is there");
     std::fs::create_dir_all(first.join("identity")).unwrap();
+    std::fs::set_permissions(first.join("identity"), Permissions::from_mode(0o700)).unwrap();
     std::fs::copy(folder.join("identity/identity.pem"), first.join("identity/identity.pem")).unwrap();
     let embedded = ["--listen", "127.0.0.1:0", "--no-mdns", "--data-dir", "first"];
     let process = Invocation::new(binaries::binary("tracker"), lab.path()).args(embedded).start();

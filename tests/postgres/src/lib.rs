@@ -32,7 +32,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 
 /// Ends the server when its input ends, and removes the folder unless it is told to keep it.
 const KEEPER: &str = r#"folder=$1; shift; "$@" >>"$folder/log" 2>&1 & pid=$!; echo $pid; read -r word
-kill -QUIT $pid 2>/dev/null; wait $pid; [ "$word" = keep ] || rm -rf "$folder""#;
+kill -QUIT $pid 2>/dev/null; kill -CONT $pid 2>/dev/null; wait $pid; [ "$word" = keep ] || rm -rf "$folder""#;
 
 /// A server.
 #[derive(Debug)]
@@ -212,6 +212,8 @@ impl PostgresServer {
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
+        // A frozen one would not hear of its end.
+        let _ = self.thaw();
         // The keeper does the rest.
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();

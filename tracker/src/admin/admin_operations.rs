@@ -14,6 +14,8 @@ use tracing::info;
 
 use super::{AccountSummary, AdminContext, AdminRequest, TrackerStatus};
 use crate::backup;
+use crate::service::AccountAdminError;
+use crate::store::AccountStoreError;
 
 /// The result of an operation.
 pub(super) enum AdminOutput {
@@ -87,13 +89,15 @@ impl AdminContext {
     }
 
     async fn status(&self) -> AdminResult {
-        let (store, store_outage) = self.service.store_condition();
-        let users = match self.service.all_accounts().await {
-            Ok(accounts) => accounts.len(),
+        let (users, failure) = match self.service.all_accounts().await {
+            Ok(accounts) => (accounts.len(), None),
             // All else is known nevertheless.
-            Err(_) if store_outage.is_some() => 0,
+            Err(AccountAdminError::Store(AccountStoreError::Unreachable(why))) => (0, Some(why)),
             Err(why) => return Err(why.to_string()),
         };
+        let (store, outage) = self.service.store_condition();
+        // The first request that meets an outage knows of it before the watch does.
+        let store_outage = outage.or(failure);
         let (now, metrics) = (self.service.snapshot(), self.service.metrics());
         Ok(json!(TrackerStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
