@@ -43,7 +43,7 @@ fn nothing_of_others_runs_on_the_page() {
         browser.wait_for(&format!("return document.body.innerText.includes({})", json!(words)));
         assert_eq!(browser.run("return window.hit ?? null"), json!(null), "{place}");
         assert_eq!(browser.run("return window.refused"), json!([]), "{place}");
-        let odd = "return [...document.querySelectorAll('img, script:not([type=module]), iframe, object, embed, [onerror], [onload],
+        let odd = "return [...document.querySelectorAll('img, script:not([type=module]), iframe, object, embed, [onerror], [onload], \
             [onclick], [style*=expression], a[href^=javascript], a[href^=data]')].map((element) => element.outerHTML)";
         assert_eq!(browser.run(odd), json!([]), "{place}");
     };

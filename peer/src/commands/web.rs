@@ -78,7 +78,8 @@ pub(crate) struct WebArgs {
     #[arg(long, requires = "accounts")]
     plain_http: bool,
     /// How long an account stays online after its last browser left.
-    #[arg(long, value_name = "TIME", value_parser = parse_stay, requires = "accounts", default_value = "10m")]
+    #[arg(long, value_name = "TIME", value_parser = parse_stay, requires = "accounts", default_value = "10m",
+        hide_short_help = true)]
     stay_online: Duration,
 }
 

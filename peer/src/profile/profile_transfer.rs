@@ -196,8 +196,11 @@ mod tests {
     fn an_import_that_is_refused_leaves_the_key_that_is_there() {
         let place = tempfile::tempdir().unwrap();
         let (old, home, file) = (place.path().join("old"), place.path().join("home"), place.path().join("file"));
-        Profile::open(&old).unwrap().export(&file).unwrap();
+        let moving = Profile::open(&old).unwrap();
+        moving.identity().unwrap();
+        moving.export(&file).unwrap();
         let lost = Profile::open(&home).unwrap();
+        lost.identity().unwrap();
         let (key, content) = (lost.key_path(), fs::read(lost.key_path()).unwrap());
         drop(lost);
         for end in ["", "-wal", "-shm"] {
