@@ -36,6 +36,15 @@ impl TestStore {
         }
     }
 
+    /// Runs a test of thousands of changes on a new database of each kind: on PostgreSQL, where they take minutes, with
+    /// `VIZINHO_LONG` only.
+    pub(super) fn each_bulky(test: impl Fn(Self)) {
+        match std::env::var_os("VIZINHO_LONG") {
+            Some(_) => Self::each(test),
+            None => test(Self::new_sqlite()),
+        }
+    }
+
     fn new_postgres(server: &PostgresServer) -> Self {
         let database = server.create_database().unwrap();
         let address = Box::new(PostgresAddress::parse(&server.address(&database)).unwrap());

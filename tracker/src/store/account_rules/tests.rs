@@ -126,7 +126,7 @@ fn an_account_claims_what_can_be_taken_for_its_name() {
 
 #[test]
 fn keys_whose_place_others_took_are_remembered_for_as_long_as_there_is_room() {
-    TestStore::each(|mut store| {
+    TestStore::each_bulky(|mut store| {
         let bob: UserName = "bob".parse().unwrap();
         store.create(&account("bob", None), None).unwrap();
         let former = |n: u16| {
