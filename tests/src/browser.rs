@@ -78,7 +78,7 @@ impl Browser {
         self.command("POST", &format!("/element/{}/click", self.element(selector)), &json!({}));
     }
 
-    /// Presses keys together, as `["Control", "k"]`; those with a name by that of [`key_code`].
+    /// Presses keys together, as `["Control", "k"]`; those with a name by that of `key_code`.
     ///
     /// # Panics
     /// When there is no key of that name.

@@ -95,7 +95,7 @@ impl BackgroundFetches {
     /// Fetches a file, a folder or a pattern. Returns its progress.
     ///
     /// # Errors
-    /// [`Error::Usage`] if [`MAX_FETCHES`] run already; an I/O error if no thread can be started.
+    /// [`Error::Usage`] if `MAX_FETCHES` run already; an I/O error if no thread can be started.
     pub fn start(&mut self, from: &ConversationName, name: &str) -> Result<ProgressLock, Error> {
         if self.running.len() >= MAX_FETCHES {
             return Err(Error::Usage(tr!(
@@ -190,7 +190,7 @@ impl BackgroundFetches {
         self.cancel.cancel();
     }
 
-    /// Stops all fetches and waits up to [`SHUTDOWN_TIMEOUT`] until their files are stored. Returns lines for the user.
+    /// Stops all fetches and waits up to `SHUTDOWN_TIMEOUT` until their files are stored. Returns lines for the user.
     pub async fn shut_down(self, told: &mut mpsc::UnboundedReceiver<BackgroundEvent>) -> Vec<String> {
         let Self { cancel, threads, alive, mut all_ended, mut running, .. } = self;
         cancel.cancel();

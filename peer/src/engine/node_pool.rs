@@ -6,8 +6,8 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | threads | one a processor, at most [`MAX_WORKERS`] | nodes take turns |
-//! | threads that wait for the disk, of one of these | [`MAX_BLOCKING_THREADS`] | work waits |
+//! | threads | one a processor, at most `MAX_WORKERS` | nodes take turns |
+//! | threads that wait for the disk, of one of these | `MAX_BLOCKING_THREADS` | work waits |
 
 use std::num::NonZeroUsize;
 use std::pin::Pin;

@@ -4,7 +4,7 @@
 //! never gets its window open: 1 Gbit/s with a round trip of 20 ms is left at a hundredth of its rate. This controller
 //! reduces its window only at a loss for which its own sending is a likely reason. It knows two things more than CUBIC:
 //! what the path delivers a second, and the least round trip; together, the bytes that the path holds without a queue, the
-//! *pipe* ([`path_model::PathModel`]).
+//! *pipe* (`path_model`).
 //!
 //! ```text
 //!                    a packet is lost
