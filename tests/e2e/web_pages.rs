@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tests::door::{self, Door};
 use tests::files::{self, assert_content, assert_same};
 use tests::page::Page;
 use tests::{Browser, Lab, Process, User, make_room, poll_until};
@@ -325,4 +326,52 @@ fn a_long_history_is_drawn_in_part() {
     page.browser.wait_for("return document.querySelector('.found-row') !== null");
     page.browser.click(".found-row");
     page.browser.wait_for("return document.querySelector('.message.pointed')?.innerText.includes('line 42')");
+}
+
+#[test]
+fn somebody_with_only_a_browser_talks_and_fetches_through_the_door() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let film = lab.file("film.mkv", 3_000_000);
+    bob.share([&film]);
+    let his = bob.serve();
+    let door = Door::open(&lab, &[]);
+    door.new_user("ana");
+    bob.accept(["ana"]);
+    let folder = lab.empty_folder("ana-browser");
+    let Some(browser) = Browser::start(&folder, "en") else {
+        println!("skipped: there is no chromium with chromedriver");
+        return;
+    };
+    browser.open(&format!("http://127.0.0.1:{}/", door.port));
+    browser.wait_for("return document.querySelector('#login-user')?.offsetParent !== null");
+    browser.type_into("#login-user", "ana");
+    browser.type_into("#login-password", "a wrong one");
+    browser.press(&["Enter"]);
+    browser.wait_for("return document.querySelector('form [role=alert]')?.innerText.length > 0");
+    browser.run("document.querySelector('#login-password').value = ''");
+    browser.type_into("#login-password", &door::password_of("ana"));
+    browser.press(&["Enter"]);
+    browser.wait_for("return document.querySelector('.sidebar .own-name')?.innerText === 'ana'");
+    browser.wait_for(
+        "return [...document.querySelectorAll('.sidebar .row')].some((row) => row.innerText.includes('bob'))",
+    );
+
+    let page = OpenPage { browser, web: door.process };
+    page.go("chats/bob", ".composer textarea");
+    page.write("from the door");
+    his.wait_for("from the door");
+    bob.peer(["chat", "ana", "welcome"]).run().exits(0);
+    page.shows(".message", "welcome");
+    page.go("files/bob", ".file-row button");
+    page.browser.click(".file-row button");
+    poll_until(
+        || {
+            std::fs::read(folder.join("film.mkv"))
+                .ok()
+                .filter(|saved| *saved == std::fs::read(&film).unwrap())
+                .map(drop)
+        },
+        || "the browser saves nothing".to_owned(),
+    );
 }

@@ -15,7 +15,8 @@ pub struct Door {
     pub told: Value,
     /// The folder of its operator.
     pub home: PathBuf,
-    process: Process,
+    /// The program.
+    pub process: Process,
 }
 
 impl Door {
