@@ -140,8 +140,8 @@ impl PathModel {
     /// True if the last packets found no queue, or if too little is known.
     pub(super) fn is_queue_empty(&self) -> bool {
         let Some(least) = self.min_rtt else { return true };
-        let recent: Option<Vec<Duration>> = self.recent_rtts.iter().copied().collect();
-        let recent = recent.and_then(|rtts| rtts.into_iter().min());
+        // `None` sorts first: until all are there, nothing is known.
+        let recent = self.recent_rtts.iter().copied().min().flatten();
         let limit = (least / 4).clamp(*QUEUE_DELAY.start(), *QUEUE_DELAY.end());
         recent.is_none_or(|recent| recent.saturating_sub(least) <= limit)
     }
