@@ -2,6 +2,7 @@
 
 use localization::tr;
 use shared::tracker::Password;
+use shared::tracker::room_reply::RoomChangeReply;
 use shared::tracker::room_request::{NewRoom, RequestedChange, RoomCut};
 use shared::{RoomName, RoomTopic, UserName};
 
@@ -48,17 +49,28 @@ pub async fn change_own_room(
 /// # Errors
 /// [`Error::TrackerKeyUnconfirmed`] if there is a password and the tracker's key isn't confirmed, or its refusal.
 pub async fn create_own_room(me: &LocalUser, new: NewRoom, topic: Option<RoomTopic>) -> Result<(), Error> {
-    let name = new.name.clone();
     if new.password.is_some() {
-        require_confirmed_tracker(me, &format!("room create {name} --ask-password")).await?;
+        require_confirmed_tracker(me, &format!("room create {} --ask-password", new.name)).await?;
     }
-    let mut tracker = me.connect_tracker().await?;
-    create_room(&mut tracker, new).await?;
+    create_with_topic(me, new, topic).await.map(|_| ())
+}
+
+/// Makes a room as [`create_own_room`] does, whose password may go to the tracker.
+///
+/// # Errors
+/// The tracker's refusal.
+pub async fn create_with_topic(
+    me: &LocalUser,
+    new: NewRoom,
+    topic: Option<RoomTopic>,
+) -> Result<RoomChangeReply, Error> {
+    let (name, mut tracker) = (new.name.clone(), me.connect_tracker().await?);
+    let made = create_room(&mut tracker, new).await?;
     if let Some(topic) = topic {
         let room = find_own_room(&mut tracker, &name).await?;
         change_room(&mut tracker, &room, RequestedChange::SetTopic { topic }).await?;
     }
-    Ok(())
+    Ok(made)
 }
 
 /// Joins a room; a member stays one.

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use localization::tr;
 use serde_json::json;
 use shared::RoomTopic;
-use shared::tracker::room_request::{NewRoom, RequestedChange};
+use shared::tracker::room_request::NewRoom;
 
 use super::{RoomOperand, confirm_tracker_for_password, print_change, print_entry_hint, warn_of_key};
 use crate::commands::command_help::CommandHelp;
@@ -14,7 +14,7 @@ use crate::commands::context::CommandContext;
 use crate::commands::password_prompt::{PasswordSource, read_new_password};
 use crate::commands::value_parsers::parse_room_topic;
 use crate::engine::Error;
-use crate::engine::room_actions::{change_room, create_room, find_own_room};
+use crate::engine::own_rooms::create_with_topic;
 use crate::profile::Access;
 
 const HELP: CommandHelp = CommandHelp {
@@ -70,12 +70,7 @@ pub(super) async fn run(context: &CommandContext, args: RoomCreateArgs) -> Resul
     let (has_password, is_shared) = (password.is_some(), history == NewcomerHistory::Month);
     let new = NewRoom { name: name.clone(), password, invite_only, history: is_shared };
     // Only now: a connection may end while a password is typed.
-    let mut tracker = me.connect_tracker().await?;
-    let made = create_room(&mut tracker, new).await?;
-    if let Some(topic) = topic {
-        let room = find_own_room(&mut tracker, &name).await?;
-        change_room(&mut tracker, &room, RequestedChange::SetTopic { topic }).await?;
-    }
+    let made = create_with_topic(&me, new, topic).await?;
     let fields = json!({
         "id": made.id,
         "epoch": made.epoch,
