@@ -11,6 +11,9 @@ use crate::{Invocation, Process, poll_until};
 /// The key of an element's reference (WebDriver, section 11).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// Drivers that are started until one has a port.
+const DRIVER_ATTEMPTS: usize = 5;
+
 /// A browser with one window. It ends with the value.
 pub struct Browser {
     port: u16,
@@ -28,9 +31,7 @@ impl Browser {
         if !is_there("chromedriver") || !is_there("chromium") {
             return None;
         }
-        let driver = Invocation::new("chromedriver", folder).arg("--port=0").start();
-        let line = driver.wait_for("started successfully on port");
-        let port = line.rsplit(' ').next().unwrap().trim_end_matches('.').parse().expect("a port");
+        let (driver, port) = start_driver(folder);
         let mut browser = Self { port, session: String::new(), _driver: driver };
         let options = json!({
             // Root may not use the sandbox; a container may have little shared memory.
@@ -69,13 +70,13 @@ impl Browser {
     /// Types into the element that a selector finds; into a field for files, their paths.
     #[track_caller]
     pub fn type_into(&self, selector: &str, text: &str) {
-        self.command("POST", &format!("/element/{}/value", self.element(selector)), &json!({"text": text}));
+        self.act_on(selector, "value", &json!({"text": text}));
     }
 
     /// Clicks the element that a selector finds, as a person does: a script may not save files.
     #[track_caller]
     pub fn click(&self, selector: &str) {
-        self.command("POST", &format!("/element/{}/click", self.element(selector)), &json!({}));
+        self.act_on(selector, "click", &json!({}));
     }
 
     /// Presses keys together, as `["Control", "k"]`; those with a name by that of `key_code`.
@@ -100,6 +101,20 @@ impl Browser {
         }
     }
 
+    /// Does something with the element that a selector finds; with the next one if the page has drawn it anew meanwhile.
+    #[track_caller]
+    fn act_on(&self, selector: &str, action: &str, body: &Value) {
+        let act = || {
+            let path = format!("/session/{}/element/{}/{action}", self.session, self.element(selector));
+            match self.try_call("POST", &path, body) {
+                Err(fault) if fault["error"] == "stale element reference" => None,
+                done => Some(done),
+            }
+        };
+        let done = poll_until(act, || format!("{selector} is drawn anew all the time"));
+        done.unwrap_or_else(|fault| panic!("{action} of {selector}: {fault}"));
+    }
+
     #[track_caller]
     fn element(&self, selector: &str) -> String {
         let found = self.command("POST", "/element", &json!({"using": "css selector", "value": selector}));
@@ -110,7 +125,13 @@ impl Browser {
         self.call(method, &format!("/session/{}{path}", self.session), body)
     }
 
+    #[track_caller]
     fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        self.try_call(method, path, body).unwrap_or_else(|fault| panic!("{method} {path}: {fault}"))
+    }
+
+    /// Returns what the driver answers, or its error.
+    fn try_call(&self, method: &str, path: &str, body: &Value) -> Result<Value, Value> {
         let body = body.to_string();
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the driver listens");
         let head = format!(
@@ -131,9 +152,29 @@ impl Browser {
         let mut body = vec![0; length];
         reader.read_exact(&mut body).expect("all of it");
         let value: Value = serde_json::from_slice(&body).expect("it speaks JSON");
-        assert!(value["value"]["error"].is_null(), "{method} {path}: {value}");
-        value["value"].clone()
+        let value = value["value"].clone();
+        if value["error"].is_null() { Ok(value) } else { Err(value) }
     }
+}
+
+/// Starts a driver; returns it and its port. It takes a free port for IPv4 and then needs the same one for IPv6: another
+/// process may have that.
+fn start_driver(folder: &Path) -> (Process, u16) {
+    for _ in 0..DRIVER_ATTEMPTS {
+        let driver = Invocation::new("chromedriver", folder).arg("--port=0").start();
+        let look = || {
+            let said = driver.said();
+            let line = said.lines().find(|line| line.contains("started successfully on port"));
+            match line.map(|line| line.rsplit(' ').next().unwrap().trim_end_matches('.').parse().expect("a port")) {
+                Some(port) => Some(Some(port)),
+                None => (!driver.is_running()).then_some(None),
+            }
+        };
+        if let Some(port) = poll_until(look, || "the driver says nothing".to_owned()) {
+            return (driver, port);
+        }
+    }
+    panic!("no driver starts");
 }
 
 /// Returns the character that stands for a key (WebDriver, section 17.4.2), or the key itself if it is one.
