@@ -80,6 +80,7 @@
 //! | messages, files of an answer | 1,000 and 20,000 | further calls; `more` |
 
 mod account_seat;
+mod address_attempts;
 mod address_limits;
 mod answer_headers;
 mod api;

@@ -1,10 +1,9 @@
-//! Bounds for each address: open connections, and wrong codes. No I/O: `now` is an argument.
+//! Bounds for each address: open connections and running uploads. No I/O.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -14,11 +13,6 @@ pub(super) const MAX_CONNECTIONS_PER_ADDRESS: usize = 64;
 /// Uploads at once in all, and of one address; a page has two.
 const MAX_UPLOADS: usize = 32;
 const MAX_UPLOADS_PER_ADDRESS: usize = 8;
-/// Wrong codes of one address before it has to wait, and the time after which one of them is forgiven.
-const MAX_WRONG_CODES: u32 = 10;
-const FORGIVENESS: Duration = Duration::from_secs(30);
-/// Addresses that are remembered for their wrong codes.
-const MAX_REMEMBERED: usize = 4096;
 
 /// The network from which a guest comes: an IPv4 address, or the half of an IPv6 address that one household has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,46 +117,6 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// The wrong codes of each address.
-#[derive(Debug, Default)]
-pub(super) struct WrongCodes(HashMap<GuestAddress, (u32, Instant)>);
-
-impl WrongCodes {
-    /// Returns how long an address has to wait before another code of it is looked at; `None` if it needn't.
-    pub(super) fn wait(&self, address: GuestAddress, now: Instant) -> Option<Duration> {
-        let (count, since) = *self.0.get(&address)?;
-        if remaining(count, since, now) < MAX_WRONG_CODES {
-            return None;
-        }
-        let passed = now.saturating_duration_since(since).as_secs() % FORGIVENESS.as_secs();
-        Some(FORGIVENESS.saturating_sub(Duration::from_secs(passed)))
-    }
-
-    /// Counts a wrong code.
-    pub(super) fn add(&mut self, address: GuestAddress, now: Instant) {
-        if self.0.len() >= MAX_REMEMBERED && !self.0.contains_key(&address) {
-            self.0.retain(|_, (count, since)| remaining(*count, *since, now) > 0);
-            if self.0.len() >= MAX_REMEMBERED
-                && let Some(oldest) = self.0.iter().min_by_key(|(_, (_, since))| *since).map(|(address, _)| *address)
-            {
-                self.0.remove(&oldest);
-            }
-        }
-        let (count, since) = self.0.get(&address).copied().unwrap_or((0, now));
-        let left = remaining(count, since, now);
-        // Forgiven ones leave; the time of the next forgiveness stays.
-        let since = if left == 0 { now } else { since + FORGIVENESS * (count - left) };
-        // Capped, so that nobody waits for longer than one wrong code takes to be forgiven.
-        self.0.insert(address, (left.saturating_add(1).min(MAX_WRONG_CODES), since));
-    }
-}
-
-/// Returns how many wrong codes are not forgiven yet.
-fn remaining(count: u32, since: Instant, now: Instant) -> u32 {
-    let forgiven = now.saturating_duration_since(since).as_secs() / FORGIVENESS.as_secs();
-    count.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,25 +147,5 @@ mod tests {
         assert!(held.iter().all(Option::is_some) && counts.admit(address("192.0.2.9")).is_none());
         drop(held);
         assert!(counts.open.lock().is_empty());
-    }
-
-    #[test]
-    fn wrong_codes_are_forgiven_one_by_one() {
-        let (mut codes, now) = (WrongCodes::default(), Instant::now());
-        let (guesser, other) = (address("192.0.2.1"), address("192.0.2.2"));
-        for _ in 0..MAX_WRONG_CODES {
-            assert_eq!(codes.wait(guesser, now), None);
-            codes.add(guesser, now);
-        }
-        assert_eq!((codes.wait(guesser, now), codes.wait(other, now)), (Some(FORGIVENESS), None));
-        assert_eq!(codes.wait(guesser, now + Duration::from_secs(20)), Some(Duration::from_secs(10)));
-        assert_eq!(codes.wait(guesser, now + FORGIVENESS), None);
-        codes.add(guesser, now + FORGIVENESS);
-        assert!(codes.wait(guesser, now + FORGIVENESS).is_some(), "one was forgiven, and one is new");
-        assert_eq!(codes.wait(guesser, now + FORGIVENESS * 100), None);
-        for number in 0..2 * MAX_REMEMBERED {
-            codes.add(address(&format!("10.1.{}.{}", number / 250, number % 250)), now);
-        }
-        assert!(codes.0.len() <= MAX_REMEMBERED);
     }
 }

@@ -22,7 +22,6 @@
 //! | fetched files of an account | 10 GB | refused, or stopped when the size is known |
 //! | accounts | [`crate::engine::door::MAX_DOOR_ACCOUNTS`] | no more are taken in |
 
-mod address_attempts;
 mod door_refusal_answer;
 mod door_routes;
 mod door_seats;

@@ -18,7 +18,8 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::account_seat::AccountSeat;
-use super::address_limits::{GuestAddress, WrongCodes};
+use super::address_attempts::{AddressAttempts, WRONG_CODES};
+use super::address_limits::GuestAddress;
 use super::api::{ApiBody, ApiContext, ApiError, SessionMode, api_router, session_answer};
 use super::http_server::{HttpListener, PortChoice};
 use super::http_text::HtmlText;
@@ -54,7 +55,7 @@ struct PageOpening {
     port: u16,
     file: PathBuf,
     tokens: Mutex<OneUseTokens<()>>,
-    wrong: Mutex<WrongCodes>,
+    wrong: Mutex<AddressAttempts>,
 }
 
 /// The body by which a session begins.
@@ -79,7 +80,8 @@ impl PageServer {
         let context = Arc::new(ApiContext::new(SessionMode::Local, port, false, vec!["localhost".to_owned()]));
         // Two: a page that is opened at this moment, and the file that is written anew.
         let tokens = Mutex::new(OneUseTokens::new(TOKEN_LIFE, 4));
-        let opening = Arc::new(PageOpening { seat: config.seat, port, file, tokens, wrong: Mutex::default() });
+        let wrong = Mutex::new(AddressAttempts::new(WRONG_CODES));
+        let opening = Arc::new(PageOpening { seat: config.seat, port, file, tokens, wrong });
         opening.write_file().await?;
         Ok(Self { listener, opening, context })
     }
@@ -122,10 +124,11 @@ impl PageOpening {
     /// Counts a wrong token. A right one is never made to wait: nobody guesses it, and others on this machine could lock
     /// the user out.
     fn refuse_token(&self) -> ApiError {
-        let (mut wrong, here, now) = (self.wrong.lock(), GuestAddress::of(Ipv4Addr::LOCALHOST.into()), Instant::now());
-        let wait = wrong.wait(here, now);
-        wrong.add(here, now);
-        wait.map_or_else(ApiError::no_session, |wait| ApiError::too_many(wait.as_secs().max(1)))
+        let here = GuestAddress::of(Ipv4Addr::LOCALHOST.into());
+        match self.wrong.lock().charge(here, Instant::now()) {
+            Ok(()) => ApiError::no_session(),
+            Err(wait) => ApiError::too_many(wait.as_secs().max(1)),
+        }
     }
 
     async fn write_file(&self) -> Result<(), Error> {

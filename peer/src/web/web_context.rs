@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::address_limits::{ConnectionCounts, GuestAddress, WrongCodes};
+use super::address_attempts::{AddressAttempts, WRONG_CODES};
+use super::address_limits::{ConnectionCounts, GuestAddress};
 use super::chat_stream_slots::ChatStreamSlots;
 use super::guest_pages::PageFrame;
 use super::link_event::LinkEventHandler;
@@ -24,7 +25,7 @@ pub(super) struct WebContext {
     pub(super) upload_turns: UploadTurns,
     pub(super) events: LinkEventHandler,
     pub(super) chat_streams: ChatStreamSlots,
-    wrong_codes: Mutex<WrongCodes>,
+    wrong_codes: Mutex<AddressAttempts>,
     message_rates: Mutex<MessageRates>,
 }
 
@@ -45,7 +46,7 @@ impl WebContext {
             upload_turns: UploadTurns::default(),
             events,
             chat_streams: ChatStreamSlots::default(),
-            wrong_codes: Mutex::default(),
+            wrong_codes: Mutex::new(AddressAttempts::new(WRONG_CODES)),
             message_rates: Mutex::default(),
         }
     }
@@ -57,8 +58,10 @@ impl WebContext {
 
     /// Counts a wrong code of an address.
     pub(super) fn count_wrong_code(&self, address: GuestAddress) {
-        self.wrong_codes.lock().add(address, Instant::now());
+        // Beyond the allowance none is looked at, so that there is nothing to count.
+        let _ = self.wrong_codes.lock().charge(address, Instant::now());
     }
+
     /// Counts a message of an address; false if it came too soon.
     pub(super) fn try_count_message(&self, address: GuestAddress) -> bool {
         self.message_rates.lock().try_count(address, Instant::now())

@@ -16,9 +16,9 @@ use shared::tracker::Password;
 use shared::{NewUserName, UserName, account_name::UserNameError};
 use zeroize::Zeroizing;
 
-use super::address_attempts::{AddressAttempts, AttemptAllowance};
 use super::door_seats::DoorSeats;
 use crate::engine::door::{DoorAccounts, DoorConsent, DoorRefusal};
+use crate::web::address_attempts::{AddressAttempts, AttemptAllowance};
 use crate::web::address_limits::GuestPeer;
 use crate::web::api::{ApiBody, ApiContext, ApiError, json_response, session_answer};
 

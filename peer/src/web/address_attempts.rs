@@ -1,9 +1,9 @@
-//! Attempts of each address: logins with a wrong password, new accounts. No I/O: `now` is an argument.
+//! Attempts of each address: wrong codes and passwords, new accounts. No I/O: `now` is an argument.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::web::address_limits::GuestAddress;
+use super::address_limits::GuestAddress;
 
 /// Addresses that are remembered; of more, those that would be allowed most are forgotten.
 const MAX_REMEMBERED: usize = 4096;
@@ -16,6 +16,10 @@ pub(super) struct AttemptAllowance {
     /// The time that each of them is missing.
     pub(super) regained_after: Duration,
 }
+
+/// Wrong codes of links and pages. One more is looked at every 30 s, so that nobody waits for longer.
+pub(super) const WRONG_CODES: AttemptAllowance =
+    AttemptAllowance { at_once: 10, regained_after: Duration::from_secs(30) };
 
 /// The attempts of each address. An attempt is charged before it is made, so that many at a time gain nothing.
 #[derive(Debug)]
@@ -30,15 +34,20 @@ impl AddressAttempts {
         Self { allowance, full_at: HashMap::new() }
     }
 
+    /// Returns how long an address has to wait for an attempt; `None` if it needn't.
+    pub(super) fn wait(&self, address: GuestAddress, now: Instant) -> Option<Duration> {
+        let AttemptAllowance { at_once, regained_after } = self.allowance;
+        let next_full_at = self.full_at.get(&address)?.max(&now).checked_add(regained_after)?;
+        let wait = next_full_at.saturating_duration_since(now).saturating_sub(regained_after * at_once);
+        (!wait.is_zero()).then_some(wait)
+    }
+
     /// Charges an attempt. Fails with the time until the address has one again; then nothing is charged.
     pub(super) fn charge(&mut self, address: GuestAddress, now: Instant) -> Result<(), Duration> {
-        let AttemptAllowance { at_once, regained_after } = self.allowance;
-        let full_at = self.full_at.get(&address).copied().unwrap_or(now).max(now) + regained_after;
-        let ahead = full_at.saturating_duration_since(now);
-        match ahead.checked_sub(regained_after * at_once) {
-            None | Some(Duration::ZERO) => {}
-            Some(wait) => return Err(wait),
+        if let Some(wait) = self.wait(address, now) {
+            return Err(wait);
         }
+        let full_at = self.full_at.get(&address).copied().unwrap_or(now).max(now) + self.allowance.regained_after;
         if self.full_at.len() >= MAX_REMEMBERED && !self.full_at.contains_key(&address) {
             self.forget(now);
         }
@@ -118,5 +127,26 @@ mod tests {
         }
         assert!(attempts.full_at.len() <= MAX_REMEMBERED);
         assert!(attempts.charge(guesser, now).is_err());
+    }
+
+    #[test]
+    fn wrong_codes_are_forgiven_one_by_one() {
+        const FORGIVENESS: Duration = WRONG_CODES.regained_after;
+        let (mut codes, now) = (AddressAttempts::new(WRONG_CODES), Instant::now());
+        let (guesser, other) = (address("192.0.2.1"), address("192.0.2.2"));
+        for _ in 0..WRONG_CODES.at_once {
+            assert_eq!(codes.wait(guesser, now), None);
+            codes.charge(guesser, now).unwrap();
+        }
+        assert_eq!((codes.wait(guesser, now), codes.wait(other, now)), (Some(FORGIVENESS), None));
+        assert_eq!(codes.wait(guesser, now + Duration::from_secs(20)), Some(Duration::from_secs(10)));
+        assert_eq!(codes.wait(guesser, now + FORGIVENESS), None);
+        codes.charge(guesser, now + FORGIVENESS).unwrap();
+        assert!(codes.wait(guesser, now + FORGIVENESS).is_some(), "one was forgiven, and one is new");
+        assert_eq!(codes.wait(guesser, now + FORGIVENESS * 100), None);
+        for number in 0..2 * MAX_REMEMBERED {
+            let _ = codes.charge(address(&format!("10.1.{}.{}", number / 250, number % 250)), now);
+        }
+        assert!(codes.full_at.len() <= MAX_REMEMBERED);
     }
 }
