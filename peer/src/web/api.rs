@@ -24,8 +24,10 @@ mod setting_routes;
 mod share_routes;
 mod user_routes;
 
-pub(super) use self::api_context::{ApiContext, SessionMode};
+pub(super) use self::api_context::ApiContext;
 pub(super) use self::api_error::ApiError;
-pub(super) use self::api_request::{ApiBody, json_response};
+pub(super) use self::api_request::ApiBody;
 pub(super) use self::api_router::api_router;
+pub(super) use self::json_answer::json_response;
+pub(super) use self::session_mode::SessionMode;
 pub(super) use self::session_routes::session_answer;

@@ -2,6 +2,11 @@
 
 use std::ops::Range;
 
+use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::http_text::set_field;
+
 /// The part of a representation that a request gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RangeAnswer {
@@ -11,6 +16,27 @@ pub(super) enum RangeAnswer {
     Part(Range<u64>),
     /// Nothing of it is in the range.
     Unsatisfiable,
+}
+
+impl RangeAnswer {
+    /// Returns the status of a response of `size` bytes and the range that it has, and sets its fields; `None` without
+    /// any.
+    pub(super) fn response_range(self, size: u64, fields: &mut HeaderMap) -> (StatusCode, Option<Range<u64>>) {
+        let (status, range) = match self {
+            Self::Whole => (StatusCode::OK, 0..size),
+            Self::Part(range) => {
+                let bytes = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+                set_field(fields, CONTENT_RANGE, bytes);
+                (StatusCode::PARTIAL_CONTENT, range)
+            }
+            Self::Unsatisfiable => {
+                set_field(fields, CONTENT_RANGE, format!("bytes */{size}"));
+                return (StatusCode::RANGE_NOT_SATISFIABLE, None);
+            }
+        };
+        set_field(fields, CONTENT_LENGTH, (range.end - range.start).to_string());
+        (status, Some(range))
+    }
 }
 
 /// Returns the part of `size` bytes with this entity tag that a request gets, from its `Range` and `If-Range`.
@@ -56,8 +82,16 @@ fn parse_position(text: &str) -> Option<u64> {
     is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
+/// Returns where a body of `length` bytes begins in its file, and the size of the file; `None` if its `Content-Range` is
+/// wrong.
+pub(super) fn uploaded_range(content_range: Option<&HeaderValue>, length: u64) -> Option<(u64, u64)> {
+    let Some(range) = content_range else { return Some((0, length)) };
+    let (range, size) = range.to_str().ok().and_then(parse_content_range)?;
+    (range.end - range.start == length).then_some((range.start, size))
+}
+
 /// Parses the `Content-Range` of an upload, `bytes FIRST-LAST/TOTAL`: the bytes that the body has, and the total.
-pub(super) fn parse_content_range(text: &str) -> Option<(Range<u64>, u64)> {
+fn parse_content_range(text: &str) -> Option<(Range<u64>, u64)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last, total) = (exact(first)?, exact(last)?, exact(total)?);

@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::address_limits::GuestPeer;
-use super::chat_stream::{ChatStream, ChatStreamBody};
+use super::chat_stream::ChatStream;
+use super::chunk_body::ChunkBody;
 use super::guest_admission::{AnswerForm, GuestRefusal, admit, header_text};
 use super::http_text::form_fields;
 use super::link_event::LinkEvent;
@@ -46,7 +47,7 @@ pub(super) async fn conversation(
         if header_text(&headers, &ACCEPT).is_some_and(|accept| accept.contains(EVENT_STREAM)) {
             let slot = context.chat_streams.take((guest.link.number, guest.session), peer.address());
             let slot = slot.ok_or(GuestRefusal::Busy)?;
-            let body = ChatStreamBody::new(ChatStream::new(context.clone(), guest, slot, after));
+            let body = ChunkBody::new(ChatStream::new(context.clone(), guest, slot, after));
             return Ok(([(CONTENT_TYPE, EVENT_STREAM)], Body::new(body)).into_response());
         }
         let links = context.links.clone();

@@ -1,17 +1,14 @@
 //! The live end of a conversation: a response without an end that has each message as it comes (server-sent events).
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame};
 use serde_json::json;
 use shared::safe_text::safe_json;
 
 use super::chat_stream_slots::ChatStreamSlot;
+use super::chunk_body::ChunkSource;
 use super::web_context::WebContext;
 use crate::engine::guest_links::{AdmittedGuest, ChangedConversation, GuestChatChanges};
 use crate::engine::{Error, now_ms, run_blocking};
@@ -31,14 +28,8 @@ pub(super) struct ChatStream {
     number: Option<i64>,
     /// The place of the last message that was sent.
     after: i64,
-    phase: StreamPhase,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum StreamPhase {
-    Greeting,
-    Messages,
-    Ended,
+    is_greeted: bool,
+    is_over: bool,
 }
 
 impl ChatStream {
@@ -46,27 +37,7 @@ impl ChatStream {
     pub(super) fn new(context: Arc<WebContext>, guest: AdmittedGuest, slot: ChatStreamSlot, after: i64) -> Self {
         // Before the first look, so that nothing falls in between.
         let changes = context.links.chat_signal().subscribe();
-        Self { context, guest, slot, changes, number: None, after, phase: StreamPhase::Greeting }
-    }
-
-    /// Returns the next bytes; `None` at the end.
-    async fn next(mut self) -> (Option<Bytes>, Self) {
-        match self.phase {
-            StreamPhase::Greeting => {
-                self.phase = StreamPhase::Messages;
-                return (Some(Bytes::from_static(GREETING)), self);
-            }
-            StreamPhase::Ended => return (None, self),
-            StreamPhase::Messages => {}
-        }
-        let bytes = match self.wait().await {
-            Ok(bytes) => bytes,
-            Err(why) => {
-                tracing::error!("a conversation with a guest breaks off: {why}");
-                return (None, self);
-            }
-        };
-        (Some(bytes), self)
+        Self { context, guest, slot, changes, number: None, after, is_greeted: false, is_over: false }
     }
 
     /// Waits for messages, the end, or the time of a sign of life.
@@ -98,7 +69,7 @@ impl ChatStream {
     }
 
     fn end(&mut self, event: &str) -> Bytes {
-        self.phase = StreamPhase::Ended;
+        self.is_over = true;
         // Browsers tell of no event without data.
         format!("event: {event}\ndata: {{}}\n\n").into()
     }
@@ -118,6 +89,22 @@ impl ChatStream {
     }
 }
 
+impl ChunkSource for ChatStream {
+    async fn next_chunk(mut self) -> Option<(Bytes, Option<Self>)> {
+        if !std::mem::replace(&mut self.is_greeted, true) {
+            return Some((Bytes::from_static(GREETING), Some(self)));
+        }
+        match self.wait().await {
+            Ok(bytes) if self.is_over => Some((bytes, None)),
+            Ok(bytes) => Some((bytes, Some(self))),
+            Err(why) => {
+                tracing::error!("a conversation with a guest breaks off: {why}");
+                None
+            }
+        }
+    }
+}
+
 /// Waits for a change of a guest's conversation, or of all. One who never wrote may be any.
 async fn own_change(changes: &mut GuestChatChanges, link: i64, number: Option<i64>) -> ChangedConversation {
     loop {
@@ -126,29 +113,5 @@ async fn own_change(changes: &mut GuestChatChanges, link: i64, number: Option<i6
         if changed.is_none_or(is_own) {
             return changed;
         }
-    }
-}
-
-type NextBytes = Pin<Box<dyn Future<Output = (Option<Bytes>, ChatStream)> + Send>>;
-
-/// The body of a response that is a stream.
-pub(super) struct ChatStreamBody(Option<NextBytes>);
-
-impl ChatStreamBody {
-    pub(super) fn new(stream: ChatStream) -> Self {
-        Self(Some(Box::pin(stream.next())))
-    }
-}
-
-impl Body for ChatStreamBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let body = self.get_mut();
-        let Some(next) = &mut body.0 else { return Poll::Ready(None) };
-        let (bytes, stream) = ready!(next.as_mut().poll(context));
-        body.0 = bytes.is_some().then(|| Box::pin(stream.next()) as NextBytes);
-        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

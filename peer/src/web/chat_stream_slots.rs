@@ -18,10 +18,10 @@ type StreamOwner = (i64, Option<GuestSession>);
 
 /// The open streams of a server. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ChatStreamSlots(Arc<Mutex<Vec<OpenStream>>>);
+pub(super) struct ChatStreamSlots(Arc<Mutex<Vec<RunningChatStream>>>);
 
 #[derive(Debug)]
-struct OpenStream {
+struct RunningChatStream {
     owner: StreamOwner,
     address: GuestAddress,
     superseded: CancellationToken,
@@ -50,7 +50,7 @@ impl ChatStreamSlots {
             return None;
         }
         let superseded = CancellationToken::new();
-        open.push(OpenStream { owner, address, superseded: superseded.clone() });
+        open.push(RunningChatStream { owner, address, superseded: superseded.clone() });
         Some(ChatStreamSlot { slots: self.clone(), superseded })
     }
 }

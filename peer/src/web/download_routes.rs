@@ -8,18 +8,18 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    IF_RANGE, RANGE,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use super::address_limits::GuestPeer;
-use super::byte_range::{RangeAnswer, answer_range, names_tag};
+use super::byte_range::{answer_range, names_tag};
 use super::file_listing::chosen_files;
 use super::guest_admission::{AnswerForm, GuestRefusal, admit, header_text};
-use super::http_text::{attachment, form_fields};
+use super::http_text::{attachment, form_fields, set_field};
 use super::link_event::LinkEvent;
 use super::piece_body::{PieceBody, PieceSource};
 use super::web_context::WebContext;
@@ -143,11 +143,7 @@ async fn answer_download<S: PieceSource + Unpin>(
 ) -> Result<Response, GuestRefusal> {
     let Download { tag, size, name, content_type } = download;
     let mut fields = HeaderMap::new();
-    let mut set = |field: HeaderName, value: String| {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            fields.insert(field, value);
-        }
-    };
+    let mut set = |field, value| set_field(&mut fields, field, value);
     set(ETAG, tag.clone());
     // Browsers may keep it, but have to ask: the link may have ended.
     set(CACHE_CONTROL, "private, no-cache".to_owned());
@@ -156,19 +152,10 @@ async fn answer_download<S: PieceSource + Unpin>(
     }
     set(ACCEPT_RANGES, "bytes".to_owned());
     let answer = answer_range(header_text(headers, &RANGE), header_text(headers, &IF_RANGE), &tag, size);
-    let (status, range) = match answer {
-        RangeAnswer::Whole => (StatusCode::OK, 0..size),
-        RangeAnswer::Part(range) => {
-            set(CONTENT_RANGE, format!("bytes {}-{}/{size}", range.start, range.end - 1));
-            (StatusCode::PARTIAL_CONTENT, range)
-        }
-        RangeAnswer::Unsatisfiable => {
-            set(CONTENT_RANGE, format!("bytes */{size}"));
-            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, fields).into_response());
-        }
-    };
+    let (status, range) = answer.response_range(size, &mut fields);
+    let Some(range) = range else { return Ok((status, fields).into_response()) };
     let length = range.end - range.start;
-    set(CONTENT_LENGTH, length.to_string());
+    let mut set = |field, value| set_field(&mut fields, field, value);
     set(CONTENT_TYPE, content_type.to_owned());
     set(CONTENT_DISPOSITION, attachment(&name));
     // Should a browser show it after all, it is nobody's page.

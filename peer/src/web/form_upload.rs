@@ -15,9 +15,9 @@ use super::address_limits::GuestPeer;
 use super::guest_admission::{AnswerForm, GuestRefusal, HTML, admit, header_text};
 use super::link_event::LinkEvent;
 use super::multipart_form::{FormEvent, MultipartForm};
-use super::upload_routes::{READ_PATIENCE, run_upload};
+use super::upload_receiver::{READ_PATIENCE, run_sink};
 use super::web_context::WebContext;
-use crate::engine::guest_links::{AdmittedGuest, PlacedUpload, UploadAnnouncement, UploadWriter};
+use crate::engine::guest_links::{AdmittedGuest, GuestUploadError, PlacedUpload, UploadAnnouncement, UploadWriter};
 
 /// Takes the files of a form.
 pub(super) async fn upload_form(
@@ -84,14 +84,14 @@ impl FormFiles<'_> {
                 let size = self.length.saturating_sub(came);
                 let announced = UploadAnnouncement { name, size, key: None, offset: 0 };
                 let (links, guest) = (self.context.links.clone(), self.guest.clone());
-                self.writer = Some(run_upload(move || links.begin_upload(&guest, &announced)).await?);
+                self.writer = Some(run_sink(move || links.begin_upload(&guest, &announced)).await?);
             }
             FormEvent::Bytes(bytes) => {
                 let Some(mut writer) = self.writer.take() else { return Err(no_form()) };
-                let (writer, written) = run_upload(move || {
+                let (writer, written) = run_sink(move || {
                     // The writer comes back even with an error, so that its part can be removed.
                     let written = writer.write(&bytes);
-                    Ok((writer, written))
+                    Ok::<_, GuestUploadError>((writer, written))
                 })
                 .await?;
                 self.writer = Some(writer);
@@ -99,7 +99,7 @@ impl FormFiles<'_> {
             }
             FormEvent::FileEnd => {
                 let Some(writer) = self.writer.take() else { return Err(no_form()) };
-                let placed = run_upload(move || writer.finish()).await?;
+                let placed = run_sink(move || writer.finish()).await?;
                 let PlacedUpload { name, size, hash } = placed.clone();
                 let (link, address) = (self.guest.link.number, self.peer.ip());
                 (self.context.events)(LinkEvent::Received { link, address, name, size, hash });
@@ -112,7 +112,7 @@ impl FormFiles<'_> {
     /// Gives up the file that didn't come whole; what came before it stays.
     async fn abandon(&mut self) {
         if let Some(writer) = self.writer.take()
-            && let Err(why) = run_upload(move || writer.abandon()).await
+            && let Err(why) = run_sink(move || writer.abandon()).await
         {
             tracing::debug!("the part of an upload stays: {why}");
         }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
 /// A text within HTML: never markup, whatever it holds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HtmlText<'a>(pub(super) &'a str);
@@ -82,6 +84,13 @@ pub(super) fn attachment(name: &str) -> String {
 pub(super) fn cookie_value<'a>(headers: impl Iterator<Item = &'a str>, name: &str) -> Option<&'a str> {
     let mut cookies = headers.flat_map(|header| header.split(';'));
     cookies.find_map(|cookie| cookie.trim().strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Sets a field of a response; text that no field can have is left out.
+pub(super) fn set_field(fields: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        fields.insert(name, value);
+    }
 }
 
 #[cfg(test)]

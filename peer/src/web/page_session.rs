@@ -132,7 +132,6 @@ impl<S: Clone> PageSessions<S> {
     }
 
     /// Ends the sessions that are over, and returns how many an account has.
-    #[allow(dead_code, reason = "a server of several accounts closes a seat at which nobody sits")]
     pub(super) fn count_of(&mut self, user: &UserName, now: Instant) -> usize {
         self.forget_old(now);
         self.open.values().filter(|open| open.session.user == *user).count()

@@ -1,6 +1,5 @@
 //! Uploads: a part at a time, from where the last request ended.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,28 +10,24 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use hyper::body::Body as HttpBody;
 use localization::tr;
 use serde_json::{Value, json};
 use shared::safe_text::safe_json;
 
 use super::address_limits::GuestPeer;
-use super::byte_range::parse_content_range;
+use super::byte_range::uploaded_range;
 use super::guest_admission::{AnswerForm, GuestRefusal, admit, header_text};
 use super::http_text::{form_fields, percent_decoded};
 use super::link_event::LinkEvent;
-use super::upload_turns::UploadTurn;
+use super::upload_receiver::{ReceivedUpload, UploadBreak, UploadSink, receive_upload, run_sink};
 use super::web_context::WebContext;
-use crate::engine::guest_links::{AdmittedGuest, GuestUploadError, PlacedUpload, UploadAnnouncement, UploadWriter};
-use crate::engine::run_blocking;
+use crate::engine::guest_links::{
+    AdmittedGuest, GuestLink, GuestLinks, GuestUploadError, PlacedUpload, UploadAnnouncement, UploadWriter,
+};
 use crate::util::TranslatedText;
 
 const UPLOAD_KEY: HeaderName = HeaderName::from_static("upload-key");
 const MAX_KEY_BYTES: usize = 512;
-/// The longest time without a byte.
-pub(super) const READ_PATIENCE: Duration = Duration::from_secs(60);
-/// Bytes that are gathered for one write.
-const WRITE_BYTES: usize = 256 << 10;
 /// Time between two looks whether the link still holds.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -56,7 +51,7 @@ pub(super) async fn state(
             offset: 0,
         };
         let links = context.links.clone();
-        match run_upload(move || links.upload_offset(&guest, &announced)).await {
+        match run_sink(move || links.upload_offset(&guest, &announced)).await {
             Ok(offset) => Ok(json_answer(StatusCode::OK, &json!({ "offset": offset }))),
             Err(GuestUploadError::Complete(placed)) => Ok(json_answer(StatusCode::OK, &placed_json(&placed))),
             Err(error) => Err(error.into()),
@@ -95,11 +90,17 @@ async fn take_upload(
     let _permit = context.uploads.admit(peer.address()).ok_or(GuestRefusal::Busy)?;
     let turn = context.upload_turns.take(turn_key(&guest, &announced)).await;
     let (links, link) = (context.links.clone(), guest.link.clone());
-    let begun = run_upload(move || links.begin_upload(&guest, &announced).map(|writer| (writer, turn))).await;
+    let sink = |writer| GuestUploadSink {
+        writer,
+        links: context.links.clone(),
+        link: link.clone(),
+        looked_at: Instant::now(),
+    };
+    let begun = run_sink(move || links.begin_upload(&guest, &announced).map(|writer| (writer, turn))).await;
     let placed = match begun {
-        Ok((writer, turn)) => match receive(context, &link, body, writer, turn).await? {
-            Received::Whole(placed) => placed,
-            Received::Part(offset) => return Ok(json_answer(StatusCode::ACCEPTED, &json!({ "offset": offset }))),
+        Ok((writer, turn)) => match receive_upload(body, sink(writer), turn).await? {
+            ReceivedUpload::Whole(placed) => placed,
+            ReceivedUpload::Part(offset) => return Ok(json_answer(StatusCode::ACCEPTED, &json!({ "offset": offset }))),
         },
         // Whoever didn't hear the answer gets it again; what comes with it is not read.
         Err(GuestUploadError::Complete(placed)) => {
@@ -113,93 +114,56 @@ async fn take_upload(
     Ok(answer)
 }
 
-enum Received {
-    Whole(PlacedUpload),
-    /// The request ended within the file; so many bytes are here.
-    Part(u64),
+/// The part of a guest's upload, and the link by which it comes.
+struct GuestUploadSink {
+    writer: UploadWriter,
+    links: GuestLinks,
+    link: GuestLink,
+    looked_at: Instant,
 }
 
-/// Writes a body to a part, to its end.
-async fn receive(
-    context: &Arc<WebContext>,
-    link: &crate::engine::guest_links::GuestLink,
-    mut body: Body,
-    mut writer: UploadWriter,
-    turn: UploadTurn,
-) -> Result<Received, GuestRefusal> {
-    let superseded = turn.superseded.clone();
-    // The turn goes along with the writer: should this request be dropped while a write runs, it ends after that.
-    let mut turn = Some(turn);
-    let mut looked_at = Instant::now();
-    loop {
-        let (batch, end) = tokio::select! {
-            batch = next_batch(&mut body) => batch,
-            () = superseded.cancelled() => return Err(GuestRefusal::BadRequest("another request goes on with this upload")),
-        };
-        let look = looked_at.elapsed() >= LOOK_INTERVAL;
-        if look {
-            looked_at = Instant::now();
-        }
-        let (links, link, held) = (context.links.clone(), link.clone(), turn.take());
-        let written = run_upload(move || {
-            if look && !links.is_live(&link)? {
+impl UploadSink for GuestUploadSink {
+    type Placed = PlacedUpload;
+    type Fault = GuestUploadError;
+
+    fn write_batch(&mut self, batch: &[Bytes]) -> Result<(), GuestUploadError> {
+        if self.looked_at.elapsed() >= LOOK_INTERVAL {
+            self.looked_at = Instant::now();
+            if !self.links.is_live(&self.link)? {
                 return Err(GuestUploadError::Name(TranslatedText::new(|| tr!("the link has ended"))));
             }
-            batch.iter().try_for_each(|bytes| writer.write(bytes))?;
-            Ok((writer, held))
-        });
-        (writer, turn) = written.await?;
-        match end {
-            BatchEnd::More => {}
-            BatchEnd::Broken => return Err(GuestRefusal::BadRequest("the upload broke off")),
-            BatchEnd::Last if writer.is_complete() => {
-                // Held until the file has its name: the next request finds it complete, not in the middle.
-                let held = turn.take();
-                let placed = run_upload(move || {
-                    let placed = writer.finish();
-                    drop(held);
-                    placed
-                });
-                return Ok(Received::Whole(placed.await?));
-            }
-            BatchEnd::Last => return Ok(Received::Part(writer.written())),
         }
+        batch.iter().try_for_each(|bytes| self.writer.write(bytes))
+    }
+
+    fn is_complete(&self) -> bool {
+        self.writer.is_complete()
+    }
+
+    fn written(&self) -> u64 {
+        self.writer.written()
+    }
+
+    fn finish(self) -> Result<PlacedUpload, GuestUploadError> {
+        self.writer.finish()
     }
 }
 
-/// How a batch of a body ends.
-pub(super) enum BatchEnd {
-    More,
-    Last,
-    Broken,
-}
-
-/// Gathers bytes of a body for one write. What came before it broke off is kept.
-pub(super) async fn next_batch(body: &mut Body) -> (Vec<Bytes>, BatchEnd) {
-    let (mut batch, mut len) = (Vec::new(), 0);
-    while len < WRITE_BYTES {
-        let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
-        match tokio::time::timeout(READ_PATIENCE, frame).await {
-            Ok(None) => return (batch, BatchEnd::Last),
-            Ok(Some(Ok(frame))) => batch.extend(frame.into_data().ok().inspect(|bytes| len += bytes.len())),
-            Ok(Some(Err(_))) | Err(_) => return (batch, BatchEnd::Broken),
+impl From<UploadBreak<GuestUploadError>> for GuestRefusal {
+    fn from(why: UploadBreak<GuestUploadError>) -> Self {
+        match why {
+            UploadBreak::Superseded => Self::BadRequest("another request goes on with this upload"),
+            UploadBreak::BrokeOff => Self::BadRequest("the upload broke off"),
+            UploadBreak::Refused(error) => error.into(),
         }
     }
-    (batch, BatchEnd::More)
 }
 
 fn announcement(path: &str, headers: &HeaderMap) -> Result<UploadAnnouncement, GuestRefusal> {
     let length = header_text(headers, &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     let length = length.ok_or(GuestRefusal::LengthRequired)?;
-    let (offset, size) = match headers.get(CONTENT_RANGE) {
-        None => (0, length),
-        Some(range) => {
-            let range = range.to_str().ok().and_then(parse_content_range);
-            let whole = range.filter(|(range, _)| range.end - range.start == length);
-            let wrong = GuestRefusal::BadRequest("Content-Range and Content-Length don't agree");
-            whole.map(|(range, size)| (range.start, size)).ok_or(wrong)?
-        }
-    };
+    let wrong = GuestRefusal::BadRequest("Content-Range and Content-Length don't agree");
+    let (offset, size) = uploaded_range(headers.get(CONTENT_RANGE), length).ok_or(wrong)?;
     let key = header_text(headers, &UPLOAD_KEY).map(|key| String::from_utf8_lossy(&percent_decoded(key)).into_owned());
     Ok(UploadAnnouncement { name: last_segment(path), size, key: checked_key(key)?, offset })
 }
@@ -233,11 +197,4 @@ fn placed_json(placed: &PlacedUpload) -> Value {
 /// Returns an answer for programs, which a terminal shows safely as well.
 pub(super) fn json_answer(status: StatusCode, value: &Value) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], format!("{}\n", safe_json(value.to_string()))).into_response()
-}
-
-/// Runs the work of an upload on a thread that may block.
-pub(super) async fn run_upload<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, GuestUploadError> + Send + 'static,
-) -> Result<T, GuestUploadError> {
-    run_blocking(move || Ok(work())).await?
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::api_error::ApiError;
-pub(in crate::web) use super::session_mode::SessionMode;
+use super::session_mode::SessionMode;
 use crate::web::account_seat::AccountSeat;
 use crate::web::file_tickets::FileTickets;
 use crate::web::guest_admission::header_text;

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::api_context::ApiContext;
 use super::api_error::ApiError;
-pub(in crate::web) use super::json_answer::json_response;
+use super::json_answer::json_response;
 use crate::engine::ErrorKind;
 use crate::engine::node::NodeApi;
 use crate::web::account_seat::AccountSeat;
@@ -60,8 +60,7 @@ impl FromRequestParts<Arc<ApiContext>> for PageSeat {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, context: &Arc<ApiContext>) -> Result<Self, ApiError> {
-        let session = context.session(&parts.headers);
-        let session = session.map_err(|error| error.with("mode", context.mode.as_str().into()))?;
+        let session = context.session(&parts.headers)?;
         // At a door it may rest.
         if !session.seat.activity.call().await {
             return Err(ApiError::no_node());

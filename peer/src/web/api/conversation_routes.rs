@@ -7,7 +7,8 @@ use serde_json::json;
 use shared::peer::{ChatMessage, MessageId};
 
 use super::api_error::ApiError;
-use super::api_request::{ApiAnswer, ApiBody, ApiPath, ApiQuery, PageSeat, answer, done, json_response, parsed};
+use super::api_request::{ApiAnswer, ApiBody, ApiPath, ApiQuery, PageSeat, answer, done, parsed};
+use super::json_answer::json_response;
 use crate::engine::chat::{self, ConversationName, HistoryQuery, MessageState};
 use crate::engine::event_json::post_json;
 use crate::engine::node::NodeApi;

@@ -9,25 +9,25 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, ETAG, IF_RANGE, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_RANGE, RANGE,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use localization::tr;
 
-use super::api_context::{ApiContext, SessionMode};
+use super::api_context::ApiContext;
 use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, ApiPath};
+use super::session_mode::SessionMode;
 use crate::engine::door::mark_taken;
 use crate::engine::guest_links::GuestFileFault;
 use crate::engine::{Error, run_blocking};
 use crate::sys::open_regular;
-use crate::web::byte_range::{RangeAnswer, answer_range};
+use crate::web::byte_range::answer_range;
 use crate::web::file_tickets::DownloadTicket;
 use crate::web::guest_admission::header_text;
-use crate::web::http_text::attachment;
+use crate::web::http_text::{attachment, set_field};
 use crate::web::piece_body::{PieceBody, PieceSource};
 
 /// Answers with the file of a ticket.
@@ -56,24 +56,9 @@ pub(super) async fn download(
     let tag = ticket.tag();
     let answer = answer_range(header_text(&headers, &RANGE), if_range, &tag, size);
     let mut fields = download_fields(&ticket);
-    let mut set = |field: HeaderName, value: String| {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            fields.insert(field, value);
-        }
-    };
-    let (status, range) = match answer {
-        RangeAnswer::Whole => (StatusCode::OK, 0..size),
-        RangeAnswer::Part(range) => {
-            set(CONTENT_RANGE, format!("bytes {}-{}/{size}", range.start, range.end - 1));
-            (StatusCode::PARTIAL_CONTENT, range)
-        }
-        RangeAnswer::Unsatisfiable => {
-            set(CONTENT_RANGE, format!("bytes */{size}"));
-            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, fields).into_response());
-        }
-    };
+    let (status, range) = answer.response_range(size, &mut fields);
+    let Some(range) = range else { return Ok((status, fields).into_response()) };
     let length = range.end - range.start;
-    set(CONTENT_LENGTH, length.to_string());
     if method == Method::HEAD {
         return Ok((status, fields).into_response());
     }
@@ -93,9 +78,7 @@ fn download_fields(ticket: &DownloadTicket) -> HeaderMap {
         // Should a browser show it after all, it is nobody's page.
         (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'".to_owned()),
     ] {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            fields.insert(field, value);
-        }
+        set_field(&mut fields, field, value);
     }
     fields
 }

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use axum::http::{HeaderMap, StatusCode, Uri};
+use bytes::Bytes;
 use localization::tr;
 use serde::Deserialize;
 use serde_json::json;
@@ -13,17 +14,16 @@ use shared::{FileName, RoomName};
 
 use super::api_context::ApiContext;
 use super::api_error::ApiError;
-use super::api_request::{ApiAnswer, ApiBody, ApiPath, PageSeat, answer, json_response, parsed};
+use super::api_request::{ApiAnswer, ApiBody, ApiPath, PageSeat, answer, parsed};
+use super::json_answer::json_response;
 use crate::engine::ErrorKind;
 use crate::engine::chat::ConversationName;
 use crate::engine::dropped_files::{DropError, DropId, DropProgress, DropWriter};
-use crate::engine::run_blocking;
 use crate::web::account_seat::{DropDestination, DropJob};
-use crate::web::byte_range::parse_content_range;
+use crate::web::byte_range::uploaded_range;
 use crate::web::guest_admission::header_text;
 use crate::web::http_text::percent_decoded;
-use crate::web::upload_routes::{BatchEnd, next_batch};
-use crate::web::upload_turns::UploadTurn;
+use crate::web::upload_receiver::{ReceivedUpload, UploadBreak, UploadSink, receive_upload, run_sink};
 
 /// The audience of shared files.
 #[derive(Debug, Deserialize)]
@@ -44,7 +44,7 @@ pub(super) struct DropReceiver {
 pub(super) async fn state(page: PageSeat, uri: Uri) -> ApiAnswer {
     let (drop, name) = dropped_file(&uri)?;
     let drops = page.seat.drops.clone();
-    match run_drop(move || drops.progress(drop, &name)).await? {
+    match run_sink(move || drops.progress(drop, &name)).await? {
         DropProgress::Part(offset) => answer(&json!({ "offset": offset, "complete": false })),
         DropProgress::Complete(size) => answer(&json!({ "offset": size, "complete": true })),
     }
@@ -63,11 +63,13 @@ pub(super) async fn upload(
     let _permit = context.uploads.try_acquire().map_err(|_| ApiError::too_many(5))?;
     let turn = context.upload_turns.take(turn_key(&page, drop, &name)).await;
     let (drops, shown) = (page.seat.drops.clone(), name.clone());
-    let begun = run_drop(move || drops.begin(drop, &name, offset, size).map(|writer| (writer, turn))).await;
+    let begun = run_sink(move || drops.begin(drop, &name, offset, size).map(|writer| (writer, turn))).await;
     match begun {
-        Ok((writer, turn)) => match receive(body, writer, turn).await? {
-            None => Ok(json_response(StatusCode::CREATED, &json!({ "name": shown, "size": size }))),
-            Some(offset) => Ok(json_response(StatusCode::ACCEPTED, &json!({ "offset": offset }))),
+        Ok((writer, turn)) => match receive_upload(body, writer, turn).await? {
+            ReceivedUpload::Whole(()) => {
+                Ok(json_response(StatusCode::CREATED, &json!({ "name": shown, "size": size })))
+            }
+            ReceivedUpload::Part(offset) => Ok(json_response(StatusCode::ACCEPTED, &json!({ "offset": offset }))),
         },
         // Whoever didn't hear the answer gets it again; what comes with it is not read.
         Err(error) if error.is_complete() => {
@@ -106,43 +108,38 @@ pub(super) async fn send(
 
 async fn begin_job(page: PageSeat, drop: &str, destination: DropDestination) -> ApiAnswer {
     let (drop, drops) = (drop_id(drop)?, page.seat.drops.clone());
-    let paths = run_drop(move || drops.take(drop)).await?;
+    let paths = run_sink(move || drops.take(drop)).await?;
     page.seat.run_drop_job(DropJob { drop, paths, destination }).map_err(|()| ApiError::too_many(5))?;
     Ok(json_response(StatusCode::ACCEPTED, &json!({})))
 }
 
-/// Writes a body to a part; returns how far it is if the file isn't complete then.
-async fn receive(mut body: Body, mut writer: DropWriter, turn: UploadTurn) -> Result<Option<u64>, ApiError> {
-    let superseded = turn.superseded.clone();
-    // The turn goes along with the writer: should this request be dropped while a write runs, it ends after that.
-    let mut turn = Some(turn);
-    loop {
-        let (batch, end) = tokio::select! {
-            batch = next_batch(&mut body) => batch,
-            () = superseded.cancelled() => {
-                return Err(ApiError::bad_request(|| tr!("another request goes on with this upload")));
-            }
-        };
-        let held = turn.take();
-        let written = run_drop(move || {
-            batch.iter().try_for_each(|bytes| writer.write(bytes))?;
-            Ok((writer, held))
-        });
-        (writer, turn) = written.await?;
-        match end {
-            BatchEnd::More => {}
-            BatchEnd::Broken => return Err(ApiError::bad_request(|| tr!("the upload broke off"))),
-            BatchEnd::Last if writer.is_complete() => {
-                let held = turn.take();
-                run_drop(move || {
-                    let placed = writer.finish();
-                    drop(held);
-                    placed
-                })
-                .await?;
-                return Ok(None);
-            }
-            BatchEnd::Last => return Ok(Some(writer.written())),
+impl UploadSink for DropWriter {
+    type Placed = ();
+    type Fault = DropError;
+
+    fn write_batch(&mut self, batch: &[Bytes]) -> Result<(), DropError> {
+        batch.iter().try_for_each(|bytes| self.write(bytes))
+    }
+
+    fn is_complete(&self) -> bool {
+        Self::is_complete(self)
+    }
+
+    fn written(&self) -> u64 {
+        Self::written(self)
+    }
+
+    fn finish(self) -> Result<(), DropError> {
+        Self::finish(self)
+    }
+}
+
+impl From<UploadBreak<DropError>> for ApiError {
+    fn from(why: UploadBreak<DropError>) -> Self {
+        match why {
+            UploadBreak::Superseded => Self::bad_request(|| tr!("another request goes on with this upload")),
+            UploadBreak::BrokeOff => Self::bad_request(|| tr!("the upload broke off")),
+            UploadBreak::Refused(error) => error.into(),
         }
     }
 }
@@ -154,11 +151,8 @@ fn announced_range(headers: &HeaderMap) -> Result<(u64, u64), ApiError> {
         let words = || tr!("say how long the upload is: Content-Length");
         ApiError::new(StatusCode::LENGTH_REQUIRED, ErrorKind::Usage.as_str(), words)
     })?;
-    let Some(range) = headers.get(CONTENT_RANGE) else { return Ok((0, length)) };
-    let range = range.to_str().ok().and_then(parse_content_range);
-    let whole = range.filter(|(range, _)| range.end - range.start == length);
     let wrong = || ApiError::bad_request(|| tr!("Content-Range and Content-Length don't agree"));
-    whole.map(|(range, size)| (range.start, size)).ok_or_else(wrong)
+    uploaded_range(headers.get(CONTENT_RANGE), length).ok_or_else(wrong)
 }
 
 fn drop_id(text: &str) -> Result<DropId, ApiError> {
@@ -177,13 +171,6 @@ fn dropped_file(uri: &Uri) -> Result<(DropId, FileName), ApiError> {
 /// Returns the key of an upload among the running ones.
 fn turn_key(page: &PageSeat, drop: DropId, name: &FileName) -> [u8; 32] {
     *blake3::hash(format!("{}/{}/{}", page.seat.me.user, drop.text(), name.as_str()).as_bytes()).as_bytes()
-}
-
-/// Runs the work of an upload on a thread that may block.
-async fn run_drop<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, DropError> + Send + 'static,
-) -> Result<T, DropError> {
-    run_blocking(move || Ok(work())).await?
 }
 
 impl From<DropError> for ApiError {

@@ -3,11 +3,8 @@
 //! A stream reads the seat's feed at the browser's pace. Beyond what the feed keeps, it says `resync`: the page loads
 //! everything anew.
 
-use std::convert::Infallible;
 use std::fmt::Write;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,7 +13,6 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +21,7 @@ use super::api_context::ApiContext;
 use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, PageSeat};
 use crate::web::account_seat::{AccountSeat, FeedPage, OpenStream};
+use crate::web::chunk_body::{ChunkBody, ChunkSource};
 use crate::web::guest_admission::header_text;
 
 /// The time after which something is sent, so that a lost connection is noticed.
@@ -49,9 +46,8 @@ pub(super) async fn events(State(context): State<Arc<ApiContext>>, page: PageSea
         _permit: permit,
         _use_of_seat: use_of_seat,
     };
-    let body = EventBody { next: Some(Box::pin(cursor.next())) };
     let kind = HeaderValue::from_static("text/event-stream");
-    Ok(([(CONTENT_TYPE, kind)], Body::new(body)).into_response())
+    Ok(([(CONTENT_TYPE, kind)], Body::new(ChunkBody::new(cursor))).into_response())
 }
 
 /// The place in a seat's feed at which a browser reads.
@@ -67,20 +63,11 @@ struct EventCursor {
     _use_of_seat: OpenStream,
 }
 
-type NextChunk = Pin<Box<dyn Future<Output = (Bytes, Option<EventCursor>)> + Send>>;
-
-/// The body of a stream.
-struct EventBody {
-    /// `None` after the end.
-    next: Option<NextChunk>,
-}
-
-impl EventCursor {
-    /// Waits for the next chunk; without a cursor it is the last one.
-    async fn next(mut self) -> (Bytes, Option<Self>) {
+impl ChunkSource for EventCursor {
+    async fn next_chunk(mut self) -> Option<(Bytes, Option<Self>)> {
         if std::mem::take(&mut self.is_new) {
             let connected = json!({ "v": 1, "type": "node", "connected": self.seat.node().is_some() });
-            return (format!(": go on\nid: {}\ndata: {connected}\n\n", self.position).into(), Some(self));
+            return Some((format!(": go on\nid: {}\ndata: {connected}\n\n", self.position).into(), Some(self)));
         }
         loop {
             // Seen before the feed is read: what comes in between wakes the wait below.
@@ -94,40 +81,26 @@ impl EventCursor {
                         let _ = write!(chunk, "id: {}\ndata: {}\n\n", event.id, event.data);
                     }
                     if !chunk.is_empty() {
-                        return (chunk.into(), Some(self));
+                        return Some((chunk.into(), Some(self)));
                     }
                 }
                 FeedPage::Missed(last) => {
                     self.position = last;
                     let data = json!({ "v": 1, "type": "resync" });
-                    return (format!("id: {last}\nevent: resync\ndata: {data}\n\n").into(), Some(self));
+                    return Some((format!("id: {last}\nevent: resync\ndata: {data}\n\n").into(), Some(self)));
                 }
             }
             tokio::select! {
                 () = self.ended.cancelled() => {
                     let data = json!({ "v": 1, "type": "session_ended" });
-                    return (format!("data: {data}\n\n").into(), None);
+                    return Some((format!("data: {data}\n\n").into(), None));
                 }
                 changed = self.last.changed() => {
-                    if changed.is_err() {
-                        return (Bytes::new(), None);
-                    }
+                    // The seat is gone.
+                    changed.ok()?;
                 }
-                () = tokio::time::sleep(HEARTBEAT) => return (Bytes::from_static(b": still here\n\n"), Some(self)),
+                () = tokio::time::sleep(HEARTBEAT) => return Some((Bytes::from_static(b": still here\n\n"), Some(self))),
             }
         }
-    }
-}
-
-impl HttpBody for EventBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let body = self.get_mut();
-        let Some(next) = &mut body.next else { return Poll::Ready(None) };
-        let (chunk, cursor) = ready!(next.as_mut().poll(context));
-        body.next = cursor.map(|cursor| -> NextChunk { Box::pin(cursor.next()) });
-        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 }

@@ -14,7 +14,8 @@ use shared::{ContentHash, FileName};
 
 use super::api_context::ApiContext;
 use super::api_error::ApiError;
-use super::api_request::{ApiAnswer, ApiBody, ApiPath, ApiQuery, PageSeat, answer, done, json_response, parsed};
+use super::api_request::{ApiAnswer, ApiBody, ApiPath, ApiQuery, PageSeat, answer, done, parsed};
+use super::json_answer::json_response;
 use crate::engine::chat::ConversationName;
 use crate::engine::listed_files::list_shared_files;
 use crate::engine::tracker_search::search_files;

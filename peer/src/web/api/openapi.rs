@@ -3,7 +3,8 @@
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::api_request::{ApiAnswer, json_response};
+use super::api_request::ApiAnswer;
+use super::json_answer::json_response;
 use super::openapi_schemas::schemas;
 
 /// An operation: method, path below `/api/v1`, what it does, the schema of its body, its status and the schema of its

@@ -7,9 +7,10 @@ use localization::tr;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api_context::{ApiContext, SessionMode};
+use super::api_context::ApiContext;
 use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, ApiBody, PageSeat, answer};
+use super::session_mode::SessionMode;
 use crate::engine::{Error, run_blocking};
 use crate::profile::Profile;
 
