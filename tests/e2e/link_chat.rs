@@ -96,7 +96,6 @@ fn guests_write_and_are_answered() {
 fn each_browser_has_a_conversation_of_its_own_that_outlasts_the_node() {
     let lab = Lab::start();
     let alice = lab.user("alice");
-    let _usual = std::net::TcpListener::bind(("::", 8444));
     let node = alice.serve();
     // A link without files is a conversation alone.
     let guest = Guest::of(&lab, &alice, &["--chat"], &[]);

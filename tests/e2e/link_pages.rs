@@ -45,8 +45,6 @@ fn a_guest_downloads_by_the_page() {
 fn a_guest_uploads_by_the_page_through_a_restart() {
     let lab = Lab::start();
     let alice = lab.user("alice");
-    // The usual port would be anybody's while the node is down; any other one is its own again.
-    let _usual = std::net::TcpListener::bind(("::", 8444));
     let node = alice.serve();
     let inbox = lab.join("Inbox");
     let (url, downloads) = (link(&alice, &["--receive", inbox.to_str().unwrap()]), lab.empty_folder("downloads"));

@@ -148,8 +148,6 @@ fn without_a_node_the_command_serves_until_it_ends() {
 fn links_outlast_a_restart_of_the_node() {
     let lab = Lab::start();
     let alice = lab.user("alice");
-    // The usual port would be anybody's while the node is down.
-    let _usual = std::net::TcpListener::bind(("::", 8444));
     let node = alice.serve();
     let guest = Guest::of(&lab, &alice, &[], &[&lab.file("f.bin", 10)]);
     node.terminate();

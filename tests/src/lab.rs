@@ -5,7 +5,7 @@ use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
@@ -34,6 +34,10 @@ pub struct LabOptions {
     /// A folder with the tracker's binary, where it is not this version's.
     pub binaries: Option<PathBuf>,
 }
+
+/// The ports that links and the page take if they are free: held, so that no test is given what another one had.
+static USUAL_PORTS: LazyLock<Vec<TcpListener>> =
+    LazyLock::new(|| [8444, 8445].into_iter().filter_map(|port| TcpListener::bind(("::", port)).ok()).collect());
 
 /// Somebody with a profile.
 pub struct User<'a> {
@@ -77,6 +81,7 @@ impl Lab {
     /// # Panics
     /// When there is no place for temporary folders.
     pub fn without_tracker() -> Self {
+        LazyLock::force(&USUAL_PORTS);
         // Short: a profile's socket has at most 108 bytes for its path.
         // Open to read: some runs are somebody else's.
         let open = PermissionsExt::from_mode(0o755);
