@@ -5,7 +5,7 @@
 //! | messages and other frames of one user, over all links and streams | 4 MiB at once, then 128 KiB a second; each frame counts 256 bytes beside its text | not read meanwhile: the stream's window fills up and its sender waits |
 //! | the same in the long run | 16 MiB, then 2 KiB a second | refused for now: the sender tries again later |
 //! | frames that are handled together | 256, or 256 KiB | the next batch |
-//! | typing notices that are reported | one a second and user, in conversations in which this side's user takes part | dropped |
+//! | typing notices that are reported | one a second and user, and one after each message, in conversations in which this side's user takes part | dropped |
 //! | users whose rates are remembered | 256, and all whose rates are not full yet | full rates are forgotten |
 
 use std::collections::HashMap;
@@ -110,6 +110,11 @@ impl ChatRateLimiter {
         })
     }
 
+    /// Lets the next typing notice of `user` be reported at once: a message ended what the last one told of.
+    fn end_typing(&self, user: &UserName, now: Instant) {
+        self.with_author(user, now, |author| author.last_typing = None);
+    }
+
     fn with_author<T>(&self, user: &UserName, now: Instant, act: impl FnOnce(&mut AuthorRate) -> T) -> T {
         let mut authors = self.authors.lock();
         if authors.len() >= MAX_TRACKED_USERS && !authors.contains_key(user) {
@@ -188,6 +193,7 @@ pub async fn receive_messages(
         if batch.messages.is_empty() {
             continue;
         }
+        rate_limiter.end_typing(from, Instant::now());
         let (replies, goes_on) = store_messages(from, me, events, batch.messages).await;
         sender.send_frames(&replies).await?;
         if !goes_on {
@@ -395,6 +401,9 @@ mod tests {
         let told = (0..5000_u64).filter(|ms| intake.may_report_typing(&mallory, begin + Duration::from_millis(*ms)));
         assert_eq!(told.count(), 5);
         assert!(intake.may_report_typing(&bob, begin), "each for themselves");
+        assert!(!intake.may_report_typing(&bob, begin));
+        intake.end_typing(&bob, begin);
+        assert!(intake.may_report_typing(&bob, begin), "who has written may begin the next message");
         // Nor is it forgotten for the sake of many others.
         assert!(intake.may_report_typing(&mallory, begin + Duration::from_secs(5)));
         for number in 0..MAX_TRACKED_USERS * 2 {

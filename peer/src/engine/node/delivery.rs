@@ -165,7 +165,9 @@ impl MessageOutbox {
     pub(super) async fn enqueue(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
         // Held until the event is sent, so that events come in the order of the messages' places.
         let turn = self.events.lock_order().await;
-        let (events, waker) = (self.events.clone(), WakeOnDrop(self.mailbox(to)));
+        let (events, mailbox) = (self.events.clone(), self.mailbox(to));
+        mailbox.end_typing();
+        let waker = WakeOnDrop(mailbox);
         chat::store_outgoing(&self.me, to, message, move |stored| {
             // Runs on the storing thread: a message that is stored is announced even if this future is dropped.
             let (to, message, seq) = (stored.peer.clone(), stored.message.clone(), stored.seq);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use localization::tr;
@@ -33,8 +34,10 @@ pub(super) struct Mailbox {
     user: UserName,
     /// A message may have been queued, or may be deliverable now.
     wake: Notify,
-    /// A typing notice is to be sent.
+    /// A typing notice may have to be sent.
     typing: Notify,
+    /// False once the message is queued that the notice told of.
+    is_typing: AtomicBool,
     message_watchers: Mutex<HashMap<MessageId, oneshot::Sender<DeliveryOutcome>>>,
     queue_watchers: Mutex<Vec<oneshot::Sender<DeliveryOutcome>>>,
 }
@@ -68,6 +71,7 @@ impl Mailbox {
             user,
             wake: Notify::new(),
             typing: Notify::new(),
+            is_typing: AtomicBool::new(false),
             message_watchers: Mutex::default(),
             queue_watchers: Mutex::default(),
         }
@@ -81,7 +85,13 @@ impl Mailbox {
 
     /// Makes the worker send a typing notice.
     pub(super) fn notify_typing(&self) {
+        self.is_typing.store(true, Ordering::Relaxed);
         self.typing.notify_one();
+    }
+
+    /// Takes back a typing notice that wasn't sent yet: behind the message it would tell of another one.
+    pub(super) fn end_typing(&self) {
+        self.is_typing.store(false, Ordering::Relaxed);
     }
 
     /// Returns a receiver for the outcome of this message's next attempt.
@@ -363,6 +373,9 @@ impl DeliveryWorker {
     }
 
     async fn send_typing(&mut self) {
+        if !self.mailbox.is_typing.swap(false, Ordering::Relaxed) {
+            return;
+        }
         let open = match self.chat_sender.take().filter(|open| !open.is_closed()) {
             Some(open) => Some(open),
             // Nobody is dialled for a notice that is worthless a moment later.
