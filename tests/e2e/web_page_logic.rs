@@ -77,6 +77,50 @@ fn a_list_of_messages_keeps_its_order_and_its_bound() {
 }
 
 #[test]
+fn an_answer_takes_nothing_back_that_an_event_told() {
+    let lab = Lab::start();
+    let Some((browser, _web)) = start(&lab) else { return };
+    let script = "
+        const message = (seq, state) => ({ id: `m${seq}`, seq, ts: seq, from: 'me', peer: 'bob', text: `${seq}`, state });
+        const event = (fields) => ({ type: 'event', event: { peer: 'bob', ...fields }, now: 7, attended: null });
+        const run = (...actions) => actions.reduce(its.reduce, {
+          session: { user: 'me' }, route: {}, users: new Map(), rooms: new Map(), typing: new Map(),
+          conversations: new Map([['bob', { messages: [], isStale: false, unseen: 0, unreadAfter: null, hasNewer: false }]]),
+        });
+        const shown = (...actions) => run(...actions).conversations.get('bob').messages.map(({ id, state }) => `${id} ${state}`).join();
+        const local = { type: 'message', name: 'bob', message: { ...message(1, 'sending'), seq: undefined } };
+        const delivered = event({ type: 'ack', id: 'm1', state: 'stored' });
+        const answered = { type: 'message_stored', name: 'bob', local: 'm1', message: message(1, 'waiting') };
+        const came = event({ type: 'message', id: 'm2', seq: 2, ts: 2, from: 'bob', text: 'x', state: 'received' });
+        const read = (...messages) => ({ type: 'history', name: 'bob', side: 'newest', messages, more: false });
+        return [
+          shown(local, event({ type: 'message', ...message(1, 'waiting') }), delivered, answered),
+          shown(local, delivered, came, answered),
+          shown(local, answered, delivered),
+          shown(local, delivered, { type: 'message_unsent', name: 'bob', id: 'm1', why: 'lost' }),
+          shown(local, { type: 'message_unsent', name: 'bob', id: 'm1', why: 'lost' }, came),
+          shown(answered, delivered, came, read(message(1, 'waiting'))),
+          shown(answered, came, read(message(1, 'stored'), message(2, 'received'), message(3, 'received'))),
+          run(event({ type: 'typing', from: 'bob' }), { type: 'typing_over', now: 7 + 6000 }).typing.size,
+          run(event({ type: 'typing', from: 'bob' }), { type: 'typing_over', now: 7 + 5999 }).typing.size,
+        ];";
+    assert_eq!(
+        with_module(&browser, "reducer.js", script),
+        json!([
+            "m1 stored",
+            "m1 stored,m2 received",
+            "m1 stored",
+            "m1 stored",
+            "m2 received,m1 unsent",
+            "m1 stored,m2 received",
+            "m1 stored,m2 received,m3 received",
+            0,
+            1
+        ])
+    );
+}
+
+#[test]
 fn texts_of_others_are_shown_for_what_they_are() {
     let lab = Lab::start();
     let Some((browser, _web)) = start(&lab) else { return };

@@ -97,6 +97,10 @@ fn two_pages_and_two_terminals_share_a_conversation() {
         || alice.peer(["--json", "inbox"]).run().out().trim().is_empty().then_some(()),
         || "it stays unread".to_owned(),
     );
+    his.browser.type_into(".composer textarea", "wait");
+    hers.shows(".writing", "bob is writing…");
+    // Who stops writing isn't shown for long.
+    hers.browser.wait_for("return document.querySelector('.writing').innerText === ''");
     assert_eq!(his.browser.run("return document.documentElement.lang"), "pt-BR");
     his.shows(".rail", "Conversas");
 }
@@ -147,7 +151,7 @@ fn a_file_is_fetched_with_its_bar() {
     let film = lab.file("film.mkv", 40_000_000);
     bob.share([&film]);
     // Slow enough that the bar is seen on its way.
-    let _his = bob.peer(["serve", "--limit", "10M"]).start();
+    let his = bob.peer(["serve", "--limit", "1M"]).start();
     let Some(page) = open_page(&lab, &alice, "en") else { return };
     page.shows(".sidebar .row", "bob");
     page.go("files/bob", ".file-row button");
@@ -155,11 +159,14 @@ fn a_file_is_fetched_with_its_bar() {
     page.browser.click(".file-row button");
     page.go("transfers", ".transfer");
     page.browser.wait_for(
-        "const bar = document.querySelector('.transfer .bar'); return bar.max > 1 && bar.value > 0 && bar.value < bar.max",
+        "const bar = document.querySelector('.transfer .bar'); return bar?.max > 1 && bar.value > 0 && bar.value < bar.max",
     );
     // It is stopped, and goes on where it was.
     page.browser.click("[aria-label='Stop film.mkv']");
     page.shows(".transfer-state", "stopped");
+    his.terminate();
+    his.finish().exits(143);
+    let _his = bob.serve();
     page.browser.click("[aria-label='Go on with film.mkv']");
     page.shows(".transfer-state", "done");
     assert_same(lab.join("alice-downloads/film.mkv"), &film);

@@ -19,20 +19,38 @@ export function randomId() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/** The pause in ms before a list is read once more: events come in flocks. */
+const REREAD_PAUSE_MS = 150;
+
 /** Reads all lists again: at the beginning, and after events were missed. */
 export async function loadLists({ api, store }) {
   store.dispatch({ type: "stale" });
-  const [{ users }, { rooms }] = await Promise.all([api.get("/users"), api.get("/rooms")]);
-  store.dispatch({ type: "users", users });
-  store.dispatch({ type: "rooms", rooms });
+  await Promise.all(["users", "rooms"].map((list) => loadList({ api, store }, list)));
   store.dispatch({ type: "loaded" });
   await Promise.allSettled(["fetches", "sends"].map((list) => loadList({ api, store }, list)));
 }
 
-/** Reads one list again. */
+/** The lists that are being read, each with whether it is out of date before it is here. */
+const listReadings = new Map();
+
+/** Reads one list again, once more if an event changes one of its entries meanwhile. */
 export async function loadList({ api, store }, list) {
-  const answer = await api.get(`/${list}`);
-  store.dispatch({ type: list, [list]: answer[list] });
+  const reading = { isOutdated: false };
+  listReadings.set(list, reading);
+  try {
+    const answer = await api.get(`/${list}`);
+    // A later reading has the last word.
+    if (listReadings.get(list) === reading) store.dispatch({ type: list, [list]: answer[list] });
+  } finally {
+    if (listReadings.get(list) === reading) listReadings.delete(list);
+  }
+  if (reading.isOutdated) setTimeout(() => loadList({ api, store }, list).catch(() => {}), REREAD_PAUSE_MS);
+}
+
+/** Marks the reading of a list as out of date, if there is one: the answer may be older than an event. */
+export function markOutdated(list) {
+  const reading = listReadings.get(list);
+  if (reading) reading.isOutdated = true;
 }
 
 /** The last reading of each conversation: what an earlier one brings is out of date. */
@@ -100,7 +118,7 @@ export async function sendLocal({ api, store }, name, message) {
     const answer = await api.post(`${pathOf("conversations", name)}/messages`, { text: message.text, id });
     store.dispatch({ type: "message_stored", name, local: message.id, message: answer.message });
   } catch (why) {
-    store.dispatch({ type: "message_change", name, id: message.id, change: { state: "unsent", why: why.message } });
+    store.dispatch({ type: "message_unsent", name, id: message.id, why: why.message });
   }
 }
 

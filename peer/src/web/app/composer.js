@@ -47,6 +47,8 @@ export function createComposer(app, name, timeline) {
     else return;
     field.value = "";
     drafts.delete(name);
+    // The next message is announced from its first letter on.
+    lastTyping = 0;
     fit();
     mentions.close();
     await timeline.toLatest();

@@ -28,7 +28,7 @@
  * @module
  */
 
-import { loadList, loadLists, saveFile } from "./actions.js";
+import { loadList, loadLists, markOutdated, saveFile } from "./actions.js";
 import { ApiClient } from "./api_client.js";
 import { Attention } from "./attention.js";
 import { refuseOtherDrops } from "./drop_zone.js";
@@ -52,6 +52,12 @@ import { UploadQueue } from "./upload_queue.js";
 const HINT_PAUSE_MS = 150;
 /** The lists that an event of a type changes. */
 const CHANGED_LISTS = { tracker: ["users"], room: ["rooms"], receipt: ["sends"], users: ["users"], rooms: ["rooms"], shares: ["shares"], sends: ["sends"] };
+
+/** The lists of which such an event changes one entry: a list that is being read may not have it. */
+const TOUCHED_LISTS = {
+  message: ["users", "rooms"], offer: ["users"], request: ["users"], request_accepted: ["users"], held: ["users"],
+  presence: ["users", "rooms"], read: ["users", "rooms"],
+};
 
 /**
  * What all views have.
@@ -85,7 +91,10 @@ function createApp() {
     const name = openName(store.state);
     store.dispatch({ type: "event", event, now: Date.now(), attended: app.attention.isOn() ? name : null });
     notifier.handle(event);
-    if (event.type === "typing") setTimeout(() => store.dispatch({ type: "typing_over" }), TYPING_MS + 50);
+    TOUCHED_LISTS[event.type]?.forEach(markOutdated);
+    // Its progress comes again and again, its end once.
+    if (event.type === "fetch" && event.state !== "running") markOutdated("fetches");
+    if (event.type === "typing") setTimeout(() => store.dispatch({ type: "typing_over", now: Date.now() }), TYPING_MS + 50);
     if (event.type === "fetch") app.followFetch(event);
     if (event.type === "node" && event.connected && !wasThere) readAll();
     if (event.type === "resync") readAll();

@@ -11,14 +11,33 @@ const GROUP_MS = 5 * 60 * 1000;
 /** True for what this page shows before the node has stored it. */
 export const isLocal = (message) => message.state === "sending" || message.state === "unsent";
 
-/** Returns the list with a message added at its end, or updated where it stands. Local ones stay below. */
-export function withMessage(list, message) {
-  const known = list.findIndex(({ id }) => id === message.id);
-  if (known >= 0) return list.with(known, { ...list[known], ...message });
-  let place = list.length;
-  while (place > 0 && isLocal(list[place - 1])) place -= 1;
-  return list.toSpliced(place, 0, message);
+/** How far a message of ours has come; all other states are final. */
+const PROGRESS = { sending: 0, unsent: 0, waiting: 1, sent: 2 };
+const progressOf = ({ state }) => PROGRESS[state] ?? 3;
+
+/**
+ * Returns a message with what an answer of the API tells of it. Events overtake answers: a delivery that is known already
+ * isn't taken back.
+ */
+export function mergeMessage(known, answered) {
+  const merged = { ...known, why: undefined, ...answered };
+  if (progressOf(known) > progressOf(merged)) Object.assign(merged, { state: known.state, why: known.why });
+  if ((known.count ?? 0) > (merged.count ?? 0)) Object.assign(merged, { count: known.count, of: known.of });
+  return merged;
 }
+
+/** Returns the list with a message added at its place, or updated where it stands. Local ones stay below. */
+export function withMessage(list, message) {
+  const at = list.findIndex(({ id }) => id === message.id);
+  const merged = at < 0 ? message : mergeMessage(list[at], message);
+  if (at >= 0 && isLocal(list[at]) === isLocal(merged)) return list.with(at, merged);
+  const others = at < 0 ? list : list.toSpliced(at, 1);
+  let place = others.length;
+  while (place > 0 && isBelow(others[place - 1], merged)) place -= 1;
+  return others.toSpliced(place, 0, merged);
+}
+
+const isBelow = (other, message) => (isLocal(other) ? !isLocal(message) : other.seq > message.seq);
 
 /** Returns the list with further fields of one message, or the same list if it doesn't hold it. */
 export function withChange(list, id, change) {
@@ -29,6 +48,20 @@ export function withChange(list, id, change) {
 /** Returns the list without a message. */
 export const withoutMessage = (list, id) => list.filter((message) => message.id !== id);
 
+/** Returns the newest messages as they were read, and below them what came while they were. */
+export function withNewest(list, newest) {
+  const end = edgeSeq(newest, "newer") ?? -1;
+  const read = withKnown(list, newest);
+  const ids = new Set(read.map(({ id }) => id));
+  return [...read, ...list.filter((message) => !ids.has(message.id) && (isLocal(message) || message.seq > end))];
+}
+
+/** Returns messages that were read, each with what the list knows of it by events. */
+export function withKnown(list, read) {
+  const known = new Map(list.map((message) => [message.id, message]));
+  return read.map((message) => (known.has(message.id) ? mergeMessage(known.get(message.id), message) : message));
+}
+
 /** Returns older messages before the list, each once, at most `limit`: what is too much goes at the end. */
 export function withOlder(list, older, limit) {
   const known = new Set(list.map(({ id }) => id));
@@ -38,10 +71,10 @@ export function withOlder(list, older, limit) {
 
 /** Returns newer messages after the list, each once, at most `limit`: what is too much goes at the beginning. */
 export function withNewer(list, newer, limit) {
-  const fresh = new Map(newer.map((message) => [message.id, message]));
+  const fresh = new Set(newer.map(({ id }) => id));
   const kept = list.filter(({ id }) => !fresh.has(id));
   const local = kept.filter(isLocal);
-  const all = [...kept.filter((message) => !isLocal(message)), ...newer, ...local];
+  const all = [...kept.filter((message) => !isLocal(message)), ...withKnown(list, newer), ...local];
   return { messages: all.slice(Math.max(all.length - limit, 0)), isCut: all.length > limit };
 }
 

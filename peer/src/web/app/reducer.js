@@ -4,7 +4,7 @@
  */
 
 import { reduceEvent } from "./event_reducer.js";
-import { edgeSeq, isLocal, withChange, withMessage, withNewer, withOlder, withoutMessage } from "./message_list.js";
+import { edgeSeq, withChange, withKnown, withMessage, withNewer, withNewest, withOlder, withoutMessage } from "./message_list.js";
 import { EMPTY_CONVERSATION, WINDOW, conversationPartner, initialState } from "./state.js";
 import { changeConversation, changeMessages, changePartner, changeUser, withEntry } from "./state_changes.js";
 
@@ -26,7 +26,7 @@ const REDUCERS = {
   user: (state, { name, change }) => changeUser(state, name, change),
   muted: (state, { name, muted }) => changePartner(state, name, { muted }),
   event: reduceEvent,
-  typing_over: (state) => ({ ...state, typing: new Map(state.typing) }),
+  typing_over: (state, { now }) => ({ ...state, typing: stillWriting(state.typing, now) }),
 
   loading: (state, { name, isLoading }) => changeConversation(state, name, { isLoading }),
   history: reduceHistory,
@@ -41,7 +41,10 @@ const REDUCERS = {
   message_change: (state, { name, id, change }) => changeMessages(state, name, (list) => withChange(list, id, change)),
   message_gone: (state, { name, id }) => changeMessages(state, name, (list) => withoutMessage(list, id)),
   message_stored: (state, { name, local, message }) =>
-    changeMessages(state, name, (list) => withMessage(withoutMessage(list, local), message)),
+    changeMessages(state, name, (list) => withMessage(local === message.id ? list : withoutMessage(list, local), message)),
+  message_unsent: (state, { name, id, why }) => changeMessages(state, name, (list) =>
+    // An answer that was lost says nothing about a message that an event told of.
+    (list.some((message) => message.id === id && message.state === "sending") ? withChange(list, id, { state: "unsent", why }) : list)),
 
   upload: (state, { upload }) =>
     ({ ...state, uploads: withEntry(state.uploads, upload.key, { ...state.uploads.get(upload.key), ...upload }) }),
@@ -51,6 +54,15 @@ const REDUCERS = {
 /** Returns the state after an action. */
 export function reduce(state, action) {
   return REDUCERS[action.type](state, action);
+}
+
+/** Returns those who write still; a conversation in which nobody stopped keeps its entry. */
+function stillWriting(typing, now) {
+  const left = [...typing].map(([name, writers]) => {
+    const still = [...writers].filter(([, until]) => until > now);
+    return [name, still.length === writers.size ? writers : new Map(still)];
+  });
+  return new Map(left.filter(([, writers]) => writers.size > 0));
 }
 
 /** After a logout nothing of the account stays in the page. */
@@ -69,9 +81,9 @@ function reduceHistory(state, { name, side, messages: read, more, moreNewer = fa
     return changeConversation(state, name, { ...done, messages, hasNewer: more, hasOlder: shown.hasOlder || isCut });
   }
   if (side === "around") {
-    return changeConversation(state, name, { ...done, messages: read, hasOlder: more, hasNewer: moreNewer, isStale: false });
+    return changeConversation(state, name, { ...done, messages: withKnown(shown.messages, read), hasOlder: more, hasNewer: moreNewer, isStale: false });
   }
-  const messages = [...read, ...shown.messages.filter(isLocal)];
+  const messages = withNewest(shown.messages, read);
   const unreadAfter = shown.unreadAfter ?? firstUnread(read, conversationPartner(state, name)?.unread ?? 0, state.session?.user);
   return changeConversation(state, name,
     { ...done, messages, hasOlder: more, hasNewer: false, isStale: false, unseen: 0, unreadAfter });
