@@ -153,15 +153,24 @@ impl Invocation {
 
     /// The command as the standard library has it, for a run whose streams are somebody else's.
     pub fn command(&self) -> Command {
-        self.configure(Command::new(&self.program))
+        self.configure(Command::new(self.find_program(&self.program)))
     }
 
     /// The same run below `setsid`, which makes the terminal on standard input the controlling one, and with no signal
     /// ignored: a script ignores some in whatever it starts in the background, such as these tests.
     pub(crate) fn command_with_terminal(&self) -> Command {
-        let mut command = Command::new("setsid");
+        let mut command = Command::new(self.find_program(Path::new("setsid")));
         command.args(["--ctty", "env", "--default-signal"]).arg(&self.program);
         self.configure(command)
+    }
+
+    /// Returns where a program is. With a cleared environment the standard library forks to look for it, which copies the
+    /// tables of all this process's memory; a path it hands to `posix_spawn`.
+    fn find_program(&self, program: &Path) -> PathBuf {
+        let is_name = program.components().count() == 1;
+        let search = self.env.iter().rfind(|(name, _)| name == "PATH").filter(|_| is_name);
+        let folders = search.into_iter().flat_map(|(_, folders)| std::env::split_paths(folders));
+        folders.map(|folder| folder.join(program)).find(|path| path.is_file()).unwrap_or_else(|| program.to_owned())
     }
 
     fn configure(&self, mut command: Command) -> Command {
