@@ -259,7 +259,8 @@ fn what_a_full_disk_could_not_store_was_never_said() {
     // Nothing at all fits any more, not even what SQLite puts beside its file, and that is said in the same words.
     let aside = |to: &std::path::Path, from: &std::path::Path| {
         for name in ["profile.db-wal", "profile.db-shm"] {
-            std::process::Command::new("mv").arg(from.join(name)).arg(to).status().unwrap();
+            let moved = std::process::Command::new("mv").arg(from.join(name)).arg(to).status();
+            assert!(moved.is_ok_and(|status| status.success()), "{name} is moved whole");
         }
     };
     let elsewhere = lab.empty_folder("elsewhere");
@@ -272,9 +273,9 @@ fn what_a_full_disk_could_not_store_was_never_said() {
     // With room again, what was stored goes, in order, and nothing else.
     drop(rest);
     std::fs::remove_file(small.join("rest")).unwrap();
-    aside(&home, &elsewhere);
     let grown = std::process::Command::new("mount").args(["-o", "remount,size=64m"]).arg(&small).status();
     assert!(grown.is_ok_and(|status| status.success()));
+    aside(&home, &elsewhere);
     let kept = alice.peer(["--json", "history", "bob"]).env("VIZINHO_HOME", &home).run().exits(0).json().len();
     assert!((1..100).contains(&kept), "{kept}");
     bob.accept(["alice"]);
