@@ -1,12 +1,14 @@
 //! The page's API: what a browser does with `peer web`, beside terminals.
 
 use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write;
 
 use serde_json::{Value, json};
 use shared::ContentHash;
 use tests::files::{self, assert_content, assert_same};
 use tests::page::{self, Page};
-use tests::{Lab, poll_until};
+use tests::{Lab, Tmpfs, poll_until};
 
 #[test]
 fn a_page_and_terminals_share_one_conversation() {
@@ -130,7 +132,7 @@ fn a_fetched_file_gets_into_the_browser_once() {
     };
     let path = ticket();
     let whole = get(&path, &[]);
-    let content = std::fs::read(&film).unwrap();
+    let content = fs::read(&film).unwrap();
     assert!(whole.status == 200 && whole.body == content);
     let tag = format!("\"{}\"", ContentHash::of(&content));
     assert_eq!((whole.field("etag"), whole.field("x-content-type-options")), (&*tag, "nosniff"));
@@ -144,7 +146,7 @@ fn a_fetched_file_gets_into_the_browser_once() {
     page::send(page.port, "GET", &ticket(), &[], None).fails(401);
     page.call("POST", "/tickets", Some(&json!({ "fetch": number, "file": "other" }))).fails(404);
     let gone = ticket();
-    std::fs::remove_file(inbox.join("film ç.bin")).unwrap();
+    fs::remove_file(inbox.join("film ç.bin")).unwrap();
     get(&gone, &[]).fails(410);
 
     page.post("/fetches", &json!({ "from": "bob", "name": "none.bin" }));
@@ -200,6 +202,40 @@ fn a_dropped_file_is_shared_and_sent() {
     bob.fetch("alice", ["note.txt"], &inbox).run().exits(0);
     assert_content(inbox.join("note.txt"), b"words");
     events.wait_for("receipt", |event| event["from"] == "bob" && event["outcome"] == "done");
+}
+
+#[test]
+fn a_disk_that_fills_up_under_an_upload_loses_nothing() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let uploads = alice.home().join("uploads");
+    fs::create_dir_all(&uploads).unwrap();
+    // A gibibyte stays free.
+    let Some(_disk) = Tmpfs::mount(&uploads, "size=1100m,mode=0700") else {
+        println!("skipped: a small disk, which only root may mount");
+        return;
+    };
+    let (_web, page) = Page::start(&alice, &[]);
+    let (path, content) = (format!("/uploads/{}/film.bin", "a".repeat(32)), files::noise(3, 8_000_000));
+    let mut upload = page.begin_put(&path, content.len());
+    upload.write_all(&content[..4_000_000]).unwrap();
+    let here = || page.get(&path)["offset"].as_u64().unwrap();
+    poll_until(|| (here() > 0).then_some(()), || "nothing arrives".to_owned());
+    // Another program takes the rest of the disk.
+    let filler = uploads.join("filler");
+    let (mut file, block) = (File::create(&filler).unwrap(), vec![7; 1 << 20]);
+    while file.write(&block).is_ok() {}
+    drop(file);
+    // It may be refused before all is sent.
+    let _ = upload.write_all(&content[4_000_000..]);
+    assert_eq!(page::read_answer(upload).fails(507)["code"], "disk");
+    let kept = here();
+    assert!((1..8_000_000).contains(&kept), "{kept}");
+    page.put(&path, &content[kept as usize..], Some((kept, 8_000_000))).fails(507);
+    assert_eq!(here(), kept, "a refusal takes nothing away");
+    fs::remove_file(&filler).unwrap();
+    assert_eq!(page.put(&path, &content[kept as usize..], Some((kept, 8_000_000))).status, 201);
+    assert_content(uploads.join("a".repeat(32)).join("film.bin"), &content);
 }
 
 #[test]

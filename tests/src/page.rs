@@ -103,6 +103,15 @@ impl Page {
         send_bytes(self.port, "PUT", &format!("/api/v1{path}"), &fields, Some(bytes))
     }
 
+    /// Begins to upload a file of so many bytes, which the caller sends.
+    #[track_caller]
+    pub fn begin_put(&self, path: &str, size: usize) -> TcpStream {
+        let mut stream = connect(self.port);
+        let head = head_of(self.port, "PUT", &format!("/api/v1{path}"), &self.fields(), Some(size));
+        stream.write_all(head.as_bytes()).expect("it is sent");
+        stream
+    }
+
     /// Opens the stream of events, after one that was seen.
     #[track_caller]
     pub fn events(&self, seen: Option<u64>) -> PageEvents {
@@ -213,11 +222,21 @@ pub fn send_bytes(port: u16, method: &str, path: &str, fields: &[(&str, String)]
     stream.write_all(head_of(port, method, path, fields, body.map(<[u8]>::len)).as_bytes()).expect("it is sent");
     // A server that refuses may close before all is sent.
     let _ = stream.write_all(body.unwrap_or_default());
+    read_answer(stream)
+}
+
+/// Reads the answer of a server that closes the connection behind it.
+///
+/// # Panics
+/// When there is none.
+#[track_caller]
+pub fn read_answer(mut stream: TcpStream) -> PageAnswer {
     let mut all = Vec::new();
     let _ = stream.read_to_end(&mut all);
-    let split = all.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_else(|| {
-        panic!("{method} {path}: no answer: {:?}", String::from_utf8_lossy(&all));
-    });
+    let split = all
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(&all)));
     let head = String::from_utf8_lossy(&all[..split]).to_string();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     let head: Vec<String> = head
