@@ -85,6 +85,7 @@ mod address_limits;
 mod answer_headers;
 mod api;
 mod app_assets;
+mod archive_segment;
 mod byte_range;
 mod chat_routes;
 mod chat_section;

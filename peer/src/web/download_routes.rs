@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use super::address_limits::GuestPeer;
+use super::archive_segment::ArchiveSegment;
 use super::byte_range::{answer_range, names_tag};
 use super::file_listing::chosen_files;
 use super::guest_admission::{AnswerForm, GuestRefusal, admit, header_text};
@@ -23,7 +24,7 @@ use super::http_text::{attachment, form_fields, set_field};
 use super::link_event::LinkEvent;
 use super::piece_body::{PieceBody, PieceSource};
 use super::web_context::WebContext;
-use super::zip_layout::{ZipEntry, ZipLayout, ZipSegment, dos_time};
+use super::zip_layout::{ZipEntry, ZipLayout, dos_time};
 use crate::engine::guest_links::{AdmittedGuest, GuestFile, GuestFileFault, GuestFileReader, GuestLink, GuestLinks};
 use crate::engine::run_blocking;
 use crate::sys::time_zone;
@@ -302,11 +303,11 @@ impl ArchiveSource {
                 return Ok(None);
             }
             match self.layout.segment_at(self.position, self.end) {
-                ZipSegment::Bytes(bytes) => {
+                ArchiveSegment::Bytes(bytes) => {
                     self.position += bytes.len() as u64;
                     return Ok(Some(bytes.into()));
                 }
-                ZipSegment::Content { number, size, range } => {
+                ArchiveSegment::Content { number, size, range } => {
                     self.position += range.end - range.start;
                     let LinkWatch { links, link, .. } = &self.watch;
                     let reader = links.open_file(link, number, range.clone(), self.piece_bytes)?;

@@ -10,7 +10,7 @@
 //! (APPNOTE.TXT 6.3.10.) Sizes and checksums are on record, so that they stand in the local headers: the length is exact,
 //! any range can be made again, and programs that unpack while they read know where a file ends.
 
-use std::ops::Range;
+use super::archive_segment::{ArchiveSegment, segment_of};
 
 const LOCAL_BYTES: u64 = 30;
 const ENTRY_BYTES: u64 = 46;
@@ -42,15 +42,6 @@ pub(super) struct ZipEntry {
     pub(super) modified: i64,
     /// The same as local time in the form of MS-DOS: date and time.
     pub(super) dos_time: (u16, u16),
-}
-
-/// A part of an archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum ZipSegment {
-    /// These bytes.
-    Bytes(Vec<u8>),
-    /// A range of the content of a file of this size; the range is not empty.
-    Content { number: u32, size: u64, range: Range<u64> },
 }
 
 /// The places of everything in an archive.
@@ -183,23 +174,23 @@ impl ZipLayout {
 
     /// Returns what begins at `position` and ends at `end` at the latest, which lies within the archive and behind the
     /// position.
-    pub(super) fn segment_at(&self, position: u64, end: u64) -> ZipSegment {
+    pub(super) fn segment_at(&self, position: u64, end: u64) -> ArchiveSegment {
         if position >= self.directory_end {
-            return cut(self.end_records(), self.directory_end, position, end);
+            return segment_of(self.end_records(), self.directory_end, position, end);
         }
         if position >= self.directory_start {
             let at = self.entries.partition_point(|one| one.directory_offset <= position) - 1;
             let PlacedEntry { entry, offset, directory_offset } = &self.entries[at];
-            return cut(entry.directory_entry(*offset), *directory_offset, position, end);
+            return segment_of(entry.directory_entry(*offset), *directory_offset, position, end);
         }
         let at = self.entries.partition_point(|one| one.offset <= position) - 1;
         let PlacedEntry { entry, offset, .. } = &self.entries[at];
         let content = offset + entry.local_len();
         if position < content {
-            return cut(entry.local_header(), *offset, position, end);
+            return segment_of(entry.local_header(), *offset, position, end);
         }
         let range = position - content..(end - content).min(entry.size);
-        ZipSegment::Content { number: entry.number, size: entry.size, range }
+        ArchiveSegment::Content { number: entry.number, size: entry.size, range }
     }
 
     fn is_large(&self) -> bool {
@@ -244,13 +235,6 @@ pub(super) fn dos_time(year: i16, month: i8, day: i8, hour: i8, minute: i8, seco
     let years = u16::try_from(year - 1980).unwrap_or(0).min(127);
     let date = years << 9 | field(month) << 5 | field(day);
     (date, (field(hour) << 11) | (field(minute) << 5) | (field(second) / 2))
-}
-
-/// Returns the part of `bytes`, which begin at `start`, from `position` to `end`.
-fn cut(mut bytes: Vec<u8>, start: u64, position: u64, end: u64) -> ZipSegment {
-    bytes.truncate(usize::try_from(end - start).unwrap_or(usize::MAX));
-    bytes.drain(..usize::try_from(position - start).unwrap_or(usize::MAX).min(bytes.len()));
-    ZipSegment::Bytes(bytes)
 }
 
 /// Returns the extra field with numbers of 64 bits; empty without any.
@@ -298,8 +282,8 @@ mod tests {
         let (mut all, mut position) = (Vec::new(), start);
         while position < end {
             match layout.segment_at(position, end) {
-                ZipSegment::Bytes(bytes) => all.extend(bytes),
-                ZipSegment::Content { number, range, .. } => {
+                ArchiveSegment::Bytes(bytes) => all.extend(bytes),
+                ArchiveSegment::Content { number, range, .. } => {
                     assert!(!range.is_empty());
                     let len = usize::try_from(range.end - range.start).unwrap();
                     all.extend(std::iter::repeat_n(u8::try_from(number).unwrap(), len));
@@ -338,7 +322,7 @@ mod tests {
             let end = layout.end_records();
             prop_assert_eq!(layout.directory_end + end.len() as u64, layout.len());
             let last = layout.segment_at(layout.len() - 1, layout.len());
-            prop_assert_eq!(last, ZipSegment::Bytes(vec![0]));
+            prop_assert_eq!(last, ArchiveSegment::Bytes(vec![0]));
         }
     }
 
