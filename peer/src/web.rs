@@ -24,7 +24,9 @@
 //! | `POST /l/ID/enter` | takes `code`, gives a session and leads to the page |
 //! | `GET /l/ID/file/N/NAME` | a file; `Range`, `If-Range`, `ETag` (BLAKE3), `HEAD` |
 //! | `GET /l/ID/zip/NAME.zip?f=N&d=FOLDER` | the chosen files as an archive, or all; by range as well |
+//! | `GET /l/ID/tar/NAME.tar?f=N&d=FOLDER` | the same for terminals: `tar` unpacks it while it comes |
 //! | `GET /l/ID/in/NAME?size=N&key=K` | how far an upload is: `offset`; or `name`, `size`, `hash` if it is complete |
+//! | `GET /l/ID/tar/NAME.tar?f=N&d=FOLDER` | the same for terminals, unpacked while it comes |
 //! | `PUT /l/ID/in/NAME` | an upload, from its beginning or on from `Content-Range`; `Upload-Key` marks the file |
 //! | `POST /l/ID/in/` | a form with files, from a browser without scripts |
 //! | `GET /l/ID/chat?after=N` | the guest's own conversation: `name` and `messages`; as a stream (`text/event-stream`) its events |
@@ -85,6 +87,7 @@ mod address_limits;
 mod answer_headers;
 mod api;
 mod app_assets;
+mod archive_layout;
 mod archive_segment;
 mod byte_range;
 mod chat_routes;
@@ -117,6 +120,7 @@ mod piece_body;
 mod request_origin;
 mod server_certificate;
 mod stall_guard;
+mod tar_layout;
 mod upload_receiver;
 mod upload_routes;
 mod upload_turns;

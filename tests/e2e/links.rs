@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use shared::ContentHash;
 use tests::files::{self, assert_content, assert_same};
-use tests::{Guest, Lab, poll_until};
+use tests::{Guest, Invocation, Lab, poll_until};
 
 #[test]
 fn a_guest_gets_every_file_and_every_range_of_it() {
@@ -53,6 +53,15 @@ fn a_guest_gets_every_file_and_every_range_of_it() {
     files::write(guest.folder.join("resumed"), &whole[..1_234_567]);
     guest.curl().args(["-C", "-", "-o", "resumed", &archive]).run().exits(0);
     assert_content(guest.folder.join("resumed"), &whole);
+    // The same for terminals, unpacked while it comes.
+    let tar = guest.address("tar/alice.tar");
+    guest.curl().arg(&tar).through_shell(r#""$@" | tar -x"#).run().exits(0);
+    assert_same(guest.folder.join("photos/sub/ç ã.bin"), &photos.join("sub/ç ã.bin"));
+    assert_same(guest.folder.join("relatório \"1\".pdf"), &report);
+    assert_content(guest.folder.join("photos/empty"), b"");
+    guest.curl().args(["-o", "chosen.tar", &format!("{tar}?d=photos")]).run().exits(0);
+    let listed = Invocation::new("tar", &guest.folder).args(["-tf", "chosen.tar", "--quoting-style=literal"]).run();
+    listed.exits(0).prints_exactly("photos/empty\nphotos/sub/ç ã.bin\n");
 }
 
 #[test]

@@ -46,7 +46,8 @@ Examples:
     notes: "\
 Whoever opens the address, by the QR code or typed, needs nothing but a browser: files come one by one or as a zip, with \
 the browser's own pause and resume. Without JavaScript a form takes the code that stands below the QR code. The `curl` \
-line does the same from a terminal, and pins the key of the server. Whoever has the link has the files: give it only to \
+line does the same from a terminal, and pins the key of the server; with `tar/` and `.tar` in place of `zip/` and `.zip`, \
+`| tar -x` unpacks while it comes. Whoever has the link has the files: give it only to \
 whom they are for.
 
 The connection is encrypted with a certificate that this machine made, hence the browser's warning. Whoever listens \

@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use super::address_limits::GuestPeer;
+use super::archive_layout::{ArchiveFormat, ArchiveLayout};
 use super::archive_segment::ArchiveSegment;
 use super::byte_range::{answer_range, names_tag};
 use super::file_listing::chosen_files;
@@ -24,10 +25,8 @@ use super::http_text::{attachment, form_fields, set_field};
 use super::link_event::LinkEvent;
 use super::piece_body::{PieceBody, PieceSource};
 use super::web_context::WebContext;
-use super::zip_layout::{ZipEntry, ZipLayout, dos_time};
 use crate::engine::guest_links::{AdmittedGuest, GuestFile, GuestFileFault, GuestFileReader, GuestLink, GuestLinks};
 use crate::engine::run_blocking;
-use crate::sys::time_zone;
 
 /// Time between two looks whether the link of a running download still holds.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -76,6 +75,7 @@ pub(super) async fn file(
 /// Answers with an archive of the chosen files, or of all.
 pub(super) async fn archive(
     State(context): State<Arc<WebContext>>,
+    Extension(format): Extension<ArchiveFormat>,
     Extension(peer): Extension<GuestPeer>,
     Path((id, name)): Path<(String, String)>,
     RawQuery(query): RawQuery,
@@ -87,13 +87,14 @@ pub(super) async fn archive(
         let (links, link) = (context.links.clone(), guest.link.clone());
         let laid_out = run_blocking(move || {
             let (files, fields) = (links.files(&link)?, form_fields(&query.unwrap_or_default()));
-            Ok(lay_out(&chosen_files(&files, &fields)))
+            let chosen = chosen_files(&files, &fields);
+            Ok((format.layout(&chosen)?, format.tag(&chosen)))
         });
         let (layout, tag) = laid_out.await?;
         if layout.file_count() == 0 {
             return Err(GuestRefusal::NotFound);
         }
-        let download = Download { tag, size: layout.len(), name, content_type: "application/zip" };
+        let download = Download { tag, size: layout.len(), name, content_type: format.content_type() };
         let links = context.links.clone();
         let source = |range: Range<u64>, piece_bytes| ArchiveSource {
             watch: LinkWatch::new(links, guest.link.clone()),
@@ -107,30 +108,6 @@ pub(super) async fn archive(
         answer_download(&context, peer, &guest, download, (&method, &headers), source).await
     };
     answered.await.unwrap_or_else(|refusal: GuestRefusal| refusal.answer(&context.frame, AnswerForm::of(&headers)))
-}
-
-/// Returns the layout of an archive, and its tag.
-fn lay_out(files: &[&GuestFile]) -> (ZipLayout, String) {
-    let (mut hasher, zone) = (blake3::Hasher::new(), time_zone());
-    let entry = |file: &&GuestFile| {
-        hasher.update(file.hash.as_bytes());
-        // Its length in front, so that no other list of names is hashed alike.
-        hasher.update(&(file.name.as_str().len() as u64).to_le_bytes());
-        hasher.update(file.name.as_str().as_bytes());
-        let moment = jiff::Timestamp::from_nanosecond(i128::from(file.mtime_ns)).unwrap_or_default();
-        let local = moment.to_zoned(zone.clone());
-        ZipEntry {
-            // The name as it is on the wire: unique, and without characters that lead out of a folder.
-            name: file.name.as_str().to_owned(),
-            number: file.number,
-            size: file.size,
-            crc: file.crc,
-            modified: moment.as_second(),
-            dos_time: dos_time(local.year(), local.month(), local.day(), local.hour(), local.minute(), local.second()),
-        }
-    };
-    let layout = ZipLayout::new(files.iter().map(entry).collect());
-    (layout, format!("\"{}\"", hasher.finalize().to_hex()))
 }
 
 /// Answers a request for a download with all of it, a part, or only its headers.
@@ -247,7 +224,7 @@ impl PieceSource for FileSource {
 /// A range of an archive. Small files are put together into pieces of the usual size.
 struct ArchiveSource {
     watch: LinkWatch,
-    layout: ZipLayout,
+    layout: ArchiveLayout,
     position: u64,
     end: u64,
     piece_bytes: u64,
@@ -298,7 +275,7 @@ impl ArchiveSource {
             if self.position >= self.end {
                 if self.end == self.layout.len() {
                     // With the directory, which names them, they are delivered.
-                    self.layout.empty_files().try_for_each(|number| self.watch.record(number, 0, 0..0))?;
+                    self.layout.empty_files().into_iter().try_for_each(|number| self.watch.record(number, 0, 0..0))?;
                 }
                 return Ok(None);
             }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 
 use super::answer_headers::{FETCH_SITE, add_common_headers};
+use super::archive_layout::ArchiveFormat;
 use super::guest_admission::{AnswerForm, header_text};
 use super::request_origin::{RequestOrigin, is_own_host};
 use super::web_context::WebContext;
@@ -26,7 +27,8 @@ pub(super) fn link_router(context: Arc<WebContext>) -> Router {
         .route("/l/{id}/", get(page_routes::link_page))
         .route("/l/{id}/enter", post(page_routes::enter).get(page_routes::back_to_link))
         .route("/l/{id}/file/{number}/{name}", get(download_routes::file))
-        .route("/l/{id}/zip/{name}", get(download_routes::archive))
+        .route("/l/{id}/zip/{name}", get(download_routes::archive).layer(Extension(ArchiveFormat::Zip)))
+        .route("/l/{id}/tar/{name}", get(download_routes::archive).layer(Extension(ArchiveFormat::Tar)))
         .route("/l/{id}/chat", get(chat_routes::conversation).post(chat_routes::write))
         .route("/l/{id}/in/", post(form_upload::upload_form).get(page_routes::back_to_link))
         .route("/l/{id}/in/{name}", get(upload_routes::state).put(upload_routes::upload))
