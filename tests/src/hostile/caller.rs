@@ -79,7 +79,7 @@ impl Caller {
 
     /// Sends frames on a stream of its own and gives back the first that comes.
     pub fn ask_all(&self, requests: &[Value]) -> Ending {
-        self.send(&requests.iter().flat_map(frame).collect::<Vec<u8>>())
+        self.send(&requests.iter().map(frame).collect::<Vec<_>>().concat())
     }
 
     /// Sends any frame on a stream of its own, ends its side, and gives back every byte that comes until the other side
@@ -96,7 +96,7 @@ impl Caller {
     /// # Panics
     /// When it takes too long.
     pub fn exchange_all(&self, requests: &[Value]) -> Option<Vec<u8>> {
-        let bytes: Vec<u8> = requests.iter().flat_map(frame).collect();
+        let bytes = requests.iter().map(frame).collect::<Vec<_>>().concat();
         self.runtime.block_on(async {
             let (mut send, mut receive) = open(&self.connection, &bytes).await?;
             send.finish().ok()?;

@@ -52,7 +52,7 @@ impl Offer {
     }
 
     pub(super) fn bytes_of(&self, groups: &[u32]) -> Vec<u8> {
-        groups.iter().flat_map(|group| self.group(*group)).copied().collect()
+        groups.iter().map(|group| self.group(*group)).collect::<Vec<_>>().concat()
     }
 
     pub(super) fn stat(&self) -> Value {
