@@ -79,7 +79,7 @@ impl Announcement {
     pub fn bare_text(&self) -> Vec<u8> {
         let service = ["_vizinho", "_tcp", "local"].into_iter().map(str::as_bytes);
         let full = name(std::iter::once(self.instance.as_bytes()).chain(service));
-        let text: Vec<u8> = (0..32).flat_map(|_| label_of(&[b'x'; 250])).collect();
+        let text = label_of(&[b'x'; 250]).repeat(32);
         let header = [0, RESPONSE, 0, 1, 0, 0].into_iter().flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
         [header, self.record(&full, TXT, &text)].concat()
     }
@@ -150,7 +150,7 @@ fn everybody(address: IpAddr) -> (UdpSocket, SocketAddr) {
 }
 
 fn name<'a>(labels: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    labels.flat_map(label_of).chain([0]).collect()
+    [labels.map(label_of).collect::<Vec<_>>().concat(), vec![0]].concat()
 }
 
 fn label_of(text: &[u8]) -> Vec<u8> {
