@@ -133,7 +133,8 @@ fn a_machine_that_makes_accounts_and_rooms_in_a_loop_keeps_nobody_else_out() {
 }
 
 #[test]
-fn ten_thousand_rooms_in_a_loop_are_a_hundred_and_no_burden() {
+fn rooms_made_in_a_loop_are_a_hundred_and_no_burden() {
+    let asked = if std::env::var_os("VIZINHO_LONG").is_some() { 10_000 } else { 2_000 };
     let lab = Lab::start();
     let (_, mut alice) = member(&lab, "alice");
     let (identity, _) = member(&lab, "mallory");
@@ -143,7 +144,7 @@ fn ten_thousand_rooms_in_a_loop_are_a_hundred_and_no_burden() {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
     };
     let (before, begun, mut made) = (resident_mib(), Instant::now(), 0);
-    for first in (0..10_000).step_by(REFUSALS_AT_ONCE) {
+    for first in (0..asked).step_by(REFUSALS_AT_ONCE) {
         // A connection is slowed down after so many refusals: a loop that knows that takes a new one.
         let mut mallory = Session::open(lab.address(), &identity);
         for number in first..first + REFUSALS_AT_ONCE {
