@@ -83,6 +83,14 @@ impl NodeConnection {
         }
     }
 
+    /// The same with the time limit of commands, for those that give their requests no other end.
+    pub fn timed_api(&self) -> Option<NodeApi> {
+        match self {
+            Self::Connected(node) => Some(NodeApi::clone(&node.handle)),
+            Self::Reconnecting(_) => None,
+        }
+    }
+
     /// True if a node is connected.
     pub const fn is_connected(&self) -> bool {
         matches!(self, Self::Connected(_))

@@ -107,7 +107,7 @@ impl AccountSeat {
         .await?;
         let connection = NodeConnection::begin(cancel, &me, node, None).await?;
         let (fetches, told) = SeatFetches::new(me.clone(), folder, download_quota);
-        let (feed, node) = (EventFeed::default(), Mutex::new(connection.api()));
+        let (feed, node) = (EventFeed::default(), Mutex::new(connection.timed_api()));
         let (jobs, cancelled) = (TaskTracker::new(), cancel.clone());
         let seat = Arc::new(Self { me, feed, activity, fetches, drops, node, jobs, cancel: cancelled });
         let task = SeatTask::new(seat.clone(), connection, told, cancel.clone());

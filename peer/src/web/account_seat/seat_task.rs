@@ -111,7 +111,7 @@ impl SeatTask {
                 self.connection.reconnect(&self.cancel, me).await?;
             }
             ConnectionEvent::Restored => {
-                self.seat.set_node(self.connection.api());
+                self.seat.set_node(self.connection.timed_api());
                 if std::mem::take(&mut self.is_resting) {
                     self.seat.activity.end_rest();
                 }
