@@ -59,7 +59,7 @@ fn a_guest_gets_every_file_and_every_range_of_it() {
     assert_same(guest.folder.join("photos/sub/ç ã.bin"), &photos.join("sub/ç ã.bin"));
     assert_same(guest.folder.join("relatório \"1\".pdf"), &report);
     assert_content(guest.folder.join("photos/empty"), b"");
-    guest.curl().args(["-o", "chosen.tar", &format!("{tar}?d=photos")]).run().exits(0);
+    guest.curl().args(["-o", "chosen.tar"]).arg(format!("{tar}?d=photos")).run().exits(0);
     let listed = Invocation::new("tar", &guest.folder).args(["-tf", "chosen.tar", "--quoting-style=literal"]).run();
     listed.exits(0).prints_exactly("photos/empty\nphotos/sub/ç ã.bin\n");
 }

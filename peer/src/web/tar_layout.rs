@@ -27,12 +27,12 @@ pub(super) struct TarEntry {
 /// The places of everything in an archive.
 #[derive(Debug)]
 pub(super) struct TarLayout {
-    entries: Vec<PlacedFile>,
+    entries: Vec<PlacedMember>,
     end: u64,
 }
 
 #[derive(Debug)]
-struct PlacedFile {
+struct PlacedMember {
     entry: TarEntry,
     /// The places of its header and of its content.
     header: u64,
@@ -68,7 +68,7 @@ impl TarLayout {
         for entry in entries {
             let (header, size) = (end, entry.size);
             let content = header + entry.header()?.len() as u64;
-            placed.push(PlacedFile { entry, header, content });
+            placed.push(PlacedMember { entry, header, content });
             end = content.saturating_add(size).div_ceil(BLOCK).saturating_mul(BLOCK);
         }
         Ok(Self { entries: placed, end })
@@ -98,7 +98,7 @@ impl TarLayout {
             return zeros_until(self.len());
         }
         let at = self.entries.partition_point(|one| one.header <= position) - 1;
-        let PlacedFile { entry, header, content } = &self.entries[at];
+        let PlacedMember { entry, header, content } = &self.entries[at];
         if position < *content {
             // It was made once already, when it was laid out.
             return segment_of(entry.header().unwrap_or_default(), *header, position, end);
