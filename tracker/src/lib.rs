@@ -33,7 +33,7 @@
 //! | LIST_PEERS, FIND | `registry/{peer_list,peer_list_cache,bounded_list}.rs`, `catalogue/file_search.rs` |
 //! | quotas by user and origin | `quota_table.rs`, `catalogue/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
 //! | rooms | `service/room_actions.rs` → `store/room_rules.rs` → `membership/room_policy.rs`; events in `registry/room_heads.rs` |
-//! | events to subscribers | `registry/events.rs` |
+//! | events to subscribers | `registry/{event_pacer,event_log,event_publisher}.rs` |
 //! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate (`shared/mdns`) |
 //! | accounts in SQLite or PostgreSQL | `store/{account_rules,room_rules,store_rows}.rs`, `store/sqlite_*`, `store/postgres/`, `store/store_copy.rs` |
 //! | accounts that lapse | `service/account_lifetime.rs`, `store.rs` |

@@ -48,8 +48,10 @@ mod address_filter;
 mod authority;
 mod bindings;
 mod bounded_list;
+mod event_log;
 mod event_pace;
-mod events;
+mod event_pacer;
+mod event_publisher;
 mod login_time;
 mod logins;
 mod peer_list;
@@ -72,7 +74,7 @@ use shared::{Fingerprint, UserName};
 pub use address_filter::{AddressBlock, ParseAddressBlockError, dialable_addresses};
 pub use authority::{AuthorityClaim, AuthorityDecision, AuthorityDenial, ConnectionUsers};
 pub use bindings::{FORMER_KEYS, FormerKey};
-pub use events::{EventBacklog, KEPT_EVENTS};
+pub use event_log::{EventBacklog, KEPT_EVENTS};
 pub use login_time::LoginTime;
 pub use logins::AuthenticatedLogin;
 pub use peer_list::{ListView, PeerListPage, PeerListText, PeerSnapshot};
@@ -85,7 +87,7 @@ use crate::catalogue::catalogue_quota::CatalogueQuota;
 use crate::catalogue::file_list::ListSize;
 use crate::quota_table::{CountTable, QuotaLimits};
 use crate::rate_limits::ClientOrigin;
-use events::EventLog;
+use event_publisher::EventPublisher;
 use peer_list_cache::PeerListCache;
 use presence_changes::DirtyUsers;
 use recent_logins::RecentLogins;
@@ -123,7 +125,7 @@ pub struct PresenceRegistry {
     owners: HashMap<Fingerprint, UserName>,
     /// Replaced keys, the latest last.
     former_keys: VecDeque<FormerKey>,
-    events: EventLog,
+    events: EventPublisher,
     /// The plain list for TLS connections.
     full_list: PeerListCache,
     /// The plain list for plaintext connections, without files.
@@ -181,7 +183,7 @@ impl PresenceRegistry {
             bindings: HashMap::new(),
             owners: HashMap::new(),
             former_keys: VecDeque::new(),
-            events: EventLog::new(first_event),
+            events: EventPublisher::new(first_event),
             full_list: PeerListCache::new(ListView::Full),
             compact_list: PeerListCache::new(ListView::Compact),
             recent_logins: RecentLogins::default(),

@@ -1,6 +1,7 @@
 //! The registry's rules, without a clock.
 
 mod bounded_replies;
+mod events;
 mod peer_lists;
 
 use bytes::Bytes;
