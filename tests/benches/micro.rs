@@ -172,7 +172,7 @@ mod registry {
             from: ClientOrigin::of(ip),
             port: Some(4000),
             addresses,
-            token,
+            token: token.into(),
             binding: None,
             at,
         };

@@ -104,6 +104,7 @@ mod silent_tracker;
 mod sources;
 mod streams;
 mod terminal;
+mod tracker_cluster;
 mod tracker_faults;
 mod tracker_memory;
 mod tracker_postgres;

@@ -73,7 +73,7 @@ fn accounts_in_a_database_outlive_kills_and_copies_there_and_back() {
     assert!(status(&lab)["store"].as_str().unwrap().starts_with("PostgreSQL database test_"), "{}", status(&lab));
     // A second tracker, which has a folder of its own.
     let second = ["--listen", "127.0.0.1:0", "--data-dir", "second", "--store", &address];
-    tracker(&lab, &second).exits(1).says("another tracker (vizinho-tracker process");
+    tracker(&lab, &second).exits(1).says("everybody who has an account here knows this tracker by it");
     let home = alice.home().to_owned();
     lab.kill_tracker();
     lab.start_tracker();

@@ -33,6 +33,8 @@ pub struct LabOptions {
     pub place: Option<(Host, IpAddr)>,
     /// A folder with the tracker's binary, where it is not this version's.
     pub binaries: Option<PathBuf>,
+    /// The folder of another tracker, whose key this one is to have.
+    pub key_of: Option<PathBuf>,
 }
 
 /// The ports that links and the page take if they are free: held, so that no test is given what another one had.
@@ -70,6 +72,12 @@ impl Lab {
         let mut lab = Self::without_tracker();
         let port = if options.restarts { quiet_port() } else { 0 };
         let ip = options.place.as_ref().map_or(Ipv4Addr::LOCALHOST.into(), |(_, ip)| *ip);
+        if let Some(other) = &options.key_of {
+            let key = lab.join("tracker/identity");
+            std::fs::create_dir_all(&key).expect("a folder for the key");
+            std::fs::set_permissions(&key, PermissionsExt::from_mode(0o700)).expect("a folder of its own");
+            std::fs::copy(other.join("identity/identity.pem"), key.join("identity.pem")).expect("a copied key");
+        }
         lab.options = options;
         lab.address = SocketAddr::new(ip, port).to_string();
         lab.start_tracker();

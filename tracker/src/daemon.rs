@@ -147,12 +147,11 @@ pub enum DaemonError {
     ))]
     AccountsElsewhere { folder: PathBuf, address: String },
     #[error("{}", tr!(
-        "another tracker{by} took the database {address} while this one could not reach it: what this one knew is out of \
-         date",
-        by,
-        address
+        "other trackers changed more in the database {address} than it keeps while this one could not reach it: what this \
+         one knew is out of date; start it again",
+        address = .0
     ))]
-    TakenOver { address: String, by: String },
+    Outdated(String),
     #[error("{}", tr!("{why}; check the data folder's permissions and the space on its disk", why = .0))]
     PresenceStore(#[from] PresenceStoreError),
     /// The service can't start.

@@ -58,6 +58,8 @@ mod peer_list;
 mod peer_list_cache;
 mod presence_changes;
 mod recent_logins;
+mod replica;
+mod replicated_change;
 mod room_heads;
 mod sessions;
 mod shared_files;
@@ -79,8 +81,10 @@ pub use login_time::LoginTime;
 pub use logins::AuthenticatedLogin;
 pub use peer_list::{ListView, PeerListPage, PeerListText, PeerSnapshot};
 pub use presence_changes::{PresenceChange, RestoredPresence, StoredPresence};
+pub use replica::{AppliedChange, ChangeConflict, LocalDetails};
+pub use replicated_change::{NodeId, ReplicatedChange, ReplicatedLogin};
 pub use room_heads::RoomUpdate;
-pub use sessions::{BindingChanged, SessionEndReason, SessionId};
+pub use sessions::{BindingChanged, KnownToken, SessionEndReason, SessionId, TokenHash};
 
 use crate::catalogue::FileList;
 use crate::catalogue::catalogue_quota::CatalogueQuota;
@@ -91,8 +95,9 @@ use event_publisher::EventPublisher;
 use peer_list_cache::PeerListCache;
 use presence_changes::DirtyUsers;
 use recent_logins::RecentLogins;
+use replica::ReplicaState;
 use room_heads::RoomHeads;
-use sessions::{Session, TokenHash};
+use sessions::Session;
 
 /// Users present at a time.
 const MAX_PRESENT: QuotaLimits =
@@ -145,6 +150,8 @@ pub struct PresenceRegistry {
     /// Clients of the exercise that are present, by origin.
     legacy_at: CountTable<ClientOrigin>,
     rooms: RoomHeads,
+    /// Set when several trackers share the users.
+    replica: Option<ReplicaState>,
 }
 
 #[derive(Debug)]
@@ -159,6 +166,9 @@ struct PresentUser {
     port: Option<u16>,
     at: LoginTime,
     bound: bool,
+    /// The tracker that holds the lease.
+    node: NodeId,
+    /// The end of the lease; of one that another tracker holds, the earliest end that it may have.
     deadline: Instant,
     /// The entry's key in the queue of deadlines: never later than `deadline`.
     queued_deadline: Instant,
@@ -196,6 +206,7 @@ impl PresenceRegistry {
             discarded: Vec::new(),
             legacy_at: CountTable::default(),
             rooms: RoomHeads::default(),
+            replica: None,
         }
     }
 
@@ -222,7 +233,7 @@ impl PresenceRegistry {
                     present.queued_deadline = present.deadline;
                     self.deadlines.insert((present.queued_deadline, user));
                 }
-                _ => drop(self.end_presence(&user)),
+                _ => self.end_lease(&user),
             }
         }
     }
@@ -235,6 +246,13 @@ impl PresenceRegistry {
         let Some(present) = self.present.get(&user).filter(|present| present.session == session) else {
             return Err(SessionEndReason::NotPresent);
         };
+        if !self.holds(present) {
+            return Ok(self.renew_elsewhere(&user, now));
+        }
+        if self.replica.is_some() && present.deadline <= now {
+            // Its end is on the way to the other trackers.
+            return Err(SessionEndReason::Over);
+        }
         let lease = self.lease(present.bound);
         self.set_deadline(&user, now + lease);
         Ok(lease)
@@ -245,7 +263,7 @@ impl PresenceRegistry {
         let Some(Session { user, .. }) = self.sessions.get(&session) else { return };
         let user = user.clone();
         match self.present.get(&user).filter(|present| present.session == session) {
-            Some(present) if present.bound && !self.is_stopping => {
+            Some(present) if present.bound && !self.is_stopping && self.holds(present) => {
                 // `min`: the grace period never prolongs a lease.
                 let deadline = present.deadline.min(now + self.rules.grace);
                 self.set_deadline(&user, deadline);

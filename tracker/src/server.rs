@@ -123,6 +123,9 @@ pub async fn serve(mut listeners: ListenerSet, tracker: ServerContext, shutdown:
     let (mut connections, mut refusals, mut maintenance) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
     maintenance.spawn(expire_periodically(Arc::clone(&service)));
     maintenance.spawn(store_periodically(Arc::clone(&service)));
+    // Apart from the others: connections that end need it to the last.
+    let (mut replication, last_change) = (JoinSet::new(), CancellationToken::new());
+    replication.spawn(Arc::clone(&service).run_replication(last_change.clone()));
     let mut not_before = None;
     tokio::pin!(shutdown);
     loop {
@@ -162,6 +165,10 @@ pub async fn serve(mut listeners: ListenerSet, tracker: ServerContext, shutdown:
     // Ended before the final store, so that it is the only one.
     maintenance.shutdown().await;
     drain_connections(connections).await;
+    last_change.cancel();
+    if timeout(FINAL_STORE_TIMEOUT, replication.join_next()).await.is_err() {
+        warn!("other trackers wait until the lease of this one is over");
+    }
     if timeout(FINAL_STORE_TIMEOUT, service.store_presence()).await.is_err() {
         warn!("who is present could not be stored in time");
     }

@@ -32,6 +32,8 @@ mod presence_actions;
 mod presence_writer;
 mod refusal_reason;
 mod refusal_text;
+mod replication;
+mod replicator;
 mod request_authority;
 mod request_error;
 mod room_actions;
@@ -56,14 +58,15 @@ use crate::fair_semaphore::{FairPermit, FairSemaphore, Requester};
 use crate::metrics::{MetricsSnapshot, TrackerMetrics};
 use crate::passwords::{PasswordError, PasswordHashPool};
 use crate::rate_limits::{ClientOrigin, LogThrottle, SuppressedLines};
-use crate::registry::{PresenceRegistry, SessionId};
-use crate::store::{AccountStore, AccountStoreError, PresenceStore};
+use crate::registry::{NodeId, PresenceRegistry, SessionId};
+use crate::store::{AccountStore, AccountStoreError, InitialState, PresenceStore, SharedState};
 
 use access_policy::AccessPolicy;
 use action_reply::ActionReply;
 pub(crate) use action_reply::encode_reason;
 pub use action_reply::{EncodedReply, LIST_END};
 pub(crate) use refusal_reason::RefusalReason;
+use replication::ReplicationLink;
 use request_error::{RETRY_AFTER_CHANGE_MS, RequestError, busy, changed_meanwhile};
 use shared_registry::{SharedRegistry, first_event};
 use worker_thread::WorkerThread;
@@ -93,6 +96,8 @@ const COUNTED_LINE_BYTES: usize = 16 * 1024;
 pub struct TrackerService {
     registry: SharedRegistry,
     accounts: AccountStore,
+    /// The log that several trackers share; `None`: this is the only one.
+    replication: Option<ReplicationLink>,
     /// The accounts whose first login has to be recorded.
     unused_accounts: Mutex<HashSet<UserName>>,
     /// Lapsed accounts were removed, and nobody has got their claims yet.
@@ -128,6 +133,20 @@ pub enum ServiceStartError {
     Thread(#[from] std::io::Error),
 }
 
+/// Restores what several trackers share, and returns the number of the log's entry of which it is the effect.
+fn restore_shared(registry: &mut PresenceRegistry, shared: SharedState, node: NodeId, now: Instant) -> i64 {
+    let first = shared.event_before_kept() + 1;
+    let SharedState { number, events, presences, .. } = shared;
+    registry.replicate(node);
+    registry.append_events(first, events);
+    let known = presences.len();
+    for (login, holder, files) in presences {
+        registry.restore_shared(login, holder, files, now);
+    }
+    info!(known, number, "present by the database");
+    number
+}
+
 type ActionResult = Result<ActionReply, RequestError>;
 
 impl TrackerService {
@@ -143,25 +162,33 @@ impl TrackerService {
         memory.set_metrics(Arc::clone(&metrics));
         // Before rooms are read: a restore or another key changes their records.
         accounts.prepare_rooms(Requester::Administrator).await?;
-        let known: HashMap<_, _> = accounts.bindings(Requester::Administrator).await?.into_iter().collect();
-        let first_event = first_event();
+        let state = accounts.initial_state(Requester::Administrator).await?;
+        let InitialState { bindings, former_keys, unused, rooms, shared } = state;
+        let known: HashMap<_, _> = bindings.into_iter().collect();
+        let first_event = shared.as_ref().map_or_else(first_event, SharedState::event_before_kept);
         let mut registry = PresenceRegistry::new(policy.rules, first_event);
         // Bindings come first: a presence is restored only if its account is still bound as it was stored.
         for (user, binding) in &known {
             binding.iter().for_each(|fingerprint| registry.bind(user, *fingerprint));
         }
-        let former_keys = accounts.former_keys(Requester::Administrator).await?;
         former_keys.into_iter().for_each(|former| registry.record_former_key(former));
-        let unused_accounts = accounts.unused(Requester::Administrator).await?.into_iter().collect();
+        let unused_accounts = unused.into_iter().collect();
         let now = Instant::now();
-        let rooms = accounts.room_members(Requester::Administrator).await?;
         rooms.into_iter().for_each(|room| registry.update_room(room, now));
-        presence_writer::restore_all(&mut registry, &memory, &known).await;
+        let log = accounts.replicated_log();
+        let mut begun_at = 0;
+        match (shared, &log) {
+            (Some(shared), Some(log)) => begun_at = restore_shared(&mut registry, shared, log.node(), now),
+            _ => presence_writer::restore_all(&mut registry, &memory, &known).await,
+        }
         // Restored presences made events, which are none of this process's figures.
         let first_event = registry.last_event();
+        let registry = SharedRegistry::new(registry);
+        let replication = log.map(|log| ReplicationLink::new(log, registry.log_wake(), begun_at));
         Ok(Self {
-            registry: SharedRegistry::new(registry),
+            registry,
             accounts,
+            replication,
             unused_accounts: Mutex::new(unused_accounts),
             has_free_claims: AtomicBool::new(false),
             passwords: PasswordHashPool::new()?,
@@ -198,7 +225,12 @@ impl TrackerService {
         }
         let (code, line) = match request {
             Ok(request) => {
-                let answered = self.dispatch(client, id, request, left_out, turn).await;
+                let is_about_presence = replication::is_about_presence(&request);
+                let mut answered = self.dispatch(client, id, request, left_out, turn).await;
+                // A tracker that was frozen says nothing of users whom others may have taken over meanwhile.
+                if is_about_presence && let Err(refused) = self.ensure_lease() {
+                    answered = answered.and(Err(refused));
+                }
                 match answered.and_then(|answer| self.encode(dialect, id, answer, client.from())) {
                     Ok(reply) => {
                         // Renewed after the action, so that the session of a login is included.
@@ -347,11 +379,11 @@ impl TrackerService {
     ) -> ActionResult {
         match request {
             TrackerRequest::ListPeers(wanted) => self.list_peers(client, id, &wanted).await,
-            TrackerRequest::Heartbeat { user, token } => self.heartbeat(client, user, token),
+            TrackerRequest::Heartbeat { user, token } => self.heartbeat(client, user, token).await,
             TrackerRequest::Forwarded { person, proof } => self.forward(client, &person, proof),
             TrackerRequest::Whois(whois) => self.whois(client, whois).await,
             TrackerRequest::Find(find) => self.find(client, &find).await,
-            TrackerRequest::Subscribe { since } => self.subscribe(client, since),
+            TrackerRequest::Subscribe { since } => self.subscribe(client, since).await,
             // Rare and large futures, boxed so that each connection's task stays small.
             TrackerRequest::Register(credentials) => Box::pin(self.register(client, credentials)).await,
             TrackerRequest::Login { credentials, presence, rebind } => {

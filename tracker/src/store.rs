@@ -66,16 +66,20 @@ use shared::{Fingerprint, UserName};
 use crate::fair_semaphore::Requester;
 use crate::membership::{RecordSigner, RoomRefusal};
 use crate::metrics::TrackerMetrics;
-use crate::registry::FormerKey;
+use crate::registry::{FormerKey, ReplicatedChange, RoomUpdate, TokenHash};
 
 use account_thread::AccountThread;
-pub use postgres::{PostgresAddress, PostgresAddressError, PostgresStore, StoreConnectError, redacted_address};
+pub use postgres::{
+    LogEntry, LogError, LogSession, LogTurn, NodeDebt, PostgresAddress, PostgresAddressError, PostgresStore,
+    ReplicatedLog, StoreConnectError, redacted_address,
+};
 pub use presence_store::{PresenceStore, StoreTurn};
 use room_rules::RecordStamp;
 pub use room_values::{JoinRequirement, RoomCaller, RoomDraft, RoomOutcome};
 pub use sqlite_accounts::{AccountDatabaseError, SqliteAccountStore};
 use store_backend::StoreBackend;
 pub use store_copy::{CopyReport, StoreCopyError, copy_to_postgres, copy_to_sqlite};
+pub use store_rows::SharedState;
 use store_rows::StoreRows;
 
 /// Most accounts that `REGISTER` makes; an administrator may add more.
@@ -147,6 +151,21 @@ pub struct AccountStore {
     signer: Option<Arc<RecordSigner>>,
 }
 
+/// All that a tracker has to know at its start.
+#[derive(Debug)]
+pub struct InitialState {
+    /// All accounts with their bindings.
+    pub bindings: Vec<(UserName, Option<Fingerprint>)>,
+    /// The replaced keys, the latest last.
+    pub former_keys: Vec<FormerKey>,
+    /// The accounts that nobody used yet.
+    pub unused: Vec<UserName>,
+    /// The newest record and all members of each room.
+    pub rooms: Vec<RoomUpdate>,
+    /// What several trackers share besides.
+    pub shared: Option<SharedState>,
+}
+
 type StoreResult<T = ()> = Result<T, AccountStoreError>;
 
 /// Every method fails with [`AccountStoreError::Busy`] when too many jobs wait, and with [`AccountStoreError::Failed`]
@@ -204,7 +223,13 @@ impl AccountStore {
     /// Makes an account, which claims its name and all names that look like it. It lapses at `lapses` unless it is used
     /// until then. Errors as those of [`AccountStore::ensure_name_free`], and [`AccountStoreError::KeyTaken`].
     pub async fn create(&self, requester: Requester, account: Account, lapses: Option<SystemTime>) -> StoreResult {
-        self.backend.commit(requester, move |rows| account_rules::create(rows, &account, lapses)).await
+        let create = move |rows: &dyn StoreRows| {
+            account_rules::create(rows, &account, lapses)?;
+            let Account { user, binding, .. } = &account;
+            let made = ReplicatedChange::Registered { user: user.clone(), key: *binding, lapses: lapses.is_some() };
+            rows.append_to_log(vec![made])
+        };
+        self.backend.commit_logged(requester, create).await
     }
 
     /// Replaces the hash `old` by `new`; [`AccountStoreError::Changed`] when it is neither.
@@ -224,9 +249,14 @@ impl AccountStore {
         new: Fingerprint,
     ) -> StoreResult<Vec<RoomOutcome>> {
         let (user, signer) = (user.clone(), self.signer.clone());
-        let bind =
-            move |rows: &dyn StoreRows| account_rules::bind(rows, stamp(rows, &signer), &user, old.as_ref(), new);
-        self.backend.commit(requester, bind).await
+        let bind = move |rows: &dyn StoreRows| {
+            let is_news = rows.find_account(&user)?.is_none_or(|account| account.binding != Some(new));
+            let outcomes = account_rules::bind(rows, stamp(rows, &signer), &user, old.as_ref(), new)?;
+            let bound = ReplicatedChange::Bound { user: user.clone(), key: new, former: old.clone() };
+            rows.append_to_log(is_news.then_some(bound).into_iter().chain(room_changes(&outcomes)).collect())?;
+            Ok(outcomes)
+        };
+        self.backend.commit_logged(requester, bind).await
     }
 
     /// Returns all recorded replaced keys, the latest last.
@@ -234,23 +264,50 @@ impl AccountStore {
         self.backend.read(requester, |rows| rows.former_keys()).await
     }
 
+    /// Replaces the hash as [`AccountStore::set_password`] does, and revokes all sessions but the one with the token
+    /// `kept` on all trackers of a database.
+    pub async fn change_password(
+        &self,
+        requester: Requester,
+        user: &UserName,
+        (old, new): (String, String),
+        kept: Option<TokenHash>,
+    ) -> StoreResult {
+        let user = user.clone();
+        let change = move |rows: &dyn StoreRows| {
+            account_rules::set_password(rows, &user, &old, &new)?;
+            rows.append_to_log(vec![ReplicatedChange::Revoked { user: user.clone(), kept }])
+        };
+        self.backend.commit_logged(requester, change).await
+    }
+
     /// Replaces the account's hash, whatever it was; [`AccountStoreError::NoAccount`].
     pub async fn reset_password(&self, requester: Requester, user: &UserName, new: String) -> StoreResult {
         let user = user.clone();
-        self.backend.commit(requester, move |rows| account_rules::reset_password(rows, &user, &new)).await
+        let reset = move |rows: &dyn StoreRows| {
+            account_rules::reset_password(rows, &user, &new)?;
+            rows.append_to_log(vec![ReplicatedChange::Revoked { user: user.clone(), kept: None }])
+        };
+        self.backend.commit_logged(requester, reset).await
     }
 
     /// Removes the account's binding, and ends its memberships; [`AccountStoreError::NoAccount`].
     pub async fn unbind(&self, requester: Requester, user: &UserName) -> StoreResult<Vec<RoomOutcome>> {
         let (user, signer) = (user.clone(), self.signer.clone());
-        self.backend.commit(requester, move |rows| account_rules::unbind(rows, stamp(rows, &signer), &user)).await
+        let unbind = move |rows: &dyn StoreRows| {
+            log_unbinding(rows, &user, account_rules::unbind(rows, stamp(rows, &signer), &user)?)
+        };
+        self.backend.commit_logged(requester, unbind).await
     }
 
     /// Removes the account, and ends its memberships. Its claims become free unless another account's name looks like
     /// it as well. [`AccountStoreError::NoAccount`], also for a repeated removal.
     pub async fn remove(&self, requester: Requester, user: &UserName) -> StoreResult<Vec<RoomOutcome>> {
         let (user, signer) = (user.clone(), self.signer.clone());
-        self.backend.commit(requester, move |rows| account_rules::remove(rows, stamp(rows, &signer), &user)).await
+        let remove = move |rows: &dyn StoreRows| {
+            log_unbinding(rows, &user, account_rules::remove(rows, stamp(rows, &signer), &user)?)
+        };
+        self.backend.commit_logged(requester, remove).await
     }
 
     /// Returns all accounts' names in order, with their hashes.
@@ -283,13 +340,37 @@ impl AccountStore {
         now: SystemTime,
     ) -> StoreResult<Vec<RoomOutcome>> {
         let (user, signer) = (user.clone(), self.signer.clone());
-        let remove = move |rows: &dyn StoreRows| account_rules::remove_lapsed(rows, stamp(rows, &signer), &user, now);
-        self.backend.commit(requester, remove).await
+        let remove = move |rows: &dyn StoreRows| {
+            log_unbinding(rows, &user, account_rules::remove_lapsed(rows, stamp(rows, &signer), &user, now)?)
+        };
+        self.backend.commit_logged(requester, remove).await
     }
 
     /// Gives claims that are free to accounts whose names look like them.
     pub async fn claim_free_names(&self, requester: Requester) -> StoreResult {
         self.backend.commit(requester, account_rules::claim_free_names).await
+    }
+
+    /// Returns all that a tracker has to know at its start, as of one moment.
+    pub async fn initial_state(&self, requester: Requester) -> StoreResult<InitialState> {
+        let read = |rows: &dyn StoreRows| {
+            Ok(InitialState {
+                bindings: rows.bindings()?,
+                former_keys: rows.former_keys()?,
+                unused: rows.unused_accounts()?,
+                rooms: room_rules::all_members(rows)?,
+                shared: rows.shared_state()?,
+            })
+        };
+        self.backend.read_snapshot(requester, read).await
+    }
+
+    /// Returns the log of the changes that several trackers share; `None` for an embedded store.
+    pub fn replicated_log(&self) -> Option<ReplicatedLog> {
+        match &self.backend {
+            StoreBackend::Sqlite(_) => None,
+            StoreBackend::Postgres(database) => Some(database.log()),
+        }
     }
 
     /// Commits a write without effect, to find out whether the store can be written.
@@ -337,6 +418,18 @@ impl AccountStore {
     pub async fn is_alive(&self) -> bool {
         self.backend.is_alive().await
     }
+}
+
+/// Adds to the log that an account is no longer bound, and what became of its rooms.
+fn log_unbinding(rows: &dyn StoreRows, user: &UserName, outcomes: Vec<RoomOutcome>) -> StoreResult<Vec<RoomOutcome>> {
+    let unbound = ReplicatedChange::Unbound { user: user.clone() };
+    rows.append_to_log(std::iter::once(unbound).chain(room_changes(&outcomes)).collect())?;
+    Ok(outcomes)
+}
+
+/// Returns the changes of rooms as all trackers hear of them.
+fn room_changes(outcomes: &[RoomOutcome]) -> impl Iterator<Item = ReplicatedChange> {
+    outcomes.iter().map(|outcome| ReplicatedChange::Room(outcome.update.clone()))
 }
 
 impl std::fmt::Debug for Account {

@@ -147,7 +147,6 @@ impl FileList {
     }
 
     /// Returns all files, ordered by name.
-    #[cfg(test)]
     pub(crate) fn to_list(&self) -> Vec<SharedFile> {
         self.entries().filter_map(|entry| entry.file()).collect()
     }

@@ -28,8 +28,8 @@ pub(super) struct OpenedAccounts {
 pub(super) enum AccountGuard {
     /// A file that may be removed or replaced.
     File(FileLossDetector),
-    /// A database that another tracker may take.
-    Database { takeover: watch::Receiver<Option<String>>, address: String },
+    /// A database from which this process may miss too much.
+    Database { outdated: watch::Receiver<bool>, address: String },
 }
 
 impl OpenedAccounts {
@@ -54,8 +54,9 @@ impl OpenedAccounts {
                     return Err(DaemonError::AccountsElsewhere { folder, address: address.to_string() });
                 }
                 let guard =
-                    AccountGuard::Database { takeover: database.watch_takeover(), address: address.to_string() };
+                    AccountGuard::Database { outdated: database.watch_outdated(), address: address.to_string() };
                 let identity = tracker_identity::open_identity(folder.path(), !is_empty)?;
+                database.claim_identity(identity.fingerprint()).await.map_err(unusable)?;
                 let accounts = AccountStore::with_postgres(database, RecordSigner::new(&identity));
                 Ok(Self { accounts, identity, guard })
             }
@@ -82,9 +83,9 @@ impl AccountGuard {
                     }
                     was_lost = is_lost;
                 }
-                Self::Database { takeover, address } => {
-                    if let Some(by) = &*takeover.borrow() {
-                        return DaemonError::TakenOver { address: address.clone(), by: by.clone() };
+                Self::Database { outdated, address } => {
+                    if *outdated.borrow() {
+                        return DaemonError::Outdated(address.clone());
                     }
                 }
             }

@@ -2,8 +2,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use shared::{Fingerprint, Ipv6Network};
+
+/// The text of a person behind a door begins so.
+const PERSON_PREFIX: &str = "person ";
 
 /// The origin of a client: its address, or a person behind a door.
 ///
@@ -73,8 +78,39 @@ impl fmt::Display for ClientOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             OriginKind::Address(ip) => write!(f, "{ip}"),
-            OriginKind::Person(PersonHash(hash)) => write!(f, "person {:032x}", u128::from_be_bytes(hash)),
+            OriginKind::Person(PersonHash(hash)) => write!(f, "{PERSON_PREFIX}{:032x}", u128::from_be_bytes(hash)),
         }
+    }
+}
+
+/// The error of parsing a [`ClientOrigin`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("neither an address nor a person behind a door")]
+pub struct ParseOriginError;
+
+impl FromStr for ClientOrigin {
+    type Err = ParseOriginError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix(PERSON_PREFIX) {
+            Some(hash) => {
+                let hash = shared::hex::decode(hash).map_err(|_| ParseOriginError)?;
+                Ok(Self(OriginKind::Person(PersonHash(hash))))
+            }
+            None => text.parse().map(Self::of).map_err(|_| ParseOriginError),
+        }
+    }
+}
+
+impl Serialize for ClientOrigin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientOrigin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -109,5 +145,9 @@ mod tests {
         assert_ne!(ClientOrigin::behind(one, "ana"), ClientOrigin::behind(other, "ana"));
         assert_ne!(ClientOrigin::behind(one, "10.0.0.1"), origin("10.0.0.1"));
         assert_eq!(ClientOrigin::behind(one, "2001:db8::5").network(), None);
+        for origin in [ClientOrigin::behind(one, "ana"), origin("10.0.0.1"), origin("fe80::1")] {
+            assert_eq!(origin.to_string().parse(), Ok(origin));
+        }
+        assert_eq!("person 12".parse::<ClientOrigin>(), Err(ParseOriginError));
     }
 }

@@ -2,17 +2,17 @@
 
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use shared::tracker::TrackerEventKind;
 use shared::{Fingerprint, UserName};
 
-use super::sessions::TokenHash;
 use super::{PresenceRegistry, SessionId};
 
 /// Replaced keys that are remembered.
 pub const FORMER_KEYS: usize = 1024;
 
 /// A key that was replaced by another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FormerKey {
     /// The replaced key.
     pub fingerprint: Fingerprint,
@@ -108,7 +108,7 @@ impl PresenceRegistry {
         self.last_session += 1;
         let renewed = self.newest_session();
         // The client keeps its token.
-        self.tokens.insert(TokenHash::from(&session.token), renewed);
+        self.tokens.insert(session.token.hash, renewed);
         self.sessions.insert(renewed, session);
         if let Some(present) = self.present.get_mut(user).filter(|_| is_presence) {
             // Logins are ordered by session id, which changes here.

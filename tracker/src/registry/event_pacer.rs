@@ -76,6 +76,21 @@ impl EventPacer {
         self.users.is_empty() && self.due.is_empty() && self.origins.is_empty() && self.networks.is_empty()
     }
 
+    /// Takes back the events of a user that are held back. Returns whether there were some, and whether one was about the
+    /// key.
+    pub(super) fn withdraw(&mut self, user: &UserName) -> (bool, bool) {
+        let Some(pending) = self.users.get_mut(user).and_then(|events| events.pending.take()) else {
+            return (false, false);
+        };
+        self.due.remove(&(pending.due, user.clone()));
+        (true, pending.key_changed.is_some())
+    }
+
+    /// Returns the users whose events are held back.
+    pub(super) fn held_back_users(&self) -> Vec<UserName> {
+        self.due.iter().map(|(_, user)| user.clone()).collect()
+    }
+
     /// Takes the events that are due, in order.
     pub(super) fn take_ready(&mut self) -> Vec<TrackerEventKind> {
         std::mem::take(&mut self.ready)
@@ -206,7 +221,7 @@ impl PendingEvents {
 }
 
 /// Returns the user of an event that has a pace.
-const fn user_of(kind: &TrackerEventKind) -> Option<&UserName> {
+pub(super) const fn user_of(kind: &TrackerEventKind) -> Option<&UserName> {
     match kind {
         TrackerEventKind::Online(UserLocation { user, .. })
         | TrackerEventKind::Moved(UserLocation { user, .. })

@@ -3,9 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use shared::tracker::{InstanceId, SessionToken, TrackerEventKind, UserLocation};
+use shared::tracker::{InstanceId, TrackerEventKind, UserLocation};
 use shared::{Fingerprint, UserName};
 
+use super::replicated_change::NodeId;
+use super::sessions::KnownToken;
 use super::{BindingChanged, LoginTime, PresenceRegistry, PresentUser, SessionId, peer_list};
 use crate::catalogue::FileList;
 use crate::rate_limits::ClientOrigin;
@@ -24,7 +26,7 @@ pub struct AuthenticatedLogin {
     /// Further addresses at which the client may be reached.
     pub addresses: Vec<SocketAddr>,
     /// A fresh random token.
-    pub token: SessionToken,
+    pub token: KnownToken,
     /// The binding on which the authentication relied.
     pub binding: Option<Fingerprint>,
     /// The time of the login.
@@ -62,6 +64,7 @@ impl PresenceRegistry {
             at,
             bound,
             deadline,
+            node: NodeId::default(),
             queued_deadline: deadline,
             stored_deadline: deadline,
             announced_at: told_before.unwrap_or(now),

@@ -207,7 +207,7 @@ mod tests {
             from: ClientOrigin::of(ip),
             port: None,
             addresses: Vec::new(),
-            token,
+            token: token.into(),
             binding: None,
             at,
         };

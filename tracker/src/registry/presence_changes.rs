@@ -98,7 +98,7 @@ impl PresenceRegistry {
             from: ClientOrigin::of(ip),
             port,
             addresses,
-            token,
+            token: token.into(),
             binding,
             at,
         };
@@ -122,6 +122,10 @@ impl PresenceRegistry {
 
     /// Marks a user whose stored state is outdated.
     pub fn mark_dirty(&mut self, user: &UserName, files: bool) {
+        // Those of a database are stored there.
+        if self.replica.is_some() {
+            return;
+        }
         match self.dirty.files.get_mut(user) {
             Some(marked) => *marked |= files,
             None => {
@@ -152,7 +156,7 @@ impl PresenceRegistry {
 
     fn stored_presence(&mut self, user: &UserName, files: bool, now: Instant) -> Option<StoredPresence> {
         let present = self.present.get_mut(user)?;
-        let token = self.sessions.get(&present.session)?.token;
+        let token = self.sessions.get(&present.session)?.token.token?;
         present.stored_deadline = present.deadline;
         let mut entry = present.head.clone();
         entry.extend_from_slice(b"[]}");

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use shared::room::RecordHash;
 use shared::tracker::{TrackerEvent, TrackerEventKind};
 use shared::{RoomId, UserName};
@@ -18,7 +19,7 @@ const ROOM_PACE: PaceLimit = PaceLimit { burst: 10, interval: Duration::from_mil
 const KEPT_NOTICES: usize = 4096;
 
 /// A change of a room, as far as others are told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomUpdate {
     /// The room.
     pub id: RoomId,

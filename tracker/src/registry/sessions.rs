@@ -1,5 +1,6 @@
 //! Sessions: authenticated relations and their tokens.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use shared::tracker::SessionToken;
 use shared::{Fingerprint, UserName};
 
@@ -26,8 +27,43 @@ pub enum SessionEndReason {
 
 /// The hash of a token, the key of the lookup. The lookup's time then depends on the hash, which reveals nothing
 /// about any token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct TokenHash([u8; 32]);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenHash([u8; 32]);
+
+/// A session's token, as far as it is known here: other trackers of one database know only its hash.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownToken {
+    /// The hash.
+    pub hash: TokenHash,
+    /// The token itself.
+    pub token: Option<SessionToken>,
+}
+
+impl From<SessionToken> for KnownToken {
+    fn from(token: SessionToken) -> Self {
+        Self { hash: TokenHash::from(&token), token: Some(token) }
+    }
+}
+
+impl TokenHash {
+    /// Returns the bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl Serialize for TokenHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&shared::hex::encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        shared::hex::decode(&text).map(Self).map_err(serde::de::Error::custom)
+    }
+}
 
 impl From<&SessionToken> for TokenHash {
     fn from(token: &SessionToken) -> Self {
@@ -38,7 +74,7 @@ impl From<&SessionToken> for TokenHash {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) user: UserName,
-    pub(super) token: SessionToken,
+    pub(super) token: KnownToken,
 }
 
 impl PresenceRegistry {
@@ -47,7 +83,7 @@ impl PresenceRegistry {
     pub fn attach(
         &mut self,
         user: UserName,
-        token: SessionToken,
+        token: impl Into<KnownToken>,
         binding: Option<Fingerprint>,
     ) -> Result<SessionId, BindingChanged> {
         // Authentication takes a while without the lock: the binding may have changed since.
@@ -56,8 +92,9 @@ impl PresenceRegistry {
         }
         self.last_session += 1;
         let id = self.newest_session();
+        let token = token.into();
         self.sessions.insert(id, Session { user, token });
-        self.tokens.insert(TokenHash::from(&token), id);
+        self.tokens.insert(token.hash, id);
         Ok(id)
     }
 
@@ -73,9 +110,14 @@ impl PresenceRegistry {
         SessionId(self.last_session)
     }
 
-    /// Returns the session's user and token; `None` when it ended.
+    /// Returns the session's user and token; `None` when it ended, or began at another tracker.
     pub fn session(&self, session: SessionId) -> Option<(&UserName, SessionToken)> {
-        self.sessions.get(&session).map(|session| (&session.user, session.token))
+        self.sessions.get(&session).and_then(|session| Some((&session.user, session.token.token?)))
+    }
+
+    /// Returns the session's user.
+    pub(super) fn session_user(&self, session: SessionId) -> Option<&UserName> {
+        self.sessions.get(&session).map(|session| &session.user)
     }
 
     /// Returns the session of this token and its user.
@@ -96,7 +138,7 @@ impl PresenceRegistry {
 
     pub(super) fn forget_session(&mut self, session: SessionId) {
         if let Some(Session { token, .. }) = self.sessions.remove(&session) {
-            self.tokens.remove(&TokenHash::from(&token));
+            self.tokens.remove(&token.hash);
         }
     }
 }

@@ -29,8 +29,19 @@ impl PresenceRegistry {
     /// Replaces the user's list by `after`, which differs from it. Returns as [`PresenceRegistry::set_files`] does.
     /// Fails with [`FileListError`]; then nothing changed.
     pub fn put_files(&mut self, user: &UserName, after: FileList) -> Result<Option<usize>, FileListError> {
+        if !self.present.contains_key(user) {
+            return Ok(None);
+        }
+        self.ensure_files_fit(user, &after)?;
+        let count = after.len();
+        self.replace_files(user, after);
+        Ok(Some(count))
+    }
+
+    /// Refuses a list for which the catalogue or the user's share of it has no space.
+    pub(super) fn ensure_files_fit(&self, user: &UserName, after: &FileList) -> Result<(), FileListError> {
         let capacity = self.rules.catalogue_bytes;
-        let Some(present) = self.present.get(user) else { return Ok(None) };
+        let Some(present) = self.present.get(user) else { return Ok(()) };
         let from = present.from;
         // A list that doesn't grow is accepted even when the catalogue is full: that is how it gets space again.
         self.quota.check_growth(from, present.files.size(), after.size(), capacity)?;
@@ -38,9 +49,7 @@ impl PresenceRegistry {
         if !after.is_empty() && !self.quota.can_send(from, capacity) {
             return Err(FileListError::TooManyInFlight);
         }
-        let count = after.len();
-        self.replace_files(user, after);
-        Ok(Some(count))
+        Ok(())
     }
 
     /// Restores a list after a restart, regardless of quotas. Returns whether the catalogue has space for it.
@@ -52,7 +61,7 @@ impl PresenceRegistry {
         fits
     }
 
-    fn replace_files(&mut self, user: &UserName, after: FileList) {
+    pub(super) fn replace_files(&mut self, user: &UserName, after: FileList) {
         let Some(present) = self.present.get_mut(user) else { return };
         after.count_in(&self.quota.text_counter(present.from));
         self.quota.replace(present.from, present.files.size(), after.size());

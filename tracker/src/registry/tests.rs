@@ -3,6 +3,7 @@
 mod bounded_replies;
 mod events;
 mod peer_lists;
+mod replicas;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -67,7 +68,7 @@ impl World {
             from: from_ip(ip),
             port: Some(4000),
             addresses: Vec::new(),
-            token,
+            token: token.into(),
             binding,
             at,
         }
@@ -232,7 +233,7 @@ fn who_may_speak_in_which_order() {
     let yes = AuthorityDecision::Session(session);
     assert_eq!(world.authority("alice", &AuthorityClaim { sessions: &mine, has_password: true, ..elsewhere }), yes);
     assert_eq!(world.authority("alice", &AuthorityClaim { token: Some(good), has_password: true, ..elsewhere }), yes);
-    let password = AuthorityClaim { token: Some(token), has_password: true, ..from(ALICE_IP) };
+    let password = AuthorityClaim { token: token.token, has_password: true, ..from(ALICE_IP) };
     assert_eq!(world.authority("alice", &password), AuthorityDecision::IfPasswordIsRight);
     assert_eq!(world.authority("alice", &from(ALICE_IP)), yes);
     assert_eq!(world.authority("alice", &elsewhere), AuthorityDecision::Denied(AuthorityDenial::NotLoggedIn));
@@ -503,7 +504,7 @@ fn of_a_users_sessions_one_may_stay_when_the_others_end() {
         let (kept, token) = if kept_is_present {
             (present, world.registry.session(present).unwrap().1)
         } else {
-            (attached, other_arrival.token)
+            (attached, other_arrival.token.token.unwrap())
         };
         if others == 0 {
             world.registry.detach(attached);
@@ -580,7 +581,7 @@ proptest! {
             let sessions = &world.registry.sessions;
             let present = &world.registry.present;
             let tokens: BTreeMap<_, _> =
-                present.iter().map(|(user, it)| (user.clone(), sessions[&it.session].token)).collect();
+                present.iter().map(|(user, it)| (user.clone(), sessions[&it.session].token.token.unwrap())).collect();
             prop_assert_eq!(&stored, &tokens);
             let listed = world.list(&ListPeersRequest::default());
             prop_assert_eq!(listed.peers, world.registry.peers());

@@ -16,7 +16,10 @@ use super::{
 };
 use crate::passwords::PasswordCheck;
 use crate::rate_limits::ClientOrigin;
-use crate::registry::{AuthenticatedLogin, FormerKey, LoginTime, PresenceRegistry, SessionId, dialable_addresses};
+use crate::registry::{
+    AppliedChange, AuthenticatedLogin, FormerKey, LocalDetails, LoginTime, PresenceRegistry, SessionId,
+    dialable_addresses,
+};
 use crate::store::{Account, MAX_ACCOUNTS, UNUSED_ACCOUNT_LIFETIME};
 
 /// Advice to clients after too many users were present from one origin.
@@ -65,7 +68,7 @@ impl TrackerService {
         made.inspect_err(|_| gate.limits.refund_account(client.from()))?;
         // Stored first, then told to the registry: a crash in between leaves nothing that isn't stored.
         if let Some(fingerprint) = binding {
-            self.with_registry(|registry, _| registry.bind(&user, fingerprint));
+            self.apply_stored(|registry| registry.bind(&user, fingerprint)).await;
         }
         info!(%user, ip = %client.ip(), bound = binding.is_some(), "registered");
         Ok(ActionReply::Registered(user))
@@ -83,6 +86,7 @@ impl TrackerService {
         let lapses = SystemTime::now() + UNUSED_ACCOUNT_LIFETIME;
         self.accounts.create(client.from().into(), account, Some(lapses)).await?;
         self.note_unused(user.clone());
+        // Other trackers hear of it through the log, and this one again, without harm.
         Ok(())
     }
 
@@ -115,7 +119,7 @@ impl TrackerService {
         rebind: bool,
     ) -> ActionResult {
         // Taken before the password check, which waits for its turn: a revocation meanwhile must count.
-        let began = self.with_registry(|registry, _| registry.newest_session());
+        let mut began = self.with_registry(|registry, _| registry.newest_session());
         let user = self.authenticate(client, credentials).await?.user;
         let (bound, owner) = self.with_registry(|registry, _| {
             // The password may have been changed or reset after it was checked.
@@ -134,19 +138,22 @@ impl TrackerService {
                 let requester = client.from().into();
                 let storing = self.accounts.bind(requester, &user, former.clone(), new);
                 self.commit_room_changes(requester, storing).await?;
-                self.with_registry(|registry, _| {
+                self.apply_stored(|registry| {
                     registry.bind(&user, new);
                     former.into_iter().for_each(|former| registry.record_former_key(former));
-                });
+                })
+                .await;
+                // The binding itself may have revoked sessions, but not this one that is about to begin.
+                began = self.with_registry(|registry, _| registry.newest_session());
                 info!(%user, %new, first = old.is_none(), "bound to a certificate");
                 Some(new)
             }
         };
-        self.become_present(client, user, binding, presence)
+        self.become_present(client, user, binding, presence, began).await
     }
 
     pub(super) async fn resume(&self, client: &mut ClientState, presence: &AnnouncedPresence) -> ActionResult {
-        let (user, fingerprint) = self.certified_user(client)?;
+        let (user, fingerprint) = self.certified_user(client).await?;
         // A login by key is a use as well, after which the account never lapses.
         self.record_use(client.from().into(), &user).await;
         let elsewhere = presence.instance.filter(|_| presence.yields).and_then(|instance| {
@@ -156,7 +163,8 @@ impl TrackerService {
         // Without a port the client only authenticates. With another instance present, one that yields does so, too.
         if presence.has_port() && elsewhere.is_none() {
             self.access_policy().limits.charge_change(&user, client.from(), Instant::now())?;
-            return self.become_present(client, user, Some(fingerprint), presence);
+            let began = self.with_registry(|registry, _| registry.newest_session());
+            return self.become_present(client, user, Some(fingerprint), presence, began).await;
         }
         let held = client.session_of(&user);
         let (token, made) = self.with_registry(|registry, _| {
@@ -212,11 +220,17 @@ impl TrackerService {
         // Charged like a guess: every connection then looks whether its sessions are revoked, which is expensive.
         self.access_policy().limits.charge_password(&user, client.from(), Instant::now())?;
         let new = self.passwords.hash(&new_password, client.from().into()).await?;
-        self.accounts.set_password(client.from().into(), &user, old, new).await?;
         // This connection's session continues: its user is the one who changed the password.
         let asked_from = client.session_of(&user);
+        let token = asked_from.and_then(|session| self.with_registry(|registry, _| registry.token_hash(session)));
+        self.accounts.change_password(client.from().into(), &user, (old, new), token).await?;
+        let is_told = self.catch_up().await?;
         let (kept, now) = self.with_registry(|registry, _| {
-            let kept = registry.revoke_other_sessions(&user, asked_from);
+            let kept = if is_told {
+                token.and_then(|token| registry.session_with(&token))
+            } else {
+                registry.revoke_other_sessions(&user, asked_from)
+            };
             (kept, registry.newest_session())
         });
         client.replace_session(&user, kept, now);
@@ -280,9 +294,13 @@ impl TrackerService {
     }
 
     /// Returns the account that the connection's certificate is bound to.
-    pub(super) fn certified_user(&self, client: &ClientState) -> Result<(UserName, Fingerprint), RequestError> {
+    pub(super) async fn certified_user(&self, client: &ClientState) -> Result<(UserName, Fingerprint), RequestError> {
         let fingerprint = required_certificate(client)?;
-        let owner = self.owner(Some(fingerprint));
+        let mut owner = self.owner(Some(fingerprint));
+        // It may have been bound at another tracker a moment ago.
+        if owner.is_none() && self.catch_up().await.unwrap_or_default() {
+            owner = self.owner(Some(fingerprint));
+        }
         owner.map(|user| (user, fingerprint)).ok_or_else(|| {
             let former = self.with_registry(|registry, _| registry.former_key(&fingerprint).cloned());
             let moved = |FormerKey { user, since, .. }| {
@@ -307,15 +325,25 @@ impl TrackerService {
         account
     }
 
-    fn become_present(
+    /// Tells the registry of a stored change of an account. Where several trackers share the accounts, all of them hear
+    /// of it through the log.
+    pub(super) async fn apply_stored(&self, apply: impl FnOnce(&mut PresenceRegistry)) {
+        // What is stored stays so: a tracker that can't read the log at the moment hears of it later.
+        if matches!(self.catch_up().await, Ok(false)) {
+            self.with_registry(|registry, _| apply(registry));
+        }
+    }
+
+    async fn become_present(
         &self,
         client: &mut ClientState,
         user: UserName,
         binding: Option<Fingerprint>,
         presence: &AnnouncedPresence,
+        began: SessionId,
     ) -> ActionResult {
         if !self.with_registry(|registry, _| registry.can_become_present(&user, client.from())) {
-            return Err(busy(RefusalReason::TooManyPresent, PRESENCE_RETRY_MS));
+            return Err(too_many_present());
         }
         let (ip, token) = (client.ip(), new_token());
         let arrival = AuthenticatedLogin {
@@ -325,15 +353,17 @@ impl TrackerService {
             port: presence.port.map(Into::into),
             // Others will send packets there: a client must not direct them at third parties.
             addresses: dialable_addresses(&presence.addresses, ip, &self.access_policy().announceable),
-            token,
+            token: token.into(),
             binding,
             at: LoginTime::at(SystemTime::now()),
         };
-        let login = |registry: &mut PresenceRegistry, now| -> Result<(SessionId, u64), RequestError> {
-            let session = registry.login_instance(arrival, presence.instance, now)?;
-            Ok((session, registry.lease(binding.is_some()).as_secs()))
+        let details = LocalDetails { token: Some(token), began, ..LocalDetails::default() };
+        let session = match self.replicate(arrival.as_change(presence.instance), details).await? {
+            Some(AppliedChange::Session(session)) => session,
+            Some(AppliedChange::Files(_) | AppliedChange::Done) => return Err(changed_meanwhile()),
+            None => self.with_registry(|registry, now| registry.login_instance(arrival, presence.instance, now))?,
         };
-        let (session, ttl_s) = self.with_registry(login)?;
+        let ttl_s = self.with_registry(|registry, _| registry.lease(binding.is_some())).as_secs();
         client.add_session(user.clone(), session);
         if self.log_throttle().try_admit(ip, "present") {
             info!(%user, %ip, bound = binding.is_some(), "present");
@@ -343,6 +373,10 @@ impl TrackerService {
         let reply = LoginReply { user, token, ttl_s, observed_ip: ip, features, elsewhere, now_ms, version };
         Ok(ActionReply::LoggedIn { reply, again: false })
     }
+}
+
+pub(super) fn too_many_present() -> RequestError {
+    busy(RefusalReason::TooManyPresent, PRESENCE_RETRY_MS)
 }
 
 fn required_certificate(client: &ClientState) -> Result<Fingerprint, RequestError> {

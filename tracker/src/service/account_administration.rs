@@ -58,6 +58,9 @@ impl TrackerService {
         if let Some(why) = self.accounts.last_write_error() {
             return Err(format!("accounts can't be changed: {why}"));
         }
+        if self.ensure_lease().is_err() {
+            return Err("this tracker can't renew its lease in the database: others may take it for dead".to_owned());
+        }
         if self.is_presence_failing.load(Ordering::Relaxed) {
             return Err("who is present can't be stored: the log says why".to_owned());
         }
@@ -93,7 +96,7 @@ impl TrackerService {
         // Stored first: sessions must not end for a change that fails.
         let requester = Requester::Administrator;
         self.commit_room_changes(requester, self.accounts.remove(requester, user)).await?;
-        self.with_registry(|registry, _| registry.unbind(user));
+        self.apply_stored(|registry| registry.unbind(user)).await;
         Ok(())
     }
 
@@ -102,7 +105,7 @@ impl TrackerService {
     pub async fn reset_password(&self, user: &UserName, password: &Password) -> Result<(), AccountAdminError> {
         let hash = self.passwords.hash(password, Requester::Administrator).await?;
         self.accounts.reset_password(Requester::Administrator, user, hash).await?;
-        self.with_registry(|registry, _| registry.revoke_sessions(user));
+        self.apply_stored(|registry| registry.revoke_sessions(user)).await;
         Ok(())
     }
 
@@ -111,7 +114,7 @@ impl TrackerService {
     pub async fn unbind_account(&self, user: &UserName) -> Result<(), AccountAdminError> {
         let requester = Requester::Administrator;
         self.commit_room_changes(requester, self.accounts.unbind(requester, user)).await?;
-        self.with_registry(|registry, _| registry.unbind(user));
+        self.apply_stored(|registry| registry.unbind(user)).await;
         Ok(())
     }
 

@@ -50,7 +50,7 @@ impl TrackerService {
                 Ok(_) => {
                     self.has_free_claims.store(true, Ordering::Relaxed);
                     self.unused_accounts.lock().remove(&user);
-                    self.with_registry(|registry, _| registry.unbind(&user));
+                    self.apply_stored(|registry| registry.unbind(&user)).await;
                     info!(%user, "removed: the account was never used");
                 }
                 // It was used at this moment.

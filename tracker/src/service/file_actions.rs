@@ -13,7 +13,7 @@ use super::{ActionReply, ActionResult, RefusalReason, RequestError, TrackerServi
 use crate::catalogue::{FileList, FileListError, SearchPosition, cursor_after};
 use crate::fair_semaphore::FairPermit;
 use crate::rate_limits::ClientOrigin;
-use crate::registry::{AuthorityClaim, PresenceRegistry};
+use crate::registry::{AuthorityClaim, LocalDetails, PresenceRegistry, ReplicatedChange};
 
 /// Lists longer than this are sorted and indexed on the worker thread.
 const MAX_INLINE_FILES: usize = 500;
@@ -90,6 +90,13 @@ impl TrackerService {
                 after
             };
             let after = after.map_err(|why| files_refused(user, why))?;
+            if self.is_replicated() {
+                let count = self.replicate_files(user, mode, changes, (before, after), shown).await;
+                match count {
+                    Err(refused) if matches!(refused.reason, RefusalReason::ListChanged) => continue,
+                    count => return count,
+                }
+            }
             let count = self.with_registry(|registry, now| {
                 let is_as_before = registry.files(user).is_some_and(|now| now.is_copy_of(&before));
                 is_as_before.then(|| put_files(registry, now, user, after, shown))
@@ -103,8 +110,31 @@ impl TrackerService {
         Err(busy(RefusalReason::ListChanged, super::RETRY_AFTER_CHANGE_MS))
     }
 
+    /// Changes a list on all trackers of the database, if it is still the one from which `after` was made.
+    async fn replicate_files(
+        &self,
+        user: &UserName,
+        mode: FilesMode,
+        changes: &FileList,
+        (before, after): (FileList, Option<FileList>),
+        shown: &AuthorityClaim<'_>,
+    ) -> Result<usize, RequestError> {
+        let token = self.with_registry(|registry, now| {
+            let session = speaking_session(registry, user, shown)?;
+            let presence = registry.presence_session(user).unwrap_or(session);
+            let _ = registry.renew(presence, now);
+            registry.presence_token(user).ok_or_else(|| not_online(user))
+        })?;
+        let Some(after) = after else { return Ok(before.len()) };
+        let count = after.len();
+        let change = ReplicatedChange::Files { user: user.clone(), token, mode, files: changes.to_list() };
+        let details = LocalDetails { files: Some(after), before: Some(before), ..LocalDetails::default() };
+        self.replicate(change, details).await?;
+        Ok(count)
+    }
+
     pub(super) async fn find(&self, client: &ClientState, find: &FindRequest) -> ActionResult {
-        self.certified_user(client)?;
+        self.certified_user(client).await?;
         self.ensure_replies_are_read(client)?;
         let limit = find.limit.unwrap_or(DEFAULT_PAGE_FILES).clamp(1, MAX_PAGE_FILES);
         let mut position = find.cursor.clone().map_or(SearchPosition::Start, SearchPosition::After);
@@ -153,7 +183,7 @@ fn put_files(
     count.ok_or_else(|| not_online(user))
 }
 
-fn files_refused(user: &UserName, why: FileListError) -> RequestError {
+pub(super) fn files_refused(user: &UserName, why: FileListError) -> RequestError {
     match why {
         FileListError::TooMany => RefusalReason::TooManyFiles(user.clone()).into(),
         FileListError::TooManyInFlight => too_many_replies_error(),

@@ -1,6 +1,6 @@
 //! The actions on presence: LIST_PEERS, LOGOUT, HEARTBEAT, WHOIS, SUBSCRIBE.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::UserName;
 use shared::limits::MAX_PLAIN_REPLY_BYTES;
@@ -17,7 +17,8 @@ use super::request_authority::{denied, ended_refusal, speaking_session};
 use super::{ActionReply, ActionResult, RefusalReason, RequestError, TrackerService, busy};
 use crate::fair_semaphore::FairPermit;
 use crate::registry::{
-    AuthorityDecision, AuthorityDenial, EventBacklog, ListView, PeerListText, PresenceRegistry, SessionEndReason,
+    AuthorityDecision, AuthorityDenial, EventBacklog, ListView, LocalDetails, PeerListText, PresenceRegistry,
+    ReplicatedChange, SessionEndReason,
 };
 
 /// Advice to clients after too many searches waited.
@@ -86,15 +87,21 @@ impl TrackerService {
         self.check_authority(client, &user, &proof).await?;
         self.access_policy().limits.charge_change(&user, client.from(), Instant::now())?;
         let held = client.session_of(&user);
-        let was_present = self.with_registry(|registry, _| {
+        let is_replicated = self.is_replicated();
+        let (was_present, ending) = self.with_registry(|registry, _| {
             // Checked again: hashing the password took a while, and only this check and the change are one step.
             if registry.is_present(&user) {
                 speaking_session(registry, &user, &client.claim(&proof))?;
             }
-            let was_present = registry.logout(&user);
-            held.into_iter().for_each(|session| registry.detach(session));
-            Ok::<_, RequestError>(was_present)
+            let ending = registry.presence_token(&user).filter(|_| is_replicated);
+            let was_present = if is_replicated { ending.is_some() } else { registry.logout(&user) };
+            Ok::<_, RequestError>((was_present, ending))
         })?;
+        if let Some(token) = ending {
+            let change = ReplicatedChange::End { user: user.clone(), token };
+            self.replicate(change, LocalDetails::default()).await?;
+        }
+        self.with_registry(|registry, _| held.into_iter().for_each(|session| registry.detach(session)));
         client.remove_sessions(&user);
         if self.log_throttle().try_admit(client.ip(), "logged out") {
             info!(%user, ip = %client.ip(), was_present, "logged out");
@@ -102,18 +109,43 @@ impl TrackerService {
         Ok(ActionReply::LoggedOut { user, was_present })
     }
 
-    pub(super) fn heartbeat(
+    /// Renews a lease. A presence that another tracker holds is held here from then on, unless its lease is long enough.
+    pub(super) async fn heartbeat(
         &self,
         client: &ClientState,
         user: Option<UserName>,
         token: Option<SessionToken>,
     ) -> ActionResult {
+        let mut renewed = self.renew_one(client, user.clone(), token);
+        // The login may have been at another tracker a moment ago.
+        if renewed.is_err() && self.catch_up().await.unwrap_or_default() {
+            renewed = self.renew_one(client, user, token);
+        }
+        let (lease, taking) = renewed?;
+        let ttl_s = match taking {
+            Some((change, full)) if lease < full / 2 => {
+                self.replicate(change, LocalDetails::default()).await?;
+                full.as_secs()
+            }
+            _ => lease.as_secs(),
+        };
+        Ok(ActionReply::Heartbeat(HeartbeatReply { ttl_s }))
+    }
+
+    /// Renews the lease of the session that a heartbeat names. Returns its rest, and the change by which it would be held
+    /// here if it isn't, with the lease that it would have.
+    fn renew_one(
+        &self,
+        client: &ClientState,
+        user: Option<UserName>,
+        token: Option<SessionToken>,
+    ) -> Result<(Duration, Option<(ReplicatedChange, Duration)>), RequestError> {
         let held = match &user {
             Some(user) => client.sessions().iter().find(|(name, _)| name == user),
             None if token.is_none() => client.sessions().last(),
             None => None,
         };
-        let lease = self.with_registry(|registry, now| {
+        self.with_registry(|registry, now| {
             let (name, session) = match (held, token.and_then(|token| registry.session_of_token(&token)), &user) {
                 (Some((name, session)), _, _) => (name.clone(), *session),
                 (None, Some((session, name)), _) => (name.clone(), session),
@@ -132,16 +164,17 @@ impl TrackerService {
             if registry.binding(&name).is_some() && !client.is_secure() {
                 return Err(tls_required(&name));
             }
-            registry.renew(session, now).map_err(|ended| match ended {
+            let lease = registry.renew(session, now).map_err(|ended| match ended {
                 SessionEndReason::Over => ended_refusal(&name, registry.end_reason(&name)),
                 other => ended_refusal(&name, other),
-            })
-        })?;
-        Ok(ActionReply::Heartbeat(HeartbeatReply { ttl_s: lease.as_secs() }))
+            })?;
+            let full = registry.lease(registry.binding(&name).is_some());
+            Ok((lease, registry.holding_change(session).map(|change| (change, full))))
+        })
     }
 
     pub(super) async fn whois(&self, client: &ClientState, whois: WhoisRequest) -> ActionResult {
-        self.certified_user(client)?;
+        self.certified_user(client).await?;
         let user = match whois {
             WhoisRequest::User(user) => user,
             WhoisRequest::Like(name) => self.named_like(client, name).await?,
@@ -179,8 +212,8 @@ impl TrackerService {
         }
     }
 
-    pub(super) fn subscribe(&self, client: &mut ClientState, since: Option<u64>) -> ActionResult {
-        let (user, _) = self.certified_user(client)?;
+    pub(super) async fn subscribe(&self, client: &mut ClientState, since: Option<u64>) -> ActionResult {
+        let (user, _) = self.certified_user(client).await?;
         let (last, continued, then) = self.with_registry(|registry, _| {
             // A limit of 0 asks only whether the following events are still kept.
             let kept = |seen: &u64| matches!(registry.events_after(*seen, 0), EventBacklog::Lines { .. });

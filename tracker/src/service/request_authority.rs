@@ -30,7 +30,13 @@ impl TrackerService {
         proof: &SpeakerProof,
         claim: &AuthorityClaim<'_>,
     ) -> Result<(), RequestError> {
-        match self.with_registry(|registry, _| registry.authority(user, claim)) {
+        let decide = || self.with_registry(|registry, _| registry.authority(user, claim));
+        let mut decision = decide();
+        // The login may have been at another tracker a moment ago.
+        if matches!(decision, AuthorityDecision::Denied(_)) && self.catch_up().await.unwrap_or_default() {
+            decision = decide();
+        }
+        match decision {
             AuthorityDecision::Session(_) => Ok(()),
             AuthorityDecision::Denied(denial) => Err(denied(user, denial)),
             AuthorityDecision::IfPasswordIsRight => {

@@ -25,7 +25,7 @@ use crate::store::{AccountStoreError, RoomCaller, RoomDraft, RoomOutcome};
 
 impl TrackerService {
     pub(super) async fn room(&self, client: &ClientState, request: RoomRequest) -> ActionResult {
-        let (user, key) = self.certified_user(client)?;
+        let (user, key) = self.certified_user(client).await?;
         let requester = client.from().into();
         let caller = RoomCaller { user, key: Some(key) };
         match request {
@@ -121,8 +121,12 @@ impl TrackerService {
         let outcomes = storing.await?;
         for RoomOutcome { update, records } in outcomes.as_ref() {
             self.metrics().room_records.inc_by(records.len() as u64);
-            self.with_registry(|registry, now| registry.update_room(update.clone(), now));
+            if !self.is_replicated() {
+                self.with_registry(|registry, now| registry.update_room(update.clone(), now));
+            }
         }
+        // It is stored: a tracker that can't read the log at the moment hears of it later.
+        let _ = self.catch_up().await;
         Ok(outcomes)
     }
 

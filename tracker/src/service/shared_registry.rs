@@ -1,10 +1,11 @@
 //! The registry as all connections share it: its lock, and what they wait for.
 
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::catalogue::FileList;
 use crate::registry::{PresenceRegistry, SessionId};
@@ -19,6 +20,8 @@ pub(super) struct SharedRegistry {
     due_event: watch::Sender<Option<Instant>>,
     /// Changes when a user's sessions are revoked: each connection then looks whether one of them is its own.
     last_revocation: watch::Sender<SessionId>,
+    /// Wakes the replicator when there is something for the log.
+    log_wake: Arc<Notify>,
 }
 
 impl SharedRegistry {
@@ -28,6 +31,7 @@ impl SharedRegistry {
             last_event: watch::Sender::new(registry.last_event()),
             due_event: watch::Sender::new(None),
             last_revocation: watch::Sender::new(SessionId::default()),
+            log_wake: Arc::default(),
             registry: Mutex::new(registry),
         }
     }
@@ -45,7 +49,11 @@ impl SharedRegistry {
         let (last, last_expulsion) = (registry.last_event(), registry.last_revocation());
         let (discarded, due) = (registry.take_discarded(), registry.next_event_due());
         let has_room_changes = registry.last_room_change() != rooms_before;
+        let has_work_for_log = registry.has_work_for_log();
         drop(registry);
+        if has_work_for_log {
+            self.log_wake.notify_one();
+        }
         // Freed outside the lock: a long list takes a while to drop.
         drop_in_background(discarded);
         // Threads leave the lock in one order and arrive here in another: the watched numbers must never go back.
@@ -66,6 +74,11 @@ impl SharedRegistry {
             });
         }
         result
+    }
+
+    /// Returns what is woken when there are changes or events for the log.
+    pub(super) fn log_wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.log_wake)
     }
 
     pub(super) fn watch_events(&self) -> watch::Receiver<u64> {

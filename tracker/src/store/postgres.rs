@@ -3,7 +3,7 @@
 //! ```text
 //! AccountStore ─ job ─► PostgresStore ─ turn ─► thread: BEGIN, the rules' statements, COMMIT ─► pool of connections
 //!                            ▲ up or down
-//!                       DatabaseLink ◄─ watch_database: the session that holds the lock, a look each second, back-off
+//!                       DatabaseLink ◄─ watch_database: the lease, renewed each second, back-off
 //! ```
 //!
 //! A job is the same code that runs on SQLite, so it runs in a thread of its own that waits for each statement. Nobody
@@ -19,13 +19,13 @@
 //! tells less: it is given again after a crash.) Only if the database doesn't come back in time is it unknown whether the
 //! change is made.
 //!
-//! One tracker uses a database at a time: it holds a lock of its session and a number, the incarnation, which each
-//! change compares. A tracker that lost the session writes nothing until it holds the lock again, and ends if another
-//! one had it meanwhile.
+//! Several trackers use a database at a time. Each run has a number and a lease (`node_lease`), renewed each second; each
+//! change looks whether the number still has one. What others have to know goes through a log (`log_session`): a job that
+//! changes accounts or rooms adds to it in its own transaction, which locks the end of the log from its beginning.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | connections | `MAX_CONNECTIONS`, and one that holds the lock | jobs wait; origins take turns |
+//! | connections | `MAX_CONNECTIONS`, one for the lease and one for the log | jobs wait; origins take turns |
 //! | jobs that wait | `MAX_WAITING_JOBS`, for `QUEUE_PATIENCE` | the newest of the origin that has most waiting: `busy` |
 //! | a statement | `STATEMENT_LIMIT` on the server, `STATEMENT_PATIENCE` here | undone: `busy` |
 //! | attempts at a change | `MAX_ATTEMPTS`, the last ones alone | undone: `busy` |
@@ -37,6 +37,8 @@ mod database_link;
 mod database_session;
 mod database_watch;
 mod job_runner;
+mod log_session;
+mod node_lease;
 mod postgres_address;
 mod postgres_rows;
 mod postgres_schema;
@@ -50,8 +52,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shared::Fingerprint;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
@@ -59,9 +62,11 @@ use super::store_rows::StoreRows;
 use super::{AccountStoreError, StoreResult};
 use crate::fair_semaphore::{FairSemaphore, Requester};
 use crate::metrics::TrackerMetrics;
+use crate::registry::NodeId;
 use database_link::DatabaseLink;
 use database_session::DatabaseSession;
 pub(super) use job_runner::JobKind;
+pub use log_session::{LogEntry, LogError, LogSession, LogTurn, NodeDebt};
 pub use postgres_address::{PostgresAddress, PostgresAddressError, redacted_address};
 pub use store_connect_error::StoreConnectError;
 
@@ -88,22 +93,23 @@ const MIN_BACKOFF: Duration = Duration::from_millis(100);
 /// The longest time between two attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Accounts and rooms in a PostgreSQL database that this process has for itself.
+/// Accounts and rooms in a PostgreSQL database, which several trackers may use.
 #[derive(Debug)]
 pub struct PostgresStore {
     link: Arc<DatabaseLink>,
     turns: Arc<FairSemaphore>,
-    /// Ends with the store, and with it the session that holds the lock.
+    /// Ends with the store, and with it the renewal of the lease.
     _watch: JoinSet<()>,
 }
 
 impl PostgresStore {
-    /// Connects, brings the schema up to date, and takes the database for this process. Fails with
-    /// [`StoreConnectError`] when it can't be reached or used, or another tracker has it.
+    /// Connects, brings the schema up to date, and becomes one of the database's trackers. Fails with
+    /// [`StoreConnectError`] when it can't be reached or used.
     pub async fn connect(address: &PostgresAddress) -> Result<Self, StoreConnectError> {
         let address = address.for_one_store();
-        let (session, grant) = database_watch::open(&address).await?;
-        let link = Arc::new(DatabaseLink::new(&address, grant, Handle::current())?);
+        let (session, node, sent) = database_watch::open(&address).await?;
+        let link = Arc::new(DatabaseLink::new(&address, node, Handle::current())?);
+        link.lease().record(sent);
         let mut watch = JoinSet::new();
         watch.spawn(database_watch::watch_database(Arc::clone(&link), session));
         let turns = Arc::new(FairSemaphore::new(MAX_CONNECTIONS, MAX_WAITING_JOBS, MAX_WAITING_JOBS));
@@ -115,9 +121,20 @@ impl PostgresStore {
         self.link.address().to_string()
     }
 
-    /// Watches for the end of this process's hold: `Some` says that another tracker took the database.
-    pub fn watch_takeover(&self) -> watch::Receiver<Option<String>> {
-        self.link.watch_takeover()
+    /// Returns the log of the changes that all trackers of the database share.
+    pub(super) fn log(&self) -> ReplicatedLog {
+        ReplicatedLog { link: Arc::clone(&self.link) }
+    }
+
+    /// Watches whether this process missed more than the database still has.
+    pub fn watch_outdated(&self) -> watch::Receiver<bool> {
+        self.link.watch_outdated()
+    }
+
+    /// Refuses a key that other trackers of the database don't have. Fails with [`StoreConnectError`].
+    pub async fn claim_identity(&self, fingerprint: Fingerprint) -> Result<(), StoreConnectError> {
+        let session = self.open_session().await?;
+        database_watch::claim_identity(&session, self.link.node(), fingerprint).await
     }
 
     /// Returns whether there is no account.
@@ -160,13 +177,15 @@ impl PostgresStore {
             let done = job_runner::run_job(&link, kind, &job);
             match kind {
                 JobKind::Read | JobKind::Snapshot => link.health().record_read(began.elapsed()),
-                JobKind::Change => link.health().record_commit(done.as_ref().err(), began.elapsed()),
+                JobKind::Change | JobKind::LoggedChange => {
+                    link.health().record_commit(done.as_ref().err(), began.elapsed())
+                }
             }
             done
         });
         running.await.unwrap_or_else(|panic| match kind {
             JobKind::Read | JobKind::Snapshot => Err(AccountStoreError::Failed(panic.to_string())),
-            JobKind::Change => Err(AccountStoreError::Unknown(panic.to_string())),
+            JobKind::Change | JobKind::LoggedChange => Err(AccountStoreError::Unknown(panic.to_string())),
         })
     }
 
@@ -193,5 +212,46 @@ impl PostgresStore {
         for _ in 0..MAX_CONNECTIONS {
             turns.push(self.turns.acquire(Requester::Administrator).await);
         }
+    }
+}
+
+/// The log of the changes that all trackers of a database share, and the lease of this one.
+#[derive(Debug, Clone)]
+pub struct ReplicatedLog {
+    link: Arc<DatabaseLink>,
+}
+
+impl ReplicatedLog {
+    /// Connects, and wakes `hint` at each entry from now on. Fails with [`LogError`].
+    pub async fn open(&self, hint: Arc<Notify>) -> Result<LogSession, LogError> {
+        LogSession::open(&self.link, hint).await
+    }
+
+    /// Returns the number of this run.
+    pub fn node(&self) -> NodeId {
+        self.link.node()
+    }
+
+    /// True while no other tracker may take this one for dead.
+    pub fn is_lease_held(&self) -> bool {
+        self.link.lease().is_held()
+    }
+
+    /// Waits a while for this run to have another number than `before`: others took it for dead.
+    pub async fn wait_for_other_node(&self, before: NodeId) {
+        self.link.raise_alarm();
+        let mut node = self.link.watch_node();
+        // Tried again by the caller if it takes longer.
+        let _ = timeout(WATCH_INTERVAL, node.wait_for(|node| *node != before)).await;
+    }
+
+    /// Lets the database be looked at now, after a failure.
+    pub fn report_trouble(&self) {
+        self.link.raise_alarm();
+    }
+
+    /// Reports that this process missed more than the log still has.
+    pub fn report_outdated(&self) {
+        self.link.report_outdated();
     }
 }

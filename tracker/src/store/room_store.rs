@@ -8,7 +8,7 @@ use shared::{RoomId, RoomName, UserName};
 use super::room_rules::{self, RecordStamp};
 use super::room_values::{JoinRequirement, RoomCaller, RoomDraft, RoomOutcome};
 use super::store_rows::StoreRows;
-use super::{AccountStore, StoreResult, stamp};
+use super::{AccountStore, StoreResult, room_changes, stamp};
 use crate::fair_semaphore::Requester;
 use crate::registry::RoomUpdate;
 
@@ -18,7 +18,9 @@ use crate::registry::RoomUpdate;
 impl AccountStore {
     /// Brings the records up to date with the tracker's key and with a restore. To be called once, at the start.
     pub async fn prepare_rooms(&self, requester: Requester) -> StoreResult {
-        self.commit_room(requester, room_rules::prepare).await
+        let signer = self.signer.clone();
+        let prepare = move |rows: &dyn StoreRows| room_rules::prepare(rows, stamp(rows, &signer));
+        self.backend.commit(requester, prepare).await
     }
 
     /// Returns the newest record and all members of each room.
@@ -146,12 +148,17 @@ impl AccountStore {
         self.backend.read_snapshot(requester, read).await
     }
 
-    async fn commit_room<T: Send + 'static>(
+    async fn commit_room<T: AsRef<[RoomOutcome]> + Send + 'static>(
         &self,
         requester: Requester,
         change: impl Fn(&dyn StoreRows, RecordStamp<'_>) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
         let signer = self.signer.clone();
-        self.backend.commit(requester, move |rows| change(rows, stamp(rows, &signer))).await
+        let change = move |rows: &dyn StoreRows| {
+            let outcomes = change(rows, stamp(rows, &signer))?;
+            rows.append_to_log(room_changes(outcomes.as_ref()).collect())?;
+            Ok(outcomes)
+        };
+        self.backend.commit_logged(requester, change).await
     }
 }

@@ -8,9 +8,9 @@ use rusqlite::{Connection, Row, params};
 use shared::{Fingerprint, UserName};
 
 use super::sqlite_query::{execute, parsed, query_all, query_optional, query_value};
-use super::store_rows::{AccountRows, StoreRows};
+use super::store_rows::{AccountRows, SharedState, StoreRows};
 use super::{Account, AccountStoreError, StoreResult, unix_ms};
-use crate::registry::FormerKey;
+use crate::registry::{FormerKey, ReplicatedChange};
 
 /// The rows of one SQLite database. Its one thread runs one transaction after the other.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +31,15 @@ impl StoreRows for SqliteRows<'_> {
         let version: usize = query_value(self.0, "PRAGMA user_version", [])?;
         // SQLite writes the version even if it is the same, so this commits like a change.
         Ok(self.0.pragma_update(None, "user_version", version)?)
+    }
+
+    fn append_to_log(&self, _: Vec<ReplicatedChange>) -> StoreResult {
+        // The one tracker that has the file tells itself.
+        Ok(())
+    }
+
+    fn shared_state(&self) -> StoreResult<Option<SharedState>> {
+        Ok(None)
     }
 }
 

@@ -59,6 +59,18 @@ impl StoreBackend {
         }
     }
 
+    /// Runs a `job` as [`StoreBackend::commit`] does, which may add to the log that all trackers of the database read.
+    pub(super) async fn commit_logged<T: Send + 'static>(
+        &self,
+        requester: Requester,
+        job: impl Fn(&dyn StoreRows) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        match self {
+            Self::Sqlite(thread) => thread.commit(requester, job).await,
+            Self::Postgres(database) => database.run(requester, JobKind::LoggedChange, job).await,
+        }
+    }
+
     /// Records the duration of each job in `metrics` from now on.
     pub(super) fn set_metrics(&self, metrics: Arc<TrackerMetrics>) {
         match self {

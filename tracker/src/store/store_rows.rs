@@ -7,14 +7,16 @@ use std::time::SystemTime;
 
 use rooms::{MemberRole, Signature};
 use shared::room::RecordHash;
+use shared::tracker::TrackerEventKind;
 use shared::tracker::room_reply::{ListedRoom, SignedRecordText};
 use shared::tracker::room_request::RoomReference;
 use shared::{Fingerprint, RoomId, RoomName, RoomTopic, UserName};
 
 use super::room_values::RoomDraft;
 use super::{Account, StoreResult};
+use crate::catalogue::FileList;
 use crate::membership::{RoomMembership, RoomState, RoomSubject, StandingKind};
-use crate::registry::{FormerKey, RoomUpdate};
+use crate::registry::{FormerKey, NodeId, ReplicatedChange, ReplicatedLogin, RoomUpdate};
 
 /// All rows, in one transaction or without one for a single reading statement.
 pub(super) trait StoreRows: AccountRows + RoomRows {
@@ -23,6 +25,32 @@ pub(super) trait StoreRows: AccountRows + RoomRows {
 
     /// Writes a row as it is, so that a commit shows whether the database can be written.
     fn touch(&self) -> StoreResult;
+
+    /// Adds changes to the log that all trackers of the database read, with those that they make to presence.
+    fn append_to_log(&self, changes: Vec<ReplicatedChange>) -> StoreResult;
+
+    /// Returns what the trackers of the database share besides accounts and rooms; `None` where there is only one.
+    fn shared_state(&self) -> StoreResult<Option<SharedState>>;
+}
+
+/// What several trackers share besides accounts and rooms, as of one moment.
+#[derive(Debug, Default)]
+pub struct SharedState {
+    /// The number of the last entry of the log.
+    pub number: i64,
+    /// The number of the last event.
+    pub last_event: u64,
+    /// The last events that are kept, in order.
+    pub events: Vec<TrackerEventKind>,
+    /// All presences, the earliest login first: each with the run that holds it and its files.
+    pub presences: Vec<(ReplicatedLogin, NodeId, FileList)>,
+}
+
+impl SharedState {
+    /// Returns the number before that of the first event that is kept.
+    pub fn event_before_kept(&self) -> u64 {
+        self.last_event.saturating_sub(self.events.len() as u64)
+    }
 }
 
 /// The rows of accounts, of the claims on names, and of replaced keys.

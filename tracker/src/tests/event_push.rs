@@ -51,7 +51,7 @@ fn stir(world: &World, count: usize) {
                 from: ClientOrigin::of(ip),
                 port: None,
                 addresses,
-                token,
+                token: token.into(),
                 binding: None,
                 at,
             };

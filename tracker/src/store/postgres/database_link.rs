@@ -10,25 +10,23 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::database_session::session_config;
+use super::node_lease::NodeLease;
 use super::postgres_address::PostgresAddress;
 use super::postgres_tls::PostgresTls;
 use super::statement_failure::StatementFailure;
 use super::store_connect_error::StoreConnectError;
 use super::{MAX_CONNECTIONS, STATEMENT_PATIENCE};
+use crate::registry::NodeId;
 use crate::store::store_health::StoreHealth;
 use crate::store::{AccountStoreError, StoreResult};
-
-/// The hold on the database: its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct DatabaseGrant {
-    pub(super) incarnation: i64,
-}
 
 /// The link to the database, shared by the jobs and the watch.
 #[derive(Debug)]
 pub(super) struct DatabaseLink {
     address: PostgresAddress,
-    grant: DatabaseGrant,
+    /// The number of this run, which changes when another tracker took it for dead.
+    node: watch::Sender<NodeId>,
+    lease: NodeLease,
     runtime: Handle,
     /// Replaced after each outage: connections of before may be half dead.
     pool: Mutex<Pool>,
@@ -36,7 +34,8 @@ pub(super) struct DatabaseLink {
     outage: Mutex<Option<String>>,
     /// Wakes the watch when a job lost its connection.
     alarm: Notify,
-    takeover: watch::Sender<Option<String>>,
+    /// This process missed changes that are no longer kept.
+    outdated: watch::Sender<bool>,
     health: StoreHealth,
 }
 
@@ -45,19 +44,16 @@ pub(super) struct DatabaseLink {
 pub(super) struct PooledConnection(Option<Object>);
 
 impl DatabaseLink {
-    pub(super) fn new(
-        address: &PostgresAddress,
-        grant: DatabaseGrant,
-        runtime: Handle,
-    ) -> Result<Self, StoreConnectError> {
+    pub(super) fn new(address: &PostgresAddress, node: NodeId, runtime: Handle) -> Result<Self, StoreConnectError> {
         Ok(Self {
             address: address.clone(),
-            grant,
+            node: watch::Sender::new(node),
+            lease: NodeLease::default(),
             runtime,
             pool: Mutex::new(new_pool(address)?),
             outage: Mutex::default(),
             alarm: Notify::new(),
-            takeover: watch::Sender::new(None),
+            outdated: watch::Sender::new(false),
             health: StoreHealth::default(),
         })
     }
@@ -66,8 +62,24 @@ impl DatabaseLink {
         &self.address
     }
 
-    pub(super) const fn grant(&self) -> DatabaseGrant {
-        self.grant
+    /// Returns the number of this run.
+    pub(super) fn node(&self) -> NodeId {
+        *self.node.borrow()
+    }
+
+    /// Watches the number of this run.
+    pub(super) fn watch_node(&self) -> watch::Receiver<NodeId> {
+        self.node.subscribe()
+    }
+
+    /// Goes on as another run.
+    pub(super) fn set_node(&self, node: NodeId) {
+        self.node.send_replace(node);
+    }
+
+    /// Returns the lease by which this run claims its users.
+    pub(super) const fn lease(&self) -> &NodeLease {
+        &self.lease
     }
 
     pub(super) const fn runtime(&self) -> &Handle {
@@ -133,13 +145,14 @@ impl DatabaseLink {
         Ok(())
     }
 
-    pub(super) fn report_takeover(&self, by: String) {
-        self.set_down("another tracker uses it");
-        self.takeover.send_replace(Some(by));
+    /// Reports that this process can't go on with what it knows.
+    pub(super) fn report_outdated(&self) {
+        self.set_down("this tracker has missed too much");
+        self.outdated.send_replace(true);
     }
 
-    pub(super) fn watch_takeover(&self) -> watch::Receiver<Option<String>> {
-        self.takeover.subscribe()
+    pub(super) fn watch_outdated(&self) -> watch::Receiver<bool> {
+        self.outdated.subscribe()
     }
 }
 

@@ -1,10 +1,13 @@
 //! Sessions with the server.
 
+use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{AsyncMessage, Client, Config};
 
 use super::postgres_address::PostgresAddress;
 use super::postgres_tls::PostgresTls;
@@ -38,6 +41,26 @@ impl DatabaseSession {
         });
         Ok(Self { client, _driver: driver })
     }
+
+    /// Connects, and wakes `hint` at each notification and at the session's end. Fails with [`StoreConnectError`].
+    pub(super) async fn open_listening(
+        address: &PostgresAddress,
+        hint: Arc<Notify>,
+    ) -> Result<Self, StoreConnectError> {
+        let (config, tls) = (session_config(address), PostgresTls::new(address)?);
+        let (client, mut connection) = Box::pin(config.connect(tls).await_in(STATEMENT_PATIENCE)).await??;
+        let mut driver = JoinSet::new();
+        driver.spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                // What it says is read from the tables: a notification may be lost, or be one of many.
+                if matches!(message, AsyncMessage::Notification(_)) {
+                    hint.notify_one();
+                }
+            }
+            hint.notify_one();
+        });
+        Ok(Self { client, _driver: driver })
+    }
 }
 
 /// A future with a limit of time.
@@ -64,6 +87,8 @@ pub(super) fn session_config(address: &PostgresAddress) -> Config {
         format!("-c tcp_keepalives_count={KEEPALIVE_RETRIES}"),
         // The scan of a small table would conflict with every change of it.
         "-c enable_seqscan=off".to_owned(),
+        // A table without an index then seems so expensive to the server that it would compile each statement.
+        "-c jit=off".to_owned(),
         "-c client_min_messages=warning".to_owned(),
     ];
     let given = address.config.get_options().unwrap_or_default();

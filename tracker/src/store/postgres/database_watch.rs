@@ -1,19 +1,23 @@
-//! The session that holds the database for this process, and the look at it each second.
+//! The session by which this process is one of the database's trackers, and the look at it each second.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::Fingerprint;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
-use super::database_link::{DatabaseGrant, DatabaseLink};
+use super::database_link::DatabaseLink;
 use super::database_session::{AwaitInTime, DatabaseSession};
+use super::node_lease::{BootTime, NODE_LEASE};
 use super::postgres_address::PostgresAddress;
 use super::postgres_schema;
 use super::store_connect_error::StoreConnectError;
 use super::{MAX_BACKOFF, MIN_BACKOFF, STATEMENT_PATIENCE, WATCH_INTERVAL};
+use crate::registry::{KEPT_EVENTS, NodeId};
 
-/// Held by the session of the one tracker: "vizinho" and the number of the use.
+/// Shared by the sessions of all trackers; one of the version before, which had a database for itself, holds it alone:
+/// "vizinho" and the number of the use.
 const TRACKER_LOCK: i64 = 0x0076_697a_696e_6802;
 /// The time to wait for the lock: a tracker that was killed a moment ago may still hold it.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
@@ -23,73 +27,120 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(100);
 const MIN_SERVER_VERSION: i32 = 130_000;
 /// Tokens of changes are kept for so many seconds; a lost COMMIT is looked up within a few.
 const TOKEN_SECONDS: f64 = 600.0;
+/// The changes of the log are kept for so many seconds: a tracker that hears nothing for longer starts again.
+const LOG_SECONDS: f64 = 600.0;
+/// Entries of the log that are kept for their events.
+const MAX_LOG_ENTRIES: i64 = 100_000;
 /// Looks after which old tokens are deleted.
 const LOOKS_BEFORE_CLEANING: u32 = 60;
 
-/// The reason why a look at the database ended.
-enum WatchEnd {
-    Trouble(String),
-    TakenOver,
-}
-
-/// Connects, brings the schema up to date, and takes the database for this process. Fails with [`StoreConnectError`].
-pub(super) async fn open(address: &PostgresAddress) -> Result<(DatabaseSession, DatabaseGrant), StoreConnectError> {
+/// Connects, brings the schema up to date, and takes a number for this run. Fails with [`StoreConnectError`].
+pub(super) async fn open(address: &PostgresAddress) -> Result<(DatabaseSession, NodeId, BootTime), StoreConnectError> {
     let mut session = DatabaseSession::open(address).await?;
     check_server(&session).await?;
     postgres_schema::migrate(&mut session.client).await?;
     take_lock(&session).await?;
-    let take = "UPDATE tracker_instance SET incarnation = incarnation + 1 RETURNING incarnation";
-    let incarnation = session.client.query_one(take, &[]).await_in(STATEMENT_PATIENCE).await??.get(0);
-    Ok((session, DatabaseGrant { incarnation }))
+    let (node, sent) = register_node(&session, &address.session_name()).await?;
+    Ok((session, node, sent))
 }
 
-/// Looks at the database until another tracker has it: notices when it goes, and takes it again when it is back.
+/// Looks at the database and renews the lease as long as the store lives: notices when the database goes, and when it is
+/// back.
 pub(super) async fn watch_database(link: Arc<DatabaseLink>, mut session: DatabaseSession) {
     loop {
-        match look_until_trouble(&link, &session).await {
-            WatchEnd::Trouble(why) => link.set_down(&why),
-            WatchEnd::TakenOver => return link.report_takeover(String::new()),
-        }
+        let why = look_until_trouble(&link, &session).await;
+        link.set_down(&why.to_english());
         // First ended, so that the server gives the lock back.
         drop(session);
-        session = match reconnect(&link).await {
-            Ok(session) => session,
-            Err(by) => return link.report_takeover(by),
-        };
+        session = reconnect(&link).await;
     }
 }
 
-async fn look_until_trouble(link: &DatabaseLink, session: &DatabaseSession) -> WatchEnd {
+async fn look_until_trouble(link: &DatabaseLink, session: &DatabaseSession) -> StoreConnectError {
     let mut looks = 0;
     loop {
         let _ = timeout(WATCH_INTERVAL, link.alarm()).await;
-        match look(link, session).await {
-            Ok(true) => {}
-            Ok(false) => return WatchEnd::TakenOver,
-            Err(why) => return WatchEnd::Trouble(why.to_english()),
+        if let Err(why) = look(link, session).await {
+            return why;
         }
         looks += 1;
         if looks % LOOKS_BEFORE_CLEANING == 0 {
-            let old = "DELETE FROM change_token WHERE made < now() - make_interval(secs => $1)";
-            // What is left is deleted the next time.
-            let _ = timeout(STATEMENT_PATIENCE, session.client.execute(old, &[&TOKEN_SECONDS])).await;
+            clean(session).await;
         }
     }
 }
 
-/// Returns whether this process still has the database.
-async fn look(link: &DatabaseLink, session: &DatabaseSession) -> Result<bool, StoreConnectError> {
-    let number = "SELECT incarnation, pg_is_in_recovery() FROM tracker_instance";
-    let row = session.client.query_one(number, &[]).await_in(STATEMENT_PATIENCE).await??;
-    if row.get(1) {
-        return Err(StoreConnectError::Unreachable("the server is a standby".to_owned()));
+/// Renews the lease, as another run if others took this one for dead.
+async fn look(link: &DatabaseLink, session: &DatabaseSession) -> Result<(), StoreConnectError> {
+    let sent = BootTime::now();
+    let renew = "UPDATE tracker_node SET lease_until = now() + make_interval(secs => $2) WHERE node = $1";
+    let (node, lease) = (link.node().0, NODE_LEASE.as_secs_f64());
+    let renewed = session.client.execute(renew, &[&node, &lease]).await_in(STATEMENT_PATIENCE).await??;
+    if renewed > 0 {
+        link.lease().record(sent);
+        return Ok(());
     }
-    Ok(row.get::<_, i64>(0) == link.grant().incarnation)
+    link.lease().forget();
+    let (node, sent) = register_node(session, &link.address().session_name()).await?;
+    warn!("other trackers took this one for dead: it goes on, and its users may have to log in again");
+    link.set_node(node);
+    link.lease().record(sent);
+    Ok(())
 }
 
-/// Tries to reach the database until that succeeds, less and less often. Fails with the other tracker, in words, when
-/// one had it meanwhile: what this process knows is out of date.
-async fn reconnect(link: &DatabaseLink) -> Result<DatabaseSession, String> {
+/// Takes a number for this run, and its lease.
+async fn register_node(session: &DatabaseSession, name: &str) -> Result<(NodeId, BootTime), StoreConnectError> {
+    let sent = BootTime::now();
+    let register = "WITH run AS (UPDATE tracker_instance SET incarnation = incarnation + 1 RETURNING incarnation)
+        INSERT INTO tracker_node (node, name, lease_until, settled, held)
+        SELECT incarnation, $1, now() + make_interval(secs => $2), number, '{}' FROM run, log_counter RETURNING node";
+    let lease = NODE_LEASE.as_secs_f64();
+    let row = session.client.query_one(register, &[&name, &lease]).await_in(STATEMENT_PATIENCE).await??;
+    Ok((NodeId(row.get(0)), sent))
+}
+
+/// Makes this key that of all trackers of the database, unless others run with another one.
+pub(super) async fn claim_identity(
+    session: &DatabaseSession,
+    node: NodeId,
+    fingerprint: Fingerprint,
+) -> Result<(), StoreConnectError> {
+    let (client, own) = (&session.client, fingerprint.as_bytes().as_slice());
+    // One at a time: two that start together would both find none.
+    let lock = "BEGIN; LOCK TABLE tracker_identity IN EXCLUSIVE MODE";
+    client.batch_execute(lock).await_in(STATEMENT_PATIENCE).await??;
+    let others = "SELECT count(*) FROM tracker_identity WHERE fingerprint <> $1
+        AND EXISTS (SELECT FROM tracker_node WHERE node <> $2 AND lease_until > now())";
+    let others: i64 = client.query_one(others, &[&own, &node.0]).await_in(STATEMENT_PATIENCE).await??.get(0);
+    if others > 0 {
+        return Err(StoreConnectError::OtherKey);
+    }
+    client.execute("DELETE FROM tracker_identity", &[]).await_in(STATEMENT_PATIENCE).await??;
+    client.execute("INSERT INTO tracker_identity VALUES ($1)", &[&own]).await_in(STATEMENT_PATIENCE).await??;
+    Ok(client.batch_execute("COMMIT").await_in(STATEMENT_PATIENCE).await??)
+}
+
+/// Deletes what nobody needs any more. What is left is deleted the next time.
+pub(super) async fn clean(session: &DatabaseSession) {
+    let tokens = "DELETE FROM change_token WHERE made < now() - make_interval(secs => $1)";
+    let _ = timeout(STATEMENT_PATIENCE, session.client.execute(tokens, &[&TOKEN_SECONDS])).await;
+    // Entries of trackers that are gone are needed until their users are taken over.
+    let changes = "WITH old AS (
+            SELECT max(number) AS number FROM log_entry WHERE made < now() - make_interval(secs => $1)
+                AND number < (SELECT coalesce(min(settled), 0) FROM tracker_node)
+        ), done AS (
+            UPDATE log_counter SET forgotten = old.number FROM old WHERE old.number > forgotten
+        )
+        UPDATE log_entry SET changes = '{}' FROM old WHERE log_entry.number <= old.number AND changes <> '{}'";
+    let _ = timeout(STATEMENT_PATIENCE, session.client.execute(changes, &[&LOG_SECONDS])).await;
+    let entries = "DELETE FROM log_entry USING log_counter WHERE log_entry.number <= forgotten
+        AND (event_before < last_event - $1 OR log_entry.number < log_counter.number - $2)";
+    let kept_events = i64::try_from(2 * KEPT_EVENTS).unwrap_or(i64::MAX);
+    let _ = timeout(STATEMENT_PATIENCE, session.client.execute(entries, &[&kept_events, &MAX_LOG_ENTRIES])).await;
+}
+
+/// Tries to reach the database until that succeeds, less and less often.
+async fn reconnect(link: &DatabaseLink) -> DatabaseSession {
     let mut backoff = MIN_BACKOFF;
     loop {
         sleep(backoff).await;
@@ -98,16 +149,12 @@ async fn reconnect(link: &DatabaseLink) -> Result<DatabaseSession, String> {
             let session = DatabaseSession::open(link.address()).await?;
             end_former_sessions(link, &session).await?;
             take_lock(&session).await?;
-            let is_ours = look(link, &session).await?;
-            Ok::<_, StoreConnectError>((session, is_ours))
+            look(link, &session).await?;
+            link.set_up()?;
+            Ok::<_, StoreConnectError>(session)
         };
         match attempt.await {
-            Ok((session, true)) => match link.set_up() {
-                Ok(()) => return Ok(session),
-                Err(why) => link.set_down(&why.to_english()),
-            },
-            Ok((_, false)) => return Err(String::new()),
-            // The other one may end without having taken the number: then it is this one's again.
+            Ok(session) => return session,
             Err(why) => link.set_down(&why.to_english()),
         }
     }
@@ -129,7 +176,7 @@ async fn check_server(session: &DatabaseSession) -> Result<(), StoreConnectError
 async fn take_lock(session: &DatabaseSession) -> Result<(), StoreConnectError> {
     let began = Instant::now();
     loop {
-        let lock = session.client.query_one("SELECT pg_try_advisory_lock($1)", &[&TRACKER_LOCK]);
+        let lock = session.client.query_one("SELECT pg_try_advisory_lock_shared($1)", &[&TRACKER_LOCK]);
         if lock.await_in(STATEMENT_PATIENCE).await??.get(0) {
             return Ok(());
         }

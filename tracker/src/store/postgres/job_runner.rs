@@ -29,10 +29,19 @@ pub(in crate::store) enum JobKind {
     Snapshot,
     /// Changes something.
     Change,
+    /// Changes something that the log tells all trackers.
+    LoggedChange,
 }
 
 /// The token of a change, by which its COMMIT is found.
 struct ChangeToken(String);
+
+impl JobKind {
+    /// True for a job that ends with a COMMIT.
+    pub(in crate::store) const fn is_change(self) -> bool {
+        matches!(self, Self::Change | Self::LoggedChange)
+    }
+}
 
 /// The reason why an attempt failed.
 enum AttemptFailure<T> {
@@ -102,10 +111,10 @@ fn attempt_job<T>(
     let Some(client) = connection.client() else { return Err(StatementFailure::silence().into()) };
     let token = ChangeToken(format!("{:032x}", rand::random::<u128>()));
     let now = begin(link, client, kind, attempt, &token)?;
-    let rows = PostgresRows::new(client, link.runtime(), now);
+    let rows = PostgresRows::new(client, link.runtime(), now, link.node());
     let done = job(&rows);
     match (done, rows.into_failure()) {
-        (Ok(done), None) if kind == JobKind::Change => commit(link, connection, token, done),
+        (Ok(done), None) if kind.is_change() => commit(link, connection, token, done),
         (done, None) => {
             roll_back(link, kind, connection);
             done.map_err(AttemptFailure::Refused)
@@ -141,12 +150,18 @@ fn begin<T>(
     let batch = match kind {
         JobKind::Read => return Ok(SystemTime::now()),
         JobKind::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned(),
-        JobKind::Change => format!(
-            "BEGIN ISOLATION LEVEL SERIALIZABLE; LOCK TABLE write_turn IN {lock} MODE;
-            INSERT INTO change_token VALUES ('{}');
-            SELECT floor(extract(epoch FROM now()) * 1000)::int8, incarnation FROM tracker_instance",
-            token.0
-        ),
+        JobKind::Change | JobKind::LoggedChange => {
+            // The end of the log is locked for the whole change: its number would be given before it is committed, or
+            // conflict with those of others.
+            let log = if kind == JobKind::LoggedChange { "LOCK TABLE log_counter IN EXCLUSIVE MODE;" } else { "" };
+            format!(
+                "BEGIN ISOLATION LEVEL SERIALIZABLE; {log} LOCK TABLE write_turn IN {lock} MODE;
+                INSERT INTO change_token VALUES ('{}');
+                SELECT floor(extract(epoch FROM now()) * 1000)::int8, count(*) FROM tracker_node WHERE node = {}",
+                token.0,
+                link.node().0
+            )
+        }
     };
     let answers = link.runtime().block_on(timeout(STATEMENT_PATIENCE, client.simple_query(&batch)));
     let answers = answers.map_err(|_| StatementFailure::silence())?.map_err(|why| StatementFailure::of(&why))?;
@@ -158,12 +173,13 @@ fn begin<T>(
         _ => None,
     });
     let number = |column| row.and_then(|row| row.get(column)?.parse::<i64>().ok());
-    let (Some(now_ms), Some(incarnation)) = (number(0), number(1)) else {
+    let (Some(now_ms), Some(runs)) = (number(0), number(1)) else {
         return Err(AttemptFailure::Refused(AccountStoreError::Failed("the database lacks its first rows".to_owned())));
     };
-    if incarnation != link.grant().incarnation {
+    if runs == 0 {
         link.raise_alarm();
-        return Err(AttemptFailure::Refused(AccountStoreError::Unreachable("another tracker uses it".to_owned())));
+        let why = "other trackers took this one for dead".to_owned();
+        return Err(AttemptFailure::Refused(AccountStoreError::Unreachable(why)));
     }
     Ok(UNIX_EPOCH + Duration::from_millis(u64::try_from(now_ms).unwrap_or_default()))
 }

@@ -3,6 +3,7 @@
 //! Statements wait for the server in the thread of their job, each with a limit of time. Whatever fails spoils the
 //! transaction: it is never committed, even if a rule goes on.
 
+mod postgres_log_rows;
 mod postgres_room_rows;
 
 use std::cell::RefCell;
@@ -18,8 +19,8 @@ use tokio_postgres::types::{FromSqlOwned, ToSql};
 
 use super::STATEMENT_PATIENCE;
 use super::statement_failure::StatementFailure;
-use crate::registry::FormerKey;
-use crate::store::store_rows::{AccountRows, StoreRows};
+use crate::registry::{FormerKey, NodeId, ReplicatedChange};
+use crate::store::store_rows::{AccountRows, SharedState, StoreRows};
 use crate::store::{Account, AccountStoreError, StoreResult, unix_ms};
 
 /// The values of a statement.
@@ -30,13 +31,19 @@ pub(super) struct PostgresRows<'a> {
     client: &'a deadpool_postgres::ClientWrapper,
     runtime: &'a Handle,
     now: SystemTime,
+    node: NodeId,
     /// The first failure of a statement.
     failure: RefCell<Option<StatementFailure>>,
 }
 
 impl<'a> PostgresRows<'a> {
-    pub(super) fn new(client: &'a deadpool_postgres::ClientWrapper, runtime: &'a Handle, now: SystemTime) -> Self {
-        Self { client, runtime, now, failure: RefCell::default() }
+    pub(super) fn new(
+        client: &'a deadpool_postgres::ClientWrapper,
+        runtime: &'a Handle,
+        now: SystemTime,
+        node: NodeId,
+    ) -> Self {
+        Self { client, runtime, now, node, failure: RefCell::default() }
     }
 
     /// Returns the first failure of a statement, if one failed.
@@ -104,6 +111,14 @@ impl StoreRows for PostgresRows<'_> {
 
     fn touch(&self) -> StoreResult {
         self.execute("UPDATE write_probe SET probes = probes + 1", &[]).map(drop)
+    }
+
+    fn append_to_log(&self, changes: Vec<ReplicatedChange>) -> StoreResult {
+        self.append_entry(&changes)
+    }
+
+    fn shared_state(&self) -> StoreResult<Option<SharedState>> {
+        self.load_shared_state().map(Some)
     }
 }
 

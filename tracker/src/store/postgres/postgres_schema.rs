@@ -19,7 +19,59 @@ struct SchemaStep {
 }
 
 /// The steps that bring the schema from version `n` to `n + 1`, in order. Released steps never change: append new ones.
-const STEPS: [SchemaStep; 1] = [SchemaStep { sql: FIRST_STEP, min_reader: 1 }];
+const STEPS: [SchemaStep; 2] =
+    // A tracker that knows only the first step takes what it knows for all there is.
+    [SchemaStep { sql: FIRST_STEP, min_reader: 1 }, SchemaStep { sql: SECOND_STEP, min_reader: 2 }];
+
+const SECOND_STEP: &str = r#"
+    -- One row for each run of a tracker that others have to reckon with.
+    CREATE TABLE tracker_node (
+        node int8 PRIMARY KEY,
+        name text COLLATE "C" NOT NULL,
+        lease_until timestamptz NOT NULL,
+        -- The last entry of the log whose events it sent or holds back.
+        settled int8 NOT NULL,
+        -- The users whose events it holds back.
+        held text[] COLLATE "C" NOT NULL
+    );
+    -- Locked by whoever adds to the log, so that numbers are in the order of commits.
+    CREATE TABLE log_counter (
+        number int8 NOT NULL,
+        last_event int8 NOT NULL,
+        -- The last entry whose changes are no longer kept.
+        forgotten int8 NOT NULL
+    );
+    -- Above all numbers that trackers without a database gave.
+    INSERT INTO log_counter SELECT 0, floor(extract(epoch FROM now()) * 1000000)::int8, 0;
+    CREATE TABLE log_entry (
+        number int8 PRIMARY KEY,
+        node int8 NOT NULL,
+        event_before int8 NOT NULL,
+        changes text[] COLLATE "C" NOT NULL,
+        events text[] COLLATE "C" NOT NULL,
+        made timestamptz NOT NULL DEFAULT now()
+    );
+    CREATE INDEX log_entry_made ON log_entry (made);
+    CREATE INDEX log_entry_node ON log_entry (node, number);
+    CREATE TABLE presence (
+        user_name text COLLATE "C" PRIMARY KEY,
+        -- The run that holds its lease.
+        node int8 NOT NULL,
+        -- The hash of the session's token.
+        token bytea NOT NULL CHECK (octet_length(token) = 32),
+        login text COLLATE "C" NOT NULL
+    );
+    CREATE INDEX presence_node ON presence (node);
+    -- Lists of files, in pieces of neighbouring names.
+    CREATE TABLE catalogue (
+        user_name text COLLATE "C" NOT NULL,
+        digest bytea NOT NULL,
+        files text COLLATE "C" NOT NULL,
+        PRIMARY KEY (user_name, digest)
+    );
+    -- The key that all trackers of the database have.
+    CREATE TABLE tracker_identity (fingerprint bytea NOT NULL CHECK (octet_length(fingerprint) = 32));
+"#;
 
 const FIRST_STEP: &str = r#"
     CREATE TABLE account (

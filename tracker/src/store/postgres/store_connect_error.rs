@@ -44,11 +44,16 @@ pub enum StoreConnectError {
         known
     ))]
     TooNew { found: i32, known: i32 },
-    #[error("{}", tr!("another tracker{by} uses it: stop that one first", by = .by))]
+    #[error("{}", tr!("a tracker of an earlier version{by} uses it: stop that one first", by = .by))]
     InUse {
         /// The other tracker, in words; empty if it is unknown.
         by: String,
     },
+    #[error("{}", tr!(
+        "trackers with another key use it, and peers know all of them by one: stop this tracker, and copy the file \
+         identity/identity.pem from the data folder of one of those to its own"
+    ))]
+    OtherKey,
     #[error("{}", tr!("can't use the certificates in {path}: {why}", path = safe_path(.path), why))]
     Certificates { path: PathBuf, why: io::Error },
     #[error("{}", tr!("its server is PostgreSQL {found}: {needed} or later is needed", found, needed))]

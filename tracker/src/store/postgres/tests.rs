@@ -1,17 +1,19 @@
 //! The database under load, killed, frozen and taken away.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use postgres_server::PostgresServer;
 use shared::UserName;
 use shared::account_name::name_claims;
+use shared::tracker::TrackerEventKind;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::database_session::DatabaseSession;
 use super::*;
+use crate::registry::ReplicatedChange;
 use crate::store::claim_key::claim_key;
 use crate::store::{Account, AccountStore};
 
@@ -211,24 +213,89 @@ async fn a_frozen_database_refuses_soon_and_serves_again_when_it_wakes() {
 }
 
 #[tokio::test]
-async fn one_tracker_at_a_time() {
+async fn trackers_share_a_database_and_one_taken_for_dead_writes_nothing_until_it_knows() {
     let Some(server) = PostgresServer::shared() else {
         return println!("PostgreSQL is not installed: nothing is tested");
     };
     let database = server.create_database().unwrap();
     let first = PostgresStore::connect(&address(server, &database)).await.unwrap();
-    let refused = PostgresStore::connect(&address(server, &database)).await.unwrap_err().to_string();
-    let process = format!("process {}", std::process::id());
-    assert!(refused.contains("another tracker (") && refused.contains(&process), "{refused}");
-    drop(first);
     let second = PostgresStore::connect(&address(server, &database)).await.unwrap();
-    // Another one took it while this one could not reach it.
-    server.administrate(&database, "UPDATE tracker_instance SET incarnation = incarnation + 1").unwrap();
-    let mut takeover = second.watch_takeover();
-    let changed = second.run(Requester::Administrator, JobKind::Change, |rows| rows.touch()).await;
+    let (of_first, of_second) = (first.link.node(), second.link.node());
+    assert!(of_first < of_second && first.link.lease().is_held() && second.link.lease().is_held());
+    let (key, other) = (Fingerprint::from_bytes([1; 32]), Fingerprint::from_bytes([2; 32]));
+    first.claim_identity(key).await.unwrap();
+    second.claim_identity(key).await.unwrap();
+    let refused = second.claim_identity(other).await;
+    assert!(matches!(refused, Err(StoreConnectError::OtherKey)), "{refused:?}");
+    let kill = format!("DELETE FROM tracker_node WHERE node = {}", of_first.0);
+    server.administrate(&database, &kill).unwrap();
+    let changed = first.run(Requester::Administrator, JobKind::Change, |rows| rows.touch()).await;
     assert!(matches!(changed, Err(AccountStoreError::Unreachable(_))), "{changed:?}");
-    timeout(AT_MOST, takeover.wait_for(Option::is_some)).await.unwrap().unwrap();
-    assert!(second.outage().is_some());
+    timeout(AT_MOST, until(|| first.link.node() > of_second && first.link.lease().is_held())).await.unwrap();
+    first.run(Requester::Administrator, JobKind::Change, |rows| rows.touch()).await.unwrap();
+}
+
+fn registered(user: &str) -> ReplicatedChange {
+    ReplicatedChange::Registered { user: user.parse().unwrap(), key: None, lapses: false }
+}
+
+async fn write(session: &LogSession, users: &[&str]) -> LogTurn {
+    let turn = session.begin().await.unwrap();
+    let changes: Vec<_> = users.iter().map(|user| registered(user)).collect();
+    let events: Vec<_> = users.iter().map(|user| TrackerEventKind::Offline { user: user.parse().unwrap() }).collect();
+    let settled = (turn.number, &HashSet::new());
+    session.commit(turn, &changes.iter().collect::<Vec<_>>(), &events, settled).await.unwrap();
+    turn
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_in_the_order_of_commits_and_a_dead_tracker_adds_nothing_to_it() {
+    let Some(server) = PostgresServer::shared() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let database = server.create_database().unwrap();
+    let connect = async || PostgresStore::connect(&address(server, &database)).await.unwrap();
+    let (first, second, hint) = (connect().await, connect().await, Arc::new(Notify::new()));
+    let one = first.log().open(Arc::default()).await.unwrap();
+    let other = second.log().open(Arc::clone(&hint)).await.unwrap();
+    let turn = one.begin().await.unwrap();
+    let waiting = tokio::spawn(async move { (write(&other, &["bob", "carol"]).await, other) });
+    let settled = (turn.number, &HashSet::new());
+    one.commit(turn, &[&registered("alice")], &[], settled).await.unwrap();
+    let (next, other) = timeout(AT_MOST, waiting).await.unwrap().unwrap();
+    assert_eq!((turn.number, next.number, next.last_event), (1, 2, turn.last_event));
+    timeout(AT_MOST, hint.notified()).await.unwrap();
+    let entries = one.read_after(0).await.unwrap();
+    let told: Vec<_> = entries.iter().map(|entry| (entry.number, entry.node, entry.changes.len())).collect();
+    assert_eq!(told, [(1, one.node(), 1), (2, other.node(), 2)]);
+    assert_eq!((entries[1].event_before, entries[1].events.len()), (turn.last_event, 2));
+    let store = AccountStore::with_postgres(first, None);
+    store.create(Requester::Administrator, account("dave"), None).await.unwrap();
+    let last = one.read_after(2).await.unwrap();
+    assert_eq!((last.len(), last[0].number, last[0].event_before), (1, 3, turn.last_event + 2));
+    assert_eq!(last[0].changes, [registered("dave")]);
+    let shared = store.initial_state(Requester::Administrator).await.unwrap().shared.unwrap();
+    assert_eq!((shared.number, shared.last_event, shared.events.len()), (3, turn.last_event + 2, 2));
+    // What all have settled is forgotten after a while, and whoever has not read it by then begins anew.
+    let age = "UPDATE log_entry SET made = now() - interval '1 day'; UPDATE tracker_node SET settled = 3";
+    server.administrate(&database, age).unwrap();
+    database_watch::clean(&second.open_session().await.unwrap()).await;
+    assert!(matches!(one.read_after(0).await, Err(LogError::OutOfDate)));
+    assert!(matches!(one.read_after(1).await, Err(LogError::OutOfDate)));
+    assert_eq!(one.read_after(2).await.unwrap().len(), 1);
+    assert_eq!(store.initial_state(Requester::Administrator).await.unwrap().shared.unwrap().events.len(), 2);
+    // Taken for dead: nothing is written, and its users are another one's.
+    assert!(other.dead_nodes(true).await.unwrap().is_empty());
+    let lapse =
+        format!("UPDATE tracker_node SET lease_until = now() - interval '1 hour' WHERE node = {}", one.node().0);
+    server.administrate(&database, &lapse).unwrap();
+    let turn = other.begin().await.unwrap();
+    if other.lock_dead_node(one.node()).await.unwrap().is_some() {
+        let change = ReplicatedChange::Adopted { node: one.node() };
+        other.write_change(&change, None).await.unwrap();
+        other.commit(turn, &[&change], &[], (turn.number, &HashSet::new())).await.unwrap();
+        assert!(matches!(one.begin().await, Err(LogError::Fenced)));
+    }
 }
 
 #[tokio::test]
@@ -243,8 +310,6 @@ async fn a_lost_session_is_opened_again() {
     server.administrate("postgres", &end).unwrap();
     timeout(AT_MOST, until_up(&store)).await.unwrap();
     store.create(Requester::Administrator, account("carol"), None).await.unwrap();
-    let refused = PostgresStore::connect(&address(server, &database)).await;
-    assert!(matches!(refused, Err(StoreConnectError::InUse { .. })), "{refused:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,184 @@
+//! This tracker as one of several on a database: changes of presence go through the log that all of them share.
+//!
+//! ```text
+//! action ─► submit ─► Replicator: lock the log's end ─► apply what others wrote ─► is the change still right?
+//!                                  ─► rows, entry, events, COMMIT ─► apply ─► the action's reply
+//! notification, or each second ─► read ─► apply
+//! ```
+//!
+//! Submitted changes that wait are written together: one transaction takes all that came during the one before. Of one
+//! user there is one change in a transaction, so that each is judged after all before it. A change has its reply only when
+//! it is committed and applied here; the events that it makes are in the next transaction, and the entry says until then
+//! that this tracker owes them.
+//!
+//! A COMMIT whose answer is lost is *in doubt*: whoever locks the log's end again finds the entry, or knows that there
+//! will never be one.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | changes that wait | `MAX_WAITING_CHANGES` | `busy` |
+//! | changes in one transaction | `CHANGES_PER_ENTRY`, or about `BYTES_PER_ENTRY` of them | the next one follows at once |
+//! | the wait for a change | `CHANGE_PATIENCE` | `busy`: unknown whether it is made |
+//! | the database is away, or this tracker's lease is over | | `busy` for all that is about presence; lists are as of before |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use shared::UserName;
+use shared::tracker::TrackerRequest;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::account_actions::too_many_present;
+use super::file_actions::files_refused;
+use super::{RETRY_AFTER_CHANGE_MS, RefusalReason, RequestError, TrackerService, busy, changed_meanwhile};
+use crate::registry::{AppliedChange, ChangeConflict, LocalDetails, ReplicatedChange};
+use crate::store::ReplicatedLog;
+
+/// Bounds the changes that wait for their transaction.
+const MAX_WAITING_CHANGES: usize = 4096;
+/// The time that a client waits for a change to be made.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(8);
+/// Advice to clients after too many changes waited, or the database was away.
+const REPLICATION_RETRY_MS: u64 = 2000;
+
+/// A change that an action wants.
+#[derive(Debug)]
+pub(super) struct SubmittedChange {
+    pub(super) change: ReplicatedChange,
+    pub(super) details: LocalDetails,
+    /// `None` for changes that the registry itself wants.
+    pub(super) outcome: Option<oneshot::Sender<Result<AppliedChange, ChangeFailure>>>,
+}
+
+impl SubmittedChange {
+    /// Wraps a change that no client waits for.
+    pub(super) fn of_registry(change: ReplicatedChange) -> Self {
+        Self { change, details: LocalDetails::default(), outcome: None }
+    }
+}
+
+/// The reason why a submitted change is not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChangeFailure {
+    /// It has no place after the changes before it.
+    Conflict(ChangeConflict),
+    /// The log can't be written.
+    Away,
+}
+
+/// A wish to the replicator.
+#[derive(Debug)]
+pub(super) enum ReplicationRequest {
+    Change(SubmittedChange),
+    /// Everything that is committed now is to be applied.
+    CatchUp(oneshot::Sender<()>),
+}
+
+/// The way to the replicator, and the lease of this tracker.
+#[derive(Debug)]
+pub(super) struct ReplicationLink {
+    pub(super) log: ReplicatedLog,
+    requests: mpsc::Sender<ReplicationRequest>,
+    /// Taken by the replicator when it starts.
+    pub(super) inbox: Mutex<Option<mpsc::Receiver<ReplicationRequest>>>,
+    /// Wakes the replicator: there is an entry to read, or something to write.
+    pub(super) wake: Arc<Notify>,
+    /// The last entry of the log that the registry knew at the start.
+    pub(super) begun_at: i64,
+}
+
+impl ReplicationLink {
+    pub(super) fn new(log: ReplicatedLog, wake: Arc<Notify>, begun_at: i64) -> Self {
+        let (requests, inbox) = mpsc::channel(MAX_WAITING_CHANGES);
+        Self { log, requests, inbox: Mutex::new(Some(inbox)), wake, begun_at }
+    }
+
+    async fn submit(&self, change: ReplicatedChange, details: LocalDetails) -> Result<AppliedChange, RequestError> {
+        let (outcome, made) = oneshot::channel();
+        let user = change.user().cloned();
+        let submitted = SubmittedChange { change, details, outcome: Some(outcome) };
+        let full = |_| busy(RefusalReason::TooManyChanges, REPLICATION_RETRY_MS);
+        self.requests.try_send(ReplicationRequest::Change(submitted)).map_err(full)?;
+        match timeout(CHANGE_PATIENCE, made).await {
+            Ok(Ok(Ok(applied))) => Ok(applied),
+            Ok(Ok(Err(ChangeFailure::Conflict(conflict)))) => Err(conflict_error(conflict, user.as_ref())),
+            Ok(Ok(Err(ChangeFailure::Away))) => Err(away()),
+            // The replicator ended, or the database says nothing about a COMMIT.
+            Ok(Err(_)) | Err(_) => Err(busy(RefusalReason::OutcomeUnknown, REPLICATION_RETRY_MS)),
+        }
+    }
+
+    async fn catch_up(&self) -> Result<(), RequestError> {
+        let (done, caught_up) = oneshot::channel();
+        let full = |_| busy(RefusalReason::TooManyChanges, REPLICATION_RETRY_MS);
+        self.requests.try_send(ReplicationRequest::CatchUp(done)).map_err(full)?;
+        let unknown = || busy(RefusalReason::OutcomeUnknown, REPLICATION_RETRY_MS);
+        timeout(CHANGE_PATIENCE, caught_up).await.ok().and_then(Result::ok).ok_or_else(unknown)
+    }
+}
+
+impl TrackerService {
+    /// True if several trackers share the users.
+    pub(super) const fn is_replicated(&self) -> bool {
+        self.replication.is_some()
+    }
+
+    /// Makes a change on all trackers of the database, and returns its effect here. `None` where there is only one.
+    pub(super) async fn replicate(
+        &self,
+        change: ReplicatedChange,
+        details: LocalDetails,
+    ) -> Result<Option<AppliedChange>, RequestError> {
+        let Some(link) = &self.replication else { return Ok(None) };
+        self.ensure_lease()?;
+        self.ensure_no_outage()?;
+        link.submit(change, details).await.map(Some)
+    }
+
+    /// Applies all changes that are committed, those of a job of before included. Returns false where there is one
+    /// tracker, which tells itself.
+    pub(super) async fn catch_up(&self) -> Result<bool, RequestError> {
+        let Some(link) = &self.replication else { return Ok(false) };
+        self.ensure_no_outage()?;
+        link.catch_up().await?;
+        Ok(true)
+    }
+
+    /// Refuses at once what the database can't do while it is known to be away.
+    fn ensure_no_outage(&self) -> Result<(), RequestError> {
+        if self.accounts.outage().is_some() { Err(away()) } else { Ok(()) }
+    }
+
+    /// Refuses to speak of presence while other trackers may take this one for dead.
+    pub(super) fn ensure_lease(&self) -> Result<(), RequestError> {
+        let is_held = self.replication.as_ref().is_none_or(|link| link.log.is_lease_held());
+        if is_held { Ok(()) } else { Err(away()) }
+    }
+}
+
+/// True for requests whose reply says that a user is present, or no longer.
+pub(super) const fn is_about_presence(request: &TrackerRequest) -> bool {
+    matches!(
+        request,
+        TrackerRequest::Login { .. }
+            | TrackerRequest::Resume(_)
+            | TrackerRequest::RegisterFiles(_)
+            | TrackerRequest::Logout { .. }
+            | TrackerRequest::Heartbeat { .. }
+    )
+}
+
+fn away() -> RequestError {
+    busy(RefusalReason::DatabaseAway, REPLICATION_RETRY_MS)
+}
+
+fn conflict_error(conflict: ChangeConflict, user: Option<&UserName>) -> RequestError {
+    match (conflict, user) {
+        (ChangeConflict::TooManyPresent, _) => too_many_present(),
+        (ChangeConflict::List, _) => busy(RefusalReason::ListChanged, RETRY_AFTER_CHANGE_MS),
+        (ChangeConflict::Files(why), Some(user)) => files_refused(user, why),
+        (ChangeConflict::Account | ChangeConflict::Presence | ChangeConflict::Files(_), _) => changed_meanwhile(),
+    }
+}

@@ -1,0 +1,325 @@
+//! The session through which a tracker writes and reads the log of shared changes.
+//!
+//! ```text
+//! begin ─ locks the counter: everything before is committed and can be read, nothing comes in between
+//!       ─ renews the own lease, or finds that another tracker ended it: nothing is written then
+//! write ─ rows of presence and of the catalogue, the entry, its events' numbers
+//! commit ─ and a notification that carries the entry's number alone
+//! ```
+//!
+//! Numbers are taken from a locked row and not from a sequence: they are in the order of the commits, so whoever has read
+//! up to a number has missed nothing before it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use shared::UserName;
+use shared::tracker::TrackerEventKind;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
+
+use super::STATEMENT_PATIENCE;
+use super::database_link::DatabaseLink;
+use super::database_session::DatabaseSession;
+use super::node_lease::NODE_LEASE;
+use super::statement_failure::with_causes;
+use super::store_connect_error::StoreConnectError;
+use crate::catalogue::FileList;
+use crate::registry::{NodeId, ReplicatedChange};
+
+/// Entries that are read at once.
+const ENTRIES_AT_ONCE: i64 = 64;
+
+/// One transaction's changes and events.
+#[derive(Debug)]
+pub struct LogEntry {
+    /// The number of the entry.
+    pub number: i64,
+    /// The run that wrote it.
+    pub node: NodeId,
+    /// The number before that of the first event.
+    pub event_before: u64,
+    /// The changes in order.
+    pub changes: Vec<ReplicatedChange>,
+    /// The events in order.
+    pub events: Vec<TrackerEventKind>,
+}
+
+/// The reason why the log can't be used.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say all")]
+pub enum LogError {
+    #[error("the database can't be used: {0}")]
+    Lost(String),
+    #[error("another tracker took this one for dead")]
+    Fenced,
+    #[error("the log no longer has what this tracker missed")]
+    OutOfDate,
+}
+
+/// A lock on the end of the log. Without a commit it ends with the session.
+#[derive(Debug, Clone, Copy)]
+pub struct LogTurn {
+    /// The number of the entry that may be written.
+    pub number: i64,
+    /// The number of the last event.
+    pub last_event: u64,
+}
+
+/// What a run that ended owed.
+#[derive(Debug)]
+pub struct NodeDebt {
+    /// The run.
+    pub node: NodeId,
+    /// Its last entry whose events were all sent or held back.
+    pub settled: i64,
+    /// The users whose events it held back.
+    pub held: Vec<String>,
+}
+
+/// The session.
+#[derive(Debug)]
+pub struct LogSession {
+    session: DatabaseSession,
+    node: NodeId,
+    statements: Mutex<HashMap<&'static str, Statement>>,
+}
+
+type LogResult<T = ()> = Result<T, LogError>;
+type SqlValues<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+impl LogSession {
+    /// Connects, and wakes `hint` at each entry from now on. Fails with [`LogError::Lost`].
+    pub(super) async fn open(link: &DatabaseLink, hint: Arc<Notify>) -> LogResult<Self> {
+        let session = DatabaseSession::open_listening(link.address(), hint).await?;
+        let listening = timeout(STATEMENT_PATIENCE, session.client.batch_execute("LISTEN tracker_log")).await;
+        listening.map_err(|_| silence())??;
+        Ok(Self { session, node: link.node(), statements: Mutex::default() })
+    }
+
+    /// Returns the run for which it writes.
+    pub const fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Reads some of the entries after this one. Fails with [`LogError::OutOfDate`] when they are no longer kept.
+    pub async fn read_after(&self, applied: i64) -> LogResult<Vec<LogEntry>> {
+        let select =
+            "SELECT log_entry.number, node, event_before, changes, events, forgotten FROM log_entry, log_counter
+            WHERE log_entry.number > $1 ORDER BY log_entry.number LIMIT $2";
+        let rows = self.query(select, &[&applied, &ENTRIES_AT_ONCE]).await?;
+        let Some(first) = rows.first() else { return Ok(Vec::new()) };
+        if first.get::<_, i64>(0) != applied + 1 || first.get::<_, i64>(5) > applied {
+            return Err(LogError::OutOfDate);
+        }
+        rows.iter()
+            .map(|row| {
+                Ok(LogEntry {
+                    number: row.get(0),
+                    node: NodeId(row.get(1)),
+                    event_before: row.get::<_, i64>(2).cast_unsigned(),
+                    changes: parse_all(row.get(3))?,
+                    events: parse_all(row.get(4))?,
+                })
+            })
+            .collect()
+    }
+
+    /// Locks the end of the log. Fails with [`LogError::Fenced`] when another tracker ended this run.
+    pub async fn begin(&self) -> LogResult<LogTurn> {
+        let begin = timeout(STATEMENT_PATIENCE, self.session.client.batch_execute("BEGIN")).await;
+        begin.map_err(|_| silence())??;
+        let lock = "UPDATE log_counter SET number = number + 1 RETURNING number, last_event";
+        let rows = self.query(lock, &[]).await?;
+        let row = rows.first().ok_or_else(|| LogError::Lost("the database lacks its first rows".to_owned()))?;
+        let turn = LogTurn { number: row.get(0), last_event: row.get::<_, i64>(1).cast_unsigned() };
+        let fence = "UPDATE tracker_node SET lease_until = now() + make_interval(secs => $2) WHERE node = $1";
+        if self.execute(fence, &[&self.node.0, &NODE_LEASE.as_secs_f64()]).await? == 0 {
+            self.roll_back().await?;
+            return Err(LogError::Fenced);
+        }
+        Ok(turn)
+    }
+
+    /// Ends a turn without an entry.
+    pub async fn roll_back(&self) -> LogResult {
+        let ending = timeout(STATEMENT_PATIENCE, self.session.client.batch_execute("ROLLBACK")).await;
+        Ok(ending.map_err(|_| silence())??)
+    }
+
+    /// Writes the rows of one change of presence.
+    pub async fn write_change(&self, change: &ReplicatedChange, files: Option<&FileList>) -> LogResult {
+        match change {
+            ReplicatedChange::Login(login) => {
+                let upsert = "INSERT INTO presence (user_name, node, token, login) VALUES ($1, $2, $3, $4)
+                    ON CONFLICT (user_name) DO UPDATE
+                    SET node = excluded.node, token = excluded.token, login = excluded.login";
+                let (user, token, text) = (login.user.as_str(), login.token.as_bytes().as_slice(), text(login)?);
+                self.execute("DELETE FROM catalogue WHERE user_name = $1", &[&user]).await?;
+                self.execute(upsert, &[&user, &self.node.0, &token, &text]).await?;
+            }
+            ReplicatedChange::End { user, .. } => {
+                self.execute("DELETE FROM catalogue WHERE user_name = $1", &[&user.as_str()]).await?;
+                self.execute("DELETE FROM presence WHERE user_name = $1", &[&user.as_str()]).await?;
+            }
+            ReplicatedChange::Files { user, .. } => {
+                if let Some(files) = files {
+                    self.write_list(user, files).await?;
+                }
+            }
+            ReplicatedChange::Held { user, .. } => {
+                let take = "UPDATE presence SET node = $2 WHERE user_name = $1";
+                self.execute(take, &[&user.as_str(), &self.node.0]).await?;
+            }
+            ReplicatedChange::Adopted { node } => {
+                self.execute("DELETE FROM tracker_node WHERE node = $1", &[&node.0]).await?;
+                self.execute("UPDATE presence SET node = $2 WHERE node = $1", &[&node.0, &self.node.0]).await?;
+            }
+            // Written with the accounts and rooms themselves.
+            ReplicatedChange::Registered { .. }
+            | ReplicatedChange::Bound { .. }
+            | ReplicatedChange::Unbound { .. }
+            | ReplicatedChange::Revoked { .. }
+            | ReplicatedChange::Room(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Writes the chunks of a list that are not there yet, and deletes outdated ones.
+    async fn write_list(&self, user: &UserName, files: &FileList) -> LogResult {
+        let user = user.as_str();
+        let known = self.query("SELECT digest FROM catalogue WHERE user_name = $1", &[&user]).await?;
+        let mut outdated: HashSet<Vec<u8>> = known.iter().map(|row| row.get(0)).collect();
+        for (digest, piece) in files.pieces() {
+            if !outdated.remove(digest.as_bytes().as_slice()) {
+                let piece = std::str::from_utf8(&piece).map_err(|why| LogError::Lost(why.to_string()))?;
+                let insert = "INSERT INTO catalogue (user_name, digest, files) VALUES ($1, $2, $3)";
+                self.execute(insert, &[&user, &digest.as_bytes().as_slice(), &piece]).await?;
+            }
+        }
+        let outdated: Vec<Vec<u8>> = outdated.into_iter().collect();
+        if !outdated.is_empty() {
+            let delete = "DELETE FROM catalogue WHERE user_name = $1 AND digest = ANY ($2)";
+            self.execute(delete, &[&user, &outdated]).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the entry, and that this tracker owes no events of the entries up to `settled` but those of the users
+    /// `held`. Commits. After an error it is unknown whether the entry is there: whoever has the next turn finds out by
+    /// reading.
+    pub async fn commit(
+        &self,
+        turn: LogTurn,
+        changes: &[&ReplicatedChange],
+        events: &[TrackerEventKind],
+        (settled, held): (i64, &HashSet<UserName>),
+    ) -> LogResult {
+        let LogTurn { number, last_event } = turn;
+        let held: Vec<&str> = held.iter().map(UserName::as_str).collect();
+        let settle = "UPDATE tracker_node SET settled = $2, held = $3 WHERE node = $1";
+        self.execute(settle, &[&self.node.0, &settled, &held]).await?;
+        let changes = changes.iter().map(text).collect::<LogResult<Vec<_>>>()?;
+        let lines = events.iter().map(text).collect::<LogResult<Vec<_>>>()?;
+        let insert = "INSERT INTO log_entry (number, node, event_before, changes, events) VALUES ($1, $2, $3, $4, $5)";
+        self.execute(insert, &[&number, &self.node.0, &last_event.cast_signed(), &changes, &lines]).await?;
+        let count = i64::try_from(lines.len()).unwrap_or(i64::MAX);
+        if count > 0 {
+            self.execute("UPDATE log_counter SET last_event = last_event + $1", &[&count]).await?;
+        }
+        let notify = "SELECT pg_notify('tracker_log', $1::int8::text)";
+        self.query(notify, &[&number]).await?;
+        let commit = timeout(STATEMENT_PATIENCE, self.session.client.batch_execute("COMMIT")).await;
+        Ok(commit.map_err(|_| silence())??)
+    }
+
+    /// Returns the runs that gave their lease up, and those whose lease is over if `with_lapsed`.
+    pub async fn dead_nodes(&self, with_lapsed: bool) -> LogResult<Vec<NodeDebt>> {
+        let select = "SELECT node, settled, held FROM tracker_node
+            WHERE node <> $1 AND (lease_until = '-infinity' OR $2 AND lease_until < now())";
+        Ok(self.query(select, &[&self.node.0, &with_lapsed]).await?.iter().map(debt).collect())
+    }
+
+    /// Returns the run if its lease is over, and keeps others from it until the turn ends.
+    pub async fn lock_dead_node(&self, node: NodeId) -> LogResult<Option<NodeDebt>> {
+        let select = "SELECT node, settled, held FROM tracker_node WHERE node = $1 AND lease_until < now()
+            FOR UPDATE SKIP LOCKED";
+        Ok(self.query(select, &[&node.0]).await?.first().map(debt))
+    }
+
+    /// Returns the changes that the run wrote after an entry.
+    pub async fn changes_of(&self, node: NodeId, after: i64) -> LogResult<Vec<ReplicatedChange>> {
+        let select = "SELECT changes FROM log_entry WHERE number > $2 AND node = $1 ORDER BY number";
+        let mut changes = Vec::new();
+        for row in self.query(select, &[&node.0, &after]).await? {
+            changes.extend(parse_all(row.get(0))?);
+        }
+        Ok(changes)
+    }
+
+    /// Gives the own lease up: another tracker, or this one's next run, takes the users over at once.
+    pub async fn give_up_lease(&self) -> LogResult {
+        let end = "UPDATE tracker_node SET lease_until = '-infinity' WHERE node = $1";
+        self.execute(end, &[&self.node.0]).await.map(drop)
+    }
+
+    async fn query(&self, sql: &'static str, values: SqlValues<'_>) -> LogResult<Vec<Row>> {
+        let query = async {
+            let statement = self.statement(sql).await?;
+            Ok::<_, LogError>(self.session.client.query(&statement, values).await?)
+        };
+        timeout(STATEMENT_PATIENCE, query).await.map_err(|_| silence())?
+    }
+
+    async fn execute(&self, sql: &'static str, values: SqlValues<'_>) -> LogResult<u64> {
+        let execute = async {
+            let statement = self.statement(sql).await?;
+            Ok::<_, LogError>(self.session.client.execute(&statement, values).await?)
+        };
+        timeout(STATEMENT_PATIENCE, execute).await.map_err(|_| silence())?
+    }
+
+    async fn statement(&self, sql: &'static str) -> LogResult<Statement> {
+        let known = self.statements.lock().get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.session.client.prepare(sql).await?;
+        self.statements.lock().insert(sql, statement.clone());
+        Ok(statement)
+    }
+}
+
+fn debt(row: &Row) -> NodeDebt {
+    NodeDebt { node: NodeId(row.get(0)), settled: row.get(1), held: row.get(2) }
+}
+
+fn silence() -> LogError {
+    LogError::Lost("the database doesn't answer".to_owned())
+}
+
+pub(super) fn text(value: &impl Serialize) -> LogResult<String> {
+    serde_json::to_string(value).map_err(|why| LogError::Lost(why.to_string()))
+}
+
+fn parse_all<T: DeserializeOwned>(texts: Vec<String>) -> LogResult<Vec<T>> {
+    let parse = |text: String| serde_json::from_str(&text).map_err(|why| LogError::Lost(format!("an entry: {why}")));
+    texts.into_iter().map(parse).collect()
+}
+
+impl From<tokio_postgres::Error> for LogError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Lost(with_causes(&error))
+    }
+}
+
+impl From<StoreConnectError> for LogError {
+    fn from(error: StoreConnectError) -> Self {
+        Self::Lost(error.to_english())
+    }
+}
