@@ -58,7 +58,7 @@ use crate::fair_semaphore::{FairPermit, FairSemaphore, Requester};
 use crate::metrics::{MetricsSnapshot, TrackerMetrics};
 use crate::passwords::{PasswordError, PasswordHashPool};
 use crate::rate_limits::{ClientOrigin, LogThrottle, SuppressedLines};
-use crate::registry::{NodeId, PresenceRegistry, SessionId};
+use crate::registry::{PresenceRegistry, SessionId};
 use crate::store::{AccountStore, AccountStoreError, InitialState, PresenceStore, SharedState};
 
 use access_policy::AccessPolicy;
@@ -66,7 +66,7 @@ use action_reply::ActionReply;
 pub(crate) use action_reply::encode_reason;
 pub use action_reply::{EncodedReply, LIST_END};
 pub(crate) use refusal_reason::RefusalReason;
-use replication::ReplicationLink;
+use replication::{ReplicationLink, restore_shared};
 use request_error::{RETRY_AFTER_CHANGE_MS, RequestError, busy, changed_meanwhile};
 use shared_registry::{SharedRegistry, first_event};
 use worker_thread::WorkerThread;
@@ -131,20 +131,6 @@ pub enum ServiceStartError {
     Passwords(#[from] PasswordError),
     #[error("can't start a thread: {0}")]
     Thread(#[from] std::io::Error),
-}
-
-/// Restores what several trackers share, and returns the number of the log's entry of which it is the effect.
-fn restore_shared(registry: &mut PresenceRegistry, shared: SharedState, node: NodeId, now: Instant) -> i64 {
-    let first = shared.event_before_kept() + 1;
-    let SharedState { number, events, presences, .. } = shared;
-    registry.replicate(node);
-    registry.append_events(first, events);
-    let known = presences.len();
-    for (login, holder, files) in presences {
-        registry.restore_shared(login, holder, files, now);
-    }
-    info!(known, number, "present by the database");
-    number
 }
 
 type ActionResult = Result<ActionReply, RequestError>;

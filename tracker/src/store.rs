@@ -41,6 +41,7 @@ mod presence_store;
 mod room_rules;
 mod room_store;
 mod room_values;
+mod shared_log;
 mod sqlite_accounts;
 pub(crate) mod sqlite_file;
 mod sqlite_presence;
@@ -66,7 +67,7 @@ use shared::{Fingerprint, UserName};
 use crate::fair_semaphore::Requester;
 use crate::membership::{RecordSigner, RoomRefusal};
 use crate::metrics::TrackerMetrics;
-use crate::registry::{FormerKey, ReplicatedChange, RoomUpdate, TokenHash};
+use crate::registry::{FormerKey, ReplicatedChange, TokenHash};
 
 use account_thread::AccountThread;
 pub use postgres::{
@@ -76,6 +77,8 @@ pub use postgres::{
 pub use presence_store::{PresenceStore, StoreTurn};
 use room_rules::RecordStamp;
 pub use room_values::{JoinRequirement, RoomCaller, RoomDraft, RoomOutcome};
+pub use shared_log::InitialState;
+use shared_log::{log_unbinding, room_changes};
 pub use sqlite_accounts::{AccountDatabaseError, SqliteAccountStore};
 use store_backend::StoreBackend;
 pub use store_copy::{CopyReport, StoreCopyError, copy_to_postgres, copy_to_sqlite};
@@ -149,21 +152,6 @@ impl AccountStoreError {
 pub struct AccountStore {
     backend: StoreBackend,
     signer: Option<Arc<RecordSigner>>,
-}
-
-/// All that a tracker has to know at its start.
-#[derive(Debug)]
-pub struct InitialState {
-    /// All accounts with their bindings.
-    pub bindings: Vec<(UserName, Option<Fingerprint>)>,
-    /// The replaced keys, the latest last.
-    pub former_keys: Vec<FormerKey>,
-    /// The accounts that nobody used yet.
-    pub unused: Vec<UserName>,
-    /// The newest record and all members of each room.
-    pub rooms: Vec<RoomUpdate>,
-    /// What several trackers share besides.
-    pub shared: Option<SharedState>,
 }
 
 type StoreResult<T = ()> = Result<T, AccountStoreError>;
@@ -351,28 +339,6 @@ impl AccountStore {
         self.backend.commit(requester, account_rules::claim_free_names).await
     }
 
-    /// Returns all that a tracker has to know at its start, as of one moment.
-    pub async fn initial_state(&self, requester: Requester) -> StoreResult<InitialState> {
-        let read = |rows: &dyn StoreRows| {
-            Ok(InitialState {
-                bindings: rows.bindings()?,
-                former_keys: rows.former_keys()?,
-                unused: rows.unused_accounts()?,
-                rooms: room_rules::all_members(rows)?,
-                shared: rows.shared_state()?,
-            })
-        };
-        self.backend.read_snapshot(requester, read).await
-    }
-
-    /// Returns the log of the changes that several trackers share; `None` for an embedded store.
-    pub fn replicated_log(&self) -> Option<ReplicatedLog> {
-        match &self.backend {
-            StoreBackend::Sqlite(_) => None,
-            StoreBackend::Postgres(database) => Some(database.log()),
-        }
-    }
-
     /// Commits a write without effect, to find out whether the store can be written.
     pub async fn probe(&self, requester: Requester) -> StoreResult {
         self.backend.commit(requester, |rows| rows.touch()).await
@@ -418,18 +384,6 @@ impl AccountStore {
     pub async fn is_alive(&self) -> bool {
         self.backend.is_alive().await
     }
-}
-
-/// Adds to the log that an account is no longer bound, and what became of its rooms.
-fn log_unbinding(rows: &dyn StoreRows, user: &UserName, outcomes: Vec<RoomOutcome>) -> StoreResult<Vec<RoomOutcome>> {
-    let unbound = ReplicatedChange::Unbound { user: user.clone() };
-    rows.append_to_log(std::iter::once(unbound).chain(room_changes(&outcomes)).collect())?;
-    Ok(outcomes)
-}
-
-/// Returns the changes of rooms as all trackers hear of them.
-fn room_changes(outcomes: &[RoomOutcome]) -> impl Iterator<Item = ReplicatedChange> {
-    outcomes.iter().map(|outcome| ReplicatedChange::Room(outcome.update.clone()))
 }
 
 impl std::fmt::Debug for Account {

@@ -22,19 +22,20 @@
 //! | the database is away, or this tracker's lease is over | | `busy` for all that is about presence; lists are as of before |
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use shared::UserName;
 use shared::tracker::TrackerRequest;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
+use tracing::info;
 
 use super::account_actions::too_many_present;
 use super::file_actions::files_refused;
 use super::{RETRY_AFTER_CHANGE_MS, RefusalReason, RequestError, TrackerService, busy, changed_meanwhile};
-use crate::registry::{AppliedChange, ChangeConflict, LocalDetails, ReplicatedChange};
-use crate::store::ReplicatedLog;
+use crate::registry::{AppliedChange, ChangeConflict, LocalDetails, NodeId, PresenceRegistry, ReplicatedChange};
+use crate::store::{ReplicatedLog, SharedState};
 
 /// Bounds the changes that wait for their transaction.
 const MAX_WAITING_CHANGES: usize = 4096;
@@ -71,7 +72,7 @@ pub(super) enum ChangeFailure {
 /// A wish to the replicator.
 #[derive(Debug)]
 pub(super) enum ReplicationRequest {
-    Change(SubmittedChange),
+    Change(Box<SubmittedChange>),
     /// Everything that is committed now is to be applied.
     CatchUp(oneshot::Sender<()>),
 }
@@ -100,7 +101,7 @@ impl ReplicationLink {
         let user = change.user().cloned();
         let submitted = SubmittedChange { change, details, outcome: Some(outcome) };
         let full = |_| busy(RefusalReason::TooManyChanges, REPLICATION_RETRY_MS);
-        self.requests.try_send(ReplicationRequest::Change(submitted)).map_err(full)?;
+        self.requests.try_send(ReplicationRequest::Change(Box::new(submitted))).map_err(full)?;
         match timeout(CHANGE_PATIENCE, made).await {
             Ok(Ok(Ok(applied))) => Ok(applied),
             Ok(Ok(Err(ChangeFailure::Conflict(conflict)))) => Err(conflict_error(conflict, user.as_ref())),
@@ -156,6 +157,20 @@ impl TrackerService {
         let is_held = self.replication.as_ref().is_none_or(|link| link.log.is_lease_held());
         if is_held { Ok(()) } else { Err(away()) }
     }
+}
+
+/// Restores what several trackers share, and returns the number of the log's entry of which it is the effect.
+pub(super) fn restore_shared(registry: &mut PresenceRegistry, shared: SharedState, node: NodeId, now: Instant) -> i64 {
+    let first = shared.event_before_kept() + 1;
+    let SharedState { number, events, presences, .. } = shared;
+    registry.replicate(node);
+    registry.append_events(first, events);
+    let known = presences.len();
+    for (login, holder, files) in presences {
+        registry.restore_shared(login, holder, files, now);
+    }
+    info!(known, number, "present by the database");
+    number
 }
 
 /// True for requests whose reply says that a user is present, or no longer.

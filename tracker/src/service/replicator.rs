@@ -170,7 +170,7 @@ impl Replicator {
 
     fn take_request(&mut self, request: ReplicationRequest) {
         match request {
-            ReplicationRequest::Change(change) => self.waiting.push_back(change),
+            ReplicationRequest::Change(change) => self.waiting.push_back(*change),
             ReplicationRequest::CatchUp(reader) => self.readers.push(reader),
         }
     }

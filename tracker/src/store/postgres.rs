@@ -178,7 +178,7 @@ impl PostgresStore {
             match kind {
                 JobKind::Read | JobKind::Snapshot => link.health().record_read(began.elapsed()),
                 JobKind::Change | JobKind::LoggedChange => {
-                    link.health().record_commit(done.as_ref().err(), began.elapsed())
+                    link.health().record_commit(done.as_ref().err(), began.elapsed());
                 }
             }
             done

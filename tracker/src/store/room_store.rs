@@ -7,8 +7,9 @@ use shared::{RoomId, RoomName, UserName};
 
 use super::room_rules::{self, RecordStamp};
 use super::room_values::{JoinRequirement, RoomCaller, RoomDraft, RoomOutcome};
+use super::shared_log::room_changes;
 use super::store_rows::StoreRows;
-use super::{AccountStore, StoreResult, room_changes, stamp};
+use super::{AccountStore, StoreResult, stamp};
 use crate::fair_semaphore::Requester;
 use crate::registry::RoomUpdate;
 

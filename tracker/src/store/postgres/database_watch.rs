@@ -40,7 +40,7 @@ pub(super) async fn open(address: &PostgresAddress) -> Result<(DatabaseSession, 
     check_server(&session).await?;
     postgres_schema::migrate(&mut session.client).await?;
     take_lock(&session).await?;
-    let (node, sent) = register_node(&session, &address.session_name()).await?;
+    let (node, sent) = register_node(&session, address.session_name()).await?;
     Ok((session, node, sent))
 }
 
@@ -81,7 +81,7 @@ async fn look(link: &DatabaseLink, session: &DatabaseSession) -> Result<(), Stor
         return Ok(());
     }
     link.lease().forget();
-    let (node, sent) = register_node(session, &link.address().session_name()).await?;
+    let (node, sent) = register_node(session, link.address().session_name()).await?;
     warn!("other trackers took this one for dead: it goes on, and its users may have to log in again");
     link.set_node(node);
     link.lease().record(sent);
