@@ -15,11 +15,14 @@ const EVENT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Trackers with one key on one database.
 fn trackers_on(server: &PostgresServer, count: usize) -> Vec<Lab> {
-    let address = server.address(&server.create_database().unwrap());
+    trackers_at(&server.address(&server.create_database().unwrap()), count)
+}
+
+fn trackers_at(address: &str, count: usize) -> Vec<Lab> {
     let mut labs: Vec<Lab> = Vec::new();
     for _ in 0..count {
         let tracker_args =
-            ["--no-mdns", "--rate-limit-logins", "0", "--rate-limit-registrations", "0", "--store", &address];
+            ["--no-mdns", "--rate-limit-logins", "0", "--rate-limit-registrations", "0", "--store", address];
         let tracker_args = tracker_args.map(str::to_owned).to_vec();
         let key_of = labs.first().map(|first| first.join("tracker"));
         labs.push(Lab::with(LabOptions { tracker_args, restarts: true, key_of, ..LabOptions::default() }));
@@ -300,6 +303,42 @@ fn a_frozen_tracker_says_nothing_of_users_whom_others_took_over() {
     first.thaw();
     let reply = of_bob.ask(&json!({ "action": "HEARTBEAT" }));
     assert_ne!(reply["code"], "ok", "{reply}");
-    let back = poll_for(Duration::from_secs(15), || has_come(&bob, &labs[0]).then_some(()), || "never back".to_owned());
-    assert_eq!(agreed(&alice, &labs), BTreeMap::from([("bob".to_owned(), 0)]), "{back:?}");
+    poll_for(Duration::from_secs(15), || has_come(&bob, &labs[0]).then_some(()), || "never back".to_owned());
+    assert_eq!(agreed(&alice, &labs), BTreeMap::from([("bob".to_owned(), 0)]));
+}
+
+#[test]
+fn a_peer_that_knows_two_trackers_moves_when_its_own_dies_and_nobody_notices() {
+    let Some(server) = PostgresServer::shared() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let database = server.create_database().unwrap();
+    let labs = trackers_at(&server.address(&database), 2);
+    let both = format!("{},{}", labs[0].address(), labs[1].address());
+    let (alice, bob) = (labs[1].user("alice"), labs[0].user("bob"));
+    bob.accept(["alice"]);
+    let node = bob.peer(["serve", "--tracker", &both]).start();
+    node.wait_for("online as bob at ");
+    let holder = || server.administrate(&database, "SELECT node FROM presence WHERE user_name = 'bob'").unwrap();
+    let before = holder();
+    let mut subscriber = Person::registered("carol", &labs[1]).subscribe(&labs[1], None);
+    labs[0].kill_tracker();
+    let killed = Instant::now();
+    poll_for(
+        Duration::from_secs(10),
+        || (holder() != before).then_some(()),
+        || format!("bob is held by {} for ever", holder()),
+    );
+    println!("moved within {:?}", killed.elapsed());
+    // 1 s and a bit, and more on a busy machine.
+    assert!(killed.elapsed() < Duration::from_secs(6), "{:?}", killed.elapsed());
+    // Nobody is told: bob is where he was.
+    let dave = Person::registered("dave", &labs[1]);
+    let _present = dave.come(&labs[1]);
+    assert_eq!(events_until(&mut subscriber, "online", "dave").len(), 1);
+    alice.peer(["chat", "bob", "still there?"]).run().exits(0);
+    node.wait_for("still there?");
+    // Known under one of the two addresses, the tracker is no stranger under both.
+    let known = alice.cautious_peer(["list", "--tracker", &both]).run();
+    known.exits(0).prints("bob");
 }

@@ -67,7 +67,8 @@ pub(super) struct CliArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 struct GlobalArgs {
-    /// The tracker; port 8000 unless given [default: the one used last, else one found on this network].
+    /// The tracker, or several that share their key, as in a,b; port 8000 unless given [default: the one used last, else one
+    /// found on this network].
     #[arg(long, global = true, value_name = "HOST[:PORT]", env = "VIZINHO_TRACKER")]
     tracker: Option<TrackerAddress>,
     /// The tracker's key, from the line that it printed when it started: no other tracker is talked to.

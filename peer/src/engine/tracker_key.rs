@@ -163,8 +163,8 @@ fn known_at(profile: &Profile, address: &TrackerAddress) -> Result<Option<KnownT
     if let Some(known) = profile.tracker_at(&address.to_string())? {
         return Ok(Some(known));
     }
-    // In another spelling, a known tracker would pass for a first meeting.
-    let is_same = |text: &str| text.parse::<TrackerAddress>().is_ok_and(|other| other == *address);
+    // In another spelling, or as one of several, a known tracker would pass for a first meeting.
+    let is_same = |text: &str| text.parse::<TrackerAddress>().is_ok_and(|other| other.overlaps(address));
     Ok(profile.known_trackers()?.into_iter().find(|(text, _)| is_same(text)).map(|(_, known)| known))
 }
 

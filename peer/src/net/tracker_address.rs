@@ -8,6 +8,7 @@ use std::time::Duration;
 use localization::tr;
 use shared::limits::TRACKER_PORT;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use super::happy_eyeballs::{first_success, interleave_families};
 use super::ipv4_number::parse_ipv4_number;
@@ -21,9 +22,20 @@ pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Addresses of one name that are tried, at most.
 const MAX_RESOLVED_ADDRESSES: usize = 8;
 
-/// A tracker's address: `HOST` or `HOST:PORT`; the default port is 8000.
+/// Places of one tracker's address, at most.
+const MAX_PLACES: usize = 8;
+
+/// A tracker's address: `HOST` or `HOST:PORT`; the default port is 8000. Several of them, with commas between them, are
+/// trackers that share their accounts and their key: whichever answers first is as good as the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackerAddress {
+    /// At least one; the first is preferred.
+    places: Vec<TrackerPlace>,
+}
+
+/// One place at which a tracker may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct TrackerPlace {
     host: TrackerHost,
     port: u16,
 }
@@ -40,6 +52,24 @@ enum TrackerHost {
 }
 
 impl FromStr for TrackerAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut places: Vec<TrackerPlace> = Vec::new();
+        for one in text.split(',') {
+            let place = one.trim_matches(' ').parse()?;
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        if places.len() > MAX_PLACES {
+            return Err(tr!("{text} names more than {most} trackers", text, most = MAX_PLACES));
+        }
+        Ok(Self { places })
+    }
+}
+
+impl FromStr for TrackerPlace {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -175,11 +205,16 @@ impl From<SocketAddr> for TrackerAddress {
             }
             address => TrackerHost::Ip(canonical_ip(address.ip())),
         };
-        Self { host, port: address.port() }
+        Self { places: vec![TrackerPlace { host, port: address.port() }] }
     }
 }
 
 impl TrackerAddress {
+    /// True if one of the places is also one of the other address's.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.places.iter().any(|place| other.places.contains(place))
+    }
+
     /// Returns the default address on this machine.
     pub fn on_this_machine() -> Self {
         SocketAddr::from((Ipv4Addr::LOCALHOST, TRACKER_PORT)).into()
@@ -195,8 +230,8 @@ impl TrackerAddress {
     }
 
     /// True for a host name, whose addresses the user didn't write.
-    pub(super) const fn is_name(&self) -> bool {
-        matches!(self.host, TrackerHost::Name(_))
+    pub(super) fn is_name(&self) -> bool {
+        self.places.iter().any(|place| matches!(place.host, TrackerHost::Name(_)))
     }
 
     /// Returns the addresses that are tried, for a look at each of them. Fails with the reason as text for people.
@@ -204,10 +239,35 @@ impl TrackerAddress {
         self.resolve(true).await.map_err(|why| why.to_string())
     }
 
+    /// Returns the addresses to try, the likeliest first, at least one: those of all places. Fails with the reason as text
+    /// for people, if no place has one.
+    pub(super) async fn resolve(&self, is_known: bool) -> Result<Vec<SocketAddr>, TranslatedText> {
+        let mut resolving = JoinSet::new();
+        for (number, place) in self.places.iter().cloned().enumerate() {
+            // Side by side: a name that nobody knows must not hold up the others.
+            resolving.spawn(async move { (number, place.resolve(is_known).await) });
+        }
+        let mut resolved = resolving.join_all().await;
+        resolved.sort_by_key(|(number, _)| *number);
+        let (mut addresses, mut failure) = (Vec::new(), None);
+        for (_, place) in resolved {
+            match place {
+                Ok(some) => addresses.extend(some),
+                Err(why) => failure = failure.or(Some(why)),
+            }
+        }
+        match failure {
+            Some(why) if addresses.is_empty() => Err(why),
+            _ => Ok(addresses),
+        }
+    }
+}
+
+impl TrackerPlace {
     /// Returns the addresses to try, the likeliest first, at least one. If the tracker's key `is_known`, a link-local
     /// address is tried on other interfaces, too: a machine that moves from cable to wireless reaches the same tracker
     /// on another one. Fails with the reason as text for people, if there are none.
-    pub(super) async fn resolve(&self, is_known: bool) -> Result<Vec<SocketAddr>, TranslatedText> {
+    async fn resolve(&self, is_known: bool) -> Result<Vec<SocketAddr>, TranslatedText> {
         match &self.host {
             TrackerHost::Ip(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),
             TrackerHost::LinkLocal { ip, interface } => {
@@ -253,6 +313,16 @@ impl TrackerAddress {
 
 impl fmt::Display for TrackerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, place) in self.places.iter().enumerate() {
+            f.write_str(if number > 0 { "," } else { "" })?;
+            place.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for TrackerPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = self.port;
         match &self.host {
             TrackerHost::Ip(ip) => write!(f, "{}", SocketAddr::new(*ip, port)),
@@ -267,6 +337,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[tokio::test]
+    async fn several_places_are_one_address() {
+        let several: TrackerAddress = "10.0.0.1, TRACKER.lan:9000,10.0.0.1:8000".parse().unwrap();
+        assert_eq!(several.to_string(), "10.0.0.1:8000,tracker.lan:9000");
+        assert_eq!(several.to_string().parse(), Ok(several.clone()));
+        let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        assert!(several.overlaps(&one) && one.overlaps(&several) && !several.overlaps(&other));
+        for wrong in ["a,", ",a", "a,,b", "a, b c", "1,2,3,4,5,6,7,8,9"] {
+            assert!(wrong.parse::<TrackerAddress>().is_err(), "{wrong:?}");
+        }
+        // A name that nobody knows doesn't keep the peer from the others.
+        let some: TrackerAddress = "no-such-name.invalid,10.0.0.1,[::1]:9000".parse().unwrap();
+        let addresses = some.resolve(false).await.unwrap();
+        assert_eq!(addresses, ["10.0.0.1:8000".parse().unwrap(), "[::1]:9000".parse().unwrap()]);
+        let none: TrackerAddress = "no-such-name.invalid,none-either.invalid".parse().unwrap();
+        assert!(none.resolve(false).await.is_err());
+    }
 
     #[test]
     fn addresses() {
