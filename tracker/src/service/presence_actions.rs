@@ -214,6 +214,10 @@ impl TrackerService {
 
     pub(super) async fn subscribe(&self, client: &mut ClientState, since: Option<u64>) -> ActionResult {
         let (user, _) = self.certified_user(client).await?;
+        // Another tracker may have told of events that this one has not read yet.
+        if since.is_some_and(|since| self.with_registry(|registry, _| since > registry.last_event())) {
+            let _ = self.catch_up().await;
+        }
         let (last, continued, then) = self.with_registry(|registry, _| {
             // A limit of 0 asks only whether the following events are still kept.
             let kept = |seen: &u64| matches!(registry.events_after(*seen, 0), EventBacklog::Lines { .. });

@@ -14,6 +14,9 @@
 //! A COMMIT whose answer is lost is *in doubt*: whoever locks the log's end again finds the entry, or knows that there
 //! will never be one.
 //!
+//! What is not shared: rates, password guesses among them, are counted by each tracker; sessions that only authenticate are
+//! those of the tracker where they began; and the lists' memory is bounded by each tracker for the lists of all.
+//!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | changes that wait | `MAX_WAITING_CHANGES` | `busy` |

@@ -94,6 +94,7 @@ impl Replicator {
         // At the start nobody else has to be waited for: whoever has no lease had none before.
         let mut patience = Duration::ZERO;
         loop {
+            let node = self.log.node();
             let ended = match self.log.open(Arc::clone(&self.wake)).await {
                 Ok(session) => self.work(&session, patience, &stop, &mut backoff).await,
                 Err(why) => Err(why),
@@ -105,7 +106,7 @@ impl Replicator {
                     warn!("this tracker missed more changes than the database keeps");
                     return self.log.report_outdated();
                 }
-                Err(LogError::Fenced) => self.log.wait_for_other_node(self.log.node()).await,
+                Err(LogError::Fenced) => self.log.wait_for_other_node(node).await,
                 Err(LogError::Lost(why)) => {
                     if told.as_ref() != Some(&why) {
                         warn!(%why, "what users do is not written, and not heard of from other trackers");
