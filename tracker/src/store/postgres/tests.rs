@@ -259,10 +259,11 @@ async fn the_log_is_in_the_order_of_commits_and_a_dead_tracker_adds_nothing_to_i
     let one = first.log().open(Arc::default()).await.unwrap();
     let other = second.log().open(Arc::clone(&hint)).await.unwrap();
     let turn = one.begin().await.unwrap();
-    let waiting = tokio::spawn(async move { (write(&other, &["bob", "carol"]).await, other) });
+    let mut waiting = JoinSet::new();
+    waiting.spawn(async move { (write(&other, &["bob", "carol"]).await, other) });
     let settled = (turn.number, &HashSet::new());
     one.commit(turn, &[&registered("alice")], &[], settled).await.unwrap();
-    let (next, other) = timeout(AT_MOST, waiting).await.unwrap().unwrap();
+    let (next, other) = timeout(AT_MOST, waiting.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!((turn.number, next.number, next.last_event), (1, 2, turn.last_event));
     timeout(AT_MOST, hint.notified()).await.unwrap();
     let entries = one.read_after(0).await.unwrap();
