@@ -221,7 +221,7 @@ struct TrackerOptions {
     /// Keep accounts and rooms in this PostgreSQL database instead, as postgres://USER@HOST,HOST/DATABASE
     ///
     /// Its password is in PGPASSWORD, in ~/.pgpass, or in the file that ?passfile=FILE names, which only the tracker's user
-    /// may read. The tracker's key and who is online stay in the data folder.
+    /// may read. The tracker's key stays in the data folder; several trackers that share a database have the same one.
     #[arg(long, value_name = "ADDRESS", global = true)]
     store: Option<String>,
 

@@ -42,10 +42,11 @@ Watching: --metrics 9100 serves Prometheus figures at /metrics on this machine, 
 says why while anything can't be stored. --log-format json is for collectors. Who was online stays so through a \
 restart.
 
-Accounts in PostgreSQL: --store postgres://USER@HOST/DATABASE keeps accounts and rooms there, for one tracker at a \
-time; `tracker help migrate` says how to set it up. While the database is away, who is online stays listed and found, \
-and changes are refused as busy. Back such a tracker up with `tracker backup`, or the database with pg_dump and the \
-data folder for the key.
+Several trackers: --store postgres://USER@HOST/DATABASE keeps accounts, rooms and who is online in a database that \
+several trackers may share; `tracker help migrate` says how to set it up. All have one key: copy identity/identity.pem \
+from the data folder of the first one to the others'. `peer --tracker a,b` then goes on at another one when its own is \
+gone. While the database is away, who is online stays listed and found, and changes are refused as busy. Back such \
+trackers up with `tracker backup`, or the database with pg_dump and a data folder for the key.
 
 Lost files: a key that is missing beside accounts, or accounts that are missing where a tracker ran, are never \
 made anew by themselves: the tracker stops and says which file it is. Restore a backup (`tracker help restore`); \
