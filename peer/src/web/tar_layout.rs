@@ -118,27 +118,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::web::archive_segment::collect_bytes;
 
     fn entry(number: u32, name: String, size: u64) -> TarEntry {
         TarEntry { name, number, size, modified: 1_700_000_000 }
     }
 
-    /// The archive from `start` to `end`, its contents as the file's number in every byte.
     fn bytes(layout: &TarLayout, start: u64, end: u64) -> Vec<u8> {
-        let (mut all, mut position) = (Vec::new(), start);
-        while position < end {
-            match layout.segment_at(position, end) {
-                ArchiveSegment::Bytes(bytes) => all.extend(bytes),
-                ArchiveSegment::Content { number, range, .. } => {
-                    let len = usize::try_from(range.end - range.start).unwrap();
-                    all.extend(std::iter::repeat_n(u8::try_from(number).unwrap(), len));
-                }
-            }
-            let now = start + all.len() as u64;
-            assert!(now > position, "it stands still at {position}");
-            position = now;
-        }
-        all
+        collect_bytes(|position, end| layout.segment_at(position, end), start, end)
     }
 
     proptest! {

@@ -265,6 +265,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::web::archive_segment::collect_bytes;
 
     fn entry(number: u32, name: &str, size: u64) -> ZipEntry {
         ZipEntry {
@@ -277,23 +278,8 @@ mod tests {
         }
     }
 
-    /// The archive from `start` to `end`, its contents as the file's number in every byte.
     fn bytes(layout: &ZipLayout, start: u64, end: u64) -> Vec<u8> {
-        let (mut all, mut position) = (Vec::new(), start);
-        while position < end {
-            match layout.segment_at(position, end) {
-                ArchiveSegment::Bytes(bytes) => all.extend(bytes),
-                ArchiveSegment::Content { number, range, .. } => {
-                    assert!(!range.is_empty());
-                    let len = usize::try_from(range.end - range.start).unwrap();
-                    all.extend(std::iter::repeat_n(u8::try_from(number).unwrap(), len));
-                }
-            }
-            let now = start + all.len() as u64;
-            assert!(now > position, "it stands still at {position}");
-            position = now;
-        }
-        all
+        collect_bytes(|position, end| layout.segment_at(position, end), start, end)
     }
 
     proptest! {
