@@ -101,24 +101,25 @@ impl Browser {
         }
     }
 
-    /// Does something with the element that a selector finds; with the next one if the page has drawn it anew meanwhile.
+    /// Does something with the element that a selector finds, once it is there; with the next one if the page draws it anew
+    /// meanwhile.
     #[track_caller]
     fn act_on(&self, selector: &str, action: &str, body: &Value) {
-        let act = || {
-            let path = format!("/session/{}/element/{}/{action}", self.session, self.element(selector));
-            match self.try_call("POST", &path, body) {
-                Err(fault) if fault["error"] == "stale element reference" => None,
-                done => Some(done),
-            }
+        let try_act = || {
+            let found = self.try_command("/element", &json!({"using": "css selector", "value": selector}))?;
+            let element = found[ELEMENT].as_str().expect("an element");
+            self.try_command(&format!("/element/{element}/{action}"), body)
         };
-        let done = poll_until(act, || format!("{selector} is drawn anew all the time"));
+        let act = || match try_act() {
+            Err(fault) if fault["error"] == "stale element reference" || fault["error"] == "no such element" => None,
+            done => Some(done),
+        };
+        let done = poll_until(act, || format!("{selector} is not there, or is drawn anew all the time"));
         done.unwrap_or_else(|fault| panic!("{action} of {selector}: {fault}"));
     }
 
-    #[track_caller]
-    fn element(&self, selector: &str) -> String {
-        let found = self.command("POST", "/element", &json!({"using": "css selector", "value": selector}));
-        found[ELEMENT].as_str().expect("an element").to_owned()
+    fn try_command(&self, path: &str, body: &Value) -> Result<Value, Value> {
+        self.try_call("POST", &format!("/session/{}{path}", self.session), body)
     }
 
     fn command(&self, method: &str, path: &str, body: &Value) -> Value {
