@@ -77,10 +77,7 @@ impl NodeConnection {
     /// Returns the node's acts, without a time limit; `None` while there is no node. A node that has ended shows at the
     /// next [`Self::next_event`].
     pub fn api(&self) -> Option<NodeApi> {
-        match self {
-            Self::Connected(node) => Some(node.handle.without_timeout()),
-            Self::Reconnecting(_) => None,
-        }
+        self.timed_api().map(|node| node.without_timeout())
     }
 
     /// The same with the time limit of commands, for those that give their requests no other end.

@@ -80,7 +80,7 @@ impl PresenceRegistry {
         let Some(present) = self.present.get(user) else { return };
         let (is_held, session, queued) = (self.holds(present), present.session, present.queued_deadline);
         self.deadlines.remove(&(queued, user.clone()));
-        if let Some(token) = self.sessions.get(&session).map(|session| session.token.hash).filter(|_| is_held) {
+        if let Some(token) = self.token_hash(session).filter(|_| is_held) {
             self.propose(ReplicatedChange::End { user: user.clone(), token });
         }
     }
@@ -100,14 +100,14 @@ impl PresenceRegistry {
     /// Returns the change by which this tracker gets to hold the session's presence, if another one does.
     pub fn holding_change(&self, session: SessionId) -> Option<ReplicatedChange> {
         let user = self.session_user(session)?;
-        let present = self.present.get(user).filter(|present| present.session == session && !self.holds(present))?;
-        let token = self.sessions.get(&present.session)?.token.hash;
+        self.present.get(user).filter(|present| present.session == session && !self.holds(present))?;
+        let token = self.token_hash(session)?;
         Some(ReplicatedChange::Held { user: user.clone(), token })
     }
 
     /// Returns the hash of the token of the user's presence.
     pub fn presence_token(&self, user: &UserName) -> Option<TokenHash> {
-        self.sessions.get(&self.present.get(user)?.session).map(|session| session.token.hash)
+        self.token_hash(self.present.get(user)?.session)
     }
 
     /// Returns the hash of the session's token.
