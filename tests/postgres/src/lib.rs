@@ -64,11 +64,7 @@ impl PostgresServer {
 
     fn start_with(is_synced: bool) -> io::Result<Option<Self>> {
         let Some(programs) = find_programs() else { return Ok(None) };
-        let folder =
-            tempfile::Builder::new().prefix("vz-pg-").permissions(Permissions::from_mode(0o755)).tempdir()?.keep();
-        if is_root() {
-            succeed(Command::new("chown").arg(SERVER_USER).arg(&folder))?;
-        }
+        let folder = new_folder()?;
         let data = folder.join("data");
         let mut make = unprivileged(&programs.join("initdb"));
         make.arg("-D").arg(&data).args(["--no-sync", "-A", "trust", "-U", ADMINISTRATOR, "-E", "UTF8", "--locale=C"]);
@@ -105,6 +101,69 @@ impl PostgresServer {
     pub fn address(&self, database: &str) -> String {
         let folder = self.folder.display().to_string().replace('/', "%2F");
         format!("postgres://{USER}@{folder}/{database}")
+    }
+
+    /// Returns the address of a database of which each of the servers has a copy, for trackers.
+    pub fn address_of_all(servers: &[&Self], database: &str) -> String {
+        let hosts: Vec<String> =
+            servers.iter().map(|server| server.folder.display().to_string().replace('/', "%2F")).collect();
+        format!("postgres://{USER}@{}/{database}", hosts.join(","))
+    }
+
+    /// Starts a standby that copies all that is committed here, after a moment.
+    ///
+    /// # Errors
+    /// When it doesn't start.
+    pub fn start_standby(&self) -> io::Result<Self> {
+        let folder = new_folder()?;
+        let mut copy = unprivileged(&self.programs.join("pg_basebackup"));
+        copy.args(["-U", ADMINISTRATOR, "-R", "-X", "stream", "-c", "fast", "--no-sync", "-h"]).arg(&self.folder);
+        succeed(copy.arg("-D").arg(folder.join("data")))?;
+        let (keeper, pid) = run(&self.programs, &folder, self.is_synced)?;
+        let programs = self.programs.clone();
+        let standby = Self { folder, programs, keeper, pid, is_synced: self.is_synced, databases: AtomicU32::new(0) };
+        standby.wait_until_ready()?;
+        Ok(standby)
+    }
+
+    /// Makes each commit wait until a standby has it, or not.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn wait_for_standby(&self, is_waiting: bool) -> io::Result<()> {
+        let standbys = if is_waiting { "*" } else { "" };
+        self.administrate("postgres", &format!("ALTER SYSTEM SET synchronous_standby_names = '{standbys}'"))?;
+        self.administrate("postgres", "SELECT pg_reload_conf()")?;
+        self.wait_for("SHOW synchronous_standby_names", standbys)
+    }
+
+    /// Stops to copy what its primary commits.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn detach(&self) -> io::Result<()> {
+        self.administrate("postgres", "ALTER SYSTEM SET primary_conninfo = ''")?;
+        self.administrate("postgres", "SELECT pg_reload_conf()")?;
+        self.wait_for("SELECT count(*) FROM pg_stat_wal_receiver", "0")
+    }
+
+    /// Makes a standby a primary.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn promote(&self) -> io::Result<()> {
+        self.administrate("postgres", "SELECT pg_promote()").map(drop)
+    }
+
+    fn wait_for(&self, sql: &str, wanted: &str) -> io::Result<()> {
+        let began = Instant::now();
+        while self.administrate("postgres", sql)? != wanted {
+            if began.elapsed() > PATIENCE {
+                return Err(io::Error::other(format!("{sql} never says {wanted:?}")));
+            }
+            std::thread::sleep(INTERVAL);
+        }
+        Ok(())
     }
 
     /// Runs statements as the administrator, and returns what they print.
@@ -218,6 +277,15 @@ impl Drop for PostgresServer {
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
     }
+}
+
+/// Makes a folder for a server, which its keeper removes.
+fn new_folder() -> io::Result<PathBuf> {
+    let folder = tempfile::Builder::new().prefix("vz-pg-").permissions(Permissions::from_mode(0o755)).tempdir()?.keep();
+    if is_root() {
+        succeed(Command::new("chown").arg(SERVER_USER).arg(&folder))?;
+    }
+    Ok(folder)
 }
 
 /// Starts the server and its keeper. Returns the keeper and the number of the server's first process.

@@ -15,6 +15,9 @@ use crate::store::{AccountStore, PostgresAddress, PostgresStore};
 /// The interval at which the lock's file and the account database are checked.
 const FOLDER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The file in the data folder that remembers which of the database's servers is the primary.
+const HISTORY_FILE: &str = "database-history.json";
+
 /// The accounts and the key of a tracker that starts.
 #[derive(Debug)]
 pub(super) struct OpenedAccounts {
@@ -47,7 +50,8 @@ impl OpenedAccounts {
             }
             Some(address) => {
                 let unusable = |why| DaemonError::Database { address: address.to_string(), why };
-                let database = PostgresStore::connect(address).await.map_err(unusable)?;
+                let remembering = address.clone().with_history_file(folder.path().join(HISTORY_FILE));
+                let database = PostgresStore::connect(&remembering).await.map_err(unusable)?;
                 let is_empty = database.is_empty().await?;
                 if is_empty && folder.existing_accounts()?.is_some() {
                     let folder = folder.path().to_owned();

@@ -201,9 +201,8 @@ impl Replicator {
         }
         // With the lock no transaction of before can be under way.
         let turn = session.begin().await?;
-        let read = self.read(session, Some(turn.number)).await;
-        session.roll_back().await?;
-        read?;
+        session.confirm().await?;
+        self.read(session, Some(turn.number)).await?;
         if let Some(undone) = self.in_doubt.take() {
             info!("changes whose answer was lost are undone");
             self.undo(undone.changes, undone.events);
@@ -232,7 +231,7 @@ impl Replicator {
     }
 
     async fn apply_entry(&mut self, entry: LogEntry) {
-        let LogEntry { number, node, event_before, changes, events } = entry;
+        let LogEntry { number, begins_epoch, node, event_before, changes, events } = entry;
         let own = self.in_doubt.take_if(|doubt| doubt.turn.number == number && doubt.node == node);
         match own {
             Some(EntryInDoubt { changes, .. }) => self.apply_own(changes, node),
@@ -242,6 +241,10 @@ impl Replicator {
                     self.apply(change, node, details);
                 }
             }
+        }
+        if begins_epoch {
+            // Subscribers are to look anew, even if nothing happens for long.
+            self.service.with_registry(|registry, _| registry.append_events(event_before + 1, Vec::new()));
         }
         self.finish_entry(number, node, event_before, events);
     }

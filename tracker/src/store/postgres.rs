@@ -19,6 +19,10 @@
 //! tells less: it is given again after a crash.) Only if the database doesn't come back in time is it unknown whether the
 //! change is made.
 //!
+//! The database may be several servers, of which one takes changes: each session looks whether its server is that one, and
+//! none that another took the place of (`database_history`). A COMMIT for which a standby is waited for in vain counts as
+//! one whose answer is lost.
+//!
 //! Several trackers use a database at a time. Each run has a number and a lease (`node_lease`), renewed each second; each
 //! change looks whether the number still has one. What others have to know goes through a log (`log_session`): a job that
 //! changes accounts or rooms adds to it in its own transaction, which locks the end of the log from its beginning.
@@ -33,10 +37,12 @@
 //! | the database doesn't answer a look | `STATEMENT_PATIENCE` | `busy` for everything at once, until it answers again |
 //! | attempts to reach it again | one after `MIN_BACKOFF`, later ones up to `MAX_BACKOFF` apart | |
 
+mod database_history;
 mod database_link;
 mod database_session;
 mod database_watch;
 mod job_runner;
+mod log_epoch;
 mod log_session;
 mod node_lease;
 mod postgres_address;
@@ -64,7 +70,7 @@ use crate::fair_semaphore::{FairSemaphore, Requester};
 use crate::metrics::TrackerMetrics;
 use crate::registry::NodeId;
 use database_link::DatabaseLink;
-use database_session::DatabaseSession;
+use database_session::{DatabaseConnector, DatabaseSession};
 pub(super) use job_runner::JobKind;
 pub use log_session::{LogEntry, LogError, LogSession, LogTurn, NodeDebt};
 pub use postgres_address::{PostgresAddress, PostgresAddressError, redacted_address};
@@ -106,9 +112,9 @@ impl PostgresStore {
     /// Connects, brings the schema up to date, and becomes one of the database's trackers. Fails with
     /// [`StoreConnectError`] when it can't be reached or used.
     pub async fn connect(address: &PostgresAddress) -> Result<Self, StoreConnectError> {
-        let address = address.for_one_store();
-        let (session, node, sent) = database_watch::open(&address).await?;
-        let link = Arc::new(DatabaseLink::new(&address, node, Handle::current())?);
+        let connector = Arc::new(DatabaseConnector::new(address.for_one_store())?);
+        let (session, node, sent) = database_watch::open(&connector).await?;
+        let link = Arc::new(DatabaseLink::new(connector, node, Handle::current())?);
         link.lease().record(sent);
         let mut watch = JoinSet::new();
         watch.spawn(database_watch::watch_database(Arc::clone(&link), session));
@@ -203,7 +209,7 @@ impl PostgresStore {
 
     /// Opens a session outside of the pool, for work that takes long.
     pub(super) async fn open_session(&self) -> Result<DatabaseSession, StoreConnectError> {
-        DatabaseSession::open(self.link.address()).await
+        self.link.connector().open().await
     }
 
     /// Waits until all jobs that were begun are done; new ones wait for as long as this future lives.

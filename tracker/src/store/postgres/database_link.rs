@@ -1,18 +1,18 @@
 //! The connections to the database, and whether it is there.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool::Runtime;
+use deadpool::managed::{Object, Pool, PoolError};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::database_session::session_config;
+use super::database_session::{DatabaseConnector, DatabaseSession, SessionManager};
 use super::node_lease::NodeLease;
 use super::postgres_address::PostgresAddress;
-use super::postgres_tls::PostgresTls;
 use super::statement_failure::StatementFailure;
 use super::store_connect_error::StoreConnectError;
 use super::{MAX_CONNECTIONS, STATEMENT_PATIENCE};
@@ -23,13 +23,13 @@ use crate::store::{AccountStoreError, StoreResult};
 /// The link to the database, shared by the jobs and the watch.
 #[derive(Debug)]
 pub(super) struct DatabaseLink {
-    address: PostgresAddress,
+    connector: Arc<DatabaseConnector>,
     /// The number of this run, which changes when another tracker took it for dead.
     node: watch::Sender<NodeId>,
     lease: NodeLease,
     runtime: Handle,
     /// Replaced after each outage: connections of before may be half dead.
-    pool: Mutex<Pool>,
+    pool: Mutex<Pool<SessionManager>>,
     /// The reason why the database can't be used at the moment.
     outage: Mutex<Option<String>>,
     /// Wakes the watch when a job lost its connection.
@@ -41,16 +41,20 @@ pub(super) struct DatabaseLink {
 
 /// A connection in use. It is closed when this is dropped, unless it is given back.
 #[derive(Debug)]
-pub(super) struct PooledConnection(Option<Object>);
+pub(super) struct PooledConnection(Option<Object<SessionManager>>);
 
 impl DatabaseLink {
-    pub(super) fn new(address: &PostgresAddress, node: NodeId, runtime: Handle) -> Result<Self, StoreConnectError> {
+    pub(super) fn new(
+        connector: Arc<DatabaseConnector>,
+        node: NodeId,
+        runtime: Handle,
+    ) -> Result<Self, StoreConnectError> {
         Ok(Self {
-            address: address.clone(),
+            pool: Mutex::new(new_pool(&connector)?),
+            connector,
             node: watch::Sender::new(node),
             lease: NodeLease::default(),
             runtime,
-            pool: Mutex::new(new_pool(address)?),
             outage: Mutex::default(),
             alarm: Notify::new(),
             outdated: watch::Sender::new(false),
@@ -58,8 +62,13 @@ impl DatabaseLink {
         })
     }
 
-    pub(super) const fn address(&self) -> &PostgresAddress {
-        &self.address
+    pub(super) fn address(&self) -> &PostgresAddress {
+        self.connector.address()
+    }
+
+    /// Returns what opens sessions outside of the pool.
+    pub(super) const fn connector(&self) -> &Arc<DatabaseConnector> {
+        &self.connector
     }
 
     /// Returns the number of this run.
@@ -107,9 +116,7 @@ impl DatabaseLink {
         let pool = self.pool.lock().clone();
         match self.runtime.block_on(timeout(STATEMENT_PATIENCE, pool.get())) {
             Ok(Ok(connection)) => Ok(PooledConnection(Some(connection))),
-            Ok(Err(deadpool_postgres::PoolError::Backend(why))) => {
-                Err(StatementFailure::ConnectionLost(StoreConnectError::from(why).to_english()))
-            }
+            Ok(Err(PoolError::Backend(why))) => Err(StatementFailure::ConnectionLost(why.to_english())),
             Ok(Err(why)) => Err(StatementFailure::ConnectionLost(why.to_string())),
             Err(_) => Err(StatementFailure::silence()),
         }
@@ -128,7 +135,7 @@ impl DatabaseLink {
     pub(super) fn set_down(&self, why: &str) {
         let mut outage = self.outage.lock();
         if outage.as_deref() != Some(why) {
-            warn!(database = %self.address, %why, "the database can't be used: accounts and rooms can't be changed");
+            warn!(database = %self.address(), %why, "the database can't be used: accounts and rooms can't be changed");
         }
         *outage = Some(why.to_owned());
         drop(outage);
@@ -136,12 +143,12 @@ impl DatabaseLink {
         self.health.record_reachable(false);
     }
 
-    /// Takes up work again. Fails with [`StoreConnectError`] when the certificates can't be read any more.
+    /// Takes up work again. Fails with [`StoreConnectError`].
     pub(super) fn set_up(&self) -> Result<(), StoreConnectError> {
-        *self.pool.lock() = new_pool(&self.address)?;
+        *self.pool.lock() = new_pool(&self.connector)?;
         *self.outage.lock() = None;
         self.health.record_reachable(true);
-        info!(database = %self.address, "the database is back");
+        info!(database = %self.address(), "the database is back");
         Ok(())
     }
 
@@ -157,8 +164,8 @@ impl DatabaseLink {
 }
 
 impl PooledConnection {
-    /// Returns the client; `None` after the connection was given back.
-    pub(super) fn client(&self) -> Option<&deadpool_postgres::ClientWrapper> {
+    /// Returns the session; `None` after the connection was given back.
+    pub(super) fn session(&self) -> Option<&DatabaseSession> {
         self.0.as_deref()
     }
 
@@ -177,13 +184,10 @@ impl Drop for PooledConnection {
     }
 }
 
-fn new_pool(address: &PostgresAddress) -> Result<Pool, StoreConnectError> {
-    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(session_config(address), PostgresTls::new(address)?, recycling);
-    Pool::builder(manager)
+fn new_pool(connector: &Arc<DatabaseConnector>) -> Result<Pool<SessionManager>, StoreConnectError> {
+    Pool::builder(SessionManager(Arc::clone(connector)))
         .max_size(MAX_CONNECTIONS)
         .runtime(Runtime::Tokio1)
-        .create_timeout(Some(STATEMENT_PATIENCE - Duration::from_millis(200)))
         .build()
         .map_err(|why| StoreConnectError::Failed(why.to_string()))
 }

@@ -1,14 +1,19 @@
-//! Sessions with the server.
+//! Sessions with the primary among the database's servers.
 
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
+use deadpool_postgres::ClientWrapper;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_postgres::{AsyncMessage, Client, Config};
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{AsyncMessage, Config};
 
+use super::database_history::{DatabaseHistory, NewestHistory};
 use super::postgres_address::PostgresAddress;
 use super::postgres_tls::PostgresTls;
 use super::server_password::find_password;
@@ -22,44 +27,154 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_
 /// Questions without an answer after which a connection is lost.
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// One session outside of the pool. It ends when this is dropped.
+/// Opens sessions with whichever of the servers is the primary.
 #[derive(Debug)]
-pub(in crate::store) struct DatabaseSession {
-    pub(in crate::store) client: Client,
-    _driver: JoinSet<()>,
+pub(super) struct DatabaseConnector {
+    address: PostgresAddress,
+    newest: NewestHistory,
+    /// The place in the address of the server that was the primary the last time: the others may take long to refuse.
+    last: AtomicUsize,
 }
 
-impl DatabaseSession {
-    /// Connects. Fails with [`StoreConnectError`].
-    pub(super) async fn open(address: &PostgresAddress) -> Result<Self, StoreConnectError> {
-        let (config, tls) = (session_config(address), PostgresTls::new(address)?);
-        let (client, connection) = Box::pin(config.connect(tls).await_in(STATEMENT_PATIENCE)).await??;
-        let mut driver = JoinSet::new();
-        driver.spawn(async move {
-            // Its end is noticed by the statements.
-            let _ = connection.await;
-        });
-        Ok(Self { client, _driver: driver })
+/// One session. It ends when this is dropped.
+#[derive(Debug)]
+pub(in crate::store) struct DatabaseSession {
+    pub(in crate::store) client: ClientWrapper,
+    history: DatabaseHistory,
+    /// Warnings that the server sent.
+    warnings: Arc<AtomicU64>,
+}
+
+impl DatabaseConnector {
+    /// Fails with [`StoreConnectError::HistoryFile`].
+    pub(super) fn new(address: PostgresAddress) -> Result<Self, StoreConnectError> {
+        let newest = NewestHistory::open(address.history_file())?;
+        Ok(Self { address, newest, last: AtomicUsize::new(0) })
+    }
+
+    pub(super) const fn address(&self) -> &PostgresAddress {
+        &self.address
+    }
+
+    /// Fails with [`StoreConnectError::Demoted`] if another server is known to be the primary by now.
+    pub(super) fn ensure_primary(&self, session: &DatabaseSession) -> Result<(), StoreConnectError> {
+        if self.newest.is_newest(session.history) { Ok(()) } else { Err(StoreConnectError::Demoted) }
+    }
+
+    /// Connects to the first server that takes changes and is no former primary. Fails with [`StoreConnectError`]: that of the last one.
+    pub(super) async fn open(&self) -> Result<DatabaseSession, StoreConnectError> {
+        self.open_with(None).await
     }
 
     /// Connects, and wakes `hint` at each notification and at the session's end. Fails with [`StoreConnectError`].
-    pub(super) async fn open_listening(
-        address: &PostgresAddress,
-        hint: Arc<Notify>,
-    ) -> Result<Self, StoreConnectError> {
-        let (config, tls) = (session_config(address), PostgresTls::new(address)?);
-        let (client, mut connection) = Box::pin(config.connect(tls).await_in(STATEMENT_PATIENCE)).await??;
-        let mut driver = JoinSet::new();
-        driver.spawn(async move {
+    pub(super) async fn open_listening(&self, hint: Arc<Notify>) -> Result<DatabaseSession, StoreConnectError> {
+        self.open_with(Some(hint)).await
+    }
+
+    async fn open_with(&self, hint: Option<Arc<Notify>>) -> Result<DatabaseSession, StoreConnectError> {
+        let tls = PostgresTls::new(&self.address)?;
+        let servers = self.address.servers();
+        let last = self.last.load(Ordering::Relaxed);
+        let mut failure = StoreConnectError::Unreachable("the address names no server".to_owned());
+        for place in std::iter::once(last).chain((0..servers.len()).filter(|place| *place != last)) {
+            let Some(server) = servers.get(place) else { continue };
+            let config = session_config(&self.address, server);
+            let opened = async {
+                let session = DatabaseSession::open(&config, tls.clone(), hint.clone()).await?;
+                self.newest.admit(session.history).map(|()| session)
+            };
+            match Box::pin(opened).await_in(STATEMENT_PATIENCE).await.and_then(|opened| opened) {
+                Ok(session) => {
+                    self.last.store(place, Ordering::Relaxed);
+                    return Ok(session);
+                }
+                Err(why) => failure = why,
+            }
+        }
+        Err(failure)
+    }
+}
+
+impl DatabaseSession {
+    async fn open(config: &Config, tls: PostgresTls, hint: Option<Arc<Notify>>) -> Result<Self, StoreConnectError> {
+        let (client, mut connection) = config.connect(tls).await?;
+        let warnings = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&warnings);
+        // Ended by the wrapper of the client.
+        let driver = tokio::spawn(async move {
+            // Its end is noticed by the statements.
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-                // What it says is read from the tables: a notification may be lost, or be one of many.
-                if matches!(message, AsyncMessage::Notification(_)) {
-                    hint.notify_one();
+                match message {
+                    AsyncMessage::Notice(notice) if notice.severity() == "WARNING" => {
+                        counter.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // What it says is read from the tables: a notification may be lost, or be one of many.
+                    AsyncMessage::Notification(_) => hint.iter().for_each(|hint| hint.notify_one()),
+                    _ => {}
                 }
             }
-            hint.notify_one();
+            hint.iter().for_each(|hint| hint.notify_one());
         });
-        Ok(Self { client, _driver: driver })
+        let history = DatabaseHistory::of(&client).await?;
+        Ok(Self { client: ClientWrapper::new(client, driver), history, warnings })
+    }
+
+    /// Returns the history of its server, which stays the same as long as the session.
+    pub(super) const fn history(&self) -> DatabaseHistory {
+        self.history
+    }
+
+    /// Commits the transaction. Fails with [`CommitError`].
+    ///
+    /// A standby that is waited for and not heard is told by a warning: the server then says that it has committed, but a
+    /// promotion of the standby may undo that.
+    pub(super) async fn commit(&self) -> Result<(), CommitError> {
+        let before = self.warnings.load(Ordering::Relaxed);
+        match timeout(STATEMENT_PATIENCE, self.client.batch_execute("COMMIT")).await {
+            Ok(Ok(())) if self.warnings.load(Ordering::Relaxed) == before => Ok(()),
+            Ok(Ok(())) => Err(CommitError::Warned),
+            Ok(Err(why)) => Err(CommitError::Failed(why)),
+            Err(_) => Err(CommitError::Silent),
+        }
+    }
+}
+
+/// The reason why it isn't certain that a transaction is committed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommitError {
+    #[error("no standby confirmed a COMMIT")]
+    Warned,
+    #[error("{}", super::statement_failure::with_causes(.0))]
+    Failed(tokio_postgres::Error),
+    #[error("the database doesn't answer a COMMIT")]
+    Silent,
+}
+
+impl Deref for DatabaseSession {
+    type Target = ClientWrapper;
+
+    fn deref(&self) -> &ClientWrapper {
+        &self.client
+    }
+}
+
+/// Makes the sessions of a pool.
+#[derive(Debug)]
+pub(super) struct SessionManager(pub(super) Arc<DatabaseConnector>);
+
+impl Manager for SessionManager {
+    type Type = DatabaseSession;
+    type Error = StoreConnectError;
+
+    async fn create(&self) -> Result<DatabaseSession, StoreConnectError> {
+        self.0.open().await
+    }
+
+    async fn recycle(&self, session: &mut DatabaseSession, _: &Metrics) -> RecycleResult<StoreConnectError> {
+        if session.client.is_closed() {
+            return Err(RecycleError::message("it is closed"));
+        }
+        self.0.ensure_primary(session).map_err(RecycleError::Backend)
     }
 }
 
@@ -74,9 +189,9 @@ pub(super) trait AwaitInTime: Future + Sized {
 
 impl<F: Future> AwaitInTime for F {}
 
-/// Returns the configuration of a session, with the password as it is found now.
-pub(super) fn session_config(address: &PostgresAddress) -> Config {
-    let mut config = address.config.clone();
+/// Returns the configuration of a session with one server, with the password as it is found now.
+fn session_config(address: &PostgresAddress, server: &Config) -> Config {
+    let mut config = server.clone();
     let settings = [
         format!("-c statement_timeout={}", STATEMENT_LIMIT.as_millis()),
         format!("-c lock_timeout={}", STATEMENT_LIMIT.as_millis()),
@@ -91,15 +206,17 @@ pub(super) fn session_config(address: &PostgresAddress) -> Config {
         "-c jit=off".to_owned(),
         "-c client_min_messages=warning".to_owned(),
     ];
-    let given = address.config.get_options().unwrap_or_default();
+    let given = server.get_options().unwrap_or_default();
     config
         .options(format!("{given} {}", settings.join(" ")).trim())
         .application_name(address.session_name())
+        // A standby has nothing that a tracker could do there.
+        .target_session_attrs(TargetSessionAttrs::ReadWrite)
         .connect_timeout(CONNECT_TIMEOUT)
         .keepalives_idle(KEEPALIVE.0)
         .keepalives_interval(KEEPALIVE.1)
         .keepalives_retries(KEEPALIVE_RETRIES);
-    if let Some(password) = find_password(address) {
+    if let Some(password) = find_password(address, server) {
         config.password(password);
     }
     config

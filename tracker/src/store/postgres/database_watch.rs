@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::database_link::DatabaseLink;
-use super::database_session::{AwaitInTime, DatabaseSession};
+use super::database_session::{AwaitInTime, DatabaseConnector, DatabaseSession};
+use super::log_epoch::begin_epoch;
 use super::node_lease::{BootTime, NODE_LEASE};
-use super::postgres_address::PostgresAddress;
 use super::postgres_schema;
 use super::store_connect_error::StoreConnectError;
 use super::{MAX_BACKOFF, MIN_BACKOFF, STATEMENT_PATIENCE, WATCH_INTERVAL};
@@ -35,12 +35,15 @@ const MAX_LOG_ENTRIES: i64 = 100_000;
 const LOOKS_BEFORE_CLEANING: u32 = 60;
 
 /// Connects, brings the schema up to date, and takes a number for this run. Fails with [`StoreConnectError`].
-pub(super) async fn open(address: &PostgresAddress) -> Result<(DatabaseSession, NodeId, BootTime), StoreConnectError> {
-    let mut session = DatabaseSession::open(address).await?;
+pub(super) async fn open(
+    connector: &DatabaseConnector,
+) -> Result<(DatabaseSession, NodeId, BootTime), StoreConnectError> {
+    let mut session = connector.open().await?;
     check_server(&session).await?;
     postgres_schema::migrate(&mut session.client).await?;
     take_lock(&session).await?;
-    let (node, sent) = register_node(&session, address.session_name()).await?;
+    let (node, sent) = register_node(&session, connector.address().session_name()).await?;
+    begin_epoch(&session, node).await?;
     Ok((session, node, sent))
 }
 
@@ -72,6 +75,7 @@ async fn look_until_trouble(link: &DatabaseLink, session: &DatabaseSession) -> S
 
 /// Renews the lease, as another run if others took this one for dead.
 async fn look(link: &DatabaseLink, session: &DatabaseSession) -> Result<(), StoreConnectError> {
+    link.connector().ensure_primary(session)?;
     let sent = BootTime::now();
     let renew = "UPDATE tracker_node SET lease_until = now() + make_interval(secs => $2) WHERE node = $1";
     let (node, lease) = (link.node().0, NODE_LEASE.as_secs_f64());
@@ -146,10 +150,11 @@ async fn reconnect(link: &DatabaseLink) -> DatabaseSession {
         sleep(backoff).await;
         backoff = (backoff * 2).min(MAX_BACKOFF);
         let attempt = async {
-            let session = DatabaseSession::open(link.address()).await?;
+            let session = link.connector().open().await?;
             end_former_sessions(link, &session).await?;
             take_lock(&session).await?;
             look(link, &session).await?;
+            begin_epoch(&session, link.node()).await?;
             link.set_up()?;
             Ok::<_, StoreConnectError>(session)
         };

@@ -7,7 +7,7 @@ use tokio_postgres::SimpleQueryMessage;
 use tracing::{info, warn};
 
 use super::database_link::{DatabaseLink, PooledConnection};
-use super::database_session::{AwaitInTime, DatabaseSession};
+use super::database_session::{AwaitInTime, CommitError, DatabaseSession};
 use super::postgres_rows::PostgresRows;
 use super::statement_failure::{StatementFailure, with_causes};
 use super::store_connect_error::StoreConnectError;
@@ -108,10 +108,10 @@ fn attempt_job<T>(
     job: &dyn Fn(&dyn StoreRows) -> StoreResult<T>,
 ) -> Result<T, AttemptFailure<T>> {
     let connection = link.connection()?;
-    let Some(client) = connection.client() else { return Err(StatementFailure::silence().into()) };
+    let Some(session) = connection.session() else { return Err(StatementFailure::silence().into()) };
     let token = ChangeToken(format!("{:032x}", rand::random::<u128>()));
-    let now = begin(link, client, kind, attempt, &token)?;
-    let rows = PostgresRows::new(client, link.runtime(), now, link.node());
+    let now = begin(link, session, kind, attempt, &token)?;
+    let rows = PostgresRows::new(session, link.runtime(), now, link.node());
     let done = job(&rows);
     match (done, rows.into_failure()) {
         (Ok(done), None) if kind.is_change() => commit(link, connection, token, done),
@@ -139,7 +139,7 @@ fn attempt_job<T>(
 /// Begins the transaction of a job, and returns its time by the clock of the database.
 fn begin<T>(
     link: &DatabaseLink,
-    client: &deadpool_postgres::ClientWrapper,
+    session: &DatabaseSession,
     kind: JobKind,
     attempt: u32,
     token: &ChangeToken,
@@ -157,13 +157,17 @@ fn begin<T>(
             format!(
                 "BEGIN ISOLATION LEVEL SERIALIZABLE; {log} LOCK TABLE write_turn IN {lock} MODE;
                 INSERT INTO change_token VALUES ('{}');
-                SELECT floor(extract(epoch FROM now()) * 1000)::int8, count(*) FROM tracker_node WHERE node = {}",
+                SELECT floor(extract(epoch FROM now()) * 1000)::int8,
+                    (SELECT count(*) FROM tracker_node WHERE node = {}),
+                    (SELECT count(*) FROM log_counter WHERE (system_id, timeline) = ({}, {}))",
                 token.0,
-                link.node().0
+                link.node().0,
+                session.history().system,
+                session.history().timeline
             )
         }
     };
-    let answers = link.runtime().block_on(timeout(STATEMENT_PATIENCE, client.simple_query(&batch)));
+    let answers = link.runtime().block_on(timeout(STATEMENT_PATIENCE, session.simple_query(&batch)));
     let answers = answers.map_err(|_| StatementFailure::silence())?.map_err(|why| StatementFailure::of(&why))?;
     if kind == JobKind::Snapshot {
         return Ok(SystemTime::now());
@@ -173,13 +177,18 @@ fn begin<T>(
         _ => None,
     });
     let number = |column| row.and_then(|row| row.get(column)?.parse::<i64>().ok());
-    let (Some(now_ms), Some(runs)) = (number(0), number(1)) else {
+    let (Some(now_ms), Some(runs), Some(logs)) = (number(0), number(1), number(2)) else {
         return Err(AttemptFailure::Refused(AccountStoreError::Failed("the database lacks its first rows".to_owned())));
     };
     if runs == 0 {
         link.raise_alarm();
         let why = "other trackers took this one for dead".to_owned();
         return Err(AttemptFailure::Refused(AccountStoreError::Unreachable(why)));
+    }
+    if logs == 0 && kind == JobKind::LoggedChange {
+        // A standby was promoted a moment ago: the log's next epoch is about to begin.
+        link.raise_alarm();
+        return Err(AttemptFailure::Conflict);
     }
     Ok(UNIX_EPOCH + Duration::from_millis(u64::try_from(now_ms).unwrap_or_default()))
 }
@@ -190,18 +199,18 @@ fn commit<T>(
     token: ChangeToken,
     done: T,
 ) -> Result<T, AttemptFailure<T>> {
-    let Some(client) = connection.client() else { return Err(StatementFailure::silence().into()) };
-    let why = match link.runtime().block_on(timeout(STATEMENT_PATIENCE, client.batch_execute("COMMIT"))) {
-        Ok(Ok(())) => {
+    let Some(session) = connection.session() else { return Err(StatementFailure::silence().into()) };
+    let why = match link.runtime().block_on(session.commit()) {
+        Ok(()) => {
             connection.give_back();
             return Ok(done);
         }
-        Ok(Err(why)) => match StatementFailure::of(&why) {
+        Err(CommitError::Failed(why)) => match StatementFailure::of(&why) {
             StatementFailure::ConnectionLost(_) => with_causes(&why),
             // The server said so itself: it is undone.
             failure => return Err(failure.into()),
         },
-        Err(_) => "the database doesn't answer a COMMIT".to_owned(),
+        Err(why @ (CommitError::Warned | CommitError::Silent)) => why.to_string(),
     };
     // Closed first: the server ends a transaction whose client is gone.
     drop(connection);
@@ -210,10 +219,10 @@ fn commit<T>(
 
 /// Ends a transaction that changed nothing, or must not. A connection on which that fails is closed.
 fn roll_back(link: &DatabaseLink, kind: JobKind, connection: PooledConnection) {
-    let ended = match (kind, connection.client()) {
+    let ended = match (kind, connection.session()) {
         (JobKind::Read, _) => true,
-        (_, Some(client)) => {
-            let ending = link.runtime().block_on(timeout(STATEMENT_PATIENCE, client.batch_execute("ROLLBACK")));
+        (_, Some(session)) => {
+            let ending = link.runtime().block_on(timeout(STATEMENT_PATIENCE, session.batch_execute("ROLLBACK")));
             matches!(ending, Ok(Ok(())))
         }
         (_, None) => false,
@@ -256,11 +265,16 @@ pub(super) fn is_committed(link: &DatabaseLink, token: &str) -> Option<bool> {
 }
 
 /// Inserts the token of a change and returns true, or false if the change inserted it. Waits for a transaction that is
-/// about to; after that one can't be committed any more.
+/// about to; after that one can't be committed any more. Writes in both cases, so that a standby that is waited for has
+/// all that came before.
 async fn insert_token(link: &DatabaseLink, token: &ChangeToken) -> Result<bool, StoreConnectError> {
-    let session = DatabaseSession::open(link.address()).await?;
-    let insert = "INSERT INTO change_token VALUES ($1::text::uuid) ON CONFLICT DO NOTHING";
-    Ok(session.client.execute(insert, &[&token.0]).await_in(STATEMENT_PATIENCE).await?? > 0)
+    let session = link.connector().open().await?;
+    let insert = "INSERT INTO change_token VALUES ($1::text::uuid) ON CONFLICT (token) DO UPDATE SET made = now()
+        RETURNING xmax = 0";
+    session.client.batch_execute("BEGIN").await_in(STATEMENT_PATIENCE).await??;
+    let row = session.client.query_one(insert, &[&token.0]).await_in(STATEMENT_PATIENCE).await??;
+    session.commit().await.map_err(|why| StoreConnectError::Unreachable(why.to_string()))?;
+    Ok(row.get(0))
 }
 
 /// Waits a moment of no fixed length, so that those that met don't meet again.

@@ -10,22 +10,22 @@
 //! Numbers are taken from a locked row and not from a sequence: they are in the order of the commits, so whoever has read
 //! up to a number has missed nothing before it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::UserName;
 use shared::tracker::TrackerEventKind;
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, Statement};
 
 use super::STATEMENT_PATIENCE;
 use super::database_link::DatabaseLink;
-use super::database_session::DatabaseSession;
+use super::database_session::{CommitError, DatabaseConnector, DatabaseSession};
+use super::log_epoch::begin_epoch;
 use super::node_lease::NODE_LEASE;
 use super::statement_failure::with_causes;
 use super::store_connect_error::StoreConnectError;
@@ -40,6 +40,8 @@ const ENTRIES_AT_ONCE: i64 = 64;
 pub struct LogEntry {
     /// The number of the entry.
     pub number: i64,
+    /// True for the first one after a promotion.
+    pub begins_epoch: bool,
     /// The run that wrote it.
     pub node: NodeId,
     /// The number before that of the first event.
@@ -85,9 +87,9 @@ pub struct NodeDebt {
 /// The session.
 #[derive(Debug)]
 pub struct LogSession {
+    connector: Arc<DatabaseConnector>,
     session: DatabaseSession,
     node: NodeId,
-    statements: Mutex<HashMap<&'static str, Statement>>,
 }
 
 type LogResult<T = ()> = Result<T, LogError>;
@@ -96,10 +98,11 @@ type SqlValues<'a> = &'a [&'a (dyn ToSql + Sync)];
 impl LogSession {
     /// Connects, and wakes `hint` at each entry from now on. Fails with [`LogError::Lost`].
     pub(super) async fn open(link: &DatabaseLink, hint: Arc<Notify>) -> LogResult<Self> {
-        let session = DatabaseSession::open_listening(link.address(), hint).await?;
+        let session = link.connector().open_listening(hint).await?;
         let listening = timeout(STATEMENT_PATIENCE, session.client.batch_execute("LISTEN tracker_log")).await;
         listening.map_err(|_| silence())??;
-        Ok(Self { session, node: link.node(), statements: Mutex::default() })
+        begin_epoch(&session, link.node()).await?;
+        Ok(Self { connector: Arc::clone(link.connector()), session, node: link.node() })
     }
 
     /// Returns the run for which it writes.
@@ -110,17 +113,24 @@ impl LogSession {
     /// Reads some of the entries after this one. Fails with [`LogError::OutOfDate`] when they are no longer kept.
     pub async fn read_after(&self, applied: i64) -> LogResult<Vec<LogEntry>> {
         let select =
-            "SELECT log_entry.number, node, event_before, changes, events, forgotten FROM log_entry, log_counter
+            "SELECT log_entry.number, node, event_before, changes, events, forgotten, follows FROM log_entry, log_counter
             WHERE log_entry.number > $1 ORDER BY log_entry.number LIMIT $2";
         let rows = self.query(select, &[&applied, &ENTRIES_AT_ONCE]).await?;
-        let Some(first) = rows.first() else { return Ok(Vec::new()) };
-        if first.get::<_, i64>(0) != applied + 1 || first.get::<_, i64>(5) > applied {
+        if rows.first().is_some_and(|first| first.get::<_, i64>(5) > applied) {
             return Err(LogError::OutOfDate);
         }
+        let mut before = applied;
         rows.iter()
             .map(|row| {
+                let (number, begins_after): (i64, Option<i64>) = (row.get(0), row.get(6));
+                // What was applied and isn't there was lost in a promotion.
+                if begins_after.unwrap_or(number - 1) != before {
+                    return Err(LogError::OutOfDate);
+                }
+                before = number;
                 Ok(LogEntry {
-                    number: row.get(0),
+                    number,
+                    begins_epoch: begins_after.is_some(),
                     node: NodeId(row.get(1)),
                     event_before: row.get::<_, i64>(2).cast_unsigned(),
                     changes: parse_all(row.get(3))?,
@@ -132,6 +142,7 @@ impl LogSession {
 
     /// Locks the end of the log. Fails with [`LogError::Fenced`] when another tracker ended this run.
     pub async fn begin(&self) -> LogResult<LogTurn> {
+        self.connector.ensure_primary(&self.session)?;
         let begin = timeout(STATEMENT_PATIENCE, self.session.client.batch_execute("BEGIN")).await;
         begin.map_err(|_| silence())??;
         let lock = "UPDATE log_counter SET number = number + 1 RETURNING number, last_event";
@@ -144,6 +155,13 @@ impl LogSession {
             return Err(LogError::Fenced);
         }
         Ok(turn)
+    }
+
+    /// Ends a turn without an entry, and makes sure that all entries before it are kept for good.
+    pub async fn confirm(&self) -> LogResult {
+        // Something that is committed: only that is waited for until the standby has it.
+        self.execute("UPDATE log_counter SET number = number - 1", &[]).await?;
+        Ok(self.session.commit().await?)
     }
 
     /// Ends a turn without an entry.
@@ -234,8 +252,7 @@ impl LogSession {
         }
         let notify = "SELECT pg_notify('tracker_log', $1::int8::text)";
         self.query(notify, &[&number]).await?;
-        let commit = timeout(STATEMENT_PATIENCE, self.session.client.batch_execute("COMMIT")).await;
-        Ok(commit.map_err(|_| silence())??)
+        Ok(self.session.commit().await?)
     }
 
     /// Returns the runs that gave their lease up, and those whose lease is over if `with_lapsed`.
@@ -270,7 +287,7 @@ impl LogSession {
 
     async fn query(&self, sql: &'static str, values: SqlValues<'_>) -> LogResult<Vec<Row>> {
         let query = async {
-            let statement = self.statement(sql).await?;
+            let statement = self.session.client.prepare_cached(sql).await?;
             Ok::<_, LogError>(self.session.client.query(&statement, values).await?)
         };
         timeout(STATEMENT_PATIENCE, query).await.map_err(|_| silence())?
@@ -278,20 +295,10 @@ impl LogSession {
 
     async fn execute(&self, sql: &'static str, values: SqlValues<'_>) -> LogResult<u64> {
         let execute = async {
-            let statement = self.statement(sql).await?;
+            let statement = self.session.client.prepare_cached(sql).await?;
             Ok::<_, LogError>(self.session.client.execute(&statement, values).await?)
         };
         timeout(STATEMENT_PATIENCE, execute).await.map_err(|_| silence())?
-    }
-
-    async fn statement(&self, sql: &'static str) -> LogResult<Statement> {
-        let known = self.statements.lock().get(sql).cloned();
-        if let Some(statement) = known {
-            return Ok(statement);
-        }
-        let statement = self.session.client.prepare(sql).await?;
-        self.statements.lock().insert(sql, statement.clone());
-        Ok(statement)
     }
 }
 
@@ -315,6 +322,12 @@ fn parse_all<T: DeserializeOwned>(texts: Vec<String>) -> LogResult<Vec<T>> {
 impl From<tokio_postgres::Error> for LogError {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::Lost(with_causes(&error))
+    }
+}
+
+impl From<CommitError> for LogError {
+    fn from(error: CommitError) -> Self {
+        Self::Lost(error.to_string())
     }
 }
 

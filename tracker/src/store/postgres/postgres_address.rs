@@ -15,11 +15,15 @@ const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 /// A database's address that has been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresAddress {
-    pub(super) config: Config,
+    config: Config,
+    /// The same for each server alone.
+    servers: Vec<Config>,
     /// The file with the certificates that the server's is signed with; `None`: those of the system.
     pub(super) root_certificates: Option<PathBuf>,
     /// The file with passwords that the address names.
     pub(super) password_file: Option<PathBuf>,
+    /// The file that remembers which primary is the newest.
+    history_file: Option<PathBuf>,
     is_encrypted: bool,
     /// The name by which the server's lists show the sessions of one store.
     session_name: String,
@@ -87,7 +91,25 @@ impl PostgresAddress {
             None => root_certificates.is_some() || !config.get_hosts().iter().all(is_this_machine),
         };
         config.ssl_mode(if is_encrypted { SslMode::Require } else { SslMode::Disable });
-        Ok(Self { config, root_certificates, password_file, is_encrypted, session_name: String::new() })
+        let servers = each_server(&config);
+        let (history_file, session_name) = (None, String::new());
+        Ok(Self { config, servers, root_certificates, password_file, history_file, is_encrypted, session_name })
+    }
+
+    /// Remembers in a file which primary is the newest, so that a former one is refused after a restart, too.
+    #[must_use]
+    pub fn with_history_file(self, file: PathBuf) -> Self {
+        Self { history_file: Some(file), ..self }
+    }
+
+    /// Returns the file that remembers which primary is the newest.
+    pub(super) fn history_file(&self) -> Option<&Path> {
+        self.history_file.as_deref()
+    }
+
+    /// Returns what leads to each of the servers.
+    pub(super) fn servers(&self) -> &[Config] {
+        &self.servers
     }
 
     /// Returns the address for one store, whose sessions have a name of their own.
@@ -148,6 +170,31 @@ pub fn redacted_address(text: &str) -> String {
     format!("{scheme}://{base}{}", query.map(|query| format!("?{query}")).unwrap_or_default())
 }
 
+/// Returns a configuration for each server of one for several. The library has no way to take servers out of one.
+fn each_server(all: &Config) -> Vec<Config> {
+    let (hosts, ips, ports) = (all.get_hosts(), all.get_hostaddrs(), all.get_ports());
+    let one = |place: usize| {
+        let mut one = Config::new();
+        match hosts.get(place) {
+            Some(Host::Tcp(name)) => drop(one.host(name)),
+            Some(Host::Unix(folder)) => drop(one.host_path(folder)),
+            None => {}
+        }
+        ips.get(place).map(|ip| one.hostaddr(*ip));
+        ports.get(place).or_else(|| ports.first()).map(|port| one.port(*port));
+        all.get_user().map(|user| one.user(user));
+        all.get_dbname().map(|name| one.dbname(name));
+        all.get_options().map(|options| one.options(options));
+        all.get_tcp_user_timeout().map(|limit| one.tcp_user_timeout(*limit));
+        one.ssl_mode(all.get_ssl_mode())
+            .ssl_negotiation(all.get_ssl_negotiation())
+            .channel_binding(all.get_channel_binding())
+            .keepalives(all.get_keepalives());
+        one
+    };
+    (0..hosts.len().max(ips.len())).map(one).collect()
+}
+
 /// Returns whether nobody can listen between here and the server.
 fn is_this_machine(host: &Host) -> bool {
     match host {
@@ -196,6 +243,15 @@ mod tests {
         assert_eq!(several.password_file, Some("/x y".into()));
         assert!(several.is_encrypted());
         assert_eq!(several.to_string(), "vizinho on a.example:5432, b.example:5433");
+        let servers: Vec<_> = several.servers().iter().map(|one| (one.get_hosts(), one.get_ports())).collect();
+        let [first, second] = ["a.example", "b.example"].map(|name| [Host::Tcp(name.to_owned())]);
+        assert_eq!(servers, [(&first[..], &[5432][..]), (&second[..], &[5433])]);
+        assert!(
+            several
+                .servers()
+                .iter()
+                .all(|one| one.get_user() == Some("tracker") && one.get_dbname() == Some("vizinho"))
+        );
         for near in
             ["postgres://t@localhost/v", "postgres://t@127.0.0.1/v", "postgres:///v?host=/run/x", "postgresql://"]
         {

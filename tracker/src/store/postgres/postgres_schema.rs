@@ -19,9 +19,20 @@ struct SchemaStep {
 }
 
 /// The steps that bring the schema from version `n` to `n + 1`, in order. Released steps never change: append new ones.
-const STEPS: [SchemaStep; 2] =
+const STEPS: [SchemaStep; 3] = [
+    SchemaStep { sql: FIRST_STEP, min_reader: 1 },
     // A tracker that knows only the first step takes what it knows for all there is.
-    [SchemaStep { sql: FIRST_STEP, min_reader: 1 }, SchemaStep { sql: SECOND_STEP, min_reader: 2 }];
+    SchemaStep { sql: SECOND_STEP, min_reader: 2 },
+    // One that doesn't know epochs begins anew at each.
+    SchemaStep { sql: THIRD_STEP, min_reader: 2 },
+];
+
+const THIRD_STEP: &str = r#"
+    -- The history of the server on which the log was written last.
+    ALTER TABLE log_counter ADD COLUMN system_id int8, ADD COLUMN timeline int4;
+    -- The entry before the first one of an epoch; NULL elsewhere, where it is the number before.
+    ALTER TABLE log_entry ADD COLUMN follows int8;
+"#;
 
 const SECOND_STEP: &str = r#"
     -- One row for each run of a tracker that others have to reckon with.

@@ -3,24 +3,24 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 use tracing::warn;
 
 use super::postgres_address::PostgresAddress;
 
-/// Returns the password of an address: PGPASSWORD, else that of the file. Read anew for each session, so that a change
-/// counts.
-pub(super) fn find_password(address: &PostgresAddress) -> Option<String> {
+/// Returns the password for one server of an address: PGPASSWORD, else that of the file. Read anew for each session, so
+/// that a change counts.
+pub(super) fn find_password(address: &PostgresAddress, server: &Config) -> Option<String> {
     let from_environment = std::env::var("PGPASSWORD").ok().filter(|password| !password.is_empty());
     from_environment.or_else(|| {
         let named = address.password_file.clone().or_else(|| std::env::var_os("PGPASSFILE").map(PathBuf::from));
         let file = named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pgpass")))?;
         let text = read_private(&file)?;
-        let config = &address.config;
-        let ports = config.get_ports();
-        let user = config.get_user().map_or_else(|| std::env::var("USER").unwrap_or_default(), str::to_owned);
-        config.get_hosts().iter().enumerate().find_map(|(number, host)| {
-            let port = ports.get(number).or_else(|| ports.first()).copied().unwrap_or(5432).to_string();
+        let ports = server.get_ports();
+        let user = server.get_user().map_or_else(|| std::env::var("USER").unwrap_or_default(), str::to_owned);
+        server.get_hosts().iter().find_map(|host| {
+            let port = ports.first().copied().unwrap_or(5432).to_string();
             let host = match host {
                 Host::Tcp(name) => name.clone(),
                 Host::Unix(_) => "localhost".to_owned(),
@@ -90,7 +90,8 @@ mod tests {
         let address = PostgresAddress::parse(&text).unwrap();
         for (mode, found) in [(0o640, None), (0o600, Some("s3cret"))] {
             std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            assert_eq!(find_password(&address).as_deref(), found);
+            let server = address.servers().last().unwrap();
+            assert_eq!(find_password(&address, server).as_deref(), found);
         }
     }
 }

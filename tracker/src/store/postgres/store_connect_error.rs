@@ -58,6 +58,22 @@ pub enum StoreConnectError {
     Certificates { path: PathBuf, why: io::Error },
     #[error("{}", tr!("its server is PostgreSQL {found}: {needed} or later is needed", found, needed))]
     OldServer { found: i32, needed: i32 },
+    #[error("{}", tr!(
+        "its server is a former primary (timeline {found}, the newest is {known}): rejoin it to the new primary as a \
+         standby, for example with pg_rewind",
+        found,
+        known
+    ))]
+    FormerPrimary { found: i32, known: i32 },
+    #[error("{}", tr!("another server is the primary by now"))]
+    Demoted,
+    #[error("{}", tr!(
+        "its server is neither the one that was used so far nor a standby of it: restart the tracker if the database has \
+         moved"
+    ))]
+    OtherServer,
+    #[error("{}", tr!("can't read {path}: {why}; check its permissions", path = safe_path(.path), why))]
+    HistoryFile { path: PathBuf, why: io::Error },
     #[error("{0}")]
     Failed(String),
 }

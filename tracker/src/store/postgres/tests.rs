@@ -11,7 +11,7 @@ use shared::tracker::TrackerEventKind;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::database_session::DatabaseSession;
+use super::database_history::EPOCH_GAP;
 use super::*;
 use crate::registry::ReplicatedChange;
 use crate::store::claim_key::claim_key;
@@ -349,7 +349,7 @@ async fn a_lost_commit_is_found_or_made_impossible() {
     let store = PostgresStore::connect(&address(server, &database)).await.unwrap();
     for (ending, is_done) in [("COMMIT", true), ("ROLLBACK", false)] {
         let token = format!("{:032x}", rand::random::<u128>());
-        let session = DatabaseSession::open(store.link.address()).await.unwrap();
+        let session = store.open_session().await.unwrap();
         let begin = format!("BEGIN; INSERT INTO change_token VALUES ('{token}')");
         session.client.batch_execute(&begin).await.unwrap();
         let (link, wanted) = (Arc::clone(&store.link), token.clone());
@@ -369,4 +369,111 @@ async fn a_lost_commit_is_found_or_made_impossible() {
         let late = session.client.batch_execute(&begin).await;
         assert!(late.is_err(), "the token is taken for ever");
     }
+}
+
+async fn connect_to(servers: &[&PostgresServer], database: &str) -> PostgresStore {
+    let address = PostgresServer::address_of_all(servers, database);
+    PostgresStore::connect(&PostgresAddress::parse(&address).unwrap()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promoted_standby_goes_on_with_higher_numbers_and_a_former_primary_is_refused() {
+    let Some(mut primary) = PostgresServer::start().unwrap() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let standby = primary.start_standby().unwrap();
+    let (database, folder) = (primary.create_database().unwrap(), tempfile::tempdir().unwrap());
+    primary.wait_for_standby(true).unwrap();
+    let address = |servers: &[&PostgresServer]| {
+        let address = PostgresAddress::parse(&PostgresServer::address_of_all(servers, &database)).unwrap();
+        address.with_history_file(folder.path().join("history"))
+    };
+    // A standby takes no changes: it is never taken for the primary.
+    let store = PostgresStore::connect(&address(&[&standby, &primary])).await.unwrap();
+    let (log, store) = (store.log(), Arc::new(AccountStore::with_postgres(store, None)));
+    store.create(Requester::Administrator, account("bob"), None).await.unwrap();
+    let session = log.open(Arc::default()).await.unwrap();
+    let before = write(&session, &["carol"]).await;
+    primary.kill().unwrap();
+    standby.promote().unwrap();
+    // Repeated as a client does.
+    let created = async {
+        while let Err(why) = store.create(Requester::Administrator, account("dave"), None).await {
+            assert!(matches!(why, AccountStoreError::Unreachable(_) | AccountStoreError::Busy), "{why:?}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(AT_MOST, created).await.unwrap();
+    assert!(store.find(Requester::Administrator, &"bob".parse().unwrap()).await.unwrap().is_some());
+    let session = log.open(Arc::default()).await.unwrap();
+    // Nothing was lost: whoever had read all goes on.
+    let entries = session.read_after(before.number).await.unwrap();
+    let told: Vec<_> = entries.iter().map(|entry| (entry.begins_epoch, entry.changes.len())).collect();
+    assert_eq!(told, [(true, 0), (false, 1)]);
+    assert!(entries[0].number > before.number + EPOCH_GAP && entries[0].event_before > before.last_event + 1);
+    // Back again, it would take changes that nobody else sees.
+    primary.restart().unwrap();
+    let refused = PostgresStore::connect(&address(&[&primary])).await;
+    assert!(matches!(refused, Err(StoreConnectError::FormerPrimary { found: 1, known: 2 })), "{refused:?}");
+    let again = PostgresStore::connect(&address(&[&primary, &standby])).await.unwrap();
+    assert!(!again.is_empty().await.unwrap());
+    store.create(Requester::Administrator, account("erin"), None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_read_what_a_promotion_lost_begins_anew() {
+    let Some(primary) = PostgresServer::start().unwrap() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let database = primary.create_database().unwrap();
+    let standby = primary.start_standby().unwrap();
+    let store = connect_to(&[&primary, &standby], &database).await;
+    let session = store.log().open(Arc::default()).await.unwrap();
+    primary.wait_for_standby(true).unwrap();
+    let kept = write(&session, &["alice"]).await;
+    primary.wait_for_standby(false).unwrap();
+    standby.detach().unwrap();
+    let lost = write(&session, &["bob"]).await;
+    primary.kill().unwrap();
+    standby.promote().unwrap();
+    let reopened = async {
+        loop {
+            match store.log().open(Arc::default()).await {
+                Ok(session) => return session,
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let session = timeout(AT_MOST, reopened).await.unwrap();
+    assert!(matches!(session.read_after(lost.number).await, Err(LogError::OutOfDate)));
+    assert_eq!(session.read_after(kept.number).await.unwrap().len(), 1);
+    let next = write(&session, &["carol"]).await;
+    assert!(next.number > lost.number && next.last_event > lost.last_event + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_no_standby_confirmed_is_no_success() {
+    let Some(server) = PostgresServer::start().unwrap() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let database = server.create_database().unwrap();
+    let store = Arc::new(connect_to(&[&server], &database).await);
+    server.wait_for_standby(true).unwrap();
+    let changing = Arc::clone(&store);
+    let mut change = JoinSet::new();
+    change.spawn(async move { changing.run(Requester::Administrator, JobKind::Change, |rows| rows.touch()).await });
+    // Whoever stops the wait makes the server say that it has committed, with a warning.
+    let cancel = format!(
+        "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+            WHERE datname = '{database}' AND wait_event = 'SyncRep' AND query = 'COMMIT'"
+    );
+    let mut cancelled = 0;
+    let done = loop {
+        cancelled += server.administrate("postgres", &cancel).unwrap().parse::<u32>().unwrap();
+        if let Ok(done) = timeout(Duration::from_millis(20), change.join_next()).await {
+            break done.unwrap().unwrap();
+        }
+    };
+    assert!(cancelled > 0);
+    assert!(done.as_ref().is_err_and(|why| !why.is_undone()), "{done:?}");
 }
