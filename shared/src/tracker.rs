@@ -54,7 +54,7 @@
 //!
 //! | action | fields | effect | reply has |
 //! |---|---|---|---|
-//! | `REGISTER` | user, password | creates an account; over TLS with a client certificate also binds it | |
+//! | `REGISTER` | user, password; idempotency_key? | creates an account; over TLS with a client certificate also binds it | |
 //! | `LOGIN` | user, password; port?, addresses\[\]?, rebind?, features\[\]? | authenticates and makes the user present | token, ttl_s, observed_ip, features\[\]? |
 //! | `REGISTER_FILES` | user, files\[{name, size, hash}\]; mode? `replace` (default), `add`, `remove`; token?, password? | sets the files that the user shares | count, left_out? |
 //! | `LIST_PEERS` | user?, name?, hash?, limit?, cursor?, with_files? | lists present users | peers\[{user, ip, port, addresses, fingerprint, files}\], total, next? |
@@ -65,10 +65,15 @@
 //! | `FIND` | hash or name (words, [`SearchWords`], without regard to accents and normal forms); limit?, cursor? | finds such files of present users, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
 //! | `SUBSCRIBE` | since?, features\[\]? | sends events on this connection from now on; over TLS with a bound certificate | seq, features\[\] |
 //! | `ROOM_...` | | act on rooms, see [`room_request`] (feature `rooms`) | |
-//! | `PASSWD` | user, password, new_password | changes the password and ends the user's other sessions | |
+//! | `PASSWD` | user, password, new_password; idempotency_key? | changes the password and ends the user's other sessions | |
 //! | `FORWARDED` | for | from a door: the connection belongs to that person from now on, see [below](#doors); over TLS with the door's certificate, before any login on the connection | |
 //!
 //! `porta` is another name for `port`.
+//!
+//! `idempotency_key` is 32 random hexadecimal digits that the client sends with `REGISTER`, `PASSWD` or `ROOM_CREATE`, and
+//! again when it repeats the request because the reply got lost or was `busy`. If the first one had succeeded, the
+//! repetition gets the same `ok` and changes nothing, at any tracker of the same database. All other actions may be repeated
+//! without one: what they ask for is then so, or is refused because it is so already.
 //!
 //! # Leniency
 //!
@@ -384,3 +389,23 @@ crate::hex::hex_text!(SessionToken, 32);
 pub struct InstanceId([u8; 16]);
 
 crate::hex::hex_text!(InstanceId, 16);
+
+/// A random number that a client chooses for one change, and sends again with each repetition after a lost reply
+/// (as the HTTP header of draft-ietf-httpapi-idempotency-key-header).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey([u8; 16]);
+
+crate::hex::hex_text!(IdempotencyKey, 16);
+
+impl IdempotencyKey {
+    /// Derives what all repetitions of a user's request have in common, for one purpose, and no other request has.
+    pub fn derive(&self, purpose: &str, user: &crate::UserName) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new_derive_key("vizinho idempotency key 1");
+        for part in [purpose.as_bytes(), &[0], &self.0, user.as_str().as_bytes()] {
+            hasher.update(part);
+        }
+        let mut derived = [0; 16];
+        hasher.finalize_xof().fill(&mut derived);
+        derived
+    }
+}

@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use argon2::password_hash::{Output, PasswordHash, PasswordHasher, PasswordVerifier, Salt, SaltString};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
-use shared::tracker::Password;
+use shared::UserName;
+use shared::tracker::{IdempotencyKey, Password};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::fair_semaphore::FairSemaphore;
@@ -51,6 +52,30 @@ pub struct PasswordHashPool {
     threads: Option<Runtime>,
     permits: Arc<FairSemaphore>,
     dummy_hash: Arc<str>,
+}
+
+/// The salt of a new hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashSalt([u8; 16]);
+
+impl HashSalt {
+    /// Returns a random salt.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// Returns the salt of all repetitions of one request about an account: whether they made its hash is seen from that
+    /// alone. A random one for a request without a key.
+    pub fn of_request(key: Option<IdempotencyKey>, user: &UserName) -> Self {
+        key.map_or_else(Self::random, |key| Self(key.derive("salt", user)))
+    }
+
+    /// Returns whether a stored hash was made with this salt.
+    pub fn is_that_of(self, stored: &str) -> bool {
+        let mut buffer = [0; Salt::MAX_LENGTH];
+        let stored = PasswordHash::new(stored).ok().and_then(|hash| hash.salt);
+        stored.and_then(|salt| salt.decode_b64(&mut buffer).ok()).is_some_and(|salt| *salt == self.0)
+    }
 }
 
 /// The result of a check.
@@ -86,11 +111,16 @@ impl PasswordHashPool {
         Self::with_bounds(ours, ours * WAITING_PER_CORE)
     }
 
-    /// Hashes a password; the result is a PHC string. Fails with [`PasswordError::Busy`] when too many wait;
+    /// Hashes a password with a salt; the result is a PHC string. Fails with [`PasswordError::Busy`] when too many wait;
     /// [`PasswordError::Failed`].
-    pub async fn hash(&self, password: &Password, requester: Requester) -> Result<String, PasswordError> {
+    pub async fn hash(
+        &self,
+        password: &Password,
+        salt: HashSalt,
+        requester: Requester,
+    ) -> Result<String, PasswordError> {
         let password = password.clone();
-        self.run_on_hash_thread(requester, move || hash(&password)).await
+        self.run_on_hash_thread(requester, move || hash(&password, salt)).await
     }
 
     /// Checks a password against a stored hash. Without one the check takes as long and fails. Fails with
@@ -126,7 +156,7 @@ impl PasswordHashPool {
         Ok(Self {
             threads: Some(threads),
             permits: Arc::new(FairSemaphore::new(cores, waiting, ADMINISTRATOR_QUEUE)),
-            dummy_hash: hash(&nobody)?.into(),
+            dummy_hash: hash(&nobody, HashSalt::random())?.into(),
         })
     }
 
@@ -184,8 +214,8 @@ fn hash_into(password: &Password, salt: &[u8], out: &mut [u8]) -> Result<(), Pas
     })
 }
 
-fn hash(password: &Password) -> Result<String, PasswordError> {
-    let salt = SaltString::encode_b64(&rand::random::<[u8; 16]>()).map_err(|why| hashing_error(&why))?;
+fn hash(password: &Password, salt: HashSalt) -> Result<String, PasswordError> {
+    let salt = SaltString::encode_b64(&salt.0).map_err(|why| hashing_error(&why))?;
     let hash = hasher()?.hash_password(password.reveal().as_bytes(), &salt).map_err(|why| hashing_error(&why))?;
     Ok(hash.to_string())
 }
@@ -205,7 +235,7 @@ fn check_hash(password: &Password, stored: &str) -> Result<PasswordCheck, Passwo
     }
     // Hashes with other parameters or algorithms are verified as stored, without the reused memory.
     match hasher()?.verify_password(password.reveal().as_bytes(), &stored) {
-        Ok(()) => hash(password).map(PasswordCheck::CorrectRehashed),
+        Ok(()) => hash(password, HashSalt::random()).map(PasswordCheck::CorrectRehashed),
         Err(_) => Ok(PasswordCheck::Wrong),
     }
 }
@@ -237,7 +267,7 @@ mod tests {
     fn a_workspace_used_before_makes_no_other_hashes() {
         for text in ["one", "two", "three"] {
             let password = Password::new(text).unwrap();
-            let hashed = hash(&password).unwrap();
+            let hashed = hash(&password, HashSalt::random()).unwrap();
             assert!(hasher().unwrap().verify_password(text.as_bytes(), &PasswordHash::new(&hashed).unwrap()).is_ok());
             assert_eq!(check_hash(&password, &hashed).unwrap(), PasswordCheck::Correct);
             assert_eq!(check_hash(&Password::new("other").unwrap(), &hashed).unwrap(), PasswordCheck::Wrong);
@@ -247,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn right_wrong_and_unknown() {
         let passwords = PasswordHashPool::new().unwrap();
-        let stored = passwords.hash(&password("s3nha"), HERE).await.unwrap();
+        let stored = passwords.hash(&password("s3nha"), HashSalt::random(), HERE).await.unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
         assert_eq!(passwords.check(&password("s3nha"), Some(&stored), HERE).await.unwrap(), PasswordCheck::Correct);
         assert_eq!(passwords.check(&password("other"), Some(&stored), HERE).await.unwrap(), PasswordCheck::Wrong);
@@ -275,14 +305,14 @@ mod tests {
         let passwords = PasswordHashPool::with_bounds(1, 1).unwrap();
         let (secret, there) = (password("x"), Requester::Client(ClientOrigin::of("10.0.0.2".parse().unwrap())));
         let (first, second, third, fourth) = tokio::join!(
-            passwords.hash(&secret, there),
-            passwords.hash(&secret, there),
-            passwords.hash(&secret, there),
-            passwords.hash(&secret, Requester::Administrator)
+            passwords.hash(&secret, HashSalt::random(), there),
+            passwords.hash(&secret, HashSalt::random(), there),
+            passwords.hash(&secret, HashSalt::random(), there),
+            passwords.hash(&secret, HashSalt::random(), Requester::Administrator)
         );
         assert!(first.is_ok() && second.is_ok() && fourth.is_ok());
         assert!(matches!(third, Err(PasswordError::Busy { .. })));
-        assert!(passwords.hash(&secret, there).await.is_ok());
+        assert!(passwords.hash(&secret, HashSalt::random(), there).await.is_ok());
         assert_eq!(passwords.pending_count(), 0);
     }
 }

@@ -371,12 +371,12 @@ impl TrackerService {
             TrackerRequest::Find(find) => self.find(client, &find).await,
             TrackerRequest::Subscribe { since } => self.subscribe(client, since).await,
             // Rare and large futures, boxed so that each connection's task stays small.
-            TrackerRequest::Register(credentials) => Box::pin(self.register(client, credentials)).await,
+            TrackerRequest::Register { credentials, key } => Box::pin(self.register(client, credentials, key)).await,
             TrackerRequest::Login { credentials, presence, rebind } => {
                 Box::pin(self.login(client, credentials, &presence, rebind)).await
             }
-            TrackerRequest::Passwd { credentials, new_password } => {
-                Box::pin(self.passwd(client, credentials, new_password)).await
+            TrackerRequest::Passwd { credentials, new_password, key } => {
+                Box::pin(self.passwd(client, credentials, new_password, key)).await
             }
             TrackerRequest::Resume(presence) => self.resume(client, &presence).await,
             TrackerRequest::RegisterFiles(files) => Box::pin(self.register_files(client, files, left_out, turn)).await,

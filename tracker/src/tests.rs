@@ -9,6 +9,7 @@ mod legacy_clients;
 mod on_postgres;
 mod presence_restart;
 mod rate_limiting;
+mod repetitions;
 mod rooms;
 mod tls_clients;
 mod tracker_harness;

@@ -15,6 +15,7 @@ use shared::{Fingerprint, RoomName, UserName};
 use super::Error;
 use super::peer_lookup::TrackerClient;
 use super::room_action_error::{RoomActionError, RoomAdvice};
+use super::tracker_account::call_repeatedly;
 use super::tracker_search::search_rooms;
 use crate::net::TrackerError;
 
@@ -101,7 +102,7 @@ pub async fn list_rooms(tracker: &mut impl TrackerClient) -> Result<Vec<ListedRo
 /// [`Error::Tracker`].
 pub async fn create_room(tracker: &mut impl TrackerClient, new: NewRoom) -> Result<RoomChangeReply, Error> {
     let name = new.name.clone();
-    let made = tracker.call(&TrackerRequest::Room(RoomRequest::Create(new))).await;
+    let made = call_repeatedly(tracker, &TrackerRequest::Room(RoomRequest::Create(new))).await;
     made.map_err(|error| {
         explain(error, &name, |code| match code {
             TrackerErrorCode::UserExists => RoomAdvice::Join(name.clone()),
@@ -352,7 +353,7 @@ mod tests {
             let error = change_room(&mut refusing(code, "no"), &room, change).await.unwrap_err().to_string();
             assert_eq!(error.contains("`peer room members lab`"), is_advised, "{error}");
         }
-        let new = NewRoom { name: name("lab"), password: None, invite_only: false, history: true };
+        let new = NewRoom { name: name("lab"), password: None, invite_only: false, history: true, key: None };
         let error = create_room(&mut refusing(UserExists, "taken"), new.clone()).await.unwrap_err().to_string();
         assert_eq!(error, "#lab: taken; `peer room join lab`, or choose another name");
         let error = create_room(&mut refusing(UnknownAction, "what?"), new).await.unwrap_err().to_string();

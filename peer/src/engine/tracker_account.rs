@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use certs::Identity;
+use serde::de::DeserializeOwned;
 use shared::tracker::{
-    AnnouncedPresence, Credentials, EmptyReply, FilesMode, LoginReply, Password, RegisterFilesReply,
+    AnnouncedPresence, Credentials, EmptyReply, FilesMode, IdempotencyKey, LoginReply, Password, RegisterFilesReply,
     RegisterFilesRequest, SpeakerProof, TrackerErrorCode, TrackerRequest, WhoisReply, WhoisRequest,
 };
 use shared::{Fingerprint, UserName};
+use tokio::time::sleep;
 
 use super::door_pass::PersonPass;
 use super::tracker_key::{self, TrackerKeyPolicy};
@@ -17,6 +19,11 @@ use crate::engine::peer_lookup::TrackerClient;
 use crate::net::TrackerError;
 use crate::net::tracker::{TrackerAddress, TrackerConnection};
 use crate::profile::{BindingIdentity, Profile, ProfileAccount};
+
+/// Attempts at a change whose outcome the tracker doesn't know, or can't tell any more.
+const MAX_ATTEMPTS: u32 = 3;
+/// The longest time to wait for the next attempt.
+const MAX_PAUSE: Duration = Duration::from_secs(3);
 
 /// Registers an account and binds it to this profile's key; a door shows its pass for the person. Fails with [`Error::Tracker`] if the name is taken or the
 /// tracker can't be reached.
@@ -29,10 +36,21 @@ pub async fn register(
     pass: Option<&PersonPass>,
 ) -> Result<Fingerprint, Error> {
     let identity = profile.identity()?;
-    // The command has confirmed the key already, so that the record decides.
-    let mut link = connect(profile, &identity, tracker, notify, pass).await?;
-    let request = TrackerRequest::Register(Credentials { user: user.clone(), password });
-    let EmptyReply {} = link.call(&request).await?;
+    let credentials = Credentials { user: user.clone(), password };
+    let request = TrackerRequest::Register { credentials, key: Some(new_idempotency_key()) };
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        // The command has confirmed the key already, so that the record decides.
+        let mut link = connect(profile, &identity, tracker, notify, pass).await?;
+        match link.call(&request).await {
+            Ok(EmptyReply {}) => break,
+            Err(error) => match pause_before_repetition(&error).filter(|_| attempts < MAX_ATTEMPTS) {
+                Some(pause) => sleep(pause).await,
+                None => return Err(error.into()),
+            },
+        }
+    }
     profile.set_account(&ProfileAccount { user, tracker: tracker.to_string() })?;
     Ok(identity.fingerprint())
 }
@@ -129,8 +147,45 @@ pub async fn change_password(
     change: PasswordChange,
 ) -> Result<(), Error> {
     let credentials = Credentials { user, password: change.current };
-    let EmptyReply {} = tracker.call(&TrackerRequest::Passwd { credentials, new_password: change.new }).await?;
+    let key = Some(new_idempotency_key());
+    let request = TrackerRequest::Passwd { credentials, new_password: change.new, key };
+    let EmptyReply {} = call_repeatedly(tracker, &request).await?;
     Ok(())
+}
+
+/// Returns the number for one change and its repetitions.
+pub fn new_idempotency_key() -> IdempotencyKey {
+    IdempotencyKey::from_bytes(rand::random())
+}
+
+/// Sends a request that has a key, and again while the tracker is too busy to say what became of it.
+pub async fn call_repeatedly<T: DeserializeOwned + Send>(
+    tracker: &mut impl TrackerClient,
+    request: &TrackerRequest,
+) -> Result<T, TrackerError> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let error = match tracker.call(request).await {
+            Err(error @ TrackerError::Refused { .. }) if attempts < MAX_ATTEMPTS => error,
+            done => return done,
+        };
+        match pause_before_repetition(&error) {
+            Some(pause) => sleep(pause).await,
+            None => return Err(error),
+        }
+    }
+}
+
+/// Returns the time after which a request with a key is repeated; `None` after a refusal that a repetition gets again.
+fn pause_before_repetition(error: &TrackerError) -> Option<Duration> {
+    match error {
+        TrackerError::Refused { retry_after, .. } if error.code() == Some(TrackerErrorCode::Busy) => {
+            Some(retry_after.unwrap_or(MAX_PAUSE).min(MAX_PAUSE))
+        }
+        TrackerError::Unreachable { .. } => Some(Duration::ZERO),
+        _ => None,
+    }
 }
 
 /// Verifies a password without changing anything: sends it with an empty list of files, over a connection that has no

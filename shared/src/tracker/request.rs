@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::room_request::{ExerciseRoomRequest, RoomRequest};
-use super::{Dialect, DoorProof, FeatureSet, FindRequest, HashText, InstanceId, SessionToken, TrackerErrorCode};
+use super::{
+    Dialect, DoorProof, FeatureSet, FindRequest, HashText, IdempotencyKey, InstanceId, SessionToken, TrackerErrorCode,
+};
 use crate::limits::{MAX_FORWARDED_FOR_BYTES, MAX_PASSWORD_BYTES};
 use crate::{FileName, Fingerprint, UntrustedText, UserName};
 use request_fault::RequestFault;
@@ -31,7 +33,12 @@ use request_fields::RequestFields;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrackerRequest {
     /// Creates an account.
-    Register(Credentials),
+    Register {
+        /// The user and its password.
+        credentials: Credentials,
+        /// The number by which a repetition is known.
+        key: Option<IdempotencyKey>,
+    },
     /// Authenticates by password and makes the user present.
     Login {
         /// The user and its password.
@@ -83,6 +90,8 @@ pub enum TrackerRequest {
         credentials: Credentials,
         /// The password from now on.
         new_password: Password,
+        /// The number by which a repetition is known.
+        key: Option<IdempotencyKey>,
     },
     /// Acts on rooms.
     Room(RoomRequest),
@@ -95,7 +104,7 @@ impl TrackerRequest {
     /// later. `RESUME` has neither: a signature over its handshake proves the key.
     pub const fn carries_secret(&self) -> bool {
         match self {
-            Self::Register(_) | Self::Login { .. } | Self::Passwd { .. } => true,
+            Self::Register { .. } | Self::Login { .. } | Self::Passwd { .. } => true,
             Self::RegisterFiles(RegisterFilesRequest { proof, .. }) | Self::Logout { proof, .. } => {
                 proof.token.is_some() || proof.password.is_some()
             }

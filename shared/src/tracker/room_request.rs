@@ -13,7 +13,7 @@
 //!
 //! | action | fields | who | effect | reply has |
 //! |---|---|---|---|---|
-//! | `ROOM_CREATE` | room, password?, invite_only?, history? | every account | makes a room that the caller owns; with `"history": false` new members see only messages from their join on | id, epoch, head, records\[\] |
+//! | `ROOM_CREATE` | room, password?, invite_only?, history?, idempotency_key? | every account | makes a room that the caller owns; with `"history": false` new members see only messages from their join on | id, epoch, head, records\[\] |
 //! | `ROOM_JOIN` | room, password? | who isn't banned | makes the caller a member; an invitation stands for the password; a member who asks again gets `ok` without records | id, epoch, head, records\[\] |
 //! | `ROOM_LEAVE` | room, cut? | members | ends the caller's membership; the longest moderator, or else the longest member, follows an owner; the last member takes the room along | id, epoch, head, records\[\] |
 //! | `ROOM_LIST` | limit?, cursor? | every account | lists rooms by name, [`ListedRoom`](super::room_reply::ListedRoom) each | rooms\[\], next? |
@@ -90,7 +90,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Password, SpeakerProof};
+use super::{IdempotencyKey, Password, SpeakerProof};
 use crate::room::{MessageHash, RecordHash};
 use crate::{Fingerprint, RoomId, RoomName, RoomTopic, UserName};
 
@@ -204,6 +204,8 @@ pub struct NewRoom {
     pub invite_only: bool,
     /// New members may read what was written before their join.
     pub history: bool,
+    /// The number by which a repetition is known.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// A change of a room that needs neither a password nor a reply of its own kind.

@@ -4,8 +4,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use shared::account_name::NewUserName;
 use shared::tracker::{
-    AnnouncedPresence, Credentials, DoorProof, ForwardedPerson, LoginReply, OtherInstance, Password, SessionToken,
-    UnusableName,
+    AnnouncedPresence, Credentials, DoorProof, ForwardedPerson, IdempotencyKey, LoginReply, OtherInstance, Password,
+    SessionToken, UnusableName,
 };
 use shared::{Fingerprint, UserName};
 use tracing::{info, warn};
@@ -14,7 +14,7 @@ use super::client_state::{ClientState, TransportSecurity};
 use super::{
     ActionReply, ActionResult, RefusalReason, RegistrationMode, RequestError, TrackerService, busy, changed_meanwhile,
 };
-use crate::passwords::PasswordCheck;
+use crate::passwords::{HashSalt, PasswordCheck};
 use crate::rate_limits::ClientOrigin;
 use crate::registry::{
     AppliedChange, AuthenticatedLogin, FormerKey, LocalDetails, LoginTime, PresenceRegistry, SessionId,
@@ -35,7 +35,12 @@ enum BindingDecision {
 }
 
 impl TrackerService {
-    pub(super) async fn register(&self, client: &ClientState, credentials: Credentials) -> ActionResult {
+    pub(super) async fn register(
+        &self,
+        client: &ClientState,
+        credentials: Credentials,
+        key: Option<IdempotencyKey>,
+    ) -> ActionResult {
         let Credentials { user, password } = credentials;
         // Kept for the whole request: a refund must reach the limits that were charged.
         let gate = self.access_policy();
@@ -56,6 +61,11 @@ impl TrackerService {
         if let Some(owner) = self.owner(binding).filter(|owner| *owner != user) {
             return Err(key_of_other_account(&owner));
         }
+        if self.is_repeated_registration(client, &user, &password, key).await? {
+            // The tracker that made the account may have been another one.
+            self.catch_up().await?;
+            return Ok(ActionReply::Registered(user));
+        }
         // Checked before hashing, which takes a core for a while; `create` checks again. The reply reveals the
         // name anyway.
         self.ensure_name_free(client, &user).await?;
@@ -63,7 +73,7 @@ impl TrackerService {
             return Err(RefusalReason::TooManyAccounts.into());
         }
         gate.limits.charge_account(client.from(), Instant::now())?;
-        let made = self.make_account(client, &user, &password, binding).await;
+        let made = self.make_account(client, &user, &password, key).await;
         // The day's quota counts accounts that exist: a failed creation gives the place back.
         made.inspect_err(|_| gate.limits.refund_account(client.from()))?;
         // Stored first, then told to the registry: a crash in between leaves nothing that isn't stored.
@@ -79,15 +89,48 @@ impl TrackerService {
         client: &ClientState,
         user: &UserName,
         password: &Password,
-        binding: Option<Fingerprint>,
+        key: Option<IdempotencyKey>,
     ) -> Result<(), RequestError> {
-        let password_hash = self.passwords.hash(password, client.from().into()).await?;
-        let account = Account { user: user.clone(), password_hash, binding };
+        let salt = HashSalt::of_request(key, user);
+        let password_hash = self.passwords.hash(password, salt, client.from().into()).await?;
+        let account = Account { user: user.clone(), password_hash, binding: client.certificate() };
         let lapses = SystemTime::now() + UNUSED_ACCOUNT_LIFETIME;
         self.accounts.create(client.from().into(), account, Some(lapses)).await?;
         self.note_unused(user.clone());
         // Other trackers hear of it through the log, and this one again, without harm.
         Ok(())
+    }
+
+    /// Returns whether a request with this key made exactly this account.
+    async fn is_repeated_registration(
+        &self,
+        client: &ClientState,
+        user: &UserName,
+        password: &Password,
+        key: Option<IdempotencyKey>,
+    ) -> Result<bool, RequestError> {
+        if key.is_none() {
+            return Ok(false);
+        }
+        let account = self.accounts.find(client.from().into(), user).await?;
+        let Some(account) = account.filter(|account| account.binding == client.certificate()) else { return Ok(false) };
+        self.is_hash_of_request(client, &account, password, key).await
+    }
+
+    /// Returns whether the account's hash is that which a request with this key made of this password.
+    async fn is_hash_of_request(
+        &self,
+        client: &ClientState,
+        account: &Account,
+        password: &Password,
+        key: Option<IdempotencyKey>,
+    ) -> Result<bool, RequestError> {
+        let salt = HashSalt::of_request(key, &account.user);
+        // Most aren't, and spare the work.
+        if !salt.is_that_of(&account.password_hash) {
+            return Ok(false);
+        }
+        Ok(self.passwords.hash(password, salt, client.from().into()).await? == account.password_hash)
     }
 
     /// Refuses a name that is taken, and suggests a free one.
@@ -213,13 +256,19 @@ impl TrackerService {
         client: &mut ClientState,
         credentials: Credentials,
         new_password: Password,
+        key: Option<IdempotencyKey>,
     ) -> ActionResult {
-        let Account { user, password_hash: old, .. } = self.authenticate(client, credentials).await?;
+        let Account { user, password_hash: old, .. } =
+            match self.repeated_passwd(client, &credentials, &new_password, key).await? {
+                Some(account) => account,
+                None => self.authenticate(client, credentials).await?,
+            };
         // After the password: only the owner learns that the account is bound.
         self.require_tls_if_bound(client, &user)?;
         // Charged like a guess: every connection then looks whether its sessions are revoked, which is expensive.
         self.access_policy().limits.charge_password(&user, client.from(), Instant::now())?;
-        let new = self.passwords.hash(&new_password, client.from().into()).await?;
+        let salt = HashSalt::of_request(key, &user);
+        let new = self.passwords.hash(&new_password, salt, client.from().into()).await?;
         // This connection's session continues: its user is the one who changed the password.
         let asked_from = client.session_of(&user);
         let token = asked_from.and_then(|session| self.with_registry(|registry, _| registry.token_hash(session)));
@@ -236,6 +285,25 @@ impl TrackerService {
         client.replace_session(&user, kept, now);
         info!(%user, ip = %client.ip(), "changed the password");
         Ok(ActionReply::PasswordChanged)
+    }
+
+    /// Returns the account if a request with this key has changed its password already.
+    async fn repeated_passwd(
+        &self,
+        client: &ClientState,
+        credentials: &Credentials,
+        new_password: &Password,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Option<Account>, RequestError> {
+        if key.is_none() {
+            return Ok(None);
+        }
+        let account = self.accounts.find(client.from().into(), &credentials.user).await?;
+        let salt = HashSalt::of_request(key, &credentials.user);
+        let Some(account) = account.filter(|account| salt.is_that_of(&account.password_hash)) else { return Ok(None) };
+        self.access_policy().limits.charge_password(&account.user, client.from(), Instant::now())?;
+        let is_repeated = self.is_hash_of_request(client, &account, new_password, key).await?;
+        Ok(is_repeated.then_some(account))
     }
 
     /// Returns the account if the password is right. A wrong password and an unknown user get the same reply after the

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::TrackerService;
-use crate::passwords::{PasswordError, Requester};
+use crate::passwords::{HashSalt, PasswordError, Requester};
 use crate::registry::PeerSnapshot;
 use crate::store::{Account, AccountStoreError, StoreCopyError};
 
@@ -84,7 +84,7 @@ impl TrackerService {
     /// Makes an account, even while registration is closed. Fails with [`AccountAdminError`] when the name is taken, or
     /// the store or the hash fails.
     pub async fn add_account(&self, user: &UserName, password: &Password) -> Result<(), AccountAdminError> {
-        let password_hash = self.passwords.hash(password, Requester::Administrator).await?;
+        let password_hash = self.passwords.hash(password, HashSalt::random(), Requester::Administrator).await?;
         let account = Account { user: user.clone(), password_hash, binding: None };
         // What the administrator makes never lapses.
         Ok(self.accounts.create(Requester::Administrator, account, None).await?)
@@ -103,7 +103,7 @@ impl TrackerService {
     /// Replaces an account's password, and ends its sessions and connections. Fails with [`AccountAdminError`] when
     /// there is no such account, or the store or the hash fails.
     pub async fn reset_password(&self, user: &UserName, password: &Password) -> Result<(), AccountAdminError> {
-        let hash = self.passwords.hash(password, Requester::Administrator).await?;
+        let hash = self.passwords.hash(password, HashSalt::random(), Requester::Administrator).await?;
         self.accounts.reset_password(Requester::Administrator, user, hash).await?;
         self.apply_stored(|registry| registry.revoke_sessions(user)).await;
         Ok(())

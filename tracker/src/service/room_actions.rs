@@ -19,7 +19,7 @@ use super::client_state::ClientState;
 use super::{ActionReply, ActionResult, RequestError, TrackerService};
 use crate::fair_semaphore::Requester;
 use crate::membership::RoomRefusal;
-use crate::passwords::PasswordCheck;
+use crate::passwords::{HashSalt, PasswordCheck};
 use crate::registry::AuthorityClaim;
 use crate::store::{AccountStoreError, RoomCaller, RoomDraft, RoomOutcome};
 
@@ -58,7 +58,9 @@ impl TrackerService {
                 let hash = match password {
                     PasswordChange::Keep => None,
                     PasswordChange::Remove => Some(None),
-                    PasswordChange::Set(password) => Some(Some(self.passwords.hash(&password, requester).await?)),
+                    PasswordChange::Set(password) => {
+                        Some(Some(self.passwords.hash(&password, HashSalt::random(), requester).await?))
+                    }
                 };
                 // Nobody is told: it makes no record, so members have nothing to fetch.
                 let set = self.accounts.set_room_entry(requester, caller, room, hash, invite_only).await?;
@@ -77,7 +79,7 @@ impl TrackerService {
             ExerciseRoomRequest::Create { name, senha, speaker } => {
                 let caller = self.speaking_caller(client, speaker, true).await?;
                 let members = vec![caller.user.to_string()];
-                let new = NewRoom { name, password: senha, invite_only: false, history: true };
+                let new = NewRoom { name, password: senha, invite_only: false, history: true, key: None };
                 self.create_room(client, caller, new).await?;
                 Ok(ActionReply::RoomNames { deed: RoomDeed::Created, field: "members", names: members })
             }
@@ -151,14 +153,15 @@ impl TrackerService {
     ) -> Result<RoomOutcome, RequestError> {
         self.charge_room_change(client, &caller.user)?;
         let requester = client.from().into();
-        let NewRoom { name, password, invite_only, history } = new;
+        let NewRoom { name, password, invite_only, history, key } = new;
         // Before the permit for changes is taken: all others would wait for the hash.
         let password_hash = match password {
-            Some(password) => Some(self.passwords.hash(&password, requester).await?),
+            Some(password) => Some(self.passwords.hash(&password, HashSalt::random(), requester).await?),
             None => None,
         };
         let history = if history { HistoryVisibility::Shared } else { HistoryVisibility::Joined };
-        let id = RoomId::from_bytes(rand::random());
+        // Repetitions of a request make the same room.
+        let id = RoomId::from_bytes(key.map_or_else(rand::random, |key| key.derive("room", &caller.user)));
         let (user, room) = (caller.user.clone(), name.clone());
         let draft = RoomDraft { id, name, password_hash, invite_only, history };
         let made = self.commit_room_changes(requester, self.accounts.create_room(requester, caller, draft)).await?;

@@ -49,6 +49,12 @@ pub(super) fn create(
 ) -> RoomResult {
     ensure_caller(rows, caller)?;
     check_new_name(&draft.name)?;
+    if let Some(made) = rows.load_room(draft.id)? {
+        // Of the same name: this very request, repeated. Its user's own, or else nobody could have its id.
+        let is_it = made.name == draft.name && made.member(&caller.user).is_some();
+        let nothing = RoomPlan { edits: Vec::new(), records: Vec::new() };
+        return if is_it { carry_out(rows, stamp, &made, nothing, None) } else { Err(AccountStoreError::Changed) };
+    }
     // Here and not on a timer: only new rooms let the number of deleted ones grow.
     forget_deleted(rows, stamp.now)?;
     if rows.is_room_name_taken(&draft.name)? {

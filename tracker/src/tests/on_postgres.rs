@@ -7,7 +7,8 @@ use postgres_server::PostgresServer;
 use super::tracker_harness::POSTGRES_RUN;
 
 /// The modules whose tests are run again: those that are about what is stored, and with `VIZINHO_LONG` the others.
-const MODULES: [&str; 3] = ["tests::account_lifetime::", "tests::rooms::", "tests::tls_clients::"];
+const MODULES: [&str; 4] =
+    ["tests::account_lifetime::", "tests::repetitions::", "tests::rooms::", "tests::tls_clients::"];
 const OTHER_MODULES: [&str; 8] = [
     "tests::admin_commands::",
     "tests::cmd_dialect::",

@@ -15,6 +15,7 @@ use crate::commands::password_prompt::{PasswordSource, read_new_password};
 use crate::commands::value_parsers::parse_room_topic;
 use crate::engine::Error;
 use crate::engine::own_rooms::create_with_topic;
+use crate::engine::tracker_account::new_idempotency_key;
 use crate::profile::Access;
 
 const HELP: CommandHelp = CommandHelp {
@@ -68,7 +69,8 @@ pub(super) async fn run(context: &CommandContext, args: RoomCreateArgs) -> Resul
         None
     };
     let (has_password, is_shared) = (password.is_some(), history == NewcomerHistory::Month);
-    let new = NewRoom { name: name.clone(), password, invite_only, history: is_shared };
+    let new =
+        NewRoom { name: name.clone(), password, invite_only, history: is_shared, key: Some(new_idempotency_key()) };
     // Only now: a connection may end while a password is typed.
     let made = create_with_topic(&me, new, topic).await?;
     let fields = json!({

@@ -14,6 +14,7 @@ use super::api_request::{ApiAnswer, ApiBody, ApiPath, PageSeat, answer, parsed};
 use super::json_answer::json_response;
 use crate::engine::own_rooms::{change_own_room, create_own_room, join_by_name, leave_own_room};
 use crate::engine::room_actions::list_rooms;
+use crate::engine::tracker_account::new_idempotency_key;
 
 /// A room to be made.
 #[derive(Debug, Deserialize)]
@@ -70,7 +71,13 @@ pub(super) async fn directory(page: PageSeat) -> ApiAnswer {
 /// Makes a room.
 pub(super) async fn create(page: PageSeat, ApiBody(wanted): ApiBody<RoomCreation>) -> ApiAnswer {
     let RoomCreation { name, password, topic, invite_only, history } = wanted;
-    let new = NewRoom { name: room_name(&name)?, password: room_password(password)?, invite_only, history };
+    let new = NewRoom {
+        name: room_name(&name)?,
+        password: room_password(password)?,
+        invite_only,
+        history,
+        key: Some(new_idempotency_key()),
+    };
     let topic = topic.filter(|topic| !topic.trim().is_empty()).map(|topic| room_topic(&topic)).transpose()?;
     let room = new.name.clone();
     create_own_room(&page.seat.me, new, topic).await?;

@@ -39,6 +39,7 @@ text_enum! {
         Features = "features",
         Instance = "instance",
         Yields = "yields",
+        IdempotencyKey = "idempotency_key",
         For = "for",
         Signature = "signature",
         Room = "room",

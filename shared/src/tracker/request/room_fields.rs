@@ -32,6 +32,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
                 password: self.room_password(FieldName::Password)?,
                 invite_only: self.boolean(FieldName::InviteOnly)?.unwrap_or(false),
                 history: self.boolean(FieldName::History)?.unwrap_or(true),
+                key: self.idempotency_key()?,
             }),
             "ROOM_JOIN" => RoomRequest::Join { room: self.room()?, password: self.room_password(FieldName::Password)? },
             "ROOM_LEAVE" => RoomRequest::Leave { room: self.room()?, cut: self.cut()? },
@@ -181,12 +182,13 @@ impl RoomRequest {
     /// Writes the action and its fields.
     pub(super) fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         match self {
-            Self::Create(NewRoom { name, password, invite_only, history }) => {
+            Self::Create(NewRoom { name, password, invite_only, history, key }) => {
                 map.serialize_entry("action", "ROOM_CREATE")?;
                 map.serialize_entry("room", name)?;
                 serialize_optional(map, "password", password.as_ref().map(Password::reveal).as_ref())?;
                 serialize_optional(map, "invite_only", invite_only.then_some(true).as_ref())?;
-                serialize_optional(map, "history", (!history).then_some(false).as_ref())
+                serialize_optional(map, "history", (!history).then_some(false).as_ref())?;
+                serialize_optional(map, "idempotency_key", key.as_ref())
             }
             Self::Join { room, password } => {
                 map.serialize_entry("action", "ROOM_JOIN")?;

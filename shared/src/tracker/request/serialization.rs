@@ -10,9 +10,10 @@ impl Serialize for TrackerRequest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         match self {
-            Self::Register(credentials) => {
+            Self::Register { credentials, key } => {
                 map.serialize_entry("action", "REGISTER")?;
                 credentials.write(&mut map)?;
+                serialize_optional(&mut map, "idempotency_key", key.as_ref())?;
             }
             Self::Login { credentials, presence, rebind } => {
                 map.serialize_entry("action", "LOGIN")?;
@@ -85,10 +86,11 @@ impl Serialize for TrackerRequest {
                 serialize_optional(&mut map, "since", since.as_ref())?;
                 map.serialize_entry("features", &FeatureSet::all())?;
             }
-            Self::Passwd { credentials, new_password } => {
+            Self::Passwd { credentials, new_password, key } => {
                 map.serialize_entry("action", "PASSWD")?;
                 credentials.write(&mut map)?;
                 map.serialize_entry("new_password", new_password.reveal())?;
+                serialize_optional(&mut map, "idempotency_key", key.as_ref())?;
             }
             Self::Room(room) => room.write(&mut map)?,
             Self::ExerciseRoom(room) => room.write(&mut map)?,

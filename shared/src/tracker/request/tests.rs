@@ -19,7 +19,7 @@ fn refused(text: &str) -> TrackerErrorCode {
 fn requests_of_the_exercise() {
     let parsed = parse_request(r#"{"action":"REGISTER","user":"alice","password":"s3nha"}"#);
     assert_eq!((parsed.id, parsed.action), (None, Some("REGISTER")));
-    let TrackerRequest::Register(credentials) = parsed.request.unwrap() else { panic!("not a REGISTER") };
+    let TrackerRequest::Register { credentials, .. } = parsed.request.unwrap() else { panic!("not a REGISTER") };
     assert_eq!((credentials.user.as_str(), credentials.password.reveal()), ("alice", "s3nha"));
 
     let files = r#"{"action":"REGISTER_FILES","user":"a","files":[{"name":"x.txt","size":3,"hash":"abc","extra":1}]}"#;
@@ -398,7 +398,7 @@ fn requests() -> impl Strategy<Value = TrackerRequest> {
         });
     let mode = prop_oneof![Just(FilesMode::Replace), Just(FilesMode::Add), Just(FilesMode::Remove)];
     prop_oneof![
-        credentials().prop_map(TrackerRequest::Register),
+        (credentials(), key()).prop_map(|(credentials, key)| TrackerRequest::Register { credentials, key }),
         (credentials(), presence(), any::<bool>()).prop_map(|(credentials, presence, rebind)| TrackerRequest::Login {
             credentials,
             presence,
@@ -421,14 +421,21 @@ fn requests() -> impl Strategy<Value = TrackerRequest> {
             });
             TrackerRequest::Forwarded { person: ForwardedPerson::new(&text).unwrap(), proof }
         }),
-        (credentials(), password())
-            .prop_map(|(credentials, new_password)| TrackerRequest::Passwd { credentials, new_password }),
+        (credentials(), password(), key()).prop_map(|(credentials, new_password, key)| TrackerRequest::Passwd {
+            credentials,
+            new_password,
+            key
+        }),
         room_requests().prop_map(TrackerRequest::Room),
         (user(), user(), proof()).prop_map(|(user, member, proof)| {
             let (name, speaker) = ("lab".parse().unwrap(), RoomSpeaker { user, proof });
             TrackerRequest::ExerciseRoom(ExerciseRoomRequest::Kick { name, member, speaker })
         }),
     ]
+}
+
+fn key() -> impl Strategy<Value = Option<IdempotencyKey>> {
+    proptest::option::of(any::<[u8; 16]>().prop_map(IdempotencyKey::from_bytes))
 }
 
 fn room_requests() -> impl Strategy<Value = RoomRequest> {
@@ -461,9 +468,11 @@ fn room_requests() -> impl Strategy<Value = RoomRequest> {
         Just(RequestedChange::Delete),
     ];
     prop_oneof![
-        (name(), password(), any::<bool>(), any::<bool>()).prop_map(|(name, password, invite_only, history)| {
-            RoomRequest::Create(NewRoom { name, password, invite_only, history })
-        }),
+        (name(), password(), any::<bool>(), any::<bool>(), key()).prop_map(
+            |(name, password, invite_only, history, key)| {
+                RoomRequest::Create(NewRoom { name, password, invite_only, history, key })
+            }
+        ),
         (room(), password()).prop_map(|(room, password)| RoomRequest::Join { room, password }),
         (room(), proptest::option::of(cut())).prop_map(|(room, cut)| RoomRequest::Leave { room, cut }),
         (any::<Option<usize>>(), proptest::option::of(name()))

@@ -1,8 +1,10 @@
 //! Validation: from an object's fields to a checked request.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
+use std::str::FromStr;
 
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -19,7 +21,7 @@ use crate::UserName;
 use crate::limits::{MAX_ADDRESSES_PER_USER, MAX_FILE_SIZE, MAX_FILES_PER_USER};
 use crate::tracker::bounded_list::BoundedList;
 use crate::tracker::{
-    Dialect, FeatureSet, FindCriterion, FindRequest, HashText, InstanceId, SearchWords, SessionToken,
+    Dialect, FeatureSet, FindCriterion, FindRequest, HashText, IdempotencyKey, InstanceId, SearchWords, SessionToken,
 };
 
 pub(super) type FieldResult<T> = Result<T, RequestFault>;
@@ -63,7 +65,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
     /// Returns the request and the files left out of it. Fields that `action` doesn't use are not checked.
     pub(super) fn check(&mut self, action: &'static str) -> FieldResult<(TrackerRequest, RejectedFiles)> {
         let request = match action {
-            "REGISTER" => TrackerRequest::Register(self.credentials()?),
+            "REGISTER" => TrackerRequest::Register { credentials: self.credentials()?, key: self.idempotency_key()? },
             "LOGIN" => TrackerRequest::Login {
                 credentials: self.credentials()?,
                 presence: self.presence()?,
@@ -83,6 +85,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
             "PASSWD" => TrackerRequest::Passwd {
                 credentials: self.credentials()?,
                 new_password: self.password(FieldName::NewPassword)?,
+                key: self.idempotency_key()?,
             },
             "FORWARDED" => TrackerRequest::Forwarded { person: self.forwarded_person()?, proof: self.door_proof()? },
             rooms => self.room_request(rooms)?,
@@ -203,10 +206,18 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
     }
 
     fn instance(&self) -> FieldResult<Option<InstanceId>> {
+        self.parsed(FieldName::Instance)
+    }
+
+    pub(super) fn idempotency_key(&self) -> FieldResult<Option<IdempotencyKey>> {
+        self.parsed(FieldName::IdempotencyKey)
+    }
+
+    fn parsed<T: FromStr<Err: Display>>(&self, key: FieldName) -> FieldResult<Option<T>> {
         let parse = |text: Cow<'_, str>| {
-            text.parse().map_err(|why| RequestFault::Field(FieldName::Instance, FieldFault::Other(format!("{why}"))))
+            text.parse().map_err(|why| RequestFault::Field(key, FieldFault::Other(format!("{why}"))))
         };
-        self.non_empty_text(FieldName::Instance)?.map(parse).transpose()
+        self.non_empty_text(key)?.map(parse).transpose()
     }
 
     /// Returns the texts of a list, or of one text with commas. One more than allowed shows that there are too many.
