@@ -109,6 +109,7 @@ mod tracker_faults;
 mod tracker_memory;
 mod tracker_postgres;
 mod tracker_rooms;
+mod tracker_standby;
 mod trees;
 mod view_faults;
 mod watching;

@@ -11,14 +11,14 @@ use tests::hostile::{PlainSession, Session};
 use tests::{Lab, LabOptions, poll_for};
 
 /// The time in which subscribers of any tracker hear of an event, many times over: the machine is busy.
-const EVENT_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const EVENT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Trackers with one key on one database.
 fn trackers_on(server: &PostgresServer, count: usize) -> Vec<Lab> {
     trackers_at(&server.address(&server.create_database().unwrap()), count)
 }
 
-fn trackers_at(address: &str, count: usize) -> Vec<Lab> {
+pub(crate) fn trackers_at(address: &str, count: usize) -> Vec<Lab> {
     let mut labs: Vec<Lab> = Vec::new();
     for _ in 0..count {
         let tracker_args =
@@ -31,30 +31,35 @@ fn trackers_at(address: &str, count: usize) -> Vec<Lab> {
 }
 
 /// Somebody with a key.
-struct Person {
-    name: &'static str,
+pub(crate) struct Person {
+    pub(crate) name: &'static str,
     identity: Identity,
 }
 
 impl Person {
-    fn registered(name: &'static str, lab: &Lab) -> Self {
+    pub(crate) fn registered(name: &'static str, lab: &Lab) -> Self {
         let person = Self { name, identity: Identity::generate().unwrap() };
         person.connect(lab).demand(&json!({ "action": "REGISTER", "user": name, "password": "s3nha" }));
         person
     }
 
-    fn connect(&self, lab: &Lab) -> Session {
+    /// Somebody who is about to register.
+    pub(crate) fn without_account() -> Self {
+        Self { name: "", identity: Identity::generate().unwrap() }
+    }
+
+    pub(crate) fn connect(&self, lab: &Lab) -> Session {
         Session::open(lab.address(), &self.identity)
     }
 
     /// Becomes present at this tracker.
-    fn come(&self, lab: &Lab) -> Session {
+    pub(crate) fn come(&self, lab: &Lab) -> Session {
         let mut session = self.connect(lab);
         session.demand(&json!({ "action": "RESUME", "port": 4000 }));
         session
     }
 
-    fn subscribe(&self, lab: &Lab, since: Option<u64>) -> Session {
+    pub(crate) fn subscribe(&self, lab: &Lab, since: Option<u64>) -> Session {
         let mut session = self.connect(lab);
         session.demand(&json!({ "action": "RESUME" }));
         session.demand(&json!({ "action": "SUBSCRIBE", "since": since }));
@@ -76,7 +81,7 @@ fn events_until(subscriber: &mut Session, kind: &str, user: &str) -> Vec<(u64, S
 }
 
 /// The present users and how many files each shares.
-fn listed(person: &Person, lab: &Lab) -> BTreeMap<String, u64> {
+pub(crate) fn listed(person: &Person, lab: &Lab) -> BTreeMap<String, u64> {
     let reply = person.connect(lab).demand(&json!({ "action": "LIST_PEERS" }));
     let peers = reply["peers"].as_array().unwrap().iter();
     peers
@@ -86,7 +91,7 @@ fn listed(person: &Person, lab: &Lab) -> BTreeMap<String, u64> {
 
 /// Waits until all trackers list the same, and returns that.
 #[track_caller]
-fn agreed(person: &Person, labs: &[Lab]) -> BTreeMap<String, u64> {
+pub(crate) fn agreed(person: &Person, labs: &[Lab]) -> BTreeMap<String, u64> {
     let look = || {
         let lists: Vec<_> = labs.iter().map(|lab| listed(person, lab)).collect();
         lists.windows(2).all(|two| two[0] == two[1]).then(|| lists[0].clone())
@@ -164,7 +169,7 @@ fn has_registered(address: &str, user: &str) -> bool {
     reply["code"] == "ok"
 }
 
-fn is_long() -> bool {
+pub(crate) fn is_long() -> bool {
     std::env::var_os("VIZINHO_LONG").is_some()
 }
 

@@ -147,8 +147,8 @@ pub enum DaemonError {
     ))]
     AccountsElsewhere { folder: PathBuf, address: String },
     #[error("{}", tr!(
-        "other trackers changed more in the database {address} than it keeps while this one could not reach it: what this \
-         one knew is out of date; start it again",
+        "what this tracker knew of the database {address} is out of date: it missed more changes than are kept there, or \
+         read some that a promoted standby lacks; start it again",
         address = .0
     ))]
     Outdated(String),

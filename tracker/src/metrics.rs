@@ -15,7 +15,11 @@
 //! | `tracker_store_failing{store}` | 1 while the last change could not be stored |
 //! | `tracker_store_reachable` | 0 while the database of the accounts can't be reached |
 //! | `tracker_store_retries_total` | changes that were repeated because others came in between |
+//! | `tracker_lease_seconds` | of several trackers: the time for which this one may still claim its users |
+//! | `tracker_log_age_seconds` | of several trackers: the time since all shared changes were known here |
+//! | `tracker_changes_waiting` | of several trackers: changes that wait for their transaction |
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -78,6 +82,19 @@ pub struct MetricsSnapshot {
     pub hashes: usize,
     /// Rooms.
     pub rooms: usize,
+    /// The state of one of several trackers; zero for the only one.
+    pub replication: ReplicationSnapshot,
+}
+
+/// The state of one of several trackers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReplicationSnapshot {
+    /// The time for which it may still claim its users.
+    pub lease: Duration,
+    /// The time since it knew all shared changes.
+    pub log_age: Duration,
+    /// Changes that wait for their transaction.
+    pub waiting: usize,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +106,9 @@ struct SnapshotGauges {
     events: Counter,
     hashes: Gauge,
     rooms: Gauge,
+    lease: Gauge<f64, AtomicU64>,
+    log_age: Gauge<f64, AtomicU64>,
+    changes: Gauge,
 }
 
 /// The two stores.
@@ -165,7 +185,8 @@ impl TrackerMetrics {
 
     /// Encodes all metrics as text.
     pub fn to_openmetrics(&self, now: MetricsSnapshot) -> String {
-        let SnapshotGauges { sessions, present, files, catalogue_bytes, events, hashes, rooms } = &self.snapshot;
+        let SnapshotGauges { sessions, present, files, catalogue_bytes, events, hashes, rooms, .. } = &self.snapshot;
+        let SnapshotGauges { lease, log_age, changes, .. } = &self.snapshot;
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         sessions.set(count(now.sessions));
         present.set(count(now.present));
@@ -173,6 +194,9 @@ impl TrackerMetrics {
         catalogue_bytes.set(count(now.catalogue_bytes));
         hashes.set(count(now.hashes));
         rooms.set(count(now.rooms));
+        lease.set(now.replication.lease.as_secs_f64());
+        log_age.set(now.replication.log_age.as_secs_f64());
+        changes.set(count(now.replication.waiting));
         // A counter can't be set: it advances by the difference.
         events.inc_by(now.events.saturating_sub(events.get()));
         let mut text = String::new();
@@ -183,7 +207,11 @@ impl TrackerMetrics {
 
     fn register(&self) {
         let mut registry = Registry::with_prefix("tracker");
-        let SnapshotGauges { sessions, present, files, catalogue_bytes, events, hashes, rooms } = &self.snapshot;
+        let SnapshotGauges { sessions, present, files, catalogue_bytes, events, hashes, rooms, .. } = &self.snapshot;
+        let SnapshotGauges { lease, log_age, changes, .. } = &self.snapshot;
+        registry.register("lease_seconds", "How long this tracker may still claim its users", lease.clone());
+        registry.register("log_age_seconds", "Time since all shared changes were known here", log_age.clone());
+        registry.register("changes_waiting", "Changes that wait for their transaction", changes.clone());
         registry.register("connections", "Open connections", self.connections.clone());
         registry.register("refused_connections", "Connections turned away", self.refused_connections.clone());
         registry.register("closed", "Connections that ended, by why", self.closed.clone());
@@ -237,8 +265,10 @@ mod tests {
         metrics.record_commit(StoreKind::Accounts, Duration::from_millis(1), false);
         metrics.record_read(StoreKind::Accounts, Duration::from_millis(1));
         metrics.record_close("unread");
-        let text =
-            metrics.to_openmetrics(MetricsSnapshot { present: 3, events: 7, rooms: 2, ..MetricsSnapshot::default() });
+        let replication =
+            ReplicationSnapshot { lease: Duration::from_secs(6), log_age: Duration::from_millis(500), waiting: 4 };
+        let snapshot = MetricsSnapshot { present: 3, events: 7, rooms: 2, replication, ..MetricsSnapshot::default() };
+        let text = metrics.to_openmetrics(snapshot);
         for line in [
             "tracker_connections 1",
             r#"tracker_closed_total{reason="unread"} 1"#,
@@ -256,6 +286,9 @@ mod tests {
             "tracker_room_records_total 0",
             "tracker_store_reachable 1",
             "tracker_store_retries_total 0",
+            "tracker_lease_seconds 6.0",
+            "tracker_log_age_seconds 0.5",
+            "tracker_changes_waiting 4",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

@@ -290,6 +290,7 @@ impl TrackerService {
     pub fn snapshot(&self) -> MetricsSnapshot {
         // Read first: the pool's lock is not taken under the registry's.
         let hashes = self.passwords.pending_count();
+        let replication = self.replication.as_ref().map(ReplicationLink::snapshot).unwrap_or_default();
         self.with_registry(|registry, _| MetricsSnapshot {
             sessions: registry.session_count(),
             present: registry.present_count(),
@@ -298,6 +299,7 @@ impl TrackerService {
             events: registry.last_event() - self.first_event,
             hashes,
             rooms: registry.room_count(),
+            replication,
         })
     }
 

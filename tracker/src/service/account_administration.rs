@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::TrackerService;
+use super::replication::ReplicationLink;
 use crate::passwords::{HashSalt, PasswordError, Requester};
 use crate::registry::PeerSnapshot;
 use crate::store::{Account, AccountStoreError, StoreCopyError};
@@ -60,6 +61,9 @@ impl TrackerService {
         }
         if self.ensure_lease().is_err() {
             return Err("this tracker can't renew its lease in the database: others may take it for dead".to_owned());
+        }
+        if self.replication.as_ref().is_some_and(ReplicationLink::is_behind) {
+            return Err("the changes of the other trackers don't arrive here: the log says why".to_owned());
         }
         if self.is_presence_failing.load(Ordering::Relaxed) {
             return Err("who is present can't be stored: the log says why".to_owned());

@@ -37,6 +37,7 @@ use tracing::info;
 use super::account_actions::too_many_present;
 use super::file_actions::files_refused;
 use super::{RETRY_AFTER_CHANGE_MS, RefusalReason, RequestError, TrackerService, busy, changed_meanwhile};
+use crate::metrics::ReplicationSnapshot;
 use crate::registry::{AppliedChange, ChangeConflict, LocalDetails, NodeId, PresenceRegistry, ReplicatedChange};
 use crate::store::{ReplicatedLog, SharedState};
 
@@ -44,6 +45,8 @@ use crate::store::{ReplicatedLog, SharedState};
 const MAX_WAITING_CHANGES: usize = 4096;
 /// The time that a client waits for a change to be made.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(8);
+/// The time since the log was read to its end after which something is wrong.
+const MAX_LOG_AGE: Duration = Duration::from_secs(10);
 /// Advice to clients after too many changes waited, or the database was away.
 const REPLICATION_RETRY_MS: u64 = 2000;
 
@@ -91,12 +94,28 @@ pub(super) struct ReplicationLink {
     pub(super) wake: Arc<Notify>,
     /// The last entry of the log that the registry knew at the start.
     pub(super) begun_at: i64,
+    /// The time at which the log was read to its end.
+    pub(super) read_at: Mutex<Instant>,
 }
 
 impl ReplicationLink {
     pub(super) fn new(log: ReplicatedLog, wake: Arc<Notify>, begun_at: i64) -> Self {
         let (requests, inbox) = mpsc::channel(MAX_WAITING_CHANGES);
-        Self { log, requests, inbox: Mutex::new(Some(inbox)), wake, begun_at }
+        Self { log, requests, inbox: Mutex::new(Some(inbox)), wake, begun_at, read_at: Mutex::new(Instant::now()) }
+    }
+
+    /// True if the log could not be read for longer than a short outage lasts.
+    pub(super) fn is_behind(&self) -> bool {
+        self.read_at.lock().elapsed() > MAX_LOG_AGE
+    }
+
+    /// Returns the state for the metrics.
+    pub(super) fn snapshot(&self) -> ReplicationSnapshot {
+        ReplicationSnapshot {
+            lease: self.log.lease_left(),
+            log_age: self.read_at.lock().elapsed(),
+            waiting: self.requests.max_capacity() - self.requests.capacity(),
+        }
     }
 
     async fn submit(&self, change: ReplicatedChange, details: LocalDetails) -> Result<AppliedChange, RequestError> {

@@ -221,7 +221,13 @@ impl Replicator {
         while until.is_none_or(|until| self.applied + 1 < until) {
             let entries = session.read_after(self.applied).await?;
             if entries.is_empty() {
-                return if until.is_none() { Ok(()) } else { Err(LogError::OutOfDate) };
+                if until.is_some() {
+                    return Err(LogError::OutOfDate);
+                }
+                if let Some(link) = &self.service.replication {
+                    *link.read_at.lock() = std::time::Instant::now();
+                }
+                return Ok(());
             }
             for entry in entries {
                 self.apply_entry(entry).await;

@@ -243,6 +243,11 @@ impl ReplicatedLog {
         self.link.lease().is_held()
     }
 
+    /// Returns the time for which no other tracker may take this one for dead.
+    pub fn lease_left(&self) -> Duration {
+        self.link.lease().left()
+    }
+
     /// Waits a while for this run to have another number than `before`: others took it for dead.
     pub async fn wait_for_other_node(&self, before: NodeId) {
         self.link.raise_alarm();

@@ -43,11 +43,17 @@ impl NodeLease {
 
     /// True while no other tracker may take this run for dead.
     pub(super) fn is_held(&self) -> bool {
-        self.is_held_at(BootTime::now())
+        !self.left().is_zero()
     }
 
-    fn is_held_at(&self, now: BootTime) -> bool {
-        self.0.lock().is_some_and(|sent| now.0 < sent.0 + NODE_LEASE - LEASE_MARGIN)
+    /// Returns the time for which no other tracker may take this run for dead.
+    pub(super) fn left(&self) -> Duration {
+        self.left_at(BootTime::now())
+    }
+
+    fn left_at(&self, now: BootTime) -> Duration {
+        let end = self.0.lock().map(|sent| sent.0 + NODE_LEASE - LEASE_MARGIN);
+        end.map(|end| end.saturating_sub(now.0)).unwrap_or_default()
     }
 }
 
@@ -58,13 +64,13 @@ mod tests {
     #[test]
     fn it_lasts_from_when_the_renewal_was_sent() {
         let (lease, second) = (NodeLease::default(), |n| BootTime(Duration::from_secs(n)));
-        assert!(!lease.is_held_at(second(0)));
+        assert!(lease.left_at(second(0)).is_zero());
         lease.record(second(10));
         lease.record(second(9));
-        assert!(lease.is_held_at(second(17)));
-        assert!(!lease.is_held_at(second(18)));
+        assert_eq!(lease.left_at(second(17)), Duration::from_millis(500));
+        assert!(lease.left_at(second(18)).is_zero());
         lease.forget();
-        assert!(!lease.is_held_at(second(11)));
+        assert!(lease.left_at(second(11)).is_zero());
         assert!(BootTime::now() <= BootTime::now());
     }
 }
