@@ -155,9 +155,9 @@ On the server, as Debian's packages install it:
 Then put `store = \"postgres://tracker@db.example.org/vizinho?passfile=/etc/vizinho/pgpass\"` into the tracker's \
 configuration, and `*:*:vizinho:tracker:PASSWORD` into that file (chown vizinho-tracker, chmod 600). Other machines \
 than the server's own are reached encrypted: the server's certificate has to be signed by one that the system knows, \
-or by that of sslrootcert=FILE in the address; sslmode=disable does without. With several servers, name them all and \
-add target_session_attrs=read-write. Connect directly or through a pooler that keeps sessions: the tracker holds a \
-lock of its session.",
+or by that of sslrootcert=FILE in the address; sslmode=disable does without. Of several servers name all \
+(postgres://tracker@db1,db2/vizinho): the primary is used, and after a promotion the new one. Connect directly or \
+through a pooler that keeps sessions: the tracker holds a lock of its session.",
 };
 
 pub(super) const NEW: CommandHelp = CommandHelp {

@@ -37,7 +37,7 @@ pub enum PostgresAddressError {
         "the address of a database begins with postgres://, as postgres://tracker@db.example.org/vizinho"
     ))]
     NoScheme,
-    #[error("{}", tr!("{why}: write it as postgres://USER@HOST,HOST/DATABASE?target_session_attrs=read-write", why = .0))]
+    #[error("{}", tr!("{why}: write it as postgres://USER@HOST,HOST/DATABASE", why = .0))]
     Malformed(String),
     #[error("{}", tr!(
         "a password in the address is seen by others in the list of processes: put it into ~/.pgpass (chmod 600), \
