@@ -100,7 +100,7 @@ impl DatabaseSession {
         let (client, mut connection) = config.connect(tls).await?;
         let warnings = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&warnings);
-        // Ended by the wrapper of the client.
+        #[expect(clippy::disallowed_methods, reason = "the client's wrapper owns the task, and ends it")]
         let driver = tokio::spawn(async move {
             // Its end is noticed by the statements.
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
