@@ -27,7 +27,9 @@ pub(crate) async fn plain(address: SocketAddr) -> TcpStream {
 pub(crate) async fn plain_from(address: SocketAddr, from: [u8; 4]) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((from, 0).into()).unwrap();
-    socket.connect(address).await.unwrap()
+    let stream = socket.connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
 }
 
 /// Connects with TLS as often as wanted, showing the identity.
@@ -39,8 +41,8 @@ impl Secure {
         Self(TlsConnector::from(Arc::new(config)))
     }
 
-    pub(crate) async fn connect(&self, address: SocketAddr) -> TlsStream<TcpStream> {
-        self.0.connect(certs::placeholder_server_name(), plain(address).await).await.unwrap()
+    pub(crate) async fn connect(&self, stream: TcpStream) -> TlsStream<TcpStream> {
+        self.0.connect(certs::placeholder_server_name(), stream).await.unwrap()
     }
 }
 

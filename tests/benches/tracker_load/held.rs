@@ -63,7 +63,7 @@ pub(crate) fn connections() {
         let secure = Secure::new(&Identity::generate().unwrap());
         let mut held = Vec::new();
         for _ in 0..SECURE {
-            let mut stream = secure.connect(world.address()).await;
+            let mut stream = secure.connect(plain(world.address()).await).await;
             ask(&mut stream, request).await;
             held.push(stream);
         }
@@ -79,7 +79,7 @@ pub(crate) fn fan_out() {
         let secure = Secure::new(&Identity::generate().unwrap());
         let mut subscribers = Vec::new();
         for number in 0..SECURE {
-            let mut stream = secure.connect(world.address()).await;
+            let mut stream = secure.connect(plain(world.address()).await).await;
             if number == 0 {
                 let register = format!(r#"{{"action":"REGISTER","user":"watcher","password":"{PASSWORD}"}}"#);
                 ask_well(&mut stream, &register).await;

@@ -103,11 +103,11 @@ async fn whois_rate(world: &World) -> (usize, f64) {
     let identity = Identity::generate().unwrap();
     let secure = Secure::new(&identity);
     let register = format!(r#"{{"action":"REGISTER","user":"watcher","password":"{PASSWORD}"}}"#);
-    ask_well(&mut secure.connect(world.address()).await, &register).await;
+    ask_well(&mut secure.connect(plain(world.address()).await).await, &register).await;
     let whois = whois("watcher");
     let mut streams = Vec::new();
     for _ in 0..CLIENTS.0 {
-        streams.push(secure.connect(world.address()).await);
+        streams.push(secure.connect(plain(world.address()).await).await);
     }
     let length = ask(&mut streams[0], &whois).await.len();
     (length, rate(streams, &whois, length, TIME).await)
@@ -130,7 +130,7 @@ async fn python_whois_rate(world: &World, peers: usize, redis: &Redis) -> f64 {
     let secure = Secure::new(&Identity::generate().unwrap());
     let mut streams = Vec::new();
     for _ in 0..CLIENTS.0 {
-        streams.push(secure.connect(python.address).await);
+        streams.push(secure.connect(plain(python.address).await).await);
     }
     let whois = whois("peer00001");
     let length = ask(&mut streams[0], &whois).await.len();
