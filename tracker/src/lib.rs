@@ -37,6 +37,7 @@
 //! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate (`shared/mdns`) |
 //! | accounts in SQLite or PostgreSQL | `store/{account_rules,room_rules,store_rows}.rs`, `store/sqlite_*`, `store/postgres/`, `store/store_copy.rs` |
 //! | several trackers on one database | `registry/{replicated_change,replica,log_application}.rs`, `service/{replication,replicator}.rs`, `store/postgres/{log_session,node_lease}.rs` |
+//! | how many people some trackers bear | `capacity_planning.rs` |
 //! | accounts that lapse | `service/account_lifetime.rs`, `store.rs` |
 //! | restart without logouts | `store/presence_store.rs`, `service/presence_writer.rs` |
 //!
@@ -46,6 +47,7 @@
 
 pub mod admin;
 pub mod backup;
+pub mod capacity_planning;
 pub mod catalogue;
 pub mod connection;
 pub mod connection_slots;
