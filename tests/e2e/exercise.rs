@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tests::{Invocation, Lab, PATIENCE, read_available};
 
-fn run_client(lab: &Lab, user: &str, style: &str) {
+pub(crate) fn run_client(lab: &Lab, user: &str, style: &str) {
     client(lab, "exercise_client.py", user, style).run().exits(0).prints_exactly("all six answered\n");
 }
 

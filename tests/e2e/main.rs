@@ -105,6 +105,8 @@ mod sources;
 mod streams;
 mod terminal;
 mod tracker_cluster;
+mod tracker_cluster_kills;
+mod tracker_cut_off;
 mod tracker_faults;
 mod tracker_memory;
 mod tracker_postgres;

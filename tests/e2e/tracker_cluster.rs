@@ -10,30 +10,36 @@ use serde_json::{Value, json};
 use tests::hostile::{PlainSession, Session};
 use tests::{Lab, LabOptions, poll_for};
 
+use crate::exercise::run_client;
+
 /// The time in which subscribers of any tracker hear of an event, many times over: the machine is busy.
 pub(crate) const EVENT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Trackers with one key on one database.
-fn trackers_on(server: &PostgresServer, count: usize) -> Vec<Lab> {
+pub(crate) fn trackers_on(server: &PostgresServer, count: usize) -> Vec<Lab> {
     trackers_at(&server.address(&server.create_database().unwrap()), count)
 }
 
 pub(crate) fn trackers_at(address: &str, count: usize) -> Vec<Lab> {
     let mut labs: Vec<Lab> = Vec::new();
     for _ in 0..count {
-        let tracker_args =
-            ["--no-mdns", "--rate-limit-logins", "0", "--rate-limit-registrations", "0", "--store", address];
-        let tracker_args = tracker_args.map(str::to_owned).to_vec();
-        let key_of = labs.first().map(|first| first.join("tracker"));
-        labs.push(Lab::with(LabOptions { tracker_args, restarts: true, key_of, ..LabOptions::default() }));
+        labs.push(tracker_at(address, labs.first()));
     }
     labs
+}
+
+/// A tracker on a database, with the key of the first one.
+pub(crate) fn tracker_at(address: &str, first: Option<&Lab>) -> Lab {
+    let tracker_args = ["--no-mdns", "--rate-limit-logins", "0", "--rate-limit-registrations", "0", "--store", address];
+    let tracker_args = tracker_args.map(str::to_owned).to_vec();
+    let key_of = first.map(|first| first.join("tracker"));
+    Lab::with(LabOptions { tracker_args, restarts: true, key_of, ..LabOptions::default() })
 }
 
 /// Somebody with a key.
 pub(crate) struct Person {
     pub(crate) name: &'static str,
-    identity: Identity,
+    pub(crate) identity: Identity,
 }
 
 impl Person {
@@ -68,7 +74,7 @@ impl Person {
 }
 
 /// Returns the next events up to one of this kind and user, with their numbers.
-fn events_until(subscriber: &mut Session, kind: &str, user: &str) -> Vec<(u64, String)> {
+pub(crate) fn events_until(subscriber: &mut Session, kind: &str, user: &str) -> Vec<(u64, String)> {
     let mut events = Vec::new();
     loop {
         let event = subscriber.read();
@@ -286,7 +292,7 @@ fn a_killed_database_makes_no_reply_wrong_and_trackers_agree_afterwards() {
     }
 }
 
-fn has_come(person: &Person, lab: &Lab) -> bool {
+pub(crate) fn has_come(person: &Person, lab: &Lab) -> bool {
     person.connect(lab).ask(&json!({ "action": "RESUME", "port": 4000 }))["code"] == "ok"
 }
 
@@ -346,4 +352,15 @@ fn a_peer_that_knows_two_trackers_moves_when_its_own_dies_and_nobody_notices() {
     // Known under one of the two addresses, the tracker is no stranger under both.
     let known = alice.cautious_peer(["list", "--tracker", &both]).run();
     known.exits(0).prints("bob");
+}
+
+#[test]
+fn the_exercise_s_own_client_works_at_any_tracker() {
+    let Some(server) = PostgresServer::shared() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let labs = trackers_on(server, 3);
+    for (number, (lab, style)) in labs.iter().zip(["one", "each+newline", "pipelined"]).enumerate() {
+        run_client(lab, &format!("student{number}"), style);
+    }
 }

@@ -14,7 +14,8 @@
 //! * [`Browser`]: Chromium, where it is installed.
 //! * [`Network`]: machines of their own for them, where root allows it.
 //! * [`Tmpfs`] and [`OddMount`]: small, odd file systems, where root allows it.
-//! * [`emulator`]: the network between, failing; [`CuttingProxy`]: a connection that breaks.
+//! * [`emulator`]: the network between, failing; [`CuttingProxy`]: a connection that breaks; [`DatabaseProxy`]: one that
+//!   falls silent.
 //! * [`earlier`] and [`transcript`]: an earlier version beside this one.
 //! * [`ModuleGraph`]: which modules of a crate import which.
 //!
@@ -33,6 +34,7 @@
 pub mod binaries;
 mod browser;
 mod cutting_proxy;
+mod database_proxy;
 pub mod door;
 pub mod earlier;
 pub mod emulator;
@@ -60,6 +62,7 @@ pub mod transcript;
 
 pub use browser::Browser;
 pub use cutting_proxy::CuttingProxy;
+pub use database_proxy::DatabaseProxy;
 pub use event_program::{AnsweringProgram, EventProgram};
 pub use guest::Guest;
 pub use interrupted_read::read_available;

@@ -166,6 +166,11 @@ impl PostgresServer {
         Ok(())
     }
 
+    /// Returns the folder of the server's socket.
+    pub fn socket_folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Runs statements as the administrator, and returns what they print.
     ///
     /// # Errors
