@@ -81,6 +81,7 @@ mod names;
 mod node_api;
 mod node_life;
 mod offers;
+mod on_postgres;
 mod outbox;
 mod passwords;
 mod portuguese_commands;

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
 
+use postgres_server::PostgresServer;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
@@ -36,6 +37,9 @@ pub struct LabOptions {
     /// The folder of another tracker, whose key this one is to have.
     pub key_of: Option<PathBuf>,
 }
+
+/// Set for a run in which the trackers keep what they know in PostgreSQL.
+pub const POSTGRES_RUN: &str = "VIZINHO_TEST_POSTGRES";
 
 /// The ports that links and the page take if they are free: held, so that no test is given what another one had.
 static USUAL_PORTS: LazyLock<Vec<TcpListener>> =
@@ -78,7 +82,7 @@ impl Lab {
             std::fs::set_permissions(&key, PermissionsExt::from_mode(0o700)).expect("a folder of its own");
             std::fs::copy(other.join("identity/identity.pem"), key.join("identity.pem")).expect("a copied key");
         }
-        lab.options = options;
+        lab.options = options.with_usual_store();
         lab.address = SocketAddr::new(ip, port).to_string();
         lab.start_tracker();
         lab
@@ -154,15 +158,27 @@ impl Lab {
     /// # Panics
     /// When it never does.
     pub fn wait_until_remembered(&self, user: &str, files: u64) {
-        const STORED: &str = "SELECT coalesce(sum((length(files) - length(replace(files, '\"name\":', ''))) / 7), 0)
-            FROM list WHERE user = ?1";
-        let stored = || {
-            let database =
-                Connection::open_with_flags(self.join("tracker/presence.db"), OpenFlags::SQLITE_OPEN_READ_ONLY);
-            database.and_then(|database| database.query_row(STORED, [user], |row| row.get::<_, i64>(0)))
+        const COUNT: &str =
+            "SELECT coalesce(sum((length(files) - length(replace(files, '\"name\":', ''))) / 7), 0) FROM";
+        let stored = || match self.database() {
+            Some((server, database)) => {
+                let counted = server.administrate(database, &format!("{COUNT} catalogue WHERE user_name = '{user}'"));
+                counted.ok().and_then(|count| count.parse::<i64>().ok())
+            }
+            None => {
+                let path = self.join("tracker/presence.db");
+                let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+                database.query_row(&format!("{COUNT} list WHERE user = ?1"), [user], |row| row.get(0)).ok()
+            }
         };
-        let is_stored = || (stored().ok().and_then(|stored| u64::try_from(stored).ok()) == Some(files)).then_some(());
+        let is_stored = || (stored().and_then(|stored| u64::try_from(stored).ok()) == Some(files)).then_some(());
         poll_until(is_stored, || format!("{files} files of {user} are never stored, but {:?}", stored()));
+    }
+
+    /// The server and the name of the tracker's database, if it has one of the server that all share.
+    fn database(&self) -> Option<(&'static PostgresServer, &str)> {
+        let store = self.options.tracker_args.iter().skip_while(|arg| *arg != "--store").nth(1)?;
+        Some((PostgresServer::shared()?, store.rsplit('/').next()?))
     }
 
     /// The process number of the tracker.
@@ -249,6 +265,20 @@ impl Lab {
         let password = files::write(self.join(format!("{name}.password")), format!("password of {name}\n"));
         std::fs::set_permissions(password, Permissions::from_mode(0o600)).expect("the file is ours");
         User { lab: self, name: name.to_owned(), home, host: None, program: binaries::binary("peer") }
+    }
+}
+
+impl LabOptions {
+    /// Gives the tracker a database of its own if this run is about that.
+    fn with_usual_store(mut self) -> Self {
+        let is_wanted = std::env::var_os(POSTGRES_RUN).is_some();
+        // An earlier version may know none, and another machine may not reach it.
+        let is_possible = self.binaries.is_none() && !self.tracker_args.iter().any(|arg| arg == "--store");
+        if let Some(server) = PostgresServer::shared().filter(|_| is_wanted && is_possible) {
+            let database = server.create_database().expect("a database");
+            self.tracker_args.extend(["--store".to_owned(), server.address(&database)]);
+        }
+        self
     }
 }
 

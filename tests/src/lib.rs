@@ -67,7 +67,7 @@ pub use event_program::{AnsweringProgram, EventProgram};
 pub use guest::Guest;
 pub use interrupted_read::read_available;
 pub use invocation::Invocation;
-pub use lab::{Lab, LabOptions, User};
+pub use lab::{Lab, LabOptions, POSTGRES_RUN, User};
 pub use module_graph::ModuleGraph;
 pub use network::{Host, Network};
 pub use odd_mount::OddMount;
