@@ -37,6 +37,8 @@ use crate::service::{ClientState, RefusalReason, TransportSecurity, encode_reaso
 const MIN_READ_BUFFER: usize = 4 * 1024;
 /// The read buffer while much arrives.
 const MAX_READ_BUFFER: usize = 64 * 1024;
+/// The time for which a subscriber whose sessions ended still hears why, where several trackers share the events.
+const LAST_EVENT_PATIENCE: Duration = Duration::from_millis(300);
 /// Advice to clients after no memory was free.
 const BUSY_RETRY_MS: u64 = 2000;
 /// Advice to clients after too many requests were refused.
@@ -117,9 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                     return Ok(CloseReason::Stop);
                 }
                 ConversationEvent::SessionsRevoked => {
-                    // A subscriber is told the reason: a `key_changed` event.
-                    self.gather_events();
-                    self.replies.flush(&mut self.stream).await?;
+                    self.send_last_events().await?;
                     self.close().await?;
                     return Ok(CloseReason::SessionsRevoked);
                 }
@@ -198,6 +198,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         // Marked as seen before the events are read: those that come in between wake the next wait.
         self.events.borrow_and_update();
         self.client.push_events(&mut self.replies.buffer)
+    }
+
+    /// Tells a subscriber the reason for the end: a `key_changed` event. Requests are no longer answered.
+    async fn send_last_events(&mut self) -> io::Result<()> {
+        let until = Instant::now() + if self.client.hears_late() { LAST_EVENT_PATIENCE } else { Duration::ZERO };
+        loop {
+            self.gather_events();
+            self.replies.flush(&mut self.stream).await?;
+            // Looked at first: others' events may come without end.
+            if until <= Instant::now() || !matches!(timeout_at(until, self.events.changed()).await, Ok(Ok(()))) {
+                return Ok(());
+            }
+        }
     }
 
     fn track_incomplete_request(&mut self) {

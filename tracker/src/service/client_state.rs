@@ -199,6 +199,12 @@ impl ClientState {
         self.subscription != EventSubscription::Inactive
     }
 
+    /// True for a subscriber who may be told of a change only a moment after it is made: other trackers have to be told,
+    /// too.
+    pub fn hears_late(&self) -> bool {
+        self.is_subscribed() && self.service.is_replicated()
+    }
+
     /// Appends the lines of due events to `out`. Returns whether there may be more.
     pub fn push_events(&mut self, out: &mut Vec<u8>) -> bool {
         let hears_of_rooms = self.features().has(Feature::Rooms);
