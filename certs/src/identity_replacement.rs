@@ -22,7 +22,7 @@ use crate::secret_storage::{self, SecretStorageError};
 /// File name of a new identity that may not be known to others yet.
 const NEW_IDENTITY_FILE: &str = "identity.pem.new";
 /// Ends the name of a damaged identity's backup, before its number.
-const DAMAGED_SUFFIX: &str = ".damaged-";
+pub(crate) const DAMAGED_SUFFIX: &str = ".damaged-";
 
 /// A new identity that is not in use yet. `Debug` doesn't show its secret.
 pub struct IdentityReplacement {
@@ -83,7 +83,7 @@ impl IdentityReplacement {
             secret_storage::create_private(&self.folder, NEW_IDENTITY_FILE, &self.pem)?;
         }
         // A second name instead of a rename: `path` never lacks a file, and the rename below replaces it atomically.
-        let aside = back_up_file(&path).map_err(secret_storage::io_error_at(&path))?;
+        let aside = back_up_file(&path, DAMAGED_SUFFIX).map_err(secret_storage::io_error_at(&path))?;
         fs::rename(&new, &path)
             // The rename must survive a power loss: others know the new key already.
             .and_then(|()| secret_storage::sync_folder(&self.folder))
@@ -108,10 +108,10 @@ impl std::fmt::Debug for IdentityReplacement {
 }
 
 /// Gives the file at `path` an unused second name and returns it; `None` if there is no file.
-fn back_up_file(path: &Path) -> io::Result<Option<PathBuf>> {
+pub(crate) fn back_up_file(path: &Path, suffix: &str) -> io::Result<Option<PathBuf>> {
     for number in 1_u64.. {
         let mut name = path.as_os_str().to_owned();
-        name.push(format!("{DAMAGED_SUFFIX}{number}"));
+        name.push(format!("{suffix}{number}"));
         let aside = PathBuf::from(name);
         match fs::hard_link(path, &aside) {
             Ok(()) => return Ok(Some(aside)),

@@ -15,6 +15,7 @@ mod crypto;
 mod door_proof;
 mod file_loss;
 mod identity;
+mod identity_copy;
 mod identity_replacement;
 mod secret_storage;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use core_dump::forbid_core_dumps;
 pub use door_proof::{proved_door, sign_door_proof};
 pub use file_loss::{FileLossDetector, file_system_kind, file_system_kind_of, has_stable_inodes};
 pub use identity::{Identity, IdentityError, MissingIdentityAdvice, MissingIdentityPolicy, is_identity_pem};
+pub use identity_copy::{IdentityCopy, IdentityInstallation, InvalidIdentityCopy, OtherIdentityPolicy};
 pub use identity_replacement::IdentityReplacement;
 pub use rustls;
 pub use secret_storage::SecretStorageError;

@@ -97,10 +97,26 @@ pub(crate) fn read_private(folder: &Path, name: &str) -> Result<Option<Zeroizing
     check_mode(folder, &fs::metadata(folder).map_err(io_error_at(folder))?, 0o700)?;
     // The mode is that of the open file, so a swap of the path in between can't hide it.
     check_mode(&path, &metadata, 0o600)?;
+    read_secret(file).map(Some).map_err(io_error_at(&path))
+}
+
+/// Returns the content of a file that only its owner may read, in whichever folder.
+pub(crate) fn read_private_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretStorageError> {
+    let file = open_without_waiting(path).map_err(io_error_at(path))?;
+    let metadata = file.metadata().map_err(io_error_at(path))?;
+    if !metadata.is_file() {
+        return Err(SecretStorageError::NotAFile { path: path.to_owned(), kind: kind_text(metadata.file_type()) });
+    }
+    check_mode(path, &metadata, 0o600)?;
+    read_secret(file).map_err(io_error_at(path))
+}
+
+/// Reads a secret, no more than the longest.
+pub(crate) fn read_secret(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     // The capacity suffices from the start: a vector that grows leaves unwiped copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES));
-    file.take(MAX_BYTES as u64).read_to_end(&mut bytes).map_err(io_error_at(&path))?;
-    Ok(Some(bytes))
+    from.take(MAX_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Opens a file for reading. A FIFO that nobody writes to is opened too, instead of waiting for a writer.

@@ -109,6 +109,7 @@ mod tracker_cluster;
 mod tracker_cluster_kills;
 mod tracker_cut_off;
 mod tracker_faults;
+mod tracker_identity;
 mod tracker_memory;
 mod tracker_postgres;
 mod tracker_rooms;

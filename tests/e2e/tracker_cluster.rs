@@ -21,8 +21,13 @@ pub(crate) fn trackers_on(server: &PostgresServer, count: usize) -> Vec<Lab> {
 }
 
 pub(crate) fn trackers_at(address: &str, count: usize) -> Vec<Lab> {
+    trackers_by(&vec![address; count])
+}
+
+/// Trackers with one key, each with its own way to the database.
+pub(crate) fn trackers_by(addresses: &[&str]) -> Vec<Lab> {
     let mut labs: Vec<Lab> = Vec::new();
-    for _ in 0..count {
+    for address in addresses {
         labs.push(tracker_at(address, labs.first()));
     }
     labs

@@ -25,6 +25,9 @@ _tracker() {
             tracker,export)
                 cmd="tracker__subcmd__export"
                 ;;
+            tracker,identity)
+                cmd="tracker__subcmd__identity"
+                ;;
             tracker,migrate)
                 cmd="tracker__subcmd__migrate"
                 ;;
@@ -42,6 +45,12 @@ _tracker() {
                 ;;
             tracker,user)
                 cmd="tracker__subcmd__user"
+                ;;
+            tracker__subcmd__identity,export)
+                cmd="tracker__subcmd__identity__subcmd__export"
+                ;;
+            tracker__subcmd__identity,import)
+                cmd="tracker__subcmd__identity__subcmd__import"
                 ;;
             tracker__subcmd__room,delete)
                 cmd="tracker__subcmd__room__subcmd__delete"
@@ -71,7 +80,7 @@ _tracker() {
 
     case "${cmd}" in
         tracker)
-            opts="-h -V --config --listen --data-dir --store --legacy-ttl --no-legacy-auth --max-connections --max-connections-per-ip --rate-limit-logins --rate-limit-registrations --registration --trusted-door --allow-announce --max-catalogue-mib --metrics --no-mdns --lang --log --log-format --help --version user room status backup restore new migrate export config"
+            opts="-h -V --config --listen --data-dir --store --legacy-ttl --no-legacy-auth --max-connections --max-connections-per-ip --rate-limit-logins --rate-limit-registrations --registration --trusted-door --allow-announce --max-catalogue-mib --metrics --no-mdns --lang --log --log-format --help --version user room status backup restore new identity migrate export config"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -231,6 +240,120 @@ _tracker() {
         tracker__subcmd__export)
             opts="-h --config --data-dir --store --lang --log --log-format --help users peers"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tracker__subcmd__identity)
+            opts="-h --config --data-dir --store --lang --log --log-format --help export import"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tracker__subcmd__identity__subcmd__export)
+            opts="-h --config --data-dir --store --lang --log --log-format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lang)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tracker__subcmd__identity__subcmd__import)
+            opts="-h --replace --config --data-dir --store --lang --log --log-format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

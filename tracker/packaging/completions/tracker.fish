@@ -53,6 +53,7 @@ complete -c tracker -n "__fish_tracker_needs_command" -f -a "status" -d 'Show ho
 complete -c tracker -n "__fish_tracker_needs_command" -f -a "backup" -d 'Write everything that the tracker keeps to a new file, while it runs: accounts, rooms, key, who is online'
 complete -c tracker -n "__fish_tracker_needs_command" -f -a "restore" -d 'Put a backup into the data folder, while no tracker runs on it'
 complete -c tracker -n "__fish_tracker_needs_command" -f -a "new" -d 'Begin anew without the key or the accounts when they are lost for good, while no tracker runs on it'
+complete -c tracker -n "__fish_tracker_needs_command" -f -a "identity" -d 'Show the fingerprint of the tracker\'s key, or carry the key to another tracker of the same database'
 complete -c tracker -n "__fish_tracker_needs_command" -f -a "migrate" -d 'Copy all accounts and rooms from a data folder to an empty PostgreSQL database, or back, while no tracker runs on either'
 complete -c tracker -n "__fish_tracker_needs_command" -f -a "export" -d 'Write users or peers as the JSON files of the original exercise'
 complete -c tracker -n "__fish_tracker_needs_command" -f -a "config" -d 'Print the effective configuration and where each value comes from'
@@ -172,6 +173,33 @@ complete -c tracker -n "__fish_tracker_using_subcommand new" -l log -d 'How much
 complete -c tracker -n "__fish_tracker_using_subcommand new" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
 json\t'One JSON object a line'"
 complete -c tracker -n "__fish_tracker_using_subcommand new" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and not __fish_seen_subcommand_from export import" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and not __fish_seen_subcommand_from export import" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and not __fish_seen_subcommand_from export import" -l store -d 'Keep accounts and rooms in this PostgreSQL database instead, as postgres://USER@HOST,HOST/DATABASE' -r
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and not __fish_seen_subcommand_from export import" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and not __fish_seen_subcommand_from export import" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and not __fish_seen_subcommand_from export import" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
+json\t'One JSON object a line'"
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and not __fish_seen_subcommand_from export import" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and not __fish_seen_subcommand_from export import" -f -a "export" -d 'Write the secret key to a new file that only its owner may read'
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and not __fish_seen_subcommand_from export import" -f -a "import" -d 'Make an exported key this tracker\'s own, while none runs on the data folder'
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from export" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from export" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from export" -l store -d 'Keep accounts and rooms in this PostgreSQL database instead, as postgres://USER@HOST,HOST/DATABASE' -r
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from export" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from export" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from export" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
+json\t'One JSON object a line'"
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from import" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from import" -l data-dir -d 'Folder for accounts and the tracker\'s key, made if it isn\'t there [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]' -r -F
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from import" -l store -d 'Keep accounts and rooms in this PostgreSQL database instead, as postgres://USER@HOST,HOST/DATABASE' -r
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from import" -l lang -d 'The language of messages and help, en or pt-BR; logs are always English [default: that of the locale]' -r
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from import" -l log -d 'How much to log: off, error, warn, info, debug or trace' -r
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from import" -l log-format -d 'In what form to log' -r -f -a "text\t'One line for people'
+json\t'One JSON object a line'"
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from import" -l replace -d 'Put another key that is there aside; everybody who knows the tracker by it has to trust it again'
+complete -c tracker -n "__fish_tracker_using_subcommand identity; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tracker -n "__fish_tracker_using_subcommand migrate" -l from -d 'Where they are: a data folder, or the address of a database' -r
 complete -c tracker -n "__fish_tracker_using_subcommand migrate" -l to -d 'Where they are to be' -r
 complete -c tracker -n "__fish_tracker_using_subcommand migrate" -l config -d 'Read options from this TOML file; each long option is a key there, the command line comes first' -r -F

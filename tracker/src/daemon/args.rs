@@ -1,6 +1,7 @@
 //! The command line; the rest of the tracker sees only [`DaemonConfig`].
 
 mod help_text;
+mod identity_args;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -12,6 +13,8 @@ use localization::{Language, tr};
 use shared::Fingerprint;
 use shared::limits::LEGACY_LEASE_DURATION;
 use tracing::level_filters::LevelFilter;
+
+pub(super) use identity_args::IdentityCommand;
 
 use super::{DaemonConfig, data_folder, listeners};
 use crate::connection_slots::PerAddressLimits;
@@ -87,6 +90,13 @@ pub enum TrackerCommand {
     New {
         /// Which
         what: LostPart,
+    },
+    /// Show the fingerprint of the tracker's key, or carry the key to another tracker of the same database
+    #[command(after_help = help_text::IDENTITY.examples, after_long_help = help_text::IDENTITY.long())]
+    Identity {
+        /// The operation on the key; `None` shows its fingerprint.
+        #[command(subcommand)]
+        command: Option<IdentityCommand>,
     },
     /// Copy all accounts and rooms from a data folder to an empty PostgreSQL database, or back, while no tracker runs on
     /// either

@@ -1,8 +1,10 @@
 //! The commands: most ask the running tracker and print its reply; `restore` and `new` work while none runs.
 
 mod backup_command;
+mod identity_command;
 mod migrate_command;
 mod new_command;
+mod new_private_file;
 mod room_command;
 
 use std::io::{self, Read, Write};
@@ -11,6 +13,7 @@ use std::path::{Path, PathBuf};
 use certs::IdentityError;
 use localization::tr;
 use serde_json::Value;
+use shared::Fingerprint;
 use shared::limits::MAX_PASSWORD_BYTES;
 use shared::safe_text::{safe_json, safe_path, safe_styled};
 
@@ -39,7 +42,7 @@ pub enum CommandError {
     /// A file named on the command line can't be used.
     #[error("{}", tr!("can't use {path}: {why}", path = safe_path(.path), why))]
     File { path: PathBuf, why: io::Error },
-    #[error("{}", tr!("{path} exists: move it away, or give the backup another name", path = safe_path(.0)))]
+    #[error("{}", tr!("{path} exists: move it away, or give another name", path = safe_path(.0)))]
     Exists(PathBuf),
     #[error("{}", tr!(
         "a tracker runs on the data folder {path}: stop it first (as a service: \
@@ -57,6 +60,27 @@ pub enum CommandError {
     /// The key can't be made or read.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error("{}", tr!(
+        "there is no key {path}: the tracker makes one at its first start; name its folder with --data-dir DIR",
+        path = safe_path(.0)
+    ))]
+    NoKey(PathBuf),
+    #[error("{}", tr!(
+        "{file} is no tracker's key ({why}): write one with `tracker identity export FILE` where the key is",
+        file,
+        why
+    ))]
+    NotAKey { file: String, why: String },
+    #[error("{}", tr!(
+        "{path} is another key, with the fingerprint {other}, by which everybody who knows this tracker knows it: with \
+         --replace it is put aside, and the one with the fingerprint {fingerprint} takes its place",
+        path = safe_path(.path),
+        other,
+        fingerprint
+    ))]
+    OtherKeyThere { path: PathBuf, other: Fingerprint, fingerprint: Fingerprint },
+    #[error("{}", tr!("a secret key is not for a terminal: name a file, or hand the output to another program"))]
+    SecretOnTerminal,
     /// The account database can't be made or read.
     #[error(transparent)]
     Accounts(#[from] AccountDatabaseError),
@@ -122,6 +146,7 @@ pub fn run_command(command: &TrackerCommand, settings: &TrackerSettings) -> Resu
         TrackerCommand::Config => Ok(()),
         TrackerCommand::User { command } => run_user_command(&folder, command),
         TrackerCommand::Room { command } => room_command::run_room_command(&folder, command),
+        TrackerCommand::Identity { command } => identity_command::run_identity_command(&folder, command.as_ref()),
         TrackerCommand::Migrate { from, to } => migrate_command::migrate(from, to),
         TrackerCommand::Status { json } => print_status(&folder, *json),
         TrackerCommand::Backup { file } => backup_command::write_backup(&folder, file),

@@ -43,9 +43,9 @@ says why while anything can't be stored. --log-format json is for collectors. Wh
 restart.
 
 Several trackers: --store postgres://USER@HOST/DATABASE keeps accounts, rooms and who is online in a database that \
-several trackers may share; `tracker help migrate` says how to set it up. All have one key: copy identity/identity.pem \
-from the data folder of the first one to the others'. `peer --tracker a,b` then goes on at another one when its own is \
-gone. While the database is away, who is online stays listed and found, and changes are refused as busy. Back such \
+several trackers may share; `tracker help migrate` says how to set it up. All have one key: `tracker help identity` \
+says how it gets from the first one to the others. `peer --tracker a,b`, or one that found them on its network, then goes \
+on at another one when its own is gone. While the database is away, who is online stays listed and found, and changes are refused as busy. Back such \
 trackers up with `tracker backup`, or the database with pg_dump and a data folder for the key.
 
 Lost files: a key that is missing beside accounts, or accounts that are missing where a tracker ran, are never \
@@ -159,6 +159,30 @@ or by that of sslrootcert=FILE in the address; sslmode=disable does without. Of 
 (postgres://tracker@db1,db2/vizinho): the primary is used, and after a promotion the new one. Connect directly or \
 through a pooler that keeps sessions: the tracker holds a lock of its session.",
 };
+
+pub(super) const IDENTITY: CommandHelp = CommandHelp {
+    examples: "\
+Examples:
+  tracker identity
+  tracker identity export key.pem
+  tracker identity import key.pem --data-dir /srv/tracker",
+    notes: "\
+Trackers that share a database have one key: peers know all of them by it. From the first one to another machine, \
+without a copy on any disk:
+  sudo tracker identity export - | ssh root@other tracker identity import -
+
+Whoever has the file can pose as the tracker. It is not encrypted: keep it as you keep the data folder.",
+};
+
+pub(super) const IDENTITY_EXPORT: &str = "\
+Examples:
+  tracker identity export key.pem
+  sudo tracker identity export - | ssh root@other tracker identity import -";
+
+pub(super) const IDENTITY_IMPORT: &str = "\
+Examples:
+  tracker identity import key.pem
+  tracker identity import key.pem --replace --data-dir /srv/tracker";
 
 pub(super) const NEW: CommandHelp = CommandHelp {
     examples: "\

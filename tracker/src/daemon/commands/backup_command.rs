@@ -1,14 +1,12 @@
 //! The commands `tracker backup` and `tracker restore`.
 
-use std::fs::{File, Permissions};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use localization::tr;
 use shared::safe_text::safe_path;
-use tempfile::NamedTempFile;
 
+use super::new_private_file::NewPrivateFile;
 use super::{CommandError, print_text};
 use crate::admin;
 use crate::backup;
@@ -19,29 +17,13 @@ const CHUNK: usize = 64 * 1024;
 
 /// Writes a backup. The file gets its name only when it is complete and synced, and never replaces another file.
 pub(super) fn write_backup(folder: &Path, file: &Path) -> Result<(), CommandError> {
-    let failed = |why| CommandError::File { path: file.to_owned(), why };
-    // Looked up early to spare the tracker the work; `persist_noclobber` decides.
-    if file.symlink_metadata().is_ok() {
-        return Err(CommandError::Exists(file.to_owned()));
-    }
-    let parent_folder = match file.parent() {
-        // A bare name has an empty parent, which can't be opened.
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let (mut draft, mut buffer) = (create_draft(parent_folder).map_err(failed)?, vec![0; CHUNK]);
-    // The draft comes first: a folder that can't be written is noticed before the tracker makes the backup.
+    // The file comes first: a folder that can't be written is noticed before the tracker makes the backup.
+    let (mut new, mut buffer) = (NewPrivateFile::begin(file)?, vec![0; CHUNK]);
     let mut backup = admin::open_backup(folder)?;
     while let some @ [_, ..] = backup.next(&mut buffer)? {
-        draft.write_all(some).map_err(failed)?;
+        new.write(some)?;
     }
-    draft.as_file().sync_all().map_err(failed)?;
-    draft.persist_noclobber(file).map_err(|why| match why.error.kind() {
-        io::ErrorKind::AlreadyExists => CommandError::Exists(file.to_owned()),
-        _ => failed(why.error),
-    })?;
-    // The folder is synced as well: without that a crash can lose the new name.
-    File::open(parent_folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    new.finish()?;
     if io::stderr().is_terminal() {
         let warning = tr!(
             "{path} holds the tracker's secret key and everybody's password hashes: keep it where nobody else reads it",
@@ -79,12 +61,4 @@ pub(super) fn restore_backup(folder: &Path, file: &Path) -> Result<(), CommandEr
         text += &tr!("what was there before is in {path}", path = safe_path(&before));
     }
     print_text(&text)
-}
-
-fn create_draft(parent_folder: &Path) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new()
-        .prefix(".backup-")
-        .suffix(".tmp")
-        .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(parent_folder)
 }

@@ -84,8 +84,9 @@ fn migrate_to_folder(address: &PostgresAddress, folder: &Path) -> Result<(), Com
     if !folder.join(IDENTITY_FOLDER).join(KEY_FILE).exists() {
         text.push('\n');
         text += &tr!(
-            "the folder has no key: put the folder {identity} of the data folder with the tracker's key into it",
-            identity = IDENTITY_FOLDER
+            "the folder has no key: `tracker identity export FILE` writes that of a tracker, and `tracker identity import \
+             FILE --data-dir {path}` puts it here",
+            path = safe_path(folder)
         );
     }
     print_text(&text)

@@ -50,8 +50,8 @@ pub enum StoreConnectError {
         by: String,
     },
     #[error("{}", tr!(
-        "trackers with another key use it, and peers know all of them by one: stop this tracker, and copy the file \
-         identity/identity.pem from the data folder of one of those to its own"
+        "trackers with another key use it, and peers know all of them by one: write that key to a file there with \
+         `tracker identity export FILE`, and make it this one's with `tracker identity import FILE --replace`"
     ))]
     OtherKey,
     #[error("{}", tr!("can't use the certificates in {path}: {why}", path = safe_path(.path), why))]
