@@ -59,7 +59,7 @@ use account_opening::OpenedAccounts;
 use config_reload::ConfigReloader;
 use data_folder::DataFolder;
 use listeners::ListenAddress;
-use mdns_announcement::MdnsAnnouncement;
+use mdns_announcement::{MdnsAnnouncement, OwnMark};
 
 /// Changes the log's level and format.
 pub type LogSetter = Box<dyn Fn(LevelFilter, LogFormat) + Send + Sync>;
@@ -219,6 +219,7 @@ async fn serve(
     let hangup = signal(SignalKind::hangup())?;
     // No more slots than descriptors: a connection without a descriptor could not even be refused.
     let places = Arc::new(ConnectionSlots::new(affordable_connections(config.max_connections), config.per_address));
+    let is_shared = store.is_some();
     // Before anything in it is opened or repaired: another tracker may be using it.
     let folder = DataFolder::lock(&config.data_folder)?;
     let OpenedAccounts { accounts, identity, mut guard } = OpenedAccounts::open(&folder, store.as_ref()).await?;
@@ -268,7 +269,8 @@ async fn serve(
     };
     in_language(language, || report_ready(&addresses, fingerprint, &config.data_folder));
     // Announced last: peers connect as soon as they see it.
-    let announcement = if config.mdns { MdnsAnnouncement::begin(&reachable, fingerprint) } else { None };
+    let own = if is_shared { OwnMark::of_instance(&config.data_folder) } else { OwnMark::Fingerprint };
+    let announcement = if config.mdns { MdnsAnnouncement::begin(&reachable, fingerprint, &own) } else { None };
     let mut lost = None;
     let shutdown = async {
         tokio::select! {

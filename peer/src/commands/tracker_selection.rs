@@ -63,8 +63,8 @@ async fn select_tracker(context: &CommandContext, again: &str) -> Result<Tracker
         DiscoveredTrackers::NotFound => {
             Err(Error::NoTracker { seconds: tracker_discovery::LISTEN_DURATION.as_secs(), key: wanted })
         }
-        DiscoveredTrackers::One(AnnouncedTracker { address, fingerprint, .. }) => {
-            Ok(TrackerChoice { address: address.into(), announced: Some(fingerprint), policy })
+        DiscoveredTrackers::One(one) => {
+            Ok(TrackerChoice { address: one.tracker_address(), announced: Some(one.fingerprint), policy })
         }
         DiscoveredTrackers::Several(heard) if can_ask(context) => ask_which_tracker(context, &heard).await,
         DiscoveredTrackers::Several(heard) => Err(Error::Usage(selection_help(&heard, again))),
@@ -99,7 +99,7 @@ async fn find_by_key(key: Fingerprint) -> Result<TrackerChoice, Error> {
 fn choice_of(one: &AnnouncedTracker) -> TrackerChoice {
     // The user has seen this key in the list, so that choosing the tracker confirms it.
     let policy = TrackerKeyPolicy::Only(one.fingerprint);
-    TrackerChoice { address: one.address.into(), announced: None, policy }
+    TrackerChoice { address: one.tracker_address(), announced: None, policy }
 }
 
 /// The user's choice.
@@ -157,7 +157,7 @@ fn question(heard: &DiscoveryResult) -> String {
 }
 
 fn write_entry(text: &mut String, mark: &str, tracker: &AnnouncedTracker, why: &str) {
-    let (name, address) = (shown_name(tracker), TrackerAddress::from(tracker.address));
+    let (name, address) = (shown_name(tracker), tracker.tracker_address());
     let rows = key_rows(&tracker.fingerprint).replace("  ", "     ");
     let _ = write!(text, "{mark}  {name}\n     {address}{why}\n{rows}");
 }
@@ -188,7 +188,7 @@ fn selection_help(heard: &DiscoveryResult, again: &str) -> String {
     let others = unproved_trackers(heard);
     let mut text = tr!("{summary}: say which one", summary = summary(heard).replace('\n', " "));
     for tracker in proved_trackers(heard) {
-        let (name, address) = (shown_name(tracker), TrackerAddress::from(tracker.address));
+        let (name, address) = (shown_name(tracker), tracker.tracker_address());
         let key = tracker.fingerprint;
         let _ = write!(text, "\n  {name}\n    peer {again} --tracker {address} --tracker-key {key}");
     }
@@ -198,7 +198,7 @@ fn selection_help(heard: &DiscoveryResult, again: &str) -> String {
         let _ = write!(text, "\n{heading}");
     }
     for tracker in others.iter().take(MAX_UNPROVED_SHOWN) {
-        let (name, address) = (shown_name(tracker), TrackerAddress::from(tracker.address));
+        let (name, address) = (shown_name(tracker), tracker.tracker_address());
         let _ = write!(text, "\n  {name} {address} {}", tracker.fingerprint);
     }
     if let Some(more @ 1..) = others.len().checked_sub(MAX_UNPROVED_SHOWN) {
@@ -216,6 +216,7 @@ mod tests {
         let one = |n: u8, reachability| AnnouncedTracker {
             fingerprint: Fingerprint::from_bytes([n; 32]),
             address: ([192, 168, 100, n], 8000).into(),
+            places: Vec::new(),
             name: format!("Vizinho\u{1b}[2J$(x)`x`\";'\\#\u{202e} {n}"),
             reachability,
         };

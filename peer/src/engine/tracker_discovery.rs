@@ -1,5 +1,7 @@
 //! Discovery of trackers on the local network.
 
+use std::net::SocketAddr;
+
 use shared::Fingerprint;
 
 use crate::net::discovery::{AnnouncedTracker, DiscoveryResult, Reachability};
@@ -23,6 +25,16 @@ pub async fn discover(wanted: Option<Fingerprint>) -> Result<DiscoveredTrackers,
     Ok(choose(crate::net::discovery::discover_trackers(wanted).await?, wanted))
 }
 
+/// Returns the addresses at which trackers of this key answer on the local network; none if it can't be listened to.
+pub async fn find_places(key: Fingerprint) -> Vec<SocketAddr> {
+    let heard = crate::net::discovery::discover_trackers(Some(key)).await;
+    let trackers = heard.map(|heard| heard.trackers).unwrap_or_else(|why| {
+        tracing::info!("further trackers can't be looked for: {why}");
+        Vec::new()
+    });
+    trackers.into_iter().filter(|tracker| tracker.fingerprint == key).flat_map(|tracker| tracker.places).collect()
+}
+
 /// Chooses by the announced keys, whether they answer or not: a tracker must not become the only one by silencing the
 /// others or crowding them out. A wanted key needs no choice.
 fn choose(heard: DiscoveryResult, wanted: Option<Fingerprint>) -> DiscoveredTrackers {
@@ -43,7 +55,8 @@ mod tests {
 
     fn tracker(n: u8, reachability: Reachability) -> AnnouncedTracker {
         let address = ([10, 0, 0, n], 8000).into();
-        AnnouncedTracker { fingerprint: Fingerprint::from_bytes([n; 32]), address, name: "x".to_owned(), reachability }
+        let fingerprint = Fingerprint::from_bytes([n; 32]);
+        AnnouncedTracker { fingerprint, address, places: vec![address], name: "x".to_owned(), reachability }
     }
 
     fn heard(trackers: &[AnnouncedTracker]) -> DiscoveryResult {

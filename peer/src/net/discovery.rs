@@ -30,6 +30,7 @@ use shared::Fingerprint;
 
 use self::announcements::Announcements;
 use self::reachability_probe::probe_candidates;
+use super::tracker_address::TrackerAddress;
 
 /// Time of listening before the first probe: answering first gives no advantage.
 pub const LISTEN_DURATION: Duration = Duration::from_secs(2);
@@ -52,10 +53,20 @@ pub struct AnnouncedTracker {
     pub fingerprint: Fingerprint,
     /// The best of its addresses.
     pub address: SocketAddr,
+    /// The address of each announcement at which the key was proved: several trackers may share their users and a key.
+    pub places: Vec<SocketAddr>,
     /// The announced name: untrusted text.
     pub name: String,
     /// The best result of all its addresses.
     pub reachability: Reachability,
+}
+
+impl AnnouncedTracker {
+    /// Returns the address with all places, the best first.
+    pub fn tracker_address(&self) -> TrackerAddress {
+        let best = TrackerAddress::from(self.address);
+        best.with_places(&self.places).unwrap_or(best)
+    }
 }
 
 /// The result of probing an announced address, ordered from best to worst.

@@ -1,5 +1,6 @@
 //! A tracker's address: its spellings, and the socket addresses to try.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
@@ -229,6 +230,34 @@ impl TrackerAddress {
         connected.await.is_ok()
     }
 
+    /// True if there are trackers at several places; those of a name count that has `resolved` to several machines.
+    pub(super) fn has_several(&self, resolved: &[SocketAddr]) -> bool {
+        // One machine has an address of each family, and a link-local one on each of its interfaces.
+        let count = |is_v4| {
+            let ips = resolved.iter().map(|address| address.ip().to_canonical()).filter(|ip| ip.is_ipv4() == is_v4);
+            ips.collect::<BTreeSet<IpAddr>>().len()
+        };
+        self.places.len() > 1 || count(true) > 1 || count(false) > 1
+    }
+
+    /// Returns the address with further places, at which the same tracker was found just now; `None` if it has them all.
+    /// If there are too many, the first of those go that were not found.
+    pub fn with_places(&self, found: &[SocketAddr]) -> Option<Self> {
+        let found: Vec<TrackerPlace> =
+            found.iter().take(MAX_PLACES).flat_map(|address| Self::from(*address).places).collect();
+        let mut places = self.places.clone();
+        for place in &found {
+            if !places.contains(place) {
+                places.push(place.clone());
+            }
+        }
+        while places.len() > MAX_PLACES {
+            let gone = places.iter().position(|place| !found.contains(place))?;
+            places.remove(gone);
+        }
+        (places != self.places).then_some(Self { places })
+    }
+
     /// True for a host name, whose addresses the user didn't write.
     pub(super) fn is_name(&self) -> bool {
         self.places.iter().any(|place| matches!(place.host, TrackerHost::Name(_)))
@@ -354,6 +383,36 @@ mod tests {
         assert_eq!(addresses, ["10.0.0.1:8000".parse().unwrap(), "[::1]:9000".parse().unwrap()]);
         let none: TrackerAddress = "no-such-name.invalid,none-either.invalid".parse().unwrap();
         assert!(none.resolve(false).await.is_err());
+    }
+
+    #[test]
+    fn places_that_are_found_join_those_that_are_known() {
+        let known: TrackerAddress = "10.0.0.1,tracker.lan".parse().unwrap();
+        let found = |numbers: &[u8]| -> Vec<SocketAddr> {
+            numbers.iter().map(|n| SocketAddr::from(([10, 0, 0, *n], 8000))).collect()
+        };
+        let joined = |address: &TrackerAddress, numbers: &[u8]| {
+            address.with_places(&found(numbers)).map(|all| all.to_string().replace(":8000", "").replace("10.0.0.", ""))
+        };
+        assert_eq!(joined(&known, &[1]), None);
+        assert_eq!(joined(&known, &[2, 1, 2]), Some("1,tracker.lan,2".to_owned()));
+        let full = known.with_places(&found(&[2, 3, 4, 5, 6, 7])).unwrap();
+        assert_eq!(joined(&full, &[1, 2]), None);
+        assert_eq!(joined(&full, &[1, 8, 9]), Some("1,3,4,5,6,7,8,9".to_owned()));
+        let many: Vec<u8> = (100..200).collect();
+        assert_eq!(joined(&full, &many), Some("100,101,102,103,104,105,106,107".to_owned()));
+    }
+
+    #[test]
+    fn several_machines_are_told_from_one_with_several_addresses() {
+        let has_several = |text: &str, resolved: &[&str]| {
+            let resolved: Vec<SocketAddr> = resolved.iter().map(|address| address.parse().unwrap()).collect();
+            text.parse::<TrackerAddress>().unwrap().has_several(&resolved)
+        };
+        assert!(!has_several("localhost", &["127.0.0.1:8000", "[::1]:8000"]));
+        assert!(!has_several("tracker.lan", &["[fe80::1%2]:8000", "[fe80::1%3]:8000"]));
+        assert!(has_several("trackers.lan", &["10.0.0.1:8000", "10.0.0.2:8000"]));
+        assert!(has_several("10.0.0.1,[fd00::1]", &["10.0.0.1:8000", "[fd00::1]:8000"]));
     }
 
     #[test]

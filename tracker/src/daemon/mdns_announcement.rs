@@ -1,10 +1,13 @@
 //! The announcement of the tracker on the local network, by mDNS as `_vizinho._tcp.local.`.
 //!
 //! TXT: `v` is the protocol's version, `fp` the fingerprint of the tracker's certificate. Both are hints without proof:
-//! a peer pins the key that it chose. Nothing waits for the announcement, and its failure doesn't stop the tracker.
+//! a peer pins the key that it chose. Several trackers of one database have one key: each has a name of its own, by which
+//! peers tell them apart. Nothing waits for the announcement, and its failure doesn't stop the tracker.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use mdns::{AddressSelection, AnnouncedService, Announcer, InvalidService, MAX_SERVICES, Service};
 use shared::Fingerprint;
@@ -18,6 +21,35 @@ const PROTOCOL_VERSION: &str = "1";
 /// A running announcement, to be ended with [`MdnsAnnouncement::end`].
 pub(super) struct MdnsAnnouncement(Announcer);
 
+/// The part of the name that tells a tracker from others.
+pub(super) enum OwnMark {
+    /// The fingerprint does.
+    Fingerprint,
+    /// Others have the same key: a mark of the machine and the data folder.
+    Instance(String),
+}
+
+impl OwnMark {
+    /// Returns the mark of one of several trackers, the same at each start.
+    pub(super) fn of_instance(data_folder: &Path) -> Self {
+        let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
+        // Copies of a virtual machine have one id, but hardly one name.
+        let name = std::fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
+        let folder = data_folder.canonicalize().unwrap_or_else(|_| data_folder.to_owned());
+        let parts = [machine.as_slice(), &name, folder.as_os_str().as_bytes()];
+        Self::Instance(blake3::hash(&parts.join(&0)).to_hex().chars().take(4).collect())
+    }
+
+    fn name(&self, fingerprint: &str) -> String {
+        let start = |digits| fingerprint.get(..digits).unwrap_or_default();
+        match self {
+            Self::Fingerprint => start(12).to_owned(),
+            // No longer than what peers show of a name.
+            Self::Instance(mark) => format!("{}-{mark}", start(8)),
+        }
+    }
+}
+
 /// A service with what it is called.
 struct NamedService {
     name: String,
@@ -27,12 +59,12 @@ struct NamedService {
 
 impl MdnsAnnouncement {
     /// Announces a tracker that other machines can reach; `None` for one on loopback, or on failure.
-    pub(super) fn begin(reachable: &[ListenAddress], fingerprint: Fingerprint) -> Option<Self> {
+    pub(super) fn begin(reachable: &[ListenAddress], fingerprint: Fingerprint, own: &OwnMark) -> Option<Self> {
         let places = addresses_by_port(reachable);
         if places.is_empty() {
             return None;
         }
-        let started = services_of(places, fingerprint).map_err(|why| why.to_string()).and_then(|services| {
+        let started = services_of(places, fingerprint, own).map_err(|why| why.to_string()).and_then(|services| {
             let announced = services.iter().map(|one| one.service.clone()).collect();
             Ok((Announcer::start(announced).map_err(|why| why.to_string())?, services))
         });
@@ -82,10 +114,10 @@ fn addresses_by_port(reachable: &[ListenAddress]) -> BTreeMap<u16, AddressSelect
 fn services_of(
     places: BTreeMap<u16, AddressSelection>,
     fingerprint: Fingerprint,
+    own: &OwnMark,
 ) -> Result<Vec<NamedService>, InvalidService> {
     let fingerprint = fingerprint.to_string();
-    // The fingerprint makes the names of several trackers on one network distinct.
-    let short = fingerprint.get(..12).unwrap_or_default();
+    let short = own.name(&fingerprint);
     let properties = [("v", PROTOCOL_VERSION), ("fp", fingerprint.as_str())];
     let named = |(place, (port, addresses)): (usize, (u16, AddressSelection))| {
         // A second port is a service of its own, on a host of its own: each host's addresses are told as a whole.
@@ -105,7 +137,21 @@ mod tests {
     #[test]
     fn a_tracker_of_this_machine_alone_is_not_announced() {
         let all = ["127.0.0.1:8000", "[::1]:8000", "[::ffff:127.0.0.1]:8000"].map(|address| at(address, false));
-        assert!(MdnsAnnouncement::begin(&all, Fingerprint::from_bytes([1; 32])).is_none());
+        assert!(MdnsAnnouncement::begin(&all, Fingerprint::from_bytes([1; 32]), &OwnMark::Fingerprint).is_none());
+    }
+
+    #[test]
+    fn trackers_of_one_key_have_names_of_their_own() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let name = |own: &OwnMark| {
+            let places = addresses_by_port(&[at("0.0.0.0:8000", false)]);
+            services_of(places, Fingerprint::from_bytes([0xab; 32]), own).unwrap()[0].name.clone()
+        };
+        assert_eq!(name(&OwnMark::Fingerprint), "Vizinho tracker abababababab");
+        let [one, other] = [0, 1].map(|n| name(&OwnMark::of_instance(folders[n].path())));
+        assert!(one.starts_with("Vizinho tracker abababab-") && one != other, "{one} {other}");
+        assert_eq!(one, name(&OwnMark::of_instance(folders[0].path())));
+        assert!(one.len() <= 32, "{one}");
     }
 
     fn at(address: &str, is_dual: bool) -> ListenAddress {

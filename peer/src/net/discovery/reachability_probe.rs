@@ -22,12 +22,11 @@ const MAX_PARALLEL: usize = 64;
 /// Bounds all connections together.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// The best result for one candidate so far.
+/// The results for one candidate so far.
 struct CandidateProgress<'a> {
     candidate: &'a KeyCandidate,
-    best: (Reachability, usize),
-    /// For each address: true until its probe has ended.
-    unanswered: Vec<bool>,
+    /// For each address; `None` until its probe has ended.
+    results: Vec<Option<Reachability>>,
 }
 
 /// An address to probe.
@@ -36,8 +35,8 @@ struct ProbeAttempt {
     rank: usize,
 }
 
-/// Probes the candidates' addresses. Per candidate, the first address with the announced key counts, or else the first
-/// one that accepts a connection. Candidates take turns, so that none delays another.
+/// Probes the candidates' addresses. Of each announcement, the first address with the announced key counts; of a candidate
+/// without any, the first one that accepts a connection. Candidates take turns, so that none delays another.
 pub(super) async fn probe_candidates(candidates: &[KeyCandidate]) -> Vec<AnnouncedTracker> {
     let (deadline, mut running) = (Instant::now() + TOTAL_TIMEOUT, JoinSet::new());
     let mut waiting = interleave_candidates(candidates);
@@ -78,33 +77,45 @@ fn interleave_candidates(candidates: &[KeyCandidate]) -> VecDeque<ProbeAttempt> 
 
 impl<'a> CandidateProgress<'a> {
     fn new(candidate: &'a KeyCandidate) -> Self {
-        Self { candidate, best: (Reachability::Silent, 0), unanswered: vec![true; candidate.addresses.len()] }
+        Self { candidate, results: vec![None; candidate.addresses.len()] }
     }
 
-    /// Returns the address at this rank and the key expected there, unless a better address is decided already.
+    /// Returns the address at this rank and the key expected there, unless a better address of its announcement is known.
     fn target_at(&self, rank: usize) -> Option<(SocketAddr, Fingerprint)> {
         let (address, _) = self.candidate.addresses.get(rank)?;
-        (!self.is_decided()).then_some((*address, self.candidate.fingerprint))
+        self.is_needed(rank).then_some((*address, self.candidate.fingerprint))
     }
 
     fn record(&mut self, rank: usize, reachability: Reachability) {
-        if let Some(open) = self.unanswered.get_mut(rank) {
-            *open = false;
+        if let Some(result) = self.results.get_mut(rank) {
+            *result = Some(reachability);
         }
-        // A lower rank is preferred among equal results: announcements list the better address first.
-        self.best = self.best.min((reachability, rank));
+    }
+
+    /// True if the result at this rank can still make a difference: announcements list the better address first.
+    fn is_needed(&self, rank: usize) -> bool {
+        let name_at = |rank: usize| self.candidate.addresses.get(rank).map(|(_, name)| name);
+        (0..rank).all(|better| name_at(better) != name_at(rank) || !self.is_proved(better))
+    }
+
+    fn is_proved(&self, rank: usize) -> bool {
+        self.results.get(rank) == Some(&Some(Reachability::Proved))
     }
 
     /// True if no open probe can improve the result.
     fn is_decided(&self) -> bool {
-        let until = if self.best.0 == Reachability::Proved { self.best.1 } else { self.unanswered.len() };
-        self.unanswered.iter().take(until).all(|open| !open)
+        let open = self.results.iter().enumerate().filter(|(_, result)| result.is_none());
+        open.into_iter().all(|(rank, _)| !self.is_needed(rank))
     }
 
     fn tracker(&self) -> Option<AnnouncedTracker> {
-        let (reachability, rank) = self.best;
+        let ranks = self.results.iter().enumerate();
+        let (reachability, rank) = ranks.map(|(rank, result)| (result.unwrap_or(Reachability::Silent), rank)).min()?;
         let (address, name) = self.candidate.addresses.get(rank)?.clone();
-        Some(AnnouncedTracker { fingerprint: self.candidate.fingerprint, address, name, reachability })
+        let places = self.candidate.addresses.iter().enumerate();
+        let places = places.filter(|(rank, _)| self.is_proved(*rank) && self.is_needed(*rank));
+        let places = places.map(|(_, (address, _))| *address).collect();
+        Some(AnnouncedTracker { fingerprint: self.candidate.fingerprint, address, places, name, reachability })
     }
 }
 
@@ -158,7 +169,13 @@ mod tests {
             let name = right.to_string();
             assert_eq!(
                 found,
-                [AnnouncedTracker { fingerprint, address: right, name, reachability: Reachability::Proved }]
+                [AnnouncedTracker {
+                    fingerprint,
+                    address: right,
+                    places: vec![right],
+                    name,
+                    reachability: Reachability::Proved
+                }]
             );
         }
         let found = probe_candidates(&[candidate(fingerprint, &[wrong])]).await;
@@ -185,12 +202,35 @@ mod tests {
     #[test]
     fn a_better_address_is_waited_for_and_a_worse_one_is_not() {
         let places: Vec<SocketAddr> = (1..=3).map(|n| SocketAddr::from(([192, 0, 2, n], 9))).collect();
-        let candidate = candidate(Fingerprint::from_bytes([1; 32]), &places);
+        let mut candidate = candidate(Fingerprint::from_bytes([1; 32]), &places);
+        candidate.addresses.iter_mut().for_each(|(_, name)| "one".clone_into(name));
         let mut progress = CandidateProgress::new(&candidate);
         progress.record(1, Reachability::Proved);
         assert!(!progress.is_decided(), "the first may have it, too");
         progress.record(0, Reachability::Unproved);
         assert!(progress.is_decided());
         assert_eq!(progress.tracker().unwrap().address, places[1]);
+    }
+
+    #[test]
+    fn each_announcement_of_a_key_is_a_place() {
+        let places: Vec<SocketAddr> = (1..=6).map(|n| SocketAddr::from(([192, 0, 2, n], 9))).collect();
+        let mut candidate = candidate(Fingerprint::from_bytes([1; 32]), &places);
+        for ((_, name), own) in candidate.addresses.iter_mut().zip(["a", "b", "c", "a", "b", "c"]) {
+            own.clone_into(name);
+        }
+        let mut progress = CandidateProgress::new(&candidate);
+        progress.record(1, Reachability::Proved);
+        assert!(progress.target_at(4).is_none(), "that one is found already");
+        for (rank, result) in [(0, Reachability::Silent), (2, Reachability::Unproved), (3, Reachability::Proved)] {
+            assert!(!progress.is_decided());
+            progress.record(rank, result);
+        }
+        assert!(!progress.is_decided());
+        progress.record(5, Reachability::Proved);
+        assert!(progress.is_decided());
+        let tracker = progress.tracker().unwrap();
+        assert_eq!((tracker.address, tracker.reachability), (places[1], Reachability::Proved));
+        assert_eq!(tracker.places, [places[1], places[3], places[5]]);
     }
 }
