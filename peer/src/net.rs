@@ -12,6 +12,7 @@
 
 pub mod addresses;
 mod amplification_limit;
+mod avoided_addresses;
 mod burst_limit;
 pub mod congestion;
 pub mod discovery;
@@ -34,6 +35,7 @@ mod tracker_reply_buffer;
 mod tracker_wait_notice;
 mod udp_batching;
 
+pub use avoided_addresses::AvoidedAddresses;
 pub use net_error::{LinkError, StreamError, TrackerError};
 pub use path_mtu::{PathMtuProblem, needed_mtu, udp_overhead};
 pub use tracker_wait_notice::{TRACKER_WAIT_NOTIFIER, silence_wait_notice};

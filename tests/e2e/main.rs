@@ -111,6 +111,8 @@ mod tracker_cut_off;
 mod tracker_faults;
 mod tracker_identity;
 mod tracker_memory;
+mod tracker_moves;
+mod tracker_places;
 mod tracker_postgres;
 mod tracker_rooms;
 mod tracker_standby;

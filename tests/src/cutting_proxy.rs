@@ -1,4 +1,4 @@
-//! A TCP connection that breaks: a proxy that cuts all its connections whenever so many bytes have passed.
+//! A TCP connection that breaks: a proxy that cuts all its connections whenever so many bytes have passed, or says no more.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,6 +17,7 @@ struct BreakingWire {
     /// The bytes after which everything is cut, the next one last.
     cuts: Vec<u64>,
     open: Vec<TcpStream>,
+    is_mute: bool,
 }
 
 impl CuttingProxy {
@@ -29,7 +30,7 @@ impl CuttingProxy {
         cuts.sort_unstable_by_key(|bytes| std::cmp::Reverse(*bytes));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = listener.local_addr().expect("an address").port();
-        let wire = Arc::new(Mutex::new(BreakingWire { passed: 0, cuts, open: Vec::new() }));
+        let wire = Arc::new(Mutex::new(BreakingWire { passed: 0, cuts, open: Vec::new(), is_mute: false }));
         let shared = wire.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -57,15 +58,30 @@ impl CuttingProxy {
     pub fn cuts_left(&self) -> usize {
         self.wire.lock().unwrap().cuts.len()
     }
+
+    /// Passes nothing on from now on, as a network does that is gone: connections stay open, new ones as well.
+    ///
+    /// # Panics
+    /// When a thread of it has panicked.
+    pub fn mute(&self) {
+        self.wire.lock().unwrap().is_mute = true;
+    }
 }
 
 fn pass(mut from: TcpStream, mut to: TcpStream, wire: &Mutex<BreakingWire>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if wire.lock().unwrap().is_mute {
+            continue;
+        }
         if to.write_all(&buffer[..count]).is_err() {
             break;
         }
         wire.lock().unwrap().count(count as u64);
+    }
+    // Nor does an end pass.
+    while wire.lock().unwrap().is_mute {
+        std::thread::park();
     }
     for stream in [&from, &to] {
         let _ = stream.shutdown(Shutdown::Both);

@@ -1,4 +1,4 @@
-//! The way from a program to its PostgreSQL server, which can be cut and mended.
+//! The way from a program to its PostgreSQL server, which can be cut, closed and mended.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -24,6 +24,8 @@ pub struct DatabaseProxy {
 struct Cable {
     is_cut: Mutex<bool>,
     changed: Condvar,
+    /// `None` while the way is closed.
+    open: Mutex<Option<Vec<UnixStream>>>,
 }
 
 impl DatabaseProxy {
@@ -34,12 +36,17 @@ impl DatabaseProxy {
     pub fn start(server: &PostgresServer) -> Self {
         let folder = tempfile::Builder::new().prefix("vz-px-").tempdir().expect("a temporary folder");
         let listener = UnixListener::bind(folder.path().join(SOCKET)).expect("a socket");
-        let (cable, to) = (Arc::new(Cable::default()), server.socket_folder().join(SOCKET));
+        let cable = Cable { open: Mutex::new(Some(Vec::new())), ..Cable::default() };
+        let (cable, to) = (Arc::new(cable), server.socket_folder().join(SOCKET));
         let shared = Arc::clone(&cable);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = UnixStream::connect(&to) else { continue };
                 let clone = |stream: &UnixStream| stream.try_clone().expect("a descriptor");
+                match &mut *shared.open.lock().unwrap() {
+                    Some(open) => open.extend([clone(&client), clone(&server)]),
+                    None => continue,
+                }
                 for (from, to) in [(clone(&client), clone(&server)), (server, client)] {
                     let cable = Arc::clone(&shared);
                     std::thread::spawn(move || pass(from, to, &cable));
@@ -53,6 +60,17 @@ impl DatabaseProxy {
     pub fn address(&self, server: &PostgresServer, database: &str) -> String {
         let text = |folder: &Path| folder.display().to_string().replace('/', "%2F");
         server.address(database).replace(&text(server.socket_folder()), &text(self.folder.path()))
+    }
+
+    /// Ends all connections and each that comes, or lets them pass again.
+    ///
+    /// # Panics
+    /// When a thread of it has panicked.
+    pub fn set_closed(&self, is_closed: bool) {
+        let open = std::mem::replace(&mut *self.cable.open.lock().unwrap(), (!is_closed).then(Vec::new));
+        for stream in open.into_iter().flatten() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// Cuts the way, or mends it.

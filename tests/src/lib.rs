@@ -15,7 +15,7 @@
 //! * [`Network`]: machines of their own for them, where root allows it.
 //! * [`Tmpfs`] and [`OddMount`]: small, odd file systems, where root allows it.
 //! * [`emulator`]: the network between, failing; [`CuttingProxy`]: a connection that breaks; [`DatabaseProxy`]: one that
-//!   falls silent.
+//!   falls silent or breaks.
 //! * [`earlier`] and [`transcript`]: an earlier version beside this one.
 //! * [`ModuleGraph`]: which modules of a crate import which.
 //!

@@ -91,7 +91,7 @@ struct GlobalArgs {
     /// Log what happens inside; -vv logs more.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
-    /// Don't look for a tracker on the local network (mDNS) when none is known.
+    /// Don't look for trackers on the local network (mDNS).
     #[arg(long, global = true)]
     no_mdns: bool,
     /// Never ask anything.

@@ -61,7 +61,9 @@ impl CommandContext {
 
     pub(super) fn me(&self, access: Access) -> Result<LocalUser, Error> {
         let profile = self.existing_profile(access)?;
-        LocalUser::load(profile, self.tracker.clone(), self.key_policy, self.notify(), self.node_handlers())
+        let me = LocalUser::load(profile, self.tracker.clone(), self.key_policy, self.notify(), self.node_handlers())?;
+        // Whoever names a tracker wants no other.
+        Ok(LocalUser { finds_trackers: self.tracker.is_none() && !self.no_mdns, ..me })
     }
 
     /// Returns what nodes have done by other parts of the program.

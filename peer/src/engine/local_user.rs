@@ -14,8 +14,8 @@ use super::sends::AutoAcceptOutcome;
 use super::tracker_key::{self, TrackerKeyPolicy};
 use super::wishes::WishFetchOutcome;
 use super::{Error, NoticeHandler};
-use crate::net::TrackerError;
 use crate::net::tracker::{TrackerAddress, TrackerConnection};
+use crate::net::{AvoidedAddresses, TrackerError};
 use crate::profile::{IncomingSend, Profile, ProfileError, TrackerKeyTrust, Wish, WishMatch};
 
 /// The user of this profile. Cheap to clone.
@@ -29,6 +29,8 @@ pub struct LocalUser {
     pub user: UserName,
     /// The address of the account's tracker, or the one given in its place.
     pub tracker: TrackerAddress,
+    /// True if further trackers of the same key may be looked for on the local network.
+    pub finds_trackers: bool,
     /// The expected fingerprint of the tracker, or how an unknown one is treated.
     pub key_policy: TrackerKeyPolicy,
     /// Receives the notices of all operations.
@@ -96,6 +98,7 @@ impl LocalUser {
             identity,
             user: account.user,
             tracker,
+            finds_trackers: false,
             key_policy,
             notify,
             handlers,
@@ -117,8 +120,17 @@ impl LocalUser {
     /// Connects to the tracker, whose key must match the record. Fails with [`Error::Tracker`] if it can't be reached
     /// or shows another key, [`Error::TrackerKeyMismatch`] or [`Error::TrackerKeyConflict`] if the given key differs.
     pub async fn connect_tracker(&self) -> Result<TrackerConnection, Error> {
-        let Self { profile, identity, tracker, notify, .. } = self;
-        let mut link = tracker_key::connect(profile, identity, tracker, self.key_policy, notify).await?;
+        self.connect_tracker_avoiding(&AvoidedAddresses::default()).await
+    }
+
+    /// Does the same as [`LocalUser::connect_tracker`], with those addresses last. Fails as it.
+    pub(super) async fn connect_tracker_avoiding(
+        &self,
+        avoided: &AvoidedAddresses,
+    ) -> Result<TrackerConnection, Error> {
+        let Self { profile, identity, tracker, notify, key_policy, .. } = self;
+        let connected = tracker_key::connect_avoiding(profile, identity, tracker, *key_policy, notify, avoided);
+        let mut link = connected.await?;
         if let Some(pass) = &self.door_pass {
             pass.show(&mut link).await?;
         }

@@ -17,8 +17,8 @@ use certs::Identity;
 use shared::Fingerprint;
 
 use super::{Error, Notice, NoticeHandler};
-use crate::net::TrackerError;
 use crate::net::tracker::{KeyDemand, TrackerAddress, TrackerConnection};
+use crate::net::{AvoidedAddresses, TrackerError};
 use crate::profile::{KnownTracker, Profile, TrackerKeyTrust};
 
 /// The policy for the key of a tracker that is met for the first time.
@@ -60,7 +60,7 @@ impl TrackerKeyCheck<'_> {
             return Ok(None);
         }
         // Without an identity: an unconfirmed tracker need not learn who asks.
-        let link = dial(profile, None, address, announced, policy).await?;
+        let link = dial(profile, None, address, announced, policy, &AvoidedAddresses::default()).await?;
         let key = link.fingerprint();
         if link.is_confirmed() || policy == TrackerKeyPolicy::AcceptNew {
             self.confirm(key, notify)?;
@@ -86,7 +86,7 @@ pub async fn confirmed_key(
     if let Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Confirmed }) = known_at(profile, address)? {
         return Ok(fingerprint);
     }
-    let link = dial(profile, None, address, None, policy).await?;
+    let link = dial(profile, None, address, None, policy, &AvoidedAddresses::default()).await?;
     let fingerprint = link.fingerprint();
     if !link.is_confirmed() {
         return Err(TrackerError::Unconfirmed { address: address.to_string(), fingerprint }.into());
@@ -104,7 +104,19 @@ pub(super) async fn connect(
     policy: TrackerKeyPolicy,
     notify: &NoticeHandler,
 ) -> Result<TrackerConnection, Error> {
-    let link = dial(profile, Some(identity), address, None, policy).await?;
+    connect_avoiding(profile, identity, address, policy, notify, &AvoidedAddresses::default()).await
+}
+
+/// Does the same as [`connect`], with those addresses last.
+pub(super) async fn connect_avoiding(
+    profile: &Profile,
+    identity: &Identity,
+    address: &TrackerAddress,
+    policy: TrackerKeyPolicy,
+    notify: &NoticeHandler,
+    avoided: &AvoidedAddresses,
+) -> Result<TrackerConnection, Error> {
+    let link = dial(profile, Some(identity), address, None, policy, avoided).await?;
     let standing = if link.is_confirmed() { TrackerKeyTrust::Confirmed } else { TrackerKeyTrust::Seen };
     record_key(profile, address, link.fingerprint(), standing, notify)?;
     Ok(link)
@@ -116,6 +128,7 @@ async fn dial(
     address: &TrackerAddress,
     announced: Option<Fingerprint>,
     policy: TrackerKeyPolicy,
+    avoided: &AvoidedAddresses,
 ) -> Result<TrackerConnection, Error> {
     let text = address.to_string();
     let known = known_at(profile, address)?;
@@ -126,7 +139,7 @@ async fn dial(
     })?;
     let is_confirmed =
         |key: &Fingerprint| profile.tracker_key_trust(key).map(|it| it == Some(TrackerKeyTrust::Confirmed));
-    let mut link = match TrackerConnection::connect(address, identity, demand).await {
+    let mut link = match TrackerConnection::connect_avoiding(address, identity, demand, avoided).await {
         Err(TrackerError::IdentityChanged { expected, presented, .. })
             if policy == TrackerKeyPolicy::Only(expected) =>
         {
@@ -137,7 +150,7 @@ async fn dial(
             if matches!(demand, KeyDemand::Seen(_)) && is_confirmed(&presented)? =>
         {
             // A second connection: the first ended before anything was sent over it.
-            TrackerConnection::connect(address, identity, KeyDemand::Confirmed(presented)).await?
+            TrackerConnection::connect_avoiding(address, identity, KeyDemand::Confirmed(presented), avoided).await?
         }
         Err(TrackerError::IdentityChanged { expected, presented, .. }) if known.is_none() => {
             return Err(Error::FalseAnnouncement { address: text, announced: expected, presented });
@@ -148,14 +161,18 @@ async fn dial(
         // Also a key that was confirmed at another address.
         link.confirm();
     } else if known.is_none() && !matches!(policy, TrackerKeyPolicy::Only(_)) {
-        let place = link.remote().map(TrackerAddress::from);
-        let there = place.map_or(Ok(None), |place| known_at(profile, &place))?;
+        let there = known_at(profile, &link.remote().into())?;
         let presented = link.fingerprint();
         if let Some(KnownTracker { fingerprint: expected, .. }) = there.filter(|it| it.fingerprint != presented) {
             return Err(TrackerError::IdentityChanged { address: text, expected, presented }.into());
         }
     }
     Ok(link)
+}
+
+/// Returns the key on record of the tracker at `address`.
+pub(super) fn recorded_key(profile: &Profile, address: &TrackerAddress) -> Result<Option<Fingerprint>, Error> {
+    Ok(known_at(profile, address)?.map(|known| known.fingerprint))
 }
 
 /// Returns the tracker on record at an address, in whichever spelling it was recorded.

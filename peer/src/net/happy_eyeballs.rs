@@ -5,6 +5,13 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+/// An address, and the time that those before it have for themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DialAttempt {
+    pub(super) address: SocketAddr,
+    pub(super) delay: Duration,
+}
+
 /// Tries `addresses` in order and returns the first success; attempts still under way are cancelled.
 ///
 /// Each attempt begins when the one before has failed or has taken `delay`.
@@ -21,16 +28,33 @@ where
     E: Send + 'static,
     F: Future<Output = Result<T, E>> + Send + 'static,
 {
+    let all: Vec<DialAttempt> = addresses.iter().map(|address| DialAttempt { address: *address, delay }).collect();
+    first_success_of(&all, attempt).await
+}
+
+/// Does the same with a delay for each address; that of the first doesn't count.
+///
+/// # Errors
+/// As [`first_success`].
+pub(super) async fn first_success_of<T, E, F>(
+    all: &[DialAttempt],
+    attempt: impl Fn(SocketAddr) -> F,
+) -> Result<T, Vec<(SocketAddr, E)>>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+{
     let mut attempts = JoinSet::new();
-    let mut failures = Vec::with_capacity(addresses.len());
-    let mut left = addresses.iter().copied().enumerate();
+    let mut failures = Vec::with_capacity(all.len());
+    let mut left = all.iter().copied().enumerate().peekable();
     let mut waiting = left.next();
     loop {
-        if let Some((position, address)) = waiting.take() {
+        if let Some((position, DialAttempt { address, .. })) = waiting.take() {
             let attempt = attempt(address);
             attempts.spawn(async move { (position, address, attempt.await) });
         }
-        let has_more = left.len() > 0;
+        let delay = left.peek().map(|(_, next)| next.delay);
         tokio::select! {
             ended = attempts.join_next() => match ended {
                 // Returning drops the join set, which aborts the other attempts.
@@ -43,7 +67,7 @@ where
                 Some(Err(_)) => waiting = left.next(),
                 None => break,
             },
-            () = tokio::time::sleep(delay), if has_more => waiting = left.next(),
+            () = tokio::time::sleep(delay.unwrap_or_default()), if delay.is_some() => waiting = left.next(),
         }
     }
     failures.sort_by_key(|(place, ..)| *place);
@@ -101,6 +125,26 @@ mod tests {
         });
         assert_eq!(won.await.unwrap(), addresses[1]);
         assert_eq!(began.elapsed(), STAGGER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_one_waits_for_those_before_it_unless_they_fail() {
+        let addresses = parsed(&["10.0.0.1:1", "10.0.0.2:1"]);
+        let late = Duration::from_secs(2);
+        let all: Vec<DialAttempt> =
+            addresses.iter().map(|address| DialAttempt { address: *address, delay: late }).collect();
+        for (fails_after, began_after) in [(Duration::from_secs(9), late), (STAGGER, STAGGER)] {
+            let began = Instant::now();
+            let won = first_success_of(&all, |address| async move {
+                if address.ip().to_string() == "10.0.0.2" {
+                    return Ok(());
+                }
+                tokio::time::sleep(fails_after).await;
+                Err(())
+            });
+            won.await.unwrap();
+            assert_eq!(began.elapsed(), began_after);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use certs::{Identity, ServerPin};
 use localization::tr;
@@ -35,17 +35,20 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
-use super::TrackerError;
-use super::happy_eyeballs::first_success;
+use super::happy_eyeballs::first_success_of;
 pub use super::tracker_address::TrackerAddress;
 use super::tracker_address::{ATTEMPT_DELAY, CONNECT_TIMEOUT};
 use super::tracker_reply_buffer::{EventQueue, MAX_EVENT_BYTES, reply_limit};
 use super::tracker_wait_notice::notify_if_slow;
+use super::{AvoidedAddresses, TrackerError};
 use crate::sys::plain_message;
 use crate::util::TranslatedText;
 use crate::util::json_lines::{LineBuffer, LineError};
 
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence before or within a reply after which a tracker is given up where another one may answer instead: longer than a
+/// tracker waits for a change in its database, and short enough for a peer to be elsewhere after 15 s.
+const SILENCE_LIMIT_OF_SEVERAL: Duration = Duration::from_secs(12);
 const KEEP_ALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3)).with_retries(3);
 
@@ -58,9 +61,13 @@ pub struct TrackerConnection {
     events: EventQueue,
     fingerprint: Fingerprint,
     local: SocketAddr,
+    remote: SocketAddr,
     features: FeatureSet,
     /// True if a user or a record confirmed the key; false if it was merely presented.
     is_confirmed: bool,
+    /// The addresses that were to be tried; empty if there is only one tracker.
+    of_several: Vec<SocketAddr>,
+    heard: Instant,
 }
 
 /// The demand on a tracker's key.
@@ -86,6 +93,7 @@ enum TrackerConnectFailure {
 struct TlsConnection {
     stream: TlsStream<TcpStream>,
     local: SocketAddr,
+    remote: SocketAddr,
     fingerprint: Fingerprint,
 }
 
@@ -99,11 +107,22 @@ impl TrackerConnection {
         identity: Option<&Identity>,
         demand: KeyDemand,
     ) -> Result<Self, TrackerError> {
+        Self::connect_avoiding(address, identity, demand, &AvoidedAddresses::default()).await
+    }
+
+    /// Does the same as [`TrackerConnection::connect`], with those addresses last. Fails as it.
+    pub async fn connect_avoiding(
+        address: &TrackerAddress,
+        identity: Option<&Identity>,
+        demand: KeyDemand,
+        avoided: &AvoidedAddresses,
+    ) -> Result<Self, TrackerError> {
         let known = demand.key();
         let text = address.to_string();
         let unreachable = |why: TranslatedText| TrackerError::Unreachable { address: text.clone(), why };
         let addresses = notify_if_slow(&text, address.resolve(known.is_some())).await.map_err(unreachable)?;
-        let connected = first_success(&addresses, ATTEMPT_DELAY, |address| {
+        let attempts = avoided.dial_order(&addresses, ATTEMPT_DELAY, Instant::now());
+        let connected = first_success_of(&attempts, |address| {
             // One for each attempt: it holds the key that this connection showed.
             let pin = known.map_or_else(ServerPin::trust_on_first_use, ServerPin::expecting);
             let config = certs::tracker_client_config(identity, &pin);
@@ -112,11 +131,24 @@ impl TrackerConnection {
                 connect_tls(address, config, &pin).await
             }
         });
-        let TlsConnection { stream, local, fingerprint } =
+        let TlsConnection { stream, local, remote, fingerprint } =
             notify_if_slow(&text, connected).await.map_err(|failures| connect_error(address, known, &failures))?;
         let (incoming, events) = (LineBuffer::default(), EventQueue::default());
         let (features, is_confirmed) = (FeatureSet::default(), matches!(demand, KeyDemand::Confirmed(_)));
-        Ok(Self { address: text, stream, incoming, events, fingerprint, local, features, is_confirmed })
+        let of_several = if address.has_several(&addresses) { addresses } else { Vec::new() };
+        Ok(Self {
+            address: text,
+            stream,
+            incoming,
+            events,
+            fingerprint,
+            local,
+            remote,
+            features,
+            is_confirmed,
+            of_several,
+            heard: Instant::now(),
+        })
     }
 
     /// True if the tracker's key is confirmed.
@@ -146,8 +178,24 @@ impl TrackerConnection {
     }
 
     /// Returns the tracker's address.
-    pub fn remote(&self) -> Option<SocketAddr> {
-        self.stream.get_ref().0.peer_addr().ok()
+    pub const fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// True if there are other trackers of the same key.
+    pub const fn is_of_several(&self) -> bool {
+        !self.of_several.is_empty()
+    }
+
+    /// Returns when the tracker said something last.
+    pub const fn last_heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// True if there is another tracker that didn't fail of late.
+    pub fn has_alternative(&self, avoided: &AvoidedAddresses) -> bool {
+        let (own, now) = (self.remote(), Instant::now());
+        self.of_several.iter().any(|address| *address != own && !avoided.contains(*address, now))
     }
 
     /// Returns the features in the last reply to LOGIN, RESUME or SUBSCRIBE on this connection; none before that.
@@ -194,7 +242,7 @@ impl TrackerConnection {
             };
             written.await.map_err(|why| self.io_failure(&why))?;
             loop {
-                let line = self.next_line(reply_limit(request)).await?;
+                let line = self.next_reply_line(reply_limit(request)).await?;
                 let Some(event) = parse_event(&line) else { return Ok(line) };
                 let kept = self.events.push(event, line.len());
                 kept.map_err(|_| self.protocol_failure(TranslatedText::new(|| tr!("it floods us with events"))))?;
@@ -228,11 +276,32 @@ impl TrackerConnection {
             .ok_or_else(|| self.protocol_failure(TranslatedText::new(|| tr!("a line that nobody asked for"))))
     }
 
+    /// Reads the next line of a reply; where there are several trackers, only while it goes on.
+    async fn next_reply_line(&mut self, limit: usize) -> Result<String, TrackerError> {
+        if !self.is_of_several() {
+            return self.next_line(limit).await;
+        }
+        loop {
+            let before = self.incoming.len();
+            match tokio::time::timeout(SILENCE_LIMIT_OF_SEVERAL, self.next_line(limit)).await {
+                Ok(line) => return line,
+                Err(_) if self.incoming.len() > before => {}
+                Err(_) => {
+                    let silent = || tr!("no reply within {seconds} s", seconds = SILENCE_LIMIT_OF_SEVERAL.as_secs());
+                    return Err(self.unreachable(TranslatedText::new(silent)));
+                }
+            }
+        }
+    }
+
     /// Reads the next line, of at most `limit` bytes. Cancel-safe: partial lines stay in `incoming`.
     async fn next_line(&mut self, limit: usize) -> Result<String, TrackerError> {
         match self.incoming.read_line(&mut self.stream, limit).await {
-            Ok(Some(line)) => String::from_utf8(line)
-                .map_err(|_| self.protocol_failure(TranslatedText::new(|| tr!("a line that isn't UTF-8")))),
+            Ok(Some(line)) => {
+                self.heard = Instant::now();
+                String::from_utf8(line)
+                    .map_err(|_| self.protocol_failure(TranslatedText::new(|| tr!("a line that isn't UTF-8"))))
+            }
             Ok(None) => Err(self.unreachable(TranslatedText::new(|| tr!("it closed the connection")))),
             Err(LineError::TooLong) => Err(self.protocol_failure(TranslatedText::new(|| tr!("a line without end")))),
             Err(LineError::Io(why)) => Err(self.io_failure(&why)),
@@ -288,7 +357,7 @@ async fn connect_tls(
         .map_err(|_| TrackerConnectFailure::Unreachable(TranslatedText::new(|| silence_message(CONNECT_TIMEOUT))))?
         .map_err(|why| handshake_failure(&why))?;
     let no_key = || TrackerConnectFailure::NotATracker(TranslatedText::new(|| tr!("it showed no certificate")));
-    Ok(TlsConnection { stream, local, fingerprint: pin.presented().ok_or_else(no_key)? })
+    Ok(TlsConnection { stream, local, remote: address, fingerprint: pin.presented().ok_or_else(no_key)? })
 }
 
 /// Returns the message for a server that accepts and never answers; the kernel does so for a stopped process.

@@ -57,6 +57,11 @@ impl LineBuffer {
         }
     }
 
+    /// Returns how many bytes came of lines that were not taken yet.
+    pub const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Returns the next line with its end, if it is whole.
     fn next_line(&mut self, limit: usize) -> Result<Option<Vec<u8>>, LineError> {
         // Only what is new is searched: a long line in many pieces would cost the square of its length.

@@ -350,6 +350,7 @@ mod tests {
             identity,
             user,
             tracker,
+            finds_trackers: false,
             key_policy,
             notify,
             handlers: NodeHandlers::NONE,

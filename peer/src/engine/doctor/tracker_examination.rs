@@ -112,7 +112,7 @@ fn other_fault(error: &Error) -> TrackerFault {
 }
 
 async fn question_tracker(me: &LocalUser, mut connection: TrackerConnection, took: Duration) -> TrackerExamination {
-    let (remote, local) = (connection.remote(), Some(connection.local()));
+    let (remote, local) = (Some(connection.remote()), Some(connection.local()));
     let before = now_ms();
     // Without a port, RESUME only authenticates: the presence of a running node stays.
     let resume = TrackerRequest::Resume(AnnouncedPresence::default());

@@ -8,6 +8,11 @@
 //!    └──────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! Where several trackers share their users, the node moves to another one when its own fails: when the connection is lost;
+//! when a heartbeat has no answer, which is sent when nothing was heard for [`heartbeat_schedule::QUIET_LIMIT`]; and when the
+//! tracker can't speak of presence itself, as its database is away ([`busy_tracker`]). In the last case the node stays until
+//! another tracker has taken it. Events go on from the number of the last one, at whichever tracker.
+//!
 //! A list of shares that the tracker refuses is registered again while connected, see [`super::share_registration`].
 //!
 //! A copy of the profile that runs elsewhere has the same key, and the newest login wins. The node that lost its
@@ -25,28 +30,33 @@ use std::time::{Duration, Instant};
 use localization::tr;
 use rand::Rng;
 use rooms::VerifyingKey;
-use shared::limits::HEARTBEAT_INTERVAL;
 use shared::tracker::{
     AnnouncedPresence, EmptyReply, InstanceId, LoginReply, SpeakerProof, SubscribeReply, TrackerErrorCode,
-    TrackerEventKind, TrackerRequest,
+    TrackerEvent, TrackerRequest,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
+use self::busy_tracker::BusyTracker;
+use self::heartbeat_schedule::HeartbeatSchedule;
+use self::place_search::PlaceSearch;
 use super::PortForwarding;
 use super::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
 use super::share_registration::{RegisteredCount, RegistrationRetry, RegistrationState};
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::rooms::Rooms;
 use crate::engine::{Error, ErrorKind, LocalUser};
-use crate::net::TrackerError;
 use crate::net::addresses::reachable_addresses;
 use crate::net::tracker::TrackerConnection;
+use crate::net::{AvoidedAddresses, TrackerError};
 use crate::sys::{self, NetworkMonitor};
 use crate::util::TranslatedText;
 
+mod busy_tracker;
 mod event_handling;
+mod heartbeat_schedule;
+mod place_search;
 mod presence;
 mod reconnection;
 mod tracker_handle;
@@ -59,8 +69,8 @@ pub(super) use tracker_handle::{QueryOrigin, TrackerHandle};
 
 /// Deadline for the tracker's reply after a network change: a dead path drops packets silently.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Deadline for the reply to a heartbeat.
-const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Deadline for another tracker to take the node over from a busy one, whose queries wait meanwhile.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before another list is sent after a refused one, though the tracker asked for a longer one.
 const REFUSED_LIST_PAUSE: Duration = Duration::from_secs(5);
 /// Queries of this node, and about known keys, that may wait for the session.
@@ -110,6 +120,14 @@ pub(super) struct TrackerSession {
     has_reported_dropped_address: bool,
     /// The user asked to be online here, and the session hasn't done it yet.
     is_takeover_requested: bool,
+    /// The number of the last event that was handled.
+    last_event: Option<u64>,
+    /// True if the next `resync` only says that events were missed while the node was not present.
+    is_resync_expected: bool,
+    /// The trackers that failed of late.
+    avoided: AvoidedAddresses,
+    busy: BusyTracker,
+    place_search: PlaceSearch,
 }
 
 /// The reason why a connection to the tracker is given up.
@@ -136,7 +154,8 @@ enum SessionStep {
     CheckNetwork,
     GoOnline,
     RenewPresence,
-    HandleEvent(TrackerEventKind),
+    HandleEvent(TrackerEvent),
+    AdoptPlaces(Vec<SocketAddr>),
 }
 
 impl TrackerSession {
@@ -170,6 +189,7 @@ impl TrackerSession {
             go_online: go_online.clone(),
             files_changed: files_changed.clone(),
         };
+        let place_search = PlaceSearch::new(&me, Instant::now());
         let session = Self {
             me,
             port,
@@ -198,6 +218,11 @@ impl TrackerSession {
             has_reported_dropped_address: false,
             // A start is the user's wish to be online here.
             is_takeover_requested: true,
+            last_event: None,
+            is_resync_expected: false,
+            avoided: AvoidedAddresses::default(),
+            busy: BusyTracker::default(),
+            place_search,
         };
         (session, handle)
     }
@@ -227,7 +252,7 @@ impl TrackerSession {
         };
         let mut open_link = match established {
             Ok(link) => Some(link),
-            Err(error) if error.kind() == ErrorKind::Network => {
+            Err(error) if error.kind() == ErrorKind::Network || is_outage(&error) => {
                 self.report_lost(&TranslatedText::of(&error));
                 None
             }
@@ -256,7 +281,10 @@ impl TrackerSession {
                     return Ok(());
                 }
                 SessionEnd::Reconnect => is_at_once = true,
-                SessionEnd::Lost(error) => self.report_lost(&TranslatedText::of(&error)),
+                SessionEnd::Lost(error) => {
+                    self.avoid(&link);
+                    self.report_lost(&TranslatedText::of(&error));
+                }
                 SessionEnd::Fatal(error) => return Err(error),
             }
         }
@@ -267,37 +295,66 @@ impl TrackerSession {
         self.events.send(NodeEvent::TrackerLost { why: why.clone() });
     }
 
-    /// Connects and becomes present, unless the node is displaced and `claim` yields.
+    /// Connects to the first tracker that takes the node, and becomes present, unless the node is displaced and `claim`
+    /// yields.
     async fn establish(&mut self, claim: PresenceClaim) -> Result<TrackerConnection, Error> {
-        let mut link = self.me.connect_tracker().await?;
+        loop {
+            let mut link = self.me.connect_tracker_avoiding(&self.avoided).await?;
+            match self.enter(&mut link, claim).await {
+                Err(error) if is_outage(&error) => {
+                    let was_last = self.avoided.contains(link.remote(), Instant::now());
+                    self.avoid(&link);
+                    if was_last || !link.has_alternative(&self.avoided) {
+                        return Err(error);
+                    }
+                    tracing::info!("the tracker at {} does not take this node: {error}", link.remote());
+                }
+                entered => return entered.map(|()| link),
+            }
+        }
+    }
+
+    /// Becomes present over a new connection, and subscribes to the events after the last one.
+    async fn enter(&mut self, link: &mut TrackerConnection, claim: PresenceClaim) -> Result<(), Error> {
+        let was_present = matches!(*self.presence_state.borrow(), PresenceState::Present { .. });
         self.local.send_replace(Some(link.local()));
         self.verifying_key.send_replace(link.verifying_key());
         let gained = match self.displaced {
             Some(PresenceDisplacement { elsewhere, .. }) if claim == PresenceClaim::Yield => {
                 // Without a port, RESUME only authenticates.
-                let _: LoginReply = self.resume(&mut link, AnnouncedPresence::default()).await?;
+                let _: LoginReply = self.resume(link, AnnouncedPresence::default()).await?;
                 self.mark_displaced(elsewhere);
                 None
             }
-            _ => self.become_present(&mut link, claim).await?,
+            _ => self.become_present(link, claim).await?,
         };
-        let SubscribeReply { .. } = link.call(&TrackerRequest::Subscribe { since: None }).await?;
-        // Events before the subscription were missed: every key and every local address is checked.
+        let since = self.last_event;
+        let SubscribeReply { seq, .. } = link.call(&TrackerRequest::Subscribe { since }).await?;
+        // A tracker that can't go on there sends a `resync` first.
+        self.is_resync_expected = since.is_some_and(|since| since != seq) && !was_present;
+        self.last_event = Some(seq);
+        self.place_search.set_key(link.fingerprint());
+        // Links may have been made by answers that are wrong by now: every key and every local address is checked.
         self.invalidate_keys(RevalidationTrigger::AllKeys);
         self.revalidation.request(RevalidationTrigger::LocalNetwork);
         // After the subscription: a user who hears that the node is online may rely on its receiving events.
         gained.into_iter().for_each(|appeared| self.emit_online(appeared));
-        Ok(link)
+        Ok(())
+    }
+
+    /// Tries the other trackers first for a while.
+    fn avoid(&mut self, link: &TrackerConnection) {
+        self.avoided.note_failure(link.remote(), rand::rng().random(), Instant::now());
     }
 
     async fn run_connection(&mut self, network: &mut NetworkMonitor, link: &mut TrackerConnection) -> SessionEnd {
-        // Not at once: the connection has just shown that it is alive.
-        let mut heartbeat =
-            tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
+        let mut heartbeat = HeartbeatSchedule::new(link.is_of_several(), rand::rng().random(), Instant::now());
         let revalidation = self.revalidation.clone();
         loop {
             // A displaced node registers all its shares when it is present again.
             let list_due = self.list_due().filter(|_| self.displaced.is_none());
+            let heartbeat_due = self.busy.retry_at().unwrap_or_else(|| heartbeat.due(link.last_heard()));
+            let search_due = self.place_search.due();
             let step = tokio::select! {
                 () = self.leaving.cancelled() => return SessionEnd::Leaving,
                 Some(question) = self.queries.recv() => SessionStep::AnswerQuery(question),
@@ -313,14 +370,21 @@ impl TrackerSession {
                     SessionStep::CheckNetwork
                 }
                 () = self.go_online.notified() => SessionStep::GoOnline,
-                _ = heartbeat.tick() => SessionStep::RenewPresence,
+                () = sleep_until(heartbeat_due.into()) => SessionStep::RenewPresence,
+                () = sleep_until(search_due.unwrap_or_else(Instant::now).into()), if search_due.is_some() => {
+                    self.place_search.start(Instant::now());
+                    continue;
+                }
+                Some(found) = self.place_search.next_result() => SessionStep::AdoptPlaces(found),
                 event = link.next_event() => match event {
-                    Ok(event) => SessionStep::HandleEvent(event.kind),
+                    Ok(event) => SessionStep::HandleEvent(event),
                     Err(error) => return SessionEnd::Lost(error),
                 },
             };
+            let is_renewal = matches!(step, SessionStep::RenewPresence);
             // After a network change the reply may never arrive: the step is given up with the connection.
             match cancel_on_network_change(network, &revalidation, self.handle_step(step, link)).await {
+                Some(Ok(())) if is_renewal => heartbeat.note_renewed(Instant::now()),
                 Some(Ok(())) => {}
                 Some(Err(ended)) => return ended,
                 None => return SessionEnd::Reconnect,
@@ -356,7 +420,7 @@ impl TrackerSession {
                 if self.stranger_streak >= MAX_STRANGER_STREAK {
                     // A heartbeat is granted, which ends the row of refusals that earlier trackers count.
                     self.stranger_streak = 0;
-                    self.renew_presence(link, HEARTBEAT_TIMEOUT).await?;
+                    self.renew_presence(link, heartbeat_schedule::reply_timeout(link)).await?;
                 }
                 Ok(())
             }
@@ -380,8 +444,15 @@ impl TrackerSession {
             },
             SessionStep::CheckNetwork => self.check_network(link).await,
             SessionStep::GoOnline => self.restore_presence(link, PresenceClaim::TakeOver).await,
-            SessionStep::RenewPresence => self.renew_presence(link, HEARTBEAT_TIMEOUT).await,
-            SessionStep::HandleEvent(kind) => self.handle_event(kind, link).await,
+            SessionStep::RenewPresence => {
+                self.renew_presence(link, heartbeat_schedule::reply_timeout(link)).await?;
+                if self.busy.is_move_due(Instant::now()) { self.leave_busy_tracker(link).await } else { Ok(()) }
+            }
+            SessionStep::HandleEvent(event) => self.handle_numbered_event(event, link).await,
+            SessionStep::AdoptPlaces(found) => {
+                self.adopt_places(&found);
+                Ok(())
+            }
         }
     }
 
@@ -390,7 +461,7 @@ impl TrackerSession {
     async fn check_network(&mut self, link: &mut TrackerConnection) -> Result<(), SessionEnd> {
         let (here, local) = (link.local().ip().to_canonical(), sys::local_addresses());
         let is_ours = here.is_loopback() || local.iter().any(|one| one.ip == here);
-        let source = link.remote().and_then(sys::route_source);
+        let source = sys::route_source(link.remote());
         if !is_ours || source.is_some_and(|source| source != here) {
             return Err(SessionEnd::Reconnect);
         }
@@ -425,6 +496,12 @@ async fn answer_query(
     // The receiver may have given up.
     let _ = answer.send(result);
     lost.map_or(Ok(()), |error| Err(SessionEnd::Lost(error)))
+}
+
+/// True if the fault is the tracker's, and another one of the same users may do better.
+fn is_outage(error: &Error) -> bool {
+    let Error::Tracker(error) = error else { return false };
+    matches!(error, TrackerError::Unreachable { .. }) || error.code() == Some(TrackerErrorCode::Busy)
 }
 
 /// True if retrying can't help: the tracker was reached and rejects this account.

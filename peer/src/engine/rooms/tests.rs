@@ -81,6 +81,7 @@ pub(super) fn local_user(home: &TempDir, user: &str, identity: Arc<Identity>) ->
         identity,
         user: user.parse().unwrap(),
         tracker: "127.0.0.1:1".parse().unwrap(),
+        finds_trackers: false,
         key_policy: TrackerKeyPolicy::AcceptNew,
         notify: Arc::new(|_| {}),
         handlers: NodeHandlers::NONE,

@@ -6,27 +6,43 @@ use std::sync::atomic::Ordering;
 use localization::tr;
 use shared::UserName;
 use shared::limits::MAX_USERS_PER_REPLY;
-use shared::tracker::{ListPeersRequest, TrackerEventKind, UserLocation};
+use shared::tracker::{ListPeersRequest, TrackerEvent, TrackerEventKind, UserLocation};
 
-use super::{HEARTBEAT_TIMEOUT, SessionEnd, TrackerSession};
+use super::{SessionEnd, TrackerSession, heartbeat_schedule};
 use crate::engine::node::revalidation_trigger::RevalidationTrigger;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, now_ms, tracker_search};
 use crate::net::tracker::TrackerConnection;
 
 impl TrackerSession {
-    /// Acts on an event of the tracker.
-    pub(super) async fn handle_event(
+    /// Acts on an event, unless it was acted on before.
+    pub(super) async fn handle_numbered_event(
         &mut self,
-        kind: TrackerEventKind,
+        event: TrackerEvent,
         link: &mut TrackerConnection,
     ) -> Result<(), SessionEnd> {
+        let TrackerEvent { seq, kind } = event;
+        // News of a room have the number of the event before them, and no own one.
+        let is_numbered = !matches!(kind, TrackerEventKind::Room { .. });
+        if is_numbered && !matches!(kind, TrackerEventKind::Resync {}) && self.last_event >= Some(seq) {
+            return Ok(());
+        }
+        self.handle_event(kind, link).await?;
+        // Only now: what was not done is told again by the next tracker.
+        if is_numbered {
+            self.last_event = Some(seq);
+        }
+        Ok(())
+    }
+
+    /// Acts on an event of the tracker.
+    async fn handle_event(&mut self, kind: TrackerEventKind, link: &mut TrackerConnection) -> Result<(), SessionEnd> {
         match kind {
             TrackerEventKind::Online(location) | TrackerEventKind::Moved(location) if location.user == self.me.user => {
                 match self.displaced.as_mut() {
                     Some(displaced) => displaced.absent_since = None,
                     // Possibly another node with this key: the heartbeat shows it.
-                    None => return self.renew_presence(link, HEARTBEAT_TIMEOUT).await,
+                    None => return self.renew_presence(link, heartbeat_schedule::reply_timeout(link)).await,
                 }
             }
             TrackerEventKind::KeyChanged { user, fingerprint } if user == self.me.user => {
@@ -47,6 +63,11 @@ impl TrackerSession {
             TrackerEventKind::Resync {} => {
                 self.rooms.request_all_records();
                 self.invalidate_keys(RevalidationTrigger::AllKeys);
+                if std::mem::take(&mut self.is_resync_expected) {
+                    // Whoever hears that this node is online asks who else is.
+                    self.files_changed.notify_one();
+                    return Ok(());
+                }
                 let all = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
                 let told = tracker_search::search_users(link, all, MAX_USERS_PER_REPLY, |peer| {
                     self.emit_presence(peer.user, true);

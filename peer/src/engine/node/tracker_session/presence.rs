@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
+use rand::Rng;
 use shared::tracker::{
     AnnouncedPresence, Feature, HeartbeatReply, ListPeersReply, ListPeersRequest, LoginReply, TrackerErrorCode,
     TrackerRequest, WhoisReply, WhoisRequest,
@@ -105,6 +106,7 @@ impl TrackerSession {
             Some(PortForwarding { ip, port }) => SocketAddr::new(ip.unwrap_or(reply.observed_ip), port.get()),
             None => SocketAddr::new(reply.observed_ip, self.port),
         };
+        self.busy.note_granted();
         // Only now: an attempt that is cancelled above must still know that the user asked for a takeover.
         (self.displaced, self.is_takeover_requested, self.observed_at) = (None, false, Some((reply.observed_ip, port)));
         Ok(Some(GainedPresence { address, registration: listing }))
@@ -190,6 +192,8 @@ impl TrackerSession {
     pub(super) fn mark_displaced(&mut self, elsewhere: OtherSession) {
         (self.displaced, self.is_takeover_requested) =
             (Some(PresenceDisplacement { elsewhere, absent_since: None }), false);
+        // It sends no heartbeats.
+        self.busy.note_granted();
         self.revalidation.request(RevalidationTrigger::OwnDisplacement);
         // The state first: whoever hears the event may ask for it.
         self.presence_state.send_replace(PresenceState::Displaced(elsewhere));
@@ -232,7 +236,16 @@ impl TrackerSession {
         }
         let heartbeat = TrackerRequest::Heartbeat { user: None, token: None };
         match link.call_within::<HeartbeatReply>(limit, &heartbeat).await {
+            Ok(HeartbeatReply { .. }) if self.busy.note_granted() => {
+                // The user was told that the tracker is out of reach.
+                self.restore_presence(link, PresenceClaim::Yield).await
+            }
             Ok(HeartbeatReply { .. }) => Ok(()),
+            Err(TrackerError::Refused { refusal, retry_after }) if refusal.code == TrackerErrorCode::Busy => {
+                let why = TrackerError::Refused { refusal, retry_after };
+                self.busy.note_refused(TranslatedText::of(&why), retry_after, rand::rng().random(), Instant::now());
+                Ok(())
+            }
             // The session is gone: displaced, expired or ended by an administrator.
             Err(error) if error.code() == Some(TrackerErrorCode::NotLoggedIn) => self.check_elsewhere(link).await,
             Err(error) => Err(error.into()),

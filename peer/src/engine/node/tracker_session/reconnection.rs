@@ -1,12 +1,13 @@
 //! Reconnection to the tracker: the pauses between attempts, and the end of work whose network is gone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use localization::tr;
 use rand::Rng;
+use tokio::time::{sleep_until, timeout};
 
 use super::presence::PresenceClaim;
-use super::{PresenceState, TrackerSession, is_fatal};
+use super::{MOVE_TIMEOUT, PresenceState, SessionEnd, TrackerSession, is_fatal};
 use crate::engine::Error;
 use crate::engine::node::revalidation_trigger::{RevalidationHandle, RevalidationTrigger};
 use crate::net::TrackerError;
@@ -22,6 +23,8 @@ const RECONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration
 enum ReconnectPauseEnd {
     Elapsed,
     NetworkChanged,
+    /// Further places of the tracker are known.
+    PlacesFound,
     Leaving,
 }
 
@@ -42,12 +45,10 @@ impl TrackerSession {
                 ReconnectPauseEnd::Elapsed => {}
                 // The failures were those of the old network: back to the shortest pause.
                 ReconnectPauseEnd::NetworkChanged => backoff.reset(),
+                ReconnectPauseEnd::PlacesFound => backoff.reset(),
                 ReconnectPauseEnd::Leaving => return Ok(None),
             }
-            let (leaving, claim) = (
-                self.leaving.clone(),
-                if self.is_takeover_requested { PresenceClaim::TakeOver } else { PresenceClaim::Yield },
-            );
+            let (leaving, claim) = (self.leaving.clone(), self.claim());
             let revalidation = self.revalidation.clone();
             let entered = tokio::select! {
                 () = leaving.cancelled() => return Ok(None),
@@ -68,10 +69,39 @@ impl TrackerSession {
                     if is_unreported && !is_network_new {
                         self.report_lost(&TranslatedText::of(&error));
                     }
+                    self.place_search.hurry(Instant::now());
                     tracing::debug!("the tracker is still gone: {error}");
                 }
             }
         }
+    }
+
+    /// Returns the claim of a node that comes back.
+    const fn claim(&self) -> PresenceClaim {
+        if self.is_takeover_requested { PresenceClaim::TakeOver } else { PresenceClaim::Yield }
+    }
+
+    /// Leaves a tracker that can't renew presences, if another one takes this node; otherwise the connection stays.
+    pub(super) async fn leave_busy_tracker(&mut self, link: &mut TrackerConnection) -> Result<(), SessionEnd> {
+        self.busy.note_attempt(rand::rng().random(), Instant::now());
+        if link.is_of_several() {
+            self.avoid(link);
+            match timeout(MOVE_TIMEOUT, self.establish(self.claim())).await {
+                Ok(Ok(elsewhere)) => {
+                    tracing::info!("left the tracker at {} for the one at {}", link.remote(), elsewhere.remote());
+                    *link = elsewhere;
+                    return Ok(());
+                }
+                Ok(Err(error)) if is_fatal(&error) => return Err(SessionEnd::Fatal(error)),
+                Ok(Err(error)) => tracing::info!("no other tracker takes this node: {error}"),
+                Err(_) => tracing::info!("no other tracker takes this node in time"),
+            }
+            self.local.send_replace(Some(link.local()));
+        }
+        if let Some(why) = self.busy.take_report() {
+            self.report_lost(&why);
+        }
+        Ok(())
     }
 
     /// Waits; queries are answered meanwhile with "unreachable" instead of being kept.
@@ -79,9 +109,18 @@ impl TrackerSession {
         let until = tokio::time::sleep(time);
         tokio::pin!(until);
         loop {
+            let search_due = self.place_search.due();
             tokio::select! {
                 () = self.leaving.cancelled() => return ReconnectPauseEnd::Leaving,
                 () = &mut until => return ReconnectPauseEnd::Elapsed,
+                () = sleep_until(search_due.unwrap_or_else(Instant::now).into()), if search_due.is_some() => {
+                    self.place_search.start(Instant::now());
+                }
+                Some(found) = self.place_search.next_result() => {
+                    if self.adopt_places(&found) {
+                        return ReconnectPauseEnd::PlacesFound;
+                    }
+                }
                 () = self.go_online.notified() => {
                     self.is_takeover_requested = true;
                     return ReconnectPauseEnd::Elapsed;

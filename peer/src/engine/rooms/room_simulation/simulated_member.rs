@@ -87,6 +87,7 @@ impl SimulatedMember {
             identity: Arc::new(Identity::generate().map_err(|why| internal(why.to_string()))?),
             user: name.parse().map_err(|_| internal(name.clone()))?,
             tracker: "127.0.0.1:1".parse().map_err(internal)?,
+            finds_trackers: false,
             key_policy: TrackerKeyPolicy::AcceptNew,
             notify: Arc::new(|_| {}),
             handlers: NodeHandlers::NONE,
