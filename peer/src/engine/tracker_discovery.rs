@@ -27,12 +27,13 @@ pub async fn discover(wanted: Option<Fingerprint>) -> Result<DiscoveredTrackers,
 
 /// Returns the addresses at which trackers of this key answer on the local network; none if it can't be listened to.
 pub async fn find_places(key: Fingerprint) -> Vec<SocketAddr> {
-    let heard = crate::net::discovery::discover_trackers(Some(key)).await;
-    let trackers = heard.map(|heard| heard.trackers).unwrap_or_else(|why| {
-        tracing::info!("further trackers can't be looked for: {why}");
-        Vec::new()
-    });
-    trackers.into_iter().filter(|tracker| tracker.fingerprint == key).flat_map(|tracker| tracker.places).collect()
+    match crate::net::discovery::discover_trackers(Some(key)).await {
+        Ok(heard) => heard.trackers.into_iter().flat_map(|tracker| tracker.places).collect(),
+        Err(why) => {
+            tracing::info!("further trackers can't be looked for: {why}");
+            Vec::new()
+        }
+    }
 }
 
 /// Chooses by the announced keys, whether they answer or not: a tracker must not become the only one by silencing the

@@ -282,10 +282,10 @@ impl TrackerConnection {
             return self.next_line(limit).await;
         }
         loop {
-            let before = self.incoming.len();
+            let before = self.incoming.pending_bytes();
             match tokio::time::timeout(SILENCE_LIMIT_OF_SEVERAL, self.next_line(limit)).await {
                 Ok(line) => return line,
-                Err(_) if self.incoming.len() > before => {}
+                Err(_) if self.incoming.pending_bytes() > before => {}
                 Err(_) => {
                     let silent = || tr!("no reply within {seconds} s", seconds = SILENCE_LIMIT_OF_SEVERAL.as_secs());
                     return Err(self.unreachable(TranslatedText::new(silent)));

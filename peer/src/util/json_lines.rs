@@ -58,7 +58,7 @@ impl LineBuffer {
     }
 
     /// Returns how many bytes came of lines that were not taken yet.
-    pub const fn len(&self) -> usize {
+    pub const fn pending_bytes(&self) -> usize {
         self.bytes.len()
     }
 
