@@ -1,6 +1,6 @@
 //! What three trackers on one PostgreSQL database can bear, beside one tracker with its own store in the same run:
 //!
-//!     cargo bench -p tests --bench tracker_cluster            all of it, about ten minutes
+//!     cargo bench -p tests --bench tracker_cluster            all of it, about four minutes
 //!     cargo bench -p tests --bench tracker_cluster -- find    only what has this in its name
 //!
 //! * events: from the request at one tracker until each of 5,000 subscribers of all three has read the event;
