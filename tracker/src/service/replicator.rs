@@ -391,9 +391,8 @@ impl Replicator {
                 (Err(_), None) => {}
             }
         }
-        for one in batch.iter() {
-            session.write_change(&one.change, one.details.files.as_ref()).await?;
-        }
+        let changes: Vec<_> = batch.iter().map(|one| (&one.change, one.details.files.as_ref())).collect();
+        session.write_changes(&changes).await?;
         Ok(turn)
     }
 

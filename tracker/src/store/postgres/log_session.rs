@@ -30,8 +30,10 @@ use super::node_lease::NODE_LEASE;
 use super::statement_failure::with_causes;
 use super::store_connect_error::StoreConnectError;
 use crate::catalogue::FileList;
-use crate::registry::{NodeId, ReplicatedChange};
+use crate::registry::{NodeId, ReplicatedChange, ReplicatedLogin};
 
+/// Bytes of a list that one statement writes.
+const BYTES_AT_ONCE: usize = 1 << 20;
 /// Entries that are read at once.
 const ENTRIES_AT_ONCE: i64 = 64;
 
@@ -82,6 +84,23 @@ pub struct NodeDebt {
     pub settled: i64,
     /// The users whose events it held back.
     pub held: Vec<String>,
+}
+
+/// The logins of one transaction, column by column.
+#[derive(Debug, Default)]
+struct LoginColumns<'a> {
+    users: Vec<&'a str>,
+    tokens: Vec<&'a [u8]>,
+    texts: Vec<String>,
+}
+
+impl<'a> LoginColumns<'a> {
+    fn push(&mut self, login: &'a ReplicatedLogin) -> LogResult {
+        self.users.push(login.user.as_str());
+        self.tokens.push(login.token.as_bytes().as_slice());
+        self.texts.push(text(login)?);
+        Ok(())
+    }
 }
 
 /// The session.
@@ -143,18 +162,27 @@ impl LogSession {
     /// Locks the end of the log. Fails with [`LogError::Fenced`] when another tracker ended this run.
     pub async fn begin(&self) -> LogResult<LogTurn> {
         self.connector.ensure_primary(&self.session)?;
-        let begin = timeout(STATEMENT_PATIENCE, self.session.client.batch_execute("BEGIN")).await;
-        begin.map_err(|_| silence())??;
         let lock = "UPDATE log_counter SET number = number + 1 RETURNING number, last_event";
-        let rows = self.query(lock, &[]).await?;
+        let fence = "UPDATE tracker_node SET lease_until = now() + make_interval(secs => $2) WHERE node = $1";
+        let lease = NODE_LEASE.as_secs_f64();
+        let values: SqlValues<'_> = &[&self.node.0, &lease];
+        // Sent one behind the other, without a wait for each answer.
+        let (begun, rows, renewed) =
+            tokio::join!(self.begin_transaction(), self.query(lock, &[]), self.execute(fence, values));
+        begun?;
+        let rows = rows?;
         let row = rows.first().ok_or_else(|| LogError::Lost("the database lacks its first rows".to_owned()))?;
         let turn = LogTurn { number: row.get(0), last_event: row.get::<_, i64>(1).cast_unsigned() };
-        let fence = "UPDATE tracker_node SET lease_until = now() + make_interval(secs => $2) WHERE node = $1";
-        if self.execute(fence, &[&self.node.0, &NODE_LEASE.as_secs_f64()]).await? == 0 {
+        if renewed? == 0 {
             self.roll_back().await?;
             return Err(LogError::Fenced);
         }
         Ok(turn)
+    }
+
+    async fn begin_transaction(&self) -> LogResult {
+        let begin = timeout(STATEMENT_PATIENCE, self.session.client.batch_execute("BEGIN")).await;
+        Ok(begin.map_err(|_| silence())??)
     }
 
     /// Ends a turn without an entry, and makes sure that all entries before it are kept for good.
@@ -170,40 +198,50 @@ impl LogSession {
         Ok(ending.map_err(|_| silence())??)
     }
 
-    /// Writes the rows of one change of presence.
-    pub async fn write_change(&self, change: &ReplicatedChange, files: Option<&FileList>) -> LogResult {
-        match change {
-            ReplicatedChange::Login(login) => {
-                let upsert = "INSERT INTO presence (user_name, node, token, login) VALUES ($1, $2, $3, $4)
-                    ON CONFLICT (user_name) DO UPDATE
-                    SET node = excluded.node, token = excluded.token, login = excluded.login";
-                let (user, token, text) = (login.user.as_str(), login.token.as_bytes().as_slice(), text(login)?);
-                self.execute("DELETE FROM catalogue WHERE user_name = $1", &[&user]).await?;
-                self.execute(upsert, &[&user, &self.node.0, &token, &text]).await?;
-            }
-            ReplicatedChange::End { user, .. } => {
-                self.execute("DELETE FROM catalogue WHERE user_name = $1", &[&user.as_str()]).await?;
-                self.execute("DELETE FROM presence WHERE user_name = $1", &[&user.as_str()]).await?;
-            }
-            ReplicatedChange::Files { user, .. } => {
-                if let Some(files) = files {
-                    self.write_list(user, files).await?;
+    /// Writes the rows of changes of presence, at most one of each user.
+    pub async fn write_changes(&self, changes: &[(&ReplicatedChange, Option<&FileList>)]) -> LogResult {
+        let (mut logins, mut ended, mut held) = (LoginColumns::default(), Vec::new(), Vec::new());
+        for (change, files) in changes {
+            match change {
+                ReplicatedChange::Login(login) => logins.push(login)?,
+                ReplicatedChange::End { user, .. } => ended.push(user.as_str()),
+                ReplicatedChange::Held { user, .. } => held.push(user.as_str()),
+                ReplicatedChange::Files { user, .. } => {
+                    if let Some(files) = files {
+                        self.write_list(user, files).await?;
+                    }
                 }
+                ReplicatedChange::Adopted { node } => {
+                    self.execute("DELETE FROM tracker_node WHERE node = $1", &[&node.0]).await?;
+                    self.execute("UPDATE presence SET node = $2 WHERE node = $1", &[&node.0, &self.node.0]).await?;
+                }
+                // Written with the accounts and rooms themselves.
+                ReplicatedChange::Registered { .. }
+                | ReplicatedChange::Bound { .. }
+                | ReplicatedChange::Unbound { .. }
+                | ReplicatedChange::Revoked { .. }
+                | ReplicatedChange::Room(_) => {}
             }
-            ReplicatedChange::Held { user, .. } => {
-                let take = "UPDATE presence SET node = $2 WHERE user_name = $1";
-                self.execute(take, &[&user.as_str(), &self.node.0]).await?;
-            }
-            ReplicatedChange::Adopted { node } => {
-                self.execute("DELETE FROM tracker_node WHERE node = $1", &[&node.0]).await?;
-                self.execute("UPDATE presence SET node = $2 WHERE node = $1", &[&node.0, &self.node.0]).await?;
-            }
-            // Written with the accounts and rooms themselves.
-            ReplicatedChange::Registered { .. }
-            | ReplicatedChange::Bound { .. }
-            | ReplicatedChange::Unbound { .. }
-            | ReplicatedChange::Revoked { .. }
-            | ReplicatedChange::Room(_) => {}
+        }
+        let without_list: Vec<&str> = logins.users.iter().chain(&ended).copied().collect();
+        if !without_list.is_empty() {
+            self.execute("DELETE FROM catalogue WHERE user_name = ANY ($1)", &[&without_list]).await?;
+        }
+        if !ended.is_empty() {
+            self.execute("DELETE FROM presence WHERE user_name = ANY ($1)", &[&ended]).await?;
+        }
+        if !logins.users.is_empty() {
+            let LoginColumns { users, tokens, texts } = &logins;
+            let upsert = "INSERT INTO presence (user_name, node, token, login)
+                SELECT one.name, $1, one.token, one.login
+                FROM unnest($2::text[], $3::bytea[], $4::text[]) AS one (name, token, login)
+                ON CONFLICT (user_name) DO UPDATE
+                SET node = excluded.node, token = excluded.token, login = excluded.login";
+            self.execute(upsert, &[&self.node.0, users, tokens, texts]).await?;
+        }
+        if !held.is_empty() {
+            let take = "UPDATE presence SET node = $1 WHERE user_name = ANY ($2)";
+            self.execute(take, &[&self.node.0, &held]).await?;
         }
         Ok(())
     }
@@ -213,12 +251,21 @@ impl LogSession {
         let user = user.as_str();
         let known = self.query("SELECT digest FROM catalogue WHERE user_name = $1", &[&user]).await?;
         let mut outdated: HashSet<Vec<u8>> = known.iter().map(|row| row.get(0)).collect();
+        let (mut digests, mut texts, mut bytes) = (Vec::new(), Vec::new(), 0);
         for (digest, piece) in files.pieces() {
-            if !outdated.remove(digest.as_bytes().as_slice()) {
-                let piece = std::str::from_utf8(&piece).map_err(|why| LogError::Lost(why.to_string()))?;
-                let insert = "INSERT INTO catalogue (user_name, digest, files) VALUES ($1, $2, $3)";
-                self.execute(insert, &[&user, &digest.as_bytes().as_slice(), &piece]).await?;
+            if outdated.remove(digest.as_bytes().as_slice()) {
+                continue;
             }
+            bytes += piece.len();
+            digests.push(digest.as_bytes().to_vec());
+            texts.push(String::from_utf8(piece.to_vec()).map_err(|why| LogError::Lost(why.to_string()))?);
+            if bytes >= BYTES_AT_ONCE {
+                self.write_pieces(user, &std::mem::take(&mut digests), &std::mem::take(&mut texts)).await?;
+                bytes = 0;
+            }
+        }
+        if !digests.is_empty() {
+            self.write_pieces(user, &digests, &texts).await?;
         }
         let outdated: Vec<Vec<u8>> = outdated.into_iter().collect();
         if !outdated.is_empty() {
@@ -226,6 +273,12 @@ impl LogSession {
             self.execute(delete, &[&user, &outdated]).await?;
         }
         Ok(())
+    }
+
+    async fn write_pieces(&self, user: &str, digests: &[Vec<u8>], texts: &[String]) -> LogResult {
+        let insert = "INSERT INTO catalogue (user_name, digest, files)
+            SELECT $1, one.digest, one.files FROM unnest($2::bytea[], $3::text[]) AS one (digest, files)";
+        self.execute(insert, &[&user, &digests, &texts]).await.map(drop)
     }
 
     /// Writes the entry, and that this tracker owes no events of the entries up to `settled` but those of the users
@@ -240,18 +293,21 @@ impl LogSession {
     ) -> LogResult {
         let LogTurn { number, last_event } = turn;
         let held: Vec<&str> = held.iter().map(UserName::as_str).collect();
-        let settle = "UPDATE tracker_node SET settled = $2, held = $3 WHERE node = $1";
-        self.execute(settle, &[&self.node.0, &settled, &held]).await?;
         let changes = changes.iter().map(text).collect::<LogResult<Vec<_>>>()?;
         let lines = events.iter().map(text).collect::<LogResult<Vec<_>>>()?;
         let insert = "INSERT INTO log_entry (number, node, event_before, changes, events) VALUES ($1, $2, $3, $4, $5)";
-        self.execute(insert, &[&number, &self.node.0, &last_event.cast_signed(), &changes, &lines]).await?;
-        let count = i64::try_from(lines.len()).unwrap_or(i64::MAX);
-        if count > 0 {
-            self.execute("UPDATE log_counter SET last_event = last_event + $1", &[&count]).await?;
-        }
-        let notify = "SELECT pg_notify('tracker_log', $1::int8::text)";
-        self.query(notify, &[&number]).await?;
+        let settle = "UPDATE tracker_node SET settled = $2, held = $3 WHERE node = $1";
+        let (before, count) = (last_event.cast_signed(), i64::try_from(lines.len()).unwrap_or(i64::MAX));
+        let entry: SqlValues<'_> = &[&number, &self.node.0, &before, &changes, &lines];
+        let debt: SqlValues<'_> = &[&self.node.0, &settled, &held];
+        let (count, hint): (SqlValues<'_>, SqlValues<'_>) = (&[&count], &[&number]);
+        // Sent one behind the other. The COMMIT is not: it would follow a failure.
+        tokio::try_join!(
+            self.execute(insert, entry),
+            self.execute(settle, debt),
+            self.execute("UPDATE log_counter SET last_event = last_event + $1", count),
+            self.query("SELECT pg_notify('tracker_log', $1::int8::text)", hint),
+        )?;
         Ok(self.session.commit().await?)
     }
 

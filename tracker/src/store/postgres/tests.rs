@@ -293,7 +293,7 @@ async fn the_log_is_in_the_order_of_commits_and_a_dead_tracker_adds_nothing_to_i
     let turn = other.begin().await.unwrap();
     if other.lock_dead_node(one.node()).await.unwrap().is_some() {
         let change = ReplicatedChange::Adopted { node: one.node() };
-        other.write_change(&change, None).await.unwrap();
+        other.write_changes(&[(&change, None)]).await.unwrap();
         other.commit(turn, &[&change], &[], (turn.number, &HashSet::new())).await.unwrap();
         assert!(matches!(one.begin().await, Err(LogError::Fenced)));
     }
