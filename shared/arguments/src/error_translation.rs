@@ -242,6 +242,7 @@ mod tests {
 
     #[test]
     fn an_error_with_a_text_of_its_own_keeps_it() {
+        crate::use_library_translations();
         let error = command().error(ErrorKind::ValueValidation, "the text\n");
         let text = in_language(Language::Portuguese, || error_text(&error)).to_string();
         assert!(text.starts_with("erro: the text"), "{text}");
