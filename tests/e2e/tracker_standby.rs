@@ -9,7 +9,7 @@ use serde_json::json;
 use tests::hostile::Session;
 use tests::{Lab, poll_for};
 
-use crate::tracker_cluster::{EVENT_PATIENCE, Person, agreed, is_long, listed, trackers_at};
+use crate::tracker_cluster::{EVENT_PATIENCE, Person, agreed, has_come, is_long, listed, trackers_at};
 
 /// The time in which all trackers serve again after a promotion, many times over.
 const AT_MOST: Duration = Duration::from_secs(30);
@@ -84,10 +84,6 @@ fn numbers_until_mark(subscriber: &mut Session) -> Vec<u64> {
     }
 }
 
-fn serves(person: &Person, lab: &Lab) -> bool {
-    person.connect(lab).ask(&json!({ "action": "RESUME", "port": 4000 }))["code"] == "ok"
-}
-
 #[test]
 fn nothing_acknowledged_is_lost_when_the_primary_dies_and_its_standby_takes_over() {
     for _ in 0..if is_long() { 10 } else { 1 } {
@@ -115,7 +111,7 @@ fn nothing_acknowledged_is_lost_when_the_primary_dies_and_its_standby_takes_over
             let promoted = Instant::now();
             poll_for(
                 AT_MOST,
-                || labs.iter().all(|lab| serves(&mark, lab)).then_some(()),
+                || labs.iter().all(|lab| has_come(&mark, lab)).then_some(()),
                 || "the trackers never serve again".to_owned(),
             );
             println!("served again after {:?}", promoted.elapsed());

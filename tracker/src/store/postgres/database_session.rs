@@ -150,6 +150,12 @@ pub(super) enum CommitError {
     Silent,
 }
 
+impl From<CommitError> for StoreConnectError {
+    fn from(error: CommitError) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+}
+
 impl Deref for DatabaseSession {
     type Target = ClientWrapper;
 

@@ -273,7 +273,7 @@ async fn insert_token(link: &DatabaseLink, token: &ChangeToken) -> Result<bool, 
         RETURNING xmax = 0";
     session.client.batch_execute("BEGIN").await_in(STATEMENT_PATIENCE).await??;
     let row = session.client.query_one(insert, &[&token.0]).await_in(STATEMENT_PATIENCE).await??;
-    session.commit().await.map_err(|why| StoreConnectError::Unreachable(why.to_string()))?;
+    session.commit().await?;
     Ok(row.get(0))
 }
 

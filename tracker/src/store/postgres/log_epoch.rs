@@ -36,5 +36,5 @@ pub(super) async fn begin_epoch(session: &DatabaseSession, node: NodeId) -> Resu
             session.query_one(notify, &[&number]).await_in(STATEMENT_PATIENCE).await??;
         }
     }
-    session.commit().await.map_err(|why| StoreConnectError::Unreachable(why.to_string()))
+    Ok(session.commit().await?)
 }
