@@ -55,6 +55,7 @@ mod send_bar;
 mod share_bar;
 mod slash_command;
 mod terminal_notification;
+mod terminal_size;
 mod text_rows;
 mod text_wrap;
 mod theme;

@@ -15,10 +15,15 @@ fn recorder(lab: &Lab, name: &str) -> PathBuf {
     lab.join("bin")
 }
 
+/// `PATH` with this folder before those of the system.
+fn path_with(folder: &Path) -> std::ffi::OsString {
+    std::env::join_paths([folder, Path::new("/usr/bin"), Path::new("/bin")]).unwrap()
+}
+
 /// Starts `peer serve` in a session of a desktop whose programs are in `folder`.
 fn serve_in_session(user: &User<'_>, folder: &Path) -> Process {
-    let path = std::env::join_paths([folder, Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
-    let serve = user.peer(["serve"]).env("PATH", path).env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere");
+    let serve =
+        user.peer(["serve"]).env("PATH", path_with(folder)).env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere");
     let node = serve.start();
     node.wait_for("online as ");
     node
@@ -30,6 +35,19 @@ fn calls(lab: &Lab) -> String {
 
 fn wait_for_call(lab: &Lab, text: &str) {
     poll_until(|| calls(lab).contains(text).then_some(()), || format!("no {text:?} in {:?}", calls(lab)));
+}
+
+/// `tput` tells the size of a terminal, which a fetch that draws no bars doesn't need.
+#[test]
+fn without_a_terminal_no_program_is_started() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("a.txt", 10)]);
+    let _node = bob.serve();
+    let path = path_with(&recorder(&lab, "tput"));
+    let fetch = alice.peer(["fetch", "bob", "a.txt"]).env("PATH", path).through_shell(r#"exec setsid --wait "$@""#);
+    fetch.run().exits(0);
+    assert_eq!(calls(&lab), "");
 }
 
 #[test]

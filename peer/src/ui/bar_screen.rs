@@ -11,7 +11,7 @@ use indicatif::{ProgressDrawTarget, TermLike};
 use parking_lot::{Mutex, MutexGuard};
 use unicode_width::UnicodeWidthStr;
 
-use super::progress_bar::{terminal_columns, terminal_rows};
+use super::terminal_size::terminal_size;
 use super::text_wrap::truncate;
 
 /// Drawings a second, at most.
@@ -100,11 +100,11 @@ impl BarScreen {
 
 impl TermLike for BarScreen {
     fn width(&self) -> u16 {
-        u16::try_from(terminal_columns()).unwrap_or(u16::MAX)
+        terminal_size().width
     }
 
     fn height(&self) -> u16 {
-        u16::try_from(terminal_rows()).unwrap_or(u16::MAX)
+        terminal_size().height
     }
 
     fn move_cursor_up(&self, _: usize) -> io::Result<()> {
@@ -142,7 +142,7 @@ impl TermLike for BarScreen {
         if rows.drawn.is_empty() && rows.written.is_empty() {
             return Ok(());
         }
-        let out = rows.draw(terminal_columns());
+        let out = rows.draw(terminal_size().width.into());
         let mut err = io::stderr().lock();
         err.write_all(out.as_bytes())?;
         err.flush()

@@ -6,7 +6,7 @@ use localization::tr;
 use unicode_width::UnicodeWidthStr;
 
 use super::command_output::CommandOutput;
-use super::progress_bar::terminal_columns;
+use super::terminal_size::terminal_size;
 use super::text_wrap::wrap_text;
 use crate::engine::doctor::{CheckName, DoctorReport, ReportLine, Severity};
 
@@ -31,7 +31,7 @@ struct ReportStyle {
 /// Returns the lines of a report for this output.
 pub fn doctor_lines(report: &DoctorReport, output: &CommandOutput) -> Vec<String> {
     let theme = output.theme();
-    let columns = (std::io::stdout().is_terminal() && !output.is_plain()).then(terminal_columns);
+    let columns = (std::io::stdout().is_terminal() && !output.is_plain()).then(|| terminal_size().width.into());
     let style = ReportStyle { color: theme.color, unicode: theme.unicode, in_words: output.is_plain(), columns };
     report.lines().iter().flat_map(|line| style.lines(line)).collect()
 }

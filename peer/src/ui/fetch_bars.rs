@@ -16,8 +16,9 @@ use super::fetch_text::{done_line, event_line, renamed_line, skipped_line, summa
 use super::file_bars::FileBars;
 use super::human_format::format_size;
 use super::json::{file_json, summary_json};
-use super::progress_bar::{BarNote, ByteProgressBar, terminal_columns};
+use super::progress_bar::{BarNote, ByteProgressBar};
 use super::progress_steps::ProgressSteps;
+use super::terminal_size::terminal_size;
 use crate::engine::Error;
 use crate::engine::chat::ConversationName;
 use crate::engine::fetch::{FetchEvent, FetchSummary, FileNo, FileOutcome, FileReport, Slowdown};
@@ -266,7 +267,7 @@ impl FetchBars {
 
     /// Returns the names of the sources, for a bar that is wide enough.
     fn shown_sources(&self) -> Option<String> {
-        if self.sources.is_empty() || terminal_columns() < SOURCES_MIN_COLUMNS {
+        if self.sources.is_empty() || usize::from(terminal_size().width) < SOURCES_MIN_COLUMNS {
             return None;
         }
         let names: Vec<&str> = self.sources.iter().map(UserName::as_str).collect();

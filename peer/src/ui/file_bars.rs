@@ -7,7 +7,8 @@ use indicatif::MultiProgress;
 use localization::tr;
 use shared::names::name_encoding;
 
-use super::progress_bar::{BarGroup, BarNote, ByteProgressBar, terminal_rows};
+use super::progress_bar::{BarGroup, BarNote, ByteProgressBar};
+use super::terminal_size::terminal_size;
 use super::theme::TerminalTheme;
 use crate::engine::fetch::FileNo;
 
@@ -161,7 +162,7 @@ impl FileBars {
             if self.is_many && active.first_byte_at.is_none_or(|began| began.elapsed() < MIN_BAR_AGE) {
                 return None;
             }
-            let most = MAX_BARS.min(terminal_rows().saturating_sub(RESERVED_ROWS)).max(1);
+            let most = MAX_BARS.min(usize::from(terminal_size().height).saturating_sub(RESERVED_ROWS)).max(1);
             if self.bar_count >= most {
                 // Among many files, only those that make progress have a bar, so no bar can be taken.
                 if !moves || self.is_many {

@@ -27,7 +27,8 @@ pub use full_view_model::FullViewModel;
 
 use self::screen_painter::{ScreenFrame, ScreenPainter};
 use super::command_output;
-use super::raw_terminal::{RawTerminal, ScreenKind, TerminalBuffer, terminal_size};
+use super::raw_terminal::{RawTerminal, ScreenKind, TerminalBuffer};
+use super::terminal_size::terminal_size;
 use super::view::{TerminalView, ViewCommand, ViewUpdate};
 use super::view_input::{self, InputAction, ViewInput};
 use crate::engine::chat::ConversationName;

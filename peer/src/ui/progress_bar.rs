@@ -12,6 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::progress_row::ProgressRow;
 use super::rate_meter::RateMeter;
+use super::terminal_size::terminal_size;
 use super::theme::TerminalTheme;
 
 /// Time after a group's last progress during which a bar without progress counts as waiting, not as stalled.
@@ -186,16 +187,6 @@ impl Drop for ByteProgressBar {
     }
 }
 
-/// Returns the terminal's width; 80 if it is unknown or, as on serial consoles, 0.
-pub(super) fn terminal_columns() -> usize {
-    crossterm::terminal::size().map_or(80, |(columns, _)| if columns == 0 { 80 } else { columns.into() })
-}
-
-/// Returns the terminal's height; 24 if it is unknown or 0.
-pub(super) fn terminal_rows() -> usize {
-    crossterm::terminal::size().map_or(24, |(_, rows)| if rows == 0 { 24 } else { rows.into() })
-}
-
 #[derive(Clone)]
 struct BarRenderer {
     state: Arc<Mutex<BarState>>,
@@ -223,7 +214,7 @@ impl ProgressTracker for BarRenderer {
         let row =
             ProgressRow { label, others: &others, bytes: *bytes, size: *size, rate: meter.rate(now), note: &note };
         // It is a string that is written to.
-        let _ = write!(out, "{}", row.line(self.theme, terminal_columns()));
+        let _ = write!(out, "{}", row.line(self.theme, terminal_size().width.into()));
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 
+use super::terminal_size::terminal_size;
+
 /// Black on white, whatever the terminal's colours: many cameras can't read inverted codes.
 const BLACK_ON_WHITE: &str = "\u{1b}[30;107m";
 const USUAL_COLORS: &str = "\u{1b}[0m";
@@ -15,7 +17,7 @@ pub fn qr_code_columns() -> Option<usize> {
     if !draws || !std::io::stdout().is_terminal() {
         return None;
     }
-    crossterm::terminal::size().ok().map(|(columns, _)| usize::from(columns))
+    Some(terminal_size().width.into())
 }
 
 /// Draws a QR code of the text; `None` if it is wider than the terminal.

@@ -10,7 +10,6 @@ use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
 use crossterm::terminal::{self, EnableLineWrap, EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{execute, queue};
 use parking_lot::Mutex;
-use ratatui_core::layout::Size;
 
 use super::{LinePriority, command_output};
 use crate::sys::{job_control, restore_echo};
@@ -106,12 +105,6 @@ impl Drop for RawTerminal {
 /// Has the key reader report the cursor's position, as a change of size.
 pub(super) fn request_cursor_position() -> io::Result<()> {
     job_control::raise_resize_signal()
-}
-
-/// Returns the terminal's size. Serial consoles report 0; 80 × 24 is assumed for them.
-pub(super) fn terminal_size() -> Size {
-    let or = |size: u16, usual: u16| if size == 0 { usual } else { size };
-    terminal::size().map_or(Size::new(80, 24), |(columns, rows)| Size::new(or(columns, 80), or(rows, 24)))
 }
 
 /// Restores the terminal from any state, for a process that is about to exit.
