@@ -98,24 +98,32 @@ impl Profile {
 
     /// Returns the audiences of all shares, folders, partial files and removed names, in order.
     pub fn audiences(&self) -> Result<Vec<Audience>, ProfileError> {
-        // By one look at the index for each: `DISTINCT` would read it whole.
+        // By one look at the indices for each: `DISTINCT` would read them whole. One statement, as each takes and
+        // releases the database's locks, and this is asked with each request of a peer.
         const EACH: &str = "
             WITH RECURSIVE each (audience) AS (
-                SELECT min(audience) FROM TABLE
+                SELECT min(least) FROM (
+                    SELECT min(audience) AS least FROM share
+                    UNION ALL SELECT min(audience) FROM folder
+                    UNION ALL SELECT min(audience) FROM partial
+                    UNION ALL SELECT min(audience) FROM removed_share
+                )
                 UNION ALL
-                SELECT (SELECT min(audience) FROM TABLE WHERE audience > each.audience) FROM each
+                SELECT (
+                    SELECT min(least) FROM (
+                        SELECT min(audience) AS least FROM share WHERE audience > each.audience
+                        UNION ALL SELECT min(audience) FROM folder WHERE audience > each.audience
+                        UNION ALL SELECT min(audience) FROM partial WHERE audience > each.audience
+                        UNION ALL SELECT min(audience) FROM removed_share WHERE audience > each.audience
+                    )
+                ) FROM each
                 WHERE each.audience IS NOT NULL
             )
             SELECT audience FROM each WHERE audience IS NOT NULL";
-        let mut audiences = BTreeSet::new();
-        for table in ["share", "folder", "partial", "removed_share"] {
-            let texts: Vec<String> =
-                self.query_all(self.reader(), &EACH.replace("TABLE", table), [], |row| row.get(0))?;
-            for text in texts {
-                audiences.insert(self.checked_audience(&text)?);
-            }
-        }
-        Ok(audiences.into_iter().collect())
+        let texts: Vec<String> = self.query_all(self.reader(), EACH, [], |row| row.get(0))?;
+        let audiences: Result<BTreeSet<Audience>, ProfileError> =
+            texts.iter().map(|text| self.checked_audience(text)).collect();
+        Ok(audiences?.into_iter().collect())
     }
 
     /// Returns the share of this audience and name.
