@@ -131,31 +131,38 @@ impl CliArgs {
         in_terminal: bool,
     ) -> Result<Self, clap::Error> {
         // `peer` alone opens the full-screen view, which needs a terminal.
-        let command = command_line().subcommand_required(!in_terminal).arg_required_else_help(!in_terminal);
+        let checked =
+            |command: clap::Command| command.subcommand_required(!in_terminal).arg_required_else_help(!in_terminal);
+        let labelled = || checked(command_line());
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         let parse = |command: clap::Command| {
             let command = with_translated_words(command, &TEXTS);
             command.try_get_matches_from(&args).map_err(|error| explain_error(command_line(), error, &args))
         };
-        let matches = parse(command.clone())?;
+        // Help is for those who see it: to build it takes half the time of starting.
+        let matches = match checked(Self::command()).try_get_matches_from(&args) {
+            Ok(matches) => matches,
+            Err(_) => parse(labelled())?,
+        };
         let mut read = Self::from_arg_matches(&matches)?;
         // An empty folder is reported where it is used.
         let home = read.global.home.as_deref().filter(|home| !home.as_os_str().is_empty());
         let path = config_path(home);
-        let file = if read.global.no_config { None } else { ConfigFile::read(home, &command)? };
+        let file = if read.global.no_config { None } else { ConfigFile::read(home, labelled)? };
         // Parsed again only where there is a file, whose values are defaults then.
-        let (command, matches) = match &file {
+        let matches = match &file {
             Some(file) => {
                 let fetch = matches.subcommand_matches("fetch");
                 // A retry keeps to the options that the fetch had, whatever the file says by now.
-                let command = file.apply(command, !fetch.is_some_and(|fetch| fetch.get_flag("retry")));
-                let matches = parse(command.clone())?;
+                let command = file.apply(labelled(), !fetch.is_some_and(|fetch| fetch.get_flag("retry")));
+                let matches = parse(command)?;
                 read = Self::from_arg_matches(&matches)?;
-                (command, matches)
+                matches
             }
-            None => (command, matches),
+            None => matches,
         };
         if let Some(CliCommand::Config(config)) = &mut read.command {
+            let command = file.iter().fold(labelled(), |command, file| file.apply(command, true));
             config.report = report(&command, &matches, path, file.as_ref());
         }
         Ok(read)

@@ -65,17 +65,21 @@ pub(super) fn configured_language(home: Option<&Path>) -> Option<Language> {
 }
 
 impl ConfigFile {
-    /// Reads and checks the file; `None` if there is none. `command` is that of the whole command line.
+    /// Reads and checks the file; `None` if there is none. `command` makes that of the whole command line.
     ///
     /// # Errors
     /// The file can't be read or isn't safe, or a key or value is wrong.
-    pub(super) fn read(home: Option<&Path>, command: &clap::Command) -> Result<Option<Self>, clap::Error> {
+    pub(super) fn read(
+        home: Option<&Path>,
+        command: impl FnOnce() -> clap::Command,
+    ) -> Result<Option<Self>, clap::Error> {
         let Some(path) = config_path(home) else { return Ok(None) };
         let wrong = |why: &str| {
             let text = tr!("the configuration file {path}: {why}", path = safe_path(&path), why);
             clap::Error::raw(ClapErrorKind::ValueValidation, text + "\n")
         };
         let Some(text) = read_text(&path).map_err(|why| wrong(&why))? else { return Ok(None) };
+        let command = command();
         let table: toml::Table =
             text.parse().map_err(|why: toml::de::Error| wrong(&safe_lines(why.to_string().trim())))?;
         let mut file = Self { path: path.clone(), is_in_home: home.is_some(), values: Vec::new() };
@@ -90,7 +94,7 @@ impl ConfigFile {
                 (Some(table), _) => {
                     return Err(wrong(&tr!("{table} is a table: its keys follow a line [{table}]", table)));
                 }
-                (None, _) => file.add(None, command, key, value).map_err(|why| wrong(&why))?,
+                (None, _) => file.add(None, &command, key, value).map_err(|why| wrong(&why))?,
             }
         }
         Ok(Some(file))
