@@ -5,6 +5,7 @@
 
 pub mod active_conversations;
 pub mod background_fetches;
+mod bulk_rate;
 pub mod chat;
 pub mod chat_activity;
 pub mod desktop_notifier;

@@ -72,7 +72,8 @@ When the user goes offline, the fetch calls again for --patience seconds.
 
 Sources: whoever else shares the same content is asked as well, without being named; --only asks nobody else. Who \
 sends a wrong byte is named and left out, and the others complete the file. With --share each file is shared under \
-the same name, from its first verified part on. While you talk with somebody, transfers keep to 50 MB/s.
+the same name, from its first verified part on. While you talk with somebody, transfers slow down as far as \
+messages need it.
 
 Following: with --follow the copy of one folder is kept in step from then on, while this or `peer serve` runs. What \
 you changed is kept as NAME (mine). `peer help follows` has the rules, and how it ends.

@@ -52,8 +52,8 @@ Examples:
   peer serve --port 40000 --announce 192.0.2.7:5000",
     notes: "\
 It shows messages, and who fetched what; Ctrl-C ends it. What --limit leaves goes round between those who fetch. \
-While you talk with somebody, transfers keep to 50 MB/s until three seconds after the last message or key, so that \
-no message waits behind them.
+While you talk with somebody, until three seconds after the last message or key, transfers slow down as far as \
+messages need it, never below 50 MB/s.
 
 In a container or behind a router, forward a UDP port and name it with --announce. For an address beyond the local \
 network, whoever runs the tracker allows that: `tracker --allow-announce 192.0.2.0/24`.

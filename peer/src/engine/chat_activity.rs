@@ -1,9 +1,8 @@
 //! Chat activity: whether people are writing in conversations in which the user takes part
 //! ([`super::active_conversations::ActiveConversations`]).
 //!
-//! During chat activity, file transfers leave most of the processor, the disk and the network queues to messages. Their
-//! rate is then an absolute one: the speed of the machine or network, of which it could be a share, can only be
-//! measured by using it up.
+//! During chat activity, file transfers leave the network queues to messages, and of the processor and the disk what they
+//! need ([`super::bulk_rate`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +10,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// Bytes a second for transfers during chat: two fifths of a gigabit network. With twice as much in both directions at
-/// once, two cores are too busy to deliver messages without delay.
-pub const BULK_RATE_DURING_CHAT: u64 = 50_000_000;
 /// Time after the last sign of activity until chat counts as idle.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 

@@ -39,6 +39,7 @@ use shared::peer::{
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::interval;
 
 use change_stream::serve_changes;
 pub use guest_file_reader::{GuestFileFault, GuestFileOpener, GuestFileReader};
@@ -60,6 +61,7 @@ use upload_scheduler::UploadScheduler;
 use upload_slots::UploadSlot;
 use user_quota::{StreamPermit, UserQuota, UserQuotas};
 
+use super::bulk_rate::BULK_WINDOW_INTERVAL;
 use super::chat::ChatRateLimiter;
 use super::node_event::{EventBus, NodeEvent};
 use super::rooms::{Rooms, check_file_requester, serve_room};
@@ -137,12 +139,17 @@ pub async fn serve_link(link: Link, context: ServeContext) -> LinkError {
     let mut streams = JoinSet::new();
     let chat_activity = context.events.peer_chat_activity(link.user());
     let mut is_chat_active = false;
+    let mut window_ticks = interval(BULK_WINDOW_INTERVAL);
     let ended = loop {
         tokio::select! {
             // Messages of this peer must not queue behind bulk data on its own links.
             () = chat_activity.wait_for(!is_chat_active) => {
                 is_chat_active = !is_chat_active;
-                link.throttle_bulk(is_chat_active);
+                link.throttle_bulk(is_chat_active.then(|| context.scheduler.window_during_chat()));
+            }
+            // The window follows the rate.
+            _ = window_ticks.tick(), if is_chat_active => {
+                link.throttle_bulk(Some(context.scheduler.window_during_chat()));
             }
             // May be cancelled by the other branches: a permit without a stream is given back.
             (permit, accepted) = accept_stream(&link, &quota) => match accepted {

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use certs::{Identity, ServerPin};
@@ -37,9 +37,6 @@ const MIN_STREAM_WINDOW: u32 = 64 * 1024;
 /// Bytes all streams of a link may have in flight towards this side. More than all bulk streams together, so that a
 /// full bulk stream can't block a chat message.
 const LINK_WINDOW: u32 = 24 << 20;
-/// Bytes a throttled link may have in flight, in either direction: a queue of 5 ms on a path of 100 Mbit/s, and still
-/// enough to fill a path of 1 Gbit/s.
-const THROTTLED_WINDOW: u32 = 64 * 1024;
 /// Bytes in flight towards a node, per stream and per link: a node receives requests and messages, never bulk data.
 const NODE_STREAM_WINDOW: u32 = 64 * 1024;
 const NODE_LINK_WINDOW: u32 = 256 * 1024;
@@ -79,7 +76,7 @@ pub struct Endpoint {
     server: Option<Arc<QuicServerConfig>>,
     stream_window: u32,
     /// Applied to new links.
-    is_bulk_throttled: Arc<AtomicBool>,
+    bulk_window: Arc<BulkWindow>,
     handshake_slots: HandshakeSlots,
     rejection_permits: Arc<Semaphore>,
     amplification_limiter: Arc<AmplificationLimiter>,
@@ -140,7 +137,7 @@ impl Endpoint {
             identity: identity.clone(),
             server: None,
             stream_window: STREAM_WINDOW,
-            is_bulk_throttled: Arc::default(),
+            bulk_window: Arc::default(),
             handshake_slots: HandshakeSlots::default(),
             rejection_permits: Arc::new(Semaphore::new(MAX_REJECTIONS)),
             amplification_limiter,
@@ -173,7 +170,7 @@ impl Endpoint {
             transport.stream_receive_window(NODE_STREAM_WINDOW.into()).receive_window(NODE_LINK_WINDOW.into());
         } else {
             transport.stream_receive_window(self.stream_window.into());
-            transport.receive_window(link_window(self.is_bulk_throttled.load(Ordering::Relaxed)).into());
+            transport.receive_window(self.bulk_window.receive_window().into());
             // Nothing here accepts streams, so the other side may not open any.
             transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
             // After a change of address, only a packet from the dialer tells the acceptor where to send.
@@ -193,8 +190,8 @@ impl Endpoint {
     }
 
     /// Sets whether new links begin as after [`super::link::Link::throttle_bulk`].
-    pub fn throttle_bulk(&self, is_throttled: bool) {
-        self.is_bulk_throttled.store(is_throttled, Ordering::Relaxed);
+    pub fn throttle_bulk(&self, window: Option<u32>) {
+        self.bulk_window.set(window);
     }
 
     /// Accepts the next handshake; `None` after [`Endpoint::close`].
@@ -246,8 +243,30 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-pub(super) const fn link_window(is_throttled: bool) -> u32 {
-    if is_throttled { THROTTLED_WINDOW } else { LINK_WINDOW }
+/// The bytes that a link may have in flight, in either direction, while its bulk data is throttled.
+#[derive(Debug, Default)]
+pub(super) struct BulkWindow(AtomicU32);
+
+impl BulkWindow {
+    /// Sets the bytes; with `None` the link isn't throttled. Returns true if that is a change.
+    pub(super) fn set(&self, window: Option<u32>) -> bool {
+        let bytes = window.unwrap_or(0);
+        self.0.swap(bytes, Ordering::Relaxed) != bytes
+    }
+
+    /// Returns the window towards a side that takes bulk data.
+    pub(super) fn receive_window(&self) -> u32 {
+        self.get().unwrap_or(LINK_WINDOW)
+    }
+
+    /// Returns the bytes that are kept until they are acknowledged.
+    pub(super) fn send_window(&self) -> u64 {
+        self.get().map_or(SEND_WINDOW, u64::from)
+    }
+
+    fn get(&self) -> Option<u32> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+    }
 }
 
 /// Raises the limits of an identified caller to those of a link; less if there are very many links.
@@ -255,10 +274,6 @@ pub(super) fn raise_caller_limits(connection: &quinn::Connection, is_crowded: bo
     let window = if is_crowded { CROWDED_LINK_WINDOW } else { NODE_LINK_WINDOW };
     connection.set_receive_window(window.into());
     connection.set_max_concurrent_bi_streams(MAX_STREAMS.into());
-}
-
-pub(super) const fn send_window(is_throttled: bool) -> u64 {
-    if is_throttled { THROTTLED_WINDOW as u64 } else { SEND_WINDOW }
 }
 
 fn bind_endpoint(

@@ -24,8 +24,8 @@ use shared::{Fingerprint, UntrustedText, UserName};
 use tokio::time::Instant;
 
 use super::addresses::without_scope;
+use super::endpoint::BulkWindow;
 pub use super::endpoint::FIRST_SEND_WINDOW;
-use super::endpoint::{link_window, send_window};
 use super::frame_receiver::{FrameQuota, FrameReceiver};
 use super::stream::{StreamPriority, StreamReceiver, StreamSender, with_timeout};
 use super::{LinkError, StreamError};
@@ -57,7 +57,7 @@ pub struct Link {
 #[derive(Debug)]
 struct LinkActivity {
     carries_chat: AtomicBool,
-    is_bulk_throttled: AtomicBool,
+    bulk_window: BulkWindow,
     /// This link's share of the bytes that all links may have in flight, in bytes.
     send_window_limit: AtomicU64,
     /// Since when no stream of the other side is served; `None` while one is.
@@ -98,7 +98,7 @@ impl Default for LinkActivity {
     fn default() -> Self {
         Self {
             carries_chat: AtomicBool::new(false),
-            is_bulk_throttled: AtomicBool::new(false),
+            bulk_window: BulkWindow::default(),
             send_window_limit: AtomicU64::new(FIRST_SEND_WINDOW),
             idle_since: Mutex::new(Some(Instant::now())),
         }
@@ -235,14 +235,17 @@ impl Link {
         .await
     }
 
-    /// Reduces the bytes in flight in both directions, so that chat and other users of the path don't queue behind
-    /// bulk data; or restores them.
-    pub fn throttle_bulk(&self, is_throttled: bool) {
-        self.activity.is_bulk_throttled.store(is_throttled, Ordering::Relaxed);
+    /// Reduces the bytes in flight to `window` in both directions, so that chat and other users of the path don't queue
+    /// behind bulk data; or restores them.
+    pub fn throttle_bulk(&self, window: Option<u32>) {
+        // Setting a window locks the connection, so only a change is passed on.
+        if !self.activity.bulk_window.set(window) {
+            return;
+        }
         self.set_send_window();
-        // A node's receive window is small anyway, and LINK_WINDOW would let callers occupy its memory.
+        // A node's receive window is small anyway, and that of bulk data would let callers occupy its memory.
         if self.takes_bulk {
-            self.connection.set_receive_window(link_window(is_throttled).into());
+            self.connection.set_receive_window(self.activity.bulk_window.receive_window().into());
         }
     }
 
@@ -257,8 +260,7 @@ impl Link {
     fn set_send_window(&self) {
         // Both limits apply: the throttle while people chat, and the link's share of all memory for sending.
         let share = self.activity.send_window_limit.load(Ordering::Relaxed);
-        self.connection
-            .set_send_window(send_window(self.activity.is_bulk_throttled.load(Ordering::Relaxed)).min(share));
+        self.connection.set_send_window(self.activity.bulk_window.send_window().min(share));
     }
 
     /// Closes the link. Undelivered data is lost, so only the last receiver may call this.

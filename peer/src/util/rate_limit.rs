@@ -41,6 +41,12 @@ impl TokenBucket {
         Self { per_second: bytes_of(per_second.max(1)), burst, credit: burst, last: now, min_wait: MIN_WAIT }
     }
 
+    /// Changes the rate; the credit, or the debt, stays.
+    pub fn set_rate(&mut self, per_second: u64) {
+        self.per_second = bytes_of(per_second.max(1));
+        self.burst = self.per_second * BURST.as_secs_f64();
+    }
+
     /// True if the bucket has been unused long enough to be full.
     pub fn is_full(&self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.last).as_secs_f64();

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The part of their full speed that files are to keep beside a chat.
+const FILES_SHARE: f64 = 0.6;
+
 /// What was measured of each message.
 #[derive(Default)]
 pub(crate) struct Series {
@@ -25,7 +28,8 @@ pub(crate) fn print_head() {
     );
 }
 
-pub(crate) fn print_row(path: &str, idle: &mut Series, loaded: &mut Series, goal: Goal, rate: f64) {
+/// Prints the messages' figures, and the files' rates beside a chat and alone, in MB/s.
+pub(crate) fn print_row(path: &str, idle: &mut Series, loaded: &mut Series, goal: Goal, [beside, alone]: [f64; 2]) {
     let pairs = [("acked", &mut idle.acked, &mut loaded.acked), ("answered", &mut idle.answered, &mut loaded.answered)];
     for (until, idle, loaded) in pairs {
         for (load, times) in [("idle", &mut *idle), ("loaded", &mut *loaded)] {
@@ -40,7 +44,12 @@ pub(crate) fn print_row(path: &str, idle: &mut Series, loaded: &mut Series, goal
         let ratio = now.as_secs_f64() / before.as_secs_f64();
         println!("   {ratio:.2}{}", if until == "acked" { verdict(goal, ratio, now) } else { String::new() });
     }
-    println!("{path:10} files: {rate:.0} MB/s, both ways together\n");
+    let share = beside / alone;
+    let verdict = if share >= FILES_SHARE { "met" } else { "MISSED" };
+    println!(
+        "{path:10} files: {beside:.0} MB/s, both ways together, {share:.2} of the {alone:.0} without a chat \
+         (at least {FILES_SHARE}: {verdict})\n"
+    );
 }
 
 fn verdict(goal: Goal, ratio: f64, p99: Duration) -> String {

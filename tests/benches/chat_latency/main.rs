@@ -15,9 +15,11 @@
 //!
 //! * loopback;
 //! * cable: each peer in a namespace of its own, joined by veth pairs at an MTU of 1500;
+//! * gigabit: the same, where 1 Gbit/s reaches each peer and 10 ms of data can wait before that;
 //! * bottleneck: the same, where 100 Mbit/s reach each peer and 100 ms of data can wait before that.
 //!
-//! The last two need root.
+//! Files move alone for a while as well: what is left of that beside a chat is the last figure. All but the first path
+//! need root.
 
 #![allow(
     clippy::unwrap_used,
@@ -43,12 +45,14 @@ use self::talk::Talk;
 /// How long messages go to and fro before it is the other's turn, and how often each has its turn.
 const TURN: Duration = Duration::from_secs(3);
 const TURNS: usize = 3;
-/// The bottleneck: bits a second, and what 100 ms of that are in bytes.
-const RATE: u64 = 100_000_000;
+/// The narrow paths: bits a second.
+const GIGABIT: u64 = 1_000_000_000;
+const BOTTLENECK: u64 = 100_000_000;
+/// Bytes that can wait: 10 and 100 ms of those.
 const QUEUE: usize = 1_250_000;
 
 type Path = (&'static str, fn(&str));
-const PATHS: [Path; 3] = [("loopback", loopback), ("cable", cable), ("bottleneck", bottleneck)];
+const PATHS: [Path; 4] = [("loopback", loopback), ("cable", cable), ("gigabit", gigabit), ("bottleneck", bottleneck)];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -69,9 +73,13 @@ fn cable(name: &str) {
     with_machines(name, Goal::Ratio(2.0), |_, _| true);
 }
 
+fn gigabit(name: &str) {
+    with_machines(name, Goal::Ratio(2.0), |network, host| network.narrow(host, "eth0", GIGABIT, QUEUE));
+}
+
 fn bottleneck(name: &str) {
     let goal = Goal::Above(Duration::from_millis(20));
-    with_machines(name, goal, |network, host| network.narrow(host, "eth0", RATE, QUEUE));
+    with_machines(name, goal, |network, host| network.narrow(host, "eth0", BOTTLENECK, QUEUE));
 }
 
 fn with_machines(name: &str, goal: Goal, prepare: impl Fn(&Network, &Host) -> bool) {
@@ -95,13 +103,18 @@ fn measure(name: &str, lab: &Lab, alice: &User<'_>, bob: &User<'_>, goal: Goal) 
     let (mut idle, mut loaded) = (Series::default(), Series::default());
     // The first messages open what later ones use.
     talk.go_on_for(Duration::from_millis(300), &mut Series::default());
-    let mut bytes = 0;
+    let (mut alone, mut beside) = (0, 0);
     for _ in 0..TURNS {
         talk.go_on_for(TURN, &mut idle);
         let bulk = Bulk::begin(lab, [(alice, bob), (bob, alice)]);
         talk.go_on_for(TURN, &mut loaded);
-        bytes += bulk.end();
+        beside += bulk.end();
+        // Three seconds after its last message, a chat is over.
+        std::thread::sleep(Duration::from_secs(4));
+        let bulk = Bulk::begin(lab, [(alice, bob), (bob, alice)]);
+        std::thread::sleep(TURN);
+        alone += bulk.end();
     }
-    let rate = bytes as f64 / 1e6 / (TURN * u32::try_from(TURNS).unwrap()).as_secs_f64();
-    print_row(name, &mut idle, &mut loaded, goal, rate);
+    let rate = |bytes: u64| bytes as f64 / 1e6 / (TURN * u32::try_from(TURNS).unwrap()).as_secs_f64();
+    print_row(name, &mut idle, &mut loaded, goal, [rate(beside), rate(alone)]);
 }

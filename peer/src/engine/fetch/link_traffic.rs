@@ -6,16 +6,18 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant as StdInstant};
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::engine::chat_activity::BULK_RATE_DURING_CHAT;
+use crate::engine::bulk_rate::BulkRateLimiter;
 use crate::net::StreamError;
-use crate::util::rate_limit::TokenBucket;
+use crate::util::rate_limit::{TokenBucket, sleep_if_positive};
 
 /// A link is stalled if nothing arrives on any of its streams for this long while an answer is due.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -121,15 +123,21 @@ impl StallDetector {
 
     /// Waits until `bytes` more may be taken from `bucket`.
     pub(super) async fn throttle(&self, bucket: &Mutex<TokenBucket>, bytes: usize) {
-        // No pause is counted without contention: during a pause, the other streams don't blame the source for silence.
-        let mut bucket = match bucket.try_lock() {
-            Ok(bucket) => bucket,
-            Err(_) => self.pause_during(bucket.lock()).await,
-        };
-        // The lock is held while sleeping: one stream after the other pays for its bytes, so that the rate is shared.
-        let wait = bucket.consume(bytes, Instant::now().into_std());
-        if !wait.is_zero() {
-            self.pause_during(tokio::time::sleep(wait)).await;
+        self.pause_unless_ready(async {
+            // Held while sleeping: one stream after the other pays for its bytes, so that the rate is shared.
+            let mut bucket = bucket.lock().await;
+            let wait = bucket.consume(bytes, Instant::now().into_std());
+            sleep_if_positive(wait).await;
+        })
+        .await;
+    }
+
+    /// Awaits something of this side. Only if it isn't ready, a pause is counted: during one, the other streams don't
+    /// blame the source for silence.
+    async fn pause_unless_ready(&self, here: impl Future<Output = ()>) {
+        let mut here = pin!(here);
+        if poll_fn(|cx| Poll::Ready(here.as_mut().poll(cx))).await.is_pending() {
+            self.pause_during(here).await;
         }
     }
 
@@ -284,21 +292,13 @@ impl SlowdownDetector {
 }
 
 /// The chat state, and the rate that is left for bulk data while a chat is active.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ChatPriority {
     is_active: AtomicBool,
-    bulk_limit: Mutex<TokenBucket>,
+    bulk_rate: BulkRateLimiter,
 }
 
 impl ChatPriority {
-    /// Builds the state without an active chat.
-    pub(super) fn new(now: StdInstant) -> Self {
-        Self {
-            is_active: AtomicBool::new(false),
-            bulk_limit: Mutex::new(TokenBucket::smooth(BULK_RATE_DURING_CHAT, now)),
-        }
-    }
-
     /// True while a chat is active.
     pub(super) fn is_active(&self) -> bool {
         self.is_active.load(Ordering::Relaxed)
@@ -312,8 +312,18 @@ impl ChatPriority {
     /// Waits until `bytes` more may be taken over the link of this detector.
     pub(super) async fn throttle(&self, bytes: usize, detector: &StallDetector) {
         if self.is_active() {
-            detector.throttle(&self.bulk_limit, bytes).await;
+            detector.pause_unless_ready(self.bulk_rate.acquire(bytes)).await;
         }
+    }
+
+    /// Records that the disk took so many bytes in this time.
+    pub(super) fn record_sync(&self, bytes: usize, took: Duration) {
+        self.bulk_rate.record_sync(bytes, took);
+    }
+
+    /// Returns the bytes that a link may have in flight; `None` for as many as usual.
+    pub(super) fn bulk_window(&self) -> Option<u32> {
+        self.is_active().then(|| self.bulk_rate.window())
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use localization::tr;
 use parking_lot::{Mutex, MutexGuard};
 use shared::peer::{PeerErrorCode, PeerReply, PeerRequest, ROOM_FILES_CAPABILITY, ZEROS_CAPABILITY};
 use shared::{GroupSet, UserName};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::FileNo;
 use super::downloader::{DownloadContext, DownloadEvent};
 use super::link_traffic::ChatPriority;
 use super::plan::SourceNo;
 use super::writer::FileJob;
+use crate::engine::bulk_rate::BULK_WINDOW_INTERVAL;
 use crate::engine::node::{NodeApi, NodeHandle};
 use crate::engine::peer_lookup;
 use crate::engine::{Error, LocalUser, run_blocking};
@@ -102,7 +104,7 @@ impl SourceDialer {
     /// Opens the socket of a fetch, with windows that fit a limit of so many bytes per second.
     pub(super) fn new(me: &LocalUser, limit: Option<u64>) -> Result<Self, Error> {
         let endpoint = Endpoint::client(&me.identity, limit).map_err(|why| Error::link(&me.user, why))?;
-        let chat_priority = Arc::new(ChatPriority::new(Instant::now().into_std()));
+        let chat_priority = Arc::default();
         Ok(Self { local_user: me.clone(), endpoint, links: Arc::default(), chat_priority })
     }
 
@@ -116,8 +118,9 @@ impl SourceDialer {
         // Locked before the flag is set: a link dialled meanwhile is either in the list or reads the new flag.
         let links = self.links();
         self.chat_priority.set_active(room);
-        self.endpoint.throttle_bulk(room);
-        links.iter().for_each(|link| link.throttle_bulk(room));
+        let window = self.chat_priority.bulk_window();
+        self.endpoint.throttle_bulk(window);
+        links.iter().for_each(|link| link.throttle_bulk(window));
     }
 
     /// Finds `user` and opens a link.
@@ -132,7 +135,7 @@ impl SourceDialer {
         let mut backoff = Backoff::new(FIRST_RETRY_DELAY, MAX_RETRY_DELAY);
         loop {
             // Sleeps first: the link has just failed, and an immediate attempt would meet the same state.
-            tokio::time::sleep(backoff.next_delay().min(until.saturating_duration_since(Instant::now()))).await;
+            sleep(backoff.next_delay().min(until.saturating_duration_since(Instant::now()))).await;
             match self.connect(user).await {
                 Ok(link) => return Ok(link),
                 // No attempt can cure these.
@@ -208,7 +211,7 @@ impl SourceDialer {
         let link = peer_lookup::dial(&self.local_user, &self.endpoint, target, &[ZEROS_CAPABILITY]).await?;
         let mut links = self.links();
         // The chat may have begun during the dial; the lock is the one that `throttle_bulk` takes.
-        link.throttle_bulk(self.chat_priority.is_active());
+        link.throttle_bulk(self.chat_priority.bulk_window());
         // Dead links go where new ones come, so that the list stays short.
         links.retain(|link| !link.is_closed());
         links.push(link.clone());
@@ -235,7 +238,7 @@ pub(super) async fn watch_chat_activity(dialer: &SourceDialer) -> Infallible {
             Err(error) => tracing::debug!("whether people talk isn't known: {error}"),
         }
         // No node is no error: one may start at any time during the fetch.
-        tokio::time::sleep(NODE_POLL_INTERVAL).await;
+        sleep(NODE_POLL_INTERVAL).await;
     }
 }
 
@@ -243,7 +246,15 @@ async fn apply_chat_activity(node: &NodeApi, dialer: &SourceDialer) -> Error {
     let mut active = false;
     loop {
         // The node replies only when its state differs from `active`, so this needs no polling.
-        match node.wait_for_chat_activity(!active).await {
+        let mut change = pin!(node.wait_for_chat_activity(!active));
+        let changed = loop {
+            tokio::select! {
+                changed = &mut change => break changed,
+                // The window follows the rate.
+                () = sleep(BULK_WINDOW_INTERVAL), if active => dialer.throttle_bulk(true),
+            }
+        };
+        match changed {
             Ok(()) => active = !active,
             Err(error) => return error,
         }
@@ -308,7 +319,7 @@ pub(super) async fn watch_availability(
         if growing.is_empty() {
             return Ok(());
         }
-        tokio::time::sleep(AVAILABILITY_POLL_INTERVAL).await;
+        sleep(AVAILABILITY_POLL_INTERVAL).await;
         let files: Vec<FileNo> = growing.keys().copied().collect();
         let now = Instant::now();
         for (file, held) in query_availability(&link, &context.jobs, &files).await? {

@@ -1,6 +1,7 @@
 //! Writing thread: writes verified groups to partial files or, in order, to a stream.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use shared::content::Manifest;
 use shared::{GroupSet, ZeroRuns};
@@ -176,9 +177,11 @@ impl GroupWriter {
         if self.unsynced_bytes < MAX_UNSYNCED_DURING_CHAT || !self.context.chat_priority.is_active() {
             return;
         }
-        self.unsynced_bytes = 0;
+        let bytes = std::mem::take(&mut self.unsynced_bytes);
         if let Some(OpenTarget::Disk(partial)) = self.targets.get(&file) {
+            let begun = Instant::now();
             partial.sync();
+            self.context.chat_priority.record_sync(bytes, begun.elapsed());
         }
     }
 
