@@ -16,11 +16,12 @@
 //! | where they go, and under which name | `destination` |
 //! | who has them | `room_sources` asks the members of a room, `source_finder` finds them, `candidate_dials` orders their dials, `source_dialer` opens their links and asks for the groups that they have |
 //! | who is asked for what next | `plan`; `session` decides about sources, files and rounds |
-//! | how groups come | `downloader`, a task per stream; `link_traffic` detects stalls |
+//! | how groups come | `downloader`, a task per stream; `stall_detector` gives up links that stall, `slowdown_detector` tells of slow sources, `chat_priority` slows bulk data beside a chat |
 //! | how they reach the disk | `writer`, into a `partial_file` |
 //! | what is asked for, told meanwhile, and reported | `fetch_request`, `fetch_event`, `fetch_report`, made by `report_builder` |
 
 mod candidate_dials;
+mod chat_priority;
 mod destination;
 mod downloader;
 mod driver;
@@ -28,16 +29,17 @@ mod expected_files;
 mod fetch_event;
 mod fetch_report;
 mod fetch_request;
-mod link_traffic;
 mod name_resolution;
 mod partial_file;
 mod plan;
 mod report_builder;
 mod room_sources;
 mod session;
+mod slowdown_detector;
 mod source_dialer;
 mod source_finder;
 mod source_listing;
+mod stall_detector;
 #[doc(hidden)]
 pub mod transfer_bench;
 mod writer;
@@ -54,13 +56,13 @@ use self::fetch_event::FetchEventHandler;
 pub use self::fetch_event::{FetchEvent, FileNo};
 pub use self::fetch_report::{FetchReport, FetchSummary, FetchedContent, FileOutcome, FileReport, SourceReport};
 pub use self::fetch_request::{FetchDestination, FetchRequest, IfExists, PlacedFile, RequestedName, SourcePolicy};
-pub use self::link_traffic::Slowdown;
 use self::name_resolution::{ResolvedRequest, resolved_file};
 #[doc(hidden)]
 pub use self::plan::plan_bench;
 use self::report_builder::FetchReportBuilder;
 use self::room_sources::RoomSources;
 pub use self::room_sources::{MemberFiles, list_room_files};
+pub use self::slowdown_detector::Slowdown;
 use self::source_dialer::SourceDialer;
 pub(super) use self::source_listing::{SourceShares, find_removed, list_files, list_folders};
 use super::{Error, LocalUser, run_blocking};

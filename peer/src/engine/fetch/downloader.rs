@@ -11,8 +11,9 @@ use shared::{ContentHash, GroupLayout, UntrustedText, ZeroRuns};
 use tokio::sync::mpsc;
 
 use super::FileNo;
-use super::link_traffic::{ChatPriority, StallDetector};
+use super::chat_priority::ChatPriority;
 use super::plan::{SharedPlan, SourceNo, WorkItem};
+use super::stall_detector::StallDetector;
 use super::writer::{FileJob, WriterCommand, WriterHandle};
 use crate::net::StreamError;
 use crate::net::link::Link;

@@ -7,7 +7,7 @@ use shared::peer::FileStat;
 use shared::{FileName, UserName};
 
 use super::fetch_report::FileReport;
-use super::link_traffic::Slowdown;
+use super::slowdown_detector::Slowdown;
 use crate::profile::ConversationName;
 
 /// The receiver of a fetch's events.

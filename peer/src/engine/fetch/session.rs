@@ -28,11 +28,11 @@ use shared::names::name_encoding;
 use shared::peer::PeerErrorCode;
 
 use super::downloader::DownloadEvent;
-use super::link_traffic::TrafficReading;
 use super::name_resolution::ResolvedFile;
 use super::plan::{SharedPlan, SourceNo};
 use super::report_builder::{FailureReason, FetchReportBuilder};
 use super::source_dialer::SourceFiles;
+use super::stall_detector::TrafficReading;
 use super::writer::{EarlierRounds, FileJob, WriterEvent};
 use super::{FetchEvent, FetchRequest, FileNo, FileOutcome, SourcePolicy};
 use crate::engine::Error;

@@ -14,8 +14,8 @@ use shared::{GroupSet, UserName};
 use tokio::time::{Instant, sleep};
 
 use super::FileNo;
+use super::chat_priority::ChatPriority;
 use super::downloader::{DownloadContext, DownloadEvent};
-use super::link_traffic::ChatPriority;
 use super::plan::SourceNo;
 use super::writer::FileJob;
 use crate::engine::bulk_rate::BULK_WINDOW_INTERVAL;

@@ -32,8 +32,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub(super) use self::group_verifier::is_group_valid;
 pub(super) use self::stream_sink::StreamSink;
+use super::chat_priority::ChatPriority;
 use super::destination::FileTarget;
-use super::link_traffic::ChatPriority;
 use super::plan::SourceNo;
 use super::{FileNo, FileOutcome, SourceReport};
 use crate::engine::Error;

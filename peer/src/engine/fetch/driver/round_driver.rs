@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::local_copy::copy_groups;
 use crate::engine::fetch::downloader::{DownloadContext, DownloadEvent, download};
-use crate::engine::fetch::link_traffic::StallDetector;
 use crate::engine::fetch::plan::{FetchPlan, SharedPlan, SourceNo};
 use crate::engine::fetch::report_builder::FailureReason;
 use crate::engine::fetch::session::{ChangedFile, CopyOutcome, FetchSession, RoundEnd, SessionAction, SessionEvent};
 use crate::engine::fetch::source_dialer::{ConnectedSource, SourceDialer, SourceFiles, watch_availability};
 use crate::engine::fetch::source_finder::{ExcludedUsers, SearchEvent, SourceFinder};
+use crate::engine::fetch::stall_detector::StallDetector;
 use crate::engine::fetch::writer::{self, FileJob, StreamSink, WriterCommand, WriterEvent, WriterThreads};
 use crate::engine::fetch::{FetchRequest, FileNo};
 use crate::engine::{Error, run_blocking};

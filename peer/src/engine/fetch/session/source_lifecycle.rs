@@ -8,10 +8,11 @@ use shared::UserName;
 use shared::peer::PeerErrorCode;
 
 use super::{FetchSession, SessionAction};
-use crate::engine::fetch::link_traffic::{SlowdownDetector, TrafficReading, TrafficSample};
 use crate::engine::fetch::plan::SourceNo;
 use crate::engine::fetch::report_builder::FailureReason;
+use crate::engine::fetch::slowdown_detector::{SlowdownDetector, TrafficSample};
 use crate::engine::fetch::source_dialer::SourceFiles;
+use crate::engine::fetch::stall_detector::TrafficReading;
 use crate::engine::fetch::{FetchEvent, FileNo, SourcePolicy};
 use crate::engine::{Error, ErrorKind};
 use crate::net::{LinkError, StreamError};
