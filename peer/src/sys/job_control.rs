@@ -96,10 +96,14 @@ pub(crate) fn is_controlled_by_others(terminal: impl AsFd, is_terminal: bool) ->
 /// Returns true if the parent made this process ignore `signal`, as `nohup` and scripts do. Returns false if the system
 /// doesn't tell.
 pub fn is_signal_ignored(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    // Bit n - 1 of the mask stands for signal n (proc_pid_status(5)).
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    // Read once: it is asked for each signal at each start, and a handler of this process ends what the parent set.
+    static IGNORED_BY_PARENT: OnceLock<u64> = OnceLock::new();
+    let mask = *IGNORED_BY_PARENT.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        // Bit n - 1 of the mask stands for signal n (proc_pid_status(5)).
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    });
     u32::try_from(signal - 1).is_ok_and(|bit| bit < 64 && mask & (1 << bit) != 0)
 }
 
