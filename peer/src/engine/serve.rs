@@ -36,7 +36,7 @@ use parking_lot::Mutex;
 use shared::peer::{PeerErrorCode, PeerRequest};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 
 use change_stream::serve_changes;
 use file_sender::{send_files, take_leading_gets};
@@ -133,6 +133,8 @@ pub async fn serve_link(link: Link, context: ServeContext) -> LinkError {
     let chat_activity = context.events.peer_chat_activity(link.user());
     let mut is_chat_active = false;
     let mut window_ticks = interval(BULK_WINDOW_INTERVAL);
+    // Those of hours without a chat must not all come when it begins.
+    window_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = loop {
         tokio::select! {
             // Messages of this peer must not queue behind bulk data on its own links.

@@ -248,10 +248,9 @@ impl std::fmt::Debug for Endpoint {
 pub(super) struct BulkWindow(AtomicU32);
 
 impl BulkWindow {
-    /// Sets the bytes; with `None` the link isn't throttled. Returns true if that is a change.
-    pub(super) fn set(&self, window: Option<u32>) -> bool {
-        let bytes = window.unwrap_or(0);
-        self.0.swap(bytes, Ordering::Relaxed) != bytes
+    /// Sets the bytes; with `None` the link isn't throttled.
+    pub(super) fn set(&self, window: Option<u32>) {
+        self.0.store(window.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Returns the window towards a side that takes bulk data.

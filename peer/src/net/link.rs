@@ -238,10 +238,8 @@ impl Link {
     /// Reduces the bytes in flight to `window` in both directions, so that chat and other users of the path don't queue
     /// behind bulk data; or restores them.
     pub fn throttle_bulk(&self, window: Option<u32>) {
-        // Setting a window locks the connection, so only a change is passed on.
-        if !self.activity.bulk_window.set(window) {
-            return;
-        }
+        // Set in any case: what the endpoint had for new links may have changed since this one was dialled.
+        self.activity.bulk_window.set(window);
         self.set_send_window();
         // A node's receive window is small anyway, and that of bulk data would let callers occupy its memory.
         if self.takes_bulk {
