@@ -139,7 +139,7 @@ impl CliArgs {
             let command = with_translated_words(command, &TEXTS);
             command.try_get_matches_from(&args).map_err(|error| explain_error(command_line(), error, &args))
         };
-        // Help is for those who see it: to build it takes half the time of starting.
+        // Help is for those who see it: to build it takes a third of the time of starting.
         let matches = match checked(Self::command()).try_get_matches_from(&args) {
             Ok(matches) => matches,
             Err(_) => parse(labelled())?,
@@ -162,7 +162,10 @@ impl CliArgs {
             None => matches,
         };
         if let Some(CliCommand::Config(config)) = &mut read.command {
-            let command = file.iter().fold(labelled(), |command, file| file.apply(command, true));
+            let command = match &file {
+                Some(file) => file.apply(labelled(), true),
+                None => labelled(),
+            };
             config.report = report(&command, &matches, path, file.as_ref());
         }
         Ok(read)

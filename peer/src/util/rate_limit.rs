@@ -24,10 +24,10 @@ pub struct TokenBucket {
 impl TokenBucket {
     /// Creates a bucket of `per_second` bytes a second, at least 1.
     pub fn new(per_second: u64, now: Instant) -> Self {
-        let per_second = bytes_of(per_second.max(1));
-        let burst = per_second * BURST.as_secs_f64();
         // No initial credit, so that the rate holds in the first second as well.
-        Self { per_second, burst, credit: 0.0, last: now, min_wait: MIN_WAIT }
+        let mut bucket = Self { per_second: 0.0, burst: 0.0, credit: 0.0, last: now, min_wait: MIN_WAIT };
+        bucket.set_rate(per_second);
+        bucket
     }
 
     /// Creates a bucket with small bursts, at the price of more waits.
