@@ -36,6 +36,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Time for the printer to write the last events.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Pause of the printer after an event: those of the meantime come together, so that a fetch of many small files doesn't
+/// wake its thread for each.
+const PRINT_PAUSE: Duration = Duration::from_millis(10);
+
 /// Result of a takeover from the node that already runs.
 enum TakeoverOutcome {
     /// The other node has ended, so this process starts its own.
@@ -217,6 +221,7 @@ fn spawn_event_printer(
                 // A closed pipe ends the output, not the node.
                 Ok(event) => {
                     match printer.print(&event, Instant::now()).and_then(|()| bell.handle_event(&output, &me, &event)) {
+                        Ok(()) if incoming.is_empty() => std::thread::sleep(PRINT_PAUSE),
                         Ok(()) => {}
                         Err(_) => break,
                     }
