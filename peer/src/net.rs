@@ -1,6 +1,7 @@
 //! The network protocols: QUIC to other peers, TLS to the tracker.
 //!
-//! * [`endpoint`]: the UDP socket and the transport settings, with [`congestion`], `udp_batching` and `path_mtu`; `handshake_slots`,
+//! * [`endpoint`]: the UDP socket and the transport settings, with [`congestion`], `udp_batching`, `path_mtu` and
+//!   `driver_threads`; `handshake_slots`,
 //!   `amplification_limit`, `moved_callers` and `burst_limit` bound what strangers can make it do.
 //! * [`link`]: an authenticated connection to a peer, after hello and welcome.
 //! * [`stream`]: frames and bulk data on a link; [`frame_receiver`]: incoming requests, with bounded memory.
@@ -16,6 +17,7 @@ mod avoided_addresses;
 mod burst_limit;
 pub mod congestion;
 pub mod discovery;
+mod driver_threads;
 pub mod endpoint;
 pub mod frame_receiver;
 mod handshake_slots;
@@ -36,6 +38,7 @@ mod tracker_wait_notice;
 mod udp_batching;
 
 pub use avoided_addresses::AvoidedAddresses;
+pub use driver_threads::threads_for_this_machine;
 pub use net_error::{LinkError, StreamError, TrackerError};
 pub use path_mtu::{PathMtuProblem, needed_mtu, udp_overhead};
 pub use tracker_wait_notice::{TRACKER_WAIT_NOTIFIER, silence_wait_notice};

@@ -26,6 +26,7 @@ use crate::engine::node::{ListenConfig, Node, NodeLifetime, PortForwarding};
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::serve::UploadLimits;
 use crate::engine::{Error, LocalUser};
+use crate::net::threads_for_this_machine;
 use crate::profile::{Access, ProfileError};
 use crate::ui::CommandOutput;
 use crate::web::{LinkEvent, LinkEventHandler, run_link_host};
@@ -83,10 +84,14 @@ pub(crate) struct ServeArgs {
     /// Send at most this many bytes a second to each peer.
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     limit_per_peer: Option<u64>,
+    /// Threads that encrypt and send for several at once [default: half of the cores from four on, at most 4].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=32), hide_short_help = true)]
+    threads: Option<u8>,
 }
 
 pub(super) async fn run(context: &CommandContext, args: ServeArgs) -> Result<(), Error> {
-    let place = ListenConfig { port: args.port, forwarded: args.announce };
+    let driver_threads = args.threads.map_or_else(threads_for_this_machine, usize::from);
+    let place = ListenConfig { port: args.port, forwarded: args.announce, driver_threads };
     let limits = UploadLimits { total: args.limit, per_peer: args.limit_per_peer };
     let me = context.me(Access::Use)?;
     let events = EventBus::new();

@@ -117,6 +117,8 @@ pub struct ListenConfig {
     pub port: Option<u16>,
     /// A port forwarding (of a router, a container) that leads to `port`.
     pub forwarded: Option<PortForwarding>,
+    /// Threads besides the node's own for the work of its connections.
+    pub driver_threads: usize,
 }
 
 /// The address that others dial instead of a node's own addresses.
@@ -189,7 +191,7 @@ impl Node {
         // Before the first write: nothing is written to a damaged database.
         run_blocking(move || Ok(profile.check_integrity(DATABASE_CHECK_LIMIT)?)).await?;
         let me = with_notices_as_events(me, &events);
-        let endpoint = bind(&me, listen.port)?;
+        let endpoint = bind(&me, listen.port, listen.driver_threads)?;
         let port = endpoint.port().map_err(|why| Error::Internal(why.to_string()))?;
         // The next start tries the same port first: others have the address on record.
         me.profile.set_last_port(port)?;
@@ -388,19 +390,18 @@ async fn lock_node(profile: &Profile) -> Result<NodeLock, Error> {
     }
 }
 
-fn bind(me: &LocalUser, port: Option<u16>) -> Result<Endpoint, Error> {
-    let own = |why| Error::link(&me.user, why);
+fn bind(me: &LocalUser, port: Option<u16>, driver_threads: usize) -> Result<Endpoint, Error> {
+    let bind = |port| Endpoint::server(&me.identity, port, driver_threads);
     // Earlier versions used ports below MIN_PEER_PORT, which peers refuse to dial.
     let last = me.profile.last_port()?.filter(|last| *last >= MIN_PEER_PORT);
     // The last port comes first: peers that can't reach the tracker dial the address on record.
-    match (port, last) {
-        (Some(port), _) => Endpoint::server(&me.identity, port).map_err(own),
-        (None, Some(last)) => {
-            // The port may be somebody else's by now: another one is better than none.
-            Endpoint::server(&me.identity, last).or_else(|_| Endpoint::server(&me.identity, 0)).map_err(own)
-        }
-        (None, None) => Endpoint::server(&me.identity, 0).map_err(own),
-    }
+    let bound = match (port, last) {
+        (Some(port), _) => bind(port),
+        // The port may be somebody else's by now: another one is better than none.
+        (None, Some(last)) => bind(last).or_else(|_| bind(0)),
+        (None, None) => bind(0),
+    };
+    bound.map_err(|why| Error::link(&me.user, why))
 }
 
 fn with_notices_as_events(me: &LocalUser, events: &EventBus) -> LocalUser {

@@ -3,8 +3,8 @@
 //! Each setting that differs from quinn's default was measured. Change one only with a new measurement.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use certs::{Identity, ServerPin};
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::LinkError;
 use super::amplification_limit::AmplificationLimiter;
 use super::congestion::{LossTolerantCubicConfig, REORDERED_PACKETS, REORDERED_ROUND_TRIPS};
+use super::driver_threads::DriverThreads;
 use super::handshake_slots::{HandshakeSlot, HandshakeSlots};
 use super::moved_callers::MovedCallers;
 use super::udp_batching::{BatchingRuntime, BatchingSocket};
@@ -82,6 +83,7 @@ pub struct Endpoint {
     amplification_limiter: Arc<AmplificationLimiter>,
     /// Who called, where somebody may.
     callers: Option<Arc<MovedCallers>>,
+    driver_threads: Arc<DriverThreads>,
 }
 
 /// An incoming connection whose handshake is under way.
@@ -98,20 +100,21 @@ impl Endpoint {
     /// Binds an endpoint that only dials. With a `limit` in bytes per second, its windows are reduced: the first burst
     /// would otherwise exceed the limit by far. Fails with [`LinkError::Local`] if no socket can be opened.
     pub fn client(identity: &Arc<Identity>, limit: Option<u64>) -> Result<Self, LinkError> {
-        let amplification_limiter = Arc::default();
-        let inner = bind_endpoint(0, EndpointConfig::default(), None, &amplification_limiter, None)?;
+        let (amplification_limiter, threads) = (Arc::default(), Arc::default());
+        let inner = bind_endpoint(0, EndpointConfig::default(), None, &amplification_limiter, None, &threads)?;
         // What the limit lets through in 50 ms.
         let fitting = |limit| u32::try_from(limit / 20).unwrap_or(u32::MAX).clamp(MIN_STREAM_WINDOW, STREAM_WINDOW);
         let stream_window = limit.map_or(STREAM_WINDOW, fitting);
         Ok(Self { stream_window, ..Self::dialing(inner, identity, amplification_limiter) })
     }
 
-    /// Binds an endpoint that dials and accepts on `port` (0: any).
+    /// Binds an endpoint that dials and accepts on `port` (0: any), with `driver_threads` besides the caller's for the work
+    /// of its connections.
     ///
     /// Stateless resets and connection ids are keyed by the identity. A restarted node on the same port thus resets its
     /// old links at once, and the other sides needn't wait for a time-out (RFC 9000, section 10.3). Fails with
     /// [`LinkError::Local`] if the port is taken or no socket can be opened.
-    pub fn server(identity: &Arc<Identity>, port: u16) -> Result<Self, LinkError> {
+    pub fn server(identity: &Arc<Identity>, port: u16, driver_threads: usize) -> Result<Self, LinkError> {
         let crypto = QuicServerConfig::try_from(certs::peer_server_config(identity)?);
         let crypto = Arc::new(crypto.map_err(|why| LinkError::Local(why.to_string()))?);
         let reset_key = identity.derive_secret("vizinho 2026 stateless reset key v1");
@@ -120,11 +123,11 @@ impl Endpoint {
         let [a, b, c, d, e, f, g, h, ..] = identity.derive_secret("vizinho 2026 connection id key v1");
         let id_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
-        let amplification_limiter = Arc::default();
-        let callers = Some(Arc::new(MovedCallers::new()));
-        let inner =
-            bind_endpoint(port, config, Some(server_config(&crypto, None)), &amplification_limiter, callers.clone())?;
-        Ok(Self { server: Some(crypto), callers, ..Self::dialing(inner, identity, amplification_limiter) })
+        let (amplification_limiter, driver_threads) = (Arc::default(), Arc::new(DriverThreads::new(driver_threads)));
+        let (callers, serving) = (Some(Arc::new(MovedCallers::new())), Some(server_config(&crypto, None)));
+        let inner = bind_endpoint(port, config, serving, &amplification_limiter, callers.clone(), &driver_threads)?;
+        let dialing = Self::dialing(inner, identity, amplification_limiter);
+        Ok(Self { server: Some(crypto), callers, driver_threads, ..dialing })
     }
 
     fn dialing(
@@ -142,6 +145,7 @@ impl Endpoint {
             rejection_permits: Arc::new(Semaphore::new(MAX_REJECTIONS)),
             amplification_limiter,
             callers: None,
+            driver_threads: Arc::default(),
         }
     }
 
@@ -228,18 +232,23 @@ impl Endpoint {
     }
 
     /// Waits until the close frames of closed links are sent; without them, the other sides would wait for their idle
-    /// time-outs. For a runtime of one thread.
+    /// time-outs. For a runtime of one thread, and those of the endpoint.
     pub async fn drain(&self) {
         // Not `wait_idle`, which waits for late packets of the other sides, too: several round trips at each exit.
-        for _ in 0..CLOSING_TURNS {
-            tokio::task::yield_now().await;
-        }
+        yield_turns().await;
+        self.driver_threads.run_on_each(yield_turns).await;
     }
 }
 
 impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Endpoint").field("identity", &self.identity).field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+async fn yield_turns() {
+    for _ in 0..CLOSING_TURNS {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -281,6 +290,7 @@ fn bind_endpoint(
     server: Option<ServerConfig>,
     amplification_limiter: &Arc<AmplificationLimiter>,
     callers: Option<Arc<MovedCallers>>,
+    driver_threads: &Arc<DriverThreads>,
 ) -> Result<quinn::Endpoint, LinkError> {
     let socket = bind_udp(port).map_err(|why| LinkError::Local(tr!("can't open UDP port {port}: {why}", port, why)))?;
     // The send buffer keeps its default size: in a large one, chat waits behind bulk data in the kernel.
@@ -298,9 +308,13 @@ fn bind_endpoint(
     let mut config = config;
     config.max_udp_payload_size(MAX_UDP_PAYLOAD).map_err(|why| LinkError::Local(why.to_string()))?;
     let socket = TokioRuntime.wrap_udp_socket(socket.into())?;
-    let socket = Arc::new(BatchingSocket::new(socket, amplification_limiter.clone(), callers));
-    let runtime = Arc::new(BatchingRuntime { inner: TokioRuntime, socket: socket.clone() });
-    Ok(quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?)
+    let socket = Arc::new(BatchingSocket::new(socket, driver_threads.count(), amplification_limiter.clone(), callers));
+    let runtime =
+        Arc::new(BatchingRuntime { inner: TokioRuntime, socket: socket.clone(), driver_threads: OnceLock::new() });
+    let endpoint = quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime.clone())?;
+    // Only now: the driver of the endpoint itself stays on the thread that waits for the socket.
+    let _ = runtime.driver_threads.set(driver_threads.clone());
+    Ok(endpoint)
 }
 
 /// Binds a socket for both families; a kernel without IPv6 gets one for IPv4.

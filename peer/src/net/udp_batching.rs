@@ -14,8 +14,8 @@ use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
@@ -24,6 +24,7 @@ use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, UdpPoller};
 
 use super::amplification_limit::AmplificationLimiter;
+use super::driver_threads::{DriverThreads, current_place};
 use super::moved_callers::MovedCallers;
 
 /// The largest UDP payload over IPv4; with segmentation offload (GSO) the limit applies to the whole burst.
@@ -35,7 +36,9 @@ const MAX_BURST_SEGMENTS: usize = 64;
 #[derive(Debug)]
 pub(super) struct BatchingSocket {
     inner: Arc<dyn AsyncUdpSocket>,
-    held: Mutex<SegmentBurst>,
+    /// One for each thread that drives connections, by its place: in a common one, the packets of two connections would end
+    /// each other's bursts.
+    held: Box<[Mutex<SegmentBurst>]>,
     /// The number of segments per call, from the size of the last ones. More of them, produced by quinn at once, would
     /// leave the CPU's cache before they are sent.
     segments_per_call: AtomicUsize,
@@ -57,24 +60,31 @@ struct SegmentBurst {
 }
 
 impl BatchingSocket {
+    /// Wraps `inner` for the endpoint's own thread and `driver_threads` further ones.
     pub(super) fn new(
         inner: Arc<dyn AsyncUdpSocket>,
+        driver_threads: usize,
         amplification_limiter: Arc<AmplificationLimiter>,
         callers: Option<Arc<MovedCallers>>,
     ) -> Self {
         let nowhere = SocketAddr::from(([0; 4], 0));
-        let held = SegmentBurst { destination: nowhere, ecn: None, src_ip: None, segment_size: 0, bytes: Vec::new() };
+        let empty =
+            || SegmentBurst { destination: nowhere, ecn: None, src_ip: None, segment_size: 0, bytes: Vec::new() };
+        let held = (0..=driver_threads).map(|_| Mutex::new(empty())).collect();
         let segments_per_call = AtomicUsize::new(inner.max_transmit_segments());
-        Self { inner, held: Mutex::new(held), segments_per_call, amplification_limiter, callers }
+        Self { inner, held, segments_per_call, amplification_limiter, callers }
     }
 
-    /// Sends the waiting burst.
+    /// Sends the burst that waits on this thread.
     fn flush(&self) -> io::Result<()> {
         self.send_held(&mut self.held())
     }
 
     fn held(&self) -> MutexGuard<'_, SegmentBurst> {
-        self.held.lock()
+        let place = current_place();
+        // A thread of another endpoint, or of none, has no burst of its own here.
+        let own = self.held.get(place).unwrap_or(&self.held[0]);
+        own.lock()
     }
 
     fn send_held(&self, held: &mut SegmentBurst) -> io::Result<()> {
@@ -238,6 +248,8 @@ const fn shortest(received: &RecvMeta) -> usize {
 pub(super) struct BatchingRuntime<R> {
     pub(super) inner: R,
     pub(super) socket: Arc<BatchingSocket>,
+    /// The threads of the tasks that drive connections; not set before the endpoint's own driver is spawned.
+    pub(super) driver_threads: OnceLock<Arc<DriverThreads>>,
 }
 
 impl<R: Runtime> Runtime for BatchingRuntime<R> {
@@ -250,7 +262,12 @@ impl<R: Runtime> Runtime for BatchingRuntime<R> {
         let wake_recorder =
             Arc::new(WakeRecorder { is_woken: AtomicBool::new(false), outer: Mutex::new(Waker::noop().clone()) });
         let waker = Waker::from(wake_recorder.clone());
-        self.inner.spawn(Box::pin(FlushingTask { task, socket: self.socket.clone(), poller, wake_recorder, waker }));
+        let task = FlushingTask { task, socket: self.socket.clone(), poller, wake_recorder, waker };
+        match self.driver_threads.get().and_then(|threads| threads.next()) {
+            // Owned by its endpoint, which ends it with the connection.
+            Some(thread) => drop(thread.spawn(task)),
+            None => self.inner.spawn(Box::pin(task)),
+        }
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {

@@ -53,11 +53,11 @@ impl ExaminedPort {
         if let (Ok(true), Some(number)) = (me.profile.is_node_running(), last) {
             return Ok(Self { number, listener: None });
         }
-        let opened = last.map(|port| Endpoint::server(&me.identity, port)).and_then(Result::ok);
+        let opened = last.map(|port| Endpoint::server(&me.identity, port, 0)).and_then(Result::ok);
         let listener = match opened {
             Some(listener) => listener,
             // As a node does: another program may have the port by now.
-            None => Endpoint::server(&me.identity, 0).map_err(|why| why.to_string())?,
+            None => Endpoint::server(&me.identity, 0, 0).map_err(|why| why.to_string())?,
         };
         let number = listener.port().map_err(|why| why.to_string())?;
         Ok(Self { number, listener: Some(listener) })

@@ -105,7 +105,7 @@ impl Member {
     fn new(user: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let me = local_user(&home, user, Arc::new(Identity::generate().unwrap()));
-        let endpoint = Endpoint::server(&me.identity, 0).unwrap();
+        let endpoint = Endpoint::server(&me.identity, 0, 0).unwrap();
         let bus = EventBus::new();
         let events = bus.subscribe();
         let (rooms, owner, demands) = Rooms::new(me.clone(), bus);

@@ -73,7 +73,7 @@ proptest! {
         full in proptest::collection::vec(any::<bool>(), 0..20),
     ) {
         let recorder = Arc::new(Recorder { full: Mutex::new(full), ..Recorder::default() });
-        let socket = BatchingSocket::new(recorder.clone(), Arc::default(), None);
+        let socket = BatchingSocket::new(recorder.clone(), 0, Arc::default(), None);
         let mut wanted = Vec::new();
         for ((port, size, segments, short), mark) in bursts.into_iter().zip(0..) {
             // Sizes that are merged and never split: a part refused in the middle may be sent twice.
@@ -89,7 +89,7 @@ proptest! {
     #[test]
     fn what_is_too_large_for_one_call_is_cut(segment in 6_551_usize..65_507, segments in 1_usize..=10, short in 0_usize..1_200) {
         let recorder = Arc::new(Recorder::default());
-        let socket = BatchingSocket::new(recorder.clone(), Arc::default(), None);
+        let socket = BatchingSocket::new(recorder.clone(), 0, Arc::default(), None);
         send(&socket, 1, segment, segment * segments - short, 7);
         socket.flush().unwrap();
         let sent = recorder.datagrams().0;
@@ -101,7 +101,7 @@ proptest! {
 #[test]
 fn bursts_go_together_until_the_kernel_takes_no_more_and_a_short_one_ends_them() {
     let recorder = Arc::new(Recorder::default());
-    let socket = BatchingSocket::new(recorder.clone(), Arc::default(), None);
+    let socket = BatchingSocket::new(recorder.clone(), 0, Arc::default(), None);
     for mark in 0..8 {
         send(&socket, 1, 1_472, 14_720, mark);
     }
@@ -163,9 +163,10 @@ impl Runtime for Keeping {
 #[test]
 fn a_task_that_has_no_more_to_do_holds_nothing_back() {
     let recorder = Arc::new(Recorder::default());
-    let socket = Arc::new(BatchingSocket::new(recorder.clone(), Arc::default(), None));
+    let socket = Arc::new(BatchingSocket::new(recorder.clone(), 0, Arc::default(), None));
     let tasks = Arc::new(SpawnedTasks::default());
-    let runtime = BatchingRuntime { inner: Keeping(tasks.clone()), socket: socket.clone() };
+    let runtime =
+        BatchingRuntime { inner: Keeping(tasks.clone()), socket: socket.clone(), driver_threads: OnceLock::new() };
     runtime.spawn(Box::pin(SendingTask { socket, goes_on: 2 }));
     let mut task = tasks.lock().pop().unwrap();
     let mut cx = Context::from_waker(Waker::noop());
