@@ -1,7 +1,8 @@
 //! The record of groups that were sent of each file, which tells when a user has all of it. Pure.
 //!
 //! A fetch that is broken off may go on over another link, so the record of an unfinished file is kept for the next
-//! link. Groups are counted, not bytes: lost groups are requested again, and groups of zeros never are.
+//! link. A fetch may also use several links at once: what one of them leaves unfinished counts for those that are left.
+//! Groups are counted, not bytes: lost groups are requested again, and groups of zeros never are.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
@@ -33,9 +34,17 @@ pub(super) struct UploadStatus {
     pub(super) size: u64,
 }
 
-/// Unfinished files of closed links, the latest last.
+/// The record of unfinished files, for all links.
 #[derive(Debug, Default)]
-pub(super) struct UnfinishedUploads(Mutex<VecDeque<(UserName, SentFile, GroupSet)>>);
+pub(super) struct UnfinishedUploads(Mutex<UnfinishedFiles>);
+
+#[derive(Debug, Default)]
+struct UnfinishedFiles {
+    /// Groups that were sent over closed links, the latest last.
+    left: VecDeque<(UserName, SentFile, GroupSet)>,
+    /// Number of links over which a file is sent to a user.
+    links: HashMap<(UserName, SentFile), usize>,
+}
 
 /// The progress of the files that are sent over one link.
 #[derive(Debug)]
@@ -73,7 +82,7 @@ impl LinkUploadProgress {
             // A file of one group needs no record: it is sent whole or not at all.
             return 0;
         }
-        let before = self.unfinished.take(&self.user, file).unwrap_or_else(|| GroupSet::empty(layout.group_count()));
+        let before = self.unfinished.begin(&self.user, file).unwrap_or_else(|| GroupSet::empty(layout.group_count()));
         let delivery = FileUploadProgress::new(*layout, before, zeros);
         let bytes = delivery.bytes;
         self.files.insert(file.clone(), delivery);
@@ -92,11 +101,18 @@ impl LinkUploadProgress {
         let is_complete = match self.files.get_mut(file) {
             Some(delivery) => {
                 groups.for_each(|group| delivery.mark_sent(group));
+                // Another link that was used for the same fetch may have ended since.
+                if !delivery.is_complete()
+                    && let Some(left) = self.unfinished.take(&self.user, file)
+                {
+                    delivery.mark_sent_earlier(&left);
+                }
                 let is_complete = delivery.is_complete() && !delivery.is_reported;
                 delivery.is_reported = delivery.is_complete();
                 if delivery.sent_now.is_full() {
                     // All groups went over this link: a further request belongs to another fetch.
                     self.files.remove(file);
+                    self.unfinished.end(&self.user, file);
                 }
                 is_complete
             }
@@ -107,15 +123,24 @@ impl LinkUploadProgress {
         is_complete.then(|| UploadStatus { name: file.name.clone(), bytes: size, size })
     }
 
-    /// Ends the link: returns the unfinished files, and keeps their records for the next link.
+    /// Ends the link: returns the files of which more is not to come over others, with the bytes that were sent over all
+    /// links. The records of unfinished ones are kept for the next link.
     pub(super) fn take_unfinished(&mut self) -> Vec<UploadStatus> {
-        let unfinished = self.files.drain().filter(|(_, delivery)| !delivery.is_reported && delivery.bytes > 0);
-        let told = unfinished.map(|(file, delivery)| {
-            let told = UploadStatus { name: file.name.clone(), bytes: delivery.bytes, size: delivery.layout.size() };
-            self.unfinished.insert(&self.user, file, delivery.into_sent_groups());
-            told
+        let ended = self.files.drain().filter_map(|(file, mut delivery)| {
+            let others = self.unfinished.end(&self.user, &file);
+            if delivery.is_reported {
+                return None;
+            }
+            if let Some(left) = self.unfinished.take(&self.user, &file) {
+                delivery.mark_sent_earlier(&left);
+            }
+            let status = UploadStatus { name: file.name.clone(), bytes: delivery.bytes, size: delivery.layout.size() };
+            if delivery.bytes > 0 && !(others == 0 && delivery.is_complete()) {
+                self.unfinished.insert(&self.user, file, delivery.into_sent_groups());
+            }
+            Some(status).filter(|status| others == 0 && status.bytes > 0)
         });
-        told.collect()
+        ended.collect()
     }
 }
 
@@ -138,6 +163,16 @@ impl FileUploadProgress {
         self.sent_now.insert(group);
     }
 
+    /// Adds groups that were sent over a link which is closed.
+    fn mark_sent_earlier(&mut self, groups: &GroupSet) {
+        for group in (0..self.layout.group_count()).filter(|group| groups.contains(*group)) {
+            if !self.sent_earlier.contains(group) && !self.sent_now.contains(group) {
+                self.bytes += self.layout.group_len(group);
+            }
+            self.sent_earlier.insert(group);
+        }
+    }
+
     const fn is_complete(&self) -> bool {
         self.bytes == self.layout.size()
     }
@@ -150,8 +185,27 @@ impl FileUploadProgress {
 }
 
 impl UnfinishedUploads {
+    /// Notes one more link over which a file is sent; returns the groups that were sent before.
+    fn begin(&self, user: &UserName, file: &SentFile) -> Option<GroupSet> {
+        *self.0.lock().links.entry((user.clone(), file.clone())).or_default() += 1;
+        self.take(user, file)
+    }
+
+    /// Notes that a file is sent over one link less; returns the number of those left.
+    fn end(&self, user: &UserName, file: &SentFile) -> usize {
+        let links = &mut self.0.lock().links;
+        let key = (user.clone(), file.clone());
+        let left = links.get(&key).map_or(0, |count| count.saturating_sub(1));
+        if left == 0 {
+            links.remove(&key);
+        } else {
+            links.insert(key, left);
+        }
+        left
+    }
+
     fn insert(&self, user: &UserName, file: SentFile, groups: GroupSet) {
-        let mut files = self.0.lock();
+        let files = &mut self.0.lock().left;
         files.retain(|(of, known, _)| of != user || *known != file);
         let mut of_user = files.iter().enumerate().filter(|(_, (of, _, _))| of == user).map(|(at, _)| at);
         // An entry of its own user goes, so that one user can't make others' entries forgotten.
@@ -167,7 +221,7 @@ impl UnfinishedUploads {
     }
 
     fn take(&self, user: &UserName, file: &SentFile) -> Option<GroupSet> {
-        let mut files = self.0.lock();
+        let files = &mut self.0.lock().left;
         let at = files.iter().position(|(of, known, _)| of == user && known == file)?;
         files.remove(at).map(|(_, _, groups)| groups)
     }
@@ -236,6 +290,33 @@ mod tests {
     }
 
     #[test]
+    fn a_fetch_over_two_links_at_once_is_told_as_one() {
+        let case = Case::new(4 * MIB);
+        for ends_early in [false, true] {
+            let [mut one, mut other] = [case.link(), case.link()];
+            assert!(!case.send(&mut one, &[(0, 2)]) && !case.send(&mut other, &[(2, 3)]));
+            if ends_early {
+                assert_eq!(case.left(one), [0; 0], "the other goes on");
+                assert!(case.send(&mut other, &[(3, 4)]), "and knows what it sent");
+                assert_eq!(case.left(other), [0; 0]);
+            } else {
+                assert!(!case.send(&mut other, &[(3, 4)]));
+                assert_eq!((case.left(other), case.left(one)), (vec![], vec![4 * MIB]));
+            }
+            assert!(case.unfinished.0.lock().links.is_empty() && case.unfinished.0.lock().left.is_empty());
+        }
+        // Broken off: told once, and known to the next link.
+        let [mut one, mut other] = [case.link(), case.link()];
+        assert!(!case.send(&mut one, &[(0, 1)]) && !case.send(&mut other, &[(2, 3)]));
+        assert_eq!((case.left(one), case.left(other)), (vec![], vec![2 * MIB]));
+        let mut next = case.link();
+        assert!(!case.send(&mut next, &[(1, 2)]) && case.send(&mut next, &[(3, 4)]));
+        // Two fetches of the same file at once are two.
+        let [mut one, mut other] = [case.link(), case.link()];
+        assert!(!case.send(&mut one, &[(0, 2)]) && case.send(&mut other, &[(0, 4)]) && case.send(&mut one, &[(2, 4)]));
+    }
+
+    #[test]
     fn a_file_that_is_fetched_again_is_told_again() {
         let case = Case::new(3 * MIB);
         let mut link = case.link();
@@ -276,6 +357,6 @@ mod tests {
         };
         assert_eq!((known("alice", &last), known("alice", &begun)), (MIB, 0));
         assert_eq!(known("carol", &first), MIB, "she left only one");
-        assert!(case.unfinished.0.lock().len() <= MAX_UNFINISHED_PER_USER);
+        assert!(case.unfinished.0.lock().left.len() <= MAX_UNFINISHED_PER_USER);
     }
 }
