@@ -83,6 +83,7 @@ mod node_life;
 mod offers;
 mod on_postgres;
 mod outbox;
+mod parallel_links;
 mod passwords;
 mod portuguese_commands;
 mod portuguese_errors;

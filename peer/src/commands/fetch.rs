@@ -105,7 +105,7 @@ pub(crate) struct FetchArgs {
     /// What is new or changed is fetched as it is announced, by whichever node runs here; `peer follows` lists what is
     /// followed, and ends it.
     #[arg(long, requires = "user", conflicts_with_all = ["retry", "from", "only", "limit", "patience", "share", "jobs",
-        "if_exists"])]
+        "connections", "if_exists"])]
     follow: bool,
     /// With --follow: remove what the user removes.
     ///
@@ -114,7 +114,7 @@ pub(crate) struct FetchArgs {
     delete: bool,
     /// Fetch what is missing of the last fetch.
     ///
-    /// It goes to the same place; --limit, --patience, -j and --share may differ.
+    /// It goes to the same place; --limit, --patience, -j, --connections and --share may differ.
     #[arg(long, conflicts_with_all = ["user", "names", "from", "only", "output", "if_exists"])]
     retry: bool,
     /// Ask these as well.
@@ -142,6 +142,12 @@ pub(crate) struct FetchArgs {
     /// Streams to each source at once [default: 2].
     #[arg(short = 'j', long = "jobs", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32), hide_short_help = true)]
     jobs: Option<u8>,
+    /// Connections to each source [default: as many as pay].
+    ///
+    /// Each has a thread and a socket of its own. Without this option there is one; from four cores on, and above 1 Gbit/s,
+    /// further ones are tried, and kept if they make the fetch faster.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=8), hide_short_help = true)]
+    connections: Option<u8>,
     /// skip, rename, overwrite or fail where one exists.
     ///
     /// Without this option, one with the same content is skipped, and the new one is renamed beside any other.
@@ -382,6 +388,7 @@ impl FetchArgs {
         let request = FetchRequest {
             if_exists: self.if_exists.map_or(IfExists::SkipSame, ExistingFileAction::policy),
             streams: usize::from(self.jobs.unwrap_or(DEFAULT_STREAMS)),
+            connections: self.connections.map(usize::from),
             sources,
             limit: self.limit,
             ..FetchRequest::new(from, names, parse_destination(self.output)?, source_timeout)
@@ -393,10 +400,11 @@ impl FetchArgs {
     fn apply_to(&self, last: FetchRecord) -> FetchRecord {
         let FetchRecord { request, share } = last;
         let streams = self.jobs.map_or(request.streams, usize::from);
+        let connections = self.connections.map(usize::from).or(request.connections);
         let patience = self.patience.map_or(request.source_timeout, seconds);
         let limit = self.limit.or(request.limit);
         FetchRecord {
-            request: FetchRequest { streams, source_timeout: patience, limit, ..request },
+            request: FetchRequest { streams, connections, source_timeout: patience, limit, ..request },
             share: share || self.share,
         }
     }

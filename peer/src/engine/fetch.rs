@@ -16,7 +16,7 @@
 //! | where they go, and under which name | `destination` |
 //! | who has them | `room_sources` asks the members of a room, `source_finder` finds them, `candidate_dials` orders their dials, `source_dialer` opens their links and asks for the groups that they have |
 //! | who is asked for what next | `plan`; `session` decides about sources, files and rounds |
-//! | how groups come | `downloader`, a task per stream; `stall_detector` gives up links that stall, `slowdown_detector` tells of slow sources, `chat_priority` slows bulk data beside a chat |
+//! | how groups come | `downloader`, a task per stream; `stall_detector` gives up links that stall, `slowdown_detector` tells of slow sources, `chat_priority` slows bulk data beside a chat; `parallel_links` opens further links where they pay |
 //! | how they reach the disk | `writer`, into a `partial_file` |
 //! | what is asked for, told meanwhile, and reported | `fetch_request`, `fetch_event`, `fetch_report`, made by `report_builder` |
 
@@ -30,6 +30,7 @@ mod fetch_event;
 mod fetch_report;
 mod fetch_request;
 mod name_resolution;
+mod parallel_links;
 mod partial_file;
 mod plan;
 mod report_builder;

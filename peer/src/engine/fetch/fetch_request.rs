@@ -23,6 +23,9 @@ pub struct FetchRequest {
     pub if_exists: IfExists,
     /// Parallel streams per source.
     pub streams: usize,
+    /// Links to each source; `None`: as many as measurement says pay, on a machine with the cores for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<usize>,
     /// The users who are asked for the same content besides the owner.
     pub sources: SourcePolicy,
     /// Bytes per second, over all sources; `None`: unlimited.
@@ -60,6 +63,7 @@ impl FetchRequest {
             destination,
             if_exists: IfExists::SkipSame,
             streams: usize::from(Self::DEFAULT_STREAMS),
+            connections: None,
             sources: SourcePolicy::Everybody,
             limit: None,
             source_timeout,

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::local_copy::copy_groups;
 use crate::engine::fetch::downloader::{DownloadContext, DownloadEvent, download};
+use crate::engine::fetch::parallel_links::{ParallelLinks, SCALING_INTERVAL};
 use crate::engine::fetch::plan::{FetchPlan, SharedPlan, SourceNo};
 use crate::engine::fetch::report_builder::FailureReason;
 use crate::engine::fetch::session::{ChangedFile, CopyOutcome, FetchSession, RoundEnd, SessionAction, SessionEvent};
@@ -43,6 +44,7 @@ pub(super) struct RoundDriver<'a, 'session> {
     streams_per_source: usize,
     /// The links of the sources, by their number.
     links: Vec<SourceLink>,
+    parallel_links: ParallelLinks,
     /// Links that the session has not taken or refused yet.
     new_links: HashMap<UserName, Link>,
     downloaders: JoinSet<(SourceNo, u32, Result<(), StreamError>)>,
@@ -118,6 +120,7 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
             context: context.clone(),
             streams_per_source,
             links: Vec::new(),
+            parallel_links: ParallelLinks::new(dialer.local_user(), request, streams_per_source),
             new_links,
             downloaders: JoinSet::new(),
             availability_watches: JoinSet::new(),
@@ -160,6 +163,8 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
         let mut looks = tokio::time::interval(TRAFFIC_INTERVAL);
         // Missed looks aren't made up for: readings an instant apart would pass for a standstill.
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut scaling = tokio::time::interval(SCALING_INTERVAL);
+        scaling.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.perform_actions().await;
             if let Some(end) = self.session.round_end() {
@@ -171,6 +176,11 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
                 biased;
                 () = cancel.cancelled() => return DriveEnd::Interrupted,
                 _ = looks.tick() => self.traffic(),
+                _ = scaling.tick(), if self.parallel_links.is_enabled() => {
+                    self.parallel_links.look(self.context.chat_priority.is_active(), Instant::now());
+                    continue;
+                }
+                Some(()) = self.parallel_links.handle_next(&self.context) => continue,
                 Some(event) = self.download_events.recv() => SessionEvent::Download(event),
                 event = self.writer_events.recv() => match event {
                     Some(event) => SessionEvent::Writer(event),
@@ -219,6 +229,7 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
                     }
                 }
                 SessionAction::CloseLink { source, code } => {
+                    self.parallel_links.end_source(source);
                     if let Some(source) = self.source_link(source) {
                         source.link.close(code);
                     }
@@ -250,6 +261,7 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
             // The session numbers sources in the order in which it starts them.
             None => self.links.push(newest),
         }
+        self.parallel_links.start_source(source, link.clone(), stall_detector.clone());
         for _ in 0..self.streams_per_source {
             let (context, link, detector) = (self.context.clone(), link.clone(), stall_detector.clone());
             self.downloaders
@@ -317,6 +329,7 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
             session,
             context,
             mut downloaders,
+            parallel_links,
             mut availability_watches,
             mut redials,
             mut copies,
@@ -331,6 +344,8 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
         redials.shutdown().await;
         availability_watches.shutdown().await;
         downloaders.shutdown().await;
+        let is_broken_off = matches!(end, DriveEnd::Interrupted);
+        parallel_links.shut_down(if is_broken_off { PeerErrorCode::Cancelled } else { PeerErrorCode::Done }).await;
         session.begin_drain();
         drop(context);
         // The last handle to the writer is gone; its threads finish the work they have. An interruption

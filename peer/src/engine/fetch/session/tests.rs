@@ -7,8 +7,8 @@ use shared::peer::FileStat;
 use shared::{ContentHash, GroupLayout};
 
 use super::*;
+use crate::engine::fetch::FetchDestination;
 use crate::engine::fetch::plan::{FetchPlan, WorkItem};
-use crate::engine::fetch::{FetchDestination, IfExists};
 use crate::net::LinkError;
 
 /// The time that one step takes.
@@ -86,19 +86,8 @@ fn content(file: FileNo, version: u32) -> ContentHash {
 }
 
 fn request() -> FetchRequest {
-    FetchRequest {
-        from: user(0).into(),
-        names: Vec::new(),
-        destination: FetchDestination::Folder("here".into()),
-        if_exists: IfExists::SkipSame,
-        streams: 1,
-        sources: SourcePolicy::Everybody,
-        limit: None,
-        source_timeout: Duration::from_secs(10),
-        folder_times: Vec::new(),
-        arrived: Vec::new(),
-        expected: None,
-    }
+    let destination = FetchDestination::Folder("here".into());
+    FetchRequest { streams: 1, ..FetchRequest::new(user(0).into(), Vec::new(), destination, Duration::from_secs(10)) }
 }
 
 /// Everything around the session.
