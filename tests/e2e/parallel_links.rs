@@ -8,7 +8,8 @@ use tests::{Lab, Process, User};
 const SERVE: [&str; 5] = ["serve", "--threads", "2", "--limit", "12M"];
 
 fn fetch(user: &User<'_>, output: &std::path::Path) -> Process {
-    let fetching = user.peer(["-vv", "--json", "fetch", "bob", "film.mkv", "--connections", "3", "-o"]).arg(output).start();
+    let fetching =
+        user.peer(["-vv", "--json", "fetch", "bob", "film.mkv", "--connections", "3", "-o"]).arg(output).start();
     fetching.wait_for("further link 2 to bob");
     fetching
 }
