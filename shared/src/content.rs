@@ -107,6 +107,7 @@ impl GroupLayout {
     /// Returns the chaining value of group `index` if all its bytes are zeros. It depends on the group's position,
     /// which is part of each chunk's hash, so one value can't serve for all groups.
     pub fn zero_chaining_value(&self, index: u32) -> ChainingValue {
+        // Groups of huge files have gigabytes, so the zeros are fed in pieces and not from a buffer of that size.
         let mut hasher = self.hasher(index);
         let mut left = self.group_len(index);
         while left > 0 {
@@ -140,6 +141,7 @@ impl GroupHasher {
 
     /// Returns the group's chaining value.
     pub fn finish(self) -> ChainingValue {
+        // An empty group is always the root, of an empty file: BLAKE3 has no empty subtree below it.
         if self.is_root { *self.inner.finalize().as_bytes() } else { self.inner.finalize_non_root() }
     }
 }
@@ -176,6 +178,7 @@ impl Manifest {
     /// Returns the content hash that these values merge to.
     pub fn content_hash(&self) -> ContentHash {
         match self.values.as_slice() {
+            // No layout has an empty manifest: even an empty file has one group.
             [] => ContentHash::of(&[]),
             // The only group is the root of the tree, so its value is the content hash already.
             [only] => ContentHash(*only),

@@ -19,6 +19,7 @@ hex_text!(Fingerprint, 32);
 pub fn safety_number(one: (&UserName, &Fingerprint), other: (&UserName, &Fingerprint)) -> String {
     // Both sides must hash the same bytes, so the order can't depend on the caller.
     let (first, second) = if (one.1, one.0) <= (other.1, other.0) { (one, other) } else { (other, one) };
+    // The context is part of the number: another text here would change the digits of every pair of users.
     let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 safety number v1");
     for (user, fingerprint) in [first, second] {
         hasher.update(fingerprint.as_bytes());

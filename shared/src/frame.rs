@@ -85,6 +85,7 @@ impl FrameDecoder {
         }
         let Some(body) = rest.get(..len) else { return Ok(None) };
         let message = serde_json::from_slice(body).map_err(|error| FrameError::Malformed(error.to_string().into()))?;
+        // A frame that could not be parsed stays, so a second call gives the same error.
         self.start += LENGTH_BYTES + len;
         if self.is_empty() {
             // Streams live long, and most carry one long frame at most: don't keep its memory.

@@ -56,6 +56,7 @@ impl GroupSet {
 
     /// Returns true if `group` is a member.
     pub fn contains(&self, group: u32) -> bool {
+        // No look at the count: the bits behind the last group are never set.
         self.bits.get(index(group)).is_some_and(|byte| byte & (1 << (group % 8)) != 0)
     }
 
@@ -87,6 +88,7 @@ fn index(group: u32) -> usize {
 /// Returns the mask of the bits in the last byte that stand for groups.
 const fn last_mask(groups: u32) -> u8 {
     match groups % 8 {
+        // No remainder means that the last byte is used whole, not that it is unused.
         0 => u8::MAX,
         used => (1 << used) - 1,
     }

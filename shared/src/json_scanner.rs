@@ -128,6 +128,7 @@ impl JsonScanner {
     pub fn skip_object(&mut self) {
         if self.is_inside_object() && self.skipped.is_none() {
             self.skipped = Some(0);
+            // At once, and not with the next bytes: an object is skipped because its memory is needed elsewhere.
             self.discard_skipped();
         }
     }
@@ -202,6 +203,7 @@ impl JsonScanner {
     /// Returns the state after `byte`, or `None` if `byte` ended the object.
     fn step(&self, byte: u8, depth: usize, string: StringState) -> Result<Option<ScanState>, ScanError> {
         let (depth, string) = match (string, byte) {
+            // The digits of `\u` are no quotes and no backslashes, so they need no state of their own.
             (StringState::AfterBackslash, _) | (StringState::Outside, b'"') => (depth, StringState::Inside),
             (StringState::Inside, b'\\') => (depth, StringState::AfterBackslash),
             (StringState::Inside, b'"') => (depth, StringState::Outside),
@@ -245,10 +247,12 @@ impl JsonScanner {
 
 /// Returns true if `byte` may stand between objects.
 fn is_between(byte: u8) -> bool {
+    // Each byte of the mark by itself: a read may end in the middle of it.
     is_space(byte) || byte == 0 || BYTE_ORDER_MARK.contains(&byte)
 }
 
 const fn is_space(byte: u8) -> bool {
+    // RFC 8259, section 2. `is_ascii_whitespace` would add the form feed, which is no white space in JSON.
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 

@@ -95,6 +95,7 @@ impl UserName {
         if let Some(wrong) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))) {
             return Err(NameError::ForbiddenChar(wrong));
         }
+        // After the characters: in ASCII the bytes are the characters of which the error speaks.
         if text.len() > MAX_USER_NAME_BYTES {
             return Err(NameError::TooLong { limit: MAX_USER_NAME_BYTES });
         }
@@ -177,6 +178,8 @@ impl FromStr for FileName {
 }
 
 fn is_forbidden_in_file_name(c: char) -> bool {
+    // Windows separates components by backslashes as well, so a name could lead out of its folder there.
+    // The line and paragraph separators break lines in some programs, and are no controls in Unicode.
     c == '\\' || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || is_bidi_control(c)
 }
 
@@ -187,6 +190,7 @@ impl fmt::Display for NameError {
             Self::TooLong { limit } => f.write_str(&tr!("it is longer than {limit} bytes", limit)),
             Self::ForbiddenChar(c) => f.write_str(&tr!("it contains {character}", character = char_with_code(*c))),
             Self::InvalidComponent(component) => {
+                // In quotes, or an empty component would show nothing.
                 f.write_str(&tr!("it has the component {component}", component = format_args!("{component:?}")))
             }
         }
@@ -211,6 +215,7 @@ impl fmt::Display for UserName {
 
 impl Borrow<str> for UserName {
     fn borrow(&self) -> &str {
+        // Lawful, because the derived `Hash` and `Eq` are those of the text.
         &self.0
     }
 }

@@ -414,6 +414,7 @@ impl PeerReply {
     /// Removes the fields that are sent only to peers with [`OWNER_ONLY_CAPABILITY`].
     #[must_use]
     pub fn without_owner_only(mut self) -> Self {
+        // Default values are not written, so an older peer reads the JSON of its own version.
         self.stats_mut().for_each(|stat| stat.owner_only = false);
         self
     }
@@ -431,12 +432,14 @@ impl PeerReply {
         if let Self::Manifest { zeros, .. } = &mut self {
             zeros.clear();
         }
+        // Without the runs the receiver fetches and stores these bytes as well, so they must count as data.
         self.stats_mut().for_each(|stat| stat.zero_bytes = 0);
         self
     }
 
     /// Returns the descriptions of files in the reply.
     fn stats_mut(&mut self) -> impl Iterator<Item = &mut FileStat> {
+        // An option and a list for both shapes: their chain is one type of iterator, without a box.
         let (one, several) = match self {
             Self::Stat(stat) => (Some(stat), Default::default()),
             Self::FileList { files, .. } => (None, files.iter_mut()),

@@ -87,9 +87,11 @@ impl FromStr for RoomTopic {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
+        // Empty is allowed: such a topic removes the present one.
         if text.len() > MAX_ROOM_TOPIC_BYTES {
             return Err(NameError::TooLong { limit: MAX_ROOM_TOPIC_BYTES });
         }
+        // Only controls are refused. All else that could mislead is left to the filter through which a topic is shown.
         match text.chars().find(|c| c.is_control()) {
             Some(wrong) => Err(NameError::ForbiddenChar(wrong)),
             None => Ok(Self(text.into())),

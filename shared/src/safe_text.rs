@@ -72,6 +72,7 @@ fn style_at(text: &str) -> Option<&str> {
 /// controls, bidi controls and invisible characters. In valid JSON they occur in strings only, where an escape may
 /// replace them.
 pub fn safe_json(json: String) -> String {
+    // Controls below U+0020 are escapes in the strings of valid JSON already (RFC 8259, section 7).
     let is_raw = |c: char| c == '\u{7f}' || is_invisible(c) || is_bidi_control(c);
     // Nearly all JSON is ASCII; one pass over its bytes avoids decoding it.
     if json.bytes().all(|byte| byte < 0x7f) || !json.chars().any(is_raw) {
@@ -110,9 +111,11 @@ fn sanitize(text: &str, keep_breaks: bool) -> Cow<'_, str> {
             '\n' | '\t' if keep_breaks => out.push(c),
             // The block Control Pictures has the control characters in order.
             '\u{0}'..='\u{1f}' => push_control_picture(&mut out, 0x2400 + u32::from(c)),
+            // The picture of DEL stands apart from the others in that block.
             '\u{7f}' => out.push('\u{2421}'),
             // Before the invisible characters, to which joiners and style selectors belong as well.
             NON_JOINER | JOINER if before.can_join(c, next) => out.push(c),
+            // A style selector is a combining mark as well, so it counts towards their bound.
             TEXT_STYLE | EMOJI_STYLE if marks <= MAX_MARKS && before.can_be_styled(next) => out.push(c),
             _ if is_invisible(c) || is_bidi_control(c) => {
                 push_code(&mut out, c);
@@ -217,11 +220,13 @@ const fn is_joining(c: char) -> bool {
         '\u{0620}'..='\u{06ff}' | '\u{0710}'..='\u{077f}' | '\u{07ca}'..='\u{08ff}' | '\u{0900}'..='\u{0dff}'
         | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17d3}' | '\u{1820}'..='\u{18aa}' | '\u{a840}'..='\u{a873}'
         | '\u{a8e0}'..='\u{a8ff}');
+    // The range of Khmer has two invisible vowels, beside which a joiner could hide.
     is_in_script && !is_invisible(c)
 }
 
 /// Appends the visible symbol for a control character, from the block Control Pictures (U+2400).
 fn push_control_picture(out: &mut String, code: u32) {
+    // Each control character has a picture, so the replacement is never seen.
     out.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
 }
 

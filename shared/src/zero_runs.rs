@@ -42,6 +42,7 @@ impl ZeroRuns {
                 free = *end;
                 apart && start < end
             })
+            // Runs ascend, so the last end is the greatest.
             && free <= layout.group_count();
         fits.then_some(Self(runs))
     }

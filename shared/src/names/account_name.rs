@@ -98,6 +98,7 @@ impl NewUserName {
     pub fn suggested_for(text: &str) -> Option<Self> {
         // In an e-mail address, the part before the `@` names the person.
         let before_at = text.split_once('@').map(|(person, _)| person);
+        // `@ana` has nothing before its `@`.
         before_at.and_then(suggest_name).or_else(|| suggest_name(text))
     }
 }
@@ -370,6 +371,7 @@ fn skeletons_choosing(name: &str, rest: usize) -> Vec<String> {
 /// two readings.
 fn separator_skeletons(before: Option<char>, next: Option<char>) -> &'static [&'static str] {
     let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    // Capitals count although `L` looks like no digit: a reading ignores the case of letters.
     let is_like_digit = |c: Option<char>| is_digit(c) || c.is_some_and(|c| "lioLIO".contains(c));
     if is_digit(before) && is_digit(next) {
         &["."]

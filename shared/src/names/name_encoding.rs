@@ -40,6 +40,7 @@ impl FileName {
     pub fn from_raw(raw: &[u8]) -> Result<Self, NameError> {
         let components: Result<Vec<Cow<'_, str>>, NameError> =
             raw.split(|byte| *byte == b'/').map(try_encode).collect();
+        // Parsed for the length of the whole: each component is valid by itself.
         components?.join("/").parse()
     }
 
@@ -164,6 +165,7 @@ fn try_decode(text: &str) -> Option<Vec<u8>> {
         }
         raw.extend_from_slice(after.as_bytes());
     }
+    // Encoding asks for decoding in turn. That ends, because each decoding makes the text shorter.
     // Only the canonical form counts, so two names can't mean the same file.
     (try_encode(&raw).ok()? == text).then_some(raw)
 }

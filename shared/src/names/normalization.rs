@@ -29,6 +29,7 @@ pub fn matching_key(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let seen = strip_ignorable(&display_name(text));
+    // Composed last: an invisible character that is gone may have kept an accent from its letter.
     match to_nfc(&seen) {
         Cow::Borrowed(_) => Cow::Owned(seen),
         Cow::Owned(key) => Cow::Owned(key),

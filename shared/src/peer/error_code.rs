@@ -55,6 +55,7 @@ impl From<u64> for PeerErrorCode {
 
 impl From<PeerErrorCode> for u64 {
     fn from(code: PeerErrorCode) -> Self {
+        // Not searched in the table: a match makes the compiler ask for the number of a new code.
         match code {
             PeerErrorCode::Done => 0,
             PeerErrorCode::Protocol => 1,

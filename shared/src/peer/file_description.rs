@@ -87,6 +87,7 @@ impl FileStat {
 
     /// Returns the number of bytes to transfer and store if the description is right.
     pub const fn data_bytes(&self) -> u64 {
+        // The number of zeros is a peer's claim, which may be greater than the size.
         self.size.saturating_sub(self.zero_bytes)
     }
 }
@@ -101,6 +102,7 @@ impl<T> ListEntry<T> {
             Self::Valid(entry) => Ok(entry),
             // Entries of folder lists are bare names, all others objects with a `name`.
             Self::Invalid(serde_json::Value::String(name)) => Err(name.into()),
+            // Indexing a `Value` of any kind by a name gives null where there is no such field, and never panics.
             Self::Invalid(entry) => Err(entry["name"].as_str().unwrap_or_default().into()),
         }
     }

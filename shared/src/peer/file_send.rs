@@ -66,6 +66,7 @@ impl FileSend {
     pub fn name_prefix(&self) -> String {
         match self.kind {
             SendKind::File => self.name.as_str().to_owned(),
+            // With the slash: `photos` is also the start of `photos2/a`.
             SendKind::Folder => format!("{}/", self.name.as_str()),
         }
     }
@@ -84,6 +85,7 @@ impl FileSend {
             SendKind::File => self.files == 1,
             SendKind::Folder => self.files > 0,
         };
+        // The sum of a folder's sizes has the bound of one file's: not every JSON reader holds a greater number exactly.
         is_count_right && self.size <= MAX_FILE_SIZE
     }
 
@@ -92,6 +94,7 @@ impl FileSend {
     pub fn hash_of<'a>(&self, files: impl IntoIterator<Item = (&'a FileName, &'a ContentHash)>) -> Option<ContentHash> {
         let files: Vec<_> = files.into_iter().collect();
         let is_all = usize::try_from(self.files).is_ok_and(|count| count == files.len());
+        // The hash of a single file says nothing of its name, so names and their number are compared first.
         if !is_all || !files.iter().all(|(name, _)| self.has_name(name)) {
             return None;
         }
@@ -110,6 +113,7 @@ pub fn folder_hash<'a>(files: impl IntoIterator<Item = (&'a FileName, &'a Conten
     files.sort_unstable_by_key(|(name, _)| *name);
     let mut hasher = blake3::Hasher::new();
     for (name, hash) in files {
+        // The length keeps names and hashes apart: no other list of files hashes the same bytes.
         // Names have at most 1,024 bytes.
         hasher.update(&u32::try_from(name.len()).unwrap_or(u32::MAX).to_be_bytes());
         hasher.update(name.as_bytes());
@@ -120,6 +124,7 @@ pub fn folder_hash<'a>(files: impl IntoIterator<Item = (&'a FileName, &'a Conten
 
 /// Deserializes a send; an invalid one is none, so that the message's text arrives all the same.
 pub(super) fn lenient_send<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<FileSend>, D::Error> {
+    // Into a value first: the parser of the message must get past the send, whatever is wrong in it.
     let value = serde_json::Value::deserialize(deserializer)?;
     Ok(serde_json::from_value(value).ok().filter(FileSend::is_consistent))
 }

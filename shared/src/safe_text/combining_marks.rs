@@ -3,6 +3,7 @@
 /// Returns true if `c` is drawn over the preceding character, however many such characters follow each other.
 pub(super) fn is_combining_mark(c: char) -> bool {
     let c = u32::from(c);
+    // Ranges don't overlap: only the first one that doesn't end before `c` can hold it.
     let at = COMBINING_MARKS.partition_point(|(_, last)| *last < c);
     COMBINING_MARKS.get(at).is_some_and(|(first, _)| *first <= c)
 }

@@ -36,6 +36,7 @@ static RESERVED_SKELETONS: LazyLock<HashSet<String>> =
 
 /// Returns whether a name is one of the words, or can be taken for one.
 pub fn is_reserved(name: &UserName) -> bool {
+    // By their readings: `Err0r` at the beginning of a line is taken for a word of ours as well.
     skeletons(name.as_str()).iter().any(|skeleton| RESERVED_SKELETONS.contains(skeleton))
 }
 
