@@ -400,6 +400,8 @@ crate::hex::hex_text!(IdempotencyKey, 16);
 impl IdempotencyKey {
     /// Derives what all repetitions of a user's request have in common, for one purpose, and no other request has.
     pub fn derive(&self, purpose: &str, user: &crate::UserName) -> [u8; 16] {
+        // With the user, since clients choose the keys: one that two of them chose derives something for each.
+        // NUL ends the purpose and the key has a fixed length, so no other parts give the same bytes.
         let mut hasher = blake3::Hasher::new_derive_key("vizinho idempotency key 1");
         for part in [purpose.as_bytes(), &[0], &self.0, user.as_str().as_bytes()] {
             hasher.update(part);

@@ -185,6 +185,7 @@ impl RoomStreamRequest {
             Self::Want { locator, missing_cuts, .. } => {
                 locator.len() <= MAX_ROOM_LOCATOR && missing_cuts.len() <= MAX_ROOM_LOCATOR
             }
+            // The run of `New` has its bound by its type.
             Self::Summary(_) | Self::Vector { .. } | Self::New { .. } | Self::Unknown => true,
         }
     }
@@ -211,6 +212,7 @@ impl fmt::Debug for SingleRunBytes {
 
 impl Serialize for SingleRunBytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // As digits it fits into a frame, so no request has raw bytes behind it.
         serializer.serialize_str(&hex::encode(&self.0))
     }
 }

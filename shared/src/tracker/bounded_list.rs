@@ -68,6 +68,7 @@ fn read_elements<'de, A: SeqAccess<'de>, T: Deserialize<'de>>(
     at_most: usize,
 ) -> Result<Vec<T>, A::Error> {
     let mut kept = Vec::new();
+    // The bound is looked at before the next element is parsed, which would take memory.
     while kept.len() < at_most
         && let Some(element) = elements.next_element()?
     {

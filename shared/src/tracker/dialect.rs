@@ -45,6 +45,7 @@ pub fn encode_names<'a>(
     field: &'static str,
     names: impl ExactSizeIterator<Item = &'a str>,
 ) -> Vec<u8> {
+    // Known before the first name is written: the end of the line depends on it.
     let total = names.len();
     let end = |shown: usize| if shown < total { format!("],\"total\":{total}}}\n") } else { "]}\n".to_owned() };
     let message = serde_json::Value::from(message);

@@ -37,6 +37,7 @@ const MAX_LISTED_FEATURES: usize = 64;
 
 impl Feature {
     const fn bit(self) -> u32 {
+        // A feature beyond the 32nd needs a wider set.
         1 << self as u8
     }
 }
@@ -104,6 +105,7 @@ impl<'de> Deserialize<'de> for FeatureSet {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum FeatureListItem<'a> {
+    // In this order, in which serde tries them: the other one takes every value.
     Name(#[serde(borrow)] std::borrow::Cow<'a, str>),
     Other(IgnoredAny),
 }

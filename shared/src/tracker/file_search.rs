@@ -77,11 +77,13 @@ pub struct FoundFile {
 pub fn search_words(text: &str) -> impl Iterator<Item = String> + use<> {
     let mut lower = String::with_capacity(text.len());
     push_lower(&mut lower, text);
+    // Neither folded nor segmented: these words travel, and each version of a tracker compares in its own way.
     word_runs(&to_nfc(&lower)).map(str::to_owned).collect::<Vec<_>>().into_iter()
 }
 
 /// Appends `text` in the form in which words are compared: lower case, without accents.
 pub fn push_folded(folded: &mut String, text: &str) {
+    // ASCII has no accents, so both passes over normal forms would change nothing.
     if text.is_ascii() {
         return push_lower(folded, text);
     }
@@ -132,6 +134,7 @@ pub fn segment_words(lower: &str) -> impl Iterator<Item = &str> {
 
 /// Returns true for characters of scripts without blanks between words: Thai, Lao, Myanmar, Khmer, Kana and Han.
 const fn is_unspaced_script(c: char) -> bool {
+    // Hangul is not among them, since Korean has blanks. Planes 2 and 3 are set aside for Han as a whole.
     matches!(
         c,
         '\u{e01}'..='\u{e30}'
@@ -215,6 +218,7 @@ impl fmt::Display for SearchWords {
 
 impl fmt::Display for FindCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The name as it is sent and not as displayed, which would be the cursor of another file.
         write!(f, "{}/{}", self.user, self.name.as_str())
     }
 }

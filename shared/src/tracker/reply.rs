@@ -151,6 +151,7 @@ pub struct SubscribeReply {
 
 /// Parses the features that a reply lists; `None` if it has no such list.
 pub fn parse_features(line: &str) -> Option<FeatureSet> {
+    // Parsed apart from the reply: a connection keeps the features, whatever type its caller reads the line as.
     #[derive(Deserialize)]
     struct FeatureListing {
         features: Option<FeatureSet>,
@@ -198,6 +199,7 @@ pub fn encode_ok<T: Serialize>(id: Option<&str>, message: &str, body: &T) -> Res
 /// Encodes the line of an error.
 pub fn encode_error(id: Option<&str>, refusal: &TrackerRefusal, retry_after_ms: Option<u64>) -> Vec<u8> {
     let mut line = begin_line(id);
+    // The whole text: `Display` cuts it and makes it safe for a terminal, which the reader of the reply does.
     let message = serde_json::Value::from(refusal.message.as_received());
     let head = format!("\"status\":\"error\",\"code\":\"{}\",\"message\":{message}", refusal.code);
     line.extend_from_slice(head.as_bytes());

@@ -111,6 +111,7 @@ impl TrackerRequest {
             Self::Heartbeat { token, .. } => token.is_some(),
             Self::Room(room) => room.carries_secret(),
             Self::ExerciseRoom(room) => room.carries_secret(),
+            // A door's signature is no secret: it is worth nothing on another connection.
             Self::ListPeers(_)
             | Self::Resume(_)
             | Self::Whois(_)
@@ -274,11 +275,13 @@ pub fn parse_object(object: &[u8], usual: Dialect) -> ParsedRequest {
             let ParsedRequest { id, dialect, action, .. } = parse_text(&String::from_utf8_lossy(object), usual);
             ParsedRequest { id, action, ..ParsedRequest::refused(dialect, &RequestFault::NotUtf8) }
         }
+        // No lossy copy of a long object: each wrong byte may take three in it.
         Err(_) => ParsedRequest::refused(guess_dialect(object).unwrap_or(usual), &RequestFault::NotUtf8),
     }
 }
 
 fn parse_text(text: &str, usual: Dialect) -> ParsedRequest {
+    // Lives as long as the fields, which borrow from it.
     let repaired;
     let mut fields = match RequestFields::read(text) {
         Ok(fields) => fields,
@@ -287,6 +290,7 @@ fn parse_text(text: &str, usual: Dialect) -> ParsedRequest {
             repaired = json_repair::repair_json(text);
             match repaired.as_deref().and_then(|text| RequestFields::read(text).ok()) {
                 Some(fields) => fields,
+                // The error of the text as it was sent: its line and column are of use to whoever wrote it.
                 None => return ParsedRequest::refused(guess_dialect(text.as_bytes()).unwrap_or(usual), &error.into()),
             }
         }
@@ -360,6 +364,7 @@ impl std::error::Error for TrackerRefusal {}
 impl Password {
     /// Returns the password, or `None` unless it has 1 to [`MAX_PASSWORD_BYTES`] bytes.
     pub fn new(text: &str) -> Option<Self> {
+        // A boxed text can't grow, which would leave a copy of it in memory that is given back.
         (1..=MAX_PASSWORD_BYTES).contains(&text.len()).then(|| Self(Zeroizing::new(text.into())))
     }
 
@@ -391,6 +396,7 @@ impl fmt::Debug for Password {
 impl ListPeersRequest {
     /// Returns true if all users are requested with all files.
     pub fn is_complete_listing(&self) -> bool {
+        // A request that doesn't say gets the files: without any field the list is complete.
         self.is_unfiltered() && self.with_files != Some(false)
     }
 

@@ -49,5 +49,6 @@ pub(super) fn exercise_action_names() -> String {
 
 /// Returns the action with this name, in any case of letters.
 pub(super) fn known_action(name: &str) -> Option<&'static str> {
+    // The listed spelling and not the client's: actions are labels of counters, which nobody may choose.
     ACTIONS.iter().find(|known| known.eq_ignore_ascii_case(name.trim())).copied()
 }

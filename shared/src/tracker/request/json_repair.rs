@@ -33,6 +33,7 @@ pub(super) fn repair_json(text: &str) -> Option<String> {
         if byte == b'"' {
             is_inside = !is_inside;
         }
+        // Of a word that is replaced its first letter: that a value stands before a comma is all that counts.
         if !is_inside && !byte.is_ascii_whitespace() {
             before = byte;
         }
@@ -54,6 +55,7 @@ pub(super) fn repair_json(text: &str) -> Option<String> {
 fn fix_in_string(byte: u8, rest: &[u8]) -> (usize, Option<Cow<'static, str>>) {
     match byte {
         b'\\' => escape_length(rest).map_or((1, Some("\\\\".into())), |length| (length, None)),
+        // JSON has them as escapes only (RFC 8259, section 7).
         0..0x20 => (1, Some(format!("\\u{byte:04x}").into())),
         _ => (1, None),
     }
@@ -81,6 +83,7 @@ fn fix_outside_string(before: u8, byte: u8, rest: &[u8]) -> (usize, Option<Cow<'
 fn escape_length(bytes: &[u8]) -> Option<usize> {
     match bytes.get(1)? {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
+        // Half of a surrogate pair is left as it is: it fails its field and not the request.
         b'u' => bytes.get(2..6)?.iter().all(u8::is_ascii_hexdigit).then_some(6),
         _ => None,
     }

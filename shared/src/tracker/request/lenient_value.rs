@@ -152,6 +152,7 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for LenientValueVisitor<M> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        // A text with escapes is unescaped into the parser's own buffer, which the next text overwrites.
         Ok(LenientValue::Text(Cow::Owned(text.to_owned())))
     }
 

@@ -214,6 +214,7 @@ impl UnusableName {
 impl UnusableRoomName {
     /// Makes the fault of `text`; `why` is the reason.
     pub(super) fn new(text: &str, why: NameError) -> Self {
+        // A room's name follows the rules of a new user's, so what is suggested for one serves the other.
         Self { text: excerpt(text).to_owned(), why, suggestion: NewUserName::suggested_for(text).map(UserName::from) }
     }
 
@@ -293,6 +294,7 @@ impl RejectedFiles {
     /// Names the first few files with their faults, in the words of `dialect`.
     pub fn reasons(&self, dialect: Dialect) -> String {
         let reason = |(shown, fault): &(String, FileFault)| match dialect {
+            // Replies are read by clients, which need not share the tracker's language.
             Dialect::Action => format!("{shown} ({})", in_english(|| fault.english())),
             Dialect::Cmd => format!("{shown} ({})", fault.portuguese()),
         };
@@ -345,6 +347,7 @@ impl FileFault {
 
 impl From<serde_json::Error> for RequestFault {
     fn from(error: serde_json::Error) -> Self {
+        // The place and not the parser's words, which name types of Rust.
         Self::NotJson { line: error.line(), column: error.column() }
     }
 }

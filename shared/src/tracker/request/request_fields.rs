@@ -156,6 +156,7 @@ impl<'a> FileItem<'a> {
             // Not an object: kept as a value, so that a reply can quote it.
             return LenientValue::read(raw).ok();
         }
+        // In valid JSON this fails only for a key with an unpaired surrogate.
         let FileFields { name, size, hash } = serde_json::from_str::<FileFields<&RawValue>>(raw.get()).ok()?;
         let read = |raw: Option<&'a RawValue>| raw.map(LenientValue::read).transpose().ok();
         Some(LenientValue::Object(FileFields { name: read(name)?, size: read(size)?, hash: read(hash)? }))
@@ -204,7 +205,9 @@ impl<'de, F: Deserialize<'de>> Visitor<'de> for FieldsVisitor<F> {
                 // Parsed in this pass: most of a long request is its files.
                 Some(FieldName::Files) => fields.files = map.next_value::<Option<F>>()?.or(fields.files),
                 Some(key) => {
+                    // Kept as text: only the fields that the action uses are checked.
                     let value: &RawValue = map.next_value()?;
+                    // A null must not erase what a synonym said, as `port` and `porta` in one object.
                     if let Some(place) = fields.values.get_mut(key as usize).filter(|_| value.get() != "null") {
                         *place = Some(value);
                     }

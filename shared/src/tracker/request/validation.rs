@@ -171,6 +171,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
     }
 
     pub(super) fn proof(&self) -> FieldResult<SpeakerProof> {
+        // Not required as in a login, so an empty one counts as missing.
         let password =
             self.non_empty_text(FieldName::Password)?.map(|text| Password::new(&text).ok_or(RequestFault::Password));
         Ok(SpeakerProof { token: self.token()?, password: password.transpose()? })
@@ -191,6 +192,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
         }
         let parse = |text: &Cow<'_, str>| {
             let whole = text.parse::<SocketAddr>().ok();
+            // An address alone is at the announced port; without one nobody could dial it.
             let with_port = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, port?.get()));
             let wrong =
                 || RequestFault::Field(FieldName::Addresses, FieldFault::NotAnAddress(excerpt(text).to_owned()));
@@ -231,10 +233,12 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
         }
         let BoundedList(list) = serde_json::from_str::<BoundedList<&RawValue, MAX_ADDRESSES_PER_USER>>(raw.get())
             .map_err(|_| wrong(FieldFault::NotAList))?;
+        // Each by itself: a number out of range would fail the list as a whole, and not be named.
         let text = |item: &'a RawValue| {
             let value = LenientValue::<IgnoredAny>::read(item).map_err(|NotUnicode| wrong(FieldFault::NotUnicode))?;
             value.into_text().map_err(|WrongType| wrong(FieldFault::NotText))
         };
+        // A null in the list counts as missing, like a field that is null.
         Ok(list.into_iter().map(text).collect::<FieldResult<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
@@ -245,6 +249,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
             FileItems::List(items) => items,
             FileItems::Other => return Err(RequestFault::Field(FieldName::Files, FieldFault::NotAList)),
         };
+        // Before the files: a request that fails here need not have 100,000 of them checked.
         let mode = self.mode()?;
         let (user, proof) = (self.user()?, self.proof()?);
         let (mut files, mut left_out) = (Vec::with_capacity(items.len()), RejectedFiles::default());
@@ -287,6 +292,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
     }
 
     fn find(&self) -> FieldResult<FindRequest> {
+        // An empty hash counts, since files may be registered without one; an empty name is a missing field.
         let wanted = match (self.text(FieldName::Hash)?, self.non_empty_text(FieldName::Name)?) {
             (Some(text), None) => FindCriterion::Hash(hash_text(&text)?),
             (None, Some(text)) => FindCriterion::Words(
@@ -305,6 +311,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
     }
 
     pub(super) fn limit(&self) -> FieldResult<Option<usize>> {
+        // A number beyond `usize` is no error: the tracker bounds its pages anyway.
         Ok(self.unsigned(FieldName::Limit)?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)))
     }
 
@@ -338,6 +345,7 @@ impl FileFields<LenientValue<'_>> {
     fn check(self, mode: FilesMode) -> Result<SharedFile, (Option<String>, FileFault)> {
         let Self { name, size, hash } = self;
         let [name, size, hash] = [name, size, hash].map(Option::unwrap_or_default);
+        // The name first: it tells which file the other faults are about.
         let text = name.into_text().ok().flatten().ok_or((None, FileFault::NoName))?;
         let left_out = |fault| (Some(quoted_excerpt(&text)), fault);
         let name = text.parse().map_err(|why| left_out(FileFault::Name(why)))?;
