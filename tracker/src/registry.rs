@@ -219,6 +219,7 @@ impl PresenceRegistry {
     /// Ends the presences whose deadlines passed, and releases events that are due. To be called before anything
     /// else at that time.
     pub fn expire(&mut self, now: Instant) {
+        // First: the ends of presences below make events, whose paces count from this time.
         self.events.tick(now);
         self.rooms.tick(now);
         while let Some((deadline, user)) = self.deadlines.first() {
@@ -247,6 +248,7 @@ impl PresenceRegistry {
         let Some(present) = self.present.get(&user).filter(|present| present.session == session) else {
             return Err(SessionEndReason::NotPresent);
         };
+        // Its lease is in the memory of another tracker, which a deadline set here would not reach.
         if !self.holds(present) {
             return Ok(self.renew_elsewhere(&user, now));
         }
@@ -373,6 +375,7 @@ impl PresenceRegistry {
         self.compact_list.user_removed(user);
         self.recent_logins.remove(present.from, present.session);
         self.quota.replace(present.from, present.files.size(), ListSize::default());
+        // A clone shares the chunks: the caller looks at the list, whose last copy is freed outside the lock.
         self.discard(present.files.clone());
         if !present.bound {
             self.legacy_at.subtract(&present.from, 1);

@@ -61,6 +61,7 @@ fn is_near(ip: IpAddr, from: IpAddr) -> bool {
         IpAddr::V4(v4) => v4.is_private() || v4.is_link_local() || is_shared_by_carrier(v4),
         IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unique_local(),
     };
+    // Loopback is refused before unless the client itself is on this machine.
     ip.is_loopback() || is_local || is_seen
 }
 

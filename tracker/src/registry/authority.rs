@@ -122,8 +122,10 @@ impl PresenceRegistry {
             return AuthorityDecision::Session(present.session);
         }
         AuthorityDecision::Denied(match (held, token) {
+            // First: for a bound account a login in plaintext, which the others advise, would be refused as well.
             _ if present.is_some() && !reachable => AuthorityDenial::TlsRequired,
             (Some(_), _) => AuthorityDenial::SessionEnded(self.end_reason(user)),
+            // A token of `user` was accepted above: this one is of somebody else.
             (None, Some(_)) => AuthorityDenial::Forbidden,
             (None, None) if is_somebody_else => AuthorityDenial::Forbidden,
             (None, None) => AuthorityDenial::NotLoggedIn,

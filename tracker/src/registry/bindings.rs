@@ -57,6 +57,7 @@ impl PresenceRegistry {
 
     /// The key as it was bound until another one took its place, if that is remembered.
     pub fn former_key(&self, fingerprint: &Fingerprint) -> Option<&FormerKey> {
+        // From the latest: a key may be bound again and replaced again.
         self.former_keys.iter().rev().find(|former| former.fingerprint == *fingerprint)
     }
 
@@ -71,6 +72,7 @@ impl PresenceRegistry {
     /// Records that the account has no binding any more, or was removed. Its sessions are revoked.
     pub fn unbind(&mut self, user: &UserName) {
         let old = self.bindings.remove(user);
+        // Even without a binding: an account that was removed must not go on by its sessions.
         self.revoke_sessions(user);
         if let Some(old) = old {
             self.owners.remove(&old);

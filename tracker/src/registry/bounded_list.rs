@@ -75,6 +75,7 @@ impl PresenceRegistry {
                 may_show_more |= entry.add_file(view, &mut left);
             }
         }
+        // The turns of origins decide only which entries fit: the list is by name, as the long one is.
         entries.sort_by(|one, other| one.user.cmp(other.user));
         let mut text = Vec::with_capacity(room - left);
         for entry in &entries {
@@ -117,6 +118,7 @@ impl<'a> BoundedEntry<'a> {
     fn add_file(&mut self, view: ListView, left: &mut usize) -> bool {
         // Without a count, a client would take the files that are shown for all.
         let Some((text, mut rest)) = self.next.take().filter(|_| self.is_counted) else { return false };
+        // The first file may open a list that the view leaves out while it is empty; others need a comma.
         let more = if self.shown == 0 { list_bytes(view, false) - list_bytes(view, true) } else { 1 };
         // With its last file shown the entry needs no count, whose bytes become free.
         let is_last = self.shown + 1 == self.count;

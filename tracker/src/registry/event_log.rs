@@ -63,6 +63,7 @@ impl EventLog {
             let line = line(&TrackerEvent { seq: self.last, kind: TrackerEventKind::Resync {} });
             return EventBacklog::Lost { line, seen: self.last };
         };
+        // Only references to the lines: the lock of the registry is held meanwhile.
         let lines: Vec<_> = self.lines.iter().skip(first).take(limit).cloned().collect();
         let seen = seen + lines.len() as u64;
         EventBacklog::Lines { lines, seen }

@@ -25,6 +25,7 @@ impl Pace {
 
     /// Returns the time until one more event is allowed.
     pub(super) fn wait(self, limit: PaceLimit, now: Instant) -> Duration {
+        // One more is allowed while those that still count leave a place of the burst.
         self.0.saturating_duration_since(now).saturating_sub(limit.interval * (limit.burst - 1))
     }
 
@@ -37,6 +38,7 @@ impl Pace {
 
     /// Counts events that are sent.
     pub(super) fn record(&mut self, limit: PaceLimit, events: u32, now: Instant) {
+        // `max`: rest is not saved up beyond one full burst.
         self.0 = self.0.max(now) + limit.interval * events;
     }
 }

@@ -130,6 +130,7 @@ impl EventPacer {
         let turn = if is_waiting { now } else { now + self.take_turn(from, now) };
         let events = self.users.entry(user.clone()).or_insert_with(|| UserEvents::rested_at(now));
         let pending = events.pending.get_or_insert_with(|| PendingEvents::new(turn));
+        // Its time may change: another kind of event may have to wait longer, or not at all.
         self.due.remove(&(pending.due, user.clone()));
         pending.merge(from, kind);
         match events.reschedule(now) {
@@ -141,6 +142,7 @@ impl EventPacer {
     /// Takes the next turn of an origin, and returns the time until then.
     fn take_turn(&mut self, from: Option<ClientOrigin>, now: Instant) -> Duration {
         let Some(from) = from else { return Duration::ZERO };
+        // Charged even if the address itself has to wait: all addresses of the network share this pace.
         let in_network = from
             .network()
             .map(|network| self.networks.entry(network).or_insert(Pace::rested_at(now)).take(NETWORK_PACE, now))
@@ -200,6 +202,7 @@ impl PendingEvents {
     }
 
     fn merge(&mut self, from: Option<ClientOrigin>, kind: TrackerEventKind) {
+        // A change by the administrator has no origin: turns stay with that of the events before.
         self.from = from.or(self.from);
         match kind {
             // Whoever is gone has neither addresses nor files.

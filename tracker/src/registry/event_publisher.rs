@@ -97,6 +97,7 @@ impl EventPublisher {
     /// Gives events back that got no numbers.
     pub(super) fn return_outgoing(&mut self, mut events: Vec<TrackerEventKind>) {
         if let Some(outbox) = &mut self.outbox {
+            // In front of those that became due meanwhile: subscribers are told in order.
             events.append(outbox);
             *outbox = events;
         }
@@ -109,6 +110,7 @@ impl EventPublisher {
 
     /// Adds numbered events.
     pub(super) fn append_numbered(&mut self, first: u64, events: Vec<TrackerEventKind>) {
+        // What lies in the gap is not known here: whoever has read up to it gets `resync`.
         if first != self.log.last() + 1 {
             self.log = EventLog::new(first.saturating_sub(1));
         }

@@ -98,6 +98,7 @@ impl PresenceRegistry {
     ) -> AppliedChange {
         let is_own = self.replica.as_ref().is_some_and(|replica| replica.node == by);
         let told_by_other = change.user().filter(|_| !is_own && change.has_events()).cloned();
+        // Each tracker applies the change, and subscribers are to be told of it once.
         self.events.set_muted(!is_own);
         let applied = self.apply_muted(change, by, details, now);
         self.events.set_muted(false);
@@ -149,6 +150,7 @@ impl PresenceRegistry {
                 let of_node = self.present.iter().filter(|(_, present)| present.node == node);
                 let all: Vec<UserName> = of_node.map(|(user, _)| user.clone()).collect();
                 for user in all {
+                    // As after a dropped connection: that to the tracker which ended is gone.
                     self.set_holder(&user, by, |rules| (rules.grace, rules.legacy_lease), now);
                 }
             }
@@ -163,6 +165,7 @@ impl PresenceRegistry {
             }
             ReplicatedChange::Unbound { user } => self.unbind(&user),
             ReplicatedChange::Revoked { user, kept } => {
+                // By its token: the ids of sessions are those of one tracker alone.
                 let kept = kept.and_then(|token| self.session_with(&token));
                 self.revoke_other_sessions(&user, kept);
             }
@@ -205,6 +208,7 @@ impl PresenceRegistry {
         let queued = (present.deadline, user.clone());
         let is_held = self.present.get(user).is_some_and(|present| self.holds(present));
         self.deadlines.remove(&before);
+        // Only the holder ends a lease; to the others the deadline says when to take the presence over.
         if is_held {
             self.deadlines.insert(queued);
         }
@@ -213,6 +217,7 @@ impl PresenceRegistry {
     /// Restores a presence of the database's state. `node` holds it.
     pub fn restore_shared(&mut self, login: ReplicatedLogin, node: NodeId, files: FileList, now: Instant) {
         let user = login.user.clone();
+        // Their events are in the log already, with numbers of their own.
         self.events.set_muted(true);
         self.apply_login(login, node, None, now);
         // How old its lease is nobody says.

@@ -21,6 +21,7 @@ impl LoginTime {
 
     /// Converts milliseconds since 1970.
     pub fn at_unix_ms(unix_ms: i64) -> Self {
+        // A stored number may be beyond every date, which must not keep the presence from being restored.
         let time = Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH);
         // As the exercise's tracker writes it: local time without an offset, which its clients can't parse.
         let text = time.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S").to_string();

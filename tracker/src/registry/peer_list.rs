@@ -112,6 +112,7 @@ impl PresenceRegistry {
         let with_files = wanted.with_files != Some(false);
         match view {
             ListView::Full => wanted.is_complete_listing().then(|| self.plain_list(requester)),
+            // Whoever asks for files gets all of them in pages: the short list leaves out those that don't fit.
             ListView::Compact | ListView::Cmd if wanted.with_files == Some(true) || !wanted.is_unfiltered() => None,
             ListView::Compact => Some(self.compact_list(room, with_files, requester)),
             ListView::Cmd => Some(self.cmd_list(room, with_files)),
@@ -152,6 +153,7 @@ impl PresenceRegistry {
     pub fn add_to_page(&self, wanted: &ListPeersRequest, page: &mut PeerListPage) -> bool {
         let is_filtered = wanted.name.is_some() || wanted.hash.is_some();
         if wanted.user.is_none() && !is_filtered {
+            // Anew for each piece: users come and go between them.
             page.total = self.present.len();
         }
         let begin = match (&wanted.user, &page.looked_at, &wanted.cursor) {

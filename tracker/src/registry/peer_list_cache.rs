@@ -90,6 +90,7 @@ impl PeerListCache {
             return;
         }
         let before = self.by_start.range_mut((Bound::Unbounded, Bound::Excluded(&start))).next_back();
+        // A larger one would be cut in two again by the next login.
         if let Some((_, before)) = before.filter(|(_, before)| before.users + users <= MAX_SEGMENT_USERS) {
             before.invalidate();
             before.users += users;
@@ -102,11 +103,13 @@ impl PeerListCache {
         if let Some(whole) = &self.complete_text {
             return Arc::clone(whole);
         }
+        // Both views that are cached begin so: the list of the `cmd` dialect is made for each request.
         let mut parts = vec![Bytes::from_static(b"\"peers\":[")];
         for (start, ListSegment { users: count, text, own_texts: own, charged_to: maker }) in &mut self.by_start {
             parts.extend_from_slice(text.get_or_insert_with(|| {
                 let begin = start.as_ref().map_or(Bound::Unbounded, Bound::Included);
                 let users = users.range::<UserName, _>((begin, Bound::Unbounded)).take(*count);
+                // Charged only once it is outdated: until then the text serves everybody.
                 *maker = requester_counter.clone();
                 render_entries(self.view, users, own)
             }));

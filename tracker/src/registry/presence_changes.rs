@@ -82,6 +82,7 @@ impl PresenceRegistry {
     /// Marks the users of changes that were not stored.
     pub fn mark_unstored(&mut self, changes: Vec<PresenceChange>) {
         for PresenceChange { user, presence } in changes {
+            // The files of an absent user are removed from the store together with the presence.
             let files = presence.is_none_or(|presence| presence.files.is_some());
             self.mark_dirty(&user, files);
         }
@@ -157,6 +158,7 @@ impl PresenceRegistry {
     fn stored_presence(&mut self, user: &UserName, files: bool, now: Instant) -> Option<StoredPresence> {
         let present = self.present.get_mut(user)?;
         let token = self.sessions.get(&present.session)?.token.token?;
+        // Counts as stored already: if that fails, the user is marked again, however little the deadline moved.
         present.stored_deadline = present.deadline;
         let mut entry = present.head.clone();
         entry.extend_from_slice(b"[]}");

@@ -79,7 +79,9 @@ impl PresenceRegistry {
         }
         let Some(present) = self.present.get(user) else { return };
         let (is_held, session, queued) = (self.holds(present), present.session, present.queued_deadline);
+        // The presence stays until the log has its end, and would be due again and again until then.
         self.deadlines.remove(&(queued, user.clone()));
+        // Another holder may have renewed it, which nobody hears of here.
         if let Some(token) = self.token_hash(session).filter(|_| is_held) {
             self.propose(ReplicatedChange::End { user: user.clone(), token });
         }
@@ -134,6 +136,7 @@ impl PresenceRegistry {
     /// Adds a change that the registry itself wants, again if it could not be written.
     pub fn propose(&mut self, change: ReplicatedChange) {
         if let (Some(replica), Some(user)) = (&mut self.replica, change.user()) {
+            // `or_insert`: a change that comes back unwritten doesn't replace one that was wanted since.
             replica.proposals.entry(user.clone()).or_insert(change);
         }
     }
@@ -179,6 +182,7 @@ impl PresenceRegistry {
 
     fn told_location(&self, user: &UserName) -> Option<(UserLocation, usize)> {
         let present = self.present.get(user)?;
+        // Only the text has all addresses: kept beside it as well, they would take memory for this rare case.
         let entry: ListedPeer = serde_json::from_slice(&[present.head.as_slice(), b"[]}"].concat()).ok()?;
         let ListedPeer { user, ip, port, addresses, fingerprint, .. } = entry;
         Some((UserLocation { user, ip, port, addresses, fingerprint }, present.files.len()))

@@ -121,6 +121,7 @@ impl ReplicatedChange {
             | Self::Bound { .. }
             | Self::Unbound { .. }
             | Self::Revoked { .. } => true,
+            // Nobody is told of leases and new accounts; of rooms each tracker tells its own subscribers by itself.
             Self::Held { .. } | Self::Adopted { .. } | Self::Registered { .. } | Self::Room(_) => false,
         }
     }

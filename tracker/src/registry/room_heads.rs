@@ -100,6 +100,7 @@ impl RoomHeads {
         let known = self.rooms.entry(id).or_insert(new);
         // A new password changes no record: members have nothing to fetch then.
         let is_news = known.told == 0 || known.epoch != epoch;
+        // Before the notices below, which are made from it.
         (known.epoch, known.head) = (epoch, head);
         for user in joined {
             self.rooms_of.entry(user).or_default().insert(id);
@@ -132,6 +133,7 @@ impl RoomHeads {
             lines.extend(super::peer_list::to_json(&TrackerEvent { seq, kind }));
             lines.push(b'\n');
         };
+        // Most events are about no room: they cost no look at those of each subscriber.
         if seen < self.last {
             let ids = self.rooms_of.get(user).into_iter().flatten();
             let changed = ids.filter_map(|id| self.rooms.get_key_value(id)).filter(|(_, room)| room.told > seen);
@@ -150,6 +152,7 @@ impl RoomHeads {
                 self.rooms_of.remove(&user);
             }
         }
+        // By a notice: the room is no longer among those whose changes this user is told.
         self.tell_once(user, id);
     }
 

@@ -63,6 +63,7 @@ impl PresenceRegistry {
 
     pub(super) fn replace_files(&mut self, user: &UserName, after: FileList) {
         let Some(present) = self.present.get_mut(user) else { return };
+        // From now on: replies may hold these texts longer than the user has the list.
         after.count_in(&self.quota.text_counter(present.from));
         self.quota.replace(present.from, present.files.size(), after.size());
         let (from, count) = (present.from, after.len());
