@@ -141,6 +141,7 @@ impl ConnectionSlots {
 impl ConnectionSlot {
     /// Reserves the slot for a user who logged in, unless too many are reserved.
     pub fn reserve_for(&mut self, user: &UserName) {
+        // One reservation keeps the connection: a further login on it takes no more.
         if self.reservation.is_some() {
             return;
         }

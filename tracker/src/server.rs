@@ -161,10 +161,12 @@ pub async fn serve(mut listeners: ListenerSet, tracker: ServerContext, shutdown:
     // Before connections end, so that their ends don't shorten leases.
     service.begin_stop();
     stop.cancel();
+    // Clients that are refused lose nothing: the stop doesn't wait for them.
     refusals.abort_all();
     // Ended before the final store, so that it is the only one.
     maintenance.shutdown().await;
     drain_connections(connections).await;
+    // After the connections, whose last changes still go through the log.
     last_change.cancel();
     if timeout(FINAL_STORE_TIMEOUT, replication.join_next()).await.is_err() {
         warn!("other trackers wait until the lease of this one is over");

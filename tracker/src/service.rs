@@ -197,6 +197,7 @@ impl TrackerService {
         let (parsed, turn) = match self.parse(client, object).await {
             Ok(parsed) => parsed,
             Err(why) => {
+                // It was not parsed, so that only its beginning tells the dialect.
                 let dialect = guess_dialect(object).unwrap_or(client.dialect());
                 client.record_refused(None, why.reason.code(), began.elapsed());
                 return EncodedReply::Line(encode_reason(dialect, None, &why.reason, why.retry_after_ms));
@@ -215,6 +216,7 @@ impl TrackerService {
                 let mut answered = self.dispatch(client, id, request, left_out, turn).await;
                 // A tracker that was frozen says nothing of users whom others may have taken over meanwhile.
                 if is_about_presence && let Err(refused) = self.ensure_lease() {
+                    // `and`: a refusal of the action itself says more.
                     answered = answered.and(Err(refused));
                 }
                 match answered.and_then(|answer| self.encode(dialect, id, answer, client.from())) {
@@ -341,6 +343,7 @@ impl TrackerService {
         // Copied only now, so that requests that wait take no memory for the copy.
         let object = object.to_owned();
         let (parsed, turn) = self.long_work.run(turn, move || parse_object(&object, usual)).await?;
+        // With the permit: a list of files is indexed next, and would wait for another turn.
         Ok((parsed, Some(turn)))
     }
 

@@ -36,6 +36,7 @@ impl SlotActivity {
 
     /// Tells the connection that its slot was given to another.
     pub fn evict(&self) {
+        // `notify_one` is remembered: the connection may not be waiting at this moment.
         self.evicted.notify_one();
     }
 

@@ -167,6 +167,7 @@ impl PresenceRegistry {
         let from = self.present.get(user).map(|present| present.from);
         match told {
             Some((location, count)) => {
+                // Not `online`, which subscribers who know of the user already would take for a second coming.
                 self.events.push(from, TrackerEventKind::Moved(location));
                 self.events.push(from, TrackerEventKind::Files { user: user.clone(), count });
             }

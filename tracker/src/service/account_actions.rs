@@ -109,6 +109,7 @@ impl TrackerService {
         password: &Password,
         key: Option<IdempotencyKey>,
     ) -> Result<bool, RequestError> {
+        // Without a key each attempt has a random salt, so that nothing shows a repetition.
         if key.is_none() {
             return Ok(false);
         }
@@ -273,6 +274,7 @@ impl TrackerService {
         let asked_from = client.session_of(&user);
         let token = asked_from.and_then(|session| self.with_registry(|registry, _| registry.token_hash(session)));
         self.accounts.change_password(client.from().into(), &user, (old, new), token).await?;
+        // Of several trackers this one revokes the sessions when it reads the log, as all the others do.
         let is_told = self.catch_up().await?;
         let (kept, now) = self.with_registry(|registry, _| {
             let kept = if is_told {
@@ -301,6 +303,7 @@ impl TrackerService {
         let account = self.accounts.find(client.from().into(), &credentials.user).await?;
         let salt = HashSalt::of_request(key, &credentials.user);
         let Some(account) = account.filter(|account| salt.is_that_of(&account.password_hash)) else { return Ok(None) };
+        // Charged as a guess: it costs a hash, and tells whether the password is this one.
         self.access_policy().limits.charge_password(&account.user, client.from(), Instant::now())?;
         let is_repeated = self.is_hash_of_request(client, &account, new_password, key).await?;
         Ok(is_repeated.then_some(account))
@@ -410,6 +413,7 @@ impl TrackerService {
         presence: &AnnouncedPresence,
         began: SessionId,
     ) -> ActionResult {
+        // Where several trackers share the users, a login that passes is judged again at its place in the log.
         if !self.with_registry(|registry, _| registry.can_become_present(&user, client.from())) {
             return Err(too_many_present());
         }
@@ -428,6 +432,7 @@ impl TrackerService {
         let details = LocalDetails { token: Some(token), began, ..LocalDetails::default() };
         let session = match self.replicate(arrival.as_change(presence.instance), details).await? {
             Some(AppliedChange::Session(session)) => session,
+            // A login whose binding is no longer the account's makes no session.
             Some(AppliedChange::Files(_) | AppliedChange::Done) => return Err(changed_meanwhile()),
             None => self.with_registry(|registry, now| registry.login_instance(arrival, presence.instance, now))?,
         };

@@ -48,6 +48,7 @@ impl TrackerService {
     /// Checks that the registry and the account store answer, and that the last writes succeeded. Fails with a sentence
     /// that says what is wrong.
     pub async fn health(&self) -> Result<(), String> {
+        // Takes the registry's lock: while that is stuck there is no healthy answer.
         self.expire();
         // Any name does: a lookup is one step in the index.
         let Ok(nobody) = "healthz".parse::<UserName>() else { return Ok(()) };

@@ -18,6 +18,7 @@ impl TrackerService {
     /// login.
     pub(super) async fn record_use(&self, requester: Requester, user: &UserName) {
         let is_unused = || self.unused_accounts.lock().contains(user);
+        // Nearly every login is not the first one, and spares the store a write.
         if !is_unused() {
             return;
         }

@@ -86,6 +86,7 @@ impl TrackerService {
                 };
                 let (before, changes) = (before.clone(), changes.clone());
                 let (after, held) = self.long_work.run(held, move || before.with_changes(mode, &changes)).await?;
+                // Kept for a further attempt, which would otherwise wait behind all others again.
                 turn = Some(held);
                 after
             };
@@ -122,9 +123,11 @@ impl TrackerService {
         let token = self.with_registry(|registry, now| {
             let session = speaking_session(registry, user, shown)?;
             let presence = registry.presence_session(user).unwrap_or(session);
+            // The lease is no part of the log: the request is a sign of life, whatever becomes of the change.
             let _ = registry.renew(presence, now);
             registry.presence_token(user).ok_or_else(|| not_online(user))
         })?;
+        // A change without effect needs no place in the log.
         let Some(after) = after else { return Ok(before.len()) };
         let count = after.len();
         let change = ReplicatedChange::Files { user: user.clone(), token, mode, files: changes.to_list() };
@@ -196,6 +199,7 @@ pub(super) fn files_refused(user: &UserName, why: FileListError) -> RequestError
 fn truncate_to_page(files: &mut Vec<FoundFile>) -> bool {
     let mut bytes = 0;
     let fit = files.iter().take_while(|FoundFile { user, name, hash, .. }| {
+        // Without its own bytes: each page has a file at least, however long its texts are.
         let fits = bytes < MAX_PAGE_BYTES;
         bytes += ENTRY_OVERHEAD_BYTES + user.as_str().len() + name.as_str().len() + hash.as_str().len();
         fits

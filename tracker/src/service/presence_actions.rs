@@ -101,6 +101,7 @@ impl TrackerService {
             let change = ReplicatedChange::End { user: user.clone(), token };
             self.replicate(change, LocalDetails::default()).await?;
         }
+        // The session of this connection may only authenticate: the end of the presence doesn't end it.
         self.with_registry(|registry, _| held.into_iter().for_each(|session| registry.detach(session)));
         client.remove_sessions(&user);
         if self.log_throttle().try_admit(client.ip(), "logged out") {
@@ -123,6 +124,7 @@ impl TrackerService {
         }
         let (lease, taking) = renewed?;
         let ttl_s = match taking {
+            // With more than that the next heartbeat comes in time, and the log is spared a change.
             Some((change, full)) if lease < full / 2 => {
                 self.replicate(change, LocalDetails::default()).await?;
                 full.as_secs()
@@ -205,6 +207,7 @@ impl TrackerService {
     async fn named_like(&self, client: &ClientState, name: UserName) -> Result<UserName, RequestError> {
         let mut all = self.accounts.names_ignoring_case(client.from().into(), &name).await?;
         match all.len() {
+            // Names that differ in letter case alone may be older than the rule against them.
             _ if all.contains(&name) => Ok(name),
             0 => Err(RefusalReason::NoSuchName(name).into()),
             1 => Ok(all.swap_remove(0)),

@@ -123,6 +123,7 @@ impl ReplicationLink {
         let user = change.user().cloned();
         let submitted = SubmittedChange { change, details, outcome: Some(outcome) };
         let full = |_| busy(RefusalReason::TooManyChanges, REPLICATION_RETRY_MS);
+        // `try_send`: a full queue is answered at once, since the client can come back.
         self.requests.try_send(ReplicationRequest::Change(Box::new(submitted))).map_err(full)?;
         match timeout(CHANGE_PATIENCE, made).await {
             Ok(Ok(Ok(applied))) => Ok(applied),
@@ -185,6 +186,7 @@ impl TrackerService {
 pub(super) fn restore_shared(registry: &mut PresenceRegistry, shared: SharedState, node: NodeId, now: Instant) -> i64 {
     let first = shared.event_before_kept() + 1;
     let SharedState { number, events, presences, .. } = shared;
+    // First: presences of a database are neither queued for an end here nor marked for the tracker's own file.
     registry.replicate(node);
     registry.append_events(first, events);
     let known = presences.len();

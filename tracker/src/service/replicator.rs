@@ -94,6 +94,7 @@ impl Replicator {
         // At the start nobody else has to be waited for: whoever has no lease had none before.
         let mut patience = Duration::ZERO;
         loop {
+            // Before the session: a run that is fenced waits until its number is another one.
             let node = self.log.node();
             let ended = match self.log.open(Arc::clone(&self.wake)).await {
                 Ok(session) => self.work(&session, patience, &stop, &mut backoff).await,
@@ -106,8 +107,10 @@ impl Replicator {
                     warn!("this tracker missed more changes than the database keeps");
                     return self.log.report_outdated();
                 }
+                // With the old number every further attempt would be refused.
                 Err(LogError::Fenced) => self.log.wait_for_other_node(node).await,
                 Err(LogError::Lost(why)) => {
+                    // Once for each reason: during an outage the attempts go on.
                     if told.as_ref() != Some(&why) {
                         warn!(%why, "what users do is not written, and not heard of from other trackers");
                     }
@@ -115,6 +118,7 @@ impl Replicator {
                     self.log.report_trouble();
                 }
             }
+            // Clients hear at once that it failed instead of waiting until their time is over.
             self.refuse_waiting();
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -151,6 +155,7 @@ impl Replicator {
                 next_poll = Instant::now() + POLL_INTERVAL;
                 self.adopt_dead_nodes(session, may_adopt <= Instant::now()).await?;
             }
+            // What had no place in the batch, such as a second change of one user, is written without a pause.
             if !self.waiting.is_empty() || !self.readers.is_empty() {
                 continue;
             }
@@ -221,6 +226,7 @@ impl Replicator {
         while until.is_none_or(|until| self.applied + 1 < until) {
             let entries = session.read_after(self.applied).await?;
             if entries.is_empty() {
+                // The end is locked, so all before it is committed: what can't be read is no longer kept.
                 if until.is_some() {
                     return Err(LogError::OutOfDate);
                 }
@@ -258,6 +264,7 @@ impl Replicator {
     fn finish_entry(&mut self, number: i64, node: NodeId, event_before: u64, events: Vec<TrackerEventKind>) {
         self.applied = number;
         if node == self.log.node() {
+            // Its changes are applied, so their events are sent or held back: nothing of it is owed any more.
             self.settled = number;
         }
         if !events.is_empty() {
@@ -320,6 +327,7 @@ impl Replicator {
         let turn = match self.prepare(session, &mut batch).await {
             Ok(turn) => turn,
             Err(why) => {
+                // No COMMIT was sent, so nothing is in doubt.
                 self.undo(batch, Vec::new());
                 return Err(why);
             }
@@ -328,6 +336,7 @@ impl Replicator {
         let (events, held) =
             self.service.with_registry(|registry, _| (registry.take_outgoing_events(), registry.held_back_users()));
         if batch.is_empty() && events.is_empty() {
+            // All were refused: an entry with nothing in it would only wake the other trackers.
             return session.roll_back().await;
         }
         // With the adoption this tracker owes what that one owed.
@@ -340,6 +349,7 @@ impl Replicator {
         let committed = session.commit(turn, &changes, &events, (self.settled, &held)).await;
         let entry = EntryInDoubt { turn, node: session.node(), changes: batch, events };
         if let Err(why) = committed {
+            // Whole: found in the log it is applied as this tracker's own, and otherwise given back.
             self.in_doubt = Some(entry);
             return Err(why);
         }
@@ -356,6 +366,7 @@ impl Replicator {
         for one in std::mem::take(&mut self.waiting) {
             let is_full = batch.len() == CHANGES_PER_ENTRY || bytes > BYTES_PER_ENTRY;
             let is_first = one.change.user().is_none_or(|user| !users.contains(user));
+            // Changes that are put off count as well: a later one of the same user must not overtake them.
             users.extend(one.change.user().cloned());
             if is_full || !is_first {
                 later.push_back(one);
@@ -371,6 +382,7 @@ impl Replicator {
     /// Locks the end of the log, refuses what has no place there, and writes the rows of the rest.
     async fn prepare(&mut self, session: &LogSession, batch: &mut Vec<SubmittedChange>) -> Result<LogTurn, LogError> {
         let turn = session.begin().await?;
+        // A change is judged by the state after all entries before it, those of other trackers included.
         self.read(session, Some(turn.number)).await?;
         for one in std::mem::take(batch) {
             let admitted = match &one.change {
@@ -388,6 +400,7 @@ impl Replicator {
                     // Whoever asked may be gone.
                     let _ = outcome.send(Err(ChangeFailure::Conflict(conflict)));
                 }
+                // It has no place any more, and nobody waits for it.
                 (Err(_), None) => {}
             }
         }
@@ -398,6 +411,7 @@ impl Replicator {
 
     /// Takes over the users of trackers that ended; of those that died only if `with_lapsed`.
     async fn adopt_dead_nodes(&mut self, session: &LogSession, with_lapsed: bool) -> Result<(), LogError> {
+        // Read anew each time: another tracker may have taken one of them over meanwhile.
         self.owed.clear();
         for dead in session.dead_nodes(with_lapsed).await? {
             let changes = session.changes_of(dead.node, dead.settled).await?;

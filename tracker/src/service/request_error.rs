@@ -70,6 +70,7 @@ impl From<AccountStoreError> for RequestError {
                 busy(RefusalReason::AccountsLost, RETRY_AFTER_FULL_MS)
             }
             AccountStoreError::Unreachable(why) => {
+                // An outage has its line in the log already: each refused request would repeat it.
                 tracing::debug!(%why, "the database can't be used");
                 busy(RefusalReason::DatabaseAway, RETRY_AFTER_OUTAGE_MS)
             }

@@ -123,6 +123,7 @@ impl TrackerService {
         let outcomes = storing.await?;
         for RoomOutcome { update, records } in outcomes.as_ref() {
             self.metrics().room_records.inc_by(records.len() as u64);
+            // One of several trackers hears of its own change through the log, in the order of all.
             if !self.is_replicated() {
                 self.with_registry(|registry, now| registry.update_room(update.clone(), now));
             }
@@ -235,6 +236,7 @@ impl TrackerService {
         let RoomSpeaker { user, proof } = speaker;
         let claim = AuthorityClaim { may_use_address, ..client.claim(&proof) };
         self.check_claim(client, &user, &proof, &claim).await?;
+        // The store compares it with the account, and refuses one whose binding changed meanwhile.
         let key = self.with_registry(|registry, _| registry.binding(&user));
         Ok(RoomCaller { user, key })
     }

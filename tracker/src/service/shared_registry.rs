@@ -40,6 +40,7 @@ impl SharedRegistry {
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut PresenceRegistry, Instant) -> T) -> T {
         // A panic while the lock is held is a bug that the log shows; refusing everybody afterwards wouldn't mend it.
         let mut registry = self.registry.lock();
+        // Read before leases expire: the events of their ends wake subscribers, too.
         let (before, was_due) = (registry.last_event(), registry.next_event_due());
         let rooms_before = registry.last_room_change();
         let now = Instant::now();
