@@ -79,6 +79,7 @@ pub fn create_backup(
     // Without a name: a crash leaves no file with the secret key behind.
     let file = tempfile::tempfile_in(drafts.path())?;
     backup_archive::pack(&parts, &file)?;
+    // By hand: a drop would not tell that copies of the databases stay behind.
     drafts.close()?;
     Ok(file)
 }

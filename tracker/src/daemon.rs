@@ -282,6 +282,7 @@ async fn serve(
     };
     server::serve(listeners.into(), tracker, shutdown).await;
     side_tasks.shutdown().await;
+    // Before the runtime ends, by which the jobs of a database run.
     service.finish_changes().await;
     if let Some(announcement) = announcement {
         announcement.end();

@@ -100,6 +100,7 @@ fn has_colours() -> bool {
 }
 
 fn report_failure(why: &str) -> ExitCode {
+    // Nothing is left on which to report that standard error is closed.
     let _ = writeln!(io::stderr(), "tracker: {}", shared::safe_text::safe_line(why));
     ExitCode::FAILURE
 }

@@ -238,6 +238,7 @@ impl AccountStore {
     ) -> StoreResult<Vec<RoomOutcome>> {
         let (user, signer) = (user.clone(), self.signer.clone());
         let bind = move |rows: &dyn StoreRows| {
+            // A repeated request finds its own key, and nobody is told of it again.
             let is_news = rows.find_account(&user)?.is_none_or(|account| account.binding != Some(new));
             let outcomes = account_rules::bind(rows, stamp(rows, &signer), &user, old.as_ref(), new)?;
             let bound = ReplicatedChange::Bound { user: user.clone(), key: new, former: old.clone() };

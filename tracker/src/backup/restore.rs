@@ -69,6 +69,7 @@ pub fn restore(data_folder: &Path, backup: &Path) -> Result<RestoreReport, Resto
         // Root may restore; the tracker's own user must be able to read the files.
         let owner = data_folder.metadata()?;
         chown_recursively(&draft, &owner)?;
+        // The files are synced already, their names are not.
         sync(&draft)?;
         // This rename commits the restoration: everything before can be discarded, everything after can be repeated.
         fs::rename(&draft, data_folder.join(READY_FOLDER))?;

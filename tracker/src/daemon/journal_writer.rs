@@ -34,6 +34,7 @@ impl<'a> MakeWriter<'a> for JournalWriter {
 
 impl Write for JournalRecordWriter {
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        // In one piece, so that no other thread's record comes in between.
         let line = [format!("<{}>", self.0).as_bytes(), record].concat();
         io::stderr().write_all(&line).map(|()| record.len())
     }

@@ -23,6 +23,7 @@ pub fn use_translations() {
 /// Returns the language of a run with these words: that of `--lang`, of the configuration file, or of the locale.
 pub fn language_of(words: &[OsString]) -> Language {
     chosen_language(words, || {
+        // Whatever is wrong with the file is reported later, when the settings are read from it.
         let text = std::fs::read_to_string(early_value(words, "--config")?).ok()?;
         text.parse::<toml::Table>().ok()?.get("lang")?.as_str()?.parse().ok()
     })

@@ -262,6 +262,7 @@ impl RoomState {
         }
         let mut plan = RoomPlan::default();
         if let Some(founder) = self.founder() {
+            // A founder has no key, so no record names it.
             plan.edits.push(RoomEdit::SetRole { user: founder.user.clone(), role: MemberRole::Member });
         }
         self.promote(&mut plan, &member.user, key);
@@ -305,6 +306,7 @@ impl RoomState {
     fn promote(&self, plan: &mut RoomPlan, user: &UserName, key: Fingerprint) {
         let owns = |member: &&RoomMembership| member.key.is_some() && member.role == MemberRole::Owner;
         for before in self.members.iter().filter(owns) {
+            // Without a record of its own: to members the record of the next owner says it.
             plan.edits.push(RoomEdit::SetRole { user: before.user.clone(), role: MemberRole::Moderator });
         }
         plan.edits.push(RoomEdit::SetRole { user: user.clone(), role: MemberRole::Owner });

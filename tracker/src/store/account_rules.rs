@@ -86,6 +86,7 @@ pub(super) fn bind(
         rows.set_former_key(former)?;
         rows.trim_former_keys(FORMER_KEYS)?;
     }
+    // A membership is of the key that its record names, and nobody has the one of before any more.
     room_rules::end_memberships(rows, stamp, user, Some(new))
 }
 
@@ -136,6 +137,7 @@ fn delete(rows: &dyn StoreRows, user: &UserName) -> StoreResult {
         return Err(AccountStoreError::NoAccount);
     }
     rows.delete_claims(user, &claim_keys(user))?;
+    // A key of before would otherwise lead to whoever gets the name next.
     rows.delete_former_keys(user)?;
     rows.delete_lapse(user)
 }

@@ -189,6 +189,7 @@ impl PostgresStore {
             }
             done
         });
+        // The panic may have come after the COMMIT was sent.
         running.await.unwrap_or_else(|panic| match kind {
             JobKind::Read | JobKind::Snapshot => Err(AccountStoreError::Failed(panic.to_string())),
             JobKind::Change | JobKind::LoggedChange => Err(AccountStoreError::Unknown(panic.to_string())),
@@ -215,6 +216,7 @@ impl PostgresStore {
     /// Waits until all jobs that were begun are done; new ones wait for as long as this future lives.
     pub(super) async fn finish_jobs(&self) {
         let mut turns = Vec::new();
+        // Whoever has all permits knows that no job is under way.
         for _ in 0..MAX_CONNECTIONS {
             turns.push(self.turns.acquire(Requester::Administrator).await);
         }

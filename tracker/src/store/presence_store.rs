@@ -91,6 +91,7 @@ impl PresenceStore {
     ) -> Result<(), (PresenceStoreError, Vec<PresenceChange>)> {
         let (file, metrics) = (self.file.clone(), self.metrics.get().cloned());
         let storing = spawn_blocking(move || {
+            // Moved in: if the caller goes away, the next batch must not overtake this one.
             let _held_until_done = turn;
             let began = Instant::now();
             let stored = file.store(&changes, now);

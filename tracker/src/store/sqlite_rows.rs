@@ -72,6 +72,7 @@ impl AccountRows for SqliteRows<'_> {
 
     fn insert_account(&self, account: &Account) -> StoreResult {
         let Account { user, password_hash, binding } = account;
+        // Not by `execute`, whose error no longer says which of the two values is taken.
         let row = params![user.as_str(), password_hash, binding.as_ref().map(Fingerprint::as_bytes)];
         self.0
             .prepare_cached("INSERT INTO account (user, password_hash, fingerprint) VALUES (?1, ?2, ?3)")

@@ -64,6 +64,7 @@ pub async fn copy_to_postgres(from: &SqliteAccountStore, to: &PostgresStore) -> 
     let mut session = to.open_session().await?;
     let failed = |why: tokio_postgres::Error| StoreConnectError::from(why);
     let target = session.client.transaction().await.map_err(failed)?;
+    // A whole table may take longer than a session allows a statement.
     target.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(failed)?;
     for table in &TABLES {
         if has_rows(&target, table).await? {
@@ -154,6 +155,7 @@ async fn copy_table_to_sqlite(
     let insert = format!("INSERT INTO {} ({columns}) VALUES ({places})", table.name);
     let mut insert = target.prepare(&insert).map_err(AccountStoreError::from)?;
     let select = format!("SELECT {} FROM {}", table.list(|column| column.kind.selected(column.postgres)), table.name);
+    // From a portal the rows come in parts, so that a large table need not fit into memory.
     let portal = source.bind(&source.prepare(&select).await.map_err(failed)?, &[]).await.map_err(failed)?;
     let mut count = 0;
     loop {

@@ -105,6 +105,7 @@ impl NewestHistory {
 
 fn write(file: &Path, history: DatabaseHistory) -> io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("."));
+    // A crash must leave either file whole: without one a former primary might be taken.
     let mut text = tempfile::NamedTempFile::new_in(folder)?;
     serde_json::to_writer(&mut text, &history)?;
     text.as_file().sync_all()?;

@@ -113,6 +113,7 @@ impl DatabaseLink {
 
     /// Waits in this thread for a connection. Jobs have a turn each, so that one is free.
     pub(super) fn connection(&self) -> Result<PooledConnection, StatementFailure> {
+        // A clone, so that the lock isn't held while this thread waits.
         let pool = self.pool.lock().clone();
         match self.runtime.block_on(timeout(STATEMENT_PATIENCE, pool.get())) {
             Ok(Ok(connection)) => Ok(PooledConnection(Some(connection))),
@@ -124,6 +125,7 @@ impl DatabaseLink {
 
     /// Lets the watch look at the database now.
     pub(super) fn raise_alarm(&self) {
+        // `notify_one` is remembered: an alarm during a look leads to another one.
         self.alarm.notify_one();
     }
 
@@ -139,12 +141,14 @@ impl DatabaseLink {
         }
         *outage = Some(why.to_owned());
         drop(outage);
+        // Jobs that wait for a connection then fail at once.
         self.pool.lock().close();
         self.health.record_reachable(false);
     }
 
     /// Takes up work again. Fails with [`StoreConnectError`].
     pub(super) fn set_up(&self) -> Result<(), StoreConnectError> {
+        // Before the outage is over: no job may get the pool that was closed.
         *self.pool.lock() = new_pool(&self.connector)?;
         *self.outage.lock() = None;
         self.health.record_reachable(true);

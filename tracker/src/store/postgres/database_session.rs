@@ -113,6 +113,7 @@ impl DatabaseSession {
                     _ => {}
                 }
             }
+            // At the end as well: whoever waits for a notification is to find the session gone.
             hint.iter().for_each(|hint| hint.notify_one());
         });
         let history = DatabaseHistory::of(&client).await?;
@@ -180,6 +181,7 @@ impl Manager for SessionManager {
         if session.client.is_closed() {
             return Err(RecycleError::message("it is closed"));
         }
+        // A former primary still takes changes, which nobody else would ever see.
         self.0.ensure_primary(session).map_err(RecycleError::Backend)
     }
 }

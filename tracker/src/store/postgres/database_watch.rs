@@ -62,6 +62,7 @@ pub(super) async fn watch_database(link: Arc<DatabaseLink>, mut session: Databas
 async fn look_until_trouble(link: &DatabaseLink, session: &DatabaseSession) -> StoreConnectError {
     let mut looks = 0;
     loop {
+        // Either way it is time for a look: an alarm only brings it forward.
         let _ = timeout(WATCH_INTERVAL, link.alarm()).await;
         if let Err(why) = look(link, session).await {
             return why;
@@ -119,6 +120,7 @@ pub(super) async fn claim_identity(
     if others > 0 {
         return Err(StoreConnectError::OtherKey);
     }
+    // No tracker with another key is alive, so none relies on the one of before.
     client.execute("DELETE FROM tracker_identity", &[]).await_in(STATEMENT_PATIENCE).await??;
     client.execute("INSERT INTO tracker_identity VALUES ($1)", &[&own]).await_in(STATEMENT_PATIENCE).await??;
     Ok(client.batch_execute("COMMIT").await_in(STATEMENT_PATIENCE).await??)
@@ -153,6 +155,7 @@ async fn reconnect(link: &DatabaseLink) -> DatabaseSession {
             let session = link.connector().open().await?;
             end_former_sessions(link, &session).await?;
             take_lock(&session).await?;
+            // The lease may be over by now: jobs go on only under a number that is in force.
             look(link, &session).await?;
             begin_epoch(&session, link.node()).await?;
             link.set_up()?;
@@ -181,6 +184,7 @@ async fn check_server(session: &DatabaseSession) -> Result<(), StoreConnectError
 async fn take_lock(session: &DatabaseSession) -> Result<(), StoreConnectError> {
     let began = Instant::now();
     loop {
+        // Tried, not waited for: the limit of the session would end the wait, and not say who holds the lock.
         let lock = session.client.query_one("SELECT pg_try_advisory_lock_shared($1)", &[&TRACKER_LOCK]);
         if lock.await_in(STATEMENT_PATIENCE).await??.get(0) {
             return Ok(());

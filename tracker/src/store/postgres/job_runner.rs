@@ -119,6 +119,7 @@ fn attempt_job<T>(
             roll_back(link, kind, connection);
             done.map_err(AttemptFailure::Refused)
         }
+        // Without a rollback: the server ends the transaction of a client that is gone.
         (_, Some(lost @ StatementFailure::ConnectionLost(_))) => Err(lost.into()),
         (done, Some(failure)) => {
             roll_back(link, kind, connection);
@@ -148,6 +149,7 @@ fn begin<T>(
     // One message, one answer. The lock comes before the first statement that sees rows: from that on the transaction
     // would not see what those committed for which it waited.
     let batch = match kind {
+        // Each statement is a transaction of its own.
         JobKind::Read => return Ok(SystemTime::now()),
         JobKind::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned(),
         JobKind::Change | JobKind::LoggedChange => {
@@ -180,6 +182,7 @@ fn begin<T>(
     let (Some(now_ms), Some(runs), Some(logs)) = (number(0), number(1), number(2)) else {
         return Err(AttemptFailure::Refused(AccountStoreError::Failed("the database lacks its first rows".to_owned())));
     };
+    // The watch takes another number: by this one nothing may be changed any more.
     if runs == 0 {
         link.raise_alarm();
         let why = "other trackers took this one for dead".to_owned();

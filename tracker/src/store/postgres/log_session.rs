@@ -118,6 +118,7 @@ impl LogSession {
     /// Connects, and wakes `hint` at each entry from now on. Fails with [`LogError::Lost`].
     pub(super) async fn open(link: &DatabaseLink, hint: Arc<Notify>) -> LogResult<Self> {
         let session = link.connector().open_listening(hint).await?;
+        // Before anything is read: an entry that comes in between is announced.
         let listening = timeout(STATEMENT_PATIENCE, session.client.batch_execute("LISTEN tracker_log")).await;
         listening.map_err(|_| silence())??;
         begin_epoch(&session, link.node()).await?;
@@ -135,6 +136,7 @@ impl LogSession {
             "SELECT log_entry.number, node, event_before, changes, events, forgotten, follows FROM log_entry, log_counter
             WHERE log_entry.number > $1 ORDER BY log_entry.number LIMIT $2";
         let rows = self.query(select, &[&applied, &ENTRIES_AT_ONCE]).await?;
+        // Entries lose their changes before they are deleted: one that is there may say nothing any more.
         if rows.first().is_some_and(|first| first.get::<_, i64>(5) > applied) {
             return Err(LogError::OutOfDate);
         }
@@ -173,6 +175,7 @@ impl LogSession {
         let rows = rows?;
         let row = rows.first().ok_or_else(|| LogError::Lost("the database lacks its first rows".to_owned()))?;
         let turn = LogTurn { number: row.get(0), last_event: row.get::<_, i64>(1).cast_unsigned() };
+        // Whoever took the users over has deleted the row.
         if renewed? == 0 {
             self.roll_back().await?;
             return Err(LogError::Fenced);
@@ -212,6 +215,7 @@ impl LogSession {
                     }
                 }
                 ReplicatedChange::Adopted { node } => {
+                    // A run that is alive after all finds at its next turn that it was ended.
                     self.execute("DELETE FROM tracker_node WHERE node = $1", &[&node.0]).await?;
                     self.execute("UPDATE presence SET node = $2 WHERE node = $1", &[&node.0, &self.node.0]).await?;
                 }
@@ -223,6 +227,7 @@ impl LogSession {
                 | ReplicatedChange::Room(_) => {}
             }
         }
+        // A login begins with an empty list, whatever the user shared before.
         let without_list: Vec<&str> = logins.users.iter().chain(&ended).copied().collect();
         if !without_list.is_empty() {
             self.execute("DELETE FROM catalogue WHERE user_name = ANY ($1)", &[&without_list]).await?;
@@ -320,6 +325,7 @@ impl LogSession {
 
     /// Returns the run if its lease is over, and keeps others from it until the turn ends.
     pub async fn lock_dead_node(&self, node: NodeId) -> LogResult<Option<NodeDebt>> {
+        // `SKIP LOCKED`: a row that somebody holds at this moment is perhaps being renewed.
         let select = "SELECT node, settled, held FROM tracker_node WHERE node = $1 AND lease_until < now()
             FOR UPDATE SKIP LOCKED";
         Ok(self.query(select, &[&node.0]).await?.first().map(debt))

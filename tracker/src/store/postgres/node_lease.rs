@@ -23,6 +23,7 @@ pub(super) struct NodeLease(Mutex<Option<BootTime>>);
 
 impl BootTime {
     pub(super) fn now() -> Self {
+        // The monotonic clock stands still while the machine sleeps (clock_gettime(2)).
         let time = clock_gettime(ClockId::Boottime);
         let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
         Self(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default()))
@@ -33,6 +34,7 @@ impl NodeLease {
     /// Records a renewal that was sent at this time, and granted.
     pub(super) fn record(&self, sent: BootTime) {
         let mut renewed = self.0.lock();
+        // `max`: an answer that comes late must not shorten the lease.
         *renewed = (*renewed).max(Some(sent));
     }
 

@@ -77,6 +77,7 @@ impl PostgresAddress {
         let malformed =
             |why: tokio_postgres::Error| PostgresAddressError::Malformed(super::statement_failure::with_causes(&why));
         let mut config: Config = format!("{base}?{}", rest.join("&")).parse().map_err(malformed)?;
+        // Asked as well: the parser may see a password where a look at the text sees none.
         if config.get_password().is_some() {
             return Err(PostgresAddressError::HasPassword);
         }
@@ -138,6 +139,7 @@ impl fmt::Display for PostgresAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ports = self.config.get_ports();
         let host = |(number, host): (usize, &Host)| {
+            // One port may be given for all hosts.
             let port = ports.get(number).or_else(|| ports.first()).copied().unwrap_or(5432);
             match host {
                 Host::Tcp(name) => format!("{name}:{port}"),

@@ -145,6 +145,7 @@ impl AccountRows for PostgresRows<'_> {
     }
 
     fn names_ignoring_case(&self, user: &UserName) -> StoreResult<Vec<UserName>> {
+        // In the collation "C", `lower` changes ASCII letters alone, as is done here.
         let sql = "SELECT user_name FROM account WHERE lower(user_name) = $1 ORDER BY user_name";
         self.query_all(sql, &[&user.as_str().to_ascii_lowercase()], |row| parsed(row, 0))
     }

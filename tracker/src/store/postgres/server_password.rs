@@ -23,6 +23,7 @@ pub(super) fn find_password(address: &PostgresAddress, server: &Config) -> Optio
             let port = ports.first().copied().unwrap_or(5432).to_string();
             let host = match host {
                 Host::Tcp(name) => name.clone(),
+                // Files of passwords have this name for a local socket (PostgreSQL, "The Password File").
                 Host::Unix(_) => "localhost".to_owned(),
             };
             find_in(&text, [&host, &port, address.database(), &user])

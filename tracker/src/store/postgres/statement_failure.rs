@@ -38,6 +38,7 @@ impl StatementFailure {
         let class = told.code().code().get(..2).unwrap_or_default();
         match *told.code() {
             SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Self::Conflict,
+            // By the limits that each session sets for statements and for locks.
             SqlState::QUERY_CANCELED | SqlState::LOCK_NOT_AVAILABLE => Self::TooSlow,
             SqlState::DISK_FULL => Self::Full,
             SqlState::UNIQUE_VIOLATION => {

@@ -34,6 +34,7 @@ pub(super) fn carry_out(
     }
     let mut signed = Vec::with_capacity(records.len());
     for change in records {
+        // One after the other: each record names the hash of the one before it.
         let record = sign(stamp, &update, change)?;
         store_record(rows, stamp.now, &record, cause)?;
         (update.epoch, update.head) = (record.record().epoch, record.hash());

@@ -76,6 +76,7 @@ pub(in crate::store) fn records(
     records.truncate(MAX_ROOM_RECORDS_PER_REPLY);
     let missing = || AccountStoreError::Failed("a room has no record".to_owned());
     let (epoch, head) = rows.newest_record(id, limit)?.ok_or_else(missing)?;
+    // They are in no record, so members are told of them apart, once with the last page.
     let keyless = if is_member && !more { rows.keyless_members(id)? } else { Vec::new() };
     Ok(RoomMembersReply { id, epoch, head, records, more, keyless })
 }

@@ -45,6 +45,7 @@ impl ColumnKind {
         match self {
             Self::Text | Self::Bytes | Self::Number => column.to_owned(),
             Self::SmallNumber => format!("{column}::int8"),
+            // PostgreSQL casts a flag to no other number than int4.
             Self::Flag => format!("{column}::int4::int8"),
         }
     }

@@ -22,6 +22,7 @@ impl PostgresRows<'_> {
         if changes.is_empty() {
             return Ok(());
         }
+        // In the same transaction: a tracker that starts then must not restore a presence that is over.
         changes.iter().try_for_each(|change| self.end_presence_of(change))?;
         let texts = changes.iter().map(to_json).collect::<StoreResult<Vec<String>>>()?;
         let next = "UPDATE log_counter SET number = number + 1 RETURNING number";
@@ -66,6 +67,7 @@ impl PostgresRows<'_> {
         let since = last - i64::try_from(KEPT_EVENTS).unwrap_or(i64::MAX);
         let events = self.query_all(events, &[&since], |row| from_json(&value::<String>(row, 0)?))?;
         let mut lists = self.load_lists()?;
+        // By login, so that the registry's order of logins is as on the other trackers.
         let presences = "SELECT login, node FROM presence ORDER BY (login::json ->> 'at_ms')::int8, user_name";
         let presences = self.query_all(presences, &[], |row| {
             let login: ReplicatedLogin = from_json(&value::<String>(row, 0)?)?;
@@ -78,6 +80,7 @@ impl PostgresRows<'_> {
     fn load_lists(&self) -> StoreResult<HashMap<UserName, Vec<Vec<SharedFile>>>> {
         let (mut lists, mut after) = (HashMap::<UserName, Vec<Vec<SharedFile>>>::new(), (String::new(), Vec::new()));
         loop {
+            // By the last key and not by an offset, for which the server would count all rows before it again.
             let some = "SELECT user_name, digest, files FROM catalogue WHERE (user_name, digest) > ($1, $2)
                 ORDER BY user_name, digest LIMIT $3";
             let values: StatementValues<'_> = &[&after.0, &after.1, &PIECES_AT_ONCE];

@@ -195,6 +195,7 @@ impl RoomRows for PostgresRows<'_> {
     }
 
     fn delete_oldest_standing(&self, room: RoomId) -> StoreResult {
+        // Bans come last: false is before true.
         let oldest = "DELETE FROM room_standing WHERE room = $1 AND user_name =
             (SELECT user_name FROM room_standing WHERE room = $1 ORDER BY standing = 2, at_ms, user_name LIMIT 1)";
         self.execute(oldest, &[&bytes(&room)]).map(drop)
@@ -228,6 +229,7 @@ impl RoomRows for PostgresRows<'_> {
     }
 
     fn records_to_sign(&self, after: Option<(RoomId, u64)>, at_most: usize) -> StoreResult<Vec<UnsignedRecord>> {
+        // Epochs begin with 1, so this is before every record.
         let (room, epoch) = after.unwrap_or((RoomId::from_bytes([0; 16]), 0));
         let sql = "SELECT room, epoch, signed FROM room_record WHERE (room, epoch) > ($1, $2)
             ORDER BY room, epoch LIMIT $3";
