@@ -237,6 +237,7 @@ impl TrackerMetrics {
             self.store_retries.clone(),
         );
         registry.register("store_reachable", "Whether the account store can be reached", self.store_reachable.clone());
+        // An embedded store is never away, and nothing else sets this for it.
         self.store_reachable.set(1);
         // Created now, so that both series exist before the first failure.
         for store in [StoreKind::Accounts, StoreKind::Presence] {

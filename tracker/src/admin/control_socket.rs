@@ -79,6 +79,7 @@ impl ControlListener {
             _ => {}
         }
         let socket = UnixListener::bind(&place.address)?;
+        // Until here the process's mask decides who may connect, and `is_authorized` who is heard.
         std::fs::set_permissions(&place.address, Permissions::from_mode(0o600))?;
         let path = place.path.clone();
         let file = id_of(&path)?;

@@ -122,6 +122,7 @@ pub(super) fn unpack(from: File, place: impl Fn(&str) -> Option<PathBuf>) -> Res
 fn header(bytes: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_size(bytes);
+    // Whoever unpacks it by hand gets a secret key that nobody else may read.
     header.set_mode(MODE);
     header.set_mtime(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     header.set_entry_type(EntryType::Regular);

@@ -32,6 +32,7 @@ impl ByteCounter {
     }
 
     pub(crate) fn bytes(&self) -> usize {
+        // Relaxed: for a quota a figure may be a moment old.
         self.0.bytes.load(Ordering::Relaxed)
     }
 

@@ -93,6 +93,7 @@ impl CatalogueQuota {
         drop(self.text_counter(from));
         let network = from.network().and_then(|network| self.networks.get_mut(&network));
         for part in [Some(&mut self.all), self.origins.get_mut(&from), network].into_iter().flatten() {
+            // Added first: the difference alone may be below zero.
             part.lists.bytes = part.lists.bytes + after.bytes - before.bytes;
             part.lists.text = part.lists.text + after.text - before.text;
         }

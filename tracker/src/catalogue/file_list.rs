@@ -143,6 +143,7 @@ impl FileList {
 
     /// True if neither list changed since one was cloned from the other.
     pub fn is_copy_of(&self, other: &Self) -> bool {
+        // Empty lists are made independently of each other, and yet are the same.
         Arc::ptr_eq(&self.chunks, &other.chunks) || self.is_empty() && other.is_empty()
     }
 
@@ -158,6 +159,7 @@ impl FileList {
             return if self.count == other.count { self.bytes } else { 0 };
         }
         let mut touched: Vec<usize> = other.entries().map(|entry| self.chunk_index(entry.name)).collect();
+        // The changes are in order, so those of one chunk are neighbours.
         touched.dedup();
         let bytes = |number: usize| self.chunks.get(number).map_or(0, |chunk| chunk.bytes());
         other.bytes + touched.into_iter().map(bytes).sum::<usize>()
@@ -173,6 +175,7 @@ impl FileList {
             FilesMode::Add | FilesMode::Remove => self.merged(mode, &other.entries().collect::<Vec<_>>()),
         };
         match changed {
+            // Judged by the result: short changes add up.
             Some(files) if files.len() > MAX_FILES_PER_USER => Err(FileListError::TooMany),
             changed => Ok(changed),
         }

@@ -125,6 +125,7 @@ fn given_config(given: &ArgMatches) -> Option<PathBuf> {
 
 /// True if the command line or the environment sets the option; false for unknown keys of the file.
 fn is_given(given: &ArgMatches, id: &str) -> bool {
+    // Asked first: clap may panic about an id that is none of its own.
     let known = given.ids().any(|known| known.as_str() == id);
     known && matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
 }

@@ -84,6 +84,7 @@ impl<K: Hash + Eq + Clone> StateStore for BucketTable<K> {
 fn forget_half<K: Hash + Eq>(table: &mut HashMap<K, Nanos>) {
     let mut times: Vec<Nanos> = table.values().copied().collect();
     let middle = times.len() / 2;
+    // Not sorted: only the middle is needed, and the table is locked meanwhile.
     let (_, middle, _) = times.select_nth_unstable(middle);
     let middle = *middle;
     table.retain(|_, free_at| *free_at > middle);

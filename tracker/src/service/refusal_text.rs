@@ -16,6 +16,7 @@ use crate::registry::SessionEndReason;
 impl RefusalReason {
     /// Returns the text for people in `dialect`.
     pub(super) fn text(&self, dialect: Dialect, retry_after_ms: Option<u64>) -> String {
+        // Rounded up: whoever comes back after so many seconds is not too early.
         let seconds = retry_after_ms.map(|ms| ms.div_ceil(1000).max(1));
         match (dialect, self, seconds) {
             (Dialect::Action, Self::RateLimited(limit), Some(s)) => match option_of(*limit) {

@@ -123,6 +123,7 @@ impl FileChunk {
 
     /// Returns the hash of the text, computed at the first call.
     pub(super) fn digest(&self) -> ContentHash {
+        // Not when the chunk is built: only the store asks for it, without the lock of the registry.
         *self.digest.get_or_init(|| ContentHash::of(&self.text))
     }
 

@@ -6,6 +6,7 @@ use shared::names::{to_nfc, to_nfd};
 /// names with all components in the same form are returned.
 pub(super) fn normalization_variants(name: &str) -> Vec<String> {
     const LOOKED_UP: usize = 32;
+    // ASCII text is the same in every normal form.
     if name.is_ascii() {
         return Vec::new();
     }

@@ -86,6 +86,7 @@ impl WordIndex {
 
     /// Returns the number of the first word that is not `before`.
     fn first_behind(&self, before: impl Fn(&str) -> bool) -> usize {
+        // By hand: a word begins where the one before it ends, which a search of the slice can't see.
         let (mut low, mut high) = (0, self.dictionary.len());
         while low < high {
             let middle = usize::midpoint(low, high);

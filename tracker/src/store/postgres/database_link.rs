@@ -136,6 +136,7 @@ impl DatabaseLink {
 
     pub(super) fn set_down(&self, why: &str) {
         let mut outage = self.outage.lock();
+        // Once for each reason: attempts to reach it again fail with the same one.
         if outage.as_deref() != Some(why) {
             warn!(database = %self.address(), %why, "the database can't be used: accounts and rooms can't be changed");
         }

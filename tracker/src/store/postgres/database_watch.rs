@@ -139,6 +139,7 @@ pub(super) async fn clean(session: &DatabaseSession) {
         )
         UPDATE log_entry SET changes = '{}' FROM old WHERE log_entry.number <= old.number AND changes <> '{}'";
     let _ = timeout(STATEMENT_PATIENCE, session.client.execute(changes, &[&LOG_SECONDS])).await;
+    // Without their changes they stay for their events, which a tracker that starts has to know.
     let entries = "DELETE FROM log_entry USING log_counter WHERE log_entry.number <= forgotten
         AND (event_before < last_event - $1 OR log_entry.number < log_counter.number - $2)";
     let kept_events = i64::try_from(2 * KEPT_EVENTS).unwrap_or(i64::MAX);

@@ -69,6 +69,7 @@ pub(in crate::store) fn records(
         if is_member { i64::MAX } else { rows.membership_end(id, caller.key)?.ok_or(RoomRefusal::NotAMember)? };
     let mut from = 0;
     for hash in after {
+        // They come in any order, and some may be void since a restore: the newest that is here counts.
         from = rows.record_epoch(id, *hash, limit)?.unwrap_or(0).max(from);
     }
     let mut records = rows.record_page(id, from, limit, MAX_ROOM_RECORDS_PER_REPLY + 1)?;
