@@ -177,6 +177,7 @@ impl DroppedFiles {
         for entry in WalkDir::new(&root).min_depth(1) {
             let entry = entry.map_err(|_| DropError::Incomplete)?;
             let name = entry.file_name().to_string_lossy();
+            // A hidden name is that of a part: no page can choose one.
             if name != USED_MARK && name.starts_with('.') {
                 return Err(DropError::Incomplete);
             }
@@ -187,19 +188,24 @@ impl DroppedFiles {
         if paths.is_empty() {
             return Err(DropError::Incomplete);
         }
+        // Before the paths are given away: the mark keeps the next sweep from removing what is about to be shared.
         File::create(root.join(USED_MARK)).map_err(|why| self.disk_error(why))?;
+        // A file system lists entries in any order.
         paths.sort();
         Ok(paths)
     }
 
     /// Removes a file that is shared no more, if it was dropped, and the folders that are empty then.
     pub fn remove(&self, path: &Path) {
+        // Only below a drop's own folder: whatever else was shared is the user's, and stays on the disk.
         if path.strip_prefix(&self.folder).is_ok_and(|below| below.components().count() > 1) {
+            // It may be gone already, and its folders are to go all the same.
             let _ = fs::remove_file(path);
             for folder in path.ancestors().skip(1).take_while(|folder| **folder != *self.folder) {
                 if is_empty_but_mark(folder) {
                     let _ = fs::remove_file(folder.join(USED_MARK));
                 }
+                // Fails as long as another file is in it, which then keeps the folders above as well.
                 if fs::remove_dir(folder).is_err() {
                     break;
                 }
@@ -226,9 +232,11 @@ impl DroppedFiles {
         if drops >= MAX_DROPS && !root.exists() {
             return Err(DropError::Full);
         }
+        // Counted to one beyond the bound at most: each file that begins asks for it.
         if WalkDir::new(&root).into_iter().take(MAX_FILES + 1).count() > MAX_FILES {
             return Err(DropError::Full);
         }
+        // Without a quota nobody asks for the sizes, and the walk through all drops is spared.
         if self.quota < u64::MAX {
             let sizes = WalkDir::new(&self.folder).into_iter().flatten().filter_map(|entry| entry.metadata().ok());
             let taken: u64 = sizes.filter(fs::Metadata::is_file).map(|facts| facts.len()).sum();
@@ -298,8 +306,10 @@ impl DropWriter {
     /// # Errors
     /// The reason of the disk.
     pub fn finish(self) -> Result<(), DropError> {
+        // Before it has its name, which promises the whole file even after a power cut.
         self.file.sync_all().map_err(|why| self.disk_error(why))?;
         self.folder.rename_no_replace(&self.part, &self.name).map_err(|why| self.disk_error(why))?;
+        // A rename is durable only with its folder (fsync(2)).
         sync_all(&[&self.folder]).into_iter().try_for_each(|outcome| outcome.map_err(|why| self.disk_error(why)))
     }
 
@@ -326,6 +336,7 @@ fn split(name: &FileName) -> Result<(Vec<&str>, &str), DropError> {
 
 /// Returns the name of a part, of the same form as those of fetches.
 fn part_name(name: &str, drop: DropId) -> String {
+    // Names that are alike up to the cut have different tags.
     let tag = shared::hex::encode(&blake3::hash(&[&drop.0[..], name.as_bytes()].concat()).as_bytes()[..4]);
     format!(".{}.{tag}.part", truncate_to_bytes(name, PART_STEM_BYTES))
 }

@@ -184,12 +184,14 @@ impl LossTolerantCubic {
         }
         self.probe = Some(QueueProbe { begun: now, restored, min_rtt: self.model.min_rtt() });
         self.probed_at = now;
+        // Until the probe's round trip is over, acknowledgements must not widen the window, nor losses narrow it.
         self.reduced_at = Some(now);
         self.set_window(as_f64(self.window).min(self.model.pipe()) / 2.0);
     }
 
     fn reduce(&mut self, now: Instant) {
         let window = as_f64(self.window);
+        // The pipe may be larger than the window, which a loss must never raise.
         let kept = (window * BETA).max(self.model.pipe().min(window));
         self.probe = None;
         self.calm_rounds = 0;
@@ -222,10 +224,12 @@ impl Controller for LossTolerantCubic {
         if self.model.record_ack(now, sent, bytes, app_limited) {
             self.handle_round_end(now);
         }
+        // A window that the application leaves unused must not grow (RFC 9002, section 7.8).
         if self.end_probe(now, sent) || app_limited || self.is_before_reduction(sent) {
             return;
         }
         if self.startup.is_some() {
+            // Slow start: growth by what was acknowledged doubles the window in a round trip (RFC 9002, section 7.3.1).
             self.window = self.window.saturating_add(bytes);
         } else if self.calm_rounds >= CALM_ROUNDS
             && self.model.is_queue_empty()

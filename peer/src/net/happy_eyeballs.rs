@@ -65,8 +65,10 @@ where
                 }
                 // A panic in an attempt says nothing about its address.
                 Some(Err(_)) => waiting = left.next(),
+                // Each failure begins the next attempt: without any that runs, no address is left.
                 None => break,
             },
+            // `select!` builds the sleep even where its condition forbids it, so the delay needs a value.
             () = tokio::time::sleep(delay.unwrap_or_default()), if delay.is_some() => waiting = left.next(),
         }
     }

@@ -61,6 +61,7 @@ impl MovedCallers {
             *heard = now;
             return true;
         }
+        // No entry for a first packet: a flood of them gets a Retry, and only a call that is taken up is noted.
         bytes >= FIRST_PACKET_BYTES || (known.may_be_new(now) && known.remember(address, now))
     }
 

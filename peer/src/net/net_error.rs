@@ -117,6 +117,7 @@ impl TrackerError {
 
     /// True if the connection is unusable after this error.
     pub const fn ends_connection(&self) -> bool {
+        // Both leave the stream in step: a refusal is a whole reply, and to an unconfirmed key no byte was written.
         !matches!(self, Self::Refused { .. } | Self::Unconfirmed { .. })
     }
 }

@@ -206,6 +206,7 @@ impl TrackerConnection {
     /// Names the person for whom a door opened this connection. Fails with [`TrackerError::Refused`] if the tracker doesn't
     /// trust the door.
     pub async fn name_person(&mut self, door: &Identity, person: &ForwardedPerson) -> Result<(), TrackerError> {
+        // Bound to this connection: whoever is shown the proof can't use it on another (RFC 8446, section 7.5).
         let exported = self.stream.get_ref().1.export_keying_material([0; 32], DOOR_PROOF_EXPORTER, None);
         let channel = exported.map_err(|why| self.protocol_failure(why.to_string()))?;
         let proof = certs::sign_door_proof(door, &channel, person);

@@ -106,6 +106,7 @@ impl BatchingSocket {
             // never rise again.
             self.segments_per_call.store((MAX_BURST_BYTES / segment).max(2), Ordering::Relaxed);
         }
+        // Behind a burst of more than half the limit nothing of its size fits, so that waiting would gain nothing.
         let goes_on = segment.is_some_and(|segment| len.is_multiple_of(segment) && len * 2 <= MAX_BURST_BYTES);
         if !held.can_append(transmit) {
             self.send_held(&mut held)?;

@@ -64,6 +64,7 @@ pub async fn examine(request: ExaminationRequest) -> Result<DoctorReport, Error>
     let (on_disk, node, network, firewall, announcements) =
         tokio::join!(on_disk, node, Box::pin(network), firewall, Box::pin(announcements));
     let (damage, disk) = on_disk?;
+    // The account has one line, and damage matters more than who else can read it.
     if let Some(damage) = damage {
         account = damage;
     }
@@ -101,6 +102,7 @@ async fn examine_network(me: &LocalUser, deadline: Instant) -> NetworkExaminatio
     };
     let to_tracker = measure_tracker(&tracker);
     let ((port, mut view), to_tracker) = tokio::join!(Box::pin(outside), to_tracker);
+    // In front, as a line names only the first few.
     view.paths.splice(0..0, to_tracker);
     NetworkExamination { tracker, port, outside: view }
 }

@@ -91,6 +91,7 @@ impl InterfaceFinding {
         }
         let to_tracker = cards.iter().find(|one| Some(one.ip) == route).map(|one| one.interface.clone());
         let overlap = cards.iter().flat_map(|one| cards.iter().map(move |other| (one, other))).find(|(one, other)| {
+            // Of networks of unequal size the smaller one wins (longest prefix), which is never in doubt.
             // Each pair once; two addresses of one interface aren't in each other's way.
             one.index < other.index && one.prefix_len == other.prefix_len && one.has_in_network(other.ip)
         });
@@ -133,6 +134,7 @@ impl TunnelFinding {
         });
         let diverted = taking.zip(direct).map(|(tunnel, card)| (tunnel.interface.clone(), card.interface.clone()));
         let mut names: Vec<String> = tunnels.iter().map(|one| one.interface.clone()).collect();
+        // A tunnel may have addresses of both families.
         names.sort();
         names.dedup();
         (!names.is_empty()).then_some(Self { tunnels: names, diverted })

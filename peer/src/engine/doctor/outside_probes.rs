@@ -118,6 +118,7 @@ pub(super) async fn look_from_outside(
         view.paths.extend(path);
         view.reports.push(report);
     }
+    // They come in the order of their answers, and the same answers are to make the same report.
     view.reports.sort_by(|one, other| one.user.cmp(&other.user));
     view
 }

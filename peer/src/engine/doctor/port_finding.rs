@@ -50,6 +50,7 @@ impl PortFinding {
     /// Returns true if a peer reached the port, false if none did that looked; `None` if none looked.
     pub(super) fn is_reached(&self) -> Option<bool> {
         let has = |is_wanted: fn(&ProberResult) -> bool| self.reports.iter().any(|one| is_wanted(&one.result));
+        // One peer that gets through proves that the port is open; the others may be hindered on their own way.
         if has(|result| matches!(result, ProberResult::Reached(_))) {
             return Some(true);
         }
@@ -82,6 +83,7 @@ impl PortFinding {
                 let text = tr!("{port}: nobody else is online who could look from outside", port);
                 ReportLine::note(CHECK, "nobody_online", text)
             }
+            // A single one may have left a moment ago; several that are silent have one cause between.
             [one] => {
                 let operand = self.reports.first().map(|one| shell_operand(&one.user).into_owned()).unwrap_or_default();
                 let text = tr!("{user} doesn't answer over UDP; look into it:", user = one);

@@ -72,6 +72,7 @@ pub(super) async fn examine_tracker(me: &LocalUser) -> TrackerExamination {
         Ok(Err(error)) => Some(error),
         Err(_) => None,
     };
+    // Whoever refuses or shows another key was reached: looks at the ports could tell nothing more.
     if let Some(error) = error.filter(|error| !matches!(error, Error::Tracker(TrackerError::Unreachable { .. }))) {
         return TrackerExamination::unreached(me, None, other_fault(&error));
     }

@@ -193,6 +193,7 @@ impl Finding for ClockFinding {
             let text = tr!("the tracker doesn't tell its time: it is an older version");
             return ReportLine::note(CHECK, "untold", text);
         };
+        // Only what exceeds the error is certain: a slow reply must not look like a wrong clock.
         let certain = ahead_ms.unsigned_abs().saturating_sub(slack_ms.unsigned_abs());
         let (difference, certain) = (Duration::from_millis(ahead_ms.unsigned_abs()), Duration::from_millis(certain));
         if certain < SMALL_DIFFERENCE {

@@ -78,6 +78,7 @@ async fn find_user(me: &LocalUser, user: &UserName) -> Result<UserLookup, Error>
             }
         }
         Ok(Err(Error::Offline(user))) => (PresenceFinding::Offline { user }, None),
+        // Only a tracker out of reach leaves the word to the record: a refusal is its answer.
         Ok(Err(Error::Tracker(error @ TrackerError::Unreachable { .. }))) => {
             return recorded_user(me, user, error.to_string()).await;
         }

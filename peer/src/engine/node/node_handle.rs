@@ -82,6 +82,7 @@ impl NodeHandle {
         let node = Self::open(me, need).await?;
         let outcome = act(&node).await;
         // In order, so that the other side learns at once that the link is over.
+        // The error that ended the node first: that of the act may only be its consequence.
         node.close().await.and(outcome)
     }
 

@@ -79,6 +79,7 @@ impl SendAcceptor {
                 () = wait_until(self.retry_at) => self.retry_failed(),
                 event = self.receiver.recv() => match event {
                     Ok(event) => self.handle_event(event).await,
+                    // What was missed may have announced sends of anybody for whom there is a rule.
                     Err(broadcast::error::RecvError::Lagged(_)) => log_failure(self.find_all().await),
                     Err(broadcast::error::RecvError::Closed) => break,
                 },
@@ -166,6 +167,7 @@ impl SendAcceptor {
             AutoAcceptOutcome::Done(folder) => {
                 let folder = safe_path(folder);
                 self.events.send(NodeEvent::SendAccepted { from: from.clone(), send, folder });
+                // The receipt is queued by now, and goes to the sender at once.
                 self.outbox.wake(&from);
             }
             AutoAcceptOutcome::Held(why) => self.report_held(waiting, why),
@@ -187,6 +189,7 @@ impl SendAcceptor {
     /// Has a send tried again later.
     fn retry_later(&mut self, waiting: &IncomingSend) {
         self.failed.insert((waiting.from.clone(), waiting.id));
+        // The earliest counts, or each further failure would put off the retry of the others.
         self.retry_at.get_or_insert_with(|| Instant::now() + RETRY_INTERVAL);
     }
 

@@ -85,6 +85,7 @@ impl PathModel {
             *place = Some(rtt);
         }
         self.next_recent = (self.next_recent + 1) % QUEUE_SAMPLES;
+        // One just as short counts as seen again, or the least of a steady path would be forgotten every few seconds.
         if self.min_rtt.is_none_or(|least| rtt <= least) {
             (self.min_rtt, self.min_rtt_at, self.next_min_rtt) = (Some(rtt), now, None);
         } else {
@@ -99,6 +100,7 @@ impl PathModel {
 
     /// Ends a round and begins the next.
     pub(super) fn end_round(&mut self, now: Instant) -> PathRound {
+        // A round may end within one step of the clock, and must not have an infinite rate.
         let duration = now.saturating_duration_since(self.round_begun).max(Duration::from_micros(1));
         let rate = as_f64(self.delivered) / duration.as_secs_f64();
         let end = PathRound { rate, is_app_limited: self.is_app_limited };

@@ -54,6 +54,7 @@ impl Announcements {
 
     pub(super) fn record(&mut self, event: BrowseEvent) {
         let BrowseEvent::Advertised(Advertisement { instance, state }, interface) = event else {
+            // What a packet has beyond the part that is looked at may announce another tracker.
             self.is_cut_off = true;
             return;
         };

@@ -113,6 +113,7 @@ impl<'a> CandidateProgress<'a> {
         let (reachability, rank) = ranks.map(|(rank, result)| (result.unwrap_or(Reachability::Silent), rank)).min()?;
         let (address, name) = self.candidate.addresses.get(rank)?.clone();
         let places = self.candidate.addresses.iter().enumerate();
+        // One place of each announcement: its other addresses lead to the same tracker.
         let places = places.filter(|(rank, _)| self.is_proved(*rank) && self.is_needed(*rank));
         let places = places.map(|(_, (address, _))| *address).collect();
         Some(AnnouncedTracker { fingerprint: self.candidate.fingerprint, address, places, name, reachability })

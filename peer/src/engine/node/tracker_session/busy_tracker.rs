@@ -51,8 +51,10 @@ impl BusyTracker {
         jitter: f64,
         now: Instant,
     ) {
+        // A hint only: whatever the tracker names, it is neither flooded nor left alone until the presence is lost.
         let retry_at = now + retry_after.unwrap_or_default().clamp(MIN_RETRY_DELAY, MAX_RETRY_DELAY);
         if let Some(refusals) = &mut self.refusals {
+            // The time to move stays, or refusals in a row would put it off for ever.
             (refusals.why, refusals.retry_at) = (why, retry_at);
             return;
         }

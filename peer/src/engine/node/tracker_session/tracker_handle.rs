@@ -96,6 +96,7 @@ impl TrackerHandle {
 
     /// Makes the session register the shares again.
     pub(in crate::engine::node) fn shares_changed(&self) {
+        // `notify_one` leaves a permit: a change in the middle of a registration makes another one.
         self.shares_changed.notify_one();
         self.share_changes.send_replace(());
     }
