@@ -90,6 +90,7 @@ impl SpareRate {
     /// Records that the disk took so many bytes in this time.
     fn handle_sync(&mut self, bytes: usize, took: Duration) {
         #[expect(clippy::cast_precision_loss, reason = "a rate is an estimate")]
+        // A disk may take little in no measurable time, which must not make its rate infinite.
         let rate = bytes as f64 / took.as_secs_f64().max(0.001);
         self.disk_limit = (rate * DISK_SHARE).clamp(LEAST_RATE, MOST_RATE);
     }

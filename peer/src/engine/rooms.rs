@@ -280,6 +280,7 @@ impl RoomOwner {
         let mut registry = run_blocking(move || RoomRegistry::load(me, directory, events)).await?;
         let mut tick = tokio::time::interval(TICK_INTERVAL);
         let mut prune = tokio::time::interval(PRUNE_INTERVAL);
+        // A step that takes long is not to be followed by all the ticks that it missed.
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         prune.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

@@ -37,6 +37,7 @@ pub async fn register(
 ) -> Result<Fingerprint, Error> {
     let identity = profile.identity()?;
     let credentials = Credentials { user: user.clone(), password };
+    // One key for all attempts: after a lost reply the name would otherwise be refused as taken.
     let request = TrackerRequest::Register { credentials, key: Some(new_idempotency_key()) };
     let mut attempts = 0;
     loop {
@@ -167,6 +168,7 @@ pub async fn call_repeatedly<T: DeserializeOwned + Send>(
     loop {
         attempts += 1;
         let error = match tracker.call(request).await {
+            // After any other failure this connection can't be used again.
             Err(error @ TrackerError::Refused { .. }) if attempts < MAX_ATTEMPTS => error,
             done => return done,
         };
@@ -181,6 +183,7 @@ pub async fn call_repeatedly<T: DeserializeOwned + Send>(
 fn pause_before_repetition(error: &TrackerError) -> Option<Duration> {
     match error {
         TrackerError::Refused { retry_after, .. } if error.code() == Some(TrackerErrorCode::Busy) => {
+            // Whatever the tracker asks for: somebody waits for the command.
             Some(retry_after.unwrap_or(MAX_PAUSE).min(MAX_PAUSE))
         }
         TrackerError::Unreachable { .. } => Some(Duration::ZERO),

@@ -166,6 +166,7 @@ impl FetchProgress {
         }
         let listed = match place {
             Some(place) => self.files.get_mut(place),
+            // Beyond the bound nothing was added, and the last entry is that of another file.
             None => self.files.last_mut().filter(|listed| listed.name == report.name),
         };
         if let Some(listed) = listed {

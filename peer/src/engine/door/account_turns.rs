@@ -35,6 +35,7 @@ impl AccountTurns {
 
 impl Drop for AccountTurn {
     fn drop(&mut self) {
+        // Released first, as the guard holds one of the owners that are counted.
         self.guard = None;
         let mut turns = self.turns.0.lock();
         // Under the table's lock nobody can begin to wait: one owner is the table alone.

@@ -274,6 +274,7 @@ impl DoorAccounts {
         drop(profile);
         let opened = run_blocking(move || {
             let path = folder.finish(&door.path, &user)?;
+            // From here on the folder counts, even if the account in it can't be opened.
             place.keep();
             door.load(Profile::open(&path)?)
         });
@@ -308,6 +309,7 @@ impl DoorFolder {
     /// Records the tracker's key as the operator confirmed it: nobody else can confirm it for the account.
     fn trust_tracker(&self, profile: &Profile) -> Result<(), Error> {
         let (address, fingerprint) = (self.tracker.address.to_string(), self.tracker.key);
+        // Written only where it differs, as each opening of an account comes here.
         if profile.tracker_at(&address)? != Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Confirmed }) {
             profile.replace_tracker_key(&address, &fingerprint)?;
         }

@@ -39,9 +39,11 @@ impl NewAccountFolder {
     /// Gives the folder the account's name. An earlier account's folder of that name is put aside. If that fails, the folder
     /// stays for the next start: the account is bound to the key in it.
     pub(super) fn finish(mut self, door: &Path, user: &UserName) -> io::Result<PathBuf> {
+        // Taken before anything can fail: the folder of a bound account must not be removed by the drop.
         let path = self.path.take().unwrap_or_default();
         let folder = AccountFolder::of(user);
         let target = folder.below(door);
+        // Not followed: a link that leads nowhere is in the way as well.
         if fs::symlink_metadata(&target).is_ok() {
             put_aside(door, &folder)?;
         }
@@ -94,6 +96,7 @@ pub(super) fn sweep(door: &Path) -> Result<usize, Error> {
 fn finish_left_over(door: &Path, path: PathBuf) -> bool {
     let opened = Profile::open_existing(&path, Access::Look);
     let account = opened.ok().flatten().and_then(|profile| profile.account().ok().flatten());
+    // Its drop removes the folder where no account came of it.
     let left_over = NewAccountFolder { path: Some(path) };
     // An account that was taken in anew since has another key by now.
     let Some(account) = account.filter(|account| !AccountFolder::of(&account.user).below(door).exists()) else {

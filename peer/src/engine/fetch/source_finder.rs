@@ -101,6 +101,7 @@ impl SourceFinder {
             if !due.is_empty() {
                 self.search(&due, &mut missed).await;
             }
+            // Also where nothing was searched: files without a source wait for this before they fail.
             if self.events.send(SearchEvent::Completed(wanted)).is_err() {
                 return;
             }

@@ -136,6 +136,7 @@ impl FollowPlan {
         disk: &mut dyn FollowedDisk,
     ) -> Result<(), Error> {
         let Some(record) = record else { return self.add_unknown(name, hash, disk) };
+        // With a pending content, the file may have been placed before a stop: only the disk tells.
         if record.pending.is_none() && record.file.is_some_and(|file| file.hash == *hash) {
             self.withdraw_question(name, record);
             return Ok(());

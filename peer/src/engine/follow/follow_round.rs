@@ -118,6 +118,7 @@ impl FollowRound<'_> {
             for (from, to, file) in moves {
                 match folder.rename(&from, &to, &file) {
                     Ok(true) => changes.push((FollowChange::Moved { from, name: to }, file)),
+                    // Something changed since the plan: the next comparison decides again.
                     Ok(false) => {}
                     Err(error) => failures.push((to, TranslatedText::of(&error))),
                 }

@@ -176,6 +176,7 @@ impl SourceListing {
     }
 
     fn add_file(&mut self, name: FileName, stat: FileStat) {
+        // A user may list a name twice, and two names may be one in literal form: the first stays.
         if self.state.files.insert(name.clone(), stat.hash).is_none() {
             self.files.insert(name, stat);
         }

@@ -85,6 +85,7 @@ impl Mailbox {
 
     /// Makes the worker send a typing notice.
     pub(super) fn notify_typing(&self) {
+        // Before the wake-up, at which the worker reads it.
         self.is_typing.store(true, Ordering::Relaxed);
         self.typing.notify_one();
     }

@@ -150,6 +150,7 @@ impl LinkRevalidator {
             return Ok(());
         }
         tracing::info!("{user} has another key now: the links to the old one were ended");
+        // Another key than the recorded one needs the user's word; otherwise a new link is all that is needed.
         match (answer, recorded) {
             (TrackerKeyAnswer::Key(presented), Some(expected)) if presented != expected => {
                 let (me, whose) = (self.me.clone(), user.clone());

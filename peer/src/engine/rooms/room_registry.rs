@@ -238,6 +238,7 @@ impl RoomRegistry {
         known.note_own_chain_known();
         let mine = known.summary().digest;
         if mine == theirs {
+            // An equal copy has all of ours; the number is capped at the newest.
             self.note_delivered(room, member, u64::MAX, None);
         }
         // With news, a further comparison is due, and may bring more.

@@ -88,6 +88,7 @@ pub fn begin_send(
         return Err(Error::Usage(tr!("{path} can't be sent: {why}", path = shown, why)));
     };
     let send = described(name, kind, &files);
+    // What the user shared before is not taken back when the send is over.
     let keeps_shares = new.len() < files.len();
     match record(profile, request, &root, &send, keeps_shares) {
         Ok((send, is_resumed)) => {
@@ -166,6 +167,7 @@ pub fn clear_settled_sends(profile: &Profile) -> Result<(), Error> {
     }
     let all = profile.sends()?;
     for send in settled {
+        // Another send of the same name to the same audience goes on with these shares.
         let is_heir = |other: &&OutgoingSend| {
             other.state == SendState::Waiting && other.audience == send.audience && other.send.name == send.send.name
         };

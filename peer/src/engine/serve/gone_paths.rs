@@ -83,6 +83,7 @@ impl Gone {
 
     fn note_file(&mut self, folder: &Path, name: OsString, now: Instant) {
         let is_old = |files: &GoneFiles| now.saturating_duration_since(files.since) >= GONE_FOR;
+        // Old ones are cleared only where they are in the way, or each file would cost a walk through all.
         if self.names >= NAMES || self.files.get(folder).is_some_and(is_old) {
             self.files.retain(|_, files| !is_old(files));
             self.names = self.files.values().map(|files| files.names.len()).sum();

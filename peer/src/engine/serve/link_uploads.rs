@@ -135,6 +135,7 @@ impl LinkUploads {
         let (mut last_report, mut patience) = (Instant::now(), PiecePatience::default());
         while outcome.is_ok() {
             if slot.yield_if_due() {
+                // What was read ahead must not stay in memory while others have the place.
                 pieces.pause(0).await;
             }
             slot.reacquire().await;

@@ -135,6 +135,7 @@ impl LinkUploadProgress {
                 delivery.mark_sent_earlier(&left);
             }
             let status = UploadStatus { name: file.name.clone(), bytes: delivery.bytes, size: delivery.layout.size() };
+            // While other links are left, one of them reports the file, and needs these groups even of a complete one.
             if delivery.bytes > 0 && !(others == 0 && delivery.is_complete()) {
                 self.unfinished.insert(&self.user, file, delivery.into_sent_groups());
             }

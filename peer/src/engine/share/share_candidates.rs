@@ -203,11 +203,13 @@ pub(super) fn find_loose_candidates(
             }
         };
         for found in walked.files {
+            // A file may be named by itself and with its folder.
             if !seen.insert(found.path.clone()) {
                 continue;
             }
             let (path, name, origin) = (found.path.clone(), found.name.clone(), found.origin.clone());
             let free = (1..).map_while(|number| if number == 1 { Some(name.clone()) } else { name.numbered(number) });
+            // No more names than that are taken, so that one of so many is free.
             let free = free.take(limit).find(|name| !names.contains(name));
             let (reason, why) = match (loose_candidate(profile, found), free) {
                 (Ok(candidate), Some(name)) if candidates.len() < limit => {

@@ -43,6 +43,7 @@ impl FetchSession<'_> {
     pub(super) fn handle_found_source(&mut self, user: UserName, files: SourceFiles, now: Instant) {
         let known = self.round.sources.iter().position(|source| source.user == user);
         if let Some(source) = known.and_then(|known| SourceNo::try_from(known).ok()) {
+            // The lock ends with the block: what follows takes it as well.
             {
                 let mut plan = self.round.plan.lock();
                 files.files.iter().for_each(|file| plan.add_availability(source, *file));

@@ -85,6 +85,7 @@ impl TrackerSession {
     pub(super) async fn leave_busy_tracker(&mut self, link: &mut TrackerConnection) -> Result<(), SessionEnd> {
         self.busy.note_attempt(rand::rng().random(), Instant::now());
         if link.is_of_several() {
+            // Before the attempt, which would otherwise begin with the same tracker.
             self.avoid(link);
             match timeout(MOVE_TIMEOUT, self.establish(self.claim())).await {
                 Ok(Ok(elsewhere)) => {
