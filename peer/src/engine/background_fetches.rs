@@ -115,6 +115,7 @@ impl BackgroundFetches {
         let shown = progress.clone();
         let running = RunningFetch { number, from, name, cancel: cancel.clone(), is_reported: is_all_told };
         let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(move || {
+            // A guard, so that the view hears of the end even of a fetch that panics.
             let ending = FetchEndGuard(number, tell.clone());
             let last_word = run_fetch(&shown, &me, &request, &cancel, &tell);
             // `Ended` first: a user who reads the reason may leave at once, and must not be warned.

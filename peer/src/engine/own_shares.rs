@@ -65,6 +65,7 @@ pub fn remove_own_share(profile: &Profile, with: Option<&ConversationName>, name
         message: tr!("nothing is shared as {name}", name = display_name(name)),
     };
     let audience = meant.ok_or_else(none)?;
+    // Read first: with the shares, their paths go off the record.
     let mut before = Vec::new();
     for_each_share(profile, &audience, "", |share| before.push((share.name, share.path)))?;
     let folder = format!("{}/", name.trim_end_matches('/'));

@@ -249,6 +249,7 @@ fn head_of(file: &File) -> Vec<u8> {
 /// True if the file holds anybody's identity, a copy of the `own` key, or a tracker's backup, which has an identity in
 /// it.
 fn holds_key(file: &File, head: &[u8], size: u64, own: Option<&str>) -> bool {
+    // Before the size, which is a bound of a key alone.
     if is_backup(head) {
         return true;
     }

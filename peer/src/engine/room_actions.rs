@@ -102,6 +102,7 @@ pub async fn list_rooms(tracker: &mut impl TrackerClient) -> Result<Vec<ListedRo
 /// [`Error::Tracker`].
 pub async fn create_room(tracker: &mut impl TrackerClient, new: NewRoom) -> Result<RoomChangeReply, Error> {
     let name = new.name.clone();
+    // The request has a key, so that a repetition makes no second room.
     let made = call_repeatedly(tracker, &TrackerRequest::Room(RoomRequest::Create(new))).await;
     made.map_err(|error| {
         explain(error, &name, |code| match code {

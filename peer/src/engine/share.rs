@@ -165,6 +165,7 @@ pub(super) fn hash_unshared(
             flow = report(event);
             flow
         };
+        // A placeholder: what isn't shared has no audience.
         let share = candidate.into_share(&Audience::Everybody, &private, &mut links, &mut omissions, &mut follow);
         hashed.extend(share.map(|(share, _)| share));
     }

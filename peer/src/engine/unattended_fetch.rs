@@ -59,6 +59,7 @@ pub(super) struct DiskWatch {
 impl DiskWatch {
     /// Returns the watch of a fetch that `cancel` stops as well.
     pub(super) fn new(folder: PathBuf, cancel: &CancellationToken) -> Self {
+        // A child: a full disk stops this fetch, and not what else the token stands for.
         Self { folder, cancel: cancel.child_token(), unchecked: 0, is_full: false }
     }
 
@@ -73,6 +74,7 @@ impl DiskWatch {
         self.unchecked += bytes;
         if self.unchecked >= SPACE_CHECK_BYTES {
             self.unchecked = 0;
+            // Where the free space isn't known, the disk's own error ends the fetch.
             self.is_full = free_bytes(&self.folder).is_some_and(|free| free < MIN_FREE_BYTES);
             if self.is_full {
                 self.cancel.cancel();

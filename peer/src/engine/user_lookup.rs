@@ -30,6 +30,7 @@ pub async fn look_up_user(me: &LocalUser, of: &UserName) -> Result<(bool, Vec<Us
     if online.contains(of) {
         return Ok((true, Vec::new()));
     }
+    // Somebody met before may have no account now: a name is most like itself.
     let met = me.profile.known_people()?.into_iter().map(|(user, _)| user).filter(|user| user != of);
     Ok((false, similar_names(of, online.into_iter().chain(met).collect::<BTreeSet<_>>())))
 }

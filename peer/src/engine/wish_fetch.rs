@@ -71,6 +71,7 @@ fn fetch_request(file: &WishMatch, destination: FetchDestination) -> FetchReques
     // A file's own name is looked up before it is read as a pattern.
     let names = vec![RequestedName::for_text(name.as_str())];
     FetchRequest {
+        // The name alone may stand for another content by now.
         expected: Some(FileSend { name: name.clone(), kind: SendKind::File, files: 1, size: *size, hash: *hash }),
         ..FetchRequest::new(by.clone().into(), names, destination, SOURCE_TIMEOUT)
     }

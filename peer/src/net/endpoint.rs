@@ -259,6 +259,7 @@ pub(super) struct BulkWindow(AtomicU32);
 impl BulkWindow {
     /// Sets the bytes; with `None` the link isn't throttled.
     pub(super) fn set(&self, window: Option<u32>) {
+        // 0 stands for no throttle: a window of nothing would be of no use.
         self.0.store(window.unwrap_or(0), Ordering::Relaxed);
     }
 

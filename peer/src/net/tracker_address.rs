@@ -277,6 +277,7 @@ impl TrackerAddress {
             resolving.spawn(async move { (number, place.resolve(is_known).await) });
         }
         let mut resolved = resolving.join_all().await;
+        // They end in any order, and the first place is the preferred one.
         resolved.sort_by_key(|(number, _)| *number);
         let (mut addresses, mut failure) = (Vec::new(), None);
         for (_, place) in resolved {

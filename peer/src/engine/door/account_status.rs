@@ -57,6 +57,7 @@ pub(super) async fn account_status(
     let login = TrackerRequest::Login { credentials, presence: AnnouncedPresence::default(), rebind: false };
     match link.call::<LoginReply>(&login).await {
         Ok(_) => {
+            // The login was only a question: no presence is left of it.
             let logout = TrackerRequest::Logout { user: user.clone(), proof: SpeakerProof::default() };
             let EmptyReply {} = link.call(&logout).await?;
             Ok(AccountStatus::Unbound)

@@ -155,6 +155,7 @@ async fn resolve_name(
     let text = asked.text.as_str();
     // A name that can't travel may be typed as it is on disk; its stand-in is asked for.
     let name = text.parse::<FileName>().or_else(|_| FileName::from_raw(text.as_bytes()));
+    // Before it is read as a folder or a pattern: a file's own name may have wildcards.
     if let Ok(name) = name
         && let Some(stat) = stat_file(shares, &name, timeout, report).await?
     {
@@ -162,6 +163,7 @@ async fn resolve_name(
     }
     let nothing = || Error::NotShared { user: shares.user().clone(), name: text.to_owned() };
     // An empty name comes from an unset shell variable, and would match everything.
+    // A name with a target of its own is that of one file, which nothing else may replace.
     if text.is_empty() || asked.local.is_some() {
         return Err(nothing());
     }
@@ -241,6 +243,7 @@ async fn find_lookalikes(
             .filter_map(|name| ancestor(&format!("{}/", name.as_str()), depth).map(str::to_owned))
             .filter(|top| is_meant(top)),
     );
+    // A single match counts as if it had been typed: it may get the name that the destination gives.
     if let ([name], true) = (names.as_slice(), folders.is_empty())
         && let Some(stat) = stat_file(shares, name, timeout, report).await?
     {

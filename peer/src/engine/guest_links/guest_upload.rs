@@ -189,6 +189,7 @@ impl UploadWriter {
         // On the disk before it has its name: after a power cut, no name stands for a torn file.
         self.file.sync_all().map_err(|why| self.disk_error(why))?;
         let placed = self.move_into_place().map_err(|why| self.disk_error(why))?;
+        // A rename is durable only with its folder (fsync(2)).
         for outcome in sync_all(&[&self.folder]) {
             outcome.map_err(|why| self.disk_error(why))?;
         }

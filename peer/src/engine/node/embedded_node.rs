@@ -115,6 +115,7 @@ async fn run_until_stopped(
         node = Node::start(me, ListenConfig::default(), UploadLimits::default(), events, lifetime) => node?,
     };
     let inner = node.stop_token();
+    // Fails if the view was abandoned, which stops the node as well.
     let _ = ready.send(node.core());
     // Forward the stop to the running node, and never complete: `node.run` has to shut down in order.
     let passes_on = async {

@@ -32,6 +32,7 @@ use crate::util::TranslatedText;
 const FILES_PER_REQUEST: usize = 4000;
 /// Pause between two lists: in a folder that changes all the time, each of them is a look at all shares.
 const LIST_PAUSE: Duration = Duration::from_millis(400);
+// So that at most a fifth of the time goes into lists.
 const LIST_PAUSE_FACTOR: u32 = 4;
 /// Bounds of the pause before a refused list is tried again.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(2);
@@ -86,6 +87,7 @@ pub(super) fn is_list_refusal(error: &Error) -> bool {
                 | TrackerErrorCode::AuthFailed
         )
     };
+    // Without a code the connection failed, not the list.
     error.code().is_some_and(|code| !is_of_session(code))
 }
 

@@ -302,6 +302,7 @@ impl ShareWatcher {
             let places = self.places.iter().filter(|(_, watched)| watched.reports == reports);
             let folders: Vec<(PlaceId, PathBuf)> =
                 places.map(|(id, watched)| (*id, watched.place.folder().to_owned())).collect();
+            // One at a time of each kind: at a disk that hangs, each second would leave a further thread.
             if !self.is_probing[number] && !folders.is_empty() {
                 self.is_probing[number] = true;
                 self.jobs.spawn_blocking(move || WatchJobOutcome::Probed(number, probe_places(folders)));

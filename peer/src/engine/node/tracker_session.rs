@@ -302,6 +302,7 @@ impl TrackerSession {
             let mut link = self.me.connect_tracker_avoiding(&self.avoided).await?;
             match self.enter(&mut link, claim).await {
                 Err(error) if is_outage(&error) => {
+                    // One that was avoided already was dialled as the last resort: no other is left.
                     let was_last = self.avoided.contains(link.remote(), Instant::now());
                     self.avoid(&link);
                     if was_last || !link.has_alternative(&self.avoided) {

@@ -34,6 +34,7 @@ impl DisplayOrder {
         self.held.retain(|hash, _| log.info(hash).is_some());
         let ready = |hash: &MessageHash| !log.is_waiting(hash, GAP_PATIENCE_MS, now);
         let mut shown: Vec<RoomPost> = self.held.extract_if(|hash, _| ready(hash)).map(|(_, post)| post).collect();
+        // The map gives them in any order.
         shown.sort_by_cached_key(|post| {
             log.info(&post.id).map(|info| (info.depth, info.time, info.author, info.number, post.id))
         });

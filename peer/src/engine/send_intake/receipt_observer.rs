@@ -85,6 +85,7 @@ impl ReceiptObserver {
                 sends.push((first.owner.clone(), folder_hash(files.iter().map(|file| (&file.name, &file.hash)))));
             }
         }
+        // By owner first, so that the owners who are told twice are neighbours for `dedup`.
         sends.sort();
         sends
     }

@@ -74,6 +74,7 @@ async fn take_turn<'a>(
         return turn;
     }
     let (places, user) = (uploads.slots(), uploads.user());
+    // At once if it can be: a pause throws away what was read ahead.
     if let Some(turn) = places.now(user) {
         return turn;
     }

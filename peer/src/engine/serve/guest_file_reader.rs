@@ -73,6 +73,7 @@ impl GuestFileOpener {
         }
         let trusted = now.filter(|now| version.is_unwritten_at(now));
         let proof = ContentProof { layout, manifest: ManifestSource::Known(Arc::new(manifest)), trusted, proved: None };
+        // A range of nothing has no piece, rather than an empty one.
         let ranges = if range.is_empty() { Vec::new() } else { vec![(range.start, range.end)] };
         let (buffers, faults) = (self.buffers.clone(), self.faults.clone());
         Ok(GuestFileReader(RangeReader::new(file, path, proof, ranges.into(), piece_bytes, buffers, faults)))

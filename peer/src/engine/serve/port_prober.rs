@@ -74,6 +74,7 @@ impl PortProber {
         };
         let address = with_port(link.scoped_address(), port);
         if let Err(wait) = self.limiter.lock().admit(link.user(), address.ip(), Instant::now()) {
+            // A part of a second is told as a whole one: 0 would read as no wait.
             let seconds = wait.as_secs().max(1);
             return Err((PeerErrorCode::Busy, format!("one probe a minute: try again in {seconds} s")));
         }

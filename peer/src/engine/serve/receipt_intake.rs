@@ -28,6 +28,7 @@ pub(super) async fn take_receipt(
                 return Err(not_found_refusal());
             }
             let room = directory.rooms().into_iter().find(|known| known.id() == room);
+            // Without the user, who is a member as well.
             room.map_or(0, |room| room.members().len().saturating_sub(1))
         }
     };

@@ -89,6 +89,7 @@ impl WishQuery {
 
 impl WishPattern {
     fn matches(&self, name: &FileName) -> bool {
+        // As the name is shown to the user, who wrote the pattern.
         let shown = display_name(name.as_str());
         let part = if self.is_whole { &*shown } else { shown.rsplit('/').next().unwrap_or(&shown) };
         let mut folded = String::new();

@@ -104,6 +104,7 @@ impl PlannedJobs {
         let disk = self.inspect_targets(disk, files, report, cancel).await?;
         // Before any folder is made: a fetch that doesn't fit leaves nothing behind.
         check_free_space(&self.jobs)?;
+        // Where nothing is to come nothing is made, not even the destination.
         if self.jobs.is_empty() && folders.is_empty() {
             self.planner = Some(disk);
             return Ok(());

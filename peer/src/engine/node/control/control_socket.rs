@@ -39,6 +39,7 @@ impl ControlSocket {
     pub(super) fn bind(profile: &Profile, lock: Arc<NodeLock>) -> Result<Self, Error> {
         let (listener, path) = listen(profile)?;
         let id = inode_of(&path).map_err(Error::disk(&path))?;
+        // The other processes read there in which of its two places the socket is.
         lock.set_socket(&path)?;
         Ok(Self { listener, path, inode: id, profile: profile.clone(), lock, was_database_lost: false })
     }

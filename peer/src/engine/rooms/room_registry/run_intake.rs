@@ -45,6 +45,7 @@ impl RoomRegistry {
         records: &[(Vec<u8>, Signature)],
     ) -> Result<bool, Error> {
         let Some(tracker) = self.rooms.get(&room).map(|room| room.tracker) else { return Ok(false) };
+        // Members only pass them on: the tracker signs them, whose key is known here.
         self.take_records(room, tracker, records)
     }
 
