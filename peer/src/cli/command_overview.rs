@@ -35,6 +35,7 @@ fn grouped(program: &clap::Command) -> Vec<(String, Vec<&clap::Command>)> {
     let all = || program.get_subcommands().filter(|command| command.get_name() != "help");
     let find = |name: &&str| all().find(|command| command.get_name() == *name);
     let is_grouped = |name: &str| groups.iter().any(|(_, names)| names.contains(&name));
+    // A command that no group names is still found.
     let rest: Vec<&clap::Command> = all().filter(|command| !is_grouped(command.get_name())).collect();
     let groups = groups.iter().map(|(heading, names)| (heading.clone(), names.iter().filter_map(find).collect()));
     let rest = (tr!("heading of commands" => "Further"), rest);

@@ -124,6 +124,7 @@ pub(super) async fn run(context: &CommandContext, args: FollowsArgs) -> Result<(
 
 /// Has the node that runs look at the follows.
 async fn announce(context: &CommandContext, me: &LocalUser) -> Result<(), Error> {
+    // After the end of the last follow there is nothing that a node would keep in step.
     if !announce_follows(&me.profile).await? && !me.profile.follows()?.is_empty() {
         context.output.note(&tr!("no node runs here: folders are kept in step while `peer serve` runs"));
     }
@@ -184,6 +185,7 @@ pub(super) fn follow_json(follow: &Follow) -> Value {
 
 fn state_words(follow: &Follow) -> String {
     let Follow { of, is_paused, status: FollowStatus { state, count, why, .. }, .. } = follow;
+    // A changed key comes with lines of commands, and a row has one line.
     let first_line = || safe_line(why.lines().next().unwrap_or_default()).into_owned();
     match state {
         _ if *is_paused => tr!("state of a follow" => "paused"),

@@ -64,9 +64,11 @@ pub(crate) fn find_lasting<'a, T>(
     name: impl Fn(&T) -> &str,
 ) -> Result<&'a T, Error> {
     let wanted = which.parse::<i64>().ok();
+    // `is_some`: an item without a number would be equal to a text without one.
     if let Some(item) = items.iter().find(|item| wanted.is_some() && number(item) == wanted) {
         return Ok(item);
     }
+    // Lists show a folder with a slash at its end.
     let key = matching_key(which.trim_end_matches('/'));
     let mut named = items.iter().filter(|item| matching_key(name(item)) == key);
     match (named.next(), named.next()) {

@@ -145,6 +145,7 @@ fn print_send(context: &CommandContext, profile: &Profile, sent: &OutgoingSend) 
     };
     let is_room = audience.room().is_some();
     let (done, declined) = if is_room { profile.room_receipt_counts(*number)? } else { (0, 0) };
+    // A send that ends keeps its mark of a pause, which means nothing then.
     let is_paused = *is_paused && *state == SendState::Waiting;
     if context.output.is_json() {
         let mut fields = json!({

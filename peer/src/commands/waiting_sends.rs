@@ -51,6 +51,7 @@ pub(super) async fn take_waiting(
                 break;
             }
             Err(error) => {
+                // The last one is the command's own error.
                 if let Some(earlier) = failure.replace(error) {
                     context.output.warning(&earlier.to_string());
                 }

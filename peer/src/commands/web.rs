@@ -124,6 +124,7 @@ async fn serve_until_ended(
             (serving.await, ended)
         }
     };
+    // The node first: when it fails, the end of the page only follows from that.
     node_ended.and(first)
 }
 
@@ -133,6 +134,7 @@ async fn announce(context: &CommandContext, server: &PageServer, no_open: bool) 
         return Ok(context.output.print_object("web", &json!({ "url": server.address() }))?);
     }
     let file = safe_path(server.opening_file());
+    // The file, not the address with its token: others on this machine can read command lines.
     let is_open = !no_open && open_in_browser(server.opening_file()).await.is_ok();
     context.output.note(&match is_open {
         true => tr!("the page is open in your browser; Ctrl-C ends it ({file} opens it again)", file),

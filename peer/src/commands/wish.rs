@@ -78,6 +78,7 @@ pub(super) async fn run(context: &CommandContext, args: WishArgs) -> Result<(), 
     let me = context.me(Access::Use)?;
     if let Some(user) = &mut from {
         resolve_arguments(context, &me, LookupScope::Local, [&mut *user]).await?;
+        // After the name is resolved, which may correct its letters.
         if *user == me.user {
             return Err(Error::Usage(tr!("you can't wait for your own files")));
         }

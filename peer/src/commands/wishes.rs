@@ -56,6 +56,7 @@ pub(super) async fn run(context: &CommandContext, args: WishesArgs) -> Result<()
 fn find_wish<'a>(wishes: &'a [Wish], which: &str) -> Result<&'a Wish, Error> {
     let mut open = wishes.iter().filter(|wish| wish.state != WishState::Fulfilled && wish.query == which);
     match (open.next(), open.next()) {
+        // A number means the wish of that number, even if another one looks for it as a word.
         (Some(wish), None) if which.parse::<i64>().is_err() => Ok(wish),
         _ => find_lasting(wishes, which, "wishes", |wish| Some(wish.number), |wish| &wish.query),
     }

@@ -166,6 +166,7 @@ impl Profile {
         let NewFollow { user, fingerprint, folder, root, deletes } = follow;
         self.in_transaction(TransactionBehavior::Immediate, |transaction| {
             transaction.execute(
+                // Paused: whoever begins it watches the node first, or the node's first news of it would be missed.
                 "INSERT INTO follow (user, fingerprint, folder, root, deletes, state, is_paused)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)",
                 params![
@@ -183,6 +184,7 @@ impl Profile {
 
     /// Returns all follows in the order of their numbers.
     pub fn follows(&self) -> Result<Vec<Follow>, ProfileError> {
+        // The condition names ?1 all the same: rusqlite refuses a value that the statement doesn't use.
         self.follows_where("?1 IS NULL", None)
     }
 

@@ -105,6 +105,7 @@ impl Profile {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?, used))
             };
             let known = transaction.query_row(known, params![link, new.session], read).optional()?;
+            // Before the bounds: a repeated request is answered as the first, even if that took the last room.
             if let (Some((guest, is_answered, _)), Some(id)) = (&known, new.id)
                 && let Some(message) = message_with_id(transaction, link, *guest, id)?
             {
@@ -251,6 +252,7 @@ pub(super) fn remove_guest_chat(transaction: &Transaction<'_>, link: i64) -> rus
 /// Makes a conversation; returns the guest's number.
 fn begin_conversation(transaction: &Transaction<'_>, link: i64, new: &NewGuestMessage<'_>) -> rusqlite::Result<i64> {
     transaction.query_row(
+        // Conversations go only with their link, so that no guest's number is given twice.
         "INSERT INTO guest_conversation (link, guest, session, network)
          VALUES (?1, (SELECT coalesce(max(guest), 0) + 1 FROM guest_conversation WHERE link = ?1), ?2, ?3) RETURNING guest",
         params![link, new.session, new.network],
@@ -274,6 +276,7 @@ fn insert_message(
 }
 
 fn mark_read(transaction: &Transaction<'_>, (link, guest): (i64, i64), up_to: i64) -> rusqlite::Result<()> {
+    // `max`: two terminals may show one conversation, and the slower one must not make messages unread again.
     let mark = "UPDATE guest_conversation SET read_up_to = max(read_up_to, ?3) WHERE link = ?1 AND guest = ?2";
     transaction.execute(mark, params![link, guest, up_to]).map(|_| ())
 }

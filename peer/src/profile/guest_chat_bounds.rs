@@ -58,6 +58,7 @@ pub(super) fn reached_bound(
     known: Option<(bool, UsedRoom)>,
     cost: i64,
 ) -> rusqlite::Result<Option<GuestChatBound>> {
+    // Conversations keep the sums of their messages, so that a few hundred rows are read and not all that was written.
     let sums = "SELECT count(*), coalesce(sum(bytes), 0), coalesce(sum(network = ?2), 0),
              coalesce(sum(CASE WHEN network = ?2 THEN bytes ELSE 0 END), 0)
          FROM guest_conversation WHERE link = ?1";

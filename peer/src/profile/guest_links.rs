@@ -21,6 +21,7 @@ use crate::sys::FileVersion;
 const MAX_LINKS: i64 = 100;
 const LINK_COLUMNS: &str =
     "number, id, nonce, folder, max_bytes, is_once, claimed_by, made_at, expires_at, address, pid, has_chat";
+// Without the manifests, which grow with their files: a listing has up to 20,000 of them.
 const FILE_COLUMNS: &str = "number, name, size, mtime_ns, crc, hash, is_delivered";
 
 /// A link for guests.

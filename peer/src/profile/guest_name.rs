@@ -70,6 +70,7 @@ impl FromStr for GuestName {
         }
         // A mark at the beginning would change the quotation mark before it.
         let begins_well = !name.starts_with(is_combining_mark);
+        // Two apostrophes side by side look like one quotation mark.
         let has_quotes = name.contains(is_quotation_mark) || name.contains("''") || name.contains("’’");
         if begins_well && !has_quotes && safe_line(&name) == name {
             Ok(Self(name))

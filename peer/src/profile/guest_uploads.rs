@@ -67,6 +67,7 @@ impl Profile {
             let sum = "SELECT count(*), coalesce(sum(size), 0) FROM guest_upload WHERE link = ?1";
             let (count, taken): (i64, i64) =
                 transaction.query_row(sum, [link], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            // A negative sum, which no release writes, leaves nothing rather than everything.
             let left = max_bytes.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
             if size > left {
                 return Ok(UploadReservation::OverQuota(left));

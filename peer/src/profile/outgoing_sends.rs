@@ -149,6 +149,7 @@ impl Profile {
 
     /// Returns all sends, the oldest first.
     pub fn sends(&self) -> Result<Vec<OutgoingSend>, ProfileError> {
+        // The condition names ?1 all the same: rusqlite refuses a value that the statement doesn't use.
         self.sends_where("?1 IS NULL", None)
     }
 
@@ -171,6 +172,7 @@ impl Profile {
     /// Records what became of a send that waits; false if it doesn't wait any more.
     pub fn settle_send(&self, number: i64, state: SendState) -> Result<bool, ProfileError> {
         let changed = self.writer()?.execute(
+            // A receipt may come while the user ends the send: the first word stays.
             "UPDATE outgoing_send SET state = ?2 WHERE number = ?1 AND state = 'waiting'",
             params![number, state.as_str()],
         );

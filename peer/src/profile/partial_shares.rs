@@ -56,6 +56,7 @@ impl Profile {
 
     /// Returns all partial shares, ordered by name.
     pub fn partials(&self) -> Result<Vec<PartialShare>, ProfileError> {
+        // The condition names ?1 all the same: rusqlite refuses a value that the statement doesn't use.
         self.partials_where("?1 = ''", "")
     }
 

@@ -89,6 +89,7 @@ impl Profile {
         let row = {
             let reader = self.reader();
             let query = format!(
+                // Rooms of different trackers may differ in case alone: the spelling that was asked for comes first.
                 "SELECT {ROOM_COLUMNS} FROM room WHERE name = ?1 COLLATE NOCASE
                      ORDER BY name = ?1 DESC, joined DESC, number DESC LIMIT 1"
             );

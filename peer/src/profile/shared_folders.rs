@@ -37,6 +37,7 @@ impl Profile {
         folders: &[SharedFolder],
     ) -> Result<(), ProfileError> {
         let audience = audience.to_string();
+        // Deferred suffices where the first statement writes: no read lock has to be upgraded.
         self.in_transaction(TransactionBehavior::Deferred, |transaction| {
             let remove = format!("DELETE FROM folder WHERE {AT_OR_BELOW}");
             for name in names {

@@ -133,6 +133,7 @@ impl Profile {
         let state = if paused { WishState::Paused } else { WishState::Waiting };
         self.in_transaction(TransactionBehavior::Immediate, |transaction| {
             let changed = transaction.execute(
+                // A fulfilled one can be resumed, which counts against the bound again, but not paused.
                 "UPDATE wish SET state = ?2, found = NULL WHERE number = ?1 AND state <> ?2
                      AND (?2 = 'waiting' OR state = 'waiting')
                      AND (state <> 'fulfilled' OR (SELECT count(*) FROM wish WHERE state <> 'fulfilled') < ?3)",

@@ -100,6 +100,7 @@ struct ClipboardSession {
 }
 
 impl ClipboardFamily {
+    // Wayland first: its sessions set DISPLAY as well, for Xwayland.
     const ALL: [Self; 4] = [Self::Wayland, Self::Xclip, Self::Xsel, Self::MacOs];
 
     /// Returns the programs that read and write.
@@ -123,8 +124,10 @@ impl ClipboardFamily {
 
     const fn read_args(self, kind: ClipboardKind) -> &'static [&'static str] {
         match (self, kind) {
+            // By itself, wl-paste ends a text with a line feed that nobody copied.
             (Self::Wayland, ClipboardKind::Text) => &["--no-newline", "--type", "text"],
             (Self::Wayland, ClipboardKind::Png) => &["--no-newline", "--type", "image/png"],
+            // Not STRING, which is Latin-1 (ICCCM, 2.6.2).
             (Self::Xclip, ClipboardKind::Text) => &["-selection", "clipboard", "-out", "-target", "UTF8_STRING"],
             (Self::Xclip, ClipboardKind::Png) => &["-selection", "clipboard", "-out", "-target", "image/png"],
             (Self::Xsel, _) => &["--clipboard", "--output"],
@@ -134,6 +137,7 @@ impl ClipboardFamily {
 
     const fn write_args(self) -> &'static [&'static str] {
         match self {
+            // Untold, wl-copy guesses the type from the content.
             Self::Wayland => &["--type", "text/plain;charset=utf-8"],
             Self::Xclip => &["-selection", "clipboard", "-in"],
             Self::Xsel => &["--clipboard", "--input"],
@@ -256,6 +260,7 @@ async fn copy_content(programs: &ClipboardPrograms, target: &Path) -> Result<Cli
 /// Returns the best kind among the types that a clipboard offers.
 fn kind_of(types: &str) -> Option<ClipboardKind> {
     let has =
+        // Types may have parameters, such as text/plain;charset=utf-8.
         |wanted: &[&str]| types.lines().any(|line| wanted.contains(&line.split(';').next().unwrap_or(line).trim()));
     if has(&["text/plain", "UTF8_STRING", "STRING", "TEXT"]) {
         return Some(ClipboardKind::Text);
@@ -276,9 +281,11 @@ async fn run_reader(program: &'static str, path: &Path, args: &[&str], most: u64
     let reading = async {
         let mut content = Vec::new();
         if let Some(output) = child.stdout.take() {
+            // One byte more tells too much from just enough.
             output.take(most + 1).read_to_end(&mut content).await?;
         }
         if content.len() as u64 > most {
+            // The program still writes and would never end by itself; it is killed when it is dropped.
             return Ok((content, None));
         }
         child.wait().await.map(|status| (content, Some(status)))

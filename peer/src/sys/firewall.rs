@@ -79,6 +79,7 @@ async fn list_ruleset() -> Option<Value> {
 
 /// Recognizes the manager. The front ends come first: an exception of theirs outlasts their next reload.
 fn recognize(evidence: &FirewallEvidence) -> Option<FirewallManager> {
+    // Shells read this file, so that the value may stand in quotes.
     let is_on = |line: &str| line.trim().to_ascii_lowercase().replace(['"', '\''], "") == "enabled=yes";
     if evidence.ufw_conf.lines().any(is_on) {
         return Some(FirewallManager::Ufw);
@@ -110,6 +111,7 @@ fn filtering_chain(ruleset: &Value) -> Option<FilterChain> {
     let entries = ruleset["nftables"].as_array()?;
     let drops = |table: &Value| {
         let rules = entries.iter().filter_map(|entry| entry.get("rule"));
+        // Of the whole table: the chain at the hook may only jump to others.
         let of_table = rules.filter(|rule| rule["table"] == table["table"] && rule["family"] == table["family"]);
         of_table
             .filter_map(|rule| rule["expr"].as_array())

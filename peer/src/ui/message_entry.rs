@@ -135,6 +135,7 @@ impl MessageEntry {
     /// Sets the times of a room's message. What was passed on later is shown with the time of writing, unless that can't
     /// be right.
     fn at_times(self, written: i64, stored: i64) -> Self {
+        // Nothing arrives before it is written: beyond the tolerance such a time is that of a wrong clock.
         let limit = if written > stored { CLOCK_TOLERANCE_MS } else { PLAUSIBLE_DELAY_MS };
         if self.is_mine() || written.abs_diff(stored) < limit {
             return Self { at: written, ..self };

@@ -91,6 +91,7 @@ impl BarGroup {
 
     fn add(&self, label: &str) -> u64 {
         let mut facts = lock(&self.0);
+        // Numbers are never reused: a bar that goes must not take the label of a later one with it.
         facts.begun += 1;
         let number = facts.begun;
         facts.labels.insert(number, label.to_owned());

@@ -124,6 +124,7 @@ impl AccountSeat {
         let Some(quota) = self.fetches.quota() else { return self.fetches.start(from, name, u64::MAX) };
         let folder = self.fetches.folder().to_owned();
         let used = run_blocking(move || Ok(used_bytes(&folder))).await?;
+        // What runs is counted whole: fetches that begin together would each be given all that is left.
         match quota.checked_sub(used.saturating_add(self.fetches.bytes_to_come())) {
             None | Some(0) => Err(Error::Usage(tr!(
                 "the fetched files that are here fill your share of this machine's disk: they are removed a day after you \

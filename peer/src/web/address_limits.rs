@@ -20,6 +20,7 @@ pub(super) struct GuestAddress(IpAddr);
 
 impl GuestAddress {
     pub(super) fn of(ip: IpAddr) -> Self {
+        // A socket of both families shows IPv4 as ::ffff:a.b.c.d, and all of IPv4 is in one such /64.
         match ip.to_canonical() {
             IpAddr::V6(ip) => Self(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into()),
             ip @ IpAddr::V4(_) => Self(ip),
@@ -112,6 +113,7 @@ impl Drop for ConnectionPermit {
         let mut counts = self.counts.open.lock();
         match counts.get_mut(&self.address) {
             Some(count) if *count > 1 => *count -= 1,
+            // No entry stays, or the table would grow with every address that ever came.
             _ => drop(counts.remove(&self.address)),
         }
     }

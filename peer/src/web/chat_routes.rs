@@ -69,6 +69,7 @@ pub(super) async fn write(
     let form = AnswerForm::of(&headers);
     let written = async {
         let guest = admit_talker(&context, peer, &id, &headers).await?;
+        // Before the body is read: whoever floods costs no more than a header.
         if !context.try_count_message(peer.address()) {
             return Err(GuestRefusal::TooFast);
         }
@@ -132,6 +133,7 @@ async fn read_request(headers: &HeaderMap, body: Body) -> Result<GuestMessageReq
 }
 
 fn to_page(guest: &AdmittedGuest) -> Response {
+    // 303: the browser goes on with GET, and loading that page again writes nothing twice (RFC 9110, 15.4.4).
     (StatusCode::SEE_OTHER, [(LOCATION, format!("/l/{}/#talk", guest.link.id))]).into_response()
 }
 

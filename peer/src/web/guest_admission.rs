@@ -113,6 +113,7 @@ impl GuestRefusal {
         let words = |status, words: &str| form.words(frame, status, words);
         match self {
             Self::Unauthorised => {
+                // A 401 has to name a scheme (RFC 9110, 15.5.2).
                 let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
                 (challenge, form.enter_form(frame, StatusCode::UNAUTHORIZED, None)).into_response()
             }

@@ -118,6 +118,7 @@ impl PageServer {
 
 impl PageOpening {
     fn address(&self) -> String {
+        // Not `localhost`, which may lead to ::1, where nobody listens.
         format!("http://127.0.0.1:{}/#open={}", self.port, self.tokens.lock().issue((), Instant::now()))
     }
 

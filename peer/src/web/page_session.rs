@@ -82,6 +82,7 @@ impl<S: Clone> PageSessions<S> {
     ) -> (SessionCredentials, PageSession<S>) {
         self.forget_old(now);
         let known = cookie.and_then(|cookie| Some((cookie, self.open.get_mut(&blake3::hash(cookie.as_bytes()))?)));
+        // The cookie may be that of another account: then the browser's session begins anew.
         if let Some((cookie, open)) = known.filter(|(_, open)| open.session.user == user) {
             let secret = random_text();
             if open.secrets.len() >= MAX_TABS {

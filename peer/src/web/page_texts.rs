@@ -19,9 +19,11 @@ impl PageLanguage {
             let ranges = accept.unwrap_or_default().split(',').filter_map(|range| {
                 let mut parts = range.split(';').map(str::trim);
                 let tag = parts.next()?.to_ascii_lowercase();
+                // A range without a weight has the full one (RFC 9110, 12.4.2).
                 let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
                 (tag == prefix || tag.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-'))).then_some(quality)
             });
+            // `f32::max` passes over `q=nan`, which parses as a number.
             ranges.fold(0.0, f32::max)
         };
         if weight("pt") > weight("en") { Self::BrazilianPortuguese } else { Self::English }

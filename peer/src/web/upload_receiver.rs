@@ -58,6 +58,7 @@ pub(super) async fn receive_upload<S: UploadSink>(
     loop {
         let (batch, end) = tokio::select! {
             batch = next_batch(&mut body) => batch,
+            // What is gathered and not written goes with it: the next request is told where the part ends.
             () = superseded.cancelled() => return Err(UploadBreak::Superseded),
         };
         let held = turn.take();

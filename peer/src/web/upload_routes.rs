@@ -87,6 +87,7 @@ async fn take_upload(
 ) -> Result<Response, GuestRefusal> {
     let guest = admit(context, peer.address(), &link_id(path), headers).await?;
     let announced = announcement(path, headers)?;
+    // Before the turn: requests that wait for theirs are bounded as well.
     let _permit = context.uploads.admit(peer.address()).ok_or(GuestRefusal::Busy)?;
     let turn = context.upload_turns.take(turn_key(&guest, &announced)).await;
     let (links, link) = (context.links.clone(), guest.link.clone());
@@ -96,6 +97,7 @@ async fn take_upload(
         link: link.clone(),
         looked_at: Instant::now(),
     };
+    // The turn goes along: if this request is dropped meanwhile, the next one waits until the part is closed.
     let begun = run_sink(move || links.begin_upload(&guest, &announced).map(|writer| (writer, turn))).await;
     let placed = match begun {
         Ok((writer, turn)) => match receive_upload(body, sink(writer), turn).await? {
@@ -127,6 +129,7 @@ impl UploadSink for GuestUploadSink {
     type Fault = GuestUploadError;
 
     fn write_batch(&mut self, batch: &[Bytes]) -> Result<(), GuestUploadError> {
+        // The link may end while a large file comes; the database isn't asked for each batch.
         if self.looked_at.elapsed() >= LOOK_INTERVAL {
             self.looked_at = Instant::now();
             if !self.links.is_live(&self.link)? {
@@ -177,6 +180,7 @@ fn checked_key(key: Option<String>) -> Result<Option<String>, GuestRefusal> {
 
 /// Returns the key of an upload among the running ones; two that are one on record have one key.
 fn turn_key(guest: &AdmittedGuest, announced: &UploadAnnouncement) -> [u8; 32] {
+    // Debug quotes the texts, so that no two announcements are written alike.
     let text = format!("{}/{:?}/{:?}/{}", guest.link.number, guest.session, announced.key, announced.size);
     *blake3::hash(&[text.as_bytes(), &[0], &announced.name].concat()).as_bytes()
 }

@@ -63,6 +63,7 @@ struct PlacedEntry {
 
 impl ZipEntry {
     const fn is_large(&self) -> bool {
+        // `>=`: the largest number of 32 bits is itself the mark.
         self.size >= IN_EXTRA as u64
     }
 
@@ -77,6 +78,7 @@ impl ZipEntry {
 
     /// Returns the extra field of the directory with the numbers that don't fit; empty if all do.
     fn large_extra(&self, offset: u64) -> Vec<u8> {
+        // Only what doesn't fit stands there, in this order (4.5.3).
         let mut numbers = Vec::new();
         if self.is_large() {
             numbers.extend([self.size, self.size]);
@@ -94,6 +96,7 @@ impl ZipEntry {
         fields.extend(FLAGS.to_le_bytes());
         // Method 0: compressed, no byte's place would be known before all bytes are read.
         fields.extend(0_u16.to_le_bytes());
+        // The time stands before the date (4.3.7).
         fields.extend(self.dos_time.1.to_le_bytes());
         fields.extend(self.dos_time.0.to_le_bytes());
         fields.extend(self.crc.to_le_bytes());
@@ -111,6 +114,7 @@ impl ZipEntry {
     }
 
     fn local_header(&self) -> Vec<u8> {
+        // Both sizes, though they are equal: the local header has both or none (4.5.3).
         let large = if self.is_large() { large_field(&[self.size, self.size]) } else { Vec::new() };
         let extra = [self.time_extra(), large].concat();
         let mut header = b"PK\x03\x04".to_vec();
@@ -183,6 +187,7 @@ impl ZipLayout {
             let PlacedEntry { entry, offset, directory_offset } = &self.entries[at];
             return segment_of(entry.directory_entry(*offset), *directory_offset, position, end);
         }
+        // The first file's header begins at 0, so that one entry at least is not behind the position.
         let at = self.entries.partition_point(|one| one.offset <= position) - 1;
         let PlacedEntry { entry, offset, .. } = &self.entries[at];
         let content = offset + entry.local_len();
@@ -214,6 +219,7 @@ impl ZipLayout {
             records.extend(b"PK\x06\x07");
             records.extend([0; 4]);
             records.extend(self.directory_end.to_le_bytes());
+            // The number of disks.
             records.extend(1_u32.to_le_bytes());
         }
         records.extend(b"PK\x05\x06");
@@ -232,6 +238,7 @@ pub(super) fn dos_time(year: i16, month: i8, day: i8, hour: i8, minute: i8, seco
     if year < 1980 {
         return (1 << 5 | 1, 0);
     }
+    // The format has seven bits for the years.
     let years = u16::try_from(year - 1980).unwrap_or(0).min(127);
     let date = years << 9 | field(month) << 5 | field(day);
     (date, (field(hour) << 11) | (field(minute) << 5) | (field(second) / 2))
@@ -249,6 +256,7 @@ fn large_field(numbers: &[u64]) -> Vec<u8> {
 }
 
 const fn version_needed(is_large: bool) -> u16 {
+    // Folders in names need 2.0, numbers of 64 bits 4.5 (4.4.3.2).
     if is_large { 45 } else { 20 }
 }
 

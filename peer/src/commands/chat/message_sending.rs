@@ -26,6 +26,7 @@ pub(super) async fn send_message(
     now: bool,
 ) -> Result<(), Error> {
     let message = chat::compose(text)?;
+    // An interrupted message is withdrawn by its id.
     let id = message.id;
     // True once the message may be stored.
     let is_begun = Cell::new(false);

@@ -39,6 +39,7 @@ impl GuestAnswers {
                 None => self.lines = None,
             }
         }
+        // The end of the input must not end the serving, beside which this is polled.
         std::future::pending().await
     }
 
@@ -46,6 +47,7 @@ impl GuestAnswers {
     pub(super) async fn answer(&self, context: &CommandContext, line: &str) -> Result<(), Error> {
         let (links, link, line) = (self.links.clone(), self.link, line.to_owned());
         let answered = run_blocking(move || {
+            // Looked up for each line: another guest may have come since the last one.
             let guests: Vec<i64> = links.conversations(link)?.iter().map(|talk| talk.who.guest).collect();
             let (guest, text) = addressed_line(&line, link, &guests).ok_or_else(|| which_guest_error(link, &guests))?;
             links.answer((link, guest), text)

@@ -89,6 +89,7 @@ impl ReceiptWait<'_> {
     fn look(&self, awaited: &mut AwaitedSend) -> Result<(), Error> {
         let number = awaited.send.number;
         if awaited.is_fetched_unseen() {
+            // If another process settled it first, that counts: the state is read below.
             self.me.profile.settle_send(number, SendState::Done)?;
         }
         let state = self.state(number)?;
@@ -137,6 +138,7 @@ impl ReceiptWait<'_> {
                 {
                     return Ok(());
                 }
+                // A message that is given up fails its send, without an event of the send itself.
                 Some(NodeEvent::MessageStateChanged { id, .. })
                     if sends.iter().any(|awaited| awaited.send.id == Some(id)) =>
                 {

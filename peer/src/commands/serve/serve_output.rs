@@ -101,6 +101,7 @@ impl EventPrinter {
             },
             || tr!("guests write more: `peer link list`"),
         )?;
+        // The command names a guest whom only a shown line introduces.
         match (post.is_first, decision) {
             (true, LineDecision::Show { .. }) => self.print_line(&tr!("`{command}` answers", command = whole)),
             _ => Ok(()),

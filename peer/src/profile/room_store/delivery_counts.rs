@@ -33,6 +33,7 @@ impl Profile {
     pub fn undelivered_room_messages(&self) -> Result<Vec<StoredMessage>, ProfileError> {
         let rows: Vec<MessageRow> = {
             let ledger = self.message_reader()?;
+            // `$` follows `#` in ASCII: all rooms' conversations are one range of the index.
             let mut query = self.db_result(ledger.prepare_cached(&format!(
                 "SELECT {} FROM {} WHERE message.peer >= '#' AND message.peer < '$' AND message.state = ?1
                  AND message.void = 0 AND room.joined ORDER BY message.seq",
@@ -86,6 +87,7 @@ fn record(
     // Big-endian, because SQLite compares blobs byte by byte.
     let number = number.to_be_bytes();
     let before: Vec<u8> = transaction
+        // An empty blob sorts before every number, so that the first report reaches back to the first message.
         .prepare_cached("SELECT coalesce(max(number), x'') FROM room_delivery WHERE room = ?1 AND author = ?2")?
         .query_row(params![room, author.as_bytes()], |row| row.get(0))?;
     let changed = transaction

@@ -84,6 +84,7 @@ pub(super) fn status_line(
         let longer = if text.is_empty() { part } else { format!("{text}{}{part}", theme.separator()) };
         // The first part names the user and is truncated rather than left out.
         if longer.width() > room && !text.is_empty() {
+            // One that doesn't fit leaves its place to a shorter one behind it.
             continue;
         }
         text = longer;

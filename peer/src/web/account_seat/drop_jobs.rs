@@ -106,6 +106,7 @@ async fn send_drop(
     text: Option<String>,
     cancel: &CancellationToken,
 ) -> Result<Vec<FileName>, Error> {
+    // Before the hashing: a room that can't be found must not be found out after minutes of it.
     let audience = match &to {
         ConversationName::Person(user) => Audience::Person(user.clone()),
         ConversationName::Room(room) => find_room_audience(&seat.me, room).await?,
@@ -132,6 +133,7 @@ async fn send_drop(
         match &to {
             // Who can't be told now is told when they can be reached.
             ConversationName::Person(_) => drop(node.announce_send(one.send.number).await?),
+            // The room was told of a resumed one when that began.
             ConversationName::Room(room) if !one.is_resumed => {
                 drop(node.write_in_room(room, &chat::compose_room_send(room, &one.send.send), false).await?);
             }

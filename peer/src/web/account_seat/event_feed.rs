@@ -66,6 +66,7 @@ impl EventFeed {
     pub(in crate::web) fn publish(&self, kind: &str, fields: Value) {
         let mut object = json!({ "v": 1, "type": kind });
         if let (Some(object), Value::Object(fields)) = (object.as_object_mut(), fields) {
+            // A field of these names would pass for another version or type.
             object.extend(fields.into_iter().filter(|(key, _)| !matches!(&**key, "v" | "type")));
         }
         self.push(&object.to_string());
@@ -82,6 +83,7 @@ impl EventFeed {
             ring.bytes -= oldest.data.len();
             ring.forgotten = oldest.id;
         }
+        // `send` keeps the old number while nobody watches. Under the lock, so that numbers are told in order.
         self.last.send_replace(ring.last);
     }
 
@@ -96,6 +98,7 @@ impl EventFeed {
         let fits = |event: &&FeedEvent| {
             let is_first = bytes == 0;
             bytes += event.data.len();
+            // One at least, however large: a browser that got none would ask for the same one for ever.
             is_first || bytes <= max_bytes
         };
         FeedPage::Events(ring.events.range(first..).take_while(fits).cloned().collect())

@@ -63,12 +63,14 @@ impl SeatFetches {
         let progress = self.running.lock().start(from, name)?;
         let number = progress.lock().number;
         if self.quota.is_some() {
+            // Its size isn't known before the source answers: the budget is compared with it then.
             self.budgets.lock().insert(number, budget);
         }
         let mut listed = self.listed.lock();
         listed.push_back(progress);
         let is_running = |one: &ProgressLock| one.lock().state == FetchState::Running;
         if listed.len() > MAX_ENDED
+            // One that runs stays: a page stops only what is listed.
             && let Some(oldest) = listed.iter().position(|one| !is_running(one))
         {
             listed.remove(oldest);

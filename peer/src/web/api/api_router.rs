@@ -38,6 +38,7 @@ pub(in crate::web) fn api_router(context: &Arc<ApiContext>, own: Router<Arc<ApiC
         .route("/app/{name}", get(app))
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
+        // Behind the fallbacks: a layer covers only what was added before it.
         .layer(from_fn_with_state(context.clone(), guard))
         .with_state(context.clone())
 }

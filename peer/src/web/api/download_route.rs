@@ -39,6 +39,7 @@ pub(super) async fn download(
 ) -> ApiAnswer {
     let session = context.cookie_session(&headers)?;
     let if_range = header_text(&headers, &IF_RANGE);
+    // If-Range means nothing without Range (RFC 9110, 13.1.5).
     let resumed = if_range.filter(|_| headers.contains_key(RANGE));
     let ticket = context.tickets.redeem(&token, &session.mark(), resumed).ok_or_else(ApiError::not_found)?;
     let (path, is_at_door) = (ticket.path.clone(), context.mode == SessionMode::Door);

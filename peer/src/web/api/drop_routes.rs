@@ -63,6 +63,7 @@ pub(super) async fn upload(
     let _permit = context.uploads.try_acquire().map_err(|_| ApiError::too_many(5))?;
     let turn = context.upload_turns.take(turn_key(&page, drop, &name)).await;
     let (drops, shown) = (page.seat.drops.clone(), name.clone());
+    // The turn goes along: if this request is dropped meanwhile, the next one waits until the part is closed.
     let begun = run_sink(move || drops.begin(drop, &name, offset, size).map(|writer| (writer, turn))).await;
     match begun {
         Ok((writer, turn)) => match receive_upload(body, writer, turn).await? {
@@ -170,6 +171,7 @@ fn dropped_file(uri: &Uri) -> Result<(DropId, FileName), ApiError> {
 
 /// Returns the key of an upload among the running ones.
 fn turn_key(page: &PageSeat, drop: DropId, name: &FileName) -> [u8; 32] {
+    // With the account: the browser chooses the id of a drop, and another account's browser may choose the same.
     *blake3::hash(format!("{}/{}/{}", page.seat.me.user, drop.text(), name.as_str()).as_bytes()).as_bytes()
 }
 

@@ -91,6 +91,7 @@ async fn begin_session(
         ConsentWord::Bind => DoorConsent::Bind,
         ConsentWord::Move => DoorConsent::Move,
     });
+    // Charged before the answer is known: attempts at the same time would all find the allowance untouched.
     let charged = entry.wrong_passwords.lock().charge(peer.address(), Instant::now());
     charged.map_err(too_many)?;
     let opened = entry.accounts.open(&user, password, consent, peer.ip()).await;
@@ -128,5 +129,6 @@ fn secret(text: String) -> Result<Password, ApiError> {
 }
 
 fn too_many(wait: Duration) -> ApiError {
+    // Parts of a second are cut off, and 0 would invite the next attempt at once.
     ApiError::too_many(wait.as_secs().max(1))
 }

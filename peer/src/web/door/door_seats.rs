@@ -56,6 +56,7 @@ impl DoorSeats {
         let (awake, pressure) = (Arc::new(Semaphore::new(MAX_AWAKE_SEATS)), Arc::new(Notify::new()));
         let (rules, table) = (RestRules { after: stay, awake, pressure }, SeatTable::default());
         let tasks = TaskTracker::new();
+        // Tokio's intervals panic at zero.
         let look_interval = stay.clamp(Duration::from_secs(1), LONGEST_LOOK_INTERVAL);
         tasks.spawn(tend(table.clone(), context.clone(), rules.pressure.clone(), look_interval, stop.clone()));
         Self { context, rules, turns: AccountTurns::default(), table, tasks, stop }
@@ -68,6 +69,7 @@ impl DoorSeats {
         if let Some(SeatedAccount { seat, .. }) = self.table.find(&me.user) {
             return if seat.activity.call().await { Ok(seat) } else { Err(all_awake()) };
         }
+        // Before the node opens: the bound counts nodes, and an open one has taken its memory and descriptors.
         let permit = self.place().await.ok_or_else(all_awake)?;
         let activity = SeatActivity::resting(self.rules.clone(), permit);
         let (user, stop) = (me.user.clone(), self.stop.child_token());
@@ -96,6 +98,7 @@ impl DoorSeats {
     /// Returns a place among the seats that are awake. If all are taken, the seat that was unused longest makes one.
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
         let free = self.rules.awake.clone();
+        // While a place is free, nobody has to rest for it.
         if let Ok(permit) = free.clone().try_acquire_owned() {
             return Some(permit);
         }
@@ -132,6 +135,7 @@ impl SeatTable {
 
     /// Ends the seats that rest and to which no session leads.
     fn end_abandoned(&self, context: &ApiContext) {
+        // Copied, so that the lock of the seats is never held together with that of the sessions.
         let resting: Vec<(UserName, SeatedAccount)> = {
             let seats = self.0.lock();
             let resting = seats.iter().filter(|(_, seated)| seated.seat.activity.is_resting());

@@ -38,6 +38,7 @@ impl LineViewModel {
                 // A member who has a message has all earlier ones of its author.
                 let earlier = self.marked_messages.iter().filter(|(_, marked)| marked.seq <= up_to);
                 let mut ids: Vec<_> = earlier.map(|(id, marked)| (marked.seq, *id)).collect();
+                // The map has no order; in the scrollback marks follow each other as their messages do.
                 ids.sort_unstable_by_key(|(seq, _)| *seq);
                 ids.into_iter().for_each(|(_, id)| self.show_mark(id, mark, None));
             }
