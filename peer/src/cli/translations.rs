@@ -20,6 +20,7 @@ pub(super) fn use_translations() {
 
 /// Returns the language of a run with these words.
 pub(super) fn language_of(words: &[OsString]) -> Language {
+    // Before the parsing, whose help and errors are in that language already.
     chosen_language(words, || {
         if has_early_flag(words, "--no-config") {
             return None;

@@ -107,6 +107,7 @@ async fn put(output: &CommandOutput, text: &str) -> Result<&'static str, Error> 
         Err(error @ ClipboardError::NoProgram(_)) => error,
         Err(error) => return Err(clipboard_error(&error)),
     };
+    // Where no terminal obeys the sequence, it would be garbage in the output.
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     if !std::io::stdout().is_terminal() || output.is_json() || is_dumb {
         return Err(clipboard_error(&missing));

@@ -67,6 +67,7 @@ async fn list_files_of_user(context: &CommandContext, mut user: UserName, prefix
                 }
             }
             warn_of_invalid_names(context, &unfit);
+            // Without valid names, `shares nothing` would be wrong.
             if files.is_empty() && listed > 0 {
                 return Err(Error::Integrity(tr!("{user} shares nothing that can be a file", user)));
             }
@@ -77,6 +78,7 @@ async fn list_files_of_user(context: &CommandContext, mut user: UserName, prefix
             let only = ListPeersRequest { user: Some(user.clone()), ..ListPeersRequest::default() };
             let listed: UserFilesReply = me.connect_tracker().await?.call(&TrackerRequest::ListPeers(only)).await?;
             let files = listed.into_files().into_iter();
+            // The tracker isn't asked for a prefix, and lists the whole catalogue.
             let matching = files.filter(|file| file.name.as_str().starts_with(&prefix));
             matching.map(|file| (file.name, file.size, file.hash.as_str().to_owned())).collect::<Vec<_>>()
         }

@@ -26,6 +26,7 @@ impl Profile {
         now: i64,
     ) -> Result<usize, ProfileError> {
         let names: Vec<&FileName> = names.into_iter().collect();
+        // No transaction for nothing: another process may have the lock for writing.
         if names.is_empty() {
             return Ok(0);
         }

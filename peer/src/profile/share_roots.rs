@@ -119,6 +119,7 @@ impl Profile {
         self.in_transaction(TransactionBehavior::Deferred, |transaction| {
             for name in names {
                 let values = params![audience, name];
+                // Exclusions below it go as well: that of the name itself covers them.
                 for table in ["share", "share_root", "share_exclusion", "share_mount"] {
                     transaction.execute(&format!("DELETE FROM {table} WHERE {AT_OR_BELOW}"), values)?;
                 }

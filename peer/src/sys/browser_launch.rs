@@ -24,6 +24,7 @@ pub async fn open_in_browser(file: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::NotFound.into());
     }
     for program in OPENERS {
+        // Not killed when it is dropped: an opener may be the browser itself.
         let mut command = Command::new(program);
         command.arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         match command.spawn() {

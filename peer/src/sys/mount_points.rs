@@ -12,6 +12,7 @@ pub fn mount_points() -> Vec<PathBuf> {
 
 fn parse_mount_points(table: &[u8]) -> Vec<PathBuf> {
     let lines = table.split(|byte| *byte == b'\n');
+    // The fifth field of a line (proc_pid_mountinfo(5)).
     let fields = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
     fields.map(|field| PathBuf::from(OsString::from_vec(unescape(field)))).collect()
 }

@@ -55,6 +55,7 @@ impl TransferList {
 
     fn update(&mut self, told: &FileTransfer, now: Instant) {
         self.last_update = Some(now);
+        // A file may be hashed for somebody who fetches one of the same name.
         let index = self.running.iter().position(|moving| !moving.is_hashing && is_same(&moving.transfer, told));
         match (told.state, index) {
             (TransferState::Running, Some(place)) => self.running[place].advance(told, now),

@@ -62,10 +62,12 @@ fn parse_range(text: &str, size: u64) -> Option<RangeAnswer> {
     if first.is_empty() {
         let length = parse_position(last)?;
         let start = size.saturating_sub(length);
+        // `bytes=-0` asks for nothing, which is not satisfiable (RFC 9110, 14.1.2).
         return Some(if start < size { RangeAnswer::Part(start..size) } else { RangeAnswer::Unsatisfiable });
     }
     let first = parse_position(first)?;
     let last = if last.is_empty() { u64::MAX } else { parse_position(last)? };
+    // Invalid (RFC 9110, 14.1.1), and ignored as what isn't understood.
     if last < first {
         return None;
     }

@@ -196,6 +196,7 @@ impl FileSource {
     fn read(&mut self) -> Result<Option<Bytes>, GuestFileFault> {
         self.watch.check()?;
         let number = self.file.number;
+        // Not when the source is made: here the thread may block.
         if self.reader.is_none() {
             let LinkWatch { links, link, .. } = &self.watch;
             self.reader = Some(links.open_file(link, number, self.range.clone(), self.piece_bytes)?);

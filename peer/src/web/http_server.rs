@@ -101,6 +101,7 @@ impl HttpListener {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
+                // Taken out as they end, or the set would grow with every connection that ever was.
                 Some(_) = connections.join_next() => {}
                 taken = self.listener.accept() => match taken {
                     Ok((stream, address)) => {
@@ -177,6 +178,7 @@ fn listen(address: Option<IpAddr>, port: u16) -> std::io::Result<TcpListener> {
         return bind(Domain::for_address((address, port).into()), (address, port).into());
     }
     let both = bind(Domain::IPV6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    // A system without IPv6 has no socket of both families.
     both.or_else(|_| bind(Domain::IPV4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))
 }
 

@@ -22,6 +22,7 @@ impl MessageRates {
         if self.0.len() >= MAX_REMEMBERED && !self.0.contains_key(&address) {
             self.0.retain(|_, bucket| !bucket.is_full(now));
             if self.0.len() >= MAX_REMEMBERED {
+                // Nobody is forgotten early: whoever has many addresses would win back a whole burst for each.
                 return false;
             }
         }

@@ -118,6 +118,7 @@ impl MultipartForm {
     /// Reads up to the next boundary, or all that can't belong to it; true at a boundary.
     fn read_content(&mut self, events: &mut Vec<FormEvent>) -> bool {
         let found = Finder::new(&self.delimiter).find(&self.buffer);
+        // The last bytes may be the beginning of a boundary.
         let end = found.unwrap_or_else(|| self.buffer.len().saturating_sub(self.delimiter.len() - 1));
         if self.place == FormPlace::File && end > 0 {
             events.push(FormEvent::Bytes(Bytes::copy_from_slice(&self.buffer[..end])));

@@ -106,6 +106,7 @@ impl<S: Clone> PageSessions<S> {
     /// Returns the session of a cookie and its secret, which is used by that.
     pub(super) fn find(&mut self, cookie: &str, secret: &str, now: Instant) -> Option<PageSession<S>> {
         self.forget_old(now);
+        // By its hash: the time that the look-up takes says nothing of the cookie.
         let found = self.open.get_mut(&blake3::hash(cookie.as_bytes()))?;
         // Hashes are compared in constant time.
         let secret = blake3::hash(secret.as_bytes());

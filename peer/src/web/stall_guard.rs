@@ -64,6 +64,7 @@ impl AsyncWrite for StallGuard {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Unguarded: a TCP stream holds nothing back, so that its flush never waits.
         Pin::new(&mut self.get_mut().stream).poll_flush(context)
     }
 

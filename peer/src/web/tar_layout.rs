@@ -49,6 +49,7 @@ impl TarEntry {
         header.set_uid(0);
         header.set_gid(0);
         header.set_size(self.size);
+        // The header takes no time before 1970.
         header.set_mtime(u64::try_from(self.modified).unwrap_or(0));
         let mut builder = tar::Builder::new(Vec::new());
         // The content follows elsewhere: only what stands before it is taken from here.

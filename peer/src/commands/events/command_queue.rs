@@ -45,6 +45,7 @@ impl<C, A> CommandQueue<C, A> {
 
     /// Takes out all commands, answered or not.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = SentCommand<C, A>> + use<C, A> {
+        // The numbers go on: an answer that comes late must meet no other command.
         std::mem::take(&mut self.commands).into_values()
     }
 

@@ -37,6 +37,7 @@ pub(in crate::commands) fn link_event_handler(
         {}
     };
     std::thread::Builder::new().name("link events".to_owned()).spawn(print_all)?;
+    // Never waits: the server's tasks call it.
     Ok(Arc::new(move |event| drop(sender.try_send(event))))
 }
 

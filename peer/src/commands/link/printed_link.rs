@@ -31,6 +31,7 @@ impl PrintedLink {
     pub(super) async fn new(me: &LocalUser, made: &MadeLink, port: u16) -> Result<Self, Error> {
         let host = match own_address(me).await {
             std::net::IpAddr::V4(ip) => ip.to_string(),
+            // Without brackets the port would be part of the address (RFC 3986, 3.2.2).
             std::net::IpAddr::V6(ip) => format!("[{ip}]"),
         };
         let place = format!("{host}:{port}");

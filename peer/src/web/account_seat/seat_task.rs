@@ -45,6 +45,7 @@ impl SeatTask {
     pub async fn run(mut self) -> Result<(), Error> {
         let (reports, mut queued) = mpsc::channel::<FileTransfer>(MAX_REPORTS);
         let seat = self.seat.clone();
+        // Beside the events: each report waits for the node's answer, and the feed must not.
         let report = async {
             while let Some(transfer) = queued.recv().await {
                 if let Some(node) = seat.node() {
@@ -81,6 +82,7 @@ impl SeatTask {
     async fn rest(&mut self) -> Result<(), Error> {
         let AccountSeat { activity, me, fetches, feed, .. } = &*self.seat;
         if fetches.is_running() || !self.seat.jobs.is_empty() {
+            // Its time begins anew, or the seat would be asked to rest again at once.
             activity.touch();
             return Ok(());
         }
@@ -111,6 +113,7 @@ impl SeatTask {
                 self.connection.reconnect(&self.cancel, me).await?;
             }
             ConnectionEvent::Restored => {
+                // Before the end of the rest: the calls that it wakes ask for the node at once.
                 self.seat.set_node(self.connection.timed_api());
                 if std::mem::take(&mut self.is_resting) {
                     self.seat.activity.end_rest();

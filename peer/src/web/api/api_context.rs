@@ -76,6 +76,7 @@ impl ApiContext {
     pub(super) fn cookie(&self, value: &str) -> String {
         let secure = if self.is_encrypted { "; Secure" } else { "" };
         let life = if value.is_empty() { 0 } else { (DAY * 7).as_secs() };
+        // Neither a script nor a page of another site can use it.
         format!("{}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={life}{secure}", self.cookie_name)
     }
 

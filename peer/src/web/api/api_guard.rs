@@ -40,6 +40,7 @@ fn refusal(context: &ApiContext, request: &Request) -> Option<ApiError> {
         let words = || tr!("this machine has no such name: use its address");
         return Some(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "foreign_host", words));
     }
+    // One that is no text counts as that of another site, not as missing.
     let fetch_site = headers.get(FETCH_SITE).map(|site| site.to_str().unwrap_or_default());
     let origin = RequestOrigin { scheme: context.scheme(), host, origin: header_text(headers, &ORIGIN), fetch_site };
     let is_page = matches!(*request.method(), Method::GET | Method::HEAD) && !is_private(request.uri().path());

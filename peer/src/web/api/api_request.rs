@@ -76,6 +76,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for ApiBody<T> {
         let is_json = header_text(request.headers(), &CONTENT_TYPE).is_some_and(|kind| {
             kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
         });
+        // Before its type is judged: a request without a body has none.
         let body = read_body(request.into_body()).await?;
         if body.is_empty() {
             return parse_body(b"{}");

@@ -72,6 +72,7 @@ pub(super) async fn send(
             placed_message(&node.queue_message(&to, message).await?, &page.seat.me.user)
         }
         ConversationName::Room(room) => {
+            // Only to check the text: the id of a room's message is its hash.
             chat::compose(&outgoing.text)?;
             let post = node.write_in_room(&room, &outgoing.text, false).await?.message;
             let mut object = post_json(&post, MessageState::Waiting);

@@ -34,6 +34,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub(super) async fn events(State(context): State<Arc<ApiContext>>, page: PageSeat, headers: HeaderMap) -> ApiAnswer {
     let permit = context.streams.clone().try_acquire_owned().map_err(|_| ApiError::too_many(5))?;
     let last = page.seat.feed.watch();
+    // A number that can't be read counts as one that is too old: the page loads everything anew.
     let seen = header_text(&headers, &LAST_EVENT_ID).map(|id| id.trim().parse().unwrap_or(0));
     let position = seen.unwrap_or_else(|| *last.borrow());
     let (use_of_seat, ended) = (page.seat.activity.open_stream(), page.session.ended);
@@ -65,6 +66,7 @@ struct EventCursor {
 
 impl ChunkSource for EventCursor {
     async fn next_chunk(mut self) -> Option<(Bytes, Option<Self>)> {
+        // Before any event, so that a browser that is cut off has a place from which it goes on.
         if std::mem::take(&mut self.is_new) {
             let connected = json!({ "v": 1, "type": "node", "connected": self.seat.node().is_some() });
             return Some((format!(": go on\nid: {}\ndata: {connected}\n\n", self.position).into(), Some(self)));

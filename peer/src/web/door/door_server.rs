@@ -65,6 +65,7 @@ impl DoorServer {
     /// Serves until `stop` is cancelled, then ends all nodes in order.
     pub async fn run(self, stop: CancellationToken) {
         let Self { listener, context, accounts, stay } = self;
+        // With a token of its own: `stop` would end the seats beside the server, not after it.
         let seats = Arc::new(DoorSeats::new(context.clone(), stay, CancellationToken::new()));
         let sweeping = sweep_periodically(accounts.clone());
         let entry = Arc::new(DoorEntry::new(accounts, seats.clone()));
