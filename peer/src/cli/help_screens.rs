@@ -20,6 +20,7 @@ pub(super) fn one_screen_each(program: clap::Command) -> clap::Command {
     let program = program.mut_args(|arg| if arg.is_global_set() { arg.hide_short_help(true) } else { arg });
     let (names, described) = (command_names(&program), described_commands(&program));
     let long = program.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+    // Instead of clap's own flags, whose help is in English only.
     let version = Arg::new("version").short('V').long("version").action(ArgAction::Version);
     program
         .disable_help_flag(true)

@@ -104,6 +104,7 @@ fn print_undelivered(context: &CommandContext, me: &LocalUser, stored: &StoredMe
 /// Drops the queued message whose id begins like this.
 async fn drop_queued(context: &CommandContext, id: &str) -> Result<(), Error> {
     let me = context.me(Access::Use)?;
+    // Ids have small digits, and may be typed in large ones.
     let id = id.to_ascii_lowercase();
     if id.is_empty() {
         return Err(Error::Usage(tr!("which one? `peer outbox` shows the id of each")));

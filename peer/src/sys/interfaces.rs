@@ -45,6 +45,7 @@ pub fn local_addresses() -> Vec<LocalAddress> {
         // IPv4-mapped IPv6 addresses become IPv4 addresses.
         let ip = one.ip().to_canonical();
         let is_loopback = one.is_loopback();
+        // Once for each interface, which may have many addresses: the kind is read from several files.
         let kind = *kinds
             .entry(one.name.clone())
             .or_insert_with(|| if is_loopback { InterfaceKind::Loopback } else { kind_of(&one.name) });
@@ -52,6 +53,7 @@ pub fn local_addresses() -> Vec<LocalAddress> {
             if_addrs::IfAddr::V4(v4) => v4.prefixlen,
             if_addrs::IfAddr::V6(v6) => v6.prefixlen,
         };
+        // As a scope, 0 stands for no interface.
         let (index, is_lasting, is_running) = (one.index.unwrap_or(0), !passing.contains(&ip), one.is_oper_up());
         LocalAddress { ip, prefix_len: prefix, interface: one.name, index, kind, is_permanent: is_lasting, is_running }
     };
@@ -77,6 +79,7 @@ pub fn route_source(address: SocketAddr) -> Option<IpAddr> {
 /// Returns the index of an interface, given by name or as a decimal index.
 pub fn interface_index(name: &str) -> Option<u32> {
     let by_number = || name.parse().ok().filter(|index| interface_name(*index).is_some());
+    // The name first: to the kernel, digits alone are a valid name.
     rustix::net::netdevice::name_to_index(any_socket()?, name).ok().or_else(by_number)
 }
 
@@ -166,6 +169,7 @@ fn parse_transient_addresses(table: &str) -> HashSet<IpAddr> {
     let passing = |line: &str| {
         let mut fields = line.split_whitespace();
         let ip = u128::from_str_radix(fields.next()?, 16).ok()?;
+        // Behind the index, the length of the prefix and the scope.
         let flags = u32::from_str_radix(fields.nth(3)?, 16).ok()?;
         let is_passing = flags & (TEMPORARY | DUPLICATE | DEPRECATED | TENTATIVE) != 0;
         is_passing.then(|| IpAddr::from(Ipv6Addr::from_bits(ip)))

@@ -56,6 +56,7 @@ pub fn classify_output(path: &Path) -> OutputTarget {
     {
         OutputTarget::Unusable(why)
     } else if kind.is_char_device() || kind.is_fifo() || (descriptor.is_some() && !kind.is_dir()) {
+        // Behind a descriptor a file as well: its holders expect the bytes in it, not another file at its place.
         OutputTarget::Stream
     } else {
         OutputTarget::Files
@@ -125,6 +126,7 @@ fn duplicate(number: &str) -> io::Result<Option<File>> {
 
 /// Returns true if this process inherited the descriptor. Its own descriptors are marked close-on-exec.
 fn is_inherited(number: &str) -> bool {
+    // It isn't open, or the system has no such file: whatever uses it next tells the first.
     let Ok(info) = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else { return true };
     let flags = info.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
     flags.is_none_or(|flags| !OFlags::from_bits_retain(flags).contains(OFlags::CLOEXEC))
@@ -139,6 +141,7 @@ fn device_fault(path: &Path) -> Option<String> {
             Some(tr!("this process has no terminal"))
         }
         Err(why) if is_errno(&why, Errno::NXIO) || is_errno(&why, Errno::NODEV) => Some(tr!("no device is behind it")),
+        // Left to the opening for the bytes, which fails with the system's own words.
         Err(_) => None,
     }
 }

@@ -13,6 +13,7 @@ pub(super) enum Charset {
 
 /// Returns the locale for character types, as the C library determines it: the first of the variables that is set.
 pub(super) fn locale() -> String {
+    // An empty one counts as unset (locale(7)).
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default()
 }

@@ -32,6 +32,7 @@ impl RateMeter {
         match self.last {
             // The transfer began again.
             Some((_, before)) if bytes < before => self.samples.clear(),
+            // The time of the last increase stays, or a stall would go unseen.
             Some((_, before)) if bytes == before => return,
             _ => {}
         }

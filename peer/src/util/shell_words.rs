@@ -47,6 +47,7 @@ pub fn split_words(line: &str) -> Vec<ShellWord> {
             (Some(open), c) if c == open => quote = None,
             // Inside single quotes a backslash is an ordinary character, as in a shell.
             (None | Some('"'), '\\') => {
+                // At the end of a line that is still being typed it protects nothing yet, and stays.
                 let next = chars.next().map_or('\\', |(_, next)| next);
                 open.get_or_insert_with(|| ShellWord { text: String::new(), start: at }).text.push(next);
                 continue;

@@ -48,6 +48,7 @@ impl ChatStream {
                 return Ok(messages.into());
             }
             let until_end = u64::try_from(self.guest.link.expires_at - now_ms()).unwrap_or(0);
+            // A little later than its end, so that the look finds the link ended.
             let sleep = HEARTBEAT.min(Duration::from_millis(until_end + 10));
             let is_heartbeat = tokio::select! {
                 changed = own_change(&mut self.changes, self.guest.link.number, self.number) => match changed {

@@ -92,6 +92,7 @@ impl PageFrame {
         let facts = [language.up_to(&language.size(link.max_bytes)), language.until(&local_time(link.expires_at))];
         write_facts(&mut body, &facts);
         body.push_str("</header><main><div class=\"drop\"");
+        // One script serves all languages, so that its texts come with the page.
         for (name, text) in language.script_texts().into_iter().chain([("cancel", language.cancel())]) {
             let _ = write!(body, " data-{name}=\"{}\"", HtmlText(text));
         }
@@ -223,6 +224,7 @@ fn write_row(body: &mut String, language: PageLanguage, row: &ListingRow<'_>) {
         ListingRow::Folder { path, count, bytes } => {
             let name = shown(path.rsplit('/').next().unwrap_or(path));
             body.push_str("<li class=\"folder\">");
+            // A folder has no number: it is no record of its own, but the start of the names in it.
             pick(body, "d", &HtmlText(path), &name);
             let _ = write!(
                 body,

@@ -60,6 +60,7 @@ pub async fn run_link_host(
             request = requests.next() => {
                 let Some(reply) = request else { break };
                 let looked = host.look().await;
+                // A look that failed says nothing new of the time.
                 next_end = *looked.as_ref().unwrap_or(&next_end);
                 let port = host.running.as_ref().map(|running| running.port);
                 // Whoever asked may be gone.

@@ -53,6 +53,7 @@ impl WebContext {
 
     /// Returns how many seconds an address has to wait before a code of it is looked at.
     pub(super) fn code_wait(&self, address: GuestAddress) -> Option<u64> {
+        // Parts of a second are cut off, and 0 would be no wait.
         self.wrong_codes.lock().wait(address, Instant::now()).map(|wait| wait.as_secs().max(1))
     }
 

@@ -218,6 +218,7 @@ impl OpenGuestChat<'_> {
                 },
                 () = tokio::time::sleep(LOOK_INTERVAL) => {
                     self.print_news().await?;
+                    // Another process may have ended the link.
                     if chat_link(self.me, self.who.link).is_err() {
                         self.context.output.note(&tr!("the link has ended"));
                         return Ok(());

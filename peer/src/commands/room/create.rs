@@ -70,6 +70,7 @@ pub(super) async fn run(context: &CommandContext, args: RoomCreateArgs) -> Resul
     };
     let (has_password, is_shared) = (password.is_some(), history == NewcomerHistory::Month);
     let new =
+        // By the key a repeated request has the answer of the first one, and isn't refused because the room exists.
         NewRoom { name: name.clone(), password, invite_only, history: is_shared, key: Some(new_idempotency_key()) };
     // Only now: a connection may end while a password is typed.
     let made = create_with_topic(&me, new, topic).await?;

@@ -79,6 +79,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
 
     /// Starts to store the first unstored message, unless one is being stored.
     pub(super) fn store_next(&mut self) {
+        // One at a time, so that messages are stored in the order in which they were written.
         if !self.is_storing
             && let Some((to, message)) = self.unstored.first()
         {

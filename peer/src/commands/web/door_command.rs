@@ -61,6 +61,7 @@ pub(super) async fn run(context: &CommandContext, options: DoorOptions) -> Resul
         stay: options.stay,
     };
     let server = DoorServer::bind(config)?;
+    // A tracker that can't be reached is only worth a warning: it may be back by the time somebody logs in.
     let is_trusted = context.until_cancelled(async { Ok(accounts.is_trusted().await.ok()) }).await?;
     let url = own_url(&options, server.port(), &address).await;
     let certificate = certificate.as_ref().map(shown_fingerprint);

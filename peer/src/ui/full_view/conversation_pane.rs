@@ -229,6 +229,7 @@ impl ConversationPane {
 
     fn push(&mut self, row: ConversationItem) {
         self.rows.push(row);
+        // At the end the view follows what comes, and no rows have to stay in place.
         self.uncounted += usize::from(self.scroll_back > 0);
         // Never while the user looks back: the shown rows could be among the dropped ones.
         if self.rows.len() > MAX_ROWS && self.scroll_back == 0 {

@@ -289,6 +289,7 @@ impl FullViewModel {
 
     fn cycle_focus(&mut self, step: isize) -> Vec<ViewCommand> {
         let all = [FocusedPane::Users, FocusedPane::Conversation, FocusedPane::Files, FocusedPane::Transfers];
+        // Without transfers their pane, which hides the others, would be an empty screen.
         let count = if self.chat.transfers.is_empty() { 3 } else { 4 };
         let here = all.iter().position(|focus| *focus == self.focus).unwrap_or(0);
         let next = (here.cast_signed() + step).rem_euclid(count);
@@ -437,6 +438,7 @@ impl FullViewModel {
         self.notice = Some(StatusNotice { text: text.to_owned(), is_problem });
         let Some(with) = self.selected.clone() else { return };
         let pane = self.pane_mut(&with);
+        // In the conversation as well: the next key removes the notice.
         match is_problem {
             true => pane.add_problem(text),
             false => pane.add_note(text),

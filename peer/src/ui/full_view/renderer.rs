@@ -273,6 +273,7 @@ fn draw_help(view: &FullViewModel, buffer: &mut Buffer, row: Rect) {
         let style = if *is_problem { view.theme.problem() } else { view.theme.bold() };
         // The row has room for one line only, without signs for line ends.
         let text = safe_line(text).replace('␊', " ");
+        // The colour alone says nothing on a terminal without colours.
         let sign = if *is_problem { "! " } else { "" };
         draw_line(
             buffer,

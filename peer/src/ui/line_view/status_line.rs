@@ -91,6 +91,7 @@ pub(super) fn status_line(
     }
     let text = truncate(&text, room, theme.ellipsis());
     let free = room.saturating_sub(text.width());
+    // The sign of a room is part of its name.
     let gap = if with.room().is_some() { "" } else { " " };
     spans.push(Span::styled(format!("{gap}{text}"), theme.dim()));
     if free >= 10 {

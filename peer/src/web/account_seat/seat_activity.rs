@@ -158,6 +158,7 @@ pub(in crate::web) struct RestingSeat {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.usage.send_modify(|usage| {
+            // A stream is a use until its end: the time without use counts from here.
             usage.streams -= 1;
             usage.last = Instant::now();
         });

@@ -76,6 +76,7 @@ pub(super) async fn create(page: PageSeat, ApiBody(wanted): ApiBody<RoomCreation
         password: room_password(password)?,
         invite_only,
         history,
+        // By it a repeated request has the answer of the first one, and isn't refused because the room exists.
         key: Some(new_idempotency_key()),
     };
     let topic = topic.filter(|topic| !topic.trim().is_empty()).map(|topic| room_topic(&topic)).transpose()?;
@@ -107,6 +108,7 @@ pub(super) async fn invite(page: PageSeat, room: ApiPath<String>, body: ApiBody<
 
 /// Removes a member, who may be invited again.
 pub(super) async fn kick(page: PageSeat, room: ApiPath<String>, body: ApiBody<RoomUser>) -> ApiAnswer {
+    // The cut is asked of the node when the change is made.
     change_user(&page, room, body, |user| RequestedChange::Kick { user, cut: None }).await
 }
 

@@ -28,6 +28,7 @@ impl From<DoorRefusal> for ApiError {
                 };
                 let error = Self::new(status, of_tracker.code.as_str(), || refusal.to_string());
                 return match retry_after {
+                    // Parts of a second are cut off, and 0 would invite the next attempt at once.
                     Some(wait) => error.retry_after(wait.as_secs().max(1)),
                     None => error,
                 };

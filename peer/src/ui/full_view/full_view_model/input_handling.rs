@@ -38,6 +38,7 @@ impl FullViewModel {
             InputAction::Tab => self.cycle_focus(1),
             InputAction::BackTab => self.cycle_focus(-1),
             InputAction::Escape => self.focus_pane(FocusedPane::Users),
+            // Not in the conversation, where it was taken as text above.
             InputAction::Edit(EditCommand::Insert(text)) if text == "?" => {
                 self.open_overlay(ViewOverlay::Help { scroll_down: 0 })
             }
