@@ -81,7 +81,7 @@ impl GroupLayout {
     /// Returns the offset of group `index` in bytes, at most the file's size.
     pub fn offset(&self, index: u32) -> u64 {
         // Indices may come from the network: beyond the end, all groups are empty.
-        (u64::from(index) * self.group_bytes).min(self.size)
+        u64::from(index).saturating_mul(self.group_bytes).min(self.size)
     }
 
     /// Returns the size of group `index` in bytes, 0 beyond the end.
@@ -256,6 +256,7 @@ mod tests {
         assert_eq!((layout.group_bytes(), layout.group_count()), (2 << 20, 16_385));
         assert_eq!(layout.group_len(16_384), 1);
         assert_eq!(layout.group_len(16_385), 0);
+        assert_eq!(GroupLayout::of(MAX_FILE_SIZE).unwrap().group_len(u32::MAX), 0, "an index of the network");
         assert_eq!(GroupLayout::of(MAX_FILE_SIZE + 1), None);
         assert!(GroupLayout::of(MAX_FILE_SIZE).unwrap().group_count() <= 32_768);
     }
