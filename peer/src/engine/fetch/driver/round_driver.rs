@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use shared::UserName;
 use shared::peer::PeerErrorCode;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +73,13 @@ enum DriveEnd {
     Round(RoundEnd),
     Interrupted,
     WriterFailed,
+}
+
+impl DriveEnd {
+    /// Returns the end by a task that panicked: whatever it was to tell would be waited for without end.
+    fn failed(task: &JoinError) -> Self {
+        Self::Round(RoundEnd::Failed(Error::Internal(task.to_string())))
+    }
 }
 
 impl<'a, 'session> RoundDriver<'a, 'session> {
@@ -190,10 +197,7 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
                 Some(ended) = self.downloaders.join_next() => match ended {
                     Ok((source, generation, Err(error))) => self.lost_link(source, generation, error),
                     Ok((_, _, Ok(()))) => continue,
-                    Err(failure) => {
-                        tracing::error!("a downloader failed: {failure}");
-                        continue;
-                    }
+                    Err(failure) => return DriveEnd::failed(&failure),
                 },
                 Some(ended) = self.availability_watches.join_next() => {
                     if let Ok(Err(error)) = ended {
@@ -202,14 +206,18 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
                     }
                     continue;
                 }
-                Some(Ok((source, dialled))) = self.redials.join_next() => match dialled {
-                    Ok(link) => {
+                Some(ended) = self.redials.join_next() => match ended {
+                    Ok((source, Ok(link))) => {
                         self.new_links.insert(link.user().clone(), link);
                         SessionEvent::Redialled { source }
                     }
-                    Err(error) => SessionEvent::RedialFailed { source, error },
+                    Ok((source, Err(error))) => SessionEvent::RedialFailed { source, error },
+                    Err(failure) => return DriveEnd::failed(&failure),
                 },
-                Some(Ok((file, outcome))) = self.copies.join_next() => SessionEvent::CopyEnded { file, outcome },
+                Some(ended) = self.copies.join_next() => match ended {
+                    Ok((file, outcome)) => SessionEvent::CopyEnded { file, outcome },
+                    Err(failure) => return DriveEnd::failed(&failure),
+                },
             };
             self.session.handle(event, Instant::now());
         }
