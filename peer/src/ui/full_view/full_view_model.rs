@@ -95,9 +95,12 @@ impl FullViewModel {
     pub(super) fn resize(&mut self, size: Size) {
         self.size = size;
         let Some(with) = self.selected.clone() else { return };
-        let (theme, Some((columns, rows))) = (self.theme, self.conversation_size()) else { return };
+        let (theme, shown) = (self.theme, self.conversation_size());
         let pane = self.pane_mut(&with);
-        pane.clamp_scroll(theme, columns, rows);
+        // A pane that isn't shown keeps its position.
+        if let Some((columns, rows)) = shown {
+            pane.clamp_scroll(theme, columns, rows);
+        }
         let files = if let FileListState::Listed { files, .. } = &pane.files { files.len() } else { 0 };
         self.selected_file = self.selected_file.min(files.saturating_sub(1));
         match &mut self.overlay {

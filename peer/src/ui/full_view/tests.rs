@@ -360,6 +360,18 @@ fn file(name: &str) -> FileStat {
 }
 
 #[test]
+fn the_selected_file_is_one_of_the_list_on_a_narrow_screen_as_well() {
+    let mut view = view(80, 8);
+    let files = vec![file("a.pdf"), file("docs/b.pdf")];
+    tell(&mut view, &ViewUpdate::Files { of: name("bob").into(), prefix: String::new(), files });
+    view.focus = FocusedPane::Files;
+    press(&mut view, &InputAction::PageDown);
+    view.resize(Size::new(80, 8));
+    let fetch = ViewCommand::Fetch { from: name("bob").into(), name: "docs/b.pdf".to_owned() };
+    assert_eq!(press(&mut view, &InputAction::Submit), [fetch]);
+}
+
+#[test]
 fn a_stranger_wants_to_talk_until_there_is_an_answer() {
     let mut view = view(80, 12);
     let stranger = UserSummary { request: true, ..person("bob", true, 1) };
