@@ -236,7 +236,7 @@ impl Profile {
     /// Returns the number of shares for everybody or a room.
     pub fn share_count(&self) -> Result<usize, ProfileError> {
         // Offers aren't counted: there are few, and each names its person.
-        let query = "SELECT count(*) FROM share WHERE audience < '@'";
+        let query = "SELECT count(*) FROM share WHERE audience = '' OR audience >= '#' AND audience < '$'";
         let count = self.reader().query_row(query, [], |row| row.get::<_, i64>(0));
         self.db_result(count).map(|count| usize::try_from(count).unwrap_or(0))
     }
@@ -420,7 +420,10 @@ mod tests {
         let shares = [of(&ALL, "a"), of(&ALL, "b"), of(&ALL, "d"), of(&lab, "b"), of(&lab, "c"), of(&bob, "b")];
         profile.put_shares(&shares).unwrap();
         assert_eq!(profile.audiences().unwrap(), [ALL, lab.clone(), bob.clone()]);
-        assert_eq!(profile.share_count().unwrap(), 5, "without the offer");
+        let paused = Audience::Paused(7);
+        profile.put_shares(&[of(&paused, "p")]).unwrap();
+        assert_eq!(profile.share_count().unwrap(), 5, "without the offer and the paused send");
+        profile.remove_shares(&paused, &["p".parse().unwrap()]).unwrap();
         let b = "b".parse().unwrap();
         for audience in [&ALL, &lab, &bob] {
             assert_eq!(profile.share(audience, &b).unwrap().unwrap(), of(audience, "b").share);
