@@ -90,16 +90,20 @@ impl PresenceStore {
         now: SystemTime,
     ) -> Result<(), (PresenceStoreError, Vec<PresenceChange>)> {
         let (file, metrics) = (self.file.clone(), self.metrics.get().cloned());
+        let changes = Arc::new(changes);
+        let to_store = changes.clone();
         let storing = spawn_blocking(move || {
             // Moved in: if the caller goes away, the next batch must not overtake this one.
             let _held_until_done = turn;
             let began = Instant::now();
-            let stored = file.store(&changes, now);
+            let stored = file.store(&to_store, now);
             if let Some(metrics) = metrics {
                 metrics.record_commit(StoreKind::Presence, began.elapsed(), stored.is_ok());
             }
-            stored.map_err(|why| (why, changes))
+            stored
         });
-        storing.await.unwrap_or_else(|failure| Err((PresenceStoreError(failure.to_string()), Vec::new())))
+        let stored = storing.await.unwrap_or_else(|failure| Err(PresenceStoreError(failure.to_string())));
+        // Kept here as well: they must come back even if the storing has panicked.
+        stored.map_err(|why| (why, Arc::unwrap_or_clone(changes)))
     }
 }

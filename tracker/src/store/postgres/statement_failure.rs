@@ -27,13 +27,8 @@ pub(super) enum StatementFailure {
 
 impl StatementFailure {
     pub(super) fn of(error: &tokio_postgres::Error) -> Self {
-        let Some(told) = error.as_db_error() else {
-            return if error.is_closed() || error.code().is_none() {
-                Self::ConnectionLost(with_causes(error))
-            } else {
-                Self::Failed(with_causes(error))
-            };
-        };
+        // What the server didn't say went wrong on the way to it.
+        let Some(told) = error.as_db_error() else { return Self::ConnectionLost(with_causes(error)) };
         let why = told.message().to_owned();
         let class = told.code().code().get(..2).unwrap_or_default();
         match *told.code() {
