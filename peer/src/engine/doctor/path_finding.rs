@@ -93,8 +93,12 @@ impl Finding for PathFinding {
             );
             return ReportLine::warning(CHECK, "black_hole", text).with_remedy(worst.set_mtu(arrived));
         }
-        let mut names: Vec<String> = self.0.iter().map(|path| path.to.clone()).collect();
-        names.dedup();
+        let mut names: Vec<String> = Vec::new();
+        for path in &self.0 {
+            if !names.contains(&path.to) {
+                names.push(path.to.clone());
+            }
+        }
         ReportLine::good(CHECK, "whole", tr!("{arrived} bytes reach {names}", arrived, names = short_list(&names, 3)))
     }
 }

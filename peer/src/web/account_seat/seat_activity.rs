@@ -121,8 +121,13 @@ impl SeatActivity {
 
     /// Begins the rest: the seat's node is about to end. The place is free for another one after that.
     pub(in crate::web) fn begin_rest(&self) -> RestingSeat {
-        self.usage.send_modify(|usage| usage.is_awake = false);
-        RestingSeat { since: self.usage.borrow().count, permit: self.permit.lock().take() }
+        let mut since = 0;
+        self.usage.send_modify(|usage| {
+            usage.is_awake = false;
+            // At the same moment: a use after it has to wake the seat.
+            since = usage.count;
+        });
+        RestingSeat { since, permit: self.permit.lock().take() }
     }
 
     /// Waits for the next use after the rest began, and for a place among the awake.

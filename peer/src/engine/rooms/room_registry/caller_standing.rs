@@ -49,7 +49,7 @@ impl RoomRegistry {
         key: &Fingerprint,
     ) -> CallerStanding {
         match self.standing(room, user, key) {
-            CallerStanding::NotMine if self.strangers.is_first_call(room, *key, Instant::now()) => {
+            CallerStanding::NotMine if self.strangers.is_first_call(room, *key, self.clock.instant()) => {
                 CallerStanding::Unclear
             }
             CallerStanding::NotMine => CallerStanding::Stranger,
