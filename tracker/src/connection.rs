@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | time for the TLS handshake | 10 s | closed |
 //! | time for one request, from its first byte | 30 s; 120 s once logged in | `bad_request`, closed |
-//! | time to the first byte, and between requests | 10 min; once logged in the longer of that and `--legacy-ttl` | closed |
+//! | time to the first byte, and between requests | 10 min; once logged in the longer of an hour and `--legacy-ttl` | closed |
 //! | time without any progress in taking a reply | 30 s | closed |
 //! | time to take a reply | 30 s, and 1 s more for each 64 KiB | closed |
 //! | a request | 16 KiB; 16 MiB once logged in (or where a client of the exercise is logged in from this address) | `too_large`, closed |

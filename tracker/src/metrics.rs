@@ -9,6 +9,7 @@
 //! | `tracker_sessions`, `tracker_present_users`, `tracker_shared_files`, `tracker_catalogue_bytes` | figures of the registry |
 //! | `tracker_subscribers`, `tracker_events_total` | subscribed connections; events since the start |
 //! | `tracker_resyncs_total`, `tracker_events_dropped_total` | times that a subscriber fell too far behind, and the events it never got |
+//! | `tracker_rooms`, `tracker_room_records_total` | rooms; membership records signed since the start |
 //! | `tracker_hashes_waiting` | passwords being hashed or waiting for it |
 //! | `tracker_store_commit_seconds{store}` | time to store a change of accounts or of presence |
 //! | `tracker_store_read_seconds{store}` | time to read from the account store |

@@ -338,7 +338,7 @@ impl Node {
                     self.links.spawn(run_link(link, key_epoch, self.services.clone(), self.serve_context.clone()));
                 }
                 Some(ended) = self.links.join_next() => {
-                // A panic over one link must not take the others down.
+                    // A panic over one link must not take the others down.
                     if let Err(failure) = ended {
                         tracing::error!("a link's task failed: {failure}");
                     }

@@ -117,8 +117,8 @@ pub(super) fn split_pieces(line: &str) -> impl Iterator<Item = &str> {
         Other,
     }
     let kind = |cluster: &str| match cluster {
-        // East Asian text has no blanks between its words and may be broken between any two characters.
         blank if blank.trim().is_empty() => ClusterKind::Blank,
+        // East Asian text has no blanks between its words and may be broken between any two characters.
         wide if wide.width() > 1 => ClusterKind::Wide,
         _ => ClusterKind::Other,
     };

@@ -78,7 +78,7 @@ impl PageServer {
         let file = profile.home().join(OPENING_FILE);
         run_blocking(move || Ok(profile.set_last_page_port(port)?)).await?;
         let context = Arc::new(ApiContext::new(SessionMode::Local, port, false, vec!["localhost".to_owned()]));
-        // Two: a page that is opened at this moment, and the file that is written anew.
+        // A page that is opened at this moment, the file that is written anew meanwhile, and some addresses that were given out.
         let tokens = Mutex::new(OneUseTokens::new(TOKEN_LIFE, 4));
         let wrong = Mutex::new(AddressAttempts::new(WRONG_CODES));
         let opening = Arc::new(PageOpening { seat: config.seat, port, file, tokens, wrong });

@@ -32,7 +32,7 @@ pub enum RegistrationMode {
     Closed,
 }
 
-/// The rates and permissions in force. Replaced as a whole by [`TrackerService::set_policy`].
+/// The rates and permissions in force. Replaced as a whole by [`super::TrackerService::set_policy`].
 #[derive(Debug)]
 pub(super) struct AccessPolicy {
     pub(super) rates: RateSettings,

@@ -48,7 +48,7 @@ fn migrate_to_database(folder: &Path, address: &PostgresAddress) -> Result<(), C
     if !folder.is_dir() {
         return Err(CommandError::NoDataFolder(folder.to_owned()));
     }
-    // No tracker may use the folder meanwhile; the database is held by its own lock.
+    // No tracker may use the folder meanwhile. The database has to be empty, and is filled in one transaction.
     let locked = DataFolder::lock(folder)?;
     let accounts = locked.existing_accounts()?.ok_or_else(|| CommandError::NoAccounts(folder.to_owned()))?;
     let report = runtime()?.block_on(async {

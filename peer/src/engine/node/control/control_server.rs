@@ -120,8 +120,7 @@ async fn serve_client(stream: UnixStream, core: NodeCore) -> io::Result<()> {
                         // throughout.
                         drop(std::mem::replace(&mut open_conversation, with.map(|with| core.events().conversations().open(&with))));
                         if event_receiver.is_some() {
-                        // A second `watch` only changes the open conversation: the events must not come
-                        // twice.
+                            // A second `watch` only changes the open conversation: the events must not come twice.
                             write_line(&mut writer, &done_reply(command.id, Value::Null)).await?;
                             continue;
                         }
