@@ -23,6 +23,10 @@
 mod change_schedule;
 mod folder_watches;
 mod hash_queue;
+#[cfg(target_os = "linux")]
+mod inotify_watcher;
+#[cfg(not(target_os = "linux"))]
+mod notify_watcher;
 mod share_places;
 mod watch_inbox;
 mod watch_jobs;
@@ -41,6 +45,10 @@ use tokio_util::sync::CancellationToken;
 use self::change_schedule::{ChangeReports, ChangeSchedule, LookOutcome, PlaceId};
 use self::folder_watches::FolderWatches;
 use self::hash_queue::{HashLane, HashQueue};
+#[cfg(target_os = "linux")]
+use self::inotify_watcher::FolderWatcher;
+#[cfg(not(target_os = "linux"))]
+use self::notify_watcher::FolderWatcher;
 use self::share_places::{PlaceKey, SharePlace, load_places};
 use self::watch_inbox::{PathReport, WatchInbox};
 use self::watch_jobs::{LookJob, LookResult, ProbeResult, WatchJobOutcome, probe_places, run_look};

@@ -10,9 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use notify::{Config, ErrorKind, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::{Mutex, MutexGuard};
 
+use super::FolderWatcher;
 use super::change_schedule::PlaceId;
 use super::watch_inbox::WatchInbox;
 use crate::engine::PollReason;
@@ -28,9 +28,9 @@ pub(super) enum WatchEffort {
 
 /// The watches of all places.
 pub(super) struct FolderWatches {
-    /// `None` if the system has none for this process. Held while the system is asked, which may take long: its thread
-    /// reads all reports first. Locked before the table.
-    watcher: Mutex<Option<RecommendedWatcher>>,
+    /// `None` if the system has none for this process. Held while the system is asked, so that the table says what it
+    /// was told. Locked before the table.
+    watcher: Mutex<Option<FolderWatcher>>,
     table: Mutex<WatchTable>,
 }
 
@@ -45,16 +45,16 @@ struct WatchTable {
 impl FolderWatches {
     /// Creates the watches; their reports go to `inbox`.
     pub(super) fn new(inbox: Arc<WatchInbox>) -> Self {
-        let made = RecommendedWatcher::new(move |event| inbox.add(event), Config::default());
-        let watcher = made.inspect_err(|why| tracing::info!("no folder can be watched: {why}")).ok();
+        let watcher = FolderWatcher::start(inbox);
+        let watcher = watcher.inspect_err(|why| tracing::info!("no folder can be watched: {why}")).ok();
         let table = WatchTable { has_no_watcher: watcher.is_none(), ..WatchTable::default() };
         Self { watcher: Mutex::new(watcher), table: Mutex::new(table) }
     }
 
     /// Watches a folder for a place. Returns true if the place didn't watch it until now. Blocks.
     pub(super) fn watch(&self, place: PlaceId, folder: &Path, effort: WatchEffort) -> bool {
-        let mut watcher = self.watcher.lock();
-        let Some(watcher) = watcher.as_mut() else { return false };
+        let watcher = self.watcher.lock();
+        let Some(watcher) = watcher.as_ref() else { return false };
         let is_new;
         {
             let mut table = self.table();
@@ -68,7 +68,7 @@ impl FolderWatches {
                 return is_new;
             }
         }
-        let Err(why) = watcher.watch(folder, RecursiveMode::NonRecursive) else { return is_new };
+        let Err(why) = watcher.watch(folder) else { return is_new };
         self.table().folders.remove(folder);
         if is_limit(&why) {
             self.table().limited.insert(place);
@@ -86,7 +86,7 @@ impl FolderWatches {
     }
 
     /// Forgets what was watched at and below a path: it may be another folder now, or none. The system ends the watch of a
-    /// folder that is removed by itself, and the library that of one that is renamed.
+    /// folder that is removed by itself, and the watcher that of one that is renamed.
     pub(super) fn forget(&self, path: &Path) {
         let mut table = self.table();
         for folder in table.folders_below(path) {
@@ -101,19 +101,16 @@ impl FolderWatches {
 
     /// Ends the watches of a place that is shared no more. Blocks.
     pub(super) fn remove_place(&self, place: PlaceId) {
-        if let Some(watcher) = self.watcher.lock().as_mut() {
+        if let Some(watcher) = self.watcher.lock().as_ref() {
             self.release(watcher, place);
         }
         self.table().limited.remove(&place);
     }
 
     /// Ends the watches of a place.
-    fn release(&self, watcher: &mut RecommendedWatcher, place: PlaceId) {
+    fn release(&self, watcher: &FolderWatcher, place: PlaceId) {
         let folders = self.table().remove_place(place);
-        for folder in folders {
-            // An error means that the watch has ended by itself.
-            let _ = watcher.unwatch(&folder);
-        }
+        folders.iter().for_each(|folder| watcher.unwatch(folder));
     }
 
     fn table(&self) -> MutexGuard<'_, WatchTable> {
@@ -142,13 +139,9 @@ impl WatchTable {
 }
 
 /// True if the system has no further watches for this user.
-fn is_limit(why: &notify::Error) -> bool {
-    match &why.kind {
-        ErrorKind::MaxFilesWatch => true,
-        // inotify_add_watch(2): ENOSPC at `fs.inotify.max_user_watches`, ENOMEM without kernel memory.
-        ErrorKind::Io(why) => matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory),
-        _ => false,
-    }
+fn is_limit(why: &io::Error) -> bool {
+    // inotify_add_watch(2): ENOSPC at `fs.inotify.max_user_watches`, ENOMEM without kernel memory.
+    matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory)
 }
 
 #[cfg(test)]

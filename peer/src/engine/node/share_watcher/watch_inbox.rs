@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -38,29 +37,22 @@ pub(super) struct WatchInbox {
 }
 
 impl WatchInbox {
-    /// Adds an event of the system.
-    pub(super) fn add(&self, event: notify::Result<notify::Event>) {
+    /// Adds a report of the system.
+    pub(super) fn add(&self, path: PathBuf, report: PathReport) {
         let mut reports = self.reports.lock();
-        match event {
-            // An error of the watch itself: what it would have reported is unknown.
-            Err(why) => {
-                tracing::warn!("watching shared folders: {why}");
-                reports.overflow();
-            }
-            Ok(event) if event.need_rescan() => reports.overflow(),
-            Ok(event) => {
-                let Some(report) = report_of(event.kind) else { return };
-                for path in event.paths {
-                    let known = reports.paths.entry(path).or_insert(report);
-                    *known = report.max(*known);
-                }
-                if reports.paths.len() > MAX_PATHS {
-                    reports.overflow();
-                }
-            }
+        let known = reports.paths.entry(path).or_insert(report);
+        *known = report.max(*known);
+        if reports.paths.len() > MAX_PATHS {
+            reports.overflow();
         }
         // Released first, as whoever is woken takes the lock at once.
         drop(reports);
+        self.filled.notify_one();
+    }
+
+    /// Notes that reports were lost.
+    pub(super) fn lose_reports(&self) {
+        self.reports.lock().overflow();
         self.filled.notify_one();
     }
 
@@ -82,35 +74,17 @@ impl TakenReports {
     }
 }
 
-/// Returns the meaning of an event; `None` for one that changes nothing, such as the opening of a file that is served.
-const fn report_of(kind: EventKind) -> Option<PathReport> {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write))
-        | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => Some(PathReport::Content),
-        EventKind::Access(_) => None,
-        // A kind that says little counts as the worst one.
-        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => {
-            Some(PathReport::Place)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use notify::Event;
-    use notify::event::{CreateKind, DataChange, Flag};
-
     use super::*;
 
     #[test]
-    fn paths_are_there_once_and_reading_is_no_change() {
+    fn paths_are_there_once_with_the_worst_that_was_reported() {
         let inbox = WatchInbox::default();
-        let event = |kind, path: &str| Ok(Event::new(kind).add_path(path.into()));
-        inbox.add(event(EventKind::Access(AccessKind::Open(AccessMode::Any)), "/read"));
-        inbox.add(event(EventKind::Create(CreateKind::File), "/a"));
+        inbox.add("/a".into(), PathReport::Place);
         for _ in 0..5 {
-            inbox.add(event(EventKind::Modify(ModifyKind::Data(DataChange::Any)), "/a"));
-            inbox.add(event(EventKind::Access(AccessKind::Close(AccessMode::Write)), "/b"));
+            inbox.add("/a".into(), PathReport::Content);
+            inbox.add("/b".into(), PathReport::Content);
         }
         let taken = inbox.take();
         assert!(!taken.has_overflowed);
@@ -122,12 +96,10 @@ mod tests {
     #[test]
     fn a_full_queue_is_an_overflow_and_no_memory() {
         let inbox = WatchInbox::default();
-        for number in 0..=MAX_PATHS {
-            inbox.add(Ok(Event::new(EventKind::Create(CreateKind::File)).add_path(format!("/{number}").into())));
-        }
+        (0..=MAX_PATHS).for_each(|number| inbox.add(format!("/{number}").into(), PathReport::Place));
         let taken = inbox.take();
         assert!(taken.has_overflowed && taken.paths.is_empty());
-        inbox.add(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
+        inbox.lose_reports();
         assert!(inbox.take().has_overflowed);
     }
 }
