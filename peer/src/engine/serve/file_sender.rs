@@ -90,7 +90,8 @@ async fn open_files(
     uploads: &LinkUploads,
     gets: VecDeque<GroupRequest>,
 ) -> Result<(Vec<Result<OpenShare, RequestRefusal>>, VecDeque<GroupRequest>), StreamError> {
-    context.library.open(uploads.requester(), gets, uploads.piece_bytes()).await.map_err(StreamError::Reset)
+    let (piece_bytes, batch_bytes) = (uploads.piece_bytes(), uploads.batch_bytes());
+    context.library.open(uploads.requester(), gets, piece_bytes, batch_bytes).await.map_err(StreamError::Reset)
 }
 
 async fn send_file(

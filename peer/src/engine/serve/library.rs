@@ -259,8 +259,8 @@ impl ShareLibrary {
         Ok((PeerReply::Have { hash, groups }, Bytes::copy_from_slice(set.as_bytes())))
     }
 
-    /// Opens files to send some of their groups in pieces of `piece_bytes`: the first, and further ones while all their
-    /// bytes fit a piece. Each result is an open file or an error reply: not shared, changed, or invalid ranges. The
+    /// Opens files to send some of their groups in pieces of `piece_bytes`: the first, and further ones while the
+    /// bytes of all are fewer than `batch_bytes`. Each result is an open file or an error reply: not shared, changed, or invalid ranges. The
     /// second value holds the requests that were not reached.
     ///
     /// # Errors
@@ -270,6 +270,7 @@ impl ShareLibrary {
         by: &FileRequester,
         gets: VecDeque<GroupRequest>,
         piece_bytes: u64,
+        batch_bytes: u64,
     ) -> Result<(Vec<Result<OpenShare, RequestRefusal>>, VecDeque<GroupRequest>), PeerErrorCode> {
         let (profile, opener) = (self.profile.clone(), self.opener.clone());
         let opened = self.look(by, None, move |access, visit| {
@@ -284,7 +285,7 @@ impl ShareLibrary {
             }
             let mut opened = Vec::with_capacity(gets.len());
             let mut read = 0;
-            while read < piece_bytes
+            while read < batch_bytes
                 && let Some(get) = gets.pop_front()
             {
                 let open = opener.open(access, visit, &get, piece_bytes);

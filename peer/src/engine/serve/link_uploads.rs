@@ -268,6 +268,11 @@ impl LinkUploads {
         self.scheduler.piece_bytes(&self.throttle)
     }
 
+    /// Returns the bytes of small files that are read together.
+    pub(super) fn batch_bytes(&self) -> u64 {
+        self.scheduler.batch_bytes(&self.throttle)
+    }
+
     /// Returns the slots of all uploads.
     pub(super) fn slots(&self) -> &UploadSlots {
         self.scheduler.slots()

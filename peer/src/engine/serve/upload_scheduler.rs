@@ -28,6 +28,8 @@ pub struct UploadLimits {
 
 const PIECE_BYTES: u64 = 256 * 1024;
 const MIN_PIECE_BYTES: u64 = 1024;
+/// Small files that are opened together have so many pieces: each time, a thread is woken and the rights are looked up.
+const BATCH_PIECES: u64 = 4;
 /// Piece size during chat, small enough not to delay a message noticeably, and during many uploads, to bound their
 /// memory.
 const SMALL_PIECE_BYTES: u64 = 64 * 1024;
@@ -100,6 +102,15 @@ impl UploadScheduler {
         let is_tight = throttle.chat_activity.is_active() || self.slots.is_crowded();
         let most = if is_tight { SMALL_PIECE_BYTES } else { PIECE_BYTES };
         tightest.map_or(most, |limit| (limit / 10).clamp(MIN_PIECE_BYTES, most))
+    }
+
+    /// Returns the bytes of small files of this peer that are read together.
+    pub(super) fn batch_bytes(&self, throttle: &UserThrottle) -> u64 {
+        match self.piece_bytes(throttle) {
+            PIECE_BYTES => PIECE_BYTES * BATCH_PIECES,
+            // Little memory or a tight limit: what waits for its turn is as little as can be.
+            smaller => smaller,
+        }
     }
 
     /// Waits until `bytes` may be sent to this peer. A small file as a whole (`is_all`) overtakes the pieces of large

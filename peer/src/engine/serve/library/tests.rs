@@ -40,7 +40,7 @@ async fn who_may_not_have_a_file_learns_no_more_than_of_one_that_is_not_there() 
     let (bob, mallory) = (requester("bob"), requester("mallory"));
     let answers = async |by: &FileRequester, room, hash: ContentHash, name: &FileName| {
         let get = GroupRequest { hash, name: Some(name.clone()), groups: vec![(0, 1)] };
-        let opened = library.open(by, [get].into(), 1 << 20).await.unwrap().0.remove(0);
+        let opened = library.open(by, [get].into(), 1 << 20, 1 << 20).await.unwrap().0.remove(0);
         [
             format!("{:?}", library.stat(by, room, name.clone()).await.map(|_| ())),
             format!("{:?}", library.list(by, room, String::new(), String::new(), true).await.unwrap()),
