@@ -32,6 +32,7 @@ mod presence_actions;
 mod presence_writer;
 mod refusal_reason;
 mod refusal_text;
+mod registration;
 mod replication;
 mod replicator;
 mod request_authority;
