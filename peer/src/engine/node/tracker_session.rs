@@ -31,8 +31,7 @@ use localization::tr;
 use rand::Rng;
 use rooms::VerifyingKey;
 use shared::tracker::{
-    AnnouncedPresence, EmptyReply, InstanceId, LoginReply, SpeakerProof, SubscribeReply, TrackerErrorCode,
-    TrackerEvent, TrackerRequest,
+    AnnouncedPresence, EmptyReply, InstanceId, LoginReply, SpeakerProof, SubscribeReply, TrackerEvent, TrackerRequest,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
@@ -47,9 +46,9 @@ use super::share_registration::{RegisteredCount, RegistrationRetry, Registration
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::rooms::Rooms;
 use crate::engine::{Error, ErrorKind, LocalUser};
+use crate::net::AvoidedAddresses;
 use crate::net::addresses::reachable_addresses;
 use crate::net::tracker::TrackerConnection;
-use crate::net::{AvoidedAddresses, TrackerError};
 use crate::sys::{self, NetworkMonitor};
 use crate::util::TranslatedText;
 
@@ -59,11 +58,13 @@ mod heartbeat_schedule;
 mod place_search;
 mod presence;
 mod reconnection;
+mod session_end;
 mod tracker_handle;
 
 pub(super) use presence::PresenceState;
 use presence::{PresenceClaim, PresenceDisplacement, RegistrationOutcome};
 use reconnection::cancel_on_network_change;
+use session_end::{SessionEnd, is_fatal, is_outage};
 use tracker_handle::TrackerQuery;
 pub(super) use tracker_handle::{QueryOrigin, TrackerHandle};
 
@@ -128,22 +129,6 @@ pub(super) struct TrackerSession {
     avoided: AvoidedAddresses,
     busy: BusyTracker,
     place_search: PlaceSearch,
-}
-
-/// The reason why a connection to the tracker is given up.
-enum SessionEnd {
-    Leaving,
-    /// The connection or the session has to be renewed, which is not reported to the user.
-    Reconnect,
-    Lost(TrackerError),
-    /// The tracker rejects the account or its key: the node ends.
-    Fatal(Error),
-}
-
-impl From<TrackerError> for SessionEnd {
-    fn from(error: TrackerError) -> Self {
-        Self::Lost(error)
-    }
 }
 
 /// The next action on the connection to the tracker.
@@ -475,18 +460,6 @@ impl TrackerSession {
     }
 }
 
-impl SessionEnd {
-    /// Classifies an error of a request: lost connection or rejected account.
-    fn from_error(error: Error) -> Self {
-        match error {
-            Error::Tracker(error) if error.code().is_none() => Self::Lost(error),
-            error if is_fatal(&error) => Self::Fatal(error),
-            Error::Tracker(error) => Self::Lost(error),
-            error => Self::Fatal(error),
-        }
-    }
-}
-
 /// Sends a query to the tracker and passes on the reply.
 async fn answer_query(
     TrackerQuery { request, reply: answer }: TrackerQuery,
@@ -497,34 +470,4 @@ async fn answer_query(
     // The receiver may have given up.
     let _ = answer.send(result);
     lost.map_or(Ok(()), |error| Err(SessionEnd::Lost(error)))
-}
-
-/// True if the fault is the tracker's, and another one of the same users may do better.
-fn is_outage(error: &Error) -> bool {
-    let Error::Tracker(error) = error else { return false };
-    matches!(error, TrackerError::Unreachable { .. }) || error.code() == Some(TrackerErrorCode::Busy)
-}
-
-/// True if retrying can't help: the tracker was reached and rejects this account.
-fn is_fatal(error: &Error) -> bool {
-    match error {
-        Error::Tracker(TrackerError::IdentityChanged { .. }) => true,
-        Error::Tracker(error) => matches!(
-            error.code(),
-            Some(
-                TrackerErrorCode::KeyMismatch
-                    | TrackerErrorCode::NotLoggedIn
-                    | TrackerErrorCode::AuthFailed
-                    | TrackerErrorCode::NotFound
-                    | TrackerErrorCode::Forbidden
-            )
-        ),
-        Error::SignedOut { .. }
-        | Error::TrackerKeyMismatch { .. }
-        | Error::TrackerKeyConflict { .. }
-        | Error::AccountMoved { .. }
-        | Error::KeyOfAnotherAccount { .. }
-        | Error::Profile(_) => true,
-        _ => false,
-    }
 }
