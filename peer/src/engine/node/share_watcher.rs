@@ -46,9 +46,9 @@ use self::change_schedule::{ChangeReports, ChangeSchedule, LookOutcome, PlaceId}
 use self::folder_watches::FolderWatches;
 use self::hash_queue::{HashLane, HashQueue};
 #[cfg(target_os = "linux")]
-use self::inotify_watcher::FolderWatcher;
+use self::inotify_watcher::InotifyWatcher as FolderWatcher;
 #[cfg(not(target_os = "linux"))]
-use self::notify_watcher::FolderWatcher;
+use self::notify_watcher::NotifyWatcher as FolderWatcher;
 use self::share_places::{PlaceKey, SharePlace, load_places};
 use self::watch_inbox::{PathReport, WatchInbox};
 use self::watch_jobs::{LookJob, LookResult, ProbeResult, WatchJobOutcome, probe_places, run_look};

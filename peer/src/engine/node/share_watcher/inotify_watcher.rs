@@ -34,7 +34,7 @@ const BUFFER_BYTES: usize = 4096;
 
 /// The watches of this process, and the thread that hands their reports on; it ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct FolderWatcher {
+pub(super) struct InotifyWatcher {
     queue: Arc<OwnedFd>,
     watched: Arc<Mutex<WatchedFolders>>,
     stop: Arc<OwnedFd>,
@@ -47,7 +47,7 @@ struct WatchedFolders {
     by_folder: HashMap<PathBuf, i32>,
 }
 
-impl FolderWatcher {
+impl InotifyWatcher {
     /// Starts the thread, which reports to `inbox`. Fails with the system's error: it has few queues for a user.
     pub(super) fn start(inbox: Arc<WatchInbox>) -> io::Result<Self> {
         let queue = Arc::new(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?);
@@ -86,7 +86,7 @@ impl FolderWatcher {
     }
 }
 
-impl Drop for FolderWatcher {
+impl Drop for InotifyWatcher {
     fn drop(&mut self) {
         // Fails only where the count is full, and the thread is on its way.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
@@ -194,7 +194,7 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         [&read, &written].into_iter().for_each(|path| drop(File::create(path).unwrap()));
         let inbox = Arc::<WatchInbox>::default();
-        let watcher = FolderWatcher::start(inbox.clone()).unwrap();
+        let watcher = InotifyWatcher::start(inbox.clone()).unwrap();
         watcher.watch(&folder).unwrap();
         File::open(&read).unwrap().read_to_end(&mut Vec::new()).unwrap();
         File::options().append(true).open(&written).unwrap().set_len(5).unwrap();
@@ -210,7 +210,7 @@ mod tests {
         let (folder, away) = (home.path().join("folder"), home.path().join("away"));
         fs::create_dir(&folder).unwrap();
         let inbox = Arc::<WatchInbox>::default();
-        let watcher = FolderWatcher::start(inbox.clone()).unwrap();
+        let watcher = InotifyWatcher::start(inbox.clone()).unwrap();
         watcher.watch(&folder).unwrap();
         assert!(watcher.watch(&home.path().join("missing")).is_err());
         fs::rename(&folder, &away).unwrap();

@@ -12,9 +12,9 @@ use super::watch_inbox::{PathReport, WatchInbox};
 
 /// The watches of this process, and the thread that hands their reports on; it ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct FolderWatcher(Mutex<RecommendedWatcher>);
+pub(super) struct NotifyWatcher(Mutex<RecommendedWatcher>);
 
-impl FolderWatcher {
+impl NotifyWatcher {
     /// Starts the thread, which reports to `inbox`. Fails with the system's error.
     pub(super) fn start(inbox: Arc<WatchInbox>) -> io::Result<Self> {
         let hand_on = move |event| match event {
