@@ -305,7 +305,9 @@ mod tests {
             assert_eq!(safe_line(&tower).chars().count(), 1 + MAX_MARKS, "{mark:?}");
         }
         let joined = safe_line(&format!("\u{915}{}", "\u{94d}\u{200d}".repeat(3000))).into_owned();
-        assert_eq!(joined.matches('\u{94d}').count(), MAX_MARKS, "{joined}");
+        // A joiner that is shown by its code is a character of its own, which may have marks again.
+        let towers = joined.split('>').map(|tower| tower.matches('\u{94d}').count());
+        assert_eq!(towers.max(), Some(MAX_MARKS), "{joined}");
     }
 
     #[test]
