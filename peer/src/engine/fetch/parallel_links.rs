@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::peer::PeerErrorCode;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use self::further_link::FurtherLink;
 use self::link_scaler::{LinkScaler, ScalingStep};
@@ -142,18 +142,15 @@ impl ParallelLinks {
         }
     }
 
-    /// Waits for the end of the next task of these links, and takes it into account; returns `None` if there is none.
-    pub(super) async fn handle_next(&mut self, context: &Arc<DownloadContext>) -> Option<()> {
-        let failure = tokio::select! {
-            Some(dialled) = self.dials.join_next() => dialled.map(|ended| self.end_dial(ended, context)).err(),
-            Some(ended) = self.downloaders.join_next() => ended.map(|(id, ended)| self.end_downloader(id, ended)).err(),
-            Some(ended) = self.endings.join_next() => ended.err(),
+    /// Waits for the end of the next task of these links, and takes it into account; returns `None` if there is none. Fails
+    /// if the task has panicked.
+    pub(super) async fn handle_next(&mut self, context: &Arc<DownloadContext>) -> Option<Result<(), JoinError>> {
+        Some(tokio::select! {
+            Some(dialled) = self.dials.join_next() => dialled.map(|ended| self.end_dial(ended, context)),
+            Some(ended) = self.downloaders.join_next() => ended.map(|(id, ended)| self.end_downloader(id, ended)),
+            Some(ended) = self.endings.join_next() => ended,
             else => return None,
-        };
-        if let Some(failure) = failure {
-            tracing::error!("a further link failed: {failure}");
-        }
-        Some(())
+        })
     }
 
     /// Ends all links with `code`, when their downloaders needn't give any work back.

@@ -187,7 +187,10 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
                     self.parallel_links.look(self.context.chat_priority.is_active(), Instant::now());
                     continue;
                 }
-                Some(()) = self.parallel_links.handle_next(&self.context) => continue,
+                Some(ended) = self.parallel_links.handle_next(&self.context) => match ended {
+                    Ok(()) => continue,
+                    Err(failure) => return DriveEnd::failed(&failure),
+                },
                 Some(event) = self.download_events.recv() => SessionEvent::Download(event),
                 event = self.writer_events.recv() => match event {
                     Some(event) => SessionEvent::Writer(event),
