@@ -40,13 +40,8 @@ pub fn threads_for_this_machine() -> usize {
     threads_for_cores(std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-const fn threads_for_cores(cores: usize) -> usize {
-    let half = cores / 2;
-    match cores {
-        0..MIN_CORES => 0,
-        _ if half > MAX_THREADS => MAX_THREADS,
-        _ => half,
-    }
+fn threads_for_cores(cores: usize) -> usize {
+    if cores < MIN_CORES { 0 } else { (cores / 2).min(MAX_THREADS) }
 }
 
 /// Returns the place of the calling thread among those of its endpoint, from 1; 0 for a thread that isn't one of them.
