@@ -556,7 +556,10 @@ fn events_tell_programs_of_a_copy() {
     write(photos.join("a"), "a");
     bob.share([&photos]);
     let (_his, _hers) = (bob.serve(), alice.serve());
-    let events = alice.peer(["events"]).open_stdin().start();
+    let mut events = alice.peer(["events"]).open_stdin().start();
+    // One that has not found the node yet would miss what comes first.
+    events.write("{\"type\":\"read\",\"from\":\"nobody\",\"ref\":1}\n");
+    events.wait_for("\"type\":\"done\"");
     let shown = alice.peer(["--json", "fetch", "bob", "photos/", "--follow", "-o", "here"]).start();
 
     for process in [&events, &shown] {
