@@ -40,7 +40,8 @@ async fn a_node_with_threads_has_told_all_callers_when_it_is_drained() {
         assert!(receiver.read_to_end(1 << 20).await.unwrap() == vec![number; 1 << 20]);
         connections.push(connection);
     }
-    node.join().unwrap();
+    // Not on this thread, which has to acknowledge the last bytes: the node waits for that.
+    tokio::task::spawn_blocking(|| node.join().unwrap()).await.unwrap();
     let code = VarInt::from_u32(shared::peer::PeerErrorCode::ShuttingDown.into());
     for connection in connections {
         let gone = tokio::time::timeout(Duration::from_secs(2), connection.closed()).await;
