@@ -112,7 +112,7 @@ impl ParallelLinks {
     /// Closes the further links of a source whose first one ends.
     pub(super) fn end_source(&mut self, source: SourceNo) {
         if let Some(mut source) = self.sources.remove(&source) {
-            while source.close_newest(&mut self.closing) {}
+            source.close_all(&mut self.closing);
         }
     }
 
@@ -122,7 +122,7 @@ impl ParallelLinks {
         count += self.sources.values().map(|source| source.further.len()).sum::<usize>();
         for (no, source) in &mut self.sources {
             if is_chat_active {
-                while source.close_newest(&mut self.closing) {}
+                source.close_all(&mut self.closing);
                 source.scaler = LinkScaler::new(self.most_per_source, self.is_fixed);
                 continue;
             }
@@ -136,7 +136,7 @@ impl ParallelLinks {
                     });
                 }
                 Some(ScalingStep::Open) => source.scaler.give_up(),
-                Some(ScalingStep::Close) => drop(source.close_newest(&mut self.closing)),
+                Some(ScalingStep::Close) => source.close_newest(&mut self.closing),
                 None => {}
             }
         }
@@ -214,14 +214,19 @@ impl ScaledSource {
         self.first_detector.read().bytes + self.bytes_of_closed + further
     }
 
-    /// Closes the newest further link; returns false if there is none.
-    fn close_newest(&mut self, closing: &mut Vec<RunningLink>) -> bool {
-        let Some(newest) = self.further.pop() else { return false };
+    fn close_all(&mut self, closing: &mut Vec<RunningLink>) {
+        while !self.further.is_empty() {
+            self.close_newest(closing);
+        }
+    }
+
+    /// Closes the newest further link, if there is one.
+    fn close_newest(&mut self, closing: &mut Vec<RunningLink>) {
+        let Some(newest) = self.further.pop() else { return };
         self.bytes_of_closed += newest.detector.read().bytes;
         // Its downloaders find it closed, and give back what they were asked to get.
         newest.link.link().close(PeerErrorCode::Cancelled);
         closing.push(newest);
-        true
     }
 
     fn give_up_link(&mut self, id: LinkId, closing: &mut Vec<RunningLink>) {

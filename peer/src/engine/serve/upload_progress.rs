@@ -82,8 +82,10 @@ impl LinkUploadProgress {
             // A file of one group needs no record: it is sent whole or not at all.
             return 0;
         }
-        let before = self.unfinished.begin(&self.user, file).unwrap_or_else(|| GroupSet::empty(layout.group_count()));
-        let delivery = FileUploadProgress::new(*layout, before, zeros);
+        let mut delivery = FileUploadProgress::new(*layout, zeros);
+        if let Some(left) = self.unfinished.begin(&self.user, file) {
+            delivery.mark_sent_earlier(&left);
+        }
         let bytes = delivery.bytes;
         self.files.insert(file.clone(), delivery);
         bytes
@@ -146,31 +148,30 @@ impl LinkUploadProgress {
 }
 
 impl FileUploadProgress {
-    fn new(layout: GroupLayout, before: GroupSet, zeros: &ZeroRuns) -> Self {
-        let bytes = (0..layout.group_count())
-            .filter(|group| before.contains(*group))
-            .map(|group| layout.group_len(group))
-            .sum();
-        let now = GroupSet::empty(layout.group_count());
-        let mut delivery = Self { layout, sent_earlier: before, sent_now: now, bytes, is_reported: false };
+    fn new(layout: GroupLayout, zeros: &ZeroRuns) -> Self {
+        let [sent_earlier, sent_now] = [(); 2].map(|()| GroupSet::empty(layout.group_count()));
+        let mut delivery = Self { layout, sent_earlier, sent_now, bytes: 0, is_reported: false };
         zeros.groups().for_each(|group| delivery.mark_sent(group));
         delivery
     }
 
     fn mark_sent(&mut self, group: u32) {
-        if !self.sent_earlier.contains(group) && !self.sent_now.contains(group) {
-            self.bytes += self.layout.group_len(group);
-        }
+        self.count(group);
         self.sent_now.insert(group);
     }
 
     /// Adds groups that were sent over a link which is closed.
     fn mark_sent_earlier(&mut self, groups: &GroupSet) {
         for group in (0..self.layout.group_count()).filter(|group| groups.contains(*group)) {
-            if !self.sent_earlier.contains(group) && !self.sent_now.contains(group) {
-                self.bytes += self.layout.group_len(group);
-            }
+            self.count(group);
             self.sent_earlier.insert(group);
+        }
+    }
+
+    /// Counts a group that is about to be marked, unless it is.
+    fn count(&mut self, group: u32) {
+        if !self.sent_earlier.contains(group) && !self.sent_now.contains(group) {
+            self.bytes += self.layout.group_len(group);
         }
     }
 
