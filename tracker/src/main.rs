@@ -94,9 +94,8 @@ fn log_layer(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
 }
 
 fn has_colours() -> bool {
-    let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    io::stderr().is_terminal() && !forbidden && !dumb
+    io::stderr().is_terminal() && !arguments::is_color_forbidden() && !dumb
 }
 
 fn report_failure(why: &str) -> ExitCode {

@@ -59,8 +59,7 @@ impl CommandOutput {
     /// Reads the terminal's properties and the environment once.
     pub fn new(options: OutputOptions) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        // As no-color.org has it: an empty variable counts as none.
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let no_color = arguments::is_color_forbidden();
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         // A convention of programs used with screen readers.
         let accessible = std::env::var_os("ACCESSIBLE").is_some_and(|value| !value.is_empty() && value != "0");

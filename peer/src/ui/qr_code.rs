@@ -13,9 +13,7 @@ const USUAL_COLORS: &str = "\u{1b}[0m";
 
 /// Returns the width of the terminal on standard output, if it is one that shows colours.
 pub fn qr_code_columns() -> Option<usize> {
-    // As no-color.org has it: an empty variable counts as none.
-    let has_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let draws = has_color && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+    let draws = !arguments::is_color_forbidden() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
     if !draws || !std::io::stdout().is_terminal() {
         return None;
     }

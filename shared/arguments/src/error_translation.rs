@@ -22,10 +22,14 @@ pub fn print_error(error: &clap::Error) -> io::Result<()> {
     }
 }
 
+/// True if the environment forbids colours. As no-color.org has it, an empty variable counts as none.
+pub fn is_color_forbidden() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
 fn write_styled(mut stream: impl Write, is_terminal: bool, text: &StyledStr) -> io::Result<()> {
-    let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    match is_terminal && !forbidden && !dumb {
+    match is_terminal && !is_color_forbidden() && !dumb {
         true => write!(stream, "{}", text.ansi()),
         false => write!(stream, "{text}"),
     }

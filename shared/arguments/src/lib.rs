@@ -19,7 +19,7 @@ pub use command_translation::{
     TextMapping, VALUE_CONTEXT, map_texts, with_translated_headings, with_translated_texts, with_translated_words,
 };
 pub use early_options::{chosen_language, early_value, has_early_flag};
-pub use error_translation::{error_reason, error_text, print_error};
+pub use error_translation::{error_reason, error_text, is_color_forbidden, print_error};
 
 /// Lets the library crates find their translations.
 pub fn use_library_translations() {

@@ -50,9 +50,7 @@ pub(super) fn print(listening: &[SocketAddr], fingerprint: &Fingerprint) -> io::
 fn terminal_columns() -> Option<usize> {
     let stdout = io::stdout();
     // The QR code can't do without colours.
-    // As no-color.org has it: an empty variable counts as none.
-    let has_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let draws = has_color && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+    let draws = !arguments::is_color_forbidden() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
     let columns = || tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
     if draws && stdout.is_terminal() { columns() } else { None }
 }
