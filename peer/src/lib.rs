@@ -48,7 +48,7 @@
 //! | the clipboard | `sys/clipboard.rs`, `ui/clipboard_sequence.rs`, `commands/clip.rs`, `commands/send/clipboard_copy.rs` |
 //! | history, search, unread counts, of users and rooms | `profile/{history,conversations,history_removal,conversation_name}.rs` |
 //! | block list, message requests | `profile/{known_users,message_requests}.rs` |
-//! | fetch: names, sources, plan, download, disk | `engine/fetch/` (`name_resolution`, `destination`, `source_dialer`, `parallel_links`, `plan`, `downloader`, `writer`) |
+//! | fetch: names, sources, plan, download, disk | `engine/fetch/` (`name_resolution`, `destination`, `sources`, `parallel_links`, `plan`, `downloader`, `writer`) |
 //! | followed folders: plan, comparison, the copy on the disk | `engine/follow/`, `engine/node/follow_worker.rs`, `profile/follows.rs`, `commands/{fetch/folder_follow,follows}.rs` |
 //! | what followers are told: changes, removed names | `engine/serve/change_stream.rs`, `profile/removed_shares.rs` |
 //! | answering requests, upload slots and rates | `engine/serve/` (`library`, `upload_slots`, `upload_scheduler`, `range_reader`) |

@@ -12,20 +12,18 @@
 //!
 //! | question | module |
 //! |---|---|
-//! | which files are meant | `name_resolution`, which asks by `source_listing` |
+//! | which files are meant | `name_resolution`, which asks the source for its lists |
 //! | where they go, and under which name | `destination` |
-//! | who has them | `room_sources` asks the members of a room, `source_finder` finds them, `candidate_dials` orders their dials, `source_dialer` opens their links and asks for the groups that they have |
+//! | who has them | `sources` finds them, opens their links and asks for the groups that they have |
 //! | who is asked for what next | `plan`; `session` decides about sources, files and rounds |
 //! | how groups come | `downloader`, a task per stream; `stall_detector` gives up links that stall, `slowdown_detector` tells of slow sources, `chat_priority` slows bulk data beside a chat; `parallel_links` opens further links where they pay |
 //! | how they reach the disk | `writer`, into a `partial_file` |
 //! | what is asked for, told meanwhile, and reported | `fetch_request`, `fetch_event`, `fetch_report`, made by `report_builder` |
 
-mod candidate_dials;
 mod chat_priority;
 mod destination;
 mod downloader;
 mod driver;
-mod expected_files;
 mod fetch_event;
 mod fetch_report;
 mod fetch_request;
@@ -34,12 +32,9 @@ mod parallel_links;
 mod partial_file;
 mod plan;
 mod report_builder;
-mod room_sources;
 mod session;
 mod slowdown_detector;
-mod source_dialer;
-mod source_finder;
-mod source_listing;
+mod sources;
 mod stall_detector;
 #[doc(hidden)]
 pub mod transfer_bench;
@@ -57,15 +52,14 @@ use self::fetch_event::FetchEventHandler;
 pub use self::fetch_event::{FetchEvent, FileNo};
 pub use self::fetch_report::{FetchReport, FetchSummary, FetchedContent, FileOutcome, FileReport, SourceReport};
 pub use self::fetch_request::{FetchDestination, FetchRequest, IfExists, PlacedFile, RequestedName, SourcePolicy};
-use self::name_resolution::{ResolvedRequest, resolved_file};
+pub(super) use self::name_resolution::source_listing::{SourceShares, find_removed, list_files, list_folders};
+use self::name_resolution::{ResolvedRequest, expected_files, resolved_file};
 #[doc(hidden)]
 pub use self::plan::plan_bench;
 use self::report_builder::FetchReportBuilder;
-use self::room_sources::RoomSources;
-pub use self::room_sources::{MemberFiles, list_room_files};
 pub use self::slowdown_detector::Slowdown;
-use self::source_dialer::SourceDialer;
-pub(super) use self::source_listing::{SourceShares, find_removed, list_files, list_folders};
+pub use self::sources::{MemberFiles, list_room_files};
+use self::sources::{RoomSources, SourceDialer};
 use super::{Error, LocalUser, run_blocking};
 use crate::profile::ConversationName;
 
@@ -123,7 +117,7 @@ async fn fetch_named_or_listed(
         // Boxed: the future is large, and every caller's future would contain it.
         ended = Box::pin(resolve_and_fetch(&dialer, request, listed, report, cancel)) => ended,
         // Never completes; it is polled as long as the fetch runs, and dropped with it.
-        never = source_dialer::watch_chat_activity(&dialer) => match never {},
+        never = sources::watch_chat_activity(&dialer) => match never {},
     };
     let interrupted = matches!(ended.error, Some(Error::Interrupted));
     // One place for all outcomes: links must not outlive the fetch, and the code tells the sources why they end.
@@ -143,7 +137,7 @@ async fn resolve_and_fetch(
             ConversationName::Person(owner) => owner,
             ConversationName::Room(room) => {
                 let RoomSources { room, links, resolved } =
-                    room_sources::connect_room(dialer, room, &request.names, report).await?;
+                    sources::connect_room(dialer, room, &request.names, report).await?;
                 return Ok((ResolvingPeers { room: Some(room), links, unreachable: None }, resolved));
             }
         };

@@ -11,12 +11,12 @@ use shared::{RoomId, UserName};
 use tokio_util::sync::CancellationToken;
 
 use super::destination::{FolderTimestamp, TargetPlanner};
+use super::name_resolution::source_listing::{self, SourceShares};
 use super::name_resolution::{ResolvedFile, ResolvedRequest, resolved_file};
 use super::partial_file::{find_version, remove_version};
 use super::report_builder::{FailureReason, FetchReportBuilder};
 use super::session::{ChangedFile, FetchSession};
-use super::source_dialer::{ConnectedSource, SourceDialer};
-use super::source_listing::{self, SourceShares};
+use super::sources::{ConnectedSource, SourceDialer};
 use super::writer::FileJob;
 use super::{
     FetchDestination, FetchEvent, FetchEventHandler, FetchReport, FetchRequest, FileNo, REHASH_TIMEOUT, RequestedName,

@@ -1,5 +1,8 @@
 //! Name resolution: turns the typed names, folders and patterns into files, by the source's own answers over the link.
 
+pub(super) mod expected_files;
+pub(super) mod source_listing;
+
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use shared::names::name_encoding::display_name;
 use shared::peer::{FileStat, FolderTime, RAW_NAMES_CAPABILITY};
 use shared::{FileName, UntrustedText, UserName};
 
-use super::source_listing::{SourceShares, list_files, list_folder_times, list_folders, stat_file};
+use self::source_listing::{SourceShares, list_files, list_folder_times, list_folders, stat_file};
 use super::{FetchEvent, RequestedName};
 use crate::engine::Error;
 use crate::engine::name_pattern::{NamePattern, parse_pattern};

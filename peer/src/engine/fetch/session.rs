@@ -31,7 +31,7 @@ use super::downloader::DownloadEvent;
 use super::name_resolution::ResolvedFile;
 use super::plan::{SharedPlan, SourceNo};
 use super::report_builder::{FailureReason, FetchReportBuilder};
-use super::source_dialer::SourceFiles;
+use super::sources::SourceFiles;
 use super::stall_detector::TrafficReading;
 use super::writer::{EarlierRounds, FileJob, WriterEvent};
 use super::{FetchEvent, FetchRequest, FileNo, FileOutcome, SourcePolicy};

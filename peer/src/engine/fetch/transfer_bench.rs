@@ -18,7 +18,7 @@ use super::downloader::{DownloadEvent, manifest_header};
 use super::plan::{FetchPlan, SharedPlan, SourceNo, WorkItem};
 use super::report_builder::FetchReportBuilder;
 use super::session::{FetchSession, SessionAction, SessionEvent};
-use super::source_dialer::SourceFiles;
+use super::sources::SourceFiles;
 use super::writer::{EarlierRounds, FileJob, WriterEvent, is_group_valid};
 use super::{FetchDestination, FetchEvent, FetchRequest, FileNo, FileOutcome};
 

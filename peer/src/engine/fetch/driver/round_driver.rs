@@ -17,8 +17,9 @@ use crate::engine::fetch::parallel_links::{ParallelLinks, SCALING_INTERVAL};
 use crate::engine::fetch::plan::{FetchPlan, SharedPlan, SourceNo};
 use crate::engine::fetch::report_builder::FailureReason;
 use crate::engine::fetch::session::{ChangedFile, CopyOutcome, FetchSession, RoundEnd, SessionAction, SessionEvent};
-use crate::engine::fetch::source_dialer::{ConnectedSource, SourceDialer, SourceFiles, watch_availability};
-use crate::engine::fetch::source_finder::{ExcludedUsers, SearchEvent, SourceFinder};
+use crate::engine::fetch::sources::{
+    ConnectedSource, ExcludedUsers, SearchEvent, SourceDialer, SourceFiles, SourceFinder, watch_availability,
+};
 use crate::engine::fetch::stall_detector::StallDetector;
 use crate::engine::fetch::writer::{self, FileJob, StreamSink, WriterCommand, WriterEvent, WriterThreads};
 use crate::engine::fetch::{FetchRequest, FileNo};

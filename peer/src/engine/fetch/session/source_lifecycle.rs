@@ -11,7 +11,7 @@ use super::{FetchSession, SessionAction};
 use crate::engine::fetch::plan::SourceNo;
 use crate::engine::fetch::report_builder::FailureReason;
 use crate::engine::fetch::slowdown_detector::{SlowdownDetector, TrafficSample};
-use crate::engine::fetch::source_dialer::SourceFiles;
+use crate::engine::fetch::sources::SourceFiles;
 use crate::engine::fetch::stall_detector::TrafficReading;
 use crate::engine::fetch::{FetchEvent, FileNo, SourcePolicy};
 use crate::engine::{Error, ErrorKind};

@@ -19,20 +19,20 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::candidate_dials::{DialPlaces, DialPriority, in_dial_order};
-use super::name_resolution::{ResolvedFile, ResolvedRequest, resolve_names};
 use super::source_dialer::SourceDialer;
-use super::source_listing::{SourceShares, list_files};
-use super::{FetchEvent, REHASH_TIMEOUT, RequestedName};
+use crate::engine::fetch::name_resolution::source_listing::{SourceShares, list_files};
+use crate::engine::fetch::name_resolution::{ResolvedFile, ResolvedRequest, resolve_names};
+use crate::engine::fetch::{FetchEvent, REHASH_TIMEOUT, RequestedName};
 use crate::engine::room_contacts::{RoomContact, RoomContacts, find_room_contacts};
 use crate::engine::{Error, LocalUser};
 use crate::net::link::Link;
 
 /// The members of a room who answered, with what the names led to.
 #[derive(Debug)]
-pub(super) struct RoomSources {
-    pub(super) room: RoomId,
-    pub(super) links: Vec<Link>,
-    pub(super) resolved: ResolvedRequest,
+pub(in crate::engine::fetch) struct RoomSources {
+    pub(in crate::engine::fetch) room: RoomId,
+    pub(in crate::engine::fetch) links: Vec<Link>,
+    pub(in crate::engine::fetch) resolved: ResolvedRequest,
 }
 
 /// The files that one member shares with a room. The inner `Err` is a name that can't be a file name here.
@@ -86,7 +86,7 @@ pub async fn list_room_files(me: &LocalUser, room: &RoomName, prefix: &str) -> R
 
 /// Connects the members of a room who are online, and resolves the names by what each shares with it. Fails with
 /// [`Error::NobodyInRoom`] if no member can be asked, and with the errors of [`find_room_contacts`].
-pub(super) async fn connect_room(
+pub(in crate::engine::fetch) async fn connect_room(
     dialer: &SourceDialer,
     room: &RoomName,
     names: &[RequestedName],
@@ -149,7 +149,7 @@ pub(super) async fn connect_room(
 }
 
 /// Dials members in the order for sources.
-pub(super) fn dial_members(
+pub(in crate::engine::fetch) fn dial_members(
     dialer: &SourceDialer,
     members: Vec<RoomContact>,
 ) -> JoinSet<(UserName, Result<Link, Error>)> {

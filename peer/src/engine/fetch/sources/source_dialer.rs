@@ -13,12 +13,12 @@ use shared::peer::{PeerErrorCode, PeerReply, PeerRequest, ROOM_FILES_CAPABILITY,
 use shared::{GroupSet, UserName};
 use tokio::time::{Instant, sleep};
 
-use super::FileNo;
-use super::chat_priority::ChatPriority;
-use super::downloader::{DownloadContext, DownloadEvent};
-use super::plan::SourceNo;
-use super::writer::FileJob;
 use crate::engine::bulk_rate::BULK_WINDOW_INTERVAL;
+use crate::engine::fetch::FileNo;
+use crate::engine::fetch::chat_priority::ChatPriority;
+use crate::engine::fetch::downloader::{DownloadContext, DownloadEvent};
+use crate::engine::fetch::plan::SourceNo;
+use crate::engine::fetch::writer::FileJob;
 use crate::engine::node::{NodeApi, NodeHandle};
 use crate::engine::peer_lookup;
 use crate::engine::{Error, LocalUser, run_blocking};
@@ -44,7 +44,7 @@ const AVAILABILITY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Opens links and closes them all at the end. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct SourceDialer {
+pub(in crate::engine::fetch) struct SourceDialer {
     local_user: LocalUser,
     endpoint: Endpoint,
     links: Arc<Mutex<Vec<Link>>>,
@@ -53,22 +53,22 @@ pub(super) struct SourceDialer {
 
 /// A user who has some of the files, with an open link.
 #[derive(Debug)]
-pub(super) struct ConnectedSource {
-    pub(super) link: Link,
-    pub(super) has: SourceFiles,
+pub(in crate::engine::fetch) struct ConnectedSource {
+    pub(in crate::engine::fetch) link: Link,
+    pub(in crate::engine::fetch) has: SourceFiles,
 }
 
 /// The files that a source has.
 #[derive(Debug, Default)]
-pub(super) struct SourceFiles {
-    pub(super) files: HashSet<FileNo>,
+pub(in crate::engine::fetch) struct SourceFiles {
+    pub(in crate::engine::fetch) files: HashSet<FileNo>,
     /// The files that it has in part.
-    pub(super) partial_files: Vec<(FileNo, GroupSet)>,
+    pub(in crate::engine::fetch) partial_files: Vec<(FileNo, GroupSet)>,
 }
 
 impl ConnectedSource {
     /// Builds a source of these files. It is asked about the `unsure` ones, which it may still be fetching itself.
-    pub(super) async fn query(
+    pub(in crate::engine::fetch) async fn query(
         link: Link,
         mut files: HashSet<FileNo>,
         jobs: &[FileJob],
@@ -87,7 +87,7 @@ impl ConnectedSource {
 
     /// Builds a source of a room's files: a member, who is asked which of the `due` ones it has, whatever their names
     /// there. `owned` are those that it described itself.
-    pub(super) async fn query_member(
+    pub(in crate::engine::fetch) async fn query_member(
         link: Link,
         due: &[FileNo],
         owned: HashSet<FileNo>,
@@ -102,19 +102,19 @@ impl ConnectedSource {
 
 impl SourceDialer {
     /// Opens the socket of a fetch, with windows that fit a limit of so many bytes per second.
-    pub(super) fn new(me: &LocalUser, limit: Option<u64>) -> Result<Self, Error> {
+    pub(in crate::engine::fetch) fn new(me: &LocalUser, limit: Option<u64>) -> Result<Self, Error> {
         let endpoint = Endpoint::client(&me.identity, limit).map_err(|why| Error::link(&me.user, why))?;
         let chat_priority = Arc::default();
         Ok(Self { local_user: me.clone(), endpoint, links: Arc::default(), chat_priority })
     }
 
     /// Returns the state that throttles bulk data during a chat.
-    pub(super) const fn chat_priority(&self) -> &Arc<ChatPriority> {
+    pub(in crate::engine::fetch) const fn chat_priority(&self) -> &Arc<ChatPriority> {
         &self.chat_priority
     }
 
     /// Sets whether bulk data is throttled because a chat is active, on open links and future ones.
-    pub(super) fn throttle_bulk(&self, room: bool) {
+    pub(in crate::engine::fetch) fn throttle_bulk(&self, room: bool) {
         // Locked before the flag is set: a link dialled meanwhile is either in the list or reads the new flag.
         let links = self.links();
         self.chat_priority.set_active(room);
@@ -124,13 +124,13 @@ impl SourceDialer {
     }
 
     /// Finds `user` and opens a link.
-    pub(super) async fn connect(&self, user: &UserName) -> Result<Link, Error> {
+    pub(in crate::engine::fetch) async fn connect(&self, user: &UserName) -> Result<Link, Error> {
         let target = peer_lookup::find_target(&self.local_user, user).await?;
         self.dial(&target).await
     }
 
     /// Dials `user` until they answer or `timeout` has passed.
-    pub(super) async fn reconnect(&self, user: &UserName, timeout: Duration) -> Result<Link, Error> {
+    pub(in crate::engine::fetch) async fn reconnect(&self, user: &UserName, timeout: Duration) -> Result<Link, Error> {
         let until = Instant::now() + timeout;
         let mut backoff = Backoff::new(FIRST_RETRY_DELAY, MAX_RETRY_DELAY);
         loop {
@@ -149,7 +149,7 @@ impl SourceDialer {
     }
 
     /// Dials a named user and asks which of these files they have, whatever the tracker knows of that.
-    pub(super) async fn connect_named(
+    pub(in crate::engine::fetch) async fn connect_named(
         &self,
         user: &UserName,
         due: &[FileNo],
@@ -161,7 +161,7 @@ impl SourceDialer {
     }
 
     /// Dials a user who has these files according to the tracker.
-    pub(super) async fn connect_candidate(
+    pub(in crate::engine::fetch) async fn connect_candidate(
         &self,
         target: &link::DialTarget,
         has: HashSet<FileNo>,
@@ -176,7 +176,7 @@ impl SourceDialer {
 
     /// Dials a member of a room. Fails with [`Error::NoRoomFiles`] for a client that knows no files of rooms, and with the
     /// errors of [`peer_lookup::dial`].
-    pub(super) async fn connect_member(&self, target: &link::DialTarget) -> Result<Link, Error> {
+    pub(in crate::engine::fetch) async fn connect_member(&self, target: &link::DialTarget) -> Result<Link, Error> {
         let link = self.dial_listed(target).await?;
         if link.has_capability(ROOM_FILES_CAPABILITY) {
             return Ok(link);
@@ -186,12 +186,12 @@ impl SourceDialer {
     }
 
     /// Returns the acting user.
-    pub(super) const fn local_user(&self) -> &LocalUser {
+    pub(in crate::engine::fetch) const fn local_user(&self) -> &LocalUser {
         &self.local_user
     }
 
     /// Closes all links with `code` and waits until the endpoint is drained.
-    pub(super) async fn close_all(self, code: PeerErrorCode) {
+    pub(in crate::engine::fetch) async fn close_all(self, code: PeerErrorCode) {
         for link in self.links().drain(..) {
             link.close(code);
         }
@@ -224,7 +224,7 @@ impl SourceDialer {
 }
 
 /// Throttles bulk data while the profile's node says that a chat is active, for as long as the future is polled.
-pub(super) async fn watch_chat_activity(dialer: &SourceDialer) -> Infallible {
+pub(in crate::engine::fetch) async fn watch_chat_activity(dialer: &SourceDialer) -> Infallible {
     loop {
         match NodeHandle::attach(&dialer.local_user.profile).await {
             Ok(Some(node)) => {
@@ -304,7 +304,7 @@ async fn query_availability(
 
 /// Polls the groups of a source until it has all of each file, or the link ends. A file of which it gets no more groups
 /// within `timeout` is no longer expected from it.
-pub(super) async fn watch_availability(
+pub(in crate::engine::fetch) async fn watch_availability(
     context: Arc<DownloadContext>,
     link: Link,
     source: SourceNo,

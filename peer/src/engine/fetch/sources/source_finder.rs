@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::candidate_dials::{DialPlaces, DialPriority, in_dial_order};
-use super::downloader::DownloadContext;
 use super::source_dialer::{ConnectedSource, SourceDialer};
-use super::writer::FileJob;
-use super::{FileNo, SourcePolicy};
+use crate::engine::fetch::downloader::DownloadContext;
+use crate::engine::fetch::writer::FileJob;
+use crate::engine::fetch::{FileNo, SourcePolicy};
 use crate::engine::peer_lookup::{self, TrackerClient};
 use crate::engine::room_contacts::{RoomContact, find_room_contacts};
 use crate::engine::{Error, LocalUser};
@@ -32,7 +32,7 @@ const SEARCH_INTERVAL: Duration = Duration::from_secs(15);
 
 /// An event of a search.
 #[derive(Debug)]
-pub(super) enum SearchEvent {
+pub(in crate::engine::fetch) enum SearchEvent {
     /// A user who has some of the files is connected.
     Found(ConnectedSource),
     /// A user can't be asked; reported once per user.
@@ -50,20 +50,20 @@ pub(super) enum SearchEvent {
 
 /// Users that a search skips: current and banned sources.
 #[derive(Debug, Default)]
-pub(super) struct ExcludedUsers(Mutex<HashSet<UserName>>);
+pub(in crate::engine::fetch) struct ExcludedUsers(Mutex<HashSet<UserName>>);
 
 /// The task that searches for other sources.
 #[derive(Debug)]
-pub(super) struct SourceFinder {
-    pub(super) dialer: SourceDialer,
-    pub(super) context: Arc<DownloadContext>,
-    pub(super) policy: SourcePolicy,
+pub(in crate::engine::fetch) struct SourceFinder {
+    pub(in crate::engine::fetch) dialer: SourceDialer,
+    pub(in crate::engine::fetch) context: Arc<DownloadContext>,
+    pub(in crate::engine::fetch) policy: SourcePolicy,
     /// The room whose files are fetched: its members are asked instead of the tracker.
-    pub(super) room: Option<RoomName>,
-    pub(super) excluded_users: Arc<ExcludedUsers>,
+    pub(in crate::engine::fetch) room: Option<RoomName>,
+    pub(in crate::engine::fetch) excluded_users: Arc<ExcludedUsers>,
     /// Number of searches requested by the coordinator.
-    pub(super) searches_requested: watch::Receiver<u64>,
-    pub(super) events: mpsc::UnboundedSender<SearchEvent>,
+    pub(in crate::engine::fetch) searches_requested: watch::Receiver<u64>,
+    pub(in crate::engine::fetch) events: mpsc::UnboundedSender<SearchEvent>,
 }
 
 /// Dials under way: the user, true for one that the request names, and the outcome.
@@ -73,11 +73,11 @@ type SourceCalls = JoinSet<(UserName, bool, Result<ConnectedSource, Error>)>;
 type SourceCandidate = (UserName, Result<(link::DialTarget, HashSet<FileNo>), Error>);
 
 impl ExcludedUsers {
-    pub(super) fn add(&self, user: UserName) {
+    pub(in crate::engine::fetch) fn add(&self, user: UserName) {
         self.users().insert(user);
     }
 
-    pub(super) fn remove(&self, user: &UserName) {
+    pub(in crate::engine::fetch) fn remove(&self, user: &UserName) {
         self.users().remove(user);
     }
 
@@ -92,7 +92,7 @@ impl ExcludedUsers {
 
 impl SourceFinder {
     /// Searches until the coordinator is gone.
-    pub(super) async fn run(mut self) {
+    pub(in crate::engine::fetch) async fn run(mut self) {
         let mut missed = HashSet::new();
         loop {
             // Read before the search: a loss during it raises the count, and is answered only by the next search.

@@ -7,8 +7,8 @@ use shared::peer::{FileStat, FolderTime, ListEntry, PeerErrorCode, PeerReply, Pe
 use shared::{FileName, RoomId, UntrustedText, UserName};
 use tokio::time::Instant;
 
-use super::FetchEvent;
 use crate::engine::Error;
+use crate::engine::fetch::FetchEvent;
 use crate::net::StreamError;
 use crate::net::link::Link;
 use crate::net::stream::{StreamPriority, StreamReceiver, StreamSender, with_timeout};
@@ -39,7 +39,7 @@ pub(in crate::engine) struct SourceShares<'a> {
 
 impl<'a> SourceShares<'a> {
     /// Returns the source.
-    pub(super) fn user(&self) -> &'a UserName {
+    pub(in crate::engine::fetch) fn user(&self) -> &'a UserName {
         self.link.user()
     }
 }
@@ -89,7 +89,7 @@ async fn begin_list(
 }
 
 /// Asks for the description of `name`; waits while its owner hashes it again. `None` if it isn't shared.
-pub(super) async fn stat_file(
+pub(in crate::engine::fetch) async fn stat_file(
     SourceShares { link, room }: SourceShares<'_>,
     name: &FileName,
     timeout: Duration,
@@ -226,7 +226,10 @@ pub(in crate::engine) async fn find_removed(link: &Link, names: &[FileName]) -> 
 }
 
 /// Lists the modification times of folders whose name starts with `prefix`, with the same rule as [`list_folders`].
-pub(super) async fn list_folder_times(shares: SourceShares<'_>, prefix: &str) -> Result<Vec<FolderTime>, Error> {
+pub(in crate::engine::fetch) async fn list_folder_times(
+    shares: SourceShares<'_>,
+    prefix: &str,
+) -> Result<Vec<FolderTime>, Error> {
     let ask = |prefix, cursor| PeerRequest::FolderTimes { prefix, cursor, room: shares.room };
     let page = |answer| match answer {
         PeerReply::FolderTimes { folders, next } => Some((folders, next)),

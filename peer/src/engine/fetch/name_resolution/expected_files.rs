@@ -5,7 +5,7 @@ use shared::UserName;
 use shared::names::name_encoding::display_name;
 use shared::peer::FileSend;
 
-use super::name_resolution::ResolvedRequest;
+use super::ResolvedRequest;
 use crate::engine::Error;
 
 /// Restricts what the names led to: it is what was announced, by names and contents, or nothing is fetched. No file becomes
@@ -13,7 +13,11 @@ use crate::engine::Error;
 ///
 /// # Errors
 /// [`Error::Integrity`] if it isn't that, or something of it is hidden.
-pub(super) fn restrict(resolved: &mut ResolvedRequest, expected: &FileSend, from: &UserName) -> Result<(), Error> {
+pub(in crate::engine::fetch) fn restrict(
+    resolved: &mut ResolvedRequest,
+    expected: &FileSend,
+    from: &UserName,
+) -> Result<(), Error> {
     let name = display_name(expected.name.as_str()).into_owned();
     if let Some((_, error)) = resolved.missing.drain(..).next() {
         return Err(error);
