@@ -5,7 +5,7 @@
 //!   `amplification_limit`, `moved_callers` and `burst_limit` bound what strangers can make it do.
 //! * [`link`]: an authenticated connection to a peer, after hello and welcome.
 //! * [`stream`]: frames and bulk data on a link; [`frame_receiver`]: incoming requests, with bounded memory.
-//! * [`tracker`]: the client of the tracker; [`discovery`]: trackers announced on the local network (mDNS).
+//! * [`tracker`]: the client of the tracker, over TLS; [`discovery`]: trackers announced on the local network (mDNS).
 //! * [`port_probe`], [`path_measurement`], [`socket_abilities`]: looks at the way to a machine, for the doctor.
 //! * [`addresses`]: the addresses to announce, and the order in which a peer's addresses are dialled.
 //!
@@ -22,7 +22,6 @@ pub mod endpoint;
 pub mod frame_receiver;
 mod handshake_slots;
 mod happy_eyeballs;
-mod ipv4_number;
 pub mod link;
 mod moved_callers;
 mod net_error;
@@ -32,13 +31,10 @@ pub mod port_probe;
 pub mod socket_abilities;
 pub mod stream;
 pub mod tracker;
-mod tracker_address;
-mod tracker_reply_buffer;
-mod tracker_wait_notice;
 mod udp_batching;
 
 pub use avoided_addresses::AvoidedAddresses;
 pub use driver_threads::threads_for_this_machine;
 pub use net_error::{LinkError, StreamError, TrackerError};
 pub use path_mtu::{PathMtuProblem, needed_mtu, udp_overhead};
-pub use tracker_wait_notice::{TRACKER_WAIT_NOTIFIER, silence_wait_notice};
+pub use tracker::{TRACKER_WAIT_NOTIFIER, silence_wait_notice};

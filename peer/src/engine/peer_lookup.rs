@@ -13,10 +13,10 @@ use shared::{Fingerprint, UserName};
 
 use super::local_user::is_unreachable;
 use super::{Error, LocalUser, Notice, now_s, run_blocking};
-use crate::net::addresses::{dial_order, without_scope};
+use crate::net::addresses::{dial_candidates, dial_order, without_scope};
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{self, DialTarget, Link};
-use crate::net::tracker::{TrackerConnection, dial_candidates, silence_message};
+use crate::net::tracker::{TrackerConnection, silence_message};
 use crate::net::{LinkError, TrackerError};
 use crate::profile::{KeyComparison, KnownUser};
 use crate::sys;

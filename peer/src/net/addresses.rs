@@ -75,6 +75,17 @@ pub fn outbound_interfaces(local: &[LocalAddress]) -> BTreeSet<(u32, IpAddr)> {
     local.iter().filter(is_way).map(|one| (one.index, one.ip)).collect()
 }
 
+/// Returns the addresses at which a peer may be: first the one that the tracker observed, then the announced ones.
+pub fn dial_candidates(ip: IpAddr, port: Option<u16>, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut all: Vec<SocketAddr> = port.map(|port| SocketAddr::new(ip, port)).into_iter().collect();
+    for address in addresses {
+        if !all.contains(address) {
+            all.push(*address);
+        }
+    }
+    all
+}
+
 /// Returns the addresses of a peer in the order in which they are dialled: the one that the tracker observed, then the
 /// announced ones. Addresses that this machine also has, and those behind its own inner bridges, come last: they lead
 /// to this machine.
@@ -184,6 +195,13 @@ mod tests {
 
     fn parsed(addresses: &[&str]) -> Vec<SocketAddr> {
         addresses.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn candidates_are_not_repeated() {
+        let named = ["10.0.0.2:7".parse().unwrap(), "10.0.0.1:7".parse().unwrap()];
+        let all = dial_candidates([10, 0, 0, 1].into(), Some(7), &named);
+        assert_eq!(all, ["10.0.0.1:7".parse().unwrap(), "10.0.0.2:7".parse().unwrap()]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use shared::Fingerprint;
 
 use self::announcements::Announcements;
 use self::reachability_probe::probe_candidates;
-use super::tracker_address::TrackerAddress;
+use super::tracker::TrackerAddress;
 
 /// Time of listening before the first probe: answering first gives no advantage.
 pub const LISTEN_DURATION: Duration = Duration::from_secs(2);

@@ -13,9 +13,14 @@
 //! every password once more. It would save one message per machine: after LOGIN the key proves the identity. A
 //! confirmed key proves the tracker's identity as well, for everything that follows.
 
+mod ipv4_number;
+mod reply_buffer;
+mod tls_connection;
+mod tracker_address;
+mod wait_notice;
+
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use certs::{Identity, ServerPin};
@@ -28,18 +33,19 @@ use shared::tracker::{
     DOOR_PROOF_EXPORTER, EmptyReply, FeatureSet, ForwardedPerson, ReplyError, TrackerEvent, TrackerRequest,
     parse_features, parse_reply,
 };
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
+use self::reply_buffer::{EventQueue, MAX_EVENT_BYTES, reply_limit};
+pub use self::tls_connection::silence_message;
+use self::tls_connection::{TlsConnection, TrackerConnectFailure, connect_error, connect_tls};
+use self::tracker_address::ATTEMPT_DELAY;
+pub use self::tracker_address::TrackerAddress;
+use self::wait_notice::notify_if_slow;
+pub use self::wait_notice::{TRACKER_WAIT_NOTIFIER, silence_wait_notice};
 use super::happy_eyeballs::first_success_of;
-pub use super::tracker_address::TrackerAddress;
-use super::tracker_address::{ATTEMPT_DELAY, CONNECT_TIMEOUT};
-use super::tracker_reply_buffer::{EventQueue, MAX_EVENT_BYTES, reply_limit};
-use super::tracker_wait_notice::notify_if_slow;
 use super::{AvoidedAddresses, TrackerError};
 use crate::sys::plain_message;
 use crate::util::TranslatedText;
@@ -49,8 +55,6 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence before or within a reply after which a tracker is given up where another one may answer instead: longer than a
 /// tracker waits for a change in its database, and short enough for a peer to be elsewhere after 15 s.
 const SILENCE_LIMIT_OF_SEVERAL: Duration = Duration::from_secs(12);
-const KEEP_ALIVE: TcpKeepalive =
-    TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3)).with_retries(3);
 
 /// A connection to a tracker.
 #[derive(Debug)]
@@ -79,22 +83,6 @@ pub enum KeyDemand {
     Seen(Fingerprint),
     /// The confirmed key.
     Confirmed(Fingerprint),
-}
-
-/// The failure of one of a tracker's addresses.
-enum TrackerConnectFailure {
-    Unreachable(TranslatedText),
-    NotATracker(TranslatedText),
-    /// A tracker with another key.
-    OtherKey(Fingerprint),
-}
-
-/// A completed TLS handshake.
-struct TlsConnection {
-    stream: TlsStream<TcpStream>,
-    local: SocketAddr,
-    remote: SocketAddr,
-    fingerprint: Fingerprint,
 }
 
 impl TrackerConnection {
@@ -332,108 +320,6 @@ impl KeyDemand {
     }
 }
 
-async fn connect_tls(
-    address: SocketAddr,
-    config: rustls::ClientConfig,
-    pin: &Arc<ServerPin>,
-) -> Result<TlsConnection, TrackerConnectFailure> {
-    let unreachable = |why: io::Error| TrackerConnectFailure::Unreachable(TranslatedText::new(|| plain_message(&why)));
-    let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-    let silent = || tr!("no answer within {seconds} s", seconds = CONNECT_TIMEOUT.as_secs());
-    let tcp = tcp.map_err(|_| TrackerConnectFailure::Unreachable(TranslatedText::new(silent)))?.map_err(unreachable)?;
-    // Each request is a small write followed by a wait, which Nagle's algorithm would delay.
-    let _ = tcp.set_nodelay(true);
-    // Detects a dead path within about 20 s, sooner than a heartbeat without a reply would.
-    if let Err(why) = SockRef::from(&tcp).set_tcp_keepalive(&KEEP_ALIVE) {
-        tracing::debug!("the connection to the tracker is not kept alive: {why}");
-    }
-    let local = tcp.local_addr().map_err(unreachable)?;
-    let handshake = TlsConnector::from(Arc::new(config)).connect(certs::placeholder_server_name(), tcp);
-    let handshake = tokio::time::timeout(CONNECT_TIMEOUT, handshake).await;
-    // The pin first: TLS reports a refused key as any other handshake failure.
-    if let Some(presented) = pin.mismatch() {
-        return Err(TrackerConnectFailure::OtherKey(presented));
-    }
-    let stream = handshake
-        .map_err(|_| TrackerConnectFailure::Unreachable(TranslatedText::new(|| silence_message(CONNECT_TIMEOUT))))?
-        .map_err(|why| handshake_failure(&why))?;
-    let no_key = || TrackerConnectFailure::NotATracker(TranslatedText::new(|| tr!("it showed no certificate")));
-    Ok(TlsConnection { stream, local, remote: address, fingerprint: pin.presented().ok_or_else(no_key)? })
-}
-
-/// Returns the message for a server that accepts and never answers; the kernel does so for a stopped process.
-pub fn silence_message(limit: Duration) -> String {
-    tr!(
-        "it takes connections but doesn't answer within {seconds} s (stopped or overloaded?)",
-        seconds = limit.as_secs()
-    )
-}
-
-/// Interprets a failed handshake: only bytes that aren't TLS show that something else listens.
-fn handshake_failure(why: &io::Error) -> TrackerConnectFailure {
-    match why.kind() {
-        io::ErrorKind::UnexpectedEof => TrackerConnectFailure::Unreachable(TranslatedText::new(|| {
-            tr!("it takes connections and closes them at once")
-        })),
-        io::ErrorKind::InvalidData | io::ErrorKind::Other => {
-            TrackerConnectFailure::NotATracker(TranslatedText::new(|| {
-                tr!("its TLS handshake fails ({why})", why = plain_message(why))
-            }))
-        }
-        _ => TrackerConnectFailure::Unreachable(TranslatedText::new(|| plain_message(why))),
-    }
-}
-
-/// Combines the failures of all addresses.
-fn connect_error(
-    address: &TrackerAddress,
-    known: Option<Fingerprint>,
-    failures: &[(SocketAddr, TrackerConnectFailure)],
-) -> TrackerError {
-    let text = address.to_string();
-    match (failures, known) {
-        ([(_, TrackerConnectFailure::NotATracker(why))], _) => {
-            return TrackerError::NotATracker { address: text, why: why.clone() };
-        }
-        // An unreachable address may be the right tracker's; then the other addresses are merely wrong, and
-        // no alarm is due.
-        ([(_, TrackerConnectFailure::OtherKey(presented)), rest @ ..], Some(expected))
-            if rest.iter().all(|(_, failure)| matches!(failure, TrackerConnectFailure::OtherKey(_))) =>
-        {
-            return TrackerError::IdentityChanged { address: text, expected, presented: *presented };
-        }
-        _ => {}
-    }
-    // With several addresses, or those of a name, each failure names its address.
-    let is_named = address.is_name() || failures.len() > 1;
-    let words = |(at, failure): &(SocketAddr, TrackerConnectFailure)| {
-        let why = match failure {
-            TrackerConnectFailure::Unreachable(why) => why.to_string(),
-            TrackerConnectFailure::NotATracker(why) => tr!("not a Vizinho tracker: {why}", why),
-            TrackerConnectFailure::OtherKey(presented) if known.is_some() => tr!(
-                "another tracker, with the key {presented} (if whoever runs yours says that this is its new key, run \
-                 `peer trust --the-tracker --replace {presented}`)",
-                presented
-            ),
-            TrackerConnectFailure::OtherKey(presented) => tr!("another tracker, with the key {presented}", presented),
-        };
-        if is_named { format!("{at}: {why}") } else { why }
-    };
-    let why = TranslatedText::new(|| failures.iter().map(words).collect::<Vec<String>>().join("; "));
-    TrackerError::Unreachable { address: text, why }
-}
-
-/// Returns the addresses for dialling a peer: first the one the tracker observed, then the announced ones.
-pub fn dial_candidates(ip: IpAddr, port: Option<u16>, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    let mut all: Vec<SocketAddr> = port.map(|port| SocketAddr::new(ip, port)).into_iter().collect();
-    for address in addresses {
-        if !all.contains(address) {
-            all.push(*address);
-        }
-    }
-    all
-}
-
 fn parse_event(line: &str) -> Option<TrackerEvent> {
     // A longer line is no event, and parsed as one it would take many times its length.
     if line.len() > MAX_EVENT_BYTES {
@@ -447,16 +333,4 @@ fn parse_event(line: &str) -> Option<TrackerEvent> {
     }
     serde_json::from_str::<EventTag>(line).ok()?;
     serde_json::from_str(line).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn candidates_are_not_repeated() {
-        let named = ["10.0.0.2:7".parse().unwrap(), "10.0.0.1:7".parse().unwrap()];
-        let all = dial_candidates([10, 0, 0, 1].into(), Some(7), &named);
-        assert_eq!(all, ["10.0.0.1:7".parse().unwrap(), "10.0.0.2:7".parse().unwrap()]);
-    }
 }

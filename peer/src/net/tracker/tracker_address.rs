@@ -11,8 +11,8 @@ use shared::limits::TRACKER_PORT;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::happy_eyeballs::{first_success, interleave_families};
 use super::ipv4_number::parse_ipv4_number;
+use crate::net::happy_eyeballs::{first_success, interleave_families};
 use crate::sys::{self, LocalAddress};
 use crate::util::TranslatedText;
 
