@@ -15,6 +15,7 @@ pub mod door;
 pub mod door_pass;
 pub mod dropped_files;
 mod error;
+pub mod event_bus;
 pub mod event_json;
 pub mod fair_queue;
 mod fair_slots;

@@ -38,8 +38,9 @@ use tokio_util::sync::CancellationToken;
 pub use self::follow_creation::{FollowOrder, begin_follow, end_follow, resume_follow};
 use self::follow_runner::{FollowRunner, FollowSignals};
 use self::source_links::SourceLinks;
+use super::event_bus::EventBus;
 use super::follow_news::{FollowChange, FollowNews, FollowWaker};
-use super::node_event::{EventBus, NodeEvent};
+use super::node_event::NodeEvent;
 use super::{Error, LocalUser, run_blocking};
 use crate::profile::{Follow, FollowState};
 

@@ -7,8 +7,8 @@ use shared::UserName;
 use tokio_util::sync::CancellationToken;
 
 use super::door_pass::PersonPass;
+use super::event_bus::EventBus;
 use super::follow_news::FollowWaker;
-use super::node_event::EventBus;
 use super::node_pool::NodePool;
 use super::sends::AutoAcceptOutcome;
 use super::tracker_key::{self, TrackerKeyPolicy};

@@ -70,7 +70,7 @@ pub(in crate::engine) use room_pull::run_room_stream;
 use room_registry::RoomRegistry;
 pub(in crate::engine) use room_server::{check_file_requester, serve_room};
 
-use super::node_event::EventBus;
+use super::event_bus::EventBus;
 use super::room_values::RoomReceipt;
 use super::{Error, LocalUser, run_blocking};
 

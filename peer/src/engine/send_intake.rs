@@ -12,10 +12,10 @@ use shared::{FileName, UserName};
 use tokio_util::sync::CancellationToken;
 
 pub use self::receipt_observer::ReceiptObserver;
+use crate::engine::event_bus::EventBus;
 use crate::engine::fetch::{
     FetchDestination, FetchEvent, FetchReport, FetchRequest, RequestedName, SourcePolicy, fetch,
 };
-use crate::engine::node_event::EventBus;
 use crate::engine::private_data::PrivateData;
 use crate::engine::sends::AutoAcceptOutcome;
 use crate::engine::sends::accept_policy::{self, AcceptQuery, FolderFault, HoldReason, MIN_FREE_BYTES};

@@ -56,7 +56,8 @@ use user_quota::{StreamPermit, UserQuota, UserQuotas};
 
 use super::bulk_rate::BULK_WINDOW_INTERVAL;
 use super::chat::ChatRateLimiter;
-use super::node_event::{EventBus, NodeEvent};
+use super::event_bus::EventBus;
+use super::node_event::NodeEvent;
 use super::rooms::{Rooms, serve_room};
 use super::{LocalUser, chat};
 use crate::net::frame_receiver::FrameReceiver;

@@ -13,8 +13,9 @@ use localization::tr;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
+use super::event_bus::EventBus;
 use super::fetch::FetchEvent;
-use super::node_event::{EventBus, NodeEvent};
+use super::node_event::NodeEvent;
 use super::progress_throttle::ProgressThrottle;
 use super::sends::accept_policy::MIN_FREE_BYTES;
 use super::size_format::format_size;

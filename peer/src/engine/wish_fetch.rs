@@ -8,8 +8,8 @@ use std::time::Duration;
 use shared::peer::{FileSend, SendKind};
 use tokio_util::sync::CancellationToken;
 
+use super::event_bus::EventBus;
 use super::fetch::{FetchDestination, FetchEvent, FetchRequest, RequestedName, fetch as fetch_files};
-use super::node_event::EventBus;
 use super::send_intake::check_accept_folder;
 use super::sends::accept_policy::MIN_FREE_BYTES;
 use super::unattended_fetch::{DiskWatch, disk_words, free_bytes, on_own_runtime};

@@ -17,7 +17,8 @@ use shared::peer::{ChatFrame, ChatMessage, ChatReply, PeerErrorCode};
 
 use super::delivery_state::{check_message, replies_to};
 use super::{ConversationStatus, LocalUser, StoreOutcome};
-use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::event_bus::EventBus;
+use crate::engine::node_event::NodeEvent;
 use crate::engine::{now_ms, run_blocking};
 use crate::net::StreamError;
 use crate::net::frame_receiver::FrameReceiver;

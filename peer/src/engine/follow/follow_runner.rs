@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow_round::{FollowRecords, FollowRound, RoundOutcome};
 use super::source_links::{ChangeSubscription, SourceLinks, SourceListing};
+use crate::engine::event_bus::EventBus;
 use crate::engine::follow_news::{FollowChange, FollowNews, FollowTotals, folder_text};
-use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, ErrorKind, LocalUser, now_ms, run_blocking};
 use crate::net::link::Link;
 use crate::profile::{Follow, FollowState, FollowStatus};

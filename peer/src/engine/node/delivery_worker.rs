@@ -18,7 +18,8 @@ use super::link_pool::LinkPool;
 use crate::engine::chat::{
     ChatSender, MessageState, RetryPolicy, SettledMessage, fail_messages, is_key_recorded, retry_policy,
 };
-use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::event_bus::EventBus;
+use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
 use crate::net::StreamError;
 use crate::profile::QueuedReceipt;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::MessageOutbox;
 use super::link_pool::LinkPool;
 use super::{ListenConfig, Node, NodeCore, NodeLifetime};
-use crate::engine::node_event::EventBus;
+use crate::engine::event_bus::EventBus;
 use crate::engine::serve::UploadLimits;
 use crate::engine::{Error, LocalUser};
 

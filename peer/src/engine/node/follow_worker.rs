@@ -3,8 +3,8 @@
 
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::event_bus::EventBus;
 use crate::engine::follow_news::FollowWaker;
-use crate::engine::node_event::EventBus;
 use crate::engine::{Error, LocalUser, run_blocking};
 
 /// Runs until the node stops. A node without follows has no thread for them.

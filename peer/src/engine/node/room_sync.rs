@@ -20,7 +20,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::tracker_session::TrackerHandle;
-use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::event_bus::EventBus;
+use crate::engine::node_event::NodeEvent;
 use crate::engine::peer_lookup::TrackerClient;
 use crate::engine::room_values::{RoomNews, RoomNewsKind};
 use crate::engine::rooms::{RoomSyncRequest, Rooms};

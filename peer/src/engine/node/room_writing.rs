@@ -10,7 +10,8 @@ use tokio::sync::broadcast;
 
 use super::online_users::OnlineUsers;
 use super::tracker_session::TrackerHandle;
-use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::event_bus::EventBus;
+use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::{RoomMemberStatus, RoomNews, RoomNewsKind, RoomOverview, RoomReceipt};
 use crate::engine::rooms::{RoomEntry, Rooms};
 use crate::engine::{Error, RoomActionError, chat};

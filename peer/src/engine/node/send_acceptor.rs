@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::delivery::MessageOutbox;
 use super::optional_deadline::wait_until;
-use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::event_bus::EventBus;
+use crate::engine::node_event::NodeEvent;
 use crate::engine::sends::{AutoAcceptOutcome, clear_settled_sends};
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
 use crate::profile::IncomingSend;

@@ -12,7 +12,8 @@ use shared::FileName;
 use tokio_util::sync::CancellationToken;
 
 use super::tracker_session::TrackerHandle;
-use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::event_bus::EventBus;
+use crate::engine::node_event::NodeEvent;
 use crate::engine::serve::{ProvedVersion, ProvedVersions, StaleReason, StaleShares};
 use crate::engine::share::{self, RefreshOutcome, ShareFreshness, for_each_share, freshness};
 use crate::engine::{Error, LocalUser, now_ns, run_blocking};

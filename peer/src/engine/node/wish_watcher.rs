@@ -26,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::optional_deadline::wait_until;
 use super::tracker_session::TrackerHandle;
-use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::event_bus::EventBus;
+use crate::engine::node_event::NodeEvent;
 use crate::engine::size_format::format_size;
 use crate::engine::wishes::{WishDecision, WishFetchOutcome, WishHoldReason, WishQuery, decide, hold_reason};
 use crate::engine::{Error, LocalUser, run_blocking, tracker_search};

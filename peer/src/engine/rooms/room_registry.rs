@@ -14,7 +14,8 @@ use super::room_clock::RoomClock;
 use super::room_directory::RoomDirectory;
 use super::room_outlets::{RoomOutlets, RoomPush};
 use super::stranger_checks::StrangerChecks;
-use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::event_bus::EventBus;
+use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::{RoomNews, RoomNewsKind, RoomReceipt};
 use crate::engine::{Error, LocalUser, RoomActionError};
 

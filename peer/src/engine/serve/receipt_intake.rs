@@ -5,7 +5,8 @@ use shared::peer::{PeerReply, SendReceipt};
 
 use super::request_refusal::{RequestRefusal, internal_refusal, not_found_refusal};
 use super::share_access::FileRequester;
-use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::event_bus::EventBus;
+use crate::engine::node_event::NodeEvent;
 use crate::engine::rooms::Rooms;
 use crate::engine::sends::{ReceiptRecord, record_receipt};
 use crate::engine::{LocalUser, run_blocking};

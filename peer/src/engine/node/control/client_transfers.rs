@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use shared::{FileName, UserName};
 
-use crate::engine::node_event::{EventBus, FileTransfer, NodeEvent, TransferDirection, TransferState};
+use crate::engine::event_bus::EventBus;
+use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
 
 /// Running transfers that are tracked for one client; further ones aren't reported as failed if it vanishes.
 const MAX_TRACKED_TRANSFERS: usize = 256;

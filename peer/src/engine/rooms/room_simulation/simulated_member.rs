@@ -15,7 +15,7 @@ use shared::{Fingerprint, UserName};
 
 use super::simulated_stream::SimulatedStream;
 use super::{PULLS_PER_MEMBER, ROOM, SentFrame, SentTraffic};
-use crate::engine::node_event::EventBus;
+use crate::engine::event_bus::EventBus;
 use crate::engine::rooms::link_policy::UnreachableMembers;
 use crate::engine::rooms::pull_session::{PullSession, part_lengths};
 use crate::engine::rooms::room_answers::{AnswerFailure, answer_request};
