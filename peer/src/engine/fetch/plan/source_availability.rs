@@ -43,9 +43,10 @@ impl FetchPlan {
         self.partial_sources.keys().filter(|(of, _)| *of == source).map(|(_, no)| *no).collect()
     }
 
-    /// Records that a source has a file after all.
+    /// Records that a source has all of a file.
     pub(in crate::engine::fetch) fn add_availability(&mut self, source: SourceNo, no: FileNo) {
         self.files[no].source_bits |= bit(source);
+        self.partial_sources.remove(&(source, no));
         if self.files[no].phase == FilePhase::Waiting
             && let Some(state) = self.source_mut(source)
         {

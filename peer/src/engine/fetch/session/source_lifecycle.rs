@@ -43,11 +43,7 @@ impl FetchSession<'_> {
     pub(super) fn handle_found_source(&mut self, user: UserName, files: SourceFiles, now: Instant) {
         let known = self.round.sources.iter().position(|source| source.user == user);
         if let Some(source) = known.and_then(|known| SourceNo::try_from(known).ok()) {
-            // The lock ends with the block: what follows takes it as well.
-            {
-                let mut plan = self.round.plan.lock();
-                files.files.iter().for_each(|file| plan.add_availability(source, *file));
-            }
+            self.record_files(source, files);
             return self.restore_source(source, now);
         }
         self.report.tell(FetchEvent::SourceJoined { user: &user });
@@ -57,24 +53,24 @@ impl FetchSession<'_> {
     pub(super) fn add_source(&mut self, user: UserName, files: SourceFiles, now: Instant) {
         // Also if the plan refuses it: searches would find and dial it again and again.
         self.actions.push_back(SessionAction::ExcludeUser { user: user.clone() });
-        let SourceFiles { files, partial_files } = files;
-        let added = {
-            let mut plan = self.round.plan.lock();
-            let added = plan.add_source(|file| files.contains(&file), now);
-            // Before the downloaders start: the plan takes a source
-            // without a group set for one that has the whole file.
-            if let Some(source) = added {
-                partial_files.into_iter().for_each(|(file, groups)| plan.set_groups(source, file, groups));
-            }
-            added
-        };
+        let added = self.round.plan.lock().add_source(|_| false, now);
         match added {
             Some(source) => {
+                self.record_files(source, files);
                 self.round.sources.push(SourceState::new(user));
                 self.start_source(source);
             }
             None => self.actions.push_back(SessionAction::RefuseSource { user }),
         }
+    }
+
+    /// Records in the plan the files that a source has. Before its downloaders start: the plan takes a source without a
+    /// group set for one that has the whole file.
+    fn record_files(&self, source: SourceNo, SourceFiles { files, partial_files }: SourceFiles) {
+        let mut plan = self.round.plan.lock();
+        let all = 0..self.round.jobs.len();
+        all.filter(|file| files.contains(file)).for_each(|file| plan.add_availability(source, file));
+        partial_files.into_iter().for_each(|(file, groups)| plan.set_groups(source, file, groups));
     }
 
     pub(super) fn handle_unavailable_source(&mut self, user: &UserName, is_named: bool, error: Error) {

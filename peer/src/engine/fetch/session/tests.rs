@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;
 use shared::peer::FileStat;
-use shared::{ContentHash, GroupLayout};
+use shared::{ContentHash, GroupLayout, GroupSet};
 
 use super::*;
 use crate::engine::fetch::FetchDestination;
@@ -473,6 +473,51 @@ fn a_file_that_is_put_aside_takes_back_all_that_was_shown_of_it() {
     session.handle(SessionEvent::Download(DownloadEvent::FileUnavailable { source, file, code, message }), now);
     drop(session);
     assert_eq!((shown, taken_back), (7 * group, Some(7 * group)));
+}
+
+/// A session in the middle of a round, with its plan, and one source of a file of ten groups.
+fn session_of_one<'a>(
+    request: &'a FetchRequest,
+    report: FetchReportBuilder<'a>,
+) -> (FetchSession<'a>, Arc<SharedPlan>) {
+    let mut session = FetchSession::new(request, report);
+    let jobs = Arc::new(vec![job(0, 10, 0)]);
+    let plan = Arc::new(SharedPlan::new(FetchPlan::new([jobs[0].layout], 1, false)));
+    let files = SourceFiles { files: HashSet::from([0]), partial_files: Vec::new() };
+    session.begin_round(jobs, plan.clone(), vec![(user(0), files)], None, Instant::now());
+    (session, plan)
+}
+
+fn lost_link() -> SessionEvent {
+    let error = StreamError::Link(LinkError::Lost("gone".to_owned()));
+    SessionEvent::LinkLost { source: 0, generation: 1, error, is_link_open: false }
+}
+
+#[test]
+fn a_source_found_again_with_a_part_is_asked_for_no_more_than_that() {
+    let (request, now) = (request(), Instant::now());
+    let mut ignore = |_: FetchEvent<'_>| {};
+    let (mut session, plan) = session_of_one(&request, FetchReportBuilder::new(&mut ignore));
+    session.handle(lost_link(), now);
+    session.handle(SessionEvent::RedialFailed { source: 0, error: Error::Offline(user(0)) }, now);
+    let mut groups = GroupSet::empty(10);
+    groups.insert(3);
+    let files = SourceFiles { files: HashSet::from([0]), partial_files: vec![(0, groups)] };
+    session.handle(SessionEvent::SourceFound { user: user(0), files }, now);
+    assert_eq!(plan.lock().partial_files(0), [0], "nobody would look at which groups it gets");
+    assert_eq!(plan.lock().next_work(0, now), Some(WorkItem::Manifest(0)));
+    plan.lock().manifest_arrived(0);
+    plan.lock().file_opened(0, &[false; 10]);
+    assert_eq!(plan.lock().next_work(0, now), Some(WorkItem::Run { file: 0, start: 3, end: 4 }));
+    assert_eq!(plan.lock().next_work(0, now), None);
+    // Found once more, with all of it.
+    session.handle(
+        SessionEvent::LinkLost { source: 0, generation: 2, error: StreamError::Truncated, is_link_open: false },
+        now,
+    );
+    let files = SourceFiles { files: HashSet::from([0]), partial_files: Vec::new() };
+    session.handle(SessionEvent::SourceFound { user: user(0), files }, now);
+    assert!(plan.lock().partial_files(0).is_empty());
 }
 
 fn behaviour(files: usize) -> impl Strategy<Value = Behaviour> {
