@@ -172,6 +172,10 @@ impl FetchSession<'_> {
     /// Gives up a source that didn't answer in time.
     pub(super) fn abandon_source(&mut self, source: SourceNo, error: &Error) {
         let Some(state) = self.round.source_mut(source) else { return };
+        // Banned during the redial: searches go on skipping it, and the lie stays the reason.
+        if state.is_banned {
+            return;
+        }
         state.is_reconnecting = false;
         // If the user comes online again, the search treats it like any other.
         let user = state.user.clone();

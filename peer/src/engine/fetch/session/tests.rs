@@ -7,6 +7,7 @@ use shared::peer::FileStat;
 use shared::{ContentHash, GroupLayout, GroupSet};
 
 use super::*;
+use crate::engine::ErrorKind;
 use crate::engine::fetch::FetchDestination;
 use crate::engine::fetch::plan::{FetchPlan, WorkItem};
 use crate::net::LinkError;
@@ -488,6 +489,11 @@ fn session_of_one<'a>(
     (session, plan)
 }
 
+/// Takes what the session asks for until it asks for nothing.
+fn actions_of(session: &mut FetchSession<'_>) -> Vec<SessionAction> {
+    std::iter::from_fn(|| session.poll_action()).collect()
+}
+
 fn lost_link() -> SessionEvent {
     let error = StreamError::Link(LinkError::Lost("gone".to_owned()));
     SessionEvent::LinkLost { source: 0, generation: 1, error, is_link_open: false }
@@ -518,6 +524,21 @@ fn a_source_found_again_with_a_part_is_asked_for_no_more_than_that() {
     let files = SourceFiles { files: HashSet::from([0]), partial_files: Vec::new() };
     session.handle(SessionEvent::SourceFound { user: user(0), files }, now);
     assert!(plan.lock().partial_files(0).is_empty());
+}
+
+#[test]
+fn whoever_is_banned_while_being_redialled_stays_excluded() {
+    let (request, now) = (request(), Instant::now());
+    let mut ignore = |_: FetchEvent<'_>| {};
+    let (mut session, _plan) = session_of_one(&request, FetchReportBuilder::new(&mut ignore));
+    session.handle(lost_link(), now);
+    session.handle(SessionEvent::Writer(WriterEvent::GroupCorrupt { file: 0, group: 1, source: 0 }), now);
+    actions_of(&mut session);
+    session.handle(SessionEvent::RedialFailed { source: 0, error: Error::Offline(user(0)) }, now);
+    assert_eq!(actions_of(&mut session), []);
+    session.handle(SessionEvent::SearchCompleted(100), now);
+    let error = session.report.first_error().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
 }
 
 fn behaviour(files: usize) -> impl Strategy<Value = Behaviour> {
