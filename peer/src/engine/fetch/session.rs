@@ -39,12 +39,15 @@ use crate::engine::Error;
 use crate::net::StreamError;
 
 mod file_lifecycle;
+mod local_copies;
 mod source_lifecycle;
 #[cfg(test)]
 mod tests;
 
-pub(super) use file_lifecycle::{CopyOutcome, LOCAL_SOURCE};
-use file_lifecycle::{FileProgress, PendingCopies};
+use file_lifecycle::FileProgress;
+pub(super) use file_lifecycle::LOCAL_SOURCE;
+pub(super) use local_copies::CopyOutcome;
+use local_copies::LocalCopies;
 use source_lifecycle::SourceState;
 
 /// A file whose content changed this often during a fetch fails.
@@ -181,9 +184,9 @@ struct RoundState {
     plan: Arc<SharedPlan>,
     progress: Vec<FileProgress>,
     sources: Vec<SourceState>,
-    /// Files with the same content as another file of this round, which wait for it.
-    pending_copies: PendingCopies,
-    /// Files that no longer wait for a copy and must be checked for a source.
+    /// Files with the same content as another file of this round.
+    copies: LocalCopies,
+    /// Files that are not to be copied any more and must be checked for a source.
     released_files: Vec<FileNo>,
     /// Searches for other sources, requested and completed. Files fail only when both are equal.
     searches_requested: u64,
@@ -225,15 +228,15 @@ impl<'a> FetchSession<'a> {
         now: Instant,
     ) {
         self.rounds += 1;
-        let pending_copies = PendingCopies::find(&jobs);
+        let copies = LocalCopies::find(&jobs);
         {
             let mut plan = plan.lock();
-            pending_copies.waiting().for_each(|file| plan.hold(file));
+            copies.waiting().for_each(|file| plan.hold(file));
         }
         let progress = vec![FileProgress::default(); jobs.len()];
         // Two requested searches instead of one: without an owner, even small files are worth a search.
         let searches_requested = if unreachable.is_some() { 2 } else { 1 };
-        self.round = RoundState { jobs, plan, progress, pending_copies, searches_requested, ..RoundState::default() };
+        self.round = RoundState { jobs, plan, progress, copies, searches_requested, ..RoundState::default() };
         // What is left of the round before is about sources that are gone.
         self.actions.clear();
         // A ban outlasts the round, while the search begins anew with each.

@@ -102,6 +102,10 @@ pub(super) struct ReceivedGroup {
     memory_permit: Option<OwnedSemaphorePermit>,
 }
 
+/// The part of the memory quota that is reserved for a group.
+#[derive(Debug)]
+pub(super) struct GroupMemory(Option<OwnedSemaphorePermit>);
+
 /// An event from the writer.
 #[derive(Debug)]
 pub(super) enum WriterEvent {
@@ -213,11 +217,28 @@ impl WriterHandle {
 
     /// Sends a group; waits while the memory quota is used up.
     pub(super) async fn send_group(&self, file: FileNo, group: u32, bytes: Vec<u8>, source: SourceNo) {
+        let memory = self.reserve_memory(bytes.len()).await;
+        self.send_reserved_group(file, group, bytes, source, memory).await;
+    }
+
+    /// Waits for the part of the memory quota that a group of `len` bytes takes.
+    pub(super) async fn reserve_memory(&self, len: usize) -> GroupMemory {
         // At most the whole quota: a larger group would wait for it for ever.
-        let kib = u32::try_from(bytes.len() / 1024).unwrap_or(MEMORY_QUOTA_KIB).clamp(1, MEMORY_QUOTA_KIB);
+        let kib = u32::try_from(len / 1024).unwrap_or(MEMORY_QUOTA_KIB).clamp(1, MEMORY_QUOTA_KIB);
         // The semaphore is never closed, so this always returns a permit.
-        let room = self.memory_quota.clone().acquire_many_owned(kib).await.ok();
-        self.send(WriterCommand::Group(ReceivedGroup { file, group, bytes, source, memory_permit: room })).await;
+        GroupMemory(self.memory_quota.clone().acquire_many_owned(kib).await.ok())
+    }
+
+    /// Sends a group for which memory was reserved.
+    pub(super) async fn send_reserved_group(
+        &self,
+        file: FileNo,
+        group: u32,
+        bytes: Vec<u8>,
+        source: SourceNo,
+        GroupMemory(memory_permit): GroupMemory,
+    ) {
+        self.send(WriterCommand::Group(ReceivedGroup { file, group, bytes, source, memory_permit })).await;
     }
 
     /// Returns an empty buffer for a group of `len` bytes.

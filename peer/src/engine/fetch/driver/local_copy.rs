@@ -38,6 +38,8 @@ pub(super) async fn copy_groups(context: Arc<DownloadContext>, of: FileNo, copy:
     for group in (0..layout.group_count()).filter(|group| !zeros.contains(*group)) {
         let (file, from) = (file.clone(), from.clone());
         let len = usize::try_from(layout.group_len(group)).unwrap_or(usize::MAX);
+        // Before the buffer, unlike for a group from the network: nothing is under way that would have to go on.
+        let memory = context.writer.reserve_memory(len).await;
         let mut bytes = context.writer.buffer(len);
         let read = run_blocking(move || {
             bytes.resize(len, 0);
@@ -45,7 +47,7 @@ pub(super) async fn copy_groups(context: Arc<DownloadContext>, of: FileNo, copy:
             Ok(bytes)
         });
         match read.await {
-            Ok(bytes) => context.writer.send_group(copy, group, bytes, LOCAL_SOURCE).await,
+            Ok(bytes) => context.writer.send_reserved_group(copy, group, bytes, LOCAL_SOURCE, memory).await,
             Err(error) => return CopyOutcome::Failed(error),
         }
     }

@@ -98,7 +98,8 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
         // In order, more streams per source would only fill memory with groups that wait for their turn.
         let streams_per_source = if in_order { 1 } else { request.streams.max(1) };
         let mut plan = FetchPlan::new(jobs.iter().map(|job| job.layout), streams_per_source, in_order);
-        // Open partial files and the files queued in the writer share one limit on descriptors.
+        // Open partial files and the files queued in the writer share one limit on descriptors. It leaves some to spare
+        // for the few local copies that the session lets go on at a time.
         plan.limit_open_files(writer::max_waiting_files());
         let plan = Arc::new(SharedPlan::new(plan));
         let chat_priority = dialer.chat_priority().clone();

@@ -1,8 +1,4 @@
-//! Lifecycle of the files of a round: started, verified, settled, put aside when they changed at their source, and copied
-//! from a file with the same content, of which only one comes over the network.
-
-use std::collections::{HashMap, VecDeque};
-use std::path::Path;
+//! Lifecycle of the files of a round: started, verified, settled, and put aside when they changed at their source.
 
 use localization::tr;
 use shared::names::name_encoding;
@@ -21,8 +17,6 @@ use crate::net::StreamError;
 
 /// Stands for the copied file wherever a source is named.
 pub(in crate::engine::fetch) const LOCAL_SOURCE: SourceNo = SourceNo::MAX;
-/// Files below this size aren't copied: the network is as quick as the disk.
-const MIN_COPY_BYTES: u64 = 64 * 1024;
 
 /// The progress of one file in one round.
 #[derive(Debug, Default, Clone)]
@@ -34,48 +28,6 @@ pub(super) struct FileProgress {
     resumed: u64,
     /// Verified bytes by source.
     by_source: Vec<(SourceNo, u64)>,
-}
-
-/// Files that wait for another one with the same content, keyed by that file.
-#[derive(Debug, Default)]
-pub(super) struct PendingCopies(HashMap<FileNo, VecDeque<FileNo>>);
-
-/// The result of a local copy.
-#[derive(Debug)]
-pub(in crate::engine::fetch) enum CopyOutcome {
-    /// All groups were sent to the writer.
-    Sent,
-    /// No group was sent: the file can still come over the network.
-    NotBegun(Error),
-    Failed(Error),
-}
-
-impl PendingCopies {
-    /// Finds the files with the content of an earlier one.
-    pub(super) fn find(jobs: &[FileJob]) -> Self {
-        let (mut first, mut copies) = (HashMap::new(), HashMap::<FileNo, VecDeque<FileNo>>::new());
-        for (file, job) in jobs.iter().enumerate() {
-            // A stream keeps no file to copy from.
-            if job.target.is_none() || job.layout.size() < MIN_COPY_BYTES {
-                continue;
-            }
-            let leader = *first.entry(job.stat.hash).or_insert(file);
-            if leader != file {
-                copies.entry(leader).or_default().push_back(file);
-            }
-        }
-        Self(copies)
-    }
-
-    /// Returns all waiting files.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = FileNo> + '_ {
-        self.0.values().flatten().copied()
-    }
-
-    /// Removes and returns the files that wait for `file`.
-    fn remove_waiting(&mut self, file: FileNo) -> VecDeque<FileNo> {
-        self.0.remove(&file).unwrap_or_default()
-    }
 }
 
 impl FetchSession<'_> {
@@ -241,11 +193,11 @@ impl FetchSession<'_> {
         self.round.plan.lock().is_settled(file)
     }
 
-    fn is_single_group(&self, file: FileNo) -> bool {
+    pub(super) fn is_single_group(&self, file: FileNo) -> bool {
         self.round.jobs.get(file).is_some_and(|job| job.layout.group_count() == 1)
     }
 
-    fn report_started(&mut self, file: FileNo, resumed: u64) {
+    pub(super) fn report_started(&mut self, file: FileNo, resumed: u64) {
         let (Some(progress), Some(job)) = (self.round.progress.get_mut(file), self.round.jobs.get(file)) else {
             return;
         };
@@ -311,44 +263,6 @@ impl FetchSession<'_> {
         let job = self.round.jobs.get(file);
         job.map(|job| name_encoding::display_name(job.stat.name.as_str()).into_owned()).unwrap_or_default()
     }
-
-    /// Copies a settled file to those that wait for it; without a `path`, the next of them is fetched instead and the
-    /// others wait for that one.
-    fn start_copies(&mut self, file: FileNo, path: Option<&Path>) {
-        let mut waiting = self.round.pending_copies.remove_waiting(file);
-        if let Some(path) = path {
-            for copy in waiting {
-                // A file of one group isn't opened by the writer in advance, so no event starts it.
-                if self.is_single_group(copy) {
-                    self.report_started(copy, 0);
-                }
-                self.actions.push_back(SessionAction::CopyLocally { of: file, copy, path: path.to_owned() });
-            }
-        } else if let Some(next) = waiting.pop_front() {
-            if !waiting.is_empty() {
-                self.round.pending_copies.0.insert(next, waiting);
-            }
-            self.release(next);
-        }
-    }
-
-    /// Handles the end of a copy: fetches the file instead if no group was sent.
-    pub(super) fn handle_copy_outcome(&mut self, file: FileNo, outcome: CopyOutcome) {
-        match outcome {
-            CopyOutcome::Sent => {}
-            CopyOutcome::NotBegun(why) => {
-                tracing::info!("{} is fetched, not copied: {why}", self.shown_name(file));
-                self.release(file);
-            }
-            CopyOutcome::Failed(error) => self.fail(file, error),
-        }
-    }
-
-    fn release(&mut self, file: FileNo) {
-        self.round.plan.lock().release(file);
-        self.round.plan.announce_work();
-        self.round.released_files.push(file);
-    }
 }
 
 impl RoundState {
@@ -359,50 +273,5 @@ impl RoundState {
             Some((_, sum)) => *sum += bytes,
             None => progress.by_source.push((source, bytes)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use shared::peer::FileStat;
-    use shared::{ContentHash, GroupLayout};
-
-    use super::*;
-    use crate::engine::fetch::destination::FileTarget;
-    use crate::engine::fetch::writer::EarlierRounds;
-
-    #[test]
-    fn each_content_is_fetched_once() {
-        let home = tempfile::tempdir().unwrap();
-        let job = |name: &str, content: &str, size: u64| {
-            let layout = GroupLayout::of(size).unwrap();
-            let stat = FileStat::new(name.parse().unwrap(), ContentHash::of(content.as_bytes()), &layout);
-            let target = Some(FileTarget::alone(home.path(), name, "bob".parse().unwrap()));
-            FileJob {
-                owner: "bob".parse().unwrap(),
-                stat,
-                layout,
-                target,
-                reported_no: 0,
-                earlier_rounds: EarlierRounds::default(),
-            }
-        };
-        let large = 3 << 20;
-        let jobs = [
-            job("a", "one", large),
-            job("b", "two", large),
-            job("c", "one", large),
-            job("d", "one", large),
-            job("e", "small", 5),
-            job("f", "small", 5),
-        ];
-        let mut copies = PendingCopies::find(&jobs);
-        let mut waiting: Vec<FileNo> = copies.waiting().collect();
-        waiting.sort_unstable();
-        assert_eq!(waiting, [2, 3]);
-        assert_eq!(copies.remove_waiting(0), [2, 3]);
-        assert!(copies.remove_waiting(0).is_empty() && copies.remove_waiting(1).is_empty());
-        let streamed: Vec<FileJob> = jobs.into_iter().map(|job| FileJob { target: None, ..job }).collect();
-        assert_eq!(PendingCopies::find(&streamed).waiting().count(), 0);
     }
 }

@@ -9,6 +9,7 @@ use shared::{ContentHash, GroupLayout, GroupSet};
 use super::*;
 use crate::engine::ErrorKind;
 use crate::engine::fetch::FetchDestination;
+use crate::engine::fetch::destination::FileTarget;
 use crate::engine::fetch::plan::{FetchPlan, WorkItem};
 use crate::net::LinkError;
 
@@ -539,6 +540,42 @@ fn whoever_is_banned_while_being_redialled_stays_excluded() {
     session.handle(SessionEvent::SearchCompleted(100), now);
     let error = session.report.first_error().unwrap();
     assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
+}
+
+#[test]
+fn few_copies_go_on_at_a_time_whatever_number_of_names_a_content_has() {
+    let (request, now, home) = (request(), Instant::now(), tempfile::tempdir().unwrap());
+    let mut ignore = |_: FetchEvent<'_>| {};
+    let mut session = FetchSession::new(&request, FetchReportBuilder::new(&mut ignore));
+    let same = |file: FileNo| {
+        let target = Some(FileTarget::alone(home.path(), &format!("f{file}"), user(0)));
+        let FileJob { stat: FileStat { hash, .. }, .. } = job(0, 2, 0);
+        let named = job(file, 2, 0);
+        FileJob { stat: FileStat { hash, ..named.stat }, target, ..named }
+    };
+    let jobs = Arc::new((0..5).map(same).collect::<Vec<_>>());
+    let plan = Arc::new(SharedPlan::new(FetchPlan::new(jobs.iter().map(|job| job.layout), 1, false)));
+    let files = SourceFiles { files: (0..5).collect(), partial_files: Vec::new() };
+    session.begin_round(jobs, plan, vec![(user(0), files)], None, now);
+    actions_of(&mut session);
+    let mut copies_after = |event: SessionEvent| -> Vec<FileNo> {
+        session.handle(event, now);
+        let copied = |action| match action {
+            SessionAction::CopyLocally { of: 0, copy, .. } => copy,
+            action => panic!("{action:?}"),
+        };
+        actions_of(&mut session).into_iter().map(copied).collect()
+    };
+    let placed = |file: FileNo| {
+        let outcome = FileOutcome::Done(format!("f{file}").into());
+        SessionEvent::Writer(WriterEvent::FileFinished { file, outcome })
+    };
+    assert_eq!(copies_after(placed(0)), [1, 2]);
+    assert_eq!(copies_after(SessionEvent::CopyEnded { file: 1, outcome: CopyOutcome::Sent }), [3]);
+    assert!(copies_after(placed(1)).is_empty());
+    let outcome = CopyOutcome::NotBegun(Error::Internal("gone".to_owned()));
+    assert_eq!(copies_after(SessionEvent::CopyEnded { file: 2, outcome }), [4]);
+    assert!(copies_after(SessionEvent::CopyEnded { file: 3, outcome: CopyOutcome::Sent }).is_empty());
 }
 
 fn behaviour(files: usize) -> impl Strategy<Value = Behaviour> {
