@@ -74,7 +74,7 @@ pub(super) enum SessionEvent {
     },
     /// A search is completed; the number of requests that it answers.
     SearchCompleted(u64),
-    /// A downloader of this link failed.
+    /// A downloader of this link failed, or the watch of what the source has.
     LinkLost {
         source: SourceNo,
         generation: u32,

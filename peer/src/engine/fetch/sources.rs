@@ -5,16 +5,17 @@
 //! | which members of a room share the files | `room_sources` |
 //! | who else has them, by the tracker's lists | `source_finder` |
 //! | who is dialled first, and how many at once | `candidate_dials` |
-//! | how a link is opened, and which groups its user has | `source_dialer` |
+//! | how a link is opened, and which files its user has | `source_dialer` |
+//! | which groups of a file a source has, now and later | `availability_watch` |
 
+mod availability_watch;
 mod candidate_dials;
 mod room_sources;
 mod source_dialer;
 mod source_finder;
 
+pub(super) use self::availability_watch::watch_availability;
 pub use self::room_sources::{MemberFiles, list_room_files};
 pub(super) use self::room_sources::{RoomSources, connect_room};
-pub(super) use self::source_dialer::{
-    ConnectedSource, SourceDialer, SourceFiles, watch_availability, watch_chat_activity,
-};
+pub(super) use self::source_dialer::{ConnectedSource, SourceDialer, SourceFiles, watch_chat_activity};
 pub(super) use self::source_finder::{ExcludedUsers, SearchEvent, SourceFinder};

@@ -48,9 +48,9 @@ pub(super) struct RoundDriver<'a, 'session> {
     parallel_links: ParallelLinks,
     /// Links that the session has not taken or refused yet.
     new_links: HashMap<UserName, Link>,
-    downloaders: JoinSet<(SourceNo, u32, Result<(), StreamError>)>,
-    /// Tasks that poll sources which don't have all of a file yet.
-    availability_watches: JoinSet<Result<(), StreamError>>,
+    /// Tasks over the links of the sources: downloaders, and polls of those that don't have all of a file yet. With any
+    /// that fails the source is lost: idle downloaders don't notice that nobody knows any more what it has.
+    source_tasks: JoinSet<(SourceNo, u32, Result<(), StreamError>)>,
     redials: JoinSet<(SourceNo, Result<Link, Error>)>,
     copies: JoinSet<(FileNo, CopyOutcome)>,
     searches: JoinSet<()>,
@@ -131,8 +131,7 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
             links: Vec::new(),
             parallel_links: ParallelLinks::new(dialer.local_user(), request, streams_per_source),
             new_links,
-            downloaders: JoinSet::new(),
-            availability_watches: JoinSet::new(),
+            source_tasks: JoinSet::new(),
             redials: JoinSet::new(),
             copies: JoinSet::new(),
             searches: JoinSet::new(),
@@ -199,18 +198,11 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
                     None => return DriveEnd::WriterFailed,
                 },
                 Some(event) = self.search_events.recv() => self.search_event(event),
-                Some(ended) = self.downloaders.join_next() => match ended {
+                Some(ended) = self.source_tasks.join_next() => match ended {
                     Ok((source, generation, Err(error))) => self.lost_link(source, generation, error),
                     Ok((_, _, Ok(()))) => continue,
                     Err(failure) => return DriveEnd::failed(&failure),
                 },
-                Some(ended) = self.availability_watches.join_next() => {
-                    if let Ok(Err(error)) = ended {
-                        // The downloaders of the same link fail too, and their error is the one that is handled.
-                        tracing::debug!("what a source has isn't known any more: {error}");
-                    }
-                    continue;
-                }
                 Some(ended) = self.redials.join_next() => match ended {
                     Ok((source, Ok(link))) => {
                         self.new_links.insert(link.user().clone(), link);
@@ -277,13 +269,15 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
         self.parallel_links.start_source(source, link.clone(), stall_detector.clone());
         for _ in 0..self.streams_per_source {
             let (context, link, detector) = (self.context.clone(), link.clone(), stall_detector.clone());
-            self.downloaders
+            self.source_tasks
                 .spawn(async move { (source, generation, download(context, link, detector, source).await) });
         }
         let partial_files = self.context.plan.lock().partial_files(source);
         if !partial_files.is_empty() {
             let (context, timeout) = (self.context.clone(), self.request.source_timeout);
-            self.availability_watches.spawn(watch_availability(context, link, source, partial_files, timeout));
+            self.source_tasks.spawn(async move {
+                (source, generation, watch_availability(context, link, source, partial_files, timeout).await)
+            });
         }
     }
 
@@ -341,9 +335,8 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
         let Self {
             session,
             context,
-            mut downloaders,
+            mut source_tasks,
             parallel_links,
-            mut availability_watches,
             mut redials,
             mut copies,
             mut searches,
@@ -355,8 +348,7 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
         searches.shutdown().await;
         copies.shutdown().await;
         redials.shutdown().await;
-        availability_watches.shutdown().await;
-        downloaders.shutdown().await;
+        source_tasks.shutdown().await;
         let is_broken_off = matches!(end, DriveEnd::Interrupted);
         parallel_links.shut_down(if is_broken_off { PeerErrorCode::Cancelled } else { PeerErrorCode::Done }).await;
         session.begin_drain();

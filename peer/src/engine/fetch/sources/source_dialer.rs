@@ -1,23 +1,20 @@
-//! Dialer of sources: opens the links of a fetch, and asks sources which files they have. A source that is still fetching a
-//! file itself is asked again for the groups that it has of it.
+//! Dialer of sources: opens the links of a fetch, and asks sources which files they have.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use localization::tr;
 use parking_lot::{Mutex, MutexGuard};
-use shared::peer::{PeerErrorCode, PeerReply, PeerRequest, ROOM_FILES_CAPABILITY, ZEROS_CAPABILITY};
+use shared::peer::{PeerErrorCode, ROOM_FILES_CAPABILITY, ZEROS_CAPABILITY};
 use shared::{GroupSet, UserName};
 use tokio::time::{Instant, sleep};
 
+use super::availability_watch::query_availability;
 use crate::engine::bulk_rate::BULK_WINDOW_INTERVAL;
 use crate::engine::fetch::FileNo;
 use crate::engine::fetch::chat_priority::ChatPriority;
-use crate::engine::fetch::downloader::{DownloadContext, DownloadEvent};
-use crate::engine::fetch::plan::SourceNo;
 use crate::engine::fetch::writer::FileJob;
 use crate::engine::node::{NodeApi, NodeHandle};
 use crate::engine::peer_lookup;
@@ -25,7 +22,6 @@ use crate::engine::{Error, LocalUser, run_blocking};
 use crate::net::StreamError;
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{self, Link};
-use crate::net::stream::{StreamPriority, with_timeout};
 use crate::util::Backoff;
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -35,12 +31,6 @@ const NODE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Files about which a member of a room is asked in one search, the largest first.
 const MAX_MEMBER_QUERIES: usize = 256;
-/// Queries in flight at a time.
-const QUERIES_IN_FLIGHT: usize = 64;
-/// Time for the answers to one batch of queries.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// The pause between two polls of the groups that a source has.
-const AVAILABILITY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Opens links and closes them all at the end. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -260,99 +250,4 @@ async fn apply_chat_activity(node: &NodeApi, dialer: &SourceDialer) -> Error {
         }
         dialer.throttle_bulk(active);
     }
-}
-
-/// Asks `link`'s peer which groups it has of each file; `None` for a file that it doesn't have. A peer that doesn't know
-/// the request has all groups of each.
-async fn query_availability(
-    link: &Link,
-    jobs: &[FileJob],
-    files: &[FileNo],
-) -> Result<Vec<(FileNo, Option<GroupSet>)>, StreamError> {
-    let mut held = Vec::with_capacity(files.len());
-    for some in files.chunks(QUERIES_IN_FLIGHT) {
-        let known: Vec<(FileNo, &FileJob)> =
-            some.iter().filter_map(|file| jobs.get(*file).map(|job| (*file, job))).collect();
-        let asks: Vec<PeerRequest> = known.iter().map(|(_, job)| PeerRequest::Have { hash: job.stat.hash }).collect();
-        let Some((first, more)) = asks.split_first() else { continue };
-        with_timeout(ANSWER_TIMEOUT, async {
-            let (mut sender, mut receiver) = link.open_stream(first, StreamPriority::Request).await?;
-            sender.send_frames(more).await?;
-            sender.finish();
-            for (file, job) in known {
-                let groups = job.layout.group_count();
-                let has = match receiver.next_answer().await {
-                    Ok(answer) if answer == (PeerReply::Have { hash: job.stat.hash, groups }) => {
-                        let bytes = receiver.read_bulk_exact(GroupSet::wire_len(groups)).await?;
-                        let set = GroupSet::from_bytes(groups, bytes);
-                        Some(set.ok_or(StreamError::Unexpected("a set of groups that the file has"))?)
-                    }
-                    Ok(_) => return Err(StreamError::Unexpected("what it has was due")),
-                    // An older peer refuses the unknown request; such a peer shares complete files only.
-                    Err(StreamError::Refused { code: PeerErrorCode::Protocol, .. }) => Some(GroupSet::full(groups)),
-                    Err(StreamError::Refused { .. }) => None,
-                    Err(error) => return Err(error),
-                };
-                held.push((file, has));
-            }
-            Ok(())
-        })
-        .await?;
-    }
-    Ok(held)
-}
-
-/// Polls the groups of a source until it has all of each file, or the link ends. A file of which it gets no more groups
-/// within `timeout` is no longer expected from it.
-pub(in crate::engine::fetch) async fn watch_availability(
-    context: Arc<DownloadContext>,
-    link: Link,
-    source: SourceNo,
-    files: Vec<FileNo>,
-    timeout: Duration,
-) -> Result<(), StreamError> {
-    let now = Instant::now();
-    let mut growing: HashMap<FileNo, (u32, Instant)> = files.into_iter().map(|file| (file, (0, now))).collect();
-    loop {
-        // At each turn: files settle meanwhile, and the task must end with the last of them.
-        growing.retain(|file, _| !context.plan.lock().is_settled(*file));
-        if growing.is_empty() {
-            return Ok(());
-        }
-        sleep(AVAILABILITY_POLL_INTERVAL).await;
-        let files: Vec<FileNo> = growing.keys().copied().collect();
-        let now = Instant::now();
-        for (file, held) in query_availability(&link, &context.jobs, &files).await? {
-            let Some(groups) = held else {
-                growing.remove(&file);
-                report_unavailable(&context, source, file, tr!("the source no longer has the part of it that it had"));
-                continue;
-            };
-            let (count, is_full) = (groups.len(), groups.is_full());
-            let (before, since) = growing.get(&file).copied().unwrap_or((0, now));
-            let has_more = is_full || count > before;
-            if has_more {
-                context.plan.lock().set_groups(source, file, groups);
-                context.plan.announce_work();
-                growing.insert(file, (count, now));
-            }
-            if is_full {
-                growing.remove(&file);
-            } else if !has_more && now.duration_since(since) >= timeout {
-                growing.remove(&file);
-                report_unavailable(&context, source, file, tr!("the source has only part of it, and gets no more"));
-            }
-        }
-    }
-}
-
-fn report_unavailable(context: &DownloadContext, source: SourceNo, file: FileNo, why: String) {
-    context.plan.lock().remove_availability(source, file);
-    context.send_event(DownloadEvent::FileUnavailable {
-        source,
-        file,
-        // Not `Stale` or `NotFound`, which would make the coordinator resolve the file again.
-        code: PeerErrorCode::Busy,
-        message: why.into(),
-    });
 }
