@@ -203,6 +203,8 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
                     Ok((_, _, Ok(()))) => continue,
                     Err(failure) => return DriveEnd::failed(&failure),
                 },
+                // It ends with its channels, which are open: only a panic comes here, after which no search would end.
+                Some(Err(failure)) = self.searches.join_next() => return DriveEnd::failed(&failure),
                 Some(ended) = self.redials.join_next() => match ended {
                     Ok((source, Ok(link))) => {
                         self.new_links.insert(link.user().clone(), link);
