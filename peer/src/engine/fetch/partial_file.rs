@@ -78,7 +78,7 @@ impl PartialFile {
         let part_name = format!("{stem}{PARTIAL_SUFFIX}");
         let path = spot.path();
         let mut present = vec![false; usize::try_from(layout.group_count()).unwrap_or(0)];
-        let mut state = None;
+        let (mut state, mut recorded) = (None, Ok(()));
         if let Some((manifest, _)) = known {
             let name = format!("{stem}{STATE_SUFFIX}");
             let file = open_state(&folder, &name);
@@ -91,14 +91,14 @@ impl PartialFile {
             // Written anew in any case: groups that rotted must not stay listed.
             let state_now = PartialState { origin: origin(&spot, stat), manifest: manifest.clone(), present: there };
             if let Some(file) = file {
-                state_now.write(&file, &stat.hash, &layout).map_err(Error::disk(&path))?;
+                recorded = state_now.write(&file, &stat.hash, &layout);
                 state = Some((file, name));
             }
         }
         let zeros = known.map_or_else(ZeroRuns::default, |(_, zeros)| zeros.clone());
         let data = if known.is_some() { data_between(zeros.runs(), &layout) } else { Vec::new() };
         // After the rehash: until then, the length of the part tells how far the earlier attempt came.
-        let reserved = reserve_space(&part, layout.size(), data).map_err(Error::disk(&path));
+        let reserved = recorded.and_then(|()| reserve_space(&part, layout.size(), data)).map_err(Error::disk(&path));
         let missing = u32::try_from(present.iter().filter(|present| !**present).count()).unwrap_or(u32::MAX);
         let (modified, executable) = (modified_time(stat), stat.executable);
         let whole = CompletedFile {
