@@ -39,7 +39,7 @@ pub(super) struct DownloadContext {
     pub(super) chat_priority: Arc<ChatPriority>,
 }
 
-/// An event for the coordinator.
+/// An event for the session.
 #[derive(Debug)]
 pub(super) enum DownloadEvent {
     /// The first request of a file is being sent.
@@ -56,7 +56,7 @@ impl DownloadContext {
     }
 
     pub(super) fn send_event(&self, news: DownloadEvent) {
-        // Fails only when the coordinator is gone, and with it the fetch.
+        // Fails only when the round driver is gone, and with it the round.
         let _ = self.events.send(news);
     }
 
@@ -264,7 +264,7 @@ impl StreamDownloader<'_> {
         self.report_unavailable(work, code, message);
     }
 
-    /// Records in the plan that the source doesn't have the file, and tells the coordinator why.
+    /// Records in the plan that the source doesn't have the file, and tells the session why.
     fn report_unavailable(&self, work: &WorkItem, code: PeerErrorCode, message: UntrustedText) {
         let (WorkItem::Manifest(file) | WorkItem::Run { file, .. }) = *work;
         self.context.plan.lock().remove_availability(self.source, file);

@@ -34,9 +34,10 @@ pub(super) struct StallDetector {
     answers: AtomicU64,
     /// Streams that wait for the source now.
     waiting: AtomicUsize,
-    /// Streams that this side keeps waiting now, and how often it did.
+    /// Streams that this side keeps waiting now.
     paused_now: AtomicUsize,
-    /// Number of such pauses so far: shows a pause that began and ended between two looks.
+    /// Number of such pauses so far: how often this side kept a stream waiting. Shows a pause that began and ended
+    /// between two looks.
     pause_count: AtomicU64,
     /// Microseconds that the ended ones of those took.
     paused_for: AtomicU64,

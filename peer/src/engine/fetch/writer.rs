@@ -4,7 +4,7 @@
 //! ```text
 //! downloaders ──WriterCommand──► check: hash ──WriteCommand──► write: pwrite ──CompletedFile──► finish: sync, rename
 //!    ▲                               │                             │                                   │
-//!    └─────────── buffers ───────────┴─────────────────────────────┘     WriterEvents of each to the coordinator
+//!    └─────────── buffers ───────────┴─────────────────────────────┘     WriterEvents of each to the round driver
 //! ```
 //!
 //! Groups that a source claims to be zeros don't come over the network: the first thread checks the claim against the

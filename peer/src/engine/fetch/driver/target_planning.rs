@@ -76,15 +76,8 @@ impl PlannedJobs {
     fn plan_stream(&mut self, files: Vec<ResolvedFile>, report: &mut FetchReportBuilder<'_>) {
         for ResolvedFile { owner, stat, layout, .. } in files {
             if layout.group_bytes() <= MAX_STREAMED_GROUP_BYTES {
-                let (told_as, earlier) = (report.next_number(), EarlierRounds::default());
-                self.jobs.push(FileJob {
-                    owner,
-                    stat,
-                    layout,
-                    target: None,
-                    reported_no: told_as,
-                    earlier_rounds: earlier,
-                });
+                let (reported_no, earlier_rounds) = (report.next_number(), EarlierRounds::default());
+                self.jobs.push(FileJob { owner, stat, layout, target: None, reported_no, earlier_rounds });
             } else {
                 let why = tr!("it is too large to be verified in memory: fetch it to a file");
                 report.fail(stat.name.as_str().to_owned(), stat.size, None, Error::Usage(why));
@@ -157,29 +150,19 @@ impl PlannedJobs {
                     looked = &mut looking => break looked?,
                 }
             };
-            for InspectedTarget {
-                decision: vacancy,
-                removed_outdated: outdated,
-                file: ResolvedFile { owner, stat, layout, local },
-            } in looked
+            for InspectedTarget { decision, removed_outdated, file: ResolvedFile { owner, stat, layout, local } } in
+                looked
             {
-                if outdated {
+                if removed_outdated {
                     report.tell(FetchEvent::OutdatedRemoved { name: &stat.name });
                 }
                 let (name, size) = (stat.name.as_str().to_owned(), stat.size);
                 let again = || Some(RequestedName { text: stat.name.as_str().to_owned(), local: Some(local.clone()) });
-                match vacancy {
-                    Ok(TargetDecision::Fetch(spot)) => {
-                        let told_as = report.next_number();
-                        let earlier = EarlierRounds::default();
-                        self.jobs.push(FileJob {
-                            owner,
-                            stat,
-                            layout,
-                            target: Some(spot),
-                            reported_no: told_as,
-                            earlier_rounds: earlier,
-                        });
+                match decision {
+                    Ok(TargetDecision::Fetch(target)) => {
+                        let (reported_no, earlier_rounds) = (report.next_number(), EarlierRounds::default());
+                        let target = Some(target);
+                        self.jobs.push(FileJob { owner, stat, layout, target, reported_no, earlier_rounds });
                     }
                     Ok(TargetDecision::Skip(path)) => {
                         // The skipped file counts as placed, so that no colliding file of a retry replaces it.
@@ -251,9 +234,10 @@ fn inspect_batch(
             }
             if cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
         };
-        let vacancy = disk.plan_target(&file, &mut hashed);
-        let outdated = matches!(&vacancy, Ok(TargetDecision::Fetch(spot)) if remove_outdated(spot, &file.stat.hash));
-        InspectedTarget { decision: vacancy, removed_outdated: outdated, file }
+        let decision = disk.plan_target(&file, &mut hashed);
+        let removed_outdated =
+            matches!(&decision, Ok(TargetDecision::Fetch(target)) if remove_outdated(target, &file.stat.hash));
+        InspectedTarget { decision, removed_outdated, file }
     };
     let looked = files.into_iter().map(look).collect();
     (looked, disk)

@@ -159,7 +159,7 @@ fn report_unavailable(context: &DownloadContext, source: SourceNo, file: FileNo,
     context.send_event(DownloadEvent::FileUnavailable {
         source,
         file,
-        // Not `Stale` or `NotFound`, which would make the coordinator resolve the file again.
+        // Not `Stale` or `NotFound`, which would make the session put the file aside, to be resolved again.
         code: PeerErrorCode::Busy,
         message: why.into(),
     });

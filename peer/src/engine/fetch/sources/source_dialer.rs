@@ -104,10 +104,10 @@ impl SourceDialer {
     }
 
     /// Sets whether bulk data is throttled because a chat is active, on open links and future ones.
-    pub(in crate::engine::fetch) fn throttle_bulk(&self, room: bool) {
+    pub(in crate::engine::fetch) fn throttle_bulk(&self, is_chat_active: bool) {
         // Locked before the flag is set: a link dialled meanwhile is either in the list or reads the new flag.
         let links = self.links();
-        self.chat_priority.set_active(room);
+        self.chat_priority.set_active(is_chat_active);
         let window = self.chat_priority.bulk_window();
         self.endpoint.throttle_bulk(window);
         links.iter().for_each(|link| link.throttle_bulk(window));

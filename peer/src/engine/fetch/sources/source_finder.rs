@@ -61,7 +61,7 @@ pub(in crate::engine::fetch) struct SourceFinder {
     /// The room whose files are fetched: its members are asked instead of the tracker.
     pub(in crate::engine::fetch) room: Option<RoomName>,
     pub(in crate::engine::fetch) excluded_users: Arc<ExcludedUsers>,
-    /// Number of searches requested by the coordinator.
+    /// Number of searches requested by the session.
     pub(in crate::engine::fetch) searches_requested: watch::Receiver<u64>,
     pub(in crate::engine::fetch) events: mpsc::UnboundedSender<SearchEvent>,
 }
@@ -91,7 +91,7 @@ impl ExcludedUsers {
 }
 
 impl SourceFinder {
-    /// Searches until the coordinator is gone.
+    /// Searches until the round driver is gone.
     pub(in crate::engine::fetch) async fn run(mut self) {
         let mut missed = HashSet::new();
         loop {
@@ -197,7 +197,7 @@ impl SourceFinder {
                 Err(error) if missed.insert(user.clone()) => SearchEvent::Unavailable { user, is_named: named, error },
                 Err(_) => continue,
             };
-            // Fails only when the coordinator is gone.
+            // Fails only when the round driver is gone.
             let _ = self.events.send(sought);
         }
     }

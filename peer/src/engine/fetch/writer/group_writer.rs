@@ -88,7 +88,7 @@ impl GroupWriter {
                     present.resize(usize::try_from(groups).unwrap_or(0), false);
                     (0..).zip(&mut present).for_each(|(group, there)| *there |= zeros.contains(group));
                 }
-                // Before `finish`: the coordinator takes resumed bytes from this event.
+                // Before `finish`: the session takes resumed bytes from this event.
                 self.context.send_event(WriterEvent::FileOpened { file, present, bytes, partial_path: part });
                 if whole {
                     self.finish(file);
