@@ -216,7 +216,7 @@ pub(in crate::engine) async fn find_removed(link: &Link, names: &[FileName]) -> 
             Ok(PeerReply::RemovedList { names }) => {
                 removed.extend(names.into_iter().filter(|name| some.contains(name)));
             }
-            Err(StreamError::Refused { .. }) => return Ok(removed),
+            Err(error) if is_without_answer(&error, None) => return Ok(removed),
             Ok(_) => return Err(Error::stream(link.user(), StreamError::Unexpected("a list of names was due"))),
             Err(error) => return Err(Error::stream(link.user(), error)),
         }
@@ -238,6 +238,16 @@ pub(in crate::engine::fetch) async fn list_folder_times(
     list_pages(shares, prefix, ask, page, |time| &time.name).await
 }
 
+/// True if the source can't have what is asked for: it doesn't know the request, or no such room. Any other refusal
+/// says nothing about what it has, and must not pass for an empty list.
+fn is_without_answer(error: &StreamError, room: Option<RoomId>) -> bool {
+    match error {
+        StreamError::Refused { code: PeerErrorCode::Protocol, .. } => true,
+        StreamError::Refused { code: PeerErrorCode::NotFound, .. } => room.is_some(),
+        _ => false,
+    }
+}
+
 /// Lists page after page, as long as each begins behind the previous one.
 async fn list_pages<T>(
     SourceShares { link, room }: SourceShares<'_>,
@@ -253,7 +263,7 @@ async fn list_pages<T>(
         let answer = match request_as_member(link, room, &request).await {
             Ok(answer) => page(answer),
             // An earlier version doesn't know the request: its files come without folders.
-            Err(StreamError::Refused { .. }) => return Ok(all),
+            Err(error) if is_without_answer(&error, room) => return Ok(all),
             Err(error) => return Err(Error::stream(link.user(), error)),
         };
         let due = || Error::stream(link.user(), StreamError::Unexpected("a list of folders was due"));
@@ -266,5 +276,29 @@ async fn list_pages<T>(
         if !goes_on {
             return Ok(all);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_source_that_does_not_know_the_request_has_no_folders() {
+        let refused = |code| StreamError::Refused { code, message: "no".to_owned().into() };
+        let room = Some(RoomId::from_bytes([7; 16]));
+        for (code, room, is_empty) in [
+            (PeerErrorCode::Protocol, None, true),
+            (PeerErrorCode::Protocol, room, true),
+            (PeerErrorCode::NotFound, room, true),
+            (PeerErrorCode::NotFound, None, false),
+            (PeerErrorCode::Busy, None, false),
+            (PeerErrorCode::Busy, room, false),
+            (PeerErrorCode::Internal, room, false),
+            (PeerErrorCode::Unauthorised, None, false),
+        ] {
+            assert_eq!(is_without_answer(&refused(code), room), is_empty, "{code} {room:?}");
+        }
+        assert!(!is_without_answer(&StreamError::Truncated, room));
     }
 }
