@@ -156,7 +156,14 @@ impl<'a> FetchDriver<'a> {
 
     /// Runs one round; returns also the files that changed meanwhile.
     async fn run_round(&mut self, jobs: Vec<FileJob>) -> (Result<(), Error>, Vec<ChangedFile>) {
-        let sources = match self.query_sources(&jobs).await {
+        let cancel = self.cancel;
+        let queried = tokio::select! {
+            biased;
+            // Members of a room are asked one after the other, each for as long as it doesn't answer.
+            () = cancel.cancelled() => Err(Error::Interrupted),
+            queried = self.query_sources(&jobs) => queried,
+        };
+        let sources = match queried {
             Ok(sources) => sources,
             Err(error) => {
                 self.session.report.abort_jobs(&jobs, &error);

@@ -174,7 +174,13 @@ impl<'a, 'session> RoundDriver<'a, 'session> {
         let mut scaling = tokio::time::interval(SCALING_INTERVAL);
         scaling.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.perform_actions().await;
+            tokio::select! {
+                biased;
+                // An action may wait for the writer, which may hang at a pipe that nobody reads. One that is lost in the
+                // middle is void with the end of the round.
+                () = cancel.cancelled() => return DriveEnd::Interrupted,
+                () = self.perform_actions() => {}
+            }
             if let Some(end) = self.session.round_end() {
                 return DriveEnd::Round(end);
             }
