@@ -1,4 +1,5 @@
-//! The order in which sources that the tracker lists are dialled, and how many dials run at once.
+//! The order in which sources that the tracker lists are dialled, how many dials run at once, and when one that failed
+//! is repeated.
 //!
 //! Whoever makes accounts can have any number of them listed, with addresses at which nobody answers. So known sources
 //! come first, origins (an IPv4 address, an IPv6 network) take turns, and a dial that isn't answered soon gives its place
@@ -8,15 +9,18 @@
 //! |---|---|---|
 //! | dials younger than [`PLACE_DURATION`] | [`MAX_YOUNG_DIALS`] | the others wait in order |
 //! | all dials | [`MAX_DIALS`] | the same |
+//! | dials of a user who can't be asked | [`FIRST_PAUSE`] apart, up to [`LONGEST_PAUSE`] | searches at intervals skip them |
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use shared::Ipv6Network;
+use shared::{Ipv6Network, UserName};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+
+use crate::util::Backoff;
 
 /// Dials that hold a place at once. Nothing but the tracker's list is known of most of them, and the addresses are what
 /// their users say.
@@ -25,6 +29,10 @@ const MAX_YOUNG_DIALS: usize = 8;
 const PLACE_DURATION: Duration = Duration::from_millis(500);
 /// Dials at once, those included that gave up their places.
 const MAX_DIALS: usize = 64;
+
+/// The pause before a user who couldn't be asked is dialled again, and the longest that it grows to.
+const FIRST_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// The facts by which the dials of sources are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +49,10 @@ pub(super) struct DialPlaces {
     young: Semaphore,
     all: Semaphore,
 }
+
+/// Users who couldn't be asked, and the time until which each is left alone.
+#[derive(Debug, Default)]
+pub(super) struct DialPauses(HashMap<UserName, (Backoff, Instant)>);
 
 #[derive(PartialEq, Eq, Hash)]
 enum SourceOrigin {
@@ -83,6 +95,25 @@ impl DialPlaces {
     }
 }
 
+impl DialPauses {
+    /// Begins the pause of a user, longer than the one before.
+    pub(super) fn begin(&mut self, user: UserName, now: Instant) {
+        let new = || (Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), now);
+        let (pauses, until) = self.0.entry(user).or_insert_with(new);
+        *until = now + pauses.next_delay();
+    }
+
+    /// Forgets the failures of a user who answered.
+    pub(super) fn end(&mut self, user: &UserName) {
+        self.0.remove(user);
+    }
+
+    /// Returns the users who are left alone now.
+    pub(super) fn paused_users(&self, now: Instant) -> HashSet<UserName> {
+        self.0.iter().filter(|(_, (_, until))| now < *until).map(|(user, _)| user.clone()).collect()
+    }
+}
+
 impl SourceOrigin {
     fn of(ip: IpAddr) -> Self {
         Ipv6Network::of(ip).map_or_else(|| Self::Address(ip.to_canonical()), Self::Network)
@@ -94,7 +125,6 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::task::JoinSet;
-    use tokio::time::Instant;
 
     use super::*;
 
@@ -113,6 +143,24 @@ mod tests {
         let network = [(false, "fd00::1"), (false, "fd00::2"), (false, "fd00:0:0:1::1"), (false, "::ffff:10.0.0.66")];
         assert_eq!(order(&[&sybils[..1], &network[..]].concat()), [0, 1, 3, 2, 4]);
         assert_eq!(order(&[(true, "10.0.0.1"), (false, "10.0.0.2"), (true, "10.0.0.1")]), [0, 2, 1]);
+    }
+
+    #[test]
+    fn whoever_fails_again_is_left_alone_for_longer() {
+        let (mut pauses, user, begun): (_, UserName, _) =
+            (DialPauses::default(), "bob".parse().unwrap(), Instant::now());
+        // At each search of every 15 seconds, as long as one is due.
+        let mut dials = Vec::new();
+        for search in 0..80 {
+            let now = begun + FIRST_PAUSE * search;
+            if !pauses.paused_users(now).contains(&user) {
+                dials.push(search);
+                pauses.begin(user.clone(), now);
+            }
+        }
+        assert_eq!(dials, [0, 1, 3, 7, 15, 31, 51, 71]);
+        pauses.end(&user);
+        assert!(pauses.paused_users(begun + FIRST_PAUSE * 80).is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -131,6 +131,7 @@ pub(in crate::engine::fetch) async fn connect_room(
                 }
                 Some(Ok((link, Err(error)))) => {
                     tracing::info!("{} doesn't answer: {error}", link.user());
+                    link.close(PeerErrorCode::Cancelled);
                     unreached = Some(error);
                 }
                 Some(Err(failure)) => tracing::error!("the task of a question failed: {failure}"),

@@ -146,8 +146,8 @@ impl SourceDialer {
         jobs: &[FileJob],
     ) -> Result<ConnectedSource, Error> {
         let link = self.connect(user).await?;
-        let asked = ConnectedSource::query(link, due.iter().copied().collect(), jobs, due).await;
-        asked.map_err(|why| Error::stream(user, why))
+        let asked = ConnectedSource::query(link.clone(), due.iter().copied().collect(), jobs, due).await;
+        asked.map_err(|why| dialled_in_vain(&link, why))
     }
 
     /// Dials a user who has these files according to the tracker.
@@ -161,7 +161,8 @@ impl SourceDialer {
         // The catalogue lists partial files, too. A file of one group is never shared in part.
         let several = |file: &FileNo| jobs.get(*file).is_some_and(|job| job.layout.group_count() > 1);
         let unsure: Vec<FileNo> = has.iter().copied().filter(several).collect();
-        ConnectedSource::query(link, has, jobs, &unsure).await.map_err(|why| Error::stream(&target.user, why))
+        let asked = ConnectedSource::query(link.clone(), has, jobs, &unsure).await;
+        asked.map_err(|why| dialled_in_vain(&link, why))
     }
 
     /// Dials a member of a room. Fails with [`Error::NoRoomFiles`] for a client that knows no files of rooms, and with the
@@ -193,7 +194,8 @@ impl SourceDialer {
         let link = self.dial(target).await?;
         // Whoever never answers leaves nothing on record.
         let (me, user, fingerprint) = (self.local_user.clone(), target.user.clone(), target.fingerprint);
-        run_blocking(move || peer_lookup::check_key(&me, &user, fingerprint)).await?;
+        let checked = run_blocking(move || peer_lookup::check_key(&me, &user, fingerprint)).await;
+        checked.inspect_err(|_| link.close(PeerErrorCode::Cancelled))?;
         Ok(link)
     }
 
@@ -211,6 +213,13 @@ impl SourceDialer {
     fn links(&self) -> MutexGuard<'_, Vec<Link>> {
         self.links.lock()
     }
+}
+
+/// Closes a link over which the user couldn't be asked, which the dialer would keep until the end of the fetch; returns
+/// the error.
+pub(super) fn dialled_in_vain(link: &Link, why: StreamError) -> Error {
+    link.close(PeerErrorCode::Cancelled);
+    Error::stream(link.user(), why)
 }
 
 /// Throttles bulk data while the profile's node says that a chat is active, for as long as the future is polled.

@@ -10,9 +10,10 @@ use shared::tracker::{HashText, ListPeersReply, ListPeersRequest, ListedPeer, Tr
 use shared::{RoomName, UserName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use super::candidate_dials::{DialPlaces, DialPriority, in_dial_order};
-use super::source_dialer::{ConnectedSource, SourceDialer};
+use super::candidate_dials::{DialPauses, DialPlaces, DialPriority, in_dial_order};
+use super::source_dialer::{ConnectedSource, SourceDialer, dialled_in_vain};
 use crate::engine::fetch::downloader::DownloadContext;
 use crate::engine::fetch::writer::FileJob;
 use crate::engine::fetch::{FileNo, SourcePolicy};
@@ -93,13 +94,16 @@ impl ExcludedUsers {
 impl SourceFinder {
     /// Searches until the round driver is gone.
     pub(in crate::engine::fetch) async fn run(mut self) {
-        let mut missed = HashSet::new();
+        let (mut missed, mut pauses, mut answered) = (HashSet::new(), DialPauses::default(), 0);
         loop {
             // Read before the search: a loss during it raises the count, and is answered only by the next search.
             let wanted = *self.searches_requested.borrow_and_update();
             let due = self.files_worth_searching(wanted);
             if !due.is_empty() {
-                self.search(&due, &mut missed).await;
+                // Files may fail after a requested search: everybody is dialled who may be back.
+                let is_requested = std::mem::replace(&mut answered, wanted) != wanted;
+                let paused = if is_requested { HashSet::new() } else { pauses.paused_users(Instant::now()) };
+                self.search(&due, &paused, &mut missed, &mut pauses).await;
             }
             // Also where nothing was searched: files without a source wait for this before they fail.
             if self.events.send(SearchEvent::Completed(wanted)).is_err() {
@@ -138,8 +142,14 @@ impl SourceFinder {
         }
     }
 
-    /// Dials all candidates concurrently and sends each as it answers.
-    async fn search(&self, due: &[FileNo], missed: &mut HashSet<UserName>) {
+    /// Dials all candidates but the paused ones concurrently, and sends each as it answers.
+    async fn search(
+        &self,
+        due: &[FileNo],
+        paused: &HashSet<UserName>,
+        missed: &mut HashSet<UserName>,
+        pauses: &mut DialPauses,
+    ) {
         let mut calls = SourceCalls::new();
         for user in self.named_users().iter().filter(|user| !self.excluded_users.contains(user)).cloned() {
             let (dialer, context, due) = (self.dialer.clone(), self.context.clone(), due.to_vec());
@@ -149,11 +159,11 @@ impl SourceFinder {
             });
         }
         if let (Some(room), false) = (&self.room, matches!(self.policy, SourcePolicy::Only(_))) {
-            if let Err(error) = self.call_members(room, due, &mut calls).await {
+            if let Err(error) = self.call_members(room, due, paused, &mut calls).await {
                 tracing::info!("nobody else is asked: {error}");
             }
         } else if !matches!(self.policy, SourcePolicy::Only(_)) {
-            match self.find_candidates(due).await {
+            match self.find_candidates(due, paused).await {
                 Ok(others) => {
                     let places = Arc::new(DialPlaces::new());
                     for (user, candidate) in in_dial_order(others) {
@@ -175,6 +185,10 @@ impl SourceFinder {
         }
         while let Some(called) = calls.join_next().await {
             let Ok((user, named, called)) = called else { continue };
+            match &called {
+                Ok(_) => pauses.end(&user),
+                Err(_) => pauses.begin(user.clone(), Instant::now()),
+            }
             let sought = match called {
                 Ok(found) if found.has.files.is_empty() => {
                     found.link.close(PeerErrorCode::Done);
@@ -203,11 +217,15 @@ impl SourceFinder {
     }
 
     /// Calls the members of a room who are online and not sources yet, and asks each which of these files it has.
-    async fn call_members(&self, room: &RoomName, due: &[FileNo], calls: &mut SourceCalls) -> Result<(), Error> {
+    async fn call_members(
+        &self,
+        room: &RoomName,
+        due: &[FileNo],
+        paused: &HashSet<UserName>,
+        calls: &mut SourceCalls,
+    ) -> Result<(), Error> {
         let contacts = find_room_contacts(self.dialer.local_user(), room).await?;
-        let is_new = |member: &RoomContact| {
-            !self.excluded_users.contains(&member.user) && !self.named_users().contains(&member.user)
-        };
+        let is_new = |member: &RoomContact| self.is_candidate(&member.user, paused);
         let candidates = contacts.members.into_iter().filter(is_new).map(|member| {
             (DialPriority { is_known: member.is_known, seen_at: member.seen_at }, (member.user, member.target))
         });
@@ -218,8 +236,8 @@ impl SourceFinder {
             calls.spawn(async move {
                 let called = async {
                     let link = places.dial(dialer.connect_member(&target?)).await?;
-                    let asked = ConnectedSource::query_member(link, &due, HashSet::new(), &context.jobs).await;
-                    asked.map_err(|why| Error::stream(&user, why))
+                    let asked = ConnectedSource::query_member(link.clone(), &due, HashSet::new(), &context.jobs).await;
+                    asked.map_err(|why| dialled_in_vain(&link, why))
                 };
                 let called = called.await;
                 (user, false, called)
@@ -228,8 +246,17 @@ impl SourceFinder {
         Ok(())
     }
 
-    /// Returns the users who have some of these files according to the tracker, except named and excluded ones.
-    async fn find_candidates(&self, due: &[FileNo]) -> Result<Vec<(DialPriority, SourceCandidate)>, Error> {
+    /// True if a listed user may be dialled: named ones are dialled in any case.
+    fn is_candidate(&self, user: &UserName, paused: &HashSet<UserName>) -> bool {
+        !self.excluded_users.contains(user) && !self.named_users().contains(user) && !paused.contains(user)
+    }
+
+    /// Returns the users who have some of these files according to the tracker, except named, excluded and paused ones.
+    async fn find_candidates(
+        &self,
+        due: &[FileNo],
+        paused: &HashSet<UserName>,
+    ) -> Result<Vec<(DialPriority, SourceCandidate)>, Error> {
         let me: &LocalUser = self.dialer.local_user();
         // What isn't for everybody isn't the tracker's business either.
         let is_public = |no: &&FileNo| self.context.jobs.get(**no).is_some_and(|job| !job.stat.restricted);
@@ -252,11 +279,7 @@ impl SourceFinder {
             }
         }
         let mut others = Vec::new();
-        let new = |entry: &ListedPeer| {
-            entry.user != me.user
-                && !self.excluded_users.contains(&entry.user)
-                && !self.named_users().contains(&entry.user)
-        };
+        let new = |entry: &ListedPeer| entry.user != me.user && self.is_candidate(&entry.user, paused);
         for (entry, found) in entries.into_values().filter(|(entry, _)| new(entry)) {
             let has = match catalogued_files(&mut tracker, &entry.user, due, &self.context.jobs).await {
                 // A list that is too long to be read counts against its user alone.
