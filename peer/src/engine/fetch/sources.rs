@@ -3,7 +3,7 @@
 //! | question | module |
 //! |---|---|
 //! | which members of a room share the files | `room_sources` |
-//! | who else has them, by the tracker's lists | `source_finder` |
+//! | who else has them | `source_finder`, by the tracker's lists `tracker_candidates` |
 //! | who is dialled first, and how many at once | `candidate_dials` |
 //! | how a link is opened, and which files its user has | `source_dialer` |
 //! | which groups of a file a source has, now and later | `availability_watch` |
@@ -13,6 +13,7 @@ mod candidate_dials;
 mod room_sources;
 mod source_dialer;
 mod source_finder;
+mod tracker_candidates;
 
 pub(super) use self::availability_watch::watch_availability;
 pub use self::room_sources::{MemberFiles, list_room_files};

@@ -1,12 +1,12 @@
 //! Search for other sources: at the beginning, after each loss of a source, and at intervals.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use shared::peer::PeerErrorCode;
-use shared::tracker::{HashText, ListPeersReply, ListPeersRequest, ListedPeer, TrackerRequest, UserFilesReply};
 use shared::{RoomName, UserName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -14,18 +14,12 @@ use tokio::time::Instant;
 
 use super::candidate_dials::{DialPauses, DialPlaces, DialPriority, in_dial_order};
 use super::source_dialer::{ConnectedSource, SourceDialer, dialled_in_vain};
+use super::tracker_candidates::{CandidateSearch, SourceCandidate};
+use crate::engine::Error;
 use crate::engine::fetch::downloader::DownloadContext;
-use crate::engine::fetch::writer::FileJob;
 use crate::engine::fetch::{FileNo, SourcePolicy};
-use crate::engine::peer_lookup::{self, TrackerClient};
 use crate::engine::room_contacts::{RoomContact, find_room_contacts};
-use crate::engine::{Error, LocalUser};
-use crate::net::tracker::TrackerConnection;
-use crate::net::{TrackerError, link};
 
-/// Files whose hashes the tracker is asked about in one search, the
-/// largest first. A user who has one of them is asked about all.
-const MAX_HASH_QUERIES: usize = 256;
 /// A fetch of fewer bytes is done before another source could be connected.
 const MIN_SEARCH_BYTES: u64 = 4 << 20;
 /// The pause between two searches without a request.
@@ -67,11 +61,16 @@ pub(in crate::engine::fetch) struct SourceFinder {
     pub(in crate::engine::fetch) events: mpsc::UnboundedSender<SearchEvent>,
 }
 
-/// Dials under way: the user, true for one that the request names, and the outcome.
-type SourceCalls = JoinSet<(UserName, bool, Result<ConnectedSource, Error>)>;
+/// The outcome of a dial and a question.
+struct SourceCall {
+    user: UserName,
+    /// True if the request names this user as a source.
+    is_named: bool,
+    called: Result<ConnectedSource, Error>,
+}
 
-/// A listed user, and where they can be dialled for these files.
-type SourceCandidate = (UserName, Result<(link::DialTarget, HashSet<FileNo>), Error>);
+/// Takes the dials of a search, in their order.
+type DialQueue = mpsc::UnboundedSender<Pin<Box<dyn Future<Output = SourceCall> + Send>>>;
 
 impl ExcludedUsers {
     pub(in crate::engine::fetch) fn add(&self, user: UserName) {
@@ -150,79 +149,85 @@ impl SourceFinder {
         missed: &mut HashSet<UserName>,
         pauses: &mut DialPauses,
     ) {
-        let mut calls = SourceCalls::new();
+        let (dials, mut found) = mpsc::unbounded_channel();
+        let mut calls = JoinSet::new();
         for user in self.named_users().iter().filter(|user| !self.excluded_users.contains(user)).cloned() {
             let (dialer, context, due) = (self.dialer.clone(), self.context.clone(), due.to_vec());
             calls.spawn(async move {
                 let called = dialer.connect_named(&user, &due, &context.jobs).await;
-                (user, true, called)
+                SourceCall { user, is_named: true, called }
             });
         }
-        if let (Some(room), false) = (&self.room, matches!(self.policy, SourcePolicy::Only(_))) {
-            if let Err(error) = self.call_members(room, due, paused, &mut calls).await {
-                tracing::info!("nobody else is asked: {error}");
-            }
-        } else if !matches!(self.policy, SourcePolicy::Only(_)) {
-            match self.find_candidates(due, paused).await {
-                Ok(others) => {
-                    let places = Arc::new(DialPlaces::new());
-                    for (user, candidate) in in_dial_order(others) {
-                        let (dialer, context) = (self.dialer.clone(), self.context.clone());
-                        let places = places.clone();
-                        calls.spawn(async move {
-                            let called = match candidate {
-                                Ok((target, has)) => {
-                                    places.dial(dialer.connect_candidate(&target, has, &context.jobs)).await
-                                }
-                                Err(error) => Err(error),
-                            };
-                            (user, false, called)
-                        });
+        let mut finding = pin!(self.find_others(due, paused, dials));
+        let mut is_finding = true;
+        loop {
+            // At the same time: a long list of one user keeps nobody else waiting.
+            tokio::select! {
+                () = &mut finding, if is_finding => is_finding = false,
+                Some(dial) = found.recv() => drop(calls.spawn(dial)),
+                Some(call) = calls.join_next() => {
+                    let Ok(call) = call else { continue };
+                    match &call.called {
+                        Ok(_) => pauses.end(&call.user),
+                        Err(_) => pauses.begin(call.user.clone(), Instant::now()),
                     }
+                    self.report(call, due, missed);
                 }
-                Err(error) => tracing::info!("nobody else is asked: {error}"),
+                else => return,
             }
-        }
-        while let Some(called) = calls.join_next().await {
-            let Ok((user, named, called)) = called else { continue };
-            match &called {
-                Ok(_) => pauses.end(&user),
-                Err(_) => pauses.begin(user.clone(), Instant::now()),
-            }
-            let sought = match called {
-                Ok(found) if found.has.files.is_empty() => {
-                    found.link.close(PeerErrorCode::Done);
-                    // A catalogue entry that is out of date is no news for the user; a named user without the files is.
-                    if !named || !missed.insert(user.clone()) {
-                        continue;
-                    }
-                    let name = due
-                        .iter()
-                        .find_map(|no| self.context.jobs.get(*no))
-                        .map(|job| job.stat.name.as_str().to_owned());
-                    let error = Error::NotShared { user: user.clone(), name: name.unwrap_or_default() };
-                    SearchEvent::Unavailable { user, is_named: named, error }
-                }
-                Ok(found) => {
-                    // Not only by the session: a user must not be found twice before it has heard of the first time.
-                    self.excluded_users.add(user);
-                    SearchEvent::Found(found)
-                }
-                Err(error) if missed.insert(user.clone()) => SearchEvent::Unavailable { user, is_named: named, error },
-                Err(_) => continue,
-            };
-            // Fails only when the round driver is gone.
-            let _ = self.events.send(sought);
         }
     }
 
-    /// Calls the members of a room who are online and not sources yet, and asks each which of these files it has.
-    async fn call_members(
+    /// Sends the outcome of a call, if it is news.
+    fn report(
+        &self,
+        SourceCall { user, is_named, called }: SourceCall,
+        due: &[FileNo],
+        missed: &mut HashSet<UserName>,
+    ) {
+        let sought = match called {
+            Ok(found) if found.has.files.is_empty() => {
+                found.link.close(PeerErrorCode::Done);
+                // A catalogue entry that is out of date is no news for the user; a named user without the files is.
+                if !is_named || !missed.insert(user.clone()) {
+                    return;
+                }
+                let first = due.iter().find_map(|no| self.context.jobs.get(*no));
+                let name = first.map(|job| job.stat.name.as_str().to_owned()).unwrap_or_default();
+                let error = Error::NotShared { user: user.clone(), name };
+                SearchEvent::Unavailable { user, is_named, error }
+            }
+            Ok(found) => {
+                // Not only by the session: a user must not be found twice before it has heard of the first time.
+                self.excluded_users.add(user);
+                SearchEvent::Found(found)
+            }
+            Err(error) if missed.insert(user.clone()) => SearchEvent::Unavailable { user, is_named, error },
+            Err(_) => return,
+        };
+        // Fails only when the round driver is gone.
+        let _ = self.events.send(sought);
+    }
+
+    /// Finds others who may have some of these files, and passes on the dial of each.
+    async fn find_others(&self, due: &[FileNo], paused: &HashSet<UserName>, dials: DialQueue) {
+        let found = match (&self.policy, &self.room) {
+            (SourcePolicy::Only(_), _) => Ok(()),
+            (_, Some(room)) => self.find_members(room, due, paused, &dials).await,
+            (_, None) => self.find_candidates(due, paused, &dials).await,
+        };
+        if let Err(error) = found {
+            tracing::info!("nobody else is asked: {error}");
+        }
+    }
+
+    /// Finds the members of a room who are online and not sources yet. Each is asked which of these files it has.
+    async fn find_members(
         &self,
         room: &RoomName,
         due: &[FileNo],
         paused: &HashSet<UserName>,
-        calls: &mut SourceCalls,
+        dials: &DialQueue,
     ) -> Result<(), Error> {
         let contacts = find_room_contacts(self.dialer.local_user(), room).await?;
         let is_new = |member: &RoomContact| self.is_candidate(&member.user, paused);
@@ -233,15 +238,17 @@ impl SourceFinder {
         for (user, target) in in_dial_order(candidates.collect()) {
             let (dialer, context, places) = (self.dialer.clone(), self.context.clone(), places.clone());
             let due = due.to_vec();
-            calls.spawn(async move {
+            let call = async move {
                 let called = async {
                     let link = places.dial(dialer.connect_member(&target?)).await?;
                     let asked = ConnectedSource::query_member(link.clone(), &due, HashSet::new(), &context.jobs).await;
                     asked.map_err(|why| dialled_in_vain(&link, why))
                 };
                 let called = called.await;
-                (user, false, called)
-            });
+                SourceCall { user, is_named: false, called }
+            };
+            // Fails only when the search is dropped.
+            let _ = dials.send(Box::pin(call));
         }
         Ok(())
     }
@@ -251,70 +258,28 @@ impl SourceFinder {
         !self.excluded_users.contains(user) && !self.named_users().contains(user) && !paused.contains(user)
     }
 
-    /// Returns the users who have some of these files according to the tracker, except named, excluded and paused ones.
+    /// Finds the users who have some of these files according to the tracker, except named, excluded and paused ones.
     async fn find_candidates(
         &self,
         due: &[FileNo],
         paused: &HashSet<UserName>,
-    ) -> Result<Vec<(DialPriority, SourceCandidate)>, Error> {
-        let me: &LocalUser = self.dialer.local_user();
-        // What isn't for everybody isn't the tracker's business either.
-        let is_public = |no: &&FileNo| self.context.jobs.get(**no).is_some_and(|job| !job.stat.restricted);
-        let public: Vec<FileNo> = due.iter().filter(is_public).copied().collect();
-        if public.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut tracker = me.connect_tracker().await?;
-        let mut entries: HashMap<UserName, (ListedPeer, HashSet<FileNo>)> = HashMap::new();
-        // One small query per hash, then one full list per user found: most hashes have no other source.
-        let asked = public.iter().take(MAX_HASH_QUERIES).filter_map(|no| Some((*no, self.context.jobs.get(*no)?)));
-        for (no, job) in asked {
-            let same = ListPeersRequest {
-                hash: Some(job.stat.hash.into()),
-                with_files: Some(false),
-                ..ListPeersRequest::default()
+        dials: &DialQueue,
+    ) -> Result<(), Error> {
+        let places = Arc::new(DialPlaces::new());
+        let search = CandidateSearch { me: self.dialer.local_user(), jobs: &self.context.jobs, due };
+        let is_new = |user: &UserName| self.is_candidate(user, paused);
+        let pass_on = |SourceCandidate { user, target, has }| {
+            let (dialer, context, places) = (self.dialer.clone(), self.context.clone(), places.clone());
+            let call = async move {
+                let called = match target {
+                    Ok(target) => places.dial(dialer.connect_candidate(&target, has, &context.jobs)).await,
+                    Err(error) => Err(error),
+                };
+                SourceCall { user, is_named: false, called }
             };
-            for entry in list_peers(&mut tracker, same).await? {
-                entries.entry(entry.user.clone()).or_insert_with(|| (entry, HashSet::new())).1.insert(no);
-            }
-        }
-        let mut others = Vec::new();
-        let new = |entry: &ListedPeer| entry.user != me.user && self.is_candidate(&entry.user, paused);
-        for (entry, found) in entries.into_values().filter(|(entry, _)| new(entry)) {
-            let has = match catalogued_files(&mut tracker, &entry.user, due, &self.context.jobs).await {
-                // A list that is too long to be read counts against its user alone.
-                Err(Error::Tracker(TrackerError::NotATracker { .. })) => {
-                    tracker = me.connect_tracker().await?;
-                    found
-                }
-                listed => listed?,
-            };
-            let target = peer_lookup::candidate_from_entry(me, &entry, TrackerClient::local_address(&tracker));
-            // After the target: at the first meeting that records nothing.
-            let is_known = me.profile.known_user(&entry.user)?.is_some();
-            let priority = DialPriority { is_known, seen_at: entry.ip };
-            others.push((priority, (entry.user, target.map(|target| (target, has)))));
-        }
-        Ok(others)
+            // Fails only when the search is dropped.
+            let _ = dials.send(Box::pin(call));
+        };
+        search.run(is_new, pass_on).await
     }
-}
-
-/// Returns the files among these that `user` has in the tracker's catalogue.
-async fn catalogued_files(
-    tracker: &mut TrackerConnection,
-    user: &UserName,
-    due: &[FileNo],
-    jobs: &[FileJob],
-) -> Result<HashSet<FileNo>, Error> {
-    // One request for all files; by hash it would take one for each.
-    let all = ListPeersRequest { user: Some(user.clone()), ..ListPeersRequest::default() };
-    let listed: UserFilesReply = tracker.call(&TrackerRequest::ListPeers(all)).await?;
-    let hashes: HashSet<HashText> = listed.into_files().into_iter().map(|file| file.hash).collect();
-    let has = |no: &FileNo| jobs.get(*no).is_some_and(|job| hashes.contains(&HashText::from(job.stat.hash)));
-    Ok(due.iter().copied().filter(has).collect())
-}
-
-async fn list_peers(tracker: &mut TrackerConnection, which: ListPeersRequest) -> Result<Vec<ListedPeer>, Error> {
-    let peers: ListPeersReply = tracker.call(&TrackerRequest::ListPeers(which)).await?;
-    Ok(peers.peers)
 }
