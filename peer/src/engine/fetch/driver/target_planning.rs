@@ -44,7 +44,11 @@ pub(super) async fn plan_targets(
     report: &mut FetchReportBuilder<'_>,
     cancel: &CancellationToken,
 ) -> PlannedJobs {
-    let planner = TargetPlanner::prepare(request, &resolved);
+    let (of, looked_at) = (request.clone(), Arc::new(resolved));
+    let resolved = looked_at.clone();
+    let planner = run_blocking(move || TargetPlanner::prepare(&of, &looked_at)).await;
+    // The task is over, and nobody else holds it.
+    let resolved = Arc::into_inner(resolved).unwrap_or_default();
     let mut placed = PlannedJobs::default();
     let ResolvedRequest { files: wanted, folders, missing, .. } = resolved;
     for (name, error) in missing {
@@ -96,7 +100,7 @@ impl PlannedJobs {
     ) -> Result<(), Error> {
         let disk = self.inspect_targets(disk, files, report, cancel).await?;
         // Before any folder is made: a fetch that doesn't fit leaves nothing behind.
-        check_free_space(&self.jobs)?;
+        self.check_free_space().await?;
         // Where nothing is to come nothing is made, not even the destination.
         if self.jobs.is_empty() && folders.is_empty() {
             self.planner = Some(disk);
@@ -116,6 +120,15 @@ impl PlannedJobs {
             report.fail(name.as_str().to_owned(), 0, None, error);
         }
         Ok(())
+    }
+
+    /// Fails if the disks can't hold the files. It looks at the partial file of each.
+    async fn check_free_space(&mut self) -> Result<(), Error> {
+        let jobs = Arc::new(std::mem::take(&mut self.jobs));
+        let looked_at = jobs.clone();
+        let checked = run_blocking(move || check_free_space(&looked_at)).await;
+        self.jobs = Arc::unwrap_or_clone(jobs);
+        checked
     }
 
     /// Inspects the target of every file, in batches, so that the memory for many files stays flat.
