@@ -1,6 +1,5 @@
 //! Restoring a backup into a data folder.
 
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
@@ -13,7 +12,7 @@ use shared::safe_text::safe_path;
 
 use super::backup_archive::{ArchiveError, unpack};
 use super::{ACCOUNT_DATABASE, IDENTITY_FOLDER, KEY_FILE, PRESENCE_DATABASE, remove_leftovers};
-use crate::store::sqlite_file::TOO_MANY_OPEN;
+use crate::store::sqlite_file::{FILE_SUFFIXES, TOO_MANY_OPEN, with_suffix};
 use crate::store::{AccountDatabaseError, PresenceStore, SqliteAccountStore};
 
 /// The folder in which a backup is unpacked and checked.
@@ -26,8 +25,6 @@ const PREVIOUS_FOLDER: &str = "old";
 const PREVIOUS_FOLDER_PREFIX: &str = "before-restore-";
 /// The first bytes of every SQLite database.
 const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// The files of a database: its log must never meet another database of the same name.
-const DATABASE_FILE_SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
 /// The result of a restoration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,8 +88,8 @@ pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
     let old = ready.join(PREVIOUS_FOLDER);
     create_private_folder(&old)?;
     for (name, endings) in [
-        (ACCOUNT_DATABASE, &DATABASE_FILE_SUFFIXES[..]),
-        (PRESENCE_DATABASE, &DATABASE_FILE_SUFFIXES[..]),
+        (ACCOUNT_DATABASE, &FILE_SUFFIXES[..]),
+        (PRESENCE_DATABASE, &FILE_SUFFIXES[..]),
         (IDENTITY_FOLDER, &[""][..]),
     ] {
         let new = ready.join(name);
@@ -101,7 +98,7 @@ pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
             continue;
         }
         for ending in endings {
-            move_if_there(&with_suffix(data_folder.join(name), ending), &with_suffix(old.join(name), ending))?;
+            move_if_there(&with_suffix(&data_folder.join(name), ending), &with_suffix(&old.join(name), ending))?;
         }
         fs::rename(new, data_folder.join(name))?;
     }
@@ -193,12 +190,6 @@ fn move_if_there(from: &Path, to: &Path) -> io::Result<()> {
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-fn with_suffix(path: PathBuf, ending: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(ending);
-    name.into()
 }
 
 fn create_private_folder(path: &Path) -> io::Result<()> {

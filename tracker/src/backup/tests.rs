@@ -112,6 +112,32 @@ fn a_log_that_was_left_behind_does_not_change_what_is_restored() {
 }
 
 #[test]
+fn a_journal_that_was_left_behind_does_not_change_what_is_restored() {
+    let folder = Folder::with(&["alice"]);
+    let backup = folder.back_up();
+    let path = folder.path(ACCOUNT_DATABASE);
+    let db = Connection::open(&path).unwrap();
+    // As on a file system that can't have a write-ahead log.
+    db.query_row("PRAGMA journal_mode = TRUNCATE", [], |row| row.get::<_, String>(0)).unwrap();
+    for n in 0..50 {
+        db.execute("INSERT INTO account VALUES (?1, hex(randomblob(999)), NULL)", [format!("late{n}")]).unwrap();
+    }
+    // The cache is too small for the transaction, so that it is in the file before it is committed.
+    db.pragma_update(None, "cache_size", 1).unwrap();
+    db.execute_batch("BEGIN; UPDATE account SET password_hash = hex(randomblob(999))").unwrap();
+    let journal = folder.path("tracker.db-journal");
+    let (cut_off, begun_with) = (fs::read(&path).unwrap(), fs::read(&journal).unwrap());
+    drop(db);
+    // As after a kill within the transaction.
+    File::create(&path).unwrap().write_all(&cut_off).unwrap();
+    File::create(&journal).unwrap().write_all(&begun_with).unwrap();
+    restore(folder.0.path(), backup.path()).unwrap();
+    assert_eq!(folder.users(), ["alice"]);
+    let before = SqliteAccountStore::open(&folder.path("before-restore-1").join(ACCOUNT_DATABASE)).unwrap();
+    assert_eq!(before.bindings().unwrap().len(), 51, "the journal went with its database");
+}
+
+#[test]
 fn what_is_not_a_whole_backup_changes_nothing() {
     let source = Folder::with(&["alice", "bob"]);
     let bytes = fs::read(source.back_up().path()).unwrap();

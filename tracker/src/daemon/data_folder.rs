@@ -145,7 +145,7 @@ impl DataFolder {
         SqliteAccountStore::open(&database).inspect_err(|_| {
             if sqlite_file::is_missing_or_empty(&database) {
                 // A file that can't be removed is reported at the next start.
-                self.remove_database();
+                sqlite_file::remove(&database);
                 let _ = std::fs::remove_file(self.path.join(PRESENCE_DATABASE));
             }
         })
@@ -170,16 +170,10 @@ impl DataFolder {
 
     /// Creates an empty account database. Remains of an empty one are removed.
     pub(super) fn create_accounts(&self) -> Result<SqliteAccountStore, CommandError> {
-        self.remove_database();
         let database = self.path.join(ACCOUNT_DATABASE);
+        sqlite_file::remove(&database);
         private_file(&database).map_err(|why| DataFolderError::Unusable { path: self.path.clone(), why })?;
         Ok(self.open_accounts()?)
-    }
-
-    fn remove_database(&self) {
-        for ending in ["", "-journal", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(self.path.join(format!("{ACCOUNT_DATABASE}{ending}")));
-        }
     }
 
     /// Keeps the lock's file in place, where other trackers look for it.
@@ -201,6 +195,7 @@ impl DataFolder {
         let others = [
             Path::new(IDENTITY_FOLDER).join(KEY_FILE),
             PRESENCE_DATABASE.into(),
+            format!("{ACCOUNT_DATABASE}-journal").into(),
             format!("{ACCOUNT_DATABASE}-wal").into(),
         ];
         match others.iter().find(|name| is_there(&self.path.join(name))) {
@@ -279,11 +274,6 @@ mod tests {
             let expected = format!("the account database {} is {state}: ", safe_path(&database));
             assert!(error.starts_with(&expected) && error.contains("tracker restore"), "{error}");
         };
-        let lose = || {
-            for ending in ["", "-wal", "-shm"] {
-                let _ = std::fs::remove_file(path.join(format!("{ACCOUNT_DATABASE}{ending}")));
-            }
-        };
         drop(open(path).unwrap().open_accounts().unwrap());
         open(path).unwrap();
         for len in [0, 1, 99] {
@@ -292,7 +282,7 @@ mod tests {
             drop(DataFolder::lock(path).unwrap().create_accounts().unwrap());
             open(path).unwrap();
         }
-        lose();
+        sqlite_file::remove(&database);
         told(&format!("missing, but {PRESENCE_DATABASE} is there"));
         assert!(!database.exists());
         certs::Identity::load_or_create(&path.join(IDENTITY_FOLDER)).unwrap();

@@ -4,7 +4,7 @@
 //! There the rollback journal is used, which is only slower.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -19,6 +19,9 @@ use crate::folder_lock::{is_locking_unsupported, private_file};
 /// The message for a file that can't be opened because no descriptor is left.
 pub(crate) const TOO_MANY_OPEN: &str =
     "too many open files; raise the limit with `ulimit -n 4096` (LimitNOFILE= in a unit) and start the tracker again";
+/// The suffixes of a database's files: the database, its rollback journal, its write-ahead log with the shared memory. A
+/// journal or a log must never meet another database of the same name: SQLite would write it into that one.
+pub(crate) const FILE_SUFFIXES: [&str; 4] = ["", "-journal", "-wal", "-shm"];
 /// The time to wait for another connection that locks the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that are written to find out whether there is room: as many as the memory has that SQLite shares by a file.
@@ -46,6 +49,21 @@ pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
             }
         }
         Err(why) => Err(why),
+    }
+}
+
+/// Appends one of [`FILE_SUFFIXES`] to a database's path.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Removes a database that is not open, with all its files.
+pub(crate) fn remove(path: &Path) {
+    for suffix in FILE_SUFFIXES {
+        // What can't be removed fails later, with a better message.
+        let _ = std::fs::remove_file(with_suffix(path, suffix));
     }
 }
 

@@ -10,7 +10,7 @@
 //! | one transaction | 512 users, or about 16 MiB of file lists | the next one follows at once |
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -197,14 +197,10 @@ fn run_schema_change(db: &Connection, statements: &str) -> Result<(), PresenceSt
 }
 
 fn set_aside_damaged(path: &Path) {
-    for ending in ["", "-wal", "-shm"] {
-        let with = |more: &str| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(more);
-            PathBuf::from(name)
-        };
+    let damaged = sqlite_file::with_suffix(path, ".damaged");
+    for suffix in sqlite_file::FILE_SUFFIXES {
         // A missing file needs no new name; one that can't be moved is reported by the next attempt to open it.
-        let _ = std::fs::rename(with(ending), with(&format!(".damaged{ending}")));
+        let _ = std::fs::rename(sqlite_file::with_suffix(path, suffix), sqlite_file::with_suffix(&damaged, suffix));
     }
 }
 

@@ -70,15 +70,15 @@ fn migrate_to_folder(address: &PostgresAddress, folder: &Path) -> Result<(), Com
     }
     let unusable = |why| DataFolderError::Unusable { path: folder.to_owned(), why };
     let draft = folder.join(DRAFT);
-    remove_database(&draft);
+    sqlite_file::remove(&draft);
     private_file(&draft).map_err(unusable)?;
     let copied_rows = runtime()?.block_on(async {
         let database = connect(address).await?;
         Ok::<_, CommandError>(copy_to_sqlite(&database, &draft).await?)
     });
-    let report = copied_rows.inspect_err(|_| remove_database(&draft))?;
+    let report = copied_rows.inspect_err(|_| sqlite_file::remove(&draft))?;
     // Remains of an empty database would belong to the new one.
-    remove_database(&database);
+    sqlite_file::remove(&database);
     install(&draft, &database, folder).map_err(unusable)?;
     let mut text = copied(report);
     if !folder.join(IDENTITY_FOLDER).join(KEY_FILE).exists() {
@@ -114,13 +114,4 @@ fn install(draft: &Path, database: &Path, folder: &Path) -> io::Result<()> {
     std::fs::rename(draft, database)?;
     // The folder is synced as well: without that a crash can lose the new name.
     File::open(folder)?.sync_all()
-}
-
-fn remove_database(path: &Path) {
-    for ending in ["", "-journal", "-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        // What can't be removed fails later, with a better message.
-        let _ = std::fs::remove_file(name);
-    }
 }
