@@ -102,6 +102,10 @@ pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
         }
         fs::rename(new, data_folder.join(name))?;
     }
+    for name in [ACCOUNT_DATABASE, PRESENCE_DATABASE] {
+        // The draft's databases are closed; without a write-ahead log SQLite keeps their journals as empty files.
+        remove_if_there(&with_suffix(&ready.join(name), "-journal"))?;
+    }
     // The new files are durable before `restore.ready` disappears.
     sync(&old)?;
     sync(data_folder)?;
@@ -187,6 +191,13 @@ fn has_sqlite_magic(file: &mut File) -> io::Result<bool> {
 
 fn move_if_there(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }

@@ -244,6 +244,21 @@ fn wherever_a_restoration_was_cut_off_it_is_finished() {
 }
 
 #[test]
+fn empty_journals_of_the_restored_databases_do_not_stop_a_restoration() {
+    let (source, folder) = (Folder::with(&["alice"]), Folder::with(&["carol"]));
+    let ready = folder.path("restore.ready");
+    fs::create_dir(&ready).unwrap();
+    for name in [ACCOUNT_DATABASE, PRESENCE_DATABASE] {
+        fs::copy(source.path(name), ready.join(name)).unwrap();
+        // As on a file system that can't have a write-ahead log.
+        drop(File::create(ready.join(format!("{name}-journal"))).unwrap());
+    }
+    assert_eq!(finish_interrupted(folder.0.path()).unwrap(), Some(folder.path("before-restore-1")));
+    assert_eq!(folder.users(), ["alice"]);
+    assert!(!ready.exists());
+}
+
+#[test]
 fn leftovers_are_swept() {
     let folder = Folder::with(&["alice"]);
     fs::create_dir_all(folder.path("backup-abc.tmp").join("x")).unwrap();
